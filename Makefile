@@ -15,7 +15,8 @@ PORT ?= 8000
 HOST ?=
 LIBRARY ?=
 MINUTES ?= $(if $(CLUSTER),20,60)
-# Tests wait for media at real time more than they compute: four of them share a processor.
+# Tests wait for media at real time as much as they compute: four of them share a processor. With six, more channels
+# were encoded and watched at the same time, for longer.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 4 * n : 8)))
 BIN := .venv/bin
 

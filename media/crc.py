@@ -14,7 +14,6 @@ def crc32(data: bytes, initial: int) -> int:
     after.
 
     Args:
-        data: the bytes.
         initial: value before them: 0, or all ones.
     """
     reflected = zlib.crc32(data.translate(_REVERSED), initial ^ 0xFFFFFFFF) ^ 0xFFFFFFFF

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from media.packets import PACKET_BYTES, Packet
+
 CLOCK_RATE = 90_000
 """Ticks per second of ``StreamChunk.clock``."""
 
@@ -52,55 +54,58 @@ class MediaClock:
         self.jumped = False
 
 
-class UnwrittenBytes(Protocol):
-    """Bytes of a stream that are serialized only on demand."""
-
-    @property
-    def size(self) -> int:
-        """The number of bytes."""
-
-    def pieces(self) -> list[bytes]:
-        """Serialize the bytes, in pieces that are to be joined."""
-
-
 class StreamChunk(NamedTuple):
-    """Consecutive bytes of a stream.
+    """Consecutive bytes of a stream, or packets of a stream that was demuxed.
 
     Attributes:
-        content: whole packets, tags or frames.
+        data: whole packets of a transport stream, elements, boxes or frames; empty for a demuxed stream.
         access: whether the chunk begins with a random access point.
         header: whether every decoder needs the chunk first.
         changes: whether a decoder of earlier chunks can't continue with it.
         clock: the stream's own time in ticks, without wrapping; None if unknown.
-        tags: the content as FLV tags, if it has some; see ``media.flv.tags``.
+        packet_bytes: the sum of the sizes of packets, or of the configurations that they announce.
     """
 
-    content: bytes | UnwrittenBytes
+    data: bytes = b""
     access: bool = False
     header: bool = False
     changes: bool = False
     clock: int | None = None
-    tags: Sequence[tuple[int, int, bytes]] = ()
+    packets: Sequence[Packet] = ()
+    packet_bytes: int = 0
 
-    @property
-    def data(self) -> bytes:
-        """The bytes of the chunk."""
-        content = self.content
-        return content if isinstance(content, bytes) else b"".join(content.pieces())
+    @classmethod
+    def of_packets(
+        cls, packets: Sequence[Packet], *, access: bool = False, clock: int | None = None
+    ) -> StreamChunk:
+        """Make a chunk of frames."""
+        return cls(b"", access, False, False, clock, packets, sum([len(packet[4]) for packet in packets]))
 
     @property
     def size(self) -> int:
         """The number of bytes."""
-        content = self.content
-        return len(content) if isinstance(content, bytes) else content.size
+        return len(self.data) + self.packet_bytes
+
+    @property
+    def memory(self) -> int:
+        """Approximate bytes of memory that the chunk takes."""
+        return len(self.data) + self.packet_bytes + PACKET_BYTES * len(self.packets)
 
 
-class StreamReader(Protocol):
-    """Divides a stream into chunks, without I/O."""
+class StreamFormat(Protocol):
+    """The format of a stream for decoders."""
 
     @property
     def signature(self) -> bytes:
         """The configuration for decoders: unchanged as long as codecs and sizes are."""
+
+    @property
+    def muxed_container(self) -> str:
+        """Ffmpeg's name of the container for the packets of chunks; empty if chunks have bytes."""
+
+
+class StreamReader(StreamFormat, Protocol):
+    """Divides a stream into chunks, without I/O."""
 
     def receive_data(self, data: bytes) -> list[StreamChunk]:
         """Parse the next bytes.

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -21,7 +22,7 @@ class Closable(Protocol):
     """An object that must be closed, such as a file."""
 
     def close(self) -> object:
-        """Let it go."""
+        """Release the resource."""
 
 
 C = TypeVar("C", bound=Closable)
@@ -65,10 +66,10 @@ async def _opened(executor: Executor | None, call: Callable[[], C]) -> C:
 
 
 class Threads:
-    """Threads for calls that may wait long, apart from those that everything else shares.
+    """A pool of threads for calls that may block for long, apart from the event loop's default pool.
 
     Args:
-        most: how many there are at most, and further calls wait for one; None: those that everything shares.
+        most: most threads, for which further calls wait; None: the event loop's default pool.
     """
 
     def __init__(self, most: int | None, name: str = "") -> None:
@@ -80,7 +81,7 @@ class Threads:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
     def submit(self, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> asyncio.Future[T]:
-        """Call a function in one of them; who calls this looks at what comes of it."""
+        """Run a function in a thread of the pool; an exception is lost unless the future is awaited."""
         call = functools.partial(function, *arguments, **keywords)
         return asyncio.get_running_loop().run_in_executor(self._executor, call)
 
@@ -102,8 +103,8 @@ def _close_unwanted(opening: asyncio.Future[C]) -> None:
 async def running_tasks(*work: Coroutine[Any, Any, T]) -> AsyncGenerator[list[asyncio.Task[T]]]:
     """Run coroutines while the context is open; at its end those that go on are cancelled, and waited for.
 
-    For work of which the first to end decides: the block waits for the tasks, and asks those that it wants to
-    know of for their results. What became of the others is of no interest, an error neither.
+    For work of which the first to end decides: the block waits for the tasks, and asks for the results that
+    it needs. The results of the others are of no interest, an error neither.
     """
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
@@ -134,3 +135,8 @@ async def background_task(work: Coroutine[Any, Any, None]) -> AsyncGenerator[Non
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
             (error,) = error.exceptions
         raise error from None
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

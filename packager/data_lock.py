@@ -20,8 +20,8 @@ class DataLock:
     """Holds the lock of a data folder until ``release``, or until the process ends.
 
     Args:
-        folder: the folder, which is made if it isn't there.
-        look_seconds: between two looks of a server that waits for it.
+        folder: the folder, which is made if missing.
+        look_seconds: between two attempts of a server that waits for the lock.
     """
 
     def __init__(self, folder: Path, look_seconds: float = 0.02) -> None:

@@ -74,7 +74,7 @@ def redacted_url(url: str, mark: str = "", *, with_path: bool = True) -> str:
     authority, slash, path = place.partition("/")
     _, at, host = authority.rpartition("@")
     if not _HOST.fullmatch(host) or ((at or ":" in authority) and "@" in rest[len(authority) :]):
-        # It may be a password with "/", "?" or "#" in it, which nobody encoded: where it ends can't be told.
+        # A password may have "/", "?" or "#" in it, if nobody encoded these: its end can't be found.
         return f"{scheme}://{MASK}"
     if scheme.lower() in STREAM_KEY_SCHEMES:
         application, slash_behind, key = path.partition("/")

@@ -62,15 +62,15 @@ class FailureCount:
         self.failures = 0
 
     def failed(self) -> float:
-        """Count a failure; give the seconds until the next attempt."""
+        """Count a failure; return the seconds until the next attempt."""
         self.failures += 1
         return self.policy.pause(self.failures)
 
     def succeeded(self, seconds: float = 0.0) -> None:
-        """Begin anew where a success lasted long enough.
+        """Reset the count if a success lasted long enough.
 
         Args:
-            seconds: for which it did.
+            seconds: for how long it lasted.
         """
         if seconds >= self.policy.steady_seconds:
             self.failures = 0

@@ -1,11 +1,11 @@
 """Safe access to the server's own folders and files: opened from a configured folder down without links.
 
 The configured folder itself may be a link. Below it each part is opened relative to the one before, so that
-nothing there can lead elsewhere. Files are written under a temporary name and renamed; what isn't ours is
+nothing there can lead elsewhere. Files are written under a temporary name and renamed; files of others are
 never removed or overwritten. Everything here blocks.
 
-What is written is for the server alone, since much of it needs a key to be read over HTTP; only what other
-programs are to serve, such as exported films, is for them, too.
+Written files are readable by the server alone, since over HTTP many of them need a key; only files that other
+programs are to serve, such as exported films, are readable by all.
 
 Numbered files are named by strings instead of ``Path``: pathlib interns names, which would never be freed.
 """
@@ -69,7 +69,7 @@ class DataFolder:
 
     @classmethod
     def at(cls, place: Path | DataFolder) -> DataFolder:
-        """Make one for a configured path; a ``DataFolder`` is returned as it is."""
+        """Return the data folder of a configured path; a ``DataFolder`` is returned unchanged."""
         return place if isinstance(place, DataFolder) else cls(place)
 
     def __truediv__(self, name: str) -> DataFolder:
@@ -90,7 +90,7 @@ class DataFolder:
         return self.names[-1] if self.names else self.root.name
 
     def open(self, *, make: bool = False) -> OpenFolder:
-        """Open it.
+        """Open the folder.
 
         Args:
             make: whether to create it if it is missing.
@@ -153,9 +153,10 @@ class OpenFolder:
         return True
 
     def make_private(self) -> None:
-        """Deny other users the folder, and so what is in it: earlier versions wrote for all to read.
+        """Deny other users the folder and its content, which earlier versions wrote for all to read.
 
-        To be called once the folder's content is known to be ours. What another user owns stays as it is.
+        To be called once the folder's content is known to be the server's. Another user's folder is
+        unchanged.
         """
         found = os.fstat(self._descriptor)
         if self._shared or found.st_uid != os.geteuid() or not found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
@@ -248,7 +249,7 @@ class OpenFolder:
         return descriptor
 
     def _regular(self, name: str, flags: int) -> int:
-        advice = "no file is where one of ours is to be; move it away"
+        advice = "there is no regular file here, where one is needed; move it away"
         try:
             descriptor = os.open(name, flags, self._file_mode, dir_fd=self._descriptor)
         except OSError as error:
@@ -331,7 +332,9 @@ class OpenFolder:
     def _check_free(self, name: str, *, replaces: bool) -> None:
         there = self.status(name)
         if there is not None and not (replaces and stat.S_ISREG(there.st_mode)):
-            raise NotOursError(self.place_of(name), "something that isn't ours lies here; move it away")
+            raise NotOursError(
+                self.place_of(name), "something lies here that the server didn't write; move it away"
+            )
 
     def remove(self, name: str, size: int | None = None) -> bool:
         """Remove a regular file.
@@ -417,7 +420,7 @@ class OpenFolder:
                 if aside.make_folder(str(number)):
                     break
             else:
-                advice = f"{MAX_ASIDE_FOLDERS} folders of files that aren't ours; look into them, remove them"
+                advice = f"{MAX_ASIDE_FOLDERS} folders of strange files are here; look into them, remove them"
                 raise NotOursError(aside.path, advice)
             with aside.folder(str(number)) as target:
                 for name in names:

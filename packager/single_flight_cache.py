@@ -18,10 +18,10 @@ class CacheLimits:
     """How much a cache keeps, and how long its users wait.
 
     Attributes:
-        items: most things.
-        nbytes: memory for all of them together; None: they aren't measured.
-        item_bytes: size of the largest that is kept; None: the newest is kept, whatever it takes.
-        wait_seconds: for how long a thread waits while another makes what it wants.
+        items: most values that are kept.
+        nbytes: memory for all values together; None: values aren't measured.
+        item_bytes: size of the largest value that is kept; None: the newest is kept, however large.
+        wait_seconds: for how long a thread waits while another one makes the value.
     """
 
     items: int
@@ -46,7 +46,7 @@ class SingleFlightCache(Generic[K, V]):
         self._nbytes = 0
 
     def __len__(self) -> int:
-        """Say how many things are kept."""
+        """Return how many values are kept."""
         return len(self._kept)
 
     @property
@@ -70,10 +70,10 @@ class SingleFlightCache(Generic[K, V]):
         """Return the kept value, wait for the thread that makes the value, or make the value.
 
         Args:
-            make: makes it, and may block; what it raises reaches all who wait, and isn't kept.
+            make: makes the value, and may block; an exception reaches all waiting threads, and isn't kept.
 
         Raises:
-            TimeoutError: who is making it takes too long.
+            TimeoutError: the thread that makes the value takes too long.
         """
         with self._lock:
             if key in self._kept:

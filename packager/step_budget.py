@@ -34,7 +34,7 @@ class StepBudget:
         self._since = time.perf_counter()
 
     def restart(self) -> None:
-        """Begin anew, as the task has just waited: others had their time."""
+        """Restart the measurement, as the task has just waited and others have run."""
         self._since = time.perf_counter()
 
     async def spend(self) -> None:

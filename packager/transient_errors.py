@@ -1,4 +1,4 @@
-"""Errors of the system that pass: what it refuses now it may give in a moment."""
+"""Transient errors, after which another attempt may succeed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, er
 """Errors of a system that has no room (descriptors, memory, processes) now, and will have again."""
 
 
+class NotReadyError(Exception):
+    """An answer isn't made yet; it may be asked for again."""
+
+
 def will_pass(error: OSError) -> bool:
-    """Say whether an error is one that passes.
+    """Return whether an error is transient.
 
     The system has no room now, others took too long, or a file was replaced while it was read.
     """

@@ -50,10 +50,13 @@ export const present = (given) => { token = given; };
 
 export const presented = () => token;
 
+/** The path of the token with which the page was opened, by which lists show more. */
+const signed = location.pathname.match(/^\/t\/[^/]+/)?.[0] ?? "";
+
 async function get(address, bearer = token, method = "GET") {
   // For JSON the server sends no Basic challenge, so that the page asks for the token and not the browser.
   const headers = { accept: "application/json", ...(bearer && { authorization: `Bearer ${bearer}` }) };
-  const response = await fetch(address, { method, headers, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
+  const response = await fetch(address.startsWith("/api/") ? signed + address : address, { method, headers, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
   if (!response.ok) {
     const isLine = response.headers.get("content-type")?.startsWith("text/plain");
     const reason = isLine ? (await response.text().catch(() => "")).trim().slice(0, MOST_REASON) : "";
@@ -70,6 +73,9 @@ export async function getList(address) {
 export async function getWithToken(address, given, method) {
   return (await get(address, given, method)).json();
 }
+
+/** Has the server change something with the admin token. */
+export const send = (address, method) => get(address, token, method);
 
 /** Fetches a page of a list, with the header fields that tell its place. */
 export async function getPage(address) {

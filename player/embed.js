@@ -7,8 +7,8 @@ const AGAIN_MS = 5000;
 const LOOK_MS = 500;
 const SILENT_MS = 4000;
 
-const [, , kind, ...rest] = location.pathname.split("/");
-const path = rest.join("/");
+// The token of a signed address stands before the rest, and media are behind it, too.
+const [, token, kind, path] = location.pathname.match(/^((?:\/t\/[^/]+)?)\/embed\/([^/]+)\/(.*)$/);
 const query = new URLSearchParams(location.search);
 const status = document.getElementById("status");
 
@@ -139,8 +139,8 @@ function watch(hls) {
 }
 
 switch (kind) {
-  case "vod": playHls(`/vod/${path}/master.m3u8`, false); break;
-  case "live": playHls(`/live/${path}/master.m3u8`, true); break;
-  case "media": playFile(`/media/${path}`); break;
-  default: playStation(`/radio/${path}`);
+  case "vod": playHls(`${token}/vod/${path}/master.m3u8`, false); break;
+  case "live": playHls(`${token}/live/${path}/master.m3u8`, true); break;
+  case "media": playFile(`${token}/media/${path}`); break;
+  default: playStation(`${token}/radio/${path}`);
 }

@@ -1,7 +1,9 @@
 // The one video element and the engine that feeds it. Mends itself when the server or the encoder goes away and
 // comes back. Events: "change" (source, levels or captions), "message" (detail: text or "").
 
+import { keep, recall } from "./storage.js";
 import { HlsEngine } from "./engines/hlsengine.js";
+import { joinCaptions } from "./engines/decision.js";
 import { NativeEngine } from "./engines/nativeengine.js";
 import { Progress, Retry } from "./retry.js";
 import { ShakaEngine } from "./engines/shakaengine.js";
@@ -16,11 +18,14 @@ const AT_LIVE_S = 3;
 /** Time of playing after which a picture and a sound must have been decoded. */
 const DECODED_AFTER_S = 3;
 
+const NO_TRACKS = { names: [], languages: [], chosen: -1 };
+
 /** The engine of each mode; "hls" is the browser's own affair where it has no Media Source Extensions. */
 const ENGINES = { file: NativeEngine, native: NativeEngine, hls: HlsEngine, dash: ShakaEngine };
 
 /**
- * The members of an engine, beside a constructor of (video, source, start, {changed, failed}) and `destroy()`:
+ * The members of an engine, beside a constructor of (video, source, start, {changed, failed}) and `destroy()`;
+ * `changed` is called with "captions" or "sounds" where those have become known:
  * @typedef {object} Engine
  * @property {Promise|null} ready fulfilled when the browser may be told to play; null: at once
  * @property {{height: number, bitrate: number}[]} levels the smallest first
@@ -30,11 +35,14 @@ const ENGINES = { file: NativeEngine, native: NativeEngine, hls: HlsEngine, dash
  * @property {(index: number) => void} setLevel -1 lets the engine choose
  * @property {{names: string[], languages: string[], chosen: number}} captions the text tracks; chosen is -1 for none
  * @property {(index: number) => void} setCaptions
+ * @property {{names: string[], languages: string[], chosen: number}} sounds the sound tracks, as far as they can be chosen
+ * @property {(index: number) => void} setSound
  * @property {number|null} bandwidth estimated, in bit/s
  * @property {number|null} latency behind live, in seconds
  * @property {number|null} targetLatency what it keeps to, in seconds
  * @property {Date|null} date the time of day of what is shown, as the channel says it
  * @property {number[]|null} seekable [start, end] in seconds; null where the element knows
+ * @property {((isFollowing: boolean) => void)|undefined} follow whether a channel's viewer who falls behind is brought to live
  * @property {(() => boolean)|undefined} recover decodes on after an error of the media
  * @property {(() => boolean)|undefined} resume loads on after an error of the network; false where that can't be tried
  */
@@ -44,11 +52,14 @@ export class Playback extends EventTarget {
   #progress = new Progress();
   #troubled = false;
   #mediaErrorAt = -Infinity;
-  #language = null;
+  /** What was chosen last: {sounds, captions}, each {language, name} or null. */
+  #chosen = recall("tracks", {});
   #wantedDate = null;
   #leaving = null;
   #missing = "";
   source = null;
+  /** Called with the number of the subtitles that are wanted in the picture instead of those that are; 0 for none. */
+  onBurn = () => {};
   /** @type {Engine|null} */
   engine = null;
   recoveries = 0;
@@ -58,6 +69,8 @@ export class Playback extends EventTarget {
     this.video = video;
     video.addEventListener("error", () => this.#onNativeError());
     video.addEventListener("playing", () => this.#message(this.#missing));
+    video.addEventListener("play", () => this.#follow(video.currentTime));
+    video.addEventListener("pause", () => this.engine?.follow?.(false));
     video.textTracks.addEventListener("change", () => this.#changed());
     setInterval(() => this.#check(), CHECK_EVERY_MS);
   }
@@ -65,7 +78,8 @@ export class Playback extends EventTarget {
   /**
    * @param source {key, mode: "file"|"hls"|"dash"|"native", isLive, url, start (s), buffer (s) or 0, level (index) or -1};
    *   of a channel also date, from where it goes on or null; of a film thumbnails, of a whole file subtitles, as the
-   *   library's list has them, tracks {picture, sound}: the names of their codecs, "" without one, and plays {file, hls}:
+   *   library's list has them, burnable: those that can be in the picture, burned: the number of those that are, 0 for none,
+   *   text: the index of the text track that is shown, -1 for none, undefined for the last language, tracks {picture, sound}: the names of their codecs, "" without one, and plays {file, hls}:
    *   in which ways the browser says that it plays it
    * @param play whether to begin by itself
    */
@@ -98,15 +112,35 @@ export class Playback extends EventTarget {
     this.#changed();
   }
 
-  /** The names of the text tracks, and which of them is shown; -1 for none. */
+  /** The names of the text tracks and of subtitles in the picture, and which of all is shown; -1 for none. */
   get captions() {
-    return this.engine?.captions ?? { names: [], languages: [], chosen: -1 };
+    return joinCaptions(this.#texts, this.source?.burnable ?? [], this.source?.burned);
   }
 
-  /** Selects a text track; -1 for none. The language is kept for the next item. */
+  /** Selects a text track, or subtitles in the picture; -1 for none. The language is kept for the text of the next item. */
   setCaptions(index) {
-    this.#language = this.captions.languages[index] ?? null;
-    this.engine?.setCaptions(index);
+    const { burnable = [], burned = 0 } = this.source;
+    const { number = 0 } = burnable[index - this.#texts.names.length] ?? {};
+    this.#remember("captions", index);
+    this.source.text = number ? -1 : index;
+    if (number !== burned) this.onBurn(number);
+    else this.engine?.setCaptions(this.source.text);
+    this.#changed();
+  }
+
+  get #texts() {
+    return this.engine?.captions ?? NO_TRACKS;
+  }
+
+  /** The names of the sound tracks that can be chosen, and which of them plays. */
+  get sounds() {
+    return this.engine?.sounds ?? NO_TRACKS;
+  }
+
+  /** Selects a sound track. The language is kept for the next item. */
+  setSound(index) {
+    this.#remember("sounds", index);
+    this.engine?.setSound(index);
     this.#changed();
   }
 
@@ -132,13 +166,24 @@ export class Playback extends EventTarget {
   seekTo(position) {
     const [start, end] = this.seekable;
     if (this.source?.isLive && position >= end) this.goToEdge();
-    else if (end > start) this.video.currentTime = Math.min(Math.max(position, start), end);
+    else if (end > start) this.#goTo(Math.min(Math.max(position, start), end));
   }
 
   goToEdge() {
     const [, edge] = this.seekable;
-    if (edge) this.video.currentTime = edge;
+    if (edge) this.#goTo(edge);
     this.play();
+  }
+
+  #goTo(position) {
+    this.video.currentTime = position;
+    this.#follow(position);
+  }
+
+  /** Keeps a viewer live who is, and one who paused or wound back where that is. */
+  #follow(position) {
+    const [, edge] = this.seekable;
+    if (this.source?.isLive) this.engine?.follow?.(edge - position <= AT_LIVE_S);
   }
 
   #unload() {
@@ -162,9 +207,10 @@ export class Playback extends EventTarget {
       return;
     }
     const engine = new Chosen(this.video, source, start, {
-      changed: ({ captions } = {}) => {
+      changed: (kind) => {
         if (engine !== this.engine) return;
-        if (captions) this.#recallCaptions();
+        // Browsers show text of a language again that was shown last, and Shaka takes that for the viewer's choice.
+        if (kind || source.burned) this.#recallTrack(kind ?? "captions");
         this.#changed();
       },
       failed: (error) => engine === this.engine && this.#onEngineError(error),
@@ -175,9 +221,22 @@ export class Playback extends EventTarget {
     this.#changed();
   }
 
-  #recallCaptions() {
-    const index = this.captions.languages.indexOf(this.#language);
-    if (index >= 0 && this.captions.chosen !== index) this.engine.setCaptions(index);
+  #remember(kind, index) {
+    const { names, languages } = this[kind];
+    this.#chosen = { ...this.#chosen, [kind]: languages[index] ? { language: languages[index], name: names[index] } : null };
+    keep("tracks", this.#chosen);
+  }
+
+  /** Selects the text track that was chosen, or the track of the last language; of several the one of the same name. */
+  #recallTrack(kind) {
+    const { names, languages, chosen } = this.engine[kind];
+    const { language, name } = this.#chosen[kind] ?? {};
+    const same = languages.flatMap((one, index) => (one && one === language ? [index] : []));
+    const recalled = same.find((one) => names[one] === name) ?? same[0] ?? chosen;
+    const index = (kind === "captions" ? this.source.text : undefined) ?? recalled;
+    if (index === chosen || index >= names.length) return;
+    if (kind === "sounds") this.engine.setSound(index);
+    else this.engine.setCaptions(index);
   }
 
   #onEngineError({ kind, isGone }) {

@@ -19,6 +19,8 @@ const WITHOUT_STAGE = ["radio", "events"];
 const ASK_AGAIN_MS = 2000;
 const UNKNOWN_NAME = `This server gives its lists under names that it knows. Add “${location.hostname}” to server.names in its configuration.`;
 
+const WRONG_TOKEN = "That isn't the admin token of this server.";
+
 const playback = new Playback(byId("video"));
 const stage = new Stage(playback);
 const controls = new Controls(playback);
@@ -47,6 +49,7 @@ function parse(hash) {
 function open() {
   const before = route?.view;
   route = parse(location.hash);
+  if (route.options.has("admin") && !presented()) askForAdministrator("The admin token shows what is for this server's administrator.");
   for (const name of NAMES) {
     const here = name === route.view;
     const tab = byId(`tab-${name}`);
@@ -103,16 +106,38 @@ async function refresh(entering) {
 
 /** Asks for the admin token, where lists are protected. */
 function askForToken() {
-  const sentence = presented() ? "That isn't the admin token of this server."
-    : "This server gives its lists to its administrator alone.";
+  byId("administrator").hidden = true;
+  askIn(byId("notice"), presented() ? WRONG_TOKEN : "This server gives its lists to its administrator alone.", "Show them");
+}
+
+/** Asks for the admin token, where the address does or the one that was given is wrong. */
+function askForAdministrator(sentence = WRONG_TOKEN) {
+  present("");
+  askIn(byId("administrator"), sentence, "Show it");
+}
+
+function askIn(place, sentence, action) {
   const input = el("input", { type: "password", autocomplete: "current-password", "aria-label": "Admin token" });
-  const form = el("form", { class: "password" }, input, el("button", { type: "submit" }, "Show them"));
+  const form = el("form", { class: "password" }, input, el("button", { type: "submit" }, action));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
+    place.hidden = true;
     present(input.value);
     refresh(true);
   });
-  byId("notice").replaceChildren(sentence, form);
+  place.replaceChildren(sentence, form);
+  place.hidden = false;
+}
+
+/** Goes on with what plays in another way, with these options of the address; without one that is 0 or undefined. */
+function goOn(changes) {
+  const { key } = playback.source;
+  const options = new URLSearchParams(route.options);
+  for (const [name, value] of Object.entries(changes)) {
+    if (value) options.set(name, value);
+    else options.delete(name);
+  }
+  location.hash = `${route.view}/${encodePath(key)}?${options}`;
 }
 
 function onTabKey(event) {
@@ -130,18 +155,16 @@ for (const name of NAMES) {
   tab.addEventListener("click", () => { location.hash = name; });
   tab.addEventListener("keydown", onTabKey);
 }
+stage.preparation.onUnauthorized = askForAdministrator;
 views.library.onChange = () => refresh(false);
 new Shortcuts(playback, controls, () => {
   if (route.view !== "library") return false;
   views.library.focusSearch();
   return true;
 });
-stage.onMode = (mode) => {
-  const { key } = playback.source;
-  const options = new URLSearchParams(route.options);
-  options.set("mode", mode);
-  location.hash = `${route.view}/${encodePath(key)}?${options}`;
-};
+// The file itself has no subtitles in its picture.
+stage.onMode = (mode) => goOn({ mode, burn: mode === "file" ? 0 : playback.source.burned });
+playback.onBurn = (burn) => goOn({ burn });
 playback.video.addEventListener("play", () => radio.stop());
 // Refresh the list, since the number of listeners or viewers has changed.
 radio.audio.addEventListener("playing", () => refresh(false));

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import ipaddress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -52,3 +54,10 @@ def self_signed(folder: Path) -> Certificate:
         )
     )
     return made
+
+
+def pin(chain: Path) -> str:
+    """Return the SHA-256 of a certificate's public key in Base64, by which Chromium trusts it."""
+    key = x509.load_pem_x509_certificate(chain.read_bytes()).public_key()
+    encoded = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(hashlib.sha256(encoded).digest()).decode()

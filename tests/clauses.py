@@ -12,7 +12,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tests.syntax import nodes
+
 ROOT = Path(__file__).parent.parent
+
+MARKER = "pytest.mark.clause"
 
 STANDARD = r"RFC (?:\d{3,5}|8216bis)|ISO/IEC \d+(?:-\d+)?|WHATWG [A-Z][A-Za-z]+|ID3v2\.[34]|RTMP 1\.0|AMF0"
 SECTION = r"(?:§[0-9A-Z]+|Appendix [A-Z])(?:\.\d+)*"
@@ -42,7 +46,7 @@ def markers(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
     """Give what the clause markers of a function say, also those of single parameters."""
     for decorator in function.decorator_list:
         for node in ast.walk(decorator):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.clause":
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == MARKER:
                 for argument in node.args:
                     assert isinstance(argument, ast.Constant), f"{function.name}: a clause is a literal"
                     assert isinstance(argument.value, str), f"{function.name}: a clause is text"
@@ -54,7 +58,8 @@ def table(paths: Iterable[Path]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     files = {file for path in paths for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])}
     for file in sorted(files):
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        text = file.read_text("utf-8")
+        for node in nodes(ast.parse(text)) if MARKER in text else ():
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 for clause in markers(node):
                     found.setdefault(clause, []).append(f"{file.relative_to(ROOT)}::{node.name}")

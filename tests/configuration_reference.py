@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from origin.config import options
+from origin.config import limit_options, options
 from origin.config.options import Config
 from origin.config.validation_messages import without_constraints
 from origin.server.config_reload import TAKEN
@@ -53,10 +53,14 @@ def described_options() -> Iterator[Option]:
                 key,
                 kind_in_words(kind),
                 unit,
-                _default(field.default, unit),
+                _default(_default_of(field), unit),
                 "no" if key in TAKEN else "yes",
                 docstrings.get((table.__name__, field.name), ""),
             )
+
+
+def _default_of(field: msgspec.structs.FieldInfo) -> object:
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
 
 
 def generated_table() -> str:
@@ -87,6 +91,8 @@ def kind_in_words(kind: Any) -> str:
     if typing.get_origin(bare) is tuple:
         most = next((f" of at most {meta.max_length}" for meta in metas if meta.max_length), "")
         return f"list{most}: {kind_in_words(arguments[0])}"
+    if typing.get_origin(bare) is dict:
+        return f"table: {kind_in_words(arguments[0])}, and {kind_in_words(arguments[1])}"
     if type(None) in arguments:
         return " or ".join(kind_in_words(one) for one in arguments if one is not type(None))
     if bare is bool:
@@ -143,7 +149,10 @@ def _cell(text: str) -> str:
 def _docstrings() -> dict[tuple[str, str], str]:
     """Map the name of a section's class and that of its option to the docstring behind the option."""
     found: dict[tuple[str, str], str] = {}
-    for section in ast.parse(inspect.getsource(options)).body:
+    for section in [
+        *ast.parse(inspect.getsource(options)).body,
+        *ast.parse(inspect.getsource(limit_options)).body,
+    ]:
         if not isinstance(section, ast.ClassDef):
             continue
         for option, text in zip(section.body, section.body[1:], strict=False):

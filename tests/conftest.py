@@ -19,19 +19,26 @@ from pathlib import Path
 import httpx
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import settings
 
 from packager.process.ffmpeg_discovery import Tools
 from tests.conformance.handfed import PARTS, HandFed, Track, make_material, on_air
 from tests.copied_channel import film
-from tests.fork_server import HEADWATER, close_fork_server, fork, known_tools
-from tests.forked_workers import ForkedWorkers
+from tests.fork_server import HEADWATER, close_fork_server, fork
+from tests.forked_workers import COLLECTED_TESTS, ForkedWorkers
 from tests.keys import ADMIN_TOKEN
+from tests.known_tools import known_tools
 from tests.loop_watch import LoopWatch, slowness
 from tests.made_once import shared_folder
+from tests.processes import children_of
 from tests.quick_ffmpeg import prefer_quick_ffmpeg
 from tests.redis_server import RedisServer, redis_running
 from tests.s3_server import S3Proxy, S3Server, s3_server_running
 from tests.waiting import wait_for
+
+# An example takes as long as a busy machine lets it, so hypothesis' deadline of 200 ms would fail at random.
+settings.register_profile("headwater", deadline=None)
+settings.load_profile("headwater")
 
 pytest_plugins = ["tests.failures_at_once", "tests.quick_selection"]
 
@@ -44,7 +51,7 @@ OURS = ("HEADWATER_WATCH_SECONDS",)
 
 QUICK_WING = "media"
 PATIENT_WINGS = {"clients", "e2e"}
-EARLY = {"clients": 0.8, "e2e": 0.8, "origin/workers": 0.6}
+EARLY = {"clients": 0.8, "e2e": 0.8, "origin/workers": 0.6, "packager/vod": 0.8}
 """Folders whose files take long, and in which first part of a run they come.
 
 Otherwise one process is left with a long one at the end.
@@ -61,17 +68,21 @@ ARTIFACTS = Path(__file__).parent.parent / "artifacts"
 # Where Python is forbidden to keep what it compiled, as in many images, each server compiles itself anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# As the program does for itself: without this, each Python of a test starts a thread for numpy's algebra.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
+@functools.cache
 def wing_of(path: Path) -> str:
     """Name the wing of a test file: the first folder below that of the tests."""
     return path.relative_to(Path(__file__).parent).parts[0]
 
 
+@functools.cache
 def folder_of(path: Path) -> str:
     """Name the folder whose files are spread over the run together: one that comes early, or the wing."""
-    folder = path.parent.relative_to(Path(__file__).parent).as_posix()
-    return folder if folder in EARLY else wing_of(path)
+    relative = path.relative_to(Path(__file__).parent)
+    return next((folder for folder in EARLY if relative.is_relative_to(folder)), wing_of(path))
 
 
 def fixtures_of(item: pytest.Item) -> Sequence[str]:
@@ -81,6 +92,7 @@ def fixtures_of(item: pytest.Item) -> Sequence[str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Have a folder for media that the run's processes share: the one without an input starts the others."""
+    config.pluginmanager.register(COLLECTED_TESTS)
     if not hasattr(config, "workerinput"):
         folder = shared_folder()
         config.add_cleanup(folder.cleanup)
@@ -142,6 +154,8 @@ def nothing_blocks_the_event_loop() -> Iterator[BlockBuster]:
         blockbuster.functions["os.sendfile"].can_block_in(
             "origin/http1/sendfile.py", {"_step", "begin_range"}
         )
+        # Until the child has executed its program, which vfork(2) waits for in any case.
+        blockbuster.functions["os.read"].can_block_in("subprocess.py", "_execute_child")
         # The measuring of coverage itself.
         blockbuster.functions["threading.Lock.acquire"].can_block_in("coverage/collector.py", "lock_data")
         yield blockbuster
@@ -207,12 +221,7 @@ class ServerProcess:
 
     def children(self) -> list[int]:
         """Process ids of the ffmpegs that it runs now."""
-        found: list[int] = []
-        for path in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
-            # A thread may end between being listed and being looked at.
-            with contextlib.suppress(OSError):
-                found += map(int, path.read_text().split())
-        return found
+        return children_of(self.process.pid)
 
     def command_lines(self) -> dict[int, bytes]:
         """Their command lines, by process id."""

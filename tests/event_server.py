@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 from httpx_sse import aconnect_sse
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -24,6 +25,7 @@ from origin.events.channel import EventChannel, EventChannelOptions
 from origin.events.limits import ChannelLimits, EventLimits
 from origin.events.routes import routes
 from origin.http.client_limits import UNLIMITED, ClientLimit
+from origin.server.endpoints.error_responses import ERROR_RESPONSES
 from tests.app_server import app_running
 from tests.certificates import Certificate
 from tests.keys import ADMIN_TOKEN
@@ -50,10 +52,15 @@ class Server:
     """The way to a running server."""
 
     def __init__(
-        self, port: int, channels: Mapping[str, EventChannel], certificate: Certificate | None = None
+        self,
+        port: int,
+        channels: Mapping[str, EventChannel],
+        certificate: Certificate | None = None,
+        app: ASGIApp | None = None,
     ) -> None:
         self.port = port
         self.channels = channels
+        self.certificate, self.app = certificate, app
         self.trust = None if certificate is None else ssl.create_default_context(cafile=certificate.chain)
         secure = "" if self.trust is None else "s"
         self.url = f"http{secure}://127.0.0.1:{port}/events/test"
@@ -114,9 +121,11 @@ async def serving(
         Authenticator(), ADMIN_TOKEN, dict.fromkeys(by_name, keys), allow_origin
     )
     admission = Admission(by_name.values(), most_readers, client_readers)
-    app = Starlette(routes=routes(by_name, authorization, limits, admission))
+    app = Starlette(
+        routes=routes(by_name, authorization, limits, admission), exception_handlers=ERROR_RESPONSES
+    )
     with socket.create_server(("127.0.0.1", port), backlog=1024) as listening:
-        way = Server(listening.getsockname()[1], by_name, certificate)
+        way = Server(listening.getsockname()[1], by_name, certificate, app)
         async with app_running(app, listening, by_name.values(), lambda: way.writers, certificate):
             yield way
 

@@ -1,9 +1,9 @@
 """Starts the processes of a run of tests as forks of one that has collected them.
 
-Each process of pytest-xdist imports the program and all tests before it runs some of them: four seconds of
-processor time, which the first of them spends for all here. execnet starts what it takes for a Python, with
-the arguments of one; that hands them, its standard streams and its environment to the process that forks, and
-ends as the fork does.
+Each process of pytest-xdist imports the program and all tests, and collects these, before it runs some of
+them: six seconds of processor time, which the first of them spends for all here. execnet starts what it takes
+for a Python, with the arguments of one; that hands them, its standard streams and its environment to the
+process that forks, and ends as the fork does.
 
 python -m tests.forked_workers DESCRIPTOR ARGUMENTS...  collects by pytest's arguments, forks who connects
 python tests/forked_workers.py PATH -u -c STATEMENTS    connects, and stands for a Python with these options
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pytest
+    from _pytest.nodes import Node
     from execnet.xspec import XSpec
 
 REQUEST_BYTES = 1 << 20
@@ -44,7 +45,10 @@ class ForkedWorkers:
         self._ended = contextlib.ExitStack()
 
     def pytest_xdist_setupnodes(self, config: pytest.Config, specs: Sequence[XSpec]) -> None:
-        """Have those forked that would be processes of this Python."""
+        """Have those forked that would be processes of this Python; start the fork server that they share."""
+        # Here, as this file is a script of its own, too.
+        from tests.fork_server import SHARED, start_fork_server
+
         folder = self._ended.enter_context(tempfile.TemporaryDirectory(prefix="headwater-workers-"))
         path = str(Path(folder, "socket"))
         # Whoever is to be forked connects at once, and waits until all is collected.
@@ -57,6 +61,12 @@ class ForkedWorkers:
                 pass_fds=[listener.fileno()],
             )
         self._ended.callback(process.communicate, timeout=END_SECONDS)
+        os.environ[SHARED] = str(Path(folder, "servers"))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind(os.environ[SHARED])
+            listener.listen(socket.SOMAXCONN)
+            process = start_fork_server(listener, subprocess.PIPE)
+        self._ended.callback(process.communicate, timeout=END_SECONDS)
         for spec in specs:
             if spec.popen and not spec.python:
                 spec.python = shlex.join([sys.executable, "-I", "-S", __file__, path])
@@ -64,6 +74,38 @@ class ForkedWorkers:
     def pytest_unconfigure(self) -> None:
         """End the process that forks, and with it what it has forked."""
         self._ended.close()
+
+
+class CollectedTests:
+    """A pytest plug-in of the process that collects a run's tests, and of its forks, which run some of them.
+
+    A fork has a configuration and a session of its own, to which the plug-in hands the collected tests over.
+    """
+
+    def __init__(self) -> None:
+        self._session: pytest.Session | None = None
+
+    def pytest_collection(self, session: pytest.Session) -> bool | None:
+        """Hand the collected tests over to a fork's session; None: the session is to collect them itself."""
+        if self._session is None or self._session.testsfailed or not hasattr(session.config, "workerinput"):
+            return None
+        session._fixturemanager = manager = self._session._fixturemanager
+        manager.session, manager.config = session, session.config
+        # The root of their tree stays, too: fixtures are registered by the nodes for which they are.
+        nodes: set[Node] = {node for item in self._session.items for node in item.iter_parents()}
+        for node in nodes:
+            node.session, node.config = session, session.config
+        session.items, session.testscollected = self._session.items, len(self._session.items)
+        session.config.hook.pytest_collection_finish(session=session)
+        return True
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Keep the session that has collected."""
+        self._session = session
+
+
+COLLECTED_TESTS = CollectedTests()
+"""This process's own, which its forks inherit."""
 
 
 class Request:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import struct
 
-from media.matroska.live_writer import element
 from media.mp4.boxes import box, full_box
 from media.ogg.page import CONTINUED, FIRST, NO_POSITION, Page, paginate
 from media.ts.tables import PACKET, ElementaryStream, ProgramMap, write_tables
@@ -21,7 +20,7 @@ OPUS_TAGS = b"OpusTags" + bytes(8)
 VIDEO, AUDIO = 0x100, 0x101
 
 
-def _repeated(unit: bytes, size: int) -> bytes:
+def repeated(unit: bytes, size: int) -> bytes:
     return unit * max(size // len(unit), 1)
 
 
@@ -30,7 +29,7 @@ def _repeated(unit: bytes, size: int) -> bytes:
 
 def adts_frames(size: int) -> bytes:
     """Frames of AAC of 8 bytes each."""
-    return _repeated(adts_frame(), size)
+    return repeated(adts_frame(), size)
 
 
 def adts_frame(size: int = 8) -> bytes:
@@ -40,35 +39,35 @@ def adts_frame(size: int = 8) -> bytes:
 
 
 def small_frames(size: int) -> bytes:
-    return _repeated(SMALLEST_FRAME, size)
+    return repeated(SMALLEST_FRAME, size)
 
 
 def empty_id3(size: int) -> bytes:
-    return _repeated(b"ID3\x04\0\0\0\0\0\0", size)
+    return repeated(b"ID3\x04\0\0\0\0\0\0", size)
 
 
 def id3_of_empty_frames(size: int) -> bytes:
     """One tag of ID3v2.2 whose frames have nothing in them; behind a megabyte another one follows."""
     length = min(size, 1 << 20) - 10
     head = b"ID3\x02\0\0" + bytes(length >> shift & 0x7F for shift in (21, 14, 7, 0))
-    return _repeated(head + _repeated(b"TXX\0\0\0", length).ljust(length, b"\0"), size)
+    return repeated(head + repeated(b"TXX\0\0\0", length).ljust(length, b"\0"), size)
 
 
 def titles(size: int) -> bytes:
     """Tags that each have a title, and between them a frame."""
     title = b"TIT2\0\0\x0f\x7f\0\0\x03" + "\u0301".encode() * 999
     head = b"ID3\x04\0\0" + bytes(len(title) >> shift & 0x7F for shift in (21, 14, 7, 0))
-    return _repeated(head + title + FRAME, size)
+    return repeated(head + title + FRAME, size)
 
 
 def false_sync_words(size: int) -> bytes:
     """Headers of frames behind each of which no other one stands; in time a frame that is one."""
     false = b"\xff\xfb\x90\xc4" * 15_000
-    return _repeated(false + b"\0" + FRAME * 4, size)
+    return repeated(false + b"\0" + FRAME * 4, size)
 
 
 def sync_bytes(size: int) -> bytes:
-    return _repeated(b"\xff" * 60_000 + b"\0" + FRAME * 4, size)
+    return repeated(b"\xff" * 60_000 + b"\0" + FRAME * 4, size)
 
 
 # Ogg
@@ -83,7 +82,7 @@ def false_pages(size: int) -> bytes:
     """Beginnings of pages, 27 bytes apart, that each want a page of tens of thousands of bytes."""
     # The lacing values are what stands behind: mostly 0xff.
     false = b"OggS\0" + b"\xff" * 22
-    return _opus() + _repeated(false * 2400 + _opus(), size)
+    return _opus() + repeated(false * 2400 + _opus(), size)
 
 
 def tiny_pages(size: int) -> bytes:
@@ -92,7 +91,7 @@ def tiny_pages(size: int) -> bytes:
 
 
 def tiny_links(size: int) -> bytes:
-    return _repeated(_opus(), size)
+    return repeated(_opus(), size)
 
 
 def header_of_many_pages(size: int) -> bytes:
@@ -130,7 +129,7 @@ def start_codes(size: int) -> bytes:
     unit = [
         _packet(VIDEO, b"\0\0\1\x09" * 46, starts=number == 0, access=number == 0) for number in range(22)
     ]
-    return _tables() + b"".join(unit) + _repeated(_packet(AUDIO, bytes(180)), size)
+    return _tables() + b"".join(unit) + repeated(_packet(AUDIO, bytes(180)), size)
 
 
 def parameter_sets(size: int) -> bytes:
@@ -150,20 +149,20 @@ def program_maps(size: int) -> bytes:
     for first in (0x0F, 0x03):
         streams = [ElementaryStream(0x1B, VIDEO), *(ElementaryStream(first, 0x200 + n) for n in range(30))]
         two.append(_tables(*streams))
-    return _repeated(b"".join(two), size)
+    return repeated(b"".join(two), size)
 
 
 def null_packets(size: int) -> bytes:
-    return _tables() + _repeated(_packet(0x1FFF, b""), size)
+    return _tables() + repeated(_packet(0x1FFF, b""), size)
 
 
 def packets_out_of_step(size: int) -> bytes:
     """A byte too many behind each packet."""
-    return _tables() + _repeated(_packet(AUDIO, bytes(180)) + b"\0", size)
+    return _tables() + repeated(_packet(AUDIO, bytes(180)) + b"\0", size)
 
 
 def associations(size: int) -> bytes:
-    return _repeated(_tables()[:PACKET], size)
+    return repeated(_tables()[:PACKET], size)
 
 
 # FLV
@@ -179,16 +178,16 @@ FLV_HEAD = b"FLV\1\5\0\0\0\x09" + bytes(4)
 
 
 def empty_tags(size: int) -> bytes:
-    return FLV_HEAD + _repeated(flv_tag(8, b""), size)
+    return FLV_HEAD + repeated(flv_tag(8, b""), size)
 
 
 def changing_headers(size: int) -> bytes:
     two = flv_tag(9, b"\x17\0\0\0\0\1") + flv_tag(9, b"\x17\0\0\0\0\2")
-    return FLV_HEAD + _repeated(two, size)
+    return FLV_HEAD + repeated(two, size)
 
 
 def one_huge_tag(size: int) -> bytes:
-    return FLV_HEAD + _repeated(flv_tag(9, b"\x17\1" + bytes((8 << 20) - 2)), size)
+    return FLV_HEAD + repeated(flv_tag(9, b"\x17\1" + bytes((8 << 20) - 2)), size)
 
 
 # Movie fragments
@@ -211,7 +210,7 @@ def moof(count: int, size: int) -> bytes:
 
 def many_samples(init: bytes, size: int, count: int = 1 << 16) -> bytes:
     """Fragments of so many samples of a byte, each a tenth of a second and more."""
-    return init + _repeated(moof(count, 1) + box(b"mdat", bytes(count)), size)
+    return init + repeated(moof(count, 1) + box(b"mdat", bytes(count)), size)
 
 
 def as_many_samples_as_may_be(init: bytes, size: int) -> bytes:
@@ -220,16 +219,16 @@ def as_many_samples_as_may_be(init: bytes, size: int) -> bytes:
 
 def samples_of_nothing(init: bytes, size: int) -> bytes:
     """Fragments of as many samples as may be, of which none has a byte."""
-    return init + _repeated(moof(1 << 13, 0) + box(b"mdat"), size)
+    return init + repeated(moof(1 << 13, 0) + box(b"mdat"), size)
 
 
 def empty_boxes(init: bytes, size: int) -> bytes:
-    return init + _repeated(box(b"free"), size)
+    return init + repeated(box(b"free"), size)
 
 
 def boxes_in_moofs(init: bytes, size: int) -> bytes:
     one = box(b"moof", full_box(b"mfhd", 0, 0, bytes(4)), *[box(b"free")] * 4000)
-    return init + _repeated(one + box(b"mdat"), size)
+    return init + repeated(one + box(b"mdat"), size)
 
 
 def boxes_in_trafs(init: bytes, size: int) -> bytes:
@@ -238,7 +237,7 @@ def boxes_in_trafs(init: bytes, size: int) -> bytes:
         full_box(b"tfhd", 0, 0x02_0000, struct.pack(">I", 1)),
         *[box(b"free")] * 4000,
     )
-    return init + _repeated(box(b"moof", *[traf] * 30) + box(b"mdat"), size)
+    return init + repeated(box(b"moof", *[traf] * 30) + box(b"mdat"), size)
 
 
 def one_large_sample(init: bytes, size: int) -> bytes:
@@ -246,50 +245,22 @@ def one_large_sample(init: bytes, size: int) -> bytes:
 
 
 def one_huge_sample(init: bytes, size: int, length: int = 31 << 20) -> bytes:
-    return init + _repeated(moof(1, length) + box(b"mdat", bytes(length)), size)
+    return init + repeated(moof(1, length) + box(b"mdat", bytes(length)), size)
 
 
 # RTSP
 
 
-MATROSKA_HEAD = b"\x1aE\xdf\xa3\x80" + b"\x18S\x80g\x01" + b"\xff" * 7
-ONE_TRACK = b"\x16T\xaek\x88" + b"\xae\x86" + b"\xd7\x81\1" + b"\x83\x81\1"
-
-
-def small_blocks(size: int) -> bytes:
-    """Blocks without frames, each a key frame."""
-    return MATROSKA_HEAD + ONE_TRACK + b"\x1fC\xb6u\xff" + _repeated(b"\xa3\x84\x81\0\0\x80", size)
-
-
-def empty_clusters(size: int) -> bytes:
-    return MATROSKA_HEAD + ONE_TRACK + _repeated(b"\x1fC\xb6u\xff", size)
-
-
-def many_tracks(size: int) -> bytes:
-    """The same tracks again and again, each time as of another stream."""
-    return MATROSKA_HEAD + _repeated(ONE_TRACK, size)
-
-
-def many_elements(size: int) -> bytes:
-    """Tracks that say as much as one may, most of it nothing."""
-    count = size // 64 // 2
-    entries = (
-        element(0xD7, bytes((number,))) + element(0x83, b"\1") + b"\xec\x80" * min(count, 4000)
-        for number in range(1, 65)
-    )
-    return MATROSKA_HEAD + element(0x1654AE6B, b"".join(element(0xAE, entry) for entry in entries))
-
-
 def many_messages(size: int) -> bytes:
-    return _repeated(b"RTSP/1.0 200 O\r\n\r\n", size)
+    return repeated(b"RTSP/1.0 200 O\r\n\r\n", size)
 
 
 def messages_of_many_fields(size: int) -> bytes:
-    return _repeated(b"RTSP/1.0 200 O\r\n" + b"a:\n" * 5000 + b"\r\n", size)
+    return repeated(b"RTSP/1.0 200 O\r\n" + b"a:\n" * 5000 + b"\r\n", size)
 
 
 def empty_frames(size: int) -> bytes:
-    return _repeated(b"$\0\0\0", size)
+    return repeated(b"$\0\0\0", size)
 
 
 # Texts
@@ -298,7 +269,7 @@ PLAYLIST_HEAD = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n"
 
 
 def many_segments(size: int) -> bytes:
-    return PLAYLIST_HEAD + _repeated(b"#EXTINF:1,\na\n", size)
+    return PLAYLIST_HEAD + repeated(b"#EXTINF:1,\na\n", size)
 
 
 def different_segments(size: int) -> bytes:
@@ -307,26 +278,26 @@ def different_segments(size: int) -> bytes:
 
 
 def empty_lines(size: int) -> bytes:
-    return PLAYLIST_HEAD + _repeated(b"\n", size)
+    return PLAYLIST_HEAD + repeated(b"\n", size)
 
 
 def many_keys(size: int) -> bytes:
     keys = (b'#EXT-X-KEY:METHOD=SAMPLE-AES,KEYFORMAT="%d"\n' % n for n in range(max(size // 90, 1)))
-    return PLAYLIST_HEAD + b"".join(keys) + _repeated(b"#EXTINF:1,\na\n", size // 2)
+    return PLAYLIST_HEAD + b"".join(keys) + repeated(b"#EXTINF:1,\na\n", size // 2)
 
 
 def many_attributes(size: int) -> bytes:
     line = b"#EXT-X-MAP:" + b"A=," * 5000 + b'URI="a"\n'
-    return PLAYLIST_HEAD + _repeated(line, size)
+    return PLAYLIST_HEAD + repeated(line, size)
 
 
 def variants_without_addresses(size: int) -> bytes:
     media = b"".join(b'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="%d",URI="a"\n' % n for n in range(60))
-    return b"#EXTM3U\n" + media + _repeated(b"#EXT-X-STREAM-INF:BANDWIDTH=1\n", size) + b"a\n"
+    return b"#EXTM3U\n" + media + repeated(b"#EXT-X-STREAM-INF:BANDWIDTH=1\n", size) + b"a\n"
 
 
 def many_cues(size: int) -> bytes:
-    return b"WEBVTT\n\n" + _repeated(b"00:00.000 --> 59:00.000\na\n\n", size)
+    return b"WEBVTT\n\n" + repeated(b"00:00.000 --> 59:00.000\na\n\n", size)
 
 
 def many_backward_cues(size: int) -> bytes:
@@ -336,12 +307,12 @@ def many_backward_cues(size: int) -> bytes:
 
 
 def caption_lines(size: int) -> bytes:
-    return b"WEBVTT\n\n" + _repeated(b"\n", size)
+    return b"WEBVTT\n\n" + repeated(b"\n", size)
 
 
 def titles_between_bytes(size: int) -> bytes:
     """ICY with a byte of sound between two titles."""
-    return _repeated(b"\0\1StreamTitle='a';\0\1StreamTitle='b';", size)
+    return repeated(b"\0\1StreamTitle='a';\0\1StreamTitle='b';", size)
 
 
 # RTMP
@@ -364,16 +335,16 @@ def rtmp_tracks_of_nothing(size: int) -> bytes:
 
 def rtmp_messages_of_no_kind(size: int) -> bytes:
     """Messages of a byte each of a kind that nobody knows."""
-    return b"\6\0\0\0\0\0\1\x63\1\0\0\0a" + _repeated(b"\xc6a", size)
+    return b"\6\0\0\0\0\0\1\x63\1\0\0\0a" + repeated(b"\xc6a", size)
 
 
 def rtmp_chunks_of_a_byte(size: int) -> bytes:
     """Two messages whose chunks of a byte each are interleaved."""
     sizes = b"\2\0\0\0\0\0\4\1\0\0\0\0" + (1).to_bytes(4, "big")
     begins = [bytes((number,)) + b"\0\0\0\x0f\xff\xff\x09\1\0\0\0\x17" for number in (5, 6)]
-    return sizes + b"".join(begins) + _repeated(b"\xc5a\xc6b", size)
+    return sizes + b"".join(begins) + repeated(b"\xc5a\xc6b", size)
 
 
 def _rtmp_messages(body: bytes, size: int) -> bytes:
     head = b"\6\0\0\0" + len(body).to_bytes(3, "big") + b"\x09\1\0\0\0"
-    return head + body + _repeated(b"\xc6" + body, size)
+    return head + body + repeated(b"\xc6" + body, size)

@@ -105,8 +105,10 @@ def _running(folder: Path, prefix: Sequence[str], port: int, clients: int) -> It
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + START_SECONDS
     while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as probe:
+            # Where nobody listens yet, a port may be connected with itself.
+            if probe.getsockname() != probe.getpeername():
+                return
         if time.monotonic() > end or process.poll() is not None:
             raise RuntimeError("Icecast didn't start")
         time.sleep(0.05)

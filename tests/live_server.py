@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import uvicorn
 from starlette.applications import Starlette
 
-from origin.http1.access_log import AccessLog, RequestCounters
+from origin.answers.asgi import handler_routes
 from origin.http1.fast_path import FastPath
 from origin.http1.limits import HttpLimits
 from origin.http1.protocol import http_protocol
-from origin.live import routes as live
-from origin.live.fast_path import LiveFastPath
+from origin.live.addresses import PATTERNS
+from origin.live.handler import LiveHandler
 from packager.live.channel import Channel
 from tests.waiting import wait_for
 
@@ -55,13 +55,13 @@ def broadcasting(channel: Channel) -> Iterator[LiveServer]:
             yield
 
     streams = {channel.name: channel.stream}
-    app = Starlette(routes=live.routes(streams), lifespan=lifespan)
-    fast_path = LiveFastPath(streams, AccessLog(RequestCounters(), log_requests=False), ())
+    handler = LiveHandler(streams)
+    app = Starlette(routes=handler_routes(handler, PATTERNS), lifespan=lifespan)
     config = uvicorn.Config(
         app,
         host="127.0.0.1",
         port=0,
-        http=http_protocol(HttpLimits(), FastPath({"live": fast_path})),
+        http=http_protocol(HttpLimits(), FastPath({"live": handler})),
         ws="none",
         loop="uvloop",
         log_config=None,

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from origin.radio.mounts.limits import ListenerLimits, MountLimits, RadioLimits
-from origin.server.services.limits import Limits, ServerLimits
+from origin.server.services.limits import Limits, ServerLimits, WorkerLimits
 from packager.dvr.limits import DvrLimits
 from packager.live.limits import LiveLimits
 from packager.publish.limits import PublishLimits
@@ -62,11 +62,14 @@ STATION = StationLimits(ffmpeg_seconds=CLIENT_SECONDS)
 """No track is given up because the machine let its ffmpeg stand still."""
 
 
-def patient_server(server: ServerLimits | None = None) -> tuple[str, ...]:
+def patient_server(
+    server: ServerLimits | None = None, workers: WorkerLimits | None = None
+) -> tuple[str, ...]:
     """Give the program of a server whose ffmpeg may be late, and whose requests wait for it."""
     live = replace(LIVE, source=SourceLimits(), publish=REQUESTS)
     radio = RadioLimits(simulcast=SimulcastLimits(channel=live))
-    return program(Limits(live=live, radio=radio, server=server or ServerLimits()))
+    server, workers = server or ServerLimits(), workers or WorkerLimits()
+    return program(Limits(live=live, radio=radio, server=server, workers=workers))
 
 
 def program(limits: Limits) -> tuple[str, ...]:

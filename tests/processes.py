@@ -1,8 +1,10 @@
-"""Ends programs that tests start: how they end when they are asked to is their own affair."""
+"""Ends programs that tests start, and lists what a process has started."""
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
+from pathlib import Path
 
 END_SECONDS = 60.0
 """How long one may take to end by itself: a killed nginx would leave its worker behind."""
@@ -16,3 +18,18 @@ def end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def children_of(pid: int | None = None) -> list[int]:
+    """Return the process ids of a process's children, those among them that have ended and aren't waited for.
+
+    Args:
+        pid: another process; this one without.
+    """
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for path in Path(f"/proc/{pid or 'self'}/task").glob("*/children"):
+            # A thread may end between being listed and being looked at.
+            with contextlib.suppress(OSError):
+                found += map(int, path.read_text().split())
+    return found

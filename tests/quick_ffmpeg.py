@@ -18,7 +18,18 @@ from pathlib import Path
 PROGRAMS = {"ffmpeg": "FFMPEG", "ffprobe": "FFPROBE"}
 """Names of the programs, and the variables by which the program under test is told its own."""
 
-LACKING = ("libvorbis", "libx265", "theora", "av1", "png", "srt:", "drawtext", ".mpd", "/compressed.mp4")
+LACKING = (
+    "libvorbis",
+    "libx265",
+    "theora",
+    "av1",
+    "png",
+    "srt:",
+    "rtmps:",
+    "drawtext",
+    ".mpd",
+    "/compressed.mp4",
+)
 """Words of arguments for which the wheel's has no code, or an encoder that crashes now and then: such a call
 goes to the system's."""
 

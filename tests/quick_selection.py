@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.syntax import nodes
+
 ROOT = Path(__file__).parent.parent
 STARTERS = frozenset({"subprocess", "multiprocessing", "playwright", "tests.fork_server", "tests.processes"})
 """Modules that start processes."""
@@ -92,7 +94,7 @@ def _test_module(name: str) -> Path | None:
 def _names(path: Path) -> tuple[frozenset[str], frozenset[str]]:
     """Return the modules that a file imports, and the names of its functions' arguments."""
     imported, arguments = set[str](), set[str]()
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in nodes(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             imported.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:

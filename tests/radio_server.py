@@ -20,8 +20,9 @@ from origin.radio.mounts.mount import Mount
 from origin.radio.mounts.options import MountOptions
 from origin.radio.routes import routes
 from origin.radio.station_factory import Stations
+from origin.server.endpoints.error_responses import ERROR_RESPONSES
 from packager.radio.audio_blocks import AudioBlock
-from packager.radio.station_info import NO_STATION_INFO
+from packager.radio.audio_source import NO_STATION_INFO
 from tests.app_server import app_running
 from tests.keys import ADMIN_TOKEN
 from tests.patience import MOUNT
@@ -197,7 +198,9 @@ async def serving(
         max_listeners=max_listeners,
         silent_seconds=silent_seconds,
     )
-    async with serving_app(Starlette(routes=found), mounts.values()) as door:
+    async with serving_app(
+        Starlette(routes=found, exception_handlers=ERROR_RESPONSES), mounts.values()
+    ) as door:
         yield door
 
 

@@ -19,6 +19,7 @@ from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.channel import EventChannel, EventChannelOptions
 from origin.events.limits import ChannelLimits
 from origin.events.routes import routes as event_routes
+from origin.server.endpoints.error_responses import ERROR_RESPONSES
 from origin.token_relay.limits import TokenRelayLimits
 from origin.token_relay.relay import TokenRelay, TokenRelayOptions
 from origin.token_relay.routes import routes
@@ -124,7 +125,8 @@ async def relaying(
             routes=[
                 *routes({"test": relay}, authorization, admission),
                 *event_routes({"test": channel}, authorization, admission=admission),
-            ]
+            ],
+            exception_handlers=ERROR_RESPONSES,
         )
         with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
             way = RelayServer(listening.getsockname()[1], relay, upstream)

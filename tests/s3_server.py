@@ -22,6 +22,9 @@ from tests.standstill import standing_still
 from tests.waiting import wait_for
 
 KEY, SECRET = "AKIAHEADWATERTEST", "s3-secret-nobody-may-see"
+READER = {"AWS_ACCESS_KEY_ID": "AKIAREADER", "AWS_SECRET_ACCESS_KEY": "s3-secret-of-a-reader"}
+"""Credentials that may list and read objects, and not store any."""
+
 BUCKET = "media"
 
 S3_SERVER = Path(sys.executable).parent / "weed"
@@ -107,9 +110,12 @@ def s3_server_running(folder: Path) -> Iterator[S3Server]:
     config = folder / "s3.json"
     credentials = [{"accessKey": KEY, "secretKey": SECRET}]
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    config.write_text(
-        json.dumps({"identities": [{"name": "tests", "credentials": credentials, "actions": actions}]})
-    )
+    reader = [{"accessKey": READER["AWS_ACCESS_KEY_ID"], "secretKey": READER["AWS_SECRET_ACCESS_KEY"]}]
+    identities = [
+        {"name": "tests", "credentials": credentials, "actions": actions},
+        {"name": "reader", "credentials": reader, "actions": ["Read", "List"]},
+    ]
+    config.write_text(json.dumps({"identities": identities}))
     data = folder / "data"
     data.mkdir()
     with contextlib.ExitStack() as ports:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import re
 import signal
 import socket
@@ -11,9 +12,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.conftest import START_SECONDS, STOP_SECONDS
-from tests.fork_server import HEADWATER
+from tests.fork_server import HEADWATER, fork
 from tests.waiting import wait_for
 
 PROGRAM = (str(HEADWATER),)
@@ -26,9 +28,28 @@ def start(
     *options: str,
     more: Sequence[socket.socket] = (),
     program: Sequence[str] = PROGRAM,
-) -> subprocess.Popen[bytes]:
-    """Start a server as systemd does, with a socket as its descriptor 3, and more as those behind it."""
+    fresh: bool = False,
+) -> subprocess.Popen[Any]:
+    """Start a server as systemd does, with a socket as its descriptor 3, and more as those behind it.
+
+    Args:
+        sock: the socket that listens.
+        folder: its library.
+        log: the file for its output.
+        options: of the command.
+        more: further sockets.
+        program: what the command is.
+        fresh: whether it must have a process of its own, and be no fork of one that has imported it.
+    """
     sockets = (sock, *more)
+    if not fresh:
+        with log.open("w") as output:
+            arguments = ("serve", "--library", str(folder), *options)
+            forked = fork(
+                program, arguments, cwd=None, env=os.environ, output=output.fileno(), sockets=sockets
+            )
+        if forked is not None:
+            return forked
     command = f"[*{tuple(program)!r}, 'serve', '--library', {str(folder)!r}, *{options!r}]"
     steps = (
         *(f"os.dup2({one.fileno()}, {place})" for place, one in enumerate(sockets, 3)),
@@ -69,11 +90,15 @@ class Succession:
         self._stack = stack
         self._options = options
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start one more, and wait until it says where it is or will be."""
+    def start(self, *, fresh: bool = False) -> subprocess.Popen[Any]:
+        """Start one more, and wait until it says where it is or will be.
+
+        Args:
+            fresh: whether it must have a process of its own.
+        """
         log = self._folder / f"{len(self.logs)}.log"
         self.logs.append(log)
-        server = start(self.sock, self._folder, log, *self._options, program=self._program)
+        server = start(self.sock, self._folder, log, *self._options, program=self._program, fresh=fresh)
         self._stack.callback(server.wait)
         self._stack.callback(server.kill)
         url = wait_for(functools.partial(announced, log), "the server's start", START_SECONDS)
@@ -81,6 +106,6 @@ class Succession:
         return server
 
 
-def end(server: subprocess.Popen[bytes]) -> None:
+def end(server: subprocess.Popen[Any]) -> None:
     server.send_signal(signal.SIGTERM)
     assert server.wait(STOP_SECONDS) == 0

@@ -7,21 +7,18 @@ import collections
 import dataclasses
 import functools
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.program_modules import MODULES, ROOMS, ROOT
+from tests.syntax import children
+
 STANDARD_LIBRARY = frozenset(sys.stdlib_module_names)
 
-ROOMS = {
-    "media": {"media"},
-    "packager": {"media", "packager"},
-    "origin": {"media", "packager", "origin"},
-}
-"""Which rooms of ours a room may import."""
 
 FORBIDDEN = {
     "media": {
@@ -50,13 +47,9 @@ TEST_LINES = 400
 MODULES_IN_A_ROOM = 22
 """How many modules a room may have before it gets rooms inside it, by idea."""
 
-CROWDED_ROOMS = {"media/mp4", "packager/sources"}
-"""Rooms that have more still."""
-
 CONSTRUCTOR_ARGUMENTS = 6
 """How many a constructor may have before those of them that belong together become one object."""
 
-MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 FACES = {path for path in MODULES if path.name == "__init__.py"}
 """The modules that a folder's name stands for."""
@@ -86,8 +79,7 @@ def source_of(path: Path) -> Source:
     """Read a module."""
     found = Source()
     pending: list[tuple[ast.AST, bool]] = [(ast.parse(path.read_text("utf-8")), True)]
-    while pending:
-        node, is_loaded = pending.pop()
+    for node, is_loaded in pending:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             is_loaded = False
         imported: set[Path] = set()
@@ -109,7 +101,7 @@ def source_of(path: Path) -> Source:
         found.known |= imported
         if is_loaded:
             found.loaded |= imported
-        pending += [(child, is_loaded) for child in ast.iter_child_nodes(node)]
+        pending += [(child, is_loaded) for child in children(node)]
     return found
 
 
@@ -276,7 +268,7 @@ def test_the_check_of_circles_sees_each_way_to_close_one(tmp_path: Path, text: s
     assert pure in reached(wire, arrows)
     arrows[pure] = known_modules(planted)
     assert any({pure, wire} <= set(group) for group in circles(arrows))
-    assert [{ROOT / "origin/http", ROOT / "origin/http1"}] == [
+    assert [{ROOT / "origin/http", ROOT / "origin/answers", ROOT / "origin/http1"}] == [
         set(group) for group in circles(arrows_of_folders(arrows))
     ]
 
@@ -294,13 +286,15 @@ def test_the_top_of_a_floor_holds_only_what_its_rooms_share() -> None:
         "media/__init__.py",
         "media/crc.py",
         "media/errors.py",
+        "media/packets.py",
         "media/stream_reader.py",
         "origin/__init__.py",
         "packager/__init__.py",
         "packager/concurrency.py",
         "packager/safe_files.py",
         "packager/data_lock.py",
-        "packager/fair_semaphore.py",
+        "packager/fair_queue.py",
+        "packager/hashed_file_cache.py",
         "packager/latency_histogram.py",
         "packager/natural_order.py",
         "packager/redaction.py",
@@ -314,7 +308,7 @@ def test_the_top_of_a_floor_holds_only_what_its_rooms_share() -> None:
 def test_a_room_has_only_as_many_modules_as_a_reader_keeps_in_mind() -> None:
     sizes = collections.Counter(room_of(path) for path in MODULES if path not in FACES)
     crowded_rooms = {str(room.relative_to(ROOT)) for room, size in sizes.items() if size > MODULES_IN_A_ROOM}
-    assert crowded_rooms == CROWDED_ROOMS
+    assert crowded_rooms == set()
 
 
 def test_the_command_lines_of_ffmpeg_are_written_in_one_room() -> None:
@@ -336,6 +330,17 @@ def crowded(path: Path) -> list[str]:
     return [name for name, arguments in constructors if arguments > CONSTRUCTOR_ARGUMENTS]
 
 
+def test_no_two_threads_are_the_first_to_decode_a_class() -> None:
+    """The first decoding prepares the class, and the process crashes if two threads do that at once.
+
+    A decoder that is made when its module is imported has prepared it.
+    """
+    lazily = re.compile(r"msgspec\.(json|msgpack)\.decode\([^#\n]*\btype=(?!(str|dict|list)\))[^#\n]*")
+    found = {str(path): lazily.search(path.read_text(encoding="utf-8")) for path in MODULES}
+    assert not {path: match[0] for path, match in found.items() if match}
+    assert lazily.search("msgspec.json.decode(data, type=Sample)")
+
+
 def test_no_constructor_has_more_arguments_than_a_reader_keeps_in_mind() -> None:
     assert {path: found for path in MODULES if (found := crowded(path))} == {}
 
@@ -354,6 +359,40 @@ def test_the_top_level_holds_only_the_rooms() -> None:
     made = {"dist", "artifacts", "library", "__pycache__"}
     # Beside the code: what operators put in place, and what they and others read.
     assert folders - made == {"media", "packager", "origin", "player", "tests", "deploy", "docs"}
+
+
+NAMES_TEST_MODULE = re.compile(r"^\s*(?:import|from)\b[^\n(]*(?:\([^)]*)?\btest_", re.MULTILINE)
+"""An import of what may be a test module: few modules have one, and only these need be parsed."""
+
+
+def imported_tests(path: Path) -> set[Path]:
+    """Give the test modules that a module imports, or imports from."""
+    if not NAMES_TEST_MODULE.search(path.read_text("utf-8")):
+        return set()
+    modules = {name.with_suffix(".py") for name in source_of(path).known if name.name.startswith("test_")}
+    return {module for module in modules if module.exists()}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from tests.test_limits import patched_constants",
+        "def f():\n    from tests.test_limits import patched_constants",
+        "import tests.test_limits",
+        "from tests import test_limits as limits",
+        "from tests import (\n    syntax,\n    test_limits,\n)",
+    ],
+)
+def test_the_check_of_imports_from_test_modules_sees_each_form(tmp_path: Path, text: str) -> None:
+    module = tmp_path / "module.py"
+    module.write_text(f"import ast\n\n{text}\n")
+    assert imported_tests(module) == {ROOT / "tests/test_limits.py"}
+
+
+def test_no_module_imports_from_a_test_module() -> None:
+    """Helpers that tests share are in modules beside them."""
+    paths = (ROOT / "tests").rglob("*.py")
+    assert {path: found for path in paths if (found := imported_tests(path))} == {}
 
 
 def test_no_file_of_tests_is_longer_than_one_subject_needs() -> None:

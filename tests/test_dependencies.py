@@ -14,7 +14,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-CLASSIFIED = {"Apache Software License": "Apache-2.0", "MIT License": "MIT", "BSD License": "BSD-3-Clause"}
+CLASSIFIED = {
+    "Apache Software License": "Apache-2.0",
+    "MIT License": "MIT",
+    "BSD License": "BSD-3-Clause",
+    "3-Clause BSD License": "BSD-3-Clause",
+}
 """SPDX identifiers of what older packages say in classifiers, or as the name of their licence."""
 
 PLAYERS = ("hls.js", "shaka-player")

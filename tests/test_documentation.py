@@ -13,7 +13,7 @@ import pytest
 
 from origin.cli.main import cli
 from origin.config.load import validate
-from origin.live.playlist_request import refusal_max_age
+from origin.live.playlist_requests import refusal_max_age
 from origin.server.config_reload import TAKEN
 from tests.configuration_reference import PAGE, described_options, generated_page
 
@@ -216,7 +216,8 @@ def test_every_room_is_named_once_and_no_other() -> None:
 
 
 def test_there_is_a_journey_for_each_kind_of_stream() -> None:
-    names = ["A range", "A part", "An MP3 frame", "A VOD segment", "A publisher's stream", "An event"]
+    vod = ["A VOD segment", "A segment that is encoded on request"]
+    names = ["A range", "A part", "An MP3 frame", *vod, "A publisher's stream", "An event"]
     assert list(journeys()) == names
 
 
@@ -251,6 +252,6 @@ def test_how_long_failures_may_be_kept_is_told_as_the_headers_say_it() -> None:
     assert found is not None
     numbers = {"a": 1, "four": 4}
     assert [numbers[word] for word in found.groups()] == [
-        refusal_max_age(b"", 1),
-        refusal_max_age(b"_HLS_msn=7&_HLS_part=1", 1),
+        refusal_max_age(1, is_blocking=False),
+        refusal_max_age(1, is_blocking=True),
     ]

@@ -15,10 +15,14 @@ import pytest
 
 from origin.http.client_limits import ClientLimits
 from origin.server.services.limits import Limits
-from tests.test_architecture import MODULES, ROOT
+from tests.program_modules import MODULES, ROOT
+from tests.syntax import nodes
 
 CONSTANT = re.compile(r"(?:^|\.)_?[A-Z][A-Z0-9_]+$")
-MAY_PATCH = re.compile(r"attr|object|patch|sitecustomize|\.\s*_?[A-Z][A-Z0-9_]+[^\w.(]")
+MAY_PATCH = re.compile(
+    r"\b(?:setattr|delattr|object|patch)\(|sitecustomize|\.\s*_?[A-Z][A-Z0-9_]+"
+    r"(?:\s*[\"'\\]|\s*[^\w\s]{0,3}=(?!=))"
+)
 """Without it no constant of another module is set, and the text needn't be parsed."""
 
 PATCHED_ELSEWHERE = re.compile(r"\w+\.[A-Z][A-Z0-9_]+ = |sitecustomize")
@@ -29,7 +33,7 @@ def patched_constants(text: str) -> list[str]:
     found: list[str] = []
     if not MAY_PATCH.search(text):
         return found
-    for node in ast.walk(ast.parse(text)):
+    for node in nodes(ast.parse(text)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
             if called in ("setattr", "delattr", "object", "patch"):

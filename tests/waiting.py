@@ -9,9 +9,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-SHORT_POLL_SECONDS, POLL_SECONDS, LONGEST_POLL_SECONDS = 0.01, 0.02, 0.2
-PATIENT_SHARE = 40
-"""What has taken long is asked for less often: in steps of a fortieth of it, since asking costs time, too."""
+SHORT_POLL_SECONDS, POLL_SECONDS, LONGEST_POLL_SECONDS = 0.01, 0.04, 0.25
+PATIENT_SHARE = 20
+"""What has taken long is asked for less often: each twentieth of it, since asking costs time, too."""
 
 
 def wait_for(condition: Callable[[], T], what: str = "the condition", seconds: float = 120.0) -> T:

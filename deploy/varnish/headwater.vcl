@@ -13,8 +13,24 @@ sub vcl_recv {
   if (req.method !~ "^(GET|HEAD|OPTIONS)$") {
     return (synth(405));
   }
+  # Beneath /admin/ GET changes something.
+  if (req.url ~ "(?i)^(https?://[^/]+)?/(a|%61)(d|%64)(m|%6d)(i|%69)(n|%6e)(/|%2f)") {
+    return (synth(403));
+  }
 
-  # Nothing of the origin depends on cookies, and Varnish wouldn't cache where there are some.
+  # The origin believes no address if a client's own Forwarded contradicts X-Forwarded-For, to which Varnish adds.
+  unset req.http.Forwarded;
+
+  # A WebSocket is a tunnel, at whose end the origin reads nothing more from a connection whose upgrade it refuses.
+  if (req.http.Upgrade ~ "(?i)^websocket$") {
+    return (pipe);
+  }
+
+  # What a viewer gets by a token in a cookie is for nobody else. Nothing of the origin depends on other cookies, and
+  # Varnish wouldn't cache where there are some.
+  if (req.http.Cookie ~ "(^|;\s*)headwater_token=") {
+    return (pass);
+  }
   unset req.http.Cookie;
 
   # RFC 9110 §14.2: a Range that it can't do may be ignored; Varnish itself would refuse several ranges with 416.
@@ -23,8 +39,13 @@ sub vcl_recv {
   }
 }
 
+sub vcl_pipe {
+  set bereq.http.Connection = "Upgrade";
+  set bereq.http.Upgrade = "websocket";
+}
+
 sub vcl_backend_response {
-  if (bereq.url ~ "^/live/") {
+  if (bereq.url ~ "^(/t/[^/]+)?/live/") {
     # A playlist that is past its time is another one: it is never given out, nor while the next one is fetched.
     if (bereq.url ~ "^[^?]+\.(m3u8|mpd)(\?|$)") {
       set beresp.grace = 0s;
@@ -34,7 +55,7 @@ sub vcl_backend_response {
     }
     # What isn't there yet, or failed, may be there with the next request. Without a time to live it isn't kept,
     # and those who ask for it together still ask once.
-    if (beresp.status >= 500 || beresp.ttl <= 0s || beresp.http.Cache-Control ~ "no-store") {
+    if (beresp.status >= 500 || beresp.ttl <= 0s || beresp.http.Cache-Control ~ "no-store|private") {
       set beresp.ttl = 0s;
       set beresp.grace = 0s;
     }

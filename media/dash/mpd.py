@@ -19,7 +19,7 @@ from media.dash.segment_addressing import (
     SegmentList,
     SegmentTemplate,
 )
-from media.mp4.colour import UNSPECIFIED, Colour
+from media.mp4.codecs.colour import UNSPECIFIED, Colour
 
 MEDIA_TYPE = "application/dash+xml"
 NAMESPACE = "urn:mpeg:dash:schema:mpd:2011"
@@ -249,7 +249,6 @@ class StaticManifest:
     Attributes:
         duration: seconds of the whole.
         max_segment_duration: seconds of the longest segment.
-        periods: in order.
     """
 
     duration: Fraction

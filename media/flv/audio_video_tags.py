@@ -1,4 +1,4 @@
-"""Reads and writes the packets in FLV audio and video tags, both legacy (FLV 10.1) and Enhanced RTMP v2."""
+"""Reads the packets in FLV audio and video tags, both legacy (FLV 10.1) and Enhanced RTMP v2."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from media.errors import MalformedError, TooLargeError
-from media.flv.tags import AAC, AUDIO, AVC, CODED, KEY_FRAME, SEQUENCE_HEADER, VIDEO
+from media.flv.tags import AUDIO, KEY_FRAME, VIDEO
+from media.packets import StreamTrack, TrackKind
 
 _VIDEO_CODECS = {2: "H.263", 3: "Screen Video", 4: "VP6", 5: "VP6", 6: "Screen Video", 7: "avc1"}
 _AUDIO_CODECS = {
@@ -26,10 +27,9 @@ _ONE_TRACK, _MANY_CODECS = 0, 2
 _MOST_TRACKS = 32
 _MOST_EXTENSIONS = 16
 _STREAMINFO = 34
+_LEGACY = frozenset({"avc1", "mp4a"})
+_FOUR_CC = frozenset({"hvc1", "vvc1", "av01", "vp09", "Opus", "fLaC", "ac-3", "ec-3"})
 _WITH_COMPOSITION_TIME = frozenset({"avc1", "hvc1", "vvc1"})
-_INTER_FRAME = 2
-_AAC_SOUND = AAC << 4 | 0x0F
-"""FLV 10.1 §E.4.2.1: AAC is always said to be of 44 kHz, 16 bits and two channels."""
 
 
 class PacketKind(enum.Enum):
@@ -42,7 +42,7 @@ class PacketKind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Packet:
+class FlvPacket:
     """The part of an FLV audio or video tag for one track.
 
     Attributes:
@@ -73,20 +73,22 @@ class Packet:
         return self.codec.encode("latin-1") + data
 
 
+def is_older(track: StreamTrack) -> bool:
+    """Return whether a codec is older than FourCCs: its configuration is of legacy tags' first byte."""
+    return len(track.configuration or b"") == 1 and track.codec not in _LEGACY | _FOUR_CC
+
+
+def has_legacy_tags(track: StreamTrack) -> bool:
+    """Return whether old readers of FLV know the codec of a track, or what its metadata are."""
+    return track.kind is TrackKind.METADATA or track.codec in _LEGACY or is_older(track)
+
+
 def has_enhanced_header(kind: int, first: int) -> bool:
     """Return whether a tag's header is that of Enhanced RTMP, by its first byte."""
     return bool(first & _ENHANCED_VIDEO) if kind == VIDEO else first >> 4 == _ENHANCED_AUDIO
 
 
-def has_track_numbers(kind: int, body: bytes) -> bool:
-    """Return whether a tag has track numbers; a tag without them belongs to the first track."""
-    if kind not in _MULTITRACK or not body or not has_enhanced_header(kind, body[0]):
-        return False
-    # Any packet type may follow header extensions.
-    return body[0] & 0x0F in (_MULTITRACK[kind], _MODEX)
-
-
-def read_packets(kind: int, body: bytes) -> list[Packet]:
+def read_packets(kind: int, body: bytes) -> list[FlvPacket]:
     """Read a tag's body.
 
     Args:
@@ -111,55 +113,26 @@ def read_packets(kind: int, body: bytes) -> list[Packet]:
     return [_older_audio(reader, first)]
 
 
-def write_packet(kind: int, packet: Packet) -> bytes:
-    """Write the body of a tag with one packet, without a track number.
-
-    Args:
-        kind: ``AUDIO`` or ``VIDEO``.
-        packet: a configuration, or frames; codecs of legacy tags are written as such, for every reader.
-    """
-    is_configuration = packet.kind is PacketKind.CONFIGURATION
-    if packet.codec in ("avc1", "mp4a") and not packet.nanoseconds:
-        packet_type = SEQUENCE_HEADER if is_configuration else CODED
-        if kind == AUDIO:
-            return bytes((_AAC_SOUND, packet_type)) + packet.data
-        frame_type = KEY_FRAME if packet.is_key else _INTER_FRAME
-        composition = packet.composition_time.to_bytes(3, "big", signed=True)
-        return bytes((frame_type << 4 | AVC, packet_type)) + composition + packet.data
-    packet_type, composition = _SEQUENCE_START if is_configuration else _CODED_FRAMES, b""
-    if packet_type == _CODED_FRAMES and packet.codec in _WITH_COMPOSITION_TIME:
-        composition = packet.composition_time.to_bytes(3, "big", signed=True)
-    first = _ENHANCED_AUDIO << 4
-    if kind == VIDEO:
-        first = _ENHANCED_VIDEO | (KEY_FRAME if packet.is_key else _INTER_FRAME) << 4
-    head = bytes((first | packet_type,))
-    if packet.nanoseconds:
-        # The size of the data, three bytes, is written less one.
-        extension = b"\2" + packet.nanoseconds.to_bytes(3, "big") + bytes((_NANOSECONDS << 4 | packet_type,))
-        head = bytes((first | _MODEX,)) + extension
-    return head + packet.codec.encode("latin-1") + composition + packet.data
-
-
-def _older_video(reader: _BodyReader, first: int) -> Packet:
+def _older_video(reader: _BodyReader, first: int) -> FlvPacket:
     codec, is_key = _VIDEO_CODECS.get(first & 0x0F, f"video {first & 0x0F}"), first >> 4 == KEY_FRAME
     if first >> 4 == _COMMAND:
-        return Packet(PacketKind.OTHER, codec)
+        return FlvPacket(PacketKind.OTHER, codec)
     if codec != "avc1":
-        return Packet(PacketKind.FRAMES, codec, reader.rest(), is_key)
+        return FlvPacket(PacketKind.FRAMES, codec, reader.rest(), is_key)
     kind, composition = reader.number(1), reader.signed()
     kinds = {0: PacketKind.CONFIGURATION, 1: PacketKind.FRAMES}
-    return Packet(kinds.get(kind, PacketKind.OTHER), codec, reader.rest(), is_key, composition)
+    return FlvPacket(kinds.get(kind, PacketKind.OTHER), codec, reader.rest(), is_key, composition)
 
 
-def _older_audio(reader: _BodyReader, first: int) -> Packet:
+def _older_audio(reader: _BodyReader, first: int) -> FlvPacket:
     codec = _AUDIO_CODECS.get(first >> 4, f"audio {first >> 4}")
     if codec != "mp4a":
-        return Packet(PacketKind.FRAMES, codec, reader.rest(), is_key=True)
+        return FlvPacket(PacketKind.FRAMES, codec, reader.rest(), is_key=True)
     kind = PacketKind.FRAMES if reader.number(1) else PacketKind.CONFIGURATION
-    return Packet(kind, codec, reader.rest(), is_key=True)
+    return FlvPacket(kind, codec, reader.rest(), is_key=True)
 
 
-def _enhanced(reader: _BodyReader, media: int, packet_type: int, frame_type: int) -> Iterator[Packet]:
+def _enhanced(reader: _BodyReader, media: int, packet_type: int, frame_type: int) -> Iterator[FlvPacket]:
     """Yield the packets of a tag whose header is that of Enhanced RTMP."""
     nanoseconds = extensions = 0
     while packet_type == _MODEX:
@@ -197,7 +170,7 @@ def _enhanced(reader: _BodyReader, media: int, packet_type: int, frame_type: int
 
 def _enhanced_packet(
     reader: _BodyReader, media: int, packet_type: int, codec: str, track: int, nanoseconds: int, is_key: bool
-) -> Packet:
+) -> FlvPacket:
     kind, composition = PacketKind.OTHER, 0
     if packet_type == _SEQUENCE_START:
         kind = PacketKind.CONFIGURATION
@@ -205,7 +178,7 @@ def _enhanced_packet(
         kind = PacketKind.FRAMES
         if packet_type == _CODED_FRAMES and codec in _WITH_COMPOSITION_TIME:
             composition = reader.signed()
-    return Packet(kind, codec, reader.rest(), is_key, composition, track, nanoseconds)
+    return FlvPacket(kind, codec, reader.rest(), is_key, composition, track, nanoseconds)
 
 
 class _BodyReader:

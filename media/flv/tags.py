@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from media.errors import TooLargeError
 from media.stream_reader import CLOCK_RATE
@@ -54,27 +53,6 @@ class FlvLimits:
 DEFAULT_LIMITS = FlvLimits()
 
 
-class UnwrittenTags(NamedTuple):
-    """Tags that are serialized only on demand: of a copied stream, the bytes are rarely needed.
-
-    Attributes:
-        size: bytes of the serialized tags.
-    """
-
-    tags: Sequence[Tag]
-    size: int
-
-    @classmethod
-    def of(cls, tags: Sequence[Tag]) -> UnwrittenTags:
-        """Compute the size of tags."""
-        around = TAG_HEADER + SIZE_BEHIND
-        return cls(tags, around * len(tags) + sum([len(body) for _, _, body in tags]))
-
-    def pieces(self) -> list[bytes]:
-        """Serialize the tags, in pieces that are to be joined."""
-        return _pieces(self.tags)
-
-
 def file_header() -> bytes:
     """Write the file header before the first tag (§E.2), for audio and video."""
     return b"FLV\1\5" + FILE_HEADER_BYTES.to_bytes(4, "big") + bytes(SIZE_BEHIND)
@@ -109,21 +87,12 @@ def complete_tags(
         yield head >> 24 & 0x1F, time >> 8 | (time & 0xFF) << 24, body, body + size
 
 
-def write_tag(kind: int, timestamp: int, body: bytes) -> bytes:
-    """Write a tag (§E.4.1); timestamps are milliseconds, modulo 2^32."""
-    return write_tags(((kind, timestamp, body),))
-
-
 def write_tags(tags: Iterable[Tag]) -> bytes:
     """Write tags, one behind the other."""
-    return b"".join(_pieces(tags))
-
-
-def _pieces(tags: Iterable[Tag]) -> list[bytes]:
     pieces = list[bytes]()
     for kind, timestamp, body in tags:
         size = len(body)
         pieces.append(_HEADER.pack(kind << 24 | size, (timestamp & 0xFFFFFF) << 8 | timestamp >> 24))
         pieces.append(body)
         pieces.append(_SIZE_FIELD.pack(TAG_HEADER + size))
-    return pieces
+    return b"".join(pieces)

@@ -105,7 +105,7 @@ class Segment:
         discontinuity: whether EXT-X-DISCONTINUITY precedes it.
         program_date_time: of the first sample, in seconds since the epoch.
         gap: whether the segment is missing (EXT-X-GAP).
-        byte_range: range of the resource at the URI (EXT-X-BYTERANGE); None for all of it.
+        byte_range: range of the resource at the URI (EXT-X-BYTERANGE); None for the whole resource.
         tiles: grid of an image playlist's pictures, or None.
     """
 
@@ -219,7 +219,6 @@ class MediaPlaylist:
         discontinuity_sequence: discontinuities that have left the playlist; None for no tag.
         playlist_type: ``VOD``, ``EVENT`` or None.
         part_target: seconds; None without parts.
-        server_control: delivery options, or None.
         skipped_segments: number of segments that EXT-X-SKIP replaces (delta update); 0 for none.
         date_ranges: EXT-X-DATERANGE tags, each as its line.
         removed_date_ranges: IDs of recently removed ones, for a delta update that skips some; else None.

@@ -48,7 +48,6 @@ class PlaylistReaderLimits:
         line_characters: Longest line; signed addresses have some hundreds.
         segments: Most segments; with more objects, a garbage collection would stop all threads for too long.
         segment_seconds: Longest segment, or target duration.
-        variants: Most variants and renditions.
         key_formats: Most key formats at once; a segment for all DRM systems has four.
     """
 
@@ -117,7 +116,6 @@ class MediaListing:
 
     Attributes:
         target_duration: seconds.
-        segments: in order.
         ended: whether EXT-X-ENDLIST ends it.
         locked: an unsupported method of encryption; empty for none.
     """
@@ -328,7 +326,7 @@ class _MediaReader:
                 self._locked = f"{method} of {', '.join(self._keys)}"[:MAX_REASON]
             return None
         vector = _VECTOR.fullmatch(told.get("IV", "" if number is None else f"0x{number:x}"))
-        if vector is None:  # §4.4.4.5: an init segment's must be told; §5.2: a segment's is else its number
+        if vector is None:  # §4.4.4.5: an init segment needs one; §5.2: a segment's is else its number
             raise MalformedError("EXT-X-KEY without an initialization vector")
         return Key(told["URI"], int(vector[1], 16).to_bytes(16, "big"))
 

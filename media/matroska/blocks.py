@@ -6,16 +6,19 @@ other; the frames between them, nearly all of the file, are skipped.
 
 from __future__ import annotations
 
+import contextlib
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from media.errors import MalformedError, TooLargeError, UnsupportedError
+from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
+from media.matroska.chapters import parse_chapters
 from media.matroska.ebml import UNKNOWN_SIZE, Element, children, header, number, unsigned
 from media.matroska.element_ids import (
     BLOCK,
     BLOCK_DURATION,
     BLOCK_GROUP,
+    CHAPTERS,
     CLUSTER,
     EBML,
     ENCRYPTED_BLOCK,
@@ -27,8 +30,8 @@ from media.matroska.element_ids import (
     TIMESTAMP_SCALE,
     TRACKS,
 )
-from media.matroska.tracks import AUDIO, MAX_TRACKS, VIDEO, MatroskaTrack, parse_tracks
-from media.mp4.sample_table_writer import FrameRoom, Reserve, reserve_nothing
+from media.matroska.tracks import AUDIO, MAX_TRACKS, SUBTITLES, VIDEO, MatroskaTrack, parse_tracks
+from media.mp4.movie.sample_table_writer import FrameRoom, Reserve, reserve_nothing
 
 Read = Callable[[int, int], bytes]
 """Reads (offset, length) of a file; fewer bytes only where it ends."""
@@ -50,7 +53,7 @@ DEFAULT_SCALE = 1_000_000
 
 LONGEST_TICK = 10**9
 """Most nanoseconds of a tick. Nearly all files have milliseconds, those of sound alone shorter ticks, one for
-each sample: by ticks of more than a second no picture could be told from the next."""
+each sample: by ticks of more than a second two pictures would have one time."""
 
 _ENTERED = frozenset((SEGMENT, CLUSTER, BLOCK_GROUP))
 
@@ -58,6 +61,9 @@ SEARCHED_AT_ONCE = 1 << 20
 """Most bytes in which the next cluster is looked for at once."""
 
 _CLUSTER_BEGIN = CLUSTER.to_bytes(4, "big")
+
+MAX_TEXT_FRAMES = 1 << 18
+"""Most frames of all tracks of subtitles together: a film of two hours has 2,000 in each language."""
 
 LATEST = 1 << 53
 """Bound of a cluster's time; of milliseconds that is longer than any recording."""
@@ -106,13 +112,43 @@ class Frames:
 KEY = 1
 
 
+class TextFrames(Frames):
+    """Positions and times of the frames of a track of subtitles, which each have a duration of their own.
+
+    Attributes:
+        durations: ticks of each frame but the last; ``UNKNOWN_DURATION`` if the file doesn't say.
+        is_excessive: whether the file has more subtitles than are read, so that the frames were dropped.
+    """
+
+    __slots__ = ("durations", "is_excessive")
+
+    def __init__(self, *, is_excessive: bool = False) -> None:
+        super().__init__()
+        self.durations = array("q")
+        self.is_excessive = is_excessive
+
+    def add(self, time: int, offset: int, size: int) -> None:
+        """Add a frame, of which ``last_duration`` is the duration from then on."""
+        if self.times:
+            self.durations.append(UNKNOWN_DURATION if self.last_duration is None else self.last_duration)
+        self.times.append(time)
+        self.offsets.append(offset)
+        self.sizes.append(size)
+        self.flags.append(KEY)
+        self.last_duration = None
+
+
+UNKNOWN_DURATION = -1
+
+
 @dataclass(frozen=True, slots=True)
 class MatroskaFile:
     """The tracks of a Matroska file, and the positions of their frames.
 
     Attributes:
         tracks: in the file's order.
-        frames: by track number.
+        frames: by track number; those of subtitles are of the type ``TextFrames``.
+        chapters: start in milliseconds and title of each.
         timestamp_scale: nanoseconds of a tick.
         cut_short: whether the file ends within a cluster.
         damaged: whether a part of a cluster before another one couldn't be read.
@@ -123,6 +159,7 @@ class MatroskaFile:
     timestamp_scale: int
     cut_short: bool
     damaged: bool
+    chapters: tuple[tuple[int, str], ...] = ()
 
 
 def read_blocks(
@@ -146,7 +183,12 @@ def read_blocks(
     if reader.tracks is None:
         raise MalformedError("the file has no Tracks")
     return MatroskaFile(
-        reader.tracks, reader.frames, reader.timestamp_scale, reader.cut_short, reader.damaged
+        reader.tracks,
+        {**reader.frames, **reader.text_frames},
+        reader.timestamp_scale,
+        reader.cut_short,
+        reader.damaged,
+        reader.chapters,
     )
 
 
@@ -154,9 +196,12 @@ class _BlockReader:
     """Visits the elements of a Matroska file: enters those that contain blocks, and skips all others."""
 
     def __init__(self, read: Read, size: int, limits: MatroskaLimits, reserve: Reserve) -> None:
-        self._read, self._size, self._limits, self._room = read, size, limits, FrameRoom(reserve)
+        self._read, self._size, self._limits = read, size, limits
+        self._room, self._text_room = FrameRoom(reserve), FrameRoom(reserve)
         self.tracks: tuple[MatroskaTrack, ...] | None = None
         self.frames: dict[int, Frames] = {}
+        self.text_frames: dict[int, TextFrames] = {}
+        self.chapters: tuple[tuple[int, str], ...] = ()
         self.timestamp_scale = DEFAULT_SCALE
         self.cut_short = False
         self.damaged = False
@@ -165,7 +210,7 @@ class _BlockReader:
         self._read_once: set[int] = set()
         self._cluster_time = 0
         self._in_cluster = False
-        self._count = 0
+        self._count = self._text_count = 0
         self._group: Frames | None = None
         self._group_from = 0
         self._referenced = False
@@ -250,6 +295,10 @@ class _BlockReader:
         elif kind in (INFO, TRACKS) and kind not in self._read_once:
             self._read_once.add(kind)  # §5.1.2, §5.1.4: others of its kind are the same once more
             self._metadata(kind, payload, size)
+        elif kind == CHAPTERS and kind not in self._read_once:
+            self._read_once.add(kind)
+            with contextlib.suppress(MediaError):  # a film is worth seeing without them
+                self.chapters = parse_chapters(self._whole(kind, payload, size))
         elif kind == ENCRYPTED_BLOCK and not self.frames:  # behind frames in the clear it is damage
             raise UnsupportedError("encrypted media")
         return end
@@ -279,15 +328,21 @@ class _BlockReader:
             raise MalformedError("a group of unknown size")
         self._group, self._referenced = None, False
 
-    def _metadata(self, kind: int, payload: int, length: int) -> None:
+    def _whole(self, kind: int, payload: int, length: int) -> bytes:
         if length > self._limits.metadata_bytes:
             raise TooLargeError(f"element {kind:#x} of {length} bytes")
         data = self._read(payload, length)
         if len(data) < length:
             raise MalformedError("the file is shorter than it was")
+        return data
+
+    def _metadata(self, kind: int, payload: int, length: int) -> None:
+        data = self._whole(kind, payload, length)
         if kind == TRACKS:
             self.tracks = parse_tracks(data)
             self._wanted = {track.number for track in self.tracks if track.kind in (VIDEO, AUDIO)}
+            texts = [track.number for track in self.tracks if track.kind == SUBTITLES]
+            self.text_frames = {number: TextFrames() for number in texts if number not in self.frames}
         else:
             self.timestamp_scale = timestamp_scale(data)
 
@@ -309,6 +364,8 @@ class _BlockReader:
         except IndexError:
             raise MalformedError(f"the block at {payload} is cut off") from None
         if self._wanted is not None and track not in self._wanted:
+            if track in self.text_frames and not flags & 0x06:  # text is never laced
+                self._text_block(track, self._cluster_time + time, payload + at, end)
             return
         frames = self.frames.get(track)
         if frames is None:
@@ -330,6 +387,20 @@ class _BlockReader:
         self._count += len(frames) - first
         self._check_count()
 
+    def _text_block(self, track: int, time: int, offset: int, end: int) -> None:
+        """Add a block of subtitles; the track that has one too many is dropped."""
+        frames = self.text_frames[track]
+        if frames.is_excessive:
+            return
+        if self._text_count >= MAX_TEXT_FRAMES:
+            self._text_count -= len(frames)
+            self.text_frames[track] = TextFrames(is_excessive=True)
+            return
+        frames.add(time, offset, _bounded(end - offset))
+        self._group, self._group_from = frames, len(frames)
+        self._text_count += 1
+        self._text_room.reserve(self._text_count)
+
     def _check_count(self) -> None:
         if self._count > self._limits.frames:
             raise TooLargeError(f"more than {self._limits.frames} frames")
@@ -339,7 +410,7 @@ class _BlockReader:
     def _laced(frames: Frames, head: bytes, at: int, block: tuple[int, int, int, int, int]) -> None:
         lacing, payload, end, time, key = block
         try:
-            sizes, at = _lace_sizes(head, at, lacing, end - payload)
+            sizes, at = lace_sizes(head, at, lacing, end - payload)
         except IndexError:
             raise MalformedError(f"the lacing of the block at {payload} is cut off") from None
         place = payload + at
@@ -361,7 +432,7 @@ def block_header(data: bytes) -> tuple[int, int, int, int]:
     """Read the header of a block (§10.1).
 
     Args:
-        data: a block's payload, or the beginning of it.
+        data: a block's payload, or its beginning.
 
     Returns:
         The number of the track, the time in ticks since that of the cluster, the flags, and the offset behind
@@ -391,8 +462,19 @@ def timestamp_scale(info: bytes) -> int:
     return DEFAULT_SCALE
 
 
-def _lace_sizes(head: bytes, at: int, lacing: int, length: int) -> tuple[list[int], int]:
-    """Read the sizes of a block's frames (§10.3), and the offset of the first one in the block."""
+def lace_sizes(head: bytes, at: int, lacing: int, length: int) -> tuple[list[int], int]:
+    """Read the sizes of a block's frames (§10.3), and the offset of the first one in the block.
+
+    Args:
+        head: the block's payload, or its beginning.
+        at: offset behind the block's header.
+        lacing: bits of the block's flags.
+        length: of the block's payload in bytes.
+
+    Raises:
+        MalformedError: the sizes contradict the block's.
+        IndexError: the sizes are cut off.
+    """
     count = head[at] + 1
     at += 1
     sizes: list[int] = []

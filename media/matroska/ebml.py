@@ -43,9 +43,6 @@ class Element(NamedTuple):
 def header(data: bytes | memoryview, at: int) -> Element:
     """Read the header of an element.
 
-    Args:
-        data: bytes that hold the header.
-
     Raises:
         MalformedError: the header is cut off or invalid.
     """

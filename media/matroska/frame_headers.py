@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from media.errors import MalformedError
-from media.mp4.bits import BitReader
+from media.mp4.codecs.bits import BitReader
 
 AC3_SAMPLES = 1536
 _EC3_BLOCKS = (1, 2, 3, 6)

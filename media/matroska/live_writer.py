@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from media.matroska import element_ids as ids
 from media.matroska.blocks import DEFAULT_SCALE
 from media.matroska.ebml import UNKNOWN_SIZE_BYTES
+from media.matroska.tracks import AUDIO, SUBTITLES, VIDEO
 
 _CLUSTER_HEAD = ids.CLUSTER.to_bytes(4, "big") + UNKNOWN_SIZE_BYTES
 _FARTHEST = 30_000
@@ -71,17 +72,20 @@ def _elements(*parts: tuple[int, bytes]) -> bytes:
 
 
 def _track(track: LiveTrack) -> bytes:
-    number = bytes((track.number,))
+    number, video_or_sound = bytes((track.number,)), AUDIO if track.sample_rate else VIDEO
+    kind = SUBTITLES if track.codec.startswith("S_") else video_or_sound
     body = _elements(
         (ids.TRACK_NUMBER, number),
         (ids.TRACK_UID, number),
-        (ids.TRACK_TYPE, b"\2" if track.sample_rate else b"\1"),
+        (ids.TRACK_TYPE, bytes((kind,))),
         # §5.1.4.1.12: no frame refers to those of another block, as laced ones would.
         (ids.FLAG_LACING, b"\0"),
         (ids.CODEC_ID, track.codec.encode()),
     )
     if track.private:
         body += element(ids.CODEC_PRIVATE, track.private)
+    if kind == SUBTITLES:
+        return element(ids.TRACK_ENTRY, body)
     if track.sample_rate:
         rate = struct.pack(">d", track.sample_rate)
         sound = _elements((ids.SAMPLING_FREQUENCY, rate), (ids.CHANNELS, bytes((track.channels,))))
@@ -98,10 +102,6 @@ class LiveBlockWriter:
 
     def __init__(self) -> None:
         self._cluster: int | None = None
-
-    def restart(self) -> None:
-        """Start a cluster with the next block, because another head precedes it."""
-        self._cluster = None
 
     def write(self, track: int, time: int, data: bytes, *, is_key: bool) -> bytes:
         """Write a frame.

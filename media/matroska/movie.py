@@ -7,33 +7,31 @@ import struct
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from media.errors import MediaError, TooLargeError
-from media.matroska.blocks import KEY, Frames, MatroskaFile, MatroskaLimits, read_blocks
-from media.matroska.sample_entries import codec_facts
+from media.matroska.blocks import KEY, Frames, MatroskaFile, MatroskaLimits, TextFrames, read_blocks
+from media.matroska.decodable_entries import PRORES_HEADER, facts_or_obstacle
+from media.matroska.located_tracks import sample_tables
 from media.matroska.stripped_frames import StrippedFrames
-from media.matroska.timing import SECOND, Times, picture_times, sound_times
-from media.matroska.tracks import AUDIO, VIDEO, MatroskaTrack
-from media.mp4.assembled_samples import AssembledSamples, Read
-from media.mp4.movie import Movie, Track
-from media.mp4.sample_table import Int64, stretches
-from media.mp4.sample_table_writer import (
+from media.matroska.text_blocks import display_sets, is_caption, text_blocks
+from media.matroska.timing import LONGEST, SECOND, picture_times, sound_times
+from media.matroska.tracks import AUDIO, SUBTITLES, VIDEO, MatroskaTrack
+from media.mp4.movie.assembled_samples import AssembledSamples, Read
+from media.mp4.movie.movie import Movie, Track
+from media.mp4.movie.sample_table import Int64
+from media.mp4.movie.sample_table_writer import (
     Reserve,
-    SampleColumns,
-    SampleTableWriter,
     TableRoom,
     TrackStart,
     edit_lists,
+    presentation_origin,
     reserve_nothing,
 )
-from media.mp4.track_box import IDENTITY
+from media.mp4.movie.track_box import IDENTITY
+from media.mp4.text.chapters import printable
 
 MAGIC = b"\x1a\x45\xdf\xa3"
 """First bytes of a Matroska file: the ID of the EBML header."""
-
-LONGEST = 1 << 62
-"""Bound of times in nanoseconds, so that sums of them stay inside 64 bits."""
 
 _TERMINOLOGICAL = {
     "alb": "sqi",
@@ -64,8 +62,8 @@ _THREE_LETTERS = re.compile(r"[a-z]{3}")
 NAME_CHARACTERS = 256
 """Most characters of a track's name that are kept, for menus."""
 
-FIRST_FRAME_BYTES = 16 << 10
-"""Most bytes of a track's first frame that are parsed: frames of E-AC-3 are no larger."""
+FIRST_FRAME_BYTES = 256 << 10
+"""Most bytes of a track's first frame that are parsed: some frames of uncompressed sound are as large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +141,17 @@ def read_matroska(
             one = replace(one, obstacle=str(error))
         tracks.append(one)
         starts.append(start)
-    timescale, edits = edit_lists([start for start in starts if start is not None])
+    known = [start for start in starts if start is not None]
+    timescale, edits = edit_lists(known)
     lists = iter(edits)
     placed = [
         one if start is None else replace(one, edits=next(lists))
         for one, start in zip(tracks, starts, strict=True)
     ]
-    movie = Movie(timescale, tuple(placed), fragmented=False)
+    origin = round(presentation_origin(known) * 1000)
+    placed += [_text_track(track, found, origin) for track in found.tracks if track.kind == SUBTITLES]
+    chapters = tuple((start - origin, title) for start, title in found.chapters)
+    movie = Movie(timescale, tuple(placed), fragmented=False, chapters=chapters)
     return MatroskaMovie(movie, found.cut_short, found.damaged, stripped.assembled)
 
 
@@ -161,7 +163,7 @@ def _described(track: MatroskaTrack, frames: Frames, found: MatroskaFile) -> Tra
     last = int(np.ptp(np.asarray(frames.times, np.int64))) if len(frames) else 0
     return Track(
         track_id=track.number,
-        handler=b"vide" if track.kind == VIDEO else b"soun",
+        handler={VIDEO: b"vide", AUDIO: b"soun"}.get(track.kind, b"subt"),
         enabled=track.enabled,
         timescale=1000,
         duration=last * found.timestamp_scale // 1_000_000,
@@ -174,8 +176,30 @@ def _described(track: MatroskaTrack, frames: Frames, found: MatroskaFile) -> Tra
         tables={b"stsz": memoryview(struct.pack(">III", 0, 1, len(frames)))},
         self_contained=True,
         extended_language=extended_language,
-        name=track.name[:NAME_CHARACTERS].replace("\n", " ").strip(),
+        name=printable(track.name[:NAME_CHARACTERS].replace("\n", " ")),
     )
+
+
+def _text_track(track: MatroskaTrack, found: MatroskaFile, origin: int) -> Track:
+    """Describe a track of subtitles with its cues.
+
+    Args:
+        origin: milliseconds of the file at which its presentation begins.
+    """
+    frames = found.frames.get(track.number)
+    roles = [("forced-subtitle", track.forced), ("caption", track.hearing_impaired or is_caption(track))]
+    one = replace(
+        _described(track, Frames(), found),
+        enabled=track.enabled and track.default,
+        roles=tuple(role for role, given in roles if given),
+        tables={},
+    )
+    frames = frames if isinstance(frames, TextFrames) else TextFrames()
+    one = replace(one, display_sets=display_sets(track, frames, found.timestamp_scale, origin))
+    try:
+        return replace(one, text=text_blocks(track, frames, found.timestamp_scale, origin))
+    except MediaError as error:
+        return replace(one, obstacle=str(error))
 
 
 def _languages(track: MatroskaTrack) -> tuple[str, str]:
@@ -207,7 +231,7 @@ def _with_samples(
     if (int(np.abs(ticks).max()) + (frames.last_duration or 0)) * scale > LONGEST:
         raise TooLargeError("timestamps of more than a hundred years")
     seconds = int(ticks.max() - ticks.min()) * scale / SECOND
-    facts = codec_facts(track, first, (len(frames) - 1) / seconds if seconds else 0.0)
+    facts, obstacle = facts_or_obstacle(track, first, (len(frames) - 1) / seconds if seconds else 0.0)
     flags = np.asarray(frames.flags)
     if track.kind == VIDEO:
         times = picture_times(ticks, scale, track.default_duration, frames.last_duration)
@@ -217,9 +241,10 @@ def _with_samples(
     # §5.1.4.1.24: the decoder's output before the intended audio
     zero = times.zero - round(track.codec_delay * times.timescale / SECOND)
     places = np.asarray(frames.offsets, np.int64), np.asarray(frames.sizes)
-    if track.stripped:
-        places = stripped.add(track.stripped, frames)
-    tables = _tables(places, times, flags & KEY == KEY, room)
+    prefix = track.stripped + (PRORES_HEADER if track.codec == "V_PRORES" else b"")
+    if prefix:
+        places = stripped.add(prefix, frames)
+    tables = sample_tables(places, times, flags & KEY == KEY, room)
     start = TrackStart(times.timescale, zero, zero + int(times.shown[0]))
     whole = replace(
         one,
@@ -227,19 +252,6 @@ def _with_samples(
         duration=int(times.decode[-1]),
         sample_entries=(facts.sample_entry,),
         tables=tables,
+        obstacle=obstacle,
     )
     return whole, start
-
-
-def _tables(
-    places: tuple[Int64, NDArray[np.integer]], times: Times, keys: NDArray[np.bool_], room: TableRoom
-) -> dict[bytes, memoryview]:
-    boxes = SampleTableWriter(room)
-    offsets, sizes = places
-    for begin, end in stretches(0, len(offsets)):
-        part = slice(begin, end)
-        samples = SampleColumns(
-            times.decode[part], offsets[part], sizes[part].astype(np.int64), times.shown[part], keys[part]
-        )
-        boxes.add(samples, int(times.decode[end]))
-    return boxes.render()

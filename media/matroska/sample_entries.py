@@ -21,10 +21,10 @@ from media.matroska.frame_headers import (
 )
 from media.matroska.stripped_frames import MAX_STRIPPED_BYTES
 from media.matroska.tracks import ZLIB, MatroskaTrack
-from media.mp4.audio_specific_config import SAMPLE_RATES, core_frames, write_audio_specific_config
 from media.mp4.boxes import box, full_box
-from media.mp4.colour import Colour
-from media.mp4.esds import MPEG1_AUDIO, MPEG2_AUDIO, MPEG4_AUDIO, elementary_stream_box
+from media.mp4.codecs.audio_specific_config import SAMPLE_RATES, core_frames, write_audio_specific_config
+from media.mp4.codecs.colour import Colour
+from media.mp4.codecs.esds import MPEG1_AUDIO, MPEG2_AUDIO, MPEG4_AUDIO, elementary_stream_box
 
 OPUS_RATE = 48_000
 _NAMES = {
@@ -56,12 +56,14 @@ class CodecFacts:
         rate: of audio, samples per second, which are the track's ticks.
         frame_samples: of audio, samples in each frame; 0 if they differ or aren't known.
         reordered: whether presentation order may differ from decoding order.
+        name: of a codec that isn't packaged, where the track's codec ID doesn't name it.
     """
 
     sample_entry: bytes
     rate: int = 0
     frame_samples: int = 0
     reordered: bool = False
+    name: str = ""
 
 
 def codec_facts(track: MatroskaTrack, frame: bytes, frames_per_second: float) -> CodecFacts:
@@ -105,7 +107,7 @@ def visual_sample_entry(track: MatroskaTrack, kind: bytes, configuration: bytes)
     """Write the sample entry of a picture.
 
     Args:
-        track: what is said of it.
+        track: the track's entry of the header.
 
     Raises:
         MalformedError: its size is impossible.
@@ -130,7 +132,12 @@ def visual_sample_entry(track: MatroskaTrack, kind: bytes, configuration: bytes)
     return box(kind, fixed, *boxes)
 
 
-def _sound(track: MatroskaTrack, kind: bytes, configuration: bytes, rate: int) -> bytes:
+def sound_sample_entry(track: MatroskaTrack, kind: bytes, configuration: bytes, rate: int) -> bytes:
+    """Write the sample entry of sound.
+
+    Args:
+        rate: in Hz.
+    """
     channels = min(track.channels, 255)
     shown = rate << 16 if rate < 1 << 16 else 0
     return box(kind, struct.pack(">6xH8xHHIHH", 1, channels, 16, 0, shown >> 16, 0), configuration)
@@ -160,7 +167,9 @@ def _aac(track: MatroskaTrack, _frame: bytes, _rate: float) -> CodecFacts:
     config = track.private or _aac_by_name(track)
     rate, samples = core_frames(config)
     rate = rate or round(track.sample_rate)
-    return CodecFacts(_sound(track, b"mp4a", elementary_stream_box(MPEG4_AUDIO, config), rate), rate, samples)
+    return CodecFacts(
+        sound_sample_entry(track, b"mp4a", elementary_stream_box(MPEG4_AUDIO, config), rate), rate, samples
+    )
 
 
 def _aac_by_name(track: MatroskaTrack) -> bytes:
@@ -175,13 +184,15 @@ def _aac_by_name(track: MatroskaTrack) -> bytes:
 
 def _ac3(track: MatroskaTrack, frame: bytes, _rate: float) -> CodecFacts:
     rate = round(track.sample_rate)
-    return CodecFacts(_sound(track, b"ac-3", box(b"dac3", ac3_configuration(frame)), rate), rate, AC3_SAMPLES)
+    return CodecFacts(
+        sound_sample_entry(track, b"ac-3", box(b"dac3", ac3_configuration(frame)), rate), rate, AC3_SAMPLES
+    )
 
 
 def _eac3(track: MatroskaTrack, frame: bytes, _rate: float) -> CodecFacts:
     rate = round(track.sample_rate)
     configuration, samples = eac3_configuration(frame)
-    return CodecFacts(_sound(track, b"ec-3", box(b"dec3", configuration), rate), rate, samples)
+    return CodecFacts(sound_sample_entry(track, b"ec-3", box(b"dec3", configuration), rate), rate, samples)
 
 
 def _opus(track: MatroskaTrack, frame: bytes, _rate: float) -> CodecFacts:
@@ -192,7 +203,7 @@ def _opus(track: MatroskaTrack, frame: bytes, _rate: float) -> CodecFacts:
     if not channels or len(head) < end:
         raise MalformedError("Opus without its channels")
     dops = struct.pack(">BBHIh", 0, channels, skip, rate, gain) + head[18:end]
-    entry = _sound(track, b"Opus", box(b"dOps", dops), OPUS_RATE)
+    entry = sound_sample_entry(track, b"Opus", box(b"dOps", dops), OPUS_RATE)
     return CodecFacts(entry, OPUS_RATE, opus_samples(frame))
 
 
@@ -206,14 +217,16 @@ def _flac(track: MatroskaTrack, _frame: bytes, _rate: float) -> CodecFacts:
     if not rate:
         raise MalformedError("FLAC of no rate")
     dfla = full_box(b"dfLa", 0, 0, b"\x80\0\0\x22", info)
-    return CodecFacts(_sound(track, b"fLaC", dfla, rate), rate, most if least == most else 0)
+    return CodecFacts(sound_sample_entry(track, b"fLaC", dfla, rate), rate, most if least == most else 0)
 
 
 def _mp3(track: MatroskaTrack, frame: bytes, _rate: float) -> CodecFacts:
     rate = round(track.sample_rate)
     samples = mp3_samples(frame)
     kind = MPEG1_AUDIO if samples == 1152 else MPEG2_AUDIO
-    return CodecFacts(_sound(track, b"mp4a", elementary_stream_box(kind, b""), rate), rate, samples)
+    return CodecFacts(
+        sound_sample_entry(track, b"mp4a", elementary_stream_box(kind, b""), rate), rate, samples
+    )
 
 
 def _alac(track: MatroskaTrack, _frame: bytes, _rate: float) -> CodecFacts:
@@ -222,7 +235,9 @@ def _alac(track: MatroskaTrack, _frame: bytes, _rate: float) -> CodecFacts:
     if not 0 < rate < 1 << 24:
         raise MalformedError("ALAC of no rate")
     samples = int.from_bytes(private[:4], "big")
-    return CodecFacts(_sound(track, b"alac", full_box(b"alac", 0, 0, private), rate), rate, samples)
+    return CodecFacts(
+        sound_sample_entry(track, b"alac", full_box(b"alac", 0, 0, private), rate), rate, samples
+    )
 
 
 _CODECS: dict[str, Callable[[MatroskaTrack, bytes, float], CodecFacts]] = {

@@ -7,68 +7,37 @@ frame, wherever the publisher's own begin, so that a decoder can join there.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
-from media.errors import MalformedError, TooLargeError, UnsupportedError
-from media.matroska.blocks import BLOCK_HEADER_BYTES, DEFAULT_SCALE, block_header, timestamp_scale
-from media.matroska.ebml import (
-    HEADER_BYTES,
-    UNKNOWN_SIZE,
-    UNKNOWN_SIZE_BYTES,
-    Element,
-    children,
-    header,
-    unsigned,
-)
-from media.matroska.element_ids import (
-    BLOCK,
-    BLOCK_GROUP,
-    CLUSTER,
-    EBML,
-    INFO,
-    REFERENCE_BLOCK,
-    SEGMENT,
-    SIMPLE_BLOCK,
-    TIMESTAMP,
-    TRACKS,
+from media.errors import UnsupportedError
+from media.matroska.ebml import UNKNOWN_SIZE_BYTES
+from media.matroska.element_ids import CLUSTER, EBML, INFO, SEGMENT, TIMESTAMP, TRACKS
+from media.matroska.live_elements import (
+    BLOCKS,
+    DEFAULT_LIMITS,
+    LiveElement,
+    LiveElementReader,
+    MatroskaStreamLimits,
+    ticks_of,
 )
 from media.matroska.tracks import AUDIO, VIDEO, MatroskaTrack, parse_tracks
-from media.stream_reader import CLOCK_RATE, MediaClock, StreamChunk, without_front
-
-LONGEST_TIME = 1 << 62
-"""Bound of times in nanoseconds."""
+from media.stream_reader import MediaClock, StreamChunk
 
 _SEGMENT_HEAD = SEGMENT.to_bytes(4, "big") + UNKNOWN_SIZE_BYTES
 _CLUSTER_HEAD = CLUSTER.to_bytes(4, "big") + UNKNOWN_SIZE_BYTES
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MatroskaStreamLimits:
-    """Limits of a stream that is divided into chunks.
-
-    Attributes:
-        element_bytes: Largest element that is taken: a key frame of 64 Mbit.
-    """
-
-    element_bytes: int = 8 << 20
-
-
-DEFAULT_LIMITS = MatroskaStreamLimits()
-
-
 class MatroskaStreamReader:
     """Divides a stream at its key frames, without I/O; without video each block is an access point."""
 
+    muxed_container = ""
+
     def __init__(self, limits: MatroskaStreamLimits = DEFAULT_LIMITS) -> None:
-        self._limits = limits
-        self._buffer = bytearray()
+        self._elements = LiveElementReader(limits)
         self._ebml = self._info = self._tracks_element = b""
         self._head = b""
-        self._scale = DEFAULT_SCALE
         self._kinds: dict[int, int] = {}
         self._leading = 0
         self._signature = b""
-        self._cluster_time = 0
         self._cluster_is_open = False
         self._clock = MediaClock()
 
@@ -87,50 +56,21 @@ class MatroskaStreamReader:
         Raises:
             MediaError: it is no such stream.
         """
-        self._buffer += data
         found: list[StreamChunk] = []
-        with memoryview(self._buffer) as view:
-            position = self._elements(view, found)
-        self._buffer = without_front(self._buffer, position)
+        for element in self._elements.receive_data(data):
+            found += self._push_element(element)
         return found
 
-    def _elements(self, view: memoryview, found: list[StreamChunk]) -> int:
-        """Parse the complete elements; return the offset behind them."""
-        position = 0
-        while position < len(view):
-            try:
-                element = header(view, position)
-            except MalformedError:
-                if len(view) - position >= HEADER_BYTES:
-                    raise
-                break
-            if element.kind in (SEGMENT, CLUSTER):
-                self._cluster_is_open = False
-                position = element.payload
-                continue
-            if element.size == UNKNOWN_SIZE:
-                raise MalformedError(f"element {element.kind:#x} of unknown size")
-            if element.size > self._limits.element_bytes:
-                raise TooLargeError(f"element {element.kind:#x} of {element.size} bytes")
-            if element.end > len(view):
-                break
-            found += self._push_element(
-                element.kind, bytes(view[position : element.end]), element.payload - position
-            )
-            position = element.end
-        return position
-
-    def _push_element(self, kind: int, whole: bytes, payload: int) -> list[StreamChunk]:
-        if kind in (SIMPLE_BLOCK, BLOCK_GROUP):
-            return self._block(kind, whole, payload)
-        if kind == TIMESTAMP:
-            self._cluster_time = unsigned(whole, Element(kind, payload, len(whole) - payload))
-            if self._cluster_time * self._scale >= LONGEST_TIME:
-                raise MalformedError(f"a cluster at {self._cluster_time}")
+    def _push_element(self, element: LiveElement) -> list[StreamChunk]:
+        kind, whole, payload = element
+        if kind in BLOCKS:
+            return self._block(element)
+        if kind in (SEGMENT, CLUSTER):
+            self._cluster_is_open = False
         elif kind == EBML:
             self._ebml, self._info, self._tracks_element = whole, b"", b""
         elif kind == INFO:
-            self._info, self._scale = whole, timestamp_scale(whole[payload:])
+            self._info = whole
         elif kind == TRACKS:
             self._tracks_element = whole
             return self._begin(parse_tracks(whole[payload:]))
@@ -154,43 +94,25 @@ class MatroskaStreamReader:
         self._cluster_is_open = False
         return [StreamChunk(self._head, header=True, changes=changes)]
 
-    def _block(self, kind: int, whole: bytes, payload: int) -> list[StreamChunk]:
-        number, relative, is_key = _block_facts(kind, whole, payload)
-        if number not in self._kinds:
+    def _block(self, element: LiveElement) -> list[StreamChunk]:
+        block = self._elements.block(element)
+        if block.track not in self._kinds:
             return []
-        access = is_key and number == self._leading
-        if number == self._leading:
-            nanoseconds = (self._cluster_time + relative) * self._scale
-            self._clock.advance(nanoseconds * CLOCK_RATE // 10**9)
+        is_leading = block.track == self._leading
+        access = block.is_key and is_leading
+        if is_leading:
+            self._clock.advance(ticks_of(block.nanoseconds))
         if self._clock.jumped and not access:
             return []
-        head = []
+        head, whole = [], element.whole
         if self._clock.jumped:
             self._clock.resume()
             head = [StreamChunk(self._head, header=True, changes=True)]
         if access or not self._cluster_is_open:
             self._cluster_is_open = True
-            whole = _cluster_head(self._cluster_time) + whole
+            whole = _cluster_head(self._elements.cluster_time) + whole
         return [*head, StreamChunk(whole, access=access, clock=self._clock.elapsed)]
 
 
 def _cluster_head(time: int) -> bytes:
     return _CLUSTER_HEAD + struct.pack(">BBQ", TIMESTAMP, 0x88, time)
-
-
-def _block_facts(kind: int, whole: bytes, payload: int) -> tuple[int, int, bool]:
-    """Read a block's track, its time relative to its cluster's, and whether it is a key frame (§10)."""
-    if kind == SIMPLE_BLOCK:
-        start, end, is_key = payload, len(whole), None
-    else:
-        inside = list(children(whole, payload, len(whole)))
-        block = next((one for one in inside if one.kind == BLOCK), None)
-        if block is None:
-            raise MalformedError("a group without a block")
-        start, end = block.payload, block.end
-        is_key = not any(one.kind == REFERENCE_BLOCK for one in inside)
-    try:
-        track, relative, flags, _ = block_header(whole[start : min(end, start + BLOCK_HEADER_BYTES)])
-    except IndexError:
-        raise MalformedError("a block without a head") from None
-    return track, relative, bool(flags & 0x80) if is_key is None else is_key

@@ -2,7 +2,7 @@
 
 Timestamps are of the presentation, in the order of decoding, and rounded to milliseconds (RFC 9559 §11.1).
 Where the source's frames come at a constant rate, the exact times are found again; where they don't, the
-timestamps are what there is.
+timestamps are kept.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from media.mp4.sample_table import Int64, stretches
+from media.mp4.movie.sample_table import Int64, stretches
 
 SECOND = 1_000_000_000
 """Nanoseconds, of which the file's ticks are some."""
+
+LONGEST = 1 << 62
+"""Bound of times in nanoseconds, so that sums of them stay inside 64 bits."""
 
 RATES = tuple(
     Fraction(rate) if isinstance(rate, int) else Fraction(*rate)
@@ -31,7 +34,7 @@ NEAR = 1e-4
 """Relative deviation up to which a measured rate counts as a common one."""
 
 SHORTEST_FRAMES = 3
-"""Ticks that a frame has at least, whose place among others can be told by its rounded timestamp."""
+"""Ticks that a frame has at least, whose place among others its rounded timestamp shows."""
 
 MAX_SECTIONS_SHARE = 16
 """Of frames of constant length, how many there are at least to a jump in time, on average."""
@@ -155,6 +158,17 @@ def picture_times(ticks: Int64, scale: int, default_duration: int, last_duration
     timescale, shown, length = _on_a_grid(ticks, scale, default_duration)
     if last_duration is not None and not length:
         length = max(round(last_duration * scale * timescale / SECOND), 1)
+    return times_in_order(timescale, shown, length)
+
+
+def times_in_order(timescale: int, shown: Int64, length: int = 0) -> Times:
+    """Compute the decode times of pictures from their presentation times.
+
+    Args:
+        timescale: ticks per second.
+        shown: presentation time of each, in the order of decoding; the array is changed.
+        length: ticks of the last one; 0 if unknown.
+    """
     ordered = np.sort(shown)
     if not length:
         gaps = np.diff(ordered)

@@ -9,7 +9,7 @@ from fractions import Fraction
 from media.errors import MalformedError, TooLargeError
 from media.matroska import element_ids as ids
 from media.matroska.ebml import Element, children, real, text, unsigned
-from media.mp4.colour import UNSPECIFIED, Colour
+from media.mp4.codecs.colour import UNSPECIFIED, Colour
 
 MAX_TRACKS = 64
 MAX_PRIVATE_BYTES = 256 << 10
@@ -18,8 +18,21 @@ MAX_PRIVATE_BYTES = 256 << 10
 MAX_TRACK_ELEMENTS = 4096
 """Most elements of all tracks, nested ones included; a track has some dozens."""
 
-VIDEO, AUDIO = 1, 2
+VIDEO, AUDIO, SUBTITLES = 1, 2, 17
 """Types of tracks (§5.1.4.1.3)."""
+
+FOUR_CCS: Mapping[str, str] = {
+    "V_MPEG4/ISO/AVC": "avc1",
+    "V_MPEGH/ISO/HEVC": "hvc1",
+    "V_AV1": "av01",
+    "V_VP9": "vp09",
+    "A_AAC": "mp4a",
+    "A_OPUS": "Opus",
+    "A_FLAC": "fLaC",
+    "A_AC3": "ac-3",
+    "A_EAC3": "ec-3",
+}
+"""FourCCs of the codecs that packets may have, by codec ID."""
 
 ZLIB, STRIPPED = 0, 3
 """Compression algorithms (§5.1.4.1.31.6); ``STRIPPED`` removes first bytes that all frames share."""
@@ -30,19 +43,21 @@ class MatroskaTrack:
     """A track as its ``TrackEntry`` describes it.
 
     Attributes:
-        kind: ``VIDEO``, ``AUDIO`` or another type.
+        kind: ``VIDEO``, ``AUDIO``, ``SUBTITLES`` or another type.
         codec: codec ID, such as ``V_MPEG4/ISO/AVC``.
         enabled: whether the track is to be used.
         default: whether players choose the track by default.
+        forced: whether the track has only text that viewers need who understand the spoken language.
+        hearing_impaired: whether the track is for viewers who don't hear.
         language: code of ISO 639-2, bibliographic.
         extended_language: BCP 47 tag, more specific than the code; empty without it.
         default_duration: nanoseconds of each frame; 0 if unknown.
         codec_delay: nanoseconds of the decoder's output before the audio begins.
         pixels: width and height as coded.
         display: width and height as shown, in units of which only the ratio matters; 0 if unknown.
-        colour: of video; None if unknown.
         full_range: whether video samples use all values.
         sample_rate: of sound in Hz.
+        bit_depth: bits of a sample of uncompressed sound; 0 if unknown.
         compression: algorithm by which frames are compressed; None if they aren't.
         stripped: first bytes of all frames, which the file's frames lack.
         dolby_vision: type and payload of the Dolby Vision configuration box; or None.
@@ -54,6 +69,8 @@ class MatroskaTrack:
     private: bytes = b""
     enabled: bool = True
     default: bool = True
+    forced: bool = False
+    hearing_impaired: bool = False
     name: str = ""
     language: str = "eng"
     extended_language: str = ""
@@ -65,6 +82,7 @@ class MatroskaTrack:
     full_range: bool = False
     sample_rate: float = 8000.0
     channels: int = 1
+    bit_depth: int = 0
     encrypted: bool = False
     compression: int | None = None
     stripped: bytes = b""
@@ -164,6 +182,8 @@ def _track(entry: _Values) -> MatroskaTrack:
         private=_bounded(entry.data_of(ids.CODEC_PRIVATE)),
         enabled=bool(entry.number(ids.FLAG_ENABLED, 1)),
         default=bool(entry.number(ids.FLAG_DEFAULT, 1)),
+        forced=bool(entry.number(ids.FLAG_FORCED)),
+        hearing_impaired=bool(entry.number(ids.FLAG_HEARING_IMPAIRED)),
         name=entry.text(ids.NAME),
         language=entry.text(ids.LANGUAGE, "eng"),  # §5.1.4.1.19: the default is English
         extended_language=entry.text(ids.LANGUAGE_BCP47),
@@ -175,6 +195,7 @@ def _track(entry: _Values) -> MatroskaTrack:
         full_range=video.inside(ids.COLOUR).number(ids.RANGE) == 2,
         sample_rate=rate,
         channels=audio.number(ids.CHANNELS, 1),
+        bit_depth=audio.number(ids.BIT_DEPTH),
         encrypted=encrypted,
         compression=compression,
         stripped=stripped,

@@ -45,7 +45,7 @@ class Shape:
 
     @property
     def is_mpeg1(self) -> bool:
-        """Whether it is MPEG-1, not MPEG-2 or 2.5 (ISO/IEC 13818-3)."""
+        """Whether the frame is MPEG-1, not MPEG-2 or 2.5 (ISO/IEC 13818-3)."""
         return self.samples == 1152
 
 

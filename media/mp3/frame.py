@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Literal
 
 from media.errors import MalformedError, NeedMoreDataError, UnsupportedError
-from media.mp4.audio_specific_config import SAMPLE_RATES
+from media.mp4.codecs.audio_specific_config import SAMPLE_RATES
 
 _BITRATES_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _BITRATES_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)

@@ -68,7 +68,7 @@ class Interleaver:
         """Interleave the next audio.
 
         Args:
-            audio: it follows that of the previous call.
+            audio: the bytes behind those of the previous call.
             block: ``metadata_block`` of the audio's title; b"" for none.
 
         Returns:

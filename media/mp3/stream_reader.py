@@ -13,6 +13,7 @@ class AudioStreamReader:
     """Passes bytes on unchanged, and computes their time from the frames in them; does no I/O."""
 
     signature = b""
+    muxed_container = ""
 
     def __init__(self) -> None:
         self._reader: MpegAudioReader | None = MpegAudioReader()

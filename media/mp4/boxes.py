@@ -1,7 +1,7 @@
 """ISO base media file format (ISO/IEC 14496-12): boxes, written and walked.
 
-A box is a 32-bit size, a four-character type and a payload (§4.2). :mod:`media.mp4.movie` parses the boxes of
-a ``moov``, :mod:`media.mp4.fragments` those of fragments.
+A box is a 32-bit size, a four-character type and a payload (§4.2). :mod:`media.mp4.movie.movie` parses the
+boxes of a ``moov``, :mod:`media.mp4.fragments.fragments` those of fragments.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def box(kind: bytes, *payload: bytes | bytearray | memoryview) -> bytes:
     """Write a box (§4.2), with a 64-bit size where 32 bits don't hold it.
 
     Args:
-        payload: what is inside, in order; boxes inside boxes are just bytes.
+        payload: the content in its order; boxes inside boxes are just bytes.
 
     Returns:
         The box's bytes.
@@ -65,7 +65,7 @@ def full_box(kind: bytes, version: int, flags: int, *payload: bytes | bytearray 
     Args:
         version: 0 to 255.
         flags: 0 to 2^24 - 1.
-        payload: what comes after the flags.
+        payload: the content behind the flags.
 
     Returns:
         The box's bytes.
@@ -84,7 +84,6 @@ def header(data: bytes | bytearray | memoryview, start: int, end: int) -> Box:
     """Read one box's header; its payload needn't be in ``data``.
 
     Args:
-        data: bytes that hold the header.
         start: where the header begins in ``data``.
         end: where the box's surroundings end: no box reaches past it, one of size 0 reaches up to it.
 
@@ -116,7 +115,6 @@ def walk(data: bytes | bytearray | memoryview, start: int = 0, end: int | None =
     """Yield the boxes of one level, in order, without those inside them.
 
     Args:
-        data: the bytes.
         start: where the first box begins.
         end: where the last one ends; the end of ``data`` when None.
 

@@ -82,7 +82,7 @@ def language_tag(code: str, extended: str = "") -> str | None:
     Returns:
         The tag; None if neither names a language.
     """
-    if _TAG.fullmatch(extended):
+    if _TAG.fullmatch(extended) and extended.lower() not in _NO_LANGUAGES:
         first, hyphen, rest = extended.partition("-")
         return _TWO_LETTERS.get(first.lower(), first) + hyphen + rest
     return None if code in _NO_LANGUAGES else _TWO_LETTERS.get(code, code)

@@ -84,7 +84,6 @@ class _ChunkStream:
     Attributes:
         field: timestamp or delta, as written in the header.
         is_extended: whether the header has an extended timestamp.
-        payload: the bytes so far.
         is_open: whether the message is incomplete.
     """
 

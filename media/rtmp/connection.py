@@ -147,11 +147,6 @@ class PublisherConnection:
         self.received = 0
 
     @property
-    def is_waiting(self) -> bool:
-        """Whether a request waits for its answer."""
-        return self._pending is not None
-
-    @property
     def is_within_message(self) -> bool:
         """Whether a message has begun that isn't complete."""
         return self._chunks.is_within_message

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from media.errors import MalformedError, TooLargeError
-from media.subtitles.webvtt import Cue, valid_settings, without_empty_lines
+from media.subtitles.webvtt import TOP, Cue, valid_settings, without_empty_lines
 
 MAX_HOURS = 999
 """Highest hour of a cue that is read as a time."""
@@ -43,7 +43,6 @@ _KEPT_TAG = re.compile(r"&lt;(/?)([biu])&gt;", re.IGNORECASE)
 _DROPPED_TAG = re.compile(r"&lt;/?(?:font|span|div|p|c)(?:[ \t][^\n]{0,200}?)?&gt;", re.IGNORECASE)
 _POSITION = re.compile(r"\{\\an?([1-9][0-9]?)\}")
 _OVERRIDE = re.compile(r"\{\\[^}\n]{0,200}\}")
-_TOP = "line:5%"
 
 
 def read_subtitle_file(text: str, limits: SubtitleFileLimits | None = None) -> list[Cue]:
@@ -70,8 +69,7 @@ def read_subtitle_file(text: str, limits: SubtitleFileLimits | None = None) -> l
         if webvtt:
             shown = without_empty_lines(shown)
         else:
-            settings = _TOP if _is_on_top(shown) else ""
-            shown = _webvtt_text(shown)
+            shown, settings = subrip_cue(shown)
         if shown and end > start:
             found.append(Cue(start, end, shown, settings))
     if not found:
@@ -110,6 +108,11 @@ def _milliseconds(groups: Sequence[str | None]) -> int:
     hours, minutes, seconds = (int(group or 0) for group in groups[:3])
     rest = int((groups[3] or "0").ljust(3, "0"))
     return ((min(hours, MAX_HOURS) * 60 + minutes) * 60 + seconds) * 1000 + rest
+
+
+def subrip_cue(text: str) -> tuple[str, str]:
+    """Convert the text of a SubRip cue to WebVTT, and return it with its settings."""
+    return _webvtt_text(text), TOP if _is_on_top(text) else ""
 
 
 def _is_on_top(text: str) -> bool:

@@ -23,6 +23,12 @@ TICKS = 90_000
 WRAP = 1 << 33
 """Number of values of an MPEG-2 timestamp."""
 
+TOP = "line:5%"
+"""Settings of a cue at the top of the picture."""
+
+FACES = {"b": 1, "i": 2, "u": 4}
+"""Tags of bold, italic and underlined text, and the bit of each in a set of faces."""
+
 _END_OF_LINE = re.compile(r"\r\n|\r|\n")
 _TIME = r"(?:([0-9]{2,6}):)?([0-5][0-9]):([0-5][0-9])\.([0-9]{3})"
 _TIMING = re.compile(rf"[ \t]*{_TIME}[ \t]*-->[ \t]*{_TIME}(?:[ \t]+(.*))?", re.ASCII)
@@ -223,6 +229,12 @@ def without_empty_lines(text: str) -> str:
     """Remove empty lines, which would end the cue, and characters that a line of a cue can't have."""
     lines = _END_OF_LINE.split(text.replace("\0", "\ufffd"))
     return "\n".join(line.replace("-->", "--&gt;") for line in lines if line.strip())
+
+
+def face_tags(before: int, after: int) -> str:
+    """Write the tags that end one set of faces and begin another."""
+    ended = "".join(f"</{tag}>" for tag, bit in reversed(FACES.items()) if before & bit)
+    return ended + "".join(f"<{tag}>" for tag, bit in FACES.items() if after & bit)
 
 
 def timestamp(milliseconds: int) -> str:

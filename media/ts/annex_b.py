@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
-from media.mp4.sequence_parameters import SequenceParameters, avc_parameters, hevc_parameters
+from media.mp4.codecs.sequence_parameters import SequenceParameters, avc_parameters, hevc_parameters
 from media.ts.tables import StreamType
 
 START_CODE = b"\0\0\1"

@@ -6,7 +6,7 @@ which the same reader can read it again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from media.errors import UnsupportedError
-from media.mp4.assembled_samples import Read
-from media.mp4.sample_table import Int64
+from media.mp4.movie.assembled_samples import Read
+from media.mp4.movie.sample_table import Int64
 from media.ts.tables import PACKET, SYNC
 from media.ts.timestamps import read_timestamp
 
@@ -241,7 +241,7 @@ class UnitReader:
         return unit
 
 
-def read_units(read: Read, layout: Layout, pid: int, begin: int, end: int) -> Iterator[Unit]:
+def read_packet_units(layout: Layout, read: Read, pid: int, begin: int, end: int) -> Iterator[Unit]:
     """Read the units of a stream again.
 
     Args:
@@ -249,16 +249,32 @@ def read_units(read: Read, layout: Layout, pid: int, begin: int, end: int) -> It
         begin: offset of the first unit's first packet.
         end: offset behind the last unit's last packet.
     """
-    reader = UnitReader(end - begin, end - begin)
+    return units_of(_packet_pieces(layout, read, pid, begin, end), end - begin)
+
+
+def _packet_pieces(layout: Layout, read: Read, pid: int, begin: int, end: int) -> Iterator[Piece]:
     for position in range(begin, end, layout.block):
         data = read(position, min(layout.block, end - position))
         whole = len(data) - len(data) % layout.stride
-        for piece in PacketBlock(data[:whole], layout, position).pieces(pid):
-            unit = reader.push(piece)
-            if unit is not None:
-                yield unit
+        yield from PacketBlock(data[:whole], layout, position).pieces(pid)
         if whole < min(layout.block, end - position):
-            return
+            raise UnsupportedError("the file is shorter than it was")
+
+
+def units_of(pieces: Iterable[Piece], most: int) -> Iterator[Unit]:
+    """Assemble the units of one stream from its pieces.
+
+    Args:
+        most: most bytes of a unit.
+
+    Raises:
+        UnsupportedError: a unit is longer.
+    """
+    reader = UnitReader(most, most)
+    for piece in pieces:
+        unit = reader.push(piece)
+        if unit is not None:
+            yield unit
     unit = reader.finish()
     if unit is not None:
         yield unit

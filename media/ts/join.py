@@ -39,6 +39,8 @@ class TransportJoiner:
         held_bytes: how much of one stream is held at most while the other one has nothing for the same time.
     """
 
+    muxed_container = ""
+
     def __init__(self, held_bytes: int) -> None:
         self._held_bytes = held_bytes
         self._inputs = [
@@ -58,7 +60,6 @@ class TransportJoiner:
 
         Args:
             index: 0 for video, 1 for audio.
-            data: the bytes.
 
         Returns:
             Chunks of the joint stream, as far as their order is known.

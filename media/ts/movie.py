@@ -6,34 +6,22 @@ assembled when they are read. Their sizes must be known before, for which the wh
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
-from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
-from media.mp4.assembled_samples import AssembledSamples, Read
-from media.mp4.movie import Movie, Track
-from media.mp4.sample_table import stretches
-from media.mp4.sample_table_writer import (
-    FrameRoom,
-    Reserve,
-    SampleColumns,
-    SampleTableWriter,
-    TableRoom,
-    TrackStart,
-    edit_lists,
-    reserve_nothing,
-)
-from media.mp4.track_box import IDENTITY
+from media.errors import MalformedError, TooLargeError, UnsupportedError
+from media.mp4.movie.assembled_samples import Read
+from media.mp4.movie.sample_table_writer import FrameRoom, Reserve, reserve_nothing
+from media.mpeg.video_frames import SYNTAXES
 from media.stream_reader import CLOCK_RATE
 from media.ts.annex_b import HEVC, VIDEO_CODINGS
-from media.ts.elementary_streams import Layout, PacketBlock
+from media.ts.assembled_movie import AssembledMovie, FoundStream, assembled_movie
+from media.ts.elementary_streams import Layout, PacketBlock, read_packet_units
 from media.ts.limits import TransportLimits
-from media.ts.movie_streams import PictureStream, SoundStream, StreamSamples
-from media.ts.sound_frames import SOUND_CODINGS
+from media.ts.movie_streams import MediaStream, PictureStream, SoundStream, VideoStream
+from media.ts.sound_frames import FILE_SOUND_CODINGS
 from media.ts.tables import (
     PAT_PID,
     ElementaryStream,
@@ -46,41 +34,27 @@ from media.ts.tables import (
 from media.ts.timestamps import FileClock
 
 LONGEST_GAP = 10 * CLOCK_RATE
-"""Ticks of the longest pause of a stream."""
+"""Ticks of the longest pause of a stream; more is a jump of the clock, behind which time goes on."""
 
 _REMEDY = "ffmpeg -c copy makes an MP4 of it"
 
-_OTHER_VIDEO: Mapping[int, str] = {
-    StreamType.MPEG1_VIDEO: "MPEG-1 video",
-    StreamType.MPEG2_VIDEO: "MPEG-2 video",
-    StreamType.MPEG4_VIDEO: "MPEG-4 Part 2 video",
-    StreamType.VVC: "VVC",
-    StreamType.VC1: "VC-1",
-}
+_OTHER_VIDEO: Mapping[int, str] = {StreamType.VVC: "VVC"}
 _OTHER_SOUND: Mapping[int, str] = {
     StreamType.LATM: "AAC in LATM",
     StreamType.PCM: "PCM",
-    StreamType.DTS: "DTS",
     StreamType.TRUEHD: "TrueHD",
-    StreamType.DTS_HD: "DTS-HD",
-    StreamType.DTS_HD_MASTER: "DTS-HD",
 }
 
 _LANGUAGE, _REGISTRATION, _DVB_AC3, _DVB_EAC3, _DVB_DTS = 0x0A, 0x05, 0x6A, 0x7A, 0x7B
 """Tags of descriptors (§2.6; ETSI EN 300 468 §6.1)."""
 
-
-@dataclass(frozen=True, slots=True)
-class TransportMovie:
-    """The movie of a transport stream file, and the samples that are assembled for it."""
-
-    movie: Movie
-    assembled: AssembledSamples
+_SUBTITLES: Mapping[int, str] = {0x56: "DVB teletext", 0x59: "DVB"}
+"""Tags of descriptors of subtitles."""
 
 
 def read_transport_stream(
     read: Read, size: int, layout: Layout, limits: TransportLimits, reserve: Reserve = reserve_nothing
-) -> TransportMovie:
+) -> AssembledMovie:
     """Read a file of MPEG transport stream packets: its tracks, and the positions of their samples.
 
     Args:
@@ -89,7 +63,7 @@ def read_transport_stream(
         reserve: called before memory is allocated for frames.
 
     Raises:
-        UnsupportedError: no stream can be packaged, or the clock jumps; the text says why.
+        UnsupportedError: no stream can be packaged or decoded; the text says why.
         TooLargeError: a limit is exceeded.
         MalformedError: parameter sets are impossible.
         OSError: the file can't be read.
@@ -111,9 +85,10 @@ class _FileReader:
         self._file_size = size
         self._limits, self._room = limits, FrameRoom(reserve)
         self._map_pid, self._program = self._find_program()
-        self._streams: list[tuple[ElementaryStream, PictureStream | SoundStream | str]] = []
+        self._streams: list[tuple[ElementaryStream, MediaStream | str]] = []
         self._failed: dict[int, str] = {}
         self._clocks: dict[int, FileClock] = {}
+        self._jumps: list[int] = []
         for stream in self._program.streams:
             found = _found(stream, limits)
             if found is not None:
@@ -159,7 +134,7 @@ class _FileReader:
                     if told is None:
                         continue
                     reference = told if reference is None else reference
-                    self._clocks[stream.pid] = FileClock(LONGEST_GAP, reference)
+                    self._clocks[stream.pid] = FileClock(LONGEST_GAP, reference, self._jumps)
                 self._push_block(stream, found, block)
             self._check_count()
         for stream, found in self._streams:
@@ -169,9 +144,7 @@ class _FileReader:
                 except UnsupportedError as error:
                     self._failed[stream.pid] = str(error)
 
-    def _push_block(
-        self, stream: ElementaryStream, found: PictureStream | SoundStream, block: PacketBlock
-    ) -> None:
+    def _push_block(self, stream: ElementaryStream, found: MediaStream, block: PacketBlock) -> None:
         """Pass a block's packets to their stream. An unsupported stream doesn't stop the others."""
         try:
             found.push(block, self._clocks[stream.pid])
@@ -194,95 +167,16 @@ class _FileReader:
             raise TooLargeError(f"more than {self._limits.frames} frames")
         self._room.reserve(count)
 
-    def movie(self) -> TransportMovie:
+    def movie(self) -> AssembledMovie:
         """Return the movie, after the whole file has been read."""
-        room = TableRoom(self._limits.table_bytes)
-        made: list[tuple[ElementaryStream, StreamSamples | str, bool]] = []
-        for stream, found in self._streams:
-            obstacle = found if isinstance(found, str) else self._failed.get(stream.pid)
-            samples: StreamSamples | str = obstacle or ""
-            if not obstacle and not isinstance(found, str):
-                try:
-                    samples = found.samples(self._layout)
-                except MediaError as error:
-                    samples = str(error)
-            made.append((stream, samples, _is_video(stream)))
-        carried = [samples for _, samples, _ in made if isinstance(samples, StreamSamples)]
-        origin = min((_first(one) for one in carried), default=Fraction(0))
-        starts = [_start(one, origin) for one in carried]
-        timescale, edits = edit_lists(starts)
-        begins = np.cumsum([self._file_size, *(one.samples.size for one in carried)]).tolist()
-        lists, places = iter(edits), iter(begins)
-        tracks = [
-            replace(_track(stream, video), obstacle=samples)
-            if isinstance(samples, str)
-            else replace(
-                _track(stream, video),
-                timescale=samples.times.timescale,
-                duration=int(samples.times.decode[-1]),
-                sample_entries=(samples.entry,),
-                display_width=samples.facts.shown_size[0],
-                display_height=samples.facts.shown_size[1],
-                tables=_tables(samples, next(places), room),
-                edits=next(lists),
+        found = [
+            FoundStream(
+                stream.pid, _handler(stream), _language(stream), found, self._failed.get(stream.pid, "")
             )
-            for stream, samples, video in made
+            for stream, found in self._streams
         ]
-        if not carried:
-            reasons = "; ".join(f"stream {one.track_id}: {one.obstacle}" for one in tracks)
-            raise UnsupportedError(
-                f"MPEG-TS of which nothing can be packaged: {reasons or 'it has no media'}"
-            )
-        assembled = AssembledSamples(begins[:-1], [one.samples for one in carried])
-        return TransportMovie(Movie(timescale, tuple(tracks), fragmented=False), assembled)
-
-
-def _first(one: StreamSamples) -> Fraction:
-    return Fraction(one.times.zero + int(one.times.shown[0]), one.times.timescale)
-
-
-def _start(one: StreamSamples, origin: Fraction) -> TrackStart:
-    zero = one.times.zero - round(origin * one.times.timescale)
-    return TrackStart(one.times.timescale, zero, zero + int(one.times.shown[0]))
-
-
-def _tables(one: StreamSamples, begin: int, room: TableRoom) -> dict[bytes, memoryview]:
-    boxes = SampleTableWriter(room)
-    offsets = np.cumsum(one.sizes) - one.sizes + begin
-    for start, stop in stretches(0, len(one.sizes)):
-        part = slice(start, stop)
-        columns = SampleColumns(
-            one.times.decode[part],
-            offsets[part],
-            one.sizes[part],
-            one.times.shown[part],
-            one.is_sync[part] != 0,
-        )
-        boxes.add(columns, int(one.times.decode[stop]))
-    return boxes.render()
-
-
-_SEVERAL_SAMPLES = struct.pack(">III", 0, 1, 2)
-"""A ``stsz`` (ISO/IEC 14496-12 §8.7.3.2) of two samples: a track of a single picture is taken for a cover."""
-
-
-def _track(stream: ElementaryStream, video: bool) -> Track:
-    """Describe the track of a stream, before its samples are known."""
-    return Track(
-        track_id=stream.pid,
-        handler=b"vide" if video else b"soun",
-        enabled=True,
-        timescale=CLOCK_RATE,
-        duration=0,
-        language=_language(stream),
-        matrix=IDENTITY,
-        display_width=Fraction(0),
-        display_height=Fraction(0),
-        sample_entries=(),
-        edits=(),
-        tables={b"stsz": memoryview(_SEVERAL_SAMPLES)},
-        self_contained=True,
-    )
+        units = partial(read_packet_units, self._layout)
+        return assembled_movie("MPEG-TS", found, self._file_size, units, self._limits.table_bytes)
 
 
 def _streams_of(program: ProgramMap) -> Sequence[tuple[int, int]]:
@@ -305,14 +199,29 @@ def _language(stream: ElementaryStream) -> str:
     return told if len(told) == 3 and told.isascii() and told.isalpha() else "und"
 
 
-def _is_video(stream: ElementaryStream) -> bool:
-    return stream.kind in VIDEO_CODINGS or stream.kind in _OTHER_VIDEO
+def _handler(stream: ElementaryStream) -> bytes:
+    if stream.kind in VIDEO_CODINGS or stream.kind in SYNTAXES or stream.kind in _OTHER_VIDEO:
+        return b"vide"
+    return b"subt" if _subtitles(stream) else b"soun"
 
 
-def _found(stream: ElementaryStream, limits: TransportLimits) -> PictureStream | SoundStream | str | None:
+def _subtitles(stream: ElementaryStream) -> str:
+    """Return the name of a stream's kind of subtitles; empty if the stream has none."""
+    if stream.kind == StreamType.PGS:
+        return "PGS"
+    descriptors = _descriptors(stream) if stream.kind == StreamType.PRIVATE else {}
+    # ETSI EN 300 468 §6.2.41, §6.2.43
+    return next((name for tag, name in _SUBTITLES.items() if tag in descriptors), "")
+
+
+def _found(stream: ElementaryStream, limits: TransportLimits) -> MediaStream | str | None:
     """Create the parser of a stream; return the reason where it is unsupported, None if it is no media."""
     if stream.kind in VIDEO_CODINGS:
         return PictureStream(stream, VIDEO_CODINGS[stream.kind], limits)
+    if stream.kind in SYNTAXES:
+        return VideoStream(stream, SYNTAXES[stream.kind], limits)
+    if subtitles := _subtitles(stream):
+        return f"subtitles of type {subtitles} aren't text"
     kind = stream.kind
     if kind == StreamType.PRIVATE:
         descriptors = _descriptors(stream)
@@ -327,7 +236,7 @@ def _found(stream: ElementaryStream, limits: TransportLimits) -> PictureStream |
             kind = StreamType.DTS
         elif registered == b"HEVC":
             return PictureStream(stream, HEVC, limits)
-    if kind in SOUND_CODINGS:
-        return SoundStream(stream, SOUND_CODINGS[kind], limits)
+    if kind in FILE_SOUND_CODINGS:
+        return SoundStream(stream, FILE_SOUND_CODINGS[kind], limits)
     other = _OTHER_VIDEO.get(kind) or _OTHER_SOUND.get(kind)
     return f"codec {other} isn't one that can be packaged" if other else None

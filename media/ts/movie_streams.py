@@ -6,22 +6,29 @@ positions and assembled again on demand.
 
 from __future__ import annotations
 
+import struct
 from array import array
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Protocol
 
 import numpy as np
 
 from media.errors import MediaError, UnsupportedError
+from media.matroska.decodable_entries import facts_or_obstacle
 from media.matroska.sample_entries import codec_facts
-from media.matroska.timing import Times, sound_times
+from media.matroska.timing import Times, sound_times, times_in_order
 from media.matroska.tracks import VIDEO, MatroskaTrack
-from media.mp4.assembled_samples import Read, TrackSamples
-from media.mp4.colour import Colour
-from media.mp4.sample_table import Int64
+from media.mp4.codecs.colour import Colour
+from media.mp4.movie.assembled_samples import Read, TrackSamples
+from media.mp4.movie.sample_table import Int64
+from media.mpeg.picture_order import presentation_order, presentation_times
+from media.mpeg.video_frames import VC1_SYNTAX, VideoFrames, VideoSyntax
+from media.mpeg.video_headers import BIDIRECTIONAL, INTRA, VideoHeader
 from media.stream_reader import CLOCK_RATE
 from media.ts.annex_b import LENGTH_BYTES, VideoCoding, as_sample, configuration, look_at
-from media.ts.elementary_streams import Layout, PacketBlock, Unit, UnitReader, read_units
+from media.ts.elementary_streams import Piece, Unit, UnitReader
 from media.ts.limits import TransportLimits
 from media.ts.sound_frames import SoundCoding, SoundFrames, sound_track
 from media.ts.tables import ElementaryStream
@@ -38,6 +45,19 @@ LONGEST_REORDERING = 10 * CLOCK_RATE
 
 SOUND_SCALE = 100_000
 """Nanoseconds to which audio times are rounded before they are compared with a constant frame rate."""
+
+
+class StreamBlock(Protocol):
+    """A part of a file of packets."""
+
+    def pieces(self, pid: int) -> Iterable[Piece]:
+        """Return the parts of a stream's PES packets, in the order of the file."""
+
+
+Units = Callable[[Read, int, int, int], Iterator[Unit]]
+"""Reads the units of a stream again: with a function that reads the file, the stream's ID, and the offsets
+of the first unit and behind the last one.
+"""
 
 
 class _Places:
@@ -64,16 +84,16 @@ class _PictureSamples:
     """The video samples of a stream, assembled from the file.
 
     Args:
-        stream: the layout of packets, and the stream's PID.
+        stream: reads units of the file, and the stream's ID.
         places: where each picture begins and ends in the file.
         ends: where each picture ends among all samples.
         dropped: NAL units that are left out of all samples.
     """
 
     def __init__(
-        self, stream: tuple[Layout, int], places: tuple[Int64, Int64], ends: Int64, dropped: frozenset[bytes]
+        self, stream: tuple[Units, int], places: tuple[Int64, Int64], ends: Int64, dropped: frozenset[bytes]
     ) -> None:
-        self._stream, self._ends, self._dropped = stream, ends, dropped
+        (self._units, self._pid), self._ends, self._dropped = stream, ends, dropped
         self._begins, self._stops = places
 
     @property
@@ -91,7 +111,7 @@ class _PictureSamples:
         begin = int(self._ends[first - 1]) if first else 0
         parts: list[bytes] = []
         number = first
-        units = read_units(read, *self._stream, int(self._begins[first]), int(self._stops[last]))
+        units = self._units(read, self._pid, int(self._begins[first]), int(self._stops[last]))
         try:
             for unit in units:
                 if number > last or unit.begin != self._begins[number]:
@@ -106,20 +126,24 @@ class _PictureSamples:
         return b"".join(parts)[start - begin : stop - begin]
 
 
-class _SoundSamples:
-    """The audio samples of a stream, assembled from the file.
+class _FrameSamples:
+    """Samples whose frames are independent of PES packets, assembled from the file.
 
     Args:
-        stream: the layout of packets, and the stream's PID.
+        stream: reads units of the file, and the stream's ID.
         places: where each unit begins and ends in the file.
         unit_begins: where each unit begins in the elementary stream.
         frames: where the frames begin in the elementary stream.
     """
 
     def __init__(
-        self, stream: tuple[Layout, int], places: tuple[Int64, Int64], unit_begins: Int64, frames: SoundFrames
+        self,
+        stream: tuple[Units, int],
+        places: tuple[Int64, Int64],
+        unit_begins: Int64,
+        frames: SoundFrames | VideoFrames,
     ) -> None:
-        self._stream, self._unit_begins = stream, unit_begins
+        (self._units, self._pid), self._unit_begins = stream, unit_begins
         self._begins, self._stops = places
         self._offsets = np.asarray(frames.offsets, np.int64)
         self._ends: Int64 = np.cumsum(np.asarray(frames.sizes, np.int64))
@@ -148,7 +172,7 @@ class _SoundSamples:
             int(self._unit_begins.searchsorted(at, "right")) - 1
             for at in (offsets[0], offsets[-1] + sizes[-1] - 1)
         )
-        units = read_units(read, *self._stream, int(self._begins[one]), int(self._stops[other]))
+        units = self._units(read, self._pid, int(self._begins[one]), int(self._stops[other]))
         try:
             data = b"".join([unit.data for unit in units])
         except MediaError:  # the file has changed since it was indexed
@@ -173,6 +197,7 @@ class StreamSamples:
         facts: codec and format, in Matroska's terms.
         times: decode and presentation times, since the beginning of the clock.
         is_sync: whether decoding can begin with each.
+        obstacle: why the samples can't be packaged, but only decoded; empty if they can.
     """
 
     facts: MatroskaTrack
@@ -181,6 +206,7 @@ class StreamSamples:
     sizes: Int64
     is_sync: Int64
     samples: TrackSamples
+    obstacle: str = ""
 
 
 class PictureStream:
@@ -204,7 +230,7 @@ class PictureStream:
     def __len__(self) -> int:
         return len(self._sizes)
 
-    def push(self, block: PacketBlock, clock: FileClock) -> None:
+    def push(self, block: StreamBlock, clock: FileClock) -> None:
         """Push the stream's packets of a block; raise UnsupportedError if no samples can be made of them."""
         for piece in block.pieces(self._pid):
             self._push_unit(self._reader.push(piece), clock)
@@ -236,7 +262,7 @@ class PictureStream:
         self._in_sets.append(sum(LENGTH_BYTES + len(one) for one in picture.parameter_sets))
         self._keys.append(picture.can_begin)
 
-    def samples(self, layout: Layout) -> StreamSamples:
+    def samples(self, units: Units) -> StreamSamples:
         """Return the track, after the whole file has been read."""
         if not len(self):
             raise UnsupportedError("no picture in it can be decoded by itself")
@@ -268,7 +294,7 @@ class PictureStream:
         times = Times(
             CLOCK_RATE, np.append(dts, dts[-1] + last) - zero, np.asarray(self._shown, np.int64), zero
         )
-        samples = _PictureSamples((layout, self._pid), self._places.arrays, np.cumsum(sizes), dropped)
+        samples = _PictureSamples((units, self._pid), self._places.arrays, np.cumsum(sizes), dropped)
         return StreamSamples(facts, entry, times, sizes, np.asarray(self._keys, np.int64), samples)
 
 
@@ -288,7 +314,7 @@ class SoundStream:
         """The number of units or of frames so far, whichever is larger."""
         return max(len(self._times), len(self._frames))
 
-    def push(self, block: PacketBlock, clock: FileClock) -> None:
+    def push(self, block: StreamBlock, clock: FileClock) -> None:
         """Push the stream's packets of a block; raise UnsupportedError if no samples can be made of them."""
         for piece in block.pieces(self._pid):
             self._push_unit(self._reader.push(piece), clock)
@@ -306,20 +332,100 @@ class SoundStream:
         self._end += len(unit.data)
         self._frames.push(unit.data, len(self._times) - 1)
 
-    def samples(self, layout: Layout) -> StreamSamples:
+    def samples(self, units: Units) -> StreamSamples:
         """Return the track, after the whole file has been read."""
         first, frames = self._frames.facts, self._frames
         if first is None:
             raise UnsupportedError("it has no samples")
         facts = sound_track(self._pid, self._coding, first)
-        entry = codec_facts(facts, frames.first, 0.0).sample_entry
-        units = np.asarray(frames.units)
-        ticks = (np.asarray(self._times, np.int64)[units] - self._times[0] + 4) // 9
+        described, obstacle = facts_or_obstacle(facts, frames.first, 0.0)
+        entry = described.sample_entry
+        numbers = np.asarray(frames.units)
+        ticks = (np.asarray(self._times, np.int64)[numbers] - self._times[0] + 4) // 9
         laced = np.asarray(frames.laced, np.int64)
         times = sound_times(ticks, laced, SOUND_SCALE, first.rate, first.samples, None)
         begin = round(Fraction(self._times[0] * first.rate, CLOCK_RATE))
         times = times._replace(zero=times.zero + begin)
-        samples = _SoundSamples(
-            (layout, self._pid), self._places.arrays, np.asarray(self._begins, np.int64), frames
+        samples = _FrameSamples(
+            (units, self._pid), self._places.arrays, np.asarray(self._begins, np.int64), frames
         )
-        return StreamSamples(facts, entry, times, samples.sizes, np.ones(len(frames), np.int64), samples)
+        is_sync = np.ones(len(frames), np.int64)
+        return StreamSamples(facts, entry, times, samples.sizes, is_sync, samples, obstacle)
+
+
+class VideoStream:
+    """A stream of MPEG-1, MPEG-2, MPEG-4 Part 2 video or VC-1 while its file is read."""
+
+    def __init__(self, stream: ElementaryStream, syntax: VideoSyntax, limits: TransportLimits) -> None:
+        self._pid, self._syntax = stream.pid, syntax
+        self._reader = UnitReader(limits.span_bytes, limits.span_bytes)
+        self._places = _Places()
+        self._times, self._begins = array("q"), array("q")
+        self._end = 0
+        self._frames = VideoFrames(syntax, limits.picture_bytes)
+
+    @property
+    def units(self) -> int:
+        """The number of units or of pictures so far, whichever is larger."""
+        return max(len(self._times), len(self._frames))
+
+    def push(self, block: StreamBlock, clock: FileClock) -> None:
+        """Push the stream's packets of a block; raise UnsupportedError if no samples can be made of them."""
+        for piece in block.pieces(self._pid):
+            self._push_unit(self._reader.push(piece), clock)
+
+    def finish(self, clock: FileClock) -> None:
+        """Complete the last unit at the file's end; raise UnsupportedError as ``push`` does."""
+        self._push_unit(self._reader.finish(), clock)
+        self._frames.finish()
+
+    def _push_unit(self, unit: Unit | None, clock: FileClock) -> None:
+        if unit is None:
+            return
+        shown = (unit.pts - unit.dts) % CLOCK_WRAP
+        if shown > LONGEST_REORDERING:
+            raise UnsupportedError(f"a picture at byte {unit.begin} is shown long after it is decoded")
+        self._times.append(clock.time(unit.dts, unit.begin) + shown)
+        self._begins.append(self._end)
+        self._places.add(unit)
+        self._end += len(unit.data)
+        self._frames.push(unit.data, len(self._times) - 1)
+
+    def samples(self, units: Units) -> StreamSamples:
+        """Return the track, after the whole file has been read."""
+        frames, header = self._frames, self._frames.header
+        kinds = np.asarray(frames.kinds)
+        if header is None or not (kinds == INTRA).any():
+            raise UnsupportedError("no picture in it can be decoded by itself")
+        known = np.asarray(frames.laced) == 0
+        times = np.asarray(self._times, np.int64)[np.asarray(frames.units)]
+        gaps = np.diff(np.sort(times[known]))
+        usual = Fraction(int(np.median(gaps)) if len(gaps) else CLOCK_RATE // 25, 2)
+        ticks_per_field = CLOCK_RATE / header.frame_rate / 2 if header.frame_rate else usual
+        order, fields = presentation_order(kinds == BIDIRECTIONAL), np.asarray(frames.fields, np.int64)
+        shown = presentation_times(order, times, known, fields, ticks_per_field)
+        facts = video_track(self._pid, self._syntax, header, frames.configuration)
+        described, obstacle = facts_or_obstacle(facts, b"", 0.0)
+        samples = _FrameSamples(
+            (units, self._pid), self._places.arrays, np.asarray(self._begins, np.int64), frames
+        )
+        length = round(2 * ticks_per_field)
+        is_sync = np.asarray(kinds == INTRA, np.int64)
+        found = times_in_order(CLOCK_RATE, shown.copy(), length)
+        return StreamSamples(facts, described.sample_entry, found, samples.sizes, is_sync, samples, obstacle)
+
+
+MediaStream = PictureStream | VideoStream | SoundStream
+
+
+def video_track(number: int, syntax: VideoSyntax, header: VideoHeader, configuration: bytes) -> MatroskaTrack:
+    """Describe a track of MPEG video to ``facts_or_obstacle``."""
+    codec, private = syntax.codec, configuration
+    if syntax is VC1_SYNTAX:
+        codec = "V_MS/VFW/FOURCC"
+        private = struct.pack("<IIIHH4s20x", 40, *header.size, 1, 24, b"WVC1") + configuration
+    elif header.is_mpeg1:
+        codec = "V_MPEG1"
+    return MatroskaTrack(
+        number, VIDEO, codec, private, pixels=header.size, display=header.display, colour=header.colour
+    )

@@ -11,13 +11,25 @@ from typing import NamedTuple
 from media.errors import MalformedError, NeedMoreDataError, UnsupportedError
 from media.matroska.tracks import AUDIO, MatroskaTrack
 from media.mp3.frame import parse_frame_header
-from media.mp4.audio_specific_config import write_audio_specific_config
+from media.mp4.codecs.audio_specific_config import write_audio_specific_config
 from media.ts.tables import StreamType
 
 _AC3_KILOBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
 """Rates of AC-3 (ETSI TS 102 366 table 4.13), each by two values of frmsizecod."""
 
 _AC3_RATES = (48_000, 44_100, 32_000)
+_KILOBITS = {
+    (True, 1): tuple(range(32, 449, 32)),
+    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (False, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+"""Bitrates of MPEG-1 or lower sampling rates, by layer (ISO/IEC 11172-3 §2.4.2.3, 13818-3 §2.4.2.3)."""
+
+_DTS_RATES = (0, 8000, 16000, 32000, 0, 0, 11025, 22050, 44100, 0, 0, 12000, 24000, 48000, 96000, 192000)
+_DTS_CHANNELS = (1, 2, 2, 2, 2, 3, 3, 4, 4, 5, 6, 6, 6, 7, 8, 8)
+"""ETSI TS 102 114 tables 5-5 and 5-4."""
+
 _HEADER_BYTES = 9
 """Bytes that always hold the parsed part of a frame's header, for any of these codings."""
 
@@ -92,6 +104,42 @@ def _mp3(data: bytes) -> FrameFacts:
     return FrameFacts(found.size, 0, found.samples, found.sample_rate, kind)
 
 
+def _mpeg_audio(data: bytes) -> FrameFacts:
+    """Read the header of a frame of MPEG audio (ISO/IEC 11172-3 §2.4.1.3, 13818-3 §2.4.2.3)."""
+    layer = 4 - (data[1] >> 1 & 3)
+    if layer in (1, 2):
+        return _lower_layer(data, layer)
+    found = _mp3(data)
+    return found._replace(kind=(layer, *found.kind))
+
+
+def _lower_layer(data: bytes, layer: int) -> FrameFacts:
+    """Read the header of a frame of layer I or II."""
+    is_first, rate_index, number = data[1] >> 3 & 3 == 3, data[2] >> 4, data[2] >> 2 & 3
+    if data[0] != 0xFF or data[1] >> 4 != 0xF or number == 3 or not 0 < rate_index < 15:
+        raise MalformedError("no frame of MPEG audio")
+    rate = (44_100, 48_000, 32_000)[number] >> (not is_first)
+    bitrate = 1000 * _KILOBITS[is_first, layer][rate_index - 1]
+    padding, channels = data[2] >> 1 & 1, 1 if data[3] >> 6 == 3 else 2
+    size = 4 * (12 * bitrate // rate + padding) if layer == 1 else 144 * bitrate // rate + padding
+    return FrameFacts(size, 0, 384 if layer == 1 else 1152, rate, (layer, is_first, rate, channels))
+
+
+def _dts(data: bytes) -> FrameFacts:
+    """Read the header of a frame of DTS (ETSI TS 102 114 §5.4.1), or of an extension behind it (§7.4.1)."""
+    if data[:4] == b"\x64\x58\x20\x25":
+        number = int.from_bytes(data[5:9], "big")
+        size = (number >> 1 & 0xFFFFF if number >> 29 & 1 else number >> 5 & 0xFFFF) + 1
+        return FrameFacts(size, 0, 0, 0, (), continues=True)
+    rate = _DTS_RATES[data[8] >> 2 & 15]
+    size = ((data[5] & 3) << 12 | data[6] << 4 | data[7] >> 4) + 1
+    if data[:4] != b"\x7f\xfe\x80\x01" or not rate or size < 96:
+        raise MalformedError("no frame of DTS")
+    samples = 32 * (((data[4] & 1) << 6 | data[5] >> 2) + 1)
+    mode = (data[7] & 15) << 2 | data[8] >> 6
+    return FrameFacts(size, 0, samples, rate, (rate, _DTS_CHANNELS[mode] if mode < 16 else 8))
+
+
 def _ac3(data: bytes) -> FrameFacts:
     """Read the header of a frame of AC-3 (ETSI TS 102 366 §4.3)."""
     if data[:2] != b"\x0b\x77" or data[4] >> 6 == 3 or data[4] & 63 >= 38 or data[5] >> 3 > 10:
@@ -119,6 +167,8 @@ def _eac3(data: bytes) -> FrameFacts:
 _AC3_SYNC = re.compile(rb"\x0b\x77")
 AAC = SoundCoding("A_AAC", "AAC", _adts, re.compile(rb"\xff[\xf0\xf1\xf8\xf9]"))
 MP3 = SoundCoding("A_MPEG/L3", "MP3", _mp3, re.compile(rb"\xff[\xe0-\xff]"))
+MPEG_AUDIO = SoundCoding("A_MPEG/L3", "MPEG audio", _mpeg_audio, re.compile(rb"\xff[\xe0-\xff]"))
+DTS = SoundCoding("A_DTS", "DTS", _dts, re.compile(rb"\x7f\xfe|\x64\x58"))
 AC3 = SoundCoding("A_AC3", "AC-3", _ac3, _AC3_SYNC)
 EAC3 = SoundCoding("A_EAC3", "E-AC-3", _eac3, _AC3_SYNC)
 
@@ -129,7 +179,14 @@ SOUND_CODINGS: Mapping[int, SoundCoding] = {
     StreamType.AC3: AC3,
     StreamType.EAC3: EAC3,
 }
-"""By stream type."""
+"""Codings that are packaged, by stream type."""
+
+FILE_SOUND_CODINGS: Mapping[int, SoundCoding] = {
+    **SOUND_CODINGS,
+    **dict.fromkeys((StreamType.MPEG1_AUDIO, StreamType.MPEG2_AUDIO), MPEG_AUDIO),
+    **dict.fromkeys((StreamType.DTS, StreamType.DTS_HD, StreamType.DTS_HD_MASTER), DTS),
+}
+"""Codings of files, by stream type; what can't be packaged of them is decoded."""
 
 
 def sound_track(number: int, coding: SoundCoding, first: FrameFacts) -> MatroskaTrack:
@@ -144,8 +201,9 @@ def sound_track(number: int, coding: SoundCoding, first: FrameFacts) -> Matroska
         profile, rate, channels = first.kind
         private = write_audio_specific_config(profile + 1, rate, channels)
     # The channels of AC-3 and E-AC-3 are in the configuration of the sample entry.
-    channels = first.kind[-1] if coding in (AAC, MP3) else 2
-    return MatroskaTrack(number, AUDIO, coding.codec, private, sample_rate=first.rate, channels=channels)
+    channels = first.kind[-1] if coding in (AAC, MP3, MPEG_AUDIO, DTS) else 2
+    codec = f"A_MPEG/L{first.kind[0]}" if coding is MPEG_AUDIO else coding.codec
+    return MatroskaTrack(number, AUDIO, codec, private, sample_rate=first.rate, channels=channels)
 
 
 class SoundFrames:

@@ -93,6 +93,8 @@ class TransportReader:
         lost: number of lost packets, by their counters modulo 16.
     """
 
+    muxed_container = ""
+
     def __init__(self, limits: TransportReaderLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
         self._buffer = bytearray()

@@ -35,6 +35,7 @@ class StreamType(enum.IntEnum):
     DTS_HD = 0x85
     DTS_HD_MASTER = 0x86
     EAC3 = 0x87
+    PGS = 0x90
     VC1 = 0xEA
 
 

@@ -13,6 +13,13 @@ CLOCK_WRAP = 1 << 33
 """§2.4.3.5, §2.4.3.7: clock references and timestamps have 33 bits, at 90 kHz."""
 
 
+SMALL_STEP = CLOCK_RATE
+"""Ticks by which one stream's sound or picture may lie before another's where the clock jumps."""
+
+MAX_JUMPS = 10_000
+"""Most jumps of a file's clock: a DVD has one for each of its cells, of which a film has some hundred."""
+
+
 def timestamp(packet: bytes) -> int | None:
     """Return the DTS, or else PTS, of the PES packet that begins in a packet; None without one."""
     start = payload_offset(packet)
@@ -49,16 +56,22 @@ class LiveClock:
 
 
 class FileClock:
-    """Unwraps the timestamps of one elementary stream of a file, which must rise without jumps.
+    """Unwraps the timestamps of one elementary stream of a file whose clock may jump: time goes on.
 
     Args:
-        longest_gap: ticks of the longest pause.
+        longest_gap: ticks of the longest pause; more is a jump.
         reference: a timestamp of the file; the time 0 is half the range of timestamps before it.
+        jumps: ticks that were added to the timestamps of the file's streams, in the order of the jumps; all
+            streams of a file share the list.
     """
 
-    def __init__(self, longest_gap: int, reference: int) -> None:
+    def __init__(self, longest_gap: int, reference: int, jumps: list[int]) -> None:
         self._longest_gap, self._zero = longest_gap, reference - CLOCK_WRAP // 2
         self._latest: int | None = None
+        self._jumps = jumps
+        self._known = len(jumps)
+        self._added = 0
+        self._step = 0
 
     def time(self, told: int, place: int) -> int:
         """Return the time of a timestamp.
@@ -67,14 +80,29 @@ class FileClock:
             place: offset of the timestamp in the file, for errors.
 
         Raises:
-            UnsupportedError: the time goes back, or jumps.
+            UnsupportedError: the clock jumps too often.
         """
         if self._latest is None:
-            self._latest = (told - self._zero) % CLOCK_WRAP
+            self._added = self._jumps[-1] if self._jumps else 0
+            self._latest = (told + self._added - self._zero) % CLOCK_WRAP
             return self._latest
-        step = difference(told - self._zero, self._latest)
+        before = self._latest
+        step = difference(told + self._added - self._zero, before)
         if not 0 <= step <= self._longest_gap:
-            jump = f"its clock jumps by {step / CLOCK_RATE:.3f} s at byte {place}"
-            raise UnsupportedError(f"{jump}; ffmpeg -c copy makes an MP4 of it")
-        self._latest += step
+            # Another stream may have come to the same jump already.
+            for added in self._jumps[self._known :]:
+                other = difference(told + added - self._zero, before)
+                if -SMALL_STEP <= other <= self._longest_gap:
+                    self._added, step = added, max(other, 0)
+                    break
+            else:
+                self._added += self._step - step
+                step = self._step
+                self._jumps.append(self._added)
+                if len(self._jumps) > MAX_JUMPS:
+                    raise UnsupportedError(f"its clock jumps more than {MAX_JUMPS} times, at byte {place}")
+            self._known = len(self._jumps)
+        elif step:
+            self._step = min(step, SMALL_STEP)
+        self._latest = before + step
         return self._latest

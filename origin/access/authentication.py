@@ -9,10 +9,8 @@ from __future__ import annotations
 import binascii
 import hashlib
 import hmac
-import threading
 import time
 from base64 import b64decode
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -20,10 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from origin.access.key_hash import KeyHash, digest
-from origin.http.client_limits import network_of
-from origin.http1.exchange import wait_while_connected
 from origin.responses.refusal import RefusalError, plain_refusal
-from packager.retry_policy import RetryPolicy
 
 CHALLENGE = 'Basic realm="Headwater", charset="UTF-8"'
 """RFC 7617 §2."""
@@ -34,31 +29,9 @@ BEARER_CHALLENGE = 'Bearer realm="Headwater"'
 MAX_DIGITS = 12
 """Longest ``expires`` of a signed address."""
 
-GUESS_DELAY = "headwater.guess_delay"
-"""ASGI extension of a request whose answer somebody else delays: a dictionary that gets the ``seconds``."""
 
 CheckedHook = Callable[[Request, bool], Awaitable[None]]
 """Called with a request and whether its credentials were wrong; the answer waits for it."""
-
-
-FIRST_DELAY_SECONDS = 0.1
-"""First delay of an answer; it doubles with each further wrong password."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuessLimits:
-    """Limits of the delays of answers to wrong passwords.
-
-    Attributes:
-        forgotten_seconds: an address without wrong passwords for so long is forgotten.
-        guessers: most addresses that are remembered; beyond, the least recent are forgotten.
-    """
-
-    forgotten_seconds: float = 300.0
-    guessers: int = 10_000
-
-
-DEFAULT_LIMITS = GuessLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,61 +65,6 @@ async def _nothing(_request: Request, _failed: bool) -> None:  # the hook's sign
     """The default hook."""
 
 
-class GuessDelay:
-    """Delays the answers to wrong passwords, longer and longer for an address that goes on guessing.
-
-    What is right is answered at once, whoever else has guessed from the same address: a household, or all who
-    are behind a proxy that isn't trusted. An answer that is held back ends with its connection, so that there
-    are no more of them than connections.
-
-    Args:
-        at_once: wrong passwords of an address that are answered at once.
-        longest_seconds: for which an answer is held back.
-        limits: how long the first one is, and what is remembered.
-        sleep: waits for seconds, or until the request's client has gone.
-    """
-
-    def __init__(
-        self,
-        at_once: int,
-        longest_seconds: float,
-        limits: GuessLimits = DEFAULT_LIMITS,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[Request, float], Awaitable[None]] = wait_while_connected,
-    ) -> None:
-        self._at_once = at_once
-        self._limits = limits
-        self._delays = RetryPolicy(FIRST_DELAY_SECONDS, longest_seconds)
-        self._clock = clock
-        self._sleep = sleep
-        # By address, the least recent first: number of wrong passwords, and when the last one was.
-        self._guessers: OrderedDict[str, tuple[int, float]] = OrderedDict()
-        # SRT publishers are let in by a thread of libsrt.
-        self._lock = threading.Lock()
-
-    async def __call__(self, request: Request, failed: bool) -> None:  # the hook's signature
-        """Delay the answer if necessary."""
-        if not failed or (seconds := self.failed(client_address(request))) <= 0:
-            return
-        if (told := request.scope.get("extensions", {}).get(GUESS_DELAY)) is not None:
-            told["seconds"] = told.get("seconds", 0.0) + seconds
-        else:
-            await self._sleep(request, seconds)
-
-    def failed(self, address: str) -> float:
-        """Count a wrong password; return the seconds by which its answer is delayed. Any thread may call."""
-        network, now = network_of(address), self._clock()
-        with self._lock:
-            count, last = self._guessers.get(network, (0, now))
-            count = 1 if now - last >= self._limits.forgotten_seconds else count + 1
-            self._guessers[network] = count, now
-            self._guessers.move_to_end(network)
-            if len(self._guessers) > self._limits.guessers:
-                self._guessers.popitem(last=False)
-        beyond = count - self._at_once
-        return self._delays.pause(beyond) if beyond > 0 else 0.0
-
-
 class Authenticator:
     """Checks in constant time whether requests present a secret.
 
@@ -174,7 +92,7 @@ class Authenticator:
         """
         presented = [one for one in _presented(request) if with_basic or one.user is None]
         now = self._clock()
-        # Compare all, so that the time doesn't tell which one fits.
+        # Compare all, so that the time doesn't reveal which one fits.
         found = [
             (secret, sum([_fits(one, secret) for one in presented]) + _is_signed(request, secret, now))
             for secret in secrets
@@ -189,7 +107,7 @@ class Authenticator:
 def fits_any(presented: str, secrets: Iterable[Secret]) -> bool:
     """Return whether a key from another wire than HTTP is one of these secrets, in constant time."""
     found = _Presented(digest(presented.encode("utf-8", "replace")))
-    # Compare all, so that the time doesn't tell which one fits.
+    # Compare all, so that the time doesn't reveal which one fits.
     return sum(_fits(found, secret) for secret in secrets) > 0
 
 
@@ -245,17 +163,23 @@ def signature(secret: str, path: str, expires: int) -> str:
     return hmac.new(secret.encode(), f"{path}?expires={expires}".encode(), hashlib.sha256).hexdigest()
 
 
-def _presented(request: Request) -> Iterator[_Presented]:
+def presented_secrets(request: Request) -> Iterator[tuple[bytes, bytes | None]]:
+    """Return the secrets that a request presents, each with the user if it came by Basic authentication."""
     # The field's bytes as they came: Starlette reads them as Latin-1.
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        yield _Presented(digest(value.strip().encode("latin-1")))
+        yield value.strip().encode("latin-1"), None
     elif scheme.lower() == "basic":
         # Invalid Base64 counts as a wrong password.
         user, _, password = _decoded(value.strip()).partition(b":")
-        yield _Presented(digest(password), digest(user))
+        yield password, user
     if key := request.query_params.get("key"):
-        yield _Presented(digest(key.encode("utf-8", "replace")))
+        yield key.encode("utf-8", "replace"), None
+
+
+def _presented(request: Request) -> Iterator[_Presented]:
+    for secret, user in presented_secrets(request):
+        yield _Presented(digest(secret), None if user is None else digest(user))
 
 
 def _decoded(value: str) -> bytes:

@@ -23,7 +23,7 @@ class KeyHash:
     """A salted hash, by which a key is checked and from which it can't be computed.
 
     A key of 144 random bits can't be found by trying, however fast a try is: so the hash is a fast one, which
-    each request of a publisher can afford. What people think up would need scrypt.
+    each request of a publisher can afford. Passwords that people think up would need scrypt.
 
     Attributes:
         salt: differs for each key, so that the same key isn't seen to be the same.

@@ -10,7 +10,7 @@ class WebhookLimits:
     """Limits of a webhook.
 
     Attributes:
-        seconds: what an answer may take.
+        seconds: how long an answer may take.
         requests: most answers that are waited for at once.
         reports: most reports of what is over that wait for their turn, or an answer; further ones are lost.
     """
@@ -33,3 +33,16 @@ class RefusalLogLimits:
     seconds: float = 60.0
     lines: int = 30
     address_lines: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """Bounds of the memory of viewers' sessions.
+
+    Attributes:
+        sessions: sessions of all names together that are known at once.
+        ended: sessions that are remembered behind their end, and players that are kept out.
+    """
+
+    sessions: int = 100_000
+    ended: int = 20_000

@@ -39,7 +39,7 @@ class AccessOptions:
     """The protected areas, and their protection.
 
     Attributes:
-        protected: those of ``api``, ``health`` and ``metrics`` that need the token.
+        protected: which of ``api``, ``health`` and ``metrics`` need the token.
         admin_token: the token; empty for none.
         admin_port: port on which protected areas need no token; 0 for none.
         names: accepted host names of a server on loopback, besides its addresses and ``localhost``.
@@ -68,6 +68,14 @@ class AccessPolicy:
     async def is_admin(self, request: Request) -> bool:
         """Return whether a request presents the administrator's token."""
         return await self._authenticator.admits(request, Secret(self.options.admin_token))
+
+    async def refuse_others(self, request: Request) -> Response | None:
+        """Refuse a request that isn't the administrator's, on every port; None admits it."""
+        if is_cross_site(request):
+            return plain_refusal(403, "pages of other sites may not see this", NOT_KEPT)
+        if not await self.is_admin(request):
+            return unauthorized("server.admin_token is needed", {"www-authenticate": challenge(request)})
+        return None
 
 
 class AccessMiddleware:
@@ -108,12 +116,12 @@ def changes_something(method: str, path: str) -> bool:
 def is_cross_site(request: Request) -> bool:
     """Return whether a browser sends a request on behalf of another site's page.
 
-    Browsers add Basic credentials by themselves, so a valid key doesn't prove who asks.
+    Browsers add Basic credentials by themselves, so a valid key doesn't prove whose page sent the request.
     """
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site not in PAGES_OF_OURS
-    # Fetch §3.2: browsers say whose page asks, also where it may send without having been let to before.
+    # Fetch §3.2: browsers name the page's origin, also for requests that need no preflight.
     page = request.headers.get("origin")
     return page is not None and page.partition("://")[2].lower() != request.headers.get("host", "").lower()
 

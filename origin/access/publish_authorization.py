@@ -6,6 +6,7 @@ from starlette.requests import Request
 
 from origin.access.authentication import Authenticator, UnauthorizedError
 from origin.access.publish_keys import PublishKeys
+from origin.access.publish_tokens import PublishTokens
 
 
 class Publishers:
@@ -13,11 +14,15 @@ class Publishers:
 
     Args:
         keys: of the channels, and the administrator's.
+        tokens: check tokens of addresses that are for publishing.
     """
 
-    def __init__(self, authenticator: Authenticator, keys: PublishKeys) -> None:
+    def __init__(
+        self, authenticator: Authenticator, keys: PublishKeys, tokens: PublishTokens | None = None
+    ) -> None:
         self._authenticator = authenticator
         self._keys = keys
+        self._tokens = tokens
 
     async def authorize(self, request: Request, channel: str) -> None:
         """Admit a publisher, wherever the request comes from.
@@ -28,5 +33,7 @@ class Publishers:
         Raises:
             UnauthorizedError: it has neither.
         """
+        if self._tokens is not None and await self._tokens.admit(request, request.url.path):
+            return
         if not await self._authenticator.admits(request, *self._keys.secrets(channel)):
             raise UnauthorizedError("the channel's publish_key or server.admin_token is needed")

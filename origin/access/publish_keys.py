@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from origin.access.authentication import Secret, fits_any
 from origin.access.key_hash import KeyHash
+from origin.access.token_keys import TokenKeys
 
 
 class PublishKeys:
@@ -15,12 +16,18 @@ class PublishKeys:
         admin_token: the token; empty for none.
         keys: ``publish_key`` by the channel's name, of those whose key is known.
         hashes: the hashes of the keys that an earlier start made, by the channel's name.
+        tokens: check tokens of addresses that are for publishing; None where there are none.
     """
 
     def __init__(
-        self, admin_token: str, keys: Mapping[str, str], hashes: Mapping[str, KeyHash] | None = None
+        self,
+        admin_token: str,
+        keys: Mapping[str, str],
+        hashes: Mapping[str, KeyHash] | None = None,
+        tokens: TokenKeys | None = None,
     ) -> None:
         self._admin = Secret(admin_token)
+        self._tokens = tokens
         self._keys = {name: Secret("", key_hash=one) for name, one in (hashes or {}).items()}
         self._keys |= {name: Secret(key) for name, key in keys.items()}
 
@@ -31,6 +38,16 @@ class PublishKeys:
         """Return the secrets of which a publisher to a channel must present one."""
         key = self._keys.get(channel)
         return (self._admin,) if key is None else (self._admin, key)
+
+    def admits(self, channel: str, key: str, address: str) -> bool:
+        """Return whether a text is a channel's key, the administrator's token, or a token for publishing.
+
+        Args:
+            address: the IP address of the publisher.
+        """
+        return fits_any(key, self.secrets(channel)) or (
+            self._tokens is not None and self._tokens.may_publish(key, f"/live/{channel}/ingest", address)
+        )
 
     def key(self, channel: str) -> str:
         """Return a channel's key, for the administrator; empty where none, or only its hash, is known."""

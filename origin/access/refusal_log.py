@@ -1,4 +1,4 @@
-"""Logs who is refused, at a bounded rate: strangers can't fill the log."""
+"""Logs refused clients, at a bounded rate: strangers can't fill the log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RefusalLog:
     """Writes a warning for each client that is refused, and counts those beyond the limits.
 
     Args:
-        event: what the lines say has happened.
+        event: the text of the lines.
         clock: monotonic seconds.
     """
 
@@ -39,12 +39,12 @@ class RefusalLog:
         """Log a refused client, unless there were many; any thread may call.
 
         Args:
-            told: what else the line says.
+            told: further fields of the line.
         """
         with self._lock:
             if self._clock() - self._since >= self._limits.seconds:
                 if self._not_logged:
-                    log.warning("more were refused", like=self._event, count=self._not_logged)
+                    log.warning("more clients were refused", like=self._event, count=self._not_logged)
                 self._since, self._lines, self._not_logged = self._clock(), 0, 0
                 self._written.clear()
             network = network_of(address)

@@ -1,8 +1,9 @@
-"""Asks a server of the administrator's whether somebody may do something; it fails closed, in bounded time.
+"""Asks an administrator's server whether a client may do something; fails closed, in bounded time.
 
-It is asked in JSON, and its status decides; or by a form, as Icecast does it, and the answer's fields decide.
+The request has JSON, and the answer's status decides; or it has a form, as Icecast's, and the answer's fields
+decide.
 
-Most servers have no webhook, and are back sooner after a crash without a client of HTTP: import this late.
+Import this late: most servers have no webhook, and restart faster without an HTTP client.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import httpx
 
 from origin.access.limits import WebhookLimits
-from packager.sources.guarded_http import certificates, guarded_client
+from packager.sources.pullers.guarded_http import certificates, guarded_client
 from packager.sources.retries import PullError
 
 
@@ -34,8 +35,8 @@ class Webhook:
     """Sends ``POST`` requests to one URL.
 
     Args:
-        url: what is asked. It is the administrator's, so it may be in a private network or on this machine.
-        limits: how long an answer may take, and how many are waited for.
+        url: the administrator's choice, so it may be in a private network or on this machine.
+        limits: how long an answer may take, and how many requests may wait for theirs.
     """
 
     def __init__(self, url: str, limits: WebhookLimits) -> None:
@@ -79,6 +80,6 @@ class Webhook:
             raise UnansweredError("didn't answer in time") from None
         except (httpx.HTTPError, httpx.InvalidURL, PullError) as error:
             # The text may contain the URL.
-            raise UnansweredError(f"can't be asked: {type(error).__name__}") from None
+            raise UnansweredError(f"can't be reached: {type(error).__name__}") from None
         finally:
             self._asking -= 1

@@ -1,7 +1,8 @@
 """``headwater check URL``: judges the playlists, segments and ranges of any origin by the standards.
 
 Playlists are read by the m3u8 package and fetched by httpx, so that nothing is shared with the server that
-may be judged. Each finding cites its clause. A folder is judged likewise, but for what only a server does.
+may be judged. Each finding cites its clause. A folder is judged by the same rules, except those about
+servers.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MAX_HINTS = 8
 """Most hinted parts that are asked for in turn, until one of them comes."""
 
 MAX_BYTES_BEFORE = 4 << 30
-"""Most bytes before a range that are passed over where a server gives no ranges."""
+"""Most bytes before a range that are skipped where a server ignores ranges."""
 
 MAX_PLAYLIST_BYTES = 4 << 20
 LONGEST_SEGMENT = 86_400.0
@@ -131,7 +132,7 @@ class _Judge:
         if playlist is None:
             return
         if playlist.is_variant and named:
-            # It isn't followed, since it might name itself.
+            # The nested playlist isn't followed, since it might name itself.
             self._report.expect(
                 False, url, "is a multivariant playlist in another one (RFC 8216bis §4.4.6.2)"
             )
@@ -292,7 +293,7 @@ class _Judge:
                 self._report.expect(alone, url, f"{told} (RFC 8216bis §4.4.2.1)")
 
     async def manifest(self, url: str) -> None:
-        """Judge a finished DASH manifest, and whether what it claims of its segments is so."""
+        """Judge a finished DASH manifest, and check its claims about its segments."""
         text = await self._text(url, (dash_manifest_reader.MEDIA_TYPE,), "ISO/IEC 23009-1 §C.1")
         if text is None:
             return
@@ -361,7 +362,7 @@ class _Judge:
     async def _bounded(self, piece: CheckedPiece) -> bytes:
         """Fetch a segment; return nothing if it is too large to be decoded, or isn't there.
 
-        A server that gives no ranges gives more, as it may (RFC 9110 §14.2).
+        A server may ignore the range, and send more (RFC 9110 §14.2).
         """
         content, most = bytearray(), check_segments.MAX_SEGMENT_BYTES
         first, last = piece.span or (0, most)
@@ -448,7 +449,7 @@ class _Judge:
         size = int(head.headers.get("content-length", -1))
         if not expect(size >= 0, url, "has no Content-Length (RFC 9110 §8.6)") or size == 0:
             return
-        # A server that knows no ranges gives whole files, as it may: no more than their first bytes are read.
+        # A server may ignore ranges, and send whole files, of which only the first bytes are read.
         first, _ = await self._fetch(url, 1, {"range": "bytes=0-0"})
         expect(first.status_code == 206, url, f"answers a range with {first.status_code} (RFC 9110 §14.2)")
         told = first.headers.get("content-range")

@@ -87,7 +87,7 @@ async def first_time(init: bytes, segment: bytes) -> float | None:
 
 
 async def _asked(data: bytes, questions: Sequence[str]) -> dict[str, Any]:
-    """Ask ffprobe of the picture in a segment; give its answer, which may be empty."""
+    """Return what ffprobe reports about the video in a segment; empty without any."""
     folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="headwater-check-")
     try:
         path = Path(folder) / "segment"

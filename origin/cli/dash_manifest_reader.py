@@ -46,7 +46,6 @@ class CheckedRepresentation:
     """A representation as its manifest describes it.
 
     Attributes:
-        video: whether it is a picture.
         access_point: type of access point that all segments are said to begin with; 0 where nothing is said.
         aligned: whether its segments are said to begin when those of its set's others do.
         segments: its segments in order; none of one with an index.

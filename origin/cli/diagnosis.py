@@ -21,7 +21,7 @@ class Diagnosis:
     """A finding about one thing that the server needs, in a line.
 
     Attributes:
-        text: what was found, and after a semicolon what to do.
+        text: the finding, and after a semicolon the remedy.
     """
 
     subject: str

@@ -1,6 +1,6 @@
 """``headwater doctor``: what this machine lacks, or has set badly, for a configuration, with advice.
 
-Nothing is changed: ports are bound for a moment, and folders only looked at.
+Nothing is changed: ports are bound and an object in S3 is stored for a moment, and folders only examined.
 """
 
 from __future__ import annotations
@@ -17,19 +17,28 @@ import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from origin.cli.diagnosis import Diagnosis, Verdict
 from origin.cli.doctor_s3 import BucketCheckTimeouts, examine_bucket
 from origin.config import stations
+from origin.config.errors import CommandError
 from origin.config.load import shows_secrets
-from origin.config.options import Config, size
+from origin.config.options import SELF_SIGNED, Config, size
 from origin.config.warnings import unserved
-from origin.server.services.library_services import S3_SCHEME
+from origin.server.services.grpc_services import require_grpc
+from origin.server.services.library_services import S3_SCHEME, shares_segments
 from origin.server.system import privileges
 from origin.server.system.binding import BindError, bind
 from origin.server.system.rlimits import PER_CONNECTION, RESERVED
+from origin.tls.certificates import CertificateError, Certificates
+from packager.encode.encoder_choice import trials
+from packager.encode.encoder_speed import REAL_TIME, largest_in_real_time
+from packager.encode.renditions import LARGEST_PICTURE, renditions_of
+from packager.encode.segment_encoder import encoders_at_once
+from packager.ffmpeg.picture_encoder import PictureEncoder, encoders_with_nodes
 from packager.process import sandbox
 from packager.process.ffmpeg_discovery import Tools, ToolsError, discover
 from packager.process.limits import DEFAULT_TOOLS_LIMITS, ToolsLimits
@@ -44,6 +53,12 @@ TIMEX_BYTES = 512
 FILE_SYSTEM_NEEDS = 1 << 30
 """Free bytes below which a data folder's file system is soon full: some minutes of a few channels."""
 
+RENEWAL_DAYS = 14
+"""A certificate that is valid for fewer days should have been renewed."""
+
+KERNEL_PROTOCOLS = Path("/proc/sys/net/ipv4/tcp_available_ulp")
+"""Protocols that the kernel can carry out on a TCP socket."""
+
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -52,9 +67,9 @@ class DoctorTimeouts:
     """Timeouts of the checks.
 
     Attributes:
-        answer_seconds: Time for whoever has a port to say whether it is a Headwater.
-        answer_bytes: How much of that is read.
-        bucket: For a library in S3.
+        answer_seconds: Time for the program at a used port to show whether it is a Headwater.
+        answer_bytes: Most bytes of its answer that are read.
+        bucket: Timeouts of the checks of a library in S3.
     """
 
     answer_seconds: float = 5.0
@@ -73,15 +88,16 @@ def examine(
     own_library: bool = False,
     limits: DoctorTimeouts = DEFAULT_LIMITS,
 ) -> list[Diagnosis]:
-    """Look at all that a server with this configuration needs; it takes some seconds at most, and blocks.
+    """Examine all that a server with this configuration needs; takes some seconds at most, and blocks.
 
     Args:
         file: the configuration's file, if there is one.
         own_library: whether the configuration names a library.
-        limits: how long looking may take.
     """
     found = [*_tools(config, limits), *_sandbox(config), *_descriptors(config), *_ports(config, limits)]
     found += [
+        *_grpc(config),
+        *_certificates(config),
         *_clock(),
         *_library(config, own_library, limits),
         *_data(config),
@@ -101,10 +117,10 @@ def _tools(config: Config, limits: DoctorTimeouts) -> Iterator[Diagnosis]:
         yield Diagnosis("ffmpeg", Verdict.FAULT if needed else Verdict.ADVICE, f"{error}{without}")
         return
     yield Diagnosis("ffmpeg", Verdict.GOOD, f"{tools.version} at {tools.ffmpeg}")
-    yield from _encoders(config, tools)
+    yield from _encoders(config, tools, limits)
 
 
-def _encoders(config: Config, tools: Tools) -> Iterator[Diagnosis]:
+def _encoders(config: Config, tools: Tools, limits: DoctorTimeouts) -> Iterator[Diagnosis]:
     encoding = any(set(channel.ladder) - {"source"} for channel in config.live)
     plays_folders = any(stations.kind(station) == "folder" for station in config.radio)
     uses = (
@@ -123,11 +139,59 @@ def _encoders(config: Config, tools: Tools) -> Iterator[Diagnosis]:
         yield Diagnosis("encoders", verdict, f"{name} is missing, for {what}; install a full build of ffmpeg")
     if not lacking:
         yield Diagnosis("encoders", Verdict.GOOD, ", ".join(name for name, _, _ in uses))
+    if config.library.encode != "off" and not lacking:
+        yield _films(tools)
+        yield from _hardware(config, tools, limits)
     for channel in config.live:
         scheme = SCHEMES.get(urlsplit(channel.source).scheme) if is_url(channel.source) else None
         if scheme is not None and scheme.needs not in tools.protocols | tools.demuxers:
             told = f"live {channel.name!r} needs {scheme.needs}, which {tools.ffmpeg} lacks"
             yield Diagnosis("ffmpeg", Verdict.FAULT, f"{told}; install a build that has it")
+
+
+def _films(tools: Tools) -> Diagnosis:
+    """Return what this ffmpeg encodes of films while they are watched."""
+    try:
+        maps_hdr = renditions_of("auto", tools).maps_hdr
+    except ToolsError as error:
+        return Diagnosis("films", Verdict.ADVICE, str(error))
+    if not maps_hdr:
+        told = f"HDR isn't encoded while it is watched: {tools.ffmpeg} lacks the filter zscale or tonemap"
+        return Diagnosis("films", Verdict.ADVICE, f"{told}; install a full build of ffmpeg")
+    told = f"segments of films are encoded on request, {encoders_at_once()} at a time"
+    try:
+        height, speed = asyncio.run(largest_in_real_time(tools))
+    except ToolsError as error:
+        return Diagnosis("films", Verdict.ADVICE, str(error))
+    told = f"{told}; this machine encodes {height} lines at {speed:.1f} times real time"
+    if speed < REAL_TIME:
+        return Diagnosis("films", Verdict.ADVICE, f'{told}; set library.encode = "off"')
+    if height < LARGEST_PICTURE:
+        told = f"{told}, and is offered no more once the server has measured it, too"
+    return Diagnosis("films", Verdict.GOOD, told)
+
+
+def _hardware(config: Config, tools: Tools, limits: DoctorTimeouts) -> Iterator[Diagnosis]:
+    """Return for each encoder of hardware with a device node whether it encodes a trial film."""
+    candidates = encoders_with_nodes(Path(limits.tools.device_nodes))
+
+    async def tried() -> list[tuple[PictureEncoder, str]]:
+        return [result async for result in trials(tools, candidates)]
+
+    found, wanted = dict[str, str](), config.library.encoder
+    for encoder, reason in asyncio.run(tried()) if candidates else ():
+        # A name has several nodes or modes: the first one that works counts, or else the first.
+        if not reason or encoder.name not in found:
+            found[encoder.name] = reason
+    for name, reason in found.items():
+        subject = f"encoder {name}"
+        if reason:
+            yield Diagnosis(subject, Verdict.ADVICE, f"it doesn't work here: {reason}; software encodes")
+        else:
+            yield Diagnosis(subject, Verdict.GOOD, "it encodes a trial film")
+    if wanted not in ("auto", "software", *found):
+        told = f"{limits.tools.device_nodes} has no such device; software encodes"
+        yield Diagnosis(f"encoder {wanted}", Verdict.ADVICE, told)
 
 
 def _sandbox(config: Config) -> Iterator[Diagnosis]:
@@ -159,6 +223,12 @@ def _ports(config: Config, limits: DoctorTimeouts) -> Iterator[Diagnosis]:
         wanted.append(("server.admin_port", server.admin_host, server.admin_port))
     if server.rtmp_port:
         wanted.append(("server.rtmp_port", server.host, server.rtmp_port))
+    if config.tls.certificate:
+        wanted.append(("tls.port", server.host, config.tls.port))
+        if config.tls.rtmps_port:
+            wanted.append(("tls.rtmps_port", server.host, config.tls.rtmps_port))
+    if config.grpc.port:
+        wanted.append(("grpc.port", server.host, config.grpc.port))
     for key, host, port in wanted:
         try:
             for sock in bind(host, port, config.limits.unacknowledged_seconds, option=key):
@@ -174,6 +244,39 @@ def _ports(config: Config, limits: DoctorTimeouts) -> Iterator[Diagnosis]:
             yield Diagnosis(key, Verdict.GOOD, f"{port} is free")
     if server.srt_port:
         yield _datagram_port(config, limits)
+
+
+def _grpc(config: Config) -> Iterator[Diagnosis]:
+    try:
+        require_grpc(config)
+    except CommandError as error:
+        yield Diagnosis("grpc", Verdict.FAULT, str(error))
+
+
+def _certificates(config: Config) -> Iterator[Diagnosis]:
+    tls = config.tls
+    if tls.certificate:
+        offered = "offers to do it, which isn't used" if _kernel_has_tls() else "offers no TLS"
+        yield Diagnosis("tls", Verdict.GOOD, f"the server encrypts by itself; the kernel {offered}")
+    if not tls.certificate or tls.certificate == SELF_SIGNED:
+        return
+    try:
+        certificates = Certificates(tls.certificate, tls.key, None, [])
+    except CertificateError as error:
+        yield Diagnosis("tls.certificate", Verdict.FAULT, str(error))
+        return
+    days = (certificates.ends - datetime.now(UTC)).days
+    verdict = Verdict.GOOD if days >= RENEWAL_DAYS else Verdict.ADVICE if days >= 0 else Verdict.FAULT
+    advice = "" if verdict is Verdict.GOOD else ": renew it"
+    yield Diagnosis("tls.certificate", verdict, f"the first one to end is valid for {days} days{advice}")
+
+
+def _kernel_has_tls() -> bool:
+    """Return whether the kernel can encrypt what is sent on a socket (TLS_TX of Linux)."""
+    try:
+        return "tls" in KERNEL_PROTOCOLS.read_text().split()
+    except OSError:
+        return False
 
 
 def _datagram_port(config: Config, limits: DoctorTimeouts) -> Diagnosis:
@@ -220,7 +323,8 @@ def _clock() -> Iterator[Diagnosis]:
 
 def _library(config: Config, named: bool, limits: DoctorTimeouts) -> Iterator[Diagnosis]:
     if config.library.path.startswith(S3_SCHEME):
-        yield from examine_bucket(config.library.path, limits.bucket)
+        shares = shares_segments(config.library)
+        yield from examine_bucket(config.library.path, limits.bucket, stores_segments=shares)
         return
     folder = Path(config.library.path).expanduser()
     try:

@@ -1,18 +1,23 @@
-"""The check of a library in S3 by ``headwater doctor``: reaching, listing, reading, and the clock."""
+"""The check of a library in S3 by ``headwater doctor``: reach, listing, reading, storing, and the clock."""
 
 from __future__ import annotations
 
 import http.client
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from origin.cli.diagnosis import Diagnosis, Verdict
 from packager.library.local_storage import NotFoundError
 from packager.s3.limits import S3RequestLimits
+
+if TYPE_CHECKING:
+    from packager.s3.client import S3Client
 
 SUBJECT = "library in S3"
 
@@ -28,11 +33,7 @@ NOTE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketCheckTimeouts:
-    """Timeouts of the checks of a bucket.
-
-    Attributes:
-        requests: of S3.
-    """
+    """Timeouts of the checks of a bucket."""
 
     requests: S3RequestLimits = field(default_factory=S3RequestLimits)
 
@@ -41,13 +42,15 @@ def examine_bucket(
     address: str,
     limits: BucketCheckTimeouts,
     clock: Callable[[], float] = time.time,
+    *,
+    stores_segments: bool = False,
 ) -> Iterator[Diagnosis]:
-    """Look at a bucket: reached, listed, read, and by whose clock.
+    """Examine whether a bucket can be reached, listed and read, and compare the clocks.
 
     Args:
         address: ``s3://bucket/prefix``.
-        limits: how long it may take.
         clock: seconds since the epoch.
+        stores_segments: whether encoded segments are stored in the bucket, which is tried with an object.
     """
     try:
         # Here and not above: it is an extra, which most servers don't have.
@@ -82,13 +85,15 @@ def examine_bucket(
         )
     else:
         yield from _read(client.read_first, page[0].key, address)
+    if stores_segments:
+        yield _store(client)
     yield from _clock(clock)
 
 
 def _read(read_first: Callable[[str, int], object], key: str, address: str) -> Iterator[Diagnosis]:
     try:
         read_first(key, 1)
-    except NotFoundError:  # it was removed since it was listed
+    except NotFoundError:  # the object was removed since it was listed
         pass
     except OSError as error:
         yield Diagnosis(
@@ -96,6 +101,21 @@ def _read(read_first: Callable[[str, int], object], key: str, address: str) -> I
         )
         return
     yield Diagnosis(SUBJECT, Verdict.GOOD, f"{address} can be listed and read")
+
+
+def _store(client: S3Client) -> Diagnosis:
+    """Store an object where encoded segments are, and remove it."""
+    from packager.s3.segment_cache import ENCODED_FOLDER
+
+    key = f"{ENCODED_FOLDER}/doctor-{secrets.token_hex(8)}"
+    try:
+        client.put(key, b"", "application/octet-stream")
+        client.delete(key)
+    except OSError as error:
+        advice = "allow s3:PutObject and s3:DeleteObject there, or set library.encoded_in_s3 = false"
+        told = f"{key} can't be stored and removed: {error}; each node encodes its own segments; {advice}"
+        return Diagnosis(SUBJECT, Verdict.ADVICE, told)
+    return Diagnosis(SUBJECT, Verdict.GOOD, f"encoded segments are stored in {ENCODED_FOLDER}/")
 
 
 def _clock(clock: Callable[[], float]) -> Iterator[Diagnosis]:
@@ -112,7 +132,7 @@ def _clock(clock: Callable[[], float]) -> Iterator[Diagnosis]:
 
 
 def _date_of_s3(seconds: float) -> float | None:
-    """Ask S3 for its time, as anybody may; None where it doesn't tell."""
+    """Ask S3 for its time, which needs no credentials; None without an answer."""
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
     endpoint = next((os.environ[name] for name in names if os.environ.get(name)), "")

@@ -72,17 +72,18 @@ class FolderTransport(httpx.AsyncBaseTransport):
 
 
 def open_folder(place: Path) -> tuple[FolderTransport, list[str]] | None:
-    """Find the playlists and manifests of a folder, or take the one that is named.
+    """Find the playlists and manifests of a folder, or the named playlist.
 
     Returns:
-        What answers with them, and their addresses; None where there is no such file or folder.
+        A transport that answers with their files, and their addresses; None where there is no such file or
+        folder.
     """
     if place.is_dir():
         transport = FolderTransport(place)
         found = sorted(path for name in PLAYLISTS for path in place.rglob(name))
         return transport, [transport.url(path) for path in found[:MAX_PLAYLISTS]]
     if place.is_file():
-        # It may name what is beside its folder, as a title's renditions are.
+        # The playlist may name files beside its folder, as of a title's renditions.
         transport = FolderTransport(place.resolve().parent.parent)
         return transport, [transport.url(place)]
     return None

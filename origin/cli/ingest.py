@@ -20,7 +20,7 @@ from packager.process.ffmpeg_discovery import Tools, ToolsError, discover
 from packager.process.process import Process, last_error
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.sources.probe import inspect_source
-from packager.sources.rtsp_srt_puller import mpegts_coding
+from packager.sources.pullers.rtsp_srt_puller import mpegts_coding
 from packager.sources.source import Source
 
 PUSH_RETRY = RetryPolicy(0.5, 5.0, steady_seconds=10.0)
@@ -177,15 +177,15 @@ async def _carry(
     writer: asyncio.StreamWriter,
     options: PushOptions,
 ) -> ServerAnswer:
-    """Send the stream until its end, or until the server has enough of it."""
+    """Send the stream until its end, or until the server answers."""
     async with _encoding(source, tools) as process:
         sending = asyncio.ensure_future(_send(process, writer))
         answering = asyncio.ensure_future(_answer(reader, options))
         try:
             await asyncio.wait((sending, answering), return_when=asyncio.FIRST_COMPLETED)
             if not answering.done() and not sending.exception() and not sending.result():
-                raise ToolsError(last_error(process.errors) or "it has nothing to publish")
-            # A server that refuses the rest closes its side; what it said is still there to be read.
+                raise ToolsError(last_error(process.errors) or "the input has no audio or video to publish")
+            # A server that refuses the rest closes its side; its answer can still be read.
             async with asyncio.timeout(options.answer_seconds):
                 return await answering
         finally:

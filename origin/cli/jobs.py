@@ -19,12 +19,11 @@ from origin.server.services.library_services import (
     check_library,
     drawing_tools,
     make_served_library,
-    thumbnail_limits,
 )
 from origin.server.services.limits import Limits
 from packager.jobs.job import Job, JobKind, JobState, Status
 from packager.jobs.limits import JobsLimits
-from packager.jobs.package_job import Packaged, package_jobs, package_kind
+from packager.jobs.package_job import LadderMode, Packaged, package_jobs, package_kind
 from packager.process.ffmpeg_discovery import ToolsError, discover
 
 if TYPE_CHECKING:
@@ -57,23 +56,24 @@ def package(
     out: Path,
     *,
     single_file: bool,
+    ladder: LadderMode | None,
     tell: Callable[[str], None],
     limits: Limits | None,
 ) -> PackagingResults:
     """Queue the packaging of films, and wait for it.
 
     Args:
-        config: says where Redis is.
-        out: the folder for the result.
+        config: has the URL of Redis.
         single_file: whether all segments of a track go into one file.
-        tell: told a line of each thing that somebody should know.
-        limits: those of a server; None: the usual ones.
+        ladder: which renditions the workers encode; None for none.
+        tell: called with each line for the user.
+        limits: a server's limits; None: the usual ones.
 
     Raises:
         CommandError: there is no Redis, or it was away for too long.
         MediaError, OSError: as ``packager.export.export.plan``.
     """
-    jobs = package_jobs(inputs, out, single_file=single_file)
+    jobs = package_jobs(inputs, out, single_file=single_file, ladder=ladder)
     return asyncio.run(_follow(config, jobs, tell, (limits or Limits()).jobs))
 
 
@@ -117,7 +117,7 @@ async def work(config: Config, limits: Limits | None) -> None:
     """Do queued jobs until SIGTERM or Ctrl-C.
 
     Raises:
-        CommandError: there is no Redis, or what S3 needs isn't there.
+        CommandError: there is no Redis, or the extra for S3 isn't installed.
     """
     found = limits or Limits()
     async with _redis(config, found.jobs) as redis:
@@ -141,7 +141,7 @@ async def _thumbnail_kind(config: Config, limits: Limits, stack: contextlib.Exit
     try:
         tools = drawing_tools(config.library, await discover(limits=limits.tools))
     except ToolsError as error:
-        log.warning("no thumbnails", reason=str(error))
+        log.warning("no thumbnails are made", reason=str(error))
         return None
     if tools is None:
         return None
@@ -151,8 +151,7 @@ async def _thumbnail_kind(config: Config, limits: Limits, stack: contextlib.Exit
         return None
     from packager.jobs.sprite_job import sprite_kind
 
-    drawing = thumbnail_limits(config.library, limits.thumbnails)
-    return sprite_kind(limits.jobs.thumbnails, drawing, served.titles, tools)
+    return sprite_kind(limits.jobs.thumbnails, served.titles, tools)
 
 
 def _package_kind(limits: JobsLimits) -> JobKind:

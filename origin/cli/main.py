@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import os
 import sys
 import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 import click
@@ -24,7 +25,7 @@ from media.errors import MediaError
 from origin.cli import start
 from origin.config import load, logging_setup
 from origin.config.errors import CommandError
-from origin.config.options import Config, ConfigError, redactor_of
+from origin.config.options import Config, ConfigError, base_address, redactor_of
 from packager.data_lock import DataInUseError
 from packager.library.local_storage import CONFIGURATION, NotFoundError
 from packager.process.ffmpeg_discovery import ToolsError
@@ -46,6 +47,9 @@ WRONG_USE = 2
 def main(limits: Limits | None = None) -> None:
     """Run the command that this process was started with; `limits` are those that can't be configured."""
     sys.excepthook = _crash
+    # Native code that crashes says at least in which Python line that was.
+    with contextlib.suppress(RuntimeError, OSError):
+        faulthandler.enable()
     # numpy's algebra, of which nothing is used, starts a thread for each processor when it is imported.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
@@ -165,6 +169,7 @@ def serve(
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the result.")
 @click.option("--single-file", is_flag=True, help="One file a rendition, its segments as byte ranges.")
+@click.option("--ladder", type=click.Choice(["auto", "all"]), help="Encode renditions, too, as 'serve' does.")
 @click.option("--queue", is_flag=True, help="Let 'headwater work' do it, here or on other machines.")
 @click.option(
     "--config", "file", type=click.Path(path_type=Path), help="TOML file that says where the queue is."
@@ -176,17 +181,22 @@ def package(
     inputs: tuple[Path, ...],
     out: Path,
     single_file: bool,
+    ladder: Literal["auto", "all"] | None,
     queue: bool,
     file: Path | None,
     verbose: bool,
 ) -> None:
     """Make HLS and DASH of MP4 and MKV files ahead of time, for any web server, without encoding them again.
 
-    INPUT is a file or a folder with all that is in it. Files named TITLE.720p.mp4, TITLE.480p.mp4 become one
-    adaptive title as well. What is there from an earlier run and unchanged isn't made again.
+    With --ladder auto each film also gets H.264 and AAC where most browsers can't play it, and smaller
+    pictures; with --ladder all also where they can. A run that was ended goes on where it was.
 
-    With --queue it is done by each 'headwater work' that has the same [cluster] url, and sees the same files
-    at the same paths. To end this command ends none of it; to give it again shows how far it is.
+    INPUT is a file or a folder with all that is in it. Files named TITLE.720p.mp4, TITLE.480p.mp4 become one
+    adaptive title as well. Films of an earlier run that haven't changed aren't made again.
+
+    With --queue the films are packaged by each 'headwater work' that has the same [cluster] url, and sees the
+    same files at the same paths. They go on when this command ends; repeating the command shows their
+    progress.
     """
     logging_setup.configure("debug" if verbose else "info", "text")
     if file is not None and not queue:
@@ -195,45 +205,45 @@ def package(
         from origin.cli import jobs
 
         config = load_config(_file_of(file), {})
-        done = jobs.package(config, inputs, out, single_file=single_file, tell=_print_line, limits=limits)
+        done = jobs.package(
+            config, inputs, out, single_file=single_file, ladder=ladder, tell=_print_line, limits=limits
+        )
         playlists, is_whole = done.playlists, done.is_whole
     else:
-        playlists, is_whole = _package_here(inputs, out, single_file)
+        playlists, is_whole = _package_here(inputs, out, single_file, ladder)
     for path in playlists:
         click.echo(path)
     if not is_whole:
         sys.exit(FAILED)
 
 
-def _package_here(inputs: tuple[Path, ...], out: Path, single_file: bool) -> tuple[list[str], bool]:
-    """Package with a progress bar; give the playlists, and whether that is all."""
+def _package_here(
+    inputs: tuple[Path, ...], out: Path, single_file: bool, ladder: Literal["auto", "all"] | None
+) -> tuple[list[str], bool]:
+    """Package with a progress bar; return the playlists, and whether all inputs could be packaged."""
+    from origin.cli.package_progress import PackageProgress
     from packager.export.export import ExportReport, export
+    from packager.export.ladder import ladder_of
 
-    with contextlib.ExitStack() as shown:
-        advance: dict[str, Callable[[int], None]] = {}
+    renditions = None
+    if ladder is not None:
+        from packager.process.ffmpeg_discovery import discover
 
-        reached: dict[str, int] = {}
-
-        def show(name: str, done: int, total: int) -> None:
-            if name not in advance:
-                # The bar isn't made earlier: an empty one would leave a line above an error.
-                shown.close()
-                hidden = not sys.stderr.isatty()
-                bar = click.progressbar(
-                    length=total, label=name, show_pos=True, hidden=hidden, file=sys.stderr
-                )
-                advance[name] = shown.enter_context(bar).update
-            advance[name](done - reached.get(name, 0))
-            reached[name] = done
+        renditions = ladder_of(ladder, asyncio.run(discover()))
+    with contextlib.closing(PackageProgress()) as shown:
 
         def print_line(line: str) -> None:
             shown.close()
             _print_line(line)
 
         report = ExportReport(
-            show, lambda line: print_line(f"left out: {line}"), lambda error: print_line(_line_of(error))
+            shown.show,
+            lambda line: print_line(f"left out: {line}"),
+            lambda error: print_line(_line_of(error)),
+            shown.pace.plan,
+            shown.pace.add,
         )
-        outcome = export(inputs, out, report, single_file=single_file)
+        outcome = export(inputs, out, report, single_file=single_file, ladder=renditions)
     return [*map(str, outcome.playlists)], not outcome.failures
 
 
@@ -251,10 +261,10 @@ def _print_line(line: str) -> None:
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
 @click.pass_obj
 def work(limits: Limits | None, file: Path | None, verbose: bool) -> None:
-    """Do what 'headwater package --queue' has queued, until SIGTERM or Ctrl-C.
+    """Package films that 'headwater package --queue' has queued, until SIGTERM or Ctrl-C.
 
-    Any number of these, on any machines that see the same files at the same paths, share the work. What one
-    was doing when it ended, or was killed, another goes on with.
+    Any number of these, on any machines that see the same files at the same paths, share the work. If one
+    ends or is killed, others continue its jobs.
     """
     from origin.cli import jobs
 
@@ -278,7 +288,7 @@ def check(url: str, verbose: bool) -> None:
     logging_setup.configure("debug" if verbose else "info", "text", redactor)
     report = asyncio.run(judge.check(url))
     for finding in report.findings:
-        # Reports are kept, and shown to others; the rest of a query is what they are about.
+        # Reports are kept and shown to others, so known secrets are removed; the rest of a query stays.
         click.echo(redactor.without_known(str(finding)))
     click.echo(f"{report.passed} checks held, {len(report.findings)} didn't")
     if report.findings:
@@ -307,6 +317,45 @@ def ingest(url: str, channel: str, server: str, key: str | None, verbose: bool) 
         raise click.UsageError("--to names a server such as http://127.0.0.1:8000.")
     target = IngestTarget(server.rstrip("/"), quote(channel, safe=""), key)
     _run(lambda: push(url, target, lambda line: click.echo(f"headwater: {redact(line)}", err=True)))
+
+
+@cli.command()
+@click.argument("path")
+@click.option(
+    "--for", "lifetime", default="2h", show_default=True, help="How long it is valid: 90s, 30m, 1d."
+)
+@click.option("--name", default="", help="Whose it is, for the log.")
+@click.option("--clips", is_flag=True, help="Allow clips of films (?start=…&end=…).")
+@click.option("--publish", is_flag=True, help="Allow publishing to the channel or station.")
+@click.option(
+    "--address", default="", help="Of the only client (192.0.2.7) or network (192.0.2.0/24) that may use it."
+)
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    help="TOML file. [default: headwater.toml]",
+)
+def sign(
+    path: str, lifetime: str, name: str, clips: bool, publish: bool, address: str, file: Path | None
+) -> None:
+    """Print an address that can be given away: valid for a time, for PATH and all that is beneath it.
+
+    PATH is as in the address, such as /vod/film.mp4/master.m3u8, /live/demo/master.m3u8 or /radio/demo.mp3.
+    Of a playlist, all that a player needs is signed.
+    """
+    from origin.access.address_tokens import SigningKeys, expiry, sign_address
+    from origin.config.kept_secrets import signing_keys
+
+    config = load_config(_file_of(file), {})
+    keys = SigningKeys(signing_keys(config))
+    try:
+        signed = sign_address(
+            keys, path, expiry(lifetime), name, allows_clips=clips, may_publish=publish, client=address
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    click.echo(f"{base_address(config)}{signed.address}")
 
 
 @cli.command()
@@ -344,7 +393,7 @@ def load_config(file: Path | None, options: load.Layer) -> Config:
 
 
 def _file_of(file: Path | None) -> Path | None:
-    """Return the configuration file: the named one, or ``headwater.toml`` of this folder if there is one."""
+    """Return the configuration file: the named one, or ``headwater.toml`` of this folder if that exists."""
     return DEFAULT_CONFIG if file is None and DEFAULT_CONFIG.is_file() else file
 
 

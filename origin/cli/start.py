@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from origin.config.errors import CommandError
 from origin.config.options import Config
 from origin.server.config_reload import reloading
 from origin.server.system import malloc
+from packager.concurrency import usable_cores
 from packager.process import sandbox
 from packager.process.ffmpeg_discovery import discover
 from packager.process.limits import DEFAULT_TOOLS_LIMITS
@@ -90,7 +90,6 @@ async def serve(
 
     Args:
         read: reads the configuration again; it blocks.
-        bound: the result of ``prepare``.
         demo: whether to add the demo's channel and station, and its films if there is no library.
         own_library: whether the configuration names a library.
         file: the configuration file, if there is one.
@@ -128,13 +127,12 @@ def _count(config: Config) -> int:
     wanted = config.server.workers
     if wanted != "auto":
         return wanted
-    # The cores that this process may use, which in a container are fewer than the machine has.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cores()
 
 
 def _make_workers(services: Services, sockets: Sequence[socket.socket]) -> Workers:
     # Here and not above: most servers have none.
-    from origin.workers.pool import WorkerPool, WorkerSetup
+    from origin.workers.worker_pool import WorkerPool, WorkerSetup
 
     setup = WorkerSetup(
         count=_count(services.config),
@@ -142,7 +140,9 @@ def _make_workers(services: Services, sockets: Sequence[socket.socket]) -> Worke
         limits=services.limits,
         files=services.library.storage.withheld.files,
         thumbnails=services.library.thumbnails is not None,
+        renditions=services.library.renditions,
         sockets=sockets,
         logs=services.logs,
+        sessions=services.sessions,
     )
     return WorkerPool(setup)

@@ -20,7 +20,7 @@ import msgspec
 
 from origin.access.key_hash import KeyHash
 from origin.config.errors import CommandError
-from origin.config.options import Config
+from origin.config.options import Config, has_signed
 from origin.config.stations import kind
 from packager.sources.published_source import PUBLISH
 
@@ -36,6 +36,11 @@ MODE = 0o600
 """Readable by the owner alone."""
 
 ADMIN_TOKEN = "server.admin_token"  # noqa: S105  # a name
+
+ACCESS_KEY = "access.keys"
+
+ACCESS_KEY_ID = "made"
+"""The identifier of a generated key of signed addresses."""
 
 MOST_REPLACEMENTS = 100
 """Most replacements of the file by other servers while it is being opened."""
@@ -54,8 +59,8 @@ class MadeSecret:
     """A secret that was generated at this start, to be shown once.
 
     Attributes:
-        name: ``server.admin_token``, ``radio.NAME.source_password``, ``events.NAME.publish_token``, or
-            ``live.NAME.publish_key``.
+        name: ``server.admin_token``, ``access.keys``, ``radio.NAME.source_password``,
+            ``events.NAME.publish_token``, or ``live.NAME.publish_key``.
         file: where it, or its hash, is kept; None if it isn't.
     """
 
@@ -66,11 +71,11 @@ class MadeSecret:
 
 @dataclass(frozen=True, slots=True)
 class StartSecrets:
-    """A configuration with what was missing in it.
+    """A configuration with generated secrets in the place of missing ones.
 
     Attributes:
         config: with all secrets whose text is known.
-        made: those that are new.
+        made: the secrets that were generated now.
         made_keys: the publish keys that aren't configured.
     """
 
@@ -84,7 +89,7 @@ class MadeKeys:
     """The publish keys that aren't configured.
 
     Attributes:
-        hashes: what is known of those that an earlier start made, by the channel's name.
+        hashes: the hashes of keys that an earlier start made, by the channel's name.
         file: where their hashes are kept; None if they aren't.
     """
 
@@ -133,6 +138,25 @@ def with_secrets(config: Config) -> StartSecrets:
     )
 
 
+def signing_keys(config: Config) -> tuple[str, ...]:
+    """Return the keys of signed addresses; a server's own is read, or made, in the data folder. Blocks.
+
+    Raises:
+        SecretsError: the file in the data folder isn't to be trusted, or nothing says where the key is.
+        OSError: it can't be read or written; its ``filename`` is set.
+    """
+    if config.access.keys:
+        return config.access.keys
+    if not has_signed(config):
+        raise SecretsError(
+            'nothing needs a token: set access = "signed" of a folder, channel or station, or access.keys'
+        )
+    if not config.server.data:
+        raise SecretsError("no key is kept: set access.keys, or server.data")
+    known, _ = _kept(Path(config.server.data).expanduser() / NAME, [ACCESS_KEY])
+    return _filled(config, known).access.keys
+
+
 def station_of(name: str) -> str | None:
     """Return the station of a source password by the name of the secret; None for another secret."""
     found = re.fullmatch(r"radio\.(.+)\.source_password", name)
@@ -153,8 +177,11 @@ def live_channel_of(name: str) -> str | None:
 
 def _lacking(config: Config) -> Iterator[str]:
     stations = [station for station in config.radio if kind(station) == "publish"]
-    if not config.server.admin_token and (config.live or stations or config.server.protected):
+    needs_admin = config.live or stations or config.server.protected or has_signed(config)
+    if not config.server.admin_token and needs_admin:
         yield ADMIN_TOKEN
+    if not config.access.keys and has_signed(config):
+        yield ACCESS_KEY
     for station in stations:
         if not station.source_password:
             yield _password_name(station.name)
@@ -180,6 +207,8 @@ def _password_name(station: str) -> str:
 
 def _filled(config: Config, known: Mapping[str, str]) -> Config:
     token = known.get(ADMIN_TOKEN, config.server.admin_token)
+    key = known.get(ACCESS_KEY)
+    keys = config.access.keys if key is None else (f"{ACCESS_KEY_ID}:{key}",)
     radio = tuple(
         msgspec.structs.replace(
             station, source_password=known.get(_password_name(station.name), station.source_password)
@@ -197,7 +226,10 @@ def _filled(config: Config, known: Mapping[str, str]) -> Config:
         for channel in config.live
     )
     server = msgspec.structs.replace(config.server, admin_token=token)
-    return msgspec.structs.replace(config, server=server, radio=radio, events=events, live=live)
+    access = msgspec.structs.replace(config.access, keys=keys)
+    return msgspec.structs.replace(
+        config, server=server, access=access, radio=radio, events=events, live=live
+    )
 
 
 def _kept(file: Path, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -217,7 +249,7 @@ def _kept(file: Path, names: Iterable[str]) -> tuple[dict[str, str], dict[str, s
 
 
 def _as_kept(name: str, text: str) -> str:
-    """Return what is kept of a secret; hash the keys that versions before kept as they were."""
+    """Return the kept form of a secret; keys that earlier versions kept in plain are hashed."""
     is_key = live_channel_of(name) is not None and KeyHash.read(text) is None
     return str(KeyHash.of(text)) if is_key else text
 
@@ -295,7 +327,7 @@ def _write(path: Path, kept: Mapping[str, str]) -> None:
     """Replace the file, which the caller has locked."""
     lines = b"".join(f'"{name}" = "{text}"\n'.encode() for name, text in kept.items())
     new = path.with_name(f"{NAME}.new")
-    # What a crash has left behind.
+    # A crash may have left an unfinished file.
     new.unlink(missing_ok=True)
     with os.fdopen(_create(new, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "wb") as file:
         file.write(_HEADER + lines)

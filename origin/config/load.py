@@ -21,13 +21,15 @@ from msgspec import Struct
 from origin.config import stations
 from origin.config.options import (
     GAPS,
+    SELF_SIGNED,
     Config,
     ConfigError,
     LiveOptions,
     ServerOptions,
+    has_signed,
     secrets_in,
-    shown_value,
 )
+from origin.config.section import shown_value
 from origin.config.validation_messages import allowed_keys, explain, reason, without_constraints
 from origin.http.trusted_proxies import TrustedProxies
 from packager.redaction import redacted_url
@@ -42,9 +44,8 @@ def load(path: Path | None, environment: Mapping[str, str], options: Layer) -> C
     """Read and validate all sources.
 
     Args:
-        path: the TOML file, or None.
         environment: variables, of which those with the prefix count.
-        options: what the command line set.
+        options: the options of the command line.
 
     Raises:
         ConfigError: a source can't be read, or has an unknown key or a wrong value.
@@ -69,7 +70,7 @@ def read_file(path: Path) -> Layer:
     """Read a TOML file.
 
     Raises:
-        ConfigError: it isn't there, can't be read, or isn't TOML.
+        ConfigError: the file is missing, can't be read, or isn't TOML.
     """
     try:
         with path.open("rb") as file:
@@ -156,7 +157,7 @@ def validate(layer: Layer, origin: str) -> Config:
     """Check one source's values against the options.
 
     Args:
-        origin: what to call the source in an error.
+        origin: the name of the source in an error.
 
     Raises:
         ConfigError: naming the key and what is allowed.
@@ -186,6 +187,8 @@ def as_toml(config: Config) -> str:
 def _toml_value(value: object) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_toml_value, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_toml_value(key)} = {_toml_value(one)}" for key, one in value.items()) + "}"
     return msgspec.json.encode(value).decode("utf-8")
 
 
@@ -207,6 +210,7 @@ def _check_together(config: Config) -> None:
     except ValueError as error:
         raise ConfigError(f"server.trusted_proxies: {error}; allowed: addresses and networks") from error
     _check_server(config.server)
+    _check_access(config)
     for section, named in (("live", config.live), ("radio", config.radio), ("events", config.events)):
         names = [item.name for item in named]
         for name in names:
@@ -230,11 +234,13 @@ def _check_together(config: Config) -> None:
 _NO_PATHS = {
     ("live", "source"): ("publish", "testsrc"),
     ("live", "offline"): (GAPS,),
+    ("tls", "certificate"): (SELF_SIGNED,),
 }
 """Words that stand in the place of a path, and name none."""
 
 _PATHS = {
     "server": ("data",),
+    "tls": ("certificate", "key"),
     "library": ("path",),
     "log": ("access",),
     "live": ("source", "offline"),
@@ -263,8 +269,8 @@ def _check_homes(config: Config) -> None:
 
 
 def _check_sources(channels: Sequence[LiveOptions]) -> None:
-    """Check that what live channels play is there, as far as that can be told without asking for it."""
-    # Here and not above: it is slow to import, and a server without channels needs none of it.
+    """Check the sources of live channels, as far as that is possible without connecting to them."""
+    # Imported here, as that is slow, and a server without channels doesn't need it.
     from packager.sources.probe import playable
     from packager.sources.published_source import PUBLISH
     from packager.sources.schemes import SCHEMES
@@ -284,6 +290,22 @@ def _check_server(server: ServerOptions) -> None:
         raise ConfigError("server.admin_port: server.port is the same; they need to differ")
     if server.yp_url and not server.public_url:
         raise ConfigError("server.public_url: is missing; with yp_url a directory lists stations by it")
+
+
+def _check_access(config: Config) -> None:
+    ids = [key.partition(":")[0] for key in config.access.keys]
+    if len(set(ids)) < len(ids):
+        raise ConfigError("access.keys: an identifier is used twice; each key needs its own")
+    if config.cluster.url and has_signed(config) and not ids:
+        raise ConfigError("access.keys: is missing; all nodes of a cluster need the same keys")
+    if config.access.jwt_keys:
+        # Imported here, as that is slow, and most servers have no such keys.
+        from origin.access.web_tokens import configured_keys
+
+        try:
+            configured_keys(config.access.jwt_keys)
+        except ValueError as error:
+            raise ConfigError(f"access.jwt_keys: {error}") from None
 
 
 def _check_event_channels(config: Config) -> None:

@@ -32,7 +32,7 @@ CHARACTER_BYTES = 12
 """Bytes that one character takes at most, as JSON writes it."""
 
 LINES_WAITING = 1000
-"""Lines that wait for whoever reads the log, at most; those beyond are counted and dropped."""
+"""Most lines that wait for a slow reader of the log; further ones are counted and dropped."""
 
 NO_FIELDS: Mapping[str, int] = MappingProxyType({})
 
@@ -41,12 +41,12 @@ LAST_SECONDS = 1.0
 
 
 class LineQueue(logging.handlers.QueueHandler):
-    """Hands lines to a thread that writes them: a terminal or a pipe that takes nothing holds nobody up.
+    """Passes lines to a thread that writes them, so that a blocked terminal or pipe holds nothing up.
 
-    Lines for which there is no room are dropped and counted, and the count is written behind the next one.
+    Lines for which there is no room are dropped, and their number is written behind the next line.
 
     Args:
-        style: of the line that tells how many were dropped.
+        style: style of the line with the number of dropped ones.
     """
 
     def __init__(self, stream: TextIO, style: Literal["text", "json"]) -> None:
@@ -73,7 +73,7 @@ class LineQueue(logging.handlers.QueueHandler):
 
 
 class _LineWriter(logging.handlers.QueueListener):
-    """The thread that writes; ``dropped`` is the number of lines that had no room since it last told."""
+    """The thread that writes; ``dropped`` counts the lines without room since its last report."""
 
     def __init__(
         self, lines: queue.Queue[logging.LogRecord | None], stream: TextIO, style: Literal["text", "json"]
@@ -86,7 +86,7 @@ class _LineWriter(logging.handlers.QueueListener):
     def handle(self, record: logging.LogRecord) -> None:
         """Write a line; by no handler, whose lock the end of the program would wait for."""
         dropped, self.dropped = self.dropped, 0
-        # A full disk or a closed pipe: there is nobody left to tell.
+        # A full disk or a closed pipe, which can be reported nowhere.
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(f"{record.getMessage()}\n{self._told(dropped)}")
             self._stream.flush()
@@ -101,7 +101,7 @@ class _LineWriter(logging.handlers.QueueListener):
         return f"[warning] log lines were dropped: count={dropped}\n"
 
     def stop(self) -> None:
-        """Wait until all is written, but not for long: whoever reads the log may take nothing."""
+        """Wait until all lines are written, but not for long: the log's reader may be blocked."""
         with contextlib.suppress(queue.Full):
             self.enqueue_sentinel()
             if self._thread is not None:
@@ -119,8 +119,8 @@ def configure(
     Args:
         level: the least important level that is written: debug, info, warning or error.
         style: ``text`` for people, ``json`` for machines (one object a line).
-        redactor: takes secrets out of every line, whoever wrote it.
-        fields: that every line has, such as the process's number.
+        redactor: removes secrets from every line, of this project or a library.
+        fields: fields of every line, such as the process's number.
     """
     shared: list[structlog.typing.Processor] = [
         functools.partial(add_fields, fields),
@@ -165,7 +165,7 @@ def add_fields(
 def conceal(redactor: Redactor, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Redact the secrets in a line of the log, tracebacks included."""
     for key, value in event.items():
-        # Those with a first "_" are structlog's own, and never written.
+        # Fields that begin with "_" are structlog's own, and never written.
         if not key.startswith("_") and not isinstance(value, bool | int | float | None):
             event[key] = redactor(beginning(str(value), MAX_TEXT))
     return event

@@ -5,135 +5,51 @@
 
 from __future__ import annotations
 
-import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, field
 
-from packager.redaction import MASK, Redactor, redacted_url, secrets_of
+from origin.config.limit_options import LimitOptions
+from origin.config.option_types import (
+    Access,
+    Address,
+    Count,
+    Duration,
+    Embedder,
+    Folder,
+    HeaderName,
+    HostName,
+    HttpUrl,
+    Language,
+    Name,
+    Network,
+    Origin,
+    Passphrase,
+    Port,
+    QueryName,
+    Secret,
+    SigningKey,
+    SourceName,
+    StationAlias,
+    Target,
+    WebhookUrl,
+    WorkerCount,
+)
+from origin.config.section import Options, secrecy
+from packager.redaction import Redactor, secrets_of
 from packager.safe_files import DataFolder
 
-Name = Annotated[
-    str,
-    Meta(pattern=r"^(?!\.+$)[A-Za-z0-9._-]{1,64}\Z", description="1 to 64 letters, digits, '.', '_', '-'"),
-]
-Language = Annotated[
-    str, Meta(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}\Z", description="a language such as en, pt-BR")
-]
-Network = Annotated[
-    str,
-    Meta(
-        pattern=r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?\Z",
-        description="an address or a network such as 127.0.0.1, 10.0.0.0/8, 2001:db8::/32",
-    ),
-]
-HostName = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9._-]{1,253}\Z", description="a host's name, such as stream.example")
-]
-QueryName = Annotated[
-    str,
-    Meta(
-        pattern=r"^(?!_HLS_)[A-Za-z0-9._~-]{1,64}\Z",
-        description="1 to 64 letters, digits, '.', '_', '~', '-', not beginning with '_HLS_'",
-    ),
-]
-Secret = Annotated[str, Meta(extra={"secret": "all"})]
-"""A password, key or token; never shown."""
-
-Passphrase = Annotated[
-    str,
-    Meta(pattern=r"^[ -~]{10,79}\Z", description="10 to 79 characters of ASCII", extra={"secret": "all"}),
-]
-"""Passphrase of which SRT makes its keys (``SRTO_PASSPHRASE``); never shown."""
-
-Address = Annotated[str, Meta(extra={"secret": "in URL"})]
-"""Possibly a URL; shown without user, password and query."""
-
-Duration = Annotated[
-    str, Meta(pattern=r"^[0-9]{1,9}(s|m|h|d)?\Z", description="a duration such as 90s, 30m, 2h; 0: none")
-]
-SourceName = Annotated[
-    str,
-    Meta(
-        pattern=r"^(radio|live)/(?!\.+$)[A-Za-z0-9._-]{1,64}\Z",
-        description="radio/NAME or live/NAME, a station or a live channel",
-    ),
-]
-
-StationAlias = Annotated[
-    str,
-    Meta(
-        pattern=r"^(?=.{1,200}$)(/(?!\.+(/|$))[A-Za-z0-9._~-]+)+\Z",
-        description="a path such as /morning.mp3, of letters, digits, '.', '_', '~', '-'",
-    ),
-]
-HttpUrl = Annotated[
-    str,
-    Meta(
-        pattern=r"^(https?://[!-~]+)?\Z",
-        description="a URL of http or https; empty: none",
-        extra={"secret": "in URL"},
-    ),
-]
-WebhookUrl = Annotated[
-    str,
-    Meta(
-        pattern=r"^(https?://[!-~]+)?\Z",
-        description="a URL of http or https; empty: none",
-        extra={"secret": "path"},
-    ),
-]
-"""Shown without its path, too: many a webhook has its token there."""
-Origin = Annotated[
-    str,
-    Meta(
-        pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[A-Za-z0-9._\[\]:-]+)?\Z",
-        description="an origin such as https://player.example, or '*'; empty: none",
-    ),
-]
-Embedder = Annotated[
-    str,
-    Meta(
-        pattern=r"^(\*|https?://[A-Za-z0-9.*\[\]:-]{1,253})\Z",
-        description="an origin such as https://site.example, or '*'",
-    ),
-]
-HeaderName = Annotated[
-    str,
-    Meta(
-        pattern=r"^(?i:authorization|(x-)?[a-z0-9-]{0,48}(key|token))\Z",
-        description="Authorization, or a field whose name ends with key or token, such as api-key",
-    ),
-]
-WorkerCount = Annotated[
-    Annotated[int, Meta(ge=1, le=256)] | Literal["auto"],
-    Meta(description='a whole number from 1 to 256, or "auto" for as many as there are cores'),
-]
-Port = Annotated[int, Meta(ge=0, le=65535)]
-Seconds = Annotated[float, Meta(gt=0, le=86400)]
-Count = Annotated[int, Meta(ge=1, le=1 << 40)]
-
+SELF_SIGNED = "self-signed"
+"""``certificate`` of a server that makes its own, for development."""
 
 GAPS = "gaps"
 """``offline`` of a channel that shows nothing while nothing comes from its source."""
 
-HIDDEN = "********"
-"""Shown instead of a secret."""
-
 
 class ConfigError(Exception):
     """The configuration is invalid; the text is one line that names source, key and allowed values."""
-
-
-class Options(Struct, frozen=True, forbid_unknown_fields=True):
-    """A section of the configuration; its repr hides secrets."""
-
-    def __repr__(self) -> str:
-        """Represent it for logs and tracebacks."""
-        shown = ", ".join(f"{key}={shown_value(type(self), key, value)!r}" for key, value in _items(self))
-        return f"{type(self).__name__}({shown})"
 
 
 class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
@@ -207,6 +123,55 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Whether the server refuses to start if the kernel lacks a part of ffmpeg's sandbox."""
 
 
+class TlsOptions(Options, frozen=True, forbid_unknown_fields=True):
+    """Options of ``[tls]``: HTTPS and RTMPS, beside the ports without encryption."""
+
+    certificate: str = ""
+    """File in PEM with the certificate and those that sign it, a folder of several, or ``self-signed``; empty
+    for no TLS."""
+    key: str = ""
+    """File in PEM with the certificate's key; empty: it is in the certificate's file or folder."""
+    port: Port = 8443
+    """TCP port for HTTPS on ``server.host``; 0 takes a free port."""
+    rtmps_port: Port = 0
+    """TCP port on which publishers send RTMPS; 0: the server takes no RTMPS."""
+    redirect: bool = False
+    """Whether ``server.port`` leads everybody to HTTPS."""
+    http3: bool = False
+    """Whether HTTP/3 is spoken at ``tls.port``'s number of UDP, which needs ``headwater[http3]``."""
+
+
+class TokenOptions(Options, frozen=True, forbid_unknown_fields=True):
+    """Options of ``[access]``: the tokens that ``access = "signed"`` asks for."""
+
+    keys: Annotated[tuple[SigningKey, ...], Meta(max_length=16)] = ()
+    """Keys that tokens are signed with, such as ``2026-11:SECRET``; all are valid, and the first one signs.
+    One is made when absent."""
+    jwt_keys: Annotated[tuple[Secret, ...], Meta(max_length=16)] = ()
+    """Keys of JSON Web Tokens: PEM files with a public key or a certificate, ``HS256:`` with a secret behind
+    it, or https addresses of sets of keys."""
+    jwt_audience: str = ""
+    """Required ``aud`` of JSON Web Tokens; empty: any."""
+    jwt_issuer: str = ""
+    """Required ``iss`` of JSON Web Tokens; empty: any."""
+    viewers_per_name: Annotated[int, Meta(ge=0, le=1000)] = 0
+    """Sessions at once of those whose tokens have the same name; 0: any number."""
+    takeover: Literal["replace", "refuse"] = "replace"
+    """Whether a further session ends the oldest one (``replace``), or is refused (``refuse``)."""
+    channels: tuple[Name, ...] = ()
+    """Names of live channels of other nodes of a cluster that are for those with a token."""
+    cache: Literal["none", "front"] = "none"
+    """Whether a cache in front of the server checks tokens itself (``front``), and may keep an answer for
+    all."""
+
+
+class GrpcOptions(Options, frozen=True, forbid_unknown_fields=True):
+    """Options of ``[grpc]``: event channels over gRPC, which needs ``headwater[grpc]``."""
+
+    port: Port = 0
+    """TCP port for gRPC on ``server.host``, with TLS where there is any; 0: no gRPC."""
+
+
 class ClusterOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Options of ``[cluster]``: the Redis over which several machines share channels."""
 
@@ -230,7 +195,7 @@ class ClusterOptions(Options, frozen=True, forbid_unknown_fields=True):
 
     @property
     def takes_jobs(self) -> bool:
-        """Whether jobs can be queued there: those of a queue have keys of many slots of a Redis Cluster."""
+        """Whether jobs can be queued there: not in a Redis Cluster, as a queue has keys of many slots."""
         return bool(self.url) and "+cluster://" not in self.url
 
 
@@ -249,6 +214,25 @@ class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
     404."""
     max_age: Annotated[int, Meta(ge=0, le=1 << 31, extra={"unit": "seconds"})] = 3600
     """Time for which caches may keep a file."""
+    access: Access = "open"
+    """Whether files and films are for everybody, or for those with a token (``signed``)."""
+    folders: dict[Folder, Access] = field(default_factory=dict)
+    """The same for single folders, by their paths; the longest path counts."""
+    encode: Literal["auto", "all", "off"] = "auto"
+    """Which renditions of films are encoded while they are watched: those that browsers need which can't play
+    the film's own codecs, and smaller pictures (``auto``); for every film one of its own size, too (``all``);
+    or none."""
+    encoder: Literal["auto", "software", "vaapi", "nvenc", "qsv", "v4l2"] = "auto"
+    """Encoder of films' pictures while they are watched: the first of VA-API, NVENC, Quick Sync and V4L2 that
+    encodes a trial film (``auto``); software; or one of these, and software where it doesn't work."""
+    encoded_size: Annotated[
+        str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?\Z", description="a number of bytes such as 500M, 20G")
+    ] = "10G"
+    """Largest size on disk of encoded segments, in ``server.data``; the least recently requested ones are
+    removed, but none of prepared films. Without ``server.data`` the newest are in memory. Encoded segments in
+    S3 have the same limit."""
+    encoded_in_s3: bool = True
+    """Whether encoded segments of a library in S3 are stored in ``.encoded/`` of its bucket for all nodes."""
     thumbnails: bool = True
     """Whether films have small pictures for the seek bar, which ffmpeg makes at the first request."""
     thumbnails_size: Annotated[
@@ -256,17 +240,6 @@ class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
     ] = "1G"
     """Largest size on disk of these pictures, in ``server.data``; the oldest are removed. Without
     ``server.data`` they are in memory."""
-
-
-Target = Annotated[
-    str,
-    Meta(
-        pattern=r"^(rtmps?://[^\s/@]+(:[^\s/@]*@[^\s/@]+)?/\S+|srt://[^\s/?@]+:[0-9]{1,5}\S*)\Z",
-        description="an address such as rtmp://host/app/key, rtmps://host/app/key, srt://host:port?streamid=…",
-        extra={"secret": "in URL"},
-    ),
-]
-"""An address that a channel is pushed on to; shown without its secrets."""
 
 
 EVENT_SECONDS = 86_400.0
@@ -284,6 +257,8 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     ladder: tuple[Literal["source", "1080p", "720p", "480p", "360p", "240p"], ...] = ("720p", "360p")
     """Renditions, the first one first in the playlists; ``source`` is the source's own picture and sound
     without encoding."""
+    access: Access = "open"
+    """Whether the channel and its recordings are for everybody, or for those with a token (``signed``)."""
     part_duration: Annotated[float, Meta(ge=0.1, le=2, extra={"unit": "seconds"})] = 0.333
     """Target duration of the parts of low-latency HLS and DASH."""
     segment_duration: Annotated[float, Meta(ge=1, le=10, extra={"unit": "seconds"})] = 2.0
@@ -352,6 +327,8 @@ class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
 
     name: Name
     """Name of the station in its addresses, ``/radio/NAME``."""
+    access: Access = "open"
+    """Whether the station is for everybody, or for those with a token (``signed``)."""
     source: Address = "folder"
     """``folder`` plays files, ``publish`` takes Icecast's source clients, ``relay`` plays the stream at
     ``url``; an address of http or https is such a relay, too."""
@@ -462,130 +439,6 @@ class EventOptions(Options, frozen=True, forbid_unknown_fields=True):
     too."""
 
 
-class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
-    """Options of ``[limits]``; times are in seconds."""
-
-    header_seconds: Seconds = 15.0
-    """Time in which a client must have sent a request's header."""
-    header_bytes: Count = 32 << 10
-    """Largest header of a request."""
-    header_fields: Count = 100
-    """Largest number of fields in a request's header."""
-    target_bytes: Count = 8 << 10
-    """Longest request target (path and query)."""
-    body_seconds: Seconds = 20.0
-    """Time for a request's body, besides a second for each ``body_rate`` bytes of it; beyond that the answer
-    is 408."""
-    body_rate: Annotated[Count, Meta(extra={"unit": "bytes per second"})] = 500
-    """Slowest rate at which a request's body may come, behind the first ``body_seconds``."""
-    captions_idle_seconds: Seconds = 1800.0
-    """Longest pause in a request that sends captions as they are typed."""
-    stalled_seconds: Seconds = 60.0
-    """Time after which a client that reads none of its bytes is disconnected."""
-    unacknowledged_seconds: Annotated[float, Meta(ge=1, le=3600)] = 30.0
-    """Time after which a client whose system acknowledges no bytes counts as gone (TCP_USER_TIMEOUT)."""
-    keep_alive_seconds: Seconds = 30.0
-    """Time for which a connection stays open between two requests."""
-    drain_seconds: Annotated[float, Meta(ge=0, le=600)] = 0.0
-    """Time for which a server that is asked to end goes on serving while ``/health`` answers 503, so that
-    balancers turn away."""
-    shutdown_seconds: Annotated[float, Meta(gt=0, le=60)] = 1.5
-    """Time for which running answers may go on after that."""
-    blocked_requests: Count = 10_000
-    """Largest number of requests of one live rendition that wait for a part."""
-    listeners: Count = 5_000
-    """Largest number of listeners of one station."""
-    all_listeners: Count = 8_000
-    """Largest number of listeners of all stations together."""
-    burst_bytes: Count = 64 << 10
-    """Audio that a new listener gets at once."""
-    queue_bytes: Count = 512 << 10
-    """Distance behind the newest audio at which a listener is dropped or skips (``radio.lagging``)."""
-    source_seconds: Annotated[float, Meta(ge=1, le=600)] = 10.0
-    """Time after which a station's source client that sends nothing is disconnected."""
-    hold_seconds: Annotated[float, Meta(ge=1, le=3600)] = 30.0
-    """Time for which listeners stay connected while their station is silent."""
-    event_readers: Count = 5_000
-    """Largest number of readers of one event channel."""
-    event_queue_bytes: Count = 64 << 10
-    """Distance behind the newest event at which a reader is told of a gap; at four times the distance it is
-    disconnected."""
-    event_history: Annotated[int, Meta(ge=1, le=1000)] = 20
-    """Number of titles of a station that are kept for readers who come later; event channels have
-    ``events.keep``."""
-    event_channels: Count = 1_000
-    """Largest number of event channels in the configuration."""
-    all_event_readers: Count = 8_000
-    """Largest number of readers of all event channels together."""
-    event_bytes: Annotated[int, Meta(ge=1, le=1 << 26)] = 1 << 20
-    """Largest event that may be published."""
-    event_rate: Annotated[Count, Meta(extra={"unit": "events per second"})] = 5_000
-    """Largest number of events per second that publishers may send to one channel."""
-    relay_requests: Count = 16
-    """Largest number of requests of one channel that its upstream server answers at the same time."""
-    relay_request_bytes: Annotated[int, Meta(ge=1, le=1 << 28)] = 4 << 20
-    """Largest body of a request to a relay."""
-    relay_answer_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 30)] = 16 << 20
-    """Longest answer of an upstream server; all of it is kept for readers who come later."""
-    relay_silent_seconds: Seconds = 300.0
-    """Time after which an upstream server that sends nothing is given up."""
-    relay_answer_seconds: Seconds = 3600.0
-    """Longest time for a whole answer of an upstream server."""
-    publishers: Count = 64
-    """Largest number of publishers of all live channels together, backups included."""
-    publisher_seconds: Annotated[float, Meta(ge=1, le=600)] = 5.0
-    """Time after which a publisher that sends nothing is disconnected."""
-    hls_starts: Count = 4
-    """Largest number of stations whose HLS is being started; a request for another one is answered with
-    503."""
-    hls_idle_seconds: Annotated[float, Meta(ge=10, le=86400)] = 90.0
-    """Time for which a station is still encoded for HLS after the last request."""
-    connections_per_address: Count | None = None
-    """Largest number of connections from one address, or from one /64 of IPv6. Absent: an eighth of
-    ``connections``, not for trusted proxies and this machine's own addresses; the following three keys work
-    the same way."""
-    listeners_per_address: Count | None = None
-    """Largest number of listeners of all stations from one address; absent: an eighth of
-    ``all_listeners``."""
-    blocked_requests_per_address: Count | None = None
-    """Largest number of requests from one address that wait for a part, of all channels; absent: an eighth of
-    ``blocked_requests``."""
-    event_readers_per_address: Count | None = None
-    """Largest number of readers of all event channels from one address; absent: an eighth of
-    ``all_event_readers``."""
-    wrong_passwords: Annotated[int, Meta(ge=0)] = 5
-    """Number of wrong passwords, keys and tokens from one address that are answered at once; each further
-    answer takes longer."""
-    wrong_password_seconds: Annotated[float, Meta(ge=0, le=60)] = 5.0
-    """Longest time for which the answer to a wrong password is held back."""
-    connections: Count = 8192
-    """Largest number of open connections; further ones are answered with 503. Smaller where the system allows
-    fewer file descriptors."""
-    open_files: Annotated[int, Meta(ge=0, le=1 << 20)] = 256
-    """Number of files of the library that stay open between requests."""
-    open_file_seconds: Annotated[float, Meta(gt=0, le=1)] = 0.5
-    """Time for which such a file is served without another look-up of its name."""
-    library_files: Count = 1_000_000
-    """Largest number of files of the library that are listed, and whose facts are remembered."""
-    metadata_bytes: Count = 16 << 10
-    """Largest body of a request that publishes timed metadata."""
-    captions_bytes: Count = 1 << 20
-    """Largest WebVTT file that is published, and the most text of one language's current captions in
-    memory."""
-    udp_receive_bytes: Annotated[int, Meta(ge=1, le=1 << 30)] = 4 << 20
-    """Receive buffer of a source over UDP; the system grants at most ``net.core.rmem_max``."""
-    dvr_waiting_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 64 << 20
-    """Memory of a channel for DVR segments that its disk or S3 has not stored yet; further segments are lost
-    to the DVR."""
-    vod_index_bytes: Count = 256 << 20
-    """Memory for the sample tables of recently played films; two hours of film take 8 MB."""
-    vod_moov_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 30)] = 48 << 20
-    """Largest index (``moov``) of an MP4 that is packaged; ten hours of film have 40 MB."""
-    vod_samples: Annotated[int, Meta(ge=1000, le=1 << 28)] = 1 << 22
-    """Largest number of samples in all tracks of an MP4 that is packaged; ten hours of film have 3
-    million."""
-
-
 class LogOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Which lines the server writes to its log, and in which form."""
 
@@ -604,8 +457,11 @@ class Config(Options, frozen=True, forbid_unknown_fields=True):
     """All options of a server."""
 
     server: ServerOptions = ServerOptions()
+    tls: TlsOptions = TlsOptions()
+    grpc: GrpcOptions = GrpcOptions()
     cluster: ClusterOptions = ClusterOptions()
     library: LibraryOptions = LibraryOptions()
+    access: TokenOptions = TokenOptions()
     live: tuple[LiveOptions, ...] = ()
     radio: tuple[RadioOptions, ...] = ()
     events: tuple[EventOptions, ...] = ()
@@ -630,6 +486,20 @@ def dvr_seconds(options: LiveOptions) -> float:
     return seconds(options.dvr) or (EVENT_SECONDS if options.event else 0)
 
 
+def base_address(config: Config) -> str:
+    """Return the URL under which clients reach the server by its configuration, without a slash."""
+    server = config.server
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return server.public_url.rstrip("/") or f"http://{host}:{server.port}"
+
+
+def has_signed(config: Config) -> bool:
+    """Return whether anything is only for those with a token."""
+    accesses = [config.library.access, *config.library.folders.values()]
+    accesses += [one.access for one in config.live] + [one.access for one in config.radio]
+    return "signed" in accesses or bool(config.access.channels)
+
+
 def data_folder(config: Config, *names: str) -> DataFolder | None:
     """Name a folder of the server's data; None where it keeps none."""
     if not config.server.data:
@@ -638,31 +508,6 @@ def data_folder(config: Config, *names: str) -> DataFolder | None:
     for name in names:
         folder /= name
     return folder
-
-
-def secrecy(section: type[Struct]) -> Mapping[str, str]:
-    """Map the keys of a section that hold secrets to ``all``, ``in URL`` or ``path``, which is of a URL."""
-    hints = typing.get_type_hints(section, include_extras=True)
-    return {key: found for key, hint in hints.items() if (found := _secrecy_of(hint))}
-
-
-def _secrecy_of(hint: Any) -> str:
-    for meta in getattr(hint, "__metadata__", ()):
-        if meta.extra and "secret" in meta.extra:
-            return str(meta.extra["secret"])
-    return next(filter(None, map(_secrecy_of, typing.get_args(hint))), "")
-
-
-def shown_value(section: type[Struct], key: str, value: Any) -> Any:
-    """Return a value as it may be shown."""
-    kind = secrecy(section).get(key)
-    if isinstance(value, tuple):
-        return tuple(shown_value(section, key, one) for one in value)
-    if not kind or not isinstance(value, str) or not value:
-        return value
-    if kind == "all":
-        return HIDDEN
-    return redacted_url(value, MASK, with_path=kind != "path")
 
 
 def secrets_in(config: Config) -> Iterator[str]:
@@ -679,7 +524,3 @@ def secrets_in(config: Config) -> Iterator[str]:
 def redactor_of(*configs: Config) -> Redactor:
     """Make a redactor that removes the secrets of configurations from texts."""
     return Redactor.of(secret for config in configs for secret in secrets_in(config))
-
-
-def _items(table: Struct) -> Iterator[tuple[str, Any]]:
-    return ((key, getattr(table, key)) for key in table.__struct_fields__)

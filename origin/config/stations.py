@@ -91,7 +91,7 @@ def faults(stations: Sequence[RadioOptions], server: ServerOptions) -> Iterator[
 
 
 def _alias_faults(stations: Sequence[RadioOptions]) -> Iterator[str]:
-    """Find aliases that are an address of this server already."""
+    """Yield faults of aliases that are an address of this server already."""
     names = {station.name for station in stations}
     owners: dict[str, str] = {}
     for station in stations:

@@ -28,7 +28,7 @@ def allowed_keys(table: type[Struct]) -> str:
 
 def explain(message: str) -> str:
     """Turn msgspec's "… - at `$.server.port`" into "server.port: …; allowed: …"."""
-    fault, _, place = message.partition(" - at `$")
+    fault, _, place = message.replace("`key` in `$", "`$").partition(" - at `$")
     place = place.rstrip("`").removeprefix(".")
     unknown = re.search(r"unknown field `(.*)`", fault)
     kind = _kind_at(place)
@@ -71,7 +71,8 @@ def _kind_at(place: str) -> Any:
     kind: Any = Config
     for step in re.findall(r"\w+|\[", place.replace("[...]", "[")):
         if step == "[":
-            kind = typing.get_args(without_constraints(kind))[0]
+            of_items = typing.get_args(without_constraints(kind))
+            kind = of_items[0] if of_items[-1] is Ellipsis else of_items[-1]
         elif not step.isdigit():
             kind = _without_none(typing.get_type_hints(kind, include_extras=True)[step])
     return kind

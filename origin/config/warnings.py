@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from origin.config import stations
-from origin.config.options import GAPS, Config, LiveOptions, seconds
+from origin.config.options import GAPS, Config, LiveOptions, TlsOptions, seconds
 from packager.redaction import redacted_url
 from packager.sources.published_source import PUBLISH
 from packager.sources.schemes import is_url
@@ -18,6 +18,16 @@ def unserved(config: Config) -> Iterator[str]:
     Yields:
         One line for each, beginning with its key.
     """
+    if not config.tls.certificate:
+        for key in ("key", "port", "rtmps_port", "redirect", "http3"):
+            if getattr(config.tls, key) != getattr(TlsOptions(), key):
+                yield f"tls.{key}: there is no TLS without tls.certificate"
+    yield from _of_channels(config)
+    yield from _of_stations(config)
+    yield from _of_event_channels(config)
+
+
+def _of_channels(config: Config) -> Iterator[str]:
     for key in ("rtmp_port", "srt_port", "publish_webhook"):
         if getattr(config.server, key) and all(channel.source != PUBLISH for channel in config.live):
             yield f"server.{key}: no live channel has source = {PUBLISH!r}"
@@ -35,8 +45,6 @@ def unserved(config: Config) -> Iterator[str]:
                     yield f"live {channel.name!r}: {key}: only source = {PUBLISH!r} takes publishers"
         if channel.offline != GAPS:
             yield from _of_slate(channel)
-    yield from _of_stations(config)
-    yield from _of_event_channels(config)
 
 
 def _of_slate(channel: LiveOptions) -> Iterator[str]:

@@ -1,15 +1,15 @@
 """Event channels: one producer, many readers, of text.
 
-`channel` publishes and says who may come in; `event_log` numbers events, keeps the newest in a ring, and
-finds by a reader's Last-Event-ID where it goes on. `delivery` writes them to all connections in frames, as
-SSE, NDJSON or WebSocket (`formats`), and knows none of HTTP. `disk_history` keeps events on disk
-(`history_files`), from where `event_log` has those of earlier epochs again. `reading` (GET),
-`websocket_endpoint` (WebSocket) and `publishing` (POST) are what the address of a channel answers.
+`channel` publishes, and admits readers; `event_log` numbers events, keeps the newest in a ring, and finds the
+position of a reader by its Last-Event-ID. `delivery` writes them to all connections in frames, as SSE, NDJSON
+or WebSocket (`formats`), independently of HTTP. `disk_history` keeps events on disk (`history_files`), from
+which `event_log` restores those of earlier epochs. `reading` (GET), `websocket_endpoint` (WebSocket) and
+`publishing` (POST) answer requests at the address of a channel.
 
-In a cluster Redis numbers the events: `cluster_channels` gives each channel a `shared_event_channel`, which
-publishes by way of Redis, and takes what all nodes publish.
+In a cluster Redis numbers the events: `cluster_channels` makes a `shared_event_channel` for each channel,
+which publishes through Redis, and reads the events of all nodes.
 
-A relay of token streams is one more producer: it calls `begin`, publishes what its upstream sends, and calls
-`end`; when the last reader has left, it asks upstream for no more. A page sees the channels in `/api/events`
-and reads them as everybody does.
+A relay of token streams is one more producer: it calls `begin`, publishes the tokens of its upstream, and
+calls `end`; when the last reader has left, it cancels its request. The page lists the channels by
+`/api/events`, and reads them as any client.
 """

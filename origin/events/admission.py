@@ -28,7 +28,7 @@ class Admission:
 
     Args:
         counted: event channels and relays, whose readers are counted together; may change.
-        most_readers: of them all; None for no limit.
+        most_readers: of all channels together; None for no limit.
         client_readers: most readers from one client's address.
     """
 
@@ -43,13 +43,13 @@ class Admission:
         self._client_readers = client_readers
 
     def has_room(self, channel: EventChannel) -> bool:
-        """Return whether one more reader of a channel is let in, if its client has no others."""
+        """Return whether one more reader of a channel is admitted, if its client has no others."""
         total = sum(one.readers for one in self._counted)
         return not channel.full and (self._most_readers is None or total < self._most_readers)
 
     @contextmanager
     def held(self, channel: EventChannel, request: Request) -> Iterator[None]:
-        """Have room for one reader while the context is open.
+        """Hold a place for one reader while the context is open.
 
         Raises:
             RefusalError: there is none; the answer says when to come again.

@@ -29,7 +29,6 @@ class EventAuthorization:
     """Checks tokens, signed addresses and origins of pages.
 
     Args:
-        authenticator: compares them with a request.
         admin_token: opens every channel; empty for none.
         keys: of the channels, by name.
         allow_origin: the origin whose pages may read channels that say nothing else; ``*`` for any, empty

@@ -29,7 +29,7 @@ END = "end"
 """Type of the event behind which a channel's readers go."""
 
 PRESENCE = "presence"
-"""The type of events that tell how many readers a channel has."""
+"""The type of events with the number of a channel's readers."""
 
 RESERVED = frozenset(("reset", PRESENCE))
 """Types of events that only the channel itself publishes."""
@@ -88,10 +88,10 @@ def new_epoch() -> str:
 
 
 class NumberingUnavailableError(Exception):
-    """Events weren't published, or nobody knows whether they were; says which in a sentence.
+    """Events weren't published, or it is unknown whether they were; the text says which.
 
     Attributes:
-        retry_seconds: when who publishes may try again.
+        retry_seconds: after how long the publisher may try again.
     """
 
     def __init__(self, sentence: str, retry_seconds: int) -> None:
@@ -113,10 +113,10 @@ class Numbering(Protocol):
         """Publish an event whose id nobody waits for."""
 
     def begin_answer(self) -> None:
-        """Begin with the next event for new readers."""
+        """Let new readers begin with the next event."""
 
     def end_answer(self, name: str) -> None:
-        """Publish the end, as an event of this type."""
+        """Publish the end of an answer, as an event of this type."""
 
     async def catch_up(self) -> None:
         """Wait a while for what other nodes have published."""
@@ -127,7 +127,7 @@ class EventChannel:
 
     Args:
         epoch: the name of this run of the channel, letters and digits.
-        options: its limits, or all that it offers.
+        options: its limits alone, or all its options.
         clock: returns monotonic seconds.
         count: called with each number of bytes written.
 
@@ -167,7 +167,7 @@ class EventChannel:
         self.cleanups = LatencyHistogram(CLEANUP_BUCKETS)
         self._readers = Readers(name, self.log, limits, count, self.first_events.observe, self._on_flushed)
         self.counters = self._readers.counters
-        # Long polls, and those of them that are answered by what comes next.
+        # Long polls, and those among them that the next events answer.
         self._polls = 0
         self._waiting: set[asyncio.Future[None]] = set()
         self.polled = -math.inf
@@ -241,7 +241,7 @@ class EventChannel:
         return self.log.identity_before(self.log.end)
 
     def restore(self, past: Past) -> None:
-        """Put what was published in earlier epochs before the events of this one."""
+        """Put the events of earlier epochs before those of this one."""
         self.log.restore(past)
         if not self.published:
             self.ended = bool(past.events) and past.events[-1].name == END
@@ -317,16 +317,16 @@ class EventChannel:
         self.ended = event.name == END
 
     async def publish_from(self, events: AsyncIterable[object], name: str = "message") -> int:
-        """Publish what an asynchronous iterator gives, such as the tokens of a language model.
+        """Publish the items of an asynchronous iterator, such as the tokens of a language model.
 
-        It stops when the channel is closed, and closes a generator in any case, so that that lets go of its
-        model.
+        Publishing stops when the channel is closed. A generator is closed in any case, so that it can release
+        its model.
 
         Args:
-            events: texts, which are published as they are, or what can be encoded as JSON.
+            events: texts, which are published unchanged, or values, which are encoded as JSON.
 
         Returns:
-            How many were published.
+            The number of published events.
         """
         count = 0
         async with contextlib.AsyncExitStack() as source:
@@ -343,14 +343,14 @@ class EventChannel:
         return count
 
     def end(self) -> None:
-        """Publish an ``end`` event, behind which the readers go; who publishes after that begins anew."""
+        """Publish an ``end`` event, after which readers are disconnected; later events begin anew."""
         if self.numbering is not None:
             self.numbering.end_answer(END)
         elif not self.ended and not self.closed:
             self.publish_text("{}", END)
 
     def begin(self) -> None:
-        """Begin anew, as what comes next is one text: new readers get it from its first event on."""
+        """Begin a text of several events, which new readers get from its first event on."""
         if self.numbering is not None:
             self.numbering.begin_answer()
             return
@@ -400,16 +400,16 @@ class EventChannel:
         """Fold the state of another process, beside its events.
 
         Args:
-            reported: how many of the readers are those here that it has been told of.
+            reported: how many of these readers are of this process, as it has reported.
         """
         self._beginning, self.ended = state.beginning, state.ended
         self.readers_elsewhere[process] = max(state.readers - reported, 0)
 
     def fold_end_of_snapshot(self, events: Sequence[Event], end: int) -> None:
-        """Go on behind what another process has given of all that it has.
+        """Continue behind the last event of another process's snapshot.
 
         Args:
-            events: of them, those that came before all that were here.
+            events: the events of the snapshot from before the first one that was here.
             end: number in the log of the next event.
         """
         if end > self.log.end:
@@ -453,7 +453,7 @@ class EventChannel:
         """Add a reader whose response head was sent; its ``done`` completes when it has left.
 
         Args:
-            told: names and data of events for it alone, sent first.
+            told: names and data of events for this reader alone, sent first.
         """
         self.entered += 1
         if self.closed:
@@ -479,7 +479,7 @@ class EventChannel:
         self._readers.leave(reader)
 
     def note_cleanup(self, gone: float | None) -> None:
-        """Note that nothing is left of a reader that was gone at a time of the loop; None: we let it go."""
+        """Note that a reader is released, and when its connection was lost; None if this server ended it."""
         if gone is not None:
             self.cleanups.observe(asyncio.get_running_loop().time() - gone)
 

@@ -1,7 +1,7 @@
-"""An event channel's log as it is sent to other processes, and as it is followed there.
+"""An event channel's log, sent to other processes and followed there.
 
-The process that publishes numbers the events, and keeps them on disk. Those that follow have the same events
-with the same ids, for readers of their own, of whom they report how many there are.
+The process that publishes numbers the events, and keeps them on disk. Following processes have the same
+events with the same ids for their own readers, and report how many readers they have.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class EventSnapshotBegin(Struct, frozen=True, tag="begin"):
 
     Attributes:
         epochs: earlier ones, in order: name and number of the last event.
-        first: number in the log of the first event that follows, or would.
-        begin: the same of the first event of this epoch.
+        first: number in the log of the first event that follows, or would follow if any were kept.
+        begin: number in the log of the first event of this epoch.
     """
 
     epoch: str
@@ -75,7 +75,7 @@ class ServedEventLog:
     """The log of an event channel, for those who follow it.
 
     Args:
-        channel: it; its ``on_entry`` is to be what takes this log's entries.
+        channel: the channel, whose ``on_entry`` is to pass entries to this log.
     """
 
     def __init__(self, channel: EventChannel) -> None:
@@ -117,11 +117,11 @@ class ServedEventLog:
 
 
 class FollowedEventLog:
-    """The log of an event channel of another process, and the channel that folding it gives.
+    """The log of another process's event channel, and the channel that it is folded into.
 
     Args:
         make: makes a channel, given its epoch.
-        served: where the channel is put, by name, as long as its log is followed.
+        served: gets the channel, by name, as long as its log is followed.
 
     Attributes:
         channel: for readers here; None before the first snapshot.
@@ -140,16 +140,16 @@ class FollowedEventLog:
         self._reported = 0
 
     def read(self, message: bytes) -> tuple[Place, FollowedEntry]:
-        """Read an entry, and tell where it stands.
+        """Read an entry; return its place relative to snapshots, and the entry.
 
         Raises:
-            MalformedError: it is none.
+            MalformedError: the message isn't an entry.
         """
         entry = read_message(_ENTRY, message, "entry of an event channel's log")
         return place_of(entry, EventSnapshotBegin), entry
 
     def fold(self, entry: FollowedEntry) -> None:
-        """Take an entry."""
+        """Fold an entry."""
         if isinstance(entry, EventSnapshotBegin):
             self._begin(entry)
             return
@@ -165,9 +165,9 @@ class FollowedEventLog:
             self._earlier = []
 
     def _begin(self, entry: EventSnapshotBegin) -> None:
-        """Begin with a snapshot; readers that are here go on behind what they have had."""
+        """Begin with a snapshot; present readers continue behind their last event."""
         if self.channel is not None and self.channel.epoch == NO_EPOCH:
-            # Nothing was published yet: who is here goes on with the first event.
+            # Nothing was published before: present readers continue with the first event.
             self.channel.log.epoch = entry.epoch
         elif self.channel is None or self.channel.epoch != entry.epoch:
             self.close()
@@ -175,7 +175,7 @@ class FollowedEventLog:
         self.channel.log.begin = entry.begin
         self.channel.log.know([PastEpoch(*epoch) for epoch in entry.epochs])
         self._next, self._earlier = entry.first, []
-        # Whoever sends it hasn't had a report over this connection.
+        # The snapshot's sender hasn't had a report over this connection.
         self._reported = 0
 
     def _fold(self, channel: EventChannel, entry: PublishedEntry) -> None:
@@ -188,7 +188,7 @@ class FollowedEventLog:
             if number >= log.begin and entry.epoch != log.epoch:
                 log.begin_epoch(entry.epoch, number + 1 - entry.offset)
             if number > log.end:
-                # What came between is lost here: readers are told of the gap.
+                # The events between are lost here, and readers get a notice of the gap.
                 log.skip_to(number)
                 self._earlier = []
             channel.append_published(event)
@@ -199,7 +199,7 @@ class FollowedEventLog:
             self._served[self._name] = self.channel
 
     def withdraw(self) -> None:
-        """Serve the channel to nobody who comes now; readers that are here stay."""
+        """Serve the channel to no new readers; present ones stay."""
         self._served.pop(self._name, None)
 
     def close(self) -> None:

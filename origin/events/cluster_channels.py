@@ -20,9 +20,8 @@ class ClusterChannels:
 
     Args:
         token: by which this node is known.
-        channels: all that are configured.
         relayed: names of those on which answers of relays are published.
-        limits: of what lies in Redis, and of what waits for it.
+        limits: limits of the events in Redis, and of those that wait for Redis.
 
     Attributes:
         writer: appends what is published here.
@@ -43,7 +42,7 @@ class ClusterChannels:
         self._streams = EventStreams(connection, token, limits)
         self.writer = EventWriter(connection, self._streams, limits)
         self._shared: dict[str, SharedEventChannel] = {}
-        self.reader = EventReader(connection, self._streams, self._shared, limits)
+        self.reader = EventReader(connection, self._streams, self._shared)
         for channel in channels:
             self._shared[channel.name] = SharedEventChannel(
                 channel, self.writer, self.reader.catch_up, limits

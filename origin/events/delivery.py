@@ -43,15 +43,16 @@ class ChannelReader:
     """A connection that receives events.
 
     Args:
-        token: by which it named itself, for events that are for it alone.
+        token: the reader's own name, for events that are sent to it alone; None without one.
 
     Attributes:
-        done: completes when it has left.
-        sequence: number of its next event, while it isn't among those that have caught up.
+        done: completes when the reader has left.
+        sequence: number of its next event, until it has caught up and joined a group.
         limit: number of the event before which it ends.
-        is_pinged: whether it has been sent a ping and hasn't answered yet.
-        is_catching_up: whether it hasn't had everything yet at any time.
-        gone: when its connection was seen to be gone; None if we have ended it, or it is there.
+        is_pinged: whether it hasn't answered the last ping yet.
+        is_catching_up: whether it has never caught up yet.
+        is_taking: whether it has taken all that was written to it since the last flush.
+        gone: when its connection was found to be lost; None if it is there, or was ended by this server.
     """
 
     __slots__ = (
@@ -61,6 +62,7 @@ class ChannelReader:
         "gone",
         "is_catching_up",
         "is_pinged",
+        "is_taking",
         "limit",
         "resumption",
         "sequence",
@@ -80,6 +82,7 @@ class ChannelReader:
         self.gone: float | None = None
         self.is_pinged = False
         self.is_catching_up = True
+        self.is_taking = False
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def finish(self) -> None:
@@ -93,7 +96,7 @@ class ReaderCounters:
 
     Attributes:
         dropped: fell too far behind, or answered no ping.
-        lagged: fell too far behind, and were told of a gap.
+        lagged: fell too far behind, and got a notice of a gap.
         resumed: came again with an id, and missed nothing.
         reset: came again with an id, and had missed events.
         on_first_event: called with the seconds that a reader waited for its first event.
@@ -136,7 +139,8 @@ class Readers:
         self._named: dict[str, ChannelReader] = {}
         # Readers with a position of their own: new, or behind.
         self._alone: dict[ChannelReader, None] = {}
-        # Those that have everything before `_position`; the frame that is being written begins at the other.
+        # Readers that have everything before `_position`; the frame that is being written begins at
+        # `_frame_start`.
         self._groups: dict[tuple[Format, bool], Group] = {}
         self._position = self._frame_start = events.end
         self._end = NO_LIMIT
@@ -168,14 +172,15 @@ class Readers:
     # Coming and going
 
     def enter(self, reader: ChannelReader, stream: Stream, welcome: bytes) -> None:
-        """Add a reader whose response head was sent, and write what it has missed.
+        """Add a reader whose response head was sent, and write the events that it has missed.
 
         Args:
-            welcome: what it gets first, not framed yet.
+            welcome: the first bytes for the reader, without a frame.
         """
         self._loop = loop = asyncio.get_running_loop()
         reader.stream, reader.entered = stream, loop.time()
         stream.on_close = lambda: self._hang_up(reader)
+        stream.on_room = lambda: self._refill(reader)
         self._present[reader] = self._alone[reader] = self._new[reader] = None
         if reader.token is not None:
             self._named[reader.token] = reader
@@ -210,6 +215,12 @@ class Readers:
         """Remove a reader whose connection is closed."""
         reader.gone = asyncio.get_running_loop().time()
         self.leave(reader)
+
+    def _refill(self, reader: ChannelReader) -> None:
+        """Write what a reader is still missing that has taken all that it was written."""
+        if reader in self._alone and reader.sequence < self._position:
+            self._serve(reader)
+            reader.is_taking = True
 
     def drop(self, reader: ChannelReader, reason: str) -> None:
         """Cut a reader's connection."""
@@ -346,7 +357,7 @@ class Readers:
         self._step()
 
     def _step(self) -> None:
-        """Go on with a flush, for as long as the loop may be held."""
+        """Continue a flush, for as long as the loop may be held."""
         if self._steps is None:
             return
         try:
@@ -444,20 +455,21 @@ class Readers:
         return written
 
     def _lags(self, reader: ChannelReader) -> bool:
-        """Whether more waits for a reader than may, or what it is to have next is gone."""
+        """Whether more waits for a reader than may, or its next event is no longer kept."""
         if reader.sequence < self._events.first:
             return True
         behind = self._events.lag(reader.sequence)
         if behind <= self._limits.queue_bytes:
             return False
-        # One event may be larger than all that may wait, and who comes late has much to catch up on.
-        is_stuck = not reader.is_catching_up and bool(reader.stream.buffered)
+        # One event may be larger than all that may wait, and a late reader has much to catch up on.
+        is_stuck = not (reader.is_catching_up or reader.is_taking) and bool(reader.stream.buffered)
+        reader.is_taking = False
         return is_stuck and self._events.lag(reader.sequence + 1) > self._limits.queue_bytes
 
     def _skip(self, reader: ChannelReader) -> bool:
         """Send a reader the notice of a gap, or drop a reader that can't be sent any for long."""
         if reader.stream.buffered >= self._limits.write_bytes:
-            # It costs nothing while its next event is kept for others, too; it may still read on.
+            # The reader costs nothing while its next event is kept for others, too, and may still read on.
             most = DROPPED_AT_QUEUES * self._limits.queue_bytes
             if reader.sequence < self._events.first or self._events.lag(reader.sequence) > most:
                 self.drop(reader, f"it is more than {self._limits.queue_bytes} bytes behind")
@@ -523,7 +535,7 @@ class Readers:
 
 
 def welcome(reader: ChannelReader, channel: str, told: Iterable[tuple[str, object]]) -> bytes:
-    """Write what a reader gets before all events.
+    """Write the first bytes for a reader, before all events.
 
     Args:
         told: types and data of events for this reader alone.
@@ -532,7 +544,7 @@ def welcome(reader: ChannelReader, channel: str, told: Iterable[tuple[str, objec
     if reader.form is SSE:
         first = sse_writer.comment(channel) + sse_writer.retry(RETRY_MILLISECONDS)
         if reader.resumption.complete and reader.resumption.identity:
-            # WHATWG HTML §9.2.6: an id without data is remembered, and nothing is told.
+            # WHATWG HTML §9.2.6: a client remembers an id without data, and dispatches no event.
             first += b"id: %b\n\n" % reader.resumption.identity.encode()
     elif not reader.form.is_socket:
         first = reader.form.heartbeat

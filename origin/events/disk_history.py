@@ -26,19 +26,18 @@ WRITE_SECONDS = 0.01
 
 
 class EventHistory:
-    """Writes what a channel publishes, and gives it back what it published in earlier epochs.
+    """Stores a channel's events on disk, and restores those of earlier epochs.
 
-    A disk that fails costs the history, never the channel.
+    A failing disk costs the history, never the channel.
 
     Args:
-        place: of its folder, which no other server uses while this one runs.
-        limits: of the files and of what waits for them.
-        threads: in which files are read and written, so that a disk that hangs holds up no others; None for
-            some of its own.
+        place: the folder, which no other server uses while this one runs.
+        threads: threads for reading and writing, so that a disk that hangs holds up nothing else; None for
+            threads of its own.
 
     Attributes:
-        trouble: why nothing is kept now; None if all is well.
-        lost: events that weren't kept.
+        trouble: why no events are stored now; None if they are.
+        lost: number of events that weren't stored.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class EventHistory:
                 await _set_within(self._closed, pause)
                 await _set_within(self._news, self._limits.look_seconds)
         finally:
-            # What a thread is doing goes on when nobody waits for it any more.
+            # A thread's work goes on when its task was cancelled.
             if self._job is not None:
                 await asyncio.wait((self._job,))
             if self._restored.is_set():
@@ -121,7 +120,7 @@ class EventHistory:
         return await asyncio.shield(job)
 
     async def _attempt(self, work: Callable[[], Awaitable[None]]) -> bool:
-        """Do something with the disk; tell whether that succeeded, and once why it doesn't."""
+        """Do work on the disk; return whether it succeeded, and log each new reason why not."""
         try:
             await work()
         except OSError as error:

@@ -24,15 +24,15 @@ _LINE_ENDS = re.compile(r"\r\n|\r")
 
 @dataclass(frozen=True)
 class Event:
-    """An event as it was published on a channel, with its id.
+    """A published event of a channel, with its id.
 
     Attributes:
-        epoch: of the channel, in which it was published.
-        offset: its number there, from 1 on.
+        epoch: the epoch of the channel in which it was published.
+        offset: its number in that epoch, from 1 on.
         data: its text, whose line ends are LF.
         time: when it was published, in seconds since the epoch of Unix.
         start: offset in bytes in the ring.
-        size: what it counts for there.
+        size: the bytes that it counts for in the ring.
     """
 
     epoch: str
@@ -57,6 +57,11 @@ class Event:
         return found
 
 
+def is_identity(text: str) -> bool:
+    """Return whether a text has the form of an event's id."""
+    return _IDENTITY.fullmatch(text[: IDENTITY_CHARS + 1]) is not None
+
+
 def as_published(data: str) -> str:
     """Return an event's text as readers get it."""
     # Events are the same in all formats; server-sent events know no other line end than LF.
@@ -75,11 +80,11 @@ class Resumption:
     """A reader's position in a channel's events, and the events that it has missed.
 
     Attributes:
-        sequence: number of its first event in the log.
-        reason: why it has missed others, which are no longer kept: ``expired`` (too long ago), ``restart``
-            (an id of an epoch that isn't known), ``invalid`` (no id of this channel); empty if it hasn't.
-        lost: how many; None if unknown.
-        identity: of the position before its first one.
+        sequence: number in the log of its next event.
+        reason: why it has missed earlier events, which are no longer kept: ``expired`` (too long ago),
+            ``restart`` (an id of an unknown epoch), ``invalid`` (no id of this channel); empty if it hasn't.
+        lost: how many it has missed; None if unknown.
+        identity: the id of the position before its next event.
     """
 
     sequence: int
@@ -138,7 +143,7 @@ class EventLog:
         most_epochs: earlier ones that are remembered behind `begin_epoch`.
 
     Attributes:
-        epoch: the same; it may change.
+        epoch: the present epoch, which may change.
         begin: number here of its first event.
     """
 
@@ -200,7 +205,7 @@ class EventLog:
     def restore(self, past: Past) -> None:
         """Put the events of earlier epochs before those of this one; they keep their ids.
 
-        They are numbered backwards from 0, so that it doesn't matter what was published meanwhile.
+        They are numbered backwards from 0, independently of events that were published meanwhile.
         """
         self.know(past.epochs)
         if self.first <= 0:
@@ -219,7 +224,7 @@ class EventLog:
         self.epoch, self.begin = epoch, self.end - offset
 
     def begin_epoch(self, epoch: str, begin: int) -> None:
-        """Begin another epoch; what is here keeps its ids.
+        """Begin another epoch; the events that are kept keep their ids.
 
         Args:
             begin: number here of its first event.
@@ -234,13 +239,13 @@ class EventLog:
         return tuple(epoch for epoch, _ in reversed(self._past))
 
     def put_before(self, events: Sequence[Event]) -> None:
-        """Put events that came just before the oldest one before it, as far as there is room."""
+        """Insert earlier events before the oldest one, as far as there is room."""
         for event in reversed(events):
             if not self._ring.put_before(replace(event, start=self._ring.start - event.size)):
                 return
 
     def put(self, event: Event) -> None:
-        """Keep an event that another process has numbered: the next one.
+        """Append the next event, which another process has numbered.
 
         Raises:
             ValueError: it is larger than all that is kept.
@@ -274,7 +279,7 @@ class EventLog:
         Args:
             first: number of the first one.
             end: number behind the last one.
-            most_bytes: those behind the event with which they are so many are left out; None for all.
+            most_bytes: bytes from which on further events are left out; None for all.
 
         Raises:
             LaggedError: some of them are no longer kept.
@@ -313,7 +318,7 @@ class EventLog:
         if offset > last:
             if epoch == self.epoch:
                 return self._reset("invalid", None)
-            # It has had events that weren't kept, and there may be others that it hasn't had.
+            # The reader has had events that weren't stored, and may have missed others.
             after = max(start + last, first)
             return Resumption(after, "restart", None, self.identity_before(after))
         sequence = start + offset

@@ -13,6 +13,9 @@ from origin.http1 import websocket
 NDJSON_TYPE = "application/x-ndjson"
 JSON_TYPE = "application/json"
 
+GRPC_PREFIX_BYTES = 5
+"""Length of what is before each message: whether it is compressed, and how long it is in four bytes."""
+
 _ENDS_OF_LINES = tuple((sign.encode(), b"\\u%04x" % ord(sign)) for sign in "\x85\u2028\u2029")
 """Characters that some clients read as the end of a line, as Python's ``str.splitlines`` does."""
 
@@ -24,8 +27,8 @@ class Format:
     Attributes:
         name: for the log and the metrics.
         media_type: of a response; empty for WebSocket, which has none.
-        write: gives the bytes of one event from its type, its text and its id.
-        heartbeat: what shows that the connection is alive, and readers ignore; empty where pings do that.
+        write: returns the bytes of one event from its type, its text and its id.
+        heartbeat: bytes that keep the connection alive, and that readers ignore; empty where pings do that.
     """
 
     name: str
@@ -58,7 +61,25 @@ def _text_frame(name: str, data: str, identity: str) -> bytes:
     return websocket.frame(websocket.TEXT, json_object(name, data, identity))
 
 
+def _grpc_message(name: str, data: str, identity: str) -> bytes:
+    """Write an ``Event`` of ``events.proto`` (Protocol Buffers, wire type 2) with gRPC's prefix."""
+    texts = ((1, identity), (2, name or "message"), (3, data))
+    fields = [(number << 3 | 2, text.encode()) for number, text in texts if text]
+    message = b"".join(b"%c%b%b" % (tag, _varint(len(text)), text) for tag, text in fields)
+    return b"\0%b%b" % (len(message).to_bytes(GRPC_PREFIX_BYTES - 1, "big"), message)
+
+
+def _varint(number: int) -> bytes:
+    """Write a number in groups of seven bits, the least significant first."""
+    groups = bytearray()
+    while number > 0x7F:
+        groups.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes((*groups, number))
+
+
 SSE = Format("sse", sse_writer.MEDIA_TYPE, _sse, sse_writer.comment())
 NDJSON = Format("ndjson", NDJSON_TYPE, _line, b"\n")
 WEBSOCKET = Format("websocket", "", _text_frame, is_socket=True)
 JSON = Format("json", JSON_TYPE, json_object)
+GRPC = Format("grpc", "application/grpc", _grpc_message)

@@ -67,7 +67,6 @@ class _HistoryFile:
         inode: by which it is recognised, together with its size.
         size: in bytes.
         newest: when it was written to last, in seconds since the epoch of Unix.
-        head: its first line.
     """
 
     name: str
@@ -110,7 +109,7 @@ class HistoryFiles:
             OSError: the folder can't be read or made.
         """
         past = _Joined(self._clock() - self._limits.seconds, self._limits.disk_bytes)
-        # What was found before a disk failed is found once more.
+        # Files that were found before the disk failed are found again.
         self._files.clear()
         with self._place.open(make=True) as folder:
             found = (NAME.fullmatch(entry.name) for entry in folder.entries())
@@ -149,7 +148,7 @@ class HistoryFiles:
         """Write events.
 
         Raises:
-            OSError: the disk doesn't take them; they are lost, and whoever reads the files will see that.
+            OSError: the events can't be written; they are lost, which later readers of the files will see.
         """
         lines = bytearray()
         try:
@@ -166,7 +165,7 @@ class HistoryFiles:
                 self._last = event.offset
             self._write(bytes(lines))
         except OSError:
-            self._last = -1  # what comes next begins a file of its own
+            self._last = -1  # the next event begins a file of its own
             with contextlib.suppress(OSError):
                 self._mark_gap()
             raise
@@ -228,7 +227,7 @@ class HistoryFiles:
             if self._descriptor >= 0 and self._oldest is not None and self._oldest < now - seconds / 8:
                 self._begin(folder, self._last)
             size = sum(one.size for one in self._files)
-            # The newest tells where an epoch ended, even if its events are too old.
+            # The newest file shows where an epoch ended, even if its events are too old.
             for one in self._files[:-1]:
                 if one.newest > now - seconds and size <= self._limits.disk_bytes:
                     break
@@ -261,7 +260,7 @@ class _Joined:
         self.epochs: list[PastEpoch] = []
 
     def add(self, file: _HistoryFile, events: list[Event]) -> None:
-        """Put a file before those that were added."""
+        """Add a file, older than those that were added before."""
         head, newer = file.head, self._newer
         last = head.offset + len(events)
         if newer is not None and newer.epoch == head.epoch:

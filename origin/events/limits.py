@@ -12,27 +12,28 @@ class ChannelLimits:
     """Limits of an event channel and its readers.
 
     Attributes:
-        history: events that are kept for those who come later, or again.
+        history: most events that are kept for later and returning readers.
         history_seconds: how long they are kept at most; 0 for no such limit.
-        history_bytes: of the events that are kept; beyond, the oldest go.
-        readers: connections at once, with those that wait for an answer.
-        queue_bytes: what may wait for a reader before it is told of a gap.
-        write_bytes: what may wait in a reader's connection before its events wait in the ring instead.
-        heartbeat_seconds: after so long a silence comes a comment, so that proxies keep the connection and
-            the dead are noticed.
-        ping_seconds: between two pings of a WebSocket; who hasn't answered one when the next is due is gone.
-        beat_seconds: between two looks at whether one of them is due.
-        retry_seconds: the same for one that finds no room.
+        history_bytes: most bytes of these events; beyond, the oldest go.
+        readers: most connections at once, those that wait for an answer included.
+        queue_bytes: most bytes that wait for a reader before it gets a notice of a gap.
+        write_bytes: most bytes in a reader's connection before its events wait in the ring instead.
+        heartbeat_seconds: after so long a silence a comment is sent, so that proxies keep the connection, and
+            lost ones are noticed.
+        ping_seconds: between two pings of a WebSocket; a reader that hasn't answered one when the next is due
+            is gone.
+        beat_seconds: between two checks whether a heartbeat or a ping is due.
+        retry_seconds: after how long a reader may come again that finds no room.
         close_seconds: how long a reader that doesn't read may hold up the channel's end.
-        drain_seconds: how long one that is behind may take for the last events.
-        send_buffer_bytes: socket send buffer of a reader (Linux doubles it).
-        flush_seconds: events are written at most so often, each time all that came; 0: each by itself.
+        drain_seconds: how long a reader that is behind may take for the last events.
+        flush_seconds: least time between two writes, each of all new events; 0: each event by itself.
         written_at_once: readers written to before the loop gets a turn: about three milliseconds.
         published_at_once: events that an iterator or one request publishes before the loop gets a turn.
-        bytes_at_once: what readers that are behind are written before the loop gets a turn, and one of them
-            in one turn.
+        bytes_at_once: most bytes that are written to readers that are behind before the loop gets a turn, and
+            to one of them in one turn.
         wait_seconds: longest wait of a long poll.
-        answer_bytes: of events in the answer to a poll, which has at least one; who comes again gets more.
+        answer_bytes: most bytes of events in the answer to a poll, which has at least one event; the next
+            poll gets more.
     """
 
     history: int = 20
@@ -47,7 +48,6 @@ class ChannelLimits:
     retry_seconds: int = 10
     close_seconds: float = 0.5
     drain_seconds: float = 5.0
-    send_buffer_bytes: int = 16 * 1024
     flush_seconds: float = 0.016
     written_at_once: int = 250
     published_at_once: int = 100
@@ -84,7 +84,7 @@ class HistoryLimits:
         file_bytes: from which on a new file is begun.
         files: that are read at most.
         waiting_bytes: of events that wait for the disk; beyond, they are lost from the history.
-        look_seconds: between two looks at what is too old.
+        look_seconds: between two searches for files that are too old.
         retry_seconds: after which a disk that took nothing is tried again.
         restore_seconds: how long a starting server waits for the past, which another one may hold.
         stored_seconds: how long a publisher waits for the disk before it gets its answer all the same.
@@ -108,8 +108,8 @@ class EventLimits:
     """The limits of a server's event channels.
 
     Attributes:
-        sockets: of what a WebSocket may send.
-        history: of what is kept on disk.
+        sockets: limits of the messages of a WebSocket.
+        history: limits of the history on disk.
         presence_seconds: between two events about the number of readers.
     """
 

@@ -15,7 +15,8 @@ from starlette.responses import Response
 from origin.events.channel import RESERVED, EventChannel, NumberingUnavailableError
 from origin.events.formats import JSON_TYPE, NDJSON_TYPE
 from origin.events.limits import EventPublishLimits
-from origin.http1.exchange import take_slowly
+from origin.http.token_bucket import TokenBucket
+from origin.http1.application_exchange import take_slowly
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import media_type_of, receive_body
 
@@ -41,28 +42,7 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
     event: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-class RateLimit:
-    """Limits a channel's events per second, with bursts (a token bucket).
-
-    Args:
-        clock: monotonic.
-    """
-
-    def __init__(self, limits: EventPublishLimits, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate = limits.rate
-        self._most = max(limits.rate * limits.burst_seconds, 1.0)
-        self._clock = clock
-        self._left, self._at = self._most, clock()
-
-    def acquire(self) -> float:
-        """Count one event; return the seconds after which there is room for it, 0 if there is now."""
-        now = self._clock()
-        self._left = min(self._most, self._left + (now - self._at) * self._rate)
-        self._at = now
-        if self._left < 1.0:
-            return (1.0 - self._left) / self._rate
-        self._left -= 1.0
-        return 0.0
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
 
 
 class EventPublisher:
@@ -73,7 +53,8 @@ class EventPublisher:
     ) -> None:
         self._channel = channel
         self._limits = limits
-        self._rate = RateLimit(limits, clock)
+        # With bursts, so that a publisher may catch up.
+        self._rate = TokenBucket(max(limits.rate * limits.burst_seconds, 1.0), limits.rate, clock)
 
     @property
     def _most_bytes(self) -> int:
@@ -81,10 +62,10 @@ class EventPublisher:
         return ESCAPED * self._limits.event_bytes + ENVELOPE_BYTES
 
     def check_json(self, raw: bytes | str) -> tuple[str, str]:
-        """Read an event that is written as ``{"data": …, "event": "…"}``; give its type and its text.
+        """Read an event that is written as ``{"data": …, "event": "…"}``; return its type and its text.
 
         Raises:
-            RefusalError: it isn't taken.
+            RefusalError: the event is refused.
         """
         data = raw.encode() if isinstance(raw, str) else raw
         if len(data) > self._most_bytes:
@@ -92,10 +73,10 @@ class EventPublisher:
         return self.check(*read_envelope(data))
 
     def check(self, name: str, text: str) -> tuple[str, str]:
-        """Check that an event may be published now, and count it; give its type and its text.
+        """Check that an event may be published now, and count it; return its type and its text.
 
         Raises:
-            RefusalError: it isn't taken.
+            RefusalError: the event is refused.
         """
         if len(name) > NAME_CHARACTERS or not _NAME.fullmatch(name):
             most = NAME_CHARACTERS
@@ -111,10 +92,10 @@ class EventPublisher:
         return name, text
 
     async def publish(self, events: Sequence[tuple[str, str]]) -> list[str]:
-        """Publish events that were checked, and give their ids.
+        """Publish events that were checked, and return their ids.
 
         Raises:
-            RefusalError: they aren't taken.
+            RefusalError: the events are refused.
         """
         try:
             return await self._channel.publish_all(events)
@@ -127,11 +108,7 @@ class EventPublisher:
         return RefusalError(413, f"an event has more than {self._limits.event_bytes} bytes")
 
     async def answer(self, request: Request) -> Response:
-        """Publish what a request brings, and answer with the ids.
-
-        Args:
-            request: of a publisher that may.
-        """
+        """Publish what a request brings, and answer with the ids."""
         ids: deque[str] = deque(maxlen=self._limits.answered_ids)
         count = 0
         status, told = 200, dict[str, object]()
@@ -148,7 +125,7 @@ class EventPublisher:
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
         if count and self._channel.stored is not None:
-            # What a publisher has been told the id of isn't lost when this process is killed.
+            # An event whose id was sent to its publisher isn't lost when this process is killed.
             await self._channel.stored()
         body = msgspec.json.encode({**told, "count": count, "ids": list(ids)})
         return Response(body + b"\n", status, headers, JSON_TYPE)
@@ -188,9 +165,9 @@ class EventPublisher:
         return await receive_body(request, self._most_bytes, str(self._too_large()))
 
     async def _lines(self, request: Request) -> AsyncIterator[list[bytes]]:
-        """Yield the lines of a body, those together that come so.
+        """Yield the lines of a body, those of one chunk together.
 
-        One that is cut off by the end of the connection isn't.
+        A line that is cut off by the end of the connection is dropped.
         """
         most = self._most_bytes
         rest = bytearray()
@@ -210,15 +187,15 @@ class EventPublisher:
 def read_envelope(raw: bytes) -> tuple[str, str]:
     """Read the type and the text of an event that is written as JSON.
 
-    Data that isn't a string stays as it is written.
+    Data that isn't a string stays unchanged JSON.
 
     Raises:
         RefusalError: 400.
     """
     try:
-        envelope = msgspec.json.decode(raw, type=_Envelope)
+        envelope = _ENVELOPE.decode(raw)
         values = [bytes(one) for one in (envelope.data, envelope.event) if isinstance(one, msgspec.Raw)]
-        # Of a name that stands twice only the last value is here, and no other names are allowed.
+        # A repeated name has only its last value here, and no other names are allowed.
         if raw.count(b'"') - sum(value.count(b'"') for value in values) != 2 * len(values):
             raise ValueError("a key stands twice")
         data = values[0].strip()

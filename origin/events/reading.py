@@ -16,10 +16,13 @@ from origin.events.admission import Admission
 from origin.events.channel import EventChannel
 from origin.events.delivery import ChannelReader, as_text
 from origin.events.event_log import Resumption
-from origin.events.formats import JSON, NDJSON, SSE, Format
+from origin.events.formats import GRPC, JSON, NDJSON, SSE, Format
 from origin.http1.body_writer import STREAM, Stream
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import client_left
+
+SEND_BUFFER_BYTES = 16 * 1024
+"""Socket send buffer of a reader (Linux doubles it)."""
 
 UNBUFFERED = [
     (b"cache-control", b"no-cache, no-store"),
@@ -31,7 +34,7 @@ _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 _QUALITY = re.compile(r"q\s*=\s*(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.IGNORECASE)
 
 
-_OFFERED = (SSE, NDJSON, JSON)
+_OFFERED = (SSE, NDJSON, JSON, GRPC)
 
 
 def _ranges_of(form: Format) -> tuple[str, str, str]:
@@ -85,28 +88,25 @@ class EventReading:
             enter: adds it to the channel; None: the channel does that itself.
         """
         request = Request(scope, receive)
-        try:
-            wanted = wanted_of(request, channel.limits.wait_seconds)
-            await channel.catch_up(wanted.identity)
-            resumption = channel.since(wanted.identity)
-            if scope["method"] == "HEAD":
-                await _answer_head(wanted, send)
-                return
-            if channel.is_over(resumption):
-                # WHATWG HTML §9.2.3: 204 tells an EventSource not to reconnect.
-                await _nothing()(scope, receive, send)
-                return
-            with self._admission.held(channel, request):
-                channel.note_resumption(wanted.identity, resumption)
-                if wanted.is_poll:
-                    with channel.polling() if wanted.wait else contextlib.nullcontext():
-                        answer = await _poll(request, channel, wanted, resumption)
-                        await answer(scope, receive, send)
-                else:
-                    reader = ChannelReader(resumption, wanted.form, token)
-                    await stream_events(channel, reader, send, enter or channel.enter)
-        except RefusalError as error:
-            await error.response()(scope, receive, send)
+        wanted = wanted_of(request, channel.limits.wait_seconds)
+        await channel.catch_up(wanted.identity)
+        resumption = channel.since(wanted.identity)
+        if scope["method"] == "HEAD":
+            await _answer_head(wanted, send)
+            return
+        if channel.is_over(resumption):
+            # WHATWG HTML §9.2.3: 204 tells an EventSource not to reconnect.
+            await _nothing()(scope, receive, send)
+            return
+        with self._admission.held(channel, request):
+            channel.note_resumption(wanted.identity, resumption)
+            if wanted.is_poll:
+                with channel.polling() if wanted.wait else contextlib.nullcontext():
+                    answer = await _poll(request, channel, wanted, resumption)
+                    await answer(scope, receive, send)
+            else:
+                reader = ChannelReader(resumption, wanted.form, token)
+                await stream_events(channel, reader, send, enter or channel.enter)
 
 
 def wanted_of(request: Request, longest_wait: float) -> WantedEvents:
@@ -174,7 +174,7 @@ async def stream_events(
         reader.stream = stream
         enter(reader, stream)
 
-    await send({"type": STREAM, "take": begin, "buffer": channel.limits.send_buffer_bytes})
+    await send({"type": STREAM, "take": begin, "buffer": SEND_BUFFER_BYTES})
     # The stream was not taken if the client has disconnected already.
     if reader.entered is not None:
         await reader.done
@@ -199,10 +199,10 @@ async def _answer_head(wanted: WantedEvents, send: Send) -> None:
 async def _poll(
     request: Request, channel: EventChannel, wanted: WantedEvents, resumption: Resumption
 ) -> Response:
-    """Answer with what there is, or comes within the wait; 204 for nothing."""
+    """Answer with the events that are kept, or come within the wait; 204 for none."""
     if resumption.complete and resumption.sequence >= channel.log.end and wanted.wait:
         await _wait(request, channel, resumption.sequence, wanted.wait)
-        # What came meanwhile may have pushed out what came first.
+        # Newer events may have pushed out the first ones meanwhile.
         resumption = channel.since(resumption.identity) if resumption.identity else resumption
     body = _polled(channel, wanted.form, resumption)
     if not body:
@@ -212,7 +212,7 @@ async def _poll(
 
 
 def _polled(channel: EventChannel, form: Format, resumption: Resumption) -> bytes:
-    # Who comes again with the last id gets the rest.
+    # The next poll, with the last id, gets the rest.
     events = [event.written(form) for event in channel.after(resumption, channel.limits.answer_bytes)]
     if not resumption.complete:
         gap = as_text({"reason": resumption.reason, "lost": resumption.lost})

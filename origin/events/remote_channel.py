@@ -14,7 +14,7 @@ import msgspec
 
 from origin.events.delivery import as_text
 from origin.events.formats import NDJSON_TYPE
-from packager.sources.guarded_http import certificates
+from packager.sources.pullers.guarded_http import certificates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +22,8 @@ class RemoteTimeouts:
     """Timeouts of a remote publisher.
 
     Attributes:
-        answer_seconds: for the server to take what is sent, and for its answer behind the last event.
-        silent_seconds: after so long without an event, an empty line tells the server that more may come.
+        answer_seconds: for the server to read each piece, and for its answer behind the last event.
+        silent_seconds: after so long without an event, an empty line shows the server that more may come.
     """
 
     connect_seconds: float = 10.0
@@ -73,21 +73,21 @@ class RemoteChannel:
             await client.aclose()
 
     async def publish_from(self, events: AsyncIterable[object], name: str = "message") -> int:
-        """Publish what an asynchronous iterator gives, each as it comes, all in one request.
+        """Publish the items of an asynchronous iterator as they come, all in one request.
 
-        A generator is closed in any case, so that it lets go of its model. If it fails, what it gave before
-        is published.
+        A generator is closed in any case, so that it can release its model. If it fails, its earlier items
+        are published.
 
         Args:
-            events: texts, which are published as they are, or what can be encoded as JSON.
+            events: texts, which are published unchanged, or values, which are encoded as JSON.
 
         Returns:
-            How many were published.
+            The number of published events.
 
         Raises:
-            NotPublishedError: the server took them not all.
-            httpx.HTTPError: it can't be reached, or broke off.
-            RuntimeError: outside of its context.
+            NotPublishedError: the server didn't publish all of them.
+            httpx.HTTPError: the server can't be reached, or broke off.
+            RuntimeError: the channel isn't open.
         """
         if self._client is None:
             raise RuntimeError("the channel isn't open: async with RemoteChannel(…) as channel")
@@ -97,7 +97,7 @@ class RemoteChannel:
             lines = await source.enter_async_context(contextlib.aclosing(self._lines(events, name)))
             answer = await self._client.post(self._url, content=lines, headers=self._headers)
         try:
-            told = msgspec.json.decode(answer.content, type=_PublishAnswer)
+            told = _ANSWER.decode(answer.content)
         except msgspec.DecodeError:
             told = _PublishAnswer(error=answer.text.strip()[:200])
         if answer.status_code != 200:
@@ -129,6 +129,9 @@ class RemoteChannel:
 class _PublishAnswer(msgspec.Struct):
     count: int = 0
     error: str = ""
+
+
+_ANSWER = msgspec.json.Decoder(_PublishAnswer)
 
 
 async def _next_of(iterator: AsyncIterator[object]) -> tuple[object] | None:

@@ -24,7 +24,6 @@ class EventsEndpoint:
     """The ASGI endpoint of all event channels.
 
     Args:
-        channels: by name.
         authorization: decides who may read and publish.
         admission: has room for readers, or not.
     """
@@ -48,13 +47,7 @@ class EventsEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope, receive)
-        try:
-            await self._answer(request, send)
-        except RefusalError as error:
-            await error.response()(scope, receive, send)
-
-    async def _answer(self, request: Request, send: Send) -> None:
-        scope, receive, name = request.scope, request.receive, request.path_params["name"]
+        name = request.path_params["name"]
         channel = self._channels.get(name)
         if channel is None:
             raise RefusalError(404, "no such event channel")
@@ -73,7 +66,7 @@ class EventsEndpoint:
     async def _open_socket(self, channel: EventChannel, request: Request, send: Send) -> None:
         """Answer a handshake; a publisher is one who presents the token in it."""
         if not self._authorization.admits_page(request, channel.name):
-            raise RefusalError(403, "pages of this origin may not: see allow_origin")
+            raise RefusalError(403, "pages of this origin may not read the channel: see allow_origin")
         may_read, may_publish = await self._authorization.rights(request, channel.name)
         if not may_read:
             raise UnauthorizedError("the channel's read_key is needed")
@@ -96,7 +89,6 @@ def routes(
     """Make the routes of all event channels.
 
     Args:
-        channels: by name.
         authorization: decides who may read and publish.
         admission: has room for readers, or not.
     """

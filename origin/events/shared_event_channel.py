@@ -29,7 +29,7 @@ class SharedEvent(Struct, frozen=True):
         begins: whether new readers get the channel from this event on.
     """
 
-    # What comes out of Redis can't end a line of server-sent events.
+    # Values from Redis can't end a line of server-sent events.
     name: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
     data: Annotated[str, Meta(pattern=r"^[^\r]*\Z")]
     begins: bool = False
@@ -44,23 +44,23 @@ class EventAppender(Protocol):
     """Appends the events that this node publishes to those that Redis has."""
 
     def append(self, channel: WrittenChannel, messages: Sequence[bytes]) -> asyncio.Future[list[EntryId]]:
-        """Append events that belong together, soon; give their IDs once they are there."""
+        """Queue events that belong together; return a future of their IDs."""
 
 
 class SharedEventChannel:
-    """Publishes a channel's events by way of Redis, and gives the channel those of all nodes.
+    """Publishes a channel's events through Redis, and adds the events of all nodes to the channel.
 
     Args:
-        channel: for the readers of this node; its events are numbered by this from now on.
-        writer: appends what is published here.
-        catch_up: reads what there is in Redis now.
+        channel: the channel of this node's readers, whose events are numbered by Redis from now on.
+        writer: appends the events of this node.
+        catch_up: reads the channel up to its present end in Redis.
 
     Attributes:
-        position: ID of the newest event; None where nothing is known of the channel yet.
-        kept: how much stays in Redis.
+        position: ID of the newest event; None before the channel was read.
+        kept: how many events stay in Redis.
         is_answering: whether an answer of a relay is published here.
-        reported: how many readers the other nodes were told of.
-        seen_readers: how many readers the newest event tells of that tells it; None where none has come.
+        reported: the last number of readers that was reported to the other nodes.
+        seen_readers: the number of readers in the newest event with one; None before any.
     """
 
     def __init__(
@@ -138,15 +138,15 @@ class SharedEventChannel:
     # Following
 
     def begin(self, behind: EntryId, epochs: Sequence[EntryId]) -> None:
-        """Begin behind an event of an epoch, before which there were others."""
+        """Set the position behind an event of an epoch, and note the earlier epochs."""
         earlier = [PastEpoch(f"{one.epoch:x}", one.position) for one in epochs]
-        # Who was here before the first event has had none of any epoch.
+        # Readers from before the first event have had none of any epoch.
         known = [PastEpoch(NO_EPOCH, 0), *earlier]
         self.channel.go_on_behind(f"{behind.epoch:x}", behind.position, known)
         self.position = behind
 
     def fold(self, event: StoredEvent) -> None:
-        """Take the next event.
+        """Fold the next event into the channel.
 
         Raises:
             MalformedError: it can't be read; it is missing then.
@@ -157,7 +157,7 @@ class SharedEventChannel:
         shared = read_message(_EVENT, event.message, "event")
         size = size_of(shared.name, shared.data.encode())
         if size > self.kept.size:
-            raise MalformedError(f"an event of {size} bytes")
+            raise MalformedError(f"an event of {size} bytes: more than {self.kept.size}")
         log = self.channel.log
         if number.epoch != known.epoch:
             log.begin_epoch(f"{number.epoch:x}", log.end)
@@ -176,9 +176,9 @@ class SharedEventChannel:
             async with asyncio.timeout(self._limits.catch_up_seconds):
                 await self._catch_up(self.name)
         except (RedisUnavailableError, TimeoutError):
-            return  # the reader is told that it may have missed events
+            return  # the reader gets a notice that it may have missed events
 
     def take_report(self, elsewhere: OtherNodes) -> None:
-        """Learn how many readers other nodes have."""
+        """Note how many readers other nodes have."""
         self._answers_elsewhere = elsewhere.answers
         self.channel.readers_of_other_nodes = elsewhere.readers

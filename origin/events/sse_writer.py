@@ -16,7 +16,7 @@ def event(data: str, *, name: str = "", identity: str = "") -> bytes:
     Args:
         data: any text; its line ends are converted to LF.
         name: of its type; "" for ``message``.
-        identity: what a reconnecting reader sends as Last-Event-ID; "" leaves it unchanged.
+        identity: the Last-Event-ID that a reconnecting reader sends; "" leaves it unchanged.
 
     Raises:
         ValueError: the name has several lines, or the identity an invalid character.

@@ -14,9 +14,10 @@ from origin.events.channel import EventChannel
 from origin.events.delivery import ChannelReader
 from origin.events.formats import WEBSOCKET
 from origin.events.publishing import EventPublisher
+from origin.events.reading import SEND_BUFFER_BYTES
 from origin.http1 import websocket
+from origin.http1.application_exchange import take_slowly
 from origin.http1.body_writer import STREAM, Stream
-from origin.http1.exchange import take_slowly
 from origin.responses.refusal import RefusalError
 
 SUBPROTOCOLS = ("headwater.events.v1",)
@@ -37,7 +38,7 @@ class EventSocket:
     """A WebSocket on which a client reads an event channel, and publishes to it if it may.
 
     Args:
-        channel: what is read, and published to.
+        channel: the channel that the client reads, and may publish to.
         publisher: takes its messages; None if it may not publish.
     """
 
@@ -78,7 +79,7 @@ class EventSocket:
             else:
                 self._channel.enter(reader, stream)
 
-        await send({"type": STREAM, "take": enter, "buffer": self._channel.limits.send_buffer_bytes})
+        await send({"type": STREAM, "take": enter, "buffer": SEND_BUFFER_BYTES})
         if reader.entered is None:
             return
         try:
@@ -133,7 +134,7 @@ class EventSocket:
         except websocket.WebSocketError as error:
             closing = websocket.Close(error.code, str(error))
         if answers and self._channel.stored is not None:
-            # What a publisher has been told the id of isn't lost when this process is killed.
+            # An event whose id was sent to its publisher isn't lost when this process is killed.
             await self._channel.stored()
         for answer in answers:
             self._channel.send(reader, websocket.frame(websocket.TEXT, answer))
@@ -144,7 +145,7 @@ class EventSocket:
         return closing is not None
 
     async def _publish(self, message: websocket.WebSocketMessage) -> bytes:
-        """Publish what a message holds; return what its sender is told."""
+        """Publish the event in a message; return the answer to its sender."""
         if self._publisher is None:
             raise websocket.WebSocketError(websocket.POLICY, "publishing needs the channel's publish_token")
         if isinstance(message.data, bytes):

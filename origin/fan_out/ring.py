@@ -1,7 +1,7 @@
 """A ring buffer of immutable blocks, stored once and read by any number of cursors.
 
-It is bounded in bytes, and in blocks where that is asked for, and never waits: a reader whose next block was
-evicted gets ``LaggedError``. What a block holds is the business of who makes it: audio, or an event.
+The buffer is bounded in bytes, and optionally in blocks, and never waits: a reader whose next block was
+evicted gets ``LaggedError``. Blocks may hold anything, such as audio or events.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Ring(Generic[BlockT, CursorT]):
                 cursor.on_lag()
 
     def put_before(self, block: BlockT) -> bool:
-        """Put a block before the oldest one, with the number before its; return False if there is no room.
+        """Insert a block before the oldest one, with the number before; return False if there is no room.
 
         Its ``start`` is to be ``start`` minus its size.
         """
@@ -144,7 +144,7 @@ class Ring(Generic[BlockT, CursorT]):
         self._first, self._size = self._next, 0
 
     def skip_to(self, sequence: int) -> None:
-        """Drop all blocks, and give the next one a number; readers that have not read up to it lag."""
+        """Drop all blocks, and set the number of the next one; readers that haven't read up to it lag."""
         self.clear()
         self._first = self._next = sequence
 
@@ -167,7 +167,7 @@ class Ring(Generic[BlockT, CursorT]):
         Args:
             first: number of the first one.
             end: number behind the last one.
-            most_bytes: those behind the block with which they are so many are left out; None for all.
+            most_bytes: bytes from which on further blocks are left out; None for all.
 
         Raises:
             LaggedError: some of them were evicted.
@@ -176,7 +176,7 @@ class Ring(Generic[BlockT, CursorT]):
             raise LaggedError
         end = min(end, self._next)
         if most_bytes is not None and first < end:
-            # Looked for and not counted up: what is taken may be a small part of what there is.
+            # By bisection, as the result may be a small part of all blocks.
             enough = self._blocks[first].start + most_bytes
             end = min(bisect_left(range(first, end), enough, key=self._end_of) + first + 1, end)
         return [self._blocks[sequence] for sequence in range(first, end)]

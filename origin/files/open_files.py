@@ -10,12 +10,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from origin.answers.byte_sources import ThreadSource
+from origin.answers.heads import RepresentationHead
+from origin.answers.reply import ByteSource, Repeatable, Reply
+from origin.answers.representation_replies import RepresentationReplies
+from origin.answers.request import Request
 from origin.http.answer import Headers
-from origin.http.byte_ranges import Span
-from origin.http1.fast_path import Reply
-from origin.http1.request_head import PlainFields
-from origin.responses.prebuilt_headers import TemplatedRepresentation
-from origin.responses.representation import FileRepresentation
+from origin.http.representation import RepresentationMetadata
 from packager.library.local_storage import LocalFile
 from packager.library.storage_interface import SETTLED_AFTER, LibraryFile
 
@@ -27,7 +28,7 @@ VALID_SECONDS = 0.5
 
 
 class SharedFile:
-    """An open file with a reference count, closed at zero.
+    """An open file with a reference count, closed at zero; the source of replies with its bytes.
 
     Args:
         file: the file; the creator holds the first reference.
@@ -49,29 +50,53 @@ class SharedFile:
         if not self._users:
             self.file.close()
 
+    def descriptor(self) -> int:
+        """Return the file's descriptor."""
+        return self.file.fd
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Return up to `length` bytes from `offset`, read in a thread that keeps the file open."""
+        self.acquire()
+        reading = self.file.threads.submit(self.file.pread, offset, length)
+        reading.add_done_callback(lambda _: self.release())
+        return await asyncio.shield(reading)
+
 
 class Validity(NamedTuple):
-    """The times at which a file was opened and must be looked up again.
+    """The times at which a file must be looked up again.
 
     Attributes:
-        opened: seconds since the epoch.
         renewed_from: from when one request may look it up again, by the monotonic clock.
         valid_until: when it must have been looked up again, by the monotonic clock.
     """
 
-    opened: float
     renewed_from: float
     valid_until: float
 
 
+class OpenedFile(NamedTuple):
+    """An open file and the replies with it.
+
+    Attributes:
+        source: a reference of its own, which the reply that is made of it releases.
+        repeat: answers the same request again, while the file is cached.
+    """
+
+    replies: RepresentationReplies
+    source: ByteSource
+    repeat: Repeatable | None = None
+
+    def reply(self, request: Request) -> Reply:
+        """Decide the reply to a request."""
+        return self.replies.reply(request, self.source, self.repeat)
+
+
 class CachedFile:
-    """An entry of the cache: an open file, and the encoded header fields of its responses.
+    """An entry of the cache: an open file, and the encoded heads of the replies with it.
 
     Args:
         shared: the open file, of which the entry holds a reference.
-        media_type: Content-Type.
-        headers: raw header fields of every response, such as Cache-Control.
-        common_headers: raw header fields that the server adds to every response of the application.
+        repeat: answers requests again that the cache has answered.
         validity: until when the entry may be used.
 
     Attributes:
@@ -79,37 +104,16 @@ class CachedFile:
         is_being_renewed: whether a request was sent to look the file up again.
     """
 
-    __slots__ = (
-        "_templated",
-        "is_being_renewed",
-        "is_fresh",
-        "media_type",
-        "renewed_from",
-        "representation",
-        "shared",
-        "size",
-        "template",
-        "valid_until",
-    )
+    __slots__ = ("is_being_renewed", "is_fresh", "renewed_from", "repeat", "replies", "shared", "valid_until")
 
     def __init__(
-        self,
-        shared: SharedFile,
-        media_type: str,
-        headers: Headers,
-        common_headers: Headers,
-        validity: Validity,
+        self, shared: SharedFile, replies: RepresentationReplies, repeat: Repeatable, validity: Validity
     ) -> None:
         self.shared = shared
-        self.media_type = media_type
+        self.replies = replies
+        self.repeat = repeat
         self.valid_until = validity.valid_until
         self.renewed_from = validity.renewed_from
-        self.representation = FileRepresentation(shared.file, media_type, validity.opened)
-        self.size = self.representation.size
-        self._templated = TemplatedRepresentation(
-            self.representation, headers, common_headers, validity.opened
-        )
-        self.template = self._templated.template
         self.is_fresh = True
         self.is_being_renewed = False
 
@@ -117,21 +121,39 @@ class CachedFile:
         """End the time for which the entry may be used without a look at the clock."""
         self.is_fresh = False
 
-    def borrow(self) -> FileRepresentation:
-        """Make a representation with a reference of its own, which its end releases."""
+    def borrow(self) -> OpenedFile:
+        """Return the file with a reference of its own, which the reply releases."""
         self.shared.acquire()
-        shared, etag = self.shared, self.representation.etag
-        return FileRepresentation(shared.file, self.media_type, release=shared.release, etag=etag)
+        return OpenedFile(self.replies, self.shared, self.repeat)
 
-    def reply(self, method: str, request: PlainFields, span: Span | None, common: bytes) -> Reply:
-        """Decide the response to a request.
+    def reply(self, request: Request) -> Reply:
+        """Decide the reply to a request."""
+        self.shared.acquire()
+        return self.replies.reply(request, self.shared, self.repeat)
 
-        Args:
-            method: GET or HEAD.
-            span: the parsed Range field, if it isn't among them.
-            common: encoded header fields of every response of the server.
-        """
-        return self._templated.reply(method, request, span, common, self.shared.file.fd)
+
+class RepeatedFile:
+    """Answers further requests for a file from the cache, whichever version of the file that holds.
+
+    Args:
+        target: path and query of the requests.
+    """
+
+    __slots__ = ("_files", "_latest", "_target")
+
+    def __init__(self, files: OpenFileCache, target: bytes) -> None:
+        self._files = files
+        self._target = target
+        self._latest: CachedFile | None = None
+
+    def current(self) -> tuple[RepresentationHead, SharedFile] | None:
+        """Return the heads and the file, as long as the cache may answer; see `Repeatable`."""
+        latest = self._latest
+        if latest is None or not latest.is_fresh:
+            latest = self._latest = self._files.fresh(self._target)
+            if latest is None:
+                return None
+        return latest.replies.head, latest.shared
 
 
 class OpenFileCache:
@@ -140,15 +162,11 @@ class OpenFileCache:
     Args:
         maximum: most entries; 0 disables the cache.
         valid_seconds: how long an entry is valid.
-        headers: raw header fields of every response for a file.
     """
 
-    def __init__(
-        self, maximum: int = MAXIMUM_FILES, valid_seconds: float = VALID_SECONDS, headers: Headers = ()
-    ) -> None:
+    def __init__(self, maximum: int = MAXIMUM_FILES, valid_seconds: float = VALID_SECONDS) -> None:
         self._maximum = maximum
         self._valid_seconds = valid_seconds
-        self._headers = tuple(headers)
         self._files: dict[bytes, CachedFile] = {}
         self._lookups: dict[bytes, asyncio.Future[None]] = {}
         self._sweep: asyncio.TimerHandle | None = None
@@ -183,7 +201,7 @@ class OpenFileCache:
         is_looked_up = found.is_being_renewed or target in self._lookups
         return found if is_looked_up and time.monotonic() < found.valid_until else None
 
-    def borrow(self, target: bytes) -> FileRepresentation | None:
+    def _borrow(self, target: bytes) -> OpenedFile | None:
         """Return a cached file; None if it is due for a lookup that nobody has begun."""
         found = self._files.get(target)
         if found is None:
@@ -197,40 +215,41 @@ class OpenFileCache:
         open_file: Callable[[], Awaitable[LibraryFile]],
         media_type: str,
         headers: Headers,
-    ) -> FileRepresentation:
+    ) -> OpenedFile:
         """Return the file of a target from the cache, or open it.
 
         Args:
             target: path and query of the request.
             open_file: opens the file; its exceptions are raised.
-            media_type: Content-Type.
             headers: raw header fields of every response.
         """
-        if (kept := self.borrow(target)) is not None:
+        if (kept := self._borrow(target)) is not None:
             return kept
         if (lookup := self._lookups.get(target)) is not None:
             # One of several simultaneous requests opens the file for all, unless it can't be cached.
             await asyncio.wait((lookup,))
-            if (kept := self.borrow(target)) is not None:
+            if (kept := self._borrow(target)) is not None:
                 return kept
         own = asyncio.get_running_loop().create_future()
         self._lookups.setdefault(target, own)
         looked_up = time.monotonic()
         try:
             file = await open_file()
-            release = self.keep(target, file, media_type, headers, looked_up)
+            shared = self.share(target, file, media_type, headers, looked_up)
         finally:
             if self._lookups.get(target) is own:
                 del self._lookups[target]
             own.set_result(None)
-        return FileRepresentation(file, media_type, release=release)
-
-    def keep(
-        self, target: bytes, file: LibraryFile, media_type: str, headers: Headers, looked_up: float
-    ) -> Callable[[], None]:
-        """Cache a file that was just opened; return the function that releases it; see `share`."""
-        shared = self.share(target, file, media_type, headers, looked_up)
-        return file.close if shared is None else shared.release
+        if shared is not None:
+            cached = self._files[target]
+            return OpenedFile(cached.replies, shared, cached.repeat)
+        now = time.time()
+        metadata = metadata_of(file, media_type, now)
+        if (metadata.etag or "").startswith("W/"):
+            # The entity-tag becomes a strong one in two seconds; caches must not keep the weak one.
+            headers = ((b"cache-control", b"no-cache"),)
+        source = ThreadSource(file.pread, file.close, file.threads, file.descriptor())
+        return OpenedFile(RepresentationReplies(metadata, headers, now), source)
 
     def share(
         self, target: bytes, file: LibraryFile, media_type: str, headers: Headers, looked_up: float
@@ -238,9 +257,8 @@ class OpenFileCache:
         """Cache a file that was just opened; return it with a reference that the caller releases.
 
         Args:
-            target: what it is found by: path and query of requests for it, or what is made of it.
+            target: path and query of requests for the file, or for media that are made of the file.
             file: the file, which is the cache's from here on.
-            media_type: Content-Type.
             headers: raw header fields of every response.
             looked_up: from when on it was opened, by the monotonic clock.
 
@@ -260,10 +278,9 @@ class OpenFileCache:
             self._drop(next(iter(self._files)))
         kept = self._files[target] = CachedFile(
             shared,
-            media_type,
-            headers,
-            self._headers,
-            Validity(now, looked_up + self._valid_seconds / 2, looked_up + self._valid_seconds),
+            RepresentationReplies(metadata_of(file, media_type, now), headers, now),
+            RepeatedFile(self, target),
+            Validity(looked_up + self._valid_seconds / 2, looked_up + self._valid_seconds),
         )
         asyncio.get_running_loop().call_later(self._valid_seconds / 2, kept.expire)
         self._schedule()
@@ -295,3 +312,8 @@ class OpenFileCache:
             self._drop(target)
         if self._files:
             self._schedule()
+
+
+def metadata_of(file: LibraryFile, media_type: str, now: float) -> RepresentationMetadata:
+    """Describe an open file for its replies; one that changed shortly before `now` gets a weak entity-tag."""
+    return RepresentationMetadata(file.size, media_type, file.validator(now), file.modified)

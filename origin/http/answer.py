@@ -36,7 +36,7 @@ class Answer(NamedTuple):
 
     Attributes:
         status: 200, 206, 304, 412 or 416.
-        body: bytes to send as they are, and ranges of the representation, in this order.
+        body: bytes to send, and ranges of the representation, in this order.
     """
 
     status: int
@@ -149,7 +149,7 @@ def _content(media_type: str, length: int) -> tuple[tuple[bytes, bytes], tuple[b
 
 def _refusal(method: str, status: int, text: bytes, headers: Headers) -> Answer:
     content = _content("text/plain; charset=utf-8", len(text))
-    # RFC 9111 §3: what the representation says of caches would let them give one client's refusal to others.
+    # RFC 9111 §3: with the representation's Cache-Control, caches might send one client's refusal to others.
     kept = [field for field in headers if field[0] != b"cache-control"]
     return Answer(
         status, (*kept, (b"cache-control", b"no-store"), *content), (text,) if method == "GET" else ()

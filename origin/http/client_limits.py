@@ -2,7 +2,7 @@
 
 A client is an IPv4 address or an IPv6 /64, the least that a site gets (RFC 6177). Trusted proxies are exempt,
 as their clients are counted instead. Loopback addresses are exempt too unless a limit is configured: they are
-local programs, or a proxy that isn't declared and so gives all its clients the same address.
+local programs, or an undeclared proxy, all of whose clients seem to have its address.
 """
 
 from __future__ import annotations

@@ -43,10 +43,10 @@ class PreconditionOutcome(enum.Enum):
 
 
 class Validators(NamedTuple):
-    """The entity-tag and date that tell one version of a representation from another.
+    """The entity-tag and date that identify a version of a representation.
 
     Attributes:
-        etag: the entity-tag as its field has it, or None.
+        etag: the entity-tag with its quotes, or None.
         last_modified: seconds since the epoch, or None.
         date_is_strong: whether no other version can have that date (RFC 9110 §8.8.2.2).
     """

@@ -1,7 +1,8 @@
-"""The areas of a server's addresses, by the first segment of the path."""
+"""The areas of a server's addresses, by the first segment of the path, and tokens before them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,27 @@ AREAS = frozenset(
 """Areas that metrics name; the set is fixed, so that no client can make the metrics grow."""
 
 
+TOKEN_PREFIX = "/t/"  # noqa: S105  # a path
+"""Beginning of a path whose second segment is a token."""
+
+
+# A web token begins with the Base64 of a brace.
+_TOKEN = re.compile(rb"/t/(?:v1\.|e[w3y])[^/?#\s]*")
+
+
+def split_token(path: str) -> tuple[str, str]:
+    """Return the token of ``/t/TOKEN/…``, empty where there is none, and the path behind it."""
+    if not path.startswith(TOKEN_PREFIX):
+        return "", path
+    token, slash, rest = path[len(TOKEN_PREFIX) :].partition("/")
+    return (token, f"/{rest}") if slash else ("", path)
+
+
+def without_tokens(text: bytes) -> bytes:
+    """Return a text such as Referer without the tokens of addresses."""
+    return _TOKEN.sub(TOKEN_PREFIX.encode(), text)
+
+
 def area_of(path: str) -> str:
     """Name the area of a path: one of `AREAS`, ``page`` for the page, or ``other``."""
     first = path.split("/", 2)[1] if path.startswith("/") else ""
@@ -36,7 +58,7 @@ def private_area(path: str) -> str | None:
     """Name the protectable area of a path: ``api``, ``health`` or ``metrics``; None for any other path."""
     first = path.split("/", 2)[1] if path.startswith("/") else ""
     # ISO/IEC 23009-1 §5.8.5.7: players on other sites set their clocks by /api/time.
-    if first not in ("api", "health", "metrics") or path == "/api/time":
+    if first not in ("api", "health", "metrics") or path in ("/api/time", "/api/signed"):
         return None
     return first
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import structlog
 
+TOKEN_LABEL = "headwater.token_label"  # noqa: S105  # a name
+"""Key of a scope with the label of its token."""
+
 log = structlog.get_logger()
 
 
@@ -92,7 +95,14 @@ class AccessLog:
         self._traffic.counter(area, status).requests += 1
 
     def write(
-        self, method: str, path: str, status: int, sent: int, started: float, client: str | None
+        self,
+        method: str,
+        path: str,
+        status: int,
+        sent: int,
+        started: float,
+        client: str | None,
+        token_label: str = "",
     ) -> None:
         """Log a request that came at `started` by the monotonic clock; status 0: it had no answer."""
         log.info(
@@ -103,4 +113,5 @@ class AccessLog:
             bytes=sent,
             seconds=round(time.monotonic() - started, 3),
             client=client,
+            **({"token": token_label} if token_label else {}),
         )

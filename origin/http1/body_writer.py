@@ -23,6 +23,10 @@ server sets ``stream``, for middleware.
 LAST_CHUNK = b"0\r\n\r\n"
 
 
+def _do_nothing() -> None:
+    """Do nothing, for all streams whose owner waits for no room."""
+
+
 class Stream:
     """The body of a response to one client. No method waits: the writer looks at ``buffered`` before.
 
@@ -33,8 +37,9 @@ class Stream:
 
     Attributes:
         closed: whether the client has gone, or the end of the body was written.
-        sent: bytes written, framing included; whoever writes past the stream adds them at the end.
+        sent: bytes written, framing included; code that writes past the stream adds them at the end.
         on_close: called once, if the client goes before the end of the body.
+        on_room: called when all that waited was taken, where the transport says so.
     """
 
     __slots__ = (
@@ -46,6 +51,7 @@ class Stream:
         "chunked",
         "closed",
         "on_close",
+        "on_room",
         "sent",
     )
 
@@ -69,6 +75,7 @@ class Stream:
         self.closed = False
         self.sent = 0
         self.on_close: Callable[[], None] | None = None
+        self.on_room: Callable[[], None] = _do_nothing
 
     @property
     def buffered(self) -> int:

@@ -3,79 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import math
-from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
-import structlog
-from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Scope
+from starlette.types import Scope
 
+from origin.answers.asgi import ZERO_COPY
+from origin.http.answer import Headers
+from origin.http1.application_exchange import ApplicationExchange, log_failure
 from origin.http1.body_writer import STREAM, Stream
 from origin.http1.fast_path import FastPath
 from origin.http1.limits import HttpLimits
-from origin.http1.response_head import FAILURE, FAILURE_TEXT, kept_line, made_line, status_line
-from origin.http1.sendfile import ZERO_COPY, FileSender, TruncatedFileError
+from origin.http1.response_head import kept_line, made_line, status_line
+from origin.http1.sendfile import FileSender
 from origin.http1.transport import FlowControl
-
-if TYPE_CHECKING:
-    from uvicorn.server import ServerState
-
-log = structlog.get_logger()
-
-server_log = logging.getLogger("uvicorn.error")
-"""The log where uvicorn reports mistakes of an application."""
 
 JOIN_LIMIT = 16 * 1024
 """Largest body in bytes that is copied behind the header, because that is cheaper than a second write."""
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-GONE = "headwater.gone"
-"""ASGI extension with a weak reference to the request's exchange, which knows when its client has gone."""
-
-SLOW_BODY = "headwater.slow_body"
-"""ASGI extension that says how long a body may pause that has neither a deadline nor a least rate."""
-
 BODY_BUFFER_BYTES = 64 * 1024
 """Bytes of a body waiting for the application above which reading pauses."""
-
-
-class SlowBodyError(Exception):
-    """A request's body comes too slowly; the answer is 408 (RFC 9110 §15.5.9)."""
-
-
-def take_slowly(scope: MutableMapping[str, Any], idle_seconds: float) -> None:
-    """Lift the deadline of a request's body, which may be typed by hand or be live sound.
-
-    It may pause for `idle_seconds` at a time; infinite where its reader has a limit of its own.
-    """
-    scope.setdefault("extensions", {})[SLOW_BODY] = {"idle_seconds": idle_seconds}
-
-
-async def wait_while_connected(request: Request, seconds: float) -> None:
-    """Wait for some time, but no longer than the client of a request stays connected.
-
-    Nobody may read the request's body any more.
-    """
-    extension = request.scope.get("extensions", {}).get(GONE)
-    exchange: Exchange | None = None if extension is None else extension["exchange"]()
-    if exchange is None:
-        await asyncio.sleep(seconds)
-        return
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await exchange.gone()
-
-
-def log_failure(path: str, error: Exception) -> None:
-    """Log why a file wasn't sent to its end, unless the client has just gone."""
-    if isinstance(error, TruncatedFileError):
-        log.warning("file ended while it was sent", path=path, reason=str(error))
-    elif not isinstance(error, ConnectionError | TimeoutError):
-        log.warning("sending a file failed", path=path, reason=str(error))
 
 
 class ExchangeConnection(Protocol):
@@ -83,7 +31,6 @@ class ExchangeConnection(Protocol):
 
     limits: ClassVar[HttpLimits]
     fast_path: ClassVar[FastPath]
-    server_state: ServerState
     tasks: set[asyncio.Task[None]]
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
@@ -91,14 +38,21 @@ class ExchangeConnection(Protocol):
     scheme: str
     sender: FileSender | None
 
+    @property
+    def default_headers(self) -> Headers:
+        """The header fields of every response."""
+
     def file_sender(self) -> FileSender:
         """Return the connection's sender of file bytes; it is made when it is first needed."""
 
+    def on_response_start(self) -> None:
+        """Note that the answer begins."""
+
     def on_response_complete(self) -> None:
-        """Go on with the next request, or close the connection."""
+        """Begin the next answer, or close the connection."""
 
 
-class Exchange:
+class Exchange(ApplicationExchange):
     """A request that the application answers, and its response.
 
     Besides what ASGI has, the application may send files without copying (`ZERO_COPY`) and let an object of
@@ -106,34 +60,20 @@ class Exchange:
 
     Args:
         expect_100_continue: whether the client waits for a sign before it sends the body.
-        keep_alive: whether the connection stays open behind the response.
 
     Attributes:
-        half_closed: whether the client has ended its side; it may still be reading.
-        response_started: whether the application has begun to answer.
-        response_complete: whether the response's last byte has been handed on.
+        keep_alive: whether the connection stays open behind the response.
     """
 
     def __init__(
         self, connection: ExchangeConnection, scope: Scope, *, expect_100_continue: bool, keep_alive: bool
     ) -> None:
-        self.scope = scope
+        super().__init__(scope, connection.limits, connection.loop, connection.tasks)
         self.keep_alive = keep_alive
-        self.half_closed = self.response_started = self.response_complete = False
         self._connection = connection
         self._transport = connection.transport
         self._flow = connection.flow
-        self._loop = connection.loop
-        # Bytes of the request's body that the application hasn't taken, and what wakes it when more come:
-        # made when it waits, as most never do.
-        self._body = bytearray()
-        self._more_body = True
-        self._has_news = False
-        self._news: asyncio.Event | None = None
         self._expects_continue = expect_100_continue
-        self._request_delivered = False
-        # Bytes of the request's body that the application has taken, and the seconds it waited for them.
-        self._received, self._waited = 0, 0.0
         # The response's header while it waits for the body's first bytes, and how the body ends.
         self._head = b""
         self._bodyless = scope["method"] == "HEAD"
@@ -141,8 +81,6 @@ class Exchange:
         self._left = 0
         self._close_delimited = False
         self._stream: Stream | None = None
-        self._disconnected = self._told_of_disconnect = False
-        self._gone: asyncio.Event | None = None
 
     def half_close(self) -> None:
         """Note the end of the client's data."""
@@ -152,135 +90,35 @@ class Exchange:
             # The client of an endless body that ends its side has left: players close like this.
             self._stream.abort()
 
-    def _notify(self) -> None:
-        """Wake the application if it waits for the request's next event."""
-        self._has_news = True
-        if self._news is not None:
-            self._news.set()
-
     def feed(self, data: bytes) -> None:
         """Buffer bytes of the request's body."""
-        if self.response_complete or self._disconnected:
-            return
-        self._body += data
-        if len(self._body) > BODY_BUFFER_BYTES:
+        super().feed(data)
+        if len(self._body) > BODY_BUFFER_BYTES and not self.response_complete:
             self._flow.pause_reading()
-        self._notify()
-
-    def end_body(self) -> None:
-        """Note the end of the request's body."""
-        self._more_body = False
-        self._notify()
 
     def hang_up(self) -> None:
         """Note the client's disconnection."""
-        self._disconnected = True
-        if self._gone is not None:
-            self._gone.set()
-        self._notify()
+        super().hang_up()
         if self._stream is not None:
             self._stream.hang_up()
             self._stream = None
 
-    async def gone(self) -> None:
-        """Wait until the client has gone."""
-        self._gone = self._gone or asyncio.Event()
-        if not self._disconnected:
-            await self._gone.wait()
+    @property
+    def has_gone(self) -> bool:
+        """Whether the client has gone."""
+        # After a failed write the event loop reports the end of the connection only in its next turn.
+        return self._disconnected or self._transport.is_closing()
 
-    async def run(self, app: ASGIApp) -> None:
-        """Run the application for this request; whatever it raises is dealt with here."""
-        try:
-            await app(self.scope, self.next_message, self.send)
-        except asyncio.CancelledError:
-            # A request is only cancelled when the server ends, and its task ends here anyway.
-            self._cut()
-        except TruncatedFileError as error:
-            # RFC 9112 §8: closing marks a message with fewer bytes than promised as incomplete.
-            log_failure(self.scope["path"], error)
-            self._cut()
-        except Exception:  # noqa: BLE001  # it concerns this request alone, and is logged
-            server_log.exception("Exception in ASGI application\n")
-            await self._fail()
-        else:
-            if self._told_of_disconnect and not self.response_complete:
-                # Who has ended its side and whose answer isn't there yet is taken for gone.
-                self._cut()
-            elif not self._disconnected and not self.response_complete:
-                done = "completing" if self.response_started else "starting"
-                server_log.error("ASGI callable returned without %s response.", done)
-                await self._fail()
-        finally:
-            if (task := asyncio.current_task(self._loop)) is not None:
-                self._connection.tasks.discard(task)
+    def _give_up_body(self) -> None:
+        self.keep_alive = False
 
-    async def _fail(self) -> None:
-        """Answer 500; a response that has begun is cut, so that it doesn't look complete (RFC 9112 §8)."""
-        if self.response_started:
-            self._transport.close()
-            return
-        headers = [*FAILURE, (b"connection", b"close")]
-        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
-        await self.send({"type": "http.response.body", "body": FAILURE_TEXT})
-
-    async def next_message(self) -> Message:
-        """Return the request's next ASGI event: bytes of its body, later that the client has gone."""
-        if self.half_closed:
-            self._notify()
-        message = await self._receive_in_time()
-        if message["type"] != "http.request":
-            self._told_of_disconnect = True
-            return message
-        self._received += len(message["body"])
-        if self.half_closed and not message["body"] and (self._request_delivered or message["more_body"]):
-            self._told_of_disconnect = True
-            return {"type": "http.disconnect"}
-        self._request_delivered = not message["more_body"]
-        return message
-
-    async def _receive_in_time(self) -> Message:
-        """Return the request's next event, and watch that its body comes fast enough.
-
-        Raises:
-            SlowBodyError: the body is too slow.
-        """
-        if self._has_news or self._request_delivered:
-            return await self._next_message()
-        limits = self._connection.limits
-        slow: Any = self.scope.get("extensions", {}).get(SLOW_BODY)
-        if slow is None:
-            seconds = limits.body_seconds + self._received / limits.body_rate - self._waited
-        else:
-            seconds = float(slow["idle_seconds"])
-        began = self._loop.time()
-        try:
-            async with asyncio.timeout(None if math.isinf(seconds) else seconds):
-                return await self._next_message()
-        except TimeoutError:
-            self.keep_alive = False
-            raise SlowBodyError(f"the body paused or came too slowly after {self._received} bytes") from None
-        finally:
-            # Only waiting counts: the time of the application's own work isn't the client's fault.
-            self._waited += self._loop.time() - began
-
-    async def _next_message(self) -> Message:
-        """Wait for the request's next event, however long that takes."""
+    def _ask_for_body(self) -> None:
         if self._expects_continue and not self._transport.is_closing():
-            # RFC 9110 §10.1.1: the application wants the body, so the client is told to send it.
+            # RFC 9110 §10.1.1: the application wants the body, so the client may send it.
             self._transport.write(CONTINUE)
             self._expects_continue = False
         if not self._disconnected and not self.response_complete:
             self._flow.resume_reading()
-            if not self._has_news:
-                self._news = self._news or asyncio.Event()
-                await self._news.wait()
-            self._has_news = False
-            if self._news is not None:
-                self._news.clear()
-        if self._disconnected or self.response_complete:
-            return {"type": "http.disconnect"}
-        body, self._body = bytes(self._body), bytearray()
-        return {"type": "http.request", "body": body, "more_body": self._more_body}
 
     async def send(self, message: Any) -> None:
         """Send an ASGI event of the response; do nothing if the client has gone."""
@@ -304,11 +142,12 @@ class Exchange:
 
     def _start(self, status: int, headers: Any) -> None:
         self.response_started = True
+        self._connection.on_response_start()
         self._expects_continue = False
         # RFC 9112 §6.3: these responses never have a body, whatever their fields say.
         self._bodyless = self._bodyless or status in (204, 304)
         # RFC 9110 §6.6.1: Date is when the answer is made, which may be long after the request came.
-        common = self._connection.fast_path.fields(self._connection.server_state.default_headers)
+        common = self._connection.fast_path.fields(self._connection.default_headers)
         lines = [status_line(status, self.scope["method"]), common]
         closes = False
         for name, value in headers:
@@ -417,13 +256,13 @@ class Exchange:
                 await sender.rest()
         except OSError as error:
             log_failure(self.scope["path"], error)
-            self._cut()
+            self.cut()
         except asyncio.CancelledError:
             # Whatever the application sends next must not follow half of a file's bytes.
-            self._cut()
+            self.cut()
             raise
         finally:
-            # What was sent, for statistics: a player that seeks leaves most of a file unsent.
+            # The bytes that were sent, for statistics: a player that seeks leaves most of a file unsent.
             self.scope["extensions"][ZERO_COPY]["sent"] = max(sender.sent - before, 0)
         if not self._disconnected:
             if end:
@@ -456,6 +295,11 @@ class Exchange:
             self._transport.close()
         self._connection.on_response_complete()
 
-    def _cut(self) -> None:
+    def _break_off(self) -> None:
+        # RFC 9112 §8: closing marks a message that isn't complete.
+        self._transport.close()
+
+    def cut(self) -> None:
+        """End the response at once, whatever was sent of it."""
         self._disconnected = True
         self._transport.abort()

@@ -1,47 +1,31 @@
-"""The fast path: common requests are answered on the connection itself, without an ASGI task.
+"""Runs handlers on the connection itself: plain requests are answered without an ASGI task.
 
-An ASGI task and its calls cost more than most answers. So before a request goes to the application,
-`FastPath` shows its head to the responder of its area. A responder returns a `FastAnswer` if the request is
-plain (`read_fields`) and can be decided at once; all others are left to the application, which decides by the
-same pure functions.
+An ASGI task and its calls cost more than most replies. So before a request goes to the application,
+`FastPath` reads its head, if that is plain (`read_fields`), and shows the request to the handler of its area.
+A request that no handler serves, or whose head isn't plain, goes to the application, which has the same
+handlers (`origin/answers/asgi.py`).
 
-The connection (`AnsweringConnection`) calls `begin` on the answer, and the answer calls `line.reply` once,
-when it has its bytes: within `begin`, or later from a callback of the loop. A thousand answers that wait for
-the same thing are a thousand small objects without tasks, and whoever releases them writes them all in one
-pass; the bytes may be the same objects for all.
-
-Meanwhile requests behind it wait unread. If the client goes before the reply, `hang_up` is called, and a
-later `reply` is ignored. If `begin` raises, the connection answers 500; an answer that is released later
-calls `line.fail` itself. In the end `ended` is called exactly once, in any case: that is the place for
-counters, the log, and giving back what was held.
-
-An answer that has to look something up first may find that the application has to answer after all. It calls
-`line.decline` instead of `line.reply`, and is done: `ended` isn't called.
+Heads recur: players of one kind send the same bytes. So first lines and blocks of header fields are kept
+parsed, and replies that other connections get to the byte are kept ready (`RepeatedReply`).
 """
 
 from __future__ import annotations
 
-import abc
 import time
-import urllib.parse
-from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
 
+from origin.answers.heads import CommonLines, encoded
+from origin.answers.reply import FailedReply, Handler
+from origin.answers.request import Request, RequestFields, request_from_headers
 from origin.http import conditional
 from origin.http.answer import Headers
-from origin.http.byte_ranges import SelectedRange, Span
-from origin.http1.access_log import AccessLog
+from origin.http.path_prefixes import split_token
+from origin.http1.access_log import AccessLog, RequestCounters
+from origin.http1.handler_exchange import HandlerExchange, RepeatedReply
 from origin.http1.limits import HttpLimits
-from origin.http1.request_head import (
-    PLAIN_BYTES,
-    PlainFields,
-    RequestLine,
-    part_range,
-    read_fields,
-    read_line,
-)
-from origin.http1.response_head import STATUS_LINE
-from origin.http1.sendfile import Piece
+from origin.http1.request_head import PLAIN_BYTES, RequestLine, part_range, read_fields, read_line
+from origin.http1.request_reader import RequestHead
 
 REPEATS_KEPT = 64
 """Most heads that are kept because several connections send the same bytes, as players of one kind do."""
@@ -51,234 +35,94 @@ HEADS_KEPT = 1024
 """
 
 
-class Reply(NamedTuple):
-    """The bytes of a fast answer, and what its connection has to know about them.
-
-    Attributes:
-        pieces: the header as one piece, then bytes and ranges of the file, in this order.
-        body_bytes: length of everything behind the header.
-        file_bytes: length of the file's ranges alone.
-        file: descriptor of the file, open until `ended` is called.
-    """
-
-    status: int
-    pieces: Sequence[Piece]
-    body_bytes: int
-    file_bytes: int = 0
-    file: int = -1
-
-
-Again = tuple[bytes, int, int, int]
-"""A header, the first and last position of the range of a file that follows it, and the file's descriptor."""
-
-
-class ResponseTemplate:
-    """Headers of 200, and of 206 with one range, encoded beforehand for one representation.
-
-    Every fast answer is made from one, whether of a file, of live media or of a playlist.
-
-    Args:
-        size: the representation's length in bytes.
-        lines: encoded header fields of all these responses, except those that depend on their length.
-    """
-
-    __slots__ = ("_common", "_lines", "_part_bytes", "_part_end", "_part_start", "_size", "_whole")
-
-    def __init__(self, size: int, lines: bytes) -> None:
-        self._size = size
-        self._lines = lines
-        # The encoded headers, and the common fields and the length of a range for which they are right.
-        self._whole = self._part_start = self._part_end = self._common = b""
-        self._part_bytes = 0
-
-    def whole(self, common: bytes) -> bytes:
-        """Return the header of a 200 response.
-
-        `common` are the encoded header fields of every response of the server: the same object until they
-        change.
-        """
-        if self._common is not common:
-            self._renew(common)
-        return self._whole
-
-    def part(self, positions: bytes, length: int, common: bytes) -> bytes:
-        """Return the header of a 206 response with `length` bytes; `positions` are as in Content-Range."""
-        if self._common is not common:
-            self._renew(common)
-        if self._part_bytes != length:
-            # Most ranges of a file have the same length, so this is rarely done.
-            self._part_end = b"/%d\r\ncontent-length: %d\r\n\r\n" % (self._size, length)
-            self._part_bytes = length
-        return b"".join((self._part_start, positions, self._part_end))
-
-    def _renew(self, common: bytes) -> None:
-        """Encode what all responses share until Date changes."""
-        fields = common + self._lines
-        self._whole = b"%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINE[200], fields, self._size)
-        self._part_start = b"%b%bcontent-range: bytes " % (STATUS_LINE[206], fields)
-        self._common = common
-
-
-class AnsweringConnection(Protocol):
-    """The connection as a fast answer sees it."""
+class TargetGuard(Protocol):
+    """Checks the tokens of requests."""
 
     @property
-    def client_host(self) -> str | None:
-        """The address of the connection's peer, which may be a proxy."""
+    def version(self) -> int:
+        """A number that changes with the keys of tokens: what was guarded by former keys is guarded anew."""
 
-    def fields(self, answer: FastAnswer) -> bytes:
-        """Return the header fields of every answer: Date, and ``connection: close`` if that is due."""
-
-    def reply(self, answer: FastAnswer, reply: Reply) -> bool:
-        """Send all the bytes of an answer; called once.
+    def guarded(self, handler: Handler, token: str, target: str) -> tuple[Handler, str] | None:
+        """Return what answers requests for a target with a token, and the token's label for logs.
 
         Returns:
-            Whether the answer has ended; otherwise it ends later.
+            None where the application answers, which refuses a request without a valid token.
         """
 
-    def fail(self, answer: FastAnswer) -> None:
-        """Reply with 500 because the answer can't be made."""
 
-    def decline(self, answer: FastAnswer) -> None:
-        """Leave the request to the application, instead of a reply; only for an answer that `may_decline`."""
-
-
-class FastAnswer(abc.ABC):
-    """The answer to one request, made on the connection without the application.
+class PreparedRequest(NamedTuple):
+    """A request with its handler.
 
     Attributes:
-        may_decline: whether the answer may leave its request to the application.
-        client_host: the client's address as a trusted proxy tells it; None: it is the connection's peer.
-        keep_alive: whether the connection stays open behind the answer.
-        started: when the request came, by the monotonic clock.
+        area: the label of the request in metrics.
+        version: see `TargetGuard`; with other keys the request has to be prepared anew.
     """
 
-    __slots__ = ("_access_log", "_area", "client_host", "keep_alive", "request", "started")
-
-    may_decline: ClassVar[bool] = False
-
-    def __init__(self, request: RequestLine, access_log: AccessLog, area: str) -> None:
-        self.request = request
-        self.client_host: str | None = None
-        self.keep_alive = True
-        self.started = time.monotonic()
-        self._access_log = access_log
-        self._area = area
-
-    @property
-    def common_headers(self) -> bytes:
-        """Encoded header fields that every answer of this area has."""
-        return b""
-
-    @property
-    def path(self) -> str:
-        """The decoded path of the request."""
-        return urllib.parse.unquote(self.request.target.partition(b"?")[0].decode("ascii"))
-
-    @abc.abstractmethod
-    def begin(self, line: AnsweringConnection) -> None:
-        """Reply on the connection, now or later; called when the answer's turn has come."""
-
-    def hang_up(self) -> None:
-        """Stop waiting, because the client has gone; an answer that waits extends this."""
-        self.keep_alive = False
-
-    def ended(self, status: int, sent: int, line: AnsweringConnection) -> None:
-        """Count and log the answer, which was sent or has failed; called exactly once.
-
-        Args:
-            status: of the reply; 0 when there was none.
-            sent: bytes of the body that the kernel has taken.
-        """
-        self._access_log.count(self._area, status, sent)
-        if self._access_log.log_requests:
-            client = self.client_host or line.client_host
-            self._access_log.write(self.request.method, self.path, status, sent, self.started, client)
-
-    def again(self, data: bytes) -> RepeatedRequest | None:
-        """Return an object that answers this request, given by its head, with other ranges; or None."""
-        del data
-        return None
-
-    def for_all(self, data: bytes) -> RepeatedRequest | None:
-        """Return an object that answers the same head to the byte, from any client; or None."""
-        del data
-        return None
-
-
-class RepeatedRequest(Protocol):
-    """A request that is expected again: with other ranges on its connection, or unchanged on any.
-
-    It saves the cost of `FastPath` and `FastAnswer`, a good part of the time of a short answer. `status` is
-    that of its answers.
-    """
-
-    status: int
-
-    def reply(self, data: bytes, common: bytes) -> Again | None:
-        """Return the answer to the bytes of a request; None if it isn't this request, or has another answer.
-
-        `common` are the encoded header fields that every response of the server has.
-        """
-
-    def count(self, length: int) -> None:
-        """Count the last answer, whose body of `length` bytes has been sent."""
-
-    def answer(self, part: SelectedRange) -> FastAnswer:
-        """Return the last answer as a `FastAnswer` that is still being sent and holds what it needs."""
-
-
-class Responder(Protocol):
-    """Answers requests of one area on the fast path."""
-
-    def find(self, request: RequestLine, fields: PlainFields, span: Span | None) -> FastAnswer | None:
-        """Return the answer to a request, not begun; None if the application has to give it.
-
-        Args:
-            request: the request's first line.
-            fields: its header fields; equal ones are parsed once and are the same object.
-            span: the value of Range, if that is one range with a first position. It is then missing from the
-                fields, where any other Range is.
-        """
+    line: RequestLine
+    area: str
+    handler: Handler
+    request: Request
+    version: int
 
 
 class FastPath:
-    """Finds answers to requests before they reach the application; all connections of a server share it.
+    """The handlers that answer before the application does; all connections of a server share it.
 
     Args:
-        responders: by area, which is the first segment of the path.
+        handlers: by area, which is the first segment of the path.
+        access_log: counts and logs what handlers answer.
+        headers: raw header fields that the server adds to every reply of a handler.
+        guard: checks tokens; None where no address needs one.
     """
 
-    def __init__(self, responders: Mapping[str, Responder]) -> None:
-        self._responders = {area.encode(): responder for area, responder in responders.items()}
-        self._lines: dict[bytes, tuple[Responder, RequestLine]] = {}
-        self._blocks: dict[bytes, PlainFields] = {}
-        self._fields: tuple[Headers, bytes] = ((), b"")
+    def __init__(
+        self,
+        handlers: Mapping[str, Handler],
+        access_log: AccessLog | None = None,
+        headers: Headers = (),
+        guard: TargetGuard | None = None,
+    ) -> None:
+        self._guard = guard
+        self._handlers = {area.encode(): (area, handler) for area, handler in handlers.items()}
+        self.access_log = access_log or AccessLog(RequestCounters(), log_requests=False)
+        self.headers = tuple(headers)
+        self._last = encoded(headers)
+        self._common = CommonLines(b"", self._last)
+        self._lines: dict[bytes, tuple[str, Handler, RequestLine]] = {}
+        self._blocks: dict[bytes, RequestFields] = {}
+        self._fields: tuple[Headers, bytes, Headers] = ((), b"", ())
         self._outdated = 0
-        self._repeats: dict[bytes, RepeatedRequest] = {}
+        self._repeats: dict[bytes, RepeatedReply] = {}
+        self._version = 0
 
-    def repeat(self, data: bytes) -> RepeatedRequest | None:
+    def repeat(self, data: bytes) -> RepeatedReply | None:
         """Return what answers exactly these bytes, if several connections have sent them."""
         return self._repeats.get(data)
 
-    def keep(self, data: bytes, repeat: RepeatedRequest) -> None:
-        """Keep what answers exactly these bytes, whoever sends them."""
+    def keep(self, data: bytes, repeat: RepeatedReply) -> None:
+        """Keep what answers exactly these bytes, on any connection."""
         if data not in self._repeats and len(self._repeats) >= REPEATS_KEPT:
             del self._repeats[next(iter(self._repeats))]
         self._repeats[data] = repeat
 
     def find(
-        self, data: bytes, limits: HttpLimits, told: Callable[[Headers], str] | None = None
-    ) -> FastAnswer | None:
-        """Find the answer to a request by its head; None if the application has to give it.
+        self,
+        data: bytes,
+        limits: HttpLimits,
+        peer: str = "",
+        told: Callable[[Headers], str] | None = None,
+    ) -> HandlerExchange | None:
+        """Have a handler handle a request, given by its head; None if the application has to answer.
 
         Args:
             data: the bytes as they came: usually one whole head, perhaps more or less than that.
+            peer: the address of the connection's peer.
             told: reads the client's address from a trusted proxy's header fields; None: the peer is the
                 client.
         """
-        if not self._responders or len(data) > PLAIN_BYTES or len(data) > limits.header_bytes:
+        if not self._handlers or len(data) > PLAIN_BYTES or len(data) > limits.header_bytes:
             return None
+        self._check_version()
         rest, span = part_range(data)
         end = rest.find(b"\r\n") + 2
         line, block = rest[:end], rest[end:]
@@ -289,23 +133,79 @@ class FastPath:
         if span is not None and fields is not None and (fields.has_range or fields.is_conditional):
             # With several Range fields or If-Range, a single range can't be decided by itself.
             fields, span = read_fields(data[end:], limits), None
-        answer = None if fields is None else known[0].find(known[1], fields, span)
-        if told is not None and answer is not None and fields is not None:
-            answer.client_host = told(fields.fields)
-        return answer
+        if fields is None:
+            return None
+        area, handler, first_line = known
+        client = peer if told is None else told(fields.fields)
+        request = Request(first_line.method, first_line.target, fields, span, client)
+        return self._handled(first_line, area, handler, request)
 
-    def _read_line(self, line: bytes, limits: HttpLimits) -> tuple[Responder, RequestLine] | None:
+    def find_read(self, head: RequestHead, limits: HttpLimits, client: str) -> HandlerExchange | None:
+        """Have a handler handle a GET or HEAD whose head another wire has read; see `find`."""
+        prepared = self.prepare(head, limits, client)
+        return None if prepared is None else self.handle(prepared)
+
+    def prepare(self, head: RequestHead, limits: HttpLimits, client: str) -> PreparedRequest | None:
+        """Return a GET or HEAD whose head another wire has read, with its handler; None without one."""
+        self._check_version()
+        line = b"%b %b HTTP/1.1\r\n" % (head.method.encode("ascii"), head.target)
+        known = self._lines.get(line) or self._read_line(line, limits)
+        if known is None:
+            return None
+        area, handler, first_line = known
+        request = request_from_headers(head.method, first_line.target, head.fields, client)
+        return PreparedRequest(first_line, area, handler, request, self._version)
+
+    def handle(self, prepared: PreparedRequest) -> HandlerExchange | None:
+        """Have a handler handle a request once or again; None if the application has to answer."""
+        self._check_version()
+        line, area, handler, request, version = prepared
+        return self._handled(line, area, handler, request) if version == self._version else None
+
+    def _check_version(self) -> None:
+        """Forget the first lines that were guarded by former keys."""
+        if self._guard is not None and self._guard.version != self._version:
+            self._version = self._guard.version
+            self._lines.clear()
+
+    def _handled(
+        self, line: RequestLine, area: str, handler: Handler, request: Request
+    ) -> HandlerExchange | None:
+        try:
+            outcome = handler.handle(request)
+        except Exception as error:  # noqa: BLE001  # it concerns this request alone, and is logged
+            outcome = FailedReply(error)
+        if outcome is None:
+            return None
+        return HandlerExchange(line, request, outcome, self.access_log, area)
+
+    def _read_line(self, line: bytes, limits: HttpLimits) -> tuple[str, Handler, RequestLine] | None:
         """Parse a first line that isn't cached."""
         start = line.find(b"/") + 1
-        responder = self._responders.get(line[start : line.find(b"/", start)])
-        if responder is None or (request := read_line(line, limits)) is None:
+        area = line[start : line.find(b"/", start)]
+        is_token = self._guard is not None and area == b"t"
+        if not (is_token or area in self._handlers) or (first_line := read_line(line, limits)) is None:
             return None
+        token, target = "", first_line.target.decode("ascii")
+        if is_token:
+            token, target = split_token(target)
+            area = target[1:].partition("/")[0].encode("ascii")
+        if (found := self._handlers.get(area)) is None:
+            return None
+        known = *found, first_line
+        if self._guard is not None:
+            guarded = self._guard.guarded(found[1], token, target)
+            if guarded is None:
+                return None
+            if token:
+                first_line = RequestLine(first_line.method, target.encode("ascii"), guarded[1])
+            known = found[0], guarded[0], first_line
         if len(self._lines) >= HEADS_KEPT:
             del self._lines[next(iter(self._lines))]
-        found = self._lines[line] = responder, request
-        return found
+        self._lines[line] = known
+        return known
 
-    def _read_block(self, block: bytes, limits: HttpLimits) -> PlainFields | None:
+    def _read_block(self, block: bytes, limits: HttpLimits) -> RequestFields | None:
         """Parse header fields that aren't cached."""
         fields = read_fields(block, limits)
         # Fields with a Range hardly ever recur, so they aren't kept.
@@ -321,14 +221,22 @@ class FastPath:
         uvicorn renews Date every second, but may be late. Here it is always the current second's, so that no
         Last-Modified lies after it (RFC 9110 §8.8.2.1).
         """
+        self.dated(default_headers)
+        return self._fields[1]
+
+    def dated(self, default_headers: Headers) -> Headers:
+        """Return the header fields of every response, with the time of now."""
         now = time.time()
         if self._fields[0] is not default_headers or now >= self._outdated:
             date = conditional.format_date(now).encode()
             dated = [(name, date if name == b"date" else value) for name, value in default_headers]
-            self._fields, self._outdated = (default_headers, encoded(dated)), int(now) + 1
-        return self._fields[1]
+            self._fields, self._outdated = (default_headers, encoded(dated), dated), int(now) + 1
+        return self._fields[2]
 
-
-def encoded(headers: Headers) -> bytes:
-    """Encode header fields as lines of HTTP/1."""
-    return b"".join(b"%b: %b\r\n" % field for field in headers)
+    def common(self, default_headers: Headers) -> CommonLines:
+        """Encode the header fields of every reply of a handler: one object until the fields change."""
+        made_of, first, _ = self._fields
+        common = self._common
+        if common.first is not first or made_of is not default_headers or time.time() >= self._outdated:
+            common = self._common = CommonLines(self.fields(default_headers), self._last)
+        return common

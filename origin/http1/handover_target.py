@@ -17,7 +17,7 @@ class OtherProcess(Protocol):
 
     @property
     def has_room(self) -> bool:
-        """Whether it takes one more connection now; otherwise the request is answered with 503."""
+        """Whether the process accepts one more connection now; otherwise the request is answered with 503."""
 
     def answers(self, scope: Scope, *, upgrading: bool) -> bool:
         """Return whether the other process answers a request, and this one doesn't.
@@ -32,5 +32,5 @@ class OtherProcess(Protocol):
 
         Args:
             descriptor: of the connection's socket; the caller closes it afterwards.
-            data: what was read of the request and behind it.
+            data: the bytes of the request, and those that were read behind them.
         """

@@ -15,12 +15,11 @@ class HttpLimits:
         header_bytes: most bytes of a head.
         header_fields: most header fields.
         target_bytes: longest request target.
-        stalled_seconds: longest time for which a client may take none of the bytes that wait for it.
+        stalled_seconds: longest time for which a client may take no bytes while some wait to be sent.
         body_seconds: longest time of a body, besides what its bytes take at `body_rate`.
         body_rate: least bytes per second of a body after those seconds.
         connections: most connections that are served; further ones get 503.
         linger_seconds: how long a refused client is still read from, so that it sees the reason.
-        refused_connections: most connections that get 503; further ones are cut.
         pipelined_seconds: longest time in one step of the event loop for all connections' requests that came
             behind others, unanswered yet, on theirs.
     """
@@ -34,5 +33,4 @@ class HttpLimits:
     body_rate: int = 500
     connections: int = 8192
     linger_seconds: float = 2.0
-    refused_connections: int = 16
     pipelined_seconds: float = 0.005

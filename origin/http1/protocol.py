@@ -1,40 +1,68 @@
-"""The protocol class that uvicorn runs: parses HTTP/1 requests, within the limits of a public server.
+"""The protocol class that uvicorn runs: one HTTP/1 connection, its requests, their answers, and how it ends.
 
-Requests that are too large, never end or don't name their host are refused early. Bodies of unknown length
-end by closing for HTTP/1.0. The scope names the client behind a trusted proxy, so uvicorn's own way is turned
-off: ``uvicorn.Config(app, http=HttpProtocol, proxy_headers=False)``.
+Bytes of the client become requests in `RequestReader`. A plain GET or HEAD is answered by a handler at once
+(`FastPath`), and what only the application answers by a task (`Exchange`). The scope names the client behind
+a trusted proxy, so uvicorn's own way is turned off:
+``uvicorn.Config(app, http=HttpProtocol, proxy_headers=False)``.
 """
 
 from __future__ import annotations
 
-import re
+import asyncio
 import urllib.parse
 import weakref
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import httptools
 import structlog
+import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Scope
 
+from origin.answers.asgi import GONE, ZERO_COPY
+from origin.answers.heads import CommonLines, PlainHead
+from origin.answers.pieces import Piece, TruncatedFileError
+from origin.answers.reply import Reply
+from origin.http.answer import Headers
+from origin.http.byte_ranges import SelectedRange
 from origin.http.client_limits import RETRY_SECONDS, UNLIMITED, ClientLimit
+from origin.http.path_prefixes import split_token
 from origin.http.trusted_proxies import TrustedProxies
 from origin.http1 import states
-from origin.http1.connection import HttpConnection
-from origin.http1.exchange import GONE, Exchange
-from origin.http1.fast_path import FastAnswer, FastPath
+from origin.http1.application_exchange import log_failure
+from origin.http1.body_writer import STREAM
+from origin.http1.exchange import Exchange
+from origin.http1.fast_path import FastPath
+from origin.http1.handler_exchange import HandlerExchange, RepeatedReply
 from origin.http1.handover_target import OtherProcess
 from origin.http1.limits import HttpLimits
-from origin.http1.pipeline_turns import PipelineTurns
-from origin.http1.request_head import (
-    HeadEnd,
-    fault_of,
-    has_unframed_body,
-    split_target,
+from origin.http1.request_head import RequestLine, has_unframed_body, split_target
+from origin.http1.request_reader import RequestHead, RequestReader
+from origin.http1.response_head import FAILURE, FAILURE_TEXT, AddedHeaders, refusal
+from origin.http1.sendfile import FileSender
+from origin.http1.shared_turns import SharedTurns
+from origin.http1.suspects import Suspects
+from origin.http1.timeouts import AwaitedFromClient, ConnectionTimeouts
+from origin.http1.transport import (
+    FlowControl,
+    is_encrypted,
+    local_address,
+    remote_address,
+    unread_bytes,
 )
-from origin.http1.sendfile import ZERO_COPY
+
+if TYPE_CHECKING:
+    from uvicorn.server import ServerState
 
 log = structlog.get_logger()
+
+CLOSING = b"connection: close\r\n"
+
+_BYTES = (bytes, memoryview)
+
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"""RFC 9113 §3.4: what a client begins a connection with that is to speak HTTP/2."""
 
 TOO_MANY = PlainTextResponse(
     "too many connections from one address\n",
@@ -50,42 +78,248 @@ UNAVAILABLE = PlainTextResponse(
 )
 """The answer on a connection beyond the number that is served."""
 
-_METHOD = re.compile(rb"[A-Za-z0-9!#$%&'*+\-.^_`|~]+(?: /|$)")
-
 PIECES_AT_ONCE = 32
 """Most pieces, such as heads, that are read before another connection has a turn."""
 
-FRAMING_PER_BYTE = 16
-"""Most bytes of framing per byte of a chunked body; tiny chunks have 5."""
+REFUSED_CONNECTIONS = 16
+"""Most connections that get 503; further ones are cut."""
 
 
-class _RequestRefusedError(httptools.HttpParserError):
-    """Raised in the parser's callbacks to make it stop."""
+class HttpProtocol(asyncio.Protocol):
+    """A client's connection; `http_protocol` makes a class with other limits.
 
+    uvicorn makes one for each client, as it does with the class that ``uvicorn.Config(http=...)`` names.
+    Limits and everything that connections share are attributes of the class.
+    """
 
-class HttpProtocol(HttpConnection):
-    """A client's connection, and the parser of its requests; `http_protocol` makes one with other limits."""
+    limits: ClassVar[HttpLimits] = HttpLimits()
+    fast_path: ClassVar[FastPath] = FastPath({})
+    proxies: ClassVar[TrustedProxies] = TrustedProxies()
+    client_connections: ClassVar[ClientLimit] = UNLIMITED
+    refused_connections: ClassVar[ClientLimit] = UNLIMITED
+    other_process: ClassVar[OtherProcess | None] = None
+    redirects_plain: ClassVar[bool] = False
+    alternatives: ClassVar[AddedHeaders | None] = None
+    http2: ClassVar[Callable[[HttpProtocol], asyncio.Protocol] | None] = None
+    pipeline_turns: ClassVar[SharedTurns] = SharedTurns(HttpLimits().pipelined_seconds)
+    suspects: ClassVar[Suspects] = Suspects(TrustedProxies())
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.parser = httptools.HttpRequestParser(self)
-        # RFC 9112 §9.3, §9.6: bytes behind a request that asks to close are dropped; they are no error.
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self.url = b""
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.scope: Scope = {}
-        self.expect_100_continue = False
-        self._head_end = HeadEnd()
-        self._is_taking = False
-        # Bytes of the body that is being read, and of the framing around its chunks.
-        self._body_bytes = self._framing_bytes = 0
-        self._chunks: list[bytes] = []
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self.app: ASGIApp = config.loaded_app
+        self.root_path = config.root_path
+        self.app_state = app_state
+        self.asgi_version = config.asgi_version
+        self.server_state = server_state
+        self.connections: set[Any] = server_state.connections
+        self.tasks = server_state.tasks
+        self.loop = _loop or asyncio.get_running_loop()
+        self.transport: asyncio.Transport
+        self.flow: FlowControl
+        self.client: tuple[str, int] | None = None
+        self._peer = ""
+        self.server: tuple[str, int | None] | None = None
+        self.scheme = "http"
+        self.sender: FileSender | None = None
+        self.keep_alive_seconds = config.timeout_keep_alive
+        self._watch: ConnectionTimeouts
+        self._zero_copy = False
+        self._is_excess = self._is_too_many = self._runs_handlers = self.has_handlers = False
+        # The limit that has counted this connection for its client's address.
+        self._counted_by = UNLIMITED
+        # Reads the client's address from the fields of a trusted proxy; None where the peer isn't one.
+        self._told: Callable[[Headers], str] | None = None
+        self._reader = RequestReader(self, self.limits, keeps_head=self.other_process is not None)
+        # Bytes of requests whose turn hasn't come; reading from the client is paused meanwhile.
+        self._unread = b""
+        self._is_taking = self._is_preface = False
+        # Whether the client has ended its side; what it sent before may still be unread.
+        self._ended = False
+        # How far the answer is; only `_move` changes it. The request that is being answered, those that wait
+        # for the answers before theirs, and the one whose body is read.
+        self._answering = states.NO_ANSWER
+        self._active: Exchange | HandlerExchange | None = None
+        self._pipeline: list[tuple[Exchange, ASGIApp]] = []
+        self._body_of: Exchange | None = None
+        # The error status that follows once the earlier requests are answered, behind which we close.
+        self._refusal: int | None = None
+        # The previous request, and what answers it if it is repeated while nothing else is under way.
+        self._before: RequestLine | None = None
+        self._repeat: RepeatedReply | None = None
+        # Whether the server is about to end, so that the next answer is the connection's last.
+        self._retired = False
+
+    # The transport's events
+
+    # asyncio says `BaseTransport`, as pipes have protocols, too.
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to serve a client that has connected."""
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.client, self.server = remote_address(transport), local_address(transport)
+        self._peer = self.client_host or ""
+        self.scheme = "https" if is_encrypted(transport) else "http"
+        # Beyond the limit new connections are refused, and older ones are served on.
+        self._is_excess = len(self.connections) > self.limits.connections
+        self._count_client()
+        if len(self.connections) > self.limits.connections + REFUSED_CONNECTIONS:
+            transport.abort()
+        if self.proxies and self.client is not None and self.proxies.trusts(self.client[0]):
+            self._told = self._client_told
+        sends_files = self.scheme == "http" or transport.get_extra_info("tls_output") is not None
+        self._zero_copy = sends_files and transport.get_extra_info("socket") is not None
+        is_redirected = self.redirects_plain and self.scheme == "http"
+        self.has_handlers = not self._is_excess and not is_redirected
+        self._runs_handlers = self._zero_copy and self.has_handlers
+        self._watch = ConnectionTimeouts(self, transport, self.loop, self.limits, self.keep_alive_seconds)
+        if self._unread:
+            # In a turn of its own: a loop may begin to read whatever was said here about pausing.
+            self.loop.call_soon(self._take_turn)
+
+    def take_over(self, data: bytes) -> None:
+        """Adopt a connection that another process has begun; called before `connection_made`.
+
+        Args:
+            data: the bytes that the other process has read and not answered.
+        """
+        self._unread = data
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the connection, which is gone, and let go of the parser."""
-        super().connection_lost(exc)
-        # The parser refers to the connection: without it no cycle is left for the garbage collector.
-        del self.parser
+        """End everything that sends to the client or waits for it: the connection is gone."""
+        self.forget_client()
+        self._watch.stop()
+        self._unread = b""
+        for exchange in self._exchanges():
+            exchange.hang_up()
+        self._pipeline.clear()
+        self.connections.discard(self)
+        self.flow.resume_writing()
+        if exc is None:
+            self.transport.close()
+        if self.sender is not None:
+            self.sender.close()
+        if isinstance(self._active, HandlerExchange):
+            self._active.ended(0 if self.sender is None else self.sender.sent)
+        self._move(states.LOSS)
+        # Exchanges refer to their connection: without these two no cycle is left for the garbage collector.
+        self._active = self._body_of = None
+        self._reader.close()
+
+    def forget_client(self) -> None:
+        """Count the connection no more for its client's address."""
+        self._counted_by.give_back(self.client_host or "")
+        self._counted_by = UNLIMITED
+
+    def _count_client(self) -> None:
+        """Count the connection for its client address; refuse one beyond the limit, and cut it far beyond."""
+        host = self.client_host or ""
+        for limit in (self.client_connections, self.refused_connections):
+            if limit.acquire(host):
+                self._counted_by = limit
+                return
+            self._is_excess = self._is_too_many = True
+        self.transport.abort()
+
+    def pause_writing(self) -> None:
+        """Make senders wait: the transport's buffer is full."""
+        self.flow.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Resume senders: the transport's buffer has room again."""
+        self.flow.resume_writing()
+        if self._reader.state is states.LEAVING:
+            self._leave()
+
+    def eof_received(self) -> bool | None:
+        """Note the end of the client's data; the client may still read answers."""
+        # A request that another process has read isn't taken yet.
+        self._take_turn()
+        exchanges = self._exchanges()
+        if not exchanges or self.scheme == "https":
+            return None
+        for exchange in exchanges:
+            exchange.half_close()
+        self._ended = True
+        self._close_behind()
+        return True
+
+    def _close_behind(self) -> None:
+        """Close the connection behind the last answer, once all that an ended client has asked is taken."""
+        if not self._ended or self._unread or self._reader.state is states.STOPPED:
+            return
+        self._reader.move(states.END_OF_INPUT)
+        exchanges = self._exchanges()
+        if exchanges:
+            exchanges[-1].keep_alive = False
+        else:
+            self.transport.close()
+
+    # The server's end
+
+    def retire(self) -> None:
+        """Make the next answer the last and have it say so: the server is about to end (RFC 9112 §9.6)."""
+        self._retired = True
+        self._repeat = None
+        # A header that was sent has promised already that another request may follow.
+        if self._active is not None and self._answering is states.AWAITED:
+            self._active.keep_alive = False
+
+    def close_idle(self, seconds: float, first_seconds: float) -> None:
+        """Close the connection if nothing has come for `seconds` since the last answer.
+
+        Before the first answer and within a request, it is closed after `first_seconds`.
+        """
+        awaited = self.awaited
+        if awaited is AwaitedFromClient.NOTHING:
+            return
+        expected = awaited is AwaitedFromClient.REQUEST and self._watch.served
+        if self.loop.time() < self._watch.since + (seconds if expected else first_seconds):
+            return
+        # Closing with unread bytes would make the kernel reset the connection, so they are read first.
+        if not unread_bytes(self.transport):
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        """Close the connection, behind the answer that is being sent if there is one: the server ends.
+
+        `uvicorn.Server` asks each of its connections for this; the server of ``origin/server/server.py`` uses
+        `retire` and `close_idle` instead.
+        """
+        self._unread = b""
+        self._repeat = None
+        if self._active is None:
+            self.transport.close()
+        else:
+            self._active.keep_alive = False
+
+    # Time
+
+    @property
+    def awaited(self) -> AwaitedFromClient:
+        """The part of a request that the client has to send now."""
+        reading = self._reader.state
+        is_over = reading is states.STOPPED or reading is states.LEAVING
+        if self._active is not None or is_over or self.transport.is_closing():
+            return AwaitedFromClient.NOTHING
+        return AwaitedFromClient.HEAD if reading is states.HEAD else AwaitedFromClient.REQUEST
+
+    def expire(self, awaited: AwaitedFromClient) -> None:
+        """End a connection whose client has used up its time for what is awaited."""
+        if awaited is AwaitedFromClient.NOTHING:
+            log.info("dropped a client that takes nothing", client=self._asking)
+            self.transport.abort()
+        elif awaited is AwaitedFromClient.HEAD:
+            self.refuse(408)
+        else:
+            self.transport.close()
 
     # Reading
 
@@ -95,8 +329,12 @@ class HttpProtocol(HttpConnection):
             return
         if self._unread:
             self._unread += data
-            self.flow.pause_reading()
-        elif not self._answer(data):
+            if self._is_preface:
+                self._is_preface = False
+                self._go_on()
+            else:
+                self.flow.pause_reading()
+        elif not self._handle(data):
             self._handle_data(data, data)
 
     def _handle_data(self, data: bytes, tried: bytes = b"") -> None:
@@ -104,271 +342,444 @@ class HttpProtocol(HttpConnection):
 
         The bytes in `tried` are known already to need the parser.
         """
+        if HTTP2_PREFACE.startswith(data[:3]) and self._begins_http2(data):
+            return
         start, pieces, self._is_taking = 0, 0, True
-        most = PIECES_AT_ONCE
-        while start < len(data) and pieces < most and not self._is_behind():
+        while start < len(data) and pieces < PIECES_AT_ONCE and not self._is_behind():
             if pieces and not self.pipeline_turns.has_time():
                 break
             pieces += 1
-            end = self._head_end.find(data, start)
+            end = self._reader.end_of_head(data, start)
             piece, start = data[start:end], end
-            if self._reading is states.UNFRAMED:
-                if self.cycle is not None:
-                    self.cycle.feed(piece)
-            elif self._reading is not states.STOPPED and (piece is tried or not self._answer(piece)):
-                self._parse(piece)
+            if piece is tried or not self._handle(piece):
+                self._reader.receive_data(piece)
         self._is_taking = False
         self._unread = data[start:]
         if self._unread:
             self.flow.pause_reading()
             if not self._is_behind():
                 self.pipeline_turns.append(self._take_turn)
-        if self._reading is states.LEAVING:
+        if self._reader.state is states.LEAVING:
             self._leave()
+
+    def _begins_http2(self, data: bytes) -> bool:
+        """Have HTTP/2 spoken, if the client begins with its preface; return whether it does."""
+        is_first = self._reader.state is states.IDLE and not self._watch.served and self._active is None
+        begin = type(self).http2
+        if begin is None or not is_first or not HTTP2_PREFACE.startswith(data[: len(HTTP2_PREFACE)]):
+            return False
+        if len(data) < len(HTTP2_PREFACE):
+            self._unread, self._is_preface = data, True
+            return True
+        if self.other_process is not None:
+            if self.other_process.has_room:
+                self._reader.move(states.HAND_OVER)
+                self._unread = data
+                self._leave()
+            else:
+                self.transport.close()
+            return True
+        self.step_aside()
+        successor = begin(self)
+        self.transport.set_protocol(successor)
+        successor.data_received(data)
+        return True
+
+    def step_aside(self) -> None:
+        """Leave the connection to the protocol of another wire, which goes on counting its client."""
+        self._watch.stop()
+        self.connections.discard(self)
+        self._reader.close()
+
+    def _is_behind(self) -> bool:
+        """Return whether the next bytes belong to a request behind the one that is being answered."""
+        reading = self._reader.state
+        if reading is states.LEAVING:
+            return True
+        if self._active is None or reading is states.UNFRAMED or reading is states.STOPPED:
+            return self.transport.is_closing()
+        return reading is states.IDLE
 
     def _take_turn(self) -> None:
         """Handle more of the unread bytes, unless they wait for an answer."""
         if self._unread and not self._is_behind():
             self._go_on()
 
-    def _is_behind(self) -> bool:
-        """Return whether the next bytes belong to a request behind the one that is being answered."""
-        if self._reading is states.LEAVING:
-            return True
-        if self._active is None or self._reading in (states.UNFRAMED, states.STOPPED):
-            return self.transport.is_closing()
-        return self._reading is states.IDLE
-
-    def _parse(self, data: bytes) -> None:
-        is_all = self._reading is not states.BODY
-        bodys, before = None if is_all else self.cycle, self._body_bytes
-        if self.other_process is not None:
-            self._head = self._head + data if self._reading is states.HEAD else data
-        try:
-            try:
-                self.parser.feed_data(data)
-            finally:
-                self._hand_on_body()
-        except httptools.HttpParserUpgrade:
-            self._move(states.UPGRADE)
-            return
-        except httptools.HttpParserInvalidMethodError:
-            # RFC 9110 §9.1: 501 is for an unknown method, of which only the first bytes may have come.
-            self._refuse(501 if is_all and _METHOD.match(data) else 400)
-            return
-        except httptools.HttpParserError:
-            # Bytes that aren't parsed any more need no refusal: a source is served, or the connection is cut
-            # or handed over.
-            if self._reading not in (states.UNFRAMED, states.STOPPED, states.LEAVING):
-                self._refuse(self._refusal or 400)
-            return
-        if self._reading is states.HEAD:
-            if (status := self._gauge.judge(data, is_all=is_all)) is not None:
-                self._refuse(status)
-        elif self._reading is states.BODY and self.cycle is bodys:
-            self._framing_bytes += len(data) - (self._body_bytes - before)
-            # RFC 9112 §7.1.1: a server ought to limit the total length of chunk extensions.
-            limits = self.limits
-            if self._framing_bytes > limits.header_bytes + FRAMING_PER_BYTE * self._body_bytes:
-                self._refuse(400)
-
-    def _answer(self, data: bytes) -> bool:
-        """Answer a request on the fast path; return False if the parser has to read it."""
-        if self._reading is not states.IDLE or self._active is not None or not self._may_answer:
-            return False
-        if self._retired:
-            return False
-        # A fast answer goes past the transport, so what the application wrote must have left its buffer.
-        if self.transport.get_write_buffer_size():
-            return False
-        repeat = self.fast_path.repeat(data)
-        if repeat is not None and self._reply_again(repeat, data):
-            return True
-        answer = self._find(data)
-        if answer is None:
-            return False
-        self._active, self._status = answer, 0
-        if answer.may_decline:
-            self._undecided = data
-        try:
-            answer.begin(self)
-        except Exception:  # it concerns this request alone
-            self.fail(answer)
-            log.exception("answer failed", path=answer.path)
-        if self._active is not answer and answer.keep_alive:
-            if answer.request is self._before:
-                self._repeat = answer.again(data)
-            if repeat is None and (repeat := answer.for_all(data)) is not None:
-                self.fast_path.keep(data, repeat)
-        self._before = answer.request
-        return True
-
-    def _find(self, data: bytes) -> FastAnswer | None:
-        """Find the fast answer to a request; None if there is none, or if looking for it fails."""
-        try:
-            return self.fast_path.find(data, self.limits, self._told)
-        except Exception:
-            log.exception("no short way for a request")
-            return None
-
     def _go_on(self) -> None:
+        """Read the bytes that came behind the request that has been answered."""
         if self._is_taking:
             return
         unread, self._unread = self._unread, b""
         self._handle_data(unread)
-        if not self._unread and self._reading is not states.LEAVING:
+        if not self._unread and self._reader.state is not states.LEAVING:
             self.flow.resume_reading()
             self._close_behind()
 
-    # The parser's events
+    def _leave(self) -> None:
+        """Hand the connection over, as soon as the kernel has all earlier answers."""
+        if self.other_process is None:
+            raise RuntimeError("there is no other process")
+        self.flow.pause_reading()
+        if self.transport.get_write_buffer_size():
+            # Bytes that two processes write would be mixed up; `resume_writing` is called at the end.
+            self.transport.set_write_buffer_limits(0)
+        elif not self.transport.is_closing():
+            data, self._reader.head, self._unread = self._reader.head + self._unread, b"", b""
+            self.other_process.hand_over(self.transport.get_extra_info("socket").fileno(), data)
+            self.transport.abort()
 
-    def on_message_begin(self) -> None:
-        """Begin a request: its first byte was read."""
-        if self._reading is states.UNFRAMED:
-            # Behind a head with bare LFs, these are the first bytes of its body.
-            raise _RequestRefusedError
-        self._move(states.BEGIN)
-        self.url = b""
-        self.expect_100_continue = False
-        self.headers = []
-        self.scope = {
+    # The reader's events
+
+    def request_begun(self) -> None:
+        """Note the time of a request's first byte."""
+        if self._active is None:
+            self._watch.since = self.loop.time()
+
+    def head_read(self, head: RequestHead) -> states.ReadingEvent:
+        """Have the application answer a request, now or when its turn comes; see `RequestConsumer`."""
+        scope = self.scope_of(head, {STREAM: {}, ZERO_COPY: {}} if self._zero_copy else {STREAM: {}})
+        app = self.application
+        other = None if self._is_excess else self.other_process
+        # Requests with bodies are left to the other process: no bytes of them can lie in a parser when the
+        # connection is handed over at the head of the next request.
+        if other is not None and (head.has_body or other.answers(scope, upgrading=head.is_upgrade)):
+            if other.has_room:
+                return states.HAND_OVER
+            app = UNAVAILABLE
+        exchange = Exchange(
+            self, scope, expect_100_continue=head.expects_continue, keep_alive=head.keep_alive
+        )
+        # The reference is weak, because a cycle would only be freed by the garbage collector.
+        scope["extensions"][GONE] = {"exchange": weakref.ref(exchange)}
+        self._body_of = exchange
+        if self._active is not None:
+            # This head came with the last bytes of the body before it; what follows it waits unread.
+            self._pipeline.append((exchange, app))
+            return states.END_OF_HEAD
+        is_unframed = has_unframed_body(head.method, split_token(scope["path"])[1], head.fields)
+        exchange.keep_alive = exchange.keep_alive and not is_unframed
+        self._begin(exchange, app)
+        return states.END_OF_UNFRAMED_HEAD if is_unframed else states.END_OF_HEAD
+
+    def body_read(self, data: bytes) -> None:
+        """Pass bytes of a body on to its request."""
+        if self._body_of is not None:
+            self._body_of.feed(data)
+
+    def body_complete(self) -> None:
+        """End the body of the request that is read."""
+        if self._body_of is not None:
+            self._body_of.end_body()
+
+    def cut(self, error: states.IllegalTransitionError) -> None:
+        """Cut the connection, whose state is unknown."""
+        log.error("cut a connection in a state that can't be", client=self._asking, reason=str(error))
+        self._reader.state = states.STOPPED
+        self.transport.abort()
+
+    @property
+    def application(self) -> ASGIApp:
+        """The application, or the refusal of all requests on a connection beyond the limits."""
+        if self._is_excess:
+            return TOO_MANY if self._is_too_many else UNAVAILABLE
+        return self.app
+
+    def scope_of(self, head: RequestHead, extensions: dict[str, dict[str, Any]]) -> Scope:
+        """Make the ASGI scope of a request.
+
+        Args:
+            extensions: the extensions of ASGI that its exchange has.
+        """
+        raw_path, query = split_target(head.target)
+        path = raw_path.decode("ascii")
+        if "%" in path:
+            path = urllib.parse.unquote(path)
+        scope: Scope = {
             "type": "http",
             "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
-            "http_version": "1.1",
+            "http_version": head.version,
+            "method": head.method,
             "server": self.server,
             "client": self.client,
             "scheme": self.scheme,
             "root_path": self.root_path,
-            "headers": self.headers,
+            "path": self.root_path + path,
+            "raw_path": self.root_path.encode("ascii") + raw_path,
+            "query_string": query,
+            "headers": head.fields,
             "state": self.app_state.copy(),
+            "extensions": extensions,
         }
-        self._body_bytes = self._framing_bytes = 0
-        self._gauge.begin()
-        if self._active is None:
-            self._watch.since = self.loop.time()
-
-    def on_url(self, url: bytes) -> None:
-        """Append a piece of the request target."""
-        self.url += url
-        if len(self.url) > self.limits.target_bytes:
-            self._stop(414)
-        if self.parser.get_method() == b"SOURCE":
-            # RFC 9112 §2.2: a line may end with a bare LF, as darkice's do; no other request follows.
-            self.parser.set_dangerous_leniencies(
-                lenient_optional_cr_before_lf=True, lenient_optional_lf_after_cr=True
-            )
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header field; trailer fields are only counted."""
-        # RFC 9112 §5.1: the whitespace behind a value isn't part of it; the parser leaves it there.
-        name, value = name.lower(), value.rstrip(b" \t")
-        if not self._gauge.add(name, value):
-            self._stop(431)
-        if self._reading is not states.HEAD:
-            return
-        if name == b"expect":
-            self.expect_100_continue = value.lower() == b"100-continue"
-        self.headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        """Hand the request to the application, or let it wait for its turn: its header is complete."""
-        method, version = self.parser.get_method().decode("ascii"), self.parser.get_http_version()
-        if (status := fault_of(method, version, self._gauge.hosts, self._gauge.codings)) is not None:
-            self._stop(status)
-        self.scope["method"] = method
-        self.scope["http_version"] = version
-        upgrading = self.parser.should_upgrade()
-        self._set_target()
-        app: ASGIApp = self.app
-        if self._is_excess:
-            app = TOO_MANY if self._is_too_many else UNAVAILABLE
-        elif self.other_process is not None and not self._is_answered_here(self.other_process):
-            if self.other_process.has_room:
-                self._move(states.HAND_OVER)
-                raise _RequestRefusedError
-            app = UNAVAILABLE
         if self._told is not None and self.client is not None:
-            self._set_client(self.client[0])
-        extensions: dict[str, dict[str, object]] = {}
-        self.scope["extensions"] = extensions
-        if self._zero_copy:
-            extensions[ZERO_COPY] = {}
-        # Behind a request for an upgrade the parser reads nothing more, even if the upgrade is ignored, and
-        # behind a SOURCE it would be lenient with heads that a proxy has let pass as something else.
-        has_next = method != "SOURCE" and not upgrading
-        keep_alive = version != "1.0" and has_next and self.parser.should_keep_alive()
-        exchange = Exchange(
-            self,
-            self.scope,
-            expect_100_continue=self.expect_100_continue and version == "1.1",
-            keep_alive=keep_alive,
-        )
-        # The reference is weak, because a cycle would only be freed by the garbage collector.
-        extensions[GONE] = {"exchange": weakref.ref(exchange)}
-        self.cycle = exchange
-        if self._active is None and has_unframed_body(method, self.scope["path"], self.headers):
-            self._move(states.END_OF_UNFRAMED_HEAD)
-            exchange.keep_alive = False
-        else:
-            self._move(states.END_OF_HEAD)
-        if self._active is None:
-            self._begin(exchange, app)
-        else:
-            # This head came with the last bytes of the body before it; what follows it waits unread.
-            self.pipeline.append((exchange, app))
+            self._set_client(scope, head, self.client[0])
+        return scope
 
-    def on_body(self, body: bytes) -> None:
-        """Pass on bytes of the request's body, without its framing."""
-        self._body_bytes += len(body)
-        self._chunks.append(body)
-
-    def _hand_on_body(self) -> None:
-        """Pass all chunks of the body to the exchange at once: a single read may have tens of thousands."""
-        if self._chunks:
-            chunks, self._chunks = self._chunks, []
-            if self.cycle is not None:
-                self.cycle.feed(b"".join(chunks))
-
-    def on_message_complete(self) -> None:
-        """Complete the request: its last byte was read."""
-        self._hand_on_body()
-        self._move(states.END_OF_MESSAGE)
-        if self._reading is not states.UNFRAMED and self.cycle is not None:
-            self.cycle.end_body()
-
-    def _is_answered_here(self, other: OtherProcess) -> bool:
-        """Return whether this process answers the request, and no other.
-
-        Requests with bodies are left to the other process: no bytes of them can lie in a parser when the
-        connection is handed over at the head of the next request.
-        """
-        has_body = self._gauge.codings or any(
-            name == b"content-length" and value != b"0" for name, value in self.headers
-        )
-        return not has_body and not other.answers(self.scope, upgrading=self.parser.should_upgrade())
-
-    def _set_target(self) -> None:
-        raw_path, query = split_target(self.url)
-        path = raw_path.decode("ascii")
-        if "%" in path:
-            path = urllib.parse.unquote(path)
-        self.scope["path"] = self.root_path + path
-        self.scope["raw_path"] = self.root_path.encode("ascii") + raw_path
-        self.scope["query_string"] = query
-
-    def _set_client(self, peer: str) -> None:
+    def _set_client(self, scope: Scope, head: RequestHead, peer: str) -> None:
         """Set the scope's client and scheme to what a trusted proxy says."""
-        client = self.proxies.client(peer, self.headers)
+        client = self.proxies.client(peer, head.fields)
         if client.host != peer:
             # The client's port isn't known, and the proxy's would be wrong.
-            self.scope["client"] = client.host, 0
+            scope["client"] = client.host, 0
         if client.scheme is not None:
-            self.scope["scheme"] = client.scheme
+            scope["scheme"] = client.scheme
 
-    def _stop(self, status: int) -> None:
-        """Stop the parser; the request is refused with this status."""
-        self._refusal = status
-        raise _RequestRefusedError
+    # One answer after the other
+
+    def _move(self, event: states.AnsweringEvent) -> None:
+        """Change how far the answer is, as ``states.ANSWERING`` says.
+
+        Raises:
+            IllegalTransitionError: the table has no such change; the connection is cut.
+        """
+        try:
+            self._answering = states.ANSWERING[self._answering, event]
+        except states.IllegalTransitionError as error:
+            self.cut(error)
+            raise
+
+    def _exchanges(self) -> list[Exchange | HandlerExchange]:
+        """Return the requests that aren't fully answered yet, in the order in which they came."""
+        waiting = [exchange for exchange, _ in self._pipeline]
+        return [*waiting] if self._active is None else [self._active, *waiting]
+
+    def _begin(self, exchange: Exchange, app: ASGIApp) -> None:
+        """Start the application's task for a request, whose turn has come."""
+        self._move(states.TURN)
+        self._active = exchange
+        exchange.keep_alive = exchange.keep_alive and not self._retired
+        # The exchange itself leaves the set at its end: a callback would cost the loop another turn.
+        self.tasks.add(self.loop.create_task(exchange.run(app)))
+
+    def on_response_start(self) -> None:
+        """Note that the application's answer begins."""
+        self._move(states.REPLY)
+
+    def on_response_complete(self) -> None:
+        """Begin the next answer: the last byte of the one before has been handed on."""
+        self._move(states.COMPLETE)
+        self.server_state.total_requests += 1
+        self._active = None
+        self._watch.served = True
+        self._watch.since = self.loop.time()
+        if self.transport.is_closing():
+            return
+        if self._pipeline:
+            self._begin(*self._pipeline.pop(0))
+        elif self._refusal is not None:
+            self._close_refused(self._refusal)
+        if self._unread or self._ended or self.flow.read_paused:
+            self._go_on()
+
+    @property
+    def default_headers(self) -> Headers:
+        """The header fields of every response, in a list that is another one once they change."""
+        base = self.server_state.default_headers
+        if self.alternatives is None or self.scheme == "http":
+            return base
+        return self.alternatives.added_to(base)
+
+    @property
+    def client_host(self) -> str | None:
+        """The address of the connection's peer, which may be a proxy."""
+        return self.client[0] if self.client else None
+
+    @property
+    def _asking(self) -> str | None:
+        """The address of the client that is being answered, for the log."""
+        return self.client_host if self._active is None else self._active.client_host
+
+    def client_of(self, fields: Headers) -> str:
+        """Return the address of a request's client."""
+        return self._peer if self._told is None else self._told(fields)
+
+    def _client_told(self, fields: Headers) -> str:
+        return self.proxies.client(self.client_host or "", fields).host
+
+    # Handlers, which answer without the application
+
+    def _handle(self, data: bytes) -> bool:
+        """Have a handler answer a request; return False if the parser has to read it."""
+        if self._reader.state is not states.IDLE or self._active is not None or not self._runs_handlers:
+            return False
+        # A reply goes past the transport, so what the application wrote must have left its buffer.
+        if self._retired or self.transport.get_write_buffer_size():
+            return False
+        repeat = self.fast_path.repeat(data)
+        if repeat is not None and self._reply_again(repeat, data):
+            return True
+        exchange = self.fast_path.find(data, self.limits, self._peer, self._told)
+        if exchange is None:
+            return False
+        self._move(states.TURN)
+        self._active = exchange
+        exchange.begin(self)
+        if self._active is not exchange and exchange.keep_alive:
+            if exchange.line is self._before:
+                self._repeat = exchange.repeated(data) if exchange.is_ranged else None
+            if repeat is None and not exchange.is_ranged and (repeat := exchange.repeated(data)) is not None:
+                self.fast_path.keep(data, repeat)
+        self._before = exchange.line
+        return True
+
+    def file_sender(self) -> FileSender:
+        """Return the connection's sender of file bytes; it is made when it is first needed."""
+        if self.sender is None:
+            self.sender = FileSender(self.loop, self.transport)
+        return self.sender
+
+    def send_reply(self, exchange: HandlerExchange, reply: Reply) -> None:
+        """Send the reply of a handler."""
+        if self._active is not exchange or self.transport.is_closing():
+            return
+        reply_head, body, source, stream = reply[:4]
+        file = -1 if source is None else source.descriptor()
+        if file is None or stream is not None:
+            self._send_in_task(exchange, reply)
+            return
+        common = self.fast_path.common(self.default_headers)
+        if not exchange.keep_alive:
+            # RFC 9112 §9.6: a server that is going to close the connection says so.
+            common = CommonLines(common.first + CLOSING, common.last)
+        head = reply_head.encode(common)
+        sender = self.sender or self.file_sender()
+        self._move(states.REPLY)
+        exchange.begun(reply_head.status, sender.sent + len(head))
+        try:
+            if source is not None and len(body) == 1 and isinstance(body[0], SelectedRange):
+                is_sent = sender.begin_range(head, *body[0], file, self._on_sent)
+            else:
+                file_bytes = 0 if source is None else _file_bytes(body)
+                is_sent = sender.begin((head, *body), file_bytes, file, self._on_sent)
+            if not is_sent:
+                return
+        except (OSError, TruncatedFileError) as error:
+            self._end_answer(exchange, error)
+        else:
+            self._end_answer(exchange)
+
+    def _send_in_task(self, exchange: HandlerExchange, reply: Reply) -> None:
+        """Send a reply whose bytes have to be awaited, as an application would."""
+        scope: Scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": exchange.line.method,
+            "path": exchange.path,
+            "client": (exchange.client_host, 0),
+            "extensions": {},
+        }
+        sending = Exchange(self, scope, expect_100_continue=False, keep_alive=exchange.keep_alive)
+        scope["extensions"][GONE] = {"exchange": weakref.ref(sending)}
+        if self._ended:
+            sending.half_close()
+        self._active = sending
+        run = sending.run(partial(exchange.send_in_task, reply, self.fast_path.headers))
+        self.tasks.add(self.loop.create_task(run))
+
+    def cut_reply(self, exchange: HandlerExchange) -> None:
+        """End a handler's reply at once, and the connection with it."""
+        del exchange
+        self.transport.abort()
+
+    def fail(self, exchange: HandlerExchange) -> None:
+        """Reply with 500: the handler has failed."""
+        # RFC 9110 §15.6.1.
+        body = (FAILURE_TEXT,) if exchange.line.method == "GET" else ()
+        self.send_reply(exchange, Reply(PlainHead(500, FAILURE), body))
+
+    def _reply_again(self, repeat: RepeatedReply, data: bytes) -> bool:
+        """Answer a repeated request; return False if the bytes aren't that request."""
+        server = self.server_state
+        again = repeat.reply(data, self.fast_path.common(self.default_headers))
+        if again is None:
+            self._repeat = None
+            return False
+        head, first, last, source = again
+        sender = self.sender or self.file_sender()
+        sent = sender.sent
+        error: Exception | None = None
+        try:
+            if sender.begin_range(head, first, last, source.descriptor(), self._on_sent):
+                repeat.count(last + 1 - first)
+                server.total_requests += 1
+                self._watch.since = self.loop.time()
+                self._repeat = repeat
+                return True
+        except (OSError, TruncatedFileError) as caught:
+            error = caught
+        self._repeat = None
+        self._move(states.TURN)
+        self._move(states.REPLY)
+        exchange = self._active = repeat.exchange(source)
+        exchange.begun(repeat.status, sent + len(head))
+        if error is not None:
+            self._end_answer(exchange, error)
+        return True
+
+    def _on_sent(self, error: Exception | None) -> None:
+        if isinstance(self._active, HandlerExchange):
+            self._end_answer(self._active, error)
+
+    def _end_answer(self, exchange: HandlerExchange, error: Exception | None = None) -> None:
+        """Finish the answer of a handler, whether it was sent to its end or failed."""
+        exchange.ended(0 if self.sender is None else self.sender.sent)
+        if error is not None:
+            log_failure(exchange.path, error)
+            # RFC 9112 §8: closing marks a message with fewer bytes than promised as incomplete.
+            self.transport.abort()
+        elif not exchange.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    # Refusing
+
+    def refuse(self, status: int) -> None:
+        """Answer with an error behind the answers to earlier requests, and close."""
+        was_in_body = self._reader.state is states.BODY
+        self._reader.move(states.FAULT)
+        # A fault in a body whose request is answered already isn't answered again.
+        unanswered = status if not was_in_body or self._withdraw() else None
+        if self._active is None:
+            self._close_refused(unanswered)
+        else:
+            self._refusal = unanswered
+
+    def _withdraw(self) -> bool:
+        """End the wait for a body whose framing is broken; return whether its request has no answer yet.
+
+        RFC 9112 §8: a request that an error has left incomplete is answered with an error. An answer that has
+        begun can only be completed.
+        """
+        if self._pipeline and self._pipeline[-1][0] is self._body_of:
+            self._pipeline.pop()
+            return True
+        if self._active is not None and self._body_of is self._active:
+            if self._answering is states.AWAITED:
+                self._move(states.WITHDRAWAL)
+                self._active.hang_up()
+                self._active = None
+                return True
+            self._active.keep_alive = False
+            self._active.half_close()
+        return False
+
+    def _close_refused(self, status: int | None) -> None:
+        """Write the error, if there is one, and close."""
+        self._refusal = None
+        if status is not None:
+            self.transport.write(refusal(status, self.default_headers))
+        if not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        # Closing with unread bytes would make the kernel reset the connection, and the answer would be lost.
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self.loop.call_later(self.limits.linger_seconds, self.transport.close)
+
+
+def _file_bytes(body: Sequence[Piece]) -> int:
+    """Return how many bytes of a body are ranges of a file."""
+    ranges = (piece for piece in body if not isinstance(piece, _BYTES))
+    return sum(piece.length if isinstance(piece, SelectedRange) else len(piece) for piece in ranges)
 
 
 def http_protocol(
@@ -377,6 +788,10 @@ def http_protocol(
     proxies: TrustedProxies | None = None,
     client_connections: ClientLimit = UNLIMITED,
     other_process: OtherProcess | None = None,
+    *,
+    http2: Callable[[HttpProtocol], asyncio.Protocol] | None = None,
+    redirects_plain: bool = False,
+    alternatives: Headers = (),
 ) -> type[HttpProtocol]:
     """Make a protocol class with its own limits, to be given to ``uvicorn.Config(http=...)``.
 
@@ -385,14 +800,21 @@ def http_protocol(
         proxies: the proxies that are trusted; None: no proxy.
         client_connections: how many connections one client may have.
         other_process: answers what this process can't; None: this one answers all.
+        http2: makes the protocol of a connection that begins with the preface of HTTP/2; None: it is refused.
+        redirects_plain: whether the application leads requests without encryption elsewhere.
+        alternatives: header fields of responses on encrypted connections, which name other wires.
     """
     shared = {
         "limits": limits,
         "fast_path": fast_path or FastPath({}),
         "proxies": proxies or TrustedProxies(),
         "client_connections": client_connections,
-        "refused_connections": ClientLimit(limits.refused_connections),
+        "refused_connections": ClientLimit(REFUSED_CONNECTIONS),
         "other_process": other_process,
-        "pipeline_turns": PipelineTurns(limits.pipelined_seconds),
+        "http2": http2,
+        "redirects_plain": redirects_plain,
+        "alternatives": AddedHeaders(alternatives) if alternatives else None,
+        "pipeline_turns": SharedTurns(limits.pipelined_seconds),
+        "suspects": Suspects(proxies or TrustedProxies()),
     }
     return type("LimitedWireProtocol", (HttpProtocol,), shared)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import httptools
 
+from origin.answers.request import CONDITIONS, RequestFields
 from origin.http.byte_ranges import Span, plain_span
 from origin.http1 import websocket
 from origin.http1.limits import HttpLimits
@@ -41,9 +42,6 @@ _HOST = re.compile(
 # RFC 9112 §3, §5, but narrower than the grammar: the parser reads whatever doesn't match.
 _LINE = re.compile(rb"(GET|HEAD) (/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*) HTTP/1\.1\r\n")
 _FIELDS = re.compile(rb"(?:[A-Za-z0-9!#$%&'*+\-.^_`|~]+:[\t\x20-\x7e\x80-\xff]*\r\n)+\r\n")
-_CONDITIONS = frozenset(
-    {b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"}
-)
 # Fields that announce a body, or another protocol on the connection.
 _NOT_PLAIN = frozenset({b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"te", b"trailer"})
 
@@ -54,26 +52,13 @@ class RequestLine:
 
     Attributes:
         method: GET or HEAD.
-        target: the request target in origin form.
+        target: the request target in origin form, without a token.
+        token_label: the label of the token, for logs; empty where none was needed.
     """
 
     method: str
     target: bytes
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PlainFields:
-    """The header fields of a plain request: of one without a body, on a connection that stays open.
-
-    Attributes:
-        fields: names in lower case, and values.
-        is_conditional: whether there are preconditions or If-Range.
-        has_range: whether there is a Range.
-    """
-
-    fields: tuple[tuple[bytes, bytes], ...]
-    is_conditional: bool = False
-    has_range: bool = False
+    token_label: str = ""
 
 
 class HeadLimits:
@@ -128,7 +113,6 @@ class HeadLimits:
         The parser reports whole fields only; this bounds the bytes that it keeps of an endless one.
 
         Args:
-            data: the bytes.
             is_all: whether all of them are this head's; otherwise the end of a body may precede it.
 
         Returns:
@@ -240,21 +224,19 @@ def read_line(line: bytes, limits: HttpLimits) -> RequestLine | None:
     return RequestLine(match[1].decode("ascii"), match[2])
 
 
-def read_fields(block: bytes, limits: HttpLimits) -> PlainFields | None:
+def read_fields(block: bytes, limits: HttpLimits) -> RequestFields | None:
     """Read the header fields of a plain request.
 
     Args:
         block: all bytes that came after the request's first line.
-        limits: the limits of a head.
 
     Returns:
-        None unless these are the complete, valid fields of one request without a body that leaves the
-        connection open.
+        None unless these are the complete, valid fields of one request without a body.
     """
     if _FIELDS.fullmatch(block) is None:
         return None
     fields, hosts = [], []
-    is_conditional = has_range = False
+    is_conditional = has_range = is_last = False
     for line in block[:-4].split(b"\r\n"):
         name, _, value = line.partition(b":")
         name, value = name.lower(), value.strip(b" \t")
@@ -262,16 +244,22 @@ def read_fields(block: bytes, limits: HttpLimits) -> PlainFields | None:
             hosts.append(value)
         elif name == b"range":
             has_range = True
-        elif name in _CONDITIONS:
+        elif name in CONDITIONS:
             is_conditional = True
-        elif name in _NOT_PLAIN or (name == b"connection" and value.lower() != b"keep-alive"):
+        elif name == b"connection":
+            # RFC 9112 §9.6.
+            closes = value.lower() == b"close"
+            is_last = is_last or closes
+            if not closes and value.lower() != b"keep-alive":
+                return None
+        elif name in _NOT_PLAIN:
             return None
         fields.append((name, value))
     # RFC 9112 §3.2, as `fault_of` has it. A Range that was taken out before is a field more.
     right = len(hosts) == 1 and _is_host(hosts[0])
     if not right or len(fields) >= limits.header_fields:
         return None
-    return PlainFields(tuple(fields), is_conditional, has_range)
+    return RequestFields(tuple(fields), is_conditional, has_range, is_last)
 
 
 def has_unframed_body(method: str, path: str, fields: Sequence[tuple[bytes, bytes]]) -> bool:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import functools
-import http
 import re
 from collections.abc import Sequence
 
-STATUS_LINE = {
-    **{status: b"HTTP/1.1 %d \r\n" % status for status in range(100, 600)},
-    **{known.value: f"HTTP/1.1 {known.value} {known.phrase}\r\n".encode() for known in http.HTTPStatus},
-}
-"""Status lines by status; RFC 9112 §4 allows an empty reason phrase."""
+from origin.answers.heads import STATUS_LINE
+from origin.http.answer import Headers
 
 _NOT_IN_NAME = re.compile(rb'[\x00-\x1f\x7f()<>@,;:\[\]={} \t\\"]')
 # RFC 9110 §5.5: a server's own fields have no control characters; HTAB is white space.
@@ -30,6 +26,21 @@ NAMES_KEPT = 64
 
 LINES_KEPT = 512
 """Most encoded header fields that are cached: nearly all responses have the same ones."""
+
+
+class AddedHeaders:
+    """Adds header fields to those of every response; the longer list is made once for each of these."""
+
+    def __init__(self, headers: Headers) -> None:
+        self._headers = headers
+        self._base: Headers = ()
+        self._all: Headers = headers
+
+    def added_to(self, base: Headers) -> Headers:
+        """Return a list of header fields with the others behind them."""
+        if base is not self._base:
+            self._base, self._all = base, [*base, *self._headers]
+        return self._all
 
 
 def refusal(status: int, default_headers: Sequence[tuple[bytes, bytes]]) -> bytes:

@@ -1,4 +1,4 @@
-"""Sends ranges of files with sendfile(2) on a socket that belongs to an asyncio transport.
+"""Sends ranges of files with sendfile(2), or encrypted, on a socket that belongs to an asyncio transport.
 
 As long as the socket takes bytes at once, the transport's own descriptor is used. It is duplicated only to
 wait for room, because asyncio doesn't let others watch a descriptor that a transport uses. Nothing else may
@@ -10,23 +10,17 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
 
+from origin.answers.pieces import PIECES_AT_ONCE, READ_LIMIT, LazyPieces, Piece, TruncatedFileError
+from origin.answers.vectored_read import READ_AT_ONCE, FileRuns
 from origin.http.byte_ranges import SelectedRange
-from origin.http1.vectored_read import READ_AT_ONCE, FileRuns
 
 MSG_MORE = getattr(socket, "MSG_MORE", 0)
 
-ZERO_COPY = "http.response.zerocopysend"
-"""ASGI extension by which the application lets the server send a file's bytes."""
-
 STEP = 2 * 1024 * 1024
 """Most bytes that one connection sends before the others get their turn."""
-
-READ_LIMIT = 16 * 1024
-"""Mean length of several ranges up to which reading them for one send is cheaper than many sendfiles."""
 
 SINGLE_READ_LIMIT = 4 * 1024
 """Length of a single range up to which reading it is cheaper than a sendfile."""
@@ -51,47 +45,13 @@ SPLIT_PAGES = 2 * PACKET_PAGES
 HALF_PACKET = PACKET_PAGES // 2 * PAGE
 """Bytes up to which the first of these two calls goes, counted from the start of its first page."""
 
-GATHERED = 64
-"""Most pieces of bytes that are sent in one call."""
-
 LEAST_GATHERED = 64 * 1024
 """Least bytes of runs that are gathered for one call, however few the socket took the last time."""
 
 Done = Callable[[Exception | None], None]
 
 
-class LazyPieces:
-    """Many pieces that are made while they are sent, so that a slow client costs no list of them.
-
-    Args:
-        pieces: used once.
-        length: bytes of all of them.
-    """
-
-    __slots__ = ("_length", "_pieces")
-
-    def __init__(self, pieces: Iterator[bytes | SelectedRange], length: int) -> None:
-        self._pieces = pieces
-        self._length = length
-
-    def __len__(self) -> int:
-        """Return how many bytes all pieces have."""
-        return self._length
-
-    def make(self) -> list[bytes | SelectedRange]:
-        """Return the next pieces; none at their end."""
-        return list(islice(self._pieces, GATHERED))
-
-
-Piece = bytes | memoryview | SelectedRange | FileRuns | LazyPieces
-"""Bytes, or what stands for bytes of the file."""
-
-
 _OF_FILE = SelectedRange | FileRuns | LazyPieces
-
-
-class TruncatedFileError(Exception):
-    """The file ended before the bytes that were promised."""
 
 
 class FileSender:
@@ -103,11 +63,19 @@ class FileSender:
     def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.BaseTransport) -> None:
         own = transport.get_extra_info("socket")
         self._loop = loop
-        # asyncio's socket can't be sent on; this one has the same descriptor, which `close` doesn't close.
-        self._socket = socket.socket(own.family, own.type, own.proto, fileno=own.fileno())
-        self._socket.setblocking(False)
-        self._send = self._socket.send
         self._fd = own.fileno()
+        self._socket: socket.socket | None = None
+        output = transport.get_extra_info("tls_output")
+        if output is None:
+            # asyncio's socket can't be sent on; this one has its descriptor, which `close` doesn't close.
+            output = self._socket = socket.socket(own.family, own.type, own.proto, fileno=own.fileno())
+            output.setblocking(False)
+        self._send: Callable[[bytes | memoryview, int], int] = output.send
+        self._sendmsg: Callable[..., int] = output.sendmsg
+        # Arguments: the file's descriptor, the first byte and the number of bytes.
+        self._sendfile: Callable[[int, int, int], int] = (
+            output.sendfile if self._socket is None else partial(os.sendfile, self._fd)
+        )
         self._waiting = -1
         self._pieces: list[Piece] = []
         self._file = -1
@@ -127,7 +95,7 @@ class FileSender:
         """Send bytes and ranges of a file; return whether the kernel has taken all of them already.
 
         Args:
-            pieces: what to send, in this order.
+            pieces: bytes and ranges, in the order in which they are sent.
             length: bytes of all ranges together.
             file: descriptor of a regular file, open until the sending has ended; any number without ranges.
             done: called at the end, with the error if there is one, but not if this method returns True or
@@ -137,10 +105,6 @@ class FileSender:
             TruncatedFileError: the file is too short; its bytes have been sent.
             OSError: the connection is gone, or no descriptor is left to wait with.
         """
-        if len(pieces) == 2 and length > SINGLE_READ_LIMIT:
-            head, body = pieces
-            if isinstance(head, bytes) and isinstance(body, SelectedRange):
-                return self.begin_range(head, *body, file, done)
         if 0 < length <= JOINED_LIMIT and length <= READ_LIMIT * len(pieces) // 2:
             # Runs are left out, as they are gathered into one call anyway.
             plain = [piece for piece in pieces if not isinstance(piece, FileRuns | LazyPieces)]
@@ -166,26 +130,27 @@ class FileSender:
         """
         length = last + 1 - first
         if length <= SINGLE_READ_LIMIT:
-            return self.begin((head, SelectedRange(first, last)), length, file, done)
+            head, length = b"".join((head, _read(file, SelectedRange(first, last)))), 0
         sent = taken = 0
         try:
             pages = last // PAGE - first // PAGE + 1
-            sent = self._send(head, MSG_MORE if pages <= SPLIT_PAGES else 0)
-            if sent == len(head):
-                if PACKET_PAGES < pages <= SPLIT_PAGES:
-                    taken = os.sendfile(self._fd, file, first, HALF_PACKET - first % PAGE)
+            sent = self._send(head, MSG_MORE if length and pages <= SPLIT_PAGES else 0)
+            if length and sent == len(head):
+                if PACKET_PAGES < pages <= SPLIT_PAGES and self._socket is not None:
+                    taken = self._sendfile(file, first, HALF_PACKET - first % PAGE)
                 left = length - taken
-                taken += os.sendfile(self._fd, file, first + taken, min(STEP, left))
+                taken += self._sendfile(file, first + taken, min(STEP, left))
                 if not taken:
                     raise TruncatedFileError(f"no bytes at {first}, {length} left to send")
         except BlockingIOError:
             pass
         finally:
             self.sent += sent + taken
-        if taken == length:
+        if taken == length and sent == len(head):
             return True
-        rest = SelectedRange(first + taken, last)
-        self._pieces = [rest] if sent == len(head) else [memoryview(head)[sent:], rest]
+        self._pieces = [] if sent == len(head) else [memoryview(head)[sent:]]
+        if length:
+            self._pieces.append(SelectedRange(first + taken, last))
         self._file = file
         if done is not None:
             self._wait(done)
@@ -220,7 +185,8 @@ class FileSender:
         if self._waiting >= 0:
             os.close(self._waiting)
             self._waiting = -1
-        self._socket.detach()
+        if self._socket is not None:
+            self._socket.detach()
         if done is not None:
             done(ConnectionAbortedError("the connection was closed"))
 
@@ -252,7 +218,7 @@ class FileSender:
                 if isinstance(piece, SelectedRange):
                     first, last = piece
                     length = last + 1 - first
-                    sent = os.sendfile(self._fd, self._file, first, min(budget, length))
+                    sent = self._sendfile(self._file, first, min(budget, length))
                     if not sent:
                         raise TruncatedFileError(f"no bytes at {first}, {length} left to send")
                     budget -= sent
@@ -269,7 +235,7 @@ class FileSender:
                     continue
                 else:
                     length = len(piece)
-                    sent = self._socket.send(piece, flags if len(pieces) > 1 else 0)
+                    sent = self._send(piece, flags if len(pieces) > 1 else 0)
                 self.sent += sent
                 if sent == length:
                     del pieces[0]
@@ -286,7 +252,7 @@ class FileSender:
         if isinstance(head, _OF_FILE) or isinstance(body, _OF_FILE):
             return (head, body)
         try:
-            sent = self._socket.sendmsg((head, body))
+            sent = self._sendmsg((head, body))
         except BlockingIOError:
             return (head, body)
         self.sent += sent
@@ -312,7 +278,7 @@ class FileSender:
                 data.append(gathered)
             elif not leading:
                 raise TruncatedFileError(f"the file ends before the last {len(runs)} bytes to send")
-        left = sent = self._socket.sendmsg(data, (), flags if leading < len(pieces) else 0)
+        left = sent = self._sendmsg(data, (), flags if leading < len(pieces) else 0)
         self.sent += sent
         for piece in data[:leading]:
             if left < len(piece):
@@ -337,7 +303,7 @@ def _leading_bytes(pieces: list[Piece]) -> list[bytes | memoryview]:
     """Return the pieces before the first range, at most as many as one call takes."""
     data: list[bytes | memoryview] = []
     for piece in pieces:
-        if isinstance(piece, _OF_FILE) or len(data) == GATHERED:
+        if isinstance(piece, _OF_FILE) or len(data) == PIECES_AT_ONCE:
             break
         data.append(piece)
     return data

@@ -1,4 +1,6 @@
-"""The states in which a connection reads requests, and which events may change them, as a table.
+"""The states in which a connection reads and answers requests, and the events that change them, as tables.
+
+Reading:
 
     IDLE ──BEGIN──▶ HEAD ──END_OF_HEAD──▶ BODY ──END_OF_MESSAGE──▶ IDLE
                      │
@@ -7,18 +9,40 @@
     IDLE, HEAD, BODY ──FAULT──▶ STOPPED
     IDLE ──UPGRADE──▶ STOPPED
     IDLE, HEAD, BODY, UNFRAMED ──END_OF_INPUT──▶ STOPPED
-    HEAD ──HAND_OVER──▶ LEAVING
+    IDLE, HEAD ──HAND_OVER──▶ LEAVING
     UNFRAMED ──END_OF_MESSAGE, UPGRADE──▶ UNFRAMED (what the parser makes of its head)
 
-A request without a body passes through BODY too, between two events of the parser. How requests are answered
-isn't part of this: pipelined ones may be read before their turn comes.
+A request without a body passes through BODY too, between two events of the parser.
+
+Answering, of which reading is independent, as pipelined requests may be read before their turn comes:
+
+    NO_ANSWER ──TURN──▶ AWAITED ──REPLY──▶ BEGUN ──COMPLETE──▶ NO_ANSWER
+                         │
+                         └──WITHDRAWAL──▶ NO_ANSWER
+
+    NO_ANSWER, AWAITED, BEGUN ──LOSS──▶ OVER
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from types import MappingProxyType
+from typing import Generic, TypeVar
+
+State = TypeVar("State", bound=enum.Enum)
+Event = TypeVar("Event", bound=enum.Enum)
+
+
+class IllegalTransitionError(RuntimeError):
+    """An event came in a state in which it can't: the server is at fault, not the client."""
+
+
+class Transitions(dict[tuple[State, Event], State], Generic[State, Event]):
+    """The state after an event in a state, for each pair that can happen."""
+
+    def __missing__(self, pair: tuple[State, Event]) -> State:
+        """Raise an error, since this pair can't happen."""
+        state, event = pair
+        raise IllegalTransitionError(f"{event.name} in the state {state.name}")
 
 
 class ReadingState(enum.Enum):
@@ -47,7 +71,9 @@ class ReadingEvent(enum.Enum):
     UPGRADE = "a request for another protocol, which nobody here speaks, has been read"
     FAULT = "bytes that can't be accepted, or a head that doesn't come in time"
     END_OF_INPUT = "the client has ended its side, and all that it sent is taken"
-    HAND_OVER = "the empty line behind a head that another process has to answer"
+    HAND_OVER = (
+        "the end of a head that another process has to answer, or the preface of HTTP/2 (RFC 9113 §3.4)"
+    )
 
 
 # Looking up a member in its Enum is a call in Python 3.11, which these names save.
@@ -57,7 +83,7 @@ BEGIN, END_OF_HEAD, END_OF_UNFRAMED_HEAD, END_OF_MESSAGE, UPGRADE, FAULT, END_OF
 )
 
 
-TRANSITIONS: Mapping[tuple[ReadingState, ReadingEvent], ReadingState] = MappingProxyType(
+TRANSITIONS: Transitions[ReadingState, ReadingEvent] = Transitions(
     {
         (IDLE, BEGIN): HEAD,
         # RFC 9112 §2.2: bytes that aren't a request are answered with 400, and the connection is closed.
@@ -65,6 +91,7 @@ TRANSITIONS: Mapping[tuple[ReadingState, ReadingEvent], ReadingState] = MappingP
         # RFC 9110 §7.8: an upgrade may be ignored, but the parser reads nothing behind a request for one.
         (IDLE, UPGRADE): STOPPED,
         (IDLE, END_OF_INPUT): STOPPED,
+        (IDLE, HAND_OVER): LEAVING,
         # RFC 9112 §6: the body, which may be empty, follows the head.
         (HEAD, END_OF_HEAD): BODY,
         (HEAD, END_OF_UNFRAMED_HEAD): UNFRAMED,
@@ -85,5 +112,44 @@ TRANSITIONS: Mapping[tuple[ReadingState, ReadingEvent], ReadingState] = MappingP
 """The state after an event in a state; a pair that isn't listed can't happen."""
 
 
-class IllegalTransitionError(RuntimeError):
-    """An event came in a state in which it can't: the server is at fault, not the client."""
+class AnsweringState(enum.Enum):
+    """How far the answer to the request is whose turn it is."""
+
+    __hash__ = object.__hash__
+
+    NO_ANSWER = "no request is being answered"
+    AWAITED = "a handler or the application has the request, and the client has nothing of the answer yet"
+    BEGUN = "the head of the answer was sent, and the rest follows"
+    OVER = "the connection is gone"
+
+
+class AnsweringEvent(enum.Enum):
+    """An event that the connection meets while it answers."""
+
+    __hash__ = object.__hash__
+
+    TURN = "all requests before this one are answered"
+    REPLY = "the head of an answer"
+    COMPLETE = "the last byte of an answer was handed on"
+    WITHDRAWAL = "a fault in the body of a request whose answer hasn't begun: an error takes its place"
+    LOSS = "the connection is lost"
+
+
+NO_ANSWER, AWAITED, BEGUN, OVER = AnsweringState
+TURN, REPLY, COMPLETE, WITHDRAWAL, LOSS = AnsweringEvent
+
+
+ANSWERING: Transitions[AnsweringState, AnsweringEvent] = Transitions(
+    {
+        # RFC 9112 §9.3.2: answers go out in the order of the requests, so one is made at a time.
+        (NO_ANSWER, TURN): AWAITED,
+        (AWAITED, REPLY): BEGUN,
+        (BEGUN, COMPLETE): NO_ANSWER,
+        # RFC 9112 §8: a request that an error has left incomplete is answered with an error.
+        (AWAITED, WITHDRAWAL): NO_ANSWER,
+        (NO_ANSWER, LOSS): OVER,
+        (AWAITED, LOSS): OVER,
+        (BEGUN, LOSS): OVER,
+    }
+)
+"""The state after an event in a state; a pair that isn't listed can't happen."""

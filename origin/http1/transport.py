@@ -16,7 +16,7 @@ class FlowControl:
         self._transport = transport
         self.read_paused = False
         self.write_paused = False
-        # Made for who waits: few connections ever need one, and it takes more memory than all else here.
+        # Made when a writer waits: few connections ever need one, which takes more memory than all else here.
         self._is_writable: asyncio.Event | None = None
 
     def pause_reading(self) -> None:

@@ -245,7 +245,7 @@ def accept(fields: Fields, subprotocols: Sequence[str] = ()) -> list[tuple[bytes
 
     Args:
         fields: of the request, names in lower case.
-        subprotocols: those that are spoken, the preferred first.
+        subprotocols: subprotocols of the server, the preferred first.
 
     Returns:
         The header fields of a 101.

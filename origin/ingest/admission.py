@@ -1,8 +1,8 @@
 """Decides whether a channel takes a publisher now: it is known, nobody else publishes, a webhook allows it.
 
 The same for all protocols. Keys that come over RTMP and SRT are checked here, those of HTTP requests by
-`origin.access.publish_authorization`. What happens to a publisher that is there already is decided in
-`packager.sources.published_source`.
+`origin.access.publish_authorization`. `packager.sources.published_source` decides
+about a publisher that is there already.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from origin.access.authentication import GuessDelay, Secret, fits_any
+from origin.access.authentication import Secret
+from origin.access.guess_delay import GuessDelay
 from origin.access.publish_keys import PublishKeys
 from origin.access.refusal_log import RefusalLog
 from origin.ingest.limits import DEFAULT_LIMITS, IngestLimits
@@ -21,6 +22,9 @@ from packager.sources.published_source import PublishedSource, TakenError, TooMa
 
 Webhook = Callable[[str, Publisher], Awaitable[None]]
 """Asks about a publisher to a channel; raises ``RefusedError`` where it may not."""
+
+AGENT_CHARACTERS = 200
+"""Longest name of an encoder that is kept and logged."""
 
 NAME_CHARACTERS = 64
 """Most characters of an unknown channel's name that are compared with the names of channels."""
@@ -62,7 +66,7 @@ class Approval:
 
     Attributes:
         channel: to which.
-        secrets: what opened the channel at that moment.
+        secrets: the keys that opened the channel at that moment.
     """
 
     channel: str
@@ -74,7 +78,7 @@ class IngestAdmission:
     """Decides who may publish to the channels of this server, by any protocol.
 
     Args:
-        sources: what is published to, by the channel's name; None for a channel whose source is another one.
+        sources: the published sources by the channel's name; None for a channel with another source.
         limits: how many publishers there may be.
         webhook: is asked about those who have the key; None where the key is enough.
     """
@@ -119,17 +123,17 @@ class IngestAdmission:
             self._refusals.write(address, reason=str(error), **told)
         raise error
 
-    def has_key(self, channel: str, key: str) -> bool:
+    def has_key(self, channel: str, key: str, address: str) -> bool:
         """Return whether a key is one of a channel's, without counting it as a guess."""
-        return fits_any(key, self._keys.secrets(channel))
+        return self._keys.admits(channel, key, address)
 
     def check_key(self, channel: str, key: str, address: str) -> None:
         """Check a key that was presented outside of HTTP, where ``Publishers`` checks requests.
 
         Raises:
-            RefusedError: it is none of the channel's; ``delay_seconds`` says when to tell that.
+            RefusedError: it is none of the channel's; the refusal may be sent after ``delay_seconds``.
         """
-        if not self.has_key(channel, key):
+        if not self.has_key(channel, key, address):
             # No key at all is no guess: some encoders ask once without, and then with it.
             delay = self._guess_delay.failed(address) if key else 0.0
             self._refusals.write(address, channel=channel, reason="wrong key")
@@ -163,9 +167,9 @@ class IngestAdmission:
 
         Args:
             channel: the name that is published to; whatever came.
-            container: ffmpeg's name of the container; empty where the first bytes must tell it.
+            container: ffmpeg's name of the container; empty where the first bytes decide.
             on_end: called with the reason when the publication is ended from this side.
-            approval: what `approve` gave; without it nobody begins where there is a webhook.
+            approval: the result of `approve`; needed where there is a webhook.
 
         Raises:
             RefusedError: there is no such channel, no approval, or no room.

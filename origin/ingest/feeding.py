@@ -50,7 +50,7 @@ class Feeding:
         """Feed a publication to its end.
 
         Args:
-            publication: it; ended when this returns.
+            publication: the publication, which has ended when this returns.
             receive: waits for the stream's next bytes; None behind the last ones.
 
         Returns:
@@ -93,7 +93,7 @@ class Feeding:
                     async with asyncio.timeout_at(heard + seconds * (1 - LAST_SHARE)):
                         data = await receive()
                 except TimeoutError:
-                    # If this process stood still, what came meanwhile is still to be read.
+                    # If this process stood still, the bytes of that time are still to be read.
                     last_until = loop.time() + seconds * LAST_SHARE
             if last_until < math.inf:
                 async with asyncio.timeout_at(last_until):

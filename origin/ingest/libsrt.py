@@ -174,7 +174,7 @@ class Libsrt:
                 if answer.passphrase:
                     self._require_passphrase(caller, answer.passphrase)
                 code = answer.code
-            except Exception:  # an exception can't be told to libsrt
+            except Exception:  # libsrt knows no exceptions
                 log.exception("an SRT caller is refused for an error of this server")
             if code:
                 self._library.srt_setrejectreason(caller, code)

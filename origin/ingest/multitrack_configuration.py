@@ -42,7 +42,7 @@ AUDIO_KILOBITS = 160
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfigurationLimits:
-    """Limits of what OBS may say of itself, and of what it is asked for.
+    """Limits of OBS's description of itself, and of the tracks for it to encode.
 
     Attributes:
         listed: Most graphics cards, canvases and codecs that are looked at.
@@ -68,7 +68,7 @@ class ObsClient:
         frame_rate: pictures per second.
         bitrate: most bits per second of all pictures together; 0: as many as are asked for.
         pictures: how many it sends at most; 0: as many as are asked for.
-        has_second_sound: whether it sends another sound for recordings beside, and must be told how.
+        has_second_sound: whether it sends a second sound for recordings, which needs a configuration too.
     """
 
     stream_key: str = field(repr=False)

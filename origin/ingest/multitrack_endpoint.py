@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from media.errors import MalformedError
 from media.rtmp.connection import read_query
 from origin.access.authentication import client_address
-from origin.http1.exchange import wait_while_connected
+from origin.http1.application_exchange import wait_while_connected
 from origin.ingest.admission import IngestAdmission, RefusedError
 from origin.ingest.multitrack_configuration import (
     ChannelWish,
@@ -24,7 +24,6 @@ from origin.ingest.multitrack_configuration import (
     refusal_configuration,
 )
 from origin.ingest.publishing_endpoint import refusal
-from origin.responses.refusal import RefusalError
 from origin.responses.request_body import receive_body
 from packager.ffmpeg.ladder import rungs
 from packager.live.options import ChannelOptions
@@ -34,7 +33,7 @@ class MultitrackConfiguration:
     """Answers OBS with the tracks to encode for a channel, and the address to publish them.
 
     Args:
-        admission: checks the key in the request before anything is told.
+        admission: checks the key in the request before anything is answered.
         channels: the options of all channels, by name.
         rtmp_port: where they are published to; 0: nowhere.
     """
@@ -50,11 +49,9 @@ class MultitrackConfiguration:
     async def answer(self, request: Request) -> Response:
         """Answer a request; it is small, so all of it is read before its key is known."""
         most = self._limits.request_bytes
+        body = await receive_body(request, most, f"a request has {most} bytes at most")
         try:
-            body = await receive_body(request, most, f"a request has {most} bytes at most")
             client = read_client(body, self._limits)
-        except RefusalError as error:
-            return error.response()
         except MalformedError as error:
             return refusal(400, str(error), self._admission.limits)
         try:

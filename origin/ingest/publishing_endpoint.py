@@ -1,4 +1,4 @@
-"""Publishing over HTTP: lets the publisher in before its body is read, and tells it why it may not go on."""
+"""Publishing over HTTP: admits the publisher before its body is read, and refuses it with the reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from origin.access.authentication import UnauthorizedError, client_address, unauthorized
 from origin.access.publish_authorization import Publishers
-from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
+from origin.ingest.admission import AGENT_CHARACTERS, IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.limits import IngestLimits
 from origin.responses.refusal import plain_refusal
 from packager.sources.publication import Publisher
@@ -37,7 +37,7 @@ CLOSING = {"connection": "close", "cache-control": "no-store"}
 
 
 def refusal(status: int, reason: str, limits: IngestLimits) -> Response:
-    """Make the answer that tells why, and where it makes sense when to come again."""
+    """Make the answer with the reason, and where it makes sense the time of the next attempt."""
     later = {"retry-after": str(limits.retry_seconds)} if status == 503 else {}
     return plain_refusal(status, reason, {**CLOSING, **later})
 
@@ -108,7 +108,7 @@ class PublishingEndpoint(ABC):
 
     def _publisher_of(self, request: Request) -> Publisher:
         """Return the sender of a request."""
-        agent = request.headers.get("user-agent", "")[: self._limits.agent_chars]
+        agent = request.headers.get("user-agent", "")[:AGENT_CHARACTERS]
         return Publisher("http", client_address(request), agent)
 
 
@@ -122,7 +122,7 @@ async def _send_in_stream(
     start = {"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers}
     await send(start)
     await send({"type": "http.response.body", "body": answer.body, "more_body": True})
-    # Who is in the middle of a stream would be sent a reset in place of the reason if nobody read it.
+    # A publisher in the middle of a stream would get a reset in place of the reason if nobody read on.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(limits.linger_seconds):
             while not body.has_ended:

@@ -15,9 +15,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from origin.access.publish_authorization import Publishers
-from origin.http1.exchange import take_slowly
+from origin.http1.application_exchange import take_slowly
 from origin.ingest.admission import IngestAdmission
 from origin.ingest.feeding import FeedEnd, Feeding
+from origin.ingest.limits import FRAGMENT_SECONDS
 from origin.ingest.multitrack_endpoint import MultitrackConfiguration
 from origin.ingest.publishing_endpoint import CLOSING, PublishedBody, PublishingEndpoint, refusal
 from origin.ingest.segmented_publishing import SegmentedPublishing
@@ -78,4 +79,4 @@ class HttpPublishing(PublishingEndpoint):
         pump = publication.pump
         is_fragmented = pump is not None and pump.received_container in ("mp4", "matroska")
         silent = self._limits.silent_seconds
-        return max(silent, self._limits.fragment_seconds) if is_fragmented else silent
+        return max(silent, FRAGMENT_SECONDS) if is_fragmented else silent

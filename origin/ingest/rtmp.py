@@ -15,7 +15,10 @@ from typing import cast
 import structlog
 
 from media.errors import MalformedError, MediaError
+from media.flv.demuxer import FlvDemuxer
 from media.flv.tags import Tag
+from media.muxers.matroska_muxer import check_track
+from media.packets import Packet
 from media.rtmp.chunks import Message
 from media.rtmp.connection import (
     ConnectRequest,
@@ -25,11 +28,12 @@ from media.rtmp.connection import (
     RtmpConnectionLimits,
 )
 from media.rtmp.handshake import RANDOM_BYTES
-from media.rtmp.multitrack import PublishedTracks, PublishedTracksLimits
 from origin.access.limits import RefusalLogLimits
 from origin.access.refusal_log import RefusalLog
 from origin.http.client_limits import network_of
-from origin.ingest.admission import IngestAdmission, RefusedError
+from origin.http1.transport import is_encrypted
+from origin.ingest.admission import AGENT_CHARACTERS, IngestAdmission, RefusedError
+from origin.ingest.limits import FRAGMENT_SECONDS
 from packager.concurrency import expire
 from packager.sources.publication import Publication, PublicationEndedError, Publisher
 from packager.step_budget import StepBudget
@@ -62,31 +66,34 @@ FAREWELL_SECONDS = 0.5
 """Longest wait at the server's end for the farewells of all connections together."""
 
 
+RTMP_PORTION_BYTES = 24 << 10
+"""Bytes that are parsed at once: a chunk may have a single byte."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RtmpLimits:
     """Limits of publishers' RTMP connections.
 
     Attributes:
         connections: At once, those that aren't let in yet included.
-        read_bytes: What is read at once, and kept unread at most twice.
+        read_bytes: Bytes that are read at once; twice as many are kept unread at most.
         gather_seconds: For which a publisher's messages are left in the system's buffer, so that several are
             read at once: to be woken up for each costs more than all that is done with it.
-        soonest_seconds: The same where a part lacks a frame that is due.
-        portion_bytes: What is parsed at once: a chunk may have a single byte.
+        soonest_seconds: As ``gather_seconds``, where a part lacks a frame that is due.
         linger_seconds: For which a connection that was refused is kept, so that the reason arrives.
         refusal_log: Of the lines about connections that are refused.
-        connection: What may be sent over each.
+        connection: Of the messages of each connection.
+        further_video_tracks: Video tracks of a stream beside the main one; OBS sends nine at most.
     """
 
     connections: int = 256
     read_bytes: int = 64 << 10
     gather_seconds: float = 0.045
     soonest_seconds: float = 0.025
-    portion_bytes: int = 24 << 10
     linger_seconds: float = 2.0
     refusal_log: RefusalLogLimits = field(default_factory=RefusalLogLimits)
     connection: RtmpConnectionLimits = field(default_factory=RtmpConnectionLimits)
-    stream: PublishedTracksLimits = field(default_factory=PublishedTracksLimits)
+    further_video_tracks: int = 9
 
 
 class RtmpServer:
@@ -112,7 +119,7 @@ class RtmpServer:
         finally:
             tasks = list(self._sessions)
             if tasks:
-                # They tell their publishers why.
+                # Sessions send their publishers the reason.
                 await asyncio.wait(tasks, timeout=FAREWELL_SECONDS)
             for task in tasks:
                 task.cancel()
@@ -157,7 +164,7 @@ class RtmpServer:
             log.exception("rtmp connection broke")
         finally:
             if writer.transport.get_write_buffer_size():
-                # It had its time to take that: who never reads would keep a descriptor that nobody counts.
+                # The publisher had its time to read: otherwise it would keep a descriptor that nobody counts.
                 writer.transport.abort()
             writer.close()
 
@@ -194,15 +201,14 @@ class _RtmpSession:
         self.network = network_of(self._address)
         self._encoder = ""
         self._publication: Publication | None = None
-        self._stream: PublishedTracks | None = None
+        self._demuxer: FlvDemuxer | None = None
         self.is_dispensable = True
         self._progressed = 0.0
         self._deadline = asyncio.timeout(ADMISSION_SECONDS)
         self._budget = StepBudget()
         self._loop = asyncio.get_running_loop()
-        # What was read, as the channel takes it: bytes, and tags behind them.
-        self._data = bytearray()
-        self._tags = list[Tag]()
+        # Packets that were read and aren't pushed yet.
+        self._packets = list[Packet]()
 
     async def run(self) -> None:
         """Carry one publisher's streams until it goes or is refused."""
@@ -245,7 +251,7 @@ class _RtmpSession:
             if not data:
                 return
             self._budget.restart()
-            async for portion in self._budget.portions(data, self._limits.portion_bytes):
+            async for portion in self._budget.portions(data, RTMP_PORTION_BYTES):
                 self._connection.receive_data(portion)
                 await self._on_events()
             await self._push_pending()
@@ -256,7 +262,7 @@ class _RtmpSession:
 
     async def _gather(self, publication: Publication) -> None:
         """Wait until several messages can be read at once."""
-        # Who plays it does so now, and then knows when it needs more.
+        # The channel consumes the packets now, and then knows when it needs more.
         await asyncio.sleep(0)
         limits, rest = self._limits, publication.rest(UNREAD_BYTES)
         seconds = limits.gather_seconds
@@ -270,7 +276,7 @@ class _RtmpSession:
         Raises:
             MalformedError: one takes too long.
         """
-        now, longest = self._loop.time(), self._admission.limits.fragment_seconds
+        now, longest = self._loop.time(), FRAGMENT_SECONDS
         if self._publication is None or not self._connection.is_within_message:
             self._progressed = now
         elif now - self._progressed > longest:
@@ -285,7 +291,7 @@ class _RtmpSession:
             self._resume()
             data = await self._wait_for_data()
             if data and len(data) < self._limits.read_bytes:
-                # What had come is read, so that the reader holds nothing back, and has paused nothing.
+                # All bytes are read, so that the reader holds nothing back, and has paused nothing.
                 self._pause()
         elif len(data) == self._limits.read_bytes:
             # There may be more, and nothing was waited for: others have their turn.
@@ -305,17 +311,17 @@ class _RtmpSession:
     def _read_at_once(self) -> bytes | None:
         """Read what has come while reading is paused: to let the event loop do so takes it two more turns.
 
-        None where nothing has, or reading isn't paused.
+        None where nothing has, reading isn't paused, or the connection is encrypted.
         """
         # Behind its end its descriptor may be another connection's.
-        if not self._is_paused or self._transport.is_closing():
+        if not self._is_paused or self._transport.is_closing() or is_encrypted(self._transport):
             return None
         with contextlib.suppress(BlockingIOError):
             return os.read(self._transport.get_extra_info("socket").fileno(), self._limits.read_bytes)
         return None
 
     async def _wait_for_data(self) -> bytes:
-        """Read what comes next.
+        """Read the next bytes.
 
         Raises:
             TimeoutError: the publisher is silent.
@@ -335,10 +341,10 @@ class _RtmpSession:
         for count, event in enumerate(self._connection.events(), 1):
             has_come = has_come or event != []
             if isinstance(event, list):
-                await self._push_tags(event)
+                self._receive_tags(event)
                 await self._budget.spend()
             elif isinstance(event, Message):
-                await self._push_message(event.kind, event.timestamp, event.payload)
+                self._receive_tags([(event.kind, event.timestamp, event.payload)])
             else:
                 await self._push_pending()
                 await self._on_request(event)
@@ -347,45 +353,26 @@ class _RtmpSession:
         if has_come:
             self._progressed = self._loop.time()
 
-    async def _push_tags(self, tags: list[Tag]) -> None:
-        """Push messages of audio and video, none of which is empty."""
-        if self._stream is None:
-            return
-        if {(kind, body[0]) for kind, _, body in tags} <= self._stream.plain:
-            self._tags += tags
-        else:
-            for kind, timestamp, body in tags:
-                await self._push_message(kind, timestamp, body)
-
-    async def _push_message(self, kind: int, timestamp: int, body: bytes) -> None:
-        """Push a message of the stream, unchanged if messages of its kind are plain."""
-        if self._stream is None:
-            return
-        if body and (kind, body[0]) in self._stream.plain:
-            self._tags.append((kind, timestamp, body))
-        elif data := self._stream.push(kind, timestamp, body):
-            if self._tags:
-                await self._push_pending()
-            self._data += data
+    def _receive_tags(self, tags: list[Tag]) -> None:
+        """Demux messages of audio, video and metadata, which are tags of FLV."""
+        if self._demuxer is not None:
+            self._packets += self._demuxer.receive_tags(tags)
 
     async def _push_pending(self) -> None:
-        """Push the collected messages to the channel."""
-        data, self._data = bytes(self._data), bytearray()
-        tags, self._tags = self._tags, []
-        publication, stream = self._publication, self._stream
-        if publication is None or stream is None:
+        """Push the collected packets to the channel."""
+        packets, self._packets = self._packets, []
+        publication, demuxer = self._publication, self._demuxer
+        if publication is None or demuxer is None:
             return
         # First, so that they are known once the main video track is on air.
-        for track, further in stream.take_further_video_tracks().items():
+        for track, further in demuxer.take_further_video_tracks().items():
             await publication.receive_further_video_track(track, further)
-        if data:
-            await publication.receive_data(data)
-        if tags:
-            await publication.receive_tags(tags)
+        if packets:
+            await publication.receive_packets(packets)
 
     async def _on_request(self, event: Event) -> None:
         if isinstance(event, ConnectRequest):
-            self._encoder = event.encoder[: self._admission.limits.agent_chars]
+            self._encoder = event.encoder[:AGENT_CHARACTERS]
             if event.app == APP:
                 self._connection.accept_connect()
             else:
@@ -416,7 +403,9 @@ class _RtmpSession:
         self._publication = publication
         self._budget = publication.budget
         self._progressed = self._loop.time()
-        self._stream = PublishedTracks(self._limits.stream)
+        self._demuxer = FlvDemuxer(
+            check_track=check_track, further_video_tracks=self._limits.further_video_tracks
+        )
         self._connection.accept_publish()
 
     def _end_publication(self) -> None:

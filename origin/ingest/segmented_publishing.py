@@ -15,12 +15,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from media.errors import MediaError, TooLargeError
-from media.mp4.cmaf_ingest import TrackUploads, UnknownTrackError, UploadedPiece, UploadReader
+from media.mp4.fragments.cmaf_ingest import TrackUploads, UnknownTrackError, UploadedPiece, UploadReader
 from origin.access.authentication import client_address
 from origin.access.publish_authorization import Publishers
-from origin.http1.exchange import take_slowly
+from origin.http1.application_exchange import take_slowly
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
-from origin.ingest.limits import IngestLimits
+from origin.ingest.limits import FRAGMENT_SECONDS, IngestLimits
 from origin.ingest.publishing_endpoint import PublishedBody, PublishingEndpoint, refusal
 from packager.concurrency import expire
 from packager.sources.publication import Publication, PublicationEndedError
@@ -53,7 +53,7 @@ class SegmentedPublishing(PublishingEndpoint):
     def __init__(self, admission: IngestAdmission, publishers: Publishers) -> None:
         super().__init__(admission, publishers)
         self._streams = dict[_Key, _UploadedStream]()
-        # When the newest segment came of each stream whose place another publisher has taken.
+        # The time of the newest segment of each stream whose place another publisher has taken.
         self._replaced = dict[_Key, float]()
 
     async def _handle_body(self, channel: str, request: Request, body: PublishedBody) -> Response:
@@ -70,7 +70,7 @@ class SegmentedPublishing(PublishingEndpoint):
         except MediaError as error:
             return refusal(415, f"not a stream that can be published: {error}", self._limits)
         except TimeoutError:
-            return refusal(408, f"nothing came for {self._limits.fragment_seconds:g} s", self._limits)
+            return refusal(408, f"nothing came for {FRAGMENT_SECONDS:g} s", self._limits)
         return Response()
 
     async def _upload(self, channel: str, request: Request, body: PublishedBody) -> None:
@@ -119,9 +119,9 @@ class SegmentedPublishing(PublishingEndpoint):
             del self._streams[key]
 
     async def _has_ending(self, body: PublishedBody, ending: bytes) -> bool:
-        """Read a playlist or manifest, and tell whether it is the last one."""
+        """Read a playlist or manifest, and return whether that is the last one."""
         text = bytearray()
-        async with asyncio.timeout(self._limits.fragment_seconds):
+        async with asyncio.timeout(FRAGMENT_SECONDS):
             while (data := await body.read()) is not None:
                 text += data
                 if len(text) > MANIFEST_BYTES:
@@ -153,10 +153,10 @@ class SegmentedPublishing(PublishingEndpoint):
     def _is_replaced(self, key: _Key) -> bool:
         """Return whether a stream goes on whose place another one has taken, which would lose it again.
 
-        Muxers send their next segment whatever they were told. Once the other one has gone, or nothing came
+        Muxers send their next segment in spite of a refusal. Once the other one has gone, or nothing came
         for as long as a stream may be silent, it is one that begins.
         """
-        now, patience = asyncio.get_running_loop().time(), self._limits.fragment_seconds
+        now, patience = asyncio.get_running_loop().time(), FRAGMENT_SECONDS
         self._replaced = {
             one: at
             for one, at in self._replaced.items()
@@ -171,7 +171,7 @@ class _UploadedStream:
     """A stream that comes in many requests; it ends when none has brought anything for some time.
 
     Args:
-        agent: the encoder's name, as it tells it.
+        agent: the name that the encoder sends.
         forget: called with it at its end.
     """
 
@@ -193,16 +193,16 @@ class _UploadedStream:
 
     @property
     def is_young(self) -> bool:
-        """Whether it has just begun, so that more of its folders may come."""
+        """Whether the stream has just begun, so that more of its folders may come."""
         return self._loop.time() - self._began <= FOLDERS_SECONDS
 
     def begin(self, publication: Publication) -> None:
-        """Go on with its publication."""
+        """Start to watch the publication for pauses."""
         self._publication = publication
         self._watch()
 
     def end(self, reason: str) -> None:
-        """End it: nothing more comes, or a reason is told why what came can't be taken."""
+        """End the publication, with the reason where the uploads can't be used; empty at their own end."""
         if self._publication is not None:
             self._publication.end(reason)
         self.on_dismissed(reason)
@@ -220,9 +220,9 @@ class _UploadedStream:
 
     def _watch(self) -> None:
         """End the stream once nothing has come for too long."""
-        at = self._heard + self._limits.fragment_seconds
+        at = self._heard + FRAGMENT_SECONDS
         if at <= self._loop.time():
-            self.end(f"nothing of a stream came for {self._limits.fragment_seconds:g} s")
+            self.end(f"nothing of a stream came for {FRAGMENT_SECONDS:g} s")
         else:
             self._alarm = self._loop.call_at(at, self._watch)
 
@@ -234,7 +234,7 @@ class _UploadedStream:
             UnknownTrackError: the init segment of its track hasn't come.
             MediaError: it isn't a stream that can be published, which ends the stream.
             PublicationEndedError: the stream was ended.
-            TimeoutError: nothing came of the body.
+            TimeoutError: no bytes of the body came.
         """
         if len(self._waiting) >= UPLOAD_REQUESTS:
             raise RefusedError(RefusalReason.TOO_MANY, "too many requests of this stream at once")
@@ -275,7 +275,7 @@ class _UploadedStream:
         """Handle a body when its track has its turn."""
         has_turn = False
         while True:
-            limit.reschedule(self._loop.time() + self._limits.fragment_seconds)
+            limit.reschedule(self._loop.time() + FRAGMENT_SECONDS)
             data = await body.read()
             if data is None:
                 return

@@ -187,7 +187,7 @@ class SrtGate:
             self._remember(address, error.delay_seconds)
             code = CODES[error.reason]
             if error.reason is RefusalReason.WRONG_KEY:
-                return HandshakeAnswer(code)  # It is in the log already.
+                return HandshakeAnswer(code)  # the log has the refusal already
             return self._refused(code, address, error)
         except UnsupportedError as error:
             return self._refused(BAD_MODE, address, error)
@@ -206,7 +206,7 @@ class SrtGate:
             self._waits.pop(network, None)
             return False
         is_guessable = len(wanted.key) <= GUESSABLE_CHARS
-        return is_guessable or not self._admission.has_key(wanted.channel, wanted.key)
+        return is_guessable or not self._admission.has_key(wanted.channel, wanted.key, address)
 
     def _remember(self, address: str, seconds: float) -> None:
         """Delay the next try of an address."""

@@ -21,6 +21,10 @@ STATISTICS_SECONDS = 1.0
 """Pause between two reads of libsrt's statistics of a connection."""
 
 
+GATHER_SECONDS = 0.01
+"""Time between two rounds, in which packets gather: each round costs the event loop a step."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SrtReceiverLimits:
     """Limits of what is received over SRT.
@@ -28,11 +32,10 @@ class SrtReceiverLimits:
     Attributes:
         connections: At once; those beyond are refused.
         backlog: Connections that were let in and that the thread hasn't seen yet.
-        waiting_bytes: Of each connection, from there until the event loop takes them: then the thread reads
-            no more of it.
+        waiting_bytes: Most bytes of each connection that wait for the event loop; the thread then reads no
+            more of that connection.
         chunk_bytes: Of one connection at once, before the others' turn.
         wait_seconds: For which the thread waits in libsrt before it looks at what the event loop wants.
-        gather_seconds: Between two rounds, in which packets gather: each round costs the event loop a step.
     """
 
     connections: int = 128
@@ -40,14 +43,13 @@ class SrtReceiverLimits:
     waiting_bytes: int = 1 << 20
     chunk_bytes: int = 64 << 10
     wait_seconds: float = 0.05
-    gather_seconds: float = 0.01
 
 
 class SrtConnection:
     """One publisher's connection, as the event loop sees it.
 
     Attributes:
-        statistics: what was counted of it; None before the first look.
+        statistics: libsrt's counters of the connection; None before the first look.
     """
 
     def __init__(self, receiver: SrtReceiver, number: int, address: str, stream_id: bytes) -> None:
@@ -66,7 +68,7 @@ class SrtConnection:
         self.is_closing = False
 
     async def read(self) -> bytes:
-        """Wait for what comes next; nothing at the end."""
+        """Wait for the next bytes; none at the end."""
         while not self._chunks:
             if self._has_ended:
                 return b""
@@ -196,13 +198,13 @@ class SrtReceiver:
             self._counted_at = time.monotonic()
             for connection in self._connections.values():
                 self._count(connection)
-        self._stop.wait(self._limits.gather_seconds)
+        self._stop.wait(GATHER_SECONDS)
 
     def _accept(self, listener: int) -> None:
         try:
             number, address, stream_id = self._library.accept(listener)
         except SrtError:
-            return  # it has gone already
+            return  # the caller has gone already
         connection = SrtConnection(self, number, address, stream_id)
         try:
             if self.is_full:
@@ -241,13 +243,13 @@ class SrtReceiver:
             connection.push(b"")
         elif connection.is_paused and connection.waiting_bytes < self._limits.waiting_bytes:
             connection.is_paused = False
-            with contextlib.suppress(SrtError):  # it has broken: what is left of it is read
+            with contextlib.suppress(SrtError):  # the connection has broken: the rest is read
                 self._library.watch(self._epoll, connection.number)
             # libsrt tells nothing of one that broke before it is watched.
             self._read(connection)
 
     def _count(self, connection: SrtConnection) -> None:
-        with contextlib.suppress(SrtError):  # it has broken
+        with contextlib.suppress(SrtError):  # the connection has broken
             connection.statistics = self._library.statistics(connection.number)
 
     def _end(self, connection: SrtConnection) -> None:

@@ -6,12 +6,10 @@ it is complete.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 
-import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -20,13 +18,14 @@ from media.errors import MediaError
 from media.hls.attribute_values import date_time
 from media.subtitles import webvtt
 from media.subtitles.webvtt import Cue, CueReader
-from origin.access.publish_authorization import Publishers
-from origin.http1.exchange import take_slowly
+from origin.http1.application_exchange import take_slowly
 from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
+from origin.live.publishing import PublishedChannels, date_on_air
+from origin.responses.json_response import as_json
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import require_type
 from packager.publish.channel_commands import Commands, TooManyCuesError, TooManyFeedsError
-from packager.publish.date_ranges import ImplausibleDateError, check_date
+from packager.publish.date_ranges import ImplausibleDateError
 from packager.publish.live_stream import LiveStream
 from packager.step_budget import StepBudget
 
@@ -57,64 +56,42 @@ class _PublishedTrack:
         self.taken.cues += len(cues)
 
 
-def routes(
-    streams: Mapping[str, LiveStream],
-    publishers: Publishers,
-    limits: PublishingLimits = DEFAULT_LIMITS,
-) -> list[BaseRoute]:
-    """Make the route to which captions are posted.
-
-    Args:
-        streams: by name.
-        publishers: lets in who may publish.
-        limits: what a request may bring.
-    """
-    endpoints = _PublishedCaptions(streams, publishers, limits)
-    return [Route("/live/{channel}/captions/{language}", endpoints.publish, methods=["POST"])]
+def routes(channels: PublishedChannels, limits: PublishingLimits = DEFAULT_LIMITS) -> list[BaseRoute]:
+    """Make the route to which captions are posted."""
+    endpoint = _PublishedCaptions(channels, limits).publish
+    return [Route("/live/{channel}/captions/{language}", endpoint, methods=["POST"])]
 
 
 class _PublishedCaptions:
-    def __init__(
-        self,
-        streams: Mapping[str, LiveStream],
-        publishers: Publishers,
-        limits: PublishingLimits,
-    ) -> None:
-        self._streams = streams
-        self._publishers = publishers
+    def __init__(self, channels: PublishedChannels, limits: PublishingLimits) -> None:
+        self._channels = channels
         self._limits = limits
 
     async def publish(self, request: Request) -> Response:
         """Push the captions of a request's body."""
+        stream = await self._channels.authorized(request)
+        require_type(request, webvtt.MEDIA_TYPE)
+        language = request.path_params["language"]
+        if language not in stream.languages:
+            raise RefusalError(404, "the channel has no captions of this language")
         taken = _Taken()
         try:
-            stream = self._streams.get(request.path_params["channel"])
-            if stream is None:
-                raise RefusalError(404, "Not Found")
-            await self._publishers.authorize(request, stream.name)
-            require_type(request, webvtt.MEDIA_TYPE)
-            language = request.path_params["language"]
-            if language not in stream.languages:
-                raise RefusalError(404, "the channel has no captions of this language")
             zero = _zero(request, stream)
             async with stream.commands.feeding_captions():
                 await self._push_cues(request, _PublishedTrack(stream.commands, language, zero, taken))
-        except RefusalError as error:
-            return error.response()
         except ImplausibleDateError as error:
-            return RefusalError(400, f"{error}; {taken.cues} cues were taken").response()
+            raise RefusalError(400, f"{error}; {taken.cues} cues were taken") from error
         except TooManyCuesError as error:
-            return RefusalError(409, f"{error}; {taken.cues} cues were taken").response()
+            raise RefusalError(409, f"{error}; {taken.cues} cues were taken") from error
         except MediaError as error:
-            return RefusalError(422, f"{error}; {taken.cues} cues were taken").response()
+            raise RefusalError(422, f"{error}; {taken.cues} cues were taken") from error
         except TooManyFeedsError as error:
-            return RefusalError(503, str(error)).response()
-        except TimeoutError:
-            return RefusalError(503, f"the channel ends; {taken.cues} cues were taken").response()
+            raise RefusalError(503, str(error)) from error
+        except TimeoutError as error:
+            raise RefusalError(503, f"the channel ends; {taken.cues} cues were taken") from error
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
-        answer = {"cues": taken.cues, "late": taken.late, "start": date_time(zero)}
-        return Response(msgspec.json.encode(answer), 201, {"cache-control": "no-store"}, "application/json")
+        return as_json({"cues": taken.cues, "late": taken.late, "start": date_time(zero)}, 201)
 
     async def _push_cues(self, request: Request, track: _PublishedTrack) -> None:
         if "content-length" in request.headers:
@@ -143,7 +120,7 @@ class _PublishedCaptions:
                     track.push(list(reader.cues()))
             reader.receive_eof()
         finally:
-            # Those before a line that is wrong, or before the connection's end, count.
+            # Cues before a line that is wrong, or before the connection's end, count.
             track.push(list(reader.cues()))
 
 
@@ -154,9 +131,6 @@ def _zero(request: Request, stream: LiveStream) -> Fraction:
         RefusalError: 400, or 503 while nothing is on air.
         ImplausibleDateError: the start can't be meant.
     """
-    edge = stream.presentation.live_edge
-    if edge is None:
-        raise RefusalError(503, "nothing is on air")
     parameters = request.query_params
     try:
         start, offset = parameters.get("start"), float(parameters.get("offset", "0"))
@@ -165,5 +139,4 @@ def _zero(request: Request, stream: LiveStream) -> Fraction:
         raise RefusalError(400, "start: an ISO 8601 date; offset: a number of seconds") from error
     if not abs(offset) <= LONGEST_OFFSET:
         raise RefusalError(400, f"offset: at most {LONGEST_OFFSET} seconds")
-    zero = edge if date is None else check_date(date, edge)
-    return zero + Fraction(round(offset * 1000), 1000)
+    return date_on_air(stream, date) + Fraction(round(offset * 1000), 1000)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from media.errors import MediaError
-from media.mp4 import wvtt
+from origin.live.addresses import RenditionFile, RenditionFileKind
 from origin.live.dvr_segments import StoredSegments
-from origin.live.part_waits import wait_until_complete
-from origin.live.rendition_file_names import RenditionFile, RenditionFileKind
+from packager.publish import dash_captions
 from packager.publish.dash import TEXT_INIT_NUMBER
 from packager.publish.live_stream import LiveStream
 from packager.window.model import MEDIA_EXTENSION
 from packager.window.rendition import Rendition
 from packager.window.window import Window
-
-MILLISECONDS = 1000
 
 
 def is_dash_captions(named: RenditionFile, rendition: Rendition) -> bool:
@@ -28,37 +25,28 @@ def is_dash_captions(named: RenditionFile, rendition: Rendition) -> bool:
 async def render_dash_captions(
     named: RenditionFile, stream: LiveStream, rendition: Rendition, stored_segments: StoredSegments
 ) -> bytes | None:
-    """Return an init segment, or a segment of captions; wait for a segment that is due.
+    """Return an init segment, or a segment of captions.
 
     Args:
         stored_segments: reads those that have left memory.
 
     Returns:
         Its bytes; None where there is none.
-
-    Raises:
-        TooManyWaitersError: as many as may wait already.
     """
     if named.kind is RenditionFileKind.INIT:
-        return wvtt.INIT
+        return dash_captions.INIT
     window = rendition.window
-    # It isn't known before its end which words are in it; and players ask for it as early as for the picture.
-    await wait_until_complete(stream, window, named.number)
     segment, begin = window.at(named.number), stream.presentation.media_time(named.number)
     if segment is None or begin is None:
         return None
-    start, end = round(begin * MILLISECONDS), round((begin + segment.duration) * MILLISECONDS)
-    if segment.gap:
-        # Nothing was said in a time that never came.
-        return wvtt.fragment((), start, end, named.number)
-    text = await _text(window, named.number, stored_segments)
-    if text is None:
+    text = None if segment.gap else await _text(window, named.number, stored_segments)
+    if text is None and not segment.gap:
         return None
+    start, end = map(dash_captions.milliseconds, (begin, begin + segment.duration))
     try:
-        cues = wvtt.read_segment(text, start)
+        return dash_captions.pack_segment(text, start, end, named.number)
     except MediaError:
         return None
-    return wvtt.fragment(cues, start, end, named.number)
 
 
 async def _text(window: Window, number: int, stored_segments: StoredSegments) -> bytes | None:

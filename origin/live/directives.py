@@ -13,7 +13,10 @@ from packager.window.cadence import Cadence
 PREFIX = "_HLS_"
 """§6.2.5: names of query parameters that begin so are reserved for directives; unknown ones are ignored."""
 
-DIRECTIVES = frozenset((f"{PREFIX}msn", f"{PREFIX}part", f"{PREFIX}skip"))
+BLOCKING = frozenset((f"{PREFIX}msn", f"{PREFIX}part"))
+"""§6.2.5.2: the directives for which a request may wait."""
+
+DIRECTIVES = BLOCKING | {f"{PREFIX}skip"}
 """The delivery directives of §6.2.5.1 and §6.2.5.2."""
 
 CARRIED = ("token",)
@@ -24,6 +27,9 @@ MAX_SUFFIX = 2048 + 256
 
 MAX_AHEAD = 2
 """§6.2.5.2: how many media sequence numbers beyond the last one may be asked for."""
+
+LEAST_PARTS_AHEAD = 3
+"""§6.2.5.2: how many parts beyond the last one may be asked for, however long parts are."""
 
 _INTEGER = re.compile(r"[0-9]{1,20}", re.ASCII)
 
@@ -54,7 +60,8 @@ class Directives:
 def parse(query: Iterable[tuple[str, str]], carried: Collection[str] = CARRIED) -> Directives:
     """Read the directives of a request.
 
-    What is neither a directive nor carried changes nothing, or anybody could have playlists of his own made.
+    A parameter that is neither a directive nor carried changes nothing, or anybody could have playlists of
+    his own made.
 
     Args:
         query: its query parameters, decoded, in order.
@@ -111,6 +118,9 @@ def check(directives: Directives, last: tuple[int, int], cadence: Cadence) -> No
     if directives.number > last_number + MAX_AHEAD:
         raise DirectiveError(f"_HLS_msn is more than {MAX_AHEAD} beyond {last_number}")
     if directives.part is None or directives.number < last_number:
+        return
+    # A cadence with short parts allows more than these.
+    if directives.part <= LEAST_PARTS_AHEAD + (last_part if directives.number == last_number else 0):
         return
     # Of a segment that hasn't begun, any part that it may come to have can be waited for: players ask for
     # the index that was the last one's in the segment before.

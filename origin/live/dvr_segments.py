@@ -6,12 +6,18 @@ import asyncio
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import structlog
 
-from origin.responses.representation import FileRepresentation
+from origin.answers.byte_sources import ThreadSource
+from origin.answers.refusals import READING_RETRY_SECONDS, refusal
+from origin.answers.reply import Reply
+from origin.answers.representation_replies import RepresentationReplies, with_first_bytes
+from origin.answers.request import Request
+from origin.http.representation import RepresentationMetadata
 from packager.library.local_storage import LocalFile, NotFoundError
 from packager.transient_errors import LACKING
 from packager.window.model import StoredSegment
@@ -39,6 +45,38 @@ def media_tag(name: str, size: int) -> str:
     return f'"{name}-{size:x}"'
 
 
+class StoredFile(NamedTuple):
+    """An open file with media of a live channel.
+
+    Attributes:
+        name: the last part of its address.
+    """
+
+    file: LibraryFile
+    name: str
+    media_type: str
+    caching: str
+
+
+async def stored_reply(request: Request, stored: StoredFile, release: Callable[[], None]) -> Reply:
+    """Return the reply with media from a file, with the validators that they had in memory.
+
+    Args:
+        release: called at the end of the reply.
+    """
+    file = stored.file
+    metadata = RepresentationMetadata(file.size, stored.media_type, media_tag(stored.name, file.size))
+    headers = ((b"cache-control", stored.caching.encode("latin-1")),)
+    source = ThreadSource(file.pread, release, file.threads, file.descriptor())
+    try:
+        return await with_first_bytes(
+            RepresentationReplies(metadata, headers, time.time()).reply(request, source)
+        )
+    except OSError as error:
+        log.warning("a stored segment can't be read", name=stored.name, reason=str(error))
+        return refusal(request, 503, 0, retry_after=READING_RETRY_SECONDS)
+
+
 class StoredSegments:
     """Reads live segments that have left memory, from this machine's disk or from S3.
 
@@ -49,28 +87,25 @@ class StoredSegments:
     def __init__(self, bucket: DvrBucket | None = None) -> None:
         self._bucket = bucket
 
-    async def open(
-        self, stored: tuple[str, StoredSegment], name: str, media_type: str
-    ) -> FileRepresentation | None:
-        """Open a segment.
+    async def reply(
+        self, request: Request, stored: tuple[str, StoredSegment], name: str, media_type: str, caching: str
+    ) -> Reply | None:
+        """Return the reply with a segment, with the validators that it had in memory.
 
         Args:
-            stored: where it is, and what it is to hold.
+            stored: the path of the file, and the segment that it holds.
             name: the last part of its address.
-            media_type: its Content-Type.
 
         Returns:
-            What can be sent, with the validators that it had in memory; None where it isn't what it was.
+            None where the segment isn't what it was.
 
         Raises:
-            OSError: the system has no descriptor for it now, or S3 can't be reached; likewise below.
+            OSError: the system has no descriptor for it now, or S3 can't be reached.
         """
         file = await self._run(self._open, stored)
         if file is None:
             return None
-        representation = FileRepresentation(file, media_type)
-        representation.etag, representation.last_modified = media_tag(name, file.size), None
-        return representation
+        return await stored_reply(request, StoredFile(file, name, media_type, caching), file.close)
 
     async def read_part(self, stored: tuple[str, StoredSegment], index: int) -> bytes | None:
         """Read a part out of its segment; None where there is no such part."""

@@ -16,14 +16,12 @@ class PublishingLimits:
         cues: of the cues in one.
         captions_idle_seconds: how long a body may pause that goes on for as long as somebody types.
         metadata_bytes: most bytes of the body of an event.
-        attributes: most attributes of one date range, and frames of one tag.
     """
 
     captions_bytes: int = 1 << 20
     cues: CueLimits = field(default_factory=CueLimits)
     captions_idle_seconds: float = 1800.0
     metadata_bytes: int = 16 << 10
-    attributes: int = 32
 
 
 DEFAULT_LIMITS = PublishingLimits()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from fractions import Fraction
 from typing import Annotated
@@ -22,13 +22,17 @@ from starlette.routing import BaseRoute, Route
 from media.hls.attribute_values import UNQUOTABLE, date_time
 from media.hls.date_range import CLIENT_ATTRIBUTE, DateRange
 from media.mp3.id3 import FRAME_NAME, is_whole_id3v2, write_id3v2
-from origin.access.publish_authorization import Publishers
 from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
+from origin.live.publishing import PublishedChannels, date_on_air
+from origin.responses.json_response import as_json
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import receive_body, require_type
 from packager.publish.channel_commands import TooManyEventsError
-from packager.publish.date_ranges import DateRangeError, ImplausibleDateError, check_date
+from packager.publish.date_ranges import DateRangeError, ImplausibleDateError
 from packager.publish.live_stream import LiveStream
+
+MAX_ATTRIBUTES = 32
+"""Most attributes of one date range, and frames of one tag."""
 
 # "$" would let the end of a line stand at the end; tabs separate the IDs of ranges that went (§4.4.5.2).
 Text = Annotated[str, Meta(min_length=1, max_length=1024, pattern=rf"^[^\t{UNQUOTABLE}]*\Z")]
@@ -53,37 +57,24 @@ class TimedMetadataRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Frames of the tag in the media, such as ``TIT2`` or ``TXXX:description``; or a whole tag in base64."""
 
 
-def routes(
-    streams: Mapping[str, LiveStream],
-    publishers: Publishers,
-    limits: PublishingLimits = DEFAULT_LIMITS,
-) -> list[BaseRoute]:
-    """Make the route to which timed metadata is posted.
+_REQUEST = msgspec.json.Decoder(TimedMetadataRequest)
 
-    Args:
-        streams: by name.
-        publishers: lets in who may publish.
-        limits: what a request may bring.
-    """
+
+def routes(channels: PublishedChannels, limits: PublishingLimits = DEFAULT_LIMITS) -> list[BaseRoute]:
+    """Make the route to which timed metadata is posted."""
     counter = itertools.count(1)
 
     async def publish(request: Request) -> Response:
+        stream = await channels.authorized(request)
+        metadata = await _body(request, limits.metadata_bytes)
         try:
-            stream = streams.get(request.path_params["channel"])
-            if stream is None:
-                raise RefusalError(404, "Not Found")
-            await publishers.authorize(request, stream.name)
-            metadata = await _body(request, limits.metadata_bytes)
-            tag = date_range(metadata, stream, f"{int(time.time() * 1000)}-{next(counter)}", limits)
-            stream.commands.publish_metadata(tag, id3_tag(metadata, tag, limits))
-        except RefusalError as error:
-            return error.response()
+            tag = date_range(metadata, stream, f"{int(time.time() * 1000)}-{next(counter)}")
+            stream.commands.publish_metadata(tag, id3_tag(metadata, tag))
         except ImplausibleDateError as error:
-            return RefusalError(400, str(error)).response()
+            raise RefusalError(400, str(error)) from error
         except (DateRangeError, TooManyEventsError) as error:
-            return RefusalError(409, str(error)).response()
-        answer = msgspec.json.encode({"id": tag.id, "start": date_time(tag.start_date)})
-        return Response(answer, 201, {"cache-control": "no-store"}, "application/json")
+            raise RefusalError(409, str(error)) from error
+        return as_json({"id": tag.id, "start": date_time(tag.start_date)}, 201)
 
     return [Route("/live/{channel}/metadata", publish, methods=["POST"])]
 
@@ -92,36 +83,25 @@ async def _body(request: Request, limit: int) -> TimedMetadataRequest:
     require_type(request, "application/json")
     data = await receive_body(request, limit)
     try:
-        return msgspec.json.decode(data, type=TimedMetadataRequest)
+        return _REQUEST.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RefusalError(400, str(error).replace("\n", " ")) from error
 
 
-def date_range(
-    metadata: TimedMetadataRequest, stream: LiveStream, new_id: str, limits: PublishingLimits
-) -> DateRange:
-    """Make the date range of a request.
+def date_range(metadata: TimedMetadataRequest, stream: LiveStream, new_id: str) -> DateRange:
+    """Make the date range of a request; it begins with the newest media unless the publisher says otherwise.
 
     Args:
         new_id: for a range that nobody named.
-        limits: how many attributes it may have.
-
-    Returns:
-        The tag; it begins with the newest media where the publisher doesn't say otherwise.
 
     Raises:
         RefusalError: 400, or 503 while nothing is on air.
         ImplausibleDateError: its start can't be meant.
     """
     names = metadata.attributes
-    if len(names) > limits.attributes or not all(CLIENT_ATTRIBUTE.fullmatch(name) for name in names):
-        raise RefusalError(400, f"attributes: at most {limits.attributes}, with names such as X-TITLE")
-    edge = stream.presentation.live_edge
-    if edge is None:
-        raise RefusalError(503, "nothing is on air")
-    start = edge
-    if metadata.start is not None:
-        start = check_date(metadata.start, edge)
+    if len(names) > MAX_ATTRIBUTES or not all(CLIENT_ATTRIBUTE.fullmatch(name) for name in names):
+        raise RefusalError(400, f"attributes: at most {MAX_ATTRIBUTES}, with names such as X-TITLE")
+    start = date_on_air(stream, metadata.start)
     known = stream.presentation.date_ranges.start_of(metadata.id or "")
     if metadata.start is None and known is not None:
         start = known
@@ -138,15 +118,11 @@ def date_range(
     )
 
 
-def id3_tag(metadata: TimedMetadataRequest, tag: DateRange, limits: PublishingLimits) -> bytes:
-    """Make the ID3 tag that says in the media what the date range says in the playlists.
+def id3_tag(metadata: TimedMetadataRequest, tag: DateRange) -> bytes:
+    """Make the ID3v2.4 tag that says in the media what the date range says in the playlists.
 
     Args:
-        metadata: what was published; its frames stand behind those of the range.
-        limits: how many frames it may have.
-
-    Returns:
-        An ID3v2.4 tag.
+        metadata: the published metadata, whose frames stand behind those of the range.
 
     Raises:
         RefusalError: 400: a frame that can't be written, or what isn't a tag.
@@ -154,8 +130,8 @@ def id3_tag(metadata: TimedMetadataRequest, tag: DateRange, limits: PublishingLi
     if isinstance(metadata.id3, str):
         return _given_tag(metadata.id3)
     names = metadata.id3
-    if len(names) > limits.attributes or not all(FRAME_NAME.fullmatch(name) for name in names):
-        raise RefusalError(400, f"id3: at most {limits.attributes} frames, such as TIT2, WOAR or TXXX:name")
+    if len(names) > MAX_ATTRIBUTES or not all(FRAME_NAME.fullmatch(name) for name in names):
+        raise RefusalError(400, f"id3: at most {MAX_ATTRIBUTES} frames, such as TIT2, WOAR or TXXX:name")
     try:
         return write_id3v2([*_described(tag), *names.items()])
     except ValueError as error:
@@ -163,7 +139,7 @@ def id3_tag(metadata: TimedMetadataRequest, tag: DateRange, limits: PublishingLi
 
 
 def _described(tag: DateRange) -> Iterator[tuple[str, str]]:
-    """Yield the frames that name a range, so that who reads them finds it in the playlist."""
+    """Yield the frames that name a range, so that a reader of the frames finds the range in the playlist."""
     yield "TXXX:ID", tag.id
     if tag.class_ is not None:
         yield "TXXX:CLASS", tag.class_

@@ -1,6 +1,6 @@
-"""Writes what stations answered to a file as Icecast writes its access.log, for analysers of such logs.
+"""Writes an access log of stations in Icecast's format, for analysers of such logs.
 
-It is Apache's Combined format with one field more: the seconds for which somebody listened, or sent. Like
+The format is Apache's Combined with one more field: the seconds for which a client listened, or sent. Like
 Icecast's, a line is written at the end of a request, and has no query, in which there may be secrets.
 """
 
@@ -21,12 +21,13 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from origin.config.errors import CommandError
+from origin.http.path_prefixes import without_tokens
 from origin.http1.body_writer import Stream
 from origin.radio.mounts.limits import AccessLogLimits
 from origin.responses.response_middleware import body_bytes
 
 LOGGED = ("/radio/", "/status-json.xsl", "/status.xsl", "/admin/")
-"""Beginnings of the paths whose requests are logged: those that Icecast has, too."""
+"""Beginnings of the paths whose requests are logged: those that Icecast serves, too."""
 
 CLIENT_GONE = 499
 """Status of a request whose client went before there was an answer, as in nginx's logs."""
@@ -95,16 +96,16 @@ def _escaped(text: bytes) -> str:
 
 
 class AccessLogFile:
-    """The file; a thread writes it, so that a slow disk holds nobody up.
+    """The access log's file; a thread writes it, so that a slow disk holds up no request.
 
-    A file that was moved away or removed is made anew with the next lines: logrotate needs to signal nothing.
+    A file that was moved away or removed is made anew with the next lines: logrotate needs no signal.
 
     Args:
-        path: of the file, which is appended to.
+        path: the file, to which lines are appended.
         limits: how many lines wait to be written.
 
     Raises:
-        CommandError: it can't be written.
+        CommandError: the file can't be written.
     """
 
     def __init__(self, path: Path, limits: AccessLogLimits) -> None:
@@ -171,7 +172,7 @@ class AccessLogFile:
             log.warning("lines of the access log were dropped", count=count)
 
     def _follow_path(self) -> None:
-        """Open the file anew where another one, or none, is at its path."""
+        """Open the file anew if it was moved away, replaced or removed."""
         ours = os.fstat(self._file)
         try:
             there = self._path.stat()
@@ -230,7 +231,7 @@ class StationAccessLog:
             b"%s %s HTTP/%s" % (scope["method"].encode("latin-1"), target, version.encode("ascii")),
             status,
             sent,
-            fields.get(b"referer", b""),
+            without_tokens(fields.get(b"referer", b"")),
             fields.get(b"user-agent", b""),
             seconds,
         )

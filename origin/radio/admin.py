@@ -1,4 +1,4 @@
-"""Icecast's admin addresses, for its clients and tools: titles, statistics, and who listens.
+"""Icecast's admin addresses, for its clients and tools: titles, statistics and listeners.
 
 A request that concerns one station needs the password of its source, all others the administrator's token.
 Icecast's manual ("Admin Interface") is the only specification; errors and messages are those of Icecast 2.4.
@@ -24,11 +24,9 @@ from origin.radio.aliases import station_addresses, station_name
 from origin.radio.authorization import StationAuthorization, is_protected
 from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.mounts.icy_headers import one_line
-from origin.radio.mounts.limits import AdminLimits
 from origin.radio.mounts.mount import Mount
 from origin.radio.station_factory import Stations
 from origin.radio.status import base_of, describe_server, describe_source
-from origin.responses.refusal import RefusalError
 from origin.responses.request_body import media_type_of, receive_body
 
 _CLOSING = {"connection": "close", "cache-control": "no-store"}
@@ -36,11 +34,14 @@ _NOT_KEPT = {"cache-control": "no-cache, no-store"}
 
 FORM = "application/x-www-form-urlencoded"
 
+FORM_BYTES = 16 << 10
+"""Largest body; a title has a thousand characters."""
+
 _ESCAPES = frozenset(("punycode", "idna", "unicode_escape", "raw_unicode_escape", "undefined"))
 """Python's codecs that are no character encodings; the first takes the square of a text's length."""
 
 _CHARSETS = frozenset(one.name for one in pkgutil.iter_modules(encodings.__path__)) - _ESCAPES
-"""Python's other codecs. It isn't asked for any other name: it keeps each that it doesn't know, for ever."""
+"""Python's codecs of text. Other names aren't looked up, as Python remembers each unknown one for ever."""
 
 
 class AdminError(Exception):
@@ -53,7 +54,6 @@ class Admin:
     Args:
         stations: the stations, and the passwords of their source clients.
         authorization: checks these, and the administrator's token.
-        limits: how long a form may be.
     """
 
     def __init__(
@@ -61,14 +61,12 @@ class Admin:
         stations: Stations,
         authorization: StationAuthorization,
         counts: ConnectionCounts,
-        limits: AdminLimits,
     ) -> None:
         self._mounts = stations.mounts
         self._passwords = stations.passwords
         self._aliases = stations.aliases
         self._authorization = authorization
         self._counts = counts
-        self._limits = limits
 
     def routes(self) -> list[BaseRoute]:
         """Make the routes; libshout 2.4.6 sends its titles by POST, all others by GET."""
@@ -100,18 +98,16 @@ class Admin:
                 top = await act(request, await self._fields(request))
                 # In a thread: thousands of listeners take a tenth of a second.
                 return await asyncio.to_thread(_page if as_page else _xml, top)
-            except RefusalError as error:
-                return error.response()
             except AdminError as error:
                 return _error(400, str(error))
 
         return answer
 
     async def _fields(self, request: Request) -> Mapping[str, str]:
-        """Read the parameters of a request: those of its query, and of a form in its body."""
+        """Read the parameters in a request's query, and in a form in its body."""
         text: bytes = request.scope["query_string"]
         if request.method == "POST":
-            body = await receive_body(request, self._limits.form_bytes)
+            body = await receive_body(request, FORM_BYTES)
             if body and media_type_of(request) in (FORM, ""):
                 text = b"%b&%b" % (text, body.strip())
         return read_query(text)
@@ -120,12 +116,12 @@ class Admin:
         """Set the title of what a source client sends from now on."""
         name = self._name(fields.get("mount", ""))
         mount, password = self._mounts.get(name), self._passwords.get(name)
-        # That a station exists is no secret: anybody can ask for its address.
+        # A station's existence is no secret, as anybody can request its address.
         if mount is None:
             raise AdminError("Source does not exist")
         if password is None or mount.source_station is None:
             raise AdminError("Mountpoint will not accept URL updates")
-        await self._require(request, password)
+        await self._require(request, password, name)
         if "mode" not in fields:
             raise AdminError("Missing parameter")
         if fields["mode"] != "updinfo":
@@ -137,7 +133,7 @@ class Admin:
 
     async def _show_stats(self, request: Request, fields: Mapping[str, str]) -> ElementTree.Element:
         """Show the statistics of the server and its stations, or of one station."""
-        await self._require(request, self._password(fields))
+        await self._require(request, self._password(fields), self._name(fields.get("mount", "")))
         base, live = base_of(request), self._live()
         top = ElementTree.Element("icestats")
         elsewhere = sum(mount.elsewhere.connections for mount in self._mounts.values())
@@ -211,7 +207,7 @@ class Admin:
 
     async def _station(self, request: Request, fields: Mapping[str, str]) -> Mount:
         """Find the station on air that a request concerns, once its password was checked."""
-        await self._require(request, self._password(fields))
+        await self._require(request, self._password(fields), self._name(fields.get("mount", "")))
         if "mount" not in fields:
             raise AdminError("Unknown admin request")
         return self._source(fields)
@@ -236,8 +232,8 @@ class Admin:
     def _live(self) -> dict[str, Mount]:
         return {name: mount for name, mount in self._mounts.items() if mount.state == "live"}
 
-    async def _require(self, request: Request, password: str = "") -> None:
-        if not await self._authorization.may_administer(request, password):
+    async def _require(self, request: Request, password: str = "", station: str = "") -> None:
+        if not await self._authorization.may_administer(request, station, password):
             whose = "the password of this station's source, or" if password else ""
             raise UnauthorizedError(f"{whose} server.admin_token is needed".strip())
 
@@ -246,7 +242,7 @@ def read_query(query: bytes) -> dict[str, str]:
     """Parse a metadata query, whose text is in ``charset``, else in UTF-8 if valid, else in Latin-1.
 
     Args:
-        query: still percent-encoded; a form may have the bytes of its text as they are.
+        query: percent-encoded; a form may have raw bytes of text, too.
 
     Returns:
         Values by name; the last of repeated names.

@@ -27,8 +27,8 @@ def station_addresses(names: Iterable[str], aliases: Mapping[str, str]) -> dict[
 class StationAliases:
     """ASGI middleware that answers at the aliases of stations, and of their playlist files.
 
-    The path becomes the station's own, so that everything behind this knows one address; ``raw_path`` stays
-    as it was requested.
+    The path becomes the station's own, so that the rest of the server knows one address; ``raw_path`` stays
+    that of the request.
 
     Args:
         aliases: names of stations by path.

@@ -13,6 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from origin.access.authentication import Authenticator, Secret, unauthorized
+from origin.access.protected_addresses import TokenGuard
+from origin.access.publish_tokens import PublishTokens
+from origin.access.token_middleware import token_of
 from origin.radio.mounts.options import MountOptions
 
 SOURCE_USER = "source"
@@ -35,11 +38,20 @@ class StationAuthorization:
     """Checks passwords, signed addresses and the administrator's token.
 
     Args:
-        authenticator: compares them with a request.
         admin_token: lets its holder listen to every station and change titles; empty for none.
+        guard: checks the tokens with which stations are listed; None where none needs a token.
+        tokens: check tokens that are for publishing; None where there are none.
     """
 
-    def __init__(self, authenticator: Authenticator, admin_token: str = "") -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        admin_token: str = "",
+        guard: TokenGuard | None = None,
+        tokens: PublishTokens | None = None,
+    ) -> None:
+        self._tokens = tokens
+        self._guard = guard
         self._authenticator = authenticator
         self._admin = Secret(admin_token)
 
@@ -59,6 +71,9 @@ class StationAuthorization:
         Args:
             request: with a password in its query or as Bearer, or a query signed for a station.
         """
+        if (guard := self._guard) is not None:
+            token = token_of(request.scope, guard.keys)
+            mounts = (mount for mount in mounts if guard.shows(token, f"/radio/{mount.name}"))
         mounts = tuple(mounts)
         secrets = {_listening(mount): mount.name for mount in mounts if is_protected(mount)}
         free = frozenset(mount.name for mount in mounts if not is_protected(mount))
@@ -67,13 +82,24 @@ class StationAuthorization:
         fitting = await self._authenticator.fitting(request, self._admin, *secrets, with_basic=False)
         return free | {name for secret, name in secrets.items() if {secret, self._admin} & fitting}
 
-    async def may_send(self, request: Request, password: str) -> bool:
-        """Return whether a request has the password of the station's source client."""
+    async def may_send(self, request: Request, station: str, password: str) -> bool:
+        """Return whether a request has the password of the station's source client, or a token for it."""
+        if await self._has_token(request, station):
+            return True
         return await self._authenticator.admits(request, Secret(password, SOURCE_USER))
 
-    async def may_administer(self, request: Request, password: str) -> bool:
-        """Return whether a request has the source client's password or the administrator's token."""
+    async def may_administer(self, request: Request, station: str, password: str) -> bool:
+        """Return whether a request may do what the station's source client may, or is the administrator's."""
+        if await self._has_token(request, station):
+            return True
         return await self._authenticator.admits(request, Secret(password, SOURCE_USER), self._admin)
+
+    async def _has_token(self, request: Request, station: str) -> bool:
+        return (
+            self._tokens is not None
+            and bool(station)
+            and await self._tokens.admit(request, f"/radio/{station}")
+        )
 
 
 def is_protected(mount: NamedStation) -> bool:

@@ -30,7 +30,6 @@ def find_station(mounts: Mapping[str, StationT], name: str) -> tuple[StationT | 
     """Find the station that a name behind ``/radio/`` refers to.
 
     Args:
-        mounts: by name.
         name: of a station or of its playlist file.
 
     Returns:

@@ -16,11 +16,11 @@ from origin.http.media_types import media_type_in
 from origin.radio.mounts.icy_headers import SOURCE_TYPES, announced_bitrate, station_info_of
 from origin.radio.mounts.limits import RelayLimits
 from packager.radio.audio_blocks import AudioBlock, Throttle
+from packager.radio.audio_source import NO_STATION_INFO
 from packager.radio.mpeg_block_reader import block_reader_for
-from packager.radio.station_info import NO_STATION_INFO
 from packager.retry_policy import FailureCount
-from packager.sources.bounded_cookies import BoundedCookies
-from packager.sources.guarded_http import GuardedTransport, certificates, check_redirect, guard_for
+from packager.sources.pullers.bounded_cookies import BoundedCookies
+from packager.sources.pullers.guarded_http import GuardedTransport, certificates, check_redirect, guard_for
 from packager.sources.retries import PullError
 from packager.sources.schemes import without_url_secrets
 from packager.step_budget import AUDIO_PORTION_BYTES, StepBudget
@@ -29,6 +29,9 @@ SMALLEST_METAINT, LARGEST_METAINT = 256, 1 << 20
 """Plausible bytes of audio between two metadata blocks; stations use 8,192 and more."""
 
 log = structlog.get_logger()
+
+REDIRECTS = 5
+"""Most redirections that are followed."""
 
 
 class RelayError(Exception):
@@ -43,7 +46,7 @@ class RelayOptions:
         name: of the mount, for the log.
         bitrate: kbit/s, reported until a frame has one.
         media_type: reported until the upstream server declares one.
-        limits: how long the other server may take, and when it is asked again.
+        limits: how long the upstream server may take, and the pauses before another attempt.
     """
 
     name: str
@@ -80,7 +83,7 @@ class Relay:
             event_hooks={"response": [check_redirect]},
             timeout=httpx.Timeout(limits.connect_seconds, read=limits.silent_seconds),
             follow_redirects=True,
-            max_redirects=limits.redirects,
+            max_redirects=REDIRECTS,
         ) as client:
             while True:
                 try:
@@ -137,17 +140,17 @@ class Relay:
     def _judge(self, response: httpx.Response) -> int:
         """Check the response's head; return its icy-metaint."""
         if response.status_code != 200:
-            raise RelayError(f"it answers {response.status_code}")
+            raise RelayError(f"the upstream server answers {response.status_code}")
         declared = media_type_in(response.headers.get("content-type", ""))
         if declared not in SOURCE_TYPES:
-            raise RelayError(f"it sends {declared[:50] or 'no type'}")
+            raise RelayError(f"the upstream server sends {declared[:50] or 'no type'}, not a station's audio")
         self.media_type = SOURCE_TYPES[declared]
         self._bitrate = announced_bitrate(response.headers)
         self.station_info = station_info_of(response.headers)
         value = response.headers.get("icy-metaint", "0")
         metaint = int(value) if value.isascii() and value.isdecimal() and len(value) < 8 else -1
         if metaint and not SMALLEST_METAINT <= metaint <= LARGEST_METAINT:
-            raise RelayError("its icy-metaint makes no sense")
+            raise RelayError("the upstream server's icy-metaint isn't usable")
         return metaint
 
 

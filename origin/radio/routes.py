@@ -35,6 +35,9 @@ from origin.radio.station_webhooks import StationWebhooks
 from origin.radio.status import base_of, status, status_page
 from origin.responses.refusal import RefusalError, plain_refusal
 
+SEND_BUFFER_BYTES = 64 * 1024
+"""Socket send buffer of a listener (Linux doubles it): four seconds of 128 kbit/s."""
+
 DEFAULT_LIMITS = RadioLimits()
 NO_WEBHOOKS = StationWebhooks()
 
@@ -119,8 +122,6 @@ class ListenerEndpoint:
                     await refused(scope, receive, send)
                     return
                 await self._play(mount, scope, send, number, seconds)
-        except RefusalError as error:
-            await error.response()(scope, receive, send)
         except TooManyError:
             refused = plain_refusal(429, "too many listeners of one address", _retry(mount))
             await refused(scope, receive, send)
@@ -152,7 +153,7 @@ class ListenerEndpoint:
         client = ListenerClient(client_address(request), agent_of(request))
         listener = Listener(interleaver, token_of(request), client, number)
         take = functools.partial(mount.enter, listener)
-        await send({"type": STREAM, "take": take, "buffer": mount.options.limits.listener.send_buffer_bytes})
+        await send({"type": STREAM, "take": take, "buffer": SEND_BUFFER_BYTES})
         # The stream was not taken if the client has disconnected already.
         if listener.begun:
             await asyncio.wait((listener.done,), timeout=seconds or None)
@@ -200,16 +201,14 @@ class TitleEvents:
         request = Request(scope)
         mount = self._mounts.get(scope["path_params"]["name"])
         if mount is None:
-            await RefusalError(404, "no such station").response()(scope, receive, send)
-            return
+            raise RefusalError(404, "no such station")
         if not await self._authorization.may_listen(request, mount):
             await refusal()(scope, receive, send)
             return
         token = token_of(request)
         if "listener" in request.query_params and token is None:
             line = "listener: 8 to 64 letters, digits, '-' and '_'"
-            await RefusalError(400, line).response()(scope, receive, send)
-            return
+            raise RefusalError(400, line)
         now = mount.now
         await self._reading.answer(now.channel, scope, receive, send, token=token, enter=now.enter)
 
@@ -254,7 +253,6 @@ def routes(
         authorization: decides who may listen and publish.
         silent_seconds: how long a source client may send nothing.
         client_limits: of one client; None for no limits.
-        limits: what isn't configured.
         webhooks: are asked about listeners and source clients, too.
     """
     mounts, client_limits, counts = stations.mounts, client_limits or ClientLimits(), ConnectionCounts()
@@ -274,13 +272,13 @@ def routes(
             methods=["GET", "HEAD", "PUT", "SOURCE"],
         ),
         Route("/events/radio/{name}", title_events, methods=["GET", "HEAD"]),
-        *Admin(stations, authorization, counts, limits.admin).routes(),
+        *Admin(stations, authorization, counts).routes(),
         *_status_routes(stations, authorization),
     ]
 
 
 def _status_routes(stations: Stations, authorization: StationAuthorization) -> list[BaseRoute]:
-    """Make the routes of Icecast's status pages, which tell of the stations that a request may listen to."""
+    """Make the routes of Icecast's status pages, which list the stations that a request may listen to."""
 
     async def accessible(request: Request) -> dict[str, Mount]:
         names = await authorization.accessible_stations(request, stations.mounts.values())

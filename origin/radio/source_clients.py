@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from media.errors import MediaError
 from origin.access.authentication import client_address, unauthorized
 from origin.access.refusal_log import RefusalLog
-from origin.http1.exchange import take_slowly
+from origin.http1.application_exchange import take_slowly
 from origin.radio.authorization import StationAuthorization
 from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.mounts.icy_headers import SOURCE_TYPES, announced_bitrate, station_info_of
@@ -51,9 +51,8 @@ class SourceClients:
 
     Args:
         stations: the stations, and the passwords of those that accept a source client.
-        refusals: logs who is refused, and why.
         silent_seconds: how long a source client may send nothing.
-        check: asks further about who has the password; raises ``RefusalError``.
+        check: further checks a client with the right password; raises ``RefusalError``.
     """
 
     def __init__(
@@ -122,7 +121,7 @@ class SourceClients:
     ) -> tuple[int, str]:
         """Feed the session until the source client ends; return the status, and why it was disconnected."""
         try:
-            # Two limits: what is heard sets the one anew, perhaps just after the other was made to run out.
+            # Two limits: received audio renews the one, perhaps just after the other was made to expire.
             async with asyncio.timeout(None) as dismissal, asyncio.timeout(None) as silence:
                 with mount.sourced(client, partial(expire, dismissal)):
                     await self._feed(mount, session, receive, silence)
@@ -175,7 +174,7 @@ class SourceClients:
         password = self._passwords.get(name)
         if password is None:
             return RefusalError(403, "this station takes no source")
-        if not await self._authorization.may_send(request, password):
+        if not await self._authorization.may_send(request, name, password):
             return RefusalError(401, "the password of this station's source is needed")
         # RFC 9110 §8.3, §15.5.16: the old protocol's clients may leave it out; then it is MP3.
         declared = media_type_of(request)

@@ -27,6 +27,9 @@ from packager.redaction import redacted_url
 
 log = structlog.get_logger()
 
+LEAD_SECONDS = 12.0
+"""Seconds of past audio with which a channel begins: three segments, which players want before they start."""
+
 
 class StationSharing(Protocol):
     """Shares the audio of stations among the nodes of a cluster."""
@@ -45,8 +48,8 @@ class Stations:
     """All mounts of a server.
 
     Attributes:
-        mounts: those with an address, by name.
-        hidden: those that only are fallbacks.
+        mounts: the mounts with an address, by name.
+        hidden: mounts that only are fallbacks, without an address.
         passwords: of the mounts that accept a source client, by name.
         aliases: names of mounts by their other addresses.
     """
@@ -68,11 +71,11 @@ def make_stations(
     """Make the mounts of a valid configuration.
 
     Args:
-        tools: ffmpeg, for folders; None where no station has a source here.
+        tools: ffmpeg, for stations that play folders; None where no station has a source here.
         count: called with the bytes written to listeners.
         count_events: called with the bytes written to readers of event channels.
-        limits: what isn't configured of what they may cost and wait for.
-        shared: shares their audio among the nodes of a cluster; None without one.
+        limits: limits of stations beside the configured ones.
+        shared: shares the stations' audio among the nodes of a cluster; None without one.
     """
     limits = limits or RadioLimits()
     stations = Stations()
@@ -82,7 +85,7 @@ def make_stations(
         stations.mounts[options.name] = Mount(
             options.name,
             sources.make(options),
-            # Who listens at other nodes isn't known here.
+            # Listeners of other nodes aren't known here.
             offered if shared is None else replace(offered, on_demand=False),
             count=count,
             count_events=count_events,
@@ -98,11 +101,11 @@ def make_stations(
 
 
 class _Sources:
-    """Makes the sources of stations: those of this node, or what the nodes of a cluster share.
+    """Makes the sources of stations: of this node, or shared by the nodes of a cluster.
 
     Args:
         tools: ffmpeg; None where no station has a source here.
-        shared: shares their audio; None without a cluster.
+        shared: shares the stations' audio; None without a cluster.
     """
 
     def __init__(self, tools: Tools | None, limits: RadioLimits, shared: StationSharing | None) -> None:
@@ -200,7 +203,7 @@ def mount_options(options: RadioOptions, config: Config, limits: RadioLimits) ->
         listener_seconds=seconds(options.max_listener_duration),
         hold_seconds=config.limits.hold_seconds,
         on_demand=options.on_demand and kind(options) == "relay",
-        lead_seconds=limits.simulcast.lead_seconds if options.hls else 0.0,
+        lead_seconds=LEAD_SECONDS if options.hls else 0.0,
         listener_password=options.listener_password or "",
         has_listener_webhook=bool(options.listener_webhook or options.listener_add),
         intro=_intro(options, limits),
@@ -216,7 +219,8 @@ def mount_options(options: RadioOptions, config: Config, limits: RadioLimits) ->
 
 def needs_permission(station: RadioOptions) -> bool:
     """Return whether not everybody may listen to a station."""
-    return bool(station.listener_password or station.listener_webhook or station.listener_add)
+    asks = station.listener_password or station.listener_webhook or station.listener_add
+    return bool(asks) or station.access == "signed"
 
 
 def _intro(options: RadioOptions, limits: RadioLimits) -> Intro | None:
@@ -269,14 +273,12 @@ def make_simulcasts(
     """Make the live channels of the stations.
 
     Args:
-        options: of each, by name.
-        mounts: by name.
-        on_channel: told each channel, and each that takes its place. A live channel of the same name goes
-            first.
-        observer: gives for a channel's name the callback that records its parts' delays.
+        on_channel: called with each channel, and each that replaces it. A live channel of the same name has
+            precedence.
+        observer: returns for a channel's name the callback that records its parts' delays.
 
     Returns:
-        Their simulcasts, by name.
+        The stations' simulcasts, by name.
     """
     if not options:
         return {}

@@ -57,8 +57,8 @@ class StationWebhooks:
     Args:
         listeners: ``listener_webhook`` by the station's name.
         sources: ``source_webhook`` by the station's name.
-        protected: the stations whose listeners have a password of this server's, which isn't told.
-        url_authentication: those that are asked about listeners as Icecast asks.
+        protected: the stations whose listeners have a password of this server, which isn't sent to webhooks.
+        url_authentication: the stations' webhooks of Icecast's URL authentication.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class StationWebhooks:
         self._unreported = set[str]()
 
     async def check_listener(self, station: str, request: Request, number: int) -> float:
-        """Ask about a listener, where the station has webhooks for them.
+        """Ask the station's webhooks about a listener, if it has some.
 
         Args:
             number: the listener's, by which the administrator names it.
@@ -147,17 +147,17 @@ class StationWebhooks:
     async def _ask_about_listener(self, webhook: Webhook, station: str, request: Request) -> None:
         asked = _asked("listen", station, request)
         if station not in self._protected:
-            # What listeners present is for whoever is asked to judge, as with Icecast's listener_add.
+            # The webhook judges the listener's credentials, as Icecast's listener_add does.
             user, password = basic_credentials(request)
             asked |= {"user": user, "password": password, "query": request.url.query}
-        # Who leaves meanwhile takes up none of the requests that are waited for.
+        # A listener who leaves meanwhile takes up none of the webhook's requests.
         await while_connected(request, _ask(webhook, asked, "listener_webhook"))
 
     async def check_source(self, station: str, request: Request) -> None:
-        """Ask about a source client whose password was checked, and isn't told.
+        """Ask the webhook about a source client, without its password, which was checked.
 
         Raises:
-            RefusalError: it may not send, or nobody knows.
+            RefusalError: the client may not send, or the webhook doesn't answer.
         """
         if (webhook := self._sources.get(station)) is not None:
             await _ask(webhook, _asked("publish", station, request), "source_webhook")

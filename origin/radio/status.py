@@ -22,7 +22,7 @@ def status(mounts: Mapping[str, Mount], base: str) -> str:
     """Write the JSON of Icecast 2.4, except that ``source`` always is a list.
 
     Args:
-        mounts: by address, such as ``/radio/demo.mp3``; a station with aliases is there by each.
+        mounts: by address, such as ``/radio/demo.mp3``; a station with aliases is listed by each.
         base: the server's own address without a trailing slash.
 
     Returns:
@@ -90,11 +90,7 @@ def describe_source(mount: Mount, url: str) -> dict[str, object]:
 
 
 def status_page(mounts: Mapping[str, Mount]) -> str:
-    """Write ``/status.xsl``: the stations on air as HTML, in the words of Icecast's page.
-
-    Args:
-        mounts: by name.
-    """
+    """Write ``/status.xsl``: the stations on air as HTML, in the words of Icecast's page."""
     stations = [_as_table(mount) for mount in mounts.values() if mount.state == "live"]
     return _PAGE.format(stations="\n".join(stations) or "<p>No station is on air.</p>")
 

@@ -1,7 +1,7 @@
 """Announces stations that are public to a directory by Icecast's YP protocol, such as dir.xiph.org.
 
-The directory answers in header fields: whether it took what it was told, under which number, and how often it
-wants to hear that the station is still there. Nothing is announced unless ``server.yp_url`` is configured.
+The directory answers in header fields: whether it accepts the station, under which number, and how often it
+wants a report that the station is still on air. Nothing is announced unless ``server.yp_url`` is configured.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from origin.radio.mounts.icy_headers import one_line
 from origin.radio.mounts.limits import DirectoryLimits
 from origin.radio.mounts.mount import Mount
 from packager.retry_policy import FailureCount
-from packager.sources.guarded_http import certificates, guarded_client
+from packager.sources.pullers.guarded_http import certificates, guarded_client
 from packager.sources.retries import PullError
 
 log = structlog.get_logger()
@@ -31,17 +31,17 @@ NUMBER_CHARACTERS = 200
 
 
 class DirectoryError(Exception):
-    """The directory didn't take what it was told; the text says why."""
+    """The directory refused a report, or can't be reached; the text says why."""
 
 
 class Directory:
     """Announces stations to a directory, as long as they are on air and public.
 
     Args:
-        url: of the directory. It is the administrator's choice, so it may be on this machine; redirects
-            aren't followed.
+        url: the directory's, by the administrator's choice, so it may be on this machine; redirects aren't
+            followed.
         public_url: this server's own address, as listeners reach it.
-        limits: how often and how long it is talked to.
+        limits: how often the directory is called, and for how long.
     """
 
     name = "directory"
@@ -63,7 +63,7 @@ class Directory:
         """Do nothing: no request waits for the list of stations."""
 
     async def _announce(self, mount: Mount) -> None:
-        """Keep one station on the list."""
+        """Keep one station on the directory's list while it is announced."""
         loop, failures = asyncio.get_running_loop(), FailureCount(self._limits.retry)
         number, due = "", 0.0
         try:
@@ -75,7 +75,12 @@ class Directory:
                     except DirectoryError as error:
                         number, pause = "", failures.failed()
                         if failures.failures <= self._limits.retry.quiet_after:
-                            log.warning("directory", mount=mount.name, reason=str(error), again_in=pause)
+                            log.warning(
+                                "a directory didn't list a station",
+                                mount=mount.name,
+                                reason=str(error),
+                                again_in=pause,
+                            )
                     due = loop.time() + pause
                 elif number and not is_announced(mount):
                     await self._remove(number)
@@ -92,16 +97,18 @@ class Directory:
         fields = touch_form(mount, number) if number else add_form(mount, self._public_url)
         answer = await self._post(fields)
         if answer.get("ypresponse") != "1":
-            raise DirectoryError(one_line(answer.get("ypmessage", ""))[:200] or "it gave no reason")
+            raise DirectoryError(
+                one_line(answer.get("ypmessage", ""))[:200] or "the directory sent no reason"
+            )
         found = answer.get("sid", "") or number
         if not found or len(found) > NUMBER_CHARACTERS:
-            raise DirectoryError("it gave no number")
+            raise DirectoryError("the directory sent no SID")
         wanted = answer.get("touchfreq", "")
         seconds = int(wanted) if wanted.isascii() and wanted.isdecimal() and len(wanted) < 6 else 0
         return found, min(max(seconds, self._limits.soonest_seconds), LATEST_SECONDS)
 
     async def _remove(self, number: str) -> None:
-        # It forgets stations of which it hears nothing.
+        # The directory forgets stations without reports, so an error doesn't matter.
         with contextlib.suppress(DirectoryError):
             await self._post({"action": "remove", "sid": number})
 
@@ -114,12 +121,12 @@ class Directory:
                 client.stream("POST", self._url, data=dict(fields)) as answer,
             ):
                 if answer.status_code != 200:
-                    raise DirectoryError(f"it answers {answer.status_code}")
+                    raise DirectoryError(f"the directory answers {answer.status_code}")
                 return answer.headers
         except TimeoutError:
-            raise DirectoryError("it didn't answer in time") from None
+            raise DirectoryError("the directory didn't answer in time") from None
         except (httpx.HTTPError, httpx.InvalidURL, PullError) as error:
-            raise DirectoryError(f"it can't be asked: {type(error).__name__}") from None
+            raise DirectoryError(f"the directory can't be reached: {type(error).__name__}") from None
 
 
 def is_announced(mount: Mount) -> bool:
@@ -147,7 +154,7 @@ def add_form(mount: Mount, public_url: str) -> dict[str, str]:
 
 
 def touch_form(mount: Mount, number: str) -> dict[str, str]:
-    """Write what tells that a station is still there."""
+    """Write the form which reports that a station is still on air."""
     return {
         "action": "touch",
         "sid": number,

@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 
 
 def media_type_of(request: Request) -> str:
-    """Return the media type of a request's body, without its parameters; empty where none is told."""
+    """Return the media type of a request's body, without its parameters; empty without one."""
     return media_type_in(request.headers.get("content-type", ""))
 
 
@@ -53,16 +53,16 @@ async def receive_body(request: Request, most: int, too_large: str = "") -> byte
 
 
 async def client_left(request: Request) -> None:
-    """Wait until the client has ended its side: who has only half closed has no use for what comes later."""
+    """Wait until the client has closed its side, even if only half: it has no use for later data."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Do something for a request without a body, for as long as its client is there.
+    """Await a coroutine for a request without a body, as long as its client is connected.
 
     Raises:
-        ClientDisconnect: the client has left before it was done, and it was cancelled.
+        ClientDisconnect: the client left before the end, and the coroutine was cancelled.
     """
     doing, leaving = asyncio.ensure_future(work), asyncio.ensure_future(client_left(request))
     try:

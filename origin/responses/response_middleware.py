@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from origin.answers.asgi import ZERO_COPY
+from origin.answers.pieces import TruncatedFileError
 from origin.http.answer import Headers
 from origin.http.path_prefixes import area_of, port_of, private_area
-from origin.http1.access_log import AccessLog, RequestCounters, log
+from origin.http1.access_log import TOKEN_LABEL, AccessLog, RequestCounters, log
 from origin.http1.body_writer import Stream
-from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
 from origin.responses.refusal import plain_refusal
 
 SHARED_AREAS = frozenset({"media", "vod", "live", "radio", "status-json.xsl", "events", "api"})
@@ -78,8 +79,8 @@ class CommonHeaders:
     Args:
         allow_origin: value of Access-Control-Allow-Origin; "*" for any, "" for none.
         log_requests: whether each request becomes a log line.
-        loopback_ports: those that only this machine reaches: no page of another origin reads lists there.
-        own_origins: what counts in place of ``allow_origin`` at some paths.
+        loopback_ports: ports that only this machine reaches, where no page of another origin may read lists.
+        own_origins: replaces ``allow_origin`` at some paths.
     """
 
     def __init__(
@@ -149,7 +150,9 @@ class CommonHeaders:
             if self._access_log.log_requests:
                 client = scope["client"][0] if scope.get("client") else None
                 sent += sum(stream.sent for stream in streams)
-                self._access_log.write(scope["method"], scope["path"], status, sent, started, client)
+                self._access_log.write(
+                    scope["method"], scope["path"], status, sent, started, client, scope.get(TOKEN_LABEL, "")
+                )
 
     def _shared(self, scope: Scope, area: str) -> list[tuple[bytes, bytes]]:
         """Return the CORS header fields for a request, empty if other origins may not read the response."""

@@ -15,38 +15,69 @@ from starlette.types import ASGIApp
 from origin.access.authentication import Authenticator
 from origin.access.policy import AccessMiddleware, AccessOptions, AccessPolicy
 from origin.access.publish_authorization import Publishers
+from origin.access.publish_tokens import PublishTokens
+from origin.access.token_middleware import TokenChecks, TokenPaths
+from origin.answers.asgi import handler_routes
 from origin.config.options import Config
 from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.routes import routes as event_routes
-from origin.files import routes as file_routes
+from origin.files.handler import FileHandler, file_routes
 from origin.http.client_limits import ClientLimits
 from origin.ingest import routes as ingest_routes
 from origin.live import caption_publishing, event_start_end, metadata
-from origin.live import routes as live
+from origin.live.addresses import PATTERNS as LIVE_PATTERNS
 from origin.live.dvr_segments import StoredSegments
+from origin.live.handler import LiveHandler, OtherProcesses
+from origin.live.media_requests import PastMedia
+from origin.live.publishing import PublishedChannels
 from origin.radio.access_log import StationAccessLog
 from origin.radio.aliases import StationAliases
 from origin.radio.authorization import StationAuthorization
 from origin.radio.routes import routes as radio_routes
-from origin.recordings import routes as recordings
+from origin.recordings import handler as recordings
+from origin.responses.portable_streams import PortableStreams
 from origin.responses.response_middleware import CommonHeaders
-from origin.server.endpoints import api, embed, library_list, page
+from origin.server.endpoints import (
+    api,
+    embed,
+    library_list,
+    page,
+    prepared_films,
+    signing,
+    time_of_day,
+    viewers,
+)
 from origin.server.endpoints.error_responses import ERROR_RESPONSES
 from origin.server.endpoints.owner_proxy import OwnerRequests
 from origin.server.services.event_services import event_limits, own_origins
 from origin.server.services.services import Services
+from origin.tls.redirect import RedirectToHttps
 from origin.token_relay.routes import routes as relay_routes
-from origin.vod import routes as vod_routes
+from origin.vod.addresses import PREFIX
 
 
-def _media_routes(
-    services: Services, authenticator: Authenticator, client_limits: ClientLimits
-) -> list[BaseRoute]:
+def live_handler(services: Services, client_limits: ClientLimits) -> LiveHandler:
+    """Make the handler of the live channels."""
+    live = services.live
+    return LiveHandler(
+        live.streams,
+        services.config.server.carried_parameters,
+        client_limits.blocked_requests,
+        PastMedia(
+            StoredSegments(live.dvr_bucket), functools.partial(recordings.find_live_file, services.recordings)
+        ),
+        OtherProcesses(may_have_channel=live.may_come),
+        services.limits.memfd,
+    )
+
+
+def _media_routes(services: Services, authenticator: Authenticator, live: LiveHandler) -> list[BaseRoute]:
     config, library = services.config, services.library
-    publishers = Publishers(authenticator, services.publishers.keys)
+    publishers = Publishers(authenticator, services.publishers.keys, PublishTokens(services.token_keys))
     # Without the stations' simulcasts: their titles come from the source, and they have no events.
     streams = {name: channel.stream for name, channel in services.live.channels.items()}
+    published = PublishedChannels(streams, publishers)
     publishing = replace(
         services.limits.publishing,
         captions_bytes=config.limits.captions_bytes,
@@ -60,27 +91,15 @@ def _media_routes(
             {name: channel.options for name, channel in services.live.channels.items()},
             config.server.rtmp_port,
         ),
-        *vod_routes.routes(
-            library.titles,
-            library.thumbnails,
-            max_age=config.library.max_age,
-            open_files=library.open_files,
-            answers=library.vod_answers,
-        ),
-        *live.routes(
-            services.live.streams,
-            config.server.carried_parameters,
-            client_limits.blocked_requests,
-            functools.partial(recordings.answer_live_address, services.recordings),
-            StoredSegments(services.live.dvr_bucket),
-            services.live.may_come,
-        ),
-        *recordings.routes(services.recordings),
-        *metadata.routes(streams, publishers, publishing),
+        *file_routes(FileHandler(library.storage, config.library.max_age, library.open_files)),
+        *handler_routes(library.vod, [PREFIX + "{path:path}"]),
+        *handler_routes(live, LIVE_PATTERNS),
+        *handler_routes(recordings.RecordingHandler(services.recordings), [recordings.PATTERN]),
+        *metadata.routes(published, publishing),
         *event_start_end.routes(
-            streams, publishers, functools.partial(recordings.describe_newest, services.recordings)
+            published, functools.partial(recordings.describe_newest, services.recordings)
         ),
-        *caption_publishing.routes(streams, publishers, publishing),
+        *caption_publishing.routes(published, publishing),
     ]
 
 
@@ -120,13 +139,18 @@ def _routes(
     access: AccessPolicy,
     authenticator: Authenticator,
     client_limits: ClientLimits,
+    live: LiveHandler,
 ) -> list[BaseRoute]:
     """Make the routes of everything but the library's files."""
     config, library, admin_token = services.config, services.library, access.options.admin_token
-    authorization = StationAuthorization(authenticator, admin_token)
+    guard = services.guard
+    authorization = StationAuthorization(
+        authenticator, admin_token, guard, PublishTokens(services.token_keys)
+    )
     event_authorization = _event_authorization(config, authenticator, admin_token)
     return [
-        *_media_routes(services, authenticator, client_limits),
+        *_media_routes(services, authenticator, live),
+        *time_of_day.routes(),
         *radio_routes(
             services.stations,
             authorization,
@@ -137,12 +161,17 @@ def _routes(
             webhooks=services.station_webhooks,
         ),
         *_event_routes(services, event_authorization, client_limits),
-        *api.routes(services, access, authorization, event_authorization),
+        *signing.routes(services.token_keys, access),
+        *signing.check_routes(guard),
+        *viewers.routes(services.sessions, access),
+        *api.routes(services, access, authorization, event_authorization, guard),
+        *prepared_films.routes(services, access),
         *library_list.routes(
             library.catalogue,
             lambda: services.needs_library,
             thumbnails=library.thumbnails is not None,
             searches=client_limits.library_views,
+            guard=guard,
         ),
         *embed.routes(player, config.server.allow_embed),
         *page.routes(player),
@@ -150,14 +179,19 @@ def _routes(
 
 
 def build_app(
-    services: Services, player: Path, options: AccessOptions, client_limits: ClientLimits | None = None
+    services: Services,
+    player: Path,
+    options: AccessOptions,
+    client_limits: ClientLimits,
+    live: LiveHandler,
+    https_port: int = 0,
 ) -> ASGIApp:
     """Build the application.
 
     Args:
         services: run as long as the application does.
         player: the folder of the player page.
-        client_limits: of one client; None for no limits.
+        https_port: to which plain HTTP is led; 0: it is answered.
     """
 
     @contextlib.asynccontextmanager
@@ -166,19 +200,18 @@ def build_app(
             yield
 
     authenticator = Authenticator(services.guess_delay)
-    access = AccessPolicy(options, authenticator)
+    access, guard = AccessPolicy(options, authenticator), services.guard
     app = Starlette(
-        routes=_routes(services, player, access, authenticator, client_limits or ClientLimits()),
+        routes=_routes(services, player, access, authenticator, client_limits, live),
         lifespan=lifespan,
         exception_handlers=ERROR_RESPONSES,
     )
-    # The redirect would lead to whatever the request's Host says; an address with one slash more isn't there.
+    # A redirect would lead to the host in the request's Host field; an address with a further slash is 404.
     app.router.redirect_slashes = False
-    config, library = services.config, services.library
-    served = file_routes.Files(
-        library.storage, max_age=config.library.max_age, open_files=library.open_files, app=app
-    )
-    owned: ASGIApp = served if services.live.cluster is None else OwnerRequests(served, services.live.cluster)
+    config = services.config
+    owned: ASGIApp = app if services.live.cluster is None else OwnerRequests(app, services.live.cluster)
+    if guard is not None:
+        owned = TokenChecks(owned, guard)
     answering: ASGIApp = CommonHeaders(
         AccessMiddleware(owned, access),
         traffic=services.traffic,
@@ -189,4 +222,10 @@ def build_app(
     )
     if services.access_log is not None:
         answering = StationAccessLog(answering, services.access_log)
-    return StationAliases(answering, services.stations.aliases) if services.stations.aliases else answering
+    if services.stations.aliases:
+        answering = StationAliases(answering, services.stations.aliases)
+    if services.token_keys:
+        answering = TokenPaths(answering)
+    if https_port:
+        answering = RedirectToHttps(answering, https_port, config.server.admin_port)
+    return PortableStreams(answering)

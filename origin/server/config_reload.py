@@ -13,14 +13,15 @@ import msgspec
 import structlog
 
 from origin.config import logging_setup
-from origin.config.options import Config, ConfigError, Options, redactor_of
+from origin.config.options import Config, ConfigError, redactor_of
+from origin.config.section import Options
 from packager.concurrency import background_task
 
 log = structlog.get_logger()
 
 STDIN = 0
 
-TAKEN = frozenset(("log.level", "log.format", "live.publish_key"))
+TAKEN = frozenset(("log.level", "log.format", "live.publish_key", "access.keys", "access.jwt_keys"))
 """Options that take effect without a restart."""
 
 Follower = Callable[[Config], Awaitable[None]]
@@ -69,7 +70,7 @@ async def _follow(
         except (ConfigError, OSError) as error:
             # The configured user may not be allowed to read what root could at the start.
             reader = f" (read as {config.server.user}, whom it became)" if config.server.user else ""
-            log.error("configuration isn't taken", reason=f"{error}{reader}")
+            log.error("the changed configuration can't be used", reason=f"{error}{reader}")
             continue
         if TAKEN.intersection(changes(now, new)):
             await asyncio.to_thread(

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from origin.access.guarded_handler import HandlerGuard
+from origin.access.protected_addresses import TokenGuard
 from origin.config.options import Config
-from origin.files.fast_path import FileFastPath
+from origin.files.handler import FileHandler
 from origin.http.client_limits import ClientLimits, limit_per_client
 from origin.http.trusted_proxies import TrustedProxies
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
 from origin.http1.limits import HttpLimits
 from origin.http1.protocol import HttpProtocol
-from origin.live.fast_path import LiveFastPath
+from origin.live.handler import LiveHandler
 from origin.responses.response_middleware import common_headers
 from origin.server.services.library_services import ServedLibrary
-from origin.server.services.limits import Limits
-from origin.vod.cache_control import VodCaching
-from origin.vod.fast_path import VodFastPath, VodService
-from packager.publish.live_stream import LiveStream
 
 LIBRARY_VIEWS = 32
 """Searches of all clients at once; a person who types has two or three under way."""
@@ -30,17 +27,12 @@ LIBRARY_VIEWS = 32
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The services from which the fast path answers.
-
-    Attributes:
-        library: the files and their VOD.
-        streams: the live channels by name.
-        traffic: counters of requests and bytes.
-    """
+    """The services from which the fast path answers."""
 
     library: ServedLibrary
-    streams: Mapping[str, LiveStream]
+    live: LiveHandler
     traffic: RequestCounters
+    guard: TokenGuard | None
 
 
 def client_limits_of(config: Config, proxies: TrustedProxies) -> ClientLimits:
@@ -59,39 +51,24 @@ def client_limits_of(config: Config, proxies: TrustedProxies) -> ClientLimits:
     )
 
 
-def fast_path_of(config: Config, served: Served, limits: Limits, client_limits: ClientLimits) -> FastPath:
-    """Make what answers common requests on the connection itself.
+def fast_path_of(config: Config, served: Served) -> FastPath:
+    """Make the fast path, which answers common requests on the connection itself.
 
     Args:
-        served: what it answers from.
-        limits: those that aren't configured.
+        served: the services that it answers from.
     """
-    library = served.library
+    library, guard = served.library, served.guard
     access_log = AccessLog(served.traffic, log_requests=config.log.requests)
     shared_headers = common_headers(config.server.allow_origin)
     return FastPath(
         {
-            "media": FileFastPath(library.open_files, access_log),
-            "live": LiveFastPath(
-                served.streams,
-                access_log,
-                shared_headers,
-                config.server.carried_parameters,
-                client_limits.blocked_requests,
-                limits.memfd,
-            ),
-            "vod": VodFastPath(
-                VodService(
-                    library.titles,
-                    library.open_files,
-                    library.vod_answers,
-                    VodCaching(config.library.max_age),
-                ),
-                access_log,
-                shared_headers,
-                limits.vod_segments,
-            ),
-        }
+            "media": FileHandler(library.storage, config.library.max_age, library.open_files),
+            "live": served.live,
+            "vod": library.vod,
+        },
+        access_log,
+        shared_headers,
+        None if guard is None else HandlerGuard(guard),
     )
 
 
@@ -112,7 +89,7 @@ def uvicorn_config(config: Config, app: ASGIApp, protocol: type[HttpProtocol]) -
 
 
 def wire_limits(config: Config, others: HttpLimits) -> HttpLimits:
-    """Put what is configured into the limits of connections."""
+    """Return the limits of connections, with the configured ones."""
     limits = config.limits
     return replace(
         others,

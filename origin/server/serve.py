@@ -9,37 +9,53 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import click
 import msgspec
 import structlog
 import uvicorn
+from starlette.types import ASGIApp
 
 from origin.access.policy import AccessOptions, loopback_ports
 from origin.config import logging_setup
-from origin.config.kept_secrets import MadeSecret, event_channel_of, live_channel_of, station_of, with_secrets
-from origin.config.options import Config, redactor_of, seconds
+from origin.config.kept_secrets import (
+    ACCESS_KEY,
+    MadeSecret,
+    event_channel_of,
+    live_channel_of,
+    station_of,
+    with_secrets,
+)
+from origin.config.options import Config, data_folder, redactor_of, seconds
 from origin.config.warnings import unserved
+from origin.http.answer import Headers
 from origin.http.trusted_proxies import TrustedProxies
 from origin.http1.protocol import http_protocol
+from origin.http2.connection import Http2Connection
 from origin.ingest.rtmp import RtmpServer
 from origin.ingest.srt import SrtServer
-from origin.server.app import build_app
+from origin.server.app import build_app, live_handler
 from origin.server.config_reload import Follower
 from origin.server.endpoints.metrics import ServicesCollector
 from origin.server.endpoints.page import PLAYER
+from origin.server.http3_config import alternative_services, http3_listeners, require_http3
 from origin.server.http_config import Served, client_limits_of, fast_path_of, uvicorn_config, wire_limits
 from origin.server.server import Ending, Server, address_of
+from origin.server.services.access_services import KeyReload
 from origin.server.services.cluster_services import makes_media, of_role
 from origin.server.services.demo_event_channel import CHANNEL, DemoText
-from origin.server.services.library_services import check_library, library_of
+from origin.server.services.grpc_services import make_grpc_server, require_grpc
+from origin.server.services.library_services import check_library, encoder_of, library_of
 from origin.server.services.limits import Limits
 from origin.server.services.recording_services import recording_places
 from origin.server.services.services import Services, StartFacts
 from origin.server.services.worker_interface import Workers
 from origin.server.system import lan_address, malloc, privileges, rlimits, socket_activation
-from origin.server.system.connection_acceptor import SocketListener
+from origin.server.system.connection_acceptor import MakeAcceptor, MakeListener, SocketListener
+from origin.tls.certificates import Certificates
 from packager.data_lock import DataInUseError, DataLock
 from packager.process import sandbox
 from packager.process.ffmpeg_discovery import Tools, ToolsError
@@ -48,7 +64,7 @@ log = structlog.get_logger()
 
 
 MakeWorkers = Callable[[Services, Sequence[socket.socket]], Workers]
-"""Makes the workers of a server, given its services and what they listen on."""
+"""Makes the workers of a server, given its services and its listening sockets."""
 
 
 TAKEOVER_LOOK_SECONDS = 0.01
@@ -73,25 +89,27 @@ async def serve(
     """Serve until SIGTERM or Ctrl-C.
 
     Args:
-        finding_tools: finds ffmpeg, or raises why there is none.
+        finding_tools: finds ffmpeg, or raises an error that says why there is none.
         bound: the listening sockets, if they are bound already.
         demo: whether to add the demo's channels, station and (without an own library) films.
         own_library: whether the configuration names a library.
         file: the configuration file, if any.
-        limits: those that aren't configured; None: the usual ones.
-        followers: to which is added who takes a configuration that is read again.
-        make_workers: makes the processes that serve beside this one; None: there are none.
+        limits: the limits that aren't configured; None: the usual ones.
+        followers: gets the functions that apply a configuration which is read again.
+        make_workers: makes the processes that serve beside this one; None for no workers.
 
     Raises:
         CommandError: the address is taken, or the library is the folder of the server's data.
         ToolsError: ffmpeg is missing and the configuration needs it.
         DataInUseError: another server uses the data folder.
-        SecretsError: the file of generated secrets isn't to be trusted.
+        SecretsError: the file of generated secrets can't be trusted.
         OSError: the library can't be read.
     """
     limits = limits or Limits()
     places = recording_places(config)
     config = of_role(config)
+    require_grpc(config)
+    require_http3(config)
     with _cancelled_by_sigterm():
         bound = bound or socket_activation.inherit_or_bind(config)
         start = _ServerStart(
@@ -118,12 +136,11 @@ class _ServerStart:
     """The inputs of a server's start.
 
     Attributes:
-        limits: those that aren't configured.
-        followers: to which is added who takes a configuration that is read again.
-        make_workers: makes the processes that serve beside this one; None: there are none.
+        followers: gets the functions that apply a configuration which is read again.
+        make_workers: makes the processes that serve beside this one; None for no workers.
         demo: whether to add the demo's channels, station and films.
         own_library: whether the configuration names a library.
-        recording_places: where in S3 the recordings of channels are, by channel, whoever makes these.
+        recording_places: the place in S3 of each channel's recordings, of all packagers of the cluster.
     """
 
     bound: socket_activation.Sockets
@@ -138,18 +155,20 @@ class _ServerStart:
 
 @dataclass(frozen=True)
 class _PreparedServer:
-    """A server that has only to be run.
+    """A server that is ready to run.
 
     Attributes:
         http_config: the application, and its protocol.
-        new_secrets: those that were generated, and are told once.
-        lock: of the data folder; None if nothing is stored.
+        new_secrets: the secrets that were generated, which are printed once.
+        lock: the lock of the data folder; None if nothing is stored.
+        certificates: None without TLS.
     """
 
     http_config: uvicorn.Config
     services: Services
     new_secrets: Sequence[MadeSecret]
     lock: DataLock | None
+    certificates: Certificates | None
 
 
 async def _make_ready(
@@ -157,7 +176,7 @@ async def _make_ready(
 ) -> _PreparedServer:
     """Make everything that the server needs, and wait until no other one listens on its sockets."""
     limits, bound, demo = start.limits, start.bound, start.demo
-    # A channel of that name which somebody configured is his own.
+    # A configured channel of that name isn't the demo's.
     types_text = demo and not any(channel.name == CHANNEL for channel in config.events)
     config = _fit_descriptors(config, rlimits.raise_limit())
     config, tools = await _prepare(config, finding_tools, demo=demo, own_library=start.own_library)
@@ -176,23 +195,32 @@ async def _make_ready(
         needs_library=needs_library,
         made_keys=secrets.made_keys,
         recording_places=start.recording_places,
+        encoder=await encoder_of(config, tools, limits),
     )
     services = await asyncio.to_thread(Services, config, tools, lock, facts, limits)
     services.registry.register(ServicesCollector(services))
     if start.make_workers is not None:
         services.workers = start.make_workers(services, _public_sockets(config, bound))
     start.followers.append(services.publishers.take_keys)
+    start.followers.append(KeyReload(services.token_keys, config).follow)
     if types_text:
         services.add(DemoText(services.events.channels[CHANNEL], limits.server.typing))
     await asyncio.to_thread(services.check_library)
-    http_config = _http_config(config, services, _access_options(config, bound.http))
+    certificates = None
+    if config.tls.certificate:
+        certificates = await asyncio.to_thread(_certificates, config)
+        services.add(certificates)
+        start.followers.append(lambda _: certificates.reload())
+    options = _access_options(config, [*bound.http, *bound.https])
+    https_port = bound.https[0].getsockname()[1] if config.tls.redirect and bound.https else 0
+    http_config = _http_config(config, services, options, https_port, alternative_services(bound.quic))
     malloc.freeze_garbage_collector()
     await _wait_for_sockets(
         bound.inherited,
         address_of(bound.http, config.server.host),
         TAKEOVER_LOOK_SECONDS,
     )
-    return _PreparedServer(http_config, services, secrets.made, lock)
+    return _PreparedServer(http_config, services, secrets.made, lock, certificates)
 
 
 def _public_sockets(config: Config, bound: socket_activation.Sockets) -> list[socket.socket]:
@@ -202,7 +230,7 @@ def _public_sockets(config: Config, bound: socket_activation.Sockets) -> list[so
 
 
 async def _run(ready: _PreparedServer, start: _ServerStart) -> None:
-    """Serve until a signal ends the server, then release what it holds."""
+    """Serve until a signal ends the server, then release its resources."""
     services, bound = ready.services, start.bound
     address = address_of(bound.http, services.config.server.host)
     admission = services.publishers.admission
@@ -212,9 +240,12 @@ async def _run(ready: _PreparedServer, start: _ServerStart) -> None:
     if options.srt_port:
         passphrases = {one.name: one.srt_passphrase for one in services.config.live if one.srt_passphrase}
         services.add(SrtServer(admission, options.host, options.srt_port, services.limits.srt, passphrases))
+    if services.config.grpc.port:
+        app = cast(ASGIApp, ready.http_config.app)
+        services.add(make_grpc_server(services, app, ready.certificates))
     server = Server(
         ready.http_config,
-        on_listening=lambda: _announce(services, address, ready.new_secrets, demo=start.demo),
+        on_listening=lambda: _announce(services, address, ready, start),
         ending=Ending(
             drain_seconds=services.config.limits.drain_seconds,
             on_drain=services.drain,
@@ -223,13 +254,12 @@ async def _run(ready: _PreparedServer, start: _ServerStart) -> None:
             grace_seconds=services.config.limits.shutdown_seconds,
         ),
         limits=services.limits.server,
-        others=[(sock, rtmp.protocol) for sock in bound.rtmp],
-        make_listener=SocketListener.of if services.workers is None else services.workers.make_listener,
+        make_listeners=_listeners(ready, bound, rtmp),
     )
     services.traffic.count_connections(lambda: server.connection_count)
     try:
         async with contextlib.nullcontext() if services.workers is None else services.workers.running():
-            await server.serve(sockets=bound.http)
+            await server.serve(sockets=bound.tcp)
     finally:
         services.library.close()
         if services.live.dvr_bucket is not None:
@@ -239,6 +269,25 @@ async def _run(ready: _PreparedServer, start: _ServerStart) -> None:
             await asyncio.to_thread(services.access_log.close)
         if ready.lock is not None:
             ready.lock.release()
+
+
+def _listeners(
+    ready: _PreparedServer, bound: socket_activation.Sockets, rtmp: RtmpServer
+) -> list[MakeAcceptor]:
+    """Return what makes the acceptors of all sockets."""
+    services = ready.services
+    limits = services.limits.server.listening
+    context = None if ready.certificates is None else ready.certificates.context
+    make_http: MakeListener = (
+        SocketListener.of if services.workers is None else services.workers.make_listener
+    )
+    return [
+        *(lambda http, sock=one: make_http(sock, http, limits) for one in bound.http),
+        *(partial(SocketListener.of, one, limits=limits, context=context) for one in bound.https),
+        *(lambda _, sock=one: SocketListener.of(sock, rtmp.protocol, limits) for one in bound.rtmp),
+        *(lambda _, sock=one: SocketListener.of(sock, rtmp.protocol, limits, context) for one in bound.rtmps),
+        *http3_listeners(ready.certificates, bound.quic),
+    ]
 
 
 def _access_options(config: Config, sockets: Sequence[socket.socket]) -> AccessOptions:
@@ -263,7 +312,10 @@ async def _wait_for_sockets(inherited: Sequence[socket.socket], address: str, lo
     """Wait until the previous server has closed the inherited sockets; this one is ready to take over."""
     if not socket_activation.is_free(inherited):
         click.echo(f"Headwater is at {_bold(address)} as soon as the server that is there now ends")
-        log.info("ready", waits_for="another server listens on this socket; end it with SIGTERM")
+        log.info(
+            "the server is ready, and waits for its socket",
+            waits_for="another server listens on this socket; end it with SIGTERM",
+        )
         await socket_activation.wait_until_free(inherited, look_seconds)
 
 
@@ -277,29 +329,57 @@ async def _prepare(
 
         config = await with_demo(config, tools, own_library=own_library)
     for line in await asyncio.to_thread(lambda: list(unserved(config))):
-        log.warning("no effect", reason=line)
+        log.warning("an option has no effect", reason=line)
     return config, tools
 
 
-def _http_config(config: Config, services: Services, options: AccessOptions) -> uvicorn.Config:
-    """Build the application, and the connection protocol with its fast paths before it."""
+def _certificates(config: Config) -> Certificates:
+    """Read the certificates, or make one for development.
+
+    Raises:
+        CertificateError: there is none that can be used.
+    """
+    own = (lan_address.own_address(family) for family in (socket.AF_INET, socket.AF_INET6))
+    hosts = ["localhost", "127.0.0.1", "::1", socket.gethostname(), *config.server.names, *filter(None, own)]
+    tls = config.tls
+    return Certificates(tls.certificate, tls.key, data_folder(config, "tls"), hosts)
+
+
+def _http_config(
+    config: Config,
+    services: Services,
+    options: AccessOptions,
+    https_port: int = 0,
+    alternatives: Headers = (),
+) -> uvicorn.Config:
+    """Build the application, and the connection protocol with its fast paths before it.
+
+    Args:
+        https_port: where requests without encryption are led; 0: nowhere.
+        alternatives: header fields of responses on encrypted connections, which name other wires.
+    """
     proxies = TrustedProxies(config.server.trusted_proxies)
     client_limits = client_limits_of(config, proxies)
-    served = Served(services.library, services.live.streams, services.traffic)
+    live = live_handler(services, client_limits)
+    served = Served(services.library, live, services.traffic, services.guard)
     protocol = http_protocol(
         wire_limits(config, services.limits.http),
-        fast_path_of(config, served, services.limits, client_limits),
+        fast_path_of(config, served),
         proxies,
         client_limits.connections,
+        http2=Http2Connection,
+        redirects_plain=bool(https_port),
+        alternatives=alternatives,
     )
-    return uvicorn_config(config, build_app(services, PLAYER, options, client_limits), protocol)
+    app = build_app(services, PLAYER, options, client_limits, live, https_port)
+    return uvicorn_config(config, app, protocol)
 
 
 def _lock(config: Config, look_seconds: float, *, patient: bool) -> DataLock | None:
     """Lock the data folder, if live channels or event channels store anything there.
 
     Args:
-        look_seconds: between two looks at whether it is free.
+        look_seconds: between two checks whether it is free.
         patient: whether to go on without it while another server, which is about to end, has it.
 
     Raises:
@@ -353,22 +433,32 @@ def _fit_descriptors(config: Config, allowed: int) -> Config:
     return msgspec.structs.replace(config, limits=limits)
 
 
-def _announce(services: Services, address: str, new_secrets: Sequence[MadeSecret], *, demo: bool) -> None:
-    log.info("serving", address=address, library=str(services.library.storage))
+def _announce(services: Services, address: str, ready: _PreparedServer, start: _ServerStart) -> None:
+    bound = start.bound
+    log.info("the server listens", address=address, library=str(services.library.storage))
     _log_missing_protection()
     click.echo(f"Headwater is at {_bold(address)}")
-    _announce_to_others(services.config.server.host, address)
-    for secret in new_secrets:
+    encrypted = ""
+    if ready.certificates is not None:
+        encrypted = address_of(bound.https, services.config.server.host, "https")
+        kind = "self-signed, " if ready.certificates.is_self_signed else ""
+        click.echo(f"and at {_bold(encrypted)} ({kind}SHA-256 {ready.certificates.fingerprint})")
+    if bound.quic:
+        click.echo(f"HTTP/3 is at UDP port {bound.quic[0].getsockname()[1]}")
+    _announce_to_others(services.config.server.host, encrypted or address)
+    for secret in ready.new_secrets:
         click.echo(_describe_secret(secret, address))
-    if services.config.server.rtmp_port:
-        host = address.removeprefix("http://").rpartition(":")[0]
-        server = f"rtmp://{host}:{services.config.server.rtmp_port}/live"
-        click.echo(f"Encoders such as OBS publish to {server} with the stream key CHANNEL?key=KEY")
+    host = address.removeprefix("http://").rpartition(":")[0]
+    if services.config.grpc.port:
+        click.echo(f"gRPC is at {host}:{services.config.grpc.port}")
+    for scheme, sockets in (("rtmp", bound.rtmp), ("rtmps", bound.rtmps)):
+        if sockets:
+            server = f"{scheme}://{host}:{sockets[0].getsockname()[1]}/live"
+            click.echo(f"Encoders such as OBS publish to {server} with the stream key CHANNEL?key=KEY")
     if services.config.server.srt_port:
-        host = address.removeprefix("http://").rpartition(":")[0]
         target = f"srt://{host}:{services.config.server.srt_port}?streamid=publish:CHANNEL:KEY"
         click.echo(f"Encoders publish over SRT to {target}")
-    if demo:
+    if start.demo:
         click.echo("Stop it with Ctrl-C.")
 
 
@@ -379,7 +469,8 @@ def _bold(text: str) -> str:
 
 def _announce_to_others(host: str, address: str) -> None:
     """Print where phones and televisions find the server; a QR code only where there is a terminal."""
-    others = lan_address.address_for_others(host, int(address.rstrip("/").rpartition(":")[2]))
+    scheme, _, rest = address.rstrip("/").partition("://")
+    others = lan_address.address_for_others(host, int(rest.rpartition(":")[2]), scheme)
     if others is None:
         return
     if others != address:
@@ -391,6 +482,11 @@ def _announce_to_others(host: str, address: str) -> None:
 def _describe_secret(secret: MadeSecret, address: str) -> str:
     """Describe a generated secret and where it is kept; it is never shown again."""
     station = station_of(secret.name)
+    if secret.name == ACCESS_KEY:
+        kept = (
+            "ends with this server: set access.keys" if secret.file is None else f"is kept in {secret.file}"
+        )
+        return f"Addresses are signed with a key that {kept}"
     use = "The admin token is"
     if station is not None:
         use = f"Publish to {address}radio/{station} as source, password"

@@ -17,16 +17,16 @@ from dataclasses import dataclass
 import structlog
 import uvicorn
 
-from origin.http1.connection import HttpConnection
+from origin.http1.protocol import HttpProtocol
+from origin.http_streams.connection import MultiplexedConnection
 from origin.server.services.limits import ServerLimits
-from origin.server.system.connection_acceptor import (
-    ConnectionAcceptor,
-    MakeListener,
-    SocketListener,
-)
+from origin.server.system.connection_acceptor import ConnectionAcceptor, MakeAcceptor
 
 log = structlog.get_logger()
 
+
+LAST_REQUEST_SECONDS = 0.1
+"""For how long connections are served on when no more are taken: the next request may be on its way."""
 
 POLL_SECONDS = 0.05
 """Pause between two checks, at the server's end, whether all connections are closed."""
@@ -37,13 +37,13 @@ class Ending:
     """The steps and times of a server's orderly end.
 
     Attributes:
-        drain_seconds: for how long it serves on as before, but says that it isn't ready.
-        on_drain: called when that begins.
-        on_listeners_closed: called once it takes no more connections.
-        have_others_closed: tells whether the same is true of the server's other processes.
-        on_close: called once that is so, or has been waited for; releases waiting requests and endless
-            responses, whose clients come again.
-        grace_seconds: what running responses then have.
+        drain_seconds: for how long the server serves on, while ``/health`` says that it isn't ready.
+        on_drain: called when draining begins.
+        on_listeners_closed: called once the server accepts no more connections.
+        have_others_closed: returns whether the server's other processes have closed theirs, too.
+        on_close: called then, or after a time limit; releases waiting requests and endless responses, whose
+            clients come again.
+        grace_seconds: how long running responses may then take.
     """
 
     drain_seconds: float = 0.0
@@ -58,14 +58,12 @@ class Server(uvicorn.Server):
     """uvicorn's server with listening and a shutdown of its own.
 
     uvicorn documents the class, `serve` and `should_exit`. The methods overridden here are the steps of
-    `serve`, which it doesn't document: look at them first when a new release of uvicorn misbehaves.
+    `serve`, which uvicorn doesn't document: check them first when a new release of uvicorn misbehaves.
 
     Args:
         on_listening: called once, when connections are accepted.
-        ending: what happens when it is asked to end.
-        limits: how connections are taken, and how long they are served on at the end.
-        others: sockets of other protocols, with what makes the protocol of a connection.
-        make_listener: makes what takes connections of HTTP.
+        limits: how long connections are served on at the end.
+        make_listeners: make the acceptors of connections, given what makes the protocol of one for HTTP.
     """
 
     def __init__(
@@ -75,15 +73,13 @@ class Server(uvicorn.Server):
         on_listening: Callable[[], None],
         ending: Ending,
         limits: ServerLimits,
-        others: Sequence[tuple[socket.socket, Callable[[], asyncio.Protocol]]] = (),
-        make_listener: MakeListener = SocketListener.of,
+        make_listeners: Sequence[MakeAcceptor],
     ) -> None:
         super().__init__(config)
         self._on_listening = on_listening
         self._how_to_end = ending
         self._limits = limits
-        self._others = others
-        self._make_listener = make_listener
+        self._make_listeners = make_listeners
         self._ending = asyncio.Event()
         self._is_draining = False
         self._listeners: list[ConnectionAcceptor] = []
@@ -102,24 +98,23 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the services, then listen."""
+        del sockets
         # Without sockets, uvicorn only starts the services.
         await super().startup([])
         if not self.started:
             return
-        limits = self._limits.listening
-        self._listeners = [self._make_listener(sock, self._protocol, limits) for sock in sockets or ()]
-        self._listeners += [SocketListener.of(sock, protocol, limits) for sock, protocol in self._others]
+        self._listeners = [make(self._protocol) for make in self._make_listeners]
         for listener in self._listeners:
             listener.start()
         self._on_listening()
 
-    def _protocol(self) -> HttpConnection:
+    def _protocol(self) -> HttpProtocol:
         """Make a connection's protocol, as uvicorn does."""
         # uvicorn says `asyncio.Protocol`, which takes no arguments.
         made = self.config.http_protocol_class(  # type: ignore[call-arg]
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
-        if not isinstance(made, HttpConnection):
+        if not isinstance(made, HttpProtocol):
             raise TypeError("the protocol isn't ours")
         if self.should_exit:
             made.retire()
@@ -144,7 +139,7 @@ class Server(uvicorn.Server):
             return
         self._is_draining = True
         how.on_drain()
-        log.info("draining", seconds=how.drain_seconds)
+        log.info("the server drains", seconds=how.drain_seconds)
         asyncio.get_running_loop().call_later(how.drain_seconds, self._end_of_drain)
 
     def _end_of_drain(self) -> None:
@@ -162,15 +157,15 @@ class Server(uvicorn.Server):
         how = self._how_to_end
         for listener in self._listeners:
             await listener.close()
-        for sock in (*(sockets or ()), *(sock for sock, _ in self._others)):
+        for sock in sockets or ():
             sock.close()
         how.on_listeners_closed()
         # Answer requests that were sent already; new connections go to another server.
         for one in self._connections():
             one.retire()
-        # Who is released before that might come again to a process that is about to release him, too.
+        # A client that is released before might reconnect to a process that is about to release it, too.
         await self._wait_until(how.have_others_closed, self._limits.closing_seconds)
-        await asyncio.sleep(self._limits.last_request_seconds)
+        await asyncio.sleep(LAST_REQUEST_SECONDS)
         how.on_close()
         await self._wait_until(self._has_ended, how.grace_seconds)
         tasks = list(self.server_state.tasks)
@@ -188,7 +183,7 @@ class Server(uvicorn.Server):
         end = asyncio.get_running_loop().time() + most_seconds
         while not (self.force_exit or is_so() or asyncio.get_running_loop().time() >= end):
             for one in self._connections():
-                one.close_idle(self._limits.last_request_seconds, self._limits.first_request_seconds)
+                one.close_idle(LAST_REQUEST_SECONDS, self._limits.first_request_seconds)
             await asyncio.sleep(POLL_SECONDS)
 
     @property
@@ -200,12 +195,13 @@ class Server(uvicorn.Server):
         under_way = self.server_state.connections or self.server_state.tasks
         return not under_way and all(one.is_over for one in self._listeners)
 
-    def _connections(self) -> list[HttpConnection]:
-        return [one for one in self.server_state.connections if isinstance(one, HttpConnection)]
+    def _connections(self) -> list[HttpProtocol | MultiplexedConnection]:
+        connections = self.server_state.connections
+        return [one for one in connections if isinstance(one, HttpProtocol | MultiplexedConnection)]
 
 
-def address_of(sockets: Sequence[socket.socket], host: str) -> str:
+def address_of(sockets: Sequence[socket.socket], host: str, scheme: str = "http") -> str:
     """Return a URL that a person can open."""
     port = sockets[0].getsockname()[1]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104  # shown, not bound
-    return f"http://{f'[{shown}]' if ':' in shown and not shown.startswith('[') else shown}:{port}/"
+    return f"{scheme}://{f'[{shown}]' if ':' in shown and not shown.startswith('[') else shown}:{port}/"

@@ -1,6 +1,6 @@
-"""Relays of token streams: one request to an OpenAI-compatible server, whose answer all readers get.
+"""Relays of token streams: one request to an OpenAI-compatible server is answered to many readers.
 
-`sse_reader` parses what such a server sends, `upstream` asks it, `completion_request` says what callers may
-ask for. `completion` relays the answer to one request to its readers, `relay` has all requests of one event
-channel; `routes` are the addresses, which the `openai` package can use as they are.
+`sse_reader` parses such a server's stream, `upstream` sends it requests, `completion_request` checks the
+requests of callers. `completion` relays the answer to one request to its readers, `relay` has all requests of
+one event channel; `routes` are the addresses, which the `openai` package can use unchanged.
 """

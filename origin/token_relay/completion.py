@@ -17,7 +17,7 @@ from origin.events.channel import END, RESERVED, EventChannel
 from origin.events.formats import Format
 from origin.token_relay.completion_request import CompletionRequest
 from origin.token_relay.errors import CompletionError
-from origin.token_relay.limits import TokenRelayLimits
+from origin.token_relay.limits import ANSWER_EVENTS, LEFT_SECONDS, TokenRelayLimits
 from origin.token_relay.sse_reader import ServerSentEvent
 from packager.latency_histogram import LatencyHistogram
 
@@ -59,8 +59,8 @@ class RelayCounters:
     Attributes:
         shared: callers that got the answer to a request that was under way.
         refused: requests beyond those that may run at once.
-        failed: whose answer isn't there, or not whole.
-        cancelled: since the last reader left.
+        failed: requests without a whole answer.
+        cancelled: requests that were cancelled when their last reader left.
         first_event: seconds from a request to its first event.
         cleanup: seconds from the last reader's leaving until the upstream connection is closed.
     """
@@ -75,20 +75,20 @@ class RelayCounters:
 
 
 class Completion:
-    """One request for a chat completion, and its answer as far as it has come.
+    """One request for a chat completion, and its answer so far.
 
     Args:
-        answer: what the callers read who get the stream as their answer; it has this answer alone.
-        audience: the event channel, on which it is published as well.
-        limits: when its readers count as gone.
+        answer: the event channel of this answer alone, for callers that get the stream as their answer.
+        audience: the relay's event channel, on which the answer is published as well.
+        limits: after how long its readers count as gone.
 
     Attributes:
-        callers: how many wait for the answer, or get the stream as theirs.
+        callers: how many callers wait for the answer, or get the stream as theirs.
         begun: completes when the answer has begun or failed.
-        error: why there is no answer, or no more of it; None while there is.
-        whole: the answer in one piece, where that was asked for.
-        kept: whether it goes on without readers.
-        abandoned: whether it is cancelled, as nobody is there any more.
+        error: why there is no answer, or no more of it; None without an error.
+        whole: the answer in one piece, where the request was for that.
+        kept: whether the request goes on without readers.
+        abandoned: whether it was cancelled, as it had no readers any more.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Completion:
         self._limits = limits
         self._counters = counters
         self.callers = self._entered_callers = 0
-        # Those who read the channel already are readers of this answer, too.
+        # The channel's present readers are readers of this answer, too.
         self._entered = audience.entered - bool(audience.readers_of_cluster)
         self._size = self._count = 0
         self._asked = time.monotonic()
@@ -119,7 +119,7 @@ class Completion:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the upstream server has sent nothing of it yet."""
+        """Whether the upstream server has sent nothing of the answer yet."""
         return not self._count
 
     @property
@@ -129,7 +129,7 @@ class Completion:
 
     @property
     def _had_readers(self) -> bool:
-        """Whether anybody has come for it, even for a moment."""
+        """Whether the answer has had a reader, even for a moment."""
         return self._entered_callers > 0 or self._audience.entered > self._entered
 
     @contextlib.contextmanager
@@ -143,7 +143,7 @@ class Completion:
             self.callers -= 1
 
     async def run(self) -> None:
-        """Ask, and publish what comes, until that is over or nobody is there any more."""
+        """Send the request, and publish the answer, until its end or until no readers are left."""
         asking = asyncio.ensure_future(self._ask())
         try:
             left = await self._watch(asking)
@@ -155,14 +155,18 @@ class Completion:
                 self._counters.cleanup.observe(time.monotonic() - left)
                 self.fail(CompletionError("cancelled, as its last reader left", 499))
             elif (broken := asking.exception()) is not None:
-                log.error("relay broke", channel=self._audience.name, exc_info=broken)
+                log.error(
+                    "a completion failed by an error of this server",
+                    channel=self._audience.name,
+                    exc_info=broken,
+                )
                 self.fail(CompletionError("the relay broke", 500))
         finally:
             asking.cancel()
             await asyncio.wait((asking,))
 
     async def _watch(self, asking: asyncio.Future[None]) -> float | None:
-        """Wait until it is over; return since when nobody is there, if that is the reason."""
+        """Wait for the end of the request, or of all readers; return since when there are none, or None."""
         limits, seen = self._limits, time.monotonic()
         while not asking.done():
             await asyncio.wait((asking,), timeout=limits.look_seconds)
@@ -170,7 +174,7 @@ class Completion:
             now = time.monotonic()
             if self.readers or self.kept or now - self._audience.polled < limits.again_seconds:
                 seen = now
-            elif now - seen >= (limits.left_seconds if self._had_readers else limits.first_reader_seconds):
+            elif now - seen >= (LEFT_SECONDS if self._had_readers else limits.first_reader_seconds):
                 return None if asking.done() else seen
         return None
 
@@ -184,7 +188,7 @@ class Completion:
                 self.whole = whole
         except CompletionError as error:
             self._counters.failed += 1
-            log.warning("relay failed", channel=self._audience.name, reason=str(error))
+            log.warning("a completion failed", channel=self._audience.name, reason=str(error))
             self.fail(error)
         else:
             self.finish()
@@ -209,8 +213,8 @@ class Completion:
         self._audience.publish_soon(data, name)
         self._count += 1
         self._size += event.size
-        if self._size > self._limits.upstream.answer_bytes or self._count >= self._limits.answer_events:
-            most = f"{self._limits.upstream.answer_bytes} bytes or {self._limits.answer_events} events"
+        if self._size > self._limits.upstream.answer_bytes or self._count >= ANSWER_EVENTS:
+            most = f"{self._limits.upstream.answer_bytes} bytes or {ANSWER_EVENTS} events"
             raise CompletionError(f"the upstream server's answer has more than {most}")
 
     def fail(self, error: CompletionError) -> None:

@@ -1,6 +1,6 @@
-"""Reads a request for a chat completion, and refuses what no caller may ask the upstream server for.
+"""Reads a request for a chat completion, and refuses options that no caller may send upstream.
 
-The digest of what is asked tells which requests are the same, so that one answer serves them.
+Requests with the same digest share one answer.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from origin.token_relay.limits import RequestLimits
 REDIRECTING = frozenset(
     ("api_base", "base_url", "api_key", "api_version", "api_type", "user_config", "custom_llm_provider")
 )
-"""Names of options by which some servers are told to ask another one, with a key of theirs."""
+"""Names of options that make some servers send the request to another one, with a key of theirs."""
 
 TEXTS = ("messages", "tools", "functions", "response_format", "structured_outputs", "guided_json", "metadata")
-"""Options whose content is the caller's own, with any names; it goes on as it was written, and isn't read."""
+"""Options whose content is the caller's own, with any names; it is passed on unread."""
 
 _Texts = msgspec.defstruct("_Texts", [(name, msgspec.Raw, msgspec.Raw(b"")) for name in TEXTS])
+_TEXTS, _OPTIONS = msgspec.json.Decoder(_Texts), msgspec.json.Decoder(dict[str, msgspec.Raw])
 COUNTS = ("n", "best_of")
 TOKENS = ("max_tokens", "max_completion_tokens")
 
@@ -46,7 +47,7 @@ class CompletionRequest:
 
     Attributes:
         is_stream: whether it asks for a stream.
-        digest: the same for requests with the same content.
+        digest: equal for requests with the same content.
     """
 
     body: bytes
@@ -57,15 +58,15 @@ class CompletionRequest:
 def read_request(raw: bytes, limits: RequestLimits, *, must_stream: bool) -> CompletionRequest:
     """Read a request.
 
-    It is written anew for the upstream server: of an option that stands twice, both see the same value. What
-    may be long, its texts, costs next to nothing: millions of values in them are never made.
+    The request is written anew for the upstream server, so that of a repeated option both servers see the
+    same value. Its texts, which may be long, are never parsed, and so cost next to nothing.
 
     Args:
-        limits: of what it may ask for.
-        must_stream: whether it becomes one for a stream in any case.
+        limits: limits of the options and texts.
+        must_stream: whether the upstream request is for a stream in any case.
 
     Raises:
-        RefusalError: it is refused.
+        RefusalError: the request is refused.
     """
     try:
         options = _read_options(raw)
@@ -93,14 +94,14 @@ def _read_options(raw: bytes) -> dict[str, object]:
         RefusalError: the others are too long.
         ValueError, RecursionError: it isn't JSON; ``msgspec.ValidationError`` if it is no object.
     """
-    raw.decode()  # What isn't read isn't looked at for UTF-8, either.
+    raw.decode()  # Parts that aren't parsed aren't checked for UTF-8 either.
     if len(raw) <= TIDIED_BYTES:
         # Without white space, so that callers with other libraries share an answer.
         raw = msgspec.json.format(raw, indent=-1)
-    texts = msgspec.json.decode(raw, type=_Texts)
+    texts = _TEXTS.decode(raw)
     if len(raw) - sum(len(getattr(texts, name)) for name in TEXTS) > OPTION_BYTES:
         raise RefusalError(400, f"more than {OPTION_BYTES} bytes of options beside its texts")
-    options = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    options = _OPTIONS.decode(raw)
     return {name: value if name in TEXTS else msgspec.json.decode(value) for name, value in options.items()}
 
 

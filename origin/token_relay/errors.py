@@ -1,11 +1,11 @@
-"""Why a completion isn't there, as its readers and callers are told."""
+"""The errors of completions, for their readers and callers."""
 
 from __future__ import annotations
 
 import msgspec
 
 OURS = frozenset((401, 403, 407))
-"""Statuses that are about the key of this server, which its callers can do nothing about."""
+"""Statuses about this server's own key, which callers can't change."""
 
 
 class CompletionError(Exception):
@@ -13,9 +13,9 @@ class CompletionError(Exception):
 
     Args:
         text: one line, without addresses and keys.
-        upstream: status of the upstream server's answer, or what stands for it.
-        body: of that answer, without keys.
-        retry_after: when to come again, as it says; empty if it doesn't.
+        upstream: status of the upstream server's answer, or a status that stands for its failure.
+        body: the body of that answer, without keys.
+        retry_after: the answer's Retry-After; empty without one.
     """
 
     def __init__(self, text: str, upstream: int = 502, body: str = "", retry_after: str = "") -> None:
@@ -26,12 +26,12 @@ class CompletionError(Exception):
 
     @property
     def status(self) -> int:
-        """The status of the answer to who asked: the upstream server's, where that is about the request."""
+        """The status of the answer to the caller: the upstream server's, where that is about the request."""
         return 502 if self._upstream < 400 or self._upstream in OURS else self._upstream
 
     @property
     def data(self) -> str:
-        """The error as servers of this kind send it, also in the middle of a stream."""
+        """The error as JSON of OpenAI's form, also for the middle of a stream."""
         try:
             found = msgspec.json.decode(self._body)
         except (ValueError, RecursionError):

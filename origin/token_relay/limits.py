@@ -6,6 +6,15 @@ from dataclasses import dataclass, field
 
 from packager.sources.limits import DEFAULT_LIMITS, GuardLimits
 
+LINE_BYTES = 1 << 20
+"""Most bytes of one line or event of an upstream server."""
+
+ANSWER_EVENTS = 1 << 16
+"""Most events of one answer."""
+
+LEFT_SECONDS = 0.3
+"""For how long an answer goes on after its last reader has left."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestLimits:
@@ -28,8 +37,6 @@ class UpstreamLimits:
     Attributes:
         silent_seconds: without a whole line, before the first token and between two.
         answer_seconds: from the request to the end of its answer, at most.
-        line_bytes: of one line or event.
-        error_bytes: of the body of an error that is carried on.
         answer_bytes: of a whole answer, framing counted.
         guard: of its addresses and response heads.
     """
@@ -37,8 +44,6 @@ class UpstreamLimits:
     connect_seconds: float = 10.0
     silent_seconds: float = 300.0
     answer_seconds: float = 3600.0
-    line_bytes: int = 1 << 20
-    error_bytes: int = 64 << 10
     answer_bytes: int = 16 << 20
     guard: GuardLimits = DEFAULT_LIMITS.guard
 
@@ -48,24 +53,21 @@ class TokenRelayLimits:
     """The limits of one relay.
 
     Attributes:
-        requests: that its upstream answers at once.
-        retry_seconds: after which a caller may come again that finds no room.
-        head_seconds: for how long a caller's answer waits for the upstream's, so that it has its status.
-        first_reader_seconds: for how long an answer goes on whose first reader hasn't come yet.
-        left_seconds: the same when its last reader has left.
+        requests: most requests that its upstream answers at once.
+        retry_seconds: after which a caller that finds no room may come again.
+        head_seconds: for how long the answer to a caller waits for the upstream's, whose status it gets.
+        first_reader_seconds: for how long an answer goes on before its first reader comes.
         again_seconds: for how long a long poll that has its answer counts as a reader: it comes again.
-        look_seconds: between two looks at whether readers are there.
+        look_seconds: between two checks whether there are readers.
         drain_seconds: how long a caller that is behind may take for the end of its answer.
-        request: what callers may ask for.
-        upstream: what the other server may take and send.
+        request: limits of the requests of callers.
+        upstream: limits of the upstream server's times and answers.
     """
 
     requests: int = 16
     retry_seconds: int = 2
-    answer_events: int = 1 << 16
     head_seconds: float = 5.0
     first_reader_seconds: float = 10.0
-    left_seconds: float = 0.3
     again_seconds: float = 0.5
     look_seconds: float = 0.1
     drain_seconds: float = 30.0
@@ -75,9 +77,9 @@ class TokenRelayLimits:
     @property
     def kept_events(self) -> int:
         """Events of a ring that has room for one answer, its error and its end."""
-        return self.answer_events + 2
+        return ANSWER_EVENTS + 2
 
     @property
     def kept_bytes(self) -> int:
         """Bytes of a ring that has room for one answer, its error and its end."""
-        return self.upstream.answer_bytes + 2 * self.upstream.line_bytes
+        return self.upstream.answer_bytes + 2 * LINE_BYTES

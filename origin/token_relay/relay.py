@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from origin.config.options import EventOptions, LimitOptions
+from origin.config.limit_options import LimitOptions
+from origin.config.options import EventOptions
 from origin.events.channel import EventChannel, EventChannelOptions, new_epoch
 from origin.events.limits import ChannelLimits
 from origin.responses.refusal import RefusalError
@@ -148,7 +149,7 @@ def answer_limits(channel: EventChannel, limits: TokenRelayLimits) -> ChannelLim
 
 
 def relay_limits(configured: LimitOptions, limits: TokenRelayLimits) -> TokenRelayLimits:
-    """Put what is configured of relays' limits into them."""
+    """Return relays' limits, with the configured ones."""
     return replace(
         limits,
         requests=configured.relay_requests,

@@ -117,7 +117,7 @@ def accepted(relay: TokenRelay) -> Response:
 
 
 async def _comes(completion: Completion, request: Request, seconds: float | None) -> bool:
-    """Wait for an answer's beginning, for a time; tell whether the client is still there."""
+    """Wait for an answer's beginning, for a time; return whether the client is still connected."""
     leaving = asyncio.ensure_future(client_left(request))
     try:
         await asyncio.wait((completion.begun, leaving), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -17,20 +17,20 @@ class SseError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ServerSentEvent:
-    """A server-sent event as it was read."""
+    """A server-sent event that was received."""
 
     name: str
     data: str
 
 
 class SseReader:
-    """Reads one stream; the same input, however it is cut, gives the same events.
+    """Reads one stream; the same input gives the same events, however it is cut.
 
     Args:
         line_bytes: longest line, and most data of one event.
 
     Attributes:
-        lines: that were complete so far, comments among them: a sign that the other side lives.
+        lines: number of complete lines so far, comments included: a sign that the other side lives.
     """
 
     def __init__(self, line_bytes: int) -> None:

@@ -13,10 +13,10 @@ import httpx
 
 from origin.http.media_types import media_type_in
 from origin.token_relay.errors import CompletionError
-from origin.token_relay.limits import UpstreamLimits
+from origin.token_relay.limits import LINE_BYTES, UpstreamLimits
 from origin.token_relay.sse_reader import ServerSentEvent, SseError, SseReader
 from packager.redaction import Redactor, secrets_of
-from packager.sources.guarded_http import GuardedTransport, certificates, guard_for
+from packager.sources.pullers.guarded_http import GuardedTransport, certificates, guard_for
 from packager.sources.retries import PullError
 
 AUTHORIZATION = "authorization"
@@ -26,6 +26,9 @@ _SECONDS = re.compile(r"[0-9]{1,5}")
 
 PIECE_BYTES = 8 << 10
 """Bytes of an answer that are read before other tasks of the loop run."""
+
+ERROR_BYTES = 64 << 10
+"""Most bytes of an upstream server's error that are read."""
 
 ERROR_SECONDS = 5.0
 """Longest time for reading the text of an upstream server's error."""
@@ -46,10 +49,10 @@ class UpstreamOptions:
 
 
 class Upstream:
-    """Asks the OpenAI-compatible server behind a relay.
+    """Sends requests to the OpenAI-compatible server behind a relay.
 
     Args:
-        limits: what it may take and send.
+        limits: limits of the server's times and answers.
     """
 
     def __init__(self, options: UpstreamOptions, limits: UpstreamLimits) -> None:
@@ -66,18 +69,18 @@ class Upstream:
     async def stream(
         self, body: bytes, on_begin: Callable[[], None], on_event: Callable[[ServerSentEvent], bool]
     ) -> None:
-        """Ask the upstream for an answer that streams, and pass each of its events on.
+        """Request a streamed answer from the upstream, and pass each of its events on.
 
         Args:
-            on_begin: called when the server has answered that it streams.
-            on_event: called with each event; tells whether more is to come.
+            on_begin: called when the server has answered with a stream.
+            on_event: called with each event; returns whether more is to come.
 
         Raises:
-            CompletionError: the stream isn't there, or broke off.
+            CompletionError: there is no stream, or it broke off.
         """
         async with self._asked(body, EVENT_STREAM) as (response, silence):
             on_begin()
-            reader, size = SseReader(self._limits.line_bytes), 0
+            reader, size = SseReader(LINE_BYTES), 0
             async with aclosing(self._received(response)) as received:
                 async for data in _in_pieces(received, PIECE_BYTES):
                     lines, size = reader.lines, size + len(data)
@@ -115,7 +118,7 @@ class Upstream:
 
     @contextlib.asynccontextmanager
     async def _asked(self, body: bytes, kind: str) -> AsyncIterator[tuple[httpx.Response, asyncio.Timeout]]:
-        """Send a request; give its successful response, and the time-out that ends a silence."""
+        """Send a request; yield the successful response, and the time-out that ends a silence."""
         limits = self._limits
         try:
             async with (
@@ -177,7 +180,7 @@ class Upstream:
     async def _error_body(self, response: httpx.Response) -> str:
         with contextlib.suppress(TimeoutError, httpx.HTTPError, UnicodeDecodeError):
             async with asyncio.timeout(ERROR_SECONDS):
-                return (await self._body(response, self._limits.error_bytes) or b"").decode()
+                return (await self._body(response, ERROR_BYTES) or b"").decode()
         return ""
 
     async def _body(self, response: httpx.Response, most: int) -> bytes | None:

@@ -8,31 +8,27 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from origin.answers.reply import Reply
 from origin.vod.cache_control import Lifetime
 
 
-class Text(NamedTuple):
-    """A playlist, a manifest or subtitles, which are sent compressed to whoever takes that.
+class Content(NamedTuple):
+    """The content of an address other than segments and I-frames of films.
 
     Attributes:
-        media_type: Content-Type.
         lifetime: for how long caches may keep it.
+        is_text: whether it is sent compressed to clients that accept that.
+        is_kept: whether many viewers of a film ask for the same content, so that the cache keeps it.
     """
 
     data: bytes
     media_type: str
     lifetime: Lifetime
-
-
-class CachedInitSegment(NamedTuple):
-    """An init segment, which is sent as it is; its attributes are those of `Text`."""
-
-    data: bytes
-    media_type: str
-    lifetime: Lifetime
+    is_text: bool = True
+    is_kept: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +38,7 @@ class AnswerCacheLimits:
     Attributes:
         valid_seconds: how long an answer is valid: the longest time for which a replaced file goes unnoticed.
         answers: most answers.
-        bytes: most bytes of all of them together, with the targets of their requests.
+        bytes: most bytes of all of them together, with the targets of their requests, before compression.
     """
 
     valid_seconds: float = 0.5
@@ -51,26 +47,35 @@ class AnswerCacheLimits:
 
 
 @dataclass(slots=True)
-class _CachedEntry:
-    content: Text | CachedInitSegment
+class CachedContent:
+    """A content in the cache.
+
+    Attributes:
+        renewed_from: from when one request makes it again, by the monotonic clock.
+        valid_until: when it must have been made again, by the monotonic clock.
+        replies: the replies to plain requests from memory, by whether the content is compressed.
+    """
+
+    content: Content
     renewed_from: float
     valid_until: float
     is_being_renewed: bool = False
+    replies: dict[bool, Reply] = field(default_factory=dict)
 
 
 class AnswerCache:
     """The latest answers to requests, by the requests' targets.
 
     Args:
-        limits: what it may cost; what wasn't asked for for longest goes first.
+        limits: limits of the cache; the answers that were longest without a request go first.
     """
 
     def __init__(self, limits: AnswerCacheLimits | None = None) -> None:
         self._limits = limits or AnswerCacheLimits()
-        self._entries: OrderedDict[bytes, _CachedEntry] = OrderedDict()
+        self._entries: OrderedDict[bytes, CachedContent] = OrderedDict()
         self._bytes = 0
 
-    def find(self, target: bytes) -> Text | CachedInitSegment | None:
+    def find(self, target: bytes) -> CachedContent | None:
         """Find a valid answer; None where it is to be made, while there is still a valid one for one request.
 
         Args:
@@ -87,10 +92,10 @@ class AnswerCache:
             entry.is_being_renewed = True
             return None
         self._entries.move_to_end(target)
-        return entry.content
+        return entry
 
-    def keep(self, target: bytes, content: Text | CachedInitSegment, looked_up: float) -> None:
-        """Cache an answer.
+    def keep(self, target: bytes, content: Content, looked_up: float) -> None:
+        """Cache an answer that is worth it.
 
         Args:
             target: path and query of the request.
@@ -99,10 +104,10 @@ class AnswerCache:
         limits = self._limits
         self._drop(target)
         size = len(target) + len(content.data)
-        if size > limits.bytes:
+        if not content.is_kept or size > limits.bytes:
             return
         seconds = limits.valid_seconds
-        self._entries[target] = _CachedEntry(content, looked_up + seconds / 2, looked_up + seconds)
+        self._entries[target] = CachedContent(content, looked_up + seconds / 2, looked_up + seconds)
         self._bytes += size
         while self._bytes > limits.bytes or len(self._entries) > limits.answers:
             self._drop(next(iter(self._entries)))

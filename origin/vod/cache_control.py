@@ -26,7 +26,7 @@ class VodCaching:
     """Lifetimes of answers in caches, in seconds.
 
     Attributes:
-        max_age: what has an address without a version, as the operator says; where it is 0, nothing is kept.
+        max_age: for media whose addresses have no version, as configured; with 0, caches keep nothing at all.
         playlist_max_age: most for playlists and manifests: those that a cache keeps of a film that was
             replaced name media that are gone.
         version_max_age: media whose address has the version of their film.

@@ -1,7 +1,8 @@
-"""The cache of recently requested segments: headers, places of the data, and copies of some.
+"""The cache of recently requested segments: heads of replies, places of the data, and copies of some.
 
 The data of a segment lie scattered in its film, among those of other tracks: each sending gathers them anew.
-What several ask for is gathered once, into a file in memory, from which the kernel sends as from any other.
+A segment that several clients ask for is gathered once, into a file in memory, from which the kernel sends
+as from any other file.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
-from origin.http.answer import Headers
+from origin.answers.memfd_cache import MemfdCopy
+from origin.answers.pieces import LazyPieces, Piece
+from origin.answers.representation_replies import RepresentationReplies
+from origin.answers.vectored_read import READ_AT_ONCE, FileRuns
 from origin.http.byte_ranges import SelectedRange
 from origin.http.representation import RepresentationMetadata
-from origin.http1.sendfile import LazyPieces, Piece
-from origin.http1.vectored_read import READ_AT_ONCE, FileRuns
-from origin.responses.memfd_cache import MemfdCopy
-from origin.responses.prebuilt_headers import TemplatedRepresentation
+from packager.library.storage_interface import LibraryFile
 from packager.vod import FilmSegment, IFrameFile
+from packager.vod.movie.versioned_addresses import PACKAGING
 
 LONG_RUN = 16 * 1024
 """Mean length of a segment's runs in its file from which each is sent by a call of its own, uncopied."""
@@ -36,7 +38,7 @@ class SegmentCacheLimits:
     """Limits of the cache of VOD segments.
 
     Attributes:
-        segments: most of them.
+        segments: most segments in the cache.
         bytes: most bytes of their headers and of where their data are.
         copies: how many of them have copies; each takes a descriptor.
         copied_bytes: most bytes of all copies.
@@ -54,27 +56,27 @@ class SegmentCacheLimits:
 
 
 class CachedSegment:
-    """A segment that was asked for of late.
+    """A segment that was asked for of late, and the replies with it.
 
     Args:
-        segment: the segment, without the index that it was made by.
-        from_file: what answers with its data from the film.
-        from_copy: what answers with those from a copy.
+        segment: the segment, or all I-frames of a track, without the index that they were made by.
+        from_film: the replies whose ranges are read from the film.
+        from_copy: the replies whose ranges are read from a copy.
 
     Attributes:
-        copy: a copy of it, if there is one.
+        copy: a copy of the segment, if there is one.
     """
 
-    __slots__ = ("copy", "from_copy", "from_file", "segment", "used", "was_asked")
+    __slots__ = ("copy", "from_copy", "from_film", "segment", "used", "was_asked")
 
     def __init__(
         self,
         segment: FilmSegment | IFrameFile,
-        from_file: TemplatedRepresentation,
-        from_copy: TemplatedRepresentation,
+        from_film: RepresentationReplies,
+        from_copy: RepresentationReplies,
     ) -> None:
         self.segment = segment
-        self.from_file = from_file
+        self.from_film = from_film
         self.from_copy = from_copy
         self.copy: MemfdCopy | None = None
         self.was_asked = False
@@ -82,15 +84,10 @@ class CachedSegment:
 
 
 class SegmentCache:
-    """Segments by their file, track and name; what wasn't asked for for longest goes first.
+    """Segments by their film, track and name; what wasn't asked for for longest goes first."""
 
-    Args:
-        common_headers: raw header fields that the server adds to every response.
-    """
-
-    def __init__(self, limits: SegmentCacheLimits, common_headers: Headers) -> None:
+    def __init__(self, limits: SegmentCacheLimits) -> None:
         self._limits = limits
-        self._common_headers = common_headers
         self._segments: OrderedDict[Hashable, CachedSegment] = OrderedDict()
         self._bytes = 0
         self._copied: OrderedDict[Hashable, CachedSegment] = OrderedDict()
@@ -120,16 +117,15 @@ class SegmentCache:
         Args:
             key: its file, the version in its address, its track and name.
             segment: the segment, or all I-frames of the track.
-            metadata: what is said of it.
+            metadata: size, validators and media type of the segment.
             cache_control: for how long caches may keep it.
         """
         if isinstance(segment, IFrameFile):
             pieces_of = functools.partial(pieces_of_i_frames, segment)
         else:
             pieces_of = functools.partial(pieces_of_segment, segment)
-        now = time.time()
         headers = ((b"cache-control", cache_control.encode("ascii")),)
-        make = functools.partial(TemplatedRepresentation, metadata, headers, self._common_headers, now)
+        make = functools.partial(RepresentationReplies, metadata, headers, time.time())
         added = CachedSegment(segment, make(pieces_of), make())
         if metadata.etag is not None and metadata.etag.startswith("W/"):
             return added
@@ -157,7 +153,7 @@ class SegmentCache:
             try:
                 cached.copy = MemfdCopy(segment.size, _bytes_of(segment, file))
             except (OSError, EOFError):
-                # No descriptor is left, or the file was cut short, as whoever sends from it finds out.
+                # No descriptor is left, or the file was cut short, which is noticed when it is sent.
                 return None
             self._copied_bytes += segment.size
             self._copied[key] = cached
@@ -193,9 +189,28 @@ class SegmentCache:
     def _drop_copy(self, key: Hashable) -> None:
         dropped = self._copied.pop(key, None)
         if dropped is not None:
-            # Whoever is sending it holds it until the end.
+            # Replies that send it hold it until their end.
             dropped.copy = None
             self._copied_bytes -= dropped.segment.size
+
+
+def metadata_of(
+    media: FilmSegment | IFrameFile, film: LibraryFile, name: str, now: float
+) -> RepresentationMetadata:
+    """Describe a segment, or all I-frames, for its replies.
+
+    Args:
+        name: part of the entity-tag that differs among all media of the film.
+        now: seconds since the epoch.
+    """
+    # RFC 9110 §8.8.3: the film's tag, weak or strong, made this segment's own.
+    etag = f'{film.validator(now)[:-1]}-{name}-{PACKAGING}"'
+    return RepresentationMetadata(media.size, media_type_of(media.video), etag, film.modified)
+
+
+def media_type_of(video: bool) -> str:
+    """Return the media type of what holds samples of one kind."""
+    return "video/mp4" if video else "audio/mp4"
 
 
 def is_scattered(segment: FilmSegment) -> bool:

@@ -6,14 +6,14 @@ that accept all connections of the public port, and answer what needs no state o
 VOD, the page, and live channels, stations and event channels, whose logs they follow. A connection with any
 other request is handed over to the control process, which keeps it to its end.
 
-    pool                   the control process's side: keeps workers running, asks them, and ends them
-    worker_handle          one worker as the control process sees it, and the connections that come from it
+    worker_pool            the control process's side: keeps workers running, queries them, and ends them
+    worker_process         one worker as the control process sees it, and its connections
     worker                 the program that a worker runs
-    services               what a worker serves, and which requests it answers
-    live_handover          which of those for live channels
-    event_channel_readers  the same for event channels, and what serves them
-    stations               the same for stations
-    messages               what the two tell each other, over a Unix socket a worker
+    services               the services of a worker, and the requests that it answers
+    live_handover          which requests for live channels a worker answers
+    event_channel_readers  which requests for event channels a worker answers, and their readers
+    stations               which requests for stations a worker answers, and their listeners
+    messages               the messages between the two, over a Unix socket for each worker
     packet_socket          that socket: whole messages with descriptors, and a limited queue
 
 All share one listening socket of the control process's, rather than one each (SO_REUSEPORT): a worker that

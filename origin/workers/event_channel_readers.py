@@ -1,4 +1,4 @@
-"""Serves event channels in a worker from their logs; who publishes, or needs a key, is handed over."""
+"""Serves event channels in a worker from their logs; publishers and clients with keys are handed over."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ KEYS_IN_QUERY = (b"key=", b"signature=")
 
 
 class _OwnReaders(Admission):
-    """Lets readers in as long as this worker's own leave room, once ``is_answered`` has asked for all.
+    """Admits readers as long as this worker's own leave room, once ``is_answered`` has counted all.
 
-    What it is told of other processes' readers may be a second old. Who comes at a limit by that is handed
-    over to the control process, which knows better; here they would be refused though there is room.
+    The reported readers of other processes may be a second old. A reader beyond the limit by these is handed
+    over to the control process, which knows better; here it would be refused though there may be room.
     """
 
     def has_room(self, channel: EventChannel) -> bool:
-        """Return whether one more reader of a channel is let in."""
+        """Return whether one more reader of a channel is admitted."""
         return channel.readers_here < channel.limits.readers
 
 
@@ -48,7 +48,6 @@ class WorkerEventChannels:
     """The event channels that a worker serves.
 
     Args:
-        limits: those that aren't configured.
         count: called with the number of bytes written to readers.
     """
 
@@ -84,7 +83,7 @@ class WorkerEventChannels:
             for channel in self.channels.values():
                 try:
                     channel.beat()
-                except Exception:  # others go on
+                except Exception:  # other channels go on
                     log.exception("an event channel's readers can't be written to", channel=channel.name)
 
     def is_answered(self, scope: Scope, *, upgrading: bool) -> bool:
@@ -97,11 +96,11 @@ class WorkerEventChannels:
         if scope["method"] not in ("GET", "HEAD") or channel is None or not self._admission.has_room(channel):
             return False
         if upgrading and (not websocket.is_upgrade(scope["method"], scope["headers"]) or _has_key(scope)):
-            # Who has a key may publish.
+            # A client with a key may publish.
             return False
         request = Request(scope)
         identity = socket_identity_of(request) if upgrading else identity_of(request)
-        # Who comes from a process or a node that is ahead of this one goes on where all events are.
+        # A reader from a process or a node that is ahead of this one needs the process with all events.
         log = channel.log
         is_ahead = log.may_be_elsewhere if self._config.cluster.url else log.is_ahead
         return not (identity and is_ahead(identity))

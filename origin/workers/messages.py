@@ -7,8 +7,10 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
+from origin.access.viewer_sessions import SessionRecord
 from origin.config.options import Config
 from origin.server.services.limits import Limits
+from packager.encode.renditions import EncodedRenditions
 from packager.replication.log_entries import read_message
 
 
@@ -17,10 +19,10 @@ class Start(Struct, frozen=True, tag="start"):
 
     Attributes:
         number: the worker's, from 1.
-        config: all options, with the secrets that were made.
-        limits: those that aren't configured.
+        config: all options, with the generated secrets.
         files: the configuration's files, which the library must not serve.
-        thumbnails: whether there are small pictures of films.
+        thumbnails: whether there are thumbnails of films.
+        renditions: the renditions of films that are encoded on request.
         listening: descriptors of the listening sockets.
     """
 
@@ -29,6 +31,7 @@ class Start(Struct, frozen=True, tag="start"):
     limits: Limits
     files: tuple[str, ...]
     thumbnails: bool
+    renditions: EncodedRenditions
     listening: tuple[int, ...]
 
 
@@ -40,7 +43,8 @@ class TakeLog(Struct, frozen=True, tag="log"):
     """A message to a worker: write the log as the reloaded configuration says.
 
     Attributes:
-        known: another one, with keys that were made meanwhile; the log shows the secrets of neither.
+        known: another configuration, with keys that were made meanwhile; the log shows the secrets of
+            neither.
     """
 
     config: Config
@@ -49,6 +53,12 @@ class TakeLog(Struct, frozen=True, tag="log"):
 
 class Logs(Struct, frozen=True, tag="logs"):
     """A message to a worker with the descriptor of the socket on which it follows live channels' logs."""
+
+
+class Sessions(Struct, frozen=True, tag="sessions"):
+    """A message to or from a worker with viewers' sessions that have begun, gone on or ended."""
+
+    records: list[SessionRecord]
 
 
 class ReportWanted(Struct, frozen=True, tag="report_wanted"):
@@ -69,7 +79,7 @@ class AllClosed(Struct, frozen=True, tag="all_closed"):
     """A message to a worker after its `Closed`: the other processes accept no connections either."""
 
 
-ToWorker: TypeAlias = Start | Listen | TakeLog | Logs | ReportWanted | End | AllClosed
+ToWorker: TypeAlias = Start | Listen | TakeLog | Logs | ReportWanted | End | AllClosed | Sessions
 
 
 class Ready(Struct, frozen=True, tag="ready"):
@@ -88,7 +98,7 @@ class HandedOver(Struct, frozen=True, tag="handed_over"):
     """A message from a worker with a connection, whose descriptor comes with the message.
 
     Attributes:
-        data: what was read of the request, and behind it.
+        data: the bytes that were read of the request, and behind it.
     """
 
     data: bytes
@@ -116,7 +126,7 @@ class Report(Struct, frozen=True, tag="report"):
     metrics: tuple[ReportedMetric, ...]
 
 
-FromWorker: TypeAlias = Ready | Closed | LogsWanted | HandedOver | Report
+FromWorker: TypeAlias = Ready | Closed | LogsWanted | HandedOver | Report | Sessions
 
 encode = msgspec.msgpack.Encoder().encode
 _TO_WORKER: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

@@ -42,14 +42,13 @@ class PacketError(Exception):
 
 
 class PacketSocket:
-    """One end of a pair of sockets; sends in order, and keeps what the other end doesn't take yet.
+    """One end of a pair of sockets; sends messages in order, and queues those that can't be sent yet.
 
     Args:
-        sock: it is owned from now on.
-        receive: takes a message with its descriptors, which it owns.
-        lost: called once when the other end is closed, or what comes can't be read.
-        limits: of the packets and of what waits.
-        kept_descriptors: those that received ones leave to everything else.
+        sock: the socket, which the object owns from now on.
+        receive: called with each message and its descriptors, which it then owns.
+        lost: called once when the other end is closed, or a message can't be read.
+        kept_descriptors: descriptors that received ones must leave for other uses.
     """
 
     def __init__(
@@ -216,7 +215,7 @@ def receive_packet(sock: socket.socket, limits: PacketLimits) -> tuple[bytes, li
         if not data:
             raise EOFError
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            raise PacketError("it is cut off, or there were too few descriptors")
+            raise PacketError("the message is cut off, or there were too few descriptors")
         if data[:1] == INLINE:
             return data[1:], descriptors
         return _read_file(descriptors, limits), descriptors
@@ -226,19 +225,19 @@ def receive_packet(sock: socket.socket, limits: PacketLimits) -> tuple[bytes, li
 
 
 def _descriptors_in(packed: bytes) -> array[int]:
-    # One that is cut off isn't there.
+    # A descriptor that is cut off wasn't received.
     return array("i", packed[: len(packed) - len(packed) % _DESCRIPTOR_BYTES])
 
 
 def _read_file(descriptors: list[int], limits: PacketLimits) -> bytes:
     """Read the message in the last of the descriptors, and close that."""
     if not descriptors:
-        raise PacketError("its file is missing")
+        raise PacketError("the descriptor of the message's file is missing")
     file = descriptors.pop()
     try:
         length = os.fstat(file).st_size
         if length > limits.message_bytes:
-            raise PacketError("it is too long")
+            raise PacketError(f"the message has {length} bytes: more than {limits.message_bytes}")
         message = b""
         while len(message) < length:
             message += os.pread(file, length - len(message), len(message))

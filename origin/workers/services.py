@@ -1,7 +1,7 @@
 """The services of a worker: files, VOD, channels and the page. The control process answers all else.
 
 Everything that the application and the fast path need is in `WorkerServices`. Live channels are served from
-``streams``, by name, where whoever folds their logs puts them as long as they can be served here.
+``streams``, by name, which the followers of their logs fill as long as the channels can be served here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,51 +19,58 @@ from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Scope
 
+from origin.access.token_middleware import TokenChecks, TokenPaths, take_token
+from origin.access.viewer_sessions import SessionRecord
+from origin.answers.asgi import handler_routes
 from origin.events.channel_replication import EVENTS
-from origin.files import routes as file_routes
+from origin.files.handler import FileHandler, file_routes
 from origin.http.client_limits import ClientLimits
 from origin.http.path_prefixes import area_of
 from origin.http1.access_log import RequestCounters
-from origin.live import routes as live_routes
+from origin.live.addresses import PATTERNS
 from origin.live.dvr_segments import StoredSegments
+from origin.live.handler import LiveHandler, OtherProcesses
+from origin.live.media_requests import PastMedia
 from origin.radio.mounts.mount_replication import RADIO
 from origin.responses.response_middleware import CommonHeaders
-from origin.server.endpoints import embed, page
+from origin.server.endpoints import embed, page, signing, time_of_day
 from origin.server.endpoints.error_responses import ERROR_RESPONSES
 from origin.server.endpoints.metrics import as_one, event_metrics, loop_metrics, traffic_metrics
 from origin.server.endpoints.s3_metrics import s3_metrics
+from origin.server.services.access_services import make_token_guard, make_token_keys
 from origin.server.services.event_services import own_origins
 from origin.server.services.library_services import make_served_library
 from origin.server.services.s3_config import make_dvr_bucket
 from origin.server.system import malloc
 from origin.server.system.loop_lag import LoopLag
-from origin.vod import routes as vod_routes
+from origin.vod.addresses import PREFIX
 from origin.workers import live_handover
 from origin.workers.event_channel_readers import WorkerEventChannels
 from origin.workers.messages import Start
 from origin.workers.stations import WorkerStations
 from packager.concurrency import background_task
+from packager.encode.renditions import ENCODED_NAME
 from packager.publish.live_stream import LiveStream
 from packager.replication.live_log import LIVE, FollowedLiveLog
 from packager.replication.log_follower import FollowedLog
 
-_THUMBNAILS = re.compile(r"/thumbnails(\.vtt|\.m3u8|(/v_[^/]*)?/[^/]*)$")
-"""The end of the paths of small pictures: making them writes to the data folder."""
+_MADE_ONCE = re.compile(
+    r"/cover\.jpg$|/thumbnails(\.vtt|\.m3u8|(/v_[^/]*)?/[^/]*)$"
+    rf"|/({ENCODED_NAME})/(v_[^/]*/)?[^/]+\.(mp4|m4s)$"
+)
+"""The end of the paths of covers, small pictures and encoded media, which one process makes for all."""
 
 
 class WorkerServices:
     """The services of one worker, and its counters.
 
-    Args:
-        start: what the control process has told the worker.
-
     Attributes:
-        limits: those that aren't configured.
-        library: the files and their VOD.
-        dvr_bucket: where live channels' DVRs are in S3; None where they aren't.
+        dvr_bucket: the bucket of the live channels' DVRs; None for DVRs on disk.
         streams: the live channels that are served here, by name; may change while serving.
         events: the event channels that are served here.
-        traffic: counters of requests and bytes.
+        guard: checks the tokens of addresses; None where no address needs one.
+        sessions: of viewers with names; None where they may have any number.
+        session_feed: the changes of sessions that the control process doesn't know yet.
         loop_lag: measures how late the event loop is.
     """
 
@@ -71,9 +78,15 @@ class WorkerServices:
         self.config = start.config
         self.limits = start.limits
         files = [Path(name) for name in start.files]
-        self.library = make_served_library(self.config, self.limits, files, thumbnails=start.thumbnails)
+        self.library = make_served_library(
+            self.config, self.limits, files, thumbnails=start.thumbnails, renditions=start.renditions
+        )
         self.dvr_bucket = make_dvr_bucket(self.config, self.limits.s3)
         self.streams: dict[str, LiveStream] = {}
+        self.token_keys = make_token_keys(self.config)
+        self.guard = make_token_guard(self.config, self.token_keys, self.limits.sessions)
+        self.sessions = None if self.guard is None else self.guard.sessions
+        self.session_feed = None if self.sessions is None else self.sessions.feed()
         self.traffic = RequestCounters()
         count = functools.partial(self.traffic.add_bytes, "events")
         self.events = WorkerEventChannels(self.config, self.limits, count)
@@ -86,20 +99,27 @@ class WorkerServices:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Measure the event loop, give memory back and keep readers alive while the context is open."""
+        """Measure the event loop, release memory and keep readers alive while the context is open."""
         async with (
             background_task(self.loop_lag.run()),
-            background_task(malloc.trim_regularly(self.limits.server.trim_seconds)),
+            background_task(malloc.trim_regularly()),
             background_task(self.events.run()),
             background_task(self.stations.run()),
+            background_task(self.token_keys.run()),
+            contextlib.nullcontext() if self.sessions is None else background_task(self.sessions.run()),
         ):
             yield
+
+    def merge_sessions(self, records: Sequence[SessionRecord]) -> None:
+        """Apply the changes of viewers' sessions in other processes."""
+        if self.sessions is not None:
+            self.sessions.merge(records, self.session_feed)
 
     def kinds_of_logs(self) -> dict[str, Callable[[str], FollowedLog[Any]]]:
         """Return what folds each kind of the control process's logs into what is served here."""
         publish = self.limits.live.publish.with_waiters(self.config.limits.blocked_requests)
         return {
-            LIVE: lambda name: FollowedLiveLog(name, self.streams, self.limits.replication, publish),
+            LIVE: lambda name: FollowedLiveLog(name, self.streams, publish),
             EVENTS: self.events.follow,
             RADIO: self.stations.follow,
         }
@@ -114,6 +134,7 @@ class WorkerServices:
         Args:
             upgrading: whether it asks for another protocol.
         """
+        take_token(scope := dict(scope))
         path: str = scope["path"]
         area = area_of(path)
         if area == "events":
@@ -123,10 +144,14 @@ class WorkerServices:
         if self.stations.is_address(path):
             return not self.stations.is_answered(scope)
         if area == "live":
-            return not live_handover.is_answered(scope["method"], path, self.streams)
+            return not live_handover.is_answered(scope["method"], scope["raw_path"], self.streams)
         if area == "vod":
-            return _THUMBNAILS.search(path) is not None
-        return area not in ("media", "player", "embed") and path not in ("/", "/api/time")
+            return _MADE_ONCE.search(path) is not None
+        return area not in ("media", "player", "embed") and path not in (
+            "/",
+            "/api/time",
+            signing.CHECK_ADDRESS,
+        )
 
 
 class _WorkerCollector(Collector):
@@ -141,7 +166,19 @@ class _WorkerCollector(Collector):
         yield from as_one(event_metrics(services.events.channels))
 
 
-def build_app(services: WorkerServices, client_limits: ClientLimits) -> ASGIApp:
+def live_handler(services: WorkerServices, client_limits: ClientLimits) -> LiveHandler:
+    """Make the handler of the live channels that a worker serves."""
+    return LiveHandler(
+        services.streams,
+        services.config.server.carried_parameters,
+        client_limits.blocked_requests,
+        PastMedia(StoredSegments(services.dvr_bucket)),
+        OtherProcesses(answer=live_handover.is_left_to_control),
+        services.limits.memfd,
+    )
+
+
+def build_app(services: WorkerServices, client_limits: ClientLimits, live: LiveHandler) -> ASGIApp:
     """Build a worker's application."""
 
     @contextlib.asynccontextmanager
@@ -150,33 +187,25 @@ def build_app(services: WorkerServices, client_limits: ClientLimits) -> ASGIApp:
             yield
 
     config, library = services.config, services.library
+    guard = services.guard
     routes = [
-        *vod_routes.routes(
-            library.titles,
-            max_age=config.library.max_age,
-            open_files=library.open_files,
-            answers=library.vod_answers,
-        ),
-        *live_routes.routes(
-            services.streams,
-            config.server.carried_parameters,
-            client_limits.blocked_requests,
-            stored_segments=StoredSegments(services.dvr_bucket),
-        ),
+        *file_routes(FileHandler(library.storage, config.library.max_age, library.open_files)),
+        *handler_routes(library.vod, [PREFIX + "{path:path}"]),
+        *handler_routes(live, PATTERNS),
+        *time_of_day.routes(),
+        *signing.check_routes(guard),
         *services.events.routes(client_limits),
         *services.stations.routes(client_limits),
         *embed.routes(page.PLAYER, config.server.allow_embed),
         *page.routes(page.PLAYER),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=ERROR_RESPONSES)
-    served = file_routes.Files(
-        library.storage, max_age=config.library.max_age, open_files=library.open_files, app=app
-    )
-    answering = CommonHeaders(
-        served,
+    answering: ASGIApp = CommonHeaders(
+        app if guard is None else TokenChecks(app, guard),
         traffic=services.traffic,
         allow_origin=config.server.allow_origin,
         log_requests=config.log.requests,
         own_origins=own_origins(config),
     )
-    return services.stations.with_aliases(answering)
+    answering = services.stations.with_aliases(answering)
+    return TokenPaths(answering) if services.token_keys else answering

@@ -29,7 +29,6 @@ class WorkerStations:
 
     Args:
         number: the worker's, from 1.
-        limits: those that aren't configured.
         count: called with the bytes written to listeners.
     """
 
@@ -45,7 +44,7 @@ class WorkerStations:
         self._aliases = {path: one.name for one in config.radio for path in one.aliases}
 
     def _is_answered_here(self, station: RadioOptions) -> bool:
-        # One process writes the log of the stations' requests, and reports who has listened.
+        # One process writes the access log of the stations, and reports listeners to webhooks.
         asks = needs_permission(station) or station.listener_remove
         return not (asks or station.on_demand or self._config.log.access)
 

@@ -1,9 +1,10 @@
-"""The program of a worker: serves what needs no state, and hands all other connections over.
+"""The program of a worker: answers requests that need no state, and hands over other connections.
 
     python -P -m origin.workers.worker DESCRIPTOR PARENT_PID
 
-The descriptor is its end of the socket to the control process; the first message there says what it serves.
-That may come long after the start: until then it is a spare one (`origin.workers.pool`).
+The descriptor is the worker's end of the socket to the control process; the first message has the
+configuration. That may come long after the start: until then the worker is a spare one
+(`origin.workers.worker_pool`).
 """
 
 from __future__ import annotations
@@ -17,23 +18,37 @@ import signal
 import socket
 import sys
 from dataclasses import replace
+from functools import partial
 
 import structlog
 import uvloop
 from starlette.types import Scope
 
 from origin.config import logging_setup
-from origin.config.options import redactor_of
+from origin.config.options import Config, redactor_of
 from origin.http.trusted_proxies import TrustedProxies
 from origin.http1.protocol import http_protocol
+from origin.http2.connection import Http2Connection
 from origin.server.http_config import Served, client_limits_of, fast_path_of, uvicorn_config, wire_limits
 from origin.server.server import Ending, Server
+from origin.server.services.access_services import KeyReload
 from origin.server.services.limits import WorkerLimits
 from origin.server.system import malloc
+from origin.server.system.connection_acceptor import SocketListener
 from origin.workers import messages
-from origin.workers.messages import Closed, HandedOver, Logs, LogsWanted, Ready, Report, ReportedMetric, Start
+from origin.workers.messages import (
+    Closed,
+    HandedOver,
+    Logs,
+    LogsWanted,
+    Ready,
+    Report,
+    ReportedMetric,
+    Sessions,
+    Start,
+)
 from origin.workers.packet_socket import PacketSocket, receive_packet
-from origin.workers.services import WorkerServices, build_app
+from origin.workers.services import WorkerServices, build_app, live_handler
 from packager.concurrency import background_task
 from packager.replication.log_follower import LogFollower
 
@@ -46,11 +61,11 @@ def main() -> None:
     """Serve until the control process ends this one, or ends itself."""
     descriptor, parent = map(int, sys.argv[1:])
     _die_with(parent)
-    # A terminal tells the whole group of processes; what they mean is the control process's to decide.
+    # A terminal signals the whole group of processes; only the control process acts on that.
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     malloc.configure()
-    # What takes time and needs to know nothing of what is served: perhaps a worker has died by then.
+    # Slow work that needs no configuration, so that a spare worker can take a place at once.
     with contextlib.suppress(ImportError):  # uvicorn imports it when the server starts, where it has it still
         importlib.import_module("uvicorn.lifespan.on")
     malloc.freeze_garbage_collector()
@@ -74,21 +89,20 @@ def _die_with(parent: int) -> None:
         # prctl(2): the signal is sent when the parent's thread ends.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        sys.exit(1)  # it ended before
+        sys.exit(1)  # the control process ended before
 
 
 def _name(name: str) -> None:
-    """Let ``top`` and ``ps -o comm`` tell this process from others; of a name 15 letters are shown."""
+    """Name this process for ``top`` and ``ps -o comm``, which show 15 letters."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode())
 
 
 class ControlProcess:
-    """Where a worker's connections go that it can't answer; see `origin.http1.handover_target.OtherProcess`.
+    """The target of connections that a worker hands over; see `origin.http1.handover_target.OtherProcess`.
 
     Args:
         services: decide which those are.
-        packets: the socket to that process.
     """
 
     def __init__(self, services: WorkerServices, packets: PacketSocket) -> None:
@@ -119,7 +133,7 @@ class _WorkerServer(Server):
 
 
 class WorkerRun:
-    """Runs a worker's server as the control process tells it."""
+    """Runs a worker's server by the messages of the control process."""
 
     def __init__(self, start: Start, sock: socket.socket) -> None:
         self._start = start
@@ -129,12 +143,13 @@ class WorkerRun:
         self._have_others_closed = False
         self._server: Server | None = None
         self._logs: asyncio.Future[socket.socket] | None = None
+        self._key_changes = asyncio.Queue[Config]()
         self._follower: LogFollower
         self._packets: PacketSocket
         self._services: WorkerServices
 
     async def serve(self) -> None:
-        """Serve until told to end."""
+        """Serve until the control process ends it."""
         limits = self._start.limits
         self._services = await asyncio.to_thread(WorkerServices, self._start)
         self._packets = PacketSocket(self._socket, self._handle_message, _end_at_once, limits.workers.packets)
@@ -144,7 +159,11 @@ class WorkerRun:
         await self._may_listen.wait()
         malloc.freeze_garbage_collector()
         try:
-            async with background_task(self._follower.run()):
+            async with (
+                background_task(self._follower.run()),
+                background_task(self._change_keys()),
+                background_task(self._share_sessions()),
+            ):
                 await self._server.serve(sockets=self._sockets)
         finally:
             # The control process takes the last connections, too.
@@ -152,21 +171,35 @@ class WorkerRun:
                 async with asyncio.timeout(limits.workers.end_seconds):
                     await self._packets.wait_until_sent()
 
+    async def _change_keys(self) -> None:
+        """Apply the keys of each configuration that the control process has read again."""
+        reload = KeyReload(self._services.token_keys, self._start.config)
+        while True:
+            await reload.follow(await self._key_changes.get())
+
+    async def _share_sessions(self) -> None:
+        """Send the changes of viewers' sessions to the control process until cancelled."""
+        if (feed := self._services.session_feed) is not None:
+            while True:
+                self._packets.send(messages.encode(Sessions(await feed.changes())))
+
     def _make_server(self) -> Server:
         config, limits, services = self._start.config, self._start.limits, self._services
         listening = replace(limits.server.listening, taken_at_once=limits.workers.taken_at_once)
         proxies = TrustedProxies(config.server.trusted_proxies)
         client_limits = client_limits_of(config, proxies)
-        served = Served(services.library, services.streams, services.traffic)
+        live = live_handler(services, client_limits)
+        served = Served(services.library, live, services.traffic, services.guard)
         protocol = http_protocol(
             wire_limits(config, limits.http),
-            fast_path_of(config, served, limits, client_limits),
+            fast_path_of(config, served),
             proxies,
             client_limits.connections,
             ControlProcess(services, self._packets),
+            http2=Http2Connection,
         )
         return _WorkerServer(
-            uvicorn_config(config, build_app(services, client_limits), protocol),
+            uvicorn_config(config, build_app(services, client_limits, live), protocol),
             on_listening=lambda: self._packets.send(messages.encode(Ready())),
             ending=Ending(
                 drain_seconds=config.limits.drain_seconds,
@@ -175,7 +208,8 @@ class WorkerRun:
                 on_close=self._follower.close,
                 grace_seconds=config.limits.shutdown_seconds,
             ),
-            limits=replace(limits.server, listening=listening),
+            limits=limits.server,
+            make_listeners=[partial(SocketListener.of, one, limits=listening) for one in self._sockets],
         )
 
     async def _connect_logs(self) -> socket.socket:
@@ -185,7 +219,7 @@ class WorkerRun:
         return await self._logs
 
     def _handle_message(self, data: bytes, descriptors: list[int]) -> None:
-        """Do what the control process asks for."""
+        """Handle a message of the control process."""
         sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         message = messages.read_for_worker(data)
         if isinstance(message, Logs) and sockets and self._logs is not None and not self._logs.done():
@@ -194,6 +228,8 @@ class WorkerRun:
             sock.close()
         if isinstance(message, messages.Listen):
             self._may_listen.set()
+        elif isinstance(message, Sessions):
+            self._services.merge_sessions(message.records)
         elif isinstance(message, messages.ReportWanted):
             self._packets.send(messages.encode(self._report()))
         elif isinstance(message, messages.TakeLog):
@@ -201,6 +237,7 @@ class WorkerRun:
             redactor = redactor_of(self._start.config, message.known, new)
             fields = {"worker": self._start.number}
             logging_setup.configure(new.log.level, new.log.format, redactor, fields)
+            self._key_changes.put_nowait(new)
             log.debug("log options taken")
         elif isinstance(message, messages.AllClosed):
             self._have_others_closed = True

@@ -1,8 +1,9 @@
-"""A packager's part in the shared log of a channel that it makes: its owner, or ready to be.
+"""Ownership of a live channel's shared log by one of the packagers that make the channel.
 
 While Redis is away, the owner goes on: its own viewers stay live, and Redis gets what it missed. But an owner
-that has stood still appends nothing before Redis has told that nobody else is the owner now. Of a channel on
-demand that isn't asked for nobody is the owner: its log ends with empty windows, at which all nodes wait.
+that has stood still appends nothing before Redis has confirmed that no other packager is the owner now. A
+channel on demand without viewers has no owner: its log ends with empty windows, and all nodes wait for the
+next viewer.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from media.hls.date_range import DateRange
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.failover import begin_empty, go_on, is_shared, needs_new_windows, reached_by
 from packager.cluster.lease import Lease, Reached
-from packager.cluster.limits import ClusterLimits
+from packager.cluster.limits import APPEND_BYTES, ClusterLimits
 from packager.cluster.log_stream import LogStream
 from packager.cluster.log_writer import LogWriter
 from packager.cluster.shared_log import SharedLog
@@ -38,23 +39,29 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+MAX_WAITING_ENTRIES = 4096
+"""Most entries that wait until it is certain who owns the log."""
+
+LEVEL_SECONDS = 0.5
+"""Seconds for which a new owner of a log waits to have all of it."""
+
 
 class OnDemand(Protocol):
     """A channel's output that a packager makes only while viewers ask for the channel."""
 
     @property
     def is_idle(self) -> bool:
-        """Whether it isn't made now."""
+        """Whether the channel isn't made now."""
 
     def ranges_behind(self, tags: Sequence[DateRange]) -> Iterable[DateRange]:
         """Return the date ranges to append where this packager continues after another one.
 
         Args:
-            tags: those that the shared log lists.
+            tags: the date ranges that the shared log lists.
         """
 
     def serve_own(self) -> None:
-        """Serve what this packager makes: Redis isn't there, and no other node's can be served."""
+        """Serve this packager's own log, since Redis can't be reached to follow another node's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +83,10 @@ class SharedChannel:
     """Appends what a packager makes of a channel to its shared log, while the packager owns that.
 
     Args:
-        own: what the packager's own log gives.
-        has_media: tells whether something comes from its source, or its event is over.
+        own: the stream that the packager's own log is folded into.
+        has_media: returns whether the channel's source delivers media, or its event is over.
         dvr: of the log; None where there is none.
-        on_demand: what is made only while somebody asks for it; None where it always is.
+        on_demand: of a channel that is made only while it has viewers; None where it always is.
 
     Attributes:
         shared: the log that all nodes serve.
@@ -105,9 +112,9 @@ class SharedChannel:
         # Whether every entry since this node took over is its own.
         self._is_level = False
         self._begins_anew = False
-        # How far the log had come, where this node may not have all of it.
+        # The end of the log where this node took it over and may lack entries.
         self._reached: Reached | None = None
-        # The one with which this node appended last.
+        # The epoch with which this node appended last.
         self._epoch = 0
         self._waiting: deque[Entry] = deque()
         self._news = asyncio.Event()
@@ -119,7 +126,7 @@ class SharedChannel:
 
     @property
     def is_certain_owner(self) -> bool:
-        """Whether no other node can append to it meanwhile."""
+        """Whether no other node can append to the shared log meanwhile."""
         return self._lease.is_certain
 
     @property
@@ -128,9 +135,9 @@ class SharedChannel:
         return self._writer.dropped
 
     def fold(self, entry: Entry) -> None:
-        """Take an entry of the packager's own log."""
+        """Queue an entry of the packager's own log for the shared one."""
         if isinstance(entry, CadenceEntry):
-            # What follows it at once is in the new windows already.
+            # Entries that follow at once belong to the new windows.
             self._fall_behind()
             self._news.set()
         elif self._is_level and is_shared(entry):
@@ -140,13 +147,13 @@ class SharedChannel:
             self._news.set()
 
     def follow(self, own: LiveStream) -> Callable[[Entry], None]:
-        """Go on with another log of the packager's own, whose windows are empty.
+        """Follow another log of the packager's own, whose windows are still empty.
 
         Args:
-            own: what that log gives.
+            own: the stream that log is folded into.
 
         Returns:
-            What is to be called with each of its entries.
+            A function to call with each entry of that log.
         """
         self._own = own
         self._begins_anew = True
@@ -188,10 +195,10 @@ class SharedChannel:
             await self._stream.store_snapshot(*await self.shared.snapshot())
 
     async def store_listing(self) -> Callable[[], Awaitable[None]] | None:
-        """Write one without the bytes of segments.
+        """Write a snapshot without the bytes of segments.
 
         Returns:
-            What is to be called so that they are written, too; None where there was nothing to write.
+            A function that writes those bytes; None where there was no snapshot to write.
         """
         if not (self.is_owner and self._is_level):
             return None
@@ -204,7 +211,7 @@ class SharedChannel:
         for number, entry in enumerate(media):
             batch.append(encode(entry))
             size += len(batch[-1])
-            if size >= self._limits.streams.append_bytes or number == len(media) - 1:
+            if size >= APPEND_BYTES or number == len(media) - 1:
                 await self._stream.add_media(token, batch)
                 batch, size = [], 0
             await budget.spend()
@@ -259,7 +266,9 @@ class SharedChannel:
         """Follow another owner, if this node isn't it any more."""
         shared = self.shared
         if shared.is_owned and not self._lease.epoch:
-            log.warning("another node may own the log of a live channel now", channel=self._own.name)
+            log.warning(
+                "this node lost the log of a live channel, which another may own now", channel=self._own.name
+            )
             shared.disown(self._writer.sent)
         elif not shared.is_owned and self._is_level and shared.read.epoch > self._epoch:
             self._fall_behind()
@@ -293,11 +302,13 @@ class SharedChannel:
         shared.may_differ = False
         self._epoch = self._lease.epoch
         self._writer.begin(last)
-        log.info("owns the log of a live channel", channel=self._own.name, epoch=self._lease.epoch)
+        log.info(
+            "this node owns the log of a live channel now", channel=self._own.name, epoch=self._lease.epoch
+        )
 
     async def _wait_until_level(self, position: int) -> bool:
         """Wait until all that the former owner appended is here, too; False where that doesn't come."""
-        end = time.monotonic() + self._limits.streams.level_seconds
+        end = time.monotonic() + LEVEL_SECONDS
         while not self.shared.is_whole or self.shared.may_differ or self.shared.position < position:
             if time.monotonic() > end:
                 return False
@@ -305,7 +316,7 @@ class SharedChannel:
         return True
 
     def _go_on(self) -> None:
-        """Bring the shared log to where this packager's own is."""
+        """Bring the shared log to the position of this packager's own log."""
         shared, dvr, entry = self.shared.stream, self._dvr, self._own.begun_with
         on_demand = self._on_demand
         if dvr is not None and entry is not None:
@@ -328,8 +339,8 @@ class SharedChannel:
             if done and on_demand is not None:
                 for tag in on_demand.ranges_behind(shared.presentation.date_ranges.tags()):
                     self._append(DateRangeEntry(tag))
-        except Exception:  # it is begun anew, as far as that is possible
-            log.exception("a live channel's log can't be gone on with", channel=self._own.name)
+        except Exception:  # the log begins anew, as far as that is possible
+            log.exception("a live channel's log can't be continued, and begins anew", channel=self._own.name)
             self._begins_anew = True
             return
         if done:
@@ -345,15 +356,14 @@ class SharedChannel:
     def _append_waiting(self) -> None:
         """Append what has come, unless another node may own the log without this one's knowing."""
         if not self._may_append():
-            limits = self._limits.streams
-            if len(self._waiting) > limits.waiting_entries:
+            if len(self._waiting) > MAX_WAITING_ENTRIES:
                 self._fall_behind()
             return
         try:
             while self._waiting:
                 self._append(self._waiting.popleft())
-        except Exception:  # likewise
-            log.exception("a live channel's log can't be gone on with", channel=self._own.name)
+        except Exception:  # the log begins anew
+            log.exception("a live channel's log can't be continued, and begins anew", channel=self._own.name)
             self._fall_behind()
             self._begins_anew = True
 

@@ -23,7 +23,7 @@ from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.lease import PREFIX, LogKeys
 from packager.cluster.limits import CommandLimits
-from packager.fair_semaphore import FairSemaphore, TooManyWaitingError
+from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.replication.live_log import LIVE
 from packager.replication.log_entries import read_message
 
@@ -62,15 +62,24 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2])
 _ID = re.compile(rb"[0-9a-f]{32}")
 """The pattern of a command's ID and of a node's token."""
 
+MAX_COMMAND_BYTES = 80 << 10
+"""Longest command, with its body."""
+
+MAX_CLIENT_COMMANDS = 4
+"""Most commands of one client that a node waits for."""
+
+PAUSE_SECONDS = 0.01
+"""Seconds between two commands that a node takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChannelCommand:
-    """A request that changes what a channel publishes; what may hold a key isn't shown.
+    """A request that changes what a channel publishes; its ``repr`` shows no field that may hold a key.
 
     Attributes:
         path: relative to the channel's address.
         authorization: the header field; empty for none.
-        client: address of who asks; empty if unknown.
+        client: the client's address; empty if unknown.
     """
 
     channel: str
@@ -93,7 +102,7 @@ class CommandAnswer:
     """
 
     status: Annotated[int, Meta(ge=200, le=599)]
-    # What comes out of Redis can't end a line.
+    # Values from Redis can't end the line of a header field.
     fields: dict[str, Annotated[str, Meta(max_length=256, pattern=r"^[\x20-\x7e]*\Z")]]
     body: bytes
     delay_seconds: Annotated[float, Meta(ge=0, le=600)] = 0.0
@@ -142,14 +151,14 @@ CarryOut = Callable[[ChannelCommand], Awaitable[CommandAnswer]]
 
 
 class ClusterCommands:
-    """Has commands to live channels carried out by their owners, and those that come to this node here.
+    """Sends commands to the owners of live channels, and carries out those that reach this node.
 
     Args:
-        token: by which the leases of this node are known.
+        token: identifies the leases of this node.
 
     Attributes:
-        carry_out: carries out a command that has come; what comes before it is set is lost.
-        outcomes: how often a command of this node came to what.
+        carry_out: carries out a command of another node; commands that come before it is set are lost.
+        outcomes: how many commands of this node had each outcome.
     """
 
     def __init__(self, connection: RedisConnection, token: str, limits: CommandLimits) -> None:
@@ -158,21 +167,21 @@ class ClusterCommands:
         self.outcomes = Counter(dict.fromkeys(CommandOutcome, 0))
         self._connection = connection
         self._waiting = _waiting(token)
-        self._places = FairSemaphore(limits.at_once, limits.at_once_for_client, limits.waiting)
+        self._places = FairSemaphore(limits.at_once, MAX_CLIENT_COMMANDS, limits.waiting)
 
     async def ask(self, command: ChannelCommand, network: str) -> CommandAnswer:
         """Have the owner of a channel carry out a command.
 
         Args:
-            command: what is to be done.
-            network: of the client; those that ask at the same time take turns.
+            command: the request that the owner answers.
+            network: the client's; networks with commands at the same time take turns.
 
         Raises:
-            CommandTooLongError: it is too long.
-            OwnerUnavailableError: there is no answer.
+            CommandTooLongError: the encoded command is longer than the limit.
+            OwnerUnavailableError: no owner answered in time.
         """
         message = msgspec.msgpack.encode(command)
-        if len(message) > self.limits.command_bytes:
+        if len(message) > MAX_COMMAND_BYTES:
             self.outcomes[CommandOutcome.TOO_LONG] += 1
             raise CommandTooLongError
         try:
@@ -184,7 +193,7 @@ class ClusterCommands:
         return answer
 
     async def run(self) -> None:
-        """Have commands carried out that come to this node, until cancelled."""
+        """Carry out the commands that come to this node, until cancelled."""
         places = asyncio.Semaphore(self.limits.at_once)
         async with asyncio.TaskGroup() as group:
             while True:
@@ -196,7 +205,7 @@ class ClusterCommands:
                 else:
                     task = group.create_task(self._handle(found, self.carry_out))
                     task.add_done_callback(lambda _: places.release())
-                await asyncio.sleep(self.limits.pause_seconds)
+                await asyncio.sleep(PAUSE_SECONDS)
 
     async def _ask(self, keys: LogKeys, message: bytes, network: str) -> CommandAnswer:
         try:
@@ -243,19 +252,20 @@ class ClusterCommands:
         key = self._command(self._waiting, name)
         try:
             async with asyncio.timeout(limits.answer_seconds):
-                message = await call(lambda client: client.eval(_TAKE, 1, key, limits.command_bytes))
+                message = await call(lambda client: client.eval(_TAKE, 1, key, MAX_COMMAND_BYTES))
                 if message is None:
                     return
                 command = read_message(_COMMANDS, message, "command")
                 answer = msgspec.msgpack.encode(await carry_out(command))
                 await call(lambda client: _push(client, _answer(name), answer, _milliseconds(limits)))
         except MalformedError as error:
-            log.warning("a command in Redis can't be read", reason=str(error))
-        except (RedisUnavailableError, TimeoutError):
-            log.warning("another node wasn't told what came of its command")
+            log.warning("a command in Redis can't be read", command=name, reason=str(error))
+        except (RedisUnavailableError, TimeoutError) as error:
+            reason = str(error) or "its time is up"
+            log.warning("a command of another node wasn't answered", command=name, reason=reason)
 
     def _command(self, waiting: str, name: str) -> str:
-        """Name the key of a command; in a Redis Cluster it is where the list is that tells of it."""
+        """Return a command's key; in a Redis Cluster it shares the slot of the list that announces it."""
         return f"{PREFIX}:command:{{{waiting}}}:{name}" if self._connection.is_cluster else _command(name)
 
     async def _pop(self, key: str, seconds: float) -> bytes | None:

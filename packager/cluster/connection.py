@@ -35,25 +35,41 @@ _POLICY = re.compile(rb"^maxmemory_policy:([a-z-]{1,32})\r?$", re.MULTILINE)
 Command = Callable[[Any], Awaitable[Any]]
 """Sends a command to a ``redis.asyncio.Redis`` or ``RedisCluster``; the answer depends on the command."""
 
+MAX_CALLS = 16
+"""Most commands that wait for their answers; further ones wait for a place."""
+
+MAX_CLUSTER_CONNECTIONS = 1024
+"""Most connections to each server of a Redis Cluster, where a waiting read has one log."""
+
+CLOCK_SECONDS = 1.0
+"""Difference between the clocks of this node and of Redis from which on a warning is logged."""
+
+SLOTS_SECONDS = 0.05
+"""Seconds between two checks which slots have logs to read."""
+
+JITTER = 0.5
+"""Largest part of itself by which a pause is shortened, so that nodes don't come all at once."""
+
 
 class RedisUnavailableError(Exception):
-    """Redis can't be reached, or refuses what it is asked."""
+    """Redis can't be reached, or refuses a command."""
 
 
 class RedisConnection:
-    """Calls Redis, and knows whether it can be reached.
+    """A connection to Redis that reconnects by itself, and knows whether Redis can be reached.
 
     Args:
         url: as ``redis_client`` or ``redis_cluster_client`` takes it.
-        clock: tells this node's date, in seconds since 1970.
+        clock: returns this node's date, in seconds since 1970.
 
     Attributes:
         is_cluster: whether it is a Redis Cluster, where a command can have keys of one slot alone.
         trouble: why Redis can't be used now, in one line; empty while it can.
-        risk: what in its configuration may lose entries, in one line; empty where nothing is known to.
-        clock_difference: the same of a clock of this node that differs from that of Redis.
-        lost: how often it was lost.
-        up_since: the moment of the monotonic clock since which it can be reached.
+        risk: the options of Redis that may lose entries, in one line; empty without any.
+        clock_difference: by how much this node's clock differs from that of Redis, in one line; empty where
+            it doesn't.
+        lost: how often the connection was lost.
+        up_since: since when Redis can be reached, by the monotonic clock.
 
     Raises:
         ModuleNotFoundError: the extra isn't installed.
@@ -74,15 +90,15 @@ class RedisConnection:
             # Where a server is lost, its client closes connections from which others read at the moment, who
             # meet what has no name then.
             self._failures = (Exception,)
-        connections = limits.cluster_connections if self.is_cluster else limits.connections
+        connections = MAX_CLUSTER_CONNECTIONS if self.is_cluster else limits.connections
         self._client: Any = (redis_cluster_client if self.is_cluster else redis_client)(
             url,
             connect_seconds=limits.connect_seconds,
             answer_seconds=None,  # some commands wait long in Redis
             connections=connections,
         )
-        self._calls = asyncio.Semaphore(limits.calls_at_once)
-        self._waits = asyncio.Semaphore(connections - limits.calls_at_once)
+        self._calls = asyncio.Semaphore(MAX_CALLS)
+        self._waits = asyncio.Semaphore(connections - MAX_CALLS)
         self._is_up, self._is_down = asyncio.Event(), asyncio.Event()
         self.trouble = "Redis wasn't asked yet"
         self.risk = ""
@@ -92,7 +108,7 @@ class RedisConnection:
 
     @property
     def is_up(self) -> bool:
-        """Whether Redis could be reached when it was last asked."""
+        """Whether the last command reached Redis."""
         return self._is_up.is_set()
 
     @property
@@ -101,7 +117,7 @@ class RedisConnection:
         return self.trouble or self.risk or self.clock_difference
 
     async def run(self) -> None:
-        """Look whether Redis is there, again and again while it isn't, until cancelled."""
+        """Connect to Redis, and reconnect with growing pauses whenever it is lost, until cancelled."""
         failures = FailureCount(self._limits.reconnects)
         try:
             while True:
@@ -113,7 +129,7 @@ class RedisConnection:
                 pause = failures.failed()
                 if failures.failures <= failures.policy.quiet_after:
                     log.warning("Redis can't be used", reason=self.trouble, again_in=round(pause, 2))
-                await asyncio.sleep(pause * (1 - self._limits.jitter * random.random()))  # noqa: S311  # no secret
+                await asyncio.sleep(pause * (1 - JITTER * random.random()))  # noqa: S311  # no secret
         finally:
             self._is_up.clear()
             await self._client.aclose()
@@ -129,11 +145,11 @@ class RedisConnection:
     async def for_each_slot(
         self, keys: Callable[[], Iterable[str]], work: Callable[[int], Coroutine[None, None, None]]
     ) -> None:
-        """Do something for each slot that has some of these keys at the time, all at once.
+        """Run a task for each slot that has some of these keys, as long as the slot has any.
 
         Args:
-            keys: tells which there are now.
-            work: goes on until it is cancelled.
+            keys: returns the keys that need a task now.
+            work: makes the task of a slot, which is cancelled once the slot has none of the keys.
         """
         if not self.is_cluster:
             await work(self.slot(""))
@@ -146,15 +162,15 @@ class RedisConnection:
                     working.pop(slot).cancel()
                 for slot in slots - working.keys():
                     working[slot] = group.create_task(work(slot))
-                await asyncio.sleep(self._limits.slots_seconds)
+                await asyncio.sleep(SLOTS_SECONDS)
 
     async def read_streams(self, behind: Mapping[bytes, str | bytes], count: int, seconds: float) -> Any:
-        """Wait for entries of streams, whose keys have one slot; give them as ``xread`` does.
+        """Wait for entries of streams whose keys share one slot, and return them as ``xread`` does.
 
         Args:
             behind: the ID behind which each stream is read.
             count: most entries of each.
-            seconds: for which it is waited.
+            seconds: longest wait.
 
         Raises:
             RedisUnavailableError: as for ``call``.
@@ -219,7 +235,7 @@ class RedisConnection:
         except self._failures as error:
             if isinstance(error, RedisUnavailableError):
                 raise
-            # What was asked before it was lost tells nothing of what has come since.
+            # A call that began before the connection was lost says nothing of the new connection.
             if lost == self.lost:
                 self._went(error)
             raise RedisUnavailableError(self.trouble or _reason(error)) from error
@@ -232,7 +248,7 @@ class RedisConnection:
                 log.warning("a key in Redis wasn't written by a node: it was deleted", key=key, type=found)
 
     async def _watch(self) -> None:
-        """Wait until Redis is lost, and learn meanwhile what becomes of its configuration."""
+        """Wait until Redis is lost, and check its configuration and clock at intervals meanwhile."""
         while self.is_up:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._limits.look_seconds):
@@ -256,7 +272,7 @@ class RedisConnection:
         return True
 
     async def _look(self) -> None:
-        """Ask whether Redis takes writes, what it drops where its memory is full, and for its date."""
+        """Check whether Redis takes writes, which keys it evicts when its memory is full, and its date."""
         asked, began = ("EVAL", _PROBE, 0), self._clock()
         if self.is_cluster:
             there = self._client.get_primaries()
@@ -275,15 +291,15 @@ class RedisConnection:
         """Return a warning with the least difference of this node's clock from those of Redis, or "".
 
         Args:
-            began: this node's date before they were asked.
+            began: this node's date before the servers were asked.
         """
         ended = self._clock()
         times = [float(found[1]) for found in map(_TIME.search, told) if found is not None]
-        # They told it between those two dates.
+        # The servers read their clocks between those two dates.
         ahead = max((began - one for one in times), default=0.0)
         behind = max((one - ended for one in times), default=0.0)
         seconds, word = max((ahead, "ahead of"), (behind, "behind"))
-        if seconds < self._limits.clock_seconds:
+        if seconds < CLOCK_SECONDS:
             return ""
         return (
             f"this node's clock is {seconds:.0f} s {word} that of Redis: numbers of segments come from clocks"

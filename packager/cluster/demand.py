@@ -38,15 +38,21 @@ local now = redis.call('TIME')[1]
 return redis.call('ZREVRANGEBYSCORE', asked, '+inf', now - remembered, 'LIMIT', 0, most)
 """
 
+REMEMBERED_SECONDS = 5
+"""Seconds for which Redis remembers that a channel was asked for."""
+
+MAX_CHANNELS = 4096
+"""Most channels that a packager learns of at once."""
+
 
 class MadeOnDemand(Protocol):
-    """A channel that a packager makes while somebody asks for it."""
+    """A channel that a packager makes while it has viewers."""
 
     def note_viewer(self) -> None:
-        """Begin, or go on, as somebody asks for it."""
+        """Begin or continue the channel, as a viewer asks for it."""
 
     def note_unknown_viewers(self) -> None:
-        """Go on if it runs: it isn't known whether somebody asks for it."""
+        """Continue the channel if it runs, as it may have viewers that aren't known here."""
 
 
 class Demand:
@@ -96,7 +102,7 @@ class Demand:
         if not self.made:
             return
         try:
-            found = await self._exchange(_LOOK, str(self._limits.channels))
+            found = await self._exchange(_LOOK, str(MAX_CHANNELS))
         except RedisUnavailableError:
             for one in self.made.values():
                 one.note_unknown_viewers()
@@ -107,5 +113,5 @@ class Demand:
                 channel.note_viewer()
 
     async def _exchange(self, script: str, *terms: str) -> Any:
-        remembered = str(self._limits.remembered_seconds)
+        remembered = str(REMEMBERED_SECONDS)
         return await self._connection.call(lambda client: client.eval(script, 1, ASKED, remembered, *terms))

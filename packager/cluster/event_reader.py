@@ -12,7 +12,6 @@ import structlog
 from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.event_streams import EventsRead, EventStreams, StoredEvent, StreamState
-from packager.cluster.limits import EventStreamLimits
 from packager.cluster.log_stream import EntryId
 from packager.step_budget import StepBudget
 
@@ -21,16 +20,19 @@ log = structlog.get_logger()
 BEGINNING = b"0-0"
 """The position before all entries of a stream of Redis."""
 
+MAX_READ_CHANNELS = 64
+"""Most channels of one read."""
+
 
 class FollowedChannel(Protocol):
-    """An event channel, and what following it gives."""
+    """An event channel whose events in Redis are followed."""
 
     @property
     def position(self) -> EntryId | None:
         """ID of the newest event; None where nothing is known of the channel yet."""
 
     def begin(self, behind: EntryId, epochs: Sequence[EntryId]) -> None:
-        """Begin behind an event.
+        """Set the position of the channel behind an event.
 
         Args:
             behind: ID of the last event that was read.
@@ -38,7 +40,7 @@ class FollowedChannel(Protocol):
         """
 
     def fold(self, event: StoredEvent) -> None:
-        """Take the next event.
+        """Fold the next event into the channel.
 
         Raises:
             MalformedError: it can't be read.
@@ -49,11 +51,11 @@ class EventReader:
     """Reads the events that all nodes of a cluster publish.
 
     Args:
-        channels: those that are followed, by name.
+        channels: the followed channels, by name.
 
     Attributes:
-        is_level: set when all that was in Redis at the start is here.
-        unreadable: entries that were passed over, as no node has written them.
+        is_level: set once all events that were in Redis at the start were read.
+        unreadable: entries that were passed over, as no node can have written them.
     """
 
     def __init__(
@@ -61,12 +63,10 @@ class EventReader:
         connection: RedisConnection,
         streams: EventStreams,
         channels: Mapping[str, FollowedChannel],
-        limits: EventStreamLimits,
     ) -> None:
         self._connection = connection
         self._streams = streams
         self._channels = channels
-        self._limits = limits
         self._stale: dict[str, None] = {}
         self._behind = BEGINNING
         # How often Redis had been lost when the news were begun with, and the number of the last of them.
@@ -92,7 +92,7 @@ class EventReader:
                 continue
 
     async def catch_up(self, name: str) -> None:
-        """Read what there is of a channel now.
+        """Read a channel up to its present end.
 
         Raises:
             RedisUnavailableError: Redis is away.
@@ -101,7 +101,7 @@ class EventReader:
             await self._read({name: self._channels[name]})
 
     async def _begin_news(self) -> None:
-        """Look at all channels, as news may have been missed."""
+        """Read all channels, as news may have been missed."""
         lost = self._connection.lost
         self._behind, self._count = await self._streams.newest_news(), -1
         self._stale = dict.fromkeys(self._channels)
@@ -117,7 +117,7 @@ class EventReader:
                 self._stale[name] = None
 
     async def _read_stale(self) -> None:
-        names = list(self._stale)[: self._limits.read_channels]
+        names = list(self._stale)[:MAX_READ_CHANNELS]
         await self._read({name: self._channels[name] for name in names})
         for name in names:
             self._stale.pop(name, None)
@@ -153,13 +153,13 @@ class EventReader:
             behind = state.last
         else:
             return  # nothing was ever published
-        # A reader who waits for it may have had it begun meanwhile.
+        # A waiting reader's ``catch_up`` may have begun the channel meanwhile.
         if channel.position is None:
             earlier = () if state is None else state.epochs
             channel.begin(behind, [one for one in earlier if one.epoch < behind.epoch])
 
     async def _read(self, channels: Mapping[str, FollowedChannel]) -> None:
-        """Read channels up to their ends; those of which nothing is known yet are begun with."""
+        """Read channels up to their ends; a channel without a position begins with its kept events."""
         new = {name: one for name, one in channels.items() if one.position is None}
         behind = {
             name: str(position).encode()
@@ -185,4 +185,4 @@ class EventReader:
             await budget.spend()
         if unreadable:
             self.unreadable += unreadable
-            log.warning("entries in Redis are no events", channel=name, count=unreadable)
+            log.warning("entries of an event channel in Redis can't be read", channel=name, count=unreadable)

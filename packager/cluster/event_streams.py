@@ -1,9 +1,9 @@
-"""The event channels of a cluster in Redis, which gives their events the order and the numbers.
+"""Event channels in Redis streams: Redis orders and numbers the events of all nodes.
 
 Any node appends to any channel: there is no owner that could be lost, and a node costs nothing for channels
 on which nothing is published. An event's ID is EPOCH-NUMBER. A channel begins another epoch, named by the
-clock, whenever Redis isn't the same server as before: what a server was told last may have died with it, and
-no number is given twice. Which channels have news stands in one more stream, which all nodes wait for.
+clock, whenever Redis isn't the same server as before: the last events of a server may have died with it, and
+no number is used twice. One more stream, which all nodes read, lists the channels that have news.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ EVENTS = "events"
 """The kind of these logs: what their names begin with."""
 
 NEWS = f"{PREFIX}:events:news"
-"""The key of the stream that tells which channels have news, each with a number that counts up."""
+"""The key of the stream that lists channels with news, each with a number that counts up."""
 
 NEWS_COUNT = f"{PREFIX}:events:news:count"
 
-# What is of another type than it should be, and would fail each time, is deleted.
+# A key of another type than it should be, which would fail each time, is deleted.
 _KEEP_TYPE = """
 local function keep(key, kind)
   local found = redis.call('TYPE', key).ok
@@ -169,7 +169,7 @@ return found
 """
 )
 
-# Who has readers, each with their number, whether it makes what is published, and when it is forgotten.
+# Nodes with readers: the number of each, whether the node publishes an answer, and when the entry expires.
 _REPORT = (
     _KEEP_TYPE
     + """
@@ -213,6 +213,37 @@ return {math.min(others, 2147483647), answering, tells}
 _EPOCHS = re.compile(rb"([0-9]{1,16}):([0-9]{1,16})")
 _NUMBER = re.compile(rb"[0-9]{1,16}")
 
+REPEAT_SECONDS = 60
+"""Seconds for which Redis knows a node's last events, which are then not appended twice; longer than a
+publication is tried.
+"""
+
+REMEMBERED_SECONDS = 7 * 86_400
+"""Seconds for which a channel's events stay in Redis when nothing is published."""
+
+MAX_EPOCHS = 16
+"""Most earlier epochs of a channel that are remembered."""
+
+TRIMMED_AT_ONCE = 1000
+"""Most old events of a channel that go when others are appended."""
+
+MAX_NEWS = 10_000
+"""Most notes in Redis of which channels have news; a node that is further behind looks at all channels."""
+
+MAX_READ_NEWS = 1000
+"""Most notes of news that are read at once."""
+
+NEWS_SECONDS = 0.5
+"""Seconds for which a read waits for news."""
+
+FORGET_SECONDS = 5.0
+"""A node without a report for so long has no readers."""
+
+TELL_AGAIN_SECONDS = 2.0
+"""Seconds for which an event with the number of readers may be on its way; afterwards a wrong number is sent
+again.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class EventRetention:
@@ -220,7 +251,7 @@ class EventRetention:
 
     Attributes:
         events: most events.
-        size: most bytes of them.
+        size: most bytes of these events.
         seconds: how long; 0 for no such limit.
     """
 
@@ -261,7 +292,7 @@ class EventsRead:
     """The events and the position that one read returned of a channel.
 
     Attributes:
-        events: those behind a position, in order.
+        events: the events behind a position, in order.
         unreadable: entries that no node has written.
         last: ID of the last entry, whatever it is; None for none.
         whole: whether there are no more.
@@ -279,7 +310,7 @@ class OtherNodes:
 
     Attributes:
         answers: how many of them publish an answer of a relay there.
-        tells: whether this node is to publish how many readers there are.
+        tells: whether this node is to publish the number of all readers as an event.
     """
 
     readers: int
@@ -308,7 +339,7 @@ class EventStreams:
     async def append(
         self, name: str, batch: int, messages: Sequence[bytes], known: int, kept: EventRetention
     ) -> EntryId | None:
-        """Append events to a channel, and give the ID of the first; None where a later batch has come.
+        """Append events to a channel, and return the ID of the first; None where a later batch has come.
 
         Args:
             batch: larger than that of all earlier ones of this node and channel; a repeated one is appended
@@ -317,14 +348,14 @@ class EventStreams:
             kept: limits within which the newest events stay.
 
         Raises:
-            RedisUnavailableError: Redis is away; likewise below.
+            RedisUnavailableError: Redis is away, here and in the methods below.
         """
-        limits, key = self._limits, self._key
+        key = self._key
         own = key(name, "entries"), key(name, "state"), key(name, f"sent:{self._token}")
         named = *own, NEWS, f"{{{NEWS}}}:count" if self._connection.is_cluster else NEWS_COUNT
         terms = (
-            *(batch, limits.repeat_seconds, kept.events, kept.size, kept.seconds),
-            *(limits.remembered_seconds, known, limits.epochs, name, limits.news, limits.trimmed_at_once),
+            *(batch, REPEAT_SECONDS, kept.events, kept.size, kept.seconds),
+            *(REMEMBERED_SECONDS, known, MAX_EPOCHS, name, MAX_NEWS, TRIMMED_AT_ONCE),
         )
         found = await self._connection.call(
             lambda client: client.eval(_APPEND, len(named), *named, *map(str, terms), *messages)
@@ -341,10 +372,10 @@ class EventStreams:
         if epoch is None or offset is None or not (_is_number(epoch) and _is_number(offset)):
             return None
         earlier = tuple(EntryId(int(one[1]), int(one[2])) for one in _EPOCHS.finditer(epochs or b""))
-        return StreamState(EntryId(int(epoch), int(offset)), earlier[-self._limits.epochs :])
+        return StreamState(EntryId(int(epoch), int(offset)), earlier[-MAX_EPOCHS:])
 
     async def read(self, behind: Mapping[str, bytes]) -> dict[str, EventsRead]:
-        """Read what comes behind an ID in each of several channels, up to a number of bytes of all."""
+        """Read the events behind an ID in each of several channels, up to a number of bytes of all."""
         names = list(behind)
         keys = [self._key(name, "entries") for name in names]
         terms = self._limits.read_bytes, *behind.values()
@@ -364,9 +395,11 @@ class EventStreams:
         found = EntryId.read(number)
         is_ours = len(fields) == 4 and (fields[0], fields[2]) == (b"time", b"event")
         if not is_ours or not _NUMBER.fullmatch(fields[1]) or not found.position:
-            raise MalformedError("an entry that is no event")
+            raise MalformedError("the entry of an event channel in Redis isn't an event")
         if len(fields[3]) > self._limits.message_bytes:
-            raise MalformedError("an event that is too long")
+            raise MalformedError(
+                f"an event of {len(fields[3])} bytes: more than {self._limits.message_bytes}"
+            )
         return StoredEvent(found, int(fields[1]) / 1000, fields[3])
 
     async def report(
@@ -375,14 +408,14 @@ class EventStreams:
         """Publish the number of a channel's readers here, and read their number on the other nodes.
 
         Args:
-            presence: seconds between two events about their number; None where there are none.
-            seen: what the newest of them tells that has come here; None where none has.
+            presence: least seconds between two events with the number of readers; None for no such events.
+            seen: the number in the newest of these events that this node has read; None before the first.
             answers: whether this node publishes an answer of a relay there.
         """
         named = self._key(name, "readers"), self._key(name, "state")
-        forget = round(self._limits.forget_seconds * 1000)
+        forget = round(FORGET_SECONDS * 1000)
         due = "" if presence is None else str(round(presence * 1000))
-        again = str(round(self._limits.tell_again_seconds * 1000))
+        again = str(round(TELL_AGAIN_SECONDS * 1000))
         told = "" if seen is None else str(seen)
         terms = self._token, str(readers), "1" if answers else "0", str(forget), due, told, again
         found = await self._connection.call(lambda client: client.eval(_REPORT, len(named), *named, *terms))
@@ -393,9 +426,8 @@ class EventStreams:
         return await self._connection.call(_newest) or b"0-0"
 
     async def wait_for_news(self, behind: bytes) -> list[tuple[bytes, int, str]]:
-        """Wait a while for news; give the position, number and channel of each."""
-        seconds = self._limits.news_seconds
-        found = await self._connection.read_streams({NEWS.encode(): behind}, self._limits.read_news, seconds)
+        """Wait a while for news, and return the position, number and channel of each note."""
+        found = await self._connection.read_streams({NEWS.encode(): behind}, MAX_READ_NEWS, NEWS_SECONDS)
         notes = []
         for position, fields in found[0][1] if found else ():
             number, name = fields.get(b"number", b""), fields.get(b"name", b"")

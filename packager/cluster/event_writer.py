@@ -15,6 +15,12 @@ from packager.cluster.event_streams import EventRetention, EventStreams
 from packager.cluster.limits import EventStreamLimits
 from packager.cluster.log_stream import EntryId
 
+APPEND_EVENTS = 100
+"""Most events that are appended at once."""
+
+APPEND_BYTES = 1 << 20
+"""Most bytes of events that are appended at once, unless one event has more."""
+
 
 class EventsRefusedError(Exception):
     """Events weren't published, or nobody knows whether they were; says which in a sentence."""
@@ -29,7 +35,7 @@ class WrittenChannel(Protocol):
 
     @property
     def kept(self) -> EventRetention:
-        """How much stays of it."""
+        """How many of the channel's events Redis keeps."""
 
     @property
     def epoch(self) -> int:
@@ -38,7 +44,7 @@ class WrittenChannel(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """Events that were published together, and who waits for their IDs."""
+    """Events that were published together, and the future of their IDs."""
 
     messages: Sequence[bytes]
     deadline: float
@@ -60,13 +66,13 @@ class _Queue:
 
 
 class EventWriter:
-    """Appends events in batches: one of a channel is on its way, and what comes meanwhile is the next.
+    """Appends events in batches: one of a channel is on its way, and events that come meanwhile are the next.
 
     Redis knows each batch by its number: where an answer was lost, the batch is sent again until it has one,
     or until its events have waited for too long.
 
     Args:
-        limits: of what waits, and for how long.
+        limits: how many events wait, and for how long.
 
     Attributes:
         refused: events that were refused, or given up.
@@ -82,10 +88,10 @@ class EventWriter:
         self.refused = 0
 
     def append(self, channel: WrittenChannel, messages: Sequence[bytes]) -> asyncio.Future[list[EntryId]]:
-        """Append events that belong together, soon.
+        """Queue events that belong together, which ``run`` appends.
 
         Returns:
-            Their IDs, once they are there; fails with `EventsRefusedError`.
+            The future of their IDs, which fails with `EventsRefusedError`.
         """
         deadline = time.monotonic() + self._limits.publish_seconds
         waiting = _Waiting(messages, deadline, asyncio.get_running_loop().create_future())
@@ -119,11 +125,10 @@ class EventWriter:
             queue.is_sending = False
 
     def _next_batch(self, queue: _Queue) -> list[_Waiting]:
-        """Take what is sent next."""
+        """Remove and return the events of the next batch."""
         taken: list[_Waiting] = []
         events = size = 0
-        limits = self._limits
-        while queue.waiting and events < limits.append_events and size < limits.append_bytes:
+        while queue.waiting and events < APPEND_EVENTS and size < APPEND_BYTES:
             one = queue.waiting.popleft()
             taken.append(one)
             events += len(one.messages)
@@ -171,5 +176,6 @@ class EventWriter:
             self.refused += len(one.messages)
             if not one.ids.done():
                 one.ids.set_exception(EventsRefusedError(sentence))
-                # Whoever doesn't wait for the IDs finds the number of those that were refused.
+                # Retrieved here, as a caller may not wait for the IDs: refused events are counted all the
+                # same.
                 one.ids.exception()

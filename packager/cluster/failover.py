@@ -1,9 +1,9 @@
-"""Failover: lets the shared log of a channel go on with what another packager makes of it.
+"""Failover: continues the shared log of a channel with the segments of another packager.
 
 Each packager makes the channel all the time, with numbers from its clock, whether or not its log is the one
-that all nodes serve. When it takes the shared log over, that goes on with the next segment which it has
-whole: what the former owner left open is closed, gaps stand for what nobody published, and a discontinuity
-follows.
+that all nodes serve. A packager that takes the shared log over continues it with its next whole segment: the
+segment that the former owner left open is closed, gaps stand for segments that nobody published, and a
+discontinuity follows.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from packager.window.rendition import Rendition
 Append = Callable[[Entry], None]
 
 UNTOLD_DISCONTINUITIES = 2
-"""An owner may not have told of its last discontinuity yet; the next one is behind that."""
+"""Added to a former owner's last report: one discontinuity may be unreported, and the next one follows it."""
 
 
 def is_shared(entry: Entry) -> bool:
@@ -56,7 +56,7 @@ class Dvr(Protocol):
         """Append the places of stored segments to the log, and the time for which they stay listed."""
 
     def restore(self, shared: LiveStream, number: int, now: Fraction, append: Append) -> None:
-        """Let new windows take up what is there, and go on with a number."""
+        """Restore stored segments into new windows, which continue with a number."""
 
 
 def go_on(
@@ -70,21 +70,21 @@ def go_on(
     keeps_ranges: bool = True,
     reached: Reached | None = None,
 ) -> bool:
-    """Bring a shared log to where a packager's own one is, so that its next entries fit there.
+    """Bring a shared log to the position of a packager's own log, so that entries of that can follow.
 
     Args:
-        shared: what the shared log has given; folding what is appended changes it.
-        own: what the packager's own log has given.
+        shared: the stream that the shared log is folded into; appended entries change it.
+        own: the stream that the packager's own log is folded into.
         append: appends to the shared log.
-        dvr: what the shared log has behind the live edge; None: nothing.
-        gone_seconds: by how much the numbers of its former owner may be ahead; where they are further ahead,
-            nobody waits for them, since its log has gone by then.
-        anew: whether what the shared log has given isn't all of it, so that new windows must begin.
+        dvr: the shared log's DVR; None for none.
+        gone_seconds: by how much the numbers of the former owner may be ahead. If they are further ahead, the
+            new owner doesn't wait for their time, as the log would expire before.
+        anew: whether this node lacks some of the shared log, so that new windows must begin.
         keeps_ranges: whether new windows begin with the date ranges that the shared log has.
-        reached: how far the shared log had come, where what it has given may not be all of it.
+        reached: the end of the shared log, where this node may lack entries.
 
     Returns:
-        False where that isn't possible yet, and nothing was appended: the shared log is ahead.
+        False where the shared log is still ahead, and nothing was appended.
     """
     own_entry, entry = own.begun_with, shared.begun_with
     if own_entry is None:
@@ -121,10 +121,10 @@ def reached_by(shared: LiveStream) -> Reached | None:
 
 
 def begin_empty(shared: LiveStream, entry: CadenceEntry, append: Callable[[CadenceEntry], None]) -> None:
-    """Let a shared log begin with empty windows, since its channel isn't made now; what it said is over.
+    """Begin empty windows in a shared log whose channel isn't made now; earlier segments are withdrawn.
 
     Args:
-        shared: what the shared log has given.
+        shared: the stream that the shared log is folded into.
         entry: with which the windows of such a channel begin.
         append: appends to the shared log.
     """
@@ -135,11 +135,11 @@ def begin_empty(shared: LiveStream, entry: CadenceEntry, append: Callable[[Caden
 
 
 def needs_new_windows(shared: LiveStream, own_entry: CadenceEntry, dvr: Dvr | None) -> bool:
-    """Return whether the windows of a shared log can't go on with what a packager makes.
+    """Return whether the windows of a shared log can't take a packager's next segments.
 
     Args:
-        shared: what the shared log has given.
-        own_entry: what the packager's windows were made from.
+        shared: the stream that the shared log is folded into.
+        own_entry: the entry that the packager's windows were made from.
         dvr: as for ``go_on``.
     """
     entry = shared.begun_with
@@ -161,7 +161,7 @@ def _has_ended(shared: LiveStream) -> bool:
 
 
 def _is_alike(entry: CadenceEntry, other: CadenceEntry) -> bool:
-    """Return whether windows that began with one entry can go on with what belongs to another."""
+    """Return whether windows that began with one entry can take segments that belong to another."""
     return (entry.cadence, entry.renditions) == (other.cadence, other.renditions)
 
 

@@ -1,12 +1,12 @@
-"""Leases: which node appends to a log, so that two never do, and another takes over when one is gone.
+"""Leases: at most one node appends to a log, and another takes over when that node is gone.
 
-A lease is a key that expires unless it is renewed. Whoever takes it gets an *epoch*, larger than all before;
-Redis compares it with whatever is done in its name. So a node that stood still, and wakes up when another has
-the lease, is refused, however certain it is of itself.
+A lease is a key that expires unless it is renewed. The node that takes it gets an *epoch*, larger than all
+before, and Redis compares the epoch of each append. So a node that stood still, and wakes up when another has
+the lease, is refused, even if it still believes to be the owner.
 
 The comparison (fencing) is part of the script that appends, in `packager.cluster.log_stream`.
 
-What the log is doesn't matter here: live channels, stations and event channels differ by their kind.
+Leases are alike for all kinds of logs: live channels, stations and event channels.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from packager.cluster.connection import RedisConnection
-from packager.cluster.limits import LeaseLimits
+from packager.cluster.limits import LONGEST_LEASES, LeaseLimits
 
 PREFIX = "headwater"
 
 AHEAD_SECONDS = 3600.0
 """How far an epoch may be ahead of a clock: one beyond wasn't given by Redis to any node."""
 
-# A lease is a hash: who has it, and whether that one has something to append.
+# A lease is a hash: the owner's token, and whether the owner has something to append.
 _ACQUIRE = """
 local lease, epoch, reached = KEYS[1], KEYS[2], KEYS[3]
 local token, expiry, has_media, remembered = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -72,10 +72,13 @@ end
 
 _REACHED = re.compile(rb"([0-9]{1,15}) ([0-9]{1,15})")
 
+EPOCH_SECONDS = 86_400
+"""Seconds for which the epoch of a log without an owner is remembered; by then Redis's clock is beyond it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How far a live channel's log has come, which whoever knows nothing else of it goes on behind.
+    """The end of a live channel's log, behind which a new owner continues that has read none of the log.
 
     Attributes:
         number: the media sequence number behind all segments.
@@ -114,7 +117,7 @@ class LogKeys:
 
     @property
     def snapshot(self) -> str:
-        """The key of the snapshot of what folding the log gives."""
+        """The key of the snapshot of the folded log."""
         return self.key("snapshot")
 
     @property
@@ -128,7 +131,7 @@ class LogKeys:
 
     @property
     def wanted(self) -> str:
-        """The key of a list that tells whether somebody waits for a snapshot, and of which kind."""
+        """The key of a list of the kinds of snapshots for which nodes wait."""
         return self.key("wanted")
 
     @property
@@ -151,11 +154,11 @@ class Lease:
     """The lease of one log, as one node sees it.
 
     Args:
-        token: differs from that of all others who want the lease.
+        token: identifies this node among all that want the lease.
 
     Attributes:
-        epoch: with which this node appends; 0 while it doesn't have the lease.
-        reached: how far the log had come when this node took it; None where nobody has told.
+        epoch: the epoch of this node's appends; 0 while it doesn't have the lease.
+        reached: the end of the log when this node took the lease; None where no owner has reported it.
     """
 
     def __init__(self, connection: RedisConnection, keys: LogKeys, token: str, limits: LeaseLimits) -> None:
@@ -171,22 +174,22 @@ class Lease:
 
     @property
     def is_certain(self) -> bool:
-        """Whether nobody else can have it: it was renewed, and hasn't expired since."""
+        """Whether no other node can have the lease: it was renewed, and hasn't expired since."""
         return self.epoch > 0 and time.monotonic() < self._certain_until
 
     async def acquire(self, *, has_media: bool) -> bool:
-        """Take it where nobody has it, or somebody who has nothing to append; tell whether it was taken.
+        """Take a free lease, or that of an owner without anything to append; return whether it was taken.
 
         Args:
             has_media: whether this node has something to append now.
 
         Raises:
-            RedisUnavailableError: Redis is away; likewise below.
+            RedisUnavailableError: Redis is away, here and in the methods below.
         """
         async with self._changing:
             asked = time.monotonic()
             ahead = str(round(AHEAD_SECONDS * 1000))
-            longest = str(round(self._limits.lease_seconds * 1000 * self._limits.longest_leases))
+            longest = str(round(self._limits.lease_seconds * 1000 * LONGEST_LEASES))
             terms = *self._terms(has_media=has_media), ahead, longest
             given, told = await self._eval(_ACQUIRE, *terms)
             epoch = int(given)
@@ -197,11 +200,11 @@ class Lease:
             return epoch > 0
 
     async def renew(self, *, has_media: bool, reached: Reached | None = None) -> bool:
-        """Renew it, if need be behind its end; tell whether this node still has it.
+        """Renew the lease, even after its end if nobody took it; return whether this node still has it.
 
         Args:
             has_media: as for ``acquire``.
-            reached: how far the log has come; None leaves what was told.
+            reached: the end of the log; None leaves the former report.
         """
         async with self._changing:
             asked = time.monotonic()
@@ -221,13 +224,13 @@ class Lease:
             await self._eval(_RELEASE, str(epoch))
 
     def lose(self) -> None:
-        """Note that another has it: Redis has refused what was done in its name."""
+        """Note that another node has the lease, as Redis refused an append."""
         self.epoch = 0
 
     def _terms(self, *, has_media: bool) -> tuple[str, ...]:
         limits = self._limits
         expiry = str(round(limits.lease_seconds * 1000))
-        return self._token, expiry, "1" if has_media else "0", str(limits.epoch_seconds)
+        return self._token, expiry, "1" if has_media else "0", str(EPOCH_SECONDS)
 
     async def _eval(self, script: str, *arguments: str) -> Any:
         keys = self._keys.lease, self._keys.epoch, self._keys.reached

@@ -1,7 +1,7 @@
-"""Follows the logs of live channels in Redis: one read that waits is for all of them.
+"""Follows the logs of live channels in Redis, with one waiting read for all of them.
 
-What comes is foreign data: an entry that can't be read or folded, or that is missing, makes the log wait for
-a snapshot. Until that is there, what it has given is served on.
+Entries are foreign data: an entry that can't be read or folded, or that is missing, makes the log wait for a
+snapshot. Until the snapshot is there, the segments that are known stay served.
 """
 
 from __future__ import annotations
@@ -15,13 +15,25 @@ import structlog
 from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.lease import LogKeys
-from packager.cluster.limits import LogStreamLimits
+from packager.cluster.limits import MAX_SNAPSHOT_BYTES, LogStreamLimits
 from packager.cluster.log_stream import LISTING, WHOLE, EntryId, LogStream, Snapshot
 from packager.cluster.shared_log import SharedLog
 from packager.replication.log_follower import HoleError
 from packager.step_budget import StepBudget
 
 log = structlog.get_logger()
+
+MAX_ENTRY_BYTES = 64 << 20
+"""Longest entry that is read."""
+
+MAX_READ_ENTRIES = 64
+"""Most entries of one log that are read at once."""
+
+MEDIA_READ_BYTES = 2 << 20
+"""Most bytes of segments that are read at once, by their average size."""
+
+SNAPSHOTS_AT_ONCE = 8
+"""Most snapshots that a node waits for and reads, with the bytes that they lack."""
 
 
 class LogReader:
@@ -37,7 +49,7 @@ class LogReader:
         self._connection = connection
         self._logs = logs
         self._limits = limits
-        self._restoring = asyncio.Semaphore(limits.snapshots_at_once)
+        self._restoring = asyncio.Semaphore(SNAPSHOTS_AT_ONCE)
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -51,7 +63,7 @@ class LogReader:
             group.create_task(self._read_snapshots())
 
     async def _repeat(self, work: Callable[[], Awaitable[bool]]) -> None:
-        """Do something again and again; behind what found nothing to do after a pause."""
+        """Repeat a piece of work, with a pause whenever it finds nothing to do."""
         while True:
             await self._connection.wait_until_up()
             try:
@@ -66,7 +78,7 @@ class LogReader:
         return [one for one in self._logs.items() if one[1].is_whole and not one[1].is_owned]
 
     async def _read_entries(self, slot: int) -> bool:
-        """Read what comes of all logs of a slot that are whole here; tell whether there are any."""
+        """Read entries of all logs of a slot that are whole here; return whether there are such logs."""
         whole = {
             keys.entries.encode(): shared
             for keys, shared in self._whole()
@@ -91,21 +103,28 @@ class LogReader:
         """Return the number of entries of each log per read: Redis counts entries, and not their bytes."""
         of_each = sum(shared.mean_entry_bytes for shared in logs)
         fitting = int(self._limits.read_bytes / max(of_each, 1.0))
-        return max(1, min(fitting, self._limits.read_entries))
+        return max(1, min(fitting, MAX_READ_ENTRIES))
 
     def _fold(self, shared: SharedLog, number: bytes, message: bytes) -> bool:
-        """Fold an entry; tell whether what follows can be folded, too."""
+        """Fold an entry; return whether the following ones can be folded, too."""
         if shared.is_owned or not shared.is_whole:
             return False  # taken over or given up while the read waited
         try:
-            if len(message) > self._limits.entry_bytes:
-                raise MalformedError(f"an entry of {len(message)} bytes")
+            if len(message) > MAX_ENTRY_BYTES:
+                raise MalformedError(f"an entry of {len(message)} bytes: more than {MAX_ENTRY_BYTES}")
             shared.fold(EntryId.read_owned(number), message)
         except (MalformedError, HoleError) as error:
-            log.warning("a log needs a snapshot", channel=shared.stream.name, reason=str(error))
+            log.warning(
+                "a live channel's log has a fault, and is read anew from a snapshot",
+                channel=shared.stream.name,
+                reason=str(error),
+            )
             shared.lose()
-        except Exception:  # a log that can't be folded is begun anew
-            log.exception("an entry can't be folded", channel=shared.stream.name)
+        except Exception:  # a log that can't be folded is read anew
+            log.exception(
+                "a live channel's log has an entry that can't be applied, and is read anew from a snapshot",
+                channel=shared.stream.name,
+            )
             shared.lose()
         return shared.is_whole
 
@@ -129,17 +148,17 @@ class LogReader:
                 snapshot = await stream.find_snapshot(LISTING if shared.takes_listing else WHOLE)
                 if shared.is_owned or self._logs.get(keys) is not shared:
                     return
-                most_lacking = limits.snapshot_bytes if snapshot.media else 0
-                if await shared.restore(snapshot, limits.entry_bytes, most_lacking):
+                most_lacking = MAX_SNAPSHOT_BYTES if snapshot.media else 0
+                if await shared.restore(snapshot, MAX_ENTRY_BYTES, most_lacking):
                     await self._read_media(keys, snapshot, shared)
         except RedisUnavailableError:
             return
         except TimeoutError:
-            log.debug("nobody writes a snapshot", channel=keys.name)
-        except Exception:  # it is asked for again
+            log.debug("no node writes a snapshot of a live channel's log", channel=keys.name)
+        except Exception:  # the snapshot is asked for again
             if not shared.is_owned:
                 shared.lose()
-            log.exception("a snapshot can't be read", channel=keys.name)
+            log.exception("a snapshot of a live channel's log can't be read", channel=keys.name)
             await asyncio.sleep(limits.wanted_seconds)
 
     async def _read_media(self, keys: LogKeys, snapshot: Snapshot, shared: SharedLog) -> None:
@@ -161,14 +180,16 @@ class LogReader:
             if found:
                 came = time.monotonic()
                 size = sum(len(message) for _, message in found)
-                count = max(1, min(limits.media_bytes * len(found) // max(size, 1), limits.read_entries))
+                count = max(1, min(MEDIA_READ_BYTES * len(found) // max(size, 1), MAX_READ_ENTRIES))
             elif time.monotonic() > came + patience:
-                log.warning("the bytes of segments don't come", channel=keys.name)
+                log.warning(
+                    "the segments of a live channel's snapshot didn't come in time", channel=keys.name
+                )
                 shared.lose()
             for number, message in found:
                 behind = number
-                if len(message) > limits.entry_bytes:
-                    raise MalformedError(f"an entry of {len(message)} bytes")
+                if len(message) > MAX_ENTRY_BYTES:
+                    raise MalformedError(f"an entry of {len(message)} bytes: more than {MAX_ENTRY_BYTES}")
                 if shared.is_whole and not shared.is_owned:
                     shared.take_media(message)
                 await budget.spend()

@@ -3,8 +3,8 @@
 A channel has one stream for all its renditions, since its log has one order; an entry's ID there is
 EPOCH-POSITION. So Redis itself refuses what comes twice, late, or from an owner that has been replaced.
 
-Who doesn't serve a channel yet asks for a listing: a snapshot that lacks the bytes of segments. They follow
-it in a stream of their own, so that they can be listed at once, however many they are.
+A node that doesn't serve a channel yet asks for a listing: a snapshot that lacks the bytes of segments. The
+bytes follow in a stream of their own, so that even many segments can be listed at once.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import NamedTuple
 from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection
 from packager.cluster.lease import AHEAD_SECONDS, LogKeys
-from packager.cluster.limits import LogStreamLimits
+from packager.cluster.limits import MAX_SNAPSHOT_BYTES, LogStreamLimits
 
-# An entry that is there already isn't one too many: the answer to who appended it was lost. One that is
-# refused, and isn't there, stands behind what no owner appended: nothing can be appended to such a stream.
-# By the first line Redis refuses all where its memory is full, or it takes no writes.
+# An entry that is there already is repeated, as the answer to the first attempt was lost. An entry that is
+# refused, and isn't there, follows an entry that no owner appended: nothing can be appended to such a stream.
+# By the first line Redis refuses the script where its memory is full, or it takes no writes.
 _APPEND = """#!lua
 local entries, epoch = KEYS[1], KEYS[2]
 local mine, oldest, remembered = ARGV[1], ARGV[2], ARGV[3]
@@ -57,7 +57,7 @@ return 1
 """
 _FENCED, _EMPTIED = 0, 2
 
-# What no owner can have appended is passed over.
+# Entries that no owner can have appended are passed over.
 _LAST = """
 local entries, following = KEYS[1], ARGV[1]
 if redis.call('TYPE', entries).ok ~= 'stream' then
@@ -88,7 +88,7 @@ return {
 }
 """
 
-# Who asks at the same time, for the same, waits for the same one.
+# Nodes that ask for the same kind at the same time wait for the same snapshot.
 _ASK = """#!lua
 local wanted, what, remembered = KEYS[1], ARGV[1], ARGV[2]
 for _, one in ipairs(redis.call('LRANGE', wanted, 0, 15)) do
@@ -118,6 +118,17 @@ _HEAD = struct.Struct(">QQ")
 _TOKEN_BYTES = 16
 _ID = re.compile(rb"([0-9]{1,16})-([0-9]{1,16})")
 
+SNAPSHOT_SECONDS = 5
+"""Seconds for which a snapshot stays in Redis."""
+
+MEDIA_SECONDS = 8
+"""Seconds for which the bytes that a listing lacks stay in Redis after the last was added or read; longer
+than listings.
+"""
+
+TRANSFER_SECONDS = 10.0
+"""Seconds for which a snapshot may be on its way, beyond the limit of any answer."""
+
 
 class EmptiedError(Exception):
     """A stream had an entry that no owner appended, behind which nothing could be; now it is empty."""
@@ -130,7 +141,7 @@ class EntryId(NamedTuple):
     position: int
 
     def __str__(self) -> str:
-        """Write it as Redis does."""
+        """Write the ID as Redis does."""
         return f"{self.epoch}-{self.position}"
 
     @classmethod
@@ -142,7 +153,7 @@ class EntryId(NamedTuple):
         """
         found = _ID.fullmatch(data)
         if found is None:
-            raise MalformedError(f"no ID of an entry: {data!r:.100}")
+            raise MalformedError(f"not an ID of an entry: {data!r:.100}")
         return _checked(cls(int(found[1]), int(found[2])))
 
     @classmethod
@@ -162,19 +173,19 @@ class EntryId(NamedTuple):
             MalformedError: there is none, or one that no owner has given.
         """
         if len(data) < _HEAD.size:
-            raise MalformedError(f"a snapshot of {len(data)} bytes")
+            raise MalformedError(f"a snapshot of {len(data)} bytes is too short for its head")
         return _owned(_checked(cls(*_HEAD.unpack_from(data))))
 
 
 def _checked(number: EntryId) -> EntryId:
     if max(number) >= LARGEST:
-        raise MalformedError(f"no ID of an entry: {number}")
+        raise MalformedError(f"the ID of an entry is too large: {number}")
     return number
 
 
 def _owned(number: EntryId) -> EntryId:
     if number.epoch > 1000 * (time.time() + AHEAD_SECONDS):
-        raise MalformedError(f"an entry of an epoch that is yet to come: {number}")
+        raise MalformedError(f"an entry's epoch lies in the future: {number}")
     return number
 
 
@@ -206,11 +217,11 @@ class LogStream:
 
         Args:
             entries: the ID of each, of this epoch or an earlier one, and its bytes.
-            oldest: what is before this one goes; None keeps all.
+            oldest: earlier entries are removed; None keeps all.
 
         Raises:
             EmptiedError: nothing could be appended; the entries that were there have gone, too.
-            RedisUnavailableError: Redis is away; likewise below.
+            RedisUnavailableError: Redis is away, here and in the methods below.
         """
         arguments: list[str | bytes] = [
             str(epoch),
@@ -231,7 +242,7 @@ class LogStream:
         """Return the ID of the newest entry of earlier owners; None where there is none.
 
         Args:
-            following: the epoch of the owner behind them, who has appended nothing yet.
+            following: the epoch of the next owner, which has appended nothing yet.
         """
         entries, mine = self.keys.entries, str(following)
         found = await self._connection.call(lambda client: client.eval(_LAST, 1, entries, mine))
@@ -240,46 +251,44 @@ class LogStream:
     async def store_snapshot(
         self, last: EntryId, messages: Sequence[bytes], *, is_last: bool = False
     ) -> None:
-        """Keep a snapshot for whoever begins to follow the log now.
+        """Store a snapshot for nodes that begin to follow the log now.
 
         Args:
-            last: the entry up to which it goes.
-            is_last: whether nobody will write another one, so that it stays as long as the log does.
+            last: the last entry of the snapshot.
+            is_last: whether no other will follow, so that the snapshot stays as long as the log does.
         """
-        seconds = self._limits.gone_seconds if is_last else self._limits.snapshot_seconds
+        seconds = self._limits.gone_seconds if is_last else SNAPSHOT_SECONDS
         await self._set(self.keys.snapshot, (_HEAD.pack(*last), *messages), seconds)
 
     async def store_listing(self, last: EntryId, messages: Sequence[bytes]) -> str:
-        """Keep a snapshot without the bytes of segments, which are to be added at once; give its token.
+        """Store a snapshot without the bytes of segments, which are to be added at once; return its token.
 
         Args:
-            last: the entry up to which it goes.
+            last: the last entry of the snapshot.
         """
         token = os.urandom(_TOKEN_BYTES)
         value = _HEAD.pack(*last), token, *messages
-        await self._set(self.keys.listing, value, self._limits.snapshot_seconds)
+        await self._set(self.keys.listing, value, SNAPSHOT_SECONDS)
         return token.hex()
 
     async def _set(self, key: str, pieces: Iterable[bytes], seconds: int) -> None:
         value = b"".join(pieces)
-        await self._connection.wait(
-            lambda client: client.set(key, value, ex=seconds), self._limits.transfer_seconds
-        )
+        await self._connection.wait(lambda client: client.set(key, value, ex=seconds), TRANSFER_SECONDS)
 
     async def add_media(self, token: str, messages: Sequence[bytes]) -> None:
         """Add bytes of segments that a listing lacks."""
-        key, seconds = self.keys.media(token), str(self._limits.media_seconds)
+        key, seconds = self.keys.media(token), str(MEDIA_SECONDS)
         await self._connection.wait(
-            lambda client: client.eval(_ADD_MEDIA, 1, key, seconds, *messages), self._limits.transfer_seconds
+            lambda client: client.eval(_ADD_MEDIA, 1, key, seconds, *messages), TRANSFER_SECONDS
         )
 
     async def read_media(self, token: str, behind: bytes, count: int) -> list[tuple[bytes, bytes]]:
         """Wait for bytes of segments that a listing lacks, and return them; nothing if none come.
 
-        They stay a while longer for who reads on.
+        Reading extends the time for which they stay in Redis.
 
         Args:
-            behind: the ID behind which they are read.
+            behind: the ID of the last entry that was read.
             count: most entries.
 
         Returns:
@@ -289,7 +298,7 @@ class LogStream:
         found = await self._connection.read_streams({key.encode(): behind}, count, limits.read_seconds)
         if not found:
             return []
-        await self._connection.call(lambda client: client.expire(key, limits.media_seconds))
+        await self._connection.call(lambda client: client.expire(key, MEDIA_SECONDS))
         return [(number, fields.get(b"entry", b"")) for _, entries in found for number, fields in entries]
 
     async def find_snapshot(self, wanted: bytes = WHOLE) -> Snapshot:
@@ -313,9 +322,7 @@ class LogStream:
 
     async def _get(self, key: str) -> bytes | None:
         """Read a snapshot, which may have many megabytes: the network has its own time for them."""
-        value: bytes | None = await self._connection.wait(
-            lambda client: client.get(key), self._limits.transfer_seconds
-        )
+        value: bytes | None = await self._connection.wait(lambda client: client.get(key), TRANSFER_SECONDS)
         return value
 
     async def _wait_for_snapshot(self, wanted: bytes) -> str:
@@ -339,7 +346,7 @@ class LogStream:
 
     async def _look(self) -> set[str]:
         """Return the keys of the snapshots from which the kept entries continue."""
-        keys, most = self.keys, self._limits.snapshot_bytes
+        keys, most = self.keys, MAX_SNAPSHOT_BYTES
         asked = keys.entries, keys.listing, keys.snapshot
         found = await self._connection.call(
             lambda client: client.eval(_LOOK, len(asked), *asked, str(_HEAD.size)),

@@ -1,6 +1,6 @@
 """Sends the entries of a log to Redis, and keeps the newest for a Redis that is away.
 
-Those of an owner that has been replaced are refused there: see `packager.cluster.log_stream`.
+Redis refuses entries of an owner that has been replaced: see `packager.cluster.log_stream`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import structlog
 
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.lease import Lease
-from packager.cluster.limits import LogStreamLimits
+from packager.cluster.limits import APPEND_BYTES, LogStreamLimits
 from packager.cluster.log_stream import EmptiedError, EntryId, LogStream
 
 log = structlog.get_logger()
@@ -28,14 +28,14 @@ class _Kept(NamedTuple):
 
 
 class LogWriter:
-    """Sends a log's entries in their order while its lease is held; those of the last seconds stay here, too.
+    """Sends a log's entries in order while its lease is held, and keeps those of the last seconds.
 
     Args:
-        limits: of what is kept and sent.
+        limits: how much is kept and sent.
 
     Attributes:
-        sent: position of the last entry that Redis has taken.
-        dropped: entries that Redis never got: it was away for longer than they are kept.
+        sent: position of the last entry that Redis has confirmed.
+        dropped: entries that were never sent, as Redis was away for longer than they are kept.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class LogWriter:
         self._news.set()
 
     def begin(self, last: EntryId | None) -> None:
-        """Go on behind the newest entry of the stream; where there is none, with all that is kept."""
+        """Continue behind the newest entry of the stream; in an empty one, with all entries that are kept."""
         if last is None:
             self.sent = self._kept[0].position - 1 if self._kept else self.sent
             self._oldest = None
@@ -116,8 +116,8 @@ class LogWriter:
             log=self._stream.keys.entries,
             entries=len(self._kept),
         )
-        # Whoever has read that entry waits for what is behind it: news have a new epoch. What was sent has
-        # its former ID, by which others know that they have it.
+        # Nodes that have read that entry wait for entries behind its ID, so new ones get a new epoch. Entries
+        # that were sent keep their IDs, by which other nodes know that they have them.
         if not await self._lease.acquire(has_media=True):
             self._lease.lose()
         self._sent_before = self.sent
@@ -134,6 +134,6 @@ class LogWriter:
         batch.reverse()
         for count, (_, data) in enumerate(batch):
             size += len(data)
-            if count and size > self._limits.append_bytes:
+            if count and size > APPEND_BYTES:
                 return batch[:count]
         return batch

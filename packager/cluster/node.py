@@ -42,7 +42,7 @@ SIMULCAST = "simulcast"
 _LOG = re.compile(rf"({LIVE}|{SIMULCAST})/([A-Za-z0-9._-]{{1,64}})")
 
 OWNERS = f"{PREFIX}:{{{LOGS}}}:owners"
-"""The key of who owns each: the time when that was told last, the channel's state, and the node's name."""
+"""The key of each log's owner: the time of its last report, the channel's state and the node's name."""
 
 _OWNER = re.compile(rb"([0-9]{1,12}) ([a-z]{1,16}) ([\x21-\x7e]{1,64})")
 
@@ -64,9 +64,18 @@ end
 return {now, found, told}
 """
 
+MAX_MEDIA_WRITES = 64
+"""Most listings whose bytes wait to be written."""
+
+OWNER_SECONDS = 2
+"""A node that hasn't told for so long that it owns a log isn't called its owner."""
+
+MAX_LOGS = 4096
+"""Most logs that a node follows."""
+
 
 class LogConsumer(Protocol):
-    """Hands the shared logs on to other processes of this node."""
+    """Forwards the entries of shared logs to other processes of this node."""
 
     def fold(self, stream: LiveStream, entry: Entry) -> None:
         """Hand on an entry that has been folded."""
@@ -76,15 +85,15 @@ class LogConsumer(Protocol):
 
 
 class OnDemandSimulcast(OnDemand, MadeOnDemand, Protocol):
-    """A station's live channel, which a packager makes while somebody asks for it."""
+    """A station's live channel, which a packager makes while it has viewers."""
 
     @property
     def has_media(self) -> bool:
-        """Whether something comes of it now."""
+        """Whether the channel delivers media now."""
 
     @property
     def is_postponed(self) -> bool:
-        """Whether it isn't begun now although somebody asks."""
+        """Whether the channel doesn't begin now although it has viewers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +121,13 @@ class ClusterNode:
     """Follows the logs of live channels in Redis, and owns those that it may.
 
     Args:
-        streams: where channels are put, by name, as long as they can be served.
+        streams: receives the channels that can be served, by name.
         publish_limits: how many requests may wait, and what is kept of playlists.
 
     Attributes:
-        token: by which this node is known.
-        channels: those that it makes, by name.
-        simulcasts: the stations' live channels that it makes, by name.
+        token: identifies this node in Redis.
+        channels: the channels that the node makes, by name.
+        simulcasts: the stations' live channels that the node makes, by name.
         commands: carries commands to the owners of channels.
     """
 
@@ -149,9 +158,7 @@ class ClusterNode:
         self._logs: dict[LogKeys, SharedLog] = {}
         # The logs of stations' live channels, those too that nobody makes now and that aren't followed.
         self._simulcast_logs: dict[LogKeys, SharedLog] = {}
-        self._media_writes: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue(
-            limits.streams.media_writes
-        )
+        self._media_writes: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue(MAX_MEDIA_WRITES)
         self._has_listed = False
 
     def share(
@@ -165,14 +172,14 @@ class ClusterNode:
         """Share a channel that this node makes, as soon as the node runs.
 
         Args:
-            own: what the channel's own log gives; it is served until the shared one can be.
-            has_media: tells whether something comes from its source, or its event is over.
-            state: returns the state of what this node makes of it.
+            own: the stream of the channel's own log, which is served until that of the shared log can be.
+            has_media: returns whether the channel's source delivers media, or its event is over.
+            state: returns the state of the channel on this node.
             dvr: of the shared log; None where there is none.
-            published: what is published to the channel; None where it has another source.
+            published: the channel's publishers; None where it has another source.
 
         Returns:
-            What is to be called with each entry of its own log.
+            A function to call with each entry of the channel's own log.
         """
         if published is not None:
             claim = PublisherClaim(
@@ -191,8 +198,8 @@ class ClusterNode:
         """Share a station's live channel that this node makes on demand, as soon as the node runs.
 
         Args:
-            own: what the channel's own log gives.
-            awaited: with which its windows begin.
+            own: the stream of the channel's own log.
+            awaited: the cadence with which its windows begin.
         """
         name, demand = own.name, self._demand
 
@@ -212,7 +219,7 @@ class ClusterNode:
         """Serve a station's live channel that other nodes make, once this one asks for it.
 
         Args:
-            awaited: with which its windows begin.
+            awaited: the cadence with which its windows begin.
         """
         demand = self._demand
         self._wait_for_simulcast(
@@ -247,11 +254,11 @@ class ClusterNode:
 
     @property
     def owners(self) -> Mapping[str, LogOwner]:
-        """Who owns which log, by ``live/NAME`` and ``simulcast/NAME``; nobody while Redis is away."""
+        """The owner of each log, by ``live/NAME`` and ``simulcast/NAME``; empty while Redis is away."""
         return self._owners if self.connection.is_up else {}
 
     def add(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
-        """Do something else beside, over the same connection; to be called before the node runs."""
+        """Run further work over the node's connection; to be called before the node runs."""
         self._work.append(work)
 
     def is_owned_elsewhere(self, name: str) -> bool:
@@ -318,7 +325,7 @@ class ClusterNode:
             for keys in self._owned()
             for word in (f"{keys.kind}/{keys.name}", self._states.get(keys, _live)())
         ]
-        terms = str(limits.gone_seconds), str(limits.logs), self._options.name, *owned
+        terms = str(limits.gone_seconds), str(MAX_LOGS), self._options.name, *owned
         now, found, told = await self.connection.call(
             lambda client: client.eval(_LIST, 2, LOGS, OWNERS, *terms), {LOGS: "zset", OWNERS: "hash"}
         )
@@ -326,12 +333,12 @@ class ClusterNode:
         self._owners = {
             name: LogOwner(owner[3].decode(), owner[2].decode())
             for name, one in zip(names, told, strict=True)
-            if (owner := _OWNER.fullmatch(one)) and abs(int(now) - int(owner[1])) <= limits.owner_seconds
+            if (owner := _OWNER.fullmatch(one)) and abs(int(now) - int(owner[1])) <= OWNER_SECONDS
         }
         return {*names}
 
     def _note(self, names: set[str]) -> None:
-        """Follow logs that have come; give up those that are gone."""
+        """Follow logs that are new, and stop following logs that are gone."""
         made = {LogKeys(LIVE, name) for name in self.channels}
         wanted = {LogKeys(found[1], found[2]) for name in names if (found := _LOG.fullmatch(name))}
         for keys in wanted - self._logs.keys():
@@ -384,7 +391,7 @@ class ClusterNode:
         """Write the bytes of segments that listings lack, behind all listings that are wanted."""
         while True:
             write = await self._media_writes.get()
-            with contextlib.suppress(RedisUnavailableError):  # who reads them asks anew
+            with contextlib.suppress(RedisUnavailableError):  # readers ask for another snapshot
                 await write()
 
 

@@ -12,7 +12,7 @@ import time
 
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.lease import LogKeys
-from packager.cluster.limits import LeaseLimits
+from packager.cluster.limits import LONGEST_LEASES, LeaseLimits
 from packager.sources.publication import Publication
 from packager.sources.published_source import PublishedSource, Takeover
 
@@ -34,11 +34,11 @@ _HOLDER = re.compile(rb"[0-9a-f]{32} ([\x21-\x7e]{1,64})")
 
 
 class PublisherClaim:
-    """Claims a channel for this node while its publisher is on air, and notes who else has one.
+    """Claims a channel for this node while its publisher is on air, and notes another node's claim.
 
     Args:
-        source: what is published to this node.
-        token: by which this node is known.
+        source: the channel's publishers at this node.
+        token: identifies this node in Redis.
         name: of this node, for people.
         limits: how long a claim lasts without being renewed.
     """
@@ -82,11 +82,11 @@ class PublisherClaim:
         return self._source.live if self._source.has_publisher else None
 
     async def _exchange(self, live: Publication | None) -> str:
-        """Claim the channel for a publication, or give the claim back; return who else has one."""
+        """Claim the channel for a publication, or release the claim; return its other holder, or ""."""
         is_newer = live is not self._claimed and self._source.takeover is Takeover.REPLACE
         wish = "none" if live is None else "replace" if is_newer else "keep"
         expiry = round(self._limits.lease_seconds * 1000)
-        terms = self._value, wish, str(expiry), str(expiry * self._limits.longest_leases)
+        terms = self._value, wish, str(expiry), str(expiry * LONGEST_LEASES)
         held = await self._connection.call(
             lambda client: client.eval(_CLAIM, 1, self._key, *terms), {self._key: "string"}
         )

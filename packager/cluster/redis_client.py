@@ -1,6 +1,6 @@
-"""The client of Redis that logs, leases and jobs share: of a server, by Sentinels, or of a Redis Cluster.
+"""Makes clients of Redis for logs, leases and jobs: of a server, by Sentinels, or of a Redis Cluster.
 
-It needs the extra, and is imported by who has been told of a Redis.
+The module needs the extra ``cluster``, so it is imported only where a Redis is configured.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class _SentinelPool(SentinelConnectionPool):
     """The connections to a master, with which those to the Sentinels end: redis-py leaves them open."""
 
     async def aclose(self) -> None:
-        """Close them."""
+        """Close all connections."""
         await super().aclose()
         for one in self.sentinel_manager.sentinels:
             await one.aclose()
@@ -31,22 +31,22 @@ class _SentinelPool(SentinelConnectionPool):
 def redis_client(
     url: str, *, connect_seconds: float, answer_seconds: float | None, connections: int
 ) -> Redis:
-    """Make a client, which doesn't try anything again by itself: who asks decides when.
+    """Make a client that repeats no command by itself; its callers decide about retries.
 
     Args:
         url: as ``redis.asyncio.Redis.from_url`` takes it; or with Sentinels
             ``redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE/DATABASE``, or ``rediss``. The
             Sentinels' own user and password are ``sentinel_username`` and ``sentinel_password`` in its query.
         connect_seconds: how long a connection may take.
-        answer_seconds: how long an answer may take; None where who asks has a limit for that.
-        connections: most that there are at once.
+        answer_seconds: how long an answer may take; None where callers limit that.
+        connections: most connections at once.
 
     Raises:
         ValueError: the URL is wrong, or that of a Redis Cluster.
     """
     options = _options(connect_seconds, answer_seconds, connections)
     if CLUSTER in url:
-        raise ValueError("a Redis Cluster can't have this: it needs a Redis of its own")
+        raise ValueError("a Redis Cluster can't be used for this; name a single Redis or Sentinels")
     scheme, separator, rest = url.partition(SENTINEL)
     if not separator:
         return Redis.from_url(url, **options)
@@ -56,13 +56,13 @@ def redis_client(
 def redis_cluster_client(
     url: str, *, connect_seconds: float, answer_seconds: float | None, connections: int
 ) -> RedisCluster:
-    """Make a client of a Redis Cluster, which learns from any of its servers which others there are.
+    """Make a client of a Redis Cluster, which learns all servers from any of them.
 
     Args:
         url: ``redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT``, or ``rediss``, with options behind a
             question mark as ``redis.asyncio.Redis.from_url`` takes them.
-        connect_seconds: as for ``redis_client``; likewise below.
-        connections: most that there are at once to each server.
+        connect_seconds: as for ``redis_client``, as is ``answer_seconds``.
+        connections: most connections to each server at once.
 
     Raises:
         ValueError: the URL is wrong.
@@ -72,7 +72,9 @@ def redis_cluster_client(
     user, at, place = place.rpartition("@")
     hosts, _, path = place.partition("/")
     if scheme not in ("redis", "rediss") or path not in ("", "0"):
-        raise ValueError("a Redis Cluster's is redis+cluster://host:port,host:port, without a database")
+        raise ValueError(
+            "the URL of a Redis Cluster is redis+cluster://host:port,host:port, without a database"
+        )
     addresses = [_address(host) for host in hosts.split(",")]
     own = _own_options(scheme, f"{user}{at}", 0, query)
     own.pop("db", None)
@@ -92,7 +94,7 @@ def _options(connect_seconds: float, answer_seconds: float | None, connections: 
         "max_connections": connections,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
-        # What it would tell Redis of itself it reads from the disk, again for each connection.
+        # The client would read its own version from the disk for each connection.
         "driver_info": None,
     }
 
@@ -111,7 +113,7 @@ def _by_sentinels(scheme: str, rest: str, options: dict[str, Any]) -> Redis:
     hosts, _, path = place.partition("/")
     service, _, database = path.partition("/")
     if scheme not in ("redis", "rediss") or not service or not (database or "0").isdecimal():
-        raise ValueError("Sentinel's is redis+sentinel://host:port,host:port/service/database")
+        raise ValueError("the URL of Sentinels is redis+sentinel://host:port,host:port/service/database")
     addresses = [_address(host) for host in hosts.split(",")]
     own = _own_options(scheme, f"{user}{at}", database or 0, query)
     is_secret = scheme == "rediss"
@@ -133,6 +135,6 @@ def _by_sentinels(scheme: str, rest: str, options: dict[str, Any]) -> Redis:
 
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal():  # what is wrong isn't told: it may be a password
+    if not host or not port.isdecimal():  # the message doesn't quote the text, which may hold a password
         raise ValueError("a server's address is host:port")
     return host.strip("[]"), int(port)

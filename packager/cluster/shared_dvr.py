@@ -1,7 +1,7 @@
 """The DVR of a live channel's shared log: its owner stores what is finished in S3, where all nodes read it.
 
-That a segment is stored, or lost, is an entry of the shared log, so all nodes list the same. Who takes the
-log over goes on with what the former owner hasn't stored: it has the same segments in memory.
+That a segment is stored, or lost, is an entry of the shared log, so all nodes list the same. A new owner
+stores the segments that the former owner hasn't stored, which it has in memory, too.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class SharedDvr:
     """The DVR of one channel's shared log, as long as this node owns that.
 
     Args:
-        seconds: that stay listed beyond the live window.
-        serve_own: serves what this node makes, without a DVR, where Redis isn't there from the start.
+        seconds: for which segments stay listed beyond the live window.
+        serve_own: serves this node's own log, without a DVR, where Redis is away from the start.
 
     Attributes:
-        on_loaded: called once what is there is known.
+        on_loaded: called once the stored segments are known.
     """
 
     def __init__(self, archive: BucketArchive, seconds: float, serve_own: Callable[[], object]) -> None:
@@ -57,7 +57,7 @@ class SharedDvr:
         return replace(entry, renditions=renditions, dvr_window=self._seconds)
 
     def is_loaded(self, entry: CadenceEntry) -> bool:
-        """Return whether what is there for new windows is known, or can't be; else that is looked up."""
+        """Return whether stored segments for new windows are known, or can't be; else begin to load them."""
         if self._loaded == entry:
             return True
         if self._wanted != entry:
@@ -68,11 +68,11 @@ class SharedDvr:
     def restore(
         self, shared: LiveStream, number: int, now: Fraction, append: Callable[[Entry], None]
     ) -> None:
-        """Let new windows of the shared log take up what is there.
+        """Restore stored segments into new windows of the shared log.
 
         Args:
-            shared: what the log gives; nothing was published in its windows.
-            number: with which they go on.
+            shared: the log's stream; nothing was published in its windows.
+            number: the number of the next segment.
             now: when that segment begins, in seconds since the epoch.
         """
         self._archive.restore(_writers(shared, append), number, shared.cadence.segment_duration, now)
@@ -81,10 +81,10 @@ class SharedDvr:
     def begin(
         self, shared: LiveStream, append: Callable[[Entry], None], may_append: Callable[[], bool]
     ) -> None:
-        """Store what the shared log gives.
+        """Store the segments of the shared log.
 
         Args:
-            may_append: tells whether that is possible now; it never is again once another node owns the log.
+            may_append: returns whether this node may append now; never again once another node owns the log.
         """
         if not self._is_restored:
             self._archive.begin(shared.cadence, shared.renditions)
@@ -92,7 +92,7 @@ class SharedDvr:
         self._loaded, self._wanted, self._is_restored = None, None, False
 
         def append_if_owner(entry: Entry) -> None:
-            # Windows tell of each loss, those too that another owner tells this node of.
+            # Windows report each loss, also a loss that another owner appended to the log.
             if may_append():
                 append(entry)
 
@@ -100,7 +100,7 @@ class SharedDvr:
         self._changed.set()
 
     async def run(self) -> None:
-        """Look up and store until cancelled."""
+        """Load the stored segments of new windows, and store finished ones, until cancelled."""
         while True:
             self._changed.clear()
             if (entry := self._wanted) is not None and entry != self._loaded:

@@ -11,7 +11,6 @@ from packager.cluster.log_stream import EntryId, Snapshot
 from packager.publish.channel_commands import Commands
 from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import FoldedLog, LiveStream
-from packager.replication.limits import ReplicationLimits
 from packager.replication.live_log import ElsewhereCommands, FollowedLiveLog
 from packager.replication.log_follower import FollowedPosition, HoleError
 from packager.step_budget import StepBudget
@@ -28,16 +27,16 @@ class SharedCommands(ElsewhereCommands):
     """The commands to a shared channel, which is waited for here: no other process of the node has more."""
 
     def is_postponed(self) -> bool:
-        """Note that viewers wait for the channel."""
+        """Return False, as viewers of the channel wait."""
         return False
 
 
 class CommandsOnDemand(SharedCommands):
-    """The commands to a shared channel that is made only while somebody asks for it.
+    """The commands to a shared channel that is made only while it has viewers.
 
     Args:
-        on_viewer: called whenever somebody asks for a playlist.
-        is_postponed: tells that it isn't begun now although somebody asks.
+        on_viewer: called at each request for a playlist.
+        is_postponed: returns whether the channel doesn't begin now although it has viewers.
     """
 
     def __init__(self, on_viewer: Callable[[], None], is_postponed: Callable[[], bool]) -> None:
@@ -49,7 +48,7 @@ class CommandsOnDemand(SharedCommands):
         self._on_viewer()
 
     def is_postponed(self) -> bool:
-        """Return whether the channel isn't begun now."""
+        """Return whether the channel doesn't begin now although it has viewers."""
         return self._is_postponed()
 
 
@@ -63,17 +62,17 @@ class _SharedLiveLog(FollowedLiveLog):
     most_lacking_bytes = 0
 
     def offer(self) -> None:
-        """Let the channel be served once it can be; new windows are waited for like an owner's."""
+        """Serve the channel once it has segments; requests wait at new windows as at an owner's."""
         if self.stream.ready:
             super().offer()
 
     def withdraw(self) -> None:
-        """Serve it no more; what the packager here makes of it stays."""
+        """Stop serving the shared log; the channel of this node's packager stays."""
         if self._streams.get(self._name) is self.stream:
             super().withdraw()
 
     def fold(self, entry: Entry) -> None:
-        """Take an entry.
+        """Fold an entry, and relay it.
 
         Raises:
             MalformedError: the bytes that a snapshot lacks are too many.
@@ -90,9 +89,9 @@ class LogServing:
     """How a node serves shared logs.
 
     Attributes:
-        streams: where channels are put, by name, as long as they can be served.
+        streams: receives the channels that can be served, by name.
         publish_limits: how many requests may wait, and what is kept of playlists.
-        relay: is called with each entry behind its folding, for other processes of this node.
+        relay: called with each entry once it is folded, for other processes of this node.
     """
 
     streams: MutableMapping[str, LiveStream]
@@ -101,19 +100,19 @@ class LogServing:
 
 
 class SharedLog:
-    """A live channel's shared log, and what folding it gives.
+    """A live channel's shared log, and the stream that it is folded into.
 
     Args:
-        commands: what requests may cause; None: nothing here.
-        awaited: windows that are served at once, and waited at; None: it isn't served before it can be.
+        commands: the commands that requests may give; None for none on this node.
+        awaited: empty windows that are served, and waited at, before the channel begins; None for none.
         may_be_owned: whether this node may come to own the log, for which it needs all bytes of segments.
 
     Attributes:
-        stream: what is served of it.
-        read: ID of the newest entry that came from Redis, or that Redis has taken.
+        stream: the stream that requests are answered from.
+        read: ID of the newest entry that was read from Redis, or that Redis has confirmed.
         is_owned: whether this node appends to it.
-        may_differ: whether this node has folded what Redis has not taken.
-        mean_entry_bytes: how long entries are that came from Redis lately, on average.
+        may_differ: whether this node has folded entries that Redis hasn't confirmed.
+        mean_entry_bytes: recent average length of the entries that were read from Redis.
     """
 
     def __init__(
@@ -127,7 +126,7 @@ class SharedLog:
     ) -> None:
         self._may_be_owned = may_be_owned
         self._publish_limits = serving.publish_limits
-        self._folding = _SharedLiveLog(name, serving.streams, ReplicationLimits(), self._publish_limits)
+        self._folding = _SharedLiveLog(name, serving.streams, self._publish_limits)
         self._folding.relay = serving.relay
         self.stream = self._folding.stream
         self.stream.commands = commands or SharedCommands()
@@ -139,20 +138,20 @@ class SharedLog:
         self.is_owned = False
         self.may_differ = False
         self.mean_entry_bytes = 0.0
-        # How often this node began to own it, or gave it up: a snapshot that is read meanwhile is of no use.
+        # How often this node began or ceased to own the log: a snapshot that is read meanwhile is of no use.
         self._changes = 0
         self._position = FollowedPosition(self._folding)
 
     @property
     def is_whole(self) -> bool:
-        """Whether no entry of it is missing."""
+        """Whether no entry of the log is missing here."""
         return not self._position.is_restoring
 
     @property
     def takes_listing(self) -> bool:
         """Whether a snapshot that lacks the bytes of segments is better than a whole one.
 
-        It isn't for who has what is served meanwhile, and would lose the bytes which that has.
+        A node that already serves the channel would lose the bytes that it has.
         """
         return not self._may_be_owned and (self.stream.begun_with is None or not self.stream.ready)
 
@@ -167,7 +166,7 @@ class SharedLog:
         return self._position.number
 
     def fold(self, number: EntryId, message: bytes) -> None:
-        """Take an entry from Redis.
+        """Fold an entry that was read from Redis.
 
         Raises:
             MalformedError: it can't be read.
@@ -182,12 +181,12 @@ class SharedLog:
         self._position.fold(number.position, message)
 
     async def restore(self, snapshot: Snapshot, most_bytes: int, most_lacking_bytes: int = 0) -> int:
-        """Begin with a snapshot; others have their turn in between.
+        """Fold a snapshot, and let other tasks run in between.
 
-        It ends where it is if this node comes to own the log meanwhile, or gives it up.
+        Restoring stops if this node begins or ceases to own the log meanwhile.
 
         Args:
-            most_lacking_bytes: of segments that are told without them.
+            most_lacking_bytes: most bytes of segments that the snapshot may lack.
 
         Returns:
             How many bytes the snapshot lacks.
@@ -209,7 +208,7 @@ class SharedLog:
         return self._folding.lacking_bytes
 
     def take_media(self, message: bytes) -> None:
-        """Take the bytes of a segment that a snapshot lacked.
+        """Fold the bytes of a segment that a snapshot lacked.
 
         Raises:
             MalformedError: it can't be read, or there are others than it lacked.
@@ -228,7 +227,7 @@ class SharedLog:
         return last, await _encoded(self.stream.snapshot())
 
     async def listing(self) -> tuple[EntryId, list[bytes], list[SegmentMediaEntry]]:
-        """Write a snapshot without the bytes of segments, and give those; others have their turn."""
+        """Return the newest ID, a snapshot without segments' bytes, and the entries with those bytes."""
         last, media = EntryId(self.read.epoch, self.position), self.stream.media()
         return last, await _encoded(self.stream.snapshot(has_media=False)), media
 
@@ -240,16 +239,16 @@ class SharedLog:
         self.stream.forget_snapshot()
 
     def disown(self, sent: int) -> None:
-        """Append no more, and follow whoever does.
+        """Stop appending, and follow the log's next owner.
 
         Args:
-            sent: the position of the last entry that Redis has taken; what is behind it is known here alone.
+            sent: the position of the last entry that Redis has confirmed; later ones are known here alone.
         """
         self.is_owned, self.may_differ = False, self.position != sent
         self.read = self.read._replace(position=sent)
 
     def append(self, entry: Entry) -> tuple[int, bytes]:
-        """Append an entry of one's own; give its position and its bytes."""
+        """Append an entry as the owner; return its position and its bytes."""
         message = encode(entry)
         self._position.fold(self.position + 1, message)
         return self.position, message
@@ -259,7 +258,7 @@ class SharedLog:
         self._position.is_restoring = True
 
     def wait_again(self) -> None:
-        """Let what is awaited be waited for anew: nobody makes it now."""
+        """Serve empty windows again, at which requests wait, since no node makes the channel now."""
         self._give_up()
         if self._awaited is not None and self.stream.ready:
             adopt = self.stream.adopt
@@ -272,13 +271,13 @@ class SharedLog:
         self._folding.close()
 
     def withdraw(self) -> None:
-        """Serve it no more: there is no such channel."""
+        """Stop serving the channel, which is gone."""
         self._give_up()
         self._folding.withdraw()
         self._folding.close()
 
     def _give_up(self) -> None:
-        """Take nothing more of what is being read."""
+        """Ignore the snapshot that is being read."""
         self._changes += 1
         self.lose()
 
@@ -292,7 +291,7 @@ async def _encoded(entries: Iterator[Entry]) -> list[bytes]:
 
 
 def _lacking_bytes(entry: Entry) -> int:
-    """Count the bytes of segments that an entry of a snapshot tells without them."""
+    """Count the bytes of segments that an entry of a snapshot lacks."""
     if isinstance(entry, WindowStateEntry):
         return 0 if entry.open is None else sum(entry.open.sizes)
     return sum(sum(one.sizes) for one in entry.segments) if isinstance(entry, HeldSegmentsEntry) else 0
@@ -309,6 +308,6 @@ def _messages(data: bytes, most: int) -> Iterator[bytes]:
         length = int.from_bytes(data[begin : begin + _LENGTH_BYTES], "big")
         end = begin + _LENGTH_BYTES + length
         if length > most or end > len(data):
-            raise MalformedError(f"an entry of {length} bytes in a snapshot")
+            raise MalformedError(f"an entry of {length} bytes in a snapshot: too long, or cut off")
         yield data[begin:end]
         begin = end

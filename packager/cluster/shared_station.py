@@ -1,7 +1,7 @@
-"""A station of a cluster: one node's source is heard on all nodes, and another node's when that is gone.
+"""A station of a cluster: all nodes play one node's source, and another node's when that is gone.
 
-Each node plays what is in the station's log in Redis, and the owner of the log what it appends there, so that
-its listeners go on while Redis is away.
+Each node plays the audio in the station's log in Redis. The owner of the log plays its entries as it appends
+them, so that its own listeners hear the station while Redis is away.
 """
 
 from __future__ import annotations
@@ -25,27 +25,35 @@ from packager.cluster.log_stream import EntryId, LogStream
 from packager.cluster.log_writer import LogWriter
 from packager.concurrency import background_task
 from packager.radio.audio_blocks import AudioBlock, OggAudio
-from packager.radio.audio_source import AudioSource
+from packager.radio.audio_source import AudioSource, StationInfo
 from packager.radio.block_serialization import SharedBlock, StationState, as_line, decode, encode
-from packager.radio.station_info import StationInfo
 
 log = structlog.get_logger()
 
 RADIO = "radio"
 """The kind of these logs: what their names begin with."""
 
+QUEUE_BLOCKS = 64
+"""Most blocks, of about a second, that wait until they are played; older ones go."""
+
+STATE_SECONDS = 2.0
+"""Seconds between two entries with a station's state while it has no audio."""
+
+MAX_STATION_ENTRY_BYTES = 4 << 20
+"""Longest entry of a station that is read."""
+
 
 class SharedStation:
-    """A station as one node has it; plays as a source of its own does.
+    """A node's view of a cluster's station, which plays like a source of the node's own.
 
     Args:
-        local: its source on this node; None where the node only plays what others give.
-        expected: what is told of it until something is known.
-        token: by which the leases of this node are known.
+        local: the station's source on this node; None where the node only follows others.
+        expected: the station's facts until the log has some.
+        token: identifies the leases of this node.
 
     Attributes:
-        read: ID of the newest entry that came from Redis.
-        unreadable: entries that were passed over.
+        read: ID of the newest entry that was read from Redis.
+        unreadable: number of entries that were passed over.
     """
 
     def __init__(
@@ -70,7 +78,7 @@ class SharedStation:
         self._state = self._told = expected
         self._told_at = 0.0
         self._position = 0
-        self._queue: deque[AudioBlock] = deque(maxlen=limits.stations.queue_blocks)
+        self._queue: deque[AudioBlock] = deque(maxlen=QUEUE_BLOCKS)
         self._news = asyncio.Event()
         # The newest logical Ogg stream: its number where it is made, and the object that stands for it here.
         self._own_link: tuple[int, Link | None] = (0, None)
@@ -81,7 +89,7 @@ class SharedStation:
 
     @property
     def is_owner(self) -> bool:
-        """Whether all nodes play what this one gives."""
+        """Whether all nodes play this node's source."""
         return self._lease.epoch > 0
 
     @property
@@ -101,12 +109,12 @@ class SharedStation:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it only waits for a source client."""
+        """Whether the station only waits for a source client."""
         return self._newest.is_idle
 
     @property
     def trouble(self) -> str:
-        """Why it gives no audio."""
+        """Why the station has no audio."""
         return self._newest.trouble
 
     @property
@@ -119,7 +127,7 @@ class SharedStation:
         return self._own_state() if self.is_owner else self._state
 
     async def blocks(self) -> AsyncGenerator[AudioBlock]:
-        """Yield the audio of the log as it comes; the source of this node plays meanwhile."""
+        """Yield the audio of the log as it arrives, while the source of this node plays, too."""
         self._queue.clear()
         async with contextlib.AsyncExitStack() as stack:
             if self.local is not None:
@@ -147,7 +155,7 @@ class SharedStation:
     # Owning
 
     async def _play(self, local: AudioSource) -> None:
-        """Append what the source of this node gives, while this node owns the log."""
+        """Append the audio of this node's source while this node owns the log."""
         async with aclosing(local.blocks()) as blocks:
             async for block in blocks:
                 if self._may_append:
@@ -177,7 +185,7 @@ class SharedStation:
         self._writer.append(self._position, encode(state, block, self._own_link[0]))
 
     async def _look(self, local: AudioSource) -> None:
-        """Renew the lease, or take it; tell the state where that has changed."""
+        """Renew the lease, or try to take it; append the station's state where it has changed."""
         if self._connection.is_up:
             has_media = local.available and not local.trouble
             if self.is_owner and not await self._lease.renew(has_media=has_media):
@@ -185,7 +193,7 @@ class SharedStation:
             self._note_loss()
             if not self.is_owner and self._may_own and await self._lease.acquire(has_media=has_media):
                 await self._take_over()
-        is_due = time.monotonic() - self._told_at > self._limits.stations.told_seconds
+        is_due = time.monotonic() - self._told_at > STATE_SECONDS
         state = self._own_state()
         if self._may_append and (is_due or state != self._told):
             self._append(state)
@@ -198,26 +206,26 @@ class SharedStation:
 
     def _note_loss(self) -> None:
         if self._was_owner and not self.is_owner:
-            log.info("another node may be heard on a station now", mount=self.name)
+            log.info("this node lost the log of a station, which another may own now", mount=self.name)
             self._was_owner = False
             self._state = self._told
 
     async def _take_over(self) -> None:
         last = await self._stream.last(self._lease.epoch)
         if self._epoch < self.read.epoch or (last is not None and last.epoch > self._epoch):
-            # What this node appended before another one owned the log isn't heard behind that.
+            # Audio that this node appended before another node owned the log isn't played after that node's.
             self._writer.forget()
             self._position = max(self._position, 0 if last is None else last.position)
             self._writer.sent = self._position
         self._writer.begin(last)
         self._was_owner, self._epoch = True, self._lease.epoch
         self.read = EntryId(self._epoch, self._position)
-        log.info("owns the log of a station", mount=self.name, epoch=self._lease.epoch)
+        log.info("this node owns the log of a station now", mount=self.name, epoch=self._lease.epoch)
 
     # Following
 
     def fold(self, number: EntryId, message: bytes) -> None:
-        """Take an entry from Redis.
+        """Fold an entry that was read from Redis.
 
         Raises:
             MalformedError: it can't be read.
@@ -225,14 +233,14 @@ class SharedStation:
         if self.is_owner or number <= self.read:
             return
         self.read = number
-        if len(message) > self._limits.stations.entry_bytes:
-            raise MalformedError(f"an entry of {len(message)} bytes")
+        if len(message) > MAX_STATION_ENTRY_BYTES:
+            raise MalformedError(f"an entry of {len(message)} bytes: more than {MAX_STATION_ENTRY_BYTES}")
         found = decode(message)
         self._state, self._position = found.state, number.position
         self._play_next(self._joined(number.epoch, found))
 
     def _joined(self, epoch: int, found: SharedBlock) -> AudioBlock | None:
-        """Let blocks of one logical Ogg stream have one object for it, as those of a source have."""
+        """Return a block whose Ogg link is the same object as that of earlier blocks of the stream."""
         block = found.block
         if block is None or block.ogg is None:
             return block

@@ -15,6 +15,9 @@ from packager.cluster.shared_station import SharedStation
 
 log = structlog.get_logger()
 
+MAX_READ_ENTRIES = 16
+"""Most entries of one station that are read at once."""
+
 
 class StationLogs:
     """The stations that a node plays, and those that it may own."""
@@ -46,7 +49,7 @@ class StationLogs:
                 await asyncio.sleep(self._limits.streams.look_seconds)
 
     async def _read(self, slot: int) -> bool:
-        """Read what comes of the stations of a slot that this node doesn't own; tell whether it was sound."""
+        """Read entries of a slot's stations of other owners; return whether all could be decoded."""
         followed = {
             one.keys.entries.encode(): one
             for one in self._stations
@@ -54,9 +57,10 @@ class StationLogs:
         }
         if not followed:
             return False
-        streams, limits = self._limits.streams, self._limits.stations
         behind: dict[bytes, str | bytes] = {name: str(one.read) for name, one in followed.items()}
-        found = await self._connection.read_streams(behind, limits.read_entries, streams.read_seconds)
+        found = await self._connection.read_streams(
+            behind, MAX_READ_ENTRIES, self._limits.streams.read_seconds
+        )
         is_sound = True
         for name, entries in found or ():
             for number, fields in entries:
@@ -69,6 +73,10 @@ class StationLogs:
         except MalformedError as error:
             station.unreadable += 1
             if station.unreadable == 1:
-                log.warning("an entry in Redis is no audio", mount=station.name, reason=str(error))
+                log.warning(
+                    "an entry of a station's log in Redis can't be read",
+                    mount=station.name,
+                    reason=str(error),
+                )
             return False
         return True

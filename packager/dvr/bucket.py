@@ -9,7 +9,7 @@ from packager.concurrency import Threads
 from packager.library.local_storage import NotFoundError
 from packager.s3.client import S3Client
 from packager.s3.immutable_objects import BucketFiles
-from packager.s3.limits import S3Limits
+from packager.s3.limits import MAX_IN_FLIGHT, S3Limits
 from packager.s3.object_files import S3File
 
 _SEGMENT = re.compile(
@@ -28,7 +28,7 @@ class DvrBucket(BucketFiles):
     def __init__(self, address: str, folder: Path, limits: S3Limits) -> None:
         super().__init__(address, folder, limits)
         self.storing = S3Client(address, limits.requests)
-        self.storing_threads = Threads(limits.requests.in_flight, "dvr")
+        self.storing_threads = Threads(MAX_IN_FLIGHT, "dvr")
 
     def open_segment(self, path: str) -> S3File:
         """Open a segment. Blocks.

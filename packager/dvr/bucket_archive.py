@@ -1,7 +1,7 @@
 """A channel's DVR in an S3 bucket: stores the segments that its windows finish, and restores them later.
 
 The channel never waits for S3. A segment stays in memory until it is stored; it becomes a gap only if too
-many wait. What is stored and removed is read off the windows, so this may begin at any moment, and end.
+many wait. The windows show what is to be stored and removed, so storing may begin and end at any moment.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from packager.concurrency import background_task
 from packager.dvr import stored_cadence
 from packager.dvr.bucket import DvrBucket
 from packager.dvr.bucket_rendition import BucketFolder
-from packager.dvr.disk_writer import retire_oldest
 from packager.dvr.index import stored_of
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.restore_plan import StoredRendition, align_renditions, last_number, listable_range, within
+from packager.dvr.segment_removal import retire_oldest
 from packager.dvr.write_queue import DiskHealth
 from packager.library.local_storage import NotFoundError
 from packager.window.cadence import Cadence
@@ -37,6 +37,9 @@ log = structlog.get_logger()
 
 _CADENCE_TYPE = "application/json"
 
+LOAD_SECONDS = 15.0
+"""Seconds for which a channel's start waits for the bucket's list of earlier segments."""
+
 
 def _always() -> bool:
     return True
@@ -47,10 +50,10 @@ class _Upload:
     """How far one rendition's segments are stored.
 
     Attributes:
-        is_loaded: whether what is there is known.
-        next_number: of the segment that is to be stored next, or is being stored.
-        first_number: of the first segment that was listed here.
-        removes_from: when the next attempt to remove something is due, by the monotonic clock.
+        is_loaded: whether the index in the bucket was read.
+        next_number: the number of the next segment to store, or of that which is being stored.
+        first_number: the number of the first segment that this process listed.
+        removes_from: when the next removal may be attempted, by the monotonic clock.
         writer: the rendition's; None before it has windows.
     """
 
@@ -72,9 +75,9 @@ class BucketArchive:
 
     Args:
         max_bytes: most bytes of segments that are kept; 0: as many as the window's time asks for. Half of
-            them are listed, for what has left the list stays fetchable as long again (§6.2.2).
-        limits: how often it looks, and what it holds in memory.
-        wall_clock: gives seconds since the epoch.
+            them are listed, as segments stay fetchable as long again once they have left the list (§6.2.2).
+        limits: how often the archive checks for work, and how much it holds in memory.
+        wall_clock: returns seconds since the epoch.
     """
 
     def __init__(
@@ -113,25 +116,25 @@ class BucketArchive:
     @property
     def waiting(self) -> int:
         """Bytes of segments that wait in memory for S3 although they have left the live window."""
-        return sum(sum(writer.window.waiting.values()) for writer in self._writers)
+        return sum(sum(writer.window.finished.waiting.values()) for writer in self._writers)
 
     def place_of(self, rendition: str) -> str:
         """Return the address of a rendition's segments."""
         return f"{self._bucket.address}/{self._key}/{rendition}"
 
     def segment_stores(self) -> Mapping[str, SegmentStore]:
-        """None: the windows are looked at."""
+        """None: the windows are read."""
         return {}
 
     def next_event(self, next_number: int) -> BucketArchive:
-        """Go on with the next event; what was stored of others before isn't listed any more, and removed."""
+        """Continue with the next event; stored segments of earlier ones aren't listed, and are removed."""
         self._ignored_before = next_number
         return self
 
     async def noted(self) -> Cadence | None:
         """Read the cadence of the stored segments; None if unknown."""
         try:
-            async with asyncio.timeout(self._limits.bucket.load_seconds):
+            async with asyncio.timeout(LOAD_SECONDS):
                 return await self._bucket.storing_threads.run(self._read_cadence)
         except OSError as error:
             self._health.failed(str(error) or "S3 doesn't answer in time")
@@ -158,21 +161,21 @@ class BucketArchive:
         names = list(names)
         self.begin(cadence, names)
         try:
-            async with asyncio.timeout(self._limits.bucket.load_seconds):
+            async with asyncio.timeout(LOAD_SECONDS):
                 await self._load(cadence)
         except OSError as error:
             self._health.failed(str(error) or "S3 doesn't answer in time")
-            self.begin(cadence, names)  # threads may still read for those that there were
-        except Exception:  # live goes on without what can't be read
+            self.begin(cadence, names)  # threads may still read for the former uploads
+        except Exception:  # the live channel goes on without its DVR
             log.exception("a DVR in S3 can't be read", channel=self._channel)
             self.begin(cadence, names)
         return last_number(self._found)
 
     def begin(self, cadence: Cadence, names: Iterable[str]) -> None:
-        """Store from now on without taking up what was stored before; that is read later, to be removed.
+        """Store from now on without restoring earlier segments; their index is read later, to remove them.
 
         Args:
-            cadence: as for ``load``; likewise the names.
+            cadence: as for ``load``, as are the names.
         """
         self._cadence, self._found = cadence, {}
         client, limits = self._bucket.storing, self._limits.bucket
@@ -202,17 +205,17 @@ class BucketArchive:
         segment_duration: Fraction,
         now: Fraction,
     ) -> None:
-        """Let new windows take up what ``load`` found, and store from then on what they finish.
+        """Restore the segments that ``load`` found into new windows, and store what these finish.
 
         Args:
             writers: by rendition.
-            next_number: with which they go on.
-            segment_duration: seconds for which a gap stands.
-            now: seconds since the epoch: what comes next doesn't begin before it.
+            next_number: the number of the next segment.
+            segment_duration: duration of a gap, in seconds.
+            now: seconds since the epoch, before which the next segment doesn't begin.
         """
         try:
             segments, sequence = self._listable(writers, next_number, segment_duration, now)
-        except Exception:  # live goes on without what can't be listed
+        except Exception:  # the live channel goes on without its DVR
             log.exception("a DVR in S3 can't be listed", channel=self._channel)
             segments, sequence = {}, 0
         for name, restored in segments.items():
@@ -228,7 +231,7 @@ class BucketArchive:
     ) -> tuple[dict[str, list[LiveSegment]], int]:
         """Return what ``load`` found, as far as listed before the next number; see ``align_renditions``."""
         found, self._found = self._found, {}
-        kept = max(writer.window.kept for writer in writers.values())
+        kept = max(writer.window.finished.kept for writer in writers.values())
         if not found or not within(found, next_number, segment_duration, kept):
             return {}, 0
         first = listable_range(found, next_number, segment_duration, kept).first
@@ -239,18 +242,18 @@ class BucketArchive:
         return align_renditions(listable, next_number, segment_duration, now)
 
     def adopt(self, writers: Mapping[str, RenditionWriter], may_append: Callable[[], bool] = _always) -> None:
-        """Store from now on what these finish, and what of it isn't stored yet.
+        """Store the segments that these writers finish, and those that they have finished and not stored.
 
         Args:
             writers: by rendition.
-            may_append: tells whether they may append now; while they may not, nothing is stored.
+            may_append: returns whether the writers may append now; while they may not, nothing is stored.
         """
         self._may_append = may_append
         for name, upload in self._uploads.items():
             writer = upload.writer = writers[name]
             window = writer.window
-            upload.next_number = window.oldest_number
-            upload.first_number = 0 if self._ignored_before else window.oldest_number
+            upload.next_number = window.finished.oldest_number
+            upload.first_number = 0 if self._ignored_before else window.finished.oldest_number
             for segment in reversed(window.listed):
                 if segment.stored is not None:
                     upload.next_number = segment.number + 1
@@ -293,8 +296,12 @@ class BucketArchive:
                 self._health.failed(str(error))
                 await asyncio.sleep(limits.retry_seconds)
                 continue
-            except Exception:  # live goes on without what can't be stored
-                log.exception("a segment can't be stored", channel=self._channel, number=upload.next_number)
+            except Exception:  # the live channel goes on without this segment
+                log.exception(
+                    "a segment of a DVR can't be stored in S3",
+                    channel=self._channel,
+                    number=upload.next_number,
+                )
                 upload.next_number += upload.is_loaded
                 await asyncio.sleep(limits.retry_seconds)
                 continue
@@ -302,17 +309,17 @@ class BucketArchive:
                 await asyncio.sleep(limits.bucket.look_seconds)
 
     async def _step(self, upload: _Upload) -> bool:
-        """Do what is next; tell whether there may be more."""
+        """Load the index, or store or remove a segment; return whether there may be more to do."""
         threads, writer = self._bucket.storing_threads, upload.writer
         if writer is None or self._cadence is None or not self._may_append():
             return False
         if not upload.is_loaded:
-            # What there is has to be known before anything is removed.
+            # The index has to be known before anything is removed.
             await threads.run(upload.folder.load, self._cadence)
             upload.is_loaded = True
         window = writer.window
         has_more = await self._remove_some(upload, window)
-        number = max(upload.next_number, window.oldest_number)
+        number = max(upload.next_number, window.finished.oldest_number)
         segment = window.at(number)
         if segment is None or upload.writer is not writer:
             return has_more
@@ -326,23 +333,23 @@ class BucketArchive:
         return True
 
     async def _remove_some(self, upload: _Upload, window: Window) -> bool:
-        """Remove some of what has left the window; tell whether there may be more.
+        """Remove some segments that have left the window; return whether there may be more.
 
-        Where it can't be removed, what comes is stored all the same: who stores needn't be allowed to remove.
+        New segments are stored even if S3 refuses to remove: the credentials needn't allow that.
         """
         if time.monotonic() < upload.removes_from:
             return False
-        end = self._wall_clock() - float(window.retention)
+        end = self._wall_clock() - float(window.finished.retention)
         remove, threads = upload.folder.remove, self._bucket.storing_threads
         try:
-            return await threads.run(remove, window.oldest_number, upload.first_number, end)
+            return await threads.run(remove, window.finished.oldest_number, upload.first_number, end)
         except OSError as error:
             self._health.failed(f"what is over can't be removed: {error}")
             upload.removes_from = time.monotonic() + self._limits.bucket.removal_retry_seconds
             return False
 
     async def _keep_bounds(self) -> None:
-        """Hold no more in memory, and list no more, than is configured."""
+        """Drop or retire segments beyond the limits of memory and of the list."""
         while True:
             if self._may_append():
                 while (waiting := self.waiting) > self._limits.waiting_bytes and self._lose_newest():
@@ -356,19 +363,19 @@ class BucketArchive:
         return [one.writer for one in self._uploads.values() if one.writer is not None]
 
     def _lists_too_much(self) -> bool:
-        listed = sum(one.window.totals.size for one in self._writers)
+        listed = sum(one.window.finished.totals.size for one in self._writers)
         return 0 < self._max_bytes < 2 * listed
 
     def _lose_newest(self) -> bool:
-        """Let a gap stand for the segment that waits for the shortest time; False where none is to go.
+        """Replace the newest waiting segment by a gap; return False where none may be replaced.
 
-        What is older is behind the skip boundary, and never changes any more (RFC 8216bis §6.2.5.1).
+        Older segments are behind the skip boundary, and never change any more (RFC 8216bis §6.2.5.1).
         """
         waiting = [
             (number, upload.writer)
             for upload in self._uploads.values()
             if upload.writer is not None
-            for number in upload.writer.window.waiting
+            for number in upload.writer.window.finished.waiting
             if number > upload.next_number
         ]
         if not waiting:
@@ -381,5 +388,5 @@ class BucketArchive:
 def _discontinuities_before(window: Window, number: int) -> int:
     """Count the discontinuities before a segment, those that have left the list too."""
     behind = itertools.takewhile(lambda one: one.number >= number, reversed(window.listed))
-    listed = window.discontinuity_sequence + window.totals.discontinuities
+    listed = window.discontinuity_sequence + window.finished.totals.discontinuities
     return listed - sum(one.discontinuity for one in behind)

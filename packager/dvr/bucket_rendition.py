@@ -1,8 +1,8 @@
 """The DVR of one rendition in an S3 bucket: an object for each segment, and an index in pieces. Blocks.
 
-Whoever stores has a number of its own, which is in the names of all its objects: what another one stores
-late, as it doesn't know yet that it isn't to, takes nobody's place. Only what the index names is ever
-removed, by its name and length; all other objects stay, and are never read.
+Each process that stores has a number of its own, which is in the names of all its objects. So a late write by
+a process that has been replaced overwrites nothing. Only objects that the index names are ever removed, by
+name and length; all others stay, and are never read.
 """
 
 from __future__ import annotations
@@ -36,19 +36,31 @@ _PIECE = re.compile(r"([0-9]{15})-([1-9][0-9]{0,9})")
 _TYPES = {"m4s": "video/mp4", TEXT_EXTENSION: "text/vtt"}
 _INDEX_TYPE = "application/x-ndjson"
 
+MAX_PIECE_BYTES = 1 << 20
+"""Longest piece of an index that is read."""
+
+MAX_PIECES = 4096
+"""Most pieces of one rendition's index that are read, the newest."""
+
+READS_AT_ONCE = 8
+"""Most pieces of an index that are read at once."""
+
+REMOVALS_AT_ONCE = 8
+"""Most segments of a rendition that are removed between two that are stored."""
+
 
 @dataclass(slots=True)
 class _StoredPiece:
-    """A piece of an index, and what it names: light, for a week has a thousand of them.
+    """A piece of an index, and the segments that it names; light, as a week has a thousand pieces.
 
     Attributes:
-        size: its bytes.
-        stored_by: the number of who wrote it.
-        numbers: of the segments that it names, in their order.
-        sizes: bytes of each; gaps have none.
-        end: when the last one ended, in seconds since the epoch.
-        gone: how many of the first ones were removed.
-        lines: of those that are there, while more lines may come.
+        size: its length in bytes.
+        stored_by: the number of the process that wrote the piece.
+        numbers: the numbers of the named segments, in order.
+        sizes: bytes of each segment; 0 for a gap.
+        end: the end of the last segment, in seconds since the epoch.
+        gone: how many of the first segments were removed.
+        lines: the index lines of the segments that are left, while more may be added.
     """
 
     key: str
@@ -62,7 +74,7 @@ class _StoredPiece:
     lines: dict[int, bytes] = field(default_factory=dict)
 
     def note(self, line: IndexLine) -> None:
-        """Take notice of a line."""
+        """Note a line that the piece has."""
         self.numbers.append(line.number)
         self.sizes.append(line.size)
         self.end = max(self.end, index.seconds(line.date) + index.seconds(line.duration))
@@ -70,7 +82,7 @@ class _StoredPiece:
             self.inits.add(line.init)
 
     def forget_first(self) -> None:
-        """Take notice that the first segment that was there was removed."""
+        """Note that the first remaining segment was removed."""
         self.lines.pop(self.numbers[self.gone], None)
         self.gone += 1
 
@@ -80,9 +92,9 @@ class BucketFolder:
 
     Args:
         client: asks S3.
-        key: what their keys begin with, without a slash at its end; its last part is the rendition's name.
+        key: the prefix of their keys, without a slash at its end; its last part is the rendition's name.
         stored_by: the number of who stores here now, unlike all others'.
-        limits: what is read, and how it is written.
+        limits: how much is read, and in which pieces the index is written.
     """
 
     def __init__(self, client: S3Client, key: str, stored_by: int, limits: BucketLimits) -> None:
@@ -92,7 +104,7 @@ class BucketFolder:
         self._limits = limits
         self._extension = extension_of(key.rpartition("/")[2])
         self._header = b""
-        # The oldest first; only the last one may be gone on with.
+        # Oldest first; only the last piece may get more lines.
         self._pieces: list[_StoredPiece] = []
         self._is_last_ours = False
         self._inits: dict[tuple[int, int], int] = {}
@@ -101,14 +113,15 @@ class BucketFolder:
         """Read the index.
 
         Args:
-            cadence: of the segments to come; those that can't be in one playlist with them are left alone.
+            cadence: that of the next segments; stored segments that can't share a playlist with them are
+                ignored.
 
         Raises:
             OSError: S3 can't be reached now, or refuses.
         """
         self._header = stored_cadence.encode(cadence) + b"\n"
         named = self._named()
-        with ThreadPoolExecutor(self._limits.reads_at_once) as threads:
+        with ThreadPoolExecutor(READS_AT_ONCE) as threads:
             texts = list(threads.map(self._read, named))
         lines: dict[int, IndexLine] = {}
         pieces = []
@@ -127,7 +140,11 @@ class BucketFolder:
         self._pieces, self._is_last_ours = pieces, False
         if strange:
             place = f"s3://{self._client.bucket}/{self._key}/index"
-            log.warning("parts of a DVR's index are of other segments, and stay", place=place, count=strange)
+            log.warning(
+                "pieces of a DVR's index in S3 have another cadence or can't be read, and are ignored",
+                place=place,
+                count=strange,
+            )
         return self._whole(dict(sorted(lines.items())))
 
     def _named(self) -> list[_StoredPiece]:
@@ -136,9 +153,9 @@ class BucketFolder:
         for page in self._client.objects(place):
             for one in page:
                 name = _PIECE.fullmatch(one.key.removeprefix(f"{place}/"))
-                if name is not None and 0 < one.size <= self._limits.piece_bytes:
+                if name is not None and 0 < one.size <= MAX_PIECE_BYTES:
                     found.append(_StoredPiece(one.key, one.size, int(name[2])))
-        return sorted(found, key=lambda one: one.key)[-self._limits.pieces :]
+        return sorted(found, key=lambda one: one.key)[-MAX_PIECES:]
 
     def _read(self, piece: _StoredPiece) -> bytes:
         try:
@@ -155,7 +172,7 @@ class BucketFolder:
         there = set()
         for number, stored_by in sorted(needed, key=lambda one: one[0]):
             timeline = self._read_init(number, stored_by)
-            # Who went on behind another one may have stored the same init segment once more.
+            # Two processes that stored one after the other may each have stored the same init segment.
             if timeline is not None and timelines.setdefault(number, timeline) == timeline:
                 there.add((number, stored_by))
         kept = {
@@ -228,17 +245,18 @@ class BucketFolder:
         """Remove some of the oldest segments.
 
         Args:
-            before: the number of the oldest one that stays.
-            first: the number of the oldest one that was ever listed here; of those before it the time tells.
-            end: seconds since the epoch before which they have to have ended.
+            before: the number of the oldest segment that stays.
+            first: the number of the oldest segment that this process ever listed; for earlier ones ``end``
+                decides.
+            end: seconds since the epoch, before which a removed segment must have ended.
 
         Returns:
-            Whether there may be more of them.
+            Whether there may be more segments to remove.
 
         Raises:
             OSError: S3 can't be reached now.
         """
-        for _ in range(self._limits.removals_at_once):
+        for _ in range(REMOVALS_AT_ONCE):
             while len(self._pieces) > 1 and self._pieces[0].gone == len(self._pieces[0].numbers):
                 self._remove_piece(self._pieces[0])
             piece = next(iter(self._pieces), None)
@@ -271,6 +289,8 @@ class BucketFolder:
         except NotFoundError:
             return
         if found != size:
-            log.warning("an object isn't what was stored, and stays", key=key, size=found, expected=size)
+            log.warning(
+                "an object in S3 isn't what was stored, and isn't removed", key=key, size=found, expected=size
+            )
             return
         self._client.delete(key)

@@ -27,6 +27,7 @@ from packager.dvr.restore_plan import (
     listable_range,
     within,
 )
+from packager.dvr.segment_removal import SegmentRemover
 from packager.dvr.write_queue import (
     DiskHealth,
     PendingWrite,
@@ -46,14 +47,19 @@ CADENCE = "cadence"
 FORMER = "former"
 """Folder of segments that can't be in one playlist with new ones; only one generation is kept."""
 
+MAX_FORMER_FOLDERS = 16
+"""Most folders of one rendition that are set aside, with files of earlier generations that the DVR hasn't
+written.
+"""
+
 
 class DiskArchive:
     """The DVR of one channel.
 
     Args:
         max_bytes: most bytes of segments that are kept; 0: as many as the window's time asks for. Half of
-            them are listed, for what has left the list stays fetchable as long again (§6.2.2).
-        limits: how long it waits for the disk, and what it holds in memory for it.
+            them are listed, as segments stay fetchable as long again once they have left the list (§6.2.2).
+        limits: how long the archive waits for the disk, and how much it holds in memory meanwhile.
     """
 
     def __init__(
@@ -70,7 +76,8 @@ class DiskArchive:
         self._health = DiskHealth(channel, limits.calm_writes)
         self._queue = WriteQueue(self._health, limits.waiting_bytes)
         self._segment_stores: dict[str, RenditionStore] = {}
-        self._writer = Writer(self._queue, self._segment_stores, self._health, max_bytes, limits)
+        self._removal = SegmentRemover(self._queue, self._segment_stores, self._health, max_bytes)
+        self._writer = Writer(self._queue, self._removal, self._health, limits)
         self._found: dict[str, StoredRendition] = {}
         self._counted = True
 
@@ -170,7 +177,7 @@ class DiskArchive:
         return found
 
     def _noted(self, folder: OpenFolder) -> Cadence | None:
-        """Read the cadence file; an unreadable one is moved aside, and the segments tell instead."""
+        """Read the cadence file; an unreadable one is moved aside, and the segments are examined instead."""
         try:
             noted = stored_cadence.decode(folder.read(CADENCE, stored_cadence.MAX_CADENCE_BYTES))
         except FileNotFoundError:
@@ -179,7 +186,11 @@ class DiskArchive:
             noted = None
         if noted is None:
             aside = folder.set_aside([CADENCE])
-            log.warning("note of the DVR's times can't be read", channel=self._channel, aside=aside)
+            log.warning(
+                "the file with a DVR's cadence can't be read, and was set aside",
+                channel=self._channel,
+                aside=aside,
+            )
         return noted
 
     def _survey(self, cadence: Cadence) -> dict[str, Survey]:
@@ -190,7 +201,9 @@ class DiskArchive:
                 surveys[name] = segment_store.folder.survey(cadence.target_duration)
             except NotOursError as error:
                 segment_store.refused = str(error)
-                log.warning("rendition has no DVR", channel=self._channel, rendition=name, reason=str(error))
+                log.warning(
+                    "a rendition has no DVR", channel=self._channel, rendition=name, reason=str(error)
+                )
         return surveys
 
     def _retire_all(self, folder: OpenFolder) -> None:
@@ -199,14 +212,14 @@ class DiskArchive:
             if not segment_store.refused:
                 self._retire(folder, name)
         former = folder.place_of(FORMER)
-        log.warning("DVR of other segment durations set aside", channel=self._channel, folder=former)
+        log.warning("a DVR with other segment durations was set aside", channel=self._channel, folder=former)
 
     def _retire(self, folder: OpenFolder, name: str) -> None:
         with folder.folder(FORMER, make=True) as former:
             if former.status(name) is not None:
                 with contextlib.suppress(NotOursError):
                     erase_in(former, name)
-            folder.move(name, former, former.free_name(name, self._limits.former_folders))
+            folder.move(name, former, former.free_name(name, MAX_FORMER_FOLDERS))
 
     def segment_stores(self) -> Mapping[str, RenditionStore]:
         """Return all renditions' stores; ``load`` has made them."""
@@ -228,13 +241,13 @@ class DiskArchive:
     def restore(
         self, writers: dict[str, RenditionWriter], next_number: int, segment_duration: Fraction, now: Fraction
     ) -> None:
-        """Let new windows take up what ``load`` found.
+        """Restore the segments that ``load`` found into new windows.
 
         Args:
             writers: by rendition.
             next_number: with which they go on.
             segment_duration: seconds for which a gap stands.
-            now: seconds since the epoch: what comes next doesn't begin before it.
+            now: seconds since the epoch, before which the next segment doesn't begin.
         """
         for name, writer in writers.items():
             segment_store = self._segment_stores[name]
@@ -255,15 +268,16 @@ class DiskArchive:
         now: Fraction,
     ) -> None:
         """Restore the found segments in the windows, as far as they can be listed, and leave the others."""
-        self._writer.used = _bytes_of(found)
-        kept = max(writer.window.kept for writer in writers.values())
+        self._removal.used = _bytes_of(found)
+        kept = max(writer.window.finished.kept for writer in writers.values())
         if not within(found, next_number, segment_duration, kept):
             self._leave(found, recent=is_recent(found, now, kept))
             return
         found = self._reachable(found, listable_range(found, next_number, segment_duration, kept))
         segments, sequence = align_renditions(found, next_number, segment_duration, now)
         if not self._counted:
-            # Nothing tells how many there were before: more than were ever said (§6.2.2).
+            # The number of earlier discontinuities is unknown: count from more than were ever published
+            # (§6.2.2).
             sequence += max(writer.window.discontinuity_sequence for writer in writers.values())
         last = last_number(found)
         for name, writer in writers.items():
@@ -271,7 +285,7 @@ class DiskArchive:
             segment_store = self._segment_stores[name]
             segment_store.left = sequence + sum(segment.discontinuity for segment in segments[name])
             for gap in segments[name][last + 1 - next_number :] if last + 1 < next_number else ():
-                # What it says never changes, over the next restart either.
+                # A published gap never changes, not even over the next restart.
                 if gap.duration != segment_duration and not segment_store.refused:
                     self._queue.put(PendingWrite(segment_store, gap.number, segment_store.left))
 
@@ -286,10 +300,14 @@ class DiskArchive:
                     if one.lines:
                         self._retire(folder, name)
                         self._segment_stores[name].folder.load()
-            self._writer.used = 0
+            self._removal.used = 0
         except OSError as error:
             self._health.failed(str(error))
-        log.warning("DVR of numbers that are too far away set aside", channel=self._channel, folder=FORMER)
+        log.warning(
+            "a DVR whose sequence numbers are too far away was set aside",
+            channel=self._channel,
+            folder=FORMER,
+        )
 
     def _reachable(
         self, found: dict[str, StoredRendition], limit: ListableRange
@@ -318,12 +336,14 @@ class DiskArchive:
             for name, each in numbers.items():
                 if each:
                     self._segment_stores[name].folder.put_aside(each)
-            self._writer.used -= _bytes_of(gone)
+            self._removal.used -= _bytes_of(gone)
         except OSError as error:
             self._health.failed(str(error))
         count = sum(map(len, numbers.values()))
         log.warning(
-            "DVR's numbers have a hole for which there was no time", channel=self._channel, aside=count
+            "segments of a DVR were set aside: more numbers are missing behind them than time has passed",
+            channel=self._channel,
+            aside=count,
         )
 
     def _forget(self, found: dict[str, StoredRendition]) -> None:

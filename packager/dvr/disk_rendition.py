@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from media.errors import MediaError
-from media.mp4.fragments import FragmentReader, InitSegment
-from media.mp4.live_segment_reader import read_live_segment
-from media.mp4.sample_entry import parse_sample_entry
+from media.mp4.codecs.sample_entry import parse_sample_entry
+from media.mp4.fragments.fragments import FragmentReader, InitSegment
+from media.mp4.fragments.live_segment_reader import read_live_segment
 from media.subtitles import webvtt
 from packager.dvr import index
 from packager.dvr.index import INDEX, IndexLine
@@ -44,6 +44,20 @@ from packager.window.rendition import extension_of, segment_uri
 
 UNUSUAL_SIZES = 4
 """A segment this many times larger than the median is always checked."""
+
+CHECKED_SEGMENTS = 4096
+"""Number of segments, the newest, whose length is checked; of others only the existence: each was
+synchronised before its line was written, and later damage shows when it is read.
+"""
+
+MAX_INIT_SEGMENTS = 4096
+"""Most init segments that are read, the newest."""
+
+FILE_PAUSE_SECONDS = 0.001
+"""Pause after some files that are read, so that the thread doesn't hold the GIL for long."""
+
+FILES_BETWEEN_PAUSES = 32
+"""Files that are read between two pauses."""
 
 
 @dataclass(slots=True)
@@ -101,7 +115,7 @@ class DvrFolder:
         place: the folder; ``load`` makes it.
 
     Attributes:
-        faults: what ``load`` found.
+        faults: the faults that ``load`` found.
     """
 
     def __init__(self, place: Path | DataFolder, limits: DvrLimits = DEFAULT_LIMITS) -> None:
@@ -140,13 +154,13 @@ class DvrFolder:
         return f"init-{timeline}.mp4"
 
     def load(self, target_duration: int = index.LONGEST_SECONDS) -> StoredRendition:
-        """Read what is there, and put it in order.
+        """Read the stored segments and the index, and repair the index.
 
         Args:
-            target_duration: what no segment's duration, rounded, exceeds.
+            target_duration: seconds that no segment's rounded duration exceeds.
 
         Raises:
-            NotOursError: what isn't ours is in the folder's place.
+            NotOursError: something that isn't the DVR's is in the folder's place.
             OSError: the folder can't be made or read.
         """
         survey = self.survey(target_duration)
@@ -164,7 +178,7 @@ class DvrFolder:
             except NotOursError:
                 found, strange = index.Index(limits=self._limits), True
             names = self._names(folder)
-            timelines = read_timelines(folder, self._limits.init_segments)
+            timelines = read_timelines(folder, MAX_INIT_SEGMENTS)
             longest = target_duration + 0.5  # RFC 8216bis §4.4.3.1: rounded to the nearest integer
             lines = {
                 number: line
@@ -209,7 +223,7 @@ class DvrFolder:
         # Sorting a week's would hold up all other threads.
         usual = int(np.partition(sizes, (sizes.size - 1) // 2)[(sizes.size - 1) // 2]) if sizes.size else 0
         # By their count, not by their numbers: one that is far ahead is soon said.
-        checked = min(islice(reversed(lines), self._limits.checked_segments), default=0)
+        checked = min(islice(reversed(lines), CHECKED_SEGMENTS), default=0)
         kept: dict[int, IndexLine] = {}
         for number, line in lines.items():
             if number in wrong:
@@ -219,7 +233,7 @@ class DvrFolder:
                 looked_at = number >= checked or line.size > UNUSUAL_SIZES * usual
                 whole = not looked_at or _size_of(folder, name) == line.size
                 if not (names.get(name) and line.init in timelines and whole):
-                    self.faults.missing += bool(kept)  # those before are removed before their lines are
+                    self.faults.missing += bool(kept)  # earlier files are removed before their lines are
                     continue
             elif not kept:
                 continue
@@ -227,10 +241,10 @@ class DvrFolder:
         return kept
 
     def settle(self, survey: Survey, dates: Dates) -> StoredRendition:
-        """Make the lines anew that are lost, and put everything in its place.
+        """Rebuild lost lines of the index, and move files that don't belong to it aside.
 
         Args:
-            dates: what is known of the channel's renditions.
+            dates: the known dates of the channel's renditions.
 
         Raises:
             OSError: the folder can't be read.
@@ -261,8 +275,7 @@ class DvrFolder:
                 if not survey.whole or self.faults.count or INDEX in beside:
                     self._write_index(folder, kept.values())
             except OSError:
-                # A full disk is no reason not to show what it has; the next line begins behind a torn
-                # one's end.
+                # A full disk can still be read from; the next line begins behind the end of a torn one.
                 self._ragged = True
         return StoredRendition(kept, inits)
 
@@ -275,8 +288,8 @@ class DvrFolder:
             file = _read_segment(folder, self._name_of(number), text=self._extension == TEXT_EXTENSION)
             if file is not None:
                 files[number] = file
-            if count % self._limits.files_between_pauses == 0:
-                time.sleep(self._limits.file_pause_seconds)
+            if count % FILES_BETWEEN_PAUSES == 0:
+                time.sleep(FILE_PAUSE_SECONDS)
         return rebuild(files, survey.lines, survey.doubtful, survey.timelines, dates)
 
     @staticmethod
@@ -385,10 +398,11 @@ class DvrFolder:
         """Remove init segments that aren't needed any more, and lines of removed segments once they are many.
 
         Args:
-            timelines: the init segments'; those that an earlier call couldn't remove are tried again.
+            timelines: whose init segments are removed; those that an earlier call couldn't remove are tried
+                again.
 
         Raises:
-            OSError: not all of it can be done; the next call does the rest.
+            OSError: some can't be removed; the next call tries again.
         """
         self._unneeded.update(timelines)
         self._unneeded.intersection_update(self._inits)
@@ -435,7 +449,7 @@ def _size_of(folder: OpenFolder, name: str) -> int:
 
 
 def _read_segment(folder: OpenFolder, name: str, *, text: bool) -> SegmentFile | None:
-    """Read what a segment's file tells; None where it isn't one of ours, or not all of it."""
+    """Read the facts of a segment from its file; None where it isn't a whole segment of the DVR."""
     try:
         descriptor = folder.open_file(name)
     except OSError:
@@ -454,7 +468,7 @@ def _read_segment(folder: OpenFolder, name: str, *, text: bool) -> SegmentFile |
         return SegmentFile(status.st_size, min(status.st_mtime, time.time()), facts)
 
 
-def read_timelines(folder: OpenFolder, most: int = DEFAULT_LIMITS.init_segments) -> dict[int, Timeline]:
+def read_timelines(folder: OpenFolder, most: int = MAX_INIT_SEGMENTS) -> dict[int, Timeline]:
     """Read the init segments of a rendition's folder, by number; the newest ones where there are more.
 
     Raises:
@@ -478,7 +492,7 @@ def _init_names(folder: OpenFolder, most: int) -> Iterator[str]:
 
 
 def parse_init(number: int, data: bytes) -> Timeline | None:
-    """Read an init segment as it was written, or what stands for that of a text; None where it is neither."""
+    """Read an init segment, or the header that captions have instead; None where the data is neither."""
     if data == webvtt.HEADER:
         return Timeline(number, data, WEBVTT_ENTRY)
     if not is_init(data):

@@ -16,7 +16,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from media.mp4.live_segment_reader import MAX_PARTS
+from media.mp4.fragments.live_segment_reader import MAX_PARTS
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.safe_files import OpenFolder
 from packager.window.model import STORERS, LiveSegment, StoredSegment, Timeline
@@ -54,9 +54,15 @@ _Number = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 _Ratio = tuple[Annotated[int, Meta(ge=-_LARGEST, le=_LARGEST)], Annotated[int, Meta(ge=1, le=_LARGEST)]]
 _Size = Annotated[int, Meta(ge=1, le=MAX_SEGMENT_BYTES)]
 
+MAX_LINE_BYTES = 64 << 10
+"""Longest line of an index that is read."""
+
+MAX_UNREADABLE_LINES = 10_000
+"""Unreadable lines of an index after which the rest is ignored."""
+
 
 class IndexLine(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """The facts about a segment that a playlist needs, as a line of the index has them.
+    """A line of the index: the facts about a segment that a playlist needs.
 
     Attributes:
         number: media sequence number.
@@ -67,9 +73,9 @@ class IndexLine(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=T
         discontinuity: whether it begins a timeline that isn't the first.
         parts: bytes of each part; none for a gap.
         presentation_time: seconds of media time at which its first picture is shown, or its first sound is
-            heard. In files by the name of what it was once taken for: the two differ where pictures are
-            decoded in another order.
-        stored_by: the number of who stored it, where others may store one of the same number; else 0.
+            heard. Files name it after the decode time, from which it differs where pictures are decoded in
+            another order.
+        stored_by: the number of the process that stored the segment, where several may store; else 0.
     """
 
     number: _Number
@@ -95,7 +101,7 @@ def line_of(segment: LiveSegment, left: int, presentation_time: Fraction = Fract
     """Make the line of a segment that was finished, or of a gap.
 
     Args:
-        segment: it, its parts in memory.
+        segment: the segment, with its parts in memory.
         left: discontinuities before it.
         presentation_time: seconds of media time of the first sample.
     """
@@ -169,10 +175,10 @@ class Index:
     @property
     def given_up(self) -> bool:
         """Whether too many lines are unreadable."""
-        return self.unreadable > self.limits.unreadable_lines
+        return self.unreadable > MAX_UNREADABLE_LINES
 
     def receive_data(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Parse the next bytes."""
         texts = (self._rest + data).split(b"\n")
         self._rest = texts.pop()
         self.newlines += len(texts)
@@ -184,14 +190,14 @@ class Index:
                 self._skips = False
             elif text:
                 self._line(text)
-        if len(self._rest) > self.limits.index_line_bytes:
+        if len(self._rest) > MAX_LINE_BYTES:
             self.unreadable += not self._skips
             self._rest, self._skips = b"", True
 
     def receive_eof(self) -> None:
-        """Note the end, and sort the lines by number."""
+        """Parse a last line without an end, and sort the lines by number."""
         if self._rest and not self.given_up:
-            # An end that isn't there: of its last digits some may be missing too.
+            # A last line without an end may lack some of its last digits.
             readable = self._line(self._rest)
             self.unreadable += readable
         self._rest = b""
@@ -244,7 +250,7 @@ def read(folder: OpenFolder, limits: DvrLimits = DEFAULT_LIMITS) -> Index:
         while (data := file.read(READ_BYTES)) and not found.given_up:
             length += len(data)
             if length > limits.index_bytes:
-                found.unreadable = limits.unreadable_lines + 1
+                found.unreadable = MAX_UNREADABLE_LINES + 1
                 break
             found.receive_data(data)
     found.receive_eof()

@@ -1,6 +1,6 @@
 """Rebuilds lost index lines from the segments themselves. Pure.
 
-A segment's file tells its track, times, duration and parts, and its name tells its number. Dates come from
+A segment's file has its track, times, duration and parts, and its name has its number. Dates come from
 remaining lines of any rendition, since all have the same offset from media time within one run of the source;
 else from the files' modification times.
 """
@@ -17,7 +17,7 @@ from itertools import pairwise
 from msgspec.structs import replace
 
 from media.errors import MediaError
-from media.mp4.live_segment_reader import LiveSegmentFacts
+from media.mp4.fragments.live_segment_reader import LiveSegmentFacts
 from packager.dvr.index import IndexLine, is_possible
 from packager.publish.dash_periods import read_track
 from packager.window.model import Timeline
@@ -28,10 +28,10 @@ NEAR = 1000
 
 @dataclass(frozen=True, slots=True)
 class SegmentFile:
-    """The file of a stored segment, as its name and size tell it.
+    """The file of a stored segment, with its size, date and content.
 
     Attributes:
-        size: its bytes.
+        size: its length in bytes.
         modified: in seconds since the epoch.
         facts: its content; None of WebVTT.
     """
@@ -45,7 +45,7 @@ class Dates:
     """The known dates of a channel's segments, from all renditions.
 
     Attributes:
-        counted: whether any remaining line tells the number of discontinuities.
+        counted: whether any remaining line has the number of discontinuities.
     """
 
     def __init__(self) -> None:
@@ -116,10 +116,10 @@ def rebuild(
 
     Args:
         files: segments by number, also of some that have lines beside those that haven't.
-        lines: those that are left.
-        doubtful: lines that tell of files of another length.
+        lines: the remaining lines, by number.
+        doubtful: lines whose files have another length than they say.
         timelines: the rendition's, by number.
-        dates: what is known of the channel's.
+        dates: the known dates of the channel's renditions.
 
     Returns:
         Lines by number, of those that belong where they are.
@@ -178,7 +178,7 @@ def _media(
             if file.facts.track_id == track_id:
                 groups.setdefault(init, {})[number] = file
     found: dict[int, IndexLine] = {}
-    for init in sorted(groups, reverse=True):  # what is known of a later one bounds the one before it
+    for init in sorted(groups, reverse=True):  # the dates of a later timeline bound the one before it
         first, last = min(groups[init]) - NEAR, max(groups[init]) + NEAR
         near = {
             number: line
@@ -222,7 +222,7 @@ def _placed(
     kept, anchors = set[int](), sorted(shown)
     chains = sorted(_chains(files, follows), key=lambda chain: (chain[0] != timeline.number, -len(chain)))
     if chains and not anchors:
-        # Nothing else tells: take the timeline's beginning, or the longest chain of it.
+        # Without a line to compare with, take the timeline's beginning, or its longest chain.
         kept.update(chains[0])
         shown.update((number, _shown(files[number], timescale)) for number in chains[0])
         anchors = sorted(shown)
@@ -239,7 +239,7 @@ def _placed(
         place = fits(number, anchors)
         if False not in follow and (place or (place is None and number == timeline.number)):
             kept.add(number)
-    # What goes on where the one before it ends, and ends too early, is cut off.
+    # A segment is left out that doesn't end exactly where the next one begins.
     cut = {number for number in kept if number + 1 in kept and follows(number, number + 1) is False}
     wanted = (kept - cut).union(known)
     return {number: file for number, file in files.items() if number in wanted}

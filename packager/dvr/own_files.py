@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable
 
 from media.errors import MediaError
-from media.mp4.fragments import FragmentReader, InitSegment
-from media.mp4.live_segment_reader import read_live_segment
+from media.mp4.fragments.fragments import FragmentReader, InitSegment
+from media.mp4.fragments.live_segment_reader import read_live_segment
 from media.subtitles import webvtt
 from packager.dvr import index
 from packager.safe_files import ASIDE, TEMPORARY, NotOursError, OpenFolder
@@ -143,7 +143,7 @@ def erase(folder: OpenFolder, depth: int = MAX_DEPTH) -> bool:
         Whether it is empty now.
 
     Raises:
-        OSError: something of ours can't be removed.
+        OSError: a file of the DVR can't be removed.
     """
     sizes = _listed_sizes(folder)
     empty = True
@@ -171,11 +171,11 @@ def _erase_folder(folder: OpenFolder, name: str, depth: int) -> bool:
 
 
 def erase_in(folder: OpenFolder, name: str) -> bool:
-    """Remove a folder in another one, as far as it is ours; tell whether nothing is left of it.
+    """Remove the DVR's files from a folder within another; return whether the folder is gone.
 
     Raises:
         NotOursError: no folder has that name.
-        OSError: something of ours can't be removed.
+        OSError: a file of the DVR can't be removed.
     """
     try:
         return _erase_folder(folder, name, MAX_DEPTH)

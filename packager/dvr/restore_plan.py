@@ -81,8 +81,8 @@ def listable_range(
 
     Args:
         found: by rendition.
-        next_number: with which publishing goes on.
-        segment_duration: seconds for which a gap stands.
+        next_number: the number of the next segment.
+        segment_duration: duration of a gap, in seconds.
         kept: seconds that stay listed.
     """
     most = math.ceil(kept / segment_duration)
@@ -107,10 +107,10 @@ def align_renditions(
 
     Args:
         found: by rendition.
-        next_number: with which publishing goes on.
-        segment_duration: seconds for which a gap stands.
-        now: seconds since the epoch, before which the gaps end; None: they end when they end.
-        whole: whether all numbers of a hole are needed; else one gap stands for all of it.
+        next_number: the number of the next segment.
+        segment_duration: duration of a gap, in seconds.
+        now: seconds since the epoch, before which the gaps end; None for no such limit.
+        whole: whether a hole needs a gap for each number; else one gap stands for the hole.
 
     Returns:
         By rendition: segments of the same numbers, up to the next one; EXT-X-DISCONTINUITY-SEQUENCE of the
@@ -166,14 +166,14 @@ def _gaps(
     """Make lines for the numbers that have none.
 
     Numbers may run ahead of the clock. §6.2.1: no segment's date may lie in another one; so where there is
-    too little time, the last gaps share what is left of it.
+    too little time for all gaps, the last ones share the rest of the time.
 
     Args:
-        before: the line of the number before.
-        number: of the segment behind them.
-        until: date of that one, or one before it; None where it isn't known.
+        before: the line of the last number before the hole.
+        number: the number of the segment behind the gaps.
+        until: the date of that segment, or an earlier limit; None where it isn't known.
         left: discontinuities before that one, where it has a line: some may have been lost on the way.
-        longest: seconds for which a gap stands.
+        longest: longest duration of a gap, in seconds.
     """
     date, counted = Fraction(*before.date) + Fraction(*before.duration), before.left + before.discontinuity
     count = number - before.number - 1

@@ -31,7 +31,7 @@ class SegmentArchive(Protocol):
         """Read the cadence of the stored segments; None if unknown."""
 
     async def load(self, cadence: Cadence, names: Iterable[str]) -> int:
-        """Read what was stored before; give the last number of any rendition, -1 without any."""
+        """Read the index of stored segments; return the last number of any rendition, -1 without any."""
 
     def segment_stores(self) -> Mapping[str, SegmentStore]:
         """Return the stores of segments by rendition; none if the archive reads the windows instead."""
@@ -42,7 +42,7 @@ class SegmentArchive(Protocol):
     def restore(
         self, writers: dict[str, RenditionWriter], next_number: int, segment_duration: Fraction, now: Fraction
     ) -> None:
-        """Let new windows take up what ``load`` found, and store from then on what they finish."""
+        """Restore the segments that ``load`` found into new windows, and store what these finish."""
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Store and remove while the context is open."""

@@ -36,6 +36,9 @@ class _StoredCadence(Struct, frozen=True, forbid_unknown_fields=True):
     regular: bool
 
 
+_DECODER = msgspec.json.Decoder(_StoredCadence)
+
+
 def encode(cadence: Cadence) -> bytes:
     """Write a cadence."""
     stored = _StoredCadence(
@@ -52,7 +55,7 @@ def encode(cadence: Cadence) -> bytes:
 def decode(data: bytes) -> Cadence | None:
     """Read a cadence; None if it is unreadable or impossible."""
     try:
-        stored = msgspec.json.decode(data, type=_StoredCadence)
+        stored = _DECODER.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     cadence = Cadence(

@@ -32,7 +32,7 @@ class PendingWrite:
 
     @property
     def key(self) -> _Key:
-        """Identifies it in the queue."""
+        """Identifies the write in the queue."""
         return self.segment_store, self.number
 
 
@@ -57,7 +57,7 @@ class DiskHealth:
 
     Args:
         calm_writes: successful writes in a row after which the disk counts as healthy again.
-        slow: what is said where segments are lost since too many wait.
+        slow: the reason that is logged where segments are lost since too many wait.
 
     Attributes:
         reason: why segments aren't stored properly; empty if they are.
@@ -95,11 +95,11 @@ class WriteQueue:
     """Segments and deletions that wait for a channel's disk.
 
     Args:
-        health: is told when segments are lost.
+        health: notes segments that are lost.
         max_waiting: most bytes that wait in memory although they have left the live window.
 
     Attributes:
-        waiting: bytes that do.
+        waiting: bytes that wait so now.
     """
 
     def __init__(self, health: DiskHealth, max_waiting: int) -> None:
@@ -140,11 +140,11 @@ class WriteQueue:
         self.waiting -= size
 
     def take_put(self) -> PendingWrite | None:
-        """Take the oldest pending write; None without any."""
+        """Remove and return the oldest pending write; None without any."""
         return self._puts.popitem(last=False)[1] if self._puts else None
 
     def take_removals(self) -> Sequence[Removal]:
-        """Take all removals."""
+        """Remove and return all pending removals."""
         removals = list(self._removals)
         self._removals.clear()
         return removals

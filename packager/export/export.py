@@ -1,9 +1,9 @@
 """VOD ahead of time: the same playlists and segments as on request, written to a folder for any web server.
 
 A film is written to a folder whose name ends in ``.part``, its record last, and the folder is then put in its
-place as a whole: so a run that was cut short goes on where it was, and a player never meets half a film, nor
-does an earlier one go before the new one is there. Links in the folders aren't followed, and only what such a
-run has written is written over.
+place as a whole: so a run that was cut short continues where it was, and a player never meets half a film,
+nor is an earlier one removed before the new one is complete. Links in the folders aren't followed, and only
+files of such a run are overwritten.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from media.errors import MalformedError, MediaError
+from packager.export.ladder import EncodingProgress, Ladder
 from packager.export.limits import ExportLimits
 from packager.export.package_record import (
     MASTER_NAME,
@@ -26,8 +27,10 @@ from packager.export.package_record import (
     empty_ours,
     is_whole,
     read_record,
+    remove_others,
     remove_ours,
     require_ours,
+    write,
     written,
 )
 from packager.export.sources import Folders, PackagedFilm, find_sources
@@ -47,19 +50,29 @@ OLD = ".old"
 Progress = Callable[[str, int, int], None]
 """Takes the name of the input, the segments that are written, and the number of all of its."""
 
+OTHER_RUN_SECONDS = 3600.0
+"""Longest wait for another run that packages the same film to the same place; none is for a killed run."""
+
+ENCODING_RUN_SECONDS = 48 * 3600.0
+"""Longest wait for another run that also encodes."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """The functions that an export calls as it goes on.
+    """The functions to which an export reports its progress.
 
     Attributes:
-        left_out: told a line of each track that isn't packaged.
-        failed: told of each input that can't be packaged, and why.
+        left_out: called with a line about each track that isn't packaged.
+        failed: called with each input that can't be packaged, and the reason.
+        planned: called before anything is encoded with the name of each input, and its length in seconds.
+        encoded: called with each piece that is encoded, or that an earlier run has encoded.
     """
 
     progress: Progress = lambda *_: None
     left_out: Callable[[str], None] = lambda _: None
     failed: Callable[[Exception], None] = lambda _: None
+    planned: Callable[[str, float], None] = lambda *_: None
+    encoded: EncodingProgress = lambda *_: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +81,8 @@ class FilmOutcome:
 
     Attributes:
         films: the multivariant playlists of films.
-        titles: those of titles (``TITLE.720p.mp4``, …).
-        failures: why others couldn't be packaged.
+        titles: the playlists of titles (``TITLE.720p.mp4``, …).
+        failures: the reasons why other inputs couldn't be packaged.
     """
 
     films: list[Path] = field(default_factory=list)
@@ -82,7 +95,7 @@ class FilmOutcome:
         return self.films + self.titles
 
     def add(self, other: FilmOutcome) -> None:
-        """Take over what has come of other films."""
+        """Add the outcome of other films."""
         self.films.extend(other.films)
         self.titles.extend(other.titles)
         self.failures.extend(other.failures)
@@ -98,10 +111,9 @@ class FilmOutcome:
 class Package:
     """Films that are packaged together: the renditions of one title, or a film by itself.
 
-    Making one twice, even at the same time, gives what making it once does.
+    Packaging the same films twice, even at the same time, has the same result as once.
 
     Attributes:
-        out: the folder for the result.
         layout: how segments are laid out in files.
     """
 
@@ -115,7 +127,6 @@ def plan(inputs: Sequence[Path], out: Path, *, single_file: bool = False) -> lis
 
     Args:
         inputs: files, and folders in which all media files are packaged.
-        out: the folder for the result.
         single_file: whether all segments of a track go into one file.
 
     Raises:
@@ -138,36 +149,58 @@ def export(
     *,
     single_file: bool = False,
     limits: ExportLimits | None = None,
+    ladder: Ladder | None = None,
 ) -> FilmOutcome:
-    """Package films; what is there from an earlier run and unchanged isn't written again.
+    """Package films, except those that an earlier run has written and that haven't changed.
 
     Args:
         inputs: files, and folders in which all media files are packaged.
         out: the folder for the result; made when missing.
-        report: what is called as it goes on.
+        report: the functions that are called during the export.
         single_file: whether all segments of a track go into one file.
-        limits: how long it waits for another run.
+        limits: how long another run is waited for.
+        ladder: which renditions are encoded; None for none.
 
     Returns:
         The playlists, and why some inputs couldn't be packaged.
 
     Raises:
         MediaError: two inputs would have one place.
-        OSError: writing failed; what was there before still is.
+        OSError: writing failed; earlier files are unchanged.
     """
     outcome = FilmOutcome()
-    for one in plan(inputs, out, single_file=single_file):
-        outcome.add(package(one, report, limits))
+    packages = plan(inputs, out, single_file=single_file)
+    if ladder is not None and report is not None:
+        _announce(packages, report, ladder)
+    for one in packages:
+        outcome.add(package(one, report, limits, ladder))
     return outcome
 
 
+def _announce(packages: Iterable[Package], report: ExportReport, ladder: Ladder) -> None:
+    """Report how long the films are of which something may have to be encoded."""
+    for one in packages:
+        if len(one.sources) == 1:
+            exporter = _Exporter(one.out, one.layout, report, ExportLimits(), ladder)
+            if seconds := exporter.seconds_left(one.sources[0]):
+                report.planned(str(one.sources[0].path), seconds)
+
+
 def package(
-    one: Package, report: ExportReport | None = None, limits: ExportLimits | None = None
+    one: Package,
+    report: ExportReport | None = None,
+    limits: ExportLimits | None = None,
+    ladder: Ladder | None = None,
 ) -> FilmOutcome:
-    """Package some films, and the title whose renditions they are; see `export`."""
+    """Package some films, and the title whose renditions they are; see `export`.
+
+    Args:
+        ladder: which renditions are encoded of a film by itself; a title has those that are its films.
+    """
     report = report or ExportReport()
     outcome = FilmOutcome()
-    exporter = _Exporter(one.out, one.layout, report, limits or ExportLimits())
+    ladder = ladder if len(one.sources) == 1 else None
+    exporter = _Exporter(one.out, one.layout, report, limits or ExportLimits(), ladder)
     done: list[_Done] = []
     for source in one.sources:
         with _noting_failure(outcome, report), _removing_empty(one.out.joinpath(*source.place[:-1])):
@@ -193,12 +226,12 @@ def _noting_failure(outcome: FilmOutcome, report: ExportReport) -> Iterator[None
 
 @contextmanager
 def _removing_empty(folder: Path) -> Iterator[None]:
-    """Remove the folders that were made for an input where nothing came of it."""
+    """Remove the folders that were made for an input which then couldn't be packaged."""
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         yield
     except BaseException:
-        with suppress(OSError):  # one has something in it
+        with suppress(OSError):  # a folder isn't empty
             for one in missing:
                 one.rmdir()
         raise
@@ -230,8 +263,9 @@ class _Exporter:
 
     Attributes:
         layout: how segments are laid out in files.
-        report: what is called as it goes on.
-        limits: how long it waits for another run.
+        report: the functions that are called during the export.
+        limits: how long another run is waited for.
+        ladder: which renditions are encoded; None for none.
         folders: knows what is beside the films.
     """
 
@@ -239,12 +273,12 @@ class _Exporter:
     layout: str
     report: ExportReport
     limits: ExportLimits
+    ladder: Ladder | None = None
     folders: Folders = field(default_factory=Folders)
 
     def export_film(self, source: PackagedFilm) -> _Done:
         with source.open() as file:
-            identities = self.folders.identities(source, file)
-            wanted = Record(self.layout, identities)
+            wanted = self._wanted(source, file)
             with DataFolder(self.out, source.place[:-1], shared=True).open(make=True) as parent:
                 record = None
                 while record is None:  # another run may have it under way, and put it in its place
@@ -254,7 +288,28 @@ class _Exporter:
             for line in record.left_out:
                 self.report.left_out(f"{source.path}: {line}")
             self.report.progress(str(source.path), record.segments, record.segments)
-            return _Done(source, identities)
+            return _Done(source, wanted.sources)
+
+    def _wanted(self, source: PackagedFilm, file: LocalFile) -> Record:
+        """Return the record of what is to be packaged, before anything is."""
+        record = Record(self.layout, self.folders.identities(source, file))
+        if self.ladder is None:
+            return record
+        return replace(record, ladder=self.ladder.name, encoder=self.ladder.encoder)
+
+    def seconds_left(self, source: PackagedFilm) -> float:
+        """Return how long a film is; 0 of one that is packaged already, or can't be."""
+        from packager.vod.index.index_builder import read_index
+
+        with suppress(MediaError, NotFoundError, NotOursError), source.open() as file:
+            wanted = self._wanted(source, file)
+            folder = DataFolder(self.out, source.place[:-1], shared=True)
+            with suppress(FileNotFoundError), folder.open() as parent:
+                if self._there(parent, source.place[-1], wanted) is not None:
+                    return 0.0
+            index = read_index(file.pread, file.size)
+            return float(index.duration) if index.tracks or index.only_encoded else 0.0
+        return 0.0
 
     def _there(self, parent: OpenFolder, name: str, wanted: Record) -> Record | None:
         """Return the record of a folder that is complete and of the same files; None if work is left.
@@ -287,7 +342,13 @@ class _Exporter:
             if begun is None:
                 return None
             with begun as folder:
-                record = self._write_outputs(folder, film, str(source.path), record)
+                known = read_record(folder)
+                if known is None or not is_whole(folder, known):
+                    write(folder, RECORD_NAME, (record.render(),))
+                    known = self._write_outputs(folder, film, str(source.path), record)
+                record = known
+                # Unfinished files of a killed run, and segments that are in a single file now.
+                remove_others(folder, record)
                 with source.open() as again:
                     if self.folders.identities(source, again) != wanted.sources:
                         raise MalformedError("the file was changed while it was packaged")
@@ -298,12 +359,14 @@ class _Exporter:
         return record
 
     def _read_film(self, source: PackagedFilm, file: LocalFile) -> Film:
+        from packager.encode.renditions import NO_RENDITIONS
         from packager.export.film_outputs import read_film
         from packager.vod.text.sidecars import SidecarLimits, Sidecars
 
         name, folders = source.path.name, self.folders.titles(source)
         beside = Sidecars(source.library, folders, SidecarLimits()).beside(name)
-        return read_film(name, file, beside, single_file=self.layout == "single-file")
+        renditions = NO_RENDITIONS if self.ladder is None else self.ladder.renditions
+        return read_film(name, file, beside, renditions, single_file=self.layout == "single-file")
 
     def _begun(self, parent: OpenFolder, name: str, record: Record, film: str) -> OpenFolder | None:
         """Open and lock the folder that is being written: as an earlier run left it, if that was of the same.
@@ -317,11 +380,10 @@ class _Exporter:
                 folder.close()
                 return None
             earlier = read_record(folder)
-            if earlier is None or not earlier.of_same(record):
+            if earlier is None or not earlier.of_same(record) or earlier.encoder != record.encoder:
                 empty_ours(folder)
             else:
                 require_ours(folder)
-            _write(folder, RECORD_NAME, (record.render(),))
         except BaseException:
             folder.close()
             raise
@@ -329,7 +391,7 @@ class _Exporter:
 
     def _lock(self, folder: OpenFolder, film: str, record: Record) -> None:
         """Wait until no other run writes to a folder; the lock goes with the folder's descriptor."""
-        until = time.monotonic() + self.limits.other_run_seconds
+        until = time.monotonic() + (OTHER_RUN_SECONDS if self.ladder is None else ENCODING_RUN_SECONDS)
         while not folder.try_lock():
             if time.monotonic() > until:
                 raise OSError(errno.EBUSY, "another run writes to it, and doesn't end", folder.path)
@@ -337,7 +399,10 @@ class _Exporter:
             time.sleep(self.limits.look_seconds)
 
     def _write_outputs(self, folder: OpenFolder, film: Film, name: str, record: Record) -> Record:
-        there, files, done = written(folder), dict[str, int](), 0
+        done = 0
+        if self.ladder is not None and film.renditions:
+            film, done = self._encode(folder, film, name, self.ladder), film.encoded_segments
+        there, files = written(folder), dict[str, int]()
         self.report.progress(name, done, record.segments)
         with ExitStack() as stack:
             folders: dict[str, OpenFolder] = {"": folder}
@@ -348,18 +413,28 @@ class _Exporter:
                     if path not in folders:
                         folders[path] = stack.enter_context(folders[before].folder(part, make=True))
                 if there.get(output.path) != output.size:
-                    _write(folders[output.folder], output.name, output.pieces())
+                    write(folders[output.folder], output.name, output.pieces())
                 files[output.path] = output.size
                 done += output.segments
                 if output.segments:
                     self.report.progress(name, done, record.segments)
-            for path in set(there) - set(files) - {RECORD_NAME}:  # of files that were being written
-                nested, _, file = path.rpartition("/")
-                if nested in folders:
-                    folders[nested].remove(file)
         record = replace(record, complete=True, files=files)
-        _write(folder, RECORD_NAME, (record.render(),))
+        write(folder, RECORD_NAME, (record.render(),))
         return record
+
+    def _encode(self, folder: OpenFolder, film: Film, name: str, ladder: Ladder) -> Film:
+        from packager.export.ladder_encoder import encode_ladder
+
+        done, total = 0, film.segments
+
+        def told(name: str, seconds: float, is_new: bool) -> None:
+            nonlocal done
+            self.report.encoded(name, seconds, is_new)
+            if seconds:
+                done += 1
+                self.report.progress(name, done, total)
+
+        return encode_ladder(film, ladder.tools, folder, told, name)
 
     def export_title(self, place: tuple[str, ...], renditions: Sequence[_Done]) -> None:
         """Write the playlists of a title beside the folders of its renditions."""
@@ -379,13 +454,13 @@ class _Exporter:
             for output in outputs:
                 _check_like(folder, output)
             for output in outputs:
-                _write(folder, output.name, output.pieces())
+                write(folder, output.name, output.pieces())
             files = {output.name: output.size for output in outputs}
-            _write(folder, RECORD_NAME, (replace(record, complete=True, files=files).render(),))
+            write(folder, RECORD_NAME, (replace(record, complete=True, files=files).render(),))
 
 
 def _put_in_place(parent: OpenFolder, under_way: str, name: str) -> None:
-    """Let a folder take the place of an earlier one, which goes."""
+    """Rename a finished folder to its final name, in the place of an earlier one, which is removed."""
     old = name + OLD + UNDER_WAY
     if parent.status(old) is not None:
         remove_ours(parent, old)
@@ -398,18 +473,8 @@ def _put_in_place(parent: OpenFolder, under_way: str, name: str) -> None:
         remove_ours(parent, old)
 
 
-def _write(folder: OpenFolder, name: str, pieces: Iterable[bytes]) -> None:
-    """Write a file; OSError names it where the system doesn't."""
-    try:
-        folder.write_whole(name, pieces, synchronized=False)
-    except NotOursError:
-        raise
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, error.filename or folder.place_of(name)) from error
-
-
 def _check_like(folder: OpenFolder, output: Output) -> None:
-    """Make sure that what is written over begins as what is written."""
+    """Make sure that the file to overwrite begins as its replacement does."""
     if folder.status(output.name) is None:
         return
     begin = next(output.pieces())[:7]

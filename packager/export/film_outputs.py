@@ -6,16 +6,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from media.mp4 import wvtt
-from media.mp4.chapters import Chapter
+import numpy as np
+
+from media.mp4.text import wvtt
+from media.mp4.text.chapters import Chapter
+from packager.encode.renditions import EncodedRendition, EncodedRenditions, find_rendition
 from packager.export.package_record import MANIFEST_NAME, MASTER_NAME, MEDIA_NAME
 from packager.export.single_file import as_single_file, head
 from packager.library.local_storage import LocalFile, NotFoundError
+from packager.safe_files import OpenFolder
 from packager.vod.file_lookup import all_text_tracks
 from packager.vod.index.chapters import NO_CHAPTERS, chapters_json, read_chapters
 from packager.vod.index.file_index import FileIndex, OfferedTrack
 from packager.vod.index.index_builder import read_index
 from packager.vod.manifest import manifest
+from packager.vod.movie.versioned_addresses import UNVERSIONED
 from packager.vod.pictures.i_frame_file import (
     I_FRAMES_NAME,
     PLAYLIST_NAME,
@@ -35,7 +40,7 @@ from packager.vod.playlists import (
     multivariant_playlist,
     title_files,
 )
-from packager.vod.segments.independent_segments import SegmentStarts, segment_starts
+from packager.vod.segments.independent_segments import SAP_CLOSED, SegmentStarts, segment_starts
 from packager.vod.segments.segment import FilmSegment, make_segment
 from packager.vod.text.sidecars import Sidecar
 from packager.vod.text.text_playlists import TEXT_FOLDER, TEXT_SUFFIX, text_playlist
@@ -47,13 +52,13 @@ READ_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A file of a film's package, which is still to be written.
+    """A file of a film's package that is to be written.
 
     Attributes:
         folder: in which it is, within the film's own; "" for that itself.
         size: in bytes.
-        pieces: gives its bytes.
-        segments: how many segments are in it.
+        pieces: yields its bytes, in pieces.
+        segments: how many segments the file has, apart from encoded ones.
     """
 
     folder: str
@@ -75,12 +80,15 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Film:
-    """An open film with all that its package offers.
+    """An open film, and the tracks and texts of its package.
 
     Attributes:
         file: the file itself, open while segments are written.
-        offered: what it offers, at addresses relative to its own folder.
-        i_frames: those that are offered by themselves, or None.
+        offered: the tracks and texts, with addresses relative to the film's own folder.
+        i_frames: the I-frames that have a playlist of their own; None for none.
+        single_file: whether all segments of a track go into one.
+        renditions: the encoded renditions, which playlists name behind the film's own tracks.
+        encoded: the folder with the encoded segments, once these exist.
     """
 
     name: str
@@ -88,6 +96,9 @@ class Film:
     offered: OfferedFile
     i_frames: IFrameFile | None
     chapters: Sequence[Chapter]
+    single_file: bool = False
+    renditions: Sequence[EncodedRendition] = ()
+    encoded: OpenFolder | None = None
 
     @property
     def index(self) -> FileIndex:
@@ -102,20 +113,30 @@ class Film:
     @property
     def segments(self) -> int:
         """How many segments all tracks have together."""
-        return sum(len(track.sizes) for track in self.index.tracks)
+        return sum(len(track.sizes) for track in self.index.tracks) + self.encoded_segments
+
+    @property
+    def encoded_segments(self) -> int:
+        """How many segments are encoded."""
+        return sum(len(track.sizes) for track in self.index.encoded)
 
     def outputs(self) -> Iterator[Output]:
         """Return the files to write: media before what names them."""
-        for track in self.index.tracks:
+        tracks = (*self.index.tracks, *self.index.encoded)
+        for track in tracks:
             if track.single_file:
                 yield self._single_file(track)
                 continue
             yield Output.of(track.name, INIT_NAME, track.init)
             for number in range(len(track.sizes)):
-                segment = self._segment(track, number)
                 name = f"{number}{SEGMENT_SUFFIX}"
+                if track.is_encoded:
+                    size = int(track.sizes[number])
+                    yield Output(track.name, name, size, partial(self._encoded_segment, track, number))
+                    continue
+                segment = self._segment(track, number)
                 yield Output(track.name, name, segment.size, partial(self._read, segment), 1)
-        for track in self.index.tracks:
+        for track in tracks:
             text = media_playlist(track, self.index.lost_picture).render()
             yield Output.of(track.name, MEDIA_NAME, text.encode())
         yield from self._i_frames()
@@ -145,15 +166,24 @@ class Film:
 
     def _single_file(self, track: OfferedTrack) -> Output:
         sap = self.offered.starts.video if track.video else self.offered.starts.sound
-        begin = b"".join(head(track, sap))
+        begin = b"".join(head(track, SAP_CLOSED if track.is_encoded else sap))
 
         def pieces() -> Iterator[bytes]:
             yield begin
             for number in range(len(track.sizes)):
-                yield from self._read(self._segment(track, number))
+                if track.is_encoded:
+                    yield from self._encoded_segment(track, number)
+                else:
+                    yield from self._read(self._segment(track, number))
 
-        count = len(track.sizes)
+        count = 0 if track.is_encoded else len(track.sizes)
         return Output(track.name, SINGLE_FILE_NAME, len(begin) + int(track.sizes.sum()), pieces, count)
+
+    def _encoded_segment(self, track: OfferedTrack, number: int) -> Iterator[bytes]:
+        if self.encoded is None:
+            raise ValueError(f"{track.name}: nothing was encoded")
+        with self.encoded.folder(track.name) as folder:
+            yield folder.read(f"{number}{SEGMENT_SUFFIX}", int(track.sizes[number]))
 
     def _segment(self, track: OfferedTrack, number: int) -> FilmSegment:
         return _segment(self.file, self.index, track, number)
@@ -174,11 +204,19 @@ def _segment(file: LocalFile, index: FileIndex, track: OfferedTrack, number: int
     return segment
 
 
-def read_film(name: str, file: LocalFile, sidecars: Sequence[Sidecar], *, single_file: bool) -> Film:
+def read_film(
+    name: str,
+    file: LocalFile,
+    sidecars: Sequence[Sidecar],
+    renditions: EncodedRenditions,
+    *,
+    single_file: bool,
+) -> Film:
     """Read what the package of a film offers.
 
     Args:
         sidecars: the subtitle files beside it.
+        renditions: the encoded renditions that a film may have; `NO_RENDITIONS` for none.
         single_file: whether all segments of a track go into one.
 
     Raises:
@@ -186,13 +224,20 @@ def read_film(name: str, file: LocalFile, sidecars: Sequence[Sidecar], *, single
         OSError: it can't be read.
     """
     index = read_index(file.pread, file.size)
+    # A package has no pictures with subtitles in them.
+    index = replace(index, picture_subtitles=()).with_encoded(renditions.tracks(index))
+    encoded = [one for track in index.encoded if (one := find_rendition(index, track.name)) is not None]
+    index = index.with_encoded(tuple(replace(track, version=UNVERSIONED) for track in index.encoded))
     index.require_whole()
     if single_file:
-
-        def make(track: OfferedTrack, number: int) -> FilmSegment:
-            return _segment(file, index, track, number)
-
-        index = replace(index, tracks=tuple(as_single_file(track, make) for track in index.tracks))
+        tracks = [
+            as_single_file(
+                track,
+                np.array([_segment(file, index, track, at).size for at in range(len(track.sizes))], np.int64),
+            )
+            for track in index.tracks
+        ]
+        index = replace(index, tracks=tuple(tracks))
     chapters = read_chapters(index.chapters, file.pread, index.duration, index.lead_in)
     if not chapters:
         index = replace(index, chapters=NO_CHAPTERS)
@@ -200,7 +245,7 @@ def read_film(name: str, file: LocalFile, sidecars: Sequence[Sidecar], *, single
     text_tracks, left_out = all_text_tracks(index, sidecars)
     i_frames, marked = _lone_pictures(index, starts, file)
     offered = OfferedFile("", index, starts, marked, text_tracks, left_out)
-    return Film(name, file, offered, i_frames, chapters)
+    return Film(name, file, offered, i_frames, chapters, single_file, encoded)
 
 
 def _lone_pictures(

@@ -1,14 +1,15 @@
-"""The record in a packaged folder says what was written, and of which files, so that it isn't written again.
+"""The record of a packaged folder: the written files and their sources, so that none is written again.
 
-It is written last. What lies in a folder may be anybody's: a record is believed only as far as it has exactly
-the shape that we write, and only of files that are there, with the sizes that it says.
+The record is written last. A folder may hold anybody's files, so a record is believed only if it has exactly
+the shape that this module writes, and only about files that exist with the recorded sizes.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,13 +31,13 @@ MAX_RECORD_BYTES = 4 << 20
 """Longest record; 40,000 segments take one megabyte."""
 
 MAX_DEPTH = 2
-"""How deep folders lie in that of a film: those of subtitles in one of their own."""
+"""How deep folders lie within a film's folder: those of subtitle tracks are within a folder of their own."""
 
 MAX_ENTRIES = 200_000
-"""Most entries of a folder that are looked at."""
+"""Most entries of a folder that are read."""
 
 _OURS = re.compile(
-    r"(?:(?:video|audio(?:-[0-9]+)?|subtitles/[^/]+)/)?"
+    r"(?:(?:video(?:-[0-9]+p)?|audio(?:-[0-9]+)?(?:-aac)?|subtitles/[^/]+)/)?"
     r"(?:(?:init|media|iframes)\.mp4|(?:media|master|iframes)\.m3u8|manifest\.mpd|(?:packaged|chapters)\.json"
     r"|[0-9]+\.(?:m4s|vtt))"
     rf"(?:\.[0-9a-f]{{8}}{re.escape(TEMPORARY)})?"
@@ -60,7 +61,7 @@ class Identity:
 
     @classmethod
     def of(cls, file: LocalFile) -> Identity:
-        """Take that of an open file."""
+        """Return the identity of an open file."""
         _, inode, size, modified = file.identity
         return cls(file.path.rpartition("/")[2], size, modified, inode)
 
@@ -72,6 +73,8 @@ class Record:
     Attributes:
         layout: how segments are laid out in files.
         sources: versions of the files that it was made of.
+        ladder: which renditions were encoded, and by which version of the encoding; empty for none.
+        encoder: the program that encoded them, and its version.
         complete: whether all was written; else it is under way, or was when it was ended.
         segments: how many segments there are.
         left_out: a line for each track that isn't in it.
@@ -84,9 +87,11 @@ class Record:
     segments: int = 0
     left_out: tuple[str, ...] = ()
     files: Mapping[str, int] | None = None
+    ladder: str = ""
+    encoder: str = ""
 
     def render(self) -> bytes:
-        """Write it."""
+        """Write the record as JSON."""
         told = {
             "version": VERSION,
             "layout": self.layout,
@@ -96,11 +101,13 @@ class Record:
             "left_out": list(self.left_out),
             "files": dict(self.files or {}),
         }
+        if self.ladder:
+            told |= {"ladder": self.ladder, "encoder": self.encoder}
         return RECORD_BEGIN + json.dumps(told).removeprefix("{").encode() + b"\n"
 
     def of_same(self, other: Record) -> bool:
-        """Return whether both are of the same files in the same layout."""
-        return (self.layout, self.sources) == (other.layout, other.sources)
+        """Return whether two records are of the same files in the same layout, with the same renditions."""
+        return (self.layout, self.sources, self.ladder) == (other.layout, other.sources, other.ladder)
 
 
 def read_record(folder: OpenFolder) -> Record | None:
@@ -126,7 +133,16 @@ def _parsed(told: Any) -> Record | None:
     if not lists or not isinstance(files, dict) or not isinstance(complete, bool):
         return None
     sizes = {str(name): _count(size) for name, size in files.items()}
-    return Record(str(told["layout"]), sources, complete, _count(told["segments"]), tuple(left_out), sizes)
+    return Record(
+        str(told["layout"]),
+        sources,
+        complete,
+        _count(told["segments"]),
+        tuple(left_out),
+        sizes,
+        str(told.get("ladder", "")),
+        str(told.get("encoder", "")),
+    )
 
 
 def _identity(told: Any) -> Identity:
@@ -141,6 +157,22 @@ def _count(told: Any) -> int:
     if type(told) is not int:
         raise TypeError
     return told
+
+
+def write(
+    folder: OpenFolder, name: str, data: bytes | Iterable[bytes], *, synchronized: bool = False
+) -> None:
+    """Write a file; OSError names it where the system doesn't.
+
+    Args:
+        synchronized: whether a file with this name must be whole even after a power cut.
+    """
+    try:
+        folder.write_whole(name, data, synchronized=synchronized)
+    except NotOursError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, error.filename or folder.place_of(name)) from error
 
 
 def written(folder: OpenFolder, depth: int = MAX_DEPTH) -> dict[str, int]:
@@ -175,17 +207,31 @@ def _sizes(folder: OpenFolder) -> list[tuple[str, int | None]]:
 
 
 def is_whole(folder: OpenFolder, record: Record) -> bool:
-    """Return whether all that a record says is there; what else lies there doesn't matter."""
+    """Return whether all files of a record exist with their sizes; other files don't matter."""
     there = written(folder)
     files = record.files or {}
     return record.complete and bool(files) and all(there.get(name) == size for name, size in files.items())
 
 
+def remove_others(folder: OpenFolder, record: Record) -> None:
+    """Remove what isn't in a record from its folder, which has only files that packaging has written."""
+    files = record.files or {}
+    emptied = {path.rpartition("/")[0] for path in files} | {""}
+    for path in set(written(folder)) - set(files) - {RECORD_NAME}:
+        nested, _, name = path.rpartition("/")
+        if nested in emptied:
+            with ExitStack() as stack:
+                inner = folder
+                for part in nested.split("/") if nested else ():
+                    inner = stack.enter_context(inner.folder(part))
+                inner.remove(name)
+
+
 def require_ours(folder: OpenFolder) -> None:
-    """Make sure that a folder which is to go has nothing in it but what packaging has written.
+    """Make sure that a folder which is to be removed has only files that packaging has written.
 
     Raises:
-        NotOursError: it has; it is left as it is.
+        NotOursError: the folder has other files; it is unchanged.
     """
     there = written(folder)
     if not there:
@@ -200,7 +246,7 @@ def require_ours(folder: OpenFolder) -> None:
 
 
 def remove_ours(parent: OpenFolder, name: str) -> None:
-    """Remove a folder of an earlier run, or of one that was ended; what isn't ours stays, and the folder too.
+    """Remove a folder of an earlier or interrupted run; other files stay, and then the folder, too.
 
     Raises:
         OSError: it can't be removed.

@@ -1,32 +1,30 @@
 """Puts a track into one file: init segment, index (``sidx``) and segments, named by playlists as byte ranges.
 
-The file is played by itself, too: it is a fragmented MP4 whose index tells players where to seek.
+The file can also be played by itself, as a fragmented MP4 whose index lets players seek.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from media.errors import TooLargeError
-from media.mp4.sample_table import Int64
-from media.mp4.sidx import MAX_ENTRIES, write_sidx
+from media.mp4.fragments.sidx import MAX_ENTRIES, write_sidx
+from media.mp4.movie.sample_table import Int64
 from packager.vod.index.file_index import OfferedTrack
-from packager.vod.segments.segment import FilmSegment
 
 MAX_REFERENCE_BYTES = 0x7FFF_FFFF
-"""Longest segment that an index can tell of: its length has 31 bits (ISO/IEC 14496-12 §8.16.3.2)."""
+"""Longest segment that an index can describe: its length has 31 bits (ISO/IEC 14496-12 §8.16.3.2)."""
 
 
-def as_single_file(track: OfferedTrack, make: Callable[[OfferedTrack, int], FilmSegment]) -> OfferedTrack:
-    """Say how long a track's segments are exactly, so that playlists can name them as byte ranges.
+def as_single_file(track: OfferedTrack, sizes: Int64) -> OfferedTrack:
+    """Return a track with the exact sizes of its segments, so that playlists can name byte ranges.
 
     Raises:
-        TooLargeError: no index can tell of so many or so long ones.
+        TooLargeError: an index can't describe so many or so long segments.
     """
-    sizes = np.array([make(track, number).size for number in range(len(track.sizes))], np.int64)
     if len(sizes) > MAX_ENTRIES or int(sizes.max()) > MAX_REFERENCE_BYTES:
         raise TooLargeError(f"{track.name}: segments that don't fit in the index of a single file")
     return replace(track, sizes=sizes, single_file=True)

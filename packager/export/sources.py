@@ -42,13 +42,13 @@ class PackagedFilm:
         """Open its file.
 
         Raises:
-            NotFoundError: it isn't there, or isn't a file.
-            OSError: it can't be opened.
+            NotFoundError: there is no such file.
+            OSError: the file can't be opened.
         """
         try:
             return self.library.open(self.path.name)
         except NotFoundError:
-            # Not by its name alone: whoever asked knows it by its folder, too.
+            # With its folder, by which the user named it.
             raise NotFoundError(str(self.path)) from None
 
 
@@ -80,7 +80,7 @@ def find_sources(inputs: Iterable[Path], out: Path) -> list[PackagedFilm]:
     """Find the films of some files and folders; those of a folder keep their places in it.
 
     Args:
-        out: where the result goes, which isn't looked into.
+        out: the folder of the result, in which no films are looked for.
 
     Raises:
         UnsupportedError: two of them would have the same place, or a folder has none.

@@ -48,11 +48,11 @@ def probe_arguments(address: str, options: Mapping[str, object], *questions: str
     ffmpeg-python has graphs for ffmpeg alone: ffprobe has one input, and no filter or output.
 
     Args:
-        address: of the input, such as ``local_input`` gives.
+        address: the address of the input, such as ``local_input`` returns.
         questions: options that select the output.
     """
     if "codec_whitelist" in options:
-        # Behind it, and only for ffprobe's own decoders: those that look into a stream keep the shorter list.
+        # For ffprobe's own decoders alone; the decoders that examine a stream keep the shorter list.
         options = {**options, "codec_whitelist:s": SUBTITLE_DECODERS}
     given = [word for name, value in options.items() for word in (f"-{name}", str(value))]
     return [*QUIET[1:], *given, *questions, "-of", "json", "-o", pipe(0), "-i", address]

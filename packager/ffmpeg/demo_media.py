@@ -30,8 +30,8 @@ class Recipe:
     """A run of ffmpeg for demo media: the files it makes, and its arguments without the outputs' folder.
 
     Attributes:
-        label: what a progress bar calls it.
-        outputs: paths relative to the demo's folder; ``{0}``, ``{1}`` … in the arguments stand for them.
+        label: the name that a progress bar shows.
+        outputs: paths relative to the demo's folder, for which ``{0}``, ``{1}`` … stand in the arguments.
         arguments: ffmpeg's arguments behind the global options.
     """
 

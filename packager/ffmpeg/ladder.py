@@ -9,7 +9,7 @@ COPY = "source"
 """Name of the rung that is the source's own picture, as it comes."""
 
 COPY_BITRATE = 5_000_000
-"""Bits per second that are told of it until they have been measured."""
+"""Bits per second that playlists state for a copied rendition until its rate was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Rung:
 
     @property
     def copied(self) -> bool:
-        """Whether it isn't encoded here."""
+        """Whether the rendition is a copy of the source's stream, without encoding."""
         return self.name == COPY
 
 
@@ -52,7 +52,7 @@ SOURCE_RUNG = Rung(COPY, 0, 0, COPY_BITRATE)
 
 
 def rungs(names: Sequence[str]) -> tuple[Rung, ...]:
-    """Look presets up.
+    """Return the presets of some names.
 
     Args:
         names: such as ``720p``, or ``source``, each once.

@@ -1,11 +1,11 @@
-"""A sandboxed program that sends what it reads to a URL by means of libavformat, which knows RTMP and SRT.
+"""A sandboxed program that sends a stream from standard input to an RTMP or SRT URL by libavformat.
 
 The ffmpeg program would have the URL, with the stream's key, among its arguments, which other processes can
 see. Here it is a line on standard input. Behind it comes the stream: FLV for RTMP, MPEG-TS for SRT.
 
     python -I -S avio_writer.py LIBAVFORMAT AUTHORITIES
 
-The file AUTHORITIES has the certificates of those who vouch for servers, for RTMPS.
+The file AUTHORITIES has the certificates of trusted authorities, for RTMPS.
 """
 
 import ctypes
@@ -45,7 +45,7 @@ def main() -> None:
     url = read_line()
     options = ctypes.c_void_p()
     if url.startswith(b"rtmps:"):
-        # By default libavformat would send the stream's key to whoever answers.
+        # By default libavformat would send the stream's key to any server that answers.
         for name, value in ((b"tls_verify", b"1"), (b"ca_file", os.fsencode(sys.argv[2]))):
             library.av_dict_set(ctypes.byref(options), name, value, 0)
     status = library.avio_open2(ctypes.byref(context), url, AVIO_FLAG_WRITE, None, ctypes.byref(options))
@@ -70,7 +70,7 @@ def read_line() -> bytes:
 
 
 def send(library: ctypes.CDLL, context: "ctypes._Pointer[Context]", unit: int) -> int:
-    """Send until the end of standard input; give the error, or 0."""
+    """Send until the end of standard input; return the error, or 0."""
     kept = b""
     while data := os.read(sys.stdin.fileno(), READ_BYTES):
         kept += data

@@ -9,7 +9,7 @@ import ssl
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,13 +19,12 @@ from packager.concurrency import background_task, receive_within
 from packager.ffmpeg.live import repackager_arguments
 from packager.forwarding import avio_writer
 from packager.process.ffmpeg_discovery import Tools, ToolsError
-from packager.process.limits import ProcessLimits
 from packager.process.process import Process, last_error
 from packager.process.sandbox import Sandbox
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.sources.published_source import PublishedSource
-from packager.sources.pump import Pump, StreamTaker
-from packager.sources.rtsp_srt_puller import INTERPRETER, find_libavformat
+from packager.sources.pullers.rtsp_srt_puller import INTERPRETER, find_libavformat
+from packager.sources.pump import ChunkTaker, Pump
 from packager.sources.schemes import without_url_secrets
 from packager.sources.tee_branch import TeeBranch
 
@@ -68,7 +67,6 @@ class ForwardLimits:
         stalled_seconds: For how long the other server may take nothing.
         waiting_bytes: Of the stream that may wait until it does, behind its newest access point.
         write_bytes: Of the stream that are written at once: some of them must be taken in that time.
-        process: Of the programs that do it.
     """
 
     retry: RetryPolicy = FORWARD_RETRY
@@ -76,7 +74,6 @@ class ForwardLimits:
     stalled_seconds: float = 10.0
     waiting_bytes: int = 16 << 20
     write_bytes: int = 64 << 10
-    process: ProcessLimits = field(default_factory=ProcessLimits)
 
 
 DEFAULT_LIMITS = ForwardLimits()
@@ -130,8 +127,8 @@ class Forwarder:
                 await self._push(pump)
             except (ToolsError, ExceptionGroup) as error:
                 pause = self._failed(error)
-            except Exception:  # the channel goes on, whatever it is
-                log.exception("forwarding broke", **self._named)
+            except Exception:  # the channel goes on whatever the error
+                log.exception("forwarding failed by an error of this server", **self._named)
                 pause = self._failed(ToolsError("an error of this server, which is in its log"))
             else:
                 self.state, pause = ForwardState.IDLE, self._limits.retry.first_seconds
@@ -141,11 +138,11 @@ class Forwarder:
             await asyncio.sleep(pause)
 
     def _failed(self, error: Exception) -> float:
-        """Note a failure; give the seconds until the next attempt."""
+        """Note a failure; return the seconds until the next attempt."""
         while isinstance(error, ExceptionGroup):
             error = error.exceptions[0]
         if not isinstance(error, ToolsError):
-            log.exception("forwarding broke", **self._named)
+            log.exception("forwarding failed by an error of this server", **self._named)
         self.failures += 1
         self.last_error = without_url_secrets(str(error), self._url)
         self.state = ForwardState.WAITING
@@ -179,13 +176,13 @@ class Forwarder:
                     await self._watch(writer)
                 if not branch.has_ended:
                     reason = _reason(writer.errors) or _reason(first.errors)
-                    raise ToolsError(reason or "it ended the connection")
+                    raise ToolsError(reason or "the other server ended the connection")
         finally:
             branch.receive_eof()
 
     @contextlib.asynccontextmanager
     async def _writing(self) -> AsyncGenerator[Process]:
-        """Run the program that sends; it has been told where to."""
+        """Run the program that sends, and give it the URL."""
         library = await asyncio.to_thread(find_libavformat)
         if library is None:
             raise ToolsError("libavformat is missing, which comes with the system's ffmpeg")
@@ -196,7 +193,7 @@ class Forwarder:
         readable = (sys.base_prefix, program, *RESOLVING, *([authorities] if authorities else []))
         sandbox = Sandbox(read=readable, tcp_port=self._port, udp=True)
         argv = [INTERPRETER, "-I", "-S", program, library, authorities]
-        writer = await Process.start(argv, stdin=True, sandbox=sandbox, limits=self._limits.process)
+        writer = await Process.start(argv, stdin=True, sandbox=sandbox)
         try:
             with contextlib.suppress(BrokenPipeError):
                 await writer.write(f"{self._url}\n".encode())
@@ -206,29 +203,29 @@ class Forwarder:
 
     @contextlib.asynccontextmanager
     async def _repackaging(self, container: str, writer: Process) -> AsyncGenerator[Process]:
-        """Run what brings the stream into the other container, if it isn't; give what is fed."""
+        """Yield the process to feed: an ffmpeg that changes the container, or else the writer itself."""
         if container == self._container:
             yield writer
             return
         argv = [str(self._tools.ffmpeg), *repackager_arguments(container, self._container)]
-        ffmpeg = await Process.start(argv, stdin=True, limits=self._limits.process)
+        ffmpeg = await Process.start(argv, stdin=True)
         try:
             async with background_task(self._carry(ffmpeg, writer)):
                 yield ffmpeg
         finally:
             await ffmpeg.stop()
 
-    async def _feed(self, branch: TeeBranch, taker: StreamTaker) -> None:
+    async def _feed(self, branch: TeeBranch, taker: ChunkTaker) -> None:
         with contextlib.suppress(BrokenPipeError):
-            while data := await branch.read():
-                await taker.write(data)
-                self.sent += len(data)
+            while chunks := await branch.read():
+                await taker.push(chunks)
+                self.sent += sum(chunk.size for chunk in chunks)
             if branch.has_overflown:
-                raise ToolsError("it takes the stream too slowly")
+                raise ToolsError("the other server reads the stream too slowly")
             taker.close_stdin()
             # Cancelled when the other server has taken the rest.
             await asyncio.sleep(self._limits.stalled_seconds)
-            raise ToolsError("it didn't take the end")
+            raise ToolsError("the other server didn't confirm the end of the stream")
 
     async def _carry(self, ffmpeg: Process, writer: Process) -> None:
         with contextlib.suppress(BrokenPipeError):
@@ -244,18 +241,20 @@ class Forwarder:
                     await process.write(data[first : first + size])
         except TimeoutError:
             if self.is_sending:
-                raise ToolsError(f"it took nothing for {self._limits.stalled_seconds:g} s") from None
-            raise ToolsError("it can't be connected to in time") from None
+                raise ToolsError(
+                    f"the other server read nothing for {self._limits.stalled_seconds:g} s"
+                ) from None
+            raise ToolsError("the other server can't be connected to in time") from None
 
     async def _watch(self, writer: Process) -> None:
         """Wait for the connection, and then for its end."""
         try:
             is_connected = await receive_within(writer.read, self._limits.connect_seconds)
         except TimeoutError:
-            raise ToolsError("it can't be connected to in time") from None
+            raise ToolsError("the other server can't be connected to in time") from None
         if is_connected:
             self.state, self._connected_at = ForwardState.SENDING, time.monotonic()
-            log.info("forwarding", **self._named)
+            log.info("forwarding began", **self._named)
             await writer.read()
         await writer.wait()
 
@@ -268,11 +267,11 @@ class _Receiver:
         self._write = write
 
     async def write(self, data: bytes) -> None:
-        """Take the next bytes; BrokenPipeError where nothing more is taken."""
+        """Write the next bytes; BrokenPipeError if the program reads no more."""
         await self._write(self._process, data)
 
     def close_stdin(self) -> None:
-        """Take notice of the stream's end."""
+        """Close the program's input at the stream's end."""
         self._process.close_stdin()
 
 

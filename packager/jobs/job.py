@@ -34,8 +34,8 @@ class JobKind:
 
     Attributes:
         name: of the kind, and of its queue.
-        run: does a job and gives its result, as JSON has it; what it raises lets it be tried again.
-        limits: what the jobs may cost.
+        run: does a job and returns its result, a value for JSON; after an exception the job is tried again.
+        limits: the limits of each job.
     """
 
     name: str
@@ -57,10 +57,10 @@ class JobState:
     """The status of a job.
 
     Attributes:
-        done: steps that are done.
-        total: steps that there are; 0 before that is known.
-        result: what came of it, where it is done.
-        reason: why it failed, or why it is tried again.
+        done: the number of finished steps.
+        total: the number of all steps; 0 before it is known.
+        result: the result of a job that is done.
+        reason: why the job failed, or why it is tried again.
     """
 
     status: Status
@@ -71,5 +71,5 @@ class JobState:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more comes of it."""
+        """Whether the job has ended, with a result or a failure."""
         return self.status in (Status.DONE, Status.FAILED)

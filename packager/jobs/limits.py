@@ -7,22 +7,23 @@ from dataclasses import dataclass, field
 from packager.export.limits import ExportLimits
 from packager.retry_policy import RetryPolicy
 
+WORKER_SECONDS = 5
+"""Seconds without a sign of life after which a worker no longer counts as present."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobLimits:
     """The limits of jobs of one kind.
 
     Attributes:
-        waiting: most jobs that wait or are worked on; who has more waits until there are fewer.
-        at_once: how many one worker does at the same time.
-        attempts: how often one is begun until it counts as failed, for whatever reason it didn't end.
+        waiting: most jobs that wait or are worked on; further ones aren't queued until there are fewer.
+        at_once: how many jobs one worker does at the same time.
+        attempts: how often a job is begun until it counts as failed, whatever ended the attempts.
         seconds: how long an attempt may take.
-        silent_seconds: how long a worker may give no sign of life until its jobs are another one's.
-        sweep_seconds: between two looks for such workers.
+        silent_seconds: how long a worker may give no sign of life until others get its jobs.
+        sweep_seconds: between two searches for such workers.
         retries: when a job that failed is tried again.
-        kept_seconds: how long is known what came of a job.
-        argument_bytes: most bytes of what a job is asked.
-        result_bytes: most bytes of what comes of it.
+        kept_seconds: how long the result of a job is kept.
     """
 
     waiting: int = 10_000
@@ -33,37 +34,25 @@ class JobLimits:
     sweep_seconds: int = 5
     retries: RetryPolicy = field(default_factory=lambda: RetryPolicy(2.0, 60.0))
     kept_seconds: int = 24 * 3600
-    argument_bytes: int = 1 << 20
-    result_bytes: int = 12 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueLimits:
-    """How a queue in Redis is asked.
+    """Limits of the commands to a queue in Redis.
 
     Attributes:
         answer_seconds: how long a connection, and an answer, may take.
         connections: most connections to Redis.
-        wait_seconds: how long a worker's question for a job waits in Redis.
-        look_seconds: between two looks of who waits for jobs.
-        looked_at: jobs that are looked at in one question.
-        reconnects: when Redis is asked again while it can't be reached.
-        away_seconds: how long who waits for jobs bears that.
-        looks_for_workers: how often who could do a job, too, waits for a worker that seems to be there.
-        leave_seconds: how long a worker that is to end waits until its jobs are back in the queue.
-        worker_seconds: how long a worker counts as there without a sign of life.
+        wait_seconds: how long a worker's request for a job waits in Redis.
+        look_seconds: between two queries for the states of awaited jobs.
+        reconnects: the pauses between attempts while Redis can't be reached.
     """
 
     answer_seconds: float = 5.0
     connections: int = 64
     wait_seconds: float = 2.0
     look_seconds: float = 0.5
-    looked_at: int = 200
     reconnects: RetryPolicy = field(default_factory=lambda: RetryPolicy(0.2, 2.0))
-    away_seconds: float = 300.0
-    looks_for_workers: int = 5
-    leave_seconds: float = 20.0
-    worker_seconds: int = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,17 +10,22 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from packager.export.export import ExportReport, FilmOutcome, Package, package, plan
+from packager.export.ladder import ladder_of
 from packager.export.limits import ExportLimits
 from packager.export.sources import PackagedFilm
 from packager.jobs.job import Arguments, Job, JobKind, Progress
 from packager.jobs.limits import JobLimits
+from packager.process.ffmpeg_discovery import discover
 
 NAME = "package"
+
+LadderMode = Literal["auto", "all"]
+"""Which renditions are encoded of a film."""
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 
@@ -34,6 +39,7 @@ class _PackageRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     films: Annotated[tuple[_RequestedFilm, ...], msgspec.Meta(min_length=1, max_length=1000)]
     out: Text
     layout: Annotated[str, msgspec.Meta(pattern=r"^(segments|single-file)\Z")]
+    ladder: LadderMode | None = None
 
 
 class Packaged(msgspec.Struct, frozen=True):
@@ -51,15 +57,19 @@ class Packaged(msgspec.Struct, frozen=True):
     failures: tuple[str, ...]
 
 
-def package_jobs(inputs: Sequence[Path], out: Path, *, single_file: bool) -> list[Job]:
+def package_jobs(
+    inputs: Sequence[Path], out: Path, *, single_file: bool, ladder: LadderMode | None = None
+) -> list[Job]:
     """Make jobs of what is to be packaged, by paths that are the same on every machine; raises as `plan`."""
     absolute = [path.absolute() for path in inputs]
-    return [_job(one) for one in plan(absolute, out.absolute(), single_file=single_file)]
+    return [_job(one, ladder) for one in plan(absolute, out.absolute(), single_file=single_file)]
 
 
-def _job(one: Package) -> Job:
+def _job(one: Package, ladder: LadderMode | None) -> Job:
     films = [{"path": str(source.path), "folder": list(source.folder)} for source in one.sources]
-    arguments = {"films": films, "out": str(one.out), "layout": one.layout}
+    arguments: dict[str, Any] = {"films": films, "out": str(one.out), "layout": one.layout}
+    if ladder is not None:
+        arguments["ladder"] = ladder
     versions = [_version(source.path) for source in one.sources]
     key = hashlib.sha256(json.dumps([arguments, versions]).encode()).hexdigest()
     return Job(key, arguments)
@@ -90,6 +100,7 @@ async def _run(limits: ExportLimits, arguments: Arguments, progress: Progress) -
         _absolute(request.out),
         request.layout,
     )
+    ladder = None if request.ladder is None else ladder_of(request.ladder, await discover())
     ending = threading.Event()
     left_out: list[str] = []
 
@@ -99,7 +110,7 @@ async def _run(limits: ExportLimits, arguments: Arguments, progress: Progress) -
         progress(done, total)
 
     working = asyncio.ensure_future(
-        asyncio.to_thread(package, one, ExportReport(told, left_out.append, lambda _: None), limits)
+        asyncio.to_thread(package, one, ExportReport(told, left_out.append, lambda _: None), limits, ladder)
     )
     try:
         outcome = await asyncio.shield(working)

@@ -1,8 +1,7 @@
-"""A queue of jobs in Redis, by SAQ: it outlives workers, who waits for jobs, and with an AOF Redis itself.
+"""A queue of jobs in Redis, by SAQ, which outlives workers, waiting clients and, with an AOF, Redis.
 
-A job that is taken from the queue stays in a list of those that are worked on, until what came of it is
-written. Whoever looks at that list puts back those whose worker gave no sign of life for too long; so a job
-is done at least once.
+A job that is taken from the queue stays in a list of active jobs until its result is written. Workers put
+back the active jobs of workers without a sign of life for too long; so a job is done at least once.
 """
 
 from __future__ import annotations
@@ -41,6 +40,15 @@ _STATUSES = {
     SaqStatus.ABORTED: Status.FAILED,
 }
 
+MAX_ARGUMENT_BYTES = 1 << 20
+"""Most bytes of a job's arguments."""
+
+MAX_LOOKED_AT = 200
+"""Most jobs that are looked at in one question to Redis."""
+
+AWAY_SECONDS = 300.0
+"""Seconds for which a client that waits for jobs bears an unreachable Redis."""
+
 
 def queues_client(url: str, asking: QueueLimits) -> Redis:
     """Make a client of Redis for queues.
@@ -76,24 +84,26 @@ class SweptQueue(RedisQueue):
         timeout: float = 0.0,  # noqa: ASYNC109  # SAQ's signature
         poll_interval: float = 0.0,
     ) -> SaqJob | None:
-        """Take a job; None where there is none, or none that can be read, or Redis is away."""
+        """Take a job from the queue; None without a job that can be read, or without Redis."""
         try:
             job = await super().dequeue(timeout, poll_interval)
         except UNREACHABLE as error:
             pause = self._away.failed()
             if self._away.failures <= self._away.policy.quiet_after:
-                log.warning("jobs_unreachable", queue=self.name, reason=str(error))
+                log.warning(
+                    "the queue of jobs can't be reached", queue=self.name, reason=str(error), again_in=pause
+                )
             await asyncio.sleep(pause)
             return None
         except NOT_JSON:  # the sweep drops it
             return None
         if self._away.failures:
-            log.info("jobs_reachable", queue=self.name)
+            log.info("the queue of jobs can be reached again", queue=self.name)
         self._away.succeeded()
         return job
 
     async def sweep(self, lock: int = 60, abort: float = 5.0) -> list[str]:
-        """Put back the jobs whose workers are gone; those that were begun too often have failed."""
+        """Put back the jobs whose workers are gone; jobs that were begun too often fail."""
         del abort
         redis: Any = self.redis  # its types are those of all Redis clients at once
         # One worker looks in each half of the interval: two at once would put the same jobs back twice.
@@ -109,7 +119,11 @@ class SweptQueue(RedisQueue):
             except NOT_JSON:
                 job = None
             if job is None:
-                log.error("job_dropped", queue=self.name, reason="it can't be read")
+                log.error(
+                    "a job can't be read, and was dropped",
+                    queue=self.name,
+                    job=job_id.decode("ascii", "replace"),
+                )
                 await redis.lrem(active, 0, job_id)
                 await redis.zrem(self.namespace("incomplete"), job_id)
             elif job.status is not SaqStatus.ACTIVE and job_id not in self._not_begun:
@@ -121,7 +135,7 @@ class SweptQueue(RedisQueue):
         return swept
 
     async def _put_back(self, job: SaqJob) -> None:
-        log.warning("job_put_back", queue=self.name, job=job.key, reason=DIED, attempt=job.attempts)
+        log.warning("a job lost its worker", queue=self.name, job=job.key, reason=DIED, attempt=job.attempts)
         if job.retryable:
             await self.retry(job, DIED)
         else:
@@ -129,10 +143,10 @@ class SweptQueue(RedisQueue):
 
 
 class JobQueue:
-    """Puts jobs of one kind into a queue, and tells what comes of them.
+    """Puts jobs of one kind into a queue, and follows their states.
 
     Args:
-        redis: the client, which belongs to who made it.
+        redis: the client, which its maker closes.
     """
 
     def __init__(self, redis: Redis, kind: JobKind, asking: QueueLimits) -> None:
@@ -142,14 +156,14 @@ class JobQueue:
         self._queue = SweptQueue(redis, kind.name, asking)
 
     async def put(self, job: Job) -> bool:
-        """Put a job into the queue, where it isn't there yet; False where too many wait.
+        """Queue a job, unless it is queued already; return False where too many wait.
 
         Raises:
-            ValueError: it is too large.
+            ValueError: the job is too large.
             QueueAwayError: Redis can't be reached.
         """
-        if len(json.dumps(job.arguments)) > self._limits.argument_bytes:
-            raise ValueError(f"a job of more than {self._limits.argument_bytes} bytes")
+        if len(json.dumps(job.arguments)) > MAX_ARGUMENT_BYTES:
+            raise ValueError(f"a job of more than {MAX_ARGUMENT_BYTES} bytes")
         limits = self._limits
         try:
             if await self._queue.count("incomplete") >= limits.waiting and not await self._is_there(job):
@@ -182,7 +196,7 @@ class JobQueue:
         except UNREACHABLE as error:
             raise QueueAwayError(_reason(error)) from None
         except NOT_JSON:
-            raise QueueAwayError("what is in Redis can't be read") from None
+            raise QueueAwayError("the state of a job in Redis can't be read") from None
 
     async def has_workers(self) -> bool:
         """Return whether anybody does these jobs; raises as `states`."""
@@ -197,13 +211,13 @@ class JobQueue:
     async def follow(
         self, jobs: Sequence[Job], told: Callable[[str], None]
     ) -> AsyncIterator[tuple[Job, JobState]]:
-        """Queue jobs as there is room, and give each one's states until all are over.
+        """Queue jobs as there is room, and yield each new state of a job until all are over.
 
         Args:
-            told: told a line when Redis goes away.
+            told: called with a line when Redis goes away.
 
         Raises:
-            QueueAwayError: Redis was away for too long; what is queued goes on.
+            QueueAwayError: Redis was away for too long; queued jobs go on.
         """
         lacking, waited_for = deque(jobs), dict[str, Job]()
         known: dict[str, JobState] = {}
@@ -214,9 +228,9 @@ class JobQueue:
                 while lacking and await self.put(lacking[0]):
                     job = lacking.popleft()
                     waited_for[job.key] = job
-                some = list(waited_for.values())[: self._asking.looked_at]
+                some = list(waited_for.values())[:MAX_LOOKED_AT]
                 for job, state in zip(some, await self.states(some), strict=True):
-                    waited_for[job.key] = waited_for.pop(job.key)  # behind those that weren't looked at
+                    waited_for[job.key] = waited_for.pop(job.key)  # behind those that weren't queried
                     if state is None or not (state.is_over or await self._is_there(job)):
                         # Redis has lost it; only what is seen twice isn't the moment's doing.
                         if job.key in missing:
@@ -233,7 +247,7 @@ class JobQueue:
                 if away_since is None:
                     told(f"Redis is away ({error}); what is queued goes on when it is back")
                     away_since = now
-                if now - away_since > self._asking.away_seconds:
+                if now - away_since > AWAY_SECONDS:
                     raise
             if lacking or waited_for:
                 await asyncio.sleep(self._asking.look_seconds)

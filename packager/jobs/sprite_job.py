@@ -14,16 +14,19 @@ import structlog
 
 from media.errors import MediaError
 from packager.jobs.job import Arguments, Job, JobKind, JobState, Progress, Status
-from packager.jobs.limits import JobLimits, QueueLimits
+from packager.jobs.limits import WORKER_SECONDS, JobLimits, QueueLimits
 from packager.jobs.redis_queue import JobQueue, QueueAwayError, queues_client
 from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.vod.pictures.storyboard import Storyboard
-from packager.vod.sprites.sprite_maker import SpriteLimits, draw_sprite
+from packager.vod.sprites.sprite_maker import draw_sprite
 from packager.vod.titles import Titles
 
 NAME = "thumbnails"
 
 log = structlog.get_logger()
+
+LOOKS_FOR_WORKERS = 5
+"""Queries of the queue after which a process that could do the job itself waits no more for a worker."""
 
 
 class _SpriteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,31 +42,25 @@ class _Drawn(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-def sprite_kind(limits: JobLimits, drawing: SpriteLimits, titles: Titles, tools: Tools) -> JobKind:
-    """Make what does these jobs.
-
-    Args:
-        drawing: what the drawing of one may cost.
-    """
-    return JobKind(NAME, partial(_run, titles, tools, drawing), limits)
+def sprite_kind(limits: JobLimits, titles: Titles, tools: Tools) -> JobKind:
+    """Make what does these jobs."""
+    return JobKind(NAME, partial(_run, titles, tools), limits)
 
 
-async def _run(
-    titles: Titles, tools: Tools, limits: SpriteLimits, arguments: Arguments, _progress: Progress
-) -> dict[str, Any]:
+async def _run(titles: Titles, tools: Tools, arguments: Arguments, _progress: Progress) -> dict[str, Any]:
     request = msgspec.convert(arguments, _SpriteRequest)
     storyboard = await titles.threads.run(titles.storyboard, request.film)
     if storyboard.key != request.key or request.number >= storyboard.sprites:
-        raise ValueError(f"{request.film} is another version here")
+        raise ValueError(f"{request.film} has another version on this machine")
     try:
-        data = await draw_sprite(titles, tools, limits, storyboard, request.number)
+        data = await draw_sprite(titles, tools, storyboard, request.number)
     except (MediaError, ToolsError) as error:
         return {"reason": str(error)}
     return {"jpeg": base64.b64encode(data).decode()}
 
 
 class QueuedSprites:
-    """Has sprites drawn by whoever takes such jobs; see `packager.vod.sprites.sprite_maker.RemoteDrawing`.
+    """Has sprites drawn by workers; see `packager.vod.sprites.sprite_maker.RemoteDrawing`.
 
     Raises:
         ValueError: the URL is wrong.
@@ -80,7 +77,7 @@ class QueuedSprites:
         job = Job(f"{storyboard.key}-{number}", arguments)
         try:
             (state,) = await self._queue.states([job])  # another machine may have asked for it
-            for _ in range(self._asking.looks_for_workers):
+            for _ in range(LOOKS_FOR_WORKERS):
                 if state is not None and state.is_over:
                     return _sprite(job, state)
                 if not await self._queue.has_workers():
@@ -94,19 +91,19 @@ class QueuedSprites:
         """Follow a job for no longer than a worker that was killed counts as there."""
         last: JobState | None = None
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._asking.worker_seconds + 1):
+            async with asyncio.timeout(WORKER_SECONDS + 1):
                 async for _, state in self._queue.follow([job], lambda _: None):
                     last = state
         return last
 
     async def aclose(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         await self._redis.aclose()
 
 
 def _sprite(job: Job, state: JobState) -> bytes | None:
     if state.status is Status.FAILED:
-        log.warning("thumbnails_not_drawn_elsewhere", film=job.arguments["film"], reason=state.reason)
+        log.warning("thumbnails can't be drawn by a worker", film=job.arguments["film"], reason=state.reason)
         return None
     try:
         drawn = msgspec.convert(state.result, _Drawn)
@@ -119,4 +116,4 @@ def _sprite(job: Job, state: JobState) -> bytes | None:
 
 
 async def _nothing(_arguments: Arguments, _progress: Progress) -> None:
-    """Do nothing: who asks for jobs does none."""
+    """Do nothing, as this process queues jobs and does none."""

@@ -1,4 +1,4 @@
-"""Does jobs of several kinds from their queues in Redis, until it is told to end."""
+"""Does jobs of several kinds from their queues in Redis, until it is cancelled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from saq.types import PartialTimersDict
 from saq.worker import Worker as SaqWorker
 
 from packager.jobs.job import JobKind
-from packager.jobs.limits import QueueLimits
+from packager.jobs.limits import WORKER_SECONDS, QueueLimits
 from packager.jobs.redis_queue import UNREACHABLE, SweptQueue, json_bytes
 
 if TYPE_CHECKING:
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+MAX_RESULT_BYTES = 12 << 20
+"""Most bytes of a job's result."""
+
+LEAVE_SECONDS = 20.0
+"""Seconds for which an ending worker waits until its jobs are back in the queue."""
+
 
 class _Worker(SaqWorker[Any]):
     SIGNALS: list[Any] = []  # noqa: RUF012  # as SAQ declares it
@@ -28,10 +34,10 @@ class _Worker(SaqWorker[Any]):
 
 
 async def work(redis: Redis, kinds: Sequence[JobKind], asking: QueueLimits) -> None:
-    """Do jobs until cancelled; those that are under way then go back into their queue.
+    """Do jobs until cancelled; active ones then go back into their queue.
 
     Args:
-        redis: the client, which belongs to who made it.
+        redis: the client, which its maker closes.
     """
     async with asyncio.TaskGroup() as group:
         for kind in kinds:
@@ -50,16 +56,14 @@ def _worker(redis: Redis, kind: JobKind, asking: QueueLimits) -> _Worker:
         concurrency=limits.at_once,
         dequeue_timeout=asking.wait_seconds,
         shutdown_grace_period_s=0,
-        cancellation_hard_deadline_s=asking.leave_seconds,
-        timers=PartialTimersDict(
-            sweep=limits.sweep_seconds, worker_info=asking.worker_seconds, schedule=1, abort=1
-        ),
+        cancellation_hard_deadline_s=LEAVE_SECONDS,
+        timers=PartialTimersDict(sweep=limits.sweep_seconds, worker_info=WORKER_SECONDS, schedule=1, abort=1),
     )
 
 
 async def _attempt(job: SaqJob, kind: JobKind, arguments: dict[str, Any]) -> Any:
     """Try to do a job, and give signs of life meanwhile."""
-    log.info("job_begun", kind=kind.name, job=job.key, attempt=job.attempts)
+    log.info("a job began", kind=kind.name, job=job.key, attempt=job.attempts)
     reached = [0, 0]
 
     def progress(done: int, total: int) -> None:
@@ -69,17 +73,17 @@ async def _attempt(job: SaqJob, kind: JobKind, arguments: dict[str, Any]) -> Any
     signs = asyncio.create_task(_give_signs(job, reached, over, kind.limits.silent_seconds / 4))
     try:
         result = await kind.run(arguments, progress)
-        if json_bytes(result) > kind.limits.result_bytes:
-            raise ValueError(f"the result has more than {kind.limits.result_bytes} bytes")
+        if json_bytes(result) > MAX_RESULT_BYTES:
+            raise ValueError(f"the result has more than {MAX_RESULT_BYTES} bytes")
     except Exception as error:
-        log.warning("job_failed", kind=kind.name, job=job.key, attempt=job.attempts, reason=str(error))
+        log.warning("a job failed", kind=kind.name, job=job.key, attempt=job.attempts, reason=str(error))
         raise
     finally:
-        # Before what came of it is written: a late sign of life would say that it is still worked on.
-        # It isn't cancelled: within a command a client of Redis may take that for something else.
+        # End the signs of life before the result is written: a late one would mark the job as active again.
+        # They aren't cancelled, which a client of Redis may mistake for something else within a command.
         over.set()
         await asyncio.wait((signs,))
-    log.info("job_done", kind=kind.name, job=job.key)
+    log.info("a job is done", kind=kind.name, job=job.key)
     return result
 
 

@@ -1,18 +1,20 @@
-"""Lists the library in pages: each file, what it contains, and whether browsers can play it.
+"""Lists the library in pages: each file, its contents, and whether browsers can play it.
 
 ffprobe's results are kept by path, size and modification time. Only files of requested pages are inspected, a
-few at a time; a page is sent without what isn't known yet.
+few at a time; a page is sent without facts that aren't known yet.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.file_listing import (
     File,
     FileListing,
@@ -31,9 +33,50 @@ from packager.library.file_probe import (
     probe,
     unread_reason,
 )
-from packager.library.library_search import ListedSubfolder, ViewItem, ViewLimits, ViewQuery, Views
+from packager.library.library_search import (
+    ListedSubfolder,
+    TooManyViewsError,
+    ViewItem,
+    ViewLimits,
+    ViewQuery,
+    Views,
+)
 from packager.library.local_storage import NotFoundError
+from packager.library.title_files import SOUND_ENDINGS, cover_among
 from packager.process.ffmpeg_discovery import BusyError, Tools
+
+MAX_PROBES = 2
+"""Most files that are probed at once."""
+
+BUSY_SECONDS = 1.0
+"""Seconds until a file is probed again for which the system had no room."""
+
+PAGE_ITEMS = 200
+"""Items of a page whose request has no number."""
+
+MAX_PAGE_ITEMS = 500
+"""Most items of a page."""
+
+MAX_PAGE_FILES = 1000
+"""Most files of all items of a page; a title has several."""
+
+MAX_UNKNOWN_FILES = 2000
+"""Most files that wait to be probed; of more, those that were asked for first are left until they are asked
+for again.
+"""
+
+LEARNT_FILES = 100
+"""Files whose length has become known before a view by length is made anew, while others are unknown."""
+
+
+SELECTIONS_KEPT = 8
+"""Most listings of those files that some requests may see."""
+
+SELECTIONS_AWAITED = 16
+"""Most requests that wait for such a listing to be made; beyond, the network with the most is refused."""
+
+IsListed = Callable[[str], bool]
+"""Returns whether the item of a path is listed; equal ones list the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +102,7 @@ class LibraryTitle:
 
     Attributes:
         path: relative, with slashes: what the files' names have in common.
-        facts: whether they are renditions of one title; None before that was looked at.
+        facts: whether they are renditions of one title; None before that was examined.
     """
 
     path: str
@@ -91,29 +134,14 @@ class CatalogueLimits:
     """Limits of examining a library's files.
 
     Attributes:
-        probes: Files that are looked at at once.
-        probe: What looking at one may cost.
-        busy_seconds: Until a file is looked at again where the system had no room for that.
-        page_items: Items of a page for which nobody says a number.
-        most_page_items: Most items of a page.
-        page_seconds: How long a page waits for what isn't known yet of its files.
+        probe: Limits of the inspection of one file.
         awaited_files: Most files of a page whose facts are waited for: more don't become known in that time.
-        page_files: Files of all items of a page, of which a title has several.
-        unknown_files: Files that wait to be looked at, at most: those that were asked for first are left
-            until they are again.
-        listing: What listing the folder may cost.
-        view: What searching and sorting may cost.
+        listing: Limits of listing the folder.
+        view: Limits of searching and sorting.
     """
 
-    probes: int = 2
     probe: ProbeLimits = field(default_factory=ProbeLimits)
-    busy_seconds: float = 1.0
-    page_items: int = 200
-    most_page_items: int = 500
-    page_seconds: float = 1.0
     awaited_files: int = 40
-    page_files: int = 1000
-    unknown_files: int = 2000
     listing: ListingLimits = field(default_factory=ListingLimits)
     view: ViewLimits = field(default_factory=ViewLimits)
 
@@ -123,14 +151,32 @@ DEFAULT_LIMITS = CatalogueLimits()
 Item = TypeVar("Item", bound=ViewItem)
 
 
+@dataclass(frozen=True, slots=True)
+class PackagingFacts:
+    """Functions that examine how a file or title is packaged, each by its path; they may block.
+
+    Attributes:
+        obstacle: returns why no HLS can be made, or None.
+        encoded: returns whether renditions are encoded on request that all browsers play.
+        text: returns the subtitles and chapters.
+        thumbnails: returns whether there are thumbnails.
+    """
+
+    obstacle: Callable[[str], str | None] = lambda _: None
+    encoded: Callable[[str], bool] = lambda _: False
+    text: Callable[[str], TextFacts] = lambda _: NO_TEXT
+    thumbnails: Callable[[str], bool] = lambda _: False
+
+
+NOT_PACKAGED = PackagingFacts()
+
+
 class Catalogue:
     """Lists a library; ``run`` inspects the files of requested pages.
 
     Args:
-        tools: ffprobe; None where there is none, and files are listed without facts.
-        obstacle: tells of a path why no HLS can be made of the file or title, or None; it may block.
-        text: tells of a path what text the file or title has; it may block.
-        thumbnails: tells of a path whether there are small pictures of the file or title; it may block.
+        tools: ffprobe; None to list files without facts.
+        packaging: examines how files and titles are packaged.
     """
 
     name = "library"
@@ -139,17 +185,13 @@ class Catalogue:
         self,
         files: ListedFiles,
         tools: Tools | None,
-        obstacle: Callable[[str], str | None] = lambda _: None,
+        packaging: PackagingFacts = NOT_PACKAGED,
         *,
-        text: Callable[[str], TextFacts] = lambda _: NO_TEXT,
-        thumbnails: Callable[[str], bool] = lambda _: False,
         limits: CatalogueLimits = DEFAULT_LIMITS,
     ) -> None:
         self._files = files
         self._tools = tools
-        self._obstacle = obstacle
-        self._text = text
-        self._thumbnails = thumbnails
+        self._packaging = packaging
         self.limits = limits
         self.listing = FileListing(files, UNREAD_ENDINGS.union(CONTAINERS), limits.listing)
         # The one that wasn't asked for for longest comes first, in both.
@@ -157,6 +199,10 @@ class Catalogue:
         self._unknown: OrderedDict[Renditions | File, None] = OrderedDict()
         self._looked_at: set[Renditions | File] = set()
         self._views = Views(self._duration, limits.view)
+        # Listings of those files that some requests may see, and their numbers, which no walk has.
+        self._selected: OrderedDict[tuple[int, IsListed], Listing] = OrderedDict()
+        self._numbers = itertools.count(-1, -1)
+        self._selecting = FairSemaphore(1, 1, SELECTIONS_AWAITED)
         self._learnt = 0
         self._wanted = asyncio.Event()
         self._news = asyncio.Event()
@@ -169,13 +215,13 @@ class Catalogue:
 
     async def run(self) -> None:
         """Walk the library ahead of the first request, and then inspect files of requested pages for ever."""
-        with contextlib.suppress(OSError):  # who asks for a page is told
+        with contextlib.suppress(OSError):  # a request for a page reports the error
             await self.listing.latest()
         while True:
             await self._wanted.wait()
             self._wanted.clear()
             async with asyncio.TaskGroup() as group:
-                for _ in range(self.limits.probes):
+                for _ in range(MAX_PROBES):
                     group.create_task(self._look())
 
     def close(self) -> None:
@@ -190,29 +236,37 @@ class Catalogue:
         count: int | None = None,
         *,
         patience: float | None,
+        network: str = "",
+        is_listed: IsListed | None = None,
     ) -> CataloguePage:
         """Return the items after another.
 
         Args:
-            after: its kind (``title`` or ``file``) and path; None: from the first one.
+            after: that item's kind (``title`` or ``file``) and path; None: from the first one.
             count: how many at most; None: as many as the limits say.
-            patience: seconds in which facts may come before it goes without them; None: until all are there.
+            patience: seconds for which unknown facts are waited for; None: until all are known.
+            network: the client's; networks that wait for selections at the same time take turns.
+            is_listed: returns whether the item of a path is listed; None: all are.
 
         Raises:
+            TooManyViewsError: too many requests wait for other selections.
             OSError: the folder can't be read.
         """
-        listing = await self.listing.latest()
+        listing = await self._listing(is_listed, network)
         first = 0 if after is None else listing.position_behind(*after)
-        most = min(count or self.limits.page_items, self.limits.most_page_items)
-        found = _within(listing.items(first, most), self.limits.page_files)
+        most = min(count or PAGE_ITEMS, MAX_PAGE_ITEMS)
+        found = _within(listing.items(first, most), MAX_PAGE_FILES)
         behind = first + len(found) < len(listing.titles) + len(listing.files)
         last = (_kind(found[-1]), found[-1].path) if found and behind else None
         return await self._described(listing, found, last, patience)
 
-    async def named(self, path: str, *, patience: float | None) -> CataloguePage:
+    async def named(
+        self, path: str, *, patience: float | None, is_listed: IsListed | None = None
+    ) -> CataloguePage:
         """Return the title and the file of a path; otherwise as `page`."""
         listing = await self.listing.latest()
-        return await self._described(listing, listing.named(path), None, patience)
+        found = [item for item in listing.named(path) if is_listed is None or is_listed(item.path)]
+        return await self._described(listing, found, None, patience)
 
     async def view(
         self,
@@ -223,34 +277,54 @@ class Catalogue:
         around: str | None = None,
         patience: float | None,
         network: str = "",
+        is_listed: IsListed | None = None,
     ) -> CataloguePage:
-        """Return items of a folder, or of what a search finds, in an order; otherwise as `page`.
+        """Return items of a folder or of a search, in a given order; otherwise as `page`.
 
         Args:
             query: which items, in which order.
-            offset: how many of them come before the first one.
+            offset: how many items precede the page.
             count: how many at most.
-            around: path of an item; the page is the one that has it, and each page before it as many items.
-            patience: as in `page`.
-            network: of the client; those that wait for other views at the same time take turns.
+            around: path of an item, whose page is returned, if all pages before have as many items.
+            patience: as in `page`, and so is `is_listed`.
+            network: the client's; networks that wait for views at the same time take turns.
 
         Raises:
-            TooManyViewsError: too many others wait for other views.
+            TooManyViewsError: too many requests wait for other views.
             OSError: the folder can't be read.
         """
-        listing = await self.listing.latest()
-        learnt = self._learnt - (self._learnt % self.limits.view.learnt_files if self._unknown else 0)
+        listing = await self._listing(is_listed, network)
+        learnt = self._learnt - (self._learnt % LEARNT_FILES if self._unknown else 0)
         view = await self._views.get(listing, query, learnt, network)
-        if len(self._unknown) < self.limits.probes:
-            # What somebody looks at comes first.
+        if len(self._unknown) < MAX_PROBES:
+            # Items of requested pages come first.
             self._want(view.unknown)
-        most = min(count or self.limits.page_items, self.limits.most_page_items)
+        most = min(count or PAGE_ITEMS, MAX_PAGE_ITEMS)
         if around is not None:
             offset = await asyncio.to_thread(view.position_of, around) // most * most
-        found = _within(view.items[offset : offset + most], self.limits.page_files)
+        found = _within(view.items[offset : offset + most], MAX_PAGE_FILES)
         page = await self._described(listing, found, None, patience)
         version = (*page.version, *view.version)
         return replace(page, version=version, offset=offset, total=len(view.items))
+
+    async def _listing(self, is_listed: IsListed | None, network: str) -> Listing:
+        """Return the listing, or a selection of it: one is made at a time, in a thread."""
+        listing = await self.listing.latest()
+        if is_listed is None:
+            return listing
+        key = listing.number, is_listed
+        if key not in self._selected:
+            try:
+                async with self._selecting.held(network):
+                    if key not in self._selected:
+                        selected = await asyncio.to_thread(listing.only, is_listed, next(self._numbers))
+                        self._selected[key] = selected
+                        if len(self._selected) > SELECTIONS_KEPT:
+                            self._selected.popitem(last=False)
+            except TooManyWaitingError:
+                raise TooManyViewsError from None
+        self._selected.move_to_end(key)
+        return self._selected[key]
 
     def _duration(self, item: Renditions | File) -> float | None:
         known = (self._known.get(one) for one in _files_of((item,)))
@@ -263,7 +337,7 @@ class Catalogue:
         after: tuple[str, str] | None,
         patience: float | None,
     ) -> CataloguePage:
-        # A title is looked at behind its files: their indexes, which tell whether it is one, are there then.
+        # A title is inspected behind its files, whose indexes decide whether it is a title.
         files = [item for item in found if not isinstance(item, ListedSubfolder)]
         items = list(dict.fromkeys((*_files_of(files), *files)))
         self._want(items)
@@ -283,7 +357,7 @@ class Catalogue:
             elif item not in self._looked_at:
                 self._unknown[item] = None
                 self._unknown.move_to_end(item)
-        while len(self._unknown) > self.limits.unknown_files:
+        while len(self._unknown) > MAX_UNKNOWN_FILES:
             self._unknown.popitem(last=False)
         if self._unknown:
             self._wanted.set()
@@ -305,9 +379,9 @@ class Catalogue:
             try:
                 self._known[item] = await self._facts(item)
             except BusyError:
-                # That is nothing about the file.
+                # The system was busy, which says nothing about the file.
                 self._unknown[item] = None
-                await asyncio.sleep(self.limits.busy_seconds)
+                await asyncio.sleep(BUSY_SECONDS)
                 continue
             finally:
                 self._looked_at.discard(item)
@@ -321,9 +395,10 @@ class Catalogue:
         unread = unread_reason(item.path) if isinstance(item, File) else None
         if unread is not None:
             return Facts(reason=unread, obstacle=unread)
-        obstacle = await run(self._obstacle, item.path)
-        text = NO_TEXT if obstacle else await run(self._text, item.path)
-        thumbnails = False if obstacle else await run(self._thumbnails, item.path)
+        obstacle = await run(self._packaging.obstacle, item.path)
+        encoded = obstacle is None and await run(self._packaging.encoded, item.path)
+        text = NO_TEXT if obstacle else await run(self._packaging.text, item.path)
+        thumbnails = False if obstacle else await run(self._packaging.thumbnails, item.path)
         if self._tools is None or isinstance(item, Renditions):
             return Facts(obstacle=obstacle, text=text, thumbnails=thumbnails)
         try:
@@ -334,7 +409,22 @@ class Catalogue:
             raise BusyError(str(error)) from error
         with contextlib.closing(readable):
             facts = await probe(readable.path, self._tools, self.limits.probe, is_packaged=obstacle is None)
-        return replace(facts, obstacle=obstacle, text=text, thumbnails=thumbnails)
+        return replace(
+            facts,
+            reason=None if encoded else facts.reason,
+            obstacle=obstacle,
+            encoded=encoded,
+            text=text,
+            thumbnails=thumbnails,
+            cover=_cover_of(item),
+        )
+
+
+def _cover_of(file: File) -> str | None:
+    """Return the path of the cover beside a file of music."""
+    folder, slash, name = file.path.rpartition("/")
+    cover = cover_among(one for one, _, _ in file.sidecars) if name.lower().endswith(SOUND_ENDINGS) else None
+    return None if cover is None else f"{folder}{slash}{cover}"
 
 
 def _kind(item: Renditions | File) -> str:

@@ -1,7 +1,7 @@
 """Codec strings for browsers (RFC 6381, RFC 4281), from ffprobe's description of a stream.
 
-Browsers judge by codec, profile and level. Of a codec that isn't known here ffprobe's name is given: no
-browser claims to play what it doesn't know.
+Browsers judge by codec, profile and level. A codec without a known string gets ffprobe's name: no browser
+claims to play a codec that it doesn't know.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ AAC_TYPES = {"LC": 2, "HE-AAC": 5, "HE-AACv2": 29, "xHE-AAC": 42, "Main": 1}
 OTHERS = {
     "vp8": "vp8", "mpeg4": "mp4v.20.9", "mp3": "mp3", "opus": "opus", "vorbis": "vorbis", "flac": "flac",
     "ac3": "ac-3", "eac3": "ec-3", "alac": "alac", "theora": "theora", "pcm_s16le": "1", "pcm_s24le": "1",
-    "pcm_u8": "1", "pcm_f32le": "3",
+    "pcm_s32le": "1", "pcm_u8": "1", "pcm_f32le": "3", "pcm_alaw": "6", "pcm_mulaw": "7",
 }  # fmt: skip
 """Those without a profile; numbers are the format tags of WAVE."""
 
@@ -46,7 +46,7 @@ def codec_string(stream: dict[str, Any]) -> str:
     if name == "hevc":
         return f"hvc1.{HEVC_PROFILES.get(profile, '1.6')}.L{level or 120}.B0"
     if name == "av1":
-        # AV1 in ISOBMFF §5: the level is its index of the sequence header, which ffprobe tells.
+        # AV1 in ISOBMFF §5: the level is its index of the sequence header, which ffprobe reports.
         return f"av01.{AV1_PROFILES.get(profile, 0)}.{level or 8:02}M.{bits:02}"
     if name == "vp9":
         return f"vp09.0{profile[-1:] if profile[-1:] in '0123' and profile else 0}.{level or 40:02}.{bits:02}"

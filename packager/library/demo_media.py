@@ -102,5 +102,5 @@ def _unlinked(path: Path) -> Path:
         OSError: something else does.
     """
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise FileExistsError(errno.EEXIST, "what lies here isn't ours; remove it", str(path))
+        raise FileExistsError(errno.EEXIST, "the server didn't write what lies here; remove it", str(path))
     return path

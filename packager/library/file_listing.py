@@ -25,15 +25,11 @@ from packager.library.local_storage import NOTHING_WITHHELD, Withheld, identity_
 from packager.library.title_files import (
     IDLE_SHARE,
     RENDITION,
-    SUBTITLE_ENDINGS,
-    beginning_with,
-    media_stems,
+    is_sidecar,
+    sidecars_of,
     time_of_change,
 )
 from packager.transient_errors import will_pass
-
-MAX_SIDECARS = 32
-"""Most subtitle files of one film that are looked at."""
 
 MAX_RENDITIONS = 16
 """Most files of one title."""
@@ -45,6 +41,9 @@ T = TypeVar("T")
 
 log = structlog.get_logger()
 
+MAX_DEPTH = 8
+"""Most levels of folders."""
+
 
 @dataclass(frozen=True, slots=True)
 class ListingLimits:
@@ -53,14 +52,12 @@ class ListingLimits:
     Attributes:
         files: most files that are listed.
         names: most names of files and folders that are read.
-        depth: most levels of folders.
         stale_seconds: how long after its beginning a new listing is waited for if there is an old one.
         unwalked_seconds: how long a change within a file may go unnoticed.
     """
 
     files: int = 1_000_000
     names: int = 2_000_000
-    depth: int = 8
     stale_seconds: float = 1.0
     unwalked_seconds: float = 10.0
 
@@ -72,7 +69,7 @@ class File(NamedTuple):
         path: relative to the library, with slashes.
         size: in bytes.
         modified: in nanoseconds since the epoch.
-        sidecars: name, size and modification time of each subtitle file beside it.
+        sidecars: name, size and modification time of each subtitle file, and of the cover, beside it.
     """
 
     path: str
@@ -106,6 +103,17 @@ class Listing:
     walked: float = 0.0
     seconds: float = 0.0
 
+    def only(self, is_listed: Callable[[str], bool], number: int) -> Listing:
+        """Return the listing of some of the items, which takes time with many files.
+
+        Args:
+            is_listed: returns whether the new listing has the item of a path.
+            number: of the new listing, as no other has.
+        """
+        titles = [title for title in self.titles if is_listed(title.path)]
+        files = [file for file in self.files if is_listed(file.path)]
+        return replace(self, titles=titles, files=files, number=number)
+
     def position_behind(self, kind: str, path: str) -> int:
         """Return the position behind an item, which may no longer exist.
 
@@ -123,7 +131,7 @@ class Listing:
         return [*titles, *self.files[behind : behind + count - len(titles)]]
 
     def named(self, path: str) -> list[Renditions | File]:
-        """Find the title and the file of this path."""
+        """Return the title and the file of this path, as far as they exist."""
         found: list[Renditions | File] = []
         for items in (self.titles, self.files):
             index = bisect.bisect_left(items, path, key=_path_of)
@@ -140,7 +148,7 @@ class Walked:
     """The items that a walk through the folders has found so far.
 
     Attributes:
-        files: those that are listed, in no order.
+        files: the listed files, in no order.
         folders: as of `Listing`.
         names: how many names were read.
     """
@@ -158,26 +166,26 @@ class ReadablePath(Protocol):
         """The path; it ends as the file's name does."""
 
     def close(self) -> None:
-        """Remove what was made for it. May be called again."""
+        """Remove the copy, if one was made. May be called again."""
 
 
 class ListedFiles(Protocol):
-    """Where the listed files are. It blocks, and is asked by several threads at once."""
+    """The storage of the listed files. Its methods block, and several threads call them at once."""
 
     @property
     def threads(self) -> Threads:
-        """Where to call it."""
+        """The threads for its blocking methods."""
 
     def walk(self, endings: frozenset[str], limits: ListingLimits, is_ending: Callable[[], bool]) -> Walked:
         """Find all files whose names have one of some endings.
 
         Args:
             endings: in lower case, with their dots.
-            limits: how much is looked at.
-            is_ending: tells whether to give up, as nobody waits any more.
+            limits: most folders and names that are read.
+            is_ending: returns whether to give up, as no request waits any more.
 
         Raises:
-            OSError: they can't be listed.
+            OSError: the folder can't be listed.
         """
 
     def is_unchanged(self, listing: Listing) -> bool:
@@ -231,14 +239,14 @@ class FileListing:
         if known is not None and self._clock() < self._idle_until:
             return known
         if self._looking is None:
-            # Not a task: a thread can't be cancelled, and whoever comes next waits for the same one.
+            # Not a task: a thread can't be cancelled, and the next request waits for the same walk.
             self._looking_since = self._clock()
             self._looking = self._files.threads.submit(self._look, known)
             self._looking.add_done_callback(self._set_listing)
         looking = self._looking
         if known is None:
             return await asyncio.shield(looking)
-        # Whoever comes later while a large library is walked doesn't wait as long once more.
+        # A request that comes during the walk of a large library doesn't wait for as long as the first one.
         left = max(self._looking_since + self._limits.stale_seconds - self._clock(), 0.0)
         done, _ = await asyncio.wait((looking,), timeout=left)
         return looking.result() if done else known
@@ -270,7 +278,7 @@ class FileListing:
             if len(found.files) >= self._limits.files and (
                 known is None or len(known.files) < len(found.files)
             ):
-                log.warning("library has more files than are listed", listed=len(found.files))
+                log.warning("the library has more files than are listed", listed=len(found.files))
             took = self._clock() - began
             if known is not None and found.folders == known.folders and are_equal(found.files, known.files):
                 # Views that were made of it hold as well.
@@ -289,19 +297,19 @@ class FileListing:
 
 @dataclass(frozen=True, slots=True)
 class FilePath:
-    """The path of a file that is on a disk of this machine anyway."""
+    """The path of a file on a disk of this machine, which needs no copy."""
 
     path: Path
 
     def close(self) -> None:
-        """Nothing was made for it."""
+        """Do nothing, as no copy was made."""
 
 
 class ListedFolder:
     """The files of a folder.
 
     Args:
-        withheld: what isn't listed.
+        withheld: files and folders that aren't listed.
     """
 
     threads = SHARED_THREADS
@@ -329,12 +337,12 @@ class _FolderWalk:
     """One walk of a folder.
 
     Args:
-        withheld: what isn't listed.
-        limits: how much is looked at.
-        is_ending: tells whether to give up.
+        withheld: files and folders that aren't listed.
+        limits: most folders and names that are read.
+        is_ending: returns whether to give up the walk.
 
     Attributes:
-        found: what was found so far.
+        found: the items that were found so far.
     """
 
     def __init__(
@@ -365,7 +373,7 @@ class _FolderWalk:
         # Before it is read: what changes meanwhile is a change.
         found.folders[folder] = time_of_change(self._root / folder)
         try:
-            names, subtitles = self._names(folder)
+            names, beside = self._names(folder)
         except OSError:
             if not folder:
                 raise
@@ -375,7 +383,7 @@ class _FolderWalk:
                 return
             path = folder + name
             if name.endswith("/"):
-                if depth < self._limits.depth:
+                if depth < MAX_DEPTH:
                     self.enter(path, depth + 1)
                 continue
             try:
@@ -383,25 +391,24 @@ class _FolderWalk:
             except OSError:  # gone since the folder was read
                 continue
             if stat.S_ISREG(status.st_mode) and identity_of(status) not in self._identities:
-                sidecars = self._sidecars(folder, name, subtitles) if subtitles else ()
+                sidecars = self._sidecars(folder, name, beside) if beside else ()
                 found.files.append(File(path, status.st_size, status.st_mtime_ns, sidecars))
 
-    def _sidecars(self, folder: str, name: str, subtitles: Sequence[str]) -> tuple[tuple[str, int, int], ...]:
-        """Look at the subtitle files whose names begin as a film's does, so that a change of them is one."""
+    def _sidecars(self, folder: str, name: str, beside: Sequence[str]) -> tuple[tuple[str, int, int], ...]:
+        """Return the facts of the files that belong to a file, so that their changes change the listing."""
         found: dict[str, tuple[str, int, int]] = {}
-        for stem in media_stems(name):
-            for one in beginning_with(subtitles, stem)[:MAX_SIDECARS]:
-                try:
-                    status = (self._root / folder / one).lstat()
-                except OSError:  # gone since the folder was read
-                    continue
-                found.setdefault(one, (one, status.st_size, status.st_mtime_ns))
+        for one in sidecars_of(name, beside):
+            try:
+                status = (self._root / folder / one).lstat()
+            except OSError:  # gone since the folder was read
+                continue
+            found.setdefault(one, (one, status.st_size, status.st_mtime_ns))
         return tuple(found.values())
 
     def _names(self, folder: str) -> tuple[Iterator[str], Sequence[str]]:
-        """Read a folder's names, those of folders with a slash, in order of their paths; and subtitles'."""
+        """Read a folder's names, those of folders with a slash, in order of their paths; and sidecars'."""
         names: list[str] = []
-        subtitles: list[str] = []
+        beside: list[str] = []
         with os.scandir(self._root / folder) as entries:
             for entry in entries:
                 self.found.names += 1
@@ -416,9 +423,9 @@ class _FolderWalk:
                         names.append(f"{entry.name}/")
                 elif _ending(entry.name) in self._endings:
                     names.append(entry.name)
-                elif entry.name.lower().endswith(SUBTITLE_ENDINGS):
-                    subtitles.append(entry.name)
-        return in_order(names), list(in_order(subtitles))
+                elif is_sidecar(entry.name):
+                    beside.append(entry.name)
+        return in_order(names), list(in_order(beside))
 
 
 def are_equal(items: Sequence[object], others: Sequence[object]) -> bool:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, probe_arguments
 from packager.library.codec_strings import codec_string
+from packager.library.title_files import SOUND_ENDINGS
 from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
-from packager.process.limits import ProcessLimits
-from packager.process.process import read_only_sandbox, run
+from packager.process.process import OutputTooLargeError, read_only_sandbox, run
 
 MAX_CODECS = 16
 """Most streams of a file whose codecs are listed."""
@@ -27,27 +27,27 @@ CONTAINERS = {
     ".m4b": "mov", ".webm": "matroska", ".weba": "matroska", ".mkv": "matroska", ".mka": "matroska",
     ".mp3": "mp3", ".aac": "aac", ".ogg": "ogg", ".oga": "ogg",
     ".opus": "ogg", ".flac": "flac", ".wav": "wav", ".ts": "mpegts", ".avi": "avi", ".wmv": "asf",
-    ".flv": "flv", ".m2ts": "mpegts", ".mts": "mpegts",
+    ".flv": "flv", ".m2ts": "mpegts", ".mts": "mpegts", ".m2t": "mpegts", ".trp": "mpegts", ".f4v": "mov",
+    ".qt": "mov", ".ogv": "ogg", ".ogm": "ogg", ".vob": "mpeg", ".mpg": "mpeg", ".mpeg": "mpeg",
+    ".mpe": "mpeg", ".m2p": "mpeg", ".divx": "avi", ".asf": "asf", ".wma": "asf",
 }  # fmt: skip
 """Extensions of listed files, with the only demuxer that may open each."""
 
 DECODERS = (
-    "h264,hevc,vp8,vp9,libvpx,libvpx-vp9,av1,libdav1d,libaom-av1,mpeg4,msmpeg4,mpeg2video,mpeg1video,h263,flv,"
-    "vc1,wmv3,mjpeg,png,prores,theora,aac,aac_latm,mp3,mp3float,mp2,mp2float,ac3,eac3,dca,opus,libopus,vorbis,flac,"
-    "alac,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s32le,pcm_u8,pcm_f32le,pcm_mulaw,pcm_alaw,adpcm_g722,adpcm_g726,"
-    "adpcm_g726le,wmav2,mov_text,srt,ass"
+    "h264,hevc,vp8,vp9,libvpx,libvpx-vp9,av1,libdav1d,libaom-av1,mpeg4,msmpeg4v1,msmpeg4v2,msmpeg4,mpeg2video,"
+    "mpeg1video,h263,flv,vp6,vp6f,vc1,wmv1,wmv2,wmv3,mjpeg,png,prores,theora,ffv1,huffyuv,dvvideo,dnxhd,cinepak,"
+    "aac,aac_latm,mp3,mp3float,mp2,mp2float,ac3,eac3,dca,opus,libopus,vorbis,flac,"
+    "alac,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_u8,pcm_f32le,pcm_mulaw,pcm_alaw,adpcm_g722,adpcm_g726,"
+    "adpcm_g726le,adpcm_ms,adpcm_ima_wav,wmav1,wmav2,wmapro,truehd,mlp,mov_text,srt,ass"
 )
 """Decoders that ffprobe may use on the library's files."""
 
-UNREAD = (
-    "mpg mpeg mpe m1v m2v m2p m2t vob evo divx asf rm rmvb ogv ogm f4v wtv dv mxf trp qt ivf "
-    "aif aiff wma ac3 eac3 dts ape wv tta mpc amr ra mp2 au caf spx"
-)
+UNREAD = "m1v m2v evo rm rmvb wtv dv mxf ivf aif aiff ac3 eac3 dts ape wv tta mpc amr ra mp2 au caf spx"
 """Extensions of films and sounds that are listed without a look into them: most browsers play none."""
 
 UNREAD_ENDINGS = frozenset(f".{name}" for name in UNREAD.split())
 
-_PCM = frozenset({"pcm_s16le", "pcm_s24le", "pcm_u8", "pcm_f32le"})
+_PCM = frozenset({"pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_u8", "pcm_f32le", "pcm_alaw", "pcm_mulaw"})
 _MP4 = frozenset({"h264", "vp9", "av1", "aac", "mp3", "opus", "flac"})
 
 BROWSER_CODECS = {
@@ -61,24 +61,43 @@ BROWSER_CODECS = {
 }
 """Codecs that most browsers play, by kind of file; the demuxers are those of `CONTAINERS`."""
 
-BROWSER_CONTAINERS = frozenset(CONTAINERS) - {".mkv", ".mka", ".ts", ".m2ts", ".mts", ".avi", ".wmv", ".flv"}
-PACKAGED_CONTAINERS = frozenset({"mov", "matroska", "mpegts"})
+BROWSER_CONTAINERS = frozenset(
+    ending for ending, demuxer in CONTAINERS.items() if demuxer in BROWSER_CODECS
+) - {".mkv", ".mka"}
+PACKAGED_CONTAINERS = frozenset({"mov", "matroska", "mpegts", "flv"})
 """Demuxers of files that HLS can be made of; its segments are MP4."""
 
 BROWSER_PIXELS = re.compile(r"yuvj?420p")
 
+MAX_TAG_CHARACTERS = 200
+"""Most characters of a title, an artist or an album."""
+
+_TAGS = ",".join(
+    name
+    for one in ("title", "artist", "album", "album_artist", "track")
+    for name in (one, one.upper(), one.title())
+)
+TAGS_QUESTION = f":format_tags={_TAGS}:stream_tags={_TAGS}"
+"""The entries of tags in ffprobe's answer about music."""
+
+MAX_OUTPUT_BYTES = 128 << 10
+"""Most bytes of ffprobe's answer: some hundred streams."""
+
+MAX_MEMORY_BYTES = 640 << 20
+"""Address space of ffprobe: it expands the index of a file, of ten hours to 270 MB."""
+
 
 @dataclass(frozen=True, slots=True)
 class SubtitleTrack:
-    """Subtitles or captions that a film is offered with.
+    """A subtitle track of a film's HLS, from the film or a file beside it.
 
     Attributes:
         language: BCP 47 tag, or None.
-        default: whether they are shown where nobody chooses.
-        forced: whether they have only what has to be read by who understands the sound.
-        sdh: whether they tell of sounds, too, for who doesn't hear.
-        file: name of the file beside the film that they are from; None of the film's own.
-        path: of the whole text as WebVTT, below the address of VOD.
+        default: whether players show it unless the viewer chooses.
+        forced: whether it has only text that viewers need who understand the spoken language.
+        sdh: whether it describes sounds, too, for viewers who don't hear them.
+        file: name of the subtitle file beside the film; None for a track of the film itself.
+        path: address of the whole text as WebVTT, below that of VOD.
     """
 
     name: str
@@ -91,37 +110,77 @@ class SubtitleTrack:
 
 
 @dataclass(frozen=True, slots=True)
+class BurnedSubtitles:
+    """Subtitles that encoded renditions of a film have in their pictures where a viewer chooses them.
+
+    Attributes:
+        number: the number that addresses have as ``burn``, from 1 on.
+        language, default, forced, sdh: as those of a subtitle track.
+    """
+
+    number: int
+    name: str
+    language: str | None
+    default: bool
+    forced: bool
+    sdh: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TextFacts:
     """The text of a film.
 
     Attributes:
-        left_out: a line for each subtitle file beside it that can't be read.
+        left_out: a line for each of its text tracks, and each subtitle file beside it, that isn't offered.
         chapters: path of its chapters below the address of VOD, or None.
+        burned: the subtitles that can be had within the picture, by their numbers.
     """
 
     subtitles: tuple[SubtitleTrack, ...] = ()
     left_out: tuple[str, ...] = ()
     chapters: str | None = None
+    burned: tuple[BurnedSubtitles, ...] = ()
 
 
 NO_TEXT = TextFacts()
 
 
 @dataclass(frozen=True, slots=True)
+class MusicTags:
+    """Title, artist and album in the tags of a file of music; None for each that it lacks.
+
+    Attributes:
+        track: number of the track in the album.
+    """
+
+    title: str | None = None
+    artist: str | None = None
+    album: str | None = None
+    track: int | None = None
+
+
+NO_TAGS = MusicTags()
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
-    """The facts that ffprobe tells about a file.
+    """The facts about a file that the library lists, from ffprobe and the file's index.
 
     Attributes:
         duration: seconds; None if unknown.
-        width: of the first video stream's picture as it is shown, in pixels.
-        height: of the same, in pixels.
+        width: width of the first video stream as shown, in pixels.
+        height: height of that picture, in pixels.
         frame_rate: of the first video stream, in frames a second.
         codecs: ffmpeg's names of the streams' codecs, video first.
-        codec_strings: what browsers are asked with for each of them.
-        reason: why most browsers can't play it, neither as a whole nor in segments; None if they can.
-        obstacle: why it can't be served as HLS; None if it can, or nobody asked.
-        text: its subtitles and chapters, of what can be served as HLS.
-        thumbnails: whether there are small pictures of it.
+        codec_strings: the strings with which browsers are asked for each of the codecs.
+        reason: why most browsers can't play the file, neither as a whole nor in segments; None if they can.
+        obstacle: why the file can't be served as HLS; None if it can, or wasn't checked.
+        encoded: whether renditions of it are encoded on request, so that all browsers can play them.
+        text: the subtitles and chapters that its HLS has.
+        thumbnails: whether there are thumbnails of the film.
+        tags: the title, artist and album of music.
+        has_cover: whether a cover is in the file.
+        cover: path of the cover beside the file; None without.
     """
 
     duration: float | None = None
@@ -132,8 +191,12 @@ class Facts:
     codec_strings: tuple[str, ...] = ()
     reason: str | None = None
     obstacle: str | None = None
+    encoded: bool = False
     text: TextFacts = NO_TEXT
     thumbnails: bool = False
+    tags: MusicTags = NO_TAGS
+    has_cover: bool = False
+    cover: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,15 +205,9 @@ class ProbeLimits:
 
     Attributes:
         seconds: How long it may take.
-        output_bytes: Most that its answer may be: some hundred streams.
-        memory_bytes: Address space that it may take: it expands the index of a file, of ten hours to 270 MB.
-        process: What the process may cost beside that.
     """
 
     seconds: float = 20.0
-    output_bytes: int = 128 << 10
-    memory_bytes: int = 640 << 20
-    process: ProcessLimits = field(default_factory=ProcessLimits)
 
 
 DEFAULT_LIMITS = ProbeLimits()
@@ -165,12 +222,12 @@ def unread_reason(path: str) -> str | None:
 async def probe(
     path: Path, tools: Tools, limits: ProbeLimits = DEFAULT_LIMITS, *, is_packaged: bool = False
 ) -> Facts:
-    """Ask ffprobe what a file carries.
+    """Read the streams and the duration of a file by ffprobe.
 
     Args:
         path: the file; its ending names the one demuxer that may open it.
-        limits: how long it may take, and what it may give.
-        is_packaged: whether there is HLS of it, which may play where the file doesn't.
+        limits: how long ffprobe may run, and how much it may write.
+        is_packaged: whether the file is served as HLS, which may play where the file doesn't.
 
     Returns:
         The facts; a file that can't be read has its error as the reason.
@@ -178,7 +235,17 @@ async def probe(
     Raises:
         BusyError: ffprobe can't be started now.
     """
-    wanted = "format=duration:stream_side_data=rotation,side_data_type:stream="
+    if path.suffix.lower() not in SOUND_ENDINGS:
+        return await _probe(path, tools, limits, "", is_packaged=is_packaged)
+    try:
+        return await _probe(path, tools, limits, TAGS_QUESTION, is_packaged=is_packaged)
+    except OutputTooLargeError:
+        # A tag may be as long as the file.
+        return await _probe(path, tools, limits, "", is_packaged=is_packaged)
+
+
+async def _probe(path: Path, tools: Tools, limits: ProbeLimits, tags: str, *, is_packaged: bool) -> Facts:
+    wanted = f"format=duration{tags}:stream_side_data=rotation,side_data_type:stream="
     wanted += "codec_type,codec_name,codec_tag_string,profile,level,pix_fmt,width,height,avg_frame_rate"
     options = {
         "max_pixels": MAX_PIXELS,
@@ -192,14 +259,15 @@ async def probe(
         output = await run(
             [tools.ffprobe, *words],
             limit=limits.seconds,
-            max_bytes=limits.output_bytes,
-            sandbox=replace(read_only_sandbox(path), memory=limits.memory_bytes),
-            limits=limits.process,
+            max_bytes=MAX_OUTPUT_BYTES,
+            sandbox=replace(read_only_sandbox(path), memory=MAX_MEMORY_BYTES),
         )
         answer: dict[str, Any] = json.loads(output)
     except BusyError:
         raise
     except (ToolsError, ValueError) as error:
+        if tags and isinstance(error, OutputTooLargeError):
+            raise
         return Facts(reason=f"can't be read: {str(error).removeprefix(f'{local_input(path)}: ')}")
     return _facts_of(answer, path.suffix.lower(), is_packaged=is_packaged)
 
@@ -211,6 +279,7 @@ def _facts_of(answer: dict[str, Any], suffix: str, *, is_packaged: bool) -> Fact
         if stream.get("codec_type") in ("video", "audio")
         and not stream.get("disposition", {}).get("attached_pic")
     ]
+    has_cover = any(stream.get("disposition", {}).get("attached_pic") for stream in answer.get("streams", []))
     streams.sort(key=lambda stream: stream["codec_type"] != "video")
     video: dict[str, Any] = next((stream for stream in streams if stream["codec_type"] == "video"), {})
     try:
@@ -225,9 +294,35 @@ def _facts_of(answer: dict[str, Any], suffix: str, *, is_packaged: bool) -> Fact
         height=height,
         frame_rate=_frame_rate(str(video.get("avg_frame_rate", ""))),
         codecs=tuple(str(stream.get("codec_name", "unknown")) for stream in streams[:MAX_CODECS]),
-        codec_strings=tuple(map(codec_string, streams[:MAX_CODECS])),
+        # No browser is asked for media whose keys it would need.
+        codec_strings=()
+        if any(map(_is_encrypted, streams))
+        else tuple(map(codec_string, streams[:MAX_CODECS])),
         reason=_reason(streams, suffix, is_packaged=is_packaged),
+        tags=_tags(answer, streams),
+        has_cover=has_cover and not video,
     )
+
+
+def _tags(answer: dict[str, Any], streams: Sequence[dict[str, Any]]) -> MusicTags:
+    """Read the tags of a file; those of Ogg are its first stream's, in any case of letters."""
+    found: dict[str, str] = {}
+    for holder in (*streams[:1], answer.get("format", {})):
+        tags = holder.get("tags", {})
+        found |= {name.lower(): _in_one_line(value) for name, value in tags.items()}
+    number = re.match("[0-9]{1,4}", found.get("track", ""))
+    return MusicTags(
+        found.get("title") or None,
+        found.get("artist") or found.get("album_artist") or None,
+        found.get("album") or None,
+        int(number[0]) if number else None,
+    )
+
+
+def _in_one_line(text: object) -> str:
+    """Return a text without control characters, and not longer than a title is."""
+    shown = "".join(one if one.isprintable() else " " for one in str(text)[:MAX_TAG_CHARACTERS])
+    return " ".join(shown.split())
 
 
 def _lies_on_its_side(video: dict[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from packager.fair_semaphore import FairSemaphore, TooManyWaitingError
+from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.file_listing import File, Listing, Renditions, in_order
 from packager.natural_order import folded, natural_key
 
@@ -24,28 +24,23 @@ Sort = Literal["name", "date", "length"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewLimits:
-    """Limits of what is kept of views, and of what they look for.
+    """Limits of the views that are kept, and of making them.
 
     Attributes:
-        kept: searches that are kept for further requests, and likewise other views; each has a reference to
-            each of its items.
-        awaited: different searches that wait to be made, one at a time, and likewise other views. Beyond, the
-            newest of the network that waits for the most is refused.
-        search_characters: most characters of a search.
+        kept: most searches that are kept for further requests, and as many other views; each refers to each
+            of its items.
+        awaited: most different searches that wait to be made, one at a time, and as many other views. Beyond,
+            the newest request of the network that waits for the most is refused.
         unknown_files: files without a known length that a view by length has inspected next.
-        learnt_files: files of which the length has become known before such a view is made anew, while others
-            are still unknown.
     """
 
     kept: int = 8
     awaited: int = 16
-    search_characters: int = 200
     unknown_files: int = 256
-    learnt_files: int = 100
 
 
 class TooManyViewsError(Exception):
-    """So many different views wait to be made that one more would come too late for who wants it."""
+    """So many different views wait to be made that another one would come too late for its client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +84,8 @@ class View:
 
     Attributes:
         items: folders, then titles and files.
-        unknown: some of those whose duration isn't known, if that is what they are sorted by.
-        version: of the listing and of what was known of its files.
+        unknown: some of the items without a known duration, if they are sorted by durations.
+        version: number of the listing, and of the durations that were known.
     """
 
     items: Sequence[ViewItem]
@@ -111,12 +106,12 @@ def make_view(
     version: int = 0,
     name_order: NameOrder | None = None,
 ) -> View:
-    """Select and order the items that somebody wants to see. It takes time with many files.
+    """Select and order the items of a view, which takes time with many files.
 
     Args:
-        duration_of: gives the known duration of an item.
-        unknown_files: most items of unknown duration that are named.
-        name_order: keeps the order of all items for the views to come.
+        duration_of: returns the known duration of an item.
+        unknown_files: most items of unknown duration that are returned for inspection.
+        name_order: caches the order of all items for later views.
     """
     items: list[Renditions | File] = []
     folders: list[ListedSubfolder] = []
@@ -148,7 +143,7 @@ class NameOrder:
     """Keeps the order by name of all items of one listing, since ordering a large one takes seconds."""
 
     def __init__(self) -> None:
-        self._number = -1
+        self._number: int | None = None
         self._names: list[Renditions | File] = []
         self._lock = threading.Lock()
 
@@ -166,7 +161,7 @@ def _ordered(
     query: ViewQuery,
     duration_of: Callable[[Renditions | File], float | None],
 ) -> tuple[list[Renditions | File], list[Renditions | File]]:
-    """Order items that are ordered by name; give those whose duration would have to be known, too."""
+    """Order items that are in the order of names; also return those whose unknown duration matters."""
     sign = -1 if query.descending else 1
     if query.sort == "date":
         return _by_numbers(names, [sign * modified(item) for item in names], np.int64), []
@@ -182,7 +177,7 @@ def _ordered(
 def _by_numbers(
     items: list[Renditions | File], numbers: Sequence[float], kind: type[np.number[Any]]
 ) -> list[Renditions | File]:
-    """Order items by numbers; those of the same number stay in their order. numpy sorts without the GIL."""
+    """Order items by numbers, those of equal numbers as before. numpy sorts without the GIL."""
     positions = np.argsort(np.fromiter(numbers, kind, len(items)), kind="stable")
     return [items[position] for position in positions.tolist()]
 
@@ -238,10 +233,10 @@ def _path_of(item: Renditions | File) -> str:
 
 
 class Views:
-    """The views of a library that were looked at last. Searches wait for searches alone, others for others.
+    """The recently requested views of a library. Searches wait for searches alone, others for others.
 
     Args:
-        duration_of: gives the known duration of an item; called in a thread.
+        duration_of: returns the known duration of an item; called in a thread.
     """
 
     def __init__(self, duration_of: Callable[[Renditions | File], float | None], limits: ViewLimits) -> None:
@@ -253,11 +248,11 @@ class Views:
 
         Args:
             query: which items are wanted, in which order.
-            learnt: a number that is another one when more durations are known.
-            network: of the client; those that wait at the same time take turns.
+            learnt: a number that changes when more durations are known.
+            network: the client's; networks that wait at the same time take turns.
 
         Raises:
-            TooManyViewsError: too many others wait to be made.
+            TooManyViewsError: too many other views wait to be made.
         """
         version = (listing.number, learnt if query.sort == "length" else 0)
         queue = self._searches if query.search else self._others
@@ -265,11 +260,11 @@ class Views:
 
 
 class _ViewQueue:
-    """Makes views one at a time, each once for all who want it, and keeps the last ones.
+    """Makes views one at a time, each once for all its requests, and keeps the last ones.
 
     Args:
-        duration_of: gives the known duration of an item; called in a thread.
-        name_order: keeps the order of all items for the views to come.
+        duration_of: returns the known duration of an item; called in a thread.
+        name_order: caches the order of all items for later views.
     """
 
     def __init__(
@@ -290,7 +285,7 @@ class _ViewQueue:
         while (view := self._current(query, version)) is None:
             if (awaited := self._awaited.get(query)) is None:
                 return await self._make_in_turn(listing, query, version, network)
-            # Whoever waits for its turn may give up, or be refused; then it is the next one's.
+            # The request whose turn is awaited may give up, or be refused; then the next one makes the view.
             await asyncio.shield(awaited)
         return view
 

@@ -20,8 +20,8 @@ from packager.concurrency import SHARED_THREADS
 from packager.library.storage_interface import SETTLED_AFTER
 from packager.library.title_files import FolderTitles
 
-# What an opening may fail with because of the name or of what lies there. Anything else (no descriptors left,
-# a failing disk) isn't the client's doing and is raised as it is.
+# Errors of an opening that come from the name or from what lies there. Anything else (no descriptors left, a
+# failing disk) isn't the client's doing, and is raised unchanged.
 _ABSENT = frozenset(
     {
         errno.ENOENT,
@@ -51,7 +51,7 @@ UNFINISHED = ".part"
 # A TOML file, also with something behind its name: headwater.toml.bak, headwater.toml~, headwater.toml.2.gz.
 _TOML = re.compile(r"\.toml(?![a-z])")
 
-# What editors and package managers leave beside a file that was changed. It may have the old passwords.
+# Backups that editors and package managers leave beside a changed file, perhaps with old passwords.
 _BACKUP = re.compile(
     r"#.*#|.*(~|\.(bak|old|orig|save(\.[0-9]+)?|sw[a-z]|tmp|rpm(save|new|orig)|(dpkg|ucf)-[a-z]+))", re.DOTALL
 )
@@ -182,7 +182,7 @@ class Library:
     Args:
         root: The folder; it need not exist yet.
         follow_symlinks: Whether links may lead out of the folder. Inside it they always may.
-        withheld: What is never served, wherever it lies.
+        withheld: Paths that are never served, wherever they lie.
     """
 
     threads = SHARED_THREADS
@@ -311,7 +311,7 @@ def _statuses(paths: Iterable[Path]) -> Iterable[os.stat_result]:
     for path in paths:
         try:
             yield path.stat()
-        except OSError:  # it isn't there, or not for us to see
+        except OSError:  # the file is missing, or may not be examined
             continue
 
 

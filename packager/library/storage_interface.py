@@ -1,7 +1,7 @@
 """The interface of a library's files and folders, on a disk or in S3.
 
-A file is its size, its validators, and what reads a range of it. One on a disk has a descriptor, too, from
-which the kernel can send it.
+A file has a size, validators and a way to read a range. A file on a disk has a descriptor, too, from which
+the kernel can send it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Protocol, Self
 from packager.concurrency import Threads
 
 SETTLED_AFTER = 2.0
-"""Age in seconds from which a modification time tells versions apart; before, validators are weak."""
+"""Age in seconds from which a modification time identifies a version; before, validators are weak."""
 
 Identity = tuple[int, int, int, int]
 """Numbers that are equal only for the same unchanged file; the last two also on other machines with it."""
 
 
 class FileChangedError(OSError):
-    """A file was replaced since it was opened: whoever opens it again gets the new one."""
+    """A file was replaced since it was opened; opening it again gives the new version."""
 
     def __init__(self, path: str) -> None:
         super().__init__(errno.ESTALE, "it was replaced since it was opened", path)
@@ -31,7 +31,7 @@ class LibraryFile(Protocol):
 
     @property
     def path(self) -> str:
-        """Where it was found, for logs."""
+        """The path of the file, for logs."""
 
     @property
     def size(self) -> int:
@@ -47,7 +47,7 @@ class LibraryFile(Protocol):
 
     @property
     def threads(self) -> Threads:
-        """Where to read it: it blocks."""
+        """The threads for reading, which blocks."""
 
     def descriptor(self) -> int | None:
         """The descriptor from which the kernel sends the file; None for a file without a descriptor."""
@@ -72,7 +72,7 @@ class LibraryFile(Protocol):
         """
 
     def close(self) -> None:
-        """Let it go. May be called again."""
+        """Close the file. May be called again."""
 
     def __enter__(self) -> Self: ...
 
@@ -82,7 +82,7 @@ class LibraryFile(Protocol):
 
 
 class FolderNames(Protocol):
-    """Knows the names in a library's folders. It blocks."""
+    """A source of the names in a library's folders; its methods block."""
 
     def renditions(self, folder: str, title: str) -> list[str]:
         """Return the files that are renditions of a title, in ascending order of height.
@@ -111,7 +111,7 @@ class Storage(Protocol):
 
     @property
     def threads(self) -> Threads:
-        """Where to call it."""
+        """The threads for its blocking methods."""
 
     @property
     def trouble(self) -> str:
@@ -135,5 +135,5 @@ class Storage(Protocol):
         """Make what knows the names in the folders.
 
         Args:
-            most: how many names of a folder are looked at, and how many are kept of all folders.
+            most: most names of a folder that are read, and most names of all folders that are kept.
         """

@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -22,8 +22,39 @@ RENDITION = re.compile(r"(?P<title>.+)\.(?P<height>[0-9]{2,4})p\.(mp4|m4v|mov|mk
 SUBTITLE_ENDINGS = (".srt", ".vtt")
 """Endings of files with subtitles that belong to the film whose name theirs begins with."""
 
+MAX_SIDECARS = 32
+"""Most subtitle files of one film that are listed."""
+
+COVER = re.compile(r"(cover|folder|front|album)\.(?:jpe?g|png|webp)", re.IGNORECASE)
+"""Names of the cover of the music in a folder."""
+
+SOUND_ENDINGS = (
+    *(".mp3", ".m4a", ".m4b", ".aac", ".ogg", ".oga", ".opus", ".flac", ".wav", ".mka", ".weba"),
+    *(".wma", ".aif", ".aiff", ".ape", ".wv"),
+)
+"""Endings of music, to which the cover beside it belongs."""
+
 IDLE_SHARE = 9
 """Pause after a walk, as a multiple of its duration."""
+
+
+def is_sidecar(name: str) -> bool:
+    """Return whether a file may belong to others of its folder: subtitles of films, and covers of music."""
+    return name.lower().endswith(SUBTITLE_ENDINGS) or COVER.fullmatch(name) is not None
+
+
+def sidecars_of(name: str, beside: Sequence[str]) -> Iterator[str]:
+    """Find the files that belong to a film, or the cover of music, among a folder's sorted sidecars."""
+    for stem in media_stems(name):
+        yield from beginning_with(beside, stem)[:MAX_SIDECARS]
+    if name.lower().endswith(SOUND_ENDINGS) and (cover := cover_among(beside)) is not None:
+        yield cover
+
+
+def cover_among(names: Iterable[str]) -> str | None:
+    """Return the cover among the names of files, by the order of the names in `COVER`; None without one."""
+    found = {match[1].lower(): match[0] for name in names if (match := COVER.fullmatch(name))}
+    return next((found[kind] for kind in ("cover", "folder", "front", "album") if kind in found), None)
 
 
 def media_stems(name: str) -> list[str]:
@@ -41,10 +72,10 @@ def beginning_with(names: Sequence[str], stem: str) -> Sequence[str]:
 class FolderTitles:
     """Finds titles' renditions and subtitle files in folders, which are read again when they change.
 
-    It blocks on the disk, and may be asked by several threads at once.
+    Its methods block on the disk, and several threads may call them at once.
 
     Args:
-        names: how many names of a folder are looked at, and how many are kept of all folders.
+        names: most names of a folder that are read, and most names of all folders that are kept.
 
     Attributes:
         reads: how often a folder was read.

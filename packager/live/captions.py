@@ -29,6 +29,18 @@ CUE_COST = 64
 ORIGIN_STEP = 43_200
 """Seconds: cue times count from a multiple of it, which is the same for all segments of half a day."""
 
+LATE_TARGET_DURATIONS = 3
+"""Target durations after whose end a cue is dropped: no player is further behind."""
+
+MAX_CUE_SECONDS = 86_400
+"""Longest time for which a cue may be shown; it is in each segment of that time."""
+
+MAX_CUES = 8192
+"""Most cues of one language that aren't over, however short: each part looks at all of them."""
+
+AHEAD_SECONDS = 86_400
+"""Seconds by which a cue may begin ahead of what is on air; it is kept until then."""
+
 
 @dataclass(slots=True)
 class _PendingCue:
@@ -38,8 +50,8 @@ class _PendingCue:
         start: milliseconds since the epoch.
         first_segment: media sequence number of the first segment that has it; None before.
         timeline: number of the timeline in which ``shift`` holds.
-        shift: milliseconds from media time to dates. It stays as it was, so that a cue has the same times
-            in all segments, although dates are corrected now and then.
+        shift: milliseconds from media time to dates. It never changes, so that a cue has the same times in
+            all segments, although dates are corrected now and then.
     """
 
     start: int
@@ -66,7 +78,7 @@ class CaptionTrack:
         self._since = 0
 
     def add(self, cues: Sequence[Cue], zero: Fraction) -> int:
-        """Take cues, all or none.
+        """Add cues, all or none.
 
         Args:
             cues: their times count from ``zero``.
@@ -80,14 +92,14 @@ class CaptionTrack:
             TooManyCuesError: they don't fit.
         """
         base, limits = _milliseconds(zero), self._limits
-        latest = (self._edge or base) + 1000 * limits.ahead_seconds
+        latest = (self._edge or base) + 1000 * AHEAD_SECONDS
         if any(base + cue.start > latest for cue in cues):
-            raise ImplausibleDateError(f"a cue begins more than {limits.ahead_seconds} seconds ahead")
-        if any(cue.end - cue.start > 1000 * limits.cue_seconds for cue in cues):
-            raise ImplausibleDateError(f"a cue is shown for more than {limits.cue_seconds} seconds")
+            raise ImplausibleDateError(f"a cue begins more than {AHEAD_SECONDS} seconds ahead")
+        if any(cue.end - cue.start > 1000 * MAX_CUE_SECONDS for cue in cues):
+            raise ImplausibleDateError(f"a cue is shown for more than {MAX_CUE_SECONDS} seconds")
         timely = [cue for cue in cues if base + cue.end > self._since]
-        if len(self._kept) + len(timely) > limits.cues:
-            raise TooManyCuesError(f"more than {limits.cues} captions that aren't over")
+        if len(self._kept) + len(timely) > MAX_CUES:
+            raise TooManyCuesError(f"more than {MAX_CUES} captions that aren't over")
         cost = CUE_COST * len(timely) + sum(map(_text_cost, timely))
         if self._bytes + cost > limits.text_bytes:
             raise TooManyCuesError(f"more than {limits.text_bytes} bytes of captions that aren't over")
@@ -113,7 +125,7 @@ class CaptionTrack:
         duration = reference.parts[-1].duration
         end = reference.program_date_time + reference.duration
         self._edge, self._shift = _milliseconds(end), _milliseconds(offset)
-        self._since = self._edge - 1000 * self._limits.late_target_durations * window.target_duration
+        self._since = self._edge - 1000 * LATE_TARGET_DURATIONS * window.target_duration
         begin = _milliseconds(end - duration)
         timeline = 0 if window.timeline is None else window.timeline.number
         chosen = [
@@ -186,7 +198,7 @@ class Captions:
         """Count as a source of captions while the context is open, until ``close`` at the latest.
 
         Raises:
-            TooManyFeedsError: as many sources as may are there already.
+            TooManyFeedsError: the channel has as many sources of captions as it may.
             TimeoutError: the channel is closed.
         """
         if len(self._feeds) >= self._limits.feeds:
@@ -205,7 +217,7 @@ class Captions:
             feed.reschedule(0)
 
     def add(self, language: str, cues: Sequence[Cue], zero: Fraction) -> int:
-        """Take cues of one language, as its track does; give how many are too late to be shown."""
+        """Add cues to the track of a language; return how many are too late to be shown."""
         late = self.tracks[language].add(cues, zero)
         if self.on_cues is not None:
             self.on_cues(language, cues, zero)

@@ -1,4 +1,4 @@
-"""A live channel: what it publishes, and what keeps it going from one event to the next."""
+"""A live channel: its windows, its source, and the restarts of its encoder from event to event."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from packager.live.captions import Captions
 from packager.live.event_lifecycle import DVR, LiveEvent
 from packager.live.gaps import GapSchedule
 from packager.live.options import NO_HOOKS, ChannelHooks, ChannelOptions
+from packager.live.published_slate import Slate
 from packager.live.restarts import Restarts
+from packager.live.source_finder import SourceFinder, SourceOptions
 from packager.live.start_plan import ChannelContext, Plan, Planner
 from packager.live.timed_metadata import TimedMetadata
 from packager.process.ffmpeg_discovery import Tools, ToolsError
@@ -31,12 +33,10 @@ from packager.publish.hls import Presentation
 from packager.publish.live_stream import LiveStream
 from packager.recordings.metadata import EventEnd
 from packager.safe_files import DataFolder
-from packager.sources.published_slate import Slate
 from packager.sources.published_source import PUBLISH, PublishedSource, keys_too_far_apart
+from packager.sources.pullers.udp import PacketLosses
 from packager.sources.pump import Supply
 from packager.sources.source import Source
-from packager.sources.source_finder import SourceFinder, SourceOptions
-from packager.sources.udp import PacketLosses
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import Cadence
 from packager.window.log import DateRangeEntry, Entry
@@ -49,23 +49,23 @@ log = structlog.get_logger()
 
 
 class Channel:
-    """A live channel: ``run`` keeps it going, ``stream`` is what is served of it.
+    """A live channel: ``run`` keeps it publishing, and requests are answered from ``stream``.
 
     Args:
-        tools: the ffmpeg that it uses.
+        tools: the ffmpeg that the channel uses.
         hooks: called when parts and viewers come.
-        pump: brings what is played; None: it is what the options say.
-        followers: are called with each entry of its log.
-        clock: gives the windows seconds that pass evenly.
+        pump: delivers the source's stream; None: the options name the source.
+        followers: called with each entry of the channel's log.
+        clock: returns monotonic seconds for the windows.
 
     Attributes:
-        stream: what is served of it.
+        stream: the windows and playlists that requests are answered from.
         timed_metadata: events on their way into the media.
         captions: cues on their way into their renditions.
-        published: what publishers push to it; None where its source is another one.
-        forwarders: push that on to other servers.
+        published: the streams of its publishers; None for a channel with another source.
+        forwarders: push the published stream on to other servers.
         archive: its DVR on disk or in S3; None where it has none.
-        live_event: whether its event is over, and its recordings.
+        live_event: the state of its event, and its recordings.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Channel:
         return DiskArchive(self._data / DVR, options.name, options.dvr_bytes, options.limits.dvr)
 
     def _adopt(self, plan: Plan) -> None:
-        """Go on with these windows; who waits at the former ones is released."""
+        """Replace the windows; requests that wait at the former ones are released."""
         self._plan = plan
         self._aligned = AlignedWindows(list(plan.writers.values()))
         self.captions.adopt(
@@ -172,7 +172,7 @@ class Channel:
         return self._plan.writers
 
     def add_date_range(self, tag: DateRange) -> None:
-        """Say something of its time, or that such a thing is over.
+        """Append a date range to the channel's log, or the end of a planned one.
 
         Raises:
             ImplausibleDateError: it can't be written, or never is over.
@@ -217,7 +217,7 @@ class Channel:
 
     @property
     def trouble(self) -> str:
-        """Why it is ``down``, in one line without the source's URL; empty in any other state."""
+        """Why the channel is ``down``, in one line without the source's URL; empty in any other state."""
         return (self._cause or "nothing comes from its source") if self.state == "down" else ""
 
     @property
@@ -266,7 +266,7 @@ class Channel:
         return self._finder.losses
 
     async def run(self) -> None:
-        """Keep the channel going until cancelled or closed.
+        """Run the channel, event after event, until cancelled or closed.
 
         Raises:
             ToolsError: this ffmpeg or this source can't make the channel.
@@ -296,7 +296,7 @@ class Channel:
             raise
 
     async def _broadcast(self) -> None:
-        """Be on air until the event is over, or the channel is closed."""
+        """Broadcast until the event is over, or the channel is closed."""
         async with self._finder.running(), self._showing_slate(), contextlib.AsyncExitStack() as stack:
             for forwarder in self.forwarders:
                 await stack.enter_async_context(background_task(forwarder.run()))
@@ -315,14 +315,14 @@ class Channel:
             if source is not None:
                 await self._play(source)
             if self.live_event.over.is_set():
-                # Where nothing came of this event, that of the last one may still be served.
+                # If this event published nothing, the windows of the last one may still be served.
                 if not self._aligned.ended:
                     self._aligned.end()
                 if self.archive is not None:
                     await self.archive.settle()
 
     async def _play(self, source: Source) -> None:
-        """Bring the source into the windows until the event is over, or the channel is closed."""
+        """Play the source into the windows until the event is over, or the channel is closed."""
         async with asyncio.TaskGroup() as group:
             work = [
                 group.create_task(one)
@@ -338,9 +338,9 @@ class Channel:
             await asyncio.wait(work)
 
     async def _find(self) -> Source | None:
-        """Find the source, and go on with windows whose times are good for it.
+        """Find the source, and begin windows whose durations suit it.
 
-        What earlier processes left on disk is served meanwhile, and gaps in time: it may be gone for long.
+        Segments that earlier processes left on disk are served meanwhile, and gaps for the time since.
 
         Returns:
             None where the event is over before the source is there.
@@ -364,7 +364,7 @@ class Channel:
         return replace(source, once=self._is_once(source))
 
     async def _find_again(self, source: Source) -> Source:
-        """Look at the source again; tell publishers whose pictures can't be cut as the channel's are."""
+        """Examine the source again, and reject publishers whose video can't be cut as the channel's is."""
         found = await self._finder.find_again(source)
         while found is not source and self.published is not None:
             times = self._planner.cadence(found, self.cadence)
@@ -377,7 +377,7 @@ class Channel:
 
     @property
     def _has_waited(self) -> bool:
-        """Whether numbers were used by others since the windows were made."""
+        """Whether the next number may be used already: its time has passed, or numbers are reserved."""
         beyond = self._numbers.first_number(self.cadence.segment_duration) > self._aligned.next_number + 1
         return beyond or self._numbers.reserved >= 0
 
@@ -387,10 +387,10 @@ class Channel:
             return await self._find_unless_over()
 
     async def _find_unless_over(self) -> Source | None:
-        """Wait for the source; None where the event is over before it is there.
+        """Wait for the source; return None if the event is over before.
 
         Raises:
-            ToolsError: it can never be played.
+            ToolsError: the source can never be played.
         """
         async with running_tasks(self._finder.find(), self._wait_until_over()) as tasks:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -404,7 +404,7 @@ class Channel:
 
     def _log_cadence(self, times: Cadence) -> None:
         log.info(
-            "cadence",
+            "a channel's cadence is known",
             channel=self.name,
             frame_rate=f"{float(times.frame_rate):.5g}",
             segment=f"{float(times.segment_duration):.5g}",
@@ -430,7 +430,7 @@ class Channel:
         )
 
     async def _serve_ended_event(self, ending: EventEnd) -> None:
-        """Go on to serve an event that was over when an earlier process ended, as far as it is kept."""
+        """Serve an event that had ended before this process began, as far as its segments are stored."""
         if self.archive is not None:
             self._adopt(await self._planner.plan_ended_event(ending, self.archive))
         self._aligned.end()
@@ -449,12 +449,12 @@ class Channel:
         newest = [one.window.newest for one in self.renditions.values()]
         ends = [float(one.program_date_time + one.duration) for one in newest if one is not None]
         await asyncio.sleep(max(max(ends, default=0.0) + self.options.vod_seconds - time.time(), 0.0))
-        log.info("the event that is over is served by its recording alone", channel=self.name)
+        log.info("an event that is over is served only as its recording now", channel=self.name)
         self._adopt(self._planner.plan_empty(self.cadence, self._aligned.used))
         self._aligned.end()
 
     def follow(self, former: Channel) -> None:
-        """Go on with the discontinuity sequence of a channel whose place this one takes (RFC 8216bis §6.2.2).
+        """Continue the discontinuity sequence of a channel that this one replaces (RFC 8216bis §6.2.2).
 
         Args:
             former: with the same renditions; it ran before this one was made, so its numbers are lower.
@@ -481,8 +481,8 @@ class ChannelCommands:
     """Carries out the commands of requests at a channel of this process; see ``Commands`` of ``publish``.
 
     Args:
-        on_viewer: called whenever somebody asks for a playlist.
-        is_postponed: tells that it isn't begun now although somebody asks.
+        on_viewer: called at each request for a playlist.
+        is_postponed: returns whether the channel doesn't begin now although it has viewers.
     """
 
     def __init__(
@@ -497,11 +497,11 @@ class ChannelCommands:
         return await self._channel.live_event.end()
 
     def begin_event(self) -> bool:
-        """Begin another event, once the last one is over; False while it isn't to end."""
+        """Begin another event once the last one is over; return False while the last one isn't to end."""
         return self._channel.live_event.begin()
 
     def publish_metadata(self, tag: DateRange, id3: bytes) -> None:
-        """Put an event on playlists and into the media; the end of a planned one only on playlists."""
+        """Publish an event in playlists and media; the end of a planned one only in playlists."""
         channel, timed_metadata = self._channel, self._channel.timed_metadata
         if channel.presentation.date_ranges.start_of(tag.id) is not None:
             channel.add_date_range(tag)
@@ -516,5 +516,5 @@ class ChannelCommands:
         return self._channel.captions.feeding()
 
     def add_captions(self, language: str, cues: Sequence[Cue], zero: Fraction) -> int:
-        """Take cues, all or none; give how many are too late to be shown."""
+        """Add cues, all or none; return how many are too late to be shown."""
         return self._channel.captions.add(language, cues, zero)

@@ -9,7 +9,7 @@ from fractions import Fraction
 from msgspec import Struct
 from msgspec.structs import replace
 
-from media.mp4.fragments import Fragment
+from media.mp4.fragments.fragments import Fragment
 from media.stream_reader import CLOCK_RATE
 from packager.segment.limits import SegmentLimits
 from packager.segment.part_packer import CadenceError
@@ -33,10 +33,10 @@ class IndexedFragment(Struct, frozen=True):
 
 
 class CommonKeyFrameGate:
-    """Holds back what comes of a stream until all video tracks have had a key frame at the same time.
+    """Holds back a stream's fragments until all video tracks have had a key frame at the same time.
 
     Args:
-        limits: what may be held back of each.
+        limits: how many samples and bytes of a track may be held back.
 
     Attributes:
         time: when that key frame is shown, in seconds of the stream; None before it is known.
@@ -51,11 +51,11 @@ class CommonKeyFrameGate:
         self._failure = CadenceError if video_tracks == 1 else FurtherVideoTracksError
 
     def push(self, one: IndexedFragment) -> list[IndexedFragment]:
-        """Take the next fragment; give what can be played, the main video track from that key frame on.
+        """Add a fragment; return those that can be played, of the main video track from that key frame on.
 
         Raises:
-            CadenceError: too much comes before the video can begin.
-            FurtherVideoTracksError: the same, of more than one.
+            CadenceError: more than the limits came before such a key frame.
+            FurtherVideoTracksError: the same, of a stream with several video tracks.
         """
         if self.time is not None:
             return [one]
@@ -73,7 +73,7 @@ class CommonKeyFrameGate:
         return list(_from_start(held, self.time))
 
     def forget(self, track: int) -> None:
-        """Forget what has come of a further video track, since another stream of it follows."""
+        """Forget the held fragments of a further video track, since a new stream of that track follows."""
         self._matches.forget(track)
         self._held = [item for item in self._held if item.track != track]
         self._bytes = sum(len(item.fragment.data) for item in self._held)
@@ -96,7 +96,7 @@ class _KeyFrameMatches:
         self._unmatched: list[list[int]] = [[] for _ in range(further)]
 
     def add(self, track: int, key: int) -> list[int]:
-        """Add a key frame of a video track at a time; give those of the main one that all have by it."""
+        """Add a video track's key frame; return the main track's key frames that all tracks have then."""
         return self._add_main(key) if track == 0 else self._add_further(track - 1, key)
 
     def _add_main(self, key: int) -> list[int]:
@@ -162,6 +162,6 @@ def _keys(item: IndexedFragment) -> Iterator[tuple[int, int]]:
     time = item.fragment.base_media_decode_time
     for index, sample in enumerate(item.fragment.samples):
         if sample.is_sync:
-            # Without any rounding: all streams that are copied have their pictures' times of this clock.
+            # Without rounding: the pictures of all copied streams have times of this clock.
             yield index, (time + sample.composition_offset) * CLOCK_RATE // item.timescale
         time += sample.duration

@@ -8,27 +8,27 @@ key frame, behind a discontinuity.
 from __future__ import annotations
 
 import asyncio
-import itertools
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import NoReturn
 
 from media.errors import MediaError
-from media.flv.flv_to_fragments import FlvToFragments
-from media.mp4.fragments import Fragment, InitSegment
-from media.mp4.moof import total_duration
+from media.mp4.fragments.fragments import Fragment, InitSegment
+from media.mp4.fragments.moof import total_duration
+from media.packets import Packet
 from media.stream_reader import StreamChunk
 from packager.concurrency import LAST_LOOK_SECONDS, running_tasks
 from packager.live.common_key_frame import SOUND, CommonKeyFrameGate, IndexedFragment
 from packager.live.rendition_output import Feed
 from packager.live.run import ChannelRun, SourceEndedError
 from packager.segment.part_packer import CadenceError
-from packager.sources.copy_probe import REWRITERS, FragmentRewriter
+from packager.sources.bursts import PacketPacer
+from packager.sources.copy_probe import COPIERS, Copier
 from packager.sources.further_video_tracks import FurtherVideoTracksError
-from packager.sources.publication import TAGS_AT_ONCE
+from packager.sources.publication import PACKETS_AT_ONCE
 from packager.sources.published_source import PublishedSource
-from packager.sources.pump import portion_bytes
 from packager.step_budget import StepBudget
 from packager.window.program_date_time import Instant, WallClock
 
@@ -45,21 +45,29 @@ class CopyRun(ChannelRun):
         """The numbers of the further video tracks."""
         return self._source.further
 
-    async def play(self, published: PublishedSource, start: Fraction, clock: WallClock, oldest: float) -> str:
+    async def play(
+        self,
+        published: PublishedSource,
+        start: Fraction,
+        clock: WallClock,
+        oldest: float,
+        part_target: Fraction,
+    ) -> str:
         """Copy the stream that is on air to its end, and leave all windows at the same number.
 
         Args:
             start: media time in seconds that the first picture gets.
-            clock: tells the dates of the run's media times.
-            oldest: nothing that came before this moment of the monotonic clock is played.
+            clock: maps the run's media times to dates.
+            oldest: monotonic time; earlier data isn't played.
+            part_target: seconds; media of two parts may come at once, and more is published evenly.
 
         Returns:
             The reason of its end in one line.
         """
         reason = "it ended"
         try:
-            make = REWRITERS[published.received_container]
-            taker = _Taker(self, published, lambda: make(self.limits.source), start, clock)
+            copier = COPIERS[published.received_container](self.limits.source)
+            taker = _Taker(self, published, copier, (start, float(2 * part_target)), clock)
             await self._carry(published, taker, oldest)
         except FurtherVideoTracksError as error:
             reason = str(error)
@@ -75,16 +83,19 @@ class CopyRun(ChannelRun):
         return reason
 
     async def _carry(self, published: PublishedSource, taker: _Taker, oldest: float) -> None:
-        """Take the stream to its end, or until nothing of a track comes any more."""
+        """Copy the stream to its end, or until a track stops."""
         loop, limits = asyncio.get_running_loop(), self.limits
         following = (
             self._follow(published, taker, index, track, oldest)
             for index, track in enumerate(self._source.further, 1)
         )
-        async with running_tasks(published.feed(taker, oldest), *following) as (giving, *others):
+        async with running_tasks(published.feed_chunks(taker, oldest), taker.pace(), *following) as (
+            giving,
+            *others,
+        ):
             while not giving.done():
                 left = taker.deadline - loop.time()
-                # If this process stood still, what came meanwhile is still to be read.
+                # If this process stood still, data that came meanwhile is still to be read.
                 soon = min(left, limits.stall_seconds)
                 going = [giving, *(one for one in others if not one.done())]
                 await asyncio.wait(
@@ -96,17 +107,18 @@ class CopyRun(ChannelRun):
                 if left <= 0 and loop.time() >= taker.deadline and not giving.done():
                     taker.raise_silence()
         giving.result()
+        await taker.flush()
         self.supply_ended = True
 
     async def _follow(
         self, published: PublishedSource, taker: _Taker, index: int, track: int, oldest: float
     ) -> None:
-        """Take a further video track to its end; what was left of another stream doesn't count."""
+        """Copy a further video track to its end, without the rest of a former stream."""
         while (further := published.further_video_tracks.get(track)) is not None:
             branch = further.branch(oldest)
             try:
-                while data := await branch.read():
-                    await taker.push_data(index, data)
+                while chunks := await branch.read():
+                    await taker.push_track(index, chunks)
             finally:
                 branch.receive_eof()
             if taker.has_begun or branch.has_overflown:
@@ -118,12 +130,12 @@ class _CopyOutput:
     """One track on its way to its rendition.
 
     Attributes:
-        name: what it is, for whoever reads the reason of an end.
+        name: describes the track in the reason of an end, such as ``sound``.
         track: as in ``IndexedFragment``.
-        feed: brings it into its window.
+        feed: publishes the track in its window.
         shift: ticks from the stream's times to those of the channel; None before it is known.
         timescale: ticks per second; 0 before its init segment.
-        deadline: when more of it must have come, by the event loop's clock.
+        deadline: when more of the track must have come, by the event loop's clock.
     """
 
     def __init__(self, name: str, track: int, feed: Feed, deadline: float) -> None:
@@ -137,32 +149,30 @@ class _CopyOutput:
 
 
 class _Taker:
-    """Takes a stream's bytes as ffmpeg would, and brings its tracks to their feeds.
+    """Reads a stream in place of ffmpeg, and passes its tracks to their feeds.
 
     Args:
-        published: is told when more is needed.
-        make_rewriter: makes what reads the stream, or a further video track.
-        start: media time in seconds that the first picture gets.
-        clock: tells the dates of media times.
+        published: asked for more data when needed.
+        copier: writes the main stream as fragments.
+        times: media time in seconds that the first picture gets, and seconds of media that may come at once.
+        clock: maps media times to dates.
     """
 
     def __init__(
         self,
         run: CopyRun,
         published: PublishedSource,
-        make_rewriter: Callable[[], FragmentRewriter],
-        start: Fraction,
+        copier: Copier,
+        times: tuple[Fraction, float],
         clock: WallClock,
     ) -> None:
         self._run = run
         self._published = published
-        self._start = start
+        self._start, self._most_at_once = times
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._make_rewriter = make_rewriter
-        self._portion_bytes = portion_bytes(published.received_container)
         *video, sound = run.feeds
-        self._rewriters = [make_rewriter() for _ in video]
+        self._copiers = [copier, *(Copier() for _ in video[1:])]
         self._gate = CommonKeyFrameGate(len(video), run.limits.segment)
         deadline = self._loop.time() + run.limits.start_seconds
         names = ["picture", *(f"track {track}" for track in run.further)]
@@ -175,10 +185,12 @@ class _Taker:
         self._outputs = [*self._video, self._sound]
         self._track_ids: dict[tuple[int, int], _CopyOutput] = {}
         self._turn = asyncio.Lock()
+        self._pacer = PacketPacer()
+        self._paced = asyncio.Event()
 
     @property
     def has_begun(self) -> bool:
-        """Whether it is known where playing begins."""
+        """Whether the key frame is known at which playing begins."""
         return self._gate.time is not None
 
     @property
@@ -187,7 +199,7 @@ class _Taker:
         return min(output.deadline for output in self._outputs)
 
     def raise_silence(self) -> NoReturn:
-        """Say of which track nothing has come for longest.
+        """Raise an error with the track that has been silent for longest.
 
         Raises:
             FurtherVideoTracksError: it is a further video track.
@@ -199,48 +211,82 @@ class _Taker:
         raise SourceEndedError(f"its {output.name} stopped")
 
     def close_stdin(self) -> None:
-        """Take notice of the stream's end: what waits for the next frame goes with it."""
-
-    async def write(self, data: bytes) -> None:
-        """Take the next bytes of the main stream; see ``receive``."""
-        await self.push_data(0, data)
+        """Do nothing: samples that wait for the next frame are dropped at the end of the stream."""
 
     async def push(self, chunks: Sequence[StreamChunk]) -> None:
-        """Take the next chunks of the main stream; see ``receive``."""
-        for has_tags, some in itertools.groupby(chunks, lambda chunk: bool(chunk.tags)):
-            rewriter = self._rewriters[0]
-            if has_tags and isinstance(rewriter, FlvToFragments):
-                tags = [tag for chunk in some for tag in chunk.tags]
-                runs = (tags[begin : begin + TAGS_AT_ONCE] for begin in range(0, len(tags), TAGS_AT_ONCE))
-                await self._publish(0, map(rewriter.receive_tags, runs))
-            else:
-                await self.push_data(0, b"".join([chunk.data for chunk in some]))
+        """Take the next chunks of the main video track with its sound; see ``push_track``."""
+        burst = self._published.burst_seconds or 0.0
+        # Pictures of several tracks come together, and go on together.
+        if burst <= self._most_at_once or len(self._video) > 1:
+            burst = 0.0
+        if not burst and not self._pacer.is_holding:
+            await self.push_track(0, chunks)
+            return
+        budget = StepBudget()
+        try:
+            for packets in self._copiers[0].packets(chunks):
+                self._pacer.push(packets, time.monotonic(), burst)
+                await budget.spend()
+        except MediaError as error:
+            raise self._of(self._video[0], error) from error
+        # Parts come later than their data, so that they don't show when more data is needed.
+        self._published.needed_at = None
+        await self._release()
+        while self._pacer.held_bytes > self._run.limits.source.pump.ahead_bytes:
+            self._paced.clear()
+            await self._paced.wait()
+
+    async def pace(self) -> None:
+        """Publish the packets that are held back, each when it is due."""
+        while True:
+            self._paced.clear()
+            # Data that comes meanwhile may bring the release forward.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pacer.wait(time.monotonic())):
+                    await self._paced.wait()
+            await self._release()
+
+    async def flush(self) -> None:
+        """Publish all packets that are held back, as nothing follows."""
+        async with self._turn:
+            await self._copy(self._pacer.flush())
+
+    async def _release(self) -> None:
+        async with self._turn:
+            await self._copy(self._pacer.due(time.monotonic()))
+        self._paced.set()
+
+    async def _copy(self, packets: Sequence[Packet]) -> None:
+        """Publish packets of the main video track and the sound; see ``push_track``."""
+        budget, copier = StepBudget(), self._copiers[0]
+        for begin in range(0, len(packets), PACKETS_AT_ONCE):
+            found: list[IndexedFragment] = []
+            try:
+                for event in copier.push(packets[begin : begin + PACKETS_AT_ONCE]):
+                    found += self._read(0, event)
+            except MediaError as error:
+                raise self._of(self._video[0], error) from error
+            await self._bring(found, budget)
 
     def forget(self, video_track: int) -> None:
         """Forget what has come of a further video track, since another stream of it follows."""
-        self._rewriters[video_track] = self._make_rewriter()
+        self._copiers[video_track] = Copier()
         self._gate.forget(video_track)
 
-    async def push_data(self, video_track: int, data: bytes) -> None:
-        """Take the next bytes of a video track, or of the main one with its sound.
+    async def push_track(self, video_track: int, chunks: Sequence[StreamChunk]) -> None:
+        """Take the next chunks of a video track.
 
         Raises:
-            MediaError: they can't be read.
+            MediaError: they can't be copied.
             CadenceError: the samples don't come as they should.
             FurtherVideoTracksError: either is so of a further video track.
         """
-        rewriter, most = self._rewriters[video_track], self._portion_bytes
-        portions = (data[begin : begin + most] for begin in range(0, len(data), most))
-        await self._publish(video_track, map(rewriter.receive_data, portions))
-
-    async def _publish(self, video_track: int, steps: Iterable[Sequence[InitSegment | Fragment]]) -> None:
-        """Take what comes of reading a video track, step by step."""
         found: list[IndexedFragment] = []
         budget = StepBudget()
-        # What one track's fragment releases of another one comes before that one's next.
+        # Fragments of another track that this one releases are published before that track's next one.
         async with self._turn:
             try:
-                for events in steps:
+                for events in self._copiers[video_track].steps(chunks):
                     for event in events:
                         found += self._read(video_track, event)
                     await budget.spend()
@@ -258,7 +304,7 @@ class _Taker:
         self._published.needed_at = feed.due
 
     def _read(self, video_track: int, event: InitSegment | Fragment) -> list[IndexedFragment]:
-        """Take an event of a video track's stream; give what can be played then."""
+        """Read an event of a video track's stream; return the fragments that can be played then."""
         if isinstance(event, InitSegment):
             (track,) = event.tracks
             output = self._video[video_track] if track.handler == b"vide" else self._sound
@@ -272,14 +318,14 @@ class _Taker:
         return self._gate.push(IndexedFragment(output.track, output.timescale, event))
 
     async def _bring(self, found: Sequence[IndexedFragment], budget: StepBudget) -> bool:
-        """Bring fragments to their feeds, from where all begin; tell whether the main one has a part."""
+        """Pass fragments to their feeds; return whether the main track has published a part."""
         zero = self._gate.time
         if zero is None:
             return False
         fragments = [(self._outputs[one.track], self._moved(one, zero)) for one in found]
         now, has_part = Instant.now(), False
         for output, fragment in fragments[-len(self._outputs) :]:
-            # Of what comes at once, only the newest tells when it was made.
+            # Of fragments that arrive together, only the newest shows when it was made.
             self._clock.observe(_end(fragment) / output.timescale, now)
         for output, fragment in fragments:
             await budget.spend()
@@ -293,7 +339,7 @@ class _Taker:
         return has_part
 
     def _of(self, output: _CopyOutput, error: Exception) -> Exception:
-        """Say that an error is a further video track's, where it is: the others can go on without it."""
+        """Return the error, marked if it is of a further video track, without which the others can go on."""
         return FurtherVideoTracksError(f"its {output.name}: {error}") if output.track > 0 else error
 
     def _moved(self, one: IndexedFragment, zero: Fraction) -> Fragment:

@@ -16,6 +16,9 @@ from packager.segment.part_packer import CadenceError
 from packager.sources.schemes import without_url_secrets
 from packager.window.program_date_time import Instant
 
+MADE_SECONDS = 0.5
+"""Seconds for which an ffmpeg that makes a missing picture or sound goes on behind its input's end."""
+
 
 class EncoderRun(ChannelRun):
     """An ffmpeg from its start to its end; ``play`` is called once.
@@ -23,7 +26,7 @@ class EncoderRun(ChannelRun):
     The arguments are those of ``Run``; the feeds are those of its output pipes, in their order.
 
     Attributes:
-        errors: what ffmpeg wrote to standard error, once it has ended.
+        errors: ffmpeg's output to standard error, once it has ended.
     """
 
     errors = ""
@@ -44,7 +47,6 @@ class EncoderRun(ChannelRun):
                 outputs=len(self.feeds),
                 stdin=source.feed is not None,
                 sandbox=source.sandbox,
-                limits=self.limits.process,
             )
         except ToolsError as error:
             return str(error)
@@ -63,7 +65,7 @@ class EncoderRun(ChannelRun):
         return without_url_secrets(reason, source.url) if source.url else reason
 
     async def _pump(self, process: Process) -> None:
-        """Bring it its input and the feeds its output, until all pipes end or one of them does too early."""
+        """Pass input to ffmpeg and its output to the feeds, until all pipes end, or one does too early."""
         async with asyncio.TaskGroup() as group:
             if self._source.feed is not None:
                 group.create_task(self._feed(process, self._source.feed))
@@ -73,7 +75,7 @@ class EncoderRun(ChannelRun):
             self._over.set()
 
     async def _feed(self, process: Process, feed: Callable[[Process], Awaitable[None]]) -> None:
-        """Bring ffmpeg its input to the end, but nothing of a stream of another format than it was told."""
+        """Feed ffmpeg its input to the end, unless the stream has another format by now than at its start."""
         source = self._source
         if source.pump is None or source.pump.stream == source.stream:
             await feed(process)
@@ -83,8 +85,8 @@ class EncoderRun(ChannelRun):
         self.supply_ended = self._source.pump is not None and process.input_ended
         if self.supply_ended and not (self._source.has_video and self._source.has_audio):
             # The picture or sound that ffmpeg makes for the missing one never ends.
-            await asyncio.sleep(self.limits.made_seconds)
-            raise SourceEndedError("it ended")
+            await asyncio.sleep(MADE_SECONDS)
+            raise SourceEndedError("its stream ended")
 
     async def _end(self, process: Process) -> None:
         self._stop()
@@ -92,7 +94,7 @@ class EncoderRun(ChannelRun):
         self._aligned.align()
 
     async def _drain(self, process: Process, index: int, feed: Feed) -> None:
-        """Feed a rendition until its output ends, or gives nothing for too long."""
+        """Pass ffmpeg's output for a rendition to its feed until the output ends, or stalls for too long."""
         loop, limits = asyncio.get_running_loop(), self.limits
         patience, heard, capacity = limits.start_seconds, loop.time(), process.capacity(index)
 
@@ -110,10 +112,10 @@ class EncoderRun(ChannelRun):
                 left = heard + patience - loop.time()
                 # The patience of a start is over with its first output, which is seen within that of a stall.
                 soon = min(left, limits.stall_seconds)
-                # If this process stood still, what came meanwhile is still in the pipe.
+                # If this process stood still, data that came meanwhile is still in the pipe.
                 await asyncio.wait((draining,), timeout=max(soon, LAST_LOOK_SECONDS))
                 if left <= 0 and loop.time() >= heard + patience and not draining.done():
-                    raise SourceEndedError(f"output {index} gave nothing for {patience:.0f} s")
+                    raise SourceEndedError(f"output {index} of ffmpeg wrote nothing for {patience:.0f} s")
             draining.result()
         if not self._source.once:
-            raise SourceEndedError(f"output {index} ended")
+            raise SourceEndedError(f"output {index} of ffmpeg ended")

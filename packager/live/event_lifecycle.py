@@ -31,14 +31,20 @@ ENDED = "ended"
 DVR = "dvr"
 RECORDINGS = "recordings"
 GONE = ".gone"
-"""Folder of what is being removed; what isn't ours stays in it."""
+"""Folder of segments that are being removed; files of others stay in it."""
+
+MAX_ENDING_BYTES = 4 << 20
+"""Longest note of an event's end that is read."""
+
+MAX_GONE_FOLDERS = 16
+"""Most folders of one name that are set aside, with files of earlier events that the DVR hasn't written."""
 
 
 class _Outcome:
     """The outcome of one event, for each request that ends the event.
 
     Attributes:
-        recording: what is known of its recording.
+        recording: the state of its recording.
         is_told: set once nobody has to wait for that any more.
     """
 
@@ -53,16 +59,16 @@ class _Outcome:
 
 
 class LiveEvent:
-    """Whether a channel's event is over.
+    """The state of a channel's event, and its recording when it ends.
 
     Args:
         channel: the channel's name, for the log.
         data: the channel's folder on disk, or None.
         retention: for how long recordings stay; None: the channel has no DVR, and nothing is recorded.
-        limits: how long its end is waited for, and what is read of it.
+        limits: how long the end is waited for, and how much of its file is read.
 
     Attributes:
-        recordings: of its events; None where nothing is recorded.
+        recordings: the recordings of the channel's events; None where nothing is recorded.
         over: set once the event is to end.
         trouble: why the last event couldn't be recorded; or empty.
     """
@@ -98,7 +104,7 @@ class LiveEvent:
         """
         self.over.set()
         self._again.clear()
-        # That of this event: another one may begin while it is waited for.
+        # The outcome of this event, as another one may begin meanwhile.
         outcome = self._outcome
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.end_seconds):
@@ -106,13 +112,13 @@ class LiveEvent:
         return outcome.recording
 
     def begin(self) -> bool:
-        """Begin another event, once the last one is over; False while it isn't to end."""
+        """Begin another event once the last one is over; return False while the last one isn't to end."""
         if self.over.is_set():
             self._again.set()
         return self.over.is_set()
 
     def close(self) -> None:
-        """Release who waits for the end; what isn't recorded by then is recorded by the next process."""
+        """Release requests that wait for the end; the next process makes an unfinished recording."""
         self._outcome.is_told.set()
 
     @contextlib.asynccontextmanager
@@ -132,7 +138,7 @@ class LiveEvent:
         try:
             ending = await asyncio.to_thread(self._recall, self._data)
         except OSError as error:
-            log.warning("end of the event can't be read", channel=self._channel, reason=str(error))
+            log.warning("the end of the last event can't be read", channel=self._channel, reason=str(error))
             return None
         if ending is not None:
             self.over.set()
@@ -145,14 +151,22 @@ class LiveEvent:
     def _recall(self, data: DataFolder) -> EventEnd | None:
         with contextlib.suppress(FileNotFoundError), data.open() as folder:
             if folder.status(GONE) is not None and not erase_in(folder, GONE):
-                log.info("what isn't ours stays", channel=self._channel, folder=folder.place_of(GONE))
+                log.info(
+                    "a folder of removed segments has files of others, and stays",
+                    channel=self._channel,
+                    folder=folder.place_of(GONE),
+                )
             try:
-                ending = metadata_files.decode_ending(folder.read(ENDED, self._limits.ending_bytes))
+                ending = metadata_files.decode_ending(folder.read(ENDED, MAX_ENDING_BYTES))
             except NotOursError:
                 ending = None
             if ending is None:
                 aside = folder.set_aside([ENDED])
-                log.warning("note of the event's end can't be read", channel=self._channel, aside=aside)
+                log.warning(
+                    "the file of the last event's end can't be read, and was set aside",
+                    channel=self._channel,
+                    aside=aside,
+                )
             return ending
         return None
 
@@ -179,7 +193,7 @@ class LiveEvent:
         """Wait until another event is to begin, and remove what was served of the last one."""
         log.info("event is over", channel=self._channel)
         self._outcome.set_recording(RecordingState.MADE if self._has_recording else RecordingState.NONE)
-        # Who ends it once more takes back that another one is to begin.
+        # A second request to end the event takes the request for another one back.
         while not self._again.is_set():
             await self._again.wait()
         self._again.clear()
@@ -188,7 +202,7 @@ class LiveEvent:
         self.trouble = ""
         if self._data is not None:
             try:
-                await asyncio.to_thread(_forget, self._data, self._limits.gone_folders)
+                await asyncio.to_thread(_forget, self._data, MAX_GONE_FOLDERS)
             except OSError as error:
                 log.warning("the last event can't be removed", channel=self._channel, reason=str(error))
         log.info("event begins", channel=self._channel)

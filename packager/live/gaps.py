@@ -13,6 +13,18 @@ from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import Cadence
 from packager.window.sequence_numbers import SequenceNumbers
 
+GAP_MARGIN_TARGET_DURATIONS = 0.1
+"""Target durations by which a gap comes before the latest moment."""
+
+SILENT_TARGET_DURATIONS = 0.4
+"""Target durations without a part before a gap may come: a source that is only slow isn't cut into pieces."""
+
+SHORTEST_LOOK_SECONDS = 0.01
+"""Least seconds between two checks of a channel's punctuality."""
+
+LONGEST_LOOK_SECONDS = 0.25
+"""Most seconds between two checks of a channel's punctuality."""
+
 
 class GapTimer:
     """Decides when a channel is so late that gaps are due; all times are seconds of a monotonic clock.
@@ -26,9 +38,9 @@ class GapTimer:
     def __init__(
         self, target_duration: float, segment_duration: float, limits: LiveLimits = DEFAULT_LIMITS
     ) -> None:
-        patience = limits.gap_target_durations - limits.gap_margin_target_durations
+        patience = limits.gap_target_durations - GAP_MARGIN_TARGET_DURATIONS
         self._patience = patience * target_duration
-        self._silence = limits.silent_target_durations * target_duration
+        self._silence = SILENT_TARGET_DURATIONS * target_duration
         self._segment_duration = segment_duration
         self._due: float | None = None
         self._flowed = 0.0
@@ -83,7 +95,7 @@ class GapSchedule:
         try:
             await asyncio.to_thread(self._numbers.load)
         except OSError as error:
-            log.warning("numbers can't be read", channel=self._channel, reason=str(error))
+            log.warning("reserved sequence numbers can't be read", channel=self._channel, reason=str(error))
 
     async def run(self, aligned: AlignedWindows, cadence: Cadence) -> None:
         """Reserve numbers, and publish gaps where segments don't come in time, until cancelled."""
@@ -96,7 +108,7 @@ class GapSchedule:
                 lateness.flowed(now)
             if aligned.ready and least != (least := aligned.least_number):
                 lateness.published(now)
-            # Looked at twice: if this process stood still, what came meanwhile is read in between.
+            # Checked twice: if this process stood still, data that came meanwhile is read in between.
             late, was_late = lateness.wait(now) == 0, late
             if late and was_late:
                 self._on_late()
@@ -106,15 +118,15 @@ class GapSchedule:
             version = aligned.version
             if self._numbers.needs_reservation(aligned.next_number):
                 await self._reserve(aligned.next_number, aligned.discontinuity_sequence)
-            wait = max(lateness.wait(time.monotonic()), limits.shortest_look_seconds)
-            await asyncio.sleep(min(wait, limits.longest_look_seconds))
+            wait = max(lateness.wait(time.monotonic()), SHORTEST_LOOK_SECONDS)
+            await asyncio.sleep(min(wait, LONGEST_LOOK_SECONDS))
 
     async def _reserve(self, number: int, discontinuity_sequence: int) -> None:
         try:
             await asyncio.to_thread(self._numbers.reserve, number, discontinuity_sequence)
         except OSError as error:
             if not self._disk_failed:
-                log.warning("numbers can't be kept", channel=self._channel, reason=str(error))
+                log.warning("sequence numbers can't be reserved", channel=self._channel, reason=str(error))
             self._disk_failed = True
         else:
             self._disk_failed = False

@@ -38,12 +38,12 @@ class ChannelOptions:
         vod_seconds: for how long behind its end an event is served as VOD at the channel's own addresses; 0:
             until the next one begins.
         captions: languages, as BCP 47 tags.
-        takeover: what a second publisher does, where the source is ``publish``.
-        after_end: what a publisher does there whose channel's event has ended.
+        takeover: the effect of a second publisher, where the source is ``publish``.
+        after_end: the effect of a publisher there once the event has ended.
         slate: the path of the file that is shown while nobody publishes, or a pulled source is gone; empty:
             gaps.
         forward: RTMP and SRT addresses to which what is published to it is pushed on.
-        limits: what else it may cost and wait for.
+        limits: further limits of the channel.
     """
 
     name: str
@@ -69,12 +69,13 @@ class ChannelOptions:
 
 @dataclass(frozen=True, slots=True)
 class ChannelHooks:
-    """Functions by which a channel reports to the server that runs it, and asks it.
+    """Functions by which a channel reports to its server, and asks whether it may begin.
 
     Attributes:
-        on_part: called for each part with its delay in seconds, from its last frame's end to its being there.
-        on_viewer: called whenever somebody asks for a playlist.
-        is_postponed: tells that the channel isn't begun now although somebody asks: then nobody waits for it.
+        on_part: called for each part with the seconds from its last frame's end to its being published.
+        on_viewer: called at each request for a playlist.
+        is_postponed: returns whether the channel doesn't begin now although it has viewers, whose requests
+            then don't wait.
     """
 
     on_part: Callable[[float], None] = lambda _: None

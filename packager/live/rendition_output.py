@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from media.errors import MalformedError, UnsupportedError
-from media.mp4.emsg import ID3_BRAND, with_brand
-from media.mp4.fragments import Fragment, FragmentReader, InitSegment, write_fragment
-from media.mp4.moof import total_duration
-from media.mp4.sample_entry import SampleEntry, parse_sample_entry
+from media.mp4.codecs.sample_entry import SampleEntry, parse_sample_entry
+from media.mp4.fragments.emsg import ID3_BRAND, with_brand
+from media.mp4.fragments.fragments import Fragment, FragmentReader, InitSegment, write_fragment
+from media.mp4.fragments.moof import total_duration
 from packager.live.captions import Follower
 from packager.live.limits import DEFAULT_LIMITS, LiveLimits
 from packager.live.timed_metadata import PartPosition, TimedMetadata
@@ -24,6 +24,14 @@ from packager.window.sequence_numbers import SequenceNumbers
 IN_VAIN = 0.25
 """Share of reads that come too early; the frames that are missing then wake the reader."""
 
+PART_LOOK_SHIFT_SECONDS = 0.02
+"""Most seconds by which looks at a pipe are moved, to either side of the soonest moment at which a part could
+come.
+"""
+
+PART_LOOK_STEP_SECONDS = 0.001
+"""Seconds by which a look moves the next ones; a loop's timers are no finer."""
+
 
 class PartSchedule:
     """Chooses when what brings one rendition, such as a pipe, is read for its next part.
@@ -31,25 +39,21 @@ class PartSchedule:
     A read that comes too early costs another wake-up, a late one delays the part. A quarter of them is kept
     too early: so reads are as late as parts usually are, and follow them both ways.
 
-    Args:
-        limits: how far reads are moved.
-
     Attributes:
         lateness: seconds from the earliest possible arrival to the read.
     """
 
-    def __init__(self, limits: LiveLimits) -> None:
+    def __init__(self) -> None:
         self.lateness = 0.0
-        self._step, self._most = limits.part_look_step_seconds, limits.part_look_shift_seconds
 
     def looked(self, *, whole: bool) -> None:
         """Adjust the next reads to the outcome of one.
 
         Args:
-            whole: whether the part was there.
+            whole: whether the read found a whole part.
         """
-        moved = self.lateness + self._step * ((1 - IN_VAIN) if not whole else -IN_VAIN)
-        self.lateness = max(-self._most, min(moved, self._most))
+        moved = self.lateness + PART_LOOK_STEP_SECONDS * ((1 - IN_VAIN) if not whole else -IN_VAIN)
+        self.lateness = max(-PART_LOOK_SHIFT_SECONDS, min(moved, PART_LOOK_SHIFT_SECONDS))
 
 
 MOST_OF_PIPE = 0.25
@@ -80,15 +84,15 @@ class RunStart:
         self._line, self._skipped = number - segment, None
 
     def skips(self, segment: int, number: int, now: float) -> bool:
-        """Return whether to drop a segment that comes after a stall, since a gap was published for it.
+        """Return whether to drop a segment that comes after a stall, since a gap stands for it.
 
         An encoder that stalled catches up at once: the segments that gaps stand for are dropped, so that
         numbers and media times go on without another discontinuity. A source that stalled itself comes no
         faster than before: one segment of it is dropped, and it goes on with later numbers.
 
         Args:
-            segment: its index in the run; the first of its parts has come.
-            number: media sequence number that it would have.
+            segment: index of the segment in the run, of which the first part has come.
+            number: media sequence number that the segment would have.
             now: this moment by the monotonic clock, in seconds.
         """
         late = self._line is not None and number - segment > self._line
@@ -103,10 +107,10 @@ class RunContext:
     """Everything that the feeds of one run of ffmpeg share.
 
     Attributes:
-        clock: tells the dates of the run's media times.
+        clock: maps the run's media times to dates.
         start: decides which of the run's segments are published.
         segment_duration: the channel's, in seconds.
-        numbers: say whether a segment may be opened already.
+        numbers: decides whether a segment may be opened already.
         timed_metadata: the channel's events, which go with the parts.
         on_part: called for each part with the seconds from its last frame's end to its being published.
     """
@@ -124,7 +128,7 @@ class Feed:
     """Brings the bytes of one rendition from one run of ffmpeg into its window.
 
     Args:
-        run: what the feeds of the run share.
+        run: the context that the feeds of the run share.
         writer: where the rendition's parts go.
         make_segmenter: makes what cuts the rendition, from its timescale.
         follow: called behind each part, where captions follow this rendition.
@@ -157,14 +161,11 @@ class Feed:
         self._part_count = 0
         self._largest = 0
         self._lasts = 0, Fraction(0)
-        self._part_schedule = PartSchedule(run.limits)
+        self._part_schedule = PartSchedule()
         self._looking = False
 
     def receive_data(self, data: bytes, now: Instant) -> bool:
-        """Take what came from the pipe.
-
-        Args:
-            data: the bytes.
+        """Parse bytes of ffmpeg's output, and publish what they complete.
 
         Returns:
             Whether a part was published.
@@ -210,7 +211,7 @@ class Feed:
         return None if soonest is None else soonest + self._part_schedule.lateness
 
     def looked(self, *, whole: bool) -> None:
-        """Take notice of what a look at its source brought, at ``due`` or behind it: whether a part."""
+        """Adjust the next reads to the outcome of one: whether it found a part."""
         self._part_schedule.looked(whole=whole)
 
     def suspend(self) -> None:
@@ -221,14 +222,14 @@ class Feed:
         """Publish the samples of an incomplete part, since nothing more comes.
 
         Args:
-            last: number of the last segment that any rendition has; no other one is opened for it.
+            last: number of the last segment that any rendition has; no later one is opened.
         """
         for part in () if self._segmenter is None else self._segmenter.finish():
             if self._window.next_number <= last and self._admits(part, now):
                 self._publish(part, now)
 
     def begin(self, init: InitSegment) -> None:
-        """Take the init segment, which comes before all fragments.
+        """Begin with the init segment, which comes before all fragments.
 
         Raises:
             UnsupportedError: it has more than one track, or is the second one.
@@ -246,7 +247,7 @@ class Feed:
         self._segmenter = self._make_segmenter(track.timescale)
 
     def add(self, fragment: Fragment, now: Instant) -> bool:
-        """Take the next samples.
+        """Cut and publish the next samples.
 
         Returns:
             Whether a part was published.

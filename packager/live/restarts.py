@@ -30,6 +30,12 @@ log = structlog.get_logger()
 START_SECONDS = 0.2
 """How long an ffmpeg takes from its start to its first picture."""
 
+NUMBER_LOOK_SECONDS = 0.25
+"""Most seconds between two checks whether the next number may be used."""
+
+MAX_SKIPPED_NUMBERS = 100
+"""Most numbers for which gaps stand at once, where breaks left them behind the clock."""
+
 
 class Backoff:
     """Counts the attempts to play one source.
@@ -50,13 +56,13 @@ class Backoff:
         """Note and log the end of an ffmpeg.
 
         Args:
-            seconds: for which it ran.
-            published: whether a segment came of it.
-            is_steady: whether the next one may begin soon, however short this one was: it costs nothing, or
+            seconds: for how long ffmpeg ran.
+            published: whether the run published a segment.
+            is_steady: whether the next run may begin soon, however short this one was: it costs nothing, or
                 waits for another stream anyway.
 
         Returns:
-            The seconds until the next one is to start.
+            The seconds until the next start.
         """
         if published and self._fruitless > self._policy.quiet_after:
             log.info("source was back", channel=self._channel, failures=self._fruitless)
@@ -72,7 +78,7 @@ class Restarts:
     """Runs the source of one channel, by an ffmpeg or without one, again and again.
 
     Args:
-        context: what the channel is made of.
+        context: the channel's options, limits and folders.
         on_part: called for each part with the seconds from its last frame's end to its being published.
 
     Attributes:
@@ -109,7 +115,7 @@ class Restarts:
 
     @property
     def trouble(self) -> str:
-        """Why the last run ended, until the next one gives parts."""
+        """Why the last run ended; empty once the next one publishes parts."""
         return "" if self.flowing else self._end_reason
 
     def awaits(self, publication: Publication | None) -> bool:
@@ -117,7 +123,7 @@ class Restarts:
         return publication is not None and publication is not self._stopped and not self.flowing
 
     def suspend(self) -> None:
-        """Publish nothing of what comes too late: gaps stand for it."""
+        """Suspend the run, as gaps stand for segments that come too late."""
         if self._run is None:
             return
         if self.flowing:
@@ -132,10 +138,10 @@ class Restarts:
         over: asyncio.Event,
         renewed: Callable[[Source], Awaitable[Source]],
     ) -> None:
-        """Begin one after the other until the event is over, or all are closed.
+        """Start one run after the other until the event is over, or the runs are closed.
 
         Args:
-            source: what the first one plays.
+            source: the source that the first run plays.
             over: set once the event is over.
             renewed: looks at the source again before each start.
         """
@@ -143,8 +149,8 @@ class Restarts:
         self._first = _publication_of(source)
         while not self.closed and not over.is_set():
             if wait := self._context.numbers.wait(aligned.next_number, plan.cadence.segment_duration):
-                # One that is far ahead of the clock may be used as soon as it is reserved.
-                await asyncio.sleep(min(wait, self._limits.number_look_seconds))
+                # A number that is far ahead of the clock may be used as soon as it is reserved.
+                await asyncio.sleep(min(wait, NUMBER_LOOK_SECONDS))
                 continue
             source = await renewed(source)
             self._skip_to_the_clock(source, plan, aligned)
@@ -155,18 +161,18 @@ class Restarts:
             if over.is_set():
                 return
             self.restarts += 1
-            # Gaps are published in its place while a source is gone: they are no success of it.
+            # Gaps that stand for a missing source don't count as media that the run published.
             published, seconds = aligned.has_media_since(before), time.monotonic() - started
             supply_ended = self._run is not None and self._run.supply_ended
-            # Whoever supplies the stream knows why it ended.
+            # The supplier of the stream reports why it ended.
             self._end_reason = "" if supply_ended else reason
-            # What goes out as it came costs nothing to begin with.
+            # A copied stream costs nothing to start again.
             is_steady = supply_ended or (published and source.copied is not None)
             pause = backoff.ended(reason, seconds, published=published, is_steady=is_steady)
             await asyncio.sleep(pause)
 
     def _skip_to_the_clock(self, source: Source, plan: Plan, aligned: AlignedWindows) -> None:
-        """Let gaps stand for the numbers that breaks took, so that a number still tells its segment's time.
+        """Publish gaps for the time of breaks, so that a number still corresponds to its segment's time.
 
         ISO/IEC 23009-1 §5.3.9.5.3: players of DASH count segments by a clock, and some of them from the
         epoch on, whenever a segment's period begins.
@@ -175,30 +181,31 @@ class Restarts:
         if moment is None or not plan.cadence.regular or not aligned.ready:
             return
         behind = self._context.numbers.behind(aligned.next_number, duration, moment)
-        if count := min(behind, self._limits.skipped_numbers):
+        if count := min(behind, MAX_SKIPPED_NUMBERS):
             aligned.skip(count, duration, Fraction(now.wall + min(moment - now.monotonic, 0.0)))
 
     async def _run_once(
         self, source: Source, plan: Plan, aligned: AlignedWindows, over: asyncio.Event
     ) -> str:
-        """Run it once to its end; give the reason of the end."""
+        """Run the source once to its end; return the reason of the end."""
         number, duration, limits = aligned.next_number, plan.cadence.segment_duration, self._limits
         self.start = number * duration
         self.clock = WallClock(limits.clock_bucket_seconds)
         start = RunStart(duration)
         oldest = self._context.numbers.usable_since(number, duration)
-        # The number behind it is to be used before its time, then.
+        # Then the next number is used before its time.
         has_lead = source.began is not None and oldest + duration <= source.began
         begins_early = not aligned.ready and (oldest == -math.inf or has_lead)
         feeds = self._feeds(source, plan, start, begins_early=begins_early)
         if source.copied is not None:
             copying = self._run = CopyRun(source, feeds, start, aligned, over, limits)
-            return await copying.play(source.copied, self.start, self.clock, oldest)
+            part_target = plan.cadence.part_target
+            return await copying.play(source.copied, self.start, self.clock, oldest, part_target)
         encoding = self._run = EncoderRun(source, feeds, start, aligned, over, limits)
         return await self._encode(encoding, source, plan, aligned)
 
     async def _encode(self, run: EncoderRun, source: Source, plan: Plan, aligned: AlignedWindows) -> str:
-        """Play it by an ffmpeg."""
+        """Play a source by an ffmpeg."""
         context = self._context
         words = encoder_arguments(
             source.input,
@@ -253,9 +260,9 @@ class Restarts:
 
 
 def _begin_of(source: Source) -> float | None:
-    """Return when the first picture of a run is made, by the monotonic clock; None where that isn't known.
+    """Return when a run's first picture was made, by the monotonic clock; None where that isn't known.
 
-    What is kept of a stream comes again, from before the run.
+    The kept group of pictures of a stream, from before the run, is played first.
     """
     if source.pump is None:
         return time.monotonic() + START_SECONDS

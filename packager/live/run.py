@@ -17,18 +17,18 @@ class SourceEndedError(Exception):
 
 
 class ChannelRun:
-    """A source on its way to the windows of a channel, once.
+    """One run of a source, from its beginning to its end, into the windows of a channel.
 
     Args:
-        start: decides which of its segments the feeds publish.
+        start: decides which segments of the run the feeds publish.
         aligned: the windows that the feeds publish in.
         over: set once a source that is played once came to its end; where it is set at the end of the run,
             from wherever that comes, the feeds' last frames are published.
-        limits: how long a rendition may give nothing.
+        limits: how long a rendition may pause.
 
     Attributes:
-        pid: process id of its ffmpeg while one runs.
-        supply_ended: whether its input was ended by what supplies it, and not by its own failure.
+        pid: process ID of its ffmpeg while one runs.
+        supply_ended: whether the supplier ended the input, and not a failure of the run.
     """
 
     def __init__(

@@ -47,12 +47,12 @@ class ChannelContext:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The windows that a channel goes on with, and the log that makes them.
+    """New windows of a channel, and the log that they are folded from.
 
     Attributes:
-        folded: what is served of it.
-        log: its entries, which nobody follows yet.
-        writers: append to that, by the renditions' names.
+        folded: the windows and playlists that requests are answered from.
+        log: the log, which nobody follows yet.
+        writers: append to the log, by the renditions' names.
     """
 
     folded: FoldedLog
@@ -74,8 +74,8 @@ class Planner:
     """Plans the starts of one channel.
 
     Args:
-        context: what the channel is made of.
-        clock: gives the windows seconds that pass evenly.
+        context: the channel's options, limits and folders.
+        clock: returns monotonic seconds for the windows.
     """
 
     def __init__(self, context: ChannelContext, clock: Callable[[], float]) -> None:
@@ -116,8 +116,8 @@ class Planner:
 
         Args:
             times: as for ``plan_empty``.
-            archive: what the windows take up and go on with.
-            used: as for ``plan_empty``; the archive tells what it has used.
+            archive: the stored segments, behind which the windows continue.
+            used: as for ``plan_empty``; the archive adds its own last number.
         """
         used = max(used, await archive.load(times, self._names))
         if archive.newest is not None:
@@ -153,8 +153,8 @@ class Planner:
         return await self._restored(times, await archive.load(times, self._names) + 1, archive)
 
     async def _restored(self, times: Cadence, number: int, archive: SegmentArchive) -> Plan:
-        """Plan with the windows that an archive has loaded; everybody else goes on meanwhile."""
-        # It takes seconds for windows of a day.
+        """Plan with the segments that an archive has loaded, in a thread."""
+        # Windows of a day take seconds to build.
         return await asyncio.to_thread(self._restore, times, number, archive)
 
     def _restore(self, times: Cadence, number: int, archive: SegmentArchive) -> Plan:

@@ -13,19 +13,22 @@ from fractions import Fraction
 
 from msgspec import Struct
 
-from media.mp4.emsg import EventMessage
+from media.mp4.fragments.emsg import EventMessage
 from packager.live.limits import DEFAULT_LIMITS, MetadataLimits
 from packager.publish.channel_commands import TooManyEventsError
 
 _ID_LIMIT = 1 << 32
 
+MAX_TAG_BYTES = 256 << 10
+"""Most bytes of the tags of events that wait: all may become due in one part."""
+
 
 @dataclass(frozen=True, slots=True)
 class TimedEvent:
-    """An event at a time of the channel, with the ID3 tag that tells it.
+    """An event at a time of the channel, with its ID3 tag.
 
     Attributes:
-        id: below 2^32, another one for each.
+        id: a unique number below 2^32.
         start: seconds since the epoch.
         duration: seconds, or None where it has none.
         data: an ID3 tag.
@@ -90,7 +93,7 @@ class TimedMetadata:
         self._ids = itertools.count(first_id)
 
     def carries(self, name: str) -> bool:
-        """Return whether a rendition carries them."""
+        """Return whether a rendition carries timed events."""
         return name in self._pending
 
     def check(self, size: int = 0) -> None:
@@ -108,11 +111,11 @@ class TimedMetadata:
         waiting = max(
             (sum(len(event.data) for event in pending) for pending in self._pending.values()), default=0
         )
-        if waiting + size > limits.tag_bytes:
+        if waiting + size > MAX_TAG_BYTES:
             raise TooManyEventsError(f"{waiting} bytes of events are waiting for their time already")
 
     def add(self, start: Fraction, duration: Fraction | None, data: bytes) -> None:
-        """Take an event.
+        """Add an event, which waits for its time.
 
         Args:
             start: seconds since the epoch.

@@ -25,7 +25,7 @@ ADVICE = (
 
 
 class ToolsError(Exception):
-    """ffmpeg is missing or lacks what is asked of it; the text is one line that says what to do."""
+    """ffmpeg is missing, lacks a feature, or failed; the text is one line that says what to do."""
 
 
 class BusyError(ToolsError):
@@ -80,7 +80,7 @@ class Tools:
         """Raise an error if this ffmpeg lacks what a feature needs.
 
         Args:
-            feature: what the user knows it as, such as ``live channel 'demo'``.
+            feature: the user's name of the feature, such as ``live channel 'demo'``.
             encoders: encoders that it needs.
             filters: filters that it needs.
             demuxers: demuxers that it needs.
@@ -145,7 +145,6 @@ async def discover(
 
     Args:
         environment: variables to read; the process's own when None.
-        limits: how long it may take.
 
     Returns:
         The tools, with everything that was asked filled in.

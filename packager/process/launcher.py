@@ -1,7 +1,8 @@
-"""The program that the server starts in place of ffmpeg: it sets up the child and then executes ffmpeg.
+"""The launcher that the server starts in place of ffmpeg: it sets up the child and executes ffmpeg.
 
-It makes the child die with its parent, moves the pipes to the descriptors that ffmpeg's arguments name, and
-enters the sandbox. It is a fresh interpreter, so that the server's threads and locks can't interfere.
+The launcher makes the child die with its parent, moves the pipes to the descriptors that ffmpeg's arguments
+name, and enters the sandbox. It is a fresh interpreter, so that the server's threads and locks can't
+interfere.
 
     python -I -S launcher.py PARENT_PID FD[,FD…]|- SANDBOX|- PROGRAM ARGUMENT…
 """

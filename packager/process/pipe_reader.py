@@ -69,7 +69,7 @@ class PipeReader:
 
     def _read(self) -> None:
         if self.ended.done():
-            # Whoever waited was cancelled, and what has come since hasn't been told of it yet.
+            # The waiting task was cancelled, but the reader isn't stopped yet.
             self.stop()
             return
         try:

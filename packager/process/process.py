@@ -12,18 +12,36 @@ import itertools
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from packager.concurrency import running_tasks
 from packager.process import launcher
 from packager.process.ffmpeg_discovery import BusyError, ToolsError
-from packager.process.limits import DEFAULT_LIMITS, ProcessLimits
 from packager.process.pipe_reader import READ_BYTES, PipeReader, capacity
+from packager.process.pipe_writer import GONE, PipeWriter
 from packager.process.sandbox import Sandbox
 from packager.redaction import redact
 from packager.transient_errors import LACKING
+
+PIPE_BYTES = 1 << 20
+"""Requested size of each output pipe; one full pipe blocks all outputs of an ffmpeg."""
+
+SPARE_PIPES = 8
+"""Pipes that must be free beyond those needed, since starting a process uses descriptors."""
+
+ERROR_BYTES = 64 << 10
+"""How much of standard error is kept, the newest."""
+
+OUTPUT_BYTES = 64 << 20
+"""Most bytes of the output of a program whose answer is read whole."""
+
+EXIT_SECONDS = 10.0
+"""Time for a process to exit by itself after the end of its output."""
+
+STOP_SECONDS = 0.7
+"""Time between SIGTERM and SIGKILL."""
 
 LINE_CHARACTERS = 4096
 """Most characters of an error line in messages."""
@@ -31,14 +49,28 @@ LINE_CHARACTERS = 4096
 STRICT = Sandbox()
 """The default sandbox: only the system's libraries are readable, and only pipes writable."""
 
-ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
-"""Variables set for children. An arena per thread would use up the sandbox's address space."""
+ERRORS_AFTERWARDS = re.compile(
+    r"(\[[^\]]*\] )*(Device creation failed|Failed to set value|can't configure encoder"
+    "|Error (parsing global options|initializing output stream))"
+)
+"""Matches lines that follow the line with the cause."""
+
+ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "MALLOC_PERTURB_": "255"}
+"""Variables set for children (mallopt(3)).
+
+An arena per thread would use up the sandbox's address space. New memory is zero: x264 reads some before it
+is written, and would encode the same pictures to other bytes each time.
+"""
 
 INHERITED = (
     "PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "FONTCONFIG_FILE", "FONTCONFIG_PATH", "SSL_CERT_FILE",
-    "SSL_CERT_DIR", "http_proxy", "https_proxy", "no_proxy",
+    "SSL_CERT_DIR", "http_proxy", "https_proxy", "no_proxy", "LIBVA_DRIVER_NAME", "LIBVA_DRIVERS_PATH",
 )  # fmt: skip
 """Variables that children inherit; others may hold secrets."""
+
+
+class OutputTooLargeError(ToolsError):
+    """A program wrote more than it may."""
 
 
 def read_only_sandbox(path: Path) -> Sandbox:
@@ -47,22 +79,23 @@ def read_only_sandbox(path: Path) -> Sandbox:
 
 
 class Process:
-    """A running ffmpeg or ffprobe; made by ``start``, and released by ``stop``.
-
-    Attributes:
-        input_ended: whether ``close_stdin`` was called.
-    """
+    """A running ffmpeg or ffprobe; made by ``start``, and released by ``stop``."""
 
     def __init__(
-        self, child: asyncio.subprocess.Process, outputs: list[int], errors: int, limits: ProcessLimits
+        self, child: subprocess.Popen[bytes], pidfd: int, outputs: list[int], errors: int, stdin: int | None
     ) -> None:
         self.input_ended = False
+        loop = asyncio.get_running_loop()
         self._child = child
-        self._limits = limits
+        self._pidfd = pidfd
+        self._exited: asyncio.Future[int] = loop.create_future()
+        self._input = None if stdin is None else PipeWriter(stdin)
         self._outputs = outputs
         self._error_pipe: int | None = errors
         self._error_tail = bytearray()
-        asyncio.get_running_loop().add_reader(errors, self._receive_errors)
+        loop.add_reader(errors, self._receive_errors)
+        # pidfd_open(2): it is readable once the process has ended.
+        loop.add_reader(pidfd, self._reap)
 
     @classmethod
     async def start(
@@ -71,8 +104,8 @@ class Process:
         *,
         outputs: int = 1,
         stdin: bool = False,
+        further: bytes = b"",
         sandbox: Sandbox | None = STRICT,
-        limits: ProcessLimits = DEFAULT_LIMITS,
     ) -> Process:
         """Start a program with output pipes, which its arguments name by ``pipe(0)`` to ``pipe(n)``.
 
@@ -80,19 +113,18 @@ class Process:
             argv: the program's absolute path, then its arguments.
             outputs: number of output pipes, at least 1.
             stdin: whether ``write`` is used; otherwise standard input is empty.
-            sandbox: the sandbox; None for none.
+            further: an input beside it, which is read from the pipe behind the outputs; empty for none.
 
         Raises:
             ToolsError: the program can't be started; `BusyError` if only for lack of resources.
         """
         program, *arguments = [str(word) for word in argv]
         try:
-            pipes = _pipes(1 + outputs + limits.spare_pipes)
+            pipes = _pipes(2 + outputs + SPARE_PIPES)
         except OSError as error:
             raise _start_error(program, error) from error
-        # uvloop leaks descriptors when a start fails for lack of them, so make sure that some are free.
-        _close(*itertools.chain(*pipes[1 + outputs :]))
-        (error_read, error_write), *pairs = pipes[: 1 + outputs]
+        _close(*itertools.chain(*pipes[2 + outputs :]))
+        (input_read, input_write), (error_read, error_write), *pairs = pipes[: 2 + outputs]
         write_ends = [pair[1] for pair in pairs]
         read_ends = [pair[0] for pair in pairs]
         for end in (*read_ends, error_read):
@@ -100,29 +132,43 @@ class Process:
         for end in read_ends:
             # Fails beyond the user's share of pipe memory; a smaller pipe is only slower.
             with contextlib.suppress(OSError):
-                fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, limits.pipe_bytes)
+                fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        if not stdin:
+            # Its other end is closed, so that it is empty.
+            _close(input_write)
+        child = None
         try:
-            child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-I", "-S", launcher.__file__, str(os.getpid()), ",".join(map(str, write_ends)) or "-"),
-                "-" if sandbox is None else sandbox.argument(program),
-                program,
-                *arguments,
-                stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
+            if further:
+                write_ends.append(_memory_file(further))
+            # Not asyncio's: uvloop copies the tables of all memory for each start, which holds the event loop
+            # for milliseconds. This uses vfork(2).
+            child = subprocess.Popen(  # noqa: ASYNC220, S603  # no shell is involved
+                [
+                    sys.executable,
+                    *("-I", "-S", launcher.__file__, str(os.getpid()), ",".join(map(str, write_ends)) or "-"),
+                    "-" if sandbox is None else sandbox.argument(program),
+                    program,
+                    *arguments,
+                ],
+                stdin=input_read,
+                stdout=subprocess.DEVNULL,
                 stderr=error_write,
                 pass_fds=write_ends,
                 env={name: os.environ[name] for name in INHERITED if name in os.environ} | ENVIRONMENT,
                 start_new_session=True,  # Ctrl-C is for the server, which then ends its children
             )
+            pidfd = os.pidfd_open(child.pid)
         except BaseException as error:
-            _close(*read_ends, error_read)
+            _close(*read_ends, error_read, *([input_write] if stdin else []))
+            if child is not None:
+                child.kill()
+                await asyncio.to_thread(child.wait)
             if isinstance(error, OSError):
                 raise _start_error(program, error) from error
             raise
         finally:
-            _close(*write_ends, error_write)
-        return cls(child, read_ends, error_read, limits)
+            _close(*write_ends, error_write, input_read)
+        return cls(child, pidfd, read_ends, error_read, input_write if stdin else None)
 
     @property
     def pid(self) -> int:
@@ -158,12 +204,16 @@ class Process:
                 exceptions are raised here.
         """
         drain = PipeReader(self._outputs[index], receive)
-        async with running_tasks(self._child.wait()) as (exited,):
-            exited.add_done_callback(lambda _: drain.wake())
-            try:
-                await drain.ended
-            finally:
-                drain.stop()
+
+        def wake(_: asyncio.Future[int]) -> None:
+            drain.wake()
+
+        self._exited.add_done_callback(wake)
+        try:
+            await drain.ended
+        finally:
+            self._exited.remove_done_callback(wake)
+            drain.stop()
 
     def capacity(self, index: int) -> int:
         """Return how many bytes an output's pipe holds before the program blocks."""
@@ -175,34 +225,34 @@ class Process:
         Raises:
             BrokenPipeError: the process no longer reads.
         """
-        pipe = self._child.stdin
-        if pipe is None:
-            raise BrokenPipeError("started without standard input")
-        # A pipe of uvloop's that the program has closed raises a RuntimeError.
-        if pipe.is_closing():
-            raise BrokenPipeError("it no longer reads")
-        pipe.write(data)
-        try:
-            await pipe.drain()
-        except ConnectionResetError as error:
-            raise BrokenPipeError("it no longer reads") from error
+        if self._input is None:
+            raise BrokenPipeError(GONE)
+        await self._input.write(data)
 
     def close_stdin(self) -> None:
         """Close standard input, which ends it."""
         self.input_ended = True
-        if self._child.stdin is not None:
-            self._child.stdin.close()
+        if self._input is not None:
+            self._input.close()
 
     async def wait(self) -> int:
         """Wait for the exit; return its status."""
-        status = await self._child.wait()
+        status = await asyncio.shield(self._exited)
         self._receive_errors()
         return status
 
+    def _reap(self) -> None:
+        """Read the status of a process that has ended."""
+        status = self._child.poll()
+        if status is not None:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            _close(self._pidfd)
+            self._exited.set_result(status)
+
     async def exited_cleanly(self) -> bool:
-        """Return whether the process exits by itself within ``exit_seconds``, with status 0."""
+        """Return whether the process exits by itself within `EXIT_SECONDS`, with status 0."""
         try:
-            async with asyncio.timeout(self._limits.exit_seconds):
+            async with asyncio.timeout(EXIT_SECONDS):
                 return await self.wait() == 0
         except TimeoutError:
             return False
@@ -212,32 +262,14 @@ class Process:
         try:
             if self._child.returncode is None:
                 self._signal(signal.SIGTERM)
-                # Not asyncio.timeout: where a task group has just failed in the same task, Python before
-                # 3.11.3 takes the timeout's own cancellation for somebody else's.
-                async with running_tasks(self._child.wait()) as exiting:
-                    await asyncio.wait(exiting, timeout=self._limits.stop_seconds)
+                await asyncio.wait([self._exited], timeout=STOP_SECONDS)
                 if self._child.returncode is None:
                     self._signal(signal.SIGKILL)
-            status = await self.wait()
-            await self._abandon_stdin()
-            # One iteration in which asyncio closes the child's transport, as the loop may be closed next.
-            await asyncio.sleep(0)
-            return status
+            return await self.wait()
         finally:
             if self._child.returncode is None:
                 self._signal(signal.SIGKILL)
             self._release()
-
-    async def _abandon_stdin(self) -> None:
-        """Close standard input, and take notice of its error: Python before 3.11.4 would log it as unseen."""
-        pipe = self._child.stdin
-        if pipe is None:
-            return
-        self.close_stdin()
-        # Not cancelled: it waits for a future of asyncio's own, which asyncio sets when the pipe has gone.
-        closing = asyncio.ensure_future(pipe.wait_closed())
-        closing.add_done_callback(lambda done: done.cancelled() or done.exception())
-        await asyncio.wait((closing,), timeout=self._limits.stop_seconds)
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -247,19 +279,21 @@ class Process:
         _close(*self._outputs)
         self._outputs = []
         self._close_error_pipe()
-        self.close_stdin()
+        self.input_ended = True
+        if self._input is not None:
+            self._input.abort()
 
     def _receive_errors(self) -> None:
         while self._error_pipe is not None:
             try:
-                data = os.read(self._error_pipe, self._limits.error_bytes)
+                data = os.read(self._error_pipe, ERROR_BYTES)
             except BlockingIOError:
                 return
             if not data:
                 self._close_error_pipe()
                 return
             self._error_tail += data
-            del self._error_tail[: -self._limits.error_bytes]
+            del self._error_tail[:-ERROR_BYTES]
 
     def _close_error_pipe(self) -> None:
         if self._error_pipe is not None:
@@ -272,32 +306,32 @@ async def run(
     argv: Sequence[str | Path],
     *,
     limit: float,
-    max_bytes: int | None = None,
+    max_bytes: int = OUTPUT_BYTES,
     sandbox: Sandbox | None = STRICT,
     feed: Callable[[Process], Awaitable[None]] | None = None,
-    limits: ProcessLimits = DEFAULT_LIMITS,
+    further: bytes = b"",
 ) -> bytes:
     """Run a program and return what it writes to output pipe 0.
 
     Args:
         argv: the program's absolute path, then its arguments, the output among them as ``pipe(0)``.
         limit: timeout in seconds.
-        max_bytes: most bytes of output; None: as many as the limits say.
-        sandbox: the sandbox; None for none.
+        max_bytes: most bytes of output.
         feed: writes to standard input; None to leave it empty.
+        further: a second input, which is read from ``pipe(1)``; empty for none.
 
     Raises:
         ToolsError: the program failed, took too long or wrote too much; the text has its last error line.
     """
-    process = await Process.start(argv, sandbox=sandbox, stdin=feed is not None, limits=limits)
+    process = await Process.start(argv, sandbox=sandbox, stdin=feed is not None, further=further)
     feeding = None if feed is None else asyncio.ensure_future(feed(process))
-    output, most = bytearray(), limits.output_bytes if max_bytes is None else max_bytes
+    output = bytearray()
     try:
         async with asyncio.timeout(limit):
             while data := await process.read():
                 output += data
-                if len(output) > most:
-                    raise ToolsError(f"{argv[0]} gave more than {most} bytes")
+                if len(output) > max_bytes:
+                    raise OutputTooLargeError(f"{argv[0]} wrote more than {max_bytes} bytes")
             status = await process.wait()
     except TimeoutError as error:
         raise ToolsError(f"{argv[0]} took longer than {limit:.0f} s") from error
@@ -311,9 +345,25 @@ async def run(
     return bytes(output)
 
 
+def _memory_file(data: bytes) -> int:
+    """Return the descriptor of a file in memory, of which the first byte is read next."""
+    descriptor = os.memfd_create("input")
+    try:
+        os.set_blocking(descriptor, False)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def last_error(errors: str) -> str:
     """Return the last line of ffmpeg's standard error, without ``[mov @ 0x…]``, long lists and secrets."""
     lines = [line for line in errors.splitlines() if line.strip()]
+    lines = [line for line in lines if not ERRORS_AFTERWARDS.match(line)] or lines[:1]
     line = re.sub(r"^(?:\[[^\]]*\] )+", "", lines[-1][-LINE_CHARACTERS:]).strip() if lines else ""
     return redact(re.sub(r"not on whitelist '.*", "isn't one that may be decoded", line))
 

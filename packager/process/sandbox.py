@@ -61,7 +61,9 @@ class Sandbox:
         write: folders in which files may be created and written.
         tcp_port: the only TCP port that it may connect to; 0 for none.
         udp: whether it may open UDP sockets.
-        memory: limit of the address space, in bytes.
+        devices: nodes of devices that the program controls; their folders may be listed.
+        memory: limit of the address space, in bytes; with devices, of the memory that the program fills, for
+            their drivers reserve many times as many addresses.
         files: most descriptors that may be open.
         niceness: how much less of a busy processor it gets, up to 19 (nice(2)).
     """
@@ -70,6 +72,7 @@ class Sandbox:
     write: tuple[str, ...] = ()
     tcp_port: int = 0
     udp: bool = False
+    devices: tuple[str, ...] = ()
     memory: int = 3 << 29
     files: int = 64
     niceness: int = 0
@@ -78,13 +81,13 @@ class Sandbox:
         """Write the plan as the launcher reads it.
 
         Args:
-            program: the absolute path of what is to be executed.
+            program: the absolute path of the program to execute.
 
         Returns:
             The marshalled plan in hexadecimal digits: limits, capabilities to drop, Landlock's ruleset (empty
             without Landlock), its rules as (path, rights, rights if it is a file), the port of TCP that it
-            may connect to (0: none, or Landlock can't tell ports), the seccomp filter (empty without it), the
-            niceness.
+            may connect to (0: none, or Landlock doesn't know ports), the seccomp filter (empty without it),
+            the niceness.
         """
         version = landlock_version()
         rights = RIGHTS.get(version, ALL_RIGHTS)
@@ -107,12 +110,16 @@ class Sandbox:
         if machine is None:
             return b""
         return seccomp_filter.program(
-            machine, stream=self.tcp_port > 0, datagram=self.udp, writing=bool(self.write)
+            machine,
+            stream=self.tcp_port > 0,
+            datagram=self.udp,
+            writing=bool(self.write),
+            devices=bool(self.devices),
         )
 
     def _limits(self) -> tuple[tuple[int, int], ...]:
         limits = [
-            (resource.RLIMIT_AS, self.memory),
+            (resource.RLIMIT_DATA if self.devices else resource.RLIMIT_AS, self.memory),
             (resource.RLIMIT_NOFILE, self.files),
             (resource.RLIMIT_CORE, 0),
         ]
@@ -127,6 +134,10 @@ class Sandbox:
             yield path, reading
         for path in SCRATCH:
             yield path, READ_FILE | WRITE_FILE
+        for path in self.devices:
+            yield path, READ_FILE | WRITE_FILE | IOCTL
+        for path in sorted({path.rpartition("/")[0] for path in self.devices}):
+            yield path, READ_DIR
         for path in self.write:
             yield path, ALL_RIGHTS & ~EXECUTE
 
@@ -147,7 +158,7 @@ def has_seccomp() -> bool:
 
 
 def missing() -> list[str]:
-    """List the mechanisms that this kernel lacks, each with what it would protect."""
+    """List the mechanisms that this kernel lacks, each with the resources that it would protect."""
     lacking: list[str] = []
     if landlock_version() < 1:
         lacking.append("Landlock (the files that this user may read)")

@@ -1,13 +1,13 @@
-"""The seccomp filter of a child, as a classic BPF program (seccomp(2)): what it may call, and nothing else.
+"""The seccomp filter of a child, as a classic BPF program (seccomp(2)) that allows a list of calls.
 
 The calls are those that ffmpeg 5.1 and 8.1 make here, linked with glibc or by themselves, with every decoder,
 encoder and protocol that the packager uses, and those that a C library may take in their place. So other
 processes, System V's shared memory, keys, namespaces, mounts, tracing, io_uring, BPF, owners, modes and
 attributes of files are out of reach, and so is every call that a later kernel brings.
 
-What is refused fails with EPERM, as it does for who isn't allowed to; but with ENOSYS where its number is
-beyond those that were known when this was written: there a C library of a later time asks whether a new call
-exists, and takes the old one where it doesn't.
+Refused calls fail with EPERM, as without permission. Calls with numbers beyond those that were known when
+this was written fail with ENOSYS: a later C library tries whether a new call exists, and else uses the old
+one.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ EVERYWHERE = {
     "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139),
     "rt_sigpending": (127, 136), "rt_sigsuspend": (130, 133), "rt_sigtimedwait": (128, 137),
     "sigaltstack": (131, 132), "pause": (34, NONE),
-    # What it is.
+    # Its program and its identity.
     "execve": (59, 221), "getpid": (39, 172), "getppid": (110, 173), "getuid": (102, 174),
     "geteuid": (107, 175), "getgid": (104, 176), "getegid": (108, 177), "getgroups": (115, 158),
     "getresuid": (118, 148), "getresgid": (120, 150), "getpgrp": (111, NONE), "getpgid": (121, 155),
@@ -114,6 +114,10 @@ IOCTL = (0x5401, 0x802C_542A, 0x5413, 0x5421, 0x5450, 0x5451, 0x541B)
 """ioctl(2): whether it is a terminal and how large, non-blocking, close-on-exec, how much can be read. Not
 TIOCSTI, nor FIOSETOWN and SIOCSPGRP, which have signals sent to others."""
 
+IOCTL_TYPE = 0xFF00
+DEVICE_IOCTL = (0x0000, 0x3E00, 0x4600, 0x5600, 0x6200, 0x6400)
+"""ioctl(2) of a program with devices, by types: NVIDIA's memory, fences, NVIDIA, V4L2, DMA buffers, DRM."""
+
 FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1031, 1032)
 """fcntl(2): copies, flags, locks, the size of a pipe. Not F_SETOWN and F_SETSIG, which send signals."""
 
@@ -154,12 +158,17 @@ MACHINES = {"x86_64": Machine(0xC000_003E, 0, x32=True), "aarch64": Machine(0xC0
 
 
 def machine(name: str) -> Machine | None:
-    """Look an architecture up by uname's name for it; None where its numbers aren't known."""
+    """Return an architecture by uname's name; None where its system calls' numbers aren't known."""
     return MACHINES.get(name)
 
 
 def program(
-    machine: Machine, *, stream: bool = False, datagram: bool = False, writing: bool = False
+    machine: Machine,
+    *,
+    stream: bool = False,
+    datagram: bool = False,
+    writing: bool = False,
+    devices: bool = False,
 ) -> bytes:
     """Write the filter.
 
@@ -167,6 +176,7 @@ def program(
         stream: whether it may have sockets of TCP.
         datagram: whether it may have sockets of UDP.
         writing: whether it may make files.
+        devices: whether it may control devices.
 
     Returns:
         ``struct sock_filter`` one behind the other, with ``OWN_PID`` where the process's id belongs.
@@ -177,7 +187,7 @@ def program(
     code.append(_load(NUMBER))
     if machine.x32:
         code += [_jump(JUMP_GREATER_OR_EQUAL, X32_BIT, 0, 1), _refuse(errno.EPERM)]
-    for number, check in _checks(machine.numbers(BY_ARGUMENTS), kinds, writing=writing):
+    for number, check in _checks(machine.numbers(BY_ARGUMENTS), kinds, writing=writing, devices=devices):
         code += [_jump(JUMP_EQUAL, number, 0, len(check)), *check]
     for first, last in _runs(allowed.values()):
         code += [
@@ -190,7 +200,7 @@ def program(
 
 
 def _checks(
-    numbers: Mapping[str, int], kinds: list[tuple[int, int]], *, writing: bool
+    numbers: Mapping[str, int], kinds: list[tuple[int, int]], *, writing: bool, devices: bool
 ) -> Iterator[tuple[int, list[bytes]]]:
     """Return the instructions for calls that depend on their arguments; each path ends within them."""
     # A new process is out of reach, and so is a thread that has a namespace of its own.
@@ -202,7 +212,8 @@ def _checks(
         yield numbers[name], _one_of(0, (OWN_PID,))
     yield numbers["prlimit64"], _one_of(0, (0, OWN_PID))
     yield numbers["prctl"], _one_of(0, PRCTL)
-    yield numbers["ioctl"], _one_of(1, IOCTL)
+    types = [_mask(IOCTL_TYPE), *_equal_to(DEVICE_IOCTL)] if devices else []
+    yield numbers["ioctl"], [_load(_argument(1)), *_equal_to(IOCTL), *types, _refuse(errno.EPERM)]
     yield numbers["fcntl"], _one_of(1, FCNTL)
     yield numbers["socket"], _socket(kinds)
     # Landlock looks at connect(2) alone, and data that opens a connection (RFC 7413) leads past it.
@@ -229,8 +240,12 @@ def _socket(kinds: list[tuple[int, int]]) -> list[bytes]:
 
 def _one_of(argument: int, values: Iterable[int]) -> list[bytes]:
     """Allow a call where an argument is one of the values."""
-    allowed = [code for value in values for code in (_jump(JUMP_EQUAL, value, 0, 1), _return(ALLOW))]
-    return [_load(_argument(argument)), *allowed, _refuse(errno.EPERM)]
+    return [_load(_argument(argument)), *_equal_to(values), _refuse(errno.EPERM)]
+
+
+def _equal_to(values: Iterable[int]) -> list[bytes]:
+    """Allow a call where what was loaded is one of the values."""
+    return [code for value in values for code in (_jump(JUMP_EQUAL, value, 0, 1), _return(ALLOW))]
 
 
 def _without(argument: int, flags: int) -> list[bytes]:
@@ -239,7 +254,7 @@ def _without(argument: int, flags: int) -> list[bytes]:
 
 
 def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Put numbers that follow on one another together, as the first and the last one of each run."""
+    """Yield the first and the last number of each run of consecutive numbers."""
     for _, run in itertools.groupby(enumerate(sorted(numbers)), lambda pair: pair[1] - pair[0]):
         members = [number for _, number in run]
         yield members[0], members[-1]

@@ -18,7 +18,7 @@ class RecordingState(enum.Enum):
     AWAITED = enum.auto()
     """The recording isn't finished yet."""
     MADE = enum.auto()
-    """The recording is there, and the newest one of its channel."""
+    """The recording is finished, and the newest one of its channel."""
     NONE = enum.auto()
     """There is none, since nothing is recorded, nothing came, or the disk failed."""
 
@@ -42,16 +42,16 @@ class Commands(Protocol):
         """Note a request for a playlist: a channel on demand begins only then."""
 
     def is_postponed(self) -> bool:
-        """Return whether the channel isn't begun now although somebody asks: then nobody waits for it."""
+        """Return whether the channel doesn't begin now although it has viewers; requests then don't wait."""
 
     async def end_event(self) -> RecordingState:
         """End the event, and wait for its recording, but not for longer than anybody waits."""
 
     def begin_event(self) -> bool:
-        """Begin another event, once the last one is over; False while it isn't to end."""
+        """Begin another event once the last one is over; return False while the last one isn't to end."""
 
     def publish_metadata(self, tag: DateRange, id3: bytes) -> None:
-        """Put an event on playlists and into the media; the end of a planned one only on playlists.
+        """Publish an event in playlists and media; the end of a planned one only in playlists.
 
         Args:
             id3: the ID3 tag that says it in the media.
@@ -66,12 +66,12 @@ class Commands(Protocol):
         """Count as a source of captions while the context is open.
 
         Raises:
-            TooManyFeedsError: as many sources as may are there already.
+            TooManyFeedsError: the channel has as many sources of captions as it may.
             TimeoutError: the channel is closed.
         """
 
     def add_captions(self, language: str, cues: Sequence[Cue], zero: Fraction) -> int:
-        """Take cues, all or none.
+        """Add cues, all or none.
 
         Args:
             cues: their times count from ``zero``.

@@ -17,11 +17,11 @@ from xml.sax.saxutils import escape
 from media.dash import live_mpd, mpd
 from media.dash.segment_addressing import NumberTemplate
 from media.hls.precompressed_text import FilledText, Pieces, Replacements, TextTemplate, rendered
-from media.mp4 import wvtt
-from media.mp4.emsg import ID3_SCHEME
-from media.mp4.fragments import write_empty_fragment
+from media.mp4.fragments.emsg import ID3_SCHEME
+from media.mp4.fragments.fragments import write_empty_fragment
+from media.mp4.text import wvtt
 from packager.publish.dash_periods import LivePeriod, PeriodTracker, read_track, timeline_at
-from packager.publish.limits import DEFAULT_LIMITS
+from packager.publish.limits import BLOCK_PERIODS
 from packager.window.cadence import Cadence
 from packager.window.model import MEDIA_EXTENSION, Timeline
 from packager.window.rendition import Rendition, init_uri
@@ -57,8 +57,10 @@ SUFFIX = "\ue001"
 """A private-use character in the place of what stands behind every address."""
 
 NAMED_BEHIND_END = 3
-"""How many segments behind the end of all are named by a manifest of before: those that become available in
-its update period, which is a segment's duration, and in the time of an answer."""
+"""How many segments a manifest names beyond the last one that all renditions have.
+
+These become available in its update period, which is a segment's duration, and in the time of an answer.
+"""
 
 SETTLED_UPDATES = 5
 """Target durations behind the end until all players know of it: they ask in each."""
@@ -103,14 +105,14 @@ class LiveManifest:
     """
 
     def __init__(
-        self, renditions: Mapping[str, Rendition], cadence: Cadence, block: int = DEFAULT_LIMITS.block_periods
+        self, renditions: Mapping[str, Rendition], cadence: Cadence, block: int = BLOCK_PERIODS
     ) -> None:
         self._block = block
         self._renditions = renditions
         self._cadence = cadence
         self._tracker = PeriodTracker(renditions, cadence.segment_duration)
         self._state: tuple[object, ...] = ()
-        # The manifest of this state, marks in the place of suffix and bandwidths.
+        # The manifest of this state, with marks in the places of suffix and bandwidths.
         self._templates: list[TextTemplate] = []
         self._bandwidths: Replacements = ()
         self._published = 0.0
@@ -147,7 +149,7 @@ class LiveManifest:
         if state != self._state:
             self._published = self._publish_time(reference, settled=settled)
             self._templates = self._template(reference, now)
-            # What is measured of a rendition is said of it in all periods.
+            # A rendition's measured bandwidth is the same in all periods.
             self._bandwidths = tuple(
                 (_mark(one).encode(), str(_bandwidth(one)).encode()) for one in self._renditions.values()
             )
@@ -158,22 +160,22 @@ class LiveManifest:
     def keep_up(self) -> None:
         """Follow new segments, and write some of the periods that don't change any more."""
         reference = next(iter(self._renditions.values())).window
-        # Before every rendition has begun they are told in another way.
+        # Before every rendition has begun, periods are described in another way.
         if reference.listed and all(one.window.timeline for one in self._renditions.values()):
             next(self.written_in_steps(0.0), None)
 
     def state(self) -> Iterator[PeriodsEntry]:
         """Return a snapshot of the periods, in pieces, from which another process continues."""
-        with contextlib.suppress(Exception):  # who asks for what can't be read hears of it
+        with contextlib.suppress(Exception):  # a request for the manifest reports the error
             self._tracker.follow()
         return self._tracker.state()
 
     def begin_from(self, entry: PeriodsEntry) -> None:
-        """Go on with what another process has told of the periods."""
+        """Continue from another process's state of the periods."""
         self._tracker.begin_from(entry)
 
     def take_over(self, newer: LiveManifest) -> None:
-        """Go on with what another one knows, which is given up; of the same renditions."""
+        """Take the periods of another manifest of the same renditions, which is given up."""
         self._tracker.take_over(newer._tracker)
         self._state = ()
 
@@ -207,7 +209,7 @@ class LiveManifest:
         texts = self._periods(periods)
         if not texts:
             return [TextTemplate(before + behind)]
-        # What is short is one piece.
+        # Short templates are joined into one.
         joined: list[TextTemplate] = []
         loose = [before]
         for template in texts:
@@ -256,7 +258,7 @@ class LiveManifest:
         return float(end + begun * part + 2 * reference.ended * part)
 
     def _is_settled(self, reference: Window, now: float) -> bool:
-        """Return whether it was over so long ago that all players have asked for the manifest since."""
+        """Return whether the channel ended so long ago that all players have loaded the manifest since."""
         newest = reference.listed[-1]
         end = newest.program_date_time + newest.duration
         return reference.ended and now > end + SETTLED_UPDATES * self._cadence.target_duration
@@ -290,7 +292,7 @@ class LiveManifest:
         return found
 
     def _take_apart(self, oldest: int) -> None:
-        """Keep the periods of joined ones apart of which the first have left."""
+        """Split joined periods of which the first have left the manifest."""
         for number in [number for number in self._blocks if number <= oldest]:
             self._written = self._blocks.pop(number).apart() | self._written
 
@@ -330,7 +332,7 @@ class LiveManifest:
         """Return the media time in seconds at which a segment begins; None before any was published.
 
         Args:
-            number: of a segment that is there, or the next one.
+            number: number of a listed segment, or the next one.
         """
         self._tracker.follow()
         return self._tracker.media_time(number)
@@ -395,7 +397,7 @@ class LiveManifest:
             end_number=period.last,
             last_duration=self._last_duration(period, timescale),
             presentation_time_offset=round(period.media_time * timescale),
-            # What is over is all there.
+            # A period that is over is available as a whole.
             availability_time_offset=None if period.static else early,
             initialization=f"{init}{SUFFIX}",
             media=f"$Number$.{MEDIA_EXTENSION}{SUFFIX}",
@@ -434,7 +436,7 @@ def _mark(rendition: Rendition) -> str:
 
 def _bandwidth(rendition: Rendition) -> int:
     nominal = rendition.bitrate if rendition.language is None else TEXT_BANDWIDTH
-    return rendition.window.totals.peak_bandwidth or nominal
+    return rendition.window.finished.totals.peak_bandwidth or nominal
 
 
 def _date(seconds: float) -> str:

@@ -14,7 +14,7 @@ from fractions import Fraction
 from itertools import zip_longest
 
 from media.dash.durations import SHORTEST_LAST, rounded_down, rounded_up
-from media.mp4.fragments import FragmentReader, InitSegment
+from media.mp4.fragments.fragments import FragmentReader, InitSegment
 from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import Rendition
 from packager.window.segments import MEMORY_TARGET_DURATIONS
@@ -52,13 +52,13 @@ class LivePeriod:
     """A period of a live manifest.
 
     Attributes:
-        stretch: what it is made of.
+        stretch: the segments between two discontinuities that the period presents.
         first: media sequence number of its first segment.
-        last: of the last one that all renditions have; None while more come.
+        last: media sequence number of the last segment that all renditions have; None while more come.
         start: seconds in whole milliseconds, since the epoch; if ``static``, since the first period's start.
-        length: likewise; None while more comes.
-        media_time: where it begins, in seconds of media time.
-        static: whether the channel has ended and all players know of it.
+        length: seconds in whole milliseconds; None while more comes.
+        media_time: the beginning of the period, in seconds of media time.
+        static: whether the channel has ended, and all players know that.
     """
 
     stretch: Stretch
@@ -74,7 +74,6 @@ class PeriodTracker:
     """Follows a channel's first rendition and divides it into periods.
 
     Args:
-        renditions: by name.
         step: seconds of a segment.
     """
 
@@ -94,7 +93,7 @@ class PeriodTracker:
         return self._known
 
     def follow(self) -> None:
-        """Look at the segments that came since the last time, and forget the stretches that have left."""
+        """Read the segments since the last call, and forget stretches that have left the window."""
         window = self._windows[0]
         new = []
         for segment in reversed(window.listed):
@@ -118,13 +117,13 @@ class PeriodTracker:
         return _in_pieces(tuple(self._known), dict(self._lasts), self._seen, previous)
 
     def begin_from(self, entry: PeriodsEntry) -> None:
-        """Go on with stretches that another process has told, behind those it told before."""
+        """Append stretches of another process's state behind those before them."""
         self._known.extend(Stretch(one.number, one.start, one.media_time) for one in entry.stretches)
         self._lasts.update((one.number, one.last) for one in entry.stretches if one.last is not None)
         self._seen, self._previous = entry.seen, self._windows[0].at(entry.previous)
 
     def take_over(self, newer: PeriodTracker) -> None:
-        """Go on with the stretches of another one, which is given up; of the same renditions."""
+        """Take the stretches of another tracker of the same renditions, which is given up."""
         self._known, self._lasts = newer._known, newer._lasts
         self._seen, self._previous = newer._seen, newer._previous
         self._over.clear()
@@ -178,7 +177,7 @@ class PeriodTracker:
             if ended or following is not None:
                 last = self._last(stretch) if over is None else over.last
                 if last is None or last < oldest:
-                    continue  # at no time all of them were there
+                    continue  # no segment was in all renditions at the same time
             first = max(stretch.number, oldest)
             gone = (first - stretch.number) * self._step
             length = None
@@ -194,7 +193,7 @@ class PeriodTracker:
         return found
 
     def is_over(self, period: LivePeriod) -> bool:
-        """Return whether a period of what isn't settled doesn't change any more."""
+        """Return whether a period that isn't in the settled text doesn't change any more."""
         return self._over.get(period.stretch.number) is period
 
     def _is_past(self, number: int) -> bool:
@@ -211,7 +210,7 @@ class PeriodTracker:
         number = self._lasts.get(stretch.number, -1)
         while number >= stretch.number:
             row = [window.at(number) for window in self._windows]
-            # What isn't finished yet in one of them comes; what is a gap doesn't.
+            # A segment that isn't finished yet in one rendition will come; a gap will not.
             if not any(one is not None and one.gap for one in row):
                 return number
             number -= 1
@@ -221,10 +220,10 @@ class PeriodTracker:
         """Return the seconds of a stretch that is over, in whole milliseconds."""
         step = (last - stretch.number) * self._step
         row = [one for window in self._windows if (one := window.at(last)) is not None]
-        # Segments of the picture come in steps; the dates of one number tell where the sound lies beside it.
+        # Video segments are regular; the dates of segments of one number show how far audio is from them.
         ends = [step + one.program_date_time - row[0].program_date_time + one.duration for one in row]
         if following is None:
-            # Players take what lies beyond the end for played already, and may stop before they come to it.
+            # Players consider media beyond the period's end as played, and may stop before they reach it.
             end = rounded_up(max(ends))
             if not settled:
                 # Without a timeline they ask for a segment for each step that has begun: sound behind the
@@ -238,7 +237,7 @@ class PeriodTracker:
         """Return the media time in seconds at which a segment begins; None before any was published.
 
         Args:
-            number: of a segment that is there, or the next one.
+            number: number of a listed segment, or the next one.
         """
         stretch = next((one for one in reversed(self._known) if one.number <= number), None)
         if stretch is None:
@@ -263,10 +262,10 @@ def parse_time(init: bytes, fragment: bytes = b"", *, shown: bool = False) -> tu
     Args:
         init: the init segment of its one track.
         fragment: one fragment, or nothing.
-        shown: whether to tell when its first sample is shown, instead of when it is decoded.
+        shown: whether to return the time at which the first sample is shown, not that at which it is decoded.
 
     Returns:
-        Its time in ticks, 0 without one; the ticks per second.
+        The fragment's time in ticks, 0 without a fragment; the ticks per second.
     """
     reader = FragmentReader()
     reader.receive_data(init + fragment)
@@ -291,7 +290,7 @@ def read_track(init: bytes) -> tuple[int, int]:
 def timeline_at(window: Window, number: int) -> Timeline | None:
     """Return the timeline of a segment, or of the first one behind it that isn't a gap; None without any."""
     # From the segment on, not from the end: a window of hours has many periods' worth of segments.
-    for one in range(max(number, window.oldest_number), window.next_number):
+    for one in range(max(number, window.finished.oldest_number), window.next_number):
         segment = window.at(one)
         if segment is not None and not segment.gap:
             return segment.timeline

@@ -20,6 +20,12 @@ MOST_DISTANT_SECONDS = 366 * 86_400
 LONGEST_SECONDS = 366 * 86_400
 """How long a range may be."""
 
+MAX_DATE_RANGES = 500
+"""Most tags of date ranges at once; they are in every playlist."""
+
+MAX_DATE_RANGE_BYTES = 256 << 10
+"""Most bytes of the tags of date ranges."""
+
 
 class DateRangeError(Exception):
     """A date range that is refused; the text says why."""
@@ -65,7 +71,7 @@ class DateRanges:
         self._looked: tuple[Fraction, int] = (Fraction(-1), -1)
 
     def add(self, tag: DateRange, now: float) -> None:
-        """Take a range, or the actual end of a planned one; nothing changes where it can't be taken.
+        """Add a range, or the actual end of a planned one; a refused one changes nothing.
 
         Args:
             now: seconds of a clock that never goes back.
@@ -79,12 +85,11 @@ class DateRanges:
         if _digest(tag.id) in self._used or (known is not None and not _ends(tag, known)):
             # RFC 8216bis §6.2.1: no ID is used again; §4.4.5.1: a range's tags don't contradict each other.
             raise DateRangeError(f"the ID {tag.id!r} is used already")
-        limits = self._limits
-        if len(self._listed) >= limits.date_ranges:
-            raise DateRangeError(f"there are {limits.date_ranges} date ranges already")
+        if len(self._listed) >= MAX_DATE_RANGES:
+            raise DateRangeError(f"there are {MAX_DATE_RANGES} date ranges already")
         size = len(listed.line.encode())
-        if self._bytes + size > limits.date_range_bytes:
-            raise DateRangeError(f"there are {limits.date_range_bytes} bytes of date ranges already")
+        if self._bytes + size > MAX_DATE_RANGE_BYTES:
+            raise DateRangeError(f"there are {MAX_DATE_RANGE_BYTES} bytes of date ranges already")
         self._bytes += size
         self._known[tag.id] = tag
         self._listed.append(listed)
@@ -99,10 +104,10 @@ class DateRanges:
         )
 
     def begin_from(self, entry: DateRangesEntry, now: float) -> None:
-        """Go on with what another process has told."""
+        """Continue from another process's state."""
         self._listed = [_Listed(tag, now - age) for tag, age in entry.listed]
         self._bytes = sum(len(one.line.encode()) for one in self._listed)
-        # Of a range's tags the last one says the most.
+        # The last tag of a range has the most attributes.
         self._known = {one.tag.id: one.tag for one in self._listed}
         self._used = OrderedDict.fromkeys(entry.used)
         self._removed = deque((now - age, name) for name, age in entry.removed)
@@ -167,7 +172,7 @@ def check_date(date: datetime, now: Fraction) -> Fraction:
     """
     if date.tzinfo is None:
         raise ImplausibleDateError("start: a date with a zone")
-    # By differences alone: at the ends of the calendar a date can't be told in another zone.
+    # By differences alone: at the ends of the calendar a date can't be converted to another zone.
     seconds = (date - EPOCH).total_seconds()
     if abs(seconds - now) > MOST_DISTANT_SECONDS:
         raise ImplausibleDateError(f"start: a date within {MOST_DISTANT_SECONDS // 86_400} days of now")
@@ -182,15 +187,15 @@ def _written(tag: DateRange) -> str:
     """
     for seconds in (tag.duration, tag.planned_duration):
         if seconds is not None and not 0 <= seconds <= LONGEST_SECONDS:
-            raise ImplausibleDateError(f"a duration isn't negative, and at most {LONGEST_SECONDS} seconds")
+            raise ImplausibleDateError(f"a duration must be 0 to {LONGEST_SECONDS} seconds")
     try:
         return str(tag)
     except (ValueError, OverflowError) as error:
-        raise ImplausibleDateError(f"no date range can say that: {error}") from error
+        raise ImplausibleDateError(f"the date range can't be written: {error}") from error
 
 
 def _is_over(tag: DateRange, oldest: Fraction) -> bool:
-    # A range whose end nobody told may still go on.
+    # A range without an end may still go on.
     return tag.duration is not None and tag.start_date + tag.duration < oldest
 
 

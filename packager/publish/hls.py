@@ -23,7 +23,7 @@ from packager.publish.dash import LiveManifest
 from packager.publish.date_ranges import DateRanges
 from packager.publish.hls_line_cache import History, playlist_segment
 from packager.publish.hls_multivariant import multivariant_playlist
-from packager.publish.limits import DEFAULT_LIMITS, PublishLimits
+from packager.publish.limits import BLOCK_PERIODS, DEFAULT_LIMITS, PublishLimits
 from packager.window.cadence import Cadence
 from packager.window.model import LiveSegment
 from packager.window.rendition import Rendition, init_uri, part_uri, variant_renditions
@@ -49,6 +49,12 @@ _Key = tuple[str, bool, bool, str]
 
 log = structlog.get_logger()
 
+MAX_PLAYLISTS = 64
+"""Most rendered playlists that are kept; different query parameters make different ones."""
+
+MAX_PLAYLIST_BYTES = 32 << 20
+"""Most bytes of playlists that were made for their query parameters alone."""
+
 
 class RenderingError(Exception):
     """A playlist or a manifest can't be made in this state; the log says why."""
@@ -65,14 +71,14 @@ def media_playlist(
     ranges_since: float | None = None,
     history: History | None = None,
 ) -> MediaPlaylist:
-    """Say what a rendition has now.
+    """Write a rendition's media playlist.
 
     Args:
-        reports: how far the other renditions are.
+        reports: the last segments and parts of the other renditions.
         skip: whether a delta update will do (§6.2.5.1).
         suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
-        ranges_since: a delta update leaves out those that were added before; None: it leaves out none.
-        history: of this rendition with this suffix, for playlists of hours.
+        ranges_since: a delta update leaves out date ranges that were added before; None: it leaves out none.
+        history: cached lines of this rendition with this suffix, for playlists of hours.
 
     Returns:
         The playlist.
@@ -195,12 +201,12 @@ class Presentation:
 
     Args:
         renditions: by name.
-        limits: how much is kept of what was rendered.
-        clock: gives seconds that pass evenly.
+        limits: how many rendered playlists are kept.
+        clock: returns monotonic seconds.
 
     Attributes:
-        date_ranges: what publishers said about the channel's time.
-        clock: by which it is forgotten.
+        date_ranges: the EXT-X-DATERANGE tags of publishers.
+        clock: the clock by which date ranges are removed.
     """
 
     def __init__(
@@ -220,12 +226,12 @@ class Presentation:
         self._state: list[int] = []
         self.date_ranges = DateRanges(limits)
         self._histories = {name: History(limits.block_segments) for name in renditions}
-        self._manifest = LiveManifest(renditions, cadence, limits.block_periods)
+        self._manifest = LiveManifest(renditions, cadence, BLOCK_PERIODS)
         for name, rendition in renditions.items():
             rendition.window.on_listed = _weak_callback(weakref.WeakMethod(self._keep_up), name)
 
     def add_date_range(self, tag: DateRange) -> None:
-        """Take what a publisher says about the channel's time; see ``DateRanges.add``."""
+        """Add a publisher's date range; see ``DateRanges.add``."""
         self.date_ranges.add(tag, self.clock())
 
     def state(self) -> Iterator[DateRangesEntry | PeriodsEntry]:
@@ -233,14 +239,14 @@ class Presentation:
         return itertools.chain((self.date_ranges.state(self.clock()),), self._manifest.state())
 
     def begin_from(self, entry: DateRangesEntry | PeriodsEntry) -> None:
-        """Go on with what another process has told beyond the windows."""
+        """Continue from another process's date ranges or periods."""
         if isinstance(entry, DateRangesEntry):
             self.date_ranges.begin_from(entry, self.clock())
         else:
             self._manifest.begin_from(entry)
 
     def take_over(self, newer: Presentation) -> None:
-        """Go on with what another one knows beyond its windows, which is given up.
+        """Take the date ranges, cached lines and periods of another presentation, which is given up.
 
         Args:
             newer: of the same renditions; theirs take over its windows.
@@ -324,8 +330,8 @@ class Presentation:
         return b"".join(rendered(self.manifest_pieces(now, suffix)))
 
     def manifest_in_steps(self, now: float) -> Iterator[None]:
-        """Make of the DASH manifest what lasts, some in each step; what `manifest_pieces` lacks, it makes."""
-        # What can't be made raises there.
+        """Write lasting parts of the DASH manifest ahead, in steps; `manifest_pieces` does the rest."""
+        # An error is raised there.
         with contextlib.suppress(Exception):
             yield from self._manifest.written_in_steps(now)
 
@@ -353,10 +359,10 @@ class Presentation:
         return self._manifest.media_time(number)
 
     def make_lines(self, name: str) -> None:
-        """Make the lines that last of a rendition's playlist: who asks later doesn't wait for them."""
+        """Write the lasting lines of a rendition's playlist ahead, so that later requests don't wait."""
         window = self._renditions[name].window
         boundary = Fraction(SKIP_BOUNDARY * self._cadence.target_duration)
-        # Who publishes goes on in any case; who asks for what can't be made hears of it, and so does the log.
+        # The publisher goes on in any case; a request for the playlist reports and logs the error.
         with contextlib.suppress(Exception):
             self._histories[name].keep_up(window, _count_older(window, boundary))
 
@@ -394,17 +400,21 @@ class Presentation:
         return found
 
     def _failed(self, key: _Key, error: Exception) -> RenderingError:
-        """Note that something can't be rendered, and why; for all who ask for it in this state."""
+        """Keep and log the error of a rendering, for all requests in this state."""
         failed = self._rendered[key] = RenderingError(repr(error))
-        log.error("rendering failed", rendition=key[0], reason=repr(error), exc_info=error)
+        log.error(
+            "a playlist of a rendition can't be rendered",
+            rendition=key[0],
+            reason=repr(error),
+            exc_info=error,
+        )
         return RenderingError(*failed.args)
 
     def _cached(self, key: _Key) -> Pieces | RenderingError | None:
         # Rendition reports are of the other renditions' state, too.
         state = [rendition.window.version for rendition in self._renditions.values()]
         state.append(self.date_ranges.version)
-        limits = self.limits
-        full = len(self._rendered) >= limits.playlists or self._rendered_bytes >= limits.playlist_bytes
+        full = len(self._rendered) >= MAX_PLAYLISTS or self._rendered_bytes >= MAX_PLAYLIST_BYTES
         if state != self._state or (full and key not in self._rendered):
             self._state = state
             self._rendered.clear()

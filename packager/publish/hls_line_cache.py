@@ -35,8 +35,8 @@ def playlist_segment(
 
     Args:
         suffix: put behind every URI.
-        parts: those of its parts that are listed.
-        finished: whether all of it is there.
+        parts: the parts of the segment that are listed.
+        finished: whether the segment is complete.
     """
     init = init_uri(segment.timeline)
     return Segment(
@@ -67,7 +67,7 @@ class _Block(NamedTuple):
 
     Attributes:
         number: of the first one.
-        template: the same, for lines with something behind their addresses.
+        template: the lines with places for a suffix behind their addresses.
     """
 
     number: int
@@ -130,7 +130,7 @@ class History:
         )
 
     def _clear(self, first: int) -> None:
-        """Begin anew: everything that was listed has left."""
+        """Clear the cache, as all its segments have left the list."""
         self._head.clear()
         self._blocks.clear()
         self._tail.clear()
@@ -156,19 +156,19 @@ class History:
                 self._settle(window.extension)
 
     def _settle(self, extension: str) -> None:
-        """A block's last segment is there: a whole one lasts, a part of one is what comes first."""
+        """Close a block at its last segment: a whole block is kept, an incomplete one begins the list."""
         if len(self._tail) == self._block:
             text = SharedText.of("".join(f"{one.text}\n" for one in self._tail).encode())
             template = TextTemplate(text)
             for end in _ends(extension):
-                template.count(end)  # now, since who asks asks for all blocks at once
+                template.count(end)  # now, since a request needs all blocks at once
             self._blocks.append(_Block(self._tail[0].number, text, template))
         else:
             self._head = self._tail
         self._tail = deque()
 
     def _evict(self, window: Window, first: int) -> None:
-        """Let go the lines of what has left; a block that has begun to leave is taken apart."""
+        """Drop lines of segments that have left the list; a block that has begun to leave is split."""
         while self._blocks and self._blocks[0].number <= first:
             block = self._blocks.popleft()
             self._head = deque(self._again(window, first, block.number + self._block))
@@ -187,17 +187,17 @@ class History:
 
 
 def _ends(extension: str) -> tuple[bytes, bytes]:
-    """Say how lines end that have an address: segments' names, and in quotes those of EXT-X-MAP."""
+    """Return the ends of lines with an address: of segments, and in quotes of EXT-X-MAP."""
     return f".{extension}\n".encode(), f'{MAP_EXTENSION}"\n'.encode()
 
 
 class _Suffix:
-    """Puts something behind the addresses of lines that are written already.
+    """Appends a suffix to the addresses in lines that are written already.
 
-    That costs a hundredth of writing them anew: whoever asks for a playlist may choose its suffix.
+    That costs a hundredth of writing them anew, and each client may choose another suffix.
 
     Attributes:
-        replacements: how lines end that have an address, and how they end then.
+        replacements: the ends of lines that have an address, and the ends that replace them.
     """
 
     def __init__(self, extension: str, suffix: str) -> None:

@@ -16,7 +16,7 @@ CAPTIONS_GROUP = "captions"
 def multivariant_playlist(
     renditions: Sequence[Rendition], cadence: Cadence, *, suffix: str = ""
 ) -> MultivariantPlaylist:
-    """Say which renditions a channel has.
+    """Write a channel's multivariant playlist.
 
     Args:
         renditions: the channel's, each with a timeline.
@@ -30,7 +30,7 @@ def multivariant_playlist(
     sound = [one for one in renditions if one not in primary and one.language is None]
     captions = [one for one in renditions if one.language is not None]
     # §4.4.6.2: BANDWIDTH counts what is played together, the largest of each group.
-    others = [*sound[:1], *sorted(captions, key=lambda one: -one.window.totals.peak_bandwidth)[:1]]
+    others = [*sound[:1], *sorted(captions, key=lambda one: -one.window.finished.totals.peak_bandwidth)[:1]]
     variants = [
         _variant(one, others, cadence, suffix, audio=bool(sound), captions=bool(captions)) for one in primary
     ]
@@ -48,7 +48,7 @@ def _variant(
     audio: bool,
     captions: bool,
 ) -> Variant:
-    """Say what one rendition is, played together with others."""
+    """Return the variant of a rendition that is played together with others."""
     played = [rendition, *others]
     # Text has no codec that players would have to know.
     coded = [one for one in played if one.language is None]
@@ -56,7 +56,7 @@ def _variant(
     return Variant(
         uri=f"{rendition.name}/media.m3u8{suffix}",
         bandwidth=sum(map(_peak, played)),
-        average_bandwidth=sum(one.window.totals.average_bandwidth or one.bitrate for one in played),
+        average_bandwidth=sum(one.window.finished.totals.average_bandwidth or one.bitrate for one in played),
         codecs=",".join(entry.codec for entry in entries),
         resolution=(entries[0].width, entries[0].height) if entries and rendition.video else None,
         frame_rate=cadence.frame_rate if rendition.video else None,
@@ -67,9 +67,8 @@ def _variant(
 
 def _peak(rendition: Rendition) -> int:
     """Bits per second at most; where many segments are too short to count, their average may be more."""
-    return max(
-        rendition.window.totals.peak_bandwidth or rendition.bitrate, rendition.window.totals.average_bandwidth
-    )
+    totals = rendition.window.finished.totals
+    return max(totals.peak_bandwidth or rendition.bitrate, totals.average_bandwidth)
 
 
 def _audio(rendition: Rendition, suffix: str, *, default: bool) -> Media:

@@ -1,4 +1,4 @@
-"""A live channel as it is served: the state that its log's entries add up to, its playlists, its viewers."""
+"""The serving side of a live channel: the windows its log is folded into, its playlists and viewers."""
 
 from __future__ import annotations
 
@@ -33,20 +33,23 @@ from packager.window.snapshot import (
 )
 from packager.window.window import Window
 
+MAX_VIEWERS = 100_000
+"""Most clients that are counted; beyond, the longest silent ones aren't."""
+
 
 class ViewerCounter:
     """Counts the distinct clients of a channel.
 
     Args:
-        seconds: how long a client counts after it asked.
-        max_viewers: most clients that are told apart.
+        seconds: how long a client counts after a request.
+        max_viewers: most clients that are counted.
     """
 
     def __init__(
         self,
         seconds: float,
         on_seen: Callable[[], None] = lambda: None,
-        max_viewers: int = DEFAULT_LIMITS.viewers,
+        max_viewers: int = MAX_VIEWERS,
     ) -> None:
         self.seconds = seconds
         self._max_viewers = max_viewers
@@ -54,10 +57,10 @@ class ViewerCounter:
         self._seen: OrderedDict[Hashable, float] = OrderedDict()
 
     def note(self, client: Hashable, now: float) -> None:
-        """Note that a client asked.
+        """Note a client's request.
 
         Args:
-            client: what tells it from others.
+            client: the key by which the client is counted once.
             now: seconds of a clock that never goes back.
         """
         self._seen[client] = now
@@ -73,7 +76,7 @@ class ViewerCounter:
         return len(self._seen)
 
     def seen_since(self, moment: float) -> list[Hashable]:
-        """Return the clients that asked since a moment, as far as they are told apart."""
+        """Return the counted clients with a request since a moment, newest first."""
         newest = itertools.takewhile(lambda one: one[1] >= moment, reversed(self._seen.items()))
         return [client for client, _ in newest]
 
@@ -83,9 +86,9 @@ class ViewerCounter:
 
 
 class ReadOnlySegmentStore:
-    """Finds a rendition's segments where another process, or another part of this one, keeps them.
+    """Finds a rendition's segments where another process, or another part of this one, stores them.
 
-    The log tells which these are.
+    The log lists the stored segments.
 
     Args:
         folder: a folder on disk that both processes see, or one of a bucket that begins with ``s3://``.
@@ -97,18 +100,18 @@ class ReadOnlySegmentStore:
         self._extension = extension
 
     def put(self, segment: LiveSegment) -> None:
-        """Do nothing: the other process stores it."""
+        """Do nothing, as the other process stores segments."""
 
     def hold(self, size: int) -> bool:
-        """Keep the bytes until the log tells that they are stored or lost."""
+        """Keep a segment's bytes in memory until the log says that they are stored or lost."""
         del size
         return True
 
     def release(self, size: int) -> None:
-        """Do nothing: the other process counts what waits."""
+        """Do nothing, as the other process counts waiting bytes."""
 
     def remove(self, number: int, size: int, timelines: Sequence[int]) -> None:
-        """Do nothing: the other process removes it."""
+        """Do nothing, as the other process removes segments."""
 
     def path(self, number: int, stored: StoredSegment) -> str:
         """Return the place of a stored segment."""
@@ -120,11 +123,11 @@ class FoldedLog:
 
     Args:
         limits: how many requests may wait, and what is kept of playlists.
-        segment_stores: where this process stores segments, by rendition; of others the entry tells.
-        clock: gives seconds that pass evenly.
+        segment_stores: the stores of this process, by rendition; the entry names those of other processes.
+        clock: returns monotonic seconds.
 
     Attributes:
-        cadence: the times that the renditions share.
+        cadence: the durations that the renditions share.
         renditions: by name, video from large to small, then the sound, then captions.
     """
 
@@ -189,7 +192,7 @@ class FoldedLog:
 
     @property
     def awaits_media(self) -> bool:
-        """Whether bytes of segments that a snapshot told without them haven't come yet."""
+        """Whether the snapshot had segments whose bytes haven't come yet."""
         return any(one.window.awaits_media for one in self.renditions.values())
 
     def media(self) -> list[SegmentMediaEntry]:
@@ -200,10 +203,10 @@ class FoldedLog:
     def snapshot(self, *, has_media: bool = True) -> Iterator[Entry]:
         """Return the entries from which another process rebuilds the windows and playlists.
 
-        What is folded while they are taken isn't in them: it follows them.
+        Entries that are folded during the iteration aren't in the snapshot, and follow it.
 
         Args:
-            has_media: whether with the bytes of segments; else those of ``media`` are to follow.
+            has_media: whether to include segments' bytes; else the entries of ``media`` are to follow.
         """
         states = [one.window.state(name, has_media=has_media) for name, one in self.renditions.items()]
         return itertools.chain(
@@ -215,10 +218,10 @@ class FoldedLog:
         )
 
     def take_over(self, newer: FoldedLog) -> None:
-        """Go on with the contents of another one, which is given up; who waits here waits for those.
+        """Take the contents of another folded log, which is given up; waiting requests then wait for these.
 
         Args:
-            newer: of the same cadence, with later contents.
+            newer: a log of the same cadence with later contents.
         """
         self.presentation.take_over(newer.presentation)
         for name, rendition in self.renditions.items():
@@ -231,21 +234,21 @@ class FoldedLog:
 
 
 class LiveStream:
-    """A live channel as it is served.
+    """The serving side of a live channel.
 
     Args:
-        commands: what requests may cause at the channel.
+        commands: carries out commands of requests at the channel.
         limits: how many requests may wait, and what is kept of playlists.
-        restores: whether the channel begins with what it finds in its folder, which takes a while.
-        is_followed: whether another process makes the channel, so that this one may be behind.
-        clock: gives seconds that pass evenly.
+        restores: whether the channel begins with stored segments, whose loading takes a while.
+        is_followed: whether another process makes the channel, so that this stream may be behind.
+        clock: returns monotonic seconds.
 
     Attributes:
-        wall_clock: gives seconds since the epoch.
-        cadence: the times that the renditions share.
+        wall_clock: returns seconds since the epoch.
+        cadence: the durations that the renditions share.
         renditions: by name, video from large to small, then the sound, then captions.
-        viewer_counter: counts who asked for a playlist lately.
-        waiting_elsewhere: how many requests wait in each other process that serves it.
+        viewer_counter: counts the clients with a recent request for a playlist.
+        waiting_elsewhere: how many requests wait in each other process that serves the channel.
     """
 
     def __init__(
@@ -267,7 +270,7 @@ class LiveStream:
         self._limits = limits
         self._clock = clock
         self._folded: FoldedLog | None = None
-        # What a snapshot gives, which isn't served before it is complete.
+        # The windows of an incomplete snapshot, which aren't served yet.
         self._restored: FoldedLog | None = None
         self._is_restoring = False
         self.cadence: Cadence
@@ -294,7 +297,7 @@ class LiveStream:
             self.adopt(FoldedLog(entry, self._limits, clock=self._clock))
 
     def forget_snapshot(self) -> None:
-        """Go on without what a snapshot has given whose end doesn't come."""
+        """Drop an incomplete snapshot, whose end doesn't come."""
         self._restored, self._is_restoring = None, False
 
     def _finish_restoring(self) -> None:
@@ -303,7 +306,7 @@ class LiveStream:
         if restored is None:
             return
         if self._folded is not None and self._folded.entry == restored.entry:
-            # The same windows: who waits there may have what is waited for now, or go on to wait.
+            # The same windows: waiting requests are answered from the snapshot, or wait on.
             self._folded.take_over(restored)
             self._ready = False
         else:
@@ -323,17 +326,17 @@ class LiveStream:
 
     @property
     def awaits_media(self) -> bool:
-        """Whether bytes of segments that a snapshot told without them haven't come yet."""
+        """Whether the snapshot had segments whose bytes haven't come yet."""
         return self._folded is not None and self._folded.awaits_media
 
     def adopt(self, folded: FoldedLog) -> None:
-        """Go on with other windows; who waits at the former ones is released."""
+        """Replace the windows; requests that wait at the former ones are released."""
         former, self._folded = self._folded, folded
         self.cadence, self.presentation = folded.cadence, folded.presentation
         self.renditions = folded.renditions
         limits = folded.presentation.limits
         seconds = limits.viewer_target_durations * folded.cadence.target_duration
-        self.viewer_counter = ViewerCounter(seconds, self.commands.note_viewer, limits.viewers)
+        self.viewer_counter = ViewerCounter(seconds, self.commands.note_viewer, MAX_VIEWERS)
         self._ready = False
         if former is not None:
             former.close()
@@ -369,6 +372,10 @@ class LiveStream:
     def languages(self) -> list[str]:
         """The captions' languages, as BCP 47 tags."""
         return [one.language for one in self.renditions.values() if one.language is not None]
+
+    def note_viewer(self, client: Hashable) -> None:
+        """Note a client's request for a playlist."""
+        self.viewer_counter.note(client, self._clock())
 
     @property
     def viewers(self) -> int:

@@ -19,6 +19,9 @@ from packager.radio.limits import LiveSourceLimits
 BLOCK_SECONDS = 1
 """Target length of a block; each is written to all of a mount's listeners together."""
 
+MAX_BYTES_PER_SECOND = 4 << 20
+"""More bytes per second than any audio has; a block that claims to last less than that counts for longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
@@ -46,7 +49,7 @@ class OggAudio:
     """Pages of one logical Ogg stream.
 
     Attributes:
-        link: the stream; another object is another stream.
+        link: identifies the stream: another object is another stream.
         pages: at least one, as they were received.
     """
 
@@ -104,7 +107,7 @@ class BlockSchedule:
     Args:
         timescale: ticks per second.
         prefill: seconds of audio that are due at once.
-        late_seconds: how late the source may be and still make it up; after more it goes on from now.
+        late_seconds: how late the source may be and still catch up; beyond, the schedule restarts from now.
     """
 
     def __init__(self, timescale: int, prefill: float, late_seconds: float) -> None:
@@ -140,7 +143,7 @@ class Throttle:
     """Makes a live source wait that sends faster than real time, whatever its sample rates and times are."""
 
     def __init__(self, limits: LiveSourceLimits) -> None:
-        self._bytes_per_second = limits.bytes_per_second
+        self._bytes_per_second = MAX_BYTES_PER_SECOND
         self._pace = BlockSchedule(NANOSECONDS, limits.ahead_seconds, limits.late_seconds)
 
     async def wait(self, block: AudioBlock) -> None:

@@ -1,12 +1,31 @@
-"""The interface of what gives a station its audio: a folder, a source client, a relay or another machine."""
+"""The interface of a station's source: a folder, a source client, a relay or another machine."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Protocol
 
 from packager.radio.audio_blocks import AudioBlock
-from packager.radio.station_info import StationInfo
+
+
+@dataclass(frozen=True, slots=True)
+class StationInfo:
+    """Shown to listeners and directories unless the configuration says otherwise; "" for nothing.
+
+    Attributes:
+        description: of the station, in a line.
+        public: whether directories may list it.
+    """
+
+    name: str = ""
+    genre: str = ""
+    url: str = ""
+    description: str = ""
+    public: bool = False
+
+
+NO_STATION_INFO = StationInfo()
 
 
 class AudioSource(Protocol):
@@ -29,12 +48,12 @@ class AudioSource(Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether it only waits for a source client to connect, which is no fault."""
+        """Whether the source only waits for a source client to connect, which is no fault."""
         ...
 
     @property
     def trouble(self) -> str:
-        """Why it gives no audio, in one line without a URL; empty where that isn't known."""
+        """Why the source has no audio, in one line without a URL; empty where that isn't known."""
         ...
 
     @property

@@ -12,7 +12,7 @@ class AudioReader(Protocol):
     """A reader without I/O that takes bytes as they come."""
 
     def receive_data(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Parse the next bytes."""
 
     def receive_eof(self) -> None:
         """Note the end of the stream."""
@@ -38,7 +38,7 @@ class AudioBlockReader(ABC):
         """In kbit/s, 0 if unknown."""
 
     def receive_data(self, data: bytes) -> list[AudioBlock]:
-        """Take bytes, cut anywhere; return the complete blocks.
+        """Parse bytes, cut anywhere; return the complete blocks.
 
         Raises:
             MalformedError: it isn't audio, or not in this container.

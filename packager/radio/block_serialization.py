@@ -13,8 +13,8 @@ from media.errors import MalformedError
 from media.ogg.headers import KEPT_BYTES, MAX_HEADER_PACKETS
 from media.ogg.page import Page
 from packager.radio.audio_blocks import AudioBlock, OggAudio
+from packager.radio.audio_source import NO_STATION_INFO, StationInfo
 from packager.radio.mpeg_block_reader import MEDIA_TYPES
-from packager.radio.station_info import NO_STATION_INFO, StationInfo
 from packager.replication.log_entries import read_message
 
 CODECS = frozenset(("vorbis", "opus", "flac"))
@@ -32,7 +32,7 @@ class StationState(Struct, frozen=True):
     Attributes:
         available: False while it has no audio, so that the fallback is heard.
         is_idle: whether it waits for a source client.
-        trouble: why it gives no audio.
+        trouble: why the station has no audio.
         media_type: such as ``audio/mpeg``.
         bitrate: in kbit/s.
         info: its description by its source.
@@ -50,7 +50,7 @@ class SharedBlock(Struct, frozen=True):
     """One entry of a station's log.
 
     Attributes:
-        block: the next audio; None where only the state is told.
+        block: the next audio; None in an entry with the state alone.
         link: number of the logical Ogg stream that the block belongs to.
     """
 

@@ -42,7 +42,7 @@ class Crossfader:
         return due
 
     def feed(self, samples: bytes) -> bytes:
-        """Take samples of the current track.
+        """Mix samples of the current track; return those that are due.
 
         Args:
             samples: whole ones, of all channels.

@@ -29,6 +29,12 @@ LAST_FRAMES = 5
 demuxer reads at once (each frame has at least 480: 160 kbit/s, 576 samples at 24 kHz).
 """
 
+AHEAD_SECONDS = 2.0
+"""Most seconds of audio inside a decoder: more than the 1,024 bytes it waits for, at 8 kbit/s."""
+
+BATCH_SECONDS = 0.5
+"""Seconds of audio that are written to a decoder at once."""
+
 
 class Decoder:
     """A running ffmpeg that decodes frames of one shape; made by ``start``.
@@ -65,7 +71,7 @@ class Decoder:
             ToolsError: it can't be started.
         """
         words = decoder_arguments(audio_format.sample_rate, audio_format.channels)
-        process = await Process.start([tools.ffmpeg, *words], stdin=True, limits=limits.process)
+        process = await Process.start([tools.ffmpeg, *words], stdin=True)
         decoder = cls(process, shape, audio_format, limits)
         decoder._add(shape.silence, FIRST_FRAMES)
         await decoder._send()
@@ -94,7 +100,7 @@ class Decoder:
         self._unheard = (range(self._at(start)), *parts)
 
     async def feed(self, frame: bytes) -> bytes:
-        """Take the track's next frame.
+        """Decode the track's next frame; return the samples that are ready.
 
         Args:
             frame: whole, of the decoder's shape, and decodable.
@@ -107,10 +113,10 @@ class Decoder:
             TimeoutError: it hangs.
         """
         self._add(frame)
-        if self._batched < self._limits.decoder_batch_seconds * self.shape.sample_rate:
+        if self._batched < BATCH_SECONDS * self.shape.sample_rate:
             return b""
         await self._send()
-        ahead = round(self._limits.decoder_ahead_seconds * self._rate)
+        ahead = round(AHEAD_SECONDS * self._rate)
         return await self._read(self._at(self._written) - ahead)
 
     async def finish(self) -> bytes:
@@ -171,7 +177,7 @@ class Decoder:
             heard += self._heard(self._position, count, data)
             self._position += count
             if self._position > self._at(self._written):
-                raise ToolsError("the decoder gives more than it was given")
+                raise ToolsError("the decoder returns more audio than the track has")
         return b"".join(heard)
 
     def _heard(self, first: int, count: int, data: bytes) -> Iterator[bytes]:

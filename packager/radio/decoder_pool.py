@@ -20,6 +20,9 @@ from packager.radio.limits import StationLimits
 
 log = structlog.get_logger()
 
+MAX_DECODERS = 3
+"""Most decoder processes; tracks of alternating formats then need no new process each."""
+
 
 class DecoderPool:
     """The decoder processes of one station, one for each shape of its tracks.
@@ -78,11 +81,11 @@ class DecoderPool:
         """Return a decoder of this shape, starting it if needed; the least recently used one makes room."""
         decoder = self._running.pop(shape, None)
         if decoder is not None and decoder.has_ended:
-            log.warning("a resting decoder ended", reason=decoder.reason)
+            log.warning("an idle decoder ended", reason=decoder.reason)
             await decoder.stop()
             decoder = None
         if decoder is None:
-            while len(self._running) >= self._limits.decoders:
+            while len(self._running) >= MAX_DECODERS:
                 await self._running.pop(next(iter(self._running))).stop()
             decoder = await Decoder.start(shape, self._format, self._tools, self._limits)
         self._running[shape] = decoder
@@ -103,9 +106,6 @@ async def decode_alone(
 ) -> AsyncGenerator[bytes]:
     """Decode a track with a process of its own: free format, or another layer than III.
 
-    Args:
-        limits: how long it may take.
-
     Yields:
         Whole samples.
 
@@ -115,7 +115,7 @@ async def decode_alone(
     """
     words = file_decoder_arguments(path, audio_format.sample_rate, audio_format.channels)
     sandbox = read_only_sandbox(path)
-    process = await Process.start([tools.ffmpeg, *words], sandbox=sandbox, limits=limits.process)
+    process = await Process.start([tools.ffmpeg, *words], sandbox=sandbox)
     unit, rest = SAMPLE_BYTES * audio_format.channels, b""
     try:
         while chunk := await in_time(process.read(), limits):

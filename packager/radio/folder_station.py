@@ -1,6 +1,6 @@
 """A radio station that plays a folder of MP3s as one endless stream of whole frames at real time.
 
-Tracks that have the mount's format are sent as they are; others are decoded and encoded again, by processes
+Tracks that have the mount's format are sent unchanged; others are decoded and encoded again, by processes
 that run on from track to track.
 """
 
@@ -24,15 +24,24 @@ from media.mp3.xing import InfoFrame
 from packager.concurrency import opened_in_thread
 from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.radio.audio_blocks import AudioBlock, AudioFormat, BlockGatherer, BlockSchedule
+from packager.radio.audio_source import NO_STATION_INFO
 from packager.radio.decoder_pool import DecoderPool, decode_alone
 from packager.radio.limits import StationLimits
 from packager.radio.loudness import FILTERS, Loudness
-from packager.radio.station_info import NO_STATION_INFO
 from packager.radio.tracks import display, find_tracks, shuffled, track_title, why_no_tracks
 from packager.radio.transcoder import Transcoder
 from packager.step_budget import AUDIO_PORTION_BYTES, StepBudget
 
 log = structlog.get_logger()
+
+TRAILER_BYTES = 64 * 1024
+"""Bytes of a file's end that are searched for tags."""
+
+PROBE_FRAMES = 32
+"""Frames that decide whether a track is sent as it is; a variable bitrate shows within a second."""
+
+RESCAN_SECONDS = 1.0
+"""Pause before an empty folder is read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +56,10 @@ class StationOptions:
         channels: 1 or 2.
         shuffle: play each round in a new random order instead of the natural order of names.
         loop: begin again after the last track, reading the folder anew.
-        prefill: seconds of audio given at once at the start, so that the first listener gets a burst.
-        loudness: of all tracks, in LUFS (EBU R 128); None leaves them as they are.
+        prefill: seconds of audio that are due at once at the start, so that the first listener gets a burst.
+        loudness: of all tracks, in LUFS (EBU R 128); None leaves the tracks unchanged.
         crossfade: seconds over which consecutive tracks are mixed.
-        limits: what playing may cost, and how long ffmpeg may take.
+        limits: limits of reading and playing tracks, and of ffmpeg's time.
     """
 
     name: str
@@ -152,7 +161,7 @@ class Station:
             if not self.options.loop:
                 return
             if self._played == played:
-                await asyncio.sleep(self.options.limits.rescan_seconds)
+                await asyncio.sleep(RESCAN_SECONDS)
 
     async def _list(self) -> list[Path]:
         """List the folder; wait while there is nothing in it."""
@@ -163,9 +172,11 @@ class Station:
             self.trouble = f"no tracks: {reason}"
             if not waiting:
                 folder = display(self.options.folder.absolute())
-                log.warning("no tracks", station=self.options.name, folder=folder, reason=reason)
+                log.warning(
+                    "a station has no tracks to play", station=self.options.name, folder=folder, reason=reason
+                )
             waiting = True
-            await asyncio.sleep(self.options.limits.rescan_seconds)
+            await asyncio.sleep(RESCAN_SECONDS)
         return paths
 
     async def _gather(
@@ -196,11 +207,11 @@ class Station:
         limits = self.options.limits
         async with _opened(path) as file:
             size: int = await file.seek(0, os.SEEK_END)
-            await file.seek(max(size - limits.trailer_bytes, 0))
-            tags = parse_trailer(await file.read(limits.trailer_bytes))
+            await file.seek(max(size - TRAILER_BYTES, 0))
+            tags = parse_trailer(await file.read(TRAILER_BYTES))
             await file.seek(0)
             async with aclosing(_parse(lambda: file.read(limits.read_bytes))) as events:
-                head, understood = await _probe(events, limits.probe_frames)
+                head, understood = await _probe(events, PROBE_FRAMES)
                 told = next((event.or_else(tags) for event in head if isinstance(event, Tags)), tags)
                 title = track_title(told, path)
                 as_it_is = not gain and not self.options.crossfade
@@ -295,5 +306,5 @@ async def _opened(path: Path) -> AsyncIterator[AsyncBufferedReader]:
     try:
         yield file
     finally:
-        # Whoever is cancelled once more meanwhile doesn't wait for it; it is closed nevertheless.
+        # A task that is cancelled once more doesn't wait; the file is closed nevertheless.
         await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, opened.close))

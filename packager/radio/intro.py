@@ -26,7 +26,7 @@ class Intro:
     header: FrameHeader
 
     def differs_from(self, block: AudioBlock) -> str:
-        """Say how a station's audio differs, so that a decoder couldn't go on with it; "" if it doesn't."""
+        """Return how a station's audio differs in ways that would break a decoder; "" if it doesn't."""
         if block.ogg is not None:
             return f"it is {self.header.codec}, and the station sends Ogg"
         try:
@@ -49,16 +49,16 @@ def read_intro(path: Path, limits: IntroLimits) -> Intro:
     with path.open("rb") as file:
         content = file.read(limits.size_bytes + 1)
     if len(content) > limits.size_bytes:
-        raise UnsupportedError(f"larger than {limits.size_bytes} bytes")
+        raise UnsupportedError(f"the file is larger than {limits.size_bytes} bytes")
     reader = MpegAudioReader()
     reader.receive_data(content)
     reader.receive_eof()
     frames = [event for event in reader.events() if isinstance(event, Frame)]
     if not frames:
-        raise UnsupportedError("no frames of MP3 or AAC in it")
+        raise UnsupportedError("the file has no frames of MP3 or AAC")
     first = frames[0].header
     if any(_format(frame.header) != _format(first) for frame in frames):
-        raise UnsupportedError("its format changes")
+        raise UnsupportedError("the file's codec, sample rate or channels change")
     samples = sum(frame.header.samples for frame in frames)
     return Intro(b"".join(frame.data for frame in frames), Fraction(samples, first.sample_rate), first)
 

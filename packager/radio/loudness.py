@@ -30,15 +30,21 @@ UNHEARD_GAIN = 0.5
 _INTEGRATED = re.compile(rb"lavfi\.r128\.I=(-?[0-9.]+|-?inf|nan)")
 log = structlog.get_logger()
 
+MEASURED_SECONDS = 1200
+"""Seconds of a track, from its beginning, whose loudness is measured."""
+
+MEASURE_SECONDS = 60.0
+"""Longest measurement; a track that takes longer is played as it is."""
+
 
 class Loudness:
-    """Knows the loudness of a station's tracks.
+    """Measures and remembers the loudness of a station's tracks.
 
     A file is measured once, by a process of its own, while the previous track plays (``expect``).
 
     Args:
-        target: loudness of all tracks in LUFS; None leaves them as they are.
-        limits: how much is measured, and how many tracks are known.
+        target: loudness of all tracks in LUFS; None leaves the tracks unchanged.
+        limits: how much of a track is measured, and how many tracks are remembered.
     """
 
     def __init__(self, target: float | None, tools: Tools, limits: StationLimits) -> None:
@@ -75,12 +81,14 @@ class Loudness:
             status = await asyncio.to_thread(path.stat)
             key = (path, status.st_size, status.st_mtime_ns)
             if key not in self._known:
-                measured = await measure(path, self._tools, self._limits)
+                measured = await measure(path, self._tools)
                 if len(self._known) >= self._limits.tracks:
                     self._known.clear()
                 self._known[key] = measured
         except (OSError, ToolsError) as error:
-            log.warning("loudness unknown", track=display(path), reason=display(str(error)))
+            log.warning(
+                "the loudness of a track can't be measured", track=display(path), reason=display(str(error))
+            )
             return 0.0
         return gain_to(self._target, self._known[key])
 
@@ -98,22 +106,21 @@ def gain_to(target: float, measured: float) -> float:
     return gain if abs(gain) >= UNHEARD_GAIN else 0.0
 
 
-async def measure(path: Path, tools: Tools, limits: StationLimits) -> float:
+async def measure(path: Path, tools: Tools) -> float:
     """Measure a track's integrated loudness (ITU-R BS.1770), in LUFS.
 
     Raises:
         ToolsError: ffmpeg can't read it.
     """
-    words = loudness_arguments(path, limits.measured_seconds)
+    words = loudness_arguments(path, MEASURED_SECONDS)
     text = await run(
         [tools.ffmpeg, *words],
-        limit=limits.measure_seconds,
+        limit=MEASURE_SECONDS,
         sandbox=read_only_sandbox(path),
-        limits=limits.process,
     )
     found = _INTEGRATED.findall(text)
     if not found:
-        raise ToolsError("nothing to hear in it")
+        raise ToolsError("the file has no audio that can be decoded")
     with contextlib.suppress(ValueError):
         return max(float(found[-1]), -70.0)
     return -70.0

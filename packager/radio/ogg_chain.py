@@ -1,7 +1,7 @@
 """Rewrites Ogg streams: into a valid chain for listeners (RFC 3533 §4), and into one stream for the encoder.
 
 In a chain each link gets a serial number of its own, and a link that its source didn't end is ended. Gaps in
-page numbers are kept, since they tell decoders of loss.
+page numbers are kept, since decoders detect loss by them.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _SERIAL = 1
 
 @dataclass(frozen=True, slots=True)
 class ChainedBlock:
-    """A block as it is sent to listeners.
+    """A block of audio in the form that listeners get.
 
     Attributes:
         data: for listeners that have received everything before it.
-        cuts: offsets in ``data`` at which others may begin.
-        lead: headers that those others need first.
+        cuts: offsets in ``data`` at which new listeners may begin.
+        lead: headers that new listeners need first.
         link: identifies the headers; a listener that has received them once doesn't need them again; 0 for
             none.
     """

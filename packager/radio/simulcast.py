@@ -1,4 +1,4 @@
-"""Makes a station's audio available as a live channel too: AAC in HLS and DASH, with titles as date ranges.
+"""Publishes a station as a live channel, too: AAC in HLS and DASH, with titles as date ranges.
 
 The channel starts with its first viewer and stops some time after its last. It begins with the audio that the
 station sent just before, so the first segments are there at once. Each run is a new channel, whose numbers
@@ -39,6 +39,9 @@ log = structlog.get_logger()
 Subscribe = Callable[[], AbstractContextManager[BlockQueue]]
 """Opens a queue that begins with the station's last ``lead_seconds`` and receives every further block."""
 
+IDLE_LOOK_SECONDS = 0.5
+"""Least seconds between two checks for viewers."""
+
 
 @dataclass(frozen=True, slots=True)
 class SimulcastOptions:
@@ -49,9 +52,9 @@ class SimulcastOptions:
         bitrates: of the renditions, in bits per second.
         on_demand: whether it runs only while it has viewers.
         idle_seconds: how long it then runs on after the last request.
-        segment_duration: seconds; longer than two blocks, so that one that is a little late isn't taken for
-            silence.
-        part_duration: seconds: stations give their audio in blocks of about a second.
+        segment_duration: seconds; longer than two blocks, so that a block that is a little late isn't taken
+            for silence.
+        part_duration: seconds; a station's blocks have about one.
         limits: how the channel begins and ends.
     """
 
@@ -87,7 +90,8 @@ class StartLimit:
         """Count a channel as starting; return False if too many are.
 
         Args:
-            is_beginning: tells whether the channel still is; called whenever another one wants to start.
+            is_beginning: returns whether the channel is still starting; called whenever another one wants to
+                start.
         """
         now = self._clock()
         start_seconds = self._limits.start_seconds
@@ -140,42 +144,42 @@ class Simulcast:
 
     @property
     def state(self) -> str:
-        """State of the channel; ``idle`` while nobody asks for it."""
+        """State of the channel; ``idle`` while it has no viewers."""
         return "idle" if self.is_idle else self.channel.state
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody asks for it, or it has to wait until others have begun."""
+        """Whether the channel has no viewers, or has to wait until others have begun."""
         return not self._wanted.is_set()
 
     def note_viewer(self) -> None:
-        """Begin, or go on, as somebody asks for it."""
+        """Begin or continue the channel, as a viewer asks for it."""
         self._asked = time.monotonic()
         if self._wanted.is_set() or self._starts.may_begin(self._is_beginning):
             self._wanted.set()
 
     def note_unknown_viewers(self) -> None:
-        """Go on if it runs: it isn't known whether somebody asks for it elsewhere."""
+        """Continue the channel if it runs, as it may have viewers at other nodes."""
         self._asked = time.monotonic()
 
     def ranges_behind(self, tags: Sequence[DateRange]) -> list[DateRange]:
-        """Go on behind the titles that another packager has told; see `TitleDateRanges.behind`."""
+        """Return the date ranges that continue another packager's titles; see `TitleDateRanges.behind`."""
         return self._titles.behind(tags)
 
     async def run(self) -> None:
-        """Run the channel whenever it is asked for, until cancelled.
+        """Run the channel whenever it has viewers, until cancelled.
 
         Raises:
             ToolsError: ffmpeg lacks something it needs.
         """
         while True:
             await self._wanted.wait()
-            log.info("channel begins", station=self.name)
+            log.info("the live channel of a station begins", station=self.name)
             with self._subscribe() as queue:
                 self._supply.queue = queue
                 async with background_task(self.channel.run()):
                     await self._until_idle()
-            log.info("channel ends, nobody follows it", station=self.name)
+            log.info("the live channel of a station ends, as nobody follows it", station=self.name)
             self._renew(self.channel)
 
     def close(self) -> None:
@@ -187,7 +191,7 @@ class Simulcast:
             left = self._asked + self.options.idle_seconds - time.monotonic()
             if left <= 0 and self.options.on_demand and not self._is_waited_for():
                 break
-            await asyncio.sleep(max(left, self.options.limits.idle_look_seconds))
+            await asyncio.sleep(max(left, IDLE_LOOK_SECONDS))
         # Requests from now on are for the next channel.
         self._wanted.clear()
 
@@ -227,4 +231,8 @@ class Simulcast:
                     date, None, write_id3v2(id3_frames_of(as_quoted_string(title)))
                 )
         except (DateRangeError, TooManyEventsError) as error:
-            log.debug("title isn't told", station=self.name, reason=str(error))
+            log.debug(
+                "a title isn't published to the live channel of a station",
+                station=self.name,
+                reason=str(error),
+            )

@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 from packager.radio.audio_blocks import AudioBlock, Throttle
+from packager.radio.audio_source import NO_STATION_INFO, StationInfo
 from packager.radio.limits import LiveSourceLimits
 from packager.radio.mpeg_block_reader import block_reader_for
-from packager.radio.station_info import NO_STATION_INFO, StationInfo
 from packager.step_budget import AUDIO_PORTION_BYTES, StepBudget
+
+QUEUE_BLOCKS = 4
+"""Most blocks that wait for the mount; beyond, the source waits."""
 
 
 class InUseError(Exception):
@@ -25,7 +28,7 @@ class SourceClientStation:
 
     Attributes:
         trouble: empty, as who sends knows best.
-        station_info: what the newest source client said of the station.
+        station_info: the newest source client's description of the station.
     """
 
     trouble = ""
@@ -35,7 +38,7 @@ class SourceClientStation:
     ) -> None:
         self._told = bitrate
         self._limits = limits = limits or LiveSourceLimits()
-        self._queue: asyncio.Queue[AudioBlock] = asyncio.Queue(limits.queue_blocks)
+        self._queue: asyncio.Queue[AudioBlock] = asyncio.Queue(QUEUE_BLOCKS)
         self._session: SourceClientSession | None = None
         self.media_type = media_type
         self.station_info = NO_STATION_INFO
@@ -47,7 +50,7 @@ class SourceClientStation:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it waits for a source client; its own audio may not have been heard to its end yet."""
+        """Whether the station waits for a source client; the last one's audio may still be playing."""
         return self._session is None
 
     @property
@@ -58,15 +61,15 @@ class SourceClientStation:
     def connect(
         self, media_type: str, bitrate: int = 0, station_info: StationInfo = NO_STATION_INFO
     ) -> SourceClientSession:
-        """Let a source client in.
+        """Accept a source client.
 
         Args:
             media_type: its declared Content-Type.
             bitrate: its declared kbit/s; 0 for none.
-            station_info: what it says of the station.
+            station_info: the description of the station in its header fields.
 
         Raises:
-            InUseError: another one is connected.
+            InUseError: another source client is connected.
         """
         if self._session is not None:
             raise InUseError
@@ -108,7 +111,7 @@ class SourceClientSession:
         self.reader = block_reader_for(media_type)
 
     async def feed(self, data: bytes) -> None:
-        """Take bytes; waits where the source is far ahead of real time.
+        """Parse bytes, and wait if the source is far ahead of real time.
 
         Raises:
             MediaError: they aren't audio that a mount carries.

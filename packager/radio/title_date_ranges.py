@@ -30,7 +30,7 @@ class TitleDateRanges:
         self._count = 0
 
     def change(self, title: str, date: Fraction) -> bool:
-        """Let a title be heard from a date on.
+        """End the current title at a date, and begin another one.
 
         Args:
             title: "" for none.
@@ -55,12 +55,12 @@ class TitleDateRanges:
         return True
 
     def behind(self, tags: Sequence[DateRange]) -> list[DateRange]:
-        """Go on behind the titles that another packager has told of the same station.
+        """Return the date ranges that continue the titles of another packager of the same station.
 
         Returns:
-            What is to be told now: the ends of its titles that aren't heard any more, and the current one.
+            The date ranges to publish now: the ends of former titles that are over, and the current title.
         """
-        # Of a range's tags the last one says the most.
+        # The last tag of a range has the most attributes.
         known = {tag.id: tag for tag in tags if tag.class_ == TITLE_CLASS}
         going_on = [tag for tag in known.values() if tag.duration is None]
         mine = self._open

@@ -14,6 +14,12 @@ from packager.radio.limits import StationLimits
 
 PLAYLISTS = (".m3u", ".m3u8")
 
+MAX_PLAYLIST_LINES = 100_000
+"""Most lines of a playlist that are read."""
+
+MAX_PLAYLIST_BYTES = 4 << 20
+"""Most bytes of a playlist that are read."""
+
 
 def display(path: Path | str) -> str:
     """Make a path safe to log and to show: file names needn't be UTF-8, and may have line breaks."""
@@ -66,14 +72,14 @@ def _listed(playlist: Path, limits: StationLimits) -> list[Path]:
     """Read a playlist; entries that don't exist, aren't MP3s or are URLs are left out."""
     try:
         with playlist.open("rb") as file:
-            data = file.read(limits.playlist_bytes)
+            data = file.read(MAX_PLAYLIST_BYTES)
     except OSError:
         return []
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("latin-1")
-    lines = (line.strip() for line in islice(StringIO(text, newline=None), limits.playlist_lines))
+    lines = (line.strip() for line in islice(StringIO(text, newline=None), MAX_PLAYLIST_LINES))
     paths = (Path(playlist.parent, line) for line in lines if line and not line.startswith("#"))
     found = (path for path in paths if path.suffix.lower() == ".mp3" and path.is_file())
     return list(islice(found, limits.tracks))

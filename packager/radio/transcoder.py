@@ -1,7 +1,7 @@
 """Encodes all tracks that don't have a mount's format with one encoder that runs on, so there are no gaps.
 
 Each track's samples follow those of the track before, or are crossfaded. Encoded frames come out in order,
-and counting samples tells where a track ends.
+and the end of a track is found by counting samples.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ FLUSH_SILENCE_SECONDS = 1.0
 """Silence that flushes a track: more than ffmpeg reads at once and LAME looks ahead."""
 
 log = structlog.get_logger()
+
+HELD_SECONDS = 2.0
+"""Most seconds of audio that the encoder may keep back; beyond, its frames are waited for."""
 
 
 class Transcoder:
@@ -86,9 +89,8 @@ class Transcoder:
             gain: decibels by which it is turned up.
 
         Yields:
-            Titles and frames, beginning with the rest of the previous track. What the
-            encoder still holds of this one, and its crossfade, come with the next call, or with ``flush`` or
-            ``drain``.
+            Titles and frames, beginning with the rest of the previous track. Frames of this track that the
+            encoder still holds, and the crossfade, come with the next call, or with ``flush`` or ``drain``.
 
         Raises:
             ToolsError: the track has no samples, or the encoder broke.
@@ -106,7 +108,7 @@ class Transcoder:
             async for titled_frame in self._read_until(encoder, self._due()):
                 yield titled_frame
         if encoder is None:
-            raise ToolsError("nothing to hear in it")
+            raise ToolsError("the file has no audio that can be decoded")
 
     async def flush(self) -> AsyncGenerator[tuple[str, Frame]]:
         """Yield the rest of the tracks so far, and keep the encoder: tracks that need none come first.
@@ -177,9 +179,7 @@ class Transcoder:
 
     def _due(self) -> int:
         """Count the frames that must have come out by now."""
-        return int(
-            (self._samples - self._limits.encoder_held_seconds * self._format.sample_rate) // FRAME_SAMPLES
-        )
+        return int((self._samples - HELD_SECONDS * self._format.sample_rate) // FRAME_SAMPLES)
 
     async def _running(self) -> Process:
         if self._encoder is not None and self._encoder.returncode is not None:
@@ -189,9 +189,7 @@ class Transcoder:
             words = encoder_arguments(
                 self._format.sample_rate, self._format.channels, self._bitrate, limited=self._limited
             )
-            self._encoder = await Process.start(
-                [self._tools.ffmpeg, *words], stdin=True, limits=self._limits.process
-            )
+            self._encoder = await Process.start([self._tools.ffmpeg, *words], stdin=True)
         return self._encoder
 
     async def _write(self, encoder: Process, chunk: bytes) -> None:

@@ -20,16 +20,22 @@ from packager.s3.object_files import S3File
 
 log = structlog.get_logger()
 
+BUCKET_LOOK_SECONDS = 10.0
+"""Seconds between two listings of the recordings in S3."""
+
+MAX_BUCKET_RECORDINGS = 1000
+"""Most recordings of a channel that are served from S3, the newest."""
+
 
 class BucketRecording:
     """A recorded event in S3; see `Recording`.
 
     Args:
-        folder: what its keys begin with, without a slash at its end.
+        folder: the prefix of its keys, without a slash at the end.
 
     Attributes:
-        obstacle: why there is no MP4 of it.
-        threads: where to open and read its files.
+        obstacle: why the recording has no MP4.
+        threads: the threads that open and read its files.
     """
 
     obstacle = "its MP4 is where it was recorded"
@@ -42,7 +48,7 @@ class BucketRecording:
         self._bucket = bucket
 
     def reading(self) -> AbstractContextManager[None]:
-        """Do nothing: nobody removes it here."""
+        """Do nothing, as this server removes no recordings in S3."""
         return contextlib.nullcontext()
 
     def open(self, name: str) -> S3File:
@@ -63,11 +69,11 @@ class BucketRecordings:
     """The recordings of one channel in S3.
 
     Args:
-        bucket: where they are, below a folder of that name.
-        limits: how often it is looked for new ones.
+        bucket: the bucket, in which a folder of the channel's name has the recordings.
+        limits: how often the bucket is searched for new ones.
 
     Attributes:
-        trouble: why it isn't known which there are; empty where it is.
+        trouble: why the recordings can't be listed; empty where they can.
     """
 
     def __init__(self, channel: str, bucket: BucketFiles, limits: RecordingsLimits = DEFAULT_LIMITS) -> None:
@@ -92,13 +98,13 @@ class BucketRecordings:
         return next(found, None)
 
     async def run(self) -> None:
-        """Look for recordings until cancelled."""
+        """List the recordings at intervals until cancelled."""
         while True:
             await self.look()
-            await asyncio.sleep(self._limits.bucket_look_seconds)
+            await asyncio.sleep(BUCKET_LOOK_SECONDS)
 
     async def look(self) -> None:
-        """Look which recordings there are; while S3 can't be asked, those that were known stay."""
+        """List the recordings; while S3 can't be reached, the known ones stay."""
         try:
             self._known = await self._bucket.threads.run(self._find)
         except OSError as error:
@@ -109,7 +115,7 @@ class BucketRecordings:
             self.trouble = ""
 
     def close(self) -> None:
-        """Nobody waits for it."""
+        """Do nothing, as no request waits here."""
 
     def _find(self) -> dict[str, BucketRecording]:
         found = {}
@@ -122,10 +128,10 @@ class BucketRecordings:
     def _names(self) -> Sequence[str]:
         """Return the names of the newest recordings."""
         names = filter(metadata_files.ID.fullmatch, self._bucket.client.folders(self._channel))
-        return sorted(names)[-self._limits.bucket_recordings :]
+        return sorted(names)[-MAX_BUCKET_RECORDINGS:]
 
     def _read(self, name: str) -> BucketRecording | None:
-        """Read a recording's metadata, which are there once all of it is."""
+        """Read a recording's metadata, which are the last file to be copied."""
         folder = f"{self._channel}/{name}"
         try:
             version, data = self._bucket.client.read_first(
@@ -135,6 +141,6 @@ class BucketRecordings:
             return None
         metadata = metadata_files.decode_metadata(data) if version.size == len(data) else None
         if metadata is None or metadata.id != name:
-            log.warning("no recording is in S3", place=f"{self._bucket.address}/{folder}")
+            log.warning("a folder in S3 isn't a recording", place=f"{self._bucket.address}/{folder}")
             return None
         return BucketRecording(metadata, folder, self._bucket)

@@ -1,7 +1,7 @@
-"""Copies a channel's recordings to an S3 bucket, once each is made: there they outlive this machine's disk.
+"""Copies a channel's recordings to an S3 bucket, once each is made, so that they outlive this disk.
 
-A recording is files for any web server, so its copy plays from the bucket. Its metadata come last: a copy
-that has none isn't whole, and is gone on with. Nothing in the bucket is ever removed.
+A recording consists of files for any web server, so its copy plays from the bucket. Its metadata come last: a
+copy without them isn't whole, and is continued. Nothing in the bucket is ever removed.
 """
 
 from __future__ import annotations
@@ -59,18 +59,18 @@ class RecordingCopies:
         self._copied: set[str] = set()
 
     async def run(self) -> None:
-        """Copy what there is, and what comes, until cancelled."""
+        """Copy all recordings, and those to come, until cancelled."""
         failures = FailureCount(self._limits.copy_retries)
         while True:
             pause = self._limits.copy_look_seconds
             try:
                 await self.copy_all()
-            except NotFoundError:  # it was removed meanwhile
+            except NotFoundError:  # a recording was removed meanwhile
                 pass
             except OSError as error:
                 pause = failures.failed()
                 if self.trouble != str(error):
-                    log.warning("recordings can't be copied", channel=self._channel, reason=str(error))
+                    log.warning("recordings can't be copied to S3", channel=self._channel, reason=str(error))
                 self.trouble = str(error)
             else:
                 failures.succeeded()
@@ -78,13 +78,13 @@ class RecordingCopies:
             await asyncio.sleep(pause)
 
     def close(self) -> None:
-        """Nobody waits for it."""
+        """Do nothing, as no request waits here."""
 
     async def copy_all(self) -> None:
         """Copy all recordings that aren't copied yet.
 
         Raises:
-            NotFoundError: a file isn't there any more.
+            NotFoundError: a file was removed meanwhile.
             OSError: a file can't be read, or S3 can't be reached, or refuses.
         """
         there = {one.metadata.id: one for one in self._recordings}
@@ -96,10 +96,10 @@ class RecordingCopies:
                 count = await asyncio.to_thread(self._copy, recording)
             self._copied.add(name)
             if count:
-                log.info("recording copied", channel=self._channel, recording=name, files=count)
+                log.info("recording copied to S3", channel=self._channel, recording=name, files=count)
 
     def _copy(self, recording: Recording) -> int:
-        """Copy the files that the bucket lacks; give how many these were."""
+        """Copy the files that the bucket lacks; return how many these were."""
         folder = f"{self._channel}/{recording.metadata.id}"
         sizes = {one.key: one.size for page in self._bucket.objects(folder) for one in page}
         if f"{folder}/{METADATA}" in sizes:

@@ -1,4 +1,4 @@
-"""Captions of a recording for DASH: WebVTT segments packed into movie fragments of a minute. Pure.
+"""The division of a recording's captions for DASH into movie fragments of a minute. Pure.
 
 Sidecar files would be simpler, but some players take their times relative to the presentation instead of the
 period (dash.js 5.2.1).
@@ -10,17 +10,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from media.errors import MediaError
-from media.mp4 import wvtt
-from media.subtitles.webvtt import Cue
 from packager.publish.dash import TEXT_INIT_NUMBER
+from packager.publish.dash_captions import milliseconds, pack_segments
 from packager.recordings.periods import RecordedPeriod
 from packager.window.rendition import segment_uri
 
 FRAGMENT_SECONDS = 60
 """Duration of a movie fragment, which players load at once."""
 
-INIT = f"init-{TEXT_INIT_NUMBER}.mp4"
+INIT_NAME = f"init-{TEXT_INIT_NUMBER}.mp4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +41,10 @@ class Chunk:
         """Its file name."""
         return segment_uri(self.number)
 
+    def pack(self, texts: Iterable[bytes]) -> bytes:
+        """Write the movie fragment, given its WebVTT segments."""
+        return pack_segments(texts, self.begin, self.end, self.number)
+
 
 def chunks(period: RecordedPeriod) -> list[Chunk]:
     """Divide a period into fragments that cover exactly all of it, as players expect."""
@@ -56,25 +58,6 @@ def chunks(period: RecordedPeriod) -> list[Chunk]:
             groups.append([])
             edges.append(one.presentation_time)
         groups[-1].append(one.number)
-    times = [_milliseconds(edge) for edge in (*edges, end)]
+    times = [milliseconds(edge) for edge in (*edges, end)]
     numbers = range(period.number, period.number + len(groups))
     return [Chunk(*one) for one in zip(numbers, times[:-1], times[1:], groups, strict=True)]
-
-
-def fragment(chunk: Chunk, segments: Iterable[bytes]) -> bytes:
-    """Write a movie fragment.
-
-    Args:
-        segments: its WebVTT segments; a cue may be in several.
-    """
-    found: dict[Cue, None] = {}
-    for data in segments:
-        try:
-            found.update(dict.fromkeys(wvtt.read_segment(data, chunk.begin)))
-        except MediaError:
-            continue  # the other segments can still be read
-    return wvtt.fragment(found, chunk.begin, chunk.end, chunk.number)
-
-
-def _milliseconds(seconds: Fraction) -> int:
-    return round(seconds * wvtt.TIMESCALE)

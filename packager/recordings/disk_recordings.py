@@ -25,6 +25,12 @@ from packager.safe_files import DataFolder, NotOursError, OpenFolder
 
 log = structlog.get_logger()
 
+RETENTION_LOOK_SECONDS = 30.0
+"""Seconds between two searches for recordings that have become too old."""
+
+MAX_REMOVED_FOLDERS = 16
+"""Most folders of one name that are set aside for their unknown files."""
+
 
 @dataclass(frozen=True, slots=True)
 class Retention:
@@ -46,14 +52,14 @@ class Recording:
     """A recorded event.
 
     Args:
-        size: bytes of its files, where they were counted; else the metadata tell.
-        limits: how much of it is read at once.
+        size: bytes of its files, where they were counted; else the metadata have them.
+        limits: how much of a file is read at once.
 
     Attributes:
         path: its folder, for people and for readers.
         size: bytes of its files.
         ended: seconds since the epoch.
-        obstacle: why there is no MP4 of it; empty where there is one.
+        obstacle: why the recording has no MP4; empty where it has one.
     """
 
     threads = SHARED_THREADS
@@ -80,12 +86,12 @@ class Recording:
 
     @property
     def is_read(self) -> bool:
-        """Whether a request reads from it."""
+        """Whether a request reads the recording."""
         return self._readers > 0
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """Keep its files while the context is open, even if it expires meanwhile."""
+        """Keep the recording's files while the context is open, even if the recording expires meanwhile."""
         self._readers += 1
         try:
             yield
@@ -102,11 +108,11 @@ class Recording:
         return self._library.open(name)
 
     def movie(self) -> tuple[LocalFile, MovieLayout]:
-        """Open the head of its MP4, and tell which files follow it. Blocks, for long on the first call.
+        """Open the head of the MP4, and return it with the layout of the files behind. Blocks, long at first.
 
         Raises:
             NotFoundError: no MP4 can be made; ``obstacle`` says why.
-            OSError: it can't be read.
+            OSError: a file can't be read.
         """
         with self._lock:  # only the first caller does the work
             if not self.obstacle:
@@ -114,7 +120,9 @@ class Recording:
                     return self._movie()
                 except MediaError as error:
                     self.obstacle = str(error)
-                    log.warning("no MP4 of a recording", recording=str(self.path), reason=str(error))
+                    log.warning(
+                        "a recording can't be offered as MP4", recording=str(self.path), reason=str(error)
+                    )
         raise NotFoundError(self.obstacle)
 
     def _movie(self) -> tuple[LocalFile, MovieLayout]:
@@ -123,7 +131,7 @@ class Recording:
             with self._place.open() as folder:
                 listed = read_back(folder, names)
                 if folder.status(HEAD) is None:
-                    folder.write_whole(HEAD, make_head(folder, listed, self._limits))
+                    folder.write_whole(HEAD, make_head(folder, listed))
             self._layout = lay_out(listed)
         return self.open(HEAD), self._layout
 
@@ -133,7 +141,7 @@ class Recordings:
 
     Args:
         retention: how long they are kept.
-        limits: how often they are looked at, and how much of each is read.
+        limits: how often they are checked, and how much of each is read.
     """
 
     def __init__(
@@ -191,7 +199,7 @@ class Recordings:
                 folder.make_private()
         if unknown:
             log.warning(
-                "folders that are no recordings stay",
+                "folders that aren't recordings stay",
                 channel=self._channel,
                 folder=str(self._place),
                 count=unknown,
@@ -236,7 +244,7 @@ class Recordings:
             try:
                 head, _ = await asyncio.to_thread(recording.movie)
             except OSError as error:
-                # Whoever asks for it is the next to try.
+                # The next request for the MP4 tries again.
                 reason = error.strerror or str(error)
                 log.warning(
                     "head of a recording's MP4 can't be made",
@@ -273,7 +281,7 @@ class Recordings:
     async def _remove(self, name: str) -> bool:
         """Remove a recording that isn't known any more; False where that is to be tried again."""
         try:
-            whole = await asyncio.to_thread(_remove, self._place, name, self._limits.removed_folders)
+            whole = await asyncio.to_thread(_remove, self._place, name, MAX_REMOVED_FOLDERS)
         except FileNotFoundError:
             pass  # somebody else has removed it, or the next start removes what an earlier attempt has left
         except OSError as error:
@@ -289,7 +297,7 @@ class Recordings:
     async def _keep(self) -> None:
         while True:
             await self.expire(time.time())
-            await asyncio.sleep(self._limits.retention_look_seconds)
+            await asyncio.sleep(RETENTION_LOOK_SECONDS)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from media.dash.mpd import AdaptationSet, Period, Representation, StaticManifest
 from media.dash.segment_addressing import SegmentTemplate
-from media.mp4 import wvtt
+from media.mp4.text import wvtt
 from packager.publish.dash import TEXT_BANDWIDTH
 from packager.publish.dash_periods import read_track
 from packager.recordings import dash_captions
@@ -47,7 +47,7 @@ def _texts(period: RecordedPeriod, languages: Mapping[str, str]) -> list[Adaptat
     segments = SegmentTemplate(
         timescale=wvtt.TIMESCALE,
         times=[cut[0].begin, *(one.end for one in cut)],
-        initialization=dash_captions.INIT,
+        initialization=dash_captions.INIT_NAME,
         media=f"$Number$.{MEDIA_EXTENSION}",
         start_number=cut[0].number,
         presentation_time_offset=cut[0].begin,

@@ -15,21 +15,21 @@ from packager.recordings.progressive_mp4 import MovieLayout
 
 
 class AnyRecording(Protocol):
-    """A recorded event, as it is served."""
+    """A recorded event, on disk or in S3."""
 
     metadata: RecordingMetadata
 
     @property
     def path(self) -> Path | str:
-        """Where it is, for logs."""
+        """The place of the recording, for logs."""
 
     @property
     def obstacle(self) -> str:
-        """Why there is no MP4 of it; empty where there is one."""
+        """Why the recording has no MP4; empty where it has one."""
 
     @property
     def threads(self) -> Threads:
-        """Where to open its files."""
+        """The threads in which to open its files."""
 
     def reading(self) -> AbstractContextManager[None]:
         """Keep its files while the context is open."""
@@ -38,7 +38,7 @@ class AnyRecording(Protocol):
         """Open one of its files; blocks."""
 
     def movie(self) -> tuple[LocalFile, MovieLayout]:
-        """Open the head of its MP4, and tell which files follow it; blocks."""
+        """Open the head of the MP4, and return it with the layout of the files behind; blocks."""
 
 
 class KeptRecordings(Protocol):

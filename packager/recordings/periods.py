@@ -64,7 +64,7 @@ def recorded_periods(segments: Mapping[str, Sequence[LiveSegment]]) -> list[Reco
 
 
 def _length(rows: Sequence[Row], *, last: bool) -> Fraction:
-    """Return the duration in whole milliseconds, as it is written; the next period begins there."""
+    """Return a period's duration, rounded to milliseconds as manifests write it."""
     began = _leading(rows[0]).presentation_time
     # Sum up all segments: with open GOPs, a segment may end before the next one's key frame is shown.
     ends = [

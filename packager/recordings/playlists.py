@@ -18,7 +18,7 @@ def without_common_gaps(segments: Listed) -> dict[str, list[LiveSegment]]:
     """Remove the gaps that all renditions share.
 
     Args:
-        segments: as they were listed live.
+        segments: the segments in the live playlists, by rendition.
 
     Returns:
         The rest; segments behind a removed gap begin with a discontinuity.

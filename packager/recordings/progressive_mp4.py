@@ -1,6 +1,6 @@
 """Makes a recording playable as one MP4 without copying media: a head with the sample tables, then its files.
 
-The segments follow the head as they are, with ``moof`` boxes that no table refers to (a few bytes in a
+The segments follow the head unchanged, with ``moof`` boxes that no table refers to (a few bytes in a
 thousand). Periods follow each other without the pauses between them, audio and video in sync.
 """
 
@@ -17,11 +17,10 @@ from fractions import Fraction
 
 from media.errors import MalformedError, UnsupportedError
 from media.mp4.boxes import header
-from media.mp4.fragments import FragmentReader, InitSegment
-from media.mp4.moof import Defaults, Sample, parse_moof
-from media.mp4.progressive_writer import MovieTrack, TrackTables, write_head
-from media.mp4.track_box import TrackFacts
-from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
+from media.mp4.files.progressive_writer import MovieTrack, TrackTables, write_head
+from media.mp4.fragments.fragments import FragmentReader, InitSegment
+from media.mp4.fragments.moof import Defaults, Sample, parse_moof
+from media.mp4.movie.track_box import TrackFacts
 from packager.safe_files import OpenFolder
 from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import segment_uri
@@ -38,6 +37,14 @@ MAX_MOOF = 1 << 20
 _Read = Callable[[int, int], bytes]
 _Run = tuple[int, tuple[Sample, ...], int]
 """Decode time of the first sample, the samples, and where in the file their bytes begin."""
+
+ROWS_BETWEEN_PAUSES = 32
+"""Segments of all renditions after which writing the head of a recording's MP4 pauses, since its thread holds
+up the parts that are due meanwhile.
+"""
+
+ROW_PAUSE_SECONDS = 0.002
+"""Seconds of such a pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,7 @@ def lay_out(listed: Listed) -> MovieLayout:
     return layout
 
 
-def make_head(folder: OpenFolder, listed: Listed, limits: RecordingsLimits = DEFAULT_LIMITS) -> bytes:
+def make_head(folder: OpenFolder, listed: Listed) -> bytes:
     """Make the head of the MP4. Blocks for a while.
 
     Raises:
@@ -92,10 +99,10 @@ def make_head(folder: OpenFolder, listed: Listed, limits: RecordingsLimits = DEF
     """
     with contextlib.ExitStack() as stack:
         folders = {name: stack.enter_context(folder.folder(name)) for name in listed}
-        return _make_head(folders, listed, limits)
+        return _make_head(folders, listed)
 
 
-def _make_head(folders: Mapping[str, OpenFolder], listed: Listed, limits: RecordingsLimits) -> bytes:
+def _make_head(folders: Mapping[str, OpenFolder], listed: Listed) -> bytes:
     muxer = _Muxer([_first_timeline(segments) for segments in listed.values()])
     position = 0
     for count, row in enumerate(zip(*listed.values(), strict=True), 1):
@@ -108,8 +115,8 @@ def _make_head(folders: Mapping[str, OpenFolder], listed: Listed, limits: Record
             found.append(_runs(folders[name], segment, track, position))
             position += segment.size
         muxer.add(found, begins=any(segment.discontinuity for segment in row))
-        if count % limits.rows_between_pauses == 0:
-            time.sleep(limits.row_pause_seconds)
+        if count % ROWS_BETWEEN_PAUSES == 0:
+            time.sleep(ROW_PAUSE_SECONDS)
     return write_head(muxer.finish(), position)
 
 
@@ -163,7 +170,7 @@ class _RecordedTrack:
         if timeline is not None and timeline.init != self.timeline.init:
             other = _RecordedTrack(self.facts.track_id, timeline)
             if other.facts != self.facts or other.source_id != self.source_id:
-                raise UnsupportedError("the codec's parameters change on the way")
+                raise UnsupportedError("the codec's parameters change within the recording")
             self.timeline = timeline
 
     def add(self, run: _Run) -> None:
@@ -200,7 +207,7 @@ class _Muxer:
         having = [(track, runs) for track, runs in zip(self.tracks, found, strict=True) if runs]
         if having and (begins or not self._begun):
             origin = having[0][0].seconds(having[0][1][0][0])
-            # Behind all that is there: the sound's first sample may begin before the picture's.
+            # Behind all earlier media: the sound's first sample may begin before the picture's.
             starts = [track.end - track.seconds(runs[0][0]) + origin for track, runs in having]
             delay = max(starts) if self._begun else Fraction(0)
             for track in self.tracks:
@@ -249,7 +256,7 @@ def _part(read: _Read, start: int, size: int, track_id: int) -> _Run:
             start, size, at = start + at, size - at, 0
             data = read(start, min(size, HEAD_BYTES))
     if found.size > MAX_MOOF:
-        raise MalformedError(f"a moof of {found.size} bytes")
+        raise MalformedError(f"a moof of {found.size} bytes: more than {MAX_MOOF}")
     if found.end > len(data):
         data = read(start, found.end)
     _, fragments = parse_moof(data[found.start : found.end], start + found.start, {track_id: Defaults()})

@@ -12,7 +12,6 @@ from fractions import Fraction
 
 from msgspec.structs import replace
 
-from media.mp4 import wvtt
 from packager.dvr import index
 from packager.dvr.disk_archive import FORMER
 from packager.dvr.disk_rendition import DvrFolder, read_timelines
@@ -21,6 +20,7 @@ from packager.dvr.index_rebuild import Dates
 from packager.dvr.limits import DEFAULT_LIMITS
 from packager.dvr.own_files import FOLDER_NAME, erase_in
 from packager.dvr.restore_plan import StoredRendition, align_renditions, last_number
+from packager.publish.dash_captions import INIT
 from packager.recordings import dash_captions
 from packager.recordings import metadata as metadata_files
 from packager.recordings.manifest import manifest
@@ -50,19 +50,19 @@ _RENDITION = re.compile(rf"({metadata_files.RENDITION.pattern})/{re.escape(MEDIA
 def seal(
     dvr: DataFolder, recordings: DataFolder, ending: EventEnd, known: Iterable[RecordingMetadata]
 ) -> RecordingMetadata | None:
-    """Make a recording, unless an earlier process made it and couldn't note that.
+    """Make a recording, or find that which an earlier process made and couldn't note.
 
     Args:
         dvr: the channel's DVR, which is no longer written to.
         recordings: the folder of the channel's recordings; created if missing.
-        ending: what was noted at the end of the event.
-        known: the recordings that are there.
+        ending: the facts that were noted at the end of the event.
+        known: the metadata of the existing recordings.
 
     Returns:
         Its metadata; None if there are no segments.
 
     Raises:
-        OSError: it can't be made, for instance because the file system has no hard links.
+        OSError: the recording can't be made, for instance as the file system has no hard links.
     """
     segments = listed(_load(dvr, ending), Fraction(*ending.segment_duration))
     playable = [one for one in next(iter(segments.values()), ()) if not one.gap]
@@ -149,11 +149,11 @@ def _write_manifest(draft: OpenFolder, segments: dict[str, list[LiveSegment]], e
     for name in languages:
         there = {one.number for one in segments[name] if not one.gap}
         with draft.folder(name) as folder:
-            folder.write_whole(dash_captions.INIT, wvtt.INIT)
+            folder.write_whole(dash_captions.INIT_NAME, INIT)
             for chunk in (one for period in periods for one in dash_captions.chunks(period)):
                 names = (segment_uri(one, TEXT_EXTENSION) for one in chunk.segments if one in there)
                 texts = (folder.read(file, MAX_SEGMENT_BYTES) for file in names)
-                folder.write_whole(chunk.name, dash_captions.fragment(chunk, texts))
+                folder.write_whole(chunk.name, chunk.pack(texts))
     offered = manifest(periods, Fraction(*ending.frame_rate), languages)
     if offered is not None:
         draft.write_whole(MANIFEST, offered.render())

@@ -1,10 +1,10 @@
-"""The frames in which several logs go over one connection: of live channels, stations and event channels.
+"""Frames that carry the logs of live channels, stations and event channels over one connection.
 
 A frame is its length in four bytes, the length of the log's name in two, the name, the entry's position in
 eight, all big-endian, and then the entry as logs of that kind write it. The name is the kind and the
 channel's own name, such as ``live/demo``. The entries of a snapshot share the position of the last entry that
-is in it. A frame without an entry tells that there is no such log any more. The other way go frames with what
-the followers report.
+is in it. A frame without an entry means that there is no such log any more. Frames in the other direction
+have the followers' reports.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _POSITION = struct.Struct(">Q")
 
 @dataclass(frozen=True, slots=True)
 class LogFrame:
-    """One message of the connection over which the logs of live channels go.
+    """A frame of one log.
 
     Attributes:
-        position: of the entry in the log.
-        message: what it carries; empty for a log that is gone.
+        position: the entry's position in the log.
+        message: the encoded entry; empty for a log that is gone.
     """
 
     log: str
@@ -47,7 +47,7 @@ def write_frame(log: str, position: int, message: bytes) -> bytes:
 
 
 def write_gone(log: str) -> bytes:
-    """Write the frame which tells that a log is gone."""
+    """Write the frame for a log that is gone."""
     return write_frame(log, 0, b"")
 
 
@@ -63,7 +63,7 @@ class LogFrameReader:
         self._buffer = bytearray()
 
     def receive_data(self, data: bytes) -> None:
-        """Take more bytes."""
+        """Buffer more bytes."""
         self._buffer += data
 
     def frames(self) -> Iterator[LogFrame]:
@@ -77,7 +77,7 @@ class LogFrameReader:
             while len(buffer) - begin >= _LENGTH.size:
                 (length,) = _LENGTH.unpack_from(buffer, begin)
                 if length > self._frame_bytes:
-                    raise MalformedError(f"a frame of {length} bytes")
+                    raise MalformedError(f"a frame of {length} bytes: more than {self._frame_bytes}")
                 end = begin + _LENGTH.size + length
                 if len(buffer) < end:
                     return
@@ -95,4 +95,4 @@ def _frame(body: bytes) -> LogFrame:
         (position,) = _POSITION.unpack_from(body, behind)
         return LogFrame(body[_NAME.size : behind].decode(), position, body[behind + _POSITION.size :])
     except (struct.error, UnicodeDecodeError) as error:
-        raise MalformedError(f"no frame: {error}") from error
+        raise MalformedError(f"a frame can't be read: {error}") from error

@@ -1,6 +1,6 @@
-"""A live channel's log as it is sent to other processes, and as it is followed there.
+"""A live channel's log, sent to other processes and followed there.
 
-Its entries are those of :mod:`packager.window.log`. Followers report who asks for the channel there.
+Its entries are those of :mod:`packager.window.log`. Followers report their viewers and waiting requests.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from media.subtitles.webvtt import Cue
 from packager.publish.channel_commands import RecordingState
 from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import LiveStream
-from packager.replication.limits import ReplicationLimits
 from packager.replication.log_entries import Place, place_of, read_message
 from packager.window.log import CadenceEntry, Entry
 from packager.window.log_encoding import LogDecoder, encode
@@ -28,13 +27,17 @@ from packager.window.snapshot import SnapshotBeginEntry, SnapshotEndEntry
 LIVE = "live"
 """The kind of these logs: what their names begin with."""
 
+MAX_REPORTED_VIEWERS = 1000
+"""Most viewers of one report."""
+
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """Who asks for a channel where it is served.
+    """The viewers and waiting requests of a channel in a following process.
 
     Attributes:
-        viewers: address and user agent's checksum of who asked for a playlist since the last report.
+        viewers: address and checksum of the user agent of each client that asked for a playlist since the
+            last report.
     """
 
     waiting: int
@@ -75,7 +78,7 @@ class ServedLiveLog:
     """The log of a live channel, for those who follow it.
 
     Args:
-        stream: what folding the log has given so far.
+        stream: the stream that the log was folded into so far.
     """
 
     def __init__(self, stream: LiveStream) -> None:
@@ -91,14 +94,14 @@ class ServedLiveLog:
         return encode(entry)
 
     def begins_anew(self, entry: Entry) -> bool:
-        """Return whether a snapshot takes an entry's place.
+        """Return whether a snapshot replaces an entry.
 
-        What follows a cadence at once, such as a day from the disk, is in the new windows already.
+        Segments that follow a cadence at once, such as a day from the disk, are in the new windows already.
         """
         return isinstance(entry, CadenceEntry)
 
     def take_report(self, follower: Hashable, message: bytes) -> None:
-        """Count who asks for the channel elsewhere.
+        """Count the viewers and waiting requests that a follower reports.
 
         Raises:
             MalformedError: the report can't be read.
@@ -106,10 +109,10 @@ class ServedLiveLog:
         audience = read_audience(message)
         self._stream.waiting_elsewhere[follower] = audience.waiting
         for viewer in audience.viewers:
-            self._stream.viewer_counter.note(viewer, time.monotonic())
+            self._stream.note_viewer(viewer)
 
     def forget(self, follower: Hashable) -> None:
-        """Forget who asked a follower that is gone."""
+        """Forget the viewers of a follower that is gone."""
         self._stream.waiting_elsewhere.pop(follower, None)
 
 
@@ -118,16 +121,16 @@ class ElsewhereError(Exception):
 
 
 class ElsewhereCommands:
-    """The commands to a channel of another process, where its requests go that may cause something.
+    """Refuses the commands to a channel of another process, to which such requests are handed over.
 
-    Those that are refused raise ``ElsewhereError``.
+    Refused commands raise ``ElsewhereError``.
     """
 
     def note_viewer(self) -> None:
-        """Do nothing: viewers are told in reports."""
+        """Do nothing: reports have the viewers."""
 
     def is_postponed(self) -> bool:
-        """Note that no request waits for the channel here."""
+        """Return True, as no request waits for the channel's beginning here."""
         return True
 
     async def end_event(self) -> RecordingState:
@@ -144,7 +147,7 @@ class ElsewhereCommands:
         raise ElsewhereError
 
     def feeding_captions(self) -> AbstractAsyncContextManager[None]:
-        """Refuse to take captions as they are spoken: the other process does."""
+        """Refuse captions in real time, which the other process handles."""
         raise ElsewhereError
 
     def add_captions(self, language: str, cues: Sequence[Cue], zero: Fraction) -> int:
@@ -154,27 +157,25 @@ class ElsewhereCommands:
 
 
 class FollowedLiveLog:
-    """The log of a live channel of another process, and what folding it gives.
+    """The log of another process's live channel, and the stream that it is folded into.
 
     Args:
-        streams: where the channel is put, by name, as long as it can be served: it has something to play, and
-            its log is followed.
+        streams: gets the channel, by name, as long as it can be served: it has something to play, and its log
+            is followed.
         publish_limits: how many requests may wait, and what is kept of playlists.
 
     Attributes:
-        stream: what folding the log gives.
+        stream: the stream that the log is folded into.
     """
 
     def __init__(
         self,
         name: str,
         streams: MutableMapping[str, LiveStream],
-        limits: ReplicationLimits,
         publish_limits: PublishLimits,
     ) -> None:
         self._name = name
         self._streams = streams
-        self._limits = limits
         self.stream = LiveStream(name, ElsewhereCommands(), publish_limits, is_followed=True)
         self._reported = time.monotonic()
         self._waiting = 0
@@ -189,18 +190,18 @@ class FollowedLiveLog:
         return place_of(entry, SnapshotBeginEntry, SnapshotEndEntry), entry
 
     def fold(self, entry: Entry) -> None:
-        """Take an entry."""
+        """Fold an entry."""
         self.stream.fold(entry)
 
     def offer(self) -> None:
-        """Let the channel be served if it can be."""
+        """Serve the channel if it has segments, and else stop serving it."""
         if not self.stream.ready:
             self.withdraw()
         elif self._streams.get(self._name) is not self.stream:
             self._streams[self._name] = self.stream
 
     def withdraw(self) -> None:
-        """Serve it no more; who waits goes on to wait."""
+        """Serve the channel to no new requests; waiting ones wait on."""
         self._streams.pop(self._name, None)
 
     def close(self) -> None:
@@ -216,7 +217,7 @@ class FollowedLiveLog:
         if not viewers and waiting == self._waiting:
             return
         self._waiting = waiting
-        most = self._limits.reported_viewers
+        most = MAX_REPORTED_VIEWERS
         for begin in range(0, max(len(viewers), 1), most):
             yield write_audience(Audience(waiting, _told(viewers[begin : begin + most])))
 

@@ -42,10 +42,10 @@ def read_message(decoder: msgspec.msgpack.Decoder[T], message: bytes, what: str)
 
     Args:
         decoder: for messages of its type.
-        what: what it should be, for the error.
+        what: names the message in the error.
 
     Raises:
-        MalformedError: it is something else.
+        MalformedError: the message is something else.
     """
     try:
         return decoder.decode(message)

@@ -1,4 +1,4 @@
-"""Follows the logs that another process makes, so that what folding them gives can be served here, too."""
+"""Follows the logs of another process, so that channels and stations can be served here, too."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ import structlog
 from media.errors import MalformedError
 from packager.concurrency import background_task
 from packager.replication.frames import LogFrame, LogFrameReader, write_frame
-from packager.replication.limits import ReplicationLimits
+from packager.replication.limits import MAX_FRAME_BYTES, ReplicationLimits
 from packager.replication.log_entries import Place
 from packager.retry_policy import FailureCount
 from packager.step_budget import StepBudget
 
 log = structlog.get_logger()
+
+CONNECT_SECONDS = 10.0
+"""Seconds for which a connection is waited for."""
 
 
 class HoleError(Exception):
@@ -30,7 +33,7 @@ EntryT = TypeVar("EntryT")
 
 
 class FollowedLog(Protocol[EntryT]):
-    """A log of another process, and what folding it gives."""
+    """A log of another process, and the state that it is folded into."""
 
     def read(self, message: bytes) -> tuple[Place, EntryT]:
         """Read an entry.
@@ -40,16 +43,16 @@ class FollowedLog(Protocol[EntryT]):
         """
 
     def fold(self, entry: EntryT) -> None:
-        """Take an entry; none before it is missing."""
+        """Fold an entry, before which none is missing."""
 
     def offer(self) -> None:
         """Serve what the log has given: all of it is here."""
 
     def withdraw(self) -> None:
-        """Serve it to nobody who comes now: what it gives may be old."""
+        """Serve the folded state to no new requests, as it may be old."""
 
     def close(self) -> None:
-        """Serve it no more, as there is no such log, or this process ends."""
+        """Stop serving the folded state, as the log is gone, or this process ends."""
 
     def reports(self) -> Iterator[bytes]:
         """Return the report to the process that makes the log."""
@@ -69,7 +72,7 @@ class FollowedPosition:
         self.is_restoring = True
 
     def fold(self, number: int, message: bytes) -> None:
-        """Take an entry, or one of a snapshot, which share the number of the last entry that is in it.
+        """Fold an entry, or an entry of a snapshot; those share the number of the snapshot's last entry.
 
         Raises:
             MalformedError: it can't be read.
@@ -92,8 +95,8 @@ class LogFollower:
     """Follows all logs of another process.
 
     Args:
-        kinds: makes what folds a log, given the channel's name, by the kind of the log.
-        connect: gives a connected socket on which that process sends its logs, and waits for it.
+        kinds: by the kind of a log, a function that makes its folding, given the channel's name.
+        connect: waits for a connected socket on which that process sends its logs, and returns it.
     """
 
     def __init__(
@@ -117,17 +120,21 @@ class LogFollower:
                 reason = "it was closed"
             except (OSError, MalformedError, HoleError) as error:
                 reason = str(error) or type(error).__name__
-            except Exception:  # a log that can't be folded is begun anew
-                log.exception("a log can't be followed")
+            except Exception:  # a log that can't be folded is read anew
+                log.exception("a log of the started process can't be followed")
                 reason = "an entry can't be folded"
             finally:
-                # Others have what comes now. Who waits goes on to wait for it.
+                # New requests are served elsewhere. Waiting ones wait on.
                 for followed in self._followed.values():
                     followed.log.withdraw()
             failures.succeeded(time.monotonic() - began)
             pause = failures.failed()
             if failures.failures <= failures.policy.quiet_after:
-                log.warning("the logs of the started process are lost", reason=reason, again_in=pause)
+                log.warning(
+                    "the connection to the logs of the started process was lost",
+                    reason=reason,
+                    again_in=pause,
+                )
             await asyncio.sleep(pause)
 
     def close(self) -> None:
@@ -143,7 +150,7 @@ class LogFollower:
             MalformedError: what comes can't be read.
             HoleError: an entry is missing.
         """
-        async with asyncio.timeout(self._limits.connect_seconds):
+        async with asyncio.timeout(CONNECT_SECONDS):
             sock = await self._connect()
         sock.setblocking(False)
         reader, writer = await asyncio.open_unix_connection(sock=sock, limit=self._limits.read_bytes)
@@ -158,7 +165,7 @@ class LogFollower:
                 await writer.wait_closed()
 
     async def _handle_frames(self, reader: asyncio.StreamReader) -> None:
-        frames, budget = LogFrameReader(self._limits.frame_bytes), StepBudget()
+        frames, budget = LogFrameReader(MAX_FRAME_BYTES), StepBudget()
         while data := await reader.read(self._limits.read_bytes):
             frames.receive_data(data)
             for frame in frames.frames():

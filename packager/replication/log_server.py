@@ -1,7 +1,7 @@
 """Sends logs to the processes that follow them, each over a connection of its own.
 
-Who begins to follow gets a snapshot of each log and then every entry; so does whoever was disconnected
-because it didn't read. A log costs one encoding of an entry, however many follow.
+A new follower gets a snapshot of each log and then every entry; so does a follower that was disconnected
+because it didn't read. Each entry is encoded once, however many followers there are.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ import structlog
 
 from media.errors import MalformedError
 from packager.replication.frames import LogFrameReader, write_frame, write_gone
-from packager.replication.limits import ReplicationLimits
+from packager.replication.limits import MAX_FRAME_BYTES, ReplicationLimits
 
 log = structlog.get_logger()
 
 
 EntryT = TypeVar("EntryT")
+
+STEP_SECONDS = 0.003
+"""Seconds for which a snapshot is written before the loop does something else."""
 
 
 class ServedLog(Protocol[EntryT]):
@@ -42,14 +45,14 @@ class ServedLog(Protocol[EntryT]):
         """Return whether a snapshot is to be sent in the place of an entry."""
 
     def take_report(self, follower: Hashable, message: bytes) -> None:
-        """Learn what a follower tells of those whom it serves.
+        """Note a follower's report of its clients.
 
         Raises:
-            MalformedError: it can't be read.
+            MalformedError: the report can't be read.
         """
 
     def forget(self, follower: Hashable) -> None:
-        """Forget what a follower has told that is gone."""
+        """Forget the reports of a follower that is gone."""
 
 
 class _LogPosition:
@@ -69,10 +72,10 @@ class LogServer:
         self._connections: set[_FollowerConnection] = set()
 
     def serve(self, log: ServedLog[EntryT]) -> Callable[[EntryT], None]:
-        """Send a log, in the place of the one with its name if there is one.
+        """Send a log to all followers, in the place of an earlier one of the same name.
 
         Returns:
-            What is to be called with each entry from now on.
+            A function to call with each entry from now on.
         """
         served = self._logs[log.name] = _LogPosition(log)
         self._begin_anew(served)
@@ -113,8 +116,12 @@ class LogServer:
             return
         try:
             frame = write_frame(served.log.name, served.number, served.log.encode(entry))
-        except Exception:  # who publishes goes on; who follows learns of the hole, and begins anew
-            log.exception("an entry can't be told", log=served.log.name, kind=type(entry).__name__)
+        except Exception:  # the publisher goes on; followers find the hole, and begin anew
+            log.exception(
+                "an entry of a log can't be sent to its followers",
+                log=served.log.name,
+                kind=type(entry).__name__,
+            )
             return
         for connection in followers:
             connection.send(served, frame)
@@ -136,29 +143,29 @@ class _FollowerConnection(asyncio.Protocol):
         self._logs = logs
         self._on_lost = on_lost
         self._limits = limits
-        self._reader = LogFrameReader(limits.frame_bytes)
+        self._reader = LogFrameReader(MAX_FRAME_BYTES)
         self._transport: asyncio.WriteTransport | None = None
         self._is_paused = False
         self._pump: asyncio.Handle | None = None
-        # Those that have had their snapshot, those that wait for it, and the one that is having it.
+        # Logs whose snapshot is sent, logs that wait for theirs, and the log whose snapshot is being sent.
         self._complete: set[_LogPosition] = set()
         self._coming = deque(logs.values())
         self._current: _LogPosition | None = None
         self._snapshot: Iterator[object] = iter(())
         self._number = 0
-        # What has come behind that snapshot.
+        # Frames that are to follow the snapshot that is being sent.
         self._behind: deque[bytes] = deque()
         self._behind_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin with the snapshots."""
+        """Begin to send the snapshots."""
         # uvloop's isn't an instance of asyncio's.
         self._transport = cast(asyncio.WriteTransport, transport)
         self._transport.set_write_buffer_limits(high=self._limits.buffered_bytes)
         self._schedule()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget who has gone, and who asked it."""
+        """Forget the follower and its reports."""
         del exc
         self._transport = None
         for served in self._logs.values():
@@ -170,19 +177,19 @@ class _FollowerConnection(asyncio.Protocol):
         self._is_paused = True
 
     def resume_writing(self) -> None:
-        """Go on with the snapshot."""
+        """Continue to send the snapshot."""
         self._is_paused = False
         self._schedule()
 
     def data_received(self, data: bytes) -> None:
-        """Take reports."""
+        """Read the follower's reports."""
         self._reader.receive_data(data)
         try:
             for frame in self._reader.frames():
                 if (served := self._logs.get(frame.log)) is not None:
                     served.log.take_report(self, frame.message)
         except MalformedError as error:
-            log.error("what a follower of logs tells can't be read", reason=str(error))
+            log.error("a report of a follower of logs can't be read", reason=str(error))
             self.close()
 
     def follows(self, served: _LogPosition) -> bool:
@@ -204,7 +211,7 @@ class _FollowerConnection(asyncio.Protocol):
             self.close()
 
     def begin(self, served: _LogPosition) -> None:
-        """Send a snapshot of a log, and then its entries; whatever came of it before is over."""
+        """Send a snapshot of a log, and then its entries; frames of it that still wait are dropped."""
         self._drop(served.log.name)
         self._coming.append(served)
         self._schedule()
@@ -238,14 +245,14 @@ class _FollowerConnection(asyncio.Protocol):
         self._pump = None
         try:
             self._write_for_a_step()
-        except Exception:  # who follows asks again, and perhaps it can be told then
-            log.exception("a snapshot can't be told")
+        except Exception:  # the follower connects again, and perhaps it can be sent then
+            log.exception("a snapshot can't be sent to a follower of logs")
             self.close()
         if not self._is_paused and self._transport is not None:
             self._schedule()
 
     def _write_for_a_step(self) -> None:
-        end = time.perf_counter() + self._limits.step_seconds
+        end = time.perf_counter() + STEP_SECONDS
         while self._transport is not None and not self._is_paused and time.perf_counter() < end:
             if self._current is None:
                 if not self._coming:
@@ -255,7 +262,7 @@ class _FollowerConnection(asyncio.Protocol):
             self._write_next(self._transport, self._current)
 
     def _write_next(self, transport: asyncio.WriteTransport, served: _LogPosition) -> None:
-        """Write the next entry of the snapshot, or what came behind it."""
+        """Write the next entry of the snapshot, or the entries that came behind it."""
         entry = next(self._snapshot, None)
         if entry is not None:
             transport.write(write_frame(served.log.name, self._number, served.log.encode(entry)))

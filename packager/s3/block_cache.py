@@ -26,6 +26,9 @@ log = structlog.get_logger()
 BlockKey = tuple[Identity, int]
 """A version of an object, and the number of a block in it."""
 
+DISK_SECONDS = 10.0
+"""Seconds for which a full disk isn't tried again."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
@@ -97,10 +100,11 @@ class BlockCache:
         try:
             data = os.pread(descriptor, max(0, stop - start), place + start)
         except OSError as error:
-            log.warning("s3_cache_unreadable", reason=error.strerror)
+            log.warning("the cache of S3 can't be read", reason=error.strerror)
             data = b""
         with self._lock:
-            # What was read while another block took the place is that one's, or half of it.
+            # If another block took the place during the read, the data belongs to that block, wholly or
+            # partly.
             if self._slots.get(key) is not slot:
                 return None
             if len(data) == max(0, stop - start):
@@ -110,7 +114,7 @@ class BlockCache:
         return None
 
     def keep(self, key: BlockKey, data: bytes) -> None:
-        """Keep a block, on disk if that takes it."""
+        """Cache a block, on disk if that is possible."""
         if not self._write(key, data):
             self._remember(key, data)
 
@@ -141,8 +145,8 @@ class BlockCache:
         except OSError as error:
             with self._lock:
                 self._free.append(place)
-                self._disk_from = self._clock() + self._limits.disk_seconds
-            log.warning("s3_cache_not_written", reason=error.strerror, again_in=self._limits.disk_seconds)
+                self._disk_from = self._clock() + DISK_SECONDS
+            log.warning("the cache of S3 can't be written", reason=error.strerror, again_in=DISK_SECONDS)
             return False
         with self._lock:
             if (former := self._slots.pop(key, None)) is not None:

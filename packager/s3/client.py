@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ from packager.library.storage_interface import FileChangedError
 from packager.redaction import redacted_url
 from packager.retry_policy import FailureCount
 from packager.s3.counters import REFUSED, UNAVAILABLE, S3Counters
-from packager.s3.limits import S3RequestLimits
+from packager.s3.limits import MAX_IN_FLIGHT, S3RequestLimits
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
@@ -72,12 +72,21 @@ _REFUSALS = frozenset(
 )
 """Codes of S3 that don't go away until somebody changes something."""
 
+TURN_SECONDS = 10.0
+"""Seconds for which a request waits until there are fewer."""
+
+PAGE_KEYS = 1000
+"""Keys of a page of a listing, as S3 returns them."""
+
+MAX_UNLISTABLE_KEYS = 100
+"""Most keys without a possible address that a listing goes past."""
+
 
 class UnavailableError(OSError):
     """S3 can't be reached now, or doesn't answer as it should.
 
     Args:
-        reason: what is wrong, without anything that S3 said.
+        reason: the fault, without S3's own words.
     """
 
     def __init__(self, reason: str) -> None:
@@ -92,8 +101,8 @@ class AccessRefusedError(UnavailableError):
     """S3 refuses the credentials, or there is no such bucket."""
 
 
-class _EmptyRangeError(Exception):
-    """The object has no bytes from which a range could begin."""
+class _EmptyRangeError(UnavailableError):
+    """The object has no bytes from which a range could begin; otherwise it is a wrong answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +132,7 @@ class ListedObject:
 
 
 class Reachability:
-    """Knows whether S3 answers, and lets one request at a time find out whether it does again.
+    """Whether S3 answers; while it doesn't, one request at a time tries whether it does again.
 
     It is a circuit breaker, for several threads.
 
@@ -131,7 +140,7 @@ class Reachability:
         clock: seconds.
 
     Attributes:
-        trouble: why it doesn't; empty where it does.
+        trouble: why S3 doesn't answer; empty where it does.
     """
 
     def __init__(self, limits: S3RequestLimits, clock: Callable[[], float]) -> None:
@@ -145,7 +154,7 @@ class Reachability:
         self.trouble = ""
 
     def require(self) -> None:
-        """Let a request through.
+        """Allow a request, or raise if S3 is unreachable.
 
         Raises:
             UnavailableError: S3 is unreachable, and it isn't time to try again.
@@ -158,49 +167,49 @@ class Reachability:
             self._is_trying = True
 
     def succeeded(self) -> None:
-        """Take notice of an answer."""
+        """Note an answer, which shows that S3 is reachable."""
         with self._lock:
             self._failures, self._is_trying, self.trouble = 0, False, ""
             self._pauses.succeeded()
             if self._closed_until is None:
                 return
             self._closed_until = None
-        log.info("s3_reachable")
+        log.info("S3 can be reached again")
 
     def failed(self, reason: str) -> None:
-        """Take notice of a request that wasn't answered as it should be."""
+        """Note a request that got no answer, or a wrong one."""
         with self._lock:
             self._failures += 1
             was_trying, self._is_trying = self._is_trying, False
             if self._closed_until is not None and not was_trying:
-                return  # it began before, and tells nothing new
+                return  # a request from before the failure, which shows nothing new
             if self._failures < self._limits.failures and not was_trying:
                 return
             self.trouble = reason
             self._closed_until = self._clock() + self._pauses.failed()
         if self._pauses.failures == 1:
-            log.warning("s3_unreachable", reason=reason)
+            log.warning("S3 can't be reached", reason=reason)
 
     def refused(self, reason: str) -> None:
-        """Take notice of an answer that S3 will go on giving until somebody changes something."""
+        """Note a refusal that will be repeated until the credentials or the configuration change."""
         with self._lock:
             was, self.trouble = self.trouble, reason
             self._failures, self._is_trying, self._closed_until = 0, False, None
         if was != reason:
-            log.error("s3_refuses", reason=reason)
+            log.error("S3 refuses requests", reason=reason)
 
     def gave_up(self) -> None:
-        """Take notice of a request that told nothing."""
+        """Note a request that ended without showing whether S3 answers."""
         with self._lock:
             self._is_trying = False
 
 
 class S3Client:
-    """Asks for objects of one bucket. It blocks, and several threads may use it at once.
+    """A client of one bucket. Its methods block, and several threads may call them at once.
 
     Args:
         address: ``s3://bucket/prefix``.
-        environment: the AWS_* variables that say where S3 is and who asks.
+        environment: the AWS_* variables with the endpoint and the credentials.
         clock: seconds.
     """
 
@@ -226,9 +235,9 @@ class S3Client:
                     "retry_timeout": timedelta(seconds=limits.retry_seconds),
                 },
             )
-        except (BaseError, ValueError):  # what they say may repeat what is in the variables
+        except (BaseError, ValueError):  # the messages may quote the variables
             raise ValueError(f"{address}: a value of the AWS_* variables isn't possible") from None
-        self._turns = threading.BoundedSemaphore(limits.in_flight)
+        self._turns = threading.BoundedSemaphore(MAX_IN_FLIGHT)
         self._clock = clock
         self.reachability = Reachability(limits, clock)
         self._told: set[str] = set()
@@ -239,7 +248,7 @@ class S3Client:
 
         Raises:
             NotFoundError: there is none.
-            UnavailableError: that can't be told now.
+            UnavailableError: S3 can't be reached now.
         """
         with self._request(key):
             return self._version(key, obstore.head(self._store, key))
@@ -265,14 +274,14 @@ class S3Client:
         """
         if not 0 <= start < stop <= version.size or stop - start > self._limits.request_bytes:
             raise ValueError(f"{start}-{stop} of {version.size}")
-        with self._request(version.key):
-            try:
+        try:
+            with self._request(version.key):
                 found, data = self._read(version.key, start, stop, version.etag)
-            except _EmptyRangeError:
-                raise FileChangedError(version.key) from None
-            if (found.etag, found.size) != (version.etag, version.size):
-                raise FileChangedError(version.key)
-            return data
+        except _EmptyRangeError:
+            raise FileChangedError(version.key) from None
+        if (found.etag, found.size) != (version.etag, version.size):
+            raise FileChangedError(version.key)
+        return data
 
     def objects(self, folder: str = "", behind: str | None = None) -> Iterator[list[ListedObject]]:
         """List objects page by page, in the order of their keys.
@@ -284,10 +293,8 @@ class S3Client:
         Raises:
             UnavailableError: S3 can't be asked now.
         """
-        for _ in range(self._limits.unlistable_keys):
-            pages = obstore.list(
-                self._store, folder or None, offset=behind, chunk_size=self._limits.page_keys
-            )
+        for _ in range(MAX_UNLISTABLE_KEYS):
+            pages = obstore.list(self._store, folder or None, offset=behind, chunk_size=PAGE_KEYS)
             try:
                 while True:
                     with self._request(folder):
@@ -305,15 +312,19 @@ class S3Client:
                 if past is None or (behind is not None and past <= behind):
                     break
                 behind = past
-        log.error("s3_listing_cut", bucket=self.bucket, reason="too many keys that no address can have")
+        log.error(
+            "a listing of S3 was cut short",
+            bucket=self.bucket,
+            reason="more keys have no possible address than the listing can pass over",
+        )
 
     def _tell_unlistable(self, key: str) -> None:
         """Warn of a key that can't be listed, the first time that it is met."""
-        if key in self._told or len(self._told) >= self._limits.unlistable_keys:
+        if key in self._told or len(self._told) >= MAX_UNLISTABLE_KEYS:
             return
         self._told.add(key)
         log.warning(
-            "s3_key_unlistable",
+            "an object in S3 can't be listed",
             key=key[:200],
             bucket=self.bucket,
             consequence="no address can have it; what is beside it on its page of the listing isn't listed",
@@ -337,7 +348,7 @@ class S3Client:
         """Find the folders in a folder in which a key can't be listed, by looking behind each."""
         names: list[str] = []
         behind = None
-        while len(names) < self._limits.page_keys:
+        while len(names) < PAGE_KEYS:
             key = next((page[0].key for page in self.objects(folder, behind) if page), None)
             if key is None:
                 break
@@ -348,21 +359,24 @@ class S3Client:
         return names
 
     def put(self, key: str, data: bytes, media_type: str) -> None:
-        """Store an object, which is there as a whole or not at all.
+        """Store an object, wholly or not at all.
 
         Raises:
-            UnavailableError: S3 can't take it now, or refuses it.
+            UnavailableError: S3 can't be reached now, or refuses the object.
         """
-        with self._request(key):
-            obstore.put(self._store, key, data, attributes={"Content-Type": media_type})
+        try:
+            with self._request(key):
+                obstore.put(self._store, key, data, attributes={"Content-Type": media_type})
+        except NotFoundError:
+            raise AccessRefusedError(f"S3 has no bucket {self.bucket}") from None
 
     def delete(self, key: str) -> None:
-        """Remove an object.
+        """Remove an object, unless it is gone already.
 
         Raises:
             UnavailableError: S3 can't do it now, or refuses it.
         """
-        with self._request(key):
+        with suppress(NotFoundError), self._request(key):
             obstore.delete(self._store, [key])
 
     @contextmanager
@@ -370,7 +384,7 @@ class S3Client:
         """Send a request when it is its turn, and translate what goes wrong."""
         reachability = self.reachability
         reachability.require()
-        if not self._turns.acquire(timeout=self._limits.turn_seconds):
+        if not self._turns.acquire(timeout=TURN_SECONDS):
             reachability.gave_up()
             raise UnavailableError("too many requests to S3 wait")
         self.counters.sent()
@@ -402,13 +416,13 @@ class S3Client:
             self._turns.release()
 
     def _failure(self, error: Exception) -> Exception:
-        """Say what a failed request means, in words that aren't S3's."""
+        """Convert the error of a failed request, without S3's own words."""
         told = str(error)
         found = _CODE.search(told) or _STATUS.search(told)
         code = found[1] if found is not None else ""
         if code in ("InvalidRange", "416"):
             self.reachability.succeeded()
-            return _EmptyRangeError()
+            return _EmptyRangeError(f"S3 doesn't answer as it should: {code}")
         if code in _REFUSALS or isinstance(error, PermissionDeniedError | UnauthenticatedError):
             reason = f"S3 refuses bucket {self.bucket}: {code or 'denied'}"
             self.counters.failed(REFUSED)
@@ -442,9 +456,9 @@ class S3Client:
     def _version(self, key: str, meta: ObjectMeta) -> ObjectVersion:
         etag, size = meta["e_tag"] or "", meta["size"]
         if not _STRONG_TAG.fullmatch(etag):
-            raise _WrongAnswerError("S3 gives no strong ETag")
+            raise _WrongAnswerError("S3 sends no strong ETag")
         if not 0 <= size <= LARGEST_OBJECT:
-            raise _WrongAnswerError("S3 tells an impossible size")
+            raise _WrongAnswerError("S3 sends an impossible size")
         return ObjectVersion(key, size, etag, _nanoseconds(meta))
 
     def _listed(self, meta: ObjectMeta) -> ListedObject:
@@ -468,7 +482,7 @@ class _UnlistableError(Exception):
 
 
 def _unlistable(error: Exception, prefix: str) -> Exception:
-    """Find the key in what obstore says of it; a name that was asked for just isn't there."""
+    """Read the unlistable key from obstore's error; a requested name is just not found."""
     found = _INVALID_KEY.search(str(error))
     if not isinstance(error, InvalidPathError) or found is None:
         return NotFoundError("no key of S3 can have such a name")
@@ -498,7 +512,7 @@ def _client_options(limits: S3RequestLimits, environment: Mapping[str, str]) -> 
         environment.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
     )
     return {
-        # Whoever names an address of http means it.
+        # An endpoint with http was configured on purpose.
         "allow_http": any(endpoint.lower().startswith("http://") for endpoint in endpoints),
         "connect_timeout": timedelta(seconds=limits.connect_seconds),
         "read_timeout": timedelta(seconds=limits.silent_seconds),

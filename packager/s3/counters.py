@@ -41,7 +41,7 @@ class S3Counters:
             self.requests += 1
 
     def answered(self, seconds: float) -> None:
-        """Count how long a request took, whatever came of it."""
+        """Count how long a request took, whatever its outcome."""
         with self._lock:
             self.seconds.observe(seconds)
 

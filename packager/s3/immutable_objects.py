@@ -12,20 +12,20 @@ from packager.s3.object_files import S3File, S3Objects
 from packager.s3.object_reader import ObjectReader
 
 KNOWN_SECONDS = 600.0
-"""How long an object's entity-tag is taken for what it was."""
+"""How long a known entity-tag of an object is assumed to be unchanged."""
 
 
 class BucketFiles:
-    """Objects below one address, which nothing replaces. It blocks, and several threads may use it at once.
+    """Objects below one address, which nothing replaces. Methods block; several threads may call them.
 
     Args:
         address: ``s3://bucket/prefix``.
-        folder: where what was read is kept.
+        folder: the folder of the cache.
 
     Attributes:
-        address: the same, without a slash at its end.
-        client: asks S3.
-        threads: where to call what blocks.
+        address: the address, without a slash at its end.
+        client: the client of the bucket.
+        threads: the threads for blocking calls.
 
     Raises:
         ValueError: the address isn't possible.
@@ -37,7 +37,7 @@ class BucketFiles:
         self.cache = BlockCache(folder, limits.cache)
         limits = replace(limits, known_seconds=KNOWN_SECONDS)
         reader = ObjectReader(self.client, self.cache, limits)
-        # Who opens objects here knows their keys: a channel may have a name that no file is served by.
+        # Callers know the keys of their objects: a channel may have a name that no file is served by.
         self._objects = S3Objects(self.client, reader, limits, is_part=bool)
         self.threads = self._objects.threads
 

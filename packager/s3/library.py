@@ -6,15 +6,16 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import structlog
 
 from media.errors import MediaError
 from media.mp4.boxes import LARGEST_HEADER
-from media.mp4.moov_finder import MoovFinder
+from media.mp4.files.moov_finder import MoovFinder
 from packager.library.file_listing import (
-    MAX_SIDECARS,
+    MAX_DEPTH,
     File,
     Listing,
     ListingLimits,
@@ -22,17 +23,30 @@ from packager.library.file_listing import (
     in_order,
 )
 from packager.library.local_storage import NOTHING_WITHHELD
-from packager.library.title_files import SUBTITLE_ENDINGS, beginning_with, media_stems
+from packager.library.title_files import is_sidecar, sidecars_of
 from packager.s3.block_cache import BlockCache
 from packager.s3.client import ListedObject, S3Client
 from packager.s3.counters import S3Counters
 from packager.s3.limits import S3Limits
 from packager.s3.object_files import S3File, S3FolderNames, S3Objects, is_key_part
 from packager.s3.object_reader import ObjectReader
+from packager.s3.segment_cache import ENCODED_FOLDER
 
 log = structlog.get_logger()
 
 _COPY_STEP = 1 << 20
+
+WALK_SECONDS = 300.0
+"""Longest listing of all objects; later ones aren't listed."""
+
+PROBE_HEAD_BYTES = 2 << 20
+"""Bytes of a file's beginning that are copied for ffprobe."""
+
+PROBE_TAIL_BYTES = 1 << 20
+"""Bytes of a file's end that are copied for ffprobe."""
+
+PROBE_MOOV_BYTES = 48 << 20
+"""Largest ``moov`` that is copied for ffprobe."""
 
 
 class S3Library:
@@ -40,7 +54,7 @@ class S3Library:
 
     Args:
         address: ``s3://bucket/prefix``.
-        folder: where what was fetched is kept, and what ffprobe looks at.
+        folder: the folder of the cache, and of the copies for ffprobe.
 
     Attributes:
         withheld: nothing, since no file of this machine is in S3.
@@ -92,33 +106,40 @@ class S3Library:
         """List all objects; see `ListedFiles`."""
         found = Walked()
         films: list[ListedObject] = []
-        subtitles: dict[str, list[ListedObject]] = {}
-        until = time.monotonic() + self._limits.walk_seconds
+        beside: dict[str, list[ListedObject]] = {}
+        until = time.monotonic() + WALK_SECONDS
         for one in self._all(limits, found):
             if is_ending() or time.monotonic() > until or len(films) >= limits.files:
                 break
             folder, _, name = one.key.rpartition("/")
             if PurePosixPath(name).suffix.lower() in endings:
                 films.append(one)
-            elif name.lower().endswith(SUBTITLE_ENDINGS):
-                subtitles.setdefault(folder, []).append(one)
-        of_folders = {folder: _Subtitles(found) for folder, found in subtitles.items()}
+            elif is_sidecar(name):
+                beside.setdefault(folder, []).append(one)
+        of_folders = {folder: _FolderSidecars(found) for folder, found in beside.items()}
         for one in in_order(films, key=lambda one: one.key):
             folder, _, name = one.key.rpartition("/")
-            beside = of_folders.get(folder)
-            sidecars = () if beside is None else beside.of(name)
+            sidecars = of_folders[folder].of(name) if folder in of_folders else ()
             found.files.append(File(one.key, one.size, one.modified, sidecars))
         return found
 
     def _all(self, limits: ListingLimits, found: Walked) -> Iterator[ListedObject]:
-        for page in self._client.objects():
-            for one in page:
-                found.names += 1
-                if found.names > limits.names:
-                    return
-                parts = one.key.split("/")
-                if len(parts) <= limits.depth + 1 and all(map(is_key_part, parts)):
-                    yield one
+        for one in self._objects_of_library():
+            found.names += 1
+            if found.names > limits.names:
+                return
+            parts = one.key.split("/")
+            if len(parts) <= MAX_DEPTH + 1 and all(map(is_key_part, parts)):
+                yield one
+
+    def _objects_of_library(self) -> Iterator[ListedObject]:
+        """List all objects but the encoded segments, which may be more than the films."""
+        for one in chain.from_iterable(self._client.objects()):
+            if one.key.startswith(f"{ENCODED_FOLDER}/"):
+                behind = f"{ENCODED_FOLDER}0"  # in ASCII "0" follows the slash
+                yield from chain.from_iterable(self._client.objects(behind=behind))
+                return
+            yield one
 
     def is_unchanged(self, listing: Listing) -> bool:
         """Return nothing: only another walk shows what changed in S3."""
@@ -127,16 +148,15 @@ class S3Library:
 
     def readable_path(self, path: str) -> SparseCopy:
         """Copy a file's beginning, its ``moov`` and its end to where ffprobe can look at them."""
-        limits = self._limits
         copy = SparseCopy(self._folder, PurePosixPath(path).suffix)
         try:
             with self.open(path) as file:
                 copy.resize(file.size)
-                copy.copy(file, 0, limits.probe_head_bytes)
-                copy.copy(file, max(0, file.size - limits.probe_tail_bytes), limits.probe_tail_bytes)
-                with contextlib.suppress(MediaError):  # it has none, and needs none
-                    begin, end = _moov(file, limits.probe_moov_bytes)
-                    copy.copy(file, begin, end - begin + limits.probe_tail_bytes)
+                copy.copy(file, 0, PROBE_HEAD_BYTES)
+                copy.copy(file, max(0, file.size - PROBE_TAIL_BYTES), PROBE_TAIL_BYTES)
+                with contextlib.suppress(MediaError):  # the file has no moov, and needs none
+                    begin, end = _moov(file, PROBE_MOOV_BYTES)
+                    copy.copy(file, begin, end - begin + PROBE_TAIL_BYTES)
         except BaseException:
             copy.close()
             raise
@@ -156,11 +176,11 @@ class SparseCopy:
 
     @property
     def path(self) -> Path:
-        """Where it is."""
+        """The path of the copy."""
         return Path(self._file.name)
 
     def resize(self, size: int) -> None:
-        """Make it as long as the other file; what isn't taken needs no room."""
+        """Make the copy as long as the object; parts that aren't copied take no room."""
         self._file.truncate(size)
 
     def copy(self, file: S3File, offset: int, length: int) -> None:
@@ -174,7 +194,7 @@ class SparseCopy:
         self._file.flush()
 
     def close(self) -> None:
-        """Remove it. May be called again."""
+        """Remove the copy. May be called again."""
         self._file.close()
 
 
@@ -191,18 +211,17 @@ def _moov(file: S3File, most: int) -> tuple[int, int]:
     return found.start, found.end
 
 
-class _Subtitles:
-    """The subtitle files of one folder."""
+class _FolderSidecars:
+    """The subtitle files and covers of one folder."""
 
     def __init__(self, objects: Iterable[ListedObject]) -> None:
         self._by_name = {one.key.rpartition("/")[2]: one for one in objects}
         self._names = sorted(self._by_name)
 
-    def of(self, film: str) -> tuple[tuple[str, int, int], ...]:
-        """Find those whose names begin as a film's does."""
+    def of(self, file: str) -> tuple[tuple[str, int, int], ...]:
+        """Find those that belong to a file."""
         found = {
             name: (name, self._by_name[name].size, self._by_name[name].modified)
-            for stem in media_stems(film)
-            for name in beginning_with(self._names, stem)[:MAX_SIDECARS]
+            for name in sidecars_of(file, self._names)
         }
         return tuple(found.values())

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from packager.retry_policy import RetryPolicy
 
+MAX_IN_FLIGHT = 16
+"""Most requests at once."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3RequestLimits:
@@ -16,14 +19,10 @@ class S3RequestLimits:
         silent_seconds: how long S3 may send nothing within a request.
         request_seconds: how long a whole request may take; it has at most ``request_bytes``.
         request_bytes: most bytes of one range.
-        retries: how often one that failed is tried again at once.
-        retry_seconds: age of a request from which it isn't.
-        in_flight: requests at once.
-        turn_seconds: how long one waits until there are fewer.
+        retries: how often a failed request is repeated at once.
+        retry_seconds: age of a request from which it isn't repeated.
         failures: requests that fail in a row until S3 counts as unreachable; all further ones then fail at
             once, but for one that tries again after each pause.
-        page_keys: keys of a page of a listing, as S3 gives them.
-        unlistable_keys: keys that no address can have, of which a listing goes past so many.
     """
 
     connect_seconds: float = 2.0
@@ -32,12 +31,8 @@ class S3RequestLimits:
     request_bytes: int = 16 << 20
     retries: int = 1
     retry_seconds: float = 3.0
-    in_flight: int = 16
-    turn_seconds: float = 10.0
     failures: int = 3
     pauses: RetryPolicy = field(default_factory=lambda: RetryPolicy(first_seconds=1.0, longest_seconds=4.0))
-    page_keys: int = 1000
-    unlistable_keys: int = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +43,37 @@ class BlockCacheLimits:
         disk_bytes: most bytes on disk, in one file that nobody else can open.
         memory_bytes: most bytes in memory, of blocks that the disk doesn't take.
         block_bytes: of a block, which is what is fetched and kept.
-        disk_seconds: how long a disk that is full isn't tried again.
     """
 
     disk_bytes: int = 10**9
     memory_bytes: int = 16 << 20
     block_bytes: int = 1 << 20
-    disk_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedObjectLimits:
+    """The limits of encoded segments in S3.
+
+    Attributes:
+        total_bytes: most bytes of all objects; the oldest are removed.
+        objects: most objects.
+        find_seconds: how long a segment is looked for before it is encoded.
+        waiting: most segments that wait to be stored; further ones aren't stored.
+        waiting_bytes: most bytes of these segments, and of the largest one that is read.
+        trim_seconds: time from the storing of a segment to the listing of all.
+        stale_seconds: age of an object from which it is stored anew when it is read.
+    """
+
+    requests: S3RequestLimits = field(
+        default_factory=lambda: S3RequestLimits(pauses=RetryPolicy(first_seconds=5.0, longest_seconds=60.0))
+    )
+    total_bytes: int = 10 << 30
+    objects: int = 100_000
+    find_seconds: float = 2.0
+    waiting: int = 256
+    waiting_bytes: int = 32 << 20
+    trim_seconds: float = 600.0
+    stale_seconds: float = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,30 +81,16 @@ class S3Limits:
     """The limits of a library in S3.
 
     Attributes:
-        requests: of S3.
-        threads: in which files are opened and read.
-        wait_seconds: how long a read waits for others that fetch the same.
-        known: objects whose sizes and entity-tags are remembered, and those that aren't there.
-        known_seconds: how long these hold: the longest time for which a replaced object goes unnoticed.
-        stale_seconds: how long they hold while S3 is unreachable.
-        stems: films and titles of which the names of files beside them are remembered.
-        walk_seconds: how long listing everything may take; what comes behind isn't listed.
-        probe_head_bytes: how much of a file's beginning is copied for ffprobe.
-        probe_tail_bytes: how much of its end.
-        probe_moov_bytes: largest ``moov`` that is copied.
+        encoded: limits of the segments of its films that are encoded on request.
+        requests: limits of requests to S3.
+        wait_seconds: how long a read waits for another one that fetches the same block.
+        known_seconds: how long these facts are used: the longest time for which a replaced object goes
+            unnoticed.
     """
 
     requests: S3RequestLimits = field(default_factory=S3RequestLimits)
     cache: BlockCacheLimits = field(default_factory=BlockCacheLimits)
-    threads: int = 32
+    encoded: EncodedObjectLimits = field(default_factory=EncodedObjectLimits)
     wait_seconds: float = 30.0
-    known: int = 1 << 14
     known_seconds: float = 2.0
-    stale_seconds: float = 3600.0
-    stems: int = 1 << 12
     names: int = 1000
-    names_seconds: float = 10.0
-    walk_seconds: float = 300.0
-    probe_head_bytes: int = 2 << 20
-    probe_tail_bytes: int = 1 << 20
-    probe_moov_bytes: int = 48 << 20

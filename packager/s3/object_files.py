@@ -22,6 +22,21 @@ from packager.s3.object_reader import ObjectReader, identity_of
 LONGEST_KEY = 1024
 """Bytes of the longest key that S3 has."""
 
+MAX_KNOWN = 1 << 14
+"""Most objects whose size and entity-tag, or absence, is remembered."""
+
+MAX_STEMS = 1 << 12
+"""Most films and titles of which the names of files beside them are remembered."""
+
+NAMES_SECONDS = 10.0
+"""Seconds for which the names of files beside a film are remembered."""
+
+THREADS = 32
+"""Threads in which files are opened and read."""
+
+STALE_SECONDS = 3600.0
+"""Seconds for which facts of objects hold while S3 is unreachable."""
+
 
 def is_key_part(part: str) -> bool:
     """Return whether a part of a key may be part of an address."""
@@ -32,8 +47,8 @@ class S3File:
     """An object of a library, of one version; see `LibraryFile`.
 
     Args:
-        address: where it is, for logs.
-        objects: what it was opened by.
+        address: the address of the object, for logs.
+        objects: the opener, which reads it.
     """
 
     __slots__ = ("_objects", "_version", "identity", "modified", "path", "size", "threads")
@@ -77,22 +92,22 @@ class S3File:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The version of an object, or None for no object; and the time of that knowledge."""
+    """The version of an object, or None for no object, and when that was known."""
 
     version: ObjectVersion | None
     since: float
 
 
 class S3Objects:
-    """Opens the objects of a library. It blocks, and several threads may use it at once.
+    """Opens the objects of a library. Methods block, and several threads may call them at once.
 
     Args:
-        client: asks S3.
+        client: the client that the objects are read with.
         clock: seconds.
-        is_part: tells whether a name may have such a part between its slashes.
+        is_part: returns whether a name may have such a part between its slashes.
 
     Attributes:
-        threads: where to open and read them.
+        threads: the threads for blocking calls.
     """
 
     def __init__(
@@ -108,7 +123,7 @@ class S3Objects:
         self.reader = reader
         self._limits = limits
         self._clock = clock
-        self.threads = Threads(limits.threads, "s3")
+        self.threads = Threads(THREADS, "s3")
         self._lock = threading.Lock()
         # The one that wasn't asked for for longest comes first.
         self._known: OrderedDict[str, _Known] = OrderedDict()
@@ -164,13 +179,13 @@ class S3Objects:
         except NotFoundError:
             version = None
         except UnavailableError:
-            # What was there a while ago is better than nothing: its cached bytes are as good as ever.
-            if known is None or known.version is None or since - known.since > self._limits.stale_seconds:
+            # A version that was known a while ago is better than none: its cached bytes are still right.
+            if known is None or known.version is None or since - known.since > STALE_SECONDS:
                 raise
             return known.version
         with self._lock:
             self._known[name] = _Known(version, since)
-            while len(self._known) > self._limits.known:
+            while len(self._known) > MAX_KNOWN:
                 self._known.popitem(last=False)
         return version
 
@@ -179,7 +194,7 @@ class S3FolderNames:
     """Finds titles' renditions and films' subtitle files by what their keys begin with; see `FolderNames`.
 
     Args:
-        client: asks S3.
+        client: the client that the objects are read with.
         most: names of one film or title.
         clock: seconds.
     """
@@ -213,7 +228,7 @@ class S3FolderNames:
         place = folder, stem
         with self._lock:
             kept = self._kept.get(place)
-            if kept is not None and self._clock() - kept[1] < self._limits.names_seconds:
+            if kept is not None and self._clock() - kept[1] < NAMES_SECONDS:
                 self._kept.move_to_end(place)
                 return kept[0]
         if not all(map(is_key_part, (*filter(None, folder.split("/")), stem))):
@@ -222,12 +237,12 @@ class S3FolderNames:
         try:
             names = self._asked(folder, stem)
         except UnavailableError:
-            if kept is None or since - kept[1] > self._limits.stale_seconds:
+            if kept is None or since - kept[1] > STALE_SECONDS:
                 raise
             return kept[0]
         with self._lock:
             self._kept[place] = names, since
-            while len(self._kept) > self._limits.stems:
+            while len(self._kept) > MAX_STEMS:
                 self._kept.popitem(last=False)
         return names
 

@@ -23,10 +23,10 @@ def _number(text: str) -> int:
 
 
 class ObjectReader:
-    """Reads ranges of objects. It blocks, and several threads may use it at once.
+    """Reads ranges of objects. Methods block, and several threads may call them at once.
 
     Args:
-        client: asks S3.
+        client: the client of the bucket.
     """
 
     def __init__(self, client: S3Client, cache: BlockCache, limits: S3Limits) -> None:
@@ -51,7 +51,7 @@ class ObjectReader:
 
         Raises:
             FileChangedError: the object was replaced, and some of these bytes were never fetched.
-            NotFoundError: it was removed, likewise.
+            NotFoundError: the object was removed, and some of these bytes were never fetched.
             OSError: S3 can't be reached.
         """
         stop = min(offset + length, version.size)

@@ -12,16 +12,19 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Protocol
 
-from media.mp4.moof import Sample
+from media.mp4.fragments.moof import Sample
 from packager.segment.limits import DEFAULT_LIMITS, SegmentLimits
 from packager.segment.part_packer import CadenceError, CutPart, PartPacker, timed_samples
+
+DROPPED_SECONDS = 30
+"""Seconds for which a stream may go on before its first boundary comes."""
 
 
 class Segmenter(Protocol):
     """Cuts the samples of one rendition into parts and segments."""
 
     def push(self, decode_time: int, samples: Sequence[Sample], data: bytes | memoryview) -> list[CutPart]:
-        """Take the next samples; give the parts that are finished now."""
+        """Add the next samples; return the parts that they finish."""
 
     def finish(self) -> list[CutPart]:
         """Return the samples that fill no part yet, at the end of the stream."""
@@ -39,7 +42,7 @@ class GridSegmenter:
         origin: decode time in seconds where segment 0 begins; samples before it are dropped.
         segment_duration: seconds.
         part_target: seconds that no part exceeds.
-        limits: what it may hold, and how long it waits to begin.
+        limits: how much media it may hold, and how long it waits to begin.
     """
 
     def __init__(
@@ -54,7 +57,7 @@ class GridSegmenter:
         self._origin = origin * timescale
         self._step = segment_duration * timescale
         self._packer = PartPacker(math.floor(part_target * timescale), limits)
-        self._give_up = math.ceil(self._origin + limits.dropped_seconds * timescale)
+        self._give_up = math.ceil(self._origin + DROPPED_SECONDS * timescale)
         self._segment = -1
         self._boundary = math.ceil(self._origin)
         self._expected: int | None = None

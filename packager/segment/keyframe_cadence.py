@@ -13,7 +13,7 @@ from packager.segment.keyframe_segmenter import Cuts
 from packager.window.cadence import SHORTEST_PART, Cadence, part_target, whole_frames
 
 LONGEST_GROUP = Fraction(10)
-"""Seconds between two key frames that are reckoned with at most, and where too few were seen to tell."""
+"""Longest assumed distance of key frames in seconds, which is also assumed where too few were seen."""
 
 VARYING = Fraction(5, 4)
 """From which multiple of the mean on frames' durations vary, beyond what containers round times to."""
@@ -33,10 +33,10 @@ class KeyframePattern:
     """Key frames and frame durations at the beginning of a source, in seconds.
 
     Attributes:
-        keys: when its key frames are shown, in order.
+        keys: the presentation times of its key frames, in order.
         audio_frame: duration of a frame of its sound.
-        picture_frame: longest duration of nine of ten pictures; 0 where that wasn't seen.
-        loop: after which it begins anew; None where it doesn't, or wasn't seen to its end.
+        picture_frame: longest duration of nine of ten pictures; 0 where too few were seen.
+        loop: length of a source that repeats; None where it doesn't, or wasn't seen to its end.
     """
 
     keys: tuple[Fraction, ...]
@@ -78,10 +78,10 @@ def keyframe_cadence(
 
     Args:
         frame_rate: frames per second.
-        segment_duration: wanted seconds; groups of pictures of one length are put together to about that.
+        segment_duration: wanted seconds; groups of pictures of equal length are joined to about that.
         part_duration: wanted seconds.
-        noted: that of what the channel has published before. What is seen of a source whose key frames come
-            irregularly is different each time: as long as it fits, that cadence stays.
+        noted: the cadence of the channel's earlier segments, which stays as long as it fits: a source with
+            irregular key frames looks different each time.
     """
     wanted = Fraction(segment_duration).limit_denominator(1000)
     part = Fraction(part_duration).limit_denominator(1000)

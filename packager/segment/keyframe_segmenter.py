@@ -17,11 +17,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from media.mp4.moof import Sample, total_duration
+from media.mp4.fragments.moof import Sample, total_duration
 from packager.segment.grid_segmenter import GridSegmenter, Segmenter
 from packager.segment.limits import DEFAULT_LIMITS, SegmentLimits
 from packager.segment.part_packer import CadenceError, CutPart, PartPacker, SampleRun, continues
 from packager.window.cadence import SHORTEST_PART, Cadence
+
+KEPT_CUTS = 64
+"""Cuts that are remembered for the renditions behind the leading one."""
 
 
 def segmenter_factories(
@@ -38,7 +41,7 @@ def segmenter_factories(
     Args:
         start: media time in seconds at which the run's first segment begins, where nothing is kept.
         count: how many renditions there are; where the source's key frames count, the first one has them.
-        limits: what each may hold, and how long it waits to begin.
+        limits: how much media each rendition may hold, and how long it waits to begin.
         begins_early: whether the first segment may be shorter, so that there is one sooner, where the
             source's key frames count.
         on_late_key: called when no key frame came in time, so that something is left out; with whether one
@@ -49,7 +52,7 @@ def segmenter_factories(
     cuts = Cuts(
         cadence.segment_duration,
         cadence.longest,
-        limits.kept_cuts,
+        KEPT_CUTS,
         is_regular=cadence.regular,
         begins_early=begins_early,
         on_late_key=on_late_key,
@@ -92,7 +95,7 @@ class Cut:
 
     Attributes:
         start: seconds of media time at which its first picture is shown.
-        resumes: whether something is missing in front of it.
+        resumes: whether media is missing before its beginning.
     """
 
     segment: int
@@ -121,7 +124,7 @@ class Cuts:
         self,
         segment_duration: Fraction,
         longest: Fraction,
-        kept: int = DEFAULT_LIMITS.kept_cuts,
+        kept: int = KEPT_CUTS,
         *,
         is_regular: bool = False,
         begins_early: bool = False,
@@ -160,7 +163,7 @@ class Cuts:
         return time >= last.start + self._shortest and time >= grid
 
     def open(self, time: Fraction) -> Cut:
-        """Begin a segment."""
+        """Begin a segment at a key frame's time."""
         last = self.last
         if last is None:
             early = (1 - SHORTEST) * self.segment_duration if self._begins_early else Fraction(0)
@@ -189,11 +192,11 @@ class Cuts:
         return ticks * scale < known * timescale
 
     def end_of(self, cut: Cut) -> Fraction | None:
-        """Return the latest end of a segment as far as it is known: the next segment's beginning, or none."""
+        """Return the latest end of a segment, which is the next one's beginning; None if unknown."""
         if cut is self.last or cut.segment in self._ends:
             return self._ends.get(cut.segment)
         if cut.segment < self._cuts[0].segment:
-            # Where the next one begins may be forgotten, too.
+            # The beginning of the next segment may be forgotten, too.
             return cut.start
         return next((one.start for one in self._cuts if one.segment == cut.segment + 1), None)
 
@@ -218,7 +221,7 @@ class _Gatherer:
         self._resumes = False
 
     def add(self, cut: Cut, time: int, sample: Sample, data: bytes | memoryview) -> list[CutPart]:
-        """Take the next sample of a segment; give the parts that are finished by it."""
+        """Add the next sample of a segment; return the parts that it finishes."""
         packer = self._packer
         packer.check(time, sample)
         parts = self.end() if self._cut is not None and cut.segment != self._cut.segment else []
@@ -236,7 +239,7 @@ class _Gatherer:
         return self._packer.longest
 
     def add_run(self, run: SampleRun, until: int, *, follows: bool) -> int | None:
-        """Take the first samples of a run that go on with the open part, if there is one.
+        """Add the first samples of a run that continue the open part, if there is one.
 
         The arguments and the result are those of ``PartPacker.add_run``.
         """
@@ -244,7 +247,7 @@ class _Gatherer:
 
     @property
     def cut(self) -> Cut | None:
-        """Where the segment begins that samples came of last."""
+        """The cut at which the segment of the last sample begins."""
         return self._cut
 
     def open_part(self, following: int) -> tuple[int, int]:
@@ -278,8 +281,8 @@ class KeyframeSegmenter:
     Args:
         timescale: ticks per second of the samples' times.
         part_target: seconds that no part exceeds.
-        cuts: of this run, shared by its renditions.
-        leads: whether this is the one whose key frames count.
+        cuts: the cuts of this run, which its renditions share.
+        leads: whether the others are cut at this rendition's key frames.
     """
 
     def __init__(
@@ -308,7 +311,7 @@ class KeyframeSegmenter:
         self._held_samples = self._held_bytes = 0
 
     def push(self, decode_time: int, samples: Sequence[Sample], data: bytes | memoryview) -> list[CutPart]:
-        """Take the next samples: as for :meth:`packager.segment.grid_segmenter.Segmenter.receive`."""
+        """Add the next samples, as for :meth:`packager.segment.grid_segmenter.Segmenter.push`."""
         if not samples:
             return []
         continues(self._expected, decode_time)
@@ -331,13 +334,13 @@ class KeyframeSegmenter:
         return parts
 
     def _cut(self, run: SampleRun, parts: list[CutPart]) -> bool:
-        """Take the samples of a run whose segments are known; tell whether these were all."""
+        """Add the samples of a run whose segments are known; return whether these were all."""
         count = len(run.samples)
         while run.index < count:
             self._take_many(run)
             if run.index == count:
                 break
-            # Something may begin or end with this one.
+            # A part or a segment may begin or end with this sample.
             sample = run.samples[run.index]
             shown = run.time + sample.composition_offset
             if self._leads:
@@ -351,7 +354,7 @@ class KeyframeSegmenter:
         return True
 
     def _take_many(self, run: SampleRun) -> None:
-        """Take the samples at once, if there are any, that go on with the open part for certain."""
+        """Add all samples at once that continue the open part for certain."""
         cuts, cut = self._cuts, self._gatherer.cut
         if cut is None or (self._leads and (cut is not cuts.last or cuts.broken)):
             return
@@ -367,7 +370,7 @@ class KeyframeSegmenter:
         end, until = self._cuts.end_of(cut), known * self._timescale // scale
         if end is not None:
             until = min(until, end.numerator * self._timescale // end.denominator)
-        # What ends here begins before.
+        # A sample that ends here begins before.
         return until - self._near // NEAR.denominator - 1
 
     @property
@@ -406,10 +409,10 @@ class KeyframeSegmenter:
         cut = cuts.last
         if cut is None or cuts.broken:
             return []
-        # More than a pause is a jump: whoever brings the stream begins anew.
+        # More than a pause is a jump, after which the source begins anew.
         is_pause = self._gatherer.longest < sample.duration <= LONGEST_PAUSE * self._timescale
         lasts = self._gatherer.longest if is_pause else sample.duration
-        # The sound goes as far as pictures have been shown, which may be farther than they were decoded.
+        # Sound is cut as far as pictures are shown, which may be farther than they are decoded.
         if max(time - self._opened, shown - self._opened_shown) + lasts > self._longest:
             cuts.end_without_key(self._at(time))
             return self._gatherer.end()

@@ -15,8 +15,6 @@ class SegmentLimits:
         part_bytes: Bytes of a part from which on it ends, however short it is: 500 Mbit/s.
         held_bytes: Most bytes of the samples that wait.
         segment_bytes: Most bytes of a segment: ten seconds of 200 Mbit/s. Its time may stand still.
-        kept_cuts: Cuts that are remembered for the renditions behind the leading one.
-        dropped_seconds: How long a stream may go on before its first boundary comes.
     """
 
     part_samples: int = 4096
@@ -24,8 +22,6 @@ class SegmentLimits:
     part_bytes: int = 20 << 20
     held_bytes: int = 32 << 20
     segment_bytes: int = 256 << 20
-    kept_cuts: int = 64
-    dropped_seconds: int = 30
 
 
 DEFAULT_LIMITS = SegmentLimits()

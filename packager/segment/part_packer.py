@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
-from media.mp4.moof import Sample
+from media.mp4.fragments.moof import Sample
 from packager.segment.limits import SegmentLimits
 
 
@@ -15,7 +15,7 @@ class CadenceError(Exception):
 
 
 class CutPart(Struct, frozen=True):
-    """A part that has been cut, with all that a window has to know of it.
+    """A part that has been cut, with its place and duration for the window.
 
     Attributes:
         segment: index of its segment, from 0 at the origin.
@@ -25,7 +25,7 @@ class CutPart(Struct, frozen=True):
         data: the samples' bytes.
         independent: whether it begins with a sync sample.
         ends_segment: whether the next part belongs to the next segment.
-        resumes: whether media is missing in front of it.
+        resumes: whether media is missing before its beginning.
     """
 
     segment: int
@@ -94,7 +94,7 @@ class SampleRun:
         self.index = self.position = 0
 
     def take_first(self) -> tuple[int, Sample, bytes | memoryview]:
-        """Take the first one that is left; give its decode time, itself, and its bytes."""
+        """Remove the first sample that is left; return its decode time, the sample and its bytes."""
         time, sample, begin = self.time, self.samples[self.index], self.position
         self.index += 1
         self.time += sample.duration
@@ -103,16 +103,16 @@ class SampleRun:
 
 
 class PartPacker:
-    """Collects the samples of one part after the other, and tells when one is full; the segmenter ends it.
+    """Collects the samples of one part after the other, and knows when one is full; a segmenter ends it.
 
     Args:
         longest: ticks that no part exceeds.
-        limits: of the samples and bytes of one part, and of a segment.
+        limits: most samples and bytes of one part and of a segment.
 
     Attributes:
-        samples: those of the part that isn't closed yet.
-        start: decode time of the first of them.
-        duration: of all of them, in ticks.
+        samples: the samples of the open part.
+        start: decode time of the first sample.
+        duration: the sum of their durations, in ticks.
     """
 
     def __init__(self, longest: int, limits: SegmentLimits) -> None:
@@ -144,7 +144,7 @@ class PartPacker:
         return has_room and self.duration + duration <= self.longest
 
     def add(self, decode_time: int, sample: Sample, data: bytes | memoryview) -> None:
-        """Put a sample behind the others; the first one begins the part."""
+        """Append a sample to the part; the first one begins it."""
         if not self.samples:
             self.start = decode_time
         self._part_bytes += sample.size
@@ -154,16 +154,16 @@ class PartPacker:
         self.duration += sample.duration
 
     def add_run(self, run: SampleRun, until: int, *, follows: bool) -> int | None:
-        """Put the first samples of a run behind the others, for certain in the open part, which has some.
+        """Append the first samples of a run to the open part, which has some.
 
         Args:
-            run: from which they are taken.
-            until: time behind which none of them ends, as it is decoded and as it is shown.
-            follows: whether another rendition leads: then none may be shown at another time than decoded, and
-                decoding may begin with those behind one of the kind; else with none.
+            run: the samples, of which the first ones are removed.
+            until: time at which each of them has ended, by decoding and by presentation.
+            follows: whether another rendition leads: then no sample with a composition offset is added, and a
+                sync sample only behind another one; else no sync sample.
 
         Returns:
-            The latest time at which one of them is shown; None where none was put there.
+            The latest presentation time of an added sample; None where none was added.
         """
         limits, time, index, size = self._limits, run.time, run.index, 0
         last = min(len(run.samples), index + limits.part_samples - len(self.samples))

@@ -8,44 +8,84 @@ Anything else is inspected and played by ffmpeg.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Protocol
 
 from media.errors import MediaError
-from media.flv.flv_to_fragments import FlvToFragments
-from media.mp4.fragments import Fragment, InitSegment
-from media.mp4.sample_entry import SampleEntry, parse_sample_entry
-from media.ts.ts_to_fragments import TransportToFragments
+from media.matroska.demuxer import MatroskaDemuxer
+from media.mp4.codecs.sample_entry import SampleEntry, parse_sample_entry
+from media.mp4.fragments.demuxer import FragmentDemuxer
+from media.mp4.fragments.fragments import Fragment, InitSegment
+from media.muxers.fragment_muxer import FragmentMuxer
+from media.packets import Packet
+from media.stream_reader import StreamChunk
+from media.ts.demuxer import TransportDemuxer
 from packager.ffmpeg.ladder import SOURCE_RUNG, Rung
 from packager.segment.keyframe_cadence import KeyframePattern
 from packager.sources.further_video_tracks import FurtherVideoTracksError, find_renditions
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
+from packager.sources.publication import PACKETS_AT_ONCE
 from packager.sources.published_source import PublishedSource
 from packager.sources.source import Source, usual_frame_rate
-from packager.step_budget import StepBudget
+from packager.step_budget import PORTION_BYTES, StepBudget
 
 
-class FragmentRewriter(Protocol):
-    """Rewrites a stream as fragmented MP4, without I/O."""
+class Demuxer(Protocol):
+    """Demuxes a stream into packets, without I/O."""
 
-    @property
-    def told_frame_rate(self) -> Fraction | None:
-        """Pictures per second, as the stream tells it; None where it doesn't."""
-
-    def receive_data(self, data: bytes) -> list[InitSegment | Fragment]:
-        """Take the next bytes; give the init segment of each track, and fragments of single tracks."""
+    def receive_data(self, data: bytes) -> list[Packet]:
+        """Parse the next bytes; return the packets that they complete."""
 
 
-REWRITERS: Mapping[str, Callable[[SourceLimits], FragmentRewriter]] = {
-    "flv": lambda limits: FlvToFragments(limits.pump.readers.flv),
-    "mpegts": lambda limits: TransportToFragments(limits.transport),
+class Copier(FragmentMuxer):
+    """Writes a stream as fragmented MP4 in steps, without I/O.
+
+    Args:
+        demuxer: of a stream whose chunks are bytes, as ffmpeg gets them where the stream isn't copied.
+    """
+
+    def __init__(self, demuxer: Demuxer | None = None) -> None:
+        super().__init__()
+        self._demuxer = demuxer
+
+    def steps(self, chunks: Sequence[StreamChunk]) -> Iterator[list[InitSegment | Fragment]]:
+        """Write the next chunks; yield the init segments and fragments of each step.
+
+        Raises:
+            MediaError: the stream can't be copied.
+        """
+        for packets in self.packets(chunks):
+            for begin in range(0, len(packets), PACKETS_AT_ONCE):
+                yield self.push(packets[begin : begin + PACKETS_AT_ONCE])
+
+    def packets(self, chunks: Sequence[StreamChunk]) -> Iterator[Sequence[Packet]]:
+        """Demux the next chunks; yield the packets of each step.
+
+        Raises:
+            MediaError: the stream can't be demuxed.
+        """
+        if self._demuxer is None:
+            parts = [chunk.packets for chunk in chunks]
+            yield parts[0] if len(parts) == 1 else list(itertools.chain.from_iterable(parts))
+            return
+        data = b"".join([chunk.data for chunk in chunks])
+        for begin in range(0, len(data), PORTION_BYTES):
+            yield self._demuxer.receive_data(data[begin : begin + PORTION_BYTES])
+
+
+COPIERS: Mapping[str, Callable[[SourceLimits], Copier]] = {
+    "flv": lambda _: Copier(),
+    "mpegts": lambda limits: Copier(TransportDemuxer(limits.transport)),
+    "mp4": lambda limits: Copier(FragmentDemuxer(limits.pump.readers.fragments)),
+    "matroska": lambda limits: Copier(MatroskaDemuxer(limits.pump.readers.matroska)),
 }
-"""The function that rewrites a container, by ffmpeg's name of the container."""
+"""Copiers of containers, by ffmpeg's names."""
 
 CODEC_NAMES = {
     b"avc1": "h264",
@@ -82,7 +122,7 @@ _NOTE_BYTES = 4096
 async def inspect_copied(
     published: PublishedSource, ladder: Sequence[Rung] = (SOURCE_RUNG,), limits: SourceLimits = DEFAULT_LIMITS
 ) -> Source | None:
-    """Look at the stream on air until it is known how it can be cut.
+    """Inspect the stream on air until it is known how it can be cut.
 
     Args:
         published: the channel's publications; one of them is on air.
@@ -107,26 +147,28 @@ async def inspect_copied(
 
 
 async def _inspect_main(published: PublishedSource, limits: SourceLimits) -> Source | None:
-    """Look at the main picture and the sound."""
-    make, live = REWRITERS.get(published.received_container), published.live
+    """Inspect the main video track and the sound."""
+    make, live = COPIERS.get(published.received_container), published.live
     branch = published.branch(limits.pump.ahead_bytes, -math.inf)
     if make is None or live is None or branch is None:
         return None
-    reader, budget = make(limits), StepBudget()
-    seen = SeenStream(reader)
+    copier, budget = make(limits), StepBudget()
+    seen = SeenStream(copier)
     try:
         async with asyncio.timeout(limits.seen_seconds + limits.seen_grace_seconds):
-            while not seen.is_enough(limits):
-                if not (data := await branch.read()):
+            # Where the first data are a burst, the second one shows how long each is.
+            while not seen.is_enough(limits) or published.burst_seconds is None:
+                if not (chunks := await branch.read()):
                     return None
-                async for portion in budget.portions(data):
-                    for event in reader.receive_data(portion):
+                for events in copier.steps(chunks):
+                    for event in events:
                         seen.push(event)
+                    await budget.spend()
     except TimeoutError:
         # Key frames may be so rare, or the stream so slow.
         pass
     except MediaError:
-        # What it is instead, and whether it can be played, is found out by ffprobe.
+        # ffprobe finds out whether another kind of stream can be played.
         return None
     finally:
         branch.receive_eof()
@@ -137,8 +179,8 @@ async def _inspect_main(published: PublishedSource, limits: SourceLimits) -> Sou
 class SeenStream:
     """Observations of a stream: its tracks, its frame rate and its key frames."""
 
-    def __init__(self, reader: FragmentRewriter) -> None:
-        self._reader = reader
+    def __init__(self, copier: Copier) -> None:
+        self._copier = copier
         self._group_frames = 0
         self._told_group: int | None = None
         self._entries: dict[int, SampleEntry] = {}
@@ -149,7 +191,7 @@ class SeenStream:
         self._picture_ticks: Counter[int] = Counter()
 
     def push(self, event: InitSegment | Fragment) -> None:
-        """Take what comes next."""
+        """Add an event of the stream."""
         if isinstance(event, InitSegment):
             (track,) = event.tracks
             self._entries[track.track_id] = parse_sample_entry(track.sample_entries[0])
@@ -181,11 +223,12 @@ class SeenStream:
         """Return whether all groups of pictures may be taken to be like the first one, and of its frame rate.
 
         Encoders that write of their settings may have begun a group because the scene changed: then it is
-        shorter than told. And a second is too short to tell 30 frames from 29.97, unless the rate is told.
+        shorter than they write. And a second is too short to distinguish 30 frames from 29.97, unless the
+        configuration has the rate.
         """
         if len(self._keys) < FIRST_KEY_FRAMES or self._told_group not in (None, self._group_frames):
             return False
-        told, group = self._reader.told_frame_rate, self._keys[1] - self._keys[0]
+        told, group = self._copier.told_frame_rate, self._keys[1] - self._keys[0]
         return (
             told is not None
             and group >= SHORTEST_FIRST_GROUP
@@ -209,7 +252,7 @@ class SeenStream:
         return next((one for one in found if self._counts.get(one)), None)
 
     def source(self) -> Source | None:
-        """Say what kind of source it is; None where a picture or sound is missing, or of another codec."""
+        """Return the source; None if a picture or sound is missing, or has another codec."""
         picture, sound = self._track(has_picture=True), self._track(has_picture=False)
         if picture is None or sound is None or not self._keys:
             return None
@@ -219,7 +262,7 @@ class SeenStream:
         scale = self._timescales[picture]
         rate = Fraction(self._counts[picture] * scale, self._ticks[picture])
         if self._is_like_first():
-            rate = self._reader.told_frame_rate or rate
+            rate = self._copier.told_frame_rate or rate
         frame = Fraction(self._ticks[sound], self._counts[sound] * self._timescales[sound])
         return Source(
             frame_rate=usual_frame_rate(rate),

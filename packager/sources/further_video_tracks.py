@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from media.errors import MediaError
-from media.flv.flv_to_fragments import FlvToFragments
-from media.flv.stream_reader import FlvReader
-from media.flv.tags import DEFAULT_LIMITS, FlvLimits
-from media.mp4.fragments import Fragment, InitSegment
-from media.mp4.sample_entry import parse_sample_entry
+from media.flv.stream_reader import PacketDivider
+from media.mp4.codecs.sample_entry import parse_sample_entry
+from media.mp4.fragments.fragments import Fragment, InitSegment
+from media.muxers.fragment_muxer import FragmentMuxer
+from media.packets import Packet
 from media.stream_reader import CLOCK_RATE
 from packager.ffmpeg.ladder import Rung
 from packager.segment.keyframe_segmenter import NEAR
@@ -31,20 +31,14 @@ class FurtherVideoTracksError(Exception):
 
 
 class FurtherVideoTrack:
-    """One further video track, in FLV; it goes to branches, and what is newest is kept for those to come.
+    """One further video track; it goes to branches, and what is newest is kept for those to come.
 
     Args:
         kept_seconds: seconds that are kept for who takes it from its beginning, as far as possible.
-
-    Attributes:
-        flv_limits: those of what comes, which apply to what is read of it, too.
     """
 
-    def __init__(
-        self, limits: FurtherVideoTrackLimits, kept_seconds: float, flv_limits: FlvLimits = DEFAULT_LIMITS
-    ) -> None:
-        self.flv_limits = flv_limits
-        self._reader = FlvReader(flv_limits)
+    def __init__(self, limits: FurtherVideoTrackLimits, kept_seconds: float) -> None:
+        self._divider = PacketDivider()
         self._gop_cache = GopCache(0.0, limits.gop_cache, kept_seconds)
         self._ahead_bytes = limits.ahead_bytes
         self._branches = set[TeeBranch]()
@@ -52,25 +46,20 @@ class FurtherVideoTrack:
     @property
     def signature(self) -> bytes:
         """The decoder's configuration."""
-        return self._reader.signature
+        return self._divider.signature
 
-    async def receive_data(self, data: bytes, budget: StepBudget, now: float) -> None:
-        """Take the next bytes, which came at this moment of the monotonic clock.
-
-        Raises:
-            MalformedError: they aren't FLV.
-        """
+    def push(self, packets: Sequence[Packet], now: float) -> None:
+        """Take the next packets, which came at this moment of the monotonic clock."""
         self._branches = {branch for branch in self._branches if not branch.has_ended}
-        async for portion in budget.portions(data):
-            for chunk in self._reader.receive_data(portion):
-                if chunk.changes:
-                    self.end()
-                self._gop_cache.push(chunk, now)
-                for branch in self._branches:
-                    branch.receive_data(chunk.data)
+        for chunk in self._divider.push(packets):
+            if chunk.changes:
+                self.end()
+            self._gop_cache.push(chunk, now)
+            for branch in self._branches:
+                branch.push(chunk)
 
     def branch(self, oldest: float) -> TeeBranch:
-        """Let it go to one more reader, from the first access point that came at ``oldest`` or later."""
+        """Add a reader of the track, from the first access point that came at ``oldest`` or later."""
         branch = TeeBranch(self._gop_cache.beginning(oldest), self._ahead_bytes)
         self._branches.add(branch)
         return branch
@@ -91,9 +80,9 @@ async def find_renditions(
     """Find the video tracks that are a channel's renditions beside the source's own.
 
     Args:
-        tracks: those that come, by the numbers of their tracks.
+        tracks: the publication's further video tracks, by number.
         keys: when key frames of the main video track were shown, in seconds of the stream.
-        limits: how much of the others is looked at, and for how long they are waited for.
+        limits: how much of each further track is inspected, and for how long it is awaited.
 
     Returns:
         The numbers of their tracks, in the order of the renditions.
@@ -109,7 +98,7 @@ async def find_renditions(
             for track, further in tuple(tracks.items()):
                 await views[track].look(further, keys[-1])
     except TimeoutError:
-        pass  # what was seen in time decides
+        pass  # the frames that came in time decide
     except MediaError as error:
         raise FurtherVideoTracksError(str(error)) from error
     found, budget = list[int](), StepBudget()
@@ -145,16 +134,17 @@ class SeenVideoTrack:
         self._newest = 0
 
     async def look(self, track: FurtherVideoTrack, until: Fraction) -> None:
-        """Look at it up to a time of the stream, or until it has had that many key frames.
+        """Observe a track up to a time of the stream, or until it has had that many key frames.
 
         Raises:
-            MediaError: it can't be copied.
+            MediaError: the track can't be copied.
         """
-        reader, branch, budget = FlvToFragments(track.flv_limits), track.branch(-math.inf), StepBudget()
+        muxer, branch, budget = FragmentMuxer(), track.branch(-math.inf), StepBudget()
         try:
-            while self._newest < until * CLOCK_RATE and (data := await branch.read()):
-                async for portion in budget.portions(data):
-                    for event in reader.receive_data(portion):
+            while self._newest < until * CLOCK_RATE and (chunks := await branch.read()):
+                for chunk in chunks:
+                    await budget.spend()
+                    for event in muxer.push(chunk.packets):
                         self.push(event)
                     if len(self._keys) >= self._most_keys:
                         return
@@ -162,7 +152,7 @@ class SeenVideoTrack:
             branch.receive_eof()
 
     def push(self, event: InitSegment | Fragment) -> None:
-        """Take what comes next."""
+        """Add the next event of the track."""
         if isinstance(event, InitSegment):
             entry = parse_sample_entry(event.tracks[0].sample_entries[0])
             self.size = entry.width, entry.height
@@ -175,7 +165,7 @@ class SeenVideoTrack:
             time += sample.duration
 
     def has_all(self, keys: Sequence[Fraction]) -> bool:
-        """Return whether it has a key frame wherever the main track has one, as far as both were seen."""
+        """Return whether the track has a key frame wherever the main one has, as far as both were seen."""
         if not self._keys:
             return False
         begin, end = self._keys[0] - NEAR_TICKS, self._newest + NEAR_TICKS

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import deque
-from collections.abc import Iterator
 
-from media.stream_reader import CLOCK_RATE, StreamChunk, UnwrittenBytes
+from media.stream_reader import CLOCK_RATE, StreamChunk
 from packager.sources.limits import DEFAULT_LIMITS, GopCacheLimits
 
 
@@ -17,7 +15,7 @@ class GopCache:
     Args:
         seconds: least media time to keep, if the stream has times; the newest group is always kept.
         limits: how much is kept at most.
-        more_seconds: least media time to keep for who asks for what came earlier, too.
+        more_seconds: least media time to keep for readers that begin with earlier groups.
     """
 
     def __init__(
@@ -27,12 +25,11 @@ class GopCache:
         more_seconds: float = 0.0,
     ) -> None:
         self._max_bytes = limits.kept_bytes
-        self._max_unwritten = limits.unwritten_tags
         self._seconds = seconds
         self._more_seconds = more_seconds
-        self._headers: deque[bytes] = deque(maxlen=limits.headers)
+        self._headers: deque[StreamChunk] = deque(maxlen=limits.headers)
         self._groups: deque[_PictureGroup] = deque()
-        self._bytes = self._unwritten = 0
+        self._bytes = 0
 
     @property
     def has_access_point(self) -> bool:
@@ -48,29 +45,20 @@ class GopCache:
         """Add the stream's next chunk, which came at this moment of a clock."""
         if piece.changes:
             self.clear()
-        if piece.header and piece.data not in self._headers:
-            self._headers.append(piece.data)
+        if piece.header and all(
+            (one.data, one.packets) != (piece.data, piece.packets) for one in self._headers
+        ):
+            self._headers.append(piece)
         if piece.access:
             self._groups.append(_PictureGroup(piece.clock, now))
         if self._groups:
-            self._keep(piece, self._groups[-1])
+            group, memory = self._groups[-1], piece.memory
+            group.chunks.append(piece)
+            group.memory += memory
+            self._bytes += memory
         kept = max(self._seconds, self._more_seconds)
         while self._groups and (self._bytes > self._max_bytes or self._is_unneeded(0, kept)):
-            oldest = self._groups.popleft()
-            self._bytes -= oldest.size
-            self._unwritten -= oldest.unwritten
-
-    def _keep(self, piece: StreamChunk, group: _PictureGroup) -> None:
-        """Add a chunk to a group; its bytes are made now where too many of others aren't made yet."""
-        count = 0 if isinstance(piece.content, bytes) else len(piece.tags)
-        if self._unwritten + count > self._max_unwritten:
-            group.contents.append(piece.data)
-        else:
-            group.contents.append(piece.content)
-            group.unwritten += count
-            self._unwritten += count
-        group.size += piece.size
-        self._bytes += piece.size
+            self._bytes -= self._groups.popleft().memory
 
     def _is_unneeded(self, index: int, seconds: float) -> bool:
         """Return whether the groups behind one are as long as wanted."""
@@ -94,17 +82,16 @@ class GopCache:
         """Forget everything, before another stream."""
         self._headers.clear()
         self._groups.clear()
-        self._bytes = self._unwritten = 0
+        self._bytes = 0
 
-    def beginning(self, oldest: float | None = None) -> bytes:
+    def beginning(self, oldest: float | None = None) -> list[StreamChunk]:
         """Return what a new decoder needs first.
 
         Args:
             oldest: when the first access point came at the soonest; where none came since, only the headers
                 are given. None: the newest that are long enough.
         """
-        groups = self._given(oldest)
-        return b"".join(itertools.chain(self._headers, *(group.pieces() for group in groups)))
+        return [*self._headers, *(chunk for group in self._given(oldest) for chunk in group.chunks)]
 
 
 class _PictureGroup:
@@ -113,14 +100,5 @@ class _PictureGroup:
     def __init__(self, clock: int | None, came: float) -> None:
         self.clock = clock
         self.came = came
-        self.contents: list[bytes | UnwrittenBytes] = []
-        self.size = 0
-        self.unwritten = 0
-
-    def pieces(self) -> Iterator[bytes]:
-        """Yield the bytes of the group of pictures in pieces."""
-        for content in self.contents:
-            if isinstance(content, bytes):
-                yield content
-            else:
-                yield from content.pieces()
+        self.chunks: list[StreamChunk] = []
+        self.memory = 0

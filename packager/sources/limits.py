@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from media.flv.flv_to_matroska import RemuxLimits
 from media.flv.tags import FlvLimits
 from media.hls.playlist_reader import PlaylistReaderLimits
-from media.matroska.stream_reader import MatroskaStreamLimits
-from media.mp4.fragment_join import JoinLimits
-from media.mp4.moof import FragmentLimits
-from media.mp4.movie import MovieLimits
+from media.matroska.live_elements import MatroskaStreamLimits
+from media.mp4.fragments.fragment_join import JoinLimits
+from media.mp4.fragments.moof import FragmentLimits
+from media.mp4.movie.movie import MovieLimits
+from media.muxers.matroska_muxer import RemuxLimits
 from media.rtsp.messages import RtspMessageLimits
+from media.ts.demuxer import LiveTransportLimits
 from media.ts.stream_reader import TransportReaderLimits
-from media.ts.ts_to_fragments import LiveTransportLimits
-from packager.process.limits import ProcessLimits
 from packager.retry_policy import RetryPolicy
 from packager.sources.stream_meter import MeterLimits
 
@@ -31,13 +30,13 @@ class PacingLimits:
 
     Attributes:
         ahead_seconds: Lead over real time above which reading pauses; longer than live servers' first bursts.
-        untaken_seconds: The same while no ffmpeg reads, when all but the newest data is dropped.
+        untaken_seconds: Lead above which reading pauses while no ffmpeg reads, and old data is dropped.
         window_seconds: Length of a measurement window.
         slack_seconds: Buffered time that is accepted beyond the stream's jitter.
         live_rate: Media seconds per second up to which a stream counts as live; clocks differ by less.
         behind_seconds: How much a stream may catch up after a pause without counting as ahead.
         held_seconds: For which a publisher is held back at once; one with which that took longer has a clock
-            that is wrong, and is told so: while it is held back, nobody would notice that it has gone.
+            that is wrong, and is ended: while it is held back, nobody would notice that it has gone.
     """
 
     ahead_seconds: float = 20.0
@@ -54,15 +53,12 @@ class GopCacheLimits:
     """How much of a stream is kept for an ffmpeg that joins in the middle.
 
     Attributes:
-        kept_bytes: Most bytes; a longer group of pictures is dropped until the next access point.
+        kept_bytes: Most bytes of memory; a longer group of pictures is dropped until the next access point.
         headers: Most headers; the oldest are dropped beyond that.
-        unwritten_tags: Most tags of FLV whose bytes aren't made yet: each is several objects, and all of them
-            are written at once for an ffmpeg that joins.
     """
 
     kept_bytes: int = 32 << 20
     headers: int = 16
-    unwritten_tags: int = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +67,7 @@ class FurtherVideoTrackLimits:
 
     Attributes:
         ahead_bytes: Most bytes that may wait to be read.
-        gop_cache: What is kept for who reads it later: six seconds of 10 Mbit/s.
+        gop_cache: Bytes that are kept for later readers: six seconds of 10 Mbit/s.
     """
 
     ahead_bytes: int = 8 << 20
@@ -84,7 +80,7 @@ class StreamReaderLimits:
 
     Attributes:
         transport: Of MPEG-TS.
-        flv: Of FLV, into whatever it is rewritten.
+        flv: Of FLV, whose tags may be as large as a key frame.
         fragments: Of fragmented MP4.
     """
 
@@ -104,8 +100,8 @@ class PumpLimits:
         headless_bytes: Bytes to wait for an access point, since some streams don't mark theirs.
         pacing: How far the stream may be ahead of real time, or behind it.
         gop_cache: How much is kept for an ffmpeg that joins later.
-        remux: How much of FLV is held back until all tracks are known with which Matroska begins.
-        readers: Of what divides the stream into chunks.
+        remux: How much of a stream is held back until all tracks are known with which Matroska begins.
+        readers: Limits of the readers that divide the stream into chunks.
     """
 
     ahead_bytes: int = 32 << 20
@@ -133,7 +129,7 @@ class PlaylistLimits:
         segment_bytes: Largest segment: ten seconds at 50 Mbit/s.
         keys: Keys that are cached; some minutes' worth if each segment has its own.
         segment_retry: Delays before a segment or key is requested again, until it counts as missed.
-        reader: Of what a playlist may say.
+        reader: Limits of a playlist's lines and entries.
         join: Of streams that picture and sound have each in a playlist of their own.
     """
 
@@ -217,7 +213,7 @@ class FaststartLimits:
 
     Attributes:
         head_bytes: Bytes searched for moov or mdat; a stream with neither is passed on unchanged.
-        movie: What a moov box may have that is moved; that of a film of two hours is half as large.
+        movie: Limits of a moov box that is moved; that of a film of two hours is half as large.
         boxes: Most boxes behind mdat whose headers are requested, one request each; most files have one.
         request_seconds: Timeout of a whole range request.
     """
@@ -236,7 +232,7 @@ class SourceLimits:
         retry: Delays before a source that ended or is unavailable is requested again.
         looks: How often a stream is looked at that changes meanwhile, before it is given to ffprobe.
         seen_seconds: Length of a stream that is searched for key frames if its video isn't encoded.
-        seen_file_seconds: The same for a file.
+        seen_file_seconds: Length of a file that is searched for key frames.
         seen_grace_seconds: How much longer than its length a view of a stream may take.
         seen_keys: Most key frames of a video track that are looked at, however little time they take.
         seen_apart_seconds: Length of a picture without any sound, or the other way, that has none.
@@ -261,7 +257,6 @@ class SourceLimits:
         further_video_track: Of each picture that comes beside a publication's main one.
         guard: Limits of connections to foreign servers.
         faststart: Limits of fetching a moov box behind the media.
-        process: Limits of the programs that probe or remux the source.
     """
 
     retry: RetryPolicy = SOURCE_RETRY
@@ -295,7 +290,6 @@ class SourceLimits:
     playlist: PlaylistLimits = field(default_factory=PlaylistLimits)
     guard: GuardLimits = field(default_factory=GuardLimits)
     faststart: FaststartLimits = field(default_factory=FaststartLimits)
-    process: ProcessLimits = field(default_factory=ProcessLimits)
 
 
 DEFAULT_LIMITS = SourceLimits()

@@ -120,7 +120,7 @@ async def inspect_supply(
                 give = functools.partial(pump.feed_only, publication)
                 return await _inspect_by_ffprobe(pump, give, tools, limits, keep=keep)
         except ToolsError:
-            # Who took the place of the one that was looked at isn't to blame for that.
+            # A publication that took its place meanwhile isn't to blame for the error.
             if pump.live is publication or pump.live is None:
                 raise
         else:
@@ -175,7 +175,6 @@ async def probe_streams(
         limit=limits.probe_seconds,
         sandbox=found.sandbox,
         feed=feed or found.feed,
-        limits=limits.process,
     )
     answer = json.loads(told)
     streams: list[dict[str, Any]] = answer.get("streams", [])

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from media.errors import MalformedError, UnsupportedError
-from media.flv.stream_reader import FlvReader
-from media.flv.tags import Tag, write_tags
-from media.stream_reader import StreamChunk
+from media.flv.stream_reader import PacketDivider
+from media.packets import Packet
+from media.stream_reader import StreamChunk, StreamFormat, StreamReader
 from media.ts.stream_reader import TransportReader
 from packager.sources.container_detection import HEAD_BYTES, detect_published_container
 from packager.sources.further_video_tracks import FurtherVideoTrack
@@ -27,8 +27,8 @@ from packager.step_budget import StepBudget
 SLATE = "slate"
 """The protocol of the publisher that a channel's slate is."""
 
-TAGS_AT_ONCE = 256
-"""How many tags of FLV are looked at between two looks at the time that it takes."""
+PACKETS_AT_ONCE = 256
+"""Most packets that are processed before the task yields, if its time is used up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Publisher:
     Attributes:
         protocol: ``http``, ``rtmp`` or ``srt``; ``slate`` for a channel's own.
         address: of the connection's other end.
-        agent: the encoder's name, as it tells it.
+        agent: the encoder's name, as the encoder sends it.
     """
 
     protocol: str
@@ -77,13 +77,13 @@ class PublicationEndedError(Exception):
 
 
 class PublicationOwner(Protocol):
-    """Whoever has the publications of one channel, and decides which of them is on air.
+    """The owner of one channel's publications, which decides which of them is on air.
 
     Attributes:
         limits: how much of each is kept.
-        kept_seconds: seconds of each stream that are kept for who takes it from its beginning.
+        kept_seconds: seconds of each stream that are kept for readers that begin with its beginning.
         live: the publication that the channel plays; None while there is none.
-        needed_at: when who plays it needs more of it, by the monotonic clock; None where that isn't known.
+        needed_at: when the reader of the live one needs more data, by the monotonic clock; None if unknown.
     """
 
     channel: str
@@ -96,7 +96,7 @@ class PublicationOwner(Protocol):
         """Put a publication on air, or keep it as a spare one; called once enough of it has come."""
 
     def left(self, publication: Publication, reason: str) -> None:
-        """Go on without a publication, which has ended."""
+        """Remove a publication, which has ended."""
 
 
 class Publication:
@@ -104,11 +104,11 @@ class Publication:
 
     Attributes:
         began: when, in seconds since the epoch.
-        pump: what ffmpeg is given of it; None until its container is known.
-        link: what its protocol tells of its way here; None where it tells nothing.
-        further_video_tracks: those that come beside the main one, by the numbers of their tracks.
-        playable_since: when the first of it came with which decoding can begin, by the monotonic clock.
-        budget: of what is done with it between two waits of whoever brings it.
+        pump: buffers the stream for its readers; None until its container is known.
+        link: the protocol's statistics of the network path; None for a protocol without any.
+        further_video_tracks: the video tracks beside the main one, by number.
+        playable_since: when the first access point came, by the monotonic clock; None before.
+        budget: computing time of the protocol's task between two waits.
     """
 
     def __init__(
@@ -132,16 +132,22 @@ class Publication:
         self.further_video_tracks: dict[int, FurtherVideoTrack] = {}
         # Where nothing is copied, nobody takes them.
         self._leaves_further_video_tracks = not owner.kept_seconds
+        # One of them: the reader of a stream's bytes, or the divider of packets that were demuxed elsewhere.
+        self._reader: StreamReader | None = None
+        self._divider: PacketDivider | None = None
         if container:
             self._set_container(container)
 
     def _set_container(self, container: str) -> None:
-        owner = self._owner
-        self._reader = READERS[container](owner.limits.pump.readers)
+        self._reader = READERS[container](self._owner.limits.pump.readers)
         self._portion_bytes = portion_bytes(container)
+        self._begin_pump(container, self._reader)
+
+    def _begin_pump(self, container: str, stream_format: StreamFormat) -> None:
+        owner = self._owner
         self.pump = Pump(
             container,
-            self._reader,
+            stream_format,
             PumpOptions(kept_seconds=owner.kept_seconds, held_seconds=owner.limits.pump.pacing.held_seconds),
             limits=owner.limits.pump,
             channel=owner.channel,
@@ -166,8 +172,7 @@ class Publication:
     @property
     def lost_packets(self) -> int | None:
         """How many packets of MPEG-TS didn't come, by their counters; None for another container."""
-        reader = None if self.pump is None else self._reader
-        return reader.lost if isinstance(reader, TransportReader) else None
+        return self._reader.lost if isinstance(self._reader, TransportReader) else None
 
     @property
     def is_on_air(self) -> bool:
@@ -188,7 +193,7 @@ class Publication:
 
     @property
     def is_slate(self) -> bool:
-        """Whether it is the channel's slate, which is shown only while nobody publishes."""
+        """Whether the stream is the channel's slate, which is shown only while nobody publishes."""
         return self.publisher.protocol == SLATE
 
     @property
@@ -203,7 +208,7 @@ class Publication:
 
     @property
     def end_reason(self) -> str:
-        """Why it was ended from this side; empty where it goes on, or the publisher ended it."""
+        """The reason of an end from this side; empty if the stream goes on, or the publisher ended it."""
         return self._ended or ""
 
     async def receive_data(self, data: bytes) -> None:
@@ -223,33 +228,34 @@ class Publication:
                 return
             self._set_container(container)
             data, self._head = self._head, b""
+        reader = self._reader
+        if reader is None:
+            raise MalformedError("bytes of a container behind packets")
         async for portion in self.budget.portions(data, self._portion_bytes):
-            # Whoever took its place meanwhile keeps it.
+            # A publication that took this one's place meanwhile keeps it.
             self._check()
-            await self._push(self._reader.receive_data(portion))
+            await self._push(reader.receive_data(portion))
             self._check()
 
-    async def receive_tags(self, tags: Sequence[Tag]) -> None:
-        """Take the next tags of a stream in FLV, between two others; the rest is as for ``receive``."""
-        reader = None if self.pump is None else self._reader
-        for begin in range(0, len(tags), TAGS_AT_ONCE):
-            some = tags[begin : begin + TAGS_AT_ONCE]
-            if not isinstance(reader, FlvReader):
-                await self.receive_data(write_tags(some))
-                continue
+    async def receive_packets(self, packets: Sequence[Packet]) -> None:
+        """Take the next packets of a stream that its protocol has demuxed; see ``receive_data``."""
+        self._check()
+        if self.pump is None:
+            self._divider = PacketDivider()
+            self._begin_pump("flv", self._divider)
+        if self._divider is None:
+            raise MalformedError("packets behind bytes of a container")
+        divider = self._divider
+        for begin in range(0, len(packets), PACKETS_AT_ONCE):
             await self.budget.spend()
             self._check()
-            await self._push(reader.receive_tags(some))
+            await self._push(divider.push(packets[begin : begin + PACKETS_AT_ONCE]))
             self._check()
 
-    async def receive_further_video_track(self, track: int, data: bytes) -> None:
-        """Take the next bytes of a video track beside the main one, in FLV.
-
-        Args:
-            data: the bytes.
+    async def receive_further_video_track(self, track: int, packets: Sequence[Packet]) -> None:
+        """Take the next packets of a video track beside the main one.
 
         Raises:
-            MalformedError: they aren't FLV.
             PublicationEndedError: another publisher took over, or the channel is closed.
         """
         self._check()
@@ -257,11 +263,12 @@ class Publication:
             return
         if track not in self.further_video_tracks:
             limits, kept_seconds = self._owner.limits, self._owner.kept_seconds
-            self.further_video_tracks[track] = FurtherVideoTrack(
-                limits.further_video_track, kept_seconds, limits.pump.readers.flv
-            )
-        self._meter.count(len(data))
-        await self.further_video_tracks[track].receive_data(data, self.budget, time.monotonic())
+            self.further_video_tracks[track] = FurtherVideoTrack(limits.further_video_track, kept_seconds)
+        self._meter.count(sum(len(packet.data) for packet in packets))
+        await self.budget.spend()
+        # The tracks may have been left meanwhile.
+        if (kept := self.further_video_tracks.get(track)) is not None:
+            kept.push(packets, time.monotonic())
         self._check()
 
     def leave_further_video_tracks(self) -> None:
@@ -301,25 +308,25 @@ class Publication:
             raise PublicationEndedError(self._ended)
 
     def end(self, reason: str = "") -> None:
-        """End it, since the publisher has gone or its stream can't be taken. Later calls change nothing.
+        """End the publication: its publisher has gone, or its stream can't be used. Later calls do nothing.
 
         Args:
-            reason: one line that the publisher is told; empty where it ended by itself.
+            reason: one line for the publisher; empty if the publisher ended the stream.
         """
         if self._ended is not None:
             return
         self._ended = reason
         if self.pump is not None:
             self.pump.receive_eof()
-        # It is asked then what the format of the stream was, its further video tracks included.
+        # The owner reads the format of the stream then, its further video tracks included.
         self._owner.left(self, reason)
         self._end_further_video_tracks()
 
     def dismiss(self, reason: str) -> None:
-        """End it from this side, and call ``on_end``, so that the publisher is told at once.
+        """End the publication from this side, and call ``on_end``, which sends the publisher the reason.
 
         Args:
-            reason: one line that the publisher is told.
+            reason: one line for the publisher.
         """
         if self._ended is None:
             self.end(reason)

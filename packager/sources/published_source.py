@@ -21,7 +21,7 @@ from packager.sources.publication import (
     PublicationEndedError,
     Publisher,
 )
-from packager.sources.pump import Pump, StreamTaker
+from packager.sources.pump import ChunkTaker, Pump, StreamTaker
 from packager.sources.tee_branch import TeeBranch
 
 TAKEN_OVER = "another publisher took over"
@@ -92,19 +92,19 @@ class PublishedSource:
     """The publications of one channel; the publication on air supplies the channel.
 
     Args:
-        takeover: what a second publisher does.
+        takeover: policy for a second publisher.
         limits: how many publishers there may be, and how much of each is kept.
-        kept_seconds: seconds of each stream that are kept for who takes it from its beginning.
+        kept_seconds: seconds of each stream that are kept for readers that begin with its beginning.
 
     Attributes:
         live: the publication that the channel plays; None while there is none.
         received_container: ffmpeg's name of the container of the stream on air, or of the last one.
         event: the channel's event; None where events have no end.
-        after_end: what a publisher does whose channel's event has ended.
+        after_end: policy for a publisher after the end of the channel's event.
         is_closed: whether nobody is taken any more.
         elsewhere: the node of a cluster that has the channel's publisher, if that is another one; else empty.
-        needed_at: when who plays the stream on air needs more of it, by the monotonic clock; None where that
-            isn't known.
+        needed_at: when the reader of the stream on air needs more data, by the monotonic clock; None if
+            unknown.
     """
 
     paced = False
@@ -172,7 +172,7 @@ class PublishedSource:
         """Begin a publication of somebody who was let in; it is on air once it is known to be a stream.
 
         Args:
-            container: ffmpeg's name of the container; empty where its first bytes must tell it.
+            container: ffmpeg's name of the container; empty to detect it by the first bytes.
             on_end: called with the reason when it is ended from this side.
 
         Raises:
@@ -207,7 +207,7 @@ class PublishedSource:
             raise TooManyPublishersError(f"the channel has {count} publishers")
 
     def begin_slate(self) -> Publication:
-        """Begin to show the channel's slate; who publishes takes its place, whatever the policy is."""
+        """Begin to show the channel's slate; a publisher takes its place, whatever the policy is."""
         publication = Publication(self, Publisher(SLATE, ""), "mpegts", None)
         self._publications.append(publication)
         return publication
@@ -279,7 +279,7 @@ class PublishedSource:
         self._put_on_air(publication)
 
     def left(self, publication: Publication, reason: str) -> None:
-        """Go on without a publication: with a spare one, if there is one."""
+        """Remove a publication, and put a spare one on air if the removed one was."""
         self._publications.remove(publication)
         if self._given is publication:
             self._given = None
@@ -362,7 +362,7 @@ class PublishedSource:
         return {} if self.live is None else self.live.further_video_tracks
 
     def leave_further_video_tracks(self, reason: str) -> None:
-        """Go on with nothing but the main video track of the stream on air; the reason is logged."""
+        """Drop all but the main video track of the stream on air, and log the reason."""
         if self.live is not None and self.live.further_video_tracks:
             tracks = sorted(self.live.further_video_tracks)
             log.warning(
@@ -376,6 +376,11 @@ class PublishedSource:
         if self._error != reason or self._faulty is not self.live:
             log.warning("a publisher's stream isn't whole", channel=self.channel, reason=reason)
             self._error, self._faulty = reason, self.live
+
+    @property
+    def burst_seconds(self) -> float | None:
+        """Seconds of media of the stream on air that come at once; see ``Pump.burst_seconds``."""
+        return None if self._pump is None else self._pump.burst_seconds
 
     @property
     def has_stream(self) -> bool:
@@ -399,13 +404,21 @@ class PublishedSource:
         if self._given is not None:
             self._given.dismiss(f"it can't be played: {reason}")
 
-    async def feed(self, taker: StreamTaker, oldest: float | None = None) -> None:
-        """Write the stream on air to an ffmpeg, or to what takes it likewise; see ``Pump.give``."""
+    async def feed(self, process: StreamTaker) -> None:
+        """Write the stream on air to an ffmpeg; see ``Pump.feed``."""
+        pump, self._given = self._pump, self.live
+        if pump is None:
+            process.close_stdin()
+        else:
+            await pump.feed(process)
+
+    async def feed_chunks(self, taker: ChunkTaker, oldest: float) -> None:
+        """Push the chunks of the stream on air; see ``Pump.feed_chunks``."""
         pump, self._given = self._pump, self.live
         if pump is None:
             taker.close_stdin()
         else:
-            await pump.feed(taker, oldest)
+            await pump.feed_chunks(taker, oldest)
 
     async def feed_only(self, publication: Publication | None, taker: StreamTaker) -> None:
         """Push the stream on air to ffmpeg until another publication takes over, or close ffmpeg's input."""

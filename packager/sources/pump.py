@@ -17,19 +17,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import structlog
 
 from media.errors import MalformedError, MediaError
-from media.flv.flv_to_matroska import FlvToMatroska
 from media.flv.stream_reader import FlvReader
 from media.matroska.stream_reader import MatroskaStreamReader
 from media.mp3.stream_reader import AudioStreamReader
-from media.mp4.stream_reader import FragmentedStreamReader
-from media.stream_reader import CLOCK_RATE, StreamChunk, StreamReader
+from media.mp4.fragments.stream_reader import FragmentedStreamReader
+from media.muxers.flv_muxer import FlvMuxer
+from media.muxers.matroska_muxer import MatroskaMuxer
+from media.packets import Packet
+from media.stream_reader import CLOCK_RATE, StreamChunk, StreamFormat, StreamReader
 from media.ts.stream_reader import TransportReader
 from packager.process.process import Process
+from packager.sources.bursts import BurstMeter
 from packager.sources.gop_cache import GopCache
 from packager.sources.limits import DEFAULT_LIMITS, PumpLimits, StreamReaderLimits
 from packager.sources.pacing import Pacing
@@ -47,6 +50,9 @@ READERS: Mapping[str, Callable[[StreamReaderLimits], StreamReader]] = {
 """Readers of the containers that can be pumped, by ffmpeg's name of the container."""
 
 _PORTION_BYTES = {"flv": FLV_PORTION_BYTES, "mp3": AUDIO_PORTION_BYTES, "aac": AUDIO_PORTION_BYTES}
+
+RECENT_SECONDS = 0.5
+"""Time after which data doesn't show any more that a stream flows."""
 
 log = structlog.get_logger()
 
@@ -84,6 +90,20 @@ class Supply(Protocol):
         """Write the stream to a process's standard input, until the end of either."""
 
 
+class PacketMuxer(Protocol):
+    """Writes packets into a container, without I/O."""
+
+    def push(self, packets: Iterable[Packet]) -> bytes:
+        """Write the next packets; return the bytes so far, perhaps none."""
+
+
+MUXERS: Mapping[str, Callable[[PumpLimits], PacketMuxer]] = {
+    "flv": lambda _: FlvMuxer(),
+    "matroska": lambda limits: MatroskaMuxer(limits.remux),
+}
+"""Muxers of the containers in which ffmpeg gets a stream that was demuxed, by ffmpeg's names."""
+
+
 class StreamTaker(Protocol):
     """Takes a stream, as a process does on its standard input."""
 
@@ -91,53 +111,53 @@ class StreamTaker(Protocol):
         """Take the next bytes; BrokenPipeError where nothing more is taken."""
 
     def close_stdin(self) -> None:
-        """Take notice of the stream's end."""
+        """Handle the end of the stream."""
 
 
-@runtime_checkable
 class ChunkTaker(Protocol):
-    """Takes a stream in chunks, which tell more than their bytes do."""
+    """Takes a stream in chunks."""
 
     async def push(self, chunks: Sequence[StreamChunk]) -> None:
-        """Take the next chunks."""
+        """Take the next chunks; BrokenPipeError where nothing more is taken."""
+
+    def close_stdin(self) -> None:
+        """Handle the end of the stream."""
 
 
-class _RewritingTaker:
-    """Takes FLV, and brings it to an ffmpeg as Matroska.
+class _WritingTaker:
+    """Takes chunks, and writes them to a process in the container that it reads.
 
     Args:
         channel: the channel's name, for the log.
-        limits: of the stream, and of what is held back.
+        muxer: writes the packets of chunks; None where the chunks have bytes.
     """
 
-    def __init__(self, taker: StreamTaker, channel: str, limits: PumpLimits) -> None:
+    def __init__(self, taker: StreamTaker, channel: str, muxer: PacketMuxer | None) -> None:
         self._taker = taker
         self._channel = channel
-        self._rewriter = FlvToMatroska(limits.remux, limits.readers.flv)
+        self._muxer = muxer
         self._budget = StepBudget()
 
-    async def write(self, data: bytes) -> None:
-        """Take the next bytes; BrokenPipeError where nothing more is taken, or they can't be rewritten."""
+    async def push(self, chunks: Sequence[StreamChunk]) -> None:
+        """Take the next chunks; BrokenPipeError where nothing more is taken, or they can't be written."""
+        if self._muxer is None:
+            await self._taker.write(b"".join([chunk.data for chunk in chunks]))
+            return
+        pieces = list[bytes]()
         try:
-            async for portion in self._budget.portions(data, FLV_PORTION_BYTES):
-                if written := self._rewriter.receive_data(portion):
-                    await self._taker.write(written)
+            for chunk in chunks:
+                pieces.append(self._muxer.push(chunk.packets))
+                await self._budget.spend()
         except MediaError as error:
             log.warning("source can't be given to ffmpeg", channel=self._channel, reason=str(error))
             self._taker.close_stdin()
             raise BrokenPipeError from error
+        if written := b"".join(pieces):
+            await self._taker.write(written)
 
     def close_stdin(self) -> None:
-        """Take notice of the stream's end."""
+        """Handle the end of the stream."""
         self._taker.close_stdin()
-
-
-class SupportsSignature(Protocol):
-    """A parser that knows the signature of the stream's format."""
-
-    @property
-    def signature(self) -> bytes:
-        """The decoder configuration of the current stream; see ``StreamReader``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +194,7 @@ class Pump:
 
     Attributes:
         received_container: ffmpeg's name of the current stream's container.
-        budget: of what the producer does between two waits.
+        budget: computing time of the producer between two waits.
     """
 
     paced = False
@@ -182,7 +202,7 @@ class Pump:
     def __init__(
         self,
         container: str,
-        reader: SupportsSignature | None = None,
+        reader: StreamFormat | None = None,
         options: PumpOptions = DEFAULT_OPTIONS,
         *,
         limits: PumpLimits = DEFAULT_LIMITS.pump,
@@ -193,6 +213,7 @@ class Pump:
         self._set_reader(reader)
         self._options = options
         self._pacing = Pacing(options.cushion, limits.pacing)
+        self._bursts = BurstMeter()
         self._channel = channel
         self._gop_cache = GopCache(options.cushion, limits.gop_cache, options.kept_seconds)
         self._queue: deque[StreamChunk | None] = deque()
@@ -205,37 +226,41 @@ class Pump:
         self._given_at = -math.inf
         self._changed = asyncio.Event()
 
-    def begin(self, container: str, reader: SupportsSignature | None = None) -> None:
+    def begin(self, container: str, reader: StreamFormat | None = None) -> None:
         """Begin another stream, such as from a new connection, and drop what is kept of the last one."""
         self.receive_eof()
         self.received_container = container
         self._set_reader(reader)
         self._gop_cache.clear()
         self._pacing.begin()
+        self._bursts.restart()
         self._begun = self._received
 
-    def _set_reader(self, reader: SupportsSignature | None) -> None:
-        self._cutter = None if reader is not None else READERS[self.received_container](self._limits.readers)
-        self._signed = reader or self._cutter
+    def _set_reader(self, reader: StreamFormat | None) -> None:
+        self._cutter = None
+        if reader is None:
+            reader = self._cutter = READERS[self.received_container](self._limits.readers)
+        self._format = reader
 
     @property
     def container(self) -> str:
         """Name the container in which ffmpeg gets the current stream, as ffmpeg does."""
-        return "matroska" if self._is_rewritten else self.received_container
+        return self._format.muxed_container or self.received_container
 
-    @property
-    def _is_rewritten(self) -> bool:
-        """Whether ffmpeg gets Matroska in place of FLV, since not every ffmpeg reads its codecs there."""
-        return isinstance(self._signed, FlvReader) and self._signed.is_enhanced
-
-    def for_ffmpeg(self, taker: StreamTaker) -> StreamTaker:
-        """Return a reader of the current stream from its beginning, in the form that ffmpeg needs."""
-        return _RewritingTaker(taker, self._channel, self._limits) if self._is_rewritten else taker
+    def for_ffmpeg(self, taker: StreamTaker) -> ChunkTaker:
+        """Return what writes the current stream from its beginning to a process, as ffmpeg reads it."""
+        make = MUXERS.get(self._format.muxed_container)
+        return _WritingTaker(taker, self._channel, None if make is None else make(self._limits))
 
     @property
     def stream(self) -> object:
         """Identifies the stream's format; see ``Supply``."""
-        return self.received_container, b"" if self._signed is None else self._signed.signature
+        return self.received_container, self._format.signature
+
+    @property
+    def burst_seconds(self) -> float | None:
+        """Seconds of media that come at once; 0 if the stream doesn't come in bursts; None if unknown."""
+        return self._bursts.seconds(time.monotonic())
 
     @property
     def has_stream(self) -> bool:
@@ -259,22 +284,27 @@ class Pump:
         Raises:
             MalformedError: they are too far ahead of time.
         """
+        has_media = False
         for piece in pieces:
             await self.budget.spend()
             if piece.changes:
                 self.receive_eof()
                 self._pacing.begin()
+                self._bursts.restart()
                 self._begun = self._received
             self._gop_cache.push(piece, time.monotonic())
             if self._branches:
-                self._feed_branches(piece.data)
+                self._feed_branches(piece)
             self._received += piece.size
             self._received_at = time.monotonic()
             if piece.clock is not None:
+                if not has_media:
+                    has_media = True
+                    self._bursts.observe(time.monotonic())
                 self._pacing.received(piece.clock / CLOCK_RATE, time.monotonic(), access=piece.access)
             if self._attached:
                 self._queue.append(piece)
-                self._queued += piece.size
+                self._queued += piece.memory
         self._notify()
         self._skip_if_late()
         while self._attached and self._queued > self._limits.ahead_bytes:
@@ -311,9 +341,9 @@ class Pump:
         """Whether the stream goes other ways, too."""
         return bool(self._branches)
 
-    def _feed_branches(self, data: bytes) -> None:
+    def _feed_branches(self, piece: StreamChunk) -> None:
         for branch in tuple(self._branches):
-            branch.receive_data(data)
+            branch.push(piece)
             if branch.has_ended:
                 self._branches.discard(branch)
 
@@ -334,37 +364,37 @@ class Pump:
     async def wait_until_flowing(self) -> None:
         """Wait until data arrives with which ffmpeg can begin."""
         before = self._received
-        while not self._can_begin or (self._received == before and not self._is_within_cushion):
+        while not self._can_begin or (self._received == before and not self._is_recent):
             await self._changed.wait()
 
     @property
-    def _is_within_cushion(self) -> bool:
-        """Whether the cushion bridges the time since the last data."""
-        return time.monotonic() < self._received_at + self._options.cushion
+    def _is_recent(self) -> bool:
+        """Whether the last data has just come, or the cushion bridges the time since then."""
+        return time.monotonic() < self._received_at + max(self._options.cushion, RECENT_SECONDS)
 
     @property
     def _can_begin(self) -> bool:
         headless = self._received - self._begun > self._limits.headless_bytes
         return isinstance(self._cutter, AudioStreamReader) or self._gop_cache.has_access_point or headless
 
-    async def feed(self, taker: StreamTaker, oldest: float | None = None) -> None:
-        """Write the stream to an ffmpeg, or to what takes it likewise, until the end of either.
+    async def feed(self, process: StreamTaker) -> None:
+        """Write the stream to the standard input of an ffmpeg, until the end of either."""
+        await self.feed_chunks(self.for_ffmpeg(process))
+
+    async def feed_chunks(self, taker: ChunkTaker, oldest: float | None = None) -> None:
+        """Push the stream to one that takes its chunks, until the end of either.
 
         Args:
-            oldest: nothing that came before this moment of the monotonic clock is given, nor what somebody
-                was given already; None: it begins with the newest access point, whoever had it.
+            oldest: a moment of the monotonic clock; data that came before, or went to another taker, is left
+                out. None begins with the newest access point.
         """
         first = None if oldest is None else max(oldest, self._given_at)
-        beginning = StreamChunk(self._gop_cache.beginning(first), clock=self._gop_cache.clock(first))
-        queue: deque[StreamChunk | None] = deque([beginning])
+        queue = deque[StreamChunk | None](self._gop_cache.beginning(first))
         self._queue = queue
-        self._queued, self._attached = beginning.size, True
-        self._pacing.attached(
-            None if beginning.clock is None else beginning.clock / CLOCK_RATE, time.monotonic()
-        )
+        self._queued, self._attached = sum(one.memory for one in queue if one is not None), True
+        clock = self._gop_cache.clock(first)
+        self._pacing.attached(None if clock is None else clock / CLOCK_RATE, time.monotonic())
         budget = StepBudget()
-        takes_chunks = taker if isinstance(taker, ChunkTaker) else None
-        taker = self.for_ffmpeg(taker)
         try:
             while True:
                 if not queue:
@@ -373,13 +403,10 @@ class Pump:
                     continue
                 if queue[0] is None:
                     break
-                chunks, size, clock = _first_of(queue, self._limits.written_bytes)
-                if takes_chunks is not None:
-                    await takes_chunks.push(chunks)
-                else:
-                    await taker.write(b"".join([chunk.data for chunk in chunks]))
+                chunks, memory, clock = _first_of(queue, self._limits.written_bytes)
+                await taker.push(chunks)
                 await budget.spend()
-                self._queued -= size
+                self._queued -= memory
                 if clock is not None and queue is self._queue:
                     self._pacing.given(clock / CLOCK_RATE)
                 self._notify()
@@ -399,14 +426,14 @@ class Pump:
 
 
 def _first_of(queue: deque[StreamChunk | None], most_bytes: int) -> tuple[list[StreamChunk], int, int | None]:
-    """Take what is to be written at once: a chunk, and more that fit; their size, their newest time."""
+    """Take what is to be written at once: a chunk, and more that fit; their memory, their newest time."""
     pieces: list[StreamChunk] = []
-    size, clock = 0, None
+    memory, clock = 0, None
     while queue and (piece := queue[0]) is not None:
-        if pieces and size + piece.size > most_bytes:
+        if pieces and memory + piece.memory > most_bytes:
             break
-        size += piece.size
+        memory += piece.memory
         pieces.append(piece)
         clock = clock if piece.clock is None else piece.clock
         queue.popleft()
-    return pieces, size, clock
+    return pieces, memory, clock

@@ -96,7 +96,7 @@ class Source:
 
     @property
     def made(self) -> bool:
-        """Whether it is the test source."""
+        """Whether the source is the test source."""
         return self.path is None and self.url is None and self.pump is None
 
     @property

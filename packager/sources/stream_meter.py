@@ -14,7 +14,7 @@ class MeterLimits:
 
     Attributes:
         step_seconds: Least time between two samples.
-        samples: How many are kept: they span the time over which the bitrate is told.
+        samples: How many are kept: they span the time over which the bitrate is averaged.
     """
 
     step_seconds: float = 1.0

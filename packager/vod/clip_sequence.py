@@ -25,7 +25,7 @@ from packager.vod.index.chapters import NO_CHAPTERS
 from packager.vod.index.file_index import FileIndex, OfferedTrack
 from packager.vod.manifest import manifest
 from packager.vod.playlists import INIT_NAME, SEGMENT_SUFFIX, OfferedFile
-from packager.vod.segments.bit_rates import average_bandwidth, peak_bandwidth
+from packager.vod.segments.bandwidth import average_bandwidth, peak_bandwidth
 from packager.vod.segments.clip import Clip, ClipError, clipped, read_clip
 from packager.vod.text.text_playlists import TEXT_FOLDER, TEXT_GROUP, TEXT_SUFFIX, text_media
 from packager.vod.text.text_segment_list import TextSegments
@@ -36,26 +36,27 @@ SUFFIX = ".playlist.json"
 
 TRACKS = ("video", "audio")
 
+MAX_PATH_BYTES = 4096
+"""Longest path of a clip's film, as long as a system takes it (PATH_MAX)."""
+
+MAX_CLIPS = 1000
+"""Most clips of a sequence."""
+
+MAX_TEXTS = 32
+"""Most subtitles, of different languages and purposes."""
+
 
 @dataclass(frozen=True, slots=True)
 class SequenceLimits:
     """The limits of a playlist of clips.
 
     Attributes:
-        file_bytes: longest file.
-        clips: most clips.
         files: most different films, the index of each of which may have to be made.
-        path_bytes: longest path of one, as long as a system takes it (PATH_MAX).
         segments: most segments of all clips together, each a line of a playlist.
-        texts: most subtitles, of different languages and purposes.
     """
 
-    file_bytes: int = 256 << 10
-    clips: int = 1000
     files: int = 64
-    path_bytes: int = 4096
     segments: int = 40_000
-    texts: int = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +83,12 @@ def read_sequence(data: bytes, limits: SequenceLimits) -> list[SequenceClip]:
         raise MalformedError('it isn\'t of the form {"clips": […]}')
     if not told["clips"]:
         raise MalformedError("there are no clips in it")
-    if len(told["clips"]) > limits.clips:
-        raise TooLargeError(f"{len(told['clips'])} clips: more than {limits.clips}")
+    if len(told["clips"]) > MAX_CLIPS:
+        raise TooLargeError(f"{len(told['clips'])} clips: more than {MAX_CLIPS}")
     clips = [_clip(number, one) for number, one in enumerate(told["clips"], 1)]
     for number, one in enumerate(clips, 1):
-        if len(one.path) > limits.path_bytes:
-            raise MalformedError(f"clip {number}: its path is longer than {limits.path_bytes} bytes")
+        if len(one.path) > MAX_PATH_BYTES:
+            raise MalformedError(f"clip {number}: its path is longer than {MAX_PATH_BYTES} bytes")
     files = len({one.path for one in clips})
     if files > limits.files:
         raise TooLargeError(f"clips of {files} films: more than {limits.files}")
@@ -105,8 +106,8 @@ def _clip(number: int, told: Any) -> SequenceClip:
         raise MalformedError(f"clip {number} isn't of the form {{path, start, end}}")
     path, times = told["path"], (told.get("start"), told.get("end"))
     if type(path) is not str:
-        raise MalformedError(f"clip {number}: its path is no text")
-    if path.lower().endswith(SUFFIX):  # so there are no circles
+        raise MalformedError(f"clip {number}: its path isn't text")
+    if path.lower().endswith(SUFFIX):  # so that no playlist includes itself
         raise MalformedError(f"clip {number}: a playlist of clips isn't one itself")
     if not all(one is None or isinstance(one, str) for one in times):
         raise MalformedError(f"clip {number}: its times are neither seconds nor timecodes")
@@ -130,7 +131,7 @@ class _ClipStretch:
     Attributes:
         segments: the segments, whose addresses are relative to those of the sequence's tracks.
         bandwidth: bit/s at most.
-        average: bit/s.
+        average: bit/s; None where it is encoded on request.
         codec: RFC 6381 string.
         resolution: width and height in pixels, of a picture.
         frame_rate: frames per second at most, of a picture.
@@ -138,7 +139,7 @@ class _ClipStretch:
 
     segments: Sequence[Segment]
     bandwidth: int
-    average: int
+    average: int | None
     codec: str
     resolution: tuple[int, int]
     frame_rate: Fraction
@@ -181,10 +182,12 @@ class ClipSequence:
         main, codecs = listed[0], [one.codec for stretches in listed for one in stretches]
         picture = "video" in self.stretches
         sound = picture and "audio" in self.stretches
+        averages = [[one.average for one in stretches if one.average is not None] for stretches in listed]
+        is_known = all(len(known) == len(main) for known in averages)
         variant = Variant(
             f"{TRACKS[not picture]}/media.m3u8",
             bandwidth=sum(max(one.bandwidth for one in stretches) for stretches in listed),
-            average_bandwidth=sum(max(one.average for one in stretches) for stretches in listed),
+            average_bandwidth=sum(map(max, averages)) if is_known else None,
             codecs=",".join(dict.fromkeys(codecs)),
             resolution=max(one.resolution for one in main) if picture else None,
             frame_rate=max(one.frame_rate for one in main) if picture else None,
@@ -222,15 +225,16 @@ def _playlist(segments: Sequence[Segment]) -> MediaPlaylist:
 
 
 def make_sequence(clips: Sequence[SequenceClip], offered: Offered, limits: SequenceLimits) -> ClipSequence:
-    """Put clips one behind the other.
+    """Make one presentation of clips, one behind the other.
 
     Args:
         clips: the clips, at least one.
-        offered: gives what their films offer.
+        offered: returns the tracks and texts of a film.
         limits: how many segments there may be.
 
     Raises:
-        MediaError: a clip isn't there, or they don't go together; the text says which, and why.
+        MediaError: a clip lies beyond its film, or the clips don't fit together; the text says which, and
+            why.
         NotFoundError: a film isn't there.
     """
     stretches: dict[str, list[_ClipStretch]] = {}
@@ -243,17 +247,17 @@ def make_sequence(clips: Sequence[SequenceClip], offered: Offered, limits: Seque
             index = _main_tracks(clipped(film.index, one.clip))
         except ClipError as error:
             raise MalformedError(f"clip {number + 1}, {one.path}: {error}") from None
-        kinds = {TRACKS[not track.video]: track for track in index.tracks}
+        kinds = {TRACKS[not track.video]: track for track in (*index.pictures, *index.all_sounds)}
         if number and set(kinds) != set(stretches):
             raise UnsupportedError(
                 f"clip {number + 1}, {one.path}, has {' and '.join(kinds)}, clip 1 {' and '.join(stretches)}:"
                 " silence and black pictures aren't made up"
             )
-        count += sum(len(track.sizes) for track in index.tracks)
+        count += sum(len(track.sizes) for track in kinds.values())
         count += len(film.text_tracks) * len(index.text.whole)
         if count > limits.segments:
             raise TooLargeError(f"more than {limits.segments} segments of all clips")
-        lasts = index.tracks[0].duration
+        lasts = next(iter(kinds.values())).duration
         for kind, track in kinds.items():
             stretches.setdefault(kind, []).append(_stretch(one.path, track, lasts, first=not number))
         texts.append(_ClipText(one.path, film.text_tracks, index.text, lasts))
@@ -262,7 +266,7 @@ def make_sequence(clips: Sequence[SequenceClip], offered: Offered, limits: Seque
         periods.append(Period(str(number), start, lasts, made.periods[0].adaptation_sets))
         start, longest = start + lasts, max(longest, made.max_segment_duration)
         independent = independent and film.starts.independent
-    return ClipSequence(stretches, _joined_texts(texts, limits), periods, longest, independent)
+    return ClipSequence(stretches, _joined_texts(texts), periods, longest, independent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,14 +294,14 @@ class _ClipText:
         return [Segment(f"{folder}{name}{TEXT_SUFFIX}", duration) for name, duration in named]
 
 
-def _joined_texts(clips: Sequence[_ClipText], limits: SequenceLimits) -> list[_SequenceText]:
-    """Put the subtitles of one language and purpose behind each other."""
+def _joined_texts(clips: Sequence[_ClipText]) -> list[_SequenceText]:
+    """Join the subtitle tracks of each language and purpose over all clips."""
     wanted: dict[tuple[str | None, bool, bool], TextTrack] = {}
     for clip in clips:
         for track in clip.tracks:
             wanted.setdefault(_purpose(track), track)
     found: list[_SequenceText] = []
-    for number, (purpose, first) in enumerate(list(wanted.items())[: limits.texts]):
+    for number, (purpose, first) in enumerate(list(wanted.items())[:MAX_TEXTS]):
         segments: list[Segment] = []
         rates = [0]
         for clip in clips:
@@ -315,13 +319,23 @@ def _purpose(track: TextTrack) -> tuple[str | None, bool, bool]:
 
 
 def _main_tracks(index: FileIndex) -> FileIndex:
-    """Keep the picture and the first sound track."""
-    tracks = [*([] if index.video is None else [index.video]), *index.sounds[:1]]
-    return replace(index, tracks=tuple(tracks), chapters=NO_CHAPTERS)
+    """Keep the picture and the first sound track; encoded ones where browsers lack the film's own codecs."""
+    chosen = [_played(tracks) for tracks in (index.pictures, index.all_sounds) if tracks]
+    return replace(
+        index,
+        tracks=tuple(one for one in chosen if not one.is_encoded),
+        encoded=tuple(one for one in chosen if one.is_encoded),
+        chapters=NO_CHAPTERS,
+    )
+
+
+def _played(tracks: Sequence[OfferedTrack]) -> OfferedTrack:
+    """Return the first track that all browsers play, else the first one."""
+    return next((one for one in tracks if one.plays_everywhere), tracks[0])
 
 
 def _stretch(path: str, track: OfferedTrack, lasts: Fraction, *, first: bool) -> _ClipStretch:
-    """Say what playlists need of a clip's track.
+    """Return the facts about a clip's track that playlists need.
 
     Args:
         lasts: seconds of the clip, which all its tracks fill: else what follows would drift apart.
@@ -329,7 +343,8 @@ def _stretch(path: str, track: OfferedTrack, lasts: Fraction, *, first: bool) ->
     """
     # hls.js takes what is behind a discontinuity to begin with its first decode time and to be shown when its
     # composition times say, edit list or not.
-    name = track.without_edit_list.name if track.video and track.is_reordered else track.name
+    has_edit_list = track.video and track.is_reordered and not track.is_encoded
+    name = track.without_edit_list.name if has_edit_list else track.name
     folder = f"../../{quote(path)}/{name}/{track.version.folder}"
     init = Map(folder + INIT_NAME)
     durations = track.durations
@@ -341,7 +356,7 @@ def _stretch(path: str, track: OfferedTrack, lasts: Fraction, *, first: bool) ->
     return _ClipStretch(
         segments,
         peak_bandwidth(track),
-        average_bandwidth(track),
+        None if track.is_bounded else average_bandwidth(track),
         track.entry.codec,
         track.resolution if track.video else (0, 0),
         track.frame_rate if track.video else Fraction(0),

@@ -5,8 +5,9 @@ Everything here blocks on the disk and may be called from several threads at onc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -15,20 +16,19 @@ from packager.library.local_storage import NotFoundError, is_served
 from packager.library.storage_interface import Identity, LibraryFile, Storage
 from packager.transient_errors import will_pass
 from packager.vod.index.file_index import FileIndex, OfferedTrack
-from packager.vod.index.index_cache import IndexCache
+from packager.vod.index.index_cache import EncodedTracks, IndexCache
 from packager.vod.limits import TitleLimits
 from packager.vod.movie.versioned_addresses import UNVERSIONED, version_of
+from packager.vod.text.cues import TEXT_LIMITS, TIMESCALE, ShiftedCues, TextLimits
 from packager.vod.text.sidecars import Sidecar, Sidecars
-from packager.vod.text.text_tracks import (
-    TEXT_LIMITS,
-    TIMESCALE,
-    ShiftedCues,
-    TextLimits,
-    TextTrack,
-    with_name,
-)
+from packager.vod.text.text_tracks import TextTrack, with_name
 
 log = structlog.get_logger()
+
+MAX_FOLDER_FILES = 200_000
+"""Most names of one folder among which titles' renditions are looked for, and most that are kept of all
+folders.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +58,23 @@ class IndexedFiles:
 
     Args:
         limits: how many indexes are kept, and how many files a title may have.
+        encoded: returns the renditions of a film that are encoded on request.
     """
 
-    def __init__(self, library: Storage, limits: TitleLimits) -> None:
+    def __init__(self, library: Storage, limits: TitleLimits, encoded: EncodedTracks = lambda _: ()) -> None:
         self._library = library
         self._limits = limits
-        self._folders = library.folder_names(limits.folder_files)
+        self._folders = library.folder_names(MAX_FOLDER_FILES)
         self._sidecars = Sidecars(library, self._folders, limits.sidecars)
-        self._indexes = IndexCache(limits)
+        self._indexes = IndexCache(limits, encoded)
 
     def __len__(self) -> int:
         """Count the indexes that are in memory."""
         return len(self._indexes)
+
+    def open(self, name: str) -> LibraryFile:
+        """Open a file; NotFoundError if there is none, OSError if it can't be opened now."""
+        return self._library.open(name)
 
     def index(self, file: LibraryFile) -> FileIndex:
         """Return an open file's index, and make it where there is none.
@@ -78,7 +83,12 @@ class IndexedFiles:
             MediaError: it can't be packaged; the text says in one line why.
             OSError: it can't be read.
         """
-        return self._indexes.index(file)
+        return self._copied(file)
+
+    def _copied(self, file: LibraryFile, *, played: bool = True) -> FileIndex:
+        index = self._indexes.index(file, played=played)
+        index.require_offered()
+        return index
 
     def sidecars(self, name: str) -> Sequence[Sidecar]:
         """Return the subtitle files beside a file."""
@@ -97,24 +107,25 @@ class IndexedFiles:
 
     def of(self, file: LibraryFile, name: str) -> IndexedFile:
         """Describe an open file by its index and its sidecars; raises as :meth:`find`."""
-        return IndexedFile(name, "", file.identity, self._indexes.index(file), self._sidecars.beside(name))
+        return IndexedFile(name, "", file.identity, self._copied(file), self._sidecars.beside(name))
 
     def versioned(self, file: LibraryFile, version: str | None) -> FileIndex:
         """Return a file's index if the file has the wanted version; None wants any version."""
         if version not in (None, version_of(file.identity).name):
             raise NotFoundError(f"{file.path} is another version")
-        return self._indexes.index(file)
+        return self._copied(file)
 
     def known(self, file: LibraryFile, version: str | None) -> FileIndex | None:
         """Return an open file's index from memory if it is of the wanted version, or None; never blocks."""
         index = self._indexes.known(file.identity)
-        return index if index is not None and version in (None, index.version.name) else None
+        is_wanted = index is not None and index.tracks and version in (None, index.version.name)
+        return index if is_wanted else None
 
     def open_indexed(self, name: str) -> LibraryFile:
         """Open a file that has an index or gets one; raises as :meth:`find`."""
         file = self._library.open(name)
         try:
-            self._indexes.index(file)
+            self._copied(file)
         except BaseException:
             file.close()
             raise
@@ -129,7 +140,7 @@ class IndexedFiles:
         """
         try:
             with self._library.open(name) as file:
-                index = self._indexes.index(file, played=played)
+                index = self._copied(file, played=played)
                 index.require_whole()
                 sidecars = self._sidecars.beside(name) if played else ()
                 return [IndexedFile(name, "", file.identity, index, sidecars)]
@@ -145,7 +156,7 @@ class IndexedFiles:
             path = f"{folder}/{file_name}".removeprefix("/")
             try:
                 with self._library.open(path) as file:
-                    index = self._indexes.index(file, played=played)
+                    index = self._copied(file, played=played)
                     index.require_whole()
                     sidecars = self._sidecars.beside(path) if played else ()
                     found.append(IndexedFile(path, file_name, file.identity, index, sidecars))
@@ -154,7 +165,7 @@ class IndexedFiles:
             except MediaError as error:
                 failed = error
                 if played:
-                    log.warning("rendition_left_out", title=name, file=file_name, reason=str(error))
+                    log.warning("a rendition was left out", title=name, file=file_name, reason=str(error))
         if failed is not None and not found:
             raise failed
         if not found:
@@ -175,6 +186,27 @@ class IndexedFiles:
             limit = self._limits.renditions
             raise TooLargeError(f"{len(names)} renditions of one title: more than {limit}")
         return names
+
+
+def offered_indexes(found: Sequence[IndexedFile]) -> list[FileIndex]:
+    """Return the indexes of a file, or of a title's files, with the encoded renditions that are offered.
+
+    A title's files are its pictures, unless browsers lack their codecs: then those of the largest one are
+    encoded.
+    """
+    indexes = [one.index for one in found]
+    if len(found) == 1:
+        return indexes
+    pictures = [index.video for index in indexes if index.video is not None]
+    largest = None
+    if not any(picture.plays_everywhere for picture in pictures):
+        largest = max(
+            indexes, key=lambda index: math.prod(index.pictures[0].resolution) if index.pictures else 0
+        )
+    return [
+        replace(index, encoded=tuple(one for one in index.encoded if index is largest or not one.video))
+        for index in indexes
+    ]
 
 
 def find_track(index: FileIndex, name: str, track: str) -> OfferedTrack:
@@ -199,17 +231,17 @@ def all_text_tracks(
     """Join a film's own text tracks and those of the files beside it.
 
     Returns:
-        The tracks, each of another name; and a line for each file that isn't offered.
+        The tracks, each of another name; and a line for each track and each file that isn't offered.
     """
     tracks = list(index.text_tracks)
-    lines: list[str] = []
+    lines = list(index.text_left_out)
     early = round(index.lead_in * TIMESCALE)
     times = index.text_times - early
     for one in sidecars:
         named = one.named
         try:
             facts = one.owner.facts(one, times, limits)
-        except (NotFoundError, OSError) as error:  # it has gone since the folder was looked at
+        except (NotFoundError, OSError) as error:  # the file has gone since the folder was read
             if isinstance(error, OSError) and will_pass(error):
                 raise
             continue

@@ -8,9 +8,9 @@ from fractions import Fraction
 from media.dash.durations import rounded_up
 from media.dash.mpd import AdaptationSet, Period, Representation, StaticManifest
 from media.dash.segment_addressing import SegmentBase, SegmentList, SegmentTemplate
-from media.mp4 import wvtt
-from media.mp4.colour import Colour
-from media.mp4.sidx import sidx_bytes
+from media.mp4.codecs.colour import Colour
+from media.mp4.fragments.sidx import sidx_bytes
+from media.mp4.text import wvtt
 from packager.vod.index.file_index import OfferedTrack
 from packager.vod.pictures.i_frame_file import MAX_PLAYOUT_RATE, index_bytes
 from packager.vod.playlists import (
@@ -18,41 +18,44 @@ from packager.vod.playlists import (
     SEGMENT_SUFFIX,
     SINGLE_FILE_NAME,
     Files,
+    OfferedFile,
     choose_sounds,
     choose_texts,
     title_of,
 )
-from packager.vod.segments.bit_rates import peak_bandwidth
+from packager.vod.segments.bandwidth import peak_bandwidth
+from packager.vod.segments.independent_segments import SAP_CLOSED
+from packager.vod.text.cues import TIMESCALE
 from packager.vod.text.text_playlists import TEXT_FOLDER, text_title
-from packager.vod.text.text_tracks import TIMESCALE
 
 
 def manifest(files: Files) -> StaticManifest:
     """Offer a file, or the renditions of a title, with the segments that HLS has.
 
     Args:
-        files: those whose tracks it has.
+        files: the files whose tracks it has.
 
     Returns:
         A static manifest: an adaptation set for the video, one for its I-frames, one for each sound track.
     """
-    videos = [(file.prefix, file.index.video) for file in files if file.index.video is not None]
+    videos = [(file, picture) for file in files for picture in file.index.pictures]
     base, sounds = choose_sounds(files)
     sets: list[AdaptationSet] = []
     trick_mode: list[AdaptationSet] = []
-    colours: dict[Colour, list[int]] = {}
-    for number, (_, video) in enumerate(videos):  # pictures of several colours can't follow each other
-        colours.setdefault(video.entry.colour or Colour(), []).append(number)
-    pictures = [file for file in files if file.index.video is not None]
-    types = [file.starts.video for file in files if file.index.video is not None]
-    for colour, numbers in colours.items():
-        shown = [_representation(*videos[number], number) for number in numbers]
-        sap = _common([types[number] for number in numbers])
+    kinds: dict[tuple[bool, Colour, bytes], list[int]] = {}
+    for number, (_, video) in enumerate(videos):
+        kinds.setdefault(_kind(video), []).append(number)
+    for (_, colour, _), numbers in sorted(kinds.items(), key=lambda one: one[0][0]):
+        shown = [_representation(videos[number][0].prefix, videos[number][1], number) for number in numbers]
+        sap = _common([_access(*videos[number]) for number in numbers])
         sets.append(AdaptationSet("video", shown, start_with_sap=sap, colour=colour, id=len(sets)))
-        trick_mode += _trick_mode(sets[-1], [pictures[number] for number in numbers])
+        if not videos[numbers[0]][1].is_encoded:
+            trick_mode += _trick_mode(sets[-1], [videos[number][0] for number in numbers])
     for sound in sounds:
         offered = [_representation(base, sound, 0)]
-        sap = _common([file.starts.sound for file in files if file.prefix == base])
+        sap = SAP_CLOSED
+        if not sound.is_encoded:
+            sap = _common([file.starts.sound for file in files if file.prefix == base])
         main, label = sound is sounds[0], title_of(sound)
         sets.append(
             AdaptationSet("audio", offered, sound.language, main=main, start_with_sap=sap, label=label)
@@ -69,6 +72,19 @@ def manifest(files: Files) -> StaticManifest:
         # Behind the others: players that don't know trick mode take the first video that they find.
         periods=[Period("0", Fraction(0), None, [*sets, *trick_mode, *tiles])],
     )
+
+
+def _kind(video: OfferedTrack) -> tuple[bool, Colour, bytes]:
+    """Return a key that is equal for pictures that can follow each other in one adaptation set.
+
+    Pictures of several colours can't; and players leave out whole sets whose codec they lack.
+    """
+    return video.is_encoded, video.entry.colour or Colour(), video.entry.kind if video.is_encoded else b""
+
+
+def _access(file: OfferedFile, video: OfferedTrack) -> int:
+    """Return the type of stream access point of a picture's segments, 0 if some have none."""
+    return SAP_CLOSED if video.is_encoded else file.starts.video
 
 
 def _trick_mode(shown: AdaptationSet, files: Files) -> list[AdaptationSet]:
@@ -138,7 +154,7 @@ def _representation(prefix: str, track: OfferedTrack, number: int) -> Representa
 
 
 def _segments(track: OfferedTrack) -> SegmentTemplate | SegmentList | SegmentBase:
-    """Say where the segments are: by their numbers, or where a clip trims some, each by its name."""
+    """Return the addresses of segments: by numbers, or if a clip trims some, each by its name."""
     if track.single_file:
         return SegmentBase(track.timescale, len(track.init), sidx_bytes(len(track.sizes)))
     times: Sequence[int] = track.times.tolist()

@@ -18,13 +18,13 @@ from media.hls.multivariant import (
     SessionData,
     Variant,
 )
+from media.mp4.fragments.sidx import sidx_bytes
 from media.mp4.languages import LANGUAGE_NAMES
-from media.mp4.sidx import sidx_bytes
 from packager.vod.index.chapters import DATA_ID
 from packager.vod.index.file_index import FileIndex, OfferedTrack
 from packager.vod.pictures.i_frame_file import IFrames, i_frame_variant
 from packager.vod.pictures.storyboard import Storyboard
-from packager.vod.segments.bit_rates import average_bandwidth, peak_bandwidth, target_duration
+from packager.vod.segments.bandwidth import average_bandwidth, peak_bandwidth, target_duration
 from packager.vod.segments.independent_segments import UNKNOWN, SegmentStarts
 from packager.vod.text.text_playlists import TEXT_GROUP, text_media
 from packager.vod.text.text_tracks import TextTrack
@@ -45,11 +45,11 @@ class OfferedFile:
     """A file that playlists and manifests offer.
 
     Attributes:
-        prefix: what its addresses begin with.
-        i_frames: those that its tables mark, where they are offered by themselves, too.
+        prefix: the beginning of its addresses.
+        i_frames: the I-frames that its tables mark, where they are offered by themselves, too.
         text_tracks: its subtitles and captions, those beside it too.
-        left_out: a line for each subtitle file beside it that can't be read.
-        storyboard: small pictures for the seek bar, of the first file for all.
+        left_out: a line for each of its text tracks, and each subtitle file beside it, that isn't offered.
+        storyboard: thumbnails for the seek bar, of the first file for all.
     """
 
     prefix: str
@@ -65,7 +65,7 @@ Files = Sequence[OfferedFile]
 
 
 def media_playlist(track: OfferedTrack, lost_picture: str | None = None) -> MediaPlaylist:
-    """Say what the segments of a track are.
+    """Write the media playlist of a track.
 
     Args:
         lost_picture: why the picture that belongs to this sound can't be packaged.
@@ -102,7 +102,7 @@ def multivariant_playlist(files: Files) -> MultivariantPlaylist:
     """Offer the tracks of one file, or join the renditions of a title.
 
     Args:
-        files: what each file's addresses begin with, relative to the playlist's, and its index; at least
+        files: the beginning of each file's addresses, relative to the playlist's, and its index; at least
             one, in the order of the playlist.
 
     Returns:
@@ -110,7 +110,11 @@ def multivariant_playlist(files: Files) -> MultivariantPlaylist:
     """
     base, sounds = choose_sounds(files)
     groups = _groups(sounds)
-    videos = [(file.prefix, file.index.video) for file in files if file.index.video is not None]
+    # Copied pictures come first: players that can play them begin with one.
+    videos = sorted(
+        ((file.prefix, picture) for file in files for picture in file.index.pictures),
+        key=lambda one: one[1].is_encoded,
+    )
     # §4.4.6.2: NONE is said of all variants or of none.
     captions = any(file.starts.captions for file in files)
     texts = choose_texts(files)
@@ -152,9 +156,9 @@ def multivariant_playlist(files: Files) -> MultivariantPlaylist:
 
 
 def _comments(files: Files) -> list[str]:
-    """Say for people what of the files isn't there, and why."""
+    """Write comments about tracks that are left out, and why."""
     comments = [f"Left out: {file.prefix}{line}" for file in files for line in file.index.left_out]
-    # Files of a title share those that lie beside them.
+    # Files of a title share the subtitle files that lie beside them.
     comments += dict.fromkeys(f"Left out: {line}" for file in files for line in file.left_out)
     # Files mark H.264's pictures at recovery points as sync samples, too. By ISO/IEC 14496-15 only those of
     # IDR are, and decoders begin with no others.
@@ -168,7 +172,7 @@ def _comments(files: Files) -> list[str]:
 
 
 def title_files(renditions: Sequence[tuple[str, FileIndex, SegmentStarts]]) -> Files:
-    """Say where a title's renditions are from its own folder of addresses: they stay where the files are.
+    """Return a title's renditions with addresses relative to its own: they stay where the files are.
 
     Args:
         renditions: name, index and segments' beginnings of each file.
@@ -206,12 +210,12 @@ def _require_alignment(one: tuple[str, OfferedTrack], other: tuple[str, OfferedT
 
 
 def choose_sounds(files: Files) -> tuple[str, tuple[OfferedTrack, ...]]:
-    """Choose the file whose sound goes with every rendition: the one of the highest rate.
+    """Choose the file whose sound goes with every rendition: that with the highest bitrate.
 
     Returns:
-        What its addresses begin with, and its sound tracks; none where no file has any.
+        The beginning of its addresses, and its sound tracks; none where no file has any.
     """
-    with_sound = [(file.prefix, file.index.sounds) for file in files if file.index.sounds]
+    with_sound = [(file.prefix, file.index.all_sounds) for file in files if file.index.all_sounds]
     return max(with_sound, key=lambda item: average_bandwidth(item[1][0]), default=("", ()))
 
 
@@ -227,10 +231,10 @@ def _with_texts(variants: Sequence[Variant], file: OfferedFile) -> list[Variant]
 
 
 def _groups(sounds: Sequence[OfferedTrack]) -> list[list[OfferedTrack]]:
-    """Join sound tracks to groups of one codec, so that a player can leave out what it can't play.
+    """Join sound tracks to groups of one codec, so that a player can ignore groups that it can't play.
 
-    Each group has every language there is, for who plays it could have no other; one that hasn't isn't
-    offered, and where none has all, all are in one.
+    Each group has all languages, as a player of one group has no other. A group that lacks some isn't
+    offered; if all lack some, all tracks are in one group.
     """
     groups: dict[str, list[OfferedTrack]] = {}
     for track in sounds:
@@ -272,7 +276,7 @@ def title_of(track: OfferedTrack) -> str | None:
 
 
 def _channels(track: OfferedTrack) -> str | None:
-    """Say how many channels there are, and how many objects besides (§4.4.6.1, CHANNELS)."""
+    """Return the number of channels, or of objects (§4.4.6.1, CHANNELS); None if unknown."""
     if track.entry.joc_complexity:
         return f"{track.entry.joc_complexity}/JOC"
     return str(track.entry.channels) if track.entry.channels else None
@@ -285,7 +289,7 @@ def _video_variant(
         _playlist_uri(prefix, video),
         # §4.4.6.2: with the rendition of each group that needs most
         bandwidth=peak_bandwidth(video) + max(map(peak_bandwidth, group), default=0),
-        average_bandwidth=average_bandwidth(video) + max(map(average_bandwidth, group), default=0),
+        average_bandwidth=_average(video, *group),
         codecs=_codecs(video, *group),
         supplemental_codecs=video.entry.supplemental_codec,
         resolution=video.resolution,
@@ -295,11 +299,19 @@ def _video_variant(
     )
 
 
+def _average(video: OfferedTrack | None, *group: OfferedTrack) -> int | None:
+    """Return the average rate of a picture and of the sound that needs most; None if any is encoded later."""
+    if any(track.is_bounded for track in (video, *group) if track is not None):
+        return None
+    picture = 0 if video is None else average_bandwidth(video)
+    return picture + max(map(average_bandwidth, group), default=0)
+
+
 def _sound_variant(group: Sequence[OfferedTrack], base: str, group_id: str | None) -> Variant:
     return Variant(
         _playlist_uri(base, group[0]),
         bandwidth=max(map(peak_bandwidth, group)),
-        average_bandwidth=max(map(average_bandwidth, group)),
+        average_bandwidth=_average(None, *group),
         codecs=_codecs(*group),
         audio=group_id,
     )

@@ -76,7 +76,7 @@ class AlignedWindows:
         for writer in self._writers:
             writer.interrupt()
         furthest = max(self._windows, key=lambda window: window.next_number)
-        # Of a window of days only the end is looked at.
+        # Of a window of days only the end is examined.
         least = self.least_number
         newest = itertools.takewhile(lambda one: one.number >= least, reversed(furthest.listed))
         having = {segment.number: segment for segment in newest}
@@ -104,11 +104,11 @@ class AlignedWindows:
     def skip(self, count: int, longest: Fraction, until: Fraction) -> None:
         """Publish gaps for numbers that the clock has left behind while no source was there.
 
-        Where there is no time between the last segment and the next one, nothing is skipped.
+        If there is no time between the last segment and the next one, nothing is skipped.
 
         Args:
-            longest: seconds of one gap, at most; all of them last no longer than the time that there was.
-            until: before when the next segment doesn't begin, in seconds since the epoch.
+            longest: most seconds of one gap; together the gaps last no longer than the time that has passed.
+            until: seconds since the epoch, before which the next segment doesn't begin.
         """
         self.align()
         # RFC 8216bis §6.2.1: no segment's date lies in another one.

@@ -16,7 +16,7 @@ _MILLISECOND = Fraction(1, 1000)
 
 
 def whole_frames(duration: Fraction, frame_rate: Fraction) -> Fraction:
-    """Bring a segment duration to the nearest whole number of frames, so that key frames fall on boundaries.
+    """Return a duration of the nearest whole number of frames, so that key frames fall on boundaries.
 
     Args:
         duration: wanted seconds.

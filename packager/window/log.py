@@ -1,7 +1,7 @@
-"""The log of one live channel: whoever makes the channel appends entries, whoever serves it folds them.
+"""The log of one live channel: its producer appends entries, and those that serve it fold them.
 
 An entry holds bytes and plain values. In the process that makes the channel, they are the same objects in the
-log and in the windows; to another one they come as bytes, and folding them gives the same windows there.
+log and in the windows. Another process gets them as bytes, and folds them into the same windows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fractions import Fraction
 from msgspec import Struct
 
 from media.hls.date_range import DateRange
-from media.mp4.sample_entry import SampleEntry
+from media.mp4.codecs.sample_entry import SampleEntry
 from packager.window.cadence import Cadence
 from packager.window.model import LivePart, LiveSegment, StoredSegment
 from packager.window.snapshot import SegmentMediaEntry, SnapshotEntry
@@ -40,10 +40,10 @@ class RenditionFormat:
 
 @dataclass(frozen=True, slots=True)
 class CadenceEntry:
-    """A channel goes on with new windows, which have these renditions and these times.
+    """The beginning of new windows, with their renditions and durations.
 
     Attributes:
-        cadence: the times that the renditions share.
+        cadence: the durations that the renditions share.
         renditions: video from large to small, then the sound, then captions.
         first_number: media sequence number of the first segment.
         discontinuity_sequence: of the first segment.
@@ -78,7 +78,7 @@ class InitEntry:
     """A rendition begins a timeline: what follows is decoded with this init segment.
 
     Attributes:
-        sample_entry: what its sample entry says.
+        sample_entry: the facts of its sample entry.
     """
 
     rendition: str
@@ -208,11 +208,11 @@ Entry = CadenceEntry | DateRangeEntry | SnapshotEntry | SegmentMediaEntry | Rend
 
 
 class Log:
-    """Hands on the entries of one cadence: first to the windows of this process, then to followers.
+    """Passes the entries of one cadence to the windows of this process, and then to followers.
 
     Args:
-        fold: takes an entry into the windows; what it can't take isn't in the log.
-        first: the entry that the windows were made from, if there is one.
+        fold: applies an entry to the windows; an entry for which this raises isn't in the log.
+        first: the entry that the windows were made from; None for none.
     """
 
     def __init__(self, fold: Callable[[Entry], None], first: Entry | None = None) -> None:

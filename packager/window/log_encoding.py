@@ -191,7 +191,7 @@ class LogDecoder:
         }
 
     def receive_data(self, data: bytes) -> None:
-        """Take more of the log."""
+        """Buffer more bytes of the log."""
         self._buffer += data
 
     def entries(self) -> Iterator[Entry]:
@@ -203,7 +203,7 @@ class LogDecoder:
         while len(self._buffer) >= _LENGTH_BYTES:
             end = _LENGTH_BYTES + int.from_bytes(self._buffer[:_LENGTH_BYTES], "big")
             if end > self._max_entry_bytes:
-                raise MalformedError(f"an entry of {end} bytes")
+                raise MalformedError(f"an entry of {end} bytes: more than {self._max_entry_bytes}")
             if len(self._buffer) < end:
                 return
             body = bytes(self._buffer[_LENGTH_BYTES:end])
@@ -211,7 +211,7 @@ class LogDecoder:
             yield self._read(body)
 
     def receive_eof(self) -> None:
-        """Learn that nothing more comes.
+        """Check that the log didn't end within an entry.
 
         Raises:
             MalformedError: the last entry isn't whole.
@@ -226,7 +226,7 @@ class LogDecoder:
             if isinstance(message, _Restored):
                 return _restore(message)
         except (msgspec.DecodeError, LookupError, ValueError, ZeroDivisionError) as error:
-            raise MalformedError(f"no entry of a log: {error}") from error
+            raise MalformedError(f"an entry of a log can't be read: {error}") from error
         if isinstance(message, _EncodedPart):
             part = LivePart(message.data, message.duration, message.independent)
             return PartEntry(message.rendition, part, message.program_date_time, message.ends_segment)

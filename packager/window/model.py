@@ -11,7 +11,7 @@ from typing import Annotated, Protocol
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from media.mp4.sample_entry import SampleEntry
+from media.mp4.codecs.sample_entry import SampleEntry
 
 WEBVTT_ENTRY = SampleEntry(b"wvtt", "wvtt", b"", ())
 """The sample entry of WebVTT's timelines (ISO/IEC 14496-30)."""
@@ -21,7 +21,7 @@ MEDIA_EXTENSION, TEXT_EXTENSION = "m4s", "vtt"
 """How the names of segments and parts end."""
 
 STORERS = 1 << 32
-"""How many who store segments can be told apart."""
+"""How many processes that store segments have different numbers."""
 
 _SIZE_BYTES = array("I").itemsize
 
@@ -51,7 +51,7 @@ class Timeline:
 
     Attributes:
         number: media sequence number of its first segment, by which its init segment is named.
-        entry: what its sample entry says.
+        entry: the facts of its sample entry.
     """
 
     number: int
@@ -76,8 +76,8 @@ class StoredSegment(Struct, frozen=True, gc=False):
     """A finished segment's bytes outside of memory.
 
     Attributes:
-        packed_sizes: bytes of each of its parts, which are all of its bytes, as 32-bit numbers: a week of
-            DVR has a million of them.
+        packed_sizes: bytes of each of its parts, which are all of its bytes, as 32-bit numbers: a week of DVR
+            has a million parts.
         shown_ratio: seconds of media time at which its first picture is shown, as numerator and denominator.
         stored_by: where several may store segments of the same numbers, the number of who stored it, which is
             in its name there; else 0.
@@ -89,7 +89,7 @@ class StoredSegment(Struct, frozen=True, gc=False):
 
     def __post_init__(self) -> None:
         if len(self.packed_sizes) % _SIZE_BYTES:
-            raise ValueError("sizes of parts that aren't whole numbers")
+            raise ValueError("the sizes of parts must be whole numbers")
 
     @classmethod
     def of(cls, part_sizes: Iterable[int], shown_ratio: tuple[int, int], stored_by: int = 0) -> StoredSegment:
@@ -121,7 +121,7 @@ class SegmentStore(Protocol):
     """Keeps a rendition's finished segments outside of memory."""
 
     def put(self, segment: LiveSegment) -> None:
-        """Begin to store a segment, or note a gap; ``Window.confirm`` tells when it is done."""
+        """Begin to store a segment, or note a gap; ``Window.confirm`` is called once it is stored."""
 
     def hold(self, size: int) -> bool:
         """Reserve memory for a segment's bytes behind the live edge; False where there is no room."""
@@ -133,8 +133,8 @@ class SegmentStore(Protocol):
         """Begin to remove a segment, or the note of a gap, and the init segments of these timelines.
 
         Args:
-            size: its bytes on disk; 0 of one that isn't there.
-            timelines: whose init segments go with it.
+            size: its bytes on disk; 0 if it isn't stored.
+            timelines: whose init segments are removed, too.
         """
 
     def path(self, number: int, stored: StoredSegment) -> str:
@@ -142,7 +142,7 @@ class SegmentStore(Protocol):
 
 
 class LiveSegment(Struct, frozen=True, gc=False):
-    """A segment of the window, finished or the open one at its end; light, for a day has many.
+    """A segment of the window, finished or the open one at its end; light, as a day has many.
 
     Attributes:
         number: media sequence number.
@@ -154,9 +154,9 @@ class LiveSegment(Struct, frozen=True, gc=False):
         data: all its bytes once it is finished.
         gap: whether it stands for a segment that never came (RFC 8216bis §4.4.4.7).
         duration: seconds.
-        stored: what is known of its bytes once they are on disk.
-        awaited: how many bytes each of its first parts has, where a snapshot told of them and their bytes
-            come behind it; empty once they are here.
+        stored: the facts of its bytes once they are on disk.
+        awaited: bytes of each of its first parts, where these follow the snapshot that listed the segment;
+            empty once they are here.
     """
 
     number: int
@@ -178,7 +178,7 @@ class LiveSegment(Struct, frozen=True, gc=False):
     @property
     def part_count(self) -> int:
         """How many parts it has."""
-        # Captions are stored whole: while their parts are in memory, only those tell.
+        # Captions are stored whole, so their parts count only while they are in memory.
         return len(self.parts) or (self.stored.part_count if self.stored else 0)
 
     @property
@@ -199,10 +199,10 @@ class LiveSegment(Struct, frozen=True, gc=False):
         return sum(self.awaited) + sum(len(part.data) for part in self.parts)
 
     def filled(self, data: bytes) -> LiveSegment:
-        """Return the segment with its awaited bytes, whose number must be right.
+        """Return the segment with the bytes that it lacked; their length must be right.
 
         Args:
-            data: those of its first parts, in a row.
+            data: the bytes of its first parts, in a row.
         """
         view, start, parts = memoryview(data), 0, []
         for part, size in zip(self.parts, self.awaited, strict=False):

@@ -19,8 +19,8 @@ class Timing:
 
     Attributes:
         start: media time of the first input, in seconds.
-        clock: tells the dates of media times.
-        slack: how many seconds of input may come at once: so far its number is behind its time.
+        clock: maps media times to dates.
+        slack: seconds of input that may come at once, by which its sequence number is behind its time.
     """
 
     start: Fraction
@@ -73,6 +73,38 @@ class Dating:
     stepped: bool = False
 
 
+class EarliestArrival:
+    """The least delay between the time of media and its arrival, of the last one to two spans of time.
+
+    Args:
+        bucket_seconds: how long an arrival counts, once to twice.
+    """
+
+    def __init__(self, bucket_seconds: float) -> None:
+        self._bucket_seconds = bucket_seconds
+        self._bucket_end = 0.0
+        self._current: float | None = None
+        self._former: float | None = None
+
+    def observe(self, delay: float, now: float) -> None:
+        """Note the delay of an arrival, in seconds; ``now`` is this moment by the monotonic clock."""
+        if self._current is None or now >= self._bucket_end:
+            self._former, self._current = self._current, delay
+            self._bucket_end = now + self._bucket_seconds
+        else:
+            self._current = min(self._current, delay)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a whole span has passed."""
+        return self._former is not None
+
+    @property
+    def delay(self) -> float:
+        """The least delay in seconds; 0 before any arrival."""
+        return min((one for one in (self._current, self._former) if one is not None), default=0.0)
+
+
 class WallClock:
     """Maps a source's media time to the wall clock: the same for all its renditions.
 
@@ -85,10 +117,7 @@ class WallClock:
     """
 
     def __init__(self, bucket_seconds: float = 15.0) -> None:
-        self._bucket_seconds = bucket_seconds
-        self._bucket_end = 0.0
-        self._soonest: float | None = None
-        self._soonest_before: float | None = None
+        self._arrivals = EarliestArrival(bucket_seconds)
         self._in_force: Fraction | None = None
         self._datings: dict[int, Dating] = {}
 
@@ -98,12 +127,7 @@ class WallClock:
         Args:
             media_end: media time of the frame's end in seconds.
         """
-        offset = now.monotonic - media_end
-        if self._soonest is None or now.monotonic >= self._bucket_end:
-            self._soonest_before, self._soonest = self._soonest, offset
-            self._bucket_end = now.monotonic + self._bucket_seconds
-        else:
-            self._soonest = min(self._soonest, offset)
+        self._arrivals.observe(now.monotonic - media_end, now.monotonic)
 
     def awaited(self, media_time: float) -> float | None:
         """Predict the earliest arrival of a frame that ends at a media time, by the monotonic clock.
@@ -114,9 +138,7 @@ class WallClock:
         Returns:
             None until enough frames have arrived: an encoder that was just started catches up.
         """
-        if self._soonest is None or self._soonest_before is None:
-            return None
-        return media_time + min(self._soonest, self._soonest_before)
+        return media_time + self._arrivals.delay if self._arrivals.is_settled else None
 
     def dating(self, segment: int, now: Instant) -> Dating:
         """Return the dating of a segment; the first rendition that asks decides for all.
@@ -141,8 +163,7 @@ class WallClock:
         return media_time + (self._wanted(now) if self._in_force is None else self._in_force)
 
     def _wanted(self, now: Instant) -> Fraction:
-        known = [soonest for soonest in (self._soonest, self._soonest_before) if soonest is not None]
-        return _milliseconds(min(known, default=0.0) + now.wall - now.monotonic)
+        return _milliseconds(self._arrivals.delay + now.wall - now.monotonic)
 
     def _decide(self, now: Instant) -> Dating:
         wanted = self._wanted(now)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Protocol
 
-from media.mp4.sample_entry import SampleEntry
+from media.mp4.codecs.sample_entry import SampleEntry
 from packager.window.log import (
     DiscontinuityEntry,
     EndEntry,
@@ -37,9 +37,9 @@ class RenditionWriter:
     """Appends what one rendition publishes to its channel's log.
 
     Args:
-        log: the channel's, or whatever else takes entries.
-        window: what folding the log gives for it; numbers are read there.
-        compose: of captions, gives the text of a whole segment.
+        log: appends an entry to the channel's log.
+        window: the window that the log is folded into, from which numbers are read.
+        compose: returns the text of a whole segment of captions; None for other renditions.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class RenditionWriter:
     def restore(
         self, segments: Iterable[LiveSegment], next_number: int, discontinuity_sequence: int = 0
     ) -> None:
-        """Take up what an earlier process left on disk; see ``Window.restore``."""
+        """Restore segments that an earlier process left on disk; see ``Window.restore``."""
         self._append(RestoredEntry(self.name, tuple(segments), next_number, discontinuity_sequence))
 
     def begin(self, init: bytes, entry: SampleEntry) -> None:
@@ -74,7 +74,7 @@ class RenditionWriter:
     def append(self, part: LivePart, program_date_time: Fraction, *, ends_segment: bool) -> None:
         """Publish a part; see ``Window.append``."""
         is_text = self._compose is not None
-        # What is in the whole text of captions is known when the last part is there.
+        # The whole text of a segment of captions is known with its last part.
         self._append(PartEntry(self.name, part, program_date_time, ends_segment and not is_text))
         if ends_segment and is_text:
             self.interrupt()
@@ -87,7 +87,7 @@ class RenditionWriter:
             self._append(SegmentDoneEntry(self.name, text))
 
     def gap(self, like: LiveSegment) -> None:
-        """Let a gap stand for the next segment, which another rendition has and this one lacks.
+        """Publish a gap for the next segment, which another rendition has and this one lacks.
 
         Args:
             like: the other's, whose duration, date and discontinuity the gap shares (§6.2.4).
@@ -101,33 +101,33 @@ class RenditionWriter:
         self._append(EndEntry(self.name))
 
     def confirm(self, number: int, stored: StoredSegment) -> bool:
-        """Note that a segment is on disk; False where its bytes aren't needed any more."""
+        """Note that a segment is on disk; return False if its bytes aren't needed any more."""
         wanted = self.window.needs_storing(number)
         if wanted:
             self._append(StoredEntry(self.name, number, stored))
         return wanted
 
     def retire(self) -> bool:
-        """Take the oldest segment off the list, for want of room; it stays fetchable for its time.
+        """Remove the oldest segment from the list to save room; it stays fetchable for its time.
 
         Returns:
             False when no more than what must be listed is.
         """
-        may = self.window.may_retire
+        may = self.window.finished.may_retire
         if may:
             self._append(RetiredEntry(self.name))
         return may
 
     def forget(self) -> bool:
         """Forget the oldest segment, for want of room; False when only what is in memory is left."""
-        may = self.window.may_forget
+        may = self.window.finished.may_forget
         if may:
             self._append(ForgottenEntry(self.name))
         return may
 
     def lose(self, number: int) -> None:
-        """Let a gap stand for a segment that waits to be stored, for want of room in memory."""
-        self.window.lose(number)  # and that tells ``_lose``
+        """Replace a segment that waits to be stored by a gap, as there is no room for it in memory."""
+        self.window.lose(number)  # which calls ``_lose``
 
     def _lose(self, number: int) -> None:
         self._append(LostEntry(self.name, number))

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from media.mp4.sample_entry import SampleEntry
+from media.mp4.codecs.sample_entry import SampleEntry
 from packager.window.model import LiveSegment, SegmentStore, StoredSegment, Timeline, WindowOptions
+from packager.window.segment_totals import SegmentTotals
 from packager.window.snapshot import HeldSegmentsEntry, SegmentsState, Unlisted, in_pieces
 
 MEMORY_TARGET_DURATIONS = 6
@@ -34,87 +35,6 @@ LISTED_TARGET_DURATIONS = 10
 
 LEAST_TARGET_DURATIONS = 3
 """How many target durations a playlist keeps where there is no room."""
-
-
-class SegmentTotals:
-    """Sums over the listed segments of a window: durations, bytes and bandwidths.
-
-    Args:
-        target_duration: seconds.
-
-    Attributes:
-        duration: seconds of all listed segments.
-        size: bytes of those that aren't gaps, wherever they are.
-        peak_bandwidth: most bits per second of any segment that was ever listed.
-        longest: most seconds that were ever listed at once.
-    """
-
-    def __init__(self, target_duration: int) -> None:
-        self._target_duration = target_duration
-        self.duration = Fraction(0)
-        self.size = 0
-        self.discontinuities = 0
-        self.peak_bandwidth = 0
-        self.longest = Fraction(0)
-        self._gaps = Fraction(0)
-
-    @property
-    def average_bandwidth(self) -> int:
-        """Bits per second over the listed segments."""
-        seconds = self.duration - self._gaps
-        return 0 if not seconds else round(8 * self.size / seconds)
-
-    def add(self, segment: LiveSegment) -> None:
-        """Add a segment that is listed now."""
-        self._measure(segment)
-        self.duration += segment.duration
-        self.size += segment.size
-        if segment.gap:
-            self._gaps += segment.duration
-        self.discontinuities += segment.discontinuity
-
-    def add_all(self, segments: Iterable[LiveSegment]) -> None:
-        """Add many segments."""
-        # By duration, of which there are few: sums of fractions are slow, and a day has many segments.
-        alike: dict[int, list[LiveSegment]] = {}
-        for segment in segments:
-            alike.setdefault(id(segment.duration), []).append(segment)
-            self.discontinuities += segment.discontinuity
-        for group in alike.values():
-            duration, sizes = group[0].duration, [segment.size for segment in group]
-            self._measure(group[sizes.index(max(sizes))])
-            self.size += sum(sizes)
-            self.duration += len(group) * duration
-            self._gaps += sum(segment.gap for segment in group) * duration
-
-    def remove(self, segment: LiveSegment) -> None:
-        """Subtract a segment that has left the list."""
-        self.duration -= segment.duration
-        self.size -= segment.size
-        if segment.gap:
-            self._gaps -= segment.duration
-        self.discontinuities -= segment.discontinuity
-
-    def lose(self, segment: LiveSegment) -> None:
-        """Count a segment whose bytes are lost as a gap."""
-        self.size -= segment.size
-        self._gaps += segment.duration
-
-    def _measure(self, segment: LiveSegment) -> None:
-        """Raise the peak bandwidth to that of a segment."""
-        # In integers, which cost less than fractions: it lasts length / per_second.
-        length, per_second = segment.duration.as_integer_ratio()
-        bits = 8 * segment.size * per_second
-        # RFC 8216bis §4.4.6.2: the peak counts over at least half a target duration.
-        if 2 * length >= self._target_duration * per_second and bits > self.peak_bandwidth * length:
-            self.peak_bandwidth = round(Fraction(bits, length))
-
-    def settle(self) -> bool:
-        """Note the list's duration after evictions; True where it is the longest so far."""
-        grown = self.duration > self.longest
-        if grown:
-            self.longest = self.duration
-        return grown
 
 
 class _UnlistedSegment(NamedTuple):
@@ -144,7 +64,7 @@ class FinishedSegments:
         kept: seconds that stay listed.
         retention: for how many seconds a segment stays fetchable at least, from its publication on.
         totals: sums over the listed segments.
-        timeline: what is being published now, or was last; None before anything.
+        timeline: the timeline of the newest segment; None before any.
     """
 
     def __init__(
@@ -179,9 +99,9 @@ class FinishedSegments:
         # Segments behind the live edge whose bytes are still in memory, each with the time until which they
         # stay.
         self._leaving: dict[int, float] = {}
-        # Those of them for whose bytes the store has reserved memory until they are on disk.
+        # Segments among these for whose bytes the store has reserved memory until they are on disk.
         self._reserved: set[int] = set()
-        # Segments that were told without their bytes, which haven't come yet.
+        # Segments of a snapshot whose bytes haven't come yet.
         self._awaited: set[int] = set()
 
     @property
@@ -197,7 +117,7 @@ class FinishedSegments:
 
     @property
     def awaits_media(self) -> bool:
-        """Whether bytes of segments that were told without them haven't come yet."""
+        """Whether the snapshot had segments whose bytes haven't come yet."""
         return bool(self._awaited)
 
     @property
@@ -290,7 +210,7 @@ class FinishedSegments:
         return in_pieces(rendition, rows, text=self._text, has_media=has_media)
 
     def begin_from(self, state: SegmentsState, now: float) -> None:
-        """Go on with what another process has told; its segments follow."""
+        """Continue from another process's state; its segments follow."""
         self._timelines = {one.number: one for one in state.timelines}
         self.timeline = self._timelines.get(state.timeline)
         self.next_number = state.next_number
@@ -303,7 +223,7 @@ class FinishedSegments:
         self._leaving = {number: now + seconds for number, seconds in state.leaving}
 
     def hold(self, entry: HeldSegmentsEntry, now: float) -> None:
-        """Take up some of the segments that another process has told, behind those it told before."""
+        """Append some segments of another process's snapshot behind those before them."""
         segments = [one.segment(self._timelines, finished=True, text=self._text) for one in entry.segments]
         left = len(entry.unlisted)
         self._unlisted.extend(
@@ -333,7 +253,7 @@ class FinishedSegments:
             self._segment_store.put(segment)
 
     def fill(self, segment: LiveSegment) -> None:
-        """Put a segment that has its bytes in the place of the same one that lacked them."""
+        """Replace a segment that lacked bytes by the same one with its bytes."""
         self._awaited.discard(segment.number)
         self._exchange(segment)
 
@@ -352,7 +272,7 @@ class FinishedSegments:
             self._drop(found)
 
     def retire(self, now: float) -> None:
-        """Take the oldest segment off the list; it stays fetchable."""
+        """Remove the oldest segment from the list; it stays fetchable."""
         oldest = self.listed.popleft()
         self.totals.remove(oldest)
         self.discontinuity_sequence += oldest.discontinuity
@@ -372,13 +292,13 @@ class FinishedSegments:
             self._segment_store.remove(oldest.number, oldest.stored.size if oldest.stored else 0, timelines)
 
     def evict(self, now: float) -> None:
-        """Let bytes leave memory, and segments the list and the window, whose time is over."""
+        """Drop bytes from memory, and segments from the list and the window, whose time is over."""
         if self._segment_store is not None:
             self._shorten_live_edge(self._segment_store, now)
             self._drop_stored(now)
         while len(self.listed) > LISTED_SEGMENTS and self._duration_without_oldest() >= self.kept:
             self.retire(now)
-        # What has left the list takes as many bytes again.
+        # Segments that have left the list take as many bytes again.
         while self._segment_store is None and 2 * self.totals.size > self._most_bytes and self.may_retire:
             self.retire(now)
         if self.totals.settle():
@@ -395,8 +315,8 @@ class FinishedSegments:
         """Return whether the oldest unlisted segment needn't be fetchable any more."""
         # RFC 8216bis §6.2.2: for its own duration and that of the longest playlist that had it.
         needed = oldest.segment.duration + self.totals.longest
-        # Both: media that was held up comes faster than its time; and a machine that stood still for a
-        # while finds the requests of that while when it goes on.
+        # Both conditions: media that was held up comes faster than its time, and a machine that stood still
+        # finds the requests of that time when it continues.
         return self._published - oldest.published >= needed and now - oldest.moment >= needed
 
     def _is_at_live_edge(self, number: int) -> bool:
@@ -404,7 +324,7 @@ class FinishedSegments:
         return self._segment_store is not None and number >= self._edge_number
 
     def _exchange(self, segment: LiveSegment) -> None:
-        """Put a segment in the place of the one with its number, for which it may stand as a gap."""
+        """Replace the segment of the same number, perhaps by a gap."""
         back = self.next_number - 1 - segment.number
         if back < len(self.listed):
             if segment.gap and not self.listed[-1 - back].gap:
@@ -415,7 +335,7 @@ class FinishedSegments:
             self._unlisted[index] = self._unlisted[index]._replace(segment=segment)
 
     def _forget_timelines(self, oldest: LiveSegment) -> list[int]:
-        """Remove the timelines that end with a segment that isn't fetchable any more; give their numbers."""
+        """Remove timelines that end with a segment that isn't fetchable any more; return their numbers."""
         following = self.find(oldest.number + 1)
         if following is None or following.timeline == oldest.timeline:
             return []
@@ -444,7 +364,7 @@ class FinishedSegments:
                 self._drop(segment)
 
     def _drop_stored(self, now: float) -> None:
-        """Let bytes leave memory that had to wait for the disk, or for their time."""
+        """Drop bytes from memory that had to wait for the disk, or for their time."""
         for number in [number for number, until in self._leaving.items() if until <= now]:
             segment = self.find(number)
             if segment is not None and segment.stored is not None:
@@ -458,7 +378,7 @@ class FinishedSegments:
             self._segment_store.release(segment.memory_size)
 
     def _drop(self, segment: LiveSegment) -> None:
-        """Let a segment's bytes leave memory; what isn't on disk is a gap from now on (§4.4.4.7)."""
+        """Drop a segment's bytes from memory; if it isn't on disk, it is a gap from now on (§4.4.4.7)."""
         self._memory_bytes -= segment.memory_size
         self._awaited.discard(segment.number)
         lost = segment.stored is None and not segment.gap

@@ -1,7 +1,8 @@
 """Media sequence numbers over restarts: from the clock, and from a file where there is a data folder.
 
 RFC 8216bis §6.2.2: a number means one segment for ever. A process that starts takes the wall clock divided by
-the segment duration; so what an earlier one used must not lie beyond that. Two ways, each enough by itself:
+the segment duration; so numbers of an earlier process must not lie beyond that. Two ways, each enough by
+itself:
 
 - A number isn't used more than ``MARGIN_SECONDS`` before its time, and a start reckons with that margin. A
   source that ends early and often must then wait for its next number's time, at most a segment duration. A
@@ -9,7 +10,7 @@ the segment duration; so what an earlier one used must not lie beyond that. Two 
 - With a file, numbers are reserved in it before they are used, and may run ahead of the clock. It also
   outlives a clock that was set back.
 
-The file also tells how far discontinuity sequence numbers were, which never decrease either.
+The file also has the last discontinuity sequence number, which never decreases either.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ MARGIN_SECONDS = 0.5
 """How long before its time a number may be used."""
 
 MOST_EARLY_NUMBERS = 10
-"""By how many numbers windows may be ahead of the clock without a file; more come of shorter segments."""
+"""By how many numbers windows may be ahead of the clock without a file; shorter segments give more."""
 
 LEAD_SEGMENTS = 2
 """By how many segments' time the first number of a source may be behind the clock: one, so that it can be
@@ -92,7 +93,7 @@ class SequenceNumbers:
         Args:
             segment_duration: the channel's, in seconds.
             began: when the source came, by the monotonic clock. The number can be used since then, unless
-                those of that time may be used already (``note_use``). None: they may.
+                those of that time may be used already (``note_use``). None: count from now.
         """
         if began is None:
             now = self.now()
@@ -103,16 +104,16 @@ class SequenceNumbers:
         return max(by_clock + self._beyond, self.reserved + 1)
 
     def go_on(self, used: int, segment_duration: Fraction, began: float | None = None) -> int:
-        """Return a number for new windows behind those of this process.
+        """Return a number for new windows, behind the earlier windows of this process.
 
-        Where their segments were shorter, the clock would come to the same numbers only after weeks.
+        After shorter segments, the clock alone would reach the same numbers only after weeks.
 
         Args:
             used: the last number that was used; -1 for none.
             segment_duration: as for ``first_number``.
         """
         if used >= 0:
-            # Windows that are empty don't tell it when the next ones are planned.
+            # Empty windows have no last number when the next ones are planned.
             self.note_use()
         first = self.first_number(segment_duration, began)
         if self._place is None and used - first > MOST_EARLY_NUMBERS:
@@ -175,7 +176,7 @@ class SequenceNumbers:
                 self._is_ours = False
                 aside = folder.set_aside([NAME])
                 self._is_ours = True
-                log.warning("numbers can't be what they say", folder=str(self._place), aside=aside)
+                log.warning("reserved sequence numbers can't be read", folder=str(self._place), aside=aside)
                 return
             folder.make_private()  # with the DVR and the recordings that are in it
         self.reserved = max(self.reserved, reserved)
@@ -195,7 +196,11 @@ class SequenceNumbers:
         passed = max(self.now() - until, 0.0)
         if self.reserved <= max(used, 0) + MOST_NUMBERS_A_SECOND * passed + MOST_UNEXPLAINED_NUMBERS:
             return False
-        log.warning("numbers can't be what they say", folder=str(self._place), reserved=self.reserved)
+        log.warning(
+            "reserved sequence numbers aren't plausible, and are ignored",
+            folder=str(self._place),
+            reserved=self.reserved,
+        )
         self.reserved = -1
         return True
 
@@ -216,6 +221,8 @@ class SequenceNumbers:
         beyond = discontinuity_sequence + RESERVED_AHEAD + 2
         with self._place.open() as folder:
             if not self._is_ours:
-                raise NotOursError(folder.place_of(NAME), "what lies here isn't ours; move it away")
+                raise NotOursError(
+                    folder.place_of(NAME), "the server didn't write what lies here; move it away"
+                )
             folder.write_whole(NAME, f"{reserved} {beyond}\n".encode(), synchronized=False)
         self.reserved, self.discontinuity_sequence = max(self.reserved, reserved), beyond

@@ -1,10 +1,10 @@
-"""Entries that tell the state of a live channel's windows to a process which follows its log from now on.
+"""Snapshot entries: the state of a live channel's windows for a process that begins to follow its log.
 
 They stand between ``SnapshotBeginEntry``, which a cadence follows, and ``SnapshotEndEntry``. Long windows
-come in pieces, so that neither who writes nor who reads them is held up.
+come in pieces, so that neither writing nor reading them holds up the event loop.
 
-A snapshot may leave out what its segments consist of, and tell how many bytes each of their parts has. Who
-reads it can list them at once; the bytes come behind it in ``SegmentMediaEntry``, those of the newest first.
+A snapshot may leave out the bytes of its segments, and have only the size of each part. Its reader can list
+the segments at once; their bytes follow in ``SegmentMediaEntry``, those of the newest segments first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from media.hls.date_range import DateRange
 from packager.window.model import LivePart, LiveSegment, StoredSegment, Timeline, join_parts
 
 PIECE_SEGMENTS = 128
-"""Most segments of one entry: some milliseconds' worth for who reads them."""
+"""Most segments of one entry, which take some milliseconds to read."""
 
 PIECE_BYTES = 256 << 10
 """Bytes of media with which an entry is full; a segment of more has an entry of its own."""
@@ -38,7 +38,7 @@ class HeldPart(Struct, frozen=True, gc=False, array_like=True):
 
 
 class HeldSegment(Struct, frozen=True, gc=False, array_like=True):
-    """A segment of a window, as it is told to others.
+    """A segment of a window in a snapshot.
 
     Attributes:
         number: media sequence number.
@@ -47,10 +47,10 @@ class HeldSegment(Struct, frozen=True, gc=False, array_like=True):
         discontinuity: whether it begins a timeline that isn't the first.
         gap: whether it stands for a segment that never came.
         duration: seconds.
-        parts: those that are in memory.
+        parts: the parts that are in memory.
         text: of captions, the whole segment, which isn't its parts in a row.
-        stored: what is known of its bytes on disk.
-        sizes: of its first parts, whose bytes come later; these parts are told without them.
+        stored: the facts of its bytes on disk.
+        sizes: bytes of each of its first parts, whose data follow the snapshot.
     """
 
     number: int
@@ -67,7 +67,7 @@ class HeldSegment(Struct, frozen=True, gc=False, array_like=True):
     def __post_init__(self) -> None:
         awaited, whole = self.parts[: len(self.sizes)], bool(self.text)
         if len(awaited) < len(self.sizes) or (awaited and whole) or any(part.data for part in awaited):
-            raise ValueError("bytes that come later of parts that don't lack them")
+            raise ValueError("late bytes for parts that don't lack any")
 
     @classmethod
     def of(cls, segment: LiveSegment, *, text: bool, has_media: bool = True) -> HeldSegment:
@@ -76,7 +76,8 @@ class HeldSegment(Struct, frozen=True, gc=False, array_like=True):
         Args:
             segment: finished, or open.
             text: whether it is one of captions.
-            has_media: whether with its bytes, as far as they are here; texts, which are short, always are.
+            has_media: whether to include its bytes, as far as they are here; captions, which are short,
+                always have them.
         """
         sizes = segment.awaited
         if not has_media and is_told_later(segment, text=text):
@@ -98,11 +99,11 @@ class HeldSegment(Struct, frozen=True, gc=False, array_like=True):
         )
 
     def segment(self, timelines: Mapping[int, Timeline], *, finished: bool, text: bool) -> LiveSegment:
-        """Make the segment again.
+        """Return the segment that this entry describes.
 
         Args:
             timelines: by their numbers.
-            finished: whether all of it is there.
+            finished: whether the segment is complete.
             text: whether it is one of captions.
         """
         found = LiveSegment(
@@ -121,7 +122,7 @@ class HeldSegment(Struct, frozen=True, gc=False, array_like=True):
 
 
 def is_told_later(segment: LiveSegment, *, text: bool) -> bool:
-    """Return whether a segment's bytes come behind a snapshot that is told without media.
+    """Return whether a segment's bytes follow a snapshot that is written without media.
 
     Args:
         segment: finished, or open.
@@ -180,7 +181,7 @@ class WindowStateEntry:
     """The state of a rendition's window, but for its finished segments.
 
     Attributes:
-        segments: what is known about the finished segments together.
+        segments: the facts about all finished segments together.
         open: the segment that isn't finished.
         begins: whether the segment to come begins a timeline that isn't the first.
         ended: whether nothing comes any more.
@@ -209,11 +210,11 @@ class HeldSegmentsEntry:
 
 @dataclass(frozen=True, slots=True)
 class SegmentMediaEntry:
-    """The bytes of a segment that a snapshot told without them.
+    """The bytes of a segment whose sizes alone were in the snapshot.
 
     Attributes:
         number: media sequence number.
-        data: of the parts that were told, in a row.
+        data: the bytes of those parts, in a row.
     """
 
     rendition: str
@@ -243,7 +244,7 @@ class PeriodsEntry:
     """Some of the stretches that a channel's manifest is made of; the oldest come first.
 
     Attributes:
-        seen: media sequence number of the last segment that was looked at.
+        seen: media sequence number of the last segment that was examined.
         previous: of the one that a segment to come may follow without a break; -1 where there is none.
     """
 

@@ -19,6 +19,14 @@ from packager.window.limits import DEFAULT_LIMITS, WaiterLimits
 
 log = structlog.get_logger()
 
+RELEASED_AT_ONCE = 1000
+"""Requests that are released before the loop does something else."""
+
+RELEASE_SECONDS = 0.01
+"""Seconds for which requests are released before the loop does something else, if each has an answer of its
+own.
+"""
+
 
 class TooManyWaitersError(Exception):
     """Too many requests wait already."""
@@ -33,7 +41,7 @@ class Waiter(Protocol):
 
 @dataclass(slots=True)
 class _Group:
-    """The waiters for one condition, each with the time at which it gives up."""
+    """Requests that wait for one condition, each with the time at which it gives up."""
 
     ready: Callable[[], bool]
     members: dict[Waiter, float] = field(default_factory=dict)
@@ -91,8 +99,8 @@ class Waiters:
         """Check a group's condition: True once it holds, False once it never will, None before."""
         try:
             return True if group.ready() else False if self.closed else None
-        except Exception:  # who publishes what they wait for goes on, and so do they
-            log.exception("waiting failed", waiting=len(group.members))
+        except Exception:  # the publisher goes on, and the requests are released
+            log.exception("a condition that requests wait for can't be checked", waiting=len(group.members))
             return False
 
     def close(self) -> None:
@@ -119,7 +127,7 @@ class Waiters:
         if group is None:
             group = self._groups[key] = _Group(ready)
         loop = asyncio.get_running_loop()
-        due = group.members[waiter] = loop.time() + max(seconds, 0)
+        due = group.members[waiter] = loop.time() + (max(0, seconds))
         self._keys[waiter] = key
         if due < group.due:
             if group.timer is not None:
@@ -178,9 +186,9 @@ class Waiters:
 
     def _run(self, members: deque[Waiter], holds: bool) -> None:
         limits = self.limits
-        end = time.monotonic() + limits.release_seconds
+        end = time.monotonic() + RELEASE_SECONDS
         try:
-            for count in range(1, min(len(members), limits.released_at_once) + 1):
+            for count in range(1, min(len(members), RELEASED_AT_ONCE) + 1):
                 members.popleft().release(holds)
                 if count >= limits.released_at_least and time.monotonic() >= end:
                     break

@@ -1,19 +1,20 @@
-"""The live window of one rendition: media sequence numbers, part indexes, and who waits for the next.
+"""The live window of one rendition: media sequence numbers, part indexes and waiting requests.
 
-Nothing else counts them. Finished segments, with their bytes and init segments, are in ``segments``.
+Nothing else counts numbers and indexes. Finished segments, with their bytes and init segments, are in
+``segments``.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 
 from msgspec.structs import replace
 
 from media.errors import MalformedError
-from media.mp4.sample_entry import SampleEntry
+from media.mp4.codecs.sample_entry import SampleEntry
 from packager.window.limits import DEFAULT_LIMITS, WindowLimits
 from packager.window.log import (
     DiscontinuityEntry,
@@ -40,7 +41,7 @@ from packager.window.model import (
     WindowOptions,
     join_parts,
 )
-from packager.window.segments import FinishedSegments, SegmentTotals
+from packager.window.segments import FinishedSegments
 from packager.window.snapshot import (
     HeldSegment,
     HeldSegmentsEntry,
@@ -52,17 +53,18 @@ from packager.window.waiters import Waiters
 
 
 class Window:
-    """The live window of one rendition: its segments and parts, their numbers, and who waits for more.
+    """The live window of one rendition: its segments and parts, their numbers, and waiting requests.
 
     Args:
         options: its durations and first numbers.
         segment_store: where finished segments go; None keeps them in memory.
-        limits: what it may hold in memory, and how many requests may wait at once.
-        clock: gives seconds that pass evenly.
+        limits: how much the window may hold in memory, and how many requests may wait at once.
+        clock: returns monotonic seconds.
 
     Attributes:
         target_duration: seconds.
-        open: the segment that isn't finished, with the parts it has.
+        open: the unfinished segment, with its parts so far.
+        finished: the segments that are no longer open, with their totals and how long they are kept.
         version: a number that changes whenever playlists do.
         ended: whether nothing comes any more.
         waiters: the requests that wait for segments and parts to come.
@@ -85,7 +87,7 @@ class Window:
         self.clock = clock
         self.on_listed: Callable[[], None] = lambda: None
         self.on_lost: Callable[[int], None] = lambda _: None
-        self._finished = FinishedSegments(
+        self.finished = FinishedSegments(
             options, segment_store, lambda number: self.on_lost(number), limits.memory_bytes
         )
         self._text = options.text
@@ -99,22 +101,22 @@ class Window:
     @property
     def listed(self) -> deque[LiveSegment]:
         """The finished segments of the playlist."""
-        return self._finished.listed
+        return self.finished.listed
 
     @property
     def next_number(self) -> int:
         """Media sequence number of the segment to come, or of the open one."""
-        return self._finished.next_number
+        return self.finished.next_number
 
     @property
     def discontinuity_sequence(self) -> int:
         """Discontinuity sequence number of the first listed segment."""
-        return self._finished.discontinuity_sequence
+        return self.finished.discontinuity_sequence
 
     @property
     def timeline(self) -> Timeline | None:
         """The timeline of what is being published now, or was last."""
-        return self._finished.timeline
+        return self.finished.timeline
 
     @property
     def newest(self) -> LiveSegment | None:
@@ -136,38 +138,13 @@ class Window:
     def newest_discontinuity_sequence(self) -> int:
         """Discontinuity sequence number of the newest segment, the open one too (§6.2.1)."""
         begun = self.open is not None and self.open.discontinuity
-        return self.discontinuity_sequence + self.totals.discontinuities + begun
-
-    @property
-    def totals(self) -> SegmentTotals:
-        """The bytes and bandwidths of the listed segments together."""
-        return self._finished.totals
-
-    @property
-    def kept(self) -> Fraction:
-        """Seconds that stay listed."""
-        return self._finished.kept
-
-    @property
-    def retention(self) -> Fraction:
-        """For how many seconds a segment stays fetchable at least, from its publication on."""
-        return self._finished.retention
-
-    @property
-    def oldest_number(self) -> int:
-        """Media sequence number of the oldest segment that is fetchable."""
-        return self._finished.oldest_number
-
-    @property
-    def waiting(self) -> Mapping[int, int]:
-        """Bytes of the segments behind the live edge that stay in memory until they are stored, by number."""
-        return self._finished.waiting
+        return self.discontinuity_sequence + self.finished.totals.discontinuities + begun
 
     def begin(self, init: bytes, entry: SampleEntry) -> None:
         """Start a timeline: what is appended from now on is decoded with this init segment."""
         self.interrupt()
         self._begins = bool(self.listed)
-        self._finished.begin_timeline(init, entry)
+        self.finished.begin_timeline(init, entry)
         self.version += 1
 
     def break_off(self) -> None:
@@ -178,61 +155,51 @@ class Window:
     def restore(
         self, segments: Iterable[LiveSegment], next_number: int, discontinuity_sequence: int = 0
     ) -> None:
-        """Take up what an earlier process left on disk; only before anything is published.
+        """Restore segments that an earlier process left on disk; only before anything is published.
 
         Args:
             segments: with numbers that have no holes, stored ones or gaps.
             next_number: the number behind theirs.
             discontinuity_sequence: EXT-X-DISCONTINUITY-SEQUENCE of a playlist that begins with the first one.
         """
-        self._finished.restore(segments, next_number, discontinuity_sequence)
-        self._finished.evict(self.clock())
+        self.finished.restore(segments, next_number, discontinuity_sequence)
+        self.finished.evict(self.clock())
 
     def needs_storing(self, number: int) -> bool:
         """Return whether a segment's bytes still have to be stored on disk."""
-        found = self._finished.find(number)
+        found = self.finished.find(number)
         return found is not None and not found.gap and found.stored is None
 
     def confirm(self, number: int, stored: StoredSegment) -> bool:
-        """Note that a segment is on disk; False where its bytes aren't needed any more."""
+        """Note that a segment is on disk; return False if its bytes aren't needed any more."""
         wanted = self.needs_storing(number)
         if wanted:
-            self._finished.confirm(number, stored, self.clock())
+            self.finished.confirm(number, stored, self.clock())
         return wanted
 
     def lose(self, number: int) -> None:
         """Note that a segment won't be on disk: its bytes leave memory, and it becomes a gap."""
         if self.needs_storing(number):
-            self._finished.lose(number)
-
-    @property
-    def may_retire(self) -> bool:
-        """Whether the oldest listed segment may leave the list before its time."""
-        return self._finished.may_retire
-
-    @property
-    def may_forget(self) -> bool:
-        """Whether the oldest fetchable segment may be removed before its time: it isn't in memory alone."""
-        return self._finished.may_forget
+            self.finished.lose(number)
 
     def retire(self) -> bool:
-        """Take the oldest segment off the list, for want of room; it stays fetchable for its time.
+        """Remove the oldest segment from the list to save room; it stays fetchable for its time.
 
         Returns:
             False when no more than what must be listed is.
         """
-        may = self.may_retire
+        may = self.finished.may_retire
         if may:
-            self._finished.retire(self.clock())
+            self.finished.retire(self.clock())
             self.version += 1
         return may
 
     def forget(self) -> bool:
         """Remove the oldest fetchable segment, for want of room; False while it is in memory alone."""
-        may = self.may_forget
+        may = self.finished.may_forget
         if may:
             listed = len(self.listed)
-            self._finished.forget(self.clock())
+            self.finished.forget(self.clock())
             self.version += len(self.listed) < listed
         return may
 
@@ -268,24 +235,24 @@ class Window:
         """Return a snapshot of a rendition, from which another process continues; later changes follow.
 
         Args:
-            has_media: whether with the segments' bytes; else those of ``media`` are for who goes on with it.
+            has_media: whether to include the segments' bytes; else the entries of ``media`` have them.
 
         Returns:
-            The state, and the finished segments, some at a time.
+            The state, and entries of some finished segments each.
         """
         now = self.clock()
         entry = WindowStateEntry(
             rendition,
-            self._finished.state(now),
+            self.finished.state(now),
             None if self.open is None else HeldSegment.of(self.open, text=self._text, has_media=has_media),
             self._begins,
             self.ended,
         )
-        return entry, self._finished.held(rendition, now, has_media=has_media)
+        return entry, self.finished.held(rendition, now, has_media=has_media)
 
     def media(self, rendition: str) -> list[SegmentMediaEntry]:
         """Return the bytes of all segments whose snapshot lacks them, those of the newest first."""
-        finished = (one for one in self._finished.fetchable() if is_told_later(one, text=self._text))
+        finished = (one for one in self.finished.fetchable() if is_told_later(one, text=self._text))
         entries = [SegmentMediaEntry(rendition, one.number, one.data) for one in finished]
         if self.open is not None and is_told_later(self.open, text=self._text):
             data = b"".join(part.data for part in self.open.parts)
@@ -294,7 +261,7 @@ class Window:
 
     def begin_from(self, entry: WindowStateEntry) -> None:
         """Begin from another process's snapshot; its finished segments follow."""
-        self._finished.begin_from(entry.segments, self.clock())
+        self.finished.begin_from(entry.segments, self.clock())
         if entry.open is not None:
             timelines = {one.number: one for one in entry.segments.timelines}
             self.open = entry.open.segment(timelines, finished=False, text=self._text)
@@ -304,15 +271,15 @@ class Window:
 
     def hold(self, entry: HeldSegmentsEntry) -> None:
         """Add some of the finished segments of another process's snapshot."""
-        self._finished.hold(entry, self.clock())
+        self.finished.hold(entry, self.clock())
 
     @property
     def awaits_media(self) -> bool:
-        """Whether bytes of segments that were told without them haven't come yet."""
-        return self._finished.awaits_media or (self.open is not None and bool(self.open.awaited))
+        """Whether the snapshot had segments whose bytes haven't come yet."""
+        return self.finished.awaits_media or (self.open is not None and bool(self.open.awaited))
 
     def awaits(self, number: int) -> bool:
-        """Return whether a segment was told without its bytes, which haven't come yet."""
+        """Return whether a segment of the snapshot lacks bytes that haven't come yet."""
         found = self._told(number)
         return found is not None and bool(found.awaited)
 
@@ -320,7 +287,7 @@ class Window:
         """Add the awaited bytes of a segment of the snapshot; those of other segments are ignored.
 
         Raises:
-            MalformedError: they aren't as many as was told.
+            MalformedError: the length isn't that of the snapshot.
         """
         found = self._told(number)
         if found is None or not found.awaited:
@@ -331,9 +298,9 @@ class Window:
         if found is self.open:
             self.open = filled
         elif len(found.awaited) == len(found.parts):
-            self._finished.fill(replace(filled, data=data))
+            self.finished.fill(replace(filled, data=data))
         else:
-            self._finished.fill(join_parts(filled))
+            self.finished.fill(join_parts(filled))
         self.waiters.notify()
 
     def _told(self, number: int) -> LiveSegment | None:
@@ -346,7 +313,7 @@ class Window:
         Args:
             newer: of the same rendition, with later contents.
         """
-        self._finished, self.open = newer._finished, newer.open
+        self.finished, self.open = newer.finished, newer.open
         self._begins, self.ended = newer._begins, newer.ended
         self._notify()
         if self.ended:
@@ -388,7 +355,7 @@ class Window:
             self._notify()
 
     def gap(self, like: LiveSegment) -> None:
-        """Let a gap stand for the next segment, which another rendition has and this one lacks.
+        """Publish a gap for the next segment, which another rendition has and this one lacks.
 
         Args:
             like: the other's, whose duration, date and discontinuity the gap shares (§6.2.4).
@@ -420,16 +387,16 @@ class Window:
 
     def segment(self, number: int) -> bytes | None:
         """Return the bytes of a finished segment that is listed or has left the list lately."""
-        found = self._finished.find(number)
+        found = self.finished.find(number)
         return None if found is None or found.gap else found.data or None
 
     def stored(self, number: int) -> tuple[str, StoredSegment] | None:
         """Return the place of the bytes of a finished segment that have left memory."""
-        return self._finished.stored(number)
+        return self.finished.stored(number)
 
     def at(self, number: int) -> LiveSegment | None:
         """Return a finished segment that is listed or has left the list lately."""
-        return self._finished.find(number)
+        return self.finished.find(number)
 
     def part(self, number: int, index: int) -> bytes | memoryview | None:
         """Return the bytes of a published part."""
@@ -439,7 +406,7 @@ class Window:
 
     def init(self, number: int) -> bytes | None:
         """Return the init segment of the timeline that begins with a number."""
-        return self._finished.init(number)
+        return self.finished.init(number)
 
     def has_segments(self) -> bool:
         """Return whether a segment has been finished that can be played, or a gap behind one."""
@@ -453,7 +420,7 @@ class Window:
             part: index; None asks for the whole segment.
         """
         if number < self.next_number:
-            found = None if part is None else self._finished.find(number)
+            found = None if part is None else self.finished.find(number)
             # §6.2.5.2: a part index past a finished segment's last means part 0 of the next segment.
             past = found is not None and not found.gap and part is not None and part >= found.part_count
             return not past or self.reached(number + 1, 0)
@@ -474,6 +441,6 @@ class Window:
         self._list(segment)
 
     def _list(self, segment: LiveSegment) -> None:
-        self._finished.append(segment)
-        self._finished.evict(self.clock())
+        self.finished.append(segment)
+        self.finished.evict(self.clock())
         self.on_listed()

@@ -1,15 +1,25 @@
 // The text around the picture: title, facts, how it is played, download, and the words where there is no picture.
 
-import { byId, say } from "../dom.js";
+import { byId, el, say } from "../dom.js";
 import { Chapters } from "./chapters.js";
+import { Preparation } from "./preparation.js";
 
 const REFRESH_MS = 500;
+
+/** What the word means that says how an item is played. */
+const WAYS = {
+  file: "The file as it is",
+  segments: "Segments of what the file has, without encoding",
+  encoded: "Encoded while it is watched: the browser can't play what the file has, or subtitles are in the picture",
+};
 
 export class Stage {
   /** Called with the mode that was chosen. */
   onMode = () => {};
   /** The modes that the item offers. */
   modes = [];
+  /** Whether the film is encoded ahead of time. */
+  preparation = new Preparation();
   #offAir = "";
   /** Why what was chosen can't be played; "" where nothing was chosen. */
   #refused = "";
@@ -24,15 +34,18 @@ export class Stage {
     setInterval(() => this.#refresh(), REFRESH_MS);
   }
 
-  /** @param modes which ways to play it the item offers */
-  present({ title, facts, source, modes }, play) {
+  /** @param modes which ways to play it the item offers; way one of WAYS, "" where it isn't said */
+  present({ title, facts, way = "", source, modes }, play) {
     this.#refused = "";
     this.modes = modes;
+    this.#showWay(way);
+    this.#showCover(source.about?.cover);
     say(byId("title"), title);
     say(byId("facts"), facts);
     byId("modes").hidden = !modes.includes("file") || modes.length < 2;
     for (const input of byId("modes").querySelectorAll("input")) input.checked = (input.value === "file") === (source.mode === "file");
     this.offerFile(null);
+    if (source.isLive) this.preparation.show("");
     this.chapters.show(source.chapters ?? null);
     this.playback.open(source, play);
   }
@@ -77,6 +90,17 @@ export class Stage {
     say(byId("status"), `${sentence} ${advice}`);
   }
 
+  #showCover(address = null) {
+    byId("cover")?.remove();
+    if (address) byId("idle").before(el("img", { id: "cover", class: "cover", alt: "", src: address, error: () => this.#showCover() }));
+  }
+
+  #showWay(way) {
+    byId("way").hidden = !way;
+    say(byId("way"), way);
+    byId("way").title = WAYS[way] ?? "";
+  }
+
   #showIdle() {
     byId("idle").hidden = this.playback.source !== null;
     say(byId("idle"), this.#refused || "Choose something to play.");
@@ -85,12 +109,16 @@ export class Stage {
   #empty(title, facts, refused = "") {
     this.modes = [];
     this.#refused = refused;
+    this.#showWay("");
+    this.#showCover();
     this.playback.close();
     say(byId("title"), title);
     say(byId("facts"), facts);
     byId("modes").hidden = true;
     byId("clock-box").hidden = true;
     this.offerFile(null);
+    this.preparation.show("");
+    byId("anew").hidden = true;
     this.chapters.show(null);
   }
 

@@ -1,4 +1,4 @@
-// The menu of settings: captions, quality, speed, and which engine plays in which way.
+// The menu of settings: sound track, captions, quality, speed, and which engine plays in which way.
 
 import { byId, el, say } from "../dom.js";
 import { MODES } from "../engines/playmodes.js";
@@ -17,6 +17,7 @@ export class Settings {
     this.#playback = playback;
     this.#stage = stage;
     const { video } = playback;
+    byId("audio").addEventListener("change", (event) => playback.setSound(Number(event.target.value)));
     byId("captions").addEventListener("change", (event) => playback.setCaptions(Number(event.target.value)));
     byId("quality").addEventListener("change", (event) => playback.setLevel(Number(event.target.value)));
     byId("rate").addEventListener("change", (event) => { video.playbackRate = Number(event.target.value); });
@@ -45,7 +46,7 @@ export class Settings {
   }
 
   #show() {
-    const { engine, source, captions } = this.#playback;
+    const { engine, source, captions, sounds } = this.#playback;
     this.#button.disabled = !source;
     const levels = engine?.levels ?? [];
     byId("quality-box").hidden = levels.length < 2;
@@ -53,6 +54,8 @@ export class Settings {
     const playing = engine?.isAutomatic && names[engine.level];
     const labels = [playing ? `Automatic (${playing})` : "Automatic", ...names];
     offer(byId("quality"), labels.map((label, index) => [index - 1, label]), engine?.chosenLevel ?? -1);
+    byId("audio-box").hidden = sounds.names.length < 2;
+    offer(byId("audio"), labelsOf(sounds).map((label, index) => [index, label]), sounds.chosen);
     byId("captions-box").hidden = captions.names.length === 0;
     offer(byId("captions"), ["Off", ...captions.names].map((label, index) => [index - 1, label]), captions.chosen);
     // Live has one speed, which the engine changes by itself to keep its distance.
@@ -63,6 +66,25 @@ export class Settings {
 
   #showRate() {
     byId("rate").value = String(this.#playback.video.playbackRate);
+  }
+}
+
+/** The names of sound tracks, each with its language where the name doesn't say that. */
+function labelsOf({ names, languages }) {
+  return names.map((name, index) => {
+    const language = languageName(languages[index]);
+    if (!name || !language) return name || language || `Track ${index + 1}`;
+    return name.toLowerCase().includes(language.toLowerCase()) ? name : `${language}: ${name}`;
+  });
+}
+
+/** The name of a language in itself; "" where there is none or it isn't known. */
+function languageName(tag) {
+  try {
+    return new Intl.DisplayNames([tag], { type: "language", fallback: "none" }).of(tag) ?? "";
+  } catch {
+    // No tag, or a malformed one.
+    return "";
   }
 }
 

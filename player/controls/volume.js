@@ -1,23 +1,10 @@
 // The loudness of a media element: a slider and a mute button, and the setting, which is kept for all of the page.
 
-const KEY = "headwater.volume";
+import { keep, recall } from "../storage.js";
 
 function kept() {
-  try {
-    const { volume, muted } = JSON.parse(localStorage.getItem(KEY)) ?? {};
-    if (volume >= 0 && volume <= 1) return { volume, muted: muted === true };
-  } catch {
-    // Storage is not available, or its content is invalid: use the default.
-  }
-  return { volume: 1, muted: false };
-}
-
-function keep({ volume, muted }) {
-  try {
-    localStorage.setItem(KEY, JSON.stringify({ volume, muted }));
-  } catch {
-    // Storage is not available: the setting is not kept.
-  }
+  const { volume, muted } = recall("volume", {});
+  return volume >= 0 && volume <= 1 ? { volume, muted: muted === true } : { volume: 1, muted: false };
 }
 
 /** Joins the two to the element; `show` is called with what is heard, {volume, muted}. */
@@ -32,7 +19,7 @@ export function joinVolume(media, slider, mute, show = () => {}) {
     Object.assign(media, { volume, muted });
     tell();
     // Not by "volumechange", which is lost when a station is stopped at once.
-    keep({ volume, muted });
+    keep("volume", { volume, muted });
   };
   slider.addEventListener("input", () => choose(slider.valueAsNumber, false));
   mute.addEventListener("click", () => choose(media.volume, !media.muted));

@@ -1,5 +1,8 @@
 // The formats that this browser can play, by its own account.
 
+import { decide, partsOf } from "./decision.js";
+import { playsPcmInMovies } from "./pcmtrial.js";
+
 const CODECS = {
   h264: "H.264", hevc: "HEVC", av1: "AV1", vp9: "VP9", vp8: "VP8", mpeg4: "MPEG-4 Part 2", msmpeg4v3: "DivX 3", mpeg2video: "MPEG-2",
   mpeg1video: "MPEG-1", h263: "H.263", mjpeg: "Motion JPEG", prores: "ProRes", theora: "Theora", vc1: "VC-1", wmv3: "WMV 9",
@@ -10,10 +13,25 @@ const CODECS = {
 const ALSO = { "video/quicktime": "video/mp4", "video/x-m4v": "video/mp4", "video/matroska": "video/webm", "video/x-matroska": "video/webm" };
 /** Types that say the codec by themselves; of some of them browsers deny what names it once more. */
 const OF_ONE_CODEC = ["audio/flac", "audio/aac", "audio/mpeg"];
+/** The format tags of WAVE that all browsers play: PCM, floats, A-law and µ-law, of which Chromium admits the first alone. */
+const WAVE = ["1", "3", "6", "7"];
+const MOVIES = ["video/mp4", "video/quicktime"];
+const isPcm = (codec) => codec === "1" || codec === "pcm_s16be" || codec === "pcm_s24be";
 const MOST_KEPT = 500;
 
 const element = document.createElement("video");
-const kept = new Map();
+const Source = window.ManagedMediaSource ?? window.MediaSource;
+
+/** A function whose answers are kept, since it is asked for each row of the list again and again. */
+function once(ask) {
+  const kept = new Map();
+  return (...question) => {
+    const key = question.join();
+    if (kept.size >= MOST_KEPT) kept.clear();
+    if (!kept.has(key)) kept.set(key, ask(...question));
+    return kept.get(key);
+  };
+}
 
 /** The names of an item's codecs as people know them. */
 export const codecNames = (item) => item.codecs.split(/, */).map((codec) => CODECS[codec] ?? codec.replace(/^pcm_.*/, "PCM"));
@@ -25,31 +43,31 @@ export function tracksOf(item) {
   return { picture: pictures[0] ?? "", sound: names.join(", ") };
 }
 
+/** What the browser plays; see `decide`. Its answers are kept. */
+const browser = {
+  file: once((container, codecs) => plays(container, codecs)),
+  segments: once((kind, codecs) => (Source ? Source.isTypeSupported(`${kind}/mp4; codecs="${codecs.join(", ")}"`)
+    : element.canPlayType("application/vnd.apple.mpegurl") !== "" && plays("video/mp4", codecs))),
+  refused: once((container, codec) => !plays(container, [codec]) && !plays("video/mp4", [codec])),
+  choosesSounds: element.audioTracks !== undefined,
+};
+
 /**
- * Asks the browser about an item of the library.
- * @returns {file, hls: whether it plays as a whole file and adaptively, reason: why neither, or ""}
+ * Decides how this browser plays an item of the library.
+ * @returns {way, file, hls} as `decide`, and reason: why in no way, or ""
  */
 export function judge(item) {
-  if (item.playable === null) return { file: true, hls: false, reason: "" };
-  // Without ffprobe nobody knows the codecs: then the browser finds out by playing.
-  if (!item.content_type && item.playable) return { file: true, hls: Boolean(item.hls), reason: "" };
-  if (!item.content_type) return { file: false, hls: false, reason: item.reason ?? "this kind of file isn't known" };
-  const key = `${item.content_type} ${Boolean(item.width)}`;
-  if (!kept.has(key)) {
-    if (kept.size >= MOST_KEPT) kept.clear();
-    kept.set(key, ask(item.content_type, item.width ? 1 : 0));
-  }
-  const { file, segments, refused } = kept.get(key);
-  const hls = Boolean(item.hls) && segments;
-  return { file, hls, reason: file || hls ? "" : explain(item, refused) };
+  const { refused, ...can } = decide(item, browser);
+  if (can.way) return { ...can, reason: "" };
+  return { ...can, reason: item.content_type ? explain(item, refused) : item.reason ?? "this kind of file isn't known" };
 }
 
 /** Says whether an item plays smoothly on this machine, by the browser's own measurements; null where it can't tell. */
 export async function isSmooth(item) {
-  const [, [codec]] = parse(item.content_type ?? "");
+  const [codec] = partsOf(item).pictures;
   // What a picture costs is its codec's affair, and of a type that it doesn't know a browser complains in its console.
   const container = ["video/mp4", "video/webm"].find((one) => plays(one, [codec]));
-  if (!navigator.mediaCapabilities || !container || !item.width || !item.frame_rate || !item.duration) return null;
+  if (!navigator.mediaCapabilities || !codec || !container || !item.frame_rate || !item.duration) return null;
   const answer = await navigator.mediaCapabilities.decodingInfo({
     type: "file",
     video: {
@@ -63,31 +81,11 @@ export async function isSmooth(item) {
   return answer?.supported ? answer.smooth : null;
 }
 
-function parse(type) {
-  const [, container = "", codecs = ""] = type.match(/^([^;]+)(?:; codecs="(.*)")?$/) ?? [];
-  return [container, codecs.split(", ")];
-}
-
 function plays(container, codecs) {
+  if (MOVIES.includes(container) && playsPcmInMovies() && codecs.some(isPcm)) return plays(container, codecs.filter((codec) => !isPcm(codec)));
   const types = [container, ALSO[container]].filter(Boolean).map((one) => `${one}; codecs="${codecs.join(", ")}"`);
-  if (OF_ONE_CODEC.includes(container)) types.push(container);
+  if (OF_ONE_CODEC.includes(container) || (container === "audio/wav" && WAVE.includes(codecs[0]))) types.push(container);
   return types.some((type) => element.canPlayType(type) !== "");
-}
-
-/** @param pictures how many of the codecs, the first ones, are of pictures: a player needs one of them, and one sound */
-function ask(type, pictures) {
-  const [container, codecs] = parse(type);
-  const sounds = codecs.slice(pictures);
-  const choices = (sounds.length ? sounds : [[]]).map((sound) => codecs.slice(0, pictures).concat(sound));
-  const Source = window.ManagedMediaSource ?? window.MediaSource;
-  const kind = container.startsWith("audio/") ? "audio" : "video";
-  const native = element.canPlayType("application/vnd.apple.mpegurl") !== "";
-  return {
-    file: choices.some((choice) => plays(container, choice)),
-    segments: choices.some((choice) => Source?.isTypeSupported(`${kind}/mp4; codecs="${choice.join(", ")}"`)
-      || (native && plays("video/mp4", choice))),
-    refused: codecs.map((codec) => !plays(container, [codec]) && !plays("video/mp4", [codec])),
-  };
 }
 
 function explain(item, refused) {

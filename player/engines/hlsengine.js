@@ -13,6 +13,7 @@ export class HlsEngine {
   hls;
   ready = null;
   #isLive;
+  #isFollowing = true;
 
   static isSupported = () => Hls.isSupported();
 
@@ -29,10 +30,17 @@ export class HlsEngine {
       enableWorker: false, // fragmented MP4 passes through; there is nothing to transmux in a worker
     });
     this.hls = hls;
-    const { MANIFEST_PARSED, LEVELS_UPDATED, LEVEL_SWITCHED, SUBTITLE_TRACKS_UPDATED, SUBTITLE_TRACK_SWITCH, ERROR } = Hls.Events;
-    for (const event of [MANIFEST_PARSED, LEVELS_UPDATED, LEVEL_SWITCHED, SUBTITLE_TRACK_SWITCH]) hls.on(event, () => changed());
-    hls.on(SUBTITLE_TRACKS_UPDATED, () => changed({ captions: true }));
-    hls.on(ERROR, (_, data) => data.fatal && failed({
+    const { MANIFEST_PARSED, LEVELS_UPDATED, LEVEL_SWITCHED, SUBTITLE_TRACK_SWITCH, AUDIO_TRACK_SWITCHING } = Hls.Events;
+    const events = [MANIFEST_PARSED, LEVELS_UPDATED, LEVEL_SWITCHED, SUBTITLE_TRACK_SWITCH, AUDIO_TRACK_SWITCHING];
+    for (const event of events) hls.on(event, () => changed());
+    // Behind this event hls.js selects the default track, whatever was selected meanwhile.
+    hls.on(Hls.Events.SUBTITLE_TRACKS_UPDATED, () => queueMicrotask(() => changed("captions")));
+    hls.on(Hls.Events.AUDIO_TRACKS_UPDATED, () => changed("sounds"));
+    // Between its target and here hls.js plays faster; further behind it would stay where it is for ever.
+    hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => {
+      hls.config.liveMaxLatencyDuration = this.#isFollowing ? 2 * hls.targetLatency + details.targetduration : Infinity;
+    });
+    hls.on(Hls.Events.ERROR, (_, data) => data.fatal && failed({
       kind: UNSUPPORTED.includes(data.details) ? "codecs"
         : { [Hls.ErrorTypes.MEDIA_ERROR]: "media", [Hls.ErrorTypes.NETWORK_ERROR]: "network" }[data.type] ?? "other",
       isGone: data.response?.code === 404,
@@ -71,6 +79,15 @@ export class HlsEngine {
     this.hls.subtitleTrack = index;
   }
 
+  get sounds() {
+    const { audioTracks: tracks, audioTrack } = this.hls;
+    return { names: tracks.map((one) => one.name), languages: tracks.map((one) => one.lang), chosen: audioTrack };
+  }
+
+  setSound(index) {
+    this.hls.audioTrack = index;
+  }
+
   get bandwidth() {
     return Number.isFinite(this.hls.bandwidthEstimate) ? this.hls.bandwidthEstimate : null;
   }
@@ -95,6 +112,10 @@ export class HlsEngine {
     const end = hls.liveSyncPosition ?? details.edge;
     // A segment that leaves the playlist while it is loaded can't be played, and hls.js would go to the live edge.
     return [Math.min(details.fragments[0].start + 2 * details.targetduration, end), end];
+  }
+
+  follow(isFollowing) {
+    this.#isFollowing = isFollowing;
   }
 
   /** Decodes on after an error of the media; gives whether that can be tried. */

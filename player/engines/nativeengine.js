@@ -22,12 +22,13 @@ export class NativeEngine {
 
   static playsHls = () => document.createElement("video").canPlayType(HLS) !== "";
 
-  constructor(video, { url, subtitles }, start) {
+  constructor(video, { url, subtitles, text }, start, { changed }) {
     this.#video = video;
+    video.audioTracks?.addEventListener("addtrack", () => changed("sounds"));
     video.src = start > 0 ? `${url}#t=${start}` : url;
-    this.#tracks = (subtitles ?? []).map((one) => el("track", {
+    this.#tracks = (subtitles ?? []).map((one, index) => el("track", {
       kind: one.sdh ? "captions" : "subtitles", label: one.name, srclang: one.language ?? "", src: one.webvtt,
-      default: one.default,
+      default: text === undefined ? one.default : index === text,
     }));
     video.append(...this.#tracks);
   }
@@ -45,6 +46,20 @@ export class NativeEngine {
 
   setCaptions(index) {
     this.#tracks.forEach(({ track }, number) => { track.mode = number === index ? "showing" : "disabled"; });
+  }
+
+  /** Only Safari says which sound tracks a file has. */
+  get sounds() {
+    const tracks = Array.from(this.#video.audioTracks ?? []);
+    return {
+      names: tracks.map((track) => track.label || track.language),
+      languages: tracks.map((track) => track.language),
+      chosen: tracks.findIndex((track) => track.enabled),
+    };
+  }
+
+  setSound(index) {
+    Array.from(this.#video.audioTracks ?? []).forEach((track, number) => { track.enabled = number === index; });
   }
 
   destroy() {

@@ -3,9 +3,6 @@
 const VOD_BUFFER_S = 30;
 const BACK_BUFFER_S = 30;
 
-/** Whoever is farther behind the live edge was wound back, and stays there. */
-const AT_LIVE_S = 3;
-
 /** How fast Shaka plays at most to catch up with the live edge. */
 const CATCH_UP_RATE = 1.1;
 
@@ -39,24 +36,16 @@ export class ShakaEngine {
         bufferingGoal: buffer || VOD_BUFFER_S, bufferBehind: BACK_BUFFER_S,
       },
     });
-    for (const event of ["trackschanged", "adaptation", "variantchanged", "textchanged"]) {
-      player.addEventListener(event, () => changed({ captions: event === "trackschanged" }));
-    }
+    for (const event of ["adaptation", "variantchanged", "textchanged"]) player.addEventListener(event, () => changed());
+    player.addEventListener("trackschanged", () => {
+      changed("sounds");
+      changed("captions");
+    });
     player.addEventListener("error", ({ detail }) => this.#fail(detail));
     await player.attach(this.#video);
     if (this.#isOver) return;
-    if (this.#isLive) {
-      for (const event of ["seeking", "play"]) this.#video.addEventListener(event, this.#followLive);
-    }
     await player.load(url, this.#isLive || !start ? null : start);
   }
-
-  #followLive = () => {
-    const [, edge] = this.seekable;
-    const isAtLive = edge - this.#video.currentTime <= AT_LIVE_S;
-    // Switched off, it would go by the manifest's ServiceDescription, and catch up as well.
-    this.#player.configure({ streaming: { liveSync: { maxPlaybackRate: isAtLive ? CATCH_UP_RATE : 1 } } });
-  };
 
   #fail(error) {
     const { Category, Code, Severity } = window.shaka?.util.Error ?? {};
@@ -106,6 +95,20 @@ export class ShakaEngine {
     this.#player?.selectTextTrack(this.#player.getTextTracks()[index] ?? null);
   }
 
+  get sounds() {
+    const tracks = this.#player?.getAudioTracks() ?? [];
+    return {
+      names: tracks.map((track) => track.label ?? track.language),
+      languages: tracks.map((track) => track.language),
+      chosen: tracks.findIndex((track) => track.active),
+    };
+  }
+
+  setSound(index) {
+    const track = this.#player?.getAudioTracks()[index];
+    if (track) this.#player.selectAudioTrack(track);
+  }
+
   get bandwidth() {
     return this.#player?.getStats().estimatedBandwidth || null;
   }
@@ -128,6 +131,11 @@ export class ShakaEngine {
     return [start, end];
   }
 
+  follow(isFollowing) {
+    // Switched off, it would go by the manifest's ServiceDescription, and catch up as well.
+    this.#player?.configure({ streaming: { liveSync: { maxPlaybackRate: isFollowing ? CATCH_UP_RATE : 1 } } });
+  }
+
   resume() {
     return this.#player?.retryStreaming() ?? false;
   }
@@ -135,7 +143,6 @@ export class ShakaEngine {
   /** Releases the video element: the next engine waits for that. */
   async destroy() {
     this.#isOver = true;
-    for (const event of ["seeking", "play"]) this.#video.removeEventListener(event, this.#followLive);
     await this.#player?.destroy();
   }
 }

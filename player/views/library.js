@@ -1,8 +1,14 @@
 // The library view: folders, titles and files as one list that is searched and sorted, and what is chosen of it.
 
+import { choose } from "../engines/decision.js";
 import { codecNames, isSmooth, judge, tracksOf } from "../engines/capabilities.js";
+import { ContinueWatching } from "./continuewatching.js";
+import { NextItem } from "../controls/nextitem.js";
+import { joinPlayback } from "../controls/mediasession.js";
 import { byId, bytes, clock, count, el, encodePath, getPage, say } from "../dom.js";
 import { addressesOf } from "../engines/playmodes.js";
+import { tried } from "../engines/pcmtrial.js";
+import { keep, recall } from "../storage.js";
 import { Posters } from "./posters.js";
 import { VirtualList, makeScroller } from "./virtuallist.js";
 
@@ -10,13 +16,15 @@ const SORTS = {
   name: "Name", "name desc": "Name, from Z", "date desc": "Newest first", date: "Oldest first",
   length: "Shortest first", "length desc": "Longest first",
 };
-const SORT_KEY = "headwater.sort";
 
 const LOOKING_MS = 1000;
 const LENGTHS_MS = 4000;
 const KNOWN_MS = 20000;
 const TYPING_MS = 150;
 const POSTER = { width: 160, height: 90 };
+
+/** Items among which the next one is looked for at a time. */
+const NEIGHBOURS = 200;
 
 const folderOf = (path) => path.slice(0, Math.max(path.lastIndexOf("/"), 0));
 
@@ -30,6 +38,7 @@ export class LibraryView {
   #chosen = null;
   #typing = 0;
   #posters = new Posters();
+  #watching;
   #list;
   #crumbs = el("nav", { class: "crumbs", "aria-label": "Folders" });
   #input = el("input", { type: "search", id: "search", placeholder: "Search", "aria-label": "Search the library", autocomplete: "off", spellcheck: "false", maxlength: 200 });
@@ -42,10 +51,16 @@ export class LibraryView {
 
   constructor(stage) {
     this.stage = stage;
+    this.#watching = new ContinueWatching(stage.playback, this.#posters);
+    const next = new NextItem(stage.playback, neighbourOf, (item) => this.#goOnWith(item));
+    joinPlayback(stage.playback, (places) => next.step(places));
+    byId("anew").addEventListener("click", () => this.#beginAnew());
     const { list, box } = makeScroller("Library");
     this.#list = new VirtualList(list, (query) => this.#fetch(query), () => makeRow(this.#posters, () => this.#chosen));
     this.#select.append(...Object.entries(SORTS).map(([value, label]) => el("option", { value }, label)));
-    this.#recallSort();
+    const sort = recall("sort", this.#sort);
+    if (Object.hasOwn(SORTS, sort)) this.#sort = sort;
+    this.#select.value = this.#sort;
     this.#showFolder();
     this.#select.addEventListener("change", () => this.#sortBy(this.#select.value));
     this.#input.addEventListener("input", () => {
@@ -53,7 +68,7 @@ export class LibraryView {
       this.#typing = setTimeout(() => this.#lookFor(this.#input.value.trim()), TYPING_MS);
     });
     const tools = el("div", { class: "tools" }, this.#input, this.#select);
-    byId("panel-library").append(el("div", { class: "browse" }, this.#crumbs, tools, this.#number, this.#empty, box));
+    byId("panel-library").append(el("div", { class: "browse" }, this.#watching.node, this.#crumbs, tools, this.#number, this.#empty, box));
     list.addEventListener("keydown", (event) => {
       const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
       if (step && this.#list.moveFocus(step)) event.preventDefault();
@@ -107,57 +122,93 @@ export class LibraryView {
       : this.#folder ? "There is nothing in this folder."
         : "The library is empty. Put MP4 or MOV files into its folder; they appear here by themselves.");
     this.#showFolder();
-    if (loaded.anew) this.#list.scrollTo((item) => item.path === this.#routed);
+    if (!loaded.anew) return;
+    this.#watching.show(!this.#folder && !this.#search);
+    this.#list.scrollTo((item) => item.path === this.#routed);
   }
 
-  /** @param path of the item, "" for whatever comes first; options from the address: mode, t, buffer, level */
+  /** @param path of the item, "" for whatever comes first; options from the address: mode, burn, t, buffer, level */
   enter(path, options) {
     const isItem = path && !path.endsWith("/");
-    if (!isItem && this.stage.playback.source) return undefined;
+    if (!isItem && this.stage.playback.source) return this.stage.preparation.show();
     const item = this.#find(path);
     this.#chosen = item?.path ?? null;
     for (const row of byId("panel-library").querySelectorAll("a[data-path]")) mark(row, this.#chosen);
-    if (!item) return this.stage.clear(isItem ? `“${path}” isn't in the library.` : "");
+    if (!item) {
+      if (isItem) this.#watching.forget(path);
+      return this.stage.clear(isItem ? `“${path}” isn't in the library.` : "");
+    }
+    return this.#present(item, options, Boolean(isItem));
+  }
+
+  /** @param play whether an item that isn't open yet begins by itself */
+  #present(item, options, play) {
     const can = judge(item);
     if (can.reason && !options.has("anyway")) {
-      this.stage.refuse({ title: item.name, facts: describe(item), reason: can.reason, advice: adviceFor(item) });
+      this.stage.refuse({ title: titleOf(item), facts: describe(item), reason: can.reason, advice: adviceFor(item) });
       this.stage.offerFile(item.media, `#library/${encodePath(item.path)}?anyway=1`);
-      if (isItem) this.stage.bringIntoView();
-      return undefined;
+      this.stage.preparation.show(item.kind === "file" ? item.path : "");
+      if (play) this.stage.bringIntoView();
+      return;
     }
+    this.stage.preparation.show(item.kind === "file" ? item.path : "");
     const addresses = addressesOf(item);
-    const best = can.hls && (item.kind === "title" || !can.file) ? "hls" : "file";
-    const wanted = options.get("mode") ?? best;
-    const mode = Object.hasOwn(addresses, wanted) ? wanted : Object.keys(addresses)[0];
+    const wanted = options.get("mode") ?? ((can.way ?? "file") === "file" ? "file" : "hls");
+    const burnable = Object.keys(addresses).length > 1 ? item.burned_subtitles : [];
+    const { mode, burned, url } = choose(addresses, wanted, burnable, options.get("burn"));
     const { source, video } = this.stage.playback;
-    if (source?.key === item.path && source.mode === mode) return undefined;
+    if (source?.key === item.path && source.mode === mode && source.burned === burned) return;
     // Switching the mode of an item continues at the same position.
     const same = source?.key === item.path;
+    const left = same || options.has("t") ? 0 : this.#watching.positionOf(item.path);
+    this.#watching.follow(item);
     const number = (name, otherwise) => (options.has(name) ? Number(options.get(name)) || 0 : otherwise);
     this.stage.present({
-      title: item.name,
+      title: titleOf(item),
       facts: describe(item),
+      way: mode === "file" ? "file" : burned ? "encoded" : can.hls ?? "segments",
       modes: Object.keys(addresses),
       source: {
         key: item.path,
         mode,
         isLive: false,
-        url: addresses[mode],
+        url,
         subtitles: mode === "file" ? item.subtitles : [],
+        burnable,
+        burned,
+        text: burned ? -1 : same && source.burned ? source.text : undefined,
         chapters: item.chapters,
         thumbnails: item.thumbnails,
         frameRate: item.frame_rate,
         tracks: tracksOf(item),
+        about: { ...item.tags, title: titleOf(item), cover: item.cover },
         plays: can,
-        start: same ? video.currentTime : number("t", 0),
+        followed: true,
+        // An engine that has no picture yet stands at 0.
+        start: same ? video.currentTime || source.start : number("t", left),
         buffer: number("buffer", 0),
         level: number("level", -1),
       },
-    }, same ? !video.paused : Boolean(path));
+    }, same ? !video.paused : play);
     this.stage.offerFile(item.media);
-    if (isItem && !same) this.stage.bringIntoView();
+    if (!same) byId("anew").hidden = left === 0;
+    if (play && !same) this.stage.bringIntoView();
     this.#warn(item);
-    return undefined;
+  }
+
+  #beginAnew() {
+    const { playback } = this.stage;
+    byId("anew").hidden = true;
+    this.#watching.forget(playback.source.key);
+    playback.seekTo(0);
+    playback.play();
+  }
+
+  /** Plays the item that follows; the list goes with it unless something else was looked at meanwhile. */
+  #goOnWith(item) {
+    const isShown = this.#chosen === this.stage.playback.source?.key && this.#chosen === this.#routed;
+    this.#present(item, new URLSearchParams(), true);
+    if (isShown) location.hash = `library/${encodePath(item.path)}`;
   }
 
   /** Says so where the browser expects that this machine is too slow for the film. */
@@ -180,7 +231,7 @@ export class LibraryView {
     if (this.#search) query.set("search", this.#search);
     if (around === undefined) query.set("offset", offset);
     else query.set("around", around);
-    const { items, headers } = await getPage(`${this.address}?${query}`);
+    const [{ items, headers }] = await Promise.all([getPage(`${this.address}?${query}`), tried]);
     return {
       items,
       offset: Number(headers.get("x-offset") ?? offset ?? 0),
@@ -197,22 +248,8 @@ export class LibraryView {
 
   #sortBy(sort) {
     this.#sort = sort;
-    try {
-      localStorage.setItem(SORT_KEY, sort);
-    } catch {
-      // Storage may be forbidden; then it is sorted like this until the page is left.
-    }
+    keep("sort", sort);
     this.#again();
-  }
-
-  #recallSort() {
-    try {
-      const kept = localStorage.getItem(SORT_KEY);
-      if (kept in SORTS) this.#sort = kept;
-    } catch {
-      // As above.
-    }
-    this.#select.value = this.#sort;
   }
 
   async #again() {
@@ -232,14 +269,34 @@ export class LibraryView {
   }
 }
 
+/** Finds the item so many places behind another one of its kind in its folder, as people count; null for none. */
+async function neighbourOf(path, places) {
+  const query = new URLSearchParams({ folder: folderOf(path), sort: "name", limit: NEIGHBOURS });
+  const { items, headers } = await getPage(`/api/library?${query}&${new URLSearchParams({ around: path })}`);
+  const at = items.findIndex((one) => one.path === path && one.kind !== "folder");
+  if (at < 0) return null;
+  const behind = Number(headers.get("x-offset")) + items.length;
+  if (behind < Number(headers.get("x-total-count"))) items.push(...(await getPage(`/api/library?${query}&offset=${behind}`)).items);
+  // A title's files are no items of their own here.
+  const parts = items.flatMap((one) => one.renditions ?? []);
+  const alike = items.filter((one) => one === items[at] || (one.kind !== "folder" && !parts.includes(one.path)
+    && Boolean(one.width) === Boolean(items[at].width) && judge(one).way));
+  return alike[alike.indexOf(items[at]) + places] ?? null;
+}
+
 /** Advice about an item that this browser can't play. */
 const adviceFor = (item) => (item.content_type
   ? "Try another browser, download the file for another player, or play it anyway: some browsers play more than they say."
   : "Download the file and try another player, such as VLC; a copy as MP4 with H.264 and AAC plays here.");
 
+/** What music is called by its tags, and other files by their names. */
+const titleOf = (item) => item.tags?.title ?? item.name;
+
 function describe(item) {
   const renditions = item.renditions?.map((name) => name.match(/\.(\d+p)\./)?.[1] ?? name);
   return [
+    item.tags?.artist,
+    item.tags?.album && `${item.tags.album}${item.tags.track ? `, ${item.tags.track}` : ""}`,
     renditions && `adapts: ${renditions.join(", ")}`,
     item.width && `${item.width} × ${item.height}`,
     item.duration && clock(item.duration),
@@ -283,11 +340,11 @@ function makeRow(posters, chosen) {
       link.dataset.path = path;
       link.dataset.kind = kind;
       link.title = path;
-      say(name, item?.name ?? "…");
+      say(name, item ? titleOf(item) : "…");
       say(facts, item ? describeRow(item) : "");
       say(length, item?.duration ? clock(item.duration) : "");
       mark(link, chosen());
-      posters.show(canvas, item?.thumbnails ?? null);
+      posters.show(canvas, item?.thumbnails ?? item?.cover ?? null);
     },
   };
 }

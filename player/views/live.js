@@ -94,6 +94,7 @@ export class LiveView {
         key,
         mode,
         isLive,
+        about: { title },
         url: addresses[mode],
         start: isSame && !isLive ? playback.video.currentTime : 0,
         date: isSame && isLive ? playback.woundBackTo : null,

@@ -1,4 +1,4 @@
-// The pictures of the films in the list: one small picture of each film's storyboard, drawn on the row's canvas.
+// The pictures in the list, drawn on the rows' canvases: one small picture of each film's storyboard, and music's covers.
 
 import { fetchThumbnails } from "../controls/thumbnailtrack.js";
 
@@ -7,6 +7,8 @@ const MOST_WAITING = 60;
 const MOST_KEPT = 200;
 const TIMEOUT_MS = 30_000;
 const AGAIN_MS = 15_000;
+const MOST_COVER_BYTES = 8_000_000;
+const COVER_PIXELS = 180;
 /** How far into the film its picture is taken: behind the titles, and before anything is given away. */
 const SHARE = 0.2;
 
@@ -16,7 +18,7 @@ export class Posters {
   #loading = new Map();
 
   /**
-   * Draws a film's picture when there is one; `address` is that of its thumbnails, null for none. Called each time
+   * Draws a film's picture when there is one; `address` is that of its thumbnails or cover, null for none. Called each time
    * that the row is drawn, so that a picture that had no room among those that wait, or failed, is wanted again.
    */
   show(canvas, address) {
@@ -70,6 +72,7 @@ export class Posters {
 
 async function fetchPicture(address) {
   const signal = AbortSignal.timeout(TIMEOUT_MS);
+  if (!address.endsWith(".vtt")) return fetchCover(address, signal);
   const cues = await fetchThumbnails(address, signal);
   if (!cues) return undefined;
   // Of the first sprite alone, so that no other one is made for this.
@@ -79,6 +82,12 @@ async function fetchPicture(address) {
   const answer = await fetch(cue.sprite, { signal });
   if (!answer.ok) return undefined;
   return createImageBitmap(await answer.blob(), ...cue.place);
+}
+
+async function fetchCover(address, signal) {
+  const answer = await fetch(address, { signal });
+  if (!answer.ok || Number(answer.headers.get("content-length")) > MOST_COVER_BYTES) return answer.status === 503 ? undefined : null;
+  return createImageBitmap(await answer.blob(), { resizeHeight: COVER_PIXELS, resizeQuality: "medium" });
 }
 
 function clear(canvas) {

@@ -41,7 +41,7 @@ export class RadioView {
     for (const trouble of ["error", "ended"]) this.audio.addEventListener(trouble, () => this.#lost());
     this.audio.addEventListener("playing", () => {
       say(this.#status, "");
-      session.setState("playing");
+      session.setState("playing", this);
     });
     this.audio.addEventListener("pause", () => {
       // By the browser: headphones that were pulled out, a call. Live goes on meanwhile, so it isn't kept.
@@ -85,7 +85,7 @@ export class RadioView {
     this.#playing = item;
     this.onPlay();
     this.#meter.listen();
-    session.begin({ play: () => this.play(item), pause: () => this.#pause(), stop: () => this.stop() });
+    session.begin({ play: () => this.play(item), pause: () => this.#pause(), stop: () => this.stop() }, this);
     this.#connect();
     this.#show();
   }
@@ -109,7 +109,7 @@ export class RadioView {
     this.#silence();
     this.audio.removeAttribute("src");
     this.audio.load();
-    session.setState("none");
+    session.setState("none", this);
   }
 
   level() {
@@ -119,7 +119,7 @@ export class RadioView {
   /** Silent, but to be continued from the lock screen, which forgets an element without a source. */
   #pause() {
     this.#silence();
-    session.setState("paused");
+    session.setState("paused", this);
   }
 
   #silence() {

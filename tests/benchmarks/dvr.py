@@ -19,9 +19,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from media.mp4.boxes import box
-from media.mp4.init_segment import write_init_segment
-from media.mp4.sample_entry import SampleEntry
-from media.mp4.track_box import TrackFacts
+from media.mp4.codecs.sample_entry import SampleEntry
+from media.mp4.fragments.init_segment import write_init_segment
+from media.mp4.movie.track_box import TrackFacts
 from packager.dvr.disk_rendition import DvrFolder
 from packager.dvr.index import INDEX, IndexLine, encode
 from packager.dvr.restore_plan import align_renditions

@@ -46,14 +46,14 @@ def main() -> None:
         folder = Path(name)
         (folder / "film.mp4").write_bytes(bytes(2048))
         servers = Succession(folder, stack)
-        server = servers.start()
+        server = servers.start(fresh=True)
         url = "http://{}:{}/".format(*servers.address)
         began = time.monotonic()
         clients = [load(url), load(url, "Connection: close")]
         drains = []
         for _ in range(REPLACED):
             time.sleep(CALM_SECONDS)
-            following = servers.start()
+            following = servers.start(fresh=True)
             time.sleep(CALM_SECONDS)
             told = time.monotonic()
             end(server)

@@ -18,12 +18,14 @@ import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.benchmarks import load, peers
 from tests.benchmarks.live_origin import FIRST_NUMBER, PART_SECONDS, PARTS_OF_SEGMENT
 from tests.benchmarks.load import Figure, Workload
 from tests.benchmarks.peers import CLIENT_CORE, SERVER_CORE, Peer
 from tests.benchmarks.players import Crowd, Position
+from tests.certificates import Certificate
 
 PLAYERS = 1000
 PARTS = 24
@@ -61,28 +63,56 @@ def after(position: Position) -> Position:
 
 
 @contextlib.contextmanager
-def serving(waiting: int, part_bytes: int) -> Iterator[tuple[Peer, subprocess.Popen[bytes]]]:
-    """Run the server on its core until the block ends."""
+def serving(
+    waiting: int, part_bytes: int, certificate: Certificate | None = None
+) -> Iterator[tuple[Peer, subprocess.Popen[bytes]]]:
+    """Run the server on its core until the block ends; with a certificate the address is one of HTTPS."""
     command = ["taskset", "-c", SERVER_CORE, sys.executable, "-m", "tests.benchmarks.live_origin"]
+    files = () if certificate is None else (str(certificate.chain), str(certificate.key))
     process = subprocess.Popen(
-        [*command, str(waiting), str(part_bytes)],
+        [*command, str(waiting), str(part_bytes), *files],
         stdout=subprocess.PIPE,
         cwd=Path(__file__).parents[2],
         bufsize=0,
     )
     try:
         assert process.stdout is not None
-        port = int(process.stdout.readline())
-        yield Peer("headwater", f"http://127.0.0.1:{port}", (process.pid,)), process
+        port = int(process.stdout.readline().split()[-1])
+        scheme = "http" if certificate is None else "https"
+        yield Peer("headwater", f"{scheme}://127.0.0.1:{port}", (process.pid,)), process
     finally:
         process.kill()
         process.wait()
 
 
-def follow(scenario: Scenario, peer: Peer, process: subprocess.Popen[bytes]) -> Iterator[Figure]:
-    """Let all players follow, and give the figures."""
+class Published(NamedTuple):
+    """What the server says of a part.
+
+    Attributes:
+        moment: when it was published, by the monotonic clock.
+        release: seconds of CPU until all who waited had been written to.
+        others: seconds for which others had its core meanwhile.
+    """
+
+    position: Position
+    moment: float
+    release: float
+    others: float
+
+
+def read_report(process: subprocess.Popen[bytes]) -> list[Published]:
+    """Return what the server has said of its parts so far."""
     assert process.stdout is not None
     os.set_blocking(process.stdout.fileno(), False)
+    lines = (line.split() for line in process.stdout.read().decode().splitlines())
+    return [
+        Published((int(number), int(index)), float(when), float(release), float(others))
+        for number, index, when, release, others in lines
+    ]
+
+
+def follow(scenario: Scenario, peer: Peer, process: subprocess.Popen[bytes]) -> Iterator[Figure]:
+    """Let all players follow, and give the figures."""
     crowd = Crowd(("127.0.0.1", int(peer.url.rpartition(":")[2])), after)
     memory = peer.resident_bytes()
     for _ in range(PLAYERS):
@@ -96,12 +126,10 @@ def follow(scenario: Scenario, peer: Peer, process: subprocess.Popen[bytes]) -> 
     cpu, seconds = peer.cpu_seconds() - used, (PARTS - WARM_UP) * float(PART_SECONDS)
     grown = peer.resident_bytes() - memory
     crowd.leave()
-    report = (line.split() for line in process.stdout.read().decode().splitlines())
-    published, releases, without = {}, [], {}
-    for number, index, when, release, others in report:
-        position = int(number), int(index)
-        published[position], without[position] = float(when), float(others)
-        releases.append(float(release))
+    report = read_report(process)
+    published = {one.position: one.moment for one in report}
+    without = {one.position: one.others for one in report}
+    releases = [one.release for one in report]
     late: dict[Position, list[float]] = {position: [] for position in sorted(published)[WARM_UP:PARTS]}
     for position, moment in crowd.received:
         if position in late:

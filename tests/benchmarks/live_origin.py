@@ -1,10 +1,10 @@
 """A live channel without an encoder, for measurements: parts of given sizes come by a timer, or don't.
 
-``python -m tests.benchmarks.live_origin WAITING PART_BYTES`` prints its port, then for each part its number,
-its index, the moment when it was published, by the clock that all processes of a machine share, and the
-seconds of CPU until all who waited for it had been written to, and those for which others had its core
-meanwhile. Parts come when so many requests wait; with 0
-none ever does.
+``python -m tests.benchmarks.live_origin WAITING PART_BYTES [CHAIN KEY]`` prints its port, and with a
+certificate a second one, for TLS; then for each part its number, its index, the moment when it was published,
+by the clock that all processes of a machine share, and the seconds of CPU until all who waited for it had
+been written to, and those for which others had its core meanwhile. Parts come when so many requests wait;
+with 0 none ever does. Both ports speak HTTP/2, too.
 """
 
 from __future__ import annotations
@@ -12,24 +12,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 import uvloop
 from starlette.applications import Starlette
 
-from media.mp4.sample_entry import SampleEntry
+from media.mp4.codecs.sample_entry import SampleEntry
+from origin.answers.asgi import handler_routes
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
 from origin.http1.limits import HttpLimits
 from origin.http1.protocol import http_protocol
-from origin.live import routes as live
-from origin.live.fast_path import LiveFastPath
+from origin.http2.connection import Http2Connection
+from origin.live.addresses import PATTERNS
+from origin.live.handler import LiveHandler
 from origin.responses.response_middleware import CommonHeaders, common_headers
+from origin.server.system.connection_acceptor import SocketListener
+from origin.tls.certificates import Certificates
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import discover
@@ -89,7 +95,7 @@ async def feed(channel: Channel, waiting: int, part_bytes: int) -> None:
             print(number, index, moment, used, without, flush=True)  # noqa: T201  # its report
 
 
-async def main(channel: Channel, waiting: int, part_bytes: int) -> None:
+async def main(channel: Channel, waiting: int, part_bytes: int, certificate: Certificates | None) -> None:
     """Serve until killed."""
     streams = {channel.name: channel.stream}
 
@@ -101,17 +107,19 @@ async def main(channel: Channel, waiting: int, part_bytes: int) -> None:
             if feeding is not None:
                 feeding.cancel()
 
-    traffic = RequestCounters()
+    traffic, handler = RequestCounters(), LiveHandler(streams)
     app = CommonHeaders(
-        Starlette(routes=live.routes(streams), lifespan=lifespan),
+        Starlette(routes=handler_routes(handler, PATTERNS), lifespan=lifespan),
         traffic=traffic,
         allow_origin="*",
         log_requests=False,
     )
-    fast_path = LiveFastPath(streams, AccessLog(traffic, log_requests=False), common_headers("*"))
+    access_log = AccessLog(traffic, log_requests=False)
+    fast_path = FastPath({"live": handler}, access_log, common_headers("*"))
+    wire = http_protocol(HttpLimits(), fast_path, http2=Http2Connection)
     config = uvicorn.Config(
         app,
-        http=http_protocol(HttpLimits(), FastPath({"live": fast_path})),
+        http=wire,
         port=0,
         ws="none",
         loop="uvloop",
@@ -126,10 +134,18 @@ async def main(channel: Channel, waiting: int, part_bytes: int) -> None:
     async def tell() -> None:
         while not server.started:
             await asyncio.sleep(0.01)
-        print(server.servers[0].sockets[0].getsockname()[1], flush=True)  # noqa: T201
+        ports = [server.servers[0].sockets[0].getsockname()[1]]
+        if certificate is not None:
+            encrypted = socket.create_server(("127.0.0.1", 0))
+            ports.append(encrypted.getsockname()[1])
+            protocol = partial(wire, config, server.server_state, server.lifespan.state)
+            SocketListener(encrypted, protocol, context=certificate.context).start()
+        print(*ports, flush=True)  # noqa: T201  # its report
 
     await asyncio.gather(server.serve(), tell())
 
 
 if __name__ == "__main__":
-    uvloop.run(main(channel_of(int(sys.argv[2])), int(sys.argv[1]), int(sys.argv[2])))
+    size = int(sys.argv[2])
+    files = Certificates(sys.argv[3], sys.argv[4], None, ()) if sys.argv[3:] else None
+    uvloop.run(main(channel_of(size), int(sys.argv[1]), size, files))

@@ -75,6 +75,7 @@ def measure(
     servers: Sequence[Peer],
     folder: Path,
     beside: Callable[[Peer], None] | None = None,
+    client: Callable[[Peer, Workload], tuple[int, int]] | None = None,
 ) -> Iterator[Figure]:
     """Give each server's usual cost of a workload, and how it compares with the first server's.
 
@@ -83,16 +84,23 @@ def measure(
         servers: who is asked, in turn.
         folder: where the client's script may lie.
         beside: called for each server while it is under load, at the end of its last round.
+        client: loads a server, and gives the numbers of requests and of bytes; None: wrk.
     """
     script = write_script(folder, workload)
+
+    def ask(server: Peer) -> tuple[int, int]:
+        if client is not None:
+            return client(server, workload)
+        return run(server, script, workload.connections, workload.seconds)
+
     costs: dict[str, list[float]] = {server.name: [] for server in servers}
     shares: dict[str, list[float]] = {server.name: [] for server in servers}
     for server in servers:
-        run(server, script, workload.connections, workload.seconds)  # page cache, imports
+        ask(server)  # page cache, imports
     for _ in range(ROUNDS):
         for server in servers:
             before = server.cpu_times()
-            requests, sent = run(server, script, workload.connections, workload.seconds)
+            requests, sent = ask(server)
             own, kernel = (after - start for after, start in zip(server.cpu_times(), before, strict=True))
             used = own + kernel
             costs[server.name].append(used / sent * 1e9 if workload.by_bytes else used / requests * 1e6)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import uvloop
 
-from media.mp4.sample_entry import SampleEntry
+from media.mp4.codecs.sample_entry import SampleEntry
 from packager.concurrency import background_task
 from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import FoldedLog, LiveStream
@@ -140,7 +140,7 @@ async def follow(sock: socket.socket) -> None:
         return sockets.pop()
 
     limits = ReplicationLimits()
-    kinds = {LIVE: lambda name: FollowedLiveLog(name, streams, limits, DEFAULT_LIMITS)}
+    kinds = {LIVE: lambda name: FollowedLiveLog(name, streams, DEFAULT_LIMITS)}
     follower = LogFollower(kinds, connect, limits)
     async with background_task(follower.run()):
         while "test" not in streams:

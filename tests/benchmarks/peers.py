@@ -10,19 +10,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
 
+from origin.files.handler import FileHandler, file_routes
 from origin.files.open_files import OpenFileCache
-from origin.files.routes import Files
 from origin.http1.access_log import RequestCounters
 from origin.http1.limits import HttpLimits
 from origin.http1.protocol import http_protocol
 from origin.responses.response_middleware import CommonHeaders
 from packager.library.local_storage import Library
+from tests.certificates import Certificate
 
 SERVER_CORE = "0"
 CLIENT_CORE = "1"
@@ -38,7 +39,7 @@ http {{
   client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
   uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
   types {{ video/mp4 mp4; }}
-  server {{ listen 127.0.0.1:{port}; location /media/ {{ alias {library}/; }}
+  server {{ listen 127.0.0.1:{port}{tls}; location /media/ {{ alias {library}/; }}
     location /live/ {{ root {library}; }}
     location /vod/ {{ root {library}; }} }}
 }}
@@ -97,7 +98,7 @@ def require(*programs: str) -> None:
     """End with one line when a peer or a client isn't installed."""
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
-        sys.exit(f"the benchmarks need {', '.join(missing)}: apt-get install wrk nginx-light")
+        sys.exit(f"the benchmarks need {', '.join(missing)}: apt-get install wrk nginx-light nghttp2-client")
 
 
 def free_port() -> int:
@@ -138,7 +139,7 @@ def headwater_by_asgi(library: Path) -> Iterator[Peer]:
 
 def serve_by_asgi(library: str, port: str) -> None:
     """Serve a folder's files by ASGI alone, in this process."""
-    own = Files(Library(Path(library)), open_files=OpenFileCache(), app=Starlette())
+    own = Starlette(routes=file_routes(FileHandler(Library(Path(library)), open_files=OpenFileCache())))
     app = CommonHeaders(own, traffic=RequestCounters(), allow_origin="*", log_requests=False)
     uvicorn.run(
         app,
@@ -153,15 +154,30 @@ def serve_by_asgi(library: str, port: str) -> None:
 
 
 @contextlib.contextmanager
-def nginx(library: Path, folder: Path, workers: int = 1, cores: str = SERVER_CORE) -> Iterator[Peer]:
-    """nginx, tuned for ranges of large files."""
+def nginx(
+    library: Path,
+    folder: Path,
+    workers: int = 1,
+    cores: str = SERVER_CORE,
+    certificate: Certificate | None = None,
+    *,
+    is_http2: bool = False,
+) -> Iterator[Peer]:
+    """nginx, tuned for ranges of large files; with a certificate it speaks HTTPS."""
     port = free_port()
     config = folder / "nginx.conf"
-    config.write_text(NGINX_CONFIG.format(folder=folder, library=library, port=port, workers=workers))
+    tls = ""
+    if certificate is not None:
+        tls = " ssl http2" if is_http2 else " ssl"
+        tls += f"; ssl_certificate {certificate.chain}; ssl_certificate_key {certificate.key}"
+        tls += "; ssl_protocols TLSv1.2 TLSv1.3"
+    config.write_text(
+        NGINX_CONFIG.format(folder=folder, library=library, port=port, workers=workers, tls=tls)
+    )
     program = shutil.which("nginx") or "nginx"
     command = [program, "-c", str(config), "-p", str(folder)]
     with running_workers("nginx", command, port, workers, cores) as peer:
-        yield peer
+        yield peer if certificate is None else replace(peer, url=peer.url.replace("http:", "https:"))
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 RECEIVE_BYTES = 1 << 20
@@ -22,6 +22,18 @@ PATIENCE_SECONDS = 30
 
 Position = tuple[int, int]
 """Media sequence number and part index."""
+
+
+def moment_of(told: Sequence[tuple[int, int, bytes]]) -> float:
+    """Return when bytes came, by the clock of the day; without the kernel's word it is now.
+
+    Args:
+        told: ancillary data. Linux has none for the first bytes behind the first wish for them.
+    """
+    if not told:
+        return time.time()
+    seconds, nanoseconds = STAMP.unpack(told[0][2])
+    return float(seconds + nanoseconds / 1e9)
 
 
 @dataclass(slots=True)
@@ -51,8 +63,7 @@ class Player:
         count, told, _, _ = self.socket.recvmsg_into((buffer,), socket.CMSG_SPACE(STAMP.size))
         if count == 0:
             raise ConnectionError("the server closed a connection")
-        seconds, nanoseconds = STAMP.unpack(told[0][2])
-        self.moment = seconds + nanoseconds / 1e9
+        self.moment = moment_of(told)
         if self.left == 0:
             end = buffer.index(b"\r\n\r\n", 0, count) + 4
             if not buffer.startswith(b"HTTP/1.1 200"):

@@ -35,23 +35,24 @@ end
 _PLAIN = 'request = function() return wrk.format("GET", "/media/{name}") end'
 
 
-def _ranges(
+def ranges_of(
     name: str, length: int, connections: int = load.CONNECTIONS, seconds: int = load.ROUND_SECONDS
 ) -> Workload:
+    """Ask for ranges of the large file that begin at any byte."""
     script = _RANGE.format(length=length, last=LARGE_BYTES - length)
     return Workload(name, script, length >= 1 << 20, connections, seconds)
 
 
 WORKLOADS = (
-    _ranges("1 MiB ranges", 1 << 20),
-    _ranges("64 KiB ranges", 64 << 10),
-    _ranges("16 KiB ranges", 16 << 10),
+    ranges_of("1 MiB ranges", 1 << 20),
+    ranges_of("64 KiB ranges", 64 << 10),
+    ranges_of("16 KiB ranges", 16 << 10),
     Workload("20 MB files", _PLAIN.format(name="whole.mp4"), by_bytes=True, seconds=3),
     Workload("2 KB file", _PLAIN.format(name="small.mp4")),
     Workload("8 ranges of 4 KiB", _EIGHT_RANGES),
-    _ranges("64 KiB, 1 client", 64 << 10, 1),
+    ranges_of("64 KiB, 1 client", 64 << 10, 1),
     # Long enough that connecting isn't most of it.
-    _ranges("64 KiB, 1,000 clients", 64 << 10, MANY_CONNECTIONS, 4),
+    ranges_of("64 KiB, 1,000 clients", 64 << 10, MANY_CONNECTIONS, 4),
 )
 
 

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 from playwright.async_api import async_playwright
 
-from media.mp4.fragments import Fragment, FragmentReader
+from media.mp4.fragments.fragments import Fragment, FragmentReader
 from packager.ffmpeg import live as live_arguments
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions

@@ -25,7 +25,7 @@ ENCODER = b"libx264"
 """What is in the command of each live channel's ffmpeg, and of no other."""
 
 WRONG = "[server]\nprot = 1\n"
-TAKEN, REFUSED = "configuration read again", "configuration isn't taken"
+TAKEN, REFUSED = "configuration read again", "the changed configuration can't be used"
 """What the server's log says of a configuration."""
 
 

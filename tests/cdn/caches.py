@@ -15,7 +15,6 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -26,6 +25,9 @@ from tests.waiting import wait_for
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SLICE = 1 << 20
 """Bytes of a slice, in the configurations of nginx and Traffic Server."""
+
+KEYS = "keys.map"
+"""File in the folder of an HAProxy that checks tokens: a line of each key, with its secret in Base64."""
 
 START_SECONDS = 240.0
 STOP_SECONDS = 120.0
@@ -44,7 +46,7 @@ CONFIG proxy.config.log.logging_enabled INT 0
 TRAFFIC_SERVER_ADMITTED = """
 ip_allow:
   - apply: in
-    ip_addrs: 127.0.0.1
+    ip_addrs: 127.0.0.0/8
     action: allow
     methods: ALL
 """
@@ -74,7 +76,8 @@ class Cache:
     Attributes:
         kind: nginx, varnish, trafficserver, background for Traffic Server that fetches whole files, http2
             for an nginx that keeps nothing, with TLS, plain for one that only passes on, websocket for
-            one that passes WebSockets on, too, fleet for one before several nodes, caddy, or haproxy.
+            one that passes WebSockets on, too, signed for one that checks tokens, fleet for one before
+            several nodes, caddy, haproxy, or caddy-tls, haproxy-tls and trafficserver-tls with TLS.
         address: Where it listens.
         log: What it wrote on its output, or its error log.
     """
@@ -103,8 +106,8 @@ def running(kind: str, origin: str, folder: Path) -> Iterator[Cache]:
     Args:
         kind: One of those that `Cache` names.
         origin: The origin's address as a URL without a slash at its end; a fleet's has several addresses
-            with commas between.
-        folder: An empty folder for all that it writes, and the certificate of the one with TLS.
+            with commas between. With the scheme h2c, Caddy and HAProxy speak HTTP/2 to it.
+        folder: An empty folder for all that it writes, and the certificate of one with TLS.
     """
     with kept_port() as port:
         yield from _running(kind, origin, folder, port)
@@ -116,14 +119,20 @@ def _running(kind: str, origin: str, folder: Path, port: int) -> Iterator[Cache]
         "http2": _http2_nginx,
         "plain": _plain_nginx,
         "websocket": functools.partial(_plain_nginx, name="nginx/websocket.conf"),
+        "signed": _signed_nginx,
         "fleet": _fleet_nginx,
         "varnish": _varnish,
+        "signed-varnish": functools.partial(_varnish, name="signed"),
         "trafficserver": _traffic_server,
+        "trafficserver-tls": _encrypting_traffic_server,
         "background": functools.partial(_traffic_server, remap="background"),
         "caddy": _caddy,
+        "caddy-tls": _encrypting_caddy,
         "haproxy": _haproxy,
+        "haproxy-tls": _encrypting_haproxy,
+        "signed-haproxy": _checking_haproxy,
     }
-    command = makers[kind](urlsplit(origin).netloc, port, folder)
+    command = makers[kind](origin.removeprefix("http://"), port, folder)
     log = folder / "output.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -173,6 +182,10 @@ def _plain_nginx(origin: str, port: int, folder: Path, name: str = "nginx/plain.
     return _nginx(program("nginx", "nginx"), folder, name, **values)
 
 
+def _signed_nginx(origin: str, port: int, folder: Path) -> list[str]:
+    return _nginx(program("nginx", "nginx"), folder, "nginx/signed.conf", ORIGIN=origin, PORT=str(port))
+
+
 def _fleet_nginx(origin: str, port: int, folder: Path) -> list[str]:
     nodes = " ".join(f"server {address} max_fails=0;" for address in origin.split(","))
     path = program("nginx", "nginx")
@@ -186,33 +199,56 @@ def _nginx(path: str, folder: Path, name: str, **values: str) -> list[str]:
     return [path, "-c", str(config), "-p", str(folder), "-e", "stderr", "-g", main]
 
 
-def _varnish(origin: str, port: int, folder: Path) -> list[str]:
+def _varnish(origin: str, port: int, folder: Path, name: str = "headwater") -> list[str]:
     path = program("varnishd", "varnish")
     host, _, origin_port = origin.rpartition(":")
-    config = _write("varnish/headwater.vcl", folder / "varnish.vcl", HOST=host, PORT=origin_port)
+    cache = _write("varnish/headwater.vcl", folder / "headwater.vcl", HOST=host, PORT=origin_port)
+    config = _write(
+        f"varnish/{name}.vcl", folder / f"{name}.vcl", HOST=host, PORT=origin_port, CACHE=str(cache)
+    )
     # A client that stands still between its connection and its request isn't to be sent away.
     listen = ("-a", f"127.0.0.1:{port}", "-T", "none", "-p", "timeout_idle=120")
     return [path, "-F", "-j", "none", "-n", str(folder), *listen, "-s", "malloc,256M", "-f", str(config)]
 
 
-def _caddy(origin: str, port: int, folder: Path) -> list[str]:
+def _caddy(origin: str, port: int, folder: Path, *names: str) -> list[str]:
     path = program("caddy", "caddy")
-    site = f"HEADWATER_SITE=http://stream.example:{port}"
     # It keeps certificates in its home, and has an interface for administration on a fixed port.
     home = (f"HOME={folder}", f"XDG_DATA_HOME={folder}", f"XDG_CONFIG_HOME={folder}")
+    options = "{\n\tadmin off\n\tauto_https disable_redirects\n\tdefault_bind 127.0.0.1\n}\n"
     config = folder / "Caddyfile"
-    config.write_text(
-        "{\n\tadmin off\n\tdefault_bind 127.0.0.1\n}\n" + (DEPLOY / "caddy/Caddyfile").read_text("utf-8"),
-        "utf-8",
-    )
+    config.write_text(options + (DEPLOY / "caddy/Caddyfile").read_text("utf-8"), "utf-8")
+    scheme, _, address = origin.rpartition("://")
+    site = f"HEADWATER_SITE=http://stream.example:{port}"
+    protocol = f"HEADWATER_PROTOCOL={scheme or 'http'}"
     words = [path, "run", "--adapter", "caddyfile", "--config", str(config)]
-    return ["env", *home, site, f"HEADWATER_ORIGIN={origin}", *words]
+    return ["env", *home, site, protocol, f"HEADWATER_ORIGIN={address}", *names, *words]
 
 
-def _haproxy(origin: str, port: int, folder: Path) -> list[str]:
+def _encrypting_caddy(origin: str, port: int, folder: Path) -> list[str]:
+    made = self_signed(folder)
+    names = (f"HEADWATER_SITE=https://127.0.0.1:{port}", f"HEADWATER_TLS=tls {made.chain} {made.key}")
+    return _caddy(origin, port, folder, *names)
+
+
+def _haproxy(origin: str, port: int, folder: Path, *names: str) -> list[str]:
     path = program("haproxy", "haproxy")
-    names = (f"HEADWATER_BIND=127.0.0.1:{port}", f"HEADWATER_ORIGIN={origin}")
-    return ["env", *names, path, "-db", "-f", str(DEPLOY / "haproxy/haproxy.cfg")]
+    scheme, _, address = origin.rpartition("://")
+    bind = f"HEADWATER_BIND=127.0.0.1:{port}"
+    protocol = ["HEADWATER_PROTOCOL=h2"] if scheme == "h2c" else []
+    words = [path, "-db", "-f", str(DEPLOY / "haproxy/haproxy.cfg")]
+    return ["env", bind, f"HEADWATER_ORIGIN={address}", *protocol, *names, *words]
+
+
+def _encrypting_haproxy(origin: str, port: int, folder: Path) -> list[str]:
+    made = self_signed(folder)
+    together = folder / "stream.pem"
+    together.write_bytes(made.chain.read_bytes() + made.key.read_bytes())
+    return _haproxy(origin, port, folder, f"HEADWATER_CERTIFICATE={together}")
+
+
+def _checking_haproxy(origin: str, port: int, folder: Path) -> list[str]:
+    return _haproxy(origin, port, folder, f"HEADWATER_KEYS={folder / KEYS}")
 
 
 def _traffic_server(origin: str, port: int, folder: Path, remap: str = "remap") -> list[str]:
@@ -224,8 +260,19 @@ def _traffic_server(origin: str, port: int, folder: Path, remap: str = "remap") 
     config = folder / "etc"
     records = _write("trafficserver/records.config", config / "records.config", PORT=str(port))
     records.write_text(records.read_text("utf-8") + TRAFFIC_SERVER_TEST_RECORDS, "utf-8")
-    _write(f"trafficserver/{remap}.config", config / "remap.config", ORIGIN=origin)
+    admin = _write("trafficserver/admin.config", config / "admin.config")
+    _write(f"trafficserver/{remap}.config", config / "remap.config", ORIGIN=origin, ADMIN=str(admin))
     (config / "storage.config").write_text(f"{folder}/cache 256M\n", "utf-8")
     (config / "ip_allow.yaml").write_text(TRAFFIC_SERVER_ADMITTED, "utf-8")
     (folder / "runroot.yaml").write_text(TRAFFIC_SERVER_LAYOUT.format(folder=folder), "utf-8")
     return [path, f"--run-root={folder}"]
+
+
+def _encrypting_traffic_server(origin: str, port: int, folder: Path) -> list[str]:
+    words = _traffic_server(origin, port, folder)
+    made = self_signed(folder)
+    records = folder / "etc" / "records.config"
+    records.write_text(records.read_text("utf-8").replace(f" {port}:", f" {port}:ssl:"), "utf-8")
+    values = {"CHAIN": str(made.chain), "KEY": str(made.key)}
+    _write("trafficserver/ssl_multicert.config", folder / "etc" / "ssl_multicert.config", **values)
+    return words

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
 import re
-import socket
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -16,9 +12,8 @@ import pytest
 from packager.process.ffmpeg_discovery import Tools
 from tests.clients.conftest import FILM_SIZE, program, run
 from tests.clients.films import FRAME_RATE, KEY_FRAME_SECONDS
-from tests.clients.programs import UNPRIVILEGED, environment
+from tests.clients.vlc import Vlc
 from tests.conftest import ServerProcess
-from tests.processes import end
 from tests.waiting import wait_for
 
 SMALL_PART = FILM_SIZE // 4
@@ -85,56 +80,8 @@ def test_mpv_starts_where_it_is_told(origin: ServerProcess, seconds: float, shar
     assert float(found[2]) == pytest.approx(seconds, abs=0.1)
 
 
-class Vlc:
-    """VLC, told what to do over a socket.
-
-    Args:
-        address: what it plays.
-        folder: an empty one that anybody may write to.
-    """
-
-    def __init__(self, address: str, folder: Path) -> None:
-        path = folder / "control"
-        options = ("--no-color", "--aout=adummy", "--vout=vdummy", "--no-dbus", "--intf=oldrc")
-        command = [program("cvlc", "vlc-bin"), *options, "--rc-fake-tty", f"--rc-unix={path}", address]
-        if os.geteuid() == 0:
-            # It refuses to run as root.
-            ids = (f"--reuid={UNPRIVILEGED}", f"--regid={UNPRIVILEGED}", "--clear-groups")
-            command = ["setpriv", *ids, *command]
-        self.process = subprocess.Popen(
-            command,
-            env={**environment(), "HOME": str(folder)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        self._control = socket.socket(socket.AF_UNIX)
-        wait_for(lambda: self._connected(path), what="VLC's start")
-
-    def _connected(self, path: Path) -> bool:
-        with contextlib.suppress(OSError):
-            self._control.connect(str(path))
-            return True
-        return False
-
-    def tell(self, command: str) -> None:
-        self._control.sendall(f"{command}\n".encode())
-
-    def number(self, command: str) -> int:
-        """Ask for a number; 0 while it has none."""
-        self.tell(command)
-        with contextlib.suppress(TimeoutError):
-            self._control.settimeout(0.3)
-            found = re.findall(rb"^(\d+)\r?$", self._control.recv(1 << 16), re.MULTILINE)
-            return int(found[-1]) if found else 0
-        return 0
-
-    def is_near(self, place: int) -> bool:
-        return self.number("get_time") in range(place - KEY_FRAME_SECONDS, place + 60)
-
-    def stop(self) -> None:
-        self._control.close()
-        end(self.process)
+def is_near(vlc: Vlc, place: int) -> bool:
+    return vlc.number("get_time") in range(place - KEY_FRAME_SECONDS, place + 60)
 
 
 def test_vlc_plays_on_from_where_it_is_sent(origin: ServerProcess, seconds: float) -> None:
@@ -148,6 +95,6 @@ def test_vlc_plays_on_from_where_it_is_sent(origin: ServerProcess, seconds: floa
             for share in (0.9, 0.2, 0.6):
                 place = int(seconds * share)
                 vlc.tell(f"seek {place}")
-                wait_for(functools.partial(vlc.is_near, place), what=f"second {place}")
+                wait_for(functools.partial(is_near, vlc, place), what=f"second {place}")
         finally:
             vlc.stop()

@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from tests.clients.conftest import program
 from tests.clients.marionette import Firefox
 from tests.clients.programs import UNPRIVILEGED, environment
+from tests.clients.radio_listeners import FACTS, LISTEN, chromium
 from tests.clients.stations import HEARD, PATIENCE_SECONDS, frames, live_station, running, station
 from tests.conftest import ARTIFACTS, ServerProcess
-from tests.e2e.conftest import launching, looks
+from tests.e2e.conftest import looks
 from tests.ports import kept_port
 from tests.waiting import wait_for
 
@@ -56,18 +56,6 @@ STALL_SECONDS = 3.0
 
 CALM_SECONDS = SECONDS - 2
 """For so long in a row nothing stalls, at some time; where audio comes in heaps, each of them is a stall."""
-
-LISTEN = """
-const audio = document.createElement('audio');
-document.body.append(audio);
-audio.dataset.waits = 0;
-audio.addEventListener('playing', () => { audio.dataset.playing = 1; });
-audio.addEventListener('waiting', () => { if (audio.dataset.playing) audio.dataset.waits++; });
-audio.src = '%s';
-audio.play();
-"""
-FACTS = """(audio => [audio.currentTime, audio.paused, +audio.dataset.waits, performance.now() / 1000])(
-  document.querySelector('audio'))"""
 
 
 @dataclass
@@ -170,18 +158,6 @@ def reading(url: str, heard: Heard) -> Iterator[None]:
     finally:
         over.set()
         thread.join(PATIENCE_SECONDS)
-
-
-@contextlib.contextmanager
-def chromium(url: str) -> Iterator[Callable[[str], Any]]:
-    """Chromium on the player page; gives what evaluates a script in it."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(**launching())
-        page = browser.new_page()
-        page.set_default_timeout(1000 * PATIENCE_SECONDS)
-        page.goto(url)
-        yield page.evaluate
-        browser.close()
 
 
 @contextlib.contextmanager

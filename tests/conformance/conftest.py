@@ -12,18 +12,19 @@ from typing import Literal
 
 import pytest
 import uvicorn
+from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from origin.files import routes as file_routes
-from origin.files.fast_path import FileFastPath
+from origin.files.handler import FileHandler, file_routes
 from origin.files.open_files import OpenFileCache
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
 from origin.http1.limits import HttpLimits
 from origin.http1.protocol import http_protocol
-from origin.responses.response_middleware import CommonHeaders, cross_origin_headers
-from packager.library.local_storage import Library
+from origin.responses.response_middleware import CommonHeaders, common_headers
+from packager.library.local_storage import Library, LocalFile
 from tests.conformance.raw import Answer, Client
+from tests.descriptors import open_files
 from tests.waiting import wait_for
 
 Loop = Literal["asyncio", "uvloop"]
@@ -51,11 +52,7 @@ class Running:
 
     def open_files(self) -> int:
         """Descriptors of this process that are files of the library."""
-        count = 0
-        for entry in Path("/proc/self/fd").iterdir():
-            with contextlib.suppress(OSError):
-                count += entry.readlink().is_relative_to(self.library)
-        return count
+        return sum(Path(path).is_relative_to(self.library) for path in open_files())
 
 
 @contextlib.contextmanager
@@ -123,6 +120,16 @@ def media_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+class CountedLibrary(Library):
+    """A library that counts how often a file of it is opened."""
+
+    opened = 0
+
+    def open(self, name: str) -> LocalFile:
+        self.opened += 1
+        return super().open(name)
+
+
 @dataclass(frozen=True)
 class FilesWing:
     """The files wing as the whole server has it: its routes behind the edge, its counters, its shortcut."""
@@ -130,17 +137,22 @@ class FilesWing:
     app: ASGIApp
     fast_path: FastPath
     traffic: RequestCounters
+    library: CountedLibrary
     close: Callable[[], None]
 
 
 def files_wing(library: Path, max_age: int = 600, valid_seconds: float = 1.0) -> FilesWing:
     """Make the files wing."""
     traffic = RequestCounters()
-    open_files = OpenFileCache(valid_seconds=valid_seconds, headers=cross_origin_headers("*"))
-    own = file_routes.Files(Library(library), max_age=max_age, open_files=open_files)
-    app = CommonHeaders(own, traffic=traffic, allow_origin="*", log_requests=False)
-    fast_path = FastPath({"media": FileFastPath(open_files, AccessLog(traffic, log_requests=False))})
-    return FilesWing(app, fast_path, traffic, open_files.close)
+    open_files = OpenFileCache(valid_seconds=valid_seconds)
+    counted = CountedLibrary(library)
+    handler = FileHandler(counted, max_age, open_files)
+    app = CommonHeaders(
+        Starlette(routes=file_routes(handler)), traffic=traffic, allow_origin="*", log_requests=False
+    )
+    access_log = AccessLog(traffic, log_requests=False)
+    fast_path = FastPath({"media": handler}, access_log, common_headers("*"))
+    return FilesWing(app, fast_path, traffic, counted, open_files.close)
 
 
 class InsistentClient(Client):
@@ -165,7 +177,7 @@ def files_origin(request: pytest.FixtureRequest, media_library: Path) -> Iterato
     loop, _, variant = request.param.partition("-")
     wing = files_wing(media_library)
     if request.param == "nothing kept":
-        own = file_routes.Files(Library(media_library), max_age=600)
+        own = Starlette(routes=file_routes(FileHandler(Library(media_library), 600)))
         app = CommonHeaders(own, traffic=wing.traffic, allow_origin="*", log_requests=False)
         with serving(app, media_library, "uvloop") as running:
             yield running

@@ -14,21 +14,24 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
-from media.mp4.fragments import Fragment, FragmentReader, InitSegment, write_fragment
-from media.mp4.sample_entry import parse_sample_entry
+from media.mp4.codecs.sample_entry import parse_sample_entry
+from media.mp4.fragments.fragments import Fragment, FragmentReader, InitSegment, write_fragment
 from origin.access.authentication import Authenticator
 from origin.access.policy import AccessMiddleware, AccessOptions, AccessPolicy
 from origin.access.publish_authorization import Publishers
 from origin.access.publish_keys import PublishKeys
+from origin.answers.asgi import handler_routes
 from origin.http.client_limits import UNLIMITED, ClientLimit
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
 from origin.http1.limits import HttpLimits
 from origin.live import caption_publishing, metadata
-from origin.live import routes as live
+from origin.live.addresses import PATTERNS
 from origin.live.directives import CARRIED
-from origin.live.fast_path import LiveFastPath
+from origin.live.handler import LiveHandler
+from origin.live.publishing import PublishedChannels
 from origin.responses.response_middleware import CommonHeaders, common_headers
+from origin.server.endpoints import time_of_day
 from origin.server.endpoints.error_responses import ERROR_RESPONSES
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
@@ -204,11 +207,13 @@ class HandFed:
         self._loop: asyncio.AbstractEventLoop | None = None
         streams = self.streams = {channel.name: channel.stream}
         authenticator = Authenticator()
-        keys = streams, Publishers(authenticator, PublishKeys(ADMIN_TOKEN, {}))
+        published = PublishedChannels(streams, Publishers(authenticator, PublishKeys(ADMIN_TOKEN, {})))
+        handler = LiveHandler(streams, carried, blocked)
         wings = (
-            live.routes(streams, carried, blocked),
-            metadata.routes(*keys),
-            caption_publishing.routes(*keys),
+            handler_routes(handler, PATTERNS),
+            metadata.routes(published),
+            caption_publishing.routes(published),
+            time_of_day.routes(),
         )
         routes = [route for wing in wings for route in wing]
         self.traffic = RequestCounters()
@@ -217,7 +222,7 @@ class HandFed:
         guarded = AccessMiddleware(app, AccessPolicy(AccessOptions(), authenticator))
         self._inner = CommonHeaders(guarded, traffic=self.traffic, allow_origin="*", log_requests=False)
         access_log = AccessLog(self.traffic, log_requests=False)
-        self.fast_path = FastPath({"live": LiveFastPath(streams, access_log, common_headers("*"), carried)})
+        self.fast_path = FastPath({"live": handler}, access_log, common_headers("*"))
         for writer in channel.writers.values():
             writer.restore((), NUMBER)
             writer.window.clock = media_clock(writer.window)

@@ -380,6 +380,15 @@ REQUIREMENTS = (
     "Viewers outlast kills of the encoder",
     "A service that breaks is started again, and the others don't notice",
     "What prevents a start is told in a line",
+    # Encrypted connections.
+    "RFC 6066 §3",
+    "RFC 8446 §4.6.3",
+    "RFC 8446 §6.1",
+    "RFC 8996 §4",
+    *("RFC 9000 §6", "RFC 9000 §8.1", "RFC 9000 §8.1.2", "RFC 9000 §9", "RFC 7838 §3"),
+    "A renewed certificate is served without a dropped connection",
+    "Each wire gives the same bytes",
+    *("RFC 9218 §4", "RFC 8441 §4"),
 )
 """Everything else that needs a test: a clause, a known weakness (CVE, CWE), or a plain sentence."""
 

@@ -48,7 +48,8 @@ def test_slow_heads_are_timed_out_and_others_are_served_meanwhile(hasty: Running
             deadline = time.monotonic() + 3 * HASTY.header_seconds
             while time.monotonic() < deadline:
                 assert other.ask("/media/film.mp4", "Range: bytes=0-9").body == FILM[:10]
-                for sock in slow[::2]:
+                # The first one reads its answer, which the kernel drops where more comes than was read.
+                for sock in slow[2::2]:
                     with contextlib.suppress(OSError):
                         sock.sendall(b"X: y\r\n")
                 time.sleep(0.2)

@@ -25,10 +25,14 @@ import pytest
 from tests.conformance.hearing import CROWD, KEY, PASSWORD, Hearing, crowd, gone, port_of, source
 from tests.conformance.raw import Client
 from tests.conftest import ARTIFACTS, ServerProcess, start_server
+from tests.descriptors import descriptors, open_files
 from tests.waiting import wait_for
 
 MEMORY_BYTES = 12 << 20
 """What the allocator may keep of memory that was used for a moment."""
+
+DECODER_DESCRIPTORS = 5
+"""The ffmpeg itself, its three pipes, and the track."""
 
 SOURCE_SECONDS, IMPATIENT_SECONDS = 120, 2
 """How long a source may send nothing: where it is to be heard, which a busy machine may keep it from; and
@@ -131,7 +135,7 @@ def state(server: ServerProcess) -> State:
     pid = server.process.pid
     resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     listeners = sum(metric(server, "listeners", mount) for mount in ("loud", "open", "vanishing"))
-    return State(listeners, len(os.listdir(f"/proc/{pid}/fd")), len(server.children()), resident)
+    return State(listeners, descriptors(pid), len(server.children()), resident)
 
 
 @contextlib.contextmanager
@@ -143,8 +147,10 @@ def leaving_nothing(server: ServerProcess, fault: str) -> Iterator[Callable[[], 
 
     def restored() -> bool:
         now = state(server)
-        # Tracks that change may begin and end an ffmpeg and its pipes meanwhile.
-        return now.listeners == before.listeners and now.descriptors <= before.descriptors + 2
+        # A track may be decoded now, while none was before.
+        return (
+            now.listeners == before.listeners and now.descriptors <= before.descriptors + DECODER_DESCRIPTORS
+        )
 
     try:
         wait_for(restored, what="the state before")
@@ -314,15 +320,12 @@ def test_children_have_no_connection_of_the_server(server: ServerProcess, folder
                     # Until it is what it is started as, it has what the server has.
                     if "ffmpeg" not in os.readlink(f"/proc/{child}/exe"):
                         continue
-                    seen.update(os.readlink(link) for link in Path(f"/proc/{child}/fd").iterdir())
+                    seen.update(open_files(child))
             return bool(seen)
 
         wait_for(look, what="an ffmpeg")
         # Its standard input is one of a pair, whose other end the server has.
-        own: set[str] = set()
-        for link in Path(f"/proc/{server.process.pid}/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-                own.add(os.readlink(link))
+        own = set(open_files(server.process.pid))
         assert not {target for target in seen & own if target.startswith("socket:")}
     finally:
         other.unlink()

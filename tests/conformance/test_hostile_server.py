@@ -19,6 +19,7 @@ import pytest
 from tests.conformance.conftest import FILM
 from tests.conformance.raw import PATIENCE, Client
 from tests.conftest import START_SECONDS, ServerProcess, start_server
+from tests.descriptors import descriptors
 from tests.waiting import wait_for
 
 DESCRIPTORS = 64
@@ -263,15 +264,14 @@ def in_time_wait(port: int) -> set[str]:
 def test_thousands_of_short_connections_leave_nothing_behind(server: ServerProcess) -> None:
     """Each is served, and closed by its client, so that the server keeps no port for it."""
     address = address_of(server)
-    descriptors = Path(f"/proc/{server.process.pid}/fd")
     with Client(address) as client:
         client.ask("/media/film.mp4", method="HEAD")
-    before = len(list(descriptors.iterdir()))
+    before = descriptors(server.process.pid)
     waiting = in_time_wait(address[1])
     for _ in range(2000):
         with Client(address) as client:
             assert client.ask("/media/film.mp4", "Range: bytes=5-6").body == FILM[5:7]
-    wait_for(lambda: len(list(descriptors.iterdir())) <= before, what="the connections to be gone")
+    wait_for(lambda: descriptors(server.process.pid) <= before, what="the connections to be gone")
     # Those of before go meanwhile, on a slow machine.
     assert in_time_wait(address[1]) <= waiting
 

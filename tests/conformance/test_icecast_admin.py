@@ -19,6 +19,7 @@ import pytest
 from tests import icecast
 from tests.clients.programs import environment
 from tests.conftest import ServerProcess, start_server
+from tests.descriptors import open_files
 from tests.processes import end
 from tests.waiting import wait_for
 
@@ -242,8 +243,8 @@ def is_disconnected(process: subprocess.Popen[bytes]) -> bool:
     """Tell whether a program has ended, or has no connection that its server hasn't ended."""
     if process.poll() is not None:
         return True
+    opened = set(open_files(process.pid))
     try:
-        opened = {str(path.readlink()) for path in Path(f"/proc/{process.pid}/fd").iterdir()}
         rows = [line.split() for line in Path(f"/proc/{process.pid}/net/tcp").read_text().splitlines()[1:]]
     except OSError:
         return False

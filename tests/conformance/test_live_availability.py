@@ -24,9 +24,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from media.mp4.sample_entry import SampleEntry
+from media.mp4.codecs.sample_entry import SampleEntry
 from media.subtitles import webvtt
-from origin.live.rendition_file_names import read_name
+from origin.live.addresses import read_name
 from packager.publish.hls import PARTS_KEPT
 from packager.publish.live_stream import FoldedLog
 from packager.window.aligned_windows import AlignedWindows

@@ -17,7 +17,7 @@ import pytest
 
 from media.hls.media_playlist import MediaPlaylist
 from media.hls.precompressed_text import Pieces
-from origin.responses import media_responses
+from origin.answers import representation_replies
 from origin.server.system import rlimits
 from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools
@@ -101,14 +101,14 @@ def test_a_herd_is_released_by_one_part_and_one_rendering(
     ):
         wait_for(lambda: fed.channel.stream.blocked == HERD, "the herd")
         assert tasks(fed) == alone
-        made = media_responses._template.cache_info().misses
+        made = representation_replies._head.cache_info().misses
         fed.publish(1, "240p")
         answers = {client.answer().body for client in plain}
         (packed_answer,) = {client.answer().body for client in packed}
     assert answers == {gzip.decompress(packed_answer)}
     assert len(rendered) == len(coded) == 1
-    # One template for each coding.
-    assert media_responses._template.cache_info().misses - made < HERD // 20
+    # One head for each coding.
+    assert representation_replies._head.cache_info().misses - made < HERD // 20
     assert fed.channel.stream.blocked == 0
 
 

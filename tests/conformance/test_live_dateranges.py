@@ -16,26 +16,20 @@ from starlette.applications import Starlette
 from origin.access.authentication import Authenticator
 from origin.access.publish_authorization import Publishers
 from origin.access.publish_keys import PublishKeys
+from origin.answers.asgi import handler_routes
 from origin.live import metadata
-from origin.live import routes as live
+from origin.live.addresses import PATTERNS
+from origin.live.handler import LiveHandler
+from origin.live.publishing import PublishedChannels
+from origin.server.endpoints.error_responses import ERROR_RESPONSES
 from packager.process.ffmpeg_discovery import Tools
 from tests.conformance.conftest import serving
 from tests.conformance.handfed import AUDIO, NUMBER, PARTS, PATH, HandFed, Track
-from tests.conformance.raw import Answer, Client
+from tests.conformance.metadata_requests import JSON, post
+from tests.conformance.raw import Client
 from tests.keys import ADMIN_TOKEN, BEARER_LINE
 
-JSON = "Content-Type: application/json"
-LOCAL = "Host: 127.0.0.1"
 CHALLENGE = 'Basic realm="Headwater", charset="UTF-8"'
-
-
-def post(fed: HandFed, body: object, *fields: str, target: str = "/live/test/metadata") -> Answer:
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    head = [f"POST {target} HTTP/1.1", LOCAL, f"Content-Length: {len(data)}"]
-    lines = [*head, *(fields or (JSON, BEARER_LINE)), "", ""]
-    with Client(fed.address) as client:
-        client.send("\r\n".join(lines).encode() + data)
-        return client.answer()
 
 
 @pytest.fixture
@@ -205,8 +199,11 @@ def test_with_a_key_who_has_it_publishes(
 ) -> None:
     streams = {"test": fed.channel.stream}
     publishers = Publishers(Authenticator(), PublishKeys(ADMIN_TOKEN, {"test": "sesame", "other": "simsim"}))
-    published = metadata.routes(streams, publishers)
-    app = Starlette(routes=[*live.routes(streams), *published])
+    published = metadata.routes(PublishedChannels(streams, publishers))
+    app = Starlette(
+        routes=[*handler_routes(LiveHandler(streams), PATTERNS), *published],
+        exception_handlers=ERROR_RESPONSES,
+    )
     basic = base64.b64encode(b"anyone:sesame").decode()
     with serving(app, tmp_path, "uvloop") as running:
         fed.address = running.address

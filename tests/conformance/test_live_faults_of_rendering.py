@@ -14,9 +14,9 @@ import structlog
 
 from media.hls.media_playlist import MediaPlaylist
 from media.hls.multivariant import MultivariantPlaylist
-from origin.live import fast_path, routes
-from origin.live.playlist_request import Reload
-from origin.responses import gzip_cache, media_responses
+from origin.answers import gzip_cache, representation_replies
+from origin.live import media_requests, playlist_requests
+from origin.live.playlist_requests import Reload
 from packager.live.limits import LiveLimits
 from packager.process.ffmpeg_discovery import Tools
 from packager.publish import dash, hls, hls_line_cache
@@ -26,14 +26,14 @@ from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import ViewerCounter
 from packager.window.window import Window
 from tests.conformance.handfed import AUDIO, NUMBER, OPTIONS, PARTS, PATH, HandFed, Track, on_air
+from tests.conformance.metadata_requests import post
 from tests.conformance.raw import Answer, Client
-from tests.conformance.test_live_dateranges import post
 from tests.waiting import wait_for
 
 CROWD = 30
 
-SLOWLY = "If-None-Match: x"
-"""A field with which a request goes the application's way."""
+SLOWLY = "TE: trailers"
+"""A field with which a request goes the application's way, and that changes nothing in its answer."""
 
 BLOCKED = f"{PATH}?_HLS_msn={NUMBER + 8}&_HLS_part=2"
 """The playlist with the part that comes next."""
@@ -85,7 +85,7 @@ RENDERING = [
 
 ANSWERING = [
     pytest.param(gzip_cache, "tag", id="the entity-tag"),
-    pytest.param(media_responses, "_template", id="the header"),
+    pytest.param(representation_replies, "_head", id="the header"),
     pytest.param(Reload, "render", id="the reload"),
 ]
 """What is called for each answer."""
@@ -110,7 +110,10 @@ def test_a_playlist_that_can_not_be_rendered_is_500_to_all_who_ask_or_wait(
             assert_failed(fed.ask(PATH, *fields))
         # Once for all who ask in the same state.
         (line,) = logged
-        assert (line["event"], line["reason"]) == ("rendering failed", "InjectedError()")
+        assert (line["event"], line["reason"]) == (
+            "a playlist of a rendition can't be rendered",
+            "InjectedError()",
+        )
         assert isinstance(line["exc_info"], InjectedError)
         assert fed.channel.stream.blocked == 0
         # The next state is another one; the connections are as good as before.
@@ -134,8 +137,8 @@ def test_an_answer_that_can_not_be_made_is_500_to_all_who_ask_or_wait(
             patch.setattr(owner, name, fail)
             fed.publish(1, "240p")
             statuses = {client.answer().status for client in clients}
-        assert statuses == ({200} if fields and name == "_template" else {500})
-        wait_for(lambda: len(logged) == (0 if statuses == {200} else CROWD), "the log")
+        assert statuses == {500}
+        wait_for(lambda: len(logged) == CROWD, "the log")
         assert fed.channel.stream.blocked == 0
         for client in clients:
             assert client.ask(PATH, *fields).status == 200
@@ -151,7 +154,7 @@ def test_who_waits_for_what_can_not_be_looked_for_is_told_to_come_again(
             # Who publishes doesn't suffer from those who wait.
             fed.publish(1, "240p")
             assert {client.answer().status for client in clients} == {503}
-        assert [line["event"] for line in logged] == ["waiting failed"]
+        assert [line["event"] for line in logged] == ["a condition that requests wait for can't be checked"]
         for client in clients:
             assert client.ask(PATH, *fields).status == 200
 
@@ -161,8 +164,8 @@ def test_who_waits_for_what_can_not_be_looked_for_is_told_to_come_again(
     [
         (PATH, ViewerCounter, "note", ()),
         (PATH, ViewerCounter, "note", (SLOWLY,)),
-        (PATH, Reload, "check", ()),
-        (PATH, Reload, "check", (SLOWLY,)),
+        (PATH, Reload, "has_come", ()),
+        (PATH, Reload, "has_come", (SLOWLY,)),
         (f"{PATH}?_HLS_skip=YES", MediaPlaylist, "pieces", ()),
         (f"{PATH}?_HLS_skip=v2", DateRanges, "lines", ()),
         (f"{PATH}?token=a", hls_line_cache, "_Suffix", ()),
@@ -173,12 +176,12 @@ def test_who_waits_for_what_can_not_be_looked_for_is_told_to_come_again(
         ("/live/test/master.m3u8", MultivariantPlaylist, "render", ()),
         ("/live/test/manifest.mpd", LiveManifest, "pieces", ()),
         ("/live/test/manifest.mpd", dash, "timeline_at", ()),
-        (f"/live/test/240p/{NUMBER + 7}.m4s", fast_path, "_media_template", ()),
-        (f"/live/test/240p/{NUMBER + 7}.m4s", routes, "media_response", (SLOWLY,)),
-        (f"/live/test/240p/{NUMBER + 7}.0.m4s", fast_path, "media_tag", ()),
-        (f"/live/test/240p/init-{NUMBER}.mp4", routes, "media_tag", (SLOWLY,)),
+        (f"/live/test/240p/{NUMBER + 7}.m4s", media_requests, "media_reply", ()),
+        (f"/live/test/240p/{NUMBER + 7}.m4s", media_requests, "media_reply", (SLOWLY,)),
+        (f"/live/test/240p/{NUMBER + 7}.0.m4s", media_requests, "media_tag", ()),
+        (f"/live/test/240p/init-{NUMBER}.mp4", media_requests, "media_tag", (SLOWLY,)),
         ("/live/test/240p/1.m4s", LiveManifest, "lost_segment", ()),
-        (f"{PATH}?x", media_responses.LatestReply, "reply", ()),
+        (f"{PATH}?x", playlist_requests, "text_reply", ()),
     ],
 )
 def test_whatever_fails_is_500_of_that_request_alone(
@@ -203,22 +206,12 @@ def test_whatever_fails_is_500_of_that_request_alone(
         assert client.ask(target, *fields).status == (404 if target.endswith("/1.m4s") else 200)
 
 
-def test_where_the_short_way_fails_the_application_answers(
-    fed: HandFed, monkeypatch: pytest.MonkeyPatch, logged: list[Any]
-) -> None:
-    monkeypatch.setattr("origin.live.fast_path._player_request", fail)
-    calls = fed.calls
-    assert fed.ask(PATH).status == 200
-    assert fed.calls == calls + 1
-    assert [line["event"] for line in logged] == ["no short way for a request"]
-
-
 def test_a_crowd_for_a_part_that_can_not_be_answered_is_released(
     fed: HandFed, monkeypatch: pytest.MonkeyPatch, logged: list[Any]
 ) -> None:
     with crowd(fed, f"/live/test/240p/{NUMBER + 8}.2.m4s") as clients:
         with monkeypatch.context() as patch:
-            patch.setattr(fast_path, "_media_template", fail)
+            patch.setattr(media_requests, "media_reply", fail)
             fed.publish(1, "240p")
             for client in clients:
                 assert_failed(client.answer())

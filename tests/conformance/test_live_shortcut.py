@@ -96,12 +96,15 @@ def test_whatever_is_waited_for_both_ways_get_the_same(fed: HandFed) -> None:
 
 @pytest.mark.clause("RFC 9110 §13", "RFC 9110 §14")
 @pytest.mark.parametrize(("field", "status"), [("Range: bytes=0-9", 206), ("If-None-Match: *", 304)])
-def test_ranges_and_preconditions_go_to_the_application(fed: HandFed, field: str, status: int) -> None:
-    """By the one decision that everything has; HEAD too."""
+def test_ranges_preconditions_and_head_are_answered_on_the_connection(
+    fed: HandFed, field: str, status: int
+) -> None:
     with Client(fed.address) as client:
         for target in (PATH, f"/live/test/240p/{NUMBER + 7}.2.m4s"):
-            assert client.ask(target, field).status == status
-            assert client.ask(target, method="HEAD").status == 200
+            for fields, method, expected in (((field,), "GET", status), ((), "HEAD", 200)):
+                mine = client.ask(target, *fields, method=method)
+                assert mine.status == expected
+                assert said(mine) == said(client.ask(target, BY_APPLICATION, *fields, method=method))
     assert fed.calls == 4
 
 

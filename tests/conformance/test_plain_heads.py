@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from origin.answers.request import RequestFields
 from origin.http1.limits import HttpLimits
 from origin.http1.request_head import (
-    PlainFields,
     RequestLine,
     part_range,
     read_fields,
@@ -14,7 +14,7 @@ from origin.http1.request_head import (
 )
 
 
-def read_plain(data: bytes) -> tuple[RequestLine, PlainFields] | None:
+def read_plain(data: bytes) -> tuple[RequestLine, RequestFields] | None:
     """Read a head as the shortcuts do."""
     line, end, block = data.partition(b"\r\n")
     request, fields = read_line(line + end, HttpLimits()), read_fields(block, HttpLimits())
@@ -41,7 +41,7 @@ HEAD = b"GET /media/a.mp4 HTTP/1.1\r\nHost: a\r\n"
         HEAD + b"Host: a\r\n\r\n",
         HEAD + b"Content-Length: 0\r\n\r\n",
         HEAD + b"TRANSFER-ENCODING: chunked\r\n\r\n",
-        HEAD + b"Connection: close\r\n\r\n",
+        HEAD + b"Connection: close, te\r\n\r\n",
         HEAD + b"Upgrade: websocket\r\n\r\n",
         HEAD + b"Expect: 100-continue\r\n\r\n",
         HEAD + b"X: a\r\n b\r\n\r\n",

@@ -17,9 +17,9 @@ from media.ogg.page import FIRST, paginate
 from origin.radio.mounts.mount import Mount
 from origin.radio.relay import Relay, RelayOptions
 from packager.radio.audio_blocks import AudioBlock
+from packager.radio.audio_source import NO_STATION_INFO
 from packager.radio.ogg_block_reader import OggBlockReader
 from packager.radio.source_client_station import SourceClientStation
-from packager.radio.station_info import NO_STATION_INFO
 from tests import icecast
 from tests.conformance.ogg_mount import AUTH, OGG, PASSWORD, heard, published, rest, send
 from tests.ogg import ENCODERS, SECONDS, encoded, judged, packets

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 import structlog
-from starlette.types import Receive, Scope, Send
 
+from origin.files.handler import FileHandler, open_file
 from origin.files.open_files import OpenFileCache
-from origin.files.routes import open_file
 from origin.http1.limits import HttpLimits
 from packager.library.local_storage import Library
 from packager.library.storage_interface import LibraryFile
@@ -24,18 +23,6 @@ from tests.waiting import wait_for
 
 VALID_SECONDS = 1.0
 LONG_AGO = (1_700_000_000, 1_700_000_000)
-
-
-class Counting:
-    """The files wing's application, which counts what comes to it."""
-
-    def __init__(self, wing: FilesWing) -> None:
-        self.wing = wing
-        self.calls = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.calls += 1
-        await self.wing.app(scope, receive, send)
 
 
 @pytest.fixture
@@ -62,12 +49,11 @@ def limits() -> HttpLimits:
 @pytest.fixture(params=["asyncio", "uvloop"])
 def counting(
     library: Path, limits: HttpLimits, request: pytest.FixtureRequest
-) -> Iterator[tuple[Running, Counting]]:
+) -> Iterator[tuple[Running, FilesWing]]:
     loop: Loop = request.param
     wing = files_wing(library, valid_seconds=VALID_SECONDS)
-    app = Counting(wing)
-    with serving(app, library, loop, limits, fast_path=wing.fast_path, at_end=wing.close) as running:
-        yield running, app
+    with serving(wing.app, library, loop, limits, fast_path=wing.fast_path, at_end=wing.close) as running:
+        yield running, wing
 
 
 def most_lookups(since: float) -> int:
@@ -75,11 +61,11 @@ def most_lookups(since: float) -> int:
     return 1 + int((time.monotonic() - since) / (VALID_SECONDS / 2))
 
 
-def test_requests_for_a_file_that_is_open_do_not_reach_the_application(
-    counting: tuple[Running, Counting],
+def test_requests_for_a_file_that_is_open_look_it_up_no_more(
+    counting: tuple[Running, FilesWing],
 ) -> None:
     """One lookup in half the validity; every kind of answer, on one connection and on others."""
-    running, app = counting
+    running, wing = counting
     started = time.monotonic()
     with running.connect() as client:
         etag = client.ask("/media/small.mp3")["etag"]
@@ -88,8 +74,8 @@ def test_requests_for_a_file_that_is_open_do_not_reach_the_application(
     with running.connect() as client:
         assert client.ask("/media/small.mp3", "Connection: keep-alive").body == b"0123456789"
     assert statuses == [200, 206, 416, 304, 412]
-    assert app.calls <= most_lookups(started)
-    counted = app.wing.traffic
+    assert wing.library.opened <= most_lookups(started)
+    counted = wing.traffic
     wait_for(lambda: sum(counted.requests.values()) == 7, "the last one to be counted")
     assert counted.requests["media", 200] == 3
     assert counted.requests["media", 206] == counted.requests["media", 304] == 1
@@ -99,7 +85,7 @@ def test_requests_for_a_file_that_is_open_do_not_reach_the_application(
 
 @pytest.mark.slow
 @pytest.mark.clause("RFC 9112 §8")
-def test_a_replaced_file_is_noticed_within_a_second(counting: tuple[Running, Counting]) -> None:
+def test_a_replaced_file_is_noticed_within_a_second(counting: tuple[Running, FilesWing]) -> None:
     """By everybody from then on, with another tag; the old is closed."""
     running, _ = counting
     with running.connect() as client:
@@ -120,21 +106,21 @@ def test_a_replaced_file_is_noticed_within_a_second(counting: tuple[Running, Cou
 
 
 @pytest.mark.clause("A file that changes while it is sent is never mixed with another")
-def test_a_file_is_sent_to_its_end_after_it_is_kept_no_more(counting: tuple[Running, Counting]) -> None:
+def test_a_file_is_sent_to_its_end_after_it_is_kept_no_more(counting: tuple[Running, FilesWing]) -> None:
     """The old bytes to who has begun with them; the descriptor stays this file's."""
-    running, app = counting
+    running, wing = counting
     with running.connect() as first, running.connect(receive_buffer=4096) as client:
         first.ask("/media/film.mp4", method="HEAD")
         client.send("GET /media/film.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
         assert client.socket.recv(100, socket.MSG_PEEK)
         put(running.library / "film.mp4", b"new")
         wait_for(lambda: first.ask("/media/film.mp4").body == b"new", "the new file")
-        assert app.calls < 100
+        assert wing.library.opened < 100
         assert client.answer().body == FILM * 16
 
 
 @pytest.mark.clause("RFC 9112 §8")
-def test_a_file_that_shrinks_ends_the_connection_short(counting: tuple[Running, Counting]) -> None:
+def test_a_file_that_shrinks_ends_the_connection_short(counting: tuple[Running, FilesWing]) -> None:
     """One log line, the client cut, others served."""
     running, _ = counting
     with structlog.testing.capture_logs() as logs, running.connect() as other:
@@ -150,9 +136,27 @@ def test_a_file_that_shrinks_ends_the_connection_short(counting: tuple[Running, 
     assert logs[0]["path"] == "/media/film.mp4"
 
 
+def test_a_handler_that_fails_costs_its_request_alone_and_one_line_of_the_log(
+    counting: tuple[Running, FilesWing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    running, _ = counting
+    with structlog.testing.capture_logs() as logs, running.connect() as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(FileHandler, "handle", fail)
+            answer = client.ask("/media/small.mp3")
+        assert (answer.status, answer["cache-control"]) == (500, "no-store")
+        assert client.ask("/media/small.mp3").status == 200
+    assert [(line["event"], line["path"]) for line in logs] == [
+        ("a request can't be answered", "/media/small.mp3")
+    ]
+
+
 @pytest.mark.clause("RFC 9112 §9.3.2")
 def test_pipelined_requests_behind_a_long_answer_are_answered_in_order(
-    counting: tuple[Running, Counting],
+    counting: tuple[Running, FilesWing],
 ) -> None:
     """One by the shortcut, then those that came while it was being sent."""
     running, _ = counting
@@ -170,8 +174,8 @@ def test_pipelined_requests_behind_a_long_answer_are_answered_in_order(
 @pytest.mark.slow
 @pytest.mark.clause("A client that takes nothing is dropped, and one that takes little isn't")
 @pytest.mark.parametrize("limits", [HttpLimits(stalled_seconds=1.0)])
-def test_a_client_that_takes_nothing_is_dropped(counting: tuple[Running, Counting]) -> None:
-    running, app = counting
+def test_a_client_that_takes_nothing_is_dropped(counting: tuple[Running, FilesWing]) -> None:
+    running, wing = counting
     with (running.library / "big.mp4").open("wb") as file:
         file.truncate(1 << 30)
     os.utime(running.library / "big.mp4", LONG_AGO)
@@ -180,7 +184,7 @@ def test_a_client_that_takes_nothing_is_dropped(counting: tuple[Running, Countin
         client.ask("/media/big.mp4", method="HEAD")
         client.send("GET /media/big.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
         assert client.socket.recv(100)
-        assert app.calls <= most_lookups(started)
+        assert wing.library.opened <= most_lookups(started)
         wait_for(lambda: not running.server.server_state.connections, "the client to be dropped")
     wait_for(lambda: running.open_files() == 0, "its file to be closed")
 
@@ -191,18 +195,17 @@ def test_a_file_that_changed_just_now_is_not_kept(library: Path) -> None:
     (library / "fresh.mp4").write_bytes(b"fresh")
     os.utime(library / "fresh.mp4", (time.time() + 60,) * 2)
     wing = files_wing(library)
-    app = Counting(wing)
     with (
-        serving(app, library, "uvloop", fast_path=wing.fast_path, at_end=wing.close) as running,
+        serving(wing.app, library, "uvloop", fast_path=wing.fast_path, at_end=wing.close) as running,
         running.connect() as client,
     ):
         for _ in range(3):
             assert client.ask("/media/fresh.mp4")["etag"].startswith("W/")
-        assert app.calls == 3
+        assert wing.library.opened == 3
 
 
 @pytest.mark.clause("RFC 9110 §5.3")
-def test_two_range_fields_are_one_list(counting: tuple[Running, Counting]) -> None:
+def test_two_range_fields_are_one_list(counting: tuple[Running, FilesWing]) -> None:
     """However the first of them looks; the head without it is known already."""
     running, _ = counting
     with running.connect() as client:
@@ -234,30 +237,30 @@ async def test_a_crowd_that_comes_at_once_has_one_lookup(library: Path) -> None:
     crowd = [open_files.get(b"/media/small.mp3", look_up, "audio/mpeg", ()) for _ in range(50)]
     found = await asyncio.gather(*crowd)
     assert lookups == 1
-    assert {representation.descriptor() for representation in found} == {found[0].descriptor()}
+    assert {opened.source.descriptor() for opened in found} == {found[0].source.descriptor()}
     await asyncio.sleep(0.6)
     assert open_files.find(b"/media/small.mp3") is None
     found.append(await open_files.get(b"/media/small.mp3", look_up, "audio/mpeg", ()))
     assert lookups == 2
-    for representation in found:
-        await representation.close()
+    for opened in found:
+        opened.source.release()
     open_files.close()
     with pytest.raises(ValueError, match="closed"):
-        found[0].descriptor()
+        found[0].source.descriptor()
     none_kept = OpenFileCache(0)
-    for representation in await asyncio.gather(
+    for opened in await asyncio.gather(
         *(none_kept.get(b"/media/small.mp3", look_up, "audio/mpeg", ()) for _ in range(5))
     ):
-        await representation.close()
+        opened.source.release()
     assert lookups == 7
 
 
 @pytest.mark.clause("RFC 9110 §14")
 def test_a_request_that_is_repeated_with_other_ranges_is_answered_as_the_first(
-    counting: tuple[Running, Counting],
+    counting: tuple[Running, FilesWing],
 ) -> None:
     """Whatever comes between them; also when the file is looked up again."""
-    running, app = counting
+    running, wing = counting
     other, whole = os.urandom(1 << 20), FILM * 16
     put(running.library / "other.mp4", other)
     expected: list[tuple[int, bytes]] = []
@@ -290,14 +293,14 @@ def test_a_request_that_is_repeated_with_other_ranges_is_answered_as_the_first(
                 got = client.ask("/media/film.mp4", f"Range: {value}")
                 found.append((got.status, got.body))
     assert found == expected
-    wait_for(lambda: sum(app.wing.traffic.requests.values()) == len(found), "the last one to be counted")
-    wait_for(lambda: app.wing.traffic.sent_bytes["media"] == sum(len(body) for _, body in found), "the bytes")
+    wait_for(lambda: sum(wing.traffic.requests.values()) == len(found), "the last one to be counted")
+    wait_for(lambda: wing.traffic.sent_bytes["media"] == sum(len(body) for _, body in found), "the bytes")
 
 
 @pytest.mark.slow
 @pytest.mark.clause("RFC 9112 §9.3.2")
 def test_a_repeated_range_that_the_client_takes_slowly_is_whole_and_what_follows_too(
-    counting: tuple[Running, Counting],
+    counting: tuple[Running, FilesWing],
 ) -> None:
     """With requests behind it, and its file replaced meanwhile."""
     running, _ = counting
@@ -332,11 +335,11 @@ async def test_one_of_many_that_ask_in_one_turn_looks_the_file_up_again(library:
     kept.valid_until = 0.0
     assert open_files.fresh(b"/media/small.mp3") is None
     second = await open_files.get(b"/media/small.mp3", lambda: open_file(own, "small.mp3"), "audio/mpeg", ())
-    assert second.descriptor() != first.descriptor()
+    assert second.source.descriptor() != first.source.descriptor()
     found = open_files.find(b"/media/small.mp3")
     assert found is not None
     assert found is not kept
     assert (open_files.fresh(b"/media/small.mp3"), kept.is_fresh) == (found, False)
-    for representation in (first, second):
-        await representation.close()
+    for opened in (first, second):
+        opened.source.release()
     open_files.close()

@@ -116,9 +116,11 @@ def test_an_event_is_there_before_the_next_one_is_sent(proxied: Proxied) -> None
 def test_the_server_is_told_who_asks_and_under_which_name(proxied: Proxied) -> None:
     if proxied.proxy.kind == "plain":
         pytest.skip("the simplest nginx tells nothing")
-    with proxied.ask("GET", "/live/demo/master.m3u8", Range="bytes=0-") as answer:
+    forged = {"Forwarded": "for=203.0.113.7"}
+    with proxied.ask("GET", "/live/demo/master.m3u8", Range="bytes=0-", **forged) as answer:
         fields = json.loads(answer.read())["fields"]
     assert (fields["host"], fields["x-forwarded-for"]) == ("stream.example", "127.0.0.1")
+    assert fields.get("forwarded", "") == ""
     assert (fields["x-forwarded-proto"], fields["range"]) == ("http", "bytes=0-")
 
 
@@ -126,6 +128,8 @@ def test_nothing_but_reading_goes_through(proxied: Proxied) -> None:
     if proxied.proxy.kind not in ("caddy", "haproxy"):
         pytest.skip("these two refuse nothing")
     with proxied.ask("PUT", "/live/demo/ingest") as answer:
+        assert answer.status == 403
+    with proxied.ask("GET", "/admin/metadata") as answer:
         assert answer.status == 403
     with proxied.ask("HEAD", "/media/film.mp4") as answer:
         assert answer.status == 206

@@ -20,11 +20,18 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, ConsoleMessage, Locator, Page, ViewportSize, async_playwright
 
+from tests.certificates import pin
 from tests.conftest import ARTIFACTS, ServerProcess, demo, start_server
 from tests.copied_channel import copied_channel
 from tests.ports import kept_port
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+"""Programs, of which the first that is installed is taken.
+
+The headless one is the same Chromium, but draws no frame of address bar and tabs around pages, which costs
+the processor as much as many a page does.
+"""
+
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -40,6 +47,10 @@ DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 SMALL = ViewportSize(width=480, height=360)
 """Where nobody looks at the page itself: without a graphics card the processor draws each of its pixels."""
+
+ENCODE = "HEADWATER_LIBRARY_ENCODE"
+ENCODES = {ENCODE: "auto"}
+"""The variables of a server that encodes films as it does without any configuration."""
 
 PATIENCE_SECONDS = 240.0
 LOOK_SECONDS = 300.0
@@ -83,7 +94,8 @@ class Tab:
 
     async def open(self, fragment: str) -> None:
         """Load the page anew at this view, such as ``live/demo``."""
-        await self.page.goto("about:blank")
+        if self.page.url != "about:blank":
+            await self.page.goto("about:blank")
         await self.page.goto(f"{self.url}/#{fragment}")
         await self.until("window.headwater !== undefined")
 
@@ -171,6 +183,26 @@ async def browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
+@contextlib.asynccontextmanager
+async def browser_of_http3(url: str, chain: Path) -> AsyncIterator[Browser]:
+    """A browser that speaks HTTP/3 with one server.
+
+    With an unknown authority Chromium does so only where it is told to: Alt-Svc wouldn't lead it there.
+
+    Args:
+        chain: file with the server's certificate.
+    """
+    options = launching(
+        f"--origin-to-force-quic-on={url.removeprefix('https://')}",
+        f"--ignore-certificate-errors-spki-list={pin(chain)}",
+    )
+    options["args"].remove("--disable-quic")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(**options)
+        yield browser
+        await browser.close()
+
+
 async def open_tab(browser: Browser, url: str, **options: Any) -> Tab:
     """A fresh context with one page that writes down every error it reports.
 
@@ -239,6 +271,17 @@ def demo_server(
     config.write_text(copied_channel("demo"))
     with demo(request.path.stem, "--config", str(config)) as server:
         yield server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def films_as_they_are() -> Iterator[None]:
+    """Let the servers of a file encode no film: an adaptive player would have an ffmpeg for each segment.
+
+    A file of tests about encoded films starts its server with `ENCODES`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ENCODE, "off")
+        yield
 
 
 @contextlib.asynccontextmanager

@@ -12,9 +12,9 @@ from playwright.async_api import Browser
 from packager.library.local_storage import Library
 from packager.vod import Titles
 from tests.e2e.conftest import new_page
+from tests.e2e.media_types import SOUNDS, media_type
 from tests.packager import films
-
-SOUNDS = {"opus.mp4": "Opus", "flac.mp4": "fLaC", "sound.m4a": "mp4a.40.2"}
+from tests.packager.vod.opened_media import open_segment
 
 APPEND = """async ([type, pieces]) => {
   const source = new MediaSource();
@@ -34,10 +34,6 @@ APPEND = """async ([type, pieces]) => {
 }"""
 
 
-def media_type(codec: str) -> str:
-    return f'audio/mp4; codecs="{codec}"'
-
-
 @pytest.mark.e2e
 @pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize(("name", "codec"), SOUNDS.items())
@@ -47,8 +43,8 @@ async def test_chromium_takes_the_string_and_the_media(browser: Browser, name: s
     # What lies beside the film is looked for on disk: not in the browser's loop.
     playlist = m3u8.loads(await asyncio.to_thread(titles.multivariant_playlist, name))
     assert playlist.playlists[0].stream_info.codecs.split(",")[-1] == codec
-    opened = titles.open_segment(name, "audio", 0)
-    pieces = [titles.track(name, "audio").init, opened.read(0, opened.size)]
+    opened = open_segment(titles, name, "audio", 0)
+    pieces = [titles.segments.track(name, "audio").init, opened.read(0, opened.size)]
     opened.close()
     page = await new_page(browser)
     await page.goto("data:text/html,")

@@ -19,7 +19,7 @@ from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import HEIGHT, copied_channel
 from tests.e2e.conftest import looks, new_page, open_tab
 from tests.e2e.regularity import PATIENCE_SECONDS, Segment, fetched, is_regular, stretches
-from tests.e2e.test_players import DASHJS, SHAKA, Watching
+from tests.e2e.watching import DASHJS, SHAKA, Watching
 from tests.keys import BEARER
 from tests.waiting import wait_for
 

@@ -16,7 +16,7 @@ from tests.clients.marionette import Firefox
 from tests.conftest import ARTIFACTS, ServerProcess
 from tests.copied_channel import film
 from tests.e2e.conftest import PATIENCE_SECONDS, SMALL, keep
-from tests.e2e.test_codec_strings import SOUNDS, media_type
+from tests.e2e.media_types import SOUNDS, media_type
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.e2e

@@ -169,6 +169,7 @@ async def test_a_channel_is_wound_back_and_led_to_a_time_of_day_and_to_its_live_
     live = tab.page.get_by_role("button", name="Go to live")
     await live.wait_for()
     assert "ahead" in await live.inner_text()
+    await tab.until("headwater.hls.config.liveMaxLatencyDuration === Infinity")
     # To a time of day, some seconds on.
     moment = "new Date(headwater.hls.playingDate.getTime() + 4000).toTimeString().slice(0, 8)"
     wanted = await tab.value(
@@ -179,3 +180,10 @@ async def test_a_channel_is_wound_back_and_led_to_a_time_of_day_and_to_its_live_
     await tab.until(f"!headwater.video.seeking && {shown} >= '{wanted}'")
     await live.click()
     await tab.until("document.getElementById('edge').textContent.startsWith('Live')")
+    # Whom the network left behind, beyond what playing faster catches up with, is brought to live.
+    await tab.until("Number.isFinite(headwater.hls.config.liveMaxLatencyDuration)")
+    await tab.value(
+        "(window.seeks = 0, headwater.video.addEventListener('seeking', () => (window.seeks += 1)),"
+        " headwater.video.currentTime -= 10, 0)"
+    )
+    await tab.until(f"window.seeks > 1 && {behind} < {MOST_LATENCY_SECONDS}")

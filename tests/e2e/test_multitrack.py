@@ -12,7 +12,7 @@ from playwright.async_api import Browser
 from tests.conftest import start_server
 from tests.copied_channel import RATE
 from tests.e2e.conftest import PATIENCE_SECONDS, SMALL, open_tab
-from tests.media.rtmp.test_publishers import newer_ffmpeg
+from tests.media.rtmp.newer_ffmpeg import newer_ffmpeg
 from tests.ports import kept_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]

@@ -35,7 +35,7 @@ data = "disk"
 name = "test"
 source = "{film}"
 ladder = ["240p"]
-part_duration = 0.333
+part_duration = 0.5
 segment_duration = 1.0
 dvr = "1h"
 """

@@ -6,17 +6,13 @@ time.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import math
-import random
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import m3u8
@@ -25,8 +21,21 @@ from playwright.async_api import Page
 
 from tests.cdn.caches import program
 from tests.conftest import start_server
-from tests.e2e.scripts import script
-from tests.e2e.test_players import Watching
+from tests.e2e.timed_film import (
+    BUFFERED,
+    NEAR,
+    PICTURE,
+    PLAYED,
+    PLAYERS,
+    PRECISE,
+    SECONDS,
+    address,
+    assert_plays,
+    assert_shows,
+    make_timed_film,
+    opened,
+)
+from tests.e2e.watching import Watching
 from tests.fork_server import HEADWATER
 from tests.packager.films import run_ffmpeg
 from tests.ports import kept_port
@@ -36,12 +45,6 @@ from tests.waiting import wait_for
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 14
-SHADES = 14
-"""By how much the luma of the left half rises in a second."""
-
-FINE_SHADES = 200
-"""By how much the luma of the right half rises within a second."""
 
 CLIP = (5.5, 9.0)
 RATES = {"film.mp4": 25, "small.mp4": 25, "fast.mp4": 30, "vp9.mp4": 24}
@@ -53,6 +56,7 @@ CONTAINERS = {
     "fragmented.mp4": ("-movflags", "frag_keyframe+delay_moov"),
 }
 """Of which the film is made, too, without encoding."""
+
 
 SEQUENCES: dict[str, list[tuple[str, float, float | None]]] = {
     "sizes": [("film.mp4", 9.5, 12.0), ("small.mp4", 2.3, 5.3), ("film.mp4", 5.0, 8.0)],
@@ -66,88 +70,17 @@ SEQUENCES: dict[str, list[tuple[str, float, float | None]]] = {
 }
 """Clips that follow each other."""
 
-NEAR = 0.1
-"""Seconds by which a picture's time may be off: it is that of its beginning, and lasts 0.04 s."""
-
-PRECISE = 0.01
-"""Seconds by which what is read off a picture may be off."""
-
-PICTURE = 1 / 24 + PRECISE
-"""Seconds of a picture: without an edit list, the first of a segment may give way to the next one."""
-
-DRAWN_SECONDS = 120
-"""In which a picture is drawn that was sought."""
-
-MOST_FRUITLESS = 3
-"""Seeks without a picture behind which a viewer of dash.js would load its page anew."""
 
 HURRIED = 4
 """By how much faster than real time sequences are played through, whose pictures have been looked at."""
-
-AGAIN_SECONDS = 8
-"""After which a viewer who doesn't see the picture seeks again."""
-
-PAGE = """
-async ([kind, url, config]) => {
-  document.body.innerHTML = "<video muted width=320></video>";
-  window.video = document.querySelector("video");
-  Object.assign(window, { troubles: [], stalls: 0, latency: () => 0 });
-  if (kind === "hls.js") {
-    const { default: Hls } = await import("/player/vendor/hls.min.mjs");
-    window.player = new Hls(config);
-    player.on(Hls.Events.ERROR, (_, data) => data.fatal && troubles.push(data.details));
-    player.loadSource(url);
-    player.attachMedia(video);
-  } else if (kind === "dashjs") {
-    window.player = dashjs.MediaPlayer().create();
-    player.on("error", event => troubles.push(JSON.stringify(event.error)));
-    player.initialize(video, url, false);
-  } else {
-    window.player = new shaka.Player();
-    player.addEventListener("error", event => troubles.push(JSON.stringify(event.detail)));
-    await player.attach(video);
-    await player.load(url).catch(error => troubles.push(String(error.code)));
-  }
-}
-"""
-
-SHADE = """() => {
-  const canvas = document.createElement("canvas");
-  const context = canvas.getContext("2d");
-  canvas.width = canvas.height = 8;
-  context.drawImage(video, 0, 0, 8, 8);
-  return [1, 6].map(x => context.getImageData(x, 4, 1, 1).data[1]);
-}"""
-
-BUFFERED = (
-    "Array.from({length: video.buffered.length}, (_, i) => [video.buffered.start(i), video.buffered.end(i)])"
-)
-
-PLAYED = """troubles.length || video.ended || video.currentTime >= video.duration
-  || (video.paused && window.dashjs && video.currentTime > video.duration - 0.6)"""
-"""Whether a film was played to its end, or troubles came.
-
-dash.js does not close its source now and then after a seek. And when it jumps a gap at the moment of the end,
-where one track is a hundredth of a second shorter, it looks for a segment there, and stays half a second
-before.
-"""
-
-PLAYERS = ["hls.js", "dashjs", "shaka-player"]
 
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("library") / "film.mp4"
-    luma = f"16+if(lt(X,W/2),{SHADES}*T,{FINE_SHADES}*mod(T,1))"
 
     def make(name: str, size: str, *words: str) -> None:
-        # Drawn two pixels wide and enlarged: an expression for each pixel takes ffmpeg seven times as long.
-        picture = (
-            f"color=gray:s=2x2:r={RATES[name]}:d={SECONDS},format=yuv420p,geq=lum='{luma}':cb=128:cr=128,"
-            f"scale={size.replace('x', ':')}:flags=neighbor,setsar=1"
-        )
-        sound = "sine=duration=14:sample_rate=" + ("44100" if RATES[name] == 25 else "48000")
-        run_ffmpeg("-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound, *words, path.with_name(name))
+        make_timed_film(path.with_name(name), size, RATES[name], *words)
 
     x264 = ("-c:v", "libx264", "-crf", "8", "-c:a", "aac", "-shortest")
     make("film.mp4", "160x90", *x264, "-bf", "2", "-g", "100")
@@ -210,86 +143,6 @@ def listens(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
-
-
-@contextlib.asynccontextmanager
-async def opened(page: Page, kind: str, url: str, **config: float) -> Any:
-    """Open the page at the address's site anew, with a player that has loaded it.
-
-    Args:
-        page: which one.
-        kind: of the player.
-        url: of the playlist or manifest.
-        config: options of hls.js.
-    """
-    await page.goto(f"{url.rpartition('/')[0]}/nothing")
-    if kind != "hls.js":
-        await page.add_script_tag(path=script(kind))
-    await page.evaluate(PAGE, [kind, url, config])
-    watching = Watching(page)
-    await watching.until("video.readyState >= 2 || troubles.length")
-    yield watching
-    await page.goto("about:blank")
-
-
-async def assert_shows(page: Page, at: float, expected: float, tolerance: float) -> None:
-    """Seek, and read the film's time off the picture until it is the right one; a seek's is drawn late.
-
-    A viewer seeks again where nothing comes of it, and elsewhere before: when dash.js puts into its buffer
-    what a former seek asked for, it goes to the beginning of that instead of where it was sought meanwhile,
-    or asks for nothing more (as in its issues 3118 and 4162). Where that doesn't help either, it loads anew.
-    """
-    end = time.monotonic() + DRAWN_SECONDS
-    again = -math.inf
-    fruitless = 0
-    shown = math.nan
-    while shown != pytest.approx(expected, abs=tolerance):
-        now = time.monotonic()
-        assert now < end, f"at {at} s there is the picture of {shown} s instead of {expected} s"
-        if again < now and again > -math.inf:
-            fruitless += 1
-            if fruitless == MOST_FRUITLESS:
-                await page.evaluate("() => void (window.dashjs && player.attachSource(player.getSource()))")
-            # What is loaded anew has no duration yet.
-            elsewhere = "at <= video.duration / 2 ? video.duration - 1 : 0"
-            await page.evaluate(f"at => void (video.currentTime = {elsewhere})", at)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(AGAIN_SECONDS):
-                    while await page.evaluate("video.seeking"):
-                        await asyncio.sleep(0.05)
-        if now > again or abs(await page.evaluate("video.currentTime") - at) > PRECISE:
-            # A little elsewhere each time, as seeking to the same time would be nothing new to the player.
-            await page.evaluate("at => void (video.currentTime = at)", at + 0.001 * random.random())
-            again = time.monotonic() + AGAIN_SECONDS
-        if await page.evaluate("!video.seeking && video.readyState >= 2"):
-            shown = await time_shown(page)
-        else:
-            await asyncio.sleep(0.05)
-
-
-async def time_shown(page: Page) -> float:
-    """Read the film's time off the picture."""
-    await page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    # From the middle of what is rounded down twice: to a shade of the film's, and to one of the screen's.
-    left, right = [(shade + 0.5) * 219 / 255 + 0.5 for shade in await page.evaluate(SHADE)]
-    fraction = right / FINE_SHADES
-    return float(round(left / SHADES - fraction) + fraction)
-
-
-async def assert_plays(page: Page, kind: str, url: str, begin: float, end: float) -> None:
-    """Play what is to be a film from one time to another: its pictures, its length, and its end."""
-    async with opened(page, kind, url) as watching:
-        lasts = float(await page.evaluate("video.duration"))
-        assert lasts == pytest.approx(end - begin, abs=NEAR)
-        for at in (0.04, 1.0, lasts / 2, lasts - 0.5):
-            await assert_shows(page, at, begin + at, NEAR)
-        await page.evaluate("void video.play()")
-        await watching.until(PLAYED)
-        assert (await watching.facts())["troubles"] == []
-
-
-def address(kind: str) -> str:
-    return "master.m3u8" if kind == "hls.js" else "manifest.mpd"
 
 
 @pytest.mark.parametrize("kind", PLAYERS)

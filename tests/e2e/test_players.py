@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -14,24 +13,22 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser
 
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import RATE, film
-from tests.e2e.conftest import keep, looked_for, looks, new_page
+from tests.e2e.conftest import keep, looks, new_page
 from tests.e2e.regularity import fetched, kept_pace
-from tests.e2e.scripts import script
+from tests.e2e.watching import DASHJS, PATIENCE_SECONDS, SHAKA, Watching
 from tests.waiting import until, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
-PATIENCE_SECONDS = 300.0
 WATCH_SECONDS = float(os.environ.get("HEADWATER_WATCH_SECONDS", "8"))
 """How long each player plays; two minutes by hand."""
 
@@ -66,27 +63,6 @@ segment_duration = 2.0
 requests = true
 """
 
-DASHJS = """
-window.player = dashjs.MediaPlayer().create();
-window.troubles = [];
-window.stalls = 0;
-player.on('error', event => troubles.push(JSON.stringify(event.error)));
-player.on('playbackStalled', () => { if (window.watching) stalls += 1; });
-player.updateSettings({streaming: {abr: {autoSwitchBitrate: {video: true}}}});
-player.initialize(video, MANIFEST, true);
-window.latency = () => player.getCurrentLiveLatency();
-"""
-
-SHAKA = """
-window.player = new shaka.Player();
-window.troubles = [];
-window.stalls = 0;
-player.addEventListener('error', event => troubles.push(JSON.stringify(event.detail)));
-player.configure({streaming: {lowLatencyMode: true, liveSync: {enabled: true}}});
-window.latency = () => player.getStats().liveLatency;
-player.attach(video).then(() => player.load(MANIFEST)).catch(error => troubles.push(String(error.code)));
-"""
-
 
 @contextlib.contextmanager
 def serving_channel(folder: Path) -> Iterator[ServerProcess]:
@@ -102,48 +78,6 @@ def serving_channel(folder: Path) -> Iterator[ServerProcess]:
 def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with serving_channel(tmp_path_factory.mktemp("players")) as server:
         yield server
-
-
-class Watching:
-    """A page with one video and one player."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-
-    async def until(self, expression: str, seconds: float = PATIENCE_SECONDS) -> Any:
-        end = time.monotonic() + seconds
-        while not (value := await looked_for(self.page, expression)):
-            if time.monotonic() > end:
-                facts = await self.facts()
-                pytest.fail(f"{expression} not in {seconds:.0f} s: {facts}")
-        return value
-
-    async def facts(self) -> dict[str, Any]:
-        facts: dict[str, Any] = await self.page.evaluate(
-            "({time: video.currentTime, ready: video.readyState, troubles, stalls, latency: latency(),"
-            " width: video.videoWidth, frames: video.getVideoPlaybackQuality().totalVideoFrames,"
-            " dropped: video.getVideoPlaybackQuality().droppedVideoFrames})"
-        )
-        return facts
-
-    async def play(self, package: str, start: str, manifest: str) -> None:
-        await self.page.set_content("<video muted autoplay width=640></video>")
-        await self.page.evaluate("void (window.video = document.querySelector('video'))")
-        await self.page.add_script_tag(path=script(package))
-        await self.page.evaluate(f"() => {{ {start.replace('MANIFEST', json.dumps(manifest))} }}")
-        await self.until("video.currentTime > 0 && (video.readyState >= 3 || video.ended)")
-
-    async def watch(self, seconds: float) -> list[float]:
-        """Play on, and give the latency twice a second."""
-        await self.page.evaluate(
-            "() => { window.watching = true; video.addEventListener('waiting', () => stalls += 1); }"
-        )
-        latencies = []
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            await asyncio.sleep(0.5)
-            latencies.append(float(await self.page.evaluate("latency()")))
-        return latencies
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -266,10 +200,11 @@ async def test_ffmpeg_plays_dash_behind_breaks_of_several_segments(
             behind = await asyncio.to_thread(seconds_behind, server)
             keep("ffmpeg-dash-breaks", {"broken": broken, "behind": behind, "found": found})
             # A starved encoder takes seconds to its first picture.
-            if found == (0, "") and behind < SEGMENT_SECONDS:
+            if found == (0, "") and behind < broken:
                 break
     assert found == (0, "")
-    assert behind < SEGMENT_SECONDS
+    # Times that went on from those before the breaks would be as late as all of these lasted.
+    assert behind < broken
 
 
 def kill_encoders(server: ServerProcess) -> None:

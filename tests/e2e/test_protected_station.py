@@ -11,7 +11,7 @@ from playwright.async_api import Browser
 
 from tests.conftest import ServerProcess, start_server
 from tests.e2e.conftest import PHONE, Tab, open_tab
-from tests.e2e.test_stations import tone
+from tests.e2e.station_tones import tone
 
 pytestmark = pytest.mark.e2e
 in_session = pytest.mark.asyncio(loop_scope="session")

@@ -30,7 +30,7 @@ name = "test"
 source = "publish"
 publish_key = "{key}"
 ladder = ["240p"]
-part_duration = 0.333
+part_duration = 0.5
 segment_duration = 1.0
 """
 CODING = f"-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p {TONE}"
@@ -50,7 +50,7 @@ COPIED = "-re -i {film} -c copy"
 USUAL = f"{COPIED} -f mpegts"
 OTHERS = {
     "a larger picture at another rate": (
-        f"{picture('640x360', '30000/1001')} {SOUND} {CODING} -bf 2 -g 30 -f mpegts"
+        f"{picture('426x240', '30000/1001')} {SOUND} {CODING} -bf 2 -g 30 -f mpegts"
     ),
     "another codec": (
         f"{picture('320x180')} {SOUND} -c:v libx265 -preset ultrafast -x265-params log-level=none -g {RATE} "

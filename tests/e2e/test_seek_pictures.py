@@ -11,7 +11,7 @@ from playwright.async_api import Browser, Route
 
 from tests.conftest import ServerProcess, start_server
 from tests.e2e.conftest import new_page, open_tab
-from tests.e2e.test_players import Watching
+from tests.e2e.watching import Watching
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 

@@ -13,7 +13,7 @@ from playwright.async_api import Browser
 
 from tests.conftest import ServerProcess, start_server
 from tests.e2e.conftest import LOOK_SECONDS, keep, looks, open_tab
-from tests.e2e.test_stations import TITLES, Notes, tone
+from tests.e2e.station_tones import TITLES, Notes, tone
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 

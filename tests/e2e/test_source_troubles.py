@@ -32,7 +32,7 @@ data = "data"
 name = "test"
 source = "http://127.0.0.1:{port}/programme.ts"
 ladder = ["240p"]
-part_duration = 0.333
+part_duration = 0.5
 segment_duration = 1.0
 """
 PROGRAMME = "-re -i {film} -c copy -f mpegts pipe:1"

@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.fuzzing import formats, publishing
+from tests.fuzzing import containers, formats, http2, http3, publishing, text_of_films, tokens
 from tests.fuzzing.fuzzer import Fuzzer, Target, examine
 
-TARGETS = publishing.TARGETS | formats.TARGETS
+ROOMS = (publishing, containers, formats, text_of_films, tokens, http2, http3)
+TARGETS = {name: target for room in ROOMS for name, target in room.TARGETS.items()}
 FOLDER = Path("artifacts/fuzzing")
 
 MEMORY_BYTES = 64 << 20

@@ -10,17 +10,15 @@ from typing import Any, Protocol
 from media.errors import MediaError
 from media.flv.amf0 import AmfLimits, read_values, write_values
 from media.hls.playlist_reader import read_playlist
-from media.matroska.stream_reader import MatroskaStreamReader
 from media.mp3.icy import Deinterleaver
 from media.mp3.reader import MpegAudioReader
 from media.mp3.stream_reader import AudioStreamReader
 from media.mp4.boxes import box
-from media.mp4.cmaf_ingest import TrackUploadLimits, TrackUploads, UnknownTrackError, UploadReader
-from media.mp4.fragments import FragmentReader, write_fragment
-from media.mp4.live_segment_reader import read_live_segment
-from media.mp4.moof import Sample
-from media.mp4.movie import MovieLimits
-from media.mp4.stream_reader import FragmentedStreamReader
+from media.mp4.fragments.cmaf_ingest import TrackUploadLimits, TrackUploads, UnknownTrackError, UploadReader
+from media.mp4.fragments.fragments import FragmentReader, write_fragment
+from media.mp4.fragments.live_segment_reader import read_live_segment
+from media.mp4.fragments.moof import Sample
+from media.mp4.movie.movie import MovieLimits
 from media.ogg.page import checksum
 from media.ogg.reader import OggReader
 from media.rtsp.messages import RtspReader
@@ -33,17 +31,17 @@ from origin.ingest.stream_id import read_stream_id
 from origin.token_relay.sse_reader import SseError, SseReader
 from packager.vod.movie.movie_reader import ContainerLimits, read_movie
 from tests import hostile_media as hostile
+from tests.fuzzing.containers import H264_AAC, boxes, encoded, fragmented, portions, whole_box
 from tests.fuzzing.fuzzer import Outcome, Target
 from tests.fuzzing.mutation import Parts
-from tests.fuzzing.publishing import METADATA, encoded, error_text, joined
-from tests.media.rtsp.test_messages import STREAM as RTSP_STREAM
-from tests.origin.ingest.test_multitrack_configuration import ASKED
+from tests.fuzzing.publishing import METADATA, error_text, joined
+from tests.media.rtsp.rtsp_stream import STREAM as RTSP_STREAM
+from tests.origin.ingest.multitrack_requests import ASKED
 
 ERRORS = (MediaError, UnknownTrackError, WebSocketError, SseError, ManifestError)
 """What readers document."""
 
 SMALL_MOVIE = MovieLimits(moov_bytes=1 << 20)
-H264_AAC = "-c:v libx264 -preset ultrafast -bsf:v filter_units=remove_types=6 -g 2 -c:a aac -ar 8000 -b:a 8k"
 
 
 class EventReader(Protocol):
@@ -180,21 +178,6 @@ def live_segments() -> list[Parts]:
     ]
 
 
-def boxes(data: bytes) -> list[bytes]:
-    """Divide what ISO/IEC 14496-12 calls a file."""
-    found, at = list[bytes](), 0
-    while at < len(data):
-        size = int.from_bytes(data[at : at + 4], "big")
-        found.append(data[at : at + size])
-        at += size
-    return found
-
-
-def whole_box(part: bytes) -> bytes:
-    """Let a box say how long it is."""
-    return len(part).to_bytes(4, "big") + part[4:] if len(part) >= 8 else part
-
-
 def whole_page(part: bytes) -> bytes:
     """Give a page its checksum (RFC 3533 §6)."""
     if len(part) < 27:
@@ -203,26 +186,27 @@ def whole_page(part: bytes) -> bytes:
     return part[:22] + checksum(without).to_bytes(4, "little") + part[26:]
 
 
-def portions(data: bytes, size: int = 64) -> list[bytes]:
-    """Divide what has no parts of its own."""
-    return [data[at : at + size] for at in range(0, len(data), size)]
-
-
 def lines(text: str) -> list[bytes]:
     """Divide a text."""
     return [line.encode() for line in text.splitlines(keepends=True)]
 
 
-@functools.cache
-def fragmented() -> list[bytes]:
-    """Give a fragmented MP4 of H.264 and AAC."""
-    return boxes(encoded(f"{H264_AAC} -movflags frag_keyframe+empty_moov+default_base_moof", "mp4"))
-
-
 def films() -> list[Parts]:
     """Give a film in each container."""
     matroska, transport = (encoded(H264_AAC, kind) for kind in ("matroska", "mpegts"))
-    return [fragmented(), portions(matroska), portions(transport, 188)]
+    old = [
+        portions(encoded(f"-c:v {video} -g 2 -c:a {sound} -ar 44100 -ac 1", kind), length)
+        for kind, video, sound, length in (
+            ("mpegts", "mpeg2video -bf 1", "mp2", 188),
+            ("vob", "mpeg2video -bf 1", "ac3", 2048),
+            ("avi", "mpeg4 -vtag XVID -bf 1", "libmp3lame", 64),
+            ("avi", "mjpeg", "pcm_s16le", 256),
+            ("flv", "flv1", "libmp3lame", 64),
+            ("asf", "wmv2", "wmav2", 256),
+            ("matroska", "mpeg2video", "pcm_s16le", 64),
+        )
+    ]
+    return [fragmented(), portions(matroska), portions(transport, 188), *old]
 
 
 MEDIA_PLAYLIST = """#EXTM3U
@@ -330,17 +314,10 @@ def oggs() -> list[Parts]:
 
 TARGETS: dict[str, Target] = {
     "fragments": Target(seeds=lambda: [fragmented()], read=of_events(FragmentReader), mend=whole_box),
-    "fragmented": Target(
-        seeds=lambda: [fragmented()], read=of_chunks(FragmentedStreamReader), mend=whole_box
-    ),
     "uploads": Target(
         seeds=lambda: [fragmented(), portions(encoded(H264_AAC, "mpegts"), 188)[:8]],
         read=read_upload,
         mend=whole_box,
-    ),
-    "matroska": Target(
-        seeds=lambda: [portions(encoded(H264_AAC, "matroska")), portions(hostile.small_blocks(300), 16)],
-        read=of_chunks(MatroskaStreamReader),
     ),
     "films": Target(seeds=films, read=of_whole(read_film)),
     "segment": Target(

@@ -161,7 +161,8 @@ def examine(target: Target, data: bytes) -> tuple[str, str, int, float]:
 
 
 def _examine(target: Target, data: bytes) -> tuple[str, str, int, float]:
-    signal.setitimer(signal.ITIMER_VIRTUAL, target.hangs_seconds)
+    # Again and again: an error that comes in the callback of a weak reference breaks off nothing.
+    signal.setitimer(signal.ITIMER_VIRTUAL, target.hangs_seconds, target.hangs_seconds)
     pieces, executions, seconds = cut(data, target.head), 1, 0.0
     try:
         begin = time.thread_time()
@@ -180,6 +181,7 @@ def _examine(target: Target, data: bytes) -> tuple[str, str, int, float]:
                 return f"cut at {_places(pieces)} it takes {longest:.3f} s", "", executions, seconds
         return "", told, executions, seconds
     except (Exception, HangsError) as error:  # noqa: BLE001 - whatever it is, it is what we look for
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         trace = "".join(traceback.format_tb(error.__traceback__)[-_FRAMES:])
         return f"{type(error).__name__}: {error}, cut at {_places(pieces)}\n{trace}", "", executions, seconds
 

@@ -1,38 +1,37 @@
-"""Targets of what publishers send: RTMP, FLV and MPEG-TS."""
+"""Targets of what publishers send: RTMP and FLV."""
 
 from __future__ import annotations
 
 import functools
 import itertools
 import struct
-import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
 from media.errors import MediaError
 from media.flv import tags as flv_tags
 from media.flv.amf0 import write_values
-from media.flv.flv_to_fragments import FlvToFragments
-from media.flv.flv_to_matroska import FlvToMatroska
-from media.flv.stream_reader import FlvReader
-from media.flv.tags import AUDIO, SCRIPT, VIDEO, Tag, write_tag
+from media.flv.demuxer import FlvDemuxer
+from media.flv.stream_reader import FlvReader, PacketDivider
+from media.flv.tags import AUDIO, SCRIPT, VIDEO, Tag
 from media.matroska.stream_reader import MatroskaStreamReader
-from media.mp4.fragments import Fragment, InitSegment
+from media.mp4.fragments.fragments import Fragment, InitSegment
+from media.muxers.flv_muxer import FlvMuxer
+from media.muxers.fragment_muxer import FragmentMuxer
+from media.muxers.matroska_muxer import MatroskaMuxer, check_track
+from media.packets import Packet
 from media.rtmp import chunks
 from media.rtmp.chunks import Message, write_message
 from media.rtmp.connection import Event
-from media.rtmp.multitrack import PublishedTracks, PublishedTracksLimits
 from media.stream_reader import StreamChunk, StreamReader
-from media.ts.stream_reader import TransportReader
-from media.ts.tables import PACKET
-from media.ts.ts_to_fragments import TransportToFragments
+from packager.sources.copy_probe import Copier
 from tests import hostile_media as hostile
 from tests import rtmp
 from tests.fuzzing.fuzzer import Outcome, Target
 from tests.fuzzing.mutation import Parts
-from tests.media.flv import test_mp4_tracks as enhanced
-from tests.media.flv.test_flv_to_fragments import samples
-from tests.media.flv.test_tags import AAC, AVCC, some_tags
+from tests.media.flv.flv_tags import AAC, AVCC, some_tags, write_tag
+from tests.media.muxers import enhanced_tracks as enhanced
+from tests.media.muxers.muxed_streams import samples
 
 OPUS_HEAD = b"OpusHead\1\2" + struct.pack("<HIHB", 312, 48000, 0, 0)
 METADATA = write_values(
@@ -220,24 +219,26 @@ def read_rtmp(pieces: Sequence[bytes]) -> Outcome:
 
 
 def follow_rtmp(result: tuple[list[Event | Tag], bytes, str]) -> str:
-    """Write what was published as channels take it, and read it again."""
+    """Demux what was published as channels take it, and write it in all forms."""
     tags = [one for one in result[0] if isinstance(one, tuple) and not isinstance(one, Message)]
-    tracks, written = PublishedTracks(PublishedTracksLimits()), list[bytes]()
+    demuxer = FlvDemuxer(check_track=check_track, further_video_tracks=9)
     try:
-        written.extend(tracks.push(*tag) for tag in tags)
+        packets = demuxer.receive_tags(tags)
     except MediaError as error:
         return error_text(error)
-    data = b"".join(written)
-    for picture in tracks.take_further_video_tracks().values():
-        FlvReader().receive_data(picture)
-    if not data:
+    for picture in demuxer.take_further_video_tracks().values():
+        PacketDivider().push(picture)
+    divider = PacketDivider()
+    passed = [packet for chunk in divider.push(packets) for packet in chunk.packets]
+    if not passed:
         return "nothing"
-    reader = FlvReader()
-    reader.receive_data(data)
+    # A reader of FLV finds the same frames again.
+    if divider.muxed_container == "flv":
+        again = FlvDemuxer().receive_data(FlvMuxer().push(passed))
+        assert [one.data for one in again if one.data] == [one.data for one in passed if one.data]
     try:
-        if reader.is_enhanced:
-            MatroskaStreamReader().receive_data(FlvToMatroska().receive_data(data))
-        FlvToFragments().receive_tags(tags)
+        MatroskaStreamReader().receive_data(MatroskaMuxer().push(passed))
+        FragmentMuxer().push(packets)
     except MediaError as error:
         return error_text(error)
     return ""
@@ -277,14 +278,9 @@ def whole_tag(part: bytes) -> bytes:
     return part[:1] + told + part[4:size] + size.to_bytes(4, "big")
 
 
-def whole_packet(part: bytes) -> bytes:
-    """Give a packet its length."""
-    return part.ljust(PACKET, b"\xff")[:PACKET]
-
-
 def read_publisher(
     make_reader: Callable[[], StreamReader],
-    make_rewriter: Callable[[], FlvToFragments | TransportToFragments],
+    make_copier: Callable[[], Copier],
     pieces: Sequence[bytes],
 ) -> Outcome:
     """Divide a stream into chunks for decoders, and rewrite these as fragments, as publishers' are."""
@@ -296,84 +292,50 @@ def read_publisher(
         # How much was told before it depends on where the pieces ended.
         error = error_text(broken)
         return Outcome(error, error)
-    rewritten, error = _rewritten(make_rewriter, chunks_of)
+    rewritten, error = _copied(make_copier, chunks_of)
     # Which one of several errors comes first may depend on what is looked at together.
     result = *joined(itertools.chain.from_iterable(chunks_of)), reader.signature, rewritten
     return Outcome(result, error)
 
 
-def joined(chunks_of: Iterable[StreamChunk]) -> list[tuple[bool, bool, bool, bytes, int | None]]:
-    """Join the chunks with which nothing begins: bytes may come in any number of those."""
-    found = list[tuple[bool, bool, bool, bytes, int | None]]()
+def joined(chunks_of: Iterable[StreamChunk]) -> list[tuple[bool, bool, bool, bytes, object, int | None]]:
+    """Join the chunks with which nothing begins: media may come in any number of those."""
+    found, data, packets = list[tuple[bool, bool, bool, bytes, object, int | None]](), b"", list[Packet]()
     for one in chunks_of:
         if one.access or one.header or one.changes:
-            found.append((one.access, one.header, one.changes, one.data, one.clock))
+            found.append((False, False, False, data, packets, None))
+            found.append((one.access, one.header, one.changes, one.data, list(one.packets), one.clock))
+            data, packets = b"", []
         else:
-            before = found.pop()[3] if found and not any(found[-1][:3]) else b""
-            found.append((False, False, False, before + one.data, None))
-    return found
+            data, packets = data + one.data, [*packets, *one.packets]
+    return [*found, (False, False, False, data, packets, None)]
 
 
-def _rewritten(
-    make: Callable[[], FlvToFragments | TransportToFragments], chunks_of: Iterable[Sequence[StreamChunk]]
-) -> tuple[object, str]:
+def _copied(make: Callable[[], Copier], chunks_of: Iterable[Sequence[StreamChunk]]) -> tuple[object, str]:
     """Give the samples, which may come in any number of fragments, or the error.
 
-    Behind a change another rewriter goes on, as another decoder would.
+    Behind a change another copier goes on, as another decoder would.
     """
-    rewriter, found, told = make(), list[InitSegment | Fragment](), list[object]()
+    copier, found, told = make(), list[InitSegment | Fragment](), list[object]()
     try:
         for some in chunks_of:
-            data = b""
+            since = list[StreamChunk]()
             for chunk in some:
                 if chunk.changes:
-                    found += rewriter.receive_data(data)
-                    told.append(_samples_of(rewriter, found))
-                    rewriter, found, data = make(), [], b""
-                data += chunk.data
-            found += rewriter.receive_data(data)
+                    found += itertools.chain.from_iterable(copier.steps(since))
+                    told.append(_samples_of(copier, found))
+                    copier, found, since = make(), [], []
+                since.append(chunk)
+            found += itertools.chain.from_iterable(copier.steps(since))
     except MediaError as error:
         return None, error_text(error)
-    return [*told, _samples_of(rewriter, found)], ""
+    return [*told, _samples_of(copier, found)], ""
 
 
-def _samples_of(
-    rewriter: FlvToFragments | TransportToFragments, found: Sequence[InitSegment | Fragment]
-) -> object:
+def _samples_of(copier: Copier, found: Sequence[InitSegment | Fragment]) -> object:
     inits = [one for one in found if isinstance(one, InitSegment)]
-    return inits, samples(found), rewriter.told_frame_rate
+    return inits, samples(found), copier.told_frame_rate
 
-
-# MPEG-TS
-
-INPUTS = "-f lavfi -i testsrc2=size=16x16:rate=5 -f lavfi -i sine=440 -t 0.6 -pix_fmt yuv420p"
-TRANSPORTS = (
-    "-c:v libx264 -preset ultrafast -bsf:v filter_units=remove_types=6 -g 2 -c:a aac -ar 8000 -b:a 8k",
-    "-c:v libx264 -preset fast -bsf:v filter_units=remove_types=6 -bf 2 -g 10 -c:a ac3 -ar 48000 -b:a 32k",
-    "-c:v libx265 -preset ultrafast -x265-params log-level=none:info=0 -c:a eac3 -b:a 32k",
-    "-vn -c:a aac -b:a 8k",
-)
-
-
-@functools.cache
-def encoded(words: str, container: str) -> bytes:
-    """Let ffmpeg make a tiny stream."""
-    command = f"ffmpeg -nostdin -v error {INPUTS} {words} -bitexact -f {container} pipe:1"
-    return subprocess.run(command.split(), check=True, stdout=subprocess.PIPE).stdout
-
-
-def packets(data: bytes) -> list[bytes]:
-    return [data[at : at + PACKET] for at in range(0, len(data), PACKET)]
-
-
-def ts_seeds() -> list[Parts]:
-    """Give what ffmpeg muxes, and what costs most."""
-    made = [packets(encoded(words, "mpegts"))[:16] for words in TRANSPORTS]
-    costly = (hostile.start_codes, hostile.parameter_sets, hostile.program_maps, hostile.packets_out_of_step)
-    return [*made, *(packets(make(1500))[:12] for make in costly)]
-
-
-TS_WORDS = packets(hostile.null_packets(400))
 
 TARGETS: dict[str, Target] = {
     "rtmp": Target(
@@ -385,14 +347,8 @@ TARGETS: dict[str, Target] = {
     ),
     "flv": Target(
         seeds=flv_seeds,
-        read=functools.partial(read_publisher, FlvReader, FlvToFragments),
+        read=functools.partial(read_publisher, FlvReader, Copier),
         words=FLV_WORDS,
         mend=whole_tag,
-    ),
-    "ts": Target(
-        seeds=ts_seeds,
-        read=functools.partial(read_publisher, TransportReader, TransportToFragments),
-        words=TS_WORDS,
-        mend=whole_packet,
     ),
 }

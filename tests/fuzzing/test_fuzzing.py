@@ -78,11 +78,13 @@ def depend(pieces: Sequence[bytes]) -> Outcome:
     return Outcome([piece[:1] for piece in pieces])
 
 
+# What is broken off may be a callback of a weak reference, which has nobody to raise an error to.
+@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     ("target", "words"),
     [
         (planted(crash), "IndexError: planted"),
-        (planted(hang, 0.05), "HangsError"),
+        (planted(hang, 0.3), "HangsError"),
         (planted(allocate), "MemoryError"),
         (planted(forget), "cut at 7"),
         (Target(seeds=lambda: [[b"a", b"b"]], read=depend), "it gives something else"),

@@ -14,36 +14,37 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from media.errors import MediaError
+from media.flv.demuxer import FlvDemuxer
 from media.flv.stream_reader import FlvReader
 from media.hls.playlist_reader import DEFAULT_LIMITS, read_playlist
+from media.matroska.demuxer import MatroskaDemuxer
 from media.matroska.stream_reader import MatroskaStreamReader
 from media.mp3.icy import Deinterleaver, clean_title
 from media.mp3.reader import MpegAudioReader
 from media.mp3.stream_reader import AudioStreamReader
-from media.mp4.fragment_join import FragmentJoiner, JoinLimits
-from media.mp4.stream_reader import FragmentedStreamReader
+from media.mp4.fragments.fragment_join import FragmentJoiner, JoinLimits
+from media.mp4.fragments.stream_reader import FragmentedStreamReader
 from media.ogg.reader import OggReader
 from media.rtmp.chunks import Message
-from media.rtmp.multitrack import PublishedTracks, PublishedTracksLimits
 from media.rtsp.messages import RtspReader
 from media.subtitles.webvtt import CueReader
 from media.ts.join import TransportJoiner
 from media.ts.stream_reader import TransportReader
-from origin.ingest.rtmp import RtmpLimits
+from origin.ingest.rtmp import RTMP_PORTION_BYTES
 from packager.step_budget import AUDIO_PORTION_BYTES, FLV_PORTION_BYTES, PORTION_BYTES
+from tests import hostile_matroska, rtmp
 from tests import hostile_media as hostile
-from tests import rtmp
 from tests.loop_watch import slowness
-from tests.media.mp4.test_fragments import stream
+from tests.media.mp4.fragments.fragment_streams import stream
 
 MIB = 1 << 20
-DEAR_SECONDS = 3
-"""Of what may cost more for a mebibyte a quarter is read: what grows faster than its length does so there."""
+DEAR_SECONDS, DEAREST_SECONDS = 1, 8
+"""Of what may cost more for a mebibyte a quarter is read, or an eighth: what grows faster does so there."""
 
 PORTION = PORTION_BYTES
 SOUND = AUDIO_PORTION_BYTES
 FLV = FLV_PORTION_BYTES
-RTMP = RtmpLimits().portion_bytes
+RTMP = RTMP_PORTION_BYTES
 
 STEP_SECONDS = 0.1
 """Five times what one portion may take."""
@@ -94,9 +95,9 @@ def packed_sound() -> Take:
 
 
 def published() -> Take:
-    """Make what reads a publisher's messages and rewrites them, behind its being let in."""
+    """Make what reads a publisher's messages and demuxes them, behind its being let in."""
     connection = rtmp.connection(joins_frames=True)
-    stream = PublishedTracks(PublishedTracksLimits())
+    demuxer = FlvDemuxer(further_video_tracks=9)
     connection.receive_data(rtmp.publishing())
     list(rtmp.accepted(connection))
 
@@ -104,9 +105,9 @@ def published() -> Take:
         connection.receive_data(data)
         for event in connection.events():
             if isinstance(event, Message):
-                yield stream.push(event.kind, event.timestamp, event.payload)
+                yield demuxer.receive_tags([(event.kind, event.timestamp, event.payload)])
             elif isinstance(event, list):
-                yield [stream.push(*tag) for tag in event]
+                yield demuxer.receive_tags(event)
 
     return take
 
@@ -150,10 +151,35 @@ CASES: list[tuple[str, Callable[[], Take], Callable[[int], bytes], int, float]] 
     ("FLV tags of nothing", lambda: FlvReader().receive_data, hostile.empty_tags, FLV, 3),
     ("FLV headers that change", lambda: FlvReader().receive_data, hostile.changing_headers, FLV, 3),
     ("FLV tags of 8 MiB", lambda: FlvReader().receive_data, hostile.one_huge_tag, FLV, 2),
-    ("blocks of Matroska", lambda: MatroskaStreamReader().receive_data, hostile.small_blocks, PORTION, 10),
-    ("clusters of Matroska", lambda: MatroskaStreamReader().receive_data, hostile.empty_clusters, PORTION, 3),
-    ("tracks of Matroska", lambda: MatroskaStreamReader().receive_data, hostile.many_tracks, PORTION, 10),
-    ("elements of tracks", lambda: MatroskaStreamReader().receive_data, hostile.many_elements, PORTION, 1),
+    (
+        "blocks of Matroska",
+        lambda: MatroskaStreamReader().receive_data,
+        hostile_matroska.small_blocks,
+        PORTION,
+        10,
+    ),
+    (
+        "clusters of Matroska",
+        lambda: MatroskaStreamReader().receive_data,
+        hostile_matroska.empty_clusters,
+        PORTION,
+        3,
+    ),
+    (
+        "tracks of Matroska",
+        lambda: MatroskaStreamReader().receive_data,
+        hostile_matroska.many_tracks,
+        PORTION,
+        10,
+    ),
+    (
+        "elements of tracks",
+        lambda: MatroskaStreamReader().receive_data,
+        hostile_matroska.many_elements,
+        PORTION,
+        1,
+    ),
+    ("laced blocks", lambda: MatroskaDemuxer().receive_data, hostile_matroska.laced_blocks, PORTION, 20),
     ("samples of nothing", divided, of_fragments(hostile.samples_of_nothing), PORTION, 1),
     ("samples of a byte", divided, of_fragments(hostile.as_many_samples_as_may_be), PORTION, 15),
     ("fragments with key frames", divided, of_fragments(hostile.many_samples), PORTION, 1),
@@ -204,19 +230,21 @@ def consumed(take: Take, data: bytes, portion: int, seconds: float) -> tuple[flo
 def test_no_portion_of_a_hostile_stream_takes_long(
     make: Callable[[], Take], data: Callable[[int], bytes], portion: int, seconds: float
 ) -> None:
-    part = 4 if seconds > DEAR_SECONDS else 1
+    part = 8 if seconds > DEAREST_SECONDS else 4 if seconds > DEAR_SECONDS else 1
     hostile_stream, seconds = data(MIB // part), seconds / part
-    gc.collect()
     gc.disable()
     try:
         # Whatever else the machine does costs this thread some time, too, but not in each of three attempts.
-        most, most_at_once = seconds * slowness(), STEP_SECONDS * slowness()
+        most, most_at_once = seconds, STEP_SECONDS
         attempts = list[tuple[float, float]]()
         for _ in range(3):
             longest, total = consumed(make(), hostile_stream, portion, most)
             attempts.append((longest, total))
             if longest < most_at_once and total < most:
                 break
+            # How slow the machine is now is measured only where that matters.
+            factor = slowness()
+            most, most_at_once = seconds * factor, STEP_SECONDS * factor
     finally:
         gc.enable()
     assert min(longest for longest, _ in attempts) < most_at_once
@@ -242,27 +270,29 @@ def test_a_hostile_playlist_is_read_or_refused_in_a_bounded_time(
     begin = time.thread_time()
     with contextlib.suppress(MediaError):
         read_playlist(text)
-    assert time.thread_time() - begin < seconds * slowness()
+    took = time.thread_time() - begin
+    assert took < seconds or took < seconds * slowness()
 
 
 @pytest.mark.parametrize(
-    ("make", "data"),
+    ("make", "data", "size"),
     [
-        (mpeg_audio, hostile.empty_id3),
-        (mpeg_audio, hostile.id3_of_empty_frames),
-        (mpeg_audio, hostile.titles),
-        (mpeg_audio, hostile.false_sync_words),
-        (mpeg_audio, hostile.sync_bytes),
-        (mpeg_audio, hostile.adts_frames),
-        (ogg, hostile.false_pages),
-        (ogg, hostile.tiny_links),
-        (ogg, hostile.header_of_many_pages),
-        (ogg, hostile.many_comments),
-        (captions, hostile.many_cues),
+        (mpeg_audio, hostile.empty_id3, 20_000),
+        (mpeg_audio, hostile.id3_of_empty_frames, 20_000),
+        (mpeg_audio, hostile.titles, 20_000),
+        # As far as the frames behind the false ones, or the limit of pages that are none.
+        (mpeg_audio, hostile.false_sync_words, 100_000),
+        (mpeg_audio, hostile.sync_bytes, 100_000),
+        (mpeg_audio, hostile.adts_frames, 20_000),
+        (ogg, hostile.false_pages, 100_000),
+        (ogg, hostile.tiny_links, 20_000),
+        (ogg, hostile.header_of_many_pages, 20_000),
+        (ogg, hostile.many_comments, 20_000),
+        (captions, hostile.many_cues, 20_000),
     ],
 )
 def test_a_hostile_stream_is_the_same_whole_or_byte_by_byte(
-    make: Callable[[], Take], data: Callable[[int], bytes]
+    make: Callable[[], Take], data: Callable[[int], bytes], size: int
 ) -> None:
     def told(portion: int) -> tuple[list[object], str]:
         take, found = make(), list[object]()
@@ -273,7 +303,7 @@ def test_a_hostile_stream_is_the_same_whole_or_byte_by_byte(
             return found, str(error)
         return found, ""
 
-    given = data(100_000)[:150_000]
+    given = data(size)[: size * 3 // 2]
     assert told(len(given)) == told(1) == told(997)
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
 
-from origin.files import routes as file_routes
+from origin.files.handler import FileHandler, file_routes
 from origin.http1.limits import HttpLimits
 from packager.library.local_storage import Library
 from tests.conformance.conftest import FILM, Loop, Running, serving
@@ -40,7 +41,7 @@ def make_big(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def origin(library: Path, loop: Loop) -> Iterator[Running]:
-    app = file_routes.Files(Library(library))
+    app = Starlette(routes=file_routes(FileHandler(Library(library))))
     with serving(app, library, loop) as running:
         yield running
 
@@ -48,6 +49,6 @@ def origin(library: Path, loop: Loop) -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def hasty(library: Path, loop: Loop) -> Iterator[Running]:
     """One with short times, for those who don't keep them: who is only late would be dropped, too."""
-    app = file_routes.Files(Library(library))
+    app = Starlette(routes=file_routes(FileHandler(Library(library))))
     with serving(app, library, loop, HASTY) as running:
         yield running

@@ -6,10 +6,11 @@ import asyncio
 import os
 import signal
 from dataclasses import dataclass
-from pathlib import Path
 
 from packager.live.channel import Channel
+from tests.descriptors import descriptors
 from tests.live_server import running
+from tests.processes import children_of
 from tests.waiting import until
 
 SIGNALS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT)
@@ -27,8 +28,7 @@ class Report:
 
 def children() -> set[str]:
     """Process ids of this process's children, zombies included."""
-    listed = Path("/proc/self/task").glob("*/children")
-    return {pid for path in listed for pid in path.read_text().split()}
+    return {str(pid) for pid in children_of()}
 
 
 async def kill_again_and_again(channel: Channel, *, times: int, every: float) -> Report:
@@ -41,7 +41,7 @@ async def kill_again_and_again(channel: Channel, *, times: int, every: float) ->
     """
     async with running(channel):
         await until(lambda: channel.ready and channel.pid)
-        before, others = len(os.listdir("/proc/self/fd")), children() - {str(channel.pid)}
+        before, others = descriptors(), children() - {str(channel.pid)}
         window = next(iter(channel.renditions.values())).window
         number, discontinuities, seen = window.next_number, 0, window.next_number
         for kill in range(1, times + 1):
@@ -57,7 +57,7 @@ async def kill_again_and_again(channel: Channel, *, times: int, every: float) ->
             seen = window.next_number
         await until(lambda: channel.state == "live")
         return Report(
-            len(os.listdir("/proc/self/fd")) - before,
+            descriptors() - before,
             len(children() - others),
             discontinuities,
             window.next_number - number,

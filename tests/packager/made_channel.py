@@ -8,11 +8,11 @@ from fractions import Fraction
 from media.hls.date_range import DateRange
 from media.hls.precompressed_text import rendered
 from media.mp4.boxes import box
-from media.mp4.fragments import write_fragment
-from media.mp4.init_segment import write_init_segment
-from media.mp4.moof import Sample
-from media.mp4.sample_entry import SampleEntry
-from media.mp4.track_box import TrackFacts
+from media.mp4.codecs.sample_entry import SampleEntry
+from media.mp4.fragments.fragments import write_fragment
+from media.mp4.fragments.init_segment import write_init_segment
+from media.mp4.fragments.moof import Sample
+from media.mp4.movie.track_box import TrackFacts
 from packager.publish.live_stream import FoldedLog, LiveStream
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import cadence
@@ -212,8 +212,8 @@ def answers(folded: FoldedLog | LiveStream) -> Iterator[object]:
             pieces = presentation.media_pieces(name, skip=skip, skip_date_ranges=ranges, suffix="?token=a")
             yield b"".join(rendered(pieces))
         yield window.next_part, window.last, window.ended, window.newest_discontinuity_sequence
-        yield window.retention, window.may_retire, window.may_forget
-        for number in range(window.oldest_number - 2, window.next_number + 2):
+        yield window.finished.retention, window.finished.may_retire, window.finished.may_forget
+        for number in range(window.finished.oldest_number - 2, window.next_number + 2):
             stored = window.at(number)
             yield name, number, window.segment(number), window.init(number), stored and stored.stored
             yield [bytes(one or b"") for one in (window.part(number, index) for index in range(PARTS + 1))]

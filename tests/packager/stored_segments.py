@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from media.mp4.fragments import write_fragment
-from media.mp4.moof import Sample
-from media.mp4.sample_entry import parse_sample_entry
+from media.mp4.codecs.sample_entry import parse_sample_entry
+from media.mp4.fragments.fragments import write_fragment
+from media.mp4.fragments.moof import Sample
 from packager.dvr.disk_rendition import DvrFolder
 from packager.window.model import LivePart, LiveSegment, Timeline, join_parts
 from tests.conformance.handfed import NUMBER, Track

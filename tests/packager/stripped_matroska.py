@@ -1,6 +1,9 @@
-"""Strips the first bytes that all frames of a track share off a Matroska file, as mkvmerge does."""
+"""Strips off or compresses the frames of a track of a Matroska file, as mkvmerge does."""
 
 from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
 
 from media.matroska.ebml import UNKNOWN_SIZE, header, unsigned
 
@@ -33,6 +36,19 @@ def stripped(data: bytes, track: int, prefix: bytes, encodings: bytes) -> bytes:
         encodings: what the track then says of it.
     """
 
+    def without(frame: bytes) -> bytes:
+        assert frame.startswith(prefix)
+        return frame[len(prefix) :]
+
+    return _rewritten(data, track, without, encodings)
+
+
+def compressed(data: bytes, track: int, change: Callable[[bytes], bytes] = zlib.compress) -> bytes:
+    """Compress the frames of a track by zlib; the blocks must be of one frame each."""
+    return _rewritten(data, track, change, element(0x6240, element(0x5034, element(0x4254, b"\0"))))
+
+
+def _rewritten(data: bytes, track: int, change: Callable[[bytes], bytes], encodings: bytes) -> bytes:
     def rewritten(start: int, end: int) -> bytes:
         found = b""
         while start < end:
@@ -45,8 +61,7 @@ def stripped(data: bytes, track: int, prefix: bytes, encodings: bytes) -> bytes:
                 payload += element(0x6D80, encodings) * (_number(payload) == track)
             elif one.kind in (SIMPLE_BLOCK, BLOCK) and payload[0] == 0x80 | track:
                 assert not payload[3] & 0x06
-                assert payload[4:].startswith(prefix)
-                payload = payload[:4] + payload[4 + len(prefix) :]
+                payload = payload[:4] + change(payload[4:])
             found += b"" if one.kind in GONE else element(one.kind, payload)
             start = stop
         return found

@@ -16,7 +16,6 @@ class MountBlock:
 
     Attributes:
         start: offset of the first byte since the ring was made.
-        data: the bytes.
         label: goes along with them, such as an ICY metadata block.
         cuts: ascending offsets in ``data`` where a reader may begin, at equal distances in media time. Bytes
             before the first are only for readers that had the previous block.
@@ -102,7 +101,6 @@ class AudioRing(Ring[MountBlock, AudioCursor]):
         """Append a block, evict the oldest, and call ``on_lag`` of readers that lost blocks.
 
         Args:
-            data: the bytes.
             cuts: offsets where a reader may begin.
             duration: of the block, in seconds.
             lead: headers for a reader that begins in it.
@@ -151,7 +149,6 @@ class AudioRing(Ring[MountBlock, AudioCursor]):
         """Read blocks and advance the cursor.
 
         Args:
-            cursor: of ``join``.
             limit: bytes after which no further block is read; one block and its lead are always returned.
 
         Returns:

@@ -1,4 +1,4 @@
-"""A station that another process makes, with listeners of this one: they hear the same bytes."""
+"""A station that another process makes, with listeners of this process, who get the same bytes."""
 
 from __future__ import annotations
 
@@ -29,17 +29,16 @@ log = structlog.get_logger()
 
 
 class FollowedMount:
-    """A station as it is served beside the process that makes it.
+    """A station in a process that follows its log, with the listeners there.
 
     Args:
         name: of the address ``/radio/NAME``.
-        options: as the other process has them.
+        options: the station's, as in the process that makes it.
         count: called with the bytes written to listeners.
-        mounts: the others, to which listeners may be moved, by name.
+        mounts: the other mounts, to which listeners may be moved, by name.
 
     Attributes:
-        facts: what the other process has told; None before it has.
-        audience: the listeners of this process.
+        facts: the station's state in the other process; None before the first snapshot.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class FollowedMount:
         self._mounts = mounts
         self._has_news = asyncio.Event()
         self._is_closed = False
-        # What the other process has been told of the listeners, and is to be told yet.
+        # Reports about the listeners that were sent to the other process, or are to be sent.
         self._reported: set[int] = set()
         self._reported_listeners = self._reported_dropped = self._reported_bytes = 0
         self._reported_settled = 0
@@ -70,7 +69,7 @@ class FollowedMount:
 
     @property
     def is_live(self) -> bool:
-        """Whether it sounds; else the process that makes it knows better what to answer."""
+        """Whether the station has audio; else requests are answered by the process that makes it."""
         return self.facts is not None and self.facts.is_live
 
     @property
@@ -155,14 +154,14 @@ class FollowedMount:
         await self.audience.introduce()
 
     def close(self) -> None:
-        """Disconnect all listeners; who comes now is let go at once."""
+        """Disconnect all listeners, and new ones at once."""
         self._is_closed = True
         self.audience.close()
 
-    # What the other process tells
+    # Entries of the other process's log
 
     def take_block(self, sequence: int, block: MountBlock) -> None:
-        """Take the next block of audio; those that are missing before it are a gap."""
+        """Append the next block of audio; missing blocks before it are a gap."""
         if sequence < self._ring.next_sequence:
             return
         if sequence > self._ring.next_sequence:
@@ -180,7 +179,7 @@ class FollowedMount:
             self.audience.close()
             if entry.clears:
                 self._ring.clear()
-                # What is told of other audio comes next.
+                # The facts of the next audio follow.
                 self.facts = None
         elif isinstance(entry, ListenerDismissed):
             for listener in self.audience.present:
@@ -196,10 +195,10 @@ class FollowedMount:
         else:
             self.audience.move(destination.audience, entry.link, entry.ending)
 
-    # What it is told
+    # Reports to the other process
 
     def forget_reports(self) -> None:
-        """Report all listeners anew: who is told doesn't know of them any more."""
+        """Report all listeners anew, as the other process has forgotten them."""
         self._reported.clear()
         self._reported_listeners = self._reported_settled = 0
         times = ((one.token, one.listener_time) for one in self.audience.present)

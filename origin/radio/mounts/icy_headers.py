@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from origin.radio.mounts.options import MountOptions
+from packager.radio.audio_source import StationInfo
 from packager.radio.ogg_block_reader import MEDIA_TYPE as OGG_MEDIA_TYPE
-from packager.radio.station_info import StationInfo
 
 SOURCE_TYPES = {
     "audio/mpeg": "audio/mpeg",
@@ -23,7 +23,7 @@ SOURCE_TYPES = {
     "audio/opus": OGG_MEDIA_TYPE,
     "audio/vorbis": OGG_MEDIA_TYPE,
 }
-"""The Content-Types that are taken of a source or a relay, with the media type that listeners are told."""
+"""The accepted Content-Types of a source or a relay, with the media type for listeners."""
 
 STATION_INFO_CHARS = 200
 """Longest name, genre, address or description that is accepted from a source."""

@@ -19,19 +19,17 @@ DIRECTORY_RETRY = RetryPolicy(first_seconds=60.0, longest_seconds=3600.0)
 
 @dataclass(frozen=True, slots=True)
 class ListenerLimits:
-    """Limits of one listener: what it gets at first, and how far it may fall behind.
+    """Limits of one listener: its burst, and how far it may fall behind.
 
     Attributes:
-        burst_bytes: newest audio that it gets at once.
-        queue_bytes: how far it may fall behind.
+        burst_bytes: bytes of the newest audio that it gets at once.
+        queue_bytes: bytes by which it may fall behind.
         skips: whether it then skips ahead to recent audio; else it is dropped.
         write_bytes: most bytes in its transport before its audio waits in the ring instead.
         probe_seconds: a connection that ends sooner is a player's probe, and doesn't count for the peak.
         close_seconds: how long a listener that doesn't read may delay the end of the mount.
         written_at_once: listeners written to before the loop gets a turn: about three milliseconds.
-        intro_step_bytes: most bytes of the intro that it is sent at a time.
-        intro_stalled_seconds: a listener that takes nothing of the intro for so long is dropped.
-        send_buffer_bytes: socket send buffer (Linux doubles it): four seconds of 128 kbit/s.
+        intro_step_bytes: most bytes of the intro that are sent at a time.
     """
 
     burst_bytes: int = 64 * 1024
@@ -42,8 +40,6 @@ class ListenerLimits:
     close_seconds: float = 0.5
     written_at_once: int = 250
     intro_step_bytes: int = 64 * 1024
-    intro_stalled_seconds: float = 60.0
-    send_buffer_bytes: int = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +49,10 @@ class ListenerTimeLimits:
     Attributes:
         marks: most marks of one listener; beyond, the oldest are forgotten.
         gone_seconds: how long the times of a closed connection are kept: its player still has audio buffered.
-        gone_listeners: most closed connections whose times are kept; beyond, the oldest are forgotten.
     """
 
     marks: int = 8
     gone_seconds: float = 60.0
-    gone_listeners: int = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +69,8 @@ class MountLimits:
         retry_seconds: Retry-After of a listener or reader that finds no room.
         reported_listeners: most listeners of one report of another process that serves some.
         reported_characters: most characters of their programs' names in it.
-        listener_times: of what is kept of the listeners' media times.
-        intro: of what listeners hear first.
+        listener_times: limits of the listeners' media times that are kept.
+        intro: limits of the intro that listeners hear first.
     """
 
     silence_seconds: float = 5.0
@@ -98,15 +92,13 @@ class RelayLimits:
 
     Attributes:
         silent_seconds: without any data before it reconnects.
-        redirects: most redirections that are followed.
         live_source: how far the stream may be from real time.
-        guard: what connecting to others may cost.
+        guard: limits of connecting to other servers.
     """
 
     connect_seconds: float = 10.0
     silent_seconds: float = 10.0
     retry: RetryPolicy = RELAY_RETRY
-    redirects: int = 5
     live_source: LiveSourceLimits = field(default_factory=LiveSourceLimits)
     guard: GuardLimits = field(default_factory=GuardLimits)
 
@@ -116,7 +108,7 @@ class AccessLogLimits:
     """Limits of the access log.
 
     Attributes:
-        last_seconds: how long the end of the program waits for them.
+        last_seconds: how long the end of the program waits until the last lines are written.
         text_bytes: most bytes of an address, a Referer or a User-Agent in a line.
     """
 
@@ -129,11 +121,12 @@ class DirectoryLimits:
     """Limits of the requests to a directory of stations.
 
     Attributes:
-        answer_seconds: what an answer may take.
-        look_seconds: interval at which a station's state is looked at.
-        soonest_seconds: shortest time until it is told again that a station is there, whatever it wants.
-        last_seconds: what taking a station off its list may take at the end of the server.
-        retry: when it is told again what it didn't take.
+        answer_seconds: how long an answer may take.
+        look_seconds: between two checks of a station's state.
+        soonest_seconds: shortest time between two reports that a station is on air, whatever the directory
+            wants.
+        last_seconds: how long the removal of a station may take at the end of the server.
+        retry: the pauses after reports that failed.
     """
 
     answer_seconds: float = 15.0
@@ -141,17 +134,6 @@ class DirectoryLimits:
     soonest_seconds: float = 30.0
     last_seconds: float = 0.5
     retry: RetryPolicy = DIRECTORY_RETRY
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdminLimits:
-    """Limits of requests to admin addresses.
-
-    Attributes:
-        form_bytes: largest body; a title has a thousand characters.
-    """
-
-    form_bytes: int = 16 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +146,6 @@ class RadioLimits:
         relay: of each station that relays another server's stream.
         live_source: of each station with source clients.
         simulcast: of the stations' live channels.
-        admin: of requests to Icecast's admin addresses.
         refusal_log: of the lines about refused source clients.
         access_log: of the log of the stations' requests.
     """
@@ -175,7 +156,6 @@ class RadioLimits:
     relay: RelayLimits = field(default_factory=RelayLimits)
     live_source: LiveSourceLimits = field(default_factory=LiveSourceLimits)
     simulcast: SimulcastLimits = field(default_factory=SimulcastLimits)
-    admin: AdminLimits = field(default_factory=AdminLimits)
     refusal_log: RefusalLogLimits = field(default_factory=RefusalLogLimits)
     access_log: AccessLogLimits = field(default_factory=AccessLogLimits)
     webhook: WebhookLimits = field(default_factory=WebhookLimits)

@@ -14,6 +14,9 @@ from fractions import Fraction
 
 from origin.radio.mounts.limits import ListenerTimeLimits
 
+GONE_LISTENERS = 10_000
+"""Most closed connections whose times are kept; beyond, the oldest are forgotten."""
+
 TOKEN = re.compile(r"[A-Za-z0-9_-]{8,64}")
 """The form of a listener's token: long enough to be unique by chance."""
 
@@ -35,7 +38,7 @@ class ListenerTime:
     """The marks of one connection.
 
     Args:
-        tell: called with each new mark.
+        tell: called with each new mark, to send it to the listener's reader.
 
     Attributes:
         marks: the first, and one for each skip.
@@ -48,7 +51,7 @@ class ListenerTime:
         self.marks: deque[MediaTimeMark] = deque(maxlen=limits.marks)
 
     def begin(self, media_time: Fraction, position: Fraction = Fraction(0)) -> None:
-        """Note the media time of the first byte of the station's audio, behind so many seconds of other."""
+        """Note the media time of the station's first audio, behind some seconds of other audio."""
         self.add(MediaTimeMark(position, media_time))
 
     def skip(self, before: Fraction, after: Fraction) -> None:
@@ -61,7 +64,7 @@ class ListenerTime:
         self.add(MediaTimeMark(position, after))
 
     def add(self, mark: MediaTimeMark) -> None:
-        """Note a mark, and tell it."""
+        """Note a mark, and report it."""
         self.marks.append(mark)
         self._tell(mark)
 
@@ -97,7 +100,7 @@ class ListenerTimes:
 
     def _forget(self) -> None:
         oldest = self._clock() - self._limits.gone_seconds
-        while self._gone and (self._gone[0][0] < oldest or len(self._gone) > self._limits.gone_listeners):
+        while self._gone and (self._gone[0][0] < oldest or len(self._gone) > GONE_LISTENERS):
             _, token, listener_time = self._gone.popleft()
             if self._known.get(token) is listener_time:
                 del self._known[token]

@@ -39,6 +39,9 @@ class ListenerClient:
     agent: str = ""
 
 
+INTRO_STALLED_SECONDS = 60.0
+"""A listener that reads nothing of the intro for so long is dropped."""
+
 UNKNOWN = ListenerClient()
 
 
@@ -100,7 +103,7 @@ class Listener:
         self.stream, self.begun = stream, True
 
     def start(self, cursor: AudioCursor, position: Fraction = Fraction(0)) -> None:
-        """Begin at a cursor, behind so many seconds of other audio."""
+        """Begin at a cursor, behind some seconds of other audio."""
         self.cursor = cursor
         if self.listener_time is not None:
             self.listener_time.begin(cursor.media_time, position)
@@ -134,7 +137,7 @@ class Listeners:
         peak: most listeners at once, without probes.
         dropped: how many fell too far behind.
         skipped: how often one skipped ahead instead.
-        sent_bytes: how much was written to all of them.
+        sent_bytes: bytes that were written to all listeners.
     """
 
     def __init__(
@@ -178,7 +181,7 @@ class Listeners:
         self._introduce(listener)
 
     async def introduce(self) -> None:
-        """Send more of the intro to those who haven't all of it; drop those who take nothing."""
+        """Send more of the intro to listeners who haven't all of it; drop those that read nothing."""
         for number, listener in enumerate(tuple(self._introduced)):
             await self._give_turn(number)
             if listener in self._introduced:
@@ -190,8 +193,8 @@ class Listeners:
         if stream.closed:
             return
         if stream.buffered >= limits.write_bytes:
-            if self._clock() - since > limits.intro_stalled_seconds:
-                log.info("listener dropped", mount=self._mount, stalled_for=limits.intro_stalled_seconds)
+            if self._clock() - since > INTRO_STALLED_SECONDS:
+                log.info("listener dropped", mount=self._mount, stalled_for=INTRO_STALLED_SECONDS)
                 stream.abort()
                 self._leave(listener)
             return
@@ -227,7 +230,7 @@ class Listeners:
                 written = as_chunk(ending) if listener.stream.chunked else ending
                 listener.stream.write(written)
                 self._count(len(written))
-            # What it hears from now on has other media times than those that were told of it.
+            # The audio of the other mount has other media times than the listener's marks.
             listener.listener_time = None
             destination._join(listener, listener.stream, 0)
 
@@ -375,7 +378,7 @@ class Listeners:
         view, sent = memoryview(block.data), 0
         for listener in alone:
             if listener not in self._alone:
-                continue  # it was moved to another mount while others were written to
+                continue  # the listener was moved to another mount while others were written to
             cursor, interleaver = listener.cursor, listener.interleaver
             lacks_newest = cursor.sequence == newest and cursor.cut is None
             if lacks_newest and interleaver is not None and listener.stream.direct >= 0:

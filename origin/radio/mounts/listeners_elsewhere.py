@@ -32,7 +32,7 @@ class NewMark(Struct, frozen=True, array_like=True):
 
     Attributes:
         position: seconds of audio before it, as a fraction.
-        media_time: of the audio behind it, likewise.
+        media_time: media time of the audio behind it, as a fraction of seconds.
     """
 
     token: str

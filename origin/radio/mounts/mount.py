@@ -41,7 +41,7 @@ from packager.radio.source_client_station import SourceClientStation
 
 
 class AudioType:
-    """The media type that a mount's listeners were told, which their response can't change any more.
+    """The media type in the responses of a mount's listeners, which can't change any more.
 
     Attributes:
         heard: type and codec of the newest block; "" before the first.
@@ -88,7 +88,7 @@ class Silence:
         self._clock = clock
         self._limits = limits
         self._begun = clock()
-        # When the station gave its last block, and when any block was last sent.
+        # When the last block of the station came, and when any block was last sent.
         self._heard: float | None = None
         self._sent: float | None = None
 
@@ -194,12 +194,10 @@ class Mount:
 
     Attributes:
         now: titles with their media times, and the event channel.
-        audience: the listeners of this process.
-        on_entry: called with each block and change, as by what tells other processes.
-        subscribers: others that receive its audio.
+        on_entry: called with each block and change, for other processes.
         fallback: the mount whose audio is sent here while the station is silent.
-        source_client: who sends to it; None for nobody.
-        read_bytes: how much audio it has given.
+        source_client: the connected source client; None without one.
+        read_bytes: bytes of audio that it has published.
     """
 
     def __init__(
@@ -327,7 +325,7 @@ class Mount:
 
     @property
     def first_sequence(self) -> int:
-        """Number of the oldest block of it."""
+        """Number of the oldest block that is kept."""
         return self._ring.first_sequence
 
     @property
@@ -355,13 +353,13 @@ class Mount:
 
     @property
     def trouble(self) -> str:
-        """Why it is ``down``, in one line; empty in any other state."""
+        """Why the station is ``down``, in one line; empty in any other state."""
         if self.state != "down":
             return ""
         return "it has ended" if self._closed else self.station.trouble or "it gives no sound"
 
     def has_ended(self) -> bool:
-        """Return whether it was closed."""
+        """Return whether the mount was closed."""
         return self._closed
 
     @property
@@ -371,7 +369,7 @@ class Mount:
 
     @property
     def is_silent(self) -> bool:
-        """Whether the station gives no audio, so that the fallback is used."""
+        """Whether the station has no audio, so that the fallback is used."""
         return not self.station.available or self._silence.wants_fallback
 
     @property
@@ -381,12 +379,12 @@ class Mount:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether somebody hears it, directly or as a fallback."""
+        """Whether the station is heard, directly or as a fallback."""
         return self.is_heard or any(mount.needs_fallback for mount in self._dependents)
 
     @property
     def is_heard(self) -> bool:
-        """Whether it has listeners or subscribers."""
+        """Whether the mount has listeners or subscribers."""
         return bool(self.listeners) or bool(len(self.subscribers))
 
     async def run(self) -> None:
@@ -473,7 +471,7 @@ class Mount:
 
     @contextlib.contextmanager
     def sourced(self, client: SourceClient, dismiss: Callable[[], None]) -> Iterator[None]:
-        """Have a source client while the context is open.
+        """Note a source client as connected while the context is open.
 
         Args:
             dismiss: disconnects it; called when the mount ends first.
@@ -517,8 +515,8 @@ class Mount:
     async def substitute(self, block: AudioBlock, fallback: Mount) -> None:
         """Push a block of the fallback; it is ignored while the own station plays.
 
-        Listeners that are there already learn only from a title which station they hear, so that one without
-        titles has its name there.
+        Present listeners can see only by a title which station they hear, so a fallback without titles has
+        its name as the title.
 
         Listeners whose response has another type are kept waiting rather than disconnected.
         """
@@ -569,14 +567,23 @@ class Mount:
     def _send_away(self, block: AudioBlock) -> None:
         """Disconnect listeners so that they come again: a response has one media type."""
         before = self._type.heard or self._type.told
-        log.info("type changes", mount=self.name, before=before, now=block.sort)
+        log.info(
+            "the media type changes, and listeners are disconnected",
+            mount=self.name,
+            before=before,
+            now=block.sort,
+        )
         self._disconnect(clears=True)
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self.options.limits.watch_seconds)
             if self.listeners and self._silence.seconds > self.options.hold_seconds:
-                log.info("listeners let go", mount=self.name, silent_for=self.options.hold_seconds)
+                log.info(
+                    "listeners are disconnected, as there is nothing to hear",
+                    mount=self.name,
+                    silent_for=self.options.hold_seconds,
+                )
                 self._disconnect()
             if self.options.listener_seconds:
                 await self.audience.dismiss_after(self.options.listener_seconds)

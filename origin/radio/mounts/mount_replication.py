@@ -1,7 +1,7 @@
-"""A station's log as it is sent to other processes, and as it is followed there: its audio and what changes.
+"""A station's log of audio and changes, sent to other processes and followed there.
 
-The process with the station's source makes the audio's blocks, with their titles. Those that follow have the
-same blocks for listeners of their own, of whom they report who they are.
+The process with the station's source makes the audio's blocks, with their titles. Following processes have
+the same blocks for their own listeners, whom they report.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class ServedMountLog:
     """The log of a station, for those who follow it.
 
     Args:
-        mount: it; its ``on_entry`` is to be what takes this log's entries.
+        mount: the mount, whose ``on_entry`` is to pass entries to this log.
     """
 
     def __init__(self, mount: Mount) -> None:
@@ -83,7 +83,7 @@ class ServedMountLog:
         return False
 
     def take_report(self, follower: Hashable, message: bytes) -> None:
-        """Learn who listens elsewhere.
+        """Note a follower's report of its listeners.
 
         Raises:
             MalformedError: the report can't be read.
@@ -110,16 +110,16 @@ class FollowedMountLog:
         self._next = 0
 
     def read(self, message: bytes) -> tuple[Place, FollowedEntry]:
-        """Read an entry, and tell where it stands.
+        """Read an entry; return its place relative to snapshots, and the entry.
 
         Raises:
-            MalformedError: it is none.
+            MalformedError: the message isn't an entry.
         """
         entry = read_message(_ENTRY, message, "entry of a station's log")
         return place_of(entry, StationSnapshotBegin), entry
 
     def fold(self, entry: FollowedEntry) -> None:
-        """Take an entry."""
+        """Fold an entry."""
         if isinstance(entry, StationSnapshotBegin):
             self._next = entry.first
             self._mount.forget_reports()
@@ -136,7 +136,7 @@ class FollowedMountLog:
         self._served[self._mount.name] = self._mount
 
     def withdraw(self) -> None:
-        """Serve the station to nobody who comes now; listeners that are here stay."""
+        """Serve the station to no new listeners; present ones stay."""
         self._served.pop(self._mount.name, None)
 
     def close(self) -> None:

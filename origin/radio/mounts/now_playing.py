@@ -1,7 +1,7 @@
 """Publishes a station's titles with their media times on its event channel, and keeps their history.
 
 Listeners hear a title later than it is sent, because of the burst and their player's buffer. So each title
-has the media time of its first frame, and readers that name their listener are told the time that it hears.
+has the media time of its first frame, and a reader that names its listener gets the media time of that.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class NowPlaying:
         self.channel.publish("title", describe_title(now))
 
     def accompany(self, listener: Listener) -> None:
-        """Record the media time of a listener with a token, and tell its reader."""
+        """Record the media time of a listener with a token, and send it to the listener's reader."""
         token = listener.token
         if token is None:
             return
@@ -75,7 +75,7 @@ class NowPlaying:
         listener.done.add_done_callback(lambda _: self.end_times(token, listener_time))
 
     def begin_times(self, token: str) -> ListenerTime:
-        """Begin the marks of a listener with a token, which are told its reader."""
+        """Begin the marks of a listener with a token, which are sent to its reader of events."""
 
         def publish_mark(mark: MediaTimeMark) -> None:
             self.channel.send_to(token, "listening", describe_mark(mark))

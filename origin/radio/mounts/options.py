@@ -24,11 +24,10 @@ class MountOptions:
         metaint: bytes of audio between two metadata blocks.
         hold_seconds: how long listeners are kept while the mount is silent.
         on_demand: whether the source plays only while somebody listens.
-        events: limits of its event channel.
         lead_seconds: newest audio that a subscriber gets at once.
         listener_password: which listeners need; empty for none.
         has_listener_webhook: whether another server is asked about each listener.
-        intro: what listeners hear first, where the audio behind it is like it.
+        intro: audio that listeners hear first, if the station's audio is of the same format.
         limits: how long it waits for its station and for listeners, and what these may cost.
     """
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import msgspec
 import structlog
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.access.authentication import challenge, unauthorized
-from origin.access.policy import AccessPolicy, is_cross_site
+from origin.access.policy import AccessPolicy
+from origin.access.protected_addresses import TokenGuard
+from origin.access.token_middleware import base_path, token_of
 from origin.config.kept_secrets import SecretsError
 from origin.events.authorization import EventAuthorization
 from origin.events.channel import EventChannel
 from origin.radio.authorization import StationAuthorization, is_protected
 from origin.radio.mounts import now_playing
 from origin.radio.mounts.mount import Mount
-from origin.recordings.routes import describe
+from origin.recordings.handler import describe
+from origin.responses.json_response import UNCACHED, as_json, based
 from origin.responses.refusal import plain_refusal
 from origin.server.endpoints.metrics import exposition
 from origin.server.services.service_states import health, state_of_stream
@@ -29,14 +30,13 @@ from packager.replication.live_log import LIVE
 
 log = structlog.get_logger()
 
-UNCACHED = {"cache-control": "no-store"}
-
 
 def routes(
     services: Services,
     access: AccessPolicy,
     authorization: StationAuthorization,
     event_authorization: EventAuthorization,
+    guard: TokenGuard | None = None,
 ) -> list[BaseRoute]:
     """Make the routes of ``/api/…`` except for the library's, ``/health`` and ``/metrics``.
 
@@ -44,8 +44,9 @@ def routes(
         access: decides who sees the details of ``/health``, and the keys of channels.
         authorization: decides who may see a station's titles.
         event_authorization: decides who may see what an event channel has.
+        guard: checks the tokens with which protected channels and stations are listed.
     """
-    answers = Api(services, access, authorization, event_authorization)
+    answers = Api(services, access, authorization, event_authorization, guard)
     return [
         Route("/api/live", answers.live),
         Route("/api/live/{channel}/publish_key", answers.publish_key),
@@ -66,16 +67,20 @@ class Api:
         access: AccessPolicy,
         authorization: StationAuthorization,
         event_authorization: EventAuthorization,
+        guard: TokenGuard | None = None,
     ) -> None:
+        self._guard = guard
         self._services_of = services
         self._access = access
         self._authorization = authorization
         self._event_authorization = event_authorization
 
-    async def live(self, _: Request) -> Response:
+    async def live(self, request: Request) -> Response:
         """List the live channels, those that other nodes of the cluster make behind the server's own."""
         server, live = self._services_of.config.server, self._services_of.live
-        return as_json(
+        return self._listed(
+            request,
+            "live",
             [
                 {
                     **describe_stream(channel.stream, channel.state, live.served_stream(channel).viewers),
@@ -95,8 +100,16 @@ class Api:
                     "recordings": self._recordings(stream.name),
                 }
                 for stream in live.streams_of_others()
-            ]
+            ],
         )
+
+    def _listed(self, request: Request, area: str, items: list[dict[str, object]]) -> Response:
+        """Answer with the items that the request may see, whose addresses have its token."""
+        if self._guard is not None:
+            shows, token = self._guard.shows, token_of(request.scope, self._guard.keys)
+            items = [one for one in items if shows(token, f"/{area}/{one['name']}")]
+            items = based(items, base_path(request.scope, self._guard.keys))
+        return as_json(items)
 
     def _describe_owner(self, channel: str) -> dict[str, object]:
         """Describe which node of a cluster makes what all serve of a channel, and its state there."""
@@ -135,27 +148,27 @@ class Api:
             return plain_refusal(503, "the server can't keep another key: see its log", UNCACHED)
 
     async def _refuse_key(self, request: Request, channel: str) -> Response | None:
-        if is_cross_site(request):
-            return plain_refusal(403, "pages of other sites may not see a key", UNCACHED)
-        if not await self._access.is_admin(request):
-            return unauthorized("server.admin_token is needed", {"www-authenticate": challenge(request)})
+        if (refusal := await self._access.refuse_others(request)) is not None:
+            return refusal
         return None if channel in self._services_of.publishers.keys else plain_refusal(404, headers=UNCACHED)
 
     async def radio(self, request: Request) -> Response:
-        """List the stations; those that a request may not listen to without details."""
+        """List the stations, without details of those that the request may not listen to."""
         find_stream, mounts = self._services_of.live.simulcast_stream, self._services_of.mounts.values()
         heard = await self._authorization.accessible_stations(request, mounts)
-        return as_json(
+        return self._listed(
+            request,
+            "radio",
             [
                 describe_station(mount, find_stream(mount.name))
                 if mount.name in heard
                 else describe_closed_station(mount)
                 for mount in mounts
-            ]
+            ],
         )
 
     async def events(self, request: Request) -> Response:
-        """List the event channels; those that a request may not read without details."""
+        """List the event channels, without details of those that the request may not read."""
         channels = self._services_of.events.channels
         readable = await self._event_authorization.readable(request, channels)
         protected = self._event_authorization.is_protected
@@ -200,12 +213,12 @@ def describe_stream(stream: LiveStream, state: str, viewers: int) -> dict[str, o
 
 
 def describe_publisher(channel: Channel, rtmp_port: int = 0, srt_port: int = 0) -> dict[str, object] | None:
-    """Describe who publishes to a channel, and what; None for a channel with another source.
+    """Describe a channel's publisher and its stream; None for a channel with another source.
 
-    Everybody may read it, so it has neither the publisher's address nor the channel's key.
+    Everybody may read the description, so it has neither the publisher's address nor the channel's key.
 
     Args:
-        rtmp_port: where it is published to by RTMP; 0 for nowhere.
+        rtmp_port: the port for publishing by RTMP; 0 for none.
     """
     published = channel.published
     if published is None:
@@ -262,7 +275,7 @@ def describe_station(mount: Mount, stream: LiveStream | None = None) -> dict[str
     """Describe a station and its titles with their media times.
 
     Args:
-        stream: what is served of its live channel, if it has one.
+        stream: the stream of its live channel, if it has one.
     """
     titles = [now_playing.describe_title(title) for title in mount.now.titles]
     return {
@@ -311,8 +324,3 @@ def describe_event_channel(
         "protected": is_protected,
         **(told if is_readable else dict.fromkeys(told)),
     }
-
-
-def as_json(value: object, status: int = 200) -> Response:
-    """Answer with JSON that must not be cached."""
-    return Response(msgspec.json.encode(value), status, media_type="application/json", headers=UNCACHED)

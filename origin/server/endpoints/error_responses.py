@@ -12,9 +12,10 @@ from starlette.responses import Response
 from origin.access.authentication import client_address
 from origin.access.limits import RefusalLogLimits
 from origin.access.refusal_log import RefusalLog
-from origin.http1.exchange import SlowBodyError
+from origin.answers.refusals import ABSENT_FILE_SECONDS
+from origin.http1.application_exchange import SlowBodyError
 from origin.radio.source_clients import is_source
-from origin.responses.refusal import ABSENT_FILE_SECONDS, absent, plain_refusal
+from origin.responses.refusal import RefusalError, plain_refusal
 from origin.responses.response_middleware import FAILURE
 
 MOUNT_CHARACTERS = 64
@@ -29,7 +30,7 @@ async def _not_found(request: Request, __: Exception) -> Response:
         reason = "no such station: its address is /radio/NAME, or one of the station's aliases"
         mount = request.url.path[:MOUNT_CHARACTERS]
         _source_refusals.write(client_address(request), mount=mount, reason=reason)
-    return absent(ABSENT_FILE_SECONDS)
+    return plain_refusal(404, headers={"cache-control": f"public, max-age={ABSENT_FILE_SECONDS}"})
 
 
 async def _incomplete(_: Request, __: Exception) -> Response:
@@ -43,12 +44,23 @@ async def _too_slow(_: Request, error: Exception) -> Response:
     return plain_refusal(408, str(error), headers)
 
 
+async def _refused(_: Request, error: RefusalError) -> Response:
+    """Answer with the status and the line of an endpoint's refusal."""
+    return error.response()
+
+
 async def _failed(_: Request, __: Exception) -> Response:
     """Answer 500 for a failed endpoint exactly as for what fails outside of them."""
     return FAILURE
 
 
 ERROR_RESPONSES: Mapping[Any, Any] = MappingProxyType(
-    {404: _not_found, ClientDisconnect: _incomplete, SlowBodyError: _too_slow, Exception: _failed}
+    {
+        404: _not_found,
+        ClientDisconnect: _incomplete,
+        SlowBodyError: _too_slow,
+        RefusalError: _refused,
+        Exception: _failed,
+    }
 )
 """By status or by error, as Starlette takes them."""

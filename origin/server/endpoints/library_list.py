@@ -1,13 +1,14 @@
 """``/api/library``: lists the library as JSON, in pages.
 
 A Link field (RFC 8288) of relation ``next`` names the next page by the last item of this one, so that files
-that come and go in between don't make it skip or repeat others. Who looks into a folder, searches or sorts
+that come and go in between don't make it skip or repeat others. A view of a folder, a search or another order
 has positions instead, and the number of all items in X-Total-Count.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -21,10 +22,20 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from origin.access.authentication import client_address
+from origin.access.protected_addresses import TokenGuard, VisibleFiles
+from origin.access.token_middleware import base_path, token_of
 from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError, network_of
 from origin.http.media_types import media_type
-from origin.responses.refusal import FOLDER_RETRY_SECONDS, plain_refusal, unavailable
-from packager.library.catalogue import Catalogue, CataloguePage, Entry, LibraryTitle
+from origin.responses.json_response import UNCACHED, based
+from origin.responses.refusal import plain_refusal
+from packager.library.catalogue import (
+    MAX_PAGE_ITEMS,
+    PAGE_ITEMS,
+    Catalogue,
+    CataloguePage,
+    Entry,
+    LibraryTitle,
+)
 from packager.library.file_probe import Facts, TextFacts
 from packager.library.library_search import ListedSubfolder, Sort, TooManyViewsError, ViewQuery
 
@@ -41,10 +52,18 @@ KEPT_PAGES = 16
 BUSY_RETRY_SECONDS = 2
 """Retry-After while too many look for different things."""
 
-UNCACHED = {"cache-control": "no-store"}
+FOLDER_RETRY_SECONDS = 5
+"""Retry-After of a library whose folder can't be read now."""
+
 BUSY = {**UNCACHED, "retry-after": str(BUSY_RETRY_SECONDS)}
 
 log = structlog.get_logger()
+
+PAGE_SECONDS = 1.0
+"""Seconds for which a page waits for unknown facts of its files."""
+
+MAX_SEARCH_CHARACTERS = 200
+"""Most characters of a search."""
 
 
 def routes(
@@ -53,15 +72,17 @@ def routes(
     *,
     thumbnails: bool = False,
     searches: ClientLimit = UNLIMITED,
+    guard: TokenGuard | None = None,
 ) -> list[BaseRoute]:
     """Make the route of ``/api/library``.
 
     Args:
-        is_needed: tells whether a missing folder is an error; else the list is empty.
-        thumbnails: whether films have small pictures for the seek bar.
+        is_needed: returns whether a missing folder is an error; else the list is empty.
+        thumbnails: whether films have thumbnails for the seek bar.
         searches: how many requests for views one client may have under way.
+        guard: checks the tokens with which protected files are listed; None where none is protected.
     """
-    answers = LibraryList(catalogue, is_needed, thumbnails=thumbnails, searches=searches)
+    answers = LibraryList(catalogue, is_needed, thumbnails=thumbnails, searches=searches, guard=guard)
     return [Route(ADDRESS, answers.answer)]
 
 
@@ -79,7 +100,9 @@ class LibraryList:
         *,
         thumbnails: bool = False,
         searches: ClientLimit = UNLIMITED,
+        guard: TokenGuard | None = None,
     ) -> None:
+        self._guard = guard if guard is not None and guard.protected.has_files else None
         self._thumbnails = thumbnails
         self._searches = searches
         self._catalogue = catalogue
@@ -94,31 +117,41 @@ class LibraryList:
         (``file/a/film.mp4``); or ``path``, to list only the title and file of that path; or those of a view:
         ``folder``, ``search``, ``sort``, ``order``, ``offset``, ``around``, see `view_of`.
         """
-        query, limits = request.query_params, self._catalogue.limits
+        query = request.query_params
         try:
-            limit = limit_of(query.get("limit", str(limits.page_items)), limits.most_page_items)
+            limit = limit_of(query.get("limit", str(PAGE_ITEMS)), MAX_PAGE_ITEMS)
             after = item_of(query.get("after"))
-            view = view_of(query, limits.view.search_characters)
+            view = view_of(query, MAX_SEARCH_CHARACTERS)
             offset = offset_of(query.get("offset", "0"))
         except AskedWronglyError as error:
             return plain_refusal(400, str(error), UNCACHED)
-        path = query.get("path")
+        path, base, address = query.get("path"), "", client_address(request)
+        visible: VisibleFiles | None = None
+        if self._guard is not None:
+            keys = self._guard.keys
+            visible = VisibleFiles(self._guard, token_of(request.scope, keys))
+            base = base_path(request.scope, keys)
+        # The files that a token covers are looked for among all, too.
+        is_search = view is not None or base != ""
         try:
-            if view is not None:
-                around, address = query.get("around"), client_address(request)
-                with self._searches.held(address):
+            with self._searches.held(address) if is_search else contextlib.nullcontext():
+                if view is not None:
+                    around = query.get("around")
                     page = await self._catalogue.view(
                         view,
                         offset,
                         limit,
                         around=around,
-                        patience=limits.page_seconds,
+                        patience=PAGE_SECONDS,
                         network=network_of(address),
+                        is_listed=visible,
                     )
-            elif path is None:
-                page = await self._catalogue.page(after, limit, patience=limits.page_seconds)
-            else:
-                page = await self._catalogue.named(path, patience=limits.page_seconds)
+                elif path is None:
+                    page = await self._catalogue.page(
+                        after, limit, patience=PAGE_SECONDS, network=network_of(address), is_listed=visible
+                    )
+                else:
+                    page = await self._catalogue.named(path, patience=PAGE_SECONDS, is_listed=visible)
         except TooManyViewsError:
             return plain_refusal(503, "Too many others search or sort the library now.", BUSY)
         except TooManyError:
@@ -127,8 +160,8 @@ class LibraryList:
         except OSError as error:
             return self._without_folder(error)
         self._is_gone = False
-        body = await self._write((path, after, limit, view, page.offset, page.version), page)
-        headers = {**UNCACHED, **_next_page(query, page)}
+        body = await self._write((path, after, limit, view, page.offset, page.version, base), page, base)
+        headers = {**UNCACHED, **_next_page(query, page, base)}
         if page.total is not None:
             headers |= {"x-total-count": str(page.total), "x-offset": str(page.offset)}
         return Response(body, media_type="application/json", headers=headers)
@@ -139,13 +172,15 @@ class LibraryList:
         if not self._is_gone:
             log.warning("the library can't be read", reason=error.strerror)
         self._is_gone = True
-        return unavailable(FOLDER_RETRY_SECONDS, "The library's folder can't be read now.")
+        return plain_refusal(
+            503, "The library's folder can't be read now.", {"retry-after": str(FOLDER_RETRY_SECONDS)}
+        )
 
-    async def _write(self, key: object, page: CataloguePage) -> bytes:
+    async def _write(self, key: object, page: CataloguePage, base: str) -> bytes:
         """Encode a page in a thread, once for all requests for it."""
         writing = self._written.get(key)
         if writing is None or writing.cancelled():
-            writing = asyncio.get_running_loop().run_in_executor(None, _as_json, page, self._thumbnails)
+            writing = asyncio.get_running_loop().run_in_executor(None, _as_json, page, self._thumbnails, base)
             self._written[key] = writing
             if len(self._written) > KEPT_PAGES:
                 self._written.popitem(last=False)
@@ -153,7 +188,7 @@ class LibraryList:
         return await asyncio.shield(writing)
 
 
-def _next_page(query: QueryParams, page: CataloguePage) -> dict[str, str]:
+def _next_page(query: QueryParams, page: CataloguePage, base: str) -> dict[str, str]:
     behind = page.offset + len(page.items)
     if page.after:
         # Repeat the limit, so that a client that asked for small pages gets small pages.
@@ -164,18 +199,18 @@ def _next_page(query: QueryParams, page: CataloguePage) -> dict[str, str]:
         more = {name: query[name] for name in kept if name in query} | {"offset": str(behind)}
     else:
         return {}
-    return {"link": f'<{ADDRESS}?{urlencode(more, quote_via=quote)}>; rel="next"'}
+    return {"link": f'<{base}{ADDRESS}?{urlencode(more, quote_via=quote)}>; rel="next"'}
 
 
 def view_of(query: QueryParams, most_characters: int) -> ViewQuery | None:
-    """Parse what somebody wants to see of the library; None for the whole list by its paths.
+    """Parse the parameters of a view of the library; None for the whole list by its paths.
 
     Args:
-        query: ``folder``, the folder that is looked into, "" for the library itself, and without it all;
+        query: ``folder``, the shown folder, "" for the library itself, or all items without the parameter;
             ``search``, words; ``sort``, ``name``, ``date`` or ``length``; ``order``, ``asc`` or ``desc``.
 
     Raises:
-        AskedWronglyError: one of them is malformed, or one of the list's own is there as well.
+        AskedWronglyError: a parameter is malformed, or stands beside one of the whole list.
     """
     if not any(name in query for name in VIEW_PARAMETERS):
         return None
@@ -235,8 +270,8 @@ def item_of(text: str | None) -> tuple[str, str] | None:
     return kind, path
 
 
-def _as_json(page: CataloguePage, thumbnails: bool) -> bytes:
-    items = [_describe(one, thumbnails=thumbnails) for one in page.items]
+def _as_json(page: CataloguePage, thumbnails: bool, base: str) -> bytes:
+    items = [based(_describe(one, thumbnails=thumbnails), base) for one in page.items]
     # Item by item: the encoder holds the GIL for each call.
     return b"[%b]" % b",".join(map(msgspec.json.encode, items))
 
@@ -265,6 +300,7 @@ def _thumbnails(item: dict[str, object]) -> str | None:
 def describe_file(entry: Entry) -> dict[str, object]:
     """Describe a file and the addresses at which it can be played."""
     facts, path = entry.facts or Facts(), quote(entry.path)
+    tags = facts.tags
     known = entry.facts is not None
     return {
         "kind": "file",
@@ -284,12 +320,22 @@ def describe_file(entry: Entry) -> dict[str, object]:
         "media": f"/media/{path}",
         "hls": None if facts.obstacle or not known else f"/vod/{path}/master.m3u8",
         "obstacle": facts.obstacle,
+        "encoded": facts.encoded,
+        "tags": {"title": tags.title, "artist": tags.artist, "album": tags.album, "track": tags.track},
+        "cover": _cover(path, facts),
         **_describe_text(facts.text),
     }
 
 
+def _cover(path: str, facts: Facts) -> str | None:
+    """Return the address of the cover of music: beside it, or in it."""
+    if facts.cover is not None:
+        return f"/media/{quote(facts.cover)}"
+    return f"/vod/{path}/cover.jpg" if facts.has_cover else None
+
+
 def content_type(path: str, codecs: Sequence[str]) -> str | None:
-    """Return what a browser is asked with whether it can play a file: ``canPlayType`` and MediaCapabilities.
+    """Return the type by which a browser judges a file in ``canPlayType`` and MediaCapabilities.
 
     Args:
         codecs: the codec strings of its streams; none where it couldn't be read.
@@ -314,6 +360,7 @@ def _describe_text(text: TextFacts) -> dict[str, object]:
             for one in text.subtitles
         ],
         "subtitles_left_out": list(text.left_out),
+        "burned_subtitles": list(text.burned),
         "chapters": None if text.chapters is None else f"/vod/{quote(text.chapters)}",
     }
 
@@ -327,7 +374,7 @@ def describe_title(title: LibraryTitle) -> dict[str, object]:
     described = describe_file(best)
     return {
         **described,
-        # Who lists the library asks again while this isn't known, and learns then whether there is HLS.
+        # Clients list the library again while this isn't known, and then get whether there is HLS.
         "playable": None if title.facts is None else described["playable"],
         "kind": "title",
         "path": title.path,

@@ -32,10 +32,10 @@ HISTOGRAMS_AT_ONCE = 100
 
 
 async def exposition(collector: Collector, workers: Workers | None = None) -> bytes:
-    """Write metrics as Prometheus text; of a thousand channels not in one turn of the event loop.
+    """Write metrics as Prometheus text, over several turns of the event loop.
 
     Args:
-        collector: gives the metrics; of one that comes in pieces, one behind the other.
+        collector: yields the metrics; the pieces of one metric follow each other.
         workers: the processes whose metrics are added; None for none.
     """
     metrics: list[Metric] = []
@@ -51,7 +51,7 @@ async def exposition(collector: Collector, workers: Workers | None = None) -> by
 
 
 def as_one(pieces: Iterable[Metric]) -> list[Metric]:
-    """Put metrics together that come in pieces."""
+    """Join metrics that come in pieces."""
     metrics: list[Metric] = []
     for metric in pieces:
         _append(metrics, metric)
@@ -278,7 +278,7 @@ def traffic_metrics(traffic: RequestCounters) -> Iterator[Metric]:
 
 
 def event_metrics(channels: Mapping[str, EventChannel]) -> Iterator[Metric]:
-    """Describe event channels, of which there may be very many: each metric is made when it is asked for.
+    """Describe event channels, of which there may be very many: each metric is made when it is written.
 
     Histograms have a dozen samples a channel, and come in pieces.
     """

@@ -1,4 +1,4 @@
-"""``/oembed``: tells other sites how to show an address of ``/embed/…`` (oEmbed 1.0, oembed.com)."""
+"""``/oembed``: describes to other sites how to embed an address of ``/embed/…`` (oEmbed 1.0, oembed.com)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AUDIO_SIZE = (480, 80)
 
 KEPT = {"cache-control": "public, max-age=300"}
 MOST_ADDRESS = 4096
-"""Characters of an address that are looked at."""
+"""Most characters of an address that are parsed."""
 
 _PAGE = re.compile(r"/embed/([a-z]+)/([^?#]+)")
 _PIXELS = re.compile(r"[1-9][0-9]{0,4}")
@@ -48,7 +48,7 @@ def discovery(request: Request) -> str:
 async def _describe(request: Request) -> Response:
     query = request.query_params
     if query.get("format", "json") != "json":
-        # oEmbed §2.3.4.1: the format that is asked for isn't there.
+        # oEmbed §2.3.4.1: the requested format isn't supported.
         return plain_refusal(501, "Only format=json is there.", KEPT)
     sizes = [query.get(name) for name in ("maxwidth", "maxheight")]
     if not all(one is None or _PIXELS.fullmatch(one) for one in sizes):

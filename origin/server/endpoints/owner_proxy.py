@@ -12,9 +12,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from origin.access.authentication import GUESS_DELAY, client_address
+from origin.access.authentication import client_address
+from origin.access.guess_delay import GUESS_DELAY
 from origin.http.client_limits import network_of
-from origin.http1.exchange import wait_while_connected
+from origin.http1.application_exchange import wait_while_connected
 from origin.live.event_start_end import END_SECONDS
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import receive_body
@@ -35,6 +36,9 @@ _COMMAND = re.compile(r"/live/([^/]+)/(metadata|end|start|captions/[^/]+)")
 
 _FIELDS = frozenset({"content-type", "cache-control", "retry-after", "www-authenticate"})
 """The header fields of an answer that are carried."""
+
+MAX_BODY_BYTES = 64 << 10
+"""Longest body of a request, and of the answer to it."""
 
 
 class OwnerRequests:
@@ -66,16 +70,14 @@ class OwnerRequests:
         limits, address = self._limits, client_address(request)
         try:
             # A longer one, or one without an end, is taken by the owner alone.
-            too_long = f"more than {limits.body_bytes} bytes are only taken by the channel's packager"
-            command = _command(request, address, await receive_body(request, limits.body_bytes, too_long))
+            too_long = f"more than {MAX_BODY_BYTES} bytes are only taken by the channel's packager"
+            command = _command(request, address, await receive_body(request, MAX_BODY_BYTES, too_long))
             answer = await self._node.commands.ask(command, network_of(address))
-        except RefusalError as error:
-            return error.response()
         except CommandTooLongError:
             # RFC 6585 §5: the header fields are too large, as the body isn't.
-            return RefusalError(431, "the address and its key are too long").response()
+            raise RefusalError(431, "the address and its key are too long") from None
         except OwnerUnavailableError as error:
-            return _refusal(str(error), limits).response()
+            raise _refusal(str(error), limits) from None
         # Here nothing waits for it but its own connection.
         await wait_while_connected(request, answer.delay_seconds)
         fields = {name: value for name, value in answer.fields.items() if name in _FIELDS}
@@ -87,11 +89,11 @@ class OwnerRequests:
         channel = self._node.channels.get(command.channel)
         if channel is None or not channel.is_certain_owner or not _COMMAND.fullmatch(path):
             return _unowned(self._limits)
-        collected = _CollectedAnswer(command.body, self._limits.body_bytes)
+        collected = _CollectedAnswer(command.body, MAX_BODY_BYTES)
         scope = _scope(command, path, self._limits)
         try:
             await self._app(scope, collected.next_message, collected.send)
-        except Exception:  # it concerns this command alone
+        except Exception:  # the error concerns this command alone
             log.exception("a command of another node failed", path=path)
             return CommandAnswer(500, {}, b"")
         return collected.answer(scope["extensions"][GUESS_DELAY].get("seconds", 0.0))

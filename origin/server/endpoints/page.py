@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from origin.answers.asgi import ReplyResponse
+from origin.answers.reply import Reply
+from origin.answers.representation_replies import memory_reply
+from origin.answers.request import Request as GetRequest
+from origin.http.answer import Headers
+from origin.http.representation import RepresentationMetadata
 from origin.responses.refusal import plain_refusal
-from origin.responses.representation import BytesRepresentation, RepresentationResponse
 
 PLAYER = Path(__file__).resolve().parents[3] / "player"
 """The folder of the page."""
@@ -34,10 +40,13 @@ FILES = {
     "playback.js": SCRIPT,
     "player.js": SCRIPT,
     "retry.js": SCRIPT,
+    "storage.js": SCRIPT,
     "controls/casting.js": SCRIPT,
     "controls/chapters.js": SCRIPT,
     "controls/controls.js": SCRIPT,
     "controls/mediasession.js": SCRIPT,
+    "controls/nextitem.js": SCRIPT,
+    "controls/preparation.js": SCRIPT,
     "controls/seekbar.js": SCRIPT,
     "controls/settings.js": SCRIPT,
     "controls/shortcuts.js": SCRIPT,
@@ -45,8 +54,10 @@ FILES = {
     "controls/thumbnailtrack.js": SCRIPT,
     "controls/volume.js": SCRIPT,
     "engines/capabilities.js": SCRIPT,
+    "engines/decision.js": SCRIPT,
     "engines/hlsengine.js": SCRIPT,
     "engines/nativeengine.js": SCRIPT,
+    "engines/pcmtrial.js": SCRIPT,
     "engines/playmodes.js": SCRIPT,
     "engines/shakaengine.js": SCRIPT,
     "instruments/graph.js": SCRIPT,
@@ -56,6 +67,7 @@ FILES = {
     "instruments/stats.js": SCRIPT,
     "instruments/stresstests.js": SCRIPT,
     "instruments/waterfall.js": SCRIPT,
+    "views/continuewatching.js": SCRIPT,
     "views/events.js": SCRIPT,
     "views/eventstream.js": SCRIPT,
     "views/eventtiming.js": SCRIPT,
@@ -81,13 +93,13 @@ CONTENT_SECURITY_POLICY = (
     "media-src 'self' blob: data:; worker-src 'self' blob:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-HEADERS = {
-    "content-security-policy": CONTENT_SECURITY_POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
-# Kept by the browser, asked about each time: a new version of the page is never mixed from two.
-CACHE_CONTROL = "no-cache"
+HEADERS = (
+    # Kept by the browser, asked about each time: a new version of the page is never mixed from two.
+    (b"cache-control", b"no-cache"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+"""Header fields of all files of the page, beside the policy."""
 
 
 def routes(player: Path) -> list[BaseRoute]:
@@ -103,35 +115,48 @@ def routes(player: Path) -> list[BaseRoute]:
     Raises:
         FileNotFoundError: A file of the page is missing; the message says what to do.
     """
-    representations = {name: _load(player, name, media_type) for name, media_type in FILES.items()}
+    headers = (*HEADERS, (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()))
+    pages = {name: PageFile.load(player, name, media_type) for name, media_type in FILES.items()}
 
     async def file(request: Request) -> Response:
-        representation = representations.get(request.path_params["file"])
-        if representation is None:
+        found = pages.get(request.path_params["file"])
+        if found is None:
             return plain_refusal(404, "There is no such file of the page.")
-        return _answer(representation)
+        return found.response(headers)
+
+    async def index(_request: Request) -> Response:
+        return pages[INDEX].response(headers)
 
     return [
-        Route("/", _constant(representations[INDEX]), methods=["GET"], name="page"),
+        Route("/", index, methods=["GET"], name="page"),
         Route("/player/{file:path}", file, methods=["GET"], name="page-file"),
     ]
 
 
-def _load(player: Path, name: str, media_type: str) -> BytesRepresentation:
-    path = player / name
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path} is missing: run `make setup`") from error
-    return BytesRepresentation(data, media_type, etag=f'"{hashlib.sha256(data).hexdigest()[:32]}"')
+class PageFile(NamedTuple):
+    """A file of the page in memory."""
 
+    data: bytes
+    metadata: RepresentationMetadata
 
-def _answer(representation: BytesRepresentation) -> Response:
-    return RepresentationResponse(representation, cache_control=CACHE_CONTROL, headers=HEADERS)
+    @classmethod
+    def load(cls, player: Path, name: str, media_type: str) -> PageFile:
+        """Read a file.
 
+        Raises:
+            FileNotFoundError: the file is missing; the message says what to do.
+        """
+        path = player / name
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{path} is missing: run `make setup`") from error
+        etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+        return cls(data, RepresentationMetadata(len(data), media_type, etag))
 
-def _constant(representation: BytesRepresentation) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(_request: Request) -> Response:
-        return _answer(representation)
+    def response(self, headers: Headers) -> Response:
+        """Return the response with the file."""
+        return ReplyResponse(partial(self._reply, tuple(headers)))
 
-    return endpoint
+    def _reply(self, headers: Headers, request: GetRequest) -> Reply:
+        return memory_reply(request, (self.data,), self.metadata, headers)

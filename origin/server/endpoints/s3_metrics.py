@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def s3_metrics(storage: Library | S3Library) -> Iterator[Metric]:
-    """Describe the requests to S3, and the cache of what came of them; nothing of a library in a folder."""
+    """Describe the requests to S3 and the cache of their answers; empty for a library in a folder."""
     if isinstance(storage, Library):
         return
     counters = storage.counters

@@ -52,8 +52,10 @@ def of_role(config: Config) -> Config:
     if not is_edge(config):
         return config
     taken = {one.name for one in config.live}
+    signed = tuple(one.name for one in config.live if one.access == "signed")
+    access = msgspec.structs.replace(config.access, channels=(*config.access.channels, *signed))
     radio = (msgspec.structs.replace(one, hls=False) if one.name in taken else one for one in config.radio)
-    return msgspec.structs.replace(config, live=(), radio=tuple(radio))
+    return msgspec.structs.replace(config, live=(), radio=tuple(radio), access=access)
 
 
 def is_edge(config: Config) -> bool:
@@ -97,7 +99,7 @@ def make_cluster(
 
 
 def _host_name() -> str:
-    """Return this machine's name, without what nodes don't tell each other."""
+    """Return this machine's name, without characters that may not be in a node's name."""
     return re.sub(r"[^\x21-\x7e]", "", socket.gethostname())[:64] or "unnamed"
 
 
@@ -122,7 +124,7 @@ def make_shared_dvr(
     """Make the DVR of a channel that a cluster shares; None where it has none that all nodes could read.
 
     Args:
-        channel: what this node makes of the channel.
+        channel: this node's own version of the channel.
         bucket: where DVRs are in S3; None where they aren't.
         streams: where channels are put, by name, as long as they can be served.
     """
@@ -192,7 +194,7 @@ class SharedSimulcast:
         self.add(simulcast.channel)
 
     def add(self, channel: Channel) -> None:
-        """Go on with the channel that runs next."""
+        """Follow the channel that runs next."""
         served = self._streams.get(channel.name)
         if served is not self._shared.shared.stream:
             self._streams[channel.name] = channel.stream
@@ -200,33 +202,33 @@ class SharedSimulcast:
 
     @property
     def has_media(self) -> bool:
-        """Whether something comes of it now."""
+        """Whether the channel delivers media now."""
         return self._simulcast.state == "live"
 
     @property
     def is_idle(self) -> bool:
-        """Whether it isn't made now."""
+        """Whether the channel isn't made now."""
         return self._simulcast.is_idle
 
     @property
     def is_postponed(self) -> bool:
-        """Whether it isn't begun now although somebody asks."""
+        """Whether the channel doesn't begin now although it has viewers."""
         return self._simulcast.is_idle
 
     def note_viewer(self) -> None:
-        """Begin, or go on, as somebody asks for it."""
+        """Begin or continue the channel, as a viewer asks for it."""
         self._simulcast.note_viewer()
 
     def note_unknown_viewers(self) -> None:
-        """Go on if it runs: it isn't known whether somebody asks for it."""
+        """Continue the channel if it runs, as it may have viewers that aren't known here."""
         self._simulcast.note_unknown_viewers()
 
     def ranges_behind(self, tags: Sequence[DateRange]) -> list[DateRange]:
-        """Go on behind the titles that another packager has told."""
+        """Return the date ranges that continue another packager's titles."""
         return self._simulcast.ranges_behind(tags)
 
     def serve_own(self) -> None:
-        """Serve what this node makes, as Redis isn't there."""
+        """Serve this node's own channel, as Redis is away."""
         self._streams[self._simulcast.name] = self._simulcast.channel.stream
 
 

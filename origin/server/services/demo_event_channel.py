@@ -35,7 +35,7 @@ class TypingLimits:
     Attributes:
         word_seconds: from one word to the next.
         pause_seconds: from the end of a text to its next beginning.
-        look_seconds: between two looks at whether anybody reads.
+        look_seconds: between two checks whether there are readers.
     """
 
     word_seconds: float = 0.12

@@ -1,4 +1,4 @@
-"""Makes event channels from the configuration, with what they keep on disk and their relays."""
+"""Makes event channels from the configuration, with their histories on disk and their relays."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from origin.config.options import Config, EventOptions, LimitOptions, data_folder, seconds
+from origin.config.limit_options import LimitOptions
+from origin.config.options import Config, EventOptions, data_folder, seconds
 from origin.events.channel import NO_EPOCH, EventChannel, EventChannelOptions, new_epoch
 from origin.events.disk_history import EventHistory
 from origin.events.limits import EventLimits, HistoryLimits
@@ -21,9 +22,8 @@ class EventServices:
     """The event channels of a server, by name.
 
     Attributes:
-        channels: all that are configured.
-        histories: what is kept on disk, of those that keep something.
-        relays: of those that have one.
+        histories: the histories on disk, of channels that have one.
+        relays: the relays of token streams, of channels that have one.
     """
 
     channels: dict[str, EventChannel]
@@ -35,7 +35,6 @@ def make_event_services(config: Config, limits: Limits, count: Callable[[str, in
     """Make the event channels of a configuration, with their histories and relays.
 
     Args:
-        limits: those that aren't configured.
         count: called with the area of requests and the number of bytes written to their clients.
     """
     relaying = relay_limits(config.limits, limits.relay)
@@ -58,7 +57,7 @@ def make_event_services(config: Config, limits: Limits, count: Callable[[str, in
             threads,
         )
         for options in config.events
-        # What nodes share is kept in Redis.
+        # Redis keeps the events that nodes share.
         if seconds(options.history)
         and not is_shared
         and (place := data_folder(config, "events", options.name)) is not None
@@ -95,7 +94,7 @@ def event_channel_options(
             history_seconds=seconds(options.keep_for),
             history_bytes=max(limits.channel.history_bytes, 2 * configured.event_bytes, relayed_bytes),
             readers=configured.event_readers,
-            # Who is slow costs nothing while the whole answer is kept.
+            # A slow reader costs nothing while the whole answer is kept.
             queue_bytes=max(configured.event_queue_bytes, relayed_bytes),
             flush_seconds=options.flush_interval,
         ),
@@ -103,17 +102,16 @@ def event_channel_options(
 
 
 def history_limits(options: EventOptions, kept_bytes: int, limits: HistoryLimits) -> HistoryLimits:
-    """Put what is configured of an event channel's history on disk into its limits.
+    """Return the limits of an event channel's history on disk, by its configuration.
 
     Args:
-        kept_bytes: of the events that it keeps in memory; on disk there is room for twice as many.
-        limits: those that aren't configured.
+        kept_bytes: most bytes of events in memory; on disk there is room for twice as many.
     """
     return replace(limits, seconds=seconds(options.history), disk_bytes=2 * kept_bytes)
 
 
 def event_limits(configured: LimitOptions, limits: EventLimits) -> EventLimits:
-    """Put what is configured of publishers' limits into them."""
+    """Return publishers' limits, with the configured ones."""
     publish = replace(limits.publish, event_bytes=configured.event_bytes, rate=float(configured.event_rate))
     message_bytes = max(limits.sockets.message_bytes, 3 * configured.event_bytes)
     return replace(limits, publish=publish, sockets=replace(limits.sockets, message_bytes=message_bytes))

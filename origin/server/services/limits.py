@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from origin.access.authentication import GuessLimits
+from origin.access.guess_delay import GuessLimits
+from origin.access.limits import SessionLimits
+from origin.answers.memfd_cache import MemfdLimits
 from origin.events.limits import EventLimits
+from origin.grpc.limits import GrpcLimits
 from origin.http1.limits import HttpLimits
 from origin.ingest.limits import IngestLimits
 from origin.ingest.rtmp import RtmpLimits
 from origin.ingest.srt import SrtLimits
 from origin.live.limits import PublishingLimits
 from origin.radio.mounts.limits import RadioLimits
-from origin.responses.memfd_cache import MemfdLimits
 from origin.server.services.demo_event_channel import TypingLimits
 from origin.server.system.connection_acceptor import ListeningLimits
 from origin.server.system.loop_lag import LoopLagLimits
@@ -20,6 +22,8 @@ from origin.token_relay.limits import TokenRelayLimits
 from origin.vod.answer_cache import AnswerCacheLimits
 from origin.vod.segment_cache import SegmentCacheLimits
 from packager.cluster.limits import ClusterLimits
+from packager.encode.encode_queue import EncodeLimits
+from packager.encode.preparation import PreparationLimits
 from packager.jobs.limits import JobsLimits
 from packager.library.catalogue import CatalogueLimits
 from packager.live.limits import LiveLimits
@@ -37,21 +41,16 @@ class ServerLimits:
 
     Attributes:
         revive_seconds: pause before a service that broke is started again.
-        trim_seconds: between two times when memory that is free goes back to the system.
-        last_request_seconds: for how long connections are served on when no more are taken: the next request
-            may be on its way.
-        first_request_seconds: the same for connections that have only just been made, or have sent half a
-            request.
+        first_request_seconds: for how long connections are served on, when no more are taken, that have
+            only just been made, or have sent half a request.
         closing_seconds: for so long a process that takes no more connections waits for the server's others
             to take none either.
-        loop_lag: when its event loop is looked at, and what counts as late.
+        loop_lag: how often the event loop's lag is measured, and from which lag on it counts as late.
         listening: how its connections are taken.
         typing: how fast the demo's text comes.
     """
 
     revive_seconds: float = 2.0
-    trim_seconds: float = 30.0
-    last_request_seconds: float = 0.1
     first_request_seconds: float = 1.0
     closing_seconds: float = 2.0
     loop_lag: LoopLagLimits = field(default_factory=LoopLagLimits)
@@ -67,7 +66,7 @@ class PacketLimits:
         packet_bytes: longest packet; longer messages travel in files in memory.
         message_bytes: longest message.
         packets_waiting: messages that wait for the other process to take them; connections beyond get 503.
-        waiting_bytes: the same in bytes.
+        waiting_bytes: most bytes of messages that wait.
         again_seconds: between two attempts while descriptors or memory are short.
     """
 
@@ -86,14 +85,14 @@ class WorkerLimits:
     """Limits of worker processes: starts, reports and ends.
 
     Attributes:
-        restarts: when a worker that died is started again.
+        restarts: the pauses before a worker that died is started again.
         spares: processes that wait to take the place of a worker that dies.
-        start_seconds: in which a worker must listen once it may; one that doesn't is killed.
-        report_seconds: for so long a worker is waited for that is asked for its metrics.
-        taken_at_once: connections that a worker takes before it does something else: those that come together
-            are meant for all.
-        end_seconds: for so long beyond the time of the last responses a worker may take to end.
-        packets: what goes between the control process and a worker.
+        start_seconds: in which a worker must listen once it may; else it is killed.
+        report_seconds: longest wait for a worker's metrics.
+        taken_at_once: connections that a worker accepts in one step: connections that come together are meant
+            for all workers.
+        end_seconds: how long a worker may take to end, beyond the time of its last responses.
+        packets: limits of the messages between the control process and a worker.
     """
 
     restarts: RetryPolicy = WORKER_RESTARTS
@@ -110,30 +109,33 @@ class Limits:
     """Limits of a server that aren't in its configuration.
 
     Attributes:
-        cluster: of its connection to other machines.
-        jobs: of what is queued for this machine or others.
-        live: of each of its channels.
-        memfd: of the live media that it copies for the kernel.
-        publishing: of what may be sent to publish captions and metadata.
-        guesses: of what is remembered of wrong passwords.
-        relay: of its relays of token streams.
-        replication: of the logs of its live channels on their way to other processes.
-        rtmp: of their publishers' RTMP connections.
-        s3: of a library that is there.
-        srt: of their publishers' SRT connections.
-        thumbnails: of the making of small pictures of films.
-        vod_answers: of playlists that are kept for those who ask for the same.
-        vod_segments: of what is kept of segments that were asked for of late.
+        cluster: limits of its part in a cluster.
+        encode: limits of the encoding of films on request.
+        jobs: limits of queued jobs, for this machine or others.
+        memfd: limits of the copies of live media in memory files.
+        preparation: limits of the encoding of films ahead of time.
+        publishing: limits of requests that publish captions and metadata.
+        guesses: limits of the memory of wrong passwords.
+        relay: limits of the relays of token streams.
+        replication: limits of the connections that carry logs to other processes.
+        s3: limits of a library in S3.
+        sessions: limits of the memory of viewers' sessions.
+        thumbnails: limits of the making of thumbnails.
+        vod_answers: limits of the cache of VOD's playlists.
+        vod_segments: limits of the cache of recently requested segments.
     """
 
     catalogue: CatalogueLimits = field(default_factory=CatalogueLimits)
     cluster: ClusterLimits = field(default_factory=ClusterLimits)
+    encode: EncodeLimits = field(default_factory=EncodeLimits)
     events: EventLimits = field(default_factory=EventLimits)
+    grpc: GrpcLimits = field(default_factory=GrpcLimits)
     http: HttpLimits = field(default_factory=HttpLimits)
     ingest: IngestLimits = field(default_factory=IngestLimits)
     jobs: JobsLimits = field(default_factory=JobsLimits)
     live: LiveLimits = field(default_factory=LiveLimits)
     memfd: MemfdLimits = field(default_factory=MemfdLimits)
+    preparation: PreparationLimits = field(default_factory=PreparationLimits)
     publishing: PublishingLimits = field(default_factory=PublishingLimits)
     guesses: GuessLimits = field(default_factory=GuessLimits)
     radio: RadioLimits = field(default_factory=RadioLimits)
@@ -142,6 +144,7 @@ class Limits:
     rtmp: RtmpLimits = field(default_factory=RtmpLimits)
     s3: S3Limits = field(default_factory=S3Limits)
     server: ServerLimits = field(default_factory=ServerLimits)
+    sessions: SessionLimits = field(default_factory=SessionLimits)
     srt: SrtLimits = field(default_factory=SrtLimits)
     thumbnails: SpriteLimits = field(default_factory=SpriteLimits)
     titles: TitleLimits = field(default_factory=TitleLimits)

@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Histogram
 
-from origin.config.options import (
-    GAPS,
-    Config,
-    LimitOptions,
-    LiveOptions,
-    data_folder,
-    dvr_seconds,
-    seconds,
-    size,
-)
+from origin.config.limit_options import LimitOptions
+from origin.config.options import GAPS, Config, LiveOptions, data_folder, dvr_seconds, seconds, size
 from origin.radio.mounts.mount import Mount
 from origin.radio.station_factory import make_simulcasts, simulcast_options
 from origin.server.services.cluster_services import SharedSimulcast, is_edge, make_cluster, make_shared_dvr
@@ -46,20 +38,18 @@ class LiveServices:
     """The live channels of one server: its own, those of its stations, and those of its cluster.
 
     Args:
-        tools: ffmpeg; None without it, and then without channels of this server's.
-        limits: those that aren't configured.
+        tools: ffmpeg; None without it, and then this server makes no channels.
         logs: sends the channels' logs to other processes.
         registry: the metrics, to which the delays of the channels' parts are added.
 
     Attributes:
-        channels: those that are configured, by name.
         simulcasts: the stations' channels that this server makes.
-        simulcast_names: the names of those that it serves.
+        simulcast_names: the names of all simulcasts that it serves.
         broadcasts: the channels of both, by name; a simulcast's channel is replaced from time to time.
-        streams: what is served, by name; likewise.
+        streams: the streams that are served, by name; a stream may be replaced, too.
         cluster: shares channels with other machines; None without one.
         shared_dvrs: the DVRs in S3 of channels that a cluster shares, by name.
-        dvr_bucket: where the channels' DVRs are in S3; None where they aren't.
+        dvr_bucket: the bucket of the channels' DVRs; None for DVRs on disk.
     """
 
     def __init__(
@@ -127,7 +117,7 @@ class LiveServices:
         self.simulcast_names = frozenset(options if mounts else ())
 
     def _take_simulcast(self, channel: Channel) -> None:
-        """Go on with a station's next channel, where the nodes of a cluster share it."""
+        """Publish a station's next channel, and share it with the nodes of a cluster."""
         self.broadcasts[channel.name] = channel
         if (shared := self._shared_simulcasts.get(channel.name)) is not None:
             shared.add(channel)
@@ -142,7 +132,7 @@ class LiveServices:
         if dvr is None:
             self.streams[channel.name] = channel.stream
         else:
-            # What is in S3 comes before what this node makes, and playlists don't go back behind that.
+            # Segments in S3 come before those that this node makes, and playlists never go back.
             self.shared_dvrs[channel.name] = dvr
         follower = self.cluster.share(
             channel.stream, lambda: _has_media(channel), lambda: channel.state, dvr, channel.published
@@ -173,16 +163,16 @@ class LiveServices:
 
 
 def _has_media(channel: Channel) -> bool:
-    """Return whether a channel has what the nodes of a cluster are to serve of it.
+    """Return whether a channel has media that the nodes of a cluster are to serve.
 
-    A spare publisher is none, and a slate neither where another node has a publisher.
+    Neither a backup publisher nor a slate counts where another node has a publisher.
     """
     is_published_elsewhere = channel.published is not None and channel.published.elsewhere != ""
     return channel.state == "ended" or (channel.state == "live" and not is_published_elsewhere)
 
 
 def live_limits(configured: LimitOptions, limits: LiveLimits) -> LiveLimits:
-    """Put what is configured of a channel's limits into them."""
+    """Return a channel's limits, with the configured ones."""
     return replace(
         limits,
         publish=limits.publish.with_waiters(configured.blocked_requests),
@@ -198,9 +188,7 @@ def channel_options(
     """Convert a live channel's configuration to the packager's options.
 
     Args:
-        limits: those that aren't configured.
-        dvr_bucket: where DVRs are in S3; of a cluster that of the log which all nodes serve, and not that
-            of what this one makes.
+        dvr_bucket: the bucket of DVRs; in a cluster it is for the shared log, and not for this channel's own.
     """
     dvr_window = dvr_seconds(options)
     if dvr_bucket is not None and config.cluster.url:

@@ -9,11 +9,13 @@ from dataclasses import replace
 import msgspec
 import structlog
 
-from origin.access.authentication import GuessDelay
+from origin.access.guess_delay import GuessDelay
 from origin.access.publish_keys import PublishKeys
+from origin.access.token_keys import TokenKeys
 from origin.config import logging_setup
 from origin.config.kept_secrets import MadeKeys
-from origin.config.options import Config, LimitOptions, redactor_of
+from origin.config.limit_options import LimitOptions
+from origin.config.options import Config, redactor_of
 from origin.ingest.admission import IngestAdmission, Webhook
 from origin.ingest.limits import IngestLimits
 from packager.live.channel import Channel
@@ -25,16 +27,13 @@ class PublisherServices:
     """Admits publishers to the live channels of one server, and changes the channels' keys.
 
     Args:
-        made_keys: the keys that aren't configured.
-        channels: the live channels, by name.
-        guess_delay: counts wrong keys, and delays the answers to them.
-        limits: those that aren't configured.
-        on_log_change: called with a configuration by which other processes must write their logs, too, and
+        made_keys: the generated keys, which aren't configured.
+        keys: the publish keys of the channels.
+        on_log_change: called with a configuration by which other processes are to write their logs, and
             another one whose secrets these mustn't show either.
 
     Attributes:
-        keys: with which channels are published to.
-        admission: lets in those who publish to them.
+        keys: the publish keys of the channels.
     """
 
     def __init__(
@@ -42,8 +41,8 @@ class PublisherServices:
         config: Config,
         made_keys: MadeKeys,
         channels: Mapping[str, Channel],
-        guess_delay: GuessDelay,
-        limits: IngestLimits,
+        keys: PublishKeys,
+        admission: IngestAdmission,
         on_log_change: Callable[[Config, Config], None],
     ) -> None:
         self._config = self._newest_config = config
@@ -52,15 +51,8 @@ class PublisherServices:
         self._on_log_change = on_log_change
         self._configured = frozenset[str]()
         self._change = asyncio.Lock()
-        self.keys = PublishKeys(config.server.admin_token or "", _keys_in(config), made_keys.hashes)
-        limits = ingest_limits(config.limits, limits)
-        self.admission = IngestAdmission(
-            {name: channel.published for name, channel in channels.items()},
-            self.keys,
-            guess_delay,
-            limits,
-            make_webhook(config.server.publish_webhook, limits),
-        )
+        self.keys = keys
+        self.admission = admission
 
     async def take_keys(self, new: Config) -> None:
         """Apply the keys of a reloaded configuration; keys that it doesn't have stay."""
@@ -81,7 +73,7 @@ class PublisherServices:
         """
         async with self._change:
             key = await asyncio.to_thread(self._made_keys.renew, channel)
-            # What is logged from now on mustn't show it, whatever is read again.
+            # Later log lines mustn't show the key, even if the configuration is read again.
             self._config = _with_key(self._config, channel, key)
             await self._change_keys(_with_key(self._newest_config, channel, key))
         return key
@@ -99,6 +91,35 @@ class PublisherServices:
                     channel.published.end_all("the channel's publish_key was changed")
 
 
+def make_keys(config: Config, made_keys: MadeKeys, tokens: TokenKeys) -> PublishKeys:
+    """Make the keys with which the live channels are published to.
+
+    Args:
+        made_keys: the generated keys, which aren't configured.
+        tokens: check the tokens that are for publishing.
+    """
+    return PublishKeys(config.server.admin_token or "", _keys_in(config), made_keys.hashes, tokens)
+
+
+def make_admission(
+    config: Config,
+    channels: Mapping[str, Channel],
+    keys: PublishKeys,
+    guess_delay: GuessDelay,
+    limits: IngestLimits,
+) -> IngestAdmission:
+    """Make what decides who may publish to the live channels.
+
+    Args:
+        guess_delay: counts wrong keys, and delays the answers to them.
+    """
+    sources = {name: channel.published for name, channel in channels.items()}
+    limits = ingest_limits(config.limits, limits)
+    return IngestAdmission(
+        sources, keys, guess_delay, limits, make_webhook(config.server.publish_webhook, limits)
+    )
+
+
 def make_webhook(url: str, limits: IngestLimits) -> Webhook | None:
     """Make what asks about publishers; None where nothing is configured."""
     if not url:
@@ -110,7 +131,7 @@ def make_webhook(url: str, limits: IngestLimits) -> Webhook | None:
 
 
 def ingest_limits(configured: LimitOptions, limits: IngestLimits) -> IngestLimits:
-    """Put what is configured of the limits of live channels' publishers into them."""
+    """Return the limits of live channels' publishers, with the configured ones."""
     return replace(limits, publishers=configured.publishers, silent_seconds=configured.publisher_seconds)
 
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def make_recording_copies(
     config: Config, recordings: Mapping[str, Recordings], limits: Limits
 ) -> list[RecordingCopies]:
-    """Make what copies recordings, for each channel that has some and says where to.
+    """Make the copiers of recordings, for each channel that records and has a place for copies.
 
     Raises:
-        CommandError: what S3 needs isn't there.
+        CommandError: the extra for S3 isn't installed, or the address isn't possible.
     """
     copied = recording_places(config)
     return [_copies(name, copied[name], kept, limits) for name, kept in recordings.items() if name in copied]
@@ -35,14 +35,13 @@ def recording_places(config: Config) -> Mapping[str, str]:
 def make_bucket_recordings(
     config: Config, places: Mapping[str, str], limits: Limits
 ) -> Mapping[str, BucketRecordings]:
-    """Make what serves recordings from S3, by channel; those in one place share what reads there.
+    """Make the recordings in S3, by channel; those in one place share its client and cache.
 
     Args:
-        places: where they are, by channel.
-        limits: those that aren't configured.
+        places: the address of the recordings, by channel.
 
     Raises:
-        CommandError: what S3 needs isn't there.
+        CommandError: the extra for S3 isn't installed, or the address isn't possible.
     """
     if not places:
         return {}

@@ -41,7 +41,7 @@ def cache_folder(config: Config) -> Path:
 
 
 def cache_limits(config: Config, limits: S3Limits) -> S3Limits:
-    """Put what is configured of the cache into the limits."""
+    """Return the limits of S3, with the configured size of the cache."""
     return replace(limits, cache=replace(limits.cache, disk_bytes=size(config.library.cache)))
 
 

@@ -33,11 +33,11 @@ NO_WORKERS: Mapping[int, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """The state of one service, and what isn't well with it.
+    """The state of one service, and its trouble.
 
     Attributes:
         state: one of ``STATES``.
-        trouble: what isn't well with it, in one line; empty where all is, or it hasn't been told yet.
+        trouble: the fault, in one line; empty without one, or before anything is known.
     """
 
     state: str
@@ -53,7 +53,7 @@ def health(services: Services, workers: Mapping[int, str] = NO_WORKERS) -> dict[
     """Report whether a server lives and is ready, and the states of its services.
 
     Args:
-        workers: what each worker process does.
+        workers: the state of each worker process.
     """
     states = service_states(services)
     ready = not (services.draining or services.ending)
@@ -107,7 +107,7 @@ def service_states(services: Services) -> dict[str, ServiceState]:
     }
     elsewhere = sorted(live.simulcast_names - live.simulcasts.keys())
     for name in elsewhere:
-        # It is known here alone whether there is something to play.
+        # This node knows only whether there is something to play.
         states[f"live/{name}"] = ServiceState("live" if live.streams[name].ready else "idle")
     states |= {f"live/{one.name}": ServiceState(state_of_stream(one)) for one in live.streams_of_others()}
     states |= {f"radio/{one.name}": _of_station(one) for one in services.mounts.values()}

@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from origin.access.authentication import GuessDelay
+from origin.access.guess_delay import GuessDelay
 from origin.config.kept_secrets import MadeKeys
 from origin.config.options import Config
 from origin.events.channel_replication import ServedEventLog
@@ -23,12 +23,13 @@ from origin.radio.access_log import AccessLogFile
 from origin.radio.mounts.mount_replication import ServedMountLog
 from origin.radio.station_factory import Stations, make_stations, needs_permission
 from origin.radio.station_webhooks import make_webhooks
+from origin.server.services.access_services import make_token_guard, make_token_keys, share_sessions
 from origin.server.services.cluster_services import SharedStations, is_edge, share_events
 from origin.server.services.event_services import is_followed, make_event_services
 from origin.server.services.library_services import make_library_services
 from origin.server.services.limits import Limits
 from origin.server.services.live_services import LiveServices
-from origin.server.services.publisher_access import PublisherServices
+from origin.server.services.publisher_access import PublisherServices, make_admission, make_keys
 from origin.server.services.recording_services import (
     make_bucket_recordings,
     make_recording_copies,
@@ -40,6 +41,8 @@ from origin.server.system import malloc
 from origin.server.system.loop_lag import LoopLag
 from packager.concurrency import background_task
 from packager.data_lock import DataLock
+from packager.encode.preparation import Preparation
+from packager.ffmpeg.picture_encoder import SOFTWARE, PictureEncoder
 from packager.live.channel import Channel
 from packager.process import sandbox
 from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
@@ -83,6 +86,7 @@ class StartFacts:
     needs_library: bool = True
     made_keys: MadeKeys = field(default_factory=MadeKeys)
     recording_places: Mapping[str, str] | None = None
+    encoder: PictureEncoder = SOFTWARE
 
 
 NOTHING_FOUND = StartFacts()
@@ -93,33 +97,34 @@ class Services:
 
     Args:
         config: the configuration, with all secrets.
-        tools: ffmpeg; None without it, and then without channels and stations.
-        lock: of the data folder, which the channels wait for and which is released behind them; None if they
-            store nothing.
-        facts: what the start has found out beside the configuration.
-        limits: those that aren't configured; None: the usual ones.
+        tools: ffmpeg; None without it, and then this server makes no channels and no stations.
+        lock: the lock of the data folder, for which the channels wait, and which is released after their end;
+            None if they store nothing.
+        facts: facts that were found at the start, beside the configuration.
+        limits: the limits that aren't configured; None: the usual ones.
 
     Attributes:
-        traffic: counters of requests and bytes.
         stations: the mounts, and the passwords of those with source clients.
-        mounts: the stations, by name.
         logs: sends the logs of channels and stations to other processes.
         cluster_events: shares event channels with the machines of a cluster; None without one.
-        cluster_stations: shares stations with them; likewise.
-        library: what serves the files of the library.
+        cluster_stations: shares stations with these machines; None without a cluster.
+        library: the services of the library's files.
+        token_keys: the keys by which tokens of addresses are checked.
+        guard: checks these tokens; None where no address needs one.
+        sessions: of viewers with names; None where they may have any number.
         guess_delay: counts wrong passwords, and delays the answers to them.
-        publishers: lets publishers in to the live channels.
-        recordings: of the channels that record, by name.
-        recording_copies: what copies them to S3.
-        bucket_recordings: those that are in S3.
-        station_webhooks: ask who may listen to stations, and send to them.
+        publishers: admits publishers to the live channels.
+        recordings: the recordings of the channels that record, by name.
+        recording_copies: the copiers of these to S3.
+        bucket_recordings: the recordings in S3, by channel.
+        station_webhooks: ask backends about listeners and source clients of stations.
         access_log: the file of the stations' requests; None where none is configured.
         loop_lag: measures how late the event loop is.
         workers: the processes that serve beside this one; None for none.
         draining: whether the server will shut down soon, and serves on until then.
         ending: whether the server is shutting down.
         needs_library: whether a missing library folder is an error: it was configured, or was there before.
-        missing_sandbox: what this kernel lacks of the sandbox of ffmpeg.
+        missing_sandbox: the mechanisms of ffmpeg's sandbox that this kernel lacks.
     """
 
     def __init__(
@@ -134,11 +139,14 @@ class Services:
         self.config = config
         self.tools = tools
         self.traffic = RequestCounters()
+        self.token_keys = make_token_keys(config)
+        self.guard = make_token_guard(config, self.token_keys, limits.sessions)
+        self.sessions = None if self.guard is None else self.guard.sessions
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         logged = [Path(config.log.access).expanduser()] if config.log.access else []
         self.access_log = AccessLogFile(logged[0], limits.radio.access_log) if logged else None
-        self.library = make_library_services(config, tools, limits, [*facts.files, *logged])
+        self.library = make_library_services(config, tools, limits, [*facts.files, *logged], facts.encoder)
         self.loop_lag = LoopLag(limits.server.loop_lag)
         self.workers: Workers | None = None
         self.draining = self.ending = False
@@ -151,6 +159,7 @@ class Services:
         self.logs = LogServer(limits.replication)
         self.live = LiveServices(config, tools, limits, self.logs, self.registry)
         cluster = self.live.cluster
+        share_sessions(self.sessions, cluster)
         self.cluster_stations = None if cluster is None else SharedStations(cluster, limits.cluster)
         self.stations = self._make_stations()
         self.mounts = self.stations.mounts
@@ -158,13 +167,10 @@ class Services:
         self.guess_delay = GuessDelay(
             config.limits.wrong_passwords, config.limits.wrong_password_seconds, limits.guesses
         )
+        channels, keys = self.live.channels, make_keys(config, facts.made_keys, self.token_keys)
+        admission = make_admission(config, channels, keys, self.guess_delay, limits.ingest)
         self.publishers = PublisherServices(
-            config,
-            facts.made_keys,
-            self.live.channels,
-            self.guess_delay,
-            limits.ingest,
-            self._take_log,
+            config, facts.made_keys, channels, keys, admission, self._take_log
         )
         places = facts.recording_places
         self._make_recordings(recording_places(config) if places is None else places)
@@ -200,7 +206,7 @@ class Services:
         self.live.serve(self.mounts)
 
     def _make_stations(self) -> Stations:
-        """Make the stations: with their sources, or on an edge with what the cluster shares of them."""
+        """Make the stations: with their sources, or on an edge with the shared logs of the cluster."""
         if self.tools is None and not is_edge(self.config):
             return Stations()
         return make_stations(
@@ -251,7 +257,7 @@ class Services:
         """Run all services until ``close``, or until the context ends."""
         async with (
             background_task(self.loop_lag.run()),
-            background_task(malloc.trim_regularly(self.limits.server.trim_seconds)),
+            background_task(malloc.trim_regularly()),
             asyncio.TaskGroup() as group,
         ):
             self._work = group.create_task(self._serve())
@@ -290,7 +296,7 @@ class Services:
             self._work.cancel()
 
     def _is_owned_here(self, source: str) -> bool:
-        """Return whether no other node of a cluster tells what is new of a live channel or station."""
+        """Return whether this node publishes the changes of a live channel or station, and no other one."""
         area, _, name = source.partition("/")
         cluster = self.live.cluster
         if cluster is None or self.cluster_stations is None:
@@ -301,7 +307,7 @@ class Services:
         return name not in stations or stations[name].is_owner
 
     def _take_log(self, new: Config, known: Config) -> None:
-        """Have the worker processes write their logs by another configuration."""
+        """Let the worker processes write their logs by another configuration."""
         if self.workers is not None:
             self.workers.take_log(new, known)
 
@@ -310,15 +316,18 @@ class Services:
 
     def _services(self) -> list[Service]:
         services: list[Service] = [*self.live.channels.values(), *self.live.simulcasts.values()]
-        # Relays end first, as they tell the readers of their channels why.
+        # Relays end first, as they publish the reason to their channels' readers.
         services += [*self.mounts.values(), *self.stations.hidden, *self.events.relays.values()]
         services += self.events.channels.values()
-        # Behind the channels: what they publish when they are closed is kept.
+        # Histories end behind the channels, whose last events are kept.
         services += self.events.histories.values()
         services += [] if self.live.cluster is None else [self.live.cluster]
         services += [] if self._directory is None else [self._directory]
         services += [] if self.library.thumbnails is None else [self.library.thumbnails]
+        services += [] if self.library.preparation is None else [self.library.preparation]
+        services += [] if self.library.encoded is None else [self.library.encoded]
         services += [*self.recording_copies, *self.bucket_recordings.values()]
+        services += [self.token_keys] if self.sessions is None else [self.token_keys, self.sessions]
         return [*services, *self._added, self._status_events, self.library.catalogue]
 
     async def _supervise(self, service: Service) -> None:
@@ -326,13 +335,13 @@ class Services:
         again_in = self.limits.server.revive_seconds
         while True:
             try:
-                if self._lock is not None and isinstance(service, Channel | EventHistory):
+                if self._lock is not None and isinstance(service, Channel | EventHistory | Preparation):
                     await self._lock.wait()
                 await service.run()
             except BusyError as error:
                 log.warning("service waits", service=service.name, reason=str(error), again_in=again_in)
             except ToolsError as error:
-                log.error("can't run", service=service.name, reason=str(error))
+                log.error("a service can't run", service=service.name, reason=str(error))
                 return
             except OSError as error:
                 if error.errno not in LACKING:
@@ -344,4 +353,7 @@ class Services:
                 log.exception("service broke", service=service.name, again_in=again_in)
             if self.ending:
                 return
+            # In Python 3.11 a group that failed leaves a cancellation behind, which the next timeout raises.
+            while (task := asyncio.current_task()) is not None and task.cancelling():
+                task.uncancel()
             await asyncio.sleep(again_in)

@@ -19,13 +19,11 @@ from packager.publish.live_stream import LiveStream
 
 @dataclass(frozen=True, slots=True)
 class StatusSources:
-    """The stations (``radio/NAME``) and live channels (``live/NAME``) of whose state event channels tell.
+    """The stations (``radio/NAME``) and live channels (``live/NAME``) whose states event channels publish.
 
     Attributes:
-        mounts: the stations, by name.
-        live: the live channels, by name.
-        is_told_here: tells whether this node of a cluster publishes what comes of a source.
-        find_served: gives what is served of a live channel, which another node of a cluster may make.
+        is_told_here: returns whether this node of a cluster publishes the changes of a source.
+        find_served: returns the served stream of a live channel, which another node of a cluster may make.
     """
 
     mounts: Mapping[str, Mount]
@@ -39,7 +37,7 @@ class StatusSources:
         return self.live.get(name) if area == "live" else None
 
     def state_of(self, source: str) -> dict[str, object]:
-        """Return a source's current state, by the type of the event that tells it."""
+        """Return a source's current state, by the type of the event that publishes each fact."""
         area, _, name = source.partition("/")
         if area == "radio" and (mount := self.mounts.get(name)) is not None:
             titles = mount.now.titles
@@ -55,8 +53,6 @@ class StatusEvents:
 
     Args:
         included: names of stations and live channels by event channel.
-        channels: the event channels, by name.
-        sources: the stations and live channels.
         seconds: from one comparison of states to the next.
     """
 

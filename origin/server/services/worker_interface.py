@@ -27,7 +27,7 @@ class Workers(Protocol):
 
     @property
     def has_closed(self) -> bool:
-        """Whether they end, and none takes connections any more."""
+        """Whether the workers are ending, and none accepts connections any more."""
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Run the workers while the context is open."""
@@ -47,10 +47,10 @@ READY = "ready"
 
 
 def merged(own: Iterable[Metric], others: Iterable[Metric]) -> list[Metric]:
-    """Put metrics of several processes together, each name once.
+    """Merge the metrics of several processes, each name once.
 
     Args:
-        own: those of the started process.
+        own: the metrics of the started process.
     """
     found = {metric.name: metric for metric in own}
     for metric in others:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import sys
+from collections.abc import Sequence
 
 from origin.config.errors import CommandError
 
@@ -68,6 +69,30 @@ def bind(
             advised = advice.format(option=option)
             raise BindError(f"{host}:{port}: {error.strerror}; {advised}") from error
         sockets.append(sock)
+    return sockets
+
+
+def bind_datagrams(beside: Sequence[socket.socket]) -> list[socket.socket]:
+    """Bind UDP sockets at the addresses of other sockets.
+
+    Raises:
+        BindError: one of them can't be bound.
+    """
+    sockets: list[socket.socket] = []
+    for other in beside:
+        sock = socket.socket(other.family, socket.SOCK_DGRAM)
+        sockets.append(sock)
+        if other.family == socket.AF_INET6:
+            only = other.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        address = other.getsockname()
+        try:
+            sock.bind(address)
+        except OSError as error:
+            for one in sockets:
+                one.close()
+            told = f"{address[0]}:{address[1]} (UDP): {error.strerror}"
+            raise BindError(f"{told}; stop what uses it or set tls.http3 to false") from error
     return sockets
 
 

@@ -11,6 +11,7 @@ import contextlib
 import os
 import resource
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from typing import Protocol
 
 import structlog
 
-from origin.http1.connection import HttpConnection
+from origin.http1.protocol import HttpProtocol
+from origin.tls.transport import TlsTransport
 from packager.transient_errors import LACKING
 
 log = structlog.get_logger()
@@ -59,10 +61,16 @@ class ConnectionAcceptor(Protocol):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing of the connections that it took is under way elsewhere, once it is closed."""
+        """Whether no accepted connection is on its way to another process, once the listener is closed."""
 
 
-MakeListener = Callable[[socket.socket, Callable[[], HttpConnection], ListeningLimits], ConnectionAcceptor]
+MakeContext = Callable[[], ssl.SSLContext]
+"""Returns what a new connection begins its handshake with."""
+
+MakeAcceptor = Callable[[Callable[[], HttpProtocol]], ConnectionAcceptor]
+"""Makes an acceptor of connections, given what makes the protocol of one for HTTP."""
+
+MakeListener = Callable[[socket.socket, Callable[[], HttpProtocol], ListeningLimits], ConnectionAcceptor]
 """Makes what takes the connections of a socket for HTTP, given what makes their protocols."""
 
 
@@ -70,18 +78,21 @@ class SocketListener:
     """Accepts the connections of one socket.
 
     Args:
-        sock: it is bound, and may be listened on already. Its owner closes it.
+        sock: a bound socket, which may be listened on already. Its owner closes it.
         protocol: makes what a connection is given to.
+        context: returns the certificates for a connection's handshake; None: connections aren't encrypted.
         clock: monotonic seconds.
     """
 
     def __init__(
         self,
         sock: socket.socket,
-        protocol: Callable[[], asyncio.BaseProtocol],
+        protocol: Callable[[], asyncio.Protocol],
         clock: Callable[[], float] = time.monotonic,
         limits: ListeningLimits = DEFAULT_LIMITS,
+        context: MakeContext | None = None,
     ) -> None:
+        self._context = context
         self._limits = limits
         self._socket = sock
         self._protocol = protocol
@@ -90,16 +101,20 @@ class SocketListener:
         self._beginnings: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
         self._told = float("-inf")
-        # Closing one of the socket's own would give up the process's lock of it
+        # Closing a duplicate of the socket would release the process's lock
         # (origin/server/system/socket_activation.py).
         self._probe = os.open(os.devnull, os.O_RDONLY)
 
     @classmethod
     def of(
-        cls, sock: socket.socket, protocol: Callable[[], asyncio.BaseProtocol], limits: ListeningLimits
+        cls,
+        sock: socket.socket,
+        protocol: Callable[[], asyncio.Protocol],
+        limits: ListeningLimits,
+        context: MakeContext | None = None,
     ) -> SocketListener:
         """Make one by the usual clock."""
-        return cls(sock, protocol, limits=limits)
+        return cls(sock, protocol, limits=limits, context=context)
 
     @property
     def is_over(self) -> bool:
@@ -139,13 +154,17 @@ class SocketListener:
                 if error.errno in LACKING:
                     self._wait_for_room(str(error.strerror))
                     return
-                # accept(2): an error of that connection alone, which is gone.
+                # accept(2): the error is of that connection alone, which is gone.
                 continue
             connection.setblocking(False)
-            beginning = self._loop.create_task(self._begin(connection))
-            self._beginnings.add(beginning)
-            beginning.add_done_callback(self._beginnings.discard)
-            if connection.fileno() > highest:
+            descriptor = connection.fileno()
+            if self._context is None:
+                beginning = self._loop.create_task(self._begin(connection))
+                self._beginnings.add(beginning)
+                beginning.add_done_callback(self._beginnings.discard)
+            else:
+                self._begin_handshake(connection, self._context())
+            if descriptor > highest:
                 self._wait_for_room("the rest is for ffmpeg and files")
                 return
 
@@ -154,6 +173,13 @@ class SocketListener:
             await self._loop.connect_accepted_socket(self._protocol, connection)
         except OSError as error:
             log.debug("a connection can't be begun", reason=error.strerror)
+            connection.close()
+
+    def _begin_handshake(self, connection: socket.socket, context: ssl.SSLContext) -> None:
+        try:
+            TlsTransport(self._loop, connection, context, self._protocol())
+        except (OSError, ValueError) as error:
+            log.debug("a connection can't be begun", reason=str(error))
             connection.close()
 
     def _wait_for_room(self, reason: str) -> None:

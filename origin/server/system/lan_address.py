@@ -13,28 +13,28 @@ ELSEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 DISCARD_PORT = 9
 
 
-def address_for_others(host: str, port: int) -> str | None:
+def address_for_others(host: str, port: int, scheme: str = "http") -> str | None:
     """Return a URL by which other devices reach the server; None if they can't.
 
     Args:
-        host: what the server listens on.
+        host: the host that the server listens on.
     """
     try:
         listening = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:  # a name, which is shown as it is
+    except ValueError:  # a name, which is shown unchanged
         return None
     if listening.is_loopback:
         return None
     shown = str(listening)
     if listening.is_unspecified:
-        # Who listens on all of IPv6 is reached by IPv4 as well, whose addresses are shorter to type.
+        # A server on all of IPv6 is reached by IPv4 as well, whose addresses are shorter to type.
         own = own_address(socket.AF_INET) or (
             own_address(socket.AF_INET6) if listening.version == 6 else None
         )
         if own is None:
             return None
         shown = own
-    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
+    return f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{port}/"
 
 
 def own_address(family: socket.AddressFamily) -> str | None:

@@ -27,13 +27,13 @@ class LoopLagLimits:
     """Limits of the measurement of the event loop's lag.
 
     Attributes:
-        beat_seconds: between two looks at the clock.
-        kept_seconds: for so long a late beat is told: longer than between two askings of a monitor.
-        late_seconds: a lateness that viewers notice: a part of a second is there no earlier.
-        held_seconds: so long the loop's own thread must have computed, and be late, to count as held by its
+        beat_seconds: between two readings of the clock.
+        kept_seconds: for how long a late beat is reported: longer than a monitor's interval.
+        late_seconds: a lateness that viewers notice, of the order of a part's duration.
+        held_seconds: for how long the loop's thread must have computed, and be late, to count as held by its
             own work.
-        look_seconds: between two looks of the thread that watches.
-        report_seconds: for so long behind a warning others are told for debugging only.
+        look_seconds: between two checks of the watching thread.
+        report_seconds: for how long after a warning further ones are logged at the level debug.
     """
 
     beat_seconds: float = 0.25
@@ -106,7 +106,7 @@ class LoopLag:
             pause = max(moment + most - time.monotonic(), self._limits.look_seconds)
             if self._where or time.monotonic() - moment < most:
                 continue
-            # What waits for a processor, or for a disk, isn't held by what it computes.
+            # A loop that waits for a processor or a disk isn't held by its own computation.
             if time.clock_gettime(clock) - computed < self._limits.held_seconds:
                 continue
             frame = sys._current_frames().get(thread)  # noqa: SLF001  # Python's own way to another thread

@@ -49,18 +49,19 @@ def freeze_garbage_collector() -> None:
     gc.freeze()
 
 
-async def trim_regularly(trim_seconds: float) -> None:
+TRIM_SECONDS = 30.0
+"""Time from one return of free memory to the next."""
+
+
+async def trim_regularly(seconds: float = TRIM_SECONDS) -> None:
     """Return free memory to the system at intervals, until cancelled.
 
     Otherwise fragmentation would keep the process at the size of its busiest moment.
-
-    Args:
-        trim_seconds: from one trim to the next.
     """
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError):
         return
     while True:
-        await asyncio.sleep(trim_seconds)
+        await asyncio.sleep(seconds)
         await asyncio.to_thread(trim, 0)

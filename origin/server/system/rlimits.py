@@ -1,4 +1,4 @@
-"""Raises the limit of file descriptors, and tells how many connections and files it allows."""
+"""Raises the limit of file descriptors, and computes how many connections and files it allows."""
 
 from __future__ import annotations
 

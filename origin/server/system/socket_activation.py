@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import os
 import socket
 from collections.abc import MutableMapping, Sequence
 from typing import NamedTuple
 
 from origin.config.options import Config
-from origin.server.system.binding import BindError, bind, notice_the_dead
+from origin.server.system.binding import BindError, bind, bind_datagrams, notice_the_dead
 
 FIRST = 3
 """Number of the first inherited descriptor."""
@@ -29,41 +30,61 @@ class Sockets(NamedTuple):
     """The sockets that a server listens on.
 
     Attributes:
-        inherited: those that were inherited.
-        rtmp: those for publishers in RTMP.
+        inherited: the sockets among these that were inherited.
+        quic: the sockets of HTTP/3, which are UDP's.
     """
 
     inherited: list[socket.socket]
     http: list[socket.socket]
     rtmp: list[socket.socket]
+    https: list[socket.socket]
+    rtmps: list[socket.socket]
+    quic: list[socket.socket]
+
+    @property
+    def tcp(self) -> list[socket.socket]:
+        """All sockets of TCP."""
+        return [*self.http, *self.rtmp, *self.https, *self.rtmps]
 
     @property
     def every(self) -> list[socket.socket]:
-        """All listening sockets, for HTTP and for RTMP."""
-        return [*self.http, *self.rtmp]
+        """All listening sockets."""
+        return [*self.tcp, *self.quic]
 
 
 def inherit_or_bind(config: Config) -> Sockets:
-    """Inherit sockets, or bind them; the ports of the administrator and of RTMP are bound if not inherited.
+    """Inherit sockets, or bind them; the administrator's and other protocols' are bound if not inherited.
 
     Raises:
         BindError: an address can't be bound, or an inherited socket isn't TCP.
     """
     server, patience = config.server, config.limits.unacknowledged_seconds
     inherited = inherited_sockets(os.environ, patience)
-    rtmp = [one for one in inherited if server.rtmp_port and one.getsockname()[1] == server.rtmp_port]
-    http = [one for one in inherited if one not in rtmp]
+    tls = config.tls
+    ports = {"server.rtmp_port": server.rtmp_port}
+    if tls.certificate:
+        ports |= {"tls.port": tls.port, "tls.rtmps_port": tls.rtmps_port}
+    others = {
+        option: [one for one in inherited if port and one.getsockname()[1] == port]
+        for option, port in ports.items()
+    }
+    http = [one for one in inherited if not any(one in found for found in others.values())]
     try:
         http = http or bind(server.host, server.port, patience)
         if server.admin_port and server.admin_port not in {one.getsockname()[1] for one in inherited}:
             http = [*http, *bind(server.admin_host, server.admin_port, patience)]
-        if server.rtmp_port and not rtmp:
-            rtmp = bind(server.host, server.rtmp_port, patience, "server.rtmp_port")
+        for option, port in ports.items():
+            if (port or option == "tls.port") and not others[option]:
+                others[option] = bind(server.host, port, patience, option)
+        quic = bind_datagrams(others["tls.port"]) if tls.certificate and tls.http3 else []
     except BaseException:
-        for sock in (*http, *rtmp):
+        for sock in itertools.chain(http, *others.values()):
             sock.close()
         raise
-    return Sockets(inherited, http, rtmp)
+    rtmp, https, rtmps = (
+        others.get(option, []) for option in ("server.rtmp_port", "tls.port", "tls.rtmps_port")
+    )
+    return Sockets(inherited, http, rtmp, https, rtmps, quic)
 
 
 def inherited_sockets(
@@ -73,7 +94,8 @@ def inherited_sockets(
     """Return the sockets that were passed to this process, if any.
 
     Args:
-        environment: its variables; those of socket activation are removed, so that children don't inherit.
+        environment: the process's variables; those of socket activation are removed, so that children don't
+            inherit them.
         unacknowledged_seconds: after which a client that acknowledges nothing is disconnected.
 
     Raises:
@@ -107,7 +129,7 @@ def is_free(found: Sequence[socket.socket]) -> bool:
             fcntl.lockf(one, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
-    except OSError:  # a system that can't lock sockets: then whoever is there listens
+    except OSError:  # a system that can't lock sockets: every server then listens at once
         return True
     return True
 

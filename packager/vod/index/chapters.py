@@ -1,4 +1,4 @@
-"""Reads the chapters of a film from its file, and writes the JSON in which players are told of them."""
+"""Reads the chapters of a film from its file, and writes them as JSON for players."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from fractions import Fraction
 import msgspec
 
 from media.errors import MalformedError, MediaError, TooLargeError
-from media.mp4.chapters import Chapter, chapter_title, parse_chapter_list
-from media.mp4.movie import Movie
-from media.mp4.sample_table import SampleTable
+from media.mp4.movie.movie import Movie
+from media.mp4.movie.sample_table import SampleTable
+from media.mp4.text.chapters import Chapter, chapter_title, parse_chapter_list
 from packager.vod.movie.edit_list import apply_edit_list
 from packager.vod.movie.movie_reader import Read
-from packager.vod.text.text_tracks import TextLimits
+from packager.vod.text.cues import MAX_SAMPLE_BYTES, TextLimits
 
 DATA_ID = "com.apple.hls.chapters"
 """Apple's name for them in EXT-X-SESSION-DATA."""
@@ -24,11 +24,11 @@ MAX_CHAPTERS = 1000
 
 @dataclass(frozen=True, slots=True)
 class ChapterSource:
-    """The place in a film's file where its chapters are named.
+    """Where a film's file has its chapters.
 
     Attributes:
-        table: samples of a QuickTime track of chapters, which are read when somebody asks; or None.
-        timescale: ticks per second of that.
+        table: samples of a QuickTime track of chapters, which are read when requested; or None.
+        timescale: ticks per second of that track.
         shift: ticks from its own timeline to that of the file's presentation.
         listed: start in milliseconds and title of each, without such a track.
         sample_bytes: largest sample that is read.
@@ -49,7 +49,7 @@ NO_CHAPTERS = ChapterSource()
 
 def chapter_source(movie: Movie, limits: TextLimits) -> ChapterSource:
     """Find where a file names its chapters: a QuickTime track is better than a list."""
-    listed = tuple(parse_chapter_list(movie.chapter_list))
+    listed = movie.chapters[:MAX_CHAPTERS] or tuple(parse_chapter_list(movie.chapter_list))
     references = [track.chapter_track for track in movie.tracks if track.chapter_track]
     named = next((track for track in movie.tracks if track.track_id in references[:1]), None)
     if named is None or named.handler not in (b"text", b"sbtl") or not named.self_contained:
@@ -62,7 +62,7 @@ def chapter_source(movie: Movie, limits: TextLimits) -> ChapterSource:
     except MediaError:  # a film is worth seeing without them
         return ChapterSource(listed=listed)
     shift = placement.delay - placement.media_start
-    return ChapterSource(table, named.timescale, shift, listed, limits.sample_bytes)
+    return ChapterSource(table, named.timescale, shift, listed, MAX_SAMPLE_BYTES)
 
 
 def read_chapters(source: ChapterSource, read: Read, duration: Fraction, lead_in: Fraction) -> list[Chapter]:

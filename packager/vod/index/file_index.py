@@ -10,16 +10,16 @@ from functools import partial
 import numpy as np
 
 from media.errors import MalformedError, UnsupportedError
-from media.mp4.assembled_samples import AssembledSamples
-from media.mp4.sample_entry import SampleEntry
-from media.mp4.sample_table import Int64
-from media.mp4.track_box import edit_list
+from media.mp4.codecs.sample_entry import SampleEntry
+from media.mp4.movie.assembled_samples import AssembledSamples
+from media.mp4.movie.sample_table import Int64
+from media.mp4.movie.track_box import edit_list
 from packager.vod.index.chapters import NO_CHAPTERS, ChapterSource
 from packager.vod.movie.edit_list import Arrangement
 from packager.vod.movie.movie_reader import Read
 from packager.vod.movie.versioned_addresses import UNVERSIONED, MediaVersion
 from packager.vod.text.text_segment_list import TextSegments
-from packager.vod.text.text_tracks import TextTrack, segment_times
+from packager.vod.text.text_tracks import PictureSubtitles, TextTrack, segment_times
 
 RATE_SECONDS = Fraction(1, 10)
 RATE_TICKS = 1000
@@ -31,8 +31,16 @@ VARYING = Fraction(21, 20)
 TRACK_BYTES = 8192
 """Memory of a track's objects beside its tables."""
 
+SUBTITLED = "-subtitles-{}"
+"""The suffix of the name of an encoded picture that has subtitles in it: their number, from 1 on."""
+
 WITHOUT_EDIT_LIST = "-without-edit-list"
 """The suffix of a video track's name in the addresses of its segments that need no edit list."""
+
+PLAYED_EVERYWHERE = (
+    "mp4a.40.", "avc1.42", "avc1.4d", "avc1.58", "avc1.64", "avc3.42", "avc3.4d", "avc3.58", "avc3.64",
+)  # fmt: skip
+"""Beginnings of the codecs that every browser plays."""
 
 FRAGMENT_BYTES = 128
 SAMPLE_BYTES = 16
@@ -45,11 +53,11 @@ class OfferedTrack:
 
     Attributes:
         name: its part of the address: ``video``, ``audio``, ``audio-2`` …
-        track_id: what its init segment and fragments call it.
+        track_id: the track's number in its init segment and fragments.
         video: whether it is video; else it is sound.
         timescale: its ticks per second.
         language: BCP 47 tag; None where none is known.
-        title: what the file calls the track; empty where it doesn't.
+        title: the track's title in the file; empty without one.
         rotation: degrees clockwise, by which players turn the picture: 0, 90, 180 or 270.
         samples: on the timeline of the published media.
         cuts: number of each segment's first sample, and behind them the number of samples.
@@ -59,10 +67,16 @@ class OfferedTrack:
             segment, for a player takes all tracks' playlists to begin together.
         begin: tick of ``times`` at which the presentation begins; not 0 in a clip.
         names: of the segments in their addresses, where they aren't their numbers from 0 on.
-        query: what is behind the address of its playlist; "" but in a clip.
+        query: the query of its playlist's address; "" except in a clip.
         single_file: whether all segments are in one file, behind their index; then their sizes are exact.
         has_edit_list: whether the init segment may have an edit list, which takes away the composition offset
             of the first frame; else all segments' times are those of the presentation.
+        bitrate: of a track that is encoded from the film's own, in bits per second: the largest of pictures,
+            the mean of sound; else 0.
+        is_bounded: whether the sizes are bounds of segments that may not exist yet.
+        unit: ticks of which the bounds of a clip's segments are multiples.
+        place_in_file: whether the file's track isn't presented by itself, and its ID: what comes first is the
+            film's default.
         version: its file's, which the addresses of its media have in them.
     """
 
@@ -85,7 +99,21 @@ class OfferedTrack:
     query: str = ""
     single_file: bool = False
     has_edit_list: bool = True
+    bitrate: int = 0
+    is_bounded: bool = False
+    unit: int = 1
+    place_in_file: tuple[bool, int] = (False, 0)
     version: MediaVersion = UNVERSIONED
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether its segments are encoded from the film's own."""
+        return self.bitrate > 0
+
+    @property
+    def plays_everywhere(self) -> bool:
+        """Whether every browser has the codec: H.264 in profiles up to High, or AAC."""
+        return self.entry.codec.startswith(PLAYED_EVERYWHERE)
 
     @property
     def is_reordered(self) -> bool:
@@ -95,7 +123,7 @@ class OfferedTrack:
 
     @property
     def without_edit_list(self) -> OfferedTrack:
-        """The track as it is for players that place segments without regard to an edit list."""
+        """The track for players that place segments without regard to an edit list."""
         start = self.samples.start
         written = edit_list([(0, start)])
         # §8.1.2: what is in a free space box is ignored
@@ -156,16 +184,22 @@ class FileIndex:
 
     Attributes:
         tracks: the video track first, if there is one, then the sound tracks.
-        size: the file's length in bytes, or where what is put together of it ends.
-        left_out: a line for each track that isn't offered.
-        lost_picture: why the film's picture can't be packaged, so that there is only its sound; or None.
-        cut_short: what the file lacks of its media at the end; or None.
+        size: the file's length in bytes, or that of the media which are assembled from it.
+        left_out: a line for each track of video or sound that isn't offered.
+        text_left_out: a line for each text track that isn't offered.
+        lost_picture: why the film's video can't be packaged, so that only its sound is offered; or None.
+        cut_short: describes media that the file lacks at its end; or None.
+        only_encoded: tracks that can be offered only after encoding, for no player has their codec or none
+            reads it in MP4; their sample entries are such that ffmpeg decodes them, and name no codec.
+        obstacle: why there are no other tracks; empty if there are.
+        encoded: renditions that are encoded on request, the largest picture first, then the sounds.
         nbytes: memory that the index takes, in bytes.
         text_tracks: the file's subtitles and captions.
-        chapters: where its chapters are named.
+        picture_subtitles: the file's subtitles that are pictures, and can be shown by encoded renditions.
+        chapters: where the file has its chapters.
         lead_in: seconds by which the published media begin before what the file presents.
-        clipped_text: the segments of text of a clip, of which this is; else None.
-        assembled: the samples that the file doesn't hold as they are sent; or None.
+        clipped_text: the segments of text, if this is the index of a clip; else None.
+        assembled: the samples that are sent in another form than the file has them; or None.
         version: the file's, which the addresses of its media have in them.
     """
 
@@ -174,8 +208,13 @@ class FileIndex:
     left_out: tuple[str, ...] = ()
     lost_picture: str | None = None
     cut_short: str | None = None
+    only_encoded: tuple[OfferedTrack, ...] = ()
+    obstacle: str = ""
+    encoded: tuple[OfferedTrack, ...] = ()
     nbytes: int = 0
     text_tracks: tuple[TextTrack, ...] = ()
+    text_left_out: tuple[str, ...] = ()
+    picture_subtitles: tuple[PictureSubtitles, ...] = ()
     chapters: ChapterSource = NO_CHAPTERS
     lead_in: Fraction = Fraction(0)
     clipped_text: TextSegments | None = None
@@ -183,13 +222,54 @@ class FileIndex:
     version: MediaVersion = UNVERSIONED
 
     def with_version(self, version: MediaVersion) -> FileIndex:
-        """Put the file's version into the addresses of its media."""
+        """Return the index with the file's version in the addresses of its media."""
         return replace(
             self,
             version=version,
             tracks=tuple(replace(track, version=version) for track in self.tracks),
+            only_encoded=tuple(replace(track, version=version) for track in self.only_encoded),
             text_tracks=tuple(replace(track, version=version) for track in self.text_tracks),
         )
+
+    def with_encoded(self, encoded: tuple[OfferedTrack, ...]) -> FileIndex:
+        """Return the index with renditions that are encoded on request, which are what the film lacked."""
+        if not encoded:
+            return self
+        lost_picture = None if any(track.video for track in encoded) else self.lost_picture
+        offered = tuple(f"track {track.place_in_file[1]}:" for track in encoded)
+        left_out = tuple(line for line in self.left_out if not line.startswith(offered))
+        shown = {f"track {one.track_id}": number for number, one in enumerate(self.picture_subtitles, 1)}
+        if not encoded[0].video:
+            shown = {}
+        texts = [
+            f"{line}: /master.m3u8?burn={shown[name]} has them in the picture" if name in shown else line
+            for line in self.text_left_out
+            for name in (line.partition(":")[0],)
+        ]
+        return replace(
+            self,
+            encoded=encoded,
+            left_out=left_out,
+            text_left_out=tuple(texts),
+            obstacle="",
+            lost_picture=lost_picture,
+        )
+
+    def with_subtitles(self, number: int) -> FileIndex:
+        """Return the index with nothing but encoded pictures that have subtitles in them, and all sounds.
+
+        Args:
+            number: which of the subtitles that are pictures, from 1 on.
+
+        Raises:
+            UnsupportedError: there are no such subtitles, or no encoded pictures.
+        """
+        names = [track.name + SUBTITLED.format(number) for track in self.encoded if track.video]
+        pictures = [track for name in names if (track := self.track(name)) is not None]
+        if not pictures:
+            raise UnsupportedError(f"no subtitles {number} can be shown in the picture")
+        sounds = [track for track in self.encoded if not track.video]
+        return replace(self, tracks=self.sounds, encoded=(*pictures, *sounds), lost_picture=None)
 
     def reading(self, read: Read) -> Read:
         """Return a function that reads samples at the places in the tables.
@@ -199,13 +279,23 @@ class FileIndex:
         """
         return read if self.assembled is None else partial(self.assembled.read, read)
 
-    def require_whole(self) -> None:
-        """Make sure that what is offered as the whole file lacks neither its picture nor its end.
+    def require_offered(self) -> None:
+        """Make sure that a track can be offered.
 
         Raises:
-            UnsupportedError: it is the sound alone; the text says why, and where the sound is.
+            UnsupportedError: none can; the text says why.
+        """
+        if self.obstacle:
+            raise UnsupportedError(self.obstacle)
+
+    def require_whole(self) -> None:
+        """Make sure that a file which is offered as a whole lacks neither its video nor its end.
+
+        Raises:
+            UnsupportedError: it is the sound alone, or nothing; the text says why, and where the sound is.
             MalformedError: the file ends before its media do.
         """
+        self.require_offered()
         if self.cut_short is not None:
             raise MalformedError(self.cut_short)
         if self.lost_picture is not None:
@@ -216,7 +306,7 @@ class FileIndex:
     @property
     def video(self) -> OfferedTrack | None:
         """The video track, or None."""
-        return self.tracks[0] if self.tracks[0].video else None
+        return self.tracks[0] if self.tracks and self.tracks[0].video else None
 
     @property
     def sounds(self) -> tuple[OfferedTrack, ...]:
@@ -224,14 +314,25 @@ class FileIndex:
         return tuple(track for track in self.tracks if not track.video)
 
     @property
+    def pictures(self) -> tuple[OfferedTrack, ...]:
+        """The film's own video track, if there is one, and the renditions that are encoded on request."""
+        return tuple(track for track in (*self.tracks, *self.encoded) if track.video)
+
+    @property
+    def all_sounds(self) -> tuple[OfferedTrack, ...]:
+        """The film's own sound tracks, and those that are encoded on request, the film's default first."""
+        sounds = [track for track in (*self.tracks, *self.encoded) if not track.video]
+        return tuple(sorted(sounds, key=lambda track: track.place_in_file) if self.encoded else sounds)
+
+    @property
     def duration(self) -> Fraction:
         """Seconds of the longest track."""
-        return max(track.duration for track in self.tracks)
+        return max(track.duration for track in self.tracks or self.only_encoded)
 
     @property
     def text_times(self) -> Int64:
         """When each segment of a film's text begins in milliseconds, and behind them the end."""
-        return segment_times((track.times, track.timescale) for track in self.tracks)
+        return segment_times((track.times, track.timescale) for track in self.tracks or self.only_encoded)
 
     @property
     def text(self) -> TextSegments:
@@ -240,7 +341,18 @@ class FileIndex:
 
     def track(self, name: str) -> OfferedTrack | None:
         """Find a track by the name in its address."""
-        return next((track for track in self.tracks if track.name == name), None)
+        found = next((track for track in (*self.tracks, *self.encoded) if track.name == name), None)
+        return found or self._subtitled(name)
+
+    def _subtitled(self, name: str) -> OfferedTrack | None:
+        """Return an encoded picture with subtitles in it, by the name in its address."""
+        for number, subtitles in enumerate(self.picture_subtitles, 1):
+            suffix = SUBTITLED.format(number)
+            plain = next((one for one in self.encoded if one.video and one.name + suffix == name), None)
+            if plain is not None:
+                version = MediaVersion(f"{plain.version.name}s{subtitles.track_id}", plain.version.changed)
+                return replace(plain, name=name, version=version)
+        return None
 
     def segmented_track(self, name: str) -> OfferedTrack | None:
         """Find a track by the folder of its segments' addresses: a picture's may be without an edit list."""

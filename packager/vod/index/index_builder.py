@@ -12,28 +12,34 @@ from fractions import Fraction
 
 import numpy as np
 
-from media.errors import MalformedError, TooLargeError, UnsupportedError
-from media.mp4.assembled_samples import AssembledSamples
-from media.mp4.init_segment import write_init_segment
+from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
+from media.mp4.codecs.decodable_entry import decodable_picture, decodable_sound, fixed_packing
+from media.mp4.codecs.random_access import Access, sample_starts
+from media.mp4.codecs.sample_entry import SampleEntry, parse_sample_entry, without_parameter_sets
+from media.mp4.fragments.init_segment import write_init_segment
 from media.mp4.languages import language_tag
-from media.mp4.movie import Movie, MovieLimits, Track
-from media.mp4.random_access import Access, sample_starts
-from media.mp4.sample_entry import SampleEntry, parse_sample_entry, without_parameter_sets
-from media.mp4.sample_table import MAX_SAMPLES, Int64, SampleTable
-from media.mp4.sample_table_writer import Reserve, reserve_nothing
-from media.mp4.track_box import TrackFacts
+from media.mp4.movie.assembled_samples import AssembledSamples
+from media.mp4.movie.movie import Movie, MovieLimits, Track
+from media.mp4.movie.packed_sound import MAX_INSTANTS, PACKED_BYTES, packed_tables
+from media.mp4.movie.sample_table import MAX_SAMPLES, Int64, SampleTable
+from media.mp4.movie.sample_table_writer import Reserve, TableRoom, reserve_nothing
+from media.mp4.movie.track_box import TrackFacts
 from packager.vod.index.chapters import chapter_source
 from packager.vod.index.file_index import FRAGMENT_BYTES, SAMPLE_BYTES, TRACK_BYTES, FileIndex, OfferedTrack
 from packager.vod.index.segment_boundaries import MAX_SEGMENTS, cut_at_sync, cut_at_times
 from packager.vod.movie.edit_list import Arrangement, apply_edit_list, arrange, first_video_sample, lead_in
-from packager.vod.movie.movie_reader import ContainerLimits, Read, is_transport_stream, read_movie
-from packager.vod.text.text_tracks import TEXT_LIMITS, TextLimits, embedded_text_tracks
+from packager.vod.movie.movie_reader import ContainerLimits, Read, is_packet_stream, read_movie
+from packager.vod.text.cues import TEXT_LIMITS, TextLimits
+from packager.vod.text.text_tracks import embedded_text_tracks, picture_subtitles, segment_times
 
 _KEPT_SHARE = 4
 """A moov of which the tables are less than one part in so many isn't kept for them: they are copied."""
 
 MAX_PICTURES_LOOKED_AT = 16
 """Pictures at cuts whose parameter sets are looked for, before it is said that there are none."""
+
+_CUE_BYTES, _CHAPTER_BYTES = 48, 512
+"""Memory of a cue that isn't in a sample table, and most memory of a chapter."""
 
 _STILLS = (b"jpeg", b"png ", b"tiff")
 _STILL_SECONDS = 1
@@ -45,15 +51,15 @@ class IndexLimits:
     """The limits of the index of one file; a file of a few kilobytes may declare billions of anything.
 
     Attributes:
-        movie: what a ``moov`` may have, which is read as a whole.
+        movie: limits of a ``moov``, which is read as a whole.
         samples: most samples of all offered tracks together: ten hours of film have 3 million.
         sync_samples: most pictures from which decoding can begin: ten hours of nothing else have a million.
         runs: most entries of all offered tracks' ``stts`` and ``ctts`` together: ten hours that were recorded
             by a clock of milliseconds, so that no two frames in a row are as long, have 3 million.
-        segments: likewise of segments; each is a line of a playlist.
+        segments: most segments of all offered tracks together; each is a line of a playlist.
         sound_tracks: most sound tracks that are offered.
-        containers: what files may be made of that have no whole ``moov``.
-        text: what text tracks may have.
+        containers: limits of files that have no whole ``moov``.
+        text: limits of text tracks and their samples.
     """
 
     movie: MovieLimits = field(default_factory=MovieLimits)
@@ -77,7 +83,7 @@ def read_index(
     Args:
         read: reads from the file; it may block.
         size: the file's length in bytes.
-        limits: what the index may be made of.
+        limits: most samples, segments and tracks of the index.
         reserve: called before memory is taken for tables that the file doesn't have.
 
     Returns:
@@ -109,13 +115,13 @@ def read_beginning(
         MediaError, OSError: as :func:`read_index`.
     """
     beginning = limits.containers.transport.beginning_bytes
-    if size <= beginning or size > limits.containers.transport.file_bytes or not is_transport_stream(read):
+    if size <= beginning or size > limits.containers.transport.file_bytes or not is_packet_stream(read):
         return None
     return read_index(read, beginning, limits, reserve)
 
 
 def _have_parameter_sets(track: OfferedTrack, read: Read) -> bool:
-    """Look at some segments' first pictures, where encoders repeat parameter sets if they do."""
+    """Return whether a first picture of some segments has parameter sets, or can't be decoded itself."""
     look, step = sample_starts(track.entry), -(-len(track.sizes) // MAX_PICTURES_LOOKED_AT)
     for cut in track.cuts[:-1:step].tolist():
         sample = track.samples.samples(cut, cut + 1)
@@ -140,11 +146,11 @@ def index_movie(
     """Choose the tracks to offer, and cut them.
 
     Args:
-        movie: what the file says of its tracks.
-        moov_bytes: length of what the tables of the movie's tracks keep in memory.
+        movie: the tracks that the file declares.
+        moov_bytes: bytes of memory that the tables of the movie's tracks refer to.
         size: the file's length in bytes.
-        limits: what the index may be made of.
-        assembled: the samples that the file doesn't hold as they are sent; or None.
+        limits: most samples, segments and tracks of the index.
+        assembled: the samples that are sent in another form than the file has them; or None.
 
     Raises:
         MalformedError, UnsupportedError, TooLargeError: as :func:`read_index`.
@@ -154,16 +160,25 @@ def index_movie(
     tracks = movie.tracks if whole else tuple(map(_copied, movie.tracks))
     left_out: list[str] = []
     lost: list[str] = []
-    chosen = _choose(tracks, movie.timescale, limits, left_out, lost)
+    chosen, uncopied = _choose(tracks, movie.timescale, limits, left_out, lost)
+    obstacle = ""
     if not chosen:
         reasons = "; ".join(left_out) or "it has neither video nor sound"
-        raise UnsupportedError(f"nothing in it can be packaged: {reasons}")
-    offered, early = _offer(chosen, limits, left_out)
-    text_tracks = embedded_text_tracks(tracks, movie.timescale, early, left_out, limits.text)
+        obstacle = f"nothing in it can be packaged: {reasons}"
+    offered, early = _offer(chosen, limits, left_out) if chosen else ((), Fraction(0))
+    only_encoded = _offer_encoded(uncopied, offered, early, limits)
+    if not offered and not only_encoded:
+        raise UnsupportedError(obstacle)
+    times = segment_times((track.times, track.timescale) for track in offered or only_encoded)
+    texts, text_left_out = embedded_text_tracks(tracks, movie.timescale, times, early, limits.text)
     chapters = chapter_source(replace(movie, tracks=tracks), limits.text)
-    nbytes = TRACK_BYTES * len(text_tracks) + len(movie.chapter_list)
-    nbytes += sum(track.nbytes + track.samples.table.nbytes for track in offered)
-    lost_picture = None if offered[0].video else next(iter(lost), None)
+    nbytes = TRACK_BYTES * len(texts) + len(movie.chapter_list) + _CHAPTER_BYTES * len(chapters.listed)
+    nbytes += sum(_CUE_BYTES * len(track.text.starts) for track in tracks if track.text is not None)
+    shown = picture_subtitles(tracks, movie.timescale, early)
+    nbytes += sum(_CUE_BYTES * len(one.display_sets.starts) for one in shown)
+    nbytes += sum(track.nbytes + track.samples.table.nbytes for track in (*offered, *only_encoded))
+    nbytes += sum(_packed_bytes(one) for one in uncopied)
+    lost_picture = None if any(track.video for track in offered) else next(iter(lost), None)
     nbytes += moov_bytes if whole else tables
     if assembled is not None:
         size, nbytes = assembled.end, nbytes + assembled.nbytes
@@ -172,9 +187,13 @@ def index_movie(
         size=size,
         left_out=tuple(left_out),
         lost_picture=lost_picture,
-        cut_short=_cut_short(offered, size),
+        cut_short=_cut_short((*offered, *only_encoded), size),
+        only_encoded=only_encoded,
+        obstacle=obstacle,
         nbytes=nbytes,
-        text_tracks=text_tracks,
+        text_tracks=texts,
+        text_left_out=text_left_out,
+        picture_subtitles=shown,
         chapters=chapters,
         lead_in=early,
         assembled=assembled,
@@ -182,7 +201,7 @@ def index_movie(
 
 
 def _cut_short(tracks: Sequence[OfferedTrack], size: int) -> str | None:
-    """Say what is missing where samples lie behind the file's end: it wasn't loaded to its end."""
+    """Describe the missing bytes of a file that was cut short; None if it is whole."""
     end = max(track.samples.data_end for track in tracks)
     return f"the file is cut short: it has {size} of {end} bytes" if end > size else None
 
@@ -197,16 +216,20 @@ def _choose(
     limits: IndexLimits,
     left_out: list[str],
     lost: list[str],
-) -> list[_Candidate]:
-    """Take a video track and the sound tracks, as many as the limits allow.
+) -> tuple[list[_Candidate], list[_Candidate]]:
+    """Choose a video track and the sound tracks, as many as the limits allow.
+
+    Returns:
+        The tracks that are copied, and further ones that a decoder reads.
 
     Args:
         movie_timescale: ticks per second of their edits' durations.
-        limits: what the index may be made of.
+        limits: most samples, segments and tracks of the index.
         left_out: gets a line for each track that can't be offered.
         lost: gets a line for each of these that holds the film's picture.
     """
     chosen: list[_Candidate] = []
+    refused: list[Track] = []
     samples, runs = limits.samples, limits.runs
     # §8.3.2.3: a disabled track isn't presented by itself; it is how files mark sound to choose from.
     for track in sorted(tracks, key=lambda track: not track.enabled):
@@ -216,22 +239,45 @@ def _choose(
         try:
             candidate = _candidate(track, movie_timescale, replace(limits, samples=samples, runs=runs))
         except TooLargeError as error:
-            if not alike:  # what is left would be a film without its picture, or without any sound
+            if not alike:  # the rest would be a film without video, or without any sound
                 raise
             left_out.append(f"track {track.track_id}: {error}")
         except UnsupportedError as error:
             left_out.append(f"track {track.track_id}: {error}")
+            refused.append(track)
             if _is_picture(track):
                 lost.append(left_out[-1])
         else:
             chosen.append(candidate)
             samples -= len(candidate.table)
             runs -= candidate.table.runs
+    chosen.sort(key=lambda one: not one.video)
+    limits = replace(limits, samples=samples, runs=runs)
+    return chosen, _choose_uncopied(refused, movie_timescale, limits, chosen)
+
+
+def _choose_uncopied(
+    tracks: Sequence[Track], movie_timescale: int, limits: IndexLimits, copied: Sequence[_Candidate]
+) -> list[_Candidate]:
+    """Choose the tracks that are decoded, as many as the limits allow beside the copied ones."""
+    chosen: list[_Candidate] = []
+    for track in tracks:
+        alike = sum(track.handler == one.track.handler for one in (*copied, *chosen))
+        most = 1 if track.handler == b"vide" else limits.sound_tracks
+        if alike >= most or (track.handler == b"vide" and not _is_picture(track)):
+            continue
+        try:
+            candidate = _decodable(track, movie_timescale, limits)
+        except MediaError:  # the reason why it isn't copied is known already
+            continue
+        chosen.append(candidate)
+        left = limits.samples - len(candidate.table), limits.runs - candidate.table.runs
+        limits = replace(limits, samples=left[0], runs=left[1])
     return sorted(chosen, key=lambda one: not one.video)
 
 
 def _is_picture(track: Track) -> bool:
-    """Say whether a track is a film's picture: no cover, no slides beside the chapters of a book."""
+    """Return whether a track is a film's video, and no cover or slides beside the chapters of a book."""
     sizes = track.tables.get(b"stsz") or track.tables.get(b"stz2") or b""
     samples = int.from_bytes(sizes[8:12], "big")
     if track.handler != b"vide" or not track.enabled or samples <= 1:
@@ -248,6 +294,7 @@ class _Candidate:
     entry: SampleEntry
     table: SampleTable
     movie_timescale: int
+    is_packed: bool = False
 
     @property
     def video(self) -> bool:
@@ -270,6 +317,35 @@ def _candidate(track: Track, movie_timescale: int, limits: IndexLimits) -> _Cand
     return _Candidate(track, entries[0], table, movie_timescale)
 
 
+def _decodable(track: Track, movie_timescale: int, limits: IndexLimits) -> _Candidate:
+    """Read a track that is decoded; raises MediaError where it can't be."""
+    if not track.self_contained or not track.sample_entries:
+        raise UnsupportedError("it has no samples of a known codec")
+    parse = decodable_picture if track.handler == b"vide" else decodable_sound
+    entry, tables, packing = parse(track.sample_entries[0]), track.tables, None
+    alike = int.from_bytes(bytes(tables.get(b"stsz", b"")[4:8]), "big")
+    if track.handler == b"soun" and alike:
+        packing = fixed_packing(entry)
+    descriptions = len(track.sample_entries)
+    most = limits.samples if packing is None else MAX_INSTANTS
+    table = SampleTable(tables, descriptions, most, limits.runs)
+    if table.description:
+        raise UnsupportedError("its samples use another sample entry than the first")
+    if packing is not None:
+        track = replace(track, tables=packed_tables(table, packing, TableRoom(PACKED_BYTES)))
+        table = SampleTable(track.tables, descriptions, limits.samples, limits.runs)
+    if track.handler == b"vide" and table.sync_count > limits.sync_samples:
+        raise TooLargeError(f"{table.sync_count} sync samples: more than {limits.sync_samples}")
+    if len(table) == 0 or table.duration == 0:
+        raise UnsupportedError("it has no samples")
+    return _Candidate(track, entry, table, movie_timescale, is_packed=packing is not None)
+
+
+def _packed_bytes(one: _Candidate) -> int:
+    """Return the memory of tables that the file doesn't have; others are counted with the movie's."""
+    return sum(len(table) for table in one.track.tables.values()) if one.is_packed else 0
+
+
 def _offer(
     chosen: Sequence[_Candidate], limits: IndexLimits, left_out: list[str]
 ) -> tuple[tuple[OfferedTrack, ...], Fraction]:
@@ -288,14 +364,7 @@ def _offer(
         timescale = one.track.timescale
         origin = round(early * timescale)
         arrangement = arrange(one.table, placement, origin, first if one.video else None)
-        if one.video:
-            starts = cut_at_sync(arrangement, timescale)
-        elif offered and offered[0].video:
-            video = offered[0]
-            times, end = video.times[1:-1].tolist(), int(video.times[-1])
-            starts = cut_at_times(arrangement, timescale, times, video.timescale, end)
-        else:
-            starts = cut_at_times(arrangement, timescale)
+        starts = _cut(one, arrangement, offered)
         segments += len(starts)
         if segments > limits.segments:
             reason = f"more than {limits.segments} segments of all tracks"
@@ -306,6 +375,44 @@ def _offer(
         track = _offered_track(one, arrangement, starts, len(offered) + (not chosen[0].video))
         offered.append(replace(track, delay=int(track.times[0])) if placement.delay or origin else track)
     return tuple(offered), early
+
+
+def _cut(one: _Candidate, arrangement: Arrangement, offered: Sequence[OfferedTrack]) -> Int64:
+    """Cut a track into segments: sound as the film's video, if that is among the tracks before it."""
+    if one.video:
+        return cut_at_sync(arrangement, one.track.timescale)
+    video = next((track for track in offered if track.video), None)
+    if video is None:
+        return cut_at_times(arrangement, one.track.timescale)
+    times, end = video.times[1:-1].tolist(), int(video.times[-1])
+    return cut_at_times(arrangement, one.track.timescale, times, video.timescale, end)
+
+
+def _offer_encoded(
+    uncopied: Sequence[_Candidate], copied: Sequence[OfferedTrack], early: Fraction, limits: IndexLimits
+) -> tuple[OfferedTrack, ...]:
+    """Place tracks that aren't copied on the timeline of those that are, without those that can't be placed.
+
+    Args:
+        early: seconds by which the copied tracks begin before what the file presents.
+    """
+    offered: list[OfferedTrack] = []
+    segments = sum(len(track.sizes) for track in copied)
+    for one in uncopied:
+        sounds = sum(not track.video for track in (*copied, *offered))
+        try:
+            placement = apply_edit_list(one.track.edits, one.movie_timescale, one.track.timescale)
+            first = first_video_sample(one.table, placement) if one.video else None
+            arrangement = arrange(one.table, placement, round(early * one.track.timescale), first)
+            starts = _cut(one, arrangement, (*copied, *offered))
+            track = _offered_track(one, arrangement, starts, 0 if one.video else sounds + 1)
+        except MediaError:
+            continue
+        segments += len(starts)
+        if segments > limits.segments:
+            break
+        offered.append(replace(track, delay=int(track.times[0])) if placement.delay or early else track)
+    return tuple(offered)
 
 
 def _offered_track(one: _Candidate, arrangement: Arrangement, starts: Int64, number: int) -> OfferedTrack:
@@ -346,4 +453,5 @@ def _offered_track(one: _Candidate, arrangement: Arrangement, starts: Int64, num
         sizes=arrangement.sizes(cuts) + np.diff(cuts) * SAMPLE_BYTES + FRAGMENT_BYTES,
         times=times,
         init=init,
+        place_in_file=(not track.enabled, track.track_id),
     )

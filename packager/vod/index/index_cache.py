@@ -1,11 +1,11 @@
-"""The indexes of a library's films: each is made once, whoever asks, and kept until others need room."""
+"""The indexes of a library's films, each made once for all requests, and kept until others need room."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,12 +14,15 @@ import structlog
 
 from media.errors import MediaError
 from packager.library.storage_interface import Identity, LibraryFile
-from packager.vod.index.file_index import FileIndex
+from packager.vod.index.file_index import FileIndex, OfferedTrack
 from packager.vod.index.index_builder import LIMITS, IndexLimits, read_beginning, read_index
 from packager.vod.index.index_memory_budget import IndexMemory, IndexMemoryLimits, IndexReading
 from packager.vod.movie.versioned_addresses import version_of
 
 log = structlog.get_logger()
+
+EncodedTracks = Callable[[FileIndex], tuple[OfferedTrack, ...]]
+"""Returns the renditions of an indexed film that are encoded on request."""
 
 REFUSAL_BYTES = 1024
 """Memory of a refusal that is kept in place of an index."""
@@ -32,10 +35,10 @@ class IndexCacheLimits:
     Attributes:
         index_bytes: memory for all indexes together; the index of a film of two hours takes 8 MB.
         index_memory: shares of that memory.
-        indexes: most of them.
+        indexes: most indexes that are kept.
         index: limits of the index of one file.
         made_at_once: indexes that are made at the same time; each reads a whole ``moov`` into memory.
-        wait_seconds: longest wait of a request for an index, or for anything else that others make.
+        wait_seconds: longest wait of a request for an index, or for anything else that another request makes.
     """
 
     index_bytes: int = 256 << 20
@@ -47,15 +50,17 @@ class IndexCacheLimits:
 
 
 class IndexCache:
-    """Indexes by the identity of their files; the one that wasn't used for longest goes first.
+    """Indexes by the identity of their files; the least recently used one is evicted first.
 
-    It blocks, and may be called from several threads at once.
+    Methods block, and may be called from several threads at once.
 
     Args:
-        limits: how many there are and what they may be made of.
+        limits: how many indexes are kept, and limits of each.
+        encoded: returns the renditions of an indexed film that are encoded on request.
     """
 
-    def __init__(self, limits: IndexCacheLimits) -> None:
+    def __init__(self, limits: IndexCacheLimits, encoded: EncodedTracks = lambda _: ()) -> None:
+        self._encoded = encoded
         self._limits = limits
         self._lock = threading.Lock()
         self._making = threading.BoundedSemaphore(limits.made_at_once)
@@ -63,11 +68,11 @@ class IndexCache:
         self._indexes: OrderedDict[Identity, Future[FileIndex | MediaError]] = OrderedDict()
 
     def __len__(self) -> int:
-        """Say how many there are, those included that are being made and the refusals."""
+        """Return the number of indexes, with those that are being made and refusals."""
         return len(self._indexes)
 
     def known(self, identity: Identity) -> FileIndex | None:
-        """Return a file's index if it is there, without waiting; None where it isn't or was refused."""
+        """Return a file's index if it is cached, without waiting; None where it isn't, or was refused."""
         with self._lock:
             future = self._indexes.get(identity)
             if future is None or not future.done() or future.cancelled():
@@ -77,15 +82,16 @@ class IndexCache:
         return None if isinstance(index, MediaError) else index
 
     def index(self, file: LibraryFile, *, played: bool = True) -> FileIndex:
-        """Take a file's index from memory, wait for whoever is making it, or make it.
+        """Return a file's index from memory, wait for the thread that makes it, or make it.
 
         Args:
-            played: whether it is wanted to play the film; else it is the first one to go, and where the whole
-                file would have to be read, it is only of the file's beginning and isn't kept.
+            played: whether the index is needed to play the film. Else it is the first to be evicted; and
+                where the whole file would have to be read, it covers only the file's beginning, and isn't
+                kept.
 
         Raises:
             MediaError: the file can't be packaged; the text says in one line why.
-            OSError: it can't be read, or others take too long.
+            OSError: the file can't be read, or another thread takes too long.
         """
         deadline = time.monotonic() + self._limits.wait_seconds
         index = None
@@ -96,15 +102,15 @@ class IndexCache:
         return index
 
     def _try(self, file: LibraryFile, deadline: float, *, played: bool) -> FileIndex | MediaError | None:
-        """Find or make a file's index, or the refusal; None where who was making it failed to read the file.
+        """Find or make a file's index, or the refusal; None where another thread failed to read the file.
 
-        Whoever waited then sees what comes of its own try, but not for longer than one request may wait.
+        The waiting thread then tries itself, but not for longer than a request may wait.
         """
         if not played and file.identity not in self._indexes:
             with self._turn(file, deadline) as read:
                 beginning = read_beginning(read, file.size, self._limits.index, read.reserve)
             if beginning is not None:
-                return beginning
+                return beginning.with_encoded(self._encoded(beginning))
         with self._lock:
             future = self._indexes.get(file.identity)
             mine = future is None
@@ -121,9 +127,10 @@ class IndexCache:
 
     @contextmanager
     def _turn(self, file: LibraryFile, deadline: float) -> Iterator[IndexReading]:
-        """Wait until an index may be made, but no longer than to the deadline, and give what reads its file.
+        """Wait, at most to the deadline, until an index may be made, and yield a reader of its file.
 
-        So many are made at a time: what is read for one is bounded, and so is what is read for all.
+        The number of indexes that are made at the same time is limited, and so is the memory for their
+        reading.
         """
         if not self._making.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise TimeoutError(f"{file.path} waits for others to be indexed")
@@ -138,12 +145,13 @@ class IndexCache:
             with self._turn(file, deadline) as read:
                 index = read_index(read, file.size, self._limits.index, read.reserve)
                 index = index.with_version(version_of(file.identity))
+                index = index.with_encoded(self._encoded(index))
                 self._memory.add(index)
-            for line in index.left_out:
-                log.warning("track_left_out", file=str(file.path), reason=line)
+            for line in (*index.left_out, *index.text_left_out):
+                log.warning("a track was left out", file=str(file.path), reason=line)
             future.set_result(index)
         except MediaError as error:
-            # A refusal is kept like an index: it costs as much to find, and the file stays what it is.
+            # A refusal is kept like an index: it costs as much to find, and the file doesn't change.
             future.set_result(type(error)(*error.args))
         finally:
             if not future.done():
@@ -176,7 +184,7 @@ class IndexCache:
 
 
 def _nbytes(future: Future[FileIndex | MediaError]) -> int:
-    """Say what an index takes; nothing while it is being made, little when it was refused."""
+    """Return the memory of an index; 0 while it is being made, little for a refusal."""
     if not future.done():
         return 0
     index = future.result()

@@ -1,6 +1,6 @@
-"""Bounds the memory that indexes take together: those that are kept, in use or about to be read.
+"""Bounds the memory of all indexes together, whether kept, in use or about to be read.
 
-Which are forgotten where there is no room (eviction), `packager.vod.index.index_cache` decides.
+`packager.vod.index.index_cache` decides which indexes are evicted where there is no room.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class IndexMemoryLimits:
 
     Attributes:
         small_read: bytes of a reading that isn't counted: a table has more.
-        patience_seconds: how long room is waited for that only indexes in use could give: whoever waits may
-            use them itself.
-        wait_seconds: how long others are waited for that read theirs.
-        look_seconds: between two looks at whether indexes that were in use are gone.
+        patience_seconds: how long a reading waits for the room of indexes in use, which it may be using
+            itself.
+        wait_seconds: how long a reading waits for other readings.
+        look_seconds: between two checks whether indexes that were in use are gone.
     """
 
     small_read: int = 64 << 10
@@ -78,13 +78,14 @@ class IndexMemory:
         return IndexReading(read, self, self._limits.small_read)
 
     def reserve(self, count: int, own: int = 0) -> None:
-        """Wait for room for bytes that are about to be read, and take it.
+        """Wait for room for bytes that are about to be read, and reserve it.
 
         Args:
-            own: how many the same reading has taken before: those who have some don't wait for each other.
+            own: how many bytes the same reading has reserved before: readings that have some don't wait for
+                each other.
 
         Raises:
-            TimeoutError: others take too long.
+            TimeoutError: other readings take too long.
         """
         limits = self._limits
         started = time.monotonic()
@@ -94,7 +95,7 @@ class IndexMemory:
             time.sleep(limits.look_seconds)
 
     def _try_reserve(self, count: int, own: int, impatient: bool) -> bool:
-        """Take room if there is some, or if none can be waited for."""
+        """Reserve room if there is some, or if waiting is of no use."""
         with self._lock:
             wanted = self.used + self._reserved + count - self._most
         if wanted > 0:
@@ -102,7 +103,7 @@ class IndexMemory:
         with self._lock:
             used, others = self.used, self._reserved - own
             fits = used + self._reserved + count <= self._most
-            # What nobody else reads or uses would never become less.
+            # Waiting is of no use where nobody else reads or uses an index.
             is_awaited = (others and not (own and impatient)) or (used and not impatient)
             if not fits and is_awaited:
                 return False

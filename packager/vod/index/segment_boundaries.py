@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from media.errors import TooLargeError
-from media.mp4.sample_table import Int64, stretches
+from media.mp4.movie.sample_table import Int64, stretches
 from packager.vod.movie.edit_list import Arrangement
 
 TARGET_SECONDS = 6
@@ -157,7 +157,7 @@ class _Cutter:
         self._within: tuple[Int64, Int64] = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
     def push(self, numbers: Int64, times: Int64) -> None:
-        """Take the next possible boundaries: numbers and times of samples; the times don't fall."""
+        """Add the next possible boundaries: numbers and times of samples; the times don't fall."""
         numbers, times = np.append(self._within[0], numbers), np.append(self._within[1], times)
         at, chosen = 0, list[int]()
         time, last, longest, count = self._time, self._end - self._longest, self._longest, len(times)

@@ -1,10 +1,10 @@
 """Where a file's samples lie in its presentation, by its tracks' edit lists. Pure arithmetic.
 
-Edit lists (ISO/IEC 14496-12 §8.6.6) map the media of each track onto the presentation. What is published
-has at most one edit, that of CMAF and of every packager: it takes away the composition offset of the first
-frame and the priming of the sound. All else that the file's edits say is put into the decode times.
+Edit lists (ISO/IEC 14496-12 §8.6.6) map the media of each track onto the presentation. A published track has
+at most one edit, that of CMAF and of every packager: it takes away the composition offset of the first frame
+and the priming of the sound. All other edits of the file become part of the decode times.
 
-A track may have millions of samples: they are looked at a stretch at a time, and no more of them than needed.
+A track may have millions of samples: they are examined a stretch at a time, and no more of them than needed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from fractions import Fraction
 import numpy as np
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
-from media.mp4.movie import Edit
-from media.mp4.sample_table import STRETCH_LENGTH, Int64, Samples, SampleTable, stretches
+from media.mp4.movie.movie import Edit
+from media.mp4.movie.sample_table import STRETCH_LENGTH, Int64, Samples, SampleTable, stretches
 
 MAX_PRIMING = Fraction(1, 4)
 """Seconds of sound before the edit's start that are sent along; HE-AAC's start-up is 0.12 s, Opus' 0.08 s."""
@@ -29,8 +29,10 @@ SLOWEST = Fraction(1, 1000)
 """Rates below which nobody plays a film; some writers put 1 where 65,536 means it."""
 
 MAX_SEARCHED = 8
-"""Stretches of samples among which an edit list's begin or end is looked for: an hour of 30 frames a second.
-It is found in the first, but where composition offsets are of hours."""
+"""Stretches of samples in which an edit list's begin or end is searched: an hour of 30 frames a second.
+
+Only composition offsets of hours need more than the first.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +94,12 @@ def apply_edit_list(edits: Sequence[Edit], movie_timescale: int, timescale: int)
 
 
 def _plain_rate(edit: Edit, rest: Sequence[Edit]) -> bool:
-    """Say whether an edit's media are played as they are: at rate 1, or at what somebody wrote for it."""
+    """Return whether an edit's media are played at rate 1, or at a rate that is written by mistake for 1."""
     return edit.rate == 1 or (len(rest) == 1 and 0 < edit.rate < SLOWEST)
 
 
 def lead_in(table: SampleTable, placement: Placement, first: int) -> int:
-    """Say how much earlier a video track must begin, so that its first frame can be decoded.
+    """Return how much earlier a video track must begin, so that its first frame can be decoded.
 
     Args:
         first: the one that :func:`first_video_sample` finds.
@@ -112,15 +114,16 @@ def lead_in(table: SampleTable, placement: Placement, first: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """A track's samples as they are published, numbered from the first of them.
+    """A track's published samples, numbered from the first of them.
 
     Attributes:
         table: all samples of the track.
-        first: which of them is the first that is published.
+        first: index of the first published sample in the table.
         shift: ticks from the media's own timeline to that of the presentation.
-        raised: ticks that are put on composition offsets, so that none is negative, and off decode times.
+        raised: ticks that are added to composition offsets, so that none is negative, and subtracted from
+            decode times.
         start: composition time at which the presentation begins, for the edit list of the init segment.
-        end: when the last one's presentation ends, in ticks from the presentation's beginning.
+        end: when the last sample's presentation ends, in ticks from the presentation's beginning.
     """
 
     table: SampleTable
@@ -174,7 +177,7 @@ class Arrangement:
 
     @property
     def data_end(self) -> int:
-        """Behind which byte of the file there are no data of it."""
+        """The file offset behind which there are no data of the track."""
         return self.table.data_end(self.first, self.first + self.count)
 
     def times(self, start: int, stop: int) -> Int64:
@@ -207,7 +210,7 @@ class Arrangement:
 
 
 def arrange(table: SampleTable, placement: Placement, origin: int, first: int | None = None) -> Arrangement:
-    """Put a track's samples on the presentation's timeline and drop those that aren't presented.
+    """Arrange a track's samples on the presentation's timeline, without those that aren't presented.
 
     Args:
         table: the samples on the media's own timeline.
@@ -226,8 +229,8 @@ def arrange(table: SampleTable, placement: Placement, origin: int, first: int | 
         first = _first_sound_sample(table, shift, placement.priming)
     if first >= stop:
         raise MalformedError("the edit list leaves no sample of a track")
-    # Offsets below 0 are written as decoding that begins earlier: readers that know signed offsets
-    # (§8.8.8.2 version 1) still don't agree on the times that come of them.
+    # Offsets below 0 are written as decoding that begins earlier: readers that know signed offsets (§8.8.8.2
+    # version 1) still don't agree on the resulting times.
     lowest, highest = table.offset_bounds(first, stop)
     raised = max(0, -lowest)
     if highest + raised >= 1 << 31:
@@ -285,7 +288,7 @@ def _first_sound_sample(table: SampleTable, shift: int, priming: int) -> int:
     """
     primed: int | None = None
     _, highest = table.offset_bounds(0, len(table))
-    # What is before that ends before the priming.
+    # Earlier samples end before the priming.
     early = max(table.decoded_by(-priming - shift - highest - 1) - 1, 0)
     for begin, end in searched(early, len(table)):
         times = table.composition_times(begin, end)

@@ -1,6 +1,6 @@
 """Tracks and sample tables of a file of the library, whatever its container.
 
-Whatever it was read from, what comes of it is what the ``moov`` of an ordinary MP4 says: tracks with tables.
+Every container is read into the form of an ordinary MP4's ``moov``: tracks with sample tables.
 """
 
 from __future__ import annotations
@@ -8,15 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from media.asf.movie import AsfLimits, is_asf, read_asf
+from media.avi.movie import AviLimits, is_avi, read_avi
 from media.errors import MalformedError, TooLargeError, UnsupportedError
+from media.flv.movie import MAGIC as FLV_MAGIC
+from media.flv.movie import FlvFileLimits, read_flv
 from media.matroska.blocks import MatroskaLimits
 from media.matroska.movie import MAGIC, read_matroska
-from media.mp4.assembled_samples import AssembledSamples
 from media.mp4.boxes import LARGEST_HEADER, header
-from media.mp4.fragmented_movie import FragmentedLimits, FragmentedMovie
-from media.mp4.moov_finder import MoovFinder
-from media.mp4.movie import Movie, MovieLimits, parse_movie
-from media.mp4.sample_table_writer import Reserve, reserve_nothing
+from media.mp4.files.fragmented_movie import FragmentedLimits, FragmentedMovie
+from media.mp4.files.moov_finder import MoovFinder
+from media.mp4.movie.assembled_samples import AssembledSamples
+from media.mp4.movie.movie import Movie, MovieLimits, parse_movie
+from media.mp4.movie.sample_table_writer import Reserve, reserve_nothing
+from media.ps.movie import is_program_stream, read_program_stream
 from media.ts.elementary_streams import HEAD_BYTES, layout_of
 from media.ts.limits import TransportLimits
 from media.ts.movie import read_transport_stream
@@ -29,6 +34,7 @@ WINDOW_BYTES = 4 << 10
 
 
 LOST_CLUSTER = "the rest of its last cluster, which the file lacks"
+LOST_END = "the rest of its media, which the file lacks"
 DAMAGED_CLUSTER = "what lies between damage and the next cluster"
 
 
@@ -37,10 +43,11 @@ class ReadMovie:
     """The tracks of a film as they were read from its file.
 
     Attributes:
-        movie: the tracks, which are those of a file without fragments.
-        nbytes: memory that their tables keep.
-        cut_short: what is missing at the file's end, where what is before it can be played; or None.
-        assembled: the samples that the file doesn't hold as they are sent; or None.
+        movie: the tracks, in the form of a file without fragments.
+        nbytes: memory that their tables take.
+        cut_short: describes the media that are missing at the file's end, where the rest can be played; or
+            None.
+        assembled: the samples that are sent in another form than the file has them; or None.
     """
 
     movie: Movie
@@ -55,12 +62,15 @@ class ContainerLimits:
 
     Attributes:
         fragmented: fragmented MP4.
-        transport: MPEG-TS.
+        transport: MPEG-TS and MPEG-PS.
     """
 
     fragmented: FragmentedLimits = field(default_factory=FragmentedLimits)
     matroska: MatroskaLimits = field(default_factory=MatroskaLimits)
     transport: TransportLimits = field(default_factory=TransportLimits)
+    avi: AviLimits = field(default_factory=AviLimits)
+    asf: AsfLimits = field(default_factory=AsfLimits)
+    flv: FlvFileLimits = field(default_factory=FlvFileLimits)
 
 
 def read_movie(
@@ -75,8 +85,8 @@ def read_movie(
     Args:
         read: reads from the file; it may block.
         size: the file's length in bytes.
-        movie_limits: what a ``moov`` may have, which is read as a whole.
-        limits: what a file without a whole one may be made of.
+        movie_limits: limits of a ``moov``, which is read as a whole.
+        limits: limits of files without a whole ``moov``.
         reserve: called before memory is taken for tables that no file has.
 
     Raises:
@@ -89,10 +99,26 @@ def read_movie(
     if (layout := layout_of(head)) is not None:
         transport = read_transport_stream(read, size, layout, limits.transport, reserve)
         return ReadMovie(transport.movie, _table_bytes(transport.movie), assembled=transport.assembled)
+    if is_program_stream(head):
+        program = read_program_stream(read, size, limits.transport, reserve)
+        return ReadMovie(program.movie, _table_bytes(program.movie), assembled=program.assembled)
     if head.startswith(MAGIC):
         matroska = read_matroska(read, size, limits.matroska, reserve)
         lacking = LOST_CLUSTER if matroska.cut_short else DAMAGED_CLUSTER if matroska.damaged else None
         return ReadMovie(matroska.movie, _table_bytes(matroska.movie), lacking, matroska.assembled)
+    if head.startswith(FLV_MAGIC):
+        flv = read_flv(read, size, limits.flv, reserve)
+        return ReadMovie(flv.movie, _table_bytes(flv.movie), LOST_END if flv.cut_short else None)
+    if is_asf(head):
+        asf = read_asf(read, size, limits.asf, reserve)
+        return ReadMovie(
+            asf.movie, _table_bytes(asf.movie), LOST_END if asf.cut_short else None, asf.assembled
+        )
+    if is_avi(head):
+        avi = read_avi(read, size, limits.avi, reserve)
+        return ReadMovie(
+            avi.movie, _table_bytes(avi.movie), LOST_END if avi.cut_short else None, avi.assembled
+        )
     finder = MoovFinder(size, movie_limits.moov_bytes)
     found = None
     while found is None:
@@ -106,18 +132,19 @@ def read_movie(
         return ReadMovie(movie, max(len(moov), _table_bytes(movie)))
     for track in movie.tracks:  # an encrypted file is named so, whatever else is in it
         if any(entry[4:8] in (b"encv", b"enca") for entry in track.sample_entries):
-            raise UnsupportedError("encrypted media")
+            raise UnsupportedError("its media are encrypted")
     fragments = FragmentedMovie(movie, moov, size, limits.fragmented, reserve)
     return _joined(fragments, read, found.end, size, movie_limits.moov_bytes)
 
 
-def is_transport_stream(read: Read) -> bool:
-    """Say whether a file is MPEG-TS, of which any part from the beginning on is such a file, too."""
-    return layout_of(read(0, HEAD_BYTES)) is not None
+def is_packet_stream(read: Read) -> bool:
+    """Return whether a file is MPEG-TS, MPEG-PS or ASF, of which any beginning is such a file, too."""
+    head = read(0, HEAD_BYTES)
+    return layout_of(head) is not None or is_program_stream(head) or is_asf(head)
 
 
 def _joined(fragments: FragmentedMovie, read: Read, position: int, size: int, moof_bytes: int) -> ReadMovie:
-    """Go from box to box behind the ``moov``, past all media, and give the fragments to who joins them."""
+    """Join the fragments behind the ``moov``, going from box to box past all media."""
     window, start = b"", position
     cut_short = False
     while position + 8 <= size:

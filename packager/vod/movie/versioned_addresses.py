@@ -1,7 +1,7 @@
-"""Names versions of films in the addresses of their media, so that caches never mix what a file was and is.
+"""Names versions of films in the addresses of their media, so that caches never mix two versions.
 
 ``video/v_0123456789ab/7.m4s`` is for ever segment 7 of that version of the file, or isn't there any more. The
-same address without the folder is whatever the file is now.
+same address without the folder is of the file's present version.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from packager.library.storage_interface import SETTLED_AFTER
 
 PACKAGING = 2
-"""Version of how segments are made; a new one gives every segment a new address and a new entity-tag."""
+"""Version of the packaging; another one gives every segment a new address and a new entity-tag."""
 
 VERSION_PREFIX = "v_"
 """The prefix of a version's folder, which no track's name contains."""
@@ -37,7 +37,7 @@ class MediaVersion(NamedTuple):
         return f"{VERSION_PREFIX}{self.name}/" if self.name else ""
 
     def is_settled(self, now: float) -> bool:
-        """Say whether no other version can get this name any more.
+        """Return whether no other version can get this name any more.
 
         Args:
             now: seconds since the epoch.

@@ -1,7 +1,8 @@
-"""The I-frames of a film as a fragmented MP4 of their own, which players show while somebody seeks or winds.
+"""The I-frames of a film as a fragmented MP4 of their own, which players show while a viewer seeks or winds.
 
-It is made on request, as segments are: an init segment, an index (``sidx``), and a fragment for each I-frame.
-HLS names its byte ranges in an I-frame playlist (RFC 8216bis §4.4.3.6), DASH its index in a trick mode set.
+The file is made on request, as segments are: an init segment, an index (``sidx``), and a fragment for each
+I-frame. HLS names its byte ranges in an I-frame playlist (RFC 8216bis §4.4.3.6), DASH its index in a trick
+mode set.
 """
 
 from __future__ import annotations
@@ -18,15 +19,14 @@ from media.hls.attribute_values import adding_up
 from media.hls.media_playlist import ByteRange, Map, MediaPlaylist, Segment, target_duration
 from media.hls.multivariant import IFrameVariant
 from media.mp4.boxes import box
-from media.mp4.fragments import write_fragment_header
-from media.mp4.moof import Sample
-from media.mp4.random_access import Access, sample_starts
-from media.mp4.sample_table import Int64, stretches
-from media.mp4.sidx import sidx_bytes, write_sidx
-from packager.library.storage_interface import LibraryFile
+from media.mp4.codecs.random_access import Access, sample_starts
+from media.mp4.fragments.fragments import write_fragment_header
+from media.mp4.fragments.moof import Sample
+from media.mp4.fragments.sidx import sidx_bytes, write_sidx
+from media.mp4.movie.sample_table import Int64, stretches
 from packager.vod.index.file_index import OfferedTrack
 from packager.vod.movie.movie_reader import Read
-from packager.vod.segments.bit_rates import average_bandwidth, peak_bandwidth
+from packager.vod.segments.bandwidth import average_bandwidth, peak_bandwidth
 from packager.vod.segments.segment import ShortReadError
 
 I_FRAMES_NAME = "iframes.mp4"
@@ -45,7 +45,7 @@ MAX_TICKS = 1 << 32
 """Bound of the time for which an I-frame stands: fragments and indexes say it in 32 bits."""
 
 MAX_PLAYOUT_RATE = 64
-"""How many times as fast as they were taken I-frames may be shown (ISO/IEC 23009-1 §5.3.7)."""
+"""How many times as fast as normal I-frames may be shown (ISO/IEC 23009-1 §5.3.7)."""
 
 FREE_HEADER = 8
 """Bytes of an empty box."""
@@ -100,13 +100,13 @@ class IFrames:
         return Fraction(int(self.times[-1] - self.times[0]), self.timescale)
 
     def chosen(self, wanted: NDArray[np.bool_]) -> IFrames:
-        """Keep some; each stands until the next one comes, and the first from the beginning."""
+        """Return some of the frames; each is shown until the next one, and the first from the beginning."""
         times = np.append(self.times[:-1][wanted], self.times[-1])
         times[0] = self.times[0]
         return IFrames(self.offsets[wanted], self.frame_sizes[wanted], times, self.timescale, self.bounds)
 
     def within(self, begin: int, end: int) -> IFrames | None:
-        """Keep those that a clip has: its first one is the film's last until then, from the beginning.
+        """Return a clip's frames; its first one is the film's last before, shown from the clip's beginning.
 
         Args:
             begin: when the clip begins, in ticks.
@@ -161,14 +161,14 @@ def _sync_samples(track: OfferedTrack) -> list[Int64]:
 
 
 def decodable_i_frames(track: OfferedTrack, marked: IFrames, read: Read) -> IFrames:
-    """Leave out the frames that only recover from what was before, or of which that isn't known.
+    """Leave out frames that can't be decoded by themselves, or of which that isn't known.
 
     Args:
-        marked: those that its tables mark.
+        marked: the I-frames that the track's tables mark.
         read: reads from the file; it may block.
 
     Raises:
-        MalformedError: there is none.
+        MalformedError: there is no such frame.
     """
     look = sample_starts(track.entry)
 
@@ -184,20 +184,22 @@ def decodable_i_frames(track: OfferedTrack, marked: IFrames, read: Read) -> IFra
 
 
 class IFrameFile:
-    """The I-frames of a track as one resource, whose bytes are computed and read when they are asked for.
+    """The I-frames of a track as one file, whose bytes are computed and read on request.
 
     Args:
-        marked: the I-frames that its tables mark. The index has room for all of them, so that its length is
-            known without a look at any.
-        frames: those of them that are in it.
+        marked: the I-frames that the track's tables mark. The index has room for all of them, so that its
+            length is known without reading any.
+        frames: the marked frames that are in the file.
         size: of the track's file in bytes.
 
     Raises:
         MalformedError: a frame isn't within the file.
 
     Attributes:
-        frames: those that are in it.
+        frames: the frames that are in the file.
     """
+
+    video = True
 
     def __init__(self, track: OfferedTrack, marked: IFrames, frames: IFrames, size: int) -> None:
         if np.any(frames.offsets + frames.frame_sizes > size):
@@ -223,12 +225,12 @@ class IFrameFile:
         return len(self._head) + self._bounds.nbytes + 3 * self.frames.times.nbytes
 
     def read(self, read: Read, offset: int, length: int) -> bytes:
-        """Read a range of it.
+        """Read a range of the file.
 
         Args:
             read: reads from the track's file; it may block.
             offset: first byte wanted.
-            length: how many; clipped at the end.
+            length: how many bytes; clipped at the end.
 
         Raises:
             ShortReadError: the track's file ends before.
@@ -244,7 +246,7 @@ class IFrameFile:
         return b"".join(parts)
 
     def count(self, offset: int, length: int) -> int:
-        """Say of how many frames there are bytes in a range."""
+        """Count the frames with bytes in a range."""
         return len(self._numbers(offset, min(offset + length, self.size)))
 
     def pieces(self, offset: int, length: int) -> Iterator[bytes | tuple[int, int]]:
@@ -252,7 +254,7 @@ class IFrameFile:
 
         Args:
             offset: first byte wanted.
-            length: how many; clipped at the end.
+            length: how many bytes; clipped at the end.
         """
         end = min(offset + length, self.size)
         if offset < len(self._head):
@@ -302,7 +304,7 @@ class IFrameFile:
 
 
 def index_bytes(marked: IFrames) -> int:
-    """Say how many bytes behind the init segment hold the index, and free space where it is shorter."""
+    """Return the bytes behind the init segment for the index, and free space where that is shorter."""
     return sidx_bytes(len(marked)) + FREE_HEADER
 
 
@@ -321,11 +323,11 @@ def _head(track: OfferedTrack, room: int, frames: IFrames) -> bytes:
 
 
 def i_frame_variant(prefix: str, track: OfferedTrack, marked: IFrames) -> IFrameVariant:
-    """Say in a multivariant playlist what an I-frame playlist needs (§4.4.6.3).
+    """Make a multivariant playlist's entry of an I-frame playlist (§4.4.6.3).
 
     Args:
-        prefix: what the addresses of the track's file begin with.
-        marked: those that its tables mark.
+        prefix: the beginning of the addresses of the track's file.
+        marked: the I-frames that the track's tables mark.
     """
     entry = track.entry
     return IFrameVariant(
@@ -337,25 +339,3 @@ def i_frame_variant(prefix: str, track: OfferedTrack, marked: IFrames) -> IFrame
         video_range=entry.video_range,
         supplemental_codecs=entry.supplemental_codec,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class OpenIFrames:
-    """The I-frames of a film as one resource, and the file that has them, which the holder closes."""
-
-    file: LibraryFile
-    frames: IFrameFile
-    samples: Read
-
-    @property
-    def size(self) -> int:
-        """Length in bytes."""
-        return self.frames.size
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Read a range of it; ShortReadError when the file has become shorter."""
-        return self.frames.read(self.samples, offset, length)
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()

@@ -20,11 +20,11 @@ from media.dash.segment_addressing import PictureTemplate
 from media.errors import UnsupportedError
 from media.hls.media_playlist import MediaPlaylist, Segment, Tiles, target_duration
 from media.hls.multivariant import ImageVariant
-from media.mp4.fragments import write_fragment_header
-from media.mp4.moof import Sample
-from media.mp4.random_access import Access, as_first, sample_starts
-from media.mp4.sample_entry import SampleEntry
-from media.mp4.sample_table import Int64
+from media.mp4.codecs.random_access import Access, as_first, sample_starts
+from media.mp4.codecs.sample_entry import SampleEntry
+from media.mp4.fragments.fragments import write_fragment_header
+from media.mp4.fragments.moof import Sample
+from media.mp4.movie.sample_table import Int64
 from media.subtitles.webvtt import timestamp
 from packager.library.storage_interface import LibraryFile
 from packager.vod.index.file_index import OfferedTrack
@@ -38,7 +38,7 @@ FOLDER = "thumbnails"
 SUFFIX = ".jpg"
 
 DRAWING = 1
-"""Version of how sprites are made; a new one makes all anew."""
+"""Version of the drawing of sprites; another one makes all sprites anew."""
 
 LONGER_SIDE = 192
 """Pixels of a small picture's longer side."""
@@ -65,7 +65,7 @@ class Storyboard:
         path: of the film, relative to the library.
         validators: numbers that change with the film.
         key: changes with the film, and with how sprites are made.
-        track_id: what the init segment calls the film's picture.
+        track_id: the number of the video track in the init segment.
         timescale: its ticks per second.
         start: composition time at which the presentation begins, in ticks.
         interval: seconds for which each stands.
@@ -167,13 +167,13 @@ class Storyboard:
     def require_decodable(self, read: Read, sprite: int) -> None:
         """Make sure that most key frames of a sprite's pictures can be decoded by themselves.
 
-        In H.264 of open groups of pictures they can't: no picture but the first begins anew (IDR).
+        In H.264 of open groups of pictures they can't, as only the first picture is an IDR picture.
 
         Args:
             read: reads from the film's file; it may block.
 
         Raises:
-            UnsupportedError: they can't.
+            UnsupportedError: most of them can't.
         """
         look, numbers = sample_starts(self.entry), self._numbers(sprite)
         lacking = 0
@@ -216,7 +216,7 @@ class Storyboard:
             if look(size, read_data).access is not Access.NONE or not latest:
                 latest = as_first(self.entry, data)
                 yield self._fragment(second, latest)
-        # Once more: how long the last one is to be seen tells nobody but the next.
+        # The last picture again, as only a next picture ends the time for which one is shown.
         yield self._fragment(len(numbers) + 1, latest)
 
     def _fragment(self, second: int, data: bytes) -> bytes:
@@ -258,7 +258,7 @@ def make_storyboard(
         path=path,
         validators=validators,
         key=hashlib.sha256(text.encode()).hexdigest()[:32],
-        # Without the tables of its samples: whoever waits for a sprite need not hold the film's whole index.
+        # Without the tables of its samples: a request that waits for a sprite need not hold the whole index.
         track_id=track.track_id,
         entry=track.entry,
         timescale=track.timescale,
@@ -274,7 +274,7 @@ def make_storyboard(
 
 
 def suffices(resolution: tuple[int, int]) -> bool:
-    """Say whether a picture of so many pixels is at least as large as the small ones."""
+    """Return whether pictures of a resolution are at least as large as thumbnails."""
     return max(resolution) >= LONGER_SIDE
 
 

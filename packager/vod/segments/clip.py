@@ -2,8 +2,8 @@
 
 The segments are the film's, at the film's addresses, so that caches have them once; but the first and the
 last one are trimmed. Decoding begins at a key frame, which may be seconds before the clip: the pictures from
-there on last one tick each, since players don't agree on edit lists, on EXT-X-START and on what is before a
-period, but all of them take pictures as short as they are.
+there on last one tick each, since players don't agree on edit lists, on EXT-X-START and on media before a
+period, but all of them play such short pictures.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from media.mp4.sample_table import Int64, Samples
+from media.mp4.movie.sample_table import Int64, Samples
 from packager.vod.index.file_index import SAMPLE_BYTES, FileIndex, OfferedTrack
 from packager.vod.segments.decode_times import decode_times_in_turn
 
@@ -34,23 +34,26 @@ class Clip:
     Attributes:
         start: at which it begins.
         end: at which it ends; None: where the film does.
+        subtitles: number of the subtitles that are in its pictures, from 1 on; 0: none are.
     """
 
     start: Fraction = Fraction(0)
     end: Fraction | None = None
+    subtitles: int = 0
 
     @property
     def query(self) -> str:
         """The query of the addresses of a clip's playlists, the same for all ways to write its times."""
-        start = f"?start={_decimal(self.start)}"
-        return start if self.end is None else f"{start}&end={_decimal(self.end)}"
+        told = f"?start={_decimal(self.start)}"
+        told += "" if self.end is None else f"&end={_decimal(self.end)}"
+        return f"{told}&burn={self.subtitles}" if self.subtitles else told
 
 
 WHOLE = Clip()
 """All of a film."""
 
 
-def read_clip(start: str | None, end: str | None) -> Clip:
+def read_clip(start: str | None, end: str | None, burn: str | None = None) -> Clip:
     """Read a clip's times: seconds, ``MM:SS`` or ``HH:MM:SS``, all with fractions of up to nine digits.
 
     Raises:
@@ -59,10 +62,17 @@ def read_clip(start: str | None, end: str | None) -> Clip:
     clip = Clip(
         Fraction(0) if start is None else _seconds("start", start),
         None if end is None else _seconds("end", end),
+        0 if burn is None else _subtitles(burn),
     )
     if clip.end is not None and clip.end <= clip.start:
         raise ClipError("a clip's end is behind its start")
     return clip
+
+
+def _subtitles(told: str) -> int:
+    if re.fullmatch("[1-9]", told) is None:
+        raise ClipError("burn isn't the number of subtitles")
+    return int(told)
 
 
 def _seconds(name: str, told: str) -> Fraction:
@@ -70,10 +80,10 @@ def _seconds(name: str, told: str) -> Fraction:
         return Fraction(told.rstrip("."))
     timecode = _TIMECODE.fullmatch(told)
     if timecode is None:
-        raise ClipError(f"{name} is no time: write seconds (90.5) or a timecode (00:01:30.500)")
+        raise ClipError(f"{name} isn't a time: write seconds (90.5) or a timecode (00:01:30.500)")
     hours, minutes, seconds = timecode[1] or "0", int(timecode[2]), Fraction(timecode[3].rstrip("."))
     if minutes >= 60 or seconds >= 60:
-        raise ClipError(f"{name} is no time: a timecode's minutes and seconds are below 60")
+        raise ClipError(f"{name} isn't a time: a timecode's minutes and seconds are below 60")
     return 3600 * int(hours) + 60 * minutes + seconds
 
 
@@ -91,9 +101,13 @@ def clipped(index: FileIndex, clip: Clip) -> FileIndex:
     """
     if clip == WHOLE:
         return index
+    whole = index
+    if clip.subtitles:
+        index = index.with_subtitles(clip.subtitles)
     origin, tracks = clip.start, list[OfferedTrack]()
     left_out = list(index.left_out)
-    for track in index.tracks:
+    encoded = list[OfferedTrack]()
+    for track in (*index.tracks, *index.encoded):
         begin = math.floor(origin * track.timescale) if track.video else math.ceil(origin * track.timescale)
         end = None if clip.end is None else math.ceil(clip.end * track.timescale)
         found = _clipped_track(track, begin, end)
@@ -101,19 +115,21 @@ def clipped(index: FileIndex, clip: Clip) -> FileIndex:
             left_out.append(f"{track.name}: it has nothing from {_decimal(clip.start)} s on")
             continue
         if track.video:
-            # What is shown for a tick before the first picture is within the clip, for all tracks.
+            # Pictures that are shown for a tick before the first one are within the clip, for all tracks.
             origin = min(origin, Fraction(int(found.times[0]), track.timescale))
-        tracks.append(_placed(track, found, origin, clip.query))
-    if not tracks:
+        (encoded if track.is_encoded else tracks).append(_placed(track, found, origin, clip.query))
+    if not tracks and not encoded:
         lasts = f"{float(index.duration):.3f}"
         raise ClipError(f"a clip from {_decimal(clip.start)} s on, where the film lasts {lasts} s")
-    until = max(Fraction(int(track.times[-1]), track.timescale) for track in tracks)
-    text = index.text.clipped(origin, until, clip.query)
-    return replace(index, tracks=tuple(tracks), left_out=tuple(left_out), clipped_text=text)
+    until = max(Fraction(int(track.times[-1]), track.timescale) for track in (*tracks, *encoded))
+    text = whole.text.clipped(origin, until, clip.query)
+    return replace(
+        index, tracks=tuple(tracks), encoded=tuple(encoded), left_out=tuple(left_out), clipped_text=text
+    )
 
 
 def shown_bounds(track: OfferedTrack, clip: Clip) -> tuple[int, int]:
-    """Say from when to when a clip's video track is of the clip itself, without what only others need.
+    """Return the bounds of a clip in its video track, without pictures that only others depend on.
 
     Returns:
         Two times in ticks, the second one behind the first.
@@ -123,7 +139,7 @@ def shown_bounds(track: OfferedTrack, clip: Clip) -> tuple[int, int]:
 
 
 def _placed(track: OfferedTrack, found: OfferedTrack, origin: Fraction, query: str) -> OfferedTrack:
-    """Say when a clip's track begins on the clip's own timeline."""
+    """Return a clip's track with its beginning on the clip's own timeline."""
     begin = math.floor(origin * track.timescale)
     whole = found.segment_names[0] == "0"
     delay = track.delay if whole and origin == 0 else max(0, int(found.times[0]) - begin)
@@ -134,6 +150,8 @@ def _clipped_track(track: OfferedTrack, begin: int, end: int | None) -> OfferedT
     """Return the segments from a time up to another, in ticks; None where there are none."""
     times = track.times
     end = int(times[-1]) if end is None else min(end, int(times[-1]))
+    # Encoded sound is cut between frames.
+    begin, end = begin - begin % track.unit, end - end % track.unit
     if begin >= end:
         return None
     first = max(0, int(np.searchsorted(times, begin, "right")) - 1)
@@ -146,11 +164,15 @@ def _clipped_track(track: OfferedTrack, begin: int, end: int | None) -> OfferedT
         bounds = max(begin, whole[0]), min(end, whole[1])
         if bounds == whole:
             continue
+        if track.is_encoded:
+            names[number] = f"{number}-{bounds[0]}-{bounds[1]}"
+            begins[number] = bounds[0]
+            continue
         trimmed = trim(track, _segment_samples(track, number), *bounds)
         if trimmed is None:  # between two frames of sound there is nothing
             del names[number]
         elif (trimmed.begin, bounds[1]) != whole:
-            # Named for what it has, so that all moments of one picture are one address.
+            # Named by its content, so that all moments of one picture give one address.
             names[number] = f"{number}-{trimmed.begin}-{bounds[1]}"
             sizes[number] = int(trimmed.samples.size.sum()) + SAMPLE_BYTES * len(trimmed.samples)
             begins[number] = max(begins[number], trimmed.earliest)
@@ -186,15 +208,15 @@ class Trimmed:
 
 
 def trim(track: OfferedTrack, samples: Samples, begin: int, end: int) -> Trimmed | None:
-    """Leave out what a clip doesn't need of a segment.
+    """Remove the samples of a segment that a clip doesn't need.
 
     Args:
-        track: of which the samples are.
+        track: the track of the samples.
         begin: when the clip begins, in ticks of the presentation: with the picture that is shown then, or
             with the first sound that begins then or later.
 
     Returns:
-        What is left; None where that is nothing.
+        The remaining samples; None without any.
     """
     times = samples.composition_time - track.samples.start
     stop = _last(times < end) + 1
@@ -203,10 +225,10 @@ def trim(track: OfferedTrack, samples: Samples, begin: int, end: int) -> Trimmed
         if not len(wanted):
             return None
         start = int(wanted[0])
-        return Trimmed(_part(samples, start, stop), int(times[start]), int(times[start:stop].min()))
+        return Trimmed(samples.part(start, stop), int(times[start]), int(times[start:stop].min()))
     if not stop:
         return None
-    samples, times = _part(samples, 0, stop), times[:stop]
+    samples, times = samples.part(0, stop), times[:stop]
     shown = times[times <= begin]
     first = int(shown.max() if len(shown) else times.min())
     quick = _quickened(samples, times, first, end)
@@ -218,21 +240,11 @@ def _last(wanted: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> int:
     return int(found[-1]) if len(found) else -1
 
 
-def _part(samples: Samples, start: int, stop: int) -> Samples:
-    return Samples(
-        samples.offset[start:stop],
-        samples.size[start:stop],
-        samples.decode_time[start : stop + 1],
-        samples.composition_offset[start:stop],
-        samples.is_sync[start:stop],
-    )
-
-
 def _quickened(samples: Samples, times: Int64, first: int, end: int) -> Samples:
-    """Let pictures last a tick each that others need: those before ``first`` and from ``end`` on.
+    """Shorten pictures to a tick that only others depend on: those before ``first`` and from ``end`` on.
 
-    The order in which they are shown stays, and all are shown before the end. A track whose ticks are whole
-    pictures is left as it is.
+    The order of presentation stays, and all are shown before the end. A track whose ticks are whole pictures
+    is unchanged.
     """
     early, late = times < first, times >= end
     shown, base = times.copy(), samples.composition_time - times

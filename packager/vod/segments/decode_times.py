@@ -1,15 +1,15 @@
-"""Decode times that are derived from when samples are presented, so that both begin and end together.
+"""Decode times that are derived from presentation times, so that both begin and end together.
 
-Players put a segment where its first decode time says (hls.js, behind a discontinuity), where its earliest
-picture says, or both, and take a sample to be shown for as long as its decoding lasts: for so long it counts
-as buffered, and is there for who seeks.
+Players place a segment by its first decode time (hls.js, behind a discontinuity), by its earliest picture, or
+by both. They assume that a sample is shown for as long as its decoding lasts: for so long it counts as
+buffered, and can be sought to.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from media.mp4.sample_table import Int64
+from media.mp4.movie.sample_table import Int64
 
 
 def decode_times_in_turn(times: Int64, end: int) -> Int64:
@@ -30,7 +30,8 @@ def decode_times_in_turn(times: Int64, end: int) -> Int64:
 def decode_times_in_time(times: Int64, end: int) -> Int64:
     """Return decode times that are never later than the presentation times, without an edit list.
 
-    Samples last as long as they are shown, but at the beginning: where others wait for them there, a tick.
+    Samples last as long as they are shown, except at the beginning: a tick, where later samples precede them
+    in presentation.
 
     Args:
         times: when the samples are presented, in decoding order.

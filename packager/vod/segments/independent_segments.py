@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from media.mp4.random_access import Access, sample_starts
-from media.mp4.sample_table import Int64, stretches
+from media.mp4.codecs.random_access import Access, sample_starts
+from media.mp4.movie.sample_table import Int64, stretches
 from packager.vod.index.file_index import FileIndex, OfferedTrack
 from packager.vod.movie.movie_reader import Read
 
@@ -16,7 +16,7 @@ READS_PER_SEGMENT = 4
 """How often a file is read for each of its segments, on average; a film needs one."""
 
 SEGMENTS_LOOKED_AT = 8
-"""How many segments tell in a list of many films what is so of each."""
+"""How many segments are examined of each film in a list of many."""
 
 LEADING_SAMPLES = 16
 """In how many samples behind a picture those are looked for that are shown before it."""
@@ -53,7 +53,7 @@ UNKNOWN = SegmentStarts()
 
 
 def segment_starts(index: FileIndex, read: Read) -> SegmentStarts:
-    """Look at the beginning of each segment of a file.
+    """Examine the beginning of each segment of a file.
 
     Args:
         read: reads from it; it may block.
@@ -66,7 +66,7 @@ def segment_starts(index: FileIndex, read: Read) -> SegmentStarts:
 
 
 def is_drawable(track: OfferedTrack, read: Read) -> bool:
-    """Say by the first few segments whether the pictures that they begin with can be decoded by themselves.
+    """Return whether the first pictures of the first few segments can be decoded by themselves.
 
     Args:
         read: reads from its file; it may block.
@@ -85,7 +85,7 @@ def is_drawable(track: OfferedTrack, read: Read) -> bool:
 
 
 def _begin_in_sync(track: OfferedTrack) -> bool:
-    """Say whether all segments begin with sync samples: sound mostly has no others, xHE-AAC has."""
+    """Return whether all segments begin with sync samples: sound mostly has no others, xHE-AAC has."""
     for wanted in _by_stretches(track):
         sync = track.samples.sync_samples(int(wanted[0]), int(wanted[-1]) + 1)
         found = sync.searchsorted(wanted)
@@ -104,7 +104,7 @@ def _sap(track: OfferedTrack, worst: Access) -> int:
 
 
 def _video_starts(track: OfferedTrack, read: Read) -> tuple[Access, bool]:
-    """Say how decoding can begin with the worst of all segments, and whether there are captions."""
+    """Return how decoding can begin with the worst of all segments, and whether there are captions."""
     left = READS_PER_SEGMENT * len(track.cuts)
     look = sample_starts(track.entry)
     worst, captions = Access.CLOSED, False
@@ -144,7 +144,7 @@ def _by_stretches(track: OfferedTrack) -> Iterator[Int64]:
 
 
 def _has_leading(track: OfferedTrack) -> bool:
-    """Say whether in any segment a picture is shown before the first one that is decoded."""
+    """Return whether in any segment a picture is shown before the first one that is decoded."""
     cuts = track.cuts[:-1, np.newaxis]
     numbers = np.minimum(cuts + np.arange(LEADING_SAMPLES + 1), track.cuts[1:, np.newaxis] - 1)
     times = track.samples.times_at(numbers.ravel()).reshape(numbers.shape)

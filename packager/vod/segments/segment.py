@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from media.errors import MalformedError, TooLargeError
-from media.mp4.fragments import write_samples_header
-from media.mp4.sample_table import Int64, Samples
-from packager.library.storage_interface import LibraryFile
+from media.mp4.fragments.fragments import write_samples_header
+from media.mp4.movie.sample_table import Int64, Samples
 from packager.vod.index.file_index import FileIndex, OfferedTrack
 from packager.vod.movie.movie_reader import Read
 from packager.vod.segments.clip import trim
@@ -46,11 +45,13 @@ class FilmSegment:
         header: ``moof`` and the header of ``mdat``.
         offsets: where the runs of the track's data begin in the file.
         ends: where each run ends in the segment, counted from the end of the header.
+        video: whether the samples are pictures.
     """
 
     header: bytes
     offsets: Int64
     ends: Int64
+    video: bool
 
     @property
     def size(self) -> int:
@@ -95,8 +96,13 @@ class FilmSegment:
         """Return (offset in the file, length) of the runs within a range of the data behind the header."""
         if start >= stop:
             return []
-        low = int(np.searchsorted(self.ends, start, "right"))
-        high = int(np.searchsorted(self.ends, stop, "left")) + 1
+        low = int(self.ends.searchsorted(start, "right"))
+        high = int(self.ends.searchsorted(stop, "left")) + 1
+        if high - low == 1:
+            # Most ranges lie in one run, for which arrays would take longer than the rest of the reply.
+            begin, end = int(self.ends[low - 1]) if low else 0, int(self.ends[low])
+            skip = max(start - begin, 0)
+            return [(int(self.offsets[low]) + skip, min(end, stop) - begin - skip)]
         ends = self.ends[low:high]
         begins = np.concatenate((self.ends[low - 1 : low] if low else [0], ends[:-1]))
         skipped = np.maximum(start - begins, 0)
@@ -106,7 +112,7 @@ class FilmSegment:
 
 
 def _together(pieces: Sequence[tuple[int, int]], begin: int) -> int:
-    """Say up to which piece they lie so close behind each other that one call reads them all."""
+    """Return the end of the pieces that lie so close behind each other that one call reads them all."""
     first, end = pieces[begin][0], sum(pieces[begin])
     wanted = pieces[begin][1]
     for index in range(begin + 1, len(pieces)):
@@ -125,14 +131,14 @@ def make_segment(
 
     Args:
         number: of the segment, from 0.
-        bounds: from when to when of it, in ticks, where it is trimmed for a clip.
+        bounds: begin and end in ticks, where the segment is trimmed for a clip.
 
     Returns:
-        The segment, or None when there is none of that number, or nothing of it within the bounds.
+        The segment; None if there is none of that number, or no media within the bounds.
 
     Raises:
         MalformedError: its data aren't within the file.
-        TooLargeError: it is larger than ``MAX_SEGMENT_BYTES``, or of more samples than it may have.
+        TooLargeError: it has more than ``MAX_SEGMENT_BYTES`` or ``MAX_SEGMENT_SAMPLES``.
     """
     if not 0 <= number < len(track.cuts) - 1:
         return None
@@ -143,7 +149,7 @@ def make_segment(
     if bounds is not None:
         begin, end = bounds
         trimmed = trim(track, samples, begin, end) if begin < end <= int(track.times[number + 1]) else None
-        # One address for the same bytes: caches, and whoever fills them up, find no others.
+        # Other bounds of the same bytes aren't found, so that caches have one address for them.
         if trimmed is None or trimmed.begin != begin:
             return None
         samples = trimmed.samples
@@ -159,11 +165,11 @@ def make_segment(
         base_media_decode_time=int(samples.decode_time[0]),
         samples=samples,
     )
-    return FilmSegment(fragment, *_runs(samples.offset, samples.size))
+    return FilmSegment(fragment, *_runs(samples.offset, samples.size), track.video)
 
 
 def without_edit_list(samples: Samples, start: int, end: int) -> Samples:
-    """Put samples on the timeline of the presentation itself.
+    """Return samples on the timeline of the presentation itself.
 
     Args:
         samples: on the media's own timeline.
@@ -180,26 +186,3 @@ def _runs(offset: Int64, size: Int64) -> tuple[Int64, Int64]:
     last = np.append(offset[1:] != offset[:-1] + size[:-1], True)
     first = np.append(True, last[:-1])
     return offset[first], np.cumsum(size)[last]
-
-
-@dataclass(frozen=True, slots=True)
-class OpenSegment:
-    """A segment and the file that its data are read from, which the holder closes."""
-
-    file: LibraryFile
-    track: OfferedTrack
-    segment: FilmSegment
-    samples: Read
-
-    @property
-    def size(self) -> int:
-        """Length in bytes."""
-        return self.segment.size
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Read a range of it; ShortReadError when the file has become shorter."""
-        return self.segment.read(self.samples, offset, length)
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()

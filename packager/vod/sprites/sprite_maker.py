@@ -18,19 +18,34 @@ import structlog
 from media.errors import MediaError, UnsupportedError
 from packager.concurrency import opened_in_thread
 from packager.ffmpeg.sprites import sprite_arguments
+from packager.hashed_file_cache import FileKind, HashedFileCache, HashedFileLimits, Place
 from packager.library.local_storage import NotFoundError
 from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
 from packager.process.process import Process, run
 from packager.process.sandbox import Sandbox
 from packager.safe_files import DataFolder
+from packager.transient_errors import NotReadyError
 from packager.vod.movie.movie_reader import Read
 from packager.vod.movie.versioned_addresses import MediaVersion
 from packager.vod.pictures.storyboard import Storyboard
 from packager.vod.segments.segment import ShortReadError
-from packager.vod.sprites.sprite_cache import JPEG_BEGIN, Place, SpriteCache, SpriteCacheLimits
 from packager.vod.titles import Titles
 
 log = structlog.get_logger()
+
+SPRITES = FileKind("thumbnails", ".jpg", b"\xff\xd8\xff", 8 << 20)
+
+SPRITE_SECONDS = 120.0
+"""Longest time in which a sprite is drawn."""
+
+FAILED_SECONDS = 300.0
+"""Seconds for which no sprite is made of a film whose last one failed."""
+
+FFMPEG_MEMORY_BYTES = 3 << 29
+"""Most memory of an ffmpeg that draws."""
+
+MAX_FAILURES = 1000
+"""Most films whose failure is remembered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,27 +54,15 @@ class SpriteLimits:
 
     Attributes:
         at_once: how many ffmpegs run at the same time; each has one thread, at the lowest priority.
-        sprite_seconds: for how long one may take.
-        memory_bytes: address space of one ffmpeg, at most.
         waiting: most sprites that wait to be made because somebody asked for them, and as many that may be
             asked for.
         wait_seconds: how long a request waits for its sprite.
-        failed_seconds: how long none is made of a film whose last one failed.
-        failures: most films of which that is remembered.
     """
 
     at_once: int = 1
-    sprite_seconds: float = 120.0
-    memory_bytes: int = 3 << 29
     waiting: int = 1000
     wait_seconds: float = 20.0
-    failed_seconds: float = 300.0
-    failures: int = 1000
-    cache: SpriteCacheLimits = field(default_factory=SpriteCacheLimits)
-
-
-class NotReadyError(Exception):
-    """A sprite isn't made yet; it may be asked for again."""
+    cache: HashedFileLimits = field(default_factory=HashedFileLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class RemoteDrawing(Protocol):
         """
 
     async def aclose(self) -> None:
-        """Let connections go."""
+        """Close the connections."""
 
 
 class SpriteMaker:
@@ -114,8 +117,8 @@ class SpriteMaker:
         self._tools = tools
         self._limits = limits
         self._clock = clock
-        self._cache = SpriteCache(folder, limits.cache)
-        # Those that somebody asked for, the last one first, and those that somebody may ask for.
+        self._cache = HashedFileCache(SPRITES, folder, limits.cache)
+        # Sprites that were requested, the newest request first, and sprites that may be requested next.
         self._asked: OrderedDict[Place, _Wanted] = OrderedDict()
         self._wanted: OrderedDict[Place, _Wanted] = OrderedDict()
         self._making: dict[Place, _Wanted] = {}
@@ -134,7 +137,7 @@ class SpriteMaker:
                 await self._elsewhere.aclose()
 
     def close(self) -> None:
-        """Let go of the requests that wait."""
+        """Release the waiting requests."""
         for one in (*self._asked.values(), *self._wanted.values(), *self._making.values()):
             one.made.cancel()
         self._asked.clear()
@@ -168,12 +171,12 @@ class SpriteMaker:
         """Return a sprite as JPEG, once it is made.
 
         Args:
-            version: the name of the version that it has to be of; None: of whichever there is.
+            version: the name of the required version of the film; None: the present one.
 
         Raises:
             NotFoundError: there is no such film, or no such sprite of it.
             MediaError: as :meth:`vtt`.
-            NotReadyError: it takes longer than a request waits.
+            NotReadyError: making the sprite takes longer than a request waits.
         """
         storyboard = await self._storyboard(name)
         if number >= storyboard.sprites or version not in (None, storyboard.version.name):
@@ -190,7 +193,7 @@ class SpriteMaker:
     async def _storyboard(self, name: str) -> Storyboard:
         storyboard = await self._titles.threads.run(self._titles.storyboard, name)
         when, reason = self._failed.get(storyboard.key, (0.0, ""))
-        if reason and self._clock() - when < self._limits.failed_seconds:
+        if reason and self._clock() - when < FAILED_SECONDS:
             raise UnsupportedError(reason)
         return storyboard
 
@@ -199,7 +202,7 @@ class SpriteMaker:
         return [place[1] for place in places if not self._cache.has(place)]
 
     def _want(self, storyboard: Storyboard, number: int, *, first: bool) -> _Wanted:
-        """Have a sprite made; those that somebody waits for come first."""
+        """Queue a sprite to be made; sprites that requests wait for come first."""
         place = storyboard.key, number
         one = self._making.get(place) or self._asked.get(place) or self._wanted.get(place)
         if one is None:
@@ -211,7 +214,7 @@ class SpriteMaker:
             self._asked[place] = one
             self._asked.move_to_end(place, last=False)
             while len(self._asked) > self._limits.waiting:
-                # Whoever asked for it has waited for longest, and mostly waits no more.
+                # The request for this sprite has waited for longest, and mostly waits no more.
                 self._asked.popitem()[1].made.cancel()
         self._more.set()
         return one
@@ -235,10 +238,12 @@ class SpriteMaker:
 
     def _fail(self, one: _Wanted, error: Exception) -> None:
         reason = f"no thumbnails can be made of it: {error}"
-        log.warning("thumbnails_failed", file=one.storyboard.path, sprite=one.number, reason=str(error))
+        log.warning(
+            "thumbnails can't be made", file=one.storyboard.path, sprite=one.number, reason=str(error)
+        )
         if not isinstance(error, (BusyError, OSError, NotFoundError, ShortReadError)):
             self._failed[one.storyboard.key] = self._clock(), reason
-            while len(self._failed) > self._limits.failures:
+            while len(self._failed) > MAX_FAILURES:
                 self._failed.popitem(last=False)
             self._drop(one.storyboard.key, reason)
         if not one.made.done():
@@ -253,42 +258,40 @@ class SpriteMaker:
                     made.set_exception(UnsupportedError(reason))
 
     async def _make(self, one: _Wanted) -> bytes:
-        """Have a sprite drawn elsewhere, if there is anybody, or draw it here."""
+        """Have a sprite drawn by a worker, if there is one, or draw it here."""
         if self._elsewhere is not None:
             data = await self._elsewhere.draw(one.storyboard, one.number)
             if data is not None:
                 return data
-        return await draw_sprite(self._titles, self._tools, self._limits, one.storyboard, one.number)
+        return await draw_sprite(self._titles, self._tools, one.storyboard, one.number)
 
 
-async def draw_sprite(
-    titles: Titles, tools: Tools, limits: SpriteLimits, storyboard: Storyboard, number: int
-) -> bytes:
-    """Feed an ffmpeg with a sprite's key frames, and give its JPEG.
+async def draw_sprite(titles: Titles, tools: Tools, storyboard: Storyboard, number: int) -> bytes:
+    """Draw a sprite's JPEG by an ffmpeg that is fed with the key frames.
 
     Raises:
-        MediaError, ToolsError: it can't be drawn.
+        MediaError, ToolsError: the sprite can't be drawn.
         NotFoundError, ShortReadError, OSError: the film can't be read now.
     """
     await asyncio.to_thread(_require_decodable, titles, storyboard, number)
-    opened = await opened_in_thread(titles.open_storyboard, storyboard)
+    opened = await opened_in_thread(titles.pictures.open_storyboard, storyboard)
     try:
         data = await run(
             [tools.ffmpeg, *sprite_arguments(storyboard.size, storyboard.layout)],
-            limit=limits.sprite_seconds,
-            max_bytes=limits.cache.sprite_bytes,
-            sandbox=Sandbox(memory=limits.memory_bytes, niceness=19),
+            limit=SPRITE_SECONDS,
+            max_bytes=SPRITES.most_bytes,
+            sandbox=Sandbox(memory=FFMPEG_MEMORY_BYTES, niceness=19),
             feed=lambda process: _feed(process, storyboard, number, opened.samples),
         )
     finally:
         opened.close()
-    if not data.startswith(JPEG_BEGIN):
+    if not data.startswith(SPRITES.begin):
         raise ToolsError("its pictures can't be decoded")
     return data
 
 
 def _require_decodable(titles: Titles, storyboard: Storyboard, number: int) -> None:
-    with contextlib.closing(titles.open_storyboard(storyboard)) as opened:
+    with contextlib.closing(titles.pictures.open_storyboard(storyboard)) as opened:
         storyboard.require_decodable(opened.samples, number)
 
 
@@ -297,7 +300,7 @@ async def _feed(process: Process, storyboard: Storyboard, number: int, samples: 
     try:
         while piece := await asyncio.to_thread(next, pieces, b""):
             await process.write(piece)
-    except (BrokenPipeError, ShortReadError):  # it ended before, and says why
+    except (BrokenPipeError, ShortReadError):  # ffmpeg ended before, and says why
         pass
     finally:
         process.close_stdin()
@@ -309,6 +312,6 @@ def _settle(one: _Wanted, data: bytes) -> None:
 
 
 def _retrieved(made: asyncio.Future[bytes]) -> None:
-    """Take notice of a failure that nobody waits for; the log has it."""
+    """Retrieve a failure for which no request waits; the log has it."""
     if not made.cancelled():
         made.exception()

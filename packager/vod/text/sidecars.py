@@ -14,19 +14,14 @@ import structlog
 
 from media.errors import MalformedError, MediaError
 from media.mp4.languages import known_language
-from media.mp4.sample_table import Int64
+from media.mp4.movie.sample_table import Int64
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import FolderNames, LibraryFile, Storage
 from packager.library.title_files import media_stems
 from packager.single_flight_cache import CacheLimits, SingleFlightCache
 from packager.transient_errors import will_pass
-from packager.vod.text.text_tracks import (
-    CueFacts,
-    FileCues,
-    TextLimits,
-    facts_of,
-)
+from packager.vod.text.cues import CueFacts, FileCues, TextLimits, facts_of
 
 log = structlog.get_logger()
 
@@ -57,30 +52,34 @@ _ENCODINGS = (
 _FEW = 10
 """Text of which less than one byte in so many isn't ASCII is written in Latin letters."""
 
+GUESS_BYTES = 32 << 10
+"""Bytes of a file from which its character set is guessed."""
+
+MAX_FACTS = 1 << 16
+"""Most entries that are remembered of what films' playlists say of files."""
+
+READ_AT_ONCE = 2
+"""Files that are read at once."""
+
+MAX_FILE_BYTES = 2 << 20
+"""Largest subtitle file; that of a film of two hours has 0.1 MB."""
+
 
 @dataclass(frozen=True, slots=True)
 class SidecarLimits:
     """The limits of subtitle files.
 
     Attributes:
-        file_bytes: largest file; that of a film of two hours has 0.1 MB.
         files: most files of one film.
-        guess_bytes: how much of a file its encoding is guessed by.
         film_bytes: most bytes of all files of one film together; further files are left out.
         kept: of the cues of files, or why there are none, that are remembered.
-        facts: most entries that are remembered of what films' playlists say of files.
-        read_at_once: how many files are read at the same time.
         wait_seconds: how long a request waits while others are read.
-        file: what one may have in it.
+        file: limits of one file's content.
     """
 
-    file_bytes: int = 2 << 20
     files: int = 32
-    guess_bytes: int = 32 << 10
     film_bytes: int = 12 << 20
-    facts: int = 1 << 16
     kept: CacheLimits = field(default_factory=lambda: CacheLimits(items=1 << 15, nbytes=32 << 20))
-    read_at_once: int = 2
     wait_seconds: float = 60.0
     file: SubtitleFileLimits = field(default_factory=SubtitleFileLimits)
 
@@ -160,7 +159,7 @@ def decode(data: bytes, language: str | None, guess_bytes: int) -> str:
         if guess is None:  # the name says another language than the text is in
             guess = charset_normalizer.from_bytes(sample).best()
         if guess is None:
-            raise MalformedError("its encoding can't be told") from None
+            raise MalformedError("its character encoding can't be recognized") from None
         return data.decode(guess.encoding, "replace")
     if "\0" in text[:guess_bytes]:
         raise MalformedError("it isn't text")
@@ -170,8 +169,8 @@ def decode(data: bytes, language: str | None, guess_bytes: int) -> str:
 def _candidates(sample: bytes, language: str | None) -> list[str] | None:
     """Return the candidates for a guessed encoding; None for all encodings.
 
-    A guess among all takes a few letters with accents for Chinese; that the language is known, or that nearly
-    all bytes are ASCII, tells better.
+    A guess among all encodings mistakes a few letters with accents for Chinese; a known language, or a text
+    of mostly ASCII, is better evidence.
     """
     for languages, encodings in _ENCODINGS:
         if language is not None and language.partition("-")[0] in languages.split():
@@ -181,23 +180,23 @@ def _candidates(sample: bytes, language: str | None) -> list[str] | None:
 
 
 class Sidecars:
-    """Finds and reads the subtitle files of a library. It blocks, and several threads may use it at once.
+    """Finds and reads the subtitle files of a library. Methods block; several threads may call them.
 
     Args:
-        folders: knows the names in its folders.
+        folders: lists the names in the library's folders.
     """
 
     def __init__(self, library: Storage, folders: FolderNames, limits: SidecarLimits) -> None:
         self._library = library
         self._folders = folders
         self._limits = limits
-        self._reading = threading.BoundedSemaphore(limits.read_at_once)
+        self._reading = threading.BoundedSemaphore(READ_AT_ONCE)
         # By their language, too: the encoding is guessed by that.
         self._kept = SingleFlightCache[tuple[tuple[int, ...], str | None], FileCues | str](
             limits.kept, _nbytes
         )
         self._facts = SingleFlightCache[tuple[tuple[int, ...], str | None, bytes], CueFacts](
-            CacheLimits(items=limits.facts, wait_seconds=limits.wait_seconds)
+            CacheLimits(items=MAX_FACTS, wait_seconds=limits.wait_seconds)
         )
 
     def beside(self, path: str) -> list[Sidecar]:
@@ -225,15 +224,15 @@ class Sidecars:
                     refusal = self._refusal(file.size, size)
                     found.append(Sidecar(named, path, file.identity, self, refusal))
                     size += 0 if refusal else file.size
-            except (NotFoundError, OSError) as error:  # it is gone, or not for everybody
+            except (NotFoundError, OSError) as error:  # the file is gone, or isn't readable
                 if isinstance(error, OSError) and will_pass(error):
                     raise
         return found
 
     def _refusal(self, size: int, before: int) -> str:
-        """Say why a file isn't read; empty where it is."""
-        if size > self._limits.file_bytes:
-            return f"{size} bytes: more than {self._limits.file_bytes}"
+        """Return why a file isn't read; empty if it is."""
+        if size > MAX_FILE_BYTES:
+            return f"{size} bytes: more than {MAX_FILE_BYTES}"
         if before + size > self._limits.film_bytes:
             return f"more than {self._limits.film_bytes} bytes of subtitle files with those before it"
         return ""
@@ -273,7 +272,7 @@ class Sidecars:
 
         Args:
             times: when each of the film's segments begins, by the time of the cues, and behind them the end.
-            limits: what a segment may have.
+            limits: most cues and bytes of a segment.
 
         Raises:
             NotFoundError: it has gone or changed meanwhile.
@@ -291,10 +290,10 @@ class Sidecars:
 
     def _read(self, file: LibraryFile, language: str | None) -> FileCues | str:
         try:
-            text = decode(file.pread(0, self._limits.file_bytes), language, self._limits.guess_bytes)
+            text = decode(file.pread(0, MAX_FILE_BYTES), language, GUESS_BYTES)
             return FileCues(read_subtitle_file(text, self._limits.file))
         except MediaError as error:
-            log.warning("subtitles_left_out", file=str(file.path), reason=str(error))
+            log.warning("subtitles were left out", file=str(file.path), reason=str(error))
             return str(error)
 
 

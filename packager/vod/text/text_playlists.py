@@ -8,7 +8,7 @@ from media.hls.media_playlist import MediaPlaylist, Segment, target_duration
 from media.hls.multivariant import Media
 from media.mp4.languages import LANGUAGE_NAMES
 from packager.vod.text.text_segment_list import TextSegments
-from packager.vod.text.text_tracks import TextTrack
+from packager.vod.text.text_tracks import PictureSubtitles, TextTrack
 
 TEXT_SUFFIX = ".vtt"
 TEXT_FOLDER = "subtitles"
@@ -21,10 +21,10 @@ SDH_CHARACTERISTICS = ",".join(
 
 
 def text_playlist(text: TextSegments, folder: str = "") -> MediaPlaylist:
-    """Say what the segments of a text track are.
+    """Write the media playlist of a text track.
 
     Args:
-        folder: what their addresses begin with, relative to that of the playlist.
+        folder: the beginning of their addresses, relative to that of the playlist.
     """
     durations = text.durations
     named = zip(text.webvtt_names, durations, strict=True)
@@ -36,8 +36,8 @@ def text_media(prefix: str, tracks: Sequence[TextTrack], query: str = "") -> lis
     """List text tracks; one of each language and purpose may be chosen by itself (§4.4.6.1.1).
 
     Args:
-        prefix: what the addresses of their file begin with.
-        query: what the addresses of their playlists end in.
+        prefix: the beginning of the addresses of their file.
+        query: the query of their playlists' addresses.
     """
     listed: list[Media] = []
     for track in tracks:
@@ -67,8 +67,8 @@ def text_media(prefix: str, tracks: Sequence[TextTrack], query: str = "") -> lis
     return listed
 
 
-def text_title(track: TextTrack) -> str:
-    """Return the display name of a text track: its own name, or that of its language and purpose."""
+def text_title(track: TextTrack | PictureSubtitles) -> str:
+    """Return the display name of subtitles: its own name, or that of its language and purpose."""
     if track.title:
         return track.title.replace('"', "'")
     language = track.language

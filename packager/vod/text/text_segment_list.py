@@ -1,4 +1,4 @@
-"""Says which segments of text a playlist names: all of a film, or those that a clip has something of."""
+"""The segments of text that a playlist names: all of a film, or those that overlap with a clip."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from media.mp4.sample_table import Int64
-from packager.vod.text.text_tracks import TIMESCALE
+from media.mp4.movie.sample_table import Int64
+from packager.vod.text.cues import TIMESCALE
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class TextSegments:
         whole: when each begins in milliseconds of the film, and behind them the end.
         first: number of the first one.
         begin: when a clip begins of which they are; None: they are all of the film's.
-        query: what is behind the address of their playlist; "" but of a clip.
+        query: the query of their playlist's address; "" except of a clip.
     """
 
     whole: Int64
@@ -31,12 +31,12 @@ class TextSegments:
     query: str = ""
 
     def clipped(self, begin: Fraction, end: Fraction, query: str) -> TextSegments:
-        """Keep the segments that a clip has something of.
+        """Return the segments that overlap with a clip.
 
         Args:
             begin: seconds of the film at which it begins.
             end: seconds at which it ends.
-            query: what is behind the addresses of its playlists.
+            query: the query of the addresses of its playlists.
         """
         # Not before the clip: Shaka drops cues that begin before its presentation does.
         start, stop = math.ceil(begin * TIMESCALE), math.ceil(end * TIMESCALE)
@@ -79,9 +79,9 @@ class TextSegments:
 
     @property
     def mp4_name(self) -> str:
-        """The template of the segments' names in MP4, where each has of its cues what is shown in it.
+        """The template of the segments' names in MP4, where a cue is cut at the segment's bounds.
 
-        It is one template for all: dash.js finds by time the wrong ones of a list.
+        One template is used for all segments: in a list dash.js finds wrong ones by time.
         """
         return "$Number$" if self.begin is None else f"$Number$-{self.begin}-{self.end}"
 

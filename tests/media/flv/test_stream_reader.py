@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import pytest
 
 from media.errors import MalformedError
-from media.flv.stream_reader import FlvReader
+from media.flv.demuxer import FlvDemuxer
+from media.flv.stream_reader import FlvReader, PacketDivider
 from media.flv.tags import AUDIO, VIDEO, Tag, file_header, write_tags
 from media.stream_reader import StreamChunk
-from tests.media.flv.test_mp4_tracks import AV1, FLAC, HEVC, OPUS, STREAMINFO, VP9
-from tests.media.flv.test_tags import AAC, AVCC, without_tags
+from tests.media.flv.flv_tags import AAC, AVCC
+from tests.media.muxers.enhanced_tracks import AV1, FLAC, HEVC, OPUS, STREAMINFO, VP9
 
 H264: Tag = (VIDEO, 0, b"\x17\0\0\0\0" + AVCC)
 SOUND: Tag = (AUDIO, 0, AAC[0])
@@ -32,13 +33,12 @@ def key(codec: str) -> Tag:
 
 
 def divided(tags: Sequence[Tag]) -> list[StreamChunk]:
-    """Divide a stream, which is divided likewise as bytes."""
-    reader, by_bytes = FlvReader(), FlvReader()
-    reader.receive_data(file_header())
+    """Divide a stream, which is divided likewise as tags that were demuxed elsewhere."""
+    by_bytes, by_packets = FlvReader(), PacketDivider()
     by_bytes.receive_data(file_header())
-    found = reader.receive_tags(tags)
-    assert [without_tags(one) for one in found] == by_bytes.receive_data(write_tags(tags))
-    assert reader.signature == by_bytes.signature
+    found = by_packets.push(FlvDemuxer().receive_tags(tags))
+    assert found == by_bytes.receive_data(write_tags(tags))
+    assert by_packets.signature == by_bytes.signature
     return found
 
 
@@ -52,7 +52,7 @@ def test_key_frames_are_access_points_and_other_frames_are_not(mark: bytes) -> N
     bodies = [mark, inter, inter, mark, inter]
     tags = [HEVC, OPUS, *((VIDEO, 40 * index, one + b"hvc1\0\0\0a") for index, one in enumerate(bodies))]
     found = divided(tags)
-    assert [one.data[11:16] == mark + b"hvc1" for one in found] == [one.access for one in found]
+    assert [one.packets[0].is_key for one in found] == [one.access for one in found]
     assert sum(one.access for one in found) == 2
     assert [one.header for one in found[:3]] == [True, True, False]
 
@@ -94,8 +94,9 @@ def test_another_codec_is_a_change_and_goes_on_with_what_a_decoder_needs(
     found = divided([*first, *at(80, *second)])
     (index,) = (index for index, one in enumerate(found) if one.changes)
     behind = found[index:]
-    assert behind[0].data == file_header()
-    assert [one.header for one in behind].index(False) == sum(one.header for one in behind)
+    tracks = {one.track for chunk in behind for one in chunk.packets}
+    assert {one.track for one in behind[0].packets} == tracks
+    assert [one.header for one in behind] == [True] + [False] * (len(behind) - 1)
     assert sum(one.access for one in behind) == 1
 
 
@@ -114,17 +115,21 @@ def test_the_header_of_flac_that_comes_again_with_sums_of_all_samples_is_no_chan
 def test_a_jump_in_time_is_a_change_at_the_next_key_frame() -> None:
     begin, jumped = [HEVC, OPUS, key("hvc1")], at(90_000, (VIDEO, 0, b"\xa3hvc1b"), key("hvc1"))
     found = divided([*begin, *jumped])
-    assert [one.changes for one in found] == [False, False, False, True, False, False, False]
-    assert b"\xa3hvc1b" not in b"".join(one.data for one in found)
+    assert [one.changes for one in found] == [False, False, False, True, False]
+    assert [one.data for chunk in found for one in chunk.packets if one.data] == [b"ab"] * 2
 
 
 def test_what_needs_other_tags_for_old_decoders_is_known() -> None:
-    for tags, expected in (([H264, SOUND, key("avc1")], False), ([H264, OPUS], True), ([HEVC, SOUND], True)):
+    for tags, expected in (
+        ([H264, SOUND, key("avc1")], "flv"),
+        ([H264, OPUS], "matroska"),
+        ([HEVC, SOUND], "matroska"),
+    ):
         reader = FlvReader()
         reader.receive_data(file_header() + write_tags(tags))
-        assert reader.is_enhanced is expected
+        assert reader.muxed_container == expected
         reader.receive_data(write_tags([H264, SOUND]))
-        assert not reader.is_enhanced
+        assert reader.muxed_container == "flv"
 
 
 @pytest.mark.parametrize("body", [b"\x90hv", b"\x97", b"\x96\x13hvc1\0\0\0\x09ab"])
@@ -132,3 +137,16 @@ def test_a_tag_that_ends_too_early_is_malformed(body: bytes) -> None:
     reader = FlvReader()
     with pytest.raises(MalformedError):
         reader.receive_data(file_header() + write_tags([(VIDEO, 0, body)]))
+
+
+@pytest.mark.parametrize("step", [1, 100])
+def test_a_clock_that_wraps_back_and_forth_jumps_each_time_however_it_comes(step: int) -> None:
+    times = [0, 20, (1 << 32) - 500, 40, 60, 80]
+    frames = [(AUDIO, time, b"\xaf\1a") for time in times]
+    packets = FlvDemuxer().receive_tags([H264, SOUND, key("avc1"), *frames, *at(100, key("avc1"))])
+    divider, found = PacketDivider(), list[StreamChunk]()
+    for begin in range(0, len(packets), step):
+        found += divider.push(packets[begin : begin + step])
+    assert sum(one.changes for one in found) == 1
+    # Of what lies between the first jump and the next key frame nothing goes on.
+    assert [one.dts // 90 for chunk in found for one in chunk.packets if one.data] == [0, 0, 20, 100]

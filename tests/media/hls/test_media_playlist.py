@@ -169,7 +169,7 @@ def test_date_and_time_are_to_the_millisecond_in_utc() -> None:
     assert date_time(Fraction(1_700_000_000_9996, 10_000)) == "2023-11-14T22:13:21.000Z"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.fractions(min_value=0, max_value=3, max_denominator=100_000), max_size=20))
 def test_written_durations_in_a_row_add_up_to_their_written_sum(durations: list[Fraction]) -> None:
     written = list(adding_up(durations))

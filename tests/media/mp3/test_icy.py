@@ -63,7 +63,7 @@ def test_half_an_address_is_never_sent() -> None:
 
 
 @pytest.mark.clause("CWE-93")
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=6000), st.text(max_size=1500))
 def test_any_title_makes_a_block_with_two_fields(title: str, url: str) -> None:
     block = metadata_block(title, url)
@@ -85,7 +85,7 @@ def split(stream: bytes, metaint: int) -> tuple[bytes, list[bytes]]:
     return audio, blocks
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.binary(max_size=50), st.sampled_from(["", "One", "Two"])), max_size=30),
     st.integers(1, 40),

@@ -265,7 +265,7 @@ PIECES = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(PIECES, st.data())
 def test_the_same_bytes_cut_anywhere_give_the_same_events(pieces: list[bytes], data: st.DataObject) -> None:
     content = b"".join(pieces)
@@ -277,7 +277,7 @@ def test_the_same_bytes_cut_anywhere_give_the_same_events(pieces: list[bytes], d
         assert outcome(*(content[i : i + 1] for i in range(len(content)))) == whole
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.binary(max_size=3000))
 def test_any_bytes_end_in_events_or_a_media_error(content: bytes) -> None:
     events, _ = outcome(content)

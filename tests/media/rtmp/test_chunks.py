@@ -270,7 +270,7 @@ def test_what_is_written_is_read_again_however_it_is_cut(
     assert read(pieces) == [one for _, one in messages]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(3, 5), MESSAGES), max_size=12),
     st.sampled_from([1, 3, 128, 4096]),
@@ -332,7 +332,7 @@ def test_frames_between_whose_chunks_there_is_something_are_not_taken_at_once() 
     assert not reader.is_within_message
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=600), st.integers(0, 600))
 def test_no_bytes_break_the_reader_and_their_cuts_change_nothing(data: bytes, cut: int) -> None:
     def told(pieces: list[bytes]) -> tuple[list[Message], str]:

@@ -324,7 +324,7 @@ def test_a_stream_may_end_and_another_one_follow() -> None:
     ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.integers(1, 2000), st.binary(min_size=1, max_size=12), st.integers(0, 2000))
 def test_damage_never_breaks_a_connection_and_its_cuts_change_nothing(
     at: int, damage: bytes, cut: int
@@ -336,7 +336,7 @@ def test_damage_never_breaks_a_connection_and_its_cuts_change_nothing(
     assert read([data[: 3073 + cut], data[3073 + cut :]])[::2] == (events, error)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.binary(max_size=200), max_size=5))
 def test_no_commands_break_a_connection(payloads: list[bytes]) -> None:
     one = connection()

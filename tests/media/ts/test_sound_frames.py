@@ -10,11 +10,11 @@ import pytest
 
 from media.errors import UnsupportedError
 from media.stream_reader import CLOCK_RATE
-from media.ts import ts_to_fragments
+from media.ts import demuxer
+from media.ts.demuxer import LiveTransportLimits
 from media.ts.elementary_streams import Unit
 from media.ts.sound_frames import AAC, EAC3, FrameFacts, SoundCoding, SoundFrames
 from media.ts.timestamps import LiveClock
-from media.ts.ts_to_fragments import LiveTransportLimits
 
 SHORTEST = bytes((0xFF, 0xF1, 0x50, 0x80, 0x01, 0x1F, 0xFC, 0x00))
 """A frame of AAC of eight bytes: ADTS's header (ISO/IEC 14496-3 §1.A.2.2) and one more."""
@@ -48,13 +48,13 @@ def file_sound(coding: SoundCoding) -> Callable[[bytes], object]:
     return lambda data: frames.push(data, 0)
 
 
-def live_sound(coding: SoundCoding) -> Callable[[bytes], object]:
-    sound = ts_to_fragments._SoundTrack(coding, LiveClock(), LiveTransportLimits())
+def live_sound(coding: SoundCoding) -> Callable[[bytes], None]:
+    sound = demuxer._Sounds(coding, LiveClock(), LiveTransportLimits())
     times = itertools.count(0, CLOCK_RATE)
 
-    def receive(data: bytes) -> object:
+    def receive(data: bytes) -> None:
         time = next(times)
-        return sound.push(Unit(data, 0, len(data), time, time))
+        sound.push(Unit(data, 0, len(data), time, time), [])
 
     return receive
 

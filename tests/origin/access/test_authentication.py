@@ -11,13 +11,8 @@ from urllib.parse import urlencode
 import pytest
 from starlette.requests import Request
 
-from origin.access.authentication import (
-    Authenticator,
-    GuessDelay,
-    GuessLimits,
-    Secret,
-    client_address,
-)
+from origin.access.authentication import Authenticator, Secret, client_address
+from origin.access.guess_delay import FORGOTTEN_SECONDS, GuessDelay, GuessLimits
 
 SECRET = "sésame&?"
 NOW = 2_000_000_000.0
@@ -232,7 +227,7 @@ async def test_what_is_right_is_answered_at_once_whoever_guesses_from_the_same_a
 def test_a_client_is_forgotten_after_a_while_and_few_are_remembered() -> None:
     slow = Slow(at_once=1)
     assert [slow.delay.failed("192.0.2.1") for _ in range(3)] == [0, 0.1, 0.2]
-    slow.now += LIMITS.forgotten_seconds
+    slow.now += FORGOTTEN_SECONDS
     assert slow.delay.failed("192.0.2.1") == 0
     for number in range(LIMITS.guessers):
         assert slow.delay.failed(f"10.0.{number // 256}.{number % 256}") == 0

@@ -6,70 +6,21 @@ import asyncio
 import contextlib
 import gzip
 import http.server
-import re
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import m3u8
 import pytest
 
-from origin.cli.check import CheckError, CheckReport, check
+from origin.cli.check import CheckError
 from origin.cli.check_low_latency import control_problems, part_problems, progress
 from tests.conftest import ServerProcess, small_demo
 from tests.fork_server import run_headwater
-from tests.origin.server.test_app import fetch, live_is_on, samples
+from tests.origin.cli.judgements import judge_live, judged
+from tests.origin.server.app_requests import live_is_on
 from tests.waiting import wait_for
-
-LATE = "0.75"
-"""Seconds, a bucket of the histogram: a part that comes so late has been held up by the machine."""
-
-JUDGEMENTS = 20
-
-
-Judgement = tuple[int, str]
-"""Exit status, and what was printed."""
-
-
-def standstills(server: ServerProcess, channel: str, rendition: str) -> tuple[float, int]:
-    """Count what was late on a channel since its start: parts, and breaks behind which it went on."""
-    values, labels = samples(server), f'channel="{channel}"'
-    delays = "headwater_live_part_delay_seconds"
-    text = fetch(f"{server.url}/live/{channel}/{rendition}/media.m3u8")[2].decode()
-    left = re.search(r"DISCONTINUITY-SEQUENCE:(\d+)", text)
-    breaks = text.count("#EXT-X-DISCONTINUITY\n") + text.count("#EXT-X-GAP\n")
-    late = values[f"{delays}_count{{{labels}}}"] - values[f'{delays}_bucket{{{labels},le="{LATE}"}}']
-    return late, breaks + int(left[1] if left else 0)
-
-
-def judge_live(
-    server: ServerProcess,
-    channel: str,
-    rendition: str,
-    under_way: tuple[tuple[float, int], Callable[[], Judgement]] | None = None,
-) -> Judgement:
-    """Have a channel judged; anew where the machine held it up meanwhile, which is found wrong, and rightly.
-
-    Args:
-        server: whose it is.
-        channel: its name.
-        rendition: whose playlist tells of breaks.
-        under_way: the standstills before a judgement that has begun already, and what waits for it.
-    """
-
-    def again() -> Judgement:
-        result = run_headwater("check", f"{server.url}/live/{channel}/master.m3u8")
-        return result.returncode, result.stdout
-
-    before, judged = under_way or (standstills(server, channel, rendition), again)
-    for _ in range(JUDGEMENTS):
-        status, said = judged()
-        after = standstills(server, channel, rendition)
-        if status == 0 or after == before:
-            break
-        before, judged = after, again
-    return status, said
 
 
 @pytest.fixture(scope="module")
@@ -137,18 +88,6 @@ def test_an_address_that_does_not_answer_is_one_line() -> None:
 def test_what_is_no_playlist_is_said(careless_server: str, tmp_path: Path) -> None:
     (tmp_path / "a.m3u8").write_text("<html>")
     assert "doesn't begin with #EXTM3U" in run_headwater("check", f"{careless_server}/a.m3u8").stdout
-
-
-async def judged(
-    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
-    name: str = "itself.m3u8",
-) -> CheckReport:
-    """Have a server judged that answers so."""
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    try:
-        return await check(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/{name}")
-    finally:
-        server.close()
 
 
 HOSTILE = {

@@ -23,10 +23,10 @@ X264 = ("-c:v", "libx264", "-preset", "veryfast", "-bf", "3")
 def variant(folder: Path, name: str, group: int, *words: str, kind: str = "fmp4") -> str:
     """Let ffmpeg's own packager make a rendition; give what a multivariant playlist says of it."""
     (folder / name).mkdir()
-    source = ("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25:duration=12")
+    source = ("-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=6")
     settings = ("-g", str(group), "-hls_time", "2", "-hls_playlist_type", "vod", "-hls_segment_type", kind)
     run_ffmpeg(*source, *words, *settings, folder / name / "media.m3u8")
-    told = 'BANDWIDTH=500000,RESOLUTION=320x180,CODECS="avc1.64000c"'
+    told = 'BANDWIDTH=500000,RESOLUTION=160x90,CODECS="avc1.64000c"'
     return f"#EXT-X-STREAM-INF:{told}\n{name}/media.m3u8\n"
 
 
@@ -70,7 +70,7 @@ def test_a_claim_of_independent_segments_is_held_against_them(
 def test_variants_that_are_cut_differently_are_named_with_the_place(tmp_path: Path) -> None:
     one = variant(tmp_path, "one", 50, *X264, "-sc_threshold", "0")
     other = variant(tmp_path, "other", 60, *X264, "-sc_threshold", "0")
-    same = variant(tmp_path, "same", 50, *X264, "-sc_threshold", "0", "-vf", "scale=160:90")
+    same = variant(tmp_path, "same", 50, *X264, "-sc_threshold", "0", "-vf", "scale=80:46")
     said = findings(tmp_path, one, other)
     assert f"{APART}, so no player can change between them: segment 1 begins at 2.000 s in" in said
     assert "and at 2.400 s in" in said
@@ -151,6 +151,7 @@ def test_manifests_that_are_none_are_told_so(text: str, words: str, tmp_path: Pa
     assert words in judged(tmp_path, "it.mpd")
 
 
+@pytest.mark.usefixtures("quick_tools")
 @pytest.mark.parametrize("options", [(), ("--single-file",)])
 def test_a_folder_that_was_packaged_is_judged_without_a_server(
     options: tuple[str, ...], tmp_path: Path

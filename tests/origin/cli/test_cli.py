@@ -8,7 +8,6 @@ import math
 import re
 import signal
 import socket
-import subprocess
 import threading
 import time
 import urllib.request
@@ -21,21 +20,13 @@ import pytest
 
 from tests.conftest import ServerProcess, start_server
 from tests.fork_server import run_headwater
+from tests.origin.cli.error_lines import assert_one_line
 from tests.waiting import wait_for
 
 SHUTDOWN_SECONDS = 3.0
 GRACE_SECONDS = 60
 LAST_EVENT = re.compile(rb"\n\nevent: end\nid: \S+\ndata: \{\}\n\n\Z")
 """What a reader of events is told last."""
-
-
-def assert_one_line(result: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
-    assert result.returncode == status, result.stderr
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("headwater: ")
-    for word in words:
-        assert word in line
-    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -340,4 +331,4 @@ def test_logs_are_json_where_asked_for(tmp_path: Path) -> None:
     server = start_server("--library", str(tmp_path), "--port", "0", "--log-format", "json")
     assert server.stop() == 0
     lines = [json.loads(line) for line in server.text().splitlines() if line.startswith("{")]
-    assert any(line["event"] == "serving" and line["level"] == "info" for line in lines)
+    assert any(line["event"] == "the server listens" and line["level"] == "info" for line in lines)

@@ -12,6 +12,7 @@ import pytest
 from origin.cli.diagnosis import Verdict
 from origin.cli.doctor import _data
 from origin.config.options import Config, ServerOptions
+from origin.tls.self_signed import make_certificate
 from tests.conftest import start_server
 from tests.fork_server import run_headwater
 
@@ -19,6 +20,7 @@ LINE = re.compile(r"(ok   |note |FAULT) ([a-z][\w. ]*): (\S.*)")
 SUBJECTS = (
     "ffmpeg",
     "encoders",
+    "films",
     "sandbox of ffmpeg",
     "descriptors",
     "server.port",
@@ -73,6 +75,30 @@ def test_what_cannot_work_is_a_fault_with_what_to_do(
     assert words in told
 
 
+@pytest.mark.parametrize(
+    ("days", "verdict", "words"),
+    [
+        (100, "ok", "valid for 9"),
+        (5, "note", "renew it"),
+        (0.5, "FAULT", "renew it"),
+        (None, "FAULT", "No such file"),
+    ],
+)
+def test_a_certificate_that_ends_soon_is_told(
+    tmp_path: Path, days: float | None, verdict: str, words: str
+) -> None:
+    configured(tmp_path, '[tls]\nport = 0\ncertificate = "cert.pem"\n')
+    if days is not None:
+        (tmp_path / "cert.pem").write_bytes(make_certificate(["a.example"], days))
+    result = run_headwater("doctor", cwd=tmp_path, env={"HEADWATER_SERVER_PORT": "0"})
+    told = found(result.stdout)["tls.certificate"]
+    assert (result.returncode, told[0]) == (int(verdict == "FAULT"), verdict)
+    assert words in told[1]
+    protocols = Path("/proc/sys/net/ipv4/tcp_available_ulp").read_text().split()
+    kernel = "offers to do it, which isn't used" if "tls" in protocols else "offers no TLS"
+    assert found(result.stdout)["tls"] == ("ok", f"the server encrypts by itself; the kernel {kernel}")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_data_folder_in_a_folder_that_is_closed_to_this_user_is_a_fault(tmp_path: Path) -> None:
     """`/root/data`, say: whoever may not search the folder above can't even ask whether it is there."""
@@ -108,8 +134,10 @@ def test_a_port_that_another_program_has_is_a_fault_but_not_one_that_a_headwater
         other.listen()
         # It takes connections and says nothing: the look at it ends all the same.
         port = str(other.getsockname()[1])
-        result = run_headwater("doctor", cwd=tmp_path, env={"HEADWATER_SERVER_PORT": port})
+        ports = {"HEADWATER_SERVER_PORT": port, "HEADWATER_GRPC_PORT": port}
+        result = run_headwater("doctor", cwd=tmp_path, env=ports)
     assert (result.returncode, found(result.stdout)["server.port"][0]) == (1, "FAULT")
+    assert found(result.stdout)["grpc.port"][0] == "FAULT"
     assert "Address already in use" in result.stdout
     server = start_server("--library", str(tmp_path / "library"), "--port", "0")
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fork_server import run_headwater
-from tests.origin.cli.test_cli import assert_one_line
+from tests.origin.cli.error_lines import assert_one_line
 
 CHANNEL = '[[live]]\nname = "a"\nsource = "publish"\n[[events]]\nname = "b"\nhistory = "1h"\n'
 

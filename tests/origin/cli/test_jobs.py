@@ -10,6 +10,8 @@ import httpx
 import pytest
 
 from packager.export.export import export
+from packager.export.ladder import ladder_of
+from packager.process.ffmpeg_discovery import Tools
 from tests.conftest import start_server
 from tests.fork_server import HEADWATER, run_headwater, start_headwater
 from tests.packager import films
@@ -64,6 +66,18 @@ def test_what_is_queued_becomes_what_is_packaged_here(
     assert contents(tmp_path / "queued") == contents(tmp_path / "here")
 
 
+def test_what_is_encoded_by_a_queue_is_what_is_encoded_here(
+    config: Path, worker: subprocess.Popen[str], tools: Tools, tmp_path: Path
+) -> None:
+    path = films.film("ac3.mp4")
+    words = ("--out", tmp_path / "queued", "--ladder", "auto", "--queue", "--config", config)
+    done = run_headwater("package", path, *words)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path}/queued/ac3.mp4/master.m3u8\n")
+    export([path], tmp_path / "here", ladder=ladder_of("auto", tools)).require()
+    assert list((tmp_path / "here").rglob("audio-aac/*.m4s"))
+    assert contents(tmp_path / "queued") == contents(tmp_path / "here")
+
+
 def test_a_queue_that_isnt_there_is_said_in_a_line(library: Path, tmp_path: Path) -> None:
     words = ("package", library, "--out", tmp_path / "out", "--queue", "--config")
     (tmp_path / "none.toml").write_text("")
@@ -108,7 +122,7 @@ def test_thumbnails_are_drawn_by_a_worker_and_here_when_it_is_killed(
         )
         drawn = wait_for(lambda: sprite("inner/film.mp4"), "a sprite")
         assert "kind=thumbnails" in log.read_text()
-        assert "job_failed" not in log.read_text()
+        assert "a job failed" not in log.read_text()
         worker.kill()
         assert wait_for(lambda: sprite("title.720p.mp4"), "a sprite that is drawn here") == drawn
     finally:

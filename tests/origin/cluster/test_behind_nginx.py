@@ -12,7 +12,7 @@ import httpx
 
 from tests.cdn.caches import running
 from tests.conftest import ServerProcess, start_server
-from tests.origin.cluster.test_nodes import follow_round_robin, get, nodes, playlist, plays, segments
+from tests.origin.cluster.nodes import follow_round_robin, get, nodes, playlist, plays, segments
 from tests.origin.workers.asking import address_of, metric, ready
 from tests.ports import kept_port
 from tests.redis_server import RedisServer

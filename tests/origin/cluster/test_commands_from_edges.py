@@ -11,7 +11,7 @@ import httpx
 
 from tests.conftest import ServerProcess
 from tests.keys import ADMIN_TOKEN
-from tests.origin.cluster.test_nodes import get, next_number, nodes, playlist, plays, post, shared_channel
+from tests.origin.cluster.nodes import get, next_number, nodes, playlist, plays, post, shared_channel
 from tests.redis_server import RedisServer
 from tests.waiting import wait_for
 

@@ -9,9 +9,9 @@ from packager.cluster.event_streams import NEWS
 from packager.cluster.lease import LogKeys
 from packager.replication.live_log import LIVE
 from tests.keys import ADMIN_TOKEN
-from tests.origin.cluster import test_events as events
-from tests.origin.cluster import test_radio as radio
-from tests.origin.cluster.test_nodes import get, nodes, owns, playlist, plays, post, segments, shared_channel
+from tests.origin.cluster import node_events as events
+from tests.origin.cluster import node_stations as radio
+from tests.origin.cluster.nodes import get, nodes, owns, playlist, plays, post, segments, shared_channel
 from tests.redis_cluster import redis_cluster_running
 from tests.waiting import wait_for
 

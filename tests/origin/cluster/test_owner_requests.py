@@ -18,12 +18,14 @@ from origin.access.publish_authorization import Publishers
 from origin.access.publish_keys import PublishKeys
 from origin.http.path_prefixes import port_of
 from origin.live import event_start_end
+from origin.live.publishing import PublishedChannels
+from origin.server.endpoints.error_responses import ERROR_RESPONSES
 from origin.server.endpoints.owner_proxy import OwnerRequests
 from packager.cluster.commands import ChannelCommand
 from packager.cluster.limits import ClusterLimits
 from packager.publish.channel_commands import RecordingState
 from tests.origin.live.served_log import NoCommands
-from tests.packager.cluster.test_node import LIMITS, Node, clear, is_level, node, owner, playing
+from tests.packager.cluster.live_nodes import LIMITS, Node, clear, is_level, node, owner, playing
 from tests.redis_server import RedisServer
 from tests.waiting import until
 
@@ -188,7 +190,10 @@ async def test_who_ends_an_event_is_told_so_before_a_long_recording_is_finished(
         stream = both.owner_node.streams["test"]
         stream.commands = EndlessRecording()
         publishers = Publishers(Authenticator(), PublishKeys("", {"test": "right"}))
-        app = Starlette(routes=event_start_end.routes({"test": stream}, publishers, lambda _: None))
+        channels = PublishedChannels({"test": stream}, publishers)
+        app = Starlette(
+            routes=event_start_end.routes(channels, lambda _: None), exception_handlers=ERROR_RESPONSES
+        )
         OwnerRequests(app, both.owner_node.node)
         assert (await both.post("/live/test/end?key=wrong")).status_code == 401
         answer = await both.post("/live/test/end?key=right")

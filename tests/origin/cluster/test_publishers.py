@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import ServerProcess
 from tests.copied_channel import film
-from tests.origin.cluster.test_nodes import get, nodes
+from tests.origin.cluster.nodes import get, nodes
 from tests.origin.ingest.studio import KEY, encoding
 from tests.redis_server import RedisServer
 from tests.waiting import wait_for
@@ -128,7 +128,7 @@ def test_one_rule_decides_between_publishers_at_two_packagers(
 
         # The spare one has come meanwhile, and is none but a spare one.
         assert where(other, "backup") == (False, ONE)
-        assert is_owned_by(ONE, every, "backup")
+        wait_for(lambda: is_owned_by(ONE, every, "backup"), "the owner of the channel with a spare one")
         wait_for(lambda: failed_forwards(one, "backup"), "an attempt to push it on")
         assert failed_forwards(other, "backup") == 0
         assert first["backup"].poll() is None

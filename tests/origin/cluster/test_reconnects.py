@@ -9,8 +9,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from packager.cluster.connection import JITTER
 from packager.cluster.limits import RedisLimits
-from tests.origin.cluster.test_nodes import get, nodes
+from tests.origin.cluster.nodes import get, nodes
 from tests.redis_server import RedisServer
 from tests.waiting import wait_for
 
@@ -75,9 +76,9 @@ def away(redis: RedisServer) -> Iterator[InItsPlace]:
 
 def most_attempts(seconds: float) -> int:
     """Give how often one node may try within some seconds, where its pauses are as short as may be."""
-    limits, end, count = RedisLimits(), 0.0, 1
-    for pause in limits.reconnects.pauses():
-        end += pause * (1 - limits.jitter)
+    end, count = 0.0, 1
+    for pause in RedisLimits().reconnects.pauses():
+        end += pause * (1 - JITTER)
         if end > seconds:
             return count
         count += 1

@@ -8,7 +8,7 @@ import obstore
 import pytest
 
 from tests.conftest import ServerProcess
-from tests.origin.cluster.test_nodes import get, nodes, owns, playlist, plays, segments, shared_channel
+from tests.origin.cluster.nodes import get, nodes, owns, playlist, plays, segments, shared_channel
 from tests.redis_server import RedisServer
 from tests.s3_server import BUCKET, S3Proxy, S3Server
 from tests.waiting import wait_for

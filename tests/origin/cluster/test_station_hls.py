@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from tests.conftest import ServerProcess, start_server
-from tests.origin.cluster.test_nodes import next_number, nodes, segments
+from tests.origin.cluster.nodes import next_number, nodes, segments
 from tests.redis_server import RedisServer
 from tests.waiting import wait_for
 

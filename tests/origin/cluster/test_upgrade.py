@@ -10,7 +10,7 @@ import httpx
 
 from tests.benchmarks.fleet import CHANNEL, fleet_running
 from tests.copied_channel import film
-from tests.origin.cluster.test_nodes import next_number
+from tests.origin.cluster.nodes import next_number
 
 FOLDER = f"/live/{CHANNEL}/source"
 EDGES = (1, 1, 1)

@@ -14,11 +14,13 @@ from origin.config.options import (
     Config,
     ConfigError,
     EventOptions,
+    GrpcOptions,
     LibraryOptions,
     LiveOptions,
     LogOptions,
     RadioOptions,
     ServerOptions,
+    TlsOptions,
     seconds,
 )
 
@@ -106,7 +108,7 @@ def test_the_documented_example_is_valid(tmp_path: Path) -> None:
 
 WRONG = [
     ("[server]\nprot = 1", "server.prot: unknown key; allowed: host, port"),
-    ("[sever]\nport = 1", "sever: unknown key; allowed: server, cluster, library"),
+    ("[sever]\nport = 1", "sever: unknown key; allowed: server, tls, grpc, cluster, library"),
     ('[server]\nport = "x"', "server.port: expected a whole number, not text"),
     ("[server]\nport = 70000", "server.port: expected a whole number, not more than 65535"),
     ('[server]\nhost = ""', "server.host: expected text, not empty"),
@@ -318,12 +320,15 @@ def test_each_option_that_names_a_file_is_relative_to_the_configuration() -> Non
         "offline",
         "fallback",
         "certificate",
+        "key",
         "source",
     )
     found = {
         (section, key)
         for section, kind in {
             "server": ServerOptions,
+            "tls": TlsOptions,
+            "grpc": GrpcOptions,
             "library": LibraryOptions,
             "cluster": ClusterOptions,
             "live": LiveOptions,
@@ -334,12 +339,19 @@ def test_each_option_that_names_a_file_is_relative_to_the_configuration() -> Non
         for key in kind.__struct_fields__
         if any(word in names for word in key.split("_"))
     }
-    # A bucket, URLs and a password.
+    # A bucket, URLs, a password, and who may fetch something.
     others = {
         ("server", "dvr_path"),
+        ("library", "access"),
+        ("live", "access"),
+        ("radio", "access"),
         ("radio", "source"),
         ("radio", "source_password"),
         ("radio", "source_webhook"),
+        ("live", "publish_key"),
+        ("events", "read_key"),
+        ("events", "relay_key"),
+        ("events", "relay_key_header"),
     }
     assert found - others == {(section, key) for section, keys in _PATHS.items() for key in keys}
 

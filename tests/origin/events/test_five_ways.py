@@ -1,4 +1,4 @@
-"""One scenario read in all five ways, by real clients: the lists of events are the same."""
+"""One scenario read in all five ways and by gRPC, by real clients: the lists of events are the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import pytest
 
 from tests.certificates import Certificate, self_signed
 from tests.event_server import LIMIT, WAYS, Got, Server, Way, a_channel, reading, serving
+from tests.grpc_events import Grpc
 from tests.waiting import until
+
+ALL = (*WAYS, Grpc())
 
 LINES = "one\ntwo\r\nthree\r\rfive: \n\ndata: x\nid: 9"
 READ_LINES = "one\ntwo\nthree\n\nfive: \n\ndata: x\nid: 9"
@@ -134,7 +137,7 @@ SCENARIOS: dict[str, tuple[Callable[[Way, Server], Awaitable[list[Got]]], list[G
 }
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+@pytest.mark.parametrize("way", ALL, ids=lambda way: way.name)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 async def test_a_scenario_reads_the_same_in_every_way(scenario: str, way: Way) -> None:
     act, expected = SCENARIOS[scenario]
@@ -148,7 +151,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return self_signed(tmp_path_factory.mktemp("tls"))
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+@pytest.mark.parametrize("way", ALL, ids=lambda way: way.name)
 @pytest.mark.parametrize("scenario", ["join early", "join late", "drop and resume", "fall behind"])
 async def test_over_tls_where_nothing_is_written_past_the_transport_it_reads_the_same(
     scenario: str, way: Way, certificate: Certificate

@@ -14,7 +14,7 @@ from websockets.protocol import SERVER, Protocol, State
 
 from origin.http1.websocket import FrameReader, WebSocketError, WebSocketLimits, WebSocketMessage
 from tests.event_server import LIMIT, serving
-from tests.origin.events.test_websocket_endpoint import opened, raw
+from tests.origin.events.raw_websockets import opened, raw
 from tests.waiting import until
 
 MASK = b"\x37\xfa\x21\x3d"

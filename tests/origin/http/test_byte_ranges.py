@@ -135,7 +135,7 @@ def test_fields_are_written_as_the_standard_writes_them() -> None:
 
 
 @pytest.mark.clause("RFC 9110 §14.2")
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(FIELDS, st.integers(0, 40), st.integers(0, 5))
 def test_any_text_selects_all_a_part_or_nothing(field: str, size: int, part_overhead: int) -> None:
     """Ranges lie within the file, don't overlap, and are no more than the file together."""
@@ -160,7 +160,7 @@ SPECS = st.one_of(
 
 
 @pytest.mark.clause("RFC 9110 §14.1.2")
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(SPECS, min_size=1, max_size=5), st.integers(0, 50), st.sampled_from([",", ", ", " ,\t", ",,"])
 )

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from origin.config.options import Config, LimitOptions
+from origin.config.limit_options import LimitOptions
+from origin.config.options import Config
 from origin.http.client_limits import ClientLimit, network_of
 from origin.http.trusted_proxies import TrustedProxies
 from origin.server.http_config import client_limits_of

@@ -12,7 +12,7 @@ from uvicorn.server import ServerState
 
 from origin.http1.limits import HttpLimits
 from origin.http1.protocol import HttpProtocol, http_protocol
-from tests.origin.http1.test_wire_steps import Wire, sizes
+from tests.origin.http1.wire import Wire, sizes
 from tests.waiting import until
 
 GET = b"GET /here HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -64,6 +64,9 @@ class Client(Wire):
 
     def abort(self) -> None:
         self.is_gone = True
+
+    def can_write_eof(self) -> bool:
+        return True
 
     def write_eof(self) -> None:
         pass

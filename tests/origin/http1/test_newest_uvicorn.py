@@ -21,7 +21,8 @@ SERVE_SECONDS = 120
 SERVE = """
 import asyncio, pathlib, sys, uvicorn
 from origin.files.open_files import OpenFileCache
-from origin.files.routes import Files
+from origin.files.handler import FileHandler, file_routes
+from starlette.applications import Starlette
 from origin.http1.protocol import http_protocol
 from origin.http1.limits import HttpLimits
 from packager.library.local_storage import Library
@@ -40,7 +41,8 @@ class Server(uvicorn.Server):
         await self.on_tick(0)
         await ask(self)
 
-files = Files(Library(pathlib.Path(sys.argv[1])), open_files=OpenFileCache())
+handler = FileHandler(Library(pathlib.Path(sys.argv[1])), open_files=OpenFileCache())
+files = Starlette(routes=file_routes(handler))
 options = dict(port=0, lifespan="off", log_config=None, proxy_headers=False)
 print(pathlib.Path(uvicorn.__file__).parent.parent)
 Server(uvicorn.Config(files, http=http_protocol(HttpLimits()), **options)).run()

@@ -15,8 +15,12 @@ from uvicorn.server import ServerState
 from origin.http1.limits import HttpLimits
 from origin.http1.protocol import http_protocol
 from origin.http1.states import (
+    ANSWERING,
+    AWAITED,
     BEGIN,
+    BEGUN,
     BODY,
+    COMPLETE,
     END_OF_HEAD,
     END_OF_INPUT,
     END_OF_MESSAGE,
@@ -26,19 +30,27 @@ from origin.http1.states import (
     HEAD,
     IDLE,
     LEAVING,
+    LOSS,
+    NO_ANSWER,
+    OVER,
+    REPLY,
     STOPPED,
     TRANSITIONS,
+    TURN,
     UNFRAMED,
     UPGRADE,
+    WITHDRAWAL,
+    AnsweringEvent,
+    AnsweringState,
     IllegalTransitionError,
     ReadingEvent,
     ReadingState,
 )
 from origin.http1.timeouts import AwaitedFromClient
-from tests.origin.http1.test_wire_steps import Wire
+from tests.origin.http1.wire import Wire
 
 EXPECTED: dict[ReadingState, dict[ReadingEvent, ReadingState]] = {
-    IDLE: {BEGIN: HEAD, UPGRADE: STOPPED, FAULT: STOPPED, END_OF_INPUT: STOPPED},
+    IDLE: {BEGIN: HEAD, UPGRADE: STOPPED, FAULT: STOPPED, END_OF_INPUT: STOPPED, HAND_OVER: LEAVING},
     HEAD: {
         END_OF_HEAD: BODY,
         END_OF_UNFRAMED_HEAD: UNFRAMED,
@@ -52,6 +64,15 @@ EXPECTED: dict[ReadingState, dict[ReadingEvent, ReadingState]] = {
     LEAVING: {},
 }
 """RFC 9112 §2.1, §6, §9.3: a head, then its body, then the next head; §2.2, §9.6: behind the end, nothing."""
+
+
+EXPECTED_ANSWERS: dict[AnsweringState, dict[AnsweringEvent, AnsweringState]] = {
+    NO_ANSWER: {TURN: AWAITED, LOSS: OVER},
+    AWAITED: {REPLY: BEGUN, WITHDRAWAL: NO_ANSWER, LOSS: OVER},
+    BEGUN: {COMPLETE: NO_ANSWER, LOSS: OVER},
+    OVER: {},
+}
+"""RFC 9112 §9.3.2: one answer behind the other; §8: only what hasn't begun makes room for an error."""
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -90,6 +111,9 @@ class ClosingWire(Wire):
     def abort(self) -> None:
         self.close()
 
+    def can_write_eof(self) -> bool:
+        return True
+
     def write_eof(self) -> None:
         self.written += b"<end>"
 
@@ -99,8 +123,8 @@ def configuration() -> uvicorn.Config:
     """The server's, with a protocol that keeps its transitions."""
     parent: Any = http_protocol(HttpLimits(target_bytes=100, header_bytes=500, linger_seconds=0))
 
-    def move(connection: Any, event: ReadingEvent) -> None:
-        connection.steps.append((connection._reading, event))
+    def move(connection: Any, event: AnsweringEvent) -> None:
+        connection.steps.append((connection._answering, event))
         parent._move(connection, event)
 
     config = uvicorn.Config(application, http=type("Watched", (parent,), {"_move": move}), log_config=None)
@@ -117,9 +141,17 @@ class Driven:
         protocol: Any = config.http_protocol_class
         self.connection: Any = protocol(config, ServerState(), app_state={})
         self.steps: list[tuple[ReadingState, ReadingEvent]] = []
-        self.connection.steps = self.steps
+        self.answers: list[tuple[AnsweringState, AnsweringEvent]] = []
+        self.connection.steps = self.answers
+        self.reader = self.connection._reader
+        self._move_reading = self.reader.move
+        self.reader.move = self.move_reading
         self.wire.connection = self.connection
         self.connection.connection_made(self.wire)
+
+    def move_reading(self, event: ReadingEvent) -> None:
+        self.steps.append((self.reader.state, event))
+        self._move_reading(event)
 
     async def feed(self, data: bytes, turns: int) -> None:
         """Send bytes, and give the loop some turns, as far as it has something to do."""
@@ -200,8 +232,8 @@ async def steps_of(stream: bytes, cut: int, action: str, turns: int) -> Driven:
 
 
 def places(stream: bytes) -> list[int]:
-    """Where a stream is cut: everywhere, but seldom within what repeats one byte."""
-    return [n for n in range(len(stream) + 1) if n % 50 == 0 or stream[n - 4 : n] != b"xxxx"]
+    """Return where a stream is cut: on both sides of all that isn't a letter, and seldom within words."""
+    return [n for n in range(len(stream) + 1) if n % 13 == 0 or not stream[max(n - 1, 0) : n + 1].isalpha()]
 
 
 @pytest.mark.clause("RFC 9112 §2.1", "RFC 9112 §9.3", "RFC 9112 §9.6")
@@ -210,30 +242,52 @@ async def test_every_event_in_every_state_goes_where_it_may_or_cuts_the_connecti
     state: ReadingState, event: ReadingEvent
 ) -> None:
     driven = Driven()
-    driven.connection._reading = state
+    driven.reader.state = state
     if event in EXPECTED[state]:
-        driven.connection._move(event)
-        assert driven.connection._reading is EXPECTED[state][event]
+        driven.reader.move(event)
+        assert driven.reader.state is EXPECTED[state][event]
     else:
-        with pytest.raises(IllegalTransitionError, match=f"{event.name} while reading is {state.name}"):
-            driven.connection._move(event)
-        assert driven.connection._reading is STOPPED
+        with pytest.raises(IllegalTransitionError, match=f"{event.name} in the state {state.name}"):
+            driven.reader.move(event)
+        assert driven.reader.state is STOPPED
     assert driven.wire.is_closing() is (event not in EXPECTED[state])
+    driven.wire.close()
+    await driven.feed(b"", 4)
+
+
+@pytest.mark.clause("RFC 9112 §9.3.2", "RFC 9112 §8")
+@pytest.mark.parametrize(("state", "event"), list(product(AnsweringState, AnsweringEvent)))
+async def test_every_event_in_every_state_of_an_answer_goes_where_it_may_or_cuts_the_connection(
+    state: AnsweringState, event: AnsweringEvent
+) -> None:
+    driven = Driven()
+    driven.connection._answering = state
+    if event in EXPECTED_ANSWERS[state]:
+        driven.connection._move(event)
+        assert driven.connection._answering is EXPECTED_ANSWERS[state][event]
+    else:
+        with pytest.raises(IllegalTransitionError, match=f"{event.name} in the state {state.name}"):
+            driven.connection._move(event)
+    assert driven.wire.is_closing() is (event not in EXPECTED_ANSWERS[state])
+    driven.connection._answering = NO_ANSWER
     driven.wire.close()
     await driven.feed(b"", 4)
 
 
 async def test_no_connection_ever_makes_an_illegal_transition(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "uvicorn.error")
-    seen = set()
+    seen, answered = set(), set()
     for name, stream in STREAMS.items():
         for cut, action, turns in product(places(stream), ACTIONS, (0, 6)):
             driven = await steps_of(stream, cut, action, turns)
             assert set(driven.steps) <= TRANSITIONS.keys(), (name, cut, action, turns)
+            assert set(driven.answers) <= ANSWERING.keys(), (name, cut, action, turns)
             seen.update(driven.steps)
+            answered.update(driven.answers)
     # To the parser any byte begins a request: what it objects to is in a head or a body.
     # There is no other process here.
-    assert seen == TRANSITIONS.keys() - {(IDLE, FAULT), (HEAD, HAND_OVER)}
+    assert seen == TRANSITIONS.keys() - {(IDLE, FAULT), (IDLE, HAND_OVER), (HEAD, HAND_OVER)}
+    assert answered == ANSWERING.keys()
 
 
 async def test_bytes_one_by_one_make_no_illegal_transition_either() -> None:
@@ -245,13 +299,14 @@ async def test_bytes_one_by_one_make_no_illegal_transition_either() -> None:
         driven.wire.close()
         await driven.feed(b"", 8)
         assert set(driven.steps) <= TRANSITIONS.keys(), (name, turns)
+        assert set(driven.answers) <= ANSWERING.keys(), (name, turns)
 
 
 async def test_an_illegal_transition_in_the_parser_is_not_refused_but_cut(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     driven = Driven()
-    driven.connection._reading = BODY
+    driven.reader.state = BODY
     await driven.feed(GET, 6)
     assert driven.wire.is_closing()
     assert driven.wire.written == b""

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import structlog
+from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from origin.files import routes as file_routes
+from origin.answers.asgi import ZERO_COPY
+from origin.files.handler import FileHandler, file_routes
 from origin.http1.limits import HttpLimits
-from origin.http1.sendfile import ZERO_COPY
 from packager.library.local_storage import Library
 from tests.certificates import self_signed
 from tests.conformance.conftest import FILM, Loop, Running, serving
@@ -110,7 +111,7 @@ def test_a_client_that_takes_nothing_is_dropped(hasty: Running) -> None:
 def test_a_client_that_takes_little_is_not_dropped(library: Path, loop: Loop) -> None:
     """Slow isn't stalled, also over more than the named time."""
     limits = HttpLimits(stalled_seconds=5.0)
-    app = file_routes.Files(Library(library))
+    app = Starlette(routes=file_routes(FileHandler(Library(library))))
     with serving(app, library, loop, limits) as running, running.connect() as client:
         client.send("GET /media/big.mp4 HTTP/1.1\r\nHost: a\r\nRange: bytes=0-33554431\r\n\r\n")
         deadline = time.monotonic() + 1.5 * limits.stalled_seconds
@@ -187,7 +188,7 @@ def test_a_client_that_goes_in_mid_body_leaves_nothing_behind(
 
 def test_the_end_of_the_server_lets_a_download_finish(library: Path, loop: Loop) -> None:
     """A running answer has its grace; idle connections are closed at once."""
-    app = file_routes.Files(Library(library))
+    app = Starlette(routes=file_routes(FileHandler(Library(library))))
     with (
         serving(app, library, loop, grace=30) as running,
         running.connect() as idle,
@@ -206,7 +207,7 @@ def test_the_end_of_the_grace_cuts_a_download_without_noise(
     library: Path, loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No traceback, no open file."""
-    app = file_routes.Files(Library(library))
+    app = Starlette(routes=file_routes(FileHandler(Library(library))))
     with serving(app, library, loop) as running, running.connect(receive_buffer=4096) as client:
         client.send("GET /media/big.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
         assert client.socket.recv(100)
@@ -228,7 +229,7 @@ def test_files_are_copied_where_sendfile_cannot_go(
 ) -> None:
     """Over TLS the same bytes, by a bounded copy."""
     extensions: list[bool] = []
-    inner: ASGIApp = file_routes.Files(Library(library))
+    inner: ASGIApp = Starlette(routes=file_routes(FileHandler(Library(library))))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         extensions.append(ZERO_COPY in scope.get("extensions", {}))
@@ -245,3 +246,18 @@ def test_files_are_copied_where_sendfile_cannot_go(
         wait_for(lambda: running.open_files() == 0, "all files to be closed")
         client.socket.close()
     assert extensions == [False] * 3
+
+
+@pytest.mark.clause("RFC 9112 §9.6")
+@pytest.mark.parametrize("field", ["close", "Close", "keep-alive"])
+def test_a_reply_by_a_handler_closes_where_the_client_wants_that(origin: Running, field: str) -> None:
+    with origin.connect() as client:
+        first = client.ask("/media/film.mp4", "Range: bytes=0-99999", f"Connection: {field}")
+        assert (first.status, first.body) == (206, FILM[:100_000])
+        closes = field != "keep-alive"
+        assert ("connection" in first) is closes
+        if closes:
+            assert first["connection"] == "close"
+            assert client.rest() == b""
+        else:
+            assert client.ask("/media/film.mp4").body == FILM

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from typing import Any
 
 import pytest
 import uvicorn
@@ -13,62 +11,14 @@ from uvicorn.server import ServerState
 from origin.http1.limits import HttpLimits
 from origin.http1.protocol import http_protocol
 from tests.loop_watch import slowness
+from tests.origin.http1.wire import Wire, sizes
 from tests.waiting import until
 
 RECEIVED_BYTES = 256_000
-"""What a loop gives a protocol at once at most."""
+"""What a loop gives a protocol at once at most; what is sent is more than twice as much."""
 
 STEP_SECONDS = 0.1
 HEAD = b"POST /x HTTP/1.1\r\nHost: a\r\n"
-
-
-class Wire(asyncio.Transport):
-    """A client's end without a socket; what is written to it is kept."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.paused = False
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return {"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)}.get(name, default)
-
-    def write(self, data: Any) -> None:
-        self.written += bytes(data)
-
-    def is_closing(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        pass
-
-    def abort(self) -> None:
-        pass
-
-    def pause_reading(self) -> None:
-        self.paused = True
-
-    def resume_reading(self) -> None:
-        self.paused = False
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        pass
-
-
-async def sizes(scope: Any, receive: Any, send: Any) -> None:
-    """Answer with the length of the request's body."""
-    length, more = 0, True
-    while more:
-        message = await receive()
-        length += len(message.get("body", b""))
-        more = message.get("more_body", False)
-    body = b"%d bytes" % length
-    fields = [(b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 200, "headers": fields})
-    await send({"type": "http.response.body", "body": body})
 
 
 async def longest_step(data: bytes, wanted: bytes) -> float:
@@ -92,19 +42,19 @@ async def longest_step(data: bytes, wanted: bytes) -> float:
     ("data", "wanted"),
     [
         (
-            HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 200_000 + b"0\r\n\r\n",
-            b"200000 bytes",
+            HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 130_000 + b"0\r\n\r\n",
+            b"130000 bytes",
         ),
-        (HEAD + b"Content-Length: 2000000\r\n\r\n" + b"\r\n" * 1_000_000, b"2000000 bytes"),
-        (HEAD + b"Content-Length: 2000000\r\n\r\n" + b"\r\n\r\nx" * 400_000, b"2000000 bytes"),
-        (b"\r\n" * 500_000 + HEAD + b"Content-Length: 3\r\n\r\nabc", b"3 bytes"),
+        (HEAD + b"Content-Length: 800000\r\n\r\n" + b"\r\n" * 400_000, b"800000 bytes"),
+        (HEAD + b"Content-Length: 800000\r\n\r\n" + b"\r\n\r\nx" * 160_000, b"800000 bytes"),
+        (b"\r\n" * 400_000 + HEAD + b"Content-Length: 3\r\n\r\nabc", b"3 bytes"),
     ],
     ids=["chunks of a byte", "a body of line ends", "ends of heads in a body", "line ends before a request"],
 )
 async def test_a_client_holds_nobody_by_what_it_sends_at_once(data: bytes, wanted: bytes) -> None:
-    most = STEP_SECONDS * slowness()
     # What else the machine does costs a step some time, too, but not in each of two attempts.
-    assert await longest_step(data, wanted) < most or await longest_step(data, wanted) < most
+    if await longest_step(data, wanted) > STEP_SECONDS:
+        assert await longest_step(data, wanted) < STEP_SECONDS * slowness()
 
 
 async def test_heads_one_behind_the_other_are_all_answered_in_order() -> None:

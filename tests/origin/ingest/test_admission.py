@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import structlog.testing
 
-from origin.access.authentication import GuessDelay
+from origin.access.guess_delay import GuessDelay
 from origin.access.publish_keys import PublishKeys
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.limits import IngestLimits

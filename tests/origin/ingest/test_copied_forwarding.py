@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.media.flv.test_flv_to_fragments import packets
-from tests.media.rtmp.test_publishers import newer_ffmpeg
+from tests.media.muxers.muxed_streams import packets
+from tests.media.rtmp.newer_ffmpeg import newer_ffmpeg
 from tests.origin.ingest.studio import KEY, Studio, encoding, is_media_listed_last, studio, timelines
 from tests.ports import kept_port
 from tests.srt import udp_port
@@ -125,7 +125,7 @@ def test_a_copied_stream_is_pushed_on_and_a_receiver_that_stalls_disturbs_nobody
             still.send_signal(signal.SIGSTOP)
             wait_for(lambda: forwards(near)[2]["failures"] > 0, "the end of the one that stands still")
             last_error = forwards(near)[2]["last_error"]
-            assert "took nothing for" in last_error or "too slowly" in last_error
+            assert "read nothing for" in last_error or "too slowly" in last_error
             assert [one["failures"] for one in forwards(near)[:2]] == before
             assert not near.channel()["publisher"]["is_encoded"]
             playlist = near.media_playlist(rendition="source")

@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from media.flv.tags import AUDIO, file_header, write_tag
+from media.flv.tags import AUDIO, file_header
 from origin.ingest.feeding import FeedEnd, Feeding
 from packager.sources.publication import Publication, Publisher
 from packager.sources.published_source import PublishedSource
+from tests.media.flv.flv_tags import write_tag
 from tests.patience import CLIENT_SECONDS
 from tests.waiting import until
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from tests.fork_server import run_headwater
-from tests.media.rtmp.test_publishers import newer_ffmpeg
+from tests.media.rtmp.newer_ffmpeg import newer_ffmpeg
+from tests.origin.ingest.multitrack_requests import ASKED, CANVAS, changed
 from tests.origin.ingest.studio import KEY, Studio, encoding, studio
-from tests.origin.ingest.test_multitrack_configuration import ASKED, CANVAS, changed
 from tests.ports import kept_port
 
 pytestmark = pytest.mark.timeout(900)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.keys import ADMIN_TOKEN
+from tests.origin.ingest.rtmp_refusals import refused
 from tests.origin.ingest.studio import KEY, PROMPT, encoder_arguments, encoding, studio
-from tests.origin.ingest.test_rtmp_publishing import refused
-from tests.origin.server.test_secrets import Observer
+from tests.origin.server.secret_observer import Observer
 from tests.patience import CLIENT_SECONDS
 from tests.ports import kept_port
 from tests.rtmp import publishing

@@ -12,7 +12,7 @@ import pytest
 import uvloop
 from structlog.testing import capture_logs
 
-from origin.access.authentication import GuessDelay
+from origin.access.guess_delay import GuessDelay
 from origin.access.limits import RefusalLogLimits
 from origin.access.publish_keys import PublishKeys
 from origin.ingest.admission import IngestAdmission

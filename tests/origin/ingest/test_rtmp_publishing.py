@@ -23,7 +23,9 @@ from media.rtmp import chunks
 from media.rtmp.chunks import Message, write_message
 from origin.ingest.rtmp import RtmpLimits
 from tests.conftest import start_server
-from tests.media.rtmp.test_publishers import newer_ffmpeg
+from tests.descriptors import descriptors
+from tests.media.rtmp.newer_ffmpeg import newer_ffmpeg
+from tests.origin.ingest.rtmp_refusals import FLV, refused
 from tests.origin.ingest.studio import KEY, PATIENT, PROMPT, Studio, encoder_arguments, encoding, studio
 from tests.patience import CLIENT_SECONDS
 from tests.ports import kept_port
@@ -69,9 +71,6 @@ def prompt_hall(tmp_path: Path) -> Iterator[RtmpStudio]:
     yield from rtmp_studio(tmp_path, limits=PROMPT)
 
 
-FLV = encoder_arguments("flv").split()
-
-
 def ways_to_publish() -> list[list[str]]:
     """Give ffmpeg's outputs, as its users write them; ADDRESS is that of the server."""
     return [
@@ -94,19 +93,6 @@ def test_ffmpeg_publishes_to_a_channel(hall: RtmpStudio, output: list[str]) -> N
         encoder.send_signal(signal.SIGINT)
         assert encoder.wait(CLIENT_SECONDS) in (0, 255)
     hall.studio.wait_for_state("idle")
-
-
-def refused(arguments: list[str]) -> str:
-    """Run an encoder that is to fail; give what it prints."""
-    run = subprocess.run(
-        ["ffmpeg", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=CLIENT_SECONDS,
-        stdin=subprocess.DEVNULL,
-    )
-    assert run.returncode != 0
-    return run.stderr
 
 
 @pytest.mark.clause("A publisher is told why it is refused, before a byte of its stream is read")
@@ -252,10 +238,8 @@ def test_connections_of_strangers_leave_publishers_their_place(hall: RtmpStudio,
 
 @pytest.mark.clause("CWE-772")
 def test_connections_that_read_nothing_are_closed(hall: RtmpStudio) -> None:
-    def descriptors() -> int:
-        return len(os.listdir(f"/proc/{hall.studio.server.process.pid}/fd"))
-
-    before = descriptors()
+    pid = hall.studio.server.process.pid
+    before = descriptors(pid)
     # Of small segments the kernel keeps little: the rest of the answers stays in the server.
     questions = HANDSHAKE + command("connect", 1, {"app": "live"}) + command("createStream", 2, None) * 300
     with contextlib.ExitStack() as stack:
@@ -265,8 +249,8 @@ def test_connections_that_read_nothing_are_closed(hall: RtmpStudio) -> None:
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 88)
             one.connect(("127.0.0.1", hall.port))
             one.sendall(questions)
-        wait_for(lambda: descriptors() >= before + 10, "the connections")
-        wait_for(lambda: descriptors() <= before + 2, "their end")
+        wait_for(lambda: descriptors(pid) >= before + 10, "the connections")
+        wait_for(lambda: descriptors(pid) <= before + 2, "their end")
 
 
 @pytest.mark.clause("CWE-770")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from origin.ingest.segmented_publishing import FOLDERS_SECONDS
 from tests.origin.ingest.studio import CODING, KEY, Studio, encoding, studio
 from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
@@ -111,6 +113,9 @@ def test_a_second_segmenting_encoder_takes_the_place_of_the_first(hall: Studio) 
     words = f"-nostdin -v error {PICTURE} {SOUND} {CODING} -g 10 -f hls -hls_time 1 -method PUT"
     with encoding(*words.split(), f"{with_key(hall)}/first/stream.m3u8") as first:
         before = hall.wait_for_timeline(before)
+        # What begins in a folder beside a stream's own just after it is one more variant of that stream.
+        begun = hall.channel()["publisher"]["since"]
+        wait_for(lambda: time.time() - begun > FOLDERS_SECONDS + 1, "the end of that time")
         fragments = f"{words} -hls_segment_type fmp4".split()
         with encoding(*fragments, f"{with_key(hall)}/second/stream.m3u8") as second:
             wait_for(lambda: hall.channel()["publisher"].get("container") == "mp4", "the second one")

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import structlog
 
-from origin.access.authentication import GuessDelay
+from origin.access.guess_delay import GuessDelay
 from origin.access.publish_keys import PublishKeys
 from origin.ingest.admission import IngestAdmission
 from origin.ingest.srt import SrtGate, SrtLimits

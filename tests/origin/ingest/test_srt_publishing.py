@@ -355,7 +355,8 @@ def test_a_server_without_libsrt_says_what_to_install_and_goes_on(tmp_path: Path
     server = start_server("--config", str(config), "--port", "0", env=environment)
     try:
         wait_for(lambda: "install libsrt1.5-gnutls" in server.text(), "the advice")
-        assert "server.srt_port: no live channel has source = 'publish'" in server.text()
+        unused = "server.srt_port: no live channel has source = 'publish'"
+        wait_for(lambda: unused in server.text(), "the warning")
     finally:
         assert server.stop() == 0
     assert "Traceback" not in server.text()

@@ -14,7 +14,7 @@ import m3u8
 import pytest
 
 from packager.process.ffmpeg_discovery import locate
-from tests.media.rtmp.test_publishers import newer_ffmpeg
+from tests.media.rtmp.newer_ffmpeg import newer_ffmpeg
 from tests.origin.ingest.studio import KEY, Studio, encoding, studio
 from tests.ports import kept_port
 
@@ -70,10 +70,21 @@ STREAMS = {
         f"{H264} -c:a aac",
         "mp4",
         ("avc1.", "mp4a."),
-        needs_ffmpeg=True,
+        needs_ffmpeg=False,
         more="-movflags cmaf+empty_moov -frag_duration 200000",
     ),
-    "Matroska with Opus": Stream(f"{H264} -c:a libopus", "matroska", ("avc1.", "Opus"), needs_ffmpeg=True),
+    "HEVC and Opus in MP4 with a fragment for each key frame": Stream(
+        f"{HEVC} -c:a libopus",
+        "mp4",
+        ("hvc1.", "Opus"),
+        needs_ffmpeg=False,
+        more="-movflags empty_moov+frag_keyframe+default_base_moof",
+    ),
+    "Matroska with Opus": Stream(f"{H264} -c:a libopus", "matroska", ("avc1.", "Opus"), needs_ffmpeg=False),
+    "HEVC and FLAC in Matroska": Stream(
+        f"{HEVC} -c:a flac", "matroska", ("hvc1.", "fLaC"), needs_ffmpeg=False
+    ),
+    "AV1 and Opus in WebM": Stream(f"{AV1} -c:a libopus", "webm", ("av01.", "Opus"), needs_ffmpeg=False),
     "a ladder that is made, too": Stream(
         f"{H264} -c:a aac", "flv", ("avc1.", "mp4a."), needs_ffmpeg=True, ladder=("source", "240p")
     ),

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from origin.access.authentication import GuessDelay
+from origin.access.guess_delay import GuessDelay
 from origin.access.publish_keys import PublishKeys
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.limits import IngestLimits
 from origin.ingest.publish_webhook import PublishWebhook
 from packager.sources.publication import Publisher
 from packager.sources.published_source import PublishedSource
+from tests.origin.ingest.rtmp_refusals import FLV, refused
 from tests.origin.ingest.studio import KEY, encoder_arguments, encoding, studio
-from tests.origin.ingest.test_rtmp_publishing import FLV, refused
 from tests.patience import CLIENT_SECONDS
 from tests.ports import kept_port
 from tests.waiting import until
@@ -118,7 +118,7 @@ def test_a_publisher_that_the_webhook_allows_is_on_air(tmp_path: Path, judge: Ju
         ("403", 403, "denied it with 403"),
         ("500", 403, "denied it with 500"),
         ("302", 403, "denied it with 302"),
-        ("gone", 503, "can't be asked"),
+        ("gone", 503, "can't be reached"),
     ],
 )
 def test_a_publisher_is_told_why_the_webhook_lets_it_not_in(
@@ -152,7 +152,7 @@ async def test_a_webhook_that_is_silent_or_asked_too_much_lets_nobody_in(judge: 
 @pytest.mark.clause("CWE-770")
 async def test_an_answer_without_end_is_not_read(judge: Judge) -> None:
     await PublishWebhook(judge.url("body"))("studio", SOMEBODY)
-    with pytest.raises(RefusedError, match="can't be asked"):
+    with pytest.raises(RefusedError, match="can't be reached"):
         await PublishWebhook(judge.url("fields"))("studio", SOMEBODY)
     await until(lambda: judge.given_up == ["body", "fields"])
 
@@ -161,7 +161,7 @@ async def test_an_answer_without_end_is_not_read(judge: Judge) -> None:
     "url", ["http://", "http://[::1", "http://nowhere.invalid/", "http://127.0.0.1:99999/"]
 )
 async def test_an_address_that_leads_nowhere_lets_nobody_in(url: str) -> None:
-    with pytest.raises(RefusedError, match="can't be asked"):
+    with pytest.raises(RefusedError, match="can't be reached"):
         await PublishWebhook(url)("studio", SOMEBODY)
 
 

@@ -52,6 +52,7 @@ def both(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "title.360p.mp4": "silent.mp4",
         "sub dir/100% ü+&'[x].m4a": "sound.m4a",
         "sub dir/fragmented.mp4": "fragmented.mp4",
+        "surround.mp4": "ac3.mp4",
     }.items():
         put(folder / name, films.film(film).read_bytes())
     put(folder / "bframes.de.srt", SUBTITLES.encode())
@@ -212,6 +213,24 @@ def _fields(response: httpx.Response) -> dict[str, str]:
     if "boundary=" in fields.get("content-type", ""):
         fields["content-type"] = fields["content-type"].partition("boundary=")[0]
     return fields
+
+
+def test_an_encoded_segment_is_stored_in_the_bucket_and_has_no_other_address(
+    both: Both, s3_server: S3Server
+) -> None:
+    store = s3_server.store("table/library")
+    segment = httpx.get(f"{both.s3.url}/vod/surround.mp4/audio-aac/0.m4s", timeout=60)
+    assert segment.status_code == 200
+
+    def stored() -> str | None:
+        names = [one["path"] for one in store.list(".encoded").collect()]
+        return next((one for one in names if bytes(store.get(one).bytes()).endswith(segment.content)), None)
+
+    name = wait_for(stored, "the segment's object")
+    for path in (f"/media/{name}", f"/vod/{name}/master.m3u8", f"/vod/{name}/play.mp4"):
+        assert httpx.get(f"{both.s3.url}{path}", timeout=60).status_code == 404
+    for query in ("?search=segment", "?search=encoded", "?folder=.encoded"):
+        assert ".encoded" not in httpx.get(f"{both.s3.url}/api/library{query}", timeout=60).text
 
 
 def test_health_and_the_shown_configuration_say_nothing_secret(both: Both) -> None:

@@ -19,7 +19,9 @@ from starlette.applications import Starlette
 
 from media.hls.date_range import DateRange
 from media.subtitles.webvtt import Cue
-from origin.live import routes as live
+from origin.answers.asgi import handler_routes
+from origin.live.addresses import PATTERNS
+from origin.live.handler import LiveHandler
 from packager.publish.channel_commands import RecordingState
 from packager.publish.live_stream import LiveStream
 from packager.window.log import Entry
@@ -94,7 +96,9 @@ class NoCommands:
 
 async def answers(stream: LiveStream, targets: Sequence[str]) -> list[Answer]:
     """Ask for all of these, as a client that takes compressed text and as one that doesn't."""
-    transport = httpx.ASGITransport(Starlette(routes=live.routes({stream.name: stream})))
+    transport = httpx.ASGITransport(
+        Starlette(routes=handler_routes(LiveHandler({stream.name: stream}), PATTERNS))
+    )
     found = []
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         for target in targets:

@@ -11,7 +11,9 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from origin.live import routes as live
+from origin.answers.asgi import handler_routes
+from origin.live.addresses import PATTERNS
+from origin.live.handler import LiveHandler, OtherProcesses
 from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import LiveStream
 from packager.window.log import Entry
@@ -66,7 +68,7 @@ async def follower(
     stream = LiveStream("test", NoCommands(), limits, is_followed=is_followed, clock=maker.clock)
     stream.wall_clock = lambda: float(now)
     begin_late(maker, stream)
-    transport = httpx.ASGITransport(Starlette(routes=live.routes({"test": stream})))
+    transport = httpx.ASGITransport(Starlette(routes=handler_routes(LiveHandler({"test": stream}), PATTERNS)))
     async with httpx.AsyncClient(transport=transport, base_url="http://edge", timeout=60) as client:
         one = Follower(stream, client)
         maker.log.follow(one.missed.append)
@@ -119,7 +121,8 @@ async def test_what_nobody_can_have_is_refused_at_once(name: str, status: int, i
 
 @pytest.mark.parametrize("path", ["master.m3u8", "manifest.mpd", "240p/media.m3u8", "240p/1.m4s"])
 async def test_a_channel_that_may_be_one_of_the_cluster_is_not_unknown(path: str) -> None:
-    app = Starlette(routes=live.routes({}, may_come=lambda name: name == "elsewhere"))
+    others = OtherProcesses(may_have_channel=lambda name: name == "elsewhere")
+    app = Starlette(routes=handler_routes(LiveHandler({}, others=others), PATTERNS))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://edge") as client:
         assert (await client.get(f"/live/none/{path}")).status_code == 404

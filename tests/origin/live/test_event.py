@@ -99,7 +99,7 @@ def hall(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hal
     with httpx.Client(timeout=CLIENT_SECONDS) as client:
         hall = Hall(arguments, start_server(*arguments, program=patient_server()), client)
         yield hall
-        hall.server.stop()
+        assert hall.server.stop() == 0, hall.server.text()[-4000:]
 
 
 @pytest.fixture(scope="module")
@@ -190,10 +190,21 @@ def test_the_dash_manifest_of_what_is_over_is_static(hall: Hall, film: dict[str,
     wait_for(lambda: current().get("type") == "static", what="a static manifest")
     manifest = current()
     assert manifest.get("timeShiftBufferDepth") is None
-    (period,) = manifest.findall(f"{NAMESPACE}Period")
-    start, end = period.get("start", ""), manifest.get("mediaPresentationDuration", "")
-    length = float(end[2:-1]) - float(start[2:-1])
-    assert length == pytest.approx(FILM_SECONDS, abs=0.07)
+    # Where ffmpeg was late, what comes then is a period of its own.
+    periods = manifest.findall(f"{NAMESPACE}Period")
+    lengths = [seconds_of_pictures(period) for period in periods]
+    assert sum(lengths) == pytest.approx(FILM_SECONDS, abs=0.07)
+    start, end = periods[-1].get("start", ""), manifest.get("mediaPresentationDuration", "")
+    assert float(end[2:-1]) - float(start[2:-1]) == pytest.approx(lengths[-1], abs=0.07)
+
+
+def seconds_of_pictures(period: ElementTree.Element) -> float:
+    """Return how long the segments of a period's pictures last together."""
+    template = next(period.iter(f"{NAMESPACE}SegmentTemplate"))
+    ticks = sum(
+        int(one.get("d", "")) * (1 + int(one.get("r", "0"))) for one in template.iter(f"{NAMESPACE}S")
+    )
+    return ticks / int(template.get("timescale", ""))
 
 
 def test_a_recording_is_vod_of_the_same_segments(hall: Hall, film: dict[str, Any], tools: Tools) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 import os
@@ -13,20 +12,16 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 import httpx
 import m3u8
 import pytest
 
-from origin.live.part_waits import wait_for_part
-from origin.responses.media_responses import accepts_gzip
+from origin.http.negotiation import accepts_gzip
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools
-from packager.window.model import LivePart, WindowOptions
-from packager.window.window import Window
 from tests.live_server import LiveServer, broadcasting
 from tests.packager import films
 from tests.patience import CLIENT_SECONDS, LIVE, PATIENCE_SECONDS, REQUESTS
@@ -253,17 +248,6 @@ def test_the_hinted_part_is_held_and_then_whole_and_unknown_ones_are_not_found(c
         begin = time.monotonic()
         assert client.get(f"360p/{name}").status_code == 404
         assert time.monotonic() - begin < SOON_SECONDS
-
-
-@pytest.mark.clause("RFC 8216bis §6.2.6 SHOULD 3")
-async def test_a_hinted_part_that_never_comes_is_not_found_as_soon_as_the_numbers_go_on() -> None:
-    window = Window(WindowOptions(2, 7))
-    window.append(LivePart(b"x", Fraction(1, 3), True), Fraction(0), ends_segment=False)
-    held = asyncio.create_task(wait_for_part(window, 7, 1))
-    while window.waiters.count == 0:
-        await asyncio.sleep(0)
-    window.interrupt()
-    assert await held is None
 
 
 @pytest.mark.clause("RFC 8216bis §6.2.1 SHOULD 4")

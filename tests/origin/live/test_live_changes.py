@@ -16,7 +16,9 @@ import m3u8
 import pytest
 from starlette.applications import Starlette
 
-from origin.live import routes
+from origin.answers.asgi import handler_routes
+from origin.live.addresses import PATTERNS
+from origin.live.handler import LiveHandler
 from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
 from packager.live.options import ChannelOptions
@@ -110,7 +112,9 @@ async def test_who_asks_while_a_channel_looks_into_its_folder_gets_the_playlist_
     (tmp_path / "number").write_text("1\n")
     options = ChannelOptions("test", ladder=("240p",), segment_duration=1.0, data=tmp_path, limits=limits)
     channel = Channel(options, tools)
-    transport = httpx.ASGITransport(Starlette(routes=routes.routes({"test": channel.stream})))
+    transport = httpx.ASGITransport(
+        Starlette(routes=handler_routes(LiveHandler({"test": channel.stream}), PATTERNS))
+    )
     async with httpx.AsyncClient(transport=transport, base_url="http://test/live/test/") as client:
         asking = asyncio.create_task(client.get(name, timeout=100))
         while not channel.stream.blocked:
@@ -131,13 +135,15 @@ async def test_who_asks_for_a_segment_while_a_channel_looks_into_its_dvr_gets_it
     def oldest() -> int | None:
         """Its number, once it is on disk: that isn't waited for when a channel ends."""
         window = former.renditions["240p"].window
-        return window.oldest_number if window.stored(window.oldest_number) else None
+        return window.finished.oldest_number if window.stored(window.finished.oldest_number) else None
 
     async with running(former):
         await until(lambda: former.ready and oldest(), "a segment on disk")
         number = oldest()
     channel = Channel(options, tools)
-    transport = httpx.ASGITransport(Starlette(routes=routes.routes({"test": channel.stream})))
+    transport = httpx.ASGITransport(
+        Starlette(routes=handler_routes(LiveHandler({"test": channel.stream}), PATTERNS))
+    )
     async with httpx.AsyncClient(transport=transport, base_url="http://test/live/test/") as client:
         asking = asyncio.create_task(client.get(f"240p/{number}.m4s", timeout=100))
         while not (channel.stream.blocked or asking.done()):

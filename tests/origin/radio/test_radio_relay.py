@@ -19,7 +19,7 @@ from origin.radio.relay import Relay, RelayOptions
 from packager.retry_policy import RetryPolicy
 from tests import icecast
 from tests.hostile_upstream import hostile_upstream
-from tests.packager.sources.test_address_guard import answering, outside
+from tests.packager.sources.guarded_hosts import answering, outside
 from tests.patience import MOUNT, PATIENCE_SECONDS
 from tests.radio_server import FRAME_BYTES, Server, mount_options, numbered_frame, numbers, one_mount, serving
 from tests.waiting import until

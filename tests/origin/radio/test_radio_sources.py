@@ -14,6 +14,7 @@ import pytest
 from origin.radio.admin import read_query
 from origin.radio.mounts.mount import Mount
 from packager.radio.source_client_station import SourceClientStation
+from tests.descriptors import descriptors
 from tests.patience import PATIENCE_SECONDS
 from tests.radio_server import (
     FRAME_BYTES,
@@ -281,7 +282,7 @@ async def test_of_a_source_nothing_stays_however_it_ends(end: str) -> None:
 
         def held() -> tuple[int, int]:
             gc.collect()
-            return len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd"))
+            return len(asyncio.all_tasks()), descriptors()
 
         await bring()
         before = held()

@@ -26,7 +26,7 @@ import pytest
 from tests.conftest import ServerProcess, start_server
 from tests.fork_server import HEADWATER
 from tests.ogg import encoded
-from tests.origin.cli.test_check import Judgement, judge_live, standstills
+from tests.origin.cli.judgements import Judgement, judge_live, standstills
 from tests.patience import CLIENT_SECONDS, patient_server
 from tests.waiting import wait_for
 

@@ -23,6 +23,7 @@ from origin.radio.mounts.mount import Mount
 from origin.radio.routes import routes
 from origin.radio.station_factory import Stations
 from origin.radio.station_webhooks import StationWebhooks, UrlAuthentication
+from origin.server.endpoints.error_responses import ERROR_RESPONSES
 from packager.radio.source_client_station import SourceClientStation
 from tests.keys import ADMIN_TOKEN
 from tests.patience import CLIENT_SECONDS
@@ -78,7 +79,9 @@ async def judged(
             StationAuthorization(Authenticator(), ADMIN_TOKEN),
             webhooks=webhooks,
         )
-        async with serving_app(Starlette(routes=found), mounts.values()) as server:
+        async with serving_app(
+            Starlette(routes=found, exception_handlers=ERROR_RESPONSES), mounts.values()
+        ) as server:
             feed.push()
             yield judge, feed, server
             judge.goes_on.set()
@@ -128,7 +131,9 @@ async def authenticated_by_url(
         found = routes(
             Stations({"test": mount}), StationAuthorization(Authenticator(), ADMIN_TOKEN), webhooks=webhooks
         )
-        async with serving_app(Starlette(routes=found), [mount]) as server:
+        async with serving_app(
+            Starlette(routes=found, exception_handlers=ERROR_RESPONSES), [mount]
+        ) as server:
             feed.push()
             yield judge, server, mount
 

@@ -132,11 +132,11 @@ async def test_what_isnt_public_is_told_nobody(options: MountOptions) -> None:
 @pytest.mark.parametrize(
     ("status", "headers", "reason"),
     [
-        (500, {}, "it answers 500"),
-        (302, {"location": "http://127.0.0.1:1/"}, "it answers 302"),
+        (500, {}, "the directory answers 500"),
+        (302, {"location": "http://127.0.0.1:1/"}, "the directory answers 302"),
         (200, {"YPResponse": "0", "YPMessage": "Bad\x9b listen URL"}, "Bad listen URL"),
-        (200, {"YPResponse": "1"}, "it gave no number"),
-        (200, {"YPResponse": "1", "SID": "x" * 1000}, "it gave no number"),
+        (200, {"YPResponse": "1"}, "the directory sent no SID"),
+        (200, {"YPResponse": "1", "SID": "x" * 1000}, "the directory sent no SID"),
     ],
 )
 async def test_what_a_directory_doesnt_take_is_told_again_later_and_logged_a_few_times(
@@ -148,7 +148,7 @@ async def test_what_a_directory_doesnt_take_is_told_again_later_and_logged_a_few
             feed.push()
             await until(lambda: len(yp.told) > 5, "several attempts")
             assert set(yp.actions()) == {"add"}
-    told = [line["reason"] for line in lines if line["event"] == "directory"]
+    told = [line["reason"] for line in lines if line["event"] == "a directory didn't list a station"]
     assert told == [reason] * HASTY.retry.quiet_after
 
 

@@ -9,7 +9,6 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +20,10 @@ from packager.process.sandbox import missing
 from tests.conformance.raw import Client
 from tests.conftest import ServerProcess, start_server
 from tests.keys import BEARER_LINE
+from tests.origin.server.app_requests import fetch, fetch_json, live_is_on, samples
 from tests.patience import CLIENT_SECONDS
 from tests.ports import kept_port
 from tests.waiting import wait_for
-
-
-def fetch(url: str, **headers: str) -> tuple[int, Message, bytes]:
-    request = urllib.request.Request(url, headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return answer.status, answer.headers, answer.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.headers, error.read()
-
-
-def fetch_json(url: str) -> Any:
-    status, headers, body = fetch(url)
-    assert (status, headers["content-type"]) == (200, "application/json")
-    return json.loads(body)
 
 
 @pytest.mark.clause("RFC 9112 §8")
@@ -83,18 +67,6 @@ def test_a_source_client_at_no_station_is_a_line_of_the_log(demo_server: ServerP
         assert client.answer().status == 404
     wait_for(lambda: f"mount=/{method}.mp3" in demo_server.text(), "the line")
     assert "its address is /radio/NAME, or one of the station's aliases" in demo_server.text()
-
-
-def samples(server: ServerProcess) -> dict[str, float]:
-    status, headers, body = fetch(f"{server.url}/metrics")
-    assert status == 200
-    assert headers["content-type"].startswith("text/plain")
-    rows = [line.rpartition(" ") for line in body.decode().splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, _, value in rows}
-
-
-def live_is_on(server: ServerProcess) -> bool:
-    return bool(fetch_json(f"{server.url}/api/live")[0]["state"] == "live")
 
 
 @pytest.mark.parametrize(
@@ -311,8 +283,8 @@ def test_somebodys_own_folder_is_served_instead_of_the_films(tools: Tools, tmp_p
         assert (beach["path"], beach["playable"]) == ("a holiday/beach.mov", True)
         assert fetch(server.url + beach["hls"])[0] == 200
         assert fetch(server.url + beach["media"])[2] == film.read_bytes()
-        assert (avi["playable"], avi["hls"]) == (False, None)
-        assert "mpeg4" in avi["reason"]
+        assert (avi["playable"], avi["encoded"], beach["encoded"]) == (True, True, False)
+        assert fetch(server.url + avi["hls"])[0] == 200
         assert fetch_json(f"{server.url}/api/live")[0]["name"] == "demo"
     finally:
         assert server.stop() == 0

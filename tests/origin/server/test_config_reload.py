@@ -37,10 +37,10 @@ def test_sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing(tm
     path.write_text(f"[server]\nport = 0\n{LIBRARY}")
     server = start_server(cwd=tmp_path)
     try:
-        wrong = hang_up(server, path, f'[server]\nport = "high"\n{LIBRARY}', "isn't taken")
+        wrong = hang_up(server, path, f'[server]\nport = "high"\n{LIBRARY}', "can't be used")
         assert [line for line in wrong if "headwater.toml" in line and "server.port" in line] == wrong
         assert len(wrong) == 1
-        torn = hang_up(server, path, "[server\n", "isn't taken")
+        torn = hang_up(server, path, "[server\n", "can't be used")
         assert len(torn) == 1
         live = '[[live]]\nname = "new"\nsource = "testsrc"\n'
         good = f'[server]\nport = 0\n{LIBRARY}max_age = 5\n[log]\nformat = "json"\n{live}'

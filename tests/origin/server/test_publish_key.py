@@ -87,7 +87,8 @@ def test_another_key_is_told_after_sighup(desk: Studio, tmp_path: Path) -> None:
 def test_the_list_says_where_to_publish_to_without_the_key(desk: Studio) -> None:
     told = desk.channel()["publisher"]
     assert told["ingest"] == "/live/studio/ingest"
-    assert str(told["rtmp_port"]) in desk.server.text()
+    # The log line may come behind the first answer.
+    wait_for(lambda: str(told["rtmp_port"]) in desk.server.text(), "the port in the log")
     assert not told["on_air"]
     assert desk.channel("other")["publisher"] is None
     assert KEY not in desk.client.get(f"{desk.server.url}/api/live").text

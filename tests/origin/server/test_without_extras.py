@@ -1,4 +1,4 @@
-"""A server that uses neither Redis nor S3 imports nothing of the extras for them, and needs none of them."""
+"""A server that uses neither Redis, S3 nor gRPC imports nothing of their extras, and needs none of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.packager import films
 from tests.waiting import wait_for
 
 PROJECT = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
-EXTRAS = ("s3", "cluster")
+EXTRAS = ("s3", "cluster", "grpc")
 
 # Found in the place of a module of theirs.
 HIDING = """
@@ -93,7 +93,7 @@ def publish(server: ServerProcess, text: str) -> None:
 
 def test_all_that_one_machine_serves_is_served_without_them(tmp_path: Path) -> None:
     hidden, told = hidden_modules(), tmp_path / "told"
-    assert {"redis", "saq", "obstore"} <= {*hidden}
+    assert {"redis", "saq", "obstore", "grpc", "grpc_health", "google"} <= {*hidden}
     (tmp_path / "hiding").mkdir()
     for module in hidden:
         (tmp_path / "hiding" / f"{module}.py").write_text(HIDING.format(told=str(told)))

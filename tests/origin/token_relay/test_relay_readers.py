@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from origin.events.limits import ChannelLimits
+from origin.token_relay.limits import LEFT_SECONDS
 from tests.completion_server import Asked, chunk, streaming, tokens
 from tests.event_server import LIMIT, NDJSON, TOKEN, WAYS, Way, reading
-from tests.packager.sources.test_address_guard import answering
+from tests.packager.sources.guarded_hosts import answering
 from tests.relay_server import PATIENT, STREAMED, error_of, relaying
 from tests.waiting import until
 
@@ -47,9 +48,9 @@ async def test_the_last_readers_leaving_closes_the_upstream_connection(
         counters = server.relay.counters
         assert (counters.cancelled, counters.failed, counters.cleanup.count) == (1, 0, 1)
         # Within a second, as the relay measures it; the bound is its own limits' sum.
-        assert PATIENT.left_seconds + PATIENT.look_seconds < 0.5
+        assert LEFT_SECONDS + PATIENT.look_seconds < 0.5
         # Of who polls, nobody knows that it has left until it could have come again.
-        assert PATIENT.again_seconds + PATIENT.left_seconds + PATIENT.look_seconds < 1.0
+        assert PATIENT.again_seconds + LEFT_SECONDS + PATIENT.look_seconds < 1.0
         last = server.channel.log.between(server.channel.log.end - 2, server.channel.log.end)
         assert [event.name for event in last] == ["error", "end"]
         assert "last reader left" in error_of(last[0].data)["message"]

@@ -56,7 +56,7 @@ async def test_the_answer_is_announced_and_read_in_every_way() -> None:
 
 async def test_very_many_tiny_events_in_one_piece_hold_nobody_up() -> None:
     """That they don't is judged after each test: the event loop computes for no tenth of a second."""
-    count = 30_000
+    count = 12_000
 
     async def script(asked: Asked) -> None:
         await asked.head()

@@ -35,7 +35,7 @@ def outcome(chunks: list[bytes]) -> tuple[list[ServerSentEvent], str]:
     return events, ""
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 @given(st.lists(PIECES | st.binary(max_size=8), max_size=30).map(b"".join), st.data())
 def test_the_same_stream_gives_the_same_events_however_it_is_cut(stream: bytes, data: st.DataObject) -> None:
     whole = outcome([stream])
@@ -44,7 +44,7 @@ def test_the_same_stream_gives_the_same_events_however_it_is_cut(stream: bytes, 
     assert outcome([bytes([byte]) for byte in stream]) == whole
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 @given(st.lists(PIECES, max_size=30).map(b"".join))
 def test_it_reads_what_a_reader_of_whole_streams_reads(stream: bytes) -> None:
     events, error = outcome([stream])

@@ -17,7 +17,7 @@ from origin.token_relay.limits import UpstreamLimits
 from origin.token_relay.upstream import Upstream, UpstreamOptions
 from tests.completion_server import KEY, Asked, Script, chunk, tokens
 from tests.event_server import LIMIT, NDJSON, reading
-from tests.packager.sources.test_address_guard import answering
+from tests.packager.sources.guarded_hosts import answering
 from tests.relay_server import PATIENT, error_of, relaying
 from tests.waiting import until
 

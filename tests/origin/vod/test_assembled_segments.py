@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.origin.vod.conftest import put
-from tests.origin.vod.test_fast_path import numbers, served
+from tests.origin.vod.vod_server import numbers, served
 from tests.packager.films import derived
 from tests.packager.stripped_matroska import encoding, stripped
+from tests.packager.vod.opened_media import open_i_frames, open_segment
 
 FILMS = ("film.ts", "cut.ts", "film.mkv")
 
@@ -30,7 +31,7 @@ def test_segments_and_their_ranges_are_those_that_are_read(library: Path, name: 
     with served(library) as server:
         for track in ("video", "audio"):
             for number in numbers(server, name, track):
-                opened = server.titles.open_segment(name, track, number)
+                opened = open_segment(server.titles, name, track, number)
                 with opened.file:
                     data = opened.read(0, opened.size)
                 target = f"{name}/{track}/{number}.m4s"
@@ -43,7 +44,7 @@ def test_segments_and_their_ranges_are_those_that_are_read(library: Path, name: 
 @pytest.mark.parametrize("name", FILMS)
 def test_i_frames_and_clips_are_those_that_are_read(library: Path, name: str) -> None:
     with served(library) as server:
-        opened = server.titles.open_i_frames(name, "video")
+        opened = open_i_frames(server.titles, name, "video")
         with opened.file:
             data = opened.read(0, opened.size)
         for _ in range(2):

@@ -13,14 +13,13 @@ from xml.etree import ElementTree
 import httpx
 import m3u8
 import pytest
-from starlette.applications import Starlette
 
 from media.subtitles.webvtt import CueReader
-from origin.vod import routes as vod_routes
 from packager.library.local_storage import Library
 from packager.vod import Titles, titles
 from packager.vod.clip_sequence import ClipSequence, make_sequence
 from tests.conformance.conftest import serving
+from tests.origin.vod.conftest import vod_application
 from tests.packager import films
 from tests.packager.films import packets
 from tests.packager.vod.text.subtitled_films import CUES, srt
@@ -52,7 +51,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(library: Path) -> Iterator[str]:
-    app = Starlette(routes=vod_routes.routes(Titles(Library(library.parent))))
+    app = vod_application(Titles(Library(library.parent)))
     with serving(app, library, "uvloop") as running:
         yield f"http://127.0.0.1:{running.address[1]}/vod/shows/"
 

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 import httpx
 import m3u8
 import pytest
-from starlette.applications import Starlette
 
-from origin.vod import routes as vod_routes
 from packager.library.local_storage import Library
 from packager.vod import Titles
 from tests.conformance.conftest import serving
+from tests.origin.vod.conftest import vod_application
 from tests.packager import films
 from tests.packager.films import packets
 from tests.patience import CLIENT_SECONDS
@@ -24,7 +23,7 @@ PLAYLISTS = ("master.m3u8", "manifest.mpd", "video/media.m3u8", "video/iframes.m
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     library = tmp_path_factory.mktemp("library")
     (library / "film.mp4").write_bytes(films.film("bframes.mp4").read_bytes())
-    app = Starlette(routes=vod_routes.routes(Titles(Library(library))))
+    app = vod_application(Titles(Library(library)))
     with serving(app, library, "uvloop") as running:
         yield f"http://127.0.0.1:{running.address[1]}/vod/film.mp4/"
 

@@ -13,7 +13,8 @@ from packager.library.storage_interface import LibraryFile
 from packager.vod import TitleLimits, Titles
 from packager.vod.index.file_index import FileIndex
 from tests.origin.vod.conftest import put
-from tests.origin.vod.test_fast_path import numbers, served, told
+from tests.origin.vod.vod_server import numbers, served, told
+from tests.packager.vod.opened_media import open_segment
 from tests.waiting import wait_for
 
 
@@ -22,8 +23,8 @@ class HeldTitles:
 
     def __init__(self, titles: Titles, patch: pytest.MonkeyPatch) -> None:
         self.opened, self.may_open = 0, threading.Event()
-        self._open = titles.open_indexed
-        patch.setattr(titles, "open_indexed", self._held)
+        self._open = titles.files.open_indexed
+        patch.setattr(titles.files, "open_indexed", self._held)
 
     def _held(self, name: str) -> LibraryFile:
         self.opened += 1
@@ -52,10 +53,10 @@ def test_all_who_ask_at_once_for_segments_of_a_film_wait_for_one_opening(
         wait_for(lambda: len(server.running.server.server_state.connections) == 20, "one to have left")
         titles.may_open.set()
         for number, client in enumerate(clients):
-            with server.titles.open_segment("bframes.mp4", "video", number % count).file as file:
-                opened = server.titles.known_segment(file, "video", number % count)
+            with open_segment(server.titles, "bframes.mp4", "video", number % count).file as file:
+                opened = server.titles.segments.known(file, "video", number % count)
                 assert opened is not None
-                assert client.answer().body == opened.read(0, opened.size)
+                assert client.answer().body == opened.read(file.pread, 0, opened.size)
         assert titles.opened == 1
     assert server.traffic.requests["vod", 200] == 20
 
@@ -106,7 +107,7 @@ def test_a_film_whose_index_takes_too_long_is_tried_once_for_each_request(
     library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with served(library, limits=TitleLimits(made_at_once=1, wait_seconds=0)) as server:
-        indexes, tries = server.titles._files._indexes, list[str]()
+        indexes, tries = server.titles.files._indexes, list[str]()
         index = indexes.index
 
         def counted(file: LibraryFile, *, played: bool = True) -> FileIndex:

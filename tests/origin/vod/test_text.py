@@ -8,12 +8,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from starlette.applications import Starlette
 
-from origin.vod import routes as vod_routes
 from packager.library.local_storage import Library
 from packager.vod import Titles
 from tests.conformance.conftest import serving
+from tests.origin.vod.conftest import vod_application
 from tests.packager import films
 from tests.patience import CLIENT_SECONDS
 
@@ -24,7 +23,7 @@ SRT = "1\n00:00:01,000 --> 00:00:08,000\nHello\n"
 def client(tmp_path: Path) -> Iterator[httpx.Client]:
     (tmp_path / "film.mp4").write_bytes(films.film("bframes.mp4").read_bytes())
     (tmp_path / "film.de.srt").write_text(SRT)
-    app = Starlette(routes=vod_routes.routes(Titles(Library(tmp_path)), max_age=600))
+    app = vod_application(Titles(Library(tmp_path)), 600)
     with (
         serving(app, tmp_path, "uvloop") as running,
         httpx.Client(

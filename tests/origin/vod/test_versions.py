@@ -14,7 +14,7 @@ import pytest
 from origin.vod.cache_control import VodCaching
 from packager.vod.movie.versioned_addresses import UNVERSIONED, MediaVersion, version_of
 from tests.origin.vod.conftest import LONG_AGO, put
-from tests.origin.vod.test_fast_path import Served, served
+from tests.origin.vod.vod_server import Served, served
 from tests.packager import films
 from tests.waiting import wait_for
 

@@ -17,12 +17,16 @@ import pytest
 from starlette.applications import Starlette
 
 from media.mp4.boxes import box
-from origin.files import routes as file_routes
-from origin.vod import routes as vod_routes
+from origin.answers.asgi import handler_routes
+from origin.files.handler import FileHandler, file_routes
+from origin.vod.handler import VodHandler
 from packager.library.local_storage import Library
 from packager.vod import TitleLimits, Titles, titles
 from packager.vod.limits import DEFAULT_LIMITS
+from packager.vod.titles import THREADS
 from tests.conformance.conftest import serving
+from tests.descriptors import open_files
+from tests.origin.vod.conftest import vod_application
 from tests.packager import crafted, films
 from tests.packager.films import packets, probe
 from tests.patience import CLIENT_SECONDS
@@ -51,7 +55,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(library: Path) -> Iterator[str]:
-    app = Starlette(routes=vod_routes.routes(Titles(Library(library)), max_age=600))
+    app = vod_application(Titles(Library(library)), 600)
     with serving(app, library, "uvloop") as running:
         yield f"http://127.0.0.1:{running.address[1]}/vod"
 
@@ -233,10 +237,7 @@ def test_many_players_at_once_get_the_same_bytes(url: str) -> None:
 
 def test_a_player_that_goes_away_leaves_no_open_file(url: str, library: Path) -> None:
     def opened() -> int:
-        return sum(
-            os.path.realpath(f"/proc/self/fd/{fd}").startswith(str(library))
-            for fd in os.listdir("/proc/self/fd")
-        )
+        return sum(path.startswith(str(library)) for path in open_files())
 
     for _ in range(20):
         with httpx.stream("GET", f"{url}/bframes.mp4/video/0.m4s", timeout=CLIENT_SECONDS) as answer:
@@ -265,7 +266,7 @@ def test_a_playlist_is_written_once_whatever_is_asked_beside_it(
         return write(*details)
 
     monkeypatch.setattr(titles, name, writing)
-    app = Starlette(routes=vod_routes.routes(Titles(Library(library)), max_age=600))
+    app = vod_application(Titles(Library(library)), 600)
     with serving(app, library, "uvloop") as running:
         base = f"http://127.0.0.1:{running.address[1]}/vod/{path}"
         with httpx.Client(timeout=CLIENT_SECONDS) as client:
@@ -292,13 +293,13 @@ def test_written_playlists_are_kept_within_a_bound(tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(films.film("bframes.mp4").read_bytes())
     own = Titles(Library(tmp_path), TitleLimits(text_bytes=10))
     assert own.multivariant_playlist("film.mp4") == own.multivariant_playlist("film.mp4")
-    assert own._texts.nbytes == 0
+    assert own._written.nbytes == 0
     own = Titles(Library(tmp_path), TitleLimits(texts=2))
     for _ in range(2):
         own.manifest("film.mp4")
         own.multivariant_playlist("film.mp4")
         own.media_playlist("film.mp4", "video")
-        assert len(own._texts) == 2
+        assert len(own._written) == 2
 
 
 def test_a_text_that_many_ask_for_at_once_is_written_once(
@@ -323,7 +324,7 @@ def test_a_text_that_many_ask_for_at_once_is_written_once(
         may_end.set()
         assert len({one.result(CLIENT_SECONDS) for one in (first, *others)}) == 1
     assert written == ["once"]
-    assert own._texts.being_made == 0
+    assert own._written.being_made == 0
 
 
 def test_films_that_wait_to_be_indexed_keep_no_file_from_being_served(tmp_path: Path) -> None:
@@ -332,9 +333,14 @@ def test_films_that_wait_to_be_indexed_keep_no_file_from_being_served(tmp_path: 
     for number in range(50):
         (tmp_path / f"{number}.mp4").write_bytes(data)
     own = Titles(Library(tmp_path))
-    app = file_routes.Files(Library(tmp_path), app=Starlette(routes=vod_routes.routes(own)))
+    app = Starlette(
+        routes=[
+            *file_routes(FileHandler(Library(tmp_path))),
+            *handler_routes(VodHandler(own), ["/vod/{path:path}"]),
+        ]
+    )
     for _ in range(DEFAULT_LIMITS.made_at_once):
-        own._files._indexes._making.acquire()
+        own.files._indexes._making.acquire()
     with serving(app, tmp_path, "uvloop") as running, ThreadPoolExecutor(50) as players:
         base = f"http://127.0.0.1:{running.address[1]}"
         with httpx.Client(base_url=base, timeout=CLIENT_SECONDS) as client:
@@ -344,10 +350,10 @@ def test_films_that_wait_to_be_indexed_keep_no_file_from_being_served(tmp_path: 
 
             waiting = [players.submit(play, number) for number in range(50)]
             try:
-                wait_for(lambda: len(own._files._indexes) == DEFAULT_LIMITS.threads, "all threads to wait")
+                wait_for(lambda: len(own.files._indexes) == THREADS, "all threads to wait")
                 assert client.get("/media/7.mp4").content == data
                 assert not any(one.done() for one in waiting)
             finally:
                 for _ in range(DEFAULT_LIMITS.made_at_once):
-                    own._files._indexes._making.release()
+                    own.files._indexes._making.release()
             assert {one.result(CLIENT_SECONDS) for one in waiting} == {200}

@@ -14,6 +14,9 @@ from tests.waiting import wait_for
 
 CLIENT_SECONDS = 60.0
 
+SIGNING_KEY = "2026-11:a-secret-of-november"
+"""``access.keys`` of the servers."""
+
 
 def address_of(server: ServerProcess) -> tuple[str, int]:
     parts = urlsplit(server.url)

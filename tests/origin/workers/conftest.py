@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from origin.server.services.limits import Limits, WorkerLimits
 from tests.conftest import ServerProcess, start_server
-from tests.origin.workers.asking import ready
+from tests.origin.workers.asking import SIGNING_KEY, ready
 from tests.packager import films
 from tests.patience import program
 
@@ -28,6 +29,12 @@ CONFIG = """
 workers = {workers}
 data = "{data}"
 
+[library]
+folders = {{ private = "signed" }}
+
+[access]
+keys = ["{key}"]
+
 [[events]]
 name = "news"
 publish_token = "token"
@@ -38,9 +45,11 @@ publish_token = "token"
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("library")
     (root / "film.mp4").write_bytes(films.film("bframes.mp4").read_bytes())
+    (root / "private").mkdir()
+    shutil.copy(root / "film.mp4", root / "private" / "film.mp4")
     with (root / "big.bin").open("wb") as file:
         file.truncate(BIG_BYTES)
-    for path in root.iterdir():
+    for path in root.rglob("*"):
         os.utime(path, (LONG_AGO, LONG_AGO))
     return root
 
@@ -49,7 +58,9 @@ def started(
     folder: Path, library: Path, workers: int, *more: str, limits: WorkerLimits = PATIENT
 ) -> ServerProcess:
     config = folder / f"{workers}.toml"
-    config.write_text(CONFIG.format(workers=workers, data=folder / f"data{workers}") + "".join(more))
+    config.write_text(
+        CONFIG.format(workers=workers, data=folder / f"data{workers}", key=SIGNING_KEY) + "".join(more)
+    )
     options = ("--config", str(config), "--library", str(library), "--port", "0")
     server = start_server(*options, program=program(Limits(workers=limits)))
     if workers > 1:

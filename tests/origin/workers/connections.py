@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.conformance.raw import Client
 from tests.conftest import ServerProcess
+from tests.descriptors import open_files
 from tests.origin.workers.asking import address_of, workers_of
 from tests.waiting import wait_for
 
@@ -22,13 +22,6 @@ def process_of(client: Client, pids: Sequence[int]) -> int | None:
             wanted = f"socket:[{fields[9]}]"
             return next((pid for pid in pids if wanted in set(open_files(pid))), None)
     return None
-
-
-def open_files(pid: int) -> Iterator[str]:
-    with contextlib.suppress(OSError):
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                yield os.readlink(entry)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ServerProcess
+from tests.descriptors import descriptors
 from tests.origin.workers.asking import (
     CLIENT_SECONDS,
     address_of,
@@ -43,10 +43,10 @@ def server(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     assert one.stop() == 0
 
 
-def descriptors(server: ServerProcess) -> list[int]:
+def open_in_each(server: ServerProcess) -> list[int]:
     """Count the open descriptors of the started process and of each worker."""
     pids = (server.process.pid, *workers_of(server))
-    return [len(os.listdir(f"/proc/{pid}/fd")) for pid in pids]
+    return [descriptors(pid) for pid in pids]
 
 
 @pytest.fixture
@@ -54,13 +54,13 @@ def before(server: ServerProcess) -> list[int]:
     """How many are open at rest, once files that are kept open are."""
     exchange(server, POST + b"Connection: close\r\n\r\nhello")
     health(server)
-    return descriptors(server)
+    return open_in_each(server)
 
 
 def nothing_is_left(server: ServerProcess, before: list[int]) -> None:
     # A file may be kept open, and another request is being answered.
     wait_for(
-        lambda: all(now <= then + 3 for now, then in zip(descriptors(server), before, strict=True)),
+        lambda: all(now <= then + 3 for now, then in zip(open_in_each(server), before, strict=True)),
         f"descriptors as before, {before}",
     )
     assert metric(server, "headwater_worker_restarts_total") == 0
@@ -124,9 +124,11 @@ def test_limits_of_all_connections_hold_in_the_started_process_too(server: Serve
     head = POST.replace(b"Content-Length: 5", b"Content-Length: 500000") + b"\r\n"
     with socket.create_connection(address_of(server), CLIENT_SECONDS) as client:
         client.sendall(head)
-        clients = [socket.create_connection(address_of(server), CLIENT_SECONDS) for _ in range(600)]
-        for one in clients:
-            one.sendall(b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n")
+        clients = []
+        for _ in range(600):
+            clients.append(socket.create_connection(address_of(server), CLIENT_SECONDS))
+            # At once: a refused client that asks for nothing is cut without an answer after two seconds.
+            clients[-1].sendall(b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n")
         answers = {one.recv(12) for one in clients}
         for one in clients:
             one.close()

@@ -8,7 +8,8 @@ import pytest
 from httpx import ASGITransport, AsyncClient
 from starlette.applications import Starlette
 
-from origin.config.options import Config, EventOptions, LimitOptions, LogOptions, RadioOptions
+from origin.config.limit_options import LimitOptions
+from origin.config.options import Config, EventOptions, LogOptions, RadioOptions
 from origin.events.channel import EventChannel
 from origin.events.channel_replication import ServedEventLog
 from origin.events.limits import ChannelLimits
@@ -16,6 +17,7 @@ from origin.http.client_limits import ClientLimits
 from origin.radio.mounts.icy_headers import StationDescription
 from origin.radio.mounts.mount_entries import StationFacts
 from origin.radio.mounts.mount_replication import StationSnapshotBegin
+from origin.server.endpoints.error_responses import ERROR_RESPONSES
 from origin.server.services.limits import Limits
 from origin.workers.event_channel_readers import WorkerEventChannels
 from origin.workers.stations import WorkerStations
@@ -75,7 +77,9 @@ async def test_a_worker_answers_who_reads_what_it_has(path: str, options: dict[s
 async def test_who_was_let_in_is_not_refused_for_readers_that_a_worker_is_told_of_meanwhile() -> None:
     channels = event_channels(readers=10)
     assert not channels.is_answered(scope("/events/news"), upgrading=False)
-    transport = ASGITransport(Starlette(routes=channels.routes(ClientLimits())))
+    transport = ASGITransport(
+        Starlette(routes=channels.routes(ClientLimits()), exception_handlers=ERROR_RESPONSES)
+    )
     async with AsyncClient(transport=transport, base_url="http://test") as client:
         answer = await client.get("/events/news?since=e1-0", headers={"Accept": "application/json"})
     assert [one["data"] for one in answer.json()] == ["one"]

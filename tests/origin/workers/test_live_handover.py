@@ -61,15 +61,15 @@ LEFT = [
 @pytest.mark.parametrize("path", ANSWERED)
 def test_what_is_there_or_comes_next_is_answered(maker: Maker, path: str) -> None:
     streams = {"test": begin_late(maker)}
-    assert is_answered("GET", path, streams)
-    assert is_answered("HEAD", path, streams)
-    assert not is_answered("POST", path, streams)
+    assert is_answered("GET", path.encode(), streams)
+    assert is_answered("HEAD", path.encode(), streams)
+    assert not is_answered("POST", path.encode(), streams)
 
 
 @pytest.mark.parametrize("path", LEFT)
 def test_what_is_not_there_is_left_to_others(maker: Maker, path: str) -> None:
-    assert not is_answered("GET", path, {"test": begin_late(maker)})
+    assert not is_answered("GET", path.encode(), {"test": begin_late(maker)})
 
 
 def test_a_channel_without_anything_to_play_is_left_to_others() -> None:
-    assert not is_answered("GET", ANSWERED[0], {"test": begin_late(Maker(dvr=False))})
+    assert not is_answered("GET", ANSWERED[0].encode(), {"test": begin_late(Maker(dvr=False))})

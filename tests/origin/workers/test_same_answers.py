@@ -9,12 +9,16 @@ from functools import partial
 
 import pytest
 
+from origin.access.address_tokens import SigningKeys
 from tests.conftest import ServerProcess
-from tests.origin.workers.asking import CLIENT_SECONDS, address_of, asked, exchange, metric
+from tests.origin.workers.asking import CLIENT_SECONDS, SIGNING_KEY, address_of, asked, exchange, metric
 from tests.waiting import wait_for
 
 HOST = b"Host: localhost\r\n"
 CLOSE = b"Connection: close\r\n\r\n"
+KEYS = SigningKeys([SIGNING_KEY])
+FILE, FILM = (KEYS.sign(f"/{area}/private", 99_999_999_999) for area in ("media", "vod"))
+PAST = KEYS.sign("/media/private", 1)
 REQUESTS = {
     "a file": b"GET /media/film.mp4 HTTP/1.1\r\n",
     "a range": b"GET /media/film.mp4 HTTP/1.1\r\nRange: bytes=100-199\r\n",
@@ -47,6 +51,19 @@ REQUESTS = {
     "stations' status": b"GET /status-json.xsl HTTP/1.1\r\n",
     "a wrong token": b"POST /events/news HTTP/1.1\r\nAuthorization: Bearer x\r\nContent-Length: 2\r\n",
     "a poll": b"GET /events/news?poll HTTP/1.1\r\nAccept: application/json\r\n",
+    "a protected file": b"GET /media/private/film.mp4 HTTP/1.1\r\n",
+    "a protected playlist": b"GET /vod/private/film.mp4/master.m3u8 HTTP/1.1\r\n",
+    "a protected file with its token": f"GET /t/{FILE}/media/private/film.mp4 HTTP/1.1\r\n".encode(),
+    "a range with its token": f"GET /t/{FILE}/media/private/film.mp4 HTTP/1.1\r\n".encode()
+    + b"Range: bytes=0-9\r\n",
+    "a playlist with its token": f"GET /t/{FILM}/vod/private/film.mp4/master.m3u8 HTTP/1.1\r\n".encode(),
+    "a playlist with its token in the query": b"GET /vod/private/film.mp4/master.m3u8?token="
+    + f"{FILM} HTTP/1.1\r\n".encode(),
+    "small pictures with their token": f"GET /t/{FILM}/vod/private/film.mp4/thumbnails.vtt".encode()
+    + b" HTTP/1.1\r\n",
+    "a protected file with another token": f"GET /t/{FILM}/media/private/film.mp4 HTTP/1.1\r\n".encode(),
+    "a protected file with an expired token": f"GET /t/{PAST}/media/private/film.mp4 HTTP/1.1\r\n".encode(),
+    "a question for a token": b"GET /api/signed HTTP/1.1\r\nX-Original-URI: /media/private/film.mp4\r\n",
     "an unknown method": b"BREW /media/film.mp4 HTTP/1.1\r\n",
     "another version": b"GET /media/film.mp4 HTTP/3.0\r\n",
 }

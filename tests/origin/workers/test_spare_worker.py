@@ -11,7 +11,7 @@ from tests.conftest import ServerProcess, start_server
 from tests.origin.workers.asking import exchange, metric, ready, spare_of, workers_of
 from tests.origin.workers.conftest import WITH_SPARE, started
 from tests.origin.workers.connections import connections
-from tests.origin.workers.test_supervision import RANGE, is_there
+from tests.origin.workers.worker_processes import RANGE, is_there
 from tests.waiting import wait_for
 
 MEDIA = "/media/film.mp4"

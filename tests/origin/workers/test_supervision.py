@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from origin.http1.connection import HttpConnection
+from origin.http1.protocol import HttpProtocol
 from origin.server.services.limits import Limits, WorkerLimits
 from origin.workers import messages
 from origin.workers.messages import Ready
-from origin.workers.worker_handle import WorkerProcess, WorkerState
+from origin.workers.worker_process import WorkerProcess, WorkerState
 from packager.replication.limits import ReplicationLimits
 from packager.replication.log_server import LogServer
 from tests.conftest import STOP_SECONDS, ServerProcess
@@ -34,21 +34,13 @@ from tests.origin.workers.asking import (
     workers_of,
 )
 from tests.origin.workers.conftest import BIG_BYTES, WITH_SPARE, started
+from tests.origin.workers.worker_processes import RANGE, is_there
 from tests.waiting import wait_for
 
 DOWNLOAD = b"GET /media/big.bin HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-RANGE = b"GET /media/film.mp4 HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-9\r\nConnection: close\r\n\r\n"
 MOST_DOWNLOADS = 60
 PAUSE_SECONDS = 0.005
 """Between the requests of a client: without it three of them take the processor that a worker starts on."""
-
-
-def is_there(pid: int) -> bool:
-    """Tell whether a process runs; one that has ended and waits for its parent doesn't."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def is_refused(server: ServerProcess) -> bool:
@@ -243,7 +235,7 @@ def silent(server: ServerProcess) -> dict[str, str]:
     return {name: state for name, state in workers.items() if state != "ready"}
 
 
-def no_connection() -> HttpConnection:
+def no_connection() -> HttpProtocol:
     raise AssertionError("nothing was handed over")
 
 
@@ -256,7 +248,7 @@ async def test_a_worker_that_listens_at_two_sockets_is_not_given_up() -> None:
             lost.append(self)
 
     limits = replace(Limits(), workers=replace(WorkerLimits(), start_seconds=0.05))
-    worker = Watched((), limits, no_connection, LogServer(ReplicationLimits()), lambda: None)
+    worker = Watched((), limits, no_connection, LogServer(ReplicationLimits()), lambda: None, print)
     worker.state = WorkerState.STARTING
     worker.listen()
     worker.listen()

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from packager.cluster.commands import (
+    MAX_COMMAND_BYTES,
     ChannelCommand,
     ClusterCommands,
     CommandAnswer,
@@ -139,7 +140,7 @@ async def test_there_are_only_so_many_commands_at_once_and_of_such_a_length(
     few = replace(LIMITS, at_once=2, waiting=1)
     async with nodes(redis_server, few, wait) as one:
         with pytest.raises(CommandTooLongError):
-            await one.asking.ask(one.command(bytes(few.command_bytes)), NETWORK)
+            await one.asking.ask(one.command(bytes(MAX_COMMAND_BYTES)), NETWORK)
         waiting = [asyncio.create_task(one.asking.ask(one.command(), NETWORK)) for _ in range(2)]
         await until(lambda: began == 2, "both")
         third = asyncio.create_task(one.asking.ask(one.command(), NETWORK))
@@ -188,7 +189,7 @@ def crafted_commands() -> list[bytes]:
         b"\x91" * 100_000,
         msgspec.msgpack.encode({"channel": b"\xff"}),
         msgspec.msgpack.encode(replace(whole, client="9" * 1000)),
-        msgspec.msgpack.encode(replace(whole, body=bytes(LIMITS.command_bytes))),
+        msgspec.msgpack.encode(replace(whole, body=bytes(MAX_COMMAND_BYTES))),
     ]
 
 

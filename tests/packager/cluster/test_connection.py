@@ -9,7 +9,7 @@ import pytest
 
 from packager.cluster.connection import RedisConnection
 from packager.concurrency import background_task
-from tests.packager.cluster.test_lease import LIMITS, connected
+from tests.packager.cluster.redis_connections import LIMITS, connected
 from tests.redis_server import RedisServer
 from tests.waiting import until
 

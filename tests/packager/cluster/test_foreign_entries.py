@@ -7,8 +7,8 @@ from structlog.testing import capture_logs
 
 from packager.cluster.lease import LogKeys
 from packager.cluster.shared_station import RADIO
-from tests.packager.cluster import test_node as live
-from tests.packager.cluster import test_shared_station as radio
+from tests.packager.cluster import live_nodes as live
+from tests.packager.cluster import station_nodes as radio
 from tests.packager.made_channel import same
 from tests.radio_server import Feed
 from tests.redis_server import RedisServer

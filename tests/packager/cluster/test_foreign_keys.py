@@ -8,7 +8,7 @@ import pytest
 
 from packager.cluster.lease import LogKeys
 from packager.cluster.node import LOGS
-from tests.packager.cluster.test_node import LIMITS, alike, clear, is_level, node, playing
+from tests.packager.cluster.live_nodes import LIMITS, alike, clear, is_level, node, playing
 from tests.packager.made_channel import same
 from tests.redis_server import RedisServer
 from tests.waiting import until

@@ -6,7 +6,7 @@ import pytest
 
 from packager.cluster.lease import LogKeys
 from packager.window.window import Window
-from tests.packager.cluster.test_node import Node, alike, clear, is_level, node, owner, playing
+from tests.packager.cluster.live_nodes import Node, alike, clear, is_level, node, owner, playing
 from tests.redis_server import RedisServer
 from tests.waiting import until
 

@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator
 
 import pytest
 
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.lease import Lease, LogKeys
 from packager.cluster.limits import LeaseLimits, RedisLimits
-from packager.concurrency import background_task
 from packager.retry_policy import RetryPolicy
+from tests.packager.cluster.redis_connections import LIMITS, connected
 from tests.redis_server import RedisServer
 from tests.waiting import until
 
-LIMITS = RedisLimits(reconnects=RetryPolicy(0.01, 0.1))
 LONG = LeaseLimits(lease_seconds=600.0)
 SHORT = LeaseLimits(lease_seconds=0.05)
-
-
-@contextlib.asynccontextmanager
-async def connected(server: RedisServer, limits: RedisLimits = LIMITS) -> AsyncIterator[RedisConnection]:
-    # Loading the client reads files.
-    connection = await asyncio.to_thread(RedisConnection, server.url, limits)
-    async with background_task(connection.run()):
-        await connection.wait_until_up()
-        yield connection
 
 
 def some_keys() -> LogKeys:

@@ -14,7 +14,9 @@ from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
 from media.errors import MalformedError
-from origin.live import routes as live
+from origin.answers.asgi import handler_routes
+from origin.live.addresses import PATTERNS
+from origin.live.handler import LiveHandler
 from packager.cluster.lease import LogKeys
 from packager.cluster.log_stream import EntryId, Snapshot
 from packager.cluster.shared_log import LogServing, SharedLog
@@ -24,7 +26,7 @@ from packager.replication.log_follower import HoleError
 from packager.window.log import EndEntry
 from packager.window.log_encoding import encode
 from packager.window.snapshot import SegmentMediaEntry
-from tests.packager.cluster.test_node import LIMITS, Node, alike, clear, is_level, node, playing
+from tests.packager.cluster.live_nodes import LIMITS, Node, alike, clear, is_level, node, playing
 from tests.packager.made_channel import NUMBER, Maker, same
 from tests.redis_server import RedisServer
 from tests.waiting import until
@@ -55,7 +57,7 @@ class HeldMedia:
 
 
 def client_of(one: Node) -> httpx.AsyncClient:
-    app = Starlette(routes=live.routes(one.streams))
+    app = Starlette(routes=handler_routes(LiveHandler(one.streams), PATTERNS))
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://edge/live/test/240p/", timeout=60
     )
@@ -124,7 +126,10 @@ async def test_bytes_that_do_not_come_are_had_with_a_whole_snapshot(
             with capture_logs() as logs:
                 held.gate.set()
                 await until(lambda: is_level(maker, edge), "a whole snapshot")
-            told = {"deleted": "the bytes of segments don't come", "crafted": "a snapshot can't be read"}
+            told = {
+                "deleted": "the segments of a live channel's snapshot didn't come in time",
+                "crafted": "a snapshot of a live channel's log can't be read",
+            }
             assert told[loss] in [line["event"] for line in logs]
             assert redis_server.command("EXISTS", KEYS.snapshot) == b":1\r\n"
             maker.act("segment")

@@ -9,8 +9,8 @@ from typing import Any
 
 from packager.cluster.connection import RedisConnection
 from packager.cluster.node import LOGS
-from tests.packager.cluster.test_node import LIMITS, Node, alike, clear, is_level, node, playing
-from tests.packager.cluster.test_stalled_edge import is_sent
+from tests.packager.cluster.live_nodes import LIMITS, Node, alike, clear, is_level, node, playing
+from tests.packager.cluster.sent_entries import is_sent
 from tests.redis_server import RedisServer
 from tests.waiting import until
 

@@ -19,7 +19,7 @@ from packager.concurrency import background_task
 from packager.jobs.job import Job, JobState, Status
 from packager.jobs.redis_queue import JobQueue, queues_client
 from tests.certificates import self_signed
-from tests.packager.cluster.test_lease import LIMITS
+from tests.packager.cluster.redis_connections import LIMITS
 from tests.packager.jobs.slow_worker import ASKING, kind
 from tests.ports import kept_port
 from tests.processes import end

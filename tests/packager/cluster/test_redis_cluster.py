@@ -11,7 +11,7 @@ import pytest
 from packager.cluster.lease import LogKeys
 from packager.cluster.redis_client import redis_client, redis_cluster_client
 from packager.replication.live_log import LIVE
-from tests.packager.cluster.test_node import Node, is_level, node, playing
+from tests.packager.cluster.live_nodes import Node, is_level, node, playing
 from tests.packager.made_channel import Maker, same
 from tests.redis_cluster import MASTERS, RedisServers, redis_cluster_running
 from tests.redis_server import RedisServer

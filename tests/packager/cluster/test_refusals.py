@@ -15,9 +15,9 @@ from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.event_streams import EventRetention, EventStreams
 from packager.cluster.limits import EventStreamLimits
 from packager.concurrency import background_task
-from tests.packager.cluster.test_lease import LIMITS as REDIS_LIMITS
-from tests.packager.cluster.test_lease import connected
-from tests.packager.cluster.test_node import alike, clear, is_level, node, playing
+from tests.packager.cluster.live_nodes import alike, clear, is_level, node, playing
+from tests.packager.cluster.redis_connections import LIMITS as REDIS_LIMITS
+from tests.packager.cluster.redis_connections import connected
 from tests.packager.made_channel import same
 from tests.redis_server import RedisServer
 from tests.waiting import until

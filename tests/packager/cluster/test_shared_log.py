@@ -13,7 +13,7 @@ from packager.publish.live_stream import LiveStream
 from packager.step_budget import STEP_SECONDS
 from packager.window.log import Entry
 from packager.window.log_encoding import encode
-from tests.packager.cluster.test_node import playing
+from tests.packager.cluster.live_nodes import playing
 from tests.packager.made_channel import Maker, same
 
 MOST_BYTES = 1 << 20

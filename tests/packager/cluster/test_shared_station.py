@@ -3,75 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import uuid
-from collections.abc import AsyncIterator
-from contextlib import aclosing
 from dataclasses import replace
 
 import msgspec
 import pytest
 
 from media.errors import MalformedError
-from packager.cluster.connection import RedisConnection
 from packager.cluster.lease import LogKeys
-from packager.cluster.limits import ClusterLimits, LeaseLimits, LogStreamLimits, RedisLimits
+from packager.cluster.limits import LeaseLimits
 from packager.cluster.log_stream import EntryId
-from packager.cluster.shared_station import RADIO, SharedStation
-from packager.cluster.station_reader import StationLogs
-from packager.concurrency import background_task
+from packager.cluster.shared_station import RADIO
 from packager.radio.audio_blocks import AudioBlock
-from packager.radio.block_serialization import SharedBlock, StationState, decode, encode
+from packager.radio.audio_source import StationInfo
+from packager.radio.block_serialization import SharedBlock, decode, encode
 from packager.radio.ogg_block_reader import OggBlockReader
 from packager.radio.ogg_chain import OggChain
-from packager.radio.station_info import StationInfo
-from packager.retry_policy import RetryPolicy
 from tests.ogg import encoded
-from tests.radio_server import Feed, numbers
+from tests.packager.cluster.station_nodes import LIMITS, NAME, STATE, node
+from tests.radio_server import Feed
 from tests.redis_server import RedisServer
 from tests.waiting import until
 
-NAME = "one.mp3"
-STATE = StationState(available=True, is_idle=False, trouble="", media_type="audio/mpeg", bitrate=128)
-LIMITS = ClusterLimits(
-    # Loading the client reads files.
-    redis=RedisLimits(reconnects=RetryPolicy(0.01, 0.1), call_seconds=30.0),
-    lease=LeaseLimits(lease_seconds=1.0, renew_seconds=0.02),
-    streams=LogStreamLimits(read_seconds=0.1, kept_seconds=600.0),
-)
-
-
-class Node:
-    """A node with one station, and what it has played."""
-
-    def __init__(
-        self, connection: RedisConnection, feed: Feed | None, limits: ClusterLimits = LIMITS
-    ) -> None:
-        self.connection = connection
-        self.feed = feed
-        self.station = SharedStation(NAME, feed, STATE, connection, uuid.uuid4().hex, limits)
-        self.logs = StationLogs(connection, [self.station], limits)
-        self.played: list[AudioBlock] = []
-
-    async def play(self) -> None:
-        async with aclosing(self.station.blocks()) as blocks:
-            async for block in blocks:
-                self.played.append(block)
-
-    def heard(self) -> list[int]:
-        """Give the number of each block's first frame."""
-        return [numbers(one.data)[0] for one in self.played]
-
-
-@contextlib.asynccontextmanager
-async def node(server: RedisServer, feed: Feed | None, limits: ClusterLimits = LIMITS) -> AsyncIterator[Node]:
-    one = Node(await asyncio.to_thread(RedisConnection, server.url, limits.redis), feed, limits)
-    async with (
-        background_task(one.connection.run()),
-        background_task(one.logs.run()),
-        background_task(one.play()),
-    ):
-        yield one
+SHORT_LEASE_SECONDS = 3.0
+"""For how long an owner stands still here; it does its part before, on a busy machine, too."""
 
 
 async def test_one_source_is_heard_on_all_nodes_and_then_the_other(redis_server: RedisServer) -> None:
@@ -114,7 +68,7 @@ async def test_one_source_is_heard_on_all_nodes_and_then_the_other(redis_server:
 async def test_an_owner_that_stood_still_is_not_heard_any_more(redis_server: RedisServer) -> None:
     redis_server.command("FLUSHALL")
     feed, other_feed = Feed(), Feed()
-    slow = replace(LIMITS, lease=LeaseLimits(lease_seconds=0.3, renew_seconds=600.0))
+    slow = replace(LIMITS, lease=LeaseLimits(lease_seconds=SHORT_LEASE_SECONDS, renew_seconds=600.0))
     async with node(redis_server, None) as edge, node(redis_server, feed, slow) as owner:
         # Its first look came before Redis was there, or before it was for long.
         await until(lambda: owner.connection.is_up)

@@ -15,7 +15,7 @@ from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import LiveStream
 from packager.window.log import GapEntry
 from tests.origin.live.served_log import NoCommands
-from tests.packager.cluster.test_node import LIMITS, Relayed
+from tests.packager.cluster.live_nodes import LIMITS, Relayed
 from tests.packager.made_channel import Maker, answers
 from tests.redis_server import RedisServer
 from tests.waiting import until

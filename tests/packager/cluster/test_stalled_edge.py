@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from packager.cluster.lease import LogKeys
-from tests.packager.cluster.test_node import LIMITS, Node, alike, clear, is_level, node, owner, playing
+from tests.packager.cluster.live_nodes import LIMITS, Node, alike, clear, is_level, node, owner, playing
+from tests.packager.cluster.sent_entries import is_sent
 from tests.packager.made_channel import Maker, same
 from tests.redis_server import RedisServer
 from tests.waiting import until
@@ -50,12 +51,6 @@ def number_of(server: RedisServer, *words: str) -> int:
 def buffered(server: RedisServer) -> int:
     """Give the bytes that Redis keeps for clients that don't read."""
     return sum(int(one) for one in re.findall(rb"\bomem=(\d+)", server.command("CLIENT", "LIST")))
-
-
-def is_sent(one: Node) -> bool:
-    """Tell whether Redis has all that an owner has appended."""
-    channel = one.node.channels["test"]
-    return channel._writer.sent == channel.shared.position > 0
 
 
 def lengths(one: Node, server: RedisServer) -> tuple[int, int, int]:

@@ -133,8 +133,8 @@ async def test_while_s3_is_silent_live_goes_on_and_what_waits_is_bounded(
             assert gone
             # What waits for longest is behind the skip boundary, where nothing changes any more.
             assert NUMBER + 34 not in gone
-            assert station.window.waiting
-            assert sum(station.window.waiting.values()) <= few.waiting_bytes
+            assert station.window.finished.waiting
+            assert sum(station.window.finished.waiting.values()) <= few.waiting_bytes
 
 
 async def test_what_has_left_the_window_is_removed_and_nothing_else(place: Place) -> None:
@@ -154,7 +154,7 @@ async def test_what_has_left_the_window_is_removed_and_nothing_else(place: Place
         obstore.put(place.store, f"live/test/dvr/240p/{second}", b"somebody put something else there")
         for _ in range(45):
             await station.segment()
-        oldest = station.window.oldest_number
+        oldest = station.window.finished.oldest_number
         assert oldest > NUMBER + 16
         own = {*foreign, second}
 
@@ -227,7 +227,7 @@ async def test_who_may_not_remove_anything_stores_all_the_same(
     monkeypatch.setattr(S3Client, "delete", refuse)
     async with place.on_air(dvr=0.001) as station:
         await station.segment(40)
-        assert station.window.oldest_number > NUMBER
+        assert station.window.finished.oldest_number > NUMBER
         await until(lambda: "removed" in station.archive.trouble, "the trouble")
         assert not any(one.gap for one in station.window.listed)
     assert len([key for key in place.objects() if key.endswith(".m4s")]) == 40

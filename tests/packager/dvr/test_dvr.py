@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from starlette.types import Message
 from structlog.testing import capture_logs
 
-from origin.http1.sendfile import TruncatedFileError
-from origin.live.part_waits import OpenSegmentResponse
+from origin.answers.pieces import TruncatedFileError
+from origin.live.waits import OpenSegmentBody
 from packager.data_lock import DataInUseError, DataLock
 from packager.dvr import index
 from packager.dvr.index import IndexLine
@@ -24,7 +22,6 @@ from packager.window.segments import MEMORY_TARGET_DURATIONS
 from tests.conformance.handfed import NUMBER, OPTIONS, Source, Track
 from tests.packager.station import PARTS, on_air
 from tests.patience import DVR
-from tests.waiting import until
 
 
 async def test_bytes_leave_memory_behind_the_live_edge_and_the_playlist_doesnt_change(
@@ -46,7 +43,7 @@ async def test_bytes_leave_memory_behind_the_live_edge_and_the_playlist_doesnt_c
         assert len(station.window.listed) == 30
         other = in_memory.renditions["240p"].window
         assert station.bytes_of("240p") == {one.number: one.data for one in other.listed}
-        assert station.window.totals.average_bandwidth == other.totals.average_bandwidth
+        assert station.window.finished.totals.average_bandwidth == other.finished.totals.average_bandwidth
         where = station.window.stored(NUMBER)
         assert where is not None
         assert list(where[1].part_sizes) == [len(part.data) for part in other.listed[0].parts]
@@ -61,10 +58,10 @@ async def test_after_a_restart_the_old_segments_are_listed_before_a_discontinuit
         await station.segment(12)
         before = {name: station.bytes_of(name) for name in PARTS}
         dates = [one.program_date_time for one in station.window.listed]
-        bandwidth = station.window.totals.peak_bandwidth
+        bandwidth = station.window.finished.totals.peak_bandwidth
     async with on_air(tmp_path, material, tools, monkeypatch, number=NUMBER + 15) as station:
         assert station.channel.ready
-        assert station.window.totals.peak_bandwidth == bandwidth
+        assert station.window.finished.totals.peak_bandwidth == bandwidth
         assert {name: station.bytes_of(name) for name in PARTS} == before
         await station.segment(2)
         listed = station.window.listed
@@ -148,7 +145,7 @@ async def test_what_has_left_the_window_leaves_the_disk(
     limits = replace(DVR, compact_slack_lines=4)
     async with on_air(tmp_path, material, tools, monkeypatch, dvr=0.001, limits=limits) as station:
         await station.segment(45)
-        oldest = station.window.oldest_number
+        oldest = station.window.finished.oldest_number
         # Listed for ten seconds and a millisecond. RFC 8216bis §6.2.2: then fetchable for its own duration
         # and that of the longest playlist: 1 s and 11 s
         assert len(station.window.listed) == 11
@@ -169,7 +166,7 @@ async def test_a_size_shortens_all_renditions_alike(
         assert len({window.listed[0].number for window in windows}) == 1
         assert 7 < len(windows[0].listed) < 40
         # RFC 8216bis §6.2.2: what has left the list stays fetchable for as long again
-        left = windows[0].listed[0].number - windows[0].oldest_number
+        left = windows[0].listed[0].number - windows[0].finished.oldest_number
         assert left >= len(windows[0].listed)
     stored = sum(path.stat().st_size for path in (tmp_path / "dvr").rglob("*.m4s"))
     assert 600_000 < stored <= 900_000
@@ -179,28 +176,14 @@ async def test_a_reader_of_a_growing_segment_that_has_left_memory_sees_that_the_
     tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with on_air(tmp_path, material, tools, monkeypatch) as station:
-        sent: list[bytes] = []
-        goes_on = asyncio.Event()
-
-        async def receive() -> Message:
-            return {"type": "http.request"}
-
-        async def send(message: Message) -> None:
-            if message.get("body"):
-                sent.append(bytes(message["body"]))
-                await goes_on.wait()
-
         station._sources["240p"].publish()
-        response = OpenSegmentResponse(station.window, NUMBER, "video/mp4", "no-store")
-        task = asyncio.create_task(response({"type": "http", "method": "GET"}, receive, send))
-        await until(lambda: sent)
+        body = OpenSegmentBody(station.window, NUMBER)
+        assert await anext(body)
         for _ in range(PARTS["240p"] * (MEMORY_TARGET_DURATIONS + 2)):
             station._sources["240p"].publish()
             await station.archive.settle()
-        goes_on.set()
         with pytest.raises(TruncatedFileError):
-            await task
-        assert len(sent) == 1
+            await anext(body)
 
 
 async def test_segments_of_another_cadence_are_set_aside(

@@ -16,6 +16,7 @@ from packager.dvr.disk_rendition import DvrFolder
 from packager.dvr.disk_writer import Writer
 from packager.dvr.index import INDEX
 from packager.dvr.limits import DvrLimits
+from packager.dvr.segment_removal import SegmentRemover
 from packager.dvr.write_queue import DiskHealth, RenditionStore, WriteQueue
 from packager.process.ffmpeg_discovery import Tools
 from packager.window.model import LiveSegment
@@ -39,8 +40,9 @@ class Stored:
         self.health = DiskHealth("test", limits.calm_writes)
         self.queue = WriteQueue(self.health, limits.waiting_bytes)
         self.rendition = RenditionStore(self.queue, self.folder)
-        self.writer = Writer(self.queue, {"240p": self.rendition}, self.health, 0, limits)
-        self.writer.used = sum(segment.size for segment in segments)
+        self.removal = SegmentRemover(self.queue, {"240p": self.rendition}, self.health, 0)
+        self.writer = Writer(self.queue, self.removal, self.health, limits)
+        self.removal.used = sum(segment.size for segment in segments)
 
     @property
     def numbers(self) -> list[int]:
@@ -86,11 +88,11 @@ async def test_a_segment_that_the_disk_refuses_to_remove_holds_up_no_other_and_g
         async with background_task(stored.writer.run()):
             await stored.queue.idle()
             assert stored.numbers == [stuck.number]
-            assert stored.writer.used == stuck.size
+            assert stored.removal.used == stuck.size
             assert "Too many open files" in stored.health.reason
     async with background_task(stored.writer.run()):
         stored.look_again()
-        await until(lambda: not stored.writer.used, "the last segment's removal")
+        await until(lambda: not stored.removal.used, "the last segment's removal")
     assert not stored.numbers
     assert not list(tmp_path.glob("init-*"))
 
@@ -112,7 +114,7 @@ async def test_an_init_segment_or_an_index_that_the_disk_refuses_to_change_hides
             stored.rendition.remove(segment.number, segment.size, [NUMBER])
         async with background_task(stored.writer.run()):
             await stored.queue.idle()
-            assert (stored.numbers, stored.writer.used) == ([segments[-1].number], segments[-1].size)
+            assert (stored.numbers, stored.removal.used) == ([segments[-1].number], segments[-1].size)
             assert stored.health.reason
     assert stored.lines == COUNT
     with monkeypatch.context() as patch:
@@ -131,7 +133,7 @@ async def test_while_the_disk_removes_nothing_no_more_is_forgotten_than_comes(
     most = 900_000
     async with on_air(tmp_path, material, tools, monkeypatch, dvr_bytes=most) as station:
         await station.segment(30)
-        listed, fetchable = len(station.window.listed), station.window.oldest_number
+        listed, fetchable = len(station.window.listed), station.window.finished.oldest_number
         with monkeypatch.context() as patch:
             folder = tmp_path / "dvr"
             refuse(patch, {path.name for path in folder.rglob("*.m4s")})
@@ -139,7 +141,7 @@ async def test_while_the_disk_removes_nothing_no_more_is_forgotten_than_comes(
             await until(lambda: station.archive.trouble, "the disk's refusal")
             assert len(station.window.listed) >= listed - 3
             # Each of two renditions' segments may push one number out.
-            assert station.window.oldest_number <= fetchable + 2 * 3 + 1
+            assert station.window.finished.oldest_number <= fetchable + 2 * 3 + 1
         await station.segment(3)
         await station.archive.settle()
         assert sum(path.stat().st_size for path in folder.rglob("*.m4s")) <= most

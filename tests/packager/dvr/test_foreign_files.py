@@ -25,7 +25,7 @@ from packager.safe_files import MAX_ASIDE_FOLDERS, DataFolder, NotOursError
 from packager.window.model import LiveSegment
 from packager.window.sequence_numbers import SequenceNumbers
 from tests.conformance.handfed import NUMBER, Track
-from tests.packager.recordings.test_recordings import record
+from tests.packager.recordings.recorded_channel import record
 from tests.packager.station import PARTS, on_air
 from tests.packager.stored_segments import contents, make_segments, store
 from tests.patience import DVR
@@ -242,7 +242,9 @@ async def test_whatever_lies_where_a_file_of_ours_should_be_a_channel_starts(
 def test_a_lock_that_is_no_file_is_told_in_one_line(kind: str, tmp_path: Path) -> None:
     KINDS[kind](tmp_path / "lock")
     before = contents(tmp_path)
-    with pytest.raises(NotOursError, match=r"lock: no file is where one of ours is to be; move it away"):
+    with pytest.raises(
+        NotOursError, match=r"lock: there is no regular file here, where one is needed; move it away"
+    ):
         DataLock(tmp_path).acquire()
     assert contents(tmp_path) == before
     assert not (tmp_path / "nothing").exists()

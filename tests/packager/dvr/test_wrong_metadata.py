@@ -20,7 +20,7 @@ from packager.recordings.disk_recordings import Recordings, Retention
 from packager.recordings.metadata import EventEnd, decode_ending, decode_metadata
 from packager.window.cadence import cadence
 from tests.conformance.handfed import NUMBER, Track
-from tests.packager.recordings.test_recordings import record
+from tests.packager.recordings.recorded_channel import record
 from tests.packager.station import PARTS, on_air
 from tests.packager.stored_segments import contents
 
@@ -115,7 +115,7 @@ async def test_wrong_numbers_in_a_recordings_note_hide_it_and_remove_nothing(
             await recordings.load()
             await recordings.expire(good["end"] + 1)
         assert (wrong, list(recordings)) == (wrong, [])
-        assert [line["event"] for line in logs] == ["folders that are no recordings stay"]
+        assert [line["event"] for line in logs] == ["folders that aren't recordings stay"]
         path.write_text(json.dumps(good))
     path.write_bytes(before[f"{recording.metadata.id}/recording"][1])
     assert contents(tmp_path / "recordings") == before

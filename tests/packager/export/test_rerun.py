@@ -19,19 +19,9 @@ from packager.export.package_record import RECORD_BEGIN
 from packager.safe_files import NotOursError
 from tests.fork_server import HEADWATER, run_headwater
 from tests.packager import films
+from tests.packager.export.runs import StoppedError, contents, stop_at, versions
 from tests.small_disk import small_disk
 from tests.waiting import wait_for
-
-
-def versions(folder: Path) -> dict[str, tuple[int, int]]:
-    """Tell by inode and time which files were written again."""
-    found = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    found = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 @pytest.mark.parametrize("single_file", [False, True])
@@ -107,18 +97,6 @@ def test_another_layout_takes_the_place_of_the_earlier_one(film: Path, tmp_path:
     assert not list(out.rglob("*.m4s"))
     export([film], out).require()
     assert not list(out.rglob("media.mp4"))
-
-
-class StoppedError(Exception):
-    """Ends a run in the middle."""
-
-
-def stop_at(count: int) -> ExportReport:
-    def progress(_name: str, done: int, _total: int) -> None:
-        if done == count:
-            raise StoppedError
-
-    return ExportReport(progress)
 
 
 def test_a_run_that_was_cut_short_leaves_no_film_and_the_next_one_goes_on(film: Path, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_texts_are_those_that_are_served(film: Path, tmp_path: Path) -> None:
             name = media.uri.split("/")[1]
             for number in range(len(m3u8.load(str(master.parent / media.uri)).segments)):
                 packaged = (master.parent / "subtitles" / name / f"{number}.vtt").read_bytes()
-                assert packaged == titles.text_segment("film.mp4", name, number)
+                assert packaged == titles.texts.webvtt_segment("film.mp4", name, number)
 
 
 def test_a_subtitle_file_that_comes_changes_or_goes_is_seen_by_a_rerun(film: Path, tmp_path: Path) -> None:

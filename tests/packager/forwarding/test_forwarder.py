@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 
+from media.stream_reader import StreamChunk
 from packager.forwarding.forwarder import Forwarder, ForwardLimits
 from packager.process.ffmpeg_discovery import discover
 from packager.process.process import Process
@@ -57,7 +58,7 @@ async def test_a_server_that_says_nothing_is_given_up_and_asked_again() -> None:
     try:
         # A slow machine's ffmpeg may be given up before it has connected.
         await until(lambda: forwarder.failures > 1 and asked > 1, "two attempts")
-        assert forwarder.last_error == "it can't be connected to in time"
+        assert forwarder.last_error == "the other server can't be connected to in time"
         assert KEY not in forwarder.target + forwarder.last_error
         assert publication.is_on_air
     finally:
@@ -68,22 +69,22 @@ async def test_a_server_that_says_nothing_is_given_up_and_asked_again() -> None:
 
 
 async def test_a_branch_that_nobody_reads_ends_at_its_limit() -> None:
-    branch = TeeBranch(b"headers", 100)
+    branch = TeeBranch([StreamChunk(b"headers")], 100)
     for _ in range(20):
-        branch.receive_data(bytes(10))
+        branch.push(StreamChunk(bytes(10)))
     assert branch.has_overflown
     assert branch.has_ended
-    data = await branch.read()
+    data = b"".join(one.data for one in await branch.read())
     assert data.startswith(b"headers")
     assert len(data) <= len(b"headers") + 100
-    assert await branch.read() == b""
+    assert await branch.read() == []
 
 
 async def test_a_group_of_pictures_larger_than_what_may_wait_is_no_fault_of_the_reader() -> None:
-    branch = TeeBranch(bytes(200), 100)
-    branch.receive_data(bytes(10))
+    branch = TeeBranch([StreamChunk(bytes(200))], 100)
+    branch.push(StreamChunk(bytes(10)))
     assert not branch.has_overflown
-    assert len(await branch.read()) == 210
+    assert sum(one.size for one in await branch.read()) == 210
 
 
 async def test_a_slow_server_is_given_up_only_where_it_takes_nothing() -> None:

@@ -23,6 +23,8 @@ async def files(catalogue: Catalogue, patience: float | None = None) -> list[Ent
 
 
 def fill(root: Path, names: Iterable[str]) -> None:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(b"1234")
+    paths = [root / name for name in names]
+    for folder in {path.parent for path in paths}:
+        folder.mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        path.write_bytes(b"1234")

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from packager.concurrency import background_task
-from packager.library.catalogue import DEFAULT_LIMITS, Catalogue, Entry, LibraryTitle
+from packager.library.catalogue import MAX_PROBES, Catalogue, Entry, LibraryTitle, PackagingFacts
 from packager.library.file_listing import FileListing, ListedFolder
-from packager.library.file_probe import Facts, probe
+from packager.library.file_probe import MAX_MEMORY_BYTES, Facts, probe
 from packager.library.local_storage import Withheld
 from packager.process.ffmpeg_discovery import Tools
 from tests.packager import crafted
@@ -59,12 +59,12 @@ async def test_what_browsers_play_has_no_reason_and_the_rest_says_why(tools: Too
 
 
 async def test_files_that_arent_looked_into_are_listed_with_their_reason(tmp_path: Path) -> None:
-    for name in ("disc/VTS_01_1.VOB", "old.rm", "tape.aiff", "notes.nfo", "cover.jpg"):
+    for name in ("disc/film.MXF", "old.rm", "tape.aiff", "notes.nfo", "cover.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"anything")
     facts = await listed(tmp_path, None)
     assert {path: one.reason for path, one in facts.items()} == {
-        "disc/VTS_01_1.VOB": "the server doesn't read VOB files",
+        "disc/film.MXF": "the server doesn't read MXF files",
         "old.rm": "the server doesn't read RM files",
         "tape.aiff": "the server doesn't read AIFF files",
     }
@@ -77,15 +77,19 @@ async def test_what_plays_in_segments_or_by_one_of_its_sounds_has_no_reason(
     two = ("-f", "lavfi", "-i", "sine=duration=1", "-map", "0:v", "-map", "1:a", "-map", "1:a")
     make(tools, tmp_path / "box.mkv", *H264)
     make(tools, tmp_path / "box.ts", *H264)
+    make(tools, tmp_path / "box.flv", *H264)
+    make(tools, tmp_path / "disc.vob", *PICTURE, "-c:v", "mpeg2video")
     make(tools, tmp_path / "two.mkv", *PICTURE, *two, *H264[len(PICTURE) :], "-c:a:0", "ac3", "-c:a:1", "aac")
     make(tools, tmp_path / "silent.mkv", *PICTURE, *two[:8], *H264[len(PICTURE) :], "-c:a", "ac3")
     make(tools, tmp_path / "camera.mov", *PICTURE, *two[:8], *H264[len(PICTURE) :], "-c:a", "pcm_s16le")
     make(tools, tmp_path / "studio.wav", *SOUND[:4], "-c:a", "pcm_s24le")
     facts = await listed(tmp_path, tools)
     assert {path: one.reason for path, one in facts.items()} == {
+        "box.flv": None,
         "box.mkv": None,
         "box.ts": None,
         "camera.mov": "most browsers don't play pcm_s16le audio in MOV files",
+        "disc.vob": "most browsers don't play mpeg2video video",
         "silent.mkv": "most browsers don't play ac3 audio",
         "studio.wav": None,
         "two.mkv": None,
@@ -105,7 +109,7 @@ async def test_a_file_that_says_to_have_billions_of_samples_takes_bounded_memory
     # A child counts what this process had when it was forked. And the kernel counts resident pages by
     # processor, and sums them up later: it may be some megabytes off.
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    bound = max(DEFAULT_LIMITS.probe.memory_bytes, max(before.ru_maxrss, own) << 10)
+    bound = max(MAX_MEMORY_BYTES, max(before.ru_maxrss, own) << 10)
     assert after.ru_maxrss << 10 <= bound + (16 << 20)
     assert own << 10 < 4 << 30, "this process is too large itself to show it"
     assert (await probe(long, tools)).codecs == ("h264", "aac")
@@ -157,18 +161,18 @@ async def test_a_list_of_many_files_comes_before_all_is_known_of_them_and_comple
         under_way -= 1
         return None
 
-    catalogue = Catalogue(ListedFolder(tmp_path), None, obstacle)
+    catalogue = Catalogue(ListedFolder(tmp_path), None, PackagingFacts(obstacle))
     async with background_task(catalogue.run()):
         try:
             entries = await files(catalogue, 0.3)
             assert len(entries) == 20
             assert entries[-1].facts is None
-            await until(lambda: under_way == DEFAULT_LIMITS.probes)
+            await until(lambda: under_way == MAX_PROBES)
         finally:
             gate.set()
         entries = await files(catalogue)
     assert all(entry.facts is not None for entry in entries)
-    assert most == DEFAULT_LIMITS.probes
+    assert most == MAX_PROBES
 
 
 async def test_without_ffprobe_files_are_still_listed(tmp_path: Path) -> None:

@@ -246,3 +246,24 @@ async def test_a_page_around_an_item_has_it_wherever_it_is(tmp_path: Path) -> No
         assert len(rest) == 2
         assert (await catalogue.view(ViewQuery(""), count=10, around="gone.mp4", patience=0)).offset == 0
         assert (await catalogue.view(ViewQuery(""), 1000, patience=0)).items == ()
+
+
+async def test_a_view_has_only_the_items_that_its_request_may_see(tmp_path: Path) -> None:
+    await asyncio.to_thread(fill, tmp_path, ["a.mp4", "b/c.mp4", "b/d.240p.mp4", "b/d.720p.mp4", "e/f.mp4"])
+    catalogue = Catalogue(ListedFolder(tmp_path), None)
+
+    def is_listed(path: str) -> bool:
+        return not path.startswith("b/")
+
+    for query, paths in (
+        (ViewQuery(), ["a.mp4", "e/f.mp4"]),
+        (ViewQuery(""), ["e", "a.mp4"]),
+        (ViewQuery("b"), []),
+        (ViewQuery(search="mp4"), ["a.mp4", "e/f.mp4"]),
+    ):
+        seen = await catalogue.view(query, patience=0, is_listed=is_listed)
+        assert ([item.path for item in seen.items], seen.total) == (paths, len(paths))
+        assert len((await catalogue.view(query, patience=0)).items) > len(paths)
+    page = await catalogue.page(count=2, patience=0, is_listed=is_listed)
+    assert ([item.path for item in page.items], page.after) == (["a.mp4", "e/f.mp4"], None)
+    assert (await catalogue.named("b/c.mp4", patience=0, is_listed=is_listed)).items == ()

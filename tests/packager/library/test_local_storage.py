@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from packager.library.local_storage import Library, NotFoundError
+from tests.descriptors import descriptors
 
 THEN = 1_700_000_000
 
@@ -196,13 +197,13 @@ def test_closing_twice_closes_once(root: Path) -> None:
 
 
 def test_nothing_stays_open_whatever_the_name(root: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     os.mkfifo(root / "fifo.mp4")
     (root / "circle").symlink_to("circle")
     for name in ("fifo.mp4", "folder", "folder/inner", "circle", "nothing", "folder/nothing", "film.mp4/x"):
         with pytest.raises(NotFoundError):
             Library(root).open(name)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
 @pytest.mark.clause("RFC 9110 §8.8.3")

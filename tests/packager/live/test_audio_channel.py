@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from media.mp4.sample_entry import SampleEntry
+from media.mp4.codecs.sample_entry import SampleEntry
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools
@@ -67,7 +67,7 @@ async def test_a_channel_of_sound_alone_is_cut_at_the_same_frames_in_all_renditi
         assert {later - earlier for earlier, later in itertools.pairwise(times)} == {1024}
     assert durations[0] == durations[1]
     # twice the bits, as far as the tone needs them
-    sizes = [rendition.window.totals.average_bandwidth for rendition in channel.renditions.values()]
+    sizes = [rendition.window.finished.totals.average_bandwidth for rendition in channel.renditions.values()]
     assert sizes[0] > 1.3 * sizes[1]
     manifest = ElementTree.fromstring(channel.presentation.manifest(0))
     # One for all renditions; a second period begins where a busy machine's ffmpeg began anew.

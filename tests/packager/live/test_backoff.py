@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from structlog.testing import capture_logs
 
-from media.mp4.sample_entry import SampleEntry
+from media.mp4.codecs.sample_entry import SampleEntry
 from packager.live.limits import ENCODER_RETRY
 from packager.live.restarts import Backoff
 from packager.window.aligned_windows import AlignedWindows

@@ -13,7 +13,7 @@ import m3u8
 import pytest
 
 from media.subtitles.webvtt import Cue
-from packager.live.captions import CaptionTrack
+from packager.live.captions import MAX_CUES, CaptionTrack
 from packager.live.limits import CaptionLimits
 from packager.process.ffmpeg_discovery import Tools
 from packager.publish.channel_commands import TooManyCuesError
@@ -205,7 +205,7 @@ async def test_a_recording_has_the_captions(
 
 def test_so_many_cues_as_may_be_are_taken_in_a_short_step() -> None:
     # The last one first: each goes in front of all others.
-    cues = [Cue(at, 80_000_000, "a") for at in reversed(range(LIMITS.cues))]
+    cues = [Cue(at, 80_000_000, "a") for at in reversed(range(MAX_CUES))]
     seconds = []
     for _ in range(3):
         track = CaptionTrack()

@@ -10,8 +10,8 @@ from types import FrameType
 
 import pytest
 
-from media.mp4.fragments import Fragment
-from media.mp4.moof import Sample
+from media.mp4.fragments.fragments import Fragment
+from media.mp4.fragments.moof import Sample
 from media.stream_reader import CLOCK_RATE
 from packager.live.common_key_frame import SOUND, CommonKeyFrameGate, IndexedFragment
 from packager.segment.limits import SegmentLimits

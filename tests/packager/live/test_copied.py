@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import subprocess
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,120 +18,30 @@ from media.mp3.id3 import write_id3v2
 from media.subtitles.webvtt import Cue
 from packager.concurrency import background_task
 from packager.live.channel import Channel
-from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools
-from packager.sources.publication import Publication, PublicationEndedError, Publisher
-from packager.sources.published_source import PUBLISH, PublishedSource, Takeover
-from packager.window.window import Window
+from packager.sources.publication import Publication, PublicationEndedError
+from packager.sources.published_source import Takeover
 from tests.live_server import running
-from tests.media.flv.test_flv_to_fragments import packets, tags_of
-from tests.patience import LIVE
+from tests.media.muxers.muxed_streams import packets, tags_of
+from tests.packager.live.copied_streams import (
+    CODING,
+    FIRST,
+    OPTIONS,
+    SECOND,
+    SECONDS,
+    Recorded,
+    assert_same,
+    media_of,
+    published_by,
+    publishing,
+    recorded,
+    segments,
+)
 from tests.waiting import until
 
+__all__ = ["recorded"]
+
 pytestmark = pytest.mark.timeout(600)
-
-OPTIONS = ChannelOptions(
-    "studio",
-    PUBLISH,
-    ladder=("source",),
-    part_duration=0.25,
-    segment_duration=1.0,
-    dvr_window=600,
-    # However busy the machine is, no gap stands for what comes late.
-    limits=replace(LIVE, gap_target_durations=60.0),
-)
-FIRST, SECOND = Publisher("rtmp", "192.0.2.1"), Publisher("rtmp", "192.0.2.2")
-CODING = "-c:v libx264 -preset fast -bf 2 -g 25 -sc_threshold 0 -pix_fmt yuv420p -c:a aac"
-SECONDS = 14
-
-Recorded = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    """Record some seconds of a stream of a size."""
-    folder, made = tmp_path_factory.mktemp("published"), dict[tuple[str, str, str], Path]()
-
-    def record(size: str = "160x120", coding: str = CODING, rate: str = "25") -> Path:
-        if (size, coding, rate) not in made:
-            path = made[size, coding, rate] = folder / f"{len(made)}.flv"
-            inputs = f"-f lavfi -i testsrc2=size={size}:rate={rate} -f lavfi -i sine=440:sample_rate=48000"
-            words = f"-nostdin -v error {inputs} -t {SECONDS} {coding} {path}"
-            subprocess.run(["ffmpeg", *words.split()], check=True)
-        return made[size, coding, rate]
-
-    return record
-
-
-@contextlib.asynccontextmanager
-async def publishing(
-    publication: Publication, recording: Path, told: Callable[[int], int] = int
-) -> AsyncIterator[None]:
-    """Publish a recording in real time, for as long as the block lasts or it is wanted.
-
-    Args:
-        publication: takes it.
-        recording: it.
-        told: gives the timestamp, modulo 2^32, that is told in the place of one of the recording.
-    """
-    data = recording.read_bytes()
-
-    async def bring() -> None:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        with contextlib.suppress(PublicationEndedError):
-            await publication.receive_data(data[: flv_tags.FILE_HEADER])
-            for tag in tags_of(data):
-                moment = int.from_bytes(tag[4:7], "big")
-                await asyncio.sleep(max(began + moment / 1000 - loop.time(), 0))
-                time = (told(moment) % (1 << 32)).to_bytes(4, "big")
-                await publication.receive_data(tag[:4] + time[1:] + time[:1] + tag[8:])
-            await loop.create_future()
-
-    try:
-        async with background_task(bring()):
-            yield
-    finally:
-        publication.end()
-
-
-def published_by(channel: Channel) -> PublishedSource:
-    assert channel.published is not None
-    return channel.published
-
-
-def media_of(window: Window, timeline: int) -> bytes:
-    """Join all that is listed of a timeline."""
-    listed = [one for one in window.listed if one.timeline is not None and one.timeline.number == timeline]
-    assert not any(one.gap for one in listed)
-    init = listed[0].timeline
-    assert init is not None
-    return init.init + b"".join(bytes(part.data) for one in listed for part in one.parts)
-
-
-def assert_same(channel: Channel, recording: Path, folder: Path) -> None:
-    """Check that what the newest timeline has are packets of the recording, one behind the other."""
-    for name, kind in (("source", "v"), ("audio", "a")):
-        window, made = channel.renditions[name].window, folder / f"{name}.mp4"
-        assert window.timeline is not None
-        made.write_bytes(media_of(window, window.timeline.number))
-        sent, found = packets(recording, kind), packets(made, kind)
-        first = [one[3] for one in sent].index(found[0][3])
-        assert len(found) > 40
-        shift = found[0][1] - sent[first][1]
-        for one, other in zip(sent[first:], found, strict=False):
-            assert one[2:] == other[2:]
-            assert abs(other[0] - one[0] - shift) <= 1
-            assert abs(other[1] - one[1] - shift) <= 1
-        assert kind == "a" or found[0][2]
-
-
-def segments(channel: Channel, number: int = 0) -> int:
-    """Count the complete segments from a number on, of the rendition that has fewest."""
-    return min(
-        sum(one.number >= number and not one.gap for one in rendition.window.listed)
-        for rendition in channel.renditions.values()
-    )
 
 
 def is_on_air(publication: Publication) -> bool:

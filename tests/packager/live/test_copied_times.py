@@ -20,7 +20,7 @@ from packager.live.channel import Channel
 from packager.process.ffmpeg_discovery import Tools
 from packager.window.model import LiveSegment
 from tests.live_server import running
-from tests.packager.live.test_copied import (
+from tests.packager.live.copied_streams import (
     CODING,
     FIRST,
     OPTIONS,
@@ -34,7 +34,7 @@ from tests.packager.live.test_copied import (
     recorded,
     segments,
 )
-from tests.packager.live.test_live_kept import assert_cut_by_the_rules
+from tests.packager.live.cut_rules import assert_cut_by_the_rules
 from tests.waiting import until
 
 __all__ = ["recorded"]

@@ -15,10 +15,10 @@ from media.flv import tags as flv_tags
 from packager.live.channel import Channel
 from packager.process.ffmpeg_discovery import Tools
 from tests.live_server import running
-from tests.media.flv.test_flv_to_fragments import packets, tags_of
-from tests.media.rtmp.test_publishers import newer_ffmpeg
-from tests.packager.live import test_further_video_tracks as several
-from tests.packager.live.test_copied import (
+from tests.media.muxers.muxed_streams import packets, tags_of
+from tests.media.rtmp.newer_ffmpeg import newer_ffmpeg
+from tests.packager.live import video_tracks as several
+from tests.packager.live.copied_streams import (
     FIRST,
     OPTIONS,
     assert_same,

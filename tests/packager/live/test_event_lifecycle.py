@@ -18,7 +18,7 @@ from packager.sources.published_source import PUBLISH, AfterEnd, EventEndedError
 from packager.window.sequence_numbers import SequenceNumbers
 from tests.conformance.handfed import NUMBER, OPTIONS, Track
 from tests.live_server import running
-from tests.packager.live.test_copied import (
+from tests.packager.live.copied_streams import (
     CODING,
     FIRST,
     Recorded,
@@ -27,7 +27,7 @@ from tests.packager.live.test_copied import (
     recorded,
     segments,
 )
-from tests.packager.live.test_copied import (
+from tests.packager.live.copied_streams import (
     OPTIONS as COPIED,
 )
 from tests.packager.station import on_air

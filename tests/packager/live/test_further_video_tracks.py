@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from media.flv import tags as flv_tags
-from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.process.ffmpeg_discovery import Tools
-from packager.sources.publication import Publication, PublicationEndedError
 from tests.live_server import running
-from tests.media.flv.test_flv_to_fragments import packets, tags_of
-from tests.packager.live.test_copied import (
+from tests.media.muxers.muxed_streams import packets
+from tests.packager.live.copied_streams import (
     CODING as CAREFUL,
 )
-from tests.packager.live.test_copied import (
+from tests.packager.live.copied_streams import (
     FIRST,
     OPTIONS,
     SECOND,
-    SECONDS,
     Recorded,
     media_of,
     published_by,
     recorded,
     segments,
 )
+from tests.packager.live.video_tracks import publishing
 from tests.waiting import until
 
 __all__ = ["recorded"]
@@ -51,56 +45,6 @@ def main(recorded: Recorded) -> Path:
 def small(recorded: Recorded) -> Path:
     """Record what the ladder calls 240p."""
     return recorded(SMALL, CODING)
-
-
-@contextlib.asynccontextmanager
-async def publishing(
-    publication: Publication,
-    first: Path,
-    further: Mapping[int, Path],
-    *,
-    lasts: float = SECONDS,
-    late: float = 0.0,
-) -> AsyncIterator[None]:
-    """Publish recordings together in real time, for as long as the block lasts or they are wanted.
-
-    Args:
-        publication: takes them.
-        first: the main picture and the sound.
-        further: the pictures beside it, by the numbers of their tracks.
-        lasts: seconds of the stream for which they come.
-        late: seconds by which they come too late.
-    """
-    tags = [(_moment(tag), 0, tag) for tag in tags_of(first.read_bytes())]
-    for track, recording in further.items():
-        of_track = [tag for tag in tags_of(recording.read_bytes()) if tag[0] == flv_tags.VIDEO]
-        tags += [(_moment(tag), track, tag) for tag in of_track if _moment(tag) < 1000 * lasts]
-    tags.sort(key=lambda one: (one[0] + (1000 * late if one[1] else 0), one[1]))
-
-    async def bring() -> None:
-        loop, begun = asyncio.get_running_loop(), {0}
-        began = loop.time()
-        with contextlib.suppress(PublicationEndedError):
-            await publication.receive_data(flv_tags.file_header())
-            for moment, track, tag in tags:
-                await asyncio.sleep(max(began + moment / 1000 + (late if track else 0) - loop.time(), 0))
-                if not track:
-                    await publication.receive_data(tag)
-                else:
-                    beginning = b"" if track in begun else flv_tags.file_header()
-                    begun.add(track)
-                    await publication.receive_further_video_track(track, beginning + tag)
-            await loop.create_future()
-
-    try:
-        async with background_task(bring()):
-            yield
-    finally:
-        publication.end()
-
-
-def _moment(tag: bytes) -> int:
-    return int.from_bytes(tag[4:7], "big")
 
 
 async def test_each_picture_is_a_rendition_packet_by_packet(

@@ -181,10 +181,10 @@ async def test_program_date_time_is_the_wall_clock_when_the_frame_was_made(
         assert channel.pid is not None
         os.kill(channel.pid, signal.SIGKILL)
         await until(lambda: channel.restarts)
-        count = len(window.listed)
-        await until(lambda: len(window.listed) >= count + 4)
+        # While there was no encoder, segments without data may be listed.
+        before = sum(bool(segment.data) for segment in window.listed)
+        await until(lambda: sum(bool(segment.data) for segment in window.listed) >= max(before + 4, 8))
         listed = [segment for segment in window.listed if segment.data]
-    assert len(listed) >= 8
     runs = [clock for clock in WatchedClock.made if clock.offsets]
     assert len(runs) >= 2
     for clock in runs:
@@ -300,7 +300,11 @@ async def test_a_channel_whose_folder_can_not_be_written_goes_on_and_says_so_onc
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     channel = Channel(replace(OPTIONS, data=tmp_path / "file" / "demo", limits=LIVE), tools)
-    told = ["numbers can't be read", "end of the event can't be read", "numbers can't be kept"]
+    told = [
+        "reserved sequence numbers can't be read",
+        "the end of the last event can't be read",
+        "sequence numbers can't be reserved",
+    ]
     with capture_logs() as logs:
         async with running(channel):
             await until(lambda: told[-1] in [line["event"] for line in logs])

@@ -21,9 +21,9 @@ from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.process.process import run
 from packager.process.sandbox import Sandbox
 from packager.sources.container_detection import detect_container
-from packager.sources.http_puller import HttpPuller
 from packager.sources.limits import SourceLimits
 from packager.sources.probe import inspect_source
+from packager.sources.pullers.http_puller import HttpPuller
 from packager.sources.pump import Pump
 from packager.sources.source import Source
 from packager.window.cadence import cadence

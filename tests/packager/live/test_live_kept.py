@@ -24,8 +24,8 @@ from packager.live.options import ChannelHooks, ChannelOptions
 from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.publish.dash_periods import parse_time
 from packager.window.model import LiveSegment
-from packager.window.window import Window
 from tests.live_server import broadcasting, running
+from tests.packager.live.cut_rules import assert_cut_by_the_rules, made
 from tests.patience import LIVE
 from tests.waiting import until, wait_for
 
@@ -124,30 +124,6 @@ async def test_kept_sources_go_out_packet_by_packet_and_are_cut_at_their_own_key
 
 def has_segments(channel: Channel, count: int) -> bool:
     return min(len(made(one.window)) for one in channel.renditions.values()) >= count
-
-
-def made(window: Window) -> list[LiveSegment]:
-    """The segments that are no gaps."""
-    return [segment for segment in window.listed if not segment.gap]
-
-
-def assert_cut_by_the_rules(channel: Channel) -> None:
-    for rendition in channel.renditions.values():
-        playlist = m3u8.loads(channel.presentation.media(rendition.name).decode())
-        for segment in playlist.segments:
-            # RFC 8216bis §4.4.3.1
-            assert segment.duration is None or int(segment.duration + 0.5) <= playlist.target_duration
-            for part, following in itertools.pairwise([*segment.parts, None]):
-                # §4.4.4.9: every part fills its target to 85 %, but the last and independent ones
-                assert part.duration <= float(channel.part_target)
-                assert (
-                    following is None
-                    or part.independent
-                    or part.duration >= 0.85 * float(channel.part_target)
-                )
-        for one in made(rendition.window):
-            assert one.parts[0].independent
-            assert sum(part.duration for part in one.parts) == one.duration
 
 
 def assert_same_packets(
@@ -257,7 +233,11 @@ async def test_parts_keep_to_their_target_at_any_rate_and_the_log_tells_what_was
         assert abs(channel.part_target - Fraction(part)) < Fraction(part) / 4
         assert abs(channel.cadence.segment_duration - Fraction(segment)) < Fraction(1, 10)
         assert_cut_by_the_rules(channel)
-        (told,) = [line for line in logs if line["event"] == "cadence" and line["channel"] == rate]
+        (told,) = [
+            line
+            for line in logs
+            if line["event"] == "a channel's cadence is known" and line["channel"] == rate
+        ]
         assert float(told["part_target"]) == pytest.approx(float(channel.part_target))
         assert told["target_duration"] == channel.target_duration
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from media.mp4.sample_entry import SampleEntry
+from media.mp4.codecs.sample_entry import SampleEntry
 from packager.live.gaps import GapTimer
 from packager.live.limits import LiveLimits
 from packager.window.model import LivePart, WindowOptions

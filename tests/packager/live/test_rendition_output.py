@@ -9,10 +9,10 @@ from fractions import Fraction
 
 import pytest
 
-from media.mp4.fragments import Fragment, write_fragment
+from media.mp4.fragments.fragments import Fragment, write_fragment
 from packager.live.encoder_run import EncoderRun
 from packager.live.limits import LiveLimits
-from packager.live.rendition_output import Feed, RunContext, RunStart
+from packager.live.rendition_output import PART_LOOK_SHIFT_SECONDS, Feed, RunContext, RunStart
 from packager.live.timed_metadata import TimedMetadata
 from packager.publish.dash_periods import parse_time
 from packager.segment.keyframe_segmenter import segmenter_factories
@@ -184,7 +184,7 @@ def test_one_look_finds_most_parts_and_hardly_later(material: dict[str, Track]) 
         assert len(at_once.reads) == len(material[name].fragments)
         delays = [late - soon for soon, late in zip(at_once.published, rested.published, strict=True)]
         assert min(delays) >= 0
-        assert max(delays) < LATEST_SECONDS + LiveLimits().part_look_shift_seconds
+        assert max(delays) < LATEST_SECONDS + PART_LOOK_SHIFT_SECONDS
         assert sum(delays) / len(delays) < LATEST_SECONDS / 2
         # Behind the time in which it is found out when parts come, a quarter of the looks may be in vain.
         settled = 2 * LiveLimits().clock_bucket_seconds
@@ -197,7 +197,7 @@ def test_a_look_that_comes_in_vain_moves_the_next_ones_back_and_others_move_them
     material: dict[str, Track], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     burst = Burst(material, monkeypatch)
-    feed, most = next(iter(burst.feeds.values())), LiveLimits().part_look_shift_seconds
+    feed, most = next(iter(burst.feeds.values())), PART_LOOK_SHIFT_SECONDS
     burst.come(range(1), 1.0)
     # An encoder that was just started catches up.
     dues = [feed.due]

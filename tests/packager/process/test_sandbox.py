@@ -159,6 +159,33 @@ async def test_one_port_or_datagrams_are_open_to_who_needs_them_and_nothing_else
         assert {name for name, result in results.items() if result == 0} == opened
 
 
+@pytest.mark.clause("ffmpeg's sandbox lets nothing out")
+async def test_only_a_program_with_devices_controls_them(tmp_path: Path) -> None:
+    """The null device stands for a graphics card: refused without permission, else its driver answers."""
+    program = """
+import errno, fcntl, json, os, sys
+answers = []
+null = open("/dev/null", "r+b")
+for call in (lambda: fcntl.ioctl(null, 0xC0406400, bytes(64)), lambda: os.listdir("/dev")):
+    try:
+        call()
+        answers.append(0)
+    except OSError as error:
+        answers.append(error.errno)
+os.write(3, json.dumps(answers).encode())
+"""
+    plain = Sandbox(read=RUNTIME)
+    for sandbox, answers in (
+        (plain, [errno.EPERM, errno.EACCES]),
+        (replace(plain, devices=("/dev/null",)), [errno.ENOTTY, 0]),
+    ):
+        argv = [PYTHON, "-I", "-S", "-c", program]
+        assert json.loads(await run(argv, limit=LONGEST_SECONDS, sandbox=sandbox)) == answers
+    sandbox = Sandbox(read=(*RUNTIME, str(tmp_path / "hostile.py")), devices=("/dev/null",))
+    results = await try_everything(tmp_path, sandbox)
+    assert [name for name, result in results.items() if result == 0] == []
+
+
 async def test_a_caged_ffmpeg_writes_into_its_folder_and_no_other(tools: Tools, tmp_path: Path) -> None:
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     inside.mkdir()

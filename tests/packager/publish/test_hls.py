@@ -11,7 +11,6 @@ from fractions import Fraction
 import m3u8
 import pytest
 
-from media.mp4.sample_entry import SampleEntry
 from packager.ffmpeg.ladder import RUNGS, audio_rungs, rungs
 from packager.publish.hls import Presentation, media_playlist
 from packager.publish.limits import PublishLimits
@@ -19,22 +18,7 @@ from packager.window.cadence import AUDIO_FRAME_RATE, cadence
 from packager.window.model import LivePart, WindowOptions
 from packager.window.rendition import Rendition
 from packager.window.window import Window
-
-VIDEO = SampleEntry(b"avc1", "avc1.42c01f", b"", (), width=1280, height=720)
-SOUND = SampleEntry(b"mp4a", "mp4a.40.2", b"", (), channels=2, sample_rate=48000)
-CADENCE = cadence(Fraction(30), 2.0, 0.333)
-START = 1_795_000_000
-
-
-def publish(window: Window, parts: int) -> None:
-    """Add parts of a third of a second; six make a segment."""
-    for _ in range(parts):
-        number, index = window.next_part
-        window.append(
-            LivePart(bytes(1000), Fraction(1, 3), index == 0),
-            Fraction(START + 2 * number) + Fraction(index, 3),
-            ends_segment=index == 5,
-        )
+from tests.packager.publish.published_windows import CADENCE, SOUND, START, VIDEO, publish
 
 
 def channel(

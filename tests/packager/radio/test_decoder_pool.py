@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from structlog.testing import capture_logs
 
@@ -16,23 +15,14 @@ from media.mp3.reader import Frame, MpegAudioReader
 from media.mp3.xing import InfoFrame
 from packager.process.ffmpeg_discovery import Tools
 from packager.radio.audio_blocks import AudioFormat
-from packager.radio.decoder_pool import DecoderPool
-from tests.packager.radio.test_radio import encoders
+from packager.radio.decoder_pool import MAX_DECODERS, DecoderPool
+from tests.packager.radio.decoded_samples import Samples, record
+from tests.packager.radio.station_audio import encoders
 from tests.patience import STATION
 from tests.reading import events_of
 from tests.waiting import until
 
 MOUNT = AudioFormat(44100, 2)
-Samples = npt.NDArray[np.float32]
-
-
-def record(path: Path, seed: int, *arguments: str, seconds: float = 0.6, noise: float = 0.2) -> Path:
-    """Make a track of tones and noise that no other is like."""
-    left = f"0.4*sin(2*PI*(300+{seed}*37)*t)+{noise}*(random({seed})-0.5)"
-    source = f"aevalsrc='{left}|0.3*sin(2*PI*{seed + 2}00*t)':d={seconds}:s=44100"
-    words = ["-f", "lavfi", "-i", source, *(arguments or ("-q:a", "4")), str(path)]
-    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-y", *words], check=True)
-    return path
 
 
 def as_ffmpeg_decodes(path: Path) -> Samples:
@@ -114,7 +104,7 @@ async def test_tracks_of_three_shapes_in_turns_need_three_processes_and_a_fourth
     for _ in range(3):
         for path in paths[:3]:
             assert len(await decoded(decoders, path.read_bytes())) == pytest.approx(0.3 * 44100, abs=3)
-    assert len(encoders()) == STATION.decoders == 3
+    assert len(encoders()) == MAX_DECODERS == 3
     before = set(encoders())
     await decoded(decoders, paths[3].read_bytes())
     assert len(encoders()) == 3
@@ -206,4 +196,4 @@ async def test_a_decoder_that_was_killed_while_it_rested_is_replaced_and_the_nex
     await until(lambda: all(one.has_ended for one in decoders._running.values()))
     with capture_logs() as logs:
         assert np.array_equal(await decoded(decoders, path.read_bytes()), expected)
-    assert [entry["event"] for entry in logs] == ["a resting decoder ended"]
+    assert [entry["event"] for entry in logs] == ["an idle decoder ended"]

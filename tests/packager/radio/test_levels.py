@@ -14,7 +14,7 @@ from packager.process.ffmpeg_discovery import Tools
 from packager.radio.crossfade import Crossfader
 from packager.radio.folder_station import Station, StationOptions
 from packager.radio.loudness import LARGEST_GAIN, Loudness, gain_to, measure
-from tests.packager.radio.test_radio import FITTING, audio, packets, play
+from tests.packager.radio.station_audio import FITTING, audio, packets, play
 from tests.patience import STATION
 
 SECONDS = 6
@@ -78,7 +78,7 @@ async def test_the_measured_loudness_is_what_ffmpeg_sums_up_and_measured_once(
 ) -> None:
     path = tune(tmp_path / "1.mp3", 1000, -6, "tone")
     level = integrated(path, 0, SECONDS)
-    assert await measure(path, tools, STATION) == pytest.approx(level, abs=0.1)
+    assert await measure(path, tools) == pytest.approx(level, abs=0.1)
     program = tmp_path / "ffmpeg"
     program.symlink_to(tools.ffmpeg)
     loudness = Loudness(-16.0, dataclasses.replace(tools, ffmpeg=program), STATION)

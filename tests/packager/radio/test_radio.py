@@ -1,9 +1,7 @@
 import asyncio
 import json
 import os
-import subprocess
 import time
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from itertools import pairwise
@@ -14,30 +12,27 @@ import pytest
 from structlog.testing import capture_logs
 
 from media.mp3.id3 import Tags
-from media.mp3.reader import Frame, MpegAudioReader
 from packager.process.ffmpeg_discovery import Tools
 from packager.radio import audio_blocks
-from packager.radio.audio_blocks import AudioBlock, BlockSchedule, Throttle
-from packager.radio.folder_station import Station, StationOptions
-from packager.radio.limits import LiveSourceLimits, StationLimits
+from packager.radio.audio_blocks import MAX_BYTES_PER_SECOND, AudioBlock, BlockSchedule, Throttle
+from packager.radio.limits import LiveSourceLimits
 from packager.radio.tracks import find_tracks, shuffled, track_title
-from tests.fork_server import is_fork_server
+from tests.packager.radio.station_audio import (
+    FITTING,
+    PLAY_SECONDS,
+    audio,
+    block,
+    encoders,
+    frames,
+    packets,
+    play,
+    station,
+    tone,
+)
 from tests.patience import STATION
-from tests.reading import events_of
 from tests.waiting import until
 
-FITTING = ("-ac", "2", "-ar", "44100", "-b:a", "128k")
 LATE_SECONDS = 5.0
-PLAY_SECONDS = 200.0
-"""Longest that anything here may take: the machine may be slow."""
-
-
-def tone(path: Path, *arguments: str, seconds: float = 3.0, title: str = "") -> Path:
-    path.parent.mkdir(exist_ok=True)
-    source = ["-f", "lavfi", "-i", f"sine=frequency=440:duration={seconds}"]
-    words = [*(arguments or FITTING), "-metadata", f"title={title}", "-metadata", "artist=Maker"]
-    subprocess.run(["ffmpeg", "-v", "error", "-y", *source, *words, str(path)], check=True)
-    return path
 
 
 def long_tone(path: Path) -> None:
@@ -45,42 +40,6 @@ def long_tone(path: Path) -> None:
     words = ("-ac", "1", "-ar", "48000", "-b:a", "320k", "-id3v2_version", "0", "-write_xing", "0")
     tone(path, *words, seconds=5)
     path.write_bytes(40 * path.read_bytes())
-
-
-def packets(path: Path) -> list[tuple[int, str]]:
-    """Size and hash of each packet, as ffprobe sees them."""
-    words = ["-show_packets", "-show_data_hash", "md5", "-of", "json"]
-    answer = subprocess.run(["ffprobe", "-v", "error", *words, str(path)], check=True, capture_output=True)
-    return [(int(row["size"]), row["data_hash"]) for row in json.loads(answer.stdout)["packets"]]
-
-
-def station(
-    folder: Path,
-    tools: Tools,
-    *,
-    loop: bool = False,
-    prefill: float = 3600.0,
-    limits: StationLimits = STATION,
-) -> Station:
-    return Station(StationOptions("test", folder, loop=loop, prefill=prefill, limits=limits), tools)
-
-
-async def play(stream: AsyncGenerator[AudioBlock], blocks: int = 1000) -> list[AudioBlock]:
-    played: list[AudioBlock] = []
-    async with asyncio.timeout(PLAY_SECONDS), aclosing(stream) as open_stream:
-        async for block in open_stream:
-            played.append(block)
-            if len(played) == blocks:
-                break
-    return played
-
-
-def frames(data: bytes) -> list[Frame]:
-    return [event for event in events_of(MpegAudioReader(), data) if isinstance(event, Frame)]
-
-
-def audio(blocks: list[AudioBlock]) -> bytes:
-    return b"".join(block.data for block in blocks)
 
 
 async def test_tracks_that_fit_go_out_frame_by_frame_as_they_are(tmp_path: Path, tools: Tools) -> None:
@@ -102,12 +61,12 @@ async def test_blocks_are_about_a_second_and_know_their_duration_and_frames(
 ) -> None:
     tone(tmp_path / "music" / "1.mp3", seconds=3.5)
     played = await play(station(tmp_path / "music", tools).blocks())
-    for block in played:
-        found = frames(block.data)
-        assert block.duration == 1152 * len(found)
-        assert [block.data[cut : cut + 2] for cut in block.cuts] == [frame.data[:2] for frame in found]
-        assert len(block.cuts) == len(found)
-    assert all(44100 <= block.duration < 44100 + 1152 for block in played[:-1])
+    for one in played:
+        found = frames(one.data)
+        assert one.duration == 1152 * len(found)
+        assert [one.data[cut : cut + 2] for cut in one.cuts] == [frame.data[:2] for frame in found]
+        assert len(one.cuts) == len(found)
+    assert all(44100 <= one.duration < 44100 + 1152 for one in played[:-1])
 
 
 @pytest.mark.parametrize(
@@ -234,22 +193,6 @@ async def test_cancelling_whoever_listens_ends_ffmpeg(tmp_path: Path, tools: Too
     assert not encoders()
 
 
-def encoders() -> list[int]:
-    """Process ids of the ffmpegs that were started here and run; each is a Python program at first."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            # The name stands in brackets, and may itself hold blanks and brackets.
-            pid, _, rest = path.read_text().partition(" (")
-        except OSError:
-            continue
-        name, _, fields = rest.rpartition(") ")
-        state, parent, *_ = fields.split()
-        if int(parent) == os.getpid() and state != "Z" and name.startswith(("ffmpeg", "python")):
-            found.append(int(pid))
-    return [pid for pid in found if not is_fork_server(pid)]
-
-
 def test_the_pace_never_drifts_and_gives_the_prefill_at_once() -> None:
     pace = BlockSchedule(44100, prefill=2.0, late_seconds=LATE_SECONDS)
     now, waits = 1000.0, []
@@ -275,15 +218,11 @@ def test_after_a_long_silence_the_pace_goes_on_from_now() -> None:
     assert pace.wait(2000.0) == pytest.approx(1.0)
 
 
-def block(rate: int, seconds: int, size: int = 16_000) -> AudioBlock:
-    return AudioBlock(bytes(size), seconds * rate, rate, "", (0,))
-
-
 @pytest.mark.parametrize(
     ("blocks", "seconds"),
     [
         ([block(44100, 1), block(48000, 1)] * 300, 600),
-        ([block(48000, 0, size=1 << 20)] * 600, (600 << 20) / LiveSourceLimits().bytes_per_second),
+        ([block(48000, 0, size=1 << 20)] * 600, (600 << 20) / MAX_BYTES_PER_SECOND),
     ],
     ids=["its sample rate changes with each block", "it says that its blocks last no time"],
 )

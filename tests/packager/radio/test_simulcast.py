@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import pytest
 
-from origin.live import routes
+from origin.answers.request import request_from_headers
+from origin.live.handler import LiveHandler
 from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.radio.audio_blocks import Throttle
 from packager.radio.limits import LiveSourceLimits
@@ -21,6 +22,7 @@ from packager.radio.live_encoder_queue import BlockQueue
 from packager.radio.mpeg_block_reader import MpegBlockReader
 from packager.radio.simulcast import Simulcast, SimulcastOptions
 from packager.window.window import Window
+from tests.origin.live.replies import Received, later
 from tests.waiting import until
 
 AT_ONCE = LiveSourceLimits(ahead_seconds=0.0)
@@ -142,12 +144,14 @@ async def test_a_channel_does_not_end_while_somebody_waits_for_its_first_segment
     mount.sounds.clear()
     async with on_air(mount, tools, options=replace(OPTIONS, on_demand=True, idle_seconds=0.5)) as simulcast:
         channel = simulcast.channel
-        waiting = asyncio.create_task(routes._wait_until_ready(channel.stream))
-        simulcast.note_viewer()
+        handler, received = LiveHandler({channel.name: channel.stream}), Received()
+        target = f"/live/{channel.name}/master.m3u8".encode()
+        pending = later(handler.handle(request_from_headers("GET", target, (), "")))
+        pending.start(received)
         await asyncio.sleep(3.0)
         assert simulcast.channel is channel
-        assert not waiting.done()
-        waiting.cancel()
+        assert received.replies == []
+        pending.cancel()
         await until(lambda: simulcast.channel is not channel, "the channel's end")
 
 

@@ -23,8 +23,9 @@ from packager.process.process import Process
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.folder_station import Station, StationOptions, _opened
 from packager.radio.limits import StationLimits
-from tests.packager.radio.test_decoder_pool import Samples, record
-from tests.packager.radio.test_radio import PLAY_SECONDS, encoders, frames, play
+from tests.descriptors import descriptors
+from tests.packager.radio.decoded_samples import Samples, record
+from tests.packager.radio.station_audio import PLAY_SECONDS, encoders, frames, play
 from tests.patience import STATION
 from tests.waiting import until
 
@@ -50,10 +51,6 @@ def station(
 ) -> Station:
     options = StationOptions("test", folder, loop=loop, loudness=loudness, prefill=3600.0, limits=limits)
     return Station(options, tools)
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def children(word: str) -> list[int]:

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from packager.process.ffmpeg_discovery import Tools
-from tests.packager.radio.test_radio import audio, encoders, frames, play, station, tone
+from tests.packager.radio.station_audio import audio, encoders, frames, play, station, tone
 
 OTHERS = (
     ("-ac", "2", "-ar", "48000", "-b:a", "192k"),

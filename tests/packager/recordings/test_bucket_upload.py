@@ -18,7 +18,7 @@ from packager.retry_policy import RetryPolicy
 from packager.s3.client import S3Client, UnavailableError
 from packager.s3.limits import S3RequestLimits
 from tests.conformance.handfed import Track
-from tests.packager.recordings.test_recordings import record
+from tests.packager.recordings.recorded_channel import record
 from tests.s3_server import BUCKET, S3Proxy, S3Server
 
 QUICK = RecordingsLimits(copy_look_seconds=0.05, copy_retries=RetryPolicy(0.05, 0.1))
@@ -59,7 +59,7 @@ async def test_a_copy_is_whole_comes_once_and_its_note_last(
             async with background_task(cut.run()), asyncio.timeout(60):
                 while not cut.trouble:
                     await asyncio.sleep(0.01)
-        assert [line["event"] for line in logs].count("recordings can't be copied") == 1
+        assert [line["event"] for line in logs].count("recordings can't be copied to S3") == 1
     assert await asyncio.to_thread(copied) == {}
     # As if copying had been cut behind a few files, of which one isn't the recording's.
     store = s3_server.store(f"copies/one/{recording.metadata.id}")

@@ -12,9 +12,9 @@ import pytest
 from msgspec.structs import replace
 
 from media.mp4.boxes import box
-from media.mp4.init_segment import write_init_segment
-from media.mp4.sample_entry import SampleEntry
-from media.mp4.track_box import TrackFacts
+from media.mp4.codecs.sample_entry import SampleEntry
+from media.mp4.fragments.init_segment import write_init_segment
+from media.mp4.movie.track_box import TrackFacts
 from packager.recordings.dash_captions import chunks
 from packager.recordings.manifest import manifest
 from packager.recordings.periods import recorded_periods

@@ -24,31 +24,11 @@ from packager.recordings.disk_recordings import Recording, Recordings, Retention
 from packager.safe_files import OpenFolder
 from packager.window.sequence_numbers import SequenceNumbers
 from tests.conformance.handfed import NUMBER, Track, make_material
-from tests.packager.station import Station, on_air
+from tests.packager.recordings.recorded_channel import finish, record
+from tests.packager.station import on_air
 from tests.private_files import open_to_all, readable_by_others
 
 SAMPLE_RATE = 48_000
-
-
-async def finish(station: Station) -> None:
-    """Let the event be over, but for what becomes of it."""
-    station.channel._aligned.end()
-    await station.archive.settle()
-
-
-async def record(
-    data: Path, material: dict[str, Track], tools: Tools, patch: pytest.MonkeyPatch
-) -> Recording:
-    """Record an event of five segments, three that were missed, and four behind another start."""
-    async with on_air(data, material, tools, patch) as station:
-        await station.segment(5)
-    async with on_air(data, material, tools, patch, number=NUMBER + 8) as station:
-        await station.segment(4)
-        await finish(station)
-        await station.channel.live_event.record(station.channel._ending())
-        assert station.channel.live_event.recordings is not None
-        (recording,) = station.channel.live_event.recordings
-        return recording
 
 
 def movie_of(recording: Recording, path: Path) -> Path:
@@ -375,8 +355,8 @@ async def test_other_codec_parameters_behind_a_break_mean_no_mp4_and_say_so(
     again = Recording(recording.metadata, recording.path)
     with capture_logs() as logs, pytest.raises(NotFoundError, match="parameters change"):
         await asyncio.to_thread(again.movie)
-    assert again.obstacle == "the codec's parameters change on the way"
-    assert [line["event"] for line in logs] == ["no MP4 of a recording"]
+    assert again.obstacle == "the codec's parameters change within the recording"
+    assert [line["event"] for line in logs] == ["a recording can't be offered as MP4"]
 
 
 @pytest.mark.clause("Faults on disk cost themselves, and the start goes on")

@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from packager.concurrency import background_task
 from packager.library.file_listing import ListingLimits
 from packager.library.storage_interface import FileChangedError
 from packager.s3.client import UnavailableError
 from packager.s3.library import S3Library
-from packager.s3.limits import BlockCacheLimits, S3Limits, S3RequestLimits
+from packager.s3.limits import BlockCacheLimits, EncodedObjectLimits, S3Limits, S3RequestLimits
+from packager.s3.segment_cache import BucketSegmentCache
+from tests.waiting import until
 
 SIZE = 1 << 20
 BLOCK = 64 << 10
@@ -49,8 +52,15 @@ class Hostile:
 
             def do_GET(self) -> None:
                 self.close_connection = True
+                self.rfile.read(int(self.headers.get("content-length", 0)))
                 with contextlib.suppress(OSError):
                     hostile.respond(self)
+
+            def do_HEAD(self) -> None:
+                self.do_GET()
+
+            def do_PUT(self) -> None:
+                self.do_GET()
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
@@ -198,7 +208,7 @@ def test_a_key_that_breaks_a_page_doesnt_end_the_listing_behind_it(
         assert names(library) == ["c.mp4"]
         assert len(asked) == 2
         assert names(library) == ["c.mp4"]
-    assert [line["event"] for line in logs] == ["s3_key_unlistable"]
+    assert [line["event"] for line in logs] == ["an object in S3 can't be listed"]
     hostile.respond = listing("0.mp4", key)  # and again and again, as it can't be gone past
     assert names(library) == []
 
@@ -214,3 +224,27 @@ def test_a_listing_that_isnt_one_is_a_failure(hostile: Hostile, tmp_path: Path) 
         hostile.respond = sent(200, {"content-length": str(len(body))}, body)
         with pytest.raises(UnavailableError):
             names(library)
+
+
+@pytest.mark.parametrize("status", [200, 301, 404, 409, 412, 416, 500])
+async def test_no_answer_to_what_concerns_encoded_segments_fails_their_caller(
+    hostile: Hostile, status: int
+) -> None:
+    requests = list[str]()
+
+    def respond(handler: http.server.BaseHTTPRequestHandler) -> None:
+        requests.append(handler.command)
+        sent(status, {"content-length": "0"})(handler)
+
+    hostile.respond = respond
+    limits = S3RequestLimits(retries=0, failures=1000)
+    cache = BucketSegmentCache("s3://bucket", EncodedObjectLimits(requests=limits, trim_seconds=0.02))
+    place = "a" * 32, 0
+
+    def is_tried() -> bool:
+        cache.keep(place, b"segment")
+        return "PUT" in requests and len(requests) > 5
+
+    async with background_task(cache.run()):
+        assert await cache.find(place) is None
+        await until(is_tried, "more attempts to store, or to list what was stored")

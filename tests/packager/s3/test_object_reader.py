@@ -102,7 +102,7 @@ def test_an_index_takes_two_or_three_requests_and_never_the_whole_object(opened:
     obstore.put(opened.store, film, data[: where + size] + free + data[where + size :])
     library = opened.library()
     titles = Titles(library, TitleLimits())
-    titles.track(film, "video")
+    titles.segments.track(film, "video")
     asked = opened.proxy.asked("GET", film)
     assert 1 <= len(asked) <= 3
     assert len(opened.proxy.requests) <= 3

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.mp4.moof import Sample
+from media.mp4.fragments.moof import Sample
 from packager.segment.grid_segmenter import GridSegmenter
 from packager.segment.part_packer import CadenceError, CutPart
 from packager.window.cadence import part_target, whole_frames

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import pytest
 
-from media.mp4.moof import Sample
+from media.mp4.fragments.moof import Sample
 from packager.segment.keyframe_cadence import KeyframePattern, keyframe_cadence
 from packager.segment.keyframe_segmenter import Cuts, KeyframeSegmenter
 from packager.segment.limits import SegmentLimits

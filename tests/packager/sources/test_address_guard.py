@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import socket
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -17,36 +15,14 @@ from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools
 from packager.retry_policy import RetryPolicy
-from packager.sources.address_guard import AddressGuard, AddressScope, address_scope
-from packager.sources.guarded_http import GuardedTransport, guarded_client
-from packager.sources.hls_fetcher import HlsFetcher
 from packager.sources.limits import PlaylistLimits
+from packager.sources.pullers.address_guard import AddressGuard, AddressScope, address_scope
+from packager.sources.pullers.guarded_http import GuardedTransport, guarded_client
+from packager.sources.pullers.hls_fetcher import HlsFetcher
 from packager.sources.retries import PullError
 from tests.live_server import running
+from tests.packager.sources.guarded_hosts import answering, outside
 from tests.waiting import until
-
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nmedia"
-
-
-@contextlib.asynccontextmanager
-async def answering(
-    answer: bytes = ANSWER, host: str = "127.0.0.1"
-) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """A server that answers all in the same way; gives its port, and what it was asked."""
-    asked: list[bytes] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # A client may be ended before it asks.
-        with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError):
-            asked.append(await reader.readuntil(b"\r\n\r\n"))
-            writer.write(answer)
-            await writer.drain()
-
-    server = await asyncio.start_server(serve, host, 0)
-    try:
-        yield server.sockets[0].getsockname()[1], asked
-    finally:
-        server.close()
 
 
 @pytest.mark.parametrize(
@@ -212,16 +188,6 @@ async def test_an_answer_of_older_shoutcast_servers_is_read_whoever_asks() -> No
         answer = await client.get(f"http://127.0.0.1:{port}/")
         assert (answer.status_code, answer.content) == (200, b"music")
         assert answer.headers["content-type"] == "audio/mpeg"
-
-
-def outside() -> str:
-    """An address of this machine that isn't its loopback's."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # RFC 5737: nobody's; nothing is sent
-        except OSError:
-            pytest.skip("this machine has no network")
-        return str(probe.getsockname()[0])
 
 
 async def test_neither_a_redirect_nor_a_playlist_leads_from_the_network_into_this_machine(

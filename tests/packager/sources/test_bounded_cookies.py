@@ -13,9 +13,9 @@ import pytest
 from origin.radio.mounts.limits import RelayLimits
 from origin.radio.relay import Relay, RelayOptions
 from packager.retry_policy import RetryPolicy
-from packager.sources.bounded_cookies import BoundedCookies
-from packager.sources.guarded_http import certificates, guarded_client
 from packager.sources.limits import GuardLimits
+from packager.sources.pullers.bounded_cookies import BoundedCookies
+from packager.sources.pullers.guarded_http import certificates, guarded_client
 from tests.waiting import until
 
 REQUESTS = 40

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from media.flv.flv_to_fragments import FlvToFragments
-from packager.sources.copy_probe import SeenStream
+from media.flv.demuxer import FlvDemuxer
+from media.flv.stream_reader import FlvReader
+from packager.sources.copy_probe import Copier, SeenStream
 from packager.sources.further_video_tracks import FurtherVideoTrack, SeenVideoTrack
 from packager.sources.limits import SourceLimits
 from packager.sources.source import Source
-from packager.step_budget import StepBudget
 
 NTSC = Fraction(30_000, 1001)
 CODING = "-c:v libx264 -preset veryfast -pix_fmt yuv420p -c:a aac"
@@ -27,11 +27,12 @@ def seen_of(folder: Path, coding: str, rate: Fraction | int = 25) -> tuple[Sourc
     inputs = f"-f lavfi -i testsrc2=size=160x120:rate={rate} -f lavfi -i sine=440:sample_rate=48000"
     made = folder / "stream.flv"
     subprocess.run(["ffmpeg", *f"-nostdin -v error {inputs} -t 3.4 {coding} {made}".split()], check=True)
-    reader, data = FlvToFragments(), made.read_bytes()
-    seen, limits = SeenStream(reader), SourceLimits()
+    reader, copier, data = FlvReader(), Copier(), made.read_bytes()
+    seen, limits = SeenStream(copier), SourceLimits()
     for place in range(0, len(data), 100):
-        for event in reader.receive_data(data[place : place + 100]):
-            seen.push(event)
+        for events in copier.steps(reader.receive_data(data[place : place + 100])):
+            for event in events:
+                seen.push(event)
         if seen.is_enough(limits):
             break
     source = seen.source()
@@ -85,18 +86,20 @@ def key_frames(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def test_no_more_key_frames_are_looked_at_than_a_stream_may_have(key_frames: bytes) -> None:
-    reader, limits = FlvToFragments(), replace(SourceLimits(), seen_keys=5, seen_apart_seconds=60.0)
-    seen, looked = SeenStream(reader), 0
+    reader, copier = FlvReader(), Copier()
+    limits = replace(SourceLimits(), seen_keys=5, seen_apart_seconds=60.0)
+    seen, looked = SeenStream(copier), 0
     while not seen.is_enough(limits):
-        for event in reader.receive_data(key_frames[looked : looked + 100]):
-            seen.push(event)
+        for events in copier.steps(reader.receive_data(key_frames[looked : looked + 100])):
+            for event in events:
+                seen.push(event)
         looked += 100
     assert looked < len(key_frames) / 2
 
 
 async def test_no_more_key_frames_are_looked_at_than_a_further_track_may_have(key_frames: bytes) -> None:
     track, seen = FurtherVideoTrack(SourceLimits().further_video_track, 60.0), SeenVideoTrack(most_keys=5)
-    await track.receive_data(key_frames, StepBudget(), time.monotonic())
+    track.push(FlvDemuxer().receive_data(key_frames), time.monotonic())
     async with asyncio.timeout(60):
         await seen.look(track, Fraction(3600))
     assert seen.has_all([Fraction(0)])

@@ -11,6 +11,7 @@ import subprocess
 import pytest
 
 from media.errors import MalformedError
+from media.packets import Packet, StreamTrack, TrackKind
 from media.stream_reader import StreamChunk
 from media.ts.stream_reader import TransportReader
 from media.ts.tables import PACKET
@@ -40,6 +41,10 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
+def bytes_of(cache: GopCache) -> bytes:
+    return b"".join(one.data for one in cache.beginning())
+
+
 def test_bytes_between_packets_are_skipped_and_another_format_is_refused(stream: bytes) -> None:
     reader = TransportReader()
     reader.receive_data(stream[: 10 * PACKET] + b"\0" * 50)
@@ -52,57 +57,37 @@ def test_what_is_kept_is_bounded_and_begins_with_the_tables(stream: bytes) -> No
     cache = GopCache()
     for packets in TransportReader().receive_data(stream):
         cache.push(packets)
-    assert len(cache.beginning()) < len(stream) / 4
-    first = cache.beginning()[:PACKET]
+    assert len(bytes_of(cache)) < len(stream) / 4
+    first = bytes_of(cache)[:PACKET]
     assert first[1] & 0x1F == 0 == first[2]  # the PAT's PID
     small = GopCache(limits=GopCacheLimits(kept_bytes=PACKET))
     for packets in TransportReader().receive_data(stream):
         small.push(packets)
-    assert len(small.beginning()) <= 17 * PACKET
+    assert len(bytes_of(small)) <= 17 * PACKET
 
 
 def test_headers_that_are_repeated_push_no_others_out() -> None:
     cache = GopCache(limits=GopCacheLimits(headers=2))
     for header in (b"first", *[b"second"] * 5):
         cache.push(StreamChunk(header, header=True))
-    assert cache.beginning() == b"firstsecond"
+    assert bytes_of(cache) == b"firstsecond"
 
 
-class TagsThatTell:
-    """Tags that tell how often their bytes are made."""
+@pytest.mark.clause("CWE-770")
+def test_packets_of_nothing_take_memory_and_no_more_of_them_are_kept_than_may_be() -> None:
+    cache = GopCache(limits=GopCacheLimits(kept_bytes=1 << 20))
+    video = StreamTrack(TrackKind.VIDEO, "avc1")
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.size = len(data)
-        self.made = 0
+    def frames(count: int, *, is_key: bool) -> StreamChunk:
+        return StreamChunk.of_packets([Packet(video, 0, 0, is_key, b"a")] * count, access=is_key, clock=0)
 
-    def pieces(self) -> list[bytes]:
-        self.made += 1
-        return [self._data[:1], self._data[1:]]
-
-
-def test_bytes_of_tags_are_made_when_somebody_joins_or_too_many_wait_for_that() -> None:
-    cache, seen = GopCache(limits=GopCacheLimits(unwritten_tags=5)), list[TagsThatTell]()
-
-    def receive(data: bytes) -> None:
-        seen.append(TagsThatTell(data))
-        cache.push(StreamChunk(seen[-1], tags=((9, 0, b"a"), (9, 0, b"b"))))
-
-    cache.push(StreamChunk(b"head", header=True))
-    for group in (b"first", b"second"):
-        # The group before is dropped, and with it what waited there.
-        cache.push(StreamChunk(group, access=True))
-        seen.clear()
-        for data in (b" one", b" two", b" three", b" four"):
-            receive(data)
-        assert [one.made for one in seen] == [0, 0, 1, 1]
-    assert cache.beginning() == cache.beginning() == b"headsecond one two three four"
-    assert [one.made for one in seen] == [2, 2, 1, 1]
-    cache.clear()
-    cache.push(StreamChunk(b"third", access=True))
-    receive(b" one")
-    assert not seen[-1].made
-    assert cache.beginning() == b"third one"
+    cache.push(frames(1, is_key=True))
+    for _ in range(10):
+        cache.push(frames(500, is_key=False))
+    assert cache.has_access_point
+    # Objects of Python take more than a hundred bytes each: ten thousand packets don't fit.
+    cache.push(frames(10_000, is_key=False))
+    assert not cache.has_access_point
 
 
 async def decode(process: Process, times: list[int], *, kill_after: int | None = None) -> None:

@@ -12,7 +12,7 @@ import tracemalloc
 import httpx
 import pytest
 
-from packager.sources.guarded_http import certificates, guarded_client
+from packager.sources.pullers.guarded_http import certificates, guarded_client
 from tests.hostile_upstream import answer, hostile_upstream, in_chunks
 from tests.loop_watch import LoopWatch
 
@@ -20,7 +20,7 @@ LONGEST_SECONDS = 120
 
 CLIENT = """
 import asyncio, json, sys
-from packager.sources.guarded_http import certificates, guarded_client
+from packager.sources.pullers.guarded_http import certificates, guarded_client
 
 async def main(url):
     await asyncio.to_thread(certificates)

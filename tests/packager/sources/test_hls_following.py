@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from media.hls.playlist_reader import ListedSegment, MediaListing, PlaylistReaderLimits, Resource
-from packager.sources.hls_client import PlaylistCursor, reload_delay
-from packager.sources.hls_fetcher import HlsFetcher, resolve
 from packager.sources.limits import PlaylistLimits
+from packager.sources.pullers.hls_client import PlaylistCursor, reload_delay
+from packager.sources.pullers.hls_fetcher import HlsFetcher, resolve
 from packager.sources.retries import PullError
 
 PLAYLIST_BYTES = 1 << 20

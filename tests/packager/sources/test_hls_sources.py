@@ -19,8 +19,8 @@ from packager.process.ffmpeg_discovery import Tools
 from packager.sources.limits import SOURCE_RETRY, PlaylistLimits, SourceLimits
 from packager.window.window import Window
 from tests.packager.hls_upstream import Listed, Programme, add, segments, serving
-from tests.packager.sources.test_live_sources import pulling
-from tests.packager.sources.test_pump import width_of
+from tests.packager.sources.picture_widths import width_of
+from tests.packager.sources.pulled_sources import pulling
 from tests.waiting import until
 
 BREAK = "#EXT-X-DISCONTINUITY"
@@ -108,7 +108,9 @@ async def test_a_session_that_a_redirect_sets_as_a_cookie_lasts_while_others_com
     tools: Tools, tmp_path: Path
 ) -> None:
     programme = Programme(session="a4f1", before=4)
-    add(programme, "live.m3u8", await asyncio.to_thread(segments, tmp_path, "all", "160x120"))
+    # More than the four at once: where a machine stands still, the channel may begin behind some of them.
+    made = await asyncio.to_thread(segments, tmp_path, "all", "160x120", seconds=LARGE_SECONDS)
+    add(programme, "live.m3u8", made)
     with serving(programme) as url:
         async with pulling(f"{url}/start.m3u8", tools, ("source",), limits=LIMITS) as channel:
             await until(lambda: channel.ready)

@@ -12,16 +12,16 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from media.mp4.movie import MovieLimits
+from media.mp4.movie.movie import MovieLimits
 from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools
-from packager.sources.guarded_http import guarded_client
-from packager.sources.http_faststart import faststart_content
-from packager.sources.http_file import HttpFile
-from packager.sources.http_puller import HttpPuller
 from packager.sources.limits import FaststartLimits, SourceLimits
+from packager.sources.pullers.guarded_http import guarded_client
+from packager.sources.pullers.http_faststart import faststart_content
+from packager.sources.pullers.http_file import HttpFile
+from packager.sources.pullers.http_puller import HttpPuller
 from packager.sources.retries import PullError, SourceRetries
 from tests.conformance.conftest import files_wing, serving
 from tests.live_server import running

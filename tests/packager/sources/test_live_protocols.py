@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools
 from tests import icecast
 from tests.live_server import broadcasting
+from tests.packager.sources.protocol_servers import child, free_port
 from tests.patience import LIVE
 from tests.waiting import wait_for
 
@@ -29,54 +28,8 @@ SECONDS, RATE = 3, 25
 PICTURE = f"-re -f lavfi -i testsrc2=size=320x240:rate={RATE}"
 SOUND = "-re -f lavfi -i sine=frequency=440:sample_rate=48000"
 H264 = "-c:v libx264 -preset ultrafast -tune zerolatency -g 25 -pix_fmt yuv420p -c:a aac -ac 2"
-UNPRIVILEGED = 65534
 GONE_SECONDS = float(os.environ.get("GONE_SECONDS", "5"))
 """How long a source is gone; for ten minutes: ``GONE_SECONDS=600 pytest --timeout=900 -k watches``."""
-
-
-@contextlib.contextmanager
-def child(argv: Sequence[str], **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **environment}
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-@functools.cache
-def own_ports() -> Iterator[int]:
-    """Give this worker's ports, below those that Linux gives by itself (ip_local_port_range)."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    return iter(range(20_000 + 1000 * (worker % 12), 21_000 + 1000 * (worker % 12)))
-
-
-def free_port(kind: socket.SocketKind) -> int:
-    """Find a port that nobody else gets before it is bound: not from the system, nor in another worker."""
-    for port in own_ports():
-        with socket.socket(socket.AF_INET, kind) as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is free")
-
-
-@contextlib.contextmanager
-def rtsp_by_vlc(film: Path) -> Iterator[str]:
-    """Serve a film in a loop, which anybody may read."""
-    if shutil.which("cvlc") is None:
-        pytest.skip("VLC isn't installed (vlc-bin)")
-    url, home = f"rtsp://127.0.0.1:{free_port(socket.SOCK_STREAM)}/live", film.parent / "home"
-    home.mkdir()
-    words = f"cvlc -I dummy --no-dbus --loop --sout-keep --sout=#rtp{{sdp={url}}} {film}"
-    user = ""
-    if os.geteuid() == 0:
-        # It refuses to run as root.
-        home.chmod(0o777)
-        user = f"setpriv --reuid={UNPRIVILEGED} --regid={UNPRIVILEGED} --clear-groups "
-    with child((user + words).split(), HOME=str(home)):
-        yield url
 
 
 def sender(url: str) -> list[str]:

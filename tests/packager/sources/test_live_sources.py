@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import functools
 import json
@@ -11,7 +10,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,15 +19,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from packager.live.channel import Channel
-from packager.live.limits import DEFAULT_LIMITS, ENCODER_RETRY, LiveLimits
+from packager.live.limits import ENCODER_RETRY, LiveLimits
 from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.sources.probe import inspect_source, playable
 from packager.sources.schemes import is_url
 from packager.sources.source import Source
 from packager.window.model import LiveSegment
-from tests.live_server import running
 from tests.packager.kills import kill_again_and_again
+from tests.packager.sources.pulled_sources import pulling
 from tests.patience import GAPS, LIVE
 from tests.upstream import Upstream, upstream
 from tests.waiting import until
@@ -38,22 +37,10 @@ pytestmark = pytest.mark.timeout(900)
 
 BROKEN_SECONDS = 8
 
-PICTURE = "-re -f lavfi -i testsrc2=size=320x240:rate=25"
+PICTURE = "-re -f lavfi -i testsrc2=size=320x240:rate=12"
 SOUND = "-re -f lavfi -i sine=frequency=440:sample_rate=44100"
-H264 = "-c:v libx264 -preset ultrafast -tune zerolatency -g 25 -pix_fmt yuv420p"
+H264 = "-c:v libx264 -preset ultrafast -tune zerolatency -g 12 -pix_fmt yuv420p"
 BOTH = f"{PICTURE} {SOUND} {H264} -c:a aac -f mpegts pipe:1"
-
-
-@contextlib.asynccontextmanager
-async def pulling(
-    url: str, tools: Tools, ladder: tuple[str, ...] = ("240p",), limits: LiveLimits = DEFAULT_LIMITS
-) -> AsyncIterator[Channel]:
-    options = ChannelOptions(
-        "pulled", url, ladder=ladder, part_duration=0.25, segment_duration=1.0, limits=limits
-    )
-    channel = Channel(options, tools)
-    async with running(channel):
-        yield channel
 
 
 def lengths(channel: Channel) -> list[int]:
@@ -69,7 +56,7 @@ async def test_a_stream_over_http_is_fetched_once_and_pulled_at_its_own_frame_ra
         pulling(f"http://127.0.0.1:{server.port}/stream", tools, limits=LIVE) as channel,
     ):
         await until(lambda: min(lengths(channel)) >= 2 and channel.pid)
-        assert channel.cadence.frame_rate == 25
+        assert channel.cadence.frame_rate == 12
         assert {segment.duration for segment in channel.renditions["240p"].window.listed} == {Fraction(1)}
         assert channel.pid is not None
         # What runs on behind a kill was fetched by the same request.
@@ -89,7 +76,7 @@ async def test_what_is_only_decoded_from_its_beginning_is_fetched_for_each_ffmpe
         pulling(f"http://127.0.0.1:{server.port}/stream", tools, limits=LIVE) as channel,
     ):
         await until(lambda: min(lengths(channel)) >= 2 and channel.pid)
-        assert channel.cadence.frame_rate == 25
+        assert channel.cadence.frame_rate == 12
         # What is it, what has it, and to be played.
         assert server.served == 3 + channel.restarts
         words = await asyncio.to_thread(Path(f"/proc/{channel.pid}/cmdline").read_text)

@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from media.errors import MediaError
-from media.flv.tags import FILE_HEADER, complete_tags, write_tag
+from media.flv.demuxer import FlvDemuxer
+from media.flv.tags import FILE_HEADER, complete_tags, write_tags
 from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
@@ -85,8 +86,8 @@ async def test_a_stream_is_on_air_with_its_first_key_frame_however_its_bytes_com
 def hurried(data: bytes) -> bytes:
     """Let each tag come 2.9 s behind the one before by its time (FLV 10.1 §E.4.1), which is no jump yet."""
     tags = complete_tags(memoryview(data), FILE_HEADER)
-    hurried = (write_tag(kind, 2900 * n, data[body:end]) for n, (kind, _, body, end) in enumerate(tags))
-    return data[:FILE_HEADER] + b"".join(hurried)
+    hurried = ((kind, 2900 * n, data[body:end]) for n, (kind, _, body, end) in enumerate(tags))
+    return data[:FILE_HEADER] + write_tags(hurried)
 
 
 @pytest.mark.clause("A clock that is wrong is told to the publisher, who isn't held back for hours meanwhile")
@@ -122,7 +123,7 @@ async def test_a_streams_format_is_known_behind_its_end_whether_it_was_looked_at
     first, second = source.begin(FIRST), source.begin(SECOND)
     await first.receive_data(stream("mpegts"))
     await second.receive_data(stream("flv"))
-    await second.receive_further_video_track(1, stream("flv"))
+    await second.receive_further_video_track(1, FlvDemuxer().receive_data(stream("flv")))
     assert second.pump is not None
     expected = ((second.pump.stream, [(1, second.further_video_tracks[1].signature)]), "flv")
     if looked_at:
@@ -371,9 +372,8 @@ async def test_who_takes_over_while_the_first_is_looked_at_is_not_refused_for_it
     stream: Streams, tools: Tools
 ) -> None:
     source = Overtaken(stream("flv", "320x240"))
-    async with background_task(bring(source.begin(FIRST), stream("mpegts"))):
-        async with asyncio.timeout(60):
-            found = await inspect_supply(source, tools)
+    async with background_task(bring(source.begin(FIRST), stream("mpegts"))), asyncio.timeout(60):
+        found = await inspect_supply(source, tools)
     assert source.coming is not None
     source.coming.cancel()
     assert source.live is not None

@@ -19,8 +19,8 @@ from structlog.testing import capture_logs
 
 from media.errors import MediaError
 from media.matroska.element_ids import CLUSTER, SIMPLE_BLOCK
+from media.matroska.live_elements import MatroskaStreamLimits
 from media.matroska.live_writer import element
-from media.matroska.stream_reader import MatroskaStreamLimits
 from media.stream_reader import CLOCK_RATE, StreamChunk
 from media.ts.stream_reader import TransportReader, TransportReaderLimits
 from packager.live.channel import Channel
@@ -30,9 +30,9 @@ from packager.process.process import Process
 from packager.sources.limits import PacingLimits, PumpLimits, StreamReaderLimits
 from packager.sources.pump import Pump
 from packager.step_budget import AUDIO_PORTION_BYTES
-from packager.window.model import LiveSegment
 from tests import hostile_media
 from tests.live_server import running
+from tests.packager.sources.picture_widths import width_of
 from tests.patience import LIVE
 from tests.waiting import until
 
@@ -49,8 +49,8 @@ OPTIONS = ChannelOptions("pumped", "", ladder=("240p",), part_duration=0.25, seg
 PATIENT = replace(OPTIONS, limits=LIVE)
 SOUND = "-re -f lavfi -i sine=frequency=440:sample_rate=44100"
 BOTH = (
-    f"-re -f lavfi -i testsrc2=size=320x240:rate=25 {SOUND} -c:v libx264 -preset ultrafast -tune zerolatency "
-    "-g 25 -pix_fmt yuv420p -c:a aac -f mpegts pipe:1"
+    f"-re -f lavfi -i testsrc2=size=320x240:rate=12 {SOUND} -c:v libx264 -preset ultrafast -tune zerolatency "
+    "-g 12 -pix_fmt yuv420p -c:a aac -f mpegts pipe:1"
 )
 
 
@@ -86,7 +86,7 @@ async def test_a_stream_that_is_brought_plays_over_the_death_of_its_ffmpeg(
         window = channel.renditions["240p"].window
         await until(lambda: channel.ready and channel.pid)
         window = channel.renditions["240p"].window
-        assert channel.cadence.frame_rate == 25
+        assert channel.cadence.frame_rate == 12
         assert channel.pid is not None
         os.kill(channel.pid, signal.SIGKILL)
         await until(lambda: channel.restarts)
@@ -138,15 +138,11 @@ async def test_a_picture_that_changes_its_size_goes_on_behind_a_discontinuity_wi
     assert f'#EXT-X-MAP:URI="init-{changed.number}.mp4"' in playlist.partition("#EXT-X-DISCONTINUITY\n")[2]
 
 
-def width_of(segment: LiveSegment) -> int:
-    return 0 if segment.timeline is None else segment.timeline.entry.width
-
-
 @pytest.fixture(scope="module")
 def film(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Two minutes, with a key frame each second."""
+    """A minute, with a key frame each second."""
     path = tmp_path_factory.mktemp("film") / "film.ts"
-    words = BOTH.replace("-re ", "").replace("pipe:1", f"-t 120 {path}").split()
+    words = BOTH.replace("-re ", "").replace("pipe:1", f"-t 60 {path}").split()
     subprocess.run([str(tools.ffmpeg), "-nostdin", "-v", "error", *words], check=True)
     return path.read_bytes()
 

@@ -21,15 +21,17 @@ from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
 from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools
-from packager.sources import rtsp_srt_puller
 from packager.sources.limits import ContinuityLimits, SourceLimits
-from packager.sources.rtsp_srt_puller import Remuxer, StreamContinuity, find_libavformat
+from packager.sources.pullers import rtsp_srt_puller
+from packager.sources.pullers.rtsp_srt_puller import Remuxer, StreamContinuity, find_libavformat
 from packager.sources.schemes import without_url_secrets
 from packager.window.model import LiveSegment
 from tests.live_server import running
-from tests.packager.sources.test_live_protocols import free_port, rtsp_by_vlc
-from tests.packager.sources.test_pump import width_of
-from tests.packager.sources.test_udp_sources import behind
+from tests.packager.sources.decoded_pictures import decoded
+from tests.packager.sources.picture_widths import width_of
+from tests.packager.sources.protocol_servers import free_port, rtsp_by_vlc
+from tests.packager.sources.udp_positions import behind
+from tests.processes import children_of
 from tests.waiting import until
 
 LARGE_SECONDS, SMALL_SECONDS = 25, 30
@@ -99,26 +101,15 @@ async def listening(tools: Tools, url: str, *parts: bytes) -> AsyncIterator[list
 def words_of_children() -> str:
     """The arguments of what fetches for us, as any process sees them."""
     found = ""
-    for path in Path("/proc/self/task").glob("*/children"):
-        # Threads and programs end at any moment.
-        with contextlib.suppress(OSError):
-            for pid in path.read_text().split():
-                text = Path(f"/proc/{pid}/cmdline").read_text()
-                found += f"{text}\n" if "avio_reader" in text else ""
+    for pid in children_of():
+        with contextlib.suppress(OSError):  # it has ended
+            text = Path(f"/proc/{pid}/cmdline").read_text()
+            found += f"{text}\n" if "avio_reader" in text else ""
     return found
 
 
 SINE = 20 * math.log10(1 / 8 / math.sqrt(2))
 """Decibels of a sine of an eighth: lavfi's says so of its amplitude."""
-
-
-def decoded(tools: Tools, segment: LiveSegment, *words: str) -> subprocess.CompletedProcess[bytes]:
-    """Let ffmpeg decode a segment."""
-    assert segment.timeline is not None
-    command = [str(tools.ffmpeg), "-i", "pipe:0", *words]
-    return subprocess.run(
-        command, input=segment.timeline.init + segment.data, capture_output=True, check=True
-    )
 
 
 SEVERAL = 4

@@ -20,11 +20,11 @@ from media.rtsp.messages import RtspMessage, RtspReader
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools
-from packager.sources.address_guard import AddressScope, address_scope
-from packager.sources.rtsp_relay import RtspRelay
-from packager.sources.rtsp_srt_puller import with_resolved_host
+from packager.sources.pullers.address_guard import AddressScope, address_scope
+from packager.sources.pullers.rtsp_relay import RtspRelay
+from packager.sources.pullers.rtsp_srt_puller import with_resolved_host
 from tests.live_server import running
-from tests.packager.sources.test_address_guard import outside
+from tests.packager.sources.guarded_hosts import outside
 from tests.waiting import until
 
 LONGEST_SECONDS = 120

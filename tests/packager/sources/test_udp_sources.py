@@ -20,12 +20,11 @@ from packager.live.limits import LiveLimits
 from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools
 from packager.sources.limits import SourceLimits
-from packager.sources.udp import UdpAddress, UdpPuller, UdpReceiver, parse_address
-from packager.window.model import LiveSegment
-from packager.window.window import Window
+from packager.sources.pullers.udp import UdpAddress, UdpPuller, UdpReceiver, parse_address
 from tests.live_server import running
-from tests.packager.sources.test_live_protocols import child, free_port
-from tests.packager.sources.test_pump import width_of
+from tests.packager.sources.picture_widths import width_of
+from tests.packager.sources.protocol_servers import child, free_port
+from tests.packager.sources.udp_positions import behind
 from tests.waiting import until
 
 PACKET, IN_A_DATAGRAM = 188, 7
@@ -83,12 +82,6 @@ async def test_another_codec_and_size_in_datagrams_are_a_discontinuity_with_an_i
         assert changed.timeline is not None
         # ISO/IEC 14496-15 §8.4.1
         assert (b"hvc1" in changed.timeline.init) == (window is kept)
-
-
-def behind(window: Window, kept: Window) -> list[LiveSegment]:
-    """The segments with media from where the source's own picture has become small."""
-    first = next((one.number for one in kept.listed if one.data and width_of(one) == 160), None)
-    return [one for one in window.listed if one.data and first is not None and one.number >= first]
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import threading
@@ -20,37 +19,8 @@ from packager.vod import TitleLimits, Titles
 from packager.vod.segments.segment import MAX_GAP, FilmSegment, ShortReadError
 from tests.packager import films
 from tests.packager.films import ZOO, packets, probe
-
-
-def titles_of(path: Path) -> Titles:
-    return Titles(Library(path.parent))
-
-
-def write_out(path: Path, track: str, folder: Path) -> Path:
-    """Write a track's playlist, init segment and segments as a server would give them."""
-    titles = titles_of(path)
-    out = folder / path.name / track
-    offered = titles.track(path.name, track)
-    (out / offered.version.folder).mkdir(parents=True)
-    text = titles.media_playlist(path.name, track)
-    (out / "media.m3u8").write_text(text)
-    (out / offered.version.folder / "init.mp4").write_bytes(offered.init)
-    for number, segment in enumerate(m3u8.loads(text).segments):
-        assert segment.uri == f"{offered.version.folder}{number}.m4s"
-        opened = titles.open_segment(path.name, track, number)
-        (out / segment.uri).write_bytes(opened.read(0, opened.size))
-        opened.close()
-    return out / "media.m3u8"
-
-
-def assert_same_packets(path: Path, folder: Path, track: str, stream: str) -> None:
-    source = packets(path, stream)
-    packaged = packets(write_out(path, track, folder), stream[0])
-    assert [packet.digest for packet in packaged] == [packet.digest for packet in source]
-    assert [packet.key for packet in packaged] == [packet.key for packet in source]
-    for ours, theirs in zip(packaged, source, strict=True):
-        assert ours.pts == pytest.approx(theirs.pts, abs=2e-6)
-        assert ours.dts == pytest.approx(theirs.dts, abs=2e-6)
+from tests.packager.vod.opened_media import open_segment
+from tests.packager.vod.vod_titles import assert_same_packets, titles_of, write_out, zoo
 
 
 @pytest.mark.parametrize(
@@ -119,7 +89,7 @@ def test_segments_of_ntsc_rates_are_whole_groups_and_their_durations_exact() -> 
 def test_sound_is_cut_where_the_video_is_to_the_frame() -> None:
     path = films.film("moovlast.mp4")
     titles = titles_of(path)
-    video, sound = titles.track(path.name, "video"), titles.track(path.name, "audio")
+    video, sound = titles.segments.track(path.name, "video"), titles.segments.track(path.name, "audio")
     assert len(sound.durations) == len(video.durations) == 3
     for ours, theirs in zip(sound.times[1:-1], video.times[1:-1], strict=True):
         late = Fraction(int(ours), 44100) - Fraction(int(theirs), video.timescale)
@@ -260,7 +230,7 @@ def test_tracks_and_segments_that_are_not_there_are_not_found() -> None:
     titles = titles_of(films.film("silent.mp4"))
     for track, number in (("audio", 0), ("video", 99), ("video", -1), ("", 0)):
         with pytest.raises(NotFoundError):
-            titles.open_segment("silent.mp4", track, number)
+            open_segment(titles, "silent.mp4", track, number)
 
 
 @pytest.mark.parametrize(("name", "reason"), [("raw.mov", "codec"), ("notes.txt", "not an MP4")])
@@ -285,14 +255,14 @@ def test_an_index_is_made_once_for_many_askers_and_again_when_the_file_changes(t
         thread.start()
     for thread in threads:
         thread.join()
-    assert titles.index_count == 1
-    assert titles.track(path.name, "video") is titles.track(path.name, "video")
-    before = titles.track(path.name, "video")
+    assert len(titles.files) == 1
+    assert titles.segments.track(path.name, "video") is titles.segments.track(path.name, "video")
+    before = titles.segments.track(path.name, "video")
     path.write_bytes(films.film("sound.m4a").read_bytes())
     with pytest.raises(NotFoundError):
-        titles.track(path.name, "video")
+        titles.segments.track(path.name, "video")
     assert before.video
-    assert not titles.track(path.name, "audio").video
+    assert not titles.segments.track(path.name, "audio").video
 
 
 @pytest.mark.clause("What is kept and what runs at once is bounded, however much is asked for")
@@ -303,12 +273,12 @@ def test_indexes_are_dropped_when_they_take_more_than_their_share() -> None:
     titles = Titles(Library(films.folder()), TitleLimits(index_bytes=1))
     for name in names:
         titles.multivariant_playlist(name)
-    assert titles.index_count == 1
+    assert len(titles.files) == 1
 
 
 def test_any_range_of_a_segment_is_the_same_as_that_range_of_the_whole() -> None:
     path = films.film("bframes.mp4")
-    opened = titles_of(path).open_segment(path.name, "audio", 1)
+    opened = open_segment(titles_of(path), path.name, "audio", 1)
     whole = opened.read(0, opened.size)
     assert len(whole) == opened.size
     for offset, length in (
@@ -333,23 +303,18 @@ def test_neighbouring_data_are_read_at_once_and_distant_data_apart() -> None:
         return bytes(length)
 
     offsets = np.array([1000, 1500, 1500 + 100 + MAX_GAP + 1])
-    segment = FilmSegment(b"head", offsets, np.array([100, 200, 300]))
+    segment = FilmSegment(b"head", offsets, np.array([100, 200, 300]), video=True)
     assert len(segment.read(read, 0, 1000)) == 304
     assert calls == [(1000, 600), (1600 + MAX_GAP + 1, 100)]
 
 
 def test_a_file_that_became_shorter_gives_an_error_and_no_padding() -> None:
-    segment = FilmSegment(b"head", np.array([1000]), np.array([100]))
+    segment = FilmSegment(b"head", np.array([1000]), np.array([100]), video=True)
     with pytest.raises(ShortReadError):
         segment.read(lambda offset, length: bytes(length - 1), 0, 104)
 
 
 # Real files that others made
-
-
-def zoo() -> list[dict[str, Any]]:
-    listing = ZOO / "public.json"
-    return json.loads(listing.read_text()) if listing.exists() else []
 
 
 @pytest.mark.skipif(not zoo(), reason=f"the folder of others' files ({ZOO}) isn't here")

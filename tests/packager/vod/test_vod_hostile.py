@@ -10,12 +10,13 @@ import pytest
 
 from media.errors import MalformedError, MediaError, UnsupportedError
 from media.mp4.boxes import box
-from media.mp4.movie import MovieLimits
+from media.mp4.movie.movie import MovieLimits
 from packager.library.local_storage import Library
 from packager.vod import Titles
 from packager.vod.index.file_index import FileIndex
 from packager.vod.index.index_builder import read_index
 from tests.packager import films
+from tests.packager.vod.opened_media import open_segment
 
 
 def titles_of(path: Path) -> Titles:
@@ -72,9 +73,9 @@ def test_chunks_beyond_the_end_of_the_file_give_no_segment(tmp_path: Path) -> No
     path = tmp_path / "cut.mp4"
     path.write_bytes(source[: len(source) // 2])  # its moov is in front
     titles = titles_of(path)
-    titles.open_segment(path.name, "video", 0).close()
+    open_segment(titles, path.name, "video", 0).close()
     with pytest.raises(MalformedError):
-        titles.open_segment(path.name, "video", 2)
+        open_segment(titles, path.name, "video", 2)
 
 
 @pytest.mark.clause("Damaged films are read or refused, within the limits")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from media.errors import MalformedError
 from media.hls.date_range import DateRange
-from media.mp4.sample_entry import SampleEntry
+from media.mp4.codecs.sample_entry import SampleEntry
 from packager.window.cadence import cadence
 from packager.window.log import (
     CadenceEntry,

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import pytest
 
-from media.mp4.sample_entry import SampleEntry
+from media.mp4.codecs.sample_entry import SampleEntry
 from packager.window.limits import WaiterLimits, WindowLimits
 from packager.window.model import LivePart, LiveSegment, StoredSegment, WindowOptions
 from packager.window.waiters import TooManyWaitersError, Waiters
@@ -193,8 +193,8 @@ def test_the_peak_bandwidth_is_of_segments_of_half_a_target_duration_and_more() 
     window.append(LivePart(bytes(1000), Fraction(2), True), Fraction(0), ends_segment=True)
     window.append(LivePart(bytes(500), Fraction(2), True), Fraction(2), ends_segment=True)
     window.append(LivePart(bytes(1000), Fraction(1, 10), True), Fraction(4), ends_segment=True)
-    assert window.totals.peak_bandwidth == 4000
-    assert window.totals.average_bandwidth == round(8 * 2500 / 4.1)
+    assert window.finished.totals.peak_bandwidth == 4000
+    assert window.finished.totals.average_bandwidth == round(8 * 2500 / 4.1)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from origin.radio.mounts.mount import Mount
 from origin.radio.mounts.mount_replication import FollowedMountLog, ServedMountLog
 from origin.radio.mounts.options import MountOptions
 from origin.radio.routes import ListenerEndpoint
+from origin.server.endpoints.error_responses import ERROR_RESPONSES
 from packager.radio.ogg_block_reader import MEDIA_TYPE as OGG
 from packager.radio.ogg_block_reader import OggBlockReader
 from packager.replication.log_entries import Place
@@ -106,7 +107,7 @@ async def stations(feeds: Mapping[str, Feed], options: MountOptions | None = Non
     made = Stations(feeds, options or mount_options())
     authorization, counts = StationAuthorization(Authenticator()), ConnectionCounts(NUMBERS)
     endpoint = ListenerEndpoint(made.served, authorization, counts)
-    app = Starlette(routes=[Route("/radio/{name}", endpoint)])
+    app = Starlette(routes=[Route("/radio/{name}", endpoint)], exception_handlers=ERROR_RESPONSES)
     running: Any = made.followed.values()
     async with serving(made.mounts) as made.here, serving_app(app, running) as made.there:
         yield made

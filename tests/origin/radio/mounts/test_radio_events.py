@@ -14,7 +14,7 @@ import pytest
 
 from origin.events.limits import ChannelLimits
 from origin.radio.mounts.limits import ListenerTimeLimits
-from origin.radio.mounts.listener_media_time import ListenerTimes
+from origin.radio.mounts.listener_media_time import GONE_LISTENERS, ListenerTimes
 from origin.server.endpoints.api import describe_station
 from packager.concurrency import background_task
 from tests.eventstream import Message, read
@@ -336,9 +336,9 @@ def test_what_listeners_heard_is_forgotten_after_a_named_time_and_beyond_a_named
     assert listener_times.marks(TOKEN)
     now += 1
     assert not listener_times.marks(TOKEN)
-    for number in range(ListenerTimeLimits().gone_listeners + 5):
+    for number in range(GONE_LISTENERS + 5):
         listener_times.end(str(number), listener_times.begin(str(number), lambda _: None))
-    assert len(listener_times) == ListenerTimeLimits().gone_listeners
+    assert len(listener_times) == GONE_LISTENERS
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl isn't installed")

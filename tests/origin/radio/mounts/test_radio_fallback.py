@@ -11,8 +11,9 @@ import pytest
 
 from media.mp3.icy import Deinterleaver
 from media.mp3.reader import Frame, MpegAudioReader
+from origin.config.limit_options import LimitOptions
 from origin.config.load import load
-from origin.config.options import Config, ConfigError, LimitOptions, RadioOptions
+from origin.config.options import Config, ConfigError, RadioOptions
 from origin.config.warnings import unserved
 from origin.radio.mounts.mount import Mount
 from origin.radio.station_factory import make_stations

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import resource
 import socket
 from dataclasses import replace
@@ -16,6 +15,7 @@ from origin.radio.mounts.listeners import Listener, ListenerClient
 from origin.radio.mounts.mount import Mount
 from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.radio.folder_station import Station, StationOptions
+from tests.descriptors import descriptors
 from tests.keys import ADMIN_TOKEN
 from tests.patience import MOUNT
 from tests.radio_server import FRAME_BYTES, Client, Server, mount_options, one_mount
@@ -44,10 +44,6 @@ async def test_what_ffmpeg_lacks_for_a_station_ends_its_mount_as_that_error_alon
     mount._demand.update(has_listeners=True)
     with pytest.raises(ToolsError, match="the loudness of radio station 'test' needs filter"):
         await mount.run()
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def resident_bytes() -> int:

@@ -27,7 +27,7 @@ from packager.library.file_listing import ListedFolder
 from tests.conftest import ServerProcess, start_server
 from tests.fork_server import run_headwater
 from tests.loop_watch import LoopWatch, slowness
-from tests.origin.cli.test_cli import assert_one_line
+from tests.origin.cli.error_lines import assert_one_line
 from tests.packager import crafted
 from tests.waiting import wait_for
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import json
 import os
 import pwd
-import re
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,61 +22,21 @@ from packager.process.ffmpeg_discovery import Tools
 from packager.process.sandbox import missing
 from tests.conftest import ServerProcess, start_server
 from tests.fork_server import HEADWATER
+from tests.origin.server.system.root_processes import (
+    HERE,
+    NOBODY,
+    SITE,
+    as_root,
+    everybodys,
+    folder,
+    free_low_port,
+    states,
+)
 from tests.waiting import wait_for
 
-NOBODY = "nobody"
+__all__ = ["folder"]
+
 LONGEST_SECONDS = 240
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-
-SITE = Path(pytest.__file__).parent.parent
-HERE = Path(__file__).parents[4]
-
-
-@functools.cache
-def everybodys() -> tuple[tuple[str, ...], dict[str, str]]:
-    """How to run the command with a Python that others than root may read; it needn't be the tests' own.
-
-    Gives the program and its environment.
-    """
-    user, path = pwd.getpwnam(NOBODY), os.pathsep.join([str(HERE), str(SITE)])
-    same = f"import sys, uvloop; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"
-    for python in (sys.executable, "/usr/bin/python3"):
-        with contextlib.suppress(OSError, subprocess.CalledProcessError):
-            ids: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-            env = {"PYTHONPATH": path}
-            subprocess.run([python, "-c", same], check=True, capture_output=True, env=env, **ids)
-            return (python, "-c", "from origin.cli.main import main; main()"), env
-    pytest.skip(f"{NOBODY} can run no Python that has what Headwater needs")
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that everybody may look into, which pytest's own aren't."""
-    with tempfile.TemporaryDirectory() as name:
-        path = Path(name)
-        path.chmod(0o755)
-        for part in ("library", "music", "data"):
-            (path / part).mkdir()
-        yield path
-
-
-def free_low_port() -> int:
-    """A port that only root may listen on."""
-    for port in range(1023, 600, -1):
-        with socket.socket() as one:
-            try:
-                one.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    pytest.skip("no port below 1024 is free")
-
-
-def states(pid: int) -> list[dict[str, str]]:
-    """What the kernel says of each thread of a process."""
-    texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status")]
-    return [dict(re.findall(r"^(\w+):\s*(.*?)\s*$", text, re.MULTILINE)) for text in texts]
 
 
 def health(server: ServerProcess) -> dict[str, Any]:
@@ -131,7 +87,7 @@ def test_root_becomes_the_configured_user_for_good_once_it_listens(folder: Path,
             (user.pw_uid, user.pw_gid)
         }
         server.process.send_signal(signal.SIGHUP)
-        told = wait_for(lambda: [line for line in server.output if "isn't taken" in line], "the refusal")
+        told = wait_for(lambda: [line for line in server.output if "can't be used" in line], "the refusal")
         assert "Permission denied" in told[0]
         assert f"read as {NOBODY}" in told[0]
         config.chmod(0o644)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from origin.server.server import LAST_REQUEST_SECONDS
 from origin.server.services.limits import Limits, ServerLimits, WorkerLimits
 from tests.conftest import START_SECONDS
 from tests.copied_channel import copied_channel
@@ -22,7 +23,7 @@ from tests.patience import patient_server, program
 from tests.succession import Succession, end, start
 from tests.waiting import wait_for
 
-REQUESTS = 100
+REQUESTS = 50
 HURRY_SECONDS, LEISURE_SECONDS = 0.01, 0.05
 """Pauses between the requests of one who asks: those at leisure leave the processor to a server's start."""
 
@@ -88,7 +89,7 @@ class Asker:
             return connection.getresponse()
         except (ConnectionResetError, BrokenPipeError):
             limits = ServerLimits()
-            patience = limits.first_request_seconds if is_new else limits.last_request_seconds
+            patience = limits.first_request_seconds if is_new else LAST_REQUEST_SECONDS
             if (sent or time.monotonic()) - idle_since < patience:
                 raise
             connection.close()
@@ -119,7 +120,7 @@ def test_every_request_is_answered_while_servers_follow_each_other_on_one_socket
                     functools.partial(player_request.has, player_request.answers + REQUESTS), what="answers"
                 )
 
-        first = servers.start()
+        first = servers.start(fresh=True)
         with contextlib.ExitStack() as asking:
             for player_request in player_requests:
                 asking.enter_context(player_request.running())
@@ -177,7 +178,7 @@ def test_a_channel_goes_on_behind_the_server_before_whose_folder_the_next_one_wa
 def test_a_socket_that_is_not_tcp_is_refused_in_one_line(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(tmp_path / "socket"))
-        server = start(sock, tmp_path, tmp_path / "log")
+        server = start(sock, tmp_path, tmp_path / "log", fresh=True)
         assert server.wait(START_SECONDS) == 1
     (line,) = (tmp_path / "log").read_text().splitlines()
     assert "LISTEN_FDS" in line

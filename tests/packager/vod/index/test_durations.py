@@ -15,8 +15,8 @@ from packager.library.local_storage import Library
 from packager.vod import Titles
 from tests.packager import films
 from tests.packager.films import packets, probe, run_ffmpeg
-from tests.packager.vod.movie.test_signalled_codecs import manifest
-from tests.packager.vod.test_vod import assert_same_packets, titles_of, write_out
+from tests.packager.vod.movie.signalled_films import manifest
+from tests.packager.vod.vod_titles import assert_same_packets, titles_of, write_out
 
 FRAME = 0.04
 
@@ -61,7 +61,7 @@ def test_segments_of_one_number_begin_together_in_all_playlists(shifted: Path) -
     titles = titles_of(shifted)
     starts = []
     for track in ("video", "audio"):
-        offered = titles.track(shifted.name, track)
+        offered = titles.segments.track(shifted.name, track)
         time, found = 0.0, []
         for duration in offered.durations:
             found.append(time)
@@ -80,7 +80,7 @@ def test_a_film_that_was_not_loaded_to_its_end_is_refused_as_a_whole(tmp_path: P
     for ask in (titles.multivariant_playlist, titles.manifest):
         with pytest.raises(MalformedError, match=f"cut short: it has {len(whole) // 2} of [0-9]+ bytes"):
             ask("film.mp4")
-    assert "cut short" in str(titles.obstacle("film.mp4"))
+    assert "cut short" in str(titles.facts.obstacle("film.mp4"))
     with pytest.raises(MalformedError, match="cut short"):
         export([tmp_path / "film.mp4"], tmp_path / "out").require()
     (tmp_path / "film.mp4").write_bytes(whole)

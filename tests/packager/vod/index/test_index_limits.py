@@ -14,13 +14,13 @@ import pytest
 
 from media.errors import TooLargeError
 from media.mp4.boxes import box
-from media.mp4.movie import MovieLimits
+from media.mp4.movie.movie import MovieLimits
 from packager.library.local_storage import Library, LocalFile
 from packager.process.ffmpeg_discovery import BusyError
 from packager.vod import TitleLimits, Titles
 from packager.vod.index.file_index import FileIndex
 from packager.vod.index.index_builder import IndexLimits, read_index
-from packager.vod.segments.bit_rates import MAX_CONTIGUOUS, peak_bandwidth
+from packager.vod.segments.bandwidth import MAX_CONTIGUOUS, peak_bandwidth
 from packager.vod.segments.segment import MAX_SEGMENT_SAMPLES, make_segment
 from tests.packager import crafted
 from tests.packager.crafted import (
@@ -33,6 +33,7 @@ from tests.packager.crafted import (
     sound,
     write,
 )
+from tests.packager.vod.opened_media import open_segment
 from tests.waiting import wait_for
 
 
@@ -91,14 +92,14 @@ def test_refusals_and_indexes_of_a_whole_library_stay_within_their_memory(tmp_pa
     for number in range(40):
         write(tmp_path / f"{number}.mp4", small if number % 2 else crafted.bomb(), media)
     titles = Titles(Library(tmp_path), TitleLimits(index_bytes=300_000))
-    played = titles.track("1.mp4", "video")
-    told = [titles.obstacle(f"{number}.mp4") for number in range(40)]
+    played = titles.segments.track("1.mp4", "video")
+    told = [titles.facts.obstacle(f"{number}.mp4") for number in range(40)]
     assert told[1] is None
     assert told[0] is not None
     assert "8388608 samples: more than 4194304" in told[0]
-    assert titles.index_count < 40
+    assert len(titles.files) < 40
     # Looking at the library doesn't put out what is played.
-    assert titles.track("1.mp4", "video") is played
+    assert titles.segments.track("1.mp4", "video") is played
 
 
 class CountingLibrary(Library):
@@ -136,10 +137,10 @@ def test_whoever_asks_only_two_indexes_are_made_at_the_same_time(tmp_path: Path)
     library = CountingLibrary(tmp_path)
     titles = Titles(library)
     with ThreadPoolExecutor(12) as executor:
-        told = list(executor.map(titles.obstacle, [f"{number % 12}.mp4" for number in range(36)]))
+        told = list(executor.map(titles.facts.obstacle, [f"{number % 12}.mp4" for number in range(36)]))
     assert told == [None] * 36
     assert library.most == 2
-    assert titles.index_count == 12
+    assert len(titles.files) == 12
 
 
 def test_who_waits_too_long_for_others_is_told_to_come_again(tmp_path: Path) -> None:
@@ -147,13 +148,13 @@ def test_who_waits_too_long_for_others_is_told_to_come_again(tmp_path: Path) -> 
     for number in range(3):
         write(tmp_path / f"{number}.mp4", small, media)
     titles = Titles(Library(tmp_path), TitleLimits(made_at_once=1, wait_seconds=0))
-    holding = titles._files._indexes._making.acquire()
+    holding = titles.files._indexes._making.acquire()
     assert holding
     with pytest.raises(TimeoutError, match="waits for others"):
         titles.multivariant_playlist("0.mp4")
     with pytest.raises(BusyError, match="waits for others"):  # which is nothing about the film
-        titles.obstacle("0.mp4")
-    titles._files._indexes._making.release()
+        titles.facts.obstacle("0.mp4")
+    titles.files._indexes._making.release()
     assert titles.multivariant_playlist("0.mp4").startswith("#EXTM3U")
 
 
@@ -178,15 +179,15 @@ def test_who_waited_for_anothers_try_that_fails_waits_no_longer_than_any_request
     for name in ("awaited.mp4", "other.mp4"):
         write(tmp_path / name, small, media)
     titles = Titles(Library(tmp_path))
-    titles.track("other.mp4", "audio")
-    indexes, turn = titles._files._indexes, HeldTurn()
+    titles.segments.track("other.mp4", "audio")
+    indexes, turn = titles.files._indexes, HeldTurn()
     monkeypatch.setattr(indexes, "_making", turn)
     with Library(tmp_path).open("awaited.mp4") as file:
         identity = file.identity
     with ThreadPoolExecutor(2) as executor:
         first = executor.submit(titles.multivariant_playlist, "awaited.mp4")
         wait_for(lambda: len(turn.asked) == 1, "the first to wait for its turn")
-        titles.track("other.mp4", "audio")  # which moves this one's index behind the other's
+        titles.segments.track("other.mp4", "audio")  # which moves this one's index behind the other's
         second = executor.submit(titles.multivariant_playlist, "awaited.mp4")
         wait_for(lambda: next(reversed(indexes._indexes)) == identity, "the second to wait for the first")
         waits_since = time.monotonic()
@@ -209,18 +210,18 @@ def test_who_reads_the_same_segment_at_the_same_time_reads_by_one_header(tmp_pat
     )
     path = write(tmp_path / "film.mp4", moov(scattered))
     titles = Titles(Library(tmp_path))
-    titles.open_segment(path.name, "audio", 0).close()
+    open_segment(titles, path.name, "audio", 0).close()
     tracemalloc.start()
-    opened = [titles.open_segment(path.name, "audio", 0) for _ in range(100)]
+    opened = [open_segment(titles, path.name, "audio", 0) for _ in range(100)]
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert taken < 8 * (1 << 20)
-    assert len({id(one.segment) for one in opened}) == 1
+    assert len({id(one.media) for one in opened}) == 1
     for one in opened:
         one.close()
-    assert titles.open_segments == 1
+    assert titles.segments.being_read == 1
     del opened, one
-    assert titles.open_segments == 0
+    assert titles.segments.being_read == 0
 
 
 def test_an_hour_in_one_segment_beside_brief_ones_is_measured_in_bounded_steps() -> None:

@@ -8,8 +8,8 @@ from fractions import Fraction
 import pytest
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
-from media.mp4.movie import Edit
-from media.mp4.sample_table import SampleTable
+from media.mp4.movie.movie import Edit
+from media.mp4.movie.sample_table import SampleTable
 from packager.vod.index.segment_boundaries import cut_at_sync, cut_at_times
 from packager.vod.movie.edit_list import Arrangement, Placement, apply_edit_list, arrange
 from tests.packager.crafted import constant, rows

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
-from media.mp4 import fragmented_movie
 from media.mp4.boxes import box, full_box
-from media.mp4.fragmented_movie import FragmentedLimits
+from media.mp4.files import fragmented_movie
+from media.mp4.files.fragmented_movie import FragmentedLimits
 from packager.library.local_storage import Library
 from packager.vod import Titles
 from packager.vod.index.file_index import FileIndex
@@ -25,7 +25,8 @@ from packager.vod.segments.segment import make_segment
 from tests.loop_watch import slowness
 from tests.packager import films
 from tests.packager.films import packets
-from tests.packager.vod.test_vod import assert_same_packets, titles_of, write_out
+from tests.packager.vod.opened_media import open_segment
+from tests.packager.vod.vod_titles import assert_same_packets, titles_of, write_out
 
 LAYOUTS = {
     "empty-moov": "+frag_keyframe+empty_moov",
@@ -106,10 +107,10 @@ def test_of_a_file_that_is_still_being_written_all_that_is_whole_is_there(
     titles = Titles(Library(tmp_path))
     master = titles.multivariant_playlist(path.name)
     assert "Left out: its last fragment, which isn't whole" in master
-    track = titles.track(path.name, "video")
+    track = titles.segments.track(path.name, "video")
     assert 0 < len(track.samples) < 14 * 25
     for number in range(len(track.durations)):
-        opened = titles.open_segment(path.name, "video", number)
+        opened = open_segment(titles, path.name, "video", number)
         assert len(opened.read(0, opened.size)) == opened.size
         opened.close()
 
@@ -120,7 +121,7 @@ def test_a_recording_that_began_hours_ago_begins_at_its_beginning(tmp_path: Path
     words = ("-c", "copy", "-output_ts_offset", "7200", "-avoid_negative_ts", "disabled")
     films.run_ffmpeg("-i", source, *words, "-movflags", "+frag_keyframe+empty_moov+frag_discont", path)
     assert packets(path, "v:0")[0].pts > 7000
-    video = titles_of(path).track(path.name, "video")
+    video = titles_of(path).segments.track(path.name, "video")
     assert float(video.times[0]) / video.timescale < 1
     assert float(video.duration) == pytest.approx(14, abs=0.2)
 

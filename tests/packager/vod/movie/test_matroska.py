@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from media.errors import MediaError, UnsupportedError
 from media.mp4.boxes import box
-from media.mp4.sample_entry import without_parameter_sets
+from media.mp4.codecs.sample_entry import without_parameter_sets
 from packager.library.local_storage import Library
 from packager.vod import Titles
 from packager.vod.index.file_index import FileIndex
 from packager.vod.index.index_builder import IndexLimits, read_index
 from packager.vod.segments.segment import make_segment
-from tests.media.matroska.test_blocks import (
+from tests.media.matroska.matroska_elements import (
     PACKET,
     block,
     cluster,
@@ -36,7 +36,8 @@ from tests.media.matroska.test_blocks import (
 from tests.packager import films
 from tests.packager.films import ZOO, packets, probe
 from tests.packager.stripped_matroska import encoding, stripped
-from tests.packager.vod.test_vod import titles_of, write_out, zoo
+from tests.packager.vod.opened_media import open_i_frames, open_segment
+from tests.packager.vod.vod_titles import titles_of, write_out, zoo
 
 MILLISECOND = 0.001
 BOTH = {"video": "v:0", "audio": "a:0"}
@@ -331,12 +332,12 @@ def test_frames_without_their_first_bytes_get_them_back(
     assert [one.digest for one in packets(path, stream)] == [one.digest for one in expected]
     assert_same_packets_within_a_millisecond(path, tmp_path / "out", BOTH)
     titles = titles_of(path)
-    opened = titles.open_segment(path.name, "video" if number == 1 else "audio", 0)
+    opened = open_segment(titles, path.name, "video" if number == 1 else "audio", 0)
     data = opened.read(0, opened.size)
     assert b"".join(opened.read(at, 1000) for at in range(0, opened.size, 1000)) == data
     opened.close()
     if number == 1:
-        frames = titles.open_i_frames(path.name, "video")
+        frames = open_i_frames(titles, path.name, "video")
         (tmp_path / "iframes.mp4").write_bytes(frames.read(0, frames.size))
         frames.close()
         keys = [one.digest for one in expected if one.key]

@@ -11,7 +11,7 @@ import pytest
 
 from media.mp4.boxes import box, walk
 from tests.packager import films
-from tests.packager.vod.test_vod import assert_same_packets, titles_of
+from tests.packager.vod.vod_titles import assert_same_packets, titles_of
 
 BOTH = {"video": "v:0", "audio": "a:0"}
 PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl"}
@@ -99,7 +99,7 @@ def test_a_file_may_begin_with_other_boxes_than_ftyp(kind: bytes, tmp_path: Path
     first = next(walk(data))
     path = tmp_path / "first.mp4"
     path.write_bytes(box(kind, bytes(first.size - 8)) + data[first.end :])
-    assert titles_of(path).track(path.name, "video").entry.codec.startswith("avc1")
+    assert titles_of(path).segments.track(path.name, "video").entry.codec.startswith("avc1")
 
 
 def test_mp3_in_quicktime_is_carried_as_mp3(tmp_path: Path) -> None:
@@ -107,4 +107,4 @@ def test_mp3_in_quicktime_is_carried_as_mp3(tmp_path: Path) -> None:
     films.run_ffmpeg("-i", films.film("mp3.mp4"), "-c", "copy", path)
     assert b".mp3" in path.read_bytes()
     assert_same_packets(path, tmp_path / "out", "audio", "a:0")
-    assert titles_of(path).track(path.name, "audio").entry.codec == "mp4a.6B"
+    assert titles_of(path).segments.track(path.name, "audio").entry.codec == "mp4a.6B"

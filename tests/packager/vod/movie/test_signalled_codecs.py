@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from xml.etree import ElementTree
 
 import m3u8
 import pytest
@@ -15,33 +14,10 @@ from packager.library.local_storage import Library
 from packager.vod import Titles
 from tests.fork_server import run_headwater
 from tests.packager import films
-from tests.packager.films import H264, PICTURE, TONE, probe, run_ffmpeg
+from tests.packager.films import H264, probe, run_ffmpeg
 from tests.packager.rewritten import Change, boxes_of, rewrite, sample_entry
-from tests.packager.vod.test_vod import titles_of, write_out
-
-MPD = "{urn:mpeg:dash:schema:mpd:2011}"
-SECONDS = 3
-
-
-def make(path: Path, *words: str) -> Path:
-    """Make a short film; the words come behind its inputs, a picture and a tone."""
-    values = {"rate": 25, "seconds": SECONDS, "hertz": 48000}
-    inputs = [word.format(**values) for word in (*PICTURE, *TONE)]
-    run_ffmpeg(*inputs, *words, path)
-    return path
-
-
-def hevc(path: Path, *words: str) -> Path:
-    coded = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none", "-pix_fmt")
-    return make(path, *coded, "yuv420p10le", "-tag:v", "hvc1", "-c:a", "aac", *words)
-
-
-def master(path: Path) -> m3u8.M3U8:
-    return m3u8.loads(titles_of(path).multivariant_playlist(path.name))
-
-
-def manifest(path: Path) -> ElementTree.Element:
-    return ElementTree.fromstring(titles_of(path).manifest(path.name))
+from tests.packager.vod.movie.signalled_films import MPD, SECONDS, hevc, make, manifest, master
+from tests.packager.vod.vod_titles import titles_of, write_out
 
 
 def dolby_vision(profile: int, level: int, compatibility: int) -> bytes:
@@ -73,7 +49,7 @@ def test_a_film_whose_picture_can_not_be_carried_is_refused_by_name(old_picture:
     for ask in (titles.multivariant_playlist, titles.manifest):
         with pytest.raises(UnsupportedError, match=r"MPEG-4 Part 2 video \(mp4v\).*audio/media\.m3u8"):
             ask(old_picture.name)
-    obstacle = titles.obstacle(old_picture.name)
+    obstacle = titles.facts.obstacle(old_picture.name)
     assert obstacle is not None
     assert "MPEG-4 Part 2" in obstacle
 
@@ -99,7 +75,7 @@ def test_its_sound_can_be_asked_for_alone_and_the_playlist_says_that_it_is_alone
     assert m3u8.loads(text).segments
     (stream,) = probe(playlist, "-show_streams")["streams"]
     assert stream["codec_name"] == "aac"
-    assert "track_left_out" in capsys.readouterr().out  # the log
+    assert "a track was left out" in capsys.readouterr().out  # the log
 
 
 def test_packaging_it_ahead_of_time_fails_and_says_why(old_picture: Path, tmp_path: Path) -> None:
@@ -171,7 +147,7 @@ def test_dolby_vision_is_carried_with_its_configuration(
     text = titles.multivariant_playlist(path.name)
     assert m3u8.loads(text).playlists[0].stream_info.codecs.split(",")[0].startswith(codec)
     assert (f'SUPPLEMENTAL-CODECS="{supplemental}"' in text) is (supplemental is not None)
-    init = titles.track(path.name, "video").init
+    init = titles.segments.track(path.name, "video").init
     assert configuration in init
     if supplemental is not None:
         assert supplemental[-4:].encode() in boxes_of(init, b"ftyp")

@@ -10,8 +10,8 @@ from media.mp4.boxes import full_box
 from tests.packager import films
 from tests.packager.films import H264, probe, run_ffmpeg
 from tests.packager.rewritten import rewrite
-from tests.packager.vod.movie.test_signalled_codecs import MPD, hevc, make, manifest, master
-from tests.packager.vod.test_vod import titles_of, write_out
+from tests.packager.vod.movie.signalled_films import MPD, hevc, make, manifest, master
+from tests.packager.vod.vod_titles import titles_of, write_out
 
 
 def coloured(path: Path, transfer: str, *words: str, codec: str = "libx264") -> Path:

@@ -27,7 +27,8 @@ from packager.vod.segments.segment import make_segment
 from tests.hostile_media import adts_frame
 from tests.packager import films
 from tests.packager.films import packets
-from tests.packager.vod.test_vod import titles_of, write_out
+from tests.packager.vod.opened_media import open_i_frames, open_segment
+from tests.packager.vod.vod_titles import titles_of, write_out
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=8")
 TONE = ("-f", "lavfi", "-i", "sine=440:sample_rate=44100:duration=8")
@@ -102,25 +103,25 @@ def test_what_the_segments_decode_to_is_what_the_file_decodes_to(tmp_path: Path)
 def test_a_segment_read_in_parts_is_the_same(name: str) -> None:
     titles = titles_of(made(name))
     for track in ("video", "audio"):
-        opened = titles.open_segment(name, track, 0)
+        opened = open_segment(titles, name, track, 0)
         whole = opened.read(0, opened.size)
         assert len(whole) == opened.size
         assert b"".join(opened.read(at, 4001) for at in range(0, opened.size, 4001)) == whole
-        assert titles.known_segment(opened.file, track, 0) is None  # it isn't in the file as it is sent
+        assert titles.segments.known(opened.file, track, 0) is None  # it isn't in the file as it is sent
         opened.close()
 
 
 def test_key_frames_are_found_by_themselves(tmp_path: Path) -> None:
     path = made("plain.ts")
     titles = titles_of(path)
-    opened = titles.open_i_frames(path.name, "video")
+    opened = open_i_frames(titles, path.name, "video")
     frames = tmp_path / "iframes.mp4"
     frames.write_bytes(opened.read(0, opened.size))
     opened.close()
     keys = [one.digest for one in packets(repackaged(path, tmp_path), "v:0") if one.key]
     assert [one.digest for one in packets(frames, "v:0")] == keys
     storyboard = titles.storyboard(path.name)
-    pictures = titles.open_storyboard(storyboard)
+    pictures = titles.pictures.open_storyboard(storyboard)
     storyboard.require_decodable(pictures.samples, 0)
     sprite = tmp_path / "pictures.mp4"
     sprite.write_bytes(b"".join(storyboard.movie(pictures.samples, 0)))
@@ -156,7 +157,7 @@ def test_playlists_name_codecs_languages_shape_and_colours() -> None:
     [
         ("mpeg2.ts", "-c:v mpeg2video -c:a aac", "MPEG-2 video"),
         ("latm.ts", "-map 1 -c:a aac -mpegts_flags latm", "AAC in LATM"),
-        ("layer2.ts", "-map 1 -c:a mp2", "Layer II"),
+        ("layer2.ts", "-map 1 -c:a mp2", "layer II"),
     ],
 )
 def test_what_mp4_does_not_carry_is_refused_by_its_name(name: str, words: str, reason: str) -> None:
@@ -165,15 +166,22 @@ def test_what_mp4_does_not_carry_is_refused_by_its_name(name: str, words: str, r
         titles_of(path).multivariant_playlist(path.name)
 
 
-def test_a_clock_that_jumps_is_refused_with_the_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "names", [("plain.ts", "wraps.ts"), ("plain.ts", "plain.ts"), ("wraps.ts", "plain.ts")]
+)
+def test_time_goes_on_where_the_clock_jumps(names: tuple[str, str], tmp_path: Path) -> None:
     path = tmp_path / "jump.ts"
-    first, second = made("plain.ts").read_bytes(), made("wraps.ts").read_bytes()
-    path.write_bytes(first + second)
-    with pytest.raises(UnsupportedError, match=r"clock jumps by .* at byte \d+"):
-        titles_of(path).multivariant_playlist(path.name)
-    path.write_bytes(first + first)
-    with pytest.raises(UnsupportedError, match=r"clock jumps by -\d+\.\d+ s at byte"):
-        titles_of(path).multivariant_playlist(path.name)
+    path.write_bytes(b"".join(made(name).read_bytes() for name in names))
+    index = indexed(path)
+    whole = indexed(made("plain.ts"))
+    for track, alone in zip(index.tracks, whole.tracks, strict=True):
+        assert len(track.samples) == pytest.approx(2 * len(alone.samples), abs=2)
+        assert float(track.duration) == pytest.approx(2 * float(alone.duration), abs=0.2)
+    # Sound stays with the picture behind the jump.
+    ends = [float(track.times[-1] / track.timescale) for track in index.tracks]
+    assert ends[0] == pytest.approx(ends[1], abs=0.2)
+    for track in index.tracks:
+        assert min(track.durations) > 0
 
 
 def without(data: bytes, *pids: int) -> bytes:
@@ -226,6 +234,22 @@ def sound_packet(data: bytes) -> bytes:
     return b"\x47\x41\0\x30" + bytes((stuffing + 1, 0)) + b"\xff" * stuffing + payload
 
 
+def test_subtitles_in_a_transport_stream_are_named() -> None:
+    """ETSI EN 300 468 §6.2.41 and §6.2.43: descriptors of subtitles and of teletext."""
+    described = ((0x06, b"\x59\x08deu\x10\0\1\0\1"), (0x06, b"\x56\x05deu\x10\x01"), (0x90, b""))
+    streams = [ElementaryStream(kind, 0x200 + n, words) for n, (kind, words) in enumerate(described)]
+    head = write_tables(ProgramMap(0x100, (ElementaryStream(0x0F, 0x100), *streams)), 0x20)
+    data = head + sound_packet(adts_frame(50) * 2) * 20
+    index = read_index(lambda at, length: data[at : at + length], len(data))
+    assert [track.name for track in index.tracks] == ["audio"]
+    assert index.text_tracks == ()
+    assert index.text_left_out == (
+        "track 512: subtitles of type DVB aren't text",
+        "track 513: subtitles of type DVB teletext aren't text",
+        "track 514: subtitles of type PGS aren't text",
+    )
+
+
 @pytest.mark.clause("CWE-770")
 def test_units_without_frames_count_as_frames_do() -> None:
     head = write_tables(ProgramMap(0x100, (ElementaryStream(0x0F, 0x100),)), 0x20)
@@ -271,14 +295,14 @@ def test_a_library_is_listed_by_the_beginnings_of_its_files() -> None:
     assert [one.name for one in found.tracks] == ["video", "audio"]
     assert max(asked) <= 100 * PACKET
     titles = titles_of(path)
-    assert titles.obstacle(path.name) is None
+    assert titles.facts.obstacle(path.name) is None
 
 
 def test_a_file_that_became_shorter_ends_a_segment_short(tmp_path: Path) -> None:
     path = tmp_path / "film.ts"
     path.write_bytes(made("plain.ts").read_bytes())
     titles = titles_of(path)
-    opened = titles.open_segment(path.name, "video", 0)
+    opened = open_segment(titles, path.name, "video", 0)
     with path.open("r+b") as file:
         file.truncate(20 * PACKET)
     with pytest.raises(ShortReadError):

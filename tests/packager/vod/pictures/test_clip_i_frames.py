@@ -20,6 +20,7 @@ from packager.vod.pictures.i_frame_file import IFrames, decodable_i_frames, mark
 from packager.vod.segments.clip import Clip, ClipError, clipped, read_clip, shown_bounds
 from tests.packager import films
 from tests.packager.films import FFMPEG, Packet, packets
+from tests.packager.vod.opened_media import open_i_frames
 
 DASH = "{urn:mpeg:dash:schema:mpd:2011}"
 FILMS = ("bframes.mp4", "moovlast.mp4", "silent.mp4", "longgop.mp4", "hevc.mp4")
@@ -43,7 +44,7 @@ def i_frames(path: Path, clip: Clip) -> tuple[m3u8.M3U8, bytes]:
     titles = titles_of(path)
     playlist = m3u8.loads(titles.i_frame_playlist(path.name, "video", clip))
     (address,) = {segment.uri for segment in playlist.segments}
-    opened = titles.open_i_frames(path.name, "video", bounds_of(address))
+    opened = open_i_frames(titles, path.name, "video", bounds_of(address))
     try:
         return playlist, opened.read(0, opened.size)
     finally:
@@ -158,9 +159,9 @@ def test_a_stretch_that_the_film_does_not_have_has_no_i_frames(bounds: tuple[int
     path = films.film("bframes.mp4")
     titles = titles_of(path)
     with pytest.raises(NotFoundError):
-        titles.open_i_frames(path.name, "video", bounds)
+        open_i_frames(titles, path.name, "video", bounds)
     with pytest.raises(NotFoundError):
-        titles.open_i_frames(path.name, "audio", bounds)
+        open_i_frames(titles, path.name, "audio", bounds)
     with pytest.raises(ClipError):
         titles.i_frame_playlist(path.name, "video", read_clip("99999", None))
 
@@ -174,7 +175,7 @@ def test_many_clips_leave_the_look_at_the_film_and_only_so_many_of_themselves(
         looks.append(marked)
         return decodable_i_frames(track, marked, read)
 
-    monkeypatch.setattr("packager.vod.titles.decodable_i_frames", counted)
+    monkeypatch.setattr("packager.vod.film_pictures.decodable_i_frames", counted)
     path = films.film("bframes.mp4")
     titles = Titles(Library(path.parent), TitleLimits(i_frame_files=2))
     for end in range(10, 30):

@@ -20,6 +20,7 @@ from packager.vod import Titles
 from packager.vod.pictures.i_frame_file import MAX_I_FRAMES, marked_i_frames
 from tests.packager import crafted, films
 from tests.packager.films import FFMPEG, packets
+from tests.packager.vod.opened_media import open_i_frames
 
 DASH = "{urn:mpeg:dash:schema:mpd:2011}"
 OPEN_GOP = ("-x264-params", "open-gop=1:keyint=25:bframes=3:log-level=none")
@@ -33,7 +34,7 @@ def i_frames(path: Path) -> tuple[m3u8.M3U8, bytes]:
     """Give a film's I-frame playlist and the resource of its byte ranges, read in odd steps."""
     titles = titles_of(path)
     playlist = m3u8.loads(titles.i_frame_playlist(path.name, "video"))
-    opened = titles.open_i_frames(path.name, "video")
+    opened = open_i_frames(titles, path.name, "video")
     try:
         data = b"".join(opened.read(at, 4099) for at in range(0, opened.size, 4099))
     finally:
@@ -135,7 +136,7 @@ def test_a_trick_mode_set_points_at_the_index_of_the_same_frames() -> None:
     assert representation is not None
     assert representation.get("codingDependency") == "false"
     assert int(representation.get("maxPlayoutRate", "0")) > 1
-    folder = titles_of(path).track(path.name, "video").version.folder
+    folder = titles_of(path).segments.track(path.name, "video").version.folder
     assert representation.findtext(f"{DASH}BaseURL") == f"video/{folder}iframes.mp4"
     base = representation.find(f"{DASH}SegmentBase")
     assert base is not None
@@ -165,7 +166,7 @@ def test_pictures_that_only_recover_from_what_was_before_are_no_i_frames() -> No
 def test_of_a_film_of_nothing_but_i_frames_only_so_many_are_listed() -> None:
     path = made("intra.mp4", "-c:v", "libx264", "-preset", "ultrafast", "-g", "1")
     titles = titles_of(path)
-    track = titles.track(path.name, "video")
+    track = titles.segments.track(path.name, "video")
     whole = marked_i_frames(track)
     assert whole is not None
     assert len(whole) == 200
@@ -189,7 +190,7 @@ def test_a_million_sync_samples_that_a_small_file_names_are_no_million_lines(tmp
     index = crafted.moov(crafted.Track(tables, video=True, timescale=15_360))
     titles = Titles(Library(tmp_path), thumbnails=True)
     path = crafted.write(tmp_path / "film.mp4", index, samples * 10 + 10_000)
-    marked = marked_i_frames(titles.track(path.name, "video"))
+    marked = marked_i_frames(titles.segments.track(path.name, "video"))
     assert marked is not None
     assert len(marked) <= MAX_I_FRAMES
     with pytest.raises(MalformedError, match="no picture"):
@@ -205,13 +206,13 @@ def test_a_film_without_a_picture_has_no_i_frames() -> None:
         with pytest.raises(NotFoundError):
             titles.i_frame_playlist("sound.m4a", track)
     with pytest.raises(NotFoundError):
-        titles_of(films.film("bframes.mp4")).open_i_frames("bframes.mp4", "audio")
+        open_i_frames(titles_of(films.film("bframes.mp4")), "bframes.mp4", "audio")
 
 
 def test_any_range_of_the_i_frames_is_what_the_whole_has_there() -> None:
     path = films.film("silent.mp4")
     _, data = i_frames(path)
-    opened = titles_of(path).open_i_frames(path.name, "video")
+    opened = open_i_frames(titles_of(path), path.name, "video")
     try:
         for offset, length in ((0, 1), (700, 600), (len(data) - 5, 100), (1200, 1), (1100, 30_000)):
             assert opened.read(offset, length) == data[offset : offset + length]

@@ -18,6 +18,7 @@ from packager.vod.segments.clip import WHOLE, Clip, ClipError, clipped, read_cli
 from packager.vod.segments.segment import make_segment
 from tests.packager import films
 from tests.packager.films import packets, run_ffmpeg
+from tests.packager.vod.opened_media import open_segment
 
 MPD = "{urn:mpeg:dash:schema:mpd:2011}"
 FRAME = 1 / 30
@@ -41,13 +42,13 @@ def numbers_of(name: str) -> tuple[int, tuple[int, int] | None]:
 def write_clip(path: Path, track: str, clip: Clip, folder: Path) -> Path:
     """Write a clip's playlist, init segment and segments as a server would give them."""
     titles = titles_of(path)
-    offered = titles.track(path.name, track)
+    offered = titles.segments.track(path.name, track)
     (folder / offered.version.folder).mkdir(parents=True, exist_ok=True)
     text = titles.media_playlist(path.name, track, clip)
     (folder / "media.m3u8").write_text(text)
     (folder / offered.version.folder / "init.mp4").write_bytes(offered.init)
     for segment in m3u8.loads(text).segments:
-        opened = titles.open_segment(path.name, track, *numbers_of(segment.uri))
+        opened = open_segment(titles, path.name, track, *numbers_of(segment.uri))
         (folder / segment.uri).write_bytes(opened.read(0, opened.size))
         opened.close()
     return folder / "media.m3u8"
@@ -114,8 +115,8 @@ def test_a_clips_sound_is_that_of_its_time(name: str, tmp_path: Path) -> None:
 def test_a_clip_that_begins_between_two_frames_of_sound_at_a_boundary_has_sound() -> None:
     path = films.film("bframes.mp4")
     titles = titles_of(path)
-    (_, boundary, *_) = titles.track(path.name, "video").times.tolist()
-    at = Fraction(boundary, titles.track(path.name, "video").timescale)
+    (_, boundary, *_) = titles.segments.track(path.name, "video").times.tolist()
+    at = Fraction(boundary, titles.segments.track(path.name, "video").timescale)
     listed = m3u8.loads(titles.media_playlist(path.name, "audio", Clip(at, at + 2))).segments
     assert sum(one.duration for one in listed) == pytest.approx(2, abs=0.06)
 

@@ -14,18 +14,18 @@ from media.errors import UnsupportedError
 from origin.server.endpoints.library_list import describe_title
 from packager.concurrency import background_task
 from packager.export.export import export
-from packager.library.catalogue import Catalogue, LibraryTitle
+from packager.library.catalogue import Catalogue, LibraryTitle, PackagingFacts
 from packager.library.file_listing import ListedFolder
 from packager.library.local_storage import Library
 from packager.vod import Titles
 from packager.vod.index.index_builder import read_index
 from packager.vod.segments.independent_segments import READS_PER_SEGMENT, segment_starts
 from tests.packager.films import FFMPEG, FFPROBE, run_ffmpeg
-from tests.packager.vod.test_vod import titles_of, write_out
+from tests.packager.vod.vod_titles import titles_of, write_out
 
 MPD = "{urn:mpeg:dash:schema:mpd:2011}"
-X264 = ("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-g", "50", "-bf", "3")
-X265 = ("-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "50", "-tag:v", "hvc1")
+X264 = ("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-g", "20", "-bf", "3")
+X265 = ("-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "20", "-tag:v", "hvc1")
 
 FILMS: dict[str, tuple[tuple[str, ...], int]] = {
     "closed.mp4": ((*X264, "-x264-params", "scenecut=0"), 1),
@@ -33,15 +33,15 @@ FILMS: dict[str, tuple[tuple[str, ...], int]] = {
     "refresh.mp4": ((*X264, "-x264-params", "intra-refresh=1:scenecut=0"), 0),
     "hevc-open.mp4": ((*X265, "-x265-params", "open-gop=1:scenecut=0:log-level=none"), 0),
     "hevc-closed.mp4": ((*X265, "-x265-params", "open-gop=0:scenecut=0:log-level=none"), 1),
-    "radl.mp4": ((*X265, "-x265-params", "open-gop=0:radl=2:min-keyint=50:scenecut=0:log-level=none"), 2),
+    "radl.mp4": ((*X265, "-x265-params", "open-gop=0:radl=2:min-keyint=20:scenecut=0:log-level=none"), 2),
     "hevc-no-b.mp4": ((*X265, "-x265-params", "open-gop=1:bframes=0:scenecut=0:log-level=none"), 1),
-    "vp9.mp4": (("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "50"), 1),
-    "av1.mp4": (("-c:v", "libaom-av1", "-cpu-used", "8", "-usage", "realtime", "-g", "50"), 1),
+    "vp9.mp4": (("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "20"), 1),
+    "av1.mp4": (("-c:v", "libaom-av1", "-cpu-used", "8", "-usage", "realtime", "-g", "20"), 1),
 }  # fmt: skip
 """What ffmpeg makes them by, and the type of stream access point that segments begin with; 0 for none."""
 
 
-def make(path: Path, *words: str, seconds: int = 14, rate: int = 25) -> Path:
+def make(path: Path, *words: str, seconds: int = 14, rate: int = 10) -> Path:
     picture = f"testsrc2=size=160x90:rate={rate}:duration={seconds}"
     run_ffmpeg("-f", "lavfi", "-i", picture, *words, path)
     return path
@@ -138,7 +138,7 @@ def renditions(folder: Path, *settings: tuple[int, int, int]) -> Titles:
 
 
 def test_renditions_whose_cuts_differ_are_no_title_and_it_is_said_where(tmp_path: Path) -> None:
-    titles = renditions(tmp_path, (90, 50, 25), (180, 60, 25))
+    titles = renditions(tmp_path, (90, 20, 10), (180, 24, 10))
     for ask in (titles.multivariant_playlist, titles.manifest):
         with pytest.raises(UnsupportedError) as refusal:
             ask("film")
@@ -151,16 +151,16 @@ def test_renditions_whose_cuts_differ_are_no_title_and_it_is_said_where(tmp_path
 
 async def test_the_library_knows_of_each_title_that_is_asked_for_whether_it_is_one(tmp_path: Path) -> None:
     asked: list[str] = []
-    for name, distance in (("one", 50), ("other", 60)):
+    for name, distance in (("one", 20), ("other", 24)):
         (tmp_path / name).mkdir()
-        titles = renditions(tmp_path / name, (90, 50, 25), (180, distance, 25))
+        titles = renditions(tmp_path / name, (90, 20, 10), (180, distance, 10))
     titles = Titles(Library(tmp_path))
 
     def obstacle(path: str) -> str | None:
         asked.append(path)
-        return titles.obstacle(path)
+        return titles.facts.obstacle(path)
 
-    catalogue = Catalogue(ListedFolder(tmp_path), None, obstacle)
+    catalogue = Catalogue(ListedFolder(tmp_path), None, PackagingFacts(obstacle))
     (unknown, *_) = (await catalogue.page(count=1, patience=0)).items
     assert isinstance(unknown, LibraryTitle)
     told = describe_title(unknown)
@@ -183,7 +183,7 @@ async def test_the_library_knows_of_each_title_that_is_asked_for_whether_it_is_o
 
 
 def test_renditions_of_several_rates_and_clocks_whose_cuts_agree_are_one_title(tmp_path: Path) -> None:
-    titles = renditions(tmp_path, (90, 50, 25), (180, 100, 50))
+    titles = renditions(tmp_path, (90, 20, 10), (180, 40, 20))
     shown = next(ElementTree.fromstring(titles.manifest("film")).iter(f"{MPD}AdaptationSet"))
     assert (shown.get("segmentAlignment"), len(list(shown.iter(f"{MPD}Representation")))) == ("true", 2)
     starts = [key_times(tmp_path / f"film.{height}p.mp4") for height in (90, 180)]

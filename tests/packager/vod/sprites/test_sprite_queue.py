@@ -14,8 +14,9 @@ from media.errors import UnsupportedError
 from packager.concurrency import background_task
 from packager.library.local_storage import Library
 from packager.process.ffmpeg_discovery import Tools
+from packager.transient_errors import NotReadyError
 from packager.vod import Titles
-from packager.vod.sprites.sprite_maker import NotReadyError, SpriteLimits, SpriteMaker
+from packager.vod.sprites.sprite_maker import SpriteLimits, SpriteMaker
 from tests.packager.films import run_ffmpeg
 
 LIMITS = SpriteLimits(wait_seconds=60)
@@ -82,4 +83,4 @@ async def test_a_film_that_can_not_be_drawn_is_given_up_with_its_first_sprite(
             with pytest.raises(UnsupportedError, match="no thumbnails can be made"):
                 await one
     assert not sprites._asked
-    assert capsys.readouterr().out.count("thumbnails_failed") == 1
+    assert capsys.readouterr().out.count("thumbnails can't be made") == 1

@@ -43,7 +43,8 @@ def make(path: Path, *words: str, inputs: tuple[str, ...] = ()) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder, "plain.mp4")
         run_ffmpeg(*coded, plain)
-        run_ffmpeg("-i", plain, *extra, *maps, "-c", "copy", "-c:s", "mov_text", *words, path)
+        coding = "srt" if path.suffix == ".mkv" else "mov_text"
+        run_ffmpeg("-i", plain, *extra, *maps, "-c", "copy", "-c:s", coding, *words, path)
     return path
 
 
@@ -60,7 +61,7 @@ def cues_of(titles: Titles, name: str, track: str) -> list[Cue]:
     playlist = m3u8.loads(titles.text_playlist(name, track).decode())
     found: dict[Cue, None] = {}
     for number in range(len(playlist.segments)):
-        data = titles.text_segment(name, track, number)
+        data = titles.texts.webvtt_segment(name, track, number)
         assert data.startswith(b"WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:0\n")
         reader = CueReader()
         reader.receive_data(b"WEBVTT\n" + data.split(b"\n", 2)[2])

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media.errors import TooLargeError
-from media.mp4 import wvtt
 from media.mp4.boxes import box
+from media.mp4.text import wvtt
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
 from media.subtitles.webvtt import Cue
 from packager.library.local_storage import Library, LocalFile, NotFoundError
@@ -25,16 +25,9 @@ from packager.vod import TitleLimits, Titles
 from packager.vod.index.index_builder import IndexLimits
 from packager.vod.segments.clip import Clip
 from packager.vod.text import sidecars
+from packager.vod.text.cues import TEXT_LIMITS, FileCues, ShiftedCues, TextLimits
 from packager.vod.text.sidecars import SidecarLimits, parse_sidecar_name
-from packager.vod.text.text_tracks import (
-    TEXT_LIMITS,
-    FileCues,
-    ShiftedCues,
-    TextLimits,
-    TextTrack,
-    webvtt_file,
-    with_name,
-)
+from packager.vod.text.text_tracks import TextTrack, webvtt_file, with_name
 from tests.packager.vod.text.subtitled_films import CUES, SECONDS, cues_of, listed, make, srt, titles_of
 from tests.waiting import wait_for
 
@@ -170,16 +163,18 @@ def test_files_that_come_change_and_go_are_noticed(film: Path, library: Path) ->
     path.write_text(srt())
     # A folder isn't listed again at once where listing it has taken long.
     wait_for(lambda: len(listed(titles, "film.mp4")) == 1, "a file that came")
-    assert b"Hello" in titles.text_segment("film.mp4", "de", 0)
+    assert b"Hello" in titles.texts.webvtt_segment("film.mp4", "de", 0)
     path.write_text(srt().replace("Hello", "Good evening"))
-    wait_for(lambda: b"Good evening" in titles.text_segment("film.mp4", "de", 0), "a file that changed")
+    wait_for(
+        lambda: b"Good evening" in titles.texts.webvtt_segment("film.mp4", "de", 0), "a file that changed"
+    )
     path.write_text("now it is broken")
     wait_for(lambda: listed(titles, "film.mp4") == [], "a file that broke")
     assert "# Left out: film.de.srt: there is no cue in the file" in titles.multivariant_playlist("film.mp4")
     path.unlink()
     wait_for(lambda: "Left out" not in titles.multivariant_playlist("film.mp4"), "a file that went")
     with pytest.raises(NotFoundError):
-        titles.text_segment("film.mp4", "de", 0)
+        titles.texts.webvtt_segment("film.mp4", "de", 0)
 
 
 def test_bombs_are_left_out_and_the_film_is_played(film: Path, library: Path) -> None:
@@ -202,7 +197,7 @@ def test_bombs_are_left_out_and_the_film_is_played(film: Path, library: Path) ->
     assert "film.fr.srt" in master
     assert len(cues_of(titles, "film.mp4", "it")) == 1 + len(CUES)
     limit = TitleLimits(sidecars=SidecarLimits(kept=CacheLimits(items=100, nbytes=1)))
-    assert b"always" in titles_of(library, limit).text_segment("film.mp4", "it", 1)
+    assert b"always" in titles_of(library, limit).texts.webvtt_segment("film.mp4", "it", 1)
 
 
 class Parses(list[int]):
@@ -231,8 +226,8 @@ def test_a_file_is_parsed_when_it_is_wanted_once_however_much_others_take(
         titles.manifest("film.mp4", Clip(start=Fraction(start)))
     assert len(parses) == len(languages)
     for _ in range(5):
-        assert b"Hello" in titles.text_segment("film.mp4", "en", 0)
-        titles.mp4_text_segment("film.mp4", "en", 1)
+        assert b"Hello" in titles.texts.webvtt_segment("film.mp4", "en", 0)
+        titles.texts.mp4_segment("film.mp4", "en", 1)
         titles.text_playlist("film.mp4", "en")
     assert len(parses) == len(languages) + 1
 
@@ -308,7 +303,7 @@ def test_text_that_each_change_would_repeat_a_thousand_times_is_left_out(film: P
     assert "# Left out: film.de.srt: too many cues are shown together for too long" in master
     limit = TEXT_LIMITS.segment_bytes
     for number in range(3):
-        assert len(titles.mp4_text_segment("film.mp4", "fr", number)) < limit
+        assert len(titles.texts.mp4_segment("film.mp4", "fr", number)) < limit
 
 
 def test_what_the_bound_of_a_segment_allows_is_within_it() -> None:
@@ -316,9 +311,9 @@ def test_what_the_bound_of_a_segment_allows_is_within_it() -> None:
         read = read_subtitle_file(overlapping(count, 6), SubtitleFileLimits())
         cues, times = FileCues(read), np.array([0, 6000], np.int64)
         written = len(wvtt.fragment(cues.between(0, 6000), 0, 6000, 1))
-        cues.require_modest(times, TextLimits(segment_bytes=3 * written))
+        cues.times.require_modest(times, TextLimits(segment_bytes=3 * written))
         with pytest.raises(TooLargeError):
-            cues.require_modest(times, TextLimits(segment_bytes=written * 9 // 10))
+            cues.times.require_modest(times, TextLimits(segment_bytes=written * 9 // 10))
 
 
 def test_a_text_file_is_written_once_and_not_of_endlessly_repeated_cues(film: Path, library: Path) -> None:
@@ -352,7 +347,7 @@ def test_samples_of_many_cues_each_make_no_segment_of_more_than_its_limit(
         data = data.replace(before, sample + box(b"free", bytes(len(before) - len(sample) - 8)))
     film.write_bytes(data)
     titles = titles_of(library)
-    assert titles.text_segment("film.mp4", "und", 0).count(b"-->") == 468
+    assert titles.texts.webvtt_segment("film.mp4", "und", 0).count(b"-->") == 468
     few = titles_of(library, TitleLimits(index=IndexLimits(text=TextLimits(segment_cues=400))))
     with pytest.raises(TooLargeError, match="more than 400 cues in one segment"):
-        few.text_segment("film.mp4", "und", 0)
+        few.texts.webvtt_segment("film.mp4", "und", 0)

@@ -21,7 +21,8 @@ from packager.library.local_storage import Library, NotFoundError
 from packager.vod import TitleLimits
 from packager.vod.index.chapters import chapters_json
 from packager.vod.index.index_builder import read_index
-from packager.vod.text.text_tracks import SampleCues, segment_times
+from packager.vod.text.cues import SampleCues
+from packager.vod.text.text_tracks import segment_times
 from tests.packager.films import FFMPEG, probe, run_ffmpeg
 from tests.packager.vod.text.subtitled_films import (
     CUES,
@@ -87,11 +88,11 @@ def test_a_cue_that_spans_a_cut_is_in_both_segments(library: Path, tmp_path: Pat
     assert playlist.is_endlist
     assert [one.duration for one in playlist.segments] == pytest.approx([6, 6, 2], abs=0.05)
     for number in (0, 1):
-        assert b"00:00:05.500 --> 00:00:07.250\nTwo\nlines\n" in titles.text_segment(
+        assert b"00:00:05.500 --> 00:00:07.250\nTwo\nlines\n" in titles.texts.webvtt_segment(
             "film.mp4", "und", number
         )
     with pytest.raises(NotFoundError):
-        titles.text_segment("film.mp4", "und", 3)
+        titles.texts.webvtt_segment("film.mp4", "und", 3)
 
 
 @pytest.mark.parametrize(("name", "cut"), [("trimmed.mp4", 800), ("late.mp4", 0)])
@@ -203,7 +204,7 @@ def test_chapters_are_those_that_ffprobe_finds(library: Path, tmp_path: Path) ->
         if name == "list.mp4":  # only Nero's list is left
             path.write_bytes(path.read_bytes().replace(b"tref", b"free"))
         titles = titles_of(library)
-        said = json.loads(chapters_json(titles.chapters(name)))
+        said = json.loads(chapters_json(titles.texts.chapters(name)))
         asked = probe(path, "-show_chapters")["chapters"]
         assert len(asked) == len(chapters)
         assert [one["titles"][0]["title"] for one in said] == [one["tags"]["title"] for one in asked]
@@ -217,7 +218,7 @@ def test_chapters_are_those_that_ffprobe_finds(library: Path, tmp_path: Path) ->
         )
         assert listed(titles, name) == []  # the track that names them is no subtitle
     with pytest.raises(NotFoundError):
-        titles.chapters(make(library / "none.mp4").name)
+        titles.texts.chapters(make(library / "none.mp4").name)
 
 
 def test_subtitles_that_cannot_be_carried_are_named(library: Path, tmp_path: Path) -> None:

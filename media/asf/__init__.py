@@ -1,0 +1,1 @@
+"""ASF files: Windows Media Video and Audio."""

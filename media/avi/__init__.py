@@ -1,0 +1,1 @@
+"""AVI files, with the indexes of the first version and of OpenDML."""

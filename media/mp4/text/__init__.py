@@ -1,0 +1,1 @@
+"""Timed text in MP4: WebVTT (``wvtt``), ``tx3g``, and the titles of chapters."""

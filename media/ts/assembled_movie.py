@@ -1,0 +1,156 @@
+"""A movie of streams whose samples lie in pieces among packets, and are assembled when they are read."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from media.errors import MediaError, UnsupportedError
+from media.mp4.movie.assembled_samples import AssembledSamples
+from media.mp4.movie.movie import Movie, Track
+from media.mp4.movie.sample_table import stretches
+from media.mp4.movie.sample_table_writer import (
+    SampleColumns,
+    SampleTableWriter,
+    TableRoom,
+    TrackStart,
+    edit_lists,
+)
+from media.mp4.movie.track_box import IDENTITY
+from media.stream_reader import CLOCK_RATE
+from media.ts.movie_streams import MediaStream, StreamSamples, Units
+
+
+@dataclass(frozen=True, slots=True)
+class AssembledMovie:
+    """The movie of a file of packets, and the samples that are assembled for it."""
+
+    movie: Movie
+    assembled: AssembledSamples
+
+
+@dataclass(frozen=True, slots=True)
+class FoundStream:
+    """A stream after its file has been read.
+
+    Attributes:
+        number: its ID in the file.
+        handler: ``b"vide"``, ``b"soun"`` or ``b"subt"``, for its track.
+        language: three letters of ISO 639-2.
+        content: parser of its packets; or the reason why there is none.
+        failure: why the parser gave up; empty if it didn't.
+    """
+
+    number: int
+    handler: bytes
+    language: str
+    content: MediaStream | str
+    failure: str = ""
+
+    def samples(self, units: Units) -> StreamSamples | str:
+        """Return its samples, or the reason why it has none."""
+        if isinstance(self.content, str) or self.failure:
+            return self.failure or str(self.content)
+        try:
+            return self.content.samples(units)
+        except MediaError as error:
+            return str(error)
+
+
+def assembled_movie(
+    container: str, streams: Sequence[FoundStream], size: int, units: Units, table_bytes: int
+) -> AssembledMovie:
+    """Join streams to a movie.
+
+    Args:
+        container: the name of the file's format in messages.
+        size: length of the file in bytes.
+        units: reads a stream's packets again.
+        table_bytes: memory for the tables of all tracks.
+
+    Raises:
+        UnsupportedError: no stream has samples; the text says why.
+        TooLargeError: a limit is exceeded.
+    """
+    room = TableRoom(table_bytes)
+    made = [(stream, stream.samples(units)) for stream in streams]
+    carried = [samples for _, samples in made if isinstance(samples, StreamSamples)]
+    origin = min((_first(one) for one in carried), default=Fraction(0))
+    timescale, edits = edit_lists([_start(one, origin) for one in carried])
+    begins = np.cumsum([size, *(one.samples.size for one in carried)]).tolist()
+    lists, places = iter(edits), iter(begins)
+    tracks = [
+        replace(_track(stream), obstacle=samples)
+        if isinstance(samples, str)
+        else replace(
+            _track(stream),
+            timescale=samples.times.timescale,
+            duration=int(samples.times.decode[-1]),
+            sample_entries=(samples.entry,),
+            display_width=samples.facts.shown_size[0],
+            display_height=samples.facts.shown_size[1],
+            obstacle=samples.obstacle,
+            tables=_tables(samples, next(places), room),
+            edits=next(lists),
+        )
+        for stream, samples in made
+    ]
+    if not carried:
+        reasons = "; ".join(f"stream {one.track_id}: {one.obstacle}" for one in tracks)
+        raise UnsupportedError(
+            f"{container} of which nothing can be packaged: {reasons or 'it has no media'}"
+        )
+    assembled = AssembledSamples(begins[:-1], [one.samples for one in carried])
+    return AssembledMovie(Movie(timescale, tuple(tracks), fragmented=False), assembled)
+
+
+def _first(one: StreamSamples) -> Fraction:
+    return Fraction(one.times.zero + int(one.times.shown[0]), one.times.timescale)
+
+
+def _start(one: StreamSamples, origin: Fraction) -> TrackStart:
+    zero = one.times.zero - round(origin * one.times.timescale)
+    return TrackStart(one.times.timescale, zero, zero + int(one.times.shown[0]))
+
+
+def _tables(one: StreamSamples, begin: int, room: TableRoom) -> dict[bytes, memoryview]:
+    boxes = SampleTableWriter(room)
+    offsets = np.cumsum(one.sizes) - one.sizes + begin
+    for start, stop in stretches(0, len(one.sizes)):
+        part = slice(start, stop)
+        columns = SampleColumns(
+            one.times.decode[part],
+            offsets[part],
+            one.sizes[part],
+            one.times.shown[part],
+            one.is_sync[part] != 0,
+        )
+        boxes.add(columns, int(one.times.decode[stop]))
+    return boxes.render()
+
+
+_SEVERAL_SAMPLES = struct.pack(">III", 0, 1, 2)
+"""A ``stsz`` (ISO/IEC 14496-12 §8.7.3.2) of two samples: a track of a single picture is taken for a cover."""
+
+
+def _track(stream: FoundStream) -> Track:
+    """Describe the track of a stream, before its samples are known."""
+    return Track(
+        track_id=stream.number,
+        handler=stream.handler,
+        enabled=True,
+        timescale=CLOCK_RATE,
+        duration=0,
+        language=stream.language,
+        matrix=IDENTITY,
+        display_width=Fraction(0),
+        display_height=Fraction(0),
+        sample_entries=(),
+        edits=(),
+        tables={b"stsz": memoryview(_SEVERAL_SAMPLES)},
+        self_contained=True,
+    )

@@ -1,0 +1,239 @@
+"""Demuxes video and audio of a live transport stream (ISO/IEC 13818-1) into packets, without I/O or decoding.
+
+The program's first stream of H.264 or HEVC, and its first of AAC, AC-3 or E-AC-3, become tracks. The input is
+whole packets, as ``TransportReader`` emits them; frames with lost packets are left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from media.errors import MalformedError, MediaError, UnsupportedError
+from media.matroska.tracks import FOUR_CCS
+from media.packets import Packet, StreamTrack, TrackKind
+from media.stream_reader import CLOCK_RATE
+from media.ts.annex_b import VIDEO_CODINGS, VideoCoding, as_sample, configuration, look_at
+from media.ts.elementary_streams import LAYOUTS, PacketBlock, Unit, UnitReader
+from media.ts.sound_frames import MP3, SOUND_CODINGS, FrameFacts, SoundCoding, sound_track
+from media.ts.tables import (
+    PACKET,
+    PAT_PID,
+    ProgramMap,
+    read_program_association,
+    read_program_map,
+    section_of,
+)
+from media.ts.timestamps import LiveClock, difference
+
+_LIVE_SOUND_CODINGS = {kind: coding for kind, coding in SOUND_CODINGS.items() if coding is not MP3}
+
+_HEADER_BYTES = 9
+"""Bytes that always hold the header of an audio frame."""
+
+
+BROKEN_UNITS = 100
+"""Most consecutive pictures that can't be read."""
+
+SKIPPED_BYTES = 64 << 10
+"""Most bytes of audio that are no frames, beyond the bytes of frames."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveTransportLimits:
+    """Limits of a transport stream that is demuxed.
+
+    Attributes:
+        unit_bytes: largest picture, or PES packet of sound.
+        span_bytes: most bytes of the stream between the ends of a picture or PES packet.
+        table_search_bytes: bytes from the beginning that are searched for the program tables.
+    """
+
+    unit_bytes: int = 8 << 20
+    span_bytes: int = 32 << 20
+    table_search_bytes: int = 4 << 20
+
+
+DEFAULT_LIMITS = LiveTransportLimits()
+
+
+class _Pictures:
+    """The packets of the video stream, from the first key frame with its parameter sets on."""
+
+    def __init__(self, coding: VideoCoding, clock: LiveClock, limits: LiveTransportLimits) -> None:
+        self._coding, self._clock = coding, clock
+        self.reader = UnitReader(limits.unit_bytes, limits.span_bytes)
+        self._sets: tuple[bytes, ...] = ()
+        self._broken = 0
+        self._track: StreamTrack | None = None
+
+    def push(self, unit: Unit, found: list[Packet]) -> None:
+        """Push a unit, and append its packet.
+
+        Raises:
+            MediaError: too many can't be read, or the parameter sets are impossible.
+        """
+        try:
+            looked = look_at(unit.data, self._coding)
+        except MediaError:
+            # Packets were lost: later pictures can be shown nevertheless.
+            self._broken += 1
+            if self._broken > BROKEN_UNITS:
+                raise
+            return
+        self._broken = 0
+        if not looked.has_slices:
+            return
+        if self._track is None:
+            if not (looked.can_begin and looked.parameter_sets):
+                return
+            self._sets = tuple(dict.fromkeys(looked.parameter_sets))
+            written, _ = configuration(self._coding, self._sets)
+            codec = "hvc1" if self._coding.is_hevc else "avc1"
+            self._track = StreamTrack(TrackKind.VIDEO, codec, written)
+        time = self._clock.time(unit.dts)
+        shown = time + difference(unit.pts, unit.dts)
+        # Samples of avc1 and hvc1 mustn't repeat the sample entry's parameter sets.
+        data = as_sample(unit.data, self._sets)
+        found.append(Packet(self._track, time, shown, looked.can_begin, data))
+
+
+class _Sounds:
+    """The packets of the audio stream."""
+
+    def __init__(self, coding: SoundCoding, clock: LiveClock, limits: LiveTransportLimits) -> None:
+        self._coding, self._clock = coding, clock
+        self.reader = UnitReader(limits.unit_bytes, limits.span_bytes)
+        self._pending = b""
+        self._time: int | None = None
+        self._skipped = 0
+        self._facts: FrameFacts | None = None
+        self._track: StreamTrack | None = None
+
+    def push(self, unit: Unit, found: list[Packet]) -> None:
+        """Push a unit, and append the packets that it completes.
+
+        Raises:
+            MediaError: the unit has no frames of this coding, or their format changes.
+        """
+        # §2.4.3.7: the time is that of the first frame that begins in the packet.
+        own, data = len(self._pending), self._pending + unit.data
+        told: int | None = self._clock.time(unit.pts)
+        at = 0
+        while at + _HEADER_BYTES <= len(data):
+            facts = self._frame(data, at)
+            if facts is None:
+                at = self._skip(data, at)
+                continue
+            if at + facts.size > len(data):
+                break
+            # The search goes on where it ended: starting again for each frame costs more than the frames.
+            self._skipped = max(self._skipped - facts.size, 0)
+            if at >= own and told is not None:
+                self._time, told = told, None
+            self._push_frame(facts, data[at + facts.header : at + facts.size], found)
+            at += facts.size
+        self._pending = data[at:]
+
+    def _frame(self, data: bytes, at: int) -> FrameFacts | None:
+        """Read the header of a frame; None where there is none."""
+        try:
+            facts = self._coding.parse(data[at : at + _HEADER_BYTES])
+            end = at + facts.size
+            if self._facts is None and end + _HEADER_BYTES <= len(data):
+                # A header must be confirmed by the next one.
+                self._coding.parse(data[end : end + _HEADER_BYTES])
+        except MediaError as error:
+            if isinstance(error, UnsupportedError) and self._facts is None:
+                raise
+            return None  # after a lost packet, any bytes may follow a header
+        if facts.continues:
+            raise UnsupportedError(f"{self._coding.name} of several substreams")
+        return facts
+
+    def _skip(self, data: bytes, at: int) -> int:
+        """Skip garbage; return the offset at which the next frame may begin."""
+        following = self._coding.next_sync(data, at + 1)
+        self._skipped += following - at
+        if self._skipped > SKIPPED_BYTES:
+            raise UnsupportedError(f"no frames of {self._coding.name} in the audio")
+        return following
+
+    def _push_frame(self, facts: FrameFacts, data: bytes, found: list[Packet]) -> None:
+        if self._facts is None or self._track is None:
+            self._facts = facts
+            described = sound_track(0, self._coding, facts)
+            codec = FOUR_CCS[self._coding.codec]
+            private, channels = described.private, described.channels
+            self._track = StreamTrack(TrackKind.AUDIO, codec, private, channels=channels)
+        if facts.kind != self._facts.kind:
+            raise UnsupportedError(f"its {self._coding.name} changes its rate or its channels")
+        if self._time is not None:
+            found.append(Packet(self._track, self._time, self._time, is_key=True, data=data))
+            # The clock's ticks are coarser; the next packet has its own time.
+            self._time += facts.samples * CLOCK_RATE // facts.rate
+
+
+class TransportDemuxer:
+    """Demuxes one live transport stream, without I/O."""
+
+    def __init__(self, limits: LiveTransportLimits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
+        self._buffer = b""
+        self._position = 0
+        self._map_pid: int | None = None
+        self._streams: dict[int, _Pictures | _Sounds] = {}
+
+    def receive_data(self, data: bytes) -> list[Packet]:
+        """Parse the next bytes.
+
+        Returns:
+            The packets that they complete. Times are those of the stream, without the wrap; some are below 0.
+
+        Raises:
+            MalformedError: the configurations say something impossible.
+            UnsupportedError: it has other codecs, no picture or no sound, or is encrypted.
+        """
+        data = self._buffer + data
+        whole = len(data) - len(data) % PACKET
+        self._buffer = data[whole:]
+        found = list[Packet]()
+        if not whole:
+            return found
+        block = PacketBlock(data[:whole], LAYOUTS[0], self._position)
+        self._position += whole
+        if not self._streams and (behind := self._look_for_tables(block)):
+            # Media before the tables are dropped, whether they come with the tables or earlier.
+            block = PacketBlock(data[behind * PACKET : whole], LAYOUTS[0], block.place(behind))
+        pieces = [(piece, one) for pid, one in self._streams.items() for piece in block.pieces(pid)]
+        # The streams share a clock: the output mustn't depend on how many packets come at once.
+        pieces.sort(key=lambda one: one[0].begin)
+        for piece, stream in pieces:
+            unit = stream.reader.push(piece)
+            if unit is not None:
+                stream.push(unit, found)
+        return found
+
+    def _look_for_tables(self, block: PacketBlock) -> int:
+        """Read the program map, if it is in the block; return the number of the packet behind it, or 0."""
+        for number, pid in enumerate(block.pids.tolist()):
+            if pid == PAT_PID:
+                self._map_pid = read_program_association(section_of(block.packet(number))) or self._map_pid
+            elif pid == self._map_pid:
+                program = read_program_map(section_of(block.packet(number)))
+                if program is not None:
+                    self._streams = self._streams_of(program)
+                    return number + 1
+        if self._position > self._limits.table_search_bytes:
+            raise MalformedError("a transport stream without a program map")
+        return 0
+
+    def _streams_of(self, program: ProgramMap) -> dict[int, _Pictures | _Sounds]:
+        clock = LiveClock()
+        video = next((one for one in program.streams if one.kind in VIDEO_CODINGS), None)
+        sound = next((one for one in program.streams if one.kind in _LIVE_SOUND_CODINGS), None)
+        if video is None or sound is None:
+            raise UnsupportedError("no video or no audio of a supported codec")
+        return {
+            video.pid: _Pictures(VIDEO_CODINGS[video.kind], clock, self._limits),
+            sound.pid: _Sounds(_LIVE_SOUND_CODINGS[sound.kind], clock, self._limits),
+        }

@@ -1,0 +1,278 @@
+"""Tokens of addresses that can be given away: a token admits to everything beneath a path, for a time.
+
+A token is ``v1.KEY.EXPIRES.NAME.SCOPE.SIGNATURE``. The scope says how many segments of the path are signed,
+and not which: these stand in the address itself, so that a token is short however long they are.
+"""
+
+from __future__ import annotations
+
+import functools
+import hmac
+import ipaddress
+import re
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import NamedTuple
+from urllib.parse import parse_qsl, quote, unquote
+
+from origin.http.path_prefixes import TOKEN_PREFIX
+
+MOST_SEGMENTS = 99
+"""Most segments of a signed path."""
+
+TOKENS_KEPT = 8192
+"""Most tokens that are kept read, and signatures that are kept computed: a viewer's requests have one."""
+
+NAME = re.compile(r"[A-Za-z0-9_-]{0,32}")
+"""The name of a viewer, in logs."""
+
+KEY = r"[A-Za-z0-9_-]{1,16}:[!-~]{16,256}"
+"""A key: its identifier and its secret."""
+
+PLAYLISTS = (".m3u8", ".mpd")
+"""Endings of playlists and manifests."""
+
+CLIPS = "c"
+"""Letter of a scope that clips belong to."""
+
+PUBLISH = "p"
+"""Letter of a scope that publishing belongs to."""
+
+ADDRESS, NETWORK = "a", "n"
+"""Letters of a scope for one address of a client, and for its network."""
+
+NETWORK_BITS = {4: 24, 6: 64}
+"""Bits that addresses of a network have in common, by the version of IP."""
+
+_TOKEN = re.compile(
+    r"(v1\.([A-Za-z0-9_-]{1,16})\.([1-9][0-9]{0,14})\.([A-Za-z0-9_-]{0,32})\.(0|[1-9][0-9]?)(c?)(p?)([an]?))"
+    r"\.([A-Za-z0-9_-]{43})"
+)
+
+
+class AddressToken(NamedTuple):
+    """A token as its text says, whether it is valid or not.
+
+    Attributes:
+        signed: the text before the signature.
+        expires: seconds since the epoch.
+        name: of the viewer; empty for none.
+        segments: how many segments of the path are signed.
+        allows_clips: whether parts of films may be fetched by ``start`` and ``end``.
+        may_publish: whether one may publish to the path.
+        binding: `ADDRESS` or `NETWORK` where it is valid for one client; empty for any.
+        label: the name with a short hash of the token, for logs.
+        client: address of who presents it; empty where it isn't known.
+    """
+
+    signed: str
+    key_id: str
+    expires: int
+    name: str
+    segments: int
+    allows_clips: bool
+    may_publish: bool
+    binding: str
+    signature: str
+    label: str
+    client: str = ""
+
+
+@functools.lru_cache(maxsize=TOKENS_KEPT)
+def read_token(text: str) -> AddressToken | None:
+    """Read the text of a token; None for any other text."""
+    if (found := _TOKEN.fullmatch(text)) is None:
+        return None
+    signed, key_id, expires, name, segments, clips, publish, binding, signature = found.groups()
+    label = f"{name}#{sha256(text.encode()).hexdigest()[:8]}"
+    return AddressToken(
+        signed,
+        key_id,
+        int(expires),
+        name,
+        int(segments),
+        bool(clips),
+        bool(publish),
+        binding,
+        signature,
+        label,
+    )
+
+
+class SigningKeys:
+    """The keys with which addresses are signed.
+
+    Args:
+        keys: as `KEY` has them, the newest first, with which new tokens are signed.
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        parted = [key.partition(":") for key in keys]
+        self._secrets = {key_id: secret.encode() for key_id, _, secret in reversed(parted)}
+        self._newest = parted[0][0] if parted else ""
+
+    def __bool__(self) -> bool:
+        return bool(self._secrets)
+
+    def sign(
+        self,
+        path: str,
+        expires: int,
+        name: str = "",
+        *,
+        allows_clips: bool = False,
+        may_publish: bool = False,
+        client: str = "",
+    ) -> str:
+        """Return a token for everything beneath a path.
+
+        Args:
+            path: decoded, without a slash at its end; empty for all addresses.
+            expires: seconds since the epoch.
+            client: whose token it is, such as ``192.0.2.7``, ``192.0.2.0/24`` or ``2001:db8::/64``; empty for
+                anybody's.
+
+        Raises:
+            ValueError: the path, the name or the client is malformed; the text says what is allowed.
+        """
+        if path and not is_plain(path):
+            raise ValueError("path: allowed: a path such as /live/demo, without empty segments, '.' and '..'")
+        segments = path.count("/")
+        if segments > MOST_SEGMENTS:
+            raise ValueError(f"path: {segments} segments; allowed: at most {MOST_SEGMENTS}")
+        if not NAME.fullmatch(name):
+            raise ValueError("name: allowed: at most 32 letters, digits, '_', '-'")
+        binding = "" if not client else NETWORK if "/" in client else ADDRESS
+        bound = _bound(path, binding, checked_client(client))
+        scope = CLIPS * allows_clips + PUBLISH * may_publish
+        signed = f"v1.{self._newest}.{expires}.{name}.{segments}{scope}{binding}"
+        return f"{signed}.{_signature(self._secrets[self._newest], signed, bound)}"
+
+    def covers(self, token: AddressToken, path: str) -> bool:
+        """Return whether a token is signed for a path, whether it has expired or not.
+
+        Args:
+            path: decoded, without a query.
+        """
+        secret = self._secrets.get(token.key_id)
+        parts = path.split("/", token.segments + 1)
+        if secret is None or len(parts) <= token.segments or not is_plain(path):
+            return False
+        if token.binding and not token.client:
+            return False
+        bound = _bound("/".join(parts[: token.segments + 1]), token.binding, token.client)
+        return hmac.compare_digest(_signature(secret, token.signed, bound), token.signature)
+
+
+class SignedAddress(NamedTuple):
+    """An address with a token.
+
+    Attributes:
+        address: path, percent-encoded, and query.
+        expires: seconds since the epoch.
+    """
+
+    address: str
+    token: str
+    expires: int
+
+
+def expiry(lifetime: str) -> int:
+    """Return when something expires that is valid from now on, in seconds since the epoch.
+
+    Args:
+        lifetime: such as ``90s``, ``30m``, ``2h`` or ``1d``.
+
+    Raises:
+        ValueError: it is none; the text says what is allowed.
+    """
+    found = re.fullmatch(r"([1-9][0-9]{0,8})([smhd]?)", lifetime)
+    if found is None:
+        raise ValueError(f"{lifetime!r} is no lifetime; allowed: 90s, 30m, 2h, 1d and the like")
+    return int(time.time()) + int(found[1]) * {"m": 60, "h": 3600, "d": 86400}.get(found[2], 1)
+
+
+def sign_address(
+    keys: SigningKeys,
+    address: str,
+    expires: int,
+    name: str = "",
+    *,
+    allows_clips: bool = False,
+    may_publish: bool = False,
+    client: str = "",
+) -> SignedAddress:
+    """Return an address with a token that is valid for all that a player fetches from there.
+
+    Args:
+        address: path and query; of a playlist or manifest, what is beneath its folder is signed.
+        expires: seconds since the epoch.
+        client: see `SigningKeys.sign`.
+
+    Raises:
+        ValueError: the address, the name or the client is malformed; the text says what is allowed.
+    """
+    encoded, mark, query = address.partition("?")
+    path = unquote(encoded)
+    prefix = path.rpartition("/")[0] if path.endswith(PLAYLISTS) else path.rstrip("/")
+    allows_clips = allows_clips or has_clip(query)
+    token = keys.sign(
+        prefix, expires, name, allows_clips=allows_clips, may_publish=may_publish, client=client
+    )
+    return SignedAddress(f"{TOKEN_PREFIX}{token}{quote(path)}{mark}{query}", token, expires)
+
+
+def has_clip(query: str) -> bool:
+    """Return whether a query asks for a part of something."""
+    return not {"start", "end"}.isdisjoint(name for name, _ in parse_qsl(query, keep_blank_values=True))
+
+
+def is_plain(path: str) -> bool:
+    """Return whether a decoded path means the same to all that resolve it: only its end may be empty."""
+    has_dots = "/." in path and not {".", ".."}.isdisjoint(path.split("/"))
+    return path.startswith("/") and not has_dots and not any(map(path.__contains__, ("//", "\\", "\0")))
+
+
+def checked_client(client: str) -> str:
+    """Return the address of a client or of a network.
+
+    Raises:
+        ValueError: it is none; the text says what is allowed.
+    """
+    address, _, bits = client.partition("/")
+    try:
+        found = ipaddress.ip_network(client) if client else None
+    except ValueError:
+        found = None
+    if client and (found is None or (bits and int(bits) != NETWORK_BITS[found.version])):
+        raise ValueError(
+            f"{client!r} is no client; allowed: 192.0.2.7, 192.0.2.0/24, 2001:db8::7, 2001:db8::/64"
+        )
+    return address
+
+
+def _bound(path: str, binding: str, client: str) -> str:
+    """Return the text that is signed behind a token's own: a path, and a client if it is bound to one."""
+    return f"{path}\n{network_of(client, binding)}" if binding else path
+
+
+@functools.lru_cache(maxsize=TOKENS_KEPT)
+def network_of(client: str, binding: str) -> str:
+    """Return the canonical text of a client's address, or of its network; of other texts the text itself."""
+    try:
+        address = ipaddress.ip_address(client.partition("%")[0])
+    except ValueError:
+        return client
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if binding == ADDRESS:
+        return str(address)
+    return str(ipaddress.ip_network((address, NETWORK_BITS[address.version]), strict=False))
+
+
+@functools.lru_cache(maxsize=TOKENS_KEPT)
+def _signature(secret: bytes, signed: str, prefix: str) -> str:
+    digest = hmac.digest(secret, f"{signed}{prefix}".encode("utf-8", "surrogatepass"), "sha256")
+    return urlsafe_b64encode(digest)[:-1].decode("ascii")

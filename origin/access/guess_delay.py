@@ -1,0 +1,95 @@
+"""Delays the answers to wrong passwords and keys, longer for each further guess of an address."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from origin.access.authentication import client_address
+from origin.http.client_limits import network_of
+from origin.http1.application_exchange import wait_while_connected
+from packager.retry_policy import RetryPolicy
+
+GUESS_DELAY = "headwater.guess_delay"
+"""ASGI extension of a request whose answer somebody else delays: a dictionary that gets the ``seconds``."""
+
+FIRST_DELAY_SECONDS = 0.1
+"""First delay of an answer; it doubles with each further wrong password."""
+
+
+FORGOTTEN_SECONDS = 300.0
+"""An address without wrong passwords for so long is forgotten."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuessLimits:
+    """Limits of the delays of answers to wrong passwords.
+
+    Attributes:
+        guessers: most addresses that are remembered; beyond, the least recent are forgotten.
+    """
+
+    guessers: int = 10_000
+
+
+DEFAULT_LIMITS = GuessLimits()
+
+
+class GuessDelay:
+    """Delays the answers to wrong passwords, increasingly for an address that continues to guess.
+
+    A right password is answered at once, even if others guess from the same address: a household, or all
+    clients behind a proxy that isn't trusted. A delayed answer ends with its connection, so there are no more
+    of them than connections.
+
+    Args:
+        at_once: wrong passwords of an address that are answered at once.
+        longest_seconds: longest delay of an answer.
+        limits: the first delay, and how many addresses are remembered for how long.
+        sleep: waits for seconds, or until the request's client has gone.
+    """
+
+    def __init__(
+        self,
+        at_once: int,
+        longest_seconds: float,
+        limits: GuessLimits = DEFAULT_LIMITS,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[Request, float], Awaitable[None]] = wait_while_connected,
+    ) -> None:
+        self._at_once = at_once
+        self._limits = limits
+        self._delays = RetryPolicy(FIRST_DELAY_SECONDS, longest_seconds)
+        self._clock = clock
+        self._sleep = sleep
+        # By address, the least recent first: number of wrong passwords, and when the last one was.
+        self._guessers: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        # SRT publishers are let in by a thread of libsrt.
+        self._lock = threading.Lock()
+
+    async def __call__(self, request: Request, failed: bool) -> None:  # the hook's signature
+        """Delay the answer if necessary."""
+        if not failed or (seconds := self.failed(client_address(request))) <= 0:
+            return
+        if (told := request.scope.get("extensions", {}).get(GUESS_DELAY)) is not None:
+            told["seconds"] = told.get("seconds", 0.0) + seconds
+        else:
+            await self._sleep(request, seconds)
+
+    def failed(self, address: str) -> float:
+        """Count a wrong password; return the seconds by which its answer is delayed. Any thread may call."""
+        network, now = network_of(address), self._clock()
+        with self._lock:
+            count, last = self._guessers.get(network, (0, now))
+            count = 1 if now - last >= FORGOTTEN_SECONDS else count + 1
+            self._guessers[network] = count, now
+            self._guessers.move_to_end(network)
+            if len(self._guessers) > self._limits.guessers:
+                self._guessers.popitem(last=False)
+        beyond = count - self._at_once
+        return self._delays.pause(beyond) if beyond > 0 else 0.0

@@ -1,0 +1,228 @@
+"""Decides which addresses need a token, and whether a request has one that is valid for its address."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from origin.access.address_tokens import PLAYLISTS, has_clip, is_plain
+from origin.access.token_keys import Token, TokenKeys
+from origin.access.viewer_sessions import ViewerSession, ViewerSessions
+from packager.library.title_files import RENDITION
+
+GRACE_SECONDS = 12.0
+"""For how long media are answered behind the token's end: longer than a live channel's target duration."""
+
+PATHS_KEPT = 1024
+"""Most paths of which it is kept whether they need a token: all viewers of something have the same."""
+
+MISSING = "a token is needed: this address is for those who were given one"
+NOT_VALID = "the token isn't valid for this address"
+EXPIRED = "the token has expired"
+NO_CLIPS = "the token doesn't allow clips"
+
+
+class ProtectedAddresses:
+    """The addresses that need a token.
+
+    Args:
+        library: whether files of the library do that are in none of the folders.
+        folders: whether those in a folder do, by its path; the longest path counts. The path may be that of a
+            film, or of a title, to which its files belong.
+        channels: whether a live channel does, by its name, stations in HLS among them.
+        stations: whether a station does, by its name.
+
+    Attributes:
+        signed_path: see `_signed_path`.
+    """
+
+    def __init__(
+        self,
+        *,
+        library: bool = False,
+        folders: Mapping[str, bool] | None = None,
+        channels: Mapping[str, bool] | None = None,
+        stations: Mapping[str, bool] | None = None,
+    ) -> None:
+        self._library = library
+        self._folders = folders or {}
+        signed = [folder for folder, is_signed in self._folders.items() if is_signed]
+        # A title has the bytes of its files, also where only one of these needs a token.
+        titles = filter(None, map(_title_of, signed))
+        self._spelled = {_spelled(path) for path in (*signed, *titles)}
+        self._deepest = max((folder.count("/") + 1 for folder in self._folders), default=0)
+        self._channels = channels or {}
+        self._stations = stations or {}
+        self.has_files = library or bool(self._spelled)
+        self.signed_path = functools.lru_cache(maxsize=PATHS_KEPT)(self._signed_path)
+
+    def __bool__(self) -> bool:
+        return self.has_files or any(self._channels.values()) or any(self._stations.values())
+
+    def _signed_path(self, path: str) -> str | None:
+        """Return the path for which a token has to be signed; None where everybody may fetch the address.
+
+        Args:
+            path: decoded, without token and query.
+        """
+        area, _, rest = path[1:].partition("/")
+        if area in ("media", "vod") and self.has_files:
+            return path if self.has_file(rest) or not is_plain(path) else None
+        if area == "live":
+            return path if self._channels.get(rest.partition("/")[0]) else None
+        if area == "radio" or (area == "events" and rest.startswith("radio/")):
+            # A station's playlist files and title events are for those who may listen.
+            name = rest.removeprefix("radio/")
+            station = name if name in self._stations else name.rpartition(".")[0]
+            return f"/radio/{station}" if self._stations.get(station) else None
+        return None
+
+    def has_file(self, name: str) -> bool:
+        """Return whether a file of the library, or what is made of it, needs a token.
+
+        Args:
+            name: relative to the library.
+        """
+        parts = name.split("/", self._deepest)[: self._deepest] if self._folders else []
+        for count in range(len(parts), 0, -1):
+            folder = "/".join(parts[:count])
+            for path in filter(None, (folder, _title_of(folder))):
+                if (is_signed := self._folders.get(path)) is not None:
+                    return is_signed
+                # A file system may know a file by other spellings; an exception is for the exact one alone.
+                if _spelled(path) in self._spelled:
+                    return True
+        return self._library
+
+
+class Grant(NamedTuple):
+    """The permission to fetch an address with a token.
+
+    Attributes:
+        refusal: the reason why there is none; empty for a permission.
+        until: until when requests are answered, in seconds since the epoch.
+        ends: when streams end, and requests are answered that wait.
+        label: the token's, for logs; empty where the token isn't valid.
+        name: the viewer's; empty for none.
+        expires: the token's, in seconds since the epoch.
+        is_stream: whether the address is that of a station's stream, and not of something by and by.
+    """
+
+    refusal: str = ""
+    until: float = math.inf
+    ends: float = math.inf
+    label: str = ""
+    name: str = ""
+    expires: float = math.inf
+    is_stream: bool = False
+
+
+class TokenGuard:
+    """Decides whether a request for a protected address is answered, by its token.
+
+    Args:
+        sessions: counts the sessions of viewers with names; None where their number isn't limited.
+        keeps_public: whether a cache in front checks tokens, so that it may keep answers for all.
+        grace_seconds: for how long media are answered behind the token's end.
+    """
+
+    def __init__(
+        self,
+        protected: ProtectedAddresses,
+        keys: TokenKeys,
+        sessions: ViewerSessions | None = None,
+        *,
+        keeps_public: bool = False,
+        grace_seconds: float = GRACE_SECONDS,
+    ) -> None:
+        self.protected = protected
+        self.keys = keys
+        self.sessions = sessions
+        self.keeps_public = keeps_public
+        self._grace = grace_seconds
+
+    def decide(self, token: str, path: str, query: str = "", client: str = "") -> Grant | None:
+        """Return the permission to fetch an address, or why there is none; None where everybody may.
+
+        Args:
+            token: as the request has it; empty without one.
+            path: decoded, without token and query.
+            client: address of the client; without it no token is valid that is bound to one.
+        """
+        signed_path = self.protected.signed_path(path)
+        if signed_path is None:
+            return None
+        if not token:
+            return Grant(MISSING)
+        found = self.keys.read(token, client)
+        if found is None or not self.keys.covers(found, signed_path):
+            return Grant(NOT_VALID)
+        ends = found.expires + self._grace
+        # A playlist that was answered in time leads to media, whose requests come later.
+        is_media = path.startswith(("/live/", "/vod/")) and not path.endswith(PLAYLISTS)
+        is_stream = path == signed_path and path.startswith("/radio/")
+        grant = Grant(
+            "",
+            ends if is_media else found.expires,
+            ends,
+            found.label,
+            # A station's playlist files and titles don't count as sessions.
+            found.name if is_stream or path.startswith(("/live/", "/vod/", "/media/")) else "",
+            found.expires,
+            is_stream,
+        )
+        if time.time() >= grant.until:
+            return grant._replace(refusal=EXPIRED)
+        is_clip = query and not found.allows_clips and has_clip(query)
+        return grant._replace(refusal=NO_CLIPS) if is_clip else grant
+
+    def session(self, grant: Grant, client: str, agent: str) -> ViewerSession | str | None:
+        """Return the session of a request, or the reason why there is none; None where it isn't counted.
+
+        Args:
+            client: the address of the client.
+            agent: its User-Agent.
+        """
+        if self.sessions is None or not grant.name:
+            return None
+        name, label = grant.name, grant.label
+        return self.sessions.enter(name, label, grant.expires, client, agent, is_stream=grant.is_stream)
+
+    def shows(self, token: Token | None, *paths: str) -> bool:
+        """Return whether lists name something to the holder of a token, which has one of these addresses.
+
+        Args:
+            token: None without one that hasn't expired.
+            paths: decoded, without token and query.
+        """
+        signed = [path for one in paths if (path := self.protected.signed_path(one)) is not None]
+        if len(signed) < len(paths):
+            return True
+        return token is not None and any(self.keys.covers(token, path) for path in signed)
+
+
+@dataclass(frozen=True)
+class VisibleFiles:
+    """The items of the library that are listed to the holder of a token, or without one."""
+
+    guard: TokenGuard
+    token: Token | None
+
+    def __call__(self, path: str) -> bool:
+        """Return whether the item of a path is listed."""
+        return self.guard.shows(self.token, f"/vod/{path}", f"/media/{path}")
+
+
+def _title_of(path: str) -> str:
+    """Return the path of the title to which a file of this name may belong; empty for any other name."""
+    folder, slash, name = path.rpartition("/")
+    found = RENDITION.fullmatch(name)
+    return "" if found is None else f"{folder}{slash}{found['title']}"
+
+
+def _spelled(folder: str) -> str:
+    return "/".join(part.rstrip(". ").casefold() for part in folder.split("/"))

@@ -1,0 +1,30 @@
+"""Tokens of addresses with which one may publish, in the place of a channel's or a station's key."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from origin.access.authentication import client_address, presented_secrets
+from origin.access.token_keys import TokenKeys
+from origin.access.token_middleware import addressed_token
+
+
+class PublishTokens:
+    """Checks whether a request that publishes presents a token for it, wherever a key could be."""
+
+    def __init__(self, keys: TokenKeys) -> None:
+        self._keys = keys
+
+    async def admit(self, request: Request, path: str) -> bool:
+        """Return whether a request presents a token for publishing to a path.
+
+        Args:
+            path: the address that the request changes something at, such as ``/live/demo/ingest``.
+        """
+        presented = [secret.decode("latin-1") for secret, _ in presented_secrets(request)]
+        # A cookie doesn't count: pages of other sites can have a browser send it.
+        for text in filter(None, (addressed_token(request.scope), *presented)):
+            await self._keys.fetch_missing(text)
+            if self._keys.may_publish(text, path, client_address(request)):
+                return True
+        return False

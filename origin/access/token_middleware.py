@@ -1,0 +1,178 @@
+"""ASGI middleware of tokens: takes them from addresses, and refuses requests that lack a valid one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import MutableMapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
+from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from origin.access.address_tokens import PLAYLISTS
+from origin.access.policy import NOT_KEPT
+from origin.access.protected_addresses import Grant, TokenGuard
+from origin.access.token_keys import Token, TokenKeys
+from origin.access.viewer_sessions import ViewerSession
+from origin.answers.heads import private_fields
+from origin.http.path_prefixes import TOKEN_PREFIX, split_token
+from origin.http1.access_log import TOKEN_LABEL
+from origin.http1.application_exchange import exchange_of
+from origin.http1.body_writer import STREAM, Stream
+from origin.responses.refusal import plain_refusal
+
+TOKEN = "headwater.token"  # noqa: S105  # a name
+"""Key of a scope with the token of the request's path."""
+
+PARAMETER = "token"
+
+COOKIE = "headwater_token"
+"""Name of the cookie that may have the token."""
+
+
+def token_of(scope: MutableMapping[str, Any], keys: TokenKeys) -> Token | None:
+    """Return the token of a request; None without one that hasn't expired."""
+    token = keys.read(_text_of(scope), client_of(scope))
+    return None if token is None or time.time() >= token.expires else token
+
+
+def base_path(scope: MutableMapping[str, Any], keys: TokenKeys) -> str:
+    """Return the beginning of absolute paths that have the request's token; empty without one."""
+    is_valid = token_of(scope, keys) is not None and addressed_token(scope)
+    return f"{TOKEN_PREFIX}{_text_of(scope)}" if is_valid else ""
+
+
+def query_token(query: str) -> str:
+    """Return the token of a query; empty without one."""
+    if "token=" not in query:
+        return ""
+    return next((value for name, value in parse_qsl(query) if name == PARAMETER), "")
+
+
+def cookie_token(headers: Sequence[tuple[bytes, bytes]]) -> str:
+    """Return the token of a request's cookies; empty without one.
+
+    Pages of other sites can have a browser send cookies, which don't count where it says that one has asked.
+    """
+    fields = Headers(raw=list(headers))
+    origin = fields.get("origin", "")
+    if origin and origin.partition("://")[2] != fields.get("host"):
+        return ""
+    return cookie_parser("; ".join(fields.getlist("cookie"))).get(COOKIE, "")
+
+
+def client_of(scope: MutableMapping[str, Any]) -> str:
+    """Return the address of a request's client; empty where it isn't known."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def addressed_token(scope: MutableMapping[str, Any]) -> str:
+    """Return the token of a request's path or query; empty without one."""
+    return str(scope.get(TOKEN, "")) or query_token(scope["query_string"].decode("latin-1"))
+
+
+def _text_of(scope: MutableMapping[str, Any]) -> str:
+    return addressed_token(scope) or cookie_token(scope["headers"])
+
+
+def take_token(scope: Scope) -> None:
+    """Take the token out of a scope's path, if there is one."""
+    # Of the path as it was sent: handlers read that one, and a decoded one could be split elsewhere.
+    token, raw = split_token(scope["raw_path"].decode("ascii"))
+    if token:
+        scope.update({"path": unquote(raw), "raw_path": raw.encode("ascii"), TOKEN: token})
+        scope["app_root_path"] = f"{TOKEN_PREFIX}{token}"
+
+
+class TokenPaths:
+    """ASGI middleware that takes the token from the path: the rest of the server knows the path behind it.
+
+    Absolute addresses that the application makes of `base_url` have the token again.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http":
+            # In this very scope, of which the connection logs the path.
+            take_token(scope)
+        await self._app(scope, receive, send)
+
+
+class TokenChecks:
+    """ASGI middleware that refuses requests without a valid token, and ends streams with the token."""
+
+    def __init__(self, app: ASGIApp, guard: TokenGuard) -> None:
+        self._app = app
+        self._guard = guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        grant: Grant | None = None
+        if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
+            query, token = scope["query_string"].decode("latin-1"), _text_of(scope)
+            await self._guard.keys.fetch_missing(token)
+            grant = self._guard.decide(token, scope["path"], query, client_of(scope))
+        if grant is None:
+            await self._app(scope, receive, send)
+            return
+        scope[TOKEN_LABEL] = grant.label
+        session: ViewerSession | str | None = grant.refusal or None
+        if session is None and scope["method"] == "GET":
+            agent = Headers(scope=scope).get("user-agent", "")
+            session = self._guard.session(grant, client_of(scope), agent)
+        if isinstance(session, str):
+            await plain_refusal(403, session, NOT_KEPT)(scope, receive, send)
+        else:
+            await self._answer(grant, session, scope, receive, send)
+
+    async def _answer(
+        self, grant: Grant, session: ViewerSession | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        if TOKEN not in scope and addressed_token(scope):
+            fields = scope["query_string"].split(b"&")
+            query = b"&".join(field for field in fields if not field.startswith(b"token="))
+            prefix = scope["app_root_path"] = f"{TOKEN_PREFIX}{_text_of(scope)}"
+            scope["query_string"] = query
+            if scope["path"].endswith(PLAYLISTS):
+                # The addresses in a playlist are relative to its own, and so have the token, too.
+                location = (
+                    f"{prefix}{scope['raw_path'].decode('ascii')}{'?' * bool(query)}{query.decode('latin-1')}"
+                )
+                await RedirectResponse(location, 307, NOT_KEPT)(scope, receive, send)
+                return
+        timers: list[asyncio.TimerHandle] = []
+        streams: list[Stream] = []
+
+        def cut() -> None:
+            exchange = exchange_of(scope)
+            if exchange is not None:
+                exchange.cut()
+            for stream in streams:
+                stream.abort()
+
+        async def send_private(message: Message) -> None:
+            if message["type"] == "http.response.start" and not self._guard.keeps_public:
+                message["headers"] = [*private_fields(message.get("headers", ()))]
+            await send(message)
+            if message["type"] == STREAM and (stream := message.get("stream")) is not None:
+                left = grant.ends - time.time()
+                timers.append(asyncio.get_running_loop().call_later(left, stream.abort))
+                streams.append(stream)
+
+        if session is not None:
+            session.begin(cut)
+        try:
+            await self._app(scope, receive, send_private)
+        finally:
+            for timer in timers:
+                timer.cancel()
+            if session is not None:
+                session.end(cut)

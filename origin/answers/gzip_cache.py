@@ -1,0 +1,192 @@
+"""Entity-tags and gzip (RFC 1952) of long texts in pieces, most of which were compressed before.
+
+A playlist of a day has megabytes, of which a few lines are new each time. Long pieces are compressed once, as
+the blocks of a deflate stream can be made separately (RFC 1951 §3.2), and checksums can be combined.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, TypeVar
+
+from media.hls.precompressed_text import (
+    Deflated,
+    DigestedText,
+    FilledText,
+    Pieces,
+    SharedText,
+    Text,
+    deflate,
+    digest_of,
+    size_of,
+)
+
+LONG_BYTES = 16 * 1024
+"""Size from which a compressed piece is cached, as it is likely to be sent again."""
+
+KEPT = 256
+"""Most entries of each cache."""
+
+KEPT_BYTES = 16 << 20
+"""Most bytes of each cache."""
+
+QUICK_BYTES = 256 << 10
+"""Most bytes that are compressed on the event loop, in some milliseconds."""
+
+_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+"""RFC 1952 §2.3: deflate, no fields, no time, unknown system."""
+
+_END = b"\x03\x00"
+"""RFC 1951 §3.2.6: a last block of no bytes."""
+
+_POLYNOMIAL = 0xEDB88320
+"""The polynomial of CRC-32, with the highest power in the lowest bit (RFC 1952 §8)."""
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+
+class _BoundedCache(Generic[K, T]):
+    """A thread-safe cache of a function's results, limited in entries and bytes."""
+
+    def __init__(self, make: Callable[[K], T], size: Callable[[K], int]) -> None:
+        self._make = make
+        self._size = size
+        self._made: OrderedDict[K, T] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def __contains__(self, data: K) -> bool:
+        return data in self._made
+
+    def __call__(self, data: K) -> T:
+        """Return the cached result, or compute it."""
+        hash(data)  # slow for a long text the first time, so it is computed outside of the lock
+        with self._lock:
+            if data in self._made:
+                self._made.move_to_end(data)
+                return self._made[data]
+        made = self._make(data)
+        with self._lock:
+            if data not in self._made:
+                self._bytes += self._size(data)
+            self._made[data] = made
+            while len(self._made) > KEPT or (self._bytes > KEPT_BYTES and len(self._made) > 1):
+                self._bytes -= self._size(self._made.popitem(last=False)[0])
+        return made
+
+
+def _make_tag(pieces: Pieces) -> str:
+    digests = [_digest_of(piece) for piece in pieces]
+    whole = digests[0] if len(digests) == 1 else digest_of(b"".join(digests))
+    return f'"{whole.hex()}"'
+
+
+def _digest_of(piece: Text) -> bytes:
+    if isinstance(piece, DigestedText | FilledText):
+        return piece.digest
+    return (_digest if len(piece) >= LONG_BYTES else digest_of)(piece)
+
+
+def _make_gzip(pieces: Pieces) -> bytes:
+    made = []
+    for lasting, run in itertools.groupby(pieces, lambda piece: isinstance(piece, SharedText)):
+        if lasting:
+            made.append(_run(tuple(run)))
+        else:
+            made += [_deflated(piece) if _comes_again(piece) else _make_deflated(piece) for piece in run]
+    whole = _joined(made)
+    end = whole.crc.to_bytes(4, "little") + (whole.size & 0xFFFFFFFF).to_bytes(4, "little")
+    return b"".join((_HEAD, whole.data, _END, end))
+
+
+def _comes_again(piece: Text) -> bool:
+    return isinstance(piece, FilledText) or len(piece) >= LONG_BYTES
+
+
+def _make_deflated(piece: Text) -> Deflated:
+    return deflate(piece.render() if isinstance(piece, FilledText) else piece)
+
+
+def _size(piece: Text) -> int:
+    return size_of((piece,))
+
+
+def _make_run(pieces: Pieces) -> Deflated:
+    return _joined([piece.deflated for piece in pieces if isinstance(piece, SharedText)])
+
+
+def _joined(parts: Sequence[Deflated]) -> Deflated:
+    crc = size = 0
+    for part in parts:
+        crc, size = crc32_combine(crc, part.crc, part.size), size + part.size
+    return Deflated(b"".join(part.data for part in parts), crc, size)
+
+
+def _own_bytes(pieces: Pieces) -> int:
+    """Bytes of a text that no other one has in common with it."""
+    return size_of(piece for piece in pieces if not isinstance(piece, SharedText))
+
+
+def _run_bytes(pieces: Pieces) -> int:
+    return sum(len(piece.deflated.data) for piece in pieces if isinstance(piece, SharedText))
+
+
+_digest = _BoundedCache(digest_of, len)
+_deflated = _BoundedCache(_make_deflated, _size)
+_run = _BoundedCache(_make_run, _run_bytes)
+
+tag = _BoundedCache(_make_tag, _own_bytes)
+"""The entity-tag of a text, quotes included; it depends on the text alone, not on its pieces."""
+
+gzip = _BoundedCache(_make_gzip, _own_bytes)
+"""A text in gzip."""
+
+
+def is_quick(pieces: Pieces) -> bool:
+    """Return whether compressing a text takes a moment only, or its gzip is cached."""
+    fresh = size_of(piece for piece in pieces if not isinstance(piece, SharedText) and piece not in _deflated)
+    return fresh <= QUICK_BYTES or pieces in gzip
+
+
+def gzip_tag(pieces: Pieces) -> str:
+    """Return the entity-tag of a text's gzip (RFC 9110 §8.8.3.3: each coding has its own)."""
+    return f'{tag(pieces)[:-1]}-gzip"'
+
+
+def crc32_combine(first: int, second: int, size: int) -> int:
+    """Combine the CRC-32 of two texts to that of their concatenation, as zlib's crc32_combine does.
+
+    Args:
+        first: the first one's.
+        second: the second one's.
+        size: how many bytes the second one has.
+    """
+    # The first one's is that of a polynomial, which the second one's bytes multiply by x to the 8 * size.
+    return _product(_power(size), first) ^ second
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _power(size: int) -> int:
+    """X to the 8 * size, modulo the polynomial."""
+    power, square = 1 << 31, 1 << 23
+    while size:
+        if size & 1:
+            power = _product(square, power)
+        square = _product(square, square)
+        size >>= 1
+    return power
+
+
+def _product(one: int, other: int) -> int:
+    """Multiply two polynomials modulo the checksum's."""
+    result = 0
+    for bit in range(31, -1, -1):
+        if one >> bit & 1:
+            result ^= other
+        other = other >> 1 ^ (_POLYNOMIAL if other & 1 else 0)
+    return result

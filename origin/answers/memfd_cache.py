@@ -1,0 +1,127 @@
+"""Copies of media in memory files (memfd), which the kernel sends without copying their bytes again.
+
+Bytes of this process are copied into the kernel's buffers by each `send`. Bytes of a file in memory (memfd)
+aren't: sendfile puts the file's pages onto each socket.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from origin.answers.pieces import READ_LIMIT
+from origin.http.byte_ranges import SelectedRange
+
+Media = bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemfdLimits:
+    """Limits of the copies of requested media in files in memory.
+
+    Attributes:
+        copies: how many media are remembered as asked for; as many descriptors their copies take at most.
+        media_bytes: bytes of all copies; what alone has more isn't copied.
+    """
+
+    copies: int = 64
+    media_bytes: int = 32 << 20
+
+
+class MemfdCopy:
+    """Bytes in a file that has no name; closed when nobody holds this any more.
+
+    Args:
+        size: in bytes.
+        pieces: the bytes, in pieces.
+
+    Attributes:
+        span: all its bytes.
+
+    Raises:
+        OSError: there is no descriptor left, or no room.
+        EOFError: the pieces have fewer bytes.
+    """
+
+    __slots__ = ("fd", "span")
+
+    def __init__(self, size: int, pieces: Iterable[Media]) -> None:
+        self.span = SelectedRange(0, size - 1)
+        self.fd = -1
+        self.fd = os.memfd_create("headwater-media", os.MFD_CLOEXEC)
+        # Written: a mapping would take each page from the system empty, one by one.
+        at = 0
+        for piece in pieces:
+            written = os.pwrite(self.fd, piece, at)
+            if written < len(piece):
+                raise OSError(errno.ENOSPC, "no room for a copy in memory")
+            at += written
+        if at < size:
+            raise EOFError(f"the file ends at {at}, before {size}")
+
+    def descriptor(self) -> int:
+        """Return the descriptor of the file."""
+        return self.fd
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Return up to `length` bytes from `offset`."""
+        return os.pread(self.fd, length, offset)
+
+    def acquire(self) -> None:
+        """Nothing to do: a reference to this keeps the file open."""
+
+    def release(self) -> None:
+        """Nothing to release."""
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+class MemfdCache:
+    """Copies of the most recently requested media; a response holds its copy until the end."""
+
+    def __init__(self, limits: MemfdLimits | None = None) -> None:
+        self._limits = limits or MemfdLimits()
+        # By identity: media are the same objects for all who ask, and held here, so that they stay so.
+        self._known: OrderedDict[int, tuple[Media, MemfdCopy | None]] = OrderedDict()
+        self._bytes = 0
+
+    def of(self, data: Media) -> MemfdCopy | None:
+        """Return the copy of what is asked for.
+
+        Returns:
+            None where sending from this process's memory is better: what is short, large, or asked for
+            the first time.
+        """
+        known = self._known.get(id(data))
+        if known is not None and known[1] is not None:
+            self._known.move_to_end(id(data))
+            return known[1]
+        if not READ_LIMIT < len(data) <= self._limits.media_bytes:
+            return None
+        return self._remember(data, None if known is None else _copy(data))
+
+    def _remember(self, data: Media, copy: MemfdCopy | None) -> MemfdCopy | None:
+        self._known[id(data)] = data, copy
+        self._known.move_to_end(id(data))
+        if copy is not None:
+            self._bytes += len(data)
+        limits = self._limits
+        # The newest one stays, however little is allowed: its reply is about to be sent.
+        while len(self._known) > 1 and (len(self._known) > limits.copies or self._bytes > limits.media_bytes):
+            _, (forgotten, gone) = self._known.popitem(last=False)
+            if gone is not None:
+                self._bytes -= len(forgotten)
+        return copy
+
+
+def _copy(data: Media) -> MemfdCopy | None:
+    try:
+        return MemfdCopy(len(data), (data,))
+    except OSError:
+        # All allowed descriptors are in use, or there is no room: the media are sent without a copy.
+        return None

@@ -1,0 +1,141 @@
+"""Listens for gRPC: a service of the server, which binds its port itself."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import structlog
+
+from origin.grpc.calls import Calls
+from origin.grpc.core import Call, CoreServer, lower_priority
+from origin.grpc.limits import GrpcLimits
+from origin.http.token_bucket import TokenBucket
+from origin.tls.certificates import Certificates
+
+log = structlog.get_logger()
+
+BIND_AGAIN_SECONDS = 2.0
+"""Pause between two attempts to bind a port that another program has."""
+
+
+class GrpcServer:
+    """Accepts the connections of gRPC's clients.
+
+    Args:
+        host: name or address on which it listens.
+        port: 0 chooses a free one.
+
+    Attributes:
+        port: on which it listens.
+        certificates: None without TLS.
+    """
+
+    name = "grpc"
+
+    def __init__(
+        self, calls: Calls, host: str, port: int, certificates: Certificates | None, limits: GrpcLimits
+    ) -> None:
+        self._calls = calls
+        self._host = host
+        self.port = port
+        self.certificates = certificates
+        self._limits = limits
+        self._unanswered = TokenBucket(limits.unanswered_calls, limits.unanswered_calls_a_second)
+        self._flooded_until = 0.0
+
+    async def run(self) -> None:
+        """Accept connections until cancelled, and then end all calls."""
+        server = await self._bound()
+        tasks = set[asyncio.Task[None]]()
+        try:
+            async for call in server.calls():
+                if len(tasks) >= self._limits.connections:
+                    call.cut(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls")
+                    continue
+                task = asyncio.create_task(self._calls.answer(call))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+                task.add_done_callback(functools.partial(self._on_end, call))
+                if time.monotonic() < self._flooded_until:
+                    # One by one: others are answered between two of them.
+                    await asyncio.sleep(self._limits.flood_pause)
+        finally:
+            await server.close(tasks, self._limits.farewell_seconds)
+
+    def _on_end(self, call: Call, _: asyncio.Task[None]) -> None:
+        """Count a call that has ended without an answer."""
+        if not call.has_begun and self._unanswered.acquire():
+            now = time.monotonic()
+            if now >= self._flooded_until:
+                log.warning(
+                    "grpc accepts calls slowly", reason="clients cancel them at once", client=call.peer
+                )
+            self._flooded_until = now + self._limits.flood_seconds
+
+    def close(self) -> None:
+        """Have calls end with the advice to come again, as the server ends."""
+        self._calls.is_closing = True
+
+    async def _bound(self) -> CoreServer:
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        while True:
+            # The event loop, which serves everybody, goes before the core's threads.
+            thread = ThreadPoolExecutor(1, "grpc", lower_priority, (self._limits.niceness,))
+            made = asyncio.get_running_loop().run_in_executor(thread, CoreServer, _options(self._limits))
+            thread.shutdown(wait=False)
+            server = await made
+            credentials = None
+            if self.certificates is not None:
+                current = _CurrentCertificate(self.certificates)
+                credentials = grpc.dynamic_ssl_server_credentials(current(), current)
+            if port := server.bind(f"{host}:{self.port}", credentials):
+                self.port = port
+                return server
+            again_in, reason = BIND_AGAIN_SECONDS, f"{host}:{self.port} can't be bound"
+            log.warning("grpc can't listen", reason=reason, again_in=again_in)
+            await asyncio.sleep(again_in)
+
+
+class _CurrentCertificate:
+    """Returns the certificate for a new connection, or None for the one of the connection before."""
+
+    def __init__(self, certificates: Certificates) -> None:
+        self._certificates = certificates
+        self._last = b""
+
+    def __call__(self) -> Any:
+        pem = self._certificates.pem
+        if pem == self._last:
+            return None
+        self._last = pem
+        return grpc.ssl_server_certificate_configuration([(pem, pem)])
+
+
+def _options(limits: GrpcLimits) -> list[tuple[str, int]]:
+    """Return grpcio's options, with times in milliseconds."""
+    seconds = {
+        "grpc.server_handshake_timeout_ms": limits.handshake_seconds,
+        "grpc.max_connection_idle_ms": limits.idle_seconds,
+        "grpc.keepalive_time_ms": limits.ping_seconds,
+        "grpc.keepalive_timeout_ms": limits.ping_seconds,
+        "grpc.http2.min_ping_interval_without_data_ms": limits.ping_seconds / 2,
+    }
+    return [
+        # Without it another server on the same port would get half of the connections.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_allowed_incoming_connections", limits.connections),
+        ("grpc.max_concurrent_streams", limits.streams),
+        ("grpc.max_receive_message_length", limits.message_bytes),
+        ("grpc.max_metadata_size", limits.metadata_bytes),
+        ("grpc.absolute_max_metadata_size", limits.metadata_bytes),
+        # The probe raises each connection's window to 4 MiB.
+        ("grpc.http2.bdp_probe", 0),
+        # A compressed message may be a thousand times as long as it comes; it is refused as no message.
+        ("grpc.per_message_decompression", 0),
+        *((name, round(value * 1000)) for name, value in seconds.items()),
+    ]

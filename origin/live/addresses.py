@@ -1,0 +1,172 @@
+"""The addresses of live channels: playlists, manifests, and the files of a rendition's folder."""
+
+from __future__ import annotations
+
+import functools
+import re
+import urllib.parse
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from media.subtitles import webvtt
+from origin.live import directives
+from origin.live.directives import DirectiveError, Directives
+from packager.window.rendition import Rendition
+from packager.window.window import Window
+
+PATTERNS = (
+    "/live/{channel}/master.m3u8",
+    "/live/{channel}/manifest.mpd",
+    "/live/{channel}/{rendition}/{name}",
+)
+"""Starlette's patterns of the paths."""
+
+MULTIVARIANT = "master.m3u8"
+"""Name of a channel's multivariant playlist."""
+
+MANIFEST = "manifest.mpd"
+"""Name of a channel's DASH manifest."""
+
+PLAYLIST = "media.m3u8"
+"""Name of a rendition's media playlist, in its folder."""
+
+NAMES_KEPT = 1024
+"""Most parsed names that are cached."""
+
+TARGETS_KEPT = 1024
+"""Most parsed request targets that are cached: many clients ask for the same."""
+
+LONGEST_KEPT = 4096
+"""Most bytes of a request target that is cached."""
+
+_NUMBER = r"(0|[1-9][0-9]{0,14})"
+_INIT = re.compile(rf"init-{_NUMBER}\.mp4")
+_SEGMENT = re.compile(rf"{_NUMBER}(?:\.{_NUMBER})?\.(m4s|vtt)")
+
+
+class RenditionFileKind(Enum):
+    """The kinds of files in a rendition's folder."""
+
+    INIT = "init"
+    SEGMENT = "segment"
+    PART = "part"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class RenditionFile:
+    """A file in a rendition's folder, as its name says it.
+
+    Attributes:
+        number: media sequence number.
+        index: of a part, else 0.
+        extension: how names of such a rendition's media end.
+    """
+
+    kind: RenditionFileKind
+    number: int = -1
+    index: int = 0
+    extension: str = "m4s"
+
+    def of(self, window: Window) -> RenditionFile:
+        """Return the file, or ``NOTHING`` where the rendition's media have another extension."""
+        return self if self.extension == window.extension else NOTHING
+
+    def in_memory(self, window: Window) -> bytes | memoryview | None:
+        """Return the bytes of the file; None where it isn't in memory."""
+        if self.kind is RenditionFileKind.PART:
+            return window.part(self.number, self.index)
+        if self.kind is RenditionFileKind.SEGMENT:
+            return window.segment(self.number)
+        return window.init(self.number) if self.kind is RenditionFileKind.INIT else None
+
+
+NOTHING = RenditionFile(RenditionFileKind.NOTHING)
+
+
+@functools.lru_cache(maxsize=NAMES_KEPT)
+def read_name(name: str) -> RenditionFile:
+    """Read a name; those of many players are the same."""
+    if found := _SEGMENT.fullmatch(name):
+        if found[2] is None:
+            return RenditionFile(RenditionFileKind.SEGMENT, int(found[1]), extension=found[3])
+        return RenditionFile(RenditionFileKind.PART, int(found[1]), int(found[2]), found[3])
+    if found := _INIT.fullmatch(name):
+        return RenditionFile(RenditionFileKind.INIT, int(found[1]))
+    return NOTHING
+
+
+def media_type(rendition: Rendition) -> str:
+    """Return the Content-Type of a rendition's media."""
+    if rendition.language is not None:
+        return webvtt.MEDIA_TYPE
+    return "video/mp4" if rendition.video else "audio/mp4"
+
+
+def cache_control(window: Window) -> str:
+    """Return how long caches may keep a rendition's media."""
+    return f"public, max-age={int(window.finished.retention)}, immutable"
+
+
+class LiveAddress(NamedTuple):
+    """The parsed target of a request for a live channel.
+
+    Attributes:
+        rendition: the rendition's name; empty for what describes the whole channel.
+        name: the last part of the path.
+        file: the file of a rendition that the name stands for.
+        directives: the delivery directives of a playlist or a manifest.
+        error: the reason why the directives can't be obeyed; empty where they can be.
+        is_blocking: whether the directives name a segment or a part, rightly or wrongly.
+    """
+
+    channel: str
+    rendition: str
+    name: str
+    file: RenditionFile
+    directives: Directives
+    error: str = ""
+    is_blocking: bool = False
+
+
+def read_address(target: bytes, carried: tuple[str, ...] = directives.CARRIED) -> LiveAddress | None:
+    """Read a request target.
+
+    Args:
+        carried: names of the query parameters that go onto the addresses in playlists.
+
+    Returns:
+        None where the target has no path of a playlist, a manifest or a file of a rendition.
+    """
+    if len(target) > LONGEST_KEPT:
+        return _parsed(target, carried)
+    return _cached(target, carried)
+
+
+def _parsed(target: bytes, carried: tuple[str, ...]) -> LiveAddress | None:
+    path, _, query = target.partition(b"?")
+    # The whole path is decoded before it is split, as ASGI's `path` is.
+    area, *names = urllib.parse.unquote(path.decode("latin-1")).removeprefix("/").split("/")
+    if area != "live" or not all(names):
+        return None
+    if len(names) == 2 and names[1] in (MULTIVARIANT, MANIFEST):
+        channel, rendition, name = names[0], "", names[1]
+    elif len(names) == 3:
+        channel, rendition, name = names
+        if name != PLAYLIST:
+            return LiveAddress(channel, rendition, name, read_name(name), _NO_DIRECTIVES)
+    else:
+        return None
+    parameters = urllib.parse.parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    try:
+        wanted, error = directives.parse(parameters, carried), ""
+    except DirectiveError as refused:
+        wanted, error = _NO_DIRECTIVES, str(refused)
+    is_blocking = any(key in directives.BLOCKING for key, _ in parameters)
+    return LiveAddress(channel, rendition, name, NOTHING, wanted, error, is_blocking)
+
+
+_NO_DIRECTIVES = Directives()
+
+_cached = functools.lru_cache(maxsize=TARGETS_KEPT)(_parsed)

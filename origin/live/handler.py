@@ -1,0 +1,99 @@
+"""The handler of live channels: `/live/CHANNEL/…`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from origin.answers.memfd_cache import MemfdLimits
+from origin.answers.refusals import ABSENT_LIVE_SECONDS, refusal
+from origin.answers.reply import Pending, Reply
+from origin.answers.request import Request
+from origin.http.client_limits import UNLIMITED, ClientLimit
+from origin.live.addresses import PLAYLIST, LiveAddress, read_address
+from origin.live.directives import CARRIED
+from origin.live.media_requests import MediaReplies, MediaRequest, PastMedia
+from origin.live.playlist_requests import PlaylistReplies
+from origin.live.waits import LaterReply, Outcome
+from packager.publish.live_stream import LiveStream
+
+
+@dataclass(frozen=True, slots=True)
+class OtherProcesses:
+    """The processes and nodes that may serve what this process doesn't.
+
+    Attributes:
+        may_have_channel: returns whether a channel of this name, which isn't served here, may be soon.
+        answer: returns whether another process answers a request for a channel that is served here; it isn't
+            asked about media playlists of a channel that is ready, and media in memory.
+    """
+
+    may_have_channel: Callable[[str], bool] = lambda _: False
+    answer: Callable[[LiveStream, LiveAddress], bool] = lambda _, __: False
+
+
+class LiveHandler:
+    """Answers requests for playlists, manifests and media of live channels.
+
+    Args:
+        streams: by name; may change while serving.
+        carried: names of the query parameters that go onto the addresses in playlists.
+        blocked: how many requests of one client may wait at once.
+        past: the media that have left memory.
+        others: the processes that answer other requests.
+        memfd: how much of what several clients ask for is copied for the kernel.
+    """
+
+    def __init__(
+        self,
+        streams: Mapping[str, LiveStream],
+        carried: tuple[str, ...] = CARRIED,
+        blocked: ClientLimit = UNLIMITED,
+        past: PastMedia | None = None,
+        others: OtherProcesses | None = None,
+        memfd: MemfdLimits | None = None,
+    ) -> None:
+        self._streams = streams
+        self._carried = carried
+        self._blocked = blocked
+        self._past = past or PastMedia()
+        self._others = others or OtherProcesses()
+        self._playlists = PlaylistReplies()
+        self._media = MediaReplies(streams, memfd)
+
+    def handle(self, request: Request) -> Reply | Pending | None:
+        """Return the reply to a request, or the reply that comes later; see `Handler`."""
+        address = read_address(request.target, self._carried)
+        stream = None if address is None else self._streams.get(address.channel)
+        if address is None or stream is None:
+            return None
+        outcome = self._decide(request, address, stream)
+        if outcome is None or (isinstance(outcome, Reply) and outcome.stream is None):
+            return outcome
+        return LaterReply(request, outcome, self._blocked)
+
+    def absent(self, request: Request) -> Reply:
+        """Return the refusal for a channel that isn't here: none has the name, or none yet."""
+        address = read_address(request.target, self._carried)
+        if address is not None and self._others.may_have_channel(address.channel):
+            return refusal(request, 503, 0, retry_after=ABSENT_LIVE_SECONDS)
+        return refusal(request, 404, ABSENT_LIVE_SECONDS)
+
+    def _decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome | None:
+        """Decide a request; None where another process answers it."""
+        rendition = stream.renditions.get(address.rendition)
+        if rendition is not None and stream.ready:
+            if address.name == PLAYLIST:
+                return self._playlists.media_playlist(request, address, stream, rendition)
+            data = address.file.of(rendition.window).in_memory(rendition.window)
+            if data is not None:
+                return self._media.reply(request, address, rendition, data)
+        if self._others.answer(stream, address):
+            return None
+        if not address.rendition:
+            return self._playlists.whole_channel(request, address, stream)
+        if address.name == PLAYLIST:
+            return self._playlists.media_playlist(request, address, stream, rendition)
+        if rendition is None:
+            return refusal(request, 404, stream.target_duration)
+        return MediaRequest(request, address, stream, rendition, self._media, self._past).decide()

@@ -1,0 +1,47 @@
+"""The channel and the date that a request names which publishes something beside media."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from fractions import Fraction
+
+from starlette.requests import Request
+
+from origin.access.publish_authorization import Publishers
+from origin.responses.refusal import RefusalError
+from packager.publish.date_ranges import check_date
+from packager.publish.live_stream import LiveStream
+
+
+class PublishedChannels:
+    """The channels on which publishers put more than media, and end and begin events."""
+
+    def __init__(self, streams: Mapping[str, LiveStream], publishers: Publishers) -> None:
+        self._streams = streams
+        self._publishers = publishers
+
+    async def authorized(self, request: Request) -> LiveStream:
+        """Return the channel of a request.
+
+        Raises:
+            RefusalError: there is no such channel, or the client may not publish on it.
+        """
+        stream = self._streams.get(request.path_params["channel"])
+        if stream is None:
+            raise RefusalError(404, "Not Found")
+        await self._publishers.authorize(request, stream.name)
+        return stream
+
+
+def date_on_air(stream: LiveStream, date: datetime | None) -> Fraction:
+    """Return a date that a publisher names, or else that of the newest media.
+
+    Raises:
+        RefusalError: nothing is on air.
+        ImplausibleDateError: the date can't be meant.
+    """
+    edge = stream.presentation.live_edge
+    if edge is None:
+        raise RefusalError(503, "nothing is on air")
+    return edge if date is None else check_date(date, edge)

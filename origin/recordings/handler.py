@@ -1,0 +1,237 @@
+"""Recordings over HTTP: a past event as VOD, and as one MP4 that is assembled while it is sent."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+from urllib.parse import quote, unquote
+
+import structlog
+
+from media.dash import mpd
+from media.hls.media_playlist import MEDIA_TYPE
+from media.mp4.text import wvtt
+from origin.answers.byte_sources import ThreadSource
+from origin.answers.pieces import TruncatedFileError
+from origin.answers.refusals import ABSENT_LIVE_SECONDS, READING_RETRY_SECONDS, refusal
+from origin.answers.reply import Pending, PendingTask, Reply
+from origin.answers.representation_replies import RepresentationReplies, text_reply, with_first_bytes
+from origin.answers.request import Request
+from origin.http.representation import RepresentationMetadata
+from origin.live.dvr_segments import StoredFile, stored_reply
+from packager.library.local_storage import LocalFile, NotFoundError
+from packager.library.storage_interface import LibraryFile
+from packager.recordings.merged_recordings import AnyRecording, KeptRecordings
+from packager.recordings.progressive_mp4 import MovieLayout
+from packager.recordings.recording_writer import MANIFEST
+from packager.window.model import TEXT_EXTENSION
+from packager.window.rendition import extension_of
+
+log = structlog.get_logger()
+
+MOVIE = "event.mp4"
+
+PATTERN = "/live/{channel}/recordings/{id}/{name:path}"
+"""Starlette's pattern of the paths."""
+
+MAX_AGE = 3600
+"""Seconds for which caches may keep what is of a recording: it never changes, but may be removed."""
+
+CACHING = f"public, max-age={MAX_AGE}"
+"""Cache-Control of its media."""
+
+_PATH = re.compile(r"/live/([^/]+)/recordings/([^/]+)/(.*)", re.DOTALL)
+
+_PLAYLIST = re.compile(r"master\.m3u8|[A-Za-z0-9-]+/media\.m3u8|manifest\.mpd")
+_MEDIA = re.compile(r"([A-Za-z0-9-]+)/((?:init-)?(?:0|[1-9][0-9]{0,14})\.(?:m4s|mp4|vtt))")
+_TYPES = {"m4s": "video/mp4", "mp4": "video/mp4", "vtt": "text/vtt"}
+
+
+def describe(channel: str, recording: AnyRecording) -> dict[str, object]:
+    """Describe a recording for scripts and the page."""
+    metadata, base = recording.metadata, f"/live/{quote(channel)}/recordings/{recording.metadata.id}"
+    return {
+        "id": metadata.id,
+        "start": metadata.start,
+        "duration": metadata.duration,
+        "size": metadata.size,
+        "hls": f"{base}/master.m3u8",
+        "dash": f"{base}/{MANIFEST}" if metadata.dash else None,
+        "mp4": None if recording.obstacle else f"{base}/{MOVIE}",
+    }
+
+
+def describe_newest(recordings: Mapping[str, KeptRecordings], channel: str) -> Mapping[str, object] | None:
+    """Describe a channel's newest recording; None where it has none."""
+    newest = next(iter(recordings.get(channel) or ()), None)
+    return None if newest is None else describe(channel, newest)
+
+
+class RecordingHandler:
+    """Answers requests for files of recordings.
+
+    Args:
+        recordings: of each channel that has some, by its name.
+    """
+
+    def __init__(self, recordings: Mapping[str, KeptRecordings]) -> None:
+        self._recordings = recordings
+
+    def handle(self, request: Request) -> Reply | Pending | None:
+        """Return the reply with a file, which comes later; see `Handler`."""
+        path = unquote(request.target.partition(b"?")[0].decode("latin-1"))
+        found = _PATH.fullmatch(path)
+        kept = None if found is None else self._recordings.get(found[1])
+        recording = None if found is None or kept is None else kept.get(found[2])
+        if found is None or recording is None:
+            return None
+        return PendingTask(_reply(request, found[1], recording, found[3]))
+
+    def absent(self, request: Request) -> Reply:
+        """Return the refusal of a request for a recording that there isn't."""
+        return refusal(request, 404, ABSENT_LIVE_SECONDS)
+
+
+async def _reply(request: Request, channel: str, recording: AnyRecording, name: str) -> Reply:
+    """Reply with a file of a recording, or that there is none of that name."""
+    try:
+        if name == MOVIE:
+            return await _movie_reply(request, channel, recording)
+        if _PLAYLIST.fullmatch(name):
+            return await recording.threads.run(_text_reply, request, recording, name)
+        found = _MEDIA.fullmatch(name)
+        if found is None:
+            raise NotFoundError(name)
+        return await _media_reply(request, recording, found[1], found[2])
+    except NotFoundError as error:
+        return refusal(request, 404, ABSENT_LIVE_SECONDS, str(error) if name == MOVIE else "")
+    except OSError as error:
+        log.error("recording can't be read", recording=str(recording.path), reason=str(error))
+        return refusal(request, 503, 0, retry_after=READING_RETRY_SECONDS)
+
+
+def find_live_file(
+    recordings: Mapping[str, KeptRecordings], channel: str, rendition: str, name: str, number: int
+) -> Callable[[Request], Coroutine[Any, Any, Reply | None]] | None:
+    """Find a segment of an event that is over, by the address that it had when it was live.
+
+    Args:
+        recordings: of each channel that has some, by its name.
+        name: in that one's folder.
+        number: the media sequence number for which it stands.
+
+    Returns:
+        What replies with the segment, unless the recording hasn't it; None where no recording has the number.
+    """
+    kept = recordings.get(channel)
+    recording = None if kept is None else kept.having(number)
+    if recording is None:
+        return None
+
+    async def reply(request: Request) -> Reply | None:
+        try:
+            return await _media_reply(request, recording, rendition, name)
+        except NotFoundError:
+            return None
+
+    return reply
+
+
+async def _media_reply(request: Request, recording: AnyRecording, rendition: str, name: str) -> Reply:
+    """Reply with a segment or an init segment of a recording, as when it was live.
+
+    Raises:
+        NotFoundError: the recording has no such file.
+        OSError: the file can't be opened.
+    """
+    with contextlib.ExitStack() as held:
+        # Its files aren't removed before the end of the reply.
+        held.enter_context(recording.reading())
+        file = await recording.threads.run(recording.open, f"{rendition}/{name}")
+        held.callback(file.close)
+        release = held.pop_all().close
+    sound = rendition != recording.metadata.video and name.endswith((".m4s", ".mp4"))
+    media_type = "audio/mp4" if sound and rendition == recording.metadata.audio else _TYPES[name[-3:]]
+    if sound and extension_of(rendition) == TEXT_EXTENSION:
+        media_type = wvtt.MEDIA_TYPE
+    return await stored_reply(request, StoredFile(file, name, media_type, CACHING), release)
+
+
+def _text_reply(request: Request, recording: AnyRecording, name: str) -> Reply:
+    """Read a playlist or a manifest and reply with it; of a day it has megabytes, which take a while."""
+    media_type = mpd.MEDIA_TYPE if name == MANIFEST else MEDIA_TYPE
+    with recording.open(name) as file:
+        data = file.pread(0, file.size)
+    coded = request.takes_gzip
+    return text_reply(request, (data,), media_type, MAX_AGE, coded=coded, in_thread=True)
+
+
+async def _movie_reply(request: Request, channel: str, recording: AnyRecording) -> Reply:
+    with contextlib.ExitStack() as held:
+        held.enter_context(recording.reading())
+        head, layout = await recording.threads.run(recording.movie)
+        release = held.pop_all().close
+    source, metadata = MovieSource(recording, head, layout, release), recording.metadata
+    size = head.size + layout.size
+    media_type = "video/mp4" if metadata.video else "audio/mp4"
+    described = RepresentationMetadata(size, media_type, f'"{metadata.id}-{size:x}"', metadata.end)
+    attachment = f'attachment; filename="{channel}-{metadata.id}.mp4"'
+    headers = (
+        (b"cache-control", CACHING.encode()),
+        (b"content-disposition", attachment.encode("latin-1")),
+    )
+    return await with_first_bytes(
+        RepresentationReplies(described, headers, time.time()).reply(request, source)
+    )
+
+
+class MovieSource(ThreadSource):
+    """The MP4 of a recording: its head, then the segments' files one behind the other.
+
+    Args:
+        head: the open file of the head, which it owns and closes.
+        layout: the files behind it.
+        on_closed: called when the files are closed.
+    """
+
+    def __init__(
+        self, recording: AnyRecording, head: LocalFile, layout: MovieLayout, on_closed: Callable[[], None]
+    ) -> None:
+        super().__init__(self._read_at, self._close_files, recording.threads)
+        self._recording = recording
+        self._on_closed = on_closed
+        self._head = head
+        self._layout = layout
+        self._open: tuple[int, int, LibraryFile] | None = None
+
+    def _read_at(self, offset: int, length: int) -> bytes:
+        """Read up to `length` bytes from `offset`, of one file."""
+        if offset < self._head.size:
+            return self._head.pread(offset, min(length, self._head.size - offset))
+        offset -= self._head.size
+        if offset >= self._layout.size:
+            return b""
+        begin, end, file = self._file_at(offset)
+        if file.size != end - begin:
+            raise TruncatedFileError(f"{file.path} has {file.size} bytes, not {end - begin}")
+        return file.pread(offset - begin, min(length, end - offset))
+
+    def _file_at(self, offset: int) -> tuple[int, int, LibraryFile]:
+        """Open the file at an offset behind the head, or return the open one."""
+        if self._open is not None:
+            if self._open[0] <= offset < self._open[1]:
+                return self._open
+            self._open[2].close()
+            self._open = None
+        name, begin, end = self._layout.at(offset)
+        self._open = (begin, end, self._recording.open(name))
+        return self._open
+
+    def _close_files(self) -> None:
+        self._head.close()
+        if self._open is not None:
+            self._open[2].close()
+        self._on_closed()

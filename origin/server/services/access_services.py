@@ -1,0 +1,109 @@
+"""Makes what checks the tokens of addresses, and applies the keys of a configuration that is read again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from media.errors import MalformedError
+from origin.access.limits import SessionLimits
+from origin.access.protected_addresses import ProtectedAddresses, TokenGuard
+from origin.access.token_keys import TokenKeys
+from origin.access.viewer_sessions import SessionRecord, ViewerSessions
+from origin.config.options import Config, TokenOptions, has_signed
+from packager.replication.log_entries import read_message
+
+if TYPE_CHECKING:
+    from origin.access.web_tokens import WebTokenKey
+    from packager.cluster.node import ClusterNode
+
+log = structlog.get_logger()
+
+_RECORDS = msgspec.msgpack.Decoder(list[SessionRecord])
+
+
+def make_token_keys(config: Config) -> TokenKeys:
+    """Make the keys of tokens. Blocks.
+
+    Raises:
+        ValueError: a key can't be read; the text says why.
+    """
+    access = config.access
+    return TokenKeys(access.keys, *_web_keys(access), access.jwt_audience, access.jwt_issuer)
+
+
+class KeyReload:
+    """Applies the keys of tokens of a configuration that is read again.
+
+    Args:
+        config: the configuration of the start, whose key stays if it was made.
+    """
+
+    def __init__(self, keys: TokenKeys, config: Config) -> None:
+        self._keys = keys
+        self._config = config
+
+    async def follow(self, new: Config) -> None:
+        """Apply a configuration that was read again; one whose keys can't be used changes nothing."""
+        try:
+            web = await asyncio.to_thread(_web_keys, new.access)
+        except ValueError as error:
+            log.error("the changed keys of web tokens can't be used", reason=str(error))
+            return
+        self._keys.replace(new.access.keys or self._config.access.keys, *web)
+
+
+def make_token_guard(config: Config, keys: TokenKeys, limits: SessionLimits) -> TokenGuard | None:
+    """Make what checks tokens; None where no address needs one."""
+    if not has_signed(config):
+        return None
+    library, access = config.library, config.access
+    stations = {one.name: one.access == "signed" for one in config.radio}
+    protected = ProtectedAddresses(
+        library=library.access == "signed",
+        folders={folder: one == "signed" for folder, one in library.folders.items()},
+        channels=stations
+        | {one.name: one.access == "signed" for one in config.live}
+        | dict.fromkeys(access.channels, True),
+        stations=stations,
+    )
+    sessions: ViewerSessions | None = None
+    if access.viewers_per_name:
+        ends_oldest = access.takeover == "replace"
+        sessions = ViewerSessions(access.viewers_per_name, limits, ends_oldest=ends_oldest)
+    return TokenGuard(protected, keys, sessions, keeps_public=access.cache == "front")
+
+
+def share_sessions(sessions: ViewerSessions | None, node: ClusterNode | None) -> None:
+    """Share viewers' sessions with the other machines of a cluster, as soon as the node runs."""
+    if sessions is None or node is None:
+        return
+    # Here and not above: workers, which have no cluster, start faster without.
+    from packager.cluster.broadcast import Broadcast
+
+    feed = sessions.feed()
+
+    async def next_message() -> bytes:
+        return msgspec.msgpack.encode(await feed.changes())
+
+    def merge(message: bytes) -> None:
+        try:
+            records = read_message(_RECORDS, message, "list of sessions")
+            sessions.merge(records, feed)
+        except MalformedError as error:
+            log.warning("sessions of another node can't be read", reason=str(error))
+
+    node.add(Broadcast(node.connection, node.token, "sessions", next_message, merge).run)
+
+
+def _web_keys(access: TokenOptions) -> tuple[list[WebTokenKey], list[str]]:
+    """Read the configured keys of web tokens; see `configured_keys`."""
+    if not access.jwt_keys:
+        return [], []
+    # Here and not above: PyJWT and its kinds of keys are slow to import, and most servers have none.
+    from origin.access.web_tokens import configured_keys
+
+    return configured_keys(access.jwt_keys)

@@ -1,0 +1,103 @@
+"""Covers that music files contain: drawn anew as small JPEGs by an ffmpeg each, and kept in memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from pathlib import PurePosixPath
+
+from packager.fair_queue import FairSemaphore, TooManyWaitingError
+from packager.ffmpeg.arguments import local_input
+from packager.ffmpeg.cover_art import cover_arguments
+from packager.library.file_listing import ListedFiles
+from packager.library.file_probe import CONTAINERS, MAX_MEMORY_BYTES
+from packager.library.local_storage import NotFoundError
+from packager.library.storage_interface import Identity, Storage
+from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
+from packager.process.process import read_only_sandbox, run
+from packager.process.sandbox import Sandbox
+
+AT_ONCE = 1
+"""How many covers are drawn at the same time."""
+
+MAX_WAITING = 64
+"""Most requests that wait for a cover."""
+
+MAX_KEPT = 128
+"""Most covers that are kept, and files that are known to have none."""
+
+MAX_COVER_BYTES = 512 << 10
+"""Size of the largest cover: of so few pixels it is a tenth."""
+
+SECONDS = 20.0
+"""Longest time in which a cover is drawn."""
+
+JPEG_BEGIN = b"\xff\xd8\xff"
+
+
+class CoverArt:
+    """Draws the covers that files of a library contain.
+
+    Args:
+        storage: opens files, whose identities say whether a kept cover is still theirs.
+        files: gives other programs a path of each file.
+    """
+
+    def __init__(self, storage: Storage, files: ListedFiles, tools: Tools) -> None:
+        self._storage = storage
+        self._files = files
+        self._tools = tools
+        self._turns = FairSemaphore(AT_ONCE, AT_ONCE, MAX_WAITING)
+        # The cover that wasn't asked for for longest comes first; None: the file has none.
+        self._kept: OrderedDict[Identity, bytes | None] = OrderedDict()
+
+    async def cover(self, name: str) -> bytes:
+        """Return the cover of a file as JPEG.
+
+        Raises:
+            NotFoundError: there is no such file, or no cover in it.
+            BusyError: too many covers are asked for, or no program can be started now.
+            OSError: the file can't be read.
+        """
+        identity = await self._storage.threads.run(self._identity, name)
+        if identity not in self._kept:
+            try:
+                async with self._turns.held(""):
+                    if identity not in self._kept:
+                        self._keep(identity, await self._draw(name))
+            except TooManyWaitingError as error:
+                raise BusyError("too many covers are asked for") from error
+        self._kept.move_to_end(identity)
+        cover = self._kept[identity]
+        if cover is None:
+            raise NotFoundError(f"{name} has no cover")
+        return cover
+
+    def _identity(self, name: str) -> Identity:
+        if PurePosixPath(name).suffix.lower() not in CONTAINERS:
+            raise NotFoundError(name)
+        with self._storage.open(name) as file:
+            return file.identity
+
+    def _keep(self, identity: Identity, cover: bytes | None) -> None:
+        self._kept[identity] = cover
+        if len(self._kept) > MAX_KEPT:
+            self._kept.popitem(last=False)
+
+    async def _draw(self, name: str) -> bytes | None:
+        readable = await self._files.threads.opened(self._files.readable_path, name)
+        with contextlib.closing(readable):
+            words = cover_arguments(local_input(readable.path), CONTAINERS[readable.path.suffix.lower()])
+            sandbox = Sandbox(read=read_only_sandbox(readable.path).read, memory=MAX_MEMORY_BYTES)
+            try:
+                data = await run(
+                    [self._tools.ffmpeg, *words],
+                    limit=SECONDS,
+                    max_bytes=MAX_COVER_BYTES,
+                    sandbox=sandbox,
+                )
+            except BusyError:
+                raise
+            except ToolsError:
+                return None
+        return data if data.startswith(JPEG_BEGIN) else None

@@ -1,0 +1,76 @@
+"""The administrator has a film prepared on the page, and nobody else sees that films can be."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
+
+from tests.conftest import ServerProcess, start_server
+from tests.e2e.conftest import DESKTOP, ENCODES, PHONE, Tab, quiet_tab
+from tests.e2e.scripts import script
+from tests.keys import ADMIN_TOKEN
+from tests.packager.films import run_ffmpeg
+from tests.waiting import until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+
+FILM = "film.avi"
+SHOWN = "!document.getElementById('preparation').hidden"
+WORDS = "document.getElementById('preparation-state').textContent"
+SERIOUS = """() => axe.run("#preparation").then(({ violations }) => violations.map(({ id }) => id))"""
+ASKED = "document.getElementById('administrator')"
+CUT_OFF = "document.documentElement.scrollWidth > innerWidth"
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("prepared")
+    (folder / "library").mkdir()
+    picture = "-f lavfi -i testsrc2=size=64x48:rate=5:duration=17 -c:v mpeg4 -g 20"
+    run_ffmpeg(*picture.split(), folder / "library" / FILM)
+    data = {"HEADWATER_SERVER_DATA": str(folder / "data")}
+    server = start_server("--library", str(folder / "library"), "--port", "0", env={**ENCODES, **data})
+    yield server
+    server.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tab(browser: Browser, films: ServerProcess) -> AsyncIterator[Tab]:
+    async with quiet_tab(browser, films.url) as tab:
+        yield tab
+
+
+async def test_who_has_the_token_has_a_film_prepared_and_takes_it_back(tab: Tab) -> None:
+    await tab.open(f"library/{FILM}?mode=hls")
+    await tab.until("document.getElementById('title').textContent === 'film.avi'")
+    assert not await tab.value(SHOWN)
+    await tab.open("library?admin")
+    for token in ("wrong", ADMIN_TOKEN):
+        await tab.page.get_by_role("textbox", name="Admin token").fill(token)
+        await tab.page.get_by_role("button", name="Show it").click()
+        if token == "wrong":
+            await tab.until(f"{ASKED}.textContent.startsWith('That isn') && !{ASKED}.hidden")
+            assert not await tab.value(SHOWN)
+            # Chromium writes down the answer 401.
+            await until(lambda: tab.troubles, "the answer in the console")
+            tab.troubles.clear()
+    await tab.until(f"{SHOWN} && {ASKED}.hidden")
+    await tab.value("document.querySelector('video').pause()")
+    button = tab.page.locator("#prepare")
+    assert await button.inner_text() == "Prepare"
+    await tab.screenshot("prepare")
+    await button.click()
+    await tab.until(f"['Waits to be prepared', 'Is being prepared', 'Prepared'].includes({WORDS})")
+    await tab.screenshot("preparing")
+    await tab.until(f"{WORDS} === 'Prepared'")
+    await tab.value(f"{script('axe-core').read_text('utf-8')}; 0")
+    for name, size in (("desktop", DESKTOP), ("phone", PHONE)):
+        await tab.page.set_viewport_size({"width": size["width"], "height": size["height"]})
+        await tab.screenshot(f"prepared-{name}")
+        assert await tab.page.evaluate(SERIOUS) == []
+        assert not await tab.value(CUT_OFF)
+    await tab.page.get_by_role("button", name="Take back").click()
+    await tab.until(f"{WORDS} === '' && document.getElementById('prepare').textContent === 'Prepare'")

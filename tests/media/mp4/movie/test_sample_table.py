@@ -1,0 +1,279 @@
+"""Sample tables by ISO/IEC 14496-12 §8.6 and §8.7, and what hostile files say in them."""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
+from media.mp4.movie.sample_table import MAX_SAMPLES, STRETCH_LENGTH, Samples, SampleTable
+
+
+def counted(*rows: Sequence[int], layout: str = "I") -> bytes:
+    """Version 0, flags 0, a count and that many rows."""
+    return struct.pack(">II", 0, len(rows)) + b"".join(
+        struct.pack(f">{len(row)}{layout}", *row) for row in rows
+    )
+
+
+def sizes(*values: int) -> bytes:
+    return struct.pack(f">III{len(values)}I", 0, 0, len(values), *values)
+
+
+def tables(**changes: bytes | None) -> dict[bytes, bytes]:
+    """Five samples of 10 to 50 bytes: two in the chunk at 100, two in the one at 200, one at 300."""
+    boxes: dict[str, bytes | None] = {
+        "stts": counted((4, 512), (1, 100)),
+        "stsc": counted((1, 2, 1), (3, 1, 1)),
+        "stsz": sizes(10, 20, 30, 40, 50),
+        "stco": counted((100,), (200,), (300,)),
+        **changes,
+    }
+    return {kind.encode(): payload for kind, payload in boxes.items() if payload is not None}
+
+
+def parse_samples(boxes: dict[bytes, bytes], descriptions: int = 1) -> Samples:
+    table = SampleTable(boxes, descriptions)
+    return table.samples(0, len(table))
+
+
+def sync_samples(**changes: bytes | None) -> list[int]:
+    table = SampleTable(tables(**changes), 1)
+    return [int(number) for number in table.sync_samples(0, len(table))]
+
+
+def test_samples_follow_each_other_in_their_chunks() -> None:
+    table = parse_samples(tables(), 1)
+    assert table.offset.tolist() == [100, 110, 200, 230, 300]
+    assert table.size.tolist() == [10, 20, 30, 40, 50]
+    assert table.decode_time.tolist() == [0, 512, 1024, 1536, 2048, 2148]
+    assert len(table) == 5
+
+
+def test_without_stss_every_sample_is_a_sync_sample() -> None:
+    assert sync_samples() == [0, 1, 2, 3, 4]
+
+
+def test_stss_numbers_sync_samples_from_one() -> None:
+    assert sync_samples(stss=counted((1,), (4,))) == [0, 3]
+    assert sync_samples(stss=counted()) == []
+
+
+def test_composition_offsets_are_signed_in_version_one() -> None:
+    ctts = b"\x01" + counted((1, 1024), (2, -512), (2, 0), layout="i")[1:]
+    table = parse_samples(tables(ctts=ctts), 1)
+    assert table.composition_offset.tolist() == [1024, -512, -512, 0, 0]
+    assert table.composition_time.tolist() == [1024, 0, 512, 1536, 2048]
+
+
+def test_negative_composition_offsets_of_version_zero_are_taken_as_they_were_meant() -> None:
+    ctts = counted((5, -1), layout="i")
+    assert parse_samples(tables(ctts=ctts), 1).composition_offset.tolist() == [-1] * 5
+
+
+def test_all_samples_may_have_one_size() -> None:
+    table = parse_samples(tables(stsz=struct.pack(">III", 0, 7, 5)), 1)
+    assert table.size.tolist() == [7] * 5
+    assert table.offset.tolist() == [100, 107, 200, 207, 300]
+
+
+@pytest.mark.parametrize(
+    ("field_size", "packed"),
+    [(4, bytes([0x12, 0x34, 0x50])), (8, bytes([1, 2, 3, 4, 5])), (16, struct.pack(">5H", 1, 2, 3, 4, 5))],
+)
+def test_compact_sizes_have_4_8_or_16_bits(field_size: int, packed: bytes) -> None:
+    stz2 = struct.pack(">IIBI", 0, 0, 0, 0)[:7] + struct.pack(">BI", field_size, 5) + packed
+    assert parse_samples(tables(stsz=None, stz2=stz2), 1).size.tolist() == [1, 2, 3, 4, 5]
+
+
+def test_64_bit_chunk_offsets_reach_beyond_4_gib() -> None:
+    co64 = counted((1 << 35,), (1 << 36,), (1 << 40,), layout="Q")
+    table = parse_samples(tables(stco=None, co64=co64), 1)
+    assert table.offset.tolist() == [1 << 35, (1 << 35) + 10, 1 << 36, (1 << 36) + 30, 1 << 40]
+
+
+def test_a_track_may_have_no_samples() -> None:
+    empty = tables(stts=counted(), stsc=counted(), stsz=struct.pack(">III", 0, 0, 0), stco=counted())
+    assert len(parse_samples(empty, 1)) == 0
+
+
+HUGE = struct.pack(">II", 0, 0xFFFFFFFF) + bytes(12)
+
+
+@pytest.mark.clause("CWE-789")
+@pytest.mark.parametrize("kind", ["stts", "stsc", "stco", "stss", "ctts"])
+def test_a_count_larger_than_its_box_is_malformed_before_anything_is_allocated(kind: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedError):
+            parse_samples(tables(**{kind: HUGE}), 1)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.clause("CWE-789")
+def test_a_count_of_sizes_larger_than_its_box_is_malformed() -> None:
+    with pytest.raises(MalformedError):
+        parse_samples(tables(stsz=struct.pack(">III", 0, 0, 1 << 20) + bytes(16)), 1)
+
+
+@pytest.mark.clause("ISO/IEC 14496-12 §8.6.1.2", "CWE-369")
+def test_billions_of_samples_of_one_size_are_refused_before_anything_is_allocated() -> None:
+    with pytest.raises(TooLargeError):
+        parse_samples(tables(stsz=struct.pack(">III", 0, 1, 0xFFFFFFFF)), 1)
+    with pytest.raises(TooLargeError):
+        parse_samples(tables(stsz=struct.pack(">III", 0, 1, MAX_SAMPLES + 1)), 1)
+
+
+@pytest.mark.clause("ISO/IEC 14496-12 §8.6.1.2", "CWE-369")
+def test_a_run_of_billions_is_cut_at_the_last_sample() -> None:
+    table = parse_samples(tables(stts=counted((0xFFFFFFFF, 1), (0xFFFFFFFF, 1))), 1)
+    assert table.decode_time.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.clause("ISO/IEC 14496-12 §8.7.4")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"stts": counted((4, 512))},
+        {"stts": counted((5, 1 << 31))},
+        {"stts": None},
+        {"ctts": counted((4, 0))},
+        {"stsc": counted((0, 2, 1), (3, 1, 1))},
+        {"stsc": counted((2, 2, 1))},
+        {"stsc": counted((1, 2, 1), (1, 1, 1))},
+        {"stsc": counted((1, 2, 1), (3, 1, 1), (2, 1, 1))},
+        {"stsc": counted((1, 2, 1), (9, 1, 1))},
+        {"stsc": counted((1, 1, 1))},
+        {"stsc": counted((1, 5, 1), (2, 0, 1), (3, 1, 1))},
+        {"stsc": counted((1, 2, 0), (3, 1, 1))},
+        {"stsc": counted((1, 2, 9999), (3, 1, 1))},
+        {"stsc": counted()},
+        {"stsz": None},
+        {"stsz": bytes(11)},
+        {"stz2": bytes(12)},
+        {"stsz": None, "stz2": struct.pack(">III", 0, 12, 5) + bytes(99)},
+        {"stco": None},
+        {"stco": counted()},
+        {"co64": counted()},
+        {"stco": None, "co64": counted((1 << 63,), (1,), (2,), layout="Q")},
+        {"stss": counted((0,))},
+        {"stss": counted((6,))},
+        {"stss": counted((3,), (2,))},
+    ],
+)
+def test_tables_that_do_not_agree_are_malformed(change: dict[str, bytes | None]) -> None:
+    with pytest.raises(MalformedError):
+        parse_samples(tables(**change), 1)
+
+
+def test_a_change_of_the_sample_entry_within_a_track_is_not_supported() -> None:
+    with pytest.raises(UnsupportedError):
+        parse_samples(tables(stsc=counted((1, 2, 1), (3, 1, 2))), 2)
+    assert SampleTable(tables(stsc=counted((1, 2, 2), (3, 1, 2))), 2).description == 1
+
+
+def test_chunks_behind_the_last_sample_do_no_harm() -> None:
+    table = parse_samples(tables(stco=counted((100,), (200,), (300,), (400,))), 1)
+    assert table.offset.tolist() == [100, 110, 200, 230, 300]
+
+
+def test_any_range_of_a_long_table_is_that_range_of_the_whole() -> None:
+    """The whole is expanded by the plainest of loops."""
+    random = Random(1)
+    count = 3 * STRETCH_LENGTH + 77
+    durations = _random_runs(random, count, 0, 9)
+    offsets = _random_runs(random, count, -5, 90)
+    lengths = [random.randrange(100) for _ in range(count)]
+    sync = [index for index in range(count) if random.random() < 0.1]
+    chunks: list[int] = []
+    while (left := count - sum(chunks)) > 0:
+        chunks += [random.randint(1, min(5, left))] * min(left // 5 + 1, random.randint(1, 4), left)
+        while sum(chunks) > count:
+            chunks.pop()
+    places = [random.randrange(1 << 30) for _ in chunks]
+    rows = [(number, size, 1) for number, size in enumerate(chunks, 1)]
+    table = SampleTable(
+        tables(
+            stts=counted(*durations),
+            ctts=counted(*[(run, value & 0xFFFFFFFF) for run, value in offsets]),
+            stsc=counted(*rows),
+            stsz=sizes(*lengths),
+            stco=counted(*[(place,) for place in places]),
+            stss=counted(*[(index + 1,) for index in sync]),
+        ),
+        1,
+    )
+    times = [0, *accumulate(value for run, value in durations for _ in range(run))]
+    shifts = [value for run, value in offsets for _ in range(run)]
+    offset: list[int] = []
+    for place, size in zip(places, chunks, strict=True):
+        for _ in range(size):
+            offset.append(place)
+            place += lengths[len(offset) - 1]
+    assert len(table) == count
+    assert table.duration == times[-1]
+    for start, stop in [(0, count), (0, 1), (count - 1, count), (5, 5), *_random_ranges(random, count)]:
+        found = table.samples(start, stop)
+        assert found.offset.tolist() == offset[start:stop]
+        assert found.size.tolist() == lengths[start:stop]
+        assert found.decode_time.tolist() == times[start : stop + 1]
+        assert found.composition_offset.tolist() == shifts[start:stop]
+        assert [start + index for index, one in enumerate(found.is_sync) if one] == [
+            index for index in sync if start <= index < stop
+        ]
+        if start < stop:
+            assert table.offset_bounds(start, stop) == (min(shifts[start:stop]), max(shifts[start:stop]))
+    some = np.array(sorted(random.sample(range(count), 500)))
+    assert table.composition_times_of(some).tolist() == [times[one] + shifts[one] for one in some]
+    before = [0, *accumulate(lengths)]
+    assert table.bytes_between(some).tolist() == [
+        before[end] - before[begin] for begin, end in pairwise(some.tolist())
+    ]
+
+
+def _random_runs(random: Random, count: int, low: int, high: int) -> list[tuple[int, int]]:
+    runs = []
+    while count:
+        run = min(count, random.choice([0, 1, 1, 2, 3, 50]))
+        runs.append((run, random.randint(low, high)))
+        count -= run
+    return runs
+
+
+def _random_ranges(random: Random, count: int) -> list[tuple[int, int]]:
+    ranges = []
+    for _ in range(30):
+        start, stop = sorted((random.randrange(count), random.randrange(count)))
+        ranges.append((start, random.choice([stop, min(start + 100, count)])))
+    return ranges
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            kind: st.binary(max_size=40) | st.builds(lambda rows: counted(*rows), st.lists(
+                st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 3)), max_size=5))
+            for kind in ("stts", "ctts", "stsc", "stsz", "stz2", "stco", "co64", "stss")
+        },
+    )
+)  # fmt: skip
+def test_any_tables_are_read_or_refused(change: dict[str, bytes]) -> None:
+    try:
+        table = parse_samples(tables(**change), 1)
+    except MediaError:
+        return
+    assert len(table.offset) == len(table.size) == len(table.composition_offset) == len(table)
+    assert len(table.decode_time) == len(table) + 1
+    assert (table.offset >= 0).all()

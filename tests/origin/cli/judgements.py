@@ -1,0 +1,72 @@
+"""Judgements of ``headwater check`` about live streams."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+
+from origin.cli.check import CheckReport, check
+from tests.conftest import ServerProcess
+from tests.fork_server import run_headwater
+from tests.origin.server.app_requests import fetch, samples
+
+LATE = "0.75"
+"""Seconds, a bucket of the histogram: a part that comes so late has been held up by the machine."""
+
+JUDGEMENTS = 20
+
+Judgement = tuple[int, str]
+"""Exit status, and what was printed."""
+
+
+def standstills(server: ServerProcess, channel: str, rendition: str) -> tuple[float, int]:
+    """Count what was late on a channel since its start: parts, and breaks behind which it went on."""
+    values, labels = samples(server), f'channel="{channel}"'
+    delays = "headwater_live_part_delay_seconds"
+    text = fetch(f"{server.url}/live/{channel}/{rendition}/media.m3u8")[2].decode()
+    left = re.search(r"DISCONTINUITY-SEQUENCE:(\d+)", text)
+    breaks = text.count("#EXT-X-DISCONTINUITY\n") + text.count("#EXT-X-GAP\n")
+    late = values[f"{delays}_count{{{labels}}}"] - values[f'{delays}_bucket{{{labels},le="{LATE}"}}']
+    return late, breaks + int(left[1] if left else 0)
+
+
+def judge_live(
+    server: ServerProcess,
+    channel: str,
+    rendition: str,
+    under_way: tuple[tuple[float, int], Callable[[], Judgement]] | None = None,
+) -> Judgement:
+    """Have a channel judged; anew where the machine held it up meanwhile, which is found wrong, and rightly.
+
+    Args:
+        server: whose it is.
+        channel: its name.
+        rendition: whose playlist tells of breaks.
+        under_way: the standstills before a judgement that has begun already, and what waits for it.
+    """
+
+    def again() -> Judgement:
+        result = run_headwater("check", f"{server.url}/live/{channel}/master.m3u8")
+        return result.returncode, result.stdout
+
+    before, judged = under_way or (standstills(server, channel, rendition), again)
+    for _ in range(JUDGEMENTS):
+        status, said = judged()
+        after = standstills(server, channel, rendition)
+        if status == 0 or after == before:
+            break
+        before, judged = after, again
+    return status, said
+
+
+async def judged(
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    name: str = "itself.m3u8",
+) -> CheckReport:
+    """Have a server judged that answers so."""
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        return await check(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/{name}")
+    finally:
+        server.close()

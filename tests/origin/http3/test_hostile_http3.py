@@ -1,0 +1,293 @@
+"""HTTP/3 of hostile clients: each flood ends its own connection, and others are answered meanwhile."""
+
+from __future__ import annotations
+
+import random
+import select
+import socket
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from aioquic._buffer import Buffer
+from aioquic.h3.connection import FrameType, H3Connection, Setting, encode_frame
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet import QuicPacketType, pull_quic_header
+
+from origin.http3.listener import RETRY_HANDSHAKES
+from tests.conftest import ServerProcess
+from tests.http3_client import Http3Connection, Http3Transport
+from tests.origin.http3.server import head, https_of, readers, started
+from tests.patience import CLIENT_SECONDS
+from tests.waiting import wait_for
+
+EXCESSIVE_LOAD, MESSAGE_ERROR, FRAME_UNEXPECTED, FRAME_ERROR, ID_ERROR = 0x107, 0x10E, 0x105, 0x106, 0x108
+STREAM_LIMIT_ERROR = 0x4
+"""RFC 9000 §20.1."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    server = started(tmp_path_factory.mktemp("hostile"), limits="header_seconds = 1")
+    yield server
+    assert get(server) == "short\n"
+    server.stop()
+
+
+def get(server: ServerProcess) -> str:
+    """Fetch a file on a connection of its own."""
+    with httpx.Client(transport=Http3Transport(), timeout=CLIENT_SECONDS) as client:
+        return client.get(f"{https_of(server)}/media/short.txt").text
+
+
+@pytest.fixture
+def connection(server: ServerProcess) -> Iterator[Http3Connection]:
+    connection = Http3Connection(https_of(server))
+    yield connection
+    connection.close()
+
+
+def ended(connection: Http3Connection) -> int:
+    """Return the code by which the server has ended the connection."""
+    wait_for(lambda: connection.protocol.end is not None, "the connection's end")
+    assert connection.protocol.end is not None
+    return int(connection.protocol.end.error_code)
+
+
+def send(connection: Http3Connection, number: int, data: bytes, *, ends: bool = False) -> None:
+    """Send bytes on a stream, whatever they are."""
+
+    def run() -> None:
+        connection.protocol.quic.send_stream_data(number, data, ends)
+        connection.protocol.transmit()
+
+    connection.call(run)
+
+
+@pytest.mark.clause("CVE-2023-44487")
+def test_requests_that_are_cancelled_at_once(server: ServerProcess, connection: Http3Connection) -> None:
+    protocol = connection.protocol
+
+    def ask_and_cancel() -> bool:
+        while protocol.quic.get_next_available_stream_id() < 4 * protocol.quic._remote_max_streams_bidi:
+            protocol.cancel(protocol.request(head("/events/news")))
+        return protocol.end is not None
+
+    wait_for(lambda: connection.call(ask_and_cancel), "the connection's end")
+    assert ended(connection) == EXCESSIVE_LOAD
+    wait_for(lambda: readers(server) == 0, "the end of all readers")
+
+
+def test_a_player_that_seeks_is_no_flood(connection: Http3Connection) -> None:
+    protocol = connection.protocol
+    for _ in range(150):
+        connection.call(protocol.cancel, connection.call(protocol.request, head("/events/news")))
+    number = connection.call(protocol.request, head("/media/short.txt"))
+    answer = protocol.answers[number].get(timeout=CLIENT_SECONDS)
+    assert isinstance(answer, list)
+    assert answer[0] == (b":status", b"200")
+
+
+def test_a_head_that_is_too_long_or_never_ends(connection: Http3Connection) -> None:
+    number = connection.protocol.quic.get_next_available_stream_id()
+    send(connection, number, b"\x01\x80\x01\x00\x00" + bytes(100))
+    assert ended(connection) == EXCESSIVE_LOAD
+
+
+def test_a_table_that_the_server_has_not_allowed(connection: Http3Connection) -> None:
+    """QPACK's table is what bombs of header fields are made with; the server has none."""
+    settings = connection.protocol.http.received_settings or {}
+    assert settings[Setting.QPACK_MAX_TABLE_CAPACITY] == 0
+    # RFC 9204 §4.3: a capacity of 220 bytes, and a field for the table.
+    encoder = connection.protocol.http._local_encoder_stream_id
+    assert encoder is not None
+    send(connection, encoder, b"\x3f\xbd\x01\xc0\x01a")
+    assert ended(connection) == 0x201
+
+
+def test_settings_that_are_too_long(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = {0x1000 + number: 1 for number in range(200)}
+    monkeypatch.setattr(H3Connection, "_get_local_settings", lambda _: many)
+    connection = Http3Connection(https_of(server))
+    assert ended(connection) == EXCESSIVE_LOAD
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (encode_frame(FrameType.DATA, b"before a head"), FRAME_UNEXPECTED),
+        (encode_frame(FrameType.SETTINGS, b""), FRAME_UNEXPECTED),
+        (encode_frame(FrameType.PUSH_PROMISE, b"\x00"), FRAME_UNEXPECTED),
+        (encode_frame(0xF0700, b"\x00u=1"), FRAME_UNEXPECTED),
+        (encode_frame(FrameType.HEADERS, b"\x00\x00\xd1"), MESSAGE_ERROR),
+        (encode_frame(FrameType.HEADERS, b"\xff\xff\xff\xff\xff"), 0x200),
+    ],
+    ids=["data first", "settings", "push", "priority", "no authority", "no head"],
+)
+def test_frames_that_break_the_rules(connection: Http3Connection, data: bytes, code: int) -> None:
+    send(connection, connection.protocol.quic.get_next_available_stream_id(), data)
+    assert ended(connection) == code
+
+
+@pytest.mark.clause("RFC 9218 §7.2")
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (encode_frame(0xF0700, b""), FRAME_ERROR),
+        (encode_frame(0xF0700, b"\x02u=1"), ID_ERROR),
+        (encode_frame(0xF0700, b"\x80\x10\x00\x00u=1"), ID_ERROR),
+        (encode_frame(0xF0701, b"\x00u=1"), ID_ERROR),
+        (encode_frame(0xF0700, b"\x00u=1") * 5_000, EXCESSIVE_LOAD),
+    ],
+    ids=["of nothing", "of no request", "beyond all requests", "of a push", "flood"],
+)
+def test_priorities_that_break_the_rules(connection: Http3Connection, data: bytes, code: int) -> None:
+    control = connection.protocol.http._local_control_stream_id
+    assert control is not None
+    send(connection, control, data)
+    assert ended(connection) == code
+
+
+def test_a_priority_that_is_too_long_is_skipped(connection: Http3Connection) -> None:
+    control = connection.protocol.http._local_control_stream_id
+    assert control is not None
+    send(connection, control, encode_frame(0xF0700, bytes(100_000)) + encode_frame(0xF0700, b"\x02u=1"))
+    assert ended(connection) == ID_ERROR
+
+
+def test_more_streams_than_are_allowed(connection: Http3Connection) -> None:
+    quic = connection.protocol.quic
+
+    def open_many() -> None:
+        quic._remote_max_streams_uni = 1000
+        for _ in range(20):
+            quic.send_stream_data(quic.get_next_available_stream_id(is_unidirectional=True), b"\x21")
+        connection.protocol.transmit()
+
+    connection.call(open_many)
+    assert ended(connection) == STREAM_LIMIT_ERROR
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ([*head("media")], b"400"),
+        ([*head("/ a")], b"400"),
+        ([*head("/", "G T")], b"400"),
+        ([*head("/" + "x" * 9_000)], b"414"),
+        ([*head("/"), *((b"a", b"b"),) * 200], b"431"),
+        ([(b":method", b"CONNECT"), (b":authority", b"a:1")], b"501"),
+    ],
+)
+def test_requests_that_are_refused(
+    connection: Http3Connection, fields: list[tuple[bytes, bytes]], status: bytes
+) -> None:
+    number = connection.call(connection.protocol.request, fields)
+    answer = connection.protocol.answers[number].get(timeout=CLIENT_SECONDS)
+    assert isinstance(answer, list)
+    assert answer[0] == (b":status", status)
+
+
+def test_a_connection_without_requests_ends(connection: Http3Connection) -> None:
+    # RFC 9114 §8.1: H3_NO_ERROR.
+    assert ended(connection) == 0x100
+
+
+def test_one_address_has_as_many_connections_as_it_may(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("few")
+    server = started(folder, limits="connections_per_address = 2")
+    try:
+        connections = [Http3Connection(https_of(server)) for _ in range(3)]
+        statuses = []
+        for one in connections:
+            number = one.call(one.protocol.request, head("/media/short.txt"))
+            answer = one.protocol.answers[number].get(timeout=CLIENT_SECONDS)
+            assert isinstance(answer, list)
+            statuses.append(answer[0][1])
+        assert statuses == [b"200", b"200", b"429"]
+        for one in connections:
+            one.close()
+        wait_for(lambda: get(server) == "short\n", "room for another connection")
+    finally:
+        server.stop()
+
+
+# Datagrams
+
+
+@pytest.fixture
+def datagrams(server: ServerProcess) -> Iterator[socket.socket]:
+    port = int(https_of(server).rpartition(":")[2])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(("127.0.0.1", port))
+        yield sock
+
+
+def initial() -> bytes:
+    """Return the first datagram of a client."""
+    quic = QuicConnection(configuration=QuicConfiguration(alpn_protocols=["h3"]))
+    quic.connect(("127.0.0.1", 1), 0.0)
+    return quic.datagrams_to_send(0.0)[0][0]
+
+
+def received(sock: socket.socket) -> Iterator[bytes]:
+    """Yield what has come, and what comes until nothing more does."""
+    while select.select([sock], [], [], 1)[0]:
+        yield sock.recv(65_535)
+
+
+@pytest.mark.clause("RFC 9000 §8.1")
+def test_no_more_is_sent_to_an_address_than_three_times_what_came(
+    server: ServerProcess, datagrams: socket.socket
+) -> None:
+    """Until the client proves that it gets it; the server repeats what isn't confirmed, but not beyond."""
+    sent = initial()
+    datagrams.send(sent)
+    count = sum(len(data) for data in received(datagrams))
+    assert 0 < count <= 3 * len(sent)
+
+
+@pytest.mark.clause("RFC 9000 §8.1.2")
+def test_addresses_are_proved_when_many_shake_hands(server: ServerProcess, datagrams: socket.socket) -> None:
+    kinds = set[QuicPacketType]()
+    for _ in range(RETRY_HANDSHAKES + 20):
+        datagrams.send(initial())
+        while select.select([datagrams], [], [], 0)[0]:
+            kinds.add(pull_quic_header(Buffer(data=datagrams.recv(65_535)), 8).packet_type)
+    # Whoever gets a token comes in with it.
+    assert get(server) == "short\n"
+    kinds |= {pull_quic_header(Buffer(data=data), 8).packet_type for data in received(datagrams)}
+    assert QuicPacketType.RETRY in kinds
+
+
+def test_a_forged_token_is_no_proof(server: ServerProcess) -> None:
+    connection = Http3Connection(https_of(server), token=b"forged" * 8)
+    number = connection.call(connection.protocol.request, head("/media/short.txt"))
+    assert isinstance(connection.protocol.answers[number].get(timeout=CLIENT_SECONDS), list)
+    connection.close()
+
+
+@pytest.mark.clause("RFC 9000 §6")
+def test_versions_are_negotiated_once(datagrams: socket.socket) -> None:
+    unknown = initial()
+    unknown = unknown[:1] + b"\x0a\x0a\x0a\x0a" + unknown[5:]
+    # Too short ones could make the server send more than came.
+    datagrams.send(unknown[:1199])
+    datagrams.send(unknown[:1] + bytes(4) + unknown[5:])
+    datagrams.send(unknown)
+    (answer,) = received(datagrams)
+    assert answer[1:5] == bytes(4)
+    assert (1).to_bytes(4) in answer
+
+
+def test_noise_harms_nobody(server: ServerProcess, datagrams: socket.socket) -> None:
+    rng = random.Random(7)
+    first = initial()
+    for _ in range(2_000):
+        noise = bytearray(rng.choice((rng.randbytes(rng.randrange(1, 1500)), first)))
+        for _ in range(rng.randrange(4)):
+            noise[rng.randrange(len(noise))] = rng.randrange(256)
+        datagrams.send(noise)
+    assert get(server) == "short\n"

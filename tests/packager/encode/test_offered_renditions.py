@@ -1,0 +1,106 @@
+"""The renditions that playlists of films and titles offer where some are copied and some are encoded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import m3u8
+import pytest
+
+from packager.encode.renditions import EncodedRenditions
+from packager.library.local_storage import Library
+from packager.vod.clip_sequence import ClipSequence
+from packager.vod.segments.clip import WHOLE
+from packager.vod.titles import Titles
+from tests.packager.films import run_ffmpeg
+
+PICTURE = "-f lavfi -i testsrc2=size=128x96:rate=10:duration=2"
+TONE = "-f lavfi -i sine=frequency=440:sample_rate=48000:duration=2"
+MAPPED = "-map 0 -map 1 -map 1 -c:v libx264 -preset ultrafast -pix_fmt yuv420p"
+LANGUAGES = "-metadata:s:a:0 language=eng -metadata:s:a:1 language=deu"
+
+
+@pytest.mark.parametrize("codec", ["ac3", "dca -strict -2"], ids=["copied, too", "not copied"])
+async def test_the_default_sound_of_a_film_is_the_default_where_it_is_encoded(
+    codec: str, tmp_path: Path
+) -> None:
+    words = f"{PICTURE} {TONE} {MAPPED} -c:a:0 {codec} -c:a:1 aac {LANGUAGES}"
+    await asyncio.to_thread(run_ffmpeg, *words.split(), tmp_path / "film.mkv")
+    titles = Titles(Library(tmp_path), encoded=EncodedRenditions("auto", "x").tracks)
+    text = await asyncio.to_thread(lambda: titles.multivariant_playlist("film.mkv", WHOLE).encode().decode())
+    playlist = m3u8.loads(text)
+    sounds = [one for one in playlist.media if one.type == "AUDIO"]
+    # Every browser plays this group, in which each language is there once.
+    assert [(one.language, one.default, one.uri.split("/")[-2]) for one in sounds] == [
+        ("en", "YES", "audio-aac" if codec == "ac3" else "audio-2-aac"),
+        ("de", "NO", "audio-2" if codec == "ac3" else "audio"),
+    ]
+    assert "Left out" not in text
+
+
+@pytest.mark.parametrize("codec", ["libx265 -x265-params log-level=none", "libx264"])
+async def test_the_largest_file_of_a_title_is_encoded_where_no_picture_of_it_plays_everywhere(
+    codec: str, tmp_path: Path
+) -> None:
+    words = f"{PICTURE} {TONE} -c:v {codec} -preset ultrafast -pix_fmt yuv420p -c:a ac3"
+    for height in (64, 96):
+        name = tmp_path / f"film.{height}p.mp4"
+        await asyncio.to_thread(run_ffmpeg, *words.split(), "-vf", f"scale=-2:{height}", name)
+    titles = Titles(Library(tmp_path), encoded=EncodedRenditions("auto", "x").tracks)
+    text = await asyncio.to_thread(lambda: titles.multivariant_playlist("film", WHOLE).encode().decode())
+    playlist = m3u8.loads(text)
+    copied = ["../film.64p.mp4/video/media.m3u8", "../film.96p.mp4/video/media.m3u8"]
+    encoded = [] if codec == "libx264" else ["../film.96p.mp4/video-96p/media.m3u8"]
+    pictures = list(dict.fromkeys(one.uri for one in playlist.playlists if "audio" not in one.uri))
+    assert pictures == [*copied, *encoded]
+    assert {one.uri.split("/")[-2] for one in playlist.media if one.type == "AUDIO"} == {"audio", "audio-aac"}
+    document = await asyncio.to_thread(titles.manifest, "film")
+    assert document.count(b"video-96p") == 2 * len(encoded)
+    assert await asyncio.to_thread(titles.facts.is_encoded, "film")
+
+
+async def test_a_playlist_of_clips_has_the_encoded_renditions_of_what_browsers_lack(tmp_path: Path) -> None:
+    for name, codecs in (
+        ("old.mkv", "-c:v libx265 -x265-params log-level=none -c:a ac3"),
+        ("new.mp4", "-c:v libx264 -c:a aac"),
+    ):
+        words = f"{PICTURE} {TONE} {codecs} -preset ultrafast -pix_fmt yuv420p"
+        await asyncio.to_thread(run_ffmpeg, *words.split(), tmp_path / name)
+    clips = [{"path": "old.mkv", "start": 0.5}, {"path": "new.mp4"}]
+    (tmp_path / "both.playlist.json").write_text(json.dumps({"clips": clips}))
+    titles = Titles(Library(tmp_path), encoded=EncodedRenditions("auto", "x").tracks)
+
+    def text(kind: str, write: Callable[[ClipSequence], str | bytes]) -> str:
+        def encoded(sequence: ClipSequence) -> bytes:
+            found = write(sequence)
+            return found if isinstance(found, bytes) else found.encode()
+
+        return titles.sequence("both.playlist.json", kind, encoded).decode()
+
+    master = await asyncio.to_thread(text, "master", lambda one: one.multivariant_playlist().render())
+    (variant,) = m3u8.loads(master).playlists
+    assert [codec.partition(".")[0] for codec in variant.stream_info.codecs.split(",")] == [
+        "avc1",
+        "avc1",
+        "mp4a",
+    ]
+    assert variant.stream_info.average_bandwidth is None
+    for track, (old, new) in (("video", ("video-96p", "video")), ("audio", ("audio-aac", "audio"))):
+        segments = m3u8.loads(await asyncio.to_thread(text, track, _media_playlist(track))).segments
+        folders = [one.uri.split("/")[2:4] for one in segments]
+        assert folders == [["old.mkv", old], ["new.mp4", new]]
+    document = await asyncio.to_thread(text, "manifest", lambda one: one.manifest().render())
+    assert "hvc1" not in document
+    assert "ac-3" not in document
+
+
+def _media_playlist(track: str) -> Callable[[ClipSequence], str]:
+    def write(sequence: ClipSequence) -> str:
+        found = sequence.media_playlist(track)
+        assert found is not None
+        return found.render()
+
+    return write

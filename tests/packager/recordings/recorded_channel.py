@@ -1,0 +1,33 @@
+"""A recording of a live channel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from packager.process.ffmpeg_discovery import Tools
+from packager.recordings.disk_recordings import Recording
+from tests.conformance.handfed import NUMBER, Track
+from tests.packager.station import Station, on_air
+
+
+async def finish(station: Station) -> None:
+    """Let the event be over, but for what becomes of it."""
+    station.channel._aligned.end()
+    await station.archive.settle()
+
+
+async def record(
+    data: Path, material: dict[str, Track], tools: Tools, patch: pytest.MonkeyPatch
+) -> Recording:
+    """Record an event of five segments, three that were missed, and four behind another start."""
+    async with on_air(data, material, tools, patch) as station:
+        await station.segment(5)
+    async with on_air(data, material, tools, patch, number=NUMBER + 8) as station:
+        await station.segment(4)
+        await finish(station)
+        await station.channel.live_event.record(station.channel._ending())
+        assert station.channel.live_event.recordings is not None
+        (recording,) = station.channel.live_event.recordings
+        return recording
