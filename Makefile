@@ -25,7 +25,8 @@ export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
 # Images that forbid Python to keep what it compiled let each of a thousand processes compile it all again.
 export PYTHONDONTWRITEBYTECODE :=
 # The build hook lies in the root, where what Python compiles of it once has no place.
-SYNC = PYTHONDONTWRITEBYTECODE=1 $(UV) sync --frozen --quiet
+SYNC = PYTHONDONTWRITEBYTECODE=1 .ci/retry "Is the package index reachable? Behind a proxy set HTTPS_PROXY. Then run make again." \
+	$(UV) sync --frozen --quiet
 
 # What `make dev` starts again when a file of these folders changes; PYTHONPATH lets it run the code that it watches.
 CODE := media packager origin player
@@ -52,7 +53,8 @@ help:
 .tools/bin/uv:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it (Debian: apt-get install python3 python3-pip)" >&2; exit 1; }
 	@test -n "$(WITH_PIP)" || .ci/system-packages pip
-	"$(or $(WITH_PIP),$(PYTHON))" -m pip install --quiet --disable-pip-version-check --root-user-action ignore --target .tools "uv==$(UV_VERSION)"
+	.ci/retry "Is the package index reachable? Or install uv by yourself, then run make again." \
+		"$(or $(WITH_PIP),$(PYTHON))" -m pip install --quiet --disable-pip-version-check --root-user-action ignore --target .tools "uv==$(UV_VERSION)"
 
 # One stamp per kind of set-up; make compares it with what it was made from.
 .venv/.setup: pyproject.toml uv.lock hatch_build.py player/package-lock.json | $(filter .tools/%,$(UV))
