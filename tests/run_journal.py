@@ -22,6 +22,9 @@ from tests.failure_reasons import reason
 if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
+NOT_JUDGED = "not judged"
+"""The name under which a test's report has a figure that this machine is too slow for."""
+
 LOG_CHARACTERS = 200_000
 """How much of a failure's log is kept: its end."""
 
@@ -58,6 +61,10 @@ class RunJournal:
             sections = [f"--- {title} ---\n{text}" for title, text in report.sections]
             log = "\n".join([report.longreprtext, *sections])[-LOG_CHARACTERS:]
             self._write(failed=report.nodeid, reason=reason(report), log=log)
+        if report.when == "teardown":
+            for name, figure in report.user_properties:
+                if name == NOT_JUDGED:
+                    self._write(not_judged=report.nodeid, figure=figure)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """Write that a test's process is through with it."""
@@ -77,6 +84,34 @@ class RunJournal:
     def _write(self, **line: object) -> None:
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
+
+
+class Figures:
+    """Judges what a test measures, if the machine keeps up with the clock."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._node = request.node
+        self._judged = not request.config.getoption("--unjudged")
+
+    def judge(self, holds: bool, figure: str) -> None:
+        """Fail the test if a figure isn't what it should be, or note it on a machine that is too slow.
+
+        Args:
+            holds: whether it is.
+            figure: what was measured and what it should be, in a line.
+        """
+        if holds:
+            return
+        if self._judged:
+            pytest.fail(figure)
+        self._node.user_properties.append((NOT_JUDGED, figure))
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Figures:
+    """What judges figures, of tests that are marked as ``realtime``."""
+    assert request.node.get_closest_marker("realtime") is not None
+    return Figures(request)
 
 
 class FileScheduling(LoadFileScheduling):  # type: ignore[misc]
@@ -101,6 +136,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--journal", type=Path, help="write a journal of the run there")
     told = "seconds that a test may go on after it was interrupted, as its fixtures end"
     parser.addoption("--grace", type=float, default=60.0, help=told)
+    parser.addoption("--unjudged", action="store_true", help="figures that need a fast machine aren't judged")
     parser.addoption("--only", type=Path, help="run only the tests that this file names, a line each")
 
 

@@ -1,6 +1,10 @@
-"""Runs the tests in several processes, and asks again alone what failed there.
+"""Runs the tests in several processes, those that need real time at last, and asks again alone what failed.
 
 python -m tests.run_tests PYTEST-ARGUMENTS...
+
+Tests that are marked ``realtime`` come when the others are done, as many at a time as the machine carries
+(`tests.machine_pace`). Where it is too slow even for one, figures that need its speed aren't judged, and the
+last lines say which.
 
 What fails beside others on a busy machine and passes in one process with nothing beside it is flaky: the last
 lines of the run name it with its first failure, and ``artifacts/flaky.jsonl`` has the logs. What fails alone
@@ -18,6 +22,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.machine_pace import measure
+
 ALONE_TRIES = 2
 ALONE_SECONDS = 1500.0
 """How long all the tests that are asked again may take together; what has had no turn then has failed."""
@@ -28,8 +34,10 @@ MOST_FAILED = 25
 FLAKY = Path("artifacts", "flaky.jsonl")
 ALONE = ("--numprocesses", "0", "-p", "no:cacheprovider")
 PLUGIN = ("-p", "tests.run_journal")
-FAILED, INTERRUPTED = 1, 2
+FAILED, INTERRUPTED, NO_TESTS = 1, 2, 5
 """Exit statuses of pytest."""
+
+REALTIME = "realtime"
 
 WIDTH = 80
 
@@ -53,27 +61,55 @@ class Run:
     Attributes:
         status: the exit status of pytest.
         collected: the tests' identifiers.
+        realtime: those of them that need real time.
         failures: by identifier, the first of each; that of a test whose process died is one.
         without_turn: tests that hadn't begun when the run ended.
         unreadable: files that couldn't be collected.
         counts: how many tests passed, were skipped and so on.
+        not_judged: tests with what each found of figures that this machine is too slow for.
         stopped: whether the run ended early because somebody wanted that.
+        is_finished: whether it told its own end.
     """
 
     status: int
     collected: tuple[str, ...] = ()
+    realtime: frozenset[str] = frozenset()
     failures: dict[str, Failure] = field(default_factory=dict)
     without_turn: tuple[str, ...] = ()
     unreadable: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    not_judged: list[tuple[str, str]] = field(default_factory=list)
     stopped: bool = False
+    is_finished: bool = False
 
     @property
     def doubtful(self) -> dict[str, Failure]:
         """What is to be asked again: nothing where more went wrong than single tests."""
-        if self.status not in {0, FAILED} or self.stopped or self.unreadable:
-            return {}
-        return self.failures | dict.fromkeys(self.without_turn, NO_TURN)
+        return self.failures | dict.fromkeys(self.without_turn, NO_TURN) if self.is_whole else {}
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the run came to its end, and nothing went wrong but single tests."""
+        has_failed = self.status == FAILED and bool(self.failures)
+        is_over = self.is_finished and not self.stopped and not self.unreadable
+        return is_over and (has_failed or self.status in {0, NO_TESTS})
+
+    def with_later(self, later: Run) -> Run:
+        """Return what this run and a later one of other tests say together."""
+        statuses = {self.status, later.status}
+        kinds = [*self.counts, *later.counts]
+        return Run(
+            status=NO_TESTS if statuses == {NO_TESTS} else max(statuses - {NO_TESTS}),
+            collected=self.collected + later.collected,
+            realtime=self.realtime | later.realtime,
+            failures=self.failures | later.failures,
+            without_turn=self.without_turn + later.without_turn,
+            unreadable=self.unreadable + later.unreadable,
+            counts={kind: self.counts.get(kind, 0) + later.counts.get(kind, 0) for kind in kinds},
+            not_judged=self.not_judged + later.not_judged,
+            stopped=later.stopped,
+            is_finished=later.is_finished,
+        )
 
 
 def read_journal(lines: Iterable[str], status: int) -> Run:
@@ -92,8 +128,10 @@ def read_journal(lines: Iterable[str], status: int) -> Run:
                 run.failures.setdefault(test, Failure(reason, log))
             case {"unreadable": str(path)}:
                 run.unreadable.append(path)
+            case {"not_judged": str(test), "figure": str(figure)}:
+                run.not_judged.append((test, figure))
             case {"counts": dict(counts), "stopped": bool(stopped)}:
-                run.counts, run.stopped = counts, stopped
+                run.counts, run.stopped, run.is_finished = counts, stopped, True
     for test in began:
         if test not in ended:
             run.failures.setdefault(test, Failure("its process died", ""))
@@ -112,32 +150,62 @@ def run_tests(arguments: Sequence[str], seconds: float | None = None) -> Run:
         return read_journal(journal, status)
 
 
-def run_alone(tests: Iterable[str], end: float) -> dict[str, Failure]:
-    """Run tests in one process, those behind one that it died of in another; return the failures.
+def run_first(arguments: Sequence[str]) -> Run:
+    """Run all tests, those that need real time behind the others."""
+    if "-m" in arguments:
+        return run_tests(arguments)
+    others = run_tests([*arguments, "-m", f"not {REALTIME}"])
+    if not others.is_whole:
+        return others
+    later = run_tests([*arguments, "-m", REALTIME, *at_the_machines_pace()])
+    later.realtime = frozenset(later.collected)
+    return others.with_later(later)
+
+
+def at_the_machines_pace() -> list[str]:
+    """Try what the machine carries now; return the arguments of a run of tests that need real time."""
+    pace = measure()
+    write(f"\nThis machine {pace}: tests that need real time run {pace.processes} at a time.")
+    arguments = ["--numprocesses", str(pace.processes)]
+    return arguments if pace.keeps_up else [*arguments, "--unjudged"]
+
+
+def run_alone(
+    tests: Iterable[str], end: float, arguments: Sequence[str]
+) -> tuple[dict[str, Failure], list[tuple[str, str]]]:
+    """Run tests in one process, those behind one that it died of in another.
 
     Args:
         tests: their identifiers.
         end: until when, on the monotonic clock; what has had no turn then has failed.
+        arguments: further ones of pytest.
+
+    Returns:
+        The failures, and what wasn't judged.
     """
-    waiting, failures = list(tests), dict[str, Failure]()
+    waiting, failures, not_judged = list(tests), dict[str, Failure](), list[tuple[str, str]]()
     while waiting and time.monotonic() < end:
         with tempfile.NamedTemporaryFile("w", encoding="utf-8") as only:
             only.write("\n".join(waiting))
             only.flush()
             files = dict.fromkeys(test.partition("::")[0] for test in waiting)
-            run = run_tests([*ALONE, f"--only={only.name}", *files], end - time.monotonic())
+            run = run_tests([*arguments, *ALONE, f"--only={only.name}", *files], end - time.monotonic())
         failures |= run.failures
+        not_judged += run.not_judged
         failures |= {test: GONE for test in waiting if test not in run.collected}
         waiting = [test for test in run.without_turn if test not in failures]
-    return failures | dict.fromkeys(waiting, NO_TURN)
+    return failures | dict.fromkeys(waiting, NO_TURN), not_judged
 
 
-def ask_again(failures: dict[str, Failure]) -> dict[str, Failure]:
-    """Ask all that failed again, alone; return what failed each time."""
+def ask_again(first: Run) -> dict[str, Failure]:
+    """Ask all that failed again, alone; return what failed each time, and add what wasn't judged."""
+    failures = first.doubtful
     end = time.monotonic() + ALONE_SECONDS
     for attempt in range(1, ALONE_TRIES + 1):
         write(f"\n{len(failures)} failed; asking again, alone, {attempt} of {ALONE_TRIES}")
-        failures = run_alone(failures, end)
+        arguments = at_the_machines_pace() if first.realtime.intersection(failures) else []
+        failures, not_judged = run_alone(failures, end, arguments)
+        first.not_judged += not_judged
         if not failures or len(failures) > MOST_FAILED:
             break
     return failures
@@ -161,6 +229,8 @@ def summarise(first: Run, failures: dict[str, Failure], seconds: float) -> None:
     flaky = {test: failure for test, failure in first.doubtful.items() if test not in failures}
     write_flaky(flaky)
     write("")
+    for test, figure in first.not_judged:
+        write(f"not judged: {test} - {figure}")
     if flaky:
         total = f"{len(first.collected):,}"
         write(f"flaky: {len(flaky)} of {total}: failed beside others, then passed alone; the logs: {FLAKY}")
@@ -180,10 +250,10 @@ def main(arguments: Sequence[str]) -> int:
     began = time.monotonic()
     FLAKY.unlink(missing_ok=True)
     try:
-        first = run_tests(arguments)
-        if not first.doubtful:
+        first = run_first(arguments)
+        if not first.is_whole or first.status == NO_TESTS:
             return first.status
-        failures = ask_again(first.doubtful)
+        failures = ask_again(first) if first.doubtful else {}
     except KeyboardInterrupt:
         return INTERRUPTED
     summarise(first, failures, time.monotonic() - began)

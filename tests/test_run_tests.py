@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.run_tests import MOST_FAILED
+from tests.run_tests import MOST_FAILED, read_journal
 
 ROOT = Path(__file__).parent.parent
+INI = "[pytest]\ntimeout = 300\nmarkers = realtime: needs real time\n"
 FIRST_TIME = """
 import os
 import pathlib
@@ -31,14 +32,20 @@ def first_time(name):
 """
 
 
-def run(folder: Path, suite: str, *arguments: str, processes: int = 2) -> tuple[int, list[str]]:
+def run(
+    folder: Path,
+    suite: str,
+    *arguments: str,
+    processes: int = 2,
+    only: tuple[str, ...] = ("-m", "not realtime"),
+) -> tuple[int, list[str]]:
     """Give the exit status of a run of such a suite, and its lines."""
     (folder / "test_suite.py").write_text(FIRST_TIME + suite)
     (folder / "test_others.py").write_text("def test_another():\n    pass\n")
-    (folder / "pytest.ini").write_text("[pytest]\ntimeout = 300\n")
+    (folder / "pytest.ini").write_text(INI)
     without = ["-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:langsmith_plugin"]
     parallel = ["--numprocesses", str(processes), "--dist", "loadfile", "--max-worker-restart", "100"]
-    command = [sys.executable, "-m", "tests.run_tests", *parallel, *without, *arguments]
+    command = [sys.executable, "-m", "tests.run_tests", *parallel, *without, *only, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": " ".join(without)}
     for name in [name for name in environment if name.startswith("PYTEST_XDIST")]:
         del environment[name]
@@ -193,3 +200,69 @@ def test_whoever_stops_at_the_first_failure_is_not_asked_again(tmp_path: Path) -
 def test_a_run_without_tests_says_so(tmp_path: Path) -> None:
     status, _ = run(tmp_path, "", "-k", "nothing_of_that_name")
     assert status == 5
+
+
+REALTIME = """
+@pytest.mark.parametrize("number", range(4))
+def test_other(number):
+    pathlib.Path(f"other{number}.over").touch()
+
+@pytest.mark.realtime
+def test_in_time(figures, request):
+    assert len(list(pathlib.Path().glob("other*.over"))) == 4
+    assert request.config.workerinput["workercount"] <= 4
+    figures.judge(True, "1 s <= 2 s")
+"""
+
+
+def test_tests_that_need_real_time_run_behind_the_others(tmp_path: Path) -> None:
+    status, lines = run(tmp_path, REALTIME, processes=8, only=())
+    assert status == 0
+    assert any(
+        re.fullmatch(r"This machine encodes at .*: tests that need real time run \d at a time.", line)
+        for line in lines
+    )
+    assert re.fullmatch(r"=+ 6 passed in \d+s =+", lines[-1])
+
+
+WRONG_FIGURE = """
+@pytest.mark.realtime
+def test_in_time(figures):
+    figures.judge(False, "15.8 s behind, 6.0 at most")
+    assert pathlib.Path("right").exists()
+"""
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_a_figure_is_judged_where_the_machine_keeps_up_and_told_where_it_does_not(
+    tmp_path: Path, is_fast: bool
+) -> None:
+    (tmp_path / "right").touch()
+    (tmp_path / "test_suite.py").write_text(FIRST_TIME + WRONG_FIGURE)
+    words = ["-p", "tests.run_journal", "-p", "no:asyncio", "-p", "no:langsmith_plugin", "--journal=journal"]
+    command = [sys.executable, "-m", "pytest", *words, *([] if is_fast else ["--unjudged"])]
+    (tmp_path / "pytest.ini").write_text(INI)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    found = read_journal((tmp_path / "journal").read_text().splitlines(), done.returncode)
+    if is_fast:
+        assert next(iter(found.failures.values())).reason.endswith("15.8 s behind, 6.0 at most")
+        assert found.not_judged == []
+    else:
+        assert found.failures == {}
+        assert found.not_judged == [("test_suite.py::test_in_time", "15.8 s behind, 6.0 at most")]
+
+
+def test_on_a_slow_machine_what_does_not_depend_on_speed_is_held_all_the_same(tmp_path: Path) -> None:
+    status, _ = run(tmp_path, WRONG_FIGURE, "--unjudged", only=())
+    assert status == 1
+    (tmp_path / "right").touch()
+    status, lines = run(tmp_path, WRONG_FIGURE, "--unjudged", only=())
+    assert status == 0
+    assert lines[-2] == "not judged: test_suite.py::test_in_time - 15.8 s behind, 6.0 at most"
+
+
+def test_a_run_that_fails_before_its_tests_is_red(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text("1 / 0")
+    status, _ = run(tmp_path, "def test_passes(): pass")
+    assert status not in {0, 5}
