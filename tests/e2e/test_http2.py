@@ -24,6 +24,7 @@ from tests.conftest import ServerProcess, start_server
 from tests.e2e.clockface import Clockface
 from tests.e2e.conftest import LOOK_SECONDS, keep, looks, open_tab
 from tests.e2e.studio import PASSWORD, STATION, Studio, Titles, listen
+from tests.run_journal import Figures
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
@@ -278,9 +279,10 @@ async def test_addresses_are_those_that_the_client_knows_and_nothing_but_reading
             assert (await client.request(method, target)).status_code == 403
 
 
+@pytest.mark.realtime
 @pytest.mark.clause("RFC 9113 §5")
 async def test_hls_js_plays_with_low_latency_over_one_connection(
-    browser: Browser, front: Front, tools: Tools
+    browser: Browser, front: Front, tools: Tools, figures: Figures
 ) -> None:
     if "drawtext" not in tools.filters:
         pytest.skip("this ffmpeg can't write a clock into the picture")
@@ -304,7 +306,8 @@ async def test_hls_js_plays_with_low_latency_over_one_connection(
         assert tab.troubles == []
         if statistics.median(seconds) <= MOST_LATENCY_SECONDS:
             break
-    assert statistics.median(seconds) <= MOST_LATENCY_SECONDS
+    latency = statistics.median(seconds)
+    figures.judge(latency <= MOST_LATENCY_SECONDS, f"{latency:.1f} s behind, {MOST_LATENCY_SECONDS} at most")
     assert protocols == {"h2"}
     media = {
         int(connection)

@@ -16,6 +16,7 @@ from packager.library.demo_media import cache_folder, folder
 from packager.process.ffmpeg_discovery import Tools
 from tests.conftest import START_SECONDS, ServerProcess, start_server
 from tests.e2e.conftest import ENCODE, Tab, keep, looks, open_tab, quiet_tab
+from tests.run_journal import Figures
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
@@ -129,7 +130,10 @@ async def playback(tab: Tab, address: str) -> Playback:
     return Playback(pace, decoded / seconds, dropped / decoded)
 
 
-async def test_an_adaptive_title_plays_at_real_time_without_a_storm_of_dropped_frames(tab: Tab) -> None:
+@pytest.mark.realtime
+async def test_an_adaptive_title_plays_at_real_time_without_a_storm_of_dropped_frames(
+    tab: Tab, figures: Figures
+) -> None:
     """On a machine that is too slow for that, no worse than the largest of its files plays as it is."""
     as_it_is = Playback(1.0, RATE, 0.0)
     for _ in looks():
@@ -139,9 +143,9 @@ async def test_an_adaptive_title_plays_at_real_time_without_a_storm_of_dropped_f
         if at_real_time and adaptive.dropped < most_dropped:
             break
         as_it_is = await playback(tab, "library/film.720p.mp4?mode=file")
-    assert at_real_time, (adaptive, as_it_is)
-    assert adaptive.dropped < most_dropped, (adaptive, as_it_is)
-    assert adaptive.rate > 0.8 * RATE
+    figures.judge(at_real_time, f"not at real time: {adaptive}, {as_it_is}")
+    figures.judge(adaptive.dropped < most_dropped, f"too many dropped frames: {adaptive}, {as_it_is}")
+    figures.judge(adaptive.rate > 0.8 * RATE, f"{adaptive.rate:.1f} frames a second of {RATE}")
     await tab.open("library/film?mode=hls")
     await tab.until("headwater.stats().bandwidth > 0 && headwater.stats().levels === 3")
     await tab.screenshot("library-adaptive")

@@ -15,6 +15,7 @@ from playwright.async_api import Browser, Route
 from tests.conftest import ServerProcess, small_demo, start_server
 from tests.copied_channel import film
 from tests.e2e.conftest import SMALL, Tab, keep, looks, open_tab
+from tests.run_journal import Figures
 from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
@@ -41,7 +42,8 @@ def demo_server(
         yield server
 
 
-async def test_a_live_channel_plays_close_to_now(tab: Tab) -> None:
+@pytest.mark.realtime
+async def test_a_live_channel_plays_close_to_now(tab: Tab, figures: Figures) -> None:
     await tab.open("live/demo")
     await tab.playing()
     await tab.until("headwater.stats().latency > 0 && headwater.stats().wallLatency !== null")
@@ -58,8 +60,9 @@ async def test_a_live_channel_plays_close_to_now(tab: Tab) -> None:
         if is_near and min(paces) > 0 and stats["levels"] == 2:
             break
     assert min(paces) > 0
-    assert 0 < typical["latency"] < MOST_LATENCY_SECONDS
-    assert 0 < typical["by_clock"] < MOST_LATENCY_SECONDS
+    assert typical["latency"] > 0
+    assert typical["by_clock"] > 0
+    figures.judge(is_near, f"{typical} s behind, {MOST_LATENCY_SECONDS} at most")
     assert stats["levels"] == 2
     await tab.screenshot("live")
     # Beside a publisher's return the estimate of the live edge may lie behind what is played.
