@@ -8,7 +8,7 @@ servers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urljoin
@@ -17,9 +17,13 @@ import httpx
 import m3u8
 
 from origin.cli import check_low_latency, check_segments, dash_manifest_reader, folder_transport
+from origin.cli.check_whole import ListedSegment, WholeCheck
 from origin.cli.dash_manifest_reader import CheckedPiece
 from origin.config.errors import CommandError
 from origin.http.media_types import media_type_in
+
+MAX_SEGMENTS = 1000
+"""Most segments of finished playlists and manifests that are read where nothing else is said."""
 
 MAX_VARIANTS = 32
 MAX_ALIKE = 3
@@ -53,10 +57,17 @@ class CheckError(CommandError):
 
 @dataclass(slots=True)
 class CheckReport:
-    """The result: how many checks ``passed``, and the ``findings`` of those that didn't."""
+    """The result: how many checks ``passed``, and the ``findings`` of those that didn't.
+
+    Attributes:
+        looked_at: segments of finished playlists and manifests that were read.
+        listed: how many they list.
+    """
 
     passed: int = 0
     findings: list[str] = field(default_factory=list)
+    looked_at: int = 0
+    listed: int = 0
 
     def expect(self, good: bool, where: str, otherwise: str) -> bool:
         """Count a check of an address, and return whether it passed; else `otherwise` is the finding."""
@@ -67,8 +78,14 @@ class CheckReport:
         return good
 
 
-async def check(url: str) -> CheckReport:
+async def check(
+    url: str, most: int = MAX_SEGMENTS, on_progress: Callable[[int, int], None] = lambda _, __: None
+) -> CheckReport:
     """Judge the playlist, manifest or file at an http or https address, or a folder of a package.
+
+    Args:
+        most: segments of finished playlists and manifests that are read, evenly from all of them.
+        on_progress: called with how many of how many segments have been read.
 
     Raises:
         CheckError: the address doesn't answer, or its answer never ends.
@@ -76,12 +93,12 @@ async def check(url: str) -> CheckReport:
     report = CheckReport()
     folder = None if "://" in url else await asyncio.to_thread(folder_transport.open_folder, Path(url))
     if folder is not None:
-        await _check_folder(*folder, report)
+        await _check_folder(*folder, report, Thoroughness(most, on_progress))
         return report
     # Lengths and ranges of a compressed body would be others than the file's.
     plain = {"accept-encoding": "identity"}
     async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=True, headers=plain) as client:
-        judge = _Judge(client, report)
+        judge = _Judge(client, report, Thoroughness(most, on_progress))
         try:
             async with client.stream("GET", url) as answer:
                 media_type = answer.headers.get("content-type", "")
@@ -101,13 +118,17 @@ async def check(url: str) -> CheckReport:
 
 
 async def _check_folder(
-    transport: folder_transport.FolderTransport, urls: Sequence[str], report: CheckReport
+    transport: folder_transport.FolderTransport,
+    urls: Sequence[str],
+    report: CheckReport,
+    thoroughness: Thoroughness,
 ) -> None:
     """Judge the playlists and manifests of a folder."""
     if not urls:
         raise CheckError(f"no {' and no '.join(folder_transport.PLAYLISTS)} in that folder")
     async with httpx.AsyncClient(transport=transport) as client:
-        judge = _Judge(client, report, is_server=False)
+        judge = _Judge(client, report, thoroughness, is_server=False)
+        judge.whole.playlists = len(urls)
         for url in urls:
             try:
                 await (judge.manifest(url) if url.endswith(".mpd") else judge.playlist(url))
@@ -115,13 +136,29 @@ async def _check_folder(
                 report.expect(False, url, f"can't be judged: {error or type(error).__name__}")
 
 
+@dataclass(frozen=True, slots=True)
+class Thoroughness:
+    """How many segments of what is finite are read, and who is told meanwhile."""
+
+    most: int
+    on_progress: Callable[[int, int], None]
+
+
 class _Judge:
-    def __init__(self, client: httpx.AsyncClient, report: CheckReport, *, is_server: bool = True) -> None:
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        report: CheckReport,
+        thoroughness: Thoroughness,
+        *,
+        is_server: bool = True,
+    ) -> None:
         self._client = client
         self._report = report
         self._is_server = is_server
         self._independent = False
         self._starts: dict[str, list[float]] = {}
+        self.whole = WholeCheck(self._loaded, thoroughness.most, thoroughness.on_progress)
 
     async def playlist(self, url: str, *, named: bool = False) -> None:
         """Judge a playlist, which another one may have named, and everything it names."""
@@ -220,6 +257,7 @@ class _Judge:
                 expect(known, where, f"{told} (RFC 8216bis §4.4.6.2)")
         self._independent = bool(playlist.is_independent_segments)
         names = [item.uri for item in (*playlist.playlists, *playlist.media) if item.uri]
+        self.whole.playlists *= min(len(dict.fromkeys(names)), MAX_VARIANTS) or 1
         for name in list(dict.fromkeys(names))[:MAX_VARIANTS]:
             where = urljoin(url, name)
             await self._try(where, self.playlist(where, named=True))
@@ -239,6 +277,7 @@ class _Judge:
         await self._addresses(url, playlist)
         if playlist.is_endlist:
             self._starts[url] = check_segments.starts(playlist)
+            await self._segments(url, _listed(url, playlist))
             if self._independent or playlist.is_independent_segments:
                 await self._try(url, self._segments_alone(url, playlist))
         else:
@@ -274,6 +313,11 @@ class _Judge:
             where = urljoin(url, name)
             await self._try(where, self.file(where))
 
+    async def _segments(self, where: str, segments: Sequence[ListedSegment]) -> None:
+        """Read the segments of what is finite, and judge each."""
+        self._add_problems(where, await self.whole.problems(segments))
+        self._report.looked_at, self._report.listed = self.whole.looked_at, self.whole.listed
+
     async def _segments_alone(self, url: str, playlist: m3u8.M3U8) -> None:
         """Decode some segments alone, as EXT-X-INDEPENDENT-SEGMENTS promises (RFC 8216bis §4.4.2.1)."""
         maps: dict[CheckedPiece, bytes] = {}
@@ -299,6 +343,7 @@ class _Judge:
             return
         try:
             sets = dash_manifest_reader.read_manifest(url, text)
+            self.whole.playlists *= sum(map(len, sets)) or 1
             for one in sets:
                 for representation in one:
                     where = f"{url}: representation {representation.name!r}"
@@ -323,8 +368,7 @@ class _Judge:
         init = b"" if one.init is None else await self._bounded(one.init)
         if one.init is not None:
             self._report.expect(bool(init), where, f"{one.init.url} isn't there")
-        for piece in dict.fromkeys((*pieces[:1], *pieces[-1:])):
-            self._report.expect(bool(await self._bounded(piece)), where, f"{piece.url} isn't there")
+        await self._segments(where, _listed_in_manifest(one, pieces))
         if not one.video or one.access_point not in CLOSED_ACCESS_POINTS:
             return
         for piece in check_segments.some(pieces[1:]):
@@ -360,21 +404,25 @@ class _Judge:
         self._report.expect(problem is None, url, said)
 
     async def _bounded(self, piece: CheckedPiece) -> bytes:
-        """Fetch a segment; return nothing if it is too large to be decoded, or isn't there.
+        """Fetch a segment; return nothing if it is too large to be decoded, or isn't there."""
+        return (await self._loaded(piece))[1]
+
+    async def _loaded(self, piece: CheckedPiece) -> tuple[str | None, bytes]:
+        """Fetch a segment; return what is wrong with the answer, or its bytes.
 
         A server may ignore the range, and send more (RFC 9110 §14.2).
         """
         content, most = bytearray(), check_segments.MAX_SEGMENT_BYTES
         first, last = piece.span or (0, most)
         if piece.span is not None and (first > last or last - first >= most):
-            return b""
+            return f"has the range {first}-{last}, which can't be a segment", b""
         headers = {} if piece.span is None else {"range": f"bytes={first}-{last}"}
         async with self._client.stream("GET", piece.url, headers=headers) as answer:
             if answer.status_code not in (200, 206):
-                return b""
+                return f"isn't there: {answer.status_code}", b""
             before = first if answer.status_code == 200 else 0
             if before > MAX_BYTES_BEFORE:
-                return b""
+                return "isn't answered by its range (RFC 9110 §14.2)", b""
             async for data in answer.aiter_raw():
                 passed_over = min(before, len(data))
                 before -= passed_over
@@ -382,7 +430,11 @@ class _Judge:
                 if len(content) > last - first:
                     break
         wanted = bytes(content[: last - first + 1])
-        return b"" if len(wanted) > most else wanted
+        if len(wanted) > most:
+            return f"has more than {most} bytes", b""
+        if piece.span is not None and len(wanted) <= last - first:
+            return f"is cut off: {len(wanted)} bytes of the range {first}-{last} are there", b""
+        return None, wanted
 
     async def _advances(self, url: str, playlist: m3u8.M3U8, target: int) -> None:
         """Check that a live playlist has a new segment within 1.5 target durations (RFC 8216bis §6.2.2)."""
@@ -476,3 +528,35 @@ def _piece(url: str, one: m3u8.Segment | m3u8.InitializationSection) -> CheckedP
     if not (length.isdecimal() and offset.isdecimal()):
         return None
     return CheckedPiece(urljoin(url, one.uri), (int(offset), int(offset) + int(length) - 1))
+
+
+def _listed(url: str, playlist: m3u8.M3U8) -> list[ListedSegment]:
+    """List what a finished playlist says of its segments, without gaps, which aren't to be loaded."""
+    found: list[ListedSegment] = []
+    timeline, start = 0, 0.0
+    for segment in playlist.segments:
+        timeline += bool(segment.discontinuity)
+        duration = segment.duration or 0.0
+        section = segment.init_section
+        piece = _piece(url, segment) if segment.uri else None
+        init = None if section is None else _piece(url, section)
+        if piece is not None and not segment.gap_tag and (section is None or init is not None):
+            is_encrypted = bool(segment.key and segment.key.method == "AES-128")
+            found.append(ListedSegment(piece, init, start, duration, timeline, is_encrypted))
+        start += duration
+    return found
+
+
+def _listed_in_manifest(
+    one: dash_manifest_reader.CheckedRepresentation, pieces: Sequence[CheckedPiece]
+) -> list[ListedSegment]:
+    """List what a manifest says of a representation's segments."""
+    starts: list[float | None] = [*one.starts] if len(one.starts) == len(pieces) else [None] * len(pieces)
+    durations = [
+        None if start is None or after is None else after - start
+        for start, after in zip(starts, [*starts[1:], None], strict=False)
+    ]
+    return [
+        ListedSegment(piece, one.init, start, duration)
+        for piece, start, duration in zip(pieces, starts, durations, strict=True)
+    ]

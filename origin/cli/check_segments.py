@@ -1,4 +1,4 @@
-"""Checks whether a finished playlist's segments decode alone, and are cut alike in all variants.
+"""Checks whether a finished playlist's segments can be read, decode alone, and are cut alike in all variants.
 
 ffprobe decides what can be decoded; it is given one segment at a time.
 """
@@ -10,6 +10,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise, zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,16 +30,35 @@ MAX_SEGMENT_BYTES = 64 << 20
 DECODING_SECONDS = 60.0
 MAX_ANSWER_BYTES = 4 << 20
 
+VIDEO = ("-select_streams", "v:0")
 OPTIONS = {
     "max_pixels": MAX_PIXELS,
     "protocol_whitelist": LOCAL_PROTOCOLS,
-    "format_whitelist": "mov,mpegts",
+    "format_whitelist": "mov,mpegts,aac,mp3,ac3,eac3",
 }
+KINDS = {"video": 0, "audio": 1}
+"""Kinds of streams, by which one a segment's times are told from."""
+
 ALWAYS_DECODED = ("h264", "hevc", "mpeg2video")
 """Codecs that every ffmpeg decodes."""
 
 APART_SECONDS = 0.1
 """Seconds by which the cuts of variants may differ, since durations are rounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When a segment's pictures are shown, or its sound where it has none, in seconds.
+
+    Attributes:
+        begin: the first one's presentation time.
+        end: the last one's presentation time.
+        longest_gap: the longest time between two, or the last one's own duration.
+    """
+
+    begin: float
+    end: float
+    longest_gap: float
 
 
 def chosen(playlist: m3u8.M3U8) -> Sequence[m3u8.Segment]:
@@ -63,7 +83,7 @@ async def decodes_alone(init: bytes, segment: bytes) -> bool | None:
     Args:
         init: the init segment of fragmented MP4; nothing for MPEG-TS.
     """
-    questions = ("-count_packets", "-count_frames")
+    questions = (*VIDEO, "-count_packets", "-count_frames")
     entries = "stream=codec_name,nb_read_packets,nb_read_frames"
     answer = await _asked(init + segment, (*questions, "-show_entries", entries))
     try:
@@ -81,20 +101,41 @@ async def first_time(init: bytes, segment: bytes) -> float | None:
     Args:
         init: the init segment of fragmented MP4; nothing for MPEG-TS.
     """
-    answer = await _asked(init + segment, ("-show_entries", "packet=pts_time"))
+    answer = await _asked(init + segment, (*VIDEO, "-show_entries", "packet=pts_time"))
     times = [float(one["pts_time"]) for one in answer.get("packets", []) if "pts_time" in one]
     return min(times, default=None)
 
 
+async def timing(init: bytes, segment: bytes) -> Timing | None:
+    """Return when a segment's media is shown; None if ffprobe finds none.
+
+    Args:
+        init: the init segment of fragmented MP4; nothing for others.
+    """
+    entries = "stream=index,codec_type:packet=stream_index,pts_time,duration_time"
+    answer = await _asked(init + segment, ("-show_entries", entries))
+    try:
+        kinds = {one["index"]: one.get("codec_type", "") for one in answer["streams"]}
+        timed = [one for one in answer["packets"] if "pts_time" in one]
+        shown = min((one["stream_index"] for one in timed), key=lambda at: KINDS.get(kinds[at], len(KINDS)))
+        own = [one for one in timed if one["stream_index"] == shown]
+        times = sorted(float(one["pts_time"]) for one in own)
+        gaps = [after - before for before, after in pairwise(times)]
+        last = max(own, key=lambda one: float(one["pts_time"]))
+        return Timing(times[0], times[-1], max([*gaps, float(last.get("duration_time", 0))]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 async def _asked(data: bytes, questions: Sequence[str]) -> dict[str, Any]:
-    """Return what ffprobe reports about the video in a segment; empty without any."""
+    """Return what ffprobe reports about a segment; empty where it can't read it."""
     folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="headwater-check-")
     try:
         path = Path(folder) / "segment"
         await asyncio.to_thread(path.write_bytes, data)
         _, ffprobe = await asyncio.to_thread(locate)
         answer = await run(
-            [ffprobe, *probe_arguments(local_input(path), OPTIONS, "-select_streams", "v:0", *questions)],
+            [ffprobe, *probe_arguments(local_input(path), OPTIONS, *questions)],
             limit=DECODING_SECONDS,
             max_bytes=MAX_ANSWER_BYTES,
             sandbox=read_only_sandbox(path),

@@ -275,21 +275,38 @@ def work(limits: Limits | None, file: Path | None, verbose: bool) -> None:
 
 @cli.command()
 @click.argument("url")
+@click.option(
+    "--most",
+    type=click.IntRange(min=2),
+    default=1000,
+    show_default=True,
+    help="Segments of what is finite that are read, evenly from all of it.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
-def check(url: str, verbose: bool) -> None:
+def check(url: str, most: int, verbose: bool) -> None:
     """Judge the playlists, segments and ranges of any origin against the standards.
 
-    URL is a playlist, a DASH manifest or a file, or a folder that was packaged. The exit status is 1 when
-    something is wrong.
+    URL is a playlist, a DASH manifest or a file, or a folder that was packaged. Each segment of what is
+    finite is read, and compared with what the playlist says. The exit status is 1 when something is wrong.
     """
     from origin.cli import check as judge
 
     redactor = Redactor.of(secrets_of(url))
     logging_setup.configure("debug" if verbose else "info", "text", redactor)
-    report = asyncio.run(judge.check(url))
+    shows_progress = sys.stderr.isatty()
+
+    def show(looked_at: int, listed: int) -> None:
+        if shows_progress:
+            click.echo(f"\r{looked_at} of {listed} segments", nl=False, err=True)
+
+    report = asyncio.run(judge.check(url, most, show))
+    if shows_progress and report.listed:
+        click.echo(err=True)
     for finding in report.findings:
         # Reports are kept and shown to others, so known secrets are removed; the rest of a query stays.
         click.echo(redactor.without_known(str(finding)))
+    if report.listed:
+        click.echo(f"{report.looked_at} of {report.listed} segments were looked at")
     click.echo(f"{report.passed} checks held, {len(report.findings)} didn't")
     if report.findings:
         sys.exit(FAILED)

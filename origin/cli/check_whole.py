@@ -1,0 +1,128 @@
+"""Reads all segments of what is finite, and holds them against what a playlist or manifest says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import httpx
+
+from origin.cli import check_segments, segment_structure
+from origin.cli.dash_manifest_reader import CheckedPiece
+
+AES_BLOCK = 16
+"""Bytes of which an encrypted segment is a multiple (RFC 8216bis §4.4.4.4)."""
+
+LEAST_APART_SECONDS, APART_SHARE = 0.5, 0.25
+"""By how much times may differ: the larger of seconds, and of a share of the playlist's durations."""
+
+Load = Callable[[CheckedPiece], Awaitable[tuple[str | None, bytes]]]
+"""Fetches a piece; returns what is wrong with the answer, and the bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedSegment:
+    """A segment as a playlist or a manifest lists it.
+
+    Attributes:
+        start: seconds from its timeline's beginning; None where nothing is said.
+        duration: in seconds; None where nothing is said.
+        timeline: how many discontinuities are before it.
+        is_encrypted: whether the whole of it is, so that its structure can't be seen.
+    """
+
+    piece: CheckedPiece
+    init: CheckedPiece | None
+    start: float | None = None
+    duration: float | None = None
+    timeline: int = 0
+    is_encrypted: bool = False
+
+
+class WholeCheck:
+    """Judges segments one by one, as many of each playlist as the run's budget allows.
+
+    Args:
+        load: fetches a segment or an init segment.
+        most: segments that are looked at in the whole run.
+        on_progress: called with how many of how many were looked at.
+    """
+
+    def __init__(self, load: Load, most: int, on_progress: Callable[[int, int], None]) -> None:
+        self._load = load
+        self._most = most
+        self._on_progress = on_progress
+        self.playlists = 1
+        self.looked_at = self.listed = 0
+
+    async def problems(self, segments: Sequence[ListedSegment]) -> list[str | None]:
+        """Look at a playlist's segments; return what is wrong with each, or None, with the address first."""
+        self.listed += len(segments)
+        wanted = self._chosen(segments)
+        inits: dict[CheckedPiece, bytes] = {}
+        found: list[str | None] = []
+        before: tuple[ListedSegment, check_segments.Timing] | None = None
+        for one in wanted:
+            if one.init is not None and one.init not in inits:
+                inits[one.init] = (await self._loaded(one.init))[1]
+            init = inits[one.init] if one.init is not None else None
+            told, timing = await self._problem(one, init)
+            if told is None and timing is not None:
+                told = _wrong_time(one, timing, before)
+                before = one, timing
+            found.append(None if told is None else f"{one.piece.url} {told}")
+            self.looked_at += 1
+            self._on_progress(self.looked_at, self.listed)
+        return found
+
+    def _chosen(self, segments: Sequence[ListedSegment]) -> Sequence[ListedSegment]:
+        """Choose as many as this playlist's share of the budget, from everywhere, the last among them."""
+        share = max(2, self._most // self.playlists)
+        if len(segments) <= share:
+            return segments
+        places = {round(number * (len(segments) - 1) / (share - 1)) for number in range(share)}
+        return [segments[place] for place in sorted(places)]
+
+    async def _loaded(self, piece: CheckedPiece) -> tuple[str | None, bytes]:
+        try:
+            return await self._load(piece)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return f"can't be fetched: {error or type(error).__name__}", b""
+
+    async def _problem(
+        self, one: ListedSegment, init: bytes | None
+    ) -> tuple[str | None, check_segments.Timing | None]:
+        told, data = await self._loaded(one.piece)
+        if told is not None:
+            return told, None
+        if one.is_encrypted:
+            is_whole = len(data) > 0 and len(data) % AES_BLOCK == 0
+            return None if is_whole else f"has {len(data)} bytes, which no AES-128 has", None
+        told = segment_structure.problem(data, has_init=init is not None)
+        if told is not None or segment_structure.is_webvtt(data):
+            return told, None
+        timing = await check_segments.timing(init or b"", data)
+        return ("has no media that ffprobe can read" if timing is None else None), timing
+
+
+def _wrong_time(
+    one: ListedSegment,
+    timing: check_segments.Timing,
+    before: tuple[ListedSegment, check_segments.Timing] | None,
+) -> str | None:
+    """Describe how a segment's times differ from what is said of them."""
+    if one.duration is not None:
+        has = timing.end - timing.begin + timing.longest_gap
+        if has < one.duration - _allowed(one.duration):
+            return f"has {has:.2f} s of media, where {one.duration:.2f} s are said (RFC 8216bis §4.4.4.1)"
+    if before is None or before[0].timeline != one.timeline or one.start is None or before[0].start is None:
+        return None
+    said, is_so = one.start - before[0].start, timing.begin - before[1].begin
+    if abs(said - is_so) > _allowed(said):
+        told = f"begins {is_so:.2f} s behind {before[0].piece.url}, where {said:.2f} s are said"
+        return f"{told} (RFC 8216bis §4.4.4.1)"
+    return None
+
+
+def _allowed(seconds: float) -> float:
+    return max(LEAST_APART_SECONDS, APART_SHARE * seconds)
