@@ -35,6 +35,7 @@ class ProtectedAddresses:
             film, or of a title, to which its files belong.
         channels: whether a live channel does, by its name, stations in HLS among them.
         stations: whether a station does, by its name.
+        events: whether an event channel does, by its name.
 
     Attributes:
         signed_path: see `_signed_path`.
@@ -47,6 +48,7 @@ class ProtectedAddresses:
         folders: Mapping[str, bool] | None = None,
         channels: Mapping[str, bool] | None = None,
         stations: Mapping[str, bool] | None = None,
+        events: Mapping[str, bool] | None = None,
     ) -> None:
         self._library = library
         self._folders = folders or {}
@@ -57,11 +59,13 @@ class ProtectedAddresses:
         self._deepest = max((folder.count("/") + 1 for folder in self._folders), default=0)
         self._channels = channels or {}
         self._stations = stations or {}
+        self._events = events or {}
         self.has_files = library or bool(self._spelled)
         self.signed_path = functools.lru_cache(maxsize=PATHS_KEPT)(self._signed_path)
 
     def __bool__(self) -> bool:
-        return self.has_files or any(self._channels.values()) or any(self._stations.values())
+        named = (self._channels, self._stations, self._events)
+        return self.has_files or any(is_signed for one in named for is_signed in one.values())
 
     def _signed_path(self, path: str) -> str | None:
         """Return the path for which a token has to be signed; None where everybody may fetch the address.
@@ -79,6 +83,8 @@ class ProtectedAddresses:
             name = rest.removeprefix("radio/")
             station = name if name in self._stations else name.rpartition(".")[0]
             return f"/radio/{station}" if self._stations.get(station) else None
+        if area == "events":
+            return path if self._events.get(rest) else None
         return None
 
     def has_file(self, name: str) -> bool:
@@ -109,7 +115,8 @@ class Grant(NamedTuple):
         label: the token's, for logs; empty where the token isn't valid.
         name: the viewer's; empty for none.
         expires: the token's, in seconds since the epoch.
-        is_stream: whether the address is that of a station's stream, and not of something by and by.
+        is_stream: whether the address is that of a stream, of a station or of events, and not of something by
+            and by.
     """
 
     refusal: str = ""
@@ -164,7 +171,7 @@ class TokenGuard:
         ends = found.expires + self._grace
         # A playlist that was answered in time leads to media, whose requests come later.
         is_media = path.startswith(("/live/", "/vod/")) and not path.endswith(PLAYLISTS)
-        is_stream = path == signed_path and path.startswith("/radio/")
+        is_stream = path == signed_path and path.startswith(("/radio/", "/events/"))
         grant = Grant(
             "",
             ends if is_media else found.expires,

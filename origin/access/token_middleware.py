@@ -30,6 +30,8 @@ TOKEN = "headwater.token"  # noqa: S105  # a name
 
 PARAMETER = "token"
 
+LEAST_DOTS = 2
+
 COOKIE = "headwater_token"
 """Name of the cookie that may have the token."""
 
@@ -65,6 +67,13 @@ def cookie_token(headers: Sequence[tuple[bytes, bytes]]) -> str:
     return cookie_parser("; ".join(fields.getlist("cookie"))).get(COOKIE, "")
 
 
+def bearer_token(headers: Sequence[tuple[bytes, bytes]]) -> str:
+    """Return the token of a request's ``Authorization``; empty without one, and for a key."""
+    scheme, _, text = Headers(raw=list(headers)).get("authorization", "").partition(" ")
+    # Tokens of addresses and JSON Web Tokens have fields with dots between them, keys seldom have.
+    return text.strip() if scheme.lower() == "bearer" and text.count(".") >= LEAST_DOTS else ""
+
+
 def client_of(scope: MutableMapping[str, Any]) -> str:
     """Return the address of a request's client; empty where it isn't known."""
     client = scope.get("client")
@@ -77,7 +86,12 @@ def addressed_token(scope: MutableMapping[str, Any]) -> str:
 
 
 def _text_of(scope: MutableMapping[str, Any]) -> str:
-    return addressed_token(scope) or cookie_token(scope["headers"])
+    return unaddressed_token(scope["headers"], addressed_token(scope))
+
+
+def unaddressed_token(headers: Sequence[tuple[bytes, bytes]], addressed: str = "") -> str:
+    """Return the token of an address, or else of ``Authorization`` or cookies; empty without one."""
+    return addressed or bearer_token(headers) or cookie_token(headers)
 
 
 def take_token(scope: Scope) -> None:

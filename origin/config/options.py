@@ -404,6 +404,8 @@ class EventOptions(Options, frozen=True, forbid_unknown_fields=True):
 
     name: Name
     """Name of the channel in its address, ``/events/NAME``."""
+    access: Access = "open"
+    """Whether the channel is for everybody, or for those with a token (``signed``)."""
     publish_token: Secret | None = None
     """Token that publishers present; generated and shown at the start when absent."""
     read_key: Secret | None = None
@@ -496,7 +498,7 @@ def base_address(config: Config) -> str:
 def has_signed(config: Config) -> bool:
     """Return whether anything is only for those with a token."""
     accesses = [config.library.access, *config.library.folders.values()]
-    accesses += [one.access for one in config.live] + [one.access for one in config.radio]
+    accesses += [one.access for one in (*config.live, *config.radio, *config.events)]
     return "signed" in accesses or bool(config.access.channels)
 
 

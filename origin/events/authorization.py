@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from origin.access.authentication import Authenticator, Secret
+from origin.access.publish_tokens import PublishTokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class EventAuthorization:
         keys: of the channels, by name.
         allow_origin: the origin whose pages may read channels that say nothing else; ``*`` for any, empty
             for none but the server's own.
+        tokens: check tokens of addresses that are for publishing.
     """
 
     def __init__(
@@ -41,7 +43,9 @@ class EventAuthorization:
         admin_token: str = "",
         keys: Mapping[str, ChannelKeys] | None = None,
         allow_origin: str = "",
+        tokens: PublishTokens | None = None,
     ) -> None:
+        self._tokens = tokens
         self._authenticator = authenticator
         self._admin = Secret(admin_token)
         self._keys = keys or {}
@@ -63,6 +67,8 @@ class EventAuthorization:
 
     async def publisher(self, request: Request, name: str) -> str:
         """Return with whose key a request may publish: ``admin``, ``publisher``, or "" with none."""
+        if await self._has_token(request, name):
+            return "publisher"
         admin, own = self._publishers_secrets(name)
         fitting = await self._authenticator.fitting(request, admin, own)
         return "publisher" if own in fitting else "admin" if admin in fitting else ""
@@ -72,6 +78,8 @@ class EventAuthorization:
 
         Credentials that a browser adds by itself don't count where another site's page asks.
         """
+        if await self._has_token(request, name):
+            return True, True
         publishers = self._publishers_secrets(name)
         secrets = {*publishers, *self._readers_secrets(name)} - {Secret("")}
         with_basic = not self._is_foreign(request)
@@ -105,6 +113,10 @@ class EventAuthorization:
             return False
         scheme, _, host = origin.lower().partition("://")
         return scheme not in ("http", "https") or host != request.headers.get("host", "").lower()
+
+    async def _has_token(self, request: Request, name: str) -> bool:
+        """Return whether a request has a token of an address, with which one may publish to the channel."""
+        return self._tokens is not None and await self._tokens.admit(request, f"/events/{name}")
 
     def _of(self, name: str) -> ChannelKeys:
         return self._keys.get(name, ChannelKeys())

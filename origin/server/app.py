@@ -104,7 +104,7 @@ def _media_routes(services: Services, authenticator: Authenticator, live: LiveHa
 
 
 def _event_authorization(
-    config: Config, authenticator: Authenticator, admin_token: str
+    config: Config, authenticator: Authenticator, admin_token: str, tokens: PublishTokens
 ) -> EventAuthorization:
     keys = {
         one.name: ChannelKeys(
@@ -114,7 +114,7 @@ def _event_authorization(
         )
         for one in config.events
     }
-    return EventAuthorization(authenticator, admin_token, keys, config.server.allow_origin)
+    return EventAuthorization(authenticator, admin_token, keys, config.server.allow_origin, tokens)
 
 
 def _event_routes(
@@ -144,10 +144,9 @@ def _routes(
     """Make the routes of everything but the library's files."""
     config, library, admin_token = services.config, services.library, access.options.admin_token
     guard = services.guard
-    authorization = StationAuthorization(
-        authenticator, admin_token, guard, PublishTokens(services.token_keys)
-    )
-    event_authorization = _event_authorization(config, authenticator, admin_token)
+    tokens = PublishTokens(services.token_keys)
+    authorization = StationAuthorization(authenticator, admin_token, guard, tokens)
+    event_authorization = _event_authorization(config, authenticator, admin_token, tokens)
     return [
         *_media_routes(services, authenticator, live),
         *time_of_day.routes(),

@@ -172,11 +172,13 @@ class Api:
         channels = self._services_of.events.channels
         readable = await self._event_authorization.readable(request, channels)
         protected = self._event_authorization.is_protected
-        return as_json(
+        return self._listed(
+            request,
+            "events",
             [
                 describe_event_channel(one, is_protected=protected(name), is_readable=name in readable)
                 for name, one in channels.items()
-            ]
+            ],
         )
 
     async def health(self, request: Request) -> Response:

@@ -13,7 +13,7 @@ from origin.access.address_tokens import expiry, sign_address
 from origin.access.policy import AccessPolicy
 from origin.access.protected_addresses import TokenGuard
 from origin.access.token_keys import TokenKeys
-from origin.access.token_middleware import client_of, cookie_token, query_token
+from origin.access.token_middleware import client_of, query_token, unaddressed_token
 from origin.http.path_prefixes import split_token
 from origin.responses.json_response import UNCACHED, as_json
 from origin.responses.refusal import plain_refusal
@@ -63,7 +63,7 @@ def check_routes(guard: TokenGuard | None) -> list[BaseRoute]:
         asked = next((request.headers[name] for name in ORIGINAL if name in request.headers), "")
         path, _, query = asked.partition("?")
         token, path = split_token(path)
-        token = token or query_token(query) or cookie_token(request.scope["headers"])
+        token = unaddressed_token(request.scope["headers"], token or query_token(query))
         client = client_of(request.scope)
         if guard is not None:
             await guard.keys.fetch_missing(token)

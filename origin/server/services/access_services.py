@@ -69,6 +69,7 @@ def make_token_guard(config: Config, keys: TokenKeys, limits: SessionLimits) -> 
         | {one.name: one.access == "signed" for one in config.live}
         | dict.fromkeys(access.channels, True),
         stations=stations,
+        events={one.name: one.access == "signed" for one in config.events},
     )
     sessions: ViewerSessions | None = None
     if access.viewers_per_name:

@@ -27,6 +27,7 @@ SECRET = "a-secret-of-november"  # of the tests
             f'const crypto = require("crypto"), secret = "{SECRET}";\n{{}}\nconsole.log(address)',
         ),
         ("php", "$signed", f'$secret = "{SECRET}";\n{{}}\necho $address;'),
+        ("sh", "signed=", f'secret="{SECRET}"\n{{}}\necho "$address"'),
     ],
 )
 def test_an_example_makes_a_valid_token(program: str, beginning: str, code: str) -> None:
@@ -35,7 +36,7 @@ def test_an_example_makes_a_valid_token(program: str, beginning: str, code: str)
     found = re.search(rf"(?m)^    {re.escape(beginning)}.*\n(    .*\n)+", PAGE.read_text("utf-8"))
     assert found is not None
     example = code.replace("{}", re.sub(r"(?m)^    ", "", found[0]))
-    option = "-c" if program == "python3" else "-e" if program == "node" else "-r"
+    option = "-c" if program in ("python3", "sh") else "-e" if program == "node" else "-r"
     command = [program, option, example]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=CLIENT_SECONDS)
     text, path = split_token(done.stdout.strip())
