@@ -17,7 +17,7 @@ import httpx
 import m3u8
 
 from origin.cli import check_low_latency, check_segments, dash_manifest_reader, folder_transport
-from origin.cli.check_whole import ListedSegment, WholeCheck
+from origin.cli.check_whole import ExpectedSegment, WholeCheck
 from origin.cli.dash_manifest_reader import CheckedPiece
 from origin.config.errors import CommandError
 from origin.http.media_types import media_type_in
@@ -61,7 +61,7 @@ class CheckReport:
 
     Attributes:
         looked_at: segments of finished playlists and manifests that were read.
-        listed: how many they list.
+        listed: segments of these playlists and manifests, those among them that weren't read.
     """
 
     passed: int = 0
@@ -84,7 +84,7 @@ async def check(
     """Judge the playlist, manifest or file at an http or https address, or a folder of a package.
 
     Args:
-        most: segments of finished playlists and manifests that are read, evenly from all of them.
+        most: number of segments of finished playlists and manifests that are read at most.
         on_progress: called with how many of how many segments have been read.
 
     Raises:
@@ -138,7 +138,7 @@ async def _check_folder(
 
 @dataclass(frozen=True, slots=True)
 class Thoroughness:
-    """How many segments of what is finite are read, and who is told meanwhile."""
+    """The number of segments that are read at most, and the callback for the progress."""
 
     most: int
     on_progress: Callable[[int, int], None]
@@ -313,7 +313,7 @@ class _Judge:
             where = urljoin(url, name)
             await self._try(where, self.file(where))
 
-    async def _segments(self, where: str, segments: Sequence[ListedSegment]) -> None:
+    async def _segments(self, where: str, segments: Sequence[ExpectedSegment]) -> None:
         """Read the segments of what is finite, and judge each."""
         self._add_problems(where, await self.whole.problems(segments))
         self._report.looked_at, self._report.listed = self.whole.looked_at, self.whole.listed
@@ -530,9 +530,9 @@ def _piece(url: str, one: m3u8.Segment | m3u8.InitializationSection) -> CheckedP
     return CheckedPiece(urljoin(url, one.uri), (int(offset), int(offset) + int(length) - 1))
 
 
-def _listed(url: str, playlist: m3u8.M3U8) -> list[ListedSegment]:
+def _listed(url: str, playlist: m3u8.M3U8) -> list[ExpectedSegment]:
     """List what a finished playlist says of its segments, without gaps, which aren't to be loaded."""
-    found: list[ListedSegment] = []
+    found: list[ExpectedSegment] = []
     timeline, start = 0, 0.0
     for segment in playlist.segments:
         timeline += bool(segment.discontinuity)
@@ -542,14 +542,14 @@ def _listed(url: str, playlist: m3u8.M3U8) -> list[ListedSegment]:
         init = None if section is None else _piece(url, section)
         if piece is not None and not segment.gap_tag and (section is None or init is not None):
             is_encrypted = bool(segment.key and segment.key.method == "AES-128")
-            found.append(ListedSegment(piece, init, start, duration, timeline, is_encrypted))
+            found.append(ExpectedSegment(piece, init, start, duration, timeline, is_encrypted))
         start += duration
     return found
 
 
 def _listed_in_manifest(
     one: dash_manifest_reader.CheckedRepresentation, pieces: Sequence[CheckedPiece]
-) -> list[ListedSegment]:
+) -> list[ExpectedSegment]:
     """List what a manifest says of a representation's segments."""
     starts: list[float | None] = [*one.starts] if len(one.starts) == len(pieces) else [None] * len(pieces)
     durations = [
@@ -557,6 +557,6 @@ def _listed_in_manifest(
         for start, after in zip(starts, [*starts[1:], None], strict=False)
     ]
     return [
-        ListedSegment(piece, one.init, start, duration)
+        ExpectedSegment(piece, one.init, start, duration)
         for piece, start, duration in zip(pieces, starts, durations, strict=True)
     ]

@@ -37,7 +37,7 @@ OPTIONS = {
     "format_whitelist": "mov,mpegts,aac,mp3,ac3,eac3",
 }
 KINDS = {"video": 0, "audio": 1}
-"""Kinds of streams, by which one a segment's times are told from."""
+"""Kinds of streams, in the order in which a segment's times are taken from them."""
 
 ALWAYS_DECODED = ("h264", "hevc", "mpeg2video")
 """Codecs that every ffmpeg decodes."""
@@ -47,7 +47,7 @@ APART_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class SegmentTiming:
     """When a segment's pictures are shown, or its sound where it has none, in seconds.
 
     Attributes:
@@ -106,7 +106,7 @@ async def first_time(init: bytes, segment: bytes) -> float | None:
     return min(times, default=None)
 
 
-async def timing(init: bytes, segment: bytes) -> Timing | None:
+async def timing(init: bytes, segment: bytes) -> SegmentTiming | None:
     """Return when a segment's media is shown; None if ffprobe finds none.
 
     Args:
@@ -122,7 +122,7 @@ async def timing(init: bytes, segment: bytes) -> Timing | None:
         times = sorted(float(one["pts_time"]) for one in own)
         gaps = [after - before for before, after in pairwise(times)]
         last = max(own, key=lambda one: float(one["pts_time"]))
-        return Timing(times[0], times[-1], max([*gaps, float(last.get("duration_time", 0))]))
+        return SegmentTiming(times[0], times[-1], max([*gaps, float(last.get("duration_time", 0))]))
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -21,7 +21,7 @@ Load = Callable[[CheckedPiece], Awaitable[tuple[str | None, bytes]]]
 
 
 @dataclass(frozen=True, slots=True)
-class ListedSegment:
+class ExpectedSegment:
     """A segment as a playlist or a manifest lists it.
 
     Attributes:
@@ -55,13 +55,13 @@ class WholeCheck:
         self.playlists = 1
         self.looked_at = self.listed = 0
 
-    async def problems(self, segments: Sequence[ListedSegment]) -> list[str | None]:
-        """Look at a playlist's segments; return what is wrong with each, or None, with the address first."""
+    async def problems(self, segments: Sequence[ExpectedSegment]) -> list[str | None]:
+        """Judge a playlist's segments; return the fault of each with its address, or None."""
         self.listed += len(segments)
         wanted = self._chosen(segments)
         inits: dict[CheckedPiece, bytes] = {}
         found: list[str | None] = []
-        before: tuple[ListedSegment, check_segments.Timing] | None = None
+        before: tuple[ExpectedSegment, check_segments.SegmentTiming] | None = None
         for one in wanted:
             if one.init is not None and one.init not in inits:
                 inits[one.init] = (await self._loaded(one.init))[1]
@@ -75,7 +75,7 @@ class WholeCheck:
             self._on_progress(self.looked_at, self.listed)
         return found
 
-    def _chosen(self, segments: Sequence[ListedSegment]) -> Sequence[ListedSegment]:
+    def _chosen(self, segments: Sequence[ExpectedSegment]) -> Sequence[ExpectedSegment]:
         """Choose as many as this playlist's share of the budget, from everywhere, the last among them."""
         share = max(2, self._most // self.playlists)
         if len(segments) <= share:
@@ -90,8 +90,8 @@ class WholeCheck:
             return f"can't be fetched: {error or type(error).__name__}", b""
 
     async def _problem(
-        self, one: ListedSegment, init: bytes | None
-    ) -> tuple[str | None, check_segments.Timing | None]:
+        self, one: ExpectedSegment, init: bytes | None
+    ) -> tuple[str | None, check_segments.SegmentTiming | None]:
         told, data = await self._loaded(one.piece)
         if told is not None:
             return told, None
@@ -106,9 +106,9 @@ class WholeCheck:
 
 
 def _wrong_time(
-    one: ListedSegment,
-    timing: check_segments.Timing,
-    before: tuple[ListedSegment, check_segments.Timing] | None,
+    one: ExpectedSegment,
+    timing: check_segments.SegmentTiming,
+    before: tuple[ExpectedSegment, check_segments.SegmentTiming] | None,
 ) -> str | None:
     """Describe how a segment's times differ from what is said of them."""
     if one.duration is not None:

@@ -1,4 +1,4 @@
-"""Says what is wrong with the structure of a media segment: empty, cut off, or no segment at all.
+"""Finds faults in the structure of media segments: empty ones, those that were cut off, and other files.
 
 The first look at a segment that an origin has sent; whether its media can be read is ffprobe's to say.
 """
@@ -70,7 +70,7 @@ def _problem_of_boxes(data: bytes) -> str | None:
 
 
 def _problem_of_packets(data: bytes, *, has_init: bool) -> str | None:
-    """Look at each packet's first byte, and for the program association that each segment needs."""
+    """Check each packet's first byte, and that there is a program association table."""
     if len(data) % PACKET:
         return f"is cut off: {len(data)} bytes are no whole packets of {PACKET} (ISO/IEC 13818-1 §2.4.3.2)"
     first = data[::PACKET]

@@ -498,7 +498,8 @@ def base_address(config: Config) -> str:
 def has_signed(config: Config) -> bool:
     """Return whether anything is only for those with a token."""
     accesses = [config.library.access, *config.library.folders.values()]
-    accesses += [one.access for one in (*config.live, *config.radio, *config.events)]
+    accesses += [one.access for one in config.live] + [one.access for one in config.radio]
+    accesses += [one.access for one in config.events]
     return "signed" in accesses or bool(config.access.channels)
 
 

@@ -349,6 +349,7 @@ def test_each_option_that_names_a_file_is_relative_to_the_configuration() -> Non
         ("radio", "source_password"),
         ("radio", "source_webhook"),
         ("live", "publish_key"),
+        ("events", "access"),
         ("events", "read_key"),
         ("events", "relay_key"),
         ("events", "relay_key_header"),

@@ -12,8 +12,6 @@ from urllib.parse import urljoin
 
 import httpx
 import pytest
-from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel, film
@@ -339,65 +337,6 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, folder: Path) -> None:
     ):
         done = run_headwater("sign", *wrong, "--config", str(folder / "headwater.toml"))
         assert (done.returncode, "allowed" in done.stderr) == (2, True)
-
-
-@pytest.mark.parametrize("accept", ["text/event-stream", "application/x-ndjson"])
-@pytest.mark.parametrize("way", ["path", "query", "cookie", "bearer"])
-def test_an_event_channel_is_read_with_a_token_wherever_it_stands(
-    server: ServerProcess, folder: Path, way: str, accept: str
-) -> None:
-    token = token_in(signed(folder, "/events/chat", "--for", "1h"))
-    path = f"/t/{token}/events/chat" if way == "path" else "/events/chat"
-    query = f"?token={token}" if way == "query" else ""
-    headers = {"accept": accept} | ({"authorization": f"Bearer {token}"} if way == "bearer" else {})
-    cookies = {"headwater_token": token} if way == "cookie" else {}
-    published = httpx.post(f"{server.url}/events/chat", content=b"hello", headers=BEARER)
-    assert published.status_code in (200, 201, 202)
-    with (
-        httpx.Client(base_url=server.url, timeout=CLIENT_SECONDS, cookies=cookies, headers=headers) as client,
-        client.stream("GET", path + query) as answer,
-    ):
-        assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, accept)
-        assert any("hello" in line for line in answer.iter_lines())
-
-
-def test_an_event_channel_opens_a_websocket_with_a_token_alone(server: ServerProcess, folder: Path) -> None:
-    token = token_in(signed(folder, "/events/chat"))
-    address = server.url.replace("http", "ws")
-    httpx.post(f"{server.url}/events/chat", content=b"hello", headers=BEARER)
-    with connect(f"{address}/t/{token}/events/chat", open_timeout=CLIENT_SECONDS) as socket:
-        assert "hello" in str(socket.recv(timeout=CLIENT_SECONDS))
-    for path in ("/events/chat", f"/t/{token_in(signed(folder, '/events/news'))}/events/chat"):
-        with pytest.raises(InvalidStatus) as refused:
-            connect(f"{address}{path}", open_timeout=CLIENT_SECONDS)
-        assert refused.value.response.status_code == 403
-
-
-def test_a_list_names_an_event_channel_to_the_holder_of_its_token(client: httpx.Client, folder: Path) -> None:
-    token = token_in(signed(folder, "/events/chat"))
-    for path, headers in ((f"/t/{token}", {}), ("", {"authorization": f"Bearer {token}"})):
-        listed = client.get(f"{path}/api/events", headers=headers).json()
-        assert [one["name"] for one in listed] == ["chat", "news"]
-
-
-def test_publishing_to_an_event_channel_takes_a_token_for_it_alone(
-    client: httpx.Client, folder: Path
-) -> None:
-    for_publishing = token_in(signed(folder, "/events/chat", "--publish"))
-    for_reading = token_in(signed(folder, "/events/chat"))
-    tries = {
-        f"/t/{for_publishing}/events/chat": True,
-        f"/events/chat?token={for_publishing}": True,
-        f"/events/chat?key={for_publishing}": True,
-        f"/t/{for_reading}/events/chat": False,
-        f"/t/{for_publishing}/events/news": False,
-        "/events/chat": False,
-    }
-    for address, is_taken in tries.items():
-        answer = client.post(address, content=b"hello")
-        assert (answer.status_code < 300, answer.status_code == 401) == (is_taken, not is_taken), address
-    cookies = {"headwater_token": for_publishing}
-    assert httpx.post(client.base_url.join("/events/chat"), content=b"x", cookies=cookies).status_code == 401
 
 
 def test_a_film_is_fetched_with_a_token_in_authorization(client: httpx.Client, folder: Path) -> None:
