@@ -50,13 +50,21 @@ export const present = (given) => { token = given; };
 
 export const presented = () => token;
 
-/** The path of the token with which the page was opened, by which lists show more. */
-const signed = location.pathname.match(/^\/t\/[^/]+/)?.[0] ?? "";
+/** The path of the token with which the page was opened, or the administrator's own, by which lists show more. */
+let signed = location.pathname.match(/^\/t\/[^/]+/)?.[0] ?? "";
 
-async function get(address, bearer = token, method = "GET") {
+let isSharing = false;
+
+/** Whether addresses can be given away: something is signed, and the admin token is known. */
+export const mayShare = () => isSharing && Boolean(token);
+
+async function get(address, bearer = token, method = "GET", content = undefined) {
   // For JSON the server sends no Basic challenge, so that the page asks for the token and not the browser.
   const headers = { accept: "application/json", ...(bearer && { authorization: `Bearer ${bearer}` }) };
-  const response = await fetch(address.startsWith("/api/") ? signed + address : address, { method, headers, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
+  const body = content && JSON.stringify(content);
+  if (body) headers["content-type"] = "application/json";
+  const target = address.startsWith("/api/") ? signed + address : address;
+  const response = await fetch(target, { method, headers, body, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
   if (!response.ok) {
     const isLine = response.headers.get("content-type")?.startsWith("text/plain");
     const reason = isLine ? (await response.text().catch(() => "")).trim().slice(0, MOST_REASON) : "";
@@ -76,6 +84,21 @@ export async function getWithToken(address, given, method) {
 
 /** Has the server change something with the admin token. */
 export const send = (address, method) => get(address, token, method);
+
+/** Makes an address to give away, by the admin token. */
+export const sign = async (wanted) => (await get("/api/sign", token, "POST", wanted)).json();
+
+/** Has lists and players show everything to the administrator, where some of it is only for those with a token. */
+export async function unlock() {
+  isSharing = false;
+  try {
+    if (!(await getList("/api/sign")).signed) return;
+    signed = `/t/${(await sign({ path: "/", for: "12h", clips: true })).token}`;
+    isSharing = true;
+  } catch {
+    // The token is wrong, which the lists will say.
+  }
+}
 
 /** Fetches a page of a list, with the header fields that tell its place. */
 export async function getPage(address) {

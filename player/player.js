@@ -2,7 +2,7 @@
 // #events/demo).
 
 import { Controls } from "./controls/controls.js";
-import { byId, el, encodePath, getList, present, presented, say } from "./dom.js";
+import { byId, el, encodePath, getList, present, presented, say, unlock } from "./dom.js";
 import { EventsView } from "./views/events.js";
 import { LibraryView } from "./views/library.js";
 import { LiveView } from "./views/live.js";
@@ -119,10 +119,12 @@ function askForAdministrator(sentence = WRONG_TOKEN) {
 function askIn(place, sentence, action) {
   const input = el("input", { type: "password", autocomplete: "current-password", "aria-label": "Admin token" });
   const form = el("form", { class: "password" }, input, el("button", { type: "submit" }, action));
-  form.addEventListener("submit", (event) => {
+  form.addEventListener("submit", async (event) => {
     event.preventDefault();
     place.hidden = true;
     present(input.value);
+    await unlock();
+    stage.sharing.show();
     refresh(true);
   });
   place.replaceChildren(sentence, form);

@@ -3,6 +3,7 @@
 import { byId, el, say } from "../dom.js";
 import { Chapters } from "./chapters.js";
 import { Preparation } from "./preparation.js";
+import { Sharing } from "./sharing.js";
 
 const REFRESH_MS = 500;
 
@@ -20,6 +21,7 @@ export class Stage {
   modes = [];
   /** Whether the film is encoded ahead of time. */
   preparation = new Preparation();
+  sharing = new Sharing();
   #offAir = "";
   /** Why what was chosen can't be played; "" where nothing was chosen. */
   #refused = "";
@@ -34,8 +36,11 @@ export class Stage {
     setInterval(() => this.#refresh(), REFRESH_MS);
   }
 
-  /** @param modes which ways to play it the item offers; way one of WAYS, "" where it isn't said */
-  present({ title, facts, way = "", source, modes }, play) {
+  /**
+   * @param modes which ways to play it the item offers; way one of WAYS, "" where it isn't said; shared the address
+   * that can be given away
+   */
+  present({ title, facts, way = "", source, modes, shared = "" }, play) {
     this.#refused = "";
     this.modes = modes;
     this.#showWay(way);
@@ -46,6 +51,7 @@ export class Stage {
     for (const input of byId("modes").querySelectorAll("input")) input.checked = (input.value === "file") === (source.mode === "file");
     this.offerFile(null);
     if (source.isLive) this.preparation.show("");
+    this.sharing.show(shared.replace(/^\/t\/[^/]+/, ""));
     this.chapters.show(source.chapters ?? null);
     this.playback.open(source, play);
   }
@@ -118,6 +124,7 @@ export class Stage {
     byId("clock-box").hidden = true;
     this.offerFile(null);
     this.preparation.show("");
+    this.sharing.show("");
     byId("anew").hidden = true;
     this.chapters.show(null);
   }

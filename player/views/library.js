@@ -168,6 +168,7 @@ export class LibraryView {
       facts: describe(item),
       way: mode === "file" ? "file" : burned ? "encoded" : can.hls ?? "segments",
       modes: Object.keys(addresses),
+      shared: item.hls ?? item.media,
       source: {
         key: item.path,
         mode,

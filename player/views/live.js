@@ -90,6 +90,7 @@ export class LiveView {
       title,
       facts,
       modes: Object.keys(addresses),
+      shared: item.hls,
       source: {
         key,
         mode,

@@ -29,6 +29,7 @@ from tests.benchmarks import (
     radio,
     ranges,
     reloads,
+    signed,
     slow,
     stages,
     tls,
@@ -39,6 +40,7 @@ from tests.benchmarks import (
 
 PARTS = (
     ranges,
+    signed,
     tls,
     handshakes,
     http2,

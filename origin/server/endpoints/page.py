@@ -49,6 +49,7 @@ FILES = {
     "controls/preparation.js": SCRIPT,
     "controls/seekbar.js": SCRIPT,
     "controls/settings.js": SCRIPT,
+    "controls/sharing.js": SCRIPT,
     "controls/shortcuts.js": SCRIPT,
     "controls/iteminfo.js": SCRIPT,
     "controls/thumbnailtrack.js": SCRIPT,

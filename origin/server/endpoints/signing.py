@@ -1,4 +1,7 @@
-"""``POST /api/sign`` makes addresses with tokens, and ``/api/signed`` checks those of a cache in front."""
+"""``POST /api/sign`` makes addresses with tokens, and ``/api/signed`` checks those of a cache in front.
+
+``GET /api/sign`` tells the administrator whether any address needs a token.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from origin.access.address_tokens import expiry, sign_address
 from origin.access.policy import AccessPolicy
 from origin.access.protected_addresses import TokenGuard
 from origin.access.token_keys import TokenKeys
-from origin.access.token_middleware import client_of, query_token, unaddressed_token
-from origin.http.path_prefixes import split_token
+from origin.access.token_middleware import addressed_token, client_of, query_token, unaddressed_token
+from origin.http.path_prefixes import TOKEN_PREFIX, split_token
 from origin.responses.json_response import UNCACHED, as_json
 from origin.responses.refusal import plain_refusal
 from origin.responses.request_body import receive_body, require_type
@@ -88,6 +91,8 @@ def routes(keys: TokenKeys, access: AccessPolicy) -> list[BaseRoute]:
     async def sign(request: Request) -> Response:
         if (refusal := await access.refuse_others(request)) is not None:
             return refusal
+        if request.method != "POST":
+            return as_json({"signed": bool(keys.signing)})
         require_type(request, "application/json")
         body = await receive_body(request, MOST_BODY_BYTES)
         if not keys.signing:
@@ -106,7 +111,9 @@ def routes(keys: TokenKeys, access: AccessPolicy) -> list[BaseRoute]:
             )
         except (msgspec.DecodeError, ValueError) as error:
             return plain_refusal(400, str(error), UNCACHED)
-        url = f"{str(request.base_url).rstrip('/')}{signed.address}"
+        # Asked behind a token, as the page does, the server's own address is the one without it.
+        own = f"{TOKEN_PREFIX}{addressed_token(request.scope)}"
+        url = f"{str(request.base_url).rstrip('/').removesuffix(own)}{signed.address}"
         return as_json({"url": url, "token": signed.token, "expires": signed.expires})
 
-    return [Route(ADDRESS, sign, methods=["POST"])]
+    return [Route(ADDRESS, sign, methods=["GET", "POST"])]
