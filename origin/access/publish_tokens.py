@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from starlette.requests import Request
 
 from origin.access.authentication import client_address, presented_secrets
@@ -21,10 +23,14 @@ class PublishTokens:
         Args:
             path: the address that the request changes something at, such as ``/live/demo/ingest``.
         """
+        return await self.admit_any(request, (path,))
+
+    async def admit_any(self, request: Request, paths: Iterable[str]) -> bool:
+        """Return whether a request presents a token for publishing to at least one of some paths."""
         presented = [secret.decode("latin-1") for secret, _ in presented_secrets(request)]
         # A cookie doesn't count: pages of other sites can have a browser send it.
-        for text in filter(None, (addressed_token(request.scope), *presented)):
+        tokens = [text for text in (addressed_token(request.scope), *presented) if text]
+        for text in tokens:
             await self._keys.fetch_missing(text)
-            if self._keys.may_publish(text, path, client_address(request)):
-                return True
-        return False
+        client = client_address(request)
+        return any(self._keys.may_publish(text, path, client) for path in paths for text in tokens)

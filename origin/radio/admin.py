@@ -43,6 +43,12 @@ _ESCAPES = frozenset(("punycode", "idna", "unicode_escape", "raw_unicode_escape"
 _CHARSETS = frozenset(one.name for one in pkgutil.iter_modules(encodings.__path__)) - _ESCAPES
 """Python's codecs of text. Other names aren't looked up, as Python remembers each unknown one for ever."""
 
+MOST_PARAMETERS = 32
+"""Most parameters of a request; clients of Icecast send at most seven."""
+
+MOST_CHARSET_CHARACTERS = 32
+"""Longest name of a character set that is looked up; those of Python's codecs are shorter."""
+
 
 class AdminError(Exception):
     """A request that Icecast answers with 400; the text is its message."""
@@ -104,9 +110,16 @@ class Admin:
         return answer
 
     async def _fields(self, request: Request) -> Mapping[str, str]:
-        """Read the parameters in a request's query, and in a form in its body."""
+        """Read the parameters in a request's query, and in a form in its body.
+
+        The form may name the station, so its body is read for whoever has the password of any station.
+        """
         text: bytes = request.scope["query_string"]
         if request.method == "POST":
+            if not await self._authorization.may_administer_any(request, self._passwords):
+                raise UnauthorizedError(
+                    "the password of the station's source, or server.admin_token is needed"
+                )
             body = await receive_body(request, FORM_BYTES)
             if body and media_type_of(request) in (FORM, ""):
                 text = b"%b&%b" % (text, body.strip())
@@ -246,21 +259,33 @@ def read_query(query: bytes) -> dict[str, str]:
 
     Returns:
         Values by name; the last of repeated names.
+
+    Raises:
+        AdminError: the query has more than `MOST_PARAMETERS`.
     """
+    if query.count(b"&") >= MOST_PARAMETERS:
+        raise AdminError("Too many parameters")
     pairs = [part.partition(b"=") for part in query.split(b"&") if part]
     raw = {unquote_to_bytes(name): unquote_to_bytes(value.replace(b"+", b" ")) for name, _, value in pairs}
-    charset = raw.get(b"charset", b"").decode("ascii", "replace")
-    return {name.decode("ascii", "replace"): _decoded(value, charset) for name, value in raw.items()}
+    codecs = _codecs(raw.get(b"charset", b""))
+    return {name.decode("ascii", "replace"): _decoded(value, codecs) for name, value in raw.items()}
 
 
-def _decoded(value: bytes, charset: str) -> str:
-    name = encodings.normalize_encoding(charset).lower()
-    for codec in (encoding_aliases.get(name, name), "utf_8"):
-        if codec in _CHARSETS:
-            try:
-                return value.decode(codec)
-            except (LookupError, UnicodeError):
-                continue
+def _codecs(charset: bytes) -> tuple[str, ...]:
+    """Return the names of the codecs that are tried for text that says it is in a character set."""
+    if len(charset) > MOST_CHARSET_CHARACTERS:
+        return ("utf_8",)
+    name = encodings.normalize_encoding(charset.decode("ascii", "replace")).lower()
+    codec = encoding_aliases.get(name, name)
+    return (codec, "utf_8") if codec in _CHARSETS else ("utf_8",)
+
+
+def _decoded(value: bytes, codecs: Sequence[str]) -> str:
+    for codec in codecs:
+        try:
+            return value.decode(codec)
+        except (LookupError, UnicodeError):
+            continue
     return value.decode("latin-1")
 
 

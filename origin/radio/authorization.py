@@ -6,7 +6,7 @@ asked in `origin.radio.station_webhooks`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from starlette.requests import Request
@@ -93,6 +93,19 @@ class StationAuthorization:
         if await self._has_token(request, station):
             return True
         return await self._authenticator.admits(request, Secret(password, SOURCE_USER), self._admin)
+
+    async def may_administer_any(self, request: Request, passwords: Mapping[str, str]) -> bool:
+        """Return whether a request may administer at least one station.
+
+        Args:
+            passwords: of the stations' source clients, by the name of the station.
+        """
+        if self._tokens is not None and await self._tokens.admit_any(
+            request, (f"/radio/{name}" for name in passwords)
+        ):
+            return True
+        sources = {Secret(one, SOURCE_USER) for one in passwords.values() if one}
+        return await self._authenticator.admits(request, *sources, self._admin)
 
     async def _has_token(self, request: Request, station: str) -> bool:
         return (

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from origin.radio.admin import read_query
+from origin.radio.admin import MOST_PARAMETERS, read_query
 from origin.radio.mounts.mount import Mount
 from packager.radio.source_client_station import SourceClientStation
 from tests.descriptors import descriptors
@@ -333,6 +333,29 @@ async def test_titles_are_only_taken_with_the_sources_password(
 ) -> None:
     async with one_published() as (_mount, server):
         assert (await update(server, query, *fields))[0] == expected
+
+
+async def test_a_form_is_only_read_of_who_has_a_stations_password() -> None:
+    """The form names the station, so the password of another one is refused behind the form."""
+    form = b"mode=updinfo&mount=/radio/test&song=x"
+    async with one_published() as (_mount, server):
+        for fields, is_read in (([], False), ([OTHER], False), ([AUTH], True)):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            server.clients.append(Client(reader, writer))
+            lines = ["POST /admin/metadata HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(form)}"]
+            writer.write("\r\n".join([*lines, *fields, "", ""]).encode())
+            async with asyncio.timeout(LIMIT):
+                if is_read:
+                    writer.write(form)
+                # Without a password nothing of the form has been sent when this comes.
+                assert (await reader.readline()).split()[1] == (b"400" if is_read else b"401")
+
+
+async def test_no_request_has_thousands_of_parameters() -> None:
+    query = "&".join(f"p{number}=1" for number in range(MOST_PARAMETERS))
+    async with one_published() as (_mount, server):
+        status, body = await update(server, f"{query}&mount=/radio/test", AUTH)
+        assert (status, b"Too many parameters" in body) == (400, True)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,279 @@
+"""No request holds the event loop, whatever it asks for and however it is filled; with a key or without."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import re
+import string
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from blockbuster import BlockBuster
+
+from origin.http.path_prefixes import AREAS
+from origin.server.services.limits import Limits
+from packager.live.limits import LiveLimits
+from packager.process.ffmpeg_discovery import Tools
+from packager.publish.limits import PublishLimits
+from packager.window.limits import WaiterLimits, WindowLimits
+from tests.keys import ADMIN_TOKEN
+from tests.loop_watch import Held, LoopWatch, slowness
+from tests.own_server import OwnServer, own_server
+from tests.patience import CLIENT_SECONDS
+
+pytestmark = pytest.mark.timeout(600)
+
+LONGEST_STEP = 0.02
+"""Seconds of processor time: the house rule."""
+
+CONFIGURATION = """
+[server]
+rtmp_port = 1
+admin_token = "{token}"
+protected = ["api", "health", "metrics"]
+trusted_proxies = ["127.0.0.1"]
+
+[library]
+path = "{folder}"
+folders = {{ "private" = "signed" }}
+
+[access]
+keys = ["one:0123456789abcdef0123456789abcdef"]
+viewers_per_name = 3
+
+[limits]
+wrong_passwords = 1000000
+
+[[live]]
+name = "studio"
+source = "publish"
+ladder = ["source", "240p"]
+publish_key = "sesame"
+
+[[radio]]
+name = "source.mp3"
+source = "publish"
+source_password = "sesame"
+listener_password = "simsim"
+
+[[events]]
+name = "news"
+publish_token = "publish-here-publish"
+read_key = "read-here-read-here"
+
+[[events]]
+name = "answers"
+relay = "http://127.0.0.1:9/v1/chat/completions"
+"""
+
+NOBODY_WAITS = Limits(
+    live=LiveLimits(
+        publish=PublishLimits(
+            window=WindowLimits(waiters=WaiterLimits(blocked_target_durations=0, segment_seconds=0))
+        )
+    )
+)
+"""Requests for a channel that isn't on air are answered at once."""
+
+NAMES = {
+    "/live": {"channel": "studio", "language": "en", "rendition": "240p", "name": "1.m4s", "path": "end"},
+    "/radio": {"name": "source.mp3"},
+    "/events/radio": {"name": "source.mp3"},
+    "/events": {"name": "news"},
+    "/relay": {"name": "answers"},
+    "/media": {"path": "private/film.mp4"},
+    "/vod": {"path": "film.mp4/video/media.m3u8"},
+    "/embed": {"kind": "vod", "path": "film.mp4"},
+    "/player": {"file": "page.js"},
+    "/api": {"channel": "studio", "name": "viewer", "path": "film.mp4"},
+}
+
+FIELD_BYTES = 8000
+QUERY_BYTES = 8000
+FORM_BYTES = 16_000
+
+FIELDS = (
+    "Cookie: headwater_token=",
+    "Cookie: ",
+    "Accept: ",
+    "Accept-Encoding: ",
+    "Range: bytes=",
+    "If-Range: ",
+    "If-None-Match: ",
+    "If-Match: ",
+    "If-Modified-Since: ",
+    "Last-Event-ID: ",
+    "Origin: ",
+    "Forwarded: for=",
+    "X-Forwarded-For: ",
+    "X-Forwarded-Proto: ",
+    "X-Original-URI: /vod/private/film.mp4?token=",
+    "User-Agent: ",
+    "Content-Type: ",
+    "Icy-MetaData: ",
+    "Sec-Fetch-Site: ",
+    "Referer: /t/v1.",
+)
+
+FILLINGS = ("a", "a.", "a,", "0-0,", 'a="b";', "%41", "%", ";", " ,", "\xe9", '"a", ', "[", "/t/v1.")
+"""What a field is filled with."""
+
+
+BODIES = (
+    ("application/json", b"["),
+    ("application/json", b'{"a":'),
+    ("application/json", b'{"data":1}'),
+    ("application/x-ndjson", b"\n"),
+    ("application/x-ndjson", b'{"data":1}\n'),
+    ("text/plain", b"\xc3\xa9"),
+    ("text/vtt", b"WEBVTT\n\n00:00.000 --> 00:01.000\n<p "),
+)
+"""What a body is filled with, by its type."""
+
+_PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
+
+
+def parameters(most: int) -> str:
+    """As many parameters as there is room for."""
+    names = (
+        "".join(one)
+        for length in (1, 2, 3)
+        for one in itertools.product(string.ascii_lowercase, repeat=length)
+    )
+    text = ""
+    for name in names:
+        if len(text) + len(name) >= most:
+            return text
+        text += f"&{name}"
+    return text
+
+
+def queries(most: int) -> list[str]:
+    half = most // 2
+    return [
+        "charset=" + "a." * (half // 2) + parameters(half),
+        "key=" + "%41" * (most // 4) + "&x",
+        "token=v1." + "a" * half + "&token=" * (half // 7),
+        "mount=/radio/source.mp3" + "&" * (most - 30),
+        "start=" + "9" * half + "&end=" + "9" * (half - 20),
+        "_HLS_msn=" + "9" * half + "&_HLS_skip=YES" + "&_HLS_part=1" * (half // 13),
+        "search=" + "a%20" * (most // 4 - 10),
+        "search=" + "%C3%A9" * (most // 6 - 10),
+        "url=http://127.0.0.1/?vod=" + "%2F" * (most // 3 - 20),
+        "listener=" + "a" * half + "&channel=news" * (half // 13),
+    ]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A method and the path of a route."""
+
+    method: str
+    path: str
+
+    def request(self, query: str = "", fields: list[str] | None = None, body: bytes = b"") -> bytes:
+        target = f"{self.path}?{query}" if query else self.path
+        lines = [f"{self.method} {target} HTTP/1.1", "Host: 127.0.0.1", "Connection: close", *(fields or ())]
+        if body or self.method in ("POST", "PUT"):
+            lines.append(f"Content-Length: {len(body)}")
+        return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def targets(server: OwnServer) -> list[Target]:
+    """Every method of every route, with names that exist; HEAD where there is no GET."""
+    found = []
+    for route in server.routes:
+        names = next((value for prefix, value in NAMES.items() if route.path.startswith(prefix)), {})
+        path = _PARAMETER.sub(functools.partial(_named, names), route.path)
+        methods = set(route.methods or {"GET", "POST"})
+        found += [
+            Target(method, path) for method in sorted(methods - ({"HEAD"} if "GET" in methods else set()))
+        ]
+    return list(dict.fromkeys(found))
+
+
+def _named(names: dict[str, str], found: re.Match[str]) -> str:
+    return names.get(found[1], found[1])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How the server answered, and the longest step meanwhile."""
+
+    line: bytes
+    held: Held
+    request: bytes
+
+
+async def ask(port: int, request: bytes, watch: LoopWatch) -> Asked:
+    """Send a request; return the first line of the answer, whose rest may be endless."""
+    watch.reset()
+    async with asyncio.timeout(CLIENT_SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            writer.write(request)
+            line = await reader.readline()
+        finally:
+            writer.transport.abort()
+    return Asked(line, watch.longest, request)
+
+
+def requests_of(target: Target, number: int) -> Iterator[bytes]:
+    """Fields, queries and forms as long as they may be, without a key and with the administrator's.
+
+    Each query comes with some of the fields and a body; what these are filled with changes with the number.
+    """
+    groups = [FIELDS[start : start + 3] for start in range(0, len(FIELDS), 3)]
+    asked = queries(QUERY_BYTES - len(target.path) - 20)
+    forms = queries(FORM_BYTES)
+    for with_key in (False, True):
+        for place, (query, form) in enumerate(zip(asked, forms, strict=True)):
+            filling = FILLINGS[(number + place) % len(FILLINGS)]
+            group = groups[place % len(groups)]
+            fields = [f"{name}{filling * (FIELD_BYTES // len(filling))}" for name in group]
+            body, kind = form.encode(), "application/x-www-form-urlencoded"
+            if place % 2:
+                kind, one = BODIES[(number + place // 2 + with_key) % len(BODIES)]
+                body = one * (FORM_BYTES // len(one))
+            if target.method in ("POST", "PUT", "DELETE") and "Content-Type: " not in group:
+                fields.append(f"Content-Type: {kind}")
+            if with_key:
+                fields.append(f"Authorization: Bearer {ADMIN_TOKEN}")
+            yield target.request(query, fields, body if target.method in ("POST", "PUT") else b"")
+
+
+@pytest.fixture
+async def server(tmp_path: Path, tools: Tools) -> AsyncIterator[OwnServer]:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "film.mp4").write_bytes(bytes(1000))
+    configuration = tmp_path / "headwater.toml"
+    configuration.write_text(CONFIGURATION.format(token=ADMIN_TOKEN, folder=tmp_path))
+    async with own_server(configuration, tools, NOBODY_WAITS) as running:
+        yield running
+
+
+@pytest.mark.clause("Nothing holds the event loop for 20 ms")
+async def test_no_request_to_any_route_holds_the_event_loop(
+    server: OwnServer, nothing_holds_the_event_loop: LoopWatch, nothing_blocks_the_event_loop: BlockBuster
+) -> None:
+    # Prometheus' client reads a file of the kernel at each request for metrics.
+    nothing_blocks_the_event_loop.deactivate()
+    try:
+        found = targets(server)
+        assert {one.path.split("/")[1] for one in found} >= {*AREAS, "admin", ""}
+        asked = [
+            await ask(server.port, request, nothing_holds_the_event_loop)
+            for number, target in enumerate(found)
+            for request in requests_of(target, number)
+        ]
+    finally:
+        nothing_blocks_the_event_loop.activate()
+    asked.sort(key=lambda one: one.held.seconds)
+    longest = asked[-1]
+    assert longest.held.seconds < LONGEST_STEP * slowness(), (longest.held.where, longest.request[:300])
+    # A channel that isn't on air is 503; nothing fails.
+    assert not [one.request[:80] for one in asked if one.line[9:12] in (b"", b"500")]
