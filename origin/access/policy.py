@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from origin.access.authentication import Authenticator, Secret, challenge, unauthorized
@@ -29,6 +30,9 @@ ADMIN = "/admin/"
 PAGES_OF_OURS = frozenset({"same-origin", "none"})
 """Values of Sec-Fetch-Site (Fetch Metadata §2.4) that a browser never sends for another site's page."""
 
+
+_ALLOWED = "headwater.allowed"
+"""Key of a scope with the protected area, and whether something is changed, that were allowed."""
 
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(?::[0-9]*)?")
 """RFC 9110 §7.2: a port may follow; an IPv6 address is in brackets."""
@@ -69,6 +73,25 @@ class AccessPolicy:
         """Return whether a request presents the administrator's token."""
         return await self._authenticator.admits(request, Secret(self.options.admin_token))
 
+    async def refuse(self, scope: Scope, area: str | None, *, changes: bool) -> Response | None:
+        """Refuse a request that may not see a protected area or change anything; None admits it.
+
+        Args:
+            area: the protected area that it is for; None for none.
+            changes: whether it would change something.
+        """
+        request, options = Request(scope), self.options
+        if changes and is_cross_site(request):
+            return plain_refusal(403, "pages of other sites may not change anything here", NOT_KEPT)
+        # DNS rebinding: a foreign name that resolves to this machine would make a foreign page same-origin.
+        if port_of(scope) in options.loopback_ports and not is_known_host(request, options.names):
+            line = "not asked under a name of this server: add it to server.names"
+            return plain_refusal(421, line, NOT_KEPT)
+        # The route of /health shows strangers less.
+        if area in (None, "health") or await self.may_see(request, area):
+            return None
+        return unauthorized("server.admin_token is needed", {"www-authenticate": challenge(request)})
+
     async def refuse_others(self, request: Request) -> Response | None:
         """Refuse a request that isn't the administrator's, on every port; None admits it."""
         if is_cross_site(request):
@@ -79,7 +102,10 @@ class AccessPolicy:
 
 
 class AccessMiddleware:
-    """ASGI middleware that refuses forbidden requests."""
+    """ASGI middleware that refuses forbidden requests by their path, before a route is looked for.
+
+    Addresses that don't exist are refused, too. `guard_routes` checks the route that was found.
+    """
 
     def __init__(self, app: ASGIApp, access: AccessPolicy) -> None:
         self._app = app
@@ -87,25 +113,41 @@ class AccessMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        answer: Response | None = None
-        if scope["type"] == "http":
-            area, changes = private_area(scope["path"]), changes_something(scope["method"], scope["path"])
-            if area is not None or changes:
-                answer = await self._refuse(scope, area, changes=changes)
-        await (self._app if answer is None else answer)(scope, receive, send)
+        await _checked(self._app, self._access, scope.get("path", ""), scope, receive, send)
 
-    async def _refuse(self, scope: Scope, area: str | None, *, changes: bool) -> Response | None:
-        request, options = Request(scope), self._access.options
-        if changes and is_cross_site(request):
-            return plain_refusal(403, "pages of other sites may not change anything here", NOT_KEPT)
-        # DNS rebinding: a foreign name that resolves to this machine would make a foreign page same-origin.
-        if port_of(scope) in options.loopback_ports and not is_known_host(request, options.names):
-            line = "not asked under a name of this server: add it to server.names"
-            return plain_refusal(421, line, NOT_KEPT)
-        # The route of /health shows strangers less.
-        if area in (None, "health") or await self._access.may_see(request, area):
-            return None
-        return unauthorized("server.admin_token is needed", {"www-authenticate": challenge(request)})
+
+def guard_routes(routes: Iterable[BaseRoute], access: AccessPolicy) -> None:
+    """Put the check of access in front of routes: by a route's own path, however a request's is spelled."""
+    for route in routes:
+        if isinstance(route, Route):
+            route.app = GuardedRoute(route.app, access, route.path)
+
+
+class GuardedRoute:
+    """The application of a route, with the check of access in front of it."""
+
+    def __init__(self, app: ASGIApp, access: AccessPolicy, path: str) -> None:
+        self._app = app
+        self._access = access
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await _checked(self._app, self._access, self._path, scope, receive, send)
+
+
+async def _checked(
+    app: ASGIApp, access: AccessPolicy, path: str, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Answer one request, unless it may not see what is at a path, or may not change anything there."""
+    answer: Response | None = None
+    if scope["type"] == "http":
+        area, changes = private_area(path), changes_something(scope["method"], path)
+        # What was allowed needs no second check, which would compute the digests of keys again.
+        if (area is not None or changes) and scope.get(_ALLOWED) != (area, changes):
+            answer = await access.refuse(scope, area, changes=changes)
+            scope[_ALLOWED] = area, changes
+    await (app if answer is None else answer)(scope, receive, send)
 
 
 def changes_something(method: str, path: str) -> bool:

@@ -206,7 +206,7 @@ class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Folder of the files to serve, or ``s3://bucket/prefix``. A folder that is named here must exist. The
     environment variables ``AWS_…`` name the S3 server and the credentials."""
     cache: Annotated[
-        str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?$", description="a number of bytes such as 500M, 20G")
+        str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?\Z", description="a number of bytes such as 500M, 20G")
     ] = "1G"
     """Largest size on disk of the cache of a library in S3, for each process."""
     follow_symlinks: bool = False

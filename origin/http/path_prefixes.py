@@ -29,6 +29,9 @@ TOKEN_PREFIX = "/t/"  # noqa: S105  # a path
 """Beginning of a path whose second segment is a token."""
 
 
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+_ENCODED_CONTROLS = re.compile(rb"%(?:[01][0-9A-Fa-f]|7[Ff])")
+
 # A web token begins with the Base64 of a brace.
 _TOKEN = re.compile(rb"/t/(?:v1\.|e[w3y])[^/?#\s]*")
 
@@ -44,6 +47,19 @@ def split_token(path: str) -> tuple[str, str]:
 def without_tokens(text: bytes) -> bytes:
     """Return a text such as Referer without the tokens of addresses."""
     return _TOKEN.sub(TOKEN_PREFIX.encode(), text)
+
+
+def has_controls(path: str) -> bool:
+    """Return whether a decoded path has control characters, which no address of this server has.
+
+    To some readers such a path is another's address: a pattern's `$` matches before a line feed at the end.
+    """
+    return _CONTROLS.search(path) is not None
+
+
+def has_encoded_controls(target: bytes) -> bool:
+    """Return whether the path of a request target has percent-encoded control characters."""
+    return _ENCODED_CONTROLS.search(target.partition(b"?")[0]) is not None
 
 
 def area_of(path: str) -> str:

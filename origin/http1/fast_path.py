@@ -20,7 +20,7 @@ from origin.answers.reply import FailedReply, Handler
 from origin.answers.request import Request, RequestFields, request_from_headers
 from origin.http import conditional
 from origin.http.answer import Headers
-from origin.http.path_prefixes import split_token
+from origin.http.path_prefixes import has_encoded_controls, split_token
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.handler_exchange import HandlerExchange, RepeatedReply
 from origin.http1.limits import HttpLimits
@@ -185,6 +185,8 @@ class FastPath:
         area = line[start : line.find(b"/", start)]
         is_token = self._guard is not None and area == b"t"
         if not (is_token or area in self._handlers) or (first_line := read_line(line, limits)) is None:
+            return None
+        if has_encoded_controls(first_line.target):
             return None
         token, target = "", first_line.target.decode("ascii")
         if is_token:

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from origin.answers.asgi import ZERO_COPY
 from origin.answers.pieces import TruncatedFileError
 from origin.http.answer import Headers
-from origin.http.path_prefixes import area_of, port_of, private_area
+from origin.http.path_prefixes import area_of, has_controls, port_of, private_area
 from origin.http1.access_log import TOKEN_LABEL, AccessLog, RequestCounters, log
 from origin.http1.body_writer import Stream
 from origin.responses.refusal import plain_refusal
@@ -41,6 +41,9 @@ PREFLIGHT = Response(
 
 SERVER_OPTIONS = Response(status_code=204, headers={"allow": "GET, HEAD, POST, PUT, OPTIONS"})
 """The response to `OPTIONS *` (RFC 9110 §9.3.7), with which libshout asks for TLS; any 2xx means none."""
+
+CONTROLS_IN_PATH = plain_refusal(400, "control characters in the path")
+"""The response to every request of such a path, whatever the method."""
 
 FAILURE = plain_refusal(500)
 """The response to a request for which the application failed."""
@@ -135,8 +138,7 @@ class CommonHeaders:
                     streams.append(message["stream"])
 
         try:
-            app = self._app if scope["method"] != "OPTIONS" else self._options_app(scope, shared)
-            await app(scope, receive, count)
+            await self._app_for(scope, shared)(scope, receive, count)
         except TruncatedFileError:
             raise  # logged where files are sent
         except Exception:
@@ -162,8 +164,12 @@ class CommonHeaders:
             return self._own.get(scope["path"], self._cross_origin)
         return [] if port_of(scope) in self._loopback_ports else self._cross_origin_lists
 
-    def _options_app(self, scope: Scope, shared: list[tuple[bytes, bytes]]) -> ASGIApp:
-        """Choose what answers an OPTIONS request."""
+    def _app_for(self, scope: Scope, shared: list[tuple[bytes, bytes]]) -> ASGIApp:
+        """Choose what answers a request: the application, except for some OPTIONS and malformed paths."""
+        if has_controls(scope["path"]):
+            return CONTROLS_IN_PATH
+        if scope["method"] != "OPTIONS":
+            return self._app
         if shared and _has(scope["headers"], b"access-control-request-method"):
             return PREFLIGHT
         return SERVER_OPTIONS if scope["path"] == "*" else self._app

@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from origin.access.authentication import Authenticator
-from origin.access.policy import AccessMiddleware, AccessOptions, AccessPolicy
+from origin.access.policy import AccessMiddleware, AccessOptions, AccessPolicy, guard_routes
 from origin.access.publish_authorization import Publishers
 from origin.access.publish_tokens import PublishTokens
 from origin.access.token_middleware import TokenChecks, TokenPaths
@@ -200,8 +200,10 @@ def build_app(
 
     authenticator = Authenticator(services.guess_delay)
     access, guard = AccessPolicy(options, authenticator), services.guard
+    routes = _routes(services, player, access, authenticator, client_limits, live)
+    guard_routes(routes, access)
     app = Starlette(
-        routes=_routes(services, player, access, authenticator, client_limits, live),
+        routes=routes,
         lifespan=lifespan,
         exception_handlers=ERROR_RESPONSES,
     )

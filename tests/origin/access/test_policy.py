@@ -12,9 +12,21 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-from origin.access.policy import is_cross_site, is_known_host, loopback_ports
+from origin.access.authentication import Authenticator
+from origin.access.policy import (
+    AccessMiddleware,
+    AccessOptions,
+    AccessPolicy,
+    guard_routes,
+    is_cross_site,
+    is_known_host,
+    loopback_ports,
+)
 from origin.config.load import load
 from origin.config.options import ConfigError
 from tests.conftest import ServerProcess, start_server
@@ -314,3 +326,16 @@ def test_odd_hosts_are_no_surprise(host: str) -> None:
     request = Request({"type": "http", "headers": [(b"host", host.encode())]})
     assert is_known_host(request, frozenset()) is False
     assert is_cross_site(request) is False
+
+
+@pytest.mark.clause("CWE-289")
+async def test_access_is_asked_of_the_route_that_is_found() -> None:
+    """Starlette's pattern of a route matches before a line feed at the end, as Python's ``$`` does."""
+    access = AccessPolicy(AccessOptions(frozenset({"metrics"}), "token"), Authenticator())
+    routes = [Route("/metrics", lambda _: Response("secret"))]
+    guard_routes(routes, access)
+    app = AccessMiddleware(Starlette(routes=routes), access)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://origin") as client:
+        for path in ("/metrics", "/metrics%0a", "/%6detrics%0A"):
+            assert (await client.get(path)).status_code == 401
+            assert (await client.get(path, headers={"authorization": "Bearer token"})).text == "secret"
