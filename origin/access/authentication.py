@@ -9,6 +9,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import hmac
+import math
 import time
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -29,6 +30,9 @@ BEARER_CHALLENGE = 'Bearer realm="Headwater"'
 MAX_DIGITS = 12
 """Longest ``expires`` of a signed address."""
 
+
+GUESSABLE_CHARACTERS = 15
+"""Longest key that could be found by guessing for years, at a guess in some seconds."""
 
 CheckedHook = Callable[[Request, bool], Awaitable[None]]
 """Called with a request and whether its credentials were wrong; the answer waits for it."""
@@ -59,10 +63,29 @@ class _Presented:
     password: bytes
     user: bytes | None = None
     """None where it didn't come by Basic authentication."""
+    is_guessable: bool = False
+    """Whether the password has at most `GUESSABLE_CHARACTERS`."""
 
 
 async def _nothing(_request: Request, _failed: bool) -> None:  # the hook's signature
     """The default hook."""
+
+
+def _no_wait(_address: str) -> float:
+    """The default of addresses' waits."""
+    return 0.0
+
+
+class TooManyGuessesError(RefusalError):
+    """A key isn't compared, as its client has presented wrong ones, and has to wait.
+
+    Args:
+        seconds: the rest of the wait.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        line = "wrong keys came from this address: short ones are compared again a little later"
+        super().__init__(429, line, {"retry-after": str(math.ceil(seconds))})
 
 
 class Authenticator:
@@ -71,11 +94,18 @@ class Authenticator:
     Args:
         on_checked: called behind each check of a request that presented something.
         clock: seconds since the epoch.
+        seconds_to_wait: returns for how long no guessable key of an address is compared.
     """
 
-    def __init__(self, on_checked: CheckedHook = _nothing, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        on_checked: CheckedHook = _nothing,
+        clock: Callable[[], float] = time.time,
+        seconds_to_wait: Callable[[str], float] = _no_wait,
+    ) -> None:
         self._on_checked = on_checked
         self._clock = clock
+        self._seconds_to_wait = seconds_to_wait
 
     async def admits(self, request: Request, *secrets: Secret) -> bool:
         """Return whether a request presents one of these secrets, or has an address signed with one."""
@@ -89,8 +119,14 @@ class Authenticator:
                 ``?expires=SECONDS&signature=HEX``.
             with_basic: whether Basic authentication counts. Not where an answer is given without a password,
                 too: what a browser adds of itself, for a proxy in front, is no guess there.
+
+        Raises:
+            TooManyGuessesError: a guessable key wasn't compared, and nothing else fits.
         """
         presented = [one for one in _presented(request) if with_basic or one.user is None]
+        wait = self._seconds_to_wait(client_address(request)) if presented and secrets else 0.0
+        guesses = [one for one in presented if one.is_guessable] if wait > 0 else []
+        presented = [one for one in presented if one not in guesses]
         now = self._clock()
         # Compare all, so that the time doesn't reveal which one fits.
         found = [
@@ -98,6 +134,8 @@ class Authenticator:
             for secret in secrets
         ]
         fitting = frozenset(secret for secret, times in found if times)
+        if guesses and not fitting:
+            raise TooManyGuessesError(wait)
         # Where nothing is wanted, nothing is wrong.
         if secrets and (presented or "signature" in request.query_params):
             await self._on_checked(request, not fitting)
@@ -179,7 +217,8 @@ def presented_secrets(request: Request) -> Iterator[tuple[bytes, bytes | None]]:
 
 def _presented(request: Request) -> Iterator[_Presented]:
     for secret, user in presented_secrets(request):
-        yield _Presented(digest(secret), None if user is None else digest(user))
+        is_guessable = len(secret.decode("utf-8", "replace")) <= GUESSABLE_CHARACTERS
+        yield _Presented(digest(secret), None if user is None else digest(user), is_guessable)
 
 
 def _decoded(value: str) -> bytes:

@@ -1,4 +1,8 @@
-"""Delays the answers to wrong passwords and keys, longer for each further guess of an address."""
+"""Delays the answers to wrong passwords and keys, longer for each further guess of an address.
+
+A guesser needn't wait for an answer: a right key would be answered at once. So as long as an answer to an
+address is held back, no guessable key of that address is compared.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +47,9 @@ DEFAULT_LIMITS = GuessLimits()
 class GuessDelay:
     """Delays the answers to wrong passwords, increasingly for an address that continues to guess.
 
-    A right password is answered at once, even if others guess from the same address: a household, or all
-    clients behind a proxy that isn't trusted. A delayed answer ends with its connection, so there are no more
-    of them than connections.
+    A right password that is too long to be guessed is answered at once, even if others guess from the same
+    address: a household, or all clients behind a proxy that isn't trusted. A delayed answer ends with its
+    connection, so there are no more of them than connections.
 
     Args:
         at_once: wrong passwords of an address that are answered at once.
@@ -67,8 +71,9 @@ class GuessDelay:
         self._delays = RetryPolicy(FIRST_DELAY_SECONDS, longest_seconds)
         self._clock = clock
         self._sleep = sleep
-        # By address, the least recent first: number of wrong passwords, and when the last one was.
-        self._guessers: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        # By address, the least recent first: number of wrong passwords, when the last one was, and until when
+        # the answer to it is held back.
+        self._guessers: OrderedDict[str, tuple[int, float, float]] = OrderedDict()
         # SRT publishers are let in by a thread of libsrt.
         self._lock = threading.Lock()
 
@@ -85,11 +90,18 @@ class GuessDelay:
         """Count a wrong password; return the seconds by which its answer is delayed. Any thread may call."""
         network, now = network_of(address), self._clock()
         with self._lock:
-            count, last = self._guessers.get(network, (0, now))
+            count, last, _ = self._guessers.get(network, (0, now, now))
             count = 1 if now - last >= FORGOTTEN_SECONDS else count + 1
-            self._guessers[network] = count, now
+            beyond = count - self._at_once
+            delay = self._delays.pause(beyond) if beyond > 0 else 0.0
+            self._guessers[network] = count, now, now + delay
             self._guessers.move_to_end(network)
             if len(self._guessers) > self._limits.guessers:
                 self._guessers.popitem(last=False)
-        beyond = count - self._at_once
-        return self._delays.pause(beyond) if beyond > 0 else 0.0
+        return delay
+
+    def seconds_to_wait(self, address: str) -> float:
+        """Return for how long no guessable key of an address is compared. Any thread may call."""
+        with self._lock:
+            until = self._guessers.get(network_of(address), (0, 0.0, 0.0))[2]
+        return max(until - self._clock(), 0.0)

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from origin.access.authentication import Authenticator, Secret, challenge, unauthorized
 from origin.http.path_prefixes import port_of, private_area
-from origin.responses.refusal import plain_refusal
+from origin.responses.refusal import RefusalError, plain_refusal
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 """RFC 9110 §9.2.1: methods that only read. ``TRACE`` is not implemented."""
@@ -143,9 +143,12 @@ async def _checked(
     answer: Response | None = None
     if scope["type"] == "http":
         area, changes = private_area(path), changes_something(scope["method"], path)
-        # What was allowed needs no second check, which would compute the digests of keys again.
+        # Routes needn't repeat the check of the path, which has computed the digests of keys.
         if (area is not None or changes) and scope.get(_ALLOWED) != (area, changes):
-            answer = await access.refuse(scope, area, changes=changes)
+            try:
+                answer = await access.refuse(scope, area, changes=changes)
+            except RefusalError as error:
+                answer = error.response()
             scope[_ALLOWED] = area, changes
     await (app if answer is None else answer)(scope, receive, send)
 

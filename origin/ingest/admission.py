@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from origin.access.authentication import Secret
+from origin.access.authentication import GUESSABLE_CHARACTERS, Secret
 from origin.access.guess_delay import GuessDelay
 from origin.access.publish_keys import PublishKeys
 from origin.access.refusal_log import RefusalLog
@@ -123,6 +123,10 @@ class IngestAdmission:
             self._refusals.write(address, reason=str(error), **told)
         raise error
 
+    def seconds_to_wait(self, address: str) -> float:
+        """Return for how long no guessable key of an address is compared."""
+        return self._guess_delay.seconds_to_wait(address)
+
     def has_key(self, channel: str, key: str, address: str) -> bool:
         """Return whether a key is one of a channel's, without counting it as a guess."""
         return self._keys.admits(channel, key, address)
@@ -131,8 +135,11 @@ class IngestAdmission:
         """Check a key that was presented outside of HTTP, where ``Publishers`` checks requests.
 
         Raises:
-            RefusedError: it is none of the channel's; the refusal may be sent after ``delay_seconds``.
+            RefusedError: it is none of the channel's; the refusal may be sent after ``delay_seconds``. Or it
+                could be guessed, and wrong ones have come from the address.
         """
+        if key and len(key) <= GUESSABLE_CHARACTERS and self.seconds_to_wait(address) > 0:
+            raise RefusedError(RefusalReason.WRONG_KEY, "wrong keys came from this address: wait a little")
         if not self.has_key(channel, key, address):
             # No key at all is no guess: some encoders ask once without, and then with it.
             delay = self._guess_delay.failed(address) if key else 0.0

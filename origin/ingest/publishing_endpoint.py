@@ -14,7 +14,7 @@ from origin.access.authentication import UnauthorizedError, client_address, unau
 from origin.access.publish_authorization import Publishers
 from origin.ingest.admission import AGENT_CHARACTERS, IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.limits import IngestLimits
-from origin.responses.refusal import plain_refusal
+from origin.responses.refusal import RefusalError, plain_refusal
 from packager.sources.publication import Publisher
 
 STATUS = {
@@ -95,6 +95,8 @@ class PublishingEndpoint(ABC):
             return await self._handle_body(channel, request, body)
         except UnauthorizedError as error:
             return unauthorized(str(error), CLOSING)
+        except RefusalError as error:
+            return plain_refusal(error.status, str(error), {**CLOSING, **error.headers})
         except RefusedError as error:
             return refusal(STATUS[error.reason], str(error), self._limits)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,9 +15,9 @@ from dataclasses import dataclass, field
 import structlog
 
 from media.errors import MalformedError, UnsupportedError
+from origin.access.authentication import GUESSABLE_CHARACTERS
 from origin.access.limits import RefusalLogLimits
 from origin.access.refusal_log import RefusalLog
-from origin.http.client_limits import network_of
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.feeding import Feeding
 from origin.ingest.libsrt import PACKAGE, HandshakeAnswer, Libsrt, LibsrtMissingError, SrtError
@@ -46,20 +45,15 @@ log = structlog.get_logger()
 BIND_AGAIN_SECONDS = 2.0
 """Pause between two attempts to bind a port that another program has."""
 
-GUESSABLE_CHARS = 15
-"""Longest keys that are guessable: a network that has to wait isn't heard with these."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SrtLimits:
     """Limits of publishers' SRT connections.
 
     Attributes:
-        guessers: Networks that are remembered as those that have to wait; beyond, the first are forgotten.
         refusal_log: Of the lines about callers who are refused.
     """
 
-    guessers: int = 10_000
     receiver: SrtReceiverLimits = field(default_factory=SrtReceiverLimits)
     refusal_log: RefusalLogLimits = field(default_factory=RefusalLogLimits)
 
@@ -166,9 +160,6 @@ class SrtGate:
         self._admission = admission
         self._limits = limits
         self._passphrases = passphrases
-        self._clock = clock
-        # By network: until when it has to wait.
-        self._waits = OrderedDict[str, float]()
         self._refusals = RefusalLog("srt connection refused", limits.refusal_log, clock)
         self.receiver: SrtReceiver | None = None
 
@@ -184,7 +175,6 @@ class SrtGate:
             self._admission.check_key(wanted.channel, wanted.key, address)
             self._admission.check_room(wanted.channel)
         except RefusedError as error:
-            self._remember(address, error.delay_seconds)
             code = CODES[error.reason]
             if error.reason is RefusalReason.WRONG_KEY:
                 return HandshakeAnswer(code)  # the log has the refusal already
@@ -201,19 +191,10 @@ class SrtGate:
         return HandshakeAnswer(code)
 
     def _has_to_wait(self, address: str, wanted: StreamId) -> bool:
-        network = network_of(address)
-        if self._waits.get(network, 0.0) <= self._clock():
-            self._waits.pop(network, None)
+        if self._admission.seconds_to_wait(address) <= 0:
             return False
-        is_guessable = len(wanted.key) <= GUESSABLE_CHARS
+        is_guessable = len(wanted.key) <= GUESSABLE_CHARACTERS
         return is_guessable or not self._admission.has_key(wanted.channel, wanted.key, address)
-
-    def _remember(self, address: str, seconds: float) -> None:
-        """Delay the next try of an address."""
-        if seconds:
-            self._waits[network_of(address)] = self._clock() + seconds
-            if len(self._waits) > self._limits.guessers:
-                self._waits.popitem(last=False)
 
 
 class _SrtSession:

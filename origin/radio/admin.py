@@ -112,7 +112,7 @@ class Admin:
     async def _fields(self, request: Request) -> Mapping[str, str]:
         """Read the parameters in a request's query, and in a form in its body.
 
-        The form may name the station, so its body is read for whoever has the password of any station.
+        The form may name the station, so its body is read if the request has the password of any station.
         """
         text: bytes = request.scope["query_string"]
         if request.method == "POST":

@@ -166,7 +166,7 @@ class SourceClients:
             )
         if refusal.status == 401:
             return unauthorized(str(refusal), _CLOSING)
-        return plain_refusal(refusal.status, str(refusal), _CLOSING)
+        return plain_refusal(refusal.status, str(refusal), {**_CLOSING, **refusal.headers})
 
     async def _refuse(self, name: str, request: Request) -> RefusalError | None:
         if name not in self._mounts:
@@ -174,8 +174,11 @@ class SourceClients:
         password = self._passwords.get(name)
         if password is None:
             return RefusalError(403, "this station takes no source")
-        if not await self._authorization.may_send(request, name, password):
-            return RefusalError(401, "the password of this station's source is needed")
+        try:
+            if not await self._authorization.may_send(request, name, password):
+                return RefusalError(401, "the password of this station's source is needed")
+        except RefusalError as refusal:
+            return refusal
         # RFC 9110 §8.3, §15.5.16: the old protocol's clients may leave it out; then it is MP3.
         declared = media_type_of(request)
         if declared not in SOURCE_TYPES and (declared or request.method != "SOURCE"):

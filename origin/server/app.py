@@ -198,7 +198,8 @@ def build_app(
         async with services.running():
             yield
 
-    authenticator = Authenticator(services.guess_delay)
+    guess_delay = services.guess_delay
+    authenticator = Authenticator(guess_delay, seconds_to_wait=guess_delay.seconds_to_wait)
     access, guard = AccessPolicy(options, authenticator), services.guard
     routes = _routes(services, player, access, authenticator, client_limits, live)
     guard_routes(routes, access)

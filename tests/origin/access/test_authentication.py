@@ -11,10 +11,11 @@ from urllib.parse import urlencode
 import pytest
 from starlette.requests import Request
 
-from origin.access.authentication import Authenticator, Secret, client_address
+from origin.access.authentication import Authenticator, Secret, TooManyGuessesError, client_address
 from origin.access.guess_delay import FORGOTTEN_SECONDS, GuessDelay, GuessLimits
 
-SECRET = "sésame&?"
+SECRET, LONG = "sésame&?", "sésame, ouvre-toi"
+ADDRESS = "192.0.2.7"
 NOW = 2_000_000_000.0
 PATH = "/radio/test"
 
@@ -28,7 +29,7 @@ def request(authorization: str = "", **query: str) -> Request:
             "path": PATH,
             "query_string": urlencode(query).encode(),
             "headers": headers,
-            "client": ("192.0.2.7", 1234),
+            "client": (ADDRESS, 1234),
         }
     )
 
@@ -194,6 +195,9 @@ class Slow:
         self.slept: list[float] = []
         self.delay = GuessDelay(at_once, 5.0, LIMITS, lambda: self.now, self.sleep)
 
+    def authenticator(self) -> Authenticator:
+        return Authenticator(self.delay, seconds_to_wait=self.delay.seconds_to_wait)
+
     async def sleep(self, _: Request, seconds: float) -> None:
         self.slept.append(seconds)
         self.now += seconds
@@ -210,18 +214,41 @@ async def test_answers_to_wrong_passwords_are_held_back_longer_and_longer() -> N
     assert sum(slow.slept) > 4900
 
 
-async def test_what_is_right_is_answered_at_once_whoever_guesses_from_the_same_address() -> None:
+async def test_what_is_right_and_long_is_answered_at_once_whoever_guesses_from_the_same_address() -> None:
     slow = Slow()
-    authenticator = Authenticator(slow.delay)
+    authenticator = slow.authenticator()
     for _ in range(100):
-        await authenticator.admits(request(key="wrong"), Secret(SECRET))
+        await authenticator.admits(request(key=f"wrong and {LONG}"), Secret(LONG))
+    slow.delay.failed(ADDRESS)
     before = len(slow.slept)
-    assert await authenticator.admits(request(key=SECRET), Secret(SECRET))
-    assert await authenticator.admits(request(basic(f"any:{SECRET}")), Secret("other"), Secret(SECRET))
+    assert await authenticator.admits(request(key=LONG), Secret(LONG))
+    assert await authenticator.admits(request(basic(f"any:{LONG}")), Secret("other"), Secret(LONG))
     # Neither is what presents nothing, or where nothing is wanted.
-    assert not await authenticator.admits(request(), Secret(SECRET))
+    assert not await authenticator.admits(request(), Secret(LONG))
     assert not await authenticator.admits(request(key="wrong"))
     assert len(slow.slept) == before
+
+
+@pytest.mark.clause("CWE-307", "RFC 6585 §4")
+async def test_no_guessable_key_is_compared_while_its_address_has_to_wait() -> None:
+    """Who hangs up in place of waiting for the answer learns nothing by the next key either."""
+    slow = Slow()
+    authenticator = slow.authenticator()
+    delay = 0.0
+    while delay < 1:
+        delay = slow.delay.failed(ADDRESS)
+    for key in ("wrong", SECRET):
+        with pytest.raises(TooManyGuessesError) as raised:
+            await authenticator.admits(request(key=key), Secret(SECRET))
+        assert (raised.value.status, raised.value.headers) == (429, {"retry-after": "2"})
+    # A long one beside it counts.
+    assert await authenticator.admits(request(f"Bearer {LONG}", key=SECRET), Secret(LONG))
+    other = request(key=SECRET)
+    other.scope["client"] = ("192.0.2.8", 1)
+    assert await authenticator.admits(other, Secret(SECRET))
+    # What isn't compared doesn't prolong the wait.
+    slow.now += delay
+    assert await authenticator.admits(request(key=SECRET), Secret(SECRET))
 
 
 def test_a_client_is_forgotten_after_a_while_and_few_are_remembered() -> None:

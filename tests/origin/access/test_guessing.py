@@ -22,6 +22,11 @@ port = 0
 [[radio]]
 name = "one.mp3"
 source = "publish"
+source_password = "of-the-source-client"
+
+[[radio]]
+name = "short.mp3"
+source = "publish"
 source_password = "secret"
 
 [limits]
@@ -39,9 +44,9 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
     server.stop()
 
 
-def title(password: str) -> str:
+def title(password: str, station: str = "one.mp3") -> str:
     text = base64.b64encode(f"source:{password}".encode()).decode()
-    target = "/admin/metadata?mode=updinfo&mount=/radio/one.mp3&song=x"
+    target = f"/admin/metadata?mode=updinfo&mount=/radio/{station}&song=x"
     return f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Basic {text}\r\n\r\n"
 
 
@@ -65,12 +70,12 @@ def test_who_guesses_waits_and_nobody_else_does(server: ServerProcess) -> None:
         began = time.monotonic()
         for number in range(20):
             guesser = stack.enter_context(Client(address_of(server)))
-            guesser.send(title(f"wrong{number}"))
+            guesser.send(title(f"a-long-wrong-password-{number}"))
             # Its end is that of the connection: who only sends no more may still read.
             stack.callback(guesser.reset)
         wait_for(lambda: tasks(server) >= before + 9, "guesses to be held back")
         with Client(address_of(server)) as owner:
-            owner.send(title("secret"))
+            owner.send(title("of-the-source-client"))
             # There is no source whose title it would be: but this is who may set it.
             assert owner.answer().status == 400
         # Those behind the eleventh wait for 51 s at least.
@@ -83,7 +88,36 @@ def test_guesses_one_after_the_other_take_longer_and_longer(server: ServerProces
     began = time.monotonic()
     for number in range(8):
         with Client(address_of(server)) as guesser:
-            guesser.send(title(f"wrong{number}"))
+            guesser.send(title(f"a-long-wrong-password-{number}"))
             assert guesser.answer().status == 401
     # 0, 0, 0.1, 0.2, … 3.2 s.
     assert time.monotonic() - began >= 6.2
+
+
+@pytest.mark.clause("CWE-307", "RFC 6585 §4")
+def test_who_hangs_up_and_tries_the_next_key_finds_no_short_one(server: ServerProcess) -> None:
+    """Who isn't answered at once was wrong; but meanwhile no other short key is compared."""
+    statuses = []
+    with contextlib.ExitStack() as stack:
+        for number in range(9):
+            # Each waits for the one before; the last waits for half a minute, whatever happens.
+            guesser = stack.enter_context(Client(address_of(server)))
+            guesser.send(title(f"a-long-wrong-password-{number}"))
+            stack.callback(guesser.reset)
+        wait_for(lambda: is_held(server), "an answer to be held back")
+        for number in range(20):
+            with Client(address_of(server)) as guesser:
+                guesser.send(title("secret" if number == 19 else f"{number}", "short.mp3"))
+                answer = guesser.answer()
+                statuses.append(answer.status)
+                assert int(dict(answer.fields)["retry-after"]) > 0
+        with Client(address_of(server)) as owner:
+            owner.send(title("of-the-source-client"))
+            assert owner.answer().status == 400
+    assert statuses == [429] * 20
+
+
+def is_held(server: ServerProcess) -> bool:
+    with Client(address_of(server)) as client:
+        client.send(title("short"))
+        return client.answer().status == 429

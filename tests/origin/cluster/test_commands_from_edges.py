@@ -47,7 +47,7 @@ def guessing(one: ServerProcess) -> Iterator[list[socket.socket]]:
         for number in range(40):
             source = f"127.0.0.{2 + number % 4}", 0
             guesser = stack.enter_context(socket.create_connection((host, int(port)), 30, source))
-            target = f"/live/shared/metadata?key=wrong{number}"
+            target = f"/live/shared/metadata?key=a-long-wrong-key-{number}"
             head = f"POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 2\r\n\r\n"
             guesser.sendall(head.encode() + b"{}")
             guessers.append(guesser)
