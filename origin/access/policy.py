@@ -9,6 +9,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,12 +28,22 @@ NOT_KEPT = {"cache-control": "no-store"}
 ADMIN = "/admin/"
 """Path below which GET changes something, as Icecast's clients expect."""
 
+CHANGING_LINKS = frozenset(
+    f"{ADMIN}{action}{ending}"
+    for action in ("metadata", "moveclients", "killclient", "killsource")
+    for ending in ("", ".xsl")
+)
+"""Paths at which a GET changes something."""
+
+BROWSER_FIELDS = ("upgrade-insecure-requests", "accept-language")
+"""Header fields that browsers send with every request or navigation, and Icecast's clients never."""
+
 PAGES_OF_OURS = frozenset({"same-origin", "none"})
 """Values of Sec-Fetch-Site (Fetch Metadata §2.4) that a browser never sends for another site's page."""
 
 
 _ALLOWED = "headwater.allowed"
-"""Key of a scope with the protected area, and whether something is changed, that were allowed."""
+"""Key of a scope with the `AskedAccess` that was allowed."""
 
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(?::[0-9]*)?")
 """RFC 9110 §7.2: a port may follow; an IPv6 address is in brackets."""
@@ -57,6 +68,27 @@ class AccessOptions:
     loopback_ports: frozenset[int] = frozenset()
 
 
+class AskedAccess(NamedTuple):
+    """The permissions that a request needs.
+
+    Attributes:
+        area: the protected area that it is for; None for none.
+        changes: whether it would change something, given the right key.
+        is_link: whether a link would do, to which browsers name no origin.
+    """
+
+    area: str | None
+    changes: bool
+    is_link: bool
+
+    @classmethod
+    def of(cls, method: str, path: str) -> AskedAccess:
+        """Return the permissions for a method at a path."""
+        is_safe = method in SAFE_METHODS
+        changes = not is_safe or path.startswith(ADMIN)
+        return cls(private_area(path), changes, is_safe and path in CHANGING_LINKS)
+
+
 class AccessPolicy:
     """Decides who may see protected areas."""
 
@@ -73,16 +105,14 @@ class AccessPolicy:
         """Return whether a request presents the administrator's token."""
         return await self._authenticator.admits(request, Secret(self.options.admin_token))
 
-    async def refuse(self, scope: Scope, area: str | None, *, changes: bool) -> Response | None:
-        """Refuse a request that may not see a protected area or change anything; None admits it.
-
-        Args:
-            area: the protected area that it is for; None for none.
-            changes: whether it would change something.
-        """
-        request, options = Request(scope), self.options
-        if changes and is_cross_site(request):
+    async def refuse(self, scope: Scope, asked: AskedAccess) -> Response | None:
+        """Refuse a request that may not see a protected area or change anything; None admits it."""
+        request, options, area = Request(scope), self.options, asked.area
+        if asked.changes and is_cross_site(request):
             return plain_refusal(403, "pages of other sites may not change anything here", NOT_KEPT)
+        if asked.is_link and may_be_led(request):
+            line = "browsers may not change anything by a link: use a client of Icecast, or HTTPS"
+            return plain_refusal(403, line, NOT_KEPT)
         # DNS rebinding: a foreign name that resolves to this machine would make a foreign page same-origin.
         if port_of(scope) in options.loopback_ports and not is_known_host(request, options.names):
             line = "not asked under a name of this server: add it to server.names"
@@ -142,20 +172,15 @@ async def _checked(
     """Answer one request, unless it may not see what is at a path, or may not change anything there."""
     answer: Response | None = None
     if scope["type"] == "http":
-        area, changes = private_area(path), changes_something(scope["method"], path)
+        asked = AskedAccess.of(scope["method"], path)
         # Routes needn't repeat the check of the path, which has computed the digests of keys.
-        if (area is not None or changes) and scope.get(_ALLOWED) != (area, changes):
+        if any(asked) and scope.get(_ALLOWED) != asked:
             try:
-                answer = await access.refuse(scope, area, changes=changes)
+                answer = await access.refuse(scope, asked)
             except RefusalError as error:
                 answer = error.response()
-            scope[_ALLOWED] = area, changes
+            scope[_ALLOWED] = asked
     await (app if answer is None else answer)(scope, receive, send)
-
-
-def changes_something(method: str, path: str) -> bool:
-    """Return whether a request would change something, given the right key."""
-    return method not in SAFE_METHODS or path.startswith(ADMIN)
 
 
 def is_cross_site(request: Request) -> bool:
@@ -169,6 +194,23 @@ def is_cross_site(request: Request) -> bool:
     # Fetch §3.2: browsers name the page's origin, also for requests that need no preflight.
     page = request.headers.get("origin")
     return page is not None and page.partition("://")[2].lower() != request.headers.get("host", "").lower()
+
+
+def may_be_led(request: Request) -> bool:
+    """Return whether a browser may have sent a GET because another site's page led it there.
+
+    To servers without encryption browsers send no Sec-Fetch-Site (Fetch Metadata §2), and with a GET no
+    Origin (Fetch §3.2). So what seems to be a browser has to name a page of `ADMIN` in its Referer.
+    """
+    headers = request.headers
+    if "sec-fetch-site" in headers or "origin" in headers:
+        return False  # `is_cross_site` decides
+    is_browser = "mozilla/" in headers.get("user-agent", "").lower() or any(
+        name in headers for name in BROWSER_FIELDS
+    )
+    rest = headers.get("referer", "").partition("://")[2]
+    # A page of the library isn't one of ours.
+    return is_browser and not rest.lower().startswith(f"{headers.get('host', '').lower()}{ADMIN}")
 
 
 def is_known_host(request: Request, names: frozenset[str]) -> bool:

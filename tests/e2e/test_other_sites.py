@@ -60,6 +60,15 @@ SENT = """async ([address, method]) => {
 """What any page may have a browser send, without being let to before."""
 
 
+LED = """address => {
+  const frame = document.createElement("iframe");
+  frame.referrerPolicy = "no-referrer";
+  frame.src = address;
+  document.body.append(frame);
+}"""
+"""What leads a browser to an address without naming who did."""
+
+
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
@@ -168,6 +177,37 @@ async def test_a_form_of_another_site_changes_nothing_with_the_password_that_the
     answer = await answered.value
     assert answer.status == 403
     assert "sec-fetch-site" in await answer.request.all_headers()
+
+
+@pytest.mark.clause("CWE-352", "Fetch Metadata §2")
+@in_session
+async def test_no_link_of_another_site_changes_anything_where_there_is_no_encryption(
+    sites: Sites, resolving: Browser, tmp_path: Path
+) -> None:
+    """A browser then names neither its site nor its origin, and adds the password all the same."""
+    (tmp_path / "headwater.toml").write_text(TEXT.replace("port = 0", 'port = 0\nnames = ["radio.example"]'))
+    server = await asyncio.to_thread(start_server, cwd=tmp_path)
+    context = await resolving.new_context()
+    context.set_default_timeout(1000 * PATIENCE_SECONDS)
+    try:
+        admin = f"radio.example:{server.url.rpartition(':')[2]}/admin"
+        page = await context.new_page()
+        # What the browser then knows for this address.
+        first = await page.goto(f"http://source:{ADMIN_TOKEN}@{admin}/stats")
+        assert first is not None
+        assert first.status == 200
+        await page.goto(sites.elsewhere)
+        for action in ("killsource", "metadata", "moveclients", "killclient", "killsource.xsl"):
+            async with page.expect_response(f"http://{admin}/{action}?mount=/radio/talk.mp3") as answered:
+                await page.evaluate(LED, f"http://{admin}/{action}?mount=/radio/talk.mp3")
+            answer = await answered.value
+            sent = await answer.request.all_headers()
+            assert answer.status == 403
+            assert "authorization" in sent
+            assert not {"sec-fetch-site", "origin", "referer"} & set(sent)
+    finally:
+        await context.close()
+        await asyncio.to_thread(server.stop)
 
 
 @in_session

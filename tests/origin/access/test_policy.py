@@ -339,3 +339,56 @@ async def test_access_is_asked_of_the_route_that_is_found() -> None:
         for path in ("/metrics", "/metrics%0a", "/%6detrics%0A"):
             assert (await client.get(path)).status_code == 401
             assert (await client.get(path, headers={"authorization": "Bearer token"})).text == "secret"
+
+
+BROWSER = {
+    "user-agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0",
+    "accept-language": "en-US",
+    "upgrade-insecure-requests": "1",
+}
+
+
+@pytest.mark.clause("CWE-352", "Fetch Metadata §2")
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        # As libshout, butt, liquidsoap, SAM Broadcaster and curl send it.
+        ({"user-agent": "libshout/2.4.6"}, 200),
+        ({"user-agent": "butt 0.1.40"}, 200),
+        ({"user-agent": "(Mozilla Compatible)"}, 200),
+        ({}, 200),
+        # What a browser sends to a server without encryption, whoever led it there.
+        (BROWSER, 403),
+        ({"user-agent": BROWSER["user-agent"]}, 403),
+        ({"user-agent": "", "accept-language": "de"}, 403),
+        ({"user-agent": "", "upgrade-insecure-requests": "1"}, 403),
+        (BROWSER | {"referer": "http://stranger.example/admin/"}, 403),
+        (BROWSER | {"referer": "http://origin.stranger.example/admin/"}, 403),
+        (BROWSER | {"referer": "http://origin@stranger.example/admin/"}, 403),
+        (BROWSER | {"referer": "http://origin/media/stranger.html"}, 403),
+        (BROWSER | {"referer": "http://origin/admin/stats.xsl"}, 200),
+        # What it sends where there is encryption.
+        (BROWSER | {"sec-fetch-site": "none"}, 200),
+        (BROWSER | {"sec-fetch-site": "same-origin"}, 200),
+        (BROWSER | {"sec-fetch-site": "same-site"}, 403),
+        (BROWSER | {"sec-fetch-site": "cross-site", "referer": "http://origin/admin/"}, 403),
+        (BROWSER | {"origin": "http://stranger.example"}, 403),
+    ],
+)
+@pytest.mark.parametrize("action", ["metadata", "killsource", "killclient", "moveclients", "killsource.xsl"])
+async def test_no_page_of_a_stranger_leads_a_browser_to_what_changes_something(
+    fields: dict[str, str], status: int, action: str
+) -> None:
+    access = AccessPolicy(AccessOptions(admin_token="token"), Authenticator())
+    routes = [Route(f"/admin/{one}", lambda _: Response()) for one in (action, "stats")]
+    guard_routes(routes, access)
+    app = AccessMiddleware(Starlette(routes=routes), access)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://origin") as client:
+        for one in list(client.headers):
+            del client.headers[one]
+        for method in ("GET", "HEAD"):
+            answer = await client.request(method, f"/admin/{action}?mount=/radio/x", headers=fields)
+            assert answer.status_code == status
+        # Statistics change nothing.
+        if "sec-fetch-site" not in fields and "origin" not in fields:
+            assert (await client.get("/admin/stats", headers=fields)).status_code == 200
