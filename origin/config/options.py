@@ -97,6 +97,9 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
     trusted_proxies: tuple[Network, ...] = ()
     """Addresses and networks of proxies whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are
     believed."""
+    forwarded_field: Literal["any", "X-Forwarded-For", "Forwarded"] = "any"
+    """Field in which these proxies name their clients. With ``any`` either is believed, and X-Forwarded-For
+    where they name different clients. X-Forwarded-Proto belongs to X-Forwarded-For."""
     admin_token: Secret | None = None
     """Key for every change and for everything in ``protected``; generated and shown at the start when
     absent."""

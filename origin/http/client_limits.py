@@ -1,8 +1,9 @@
 """Limits per client address, for connections, listeners, blocked requests, event readers and searches.
 
-A client is an IPv4 address or an IPv6 /64, the least that a site gets (RFC 6177). Trusted proxies are exempt,
-as their clients are counted instead. Loopback addresses are exempt too unless a limit is configured: they are
-local programs, or an undeclared proxy, all of whose clients seem to have its address.
+A client is an IPv4 address or an IPv6 /64, the least that a site gets (RFC 6177). Trusted proxies may have
+any number of connections, as their clients are counted instead; clients that they don't name count as one.
+Loopback addresses are exempt unless a limit is configured: they are local programs, or an undeclared proxy,
+all of whose clients seem to have its address.
 """
 
 from __future__ import annotations
@@ -65,9 +66,9 @@ class ClientLimit:
     def acquire(self, host: str) -> bool:
         """Count one more for a client; return False if it has reached the limit.
 
-        An empty address means that the client is unknown, and isn't counted.
+        Clients whose address isn't known, which is empty, count as one.
         """
-        if not host or self._is_exempt(host):
+        if self._is_exempt(host):
             return True
         network = network_of(host)
         if self._held[network] >= self._most:
@@ -77,7 +78,7 @@ class ClientLimit:
 
     def give_back(self, host: str) -> None:
         """Count one less for a client."""
-        if not host or self._is_exempt(host):
+        if self._is_exempt(host):
             return
         network = network_of(host)
         self._held[network] -= 1
@@ -127,13 +128,23 @@ def limit_per_client(configured: int | None, of_all: int, proxies: TrustedProxie
     Args:
         configured: how many one client may have; None where nothing is configured.
         of_all: how many all clients may have together.
-        proxies: whose clients are counted in their place.
+        proxies: an address of theirs stands for all clients that they don't name.
     """
     if configured is not None:
-        return ClientLimit(configured, functools.lru_cache(maxsize=HOSTS_KEPT)(proxies.trusts))
+        return ClientLimit(configured)
 
     @functools.lru_cache(maxsize=HOSTS_KEPT)
     def is_exempt(host: str) -> bool:
-        return is_loopback(host) or proxies.trusts(host)
+        return is_loopback(host) and not proxies.trusts(host)
 
     return ClientLimit(max(of_all // SHARE, 1), is_exempt)
+
+
+def connections_per_client(configured: int | None, of_all: int, proxies: TrustedProxies) -> ClientLimit:
+    """Make the limit of one peer's connections, from which proxies are exempt; see `limit_per_client`."""
+
+    @functools.lru_cache(maxsize=HOSTS_KEPT)
+    def is_exempt(host: str) -> bool:
+        return not host or proxies.trusts(host) or (configured is None and is_loopback(host))
+
+    return ClientLimit(max(of_all // SHARE, 1) if configured is None else configured, is_exempt)

@@ -19,6 +19,9 @@ MAX_HOPS = 100
 MAX_ELEMENT_CHARS = 512
 """Longest element of Forwarded that is read."""
 
+ANY, X_FORWARDED_FOR, FORWARDED = "any", "X-Forwarded-For", "Forwarded"
+"""The fields that may be believed: whichever comes, or one of them alone."""
+
 CLIENTS_KEPT = 1024
 """Most lists whose client is cached: a viewer sends the same ones with each request."""
 
@@ -81,12 +84,14 @@ class TrustedProxies:
 
     Args:
         networks: addresses and networks, such as ``10.0.0.1`` or ``2001:db8::/32``.
+        field: the field that they write: `ANY`, `X_FORWARDED_FOR` (with X-Forwarded-Proto) or `FORWARDED`.
 
     Raises:
         ValueError: one of them is neither.
     """
 
-    def __init__(self, networks: Iterable[str] = ()) -> None:
+    def __init__(self, networks: Iterable[str] = (), field: str = ANY) -> None:
+        self._field = field
         self._networks: tuple[Network, ...] = tuple(
             ipaddress.ip_network(one, strict=False) for one in networks
         )
@@ -120,17 +125,20 @@ class TrustedProxies:
     def _decide(self, peer: str, addresses: str, schemes: str, forwarded: str) -> Client:
         if not self.trusts(peer):
             return Client(peer)
+        if self._field == FORWARDED:
+            addresses = schemes = ""
+        elif self._field == X_FORWARDED_FOR:
+            forwarded = ""
         protocols = [_scheme(text) for text in _from_the_right(schemes)]
         common = self._outermost(_hops(addresses, protocols))
         standard = self._outermost(_elements(forwarded))
-        scheme = standard.scheme or common.scheme or (protocols[0] if len(protocols) == 1 else None)
-        address = standard.address or common.address
-        if address is None:
-            return Client(peer, scheme)
-        if common.address not in (None, address):
-            # A proxy that writes only one of the two fields passes the other on as the client has written it.
-            return Client(peer)
-        return Client(str(address), scheme)
+        # A proxy that writes only one of the two fields passes the other on as the client has written it.
+        # Most proxies write X-Forwarded-For.
+        if common.address not in (None, standard.address):
+            standard = _Hop(None)
+        address = common.address or standard.address
+        scheme = common.scheme or (protocols[0] if len(protocols) == 1 else None) or standard.scheme
+        return Client(peer if address is None else str(address), scheme)
 
     def _outermost(self, hops: Iterable[_Hop]) -> _Hop:
         """Return the first hop from the right that isn't trusted, or else the leftmost one."""

@@ -11,7 +11,7 @@ from origin.access.guarded_handler import HandlerGuard
 from origin.access.protected_addresses import TokenGuard
 from origin.config.options import Config
 from origin.files.handler import FileHandler
-from origin.http.client_limits import ClientLimits, limit_per_client
+from origin.http.client_limits import ClientLimits, connections_per_client, limit_per_client
 from origin.http.trusted_proxies import TrustedProxies
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
@@ -43,7 +43,7 @@ def client_limits_of(config: Config, proxies: TrustedProxies) -> ClientLimits:
     """
     limits = config.limits
     return ClientLimits(
-        limit_per_client(limits.connections_per_address, limits.connections, proxies),
+        connections_per_client(limits.connections_per_address, limits.connections, proxies),
         limit_per_client(limits.listeners_per_address, limits.all_listeners, proxies),
         limit_per_client(limits.blocked_requests_per_address, limits.blocked_requests, proxies),
         limit_per_client(limits.event_readers_per_address, limits.event_readers, proxies),

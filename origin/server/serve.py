@@ -358,7 +358,7 @@ def _http_config(
         https_port: where requests without encryption are led; 0: nowhere.
         alternatives: header fields of responses on encrypted connections, which name other wires.
     """
-    proxies = TrustedProxies(config.server.trusted_proxies)
+    proxies = TrustedProxies(config.server.trusted_proxies, config.server.forwarded_field)
     client_limits = client_limits_of(config, proxies)
     live = live_handler(services, client_limits)
     served = Served(services.library, live, services.traffic, services.guard)

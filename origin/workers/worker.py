@@ -186,7 +186,7 @@ class WorkerRun:
     def _make_server(self) -> Server:
         config, limits, services = self._start.config, self._start.limits, self._services
         listening = replace(limits.server.listening, taken_at_once=limits.workers.taken_at_once)
-        proxies = TrustedProxies(config.server.trusted_proxies)
+        proxies = TrustedProxies(config.server.trusted_proxies, config.server.forwarded_field)
         client_limits = client_limits_of(config, proxies)
         live = live_handler(services, client_limits)
         served = Served(services.library, live, services.traffic, services.guard)

@@ -53,7 +53,7 @@ def make_grpc_server(services: Services, app: ASGIApp, certificates: Certificate
         connections=configured.connections,
         message_bytes=configured.event_bytes + MESSAGE_OVERHEAD_BYTES,
     )
-    proxies = TrustedProxies(config.server.trusted_proxies)
+    proxies = TrustedProxies(config.server.trusted_proxies, config.server.forwarded_field)
     per_client = limit_per_client(configured.connections_per_address, configured.connections, proxies)
     scheme = "http" if certificates is None else "https"
     calls = Calls(app, proxies, per_client, lambda: not services.draining, limits, scheme=scheme)

@@ -75,6 +75,18 @@ def test_while_nothing_is_configured_strangers_have_an_eighth_and_this_machine_a
     assert taken(configured.connections, "192.0.2.1") == 3000
 
 
+def test_clients_that_a_trusted_proxy_does_not_name_count_as_one() -> None:
+    proxies = TrustedProxies(["192.0.2.1", "127.0.0.1"])
+    limits = client_limits_of(Config(), proxies)
+    assert taken(limits.listeners, "192.0.2.1") == taken(limits.listeners, "127.0.0.1") == 1000
+    assert taken(limits.event_readers, "") == 625
+    assert taken(limits.listeners, "127.0.0.2") == 3000
+    options = LimitOptions(listeners_per_address=3, event_readers_per_address=3)
+    configured = client_limits_of(Config(limits=options), proxies)
+    for host in ("192.0.2.1", "127.0.0.1", "127.0.0.2", ""):
+        assert taken(configured.listeners, host) == taken(configured.event_readers, host) == 3
+
+
 CONFIG = """
 [server]
 port = 0
@@ -84,6 +96,9 @@ trusted_proxies = ["127.0.0.9"]
 name = "one.mp3"
 folder = "music"
 hls = false
+
+[[events]]
+name = "test"
 
 [limits]
 connections_per_address = 6
@@ -226,3 +241,22 @@ def test_one_client_has_no_more_requests_wait_than_it_may(
     wait_for(one_of_three_is_refused, "a third request that is refused while two wait")
     target = "/live/test/source/media.m3u8?_HLS_msn=0"
     assert status(server, target, **stranger) == 200, "it has its place again"
+
+
+@pytest.mark.clause("CWE-348")
+@pytest.mark.parametrize("path", ["/events/test", "/radio/one.mp3"])
+def test_no_forwarded_field_of_a_clients_own_frees_it_from_limits(server: ServerProcess, path: str) -> None:
+    """The proxy writes X-Forwarded-For alone, as nginx does, and passes Forwarded on."""
+    with contextlib.ExitStack() as stack:
+        found = list[http.client.HTTPResponse]()
+        for number in range(5):
+            forged = {"Forwarded": f"for=198.51.100.{number}"}
+            asked = asking(server, path, peer=PROXY, X_Forwarded_For="203.0.113.77", **forged)
+            # The answer keeps the connection open.
+            found.append(stack.enter_context(asked).getresponse())
+        assert [one.status for one in found] == [200, 200, 429, 429, 429]
+        found.clear()
+    # Nor is a client exempt that the proxy doesn't name.
+    with contextlib.ExitStack() as stack:
+        unnamed = [stack.enter_context(asking(server, path, peer=PROXY)).getresponse() for _ in range(3)]
+        assert [one.status for one in unnamed] == [200, 200, 429]
