@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -35,10 +35,13 @@ class RefusalLog:
         self._not_logged = 0
         self._lock = threading.Lock()
 
-    def write(self, address: str, **told: object) -> None:
+    def write(
+        self, address: str, describe: Callable[[], Mapping[str, object]] | None = None, **told: object
+    ) -> None:
         """Log a refused client, unless there were many; any thread may call.
 
         Args:
+            describe: returns fields that take a while to find; called only if the line is written.
             told: further fields of the line.
         """
         with self._lock:
@@ -53,4 +56,4 @@ class RefusalLog:
                 return
             self._lines += 1
             self._written[network] += 1
-        log.warning(self._event, client=address, **told)
+        log.warning(self._event, client=address, **told, **(describe() if describe is not None else {}))

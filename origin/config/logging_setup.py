@@ -10,13 +10,15 @@ import logging
 import logging.handlers
 import queue
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from origin.http.token_bucket import TokenBucket
 from packager.redaction import NO_SECRETS, Redactor
 
 MAX_VALUE = 2048
@@ -24,6 +26,9 @@ MAX_VALUE = 2048
 
 MAX_TEXT = 64 << 10
 """Most characters of a traceback; of other fields less is written anyway."""
+
+TRACEBACKS_AT_ONCE, TRACEBACK_SECONDS = 20, 10.0
+"""Most tracebacks that are written at once, and seconds until a further one: clients cause some of them."""
 
 LONGEST_SECRET = 1024
 """Characters of the longest secret that is known for certain where a text was cut."""
@@ -126,7 +131,7 @@ def configure(
         functools.partial(add_fields, fields),
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso" if style == "json" else "%H:%M:%S", utc=style == "json"),
-        structlog.processors.format_exc_info,
+        TracebackLimit(),
         functools.partial(conceal, redactor),
         sanitise,
     ]
@@ -151,6 +156,28 @@ def configure(
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     for chatty in ("uvicorn", "asyncio", "httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
+
+
+class TracebackLimit:
+    """Writes the tracebacks of errors, at a bounded rate; a line without one has the error's name and text.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._bucket = TokenBucket(TRACEBACKS_AT_ONCE, 1 / TRACEBACK_SECONDS, clock)
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        """Replace the error of a line by its text."""
+        error = event.get("exc_info")
+        if not error or not self._bucket.acquire():
+            return structlog.processors.format_exc_info(logger, method, event)
+        del event["exc_info"]
+        if not isinstance(error, BaseException):
+            error = error[1] if isinstance(error, tuple) else sys.exc_info()[1]
+        event["error"] = f"{type(error).__name__}: {error}"
+        return event
 
 
 def add_fields(

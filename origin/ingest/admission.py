@@ -11,6 +11,7 @@ import enum
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from heapq import nsmallest
 
 from origin.access.authentication import GUESSABLE_CHARACTERS, Secret
 from origin.access.guess_delay import GuessDelay
@@ -28,6 +29,9 @@ AGENT_CHARACTERS = 200
 
 NAME_CHARACTERS = 64
 """Most characters of an unknown channel's name that are compared with the names of channels."""
+
+NAMES_COMPARED = 32
+"""Most names of channels that are compared with an unknown one: those of about its length."""
 
 
 class RefusalReason(enum.Enum):
@@ -113,15 +117,22 @@ class IngestAdmission:
             return source
         if channel in self._sources:
             error = RefusedError(RefusalReason.OTHER_SOURCE, "this channel takes no publisher")
-            told = {"channel": channel}
+            if address:
+                self._refusals.write(address, reason=str(error), channel=channel)
         else:
             error = RefusedError(RefusalReason.UNKNOWN_CHANNEL, "no such channel")
-            # The name itself isn't logged: some encoders' users enter the key in its place.
-            similar = get_close_matches(channel[:NAME_CHARACTERS], self._sources, n=1)
-            told = {"similar": similar[0]} if similar else {}
-        if address:
-            self._refusals.write(address, reason=str(error), **told)
+            if address:
+                self._refusals.write(address, lambda: self._similar(channel), reason=str(error))
         raise error
+
+    def _similar(self, channel: str) -> dict[str, str]:
+        """Find the channel that somebody may have meant by an unknown name.
+
+        The name itself isn't logged: some encoders' users enter the key in its place.
+        """
+        compared = nsmallest(NAMES_COMPARED, self._sources, lambda name: abs(len(name) - len(channel)))
+        similar = get_close_matches(channel[:NAME_CHARACTERS], compared, n=1)
+        return {"similar": similar[0]} if similar else {}
 
     def seconds_to_wait(self, address: str) -> float:
         """Return for how long no guessable key of an address is compared."""

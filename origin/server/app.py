@@ -48,7 +48,7 @@ from origin.server.endpoints import (
     time_of_day,
     viewers,
 )
-from origin.server.endpoints.error_responses import ERROR_RESPONSES
+from origin.server.endpoints.error_responses import routed_application
 from origin.server.endpoints.owner_proxy import OwnerRequests
 from origin.server.services.event_services import event_limits, own_origins
 from origin.server.services.services import Services
@@ -203,13 +203,7 @@ def build_app(
     access, guard = AccessPolicy(options, authenticator), services.guard
     routes = _routes(services, player, access, authenticator, client_limits, live)
     guard_routes(routes, access)
-    app = Starlette(
-        routes=routes,
-        lifespan=lifespan,
-        exception_handlers=ERROR_RESPONSES,
-    )
-    # A redirect would lead to the host in the request's Host field; an address with a further slash is 404.
-    app.router.redirect_slashes = False
+    app = routed_application(routes, lifespan)
     config = services.config
     owned: ASGIApp = app if services.live.cluster is None else OwnerRequests(app, services.live.cluster)
     if guard is not None:

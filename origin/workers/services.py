@@ -34,7 +34,7 @@ from origin.live.media_requests import PastMedia
 from origin.radio.mounts.mount_replication import RADIO
 from origin.responses.response_middleware import CommonHeaders
 from origin.server.endpoints import embed, page, signing, time_of_day
-from origin.server.endpoints.error_responses import ERROR_RESPONSES
+from origin.server.endpoints.error_responses import routed_application
 from origin.server.endpoints.metrics import as_one, event_metrics, loop_metrics, traffic_metrics
 from origin.server.endpoints.s3_metrics import s3_metrics
 from origin.server.services.access_services import make_token_guard, make_token_keys
@@ -199,7 +199,7 @@ def build_app(services: WorkerServices, client_limits: ClientLimits, live: LiveH
         *embed.routes(page.PLAYER, config.server.allow_embed),
         *page.routes(page.PLAYER),
     ]
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=ERROR_RESPONSES)
+    app = routed_application(routes, lifespan)
     answering: ASGIApp = CommonHeaders(
         app if guard is None else TokenChecks(app, guard),
         traffic=services.traffic,

@@ -1,13 +1,16 @@
-"""Responses to requests that fail before, or instead of, an endpoint."""
+"""Applications of routes, and their responses to requests that fail before, or instead of, an endpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.types import StatelessLifespan
 
 from origin.access.authentication import client_address
 from origin.access.limits import RefusalLogLimits
@@ -64,3 +67,13 @@ ERROR_RESPONSES: Mapping[Any, Any] = MappingProxyType(
     }
 )
 """By status or by error, as Starlette takes them."""
+
+
+def routed_application(
+    routes: Sequence[BaseRoute], lifespan: StatelessLifespan[Starlette] | None = None
+) -> Starlette:
+    """Make the application of some routes: with these responses to errors, and without redirects."""
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=ERROR_RESPONSES)
+    # A redirect would lead to the host in the request's Host field; an address with a further slash is 404.
+    app.router.redirect_slashes = False
+    return app

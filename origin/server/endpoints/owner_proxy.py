@@ -6,7 +6,6 @@ import re
 from typing import Any
 
 import structlog
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -19,7 +18,7 @@ from origin.http1.application_exchange import wait_while_connected
 from origin.live.event_start_end import END_SECONDS
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import receive_body
-from origin.server.endpoints.error_responses import ERROR_RESPONSES
+from origin.server.endpoints.error_responses import routed_application
 from packager.cluster.commands import (
     ChannelCommand,
     CommandAnswer,
@@ -52,10 +51,8 @@ class OwnerRequests:
         self._app = app
         self._node = node
         self._limits = node.commands.limits
-        self._carrying = Starlette(
-            routes=[Route("/live/{channel}/{path:path}", self._carry, methods=["POST"])],
-            exception_handlers=ERROR_RESPONSES,
-        )
+        route = Route("/live/{channel}/{path:path}", self._carry, methods=["POST"])
+        self._carrying = routed_application([route])
         node.commands.carry_out = self._carry_out
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,7 +10,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from origin.config.logging_setup import LINES_WAITING, LineQueue
+from origin.config.logging_setup import (
+    LINES_WAITING,
+    TRACEBACK_SECONDS,
+    TRACEBACKS_AT_ONCE,
+    LineQueue,
+    TracebackLimit,
+)
 from tests.waiting import wait_for
 
 
@@ -74,3 +80,21 @@ def test_a_line_that_cannot_be_written_as_text_is_dropped_with_what_is_in_it(
     log.close()
     assert stuck.getvalue() == "next\n[warning] log lines were dropped: count=1\n"
     assert "secret" not in capfd.readouterr().err
+
+
+@pytest.mark.clause("CWE-779")
+def test_tracebacks_have_a_rate_and_behind_it_a_line_names_the_error() -> None:
+    now = 0.0
+    limit = TracebackLimit(lambda: now)
+
+    def logged() -> dict[str, object]:
+        try:
+            raise ValueError("a title that can't be written")
+        except ValueError:
+            return dict(limit(None, "error", {"event": "request failed", "exc_info": True}))
+
+    lines = [logged() for _ in range(1000)]
+    assert sum("Traceback" in str(one.get("exception")) for one in lines) == TRACEBACKS_AT_ONCE
+    assert lines[-1] == {"event": "request failed", "error": "ValueError: a title that can't be written"}
+    now += TRACEBACK_SECONDS
+    assert ["exception" in logged() for _ in range(2)] == [True, False]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import structlog.testing
 
@@ -128,3 +130,25 @@ def test_another_key_is_valid_from_the_moment_it_is_taken() -> None:
     with pytest.raises(RefusedError):
         admit(door, "studio", KEY)
     assert admit(door, "studio", "other")
+
+
+class CountedNames(dict[str, PublishedSource | None]):
+    """Channels whose names are counted when they are looked through."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.looks += 1
+        return super().__iter__()
+
+
+def test_strangers_have_no_more_names_compared_than_the_log_has_lines() -> None:
+    sources = CountedNames({f"channel-{number}": None for number in range(1000)})
+    door = IngestAdmission(sources, PublishKeys("", {}), GuessDelay(2, 5.0))
+    with structlog.testing.capture_logs() as lines:
+        for number in range(500):
+            with pytest.raises(RefusedError):
+                door.find(f"chanel-{number}", f"198.51.100.{number % 200}")
+    assert sources.looks == len(lines) == IngestLimits().refusal_log.lines
+    # The names of about its length are compared, a few of them.
+    assert lines[7]["similar"].startswith("channel-")
