@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import codecs
 import contextlib
 import gc
 import json
@@ -11,7 +10,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from origin.radio.admin import MOST_PARAMETERS, read_query
 from origin.radio.mounts.mount import Mount
 from packager.radio.source_client_station import SourceClientStation
 from tests.descriptors import descriptors
@@ -333,66 +331,6 @@ async def test_titles_are_only_taken_with_the_sources_password(
 ) -> None:
     async with one_published() as (_mount, server):
         assert (await update(server, query, *fields))[0] == expected
-
-
-async def test_a_form_is_only_read_of_who_has_a_stations_password() -> None:
-    """The form names the station, so the password of another one is refused behind the form."""
-    form = b"mode=updinfo&mount=/radio/test&song=x"
-    async with one_published() as (_mount, server):
-        for fields, is_read in (([], False), ([OTHER], False), ([AUTH], True)):
-            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            server.clients.append(Client(reader, writer))
-            lines = ["POST /admin/metadata HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(form)}"]
-            writer.write("\r\n".join([*lines, *fields, "", ""]).encode())
-            async with asyncio.timeout(LIMIT):
-                if is_read:
-                    writer.write(form)
-                # Without a password nothing of the form has been sent when this comes.
-                assert (await reader.readline()).split()[1] == (b"400" if is_read else b"401")
-
-
-async def test_no_request_has_thousands_of_parameters() -> None:
-    query = "&".join(f"p{number}=1" for number in range(MOST_PARAMETERS))
-    async with one_published() as (_mount, server):
-        status, body = await update(server, f"{query}&mount=/radio/test", AUTH)
-        assert (status, b"Too many parameters" in body) == (400, True)
-
-
-@pytest.mark.parametrize(
-    ("query", "expected"),
-    [
-        ("song=%C3%A4", "\u00e4"),
-        ("song=%E4", "\u00e4"),
-        ("song=%E4&charset=ISO-8859-1", "\u00e4"),
-        ("song=%C3%A4&charset=latin1", "\u00c3\u00a4"),
-        ("song=%A4&charset=iso-8859-15", "\u20ac"),
-        ("song=%C3%A4&charset=nonsense", "\u00e4"),
-        ("song=%C3%A4&charset=rot13", "\u00e4"),
-        ("song=tda-4a&charset=punycode", "tda-4a"),  # no character encoding, and slow
-        ("song=%D7%C9%CE%CF&charset=KOI8-R", "\u0432\u0438\u043d\u043e"),
-        ("song=%D7%C9%CE%CF&charset=koi8-u", "\u0432\u0438\u043d\u043e"),
-        ("song=a+b%2Bc", "a b+c"),
-    ],
-)
-def test_a_titles_text_is_in_its_charset_or_utf_8_or_latin_1(query: str, expected: str) -> None:
-    assert read_query(query.encode())["song"] == expected
-
-
-@pytest.mark.parametrize(("sent", "expected"), [("ä € ß".encode(), "ä € ß"), (b"\xe4+%C3", "ä Ã")])
-def test_a_form_may_have_the_bytes_of_its_text_as_they_are(sent: bytes, expected: str) -> None:
-    assert read_query(b"mode=updinfo&song=" + sent)["song"] == expected
-
-
-def test_python_is_asked_for_no_charset_that_it_does_not_have() -> None:
-    """It would keep each such name for ever, and strangers need no password to send one."""
-    asked: list[str] = []
-    codecs.register(asked.append)
-    try:
-        for number in range(10):
-            assert read_query(b"song=%C3%A4&charset=nonsense-" + str(number).encode())["song"] == "\u00e4"
-    finally:
-        codecs.unregister(asked.append)
-    assert asked == []
 
 
 async def test_who_is_disconnected_in_the_moment_in_which_its_audio_comes_is() -> None:
