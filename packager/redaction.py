@@ -24,7 +24,7 @@ SHORTEST_TOKEN = 16
 
 NAMES_OF_SECRETS = (
     r"pass(?:word|phrase|wd)?|pwd|key|token|secret|sign(?:ature)?|sig|auth(?:orization)?|credentials?|"
-    r"streamid|hmac|hdn[a-z]+|session(?:_?id)?|policy"
+    r"streamid|hmac|hdn[a-z]{1,8}|session(?:_?id)?|policy"
 )
 """Endings of the names of secret parameters."""
 
@@ -150,9 +150,11 @@ class Redactor:
 
     Attributes:
         known: matches known secrets; None without any.
+        longest: length of the longest known secret, in characters.
     """
 
     known: re.Pattern[str] | None = None
+    longest: int = 0
 
     @classmethod
     def of(cls, secrets: Iterable[str], shortest: int = SHORTEST_SECRET) -> Redactor:
@@ -165,7 +167,7 @@ class Redactor:
         if not forms:
             return cls()
         longest_first = sorted(forms, key=len, reverse=True)
-        return cls(re.compile("|".join(map(re.escape, longest_first))))
+        return cls(re.compile("|".join(map(re.escape, longest_first))), len(longest_first[0]))
 
     def __call__(self, text: str) -> str:
         """Remove all secrets from a text."""
@@ -174,6 +176,40 @@ class Redactor:
     def without_known(self, text: str) -> str:
         """Remove only known secrets."""
         return text if self.known is None else self.known.sub(MASK, text)
+
+
+class PiecewiseRedactor:
+    """Removes known secrets from a long text that comes in pieces, also where a secret is cut in two.
+
+    Each piece takes time in proportion to its own length, so a task can yield to its event loop in between.
+    """
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._rest = ""
+
+    def push(self, piece: str) -> str:
+        """Add the next piece of the text, and return what is certain of the result."""
+        known = self._redactor.known
+        if known is None:
+            return piece
+        text = self._rest + piece
+        # A secret that begins before here is whole in the text.
+        certain = max(len(text) - self._redactor.longest + 1, 0)
+        result, position = list[str](), 0
+        for found in known.finditer(text):
+            if found.start() >= certain:
+                break
+            result += (text[position : found.start()], MASK)
+            position = found.end()
+        end = max(position, certain)
+        self._rest = text[end:]
+        return "".join((*result, text[position:end]))
+
+    def finish(self) -> str:
+        """Return the rest of the result at the end of the text."""
+        rest, self._rest = self._rest, ""
+        return self._redactor.without_known(rest)
 
 
 NO_SECRETS = Redactor()

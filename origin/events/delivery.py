@@ -7,6 +7,7 @@ No reader waits for another. A flush writes the same bytes to all that have ever
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 
@@ -276,6 +277,9 @@ class Readers:
         self._finish_flush()
         self._begin_flush()
         self._finish_flush()
+        while self._position < min(self._events.end, self._end):
+            self._begin_flush()
+            self._finish_flush()
         self._cancel()
         for reader in tuple(self._present):
             self.let_go(reader, websocket.SERVICE_RESTART, "the server restarts")
@@ -334,12 +338,43 @@ class Readers:
     def _begin_flush(self) -> None:
         """Write everything that came since the last flush."""
         self._cancel()
-        self._flushed = asyncio.get_running_loop().time()
-        self._frame_start, self._position = self._position, min(self._events.end, self._end)
+        end, last = self._next_end(), min(self._events.end, self._end)
+        # A further flush with the remaining events follows at once.
+        self._flushed = asyncio.get_running_loop().time() if end >= last else 0.0
+        self._start(self._flush(end))
+
+    def _next_end(self) -> int:
+        """Return the number of the event before which a flush ends; its frames have a bounded size."""
+        end = min(self._events.end, self._end)
+        most = self._limits.flush_bytes
+        if self._events.lag(self._position) > most:
+            with contextlib.suppress(LaggedError):
+                end = self._position + len(self._events.between(self._position, end, most))
+        return end
+
+    def _flush(self, end: int) -> Iterator[None]:
+        """Write everything before an event."""
+        if self._events.lag(self._position) > self._limits.bytes_at_once:
+            yield from self._prepare(end)
+        self._frame_start, self._position = self._position, end
         self._frames.clear()
         if self._frame_start < self._position:
             self._begin_groups()
-        self._start(self._write_all())
+        yield from self._write_all()
+
+    def _prepare(self, end: int) -> Iterator[None]:
+        """Write many or large events format by format: a megabyte of line ends takes a while."""
+        for (form, _), group in tuple(self._groups.items()):
+            size = 0
+            for sequence in range(self._position, end):
+                if not group or sequence < self._events.first:
+                    break
+                size += len(self._events.between(sequence, sequence + 1)[0].written(form))
+                if size >= self._limits.bytes_at_once:
+                    size = 0
+                    yield
+            if size:
+                yield
 
     def _begin_groups(self) -> None:
         for (form, chunked), group in self._groups.items():

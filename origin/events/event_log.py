@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from origin.events.formats import Format
+from origin.events.sse_writer import with_line_feeds
 from origin.fan_out.ring import Cursor, Ring
 
 IDENTITY_CHARS = 64
@@ -19,7 +20,6 @@ EPOCH = re.compile("[0-9A-Za-z]{1,32}")
 """Names of a channel's epochs: each start of the server is a new one."""
 
 _IDENTITY = re.compile(r"([0-9A-Za-z]{1,32})-(0|[1-9][0-9]{0,17})")
-_LINE_ENDS = re.compile(r"\r\n|\r")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def is_identity(text: str) -> bool:
 def as_published(data: str) -> str:
     """Return an event's text as readers get it."""
     # Events are the same in all formats; server-sent events know no other line end than LF.
-    text = _LINE_ENDS.sub("\n", data) if "\r" in data else data
+    text = with_line_feeds(data)
     # UTF-8 has no lone surrogates; "replace" makes them question marks.
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 

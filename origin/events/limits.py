@@ -27,6 +27,7 @@ class ChannelLimits:
         close_seconds: how long a reader that doesn't read may hold up the channel's end.
         drain_seconds: how long a reader that is behind may take for the last events.
         flush_seconds: least time between two writes, each of all new events; 0: each event by itself.
+        flush_bytes: most bytes of events that one of these writes has, if it has more than one event.
         written_at_once: readers written to before the loop gets a turn: about three milliseconds.
         published_at_once: events that an iterator or one request publishes before the loop gets a turn.
         bytes_at_once: most bytes that are written to readers that are behind before the loop gets a turn, and
@@ -49,6 +50,7 @@ class ChannelLimits:
     close_seconds: float = 0.5
     drain_seconds: float = 5.0
     flush_seconds: float = 0.016
+    flush_bytes: int = 4 << 20
     written_at_once: int = 250
     published_at_once: int = 100
     bytes_at_once: int = 256 << 10

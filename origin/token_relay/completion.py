@@ -16,8 +16,8 @@ from origin.events import sse_writer
 from origin.events.channel import END, RESERVED, EventChannel
 from origin.events.formats import Format
 from origin.token_relay.completion_request import CompletionRequest
-from origin.token_relay.errors import CompletionError
-from origin.token_relay.limits import ANSWER_EVENTS, LEFT_SECONDS, TokenRelayLimits
+from origin.token_relay.errors import CompletionError, error_data
+from origin.token_relay.limits import ANSWER_EVENTS, LEFT_SECONDS, LINE_BYTES, TokenRelayLimits
 from origin.token_relay.sse_reader import ServerSentEvent
 from packager.latency_histogram import LatencyHistogram
 
@@ -184,7 +184,7 @@ class Completion:
                 await self._upstream.stream(self._request.body, self._begin, self._handle_event)
             else:
                 whole = await self._upstream.whole(self._request.body)
-                self._publish(COMPLETION, whole.decode())
+                self._publish_whole(whole)
                 self.whole = whole
         except CompletionError as error:
             self._counters.failed += 1
@@ -216,6 +216,14 @@ class Completion:
         if self._size > self._limits.upstream.answer_bytes or self._count >= ANSWER_EVENTS:
             most = f"{self._limits.upstream.answer_bytes} bytes or {ANSWER_EVENTS} events"
             raise CompletionError(f"the upstream server's answer has more than {most}")
+
+    def _publish_whole(self, answer: bytes) -> None:
+        """Publish an answer in one piece, or why the channel's readers don't get it: its caller does."""
+        if len(answer) <= LINE_BYTES:
+            self._publish(COMPLETION, answer.decode())
+        else:
+            told = f"the answer in one piece has {len(answer)} bytes; an event has {LINE_BYTES} at most"
+            self._publish(ERROR, error_data(told, 413))
 
     def fail(self, error: CompletionError) -> None:
         """Publish the answer's end and its reason; nothing if the answer has ended already."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -15,9 +16,10 @@ from origin.http.media_types import media_type_in
 from origin.token_relay.errors import CompletionError
 from origin.token_relay.limits import LINE_BYTES, UpstreamLimits
 from origin.token_relay.sse_reader import ServerSentEvent, SseError, SseReader
-from packager.redaction import Redactor, secrets_of
+from packager.redaction import PiecewiseRedactor, Redactor, secrets_of
 from packager.sources.pullers.guarded_http import GuardedTransport, certificates, guard_for
 from packager.sources.retries import PullError
+from packager.step_budget import StepBudget
 
 AUTHORIZATION = "authorization"
 EVENT_STREAM, JSON = "text/event-stream", "application/json"
@@ -25,7 +27,10 @@ EVENT_STREAM, JSON = "text/event-stream", "application/json"
 _SECONDS = re.compile(r"[0-9]{1,5}")
 
 PIECE_BYTES = 8 << 10
-"""Bytes of an answer that are read before other tasks of the loop run."""
+"""Bytes of a stream that are read before other tasks of the loop may run."""
+
+REDACTED_BYTES = 64 << 10
+"""Bytes of an answer from which secrets are removed before other tasks of the loop may run."""
 
 ERROR_BYTES = 64 << 10
 """Most bytes of an upstream server's error that are read."""
@@ -80,9 +85,9 @@ class Upstream:
         """
         async with self._asked(body, EVENT_STREAM) as (response, silence):
             on_begin()
-            reader, size = SseReader(LINE_BYTES), 0
+            reader, size, budget = SseReader(LINE_BYTES), 0, StepBudget()
             async with aclosing(self._received(response)) as received:
-                async for data in _in_pieces(received, PIECE_BYTES):
+                async for data in _in_pieces(received, PIECE_BYTES, budget):
                     lines, size = reader.lines, size + len(data)
                     # Comments and empty lines are no events, and would otherwise never end.
                     if size > self._limits.answer_bytes:
@@ -92,13 +97,24 @@ class Upstream:
                     if reader.lines > lines:
                         silence.reschedule(asyncio.get_running_loop().time() + self._limits.silent_seconds)
                     for event in reader.events():
-                        if not on_event(self._redacted(event)):
+                        if not on_event(await self._redacted(event, budget)):
                             return
             raise CompletionError("the upstream server's answer broke off before its [DONE]")
 
-    def _redacted(self, event: ServerSentEvent) -> ServerSentEvent:
+    async def _redacted(self, event: ServerSentEvent, budget: StepBudget) -> ServerSentEvent:
         """Return an event without this relay's secrets, which its upstream server may repeat anywhere."""
-        return ServerSentEvent(*map(self._redactor.without_known, (event.name, event.data)))
+        name = await self._without_secrets(event.name, budget)
+        return ServerSentEvent(name, await self._without_secrets(event.data, budget))
+
+    async def _without_secrets(self, text: str, budget: StepBudget) -> str:
+        await budget.spend()
+        if len(text) <= REDACTED_BYTES:
+            return self._redactor.without_known(text)
+        redactor, pieces = PiecewiseRedactor(self._redactor), list[str]()
+        for start in range(0, len(text), REDACTED_BYTES):
+            pieces.append(redactor.push(text[start : start + REDACTED_BYTES]))
+            await budget.spend()
+        return "".join((*pieces, redactor.finish()))
 
     async def whole(self, body: bytes) -> bytes:
         """Ask for an answer in one piece, which is JSON.
@@ -110,7 +126,20 @@ class Upstream:
             answer = await self._body(response, self._limits.answer_bytes)
             if answer is None:
                 raise self._too_long()
-            return self._redactor.without_known(answer.decode("utf-8", "replace")).encode()
+            return await self._redacted_bytes(answer)
+
+    async def _redacted_bytes(self, answer: bytes) -> bytes:
+        """Return an answer as UTF-8, without this relay's secrets."""
+        decoder, redactor = (
+            codecs.getincrementaldecoder("utf-8")("replace"),
+            PiecewiseRedactor(self._redactor),
+        )
+        pieces = [
+            redactor.push(decoder.decode(portion)).encode()
+            async for portion in StepBudget().portions(answer, REDACTED_BYTES)
+        ]
+        end = redactor.push(decoder.decode(b"", final=True)) + redactor.finish()
+        return b"".join((*pieces, end.encode()))
 
     def _too_long(self) -> CompletionError:
         most = self._limits.answer_bytes
@@ -200,10 +229,8 @@ class Upstream:
             yield data
 
 
-async def _in_pieces(received: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
-    """Cut what came into pieces, between which the event loop gets a turn."""
+async def _in_pieces(received: AsyncIterator[bytes], size: int, budget: StepBudget) -> AsyncIterator[bytes]:
+    """Cut received data into pieces, between which the task yields to the event loop if necessary."""
     async for data in received:
-        for start in range(0, len(data), size):
-            if start:
-                await asyncio.sleep(0)
-            yield data[start : start + size]
+        async for piece in budget.portions(data, size):
+            yield piece

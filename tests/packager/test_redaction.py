@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packager.redaction import MASK, Redactor, redact, redacted_url, secrets_of
+from packager.redaction import MASK, PiecewiseRedactor, Redactor, redact, redacted_url, secrets_of
 from packager.sources.schemes import without_url_secrets
 
 CANARY = "c4nary-Secret"
@@ -152,6 +152,16 @@ def test_a_known_secret_is_found_however_it_is_written(secret: str) -> None:
 
 def test_short_secrets_are_not_found_in_other_words() -> None:
     assert Redactor.of(["live", ""])("live channel") == "live channel"
+
+
+@given(st.lists(st.text("abc", max_size=9)), st.lists(st.text("abc", min_size=1, max_size=5), max_size=4))
+def test_secrets_are_taken_out_of_a_text_in_pieces_as_out_of_the_whole(
+    pieces: list[str], secrets: list[str]
+) -> None:
+    redactor = Redactor.of(secrets, shortest=1)
+    piecewise = PiecewiseRedactor(redactor)
+    result = "".join([*map(piecewise.push, pieces), piecewise.finish()])
+    assert result == redactor.without_known("".join(pieces))
 
 
 @given(st.text(max_size=200))

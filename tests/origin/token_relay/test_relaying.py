@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
 import pytest
 
+from origin.events.channel import END
 from tests.completion_server import KEY, Asked, chunk, streaming, tokens
 from tests.event_server import NDJSON, TOKEN, WAYS, Got, Way, reading
 from tests.relay_server import STREAMED, relaying
@@ -147,6 +149,44 @@ async def test_an_answer_in_one_piece_is_what_the_upstream_server_wrote() -> Non
         assert answer.text == whole
         await task
         assert [(event.name, event.data) for event in got] == [("completion", whole), ("end", "{}")]
+
+
+@pytest.mark.parametrize("letter", ["\r", "\n", "s", "é"])
+async def test_a_long_answer_in_one_piece_holds_nobody_up(letter: str) -> None:
+    """That it doesn't is judged after each test: the event loop computes for no tenth of a second.
+
+    RFC 8259 §2 allows any number of line ends between two values.
+    """
+    space = letter.isspace()
+    content = json.dumps({"a": "" if space else letter * 8_000_000}, ensure_ascii=False)
+    whole = content[:-1] + (letter * 15_000_000 if space else "") + "}"
+
+    async def script(asked: Asked) -> None:
+        await asked.answer("200 OK", whole)
+
+    async with relaying(script) as server, reading(NDJSON, server) as (got, task):
+        await until(lambda: server.channel.readers)
+        answer = await server.ask("/relay/test/v1/chat/completions")
+        # Not by httpx's text, which replaces some line ends.
+        assert (answer.status_code, answer.content) == (200, whole.encode())
+        await task
+    # The channel's readers get no event of megabytes, and are told so.
+    assert [event.name for event in got] == ["error", "end"]
+    assert json.loads(got[0].data)["error"]["code"] == 413
+
+
+async def test_events_of_nothing_but_line_ends_hold_nobody_up_when_they_are_written() -> None:
+    """That they don't is judged after each test: the event loop computes for no tenth of a second."""
+    data = "\n" * 1_000_000
+    async with relaying(streaming(tokens("a"))) as server, contextlib.AsyncExitStack() as stack:
+        read = [await stack.enter_async_context(reading(way, server)) for way in WAYS[:2]]
+        await until(lambda: server.channel.readers == len(read))
+        for _ in range(10):
+            server.channel.publish_soon(data)
+        server.channel.publish_soon("{}", END)
+        await asyncio.gather(*(task for _, task in read))
+        for got, _ in read:
+            assert [len(event.data) for event in got] == [len(data)] * 10 + [len("{}")]
 
 
 async def test_callers_with_different_questions_get_their_own_answers() -> None:
