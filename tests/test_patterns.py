@@ -1,5 +1,7 @@
 """No regular expression of the program takes more than a bounded time for each character of any text.
 
+``python -m tests.patterns`` prints how long each takes for the worst texts.
+
 One that can match the same text in several ways tries them all before it fails: up to two to the power of
 the text's length. So each is tried with texts that repeat what it is made of, and end wrong.
 """
@@ -12,9 +14,16 @@ import pkgutil
 import re
 import time
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Any
 
 import pytest
+
+from origin.http.trusted_proxies import MAX_ELEMENT_CHARS
+from origin.token_relay.upstream import ERROR_BYTES
+from tests.loop_watch import slowness
+from tests.patterns import MEBIBYTE, UsedPattern, worst
+from tests.patterns import patterns as used_patterns
 
 COUNTS = ((4, 8, 12, 16), (18, 20, 22, 24), (64,), (512,), (4096,))
 """Repetitions until each look at the clock: a bad pattern is noticed before one of them takes minutes."""
@@ -64,3 +73,60 @@ def test_a_pattern_takes_linear_time_for_texts_that_nearly_match(
                 fullmatch(text.encode("latin-1", "replace") if isinstance(pattern.pattern, bytes) else text)
             begin, before = time.thread_time(), begin
             assert begin - before < SECONDS, (FOUND[pattern], unit, counts)
+
+
+WHOLE_SECONDS = 0.1
+"""Most processor time for a mebibyte of the worst text."""
+
+STEP_SECONDS = 0.04
+"""Most for the longest text of a pattern that takes more: twice what a step of the event loop may take."""
+
+BOUNDED = {
+    "origin.http.trusted_proxies: _PAIRS": MAX_ELEMENT_CHARS,
+    "origin.http.trusted_proxies: _ELEMENT": MAX_ELEMENT_CHARS,
+    # Error bodies of upstream servers; lines of logs and of ffmpeg are shorter.
+    "packager.redaction: _FIELD": ERROR_BYTES,
+    # The program's own playlists.
+    "packager.recordings.recording_writer: _RENDITION": 64 << 10,
+}
+"""Longest texts of the patterns that take more, in characters: the code that calls them sees to it."""
+
+MADE_LATER = {
+    "packager.dvr.disk_rendition: _segment_name",
+    "packager.hashed_file_cache: _name",
+    "packager.redaction: '|'.join(map(re.escape, longest_first))",
+    "origin.vod.addresses: f'{PREFIX}(?P<film>.*)/' + below.replace('.', '\\\\.').format_map(_NAMES)",
+}
+"""Patterns that a running function makes of names and of texts without any choice."""
+
+USED = {used.name: used for used in used_patterns()}
+
+
+@pytest.mark.parametrize(
+    "used", [used for used in USED.values() if used.compiled is not None], ids=attrgetter("name")
+)
+def test_the_longest_text_of_a_pattern_takes_little_time(used: UsedPattern) -> None:
+    most = BOUNDED.get(used.name)
+    allowed = WHOLE_SECONDS if most is None else STEP_SECONDS
+    found = worst(used, most or MEBIBYTE)
+    seconds = min(used.seconds(found.unit, found.size) for _ in range(3)) * (most or MEBIBYTE) / found.size
+    assert seconds < allowed * slowness(), found
+
+
+def test_every_other_pattern_is_made_of_names() -> None:
+    assert {used.name for used in USED.values() if used.compiled is None} == MADE_LATER
+    assert USED.keys() >= BOUNDED.keys()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_repeated"),
+    [
+        (r"(?:key|hdn[a-z]+)=", True),
+        (r"(\{[^}]*\})|\\([Nnh])", True),
+        (r"<p(?:[ \t][^\n]*?)?>", True),
+        (r"(?:a|a )*b", False),
+    ],
+)
+def test_a_pattern_that_takes_long_is_noticed(pattern: str, is_repeated: bool) -> None:
+    found = worst(UsedPattern("", re.compile(pattern), is_repeated=is_repeated), 1 << 14)
+    assert found.seconds_per_mebibyte > WHOLE_SECONDS

@@ -27,6 +27,7 @@ FIELDS = 9
 
 _FACE_FIELDS = (("bold", "b"), ("italic", "i"), ("underline", "u"))
 _PARTS = re.compile(r"(\{[^}]*\})|\\([Nnh])")
+_ESCAPE = re.compile(r"()\\([Nnh])")
 _TAG = re.compile(r"\\(?:([biu])(-?[0-9]{0,4})(?=[\\}])|(an?)([0-9]{1,2})|p([0-9]{1,2})(?=[\\}])|r([^\\}]*))")
 _BOLD_WEIGHT = 600
 """Weight from which ``\\b`` is bold."""
@@ -82,8 +83,7 @@ def event_cue(event: str, styles: AssStyles) -> tuple[str, str]:
     style = styles.get(fields[2].strip().lstrip("*"), PLAIN)
     faces, written, top, drawing = style.faces, 0, style.top, False
     pieces: list[str] = []
-    # Three entries each: plain text, the overrides behind it, and the escaped character.
-    parts = _PARTS.split(fields[FIELDS - 1])
+    parts = _split(fields[FIELDS - 1])
     for at in range(0, len(parts), 3):
         text, overrides, character = [*parts[at : at + 3], None, None][:3]
         shown = (text or "") + {"N": "\n", "n": " ", "h": "\u00a0"}.get(character or "", "")
@@ -104,6 +104,14 @@ def event_cue(event: str, styles: AssStyles) -> tuple[str, str]:
     pieces.append(face_tags(written, 0))
     shown = without_empty_lines("".join(pieces))
     return shown, TOP if top and shown else ""
+
+
+def _split(text: str) -> list[str | None]:
+    """Split a text: three entries each are plain text, the overrides behind it, and the escaped character."""
+    # Behind the last "}" no overrides begin; after each "{" there, the rest would be searched for their end.
+    end = text.rfind("}") + 1
+    parts, rest = _PARTS.split(text[:end]), _ESCAPE.split(text[end:])
+    return [*parts[:-1], parts[-1] + rest[0], *rest[1:]]
 
 
 def _escaped(text: str) -> str:

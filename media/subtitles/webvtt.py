@@ -29,7 +29,6 @@ TOP = "line:5%"
 FACES = {"b": 1, "i": 2, "u": 4}
 """Tags of bold, italic and underlined text, and the bit of each in a set of faces."""
 
-_END_OF_LINE = re.compile(r"\r\n|\r|\n")
 _TIME = r"(?:([0-9]{2,6}):)?([0-5][0-9]):([0-5][0-9])\.([0-9]{3})"
 _TIMING = re.compile(rf"[ \t]*{_TIME}[ \t]*-->[ \t]*{_TIME}(?:[ \t]+(.*))?", re.ASCII)
 _SETTING = re.compile(r"(?:vertical|line|position|size|align):[A-Za-z0-9.,%-]{1,40}", re.ASCII)
@@ -117,7 +116,7 @@ class CueReader:
             text = text[1:]  # the LF of a CR LF between two chunks
         self._after_return = text.endswith("\r")
         # §6.1: a NUL counts as U+FFFD.
-        *lines, self._pending = _END_OF_LINE.split(self._pending + text.replace("\0", "\ufffd"))
+        *lines, self._pending = split_lines(self._pending + text.replace("\0", "\ufffd"))
         for line in lines:
             self._push_line(line)
         if len(self._pending) > self._limits.line_characters:
@@ -214,6 +213,11 @@ def _blocks(cues: Iterable[Cue]) -> bytes:
     return "".join(f"{_head(cue)}\n{cue.text}\n\n" for cue in cues).encode()
 
 
+def split_lines(text: str) -> list[str]:
+    """Split a text at its line ends, faster than a regular expression, which holds up all threads."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
 def valid_settings(text: str) -> str:
     """Return the valid ones of a cue's settings (§4.4)."""
     return " ".join(word for word in text.split() if _SETTING.fullmatch(word))
@@ -227,7 +231,7 @@ def escape(text: str) -> str:
 
 def without_empty_lines(text: str) -> str:
     """Remove empty lines, which would end the cue, and characters that a line of a cue can't have."""
-    lines = _END_OF_LINE.split(text.replace("\0", "\ufffd"))
+    lines = split_lines(text.replace("\0", "\ufffd"))
     return "\n".join(line.replace("-->", "--&gt;") for line in lines if line.strip())
 
 

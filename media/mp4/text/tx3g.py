@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import struct
 
 from media.errors import MalformedError, TooLargeError
@@ -19,7 +18,6 @@ MAX_STYLES = 256
 
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _STYLE = struct.Struct(">HHHBB4s")
-_ENDS = re.compile(r"\r\n?")
 
 
 def plain_text(sample: bytes) -> str:
@@ -53,7 +51,7 @@ def cue_text(sample: bytes) -> str:
             now = faces[at]
         pieces.append(_ESCAPES.get(character, character))
     pieces.append(face_tags(now, 0))
-    return without_empty_lines(_ENDS.sub("\n", "".join(pieces)))
+    return without_empty_lines("".join(pieces))
 
 
 def all_forced(entry: bytes) -> bool:

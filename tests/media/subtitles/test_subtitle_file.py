@@ -45,6 +45,7 @@ def test_what_writers_of_subrip_forget_does_not_lose_a_cue() -> None:
         (r"{\i1}styled{\i0} {\pos(10,20)}here", "styled here"),
         ("R&D <3 x > y &amp; z &nbsp;", "R&amp;D &lt;3 x &gt; y &amp; z &nbsp;"),
         ("a --> b", "a --&gt; b"),
+        ("<p align=left>&lt;p&gt; begins a paragraph</p>", "&lt;p&gt; begins a paragraph"),
     ],
 )
 def test_the_text_of_subrip_is_written_as_webvtt_means_it(written: str, shown: str) -> None:
