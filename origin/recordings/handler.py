@@ -24,6 +24,7 @@ from origin.http.representation import RepresentationMetadata
 from origin.live.dvr_segments import StoredFile, stored_reply
 from packager.library.local_storage import LocalFile, NotFoundError
 from packager.library.storage_interface import LibraryFile
+from packager.recordings.disk_recordings import RecordingReader
 from packager.recordings.merged_recordings import AnyRecording, KeptRecordings
 from packager.recordings.progressive_mp4 import MovieLayout
 from packager.recordings.recording_writer import MANIFEST
@@ -147,17 +148,13 @@ async def _media_reply(request: Request, recording: AnyRecording, rendition: str
         NotFoundError: the recording has no such file.
         OSError: the file can't be opened.
     """
-    with contextlib.ExitStack() as held:
-        # Its files aren't removed before the end of the reply.
-        held.enter_context(recording.reading())
-        file = await recording.threads.run(recording.open, f"{rendition}/{name}")
-        held.callback(file.close)
-        release = held.pop_all().close
+    # What is open is read to its end, even if the recording is removed meanwhile.
+    file = await recording.threads.opened(recording.open, f"{rendition}/{name}")
     sound = rendition != recording.metadata.video and name.endswith((".m4s", ".mp4"))
     media_type = "audio/mp4" if sound and rendition == recording.metadata.audio else _TYPES[name[-3:]]
     if sound and extension_of(rendition) == TEXT_EXTENSION:
         media_type = wvtt.MEDIA_TYPE
-    return await stored_reply(request, StoredFile(file, name, media_type, CACHING), release)
+    return await stored_reply(request, StoredFile(file, name, media_type, CACHING), file.close)
 
 
 def _text_reply(request: Request, recording: AnyRecording, name: str) -> Reply:
@@ -171,10 +168,10 @@ def _text_reply(request: Request, recording: AnyRecording, name: str) -> Reply:
 
 async def _movie_reply(request: Request, channel: str, recording: AnyRecording) -> Reply:
     with contextlib.ExitStack() as held:
-        held.enter_context(recording.reading())
+        reader = held.enter_context(recording.reading())
         head, layout = await recording.threads.run(recording.movie)
         release = held.pop_all().close
-    source, metadata = MovieSource(recording, head, layout, release), recording.metadata
+    source, metadata = MovieSource(recording, (head, layout), reader, release), recording.metadata
     size = head.size + layout.size
     media_type = "video/mp4" if metadata.video else "audio/mp4"
     described = RepresentationMetadata(size, media_type, f'"{metadata.id}-{size:x}"', metadata.end)
@@ -192,23 +189,32 @@ class MovieSource(ThreadSource):
     """The MP4 of a recording: its head, then the segments' files one behind the other.
 
     Args:
-        head: the open file of the head, which it owns and closes.
-        layout: the files behind it.
+        movie: the open file of the head, which it owns and closes, and the files behind it.
+        reader: notes how much is read.
         on_closed: called when the files are closed.
     """
 
     def __init__(
-        self, recording: AnyRecording, head: LocalFile, layout: MovieLayout, on_closed: Callable[[], None]
+        self,
+        recording: AnyRecording,
+        movie: tuple[LocalFile, MovieLayout],
+        reader: RecordingReader,
+        on_closed: Callable[[], None],
     ) -> None:
         super().__init__(self._read_at, self._close_files, recording.threads)
         self._recording = recording
         self._on_closed = on_closed
-        self._head = head
-        self._layout = layout
+        self._head, self._layout = movie
+        self._reader = reader
         self._open: tuple[int, int, LibraryFile] | None = None
 
     def _read_at(self, offset: int, length: int) -> bytes:
         """Read up to `length` bytes from `offset`, of one file."""
+        data = self._read_of_file(offset, length)
+        self._reader.taken += len(data)
+        return data
+
+    def _read_of_file(self, offset: int, length: int) -> bytes:
         if offset < self._head.size:
             return self._head.pread(offset, min(length, self._head.size - offset))
         offset -= self._head.size
@@ -227,7 +233,10 @@ class MovieSource(ThreadSource):
             self._open[2].close()
             self._open = None
         name, begin, end = self._layout.at(offset)
-        self._open = (begin, end, self._recording.open(name))
+        try:
+            self._open = (begin, end, self._recording.open(name))
+        except NotFoundError:
+            raise TruncatedFileError(f"{name} of {self._recording.path} was removed") from None
         return self._open
 
     def _close_files(self) -> None:

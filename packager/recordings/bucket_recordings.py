@@ -12,6 +12,7 @@ import structlog
 
 from packager.library.local_storage import NotFoundError
 from packager.recordings import metadata as metadata_files
+from packager.recordings.disk_recordings import RecordingReader
 from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
 from packager.recordings.metadata import RecordingMetadata
 from packager.recordings.recording_writer import METADATA
@@ -47,9 +48,9 @@ class BucketRecording:
         self._folder = folder
         self._bucket = bucket
 
-    def reading(self) -> AbstractContextManager[None]:
-        """Do nothing, as this server removes no recordings in S3."""
-        return contextlib.nullcontext()
+    def reading(self) -> AbstractContextManager[RecordingReader]:
+        """Keep nothing, as this server removes no recordings in S3."""
+        return contextlib.nullcontext(RecordingReader())
 
     def open(self, name: str) -> S3File:
         """Open one of its files. Blocks.

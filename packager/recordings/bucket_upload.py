@@ -92,7 +92,7 @@ class RecordingCopies:
         for name, recording in there.items():
             if name in self._copied:
                 continue
-            with recording.reading():
+            with recording.held():
                 count = await asyncio.to_thread(self._copy, recording)
             self._copied.add(name)
             if count:

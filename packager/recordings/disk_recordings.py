@@ -48,6 +48,27 @@ class Retention:
 FOR_EVER = Retention()
 
 
+class RecordingReader:
+    """A request that reads the files of a recording one by one.
+
+    Attributes:
+        begun: when it began, by the monotonic clock.
+        taken: bytes that it has taken so far.
+    """
+
+    __slots__ = ("begun", "taken")
+
+    def __init__(self) -> None:
+        self.begun = time.monotonic()
+        self.taken = 0
+
+    def may_go_on(self, now: float, limits: RecordingsLimits) -> bool:
+        """Return whether it is quick enough to keep a recording that is to be removed."""
+        seconds = now - self.begun
+        is_quick = self.taken >= limits.reader_rate * seconds
+        return seconds <= limits.reader_grace_seconds or (is_quick and seconds <= limits.reader_seconds)
+
+
 class Recording:
     """A recorded event.
 
@@ -81,22 +102,42 @@ class Recording:
         self.obstacle = "" if metadata.video or metadata.audio else "it has neither picture nor sound"
         self._library = Library(path)
         self._layout: MovieLayout | None = None
-        self._readers = 0
+        self._holders = 0
+        self._readers: dict[RecordingReader, None] = {}
         self._lock = threading.Lock()
 
     @property
+    def is_held(self) -> bool:
+        """Whether this program works on the recording."""
+        return self._holders > 0
+
+    @property
     def is_read(self) -> bool:
-        """Whether a request reads the recording."""
-        return self._readers > 0
+        """Whether a request reads the recording that isn't too slow to keep the files."""
+        now = time.monotonic()
+        return any(reader.may_go_on(now, self._limits) for reader in self._readers)
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        """Keep the recording's files while the context is open, even if the recording expires meanwhile."""
-        self._readers += 1
+    def held(self) -> Iterator[None]:
+        """Keep the recording's files for this program's own work while the context is open."""
+        self._holders += 1
         try:
             yield
         finally:
-            self._readers -= 1
+            self._holders -= 1
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[RecordingReader]:
+        """Keep the recording's files for a request while the context is open, unless it is too slow.
+
+        A single file needs nobody to keep it: what is open can be read to its end after its removal.
+        """
+        reader = RecordingReader()
+        self._readers[reader] = None
+        try:
+            yield reader
+        finally:
+            del self._readers[reader]
 
     def open(self, name: str) -> LocalFile:
         """Open one of its files. Blocks.
@@ -239,7 +280,7 @@ class Recordings:
                 recording=metadata.id,
                 seconds=round(metadata.duration, 1),
             )
-        with recording.reading(), contextlib.suppress(NotFoundError):
+        with recording.held(), contextlib.suppress(NotFoundError):
             await self.expire(time.time())
             try:
                 head, _ = await asyncio.to_thread(recording.movie)
@@ -259,6 +300,8 @@ class Recordings:
     async def expire(self, now: float) -> None:
         """Remove recordings that are too old or exceed the size, except the latest and those being read.
 
+        Those that are only kept for their readers have at most the size once more.
+
         Args:
             now: seconds since the epoch.
         """
@@ -272,11 +315,17 @@ class Recordings:
                 del self._known[recording.metadata.id]
                 self._to_remove.append(recording)
         refused = []
-        while (free := next((one for one in self._to_remove if not one.is_read), None)) is not None:
+        while (free := self._next_to_remove()) is not None:
             self._to_remove.remove(free)
             if not await self._remove(free.metadata.id):
                 refused.append(free)
         self._to_remove += refused
+
+    def _next_to_remove(self) -> Recording | None:
+        """Return a recording that goes now: one without readers, or the first if all are too large."""
+        waiting = [one for one in self._to_remove if not one.is_held]
+        is_too_much = 0 < self._retention.size < sum(one.size for one in waiting)
+        return next((one for one in waiting if is_too_much or not one.is_read), None)
 
     async def _remove(self, name: str) -> bool:
         """Remove a recording that isn't known any more; False where that is to be tried again."""

@@ -10,6 +10,7 @@ from typing import Protocol
 from packager.concurrency import Threads
 from packager.library.local_storage import LocalFile
 from packager.library.storage_interface import LibraryFile
+from packager.recordings.disk_recordings import RecordingReader
 from packager.recordings.metadata import RecordingMetadata
 from packager.recordings.progressive_mp4 import MovieLayout
 
@@ -31,8 +32,8 @@ class AnyRecording(Protocol):
     def threads(self) -> Threads:
         """The threads in which to open its files."""
 
-    def reading(self) -> AbstractContextManager[None]:
-        """Keep its files while the context is open."""
+    def reading(self) -> AbstractContextManager[RecordingReader]:
+        """Keep its files for a request while the context is open, unless it is too slow."""
 
     def open(self, name: str) -> LibraryFile:
         """Open one of its files; blocks."""
