@@ -30,6 +30,9 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Longest pause in a request that sends captions as they are typed."""
     stalled_seconds: Seconds = 60.0
     """Time after which a client that reads none of its bytes is disconnected."""
+    slow_seconds: Seconds = 600.0
+    """Time in which a client must read 1 MiB, as far as so much waits for it all the time; a slower one is
+    disconnected."""
     unacknowledged_seconds: Annotated[float, Meta(ge=1, le=3600)] = 30.0
     """Time after which a client whose system acknowledges no bytes counts as gone (TCP_USER_TIMEOUT)."""
     keep_alive_seconds: Seconds = 30.0

@@ -16,6 +16,8 @@ class HttpLimits:
         header_fields: most header fields.
         target_bytes: longest request target.
         stalled_seconds: longest time for which a client may take no bytes while some wait to be sent.
+        slow_seconds: time over which a client must take `slow_bytes`, as far as some wait for it: whatever a
+            reply holds, such as a removed file, is held no longer.
         body_seconds: longest time of a body, besides what its bytes take at `body_rate`.
         body_rate: least bytes per second of a body after those seconds.
         connections: most connections that are served; further ones get 503.
@@ -29,6 +31,8 @@ class HttpLimits:
     header_fields: int = 100
     target_bytes: int = 8 * 1024
     stalled_seconds: float = 60.0
+    slow_seconds: float = 600.0
+    slow_bytes: int = 1 << 20
     body_seconds: float = 20.0
     body_rate: int = 500
     connections: int = 8192

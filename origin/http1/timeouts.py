@@ -39,6 +39,37 @@ class TimedConnection(Protocol):
         """End the connection, since its client was too slow; with NOTHING, too slow in taking bytes."""
 
 
+class LeastRate:
+    """Judges a client that takes bytes that wait for it, but too few of them over a long time."""
+
+    __slots__ = ("_before", "_seconds")
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._before = 0
+
+    def restart(self, taken: int) -> None:
+        """Begin to count anew.
+
+        Args:
+            taken: bytes that the client has taken so far.
+        """
+        self._seconds, self._before = 0.0, taken
+
+    def is_missed(self, seconds: float, taken: int, limits: HttpLimits) -> bool:
+        """Add the seconds for which bytes waited for the client; return whether it has taken too few of them.
+
+        Args:
+            taken: bytes that the client has taken so far.
+        """
+        self._seconds += seconds
+        if self._seconds < limits.slow_seconds:
+            return False
+        is_missed = taken - self._before < limits.slow_bytes
+        self.restart(taken)
+        return is_missed
+
+
 class SendProgress:
     """Measures for how long a client has taken none of the bytes that wait for it."""
 
@@ -46,6 +77,19 @@ class SendProgress:
         self._transport = transport
         self._untaken: tuple[int, int, int] | None = None
         self._since = 0.0
+        self._rate = LeastRate()
+        self._rated: float | None = None
+
+    def is_too_slow(self, now: float, sender: FileSender | None, limits: HttpLimits) -> bool:
+        """Return whether the client takes so few bytes of a file, over a long time, that it holds it open."""
+        if sender is None or not sender.is_sending:
+            self._rated = None
+            return False
+        taken = sender.sent - (unconfirmed_bytes(self._transport) or 0)
+        if self._rated is None:
+            self._rate.restart(taken)
+        before, self._rated = self._rated or now, now
+        return self._rate.is_missed(now - before, taken, limits)
 
     def seconds_without(self, now: float, sender: FileSender | None) -> float:
         """Return the seconds for which the client has taken nothing; 0 if nothing waits for it."""
@@ -102,7 +146,8 @@ class ConnectionTimeouts:
             return
         now = self._loop.time()
         due = now + self._interval
-        if self._progress.seconds_without(now, watched.sender) >= self._limits.stalled_seconds:
+        is_stalled = self._progress.seconds_without(now, watched.sender) >= self._limits.stalled_seconds
+        if is_stalled or self._progress.is_too_slow(now, watched.sender, self._limits):
             self._timer = None
             watched.expire(AwaitedFromClient.NOTHING)
             return

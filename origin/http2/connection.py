@@ -516,7 +516,7 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
             self.transport.abort()
             return
         for stream in list(self._sending.values()):
-            if self._check_stream(stream, now):
+            if self._check_stream(stream, now, CHECK_SECONDS):
                 self.reset(stream, CANCEL)
         if self._has_idled:
             self._end(NO_ERROR, "")

@@ -261,7 +261,7 @@ class Http3Connection(MultiplexedConnection):
         now = self.loop.time()
         self._timer = self.loop.call_at(math.ceil(now + CHECK_SECONDS / 2), self._check)
         for stream in list(self._sending.values()):
-            if self._check_stream(stream, now):
+            if self._check_stream(stream, now, CHECK_SECONDS):
                 self.reset(stream, CANCEL)
         if not self._quic.is_handshake_over:
             if now >= self._began + self.limits.header_seconds:

@@ -279,13 +279,19 @@ class MultiplexedConnection(abc.ABC):
         self._release_window(stream)
         stream.answer.on_end(None)
 
-    def _check_stream(self, stream: HttpStream, now: float) -> bool:
-        """Return whether a client has allowed no byte of an answer for too long."""
+    def _check_stream(self, stream: HttpStream, now: float, seconds: float) -> bool:
+        """Return whether a client has allowed no byte of an answer for too long, or too few for very long.
+
+        Args:
+            seconds: since the check before.
+        """
         if self._room(stream) > 0:
             stream.blocked_since = None
-        elif stream.blocked_since is None:
+            return False
+        if stream.blocked_since is None:
             stream.blocked_since = now
-        return stream.blocked_since is not None and now >= stream.blocked_since + self.limits.stalled_seconds
+        is_stalled = now >= stream.blocked_since + self.limits.stalled_seconds
+        return is_stalled or stream.rate.is_missed(seconds, stream.sent, self.limits)
 
     @property
     def _has_idled(self) -> bool:

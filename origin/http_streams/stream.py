@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 from origin.http.answer import Headers
 from origin.http1.fast_path import FastPath
 from origin.http1.limits import HttpLimits
+from origin.http1.timeouts import LeastRate
 from origin.http_streams.outgoing_body import OutgoingBody
 from origin.http_streams.priority import Priority
 
@@ -44,6 +45,7 @@ class HttpStream:
         unread: bytes of the request's body that the client isn't allowed to replace yet.
         turn: number of the last turn in which bytes of it were sent.
         blocked_since: since when the client allows no bytes of it; None where it does.
+        rate: counts what the client takes while it allows hardly any bytes.
         is_request_over: whether the request has come to its end.
     """
 
@@ -55,6 +57,7 @@ class HttpStream:
         "is_request_over",
         "number",
         "priority",
+        "rate",
         "sent",
         "turn",
         "unread",
@@ -68,6 +71,7 @@ class HttpStream:
         self.body = OutgoingBody()
         self.sent = self.unread = self.turn = 0
         self.blocked_since: float | None = None
+        self.rate = LeastRate()
 
     def rank(self) -> tuple[int, bool, bool, int]:
         """Return the place among streams that have bytes to send: the least goes first (RFC 9218 §10)."""

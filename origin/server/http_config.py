@@ -98,6 +98,7 @@ def wire_limits(config: Config, others: HttpLimits) -> HttpLimits:
         header_fields=limits.header_fields,
         target_bytes=limits.target_bytes,
         stalled_seconds=limits.stalled_seconds,
+        slow_seconds=limits.slow_seconds,
         body_seconds=limits.body_seconds,
         body_rate=limits.body_rate,
         connections=limits.connections,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import signal
@@ -176,6 +177,29 @@ def test_a_window_that_stays_shut_ends_the_stream_alone(server: ServerProcess) -
         assert client.answers[shut].reset == 8
         assert client.answers[other].status == 200
         assert not client.is_closed
+
+
+@pytest.mark.clause("RFC 9113 §5")
+def test_a_window_that_hardly_opens_ends_the_stream_alone(tmp_path: Path) -> None:
+    """The client allows a byte for each moment, and too few for the time over which it is judged."""
+    server = started(tmp_path, "[server]\nport = 0\n\n[limits]\nslow_seconds = 3\n")
+    with Http2Client(server.url, window=1, opens=False) as client:
+        slow = client.request("/media/big.bin")
+        client.until(lambda: client.answers[slow].status)
+        client.socket.settimeout(0.05)
+
+        def is_over() -> bool:
+            if not client.answers[slow].is_over:
+                client.h2.increment_flow_control_window(1, slow)
+                client.flush()
+                with contextlib.suppress(TimeoutError):
+                    client.read()
+            return client.answers[slow].is_over or client.is_closed
+
+        wait_for(is_over, "the stream to be ended")
+        assert client.answers[slow].reset == 8
+        assert not client.is_closed
+    server.stop()
 
 
 def test_a_body_is_read_within_the_windows(server: ServerProcess) -> None:
