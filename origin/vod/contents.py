@@ -25,6 +25,7 @@ from packager.vod import Titles
 from packager.vod.clip_sequence import NO_TEXT, SUFFIX, TRACKS, ClipSequence
 from packager.vod.index.chapters import chapters_json
 from packager.vod.movie.versioned_addresses import MediaVersion
+from packager.vod.segments.clip import WHOLE
 from packager.vod.sprites.sprite_maker import SpriteMaker
 
 
@@ -68,9 +69,11 @@ class VodContents:
             Kind.WHOLE_TEXT: self._whole_text,
             Kind.CHAPTERS: self._chapters,
         }
-        self._makers: dict[Kind, Callable[[Address], Awaitable[Content]]] = {
+        # The second argument is the network of the client.
+        self._makers: dict[Kind, Callable[[Address, str], Awaitable[Content]]] = {
             kind: self._in_thread(make) for kind, make in in_threads.items()
         }
+        self._of_clips = in_threads.keys() - {Kind.INIT, Kind.TEXT_INIT}
         self._encoded = makers.encoded
         if makers.covers is not None:
             self._covers = makers.covers
@@ -91,14 +94,18 @@ class VodContents:
         """Make the content of an address.
 
         Args:
-            client: the client's address; media are encoded for networks in turn.
+            client: the client's address; media are encoded, and texts of clips written, for networks in turn.
 
         Raises:
             NotFoundError, NotReadyError, ClipError, MediaError, OSError: it can't be made.
         """
+        network = network_of(client)
         if self._encoded is not None and address.is_encoded:
-            return await self._encoded_media(self._encoded, address, network_of(client))
-        return await self._makers[address.kind](address)
+            return await self._encoded_media(self._encoded, address, network)
+        if address.kind in self._of_clips and is_of_clip(address):
+            async with self._titles.clip_turn(address.film, network):
+                return await self._makers[address.kind](address, network)
+        return await self._makers[address.kind](address, network)
 
     async def _encoded_media(self, encoded: EncodedMedia, address: Address, network: str) -> Content:
         film, track, wanted = address.film, address.track, address.version
@@ -114,8 +121,8 @@ class VodContents:
         """Return how long caches may keep media of a version, which the address has to name or not."""
         return self._caching.media(None if wanted is None else version.is_settled(time.time()))
 
-    def _in_thread(self, make: Callable[[Address], Content]) -> Callable[[Address], Awaitable[Content]]:
-        return lambda address: self._titles.threads.run(make, address)
+    def _in_thread(self, make: Callable[[Address], Content]) -> Callable[[Address, str], Awaitable[Content]]:
+        return lambda address, _: self._titles.threads.run(make, address)
 
     def _playlist(self, data: bytes, media_type: str = MEDIA_TYPE) -> Content:
         return Content(data, media_type, self._caching.playlists)
@@ -189,25 +196,35 @@ class VodContents:
         data = chapters_json(self._titles.texts.chapters(address.film, address.clip))
         return Content(data, "application/json", self._caching.media())
 
-    async def _cover(self, address: Address) -> Content:
+    async def _cover(self, address: Address, network: str) -> Content:
         try:
-            data = await self._covers.cover(address.film)
+            data = await self._covers.cover(address.film, network)
         except BusyError as error:
             raise NotReadyError from error
         return Content(data, "image/jpeg", self._caching.media(), is_text=False, is_kept=False)
 
-    async def _thumbnail_text(self, address: Address) -> Content:
+    async def _thumbnail_text(self, address: Address, _: str) -> Content:
         text = await self._thumbnails.vtt(address.film)
         return self._playlist(text.encode(), webvtt.MEDIA_TYPE)
 
-    async def _thumbnail_playlist(self, address: Address) -> Content:
+    async def _thumbnail_playlist(self, address: Address, _: str) -> Content:
         return self._playlist((await self._thumbnails.playlist(address.film)).encode())
 
-    async def _sprite(self, address: Address) -> Content:
-        data = await self._thumbnails.sprite(address.film, address.numbers[0], address.version)
+    async def _sprite(self, address: Address, network: str) -> Content:
+        number, version = address.numbers[0], address.version
+        data = await self._thumbnails.sprite(address.film, number, version, client=network)
         # Where the film has been replaced since, its version isn't settled.
         lifetime = self.lifetime(address.version, await self._thumbnails.version(address.film))
         return Content(data, "image/jpeg", lifetime, is_text=False, is_kept=False)
+
+
+def is_of_clip(address: Address) -> bool:
+    """Return whether the client has chosen the bounds of what is at an address.
+
+    Raises:
+        ClipError: the bounds aren't valid.
+    """
+    return not address.film.endswith(SUFFIX) and (address.bounds is not None or address.clip != WHOLE)
 
 
 def _sequence_master(sequence: ClipSequence) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from functools import partial
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from origin.answers.representation_replies import (
 from origin.answers.request import Request
 from origin.files.open_files import OpenFileCache, SharedFile
 from origin.http.byte_ranges import Span, select_span
+from origin.http.client_limits import network_of
 from origin.vod.addresses import Address, Kind, find_address
 from origin.vod.answer_cache import AnswerCache, AnswerCacheLimits, CachedContent, Content
 from origin.vod.cache_control import VodCaching
@@ -198,7 +200,7 @@ class VodHandler:
             is_second: whether the film was replaced before anything of it was read.
         """
         try:
-            opened = await self._titles.threads.opened(open_media, self._titles, address)
+            opened = await self._opened(address, request.client)
             metadata = metadata_of(opened.media, opened.file, name_of(address), time.time())
             headers = ((b"cache-control", self._cache_control(address, opened.file).encode("ascii")),)
             source = ThreadSource(opened.read, opened.close, opened.file.threads)
@@ -210,6 +212,13 @@ class VodHandler:
             return await self._read(request, address, is_second=True)
         except REFUSALS as error:
             return refusal_of(request, address, error)
+
+    async def _opened(self, address: Address, client: str) -> OpenMedia:
+        """Open media in a thread; networks take turns with I-frames of clips, which have a long head each."""
+        async with contextlib.AsyncExitStack() as turn:
+            if address.kind is Kind.CLIP_I_FRAMES:
+                await turn.enter_async_context(self._titles.clip_turn(address.film, network_of(client)))
+            return await self._titles.threads.opened(open_media, self._titles, address)
 
 
 class SegmentKey(NamedTuple):

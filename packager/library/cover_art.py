@@ -51,8 +51,11 @@ class CoverArt:
         # The cover that wasn't asked for for longest comes first; None: the file has none.
         self._kept: OrderedDict[Identity, bytes | None] = OrderedDict()
 
-    async def cover(self, name: str) -> bytes:
+    async def cover(self, name: str, client: str = "") -> bytes:
         """Return the cover of a file as JPEG.
+
+        Args:
+            client: such as a network; clients take turns.
 
         Raises:
             NotFoundError: there is no such file, or no cover in it.
@@ -62,7 +65,7 @@ class CoverArt:
         identity = await self._storage.threads.run(self._identity, name)
         if identity not in self._kept:
             try:
-                async with self._turns.held(""):
+                async with self._turns.held(client):
                     if identity not in self._kept:
                         self._keep(identity, await self._draw(name))
             except TooManyWaitingError as error:

@@ -6,7 +6,7 @@ Everything here blocks on the disk and may be called from several threads at onc
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -14,9 +14,11 @@ import structlog
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from packager.concurrency import Threads
+from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import Identity, LibraryFile, Storage
 from packager.single_flight_cache import CacheLimits, SingleFlightCache
+from packager.transient_errors import NotReadyError
 from packager.vod.clip_sequence import ClipSequence, make_sequence, read_sequence
 from packager.vod.file_lookup import IndexedFile, IndexedFiles, all_text_tracks, find_track, offered_indexes
 from packager.vod.film_facts import FilmFacts
@@ -74,6 +76,7 @@ class Titles:
         encoded: EncodedTracks = lambda _: (),
     ) -> None:
         self.threads = Threads(THREADS, "vod")
+        self._clip_turns = FairSemaphore(limits.clips_at_once, 1, limits.clips_waiting, limits.clips_rest)
         self.files = IndexedFiles(library, limits, encoded)
         self.segments = FilmSegments(self.files)
         self.pictures = FilmPictures(self.files, limits)
@@ -157,6 +160,25 @@ class Titles:
             return media_playlist(offered, index.lost_picture).render().encode()
 
         return self._once(f"track {track}{clip.query}", found, make).decode()
+
+    @contextlib.asynccontextmanager
+    async def clip_turn(self, name: str, client: str) -> AsyncIterator[None]:
+        """Wait for a client's turn to have a text of a clip written, whose bounds it can vary at will.
+
+        The film has an index then, so that nobody waits for the indexes of others.
+
+        Args:
+            client: such as a network; clients take turns.
+
+        Raises:
+            NotReadyError: too many wait. Also raises as :meth:`multivariant_playlist`.
+        """
+        await self.threads.run(self.files.resolve, name)
+        try:
+            async with self._clip_turns.held(client):
+                yield
+        except TooManyWaitingError:
+            raise NotReadyError from None
 
     def _offered(self, found: Sequence[IndexedFile], clip: Clip) -> Files:
         """Return a file, or a title's files, with addresses and with how their segments begin."""

@@ -45,6 +45,19 @@ async def test_who_asks_once_comes_before_the_rest_of_who_asks_often() -> None:
     assert work.most == 2
 
 
+async def test_a_place_stays_taken_for_as_long_as_it_was_used_where_that_is_wanted() -> None:
+    semaphore, loop = FairSemaphore(2, 1, 100, rest=1.0), asyncio.get_running_loop()
+    begin = loop.time()
+    async with semaphore.held("a"):
+        await asyncio.sleep(0.05)
+    used = loop.time() - begin
+    async with semaphore.held("a"):
+        # A timer's resolution may let it run a moment early.
+        assert loop.time() - begin >= 2 * used - 0.01
+        async with semaphore.held("b"):
+            pass
+
+
 async def test_one_client_leaves_room_for_others() -> None:
     work = Work(FairSemaphore(3, 2, 100))
     tasks = await work.begin("aaaab")

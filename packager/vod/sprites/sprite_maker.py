@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -65,13 +65,18 @@ class SpriteLimits:
     cache: HashedFileLimits = field(default_factory=HashedFileLimits)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Wanted:
-    """A sprite that is to be made."""
+    """A sprite that is to be made.
+
+    Attributes:
+        client: the client whose request waits for it, the last one of several.
+    """
 
     storyboard: Storyboard
     number: int
     made: asyncio.Future[bytes]
+    client: str = ""
 
     @property
     def place(self) -> Place:
@@ -122,6 +127,9 @@ class SpriteMaker:
         self._asked: OrderedDict[Place, _Wanted] = OrderedDict()
         self._wanted: OrderedDict[Place, _Wanted] = OrderedDict()
         self._making: dict[Place, _Wanted] = {}
+        # Numbers of the last turns of the clients whose requests wait.
+        self._turns: dict[str, int] = {}
+        self._turn = 0
         self._more = asyncio.Event()
         # When a film's last sprite failed, and why.
         self._failed: OrderedDict[str, tuple[float, str]] = OrderedDict()
@@ -156,22 +164,24 @@ class SpriteMaker:
             await asyncio.to_thread(_require_decodable, self._titles, storyboard, 0)
         for number in lacking:
             if len(self._wanted) < self._limits.waiting:
-                self._want(storyboard, number, first=False)
+                self._want(storyboard, number)
         return await asyncio.to_thread(storyboard.vtt)
 
     async def playlist(self, name: str) -> str:
         """Write a film's image playlist (HLS); raises as :meth:`vtt`."""
-        return (await self._storyboard(name)).playlist().render()
+        storyboard = await self._storyboard(name)
+        return await asyncio.to_thread(lambda: storyboard.playlist().render())
 
     async def version(self, name: str) -> MediaVersion:
         """Return the version of a film's sprites; raises as :meth:`vtt`."""
         return (await self._storyboard(name)).version
 
-    async def sprite(self, name: str, number: int, version: str | None = None) -> bytes:
+    async def sprite(self, name: str, number: int, version: str | None = None, *, client: str = "") -> bytes:
         """Return a sprite as JPEG, once it is made.
 
         Args:
             version: the name of the required version of the film; None: the present one.
+            client: such as a network; clients take turns.
 
         Raises:
             NotFoundError: there is no such film, or no such sprite of it.
@@ -184,7 +194,7 @@ class SpriteMaker:
         place = storyboard.key, number
         if (data := await asyncio.to_thread(self._cache.find, place)) is not None:
             return data
-        one = self._want(storyboard, number, first=True)
+        one = self._want(storyboard, number, client)
         await asyncio.wait((one.made,), timeout=self._limits.wait_seconds)
         if not one.made.done() or one.made.cancelled():
             raise NotReadyError
@@ -201,30 +211,52 @@ class SpriteMaker:
         places = ((storyboard.key, number) for number in range(storyboard.sprites))
         return [place[1] for place in places if not self._cache.has(place)]
 
-    def _want(self, storyboard: Storyboard, number: int, *, first: bool) -> _Wanted:
-        """Queue a sprite to be made; sprites that requests wait for come first."""
+    def _want(self, storyboard: Storyboard, number: int, client: str | None = None) -> _Wanted:
+        """Queue a sprite to be made; sprites that requests wait for come first.
+
+        Args:
+            client: the client whose request waits for it; None: no request does.
+        """
         place = storyboard.key, number
         one = self._making.get(place) or self._asked.get(place) or self._wanted.get(place)
         if one is None:
             made = asyncio.get_running_loop().create_future()
             one = self._wanted[place] = _Wanted(storyboard, number, made)
             one.made.add_done_callback(_retrieved)
-        if first and place not in self._making:
+        if client is not None and place not in self._making:
+            one.client = client
             self._wanted.pop(place, None)
             self._asked[place] = one
             self._asked.move_to_end(place, last=False)
-            while len(self._asked) > self._limits.waiting:
-                # The request for this sprite has waited for longest, and mostly waits no more.
-                self._asked.popitem()[1].made.cancel()
+            self._bound_asked()
         self._more.set()
         return one
+
+    def _bound_asked(self) -> None:
+        """Drop requested sprites beyond the limit."""
+        while len(self._asked) > self._limits.waiting:
+            # Of all of the client that waits for most, this one has waited longest, and mostly waits no more.
+            most = Counter(one.client for one in self._asked.values()).most_common(1)[0][0]
+            place = next(place for place, one in reversed(self._asked.items()) if one.client == most)
+            self._asked.pop(place).made.cancel()
+
+    def _next(self) -> tuple[Place, _Wanted]:
+        """Remove the next sprite to be made: the newest of the client whose turn is longest ago."""
+        if not self._asked:
+            return self._wanted.popitem(last=False)
+        clients = {one.client for one in self._asked.values()}
+        self._turns = {client: turn for client, turn in self._turns.items() if client in clients}
+        place = min(self._asked, key=lambda place: self._turns.get(self._asked[place].client, 0))
+        one = self._asked.pop(place)
+        self._turns[one.client] = self._turn = self._turn + 1
+        return place, one
 
     async def _work(self) -> None:
         while True:
             while not self._asked and not self._wanted:
                 self._more.clear()
                 await self._more.wait()
-            place, one = (self._asked or self._wanted).popitem(last=False)
+            place, one = self._next()
             self._making[place] = one
             try:
                 data = await self._make(one)

@@ -84,3 +84,25 @@ async def test_a_film_that_can_not_be_drawn_is_given_up_with_its_first_sprite(
                 await one
     assert not sprites._asked
     assert capsys.readouterr().out.count("thumbnails can't be made") == 1
+
+
+async def test_clients_take_turns_with_sprites(tools: Tools, tmp_path: Path) -> None:
+    names = await asyncio.to_thread(make_films, tmp_path, 5, 12)
+    sprites = sprites_of(tmp_path, tools, replace(LIMITS, waiting=4, at_once=1))
+    done: list[str] = []
+
+    async def ask(name: str, client: str) -> None:
+        await sprites.sprite(name, 0, client=client)
+        done.append(client + name)
+
+    asked = []
+    for number, (name, client) in enumerate(zip(names, "baaaa", strict=True), 1):
+        asked.append(asyncio.ensure_future(ask(name, client)))
+        while len(sprites._asked) < min(number, 4) and not asked[-1].done():
+            await asyncio.sleep(0.005)
+    with pytest.raises(NotReadyError):
+        await asked[1]
+    async with background_task(sprites.run()):
+        await asyncio.gather(*asked[:1], *asked[2:])
+    # The newest first, then that of the client with one request, although it is the oldest of all.
+    assert done == ["a4.mp4", "b0.mp4", "a3.mp4", "a2.mp4"]
