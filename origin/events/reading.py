@@ -109,6 +109,11 @@ class EventReading:
                 await stream_events(channel, reader, send, enter or channel.enter)
 
 
+IDENTITY_PARAMETERS = ("last_event_id", "lastEventId", "Last-Event-ID", "evs_last_event_id", "since")
+"""Names of the parameter with the last event's id: those that scripts use, and those of EventSource polyfills
+(``lastEventId`` of event-source-polyfill, ``evs_last_event_id`` of eventsource.js)."""
+
+
 def wanted_of(request: Request, longest_wait: float) -> WantedEvents:
     """Read what a request asks for.
 
@@ -132,7 +137,8 @@ def identity_of(request: Request) -> str | None:
     """Return the id after which a request wants events; None or "" for a new reader."""
     query = request.query_params
     # EventSource sends the header only when it reconnects by itself; a script may use the query.
-    return request.headers.get("last-event-id") or query.get("last_event_id") or query.get("since")
+    named = (query.get(name) for name in IDENTITY_PARAMETERS)
+    return request.headers.get("last-event-id") or next(filter(None, named), None)
 
 
 def _preferred(accept: str) -> Format:

@@ -14,7 +14,7 @@ from origin.events.channel import EventChannel
 from origin.events.delivery import ChannelReader
 from origin.events.formats import WEBSOCKET
 from origin.events.publishing import EventPublisher
-from origin.events.reading import SEND_BUFFER_BYTES
+from origin.events.reading import SEND_BUFFER_BYTES, identity_of
 from origin.http1 import websocket
 from origin.http1.application_exchange import take_slowly
 from origin.http1.body_writer import STREAM, Stream
@@ -27,11 +27,6 @@ LISTENER_BYTES = 4096
 
 FRAMES_AT_ONCE = 500
 """Frames that are read before other tasks of the loop run."""
-
-
-def socket_identity_of(request: Request) -> str | None:
-    """Return the id after which a handshake wants events: browsers can't send a field with it."""
-    return request.query_params.get("since") or request.query_params.get("last_event_id")
 
 
 class EventSocket:
@@ -62,7 +57,7 @@ class EventSocket:
             HandshakeError: it isn't WebSocket's.
         """
         headers = websocket.accept(scope["headers"], SUBPROTOCOLS)
-        identity = socket_identity_of(Request(scope))
+        identity = identity_of(Request(scope))
         await self._channel.catch_up(identity)
         resumption = self._channel.since(identity)
         self._channel.note_resumption(identity, resumption)

@@ -148,7 +148,7 @@ async def _media_reply(request: Request, recording: AnyRecording, rendition: str
         NotFoundError: the recording has no such file.
         OSError: the file can't be opened.
     """
-    # What is open is read to its end, even if the recording is removed meanwhile.
+    # An open file is read to its end, even if the recording is removed meanwhile.
     file = await recording.threads.opened(recording.open, f"{rendition}/{name}")
     sound = rendition != recording.metadata.video and name.endswith((".m4s", ".mp4"))
     media_type = "audio/mp4" if sound and rendition == recording.metadata.audio else _TYPES[name[-3:]]

@@ -18,15 +18,12 @@ from origin.events.formats import Format
 from origin.token_relay.completion_request import CompletionRequest
 from origin.token_relay.errors import CompletionError, error_data
 from origin.token_relay.limits import ANSWER_EVENTS, LEFT_SECONDS, LINE_BYTES, TokenRelayLimits
-from origin.token_relay.sse_reader import ServerSentEvent
+from origin.token_relay.sse_reader import DONE, ServerSentEvent
 from packager.latency_histogram import LatencyHistogram
 
 if TYPE_CHECKING:
     # An HTTP client takes long to import, and most servers need none.
     from origin.token_relay.upstream import Upstream
-
-DONE = "[DONE]"
-"""Data of the last event of a stream."""
 
 ERROR, COMPLETION = "error", "completion"
 """Types of events: an error, and an answer in one piece."""
@@ -72,6 +69,12 @@ class RelayCounters:
     cancelled: int = 0
     first_event: LatencyHistogram = field(default_factory=lambda: LatencyHistogram(SECONDS))
     cleanup: LatencyHistogram = field(default_factory=lambda: LatencyHistogram(SECONDS))
+
+
+def _too_large(size: int) -> str:
+    """Write the error that the channel's readers get in place of an event that is too large for them."""
+    told = f"this part of the answer has {size} bytes; an event has {LINE_BYTES} at most"
+    return error_data(told, 413)
 
 
 class Completion:
@@ -210,7 +213,10 @@ class Completion:
         if not self._count:
             self._counters.first_event.observe(time.monotonic() - self._asked)
         event = self.answer.publish_text(data, name)
-        self._audience.publish_soon(data, name)
+        if event.size <= LINE_BYTES:
+            self._audience.publish_soon(data, name)
+        else:
+            self._audience.publish_soon(_too_large(event.size), ERROR)
         self._count += 1
         self._size += event.size
         if self._size > self._limits.upstream.answer_bytes or self._count >= ANSWER_EVENTS:
@@ -222,8 +228,7 @@ class Completion:
         if len(answer) <= LINE_BYTES:
             self._publish(COMPLETION, answer.decode())
         else:
-            told = f"the answer in one piece has {len(answer)} bytes; an event has {LINE_BYTES} at most"
-            self._publish(ERROR, error_data(told, 413))
+            self._publish(ERROR, _too_large(len(answer)))
 
     def fail(self, error: CompletionError) -> None:
         """Publish the answer's end and its reason; nothing if the answer has ended already."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from packager.sources.limits import DEFAULT_LIMITS, GuardLimits
 
 LINE_BYTES = 1 << 20
-"""Most bytes of one line or event of an upstream server."""
+"""Most bytes of one event that the readers of a relay's channel get; its callers get whole answers."""
 
 ANSWER_EVENTS = 1 << 16
 """Most events of one answer."""

@@ -7,6 +7,9 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+DONE = "[DONE]"
+"""Data of the last event of a stream of an OpenAI-compatible server."""
+
 _LINE_END = re.compile(rb"\r\n?|\n")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -66,6 +69,13 @@ class SseReader:
         """Discard an incomplete event at the stream's end (§9.2.6)."""
         self._line.clear()
         self._data.clear()
+
+    @property
+    def unfinished(self) -> str:
+        """The data of an event behind which the blank line is missing; empty where no event has begun."""
+        field, _, value = bytes(self._line).partition(b":")
+        begun = [value.removeprefix(b" ")] if field == b"data" else []
+        return _text(b"\n".join([*self._data, *begun]))
 
     def events(self) -> Iterator[ServerSentEvent]:
         """Yield the events that are complete.

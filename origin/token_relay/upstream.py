@@ -14,8 +14,8 @@ import httpx
 
 from origin.http.media_types import media_type_in
 from origin.token_relay.errors import CompletionError
-from origin.token_relay.limits import LINE_BYTES, UpstreamLimits
-from origin.token_relay.sse_reader import ServerSentEvent, SseError, SseReader
+from origin.token_relay.limits import UpstreamLimits
+from origin.token_relay.sse_reader import DONE, ServerSentEvent, SseError, SseReader
 from packager.redaction import PiecewiseRedactor, Redactor, secrets_of
 from packager.sources.pullers.guarded_http import GuardedTransport, certificates, guard_for
 from packager.sources.retries import PullError
@@ -81,11 +81,12 @@ class Upstream:
             on_event: called with each event; returns whether more is to come.
 
         Raises:
-            CompletionError: there is no stream, or it broke off.
+            CompletionError: there is no stream, or it broke off. A stream that ends in order has not.
         """
         async with self._asked(body, EVENT_STREAM) as (response, silence):
             on_begin()
-            reader, size, budget = SseReader(LINE_BYTES), 0, StepBudget()
+            reader, size, budget = SseReader(self._limits.answer_bytes), 0, StepBudget()
+            has_begun = False
             async with aclosing(self._received(response)) as received:
                 async for data in _in_pieces(received, PIECE_BYTES, budget):
                     lines, size = reader.lines, size + len(data)
@@ -97,9 +98,16 @@ class Upstream:
                     if reader.lines > lines:
                         silence.reschedule(asyncio.get_running_loop().time() + self._limits.silent_seconds)
                     for event in reader.events():
+                        has_begun = True
                         if not on_event(await self._redacted(event, budget)):
                             return
-            raise CompletionError("the upstream server's answer broke off before its [DONE]")
+            # Several kinds of servers end their answers without it, or without the blank line behind it.
+            unfinished = reader.unfinished
+            if unfinished.strip() == DONE:
+                on_event(ServerSentEvent("message", DONE))
+            elif unfinished or not has_begun:
+                told = "within an event" if unfinished else "before its first event"
+                raise CompletionError(f"the upstream server's answer ended {told}")
 
     async def _redacted(self, event: ServerSentEvent, budget: StepBudget) -> ServerSentEvent:
         """Return an event without this relay's secrets, which its upstream server may repeat anywhere."""
@@ -201,8 +209,11 @@ class Upstream:
             retry_after = seconds if _SECONDS.fullmatch(seconds) else ""
             raise CompletionError(told, status, self._redactor(body), retry_after)
         found = media_type_in(response.headers.get("content-type", ""))
+        if found == JSON != kind:
+            # Some servers refuse with 200; an error in JSON says why.
+            raise CompletionError(told_of(found, kind), body=self._redactor(await self._error_body(response)))
         if found != kind:
-            raise CompletionError(f"the upstream server sends {found[:50] or 'no type'}, not {kind}")
+            raise CompletionError(told_of(found, kind))
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             raise CompletionError("the upstream server sends what is compressed")
 
@@ -227,6 +238,11 @@ class Upstream:
         # Without a size: with one, what is short of it would be held back until more comes.
         async for data in response.aiter_raw():
             yield data
+
+
+def told_of(found: str, kind: str) -> str:
+    """Describe an answer of another media type than the one that was asked for."""
+    return f"the upstream server sends {found[:50] or 'no type'}, not {kind}"
 
 
 async def _in_pieces(received: AsyncIterator[bytes], size: int, budget: StepBudget) -> AsyncIterator[bytes]:

@@ -19,7 +19,6 @@ from origin.events.channel import EventChannel
 from origin.events.channel_replication import FollowedEventLog
 from origin.events.reading import identity_of
 from origin.events.routes import routes
-from origin.events.websocket_endpoint import socket_identity_of
 from origin.http.client_limits import ClientLimits
 from origin.http1 import websocket
 from origin.server.services.event_services import event_channel_options, event_limits, is_followed
@@ -99,7 +98,7 @@ class WorkerEventChannels:
             # A client with a key may publish.
             return False
         request = Request(scope)
-        identity = socket_identity_of(request) if upgrading else identity_of(request)
+        identity = identity_of(request)
         # A reader from a process or a node that is ahead of this one needs the process with all events.
         log = channel.log
         is_ahead = log.may_be_elsewhere if self._config.cluster.url else log.is_ahead

@@ -157,6 +157,19 @@ async def test_an_id_of_no_event_is_answered_with_a_reset_and_what_there_is(
         assert stream.status == 200
 
 
+@pytest.mark.parametrize("name", ["last_event_id", "lastEventId", "Last-Event-ID", "evs_last_event_id"])
+async def test_a_reader_that_cannot_send_the_field_resumes_by_a_parameter(name: str) -> None:
+    async with serving() as server:
+        for text in ("first", "second", "third"):
+            server.channel.publish_text(text)
+        stream = await opened(server, path=f"{PATH}?{name}=e-2")
+        frames = b""
+        while b"data: third\n" not in frames:
+            frames += await asyncio.wait_for(stream.chunk(), LIMIT)
+        stream.abort()
+        assert b"second" not in frames
+
+
 async def test_a_header_of_a_megabyte_is_no_id() -> None:
     async with serving() as server:
         client = await opened(server, f"Last-Event-ID: {'9' * 1_000_000}")
