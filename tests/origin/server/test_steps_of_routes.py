@@ -20,6 +20,7 @@ from packager.live.limits import LiveLimits
 from packager.process.ffmpeg_discovery import Tools
 from packager.publish.limits import PublishLimits
 from packager.window.limits import WaiterLimits, WindowLimits
+from tests.http2_client import Answer, Http2Client
 from tests.keys import ADMIN_TOKEN
 from tests.loop_watch import Held, LoopWatch, slowness
 from tests.own_server import OwnServer, own_server
@@ -122,6 +123,9 @@ FIELDS = (
 FILLINGS = ("a", "a.", "a,", "0-0,", 'a="b";', "%41", "%", ";", " ,", "\xe9", '"a", ', "[", "/t/v1.")
 """What a field is filled with."""
 
+
+ASCII_FILLINGS = tuple(one for one in FILLINGS if one.isascii() and one not in (" ,", "["))
+"""What fields are filled with by HTTP/2, whose Huffman code makes longer what is rare."""
 
 BODIES = (
     ("application/json", b"["),
@@ -254,6 +258,45 @@ async def server(tmp_path: Path, tools: Tools) -> AsyncIterator[OwnServer]:
     configuration.write_text(CONFIGURATION.format(token=ADMIN_TOKEN, folder=tmp_path))
     async with own_server(configuration, tools, NOBODY_WAITS) as running:
         yield running
+
+
+def ask_by_http2(port: int, found: list[Target]) -> list[int]:
+    """Send each target a request with a key and one without, by HTTP/2; return the statuses."""
+    statuses = []
+    for number, target in enumerate(found):
+        query = queries(QUERY_BYTES - len(target.path) - 20)[number % 10]
+        filling = ASCII_FILLINGS[number % len(ASCII_FILLINGS)]
+        field = (filling * (FIELD_BYTES // len(filling))).strip()
+        named = dict.fromkeys(("cookie", "forwarded", "accept"), field)
+        body = query.encode() if target.method in ("POST", "PUT") else b""
+        for more in ({}, {"authorization": f"Bearer {ADMIN_TOKEN}"}):
+            with Http2Client(f"http://127.0.0.1:{port}") as client:
+                asked = client.request(f"{target.path}?{query}", target.method, body or None, **named, **more)
+                answer = client.answers[asked]
+                client.until(functools.partial(_has_come, answer))
+                statuses.append(answer.status)
+    return statuses
+
+
+def _has_come(answer: Answer) -> bool:
+    return bool(answer.headers) or answer.is_over
+
+
+@pytest.mark.clause("Nothing holds the event loop for 20 ms")
+async def test_none_does_by_http2_either(
+    server: OwnServer, nothing_holds_the_event_loop: LoopWatch, nothing_blocks_the_event_loop: BlockBuster
+) -> None:
+    nothing_blocks_the_event_loop.deactivate()
+    try:
+        found = [one for one in targets(server) if one.method in ("GET", "POST")]
+        nothing_holds_the_event_loop.reset()
+        statuses = await asyncio.to_thread(ask_by_http2, server.port, found)
+    finally:
+        nothing_blocks_the_event_loop.activate()
+    held = nothing_holds_the_event_loop.longest
+    assert held.seconds < LONGEST_STEP * slowness(), held.where
+    assert len(statuses) == 2 * len(found)
+    assert not {0, 500} & set(statuses)
 
 
 @pytest.mark.clause("Nothing holds the event loop for 20 ms")
