@@ -63,7 +63,7 @@ class RecordingReader:
         self.taken = 0
 
     def may_go_on(self, now: float, limits: RecordingsLimits) -> bool:
-        """Return whether a reader is quick enough to keep a recording that is to be removed."""
+        """Return whether the request is quick enough to keep a recording that is to be removed."""
         seconds = now - self.begun
         is_quick = self.taken >= limits.reader_rate * seconds
         return seconds <= limits.reader_grace_seconds or (is_quick and seconds <= limits.reader_seconds)
