@@ -73,6 +73,12 @@ _PATTERNS = tuple(_patterns())
 _ENCODED = re.compile(ENCODED_NAME)
 
 
+CLIP_PARAMETERS = ("start", "end", "burn")
+"""Names of the query parameters of a clip, the only ones on which contents depend."""
+
+_CLIP_NAMES = tuple(map(str.encode, CLIP_PARAMETERS))
+
+
 class Address(NamedTuple):
     """The parsed target of a request.
 
@@ -112,7 +118,7 @@ class Address(NamedTuple):
         Raises:
             ClipError: the query doesn't name one.
         """
-        told: dict[str, str | None] = {"start": None, "end": None, "burn": None}
+        told: dict[str, str | None] = dict.fromkeys(CLIP_PARAMETERS)
         fields = parse_qsl(self.query.decode("latin-1"), keep_blank_values=True)
         for name in told:
             values = [value for field, value in fields if field == name]
@@ -125,6 +131,16 @@ class Address(NamedTuple):
 def find_address(target: bytes) -> Address | None:
     """Parse the target of a request; None where it is no address of VOD."""
     return (_kept_address if len(target) <= KEPT_BYTES else _address)(target)
+
+
+def content_target(target: bytes) -> bytes:
+    """Return a target without a query that no content depends on, however a client varies it.
+
+    Contents depend on the bounds of a clip; a name of theirs that is percent-encoded could be any.
+    """
+    path, _, query = target.partition(b"?")
+    is_of_clip = b"%" in query or any(name in query for name in _CLIP_NAMES)
+    return target if is_of_clip else path
 
 
 def is_encoded(track: str) -> bool:

@@ -27,7 +27,7 @@ from origin.answers.request import Request
 from origin.files.open_files import OpenFileCache, SharedFile
 from origin.http.byte_ranges import Span, select_span
 from origin.http.client_limits import network_of
-from origin.vod.addresses import Address, Kind, find_address
+from origin.vod.addresses import Address, Kind, content_target, find_address
 from origin.vod.answer_cache import AnswerCache, AnswerCacheLimits, CachedContent, Content
 from origin.vod.cache_control import VodCaching
 from origin.vod.contents import NO_MAKERS, MediaMakers, VodContents
@@ -91,7 +91,7 @@ class VodHandler:
             return None
         if address.is_of_film:
             return self._film_media(request, address)
-        cached = self._answers.find(request.target)
+        cached = self._answers.find(content_target(request.target))
         if cached is not None:
             return self._cached_reply(request, cached)
         return PendingTask(self._make(request, address)) if self._contents.has(address) else None
@@ -129,7 +129,7 @@ class VodHandler:
             return await self._make(request, address, is_second=True)
         except REFUSALS as error:
             return refusal_of(request, address, error)
-        self._answers.keep(request.target, content, looked_up)
+        self._answers.keep(content_target(request.target), content, looked_up)
         if content.is_text or len(content.data) > QUICK_BYTES:
             return await asyncio.to_thread(content_reply, request, content)
         return content_reply(request, content)
@@ -214,9 +214,9 @@ class VodHandler:
             return refusal_of(request, address, error)
 
     async def _opened(self, address: Address, client: str) -> OpenMedia:
-        """Open media in a thread; networks take turns with I-frames of clips, which have a long head each."""
+        """Open media in a thread; networks take turns with those of clips, which may have long heads."""
         async with contextlib.AsyncExitStack() as turn:
-            if address.kind is Kind.CLIP_I_FRAMES:
+            if address.bounds is not None:
                 await turn.enter_async_context(self._titles.clip_turn(address.film, network_of(client)))
             return await self._titles.threads.opened(open_media, self._titles, address)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from origin.vod.addresses import find_address
+from origin.vod.addresses import content_target, find_address
 from origin.vod.cache_control import VodCaching
 from origin.vod.contents import NO_MAKERS, VodContents
 from packager.library.local_storage import Library, NotFoundError
@@ -17,6 +17,7 @@ from packager.transient_errors import NotReadyError
 from packager.vod import Titles
 from packager.vod.limits import TitleLimits
 from packager.vod.segments.clip import WHOLE, Clip, ClipError
+from tests.origin.vod.vod_server import served
 from tests.waiting import until
 
 MEDIA, I_FRAMES, MANIFEST = "video/media.m3u8", "video/iframes.m3u8", "manifest.mpd"
@@ -97,3 +98,33 @@ async def test_what_is_not_there_has_no_turn(library: Path) -> None:
     with pytest.raises(ClipError):
         await ask(contents, "192.0.2.1", "?start=never")
     assert titles.begun == []
+
+
+@pytest.mark.parametrize(
+    ("query", "kept"),
+    [
+        ("?token=abc&x=1", ""),
+        ("?", ""),
+        ("?start=1&token=abc", "?start=1&token=abc"),
+        ("?token=abc&end=3", "?token=abc&end=3"),
+        ("?burn=1", "?burn=1"),
+        # RFC 3986 §2.1, §6.2.2.2: the same name.
+        ("?st%61rt=1", "?st%61rt=1"),
+    ],
+)
+def test_other_parameters_than_those_of_clips_give_the_same_content(query: str, kept: str) -> None:
+    path = "/vod/film.mp4/video/media.m3u8"
+    assert content_target((path + query).encode()) == (path + kept).encode()
+
+
+def test_a_varied_query_writes_no_text_anew(library: Path) -> None:
+    """The answer to one query is the answer to all; those of clips have their own."""
+    with served(library) as server:
+        whole = server.ask("bframes.mp4/video/media.m3u8").body
+        clip = server.ask("bframes.mp4/video/media.m3u8?start=1").body
+        assert server.ask("bframes.mp4/video/media.m3u8?x=1").body == whole != clip
+        kept = len(server.handler._answers._entries)
+        for number in range(20):
+            assert server.ask(f"bframes.mp4/video/media.m3u8?x={number}").body == whole
+            assert server.ask(f"bframes.mp4/video/media.m3u8?st%61rt=1&x={number % 2}").body == clip
+        assert len(server.handler._answers._entries) == kept + 2
