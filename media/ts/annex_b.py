@@ -81,14 +81,29 @@ def nal_units(data: bytes) -> Iterator[bytes]:
     raise TooLargeError(f"pictures of more than {MAX_UNITS} NAL units")
 
 
-def as_sample(data: bytes, dropped: Collection[bytes]) -> bytes:
+def sample_units(data: bytes, coding: VideoCoding) -> Iterator[bytes]:
+    """Yield the NAL units of a sample: of a picture's second field without its delimiter.
+
+    Raises:
+        UnsupportedError, TooLargeError: as ``nal_units`` does.
+    """
+    delimited = False
+    for unit in nal_units(data):
+        if coding.kind(unit) != coding.delimiter:
+            yield unit
+        elif not delimited:
+            delimited = True
+            yield unit
+
+
+def as_sample(data: bytes, coding: VideoCoding, dropped: Collection[bytes]) -> bytes:
     """Write a picture as MP4 has it.
 
     Args:
         data: the picture in a byte stream.
         dropped: NAL units that are left out: the parameter sets that the sample entry has.
     """
-    units = [unit for unit in nal_units(data) if unit not in dropped]
+    units = [unit for unit in sample_units(data, coding) if unit not in dropped]
     return b"".join([part for unit in units for part in (struct.pack(">I", len(unit)), unit)])
 
 
@@ -101,27 +116,30 @@ class Picture:
         parameter_sets: the parameter sets among its NAL units.
         can_begin: whether decoding can begin with it.
         has_slices: whether there is a coded slice.
+        delimiter_size: bytes of the delimiter among them.
     """
 
     size: int
     parameter_sets: tuple[bytes, ...]
     can_begin: bool
     has_slices: bool
+    delimiter_size: int = 0
 
 
 def look_at(data: bytes, coding: VideoCoding) -> Picture:
     """Read the properties of a picture in a byte stream.
 
     Raises:
-        UnsupportedError: it isn't one picture.
+        UnsupportedError: it doesn't begin with a NAL unit.
+        TooLargeError: it has more than ``MAX_UNITS``.
     """
-    size = delimiters = 0
+    size = delimiter_size = 0
     sets: list[bytes] = []
     can_begin = has_slices = False
-    for unit in nal_units(data):
+    for unit in sample_units(data, coding):
         kind = coding.kind(unit)
         size += LENGTH_BYTES + len(unit)
-        delimiters += kind == coding.delimiter
+        delimiter_size += LENGTH_BYTES + len(unit) if kind == coding.delimiter else 0
         if kind in coding.parameter_sets:
             sets.append(unit)
         elif kind in coding.slices:
@@ -129,9 +147,7 @@ def look_at(data: bytes, coding: VideoCoding) -> Picture:
             can_begin = can_begin or kind in coding.random_access
         elif kind == 6 and not coding.is_hevc:
             can_begin = can_begin or _has_recovery_point(unit)
-    if delimiters > 1:
-        raise UnsupportedError("several pictures in one PES packet")
-    return Picture(size, tuple(sets), can_begin, has_slices)
+    return Picture(size, tuple(sets), can_begin, has_slices, delimiter_size)
 
 
 def _has_recovery_point(unit: bytes) -> bool:

@@ -27,10 +27,15 @@ from media.ts.movie_streams import MediaStream, StreamSamples, Units
 
 @dataclass(frozen=True, slots=True)
 class AssembledMovie:
-    """The movie of a file of packets, and the samples that are assembled for it."""
+    """The movie of a file of packets, and the samples that are assembled for it.
+
+    Attributes:
+        lacking: a line for each kind of media that the file lacks.
+    """
 
     movie: Movie
     assembled: AssembledSamples
+    lacking: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,17 +12,12 @@ from media.errors import MalformedError, MediaError, UnsupportedError
 from media.matroska.tracks import FOUR_CCS
 from media.packets import Packet, StreamTrack, TrackKind
 from media.stream_reader import CLOCK_RATE
-from media.ts.annex_b import VIDEO_CODINGS, VideoCoding, as_sample, configuration, look_at
+from media.ts.access_units import AccessUnitReader, Field, FieldReader
+from media.ts.annex_b import VIDEO_CODINGS, Picture, VideoCoding, as_sample, configuration, look_at
 from media.ts.elementary_streams import LAYOUTS, PacketBlock, Unit, UnitReader
+from media.ts.sections import ProgramTables
 from media.ts.sound_frames import MP3, SOUND_CODINGS, FrameFacts, SoundCoding, sound_track
-from media.ts.tables import (
-    PACKET,
-    PAT_PID,
-    ProgramMap,
-    read_program_association,
-    read_program_map,
-    section_of,
-)
+from media.ts.tables import PACKET, ProgramMap
 from media.ts.timestamps import LiveClock, difference
 
 _LIVE_SOUND_CODINGS = {kind: coding for kind, coding in SOUND_CODINGS.items() if coding is not MP3}
@@ -64,16 +59,24 @@ class _Pictures:
         self.reader = UnitReader(limits.unit_bytes, limits.span_bytes)
         self._sets: tuple[bytes, ...] = ()
         self._broken = 0
+        self._units = AccessUnitReader(coding, limits.unit_bytes)
+        self._fields = FieldReader(coding)
+        self._first_field: tuple[bytes, Field, tuple[tuple[int, int], Picture]] | None = None
+        self._time: int | None = None
         self._track: StreamTrack | None = None
 
     def push(self, unit: Unit, found: list[Packet]) -> None:
-        """Push a unit, and append its packet.
+        """Push a unit, and append the packets of its pictures.
 
         Raises:
             MediaError: too many can't be read, or the parameter sets are impossible.
         """
+        time, last = self._clock.time(unit.dts), self._time
         try:
-            looked = look_at(unit.data, self._coding)
+            units = self._units.push(unit.data) + self._units.finish()
+            pictures = [(one.data, look_at(one.data, self._coding)) for one in units]
+            if not unit.data.lstrip(b"\0").startswith(b"\1"):
+                raise UnsupportedError("pictures that don't begin where their PES packets do")
         except MediaError:
             # Packets were lost: later pictures can be shown nevertheless.
             self._broken += 1
@@ -81,8 +84,17 @@ class _Pictures:
                 raise
             return
         self._broken = 0
-        if not looked.has_slices:
-            return
+        shown = [(data, looked) for data, looked in pictures if looked.has_slices]
+        # §2.4.3.7: the time is that of the first picture that begins in the packet
+        step = 0 if last is None else max(time - last, 0) // max(len(shown), 1)
+        self._time = time if shown else last
+        for number, (data, looked) in enumerate(shown):
+            self._push_picture(data, looked, (time + number * step, difference(unit.pts, unit.dts)), found)
+
+    def _push_picture(
+        self, data: bytes, looked: Picture, times: tuple[int, int], found: list[Packet]
+    ) -> None:
+        """Push a picture or one of its fields, decoded at a time, and presented some ticks later."""
         if self._track is None:
             if not (looked.can_begin and looked.parameter_sets):
                 return
@@ -90,11 +102,26 @@ class _Pictures:
             written, _ = configuration(self._coding, self._sets)
             codec = "hvc1" if self._coding.is_hevc else "avc1"
             self._track = StreamTrack(TrackKind.VIDEO, codec, written)
-        time = self._clock.time(unit.dts)
-        shown = time + difference(unit.pts, unit.dts)
+        field = self._fields.field(data, looked.parameter_sets)
+        first, self._first_field = self._first_field, None
+        if first is not None:
+            before, seen, told = first
+            if field is not None and field.completes(seen):
+                # ISO/IEC 14496-15 §5.2.2: both fields of a picture are one sample
+                data, looked, times, field = before + data, told[1], told[0], None
+            else:
+                self._append(before, told[1], told[0], found)
+        if field is not None:
+            self._first_field = data, field, (times, looked)
+        else:
+            self._append(data, looked, times, found)
+
+    def _append(self, data: bytes, looked: Picture, times: tuple[int, int], found: list[Packet]) -> None:
+        if self._track is None:
+            return
         # Samples of avc1 and hvc1 mustn't repeat the sample entry's parameter sets.
-        data = as_sample(unit.data, self._sets)
-        found.append(Packet(self._track, time, shown, looked.can_begin, data))
+        sample = as_sample(data, self._coding, self._sets)
+        found.append(Packet(self._track, times[0], sum(times), looked.can_begin, sample))
 
 
 class _Sounds:
@@ -180,7 +207,7 @@ class TransportDemuxer:
         self._limits = limits
         self._buffer = b""
         self._position = 0
-        self._map_pid: int | None = None
+        self._tables = ProgramTables()
         self._streams: dict[int, _Pictures | _Sounds] = {}
 
     def receive_data(self, data: bytes) -> list[Packet]:
@@ -216,12 +243,11 @@ class TransportDemuxer:
     def _look_for_tables(self, block: PacketBlock) -> int:
         """Read the program map, if it is in the block; return the number of the packet behind it, or 0."""
         for number, pid in enumerate(block.pids.tolist()):
-            if pid == PAT_PID:
-                self._map_pid = read_program_association(section_of(block.packet(number))) or self._map_pid
-            elif pid == self._map_pid:
-                program = read_program_map(section_of(block.packet(number)))
-                if program is not None:
-                    self._streams = self._streams_of(program)
+            if pid in self._tables.pids and self._tables.push(block.packet(number)):
+                # The reader of the stream leaves only the streams of one program.
+                chosen = self._tables.choose(range(1 << 13))
+                if chosen is not None:
+                    self._streams = self._streams_of(self._tables.maps[chosen])
                     return number + 1
         if self._position > self._limits.table_search_bytes:
             raise MalformedError("a transport stream without a program map")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from media.errors import UnsupportedError
+from media.errors import MalformedError, UnsupportedError
 from media.mp4.movie.assembled_samples import Read
 from media.mp4.movie.sample_table import Int64
 from media.ts.tables import PACKET, SYNC
@@ -21,6 +21,8 @@ from media.ts.timestamps import read_timestamp
 
 BLOCK_BYTES = 64 << 10
 """Approximate bytes of a file that are parsed together."""
+
+_NULL_PID = 0x1FFF
 
 _PACKET_HEADER = 4
 """Bytes of a packet's header (§2.4.3.2)."""
@@ -30,6 +32,12 @@ _PES_HEADER = 9
 
 _BLU_RAY_HEADER = 4
 """Bytes before each packet in a file of a Blu-ray disc or a camera (.m2ts): its time of arrival."""
+
+_PARITY = 16
+"""Bytes behind each packet of a receiver that keeps the parity of its channel (ETSI EN 300 421 §4.4.2)."""
+
+CONFIRMED = 5
+"""Packets in a row that begin with the sync byte where packets are looked for (ETSI TR 101 290 §5.2.1)."""
 
 
 class Layout(NamedTuple):
@@ -48,10 +56,34 @@ class Layout(NamedTuple):
         """Bytes of the whole packets that are parsed together."""
         return BLOCK_BYTES // self.stride * self.stride
 
+    def begins(self, data: bytes, count: int) -> Int64:
+        """Return the offsets below a count at which several packets in a row begin, as far as the data go."""
+        synced = np.frombuffer(data, np.uint8) == SYNC
+        ends = np.ones(self.skipped + CONFIRMED * self.stride + count, np.bool_)
+        ends[: len(synced)] = synced[: len(ends)]
+        found = ends[self.skipped : self.skipped + count].copy()
+        for number in range(1, CONFIRMED):
+            at = self.skipped + number * self.stride
+            found &= ends[at : at + count]
+        return np.flatnonzero(found)
 
-LAYOUTS = (Layout(PACKET, 0), Layout(PACKET + _BLU_RAY_HEADER, _BLU_RAY_HEADER))
-HEAD_BYTES = 3 * (PACKET + _BLU_RAY_HEADER)
+
+PLAIN = Layout(PACKET, 0)
+LAYOUTS = (PLAIN, Layout(PACKET + _BLU_RAY_HEADER, _BLU_RAY_HEADER), Layout(PACKET + _PARITY, 0))
+HEAD_BYTES = CONFIRMED * (PACKET + _PARITY)
 """Bytes of a file's beginning from which the layout is recognized."""
+
+MAX_BREAKS = 100_000
+"""Most places of a file at which packets are looked for again: hours of poor reception have some thousand."""
+
+_ANY_SIZE = 1 << 62
+"""Bytes of a file of which only a range is read, whose packets are confirmed by those behind it."""
+
+_FIRST_SEARCH = 16
+"""Packets that are looked through first where they are looked for again; then twice as many each time."""
+
+SEARCHED_BYTES = 64 << 10
+"""Bytes of a file's beginning in which the first whole packet is looked for."""
 
 
 def layout_of(head: bytes) -> Layout | None:
@@ -63,6 +95,20 @@ def layout_of(head: bytes) -> Layout | None:
     return None
 
 
+def find_packets(beginning: bytes) -> tuple[Layout, int] | None:
+    """Find the first whole packet of a recording that begins anywhere; return its layout and offset."""
+    found = []
+    for layout in LAYOUTS:
+        # As many packets as confirm one must be there.
+        count = len(beginning) - layout.skipped - (CONFIRMED - 1) * layout.stride
+        if count > 0 and len(begins := layout.begins(beginning, count)):
+            found.append((int(begins[0]), layout))
+    if not found:
+        return None
+    offset, layout = min(found)
+    return layout, offset
+
+
 class Piece(NamedTuple):
     """The part of a PES packet that lies in one block of packets.
 
@@ -71,6 +117,7 @@ class Piece(NamedTuple):
         begin: offset of the first packet in the file.
         end: offset behind the last packet.
         starts: whether the PES packet begins with this part.
+        is_damaged: whether its header can't be read, so that nobody knows what the bytes are.
         dts: decode time in ticks of 90 kHz, modulo 2^33; None if the header has none.
         pts: when it is presented, in the same ticks.
     """
@@ -81,37 +128,95 @@ class Piece(NamedTuple):
     starts: bool
     dts: int | None = None
     pts: int | None = None
+    is_damaged: bool = False
+
+
+class Continuity:
+    """The last packets of all streams, by which lost ones and repeated ones are known (§2.4.3.3).
+
+    Attributes:
+        lost: packets that are missing, by their counters modulo 16, of each stream.
+    """
+
+    def __init__(self) -> None:
+        self.lost: dict[int, int] = {}
+        self._last: dict[int, tuple[int, bytes]] = {}
+
+    def push(self, block: PacketBlock, numbers: Int64, counters: Int64, breaks: Int64) -> list[int]:
+        """Push the packets with a payload of a block; return the numbers of those that came twice.
+
+        Args:
+            numbers: of the packets, sorted by their streams.
+            breaks: whether each has the discontinuity indicator.
+        """
+        if not len(numbers):
+            return []
+        pids = block.pids[numbers]
+        same = pids[1:] == pids[:-1]
+        steps = np.append(0, np.where(same, counters[1:] - counters[:-1] & 15, 1))
+        ends = np.flatnonzero(np.append(~same, True))
+        for begin, end in zip(np.append(0, ends[:-1] + 1).tolist(), ends.tolist(), strict=True):
+            pid = int(pids[begin])
+            known = self._last.get(pid)
+            steps[begin] = 1 if known is None else int(counters[begin]) - known[0] & 15
+            if known is not None and not steps[begin] and known[1] == block.content(int(numbers[begin])):
+                steps[begin] = -1
+            self._last[pid] = int(counters[end]), block.content(int(numbers[end]))
+        for at in np.flatnonzero(steps == 0).tolist():
+            if at and same[at - 1] and steps[at - 1] >= 0:  # two in a row are the same, but no more
+                alike = block.content(int(numbers[at])) == block.content(int(numbers[at - 1]))
+                steps[at] = -1 if alike else 0
+        for at in np.flatnonzero((steps > 1) & (breaks == 0)).tolist():
+            pid = int(pids[at])
+            if pid != _NULL_PID:
+                self.lost[pid] = self.lost.get(pid, 0) + int(steps[at]) - 1
+        return list(map(int, numbers[steps == -1]))
 
 
 class PacketBlock:
-    """Consecutive packets of a file.
+    """Consecutive packets of a file, each of which begins with the sync byte.
 
     Args:
         position: offset of the first packet in the file.
-
-    Raises:
-        UnsupportedError: a packet doesn't begin with the sync byte.
+        continuity: the packets before them; None if it doesn't matter what came twice.
     """
 
-    def __init__(self, data: bytes, layout: Layout, position: int) -> None:
+    def __init__(
+        self, data: bytes, layout: Layout, position: int, continuity: Continuity | None = None
+    ) -> None:
         self._data, self._layout, self._position = data, layout, position
-        rows = self._rows = np.frombuffer(data, np.uint8).reshape(-1, layout.stride)[:, layout.skipped :]
-        lost = np.flatnonzero(rows[:, 0] != SYNC)
-        if len(lost):
-            at = position + int(lost[0]) * layout.stride
-            raise UnsupportedError(f"no packet at byte {at}, where the next one is due")
+        rows = np.frombuffer(data, np.uint8).reshape(-1, layout.stride)
+        rows = self._rows = rows[:, layout.skipped : layout.skipped + PACKET]
         self.pids: Int64 = (rows[:, 1].astype(np.int64) & 0x1F) << 8 | rows[:, 2]
         self._starts = (rows[:, 1] & 0x40) != 0
-        self._scrambled = (rows[:, 3] & 0xC0) != 0
+        self._has_errors = rows[:, 1] >= 0x80
+        # §2.4.3.2: the header of a packet with errors may be damaged
+        self._scrambled = ((rows[:, 3] & 0xC0) != 0) & ~self._has_errors
         # §2.4.3.4: an adaptation field of so many bytes, and no payload where there is none
         control = rows[:, 3] >> 4 & 3
         payload = np.where(control & 2, 5 + rows[:, 4].astype(np.int64), _PACKET_HEADER)
         self._payload: Int64 = np.where(control & 1, np.minimum(payload, PACKET), PACKET)
+        if continuity is not None:
+            numbers = np.flatnonzero(control & 1)
+            numbers = numbers[np.argsort(self.pids[numbers], kind="stable")]
+            counters = rows[numbers, 3].astype(np.int64) & 15
+            flagged = (control[numbers] == 3) & (rows[numbers, 4] > 0)
+            breaks = np.where(flagged, rows[numbers, 5] & 0x80, 0).astype(np.int64)
+            self._payload[continuity.push(self, numbers, counters, breaks)] = PACKET
 
     def packet(self, number: int) -> bytes:
         """Return a whole packet."""
         begin = number * self._layout.stride + self._layout.skipped
         return self._data[begin : begin + PACKET]
+
+    def content(self, number: int) -> bytes:
+        """Return what is the same in a packet that is sent twice: all but the clock reference."""
+        return self._payload_of(number, int(self._payload[number]))
+
+    @property
+    def errors(self) -> int:
+        """The number of packets with errors that the receiver couldn't correct."""
+        return int(np.count_nonzero(self._has_errors))
 
     def place(self, number: int) -> int:
         """Return the offset of a packet in the file."""
@@ -121,7 +226,7 @@ class PacketBlock:
         """Yield the parts of a stream's PES packets, in the order of the file.
 
         Raises:
-            UnsupportedError: the stream is scrambled, or has no PES packets.
+            UnsupportedError: the stream is scrambled.
         """
         numbers = np.flatnonzero((self.pids == pid) & (self._payload < PACKET))
         if not len(numbers):
@@ -135,15 +240,17 @@ class PacketBlock:
         for begin, end in pairwise(bounds):
             starts = bool(self._starts[numbers[begin]])
             first, last = numbers[[begin, end - 1]].tolist()
-            header, dts, pts = self._header(first, int(payloads[begin])) if starts else (0, None, None)
-            payloads[begin] += header
+            header = self._header(first, int(payloads[begin])) if starts else (0, None, None)
+            if header is None:
+                yield Piece(b"", self.place(first), self.place(last + 1), starts, is_damaged=True)
+                continue
+            payloads[begin] += header[0]
             yield Piece(
                 self._joined(numbers[begin:end], payloads[begin:end]),
                 self.place(first),
                 self.place(last + 1),
                 starts,
-                dts,
-                pts,
+                *header[1:],
             )
 
     def _joined(self, numbers: Int64, payloads: Int64) -> bytes:
@@ -163,15 +270,15 @@ class PacketBlock:
         begin = number * self._layout.stride + self._layout.skipped
         return self._data[begin + payload : begin + PACKET]
 
-    def _header(self, number: int, payload: int) -> tuple[int, int | None, int | None]:
-        """Read the header of a PES packet: its length, and its times."""
+    def _header(self, number: int, payload: int) -> tuple[int, int | None, int | None] | None:
+        """Read the header of a PES packet: its length, and its times; None if it is damaged."""
         packet = self.packet(number)
         header = packet[payload:]
         if header[:3] != b"\0\0\1" or len(header) < _PES_HEADER or header[6] & 0xC0 != 0x80:
-            raise UnsupportedError(f"no PES packet begins at byte {self.place(number)}")
+            return None
         length = _PES_HEADER + header[8]
         if length > len(header):
-            raise UnsupportedError(f"the header of a PES packet at byte {self.place(number)} is too long")
+            return None
         flags = header[7] >> 6
         if flags < 2 or length < _PES_HEADER + 5:
             return length, None, None
@@ -219,6 +326,8 @@ class UnitReader:
             UnsupportedError: a unit is too long.
         """
         unit = None
+        if piece.is_damaged:
+            return self.finish()
         if piece.dts is not None and piece.pts is not None:
             unit = self.finish()
             self._times, self._begin = (piece.dts, piece.pts), piece.begin
@@ -241,6 +350,74 @@ class UnitReader:
         return unit
 
 
+class PacketReader:
+    """Reads the packets of a file in blocks, and finds the next packet where bytes are missing or too many.
+
+    Args:
+        read: reads from the file; it may block.
+        size: bytes of the file behind which nothing is read.
+
+    Attributes:
+        skipped: bytes that are of no packet.
+        continuity: the packets that are missing.
+    """
+
+    def __init__(self, layout: Layout, read: Read, size: int) -> None:
+        self._layout = layout
+        self._read_file, self._size = read, size
+        self.skipped = 0
+        self.continuity = Continuity()
+
+    def blocks(self, begin: int, end: int) -> Iterator[PacketBlock]:
+        """Yield the packets of a range that begins with one. They don't depend on where the range begins.
+
+        Raises:
+            MalformedError: the file is shorter.
+            UnsupportedError: it is damaged at more than ``MAX_BREAKS`` places.
+        """
+        layout, position = self._layout, begin
+        longest, breaks = layout.block, 0
+        while end - position >= layout.stride:
+            length = min(longest, end - position)
+            longest = min(2 * longest, layout.block)
+            # A packet may be cut off: whether the next one follows it shows that it is whole.
+            data = self._read(position, length + layout.stride)
+            if len(data) < length:
+                raise MalformedError("the file is shorter than it was")
+            whole = length // layout.stride
+            synced = np.frombuffer(data, np.uint8)[layout.skipped :: layout.stride][: whole + 1] == SYNC
+            lost = np.flatnonzero(~synced)
+            good = int(lost[0]) if len(lost) else whole
+            following = position + good * layout.stride
+            if good < whole or len(lost):
+                # The last packet before it may be a part of one.
+                search = following - layout.stride + 1 if good else following + 1
+                found = self._next(search, end)
+                good -= bool(good) and found < following
+                self.skipped += found - position - good * layout.stride
+                following, longest, breaks = found, _FIRST_SEARCH * layout.stride, breaks + 1
+                if breaks > MAX_BREAKS:
+                    raise UnsupportedError(f"packets that are damaged at more than {MAX_BREAKS} places")
+            if good:
+                packets = data[: good * layout.stride]
+                yield PacketBlock(packets, layout, position, self.continuity)
+            position = following
+
+    def _read(self, offset: int, length: int) -> bytes:
+        return self._read_file(offset, min(length, self._size - offset))
+
+    def _next(self, begin: int, end: int) -> int:
+        """Return the offset of the next packet; the end of the range without one."""
+        layout, position, width = self._layout, begin, _FIRST_SEARCH * self._layout.stride
+        while position < end:
+            ahead = self._read(position, width + layout.skipped + CONFIRMED * layout.stride)
+            found = layout.begins(ahead, min(len(ahead), width))
+            if len(found):
+                return min(position + int(found[0]), end)
+            position, width = position + width, min(2 * width, BLOCK_BYTES)
+        return end
+
+
 def read_packet_units(layout: Layout, read: Read, pid: int, begin: int, end: int) -> Iterator[Unit]:
     """Read the units of a stream again.
 
@@ -249,16 +426,8 @@ def read_packet_units(layout: Layout, read: Read, pid: int, begin: int, end: int
         begin: offset of the first unit's first packet.
         end: offset behind the last unit's last packet.
     """
-    return units_of(_packet_pieces(layout, read, pid, begin, end), end - begin)
-
-
-def _packet_pieces(layout: Layout, read: Read, pid: int, begin: int, end: int) -> Iterator[Piece]:
-    for position in range(begin, end, layout.block):
-        data = read(position, min(layout.block, end - position))
-        whole = len(data) - len(data) % layout.stride
-        yield from PacketBlock(data[:whole], layout, position).pieces(pid)
-        if whole < min(layout.block, end - position):
-            raise UnsupportedError("the file is shorter than it was")
+    blocks = PacketReader(layout, read, _ANY_SIZE).blocks(begin, end)
+    return units_of((piece for block in blocks for piece in block.pieces(pid)), end - begin)
 
 
 def units_of(pieces: Iterable[Piece], most: int) -> Iterator[Unit]:

@@ -12,18 +12,9 @@ from media.errors import MalformedError, UnsupportedError
 from media.mp3.id3 import id3v2_size
 from media.stream_reader import StreamChunk
 from media.ts.packed_audio import PackedAudio
-from media.ts.stream_reader import VIDEO_TYPES, TransportReader
-from media.ts.tables import (
-    PACKET,
-    PAT_PID,
-    SYNC,
-    ElementaryStream,
-    ProgramMap,
-    read_program_association,
-    read_program_map,
-    section_of,
-    write_tables,
-)
+from media.ts.sections import ProgramTables
+from media.ts.stream_reader import NULL_PID, VIDEO_TYPES, TransportReader
+from media.ts.tables import PACKET, SYNC, ElementaryStream, ProgramMap, write_tables
 from media.ts.timestamps import difference, timestamp
 
 MAP_PID, CLOCK_PID, FIRST_PID = 0x20, 0x1FE, 0x100
@@ -119,7 +110,7 @@ class _TransportInput:
         self._picture = picture
         self._packed: PackedAudio | None = None
         self._buffer = bytearray()
-        self._map_pid: int | None = None
+        self._tables = ProgramTables()
         self._clock_source = self._source = -1
         self._latest: int | None = None
         self.stream: ElementaryStream | None = None
@@ -140,7 +131,7 @@ class _TransportInput:
         """Parse the next bytes; the first ones determine the format."""
         if (tag := id3v2_size(data)) and data[tag : tag + 1] == bytes((SYNC,)):
             data = data[tag:]
-        if self._packed is None and not self._buffer and self._map_pid is None and data[0] != SYNC:
+        if self._packed is None and not self._buffer and not self._tables.programs and data[0] != SYNC:
             if self._picture:
                 raise UnsupportedError("video that isn't MPEG-TS, with audio in a playlist of its own")
             self._packed = PackedAudio(self._pid)
@@ -159,11 +150,10 @@ class _TransportInput:
 
     def _push_packet(self, packet: bytes) -> None:
         pid = (packet[1] & 0x1F) << 8 | packet[2]
-        if pid == PAT_PID:
-            self._map_pid = read_program_association(section_of(packet)) or self._map_pid
-        elif pid == self._map_pid:
-            if (program := read_program_map(section_of(packet))) is not None:
-                self._choose(program)
+        if pid in self._tables.pids:
+            number = self._tables.choose(range(NULL_PID)) if self._tables.push(packet) else None
+            if number is not None:
+                self._choose(self._tables.maps[number])
         elif pid in (self._source, self._clock_source):
             told = timestamp(packet) if pid == self._source else None
             self._latest = self._latest if told is None else told

@@ -6,35 +6,32 @@ assembled when they are read. Their sizes must be known before, for which the wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from media.errors import MalformedError, TooLargeError, UnsupportedError
+from media.errors import TooLargeError, UnsupportedError
 from media.mp4.movie.assembled_samples import Read
 from media.mp4.movie.sample_table_writer import FrameRoom, Reserve, reserve_nothing
 from media.mpeg.video_frames import SYNTAXES
 from media.stream_reader import CLOCK_RATE
 from media.ts.annex_b import HEVC, VIDEO_CODINGS
 from media.ts.assembled_movie import AssembledMovie, FoundStream, assembled_movie
-from media.ts.elementary_streams import Layout, PacketBlock, read_packet_units
+from media.ts.elementary_streams import Layout, PacketBlock, PacketReader, read_packet_units
 from media.ts.limits import TransportLimits
 from media.ts.movie_streams import MediaStream, PictureStream, SoundStream, VideoStream
+from media.ts.sections import ProgramTables
 from media.ts.sound_frames import FILE_SOUND_CODINGS
-from media.ts.tables import (
-    PAT_PID,
-    ElementaryStream,
-    ProgramMap,
-    StreamType,
-    read_program_association,
-    read_program_map,
-    section_of,
-)
+from media.ts.tables import ElementaryStream, ProgramMap, StreamType
 from media.ts.timestamps import FileClock
 
 LONGEST_GAP = 10 * CLOCK_RATE
 """Ticks of the longest pause of a stream; more is a jump of the clock, behind which time goes on."""
+
+MAX_STREAMS = 64
+"""Most streams of a program, those of all versions of its map together."""
 
 _REMEDY = "ffmpeg -c copy makes an MP4 of it"
 
@@ -53,7 +50,12 @@ _SUBTITLES: Mapping[int, str] = {0x56: "DVB teletext", 0x59: "DVB"}
 
 
 def read_transport_stream(
-    read: Read, size: int, layout: Layout, limits: TransportLimits, reserve: Reserve = reserve_nothing
+    read: Read,
+    size: int,
+    layout: Layout,
+    limits: TransportLimits,
+    reserve: Reserve = reserve_nothing,
+    first: int = 0,
 ) -> AssembledMovie:
     """Read a file of MPEG transport stream packets: its tracks, and the positions of their samples.
 
@@ -61,6 +63,7 @@ def read_transport_stream(
         read: reads from the file; it may block.
         size: length of the file in bytes.
         reserve: called before memory is allocated for frames.
+        first: offset of the first packet.
 
     Raises:
         UnsupportedError: no stream can be packaged or decoded; the text says why.
@@ -70,99 +73,148 @@ def read_transport_stream(
     """
     if size > limits.file_bytes:
         raise TooLargeError(f"MPEG-TS of {size} bytes: more than {limits.file_bytes}; {_REMEDY}")
-    reader = _FileReader(read, size, layout, limits, reserve)
+    reader = _FileReader(read, size, (layout, first), limits, reserve)
     reader.run()
     return reader.movie()
+
+
+@dataclass(slots=True)
+class _ProgramStream:
+    """A stream of the program while the file is read.
+
+    Attributes:
+        found: the parser of its packets; or the reason why there is none.
+        clock: unwraps its times; None before its first packet with one.
+        failure: why the parser gave up; empty if it didn't.
+    """
+
+    stream: ElementaryStream
+    found: MediaStream | str
+    clock: FileClock | None = None
+    failure: str = ""
+
+    @property
+    def parser(self) -> MediaStream | None:
+        """The parser, as long as it hasn't given up."""
+        return None if isinstance(self.found, str) or self.failure else self.found
 
 
 class _FileReader:
     """Reads a file from its beginning to its end, and passes packets on to their streams."""
 
     def __init__(
-        self, read: Read, size: int, layout: Layout, limits: TransportLimits, reserve: Reserve
+        self,
+        read: Read,
+        size: int,
+        packets: tuple[Layout, int],
+        limits: TransportLimits,
+        reserve: Reserve,
     ) -> None:
-        self._read, self._size, self._layout = read, size - size % layout.stride, layout
-        self._file_size = size
+        self._read, self._size = read, size
+        self._layout, self._begin = packets
         self._limits, self._room = limits, FrameRoom(reserve)
-        self._map_pid, self._program = self._find_program()
-        self._streams: list[tuple[ElementaryStream, MediaStream | str]] = []
-        self._failed: dict[int, str] = {}
-        self._clocks: dict[int, FileClock] = {}
+        self._packets = PacketReader(self._layout, read, size)
+        self._streams: dict[int, _ProgramStream] = {}
+        self._notes: dict[str, None] = {}
         self._jumps: list[int] = []
-        for stream in self._program.streams:
-            found = _found(stream, limits)
-            if found is not None:
-                self._streams.append((stream, found))
+        self._errors = 0
+        self._tables = ProgramTables()
+        self._number = self._find_program()
 
-    def _blocks(self, stop: int) -> list[int]:
-        return list(range(0, min(stop, self._size), self._layout.block))
-
-    def _block(self, position: int) -> PacketBlock:
-        length = min(self._layout.block, self._size - position)
-        data = self._read(position, length)
-        if len(data) < length:
-            raise MalformedError("the file is shorter than it was")
-        return PacketBlock(data, self._layout, position)
-
-    def _find_program(self) -> tuple[int, ProgramMap]:
-        """Find the first program's map (§2.4.4)."""
-        map_pid: int | None = None
-        for position in self._blocks(self._limits.table_search_bytes):
-            block = self._block(position)
-            for number in np.flatnonzero((block.pids == PAT_PID) | (block.pids == (map_pid or 0))).tolist():
-                map_pid = map_pid or read_program_association(section_of(block.packet(number)))
-            if map_pid is None:
-                continue
-            for number in np.flatnonzero(block.pids == map_pid).tolist():
-                program = read_program_map(section_of(block.packet(number)))
-                if program is not None and program.streams:
-                    return map_pid, program
-        lacking = "map of its program (PMT)" if map_pid else "table of its programs (PAT)"
+    def _find_program(self) -> int:
+        """Choose the program by the tables and streams of the file's beginning (§2.4.4)."""
+        tables, present, chosen = self._tables, set[int](), None
+        end = min(self._begin + self._limits.table_search_bytes, self._size)
+        for block in PacketReader(self._layout, self._read, self._size).blocks(self._begin, end):
+            present.update(np.unique(block.pids).tolist())
+            for _ in self._changes(block):
+                pass
+            if len(tables.programs) == 1 and tables.maps:
+                # Of one program, streams may be missing.
+                chosen = next(iter(tables.maps))
+                break
+            if tables.prefers(present):
+                break
+        chosen = tables.choose(present) if chosen is None else chosen
+        if chosen is not None:
+            self._follow(tables.maps[chosen], None)
+            return chosen
+        if tables.maps:
+            raise UnsupportedError(f"MPEG-TS without the streams of its programs; {_REMEDY}")
+        lacking = "map of its program (PMT)" if tables.programs else "table of its programs (PAT)"
         raise UnsupportedError(f"MPEG-TS without a {lacking}; {_REMEDY}")
 
     def run(self) -> None:
         """Read the file to its end, and pass each stream its packets."""
         reference: int | None = None
-        for position in self._blocks(self._size):
-            block = self._block(position)
-            self._check_program(block)
-            for stream, found in self._streams:
-                if isinstance(found, str) or stream.pid in self._failed:
+        for block in self._packets.blocks(self._begin, self._size):
+            self._read_tables(block)
+            self._errors += block.errors
+            for one in self._streams.values():
+                if one.parser is None:
                     continue
-                if stream.pid not in self._clocks:
-                    told = next((one.dts for one in block.pieces(stream.pid) if one.dts is not None), None)
+                if one.clock is None:
+                    pieces = block.pieces(one.stream.pid)
+                    told = next((piece.dts for piece in pieces if piece.dts is not None), None)
                     if told is None:
                         continue
                     reference = told if reference is None else reference
-                    self._clocks[stream.pid] = FileClock(LONGEST_GAP, reference, self._jumps)
-                self._push_block(stream, found, block)
+                    one.clock = FileClock(LONGEST_GAP, reference, self._jumps)
+                self._push_block(one, block)
             self._check_count()
-        for stream, found in self._streams:
-            if not isinstance(found, str) and stream.pid in self._clocks and stream.pid not in self._failed:
+        for one in self._streams.values():
+            if one.parser is not None and one.clock is not None:
                 try:
-                    found.finish(self._clocks[stream.pid])
+                    one.parser.finish(one.clock)
                 except UnsupportedError as error:
-                    self._failed[stream.pid] = str(error)
+                    one.failure = str(error)
 
-    def _push_block(self, stream: ElementaryStream, found: MediaStream, block: PacketBlock) -> None:
+    def _push_block(self, one: _ProgramStream, block: PacketBlock) -> None:
         """Pass a block's packets to their stream. An unsupported stream doesn't stop the others."""
+        parser, clock = one.parser, one.clock
+        if parser is None or clock is None:
+            return
         try:
-            found.push(block, self._clocks[stream.pid])
+            parser.push(block, clock)
         except UnsupportedError as error:
-            self._failed[stream.pid] = str(error)
-            if all(one.pid in self._failed or isinstance(other, str) for one, other in self._streams):
+            one.failure = str(error)
+            if all(other.parser is None for other in self._streams.values()):
                 raise UnsupportedError(f"MPEG-TS: {error}") from None
 
-    def _check_program(self, block: PacketBlock) -> None:
-        for number in np.flatnonzero(block.pids == self._map_pid).tolist():
-            program = read_program_map(section_of(block.packet(number)))
-            if program is not None and _streams_of(program) != _streams_of(self._program):
-                place = block.place(number)
-                raise UnsupportedError(f"MPEG-TS whose streams change at byte {place}; {_REMEDY}")
+    def _read_tables(self, block: PacketBlock) -> None:
+        """Follow the tables, of which a new version may bring or take away streams (§2.4.4.9)."""
+        for number in self._changes(block):
+            if self._number in self._tables.maps:
+                self._follow(self._tables.maps[self._number], block.place(number))
+
+    def _changes(self, block: PacketBlock) -> Iterator[int]:
+        """Push the tables of a block; yield the numbers of the packets that have changed them."""
+        begin, tables = 0, self._tables
+        while True:
+            pids = tables.pids
+            for at in np.flatnonzero(np.isin(block.pids[begin:], list(pids))).tolist():
+                if tables.push(block.packet(begin + at)):
+                    yield begin + at
+                    if tables.pids != pids:  # the PAT leads to further maps, which may follow at once
+                        begin += at + 1
+                        break
+            else:
+                return
+
+    def _follow(self, program: ProgramMap, place: int | None) -> None:
+        """Find the streams that a map has and the maps before it hadn't."""
+        for stream in program.streams:
+            known = self._streams.get(stream.pid)
+            if known is None and len(self._streams) < MAX_STREAMS:
+                found = _found(stream, self._limits)
+                if found is not None:
+                    self._streams[stream.pid] = _ProgramStream(stream, found)
+            elif known is not None and known.stream.kind != stream.kind:
+                self._notes[f"stream {stream.pid} is of another type from byte {place} on"] = None
 
     def _check_count(self) -> None:
         # Units without frames cost as much memory.
-        count = sum(0 if isinstance(found, str) else found.units for _, found in self._streams)
+        count = sum(0 if isinstance(one.found, str) else one.found.units for one in self._streams.values())
         if count > self._limits.frames:
             raise TooLargeError(f"more than {self._limits.frames} frames")
         self._room.reserve(count)
@@ -170,17 +222,23 @@ class _FileReader:
     def movie(self) -> AssembledMovie:
         """Return the movie, after the whole file has been read."""
         found = [
-            FoundStream(
-                stream.pid, _handler(stream), _language(stream), found, self._failed.get(stream.pid, "")
-            )
-            for stream, found in self._streams
+            FoundStream(one.stream.pid, _handler(one.stream), _language(one.stream), one.found, one.failure)
+            for one in self._streams.values()
         ]
         units = partial(read_packet_units, self._layout)
-        return assembled_movie("MPEG-TS", found, self._file_size, units, self._limits.table_bytes)
+        made = assembled_movie("MPEG-TS", found, self._size, units, self._limits.table_bytes)
+        return replace(made, lacking=tuple(self._lacking()))
 
-
-def _streams_of(program: ProgramMap) -> Sequence[tuple[int, int]]:
-    return [(one.kind, one.pid) for one in program.streams]
+    def _lacking(self) -> Iterator[str]:
+        """Return what the file lacks, and what of it isn't played."""
+        lost = sum(self._packets.continuity.lost.get(pid, 0) for pid in self._streams)
+        if lost:
+            yield f"{lost} packets, which its recording has lost"
+        if self._packets.skipped:
+            yield f"{self._packets.skipped} bytes, which are of no packet"
+        if self._errors:
+            yield f"{self._errors} packets, which the receiver has marked as packets with errors"
+        yield from self._notes
 
 
 def _descriptors(stream: ElementaryStream) -> dict[int, bytes]:

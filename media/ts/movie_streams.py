@@ -27,6 +27,7 @@ from media.mpeg.picture_order import presentation_order, presentation_times
 from media.mpeg.video_frames import VC1_SYNTAX, VideoFrames, VideoSyntax
 from media.mpeg.video_headers import BIDIRECTIONAL, INTRA, VideoHeader
 from media.stream_reader import CLOCK_RATE
+from media.ts.access_units import AccessUnit, AccessUnitReader, Field, FieldReader
 from media.ts.annex_b import LENGTH_BYTES, VideoCoding, as_sample, configuration, look_at
 from media.ts.elementary_streams import Piece, Unit, UnitReader
 from media.ts.limits import TransportLimits
@@ -85,16 +86,26 @@ class _PictureSamples:
 
     Args:
         stream: reads units of the file, and the stream's ID.
-        places: where each picture begins and ends in the file.
+        places: where each unit begins and ends in the file.
+        unit_begins: where each unit begins in the elementary stream.
+        pictures: where each picture begins in the elementary stream, and its bytes there.
         ends: where each picture ends among all samples.
-        dropped: NAL units that are left out of all samples.
+        coding: the video coding, and the NAL units that are left out of all samples.
     """
 
     def __init__(
-        self, stream: tuple[Units, int], places: tuple[Int64, Int64], ends: Int64, dropped: frozenset[bytes]
+        self,
+        stream: tuple[Units, int],
+        places: tuple[Int64, Int64],
+        unit_begins: Int64,
+        pictures: tuple[Int64, Int64],
+        ends: Int64,
+        coding: tuple[VideoCoding, frozenset[bytes]],
     ) -> None:
-        (self._units, self._pid), self._ends, self._dropped = stream, ends, dropped
+        (self._units, self._pid), self._ends = stream, ends
         self._begins, self._stops = places
+        self._unit_begins, (self._offsets, self._lengths) = unit_begins, pictures
+        self._coding, self._dropped = coding
 
     @property
     def size(self) -> int:
@@ -102,25 +113,28 @@ class _PictureSamples:
 
     @property
     def nbytes(self) -> int:
-        return self._begins.nbytes + self._stops.nbytes + self._ends.nbytes
+        arrays = (self._begins, self._stops, self._unit_begins, self._offsets, self._lengths, self._ends)
+        return sum(one.nbytes for one in arrays)
 
     def read(self, read: Read, start: int, stop: int) -> bytes:
         first, last = _touched(self._ends, start, stop)
         if last < first:
             return b""
         begin = int(self._ends[first - 1]) if first else 0
+        sizes = np.diff(self._ends[first : last + 1], prepend=begin).tolist()
+        offsets, lengths = self._offsets[first : last + 1], self._lengths[first : last + 1]
+        bounds = int(offsets[0]), int(offsets[-1] + lengths[-1]) - 1
+        one, other = (int(self._unit_begins.searchsorted(at, "right")) - 1 for at in bounds)
+        units = self._units(read, self._pid, int(self._begins[one]), int(self._stops[other]))
         parts: list[bytes] = []
-        number = first
-        units = self._units(read, self._pid, int(self._begins[first]), int(self._stops[last]))
         try:
-            for unit in units:
-                if number > last or unit.begin != self._begins[number]:
-                    continue
-                sample = as_sample(unit.data, self._dropped)
-                if len(sample) != self._ends[number] - (self._ends[number - 1] if number else 0):
+            data = b"".join([unit.data for unit in units])
+            places = (offsets - self._unit_begins[one]).tolist()
+            for at, length, size in zip(places, lengths.tolist(), sizes, strict=True):
+                sample = as_sample(data[at : at + length], self._coding, self._dropped)
+                if len(sample) != size:
                     break  # the file has changed since it was indexed
                 parts.append(sample)
-                number += 1
         except MediaError:
             pass
         return b"".join(parts)[start - begin : stop - begin]
@@ -210,25 +224,30 @@ class StreamSamples:
 
 
 class PictureStream:
-    """A video stream while its file is read.
-
-    Attributes:
-        units: number of units so far, those without pictures included.
-    """
+    """A video stream while its file is read."""
 
     def __init__(self, stream: ElementaryStream, coding: VideoCoding, limits: TransportLimits) -> None:
         self._pid, self._coding = stream.pid, coding
         self._reader = UnitReader(limits.picture_bytes, limits.span_bytes)
+        self._pictures = AccessUnitReader(coding, limits.picture_bytes)
+        self._fields = FieldReader(coding)
         self._places = _Places()
-        self._dts, self._shown = array("q"), array("I")
+        self._dts, self._shown, self._begins = array("q"), array("I"), array("q")
+        self._end = 0
+        self._offsets, self._lengths = array("q"), array("I")
         self._sizes, self._in_sets = array("I"), array("I")
         self._keys = array("B")
+        self._first_field: Field | None = None
         self._sets: dict[bytes, None] = {}
         self._is_varying = False
-        self.units = 0
 
     def __len__(self) -> int:
         return len(self._sizes)
+
+    @property
+    def units(self) -> int:
+        """The number of units or of pictures so far, whichever is larger."""
+        return max(len(self._dts), len(self))
 
     def push(self, block: StreamBlock, clock: FileClock) -> None:
         """Push the stream's packets of a block; raise UnsupportedError if no samples can be made of them."""
@@ -238,28 +257,46 @@ class PictureStream:
     def finish(self, clock: FileClock) -> None:
         """Complete the last unit at the file's end; raise UnsupportedError as ``push`` does."""
         self._push_unit(self._reader.finish(), clock)
+        for one in self._pictures.finish():
+            self._push_picture(one)
 
     def _push_unit(self, unit: Unit | None, clock: FileClock) -> None:
         if unit is None:
             return
-        self.units += 1
-        picture = look_at(unit.data, self._coding)
-        dts = clock.time(unit.dts, unit.begin)
+        shown = (unit.pts - unit.dts) % CLOCK_WRAP
+        if shown > LONGEST_REORDERING:
+            raise UnsupportedError(f"a picture at byte {unit.begin} is shown long after it is decoded")
+        self._places.add(unit)
+        self._dts.append(clock.time(unit.dts, unit.begin))
+        self._shown.append(shown)
+        self._begins.append(self._end)
+        self._end += len(unit.data)
+        for one in self._pictures.push(unit.data):
+            self._push_picture(one)
+
+    def _push_picture(self, one: AccessUnit) -> None:
+        picture = look_at(one.data, self._coding)
         if not picture.has_slices:
             return
         if not len(self) and not (picture.can_begin and picture.parameter_sets):
             return  # pictures before the first random access point can't be decoded
         if not len(self):
             self._sets = dict.fromkeys(picture.parameter_sets)
-        shown = (unit.pts - unit.dts) % CLOCK_WRAP
-        if shown > LONGEST_REORDERING:
-            raise UnsupportedError(f"a picture at byte {unit.begin} is shown long after it is decoded")
         self._is_varying = self._is_varying or any(one not in self._sets for one in picture.parameter_sets)
-        self._places.add(unit)
-        self._dts.append(dts)
-        self._shown.append(shown)
+        in_sets = sum(LENGTH_BYTES + len(one) for one in picture.parameter_sets)
+        field = self._fields.field(one.data, picture.parameter_sets)
+        if field is not None and field.completes(self._first_field):
+            # ISO/IEC 14496-15 §5.2.2: both fields of a picture are one sample
+            self._first_field = None
+            self._lengths[-1] = one.offset + len(one.data) - self._offsets[-1]
+            self._sizes[-1] += picture.size - picture.delimiter_size
+            self._in_sets[-1] += in_sets
+            return
+        self._first_field = field
+        self._offsets.append(one.offset)
+        self._lengths.append(len(one.data))
         self._sizes.append(picture.size)
-        self._in_sets.append(sum(LENGTH_BYTES + len(one) for one in picture.parameter_sets))
+        self._in_sets.append(in_sets)
         self._keys.append(picture.can_begin)
 
     def samples(self, units: Units) -> StreamSamples:
@@ -287,15 +324,33 @@ class PictureStream:
         elif not self._is_varying:
             # Samples needn't repeat the sample entry's parameter sets; in avc1 and hvc1 they mustn't.
             dropped, sizes = frozenset(self._sets), sizes - np.asarray(self._in_sets, np.int64)
-        dts = np.asarray(self._dts, np.int64)
+        begins, offsets = np.asarray(self._begins, np.int64), np.asarray(self._offsets, np.int64)
+        samples = _PictureSamples(
+            (units, self._pid),
+            self._places.arrays,
+            begins,
+            (offsets, np.asarray(self._lengths, np.int64)),
+            np.cumsum(sizes),
+            (self._coding, dropped),
+        )
+        times = self._picture_times(begins.searchsorted(offsets, "right") - 1)
+        return StreamSamples(facts, entry, times, sizes, np.asarray(self._keys, np.int64), samples)
+
+    def _picture_times(self, units: Int64) -> Times:
+        """Return the times of pictures, by the unit in which each begins."""
+        dts, shown = np.asarray(self._dts, np.int64)[units], np.asarray(self._shown, np.int64)[units]
+        # §2.4.3.7: the time of a PES packet is that of the first picture that begins in it
+        known = np.diff(units, prepend=-1) > 0
+        if not known.all():
+            numbers, told = np.arange(len(units)), np.flatnonzero(known)
+            dts = np.rint(np.interp(numbers, told, dts[told])).astype(np.int64)
+            # Behind the last one that is known, pictures come as they did before.
+            step = max(int(dts[told[-1]] - dts[told[0]]) // max(int(told[-1] - told[0]), 1), 1)
+            dts[told[-1] :] = dts[told[-1]] + step * np.arange(len(units) - told[-1])
         steps = np.diff(dts)
         last = max(int(np.median(steps)), 1) if len(steps) else CLOCK_RATE // 25
         zero = int(dts[0])
-        times = Times(
-            CLOCK_RATE, np.append(dts, dts[-1] + last) - zero, np.asarray(self._shown, np.int64), zero
-        )
-        samples = _PictureSamples((units, self._pid), self._places.arrays, np.cumsum(sizes), dropped)
-        return StreamSamples(facts, entry, times, sizes, np.asarray(self._keys, np.int64), samples)
+        return Times(CLOCK_RATE, np.append(dts, dts[-1] + last) - zero, shown, zero)
 
 
 class SoundStream:

@@ -12,17 +12,8 @@ from dataclasses import dataclass
 
 from media.errors import MalformedError
 from media.stream_reader import CLOCK_RATE, StreamChunk
-from media.ts.tables import (
-    PACKET,
-    PAT_PID,
-    SYNC,
-    ProgramMap,
-    StreamType,
-    payload_offset,
-    read_program_association,
-    read_program_map,
-    section_of,
-)
+from media.ts.sections import ProgramTables
+from media.ts.tables import PACKET, PAT_PID, SYNC, ProgramMap, StreamType, payload_offset, write_tables
 from media.ts.timestamps import CLOCK_WRAP
 
 NULL_PID = 0x1FFF
@@ -35,6 +26,9 @@ VIDEO_TYPES = frozenset(
         StreamType.HEVC,
     }
 )
+STRIDES = (PACKET, PACKET + 4, PACKET + 16)
+"""Bytes from one packet to the next: alone, with a time of arrival (.m2ts), or with parity (EN 300 421)."""
+
 _WITH_PARAMETER_SETS = frozenset({StreamType.H264, StreamType.HEVC})
 
 LONGEST_STEP = 3 * CLOCK_RATE
@@ -49,12 +43,16 @@ class TransportReaderLimits:
 
     Attributes:
         garbage_bytes: Most bytes that are skipped to find a packet.
+        table_bytes: Most bytes of packets before the map of a program.
+        associations: How often the PAT comes before a program is chosen of those whose maps have come.
         unit_bytes: Most bytes of an access unit that are searched for its parameter sets.
         held_bytes: Most bytes of packets that wait for that part of an access unit.
         dropped_bytes: Most bytes that are dropped from a jump of the clock to the next access point.
     """
 
     garbage_bytes: int = 64 * PACKET
+    table_bytes: int = 4 << 20
+    associations: int = 4
     unit_bytes: int = 4096
     held_bytes: int = 1 << 20
     dropped_bytes: int = 32 << 20
@@ -63,7 +61,7 @@ class TransportReaderLimits:
 DEFAULT_LIMITS = TransportReaderLimits()
 
 
-class _AccessUnit:
+class _HeldUnit:
     """The beginning of an access unit, while its parameter sets are unknown.
 
     Args:
@@ -87,10 +85,13 @@ class _AccessUnit:
 class TransportReader:
     """Divides a transport stream at its random access points, without I/O.
 
-    Without video, each packet with the random access indicator is one.
+    Without video, each packet with the random access indicator is one. Of several programs the first one with
+    a picture is passed on, else the first with sound, without the packets of the others. Tables are written
+    anew, so that a reader of the chunks needs to know nothing of sections and programs.
 
     Attributes:
-        lost: number of lost packets, by their counters modulo 16.
+        lost: number of lost packets, by their counters modulo 16, and of those that were cut off.
+        skipped: number of bytes that were of no packet.
     """
 
     muxed_container = ""
@@ -98,12 +99,17 @@ class TransportReader:
     def __init__(self, limits: TransportReaderLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
         self._buffer = bytearray()
-        self._skipped = 0
-        self._follows_packet = False
+        self._garbage = 0
+        self._stride = PACKET
+        self._is_synchronised = False
+        self._before = b""
         self._found: list[StreamChunk] = []
         self._run = bytearray()
-        self._pat = b""
-        self._pmt_pid: int | None = None
+        self._tables = ProgramTables()
+        self._number: int | None = None
+        self._pids = frozenset[int]()
+        self._present = set[int]()
+        self._searched = self._associations = 0
         self._video: tuple[int, int] | None = None
         self._streams: bytes | None = None
         self._clock_pid: int | None = None
@@ -111,10 +117,11 @@ class TransportReader:
         self._elapsed: int | None = None
         self._jumped: int | None = None
         self._accesses = False
-        self._pending: _AccessUnit | None = None
+        self._pending: _HeldUnit | None = None
         self._parameters = b""
-        self._counters: dict[int, int] = {}
+        self._last: dict[int, bytes] = {}
         self.lost = 0
+        self.skipped = 0
 
     @property
     def signature(self) -> bytes:
@@ -133,41 +140,69 @@ class TransportReader:
         """
         self._buffer += data
         position = self._synchronise(0)
-        while len(self._buffer) - position >= PACKET:
+        while self._is_synchronised and len(self._buffer) - position >= self._stride:
             self._push_packet(bytes(self._buffer[position : position + PACKET]))
-            self._follows_packet = True
-            position = self._synchronise(position + PACKET)
+            position = self._synchronise(position + self._stride)
+        self._before = self._packet_before(position)
         del self._buffer[:position]
         self._flush()
         found, self._found = self._found, []
         return found
 
+    def _packet_before(self, position: int) -> bytes:
+        """Return the bytes of the packet before an offset, but the first one."""
+        behind = self._buffer[max(position - self._stride + 1, 0) : position]
+        return (self._before + behind)[1 - self._stride :]
+
     def _synchronise(self, position: int) -> int:
-        """Return the offset of the next packet."""
-        if position >= len(self._buffer):
-            return position
-        if self._buffer[position] == SYNC:
-            # A sync byte that was searched for may be any byte: it is confirmed by the next packet's.
-            self._skipped = 0 if self._follows_packet else self._skipped
-            return position
-        self._follows_packet = False
-        following = self._buffer.find(SYNC, position)
-        following = len(self._buffer) if following < 0 else following
-        self._skipped += following - position
-        if self._skipped > self._limits.garbage_bytes:
+        """Return the offset of the next packet, or of the bytes among which it is."""
+        if self._is_synchronised:
+            if position >= len(self._buffer) or self._buffer[position] == SYNC:
+                self._garbage = 0
+                return position
+            # Bytes are missing or too many: the next packet may have begun within the one before.
+            self._is_synchronised = False
+            before = self._packet_before(position)
+            self._buffer[:position] = before
+            self._garbage -= len(before)
+            position, self._before = 0, b""
+        begin = position
+        while (position := self._buffer.find(SYNC, position)) >= 0:
+            # Any byte may be a sync byte: it is confirmed by the next packet's.
+            ends = [(stride, position + stride) for stride in STRIDES]
+            found = [stride for stride, end in ends if end < len(self._buffer) and self._buffer[end] == SYNC]
+            if found:
+                self._stride, self._is_synchronised = found[0], True
+                break
+            if ends[-1][1] >= len(self._buffer):
+                break
+            position += 1
+        position = len(self._buffer) if position < 0 else position
+        self._garbage += position - begin
+        if self._garbage > self._limits.garbage_bytes:
             raise MalformedError("no transport stream packets")
-        return following
+        if self._is_synchronised:
+            # The time of arrival before a packet is no garbage; a packet that another one begins in is lost.
+            self.skipped += max(self._garbage - self._stride % PACKET % 16, 0)
+            self.lost += self._garbage < 0
+        return position
 
     def _push_packet(self, packet: bytes) -> None:
         pid = (packet[1] & 0x1F) << 8 | packet[2]
         starts, adaptation, payload = bool(packet[1] & 0x40), packet[3] >> 4 & 3, payload_offset(packet)
         flags = packet[5] if adaptation & 2 and packet[4] else 0
-        if adaptation & 1:
-            self._count(pid, packet[3] & 15, breaks=bool(flags & 0x80))
-        if pid == PAT_PID or pid == self._pmt_pid:
-            self._settle()
-            self._flush()
-            self._table(packet, pid, section_of(packet))
+        if adaptation & 1 and self._is_repeated(pid, packet, payload, breaks=bool(flags & 0x80)):
+            return
+        if pid in self._tables.pids:
+            self._push_tables(packet, pid)
+            return
+        if self._number is None:
+            self._present.add(pid)
+            self._choose_program()
+        if self._number is None:
+            self._pass_on(packet)
+            return
+        if pid not in self._pids and len(self._tables.programs) > 1:
             return
         if flags & 0x10 and pid == self._clock_pid:  # §2.4.3.5: a clock reference
             self._tick(int.from_bytes(packet[6:11], "big") >> 7)
@@ -175,7 +210,7 @@ class TransportReader:
             self._settle()
             self._flush()
             self._accesses = True
-            self._pending = _AccessUnit(packet, packet[payload:])
+            self._pending = _HeldUnit(packet, packet[payload:])
         elif self._pending is not None:
             self._pending.packets += packet
             if self._video is not None and self._video[0] == pid:
@@ -185,33 +220,69 @@ class TransportReader:
         if self._pending is not None and self._told(self._pending):
             self._settle()
 
-    def _count(self, pid: int, counter: int, *, breaks: bool) -> None:
-        """Count packets lost before one with a payload (§2.4.3.3); a packet may be sent twice."""
-        former, self._counters[pid] = self._counters.get(pid, counter), counter
-        if pid != NULL_PID and not breaks and counter != former:
-            self.lost += (counter - former - 1) % 16
+    def _is_repeated(self, pid: int, packet: bytes, payload: int, *, breaks: bool) -> bool:
+        """Return whether a packet with a payload was sent twice; count those lost before it (§2.4.3.3)."""
+        former = self._last.get(pid)
+        self._last[pid] = packet
+        if former is None or pid == NULL_PID:
+            return False
+        step = (packet[3] - former[3]) & 15
+        if not step:
+            if packet[payload:] != former[payload:]:
+                return False
+            self._last[pid] = packet[:4]  # two in a row are the same, but no more
+            return True
+        self.lost += 0 if breaks else step - 1
+        return False
 
     def _flush(self) -> None:
         if self._run:
             self._found.append(StreamChunk(bytes(self._run), clock=self._elapsed))
             self._run.clear()
 
-    def _table(self, packet: bytes, pid: int, section: bytes) -> None:
-        """Parse a packet of the PAT or PMT (§2.4.4)."""
-        if pid == PAT_PID:
-            self._pat = packet
-            self._pmt_pid = read_program_association(section) or self._pmt_pid
-            self._found.append(StreamChunk(packet, header=True))
+    def _push_tables(self, packet: bytes, pid: int) -> None:
+        """Push a packet with tables (§2.4.4), and pass on the program's own where they may have come anew."""
+        changed = self._tables.push(packet)
+        if self._number is not None and self._number not in self._tables.maps:
+            # The program has ended, or its map has moved.
+            self._number, self._searched, self._associations = None, 0, 0
+            self._present.clear()
+        if self._number is None:
+            self._associations += pid == PAT_PID
+            self._choose_program()
+        elif changed or (packet[1] & 0x40 and pid == self._tables.programs[self._number]):
+            self._write_tables()
+
+    def _choose_program(self) -> None:
+        """Choose a program, if enough is known of those that there are."""
+        tables = self._tables
+        if len(tables.programs) == 1:
+            self._number = next(iter(tables.maps), None)
+        elif tables.maps and (
+            tables.prefers(self._present) or self._associations > self._limits.associations
+        ):
+            self._number = tables.choose(self._present)
+        if self._number is not None:
+            self._write_tables()
             return
-        program = read_program_map(section)
-        streams = None if program is None else self._receive_pmt(program)
-        changes = streams is not None and self._streams not in (None, streams)
-        self._streams = streams or self._streams
+        self._searched += PACKET
+        if self._searched > self._limits.table_bytes:
+            raise MalformedError("a transport stream without the map of a program that is in it")
+
+    def _write_tables(self) -> None:
+        """Pass on the tables of the program, as those of a stream that has no other one."""
+        if self._number is None:
+            return
+        program = self._tables.maps[self._number]
+        written = write_tables(program, self._tables.programs[self._number])
+        self._settle()
+        self._flush()
+        streams = self._receive_pmt(program)
+        changes = self._streams not in (None, streams)
         if changes:
             self._parameters, self._clock = b"", None
-            self._found.append(StreamChunk(self._pat + packet, header=True, changes=True))
-        else:
-            self._found.append(StreamChunk(packet, header=True))
+        self._streams = streams
+        self._found.append(StreamChunk(written, header=True, changes=changes))
 
     def _tick(self, clock: int) -> None:
         if self._clock is not None and (clock - self._clock) % CLOCK_WRAP > LONGEST_STEP:
@@ -233,7 +304,7 @@ class TransportReader:
             self._jumped = None
             self._found.append(StreamChunk(packets, changes=True))
 
-    def _told(self, unit: _AccessUnit) -> bool:
+    def _told(self, unit: _HeldUnit) -> bool:
         """Return whether an access unit is complete up to its first slice, or as far as it is searched."""
         if self._video is None or self._video[1] not in _WITH_PARAMETER_SETS:
             return True
@@ -277,6 +348,7 @@ class TransportReader:
     def _receive_pmt(self, program: ProgramMap) -> bytes:
         """Adopt the streams of a program; return their types and PIDs."""
         self._clock_pid = program.clock_pid
+        self._pids = frozenset((program.clock_pid, *(one.pid for one in program.streams)))
         videos = [one for one in program.streams if one.kind in VIDEO_TYPES]
         self._video = (videos[0].pid, videos[0].kind) if videos else None
         told = [struct.pack(">BH", one.kind, one.pid) for one in program.streams]

@@ -1,4 +1,4 @@
-"""A transport stream's tables, one packet each (ISO/IEC 13818-1 §2.4.4)."""
+"""Program tables of a transport stream: their sections' fields, read and written (ISO/IEC 13818-1 §2.4.4)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from media.errors import UnsupportedError
 PACKET = 188
 SYNC = 0x47
 PAT_PID = 0
+
+_LONGEST_SECTION = 1024
+"""Most bytes of a section of the PAT or a PMT (§2.4.4.4, §2.4.4.9)."""
 
 
 class StreamType(enum.IntEnum):
@@ -39,6 +42,21 @@ class StreamType(enum.IntEnum):
     VC1 = 0xEA
 
 
+PICTURE_TYPES = frozenset(
+    {
+        StreamType.MPEG1_VIDEO,
+        StreamType.MPEG2_VIDEO,
+        StreamType.MPEG4_VIDEO,
+        StreamType.H264,
+        StreamType.HEVC,
+        StreamType.VVC,
+        StreamType.VC1,
+    }
+)
+SOUND_TYPES = frozenset(StreamType) - PICTURE_TYPES - {StreamType.PGS}
+"""Types of streams that may be sound; what is private is so by its descriptors."""
+
+
 @dataclass(frozen=True, slots=True)
 class ElementaryStream:
     """A stream of a program.
@@ -54,21 +72,22 @@ class ElementaryStream:
 
 @dataclass(frozen=True, slots=True)
 class ProgramMap:
-    """A program: the PID of its clock, and its streams."""
+    """A program: the PID of its clock, its streams, and its own descriptors."""
 
     clock_pid: int
     streams: tuple[ElementaryStream, ...]
+    descriptors: bytes = b""
 
 
-def read_program_association(section: bytes) -> int | None:
-    """Return the PID of the first program's map (§2.4.4.3); None without one."""
-    if len(section) < 8:
-        return None
+def read_program_association(section: bytes) -> dict[int, int]:
+    """Return the PID of each program's map by the program's number, in order (§2.4.4.3)."""
+    found: dict[int, int] = {}
     end = min(3 + _length(section) - 4, len(section))
     for entry in range(8, end - 3, 4):
-        if section[entry : entry + 2] != b"\0\0":  # program 0 is the network's table
-            return int.from_bytes(section[entry + 2 : entry + 4], "big") & 0x1FFF
-    return None
+        number = int.from_bytes(section[entry : entry + 2], "big")
+        if number:  # program 0 is the network's table
+            found.setdefault(number, int.from_bytes(section[entry + 2 : entry + 4], "big") & 0x1FFF)
+    return found
 
 
 def read_program_map(section: bytes) -> ProgramMap | None:
@@ -77,13 +96,14 @@ def read_program_map(section: bytes) -> ProgramMap | None:
         return None
     end = min(3 + _length(section) - 4, len(section))
     entry = 12 + (int.from_bytes(section[10:12], "big") & 0xFFF)
+    descriptors = section[12 : min(entry, end)]
     streams: list[ElementaryStream] = []
     while entry + 5 <= end:
         pid = int.from_bytes(section[entry + 1 : entry + 3], "big") & 0x1FFF
         following = entry + 5 + (int.from_bytes(section[entry + 3 : entry + 5], "big") & 0xFFF)
         streams.append(ElementaryStream(section[entry], pid, section[entry + 5 : following]))
         entry = following
-    return ProgramMap(int.from_bytes(section[8:10], "big") & 0x1FFF, tuple(streams))
+    return ProgramMap(int.from_bytes(section[8:10], "big") & 0x1FFF, tuple(streams), descriptors)
 
 
 def payload_offset(packet: bytes) -> int:
@@ -94,36 +114,44 @@ def payload_offset(packet: bytes) -> int:
     return min(4 + (1 + packet[4] if adaptation & 2 else 0), PACKET)
 
 
-def section_of(packet: bytes) -> bytes:
-    """Return the section that begins in a packet; empty without one."""
-    start = payload_offset(packet)
-    if start >= PACKET or not packet[1] & 0x40:
-        return b""
-    return packet[start + 1 + packet[start] :]
+class TableWriter:
+    """Writes the PAT and the PMT of a stream of one program."""
+
+    def __init__(self) -> None:
+        self._counters: dict[int, int] = {}
+
+    def write(self, program: ProgramMap, pid: int) -> bytes:
+        """Write the packets of both tables, those of the program's map with this PID.
+
+        Raises:
+            UnsupportedError: the descriptors are longer than a section may be.
+        """
+        entries = b"".join(
+            struct.pack(">BHH", one.kind, 0xE000 | one.pid, 0xF000 | len(one.descriptors)) + one.descriptors
+            for one in program.streams
+        )
+        head = struct.pack(">HH", 0xE000 | program.clock_pid, 0xF000 | len(program.descriptors))
+        association = self._packets(PAT_PID, 0, struct.pack(">HH", 1, 0xE000 | pid))
+        return association + self._packets(pid, 2, head + program.descriptors + entries)
+
+    def _packets(self, pid: int, table: int, content: bytes) -> bytes:
+        # Number 1, version 0, in force, the only section.
+        section = struct.pack(">BHHBBB", table, 0xB000 | len(content) + 9, 1, 0xC1, 0, 0) + content
+        section += struct.pack(">I", checksum(section))
+        if len(section) > _LONGEST_SECTION:
+            raise UnsupportedError(f"a table of {len(section)} bytes, which is longer than a section")
+        payload, packets = b"\0" + section, b""
+        for begin in range(0, len(payload), PACKET - 4):
+            counter = self._counters.get(pid, 0)
+            self._counters[pid] = (counter + 1) & 15
+            head = struct.pack(">BHB", SYNC, (0 if begin else 0x4000) | pid, 0x10 | counter)
+            packets += (head + payload[begin : begin + PACKET - 4]).ljust(PACKET, b"\xff")
+        return packets
 
 
 def write_tables(program: ProgramMap, pid: int) -> bytes:
-    """Write the PAT and the PMT.
-
-    Raises:
-        UnsupportedError: a table doesn't fit into a packet, as their descriptors are too long.
-    """
-    entries = b"".join(
-        struct.pack(">BHH", one.kind, 0xE000 | one.pid, 0xF000 | len(one.descriptors)) + one.descriptors
-        for one in program.streams
-    )
-    association = _table(PAT_PID, 0, struct.pack(">HH", 1, 0xE000 | pid))
-    return association + _table(pid, 2, struct.pack(">HH", 0xE000 | program.clock_pid, 0xF000) + entries)
-
-
-def _table(pid: int, table: int, content: bytes) -> bytes:
-    # Number 1, version 0, in force, the only section.
-    section = struct.pack(">BHHBBB", table, 0xB000 | len(content) + 9, 1, 0xC1, 0, 0) + content
-    section += struct.pack(">I", checksum(section))
-    packet = struct.pack(">BHBB", SYNC, 0x4000 | pid, 0x10, 0) + section
-    if len(packet) > PACKET:
-        raise UnsupportedError(f"a table of {len(section)} bytes, which is longer than a packet")
-    return packet.ljust(PACKET, b"\xff")
+    """Write the PAT and the PMT of a stream once; raise UnsupportedError as ``TableWriter`` does."""
+    return TableWriter().write(program, pid)
 
 
 def checksum(data: bytes) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 HEAD_BYTES = 4096
 """How many bytes of a stream are examined."""
 
-PACKET = 188
+STRIDES = (188, 192, 204)
+"""Bytes from one packet of MPEG-TS to the next: alone, with a time of arrival, or with parity."""
+
 TYPES = {
     "video/mp2t": "mpegts",
     "video/x-flv": "flv",
@@ -40,9 +42,10 @@ def detect_container(head: bytes, media_type: str = "") -> str | None:
     if head.startswith(b"FLV"):
         return "flv"
     # ISO/IEC 13818-1 §2.4.3.2: a packet each 188 bytes
-    for start in range(min(PACKET, max(len(head) - 2 * PACKET, 0))):
-        if head[start] == head[start + PACKET] == head[start + 2 * PACKET] == 0x47:
-            return "mpegts"
+    for stride in STRIDES:
+        for start in range(min(stride, max(len(head) - 2 * stride, 0))):
+            if head[start] == head[start + stride] == head[start + 2 * stride] == 0x47:
+                return "mpegts"
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:  # ISO/IEC 13818-7 §6.2: layer 0 is ADTS
         return "aac"
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:

@@ -6,7 +6,7 @@ from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.mp4.boxes import LARGEST_HEADER, MAX_BOXES, Box, header
 from media.mp4.movie.movie import DEFAULT_LIMITS
 
-_FIRST_BOXES = frozenset(
+FIRST_BOXES = frozenset(
     (
         *(b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid", b"moof", b"sidx"),
         *(b"pdin", b"meta", b"udta", b"emsg", b"prft", b"junk", b"PICT", b"pict"),
@@ -50,7 +50,7 @@ class MoovFinder:
         left = self._size - self.position
         if left < 8 or self._boxes >= MAX_BOXES:
             raise MalformedError("there is no moov")
-        if self.position == 0 and head[4:8] not in _FIRST_BOXES:
+        if self.position == 0 and head[4:8] not in FIRST_BOXES:
             raise UnsupportedError("not an MP4, QuickTime, Matroska or MPEG-TS file")
         found = header(head[: min(left, LARGEST_HEADER)], 0, left)
         if found.kind == b"moof":  # §8.8.1: of fragments it stands in front

@@ -17,12 +17,12 @@ from media.matroska.blocks import MatroskaLimits
 from media.matroska.movie import MAGIC, read_matroska
 from media.mp4.boxes import LARGEST_HEADER, header
 from media.mp4.files.fragmented_movie import FragmentedLimits, FragmentedMovie
-from media.mp4.files.moov_finder import MoovFinder
+from media.mp4.files.moov_finder import FIRST_BOXES, MoovFinder
 from media.mp4.movie.assembled_samples import AssembledSamples
 from media.mp4.movie.movie import Movie, MovieLimits, parse_movie
 from media.mp4.movie.sample_table_writer import Reserve, reserve_nothing
 from media.ps.movie import is_program_stream, read_program_stream
-from media.ts.elementary_streams import HEAD_BYTES, layout_of
+from media.ts.elementary_streams import HEAD_BYTES, SEARCHED_BYTES, Layout, find_packets, layout_of
 from media.ts.limits import TransportLimits
 from media.ts.movie import read_transport_stream
 
@@ -97,8 +97,7 @@ def read_movie(
     """
     head = read(0, HEAD_BYTES)
     if (layout := layout_of(head)) is not None:
-        transport = read_transport_stream(read, size, layout, limits.transport, reserve)
-        return ReadMovie(transport.movie, _table_bytes(transport.movie), assembled=transport.assembled)
+        return _read_packets(read, size, (layout, 0), limits, reserve)
     if is_program_stream(head):
         program = read_program_stream(read, size, limits.transport, reserve)
         return ReadMovie(program.movie, _table_bytes(program.movie), assembled=program.assembled)
@@ -119,6 +118,15 @@ def read_movie(
         return ReadMovie(
             avi.movie, _table_bytes(avi.movie), LOST_END if avi.cut_short else None, avi.assembled
         )
+    if (packets := _packets_within(read, head)) is not None:
+        return _read_packets(read, size, packets, limits, reserve)
+    return _read_boxes(read, size, movie_limits, limits, reserve)
+
+
+def _read_boxes(
+    read: Read, size: int, movie_limits: MovieLimits, limits: ContainerLimits, reserve: Reserve
+) -> ReadMovie:
+    """Read MP4 or QuickTime, with a whole ``moov`` or in fragments."""
     finder = MoovFinder(size, movie_limits.moov_bytes)
     found = None
     while found is None:
@@ -137,10 +145,27 @@ def read_movie(
     return _joined(fragments, read, found.end, size, movie_limits.moov_bytes)
 
 
+def _packets_within(read: Read, head: bytes) -> tuple[Layout, int] | None:
+    """Find the first packet of MPEG-TS whose recording begins within one; None in a file of boxes."""
+    return None if head[4:8] in FIRST_BOXES else find_packets(read(0, SEARCHED_BYTES))
+
+
+def _read_packets(
+    read: Read, size: int, packets: tuple[Layout, int], limits: ContainerLimits, reserve: Reserve
+) -> ReadMovie:
+    layout, first = packets
+    found = read_transport_stream(read, size, layout, limits.transport, reserve, first)
+    lacking = "; ".join(found.lacking) or None
+    return ReadMovie(found.movie, _table_bytes(found.movie), lacking, found.assembled)
+
+
 def is_packet_stream(read: Read) -> bool:
     """Return whether a file is MPEG-TS, MPEG-PS or ASF, of which any beginning is such a file, too."""
     head = read(0, HEAD_BYTES)
-    return layout_of(head) is not None or is_program_stream(head) or is_asf(head)
+    if layout_of(head) is not None or is_program_stream(head) or is_asf(head):
+        return True
+    others = head.startswith((MAGIC, FLV_MAGIC)) or is_avi(head)
+    return not others and _packets_within(read, head) is not None
 
 
 def _joined(fragments: FragmentedMovie, read: Read, position: int, size: int, moof_bytes: int) -> ReadMovie:

@@ -144,14 +144,14 @@ def beginning(kind: int, descriptors: bytes) -> bytes:
     return write_tables(ProgramMap(0x100, (ElementaryStream(kind, 0x100, descriptors),)), 0x30) + packet
 
 
-@pytest.mark.parametrize("length", [60, 80])
-def test_descriptors_that_fit_no_joint_table_are_refused(length: int) -> None:
-    """Each table of a foreign server fits into its packet, but those of both don't fit into one."""
-    descriptors = bytes((5, length)) + bytes(length)
+@pytest.mark.parametrize("count", [1, 3])
+def test_descriptors_that_fit_no_joint_table_are_refused(count: int) -> None:
+    """Each table fits into a section of 1,024 bytes, but three descriptors of each don't fit into one."""
+    descriptors = (bytes((5, 200)) + bytes(200)) * count
     joiner = TransportJoiner(HELD_BYTES)
     joiner.receive_data(0, beginning(StreamType.H264, descriptors))
-    refused = pytest.raises(UnsupportedError, match="longer than a packet")
-    with refused if length == 80 else contextlib.nullcontext():
+    refused = pytest.raises(UnsupportedError, match="longer than a section")
+    with refused if count == 3 else contextlib.nullcontext():
         joiner.receive_data(1, beginning(StreamType.AAC, descriptors))
 
 

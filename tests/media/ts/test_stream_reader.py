@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+from dataclasses import replace
 
 import pytest
 
 from media.errors import MalformedError
+from media.packets import Packet, TrackKind
 from media.stream_reader import CLOCK_RATE
+from media.ts.demuxer import TransportDemuxer
 from media.ts.stream_reader import NULL_PID, TransportReader, TransportReaderLimits
-from media.ts.tables import PACKET, ElementaryStream, ProgramMap, write_tables
+from media.ts.tables import PACKET, ElementaryStream, ProgramMap, read_program_map, write_tables
+from tests.media.ts.rewritten_streams import WHOLE, program_map, told, with_tables
 
 PID = 0x100
 HELD_BYTES = 20 * PACKET
-TABLES = write_tables(ProgramMap(PID, (ElementaryStream(0x1B, PID),)), 0x20)
+PICTURE, SOUND = ElementaryStream(0x1B, PID), ElementaryStream(0x0F, PID + 1)
+TABLES = write_tables(ProgramMap(PID, (PICTURE,)), 0x20)
+TWO_STREAMS = write_tables(ProgramMap(PID, (PICTURE, SOUND)), 0x20)
 
 
 def packet(
@@ -58,9 +65,10 @@ def test_a_stream_without_access_points_goes_on_at_once_behind_a_jump_of_its_clo
 @pytest.mark.clause("CWE-770")
 def test_an_access_unit_that_never_tells_what_it_is_goes_on_when_much_came_behind_it() -> None:
     reader = TransportReader(TransportReaderLimits(held_bytes=HELD_BYTES))
-    unit, other = packet(flags=0x40, starts=True), packet(pid=PID + 1)
-    assert not any(one.access for one in reader.receive_data(TABLES + unit))
-    found = reader.receive_data(other * (HELD_BYTES // PACKET + 1))
+    unit = packet(flags=0x40, starts=True)
+    others = b"".join(packet(counter, pid=PID + 1) for counter in range(HELD_BYTES // PACKET + 1))
+    assert not any(one.access for one in reader.receive_data(TWO_STREAMS + unit))
+    found = reader.receive_data(others)
     assert [len(one.data) > HELD_BYTES for one in found if one.access] == [True]
 
 
@@ -77,16 +85,91 @@ def test_no_more_is_passed_over_to_find_a_packet_than_may_be() -> None:
 @pytest.mark.clause("CWE-770")
 def test_an_access_unit_is_searched_for_its_parameter_sets_as_far_as_may_be() -> None:
     reader = TransportReader(TransportReaderLimits(unit_bytes=3 * PACKET))
-    unit = struct.pack(">BHB", 0x47, PID, 0x10).ljust(PACKET, b"\xff")
-    found = reader.receive_data(TABLES + packet(flags=0x40, starts=True) + unit * 2)
+    units = [struct.pack(">BHB", 0x47, PID, 0x10 | n).ljust(PACKET, b"\xff") for n in (1, 2, 3)]
+    found = reader.receive_data(TABLES + packet(flags=0x40, starts=True) + units[0] + units[1])
     assert not any(one.access for one in found)
-    assert any(one.access for one in reader.receive_data(unit))
+    assert any(one.access for one in reader.receive_data(units[2]))
 
 
 def test_no_more_is_dropped_behind_a_jump_of_the_clock_than_may_be() -> None:
     """An access point comes first, so that another one is waited for behind the jump."""
     reader = TransportReader(TransportReaderLimits(dropped_bytes=5 * PACKET, unit_bytes=0))
     reader.receive_data(TABLES + packet(flags=0x40, starts=True) + packet(1, clock=0) + packet(2))
-    found = reader.receive_data(packet(3, clock=100 * CLOCK_RATE) + packet(4) * 4)
+    dropped = b"".join(packet(counter) for counter in range(4, 8))
+    found = reader.receive_data(packet(3, clock=100 * CLOCK_RATE) + dropped)
     assert not any(one.data for one in found)
-    assert any(one.changes for one in reader.receive_data(packet(4)))
+    assert any(one.changes for one in reader.receive_data(packet(8)))
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Two seconds of a stream with a picture and sound, by ffmpeg."""
+    path = tmp_path_factory.mktemp("recorded") / "made.ts"
+    inputs = "-f lavfi -i testsrc2=size=64x48:rate=25 -f lavfi -i sine=440 -t 2"
+    encoder = "-c:v libx264 -preset ultrafast -g 25 -pix_fmt yuv420p -c:a aac"
+    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *f"{inputs} {encoder} {path}".split()], check=True)
+    return path.read_bytes()
+
+
+def demuxed(data: bytes, step: int) -> tuple[list[Packet], TransportReader]:
+    """Read a stream in steps of so many bytes; also return the reader."""
+    reader, demuxer, found = TransportReader(), TransportDemuxer(), list[Packet]()
+    for at in range(0, len(data), step):
+        for chunk in reader.receive_data(data[at : at + step]):
+            assert not chunk.changes
+            found += demuxer.receive_data(chunk.data)
+    return found, reader
+
+
+LATE = ("absent programs", "maps that share a PID")
+"""Streams of several programs, one of which is chosen when the others could have come."""
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_pictures_and_sound_are_the_same_however_the_stream_is_written(recorded: bytes, name: str) -> None:
+    whole, _ = demuxed(recorded, 1 << 16)
+    assert len(whole) > 100
+    for step in (1 << 16, 1000, 97):
+        found, reader = demuxed(WHOLE[name](recorded), step)
+        if name in LATE:
+            for kind in (TrackKind.VIDEO, TrackKind.AUDIO):
+                theirs = [one.data for one in whole if one.track.kind is kind]
+                ours = [one.data for one in found if one.track.kind is kind]
+                assert len(ours) > len(theirs) // 3
+                assert ours == theirs[-len(ours) :]
+        else:
+            assert found == whole
+        assert reader.lost == 0
+        garbage = {"bytes put in": 160, "a beginning within a packet": 103}.get(name, 0)
+        assert reader.skipped == garbage
+
+
+def test_a_packet_that_lost_bytes_takes_no_other_one_along(recorded: bytes) -> None:
+    middle = len(recorded) // PACKET // 2 * PACKET
+    found, reader = demuxed(recorded[: middle - 50] + recorded[middle:], 1000)
+    whole, _ = demuxed(recorded, 1000)
+    assert len(whole) - len(found) <= 3
+    assert sum(one not in whole for one in found) <= 1
+    assert reader.lost == 1
+
+
+def test_streams_that_a_new_version_of_the_map_adds_or_removes_are_changes(recorded: bytes) -> None:
+    program = told(recorded)
+    alone = program_map(replace(program, streams=program.streams[:1]))
+    both = program_map(program, version=1)
+    grown = with_tables(recorded, (), lambda turn: [alone if turn < 5 else both])
+    shrunk = with_tables(recorded, (), lambda turn: [both if turn < 5 else alone])
+    for data, streams in ((grown, [1, 2]), (shrunk, [2, 1])):
+        chunks = TransportReader().receive_data(data)
+        maps = [one.data[PACKET:] for one in chunks if one.header]
+        numbers = [len(read_program_map(one[5:]).streams) for one in maps]  # type: ignore[union-attr]
+        assert list(dict.fromkeys(numbers)) == streams
+        assert sum(one.changes for one in chunks) == 1
+
+
+@pytest.mark.clause("CWE-770")
+def test_a_stream_without_the_map_of_a_program_is_refused_when_much_has_come() -> None:
+    reader = TransportReader(TransportReaderLimits(table_bytes=20 * PACKET))
+    reader.receive_data(b"".join(packet(counter) for counter in range(20)))
+    with pytest.raises(MalformedError, match="map of a program"):
+        reader.receive_data(packet(20) + packet(21) + packet(22))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from media.ts.tables import PACKET, ElementaryStream, read_program_map, section_of, write_tables
+from media.ts.sections import SectionReader
+from media.ts.tables import PACKET, ElementaryStream, read_program_map, write_tables
 from packager.library.file_probe import probe
 from packager.process.ffmpeg_discovery import Tools
 from packager.sources.probe import inspect_source
@@ -41,7 +42,8 @@ def pid_of(packet: bytes) -> int:
 
 
 def _announced(packet: bytes, descriptor: bytes) -> bytes:
-    program = read_program_map(section_of(packet))
+    (section,) = SectionReader().push(packet)
+    program = read_program_map(section)
     assert program is not None
     more = ElementaryStream(PRIVATE_DATA, 0x150, descriptor)
     return write_tables(replace(program, streams=(*program.streams, more)), PROGRAM_MAP)[PACKET:]
