@@ -27,7 +27,7 @@ from media.mp4.movie.sample_table_writer import (
     presentation_origin,
     reserve_nothing,
 )
-from media.mp4.movie.track_box import IDENTITY
+from media.mp4.movie.track_box import turning_matrix
 from media.mp4.text.chapters import printable
 
 MAGIC = b"\x1a\x45\xdf\xa3"
@@ -168,7 +168,7 @@ def _described(track: MatroskaTrack, frames: Frames, found: MatroskaFile) -> Tra
         timescale=1000,
         duration=last * found.timestamp_scale // 1_000_000,
         language=language,
-        matrix=IDENTITY,
+        matrix=turning_matrix(track.rotation, (width, height), is_mirrored=track.is_mirrored),
         display_width=width,
         display_height=height,
         sample_entries=(),

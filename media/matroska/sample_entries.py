@@ -23,6 +23,7 @@ from media.matroska.stripped_frames import MAX_STRIPPED_BYTES
 from media.matroska.tracks import ZLIB, MatroskaTrack
 from media.mp4.boxes import box, full_box
 from media.mp4.codecs.audio_specific_config import SAMPLE_RATES, core_frames, write_audio_specific_config
+from media.mp4.codecs.clean_aperture import clean_aperture_box
 from media.mp4.codecs.colour import Colour
 from media.mp4.codecs.esds import MPEG1_AUDIO, MPEG2_AUDIO, MPEG4_AUDIO, elementary_stream_box
 
@@ -117,6 +118,9 @@ def visual_sample_entry(track: MatroskaTrack, kind: bytes, configuration: bytes)
         raise MalformedError(f"a picture of {width} by {height} pixels")
     fixed = struct.pack(">6xH16xHHIIIH32xHh", 1, width, height, 0x48_0000, 0x48_0000, 0, 1, 24, -1)
     boxes = [configuration]
+    if any(track.crop):
+        boxes.append(clean_aperture_box(track.pixels, track.crop))
+        width, height = track.cropped
     if all(track.display) and track.display[0] * height != track.display[1] * width:
         horizontal, vertical = track.display[0] * height, track.display[1] * width
         common = gcd(horizontal, vertical)

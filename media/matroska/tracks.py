@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -34,6 +35,9 @@ FOUR_CCS: Mapping[str, str] = {
 }
 """FourCCs of the codecs that packets may have, by codec ID."""
 
+_POSE_ERROR = 1.0
+"""Degrees by which a right angle may be written wrongly."""
+
 ZLIB, STRIPPED = 0, 3
 """Compression algorithms (§5.1.4.1.31.6); ``STRIPPED`` removes first bytes that all frames share."""
 
@@ -54,6 +58,9 @@ class MatroskaTrack:
         default_duration: nanoseconds of each frame; 0 if unknown.
         codec_delay: nanoseconds of the decoder's output before the audio begins.
         pixels: width and height as coded.
+        crop: pixels that aren't shown at the left, the right, the top and the bottom.
+        rotation: degrees clockwise by which the picture is to be turned: 0, 90, 180 or 270.
+        is_mirrored: whether left and right are to be exchanged, before the picture is turned.
         display: width and height as shown, in units of which only the ratio matters; 0 if unknown.
         full_range: whether video samples use all values.
         sample_rate: of sound in Hz.
@@ -77,6 +84,9 @@ class MatroskaTrack:
     default_duration: int = 0
     codec_delay: int = 0
     pixels: tuple[int, int] = (0, 0)
+    crop: tuple[int, int, int, int] = (0, 0, 0, 0)
+    rotation: int = 0
+    is_mirrored: bool = False
     display: tuple[int, int] = (0, 0)
     colour: Colour | None = None
     full_range: bool = False
@@ -89,10 +99,16 @@ class MatroskaTrack:
     dolby_vision: tuple[bytes, bytes] | None = None
 
     @property
+    def cropped(self) -> tuple[int, int]:
+        """Width and height in pixels of what is shown of the coded picture."""
+        left, right, top, bottom = self.crop
+        return self.pixels[0] - left - right, self.pixels[1] - top - bottom
+
+    @property
     def shown_size(self) -> tuple[Fraction, Fraction]:
         """Width and height of a picture as shown; 0 if unknown."""
-        width, height = self.pixels
-        display = self.display if all(self.display) else self.pixels
+        width, height = self.cropped
+        display = self.display if all(self.display) else self.cropped
         if not all((width, height, *display)):
             return Fraction(0), Fraction(0)
         shown = Fraction(display[0] * height, display[1])
@@ -175,6 +191,7 @@ def _track(entry: _Values) -> MatroskaTrack:
     rate = audio.real(ids.SAMPLING_FREQUENCY, 8000.0)
     if not 1 <= rate < 1 << 24:
         raise MalformedError(f"sound of {rate} Hz")
+    rotation, is_mirrored = _pose(video.inside(ids.PROJECTION))
     return MatroskaTrack(
         number=entry.number(ids.TRACK_NUMBER),
         kind=entry.number(ids.TRACK_TYPE),
@@ -190,6 +207,9 @@ def _track(entry: _Values) -> MatroskaTrack:
         default_duration=entry.number(ids.DEFAULT_DURATION),
         codec_delay=entry.number(ids.CODEC_DELAY),
         pixels=(video.number(ids.PIXEL_WIDTH), video.number(ids.PIXEL_HEIGHT)),
+        crop=_crop(video),
+        rotation=rotation,
+        is_mirrored=is_mirrored,
         display=_display(video),
         colour=_colour(video.inside(ids.COLOUR)) if ids.COLOUR in video.found else None,
         full_range=video.inside(ids.COLOUR).number(ids.RANGE) == 2,
@@ -213,6 +233,31 @@ def _display(video: _Values) -> tuple[int, int]:
     """Return the size as shown (§5.1.4.1.28.12), in pixels or in units of which only the ratio matters."""
     shown = video.number(ids.DISPLAY_WIDTH), video.number(ids.DISPLAY_HEIGHT)
     return (0, 0) if video.number(ids.DISPLAY_UNIT) > 3 else shown
+
+
+def _crop(video: _Values) -> tuple[int, int, int, int]:
+    """Return the pixels that aren't shown (§5.1.4.1.28.8); none where nothing else would be left."""
+    kinds = ids.CROP_LEFT, ids.CROP_RIGHT, ids.CROP_TOP, ids.CROP_BOTTOM
+    left, right, top, bottom = (video.number(kind) for kind in kinds)
+    width, height = video.number(ids.PIXEL_WIDTH), video.number(ids.PIXEL_HEIGHT)
+    fits = left + right < width and top + bottom < height
+    return (left, right, top, bottom) if fits else (0, 0, 0, 0)
+
+
+def _pose(projection: _Values) -> tuple[int, bool]:
+    """Return by how many degrees clockwise a plane picture is turned, and whether it is mirrored before.
+
+    §5.1.4.1.28.41: the roll is counter-clockwise, around the direction of view. A yaw by 180 degrees shows a
+    plane from behind. Other poses are of pictures that surround the viewer.
+    """
+    yaw, pitch, roll = (projection.real(kind, 0.0) for kind in (ids.POSE_YAW, ids.POSE_PITCH, ids.POSE_ROLL))
+    if projection.number(ids.PROJECTION_TYPE) or pitch or abs(yaw) not in (0, 180):
+        return 0, False
+    # Players turn pictures by right angles alone.
+    quarters = round(roll / 90) if math.isfinite(roll) and abs(roll) <= 360 else 0
+    if not abs(roll - 90 * quarters) <= _POSE_ERROR:
+        quarters = 0
+    return -90 * quarters % 360, yaw != 0
 
 
 def _colour(colour: _Values) -> Colour:

@@ -277,7 +277,7 @@ def renditions_of(mode: Mode, tools: Tools) -> EncodedRenditions:
     Raises:
         ToolsError: the ffmpeg lacks an encoder or a filter.
     """
-    filters = ("yadif", "trim", "scale", "overlay", "aresample")
+    filters = ("yadif", "trim", "crop", "scale", "overlay", "aresample")
     tools.require("the encoding of films", encoders=("libx264", "aac"), filters=filters)
     return EncodedRenditions(mode, tools.version, maps_hdr=not tools.missing(filters=("zscale", "tonemap")))
 
@@ -290,7 +290,7 @@ def _version(encoder: str, film: MediaVersion, name: str, profile: str = "") -> 
 def _seen_size(track: OfferedTrack) -> tuple[int, int]:
     """Return width and height of a picture in square pixels, as it is seen."""
     across, down = track.entry.pixel_aspect
-    width, height = max(track.entry.width, 1), max(track.entry.height, 1)
+    width, height = (max(one, 1) for one in track.entry.shown_pixels)
     if across > down:
         width = max(1, round(Fraction(width * across, down)))
     else:

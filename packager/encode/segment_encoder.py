@@ -14,6 +14,7 @@ from fractions import Fraction
 import numpy as np
 
 from media.errors import MalformedError, MediaError
+from media.mp4.codecs.clean_aperture import Aperture
 from media.mp4.codecs.sample_entry import parse_sample_entry
 from media.mp4.codecs.sequence_parameters import avc_parameter_sets, avc_parameters
 from media.mp4.fragments.fragments import (
@@ -41,6 +42,7 @@ from packager.ffmpeg.picture_encoder import DRIVER_FILES, SOFTWARE, THREADS, Pic
 from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
 from packager.process.process import Process, run
 from packager.process.sandbox import Sandbox
+from packager.vod.index.file_index import OfferedTrack
 from packager.vod.movie.movie_reader import Read
 from packager.vod.segments.decode_times import decode_times_in_time
 from packager.vod.segments.segment import ShortReadError
@@ -228,11 +230,18 @@ async def _run_picture(
         is_hdr=rendition.is_hdr,
         timescale=scale,
         encoder=rendition.encoder,
+        part=_shown_part(rendition.source),
         subtitles=None if shown is None else (shown.container, shown.canvas, shown.begin),
     )
     further = b"" if shown is None else shown.data
     seconds = (bounds[1] - bounds[0]) / scale
     return await _run(tools, arguments, source, seconds, read, further, rendition.encoder)
+
+
+def _shown_part(source: OfferedTrack) -> Aperture | None:
+    """Return the part of the source's turned pictures that is shown; None if all of them is."""
+    part, entry = source.entry.aperture, source.entry
+    return None if part is None else part.turned(source.rotation, (entry.width, entry.height))
 
 
 async def _encode_sound(

@@ -13,6 +13,7 @@ from math import gcd
 import numpy as np
 
 from media.errors import MalformedError, MediaError, TooLargeError
+from media.mp4.boxes import box
 from media.mp4.fragments.fragments import write_samples_header
 from media.mp4.movie.sample_table import Int64, Samples, stretches
 from media.subtitles.pgs import DisplaySet
@@ -207,6 +208,10 @@ def _checked(track: OfferedTrack, first: int, stop: int, unit: int = 1) -> Sourc
         raise TooLargeError(f"{size} bytes must be decoded for one segment: more than {MAX_BYTES}")
     began = int(samples.decode_time[0])
     init = track.without_edit_list.init
+    if track.entry.aperture is not None:
+        # Some decoders cut it out by themselves, and others don't.
+        written = box(b"clap", track.entry.payload(b"clap"))
+        init = init.replace(written, written.replace(b"clap", b"free"))
     return SourceSamples(init, track.track_id, track.samples.start, samples, began - began % unit)
 
 

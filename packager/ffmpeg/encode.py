@@ -32,6 +32,7 @@ def picture_arguments(
     is_hdr: bool,
     timescale: int,
     encoder: PictureEncoder = SOFTWARE,
+    part: tuple[int, int, int, int] | None = None,
     subtitles: tuple[str, tuple[int, int], int] | None = None,
 ) -> list[str]:
     """Compile ffmpeg's arguments for a segment's pictures: MP4 in, one fragment of H.264 out on pipe 0.
@@ -45,6 +46,7 @@ def picture_arguments(
         rate: bits per second that the buffer of one second is filled with.
         is_hdr: whether the source has the range of HDR.
         timescale: ticks per second of what is read and of the result.
+        part: left and top edge, width and height of what is shown of the source's pictures; None: all.
         subtitles: that are read from pipe 1: their container, width and height of what they are composed on,
             and the milliseconds at which the first ones are shown.
     """
@@ -54,6 +56,9 @@ def picture_arguments(
     pictures = pictures.filter("yadif", mode="send_frame", deint="interlaced")
     pictures = pictures.filter("settb", f"1/{timescale}")
     pictures = pictures.filter("trim", start_pts=bounds[0], end_pts=bounds[1])
+    if part is not None:
+        left, top, width, height = part
+        pictures = pictures.filter("crop", width, height, left, top, exact=1)
     for name, settings in _TO_SDR if is_hdr else ():
         pictures = pictures.filter(name, **settings)
     pictures = pictures.filter("scale", *size, flags="bicubic").filter("setsar", 1)

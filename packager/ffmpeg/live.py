@@ -264,7 +264,10 @@ def _labelled(picture: Any, name: str, top: Rung) -> Any:
 def _scaled(picture: Any, rung: Rung, *, test: bool) -> Any:
     if test:
         return picture.filter("scale", rung.width, rung.height).filter("format", "yuv420p")
-    fitted = picture.filter("scale", rung.width, rung.height, force_original_aspect_ratio="decrease")
+    # The picture keeps the shape in which it is seen: pixels may be wider than high.
+    width = f"2*round(min({rung.width},{rung.height}*dar)/2)"
+    height = f"2*round(min({rung.height},{rung.width}/dar)/2)"
+    fitted = picture.filter("scale", width, height)
     padded = fitted.filter("pad", rung.width, rung.height, "(ow-iw)/2", "(oh-ih)/2")
     return padded.filter("setsar", 1).filter("format", "yuv420p")
 

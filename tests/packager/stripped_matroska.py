@@ -1,14 +1,15 @@
-"""Strips off or compresses the frames of a track of a Matroska file, as mkvmerge does."""
+"""Rewrites a Matroska file: strips off or compresses frames, as mkvmerge does, or describes the picture."""
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Callable
 
 from media.matroska.ebml import UNKNOWN_SIZE, header, unsigned
 
 SEGMENT, CLUSTER, TRACKS, ENTRY, GROUP = 0x18538067, 0x1F43B675, 0x1654AE6B, 0xAE, 0xA0
-SIMPLE_BLOCK, BLOCK, NUMBER = 0xA3, 0xA1, 0xD7
+SIMPLE_BLOCK, BLOCK, NUMBER, VIDEO = 0xA3, 0xA1, 0xD7, 0xE0
 SEEK_HEAD, CUES, VOID, CHECKSUM = 0x114D9B74, 0x1C53BB6B, 0xEC, 0xBF
 GONE = (SEEK_HEAD, CUES, VOID, CHECKSUM)
 """Elements that hold places or sums of what is rewritten, or nothing."""
@@ -46,6 +47,39 @@ def stripped(data: bytes, track: int, prefix: bytes, encodings: bytes) -> bytes:
 def compressed(data: bytes, track: int, change: Callable[[bytes], bytes] = zlib.compress) -> bytes:
     """Compress the frames of a track by zlib; the blocks must be of one frame each."""
     return _rewritten(data, track, change, element(0x6240, element(0x5034, element(0x4254, b"\0"))))
+
+
+def described(data: bytes, elements: bytes) -> bytes:
+    """Add elements to the description of the picture of a file (RFC 9559 §5.1.4.1.28)."""
+
+    def rewritten(start: int, end: int) -> bytes:
+        found = b""
+        while start < end:
+            one = header(data, start)
+            stop = end if one.size == UNKNOWN_SIZE else one.end
+            payload = data[one.payload : stop]
+            if one.kind in (SEGMENT, TRACKS, ENTRY):
+                payload = rewritten(one.payload, stop)
+            elif one.kind == VIDEO:
+                payload += elements
+            found += b"" if one.kind in GONE else element(one.kind, payload)
+            start = stop
+        return found
+
+    return rewritten(0, len(data))
+
+
+def projection(roll: float, yaw: float = 0.0, pitch: float = 0.0, kind: int = 0) -> bytes:
+    """Describe how a picture is turned (RFC 9559 §5.1.4.1.28.41)."""
+    pose = zip((0x7673, 0x7674, 0x7675), (yaw, pitch, roll), strict=True)
+    angles = b"".join(element(name, struct.pack(">f", angle)) for name, angle in pose)
+    return element(0x7670, element(0x7671, bytes((kind,))) + angles)
+
+
+def crop(left: int, right: int, top: int, bottom: int) -> bytes:
+    """Describe which pixels of a picture aren't shown (RFC 9559 §5.1.4.1.28.8)."""
+    sides = zip((0x54CC, 0x54DD, 0x54BB, 0x54AA), (left, right, top, bottom), strict=True)
+    return b"".join(element(name, bytes((pixels,))) for name, pixels in sides)
 
 
 def _rewritten(data: bytes, track: int, change: Callable[[bytes], bytes], encodings: bytes) -> bytes:

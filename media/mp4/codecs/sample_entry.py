@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.mp4.boxes import box, header, walk
@@ -18,10 +19,17 @@ from media.mp4.codecs.audio_specific_config import (
     AudioSpecificConfig,
     audio_specific_config,
 )
+from media.mp4.codecs.clean_aperture import Aperture, read_clean_aperture
 from media.mp4.codecs.colour import Colour, colour_of_box, colour_of_configuration
 from media.mp4.codecs.dolby import ac3_channels, dolby_vision, enhanced_ac3
 from media.mp4.codecs.esds import MPEG1_AUDIO, MPEG2_AUDIO, MPEG4_AUDIO, VOBSUB, elementary_stream_box
-from media.mp4.codecs.sequence_parameters import hevc_arrays
+from media.mp4.codecs.sequence_parameters import (
+    avc_parameter_sets,
+    avc_parameters,
+    hevc_arrays,
+    hevc_parameter_sets,
+    hevc_parameters,
+)
 
 VIDEO_HEADER = 78
 """Bytes between a visual sample entry's box header and its boxes (§12.1.3)."""
@@ -66,6 +74,7 @@ class SampleEntry:
     supplemental_codec: str | None = None
     joc_complexity: int = 0
     colour: Colour | None = None
+    coded_aspect: tuple[int, int] = (1, 1)
 
     @property
     def video_range(self) -> str:
@@ -81,12 +90,36 @@ class SampleEntry:
 
     @property
     def pixel_aspect(self) -> tuple[int, int]:
-        """Proportion of a pixel's width to its height (``pasp``, §12.1.4); square if the entry has none."""
+        """Proportion of a pixel's width to its height: by ``pasp`` (§12.1.4), or else by the codec."""
         for one in self.boxes:
             if one[4:8] == b"pasp" and len(one) >= 16:
                 across, down = struct.unpack_from(">II", one, 8)
                 return (across, down) if across and down else (1, 1)
-        return 1, 1
+        return self.coded_aspect
+
+    def shown_at(self, display: tuple[Fraction, Fraction]) -> SampleEntry:
+        """Return the entry with the pixels' shape by the size of a track header (§8.3.2), if that differs."""
+        width, height = self.shown_pixels
+        has_shape = any(one[4:8] == b"pasp" for one in self.boxes)
+        is_square = display[0] == width and display[1] == height
+        if has_shape or is_square or not all((*display, width, height)):
+            return self
+        ratio = (display[0] * height / (display[1] * width)).limit_denominator(1 << 16)
+        return replace(self, coded_aspect=(ratio.numerator, ratio.denominator)) if ratio else self
+
+    @property
+    def aperture(self) -> Aperture | None:
+        """The part of the picture that is shown; None if it is the whole picture."""
+        for one in self.boxes:
+            if one[4:8] == b"clap":
+                return read_clean_aperture(payload_of(one), (self.width, self.height))
+        return None
+
+    @property
+    def shown_pixels(self) -> tuple[int, int]:
+        """Width and height in pixels of what is shown of the picture."""
+        part = self.aperture
+        return (self.width, self.height) if part is None else (part.width, part.height)
 
     def payload(self, kind: bytes) -> bytes:
         """Return the payload of the entry's box of a type.
@@ -171,7 +204,21 @@ def _video(kind: bytes, body: bytes) -> SampleEntry:
         height,
         supplemental_codec=supplemental,
         colour=colour,
+        coded_aspect=_coded_aspect(configuration, payload_of(boxes[configuration])),
     )
+
+
+def _coded_aspect(kind: bytes, configuration: bytes) -> tuple[int, int]:
+    """Return the proportion of a pixel's sides by the parameter sets of H.264 or HEVC; square without any."""
+    try:
+        if kind == b"avcC":
+            return avc_parameters(avc_parameter_sets(configuration)[0]).pixel_aspect
+        if kind == b"hvcC":
+            units = (unit for number, unit in hevc_parameter_sets(configuration) if number == _HEVC_SEQUENCE)
+            return hevc_parameters(next(units, b"")).pixel_aspect
+    except MalformedError:
+        pass  # whether the configuration is valid is for the decoder to judge
+    return 1, 1
 
 
 def without_parameter_sets(entry: SampleEntry) -> SampleEntry | None:
@@ -479,9 +526,12 @@ _MP4V: Mapping[int, str] = {
     0x6E: "JPEG 2000 pictures",
 }
 """Codec names by object type (registration authority for MP4), beside 0x20 for MPEG-4 Part 2."""
+_HEVC_SEQUENCE = 33
+"""Type of NAL units that are sequence parameter sets (ISO/IEC 23008-2 table 7-1)."""
+
 _DOLBY_VISION = (b"dvcC", b"dvvC", b"dvwC")
-_VIDEO_BOXES = (b"pasp", b"mdcv", b"clli", *_DOLBY_VISION)
-"""Further boxes of a video entry that are kept: pixel aspect, mastering display, Dolby Vision."""
+_VIDEO_BOXES = (b"pasp", b"clap", b"mdcv", b"clli", *_DOLBY_VISION)
+"""Further boxes of a video entry that are kept: shapes of pixel and picture, mastering, Dolby Vision."""
 
 _BASE_LAYERS = {b"dvh1": b"hvc1", b"dvhe": b"hev1", b"dva1": b"avc1", b"dvav": b"avc3", b"dav1": b"av01"}
 """Sample entries of Dolby Vision, and those of their base layers' codecs."""

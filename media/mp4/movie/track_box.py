@@ -13,6 +13,29 @@ from media.mp4.boxes import box, full_box
 IDENTITY = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
 """The matrix that leaves a picture as it is (§8.3.2)."""
 
+_TURNS = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}
+"""Cosine and sine of the angles by which pictures are turned."""
+
+
+def turning_matrix(rotation: int, size: tuple[Fraction, Fraction], *, is_mirrored: bool = False) -> bytes:
+    """Write the matrix of a track header that turns the picture, and leaves its corner where it was (§6.2.2).
+
+    Args:
+        rotation: degrees clockwise: 0, 90, 180 or 270.
+        size: width and height of the picture as shown.
+        is_mirrored: whether left and right are exchanged before.
+    """
+    cosine, sine = _TURNS[rotation]
+    a, b, c, d = cosine, sine, -sine, cosine
+    if is_mirrored:
+        a, b = -a, -b
+    corners = [(x, y) for x in (Fraction(0), size[0]) for y in (Fraction(0), size[1])]
+    left, top = min(a * x + c * y for x, y in corners), min(b * x + d * y for x, y in corners)
+    rows = ((a, b, 0), (c, d, 0))
+    fixed = [one << 16 for row in rows for one in row]
+    return struct.pack(">9i", *fixed, round(-left * (1 << 16)), round(-top * (1 << 16)), 1 << 30)
+
+
 _HANDLER_NAMES = {b"vide": b"VideoHandler\0", b"soun": b"SoundHandler\0", b"text": b"TextHandler\0"}
 _MEDIA_HEADERS = {
     b"vide": full_box(b"vmhd", 0, 1, bytes(8)),

@@ -159,7 +159,7 @@ class OfferedTrack:
     @property
     def resolution(self) -> tuple[int, int]:
         """Width and height in pixels as the picture is seen."""
-        size = self.entry.width, self.entry.height
+        size = self.entry.shown_pixels
         return size if self.rotation in (0, 180) else (size[1], size[0])
 
     @property

@@ -443,7 +443,7 @@ def _offered_track(one: _Candidate, arrangement: Arrangement, starts: Int64, num
         name=name,
         track_id=number + 1,
         video=one.video,
-        entry=one.entry,
+        entry=one.entry.shown_at((track.display_width, track.display_height)) if one.video else one.entry,
         timescale=track.timescale,
         language=language_tag(track.language, track.extended_language),
         title=track.name,

@@ -280,11 +280,9 @@ def suffices(resolution: tuple[int, int]) -> bool:
 
 def _shape(track: OfferedTrack) -> Fraction:
     """Return the ratio of width and height at which the picture is seen."""
-    width, height = track.resolution
     across, down = track.entry.pixel_aspect
-    if track.rotation not in (0, 180):
-        across, down = down, across
-    ratio = Fraction(max(width, 1) * across, max(height, 1) * down)
+    ratio = Fraction(max(track.entry.width, 1) * across, max(track.entry.height, 1) * down)
+    ratio = ratio if track.rotation in (0, 180) else 1 / ratio
     return min(max(ratio, Fraction(1, MAX_RATIO)), Fraction(MAX_RATIO))
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from packager.process.ffmpeg_discovery import Tools
 from tests.packager.encode.encoded_library import decoded, encoding, joined, picture_times, sound_of
 from tests.packager.films import FFPROBE, run_ffmpeg
+from tests.packager.stripped_matroska import crop, described, projection
 
 SECONDS, RATE = 5, 10
 PICTURE = f"-f lavfi -i testsrc2=size=128x96:rate={RATE}:duration={SECONDS}"
@@ -41,6 +42,7 @@ class Source:
         filters: with which ffmpeg shows it.
         copied: words with which it is copied once more.
         height: pixels of the shorter side as it is seen.
+        described: elements that Matroska's description of the picture has, too.
     """
 
     words: str
@@ -48,6 +50,7 @@ class Source:
     filters: str = ""
     copied: str = ""
     height: int = 96
+    described: bytes = b""
 
 
 SOURCES = {
@@ -56,6 +59,13 @@ SOURCES = {
     "ten-bits.mkv": Source(f"{H264} -pix_fmt yuv420p10le"),
     "odd-444.mkv": Source(f"-vf scale=129:97,format=yuv444p {H264}", (128, 96), height=97),
     "turned.mp4": Source(f"{H264} -pix_fmt yuv444p", (96, 128), copied="-metadata:s:v rotate=90"),
+    "rolled.mkv": Source(f"{H264} -pix_fmt yuv444p", (96, 128), described=projection(roll=90)),
+    "behind.mkv": Source(f"{H264} -pix_fmt yuv444p", described=projection(roll=180, yaw=180)),
+    # What ffmpeg decodes of a file that says nothing of a crop is cropped beside it.
+    "cropped.mkv": Source(
+        f"{H264} -pix_fmt yuv444p", (96, 72), "crop=96:72:8:4,", height=72, described=crop(8, 24, 4, 20)
+    ),
+    "square-by-its-codec.avi": Source(f"-vf setsar=4/3 {H264} -pix_fmt yuv444p", (172, 96)),
     "anamorphic.mpg": Source("-vf setsar=4/3 -c:v mpeg2video -q:v 2 -g 20", (172, 96)),
     "interlaced.ts": Source(
         "-vf tinterlace=interleave_top -c:v mpeg2video -q:v 2 -flags +ilme+ildct -top 1 -g 10 -r 25",
@@ -102,13 +112,16 @@ async def test_pictures_of_every_sort_are_encoded_as_they_are_seen(
     if source.copied:
         (folder / name).rename(tmp_path / name)
         await asyncio.to_thread(made, folder, name, f"-i {tmp_path / name} -c copy {source.copied}")
+    if source.described:
+        plain = (folder / name).read_bytes()
+        (folder / name).write_bytes(described(plain, source.described))
     async with encoding(folder, tools, mode="auto") as media:
         path = await joined(media, name, f"video-{source.height}p", tmp_path)
     decoded(path, "-f", "null")
-    described = stream_of(path)
-    assert (described["width"], described["height"]) == source.seen
-    assert described.get("sample_aspect_ratio", "1:1") == "1:1"
-    assert described["pix_fmt"] == "yuv420p"
+    facts = stream_of(path)
+    assert (facts["width"], facts["height"]) == source.seen
+    assert facts.get("sample_aspect_ratio", "1:1") == "1:1"
+    assert facts["pix_fmt"] == "yuv420p"
     found = picture_times(path)
     # ffprobe knows no times of AVI's pictures that are decoded in another order.
     expected = (
@@ -123,8 +136,8 @@ async def test_pictures_of_every_sort_are_encoded_as_they_are_seen(
     other = shown(tools, folder / name, source.seen, source.filters).astype(int)
     assert np.abs(one - other).mean(axis=(1, 2)).max() < TOLERANCE
     if source.filters == TO_SDR:
-        assert described["color_transfer"] == described["color_primaries"] == "bt709"
-        assert described["color_space"] == "bt709"
+        assert facts["color_transfer"] == facts["color_primaries"] == "bt709"
+        assert facts["color_space"] == "bt709"
 
 
 LAYOUTS = {

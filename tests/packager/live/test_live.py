@@ -225,3 +225,32 @@ def test_what_is_no_fragmented_mp4_publishes_nothing() -> None:
 )
 def test_a_frame_rate_is_taken_from_what_ffprobe_tells(told: str, rate: Fraction) -> None:
     assert frame_rate({"avg_frame_rate": told}) == rate
+
+
+async def test_a_picture_of_wide_pixels_fills_the_shape_in_which_it_is_seen(
+    tools: Tools, tmp_path: Path
+) -> None:
+    """A 16:9 picture of standard definition, whose pixels are 64:45, has no bars in a 16:9 rendition."""
+    path = tmp_path / "wide.mp4"
+    white = "-f lavfi -i color=white:size=720x576:rate=25 -f lavfi -i sine -t 3 -vf setsar=64/45"
+    encoder = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -c:a aac"
+    subprocess.run(["ffmpeg", "-v", "error", *f"{white} {encoder}".split(), f"file:{path}"], check=True)
+    channel = Channel(replace(small(source=str(path)), limits=LIVE), tools)
+    async with running(channel):
+        await until(lambda: len(channel.renditions["240p"].window.listed) >= 2, "two segments")
+        segment = channel.renditions["240p"].window.listed[0]
+        assert segment.timeline is not None
+        made = tmp_path / "made.mp4"
+        made.write_bytes(segment.timeline.init + segment.data)
+    shown = (
+        "ffprobe -v error -select_streams v -show_entries stream=width,height,sample_aspect_ratio -of csv=p=0"
+    )
+    told = await asyncio.to_thread(
+        subprocess.run, [*shown.split(), str(made)], check=True, capture_output=True, text=True
+    )
+    assert told.stdout.split() == ["426,240,1:1"]
+    found = f"ffmpeg -nostdin -i {made} -vf cropdetect=limit=24:round=2 -f null -"
+    told = await asyncio.to_thread(subprocess.run, found.split(), check=True, capture_output=True, text=True)
+    crops = [word for word in told.stderr.split() if word.startswith("crop=")]
+    assert crops
+    assert set(crops) == {"crop=426:240:0:0"}
