@@ -36,6 +36,7 @@ from packager.vod.playlists import (
     SINGLE_FILE_NAME,
     Files,
     OfferedFile,
+    common_target_duration,
     media_playlist,
     multivariant_playlist,
     title_files,
@@ -136,8 +137,9 @@ class Film:
                     continue
                 segment = self._segment(track, number)
                 yield Output(track.name, name, segment.size, partial(self._read, segment), 1)
+        target = common_target_duration([self.index])
         for track in tracks:
-            text = media_playlist(track, self.index.lost_picture).render()
+            text = media_playlist(track, target, self.index.lost_picture).render()
             yield Output.of(track.name, MEDIA_NAME, text.encode())
         yield from self._i_frames()
         for one in self.offered.text_tracks:
@@ -155,6 +157,7 @@ class Film:
     def _subtitles(self, track: TextTrack) -> Iterator[Output]:
         """Return the files of a text track: WebVTT for HLS, and the same in MP4 for DASH."""
         folder, segments = f"{TEXT_FOLDER}/{track.name}", self.index.text
+        target = common_target_duration([self.index])
         yield Output.of(folder, INIT_NAME, wvtt.INIT)
         for number in range(len(segments.whole) - 1):
             text = webvtt_segment(track, segments.whole, number, self.file.pread)
@@ -162,7 +165,11 @@ class Film:
             if text is not None and fragment is not None:
                 yield Output.of(folder, f"{number}{TEXT_SUFFIX}", text)
                 yield Output.of(folder, f"{number}{SEGMENT_SUFFIX}", fragment)
-        yield Output.of(folder, MEDIA_NAME, text_playlist(segments).render().encode())
+        yield Output.of(
+            folder,
+            MEDIA_NAME,
+            text_playlist(segments, least_target=target).render().encode(),
+        )
 
     def _single_file(self, track: OfferedTrack) -> Output:
         sap = self.offered.starts.video if track.video else self.offered.starts.sound

@@ -206,22 +206,25 @@ class ClipSequence:
         """Return the playlist of a track, or None where there is no such."""
         if track not in self.stretches:
             return None
-        return _playlist([one for stretch in self.stretches[track] for one in stretch.segments])
+        return self._playlist([one for stretch in self.stretches[track] for one in stretch.segments])
 
     def text_playlist(self, track: str) -> MediaPlaylist | None:
         """Return the playlist of a text track, or None where there is no such."""
-        return next((_playlist(one.segments) for one in self.texts if one.track.name == track), None)
+        found = (self._playlist(one.segments) for one in self.texts if one.track.name == track)
+        return next(found, None)
+
+    def _playlist(self, segments: Sequence[Segment]) -> MediaPlaylist:
+        """Return a playlist with the target duration of all (RFC 8216bis §6.2.4)."""
+        tracks = (one.segments for stretches in self.stretches.values() for one in stretches)
+        lists = (*tracks, *(one.segments for one in self.texts))
+        target = target_duration(one.duration for listed in lists for one in listed)
+        return MediaPlaylist(target, segments, playlist_type="VOD", ended=True)
 
     def manifest(self) -> StaticManifest:
         """Return the manifest."""
         last = self.periods[-1]
         duration = last.start + (last.duration or 0)
         return StaticManifest(duration, self.longest, self.periods)
-
-
-def _playlist(segments: Sequence[Segment]) -> MediaPlaylist:
-    target = target_duration(one.duration for one in segments)
-    return MediaPlaylist(target, segments, playlist_type="VOD", ended=True)
 
 
 def make_sequence(clips: Sequence[SequenceClip], offered: Offered, limits: SequenceLimits) -> ClipSequence:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate, pairwise, zip_longest
@@ -64,10 +64,16 @@ class OfferedFile:
 Files = Sequence[OfferedFile]
 
 
-def media_playlist(track: OfferedTrack, lost_picture: str | None = None) -> MediaPlaylist:
+def common_target_duration(indexes: Iterable[FileIndex]) -> int:
+    """Return the target duration of all playlists of a film or a title (RFC 8216bis §6.2.4), in seconds."""
+    return max(target_duration(track) for index in indexes for track in (*index.tracks, *index.encoded))
+
+
+def media_playlist(track: OfferedTrack, target: int, lost_picture: str | None = None) -> MediaPlaylist:
     """Write the media playlist of a track.
 
     Args:
+        target: the target duration of all playlists of the film.
         lost_picture: why the picture that belongs to this sound can't be packaged.
 
     Returns:
@@ -83,7 +89,6 @@ def media_playlist(track: OfferedTrack, lost_picture: str | None = None) -> Medi
             for name, duration in zip(track.segment_names, track.durations, strict=True)
         ]
     comments = [] if lost_picture is None else [f"This is the sound alone: {lost_picture}"]
-    target = target_duration(track)
     return MediaPlaylist(target, segments, playlist_type="VOD", ended=True, comments=comments)
 
 

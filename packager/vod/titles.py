@@ -12,11 +12,12 @@ from urllib.parse import quote
 
 import structlog
 
-from media.errors import MalformedError, TooLargeError, UnsupportedError
+from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from packager.concurrency import Threads
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import Identity, LibraryFile, Storage
+from packager.library.title_files import RENDITION
 from packager.single_flight_cache import CacheLimits, SingleFlightCache
 from packager.transient_errors import NotReadyError
 from packager.vod.clip_sequence import ClipSequence, make_sequence, read_sequence
@@ -25,12 +26,20 @@ from packager.vod.film_facts import FilmFacts
 from packager.vod.film_pictures import FilmPictures
 from packager.vod.film_segments import FilmSegments
 from packager.vod.film_texts import FilmTexts, find_text_track
+from packager.vod.index.file_index import FileIndex
 from packager.vod.index.index_cache import EncodedTracks
 from packager.vod.limits import DEFAULT_LIMITS, TitleLimits
 from packager.vod.manifest import manifest
 from packager.vod.pictures.storyboard import Storyboard
-from packager.vod.playlists import Files, OfferedFile, media_playlist, multivariant_playlist, title_files
-from packager.vod.segments.clip import WHOLE, Clip, clipped, shown_bounds
+from packager.vod.playlists import (
+    Files,
+    OfferedFile,
+    common_target_duration,
+    media_playlist,
+    multivariant_playlist,
+    title_files,
+)
+from packager.vod.segments.clip import WHOLE, Clip, ClipError, clipped, shown_bounds
 from packager.vod.segments.independent_segments import UNKNOWN, SegmentStarts, segment_starts
 from packager.vod.text.sidecars import Sidecar
 from packager.vod.text.text_playlists import text_playlist
@@ -153,11 +162,15 @@ class Titles:
         with self.files.open(name) as file:
             index, identity = self.files.index(file), file.identity
         find_track(index, name, track)
-        found = [IndexedFile(name, "", identity, index)]
+        found = [IndexedFile(name, "", identity, index), *self._renditions_beside(name)]
 
         def make() -> bytes:
-            offered = find_track(clipped(index, clip), name, track)
-            return media_playlist(offered, index.lost_picture).render().encode()
+            own, others = clipped(index, clip), list[FileIndex]()
+            for one in found[1:]:
+                with contextlib.suppress(MediaError, ClipError):  # it has no such part
+                    others.append(clipped(one.index, clip))
+            target = common_target_duration((own, *others))
+            return media_playlist(find_track(own, name, track), target, index.lost_picture).render().encode()
 
         return self._once(f"track {track}{clip.query}", found, make).decode()
 
@@ -179,6 +192,18 @@ class Titles:
                 yield
         except TooManyWaitingError:
             raise NotReadyError from None
+
+    def _renditions_beside(self, name: str) -> list[IndexedFile]:
+        """Return the other renditions of the title that a file is one of."""
+        folder, _, file_name = name.rpartition("/")
+        title = RENDITION.fullmatch(file_name)
+        if title is None:
+            return []
+        try:
+            found = self.files.resolve(f"{folder}/{title['title']}".removeprefix("/"))
+        except (MediaError, NotFoundError, OSError):
+            return []
+        return [one for one in found if one.path != name]
 
     def _offered(self, found: Sequence[IndexedFile], clip: Clip) -> Files:
         """Return a file, or a title's files, with addresses and with how their segments begin."""
@@ -208,8 +233,11 @@ class Titles:
         return self._once(
             f"text {folder}{clip.query}",
             [found],
-            lambda: text_playlist(clipped(found.index, clip).text, folder).render().encode(),
+            lambda: self._text(clipped(found.index, clip), folder),
         )
+
+    def _text(self, index: FileIndex, folder: str) -> bytes:
+        return text_playlist(index.text, folder, common_target_duration([index])).render().encode()
 
     def whole_text(self, name: str, track: str) -> bytes:
         """Write a file's text track as one WebVTT file, by the time of the file itself.

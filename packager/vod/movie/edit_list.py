@@ -237,7 +237,7 @@ def arrange(table: SampleTable, placement: Placement, origin: int, first: int | 
         raise MalformedError("composition offsets that don't fit in 31 bits")
     # §8.8.12: the decode time of a fragment is unsigned
     start = max(0, -(int(table.decode_times(first, first)[0]) + shift - raised))
-    end = _end(table, first, stop) + shift
+    end = _end(table, first, stop, placement.media_end) + shift
     return Arrangement(table, first, stop - first, shift, raised, start, end)
 
 
@@ -267,17 +267,24 @@ def _stop(table: SampleTable, media_end: int | None) -> int:
     return 0
 
 
-def _end(table: SampleTable, first: int, stop: int) -> int:
-    """Find when the presentation of the last of some samples ends."""
+def _end(table: SampleTable, first: int, stop: int, media_end: int | None) -> int:
+    """Find when the presentation of some samples ends: that of the last one which is presented.
+
+    It is presented for as long as the last sample's decoding lasts, and no longer than the edit list says.
+    Decode durations of earlier samples are no times of presentation: where a picture stands still, others are
+    decoded before the pause.
+    """
     _, highest = table.offset_bounds(0, len(table))
-    found: int | None = None
+    latest: int | None = None
     for begin, end in searched(first, stop, backwards=True):
-        # Decode times never go back: what is before can't end later than this.
-        if found is not None and int(table.decode_times(end, end)[0]) + highest <= found:
+        # Decode times never go back: what is before can't be presented later than this.
+        if latest is not None and int(table.decode_times(end, end)[0]) + highest <= latest:
             break
-        latest = int(table.ends(begin, end).max())
-        found = latest if found is None else max(found, latest)
-    return 0 if found is None else found
+        found = int(table.composition_times(begin, end).max())
+        latest = found if latest is None else max(latest, found)
+    before, behind = table.decode_times(stop - 1, stop).tolist()
+    end = (latest or 0) + int(behind - before)
+    return end if media_end is None else max(min(end, media_end), (latest or 0) + 1)
 
 
 def _first_sound_sample(table: SampleTable, shift: int, priming: int) -> int:

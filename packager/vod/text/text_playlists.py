@@ -20,16 +20,18 @@ SDH_CHARACTERISTICS = ",".join(
 """CHARACTERISTICS of subtitles for the deaf and hard of hearing (RFC 8216bis §4.4.6.1)."""
 
 
-def text_playlist(text: TextSegments, folder: str = "") -> MediaPlaylist:
+def text_playlist(text: TextSegments, folder: str = "", least_target: int = 1) -> MediaPlaylist:
     """Write the media playlist of a text track.
 
     Args:
+        least_target: the target duration of the film's other playlists.
         folder: the beginning of their addresses, relative to that of the playlist.
     """
     durations = text.durations
     named = zip(text.webvtt_names, durations, strict=True)
     segments = [Segment(f"{folder}{name}{TEXT_SUFFIX}", duration) for name, duration in named]
-    return MediaPlaylist(target_duration(durations), segments, playlist_type="VOD", ended=True)
+    target = max(target_duration(durations), least_target)
+    return MediaPlaylist(target, segments, playlist_type="VOD", ended=True)
 
 
 def text_media(prefix: str, tracks: Sequence[TextTrack], query: str = "") -> list[Media]:

@@ -1,0 +1,79 @@
+"""Films whose picture stands still, in hls.js: played to the end of the file, without a jump or a stall."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, Route
+
+from packager.process.ffmpeg_discovery import Tools
+from tests.conftest import ServerProcess, start_server
+from tests.e2e.conftest import new_page
+from tests.e2e.watching import Watching
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+
+HLS_JS = Path(__file__).parents[2] / "player" / "vendor" / "hls.min.mjs"
+
+FILMS = {
+    "still.mp4": ("if(lt(N,50),N,N+500)", 4, 24),
+    "last slide.mp4": ("if(lt(N,50),N,N+400)", 2.4, 18.4),
+    "still.mkv": ("if(lt(N,50),N,N+500)", 4, 24),
+}
+"""The pictures' times by their numbers, seconds of pictures before, and of the film as it is."""
+
+START = """
+async (url) => {
+  const { default: Hls } = await import("/hls.mjs");
+  document.body.innerHTML = "<video muted width=320></video>";
+  window.video = document.querySelector("video");
+  window.troubles = [];
+  window.hls = new Hls();
+  hls.on(Hls.Events.ERROR, (_, data) => troubles.push(data.details));
+  hls.loadSource(url);
+  hls.attachMedia(video);
+  video.playbackRate = 4;
+  await video.play();
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def films(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder: Path = tmp_path_factory.mktemp("films")
+    for name, (times, pictures, seconds) in FILMS.items():
+        inputs = f"-f lavfi -i testsrc2=s=160x90:r=25:d={pictures} -f lavfi -i sine=440:r=48000:d={seconds}"
+        command = [str(tools.ffmpeg), "-nostdin", "-v", "error", *inputs.split()]
+        command += ["-vf", f"setpts='{times}/25/TB'", "-vsync", "vfr"]
+        encoder = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -bf 2 -g 25 -c:a aac"
+        subprocess.run([*command, *encoder.split(), f"file:{folder / name}"], check=True)
+    server = start_server("--library", str(folder), "--port", "0")
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize("name", FILMS)
+async def test_a_picture_that_stands_still_is_played_to_its_end(
+    browser: Browser, films: ServerProcess, name: str
+) -> None:
+    async def give(route: Route) -> None:
+        await route.fulfill(path=HLS_JS, content_type="text/javascript")
+
+    page = await new_page(browser)
+    await page.route("**/hls.mjs", give)
+    await page.goto(f"{films.url}/nothing")
+    await page.evaluate(START, f"{films.url}/vod/{name}/master.m3u8")
+    watching = Watching(page)
+    await watching.until("video.ended || troubles.some((one) => one !== 'bufferAppendError')")
+    facts = await page.evaluate(
+        "() => ({ troubles, ended: video.ended, duration: video.duration, parts: video.played.length,"
+        " begin: video.played.start(0), end: video.played.end(video.played.length - 1) })"
+    )
+    assert (facts["troubles"], facts["ended"], facts["parts"]) == ([], True, 1)
+    assert facts["duration"] == pytest.approx(FILMS[name][2], abs=0.1)
+    assert facts["begin"] == pytest.approx(0, abs=0.1)
+    assert facts["end"] == pytest.approx(FILMS[name][2], abs=0.1)
+    await page.close()
