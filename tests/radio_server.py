@@ -130,10 +130,11 @@ class Client:
         return data[:-2]
 
     async def body(self, size: int) -> bytes:
-        """Read chunks until there are so many bytes."""
-        data = b""
+        """Read chunks, or what comes without them, until there are so many bytes."""
+        data, is_chunked = b"", "transfer-encoding" in self.headers
         while len(data) < size:
-            chunk = await self.chunk()
+            async with asyncio.timeout(LIMIT):
+                chunk = await (self.chunk() if is_chunked else self.reader.read(size - len(data)))
             assert chunk, "the body ended"
             data += chunk
         return data

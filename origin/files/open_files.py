@@ -18,7 +18,7 @@ from origin.answers.request import Request
 from origin.http.answer import Headers
 from origin.http.representation import RepresentationMetadata
 from packager.library.local_storage import LocalFile
-from packager.library.storage_interface import SETTLED_AFTER, LibraryFile
+from packager.library.storage_interface import LibraryFile, is_settled
 
 MAXIMUM_FILES = 256
 """Most cached files; files that are being sent stay open beyond that."""
@@ -266,7 +266,11 @@ class OpenFileCache:
             None, and the file is the caller's, if it can't be cached.
         """
         now = time.time()
-        if not self._maximum or not isinstance(file, LocalFile) or file.modified > now - SETTLED_AFTER:
+        if (
+            not self._maximum
+            or not isinstance(file, LocalFile)
+            or not is_settled(file.modified, file.changed, now)
+        ):
             # Only a descriptor is worth keeping; and a file that changed just now has a weak entity-tag,
             # which becomes a strong one soon.
             return None

@@ -130,7 +130,8 @@ class Exchange(ApplicationExchange):
         if self.response_complete or (kind == "http.response.start") is self.response_started:
             raise RuntimeError(f"Unexpected ASGI message '{kind}'.")
         if kind == "http.response.start":
-            self._start(message["status"], message.get("headers", ()))
+            close_delimited = message.get("close_delimited", False)
+            self._start(message["status"], message.get("headers", ()), close_delimited=close_delimited)
         elif kind == "http.response.body":
             self._write(message.get("body", b""), last=not message.get("more_body", False))
         elif kind == ZERO_COPY:
@@ -140,7 +141,7 @@ class Exchange(ApplicationExchange):
         else:
             raise RuntimeError(f"Unexpected ASGI message '{kind}'.")
 
-    def _start(self, status: int, headers: Any) -> None:
+    def _start(self, status: int, headers: Any, *, close_delimited: bool = False) -> None:
         self.response_started = True
         self._connection.on_response_start()
         self._expects_continue = False
@@ -164,7 +165,10 @@ class Exchange(ApplicationExchange):
                 self.keep_alive, closes = False, True
             lines.append(line)
         # RFC 9110 §15.2.2: another protocol follows a 101, until the connection ends.
-        lines += self._end_of_http() if status == 101 else self._framing(closes)
+        if status == 101:
+            lines += self._end_of_http()
+        else:
+            lines += self._framing(closes, close_delimited=close_delimited)
         lines.append(b"\r\n")
         self._head = b"".join(lines)
         # The head waits for the body's first bytes, to go out in one write, but no longer than this turn.
@@ -174,11 +178,11 @@ class Exchange(ApplicationExchange):
         self.keep_alive, self._close_delimited, self._chunked = False, True, False
         return []
 
-    def _framing(self, closes: bool) -> list[bytes]:
+    def _framing(self, closes: bool, *, close_delimited: bool) -> list[bytes]:
         """Return the header lines that say where the body ends if its length isn't known."""
         lines = []
         if self._chunked is None and not self._bodyless:
-            if self.scope["http_version"] == "1.0":
+            if close_delimited or self.scope["http_version"] == "1.0":
                 # RFC 9112 §6.1: no Transfer-Encoding for an HTTP/1.0 client; §6.3: closing ends the body.
                 self.keep_alive, self._close_delimited = False, True
             else:

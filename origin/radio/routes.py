@@ -143,7 +143,9 @@ class ListenerEndpoint:
         with_titles = wants_titles(scope["headers"]) and not mount.has_own_titles
         # A Range makes no sense on what has no end: RFC 9110 §14.2 lets a server ignore it.
         # Nothing here keeps the header fields for as long as somebody listens.
-        start = {"type": "http.response.start", "status": 200}
+        # Radios send this field, and some can't read chunks: the body ends with the connection, as Icecast's.
+        is_radio = any(name == b"icy-metadata" for name, _ in scope["headers"])
+        start = {"type": "http.response.start", "status": 200, "close_delimited": is_radio}
         await send({**start, "headers": mount.headers(with_titles=with_titles)})
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -15,6 +15,7 @@ import structlog
 from origin.config import logging_setup
 from origin.config.options import Config, ConfigError, redactor_of
 from origin.config.section import Options
+from origin.server.system.hang_ups import has_hung_up
 from packager.concurrency import background_task
 
 log = structlog.get_logger()
@@ -51,6 +52,8 @@ async def reloading(config: Config, read: Callable[[], Config]) -> AsyncGenerato
             asked.set()
 
     loop.add_signal_handler(signal.SIGHUP, hang_up)
+    if has_hung_up():
+        hang_up()
     try:
         async with background_task(_follow(config, read, asked, followers)):
             yield followers

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from packager.concurrency import SHARED_THREADS
-from packager.library.storage_interface import SETTLED_AFTER
+from packager.library.storage_interface import is_settled
 from packager.library.title_files import FolderTitles
 
 # Errors of an opening that come from the name or from what lies there. Anything else (no descriptors left, a
@@ -56,8 +56,9 @@ _BACKUP = re.compile(
     r"#.*#|.*(~|\.(bak|old|orig|save(\.[0-9]+)?|sw[a-z]|tmp|rpm(save|new|orig)|(dpkg|ucf)-[a-z]+))", re.DOTALL
 )
 
-# Not in an address: what ends a name, what other servers take for a slash, and bytes that aren't UTF-8.
-_UNSAYABLE = re.compile("[\0\\\\\ud800-\udfff]")
+# Not in an address: what ends a name or a line, what other servers take for a slash, and bytes that aren't
+# UTF-8.
+_UNSAYABLE = re.compile("[\0\n\\\\\ud800-\udfff]")
 
 
 class NotFoundError(Exception):
@@ -74,7 +75,7 @@ class LocalFile:
         identity: (device, inode, size, time of change in ns): equal only for the same unchanged file.
     """
 
-    __slots__ = ("_fd", "identity", "modified", "path", "size")
+    __slots__ = ("_fd", "changed", "identity", "modified", "path", "size")
 
     threads = SHARED_THREADS
 
@@ -83,6 +84,7 @@ class LocalFile:
         self.path = path
         self.size = status.st_size
         self.modified = status.st_mtime_ns / 1e9
+        self.changed = status.st_ctime_ns / 1e9
         self.identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
     @property
@@ -106,7 +108,7 @@ class LocalFile:
             The tag as a header field says it; weak while a second version could still get the same one.
         """
         # RFC 9110 §8.8.1: two versions within the clock's resolution must not share a strong validator.
-        weak = "" if self.modified <= now - SETTLED_AFTER else "W/"
+        weak = "" if is_settled(self.modified, self.changed, now) else "W/"
         return f'{weak}"{int(self.modified):x}-{self.size:x}"'
 
     def pread(self, offset: int, length: int) -> bytes:

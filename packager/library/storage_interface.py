@@ -15,6 +15,19 @@ from packager.concurrency import Threads
 SETTLED_AFTER = 2.0
 """Age in seconds from which a modification time identifies a version; before, validators are weak."""
 
+
+def is_settled(modified: float, changed: float, now: float) -> bool:
+    """Return whether a modification time identifies a version, for it can't be given to another one any more.
+
+    A time in the future was set, and a later change gets an earlier one: then it counts when it was set.
+
+    Args:
+        modified: the file's time of modification, in seconds since the epoch, as all of these are.
+        changed: when the system last changed its entry, which nobody can set.
+    """
+    return (changed if modified > now else modified) <= now - SETTLED_AFTER
+
+
 Identity = tuple[int, int, int, int]
 """Numbers that are equal only for the same unchanged file; the last two also on other machines with it."""
 

@@ -167,7 +167,7 @@ class Titles:
         def make() -> bytes:
             own, others = clipped(index, clip), list[FileIndex]()
             for one in found[1:]:
-                with contextlib.suppress(MediaError, ClipError):  # it has no such part
+                with contextlib.suppress(MediaError, ClipError):  # another rendition may be shorter
                     others.append(clipped(one.index, clip))
             target = common_target_duration((own, *others))
             return media_playlist(find_track(own, name, track), target, index.lost_picture).render().encode()

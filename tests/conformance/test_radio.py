@@ -95,6 +95,21 @@ async def test_the_body_for_http_1_1_is_ended_by_the_last_chunk_and_close() -> N
             assert await client.reader.read() == b""
 
 
+# RFC 9112 §6.3: without Transfer-Encoding and Content-Length the close ends the body, as Icecast's, for some
+# hardware radios read no chunks.
+@pytest.mark.parametrize("value", ["1", "0"])
+async def test_a_radio_gets_no_chunks_in_http_1_1(value: str) -> None:
+    async with one_mount() as (feed, mount, server):
+        client = await server.open(f"Icy-MetaData: {value}")
+        assert not {"transfer-encoding", "content-length"} & set(client.headers)
+        assert client.headers["connection"] == "close"
+        feed.push(3)
+        assert numbers(await client.body(3 * FRAME_BYTES)) == [0, 1, 2]
+        mount.close()
+        async with asyncio.timeout(LIMIT):
+            assert await client.reader.read() == b""
+
+
 # RFC 9110 §14.2: a server may ignore Range.
 @pytest.mark.parametrize(
     "field", ["Range: bytes=0-", "Range: bytes=1000-", "Range: bytes=0-1", "Range: bytes=-5"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +82,7 @@ class SampleTable:
     Args:
         tables: payloads (version and flags included) of ``stts``, ``stsc``, ``stsz`` or ``stz2``, ``stco``
             or ``co64``, and if present ``ctts`` and ``stss``. The payloads are kept.
-        descriptions: number of the track's sample entries.
+        descriptions: the track's sample entries, of which equal ones are one; or only their number.
         limit: most samples.
         most_runs: most entries of ``stts`` and ``ctts`` together.
 
@@ -106,7 +106,7 @@ class SampleTable:
     def __init__(
         self,
         tables: Mapping[bytes, Payload],
-        descriptions: int,
+        descriptions: Sequence[object] | int,
         limit: int = MAX_SAMPLES,
         most_runs: int = 2 * MAX_SAMPLES,
     ) -> None:
@@ -116,7 +116,10 @@ class SampleTable:
         if self.runs > most_runs:
             raise TooLargeError(f"{self.runs} entries of stts and ctts: more than {most_runs}")
         count = len(self._sizes)
-        self._chunks = _Chunks(tables, self._sizes, descriptions)
+        known: dict[object, int] = {}
+        entries = range(descriptions) if isinstance(descriptions, int) else descriptions
+        alike = [known.setdefault(entry, number) for number, entry in enumerate(entries)]
+        self._chunks = _Chunks(tables, self._sizes, np.array(alike, np.int64))
         self._durations = _Runs(tables, b"stts", count, summed=True)
         if self._durations.least < 0:  # §8.6.1.2: decoding times never go back; some writers put -1 here
             raise MalformedError("stts: a delta of 2^31 or more")
@@ -499,7 +502,7 @@ class _Chunks:
 
     __slots__ = ("_firsts", "_places", "_rows", "_sizes", "description")
 
-    def __init__(self, tables: Mapping[bytes, Payload], sizes: _Sizes, descriptions: int) -> None:
+    def __init__(self, tables: Mapping[bytes, Payload], sizes: _Sizes, descriptions: Int64) -> None:
         self._sizes = sizes
         self._places = _chunk_places(tables)
         self.description = 0
@@ -623,16 +626,16 @@ class _Chunks:
         # No chunk needs more samples than there are; the bound keeps the sums small.
         return first[:-1], np.diff(first), np.minimum(columns[:count, 1], len(self._sizes))
 
-    def _check(self, begin: int, end: int, descriptions: int) -> None:
+    def _check(self, begin: int, end: int, descriptions: Int64) -> None:
         _, chunks, per_chunk = self._entries(begin, end)
         if np.any(chunks <= 0):
             raise MalformedError("stsc: the chunks aren't numbered 1 and rising up to the last")
         if np.any(per_chunk <= 0):
             raise MalformedError("stsc: a chunk without samples")
         description = self._rows[begin:end, 2]
-        if np.any(description < 1) or np.any(description > descriptions):
+        if np.any(description < 1) or np.any(description > len(descriptions)):
             raise MalformedError("stsc: a sample description that isn't there")
-        if np.any(description != self.description + 1):
+        if np.any(descriptions[description.astype(np.int64) - 1] != descriptions[self.description]):
             raise UnsupportedError("the codec's configuration changes within a track")
 
 

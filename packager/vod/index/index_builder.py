@@ -307,7 +307,7 @@ def _candidate(track: Track, movie_timescale: int, limits: IndexLimits) -> _Cand
     if not track.self_contained:
         raise UnsupportedError("its media are in another file")
     entries = [parse_sample_entry(entry) for entry in track.sample_entries[:1]]
-    table = SampleTable(track.tables, len(track.sample_entries), limits.samples, limits.runs)
+    table = SampleTable(track.tables, track.sample_entries, limits.samples, limits.runs)
     if track.handler == b"vide" and table.sync_count > limits.sync_samples:
         raise TooLargeError(f"{table.sync_count} sync samples: more than {limits.sync_samples}")
     if table.description:
@@ -326,7 +326,7 @@ def _decodable(track: Track, movie_timescale: int, limits: IndexLimits) -> _Cand
     alike = int.from_bytes(bytes(tables.get(b"stsz", b"")[4:8]), "big")
     if track.handler == b"soun" and alike:
         packing = fixed_packing(entry)
-    descriptions = len(track.sample_entries)
+    descriptions = track.sample_entries
     most = limits.samples if packing is None else MAX_INSTANTS
     table = SampleTable(tables, descriptions, most, limits.runs)
     if table.description:

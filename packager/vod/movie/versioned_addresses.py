@@ -7,6 +7,7 @@ same address without the folder is of the file's present version.
 from __future__ import annotations
 
 import hashlib
+import time
 from typing import NamedTuple
 
 from packager.library.storage_interface import SETTLED_AFTER
@@ -61,4 +62,5 @@ def version_of(identity: tuple[int, ...], film: MediaVersion = UNVERSIONED) -> M
     size, changed = identity[-2:]
     facts = repr((PACKAGING, film.name, size, changed // 10**9))
     name = hashlib.blake2s(facts.encode(), digest_size=_DIGEST_BYTES).hexdigest()
-    return MediaVersion(name, max(film.changed, changed / 1e9))
+    # A time in the future was set; a later change gets another one.
+    return MediaVersion(name, max(film.changed, min(changed / 1e9, time.time())))

@@ -6,6 +6,8 @@ import json
 import os
 import pty
 import signal
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from tests.conftest import ServerProcess, start_server
 from tests.waiting import wait_for
 
+ROOT = Path(__file__).parents[3]
 LIBRARY = '[library]\npath = "library"\n'
 
 
@@ -60,3 +63,34 @@ def test_a_server_ends_with_the_terminal_that_it_was_started_in(tmp_path: Path) 
     wait_for(lambda: "read again" in server.text(), what="the configuration's being read")
     os.close(terminal)
     assert server.stop(signal.SIGHUP) == 0
+
+
+EARLY = """
+import os, signal, sys
+sys.argv = ["headwater", "serve", *sys.argv[1:]]
+import origin.cli
+os.kill(os.getpid(), signal.SIGHUP)
+from origin.cli.main import main
+main()
+"""
+"""A server that gets a hang-up before it has imported its modules."""
+
+
+def test_sighup_while_the_server_starts_ends_nothing_and_is_not_lost(tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    path = tmp_path / "headwater.toml"
+    path.write_text(f"[server]\nport = 0\n{LIBRARY}")
+    words = [sys.executable, "-c", EARLY, "--config", str(path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as one:
+        lines: list[str] = []
+        assert one.stdout is not None
+        for line in one.stdout:
+            lines.append(line)
+            if "configuration read again" in line:
+                break
+        one.send_signal(signal.SIGINT)
+        one.communicate(timeout=60)
+    assert "configuration read again" in lines[-1], lines
