@@ -122,8 +122,10 @@ class Client:
         return client
 
     async def chunk(self) -> bytes:
-        """Read one chunk (RFC 9112 §7.1); b"" for the last."""
+        """Read one chunk (RFC 9112 §7.1), or what has come without chunks; b"" at the end."""
         async with asyncio.timeout(LIMIT):
+            if "transfer-encoding" not in self.headers:
+                return await self.reader.read(1 << 16)
             size = int(await self.reader.readline(), 16)
             data = await self.reader.readexactly(size + 2)
         assert data.endswith(b"\r\n")

@@ -47,13 +47,22 @@ class AccessUnitReader:
         Raises:
             UnsupportedError: an access unit is too long.
         """
-        self._data += data
-        found = list[AccessUnit]()
-        while True:
-            start = self._data.find(START_CODE, self._searched)
-            if start < 0 or start + len(START_CODE) + _HEADER_BYTES > len(self._data):
-                break
-            self._push_unit(start, found)
+        buffer, found, coding = self._data, list[AccessUnit](), self._coding
+        buffer += data
+        last, slices = len(buffer) - len(START_CODE) - _HEADER_BYTES, coding.slices
+        while 0 <= (start := buffer.find(START_CODE, self._searched)) <= last:
+            begin = start + len(START_CODE)
+            header = bytes(buffer[begin : begin + _HEADER_BYTES])
+            is_slice = coding.kind(header) in slices
+            if not self._has_begun:
+                self._drop(start)
+                begin, self._has_begun, last = len(START_CODE), True, last - start
+            elif self._has_slices and begins_access_unit(header, coding, is_slice=is_slice):
+                found.append(AccessUnit(self._position, bytes(buffer[:start])))
+                self._drop(start)
+                begin, self._has_slices, last = len(START_CODE), False, last - start
+            self._has_slices = self._has_slices or is_slice
+            self._searched = begin
         # Searched bytes aren't searched again, except for a part of a start code at their end.
         self._searched = start if start >= 0 else max(len(self._data) - len(START_CODE) + 1, self._searched)
         if not self._has_begun and start < 0:
@@ -69,21 +78,6 @@ class AccessUnitReader:
         has_begun, self._has_begun, self._has_slices = self._has_begun, False, False
         self._position, self._searched = self._position + len(data), 0
         return [unit] if has_begun else []
-
-    def _push_unit(self, start: int, found: list[AccessUnit]) -> None:
-        """Read the header of the NAL unit behind a start code."""
-        begin = start + len(START_CODE)
-        header = bytes(self._data[begin : begin + _HEADER_BYTES])
-        is_slice = self._coding.kind(header) in self._coding.slices
-        if not self._has_begun:
-            self._drop(start)
-            start, begin, self._has_begun = 0, len(START_CODE), True
-        elif self._has_slices and begins_access_unit(header, self._coding, is_slice=is_slice):
-            found.append(AccessUnit(self._position, bytes(self._data[:start])))
-            self._drop(start)
-            begin, self._has_slices = len(START_CODE), False
-        self._has_slices = self._has_slices or is_slice
-        self._searched = begin
 
     def _drop(self, count: int) -> None:
         del self._data[:count]
