@@ -35,11 +35,20 @@ MAX_STREAMS = 64
 
 _REMEDY = "ffmpeg -c copy makes an MP4 of it"
 
-_OTHER_VIDEO: Mapping[int, str] = {StreamType.VVC: "VVC"}
+_OTHER_VIDEO: Mapping[int, str] = {
+    StreamType.VVC: "VVC",
+    0x21: "JPEG 2000",
+    0x42: "AVS",
+    0xD1: "Dirac",
+    0xD2: "AVS2",
+}
 _OTHER_SOUND: Mapping[int, str] = {
     StreamType.LATM: "AAC in LATM",
     StreamType.PCM: "PCM",
     StreamType.TRUEHD: "TrueHD",
+    0x1C: "AAC without headers",
+    0x2D: "MPEG-H 3D Audio",
+    0x2E: "MPEG-H 3D Audio",
 }
 
 _LANGUAGE, _REGISTRATION, _DVB_AC3, _DVB_EAC3, _DVB_DTS = 0x0A, 0x05, 0x6A, 0x7A, 0x7B

@@ -118,6 +118,20 @@ def test_a_stream_that_is_announced_and_never_there_is_named(recorded: bytes) ->
     assert index.left_out == (f"track {SOUND_PID}: it has no samples",)
 
 
+CODINGS = {0x11: "AAC in LATM", 0x1C: "AAC without headers", 0x2D: "MPEG-H 3D Audio"}
+"""Types of streams (ISO/IEC 13818-1 table 2-34) that aren't played."""
+
+
+@pytest.mark.parametrize("kind", CODINGS)
+def test_a_stream_of_another_coding_is_named(recorded: bytes, kind: int) -> None:
+    program = told(recorded)
+    streams = program.streams[0], replace(program.streams[1], kind=kind)
+    index = indexed(with_tables(recorded, (), lambda _: [program_map(replace(program, streams=streams))]))
+    assert [track.name for track in index.tracks] == ["video"]
+    (note,) = index.left_out
+    assert CODINGS[kind] in note
+
+
 def test_a_recording_is_known_by_its_packets_wherever_it_begins(recorded: bytes) -> None:
     for name in ("192 bytes", "204 bytes"):
         data = WHOLE[name](recorded)
