@@ -21,7 +21,8 @@ from tests.packager.films import run_ffmpeg
 
 KEY = "2026-11:a-secret-of-the-benchmark"
 VIEWERS = 200
-"""Tokens that are asked with in turn, as many viewers would."""
+"""How many viewers ask in turn: heads of requests differ in the token, or where there is none in a cookie, so
+that neither place is answered by the bytes of a head that came before."""
 
 SMALL_BYTES = 2048
 FILM = "-f lavfi -i testsrc2=size=640x360:rate=25:duration=600 -c:v libx264 -preset ultrafast -g 50"
@@ -36,8 +37,11 @@ OPEN, SIGNED = "open", "signed"
 
 _REQUEST = """
 local prefixes = {{{prefixes}}}
-local headers = {{{headers}}}
-request = function() return wrk.format("GET", prefixes[math.random(#prefixes)] .. "{path}", headers) end
+request = function()
+  local headers = {{{headers}}}
+  if #prefixes == 1 then headers["Cookie"] = "viewer=" .. math.random({viewers}) end
+  return wrk.format("GET", prefixes[math.random(#prefixes)] .. "{path}", headers)
+end
 """
 
 
