@@ -34,6 +34,16 @@ LANGUAGE_NAMES = {
 }
 """Native names of languages, by the first part of a BCP 47 tag."""
 
+_ENGLISH_NAMES = """
+albanian:sq arabic:ar basque:eu bengali:bn bosnian:bs brazilian:pt-BR bulgarian:bg cantonese:yue castilian:es
+catalan:ca chinese:zh croatian:hr czech:cs danish:da dutch:nl english:en estonian:et filipino:fil finnish:fi
+flemish:nl french:fr galician:gl german:de greek:el hebrew:he hindi:hi hungarian:hu icelandic:is indonesian:id
+irish:ga italian:it japanese:ja korean:ko latvian:lv lithuanian:lt macedonian:mk malay:ms mandarin:cmn
+norwegian:no persian:fa farsi:fa polish:pl portuguese:pt romanian:ro russian:ru serbian:sr slovak:sk
+slovenian:sl spanish:es swedish:sv tagalog:tl tamil:ta telugu:te thai:th turkish:tr ukrainian:uk urdu:ur
+vietnamese:vi welsh:cy
+"""
+
 _PAIRS = """
 aar:aa abk:ab afr:af aka:ak alb:sq amh:am ara:ar arg:an arm:hy asm:as ava:av ave:ae aym:ay aze:az bak:ba
 bam:bm baq:eu bel:be ben:bn bih:bh bis:bi bod:bo bos:bs bre:br bul:bg bur:my cat:ca ces:cs cha:ch che:ce
@@ -60,6 +70,18 @@ _TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,8}")
 
 _OTHERS = frozenset(("cmn", "fil", "gsw", "haw", "nan", "nds", "yue"))
 """Languages without two letters that films are often subtitled in."""
+
+
+_NAMED = {
+    **dict(pair.split(":") for pair in _ENGLISH_NAMES.split()),
+    **{name.casefold(): tag for tag, name in LANGUAGE_NAMES.items()},
+}
+"""BCP 47 tags for the names of languages, English and native ones."""
+
+
+def named_language(word: str) -> str | None:
+    """Return the BCP 47 tag for a language's name, such as ``German`` or ``deutsch``, or None."""
+    return _NAMED.get(word.casefold())
 
 
 def known_language(word: str) -> str | None:

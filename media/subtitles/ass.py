@@ -1,4 +1,4 @@
-"""Converts events of Advanced SubStation Alpha (ASS) and SubStation Alpha (SSA) to text of WebVTT.
+"""Converts Advanced SubStation Alpha (ASS) and SubStation Alpha (SSA), events and files, to text of WebVTT.
 
 Bold, italic and underlined words and subtitles at the top stay; fonts, colours, positions and drawings are
 dropped. There is no I/O here.
@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from media.errors import MalformedError
-from media.subtitles.webvtt import FACES, TOP, escape, face_tags, without_empty_lines
+from media.errors import MalformedError, TooLargeError
+from media.subtitles.webvtt import FACES, TOP, Cue, escape, face_tags, split_lines, without_empty_lines
 
 MAX_STYLES = 128
 """Most styles of a file that are kept; those of plain text at the bottom needn't be."""
@@ -29,6 +29,12 @@ _FACE_FIELDS = (("bold", "b"), ("italic", "i"), ("underline", "u"))
 _PARTS = re.compile(r"(\{[^}]*\})|\\([Nnh])")
 _ESCAPE = re.compile(r"()\\([Nnh])")
 _TAG = re.compile(r"\\(?:([biu])(-?[0-9]{0,4})(?=[\\}])|(an?)([0-9]{1,2})|p([0-9]{1,2})(?=[\\}])|r([^\\}]*))")
+_FILE_TIME = re.compile(r"[ \t]*([0-9]{1,3}):([0-9]{2}):([0-9]{2})\.([0-9]{2})[ \t]*")
+SCRIPT_INFO = "[script info]"
+"""First section of a file, in lower case."""
+
+MAX_EVENT_FIELDS = 64
+
 _BOLD_WEIGHT = 600
 """Weight from which ``\\b`` is bold."""
 
@@ -104,6 +110,51 @@ def event_cue(event: str, styles: AssStyles) -> tuple[str, str]:
     pieces.append(face_tags(written, 0))
     shown = without_empty_lines("".join(pieces))
     return shown, TOP if top and shown else ""
+
+
+def read_ass_file(text: str, most_cues: int, most_characters: int) -> list[Cue]:
+    """Read the cues of a whole file, in the order of their starts; lines that can't be read are skipped.
+
+    Args:
+        most_characters: longest text of an event; the rest of a longer one is left out.
+
+    Raises:
+        MalformedError: the file has no event that shows text.
+        TooLargeError: the file has more than `most_cues`.
+    """
+    styles = read_styles(text)
+    found: list[Cue] = []
+    order: list[str] = []
+    within = False
+    for line in split_lines(text):
+        kind, _, content = line.partition(":")
+        if line.startswith("["):
+            within = line.strip().lower() == "[events]"
+        elif within and kind.strip() == "Format":
+            order = [word.strip().lower() for word in content.split(",")][:MAX_EVENT_FIELDS]
+        elif within and kind.strip() == "Dialogue" and order[-1:] == ["text"]:
+            fields = dict(zip(order, content.split(",", len(order) - 1), strict=False))
+            start, end = (_FILE_TIME.fullmatch(fields.get(name, "")) for name in ("start", "end"))
+            if start is None or end is None or "text" not in fields:
+                continue
+            event = ",".join(
+                ["", "", fields.get("style", ""), *[""] * (FIELDS - 4), fields["text"][:most_characters]]
+            )
+            shown, settings = event_cue(event, styles)
+            begin, over = _file_milliseconds(start), _file_milliseconds(end)
+            if not shown or over <= begin:
+                continue
+            if len(found) >= most_cues:
+                raise TooLargeError(f"more than {most_cues} cues")
+            found.append(Cue(begin, over, shown, settings))
+    if not found:
+        raise MalformedError("there is no cue in the file")
+    return sorted(found, key=lambda cue: cue.start)
+
+
+def _file_milliseconds(time: re.Match[str]) -> int:
+    hours, minutes, seconds, hundredths = map(int, time.groups())
+    return ((hours * 60 + minutes) * 60 + seconds) * 1000 + hundredths * 10
 
 
 def _split(text: str) -> list[str | None]:

@@ -1,4 +1,4 @@
-"""Reads the cues of subtitle files, SubRip's (``.srt``) and WebVTT's, as leniently as players do.
+"""Reads the cues of subtitle files, SubRip's (``.srt``), WebVTT's and ASS's, as leniently as players do.
 
 Such files are written by hand and by many programs, so malformed cues are skipped. `webvtt` has the strict
 reader, which reports a publisher's mistakes. There is no I/O here.
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from media.errors import MalformedError, TooLargeError
+from media.subtitles.ass import SCRIPT_INFO, read_ass_file
 from media.subtitles.webvtt import TOP, Cue, split_lines, valid_settings, without_empty_lines
 
 MAX_HOURS = 999
@@ -47,10 +48,10 @@ _OVERRIDE = re.compile(r"\{\\[^{}\n]{0,200}\}")
 
 
 def read_subtitle_file(text: str, limits: SubtitleFileLimits | None = None) -> list[Cue]:
-    """Read the cues of a subtitle file, in SubRip or WebVTT.
+    """Read the cues of a subtitle file, in SubRip, WebVTT or ASS.
 
     Args:
-        text: of the whole file; the header "WEBVTT" tells WebVTT from SubRip.
+        text: of the whole file; the header "WEBVTT" tells WebVTT from SubRip, and a section's name tells ASS.
 
     Returns:
         The cues, in the order of their starts.
@@ -61,6 +62,8 @@ def read_subtitle_file(text: str, limits: SubtitleFileLimits | None = None) -> l
     """
     limits = limits or SubtitleFileLimits()
     text = text.removeprefix("\ufeff")
+    if text.lstrip()[: len(SCRIPT_INFO)].lower() == SCRIPT_INFO:
+        return read_ass_file(text, limits.cues, limits.lines * limits.line_characters)
     webvtt = text.startswith("WEBVTT")
     found: list[Cue] = []
     for start, end, settings, lines in _blocks(split_lines(text), limits, webvtt=webvtt):

@@ -19,7 +19,7 @@ from packager.library.storage_interface import SETTLED_AFTER
 
 RENDITION = re.compile(r"(?P<title>.+)\.(?P<height>[0-9]{2,4})p\.(mp4|m4v|mov|mkv|webm)", re.IGNORECASE)
 
-SUBTITLE_ENDINGS = (".srt", ".vtt")
+SUBTITLE_ENDINGS = (".srt", ".vtt", ".ass", ".ssa")
 """Endings of files with subtitles that belong to the film whose name theirs begins with."""
 
 MAX_SIDECARS = 32

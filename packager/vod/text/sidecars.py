@@ -1,11 +1,13 @@
-"""Subtitle files beside a film: ``film.de.srt``, ``film.de.forced.vtt``, ``film.srt`` for ``film.mp4``.
+"""Subtitle files beside a film: ``film.de.srt``, ``film.German.forced.vtt``, ``film.ass`` for ``film.mp4``.
 
 They are foreign data: what can't be read is left out, with a line that says why, and the film is played.
 """
 
 from __future__ import annotations
 
+import re
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -13,7 +15,7 @@ import charset_normalizer
 import structlog
 
 from media.errors import MalformedError, MediaError
-from media.mp4.languages import known_language
+from media.mp4.languages import known_language, named_language
 from media.mp4.movie.sample_table import Int64
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
 from packager.library.local_storage import NotFoundError
@@ -31,6 +33,10 @@ REFUSAL_BYTES = 1024
 _FORCED = ("forced", "foreign")
 _SDH = ("sdh", "cc", "hi")
 
+
+_BETWEEN_WORDS = re.compile(r"[ _()\[\]+-]")
+_NUMBER = re.compile(r"[0-9]{1,3}")
+"""Number of a track or a file, by which rippers tell several of one language apart."""
 
 _ENCODINGS = (
     ("ja", "cp932 euc_jp iso2022_jp"),
@@ -125,21 +131,27 @@ class Sidecar:
 
 def parse_sidecar_name(name: str, stem: str) -> SidecarName | None:
     """Read the words between a film's name and the ending; None where one is neither language nor purpose."""
-    words = name[len(stem) :].split(".")[1:-1]
     language: str | None = None
     flags: set[str] = set()
-    for word in words:
-        lowered, tag = word.lower(), known_language(word)
+    for word in _words(name[len(stem) :].split(".")[1:-1]):
+        lowered, tag = word.lower(), known_language(word) or named_language(word)
         # Of a file without a language, "hi" is Hindi; behind one it is "hearing impaired".
         if lowered in (*_FORCED, "default", *_SDH) and (lowered != "hi" or language is not None):
             flags.add(lowered)
         elif tag is not None and language is None:
             language = tag
-        else:
+        elif not _NUMBER.fullmatch(word):
             return None
     return SidecarName(
         name, language, "default" in flags, not flags.isdisjoint(_FORCED), not flags.isdisjoint(_SDH)
     )
+
+
+def _words(parts: Sequence[str]) -> Iterator[str]:
+    """Yield the words of a name's parts: ``2_English`` has two, ``pt_BR`` is one language."""
+    for part in parts:
+        is_language = known_language(part) is not None
+        yield from (part,) if is_language else filter(None, _BETWEEN_WORDS.split(part))
 
 
 def decode(data: bytes, language: str | None, guess_bytes: int) -> str:

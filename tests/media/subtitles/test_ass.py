@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from media.errors import MalformedError
-from media.subtitles.ass import AssStyle, event_cue, read_styles
+from media.errors import MalformedError, TooLargeError
+from media.subtitles.ass import AssStyle, event_cue, read_ass_file, read_styles
+from media.subtitles.webvtt import TOP
 
 HEAD = """[Script Info]
 ScriptType: v4.00+
@@ -91,3 +92,37 @@ def test_styles_are_read_as_far_as_they_are_many() -> None:
     many = "".join(f"Style: s{n},-1\n" for n in range(5000))
     assert len(read_styles("[V4+ Styles]\nFormat: Name, Bold\n" + many)) == 128
     assert read_styles("Style: a,-1\n[V4+ Styles]\nStyle: b,-1\n") == {}
+
+
+DIALOGUES = r"""Dialogue: 0,0:00:05.00,0:00:06.50,Sign,,0,0,0,,on top
+Dialogue: 0,0:00:01.02,0:00:02.00,Default,Ann,0,0,0,,Hello, {\i1}you{\i0}\Nthere
+Comment: 0,0:00:01.00,0:00:02.00,Default,,0,0,0,,not shown
+Dialogue: 0,0:00:03.00,0:00:03.00,Default,,0,0,0,,never seen
+Dialogue: 0,soon,0:00:03.00,Default,,0,0,0,,no time
+Dialogue: 0,1:00:00.00,1:00:01.00,Default,,0,0,0,,{\p1}m 0 0
+Dialogue: 0,1:00:00.00
+Dialogue: 0,1:02:03.45,1:02:04.00,Unknown,,0,0,0,,last
+"""
+
+
+def test_a_file_has_its_cues_in_their_order_and_leaves_out_what_it_cannot_show() -> None:
+    found = read_ass_file(HEAD + DIALOGUES, 10, 1000)
+    assert [(cue.start, cue.end, cue.text) for cue in found] == [
+        (1020, 2000, "Hello, <i>you\n</i>there"),
+        (5000, 6500, "<b>on top</b>"),
+        (3723450, 3724000, "last"),
+    ]
+    assert [cue.settings for cue in found] == ["", TOP, ""]
+
+
+def test_fields_come_in_the_order_that_the_file_says() -> None:
+    text = "[Events]\r\nFormat: End, Start, Text\r\nDialogue: 0:00:02.00,0:00:01.00,a, b\r\n"
+    assert [(cue.start, cue.end, cue.text) for cue in read_ass_file(text, 1, 1000)] == [(1000, 2000, "a, b")]
+
+
+def test_a_file_is_bounded_in_cues_and_in_the_length_of_each() -> None:
+    with pytest.raises(TooLargeError):
+        read_ass_file(HEAD + DIALOGUES, 2, 1000)
+    assert read_ass_file(HEAD + DIALOGUES, 10, 3)[-1].text == "las"
+    with pytest.raises(MalformedError):
+        read_ass_file(HEAD, 10, 1000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import subprocess
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -146,6 +147,10 @@ def test_whatever_a_name_says_makes_an_address_and_no_two_tracks_have_the_same(n
         *(("film.srt", None, False, False), ("film.hi.srt", "hi", False, False)),
         *(("film.en.hi.srt", "en", False, True), ("film.ger.foreign.vtt", "de", True, False)),
         *(("film.pt_BR.cc.srt", "pt-BR", False, True), ("film.FORCED.De.SRT", "de", True, False)),
+        *(("film.German.srt", "de", False, False), ("film.deutsch.ass", "de", False, False)),
+        *(("film.2_English.srt", "en", False, False), ("film.Brazilian (forced).srt", "pt-BR", True, False)),
+        *(("film.English [SDH].srt", "en", False, True), ("film.Español.ssa", "es", False, False)),
+        *(("film.en.2.srt", "en", False, False), ("film.3.srt", None, False, False)),
     ],
 )
 def test_the_words_of_a_name_are_language_and_purpose(
@@ -154,6 +159,34 @@ def test_the_words_of_a_name_are_language_and_purpose(
     found = parse_sidecar_name(name, "film")
     assert found is not None
     assert (found.language, found.forced, found.sdh) == (language, forced, sdh)
+
+
+@pytest.mark.parametrize("name", ["film.1080p.srt", "film.2019.srt", "film.Klingon.srt", "film.de fr.srt"])
+def test_a_name_with_other_words_belongs_to_something_else(name: str) -> None:
+    assert parse_sidecar_name(name, "film") is None
+
+
+def test_two_files_of_one_language_are_told_apart(film: Path, library: Path) -> None:
+    for name in ("film.2_English.srt", "film.3_English.srt"):
+        (library / name).write_text(srt())
+    found = listed(titles_of(library), "film.mp4")
+    assert [one.language for one in found] == ["en", "en"]
+    assert len({one.uri for one in found}) == len({one.name for one in found}) == 2
+
+
+def test_a_file_of_ass_is_offered_with_the_text_that_ffmpeg_finds_in_it(film: Path, library: Path) -> None:
+    (library / "film.srt").write_text(srt())
+    (library / "film.de.ass").write_bytes(
+        subprocess.run(
+            ["ffmpeg", "-v", "error", "-i", str(library / "film.srt"), "-f", "ass", "-"],
+            check=True,
+            capture_output=True,
+        ).stdout
+    )
+    titles = titles_of(library)
+    own = [(cue.start, cue.end, cue.text) for cue in cues_of(titles, "film.mp4", "de")]
+    assert own == [(cue.start, cue.end, cue.text) for cue in cues_of(titles, "film.mp4", "und")]
+    assert len(own) > 1
 
 
 def test_files_that_come_change_and_go_are_noticed(film: Path, library: Path) -> None:
