@@ -55,6 +55,9 @@ let signed = location.pathname.match(/^\/t\/[^/]+/)?.[0] ?? "";
 
 let isSharing = false;
 
+/** The admin token by which it was tried to show everything. */
+let tried = "";
+
 /** Whether addresses can be given away: something is signed, and the admin token is known. */
 export const mayShare = () => isSharing && Boolean(token);
 
@@ -88,16 +91,22 @@ export const send = (address, method) => get(address, token, method);
 /** Makes an address to give away, by the admin token. */
 export const sign = async (wanted) => (await get("/api/sign", token, "POST", wanted)).json();
 
-/** Has lists and players show everything to the administrator, where some of it is only for those with a token. */
+/**
+ * Has lists and players show everything to the administrator, where some of it is only for those with a token; tries so
+ * once for an admin token. Returns whether lists show more now.
+ */
 export async function unlock() {
+  if (!token || tried === token) return false;
+  tried = token;
   isSharing = false;
   try {
-    if (!(await getList("/api/sign")).signed) return;
+    if (!(await getList("/api/sign")).signed) return false;
     signed = `/t/${(await sign({ path: "/", for: "12h", clips: true })).token}`;
     isSharing = true;
   } catch {
-    // The token is wrong, which the lists will say.
+    // The token is wrong, as the answer to what needs it says.
   }
+  return isSharing;
 }
 
 /** Fetches a page of a list, with the header fields that tell its place. */

@@ -81,6 +81,11 @@ async function refresh(entering) {
       const items = await (views[view].load?.(route.path) ?? getList(views[view].address));
       if (view !== route.view) return;
       byId("notice").hidden = true;
+      if (await unlock()) {
+        stage.sharing.show();
+        refresh(entering);
+        return;
+      }
       views[view].update(items);
       next = views[view].everyMs;
       if (entering && !views[view].isLooking?.(route.path)) {
@@ -119,12 +124,10 @@ function askForAdministrator(sentence = WRONG_TOKEN) {
 function askIn(place, sentence, action) {
   const input = el("input", { type: "password", autocomplete: "current-password", "aria-label": "Admin token" });
   const form = el("form", { class: "password" }, input, el("button", { type: "submit" }, action));
-  form.addEventListener("submit", async (event) => {
+  form.addEventListener("submit", (event) => {
     event.preventDefault();
     place.hidden = true;
     present(input.value);
-    await unlock();
-    stage.sharing.show();
     refresh(true);
   });
   place.replaceChildren(sentence, form);

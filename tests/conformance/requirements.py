@@ -389,6 +389,8 @@ REQUIREMENTS = (
     "A renewed certificate is served without a dropped connection",
     "Each wire gives the same bytes",
     *("RFC 9218 §4", "RFC 8441 §4"),
+    "What is refused under one spelling is given under none",
+    "Nothing holds the event loop for 20 ms",
 )
 """Everything else that needs a test: a clause, a known weakness (CVE, CWE), or a plain sentence."""
 

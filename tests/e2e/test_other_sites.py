@@ -179,7 +179,7 @@ async def test_a_form_of_another_site_changes_nothing_with_the_password_that_the
     assert "sec-fetch-site" in await answer.request.all_headers()
 
 
-@pytest.mark.clause("CWE-352", "Fetch Metadata §2")
+@pytest.mark.clause("CWE-352")
 @in_session
 async def test_no_link_of_another_site_changes_anything_where_there_is_no_encryption(
     sites: Sites, resolving: Browser, tmp_path: Path

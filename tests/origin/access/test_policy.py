@@ -348,7 +348,7 @@ BROWSER = {
 }
 
 
-@pytest.mark.clause("CWE-352", "Fetch Metadata §2")
+@pytest.mark.clause("CWE-352")
 @pytest.mark.parametrize(
     ("fields", "status"),
     [
