@@ -106,8 +106,11 @@ def test_nobody_changes_anything_without_a_key(proxied: Proxied, fields: dict[st
         f"{method} {target}": status for (method, target, _), status in zip(CHANGES, statuses, strict=True)
     }
     # Fetch §3.2: a page's own origin isn't the name that nginx asks under.
-    refused = 403 if "origin" in fields else 401
-    assert set(answers.values()) == {refused}, answers
+    refused = {403 if "origin" in fields else 401}
+    if "authorization" in fields:
+        # While the answer to a wrong key is held back, further short ones aren't even compared.
+        refused.add(429)
+    assert set(answers.values()) <= refused, answers
     assert proxied.state() == "live"
     assert "hacked" not in proxied.playlists()
 

@@ -87,8 +87,9 @@ def refused(client: httpx.Client) -> None:
                 assert (stranger.status_code, stranger.headers["www-authenticate"][:6]) == (401, "Bearer")
                 site = client.request(method, path, headers={"sec-fetch-site": "cross-site"})
                 assert site.status_code == 403
-        for name in ("none.avi", "series", "..%2f..%2fetc%2fpasswd", "series/a%00film.avi", ""):
+        for name in ("none.avi", "series", "..%2f..%2fetc%2fpasswd", ""):
             assert client.request(method, f"/api/prepared/{name}").status_code == 404, name
+        assert client.request(method, "/api/prepared/series/a%00film.avi").status_code == 400
     assert client.put("/api/prepared/text.txt").status_code == 422
     assert client.get("/api/prepared/text.txt").json()["segments"] == 0
     assert client.get("/api/prepared").json()["films"] == []
