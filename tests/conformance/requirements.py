@@ -381,10 +381,7 @@ REQUIREMENTS = (
     "A service that breaks is started again, and the others don't notice",
     "What prevents a start is told in a line",
     # Encrypted connections.
-    "RFC 6066 §3",
-    "RFC 8446 §4.6.3",
-    "RFC 8446 §6.1",
-    "RFC 8996 §4",
+    *("RFC 6066 §3", "RFC 8446 §4.6.3", "RFC 8446 §6.1", "RFC 8996 §4"),
     *("RFC 9000 §6", "RFC 9000 §8.1", "RFC 9000 §8.1.2", "RFC 9000 §9", "RFC 7838 §3"),
     "A renewed certificate is served without a dropped connection",
     "Each wire gives the same bytes",
