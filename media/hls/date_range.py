@@ -5,15 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from fractions import Fraction
 
-from media.hls.attribute_values import attributes, date_time, decimal, quoted
+from media.errors import MalformedError
+from media.hls.attribute_values import EPOCH, attributes, date_time, decimal, quoted
+from media.hls.playlist_reader import written_attributes
+
+TAG = "#EXT-X-DATERANGE:"
 
 CLIENT_ATTRIBUTE = re.compile(r"X-[A-Z0-9-]{1,64}", re.ASCII)
 """Names of client-defined attributes (§4.4.5.1)."""
 
 MAX_VALUE = 1e15
 """Largest number of an attribute, up to which a float is exact."""
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z", re.ASCII)
+_SECONDS = re.compile(r"[0-9]{1,15}\.[0-9]{3}", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]{1,16}(\.[0-9]{1,6})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +51,7 @@ class DateRange:
         Raises:
             ValueError: a text has characters that a quoted-string can't have, or a number is out of range.
         """
-        return "#EXT-X-DATERANGE:" + attributes(
+        return TAG + attributes(
             (
                 ("ID", quoted(self.id)),
                 ("CLASS", None if self.class_ is None else quoted(self.class_)),
@@ -64,3 +73,55 @@ def _value(value: str | float) -> str:
         raise ValueError(f"not possible as an attribute's number: {value}")
     # §4.2: a signed-decimal-floating-point has no exponent.
     return f"{value:.6f}".rstrip("0").rstrip(".")
+
+
+def read_date_range(line: str) -> DateRange:
+    """Read a tag that ``DateRange`` has written; the same line is written of what is read.
+
+    Raises:
+        MalformedError: it is no such tag.
+    """
+    if not line.startswith(TAG):
+        raise MalformedError("no tag of a date range")
+    found = written_attributes(line.removeprefix(TAG))
+    start = _text_of(found.pop("START-DATE", ""))
+    if not _DATE.fullmatch(start):
+        raise MalformedError("a date range without a date")
+    try:
+        since = datetime.fromisoformat(start) - EPOCH
+    except ValueError as error:
+        raise MalformedError("a date range with an impossible date") from error
+    name, class_ = _text_of(found.pop("ID", "")), found.pop("CLASS", None)
+    duration, planned = (_seconds_of(found.pop(key, None)) for key in ("DURATION", "PLANNED-DURATION"))
+    if not all(map(CLIENT_ATTRIBUTE.fullmatch, found)):
+        raise MalformedError("a date range with attributes that aren't its own")
+    return DateRange(
+        name,
+        Fraction(since // timedelta(milliseconds=1), 1000),
+        None if class_ is None else _text_of(class_),
+        duration,
+        planned,
+        {key: _value_of(value) for key, value in found.items()},
+    )
+
+
+def _text_of(value: str) -> str:
+    if len(value) < 2 or not value.startswith('"'):
+        raise MalformedError("a date range with an attribute that isn't quoted")
+    return value[1:-1]
+
+
+def _seconds_of(value: str | None) -> Fraction | None:
+    if value is None:
+        return None
+    if not _SECONDS.fullmatch(value):
+        raise MalformedError("a date range with an impossible duration")
+    return Fraction(value)
+
+
+def _value_of(value: str) -> str | float:
+    if value.startswith('"'):
+        return _text_of(value)
+    if not _NUMBER.fullmatch(value):
+        raise MalformedError("a date range with an impossible number")
+    return float(value)

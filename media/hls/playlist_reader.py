@@ -347,13 +347,22 @@ def attributes(text: str) -> dict[str, str]:
     Raises:
         MalformedError: the text is no attribute list.
     """
+    return {name: value.strip('"') for name, value in written_attributes(text).items()}
+
+
+def written_attributes(text: str) -> dict[str, str]:
+    """Read an attribute list (§4.2); quoted-strings keep their quotes, which tell them from numbers.
+
+    Raises:
+        MalformedError: the text is no attribute list.
+    """
     found: dict[str, str] = {}
     position, text = 0, text.strip()
     while position < len(text):
         match = _ATTRIBUTE.match(text, position)
         if match is None:
             raise MalformedError("an invalid attribute list")
-        found[match[1]] = match[2].strip('"')
+        found[match[1]] = match[2]
         position = match.end()
         while position < len(text) and text[position] == " ":
             position += 1  # some servers put spaces behind the commas

@@ -19,7 +19,7 @@ from packager.dvr.segment_archive import SegmentArchive
 from packager.ffmpeg.ladder import AUDIO, Rung, audio_rungs, rungs
 from packager.forwarding.forwarder import Forwarder
 from packager.live.captions import Captions
-from packager.live.event_lifecycle import DVR, LiveEvent
+from packager.live.event_lifecycle import DVR, LiveEvent, read_date_ranges
 from packager.live.gaps import GapSchedule
 from packager.live.options import NO_HOOKS, ChannelHooks, ChannelOptions
 from packager.live.published_slate import Slate
@@ -29,6 +29,7 @@ from packager.live.start_plan import ChannelContext, Plan, Planner
 from packager.live.timed_metadata import TimedMetadata
 from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.publish.channel_commands import RecordingState
+from packager.publish.date_ranges import DateRangeError
 from packager.publish.hls import Presentation
 from packager.publish.live_stream import LiveStream
 from packager.recordings.metadata import EventEnd
@@ -432,7 +433,12 @@ class Channel:
     async def _serve_ended_event(self, ending: EventEnd) -> None:
         """Serve an event that had ended before this process began, as far as its segments are stored."""
         if self.archive is not None:
+            tags = await asyncio.to_thread(read_date_ranges, ending)
             self._adopt(await self._planner.plan_ended_event(ending, self.archive))
+            for tag in tags:
+                # One that isn't possible beside the others wasn't listed.
+                with contextlib.suppress(DateRangeError):
+                    self.add_date_range(tag)
         self._aligned.end()
 
     async def _wait_for_next_event(self) -> None:

@@ -13,11 +13,14 @@ from pathlib import Path
 
 import structlog
 
+from media.errors import MalformedError
+from media.hls.date_range import DateRange, read_date_range
 from packager.dvr.disk_archive import FORMER
 from packager.dvr.index import INDEX
 from packager.dvr.own_files import FOLDER_NAME, erase_in
 from packager.live.limits import DEFAULT_LIMITS, LiveEventLimits
 from packager.publish.channel_commands import RecordingState
+from packager.publish.date_ranges import MAX_DATE_RANGES
 from packager.recordings import metadata as metadata_files
 from packager.recordings.disk_recordings import Recordings, Retention
 from packager.recordings.metadata import EventEnd
@@ -206,6 +209,15 @@ class LiveEvent:
             except OSError as error:
                 log.warning("the last event can't be removed", channel=self._channel, reason=str(error))
         log.info("event begins", channel=self._channel)
+
+
+def read_date_ranges(ending: EventEnd) -> list[DateRange]:
+    """Read the date ranges that an event's playlists had, but for damaged lines; it blocks."""
+    found = []
+    for line in ending.date_ranges[:MAX_DATE_RANGES]:
+        with contextlib.suppress(MalformedError):
+            found.append(read_date_range(line))
+    return found
 
 
 def _forget(data: DataFolder, most_gone: int) -> None:

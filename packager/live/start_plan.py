@@ -145,8 +145,13 @@ class Planner:
 
     async def plan_ended_event(self, ending: EventEnd, archive: SegmentArchive) -> Plan:
         """Plan with the segments on disk of an event that is over."""
+        wanted = self.cadence(Source(frame_rate=Fraction(*ending.frame_rate)))
+        noted = await archive.noted()
+        # The times of a source that was cut at its own key frames don't follow from its frame rate.
+        if noted is not None and noted.frame_rate == wanted.frame_rate:
+            wanted = noted
         times = replace(
-            self.cadence(Source(frame_rate=Fraction(*ending.frame_rate))),
+            wanted,
             segment_duration=Fraction(*ending.segment_duration),
             target_duration=ending.target_duration,
         )
