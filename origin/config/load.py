@@ -30,7 +30,14 @@ from origin.config.options import (
     secrets_in,
 )
 from origin.config.section import shown_value
-from origin.config.validation_messages import allowed_keys, explain, reason, without_constraints
+from origin.config.validation_messages import (
+    allowed_keys,
+    explain,
+    question,
+    reason,
+    similar_key,
+    without_constraints,
+)
 from origin.http.trusted_proxies import TrustedProxies
 from packager.redaction import redacted_url
 
@@ -139,9 +146,7 @@ def read_environment(environment: Mapping[str, str]) -> Layer:
         section, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
         table = _tables().get(section)
         if table is None or key not in table.__struct_fields__:
-            sections = ", ".join(f"{ENVIRONMENT_PREFIX}{name.upper()}_…" for name in _tables())
-            known = allowed_keys(table) if table else sections
-            raise ConfigError(f"{variable}: no such option; allowed: {known}")
+            raise ConfigError(f"{variable}: no such option; {_allowed_variables(section, key)}")
         kind, text = typing.get_type_hints(table, include_extras=True)[key], environment[variable]
         is_list = typing.get_origin(without_constraints(kind)) is tuple
         items = [item.strip() for item in text.split(",") if item.strip()]
@@ -195,6 +200,22 @@ def _toml_value(value: object) -> str:
 def shows_secrets(path: Path) -> bool:
     """Return whether everybody on this machine can read a configuration file that has secrets."""
     return bool(path.stat().st_mode & stat.S_IROTH) and any(secrets_in(validate(read_file(path), str(path))))
+
+
+def _allowed_variables(section: str, key: str) -> str:
+    """Return the question which variable was meant by one that names no key, and what is allowed."""
+    tables = _tables()
+    if (table := tables.get(section)) is not None:
+        meant, known = similar_key(key, table.__struct_fields__, tables), allowed_keys(table)
+        meant = meant if "." in meant or not meant else f"{section}.{meant}"
+    else:
+        keys = [f"{name}.{one}" for name, table in tables.items() for one in table.__struct_fields__]
+        # The section may be left out, or misspelt.
+        left_out = similar_key(f"{section}_{key}".removesuffix("_"), (), tables)
+        meant = left_out or similar_key(f"{section}.{key}", keys, {})
+        known = ", ".join(f"{ENVIRONMENT_PREFIX}{name.upper()}_…" for name in tables)
+    variable = f"{ENVIRONMENT_PREFIX}{meant.replace('.', '_').upper()}" if meant else ""
+    return f"{question(variable)}allowed: {known}"
 
 
 def _tables() -> dict[str, type[Struct]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import typing
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from msgspec import Struct
@@ -21,6 +23,13 @@ _WORDS = {
 """Plain words for msgspec's types."""
 
 
+LIKENESS = 0.7
+"""How alike a key is that somebody may have meant, by difflib's ratio."""
+
+COMPARED_CHARACTERS = 64
+"""As much of an unknown key is compared."""
+
+
 def allowed_keys(table: type[Struct]) -> str:
     """List the keys of a section."""
     return ", ".join(table.__struct_fields__)
@@ -36,7 +45,34 @@ def explain(message: str) -> str:
         advice = f"; each begins with [[{place}]]" if place in ("live", "radio", "events") else ""
         return f"{place}: {reason(fault, kind)}{advice}"
     key = f"{place}.{unknown.group(1)}".removeprefix(".")
-    return f"{key}: unknown key; allowed: {allowed_keys(kind)}"
+    meant = similar_key(unknown.group(1), kind.__struct_fields__, _sections())
+    return f"{key}: unknown key; {question(meant)}allowed: {allowed_keys(kind)}"
+
+
+def question(meant: str) -> str:
+    """Return the question whether a key was meant; empty without one."""
+    return f"did you mean {meant}? " if meant else ""
+
+
+def similar_key(unknown: str, keys: Iterable[str], sections: Mapping[str, type[Struct]]) -> str:
+    """Return the key that somebody may have meant by an unknown one; empty without one.
+
+    Args:
+        keys: which are looked at first, also for keys that are written alike.
+        sections: whose keys are looked at where that finds none; the section's name comes with the key.
+    """
+    written = unknown[:COMPARED_CHARACTERS].lower().replace("-", "_")
+    if alike := get_close_matches(written, keys, n=1, cutoff=LIKENESS):
+        return alike[0]
+    return next(
+        (f"{name}.{written}" for name, one in sections.items() if written in one.__struct_fields__), ""
+    )
+
+
+def _sections() -> dict[str, type[Struct]]:
+    """Return the types of all sections by name, also of those that may be there several times."""
+    hints = typing.get_type_hints(Config)
+    return {name: next(iter(typing.get_args(kind)), kind) for name, kind in hints.items()}
 
 
 def reason(message: str, kind: Any) -> str:

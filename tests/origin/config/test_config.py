@@ -107,8 +107,11 @@ def test_the_documented_example_is_valid(tmp_path: Path) -> None:
 
 
 WRONG = [
-    ("[server]\nprot = 1", "server.prot: unknown key; allowed: host, port"),
-    ("[sever]\nport = 1", "sever: unknown key; allowed: server, tls, grpc, cluster, library"),
+    ("[server]\nprot = 1", "server.prot: unknown key; did you mean port? allowed: host, port"),
+    (
+        "[sever]\nport = 1",
+        "sever: unknown key; did you mean server? allowed: server, tls, grpc, cluster, library",
+    ),
     ('[server]\nport = "x"', "server.port: expected a whole number, not text"),
     ("[server]\nport = 70000", "server.port: expected a whole number, not more than 65535"),
     ('[server]\nhost = ""', "server.host: expected text, not empty"),
@@ -195,7 +198,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "expected"),
     [
-        ("HEADWATER_SERVER_PROT", "1", "HEADWATER_SERVER_PROT: no such option; allowed: host, port"),
+        ("HEADWATER_SERVER_PROT", "1", "HEADWATER_SERVER_PROT: no such option; did you mean"),
         ("HEADWATER_NOTHING", "1", "HEADWATER_NOTHING: no such option; allowed: HEADWATER_SERVER_…"),
         ("HEADWATER_SERVER_PORT", "many", "HEADWATER_SERVER_PORT: expected a whole number"),
         ("HEADWATER_LOG_FORMAT", "xml", "HEADWATER_LOG_FORMAT: not possible; allowed: text, json"),
