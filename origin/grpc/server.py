@@ -97,7 +97,8 @@ class GrpcServer:
                 self.port = port
                 return server
             again_in, reason = BIND_AGAIN_SECONDS, f"{host}:{self.port} can't be bound"
-            log.warning("grpc can't listen", reason=reason, again_in=again_in)
+            advice = "or choose another port with grpc.port"
+            log.warning("grpc can't listen", reason=reason, advice=advice, again_in=again_in)
             await asyncio.sleep(again_in)
 
 

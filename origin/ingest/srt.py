@@ -96,7 +96,8 @@ class SrtServer:
                 await self._serve_connections(library)
             except (SrtError, socket.gaierror) as error:
                 again_in = BIND_AGAIN_SECONDS
-                log.warning("srt can't listen", port=self._port, reason=str(error), again_in=again_in)
+                told = {"reason": str(error), "advice": "or choose another with server.srt_port"}
+                log.warning("srt can't listen", port=self._port, **told, again_in=again_in)
                 await asyncio.sleep(again_in)
 
     def close(self) -> None:

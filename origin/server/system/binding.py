@@ -11,7 +11,7 @@ from origin.config.errors import CommandError
 
 BIND_ADVICE = {
     errno.EADDRINUSE: "stop what uses it or choose another with {option}",
-    errno.EADDRNOTAVAIL: "--host is an address of this machine, or 0.0.0.0 for all of them",
+    errno.EADDRNOTAVAIL: "{host_option} is an address of this machine, or 0.0.0.0 for all of them",
     errno.EACCES: "ports below 1024 are the administrator's: choose another with {option}",
 }
 """Advice for addresses that can't be bound."""
@@ -35,7 +35,8 @@ def bind(
     host: str,
     port: int,
     unacknowledged_seconds: float,
-    option: str = "--port",
+    option: str = "--port or server.port",
+    host_option: str = "--host or server.host",
 ) -> list[socket.socket]:
     """Bind all addresses of a host, without listening yet.
 
@@ -44,6 +45,7 @@ def bind(
         port: number; 0 chooses a free one, the same for all addresses.
         unacknowledged_seconds: after which a client that acknowledges nothing is disconnected.
         option: where the port is chosen.
+        host_option: where the host is chosen.
 
     Raises:
         BindError: the host has no address, or one of them can't be bound.
@@ -51,7 +53,9 @@ def bind(
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
-        raise BindError(f"{host}: no such host ({error.strerror}); set server.host to an address") from error
+        raise BindError(
+            f"{host}: no such host ({error.strerror}); set {host_option} to an address"
+        ) from error
     sockets: list[socket.socket] = []
     for family, kind, protocol, _, address in dict.fromkeys(found):
         sock = socket.socket(family, kind, protocol)
@@ -65,8 +69,8 @@ def bind(
         except OSError as error:
             for other in (*sockets, sock):
                 other.close()
-            advice = BIND_ADVICE.get(error.errno or 0, "choose another with {option} or --host")
-            advised = advice.format(option=option)
+            advice = BIND_ADVICE.get(error.errno or 0, "choose another with {option}, or {host_option}")
+            advised = advice.format(option=option, host_option=host_option)
             raise BindError(f"{host}:{port}: {error.strerror}; {advised}") from error
         sockets.append(sock)
     return sockets

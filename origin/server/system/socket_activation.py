@@ -72,7 +72,8 @@ def inherit_or_bind(config: Config) -> Sockets:
     try:
         http = http or bind(server.host, server.port, patience)
         if server.admin_port and server.admin_port not in {one.getsockname()[1] for one in inherited}:
-            http = [*http, *bind(server.admin_host, server.admin_port, patience)]
+            options = "server.admin_port", "server.admin_host"
+            http = [*http, *bind(server.admin_host, server.admin_port, patience, *options)]
         for option, port in ports.items():
             if (port or option == "tls.port") and not others[option]:
                 others[option] = bind(server.host, port, patience, option)
