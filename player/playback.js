@@ -57,6 +57,11 @@ export class Playback extends EventTarget {
   #wantedDate = null;
   #leaving = null;
   #missing = "";
+  /** The state of the channel that plays, as the list has it; "" of anything else. */
+  #channelState = "";
+  #offAir = "";
+  /** Whether what is loaded of the channel ends: the playlists of its next event are others. */
+  #isOver = false;
   source = null;
   /** Called with the number of the subtitles that are wanted in the picture instead of those that are; 0 for none. */
   onBurn = () => {};
@@ -94,10 +99,41 @@ export class Playback extends EventTarget {
     this.#retry.reset();
     this.#progress.reset();
     this.#missing = "";
+    this.#channelState = this.#offAir = "";
+    this.#isOver = false;
     this.#message("");
     this.#unload();
     this.source = null;
     this.#changed();
+  }
+
+  /**
+   * Takes what the list says of the channel that plays: a channel that is back is played at once.
+   * @param state of the list; "" where no channel plays
+   * @param offAir a sentence that says why there is no picture; "" where there should be one
+   */
+  setChannel(state, offAir) {
+    const before = this.#channelState;
+    this.#channelState = state;
+    this.#offAir = offAir;
+    if (state === before) return;
+    if (state === "ended") this.#isOver = true;
+    if (state === "live" && before) {
+      this.#progress.reset();
+      this.#retry.now();
+    }
+    this.#changed();
+  }
+
+  /** Why the channel has no picture, in a sentence, for as long as nothing is left to be shown; else "". */
+  get offAir() {
+    const hasPicture = this.video.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA && !this.video.ended;
+    return this.source?.isLive && !hasPicture ? this.#offAir : "";
+  }
+
+  /** Whether a channel plays that has a live edge: that of an event which is over is its end. */
+  get hasEdge() {
+    return Boolean(this.source?.isLive) && this.#channelState !== "ended";
   }
 
   play() {
@@ -333,6 +369,7 @@ export class Playback extends EventTarget {
     if (!this.source) return;
     this.#goToWantedDate();
     this.#noticeWhatIsMissing();
+    this.#joinNextEvent();
     this.#progress.check(this.video, LIVE_STUCK_MS, {
       moved: () => {
         if (!this.#troubled || this.#retry.pending) return;
@@ -344,6 +381,13 @@ export class Playback extends EventTarget {
         if (this.source.isLive) this.#again("The channel stopped.", () => this.#rebuild());
       },
     });
+  }
+
+  /** Plays a channel's next event where the one before it ended, whose playlists are asked for no more. */
+  #joinNextEvent() {
+    if (!this.#isOver || this.#channelState !== "live" || !this.video.ended) return;
+    this.#isOver = false;
+    this.#rebuild();
   }
 
   /** Goes on where another engine was, once the channel says what time it shows. */

@@ -7,6 +7,7 @@ const MOST_TIMES = 4;
 
 export class Retry {
   #timer = 0;
+  #action = null;
   attempts = 0;
 
   get pending() {
@@ -19,6 +20,7 @@ export class Retry {
     if (this.attempts >= MOST_ATTEMPTS) return false;
     const wait = Math.min(FIRST_MS * 2 ** this.attempts, LONGEST_MS) * (0.75 + Math.random() / 2);
     this.attempts += 1;
+    this.#action = action;
     this.#timer = setTimeout(() => {
       this.#timer = 0;
       action();
@@ -26,9 +28,17 @@ export class Retry {
     return true;
   }
 
+  /** Runs what waits at once, since it should succeed now; further waits are short again. */
+  now() {
+    const action = this.pending ? this.#action : null;
+    this.reset();
+    action?.();
+  }
+
   reset() {
     clearTimeout(this.#timer);
     this.#timer = 0;
+    this.#action = null;
     this.attempts = 0;
   }
 }
@@ -61,8 +71,9 @@ export class Progress {
     }
   }
 
-  /** Begins with something else, which has the first limit. */
+  /** Begins anew, with something else or a source that is back, which has the whole of the first limit. */
   reset() {
+    this.#since = performance.now();
     this.#times = 1;
   }
 }

@@ -99,14 +99,15 @@ export class Controls {
 
   #showChoices() {
     const { source, captions } = this.#playback;
-    byId("edge").hidden = !source?.isLive;
     byId("captions-toggle").hidden = captions.names.length === 0;
     press("captions-toggle", captions.chosen >= 0);
     for (const id of ["play", "pip", "fullscreen"]) byId(id).disabled = !source;
     this.#showTime();
+    this.#showEdge();
   }
 
   #showEdge() {
+    byId("edge").hidden = !this.#playback.hasEdge || this.#playback.offAir !== "";
     if (document.hidden || byId("stage").hidden || byId("edge").hidden) return;
     const { latency, targetLatency, paused } = read(this.#playback);
     const isBehind = latency !== null && latency > (targetLatency ?? 0) + EDGE_TOLERANCE_S;

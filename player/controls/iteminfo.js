@@ -22,7 +22,7 @@ export class Stage {
   /** Whether the film is encoded ahead of time. */
   preparation = new Preparation();
   sharing = new Sharing();
-  #offAir = "";
+  #message = "";
   /** Why what was chosen can't be played; "" where nothing was chosen. */
   #refused = "";
 
@@ -31,7 +31,7 @@ export class Stage {
     this.chapters = new Chapters(playback.video);
     byId("modes").addEventListener("change", (event) => this.onMode(event.target.value));
     byId("clock").addEventListener("change", (event) => this.#goToTime(event.target.value));
-    playback.addEventListener("message", (event) => say(byId("status"), event.detail));
+    playback.addEventListener("message", (event) => this.#say(event.detail));
     playback.addEventListener("change", () => this.#showIdle());
     setInterval(() => this.#refresh(), REFRESH_MS);
   }
@@ -72,17 +72,17 @@ export class Stage {
     byId("stage").scrollIntoView({ block: "start", behavior });
   }
 
-  /** Says over the picture why there is none, for as long as nothing is there to be shown; "" where it should come. */
-  sayOffAir(text) {
-    this.#offAir = text;
+  #say(text) {
+    this.#message = text;
     this.#showOffAir();
   }
 
+  /** Says over the picture why there is none. What the player itself says of that isn't said beside it. */
   #showOffAir() {
-    const { source, video } = this.playback;
-    const has = video.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA;
-    byId("off-air").hidden = !this.#offAir || !source?.isLive || has;
-    if (!byId("off-air").hidden) say(byId("off-air"), this.#offAir);
+    const { offAir } = this.playback;
+    byId("off-air").hidden = !offAir;
+    if (offAir) say(byId("off-air"), offAir);
+    say(byId("status"), offAir ? "" : this.#message);
   }
 
   clear(text) {
@@ -93,7 +93,7 @@ export class Stage {
   refuse({ title, facts, reason, advice }) {
     const sentence = `${title} can't be played here: ${reason}.`;
     this.#empty(title, facts, sentence);
-    say(byId("status"), `${sentence} ${advice}`);
+    this.#say(`${sentence} ${advice}`);
   }
 
   #showCover(address = null) {
@@ -108,6 +108,7 @@ export class Stage {
   }
 
   #showIdle() {
+    this.#showOffAir();
     byId("idle").hidden = this.playback.source !== null;
     say(byId("idle"), this.#refused || "Choose something to play.");
   }

@@ -20,9 +20,13 @@ const OFF_AIR = {
   ended: "The event is over.",
 };
 
+const KNOWN_MS = 4000;
+
+/** How soon the list is asked for again while the channel that is looked at has no picture yet. */
+const AWAITED_MS = { starting: 1000, down: 2000, idle: 2000 };
+
 export class LiveView {
   address = "/api/live";
-  everyMs = 4000;
   #items = [];
   #rows = new Map();
   #list = el("ul", { class: "rows" });
@@ -37,6 +41,15 @@ export class LiveView {
     byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty, this.#publisher.node, this.#replays);
   }
 
+  /** Polling interval: shorter while the channel that is looked at is to begin. */
+  get everyMs() {
+    return AWAITED_MS[this.#current?.state] ?? KNOWN_MS;
+  }
+
+  get #current() {
+    return this.#items.find((item) => item.name === this.stage.playback.source?.key);
+  }
+
   update(items) {
     this.#items = items;
     this.#empty.hidden = items.length > 0;
@@ -44,9 +57,9 @@ export class LiveView {
     const replays = this.#recorded();
     this.#replays.hidden = replays.length === 0;
     syncRows(this.#replayList, this.#replayRows, replays, (item) => item.key, makeReplayRow);
-    const current = items.find((item) => item.name === this.stage.playback.source?.key);
+    const current = this.#current;
     if (current) say(byId("facts"), describe(current));
-    this.stage.sayOffAir(OFF_AIR[current?.state] ?? "");
+    this.#tellPlayback(current);
     this.#publisher.update(current);
   }
 
@@ -61,8 +74,12 @@ export class LiveView {
     if (replay) return this.#present(replay, replay.key, replay.title, describeReplay(replay), options);
     if (!item) return this.stage.clear(path ? `There is no channel “${path}”.` : "");
     this.#present(item, item.name, item.name, describe(item), options);
-    this.stage.sayOffAir(OFF_AIR[item.state] ?? "");
+    this.#tellPlayback(item);
     return undefined;
+  }
+
+  #tellPlayback(item) {
+    this.stage.playback.setChannel(item?.state ?? "", OFF_AIR[item?.state] ?? "");
   }
 
   leave() {

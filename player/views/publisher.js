@@ -30,6 +30,7 @@ export class PublisherPanel {
   #name = "";
   #key = "";
   #isOnlyHash = false;
+  #isOver = false;
   #publisher = null;
   #dot = el("span", { class: "dot", "aria-hidden": "true" });
   #state = el("span", {});
@@ -58,6 +59,7 @@ export class PublisherPanel {
   /** @param item a channel of the list; without one, or with one that nobody publishes to, there is nothing to see */
   update(item) {
     this.#publisher = item?.publisher ?? null;
+    this.#isOver = item?.state === "ended";
     this.node.hidden = this.#publisher === null;
     const name = this.#publisher ? item.name : "";
     if (name !== this.#name) this.#hide();
@@ -69,7 +71,7 @@ export class PublisherPanel {
     const one = this.#publisher;
     this.#dot.dataset.state = one.on_air ? "live" : "idle";
     const others = one.publishers - Number(one.on_air);
-    const waiting = one.publishers ? "Somebody connects" : "Waiting for a publisher";
+    const waiting = one.publishers ? "Somebody connects" : this.#isOver ? "The event is over" : "Waiting for a publisher";
     say(this.#state, one.on_air ? `On air${others > 0 ? `, and ${others} more` : ""}` : waiting);
     for (const [label, read] of Object.entries(FACTS)) this.#facts.write(label, read(one) || "");
     const query = `?key=${this.#key ? encodeURIComponent(this.#key) : HIDDEN}`;

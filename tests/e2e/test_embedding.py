@@ -18,6 +18,7 @@ from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel
 from tests.e2e.conftest import PATIENCE_SECONDS, POLL_SECONDS, new_page
 from tests.e2e.scripts import script
+from tests.ports import kept_port
 
 pytestmark = pytest.mark.e2e
 in_session = pytest.mark.asyncio(loop_scope="session")
@@ -32,6 +33,11 @@ PLAYING = """() => {
   const media = document.querySelector("video, audio");
   if (media && media.paused) media.play().catch(() => {});
   return media && media.currentTime > 0.5;
+}"""
+EMPTY = "() => document.querySelector('video').readyState === HTMLMediaElement.HAVE_NOTHING"
+PLAYS_BY_ITSELF = """() => {
+  const media = document.querySelector("video");
+  return !media.paused && media.readyState > HTMLMediaElement.HAVE_CURRENT_DATA;
 }"""
 SHOWN = """() => (document.querySelector("#title, #found")?.textContent ?? "").length > 3"""
 
@@ -136,6 +142,26 @@ async def test_what_the_document_shows_works_on_a_page_of_another_site(
     if heading == "Ranges by script":
         assert (await page.text_content("#found") or "").startswith("ftyp (bytes 4-7/")
     await page.close()
+
+
+@in_session
+async def test_a_live_channel_plays_on_after_its_server_was_started_again(
+    browser: Browser, site: Site, tmp_path: Path
+) -> None:
+    config = tmp_path / "headwater.toml"
+    config.write_text(f'[library]\npath = "{tmp_path}"\n{copied_channel("demo")}')
+    with kept_port() as port:
+        arguments = ("--config", str(config), "--port", str(port))
+        first = await asyncio.to_thread(start_server, *arguments)
+        page = await visit(browser, site, site.url(), first, "A live channel of low latency")
+        await until(page, PLAYING)
+        await asyncio.to_thread(first.stop)
+        # hls.js has given up, and left the element, before the server is back.
+        await until(page, EMPTY)
+        second = await asyncio.to_thread(start_server, *arguments)
+        await until(page, PLAYS_BY_ITSELF)
+        await page.close()
+        await asyncio.to_thread(second.stop)
 
 
 @in_session

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from playwright.async_api import Browser, Page
 
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel
 from tests.e2e.conftest import PATIENCE_SECONDS, POLL_SECONDS, SMALL, new_page, open_tab
+from tests.keys import BEARER
 from tests.origin.ingest.studio import KEY, encoder_arguments, encoding
 from tests.ports import kept_port
 
@@ -26,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         config.write_text(
             f'[library]\npath = "{folder}"\n'
             f'[[live]]\nname = "studio"\nsource = "publish"\npublish_key = "{KEY}"\nladder = ["240p"]\n'
-            f"{copied_channel('picture')}"
+            f"{copied_channel('picture')}{copied_channel('event')}"
             f'[[live]]\nname = "away"\nsource = "http://127.0.0.1:{port}/a.ts"\nladder = ["240p"]\n'
         )
         one = start_server("--config", str(config), "--port", "0")
@@ -96,6 +99,86 @@ async def test_a_publisher_that_reconnects_is_never_called_down(
         await tab.until("states.at(-1).startsWith('idle')")
         states = await tab.value("states")
         assert not [text for text in states if "down" in text or ", -" in text], states
+    await tab.page.context.close()
+
+
+NO_RETRIES = """
+  window.retries = 0;
+  const { setTimeout: soon } = window;
+  window.setTimeout = (action, wait, ...rest) => {
+    if (!new Error().stack.includes("/retry.js")) return soon(action, wait, ...rest);
+    window.retries += 1;
+    return 1;
+  };
+"""
+"""Makes a page whose waits for another attempt never end, as if each were as long as a viewer's patience."""
+
+SAID = """["off-air", "waiting", "edge", "status"].filter((id) => {
+  const node = document.getElementById(id);
+  return node.checkVisibility() && node.textContent !== "";
+}).join()"""
+"""Which places of the page say something about the picture."""
+
+
+async def test_a_page_plays_when_the_list_says_that_the_publisher_is_back(
+    browser: Browser, server: ServerProcess
+) -> None:
+    tab = await open_tab(browser, server.url, viewport=SMALL)
+    await tab.page.add_init_script(NO_RETRIES)
+    media = re.compile(r"/live/studio/")
+    await tab.page.route(media, lambda route: route.abort())
+    await tab.open("live/studio")
+    await tab.until("retries > 0")
+    await tab.page.unroute(media)
+    # Nobody publishes, which is said once, and not what became of attempts to play that.
+    await tab.until(f"{SAID} === 'off-air'")
+    words = [*encoder_arguments().split(), "-method", "PUT", f"{server.url}/live/studio/ingest?key={KEY}"]
+    with encoding(*words):
+        await tab.until("headwater.video.readyState > HTMLMediaElement.HAVE_CURRENT_DATA")
+        await tab.until(f"{SAID} === 'edge'")
+    await tab.page.context.close()
+
+
+async def test_a_wait_that_is_cut_short_is_over_and_the_next_one_short_again(
+    browser: Browser, server: ServerProcess
+) -> None:
+    page = await new_page(browser)
+    await page.goto(server.url)
+    ran = await page.evaluate(
+        """(async () => {
+          const { Retry } = await import("/player/retry.js");
+          const retry = new Retry();
+          const ran = [];
+          retry.attempts = 200;
+          retry.later(() => ran.push("waited"));
+          retry.now();
+          retry.now();
+          ran.push(retry.pending, retry.attempts);
+          await new Promise((done) => { retry.later(done); });
+          return ran;
+        })()"""
+    )
+    assert ran == ["waited", False, 0]
+    await page.close()
+
+
+async def test_an_event_that_is_over_has_no_live_edge_and_the_next_one_begins_by_itself(
+    browser: Browser, server: ServerProcess
+) -> None:
+    tab = await open_tab(browser, server.url, viewport=SMALL)
+    await tab.open("live/event")
+    await tab.playing()
+    await tab.until(f"{SAID} === 'edge'")
+    address = f"{server.url}/live/event"
+    async with httpx.AsyncClient(headers=BEARER, timeout=PATIENCE_SECONDS) as client:
+        assert (await client.post(f"{address}/end")).json()["state"] == "ended"
+        await tab.until("headwater.video.ended")
+        await tab.until(f"{SAID} === 'off-air'")
+        assert await tab.page.text_content("#off-air") == "The event is over."
+        await client.post(f"{address}/start")
+    await tab.until("!headwater.video.ended")
+    await tab.playing()
+    await tab.until(f"{SAID} === 'edge'")
     await tab.page.context.close()
 
 
