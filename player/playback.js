@@ -118,10 +118,7 @@ export class Playback extends EventTarget {
     this.#offAir = offAir;
     if (state === before) return;
     if (state === "ended") this.#isOver = true;
-    if (state === "live" && before) {
-      this.#progress.reset();
-      this.#retry.now();
-    }
+    if (state === "live" && before) this.#retry.now();
     this.#changed();
   }
 

@@ -71,9 +71,8 @@ export class Progress {
     }
   }
 
-  /** Begins anew, with something else or a source that is back, which has the whole of the first limit. */
+  /** Begins with something else, which has the first limit. */
   reset() {
-    this.#since = performance.now();
     this.#times = 1;
   }
 }
