@@ -91,6 +91,7 @@ async function refresh(entering) {
       if (entering && !views[view].isLooking?.(route.path)) {
         views[view].enter(route.path, route.options);
         entered = true;
+        if (!location.hash && views.library.isEmpty) leaveEmptyLibrary();
       }
     } catch (error) {
       if (view !== route.view) return;
@@ -107,6 +108,19 @@ async function refresh(entering) {
   }
   clearTimeout(timer);
   if (next < Infinity) timer = setTimeout(() => refresh(!entered), next);
+}
+
+/** Opens the first other section that has something, where the address names none. */
+async function leaveEmptyLibrary() {
+  for (const name of NAMES.slice(1)) {
+    const items = await getList(views[name].address).catch(() => []);
+    // The viewer has chosen a section meanwhile.
+    if (location.hash) return;
+    if (items.length > 0) {
+      location.replace(`#${name}`);
+      return;
+    }
+  }
 }
 
 /** Asks for the admin token, where lists are protected. */

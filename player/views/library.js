@@ -26,6 +26,10 @@ const POSTER = { width: 160, height: 90 };
 /** Items among which the next one is looked for at a time. */
 const NEIGHBOURS = 200;
 
+const EMPTY = "The library is empty. Put films (MP4, MOV, MKV, WebM, OGV, MPEG-TS, FLV, AVI, WMV, MPG, VOB), music "
+  + "(MP3, AAC, M4A, FLAC, Ogg, Opus, WAV, WMA), subtitles beside films (SRT, VTT) and playlists of clips (.playlist.json) into "
+  + "its folder; they appear here by themselves.";
+
 const folderOf = (path) => path.slice(0, Math.max(path.lastIndexOf("/"), 0));
 
 export class LibraryView {
@@ -107,6 +111,11 @@ export class LibraryView {
     return this.#sort.startsWith("length") ? LENGTHS_MS : KNOWN_MS;
   }
 
+  /** Whether nothing at all is in the library. */
+  get isEmpty() {
+    return this.#list.total === 0 && !this.#folder && !this.#search;
+  }
+
   /** Whether an item is still being inspected. */
   isLooking(path) {
     return this.#find(path)?.playable === null;
@@ -120,7 +129,7 @@ export class LibraryView {
     this.#empty.hidden = total > 0;
     say(this.#empty, this.#search ? `Nothing here is called “${this.#search}”.`
       : this.#folder ? "There is nothing in this folder."
-        : "The library is empty. Put MP4 or MOV files into its folder; they appear here by themselves.");
+        : EMPTY);
     this.#showFolder();
     if (!loaded.anew) return;
     this.#watching.show(!this.#folder && !this.#search);
