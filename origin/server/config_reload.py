@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -83,7 +84,9 @@ async def _follow(
             await follower(new)
         now = new
         pending = ", ".join(changes(_without_taken(config), _without_taken(new)))
-        log.info("configuration read again", level=new.log.level, needs_restart=pending or "nothing")
+        # The administrator who reloads waits for this line, so no level of the log hides it.
+        level = max(logging.WARNING, logging.getLevelNamesMapping()[new.log.level.upper()])
+        log.log(level, "configuration read again", needs_restart=pending or "nothing")
 
 
 def _without_taken(config: Config) -> Config:

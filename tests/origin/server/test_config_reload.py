@@ -54,6 +54,25 @@ def test_sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing(tm
     assert "Traceback" not in server.text()
 
 
+@pytest.mark.parametrize("level", ["warning", "error"])
+def test_the_answer_of_a_reload_names_what_needs_a_restart_whatever_the_level_of_the_log(
+    tmp_path: Path, level: str
+) -> None:
+    (tmp_path / "library").mkdir()
+    path = tmp_path / "headwater.toml"
+    log = f'[log]\nlevel = "{level}"\nformat = "json"\n'
+    path.write_text(f"[server]\nport = 0\n{LIBRARY}{log}")
+    server = start_server(cwd=tmp_path)
+    try:
+        for more, needed in (("max_age = 5\n", "library.max_age"), ("", "nothing")):
+            (line,) = hang_up(server, path, f"[server]\nport = 0\n{LIBRARY}{more}{log}", "read again")
+            assert json.loads(line)["needs_restart"] == needed
+        (line,) = hang_up(server, path, f'[server]\nport = "high"\n{log}', "can't be used")
+        assert "server.port" in line
+    finally:
+        assert server.stop() == 0
+
+
 def test_a_server_ends_with_the_terminal_that_it_was_started_in(tmp_path: Path) -> None:
     (tmp_path / "library").mkdir()
     terminal, stdin = pty.openpty()
