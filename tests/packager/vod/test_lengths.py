@@ -28,7 +28,10 @@ STILLS = {
 """Films of four seconds of pictures, which stand still for twenty seconds in the middle."""
 
 
-def made(folder: Path, name: str, words: str, picture: str = "r=25:d=4") -> Path:
+def made(name: str, words: str, picture: str = "r=25:d=4") -> Path:
+    """Make a film in a folder of this file's own: others have films of the same names."""
+    folder = films.folder() / "lengths"
+    folder.mkdir(exist_ok=True)
     path = folder / name
     if not path.exists():
         inputs = f"-f lavfi -i testsrc2=s=64x48:{picture} -f lavfi -i sine=440:r=48000:d=30"
@@ -38,7 +41,7 @@ def made(folder: Path, name: str, words: str, picture: str = "r=25:d=4") -> Path
 
 @pytest.mark.parametrize("name", STILLS)
 def test_a_picture_that_stands_still_is_as_long_as_ffprobe_says(name: str) -> None:
-    path = made(films.folder(), name, f"{STILLS[name]} -an")
+    path = made(name, f"{STILLS[name]} -an")
     # The end of the picture that ffprobe finds last: of some containers it knows no duration.
     packets = films.probe(path, "-select_streams", "v", "-show_packets")["packets"]
     last = max(packets, key=lambda one: float(one["pts_time"]))
@@ -73,7 +76,7 @@ RATE = "r=60000/1001:d=30"
 
 @pytest.mark.clause("RFC 8216bis §6.2.4")
 def test_all_playlists_of_a_film_have_one_target_duration() -> None:
-    path = made(films.folder(), "long-groups.mp4", f"{LONG_GROUPS} -c:a aac", RATE)
+    path = made("long-groups.mp4", f"{LONG_GROUPS} -c:a aac", RATE)
     titles = titles_of(path)
     index = titles.files.find(path.name).index
     assert sorted(round(max(track.durations)) for track in index.tracks) == [6, 7]
@@ -84,7 +87,7 @@ def test_all_playlists_of_a_film_have_one_target_duration() -> None:
 
 @pytest.mark.clause("RFC 8216bis §6.2.4")
 def test_all_renditions_of_a_title_have_one_target_duration(tmp_path: Path) -> None:
-    path = made(films.folder(), "long-groups.mp4", f"{LONG_GROUPS} -c:a aac", RATE)
+    path = made("long-groups.mp4", f"{LONG_GROUPS} -c:a aac", RATE)
     films.run_ffmpeg("-i", path, "-c", "copy", tmp_path / "film.720p.mp4")
     films.run_ffmpeg("-i", path, "-map", "0:v", "-c", "copy", tmp_path / "film.360p.mp4")
     titles = titles_of(tmp_path / "film.720p.mp4")
@@ -93,7 +96,7 @@ def test_all_renditions_of_a_title_have_one_target_duration(tmp_path: Path) -> N
 
 
 def test_all_playlists_of_a_package_have_one_target_duration(tmp_path: Path) -> None:
-    path = made(films.folder(), "long-groups.mp4", f"{LONG_GROUPS} -c:a aac", RATE)
+    path = made("long-groups.mp4", f"{LONG_GROUPS} -c:a aac", RATE)
     export([path], tmp_path / "out")
     told = [m3u8.load(str(one)) for one in (tmp_path / "out").rglob("media.m3u8")]
     assert [one.target_duration for one in told] == [7, 7]
