@@ -19,3 +19,10 @@ def kept_port() -> Iterator[int]:
         keeper.bind(("127.0.0.1", 0))
         port: int = keeper.getsockname()[1]
         yield port
+
+
+def listens(port: int) -> bool:
+    """Return whether somebody accepts connections on a port of this machine."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False

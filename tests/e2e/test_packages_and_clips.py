@@ -6,10 +6,8 @@ time.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +36,7 @@ from tests.e2e.timed_film import (
 from tests.e2e.watching import Watching
 from tests.fork_server import HEADWATER
 from tests.packager.films import run_ffmpeg
-from tests.ports import kept_port
+from tests.ports import kept_port, listens
 from tests.processes import end as end_process
 from tests.waiting import wait_for
 
@@ -137,12 +135,6 @@ def nginx(film: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
             yield f"http://127.0.0.1:{port}"
         finally:
             end_process(running)
-
-
-def listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False
 
 
 @pytest.mark.parametrize("kind", PLAYERS)

@@ -18,7 +18,7 @@ from tests.conftest import ServerProcess, start_server
 from tests.event_server import LIMIT
 from tests.http2_frames import END_HEADERS, HEADERS, PING, RST_STREAM, FrameClient, block, frame
 from tests.patience import program
-from tests.ports import kept_port
+from tests.ports import kept_port, listens
 from tests.waiting import wait_for
 
 NICENESS = 7
@@ -42,6 +42,8 @@ def flooded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerPr
         env = {"HEADWATER_GRPC_PORT": str(port)}
         server = start_server("--port", "0", cwd=folder, env=env, program=program(limits))
         wait_for(lambda: f"gRPC is at 127.0.0.1:{port}" in server.text(), "the announcement")
+        # What is announced is the configuration; the core listens a moment later on a busy machine.
+        wait_for(lambda: listens(port), "a listening core")
         yield server, port
         server.stop()
 
