@@ -83,7 +83,12 @@ def _cost(
     scripts: dict[str, Path] = {}
     for place in (OPEN, SIGNED):
         (folder / place).mkdir(exist_ok=True)
-        words = _REQUEST.format(prefixes=", ".join(prefixes[place]), headers=headers, path=path.format(place))
+        words = _REQUEST.format(
+            prefixes=", ".join(prefixes[place]),
+            headers=headers,
+            path=path.format(place),
+            viewers=VIEWERS,
+        )
         scripts[place] = load.write_script(folder / place, Workload(what, words))
 
     def client(peer: Peer, workload: Workload) -> tuple[int, int]:
