@@ -31,6 +31,7 @@ TOKEN = "headwater.token"  # noqa: S105  # a name
 PARAMETER = "token"
 
 LEAST_DOTS = 2
+"""Dots between the fields of the shortest token; keys in ``Authorization`` seldom have as many."""
 
 COOKIE = "headwater_token"
 """Name of the cookie that may have the token."""

@@ -59,13 +59,14 @@ class WholeCheck:
         """Judge a playlist's segments; return the fault of each with its address, or None."""
         self.listed += len(segments)
         wanted = self._chosen(segments)
-        inits: dict[CheckedPiece, bytes] = {}
+        # Of a hostile playlist each segment has an init segment of its own: only one is held.
+        held: tuple[CheckedPiece, bytes] | None = None
         found: list[str | None] = []
         before: tuple[ExpectedSegment, check_segments.SegmentTiming] | None = None
         for one in wanted:
-            if one.init is not None and one.init not in inits:
-                inits[one.init] = (await self._loaded(one.init))[1]
-            init = inits[one.init] if one.init is not None else None
+            if one.init is not None and (held is None or held[0] != one.init):
+                held = one.init, (await self._loaded(one.init))[1]
+            init = None if one.init is None or held is None else held[1]
             told, timing = await self._problem(one, init)
             if told is None and timing is not None:
                 told = _wrong_time(one, timing, before)
