@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import resource
+import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 NOT_JUDGED = "not judged"
 """The name under which a test's report has a figure that this machine is too slow for."""
+
+COST = "cost"
+"""The name under which a test's report has the seconds that the test took, and those of processors."""
 
 LOG_CHARACTERS = 200_000
 """How much of a failure's log is kept: its end."""
@@ -65,6 +70,8 @@ class RunJournal:
             for name, figure in report.user_properties:
                 if name == NOT_JUDGED:
                     self._write(not_judged=report.nodeid, figure=figure)
+                elif name == COST:
+                    self._write(cost=report.nodeid, seconds=figure)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """Write that a test's process is through with it."""
@@ -84,6 +91,35 @@ class RunJournal:
     def _write(self, **line: object) -> None:
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
+
+
+class Costs:
+    """Measures what each test of this process takes, with the programs that it ended."""
+
+    def __init__(self) -> None:
+        self._seconds, self._processor_seconds = time.monotonic(), _processor_seconds()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logstart(self) -> None:
+        """Begin to measure a test."""
+        self._seconds, self._processor_seconds = time.monotonic(), _processor_seconds()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Add to the last report of a test what it took."""
+        report = yield
+        if call.when == "teardown":
+            cost = (time.monotonic() - self._seconds, _processor_seconds() - self._processor_seconds)
+            report.user_properties.append((COST, cost))
+        return report
+
+
+def _processor_seconds() -> float:
+    """Return the processor time of this process and of those that it has ended and waited for."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 class Figures:
@@ -144,6 +180,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Open the journal, where this process has the reports."""
     path = config.getoption("--journal")
+    if path is not None:
+        config.pluginmanager.register(Costs())
     if path is not None and not config.option.collectonly and not hasattr(config, "workerinput"):
         file = path.open("a", encoding="utf-8")
         config.add_cleanup(file.close)

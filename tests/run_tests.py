@@ -32,6 +32,7 @@ MOST_FAILED = 25
 """When more than these fail alone, none of them is asked a second time."""
 
 FLAKY = Path("artifacts", "flaky.jsonl")
+COSTS = Path("artifacts", "costs.tsv")
 ALONE = ("--numprocesses", "0", "-p", "no:cacheprovider")
 PLUGIN = ("-p", "tests.run_journal")
 FAILED, INTERRUPTED, NO_TESTS = 1, 2, 5
@@ -48,6 +49,17 @@ class Failure:
 
     reason: str
     log: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the tests of a file took, in seconds by the clock and in seconds of processors."""
+
+    seconds: float = 0.0
+    processor_seconds: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.seconds + other.seconds, self.processor_seconds + other.processor_seconds)
 
 
 NO_TURN = Failure("it had no turn", "")
@@ -67,6 +79,7 @@ class Run:
         unreadable: files that couldn't be collected.
         counts: how many tests passed, were skipped and so on.
         not_judged: tests with what each found of figures that this machine is too slow for.
+        costs: what each file's tests took.
         stopped: whether the run ended early because somebody wanted that.
         is_finished: whether it told its own end.
     """
@@ -79,6 +92,7 @@ class Run:
     unreadable: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     not_judged: list[tuple[str, str]] = field(default_factory=list)
+    costs: dict[str, Cost] = field(default_factory=dict)
     stopped: bool = False
     is_finished: bool = False
 
@@ -94,6 +108,10 @@ class Run:
         is_over = self.is_finished and not self.stopped and not self.unreadable
         return is_over and (has_failed or self.status in {0, NO_TESTS})
 
+    def cost(self, path: str) -> Cost:
+        """Return what a file's tests took."""
+        return self.costs.get(path, Cost())
+
     def with_later(self, later: Run) -> Run:
         """Return what this run and a later one of other tests say together."""
         statuses = {self.status, later.status}
@@ -107,6 +125,7 @@ class Run:
             unreadable=self.unreadable + later.unreadable,
             counts={kind: self.counts.get(kind, 0) + later.counts.get(kind, 0) for kind in kinds},
             not_judged=self.not_judged + later.not_judged,
+            costs={path: self.cost(path) + later.cost(path) for path in self.costs | later.costs},
             stopped=later.stopped,
             is_finished=later.is_finished,
         )
@@ -130,6 +149,9 @@ def read_journal(lines: Iterable[str], status: int) -> Run:
                 run.unreadable.append(path)
             case {"not_judged": str(test), "figure": str(figure)}:
                 run.not_judged.append((test, figure))
+            case {"cost": str(test), "seconds": [float(seconds), float(used)]}:
+                path = test.partition("::")[0]
+                run.costs[path] = run.cost(path) + Cost(seconds, used)
             case {"counts": dict(counts), "stopped": bool(stopped)}:
                 run.counts, run.stopped, run.is_finished = counts, stopped, True
     for test in began:
@@ -224,6 +246,14 @@ def write_flaky(flaky: dict[str, Failure]) -> None:
     FLAKY.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
 
 
+def write_costs(costs: dict[str, Cost]) -> None:
+    """Keep what each file took, the dearest first: seconds of processors, seconds by the clock, its name."""
+    COSTS.parent.mkdir(exist_ok=True)
+    by_cost = sorted(costs.items(), key=lambda item: -item[1].processor_seconds)
+    lines = [f"{cost.processor_seconds:.1f}\t{cost.seconds:.1f}\t{path}\n" for path, cost in by_cost]
+    COSTS.write_text("".join(lines), "utf-8")
+
+
 def summarise(first: Run, failures: dict[str, Failure], seconds: float) -> None:
     """Print the last lines of the run: what was flaky, what failed, and the counts."""
     flaky = {test: failure for test, failure in first.doubtful.items() if test not in failures}
@@ -251,6 +281,7 @@ def main(arguments: Sequence[str]) -> int:
     FLAKY.unlink(missing_ok=True)
     try:
         first = run_first(arguments)
+        write_costs(first.costs)
         if not first.is_whole or first.status == NO_TESTS:
             return first.status
         failures = ask_again(first) if first.doubtful else {}

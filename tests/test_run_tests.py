@@ -202,6 +202,23 @@ def test_a_run_without_tests_says_so(tmp_path: Path) -> None:
     assert status == 5
 
 
+def test_what_each_file_took_is_kept_with_the_programs_that_it_ended(tmp_path: Path) -> None:
+    suite = """
+import subprocess, sys
+
+@pytest.mark.parametrize("number", range(2))
+def test_computes(number):
+    loop = "import time\\nwhile time.process_time() < 0.3: pass"
+    subprocess.run([sys.executable, "-c", loop], check=True)
+"""
+    run(tmp_path, suite)
+    first, second = (tmp_path / "artifacts" / "costs.tsv").read_text().splitlines()
+    processor_seconds, seconds, path = first.split("\t")
+    assert path == "test_suite.py"
+    assert 0.6 <= float(processor_seconds) <= float(seconds) + 0.1
+    assert second.endswith("\ttest_others.py")
+
+
 REALTIME = """
 @pytest.mark.parametrize("number", range(4))
 def test_other(number):
