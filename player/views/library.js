@@ -27,8 +27,8 @@ const POSTER = { width: 160, height: 90 };
 const NEIGHBOURS = 200;
 
 const EMPTY = "The library is empty. Put films (MP4, MOV, MKV, WebM, OGV, MPEG-TS, FLV, AVI, WMV, MPG, VOB), music "
-  + "(MP3, AAC, M4A, FLAC, Ogg, Opus, WAV, WMA), subtitles beside films (SRT, VTT) and playlists of clips (.playlist.json) into "
-  + "its folder; they appear here by themselves.";
+  + "(MP3, AAC, M4A, FLAC, Ogg, Opus, WAV, WMA), subtitles beside films (SRT, VTT, ASS, SSA) and playlists of clips "
+  + "(.playlist.json) into its folder; they appear here by themselves.";
 
 const folderOf = (path) => path.slice(0, Math.max(path.lastIndexOf("/"), 0));
 
