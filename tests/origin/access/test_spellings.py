@@ -11,10 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conformance.raw import Client
 from tests.conftest import ServerProcess, start_server
-from tests.http2_client import Answer as Http2Answer
-from tests.http2_client import Http2Client
+from tests.first_answers import ask, ask_by_http2
 from tests.keys import ADMIN_TOKEN
 
 SECRET = b"only for those with a token"
@@ -119,40 +117,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     running.stop()
 
 
-def ask(server: ServerProcess, target: str, *fields: str) -> tuple[int, bytes]:
-    """Return the status and the answer, of one without an end the head and the first bytes behind it."""
-    host, _, port = server.url.removeprefix("http://").rpartition(":")
-    lines = [f"GET {target} HTTP/1.1", f"Host: {host}", "Connection: close", *fields, "", ""]
-    with Client((host, int(port))) as client:
-        client.send("\r\n".join(lines))
-        text = b""
-        while not is_judged(text) and (data := client.socket.recv(1 << 20)):
-            text += data
-    return int(text.split()[1]), text
-
-
-def is_judged(text: bytes) -> bool:
-    head, end, _ = text.partition(b"\r\n\r\n")
-    return bool(end) and (b"audio/" in head or b"event-stream" in head)
-
-
-def ask_by_http2(server: ServerProcess, target: str) -> tuple[int, bytes]:
-    """As `ask`, by HTTP/2."""
-    with Http2Client(server.url) as client:
-        answer = client.answers[client.request(target)]
-        client.until(lambda: answer.is_over or is_judged(head_of(answer)))
-        return answer.status, head_of(answer) + answer.body
-
-
-def head_of(answer: Http2Answer) -> bytes:
-    lines = "\r\n".join(f"{name}: {value}" for name, value in answer.headers.items())
-    return f"{lines}\r\n\r\n".encode("latin-1") if answer.headers else b""
-
-
 def test_who_has_the_key_is_answered_at_each_address(server: ServerProcess) -> None:
     for address, content in PROTECTED.items():
         if not address.startswith("/media"):
-            status, text = ask(server, address, f"Authorization: Bearer {ADMIN_TOKEN}")
+            status, text = ask(server.url, address, f"Authorization: Bearer {ADMIN_TOKEN}")
             assert (status, content in text) == (200, True), address
 
 
@@ -160,7 +128,7 @@ def check(server: ServerProcess, address: str, target: str) -> None:
     """Check that a stranger's request for a target doesn't give what is at a protected address."""
     for wire in (ask, ask_by_http2):
         if wire is ask or target.startswith("/"):
-            status, text = wire(server, target)
+            status, text = wire(server.url, target)
             assert not (200 <= status < 300 and PROTECTED[address] in text), (target, status, text[:300])
 
 
@@ -191,7 +159,7 @@ def test_control_characters_in_a_path_are_refused_at_each_address(
     server: ServerProcess, path: str, control: int
 ) -> None:
     for target in (f"{path}%{control:02x}", f"{path}%{control:02X}/more"):
-        assert ask(server, target)[0] == 400
-        assert ask_by_http2(server, target)[0] == 400
-    assert ask(server, f"/player/?a=%{control:02x}")[0] == 404
-    assert ask(server, f"/?a=%{control:02x}")[0] == 200
+        assert ask(server.url, target)[0] == 400
+        assert ask_by_http2(server.url, target)[0] == 400
+    assert ask(server.url, f"/player/?a=%{control:02x}")[0] == 404
+    assert ask(server.url, f"/?a=%{control:02x}")[0] == 200
