@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("known")
     (folder / "library").mkdir()
     for size in SIZES:
-        (folder / "library" / f"{size}.bin").write_bytes(content(size))
+        path = folder / "library" / f"{size}.bin"
+        path.write_bytes(content(size))
+        os.utime(path, (1_700_000_000, 1_700_000_000))  # a new file has a weak validator at first
     server = start_server("--library", "library", "--port", "0", cwd=folder)
     yield server
     assert server.stop() == 0

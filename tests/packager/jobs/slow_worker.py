@@ -19,8 +19,8 @@ from packager.retry_policy import RetryPolicy
 LIMITS = JobLimits(
     waiting=4, attempts=3, silent_seconds=1, sweep_seconds=1, retries=RetryPolicy(0.1, 0.2), at_once=2
 )
-PATIENT = replace(LIMITS, silent_seconds=600)
-"""No worker counts as dead because the machine let it stand still."""
+PATIENT = replace(LIMITS, silent_seconds=600, sweep_seconds=600)
+"""No worker counts as dead because the machine let it stand still, and no job as lost that waits."""
 
 ASKING = QueueLimits(wait_seconds=1.0, look_seconds=0.05, reconnects=RetryPolicy(0.1, 0.2))
 
