@@ -30,6 +30,7 @@ from tests.keys import ADMIN_TOKEN
 from tests.known_tools import known_tools
 from tests.loop_watch import LoopWatch, slowness
 from tests.made_once import shared_folder
+from tests.patience import CLIENT_SECONDS
 from tests.processes import children_of
 from tests.quick_ffmpeg import prefer_quick_ffmpeg
 from tests.redis_server import RedisServer, redis_running
@@ -64,6 +65,10 @@ HELD_SECONDS = 0.1
 """Longest step of an event loop in any test, in processor time: five times what one may take."""
 
 ARTIFACTS = Path(__file__).parent.parent / "artifacts"
+
+# httpx waits for five seconds of its own accord, which a busy machine needs at times for what takes a moment.
+for of_a_client in vars(httpx._config.DEFAULT_TIMEOUT_CONFIG):  # there is no other way for all
+    setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, of_a_client, CLIENT_SECONDS)
 
 # Where Python is forbidden to keep what it compiled, as in many images, each server compiles itself anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

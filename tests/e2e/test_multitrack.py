@@ -15,7 +15,7 @@ from tests.e2e.conftest import PATIENCE_SECONDS, SMALL, open_tab
 from tests.media.rtmp.newer_ffmpeg import newer_ffmpeg
 from tests.ports import kept_port
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.realtime]
 
 KEY = "of-the-studio-0c2e"
 CONFIG = """

@@ -27,7 +27,7 @@ from tests.e2e.watching import DASHJS, SHAKA, Watching
 from tests.fork_server import HEADWATER
 from tests.keys import BEARER
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.realtime]
 
 CONFIG = """
 [server]
