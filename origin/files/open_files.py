@@ -1,6 +1,7 @@
 """A cache of open files, like nginx's open_file_cache: descriptors, validators and encoded header fields.
 
-An entry is valid for a short time, after which the file is looked up again. Only public files are cached.
+An entry is valid for a short time behind its look-up, and then one request looks the file up again. Only
+public files are cached.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from origin.answers.heads import RepresentationHead
 from origin.answers.reply import ByteSource, Repeatable, Reply
 from origin.answers.representation_replies import RepresentationReplies
 from origin.answers.request import Request
+from origin.answers.single_flight import SingleFlight
 from origin.http.answer import Headers
 from origin.http.representation import RepresentationMetadata
 from packager.library.local_storage import LocalFile
@@ -24,7 +26,7 @@ MAXIMUM_FILES = 256
 """Most cached files; files that are being sent stay open beyond that."""
 
 VALID_SECONDS = 0.5
-"""Validity of an entry: the longest time for which a replaced file goes unnoticed."""
+"""Validity of an entry: the longest time behind a look-up for which a replaced file goes unnoticed."""
 
 
 class SharedFile:
@@ -168,7 +170,7 @@ class OpenFileCache:
         self._maximum = maximum
         self._valid_seconds = valid_seconds
         self._files: dict[bytes, CachedFile] = {}
-        self._lookups: dict[bytes, asyncio.Future[None]] = {}
+        self._lookups = SingleFlight[bytes, OpenedFile | None](lend, take_back)
         self._sweep: asyncio.TimerHandle | None = None
 
     @property
@@ -225,47 +227,44 @@ class OpenFileCache:
         """
         if (kept := self._borrow(target)) is not None:
             return kept
-        if (lookup := self._lookups.get(target)) is not None:
-            # One of several simultaneous requests opens the file for all, unless it can't be cached.
-            await asyncio.wait((lookup,))
-            if (kept := self._borrow(target)) is not None:
-                return kept
-        own = asyncio.get_running_loop().create_future()
-        self._lookups.setdefault(target, own)
-        looked_up = time.monotonic()
-        try:
+        own: list[OpenedFile] = []
+
+        async def look_up() -> OpenedFile | None:
             file = await open_file()
-            shared = self.share(target, file, media_type, headers, looked_up)
-        finally:
-            if self._lookups.get(target) is own:
-                del self._lookups[target]
-            own.set_result(None)
+            if (shared := self._shared(target, file, media_type, headers)) is None:
+                own.append(opened_once(file, media_type, headers))
+            return shared
+
+        opened = await self._lookups.do(target, look_up)
+        if opened is not None:
+            return opened
+        # What can't be shared is opened by each request.
+        return own.pop() if own else opened_once(await open_file(), media_type, headers)
+
+    def _shared(
+        self, target: bytes, file: LibraryFile, media_type: str, headers: Headers
+    ) -> OpenedFile | None:
+        """Return a file for all who have asked for it; None if it can't be shared."""
+        shared = self.share(target, file, media_type, headers)
         if shared is not None:
             cached = self._files[target]
             return OpenedFile(cached.replies, shared, cached.repeat)
-        now = time.time()
-        metadata = metadata_of(file, media_type, now)
-        if (metadata.etag or "").startswith("W/"):
-            # The entity-tag becomes a strong one in two seconds; caches must not keep the weak one.
-            headers = ((b"cache-control", b"no-cache"),)
-        source = ThreadSource(file.pread, file.close, file.threads, file.descriptor())
-        return OpenedFile(RepresentationReplies(metadata, headers, now), source)
+        # One that changed just now isn't cached.
+        return opened_once(file, media_type, headers) if isinstance(file, LocalFile) else None
 
-    def share(
-        self, target: bytes, file: LibraryFile, media_type: str, headers: Headers, looked_up: float
-    ) -> SharedFile | None:
+    def share(self, target: bytes, file: LibraryFile, media_type: str, headers: Headers) -> SharedFile | None:
         """Cache a file that was just opened; return it with a reference that the caller releases.
 
         Args:
             target: path and query of requests for the file, or for media that are made of the file.
             file: the file, which is the cache's from here on.
             headers: raw header fields of every response.
-            looked_up: from when on it was opened, by the monotonic clock.
 
         Returns:
             None, and the file is the caller's, if it can't be cached.
         """
-        now = time.time()
+        # The time of the look-up doesn't count: on a busy event loop it could be longer than the validity.
+        now, opened = time.time(), time.monotonic()
         if (
             not self._maximum
             or not isinstance(file, LocalFile)
@@ -284,7 +283,7 @@ class OpenFileCache:
             shared,
             RepresentationReplies(metadata_of(file, media_type, now), headers, now),
             RepeatedFile(self, target),
-            Validity(looked_up + self._valid_seconds / 2, looked_up + self._valid_seconds),
+            Validity(opened + self._valid_seconds / 2, opened + self._valid_seconds),
         )
         asyncio.get_running_loop().call_later(self._valid_seconds / 2, kept.expire)
         self._schedule()
@@ -316,6 +315,33 @@ class OpenFileCache:
             self._drop(target)
         if self._files:
             self._schedule()
+
+
+def lend(opened: OpenedFile | None) -> None:
+    """Add a reference to an opened file for a further request."""
+    if opened is not None and isinstance(opened.source, SharedFile):
+        opened.source.acquire()
+
+
+def take_back(opened: OpenedFile | None) -> None:
+    """Drop the reference of a request that doesn't need the file any more."""
+    if opened is not None and isinstance(opened.source, SharedFile):
+        opened.source.release()
+
+
+def opened_once(file: LibraryFile, media_type: str, headers: Headers) -> OpenedFile:
+    """Return a file that isn't cached."""
+    now = time.time()
+    metadata = metadata_of(file, media_type, now)
+    if (metadata.etag or "").startswith("W/"):
+        # The entity-tag becomes a strong one in two seconds; caches must not keep the weak one.
+        headers = ((b"cache-control", b"no-cache"),)
+    source: ByteSource
+    if isinstance(file, LocalFile):
+        source = SharedFile(file)
+    else:
+        source = ThreadSource(file.pread, file.close, file.threads, file.descriptor())
+    return OpenedFile(RepresentationReplies(metadata, headers, now), source)
 
 
 def metadata_of(file: LibraryFile, media_type: str, now: float) -> RepresentationMetadata:

@@ -36,7 +36,8 @@ class AnswerCacheLimits:
     """Limits of the cache of VOD's answers.
 
     Attributes:
-        valid_seconds: how long an answer is valid: the longest time for which a replaced file goes unnoticed.
+        valid_seconds: how long an answer is valid behind its making: the longest time for which a replaced
+            file goes unnoticed.
         answers: most answers.
         bytes: most bytes of all of them together, with the targets of their requests, before compression.
     """
@@ -94,20 +95,20 @@ class AnswerCache:
         self._entries.move_to_end(target)
         return entry
 
-    def keep(self, target: bytes, content: Content, looked_up: float) -> None:
-        """Cache an answer that is worth it.
+    def keep(self, target: bytes, content: Content) -> None:
+        """Cache an answer that was just made and is worth it.
 
         Args:
             target: path and query of the request.
-            looked_up: from when on it was made, by the monotonic clock.
         """
         limits = self._limits
         self._drop(target)
         size = len(target) + len(content.data)
         if not content.is_kept or size > limits.bytes:
             return
-        seconds = limits.valid_seconds
-        self._entries[target] = CachedContent(content, looked_up + seconds / 2, looked_up + seconds)
+        # The time of its making doesn't count: that could be longer than the validity.
+        made, seconds = time.monotonic(), limits.valid_seconds
+        self._entries[target] = CachedContent(content, made + seconds / 2, made + seconds)
         self._bytes += size
         while self._bytes > limits.bytes or len(self._entries) > limits.answers:
             self._drop(next(iter(self._entries)))

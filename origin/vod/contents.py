@@ -73,6 +73,7 @@ class VodContents:
         self._makers: dict[Kind, Callable[[Address, str], Awaitable[Content]]] = {
             kind: self._in_thread(make) for kind, make in in_threads.items()
         }
+        self._in_threads = in_threads.keys()
         self._of_clips = in_threads.keys() - {Kind.INIT, Kind.TEXT_INIT}
         self._encoded = makers.encoded
         if makers.covers is not None:
@@ -89,6 +90,11 @@ class VodContents:
         if address.is_encoded:
             return self._encoded is not None
         return address.kind in self._makers
+
+    def is_made_at_once(self, address: Address) -> bool:
+        """Return whether a content is made without waiting for the turn of a client's network."""
+        is_of_others = address.is_encoded or (address.kind in self._of_clips and is_of_clip(address))
+        return address.kind in self._in_threads and not is_of_others
 
     async def make(self, address: Address, client: str) -> Content:
         """Make the content of an address.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -44,16 +43,16 @@ class FilmLookups:
         if waiting is None:
             waiting = self._waiting[address.film_target] = []
             opening = self._titles.threads.submit(self._titles.files.open_indexed, address.film)
-            opening.add_done_callback(partial(self._opened, address.film_target, time.monotonic()))
+            opening.add_done_callback(partial(self._opened, address.film_target))
         return waiting
 
-    def _opened(self, target: bytes, since: float, opening: asyncio.Future[LibraryFile]) -> None:
+    def _opened(self, target: bytes, opening: asyncio.Future[LibraryFile]) -> None:
         """Cache a film that was opened, and call those who wait for it, each in a step of its own."""
         waiting = self._waiting.pop(target)
         error = None if opening.cancelled() else opening.exception()
         film: SharedFile | None = None
         if not opening.cancelled() and error is None:
-            film = self._files.share(target, opening.result(), "", (), since)
+            film = self._files.share(target, opening.result(), "", ())
             if film is None:
                 opening.result().close()
         loop = opening.get_loop()

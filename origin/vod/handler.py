@@ -24,6 +24,7 @@ from origin.answers.representation_replies import (
     with_first_bytes,
 )
 from origin.answers.request import Request
+from origin.answers.single_flight import SingleFlight
 from origin.files.open_files import OpenFileCache, SharedFile
 from origin.http.byte_ranges import Span, select_span
 from origin.http.client_limits import network_of
@@ -80,6 +81,7 @@ class VodHandler:
         self._contents = VodContents(titles, self._caching, makers)
         self._files = OpenFileCache(0) if open_files is None else open_files
         self._answers = AnswerCache(AnswerCacheLimits(answers=0)) if answers is None else answers
+        self._making = SingleFlight[bytes, Content]()
         self._limits = segments or SegmentCacheLimits()
         self._segments = SegmentCache(self._limits)
         self._lookups = FilmLookups(titles, self._files)
@@ -115,24 +117,32 @@ class VodHandler:
         return reply
 
     async def _make(self, request: Request, address: Address, *, is_second: bool = False) -> Reply:
-        """Make a content, in threads.
+        """Make a content, in threads, or wait for a request that makes the same.
 
         Args:
             is_second: whether a file was replaced while it was made before.
         """
-        looked_up = time.monotonic()
+        target = content_target(request.target)
         try:
-            content = await self._contents.make(address, request.client)
+            make = partial(self._made, target, address, request.client)
+            content = await (
+                self._making.do(target, make) if self._contents.is_made_at_once(address) else make()
+            )
         except FileChangedError as error:
             if is_second:
                 return refusal_of(request, address, error)
             return await self._make(request, address, is_second=True)
         except REFUSALS as error:
             return refusal_of(request, address, error)
-        self._answers.keep(content_target(request.target), content, looked_up)
         if content.is_text or len(content.data) > QUICK_BYTES:
             return await asyncio.to_thread(content_reply, request, content)
         return content_reply(request, content)
+
+    async def _made(self, target: bytes, address: Address, client: str) -> Content:
+        """Make a content and keep it."""
+        content = await self._contents.make(address, client)
+        self._answers.keep(target, content)
+        return content
 
     def _film_media(self, request: Request, address: Address) -> Reply | Pending:
         if not self._files.is_enabled:

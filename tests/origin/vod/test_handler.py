@@ -240,21 +240,22 @@ def test_a_copy_of_a_file_that_was_cut_short_is_not_made(library: Path) -> None:
 
 def test_answers_are_kept_within_bounds_and_for_their_time() -> None:
     cache = AnswerCache(AnswerCacheLimits(valid_seconds=ETERNITY, answers=2, bytes=12))
-    now = time.monotonic()
+    outdated = AnswerCache(AnswerCacheLimits(valid_seconds=0))
+    outdated.keep(b"a", Content(b"a", *KIND))
+    assert [outdated.find(b"a") for _ in range(2)] == [None, None], "who asks later has to look again"
     for target in (b"a", b"b", b"c"):
-        cache.keep(target, Content(target * 4, *KIND), looked_up=now - 2 * ETERNITY)
-        # It was looked up long ago: not only the first who asks has to look again.
-        assert [cache.find(target) for _ in range(2)] == [None, None]
-    for target in (b"a", b"b", b"c"):
-        cache.keep(target, Content(target * 4, *KIND), now)
+        cache.keep(target, Content(target * 4, *KIND))
     assert [cache.find(target) is None for target in (b"a", b"b", b"c")] == [True, False, False]
-    cache.keep(b"d", Content(b"d" * 9, *KIND), now)
+    cache.keep(b"d", Content(b"d" * 9, *KIND))
     assert [cache.find(target) is None for target in (b"b", b"c", b"d")] == [True, True, False]
     # What is kept under a long address costs that address, too.
     for target, data in ((b"e", b"e" * 12), (b"e" * 12, b"e")):
-        cache.keep(target, Content(data, *KIND), now)
+        cache.keep(target, Content(data, *KIND))
         assert cache.find(target) is None
         assert cache.find(b"d") is not None
     # In the second half of its time one of those who ask looks again, while the others are answered.
-    cache.keep(b"d", Content(b"d", *KIND), now - 0.75 * ETERNITY)
+    cache.keep(b"d", Content(b"d", *KIND))
+    kept = cache.find(b"d")
+    assert kept is not None
+    kept.renewed_from = time.monotonic()
     assert [cache.find(b"d") is None for _ in range(3)] == [True, False, False]
