@@ -109,6 +109,9 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
     protected: tuple[Literal["api", "health", "metrics"], ...] = ()
     """Groups of addresses that need the admin token; without the token ``/health`` still says whether the
     server is ready."""
+    channel_metrics: tuple[Literal["live", "radio", "events"], ...] = ("live", "radio", "events")
+    """Kinds of services of which ``/metrics`` has series for each channel or station; with thousands of event
+    channels they are most of it."""
     admin_port: Port = 0
     """TCP port that answers the groups of ``protected`` without the token; 0: no such port."""
     admin_host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"

@@ -11,11 +11,11 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     Metric,
 )
-from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from origin.events.channel import EventChannel
 from origin.http1.access_log import RequestCounters
+from origin.server.endpoints.exposition_text import exposition_text
 from origin.server.endpoints.s3_metrics import s3_metrics
 from origin.server.services.service_states import EVENT_STATES, STATES, service_states
 from origin.server.services.services import Services
@@ -25,7 +25,7 @@ from origin.token_relay.relay import TokenRelay
 from packager.latency_histogram import LatencyHistogram
 
 SAMPLES_AT_ONCE = 2000
-"""Samples that are written in a turn of the event loop: some ten milliseconds."""
+"""Samples that are written in a turn of the event loop: some milliseconds."""
 
 HISTOGRAMS_AT_ONCE = 100
 """Histograms whose samples are made in a turn of the event loop."""
@@ -44,10 +44,9 @@ async def exposition(collector: Collector, workers: Workers | None = None) -> by
         await asyncio.sleep(0)
     if workers is not None:
         metrics = merged(metrics, await workers.metrics())
-    collected = _Collected(metrics)
     if sum(len(metric.samples) for metric in metrics) <= SAMPLES_AT_ONCE:
-        return generate_latest(collected)
-    return await asyncio.to_thread(generate_latest, collected)
+        return exposition_text(metrics)
+    return await asyncio.to_thread(exposition_text, metrics)
 
 
 def as_one(pieces: Iterable[Metric]) -> list[Metric]:
@@ -65,19 +64,12 @@ def _append(metrics: list[Metric], metric: Metric) -> None:
         metrics.append(metric)
 
 
-class _Collected(Collector):
-    def __init__(self, metrics: list[Metric]) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterable[Metric]:
-        return self._metrics
-
-
 class ServicesCollector(Collector):
-    """Collects the counters of all services."""
+    """Collects the counters of all services; those of each channel by `server.channel_metrics`."""
 
     def __init__(self, services: Services) -> None:
         self._services_of = services
+        self._with = services.config.server.channel_metrics
 
     def collect(self) -> Iterable[Metric]:
         """Yield all metrics."""
@@ -85,10 +77,13 @@ class ServicesCollector(Collector):
         yield from traffic_metrics(self._services_of.traffic)
         yield from s3_metrics(self._services_of.library.storage)
         yield self._states()
-        yield from self._live()
+        if "live" in self._with:
+            yield from self._live()
         yield from self._cluster()
-        yield from self._radio()
-        yield from self._events()
+        if "radio" in self._with:
+            yield from self._radio()
+        if "events" in self._with:
+            yield from self._events()
 
     def _states(self) -> Metric:
         """Describe each service's state: 1 for the one that it is in, 0 for the others that it may be in."""
@@ -98,6 +93,9 @@ class ServicesCollector(Collector):
             labels=["service", "state"],
         )
         for name, one in service_states(self._services_of).items():
+            kind, slash, _ = name.partition("/")
+            if slash and kind not in self._with:
+                continue
             for state in EVENT_STATES if name.startswith("events/") else STATES:
                 states.add_metric([name, state], one.state == state)
         return states
@@ -280,7 +278,7 @@ def traffic_metrics(traffic: RequestCounters) -> Iterator[Metric]:
 def event_metrics(channels: Mapping[str, EventChannel]) -> Iterator[Metric]:
     """Describe event channels, of which there may be very many: each metric is made when it is written.
 
-    Histograms have a dozen samples a channel, and come in pieces.
+    Histograms have a dozen samples a channel, and come in pieces; those that counted nothing are absent.
     """
     gauges: tuple[tuple[str, str, Callable[[EventChannel], float]], ...] = (
         ("readers", "Readers.", lambda channel: channel.readers_here),
@@ -311,7 +309,7 @@ def event_metrics(channels: Mapping[str, EventChannel]) -> Iterator[Metric]:
         ),
     )
     for name, text, latencies in histograms:
-        names = list(channels)
+        names = [channel for channel, one in channels.items() if latencies(one).count]
         for at in range(0, max(len(names), 1), HISTOGRAMS_AT_ONCE):
             family = HistogramMetricFamily(f"headwater_events_{name}_seconds", text, labels=["channel"])
             for channel_name in names[at : at + HISTOGRAMS_AT_ONCE]:

@@ -110,6 +110,6 @@ def test_sighup_while_the_server_starts_ends_nothing_and_is_not_lost(tmp_path: P
             lines.append(line)
             if "configuration read again" in line:
                 break
-        one.send_signal(signal.SIGINT)
+        one.terminate()
         one.communicate(timeout=60)
     assert "configuration read again" in lines[-1], lines

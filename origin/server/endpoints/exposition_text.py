@@ -1,0 +1,60 @@
+"""Prometheus' text format, written several times faster than the client library writes it.
+
+Of a server with thousands of channels most of a scrape is this text. Metrics are collected as the library's
+own objects, and the text is its text to the byte; exemplars, timestamps and names beyond ASCII don't occur.
+Source: the exposition formats of Prometheus, text format 0.0.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client.core import Metric
+from prometheus_client.utils import floatToGoString
+
+KEPT = 4096
+"""Most label values and numbers whose text is kept while a text is written."""
+
+
+class _Numbers(dict[float, str]):
+    """Numbers as Go writes them: most counters have one of few."""
+
+    def __missing__(self, value: float) -> str:
+        text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
+        if len(self) < KEPT:
+            self[value] = text
+        return text
+
+
+class _LabelValues(dict[str, str]):
+    """Values of labels in quotation marks."""
+
+    def __missing__(self, value: str) -> str:
+        text = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+        text = f'"{text}"'
+        if len(self) < KEPT:
+            self[value] = text
+        return text
+
+
+def exposition_text(metrics: Iterable[Metric]) -> bytes:
+    """Write metrics as text."""
+    return "".join(_lines(metrics)).encode()
+
+
+def _lines(metrics: Iterable[Metric]) -> Iterator[str]:
+    numbers, values = _Numbers(), _LabelValues()
+    for metric in metrics:
+        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+        documentation = metric.documentation.replace("\\", r"\\").replace("\n", r"\n")
+        yield f"# HELP {name} {documentation}\n# TYPE {name} {metric.type}\n"
+        for sample in metric.samples:
+            labels = sample.labels
+            if not labels:
+                yield f"{sample.name} {numbers[sample.value]}\n"
+            elif len(labels) == 1:
+                ((label, value),) = labels.items()
+                yield f"{sample.name}{{{label}={values[value]}}} {numbers[sample.value]}\n"
+            else:
+                pairs = ",".join([f"{label}={values[value]}" for label, value in sorted(labels.items())])
+                yield f"{sample.name}{{{pairs}}} {numbers[sample.value]}\n"

@@ -1,0 +1,81 @@
+"""The text of metrics is the client library's to the byte, and leaves out what isn't wanted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.core import (
+    REGISTRY,
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from origin.server.endpoints.exposition_text import exposition_text
+from tests.conftest import start_server
+
+TEXTS = st.one_of(st.sampled_from(("", "demo", 'a "b"\\\nc', "ä€😀", "{},=")), st.text(max_size=12))
+NUMBERS = st.one_of(
+    st.integers(0, 2**60),
+    st.floats(allow_nan=False).filter(lambda number: number != 0 or math.copysign(1, number) > 0),
+    st.booleans(),
+)
+
+
+FAMILIES: st.SearchStrategy[type[GaugeMetricFamily | CounterMetricFamily | HistogramMetricFamily]]
+FAMILIES = st.sampled_from((GaugeMetricFamily, CounterMetricFamily, HistogramMetricFamily))
+
+
+class Collected(Collector):
+    def __init__(self, metrics: list[Metric]) -> None:
+        self.metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self.metrics
+
+
+@st.composite
+def families(draw: st.DrawFn) -> Metric:
+    labels = draw(st.sampled_from(((), ("channel",), ("service", "state"))))
+    family = draw(FAMILIES)
+    metric = family("headwater_a", draw(TEXTS), labels=labels)
+    for _ in range(draw(st.integers(0, 3))):
+        values = [draw(TEXTS) for _ in labels]
+        if isinstance(metric, HistogramMetricFamily):
+            metric.add_metric(values, [("0.5", draw(NUMBERS)), ("+Inf", draw(NUMBERS))], draw(NUMBERS))
+        else:
+            metric.add_metric(values, draw(NUMBERS))
+    return metric
+
+
+@given(metrics=st.lists(families(), max_size=4))
+def test_metrics_are_written_as_the_client_library_writes_them(metrics: list[Metric]) -> None:
+    assert exposition_text(metrics) == generate_latest(Collected(metrics))
+
+
+def test_so_are_those_of_a_process() -> None:
+    metrics = list(REGISTRY.collect())
+    assert exposition_text(metrics) == generate_latest(Collected(metrics))
+
+
+@pytest.mark.parametrize(("kinds", "told"), [('["live"]', set()), ('["events"]', {"chat"}), (None, {"chat"})])
+def test_series_of_each_channel_can_be_left_out(tmp_path: Path, kinds: str | None, told: set[str]) -> None:
+    key = "" if kinds is None else f"channel_metrics = {kinds}\n"
+    (tmp_path / "headwater.toml").write_text(f'[server]\nport = 0\n{key}[[events]]\nname = "chat"\n')
+    server = start_server("--config", "headwater.toml", cwd=tmp_path)
+    try:
+        text = httpx.get(f"{server.url}/metrics").text
+    finally:
+        server.stop()
+    assert "headwater_loop_lag_seconds" in text
+    for name in ('headwater_events_readers{channel="chat"}', 'headwater_state{service="events/chat"'):
+        assert (name in text) == bool(told)
