@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from origin.access.authentication import Authenticator
 from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
-from origin.events.channel import EventChannel, EventChannelOptions
+from origin.events.channel import END, EventChannel, EventChannelOptions
 from origin.events.limits import ChannelLimits
 from origin.events.routes import routes as event_routes
 from origin.server.endpoints.error_responses import ERROR_RESPONSES
@@ -26,7 +26,7 @@ from origin.token_relay.routes import routes
 from origin.token_relay.upstream import Upstream, UpstreamOptions
 from tests.app_server import app_running
 from tests.completion_server import KEY, CompletionServer, Script, completing
-from tests.event_server import LIMIT, TOKEN, Server
+from tests.event_server import LIMIT, TOKEN, Got, Server, Way, reading
 from tests.keys import ADMIN_TOKEN
 
 QUESTION: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "Hello?"}]}
@@ -111,7 +111,7 @@ async def relaying(
         close_seconds=LIMIT,
         drain_seconds=LIMIT,
     )
-    channel = EventChannel("test", "e", EventChannelOptions(limits=kept))
+    channel = EventChannel("test", "e", EventChannelOptions(stays_open=True, limits=kept))
     authorization = EventAuthorization(
         Authenticator(), ADMIN_TOKEN, {"test": ChannelKeys(publish_token=TOKEN)}
     )
@@ -132,6 +132,24 @@ async def relaying(
             way = RelayServer(listening.getsockname()[1], relay, upstream)
             async with app_running(app, listening, (relay, channel), lambda: way.writers):
                 yield way
+
+
+def is_over(got: list[Got]) -> bool:
+    """Whether an answer was read to its end, behind which the channel stays open for the next."""
+    return bool(got) and got[-1].name == END
+
+
+def reading_answer(
+    way: Way, server: Server, since: str = ""
+) -> contextlib.AbstractAsyncContextManager[tuple[list[Got], asyncio.Task[None]]]:
+    """Read while the block runs; the task ends with the answer."""
+    return reading(way, server, since, is_over)
+
+
+def has_answered(server: RelayServer) -> bool:
+    """Whether the newest event of the channel is the end of an answer."""
+    log = server.channel.log
+    return [event.name for event in log.between(max(log.end - 1, log.first), log.end)] == [END]
 
 
 def error_of(data: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from origin.http1.body_writer import Stream
 from packager.latency_histogram import LatencyHistogram
 
 END = "end"
-"""Type of the event behind which a channel's readers go."""
+"""Type of the event behind which a channel's readers go, and of the end of a relay's answer."""
 
 PRESENCE = "presence"
 """The type of events with the number of a channel's readers."""
@@ -47,11 +47,13 @@ class EventChannelOptions:
         replay: whether new readers get the events that are kept, or only those to come.
         presence: whether the number of readers is published when it changes.
         presence_seconds: between two such events, at least.
+        stays_open: whether readers stay behind an event of type ``end``, as further answers follow.
     """
 
     replay: bool = True
     presence: bool = False
     presence_seconds: float = 1.0
+    stays_open: bool = False
     limits: ChannelLimits = field(default_factory=ChannelLimits)
 
     def without_presence(self) -> EventChannelOptions:
@@ -244,7 +246,7 @@ class EventChannel:
         """Put the events of earlier epochs before those of this one."""
         self.log.restore(past)
         if not self.published:
-            self.ended = bool(past.events) and past.events[-1].name == END
+            self.ended = bool(past.events) and self._is_end(past.events[-1])
         self.on_entry(past)
 
     # Publishing
@@ -294,11 +296,15 @@ class EventChannel:
 
     def _write(self, event: Event) -> None:
         """Write the newest event to the readers, soon."""
-        if event.name == END:
+        if self._is_end(event):
             self._readers.end()
             self._wake()
         else:
             self._readers.flush_soon()
+
+    def _is_end(self, event: Event) -> bool:
+        """Whether readers go behind an event."""
+        return event.name == END and not self.options.stays_open
 
     def _append(self, name: str, text: str) -> Event:
         event = self.log.append(name, text)
@@ -314,7 +320,7 @@ class EventChannel:
         if self._last_published is not None:
             self.gaps.observe(now - self._last_published)
         self._last_published = now
-        self.ended = event.name == END
+        self.ended = self._is_end(event)
 
     async def publish_from(self, events: AsyncIterable[object], name: str = "message") -> int:
         """Publish the items of an asynchronous iterator, such as the tokens of a language model.
@@ -343,7 +349,7 @@ class EventChannel:
         return count
 
     def end(self) -> None:
-        """Publish an ``end`` event, after which readers are disconnected; later events begin anew."""
+        """Publish an ``end`` event, after which readers are disconnected unless the channel stays open."""
         if self.numbering is not None:
             self.numbering.end_answer(END)
         elif not self.ended and not self.closed:
@@ -364,7 +370,7 @@ class EventChannel:
         """Append the next event, which another process has published."""
         self.log.put(event)
         self._written = self._clock()
-        self.ended = event.name == END
+        self.ended = self._is_end(event)
         self._write(event)
 
     def go_on_behind(self, epoch: str, offset: int, epochs: Sequence[PastEpoch]) -> None:

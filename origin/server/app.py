@@ -53,6 +53,7 @@ from origin.server.endpoints.owner_proxy import OwnerRequests
 from origin.server.services.event_services import event_limits, own_origins
 from origin.server.services.services import Services
 from origin.tls.redirect import RedirectToHttps
+from origin.token_relay.openai_errors import OpenAIErrors
 from origin.token_relay.routes import routes as relay_routes
 from origin.vod.addresses import PREFIX
 
@@ -216,6 +217,8 @@ def build_app(
         loopback_ports=options.loopback_ports,
         own_origins=own_origins(config),
     )
+    if services.events.relays:
+        answering = OpenAIErrors(answering)
     if services.access_log is not None:
         answering = StationAccessLog(answering, services.access_log)
     if services.stations.aliases:

@@ -15,7 +15,7 @@ import structlog
 from origin.events import sse_writer
 from origin.events.channel import END, RESERVED, EventChannel
 from origin.events.formats import Format
-from origin.token_relay.completion_request import CompletionRequest
+from origin.token_relay.completion_request import CompletionRequest, UpstreamRequest
 from origin.token_relay.errors import CompletionError, error_data
 from origin.token_relay.limits import ANSWER_EVENTS, LEFT_SECONDS, LINE_BYTES, TokenRelayLimits
 from origin.token_relay.sse_reader import DONE, ServerSentEvent
@@ -186,7 +186,7 @@ class Completion:
             if self._request.is_stream:
                 await self._upstream.stream(self._request.body, self._begin, self._handle_event)
             else:
-                whole = await self._upstream.whole(self._request.body)
+                whole = await self._upstream.whole(UpstreamRequest(self._request.body))
                 self._publish_whole(whole)
                 self.whole = whole
         except CompletionError as error:

@@ -20,7 +20,18 @@ REDIRECTING = frozenset(
 )
 """Names of options that make some servers send the request to another one, with a key of theirs."""
 
-TEXTS = ("messages", "tools", "functions", "response_format", "structured_outputs", "guided_json", "metadata")
+TEXTS = (
+    "messages",
+    "tools",
+    "functions",
+    "response_format",
+    "structured_outputs",
+    "guided_json",
+    "metadata",
+    "input",
+    "prompt",
+    "documents",
+)
 """Options whose content is the caller's own, with any names; it is passed on unread."""
 
 _Texts = msgspec.defstruct("_Texts", [(name, msgspec.Raw, msgspec.Raw(b"")) for name in TEXTS])
@@ -41,6 +52,23 @@ TIDIED_BYTES = 512 << 10
 """Largest request whose white space is removed, by which equal requests are recognized."""
 
 
+CHAT = "/chat/completions"
+"""End of the address of a server's chat completions, behind the base of all its addresses."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """A request to the upstream server.
+
+    Attributes:
+        path: below the base of the server's addresses.
+    """
+
+    body: bytes
+    method: str = "POST"
+    path: str = CHAT
+
+
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
     """A request as the upstream server gets it.
@@ -55,7 +83,9 @@ class CompletionRequest:
     digest: bytes
 
 
-def read_request(raw: bytes, limits: RequestLimits, *, must_stream: bool) -> CompletionRequest:
+def read_request(
+    raw: bytes, limits: RequestLimits, *, must_stream: bool, is_chat: bool = True
+) -> CompletionRequest:
     """Read a request.
 
     The request is written anew for the upstream server, so that of a repeated option both servers see the
@@ -64,6 +94,7 @@ def read_request(raw: bytes, limits: RequestLimits, *, must_stream: bool) -> Com
     Args:
         limits: limits of the options and texts.
         must_stream: whether the upstream request is for a stream in any case.
+        is_chat: whether it is for a chat completion, which has messages, and may be streamed.
 
     Raises:
         RefusalError: the request is refused.
@@ -74,11 +105,14 @@ def read_request(raw: bytes, limits: RequestLimits, *, must_stream: bool) -> Com
         raise RefusalError(400, "the body isn't a JSON object") from None
     except (ValueError, RecursionError) as error:
         raise RefusalError(400, f"the body isn't JSON: {str(error)[:200]}") from None
-    _check(options, limits)
+    _check(options, limits, is_chat=is_chat)
     is_stream = must_stream or options.get("stream") or False
     if not isinstance(is_stream, bool):
         raise RefusalError(400, "stream: true or false")
-    options["stream"] = is_stream
+    if is_stream and not is_chat:
+        raise RefusalError(400, "stream: only chat completions are streamed here")
+    if is_chat:
+        options["stream"] = is_stream
     try:
         body = msgspec.json.encode(options)
         digest = hashlib.sha256(msgspec.json.encode(options, order="sorted")).digest()
@@ -105,10 +139,10 @@ def _read_options(raw: bytes) -> dict[str, object]:
     return {name: value if name in TEXTS else msgspec.json.decode(value) for name, value in options.items()}
 
 
-def _check(options: Mapping[str, Any], limits: RequestLimits) -> None:
+def _check(options: Mapping[str, Any], limits: RequestLimits, *, is_chat: bool) -> None:
     messages = bytes(options.get("messages", msgspec.Raw(b"")))
     # Each has a role, or the upstream server refuses it; in a text, the name's quotes would be escaped.
-    if not (messages.startswith(b"[") and 0 < messages.count(b'"role"') <= limits.messages):
+    if is_chat and not (messages.startswith(b"[") and 0 < messages.count(b'"role"') <= limits.messages):
         raise RefusalError(400, f"messages: 1 to {limits.messages} of them")
     for names, most in ((COUNTS, limits.choices), (TOKENS, ANSWER_TOKENS)):
         for name in names:

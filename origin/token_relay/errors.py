@@ -8,6 +8,10 @@ OURS = frozenset((401, 403, 407))
 """Statuses about this server's own key, which callers can't change."""
 
 
+KINDS = {429: "rate_limit_error", 401: "authentication_error", 404: "not_found_error"}
+"""OpenAI's names for errors with these statuses; those of other requests are ``invalid_request_error``."""
+
+
 class CompletionError(Exception):
     """There is no answer, or no more of it.
 
@@ -49,3 +53,8 @@ def error_data(text: str, code: int, kind: str = "upstream_error") -> str:
     """Write an error as OpenAI's servers do."""
     error = {"message": text, "type": kind, "param": None, "code": code}
     return msgspec.json.encode({"error": error}).decode()
+
+
+def kind_of(status: int) -> str:
+    """Return OpenAI's name for an error of this server with a status."""
+    return "server_error" if status >= 500 else KINDS.get(status, "invalid_request_error")

@@ -14,7 +14,7 @@ from origin.events.channel import EventChannel, EventChannelOptions, new_epoch
 from origin.events.limits import ChannelLimits
 from origin.responses.refusal import RefusalError
 from origin.token_relay.completion import Completion, RelayCounters
-from origin.token_relay.completion_request import CompletionRequest
+from origin.token_relay.completion_request import CHAT, CompletionRequest, UpstreamRequest
 from origin.token_relay.errors import CompletionError
 from origin.token_relay.limits import TokenRelayLimits
 
@@ -61,17 +61,18 @@ class TokenRelay:
         self._answers = EventChannelOptions(limits=answer_limits(channel, options.limits))
         self._tasks: asyncio.TaskGroup | None = None
         self._running: dict[Completion, tuple[str, bytes]] = {}
+        self._passed = 0
         self.counters = RelayCounters()
 
     @property
     def running(self) -> int:
         """Requests that are under way."""
-        return len(self._running)
+        return len(self._running) + self._passed
 
     @property
     def readers(self) -> int:
         """Callers of all requests, who aren't readers of the event channel."""
-        return sum(completion.callers for completion in self._running)
+        return sum(completion.callers for completion in self._running) + self._passed
 
     def ask(self, request: CompletionRequest, caller: str) -> Completion:
         """Ask the upstream server, or share a request that is under way.
@@ -91,11 +92,9 @@ class TokenRelay:
                         raise RefusalError(503, "too many readers", headers)
                     self.counters.shared += 1
                     return running
-        if self._tasks is None or self.channel.closed:
+        if self._tasks is None:
             raise RefusalError(503, "the server starts or ends", headers)
-        if len(self._running) >= self.limits.requests:
-            self.counters.refused += 1
-            raise RefusalError(429, f"{self.limits.requests} requests are under way", headers)
+        self._require_room()
         if not self._running:
             self.channel.begin()
         answer = EventChannel(self.name, new_epoch(), self._answers, count=self._count)
@@ -105,6 +104,39 @@ class TokenRelay:
         self.counters.requests += 1
         self._tasks.create_task(self._run(completion))
         return completion
+
+    def _require_room(self) -> None:
+        """Refuse a request beyond those that may run at once.
+
+        Raises:
+            RefusalError: there is no room.
+        """
+        headers = {"retry-after": str(self.limits.retry_seconds)}
+        if self.channel.closed:
+            raise RefusalError(503, "the server starts or ends", headers)
+        if self.running >= self.limits.requests:
+            self.counters.refused += 1
+            raise RefusalError(429, f"{self.limits.requests} requests are under way", headers)
+
+    async def pass_on(self, asked: UpstreamRequest) -> bytes:
+        """Request what isn't for the channel's readers, such as the list of models; return its JSON.
+
+        Raises:
+            RefusalError: there is no room, or the upstream server's other addresses aren't known.
+            CompletionError: the upstream server has no such answer.
+        """
+        if not self._upstream.has_base:
+            raise RefusalError(404, f"the channel's relay doesn't end with {CHAT}, so only that is asked")
+        self._require_room()
+        self._passed += 1
+        self.counters.requests += 1
+        try:
+            return await self._upstream.whole(asked)
+        except CompletionError:
+            self.counters.failed += 1
+            raise
+        finally:
+            self._passed -= 1
 
     async def _run(self, completion: Completion) -> None:
         with self._ending(completion):

@@ -1,9 +1,11 @@
-"""The addresses of relays: ``/relay/NAME``, and ``/relay/NAME/v1/chat/completions`` for existing clients."""
+"""The addresses of relays: ``/relay/NAME``, and those below ``/relay/NAME/v1/`` for existing clients."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
+from urllib.parse import quote
 
 import msgspec
 from starlette.requests import Request
@@ -11,22 +13,29 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from origin.access.authentication import unauthorized
+from origin.access.authentication import CHALLENGE
 from origin.events.admission import Admission
 from origin.events.authorization import EventAuthorization
 from origin.events.delivery import ChannelReader
 from origin.events.reading import stream_events
 from origin.responses.refusal import RefusalError
-from origin.responses.request_body import client_left, receive_body, require_type
+from origin.responses.request_body import client_left, receive_body, require_type, while_connected
 from origin.token_relay.completion import COMPLETION_STREAM, Completion
-from origin.token_relay.completion_request import read_request
-from origin.token_relay.errors import CompletionError, error_data
+from origin.token_relay.completion_request import UpstreamRequest, read_request
+from origin.token_relay.errors import CompletionError, error_data, kind_of
 from origin.token_relay.relay import TokenRelay
 
 JSON = "application/json"
 
-KINDS = {429: "rate_limit_error", 503: "server_error"}
-"""OpenAI's name for errors that aren't the request's fault."""
+PASSED_ON = ("embeddings", "completions", "moderations", "rerank", "score")
+"""Addresses below ``/v1/`` whose requests are passed on, and answered in one piece.
+
+Others, such as files and fine-tuning, would change the upstream server with this server's key.
+"""
+
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]*(?:/[A-Za-z0-9][A-Za-z0-9._:@+-]*){0,3}")
+MODEL_CHARACTERS = 256
+"""Most characters of a model's name."""
 
 
 class RelayEndpoint:
@@ -55,16 +64,8 @@ class RelayEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request, name = Request(scope, receive), scope["path_params"]["name"]
-        relay = self._relays.get(name)
-        if relay is None:
-            await refusal(404, "no such relay")(scope, receive, send)
-            return
-        caller = await self._authorization.publisher(request, name)
-        if not caller:
-            told = "the channel's publish_token or server.admin_token is needed"
-            await unauthorized(told)(scope, receive, send)
-            return
         try:
+            relay, caller = await found_relay(self._relays, self._authorization, request, name)
             require_type(request, JSON)
             raw = await receive_body(request, relay.limits.request.request_bytes)
             # In a thread, as millions of bytes take ten milliseconds to be looked through.
@@ -108,6 +109,78 @@ class RelayEndpoint:
         await answer(request.scope, request.receive, send)
 
 
+class PassingEndpoint:
+    """The ASGI endpoint of what the upstream server answers in one piece, for its caller alone.
+
+    Args:
+        relays: by the name of their event channel.
+        authorization: decides who may ask: who may publish to the channel.
+        admission: has room for readers, or not.
+        path: below ``/v1/``; with a model's name behind it where the address has one.
+    """
+
+    def __init__(
+        self,
+        relays: Mapping[str, TokenRelay],
+        authorization: EventAuthorization,
+        admission: Admission,
+        path: str,
+    ) -> None:
+        self._relays = relays
+        self._authorization = authorization
+        self._admission = admission
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request, name = Request(scope, receive), scope["path_params"]["name"]
+        try:
+            relay, _ = await found_relay(self._relays, self._authorization, request, name)
+            asked = await self._read(request, relay)
+            with self._admission.held(relay.channel, request):
+                whole = await while_connected(request, relay.pass_on(asked))
+            answer = Response(whole, 200, {"cache-control": "no-store"}, JSON)
+        except CompletionError as error:
+            answer = error_response(error)
+        except RefusalError as error:
+            answer = refusal(error.status, str(error), error.headers)
+        await answer(scope, receive, send)
+
+    async def _read(self, request: Request, relay: TokenRelay) -> UpstreamRequest:
+        if request.method != "POST":
+            model = request.path_params.get("model", "")
+            if model and (len(model) > MODEL_CHARACTERS or not _MODEL.fullmatch(model)):
+                raise RefusalError(404, "no such model")
+            # The upstream server's address has one segment for a name that has several.
+            return UpstreamRequest(b"", "GET", f"/{self._path}{model and '/' + quote(model, safe='')}")
+        require_type(request, JSON)
+        limits = relay.limits.request
+        raw = await receive_body(request, limits.request_bytes)
+        read = await asyncio.to_thread(read_request, raw, limits, must_stream=False, is_chat=False)
+        return UpstreamRequest(read.body, path=f"/{self._path}")
+
+
+async def found_relay(
+    relays: Mapping[str, TokenRelay], authorization: EventAuthorization, request: Request, name: str
+) -> tuple[TokenRelay, str]:
+    """Return a relay, and with whose key a request may ask it.
+
+    Raises:
+        RefusalError: there is no such relay, or the request has no key of it.
+    """
+    relay = relays.get(name)
+    if relay is None:
+        raise RefusalError(404, "no such relay")
+    caller = await authorization.publisher(request, name)
+    if not caller:
+        raise RefusalError(
+            401,
+            "the channel's publish_token or server.admin_token is needed",
+            {"www-authenticate": CHALLENGE},
+        )
+    return relay, caller
+
+
 def accepted(relay: TokenRelay) -> Response:
     """Answer with the address of an answer's events, and the id of the position where they begin."""
     place = f"/events/{relay.name}"
@@ -129,9 +202,8 @@ async def _comes(completion: Completion, request: Request, seconds: float | None
 
 def refusal(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
     """Refuse a request as clients of these servers expect it."""
-    kind = KINDS.get(status, "invalid_request_error")
     told = {"cache-control": "no-store", **(headers or {})}
-    return Response(error_data(text, status, kind) + "\n", status, told, JSON)
+    return Response(error_data(text, status, kind_of(status)) + "\n", status, told, JSON)
 
 
 def error_response(error: CompletionError) -> Response:
@@ -154,7 +226,18 @@ def routes(
     admission = admission or Admission()
     post = RelayEndpoint(relays, authorization, admission, is_drop_in=False)
     drop_in = RelayEndpoint(relays, authorization, admission, is_drop_in=True)
+    models = PassingEndpoint(relays, authorization, admission, "models")
     return [
         Route("/relay/{name}", post, methods=["POST"]),
         Route("/relay/{name}/v1/chat/completions", drop_in, methods=["POST"]),
+        Route("/relay/{name}/v1/models", models, methods=["GET"]),
+        Route("/relay/{name}/v1/models/{model:path}", models, methods=["GET"]),
+        *(
+            Route(
+                f"/relay/{{name}}/v1/{path}",
+                PassingEndpoint(relays, authorization, admission, path),
+                methods=["POST"],
+            )
+            for path in PASSED_ON
+        ),
     ]

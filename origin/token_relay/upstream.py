@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from origin.http.media_types import media_type_in
+from origin.token_relay.completion_request import CHAT, UpstreamRequest
 from origin.token_relay.errors import CompletionError
 from origin.token_relay.limits import UpstreamLimits
 from origin.token_relay.sse_reader import DONE, ServerSentEvent, SseError, SseReader
@@ -62,6 +63,9 @@ class Upstream:
 
     def __init__(self, options: UpstreamOptions, limits: UpstreamLimits) -> None:
         self._url = options.url
+        # A query, such as Azure's api-version, is for each address.
+        path, self._mark, self._query = options.url.partition("?")
+        self._base = path.removesuffix(CHAT) if path.endswith(CHAT) else None
         self._limits = limits
         # One for all requests: what the name meant at first is how far inside any of them may lead.
         self._guard = guard_for(options.url, limits.guard)
@@ -70,6 +74,14 @@ class Upstream:
         if options.key:
             is_bearer = options.key_header.lower() == AUTHORIZATION
             self._fields[options.key_header] = f"Bearer {options.key}" if is_bearer else options.key
+
+    @property
+    def has_base(self) -> bool:
+        """Whether the server's other addresses are known, by that of its chat completions."""
+        return self._base is not None
+
+    def _address(self, path: str) -> str:
+        return self._url if self._base is None else f"{self._base}{path}{self._mark}{self._query}"
 
     async def stream(
         self, body: bytes, on_begin: Callable[[], None], on_event: Callable[[ServerSentEvent], bool]
@@ -83,7 +95,7 @@ class Upstream:
         Raises:
             CompletionError: there is no stream, or it broke off. A stream that ends in order has not.
         """
-        async with self._asked(body, EVENT_STREAM) as (response, silence):
+        async with self._asked(UpstreamRequest(body), EVENT_STREAM) as (response, silence):
             on_begin()
             reader, size, budget = SseReader(self._limits.answer_bytes), 0, StepBudget()
             has_begun = False
@@ -124,13 +136,13 @@ class Upstream:
             await budget.spend()
         return "".join((*pieces, redactor.finish()))
 
-    async def whole(self, body: bytes) -> bytes:
+    async def whole(self, asked: UpstreamRequest) -> bytes:
         """Ask for an answer in one piece, which is JSON.
 
         Raises:
             CompletionError: there is none.
         """
-        async with self._asked(body, JSON) as (response, _):
+        async with self._asked(asked, JSON) as (response, _):
             answer = await self._body(response, self._limits.answer_bytes)
             if answer is None:
                 raise self._too_long()
@@ -154,14 +166,16 @@ class Upstream:
         return CompletionError(f"the upstream server's answer has more than {most} bytes")
 
     @contextlib.asynccontextmanager
-    async def _asked(self, body: bytes, kind: str) -> AsyncIterator[tuple[httpx.Response, asyncio.Timeout]]:
+    async def _asked(
+        self, asked: UpstreamRequest, kind: str
+    ) -> AsyncIterator[tuple[httpx.Response, asyncio.Timeout]]:
         """Send a request; yield the successful response, and the time-out that ends a silence."""
         limits = self._limits
         try:
             async with (
                 asyncio.timeout(limits.answer_seconds),
                 asyncio.timeout(limits.silent_seconds) as silence,
-                self._sent(body, kind) as response,
+                self._sent(asked, kind) as response,
             ):
                 await self._judge(response, kind)
                 yield response, silence
@@ -183,15 +197,16 @@ class Upstream:
             raise CompletionError(told) from None
 
     @contextlib.asynccontextmanager
-    async def _sent(self, body: bytes, kind: str) -> AsyncIterator[httpx.Response]:
+    async def _sent(self, asked: UpstreamRequest, kind: str) -> AsyncIterator[httpx.Response]:
         await asyncio.to_thread(certificates)
+        url, headers = self._address(asked.path), {**self._fields, "accept": kind}
+        if not asked.body:
+            del headers["content-type"]
         timeout = httpx.Timeout(None, connect=self._limits.connect_seconds)
         async with (
             # A redirect isn't followed: it would take the prompt and the key to where nobody has sent them.
             httpx.AsyncClient(transport=GuardedTransport(self._guard), timeout=timeout) as client,
-            client.stream(
-                "POST", self._url, content=body, headers={**self._fields, "accept": kind}
-            ) as response,
+            client.stream(asked.method, url, content=asked.body or None, headers=headers) as response,
         ):
             yield response
 

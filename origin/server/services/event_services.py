@@ -88,6 +88,7 @@ def event_channel_options(
         replay=options.replay,
         presence=options.presence,
         presence_seconds=limits.presence_seconds,
+        stays_open=options.relay is not None,
         limits=replace(
             limits.channel,
             history=max(options.keep, relayed),

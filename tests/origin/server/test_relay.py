@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import io
 import json
@@ -10,6 +11,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -36,9 +38,15 @@ def configuration(folder: Path, relay: str) -> Path:
     return path
 
 
-def fetched(url: str) -> str:
+def fetched(url: str, last: str = "") -> str:
+    """Fetch an answer, or what there is of it up to this line, as the channel of a relay stays open."""
     with urllib.request.urlopen(url, timeout=120) as answer:
-        return str(answer.read().decode())
+        lines = []
+        for line in answer:
+            lines.append(line.decode())
+            if lines[-1] == last:
+                break
+        return "".join(lines)
 
 
 async def test_the_documented_relay_is_read_with_its_three_lines(tmp_path: Path) -> None:
@@ -52,7 +60,7 @@ async def test_the_documented_relay_is_read_with_its_three_lines(tmp_path: Path)
                 printed = io.StringIO()
                 with contextlib.redirect_stdout(printed):
                     exec(f"import openai\nPUBLISH_TOKEN = {TOKEN!r}\n{program}", {})
-                events = fetched(f"{server.url}/events/answers")
+                events = fetched(f"{server.url}/events/answers", "event: end\n")
                 return printed.getvalue(), events, fetched(f"{server.url}/metrics"), server
             finally:
                 server.stop()
@@ -112,6 +120,66 @@ async def test_an_answer_is_read_whole_by_who_comes_after_a_restart_where_histor
     assert new == seen
     assert behind_the_end == 204
     assert len(upstream.asked) == 1
+
+
+async def test_openais_client_prints_the_reason_of_every_refusal(tmp_path: Path) -> None:
+    import openai  # not by each process of the tests, as it takes a second
+
+    async with completing(streaming(tokens("Hello"))) as upstream:
+        path = configuration(tmp_path, upstream.url)
+        path.write_text(f"{path.read_text()}[limits]\nrelay_request_bytes = 1000\n")
+
+        def refusals() -> list[tuple[str, str]]:
+            server = start_server("--config", str(path), "--port", "0")
+            told = []
+
+            def ask(relay: str, key: str, content: str = "Hi") -> None:
+                base = f"{server.url}/relay/{relay}/v1"
+                client = openai.OpenAI(base_url=base, api_key=key, max_retries=0)
+                with pytest.raises(openai.APIStatusError) as refused:
+                    client.chat.completions.create(
+                        model="m", messages=[{"role": "user", "content": content}], stream=True
+                    )
+                body = refused.value.body
+                assert isinstance(body, dict)
+                told.append((refused.type.__name__, str(body["message"])))
+
+            try:
+                ask("nothing", TOKEN)
+                ask("answers", TOKEN, "x" * 2000)
+                for content in (None, b"{}"):
+                    unknown = urllib.request.Request(f"{server.url}/relay/answers/v1/nothing", content)
+                    with pytest.raises(urllib.error.HTTPError) as missing:
+                        urllib.request.urlopen(unknown, timeout=120)
+                    error = json.load(missing.value)["error"]
+                    assert (error["code"], missing.value.headers.get_content_type()) == (
+                        404,
+                        "application/json",
+                    )
+                # A page of another site, which access control refuses before any route.
+                foreign = {"Origin": "https://elsewhere.example", "Content-Type": "application/json"}
+                chat = f"{server.url}/relay/answers/v1/chat/completions"
+                with pytest.raises(urllib.error.HTTPError) as refused:
+                    urllib.request.urlopen(urllib.request.Request(chat, b"{}", foreign), timeout=120)
+                told.append(("403", json.load(refused.value)["error"]["message"]))
+                ask("answers", "wrong")
+                with concurrent.futures.ThreadPoolExecutor(20) as threads:
+                    list(threads.map(lambda _: ask("answers", "wrong"), range(40)))
+                return told
+            finally:
+                server.stop()
+
+        told = await asyncio.to_thread(refusals)
+    assert told[:3] == [
+        ("NotFoundError", "no such relay"),
+        ("APIStatusError", "the body has more than 1000 bytes"),
+        ("403", "pages of other sites may not change anything here"),
+    ]
+    assert told[3][0] == "AuthenticationError"
+    assert "publish_token" in told[3][1]
+    # Who goes on guessing has to wait, and is told so.
+    waits = "wrong keys came from this address: short ones are compared again a little later"
+    assert ("RateLimitError", waits) in told
 
 
 def test_the_key_of_the_upstream_server_is_not_printed(tmp_path: Path) -> None:

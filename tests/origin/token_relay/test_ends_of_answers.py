@@ -8,8 +8,8 @@ import json
 import pytest
 
 from tests.completion_server import Asked, Script, chunk, completing, tokens
-from tests.event_server import LIMIT, NDJSON, TOKEN, reading
-from tests.relay_server import error_of, relaying
+from tests.event_server import LIMIT, NDJSON, TOKEN
+from tests.relay_server import error_of, reading_answer, relaying
 from tests.waiting import until
 
 ANSWER = tokens("Hel", "lo")[:-1]
@@ -73,7 +73,7 @@ async def test_openais_client_gets_through_a_relay_what_it_gets_without(script: 
 
 
 async def test_readers_of_the_channel_are_told_of_what_is_too_large_for_an_event() -> None:
-    async with relaying(with_a_picture) as server, reading(NDJSON, server) as (got, task):
+    async with relaying(with_a_picture) as server, reading_answer(NDJSON, server) as (got, task):
         await until(lambda: server.channel.readers)
         assert (await server.ask(stream=True)).status_code == 202
         await asyncio.wait_for(task, LIMIT)

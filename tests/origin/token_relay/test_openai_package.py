@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.completion_server import Asked, chunk, streaming, tokens
-from tests.event_server import LIMIT, NDJSON, TOKEN, reading
-from tests.relay_server import RelayServer, relaying
+from tests.completion_server import KEY, Asked, chunk, streaming, tokens
+from tests.event_server import LIMIT, NDJSON, TOKEN
+from tests.relay_server import RelayServer, reading_answer, relaying
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ async def test_readers_of_the_channel_see_what_it_asked_for() -> None:
     async with (
         relaying(streaming(CHUNKS)) as server,
         client_of(server) as client,
-        reading(NDJSON, server) as (got, task),
+        reading_answer(NDJSON, server) as (got, task),
     ):
         await until(lambda: server.channel.readers)
         stream = await client.chat.completions.create(
@@ -137,3 +137,42 @@ async def test_readers_of_the_channel_see_what_it_asked_for() -> None:
         await task
         assert [event.data for event in got[:-1]] == CHUNKS
         assert count == len(CHUNKS) - 1
+
+
+MODEL = {"id": "tiny", "object": "model", "created": 1, "owned_by": "vllm"}
+MODELS = {"object": "list", "data": [MODEL]}
+VECTOR = {"object": "embedding", "index": 0, "embedding": [0.25, -1.0]}
+
+
+async def test_it_lists_models_and_gets_what_is_not_streamed() -> None:
+    async def script(asked: Asked) -> None:
+        if asked.target == "/v1/models":
+            await asked.answer("200 OK", json.dumps(MODELS))
+        elif asked.target == "/v1/models/meta%2Ftiny":
+            await asked.answer("200 OK", json.dumps({**MODEL, "id": "meta/tiny"}))
+        elif asked.target == "/v1/embeddings":
+            embedded = {"object": "list", "data": [VECTOR], "model": "tiny", "usage": USAGE}
+            await asked.answer("200 OK", json.dumps(embedded))
+        else:
+            await asked.answer("404 Not Found", '{"error": {"message": "no such thing here"}}')
+
+    async with relaying(script) as server, client_of(server) as client:
+        assert [one.id async for one in client.models.list()] == ["tiny"]
+        assert (await client.models.retrieve("meta/tiny")).id == "meta/tiny"
+        got = await client.embeddings.create(model="tiny", input="Hello", encoding_format="float")
+        assert got.data[0].embedding == [0.25, -1.0]
+        upstream = server.upstream.asked
+        assert {one.fields["authorization"] for one in upstream} == {f"Bearer {KEY}"}
+        assert upstream[-1].options == {"input": "Hello", "model": "tiny", "encoding_format": "float"}
+        # What only its caller asked for is nothing for the channel's readers.
+        assert server.channel.published == 0
+
+
+@pytest.mark.parametrize("path", ["models/..", "models/a/../../files", "files", "models/%2e%2e/files"])
+async def test_other_addresses_of_the_upstream_server_are_not_asked(path: str) -> None:
+    async with relaying(streaming(CHUNKS)) as server:
+        reader, writer = await server.connect()
+        head = f"GET /relay/test/v1/{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n\r\n"
+        writer.write(head.encode())
+        assert (await reader.readline()).split()[1] == b"404"
+        assert not server.upstream.asked

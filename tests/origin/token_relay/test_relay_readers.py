@@ -13,9 +13,9 @@ import pytest
 from origin.events.limits import ChannelLimits
 from origin.token_relay.limits import LEFT_SECONDS
 from tests.completion_server import Asked, chunk, streaming, tokens
-from tests.event_server import LIMIT, NDJSON, TOKEN, WAYS, Way, reading
+from tests.event_server import LIMIT, NDJSON, TOKEN, WAYS, Way
 from tests.packager.sources.guarded_hosts import answering
-from tests.relay_server import PATIENT, STREAMED, error_of, relaying
+from tests.relay_server import PATIENT, STREAMED, error_of, has_answered, reading_answer, relaying
 from tests.waiting import until
 
 DROP_IN = "/relay/test/v1/chat/completions"
@@ -41,7 +41,7 @@ async def test_the_last_readers_leaving_closes_the_upstream_connection(
     async with relaying(script) as server:
         await server.ask()
         await until(lambda: server.upstream.asked)
-        async with reading(way, server), reading(way, server):
+        async with reading_answer(way, server), reading_answer(way, server):
             await until(lambda: server.channel.entered >= 2)
         await until(lambda: server.upstream.asked[0].closed.is_set())
         await until(lambda: not server.relay.running)
@@ -88,7 +88,7 @@ async def test_a_callers_disconnect_reaches_the_upstream_server_before_the_first
 
 
 async def test_an_answer_goes_on_as_long_as_anybody_reads_it() -> None:
-    async with relaying(talk) as server, reading(NDJSON, server) as (got, _):
+    async with relaying(talk) as server, reading_answer(NDJSON, server) as (got, _):
         await until(lambda: server.channel.readers)
         reader = await server.bare_stream()
         await asyncio.wait_for(reader.readuntil(b"token"), LIMIT)
@@ -111,9 +111,9 @@ async def test_an_answer_that_is_kept_goes_on_without_readers() -> None:
 
     async with relaying(script, replace(PATIENT, first_reader_seconds=0.05), keep=True) as server:
         await server.ask()
-        await until(lambda: server.channel.ended)
+        await until(lambda: has_answered(server))
         assert server.relay.counters.cancelled == 0
-        async with reading(NDJSON, server) as (got, task):
+        async with reading_answer(NDJSON, server) as (got, task):
             await asyncio.wait_for(task, LIMIT)
         assert [event.data for event in got] == [*texts, "{}"]
 
@@ -132,10 +132,10 @@ async def test_a_frozen_reader_holds_up_nobody() -> None:
     async with relaying(streaming(texts)) as server:
         # They never read: one of the channel, one of the relay's own address.
         await server.open(path="/events/test")
-        async with reading(NDJSON, server) as (got, task):
+        async with reading_answer(NDJSON, server) as (got, task):
             await until(lambda: server.channel.readers == 2)
             frozen = await server.bare_stream()
-            await until(lambda: server.relay.running == 1 or server.channel.ended)
+            await until(lambda: server.relay.running == 1 or has_answered(server))
             await asyncio.wait_for(task, LIMIT)
             assert [event.data for event in got] == [*texts, "{}"]
         # Who was only slow gets it all, as one answer is kept as a whole.
@@ -176,7 +176,7 @@ async def test_no_more_callers_share_an_answer_than_its_channel_may_have_readers
 
 
 async def test_callers_count_among_the_readers_of_all_event_channels() -> None:
-    async with relaying(talk, most_readers=2) as server, reading(NDJSON, server):
+    async with relaying(talk, most_readers=2) as server, reading_answer(NDJSON, server):
         await until(lambda: server.channel.readers == 1)
         first = await server.bare_stream()
         await asyncio.wait_for(first.readuntil(b"token"), LIMIT)

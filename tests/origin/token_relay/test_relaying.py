@@ -11,8 +11,8 @@ import pytest
 
 from origin.events.channel import END
 from tests.completion_server import KEY, Asked, chunk, streaming, tokens
-from tests.event_server import NDJSON, TOKEN, WAYS, Got, Way, reading
-from tests.relay_server import STREAMED, relaying
+from tests.event_server import NDJSON, TOKEN, WAYS, Got, Way
+from tests.relay_server import STREAMED, has_answered, reading_answer, relaying
 from tests.waiting import until
 
 CALL = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "get", "arguments": '{"a":'}}
@@ -32,7 +32,7 @@ CHUNKS = [
 
 
 async def test_an_answer_reaches_the_caller_and_the_channels_readers_byte_for_byte() -> None:
-    async with relaying(streaming(CHUNKS)) as server, reading(NDJSON, server) as (got, task):
+    async with relaying(streaming(CHUNKS)) as server, reading_answer(NDJSON, server) as (got, task):
         await until(lambda: server.channel.readers)
         assert await server.stream() == CHUNKS
         await task
@@ -49,7 +49,7 @@ async def test_the_answer_is_announced_and_read_in_every_way() -> None:
             answer = await server.ask()
             assert (answer.status_code, answer.headers["location"]) == (202, "/events/test")
             assert answer.json() == {"events": "/events/test", "since": "e-0"}
-            async with reading(way, server) as (got, task):
+            async with reading_answer(way, server) as (got, task):
                 await asyncio.wait_for(task, 120)
             lists.append(got)
     assert [event.data for event in lists[0]] == [*texts, "{}"]
@@ -69,7 +69,7 @@ async def test_very_many_tiny_events_in_one_piece_hold_nobody_up() -> None:
 
     async with relaying(script) as server:
         await server.ask()
-        await until(lambda: server.channel.ended)
+        await until(lambda: has_answered(server))
         assert server.channel.published == count + 2
 
 
@@ -110,7 +110,7 @@ async def test_who_comes_late_gets_the_whole_text_so_far_and_then_what_comes(way
         server.channel.publish_text("before")
         await server.ask()
         await until(lambda: server.channel.published >= 2501)
-        async with reading(way, server) as (got, task):
+        async with reading_answer(way, server) as (got, task):
             await until(lambda: len(got) >= 2500 or task.done())
             go_on.set()
             await asyncio.wait_for(task, 120)
@@ -127,10 +127,10 @@ async def test_a_text_that_is_over_is_read_as_a_whole_until_the_next_begins() ->
     async with relaying(script) as server:
         for texts in (first, second):
             await server.ask()
-            async with reading(NDJSON, server) as (got, task):
+            async with reading_answer(NDJSON, server) as (got, task):
                 await asyncio.wait_for(task, 120)
             assert [event.data for event in got] == [*texts, "{}"]
-            async with reading(NDJSON, server) as (again, task):
+            async with reading_answer(NDJSON, server) as (again, task):
                 await asyncio.wait_for(task, 120)
             assert again == got
 
@@ -142,7 +142,7 @@ async def test_an_answer_in_one_piece_is_what_the_upstream_server_wrote() -> Non
         assert asked.options["stream"] is False
         await asked.answer("200 OK", whole)
 
-    async with relaying(script) as server, reading(NDJSON, server) as (got, task):
+    async with relaying(script) as server, reading_answer(NDJSON, server) as (got, task):
         await until(lambda: server.channel.readers)
         answer = await server.ask("/relay/test/v1/chat/completions")
         assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
@@ -164,7 +164,7 @@ async def test_a_long_answer_in_one_piece_holds_nobody_up(letter: str) -> None:
     async def script(asked: Asked) -> None:
         await asked.answer("200 OK", whole)
 
-    async with relaying(script) as server, reading(NDJSON, server) as (got, task):
+    async with relaying(script) as server, reading_answer(NDJSON, server) as (got, task):
         await until(lambda: server.channel.readers)
         answer = await server.ask("/relay/test/v1/chat/completions")
         # Not by httpx's text, which replaces some line ends.
@@ -179,7 +179,7 @@ async def test_events_of_nothing_but_line_ends_hold_nobody_up_when_they_are_writ
     """That they don't is judged after each test: the event loop computes for no tenth of a second."""
     data = "\n" * 1_000_000
     async with relaying(streaming(tokens("a"))) as server, contextlib.AsyncExitStack() as stack:
-        read = [await stack.enter_async_context(reading(way, server)) for way in WAYS[:2]]
+        read = [await stack.enter_async_context(reading_answer(way, server)) for way in WAYS[:2]]
         await until(lambda: server.channel.readers == len(read))
         for _ in range(10):
             server.channel.publish_soon(data)
@@ -253,7 +253,7 @@ async def test_types_of_the_upstream_servers_events_are_kept_but_for_the_channel
 
     async with relaying(script) as server:
         await server.ask()
-        async with reading(NDJSON, server) as (got, task):
+        async with reading_answer(NDJSON, server) as (got, task):
             await asyncio.wait_for(task, 120)
         names = [event.name for event in got]
         assert names == ["response.created", *["message"] * 7, "end"]

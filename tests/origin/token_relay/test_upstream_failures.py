@@ -12,13 +12,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from origin.events.limits import ChannelLimits
+from origin.token_relay.completion_request import UpstreamRequest
 from origin.token_relay.errors import CompletionError
 from origin.token_relay.limits import UpstreamLimits
 from origin.token_relay.upstream import Upstream, UpstreamOptions
 from tests.completion_server import KEY, Asked, Script, chunk, tokens
-from tests.event_server import LIMIT, NDJSON, reading
+from tests.event_server import LIMIT, NDJSON
 from tests.packager.sources.guarded_hosts import answering
-from tests.relay_server import PATIENT, error_of, relaying
+from tests.relay_server import PATIENT, error_of, reading_answer, relaying
 from tests.waiting import until
 
 FIRST = tokens("a")[:2]
@@ -126,7 +127,7 @@ async def test_what_breaks_off_is_told_to_all_behind_what_came(
 
     async with relaying(later, **limits) as server:
         async with (
-            reading(NDJSON, server) as (got, task),
+            reading_answer(NDJSON, server) as (got, task),
             asyncio.TaskGroup() as callers,
         ):
             await until(lambda: server.channel.readers)
@@ -169,7 +170,7 @@ async def test_an_error_instead_of_an_answer_has_its_status_and_reaches_readers(
     async def script(asked: Asked) -> None:
         await asked.answer(*answer)
 
-    async with relaying(script) as server, reading(NDJSON, server) as (got, task):
+    async with relaying(script) as server, reading_answer(NDJSON, server) as (got, task):
         await until(lambda: server.channel.readers)
         found = await server.ask("/relay/test/v1/chat/completions", stream=True)
         assert found.status_code == status
@@ -268,7 +269,7 @@ async def test_a_name_that_later_means_a_nearer_address_is_not_asked(monkeypatch
         upstream = Upstream(options, UpstreamLimits(connect_seconds=0.05))
         for told in ("can't be reached", "may not be asked"):
             with pytest.raises(CompletionError, match=told):
-                await upstream.whole(b"{}")
+                await upstream.whole(UpstreamRequest(b"{}"))
         assert asked == []
 
 
