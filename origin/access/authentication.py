@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from origin.access.key_hash import KeyHash, digest
 from origin.responses.refusal import RefusalError, plain_refusal
@@ -26,6 +27,9 @@ CHALLENGE = 'Basic realm="Headwater", charset="UTF-8"'
 
 BEARER_CHALLENGE = 'Bearer realm="Headwater"'
 """RFC 6750 §3: browsers leave it to the page."""
+
+WRONG_KEY = "wrong key"
+"""Beginning of the line of an answer to a request with a key, a password or a token that doesn't fit."""
 
 MAX_DIGITS = 12
 """Longest ``expires`` of a signed address."""
@@ -166,14 +170,36 @@ def challenge(request: Request) -> str:
     return BEARER_CHALLENGE if request.headers.get("accept") == "application/json" else CHALLENGE
 
 
-def unauthorized(text: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Answer 401 (RFC 9110 §15.5.2).
+class Unauthorized(Response):
+    """An answer 401, which says whether the request had a wrong key or none (RFC 9110 §15.5.2).
 
     Args:
         text: one line that says which password is needed.
     """
-    fields = {"www-authenticate": CHALLENGE, "cache-control": "no-store", **(headers or {})}
-    return plain_refusal(401, text, fields)
+
+    def __init__(self, text: str, headers: Mapping[str, str] | None = None) -> None:
+        self._text = text
+        self._fields = {"www-authenticate": CHALLENGE, "cache-control": "no-store", **(headers or {})}
+        line = plain_refusal(401, text)
+        super().__init__(bytes(line.body), 401, self._fields, "text/plain")
+
+    def to(self, request: Request) -> Response:
+        """Return the answer to a request, by whether it presents a key."""
+        has_key = any(text for text, _ in presented_secrets(request))
+        return plain_refusal(401, f"{WRONG_KEY}: {self._text}" if has_key else self._text, self._fields)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        await self.to(Request(scope))(scope, receive, send)
+
+
+def unauthorized(text: str, headers: Mapping[str, str] | None = None) -> Unauthorized:
+    """Answer 401.
+
+    Args:
+        text: one line that says which password is needed.
+    """
+    return Unauthorized(text, headers)
 
 
 class UnauthorizedError(RefusalError):
@@ -185,6 +211,13 @@ class UnauthorizedError(RefusalError):
     def response(self) -> Response:
         """Make the answer, which asks for the password."""
         return unauthorized(str(self))
+
+
+class WebhookDeniedError(RefusalError):
+    """Somebody else has denied a request, and the line of the answer repeats why."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(401, line, {"www-authenticate": CHALLENGE})
 
 
 def signature(secret: str, path: str, expires: int) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from heapq import nsmallest
 
-from origin.access.authentication import GUESSABLE_CHARACTERS, Secret
+from origin.access.authentication import GUESSABLE_CHARACTERS, WRONG_KEY, Secret
 from origin.access.guess_delay import GuessDelay
 from origin.access.publish_keys import PublishKeys
 from origin.access.refusal_log import RefusalLog
@@ -154,8 +154,10 @@ class IngestAdmission:
         if not self.has_key(channel, key, address):
             # No key at all is no guess: some encoders ask once without, and then with it.
             delay = self._guess_delay.failed(address) if key else 0.0
-            self._refusals.write(address, channel=channel, reason="wrong key")
-            raise RefusedError(RefusalReason.WRONG_KEY, "the channel's publish_key is needed", delay)
+            needed = "the channel's publish_key is needed"
+            reason = f"{WRONG_KEY}: {needed}" if key else needed
+            self._refusals.write(address, channel=channel, reason=WRONG_KEY)
+            raise RefusedError(RefusalReason.WRONG_KEY, reason, delay)
 
     async def approve(self, channel: str, publisher: Publisher) -> Approval:
         """Ask the webhook, if there is one, about somebody whose key was checked.

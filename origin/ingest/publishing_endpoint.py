@@ -94,7 +94,7 @@ class PublishingEndpoint(ABC):
             await self._publishers.authorize(request, channel)
             return await self._handle_body(channel, request, body)
         except UnauthorizedError as error:
-            return unauthorized(str(error), CLOSING)
+            return unauthorized(str(error), CLOSING).to(request)
         except RefusalError as error:
             return plain_refusal(error.status, str(error), {**CLOSING, **error.headers})
         except RefusedError as error:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import encodings
+import functools
 import pkgutil
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from encodings.aliases import aliases as encoding_aliases
 from html import escape
 from urllib.parse import quote, unquote_to_bytes
@@ -86,7 +88,7 @@ class Admin:
             "killsource": self._kill_source,
         }
         paths = {name: (act, False) for name, act in actions.items()}
-        paths |= {f"{name}.xsl": (act, True) for name, act in actions.items() if name != "metadata"}
+        paths |= {f"{name}.xsl": (act, True) for name, act in actions.items()}
         paths |= {"": (self._show_stats, True), "stats.xml": (self._show_stats, False)}
         return [
             Route(f"/admin/{path}", self._answering(act, as_page=as_page), methods=["GET", "POST"])
@@ -103,7 +105,8 @@ class Admin:
             try:
                 top = await act(request, await self._fields(request))
                 # In a thread: thousands of listeners take a tenth of a second.
-                return await asyncio.to_thread(_page if as_page else _xml, top)
+                write = functools.partial(_page, stations=self._on_page()) if as_page else _xml
+                return await asyncio.to_thread(write, top)
             except AdminError as error:
                 return _error(400, str(error))
 
@@ -242,6 +245,26 @@ class Admin:
         live = self._live()
         return {address: live[name] for address, name in station_addresses(live, self._aliases).items()}
 
+    def _on_page(self) -> dict[str, _StationOnPage]:
+        """Describe the stations on air for a page, by their own addresses."""
+        live = self._live()
+        addresses: dict[str, list[str]] = {name: [] for name in live}
+        for address, name in station_addresses(live, self._aliases).items():
+            addresses[name].append(address)
+        return {
+            f"/radio/{name}": _StationOnPage(
+                tuple(one for one in addresses[name] if one != f"/radio/{name}"),
+                mount.source_client is not None,
+                mount.source_client is not None and name in self._passwords,
+                tuple(
+                    f"/radio/{other}"
+                    for other, one in live.items()
+                    if one is not mount and one.carries_like(mount)
+                ),
+            )
+            for name, mount in live.items()
+        }
+
     def _live(self) -> dict[str, Mount]:
         return {name: mount for name, mount in self._mounts.items() if mount.state == "live"}
 
@@ -321,16 +344,64 @@ def _xml(top: ElementTree.Element) -> Response:
     return Response(text, media_type="text/xml", headers=_NOT_KEPT)
 
 
-def _page(top: ElementTree.Element) -> Response:
-    """Write as HTML for people what tools get as XML."""
+@dataclass(frozen=True, slots=True)
+class _StationOnPage:
+    """A station on air, as the page shows it with its forms.
+
+    Attributes:
+        aliases: further addresses of the station.
+        has_source: whether a source client is connected.
+        takes_titles: whether its title can be set.
+        destinations: addresses of the stations to which its listeners can be moved.
+    """
+
+    aliases: tuple[str, ...]
+    has_source: bool
+    takes_titles: bool
+    destinations: tuple[str, ...]
+
+
+def _page(top: ElementTree.Element, stations: Mapping[str, _StationOnPage]) -> Response:
+    """Write as HTML for people what tools get as XML: a station once, with what can be done with it."""
     parts = [_table(top)]
-    for source in top.iter("source"):
-        mount = one_line(source.get("mount", ""))
+    again = {alias for one in stations.values() for alias in one.aliases}
+    sources = [(one_line(source.get("mount", "")), source) for source in top.iter("source")]
+    for mount, source in sources:
+        if mount in again and len(sources) > 1:
+            continue
         clients = f"listclients.xsl?mount={quote(mount)}"
         parts.append(f'<h2>Mountpoint {escape(mount)}</h2>\n<p><a href="{clients}">List Clients</a></p>')
+        if (station := stations.get(mount)) is not None:
+            parts += _actions(mount, station)
         parts.append(_table(source))
-        parts += [_table(listener) for listener in source.iter("listener")]
+        for listener in source.iter("listener"):
+            number = {"mount": mount, "id": listener.findtext("ID", "")}
+            parts += [_table(listener), _form("killclient", "Disconnect the listener", number)]
     return Response(_PAGE.format(content="\n".join(parts)), media_type="text/html", headers=_NOT_KEPT)
+
+
+def _actions(mount: str, station: _StationOnPage) -> Iterator[str]:
+    if station.aliases:
+        yield f"<p>Also at {escape(', '.join(station.aliases))}</p>"
+    if station.takes_titles:
+        title = '<label>Title <input name="song" required></label> '
+        yield _form("metadata", "Set the title", {"mount": mount, "mode": "updinfo"}, title)
+    if station.destinations:
+        options = "".join(f"<option>{escape(one)}</option>" for one in station.destinations)
+        listed = f'<label>To <select name="destination">{options}</select></label> '
+        yield _form("moveclients", "Move the listeners", {"mount": mount}, listed)
+    if station.has_source:
+        yield _form("killsource", "Disconnect the source", {"mount": mount})
+
+
+def _form(action: str, label: str, fields: Mapping[str, str], visible: str = "") -> str:
+    """Write a form, which is sent by POST: pages of other sites lead browsers to links, too."""
+    hidden = "".join(
+        f'<input type="hidden" name="{name}" value="{escape(value)}">' for name, value in fields.items()
+    )
+    return (
+        f'<form method="post" action="{action}.xsl">{hidden}{visible}<button>{escape(label)}</button></form>'
+    )
 
 
 def _table(element: ElementTree.Element) -> str:

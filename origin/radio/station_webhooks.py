@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 from starlette.requests import Request
 
-from origin.access.authentication import UnauthorizedError, basic_credentials, client_address
+from origin.access.authentication import WebhookDeniedError, basic_credentials, client_address
 from origin.access.limits import WebhookLimits
 from origin.radio.mounts.icy_headers import one_line
 from origin.radio.source_clients import agent_of
@@ -199,7 +199,7 @@ async def _add(webhook: Webhook, form: Mapping[str, str]) -> float:
     if fields.get("icecast-auth-user", "").strip() != "1":
         # As Icecast: programs such as ffmpeg send their password only once they are asked for it.
         message = one_line(fields.get("icecast-auth-message", ""))[:MESSAGE_CHARS]
-        raise UnauthorizedError(message or "the station's listener_add denied it")
+        raise WebhookDeniedError(message or "the station's listener_add denied it")
     seconds = fields.get("icecast-auth-timelimit", "").strip()
     return float(seconds) if seconds.isascii() and seconds.isdecimal() and len(seconds) < 10 else 0.0
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from origin.access.authentication import CHALLENGE
+from origin.access.authentication import CHALLENGE, unauthorized
 from origin.events.admission import Admission
 from origin.events.authorization import EventAuthorization
 from origin.events.delivery import ChannelReader
@@ -173,11 +173,8 @@ async def found_relay(
         raise RefusalError(404, "no such relay")
     caller = await authorization.publisher(request, name)
     if not caller:
-        raise RefusalError(
-            401,
-            "the channel's publish_token or server.admin_token is needed",
-            {"www-authenticate": CHALLENGE},
-        )
+        told = unauthorized("the channel's publish_token or server.admin_token is needed").to(request)
+        raise RefusalError(401, bytes(told.body).decode().strip(), {"www-authenticate": CHALLENGE})
     return relay, caller
 
 

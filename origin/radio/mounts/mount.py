@@ -415,9 +415,7 @@ class Mount:
 
     @property
     def description(self) -> StationDescription:
-        """The description of the station that is heard, as listeners get it now: a fallback has its own."""
-        if self._heard is not None:
-            return self._heard.description
+        """The station's own description, which it keeps while a fallback is heard."""
         return describe_station(self.name, self.options, self.station.station_info)
 
     @property
@@ -536,10 +534,9 @@ class Mount:
         if not self._type.accepts(block):
             self._send_away(block)
         self._type.change_to(block)
-        heard = self if self._heard is None else self._heard
         if self.options.intro is not None:
             self._compare_intro(self.options.intro, block)
-        said = title, heard.options.url
+        said = title, self.options.url
         if said != self._said:
             self._said = said
             self._label = metadata_block(*said)
