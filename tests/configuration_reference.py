@@ -19,7 +19,7 @@ import msgspec
 from origin.config import limit_options, options
 from origin.config.options import Config
 from origin.config.validation_messages import without_constraints
-from origin.server.config_reload import TAKEN
+from origin.server.services.config_reload import TAKEN
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 HEAD = "| key | type and range | unit | default | restart | meaning |\n|---|---|---|---|---|---|\n"

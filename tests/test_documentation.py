@@ -14,7 +14,7 @@ import pytest
 from origin.cli.main import cli
 from origin.config.load import validate
 from origin.live.playlist_requests import refusal_max_age
-from origin.server.config_reload import TAKEN
+from origin.server.services.config_reload import TAKEN
 from tests.configuration_reference import PAGE, described_options, generated_page
 
 ROOT = Path(__file__).parent.parent

@@ -39,6 +39,9 @@ log = structlog.get_logger()
 PUBLISH_KEY = "HEADWATER_PUBLISH_KEY"  # a name
 """The environment variable with the key of the channel that ``ingest`` publishes to."""
 
+NEEDS_RESTART = 3
+"""Exit status of a reload whose changes don't all have an effect yet."""
+
 DEFAULT_CONFIG = Path(CONFIGURATION)
 FAILED = 1
 WRONG_USE = 2
@@ -334,6 +337,32 @@ def ingest(url: str, channel: str, server: str, key: str | None, verbose: bool) 
         raise click.UsageError("--to names a server such as http://127.0.0.1:8000.")
     target = IngestTarget(server.rstrip("/"), quote(channel, safe=""), key)
     _run(lambda: push(url, target, lambda line: click.echo(f"headwater: {redact(line)}", err=True)))
+
+
+@cli.command()
+@click.option("--config", "file", type=click.Path(path_type=Path), help="The server's TOML file.")
+@click.option("--to", "server", help="The server.  [default: as the configuration says]")
+@click.option("--token", help="Its admin token.  [default: the configured or kept one]")
+def reload(file: Path | None, server: str | None, token: str | None) -> None:
+    """Have the running server read its configuration again.
+
+    Prints the changed options that need a restart. The exit status is 0 if there are none, 3 if there are
+    some, and 1 if the configuration can't be used or the server can't be asked.
+    """
+    from origin.cli.reload import address_of
+    from origin.cli.reload import reload as ask
+    from origin.config.kept_secrets import known_admin_token
+
+    config = load_config(_file_of(file), {})
+    token = token or known_admin_token(config)
+    if not token:
+        raise click.UsageError("The server's admin token is needed: server.admin_token, or --token.")
+    pending = ask((server or address_of(config)).rstrip("/"), token)
+    for option in pending:
+        click.echo(f"needs a restart: {option}")
+    if pending:
+        sys.exit(NEEDS_RESTART)
+    click.echo("read again; nothing needs a restart")
 
 
 @cli.command()

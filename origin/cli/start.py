@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from origin.config.errors import CommandError
 from origin.config.options import Config
-from origin.server.config_reload import reloading
+from origin.server.services.config_reload import reloading
 from origin.server.system import malloc
 from packager.concurrency import usable_cores
 from packager.process import sandbox
@@ -104,7 +104,7 @@ async def serve(
         await asyncio.to_thread(importlib.import_module, "origin.server.serve")
         from origin.server import serve
 
-        async with reloading(config, read) as followers:
+        async with reloading(config, read) as reload:
             await serve.serve(
                 config,
                 asking,
@@ -113,7 +113,7 @@ async def serve(
                 own_library=own_library,
                 file=file,
                 limits=limits,
-                followers=followers,
+                reload=reload,
                 make_workers=_make_workers if _count(config) > 1 else None,
             )
     finally:

@@ -157,6 +157,20 @@ def signing_keys(config: Config) -> tuple[str, ...]:
     return _filled(config, known).access.keys
 
 
+def known_admin_token(config: Config) -> str:
+    """Return the administrator's token, configured or kept; empty where neither says it. Blocks.
+
+    Raises:
+        SecretsError: the file in the data folder isn't to be trusted.
+        OSError: it can't be read.
+    """
+    file = Path(config.server.data).expanduser() / NAME
+    if config.server.admin_token or not config.server.data or not file.exists():
+        return config.server.admin_token or ""
+    with _opened(file) as descriptor:
+        return _read(descriptor, file).get(ADMIN_TOKEN, "")
+
+
 def station_of(name: str) -> str | None:
     """Return the station of a source password by the name of the secret; None for another secret."""
     found = re.fullmatch(r"radio\.(.+)\.source_password", name)

@@ -18,9 +18,8 @@ from origin.access.publish_authorization import Publishers
 from origin.access.publish_tokens import PublishTokens
 from origin.access.token_middleware import TokenChecks, TokenPaths
 from origin.answers.asgi import handler_routes
-from origin.config.options import Config
 from origin.events.admission import Admission
-from origin.events.authorization import ChannelKeys, EventAuthorization
+from origin.events.authorization import EventAuthorization
 from origin.events.routes import routes as event_routes
 from origin.files.handler import FileHandler, file_routes
 from origin.http.client_limits import ClientLimits
@@ -44,6 +43,7 @@ from origin.server.endpoints import (
     library_list,
     page,
     prepared_films,
+    reloading,
     signing,
     time_of_day,
     viewers,
@@ -104,20 +104,6 @@ def _media_routes(services: Services, authenticator: Authenticator, live: LiveHa
     ]
 
 
-def _event_authorization(
-    config: Config, authenticator: Authenticator, admin_token: str, tokens: PublishTokens
-) -> EventAuthorization:
-    keys = {
-        one.name: ChannelKeys(
-            publish_token=one.publish_token or "",
-            read_key=one.read_key or "",
-            allow_origin=one.allow_origin,
-        )
-        for one in config.events
-    }
-    return EventAuthorization(authenticator, admin_token, keys, config.server.allow_origin, tokens)
-
-
 def _event_routes(
     services: Services, authorization: EventAuthorization, client_limits: ClientLimits
 ) -> list[BaseRoute]:
@@ -147,7 +133,9 @@ def _routes(
     guard = services.guard
     tokens = PublishTokens(services.token_keys)
     authorization = StationAuthorization(authenticator, admin_token, guard, tokens)
-    event_authorization = _event_authorization(config, authenticator, admin_token, tokens)
+    event_authorization = EventAuthorization(
+        authenticator, admin_token, services.events.keys, config.server.allow_origin, tokens
+    )
     return [
         *_media_routes(services, authenticator, live),
         *time_of_day.routes(),
@@ -164,6 +152,7 @@ def _routes(
         *signing.routes(services.token_keys, access),
         *signing.check_routes(guard),
         *viewers.routes(services.sessions, access),
+        *reloading.routes(services, access),
         *api.routes(services, access, authorization, event_authorization, guard),
         *prepared_films.routes(services, access),
         *library_list.routes(

@@ -38,7 +38,6 @@ from origin.http2.connection import Http2Connection
 from origin.ingest.rtmp import RtmpServer
 from origin.ingest.srt import SrtServer
 from origin.server.app import build_app, live_handler
-from origin.server.config_reload import Follower
 from origin.server.endpoints.metrics import ServicesCollector
 from origin.server.endpoints.page import PLAYER
 from origin.server.http3_config import alternative_services, http3_listeners, require_http3
@@ -46,11 +45,13 @@ from origin.server.http_config import Served, client_limits_of, fast_path_of, uv
 from origin.server.server import Ending, Server, address_of
 from origin.server.services.access_services import KeyReload
 from origin.server.services.cluster_services import makes_media, of_role
+from origin.server.services.config_reload import ConfigReload
 from origin.server.services.demo_event_channel import CHANNEL, DemoText
 from origin.server.services.grpc_services import make_grpc_server, require_grpc
 from origin.server.services.library_services import check_library, encoder_of, library_of
 from origin.server.services.limits import Limits
 from origin.server.services.recording_services import recording_places
+from origin.server.services.service_reload import ServiceReload
 from origin.server.services.services import Services, StartFacts
 from origin.server.services.worker_interface import Workers
 from origin.server.system import lan_address, malloc, privileges, rlimits, socket_activation
@@ -83,7 +84,7 @@ async def serve(
     own_library: bool,
     file: Path | None = None,
     limits: Limits | None = None,
-    followers: list[Follower] | None = None,
+    reload: ConfigReload | None = None,
     make_workers: MakeWorkers | None = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C.
@@ -95,7 +96,7 @@ async def serve(
         own_library: whether the configuration names a library.
         file: the configuration file, if any.
         limits: the limits that aren't configured; None: the usual ones.
-        followers: gets the functions that apply a configuration which is read again.
+        reload: reads the configuration again; the functions that apply what is new are added to it.
         make_workers: makes the processes that serve beside this one; None for no workers.
 
     Raises:
@@ -116,7 +117,7 @@ async def serve(
             bound,
             limits,
             () if file is None else (file,),
-            [] if followers is None else followers,
+            reload,
             make_workers,
             demo=demo,
             own_library=own_library,
@@ -136,7 +137,7 @@ class _ServerStart:
     """The inputs of a server's start.
 
     Attributes:
-        followers: gets the functions that apply a configuration which is read again.
+        reload: reads the configuration again; the functions that apply what is new are added to it.
         make_workers: makes the processes that serve beside this one; None for no workers.
         demo: whether to add the demo's channels, station and films.
         own_library: whether the configuration names a library.
@@ -146,7 +147,7 @@ class _ServerStart:
     bound: socket_activation.Sockets
     limits: Limits
     files: Sequence[Path]
-    followers: list[Follower]
+    reload: ConfigReload | None
     make_workers: MakeWorkers | None
     demo: bool
     own_library: bool
@@ -201,8 +202,11 @@ async def _make_ready(
     services.registry.register(ServicesCollector(services))
     if start.make_workers is not None:
         services.workers = start.make_workers(services, _public_sockets(config, bound))
-    start.followers.append(services.publishers.take_keys)
-    start.followers.append(KeyReload(services.token_keys, config).follow)
+    followers = [] if start.reload is None else start.reload.followers
+    followers.append(services.publishers.take_keys)
+    followers.append(KeyReload(services.token_keys, config).follow)
+    followers.append(ServiceReload(services.events.keys, services.stations).follow)
+    services.reload = start.reload
     if types_text:
         services.add(DemoText(services.events.channels[CHANNEL], limits.server.typing))
     await asyncio.to_thread(services.check_library)
@@ -210,7 +214,7 @@ async def _make_ready(
     if config.tls.certificate:
         certificates = await asyncio.to_thread(_certificates, config)
         services.add(certificates)
-        start.followers.append(lambda _: certificates.reload())
+        followers.append(lambda _: certificates.reload())
     options = _access_options(config, [*bound.http, *bound.https])
     https_port = bound.https[0].getsockname()[1] if config.tls.redirect and bound.https else 0
     http_config = _http_config(config, services, options, https_port, alternative_services(bound.quic))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from origin.config.limit_options import LimitOptions
 from origin.config.options import Config, EventOptions, data_folder, seconds
+from origin.events.authorization import ChannelKeys
 from origin.events.channel import NO_EPOCH, EventChannel, EventChannelOptions, new_epoch
 from origin.events.disk_history import EventHistory
 from origin.events.limits import EventLimits, HistoryLimits
@@ -24,11 +25,13 @@ class EventServices:
     Attributes:
         histories: the histories on disk, of channels that have one.
         relays: the relays of token streams, of channels that have one.
+        keys: of publishers and readers; a reload changes them.
     """
 
     channels: dict[str, EventChannel]
     histories: dict[str, EventHistory]
     relays: dict[str, TokenRelay]
+    keys: dict[str, ChannelKeys]
 
 
 def make_event_services(config: Config, limits: Limits, count: Callable[[str, int], None]) -> EventServices:
@@ -63,7 +66,15 @@ def make_event_services(config: Config, limits: Limits, count: Callable[[str, in
         and (place := data_folder(config, "events", options.name)) is not None
     }
     relays = make_relays(config.events, channels, relaying, functools.partial(count, "relay"))
-    return EventServices(channels, histories, relays)
+    keys = {
+        one.name: ChannelKeys(
+            publish_token=one.publish_token or "",
+            read_key=one.read_key or "",
+            allow_origin=one.allow_origin,
+        )
+        for one in config.events
+    }
+    return EventServices(channels, histories, relays, keys)
 
 
 def own_origins(config: Config) -> dict[str, str]:

@@ -25,6 +25,7 @@ from origin.radio.station_factory import Stations, make_stations, needs_permissi
 from origin.radio.station_webhooks import make_webhooks
 from origin.server.services.access_services import make_token_guard, make_token_keys, share_sessions
 from origin.server.services.cluster_services import SharedStations, is_edge, share_events
+from origin.server.services.config_reload import ConfigReload
 from origin.server.services.event_services import is_followed, make_event_services
 from origin.server.services.library_services import make_library_services
 from origin.server.services.limits import Limits
@@ -121,6 +122,7 @@ class Services:
         access_log: the file of the stations' requests; None where none is configured.
         loop_lag: measures how late the event loop is.
         workers: the processes that serve beside this one; None for none.
+        reload: reads the configuration again; None where nothing does.
         draining: whether the server will shut down soon, and serves on until then.
         ending: whether the server is shutting down.
         needs_library: whether a missing library folder is an error: it was configured, or was there before.
@@ -149,6 +151,7 @@ class Services:
         self.library = make_library_services(config, tools, limits, [*facts.files, *logged], facts.encoder)
         self.loop_lag = LoopLag(limits.server.loop_lag)
         self.workers: Workers | None = None
+        self.reload: ConfigReload | None = None
         self.draining = self.ending = False
         self.needs_library = facts.needs_library
         self._lock = lock

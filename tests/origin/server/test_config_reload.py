@@ -11,9 +11,11 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.conftest import ServerProcess, start_server
+from tests.keys import ADMIN_TOKEN
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[3]
@@ -113,3 +115,74 @@ def test_sighup_while_the_server_starts_ends_nothing_and_is_not_lost(tmp_path: P
         one.terminate()
         one.communicate(timeout=60)
     assert "configuration read again" in lines[-1], lines
+
+
+KEYS = """
+[[events]]
+name = "chat"
+publish_token = "{0}-publish-token-0"
+read_key = "{0}-read-key-0000000"
+[[radio]]
+name = "one.mp3"
+source = "publish"
+source_password = "{0}-source-password"
+listener_password = "{0}-listener-password"
+title = "The {0} station"
+"""
+
+
+def test_the_command_changes_keys_and_titles_and_lists_what_needs_a_restart(tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    path = tmp_path / "headwater.toml"
+    start = f'[server]\nport = {{}}\nadmin_token = "{ADMIN_TOKEN}"\n{LIBRARY}'
+
+    def write(text: str) -> None:
+        path.write_text(text)
+        path.chmod(0o600)
+
+    def reload(*options: str) -> tuple[int, str]:
+        program = "from origin.cli.main import main; main()"
+        command = [sys.executable, "-c", program, "reload", "--config", str(path), *options]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def status(method: str, address: str, key: str) -> int:
+        with httpx.stream(
+            method, server.url + address, headers={"authorization": f"Bearer {key}"}, timeout=60
+        ) as answer:
+            return answer.status_code
+
+    write(start.format(0) + KEYS.format("first"))
+    server = start_server("--config", str(path), cwd=tmp_path)
+    try:
+        to = ("--to", server.url)
+        write(start.format(0) + KEYS.format("second"))
+        assert reload(*to) == (0, "read again; nothing needs a restart\n")
+        for key, expected in (("first", 401), ("second", 200)):
+            assert status("GET", "/events/chat", f"{key}-read-key-0000000") == expected
+            assert status("POST", "/events/chat", f"{key}-publish-token-0") == expected
+            assert status("GET", "/radio/one.mp3.pls", f"{key}-listener-password") == expected
+        listed = httpx.get(f"{server.url}/api/radio?key=second-listener-password", timeout=60).text
+        assert "The second station" in listed
+        # What is protected is served in another way, so that a key which goes needs a restart.
+        write(start.format(0) + "max_age = 5\n" + KEYS.format("second").replace("read_key", "# read_key"))
+        code, told = reload(*to)
+        assert (code, set(told.splitlines())) == (
+            3,
+            {"needs a restart: library.max_age", "needs a restart: events 'chat'"},
+        )
+        assert status("GET", "/events/chat", "none") == 401
+        code, told = reload(*to, "--token", "a-wrong-token-000000")
+        assert (code, "wrong key: server.admin_token is needed" in told) == (1, True)
+        assert reload()[0] == 1
+        with httpx.Client(base_url=server.url, timeout=60) as client:
+            path.write_text('[server]\nport = "high"\n')
+            answer = client.post("/api/reload", headers={"authorization": f"Bearer {ADMIN_TOKEN}"})
+            assert (answer.status_code, "server.port" in answer.text) == (422, True)
+            assert client.post("/api/reload").status_code == 401
+    finally:
+        server.stop()
+    assert "second-read-key" not in server.text()

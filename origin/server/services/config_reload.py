@@ -1,0 +1,176 @@
+"""Reads the configuration again at SIGHUP; an invalid one is logged in one line and changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import structlog
+
+from origin.config import logging_setup
+from origin.config.options import Config, ConfigError, redactor_of
+from origin.config.section import Options
+from origin.server.system.hang_ups import has_hung_up
+from packager.concurrency import background_task
+
+log = structlog.get_logger()
+
+STDIN = 0
+
+TAKEN = frozenset(
+    (
+        *("log.level", "log.format", "live.publish_key", "access.keys", "access.jwt_keys"),
+        *("events.publish_token", "events.read_key", "radio.source_password", "radio.listener_password"),
+        *("radio.title", "radio.genre"),
+    )
+)
+"""Options that take effect without a restart."""
+
+PRESENT = frozenset(("events.read_key", "radio.listener_password", "radio.source_password"))
+"""Options of `TAKEN` that need a restart where they come or go: protected services are served otherwise."""
+
+Follower = Callable[[Config], Awaitable[None]]
+"""Applies those changes of a reloaded configuration that need no restart."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadResult:
+    """The result of a reload.
+
+    Attributes:
+        error: why the configuration can't be used; empty if it is.
+        needs_restart: the changed options that have no effect yet.
+    """
+
+    error: str = ""
+    needs_restart: tuple[str, ...] = ()
+
+
+class ConfigReload:
+    """Reads the configuration again, one time after another.
+
+    Args:
+        config: the one that the server started with.
+        read: reads it from the same sources; blocks.
+
+    Attributes:
+        followers: apply what is new; the server adds them.
+    """
+
+    def __init__(self, config: Config, read: Callable[[], Config]) -> None:
+        self._first = self._now = config
+        self._read = read
+        self._turn = asyncio.Lock()
+        self.followers: list[Follower] = []
+
+    async def run(self) -> ReloadResult:
+        """Read the configuration, apply what needs no restart, and log the result."""
+        async with self._turn:
+            result = await self._run()
+        if result.error:
+            log.error("the changed configuration can't be used", reason=result.error)
+            return result
+        # The administrator who reloads waits for this line, so no level of the log hides it.
+        level = max(logging.WARNING, logging.getLevelNamesMapping()[self._now.log.level.upper()])
+        pending = ", ".join(result.needs_restart)
+        log.log(level, "configuration read again", needs_restart=pending or "nothing")
+        return result
+
+    async def _run(self) -> ReloadResult:
+        try:
+            new = await asyncio.to_thread(self._read)
+        except (ConfigError, OSError) as error:
+            # The configured user may not be allowed to read what root could at the start.
+            user = self._first.server.user
+            return ReloadResult(f"{error}{f' (read as {user}, whom it became)' if user else ''}")
+        if TAKEN.intersection(changes(self._now, new)):
+            await asyncio.to_thread(
+                logging_setup.configure, new.log.level, new.log.format, redactor_of(self._first, new)
+            )
+        for follower in self.followers:
+            await follower(new)
+        self._now = new
+        return ReloadResult("", tuple(changes(_without_taken(self._first), _without_taken(new))))
+
+
+@contextlib.asynccontextmanager
+async def reloading(config: Config, read: Callable[[], Config]) -> AsyncGenerator[ConfigReload]:
+    """Read the configuration again at each SIGHUP while the context is open.
+
+    Args:
+        config: the one that the server started with.
+        read: reads it from the same sources; blocks.
+
+    Yields:
+        The reload, to which the server adds who takes what is new.
+    """
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    reload = ConfigReload(config, read)
+    at_terminal = os.isatty(STDIN)
+
+    def hang_up() -> None:
+        if at_terminal and not os.isatty(STDIN):
+            # The terminal hung up: nobody could end the server with Ctrl-C any more.
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            asked.set()
+
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
+    if has_hung_up():
+        hang_up()
+    try:
+        async with background_task(_follow(reload, asked)):
+            yield reload
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+async def _follow(reload: ConfigReload, asked: asyncio.Event) -> None:
+    while True:
+        await asked.wait()
+        asked.clear()
+        await reload.run()
+
+
+def _without_taken(config: Config) -> Config:
+    """Return a configuration in which the options of ``TAKEN`` are absent or have their defaults."""
+
+    def without(section: str, table: Options) -> Options:
+        defaults = {
+            field.name: field.default
+            for field in msgspec.structs.fields(table)
+            if f"{section}.{field.name}" in TAKEN
+        }
+        for name in defaults:
+            if f"{section}.{name}" in PRESENT and getattr(table, name):
+                defaults[name] = "present"
+        return msgspec.structs.replace(table, **defaults)
+
+    sections: dict[str, Any] = {}
+    for name in config.__struct_fields__:
+        value = getattr(config, name)
+        several = isinstance(value, tuple)
+        sections[name] = tuple(without(name, one) for one in value) if several else without(name, value)
+    return Config(**sections)
+
+
+def changes(old: Config, new: Config) -> list[str]:
+    """Name the options that differ as a configuration file does: ``log.level``, ``live 'demo'``."""
+    found: list[str] = []
+    for section in old.__struct_fields__:
+        before, after = getattr(old, section), getattr(new, section)
+        if isinstance(before, tuple):
+            known, wanted = ({one.name: one for one in several} for several in (before, after))
+            names = [name for name in {**known, **wanted} if known.get(name) != wanted.get(name)]
+            found += [f"{section} {name!r}" for name in names]
+        else:
+            keys = before.__struct_fields__
+            found += [f"{section}.{key}" for key in keys if getattr(before, key) != getattr(after, key)]
+    return found
