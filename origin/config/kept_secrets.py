@@ -62,11 +62,13 @@ class MadeSecret:
         name: ``server.admin_token``, ``access.keys``, ``radio.NAME.source_password``,
             ``events.NAME.publish_token``, or ``live.NAME.publish_key``.
         file: where it, or its hash, is kept; None if it isn't.
+        is_shown_again: whether each start shows it, as the demo's do.
     """
 
     name: str
     text: str
     file: Path | None
+    is_shown_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,11 @@ class MadeKeys:
         return key
 
 
-def with_secrets(config: Config) -> StartSecrets:
+def with_secrets(config: Config, demo_folder: Path | None = None) -> StartSecrets:
     """Fill in missing secrets of a configuration: kept ones, or new ones. Blocks.
+
+    Args:
+        demo_folder: where a demo without a data folder keeps its secrets, each in plain; None without a demo.
 
     Raises:
         SecretsError: the file in the data folder isn't to be trusted.
@@ -125,6 +130,10 @@ def with_secrets(config: Config) -> StartSecrets:
     if config.server.data:
         file = Path(config.server.data).expanduser() / NAME
         known, made = _kept(file, names)
+    elif demo_folder is not None:
+        file = demo_folder / NAME
+        known, _ = _kept(file, names, in_plain=True)
+        made = known
     else:
         known = made = {name: secrets.token_urlsafe(SECRET_BYTES) for name in names}
         file = None
@@ -133,7 +142,11 @@ def with_secrets(config: Config) -> StartSecrets:
     by_channel = {live_channel_of(name) or "": kept for name, kept in hashes.items()}
     return StartSecrets(
         _filled(config, texts),
-        tuple(MadeSecret(name, text, file) for name, text in made.items()),
+        tuple(
+            MadeSecret(name, text, file, is_shown_again=made is known and file is not None)
+            for name, text in made.items()
+            if name not in hashes or made is not known
+        ),
         MadeKeys(channels, by_channel, file),
     )
 
@@ -246,14 +259,18 @@ def _filled(config: Config, known: Mapping[str, str]) -> Config:
     )
 
 
-def _kept(file: Path, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+def _kept(
+    file: Path, names: Iterable[str], *, in_plain: bool = False
+) -> tuple[dict[str, str], dict[str, str]]:
     """Return the secrets of these names, or their hashes, and those that were generated now."""
     try:
         file.parent.mkdir(0o700, parents=True, exist_ok=True)
         with _opened(file) as descriptor:
             known = _read(descriptor, file)
             made = {name: secrets.token_urlsafe(SECRET_BYTES) for name in names if name not in known}
-            kept = {name: _as_kept(name, text) for name, text in (known | made).items()}
+            kept = known | made
+            if not in_plain:
+                kept = {name: _as_kept(name, text) for name, text in kept.items()}
             if kept != known:
                 _write(file, kept)
     except OSError as error:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import msgspec
@@ -23,6 +24,11 @@ log = structlog.get_logger()
 EVENTS = EventOptions(name=CHANNEL, keep=300, include=("radio/demo.mp3", "live/demo"))
 """The demo's event channel: what happens at the station and the live channel, and a text
 that types itself."""
+
+
+def secrets_folder() -> Path:
+    """Return the folder in which a demo without a data folder keeps its keys from start to start."""
+    return demo_media.cache_folder() / "headwater" / "demo"
 
 
 async def with_demo(config: Config, tools: Tools, *, own_library: bool) -> Config:

@@ -187,7 +187,7 @@ async def _make_ready(
     # Before anything is written: a start that fails leaves nothing behind.
     await asyncio.to_thread(check_library, library_of(config, start.files, limits), needed=needs_library)
     lock = await asyncio.to_thread(_lock, config, LOCK_LOOK_SECONDS, patient=bool(bound.inherited))
-    secrets = await asyncio.to_thread(with_secrets, config)
+    secrets = await asyncio.to_thread(with_secrets, config, _demo_folder() if demo else None)
     config = secrets.config
     # The log's redaction must know the generated secrets, too.
     await asyncio.to_thread(logging_setup.configure, config.log.level, config.log.format, redactor_of(config))
@@ -483,6 +483,12 @@ def _announce_to_others(host: str, address: str) -> None:
         click.echo(lan_address.qr_code(others))
 
 
+def _demo_folder() -> Path:
+    from origin.server.demo import secrets_folder
+
+    return secrets_folder()
+
+
 def _describe_secret(secret: MadeSecret, address: str) -> str:
     """Describe a generated secret and where it is kept; it is never shown again."""
     station = station_of(secret.name)
@@ -503,6 +509,8 @@ def _describe_secret(secret: MadeSecret, address: str) -> str:
     key = secret.name.rpartition(".")[2]
     kept = "its hash is kept" if live is not None else "kept"
     later = f"set {key} to keep one" if secret.file is None else f"{kept} in {secret.file}, not shown again"
+    if secret.is_shown_again:
+        later = f"kept in {secret.file}"
     return f"{use} {secret.text} ({later})"
 
 

@@ -27,6 +27,7 @@ from origin.config.kept_secrets import (
     with_secrets,
 )
 from origin.config.load import as_toml, load
+from packager.library import demo_media
 from tests.conftest import ServerProcess, start_server
 from tests.fork_server import run_headwater
 from tests.waiting import wait_for
@@ -296,3 +297,27 @@ def test_printing_the_configuration_makes_nothing(tmp_path: Path) -> None:
     config = load(None, {}, {"server": {"admin_token": "hush"}})
     assert "hush" not in as_toml(config)
     assert 'admin_token = "********"' in as_toml(config)
+
+
+def test_the_demo_keeps_its_keys_from_start_to_start_and_says_where(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    (cache / "headwater").mkdir(parents=True)
+    # The demo's media are made once for all tests.
+    for made in (demo_media.cache_folder() / "headwater").glob("demo-*"):
+        (cache / "headwater" / made.name).symlink_to(made)
+    environment = {"XDG_CACHE_HOME": str(cache)}
+
+    def shown() -> list[str]:
+        server = start_server("--demo", "--port", "0", cwd=tmp_path, admin_token=None, env=environment)
+        try:
+            wait_for(lambda: any("admin token" in line for line in secrets_of(server)), "the keys")
+            return [line.replace(server.url, "URL") for line in secrets_of(server)]
+        finally:
+            server.stop()
+
+    first = shown()
+    file = cache / "headwater" / "demo" / NAME
+    assert [f"(kept in {file})" in line for line in first] == [True] * len(first)
+    assert any("Publish to URL/events/demo" in line for line in first)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert shown() == first
