@@ -62,6 +62,7 @@ def describe(channel: str, recording: AnyRecording) -> dict[str, object]:
         "hls": f"{base}/master.m3u8",
         "dash": f"{base}/{MANIFEST}" if metadata.dash else None,
         "mp4": None if recording.obstacle else f"{base}/{MOVIE}",
+        "mp4_reason": recording.obstacle or None,
     }
 
 

@@ -31,14 +31,14 @@ export class LiveView {
   #rows = new Map();
   #list = el("ul", { class: "rows" });
   #publisher = new PublisherPanel();
-  #replayRows = new Map();
-  #replayList = el("ul", { class: "rows" });
-  #replays = el("div", { hidden: true }, el("h2", {}, "Replays"), this.#replayList);
+  #recordingRows = new Map();
+  #recordingList = el("ul", { class: "rows" });
+  #recordings = el("div", { hidden: true }, el("h2", {}, "Recordings"), this.#recordingList);
   #empty = el("p", { class: "empty" }, "No channel is configured. Add a [[live]] section to headwater.toml, or start with --demo.");
 
   constructor(stage) {
     this.stage = stage;
-    byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty, this.#publisher.node, this.#replays);
+    byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty, this.#publisher.node, this.#recordings);
   }
 
   /** Polling interval: shorter while the channel that is looked at is to begin. */
@@ -54,24 +54,24 @@ export class LiveView {
     this.#items = items;
     this.#empty.hidden = items.length > 0;
     syncRows(this.#list, this.#rows, items, (item) => item.name, makeRow);
-    const replays = this.#recorded();
-    this.#replays.hidden = replays.length === 0;
-    syncRows(this.#replayList, this.#replayRows, replays, (item) => item.key, makeReplayRow);
+    const recordings = this.#recorded();
+    this.#recordings.hidden = recordings.length === 0;
+    syncRows(this.#recordingList, this.#recordingRows, recordings, (item) => item.key, makeRecordingRow);
     const current = this.#current;
     if (current) say(byId("facts"), describe(current));
     this.#tellPlayback(current);
     this.#publisher.update(current);
   }
 
-  /** @param path of the channel or the replay, "" for the first channel; options from the address: mode */
+  /** @param path of the channel or the recording, "" for the first channel; options from the address: mode */
   enter(path, options) {
     if (!path && this.stage.playback.source) return undefined;
     const item = path ? this.#items.find((each) => each.name === path) : this.#items[0];
-    const replay = this.#recorded().find((each) => each.key === path);
+    const recording = this.#recorded().find((each) => each.key === path);
     for (const [name, row] of this.#rows) row.mark(name === item?.name);
-    for (const [key, row] of this.#replayRows) row.mark(key === replay?.key);
+    for (const [key, row] of this.#recordingRows) row.mark(key === recording?.key);
     this.#publisher.update(item);
-    if (replay) return this.#present(replay, replay.key, replay.title, describeReplay(replay), options);
+    if (recording) return this.#present(recording, recording.key, recording.title, describeRecording(recording), options);
     if (!item) return this.stage.clear(path ? `There is no channel “${path}”.` : "");
     this.#present(item, item.name, item.name, describe(item), options);
     this.#tellPlayback(item);
@@ -123,15 +123,15 @@ export class LiveView {
   }
 }
 
-function describeReplay(item) {
-  return [clock(item.duration), bytes(item.size)].join(" · ");
+function describeRecording(item) {
+  return [clock(item.duration), bytes(item.size), item.mp4_reason && `no MP4: ${item.mp4_reason}`].filter(Boolean).join(" · ");
 }
 
 function marker(link) {
   return (on) => (on ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current"));
 }
 
-function makeReplayRow(item) {
+function makeRecordingRow(item) {
   const facts = el("span", { class: "quiet" });
   const link = el("a", { class: "row", href: `#live/${encodePath(item.key)}` },
     el("span", { class: "name" }, item.title), facts);
@@ -139,7 +139,7 @@ function makeReplayRow(item) {
   return {
     node: el("li", { class: "with-file" }, link, ...(file ? [file] : [])),
     mark: marker(link),
-    update: (now) => say(facts, describeReplay(now)),
+    update: (now) => say(facts, describeRecording(now)),
   };
 }
 

@@ -127,6 +127,7 @@ async def test_a_date_in_the_part_on_disk_is_played_then_the_end_and_then_the_re
     await tab.until(f"{LOADED}?.live === false")
     await tab.until(f"({TO_THE_END})()")
 
+    assert await tab.page.get_by_role("heading", name="Recordings").is_visible()
     replay = tab.page.get_by_role("link", name="talk, ")
     await replay.first.click()
     await tab.until(f"headwater.hls?.url === '{server.url}{recording['hls']}'")
