@@ -213,6 +213,10 @@ class ProbeLimits:
 DEFAULT_LIMITS = ProbeLimits()
 
 
+REPACKAGED = "repackaged as MP4 it would play"
+"""End of the reason of a file whose container alone is the obstacle."""
+
+
 def unread_reason(path: str) -> str | None:
     """Return why a listed file isn't looked into; None if it is."""
     ending = PurePosixPath(path).suffix.lower()
@@ -350,7 +354,7 @@ def _reason(streams: Sequence[dict[str, Any]], suffix: str, *, is_packaged: bool
         return None
     if suffix not in BROWSER_CONTAINERS:
         refusal = _refusal(streams, _MP4.union(*BROWSER_CODECS.values()))
-        return refusal or f"browsers don't play {suffix[1:].upper()} files; repackaged as MP4 it would play"
+        return refusal or f"browsers don't play {suffix[1:].upper()} files; {REPACKAGED}"
     refusal = _refusal(streams, BROWSER_CODECS[container])
     if refusal is not None and _refusal(streams, _MP4.union(*BROWSER_CODECS.values())) is None:
         return f"{refusal} in {suffix[1:].upper()} files"

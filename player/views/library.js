@@ -295,7 +295,9 @@ async function neighbourOf(path, places) {
 }
 
 /** Advice about an item that this browser can't play. */
-const adviceFor = (item) => (item.content_type
+const adviceFor = (item) => [generalAdvice(item), item.convert && `This line makes a file that plays: ${item.convert}`].filter(Boolean).join(" ");
+
+const generalAdvice = (item) => (item.content_type
   ? "Try another browser, download the file for another player, or play it anyway: some browsers play more than they say."
   : "Download the file and try another player, such as VLC; a copy as MP4 with H.264 and AAC plays here.");
 

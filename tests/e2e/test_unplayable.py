@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+import shlex
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
@@ -13,6 +17,7 @@ from playwright.async_api import Browser
 from packager.process.ffmpeg_discovery import Tools
 from tests.conftest import ServerProcess, start_server
 from tests.e2e.conftest import ENCODE, PHONE, Tab, open_tab, quiet_tab
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
@@ -85,6 +90,37 @@ async def test_the_page_and_the_list_agree_on_what_plays_and_that_plays_without_
         await tab.open(f"library/{name}")
         await tab.until("headwater.video.played.length > 0 && headwater.video.played.end(0) > 3.6")
         assert await tab.value(SAID) == ""
+
+
+async def test_the_shown_line_makes_a_film_that_plays(
+    tab: Tab, films: ServerProcess, tools: Tools, tmp_path: Path
+) -> None:
+    await tab.open("library")
+    await tab.until(JUDGED)
+    convertible = ("disc.vob", "old.avi", "phone.mp4", "tape.mxf", "television.mp4")
+    for name in convertible:
+        await tab.open(f"library/{name}")
+        await tab.until(f"{SAID}.includes('ffmpeg ')")
+        (line,) = re.findall(r"This line makes a file that plays: (ffmpeg .+)", await tab.value(SAID))
+        source = httpx.get(f"{films.url}/media/{name}", timeout=60).content
+        (tmp_path / name).write_bytes(source)
+        program = f"{shlex.quote(str(tools.ffmpeg))} -nostdin -v error {line.removeprefix('ffmpeg ')}"
+        await asyncio.to_thread(
+            subprocess.run, ["bash", "-c", program], cwd=tmp_path, check=True, timeout=120
+        )
+    server = await asyncio.to_thread(
+        start_server, "--library", str(tmp_path), "--port", "0", env={ENCODE: "off"}
+    )
+    try:
+        made = {f"{name.partition('.')[0]}.h264.mp4" for name in convertible}
+
+        def playable() -> set[str]:
+            listed = httpx.get(f"{server.url}/api/library", timeout=60).json()
+            return {one["path"] for one in listed if one["playable"] and one["convert"] is None}
+
+        await asyncio.to_thread(wait_for, lambda: made <= playable(), "the converted films")
+    finally:
+        await asyncio.to_thread(server.stop)
 
 
 async def test_who_clicks_what_cant_be_played_sees_its_title_the_reason_and_what_to_do(tab: Tab) -> None:

@@ -36,6 +36,7 @@ from packager.library.catalogue import (
     Entry,
     LibraryTitle,
 )
+from packager.library.conversion_command import conversion_command
 from packager.library.file_probe import Facts, TextFacts
 from packager.library.library_search import ListedSubfolder, Sort, TooManyViewsError, ViewQuery
 
@@ -317,6 +318,7 @@ def describe_file(entry: Entry) -> dict[str, object]:
         "content_type": content_type(entry.path, facts.codec_strings),
         "playable": facts.reason is None if known else None,
         "reason": facts.reason,
+        "convert": conversion_command(entry.path, facts),
         "media": f"/media/{path}",
         "hls": None if facts.obstacle or not known else f"/vod/{path}/master.m3u8",
         "obstacle": facts.obstacle,

@@ -11,8 +11,8 @@ from origin.recordings.handler import describe
 from packager.library.local_storage import NotFoundError
 from packager.process.ffmpeg_discovery import Tools
 from packager.recordings.disk_recordings import Recording
-from tests.conformance.handfed import Track
-from tests.packager.recordings.recorded_channel import NUMBER, record
+from tests.conformance.handfed import NUMBER, Track
+from tests.packager.recordings.recorded_channel import record
 
 
 async def test_a_recording_without_an_mp4_says_why_in_the_list(
