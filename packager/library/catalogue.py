@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TypeVar
 
+from media.matroska.declared_size import HEAD_BYTES, declared_bytes
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.file_listing import (
     File,
@@ -74,6 +77,9 @@ SELECTIONS_KEPT = 8
 
 SELECTIONS_AWAITED = 16
 """Most requests that wait for such a listing to be made; beyond, the network with the most is refused."""
+
+MATROSKA_ENDINGS = frozenset((".mkv", ".webm", ".mka", ".weba"))
+"""Endings of files whose header says how long the whole file is."""
 
 IsListed = Callable[[str], bool]
 """Returns whether the item of a path is listed; equal ones list the same."""
@@ -409,11 +415,13 @@ class Catalogue:
             raise BusyError(str(error)) from error
         with contextlib.closing(readable):
             facts = await probe(readable.path, self._tools, self.limits.probe, is_packaged=obstacle is None)
+            incomplete = await run(_missing_bytes, readable.path)
         return replace(
             facts,
             reason=None if encoded else facts.reason,
             obstacle=obstacle,
             encoded=encoded,
+            incomplete=incomplete,
             text=text,
             thumbnails=thumbnails,
             cover=_cover_of(item),
@@ -455,3 +463,15 @@ def _described(
         entries = tuple(Entry(file.path, file.size, facts[file], file.modified) for file in item.files)
         return LibraryTitle(item.path, entries, facts[item])
     return Entry(item.path, item.size, facts[item], item.modified)
+
+
+def _missing_bytes(path: Path) -> str | None:
+    """Return how much of a Matroska file is there; None of a whole one. Blocks."""
+    if path.suffix.lower() not in MATROSKA_ENDINGS:
+        return None
+    try:
+        with path.open("rb") as file:
+            declared, size = declared_bytes(file.read(HEAD_BYTES)), file.seek(0, os.SEEK_END)
+    except OSError:
+        return None
+    return None if declared is None or declared <= size else f"{size} of {declared} bytes are there"

@@ -177,6 +177,7 @@ class Facts:
         obstacle: why the file can't be served as HLS; None if it can, or wasn't checked.
         encoded: whether renditions of it are encoded on request, so that all browsers can play them.
         text: the subtitles and chapters that its HLS has.
+        incomplete: how much of the file is there, by its own header; None of a whole one.
         thumbnails: whether there are thumbnails of the film.
         tags: the title, artist and album of music.
         has_cover: whether a cover is in the file.
@@ -192,6 +193,7 @@ class Facts:
     reason: str | None = None
     obstacle: str | None = None
     encoded: bool = False
+    incomplete: str | None = None
     text: TextFacts = NO_TEXT
     thumbnails: bool = False
     tags: MusicTags = NO_TAGS

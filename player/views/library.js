@@ -307,6 +307,7 @@ const titleOf = (item) => item.tags?.title ?? item.name;
 function describe(item) {
   const renditions = item.renditions?.map((name) => name.match(/\.(\d+p)\./)?.[1] ?? name);
   return [
+    item.incomplete && `incomplete: ${item.incomplete}`,
     item.tags?.artist,
     item.tags?.album && `${item.tags.album}${item.tags.track ? `, ${item.tags.track}` : ""}`,
     renditions && `adapts: ${renditions.join(", ")}`,

@@ -318,6 +318,7 @@ def describe_file(entry: Entry) -> dict[str, object]:
         "content_type": content_type(entry.path, facts.codec_strings),
         "playable": facts.reason is None if known else None,
         "reason": facts.reason,
+        "incomplete": facts.incomplete,
         "convert": conversion_command(entry.path, facts),
         "media": f"/media/{path}",
         "hls": None if facts.obstacle or not known else f"/vod/{path}/master.m3u8",
