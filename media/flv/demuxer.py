@@ -37,6 +37,9 @@ FURTHER_CODECS = frozenset({"avc1", "hvc1", "av01", "vp09"})
 _CONFIGURED = FURTHER_CODECS | {"vvc1", "mp4a", "Opus", "fLaC"}
 """Codecs whose frames can't be decoded without their configuration."""
 
+NO_CONFIGURATION = "its sound comes without the sequence header that decoders need: it is left out"
+"""The fault of a stream whose sound can't be decoded (FLV 10.1 §E.4.2.1)."""
+
 _KINDS = {VIDEO: TrackKind.VIDEO, AUDIO: TrackKind.AUDIO}
 _AAC_FRAME = bytes((AAC << 4 | 0x0F, CODED))
 _AVC_KEY_FRAME = KEY_FRAME << 4 | AVC
@@ -66,6 +69,9 @@ class FlvDemuxer:
     Args:
         check_track: raises MediaError for a main track that isn't taken.
         further_video_tracks: most video tracks beside the main one; others are dropped.
+
+    Attributes:
+        fault: why a track is left out; empty where none is.
     """
 
     def __init__(
@@ -80,6 +86,7 @@ class FlvDemuxer:
         self._most_further = further_video_tracks
         self._buffer = bytearray()
         self._is_at_start = True
+        self.fault = ""
         self._tracks: dict[tuple[int, int], StreamTrack] = {}
         # The decoder-relevant part of each track's configuration, and the main tracks of legacy tags.
         self._told: dict[tuple[int, int], bytes] = {}
@@ -185,6 +192,11 @@ class FlvDemuxer:
         place = kind, part.track
         track = self._tracks.get(place)
         if part.kind is PacketKind.CONFIGURATION:
+            if not part.data and part.codec in _CONFIGURED:
+                # Encoders send an empty one in front of the first, or again in mid-stream.
+                return None
+            if kind == AUDIO and not part.track:
+                self.fault = ""
             if track is not None and self._told.get(place) == part.told:
                 return None
             self._told[place] = part.told
@@ -195,6 +207,9 @@ class FlvDemuxer:
             # Legacy tags of older codecs say more of them in their first byte.
             configuration = bytes((body[0] & 0x0F if kind == VIDEO else body[0],))
         if not part.data:
+            return None
+        if kind == AUDIO and configuration is None and (track is None or track.codec != part.codec):
+            self.fault = NO_CONFIGURATION
             return None
         if (
             track is None

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from media.errors import MalformedError
 from media.stream_reader import CLOCK_RATE, StreamChunk
 from media.ts.sections import ProgramTables
-from media.ts.tables import PACKET, PAT_PID, SYNC, ProgramMap, StreamType, payload_offset, write_tables
+from media.ts.tables import (
+    PACKET,
+    PAT_PID,
+    PICTURE_TYPES,
+    SYNC,
+    ProgramMap,
+    StreamType,
+    payload_offset,
+    write_tables,
+)
 from media.ts.timestamps import CLOCK_WRAP
 
 NULL_PID = 0x1FFF
@@ -29,10 +38,26 @@ VIDEO_TYPES = frozenset(
 STRIDES = (PACKET, PACKET + 4, PACKET + 16)
 """Bytes from one packet to the next: alone, with a time of arrival (.m2ts), or with parity (EN 300 421)."""
 
+NOT_THERE = "its program map lists sound or a picture of which nothing comes: it is left out"
+"""The fault of a stream whose map announces more than there is."""
+
+AWAITED_TYPES = PICTURE_TYPES | {
+    StreamType.MPEG1_AUDIO,
+    StreamType.MPEG2_AUDIO,
+    StreamType.AAC,
+    StreamType.LATM,
+    StreamType.AC3,
+    StreamType.EAC3,
+}
+"""Types of streams of which something always comes; of subtitles and data there may be none for long."""
+
 _WITH_PARAMETER_SETS = frozenset({StreamType.H264, StreamType.HEVC})
 
 LONGEST_STEP = 3 * CLOCK_RATE
 """Largest step between clock references (§2.7.2: 0.1 s); a larger one is a jump."""
+
+LONGEST_AWAITED = CLOCK_RATE
+"""Ticks of the clock within which something of each stream of the program's map must have come."""
 
 START_CODE = re.compile(rb"\x00\x00\x01(.)", re.DOTALL)
 
@@ -92,6 +117,7 @@ class TransportReader:
     Attributes:
         lost: number of lost packets, by their counters modulo 16, and of those that were cut off.
         skipped: number of bytes that were of no packet.
+        fault: which streams are left out, and why; empty where none is.
     """
 
     muxed_container = ""
@@ -109,6 +135,10 @@ class TransportReader:
         self._number: int | None = None
         self._pids = frozenset[int]()
         self._present = set[int]()
+        # Streams of which nothing has come, since when by the clock, and those that are left out for it.
+        self._awaited, self._awaited_since = set[int](), 0
+        self._come = set[int]()
+        self._left_out = frozenset[int]()
         self._searched = self._associations = 0
         self._video: tuple[int, int] | None = None
         self._streams: bytes | None = None
@@ -122,6 +152,7 @@ class TransportReader:
         self._last: dict[int, bytes] = {}
         self.lost = 0
         self.skipped = 0
+        self.fault = ""
 
     @property
     def signature(self) -> bytes:
@@ -204,6 +235,8 @@ class TransportReader:
             return
         if pid not in self._pids and len(self._tables.programs) > 1:
             return
+        if self._awaited and pid in self._awaited and adaptation & 1:
+            self._note_come(pid)
         if flags & 0x10 and pid == self._clock_pid:  # §2.4.3.5: a clock reference
             self._tick(int.from_bytes(packet[6:11], "big") >> 7)
         if flags & 0x40 and starts and (self._video is None or self._video[0] == pid):
@@ -219,6 +252,26 @@ class TransportReader:
             self._pass_on(packet)
         if self._pending is not None and self._told(self._pending):
             self._settle()
+
+    def _note_come(self, pid: int) -> None:
+        """Note the first packet of a stream, which was perhaps left out until now."""
+        self._come.add(pid)
+        self._awaited.discard(pid)
+        if pid in self._left_out:
+            self._left_out -= {pid}
+            self._write_tables()
+
+    def _leave_out(self) -> None:
+        """Leave the streams out of the tables of which nothing comes: decoders would wait for them."""
+        listed = () if self._number is None else self._tables.maps[self._number].streams
+        missing = frozenset(
+            one.pid for one in listed if one.pid in self._awaited and one.kind in AWAITED_TYPES
+        )
+        if missing != self._left_out and any(
+            one.pid in self._come and one.kind in AWAITED_TYPES for one in listed
+        ):
+            self._left_out = missing
+            self._write_tables()
 
     def _is_repeated(self, pid: int, packet: bytes, payload: int, *, breaks: bool) -> bool:
         """Return whether a packet with a payload was sent twice; count those lost before it (§2.4.3.3)."""
@@ -274,6 +327,14 @@ class TransportReader:
         if self._number is None:
             return
         program = self._tables.maps[self._number]
+        awaited = {one.pid for one in program.streams} - self._come
+        if awaited != self._awaited:
+            self._awaited, self._awaited_since = awaited, self._elapsed or 0
+        self._left_out &= awaited
+        if self._left_out:
+            kept = [one for one in program.streams if one.pid not in self._left_out]
+            program = replace(program, streams=tuple(kept))
+        self.fault = NOT_THERE if self._left_out else ""
         written = write_tables(program, self._tables.programs[self._number])
         self._settle()
         self._flush()
@@ -292,6 +353,8 @@ class TransportReader:
             self._jumped = 0 if self._accesses else self._limits.dropped_bytes
         elif self._clock is not None:
             self._elapsed = (self._elapsed or 0) + (clock - self._clock) % CLOCK_WRAP
+            if self._awaited and self._elapsed - self._awaited_since > LONGEST_AWAITED:
+                self._leave_out()
         self._clock = clock
 
     def _pass_on(self, packets: bytes) -> None:

@@ -368,7 +368,7 @@ class _RtmpSession:
         for track, further in demuxer.take_further_video_tracks().items():
             await publication.receive_further_video_track(track, further)
         if packets:
-            await publication.receive_packets(packets)
+            await publication.receive_packets(packets, demuxer.fault)
 
     async def _on_request(self, event: Event) -> None:
         if isinstance(event, ConnectRequest):

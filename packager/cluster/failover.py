@@ -251,7 +251,7 @@ def _begin_timeline(
 ) -> None:
     if timeline is not None and known[name] != timeline:
         known[name] = timeline
-        append(InitEntry(name, timeline.init, timeline.entry))
+        append(InitEntry(name, timeline.init, timeline.entry, timeline.frame_rate))
 
 
 def _copy_segment(rendition: Rendition, segment: LiveSegment, append: Append, *, is_open: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -31,6 +32,9 @@ FOLLOWING = {
     "keyint_min": 10_000,
 }
 """Options with which an encoder keeps the source's timestamps and key frame positions."""
+
+_LABEL = re.compile(r"\[s([0-9]+)\]")
+"""A label between two filters, as ffmpeg-python writes it."""
 
 CLOCK = ":".join(
     f"%{{eif:mod(floor(time(0)/{unit}),{wrap}):d:2}}" for unit, wrap in ((3600, 24), (60, 60), (1, 60))
@@ -120,10 +124,11 @@ def encoder_arguments(
     sound = _exact(sound)
     if source.is_played_once:
         sound = sound.filter("apad")
+    heard = list[Any]()
     for branch, rung in zip(_branches(sound, "asplit", sounds), sounds, strict=True):
         options = {**_audio(rung), **_end(source)}
-        outputs.append(ffmpeg.output(branch, pipe(len(outputs)), **options, **_muxer(start)))
-    return compile_arguments(ffmpeg.get_args(ffmpeg.merge_outputs(*outputs)))
+        heard.append(ffmpeg.output(branch, pipe(len(outputs) + len(heard)), **options, **_muxer(start)))
+    return _compiled(outputs, heard)
 
 
 def remuxer_arguments(address: str, options: Mapping[str, Any], coding: Mapping[str, Any]) -> list[str]:
@@ -184,8 +189,33 @@ def _keeping(
     else:
         sound, options = _exact(played.audio if source.has_audio else _silence()), _audio(sounds[0])
     options |= _end(source)
-    outputs.append(ffmpeg.output(sound, pipe(len(outputs)), **options, **_muxer(start, late=True)))
-    return compile_arguments(ffmpeg.get_args(ffmpeg.merge_outputs(*outputs)))
+    return _compiled(
+        outputs, [ffmpeg.output(sound, pipe(len(outputs)), **options, **_muxer(start, late=True))]
+    )
+
+
+def _compiled(pictures: Sequence[Any], sounds: Sequence[Any]) -> list[str]:
+    """Compile the arguments of all outputs, with a filter graph each for the pictures and the sounds.
+
+    ffmpeg begins with a graph once something has come of all its inputs: a sound that is announced and never
+    comes would hold back the pictures.
+    """
+    together = ffmpeg.get_args(ffmpeg.merge_outputs(*pictures, *sounds))
+    if not pictures:
+        return compile_arguments(together)
+    seen, heard = (ffmpeg.get_args(ffmpeg.merge_outputs(*some)) for some in (pictures, sounds))
+    inputs = _inputs_of(together)
+    if not _inputs_of(seen) == _inputs_of(heard) == inputs:
+        # Their inputs are different ones: what is made here always comes.
+        return compile_arguments(together)
+    # Each graph has labels of its own.
+    renamed = [_LABEL.sub(r"[sound\1]", word) for word in heard[len(inputs) :]]
+    return compile_arguments([*seen, *renamed])
+
+
+def _inputs_of(words: Sequence[str]) -> Sequence[str]:
+    """Return the arguments up to the last input."""
+    return words[: max(index for index, word in enumerate(words) if word == "-i") + 2]
 
 
 def _exact(sound: Any) -> Any:

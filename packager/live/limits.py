@@ -61,6 +61,21 @@ class LiveEventLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SilenceLimits:
+    """When silence stands in for the sound of a channel that has pictures.
+
+    Attributes:
+        behind_seconds: How far the sound may be behind the picture, and silence is kept behind it.
+        patience_seconds: For which no sound may come while it is further behind.
+        longest_seconds: Most silence at once; a longer gap is a jump of the stream's clock.
+    """
+
+    behind_seconds: float = 0.5
+    patience_seconds: float = 1.0
+    longest_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LiveLimits:
     """Limits of a live channel.
 
@@ -73,6 +88,7 @@ class LiveLimits:
         clock_bucket_seconds: The soonest arrival is taken of the last one to two spans of so long: long
             enough for load to pass, short enough to follow a drift.
         segment: Limits of cutting each rendition into segments.
+        silence: When silence stands in for the sound.
         forward: Limits of pushing the stream on to each other server.
         event: Limits of the ends and recordings of its events.
         publish: Limits of its playlists and of their requests.
@@ -84,6 +100,7 @@ class LiveLimits:
     gap_target_durations: float = 1.5
     clock_bucket_seconds: float = 15.0
     segment: SegmentLimits = field(default_factory=SegmentLimits)
+    silence: SilenceLimits = field(default_factory=SilenceLimits)
     source: SourceLimits = field(default_factory=SourceLimits)
     forward: ForwardLimits = field(default_factory=ForwardLimits)
     captions: CaptionLimits = field(default_factory=CaptionLimits)

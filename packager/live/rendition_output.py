@@ -112,6 +112,7 @@ class RunContext:
         segment_duration: the channel's, in seconds.
         numbers: decides whether a segment may be opened already.
         timed_metadata: the channel's events, which go with the parts.
+        frame_rate: pictures per second of the source, where they aren't those of the channel's cadence.
         on_part: called for each part with the seconds from its last frame's end to its being published.
     """
 
@@ -122,6 +123,7 @@ class RunContext:
     timed_metadata: TimedMetadata
     on_part: Callable[[float], None]
     limits: LiveLimits = DEFAULT_LIMITS
+    frame_rate: Fraction | None = None
 
 
 class Feed:
@@ -135,6 +137,8 @@ class Feed:
 
     Attributes:
         segment: index in the run of the segment that came last, -1 before any.
+        span: seconds of media time at which the rendition began in this run, and up to which it has come;
+            None before.
     """
 
     def __init__(
@@ -149,6 +153,7 @@ class Feed:
         self._window = writer.window
         self._writer = writer
         self.segment = -1
+        self.span: tuple[Fraction, float] | None = None
         self._suspended = False
         self._init = b""
         self._entry: SampleEntry | None = None
@@ -243,7 +248,8 @@ class Feed:
         carries = self._run.timed_metadata.carries(self._name)
         self._init = with_brand(init.data, ID3_BRAND) if carries else init.data
         self._entry = parse_sample_entry(track.sample_entries[0])
-        self._writer.begin(self._init, self._entry)
+        has_picture = bool(self._entry.width)
+        self._writer.begin(self._init, self._entry, self._run.frame_rate if has_picture else None)
         self._segmenter = self._make_segmenter(track.timescale)
 
     def add(self, fragment: Fragment, now: Instant) -> bool:
@@ -261,7 +267,9 @@ class Feed:
             raise MalformedError("a fragment before the init segment")
         start = fragment.base_media_decode_time
         end = start + total_duration(fragment.samples)
-        self._run.clock.observe(end / self._timescale, now)
+        reached = end / self._timescale
+        self.span = (Fraction(start, self._timescale) if self.span is None else self.span[0]), reached
+        self._run.clock.observe(reached, now)
         for part in self._segmenter.push(start, fragment.samples, fragment.data):
             if self._admits(part, now):
                 self._publish(part, now)

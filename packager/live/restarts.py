@@ -16,11 +16,12 @@ from packager.live.encoder_run import EncoderRun
 from packager.live.limits import DEFAULT_LIMITS
 from packager.live.rendition_output import Feed, RunContext, RunStart
 from packager.live.run import ChannelRun
+from packager.live.sound_output import SoundFeed
 from packager.live.start_plan import ChannelContext, Plan
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.segment.keyframe_segmenter import segmenter_factories
 from packager.sources.publication import Publication
-from packager.sources.published_source import PublishedSource, keys_too_far_apart
+from packager.sources.published_source import NO_SOUND, PublishedSource, keys_too_far_apart
 from packager.sources.source import Source
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.program_date_time import Instant, WallClock
@@ -241,6 +242,7 @@ class Restarts:
             self._limits.segment,
             begins_early=begins_early,
             on_late_key=note_late_key,
+            longest_picture=_longest_picture(source),
         )
         context = self._context
         run = RunContext(
@@ -251,12 +253,26 @@ class Restarts:
             context.timed_metadata,
             self._on_part,
             self._limits,
+            # What is encoded has the channel's own.
+            None
+            if source.seen is None or source.frame_rate == plan.cadence.frame_rate
+            else source.frame_rate,
         )
-        # Captions follow the first one alone.
-        return [
-            Feed(run, writer, cut, None if index else context.captions.follow)
-            for index, (writer, cut) in enumerate(zip(made, cuts, strict=True))
-        ]
+
+        def note_silence(is_silent: bool) -> None:
+            if isinstance(source.pump, PublishedSource):
+                source.pump.note_fault(NO_SOUND, is_over=not is_silent)
+
+        feeds = list[Feed]()
+        for index, (writer, cut) in enumerate(zip(made, cuts, strict=True)):
+            # Captions follow the first one alone.
+            follow = None if index else context.captions.follow
+            if index and not plan.renditions[writer.name].video:
+                limits = self._limits.silence
+                feeds.append(SoundFeed(run, writer, cut, follow, limits=limits, on_silence=note_silence))
+            else:
+                feeds.append(Feed(run, writer, cut, follow))
+        return feeds
 
 
 def _begin_of(source: Source) -> float | None:
@@ -269,6 +285,14 @@ def _begin_of(source: Source) -> float | None:
     if source.copied is not None or not isinstance(source.pump, PublishedSource) or source.pump.live is None:
         return None
     return source.pump.live.playable_since
+
+
+def _longest_picture(source: Source) -> Fraction:
+    """Return the seconds for which a picture of a source may be shown; 0 where it is encoded."""
+    if source.seen is None:
+        return Fraction(0)
+    usual = max(source.seen.picture_frame, 1 / source.frame_rate)
+    return usual * Fraction(5, 4)
 
 
 def _publication_of(source: Source) -> Publication | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from packager.live.limits import DEFAULT_LIMITS, LiveLimits
 from packager.live.rendition_output import Feed, RunStart
+from packager.live.sound_output import SoundFeed
 from packager.sources.source import Source
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.program_date_time import Instant
@@ -45,6 +46,9 @@ class ChannelRun:
         self.supply_ended = False
         self._source = source
         self.feeds = feeds
+        last = feeds[-1] if feeds else None
+        # The sound of a picture, which may be silence.
+        self._sound = last if isinstance(last, SoundFeed) else None
         self._start = start
         self._aligned = aligned
         self._over = over
@@ -56,6 +60,11 @@ class ChannelRun:
         self._start.segment = max((feed.segment for feed in self.feeds), default=-1) + 1
         for feed in self.feeds:
             feed.suspend()
+
+    def stand_in_for_sound(self, now: Instant) -> None:
+        """Publish silence where the sound doesn't come, as far as the picture has come."""
+        if self._sound is not None and (picture := self.feeds[0].span) is not None:
+            self._sound.stand_in(picture, now)
 
     def _stop(self) -> None:
         """Publish no more, but the last frames where the event is over."""

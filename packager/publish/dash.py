@@ -423,7 +423,7 @@ class LiveManifest:
             codecs=entry.codec,
             segments=self._segments(timescale, period, init_uri(timeline) or ""),
             resolution=(entry.width, entry.height) if rendition.video else None,
-            frame_rate=self._cadence.frame_rate if rendition.video else None,
+            frame_rate=(timeline.frame_rate or self._cadence.frame_rate) if rendition.video else None,
             sample_rate=entry.sample_rate,
             channels=entry.channels,
         )

@@ -95,9 +95,7 @@ def media_playlist(
     hinted = Fraction(0) if window.ended else cadence.part_target
     return MediaPlaylist(
         target_duration=target_duration,
-        segments=[
-            _segment(segment, end + hinted, window, target_duration, suffix) for segment, end in recent
-        ],
+        segments=[_segment(segment, end + hinted, window, cadence, suffix) for segment, end in recent],
         older=lines,
         media_sequence_number=window.listed[0].number if window.listed else window.next_number,
         discontinuity_sequence=window.discontinuity_sequence,
@@ -175,14 +173,16 @@ def _count_older(window: Window, boundary: Fraction) -> int:
 
 
 def _segment(
-    segment: LiveSegment, distance: Fraction, window: Window, target_duration: int, suffix: str
+    segment: LiveSegment, distance: Fraction, window: Window, cadence: Cadence, suffix: str
 ) -> Segment:
     finished = segment is not window.open
     # With the first part's tag the others' go too: a list that began in mid-segment would misname them.
     # §6.2.1: parts go that aren't at the live edge, which what has ended hasn't. hls.js would wait for the
     # last one's middle to be buffered in all renditions; but sound and picture don't end together.
-    at_edge = not window.ended and distance <= PARTS_KEPT * target_duration
+    at_edge = not window.ended and distance <= PARTS_KEPT * cadence.target_duration
     with_parts = segment.parts and (not finished or at_edge)
+    # §4.4.3.7: no part exceeds the target; a picture of a slow source does, which is listed with its segment.
+    with_parts = with_parts and all(part.duration <= cadence.part_target for part in segment.parts)
     parts = _parts(segment, window.extension, suffix) if with_parts else ()
     return playlist_segment(segment, window.extension, suffix, parts, finished=finished)
 

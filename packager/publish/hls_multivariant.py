@@ -52,14 +52,16 @@ def _variant(
     played = [rendition, *others]
     # Text has no codec that players would have to know.
     coded = [one for one in played if one.language is None]
-    entries = [one.window.timeline.entry for one in coded if one.window.timeline is not None]
+    timelines = [one.window.timeline for one in coded if one.window.timeline is not None]
+    entries = [one.entry for one in timelines]
+    frame_rate = (timelines[0].frame_rate if timelines else None) or cadence.frame_rate
     return Variant(
         uri=f"{rendition.name}/media.m3u8{suffix}",
         bandwidth=sum(map(_peak, played)),
         average_bandwidth=sum(one.window.finished.totals.average_bandwidth or one.bitrate for one in played),
         codecs=",".join(entry.codec for entry in entries),
         resolution=(entries[0].width, entries[0].height) if entries and rendition.video else None,
-        frame_rate=cadence.frame_rate if rendition.video else None,
+        frame_rate=frame_rate if rendition.video else None,
         audio=AUDIO_GROUP if audio else None,
         subtitles=CAPTIONS_GROUP if captions else None,
     )

@@ -18,6 +18,12 @@ LONGEST_GROUP = Fraction(10)
 VARYING = Fraction(5, 4)
 """From which multiple of the mean on frames' durations vary, beyond what containers round times to."""
 
+SLOW_PICTURE = Fraction(1, 2)
+"""Seconds from which on a picture is shown for long, as its rate is then more than what ffprobe reckons."""
+
+LATEST_KEY = Fraction(1, 10)
+"""Seconds by which a regular key frame may come later than those that were seen."""
+
 LOOPS = 4
 """How often a file's key frames are gone through to see what its seam does to segments."""
 
@@ -56,14 +62,24 @@ def observe_keyframes(
     """
     keys: list[Fraction] = []
     frames: list[Fraction] = []
+    shown: list[Fraction] = []
     for packet in packets:
         if packet.get("stream_index") == video and "K" in packet.get("flags", "") and "pts_time" in packet:
             keys.append(Fraction(packet["pts_time"]))
+        if packet.get("stream_index") == video and "pts_time" in packet:
+            shown.append(Fraction(packet["pts_time"]))
         if packet.get("stream_index") == audio and "pts_time" in packet:
             frames.append(Fraction(packet["pts_time"]))
     steps = sorted(after - before for before, after in itertools.pairwise(frames))
     frame = steps[len(steps) // 2] if steps else AUDIO_FRAME
-    return KeyframePattern(tuple(sorted(keys)), frame if frame > 0 else AUDIO_FRAME, loop)
+    lasts = sorted(after - before for before, after in itertools.pairwise(sorted(shown)))
+    usual = lasts[len(lasts) // 2] if lasts else Fraction(0)
+    return KeyframePattern(
+        tuple(sorted(keys)),
+        frame if frame > 0 else AUDIO_FRAME,
+        loop,
+        picture_frame=usual if usual >= SLOW_PICTURE else Fraction(0),
+    )
 
 
 def keyframe_cadence(
@@ -111,7 +127,9 @@ def keyframe_cadence(
     if segment > group and not varies:
         filling = _filling(part, int(group * frame_rate), frame_rate, seen.audio_frame)
         regular = replace(regular, part_target=filling or target)
-    return _bounded(regular, segment + 1 / frame_rate, seen)
+    # A frame of a slow source would be as long as a segment.
+    late = min(1 / frame_rate, max(groups) - min(groups) + LATEST_KEY)
+    return _bounded(regular, segment + late, seen)
 
 
 def _filling(wanted: Fraction, group: int, frame_rate: Fraction, audio_frame: Fraction) -> Fraction | None:

@@ -35,6 +35,7 @@ def segmenter_factories(
     *,
     begins_early: bool = False,
     on_late_key: Callable[[bool], None] | None = None,
+    longest_picture: Fraction = Fraction(0),
 ) -> list[Callable[[int], Segmenter]]:
     """Return a function for each rendition that makes its segmenter, once its timescale is known.
 
@@ -46,6 +47,8 @@ def segmenter_factories(
             source's key frames count.
         on_late_key: called when no key frame came in time, so that something is left out; with whether one
             has ever come in time.
+        longest_picture: seconds for which a picture of the source is shown; one of a slow source may be shown
+            for longer than a part lasts, and is a part all the same, which playlists don't list.
     """
     if cadence.longest is None:
         return [lambda timescale: _steady(cadence, start, timescale, limits)] * count
@@ -56,6 +59,7 @@ def segmenter_factories(
         is_regular=cadence.regular,
         begins_early=begins_early,
         on_late_key=on_late_key,
+        longest_picture=longest_picture,
     )
 
     def keyed(timescale: int, *, leads: bool = False) -> Segmenter:
@@ -114,6 +118,7 @@ class Cuts:
         begins_early: whether the first segment may be as short as any, so that there is one sooner.
         on_late_key: called when a segment ended since no key frame came in time, with whether one has ever
             come in time.
+        longest_picture: seconds for which a picture may be shown without being a pause.
 
     Attributes:
         known: media time up to which all cuts are known: no picture is shown before those that were decoded
@@ -129,7 +134,9 @@ class Cuts:
         is_regular: bool = False,
         begins_early: bool = False,
         on_late_key: Callable[[bool], None] | None = None,
+        longest_picture: Fraction = Fraction(0),
     ) -> None:
+        self.longest_picture = longest_picture
         self._begins_early = begins_early
         self._on_late_key = on_late_key
         self._has_timely_key = False
@@ -212,10 +219,18 @@ class Cuts:
 
 
 class _Gatherer:
-    """Makes parts of samples whose segments are known."""
+    """Makes parts of samples whose segments are known.
 
-    def __init__(self, timescale: int, part_target: Fraction, limits: SegmentLimits) -> None:
-        self._packer = PartPacker(math.floor(part_target * timescale), limits)
+    Args:
+        longest_sample: seconds that a sample may last alone, if that is more than a part's.
+    """
+
+    def __init__(
+        self, timescale: int, part_target: Fraction, limits: SegmentLimits, longest_sample: Fraction
+    ) -> None:
+        longest = math.floor(part_target * timescale)
+        self.longest_sample = max(longest, math.floor(longest_sample * timescale))
+        self._packer = PartPacker(longest, limits, self.longest_sample)
         self._shortest = SHORTEST_PART * part_target * timescale
         self._cut: Cut | None = None
         self._resumes = False
@@ -302,7 +317,7 @@ class KeyframeSegmenter:
         # Of ticks in which what is near is a whole number.
         self._near_scale = NEAR.denominator * timescale
         self._near = NEAR.numerator * timescale
-        self._gatherer = _Gatherer(timescale, part_target, limits)
+        self._gatherer = _Gatherer(timescale, part_target, limits, cuts.longest_picture)
         self._expected: int | None = None
         self._begun = -1
         self._opened = self._opened_shown = self._usual = 0
@@ -410,7 +425,7 @@ class KeyframeSegmenter:
         if cut is None or cuts.broken:
             return []
         # More than a pause is a jump, after which the source begins anew.
-        is_pause = self._gatherer.longest < sample.duration <= LONGEST_PAUSE * self._timescale
+        is_pause = self._gatherer.longest_sample < sample.duration <= LONGEST_PAUSE * self._timescale
         lasts = self._gatherer.longest if is_pause else sample.duration
         # Sound is cut as far as pictures are shown, which may be farther than they are decoded.
         if max(time - self._opened, shown - self._opened_shown) + lasts > self._longest:

@@ -108,6 +108,7 @@ class PartPacker:
     Args:
         longest: ticks that no part exceeds.
         limits: most samples and bytes of one part and of a segment.
+        longest_sample: ticks that a sample may last that is a part alone; 0 for no more than any part.
 
     Attributes:
         samples: the samples of the open part.
@@ -115,8 +116,9 @@ class PartPacker:
         duration: the sum of their durations, in ticks.
     """
 
-    def __init__(self, longest: int, limits: SegmentLimits) -> None:
+    def __init__(self, longest: int, limits: SegmentLimits, longest_sample: int = 0) -> None:
         self.longest = longest
+        self._longest_sample = max(longest, longest_sample)
         self._limits = limits
         self._part_bytes = self._segment_bytes = 0
         self.start = 0
@@ -130,7 +132,7 @@ class PartPacker:
         Raises:
             CadenceError: it can't.
         """
-        if not 0 < sample.duration <= self.longest:
+        if not 0 < sample.duration <= self._longest_sample:
             raise CadenceError(
                 f"a sample of {sample.duration} ticks at {decode_time}: none, or longer than a part"
             )

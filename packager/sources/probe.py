@@ -112,19 +112,18 @@ async def inspect_supply(
         looks += 1
         try:
             found = await inspect_copied(pump, copied, limits) if copied else None
-            has_changed = pump.live is publication and pump.stream != stream
-            if found is None and copied and has_changed and looks < limits.looks:
-                # Sound came later, or the encoder changed something, while it was looked at.
-                continue
-            if found is None:
+            if found is None and (not copied or pump.stream == stream or looks >= limits.looks):
                 give = functools.partial(pump.feed_only, publication)
-                return await _inspect_by_ffprobe(pump, give, tools, limits, keep=keep)
+                found = await _inspect_by_ffprobe(pump, give, tools, limits, keep=keep)
         except ToolsError:
+            has_changed = pump.stream != stream and looks < limits.looks
             # A publication that took its place meanwhile isn't to blame for the error.
-            if pump.live is publication or pump.live is None:
+            if pump.live is None or (pump.live is publication and not has_changed):
                 raise
         else:
-            if pump.live is publication:
+            # Sound came later, or the encoder changed something, while it was looked at.
+            has_changed = pump.stream != stream and looks < limits.looks
+            if found is not None and pump.live is publication and not has_changed:
                 return replace(found, stream=pump.stream)
 
 
@@ -224,7 +223,9 @@ def _kept(
     loop = source.duration if source.path is not None else None
     if loop is not None and loop > limits.seen_file_seconds:
         loop = None
-    return replace(source, seen=observe_keyframes(answer.get("packets", ()), video["index"], sound, loop))
+    seen = observe_keyframes(answer.get("packets", ()), video["index"], sound, loop)
+    rate = usual_frame_rate(1 / seen.picture_frame) if seen.picture_frame else source.frame_rate
+    return replace(source, seen=seen, frame_rate=rate)
 
 
 async def wait_for_source(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from media.errors import MalformedError, UnsupportedError
-from media.flv.stream_reader import PacketDivider
+from media.flv.stream_reader import FlvReader, PacketDivider
 from media.packets import Packet
 from media.stream_reader import StreamChunk, StreamFormat, StreamReader
 from media.ts.stream_reader import TransportReader
@@ -98,6 +98,9 @@ class PublicationOwner(Protocol):
     def left(self, publication: Publication, reason: str) -> None:
         """Remove a publication, which has ended."""
 
+    def note_fault(self, reason: str, *, is_over: bool) -> None:
+        """Set an error of the stream on air, which goes on, or clear it where it is over."""
+
 
 class Publication:
     """One publisher's stream; made by ``PublishedSource.begin``; its protocol calls ``end``.
@@ -124,6 +127,7 @@ class Publication:
         self.budget = StepBudget()
         self.playable_since: float | None = None
         self._ended: str | None = None
+        self._fault = ""
         self.publisher = publisher
         self.began = time.time()
         self._meter = StreamMeter(owner.limits.meter)
@@ -236,9 +240,15 @@ class Publication:
             self._check()
             await self._push(reader.receive_data(portion))
             self._check()
+            if isinstance(reader, FlvReader | TransportReader):
+                self._note_fault(reader.fault)
 
-    async def receive_packets(self, packets: Sequence[Packet]) -> None:
-        """Take the next packets of a stream that its protocol has demuxed; see ``receive_data``."""
+    async def receive_packets(self, packets: Sequence[Packet], fault: str = "") -> None:
+        """Take the next packets of a stream that its protocol has demuxed; see ``receive_data``.
+
+        Args:
+            fault: what is left out of the stream, and why; empty where nothing is.
+        """
         self._check()
         if self.pump is None:
             self._divider = PacketDivider()
@@ -251,6 +261,17 @@ class Publication:
             self._check()
             await self._push(divider.push(packets[begin : begin + PACKETS_AT_ONCE]))
             self._check()
+        self._note_fault(fault or divider.fault)
+
+    def _note_fault(self, reason: str) -> None:
+        """Show in the list of channels what is wrong with the stream, and no more once nothing is."""
+        if reason == self._fault or not self.is_on_air:
+            return
+        former, self._fault = self._fault, reason
+        if reason:
+            self._owner.note_fault(reason, is_over=False)
+        else:
+            self._owner.note_fault(former, is_over=True)
 
     async def receive_further_video_track(self, track: int, packets: Sequence[Packet]) -> None:
         """Take the next packets of a video track beside the main one.

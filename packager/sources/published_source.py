@@ -33,6 +33,9 @@ EVENT_ENDED = "the channel's event has ended; POST /live/{channel}/start begins 
 TAKEN = "the channel has a publisher"
 """The reason that a refused publisher gets."""
 
+NO_SOUND = "its sound doesn't come: silence stands in for it"
+"""The error of a stream of which only the picture comes."""
+
 PUBLISH = "publish"
 """The ``source`` of a channel that is published to."""
 
@@ -376,6 +379,14 @@ class PublishedSource:
         if self._error != reason or self._faulty is not self.live:
             log.warning("a publisher's stream isn't whole", channel=self.channel, reason=reason)
             self._error, self._faulty = reason, self.live
+
+    def note_fault(self, reason: str, *, is_over: bool) -> None:
+        """Set an error of the stream on air, as ``warn`` does, or clear it where it is over."""
+        if not is_over:
+            self.warn(reason)
+        elif self._error == reason and self._faulty is self.live:
+            log.info("a publisher's stream is whole again", channel=self.channel, reason=reason)
+            self._error, self._faulty = "", None
 
     @property
     def burst_seconds(self) -> float | None:

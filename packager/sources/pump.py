@@ -28,7 +28,7 @@ from media.mp3.stream_reader import AudioStreamReader
 from media.mp4.fragments.stream_reader import FragmentedStreamReader
 from media.muxers.flv_muxer import FlvMuxer
 from media.muxers.matroska_muxer import MatroskaMuxer
-from media.packets import Packet
+from media.packets import Packet, TrackKind
 from media.stream_reader import CLOCK_RATE, StreamChunk, StreamFormat, StreamReader
 from media.ts.stream_reader import TransportReader
 from packager.process.process import Process
@@ -158,6 +158,42 @@ class _WritingTaker:
     def close_stdin(self) -> None:
         """Handle the end of the stream."""
         self._taker.close_stdin()
+
+
+class StillPicture:
+    """Repeats the newest picture of a stream that sends one in some seconds, if each is a key frame.
+
+    Args:
+        seconds: from one picture to the next; what comes more often isn't repeated.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._picture: Packet | None = None
+        # When it came, and when it was repeated last.
+        self._came = self._repeated = -math.inf
+
+    def push(self, chunks: Sequence[StreamChunk], now: float) -> None:
+        """Note the next chunks, of which the pictures are packets."""
+        for chunk in chunks:
+            for packet in chunk.packets:
+                if packet.track.kind is TrackKind.VIDEO and packet.data:
+                    is_slow = now - self._came >= self._seconds
+                    self._picture = packet if packet.is_key and is_slow else None
+                    self._came = self._repeated = now
+
+    def wait(self, now: float) -> float | None:
+        """Return the seconds until the picture is to be repeated; None if it isn't."""
+        return None if self._picture is None else max(self._repeated + self._seconds - now, 0.0)
+
+    def repeat(self, now: float) -> Sequence[StreamChunk]:
+        """Return the picture with the time that has passed since it came, if that is due."""
+        if self._picture is None or now < self._repeated + self._seconds:
+            return ()
+        self._repeated, moved = now, round((now - self._came) * CLOCK_RATE)
+        packet = self._picture
+        again = packet._replace(dts=packet.dts + moved, pts=packet.pts + moved)
+        return (StreamChunk.of_packets((again,)),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,15 +414,21 @@ class Pump:
         return isinstance(self._cutter, AudioStreamReader) or self._gop_cache.has_access_point or headless
 
     async def feed(self, process: StreamTaker) -> None:
-        """Write the stream to the standard input of an ffmpeg, until the end of either."""
-        await self.feed_chunks(self.for_ffmpeg(process))
+        """Write the stream to the standard input of an ffmpeg, until the end of either.
 
-    async def feed_chunks(self, taker: ChunkTaker, oldest: float | None = None) -> None:
+        A picture that stands still is repeated: ffmpeg shows one only once it knows the next.
+        """
+        await self.feed_chunks(self.for_ffmpeg(process), still=StillPicture(self._limits.still_seconds))
+
+    async def feed_chunks(
+        self, taker: ChunkTaker, oldest: float | None = None, still: StillPicture | None = None
+    ) -> None:
         """Push the stream to one that takes its chunks, until the end of either.
 
         Args:
             oldest: a moment of the monotonic clock; data that came before, or went to another taker, is left
                 out. None begins with the newest access point.
+            still: repeats a picture that stands still; None where it isn't to be repeated.
         """
         first = None if oldest is None else max(oldest, self._given_at)
         queue = deque[StreamChunk | None](self._gop_cache.beginning(first))
@@ -398,13 +440,20 @@ class Pump:
         try:
             while True:
                 if not queue:
-                    await self._changed.wait()
+                    changed, wait = self._changed, None if still is None else still.wait(time.monotonic())
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(wait):
+                            await changed.wait()
+                    if still is not None and not queue and (again := still.repeat(time.monotonic())):
+                        await taker.push(again)
                     budget.restart()
                     continue
                 if queue[0] is None:
                     break
                 chunks, memory, clock = _first_of(queue, self._limits.written_bytes)
                 await taker.push(chunks)
+                if still is not None:
+                    still.push(chunks, time.monotonic())
                 await budget.spend()
                 self._queued -= memory
                 if clock is not None and queue is self._queue:

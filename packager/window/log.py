@@ -79,11 +79,13 @@ class InitEntry:
 
     Attributes:
         sample_entry: the facts of its sample entry.
+        frame_rate: pictures per second, where they aren't those of the channel's cadence.
     """
 
     rendition: str
     init: bytes
     sample_entry: SampleEntry
+    frame_rate: Fraction | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,11 +52,13 @@ class Timeline:
     Attributes:
         number: media sequence number of its first segment, by which its init segment is named.
         entry: the facts of its sample entry.
+        frame_rate: pictures per second, where they aren't those of the channel's cadence.
     """
 
     number: int
     init: bytes
     entry: SampleEntry
+    frame_rate: Fraction | None = None
 
     @property
     def has_map(self) -> bool:

@@ -61,10 +61,10 @@ class RenditionWriter:
         """Restore segments that an earlier process left on disk; see ``Window.restore``."""
         self._append(RestoredEntry(self.name, tuple(segments), next_number, discontinuity_sequence))
 
-    def begin(self, init: bytes, entry: SampleEntry) -> None:
+    def begin(self, init: bytes, entry: SampleEntry, frame_rate: Fraction | None = None) -> None:
         """Start a timeline: what is appended from now on is decoded with this init segment."""
         self.interrupt()
-        self._append(InitEntry(self.name, init, entry))
+        self._append(InitEntry(self.name, init, entry, frame_rate))
 
     def break_off(self) -> None:
         """Start a timeline with the same init segment as before."""

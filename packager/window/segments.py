@@ -154,13 +154,13 @@ class FinishedSegments:
         found = self._timelines.get(number)
         return None if found is None else found.init
 
-    def begin_timeline(self, init: bytes, entry: SampleEntry) -> None:
+    def begin_timeline(self, init: bytes, entry: SampleEntry, frame_rate: Fraction | None = None) -> None:
         """Begin a timeline with the segment to come."""
         number = self.next_number
         if number in self._timelines and self._timelines[number].init != init:
             # Nothing followed the one before; but its init segment may have been hinted at under this name.
             number = max(self._timelines) + 1
-        self.timeline = self._timelines[number] = Timeline(number, init, entry)
+        self.timeline = self._timelines[number] = Timeline(number, init, entry, frame_rate)
 
     def restore(self, segments: Iterable[LiveSegment], next_number: int, discontinuity_sequence: int) -> None:
         """List the segments of an earlier process; see ``Window.restore``."""

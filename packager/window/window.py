@@ -140,17 +140,17 @@ class Window:
         begun = self.open is not None and self.open.discontinuity
         return self.discontinuity_sequence + self.finished.totals.discontinuities + begun
 
-    def begin(self, init: bytes, entry: SampleEntry) -> None:
+    def begin(self, init: bytes, entry: SampleEntry, frame_rate: Fraction | None = None) -> None:
         """Start a timeline: what is appended from now on is decoded with this init segment."""
         self.interrupt()
         self._begins = bool(self.listed)
-        self.finished.begin_timeline(init, entry)
+        self.finished.begin_timeline(init, entry, frame_rate)
         self.version += 1
 
     def break_off(self) -> None:
         """Start a timeline with the same init segment as before."""
         if self.timeline is not None:
-            self.begin(self.timeline.init, self.timeline.entry)
+            self.begin(self.timeline.init, self.timeline.entry, self.timeline.frame_rate)
 
     def restore(
         self, segments: Iterable[LiveSegment], next_number: int, discontinuity_sequence: int = 0
@@ -211,7 +211,7 @@ class Window:
             case SegmentDoneEntry():
                 self.interrupt(entry.text)
             case InitEntry():
-                self.begin(entry.init, entry.sample_entry)
+                self.begin(entry.init, entry.sample_entry, entry.frame_rate)
             case DiscontinuityEntry():
                 self.break_off()
             case GapEntry():

@@ -150,3 +150,67 @@ def test_a_clock_that_wraps_back_and_forth_jumps_each_time_however_it_comes(step
     assert sum(one.changes for one in found) == 1
     # Of what lies between the first jump and the next key frame nothing goes on.
     assert [one.dts // 90 for chunk in found for one in chunk.packets if one.data] == [0, 0, 20, 100]
+
+
+SPACING = 40
+
+
+def pictures(count: int, stray: int = 0, by: int = 0) -> list[Tag]:
+    """Write a key frame and further pictures, of which one has a time that is so many milliseconds off."""
+    other = VIDEO, 0, b"\x27\1\0\0\0b"
+    return [
+        *at(0, key("avc1")),
+        *(
+            tag
+            for index in range(1, count)
+            for tag in at(SPACING * index + (by if index == stray else 0), other)
+        ),
+    ]
+
+
+def times(found: Sequence[StreamChunk]) -> list[int]:
+    return [one.dts // 90 for chunk in found for one in chunk.packets if one.data]
+
+
+@pytest.mark.parametrize("by", [9_800_000, 60_000, 4000])
+def test_a_single_picture_with_a_time_far_away_goes_between_its_neighbours(by: int) -> None:
+    found = divided([H264, *pictures(10, 5, by)])
+    assert times(found) == [SPACING * index for index in range(10)]
+    assert not any(one.changes for one in found)
+
+
+@pytest.mark.parametrize("apart", [4000, 60_000, -4000, 3_600_000])
+def test_sound_with_a_clock_of_its_own_is_moved_to_the_picture(apart: int) -> None:
+    frames = [(AUDIO, 100_000_000 + SPACING * index + apart, b"\xaf\1a") for index in range(10)]
+    seen = [(kind, 100_000_000 + time, body) for kind, time, body in pictures(10)]
+    tags = [tag for pair in zip(seen, frames, strict=True) for tag in pair]
+    divider = PacketDivider()
+    found = divider.push(FlvDemuxer().receive_tags([H264, SOUND, *tags]))
+    assert not any(one.changes for one in found)
+    assert [time - 100_000_000 for time in times(found)] == [
+        time for index in range(10) for time in [SPACING * index] * 2
+    ]
+    assert f"{abs(apart) / 1000:.1f} s {'ahead of' if apart > 0 else 'behind'}" in divider.fault
+
+
+def test_pictures_that_come_in_every_four_seconds_are_no_jumps_but_for_the_first() -> None:
+    found = divided([H264, *(tag for index in range(6) for tag in at(4000 * index, key("avc1")))])
+    assert sum(one.changes for one in found) == 1
+    assert times(found) == [4000 * index for index in range(6)]
+
+
+def test_empty_configurations_say_nothing() -> None:
+    empty = [(VIDEO, 0, b"\x17\0\0\0\0"), (AUDIO, 0, b"\xaf\0")]
+    found = divided([*empty, H264, SOUND, *at(20, key("avc1")), *at(40, *empty), *at(60, key("avc1"))])
+    assert [len(chunk.packets) for chunk in found if chunk.header] == [1, 1]
+    assert not any(one.changes for one in found)
+
+
+def test_sound_without_its_configuration_is_left_out_and_told() -> None:
+    reader = FlvReader()
+    frame = AUDIO, 0, b"\xaf\1a"
+    found = reader.receive_data(file_header() + write_tags([H264, frame, *at(20, key("avc1"), frame)]))
+    assert "sequence header" in reader.fault
+    assert times(found) == [20]
+    reader.receive_data(write_tags(at(40, SOUND, frame)))
+    assert not reader.fault

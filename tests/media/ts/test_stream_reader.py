@@ -173,3 +173,39 @@ def test_a_stream_without_the_map_of_a_program_is_refused_when_much_has_come() -
     reader.receive_data(b"".join(packet(counter) for counter in range(20)))
     with pytest.raises(MalformedError, match="map of a program"):
         reader.receive_data(packet(20) + packet(21) + packet(22))
+
+
+def listed(data: bytes) -> list[int]:
+    """Return the PIDs of the streams of the newest program map among the packets."""
+    maps = [
+        read_program_map(data[at + 5 : at + PACKET])
+        for at in range(0, len(data), PACKET)
+        if int.from_bytes(data[at + 1 : at + 3], "big") & 0x1FFF == 0x20
+    ]
+    assert maps[-1] is not None
+    return [one.pid for one in maps[-1].streams]
+
+
+def test_sound_that_is_listed_and_never_comes_is_left_out_until_it_comes() -> None:
+    reader = TransportReader()
+    step = CLOCK_RATE // 10
+    found = reader.receive_data(
+        TWO_STREAMS + b"".join(packet(index, clock=step * index) for index in range(20))
+    )
+    assert listed(b"".join(one.data for one in found)) == [PID]
+    assert sum(one.changes for one in found) == 1
+    signature = reader.signature
+    assert "program map" in reader.fault
+    # The map comes again, and says what it said before.
+    assert not any(one.changes for one in reader.receive_data(TWO_STREAMS))
+    found = reader.receive_data(packet(pid=PID + 1) + packet(20, clock=step * 20))
+    assert listed(b"".join(one.data for one in found)) == [PID, PID + 1]
+    assert sum(one.changes for one in found) == 1
+    assert reader.signature != signature
+    assert not reader.fault
+
+
+def test_streams_that_come_within_a_second_are_no_change() -> None:
+    packets = [packet(index, clock=CLOCK_RATE // 10 * index) for index in range(20)]
+    data = TWO_STREAMS + b"".join(packets[:9]) + packet(pid=PID + 1) + b"".join(packets[9:])
+    assert not any(one.changes for one in TransportReader().receive_data(data))

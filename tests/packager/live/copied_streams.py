@@ -46,9 +46,9 @@ Recorded = Callable[..., Path]
 def recorded() -> Recorded:
     """Record some seconds of a stream of a size."""
 
-    def record(size: str = "160x120", coding: str = CODING, rate: str = "25") -> Path:
+    def record(size: str = "160x120", coding: str = CODING, rate: str = "25", seconds: int = SECONDS) -> Path:
         inputs = f"-f lavfi -i testsrc2=size={size}:rate={rate} -f lavfi -i sine=440:sample_rate=48000"
-        words = f"-nostdin -v error {inputs} -t {SECONDS} {coding} recording.flv".split()
+        words = f"-nostdin -v error {inputs} -t {seconds} {coding} recording.flv".split()
         made = made_once(words, lambda folder: subprocess.run(["ffmpeg", *words], check=True, cwd=folder))
         return made / "recording.flv"
 
@@ -57,7 +57,7 @@ def recorded() -> Recorded:
 
 @contextlib.asynccontextmanager
 async def publishing(
-    publication: Publication, recording: Path, told: Callable[[int], int] = int
+    publication: Publication, recording: Path, told: Callable[[int], int] = int, came: Path | None = None
 ) -> AsyncIterator[None]:
     """Publish a recording in real time, for as long as the block lasts or it is wanted.
 
@@ -65,18 +65,20 @@ async def publishing(
         publication: takes it.
         recording: it.
         told: gives the timestamp, modulo 2^32, that is told in the place of one of the recording.
+        came: a recording with as many tags, at whose times they come; None: at their own.
     """
     data = recording.read_bytes()
+    moments = [int.from_bytes(tag[4:7], "big") for tag in tags_of((came or recording).read_bytes())]
 
     async def bring() -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
         with contextlib.suppress(PublicationEndedError):
             await publication.receive_data(data[: flv_tags.FILE_HEADER])
-            for tag in tags_of(data):
-                moment = int.from_bytes(tag[4:7], "big")
+            for tag, moment in zip(tags_of(data), moments, strict=True):
                 await asyncio.sleep(max(began + moment / 1000 - loop.time(), 0))
-                time = (told(moment) % (1 << 32)).to_bytes(4, "big")
+                own = moment if came is None else int.from_bytes(tag[7:8] + tag[4:7], "big")
+                time = (told(own) % (1 << 32)).to_bytes(4, "big")
                 await publication.receive_data(tag[:4] + time[1:] + time[:1] + tag[8:])
             await loop.create_future()
 
