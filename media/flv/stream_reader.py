@@ -42,7 +42,7 @@ class PacketDivider:
     """Divides a stream's packets at its key frames; without video each audio packet is an access point.
 
     Attributes:
-        fault: what is wrong with the stream's times, and how they are moved; empty where nothing is.
+        fault: the error of the stream's times, and how they are moved; empty while they are right.
     """
 
     def __init__(self) -> None:
@@ -244,7 +244,7 @@ class FlvReader:
 
     @property
     def fault(self) -> str:
-        """What is left out or moved of the stream, and why; empty where nothing is."""
+        """The part of the stream that is left out or moved, and why; empty where nothing is."""
         return self._demuxer.fault or self._divider.fault
 
     @property

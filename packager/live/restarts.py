@@ -253,7 +253,7 @@ class Restarts:
             context.timed_metadata,
             self._on_part,
             self._limits,
-            # What is encoded has the channel's own.
+            # Encoded pictures have the channel's own rate.
             None
             if source.seen is None or source.frame_rate == plan.cadence.frame_rate
             else source.frame_rate,

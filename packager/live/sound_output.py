@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from media.mp4.codecs.audio_specific_config import audio_specific_config
 from media.mp4.codecs.sample_entry import SampleEntry, audio_decoder_configuration, parse_sample_entry
-from media.mp4.codecs.silence import USUAL_CHANNELS, USUAL_CONFIGURATION, USUAL_RATE, Silence, silence_of
+from media.mp4.codecs.silence import USUAL_CHANNELS, USUAL_CONFIGURATION, USUAL_RATE, SilentFrame, silence_of
 from media.mp4.fragments.fragments import Fragment, InitSegment
 from media.mp4.fragments.moof import Sample
 from media.muxers.fragment_tracks import sound_track
@@ -46,7 +46,7 @@ class SoundFeed(Feed):
         super().__init__(run, writer, make_segmenter, follow)
         self._limits = limits
         self._on_silence = on_silence
-        self._silence: Silence | None = None
+        self._silence: SilentFrame | None = None
         # Ticks of a frame of silence and of the sound's longest, and the time up to which there is sound.
         self._frame = self._longest = 0
         self._time: int | None = None
@@ -101,7 +101,7 @@ class SoundFeed(Feed):
         return whole is not None and super().add(whole, now)
 
     def _continued(self, fragment: Fragment) -> Fragment | None:
-        """Return the frames without a gap to what came before, or in between; None where none is left."""
+        """Return the frames without a gap before or between them; None where none is left."""
         data, position, time = bytes(fragment.data), 0, fragment.base_media_decode_time
         start = self._time if self._time is not None else time
         samples, pieces, end = list[Sample](), list[bytes](), start
@@ -112,7 +112,7 @@ class SoundFeed(Feed):
             lasts = self._longest if sample.duration > 2 * self._longest else sample.duration
             if time > end + self._frame // 2:
                 end = self._hush(samples, pieces, end, time)
-            # What overlaps, or lies apart by less than a frame, is joined.
+            # Frames that overlap, or lie apart by less than half a frame, are joined.
             if time >= end - self._frame // 2 and (duration := time + lasts - end) > 0:
                 samples.append(sample._replace(duration=duration))
                 pieces.append(piece)

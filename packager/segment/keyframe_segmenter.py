@@ -59,8 +59,8 @@ def segmenter_factories(
         is_regular=cadence.regular,
         begins_early=begins_early,
         on_late_key=on_late_key,
-        longest_picture=longest_picture,
     )
+    cuts.longest_picture = longest_picture
 
     def keyed(timescale: int, *, leads: bool = False) -> Segmenter:
         return KeyframeSegmenter(
@@ -118,9 +118,10 @@ class Cuts:
         begins_early: whether the first segment may be as short as any, so that there is one sooner.
         on_late_key: called when a segment ended since no key frame came in time, with whether one has ever
             come in time.
-        longest_picture: seconds for which a picture may be shown without being a pause.
 
     Attributes:
+        longest_picture: seconds for which a picture may be shown without being a pause, if that is longer
+            than a part.
         known: media time up to which all cuts are known: no picture is shown before those that were decoded
             before its group's key frame. Ticks, and how many a second has: it changes with every picture.
     """
@@ -134,9 +135,8 @@ class Cuts:
         is_regular: bool = False,
         begins_early: bool = False,
         on_late_key: Callable[[bool], None] | None = None,
-        longest_picture: Fraction = Fraction(0),
     ) -> None:
-        self.longest_picture = longest_picture
+        self.longest_picture = Fraction(0)
         self._begins_early = begins_early
         self._on_late_key = on_late_key
         self._has_timely_key = False

@@ -247,7 +247,7 @@ class Publication:
         """Take the next packets of a stream that its protocol has demuxed; see ``receive_data``.
 
         Args:
-            fault: what is left out of the stream, and why; empty where nothing is.
+            fault: why a track is left out of the stream; empty where none is.
         """
         self._check()
         if self.pump is None:
@@ -264,7 +264,7 @@ class Publication:
         self._note_fault(fault or divider.fault)
 
     def _note_fault(self, reason: str) -> None:
-        """Show in the list of channels what is wrong with the stream, and no more once nothing is."""
+        """Show an error of the stream in the list of channels; empty: the error is over."""
         if reason == self._fault or not self.is_on_air:
             return
         former, self._fault = self._fault, reason

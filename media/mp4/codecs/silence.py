@@ -42,7 +42,7 @@ _OPUS_FRAME = 960
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class SilentFrame:
     """A frame of silence.
 
     Attributes:
@@ -57,7 +57,7 @@ class Silence:
     rate: int
 
 
-def silence_of(entry: SampleEntry) -> Silence | None:
+def silence_of(entry: SampleEntry) -> SilentFrame | None:
     """Return the frame of silence that continues a track; None for a codec of which none is known here."""
     try:
         if entry.kind == b"mp4a":
@@ -66,13 +66,13 @@ def silence_of(entry: SampleEntry) -> Silence | None:
         return None
     if entry.kind == b"Opus" and entry.channels in (1, 2):
         # RFC 6716 §3.1: 20 ms of CELT over the full band, one frame; its range coder says silence (§4.3).
-        return Silence(
+        return SilentFrame(
             bytes((31 << 3 | (entry.channels == 2) << 2, 0xFF, 0xFE)), _OPUS_FRAME, 6 * _OPUS_FRAME, 48_000
         )
     return None
 
 
-def _aac(configuration: bytes) -> Silence | None:
+def _aac(configuration: bytes) -> SilentFrame | None:
     bits = BitReader(configuration, "AudioSpecificConfig")
     object_type = bits.read(5)
     if bits.read(4) == 15:
@@ -81,7 +81,7 @@ def _aac(configuration: bytes) -> Silence | None:
     if object_type not in (AAC_LC, SBR, PARAMETRIC_STEREO) or not 0 < channels < len(_ELEMENTS):
         return None
     rate, samples = core_frames(configuration)
-    return Silence(_aac_frame(channels), samples, samples, rate) if rate else None
+    return SilentFrame(_aac_frame(channels), samples, samples, rate) if rate else None
 
 
 def _aac_frame(configuration: int) -> bytes:

@@ -1,0 +1,192 @@
+"""Live streams of which a part fails: the rest plays on, and what comes back comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from media.flv import tags as flv_tags
+from packager.live.channel import Channel
+from packager.process.ffmpeg_discovery import Tools
+from packager.sources.published_source import NO_SOUND
+from tests.live_server import running
+from tests.media.muxers.muxed_streams import tags_of
+from tests.packager.live.copied_streams import (
+    CODING,
+    FIRST,
+    OPTIONS,
+    SECOND,
+    Recorded,
+    media_of,
+    published_by,
+    publishing,
+    recorded,
+    segments,
+)
+from tests.waiting import until
+
+__all__ = ["recorded"]
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def without_sound(recording: Path, folder: Path, is_there: Callable[[int], bool]) -> Path:
+    """Leave out the frames of sound, but not what announces it, whose milliseconds don't suit."""
+    data, made = recording.read_bytes(), folder / "partly_silent.flv"
+    kept = [
+        tag
+        for tag in tags_of(data)
+        if tag[0] != flv_tags.AUDIO or tag[12] == 0 or is_there(int.from_bytes(tag[4:7], "big"))
+    ]
+    made.write_bytes(data[: flv_tags.FILE_HEADER] + b"".join(kept))
+    return made
+
+
+def volumes(channel: Channel, folder: Path) -> list[float]:
+    """Return the mean volume in dB of each second of what the newest timeline has of the sound."""
+    window, made = channel.renditions["audio"].window, folder / "sound.mp4"
+    assert window.timeline is not None
+    made.write_bytes(media_of(window, window.timeline.number))
+    told = "ametadata=print:key=lavfi.astats.Overall.RMS_level:file=-"
+    graph = f"asetnsamples=48000,astats=metadata=1:reset=1,{told}"
+    words = f"-nostdin -v error -i {made} -af {graph} -f null -"
+    told = subprocess.run(["ffmpeg", *words.split()], check=True, capture_output=True, text=True).stdout
+    return [float(one) for one in re.findall(r"RMS_level=(\S+)", told)]
+
+
+LOUD, SILENT = -40.0, -80.0
+"""Volumes in dB: ffmpeg's sine has -21, and what isn't there has -91 or less."""
+
+
+@pytest.mark.clause("While a stream's sound is missing, its picture goes on with silence")
+@pytest.mark.parametrize("ladder", [("source",), ("240p",), ("source", "240p")], ids="+".join)
+async def test_the_picture_goes_on_with_silence_while_sound_is_missing(
+    tools: Tools, recorded: Recorded, tmp_path: Path, ladder: tuple[str, ...]
+) -> None:
+    # Where an ffmpeg copies the picture, six seconds of it are looked at first.
+    begin = 15_000 if len(ladder) > 1 else 4000
+    stream = without_sound(recorded(seconds=28), tmp_path, lambda time: not begin < time < begin + 3500)
+    options = replace(OPTIONS, ladder=ladder, limits=replace(OPTIONS.limits, stall_seconds=1.5))
+    channel = Channel(options, tools)
+    source = published_by(channel)
+    async with running(channel), publishing(source.begin(FIRST), stream):
+        await until(lambda: source.last_error == NO_SOUND)
+        # What comes back comes back.
+        await until(lambda: segments(channel) > 0 and not source.last_error)
+        number = channel.renditions["audio"].window.next_number
+        await until(lambda: segments(channel, number) >= 2)
+        assert channel.restarts == 0
+        assert not any(
+            one.gap for rendition in channel.renditions.values() for one in rendition.window.listed
+        )
+        told = await asyncio.to_thread(volumes, channel, tmp_path)
+    assert max(told[-2:]) > LOUD
+    assert sum(volume < SILENT for volume in told) >= 2
+
+
+@pytest.mark.parametrize("ladder", [("source",), ("240p",), ("source", "240p")], ids="+".join)
+async def test_sound_that_is_announced_and_never_comes_is_silence(
+    tools: Tools, recorded: Recorded, tmp_path: Path, ladder: tuple[str, ...]
+) -> None:
+    stream = without_sound(recorded(), tmp_path, lambda _: False)
+    channel = Channel(replace(OPTIONS, ladder=ladder), tools)
+    source = published_by(channel)
+    async with running(channel), publishing(source.begin(FIRST), stream):
+        await until(lambda: segments(channel) >= 2)
+        assert channel.restarts == 0
+        assert source.last_error == NO_SOUND
+        told = await asyncio.to_thread(volumes, channel, tmp_path)
+    assert max(told) < SILENT
+
+
+def retimed(recording: Path, folder: Path, told: Callable[[int, int], int]) -> Path:
+    """Write a recording anew with other times of its tags, which depend on their kind and milliseconds."""
+    data, made = recording.read_bytes(), folder / "retimed.flv"
+    tags = []
+    for tag in tags_of(data):
+        time = told(tag[0], int.from_bytes(tag[4:7], "big"))
+        tags.append(
+            tag[:4] + (time & 0xFFFFFF).to_bytes(3, "big") + (time >> 24).to_bytes(1, "big") + tag[8:]
+        )
+    made.write_bytes(data[: flv_tags.FILE_HEADER] + b"".join(tags))
+    return made
+
+
+@pytest.mark.parametrize("ladder", [("source",), ("240p",)], ids="+".join)
+async def test_times_that_are_wrong_of_one_track_are_told_and_both_play(
+    tools: Tools, recorded: Recorded, tmp_path: Path, ladder: tuple[str, ...]
+) -> None:
+    faulty = retimed(recorded(), tmp_path, lambda kind, time: time + (4000 if kind == flv_tags.AUDIO else 0))
+    channel = Channel(replace(OPTIONS, ladder=ladder), tools)
+    source = published_by(channel)
+    async with running(channel), publishing(source.begin(FIRST), faulty, came=recorded()):
+        await until(lambda: segments(channel) >= 4)
+        assert "4.0 s ahead of" in source.last_error
+        assert channel.restarts == 0
+        told = await asyncio.to_thread(volumes, channel, tmp_path)
+    assert min(told[1:-1]) > LOUD
+
+
+async def test_a_picture_in_sixty_with_a_time_hours_away_costs_nothing_else(
+    tools: Tools, recorded: Recorded, tmp_path: Path
+) -> None:
+    count = itertools.count(1)
+
+    def told(kind: int, time: int) -> int:
+        strays = kind == flv_tags.VIDEO and time > 0 and time % 1000 == 520
+        return time + 9_800_000 * (strays and next(count) > 0)
+
+    channel = Channel(OPTIONS, tools)
+    source = published_by(channel)
+    faulty = retimed(recorded(), tmp_path, told)
+    async with running(channel), publishing(source.begin(FIRST), faulty, came=recorded()):
+        await until(lambda: segments(channel) >= 5)
+        assert next(count) > 5
+        assert "single pictures" in source.last_error
+        assert channel.restarts == 0
+        windows = [one.window for one in channel.renditions.values()]
+        assert not any(one.gap or one.discontinuity for window in windows for one in window.listed)
+
+
+async def test_frame_rate_follows_a_publisher_of_a_picture_a_second(tools: Tools, recorded: Recorded) -> None:
+    channel = Channel(replace(OPTIONS, segment_duration=2.0), tools)
+    source = published_by(channel)
+    async with running(channel):
+        async with publishing(source.begin(FIRST), recorded()):
+            await until(lambda: segments(channel) >= 2)
+        assert b"FRAME-RATE=25.000" in channel.presentation.multivariant()
+        number = channel.renditions["source"].window.next_number
+        slow = recorded(rate="1", coding=CODING.replace("-bf 2 -g 25", "-g 2"), seconds=40)
+        publication = source.begin(SECOND)
+        async with publishing(publication, slow):
+            await until(lambda: segments(channel, number) >= 2)
+            assert not publication.end_reason
+            assert b"FRAME-RATE=1.000" in channel.presentation.multivariant()
+            text = channel.presentation.media("source").decode()
+        listed = [float(one) for one in re.findall(r"#EXT-X-PART:DURATION=([0-9.]+)", text)]
+        # RFC 8216bis §4.4.3.7: no part is longer than the target.
+        assert max(listed, default=0.0) <= channel.part_target
+        # §4.4.3.1
+        assert (
+            max(float(one) for one in re.findall(r"#EXTINF:([0-9.]+)", text)) < channel.target_duration + 0.5
+        )
+
+
+async def test_sound_in_spurts_leaves_the_picture_alone(
+    tools: Tools, recorded: Recorded, tmp_path: Path
+) -> None:
+    stream = without_sound(recorded(), tmp_path, lambda time: time // 700 % 2 == 0)
+    channel = Channel(OPTIONS, tools)
+    async with running(channel), publishing(published_by(channel).begin(FIRST), stream):
+        await until(lambda: segments(channel) >= 5)
+        assert channel.restarts == 0
+        assert channel.pid is None
+        windows = [one.window for one in channel.renditions.values()]
+        assert not any(one.gap or one.discontinuity for window in windows for one in window.listed)
