@@ -20,6 +20,7 @@ from typing import Protocol
 from media.errors import MediaError
 from media.matroska.demuxer import MatroskaDemuxer
 from media.mp4.codecs.sample_entry import SampleEntry, parse_sample_entry
+from media.mp4.codecs.silence import silence_of
 from media.mp4.fragments.demuxer import FragmentDemuxer
 from media.mp4.fragments.fragments import Fragment, InitSegment
 from media.muxers.fragment_muxer import FragmentMuxer
@@ -27,7 +28,7 @@ from media.packets import Packet
 from media.stream_reader import StreamChunk
 from media.ts.demuxer import TransportDemuxer
 from packager.ffmpeg.ladder import SOURCE_RUNG, Rung
-from packager.segment.keyframe_cadence import KeyframePattern
+from packager.segment.keyframe_cadence import AUDIO_FRAME, KeyframePattern
 from packager.sources.further_video_tracks import FurtherVideoTracksError, find_renditions
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.publication import PACKETS_AT_ONCE
@@ -241,7 +242,7 @@ class SeenStream:
         if len(self._keys) >= limits.seen_keys:
             return True
         seconds = max((self._ticks[one] / self._timescales[one] for one in self._ticks), default=0.0)
-        if self._track(has_picture=True) is None or self._track(has_picture=False) is None:
+        if self._track(has_picture=True) is None or self._sound is None:
             return seconds >= limits.seen_apart_seconds
         enough = len(self._keys) >= SEEN_KEY_FRAMES or self._is_like_first()
         return enough or seconds >= limits.seen_seconds
@@ -251,9 +252,15 @@ class SeenStream:
         found = (one for one, entry in self._entries.items() if bool(entry.width) == has_picture)
         return next((one for one in found if self._counts.get(one)), None)
 
+    @property
+    def _sound(self) -> int | None:
+        """The sound of which there are samples, or which was announced at least."""
+        announced = (one for one, entry in self._entries.items() if not entry.width)
+        return self._track(has_picture=False) or next(announced, None)
+
     def source(self) -> Source | None:
         """Return the source; None if a picture or sound is missing, or has another codec."""
-        picture, sound = self._track(has_picture=True), self._track(has_picture=False)
+        picture, sound = self._track(has_picture=True), self._sound
         if picture is None or sound is None or not self._keys:
             return None
         entry, heard = self._entries[picture], self._entries[sound]
@@ -263,7 +270,11 @@ class SeenStream:
         rate = Fraction(self._counts[picture] * scale, self._ticks[picture])
         if self._is_like_first():
             rate = self._copier.told_frame_rate or rate
-        frame = Fraction(self._ticks[sound], self._counts[sound] * self._timescales[sound])
+        count = self._counts.get(sound, 0)
+        # Silence stands in for sound that is announced and doesn't come.
+        if not count and silence_of(heard) is None:
+            return None
+        frame = Fraction(self._ticks[sound], count * self._timescales[sound]) if count else AUDIO_FRAME
         return Source(
             frame_rate=usual_frame_rate(rate),
             video_codec=CODEC_NAMES[entry.kind],

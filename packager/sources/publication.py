@@ -7,10 +7,13 @@ streams is ever mixed. The protocols (HTTP, RTMP, SRT) bring bytes, and know not
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+import structlog
 
 from media.errors import MalformedError, UnsupportedError
 from media.flv.stream_reader import FlvReader, PacketDivider
@@ -23,6 +26,8 @@ from packager.sources.limits import SourceLimits
 from packager.sources.pump import READERS, Pump, PumpOptions, portion_bytes
 from packager.sources.stream_meter import StreamMeter
 from packager.step_budget import StepBudget
+
+log = structlog.get_logger()
 
 SLATE = "slate"
 """The protocol of the publisher that a channel's slate is."""
@@ -128,6 +133,8 @@ class Publication:
         self.playable_since: float | None = None
         self._ended: str | None = None
         self._fault = ""
+        # Lost packets and bytes of no packet that were logged, and when more are logged at the soonest.
+        self._logged_damage, self._log_losses_at = (0, 0), -math.inf
         self.publisher = publisher
         self.began = time.time()
         self._meter = StreamMeter(owner.limits.meter)
@@ -242,6 +249,8 @@ class Publication:
             self._check()
             if isinstance(reader, FlvReader | TransportReader):
                 self._note_fault(reader.fault)
+            if isinstance(reader, TransportReader):
+                self._log_losses(reader)
 
     async def receive_packets(self, packets: Sequence[Packet], fault: str = "") -> None:
         """Take the next packets of a stream that its protocol has demuxed; see ``receive_data``.
@@ -262,6 +271,19 @@ class Publication:
             await self._push(divider.push(packets[begin : begin + PACKETS_AT_ONCE]))
             self._check()
         self._note_fault(fault or divider.fault)
+
+    def _log_losses(self, reader: TransportReader) -> None:
+        """Log what was lost of a transport stream, at most once in ``loss_log_seconds``."""
+        damage, now = (reader.lost, reader.skipped), time.monotonic()
+        if damage == self._logged_damage or now < self._log_losses_at:
+            return
+        self._logged_damage, self._log_losses_at = damage, now + self._owner.limits.loss_log_seconds
+        log.warning(
+            "a publisher's stream is damaged",
+            channel=self._owner.channel,
+            lost_packets=reader.lost,
+            other_bytes=reader.skipped,
+        )
 
     def _note_fault(self, reason: str) -> None:
         """Show an error of the stream in the list of channels; empty: the error is over."""

@@ -102,6 +102,7 @@ async def test_sound_that_is_announced_and_never_comes_is_silence(
         await until(lambda: segments(channel) >= 2)
         assert channel.restarts == 0
         assert source.last_error == NO_SOUND
+        assert (channel.pid is None) == (ladder == ("source",))
         told = await asyncio.to_thread(volumes, channel, tmp_path)
     assert max(told) < SILENT
 

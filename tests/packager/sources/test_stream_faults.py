@@ -1,0 +1,66 @@
+"""Faults of published streams: damage is logged, and pictures that stand still are repeated for ffmpeg."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+import pytest
+from structlog.testing import capture_logs
+
+from media.packets import Packet, StreamTrack, TrackKind
+from media.stream_reader import CLOCK_RATE, StreamChunk
+from media.ts.tables import PACKET, ElementaryStream, ProgramMap, write_tables
+from packager.sources.limits import SourceLimits
+from packager.sources.publication import Publisher
+from packager.sources.published_source import PublishedSource
+from packager.sources.pump import StillPicture
+
+PID = 0x100
+TABLES = write_tables(ProgramMap(PID, (ElementaryStream(0x1B, PID),)), 0x20)
+PICTURE = StreamTrack(TrackKind.VIDEO, "avc1")
+
+
+def packet(counter: int) -> bytes:
+    return (struct.pack(">BHB", 0x47, PID, 0x10 | counter % 16)).ljust(PACKET, b"\xff")
+
+
+@pytest.mark.clause("ISO/IEC 13818-1 §2.4.3.3")
+@pytest.mark.parametrize(("seconds", "lines"), [(0.0, 2), (60.0, 1)])
+async def test_damage_of_a_transport_stream_is_logged_now_and_then(seconds: float, lines: int) -> None:
+    source = PublishedSource("studio", limits=replace(SourceLimits(), loss_log_seconds=seconds))
+    publication = source.begin(Publisher("http", "192.0.2.1"), "mpegts")
+    with capture_logs() as logs:
+        await publication.receive_data(TABLES + packet(0) + packet(1))
+        await publication.receive_data(packet(5) + packet(6))
+        await publication.receive_data(packet(7))
+        await publication.receive_data(packet(9))
+    told = [one["lost_packets"] for one in logs if one["event"] == "a publisher's stream is damaged"]
+    assert told == [3, 4][:lines]
+    assert source.lost_packets == 4
+
+
+def chunk(seconds: float, *, is_key: bool = True) -> StreamChunk:
+    time = round(seconds * CLOCK_RATE)
+    return StreamChunk.of_packets([Packet(PICTURE, time, time, is_key, b"picture")])
+
+
+def test_a_key_frame_that_stands_still_is_repeated_with_the_time_that_has_passed() -> None:
+    still = StillPicture(1.0)
+    still.push([chunk(4.0)], 100.0)
+    assert still.wait(100.25) == 0.75
+    assert not still.repeat(100.5)
+    for passed in (1.0, 2.5):
+        (again,) = still.repeat(100.0 + passed)
+        assert [(one.dts, one.data) for one in again.packets] == [((4 + passed) * CLOCK_RATE, b"picture")]
+    still.push([chunk(8.0)], 104.0)
+    assert still.wait(104.0) == 1.0
+
+
+def test_pictures_that_come_often_or_need_others_are_not_repeated() -> None:
+    often, needing = StillPicture(1.0), StillPicture(1.0)
+    often.push([chunk(0.0)], 100.0)
+    often.push([chunk(0.04)], 100.04)
+    needing.push([chunk(0.0), chunk(0.04, is_key=False)], 100.0)
+    assert often.wait(101.0) is None
+    assert needing.wait(101.0) is None
