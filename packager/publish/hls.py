@@ -25,7 +25,7 @@ from packager.publish.hls_line_cache import History, playlist_segment
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.limits import BLOCK_PERIODS, DEFAULT_LIMITS, PublishLimits
 from packager.window.cadence import Cadence
-from packager.window.model import LiveSegment
+from packager.window.model import LivePart, LiveSegment
 from packager.window.rendition import Rendition, init_uri, part_uri, variant_renditions
 from packager.window.snapshot import DateRangesEntry, PeriodsEntry
 from packager.window.window import Window
@@ -181,10 +181,23 @@ def _segment(
     # last one's middle to be buffered in all renditions; but sound and picture don't end together.
     at_edge = not window.ended and distance <= PARTS_KEPT * cadence.target_duration
     with_parts = segment.parts and (not finished or at_edge)
-    # §4.4.3.7: no part exceeds the target; a picture of a slow source does, which is listed with its segment.
-    with_parts = with_parts and all(part.duration <= cadence.part_target for part in segment.parts)
+    if with_parts and cadence.longest is not None:
+        # §4.4.3.7: no part exceeds the target. A slow source's picture does, and is listed with its segment.
+        with_parts = not _has_longer(segment.parts, cadence.part_target)
     parts = _parts(segment, window.extension, suffix) if with_parts else ()
     return playlist_segment(segment, window.extension, suffix, parts, finished=finished)
+
+
+def _has_longer(parts: Sequence[LivePart], target: Fraction) -> bool:
+    """Return whether a part is longer than the target."""
+    known: Fraction | None = None
+    for part in parts:
+        # Most durations are the same object as the one before, and fractions are slow to compare.
+        if part.duration is not known:
+            known = part.duration
+            if known > target:
+                return True
+    return False
 
 
 def _parts(segment: LiveSegment, extension: str, suffix: str) -> Sequence[Part]:

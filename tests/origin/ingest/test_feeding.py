@@ -14,7 +14,7 @@ from media.flv.tags import AUDIO, file_header
 from origin.ingest.feeding import FeedEnd, Feeding
 from packager.sources.publication import Publication, Publisher
 from packager.sources.published_source import PublishedSource
-from tests.media.flv.flv_tags import write_tag
+from tests.media.flv.flv_tags import AAC, write_tag
 from tests.patience import CLIENT_SECONDS
 from tests.waiting import until
 
@@ -35,7 +35,7 @@ async def fed() -> AsyncIterator[tuple[socket.socket, Publication, asyncio.Task[
     task = asyncio.create_task(Feeding(lambda _: SILENT_SECONDS).run(publication, receive))
     with far, contextlib.closing(writer):
         async with asyncio.timeout(CLIENT_SECONDS):
-            far.sendall(file_header() + SOUND)
+            far.sendall(file_header() + write_tag(AUDIO, 0, AAC[0]) + SOUND)
             await until(received_more(publication, 0))
             yield far, publication, task
 
