@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from media.flv import tags as flv_tags
+from media.ts.stream_reader import NOT_THERE
+from media.ts.tables import PACKET
+from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.process.ffmpeg_discovery import Tools
 from packager.sources.published_source import NO_SOUND
@@ -23,6 +26,7 @@ from tests.packager.live.copied_streams import (
     FIRST,
     OPTIONS,
     SECOND,
+    SECONDS,
     Recorded,
     media_of,
     published_by,
@@ -178,6 +182,35 @@ async def test_frame_rate_follows_a_publisher_of_a_picture_a_second(tools: Tools
         assert (
             max(float(one) for one in re.findall(r"#EXTINF:([0-9.]+)", text)) < channel.target_duration + 0.5
         )
+
+
+async def test_a_program_map_that_lists_sound_which_never_comes_holds_up_nothing(
+    tools: Tools, recorded: Recorded, tmp_path: Path
+) -> None:
+    source_file = tmp_path / "stream.ts"
+    words = f"-nostdin -v error -i {recorded()} -c copy {source_file}"
+    await asyncio.to_thread(subprocess.run, ["ffmpeg", *words.split()], check=True)
+    data = source_file.read_bytes()
+    packets = [data[at : at + PACKET] for at in range(0, len(data), PACKET)]
+    # ISO/IEC 13818-1 §2.4.3.2: the PID of a packet; ffmpeg's muxer gives the second stream 0x101.
+    silent = [one for one in packets if int.from_bytes(one[1:3], "big") & 0x1FFF != 0x101]
+    channel = Channel(replace(OPTIONS, ladder=("240p",)), tools)
+    source = published_by(channel)
+    publication = source.begin(FIRST)
+
+    async def bring() -> None:
+        steps = 20 * SECONDS
+        for step in range(steps):
+            begin, end = (len(silent) * one // steps for one in (step, step + 1))
+            await publication.receive_data(b"".join(silent[begin:end]))
+            await asyncio.sleep(1 / 20)
+
+    async with running(channel), background_task(bring()):
+        await until(lambda: segments(channel) >= 2)
+        assert source.last_error == NOT_THERE
+        publication.end()
+    told = await asyncio.to_thread(volumes, channel, tmp_path)
+    assert max(told) < SILENT
 
 
 async def test_sound_in_spurts_leaves_the_picture_alone(
