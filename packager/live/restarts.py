@@ -292,7 +292,7 @@ def _longest_picture(source: Source) -> Fraction:
     if source.seen is None:
         return Fraction(0)
     usual = max(source.seen.picture_frame, 1 / source.frame_rate)
-    return usual * Fraction(5, 4)
+    return 2 * usual
 
 
 def _publication_of(source: Source) -> Publication | None:

@@ -160,37 +160,44 @@ class _WritingTaker:
         self._taker.close_stdin()
 
 
+FIRST_REPETITION = 1.7
+"""Of the seconds between repetitions of a picture: pictures usually come at whole seconds."""
+
+
 class StillPicture:
     """Repeats the newest picture of a stream that sends one in some seconds, if each is a key frame.
 
     Args:
-        seconds: from one picture to the next; what comes more often isn't repeated.
+        seconds: from one picture to the next; the first follows later, since a picture may be due then.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
+        self._first = FIRST_REPETITION * seconds
         self._picture: Packet | None = None
-        # When it came, and when it was repeated last.
-        self._came = self._repeated = -math.inf
+        # Decode time of the newest picture, when it came, and when it is to be repeated.
+        self._time: int | None = None
+        self._came = self._due = -math.inf
 
     def push(self, chunks: Sequence[StreamChunk], now: float) -> None:
         """Note the next chunks, of which the pictures are packets."""
         for chunk in chunks:
             for packet in chunk.packets:
                 if packet.track.kind is TrackKind.VIDEO and packet.data:
-                    is_slow = now - self._came >= self._seconds
+                    # Kept pictures are pushed together, however far apart they came.
+                    is_slow = self._time is None or packet.dts - self._time >= self._first * CLOCK_RATE
                     self._picture = packet if packet.is_key and is_slow else None
-                    self._came = self._repeated = now
+                    self._time, self._came, self._due = packet.dts, now, now + self._first
 
     def wait(self, now: float) -> float | None:
         """Return the seconds until the picture is to be repeated; None if it isn't."""
-        return None if self._picture is None else max(self._repeated + self._seconds - now, 0.0)
+        return None if self._picture is None else max(self._due - now, 0.0)
 
     def repeat(self, now: float) -> Sequence[StreamChunk]:
         """Return the picture with the time that has passed since it came, if that is due."""
-        if self._picture is None or now < self._repeated + self._seconds:
+        if self._picture is None or now < self._due:
             return ()
-        self._repeated, moved = now, round((now - self._came) * CLOCK_RATE)
+        self._due, moved = now + self._seconds, round((now - self._came) * CLOCK_RATE)
         packet = self._picture
         again = packet._replace(dts=packet.dts + moved, pts=packet.pts + moved)
         return (StreamChunk.of_packets((again,)),)

@@ -48,17 +48,21 @@ def chunk(seconds: float, *, is_key: bool = True) -> StreamChunk:
 def test_a_key_frame_that_stands_still_is_repeated_with_the_time_that_has_passed() -> None:
     still = StillPicture(1.0)
     still.push([chunk(4.0)], 100.0)
-    assert still.wait(100.25) == 0.75
-    assert not still.repeat(100.5)
-    for passed in (1.0, 2.5):
+    assert still.wait(100.2) == pytest.approx(1.5)
+    assert not still.repeat(101.5)
+    for passed in (1.75, 3.0):
         (again,) = still.repeat(100.0 + passed)
         assert [(one.dts, one.data) for one in again.packets] == [((4 + passed) * CLOCK_RATE, b"picture")]
     still.push([chunk(8.0)], 104.0)
-    assert still.wait(104.0) == 1.0
+    assert still.wait(104.0) == pytest.approx(1.7)
 
 
 def test_pictures_that_come_often_or_need_others_are_not_repeated() -> None:
     often, needing = StillPicture(1.0), StillPicture(1.0)
+    slow = StillPicture(1.0)
+    slow.push([chunk(0.0)], 100.0)
+    slow.push([chunk(1.0)], 101.0)
+    assert slow.wait(102.0) is None
     often.push([chunk(0.0)], 100.0)
     often.push([chunk(0.04)], 100.04)
     needing.push([chunk(0.0), chunk(0.04, is_key=False)], 100.0)
