@@ -102,10 +102,10 @@ clauses: setup
 docs: setup
 	$(BIN)/python -m tests.configuration_reference
 
+# On a busy machine mypy doesn't wait for its workers long enough, which is status 2; faults are 1.
 check: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	@# On a busy machine mypy doesn't wait for its workers long enough, which is status 2; faults are 1.
 	$(BIN)/mypy --num-workers 2 || { test $$? -eq 2 && $(BIN)/mypy; }
 
 format: setup

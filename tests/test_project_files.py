@@ -34,7 +34,8 @@ def test_the_hooks_run_what_make_check_runs_and_download_nothing() -> None:
     hooks = (ROOT / ".pre-commit-config.yaml").read_text()
     assert re.findall(r"- repo: (.+)", hooks) == ["local"]
     entries = re.findall(r"entry: (.+)", hooks)
-    assert entries == [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()]
+    commands = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()]
+    assert entries == [command.partition(" || ")[0] for command in commands]
     for setting in ("language: system", "pass_filenames: false"):
         assert hooks.count(f"        {setting}\n") == len(entries), setting
 

@@ -238,7 +238,7 @@ class OpenFileCache:
         opened = await self._lookups.do(target, look_up)
         if opened is not None:
             return opened
-        # What can't be shared is opened by each request.
+        # Each request opens a file by itself that can't be shared.
         return own.pop() if own else opened_once(await open_file(), media_type, headers)
 
     def _shared(

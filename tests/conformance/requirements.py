@@ -378,6 +378,7 @@ REQUIREMENTS = (
     "After a power cut only what is whole is listed",
     "Faults on disk cost themselves, and the start goes on",
     "Viewers outlast kills of the encoder",
+    "While a stream's sound is missing, its picture goes on with silence",
     "A service that breaks is started again, and the others don't notice",
     "What prevents a start is told in a line",
     # Encrypted connections.

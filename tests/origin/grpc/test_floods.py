@@ -76,7 +76,8 @@ def test_calls_that_are_cancelled_at_once_keep_no_others_from_an_answer(
 def test_the_cores_threads_yield_to_the_event_loop(flooded: tuple[ServerProcess, int]) -> None:
     server, _ = flooded
     wait_for(lambda: list(priorities(server.process.pid, "event_engine")), "a thread of the core")
-    assert set(priorities(server.process.pid, "event_engine")) <= {(NICENESS, os.SCHED_BATCH)}
+    nice = min(os.getpriority(os.PRIO_PROCESS, server.process.pid) + NICENESS, 19)
+    assert set(priorities(server.process.pid, "event_engine")) <= {(nice, os.SCHED_BATCH)}
 
 
 def priorities(pid: int, name: str) -> Iterator[tuple[int, int]]:
