@@ -7,6 +7,7 @@ where key frames are close enough, so that players can change between the two; e
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -215,8 +216,9 @@ class EncodedRenditions:
 
     def _sound(self, index: FileIndex, source: OfferedTrack, picture: OfferedTrack | None) -> OfferedTrack:
         rate = _sound_rate(source.entry.sample_rate)
-        # The last frame ends with the sound, or behind it.
-        end = -(-int(source.times[-1]) * rate // (source.timescale * SOUND_FRAME))
+        # The last frame ends with the sound, or behind it; behind the film's own is silence.
+        ends = [Fraction(int(one.times[-1]), one.timescale) for one in (source, picture) if one is not None]
+        end = math.ceil(max(ends) * rate / SOUND_FRAME)
         if picture is None:
             step = _grid(Fraction(GRID_SECONDS), rate)
             step = max(step, -(-end // MAX_SEGMENTS))

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from media.mp4.codecs.audio_specific_config import audio_specific_config
 from media.mp4.codecs.sample_entry import SampleEntry, audio_decoder_configuration, parse_sample_entry
-from media.mp4.codecs.silence import USUAL_CHANNELS, USUAL_CONFIGURATION, USUAL_RATE, SilentFrame, silence_of
+from media.mp4.codecs.silence import USUAL_CHANNELS, USUAL_CONFIGURATION, USUAL_RATE, SilentFrame, silent_frame
 from media.mp4.fragments.fragments import Fragment, InitSegment
 from media.mp4.fragments.moof import Sample
 from media.muxers.fragment_tracks import sound_track
@@ -72,7 +72,7 @@ class SoundFeed(Feed):
                 raise CadenceError("its sound has come")
             return
         super().begin(init)
-        self._silence = None if self._entry is None else silence_of(self._entry)
+        self._silence = None if self._entry is None else silent_frame(self._entry)
         if self._silence is not None:
             scale, rate = self._timescale, self._silence.rate
             self._frame = self._silence.samples * scale // rate

@@ -20,7 +20,7 @@ from typing import Protocol
 from media.errors import MediaError
 from media.matroska.demuxer import MatroskaDemuxer
 from media.mp4.codecs.sample_entry import SampleEntry, parse_sample_entry
-from media.mp4.codecs.silence import silence_of
+from media.mp4.codecs.silence import silent_frame
 from media.mp4.fragments.demuxer import FragmentDemuxer
 from media.mp4.fragments.fragments import Fragment, InitSegment
 from media.muxers.fragment_muxer import FragmentMuxer
@@ -272,7 +272,7 @@ class SeenStream:
             rate = self._copier.told_frame_rate or rate
         count = self._counts.get(sound, 0)
         # Silence stands in for sound that is announced and doesn't come.
-        if not count and silence_of(heard) is None:
+        if not count and silent_frame(heard) is None:
             return None
         frame = Fraction(self._ticks[sound], count * self._timescales[sound]) if count else AUDIO_FRAME
         return Source(

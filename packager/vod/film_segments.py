@@ -115,13 +115,14 @@ class FilmSegments:
         offered = None if index is None else index.segmented_track(track)
         if index is None or offered is None or not 0 <= number < len(offered.cuts) - 1:
             return None
-        if int(offered.cuts[number + 1] - offered.cuts[number]) > QUICK_SAMPLES:
+        start, stop = offered.stretch(number)
+        if stop - start > QUICK_SAMPLES:
             return None
         key = file.identity, track, number, bounds
         try:
             segment = self._read.get(key) or make_segment(index, offered, number, bounds)
         except MediaError:
             return None
-        if segment is None or int(segment.offsets[0]) >= file.size:
+        if segment is None or int(segment.offsets.max()) >= file.size:
             return None
         return self._read.setdefault(key, segment)

@@ -1,4 +1,4 @@
-"""Films whose picture stands still, in hls.js: played to the end of the file, without a jump or a stall."""
+"""Films whose tracks differ in length, or whose picture stands still: players play them to the end."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from playwright.async_api import Browser, Route
 from packager.process.ffmpeg_discovery import Tools
 from tests.conftest import ServerProcess, start_server
 from tests.e2e.conftest import new_page
+from tests.e2e.timed_film import PLAYERS, address, opened
 from tests.e2e.watching import Watching
 from tests.run_journal import Figures
 
@@ -31,6 +32,23 @@ STALLED = "bufferStalledError"
 """What hls.js says where it can't keep up with four times real time."""
 
 EXCUSED = ("bufferAppendError", STALLED)
+LENGTHS = {
+    "longer sound.mp4": (8, 30, 30),
+    "longer picture.mp4": (30, 8, 30),
+    "one picture.mp4": (0.04, 30, 30),
+    "long still.mp4": (4, 64, 64),
+}
+"""Seconds of picture and of sound, and of the film."""
+
+PLAY = """
+() => {
+  video.addEventListener("canplay", () => { video.playbackRate = 4; });
+  video.addEventListener("pause", () => { if (!video.ended) video.play().catch(() => {}); });
+  video.playbackRate = 4;
+  video.play().catch(() => {});
+}
+"""
+"""dash.js sets the source once more behind its first segments, which ends what played before."""
 
 START = """
 async (url) => {
@@ -57,6 +75,14 @@ def films(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         command += ["-vf", f"setpts='{times}/25/TB'", "-vsync", "vfr"]
         encoder = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -bf 2 -g 25 -c:a aac"
         subprocess.run([*command, *encoder.split(), f"file:{folder / name}"], check=True)
+    for name, (pictures, sound, _) in LENGTHS.items():
+        inputs = f"-f lavfi -i testsrc2=s=160x90:r=25:d={pictures} -f lavfi -i sine=440:r=48000:d={sound}"
+        still = "setpts='if(lt(N,50),N,N+1500)/25/TB'" if "still" in name else "null"
+        encoder = (
+            f"-vf {still} -vsync vfr -c:v libx264 -preset ultrafast -pix_fmt yuv420p -bf 2 -g 50 -c:a aac"
+        )
+        command = [str(tools.ffmpeg), "-nostdin", "-v", "error", *inputs.split(), *encoder.split()]
+        subprocess.run([*command, f"file:{folder / name}"], check=True)
     server = start_server("--library", str(folder), "--port", "0")
     yield server
     server.stop()
@@ -86,4 +112,26 @@ async def test_a_picture_that_stands_still_is_played_to_its_end(
     assert facts["duration"] == pytest.approx(FILMS[name][2], abs=0.1)
     assert facts["begin"] == pytest.approx(0, abs=0.1)
     assert facts["end"] == pytest.approx(FILMS[name][2], abs=0.1)
+    await page.close()
+
+
+@pytest.mark.parametrize("kind", PLAYERS)
+@pytest.mark.parametrize("name", LENGTHS)
+async def test_a_film_is_played_to_the_end_of_its_longer_track(
+    browser: Browser, films: ServerProcess, name: str, kind: str
+) -> None:
+    page = await new_page(browser)
+    if kind == "hls.js":
+
+        async def give(route: Route) -> None:
+            await route.fulfill(path=HLS_JS, content_type="text/javascript")
+
+        await page.route("**/player/vendor/hls.min.mjs", give)
+    async with opened(page, kind, f"{films.url}/vod/{name}/{address(kind)}") as watching:
+        assert await page.evaluate("video.duration") == pytest.approx(LENGTHS[name][2], abs=0.1)
+        await page.evaluate(PLAY)
+        await watching.until("video.ended || troubles.length")
+        facts = await page.evaluate("() => ({ troubles, ended: video.ended, time: video.currentTime })")
+        assert (facts["troubles"], facts["ended"]) == ([], True)
+        assert facts["time"] == pytest.approx(LENGTHS[name][2], abs=0.1)
     await page.close()

@@ -1,12 +1,14 @@
-"""Frames of silence in the codecs of sound, written by the standards' syntax and not encoded."""
+"""Frames of silence in the codecs of sound: each can be decoded behind any other frame of its track."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from media.errors import MediaError
 from media.mp4.codecs.audio_specific_config import (
     PARAMETRIC_STEREO,
+    SAMPLE_RATES,
     SBR,
     core_frames,
     write_audio_specific_config,
@@ -22,23 +24,31 @@ USUAL_RATE, USUAL_CHANNELS = 48_000, 2
 USUAL_CONFIGURATION = write_audio_specific_config(AAC_LC, USUAL_RATE, USUAL_CHANNELS)
 """The configuration of silence where a stream's own sound isn't known."""
 
-_SINGLE, _PAIR, _LOW, _END = 0, 1, 3, 7
-"""Elements of a raw data block (table 4.85): one channel, two, low frequencies, and its end."""
+_SCE, _CPE, _LFE, _END = 0, 1, 3, 7
+_ELEMENTS = {
+    1: (_SCE,),
+    2: (_CPE,),
+    3: (_SCE, _CPE),
+    4: (_SCE, _CPE, _SCE),
+    5: (_SCE, _CPE, _CPE),
+    6: (_SCE, _CPE, _CPE, _LFE),
+    7: (_SCE, _CPE, _CPE, _CPE, _LFE),
+}
+"""Syntactic elements of each channelConfiguration (ISO/IEC 14496-3 table 1.19)."""
 
-_ELEMENTS = (
-    (),
-    (_SINGLE,),
-    (_PAIR,),
-    (_SINGLE, _PAIR),
-    (_SINGLE, _PAIR, _SINGLE),
-    (_SINGLE, _PAIR, _PAIR),
-    (_SINGLE, _PAIR, _PAIR, _LOW),
-    (_SINGLE, _PAIR, _PAIR, _PAIR, _LOW),
-)
-"""The elements of each channelConfiguration (table 1.19)."""
+_CHANNEL_BITS = 22
+"""Bits of an individual channel stream without scale factor bands (§4.4.2.7): all are 0."""
 
-_OPUS_FRAME = 960
-"""Samples of a frame of 20 ms at the rate of all Opus in MP4."""
+_OBJECT_TYPES = (AAC_LC, SBR, PARAMETRIC_STEREO)
+"""AAC-LC, and the object types whose core it is; without their extension decoders only double the rate."""
+
+_MP3_SAMPLES = {1: 1152, 2: 576, 3: 576}
+_MP3_RATES = (44100, 48000, 32000)
+
+
+_OPUS_RATE = 48_000
+_OPUS_SAMPLES, _OPUS_LONGEST = 960, 5760
+"""Samples of 20 ms, and of the longest packet, 120 ms (RFC 6716 §3.2.5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,56 +57,107 @@ class SilentFrame:
 
     Attributes:
         samples: how many samples of each channel it has.
-        longest: how many a frame of the track's sound has at most.
         rate: of which a second has so many.
+        longest: how many samples a frame of the track's sound has at most.
     """
 
     data: bytes
     samples: int
-    longest: int
     rate: int
+    longest: int
+
+    @property
+    def seconds(self) -> Fraction:
+        """How long it lasts."""
+        return Fraction(self.samples, self.rate)
 
 
-def silence_of(entry: SampleEntry) -> SilentFrame | None:
-    """Return the frame of silence that continues a track; None for a codec of which none is known here."""
+def silent_frame(entry: SampleEntry) -> SilentFrame | None:
+    """Return a frame of silence for the tracks of a sample entry; None where none is known for the codec."""
     try:
-        if entry.kind == b"mp4a":
+        if entry.codec.startswith("mp4a.40."):
             return _aac(audio_decoder_configuration(entry))
+        if entry.codec in ("mp4a.6B", "mp4a.69"):
+            return _mp3(entry.sample_rate, entry.channels)
+        if entry.kind == b"Opus":
+            return _opus(entry.payload(b"dOps"))
+        if entry.kind == b"fLaC":
+            return _flac(entry.payload(b"dfLa"))
     except MediaError:
-        return None
-    if entry.kind == b"Opus" and entry.channels in (1, 2):
-        # RFC 6716 §3.1: 20 ms of CELT over the full band, one frame; its range coder says silence (§4.3).
-        return SilentFrame(
-            bytes((31 << 3 | (entry.channels == 2) << 2, 0xFF, 0xFE)), _OPUS_FRAME, 6 * _OPUS_FRAME, 48_000
-        )
+        pass
     return None
 
 
 def _aac(configuration: bytes) -> SilentFrame | None:
+    """Write a raw data block (§4.4.2.1) whose channels have no spectrum."""
     bits = BitReader(configuration, "AudioSpecificConfig")
-    object_type = bits.read(5)
-    if bits.read(4) == 15:
+    object_type, rate_index = bits.read(5), bits.read(4)
+    if rate_index == 15:
         bits.read(24)
-    channels = bits.read(4)
-    if object_type not in (AAC_LC, SBR, PARAMETRIC_STEREO) or not 0 < channels < len(_ELEMENTS):
-        return None
+    elements = _ELEMENTS.get(bits.read(4))
     rate, samples = core_frames(configuration)
-    return SilentFrame(_aac_frame(channels), samples, samples, rate) if rate else None
+    if object_type not in _OBJECT_TYPES or elements is None or rate not in SAMPLE_RATES:
+        return None
+    written, tags = "", dict.fromkeys(elements, 0)
+    for element in elements:
+        # §4.5.2.1: an instance tag of its own for each element of a kind
+        written += f"{element:03b}{tags[element]:04b}"
+        tags[element] += 1
+        # common_window is 0: each channel has an ics_info of its own
+        written += "0" + "0" * 2 * _CHANNEL_BITS if element == _CPE else "0" * _CHANNEL_BITS
+    return SilentFrame(_bytes_of(f"{written}{_END:03b}"), samples, rate, samples)
 
 
-def _aac_frame(configuration: int) -> bytes:
-    """Write a raw data block (§4.4.2.1) whose channels have no band with anything in it."""
-    text, tags = "", dict[int, int]()
-    information = f"{0:011b}"  # ics_info: a long window, and max_sfb 0
-    channel = f"{0:08b}", f"{0:03b}"  # global_gain; no pulses, no noise shaping, no gain control
-    for element in _ELEMENTS[configuration]:
-        tag = tags[element] = tags.get(element, -1) + 1
-        text += f"{element:03b}{tag:04b}"
-        if element == _PAIR:
-            # common_window, then ms_mask_present behind what both channels share
-            text += "1" + information + "00" + "".join(channel) * 2
-        else:
-            text += channel[0] + information + channel[1]
-    text += f"{_END:03b}"
-    size = -(-len(text) // 8)
-    return int(text.ljust(8 * size, "0"), 2).to_bytes(size, "big")
+def _bytes_of(bits: str) -> bytes:
+    bits += "0" * (-len(bits) % 8)
+    return int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+def _mp3(rate: int, channels: int) -> SilentFrame | None:
+    """Write a frame of Layer III (ISO/IEC 11172-3 §2.4.1) whose granules have no bits of main data."""
+    version = next((number for number in _MP3_SAMPLES if (rate << number - 1) in _MP3_RATES), None)
+    if version is None or channels not in (1, 2):
+        return None
+    # The lowest bit rate whose frame has room for the side information: 32 kbit/s of MPEG-1, else 16
+    index, bitrate = (1, 32_000) if version == 1 else (2, 16_000)
+    word = 0x7FF << 21 | {1: 3, 2: 2, 3: 0}[version] << 19 | 1 << 17 | 1 << 16 | index << 12
+    word |= _MP3_RATES.index(rate << version - 1) << 10 | (3 if channels == 1 else 0) << 6
+    samples = _MP3_SAMPLES[version]
+    frame = word.to_bytes(4, "big").ljust(samples // 8 * bitrate // rate, b"\0")
+    return SilentFrame(frame, samples, rate, samples)
+
+
+def _opus(configuration: bytes) -> SilentFrame | None:
+    """Write a packet of one CELT frame of 20 ms (RFC 6716 §3.1), for up to two channels (RFC 7845 §5.1.1)."""
+    if len(configuration) < 11 or configuration[10] != 0:
+        return None
+    # Table 2: configuration 31 is CELT, full band, 20 ms. The frame's silence flag is set (§4.3).
+    frame = bytes((31 << 3 | (configuration[1] == 2) << 2, 0xFF, 0xFE))
+    return SilentFrame(frame, _OPUS_SAMPLES, _OPUS_RATE, _OPUS_LONGEST)
+
+
+def _flac(configuration: bytes) -> SilentFrame | None:
+    """Write a frame of constant subframes (RFC 9639 §9.2.3)."""
+    # Behind version, flags and the header of the metadata block (§8.2): STREAMINFO
+    info = configuration[8:42]
+    if len(info) < 34:
+        return None
+    size, packed = int.from_bytes(info[2:4], "big"), int.from_bytes(info[10:18], "big")
+    rate, channels, depth = packed >> 44, (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
+    if not rate or not size:
+        return None
+    # §9.1: fixed blocks, a size of 16 bits behind the frame's number 0, rate and depth of STREAMINFO
+    head = bytes((0xFF, 0xF8, 0x70, channels - 1 << 4, 0)) + (size - 1).to_bytes(2, "big")
+    head += bytes((_crc(head, 8, 0x07),))
+    body = head + _bytes_of(("0" * (8 + depth)) * channels)
+    return SilentFrame(body + _crc(body, 16, 0x8005).to_bytes(2, "big"), size, rate, size)
+
+
+def _crc(data: bytes, width: int, polynomial: int) -> int:
+    """Compute a CRC of FLAC (RFC 9639 §9.1.8, §9.3) of a few bytes."""
+    found, top = 0, 1 << width - 1
+    for byte in data:
+        found ^= byte << width - 8
+        for _ in range(8):
+            found = (found << 1 ^ (polynomial if found & top else 0)) & (1 << width) - 1
+    return found

@@ -55,16 +55,28 @@ class AssembledSamples:
         """Memory of the positions."""
         return sum(track.nbytes for track in self.tracks)
 
+    def joined(self, other: AssembledSamples) -> AssembledSamples:
+        """Return these samples with others that lie behind them."""
+        return AssembledSamples((*self.begins, *other.begins), (*self.tracks, *other.tracks))
+
     def read(self, read: Read, offset: int, length: int) -> bytes:
         """Read at an offset of the sample tables: from the file itself, or assembled samples.
 
         Args:
             read: reads from the file; it may block.
             offset: first byte wanted.
-            length: bytes wanted; fewer are returned at the end of the file or the track.
+            length: bytes wanted; fewer are returned at the end of the file or of all samples.
         """
+        pieces: list[bytes] = []
+        while length > 0 and (piece := self._read_one(read, offset, length)):
+            pieces.append(piece)
+            offset, length = offset + len(piece), length - len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _read_one(self, read: Read, offset: int, length: int) -> bytes:
+        """Read from the file or from one track."""
         if offset < self.begins[0]:
-            return read(offset, length)
+            return read(offset, min(length, self.begins[0] - offset))
         for begin, track in zip(self.begins, self.tracks, strict=True):
             if begin <= offset < begin + track.size:
                 return track.read(read, offset - begin, min(offset + length - begin, track.size))

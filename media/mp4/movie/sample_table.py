@@ -152,6 +152,11 @@ class SampleTable:
         """Duration of every sample in ticks; None if durations differ."""
         return self._durations.least if self._durations.least == self._durations.greatest else None
 
+    @property
+    def longest_duration(self) -> int:
+        """Duration in ticks of the sample that lasts longest."""
+        return self._durations.greatest
+
     def places(self, start: int, stop: int) -> tuple[Int64, Int64]:
         """Return the offsets of a range's samples in the file, and their sizes in bytes."""
         size = self.sizes(start, stop)

@@ -60,7 +60,8 @@ class OfferedTrack:
         title: the track's title in the file; empty without one.
         rotation: degrees clockwise, by which players turn the picture: 0, 90, 180 or 270.
         samples: on the timeline of the published media.
-        cuts: number of each segment's first sample, and behind them the number of samples.
+        cuts: number of each segment's first sample, and behind them the number of samples. Segments with the
+            same first sample are parts of one stretch, in which a picture stands still.
         sizes: bytes of each segment, its header estimated.
         times: when each segment's presentation begins in ticks, and behind them the end.
         delay: ticks of nothing before it, which an edit list asks for; playlists count them to the first
@@ -104,6 +105,21 @@ class OfferedTrack:
     unit: int = 1
     place_in_file: tuple[bool, int] = (False, 0)
     version: MediaVersion = UNVERSIONED
+
+    def stretch(self, number: int) -> tuple[int, int]:
+        """Return the numbers of a segment's first sample and of the one behind it.
+
+        Parts of a stretch all have its samples, of which `packager.vod.segments.held_pictures` takes some.
+        """
+        start = int(self.cuts[number])
+        return start, int(self.cuts[int(self.cuts.searchsorted(start, "right"))])
+
+    def is_part(self, number: int) -> bool:
+        """Return whether a segment is a part of a stretch, or has a last picture that is shown for longer."""
+        if not self.video or self.is_encoded:
+            return False
+        near = self.cuts[max(number - 1, 0) : number + 2].tolist()
+        return len(set(near)) < len(near) or (self.samples.is_held and number == len(self.cuts) - 2)
 
     @property
     def is_encoded(self) -> bool:

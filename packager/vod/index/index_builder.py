@@ -16,9 +16,11 @@ from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedE
 from media.mp4.codecs.decodable_entry import decodable_picture, decodable_sound, fixed_packing
 from media.mp4.codecs.random_access import Access, sample_starts
 from media.mp4.codecs.sample_entry import SampleEntry, parse_sample_entry, without_parameter_sets
+from media.mp4.codecs.silence import silent_frame
 from media.mp4.fragments.init_segment import write_init_segment
 from media.mp4.languages import language_tag
 from media.mp4.movie.assembled_samples import AssembledSamples
+from media.mp4.movie.filled_sound import SilentSamples, fill_pauses, has_pauses
 from media.mp4.movie.movie import Movie, MovieLimits, Track
 from media.mp4.movie.packed_sound import MAX_INSTANTS, PACKED_BYTES, packed_tables
 from media.mp4.movie.sample_table import MAX_SAMPLES, Int64, SampleTable
@@ -27,7 +29,15 @@ from media.mp4.movie.track_box import TrackFacts
 from packager.vod.index.chapters import chapter_source
 from packager.vod.index.file_index import FRAGMENT_BYTES, SAMPLE_BYTES, TRACK_BYTES, FileIndex, OfferedTrack
 from packager.vod.index.segment_boundaries import MAX_SEGMENTS, cut_at_sync, cut_at_times
-from packager.vod.movie.edit_list import Arrangement, apply_edit_list, arrange, first_video_sample, lead_in
+from packager.vod.index.still_pictures import cut_at_still_pictures
+from packager.vod.movie.edit_list import (
+    Arrangement,
+    Placement,
+    apply_edit_list,
+    arrange,
+    first_video_sample,
+    lead_in,
+)
 from packager.vod.movie.movie_reader import ContainerLimits, Read, is_packet_stream, read_movie
 from packager.vod.text.cues import TEXT_LIMITS, TextLimits
 from packager.vod.text.text_tracks import embedded_text_tracks, picture_subtitles, segment_times
@@ -37,6 +47,12 @@ _KEPT_SHARE = 4
 
 MAX_PICTURES_LOOKED_AT = 16
 """Pictures at cuts whose parameter sets are looked for, before it is said that there are none."""
+
+SHORTEST_DIFFERENCE = Fraction(1, 10)
+"""Seconds by which tracks may differ in length until the shorter ones are made as long."""
+
+FILLED_BYTES = 16 << 20
+"""Memory for the tables of sound with silence in its pauses."""
 
 _CUE_BYTES, _CHAPTER_BYTES = 48, 512
 """Memory of a cue that isn't in a sample table, and most memory of a chapter."""
@@ -96,7 +112,7 @@ def read_index(
         OSError: it can't be read.
     """
     found = read_movie(read, size, limits.movie, limits.containers, reserve)
-    index = index_movie(found.movie, found.nbytes, size, limits, found.assembled)
+    index = index_movie(found.movie, found.nbytes, size, limits, found.assembled, reserve)
     if found.cut_short is not None:
         index = replace(index, left_out=(*index.left_out, found.cut_short))
     entry = None if index.video is None else without_parameter_sets(index.video.entry)
@@ -142,6 +158,7 @@ def index_movie(
     size: int,
     limits: IndexLimits = LIMITS,
     assembled: AssembledSamples | None = None,
+    reserve: Reserve = reserve_nothing,
 ) -> FileIndex:
     """Choose the tracks to offer, and cut them.
 
@@ -151,6 +168,7 @@ def index_movie(
         size: the file's length in bytes.
         limits: most samples, segments and tracks of the index.
         assembled: the samples that are sent in another form than the file has them; or None.
+        reserve: called before memory is taken for tables that the file doesn't have.
 
     Raises:
         MalformedError, UnsupportedError, TooLargeError: as :func:`read_index`.
@@ -165,8 +183,12 @@ def index_movie(
     if not chosen:
         reasons = "; ".join(left_out) or "it has neither video nor sound"
         obstacle = f"nothing in it can be packaged: {reasons}"
-    offered, early = _offer(chosen, limits, left_out) if chosen else ((), Fraction(0))
-    only_encoded = _offer_encoded(uncopied, offered, early, limits)
+    placed, early = _place(chosen, uncopied)
+    own_end = assembled.end if assembled is not None else size
+    cut_short = _cut_short([one.arrangement for one in placed], own_end)
+    placed, silence = _lengthened(placed, own_end, limits, reserve)
+    offered = _offer([one for one in placed if one.is_copied], early, limits, left_out)
+    only_encoded = _offer_encoded([one for one in placed if not one.is_copied], offered, early, limits)
     if not offered and not only_encoded:
         raise UnsupportedError(obstacle)
     times = segment_times((track.times, track.timescale) for track in offered or only_encoded)
@@ -177,9 +199,11 @@ def index_movie(
     shown = picture_subtitles(tracks, movie.timescale, early)
     nbytes += sum(_CUE_BYTES * len(one.display_sets.starts) for one in shown)
     nbytes += sum(track.nbytes + track.samples.table.nbytes for track in (*offered, *only_encoded))
-    nbytes += sum(_packed_bytes(one) for one in uncopied)
+    nbytes += sum(_own_bytes(one.candidate) for one in placed)
     lost_picture = None if any(track.video for track in offered) else next(iter(lost), None)
     nbytes += moov_bytes if whole else tables
+    if silence is not None:
+        assembled = silence if assembled is None else assembled.joined(silence)
     if assembled is not None:
         size, nbytes = assembled.end, nbytes + assembled.nbytes
     return FileIndex(
@@ -187,7 +211,7 @@ def index_movie(
         size=size,
         left_out=tuple(left_out),
         lost_picture=lost_picture,
-        cut_short=_cut_short((*offered, *only_encoded), size),
+        cut_short=cut_short,
         only_encoded=only_encoded,
         obstacle=obstacle,
         nbytes=nbytes,
@@ -200,9 +224,9 @@ def index_movie(
     )
 
 
-def _cut_short(tracks: Sequence[OfferedTrack], size: int) -> str | None:
+def _cut_short(tracks: Sequence[Arrangement], size: int) -> str | None:
     """Describe the missing bytes of a file that was cut short; None if it is whole."""
-    end = max(track.samples.data_end for track in tracks)
+    end = max((track.data_end for track in tracks), default=0)
     return f"the file is cut short: it has {size} of {end} bytes" if end > size else None
 
 
@@ -294,7 +318,7 @@ class _Candidate:
     entry: SampleEntry
     table: SampleTable
     movie_timescale: int
-    is_packed: bool = False
+    has_own_tables: bool = False
 
     @property
     def video(self) -> bool:
@@ -338,43 +362,152 @@ def _decodable(track: Track, movie_timescale: int, limits: IndexLimits) -> _Cand
         raise TooLargeError(f"{table.sync_count} sync samples: more than {limits.sync_samples}")
     if len(table) == 0 or table.duration == 0:
         raise UnsupportedError("it has no samples")
-    return _Candidate(track, entry, table, movie_timescale, is_packed=packing is not None)
+    return _Candidate(track, entry, table, movie_timescale, has_own_tables=packing is not None)
 
 
-def _packed_bytes(one: _Candidate) -> int:
+def _own_bytes(one: _Candidate) -> int:
     """Return the memory of tables that the file doesn't have; others are counted with the movie's."""
-    return sum(len(table) for table in one.track.tables.values()) if one.is_packed else 0
+    return sum(len(table) for table in one.track.tables.values()) if one.has_own_tables else 0
 
 
-def _offer(
-    chosen: Sequence[_Candidate], limits: IndexLimits, left_out: list[str]
-) -> tuple[tuple[OfferedTrack, ...], Fraction]:
-    """Place the tracks and cut them; also say by how much they begin before what the file presents."""
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A track with the place of its samples in the presentation.
+
+    Attributes:
+        placement: by its edit list.
+        is_copied: whether its own samples are sent; else a decoder reads them.
+    """
+
+    candidate: _Candidate
+    placement: Placement
+    arrangement: Arrangement
+    is_copied: bool
+
+    @property
+    def end(self) -> Fraction:
+        """Seconds of the presentation at which the track ends."""
+        return Fraction(self.arrangement.end, self.candidate.track.timescale)
+
+
+def _place(chosen: Sequence[_Candidate], uncopied: Sequence[_Candidate]) -> tuple[list[_Placed], Fraction]:
+    """Place the tracks; also return by how much they begin before what the file presents."""
     placements = [
         apply_edit_list(one.track.edits, one.movie_timescale, one.track.timescale) for one in chosen
     ]
     # A film that was trimmed without encoding starts at the key frame before the trim, all tracks with it.
     early, first = Fraction(0), None
-    if chosen[0].video:
+    if chosen and chosen[0].video:
         first = first_video_sample(chosen[0].table, placements[0])
         early = Fraction(lead_in(chosen[0].table, placements[0], first), chosen[0].track.timescale)
-    offered: list[OfferedTrack] = []
-    segments = 0
+    placed: list[_Placed] = []
     for one, placement in zip(chosen, placements, strict=True):
-        timescale = one.track.timescale
-        origin = round(early * timescale)
+        origin = round(early * one.track.timescale)
         arrangement = arrange(one.table, placement, origin, first if one.video else None)
-        starts = _cut(one, arrangement, offered)
-        segments += len(starts)
+        placed.append(_Placed(one, placement, arrangement, is_copied=True))
+    for one in uncopied:
+        try:
+            placement = apply_edit_list(one.track.edits, one.movie_timescale, one.track.timescale)
+            first = first_video_sample(one.table, placement) if one.video else None
+            arrangement = arrange(one.table, placement, round(early * one.track.timescale), first)
+        except MediaError:  # the film is worth offering without what can't be placed
+            continue
+        placed.append(_Placed(one, placement, arrangement, is_copied=False))
+    return placed, early
+
+
+def _lengthened(
+    placed: Sequence[_Placed], size: int, limits: IndexLimits, reserve: Reserve
+) -> tuple[list[_Placed], AssembledSamples | None]:
+    """Make all tracks as long as the longest, by a last picture that stays and by silence.
+
+    Sound gets silence in its pauses, too: most players end at what they have no sound for.
+
+    Args:
+        size: offset behind all data of the file.
+    """
+    end = max((one.end for one in placed), default=Fraction(0))
+    place = max([size, *(one.arrangement.data_end for one in placed)])
+    room = TableRoom(FILLED_BYTES, reserve)
+    longer: list[_Placed] = []
+    begins: list[int] = []
+    silence: list[SilentSamples] = []
+    for one in placed:
+        arrangement = one.arrangement
+        if one.candidate.video or not one.is_copied:
+            if end - one.end > SHORTEST_DIFFERENCE:
+                arrangement = arrangement.held_until(int(end * one.candidate.track.timescale))
+            longer.append(replace(one, arrangement=arrangement))
+            continue
+        filled = _filled(one, end, place, limits, room)
+        if filled is not None:
+            one, added = filled
+            begins.append(place)
+            silence.append(added)
+            place += added.size
+        longer.append(one)
+    return longer, AssembledSamples(begins, silence) if silence else None
+
+
+def _filled(
+    one: _Placed, end: Fraction, place: int, limits: IndexLimits, room: TableRoom
+) -> tuple[_Placed, SilentSamples] | None:
+    """Put silence into the pauses of a track of sound, and behind it; return None where there are none."""
+    candidate, arrangement = one.candidate, one.arrangement
+    timescale, table = candidate.track.timescale, candidate.table
+    is_short = end - one.end > SHORTEST_DIFFERENCE
+    if not is_short and not has_pauses(table, timescale):
+        return None
+    frame = silent_frame(candidate.entry)
+    if frame is None:
+        return None
+    count = arrangement.first + len(arrangement)
+    # Decode times on the media's own timeline, which are those of presentation: sound isn't reordered.
+    until = int(end * timescale) - arrangement.shift if is_short else 0
+    try:
+        filled = fill_pauses(table, frame, timescale, (count, until), place, room)
+        if filled is None:
+            return None
+        table = SampleTable(filled.tables, 1, limits.samples, limits.runs)
+    except TooLargeError:
+        return None
+    placement = replace(one.placement, media_end=None) if is_short else one.placement
+    candidate = replace(
+        candidate, track=replace(candidate.track, tables=filled.tables), table=table, has_own_tables=True
+    )
+    origin = arrangement.shift - one.placement.delay + one.placement.media_start
+    return replace(
+        one, candidate=candidate, placement=placement, arrangement=arrange(table, placement, origin)
+    ), filled.silence
+
+
+def _offer(
+    placed: Sequence[_Placed], early: Fraction, limits: IndexLimits, left_out: list[str]
+) -> tuple[OfferedTrack, ...]:
+    """Cut the tracks that are copied, as many as the limits allow.
+
+    Args:
+        early: seconds by which they begin before what the file presents.
+    """
+    offered: list[OfferedTrack] = []
+    has_video, segments = any(one.candidate.video for one in placed), 0
+    for one in placed:
+        starts = _cut(one.candidate, one.arrangement, offered)
+        track = _offered_track(one.candidate, one.arrangement, starts, len(offered) + (not has_video))
+        segments += len(track.sizes)
         if segments > limits.segments:
             reason = f"more than {limits.segments} segments of all tracks"
-            if len(offered) <= chosen[0].video:
+            if len(offered) <= has_video:
                 raise TooLargeError(reason)
-            left_out.append(f"track {one.track.track_id}: {reason}")
+            left_out.append(f"track {one.candidate.track.track_id}: {reason}")
             break
-        track = _offered_track(one, arrangement, starts, len(offered) + (not chosen[0].video))
-        offered.append(replace(track, delay=int(track.times[0])) if placement.delay or origin else track)
-    return tuple(offered), early
+        offered.append(_delayed(track, one.placement, early))
+    return tuple(offered)
+
+
+def _delayed(track: OfferedTrack, placement: Placement, early: Fraction) -> OfferedTrack:
+    """Return a track with the time before it, where its edit list asks for some."""
+    return replace(track, delay=int(track.times[0])) if placement.delay or early else track
 
 
 def _cut(one: _Candidate, arrangement: Arrangement, offered: Sequence[OfferedTrack]) -> Int64:
@@ -389,29 +522,27 @@ def _cut(one: _Candidate, arrangement: Arrangement, offered: Sequence[OfferedTra
 
 
 def _offer_encoded(
-    uncopied: Sequence[_Candidate], copied: Sequence[OfferedTrack], early: Fraction, limits: IndexLimits
+    placed: Sequence[_Placed], copied: Sequence[OfferedTrack], early: Fraction, limits: IndexLimits
 ) -> tuple[OfferedTrack, ...]:
-    """Place tracks that aren't copied on the timeline of those that are, without those that can't be placed.
+    """Cut tracks that aren't copied like those that are, without those that can't be cut.
 
     Args:
         early: seconds by which the copied tracks begin before what the file presents.
     """
     offered: list[OfferedTrack] = []
     segments = sum(len(track.sizes) for track in copied)
-    for one in uncopied:
+    for one in placed:
         sounds = sum(not track.video for track in (*copied, *offered))
+        number = 0 if one.candidate.video else sounds + 1
         try:
-            placement = apply_edit_list(one.track.edits, one.movie_timescale, one.track.timescale)
-            first = first_video_sample(one.table, placement) if one.video else None
-            arrangement = arrange(one.table, placement, round(early * one.track.timescale), first)
-            starts = _cut(one, arrangement, (*copied, *offered))
-            track = _offered_track(one, arrangement, starts, 0 if one.video else sounds + 1)
+            starts = _cut(one.candidate, one.arrangement, (*copied, *offered))
+            track = _offered_track(one.candidate, one.arrangement, starts, number)
         except MediaError:
             continue
-        segments += len(starts)
+        segments += len(track.sizes)
         if segments > limits.segments:
             break
-        offered.append(replace(track, delay=int(track.times[0])) if placement.delay or early else track)
+        offered.append(_delayed(track, one.placement, early))
     return tuple(offered)
 
 
@@ -424,6 +555,10 @@ def _offered_track(one: _Candidate, arrangement: Arrangement, starts: Int64, num
     times = np.maximum.accumulate(times)
     if times[-1] <= times[0]:
         raise MalformedError(f"track {track.track_id} has no duration")
+    sizes = arrangement.sizes(cuts)
+    if one.video:
+        cuts, times, sizes = cut_at_still_pictures(arrangement, cuts, times, track.timescale)
+    counts = cuts[cuts.searchsorted(cuts[:-1], "right")] - cuts[:-1]
     name = "video" if one.video else "audio" if number == 1 else f"audio-{number}"
     facts = TrackFacts(
         number + 1,
@@ -450,7 +585,7 @@ def _offered_track(one: _Candidate, arrangement: Arrangement, starts: Int64, num
         rotation=track.rotation,
         samples=arrangement,
         cuts=cuts,
-        sizes=arrangement.sizes(cuts) + np.diff(cuts) * SAMPLE_BYTES + FRAGMENT_BYTES,
+        sizes=sizes + counts * SAMPLE_BYTES + FRAGMENT_BYTES,
         times=times,
         init=init,
         place_in_file=(not track.enabled, track.track_id),

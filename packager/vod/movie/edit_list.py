@@ -124,6 +124,7 @@ class Arrangement:
             decode times.
         start: composition time at which the presentation begins, for the edit list of the init segment.
         end: when the last sample's presentation ends, in ticks from the presentation's beginning.
+        is_held: whether that is later than the track says, because another one is longer.
     """
 
     table: SampleTable
@@ -133,9 +134,14 @@ class Arrangement:
     raised: int
     start: int
     end: int
+    is_held: bool = False
 
     def __len__(self) -> int:
         return self.count
+
+    def held_until(self, end: int) -> Arrangement:
+        """Return the same samples, of which the last one is presented until a later tick."""
+        return replace(self, end=end, is_held=True) if end > self.end else self
 
     @property
     def duration(self) -> int:

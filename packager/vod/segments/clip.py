@@ -15,9 +15,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from media.mp4.movie.sample_table import Int64, Samples
+from media.mp4.movie.sample_table import Samples
 from packager.vod.index.file_index import SAMPLE_BYTES, FileIndex, OfferedTrack
-from packager.vod.segments.decode_times import decode_times_in_turn
+from packager.vod.segments.held_pictures import quickened, segment_samples
 
 _SECONDS = re.compile(r"([0-9]{1,20})(\.[0-9]{0,9})?")
 _TIMECODE = re.compile(r"(?:([0-9]{1,6}):)?([0-9]{1,2}):([0-9]{1,2}(?:\.[0-9]{0,9})?)")
@@ -168,7 +168,7 @@ def _clipped_track(track: OfferedTrack, begin: int, end: int | None) -> OfferedT
             names[number] = f"{number}-{bounds[0]}-{bounds[1]}"
             begins[number] = bounds[0]
             continue
-        trimmed = trim(track, _segment_samples(track, number), *bounds)
+        trimmed = trim(track, segment_samples(track, number), *bounds)
         if trimmed is None:  # between two frames of sound there is nothing
             del names[number]
         elif (trimmed.begin, bounds[1]) != whole:
@@ -186,10 +186,6 @@ def _clipped_track(track: OfferedTrack, begin: int, end: int | None) -> OfferedT
         sizes=np.array([sizes[number] for number in names], np.int64),
         cuts=track.cuts[min(names) : max(names) + 2],
     )
-
-
-def _segment_samples(track: OfferedTrack, number: int) -> Samples:
-    return track.samples.samples(int(track.cuts[number]), int(track.cuts[number + 1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,36 +227,10 @@ def trim(track: OfferedTrack, samples: Samples, begin: int, end: int) -> Trimmed
     samples, times = samples.part(0, stop), times[:stop]
     shown = times[times <= begin]
     first = int(shown.max() if len(shown) else times.min())
-    quick = _quickened(samples, times, first, end)
+    quick = quickened(samples, times, (first, end), track.samples.start, int(samples.decode_time[-1]))
     return Trimmed(quick, first, int((quick.composition_time - track.samples.start).min()))
 
 
 def _last(wanted: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> int:
     found = np.flatnonzero(wanted)
     return int(found[-1]) if len(found) else -1
-
-
-def _quickened(samples: Samples, times: Int64, first: int, end: int) -> Samples:
-    """Shorten pictures to a tick that only others depend on: those before ``first`` and from ``end`` on.
-
-    The order of presentation stays, and all are shown before the end. A track whose ticks are whole pictures
-    is unchanged.
-    """
-    early, late = times < first, times >= end
-    shown, base = times.copy(), samples.composition_time - times
-    shown[early] = first - int(early.sum()) + _ranks(times[early])
-    if late.any():
-        shown[late] = max(end - int(late.sum()), int(times[~late].max()) + 1) + _ranks(times[late])
-    decode_time = decode_times_in_turn(shown, max(end, int(shown.max()) + 1))
-    # Not behind what is decoded in the next segment, and not after it is presented.
-    decode_time = np.minimum(decode_time, samples.decode_time[-1] - np.arange(len(decode_time))[::-1])
-    decode_time -= max(0, int((decode_time[:-1] - shown - base).max()))
-    decode_time = np.maximum(decode_time, np.arange(len(decode_time)))
-    return replace(samples, decode_time=decode_time, composition_offset=shown + base - decode_time[:-1])
-
-
-def _ranks(times: Int64) -> Int64:
-    """Return the rank of each time among all times, from 0."""
-    ranks = np.empty(len(times), np.int64)
-    ranks[np.argsort(times, kind="stable")] = np.arange(len(times))
-    return ranks

@@ -136,7 +136,7 @@ def _places(track: OfferedTrack) -> list[tuple[int, int]]:
 
 def _by_stretches(track: OfferedTrack) -> Iterator[Int64]:
     """Return the numbers of the segments' first samples, those of one stretch together."""
-    cuts = track.cuts[:-1]
+    cuts = np.unique(track.cuts[:-1])
     for start, stop in stretches(0, len(track.samples)):
         low, high = cuts.searchsorted((start, stop))
         if low < high:
@@ -145,7 +145,8 @@ def _by_stretches(track: OfferedTrack) -> Iterator[Int64]:
 
 def _has_leading(track: OfferedTrack) -> bool:
     """Return whether in any segment a picture is shown before the first one that is decoded."""
-    cuts = track.cuts[:-1, np.newaxis]
-    numbers = np.minimum(cuts + np.arange(LEADING_SAMPLES + 1), track.cuts[1:, np.newaxis] - 1)
+    bounds = np.unique(track.cuts)
+    cuts = bounds[:-1, np.newaxis]
+    numbers = np.minimum(cuts + np.arange(LEADING_SAMPLES + 1), bounds[1:, np.newaxis] - 1)
     times = track.samples.times_at(numbers.ravel()).reshape(numbers.shape)
     return bool(np.any(times < times[:, :1]))

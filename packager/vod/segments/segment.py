@@ -14,6 +14,7 @@ from packager.vod.index.file_index import FileIndex, OfferedTrack
 from packager.vod.movie.movie_reader import Read
 from packager.vod.segments.clip import trim
 from packager.vod.segments.decode_times import decode_times_in_time
+from packager.vod.segments.held_pictures import segment_samples
 
 MAX_SEGMENT_BYTES = 1 << 30
 """Largest segment; a film without key frames for minutes is better encoded again."""
@@ -142,10 +143,10 @@ def make_segment(
     """
     if not 0 <= number < len(track.cuts) - 1:
         return None
-    start, stop = int(track.cuts[number]), int(track.cuts[number + 1])
+    start, stop = track.stretch(number)
     if int(track.sizes[number]) > MAX_SEGMENT_BYTES or stop - start > MAX_SEGMENT_SAMPLES:
         raise TooLargeError(f"segment {number} of {track.name} is too large: key frames are too far apart")
-    samples = track.samples.samples(start, stop)
+    samples = segment_samples(track, number)
     if bounds is not None:
         begin, end = bounds
         trimmed = trim(track, samples, begin, end) if begin < end <= int(track.times[number + 1]) else None

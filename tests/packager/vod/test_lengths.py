@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import m3u8
+import numpy as np
 import pytest
 
 from packager.export.export import export
@@ -13,7 +16,8 @@ from packager.vod import Titles
 from packager.vod.index.index_builder import read_index
 from packager.vod.segments.clip import Clip
 from tests.packager import films
-from tests.packager.vod.vod_titles import titles_of
+from tests.packager.vod.opened_media import open_segment
+from tests.packager.vod.vod_titles import titles_of, write_out
 
 H264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
 STILL = "setpts='if(lt(N,50),N,N+500)/25/TB'"
@@ -100,3 +104,122 @@ def test_all_playlists_of_a_package_have_one_target_duration(tmp_path: Path) -> 
     export([path], tmp_path / "out")
     told = [m3u8.load(str(one)) for one in (tmp_path / "out").rglob("media.m3u8")]
     assert [one.target_duration for one in told] == [7, 7]
+
+
+SOUNDS = {
+    "aac": "-c:a aac -ac 2",
+    "aac 5.1": "-c:a aac -ac 6 -channel_layout 5.1",
+    "mono": "-c:a aac -ac 1 -ar 44100",
+    "mp3": "-c:a libmp3lame",
+    "mp3 of MPEG-2": "-c:a libmp3lame -ar 22050 -ac 1",
+    "opus": "-c:a libopus -ac 2",
+    "flac": "-c:a flac -strict -2 -ac 2",
+}
+
+
+def spans(path: Path) -> dict[str, float]:
+    titles = titles_of(path)
+    tracks = [track.name for track in titles.files.find(path.name).index.tracks]
+    return {
+        track: sum(one.duration for one in m3u8.loads(titles.media_playlist(path.name, track)).segments)
+        for track in tracks
+    }
+
+
+@pytest.mark.clause("RFC 8216bis §6.2.4")
+@pytest.mark.parametrize("codec", SOUNDS)
+def test_sound_that_ends_first_goes_on_with_silence_of_its_codec(codec: str, tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    inputs = "-f lavfi -i testsrc2=s=64x48:r=25:d=20 -f lavfi -i sine=440:r=48000:d=5"
+    films.run_ffmpeg(*f"{inputs} {H264} -bf 2 -g 25 {SOUNDS[codec]}".split(), path)
+    assert spans(path) == {"video": pytest.approx(20, abs=0.05), "audio": pytest.approx(20, abs=0.05)}
+    offered, source = write_out(path, "audio", tmp_path / "out"), films.packets(path, "a:0")
+    ours = films.packets(offered, "a")
+    assert [one.digest for one in ours[: len(source)]] == [one.digest for one in source]
+    assert ours[-1].pts == pytest.approx(20, abs=0.15)
+    steps = [b.pts - a.pts for a, b in pairwise(ours)]
+    assert max(steps) < 0.15
+    # As ffmpeg decodes it: the tone is heard as long as before, and then nothing.
+    loud = volumes(offered)
+    assert all(loud[second] > -45 for second in range(1, 4))
+    assert all(loud[second] < -85 for second in range(6, 19))
+    assert len(loud) >= 19
+
+
+def volumes(playlist: Path) -> list[float]:
+    """Return the level of each whole second of sound, in dB of full scale, by ffmpeg."""
+    decoded = playlist.with_name("decoded.pcm")
+    films.run_ffmpeg("-xerror", "-i", playlist, "-f", "s16le", "-ac", "1", "-ar", "8000", decoded)
+    samples = np.frombuffer(decoded.read_bytes(), "<i2").astype(float) / 32768
+    seconds = samples[: len(samples) // 8000 * 8000].reshape(-1, 8000)
+    return [20 * math.log10(float(np.sqrt((one**2).mean())) + 1e-6) for one in seconds]
+
+
+@pytest.mark.clause("RFC 8216bis §6.2.4")
+@pytest.mark.parametrize(
+    "words", [f"{H264} -bf 2 -g 50", f"{H264} -bf 0 -g 250", "-c:v libx265 -x265-params log-level=none -g 25"]
+)
+def test_a_picture_that_ends_first_stays_until_the_sound_ends(words: str, tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    inputs = "-f lavfi -i testsrc2=s=64x48:r=25:d=4 -f lavfi -i sine=440:r=48000:d=30"
+    films.run_ffmpeg(*f"{inputs} {words} -c:a aac".split(), path)
+    assert spans(path) == {"video": pytest.approx(30, abs=0.05), "audio": pytest.approx(30, abs=0.05)}
+    titles = titles_of(path)
+    told = m3u8.loads(titles.media_playlist(path.name, "video"))
+    assert told.target_duration <= 6
+    offered = titles.segments.track(path.name, "video")
+    last = digests(path)[-1]
+    for number, segment in enumerate(told.segments):
+        # Each segment is decoded by itself, and ends with the picture that ffmpeg finds last in the file.
+        opened = open_segment(titles, path.name, "video", number)
+        (tmp_path / "one.mp4").write_bytes(offered.init + opened.read(0, opened.size))
+        opened.close()
+        begin = float(offered.times[number] / offered.timescale)
+        packets = films.packets(tmp_path / "one.mp4", "v:0")
+        assert packets[0].key
+        if begin > 4:
+            assert min(one.pts for one in packets) == pytest.approx(begin, abs=0.001)
+            assert digests(tmp_path / "one.mp4")[-1] == last
+            assert max(one.pts for one in packets) == pytest.approx(begin, abs=0.1)
+            assert segment.duration <= 6
+    assert len(told.segments) >= 5
+
+
+def digests(path: Path) -> list[str]:
+    """Return what ffmpeg decodes of a file's pictures."""
+    decoded = path.with_suffix(".framemd5")
+    films.run_ffmpeg("-i", path, "-map", "0:v", "-vsync", "passthrough", "-f", "framemd5", decoded)
+    return [line.rpartition(",")[2].strip() for line in decoded.read_text().splitlines() if line[0] != "#"]
+
+
+def test_one_picture_with_a_song_is_as_long_as_the_song(tmp_path: Path) -> None:
+    path = made("one picture.mp4", f"{H264} -c:a aac", "r=25:d=0.04")
+    assert spans(path) == {"video": pytest.approx(30, abs=0.05), "audio": pytest.approx(30, abs=0.05)}
+    packets = films.packets(write_out(path, "video", tmp_path), "v")
+    assert [one.pts for one in packets] == pytest.approx([0.75 * at for at in range(40)], abs=0.001)
+    assert len({one.digest for one in packets}) == 1
+
+
+@pytest.mark.parametrize("name", STILLS)
+def test_a_picture_that_stands_still_has_a_key_frame_each_six_seconds(name: str, tmp_path: Path) -> None:
+    path = made(name, f"{STILLS[name]} -an")
+    told = m3u8.loads(titles_of(path).media_playlist(name, "video"))
+    assert max(one.duration for one in told.segments) <= 8
+    packets = films.packets(write_out(path, "video", tmp_path), "v")
+    keys = [one.pts for one in packets if one.key]
+    assert max(b - a for a, b in pairwise(keys)) <= 8
+    assert {one.digest for one in packets} == {one.digest for one in films.packets(path, "v:0")}
+
+
+def test_a_pause_of_the_sound_is_filled_with_silence(tmp_path: Path) -> None:
+    inputs = "-f lavfi -i testsrc2=s=64x48:r=25:d=24 -f lavfi -i sine=440:r=48000:d=16"
+    later = "asetpts='PTS+if(gte(T,4),8/TB,0)'"
+    films.run_ffmpeg(*f"{inputs} {H264} -g 25 -af {later} -c:a aac".split(), tmp_path / "film.mkv")
+    path = tmp_path / "film.mkv"
+    source = films.packets(path, "a:0")
+    assert max(b.pts - a.pts for a, b in pairwise(source)) > 7
+    ours = films.packets(write_out(path, "audio", tmp_path / "out"), "a")
+    assert max(b.pts - a.pts for a, b in pairwise(ours)) < 0.06
+    loud = volumes(tmp_path / "out" / "film.mkv" / "audio" / "media.m3u8")
+    assert min(loud[2], loud[14]) > -30
+    assert all(one < -85 for one in loud[6:11])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from packager.library.local_storage import Library
 from packager.vod import Titles
-from tests.packager.films import ZOO, packets
+from tests.packager.films import ZOO, Packet, packets
 from tests.packager.vod.opened_media import open_segment
 
 
@@ -36,9 +37,19 @@ def write_out(path: Path, track: str, folder: Path) -> Path:
     return out / "media.m3u8"
 
 
+def without_fill(packaged: Sequence[Packet], source: Sequence[Packet]) -> list[Packet]:
+    """Return the packets of a packaged track without what makes it as long as the film's longest track.
+
+    That is one frame of silence in pauses and behind it, or its own pictures again behind the last one.
+    """
+    known = {packet.digest for packet in source}
+    assert len({packet.digest for packet in packaged} - known) <= 1
+    return [packet for packet in packaged if packet.digest in known][: len(source)]
+
+
 def assert_same_packets(path: Path, folder: Path, track: str, stream: str) -> None:
     source = packets(path, stream)
-    packaged = packets(write_out(path, track, folder), stream[0])
+    packaged = without_fill(packets(write_out(path, track, folder), stream[0]), source)
     assert [packet.digest for packet in packaged] == [packet.digest for packet in source]
     assert [packet.key for packet in packaged] == [packet.key for packet in source]
     for ours, theirs in zip(packaged, source, strict=True):

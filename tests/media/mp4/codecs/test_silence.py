@@ -10,7 +10,7 @@ import pytest
 
 from media.mp4.codecs.audio_specific_config import write_audio_specific_config
 from media.mp4.codecs.sample_entry import parse_sample_entry
-from media.mp4.codecs.silence import AAC_LC, silence_of
+from media.mp4.codecs.silence import AAC_LC, silent_frame
 from media.mp4.fragments.fragments import write_fragment
 from media.mp4.fragments.moof import Sample
 from media.muxers.fragment_tracks import sound_track
@@ -42,7 +42,7 @@ def test_ffmpeg_decodes_silence_without_an_error(
 ) -> None:
     # Of Opus, the length of the first frame is in the sample entry: 20 ms (RFC 6716 §3.1).
     track = sound_track(codec, configuration, b"\xf8\xff\xfe", rate, channels)
-    silence = silence_of(parse_sample_entry(track.init.tracks[0].sample_entries[0]))
+    silence = silent_frame(parse_sample_entry(track.init.tracks[0].sample_entries[0]))
     assert silence is not None
     assert silence.rate == rate
     frame = Sample(silence.samples, len(silence.data), True, 0)
@@ -64,4 +64,4 @@ def test_ffmpeg_decodes_silence_without_an_error(
 
 def test_no_silence_is_known_of_error_resilient_aac() -> None:
     entry = sound_track("A_AAC", write_audio_specific_config(23, 48_000, 2), b"", 48_000, 2).init.tracks[0]
-    assert silence_of(parse_sample_entry(entry.sample_entries[0])) is None
+    assert silent_frame(parse_sample_entry(entry.sample_entries[0])) is None

@@ -37,7 +37,7 @@ from tests.packager import films
 from tests.packager.films import ZOO, packets, probe
 from tests.packager.stripped_matroska import encoding, stripped
 from tests.packager.vod.opened_media import open_i_frames, open_segment
-from tests.packager.vod.vod_titles import titles_of, write_out, zoo
+from tests.packager.vod.vod_titles import titles_of, without_fill, write_out, zoo
 
 MILLISECOND = 0.001
 BOTH = {"video": "v:0", "audio": "a:0"}
@@ -63,7 +63,8 @@ def made(name: str, words: str, *more: str, rate: str = "25") -> Path:
 
 def assert_same_packets_within_a_millisecond(path: Path, folder: Path, tracks: dict[str, str]) -> None:
     for track, stream in tracks.items():
-        source, ours = packets(path, stream), packets(write_out(path, track, folder), stream[0])
+        source = packets(path, stream)
+        ours = without_fill(packets(write_out(path, track, folder), stream[0]), source)
         assert [(one.digest, one.key) for one in ours] == [(one.digest, one.key) for one in source]
         for one, theirs in zip(ours, source, strict=True):
             assert one.pts == pytest.approx(theirs.pts, abs=MILLISECOND)

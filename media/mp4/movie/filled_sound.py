@@ -1,0 +1,147 @@
+"""Sample tables of sound whose pauses are filled with silence, within the track and behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from media.errors import TooLargeError
+from media.mp4.codecs.silence import SilentFrame
+from media.mp4.movie.sample_table import Int64, Samples, SampleTable, stretches
+from media.mp4.movie.sample_table_writer import SampleColumns, SampleTableWriter, TableRoom
+
+PAUSE_SECONDS = Fraction(1, 4)
+"""How much longer than its frame a sample of sound may last until silence is put behind it."""
+
+MAX_SILENT_FRAMES = 1 << 20
+"""Most frames of silence in a track: six hours of AAC at 48 kHz."""
+
+
+@dataclass(frozen=True, slots=True)
+class SilentSamples:
+    """Frames of silence, one behind the other, which no file has."""
+
+    frame: bytes
+    count: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of all frames."""
+        return len(self.frame) * self.count
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the frame."""
+        return len(self.frame)
+
+    def read(self, _read: Callable[[int, int], bytes], start: int, stop: int) -> bytes:
+        """Return a range of the bytes."""
+        skipped = start % len(self.frame)
+        return (self.frame * ((stop - start + skipped) // len(self.frame) + 1))[skipped:][: stop - start]
+
+
+@dataclass(frozen=True, slots=True)
+class FilledSound:
+    """A table with silence in its pauses, and the samples that it has beside those of the file."""
+
+    tables: Mapping[bytes, memoryview]
+    silence: SilentSamples
+
+
+def usual_duration(table: SampleTable) -> int:
+    """Return the ticks that most of a track's first samples last."""
+    start, stop = next(stretches(0, len(table)))
+    return int(np.median(np.diff(table.decode_times(start, stop))))
+
+
+def has_pauses(table: SampleTable, timescale: int) -> bool:
+    """Return whether any sample lasts so much longer than most that there is a pause behind it."""
+    return table.longest_duration - usual_duration(table) > int(PAUSE_SECONDS * timescale)
+
+
+def fill_pauses(
+    table: SampleTable, frame: SilentFrame, timescale: int, span: tuple[int, int], place: int, room: TableRoom
+) -> FilledSound | None:
+    """Write a sample table with silence in all pauses.
+
+    Args:
+        frame: one of silence, of the track's codec.
+        timescale: ticks per second of the track.
+        span: how many of the samples are presented, and the decode time up to which there is silence behind
+            them.
+        place: offset behind the data of the file, at which the silence begins.
+        room: for the table.
+
+    Returns:
+        None where there is no pause.
+
+    Raises:
+        TooLargeError: the table has no room, or there would be more than `MAX_SILENT_FRAMES`.
+    """
+    count, end = span
+    step, usual = frame.seconds * timescale, usual_duration(table)
+    pause, silent = int(PAUSE_SECONDS * timescale), 0
+    if step < 1 or usual < 1:
+        return None
+    boxes = SampleTableWriter(room)
+    for start, stop in stretches(0, count):
+        samples = table.samples(start, stop)
+        times = samples.decode_time
+        if stop == count:
+            # The last sample lasts as long as others where the track goes on behind it.
+            times = np.append(times[:-1], max(end, int(times[-1])))
+        rests = np.diff(times) - usual
+        lacking = np.where(rests > pause, rests, 0)
+        counts = lacking * step.denominator // step.numerator
+        counts[(lacking > 0) & (counts == 0)] = 1
+        total = int(counts.sum())
+        if silent + total > MAX_SILENT_FRAMES:
+            raise TooLargeError(f"more than {MAX_SILENT_FRAMES} frames of silence")
+        pauses = _Pauses(samples, counts, usual, step)
+        for part in stretches(0, len(counts) + total):
+            columns = pauses.columns(*part, place + silent * len(frame.data), len(frame.data))
+            boxes.add(columns, int(times[-1]))
+        silent += total
+    if not silent:
+        return None
+    return FilledSound(boxes.render(), SilentSamples(frame.data, silent))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pauses:
+    """Samples with some frames of silence behind each.
+
+    Attributes:
+        counts: how many frames are behind each sample.
+        usual: ticks from a sample to the first frame behind it.
+        step: ticks from a frame to the next one.
+    """
+
+    samples: Samples
+    counts: Int64
+    usual: int
+    step: Fraction
+
+    def columns(self, start: int, stop: int, place: int, size: int) -> SampleColumns:
+        """Return a range of the samples and frames together.
+
+        Args:
+            place: offset of the first frame.
+            size: of each frame.
+        """
+        rows, ends = np.arange(start, stop), np.cumsum(self.counts + 1)
+        numbers = ends.searchsorted(rows, "right")
+        within = rows - (ends - self.counts - 1)[numbers]
+        is_silent = within > 0
+        later = self.usual + (within - 1) * self.step.numerator // self.step.denominator
+        samples = self.samples
+        return SampleColumns(
+            samples.decode_time[numbers] + np.where(is_silent, later, 0),
+            np.where(is_silent, place + (rows - numbers - 1) * size, samples.offset[numbers]),
+            np.where(is_silent, size, samples.size[numbers]),
+            np.where(is_silent, 0, samples.composition_offset[numbers]),
+            is_silent | samples.is_sync[numbers],
+        )

@@ -1,0 +1,128 @@
+"""Samples of segments within whose time a picture stands still.
+
+The parts of a stretch between two key frames have the same first sample. Each begins with that key frame and
+what else the picture depends on, for a tick each, and then shows the picture itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.mp4.movie.sample_table import Int64, Samples
+from packager.vod.index.file_index import OfferedTrack
+from packager.vod.index.still_pictures import REPEATED_FRAMES
+from packager.vod.segments.decode_times import decode_times_in_turn
+
+LATEST_DECODING = 1
+"""Seconds by which the decoding of a segment may begin before its presentation, apart from an edit list."""
+
+
+def segment_samples(track: OfferedTrack, number: int) -> Samples:
+    """Return the samples of a segment, of a part of a stretch those that it takes.
+
+    Behind a picture that stands still some files decode before it, by as long as it stands: players place
+    segments by their decode times, so these begin with the presentation.
+    """
+    start, stop = track.stretch(number)
+    samples = track.samples.samples(start, stop)
+    until = int(samples.decode_time[-1])
+    is_part, lag = track.is_part(number), LATEST_DECODING * track.timescale
+    if not is_part and not (track.video and samples.composition_offset[0] - track.samples.start > lag):
+        return samples
+    begin, end = track.times[number : number + 2].tolist()
+    times = samples.composition_time - track.samples.start
+    is_last = int(track.cuts[number + 1]) == stop
+    if is_last:
+        end = max(end, int(times.max()) + 1)
+    else:
+        count = int(np.flatnonzero(times < end)[-1]) + 1
+        samples, times = samples.part(0, count), times[:count]
+    first = int(times.min())
+    if number and int(track.cuts[number - 1]) == start:
+        # Leading pictures of the key frame can't be decoded behind another one, and none needs them.
+        kept = times >= times[0]
+        samples, times = _chosen(samples, kept), times[kept]
+        held = int(times[times <= begin].max())
+        early = times < held
+        first = begin + int(early.sum())
+        times = np.where(times == held, first, times)
+        times[early] = begin + _ranks(times[early])
+    # The decoding of the next stretch begins where that of this one ended.
+    is_followed = is_last and not (track.samples.is_held and number == len(track.cuts) - 2)
+    if is_part and len(times) < REPEATED_FRAMES and int(times.max()) == first:
+        return _repeated(samples, times, (first, end), track.samples.start)
+    quick = is_followed and until >= end - lag
+    return quickened(samples, times, (first, end), track.samples.start, until if quick else None)
+
+
+def _repeated(samples: Samples, times: Int64, span: tuple[int, int], start: int) -> Samples:
+    """Repeat the few samples of a picture that stands still, so that decoders which delay some have enough.
+
+    Args:
+        times: when the samples are to be presented, the last one of them from the span's begin on.
+    """
+    first, end = span
+    early, count = first - int(times.min()), -(-REPEATED_FRAMES // len(times))
+    bounds = [first - early + (end - first + early) * number // count for number in range(count + 1)]
+    copies = [
+        quickened(samples, times + (begin + early - first), (begin + early, behind), start, None)
+        for begin, behind in pairwise(bounds)
+    ]
+    return Samples(
+        np.concatenate([one.offset for one in copies]),
+        np.concatenate([one.size for one in copies]),
+        np.concatenate([*(one.decode_time[:-1] for one in copies), copies[-1].decode_time[-1:]]),
+        np.concatenate([one.composition_offset for one in copies]),
+        np.concatenate([one.is_sync for one in copies]),
+    )
+
+
+def _chosen(samples: Samples, kept: NDArray[np.bool_]) -> Samples:
+    """Return some of the samples, whose decode times aren't right any more."""
+    return Samples(
+        samples.offset[kept],
+        samples.size[kept],
+        samples.decode_time[np.append(kept, True)],
+        samples.composition_offset[kept],
+        samples.is_sync[kept],
+    )
+
+
+def quickened(
+    samples: Samples, times: Int64, span: tuple[int, int], start: int, until: int | None
+) -> Samples:
+    """Shorten pictures to a tick that only others depend on: those before a span and behind it.
+
+    The order of presentation stays, and all are shown before the end. A track whose ticks are whole pictures
+    is unchanged.
+
+    Args:
+        times: when the samples are to be presented, in ticks of the presentation.
+        span: when the first picture that is shown begins, and when the last one ends.
+        start: composition time at which the presentation begins.
+        until: decode time at which their decoding ends at the latest; None: with the span.
+    """
+    first, end = span
+    early, late = times < first, times >= end
+    shown = times.copy()
+    shown[early] = first - int(early.sum()) + _ranks(times[early])
+    if late.any():
+        shown[late] = max(end - int(late.sum()), int(times[~late].max()) + 1) + _ranks(times[late])
+    decode_time = decode_times_in_turn(shown, max(end, int(shown.max()) + 1))
+    # Not behind what is decoded in the next segment, and not after it is presented.
+    if until is not None:
+        decode_time = np.minimum(decode_time, until - np.arange(len(decode_time))[::-1])
+    decode_time -= max(0, int((decode_time[:-1] - shown - start).max()))
+    decode_time = np.maximum(decode_time, np.arange(len(decode_time)))
+    return replace(samples, decode_time=decode_time, composition_offset=shown + start - decode_time[:-1])
+
+
+def _ranks(times: Int64) -> Int64:
+    """Return the rank of each time among all times, from 0."""
+    ranks = np.empty(len(times), np.int64)
+    ranks[np.argsort(times, kind="stable")] = np.arange(len(times))
+    return ranks
