@@ -99,4 +99,7 @@ def _parts(
     if int(sizes[last].max()) > MAX_REPEATED_BYTES:
         return None
     last = np.append(last, stop - start - 1)
-    return begins, sizes[last] * -(-REPEATED_FRAMES // (last + 1))
+    # The first and the last part have the picture once more, apart from the pictures around it.
+    found = sizes[last] * -(-REPEATED_FRAMES // (last + 1))
+    found[[0, -1]] += sizes[last[0]]
+    return begins, found

@@ -41,43 +41,72 @@ def segment_samples(track: OfferedTrack, number: int) -> Samples:
     else:
         count = int(np.flatnonzero(times < end)[-1]) + 1
         samples, times = samples.part(0, count), times[:count]
-    first = int(times.min())
+    start_time, first = track.samples.start, int(times.min())
+    is_followed = is_last and not (track.samples.is_held and number == len(track.cuts) - 2)
     if number and int(track.cuts[number - 1]) == start:
         # Leading pictures of the key frame can't be decoded behind another one, and none needs them.
         kept = times >= times[0]
         samples, times = _chosen(samples, kept), times[kept]
         held = int(times[times <= begin].max())
-        early = times < held
-        first = begin + int(early.sum())
-        times = np.where(times == held, first, times)
-        times[early] = begin + _ranks(times[early])
-    # The decoding of the next stretch begins where that of this one ended.
-    is_followed = is_last and not (track.samples.is_held and number == len(track.cuts) - 2)
-    if is_part and len(times) < REPEATED_FRAMES and int(times.max()) == first:
-        return _repeated(samples, times, (first, end), track.samples.start)
+        later = times[(times > held) & (times < end)]
+        following = int(later.min()) if len(later) else end
+        # What is decoded before the next picture takes a tick each.
+        stays = following - (int((times <= held).sum()) + 1 if len(later) else 0)
+        groups = _standing(samples, times, (held, begin, stays), start_time)
+        if len(later):
+            groups.append(quickened(samples, times, (following, end), start_time, None))
+        return _joined(groups)
+    shown = np.unique(times[times < end])
+    held = int(shown[-1])
+    usual = held - int(shown[-2]) if len(shown) > 1 else 0
+    if is_part and end - held > lag and (usual == 0 or usual < lag):
+        groups = [quickened(samples, times, (first, held + usual), start_time, None)] if usual else []
+        return _joined([*groups, *_standing(samples, times, (held, held + usual, end), start_time)])
     quick = is_followed and until >= end - lag
-    return quickened(samples, times, (first, end), track.samples.start, until if quick else None)
+    return quickened(samples, times, (first, end), start_time, until if quick else None)
 
 
-def _repeated(samples: Samples, times: Int64, span: tuple[int, int], start: int) -> Samples:
-    """Repeat the few samples of a picture that stands still, so that decoders which delay some have enough.
+def _standing(samples: Samples, times: Int64, span: tuple[int, int, int], start: int) -> list[Samples]:
+    """Return the samples that a picture depends on, for a tick each, and the picture itself.
+
+    Few samples are repeated, since decoders give out a picture only when they have some behind it.
 
     Args:
-        times: when the samples are to be presented, the last one of them from the span's begin on.
+        times: when the samples are presented.
+        span: time of the picture among these, and when it is to be presented from and until.
+        start: composition time at which the presentation begins.
     """
-    first, end = span
-    early, count = first - int(times.min()), -(-REPEATED_FRAMES // len(times))
-    bounds = [first - early + (end - first + early) * number // count for number in range(count + 1)]
-    copies = [
-        quickened(samples, times + (begin + early - first), (begin + early, behind), start, None)
-        for begin, behind in pairwise(bounds)
-    ]
+    held, begin, end = span
+    # What is decoded behind the picture isn't needed for it.
+    count = int(np.flatnonzero(times == held)[0]) + 1
+    samples, times = samples.part(0, count), times[:count]
+    kept = times >= times[0]
+    samples, times = _chosen(samples, kept), times[kept]
+    copies = -(-REPEATED_FRAMES // len(times))
+    bounds = [begin + (end - begin) * number // copies for number in range(copies + 1)]
+    ranks = _ranks(times)
+    late = times > held
+    groups: list[Samples] = []
+    for first, behind in pairwise(bounds):
+        placed = np.where(late, behind + ranks, first + ranks)
+        groups.append(quickened(samples, placed, (first + int(ranks[-1]), behind), start, None))
+    return groups
+
+
+def _joined(groups: list[Samples]) -> Samples:
+    """Return the samples of several groups that follow each other."""
+    decode_time = np.concatenate([*(one.decode_time[:-1] for one in groups), groups[-1].decode_time[-1:]])
+    shown = np.concatenate([one.composition_time for one in groups])
+    # A group may be decoded a little before the one in front of it ends: decode times don't go back.
+    ticks = np.arange(len(decode_time))
+    decode_time = np.minimum.accumulate((decode_time - ticks)[::-1])[::-1] + ticks
+    decode_time = np.maximum(decode_time, ticks)
     return Samples(
-        np.concatenate([one.offset for one in copies]),
-        np.concatenate([one.size for one in copies]),
-        np.concatenate([*(one.decode_time[:-1] for one in copies), copies[-1].decode_time[-1:]]),
-        np.concatenate([one.composition_offset for one in copies]),
-        np.concatenate([one.is_sync for one in copies]),
+        np.concatenate([one.offset for one in groups]),
+        np.concatenate([one.size for one in groups]),
+        decode_time,
+        shown - decode_time[:-1],
+        np.concatenate([one.is_sync for one in groups]),
     )
 
 
