@@ -60,6 +60,9 @@ async (url) => {
   hls.on(Hls.Events.ERROR, (_, data) => troubles.push(data.details));
   hls.loadSource(url);
   hls.attachMedia(video);
+  // A busy machine loads the first short segments no faster than they are played.
+  const loaded = () => video.buffered.length && video.buffered.end(0) > 10;
+  while (!loaded() && !troubles.length) await new Promise((done) => setTimeout(done, 50));
   video.playbackRate = 4;
   await video.play();
 }

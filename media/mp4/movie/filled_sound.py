@@ -73,7 +73,7 @@ def fill_pauses(
         span: how many of the samples are presented, and the decode time up to which there is silence behind
             them.
         place: offset behind the data of the file, at which the silence begins.
-        room: for the table.
+        room: the memory budget of the table.
 
     Returns:
         None where there is no pause.
@@ -130,7 +130,7 @@ class _Pauses:
 
         Args:
             place: offset of the first frame.
-            size: of each frame.
+            size: bytes of each frame.
         """
         rows, ends = np.arange(start, stop), np.cumsum(self.counts + 1)
         numbers = ends.searchsorted(rows, "right")

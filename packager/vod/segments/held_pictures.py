@@ -50,7 +50,7 @@ def segment_samples(track: OfferedTrack, number: int) -> Samples:
         held = int(times[times <= begin].max())
         later = times[(times > held) & (times < end)]
         following = int(later.min()) if len(later) else end
-        # What is decoded before the next picture takes a tick each.
+        # Pictures that are decoded before the next one take a tick each.
         stays = following - (int((times <= held).sum()) + 1 if len(later) else 0)
         groups = _standing(samples, times, (held, begin, stays), start_time)
         if len(later):
@@ -77,7 +77,7 @@ def _standing(samples: Samples, times: Int64, span: tuple[int, int, int], start:
         start: composition time at which the presentation begins.
     """
     held, begin, end = span
-    # What is decoded behind the picture isn't needed for it.
+    # Samples that are decoded behind the picture aren't needed for it.
     count = int(np.flatnonzero(times == held)[0]) + 1
     samples, times = samples.part(0, count), times[:count]
     kept = times >= times[0]
