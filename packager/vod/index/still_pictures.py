@@ -31,6 +31,9 @@ MAX_STRETCH_SAMPLES = 1 << 14
 REPEATED_FRAMES = 8
 """Frames of a part at least: decoders give out a picture only when they have some behind it."""
 
+LEAST_TICKS = 8 * REPEATED_FRAMES
+"""Ticks of a part at least: those of a coarser clock don't place its frames."""
+
 _PART_SHARE = 2
 """Parts are so long at least that they are one in so many of the segments that a track may have."""
 
@@ -77,7 +80,7 @@ def _parts(
 ) -> tuple[Int64, Int64] | None:
     """Return when the parts of a stretch begin and the bytes of their samples; None if it has only one."""
     start, stop = stretch
-    if stop - start > MAX_STRETCH_SAMPLES:
+    if stop - start > MAX_STRETCH_SAMPLES or step < LEAST_TICKS:
         return None
     times = samples.times(start, stop)
     shown = np.append(np.unique(times), bounds[1])

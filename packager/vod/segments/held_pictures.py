@@ -82,7 +82,7 @@ def _standing(samples: Samples, times: Int64, span: tuple[int, int, int], start:
     samples, times = samples.part(0, count), times[:count]
     kept = times >= times[0]
     samples, times = _chosen(samples, kept), times[kept]
-    copies = -(-REPEATED_FRAMES // len(times))
+    copies = max(1, min(-(-REPEATED_FRAMES // len(times)), (end - begin) // (2 * len(times))))
     bounds = [begin + (end - begin) * number // copies for number in range(copies + 1)]
     ranks = _ranks(times)
     late = times > held
