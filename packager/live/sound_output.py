@@ -11,7 +11,13 @@ from fractions import Fraction
 
 from media.mp4.codecs.audio_specific_config import audio_specific_config
 from media.mp4.codecs.sample_entry import SampleEntry, audio_decoder_configuration, parse_sample_entry
-from media.mp4.codecs.silence import USUAL_CHANNELS, USUAL_CONFIGURATION, USUAL_RATE, SilentFrame, silent_frame
+from media.mp4.codecs.silence import (
+    USUAL_CHANNELS,
+    USUAL_CONFIGURATION,
+    USUAL_RATE,
+    SilentFrame,
+    silent_frame,
+)
 from media.mp4.fragments.fragments import Fragment, InitSegment
 from media.mp4.fragments.moof import Sample
 from media.muxers.fragment_tracks import sound_track
