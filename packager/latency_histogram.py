@@ -13,6 +13,12 @@ class LatencyHistogram:
         bounds: upper ends of its buckets in seconds, ascending; one without an end follows.
     """
 
+    __slots__ = (
+        "bounds",
+        "counts",
+        "sum",
+    )
+
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
@@ -45,6 +46,9 @@ _HEADER = re.compile(
 )
 _HEADER_WORDS = ("authorization", "cookie", "basic ", "bearer ", "digest ")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^:@\[\]]*)(:[0-9]*)?")
+_PLAIN = re.compile(r"[A-Za-z0-9._~-]+")
+"""Matches texts that URLs and JSON write as they are (RFC 3986 §2.3)."""
+
 _NAME = re.compile(rf"(?:.*[^a-z])?(?:{NAMES_OF_SECRETS})", re.IGNORECASE)
 
 
@@ -144,17 +148,50 @@ def _without_secrets(found: re.Match[str]) -> str:
     return redacted_url(core) + url[len(core) :]
 
 
+class KnownTexts:
+    """Finds known texts in others, in a time that doesn't grow with how many are known.
+
+    Args:
+        texts: one or more, none of them empty.
+
+    Attributes:
+        longest: length of the longest one, in characters.
+    """
+
+    __slots__ = ("_head", "_lengths", "_texts", "longest")
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._texts = frozenset(texts)
+        self._head = min(map(len, self._texts))
+        self.longest = max(map(len, self._texts))
+        lengths = defaultdict[str, set[int]](set)
+        for text in self._texts:
+            lengths[text[: self._head]].add(len(text))
+        self._lengths = {head: sorted(of_head, reverse=True) for head, of_head in lengths.items()}
+
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Return where known texts begin and end, the longest one at each place, none within another."""
+        head, lengths, known = self._head, self._lengths, self._texts
+        place, last = 0, len(text) - head
+        while place <= last:
+            for length in lengths.get(text[place : place + head], ()):
+                if (found := text[place : place + length]) in known:
+                    yield place, place + len(found)
+                    place += len(found)
+                    break
+            else:
+                place += 1
+
+
 @dataclass(frozen=True, slots=True)
 class Redactor:
     """Removes secrets by context, and known secrets by value.
 
     Attributes:
-        known: matches known secrets; None without any.
-        longest: length of the longest known secret, in characters.
+        known: finds known secrets; None without any.
     """
 
-    known: re.Pattern[str] | None = None
-    longest: int = 0
+    known: KnownTexts | None = None
 
     @classmethod
     def of(cls, secrets: Iterable[str], shortest: int = SHORTEST_SECRET) -> Redactor:
@@ -164,10 +201,7 @@ class Redactor:
             shortest: length from which a secret is removed by value.
         """
         forms = {form for secret in secrets if len(secret) >= shortest for form in _forms(secret)}
-        if not forms:
-            return cls()
-        longest_first = sorted(forms, key=len, reverse=True)
-        return cls(re.compile("|".join(map(re.escape, longest_first))), len(longest_first[0]))
+        return cls(KnownTexts(forms) if forms else None)
 
     def __call__(self, text: str) -> str:
         """Remove all secrets from a text."""
@@ -175,7 +209,13 @@ class Redactor:
 
     def without_known(self, text: str) -> str:
         """Remove only known secrets."""
-        return text if self.known is None else self.known.sub(MASK, text)
+        if self.known is None:
+            return text
+        kept, position = list[str](), 0
+        for begin, end in self.known.spans(text):
+            kept += (text[position:begin], MASK)
+            position = end
+        return "".join((*kept, text[position:])) if kept else text
 
 
 class PiecewiseRedactor:
@@ -195,13 +235,13 @@ class PiecewiseRedactor:
             return piece
         text = self._rest + piece
         # A secret that begins before here is whole in the text.
-        certain = max(len(text) - self._redactor.longest + 1, 0)
+        certain = max(len(text) - known.longest + 1, 0)
         result, position = list[str](), 0
-        for found in known.finditer(text):
-            if found.start() >= certain:
+        for begin, behind in known.spans(text):
+            if begin >= certain:
                 break
-            result += (text[position : found.start()], MASK)
-            position = found.end()
+            result += (text[position:begin], MASK)
+            position = behind
         end = max(position, certain)
         self._rest = text[end:]
         return "".join((*result, text[position:end]))
@@ -217,15 +257,16 @@ NO_SECRETS = Redactor()
 
 def _forms(secret: str) -> Iterator[str]:
     """Yield the encodings of a secret: as is, in URLs, in JSON, and in Basic authentication."""
-    plain = {secret, unquote(secret), unquote_plus(secret)}
-    for text in plain:
+    is_plain = _PLAIN.fullmatch(secret) is not None
+    for text in {secret} if is_plain else {secret, unquote(secret), unquote_plus(secret)}:
         yield text
-        yield quote(text, safe="")
-        yield quote(text)
-        yield quote_plus(text)
-        yield json.dumps(text)[1:-1]
-        yield json.dumps(text, ensure_ascii=False)[1:-1]
-        yield repr(text)[1:-1]
+        if not is_plain:
+            yield quote(text, safe="")
+            yield quote(text)
+            yield quote_plus(text)
+            yield json.dumps(text)[1:-1]
+            yield json.dumps(text, ensure_ascii=False)[1:-1]
+            yield repr(text)[1:-1]
         for user in ("", "source", "admin", "user"):
             # RFC 7617 §2; a user and password of a URL are a secret of one piece.
             pair = text if ":" in text else f"{user}:{text}"

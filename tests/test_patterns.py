@@ -94,7 +94,6 @@ BOUNDED = {
 MADE_LATER = {
     "packager.dvr.disk_rendition: _segment_name",
     "packager.hashed_file_cache: _name",
-    "packager.redaction: '|'.join(map(re.escape, longest_first))",
     "origin.vod.addresses: f'{PREFIX}(?P<film>.*)/' + below.replace('.', '\\\\.').format_map(_NAMES)",
 }
 """Patterns that a running function makes of names and of texts without any choice."""

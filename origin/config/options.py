@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -522,7 +522,8 @@ def data_folder(config: Config, *names: str) -> DataFolder | None:
 def secrets_in(config: Config) -> Iterator[str]:
     """Yield all secrets of a configuration."""
     for section in (getattr(config, name) for name in config.__struct_fields__):
-        for table in section if isinstance(section, tuple) else (section,):
+        tables: Sequence[Options] = section if isinstance(section, tuple) else (section,)
+        for table in tables:
             for key, kind in secrecy(type(table)).items():
                 value = getattr(table, key)
                 for one in value if isinstance(value, tuple) else (value,):

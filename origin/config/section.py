@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -23,6 +24,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
         return f"{type(self).__name__}({shown})"
 
 
+@functools.cache
 def secrecy(section: type[Struct]) -> Mapping[str, str]:
     """Map the keys of a section that hold secrets to ``all``, ``in URL`` or ``path``, which is of a URL."""
     hints = typing.get_type_hints(section, include_extras=True)

@@ -150,6 +150,39 @@ class EventChannel:
         numbering: numbers and publishes events in a cluster; None if this process numbers them.
     """
 
+    __slots__ = (
+        "_beginning",
+        "_clock",
+        "_last_published",
+        "_limits",
+        "_pinged",
+        "_polls",
+        "_readers",
+        "_told_at",
+        "_told_elsewhere",
+        "_told_readers",
+        "_waiting",
+        "_written",
+        "cleanups",
+        "closed",
+        "counters",
+        "ended",
+        "entered",
+        "first_events",
+        "gaps",
+        "log",
+        "name",
+        "numbering",
+        "on_entry",
+        "on_publish",
+        "options",
+        "polled",
+        "published",
+        "readers_elsewhere",
+        "readers_of_other_nodes",
+        "stored",
+    )
+
     def __init__(
         self,
         name: str,

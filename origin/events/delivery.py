@@ -103,6 +103,14 @@ class ReaderCounters:
         on_first_event: called with the seconds that a reader waited for its first event.
     """
 
+    __slots__ = (
+        "dropped",
+        "lagged",
+        "on_first_event",
+        "reset",
+        "resumed",
+    )
+
     def __init__(self, on_first_event: Callable[[float], None]) -> None:
         self.dropped = self.lagged = self.resumed = self.reset = 0
         self.on_first_event = on_first_event
@@ -120,6 +128,29 @@ class Readers:
         on_first_event: called with the seconds that a reader waited for its first event.
         on_flushed: called when all that was published has been written.
     """
+
+    __slots__ = (
+        "_alone",
+        "_channel",
+        "_count",
+        "_end",
+        "_events",
+        "_flushed",
+        "_frame_start",
+        "_frames",
+        "_groups",
+        "_is_behind_timer",
+        "_limits",
+        "_loop",
+        "_named",
+        "_new",
+        "_on_flushed",
+        "_position",
+        "_present",
+        "_steps",
+        "_timer",
+        "counters",
+    )
 
     def __init__(
         self,

@@ -147,6 +147,16 @@ class EventLog:
         begin: number here of its first event.
     """
 
+    __slots__ = (
+        "_clock",
+        "_most_epochs",
+        "_past",
+        "_ring",
+        "_seconds",
+        "begin",
+        "epoch",
+    )
+
     def __init__(
         self,
         epoch: str,

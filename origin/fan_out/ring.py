@@ -51,6 +51,17 @@ class Ring(Generic[BlockT, CursorT]):
         most_blocks: how many are kept at most; None for no such limit.
     """
 
+    __slots__ = (
+        "_blocks",
+        "_cursors",
+        "_end",
+        "_first",
+        "_most_blocks",
+        "_next",
+        "_size",
+        "capacity",
+    )
+
     def __init__(self, capacity: int, most_blocks: int | None = None) -> None:
         self.capacity = capacity
         self._most_blocks = most_blocks

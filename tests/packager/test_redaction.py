@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from base64 import b64encode
 from json import dumps
@@ -11,7 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packager.redaction import MASK, PiecewiseRedactor, Redactor, redact, redacted_url, secrets_of
+from packager.redaction import (
+    MASK,
+    KnownTexts,
+    PiecewiseRedactor,
+    Redactor,
+    redact,
+    redacted_url,
+    secrets_of,
+)
 from packager.sources.schemes import without_url_secrets
 
 CANARY = "c4nary-Secret"
@@ -210,3 +219,25 @@ def test_the_time_grows_with_the_text_alone(piece: str) -> None:
         return min(taken)
 
     assert seconds(200_000) < 40 * seconds(20_000) + 0.05
+
+
+@given(
+    texts=st.sets(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=8),
+    text=st.text("abc", max_size=40),
+)
+def test_known_texts_are_found_as_a_pattern_of_them_all_finds_them(texts: set[str], text: str) -> None:
+    pattern = re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))))
+    assert list(KnownTexts(texts).spans(text)) == [found.span() for found in pattern.finditer(text)]
+
+
+def test_a_line_costs_the_same_with_thousands_of_secrets() -> None:
+    line = "the server listens address=http://127.0.0.1:8000/ library=/films " * 20
+
+    def seconds(secrets: int) -> float:
+        redactor = Redactor.of(f"token-{number}-of-a-channel" for number in range(secrets))
+        begin = time.process_time()
+        for _ in range(20):
+            assert redactor(line) == line
+        return time.process_time() - begin
+
+    assert min(seconds(5000) for _ in range(3)) < 4 * min(seconds(5) for _ in range(3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -90,14 +91,14 @@ class ConfigReload:
             # The configured user may not be allowed to read what root could at the start.
             user = self._first.server.user
             return ReloadResult(f"{error}{f' (read as {user}, whom it became)' if user else ''}")
-        if TAKEN.intersection(changes(self._now, new)):
-            await asyncio.to_thread(
-                logging_setup.configure, new.log.level, new.log.format, redactor_of(self._first, new)
-            )
+        if TAKEN.intersection(await asyncio.to_thread(changes, self._now, new)):
+            redactor = await asyncio.to_thread(redactor_of, self._first, new)
+            await asyncio.to_thread(logging_setup.configure, new.log.level, new.log.format, redactor)
         for follower in self.followers:
             await follower(new)
         self._now = new
-        return ReloadResult("", tuple(changes(_without_taken(self._first), _without_taken(new))))
+        # In a thread: of thousands of channels it takes a while.
+        return ReloadResult("", await asyncio.to_thread(_pending, self._first, new))
 
 
 @contextlib.asynccontextmanager
@@ -139,19 +140,21 @@ async def _follow(reload: ConfigReload, asked: asyncio.Event) -> None:
         await reload.run()
 
 
+@functools.cache
+def _taken_defaults(section: str, kind: type[Options]) -> dict[str, Any]:
+    """Return the defaults of those options of a section that are in ``TAKEN``."""
+    fields = msgspec.structs.fields(kind)
+    return {field.name: field.default for field in fields if f"{section}.{field.name}" in TAKEN}
+
+
 def _without_taken(config: Config) -> Config:
     """Return a configuration in which the options of ``TAKEN`` are absent or have their defaults."""
 
     def without(section: str, table: Options) -> Options:
-        defaults = {
-            field.name: field.default
-            for field in msgspec.structs.fields(table)
-            if f"{section}.{field.name}" in TAKEN
-        }
-        for name in defaults:
-            if f"{section}.{name}" in PRESENT and getattr(table, name):
-                defaults[name] = "present"
-        return msgspec.structs.replace(table, **defaults)
+        if not (defaults := _taken_defaults(section, type(table))):
+            return table
+        present = {name for name in defaults if f"{section}.{name}" in PRESENT and getattr(table, name)}
+        return msgspec.structs.replace(table, **{**defaults, **dict.fromkeys(present, "present")})
 
     sections: dict[str, Any] = {}
     for name in config.__struct_fields__:
@@ -159,6 +162,11 @@ def _without_taken(config: Config) -> Config:
         several = isinstance(value, tuple)
         sections[name] = tuple(without(name, one) for one in value) if several else without(name, value)
     return Config(**sections)
+
+
+def _pending(first: Config, new: Config) -> tuple[str, ...]:
+    """Name the options that differ and aren't in ``TAKEN``."""
+    return tuple(changes(_without_taken(first), _without_taken(new)))
 
 
 def changes(old: Config, new: Config) -> list[str]:

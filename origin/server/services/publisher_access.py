@@ -81,7 +81,7 @@ class PublisherServices:
     async def _change_keys(self, new: Config) -> None:
         """Apply new keys and redact them in the log; publishers with a former key are disconnected."""
         self._newest_config = new
-        redactor = redactor_of(self._config, new)
+        redactor = await asyncio.to_thread(redactor_of, self._config, new)
         await asyncio.to_thread(logging_setup.configure, new.log.level, new.log.format, redactor)
         self._on_log_change(new, self._config)
         for name in self.keys.rotate(_keys_in(new)):

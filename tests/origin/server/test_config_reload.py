@@ -186,3 +186,20 @@ def test_the_command_changes_keys_and_titles_and_lists_what_needs_a_restart(tmp_
     finally:
         server.stop()
     assert "second-read-key" not in server.text()
+
+
+def test_a_reload_with_thousands_of_channels_does_not_hold_the_event_loop(tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    path = tmp_path / "headwater.toml"
+    channels = "".join(
+        f'[[events]]\nname = "c{number}"\npublish_token = "{number}-of-this-channel-alone"\n'
+        for number in range(3000)
+    )
+    path.write_text(f"[server]\nport = 0\n{LIBRARY}[limits]\nevent_channels = 3000\n{channels}")
+    server = start_server(cwd=tmp_path)
+    try:
+        text = path.read_text().replace("0-of-this-channel", "1-of-this-channel")
+        hang_up(server, path, text, "read again")
+        assert "event loop was held" not in server.text()
+    finally:
+        assert server.stop() == 0
