@@ -244,13 +244,11 @@ MULTICHANNEL = b"OpusHead\1\6" + struct.pack("<HIhB", 312, 48000, 0, 1)
         *(
             [(VIDEO, 0, b"\x90" + codec + configuration), (VIDEO, 0, b"\x91" + codec + frame)]
             for codec, configuration, frame in [
-                (b"hvc1", b"", b"\0\0\0key"),
                 (b"hvc1", HVCC[:23], b"\0\0\0key"),
                 (b"hvc1", hvcc(VPS, PPS), b"\0\0\0key"),
                 (b"hvc1", hvcc(VPS, SPS[:12], PPS), b"\0\0\0key"),
                 (b"hvc1", HVCC_HEAD + b"\xff" + b"\x21\xff\xff" * 3000, b"\0\0\0key"),
                 (b"hvc1", HVCC + bytes(8 << 10), b"\0\0\0key"),
-                (b"av01", b"", AV1_FRAME),
                 (b"av01", b"\1\0\0\0", AV1_FRAME),
                 (b"av01", b"\x81\0\x0c\0", AV1_FRAME),
                 (b"av01", b"\x81\0\x0c\0\x0a\x09\0", AV1_FRAME),
@@ -258,13 +256,11 @@ MULTICHANNEL = b"OpusHead\1\6" + struct.pack("<HIhB", 312, 48000, 0, 1)
                 (b"av01", b"\x81\0\x0c\0" + AV1_SEQUENCE, b"\x32\x7fa"),
                 (b"vp09", VPCC, b"\x86\0"),
                 (b"vp09", VPCC, VP9_KEY[:6]),
-                (b"vp09", b"", b"no VP9"),
             ]
         ),
         *(
             [(AUDIO, 0, b"\x90" + codec + configuration), (AUDIO, 0, b"\x91" + codec + frame)]
             for codec, configuration, frame in [
-                (b"Opus", b"", b"\x98a"),
                 (b"Opus", b"OpusTags" + OPUS_HEAD[8:], b"\x98a"),
                 (b"Opus", OPUS_HEAD[:18], b"\x98a"),
                 (b"Opus", OPUS_HEAD[:9] + b"\0" + OPUS_HEAD[10:], b"\x98a"),
@@ -287,6 +283,20 @@ MULTICHANNEL = b"OpusHead\1\6" + struct.pack("<HIhB", 312, 48000, 0, 1)
 def test_what_can_not_be_copied_is_an_error(tags: list[Tag]) -> None:
     with pytest.raises(MediaError):
         rewritten(tags)
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec", "frame"),
+    [
+        (VIDEO, b"hvc1", b"\0\0\0key"),
+        (VIDEO, b"av01", AV1_FRAME),
+        (VIDEO, b"vp09", b"no VP9"),
+        (AUDIO, b"Opus", b"\x98a"),
+    ],
+)
+def test_an_empty_configuration_is_none(kind: int, codec: bytes, frame: bytes) -> None:
+    """Encoders send one in front of the first, or again in mid-stream."""
+    assert rewritten([(kind, 0, b"\x90" + codec), (kind, 0, b"\x91" + codec + frame)]) == []
 
 
 def test_frames_of_dolby_that_change_end_the_track() -> None:

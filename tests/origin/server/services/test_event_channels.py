@@ -82,9 +82,12 @@ def test_configured_channels_are_listed_published_to_and_counted(server: ServerP
     assert (closed["protected"], closed["last_id"]) == (True, None)
     _, metrics = asked(f"{server.url}/metrics")
     assert 'headwater_events_published_total{channel="chat"} 1.0' in metrics
-    histograms = ("gap_seconds_bucket", "first_event_seconds_bucket", "cleanup_seconds_bucket")
-    for name in (*histograms, "lag", "resumed_total", "reset_total"):
+    for name in ("lag", "resumed_total", "reset_total"):
         assert f'headwater_events_{name}{{channel="chat"' in metrics
+    between = 'headwater_events_gap_seconds_bucket{channel="chat"'
+    assert between not in metrics, "one event has no gap"
+    assert posted(server, "chat", "hello again", TOKEN) == 200
+    assert between in asked(f"{server.url}/metrics")[1]
     assert json.loads(asked(f"{server.url}/health")[1])["services"]["events/chat"] == "live"
 
 
