@@ -168,7 +168,7 @@ def known_modules(path: Path) -> set[Path]:
     return modules_among(source_of(path).known, path)
 
 
-SERVES_LIVE = {"packager/window", "packager/publish"}
+SERVES_LIVE = {"packager/window", "packager/publish", "packager/past"}
 """The rooms of the packager that whoever serves live channels knows; others make what is in them."""
 
 SERVES_LIVE_TOO = {

@@ -225,6 +225,7 @@ class MediaPlaylist:
         preload_hint: URI of the next part, or None.
         map_hint: URI of the next part's init segment if it isn't in force yet, or None.
         ended: whether EXT-X-ENDLIST ends it.
+        start: seconds behind its beginning at which playback begins, exactly; None for no such wish.
         i_frames_only: whether each segment is one I-frame.
         images_only: whether each segment is a picture (EXT-X-IMAGES-ONLY, Roku's).
         comments: lines for human readers (§4.1), without the ``#`` in front.
@@ -245,6 +246,7 @@ class MediaPlaylist:
     map_hint: str | None = None
     rendition_reports: Sequence[RenditionReport] = ()
     ended: bool = False
+    start: Fraction | None = None
     i_frames_only: bool = False
     images_only: bool = False
     comments: Sequence[str] = ()
@@ -308,6 +310,8 @@ class MediaPlaylist:
             lines.append(f"#EXT-X-DISCONTINUITY-SEQUENCE:{self.discontinuity_sequence}")
         if self.playlist_type is not None:
             lines.append(f"#EXT-X-PLAYLIST-TYPE:{self.playlist_type}")
+        if self.start is not None:
+            lines.append(f"#EXT-X-START:TIME-OFFSET={decimal(self.start)},PRECISE=YES")
         if self.i_frames_only:
             lines.append("#EXT-X-I-FRAMES-ONLY")
         if self.images_only:

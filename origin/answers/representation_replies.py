@@ -122,6 +122,7 @@ def text_reply(
     coded: bool,
     immutable_tag: str | None = None,
     in_thread: bool = False,
+    fields: Headers = (),
 ) -> Reply:
     """Return the reply with a playlist, a manifest or captions.
 
@@ -130,6 +131,7 @@ def text_reply(
         coded: whether gzip is acceptable; texts that take long to compress are sent uncompressed.
         immutable_tag: entity-tag of content that never changes at its URL, otherwise None.
         in_thread: whether this runs in a thread, where long compression delays nobody else.
+        fields: header fields beside those of the text.
     """
     coded = coded and (in_thread or gzip_cache.is_quick(text))
     body: Pieces
@@ -138,7 +140,7 @@ def text_reply(
     else:
         body, tag = text, immutable_tag or gzip_cache.tag(text)
     caching = f"public, max-age={max_age}{', immutable' if immutable_tag else ''}"
-    headers = ((b"cache-control", caching.encode("latin-1")), *(_CODED if coded else _UNCODED))
+    headers = ((b"cache-control", caching.encode("latin-1")), *(_CODED if coded else _UNCODED), *fields)
     size = size_of(body)
     metadata = RepresentationMetadata(size, media_type, tag)
     # All of a text that is in memory goes at once; one that is rendered for its reader goes in steps.

@@ -123,6 +123,8 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     captions_bytes: Count = 1 << 20
     """Largest WebVTT file that is published, and the most text of one language's current captions in
     memory."""
+    window_hours: Annotated[float, Meta(gt=0, le=10_000)] = 24.0
+    """Longest span of a live channel's past that an address may name, in hours."""
     udp_receive_bytes: Annotated[int, Meta(ge=1, le=1 << 30)] = 4 << 20
     """Receive buffer of a source over UDP; the system grants at most ``net.core.rmem_max``."""
     dvr_waiting_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 64 << 20

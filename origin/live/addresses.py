@@ -12,6 +12,7 @@ from typing import NamedTuple
 from media.subtitles import webvtt
 from origin.live import directives
 from origin.live.directives import DirectiveError, Directives
+from origin.live.moments import Moment, MomentError, read_moment
 from packager.window.rendition import Rendition
 from packager.window.window import Window
 
@@ -119,6 +120,7 @@ class LiveAddress(NamedTuple):
         directives: the delivery directives of a playlist or a manifest.
         error: the reason why the directives can't be obeyed; empty where they can be.
         is_blocking: whether the directives name a segment or a part, rightly or wrongly.
+        span: the span of the channel's past that is wanted; None: the channel as it is now.
     """
 
     channel: str
@@ -128,6 +130,14 @@ class LiveAddress(NamedTuple):
     directives: Directives
     error: str = ""
     is_blocking: bool = False
+    span: Span | None = None
+
+
+class Span(NamedTuple):
+    """A span of a channel's past; None where it has no bound."""
+
+    start: Moment | None
+    end: Moment | None
 
 
 def read_address(target: bytes, carried: tuple[str, ...] = directives.CARRIED) -> LiveAddress | None:
@@ -159,12 +169,32 @@ def _parsed(target: bytes, carried: tuple[str, ...]) -> LiveAddress | None:
     else:
         return None
     parameters = urllib.parse.parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    span: Span | None = None
     try:
         wanted, error = directives.parse(parameters, carried), ""
-    except DirectiveError as refused:
+        span = _span(parameters)
+    except (DirectiveError, MomentError) as refused:
         wanted, error = _NO_DIRECTIVES, str(refused)
     is_blocking = any(key in directives.BLOCKING for key, _ in parameters)
-    return LiveAddress(channel, rendition, name, NOTHING, wanted, error, is_blocking)
+    return LiveAddress(channel, rendition, name, NOTHING, wanted, error, is_blocking, span)
+
+
+def _span(parameters: list[tuple[str, str]]) -> Span | None:
+    """Read the span of the past that a query names.
+
+    Raises:
+        MomentError: a bound is no time, or is there twice.
+    """
+    found: dict[str, Moment] = {}
+    for name, value in parameters:
+        if name in Span._fields:
+            if name in found:
+                raise MomentError(f"{name} is there twice")
+            try:
+                found[name] = read_moment(value)
+            except MomentError as error:
+                raise MomentError(f"{name}: {error}") from None
+    return Span(found.get("start"), found.get("end")) if found else None
 
 
 _NO_DIRECTIVES = Directives()

@@ -13,6 +13,7 @@ from origin.http.client_limits import UNLIMITED, ClientLimit
 from origin.live.addresses import PLAYLIST, LiveAddress, read_address
 from origin.live.directives import CARRIED
 from origin.live.media_requests import MediaReplies, MediaRequest, PastMedia
+from origin.live.past_windows import PastWindowReplies
 from origin.live.playlist_requests import PlaylistReplies
 from origin.live.waits import LaterReply, Outcome
 from packager.publish.live_stream import LiveStream
@@ -59,6 +60,7 @@ class LiveHandler:
         self._past = past or PastMedia()
         self._others = others or OtherProcesses()
         self._playlists = PlaylistReplies()
+        self._windows = PastWindowReplies(self._past.window_hours)
         self._media = MediaReplies(streams, memfd)
 
     def handle(self, request: Request) -> Reply | Pending | None:
@@ -81,6 +83,8 @@ class LiveHandler:
 
     def _decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome | None:
         """Decide a request; None where another process answers it."""
+        if address.span is not None:
+            return self._windows.decide(request, address, address.span, stream)
         rendition = stream.renditions.get(address.rendition)
         if rendition is not None and stream.ready:
             if address.name == PLAYLIST:

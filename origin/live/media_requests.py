@@ -70,10 +70,12 @@ class PastMedia:
     Attributes:
         stored: segments of the DVR; by default those on this machine's disk.
         find_recorded: finds those of recorded events.
+        window_hours: longest span of the past that a request may name.
     """
 
     stored: StoredSegments = field(default_factory=StoredSegments)
     find_recorded: FindRecorded = _never_recorded
+    window_hours: float = 24.0
 
 
 class MediaReplies:

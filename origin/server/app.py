@@ -66,7 +66,9 @@ def live_handler(services: Services, client_limits: ClientLimits) -> LiveHandler
         services.config.server.carried_parameters,
         client_limits.blocked_requests,
         PastMedia(
-            StoredSegments(live.dvr_bucket), functools.partial(recordings.find_live_file, services.recordings)
+            StoredSegments(live.dvr_bucket),
+            functools.partial(recordings.find_live_file, services.recordings),
+            services.config.limits.window_hours,
         ),
         OtherProcesses(may_have_channel=live.may_come),
         services.limits.memfd,

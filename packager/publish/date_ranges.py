@@ -147,6 +147,14 @@ class DateRanges:
         """Return the lines of the tags that were added since a moment, in the order in which they came."""
         return [one.line for one in self._listed if one.added >= since]
 
+    def lines_within(self, begin: Fraction, end: Fraction) -> list[str]:
+        """Return the lines of ranges that touch a span, in the order in which they came."""
+        return [
+            one.line
+            for one in self._listed
+            if self._known[one.tag.id].start_date < end and not _is_over(self._known[one.tag.id], begin)
+        ]
+
     def start_of(self, name: str) -> Fraction | None:
         """Return the start of a range that is listed in seconds since the epoch."""
         known = self._known.get(name)

@@ -20,13 +20,13 @@ from packager.dvr.index_rebuild import Dates
 from packager.dvr.limits import DEFAULT_LIMITS
 from packager.dvr.own_files import FOLDER_NAME, erase_in
 from packager.dvr.restore_plan import StoredRendition, align_renditions, last_number
+from packager.past import dash_captions
+from packager.past.manifest import manifest
+from packager.past.periods import recorded_periods
+from packager.past.playlists import media_playlist, without_common_gaps
 from packager.publish.dash_captions import INIT
-from packager.recordings import dash_captions
 from packager.recordings import metadata as metadata_files
-from packager.recordings.manifest import manifest
 from packager.recordings.metadata import EventEnd, RecordingMetadata
-from packager.recordings.periods import recorded_periods
-from packager.recordings.playlists import media_playlist, without_common_gaps
 from packager.safe_files import ASIDE, DataFolder, OpenFolder
 from packager.window.model import MEDIA_EXTENSION, TEXT_EXTENSION, LiveSegment
 from packager.window.rendition import CAPTIONS_PREFIX, extension_of, segment_uri

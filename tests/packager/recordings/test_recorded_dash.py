@@ -15,9 +15,9 @@ from media.mp4.boxes import box
 from media.mp4.codecs.sample_entry import SampleEntry
 from media.mp4.fragments.init_segment import write_init_segment
 from media.mp4.movie.track_box import TrackFacts
-from packager.recordings.dash_captions import chunks
-from packager.recordings.manifest import manifest
-from packager.recordings.periods import recorded_periods
+from packager.past.dash_captions import chunks
+from packager.past.manifest import manifest
+from packager.past.periods import recorded_periods
 from packager.window.model import LiveSegment, StoredSegment, Timeline
 
 NAMES = {"": "urn:mpeg:dash:schema:mpd:2011"}

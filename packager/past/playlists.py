@@ -39,21 +39,27 @@ def without_common_gaps(segments: Listed) -> dict[str, list[LiveSegment]]:
 
 
 def media_playlist(
-    segments: Sequence[LiveSegment], target_duration: int, date_ranges: Sequence[str], extension: str
+    segments: Sequence[LiveSegment],
+    target_duration: int,
+    date_ranges: Sequence[str],
+    extension: str,
+    *,
+    suffix: str = "",
 ) -> MediaPlaylist:
     """Make the playlist of one rendition.
 
     Args:
         segments: without the gaps that all renditions share.
         date_ranges: EXT-X-DATERANGE tags.
+        suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
     """
     return MediaPlaylist(
         target_duration=target_duration,
         segments=[
             Segment(
-                uri=segment_uri(segment.number, extension),
+                uri=segment_uri(segment.number, extension) + suffix,
                 duration=segment.duration,
-                map=None if (uri := init_uri(segment.timeline)) is None else Map(uri),
+                map=None if (uri := init_uri(segment.timeline)) is None else Map(uri + suffix),
                 discontinuity=segment.discontinuity,
                 program_date_time=segment.program_date_time,
                 gap=segment.gap,

@@ -8,10 +8,10 @@ from fractions import Fraction
 from media.dash.mpd import AdaptationSet, Period, Representation, StaticManifest
 from media.dash.segment_addressing import SegmentTemplate
 from media.mp4.text import wvtt
+from packager.past import dash_captions
+from packager.past.periods import RecordedPeriod
 from packager.publish.dash import TEXT_BANDWIDTH
 from packager.publish.dash_periods import read_track
-from packager.recordings import dash_captions
-from packager.recordings.periods import RecordedPeriod
 from packager.window.model import MEDIA_EXTENSION, LiveSegment, Timeline
 from packager.window.rendition import init_uri
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from packager.past.periods import RecordedPeriod
 from packager.publish.dash import TEXT_INIT_NUMBER
 from packager.publish.dash_captions import milliseconds, pack_segments
-from packager.recordings.periods import RecordedPeriod
 from packager.window.rendition import segment_uri
 
 FRAGMENT_SECONDS = 60

@@ -1,0 +1,130 @@
+"""A span of a live channel's past as a presentation of its own (RFC 8216bis §4.4.3.5, §6.2.1). Pure.
+
+Its media are those of the live playlists: only playlists and manifests are made.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import replace as replaced
+from fractions import Fraction
+from itertools import islice
+
+from msgspec.structs import replace
+
+from media.hls.media_playlist import MediaPlaylist
+from packager.past.playlists import media_playlist, without_common_gaps
+from packager.window.model import LiveSegment
+from packager.window.rendition import Rendition, variant_renditions
+
+
+@dataclass(frozen=True, slots=True)
+class PastWindow:
+    """The segments of each rendition within a span.
+
+    Attributes:
+        start: where playback begins, in seconds since the epoch.
+        segments: by rendition, of the same numbers; the first one holds the start.
+        oldest: date of the oldest segment that the channel has.
+        is_whole: whether nothing of the span is still to come.
+    """
+
+    start: Fraction
+    segments: Mapping[str, Sequence[LiveSegment]]
+    oldest: Fraction
+    is_whole: bool
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the channel no longer has the beginning."""
+        return self.start < self.oldest
+
+    @property
+    def first(self) -> LiveSegment:
+        """The first segment of a rendition: those of the same number have the same date."""
+        return next(iter(self.segments.values()))[0]
+
+    @property
+    def last(self) -> LiveSegment:
+        """The last one."""
+        return next(iter(self.segments.values()))[-1]
+
+    @property
+    def behind(self) -> Fraction:
+        """Date of the end of the last segment, in seconds since the epoch."""
+        return self.last.program_date_time + self.last.duration
+
+
+def past_window(
+    renditions: Mapping[str, Rendition], start: Fraction, end: Fraction | None
+) -> PastWindow | None:
+    """Find the segments of a span.
+
+    Args:
+        renditions: by name, each with a segment.
+        start: in seconds since the epoch.
+        end: likewise; None: it goes on as long as the channel does.
+
+    Returns:
+        None if the channel has none of it.
+    """
+    leading = variant_renditions(list(renditions.values()))[0].window
+    listed = leading.listed
+    if not listed:
+        return None
+    first = max(bisect_right(listed, start, key=_date) - 1, 0)
+    behind = len(listed) if end is None else bisect_right(listed, end, key=_date)
+    # A segment that begins where the span ends has none of it.
+    if behind and end is not None and listed[behind - 1].program_date_time == end:
+        behind -= 1
+    if behind <= first or listed[behind - 1].program_date_time + listed[behind - 1].duration <= start:
+        return None
+    numbers = range(listed[first].number, listed[behind - 1].number + 1)
+    for rendition in renditions.values():
+        own = rendition.window.listed
+        if not own:
+            return None
+        numbers = range(max(numbers.start, own[0].number), min(numbers.stop, own[-1].number + 1))
+    if not numbers or all(leading.listed[number - listed[0].number].gap for number in numbers):
+        return None
+    newest = listed[-1]
+    is_over = leading.ended or (end is not None and newest.program_date_time + newest.duration >= end)
+    segments = {name: _of(rendition, numbers) for name, rendition in renditions.items()}
+    return PastWindow(start, segments, listed[0].program_date_time, is_over)
+
+
+def _date(segment: LiveSegment) -> Fraction:
+    return segment.program_date_time
+
+
+def _of(rendition: Rendition, numbers: range) -> list[LiveSegment]:
+    listed = rendition.window.listed
+    skipped = numbers.start - listed[0].number
+    return list(islice(listed, skipped, skipped + len(numbers)))
+
+
+def past_playlist(
+    past: PastWindow, rendition: Rendition, target_duration: int, date_ranges: Sequence[str], suffix: str
+) -> MediaPlaylist:
+    """Make the media playlist of one rendition: of type VOD, or EVENT while segments are still to come.
+
+    Args:
+        date_ranges: EXT-X-DATERANGE tags.
+        suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
+    """
+    whole = past.is_whole
+    # Gaps that all renditions share are left out of what doesn't grow any more.
+    listed = without_common_gaps(past.segments)[rendition.name] if whole else past.segments[rendition.name]
+    first = [replace(listed[0], discontinuity=False)] if listed else []
+    made = media_playlist(
+        [*first, *listed[1:]], target_duration, date_ranges, rendition.window.extension, suffix=suffix
+    )
+    offset = past.start - listed[0].program_date_time if listed else Fraction(0)
+    return replaced(
+        made,
+        playlist_type="VOD" if whole else "EVENT",
+        ended=whole,
+        start=offset if offset > 0 else None,
+    )

@@ -1,0 +1,167 @@
+"""Spans of a channel's past, at addresses that anybody can write down, as players and ffmpeg get them."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from urllib.parse import urljoin
+
+import httpx
+import m3u8
+import pytest
+
+from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import copied_channel
+from tests.patience import CLIENT_SECONDS
+from tests.waiting import wait_for
+
+SEGMENTS = 8
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("past")
+    config = '[server]\nport = 0\ndata = "data"\n[limits]\nwindow_hours = 2\n'
+    (folder / "headwater.toml").write_text(
+        config + copied_channel("a", 'dvr = "1h"', "segment_duration = 1.0", "part_duration = 0.25")
+    )
+    running = start_server(cwd=folder)
+    wait_for(lambda: len(live(running).segments) > SEGMENTS + 2, "some segments")
+    yield running
+    assert running.stop() == 0
+
+
+def address(server: ServerProcess, name: str = "") -> str:
+    return f"{server.url}/live/a/{name}"
+
+
+def live(server: ServerProcess) -> m3u8.M3U8:
+    text = httpx.get(address(server, "source/media.m3u8"))
+    return m3u8.loads(text.text) if text.status_code == 200 else m3u8.loads("#EXTM3U\n")
+
+
+def dated(server: ServerProcess) -> list[tuple[float, str]]:
+    """Return the date and the address of each finished segment."""
+    return [(one.program_date_time.timestamp(), one.uri) for one in live(server).segments if one.uri]
+
+
+def span(server: ServerProcess, first: int, count: int, into: float = 0.25) -> tuple[float, float, list[str]]:
+    """Return a span that begins within one segment, and ends within another one, and their addresses."""
+    segments = dated(server)[first : first + count]
+    return segments[0][0] + into, segments[-1][0] + into, [uri for _, uri in segments]
+
+
+def playlist(server: ServerProcess, query: str, rendition: str = "source") -> m3u8.M3U8:
+    answer = httpx.get(address(server, f"{rendition}/media.m3u8?{query}"))
+    assert answer.status_code == 200, answer.text
+    return m3u8.loads(answer.text)
+
+
+def written(date: float, form: str) -> str:
+    if form == "seconds":
+        return f"{date:.3f}"
+    return datetime.fromtimestamp(date, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@pytest.mark.clause("RFC 8216bis §4.4.3.5", "RFC 8216bis §4.4.2.2")
+@pytest.mark.parametrize("form", ["seconds", "RFC 3339"])
+def test_a_span_in_the_past_is_a_vod_of_its_segments(server: ServerProcess, form: str) -> None:
+    start, end, addresses = span(server, 2, 4)
+    found = playlist(server, f"start={written(start, form)}&end={written(end, form)}")
+    assert found.playlist_type == "vod"
+    assert found.is_endlist
+    assert [one.uri for one in found.segments] == addresses, "the addresses are those of the live playlist"
+    assert found.start is not None
+    assert found.start.time_offset == pytest.approx(0.25, abs=0.002)
+    assert found.start.precise == "YES"
+    assert "EXT-X-PART" not in found.dumps()
+    assert [one.discontinuity for one in found.segments] == [False] * 4
+    sound = playlist(server, f"start={written(start, form)}&end={written(end, form)}", "audio")
+    assert [one.uri for one in sound.segments] == addresses, "all renditions have the same numbers"
+
+
+def test_a_span_that_ends_where_a_segment_begins_has_nothing_of_it(server: ServerProcess) -> None:
+    segments = dated(server)
+    found = playlist(server, f"start={segments[2][0]:.3f}&end={segments[4][0]:.3f}")
+    assert [one.uri for one in found.segments] == [segments[2][1], segments[3][1]]
+
+
+@pytest.mark.parametrize("name", ["master.m3u8", "manifest.mpd"])
+def test_ffmpeg_plays_a_span_from_its_one_address(server: ServerProcess, name: str) -> None:
+    start, end, addresses = span(server, 1, 5)
+    url = address(server, f"{name}?start={start:.3f}&end={end:.3f}")
+    shown = "-v error -count_packets -select_streams v -show_entries stream=nb_read_packets -of csv=p=0"
+    command = ["ffprobe", *shown.split(), url]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=CLIENT_SECONDS)
+    assert int(done.stdout.strip().split("\n")[0].strip(",")) == 12 * len(addresses), done.stdout
+    words = ["ffmpeg", "-nostdin", "-v", "error", "-i", url, "-f", "null", "-"]
+    assert subprocess.run(words, capture_output=True, check=True, timeout=CLIENT_SECONDS).stderr == b""
+
+
+def test_times_before_now_lead_to_the_dates_of_segments(server: ServerProcess) -> None:
+    answer = httpx.get(address(server, "master.m3u8?start=-6&end=now-2&token=mine"))
+    assert answer.status_code == 302
+    assert "max-age" in answer.headers["cache-control"]
+    target = urljoin(str(answer.url), answer.headers["location"])
+    query = httpx.URL(target).params
+    dates = [date for date, _ in dated(server)]
+    for name in ("start", "end"):
+        assert min(abs(float(query[name]) - date) for date in dates) < 0.002
+    assert query["token"] == "mine"
+    master = m3u8.loads(httpx.get(target).text)
+    (variant,) = (one.uri for one in master.playlists)
+    assert "token=mine" in variant
+    media = m3u8.loads(httpx.get(urljoin(target, variant)).text)
+    assert media.is_endlist
+    assert all(one.uri.endswith("?token=mine") for one in media.segments)
+    assert 3 <= len(media.segments) <= 5
+
+
+def test_what_has_no_end_grows_until_it_has_one(server: ServerProcess) -> None:
+    start = dated(server)[3][0]
+    growing = f"start={start:.3f}"
+    first = playlist(server, growing)
+    assert first.playlist_type == "event"
+    assert not first.is_endlist
+    wait_for(lambda: len(playlist(server, growing).segments) > len(first.segments), "another segment")
+    later = playlist(server, growing)
+    assert [one.uri for one in later.segments][: len(first.segments)] == [one.uri for one in first.segments]
+    assert later.media_sequence == first.media_sequence
+    end = time.time() + 3
+    bounded = f"start={start:.3f}&end={end:.3f}"
+    assert not playlist(server, bounded).is_endlist
+    assert httpx.get(address(server, f"manifest.mpd?{bounded}")).status_code == 404
+    wait_for(lambda: playlist(server, bounded).is_endlist, "the end of the span")
+    assert httpx.get(address(server, f"manifest.mpd?{bounded}")).status_code == 200
+
+
+def test_an_older_beginning_is_cut_and_said(server: ServerProcess) -> None:
+    oldest, end, _ = span(server, 0, 3, into=0)
+    answer = httpx.get(address(server, f"source/media.m3u8?start={oldest - 600:.3f}&end={end:.3f}"))
+    assert float(answer.headers["x-available-from"]) == pytest.approx(oldest, abs=0.002)
+    assert len(m3u8.loads(answer.text).segments) == 2
+    growing = httpx.get(address(server, f"master.m3u8?start={oldest - 600:.3f}"))
+    assert growing.status_code == 302
+    assert f"start={oldest:.3f}" in growing.headers["location"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("start=yesterday", 400),
+        ("start=1&start=2", 400),
+        ("start=-5&end=-10", 400),
+        ("start=-8000&end=-1", 400),
+        ("start=2000-01-01T00:00:00Z&end=2000-01-01T00:10:00Z", 404),
+        ("start=4000000000", 404),
+    ],
+)
+def test_what_can_not_be_shown_is_refused_with_the_reason(
+    server: ServerProcess, query: str, status: int
+) -> None:
+    for name in ("master.m3u8", "manifest.mpd", "source/media.m3u8"):
+        answer = httpx.get(address(server, f"{name}?{query}"))
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "text/plain; charset=utf-8")
+        assert len(answer.text) > 10
