@@ -61,6 +61,42 @@ let tried = "";
 /** Whether addresses can be given away: something is signed, and the admin token is known. */
 export const mayShare = () => isSharing && Boolean(token);
 
+/** What this page may show: {lists, owner, administrator}; null until the server has said it. */
+let visitor = null;
+
+/** Whether what concerns the owner is shown, such as how to publish. */
+export const isOwner = () => Boolean(visitor?.owner);
+
+/** Whether the lists of this server are for who looks at the page. */
+export const hasLists = () => visitor?.lists ?? true;
+
+/** Asks who looks at the page, once for each admin token. Returns what may be shown. */
+export async function getVisitor() {
+  const by = token;
+  const found = visitor?.by === by ? visitor : { ...(await getList("/api/visitor")), by };
+  if (by === token) visitor = found;
+  return found;
+}
+
+/** Has the next `getVisitor` ask again: the server has answered otherwise than it had said. */
+export const forgetVisitor = () => { visitor = null; };
+
+/** Says that a list is empty: to the owner what to do, to visitors the mere fact, and nothing to who isn't shown it. */
+export function sayEmpty(node, items, toOwner, toVisitor) {
+  node.hidden = items.length > 0 || !hasLists();
+  say(node, isOwner() ? toOwner : toVisitor);
+}
+
+/** Address of one item of a list, which is answered to whoever knows it. */
+export const itemAddress = (view, path) => `/api/item/${view}/${encodePath(path)}`;
+
+/** Whether a token of a signed address, which somebody was given, opens an item. */
+export async function opens(given, address) {
+  const headers = { accept: "application/json" };
+  const answer = await fetch(`/t/${encodeURIComponent(given)}${address}`, { headers, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
+  return answer.ok && (await answer.json()).length > 0;
+}
+
 async function get(address, bearer = token, method = "GET", content = undefined) {
   // For JSON the server sends no Basic challenge, so that the page asks for the token and not the browser.
   const headers = { accept: "application/json", ...(bearer && { authorization: `Bearer ${bearer}` }) };

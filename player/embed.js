@@ -3,7 +3,8 @@
 
 import Hls from "./vendor/hls.min.mjs";
 
-const AGAIN_MS = 5000;
+/** The wait before another attempt, with jitter, so that a restarted server isn't stormed. */
+const againMs = () => 1500 + 1000 * Math.random();
 const LOOK_MS = 500;
 const SILENT_MS = 4000;
 
@@ -47,7 +48,7 @@ function playFile(address) {
   media.addEventListener("error", () => {
     // An item that could be played before can't be reached, whatever the error says: the server may be away.
     say(known ? LOST : "This can't be played here.");
-    if (known) setTimeout(() => again(address), AGAIN_MS);
+    if (known) setTimeout(() => again(address), againMs());
   });
 }
 
@@ -68,7 +69,7 @@ function playStation(address) {
     setTimeout(() => {
       begin();
       if (isWanted) media.play().catch(() => {});
-    }, AGAIN_MS);
+    }, againMs());
   };
   media.addEventListener("play", () => { isWanted = true; });
   media.addEventListener("pause", () => { isWanted &&= media.ended || media.error !== null; });
@@ -98,7 +99,7 @@ function playHls(address, isLive, start = Number(query.get("start"))) {
       return;
     }
     say("Nothing is on air at the moment.");
-    setTimeout(() => playHls(address, isLive), AGAIN_MS);
+    setTimeout(() => playHls(address, isLive), againMs());
   });
   hls.loadSource(address);
   hls.attachMedia(media);
@@ -123,7 +124,7 @@ function recover(hls, address, { type, response }) {
       hls.destroy();
       playHls(address, false, at || undefined);
       if (goesOn) media.play().catch(() => {});
-    }, AGAIN_MS);
+    }, againMs());
   }
 }
 

@@ -2,7 +2,9 @@
 // #events/demo).
 
 import { Controls } from "./controls/controls.js";
-import { byId, el, encodePath, getList, present, presented, say, unlock } from "./dom.js";
+import {
+  byId, el, encodePath, forgetVisitor, getList, getVisitor, isOwner, itemAddress, opens, present, presented, say, unlock,
+} from "./dom.js";
 import { EventsView } from "./views/events.js";
 import { LibraryView } from "./views/library.js";
 import { LiveView } from "./views/live.js";
@@ -20,6 +22,10 @@ const ASK_AGAIN_MS = 2000;
 const UNKNOWN_NAME = `This server gives its lists under names that it knows. Add “${location.hostname}” to server.names in its configuration.`;
 
 const WRONG_TOKEN = "That isn't the admin token of this server.";
+const FOR_ADMINISTRATOR = "The admin token shows what is for this server's administrator.";
+
+/** To who has opened the server's address alone, where its lists are protected. */
+const BY_ADDRESS = "What is here plays by its own address. Ask whoever runs this server for the address of what you want to watch or hear.";
 
 const playback = new Playback(byId("video"));
 const stage = new Stage(playback);
@@ -29,6 +35,8 @@ new Settings(playback, stage);
 const radio = new RadioView(() => playback.video.pause());
 const events = new EventsView();
 const views = { library: new LibraryView(stage), live: new LiveView(stage), radio, events };
+/** The views that have shown something. */
+const opened = new Set();
 let instruments = null;
 let route = null;
 let timer = 0;
@@ -49,7 +57,7 @@ function parse(hash) {
 function open() {
   const before = route?.view;
   route = parse(location.hash);
-  if (route.options.has("admin") && !presented()) askForAdministrator("The admin token shows what is for this server's administrator.");
+  if (route.options.has("admin") && !presented()) askForAdministrator(FOR_ADMINISTRATOR);
   for (const name of NAMES) {
     const here = name === route.view;
     const tab = byId(`tab-${name}`);
@@ -78,7 +86,21 @@ async function refresh(entering) {
   let next = views[view].everyMs;
   if (!document.hidden || entering) {
     try {
-      const items = await (views[view].load?.(route.path) ?? getList(views[view].address));
+      const visitor = await getVisitor();
+      byId("to-administrator").hidden = visitor.owner || !visitor.lists;
+      if (presented() && !visitor.administrator) {
+        if (visitor.lists) askForAdministrator();
+        else present("");
+      }
+      if (view !== route.view) return;
+      const isClosed = !visitor.lists && !isItem(route.path);
+      byId(`panel-${view}`).hidden = isClosed && !opened.has(view);
+      byId("stage").hidden = WITHOUT_STAGE.includes(view) || (isClosed && !playback.source);
+      if (isClosed) {
+        if (entering) showClosed(visitor.by !== "");
+        return;
+      }
+      const items = await (views[view].load?.(route.path) ?? getList(visitor.lists ? views[view].address : itemAddress(view, route.path)));
       if (view !== route.view) return;
       byId("notice").hidden = true;
       if (await unlock()) {
@@ -87,6 +109,10 @@ async function refresh(entering) {
         return;
       }
       views[view].update(items);
+      opened.add(view);
+      // What isn't in the list of who has no token may be there all the same: the item itself says which.
+      if (entering && visitor.lists && isItem(route.path) && !views[view].finds(route.path)) await getList(itemAddress(view, route.path));
+      if (view !== route.view) return;
       next = views[view].everyMs;
       if (entering && !views[view].isLooking?.(route.path)) {
         views[view].enter(route.path, route.options);
@@ -98,9 +124,10 @@ async function refresh(entering) {
       // Why there is no list now, in the server's own words: it can't be read, or too many search in it.
       const isPassing = error.status === 503 || error.status === 429;
       const unavailable = isPassing && error.reason?.endsWith(".") && `${error.reason} This page goes on asking.`;
-      if (error.status === 401) askForToken();
+      if (error.status === 401 && entering) stage.clear("");
+      if (error.status === 401) askForToken(view);
       else if (error.status === 421) say(byId("notice"), UNKNOWN_NAME);
-      else say(byId("notice"), unavailable || "The server doesn't answer. This page goes on asking; check that headwater is running.");
+      else say(byId("notice"), unavailable || `The server doesn't answer. This page goes on asking${isOwner() ? "; check that headwater is running" : ""}.`);
       byId("notice").hidden = false;
       // Stop polling until a token is entered.
       next = error.status === 401 || error.status === 421 ? Infinity : ASK_AGAIN_MS;
@@ -123,29 +150,70 @@ async function leaveEmptyLibrary() {
   }
 }
 
-/** Asks for the admin token, where lists are protected. */
-function askForToken() {
+/** Whether a path names one item: not all, and no folder. */
+const isItem = (path) => path !== "" && !path.endsWith("/");
+
+/** Says to visitors how something is played, where lists are protected; the field is folded up until it is asked for. */
+function showClosed(isWrong) {
+  const place = byId("notice");
   byId("administrator").hidden = true;
-  askIn(byId("notice"), presented() ? WRONG_TOKEN : "This server gives its lists to its administrator alone.", "Show them");
+  const form = makeForm("Admin token", "Show the lists", (given) => {
+    place.hidden = true;
+    present(given);
+    refresh(true);
+  });
+  const said = isWrong ? WRONG_TOKEN : "";
+  place.replaceChildren(BY_ADDRESS, el("details", { open: isWrong }, el("summary", {}, "For this server's administrator"), said, form));
+  place.hidden = false;
+}
+
+/** Asks for a token, where the item that the address names is for those alone who have one. */
+function askForToken(view) {
+  forgetVisitor();
+  byId("administrator").hidden = true;
+  const place = byId("notice");
+  const wrong = el("span", { role: "alert" });
+  const form = makeForm("Token", "Open", async (given) => {
+    say(wrong, "");
+    if (await opens(given, itemAddress(view, route.path)).catch(() => false)) {
+      // The page behind a token plays what is behind it.
+      location.assign(`/t/${encodeURIComponent(given)}/${location.hash}`);
+      return;
+    }
+    present(given);
+    if ((await getVisitor().catch(() => ({}))).administrator) {
+      place.hidden = true;
+      refresh(true);
+    } else {
+      present("");
+      say(wrong, "This token doesn't open it.");
+    }
+  });
+  place.replaceChildren(`“${route.path}” is for those who have a token: ask whoever runs this server for an address that has one.`, form, wrong);
+  place.hidden = false;
 }
 
 /** Asks for the admin token, where the address does or the one that was given is wrong. */
 function askForAdministrator(sentence = WRONG_TOKEN) {
+  const place = byId("administrator");
   present("");
-  askIn(byId("administrator"), sentence, "Show it");
+  place.replaceChildren(sentence, makeForm("Admin token", "Show it", (given) => {
+    place.hidden = true;
+    present(given);
+    refresh(true);
+  }));
+  place.hidden = false;
 }
 
-function askIn(place, sentence, action) {
-  const input = el("input", { type: "password", autocomplete: "current-password", "aria-label": "Admin token" });
-  const form = el("form", { class: "password" }, input, el("button", { type: "submit" }, action));
+/** @param answer called with what was typed */
+function makeForm(label, action, answer) {
+  const input = el("input", { type: "password", autocomplete: "current-password" });
+  const form = el("form", { class: "password" }, el("label", { class: "field" }, el("span", {}, label), input), el("button", { type: "submit" }, action));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    place.hidden = true;
-    present(input.value);
-    refresh(true);
+    if (input.value) answer(input.value);
   });
-  place.replaceChildren(sentence, form);
-  place.hidden = false;
+  return form;
 }
 
 /** Goes on with what plays in another way, with these options of the address; without one that is 0 or undefined. */
@@ -175,6 +243,12 @@ for (const name of NAMES) {
   tab.addEventListener("keydown", onTabKey);
 }
 stage.preparation.onUnauthorized = askForAdministrator;
+views.live.onUnauthorized = (sentence) => askForAdministrator(sentence);
+views.live.onChange = () => refresh(false);
+byId("to-administrator").addEventListener("click", () => {
+  askForAdministrator(FOR_ADMINISTRATOR);
+  byId("administrator").querySelector("input").focus();
+});
 views.library.onChange = () => refresh(false);
 new Shortcuts(playback, controls, () => {
   if (route.view !== "library") return false;

@@ -2,13 +2,19 @@
 
 const FIRST_MS = 400;
 const LONGEST_MS = 5000;
-const MOST_ATTEMPTS = 240; // about twenty minutes
+const MOST_MS = 20 * 60 * 1000;
 const MOST_TIMES = 4;
 
 export class Retry {
   #timer = 0;
   #action = null;
+  #longestMs;
   attempts = 0;
+
+  /** @param longestMs the longest wait, on average */
+  constructor(longestMs = LONGEST_MS) {
+    this.#longestMs = longestMs;
+  }
 
   get pending() {
     return this.#timer !== 0;
@@ -17,8 +23,8 @@ export class Retry {
   /** Runs `action` after the next wait; false when it has been tried often enough. */
   later(action) {
     if (this.pending) return true;
-    if (this.attempts >= MOST_ATTEMPTS) return false;
-    const wait = Math.min(FIRST_MS * 2 ** this.attempts, LONGEST_MS) * (0.75 + Math.random() / 2);
+    if (this.attempts >= MOST_MS / this.#longestMs) return false;
+    const wait = Math.min(FIRST_MS * 2 ** this.attempts, this.#longestMs) * (0.75 + Math.random() / 2);
     this.attempts += 1;
     this.#action = action;
     this.#timer = setTimeout(() => {

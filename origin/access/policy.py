@@ -98,12 +98,27 @@ class AccessPolicy:
 
     async def may_see(self, request: Request, area: str) -> bool:
         """Return whether a request may see all of ``api``, ``health`` or ``metrics``."""
-        is_open = area not in self.options.protected or port_of(request.scope) == self.options.admin_port
-        return is_open or await self.is_admin(request)
+        return self.is_open(request, area) or await self.is_admin(request)
+
+    def is_open(self, request: Request, area: str) -> bool:
+        """Return whether everybody may see all of an area on the port of a request."""
+        return area not in self.options.protected or port_of(request.scope) == self.options.admin_port
 
     async def is_admin(self, request: Request) -> bool:
         """Return whether a request presents the administrator's token."""
         return await self._authenticator.admits(request, Secret(self.options.admin_token))
+
+    def is_local(self, request: Request) -> bool:
+        """Return whether a page shows what concerns the owner to who presents no token.
+
+        That is everybody on ``admin_port``, and everybody on this machine while nothing is protected. To
+        change something still needs a token.
+        """
+        options, port = self.options, port_of(request.scope)
+        if options.admin_port and port == options.admin_port:
+            return True
+        is_own = not options.protected and port in options.loopback_ports
+        return is_own and request.client is not None and is_loopback(request.client.host)
 
     async def refuse(self, scope: Scope, asked: AskedAccess) -> Response | None:
         """Refuse a request that may not see a protected area or change anything; None admits it."""

@@ -29,6 +29,13 @@ TOKEN_PREFIX = "/t/"  # noqa: S105  # a path
 """Beginning of a path whose second segment is a token."""
 
 
+VISITOR_ADDRESS = "/api/visitor"
+"""Path at which the page finds out what it may show."""
+
+ITEM_PREFIX = "/api/item/"
+"""Beginning of the paths at which single items of the lists are described."""
+
+
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _ENCODED_CONTROLS = re.compile(rb"%(?:[01][0-9A-Fa-f]|7[Ff])")
 
@@ -74,7 +81,10 @@ def private_area(path: str) -> str | None:
     """Name the protectable area of a path: ``api``, ``health`` or ``metrics``; None for any other path."""
     first = path.split("/", 2)[1] if path.startswith("/") else ""
     # ISO/IEC 23009-1 §5.8.5.7: players on other sites set their clocks by /api/time.
-    if first not in ("api", "health", "metrics") or path in ("/api/time", "/api/signed"):
+    if first not in ("api", "health", "metrics") or path in ("/api/time", "/api/signed", VISITOR_ADDRESS):
+        return None
+    # Whoever knows an item's address may fetch it, so its description is no secret.
+    if path.startswith(ITEM_PREFIX):
         return None
     return first
 

@@ -307,9 +307,9 @@ class Presentation:
             now, boundary = self.clock(), SKIP_BOUNDARY * self._cadence.target_duration
             self._evict_date_ranges(now, boundary)
             reports = [
-                RenditionReport(f"../{other.name}/media.m3u8{suffix}", *other.window.last)
+                RenditionReport(f"../{other.name}/media.m3u8{suffix}", *reported)
                 for other in self._renditions.values()
-                if other.name != name and other.window.last is not None
+                if other.name != name and (reported := other.window.last_reported) is not None
             ]
             return media_playlist(
                 self._renditions[name].window,

@@ -130,6 +130,17 @@ class Window:
         return None if newest is None else (newest.number, max(newest.part_count - 1, 0))
 
     @property
+    def last_reported(self) -> tuple[int, int | None] | None:
+        """LAST-MSN and LAST-PART as other renditions report them; None before any segment.
+
+        The part is None of a segment whose parts aren't known, as of captions behind a restart (§4.4.5.4).
+        """
+        newest = self.newest
+        return (
+            None if newest is None else (newest.number, newest.part_count - 1 if newest.part_count else None)
+        )
+
+    @property
     def next_part(self) -> tuple[int, int]:
         """Media sequence number and part index of the part to come."""
         return (self.next_number, 0 if self.open is None else len(self.open.parts))

@@ -1,6 +1,6 @@
 // The events view: the channels, and what comes on the one that is open: messages, texts, and their timing.
 
-import { byId, count, el, encodePath, say, syncRows } from "../dom.js";
+import { byId, count, el, encodePath, isOwner, say, sayEmpty, syncRows } from "../dom.js";
 import { EventStream } from "./eventstream.js";
 import { FrameQueue } from "./renderqueue.js";
 import { Gaps, SCALE } from "./eventtiming.js";
@@ -9,6 +9,9 @@ import { TypedTexts, pieceOf } from "./tokencollector.js";
 const SVG = "http://www.w3.org/2000/svg";
 const MOST_MESSAGES = 100;
 const MOST_SHOWN_CHARACTERS = 2000;
+
+const EMPTY = "No event channel is configured. Add an [[events]] section to headwater.toml, or start with --demo.";
+const NO_CHANNELS = "There is no event channel here at the moment.";
 
 const STATES = {
   connecting: "Connecting …",
@@ -26,7 +29,7 @@ export class EventsView {
   #items = [];
   #rows = new Map();
   #list = el("ul", { class: "rows" });
-  #empty = el("p", { class: "empty" }, "No event channel is configured. Add an [[events]] section to headwater.toml, or start with --demo.");
+  #empty = el("p", { class: "empty", hidden: true });
   #title = el("h2", {}, "Nothing chosen");
   #facts = el("p", { class: "quiet" });
   #stop = el("button", { class: "edge", type: "button", hidden: true, click: () => this.#toggle() });
@@ -71,7 +74,7 @@ export class EventsView {
 
   update(items) {
     this.#items = items;
-    this.#empty.hidden = items.length > 0;
+    sayEmpty(this.#empty, items, EMPTY, NO_CHANNELS);
     syncRows(this.#list, this.#rows, items, (item) => item.name, makeRow);
     this.#mark();
     const current = items.find((item) => item.name === this.#item?.name);
@@ -80,6 +83,11 @@ export class EventsView {
     say(this.#facts, describe(current));
     if (this.#state === "over" && current.state === "live") this.#stream.open();
     this.#showGauges();
+  }
+
+  /** Whether the list has a path's channel. */
+  finds(path) {
+    return this.#items.some((each) => each.name === path);
   }
 
   enter(path) {
@@ -278,8 +286,8 @@ function describe(item) {
   return [
     item.state === "ended" && "over",
     item.state === null && "for readers with a key",
-    item.readers !== null && count(item.readers, "reader", "readers"),
-    item.published !== null && count(item.published, "event published", "events published"),
+    isOwner() && item.readers !== null && count(item.readers, "reader", "readers"),
+    isOwner() && item.published !== null && count(item.published, "event published", "events published"),
   ].filter(Boolean).join(" · ");
 }
 

@@ -5,7 +5,7 @@ import { codecNames, isSmooth, judge, tracksOf } from "../engines/capabilities.j
 import { ContinueWatching } from "./continuewatching.js";
 import { NextItem } from "../controls/nextitem.js";
 import { joinPlayback } from "../controls/mediasession.js";
-import { byId, bytes, clock, count, el, encodePath, getPage, say } from "../dom.js";
+import { byId, bytes, clock, count, el, encodePath, getList, getPage, hasLists, isOwner, itemAddress, say } from "../dom.js";
 import { addressesOf } from "../engines/playmodes.js";
 import { tried } from "../engines/pcmtrial.js";
 import { keep, recall } from "../storage.js";
@@ -47,6 +47,7 @@ export class LibraryView {
   #crumbs = el("nav", { class: "crumbs", "aria-label": "Folders" });
   #input = el("input", { type: "search", id: "search", placeholder: "Search", "aria-label": "Search the library", autocomplete: "off", spellcheck: "false", maxlength: 200 });
   #select = el("select", { id: "sort", "aria-label": "Sort by" });
+  #tools = el("div", { class: "tools" }, this.#input, this.#select);
   #number = el("p", { class: "quiet", role: "status" });
   #empty = el("p", { class: "empty", hidden: true });
 
@@ -71,8 +72,7 @@ export class LibraryView {
       clearTimeout(this.#typing);
       this.#typing = setTimeout(() => this.#lookFor(this.#input.value.trim()), TYPING_MS);
     });
-    const tools = el("div", { class: "tools" }, this.#input, this.#select);
-    byId("panel-library").append(el("div", { class: "browse" }, this.#watching.node, this.#crumbs, tools, this.#number, this.#empty, box));
+    byId("panel-library").append(el("div", { class: "browse" }, this.#watching.node, this.#crumbs, this.#tools, this.#number, this.#empty, box));
     list.addEventListener("keydown", (event) => {
       const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
       if (step && this.#list.moveFocus(step)) event.preventDefault();
@@ -105,6 +105,11 @@ export class LibraryView {
     return Boolean(known);
   }
 
+  /** Whether what is loaded of the list has a path's item. */
+  finds(path) {
+    return this.#find(path) !== undefined;
+  }
+
   /** Polling interval: shorter while the server has not inspected all visible items. */
   get everyMs() {
     if ([...this.#list.shown, this.#find(this.#routed)].some((item) => item?.playable === null)) return LOOKING_MS;
@@ -129,8 +134,9 @@ export class LibraryView {
     this.#empty.hidden = total > 0;
     say(this.#empty, this.#search ? `Nothing here is called “${this.#search}”.`
       : this.#folder ? "There is nothing in this folder."
-        : EMPTY);
+        : isOwner() ? EMPTY : "There is nothing in the library at the moment.");
     this.#showFolder();
+    this.#crumbs.hidden = this.#tools.hidden = this.#number.hidden = !hasLists();
     if (!loaded.anew) return;
     this.#watching.show(!this.#folder && !this.#search);
     this.#list.scrollTo((item) => item.path === this.#routed);
@@ -236,6 +242,10 @@ export class LibraryView {
   }
 
   async #fetch({ offset, limit, around }) {
+    if (!hasLists()) {
+      const [items] = await Promise.all([getList(itemAddress("library", this.#routed)), tried]);
+      return { items, offset: 0, total: items.length };
+    }
     const [sort, order = "asc"] = this.#sort.split(" ");
     const query = new URLSearchParams({ folder: this.#folder, sort, order, limit });
     if (this.#search) query.set("search", this.#search);
@@ -281,6 +291,7 @@ export class LibraryView {
 
 /** Finds the item so many places behind another one of its kind in its folder, as people count; null for none. */
 async function neighbourOf(path, places) {
+  if (!hasLists()) return null;
   const query = new URLSearchParams({ folder: folderOf(path), sort: "name", limit: NEIGHBOURS });
   const { items, headers } = await getPage(`/api/library?${query}&${new URLSearchParams({ around: path })}`);
   const at = items.findIndex((one) => one.path === path && one.kind !== "folder");

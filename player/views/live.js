@@ -1,7 +1,8 @@
 // The live view: plays a channel when it is opened, updates states and numbers, and lists recordings.
 
-import { byId, bytes, clock, count, el, encodePath, say, syncRows } from "../dom.js";
+import { byId, bytes, clock, count, el, encodePath, isOwner, say, sayEmpty, syncRows } from "../dom.js";
 import { addressesOf } from "../engines/playmodes.js";
+import { EventControls } from "./eventcontrols.js";
 import { PublisherPanel } from "./publisher.js";
 
 const STATES = {
@@ -20,6 +21,9 @@ const OFF_AIR = {
   ended: "The event is over.",
 };
 
+const EMPTY = "No channel is configured. Add a [[live]] section to headwater.toml, or start with --demo.";
+const NO_CHANNELS = "There is no live channel here at the moment.";
+
 const KNOWN_MS = 4000;
 
 /** How soon the list is asked for again while the channel that is looked at has no picture yet. */
@@ -28,17 +32,35 @@ const AWAITED_MS = { starting: 1000, down: 2000, idle: 2000 };
 export class LiveView {
   address = "/api/live";
   #items = [];
+  /** The channel that is looked at while it has nothing to play, and its options; null for none. */
+  #awaited = null;
   #rows = new Map();
   #list = el("ul", { class: "rows" });
   #publisher = new PublisherPanel();
+  #event = new EventControls();
   #recordingRows = new Map();
   #recordingList = el("ul", { class: "rows" });
   #recordings = el("div", { hidden: true }, el("h2", {}, "Recordings"), this.#recordingList);
-  #empty = el("p", { class: "empty" }, "No channel is configured. Add a [[live]] section to headwater.toml, or start with --demo.");
+  #empty = el("p", { class: "empty", hidden: true });
 
   constructor(stage) {
     this.stage = stage;
-    byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty, this.#publisher.node, this.#recordings);
+    byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty, this.#event.node, this.#publisher.node, this.#recordings);
+  }
+
+  /** @param ask called with a sentence where the admin token is needed, or without one where the given one is wrong */
+  set onUnauthorized(ask) {
+    this.#event.onUnauthorized = ask;
+  }
+
+  /** @param load called when the list is to be loaded again */
+  set onChange(load) {
+    this.#event.onChange = load;
+  }
+
+  /** Whether the list has a path's channel or recording. */
+  finds(path) {
+    return this.#items.some((item) => item.name === path) || this.#recorded().some((each) => each.key === path);
   }
 
   /** Polling interval: shorter while the channel that is looked at is to begin. */
@@ -47,12 +69,16 @@ export class LiveView {
   }
 
   get #current() {
-    return this.#items.find((item) => item.name === this.stage.playback.source?.key);
+    const name = this.#awaited?.name ?? this.stage.playback.source?.key;
+    return this.#items.find((item) => item.name === name);
   }
 
   update(items) {
     this.#items = items;
-    this.#empty.hidden = items.length > 0;
+    // The next event of a channel that had nothing to play.
+    const begun = this.#awaited && items.find((item) => item.name === this.#awaited.name && item.hls);
+    if (begun) this.enter(begun.name, this.#awaited.options);
+    sayEmpty(this.#empty, items, EMPTY, NO_CHANNELS);
     syncRows(this.#list, this.#rows, items, (item) => item.name, makeRow);
     const recordings = this.#recorded();
     this.#recordings.hidden = recordings.length === 0;
@@ -60,19 +86,29 @@ export class LiveView {
     const current = this.#current;
     if (current) say(byId("facts"), describe(current));
     this.#tellPlayback(current);
-    this.#publisher.update(current);
+    this.#showOwner(current);
+  }
+
+  #showOwner(item) {
+    this.#publisher.update(item);
+    this.#event.update(item);
   }
 
   /** @param path of the channel or the recording, "" for the first channel; options from the address: mode */
   enter(path, options) {
     if (!path && this.stage.playback.source) return undefined;
+    this.#awaited = null;
     const item = path ? this.#items.find((each) => each.name === path) : this.#items[0];
     const recording = this.#recorded().find((each) => each.key === path);
     for (const [name, row] of this.#rows) row.mark(name === item?.name);
     for (const [key, row] of this.#recordingRows) row.mark(key === recording?.key);
-    this.#publisher.update(item);
+    this.#showOwner(item);
     if (recording) return this.#present(recording, recording.key, recording.title, describeRecording(recording), options);
     if (!item) return this.stage.clear(path ? `There is no channel “${path}”.` : "");
+    if (!item.hls) {
+      this.#awaited = { name: item.name, options };
+      return this.stage.clear(`${item.name}: ${OFF_AIR[item.state] ?? "There is nothing to play."}`);
+    }
     this.#present(item, item.name, item.name, describe(item), options);
     this.#tellPlayback(item);
     return undefined;
@@ -83,7 +119,8 @@ export class LiveView {
   }
 
   leave() {
-    this.#publisher.update(undefined);
+    this.#awaited = null;
+    this.#showOwner(undefined);
   }
 
   /** All channels' recordings, each with a key for the address bar. */
@@ -147,9 +184,9 @@ function describe(item) {
   return [
     STATES[item.state] ?? item.state,
     item.renditions?.join(", "),
-    item.part_target && `parts of ${Number(item.part_target.toFixed(3))} s`,
-    count(item.viewers ?? 0, "viewer", "viewers"),
-    item.restarts && `${count(item.restarts, "restart", "restarts")}`,
+    isOwner() && item.part_target && `parts of ${Number(item.part_target.toFixed(3))} s`,
+    isOwner() && count(item.viewers ?? 0, "viewer", "viewers"),
+    isOwner() && item.restarts && `${count(item.restarts, "restart", "restarts")}`,
   ].filter(Boolean).join(" · ");
 }
 

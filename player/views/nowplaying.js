@@ -16,7 +16,7 @@ export function newToken() {
 export class NowPlaying {
   #audio;
   #source = null;
-  #retry = new Retry();
+  #retry = new Retry(2000);
   #titles = [];
   #places = [];
 

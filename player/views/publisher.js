@@ -1,6 +1,6 @@
 // The view of a live channel's publisher: who is on air with what, and what is typed into an encoder such as OBS.
 
-import { bits, el, getWithToken, presented, say } from "../dom.js";
+import { bits, el, getWithToken, isOwner, presented, say } from "../dom.js";
 
 const PROTOCOLS = { http: "HTTP", rtmp: "RTMP", srt: "SRT" };
 const HIDDEN = "…";
@@ -58,7 +58,7 @@ export class PublisherPanel {
 
   /** @param item a channel of the list; without one, or with one that nobody publishes to, there is nothing to see */
   update(item) {
-    this.#publisher = item?.publisher ?? null;
+    this.#publisher = (isOwner() && item?.publisher) || null;
     this.#isOver = item?.state === "ended";
     this.node.hidden = this.#publisher === null;
     const name = this.#publisher ? item.name : "";

@@ -1,6 +1,6 @@
 // The radio view: one audio element for all stations, its volume, and reconnection.
 
-import { byId, el, encodePath, presented, say, syncRows } from "../dom.js";
+import { byId, el, encodePath, presented, say, sayEmpty, syncRows } from "../dom.js";
 import * as session from "../controls/mediasession.js";
 import { Meter } from "../instruments/audiometer.js";
 import { NowPlaying, newToken } from "./nowplaying.js";
@@ -8,8 +8,13 @@ import { Progress, Retry } from "../retry.js";
 import { StationCard, isClosed } from "./station.js";
 import { joinVolume } from "../controls/volume.js";
 
+const EMPTY = "No station is configured. Add a [[radio]] section to headwater.toml, or start with --demo.";
+const NO_STATIONS = "There is no station here at the moment.";
+
 const CHECK_EVERY_MS = 500;
 const FOLLOW_EVERY_MS = 200;
+/** The longest wait of who listens to a station that is back on air. */
+const BACK_MS = 2000;
 const STUCK_MS = 8000;
 const CHECK_TIMEOUT_MS = 8000;
 
@@ -22,14 +27,14 @@ export class RadioView {
   #playing = null;
   /** Listeners' passwords by station, only kept in memory. */
   #keys = new Map();
-  #retry = new Retry();
+  #retry = new Retry(BACK_MS);
   #progress = new Progress();
   #now = new NowPlaying(this.audio);
   #shown = "";
   #meter = new Meter(this.audio, () => (byId("panel-radio").hidden ? null : this.#card?.canvas));
   #list = el("ul", { class: "stations" });
   #status = el("p", { class: "status", role: "status", "aria-live": "polite", id: "radio-status" });
-  #empty = el("p", { class: "empty" }, "No station is configured. Add a [[radio]] section to headwater.toml, or start with --demo.");
+  #empty = el("p", { class: "empty", hidden: true });
 
   /** @param onPlay called when a station begins, so that other media can be stopped */
   constructor(onPlay) {
@@ -63,10 +68,18 @@ export class RadioView {
   }
 
   update(items) {
+    const playing = (list) => list.find((item) => item.name === this.#playing?.name);
+    const isBack = playing(items)?.state === "live" && playing(this.#items)?.state !== "live";
     this.#items = items;
-    this.#empty.hidden = items.length > 0;
+    if (isBack) this.#retry.now();
+    sayEmpty(this.#empty, items, EMPTY, NO_STATIONS);
     syncRows(this.#list, this.#rows, items, (item) => item.name, (item) => this.#makeRow(item));
     this.#show();
+  }
+
+  /** Whether the list has a path's station. */
+  finds(path) {
+    return this.#items.some((each) => each.name === path);
   }
 
   enter(path) {

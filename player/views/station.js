@@ -1,6 +1,6 @@
 // A station's card: current title, earlier titles, and the play button.
 
-import { count, el, say, syncRows } from "../dom.js";
+import { count, el, isOwner, say, syncRows } from "../dom.js";
 
 const STATES = { starting: "Starting", down: "Silent at the moment", idle: "Waiting for a source or a listener" };
 const KINDS = { "audio/mpeg": "MP3", "audio/aac": "AAC", "application/ogg": "Ogg" };
@@ -39,7 +39,7 @@ export class StationCard {
     say(this.#mount, item.station && item.station !== item.name ? item.name : "");
     say(this.#facts, isClosed(item) ? "" : [
       item.title && STATES[item.state],
-      count(item.listeners ?? 0, "listener", "listeners"),
+      isOwner() && count(item.listeners ?? 0, "listener", "listeners"),
       item.bitrate && `${item.bitrate} kbit/s`,
       KINDS[item.media_type],
     ].filter(Boolean).join(" · "));

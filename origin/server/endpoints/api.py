@@ -1,6 +1,12 @@
-"""The JSON lists of channels and stations, ``/health`` and ``/metrics``."""
+"""The JSON lists of channels and stations, ``/health`` and ``/metrics``.
+
+``/api/item/…`` describes one item of a list to whoever knows its address, also where the lists are protected.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import structlog
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -8,12 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from origin.access.authentication import challenge, unauthorized
 from origin.access.policy import AccessPolicy
 from origin.access.protected_addresses import TokenGuard
 from origin.access.token_middleware import base_path, token_of
 from origin.config.kept_secrets import SecretsError
 from origin.events.authorization import EventAuthorization
 from origin.events.channel import EventChannel
+from origin.http.path_prefixes import ITEM_PREFIX, VISITOR_ADDRESS
 from origin.radio.authorization import StationAuthorization, is_protected
 from origin.radio.mounts import now_playing
 from origin.radio.mounts.mount import Mount
@@ -48,6 +56,10 @@ def routes(
     """
     answers = Api(services, access, authorization, event_authorization, guard)
     return [
+        Route(VISITOR_ADDRESS, answers.visitor),
+        Route(f"{ITEM_PREFIX}live/{{name:path}}", answers.live_item),
+        Route(f"{ITEM_PREFIX}radio/{{name:path}}", answers.radio_item),
+        Route(f"{ITEM_PREFIX}events/{{name:path}}", answers.events_item),
         Route("/api/live", answers.live),
         Route("/api/live/{channel}/publish_key", answers.publish_key),
         Route("/api/live/{channel}/publish_key", answers.renew_publish_key, methods=["POST"]),
@@ -75,33 +87,60 @@ class Api:
         self._authorization = authorization
         self._event_authorization = event_authorization
 
+    async def visitor(self, request: Request) -> Response:
+        """Answer what a page may show to who has opened it."""
+        access, is_admin = self._access, await self._access.is_admin(request)
+        return as_json(
+            {
+                "lists": is_admin or access.is_open(request, "api"),
+                "owner": is_admin or access.is_local(request),
+                "administrator": is_admin,
+            }
+        )
+
     async def live(self, request: Request) -> Response:
         """List the live channels, those that other nodes of the cluster make behind the server's own."""
+        return self._listed(request, "live", self._channels())
+
+    async def live_item(self, request: Request) -> Response:
+        """Describe a channel, without its publisher, and the one recording that the address names."""
+        name, _, recording = request.path_params["name"].partition("/")
+        found = [
+            {**one, "publisher": None, "recordings": [each for each in recordings if each["id"] == recording]}
+            for one, recordings in (
+                (one, one["recordings"]) for one in self._channels() if one["name"] == name
+            )
+        ]
+        return self._item(request, "live", name, found)
+
+    def _channels(self) -> list[dict[str, Any]]:
         server, live = self._services_of.config.server, self._services_of.live
-        return self._listed(
-            request,
-            "live",
-            [
-                {
-                    **describe_stream(channel.stream, channel.state, live.served_stream(channel).viewers),
-                    **self._describe_owner(channel.name),
-                    "restarts": channel.restarts,
-                    "publisher": describe_publisher(channel, server.rtmp_port, server.srt_port),
-                    "recordings": self._recordings(channel.name),
-                }
-                for channel in live.channels.values()
-            ]
-            + [
-                {
-                    **describe_stream(stream, state_of_stream(stream), stream.viewers),
-                    **self._describe_owner(stream.name),
-                    "restarts": 0,
-                    "publisher": None,
-                    "recordings": self._recordings(stream.name),
-                }
-                for stream in live.streams_of_others()
-            ],
-        )
+        return [
+            {
+                **describe_stream(channel.stream, channel.state, live.served_stream(channel).viewers),
+                **self._describe_owner(channel.name),
+                "restarts": channel.restarts,
+                "publisher": describe_publisher(channel, server.rtmp_port, server.srt_port),
+                "recordings": self._recordings(channel.name),
+            }
+            for channel in live.channels.values()
+        ] + [
+            {
+                **describe_stream(stream, state_of_stream(stream), stream.viewers),
+                **self._describe_owner(stream.name),
+                "restarts": 0,
+                "publisher": None,
+                "recordings": self._recordings(stream.name),
+            }
+            for stream in live.streams_of_others()
+        ]
+
+    def _item(self, request: Request, area: str, name: str, found: list[dict[str, object]]) -> Response:
+        """Answer with an item, none where it doesn't exist, as a list of its kind; 401 without its token."""
+        guard = self._guard
+        if guard is not None and not guard.shows(token_of(request.scope, guard.keys), f"/{area}/{name}"):
+            return unauthorized("a token is needed", {**UNCACHED, "www-authenticate": challenge(request)})
+        return self._listed(request, area, found)
 
     def _listed(self, request: Request, area: str, items: list[dict[str, object]]) -> Response:
         """Answer with the items that the request may see, whose addresses have its token."""
@@ -154,32 +193,50 @@ class Api:
 
     async def radio(self, request: Request) -> Response:
         """List the stations, without details of those that the request may not listen to."""
-        find_stream, mounts = self._services_of.live.simulcast_stream, self._services_of.mounts.values()
-        heard = await self._authorization.accessible_stations(request, mounts)
         return self._listed(
-            request,
-            "radio",
-            [
-                describe_station(mount, find_stream(mount.name))
-                if mount.name in heard
-                else describe_closed_station(mount)
-                for mount in mounts
-            ],
+            request, "radio", await self._stations(request, self._services_of.mounts.values())
         )
+
+    async def radio_item(self, request: Request) -> Response:
+        """Describe one station."""
+        name = request.path_params["name"]
+        mount = self._services_of.mounts.get(name)
+        return self._item(
+            request, "radio", name, [] if mount is None else await self._stations(request, [mount])
+        )
+
+    async def _stations(self, request: Request, mounts: Collection[Mount]) -> list[dict[str, object]]:
+        find_stream = self._services_of.live.simulcast_stream
+        heard = await self._authorization.accessible_stations(request, mounts)
+        return [
+            describe_station(mount, find_stream(mount.name))
+            if mount.name in heard
+            else describe_closed_station(mount)
+            for mount in mounts
+        ]
 
     async def events(self, request: Request) -> Response:
         """List the event channels, without details of those that the request may not read."""
-        channels = self._services_of.events.channels
+        return self._listed(
+            request, "events", await self._event_channels(request, self._services_of.events.channels)
+        )
+
+    async def events_item(self, request: Request) -> Response:
+        """Describe one event channel."""
+        name = request.path_params["name"]
+        channel = self._services_of.events.channels.get(name)
+        channels = {} if channel is None else {name: channel}
+        return self._item(request, "events", name, await self._event_channels(request, channels))
+
+    async def _event_channels(
+        self, request: Request, channels: Mapping[str, EventChannel]
+    ) -> list[dict[str, object]]:
         readable = await self._event_authorization.readable(request, channels)
         protected = self._event_authorization.is_protected
-        return self._listed(
-            request,
-            "events",
-            [
-                describe_event_channel(one, is_protected=protected(name), is_readable=name in readable)
-                for name, one in channels.items()
-            ],
-        )
+        return [
+            describe_event_channel(one, is_protected=protected(name), is_readable=name in readable)
+            for name, one in channels.items()
+        ]
 
     async def health(self, request: Request) -> Response:
         """Answer 200, or 503 during shutdown; the body describes the services."""
@@ -205,7 +262,8 @@ def describe_stream(stream: LiveStream, state: str, viewers: int) -> dict[str, o
     return {
         "name": stream.name,
         "state": state,
-        "hls": f"/live/{stream.name}/master.m3u8",
+        # What isn't served any more isn't listed: an event that is over, without a DVR or behind its time.
+        "hls": None if stream.is_withdrawn else f"/live/{stream.name}/master.m3u8",
         "renditions": [name for name, one in stream.renditions.items() if one.language is None],
         "captions": stream.languages,
         "part_target": float(stream.cadence.part_target),

@@ -21,11 +21,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.access.authentication import client_address
+from origin.access.authentication import challenge, client_address, unauthorized
 from origin.access.protected_addresses import TokenGuard, VisibleFiles
 from origin.access.token_middleware import base_path, token_of
 from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError, network_of
 from origin.http.media_types import media_type
+from origin.http.path_prefixes import ITEM_PREFIX
 from origin.responses.json_response import UNCACHED, based
 from origin.responses.refusal import plain_refusal
 from packager.library.catalogue import (
@@ -84,7 +85,7 @@ def routes(
         guard: checks the tokens with which protected files are listed; None where none is protected.
     """
     answers = LibraryList(catalogue, is_needed, thumbnails=thumbnails, searches=searches, guard=guard)
-    return [Route(ADDRESS, answers.answer)]
+    return [Route(ADDRESS, answers.answer), Route(f"{ITEM_PREFIX}library/{{path:path}}", answers.answer_item)]
 
 
 class AskedWronglyError(Exception):
@@ -126,7 +127,26 @@ class LibraryList:
             offset = offset_of(query.get("offset", "0"))
         except AskedWronglyError as error:
             return plain_refusal(400, str(error), UNCACHED)
-        path, base, address = query.get("path"), "", client_address(request)
+        return await self._answer_page(request, query.get("path"), after, limit, view, offset)
+
+    async def answer_item(self, request: Request) -> Response:
+        """Describe the title and the file of a path to who knows it, also where the list is protected."""
+        path = request.path_params["path"]
+        guard = self._guard
+        if guard is not None and not VisibleFiles(guard, token_of(request.scope, guard.keys))(path):
+            return unauthorized("a token is needed", {**UNCACHED, "www-authenticate": challenge(request)})
+        return await self._answer_page(request, path, None, PAGE_ITEMS, None, 0)
+
+    async def _answer_page(
+        self,
+        request: Request,
+        path: str | None,
+        after: tuple[str, str] | None,
+        limit: int,
+        view: ViewQuery | None,
+        offset: int,
+    ) -> Response:
+        query, base, address = request.query_params, "", client_address(request)
         visible: VisibleFiles | None = None
         if self._guard is not None:
             keys = self._guard.keys

@@ -69,6 +69,7 @@ FILES = {
     "instruments/stresstests.js": SCRIPT,
     "instruments/waterfall.js": SCRIPT,
     "views/continuewatching.js": SCRIPT,
+    "views/eventcontrols.js": SCRIPT,
     "views/events.js": SCRIPT,
     "views/eventstream.js": SCRIPT,
     "views/eventtiming.js": SCRIPT,

@@ -113,6 +113,7 @@ def test_behind_a_restart_an_ended_event_and_its_recording_have_the_same_bytes(
             assert_same(before, {name: answers(client, server, name) for name in before})
             assert client.get(f"{server.url}/live/{FORGOTTEN}/master.m3u8").status_code == 404
             assert not channel(client, server, FORGOTTEN)["recordings"]
+            assert channel(client, server, FORGOTTEN)["hls"] is None, "what doesn't answer isn't listed"
         finally:
             assert server.stop() == 0
         assert "set aside" not in server.text()

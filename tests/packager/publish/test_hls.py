@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -15,7 +16,7 @@ from packager.ffmpeg.ladder import RUNGS, audio_rungs, rungs
 from packager.publish.hls import Presentation, media_playlist
 from packager.publish.limits import PublishLimits
 from packager.window.cadence import AUDIO_FRAME_RATE, cadence
-from packager.window.model import LivePart, WindowOptions
+from packager.window.model import LivePart, LiveSegment, StoredSegment, WindowOptions
 from packager.window.rendition import Rendition
 from packager.window.window import Window
 from tests.packager.publish.published_windows import CADENCE, SOUND, START, VIDEO, publish
@@ -309,3 +310,18 @@ def test_a_playlist_of_a_day_costs_what_is_new_in_it() -> None:
     # core that others share is slower at times, and this process has other work.
     assert min(costs[False]) < 0.2
     assert min(costs[True]) < 0.05
+
+
+@pytest.mark.clause("RFC 8216bis §4.4.5.4")
+def test_no_part_is_reported_of_a_segment_whose_parts_are_not_known() -> None:
+    """Captions are stored whole: behind a restart nobody knows how many parts the newest segment had."""
+    _, renditions = channel(6 * 4)
+    timeline = renditions["720p"].window.timeline
+    stored = LiveSegment(52, timeline, (104, 1), duration=Fraction(2), stored=StoredSegment.of((), (104, 1)))
+    window = Window(WindowOptions(2, 50))
+    window.restore([stored], 53)
+    renditions["audio"] = replace(renditions["audio"], window=window)
+    presentation = Presentation(renditions, CADENCE, PublishLimits())
+    assert 'URI="../audio/media.m3u8",LAST-MSN=52\n' in text(presentation)
+    # The newest part of a segment whose parts are here.
+    assert 'URI="../720p/media.m3u8",LAST-MSN=53,LAST-PART=5\n' in text(presentation, "audio")
