@@ -67,7 +67,8 @@ class Folders:
         """Return the version of a source: of its file, and of each subtitle file beside the file."""
         found = [Identity.of(file)]
         for stem in media_stems(source.path.name):
-            for name in self.titles(source).subtitles("", stem):
+            below = [one.name for one in self.titles(source).subtitles_below("", stem)]
+            for name in [*self.titles(source).subtitles("", stem), *below]:
                 try:
                     with source.library.open(name) as beside:
                         found.append(Identity.of(beside))

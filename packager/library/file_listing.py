@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import contextlib
 import heapq
 import itertools
 import os
@@ -25,6 +26,8 @@ from packager.library.local_storage import NOTHING_WITHHELD, Withheld, identity_
 from packager.library.title_files import (
     IDLE_SHARE,
     RENDITION,
+    SUBTITLE_FOLDERS,
+    film_title,
     is_sidecar,
     sidecars_of,
     time_of_change,
@@ -40,6 +43,9 @@ SORTED_AT_ONCE = 2000
 T = TypeVar("T")
 
 log = structlog.get_logger()
+
+MAX_BELOW = 256
+"""Most names of a folder of subtitles beside films that are read."""
 
 MAX_DEPTH = 8
 """Most levels of folders."""
@@ -373,11 +379,13 @@ class _FolderWalk:
         # Before it is read: what changes meanwhile is a change.
         found.folders[folder] = time_of_change(self._root / folder)
         try:
-            names, beside = self._names(folder)
+            read, beside, below = self._names(folder)
         except OSError:
             if not folder:
                 raise
             return
+        names = list(read)
+        is_only = bool(beside or below) and _has_one_film(names)
         for name in names:
             if self._is_ending() or len(found.files) >= self._limits.files:
                 return
@@ -391,13 +399,14 @@ class _FolderWalk:
             except OSError:  # gone since the folder was read
                 continue
             if stat.S_ISREG(status.st_mode) and identity_of(status) not in self._identities:
-                sidecars = self._sidecars(folder, name, beside) if beside else ()
+                own = sidecars_of(name, beside, below, is_only=is_only) if beside or below else ()
+                sidecars = self._sidecars(folder, own)
                 found.files.append(File(path, status.st_size, status.st_mtime_ns, sidecars))
 
-    def _sidecars(self, folder: str, name: str, beside: Sequence[str]) -> tuple[tuple[str, int, int], ...]:
+    def _sidecars(self, folder: str, names: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
         """Return the facts of the files that belong to a file, so that their changes change the listing."""
         found: dict[str, tuple[str, int, int]] = {}
-        for one in sidecars_of(name, beside):
+        for one in names:
             try:
                 status = (self._root / folder / one).lstat()
             except OSError:  # gone since the folder was read
@@ -405,10 +414,14 @@ class _FolderWalk:
             found.setdefault(one, (one, status.st_size, status.st_mtime_ns))
         return tuple(found.values())
 
-    def _names(self, folder: str) -> tuple[Iterator[str], Sequence[str]]:
-        """Read a folder's names, those of folders with a slash, in order of their paths; and sidecars'."""
+    def _names(self, folder: str) -> tuple[Iterator[str], Sequence[str], Sequence[str]]:
+        """Read a folder's names, those of folders with a slash, in order of their paths; and sidecars'.
+
+        The last are those of the files in folders of subtitles.
+        """
         names: list[str] = []
         beside: list[str] = []
+        below: list[str] = []
         with os.scandir(self._root / folder) as entries:
             for entry in entries:
                 self.found.names += 1
@@ -421,11 +434,37 @@ class _FolderWalk:
                     status = Path(entry.path).lstat() if self._identities else None
                     if status is None or identity_of(status) not in self._identities:
                         names.append(f"{entry.name}/")
+                        if entry.name.lower() in SUBTITLE_FOLDERS:
+                            below += self._subtitles_in(folder, entry.name)
                 elif _ending(entry.name) in self._endings:
                     names.append(entry.name)
                 elif is_sidecar(entry.name):
                     beside.append(entry.name)
-        return in_order(names), list(in_order(beside))
+        return in_order(names), list(in_order(beside)), list(in_order(below))
+
+    def _subtitles_in(self, folder: str, name: str, depth: int = 1) -> list[str]:
+        """Return the subtitle files of a folder beside films, and of the folders in it."""
+        found: list[str] = []
+        with contextlib.suppress(OSError), os.scandir(self._root / folder / name) as entries:
+            for entry in itertools.islice(entries, MAX_BELOW):
+                self.found.names += 1
+                if self._is_ending() or self.found.names > self._limits.names:
+                    break
+                if not is_served(entry.name) or self._withheld.has_name(entry.name):
+                    continue
+                path = f"{name}/{entry.name}"
+                if is_sidecar(entry.name):
+                    found.append(path)
+                elif depth and entry.is_dir(follow_symlinks=False):
+                    found += self._subtitles_in(folder, path, depth - 1)
+        return found
+
+
+def _has_one_film(names: Iterable[str]) -> bool:
+    """Return whether the films among the names of a folder are all of one title, and there is one."""
+    titles = filter(None, map(film_title, names))
+    first = next(titles, "")
+    return first != "" and all(title == first for title in titles)
 
 
 def are_equal(items: Sequence[object], others: Sequence[object]) -> bool:

@@ -134,12 +134,14 @@ class TextFacts:
         left_out: a line for each of its text tracks, and each subtitle file beside it, that isn't offered.
         chapters: path of its chapters below the address of VOD, or None.
         burned: the subtitles that can be had within the picture, by their numbers.
+        unused: names of files of subtitles that seem to be the film's and aren't offered, with the reasons.
     """
 
     subtitles: tuple[SubtitleTrack, ...] = ()
     left_out: tuple[str, ...] = ()
     chapters: str | None = None
     burned: tuple[BurnedSubtitles, ...] = ()
+    unused: tuple[tuple[str, str], ...] = ()
 
 
 NO_TEXT = TextFacts()

@@ -7,10 +7,14 @@ the kernel can send it.
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from packager.concurrency import Threads
+
+if TYPE_CHECKING:
+    from packager.library.title_files import FileBelow
 
 SETTLED_AFTER = 2.0
 """Age in seconds from which a modification time identifies a version; before, validators are weak."""
@@ -113,6 +117,24 @@ class FolderNames(Protocol):
         Args:
             folder: relative to the library; "" for the library itself.
             stem: the film's name without its extension.
+
+        Raises:
+            OSError, ValueError: the folder can't be read, or no folder can have such a name.
+        """
+
+    def subtitles_below(self, folder: str, stem: str) -> Sequence[FileBelow]:
+        """Return the subtitle files in folders such as ``Subs`` beside a film, in order.
+
+        They begin with the film's name, lie in a folder of that name, or are beside the only film.
+
+        Raises:
+            OSError, ValueError: the folder can't be read, or no folder can have such a name.
+        """
+
+    def unused(self, folder: str, stem: str) -> Sequence[str]:
+        """Return the names of files of subtitles that seem to be a film's, whether they are used or not.
+
+        They begin with the film's name, and not with that of another film, or are beside the only film.
 
         Raises:
             OSError, ValueError: the folder can't be read, or no folder can have such a name.

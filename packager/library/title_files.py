@@ -6,6 +6,8 @@ A folder is read again when its modification time shows that names were added or
 from __future__ import annotations
 
 import bisect
+import contextlib
+import itertools
 import os
 import re
 import threading
@@ -14,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from packager.library.storage_interface import SETTLED_AFTER
 
@@ -21,6 +24,46 @@ RENDITION = re.compile(r"(?P<title>.+)\.(?P<height>[0-9]{2,4})p\.(mp4|m4v|mov|mk
 
 SUBTITLE_ENDINGS = (".srt", ".vtt", ".ass", ".ssa")
 """Endings of files with subtitles that belong to the film whose name theirs begins with."""
+
+UNREAD_ENDINGS = (".sub", ".idx", ".sup", ".smi", ".ttml", ".dfxp", ".usf", ".mks")
+"""Endings of files with subtitles that are beside films and can't be read."""
+
+SUBTITLE_FOLDERS = ("subs", "subtitles")
+"""Names, in lower case, of a folder beside films that has their subtitles."""
+
+FILM_ENDINGS = (
+    *(
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".ts",
+        ".m2ts",
+        ".mts",
+        ".m2t",
+        ".trp",
+        ".avi",
+        ".wmv",
+        ".flv",
+    ),
+    *(
+        ".f4v",
+        ".qt",
+        ".ogv",
+        ".ogm",
+        ".vob",
+        ".mpg",
+        ".mpeg",
+        ".mpe",
+        ".m2p",
+        ".divx",
+        ".asf",
+        ".3gp",
+        ".3g2",
+    ),
+)
+"""Endings of films."""
 
 MAX_SIDECARS = 32
 """Most subtitle files of one film that are listed."""
@@ -34,19 +77,69 @@ SOUND_ENDINGS = (
 )
 """Endings of music, to which the cover beside it belongs."""
 
+MAX_SUBTITLE_FOLDERS = 2
+"""Most folders of subtitles beside a film."""
+
 IDLE_SHARE = 9
 """Pause after a walk, as a multiple of its duration."""
 
 
 def is_sidecar(name: str) -> bool:
     """Return whether a file may belong to others of its folder: subtitles of films, and covers of music."""
-    return name.lower().endswith(SUBTITLE_ENDINGS) or COVER.fullmatch(name) is not None
+    return name.lower().endswith((*SUBTITLE_ENDINGS, *UNREAD_ENDINGS)) or COVER.fullmatch(name) is not None
 
 
-def sidecars_of(name: str, beside: Sequence[str]) -> Iterator[str]:
-    """Find the files that belong to a film, or the cover of music, among a folder's sorted sidecars."""
+def film_title(name: str) -> str:
+    """Return the title that a film's file belongs to; empty for any other file."""
+    return media_stems(name)[-1] if name.lower().endswith(FILM_ENDINGS) else ""
+
+
+class FileBelow(NamedTuple):
+    """A subtitle file in a folder beside a film.
+
+    Attributes:
+        name: relative to the film's folder, such as ``Subs/Film/2_English.srt``.
+        words: what its name says, as a dot and the rest of a subtitle file's name behind the film's.
+    """
+
+    name: str
+    words: str
+
+
+def files_below(stem: str, names: Iterable[str], *, is_only: bool) -> Iterator[FileBelow]:
+    """Find those files of the folders of subtitles that belong to a film.
+
+    Args:
+        stem: the film's name without its extension.
+        names: of the files, relative to the film's folder.
+        is_only: whether no other film is beside it, so that files with any name are its own.
+    """
+    for name in names:
+        folder, _, file = name.rpartition("/")
+        if folder.rpartition("/")[2] == stem and "/" in folder:
+            yield FileBelow(name, f".{file}")
+        elif "/" not in folder and file.startswith(f"{stem}."):
+            yield FileBelow(name, file[len(stem) :])
+        elif "/" not in folder and is_only:
+            yield FileBelow(name, f".{file}")
+
+
+def sidecars_of(
+    name: str, beside: Sequence[str], below: Sequence[str] = (), *, is_only: bool = False
+) -> Iterator[str]:
+    """Find the files that belong to a film, or the cover of music, among a folder's sorted sidecars.
+
+    Args:
+        below: the subtitle files in folders of their own.
+        is_only: whether the film is the only one of the folder.
+    """
+    if is_only and film_title(name):
+        yield from [one for one in beside if COVER.fullmatch(one) is None][:MAX_SIDECARS]
     for stem in media_stems(name):
         yield from beginning_with(beside, stem)[:MAX_SIDECARS]
+        if below and film_title(name):
+            found = files_below(stem, below, is_only=is_only)
+            yield from [one.name for one in itertools.islice(found, MAX_SIDECARS)]
     if name.lower().endswith(SOUND_ENDINGS) and (cover := cover_among(beside)) is not None:
         yield cover
 
@@ -112,7 +205,31 @@ class FolderTitles:
         Raises:
             OSError, ValueError: the folder can't be read, or no folder can have such a name.
         """
-        return list(beginning_with(self._known(folder).subtitles, stem))
+        names = beginning_with(self._known(folder).subtitles, stem)
+        return [name for name in names if name.lower().endswith(SUBTITLE_ENDINGS)]
+
+    def subtitles_below(self, folder: str, stem: str) -> list[FileBelow]:
+        """Return the files in the folders of subtitles beside a film, in order; see `FolderNames`."""
+        known = self._known(folder)
+        names: list[str] = []
+        for one in known.folders[:MAX_SUBTITLE_FOLDERS]:
+            for inner in (one, f"{one}/{stem}"):
+                with contextlib.suppress(OSError, ValueError):
+                    files = self._known(f"{folder}/{inner}".removeprefix("/")).subtitles
+                    names += [f"{inner}/{file}" for file in files[: 2 * MAX_SIDECARS]]
+        return list(files_below(stem, names, is_only=len(known.films) == 1))
+
+    def unused(self, folder: str, stem: str) -> list[str]:
+        """Return the names of files of subtitles that seem to be a film's; see `FolderNames`."""
+        known = self._known(folder)
+        if len(known.films) == 1:
+            return known.subtitles
+        others = [f"{film}." for film in known.films if film.startswith(f"{stem}.")]
+        return [
+            name
+            for name in beginning_with(known.subtitles, stem)[: 2 * MAX_SIDECARS]
+            if not any(map(name.startswith, others))
+        ]
 
     def _known(self, folder: str) -> _ListedFolderNames:
         with self._lock:
@@ -130,18 +247,27 @@ class FolderTitles:
         began = self._clock()
         titles: dict[str, list[tuple[int, str]]] = {}
         subtitles: list[str] = []
+        films: set[str] = set()
+        folders: list[str] = []
         count = 0
         with os.scandir(self._root / folder) as entries:
             for _, entry in zip(range(self._names), entries, strict=False):
+                if title := film_title(entry.name):
+                    films.add(title)
                 match = RENDITION.fullmatch(entry.name)
                 if match is not None:
                     titles.setdefault(match["title"], []).append((int(match["height"]), entry.name))
                     count += 1
-                elif entry.name.lower().endswith(SUBTITLE_ENDINGS):
+                elif entry.name.lower().endswith((*SUBTITLE_ENDINGS, *UNREAD_ENDINGS)):
                     subtitles.append(entry.name)
+                elif entry.name.lower() in SUBTITLE_FOLDERS and entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
         now = self._clock()
-        count += len(subtitles)
-        return _ListedFolderNames(titles, sorted(subtitles), count, changed, now + IDLE_SHARE * (now - began))
+        count += len(subtitles) + len(films) + len(folders)
+        idle_until = now + IDLE_SHARE * (now - began)
+        return _ListedFolderNames(
+            titles, sorted(subtitles), frozenset(films), sorted(folders), count, changed, idle_until
+        )
 
     def _keep(self, folder: str, names: _ListedFolderNames) -> None:
         former = self._folders.pop(folder, None)
@@ -158,13 +284,17 @@ class _ListedFolderNames:
 
     Attributes:
         titles: heights and names of renditions, by title.
-        subtitles: names of subtitle files, in order.
+        subtitles: names of subtitle files, in order, those too that can't be read.
+        films: the titles of its films.
+        folders: names of the folders of subtitles.
         changed: the folder's modification time, as of `time_of_change`.
         idle_until: when it may be read again, by the clock.
     """
 
     titles: dict[str, list[tuple[int, str]]]
     subtitles: list[str]
+    films: frozenset[str]
+    folders: list[str]
     count: int
     changed: int
     idle_until: float

@@ -14,7 +14,7 @@ from typing import Self
 from packager.concurrency import Threads
 from packager.library.local_storage import NotFoundError, is_served
 from packager.library.storage_interface import FileChangedError, Identity
-from packager.library.title_files import RENDITION, SUBTITLE_ENDINGS
+from packager.library.title_files import RENDITION, SUBTITLE_ENDINGS, FileBelow
 from packager.s3.client import ObjectVersion, S3Client, UnavailableError
 from packager.s3.limits import S3Limits
 from packager.s3.object_reader import ObjectReader, identity_of
@@ -223,6 +223,15 @@ class S3FolderNames:
         return [
             name for name in self._beginning_with(folder, stem) if name.lower().endswith(SUBTITLE_ENDINGS)
         ]
+
+    def subtitles_below(self, folder: str, stem: str) -> list[FileBelow]:
+        """Return none: to look into further folders would be a request to S3 for each film and folder."""
+        del folder, stem
+        return []
+
+    def unused(self, folder: str, stem: str) -> list[str]:
+        """Return the names of what begins with a film's name and is a file of subtitles."""
+        return self.subtitles(folder, stem)
 
     def _beginning_with(self, folder: str, stem: str) -> list[str]:
         place = folder, stem

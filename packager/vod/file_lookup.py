@@ -94,6 +94,10 @@ class IndexedFiles:
         """Return the subtitle files beside a file."""
         return self._sidecars.beside(name)
 
+    def unused(self, name: str) -> Sequence[tuple[str, str]]:
+        """Return the files of subtitles that seem to be a film's and aren't used, each with the reason."""
+        return self._sidecars.unused(name)
+
     def find(self, name: str) -> IndexedFile:
         """Find a file by its name.
 

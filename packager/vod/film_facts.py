@@ -94,10 +94,24 @@ class FilmFacts:
             )
             for track in tracks
         ]
+        unused = [(name, reason) for one in found for name, reason in self._files.unused(one.path)]
+        names = {one.named.name for one in best.sidecars}
+        unused += [
+            (name, line[len(name) + 2 :])
+            for line in left_out
+            for name in names
+            if line.startswith(f"{name}: ")
+        ]
         chapters = [f"{one.path}/{CHAPTERS_NAME}" for one in found if one.index.chapters]
         # A title's files have different ones.
         burned = () if found[0].name else tuple(_burned(best.index))
-        return TextFacts(tuple(subtitles), tuple(left_out), chapters[0] if chapters else None, burned)
+        return TextFacts(
+            tuple(subtitles),
+            tuple(left_out),
+            chapters[0] if chapters else None,
+            burned,
+            tuple(dict.fromkeys(unused)),
+        )
 
 
 def _burned(index: FileIndex) -> Iterator[BurnedSubtitles]:

@@ -327,6 +327,7 @@ function describe(item) {
     item.size && bytes(item.size),
     item.subtitles?.length && `subtitles: ${item.subtitles.map((one) => one.name).join(", ")}`,
     item.codecs && codecNames(item).join(", "),
+    ...(item.unused ?? []).map(({ file, reason }) => `not used: ${file} (${reason})`),
     item.playable === false && item.codecs && !judge(item).reason && `elsewhere: ${item.reason}`,
   ].filter(Boolean).join(" · ");
 }
@@ -336,7 +337,7 @@ function describeRow(item) {
   const { reason } = judge(item);
   if (reason) return `Not playable here: ${reason}.`;
   // Its length is on its picture.
-  return describe({ ...item, duration: null });
+  return describe({ ...item, duration: null, unused: [] });
 }
 
 function mark(link, chosen) {

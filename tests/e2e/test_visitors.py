@@ -64,7 +64,6 @@ async def test_visitors_play_by_address_what_no_list_shows_them(
         await tab.open(view)
         await tab.playing()
     await tab.open("radio/music.mp3")
-    await tab.page.get_by_role("button", name="Play music.mp3").click()
     await tab.until("!headwater.audio.paused && headwater.audio.currentTime > 1")
     await tab.open("live/studio")
     await tab.page.get_by_text("Nobody publishes to this channel at the moment.").wait_for()

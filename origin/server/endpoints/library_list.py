@@ -383,6 +383,7 @@ def _describe_text(text: TextFacts) -> dict[str, object]:
             for one in text.subtitles
         ],
         "subtitles_left_out": list(text.left_out),
+        "unused": [{"file": file, "reason": reason} for file, reason in text.unused],
         "burned_subtitles": list(text.burned),
         "chapters": None if text.chapters is None else f"/vod/{quote(text.chapters)}",
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 import charset_normalizer
@@ -20,7 +20,7 @@ from media.mp4.movie.sample_table import Int64
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import FolderNames, LibraryFile, Storage
-from packager.library.title_files import media_stems
+from packager.library.title_files import SUBTITLE_ENDINGS, media_stems
 from packager.single_flight_cache import CacheLimits, SingleFlightCache
 from packager.transient_errors import will_pass
 from packager.vod.text.cues import CueFacts, FileCues, TextLimits, facts_of
@@ -147,6 +147,15 @@ def parse_sidecar_name(name: str, stem: str) -> SidecarName | None:
     )
 
 
+def _reason(name: str, is_named: bool) -> str:
+    """Return why a file of subtitles isn't used."""
+    if not name.lower().endswith(SUBTITLE_ENDINGS):
+        return "it isn't one of the formats that are read: SRT, VTT, ASS and SSA"
+    if not is_named:
+        return "its name doesn't begin with the film's"
+    return "its name has a word that is neither a language nor a purpose"
+
+
 def _words(parts: Sequence[str]) -> Iterator[str]:
     """Yield the words of a name's parts: ``2_English`` has two, ``pt_BR`` is one language."""
     for part in parts:
@@ -256,7 +265,36 @@ class Sidecars:
                 named = parse_sidecar_name(one, stem)
                 if named is not None:
                     found.setdefault(one, named)
+            for below in self._folders.subtitles_below(folder, stem):
+                named = parse_sidecar_name(below.words, "")
+                if named is not None and below.name.lower().endswith(SUBTITLE_ENDINGS):
+                    found.setdefault(below.name, replace(named, name=below.name))
         return list(found.values())
+
+    def unused(self, path: str) -> list[tuple[str, str]]:
+        """Name the files of subtitles that seem to be a film's and aren't used, each with the reason.
+
+        Args:
+            path: the film's, relative to the library.
+
+        Raises:
+            OSError: the system has no room to look at them now.
+        """
+        folder, _, name = path.rpartition("/")
+        found: dict[str, str] = {}
+        try:
+            used = {one.name for one in self._names(folder, name)[: self._limits.files]}
+            stems = media_stems(name)
+            for stem in stems:
+                for one in self._folders.unused(folder, stem):
+                    found[one] = _reason(one, any(one.startswith(f"{each}.") for each in stems))
+                for below in self._folders.subtitles_below(folder, stem):
+                    found[below.name] = _reason(below.name, True)
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and will_pass(error):
+                raise
+            return []
+        return [(one, reason) for one, reason in found.items() if one not in used][: self._limits.files]
 
     def content(self, sidecar: Sidecar) -> FileCues | str:
         """Return a file's cues, or why there are none; parsed once, and kept for a while.
