@@ -19,7 +19,7 @@ import msgspec
 from origin.config import limit_options, options
 from origin.config.options import Config
 from origin.config.validation_messages import without_constraints
-from origin.server.services.config_reload import TAKEN
+from origin.server.services.config_reload import TAKEN, TAKEN_ACCESS, TAKEN_LIMITS
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 HEAD = "| key | type and range | unit | default | restart | meaning |\n|---|---|---|---|---|---|\n"
@@ -54,7 +54,7 @@ def described_options() -> Iterator[Option]:
                 kind_in_words(kind),
                 unit,
                 _default(_default_of(field), unit),
-                "no" if key in TAKEN else "yes",
+                "no" if key in TAKEN | TAKEN_ACCESS | TAKEN_LIMITS else "yes",
                 docstrings.get((table.__name__, field.name), ""),
             )
 

@@ -60,6 +60,26 @@ class Secret:
     key_hash: KeyHash | None = None
 
 
+class AdminToken:
+    """The administrator's token, which all who compare it share, since a reload may replace it.
+
+    Attributes:
+        secret: the token; nobody can present an empty one.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        self.secret = Secret(text)
+
+    @classmethod
+    def of(cls, given: str | AdminToken) -> AdminToken:
+        """Return the shared token itself, or make one of its text."""
+        return given if isinstance(given, AdminToken) else cls(given)
+
+    def replace(self, text: str) -> None:
+        """Replace the token: the former one is valid no more."""
+        self.secret = Secret(text)
+
+
 @dataclass(frozen=True, slots=True)
 class _Presented:
     """Digests of presented credentials, computed once for all comparisons."""

@@ -23,8 +23,8 @@ class HandlerGuard(NamedTuple):
 
     @property
     def version(self) -> int:
-        """The number of the keys; see `TargetGuard`."""
-        return self.guard.keys.version
+        """The number of the keys and of what needs a token; see `TargetGuard`."""
+        return self.guard.keys.version + self.guard.protected.version
 
     def guarded(self, handler: Handler, token: str, target: str) -> tuple[Handler, str] | None:
         """Return what answers requests for a target; None where the application refuses or leads them."""

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from origin.access.authentication import Authenticator, Secret, challenge, unauthorized
+from origin.access.authentication import AdminToken, Authenticator, challenge, unauthorized
 from origin.http.path_prefixes import port_of, private_area
 from origin.responses.refusal import RefusalError, plain_refusal
 
@@ -62,7 +62,7 @@ class AccessOptions:
     """
 
     protected: frozenset[str] = frozenset()
-    admin_token: str = ""
+    admin_token: str | AdminToken = ""
     admin_port: int = 0
     names: frozenset[str] = frozenset()
     loopback_ports: frozenset[int] = frozenset()
@@ -94,6 +94,7 @@ class AccessPolicy:
 
     def __init__(self, options: AccessOptions, authenticator: Authenticator) -> None:
         self.options = options
+        self.admin = AdminToken.of(options.admin_token)
         self._authenticator = authenticator
 
     async def may_see(self, request: Request, area: str) -> bool:
@@ -106,7 +107,7 @@ class AccessPolicy:
 
     async def is_admin(self, request: Request) -> bool:
         """Return whether a request presents the administrator's token."""
-        return await self._authenticator.admits(request, Secret(self.options.admin_token))
+        return await self._authenticator.admits(request, self.admin.secret)
 
     def is_local(self, request: Request) -> bool:
         """Return whether a page shows what concerns the owner to who presents no token.

@@ -39,6 +39,7 @@ class ProtectedAddresses:
 
     Attributes:
         signed_path: see `_signed_path`.
+        version: how often it was replaced.
     """
 
     def __init__(
@@ -50,16 +51,35 @@ class ProtectedAddresses:
         stations: Mapping[str, bool] | None = None,
         events: Mapping[str, bool] | None = None,
     ) -> None:
+        self.version = 0
+        self._channels: dict[str, bool] = {}
+        self._stations: dict[str, bool] = {}
+        self._events: dict[str, bool] = {}
+        self._set(library, folders or {}, channels or {}, stations or {}, events or {})
+
+    def replace(self, other: ProtectedAddresses) -> None:
+        """Take over what needs a token from another one; services that it doesn't know stay as they are."""
+        self._set(other._library, other._folders, other._channels, other._stations, other._events)
+        self.version += 1
+
+    def _set(
+        self,
+        library: bool,
+        folders: Mapping[str, bool],
+        channels: Mapping[str, bool],
+        stations: Mapping[str, bool],
+        events: Mapping[str, bool],
+    ) -> None:
         self._library = library
-        self._folders = folders or {}
+        self._folders = folders
         signed = [folder for folder, is_signed in self._folders.items() if is_signed]
         # A title has the bytes of its files, also where only one of these needs a token.
         titles = filter(None, map(_title_of, signed))
         self._spelled = {_spelled(path) for path in (*signed, *titles)}
         self._deepest = max((folder.count("/") + 1 for folder in self._folders), default=0)
-        self._channels = channels or {}
-        self._stations = stations or {}
-        self._events = events or {}
+        self._channels = {**self._channels, **channels}
+        self._stations = {**self._stations, **stations}
+        self._events = {**self._events, **events}
         self.has_files = library or bool(self._spelled)
         self.signed_path = functools.lru_cache(maxsize=PATHS_KEPT)(self._signed_path)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from origin.access.authentication import Secret, fits_any
+from origin.access.authentication import AdminToken, Secret, fits_any
 from origin.access.key_hash import KeyHash
 from origin.access.token_keys import TokenKeys
 
@@ -21,12 +21,12 @@ class PublishKeys:
 
     def __init__(
         self,
-        admin_token: str,
+        admin_token: str | AdminToken,
         keys: Mapping[str, str],
         hashes: Mapping[str, KeyHash] | None = None,
         tokens: TokenKeys | None = None,
     ) -> None:
-        self._admin = Secret(admin_token)
+        self.admin = AdminToken.of(admin_token)
         self._tokens = tokens
         self._keys = {name: Secret("", key_hash=one) for name, one in (hashes or {}).items()}
         self._keys |= {name: Secret(key) for name, key in keys.items()}
@@ -37,7 +37,7 @@ class PublishKeys:
     def secrets(self, channel: str) -> tuple[Secret, ...]:
         """Return the secrets of which a publisher to a channel must present one."""
         key = self._keys.get(channel)
-        return (self._admin,) if key is None else (self._admin, key)
+        return (self.admin.secret,) if key is None else (self.admin.secret, key)
 
     def admits(self, channel: str, key: str, address: str) -> bool:
         """Return whether a text is a channel's key, the administrator's token, or a token for publishing.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from origin.access.authentication import Authenticator, Secret
+from origin.access.authentication import AdminToken, Authenticator, Secret
 from origin.access.publish_tokens import PublishTokens
 
 
@@ -40,14 +40,14 @@ class EventAuthorization:
     def __init__(
         self,
         authenticator: Authenticator,
-        admin_token: str = "",
+        admin_token: str | AdminToken = "",
         keys: Mapping[str, ChannelKeys] | None = None,
         allow_origin: str = "",
         tokens: PublishTokens | None = None,
     ) -> None:
         self._tokens = tokens
         self._authenticator = authenticator
-        self._admin = Secret(admin_token)
+        self.admin = AdminToken.of(admin_token)
         self._keys = keys or {}
         self._allow_origin = allow_origin
 
@@ -59,7 +59,7 @@ class EventAuthorization:
         """Return whether a request carries what a channel's readers need, if anything."""
         if not self.is_protected(name):
             return True
-        return await self._authenticator.admits(request, self._admin, *self._readers_secrets(name))
+        return await self._authenticator.admits(request, self.admin.secret, *self._readers_secrets(name))
 
     async def may_publish(self, request: Request, name: str) -> bool:
         """Return whether a request has a channel's publish token, or the administrator's."""
@@ -93,8 +93,8 @@ class EventAuthorization:
         secrets = {one: name for name in names if name not in free for one in self._readers_secrets(name)}
         if not secrets:
             return free
-        fitting = await self._authenticator.fitting(request, self._admin, *secrets, with_basic=False)
-        is_admin = self._admin in fitting
+        fitting = await self._authenticator.fitting(request, self.admin.secret, *secrets, with_basic=False)
+        is_admin = self.admin.secret in fitting
         return free | {name for secret, name in secrets.items() if is_admin or secret in fitting}
 
     def admits_page(self, request: Request, name: str) -> bool:
@@ -122,7 +122,7 @@ class EventAuthorization:
         return self._keys.get(name, ChannelKeys())
 
     def _publishers_secrets(self, name: str) -> tuple[Secret, ...]:
-        return self._admin, Secret(self._of(name).publish_token)
+        return self.admin.secret, Secret(self._of(name).publish_token)
 
     def _readers_secrets(self, name: str) -> tuple[Secret, ...]:
         keys = self._of(name)

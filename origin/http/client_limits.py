@@ -63,6 +63,10 @@ class ClientLimit:
         self._is_exempt = is_exempt
         self._held: Counter[str] = Counter()
 
+    def change(self, most: int) -> None:
+        """Change the limit: a client that has more keeps what it has."""
+        self._most = most
+
     def acquire(self, host: str) -> bool:
         """Count one more for a client; return False if it has reached the limit.
 

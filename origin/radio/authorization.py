@@ -12,7 +12,7 @@ from typing import Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 
-from origin.access.authentication import Authenticator, Secret, unauthorized
+from origin.access.authentication import AdminToken, Authenticator, Secret, unauthorized
 from origin.access.protected_addresses import TokenGuard
 from origin.access.publish_tokens import PublishTokens
 from origin.access.token_middleware import token_of
@@ -46,14 +46,14 @@ class StationAuthorization:
     def __init__(
         self,
         authenticator: Authenticator,
-        admin_token: str = "",
+        admin_token: str | AdminToken = "",
         guard: TokenGuard | None = None,
         tokens: PublishTokens | None = None,
     ) -> None:
         self._tokens = tokens
         self._guard = guard
         self._authenticator = authenticator
-        self._admin = Secret(admin_token)
+        self.admin = AdminToken.of(admin_token)
 
     async def may_listen(self, request: Request, mount: NamedStation) -> bool:
         """Return whether a request carries what the station's listeners need, if anything.
@@ -63,7 +63,7 @@ class StationAuthorization:
         """
         if not is_protected(mount):
             return True
-        return await self._authenticator.admits(request, self._admin, _listening(mount))
+        return await self._authenticator.admits(request, self.admin.secret, _listening(mount))
 
     async def accessible_stations(self, request: Request, mounts: Iterable[NamedStation]) -> frozenset[str]:
         """Name the stations of a list that a request may listen to.
@@ -79,8 +79,8 @@ class StationAuthorization:
         free = frozenset(mount.name for mount in mounts if not is_protected(mount))
         if not secrets:
             return free
-        fitting = await self._authenticator.fitting(request, self._admin, *secrets, with_basic=False)
-        return free | {name for secret, name in secrets.items() if {secret, self._admin} & fitting}
+        fitting = await self._authenticator.fitting(request, self.admin.secret, *secrets, with_basic=False)
+        return free | {name for secret, name in secrets.items() if {secret, self.admin.secret} & fitting}
 
     async def may_send(self, request: Request, station: str, password: str) -> bool:
         """Return whether a request has the password of the station's source client, or a token for it."""
@@ -92,7 +92,7 @@ class StationAuthorization:
         """Return whether a request may do what the station's source client may, or is the administrator's."""
         if await self._has_token(request, station):
             return True
-        return await self._authenticator.admits(request, Secret(password, SOURCE_USER), self._admin)
+        return await self._authenticator.admits(request, Secret(password, SOURCE_USER), self.admin.secret)
 
     async def may_administer_any(self, request: Request, passwords: Mapping[str, str]) -> bool:
         """Return whether a request may administer at least one station.
@@ -105,7 +105,7 @@ class StationAuthorization:
         ):
             return True
         sources = {Secret(one, SOURCE_USER) for one in passwords.values() if one}
-        return await self._authenticator.admits(request, *sources, self._admin)
+        return await self._authenticator.admits(request, *sources, self.admin.secret)
 
     async def _has_token(self, request: Request, station: str) -> bool:
         return (

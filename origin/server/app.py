@@ -131,7 +131,7 @@ def _routes(
     live: LiveHandler,
 ) -> list[BaseRoute]:
     """Make the routes of everything but the library's files."""
-    config, library, admin_token = services.config, services.library, access.options.admin_token
+    config, library, admin_token = services.config, services.library, access.admin
     guard = services.guard
     tokens = PublishTokens(services.token_keys)
     authorization = StationAuthorization(authenticator, admin_token, guard, tokens)

@@ -51,6 +51,23 @@ def client_limits_of(config: Config, proxies: TrustedProxies) -> ClientLimits:
     )
 
 
+async def take_client_limits(client_limits: ClientLimits, first: Config, new: Config) -> None:
+    """Apply the limits of each client of a configuration that is read again.
+
+    Args:
+        first: the configuration of the start: a limit that it hasn't exempts clients, and is another one.
+    """
+    for one, name in (
+        (client_limits.connections, "connections_per_address"),
+        (client_limits.listeners, "listeners_per_address"),
+        (client_limits.blocked_requests, "blocked_requests_per_address"),
+        (client_limits.event_readers, "event_readers_per_address"),
+    ):
+        former, most = getattr(first.limits, name), getattr(new.limits, name)
+        if former is not None and most is not None:
+            one.change(most)
+
+
 def fast_path_of(config: Config, served: Served) -> FastPath:
     """Make the fast path, which answers common requests on the connection itself.
 

@@ -19,6 +19,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from origin.access.authentication import AdminToken
 from origin.access.policy import AccessOptions, loopback_ports
 from origin.config import logging_setup
 from origin.config.kept_secrets import (
@@ -41,9 +42,16 @@ from origin.server.app import build_app, live_handler
 from origin.server.endpoints.metrics import ServicesCollector
 from origin.server.endpoints.page import PLAYER
 from origin.server.http3_config import alternative_services, http3_listeners, require_http3
-from origin.server.http_config import Served, client_limits_of, fast_path_of, uvicorn_config, wire_limits
+from origin.server.http_config import (
+    Served,
+    client_limits_of,
+    fast_path_of,
+    take_client_limits,
+    uvicorn_config,
+    wire_limits,
+)
 from origin.server.server import Ending, Server, address_of
-from origin.server.services.access_services import KeyReload
+from origin.server.services.access_services import KeyReload, take_access, take_admin_token
 from origin.server.services.cluster_services import makes_media, of_role
 from origin.server.services.config_reload import ConfigReload
 from origin.server.services.demo_event_channel import CHANNEL, DemoText
@@ -205,6 +213,7 @@ async def _make_ready(
     followers = [] if start.reload is None else start.reload.followers
     followers.append(services.publishers.take_keys)
     followers.append(KeyReload(services.token_keys, config).follow)
+    followers.append(partial(take_access, services.guard))
     followers.append(ServiceReload(services.events.keys, services.stations).follow)
     services.reload = start.reload
     if types_text:
@@ -215,7 +224,9 @@ async def _make_ready(
         certificates = await asyncio.to_thread(_certificates, config)
         services.add(certificates)
         followers.append(lambda _: certificates.reload())
-    options = _access_options(config, [*bound.http, *bound.https])
+    admin = services.publishers.keys.admin
+    followers.append(partial(take_admin_token, admin))
+    options = _access_options(config, [*bound.http, *bound.https], admin)
     https_port = bound.https[0].getsockname()[1] if config.tls.redirect and bound.https else 0
     http_config = _http_config(config, services, options, https_port, alternative_services(bound.quic))
     malloc.freeze_garbage_collector()
@@ -294,12 +305,14 @@ def _listeners(
     ]
 
 
-def _access_options(config: Config, sockets: Sequence[socket.socket]) -> AccessOptions:
+def _access_options(
+    config: Config, sockets: Sequence[socket.socket], admin: AdminToken | None = None
+) -> AccessOptions:
     """Return which areas are protected, and log those that anybody can read from other machines."""
     server = config.server
     options = AccessOptions(
         frozenset(server.protected),
-        server.admin_token or "",
+        admin or server.admin_token or "",
         server.admin_port,
         frozenset(name.lower() for name in server.names),
         loopback_ports([one.getsockname()[:2] for one in sockets]),
@@ -364,6 +377,8 @@ def _http_config(
     """
     proxies = TrustedProxies(config.server.trusted_proxies, config.server.forwarded_field)
     client_limits = client_limits_of(config, proxies)
+    if services.reload is not None:
+        services.reload.followers.append(partial(take_client_limits, client_limits, config))
     live = live_handler(services, client_limits)
     served = Served(services.library, live, services.traffic, services.guard)
     protocol = http_protocol(

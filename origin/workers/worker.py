@@ -31,7 +31,7 @@ from origin.http1.protocol import http_protocol
 from origin.http2.connection import Http2Connection
 from origin.server.http_config import Served, client_limits_of, fast_path_of, uvicorn_config, wire_limits
 from origin.server.server import Ending, Server
-from origin.server.services.access_services import KeyReload
+from origin.server.services.access_services import KeyReload, take_access
 from origin.server.services.limits import WorkerLimits
 from origin.server.system import malloc
 from origin.server.system.connection_acceptor import SocketListener
@@ -175,7 +175,9 @@ class WorkerRun:
         """Apply the keys of each configuration that the control process has read again."""
         reload = KeyReload(self._services.token_keys, self._start.config)
         while True:
-            await reload.follow(await self._key_changes.get())
+            new = await self._key_changes.get()
+            await reload.follow(new)
+            await take_access(self._services.guard, new)
 
     async def _share_sessions(self) -> None:
         """Send the changes of viewers' sessions to the control process until cancelled."""

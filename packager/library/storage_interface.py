@@ -9,12 +9,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from packager.concurrency import Threads
-
-if TYPE_CHECKING:
-    from packager.library.title_files import FileBelow
 
 SETTLED_AFTER = 2.0
 """Age in seconds from which a modification time identifies a version; before, validators are weak."""
@@ -96,6 +93,18 @@ class LibraryFile(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class FileBelow(NamedTuple):
+    """A subtitle file in a folder beside a film.
+
+    Attributes:
+        name: relative to the film's folder, such as ``Subs/Film/2_English.srt``.
+        words: what its name says, as a dot and the rest of a subtitle file's name behind the film's.
+    """
+
+    name: str
+    words: str
 
 
 class FolderNames(Protocol):

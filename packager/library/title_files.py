@@ -16,9 +16,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
-from packager.library.storage_interface import SETTLED_AFTER
+from packager.library.storage_interface import SETTLED_AFTER, FileBelow
 
 RENDITION = re.compile(r"(?P<title>.+)\.(?P<height>[0-9]{2,4})p\.(mp4|m4v|mov|mkv|webm)", re.IGNORECASE)
 
@@ -92,18 +91,6 @@ def is_sidecar(name: str) -> bool:
 def film_title(name: str) -> str:
     """Return the title that a film's file belongs to; empty for any other file."""
     return media_stems(name)[-1] if name.lower().endswith(FILM_ENDINGS) else ""
-
-
-class FileBelow(NamedTuple):
-    """A subtitle file in a folder beside a film.
-
-    Attributes:
-        name: relative to the film's folder, such as ``Subs/Film/2_English.srt``.
-        words: what its name says, as a dot and the rest of a subtitle file's name behind the film's.
-    """
-
-    name: str
-    words: str
 
 
 def files_below(stem: str, names: Iterable[str], *, is_only: bool) -> Iterator[FileBelow]:

@@ -13,8 +13,8 @@ from typing import Self
 
 from packager.concurrency import Threads
 from packager.library.local_storage import NotFoundError, is_served
-from packager.library.storage_interface import FileChangedError, Identity
-from packager.library.title_files import RENDITION, SUBTITLE_ENDINGS, FileBelow
+from packager.library.storage_interface import FileBelow, FileChangedError, Identity
+from packager.library.title_files import RENDITION, SUBTITLE_ENDINGS
 from packager.s3.client import ObjectVersion, S3Client, UnavailableError
 from packager.s3.limits import S3Limits
 from packager.s3.object_reader import ObjectReader, identity_of

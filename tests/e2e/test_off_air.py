@@ -14,6 +14,7 @@ from playwright.async_api import Browser, Page
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel
 from tests.e2e.conftest import PATIENCE_SECONDS, POLL_SECONDS, SMALL, new_page, open_tab
+from tests.e2e.watching import NO_RETRIES
 from tests.keys import BEARER
 from tests.origin.ingest.studio import KEY, encoder_arguments, encoding
 from tests.ports import kept_port
@@ -101,17 +102,6 @@ async def test_a_publisher_that_reconnects_is_never_called_down(
         assert not [text for text in states if "down" in text or ", -" in text], states
     await tab.page.context.close()
 
-
-NO_RETRIES = """
-  window.retries = 0;
-  const { setTimeout: soon } = window;
-  window.setTimeout = (action, wait, ...rest) => {
-    if (!new Error().stack.includes("/retry.js")) return soon(action, wait, ...rest);
-    window.retries += 1;
-    return 1;
-  };
-"""
-"""Makes a page whose waits for another attempt never end, as if each were as long as a viewer's patience."""
 
 SAID = """["off-air", "waiting", "edge", "status"].filter((id) => {
   const node = document.getElementById(id);

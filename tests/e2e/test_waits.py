@@ -11,7 +11,7 @@ from playwright.async_api import Browser
 
 from tests.conftest import ServerProcess, start_server
 from tests.e2e.conftest import SMALL, open_tab
-from tests.e2e.test_off_air import NO_RETRIES
+from tests.e2e.watching import NO_RETRIES
 from tests.origin.ingest.studio import encoding
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]

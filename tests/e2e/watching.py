@@ -15,6 +15,17 @@ from tests.e2e.scripts import script
 
 PATIENCE_SECONDS = 300.0
 
+NO_RETRIES = """
+  window.retries = 0;
+  const { setTimeout: soon } = window;
+  window.setTimeout = (action, wait, ...rest) => {
+    if (!new Error().stack.includes("/retry.js")) return soon(action, wait, ...rest);
+    window.retries += 1;
+    return 1;
+  };
+"""
+"""Makes a page whose waits for another attempt never end, as if each were as long as a viewer's patience."""
+
 DASHJS = """
 window.player = dashjs.MediaPlayer().create();
 window.troubles = [];

@@ -104,13 +104,17 @@ class LibraryList:
         searches: ClientLimit = UNLIMITED,
         guard: TokenGuard | None = None,
     ) -> None:
-        self._guard = guard if guard is not None and guard.protected.has_files else None
+        self._guards = guard
         self._thumbnails = thumbnails
         self._searches = searches
         self._catalogue = catalogue
         self._is_needed = is_needed
         self._is_gone = False
         self._written: OrderedDict[object, asyncio.Future[bytes]] = OrderedDict()
+
+    @property
+    def _guard(self) -> TokenGuard | None:
+        return self._guards if self._guards is not None and self._guards.protected.has_files else None
 
     async def answer(self, request: Request) -> Response:
         """List adaptive titles, then files; facts are null until a file has been inspected.
@@ -148,9 +152,9 @@ class LibraryList:
     ) -> Response:
         query, base, address = request.query_params, "", client_address(request)
         visible: VisibleFiles | None = None
-        if self._guard is not None:
-            keys = self._guard.keys
-            visible = VisibleFiles(self._guard, token_of(request.scope, keys))
+        if (guard := self._guard) is not None:
+            keys = guard.keys
+            visible = VisibleFiles(guard, token_of(request.scope, keys))
             base = base_path(request.scope, keys)
         # The files that a token covers are looked for among all, too.
         is_search = view is not None or base != ""

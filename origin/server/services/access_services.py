@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from media.errors import MalformedError
+from origin.access.authentication import AdminToken
 from origin.access.limits import SessionLimits
 from origin.access.protected_addresses import ProtectedAddresses, TokenGuard
 from origin.access.token_keys import TokenKeys
@@ -56,13 +57,39 @@ class KeyReload:
         self._keys.replace(new.access.keys or self._config.access.keys, *web)
 
 
+async def take_admin_token(admin: AdminToken, new: Config) -> None:
+    """Apply the administrator's token of a configuration that is read again; one that was made stays."""
+    if new.server.admin_token:
+        admin.replace(new.server.admin_token)
+
+
 def make_token_guard(config: Config, keys: TokenKeys, limits: SessionLimits) -> TokenGuard | None:
     """Make what checks tokens; None where no address needs one."""
     if not has_signed(config):
         return None
+    access = config.access
+    sessions: ViewerSessions | None = None
+    if access.viewers_per_name:
+        ends_oldest = access.takeover == "replace"
+        sessions = ViewerSessions(access.viewers_per_name, limits, ends_oldest=ends_oldest)
+    return TokenGuard(_protected(config), keys, sessions, keeps_public=access.cache == "front")
+
+
+async def take_access(guard: TokenGuard | None, new: Config) -> None:
+    """Apply what needs a token in a configuration that is read again.
+
+    Args:
+        guard: None where nothing needed one at the start: requests aren't checked then.
+    """
+    if guard is not None:
+        guard.protected.replace(_protected(new))
+
+
+def _protected(config: Config) -> ProtectedAddresses:
+    """Return the addresses that need a token."""
     library, access = config.library, config.access
     stations = {one.name: one.access == "signed" for one in config.radio}
-    protected = ProtectedAddresses(
+    return ProtectedAddresses(
         library=library.access == "signed",
         folders={folder: one == "signed" for folder, one in library.folders.items()},
         channels=stations
@@ -71,11 +98,6 @@ def make_token_guard(config: Config, keys: TokenKeys, limits: SessionLimits) -> 
         stations=stations,
         events={one.name: one.access == "signed" for one in config.events},
     )
-    sessions: ViewerSessions | None = None
-    if access.viewers_per_name:
-        ends_oldest = access.takeover == "replace"
-        sessions = ViewerSessions(access.viewers_per_name, limits, ends_oldest=ends_oldest)
-    return TokenGuard(protected, keys, sessions, keeps_public=access.cache == "front")
 
 
 def share_sessions(sessions: ViewerSessions | None, node: ClusterNode | None) -> None:

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from origin.config import logging_setup
-from origin.config.options import Config, ConfigError, redactor_of
+from origin.config.options import Config, ConfigError, has_signed, redactor_of
 from origin.config.section import Options
 from origin.server.system.hang_ups import has_hung_up
 from packager.concurrency import background_task
@@ -29,13 +29,32 @@ TAKEN = frozenset(
     (
         *("log.level", "log.format", "live.publish_key", "access.keys", "access.jwt_keys"),
         *("events.publish_token", "events.read_key", "radio.source_password", "radio.listener_password"),
-        *("radio.title", "radio.genre"),
+        *("radio.title", "radio.genre", "server.admin_token"),
     )
 )
 """Options that take effect without a restart."""
 
-PRESENT = frozenset(("events.read_key", "radio.listener_password", "radio.source_password"))
-"""Options of `TAKEN` that need a restart where they come or go: protected services are served otherwise."""
+TAKEN_ACCESS = frozenset(
+    ("library.access", "library.folders", "live.access", "radio.access", "events.access", "access.channels")
+)
+"""Options that take effect without a restart where something needed a token at the start."""
+
+TAKEN_LIMITS = frozenset(
+    (
+        *("limits.listeners", "radio.max_listeners", "limits.connections_per_address"),
+        *("limits.listeners_per_address", "limits.blocked_requests_per_address"),
+        "limits.event_readers_per_address",
+    )
+)
+"""Limits that take effect without a restart, where no other process of this server holds them, too."""
+
+PRESENT = frozenset(
+    (
+        *("events.read_key", "radio.listener_password", "radio.source_password", "server.admin_token"),
+        *(one for one in TAKEN_LIMITS if one.endswith("_per_address")),
+    )
+)
+"""Options that need a restart where they come or go: protected services are served otherwise."""
 
 Follower = Callable[[Config], Awaitable[None]]
 """Applies those changes of a reloaded configuration that need no restart."""
@@ -68,6 +87,8 @@ class ConfigReload:
     def __init__(self, config: Config, read: Callable[[], Config]) -> None:
         self._first = self._now = config
         self._read = read
+        limits = TAKEN_LIMITS if config.server.workers == 1 else frozenset()
+        self._taken = TAKEN | limits | (TAKEN_ACCESS if has_signed(config) else frozenset())
         self._turn = asyncio.Lock()
         self.followers: list[Follower] = []
 
@@ -91,14 +112,14 @@ class ConfigReload:
             # The configured user may not be allowed to read what root could at the start.
             user = self._first.server.user
             return ReloadResult(f"{error}{f' (read as {user}, whom it became)' if user else ''}")
-        if TAKEN.intersection(await asyncio.to_thread(changes, self._now, new)):
+        if self._taken.intersection(await asyncio.to_thread(changes, self._now, new)):
             redactor = await asyncio.to_thread(redactor_of, self._first, new)
             await asyncio.to_thread(logging_setup.configure, new.log.level, new.log.format, redactor)
         for follower in self.followers:
             await follower(new)
         self._now = new
         # In a thread: of thousands of channels it takes a while.
-        return ReloadResult("", await asyncio.to_thread(_pending, self._first, new))
+        return ReloadResult("", await asyncio.to_thread(_pending, self._taken, self._first, new))
 
 
 @contextlib.asynccontextmanager
@@ -141,17 +162,17 @@ async def _follow(reload: ConfigReload, asked: asyncio.Event) -> None:
 
 
 @functools.cache
-def _taken_defaults(section: str, kind: type[Options]) -> dict[str, Any]:
-    """Return the defaults of those options of a section that are in ``TAKEN``."""
+def _taken_defaults(taken: frozenset[str], section: str, kind: type[Options]) -> dict[str, Any]:
+    """Return the defaults of those options of a section that take effect."""
     fields = msgspec.structs.fields(kind)
-    return {field.name: field.default for field in fields if f"{section}.{field.name}" in TAKEN}
+    return {field.name: field.default for field in fields if f"{section}.{field.name}" in taken}
 
 
-def _without_taken(config: Config) -> Config:
-    """Return a configuration in which the options of ``TAKEN`` are absent or have their defaults."""
+def _without(taken: frozenset[str], config: Config) -> Config:
+    """Return a configuration in which options that take effect are absent or have their defaults."""
 
     def without(section: str, table: Options) -> Options:
-        if not (defaults := _taken_defaults(section, type(table))):
+        if not (defaults := _taken_defaults(taken, section, type(table))):
             return table
         present = {name for name in defaults if f"{section}.{name}" in PRESENT and getattr(table, name)}
         return msgspec.structs.replace(table, **{**defaults, **dict.fromkeys(present, "present")})
@@ -164,9 +185,9 @@ def _without_taken(config: Config) -> Config:
     return Config(**sections)
 
 
-def _pending(first: Config, new: Config) -> tuple[str, ...]:
-    """Name the options that differ and aren't in ``TAKEN``."""
-    return tuple(changes(_without_taken(first), _without_taken(new)))
+def _pending(taken: frozenset[str], first: Config, new: Config) -> tuple[str, ...]:
+    """Name the options that differ and don't take effect."""
+    return tuple(changes(_without(taken, first), _without(taken, new)))
 
 
 def changes(old: Config, new: Config) -> list[str]:

@@ -29,9 +29,9 @@ class ServiceReload:
                 self._keys[channel.name] = _changed(keys, channel)
         for station in new.radio:
             if (mount := self._stations.mounts.get(station.name)) is not None:
-                self._change(mount, station)
+                self._change(mount, station, station.max_listeners or new.limits.listeners)
 
-    def _change(self, mount: Mount, station: RadioOptions) -> None:
+    def _change(self, mount: Mount, station: RadioOptions, most: int) -> None:
         password = mount.options.listener_password
         # A station that comes to need a password, or needs none any more, is served in another way.
         if password and station.listener_password:
@@ -41,6 +41,7 @@ class ServiceReload:
             title=station.title or "",
             genre=station.genre or "",
             listener_password=password,
+            max_listeners=most,
         )
         mount.append_facts()
         if station.source_password and station.name in self._stations.passwords:

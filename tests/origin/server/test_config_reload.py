@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -16,6 +17,7 @@ import pytest
 
 from tests.conftest import ServerProcess, start_server
 from tests.keys import ADMIN_TOKEN
+from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[3]
@@ -186,6 +188,107 @@ def test_the_command_changes_keys_and_titles_and_lists_what_needs_a_restart(tmp_
     finally:
         server.stop()
     assert "second-read-key" not in server.text()
+
+
+TAKEN_NOW = """
+[server]
+port = 0
+protected = ["api"]
+admin_token = "{token}"
+[library]
+path = "library"
+[limits]
+listeners = {listeners}
+event_readers_per_address = {readers}
+[[radio]]
+name = "station.mp3"
+source = "publish"
+[[events]]
+name = "news"
+"""
+
+
+def test_the_admin_token_and_limits_of_requests_are_taken_without_a_restart(tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    path = tmp_path / "headwater.toml"
+    path.write_text(TAKEN_NOW.format(token="former", listeners=5, readers=2))
+    server = start_server(cwd=tmp_path, admin_token=None)
+
+    def status(token: str) -> int:
+        return httpx.get(f"{server.url}/api/live", headers={"Authorization": f"Bearer {token}"}).status_code
+
+    try:
+        with (
+            httpx.Client(base_url=server.url, timeout=CLIENT_SECONDS) as client,
+            contextlib.ExitStack() as held,
+        ):
+            assert (status("former"), status("newer")) == (200, 401)
+            for expected in (200, 200, 429):
+                assert held.enter_context(client.stream("GET", "/events/news")).status_code == expected
+            changed = TAKEN_NOW.format(token="newer", listeners=5, readers=3)
+            (line,) = hang_up(server, path, changed, "read again")
+            assert "needs_restart=nothing" in line
+            assert (status("former"), status("newer")) == (401, 200)
+            for expected in (200, 429):
+                assert held.enter_context(client.stream("GET", "/events/news")).status_code == expected
+        # Who had a token and has none any more, or the other way round, is told that this needs a restart.
+        without = changed.replace('admin_token = "newer"\n', "").replace(
+            "event_readers_per_address = 3\n", ""
+        )
+        (line,) = hang_up(server, path, without, "read again")
+        assert "limits.event_readers_per_address" in line
+        assert "server.admin_token" in line
+        assert status("newer") == 200
+    finally:
+        assert server.stop() == 0
+
+
+ACCESS = """
+[server]
+port = 0
+workers = {workers}
+[access]
+keys = ["2026-11:a-secret-of-the-tests"]
+[library]
+path = "library"
+folders = {{ "private" = "{private}" }}
+"""
+CHANNEL = '[[live]]\nname = "studio"\nsource = "publish"\naccess = "signed"\n'
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_access_is_taken_without_a_restart_where_something_needs_a_token(
+    tmp_path: Path, workers: int
+) -> None:
+    (tmp_path / "library" / "private").mkdir(parents=True)
+    (tmp_path / "library" / "private" / "film.mp4").write_bytes(bytes(1000))
+    path = tmp_path / "headwater.toml"
+    path.write_text(ACCESS.format(private="open", workers=workers) + CHANNEL)
+    server = start_server(cwd=tmp_path)
+    try:
+        with httpx.Client(base_url=server.url, timeout=CLIENT_SECONDS) as client:
+
+            def status(address: str) -> int:
+                return client.get(address).status_code
+
+            film, playlist = "/media/private/film.mp4", "/live/studio/master.m3u8"
+            for _ in range(5):
+                assert (status(film), status(playlist)) == (200, 403)
+            changed = ACCESS.format(private="signed", workers=workers)
+            (line,) = hang_up(server, path, changed + CHANNEL, "read again")
+            assert "needs_restart=nothing" in line
+            # A worker takes it a moment later; a fast path that knew the address as public is asked again.
+            wait_for(lambda: [status(film) for _ in range(10)] == [403] * 10, "the film's being closed")
+            # A channel that is gone from the configuration is served until the restart, and stays closed.
+            (line,) = hang_up(server, path, changed, "read again")
+            assert "studio" in line
+            assert status(playlist) == 403
+            back = ACCESS.format(private="open", workers=workers)
+            hang_up(server, path, back + CHANNEL.replace("signed", "open"), "read again")
+            wait_for(lambda: [status(film) for _ in range(10)] == [200] * 10, "the film's being open")
+            assert status(playlist) != 403
+    finally:
+        assert server.stop() == 0
 
 
 def test_a_reload_with_thousands_of_channels_does_not_hold_the_event_loop(tmp_path: Path) -> None:

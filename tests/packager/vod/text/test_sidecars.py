@@ -20,9 +20,7 @@ from media.mp4.boxes import box
 from media.mp4.text import wvtt
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
 from media.subtitles.webvtt import Cue
-from packager.library.file_probe import CONTAINERS
 from packager.library.local_storage import Library, LocalFile, NotFoundError
-from packager.library.title_files import FILM_ENDINGS, SOUND_ENDINGS
 from packager.single_flight_cache import CacheLimits
 from packager.vod import TitleLimits, Titles
 from packager.vod.index.index_builder import IndexLimits
@@ -386,46 +384,3 @@ def test_samples_of_many_cues_each_make_no_segment_of_more_than_its_limit(
     few = titles_of(library, TitleLimits(index=IndexLimits(text=TextLimits(segment_cues=400))))
     with pytest.raises(TooLargeError, match="more than 400 cues in one segment"):
         few.texts.webvtt_segment("film.mp4", "und", 0)
-
-
-def test_files_in_folders_beside_a_film_are_offered(film: Path, library: Path) -> None:
-    for name in ("Subs/film.de.srt", "Subs/film/2_English.srt", "Subs/French.srt", "subtitles/3_Spanish.srt"):
-        (library / name).parent.mkdir(parents=True, exist_ok=True)
-        (library / name).write_text(srt())
-    found = {one.language for one in listed(titles_of(library), "film.mp4")}
-    assert found == {"de", "en", "fr", "es"}
-    # Beside another film nobody knows whose a file is that has no film's name.
-    make(library / "other.mp4")
-    assert {one.language for one in listed(titles_of(library), "film.mp4")} == {"de", "en"}
-    assert listed(titles_of(library), "other.mp4") == []
-
-
-def test_what_is_beside_a_film_and_is_not_used_is_named_with_the_reason(film: Path, library: Path) -> None:
-    (library / "Subs").mkdir()
-    for name in ("film.de.srt", "film.part2.srt", "film.idx", "Movie.srt", "Subs/film.best.srt"):
-        (library / name).write_text(srt())
-    (library / "film.fr.srt").write_text("nothing")
-    unused = dict(titles_of(library).facts.text("film.mp4").unused)
-    word, format_ = (
-        "its name has a word that is neither a language nor a purpose",
-        "it isn't one of the formats",
-    )
-    assert unused.pop("film.idx").startswith(format_)
-    assert unused == {
-        "film.part2.srt": word,
-        "Subs/film.best.srt": word,
-        "Movie.srt": "its name doesn't begin with the film's",
-        "film.fr.srt": "there is no cue in the file",
-    }
-    # With another film of that name they are that one's.
-    make(library / "film.part2.mp4")
-    assert dict(titles_of(library).facts.text("film.mp4").unused).keys() == {
-        "film.idx",
-        "Subs/film.best.srt",
-        "film.fr.srt",
-    }
-
-
-def test_the_endings_of_films_are_those_that_are_listed() -> None:
-    assert set(FILM_ENDINGS) <= set(CONTAINERS)
-    assert set(CONTAINERS) - set(FILM_ENDINGS) <= set(SOUND_ENDINGS)
