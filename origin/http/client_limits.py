@@ -64,7 +64,7 @@ class ClientLimit:
         self._held: Counter[str] = Counter()
 
     def change(self, most: int) -> None:
-        """Change the limit: a client that has more keeps what it has."""
+        """Change the limit; nothing ends for a client that has reached more."""
         self._most = most
 
     def acquire(self, host: str) -> bool:

@@ -83,7 +83,7 @@ def private_area(path: str) -> str | None:
     # ISO/IEC 23009-1 §5.8.5.7: players on other sites set their clocks by /api/time.
     if first not in ("api", "health", "metrics") or path in ("/api/time", "/api/signed", VISITOR_ADDRESS):
         return None
-    # Whoever knows an item's address may fetch it, so its description is no secret.
+    # An item is fetched by its address without the list, so its description is no secret.
     if path.startswith(ITEM_PREFIX):
         return None
     return first

@@ -100,7 +100,7 @@ class FileBelow(NamedTuple):
 
     Attributes:
         name: relative to the film's folder, such as ``Subs/Film/2_English.srt``.
-        words: what its name says, as a dot and the rest of a subtitle file's name behind the film's.
+        words: the part of its name that has language and purpose, from a dot on, with the ending.
     """
 
     name: str

@@ -238,6 +238,11 @@ class Recordings:
                     found += [] if recording is None else [recording]
             if found:
                 folder.make_private()
+        for one in found:
+            # Without a head there was an obstacle, unless the earlier process ended before it had tried.
+            if not (one.path / HEAD).exists():
+                with contextlib.suppress(NotFoundError, OSError):
+                    one.movie()[0].close()
         if unknown:
             log.warning(
                 "folders that aren't recordings stay",

@@ -10,7 +10,7 @@ import pytest
 from origin.recordings.handler import describe
 from packager.library.local_storage import NotFoundError
 from packager.process.ffmpeg_discovery import Tools
-from packager.recordings.disk_recordings import Recording
+from packager.recordings.disk_recordings import Recording, Recordings, Retention
 from tests.conformance.handfed import NUMBER, Track
 from tests.packager.recordings.recorded_channel import record
 
@@ -36,3 +36,8 @@ async def test_a_recording_without_an_mp4_says_why_in_the_list(
     assert listed["mp4"] is None
     assert "parameters change" in str(listed["mp4_reason"])
     assert listed["hls"] == whole["hls"]
+    # Behind a restart, too, the list has the reason, before anybody has asked for the MP4.
+    restarted = Recordings(recording.path.parent, "test", Retention())
+    await restarted.load()
+    (one,) = restarted
+    assert describe("test", one) == listed
