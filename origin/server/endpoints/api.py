@@ -1,6 +1,6 @@
 """The JSON lists of channels and stations, ``/health`` and ``/metrics``.
 
-``/api/item/…`` describes one item of a list to whoever knows its address, also where the lists are protected.
+``/api/item/…`` describes one item of a list to who knows its address, also where the lists are protected.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ def describe_stream(stream: LiveStream, state: str, viewers: int) -> dict[str, o
     return {
         "name": stream.name,
         "state": state,
-        # What isn't served any more isn't listed: an event that is over, without a DVR or behind its time.
+        # An event that is over, without a DVR or behind its time, isn't served any more.
         "hls": None if stream.is_withdrawn else f"/live/{stream.name}/master.m3u8",
         "renditions": [name for name, one in stream.renditions.items() if one.language is None],
         "captions": stream.languages,
