@@ -23,7 +23,6 @@ from packager.concurrency import LAST_LOOK_SECONDS, running_tasks
 from packager.live.common_key_frame import SOUND, CommonKeyFrameGate, IndexedFragment
 from packager.live.rendition_output import Feed
 from packager.live.run import ChannelRun, SourceEndedError
-from packager.live.sound_output import SoundFeed
 from packager.segment.part_packer import CadenceError
 from packager.sources.bursts import PacketPacer
 from packager.sources.copy_probe import COPIERS, Copier
@@ -197,13 +196,13 @@ class _Taker:
     @property
     def deadline(self) -> float:
         """When more of every track must have come, by the event loop's clock."""
-        return min(output.deadline for output in self._needed)
+        return min(map(self._deadline_of, self._outputs))
 
-    @property
-    def _needed(self) -> Sequence[_CopyOutput]:
-        """The tracks without which the run can't go on: silence can stand in for the sound."""
-        feed = self._sound.feed
-        return self._video if isinstance(feed, SoundFeed) and feed.can_be_silent else self._outputs
+    def _deadline_of(self, output: _CopyOutput) -> float:
+        """Return when more of a track must have come, or of any one if something can stand in for it."""
+        if not self._run.can_miss(output.feed):
+            return output.deadline
+        return max(one.deadline for one in self._outputs)
 
     def raise_silence(self) -> NoReturn:
         """Raise an error with the track that has been silent for longest.
@@ -212,7 +211,7 @@ class _Taker:
             FurtherVideoTracksError: it is a further video track.
             SourceEndedError: it is another one.
         """
-        output = min(self._needed, key=lambda output: output.deadline)
+        output = min(self._outputs, key=self._deadline_of)
         if output.track > 0:
             raise FurtherVideoTracksError(f"its {output.name} stopped")
         raise SourceEndedError(f"its {output.name} stopped")
@@ -343,7 +342,7 @@ class _Taker:
                     has_part = has_part or output is self._video[0]
             except (MediaError, CadenceError) as error:
                 raise self._of(output, error) from error
-        self._run.stand_in_for_sound(now)
+        self._run.stand_in(now)
         return has_part
 
     def _of(self, output: _CopyOutput, error: Exception) -> Exception:

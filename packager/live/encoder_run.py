@@ -101,9 +101,10 @@ class EncoderRun(ChannelRun):
         def receive(data: bytes) -> float:
             nonlocal patience, heard
             patience, heard = limits.stall_seconds, loop.time()
+            self._newest = heard
             now = Instant.now()
             has_part = feed.receive_data(data, now)
-            self.stand_in_for_sound(now)
+            self.stand_in(now)
             if not has_part:
                 return 0.0
             self.flowing = True
@@ -116,9 +117,9 @@ class EncoderRun(ChannelRun):
                 soon = min(left, limits.stall_seconds)
                 # If this process stood still, data that came meanwhile is still in the pipe.
                 await asyncio.wait((draining,), timeout=max(soon, LAST_LOOK_SECONDS))
-                if feed is self._sound and feed.can_be_silent:
-                    # The picture alone decides whether the run goes on.
-                    heard = loop.time()
+                if self.can_miss(feed):
+                    # The others decide whether the run goes on.
+                    heard = max(heard, self._newest)
                 if left <= 0 and loop.time() >= heard + patience and not draining.done():
                     raise SourceEndedError(f"output {index} of ffmpeg wrote nothing for {patience:.0f} s")
             draining.result()

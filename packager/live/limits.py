@@ -76,6 +76,29 @@ class SilenceLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StillPictureLimits:
+    """When the last key frame of a channel that has sound stands in for its picture.
+
+    Attributes:
+        behind_seconds: How far the picture may be behind the sound, and is kept behind it.
+        patience_seconds: For which no picture may come while it is further behind, where segments begin with
+            the source's key frames: sound waits for them, and a gap would be due.
+        encoded_patience_seconds: For which none may come of a picture that is encoded here alone.
+        patience_pictures: For how many times the length of a picture none may come at least.
+        longest_seconds: Most seconds at once; more is a jump of the stream's clock.
+        return_seconds: For which pictures may come again without a key frame that is to be shown yet; then
+            another run begins with them.
+    """
+
+    behind_seconds: float = 0.25
+    patience_seconds: float = 0.5
+    encoded_patience_seconds: float = 1.0
+    patience_pictures: float = 2.2
+    longest_seconds: float = 30.0
+    return_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LiveLimits:
     """Limits of a live channel.
 
@@ -89,6 +112,7 @@ class LiveLimits:
             enough for load to pass, short enough to follow a drift.
         segment: Limits of cutting each rendition into segments.
         silence: When silence stands in for the sound.
+        still_picture: When the last key frame stands in for the picture.
         forward: Limits of pushing the stream on to each other server.
         event: Limits of the ends and recordings of its events.
         publish: Limits of its playlists and of their requests.
@@ -101,6 +125,7 @@ class LiveLimits:
     clock_bucket_seconds: float = 15.0
     segment: SegmentLimits = field(default_factory=SegmentLimits)
     silence: SilenceLimits = field(default_factory=SilenceLimits)
+    still_picture: StillPictureLimits = field(default_factory=StillPictureLimits)
     source: SourceLimits = field(default_factory=SourceLimits)
     forward: ForwardLimits = field(default_factory=ForwardLimits)
     captions: CaptionLimits = field(default_factory=CaptionLimits)

@@ -14,6 +14,7 @@ from packager.ffmpeg.live import encoder_arguments
 from packager.live.copy_run import CopyRun
 from packager.live.encoder_run import EncoderRun
 from packager.live.limits import DEFAULT_LIMITS
+from packager.live.picture_output import PictureFeed
 from packager.live.rendition_output import Feed, RunContext, RunStart
 from packager.live.run import ChannelRun
 from packager.live.sound_output import SoundFeed
@@ -21,7 +22,7 @@ from packager.live.start_plan import ChannelContext, Plan
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.segment.keyframe_segmenter import segmenter_factories
 from packager.sources.publication import Publication
-from packager.sources.published_source import NO_SOUND, PublishedSource, keys_too_far_apart
+from packager.sources.published_source import NO_PICTURE, NO_SOUND, PublishedSource, keys_too_far_apart
 from packager.sources.source import Source
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.program_date_time import Instant, WallClock
@@ -259,17 +260,25 @@ class Restarts:
             else source.frame_rate,
         )
 
-        def note_silence(is_silent: bool) -> None:
-            if isinstance(source.pump, PublishedSource):
-                source.pump.note_fault(NO_SOUND, is_over=not is_silent)
+        def note(fault: str) -> Callable[[bool], None]:
+            def note_fault(is_missing: bool) -> None:
+                if isinstance(source.pump, PublishedSource):
+                    source.pump.note_fault(fault, is_over=not is_missing)
 
+            return note_fault
+
+        # A picture or sound that is made here never fails.
+        has_both = source.has_video and source.has_audio and not source.made
         feeds = list[Feed]()
         for index, (writer, cut) in enumerate(zip(made, cuts, strict=True)):
             # Captions follow the first one alone.
             follow = None if index else context.captions.follow
             if index and not plan.renditions[writer.name].video:
-                limits = self._limits.silence
-                feeds.append(SoundFeed(run, writer, cut, follow, limits=limits, on_silence=note_silence))
+                silence = self._limits.silence
+                feeds.append(SoundFeed(run, writer, cut, follow, limits=silence, on_silence=note(NO_SOUND)))
+            elif has_both and not source.further and plan.renditions[writer.name].video:
+                grid, on_still = (self.start, plan.cadence), note(NO_PICTURE)
+                feeds.append(PictureFeed(run, writer, cut, follow, grid=grid, on_still=on_still))
             else:
                 feeds.append(Feed(run, writer, cut, follow))
         return feeds

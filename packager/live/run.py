@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from packager.live.limits import DEFAULT_LIMITS, LiveLimits
+from packager.live.picture_output import PictureFeed
 from packager.live.rendition_output import Feed, RunStart
 from packager.live.sound_output import SoundFeed
 from packager.sources.source import Source
@@ -49,6 +50,10 @@ class ChannelRun:
         last = feeds[-1] if feeds else None
         # The sound of a picture, which may be silence.
         self._sound = last if isinstance(last, SoundFeed) else None
+        # The pictures for which their key frames can stand while the sound goes on.
+        self._pictures = [feed for feed in feeds if isinstance(feed, PictureFeed)]
+        # When media of any rendition came last, by the event loop's clock.
+        self._newest = 0.0
         self._start = start
         self._aligned = aligned
         self._over = over
@@ -61,10 +66,22 @@ class ChannelRun:
         for feed in self.feeds:
             feed.suspend()
 
-    def stand_in_for_sound(self, now: Instant) -> None:
-        """Publish silence where the sound doesn't come, as far as the picture has come."""
-        if self._sound is not None and (picture := self.feeds[0].span) is not None:
-            self._sound.stand_in(picture, now)
+    def stand_in(self, now: Instant) -> None:
+        """Publish silence where the sound doesn't come, as far as the picture has come, and the reverse."""
+        sound = self._sound
+        if sound is None:
+            return
+        if (picture := self.feeds[0].span) is not None:
+            sound.stand_in(picture, now)
+        if (heard := sound.span) is not None:
+            for feed in self._pictures:
+                feed.stand_in(heard[1], now)
+
+    def can_miss(self, feed: Feed) -> bool:
+        """Return whether something can stand in for a rendition while the others go on."""
+        if isinstance(feed, SoundFeed):
+            return feed.can_be_silent
+        return isinstance(feed, PictureFeed) and feed.can_be_still
 
     def _stop(self) -> None:
         """Publish no more, but the last frames where the event is over."""

@@ -36,6 +36,9 @@ TAKEN = "the channel has a publisher"
 NO_SOUND = "its sound doesn't come: silence stands in for it"
 """The error of a stream of which only the picture comes."""
 
+NO_PICTURE = "its picture doesn't come: its last key frame stands in for it"
+"""The error of a stream of which only the sound comes."""
+
 PUBLISH = "publish"
 """The ``source`` of a channel that is published to."""
 

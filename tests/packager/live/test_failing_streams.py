@@ -6,8 +6,10 @@ import asyncio
 import itertools
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from media.ts.tables import PACKET
 from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.process.ffmpeg_discovery import Tools
-from packager.sources.published_source import NO_SOUND
+from packager.sources.published_source import NO_PICTURE, NO_SOUND
 from tests.live_server import running
 from tests.media.muxers.muxed_streams import tags_of
 from tests.packager.live.copied_streams import (
@@ -41,13 +43,15 @@ __all__ = ["recorded"]
 pytestmark = pytest.mark.timeout(600)
 
 
-def without_sound(recording: Path, folder: Path, is_there: Callable[[int], bool]) -> Path:
-    """Leave out the frames of sound, but not what announces it, whose milliseconds don't suit."""
-    data, made = recording.read_bytes(), folder / "partly_silent.flv"
+def without(
+    recording: Path, folder: Path, is_there: Callable[[int], bool], kind: int = flv_tags.AUDIO
+) -> Path:
+    """Leave out the frames of sound or picture, but not what announces it, whose milliseconds don't suit."""
+    data, made = recording.read_bytes(), folder / "partly.flv"
     kept = [
         tag
         for tag in tags_of(data)
-        if tag[0] != flv_tags.AUDIO or tag[12] == 0 or is_there(int.from_bytes(tag[4:7], "big"))
+        if tag[0] != kind or tag[12] == 0 or is_there(int.from_bytes(tag[4:7], "big"))
     ]
     made.write_bytes(data[: flv_tags.FILE_HEADER] + b"".join(kept))
     return made
@@ -65,6 +69,23 @@ def volumes(channel: Channel, folder: Path) -> list[float]:
     return [float(one) for one in re.findall(r"RMS_level=(\S+)", told)]
 
 
+def pictures(channel: Channel, folder: Path) -> list[tuple[float, str]]:
+    """Return the seconds and a hash of each picture that ffmpeg decodes of the newest timeline.
+
+    It finds no error in any of them.
+    """
+    name = next(name for name, one in channel.renditions.items() if one.video)
+    window, made = channel.renditions[name].window, folder / "pictures.mp4"
+    assert window.timeline is not None
+    made.write_bytes(media_of(window, window.timeline.number))
+    words = f"-nostdin -v error -i {made} -an -fps_mode passthrough -f framemd5 -"
+    told = subprocess.run(["ffmpeg", *words.split()], check=True, capture_output=True, text=True)
+    assert not told.stderr
+    base = float(Fraction(re.findall(r"#tb 0: (\S+)", told.stdout)[0]))
+    rows = [row.split(",") for row in told.stdout.splitlines() if not row.startswith("#")]
+    return [(int(row[2]) * base, row[5]) for row in rows]
+
+
 LOUD, SILENT = -40.0, -80.0
 """Volumes in dB: ffmpeg's sine has -21, and what isn't there has -91 or less."""
 
@@ -76,7 +97,7 @@ async def test_the_picture_goes_on_with_silence_while_sound_is_missing(
 ) -> None:
     # Where an ffmpeg copies the picture, six seconds of it are looked at first.
     begin = 15_000 if len(ladder) > 1 else 4000
-    stream = without_sound(recorded(seconds=28), tmp_path, lambda time: not begin < time < begin + 3500)
+    stream = without(recorded(seconds=28), tmp_path, lambda time: not begin < time < begin + 3500)
     options = replace(OPTIONS, ladder=ladder, limits=replace(OPTIONS.limits, stall_seconds=1.5))
     channel = Channel(options, tools)
     source = published_by(channel)
@@ -96,10 +117,44 @@ async def test_the_picture_goes_on_with_silence_while_sound_is_missing(
 
 
 @pytest.mark.parametrize("ladder", [("source",), ("240p",), ("source", "240p")], ids="+".join)
+async def test_the_sound_goes_on_with_a_key_frame_while_pictures_are_missing(
+    tools: Tools, recorded: Recorded, tmp_path: Path, ladder: tuple[str, ...]
+) -> None:
+    begin = 15_000 if len(ladder) > 1 else 5000
+    stream = without(
+        recorded(seconds=28), tmp_path, lambda time: not begin < time < begin + 5000, flv_tags.VIDEO
+    )
+    options = replace(OPTIONS, ladder=ladder, limits=replace(OPTIONS.limits, stall_seconds=4.0))
+    channel = Channel(options, tools)
+    source = published_by(channel)
+    async with running(channel), publishing(source.begin(FIRST), stream):
+        await until(lambda: source.last_error == NO_PICTURE)
+        # What comes back comes back.
+        await until(lambda: segments(channel) > 0 and not source.last_error)
+        number = channel.renditions["audio"].window.next_number
+        await until(lambda: segments(channel, number) >= 2)
+        assert channel.restarts == 0
+        windows = [one.window for one in channel.renditions.values()]
+        assert not any(one.gap or one.discontinuity for window in windows for one in window.listed)
+        heard = await asyncio.to_thread(volumes, channel, tmp_path)
+        seen = await asyncio.to_thread(pictures, channel, tmp_path)
+    assert min(heard[1:-1]) > LOUD
+    times = [time for time, _ in seen]
+    # RFC 8216bis §4.4.4.9: parts begin at least so often.
+    assert max(after - before for before, after in itertools.pairwise(times)) < 2 * channel.part_target
+    shown = Counter(hashed for _, hashed in seen)
+    (still, count), *_ = shown.most_common()
+    first = next(time for time, hashed in seen if hashed == still)
+    assert max(time for time, hashed in seen if hashed == still) - first > 3
+    assert count > 3 / channel.part_target / 2
+    assert len({hashed for _, hashed in seen[-20:]}) == 20
+
+
+@pytest.mark.parametrize("ladder", [("source",), ("240p",), ("source", "240p")], ids="+".join)
 async def test_sound_that_is_announced_and_never_comes_is_silence(
     tools: Tools, recorded: Recorded, tmp_path: Path, ladder: tuple[str, ...]
 ) -> None:
-    stream = without_sound(recorded(), tmp_path, lambda _: False)
+    stream = without(recorded(), tmp_path, lambda _: False)
     channel = Channel(replace(OPTIONS, ladder=ladder), tools)
     source = published_by(channel)
     async with running(channel), publishing(source.begin(FIRST), stream):
@@ -216,7 +271,7 @@ async def test_a_program_map_that_lists_sound_which_never_comes_holds_up_nothing
 async def test_sound_in_spurts_leaves_the_picture_alone(
     tools: Tools, recorded: Recorded, tmp_path: Path
 ) -> None:
-    stream = without_sound(recorded(), tmp_path, lambda time: time // 700 % 2 == 0)
+    stream = without(recorded(), tmp_path, lambda time: time // 700 % 2 == 0)
     channel = Channel(OPTIONS, tools)
     async with running(channel), publishing(published_by(channel).begin(FIRST), stream):
         await until(lambda: segments(channel) >= 5)
