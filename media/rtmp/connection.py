@@ -266,6 +266,12 @@ class PublisherConnection:
             self._on_status(_PUBLISHED_STREAM, "error", code, description)
         self.state = State.CLOSED
 
+    def warn(self, description: str, code: str = "NetStream.Publish.Warning") -> None:
+        """Send the client a warning about its stream, which goes on."""
+        # RTMP 1.0 §7.2.2: the level is "warning", "status" or "error", and an encoder ends with errors alone.
+        if self.state is State.PUBLISHING:
+            self._on_status(_PUBLISHED_STREAM, "warning", code, description)
+
     def request_reconnect(self, description: str) -> bool:
         """Ask the client to reconnect (Enhanced RTMP v2); return whether the client supports that."""
         if not self._request.capabilities & RECONNECT or self.state is not State.PUBLISHING:

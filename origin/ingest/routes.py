@@ -71,7 +71,9 @@ class HttpPublishing(PublishingEndpoint):
 
         end, reason = await feeding.run(publication, read)
         if not reason:
-            return Response(headers=CLOSING)
+            # The faults of a stream that was taken all the same.
+            told = "".join(f"{fault}\n" for fault in publication.faults)
+            return Response(told, headers=CLOSING, media_type="text/plain" if told else None)
         return refusal(STATUS_AT_END[end], reason, self._limits)
 
     def _silent_seconds(self, publication: Publication) -> float:

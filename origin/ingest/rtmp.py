@@ -209,6 +209,8 @@ class _RtmpSession:
         self._loop = asyncio.get_running_loop()
         # Packets that were read and aren't pushed yet.
         self._packets = list[Packet]()
+        # How many of the publication's faults were sent.
+        self._told_faults = 0
 
     async def run(self) -> None:
         """Carry one publisher's streams until it goes or is refused."""
@@ -367,8 +369,11 @@ class _RtmpSession:
         # First, so that they are known once the main video track is on air.
         for track, further in demuxer.take_further_video_tracks().items():
             await publication.receive_further_video_track(track, further)
-        if packets:
+        if packets or demuxer.fault:
             await publication.receive_packets(packets, demuxer.fault)
+        for fault in publication.faults[self._told_faults :]:
+            self._connection.warn(fault)
+        self._told_faults = len(publication.faults)
 
     async def _on_request(self, event: Event) -> None:
         if isinstance(event, ConnectRequest):
@@ -400,7 +405,7 @@ class _RtmpSession:
             await asyncio.sleep(error.delay_seconds)
             self._connection.refuse_publish(str(error))
             return
-        self._publication = publication
+        self._publication, self._told_faults = publication, 0
         self._budget = publication.budget
         self._progressed = self._loop.time()
         self._demuxer = FlvDemuxer(

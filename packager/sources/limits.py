@@ -247,6 +247,7 @@ class SourceLimits:
         gathered_datagrams: Most datagrams that are read at once, those of unwanted senders included.
         gather_seconds: Time between two reads of datagrams, since waking up for each would cost CPU.
         loss_log_seconds: Least time between two log messages about lost packets.
+        told_faults: Most faults of a stream that its publisher is sent.
         remux_start_seconds: Time for a remuxing program to give its first bytes.
         remux_silent_seconds: Longest time without bytes after that.
         slate_seconds: How long nobody may publish, or a pulled source be gone, until the slate is shown.
@@ -278,6 +279,7 @@ class SourceLimits:
     gathered_datagrams: int = 1024
     gather_seconds: float = 0.005
     loss_log_seconds: float = 60.0
+    told_faults: int = 16
     remux_start_seconds: float = 20.0
     remux_silent_seconds: float = 6.0
     slate_seconds: float = 2.0

@@ -103,8 +103,12 @@ class PublicationOwner(Protocol):
     def left(self, publication: Publication, reason: str) -> None:
         """Remove a publication, which has ended."""
 
-    def note_fault(self, reason: str, *, is_over: bool) -> None:
-        """Set an error of the stream on air, which goes on, or clear it where it is over."""
+    def note_fault(self, reason: str, *, is_over: bool, publication: Publication | None = None) -> None:
+        """Set an error of the stream on air, which goes on, or clear it where it is over.
+
+        Args:
+            publication: has the error; while none is on air, the channel has none because of it.
+        """
 
 
 class Publication:
@@ -114,6 +118,7 @@ class Publication:
         began: when, in seconds since the epoch.
         pump: buffers the stream for its readers; None until its container is known.
         link: the protocol's statistics of the network path; None for a protocol without any.
+        faults: the errors of the stream, which goes on, in the order in which they were found.
         further_video_tracks: the video tracks beside the main one, by number.
         playable_since: when the first access point came, by the monotonic clock; None before.
         budget: computing time of the protocol's task between two waits.
@@ -133,6 +138,7 @@ class Publication:
         self.playable_since: float | None = None
         self._ended: str | None = None
         self._fault = ""
+        self.faults: tuple[str, ...] = ()
         # Lost packets and bytes of no packet that were logged, and when more are logged at the soonest.
         self._logged_damage, self._log_losses_at = (0, 0), -math.inf
         self.publisher = publisher
@@ -287,13 +293,17 @@ class Publication:
 
     def _note_fault(self, reason: str) -> None:
         """Show an error of the stream in the list of channels; empty: the error is over."""
-        if reason == self._fault or not self.is_on_air:
+        if reason:
+            self.add_fault(reason)
+        if reason == self._fault or (self._owner.live is not None and not self.is_on_air):
             return
         former, self._fault = self._fault, reason
-        if reason:
-            self._owner.note_fault(reason, is_over=False)
-        else:
-            self._owner.note_fault(former, is_over=True)
+        self._owner.note_fault(reason or former, is_over=not reason, publication=self)
+
+    def add_fault(self, reason: str) -> None:
+        """Add an error to those that the publisher is sent."""
+        if reason not in self.faults and len(self.faults) < self._owner.limits.told_faults:
+            self.faults = (*self.faults, reason)
 
     async def receive_further_video_track(self, track: int, packets: Sequence[Packet]) -> None:
         """Take the next packets of a video track beside the main one.

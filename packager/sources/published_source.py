@@ -377,17 +377,24 @@ class PublishedSource:
             self._error, self._faulty = reason, self.live
             self.live.leave_further_video_tracks()
 
-    def warn(self, reason: str) -> None:
-        """Set the error of the stream on air for the list of channels; the stream goes on."""
-        if self._error != reason or self._faulty is not self.live:
-            log.warning("a publisher's stream isn't whole", channel=self.channel, reason=reason)
-            self._error, self._faulty = reason, self.live
+    def warn(self, reason: str, publication: Publication | None = None) -> None:
+        """Set the error of the stream on air for the list of channels and its publisher; the stream goes on.
 
-    def note_fault(self, reason: str, *, is_over: bool) -> None:
+        Args:
+            publication: another one with the error, while none is on air.
+        """
+        faulty = self.live or publication
+        if self._error != reason or self._faulty is not faulty:
+            log.warning("a publisher's stream isn't whole", channel=self.channel, reason=reason)
+            self._error, self._faulty = reason, faulty
+            if faulty is not None:
+                faulty.add_fault(reason)
+
+    def note_fault(self, reason: str, *, is_over: bool, publication: Publication | None = None) -> None:
         """Set an error of the stream on air, as ``warn`` does, or clear it where it is over."""
         if not is_over:
-            self.warn(reason)
-        elif self._error == reason and self._faulty is self.live:
+            self.warn(reason, publication)
+        elif self._error == reason and self._faulty is (self.live or publication):
             log.info("a publisher's stream is whole again", channel=self.channel, reason=reason)
             self._error, self._faulty = "", None
 
