@@ -94,6 +94,11 @@ class LiveElementReader:
         self._scale = DEFAULT_SCALE
         self.cluster_time = 0
 
+    @property
+    def tick_nanoseconds(self) -> int:
+        """Nanoseconds of the stream's ticks."""
+        return self._scale
+
     def receive_data(self, data: bytes) -> Iterator[LiveElement]:
         """Parse the next bytes; yield the elements that they complete, which the caller must exhaust.
 

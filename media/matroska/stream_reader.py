@@ -20,7 +20,8 @@ from media.matroska.live_elements import (
     ticks_of,
 )
 from media.matroska.tracks import AUDIO, VIDEO, MatroskaTrack, parse_tracks
-from media.stream_reader import MediaClock, StreamChunk
+from media.steady_times import SingleStrays
+from media.stream_reader import CLOCK_RATE, MediaClock, StreamChunk
 
 _SEGMENT_HEAD = SEGMENT.to_bytes(4, "big") + UNKNOWN_SIZE_BYTES
 _CLUSTER_HEAD = CLUSTER.to_bytes(4, "big") + UNKNOWN_SIZE_BYTES
@@ -40,6 +41,12 @@ class MatroskaStreamReader:
         self._signature = b""
         self._cluster_is_open = False
         self._clock = MediaClock()
+        self._strays = SingleStrays()
+
+    @property
+    def fault(self) -> str:
+        """The error of the pictures' times; empty while there is none."""
+        return self._strays.fault
 
     @property
     def signature(self) -> bytes:
@@ -84,6 +91,7 @@ class MatroskaStreamReader:
             return []
         changes, self._head = bool(self._head), head
         self._clock.restart()
+        self._strays.restart()
         self._kinds = {track.number: track.kind for track in tracks if track.kind in (VIDEO, AUDIO)}
         videos = [number for number, kind in self._kinds.items() if kind == VIDEO]
         self._leading = next(iter(videos or self._kinds), 0)
@@ -101,7 +109,12 @@ class MatroskaStreamReader:
         is_leading = block.track == self._leading
         access = block.is_key and is_leading
         if is_leading:
-            self._clock.advance(ticks_of(block.nanoseconds))
+            time = ticks_of(block.nanoseconds)
+            if access:
+                self._strays.restart()
+            if shift := self._strays.shift(time):
+                return self._moved(element, time + shift)
+            self._clock.advance(time)
         if self._clock.jumped and not access:
             return []
         head, whole = [], element.whole
@@ -112,6 +125,18 @@ class MatroskaStreamReader:
             self._cluster_is_open = True
             whole = _cluster_head(self._elements.cluster_time) + whole
         return [*head, StreamChunk(whole, access=access, clock=self._clock.elapsed)]
+
+    def _moved(self, element: LiveElement, ticks: int) -> list[StreamChunk]:
+        """Return a block with another time than it has, in a cluster of that time."""
+        if self._clock.jumped:
+            return []
+        self._cluster_is_open = False
+        nanoseconds = ticks * 1_000_000_000 // CLOCK_RATE
+        head = _cluster_head(max(nanoseconds // self._elements.tick_nanoseconds, 0))
+        # §10.1, §10.2: 16 bits relative to the cluster's time and the flags are before the frames.
+        place = self._elements.block(element).begin - 3
+        whole = element.whole[:place] + bytes(2) + element.whole[place + 2 :]
+        return [StreamChunk(head + whole, clock=self._clock.elapsed)]
 
 
 def _cluster_head(time: int) -> bytes:

@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass, replace
 
 from media.errors import MalformedError
+from media.steady_times import SingleStrays
 from media.stream_reader import CLOCK_RATE, StreamChunk
 from media.ts.sections import ProgramTables
 from media.ts.tables import (
@@ -23,7 +24,7 @@ from media.ts.tables import (
     payload_offset,
     write_tables,
 )
-from media.ts.timestamps import CLOCK_WRAP
+from media.ts.timestamps import CLOCK_WRAP, LiveClock, moved_packet, timestamp
 
 NULL_PID = 0x1FFF
 VIDEO_TYPES = frozenset(
@@ -150,6 +151,8 @@ class TransportReader:
         self._pending: _HeldUnit | None = None
         self._parameters = b""
         self._last: dict[int, bytes] = {}
+        self._strays = SingleStrays()
+        self._picture_time = LiveClock()
         self.lost = 0
         self.skipped = 0
         self.fault = ""
@@ -239,6 +242,7 @@ class TransportReader:
             self._note_come(pid)
         if flags & 0x10 and pid == self._clock_pid:  # §2.4.3.5: a clock reference
             self._tick(int.from_bytes(packet[6:11], "big") >> 7)
+        packet = self._steadied(packet, pid) if starts else packet
         if flags & 0x40 and starts and (self._video is None or self._video[0] == pid):
             self._settle()
             self._flush()
@@ -252,6 +256,14 @@ class TransportReader:
             self._pass_on(packet)
         if self._pending is not None and self._told(self._pending):
             self._settle()
+
+    def _steadied(self, packet: bytes, pid: int) -> bytes:
+        """Return the first packet of an access unit, with another time if that of a picture strays."""
+        told = timestamp(packet) if self._video is not None and self._video[0] == pid else None
+        shift = 0 if told is None else self._strays.shift(self._picture_time.time(told))
+        if self._strays.fault and not self.fault:
+            self.fault = self._strays.fault
+        return moved_packet(packet, shift) if shift else packet
 
     def _note_come(self, pid: int) -> None:
         """Note the first packet of a stream, which was perhaps left out until now."""
@@ -334,7 +346,7 @@ class TransportReader:
         if self._left_out:
             kept = [one for one in program.streams if one.pid not in self._left_out]
             program = replace(program, streams=tuple(kept))
-        self.fault = NOT_THERE if self._left_out else ""
+        self.fault = NOT_THERE if self._left_out else self._strays.fault
         written = write_tables(program, self._tables.programs[self._number])
         self._settle()
         self._flush()
@@ -349,6 +361,7 @@ class TransportReader:
         if self._clock is not None and (clock - self._clock) % CLOCK_WRAP > LONGEST_STEP:
             self._settle()
             self._flush()
+            self._strays.restart()
             # Without access points there is nothing to wait for.
             self._jumped = 0 if self._accesses else self._limits.dropped_bytes
         elif self._clock is not None:

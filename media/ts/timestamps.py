@@ -5,6 +5,8 @@ They are in ticks of 90 kHz, modulo 2^33. The clocks here convert them to times 
 
 from __future__ import annotations
 
+import struct
+
 from media.errors import UnsupportedError
 from media.stream_reader import CLOCK_RATE
 from media.ts.tables import payload_offset
@@ -35,6 +37,17 @@ def timestamp(packet: bytes) -> int | None:
 def read_timestamp(field: bytes) -> int:
     """Read the 33 bits of a PTS or DTS from the five bytes that it takes (§2.4.3.6)."""
     return (field[0] >> 1 & 7) << 30 | field[1] << 22 | field[2] >> 1 << 15 | field[3] << 7 | field[4] >> 1
+
+
+def moved_packet(packet: bytes, ticks: int) -> bytes:
+    """Return the packet in which a PES packet begins, with the timestamps moved; see ``timestamp``."""
+    start, made = payload_offset(packet), bytearray(packet)
+    # §2.4.3.6: a PTS, and a DTS behind it if the flags are 3, of five bytes with three marker bits each.
+    for place in (start + 9, start + 14)[: 2 if packet[start + 7] >> 6 == 3 else 1]:
+        time = (read_timestamp(packet[place : place + 5]) + ticks) % CLOCK_WRAP
+        made[place] = packet[place] & 0xF1 | time >> 29 & 0xE
+        made[place + 1 : place + 5] = struct.pack(">HH", time >> 14 & 0xFFFE | 1, time << 1 & 0xFFFE | 1)
+    return bytes(made[: len(packet)])
 
 
 def difference(one: int, other: int) -> int:

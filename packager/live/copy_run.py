@@ -185,6 +185,7 @@ class _Taker:
         self._outputs = [*self._video, self._sound]
         self._track_ids: dict[tuple[int, int], _CopyOutput] = {}
         self._turn = asyncio.Lock()
+        self._fault = ""
         self._pacer = PacketPacer()
         self._paced = asyncio.Event()
 
@@ -267,6 +268,7 @@ class _Taker:
         budget, copier = StepBudget(), self._copiers[0]
         for begin in range(0, len(packets), PACKETS_AT_ONCE):
             found: list[IndexedFragment] = []
+            self._note_fault()
             try:
                 for event in copier.push(packets[begin : begin + PACKETS_AT_ONCE]):
                     found += self._read(0, event)
@@ -300,7 +302,14 @@ class _Taker:
                 raise self._of(self._video[video_track], error) from error
             has_part = await self._bring(found, budget)
             if video_track == 0:
+                self._note_fault()
                 self._schedule(has_part=has_part)
+
+    def _note_fault(self) -> None:
+        """Note an error of the times of a stream that is demuxed here."""
+        if (fault := self._copiers[0].fault) and fault != self._fault:
+            self._fault = fault
+            self._published.warn(fault)
 
     def _schedule(self, *, has_part: bool) -> None:
         """Estimate when the next part of the main video track arrives, from the current part's arrival."""

@@ -25,6 +25,7 @@ from media.mp4.fragments.demuxer import FragmentDemuxer
 from media.mp4.fragments.fragments import Fragment, InitSegment
 from media.muxers.fragment_muxer import FragmentMuxer
 from media.packets import Packet
+from media.steady_times import SteadyTimes
 from media.stream_reader import StreamChunk
 from media.ts.demuxer import TransportDemuxer
 from packager.ffmpeg.ladder import SOURCE_RUNG, Rung
@@ -54,6 +55,12 @@ class Copier(FragmentMuxer):
     def __init__(self, demuxer: Demuxer | None = None) -> None:
         super().__init__()
         self._demuxer = demuxer
+        self._times = SteadyTimes(awaits_picture=True)
+
+    @property
+    def fault(self) -> str:
+        """The error of the times of a stream that is demuxed here; empty while they are right."""
+        return self._times.fault
 
     def steps(self, chunks: Sequence[StreamChunk]) -> Iterator[list[InitSegment | Fragment]]:
         """Write the next chunks; yield the init segments and fragments of each step.
@@ -77,7 +84,8 @@ class Copier(FragmentMuxer):
             return
         data = b"".join([chunk.data for chunk in chunks])
         for begin in range(0, len(data), PORTION_BYTES):
-            yield self._demuxer.receive_data(data[begin : begin + PORTION_BYTES])
+            packets = self._demuxer.receive_data(data[begin : begin + PORTION_BYTES])
+            yield [one for packet in packets for one in self._times.push(packet)]
 
 
 COPIERS: Mapping[str, Callable[[SourceLimits], Copier]] = {

@@ -17,6 +17,8 @@ import structlog
 
 from media.errors import MalformedError, UnsupportedError
 from media.flv.stream_reader import FlvReader, PacketDivider
+from media.matroska.stream_reader import MatroskaStreamReader
+from media.mp4.fragments.stream_reader import FragmentedStreamReader
 from media.packets import Packet
 from media.stream_reader import StreamChunk, StreamFormat, StreamReader
 from media.ts.stream_reader import TransportReader
@@ -31,6 +33,9 @@ log = structlog.get_logger()
 
 SLATE = "slate"
 """The protocol of the publisher that a channel's slate is."""
+
+_JUDGING = (FlvReader, TransportReader, MatroskaStreamReader, FragmentedStreamReader)
+"""Readers that find faults of the streams that they divide."""
 
 PACKETS_AT_ONCE = 256
 """Most packets that are processed before the task yields, if its time is used up."""
@@ -253,7 +258,7 @@ class Publication:
             self._check()
             await self._push(reader.receive_data(portion))
             self._check()
-            if isinstance(reader, FlvReader | TransportReader):
+            if isinstance(reader, _JUDGING):
                 self._note_fault(reader.fault)
             if isinstance(reader, TransportReader):
                 self._log_losses(reader)

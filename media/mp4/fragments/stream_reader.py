@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from media.mp4.fragments.fragments import Fragment, FragmentReader, InitSegment, write_fragment
 from media.mp4.fragments.moof import DEFAULT_LIMITS, FragmentLimits
 from media.mp4.movie.movie import Track
+from media.steady_times import SingleStrays
 from media.stream_reader import CLOCK_RATE, MediaClock, StreamChunk
 
 MOST_GROUPS = 64
@@ -33,6 +34,12 @@ class FragmentedStreamReader:
         self._count = 0
         # §8.8.12: decode times rise.
         self._clock = MediaClock(back=-1)
+        self._strays = SingleStrays()
+
+    @property
+    def fault(self) -> str:
+        """The error of the fragments' times; empty while there is none."""
+        return self._strays.fault
 
     @property
     def signature(self) -> bytes:
@@ -64,6 +71,7 @@ class FragmentedStreamReader:
             return []
         changes = self._init is not None
         self._clock.restart()
+        self._strays.restart()
         self._init = init
         self._tracks = {one.track_id: one for one in init.tracks if one.handler in (b"vide", b"soun")}
         videos = [one.track_id for one in self._tracks.values() if one.handler == b"vide"]
@@ -74,8 +82,15 @@ class FragmentedStreamReader:
         access = False
         if fragment.track_id == self._leading:
             timescale = self._tracks[self._leading].timescale
-            self._clock.advance(fragment.base_media_decode_time * CLOCK_RATE // timescale)
+            ticks = fragment.base_media_decode_time * CLOCK_RATE // timescale
             access = fragment.samples[0].is_sync
+            if access:
+                self._strays.restart()
+            if shift := self._strays.shift(ticks):
+                time = (ticks + shift) * timescale // CLOCK_RATE
+                fragment = fragment._replace(base_media_decode_time=time)
+            else:
+                self._clock.advance(ticks)
         if self._clock.jumped and not access:
             return []
         self._count += 1

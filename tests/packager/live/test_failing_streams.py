@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import re
+import struct
 import subprocess
 from collections import Counter
 from collections.abc import Callable
@@ -15,11 +17,16 @@ from pathlib import Path
 import pytest
 
 from media.flv import tags as flv_tags
+from media.matroska.element_ids import EBML, INFO, SEGMENT, TRACKS
+from media.matroska.live_elements import BLOCKS, LiveElementReader
+from media.steady_times import STRAY
 from media.ts.stream_reader import NOT_THERE
-from media.ts.tables import PACKET
+from media.ts.tables import PACKET, payload_offset
+from media.ts.timestamps import read_timestamp
 from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.process.ffmpeg_discovery import Tools
+from packager.sources.publication import Publication, PublicationEndedError
 from packager.sources.published_source import NO_PICTURE, NO_SOUND
 from tests.live_server import running
 from tests.media.muxers.muxed_streams import tags_of
@@ -279,3 +286,135 @@ async def test_sound_in_spurts_leaves_the_picture_alone(
         assert channel.pid is None
         windows = [one.window for one in channel.renditions.values()]
         assert not any(one.gap or one.discontinuity for window in windows for one in window.listed)
+
+
+def in_container(recording: Path, folder: Path, container: str) -> bytes:
+    """Write a recording in a container, with fragments of a fifth of a second."""
+    made = folder / f"stream.{container}"
+    options = {
+        "ts": "-f mpegts",
+        "mkv": "-f matroska -live 1",
+        "mp4": "-f mp4 -frag_duration 200000 -movflags empty_moov+default_base_moof",
+    }[container]
+    words = f"-nostdin -v error -i {recording} -c copy {options} {made}"
+    subprocess.run(["ffmpeg", *words.split()], check=True)
+    return made.read_bytes()
+
+
+def moved_in_ts(data: bytes, pid: int, moved: Callable[[int], int]) -> bytes:
+    """Write the times of one elementary stream anew; each has the index of its access unit."""
+    packets, count = [], itertools.count()
+    for at in range(0, len(data), PACKET):
+        packet = bytearray(data[at : at + PACKET])
+        start = payload_offset(bytes(packet))
+        if int.from_bytes(packet[1:3], "big") & 0x5FFF == 0x4000 | pid:
+            ticks = moved(next(count))
+            # ISO/IEC 13818-1 §2.4.3.6: PTS and DTS have five bytes each.
+            for place in (start + 9, start + 14)[: 2 if packet[start + 7] >> 6 == 3 else 1]:
+                field = bytes(packet[place : place + 5])
+                time = (read_timestamp(field) + ticks) % (1 << 33)
+                packet[place : place + 5] = struct.pack(
+                    ">BHH",
+                    field[0] & 0xF1 | time >> 29 & 0xE,
+                    time >> 14 & 0xFFFE | 1,
+                    time << 1 & 0xFFFE | 1,
+                )
+        packets.append(bytes(packet))
+    return b"".join(packets)
+
+
+def moved_in_mkv(data: bytes, track: int, moved: Callable[[int], int]) -> bytes:
+    """Write the times of the blocks of one track anew: clusters of a millisecond, for each block its own."""
+    reader, found, cluster = LiveElementReader(), list[bytes](), 0
+    count = itertools.count()
+    for element in reader.receive_data(data):
+        whole = bytes(element.whole)
+        if element.kind in BLOCKS:
+            block = reader.block(element)
+            time = block.nanoseconds // 1_000_000
+            if block.track == track:
+                time += moved(next(count)) // 90
+            # RFC 9559 §10.1: behind the track's number, 16 bits relative to the cluster's time.
+            place = element.payload + 1
+            whole = whole[:place] + bytes(2) + whole[place + 2 :]
+            cluster_head = b"\x1f\x43\xb6\x75\x01\xff\xff\xff\xff\xff\xff\xff\xe7\x88" + time.to_bytes(
+                8, "big"
+            )
+            found.append(cluster_head + whole)
+            cluster += 1
+        elif element.kind == SEGMENT:
+            found.append(b"\x18\x53\x80\x67\x01\xff\xff\xff\xff\xff\xff\xff")
+        elif element.kind in (EBML, INFO, TRACKS):
+            found.append(whole)
+    assert cluster > 100
+    return b"".join(found)
+
+
+def moved_in_mp4(data: bytes, track: int, moved: Callable[[int], int]) -> bytes:
+    """Write the decode times of the fragments of one track anew."""
+    made, count = bytearray(data), itertools.count()
+    for match in re.finditer(rb"tfdt\x01\0\0\0", data):
+        # ISO/IEC 14496-12 §8.8.7: the track's number is behind the version and flags of tfhd.
+        head = data.rindex(b"tfhd", 0, match.start())
+        if int.from_bytes(data[head + 8 : head + 12], "big") != track:
+            continue
+        place = match.end()
+        timescale = 12_800 if track == 1 else 48_000
+        time = int.from_bytes(data[place : place + 8], "big") + moved(next(count)) * timescale // 90_000
+        made[place : place + 8] = time.to_bytes(8, "big")
+    assert next(count) > 10
+    return bytes(made)
+
+
+MOVED = {"ts": (moved_in_ts, 0x100, 0x101), "mkv": (moved_in_mkv, 1, 2), "mp4": (moved_in_mp4, 1, 2)}
+"""How times are written anew, and the numbers of picture and sound that ffmpeg's muxers give."""
+
+
+async def bring(publication: Publication, data: bytes, seconds: float) -> None:
+    """Bring a stream in real time."""
+    steps = round(20 * seconds)
+    with contextlib.suppress(PublicationEndedError):
+        for step in range(steps):
+            begin, end = (len(data) * one // steps for one in (step, step + 1))
+            await publication.receive_data(data[begin:end])
+            await asyncio.sleep(1 / 20)
+
+
+@pytest.mark.parametrize("container", ["ts", "mkv", "mp4"])
+async def test_a_clock_of_its_own_of_the_sound_is_told_in_each_container(
+    tools: Tools, recorded: Recorded, tmp_path: Path, container: str
+) -> None:
+    write, _, sound = MOVED[container]
+    data = await asyncio.to_thread(in_container, recorded(), tmp_path, container)
+    faulty = write(data, sound, lambda _: 60 * 90_000)
+    channel = Channel(OPTIONS, tools)
+    source = published_by(channel)
+    publication = source.begin(FIRST)
+    async with running(channel), background_task(bring(publication, faulty, SECONDS)):
+        await until(lambda: segments(channel) >= 4)
+        assert "s ahead of its picture's" in source.last_error
+        assert channel.restarts == 0
+        assert channel.pid is None
+        told = await asyncio.to_thread(volumes, channel, tmp_path)
+        publication.end()
+    assert min(told[1:-1]) > LOUD
+
+
+@pytest.mark.parametrize(("container", "strays"), [("ts", 52), ("ts", 60), ("mkv", 60)])
+async def test_a_single_stray_time_costs_nothing_else_in_each_container(
+    tools: Tools, recorded: Recorded, tmp_path: Path, container: str, strays: int
+) -> None:
+    write, picture, _ = MOVED[container]
+    coding = CODING.replace("-bf 2 -g 25", "-bf 0 -g 26")
+    data = await asyncio.to_thread(in_container, recorded(coding=coding), tmp_path, container)
+    faulty = write(data, picture, lambda index: 9_800 * 90_000 * (index > 0 and index % 104 == strays))
+    channel = Channel(OPTIONS, tools)
+    source = published_by(channel)
+    publication = source.begin(FIRST)
+    async with running(channel), background_task(bring(publication, faulty, SECONDS)):
+        await until(lambda: segments(channel) >= 5)
+        assert source.last_error == STRAY
+        assert channel.restarts == 0
+        windows = [one.window for one in channel.renditions.values()]
+        assert not any(one.gap or one.discontinuity for window in windows for one in window.listed)
+        publication.end()
