@@ -287,6 +287,7 @@ def test_the_top_of_a_floor_holds_only_what_its_rooms_share() -> None:
         "media/crc.py",
         "media/errors.py",
         "media/packets.py",
+        "media/steady_times.py",
         "media/stream_reader.py",
         "origin/__init__.py",
         "packager/__init__.py",

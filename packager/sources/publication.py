@@ -112,7 +112,7 @@ class PublicationOwner(Protocol):
         """Set an error of the stream on air, which goes on, or clear it where it is over.
 
         Args:
-            publication: has the error; while none is on air, the channel has none because of it.
+            publication: the publication with the error, which counts while the channel has none on air.
         """
 
 

@@ -381,7 +381,7 @@ class PublishedSource:
         """Set the error of the stream on air for the list of channels and its publisher; the stream goes on.
 
         Args:
-            publication: another one with the error, while none is on air.
+            publication: the publication with the error, which counts while the channel has none on air.
         """
         faulty = self.live or publication
         if self._error != reason or self._faulty is not faulty:
