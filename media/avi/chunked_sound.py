@@ -43,6 +43,5 @@ def find_frames(coding: SoundCoding, chunks: StreamChunks, read: Read, limit: in
         if len(frames) > limit:
             raise UnsupportedError(f"more than {limit} frames of sound")
     frames.push(b"".join(gathered), 0)
-    if frames.facts is None:
-        raise UnsupportedError("it has no frames of sound")
+    frames.choose_format()
     return frames

@@ -19,7 +19,7 @@ from media.matroska.timing import Times, times_in_order
 from media.matroska.tracks import AUDIO, VIDEO, MatroskaTrack
 from media.mp4.codecs.decodable_entry import codec_of_fourcc
 from media.mp4.movie.assembled_samples import AssembledSamples, Read
-from media.mp4.movie.movie import Movie
+from media.mp4.movie.movie import Movie, foreign_format
 from media.mp4.movie.pieced_samples import PiecedSamples
 from media.mp4.movie.sample_table_writer import FrameRoom, Reserve, reserve_nothing
 from media.mpeg.coded_order import CodedPictures
@@ -260,10 +260,13 @@ class _AviReader:
             self._assembled.append(chunked)
             offsets = np.cumsum(sizes) - sizes + begin
         facts, count = frames.facts, len(sizes)
-        decode = np.arange(count + 1, dtype=np.int64) * facts.samples
-        times = Times(facts.rate, decode, np.zeros(count, np.int64), start)
+        numbers = np.asarray(frames.laced, np.int64)
+        decode = np.append(numbers, numbers[-1] + 1) * facts.samples
+        begin = int(decode[0])
+        times = Times(facts.rate, decode - begin, np.zeros(count, np.int64), start + begin)
         track = sound_track(number + 1, coding, facts)
-        return LocatedTrack(track, offsets, sizes, sizes > 0, times, frames.first)
+        foreign = foreign_format(frames.foreign)
+        return LocatedTrack(track, offsets, sizes, sizes > 0, times, frames.first, lacking=foreign)
 
 
 def _in_blocks(found: StreamChunks, block: int, limit: int) -> StreamChunks:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from array import array
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from media.flv.amf0 import AmfLimits, read_values
 from media.flv.audio_video_tags import FlvPacket, PacketKind, read_packets
 from media.flv.tags import AUDIO, FILE_HEADER_BYTES, SCRIPT, SIZE_BEHIND, TAG_HEADER, VIDEO
 from media.matroska.located_tracks import LocatedTrack, located_movie
-from media.matroska.timing import picture_times, sound_times
+from media.matroska.timing import frames_in_turn, picture_times, sound_times
 from media.matroska.tracks import AUDIO as SOUND
 from media.matroska.tracks import VIDEO as PICTURE
 from media.matroska.tracks import MatroskaTrack
@@ -25,7 +26,8 @@ from media.mp4.codecs.audio_specific_config import audio_specific_config, core_f
 from media.mp4.codecs.av1 import find_sequence
 from media.mp4.codecs.sequence_parameters import avc_parameters, hevc_parameter_sets, hevc_parameters
 from media.mp4.movie.assembled_samples import Read
-from media.mp4.movie.movie import Movie
+from media.mp4.movie.movie import Movie, foreign_format
+from media.mp4.movie.one_sample_entry import kept_samples
 from media.mp4.movie.sample_table import Int64
 from media.mp4.movie.sample_table_writer import FrameRoom, Reserve, reserve_nothing
 
@@ -87,16 +89,40 @@ class _TagFrames:
     Attributes:
         first_byte: that of the first tag's body, which says the format of sound.
         codec: by its name in tags.
+        configuration: the latest one.
+        number: that of the latest configuration.
+        configurations: the number of each.
+        numbers: each frame's configuration.
     """
 
     codec: str = ""
     first_byte: int = 0
     configuration: bytes = b""
-    obstacle: str = ""
+    number: int = 0
+    configurations: dict[bytes, int] = field(default_factory=dict)
     times: array[int] = field(default_factory=lambda: array("q"))
     offsets: array[int] = field(default_factory=lambda: array("q"))
     sizes: array[int] = field(default_factory=lambda: array("I"))
     keys: array[int] = field(default_factory=lambda: array("B"))
+    numbers: array[int] = field(default_factory=lambda: array("B"))
+
+    def choose_configuration(self) -> Fraction:
+        """Keep the frames of the configuration that most have; return how many seconds of others there are.
+
+        Pictures behind others are only kept from the next key frame on.
+        """
+        numbers, keys = np.asarray(self.numbers), np.asarray(self.keys) != 0
+        if len(self.configurations) < 2 or not len(numbers):
+            return Fraction(0)
+        main = int(np.bincount(numbers).argmax())
+        kept = kept_samples(numbers == main, keys, is_cut=False)
+        durations = np.diff(np.asarray(self.times, np.int64), append=self.times[-1])
+        self.configuration = next(one for one, number in self.configurations.items() if number == main)
+        self.times, self.offsets, self.sizes, self.keys, self.numbers = (
+            array(column.typecode, np.asarray(column)[kept].tobytes())
+            for column in (self.times, self.offsets, self.sizes, self.keys, self.numbers)
+        )
+        return Fraction(max(int(durations[~kept].sum()), 0), 1000)
 
 
 def read_flv(read: Read, size: int, limits: FlvFileLimits, reserve: Reserve = reserve_nothing) -> FlvMovie:
@@ -185,9 +211,9 @@ class _TagReader:
             self._frame(frames, packet, time, (body + skipped, length - skipped))
 
     def _configure(self, frames: _TagFrames, configuration: bytes) -> None:
-        if frames.configuration and configuration != frames.configuration and len(frames.sizes):
-            frames.obstacle = "the codec's configuration changes within a track"
-        frames.configuration = configuration or frames.configuration
+        if configuration and (configuration in frames.configurations or len(frames.configurations) < 256):
+            known = frames.configurations
+            frames.configuration, frames.number = configuration, known.setdefault(configuration, len(known))
 
     def _frame(self, frames: _TagFrames, packet: FlvPacket, time: int, place: tuple[int, int]) -> None:
         if self._latest - time > WRAP // 2:
@@ -203,28 +229,33 @@ class _TagReader:
         frames.offsets.append(offset)
         frames.sizes.append(size)
         frames.keys.append(packet.is_key)
+        frames.numbers.append(frames.number)
 
     def described(self, kind: int, frames: _TagFrames) -> LocatedTrack:
         """Describe a track."""
+        lacking = foreign_format(frames.choose_configuration())
         offsets, sizes = np.asarray(frames.offsets, np.int64), np.asarray(frames.sizes, np.int64)
         keys, ticks = np.asarray(frames.keys) != 0, np.asarray(frames.times, np.int64)
         first = self._read(frames.offsets[0], min(frames.sizes[0], FIRST_BYTES)) if len(sizes) else b""
         try:
-            if frames.obstacle or not len(sizes):
-                raise UnsupportedError(frames.obstacle or "it has no samples")
+            if not len(sizes):
+                raise UnsupportedError("it has no samples")
             if kind == VIDEO:
                 facts = _picture(frames, first, self._shape)
                 times = picture_times(ticks, MILLISECOND, 0, None)
             else:
                 facts, samples = _sound(frames, first)
                 rate = round(facts.sample_rate)
+                kept = frames_in_turn(ticks, _alone(ticks), MILLISECOND, rate, samples)
+                if kept is not None:
+                    ticks, offsets, sizes, keys = ticks[kept], offsets[kept], sizes[kept], keys[kept]
                 times = sound_times(ticks, _alone(ticks), MILLISECOND, rate, samples, None)
         except TooLargeError:
             raise
         except MediaError as error:
             facts = MatroskaTrack(kind, PICTURE if kind == VIDEO else SOUND, frames.codec)
             return LocatedTrack(facts, offsets, sizes, keys, None, obstacle=str(error))
-        return LocatedTrack(facts, offsets, sizes, keys, times, first)
+        return LocatedTrack(facts, offsets, sizes, keys, times, first, lacking=lacking)
 
 
 def _alone(ticks: Int64) -> Int64:

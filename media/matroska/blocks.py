@@ -11,6 +11,9 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.matroska.chapters import parse_chapters
 from media.matroska.ebml import UNKNOWN_SIZE, Element, children, header, number, unsigned
@@ -107,6 +110,16 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    def chosen(self, kept: NDArray[np.bool_]) -> Frames:
+        """Return some of the frames."""
+        found = Frames()
+        found.times, found.offsets, found.sizes, found.flags = (
+            array(column.typecode, np.asarray(column)[kept].tobytes())
+            for column in (self.times, self.offsets, self.sizes, self.flags)
+        )
+        found.last_duration = self.last_duration
+        return found
 
 
 KEY = 1

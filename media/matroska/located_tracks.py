@@ -32,6 +32,7 @@ class LocatedTrack:
         language: three letters of ISO 639-2/T.
         first: the first sample, or its beginning.
         obstacle: why it has no samples; empty if it has.
+        lacking: what of it isn't among them; empty if nothing.
     """
 
     facts: MatroskaTrack
@@ -41,6 +42,7 @@ class LocatedTrack:
     times: Times | None
     first: bytes = b""
     obstacle: str = ""
+    lacking: str = ""
     language: str = "und"
 
 
@@ -82,6 +84,7 @@ def _with_samples(one: LocatedTrack, room: TableRoom) -> tuple[Track, TrackStart
         self_contained=True,
         name=facts.name,
         obstacle=one.obstacle,
+        lacking=one.lacking,
     )
     if one.obstacle or times is None or not len(one.sizes):
         return replace(track, obstacle=one.obstacle or "it has no samples"), None

@@ -14,7 +14,7 @@ from media.matroska.decodable_entries import PRORES_HEADER, facts_or_obstacle
 from media.matroska.located_tracks import sample_tables
 from media.matroska.stripped_frames import StrippedFrames
 from media.matroska.text_blocks import display_sets, is_caption, text_blocks
-from media.matroska.timing import LONGEST, SECOND, picture_times, sound_times
+from media.matroska.timing import LONGEST, SECOND, frames_in_turn, picture_times, sound_times
 from media.matroska.tracks import AUDIO, SUBTITLES, VIDEO, MatroskaTrack
 from media.mp4.movie.assembled_samples import AssembledSamples, Read
 from media.mp4.movie.movie import Movie, Track
@@ -237,6 +237,10 @@ def _with_samples(
         times = picture_times(ticks, scale, track.default_duration, frames.last_duration)
     else:
         laced, last = flags >> 1, frames.last_duration
+        kept = frames_in_turn(ticks, laced, scale, facts.rate, facts.frame_samples)
+        if kept is not None:
+            frames = frames.chosen(kept)
+            ticks, laced, flags = ticks[kept], laced[kept], flags[kept]
         times = sound_times(ticks, laced, scale, facts.rate, facts.frame_samples, last)
     # §5.1.4.1.24: the decoder's output before the intended audio
     zero = times.zero - round(track.codec_delay * times.timescale / SECOND)

@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from media.mp4.movie.sample_table import Int64, stretches
 
@@ -42,6 +43,9 @@ MAX_SECTIONS_SHARE = 16
 LONGEST_REORDERING = 2
 """Seconds that a picture may be shown after it is decoded; more is damage."""
 
+LONGEST_OVERLAP = 10 * SECOND
+"""Nanoseconds by which sound may step back; more is damage."""
+
 PLAIN_TIMESCALE = 1_000_000
 
 
@@ -59,6 +63,29 @@ class Times(NamedTuple):
     decode: Int64
     shown: Int64
     zero: int
+
+
+def frames_in_turn(
+    ticks: Int64, laced: Int64, scale: int, rate: int, frame_samples: int
+) -> NDArray[np.bool_] | None:
+    """Return which audio frames don't overlap earlier ones; None if all of them are to be kept.
+
+    Where a recording steps back, as at a splice, what it has twice is heard once, and all behind it in time.
+    The arguments are those of ``sound_times``.
+    """
+    backs = (np.diff(ticks[max(part.start - 1, 0) : part.stop]).min(initial=0) for part in _parts(len(ticks)))
+    least = min(backs, default=0) * scale
+    each = frame_samples * SECOND // rate
+    allowed = max(each // 2, 2 * scale)
+    if not frame_samples or not -LONGEST_OVERLAP <= least < -allowed:
+        return None
+    times = ticks * scale + laced * each
+    latest = np.maximum.accumulate(times)
+    early = times[1:] < latest[:-1] - allowed
+    # The first one behind those that overlap may overlap in a part.
+    early[1:] |= early[:-1] & (times[2:] < latest[1:-1] + each - allowed)
+    kept = np.append(True, ~early)
+    return kept if int(kept.sum()) * 2 > len(kept) else None
 
 
 def sound_times(

@@ -99,6 +99,7 @@ def assembled_movie(
             display_width=samples.facts.shown_size[0],
             display_height=samples.facts.shown_size[1],
             obstacle=samples.obstacle,
+            lacking=samples.lacking,
             tables=_tables(samples, next(places), room),
             edits=next(lists),
         )

@@ -123,7 +123,9 @@ class _FileReader:
         self._layout, self._begin = packets
         self._limits, self._room = limits, FrameRoom(reserve)
         self._packets = PacketReader(self._layout, read, size)
-        self._streams: dict[int, _ProgramStream] = {}
+        # By stream ID and type: what comes to have another type is another stream.
+        self._streams: dict[tuple[int, int], _ProgramStream] = {}
+        self._types: dict[int, int] = {}
         self._notes: dict[str, None] = {}
         self._jumps: list[int] = []
         self._errors = 0
@@ -157,10 +159,11 @@ class _FileReader:
         """Read the file to its end, and pass each stream its packets."""
         reference: int | None = None
         for block in self._packets.blocks(self._begin, self._size):
+            before = self._types.copy()
             self._read_tables(block)
             self._errors += block.errors
-            for one in self._streams.values():
-                if one.parser is None:
+            for (pid, kind), one in self._streams.items():
+                if one.parser is None or kind not in (before.get(pid), self._types[pid]):
                     continue
                 if one.clock is None:
                     pieces = block.pieces(one.stream.pid)
@@ -213,13 +216,15 @@ class _FileReader:
     def _follow(self, program: ProgramMap, place: int | None) -> None:
         """Find the streams that a map has and the maps before it hadn't."""
         for stream in program.streams:
-            known = self._streams.get(stream.pid)
-            if known is None and len(self._streams) < MAX_STREAMS:
+            key, former = (stream.pid, stream.kind), self._types.get(stream.pid)
+            if key not in self._streams and len(self._streams) < MAX_STREAMS:
                 found = _found(stream, self._limits)
                 if found is not None:
-                    self._streams[stream.pid] = _ProgramStream(stream, found)
-            elif known is not None and known.stream.kind != stream.kind:
-                self._notes[f"stream {stream.pid} is of another type from byte {place} on"] = None
+                    self._streams[key] = _ProgramStream(stream, found)
+            if key in self._streams:
+                self._types[stream.pid] = stream.kind
+                if former not in (None, stream.kind):
+                    self._notes[f"stream {stream.pid} is of another type from byte {place} on"] = None
 
     def _check_count(self) -> None:
         # Units without frames cost as much memory.
@@ -240,7 +245,7 @@ class _FileReader:
 
     def _lacking(self) -> Iterator[str]:
         """Return what the file lacks, and what of it isn't played."""
-        lost = sum(self._packets.continuity.lost.get(pid, 0) for pid in self._streams)
+        lost = sum(self._packets.continuity.lost.get(pid, 0) for pid in self._types)
         if lost:
             yield f"{lost} packets, which its recording has lost"
         if self._packets.skipped:

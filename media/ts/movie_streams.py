@@ -18,10 +18,11 @@ import numpy as np
 from media.errors import MediaError, UnsupportedError
 from media.matroska.decodable_entries import facts_or_obstacle
 from media.matroska.sample_entries import codec_facts
-from media.matroska.timing import Times, sound_times, times_in_order
+from media.matroska.timing import Times, frames_in_turn, sound_times, times_in_order
 from media.matroska.tracks import VIDEO, MatroskaTrack
 from media.mp4.codecs.colour import Colour
 from media.mp4.movie.assembled_samples import Read, TrackSamples
+from media.mp4.movie.movie import foreign_format
 from media.mp4.movie.sample_table import Int64
 from media.mpeg.picture_order import presentation_order, presentation_times
 from media.mpeg.video_frames import VC1_SYNTAX, VideoFrames, VideoSyntax
@@ -212,6 +213,7 @@ class StreamSamples:
         times: decode and presentation times, since the beginning of the clock.
         is_sync: whether decoding can begin with each.
         obstacle: why the samples can't be packaged, but only decoded; empty if they can.
+        lacking: which part of the stream isn't in the track; empty if all of it is.
     """
 
     facts: MatroskaTrack
@@ -221,6 +223,7 @@ class StreamSamples:
     is_sync: Int64
     samples: TrackSamples
     obstacle: str = ""
+    lacking: str = ""
 
 
 class PictureStream:
@@ -362,6 +365,7 @@ class SoundStream:
         self._places = _Places()
         self._times, self._begins = array("q"), array("q")
         self._end = 0
+        self._went_back = 0
         self._frames = SoundFrames(coding, SKIPPED_BYTES)
 
     @property
@@ -381,7 +385,13 @@ class SoundStream:
     def _push_unit(self, unit: Unit | None, clock: FileClock) -> None:
         if unit is None:
             return
-        self._times.append(clock.time(unit.pts, unit.begin))
+        time = clock.time(unit.pts, unit.begin, may_go_back=True)
+        if self._times and time < self._times[-1]:
+            self._went_back = len(self._times)
+        if clock.added_late:
+            for number in range(self._went_back, len(self._times)):
+                self._times[number] += clock.added_late
+        self._times.append(time)
         self._begins.append(self._end)
         self._places.add(unit)
         self._end += len(unit.data)
@@ -389,15 +399,19 @@ class SoundStream:
 
     def samples(self, units: Units) -> StreamSamples:
         """Return the track, after the whole file has been read."""
-        first, frames = self._frames.facts, self._frames
+        frames = self._frames
+        frames.choose_format()
+        first = frames.facts
         if first is None:
             raise UnsupportedError("it has no samples")
         facts = sound_track(self._pid, self._coding, first)
         described, obstacle = facts_or_obstacle(facts, frames.first, 0.0)
         entry = described.sample_entry
-        numbers = np.asarray(frames.units)
-        ticks = (np.asarray(self._times, np.int64)[numbers] - self._times[0] + 4) // 9
-        laced = np.asarray(frames.laced, np.int64)
+        ticks, laced = self._ticks()
+        kept = frames_in_turn(ticks, laced, SOUND_SCALE, first.rate, first.samples)
+        if kept is not None:
+            frames.keep(kept)
+            ticks, laced = self._ticks()
         times = sound_times(ticks, laced, SOUND_SCALE, first.rate, first.samples, None)
         begin = round(Fraction(self._times[0] * first.rate, CLOCK_RATE))
         times = times._replace(zero=times.zero + begin)
@@ -405,7 +419,15 @@ class SoundStream:
             (units, self._pid), self._places.arrays, np.asarray(self._begins, np.int64), frames
         )
         is_sync = np.ones(len(frames), np.int64)
-        return StreamSamples(facts, entry, times, samples.sizes, is_sync, samples, obstacle)
+        return StreamSamples(
+            facts, entry, times, samples.sizes, is_sync, samples, obstacle, foreign_format(frames.foreign)
+        )
+
+    def _ticks(self) -> tuple[Int64, Int64]:
+        """Return the times of the frames' units, and the frames' numbers in them."""
+        numbers = np.asarray(self._frames.units)
+        ticks = (np.asarray(self._times, np.int64)[numbers] - self._times[0] + 4) // 9
+        return ticks, np.asarray(self._frames.laced, np.int64)
 
 
 class VideoStream:

@@ -6,18 +6,19 @@ import re
 from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import NamedTuple
 
-from media.errors import MalformedError, NeedMoreDataError, UnsupportedError
+import numpy as np
+from numpy.typing import NDArray
+
+from media.errors import MalformedError, MediaError, NeedMoreDataError, UnsupportedError
 from media.matroska.tracks import AUDIO, MatroskaTrack
 from media.mp3.frame import parse_frame_header
 from media.mp4.codecs.audio_specific_config import write_audio_specific_config
+from media.mp4.codecs.silence import AC3_KILOBITS, AC3_RATES
 from media.ts.tables import StreamType
 
-_AC3_KILOBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
-"""Rates of AC-3 (ETSI TS 102 366 table 4.13), each by two values of frmsizecod."""
-
-_AC3_RATES = (48_000, 44_100, 32_000)
 _KILOBITS = {
     (True, 1): tuple(range(32, 449, 32)),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -33,6 +34,12 @@ _DTS_CHANNELS = (1, 2, 2, 2, 2, 3, 3, 4, 4, 5, 6, 6, 6, 7, 8, 8)
 _HEADER_BYTES = 9
 """Bytes that always hold the parsed part of a frame's header, for any of these codings."""
 
+FRAMES_OF_SOUND = 64
+"""With so many frames a stream is sound, whatever else is in it."""
+
+MAX_FORMATS = 64
+"""Most formats of a stream that are told apart; frames of others are no frames."""
+
 MAX_SUBSTREAMS = 8 * (1 + 8)
 """Most frames of E-AC-3 for one time (ETSI TS 102 366 §E.1.3.1): eight, and eight that depend on each."""
 
@@ -45,8 +52,9 @@ class FrameFacts(NamedTuple):
         header: bytes of the header that MP4 samples don't have.
         samples: per channel.
         rate: in Hz.
-        kind: fields that never change within a stream.
+        kind: its format: the sampling rate first of codings that are self-describing.
         continues: whether the frame extends the one before, as a dependent substream does.
+        obstacle: why MP4 can't have the frame; empty if it can.
     """
 
     size: int
@@ -55,6 +63,7 @@ class FrameFacts(NamedTuple):
     rate: int
     kind: tuple[int, ...]
     continues: bool = False
+    obstacle: str = ""
 
 
 Parse = Callable[[bytes], FrameFacts]
@@ -68,12 +77,14 @@ class SoundCoding:
     Attributes:
         codec: its codec ID in Matroska.
         sync: the two bytes with which each frame begins.
+        is_self_describing: whether a decoder takes the channels from each frame, in MP4, too.
     """
 
     codec: str
     name: str
     parse: Parse
     sync: re.Pattern[bytes]
+    is_self_describing: bool = False
 
     def next_sync(self, data: bytes, at: int) -> int:
         """Find the next offset at which a frame may begin, which may be the last byte.
@@ -88,12 +99,14 @@ def _adts(data: bytes) -> FrameFacts:
     if data[1] & 0xF6 != 0xF0:  # of MPEG audio, maybe, but it is garbage here
         raise MalformedError("no frame of AAC")
     found = parse_frame_header(data)
+    kind: tuple[int, ...] = (found.version, found.sample_rate, found.channels)
+    obstacle = ""
     if found.samples != 1024:
-        raise UnsupportedError("frames of AAC with several blocks of data")
-    if not found.channels:
-        raise UnsupportedError("AAC with its channels in a program configuration element")
-    kind = found.version, found.sample_rate, found.channels
-    return FrameFacts(found.size, 7 if data[1] & 1 else 9, found.samples, found.sample_rate, kind)
+        obstacle, kind = "frames of AAC with several blocks of data", (*kind, found.samples)
+    elif not found.channels:
+        obstacle = "AAC with its channels in a program configuration element"
+    header = 7 if data[1] & 1 else 9
+    return FrameFacts(found.size, header, found.samples, found.sample_rate, kind, obstacle=obstacle)
 
 
 def _mp3(data: bytes) -> FrameFacts:
@@ -144,7 +157,7 @@ def _ac3(data: bytes) -> FrameFacts:
     """Read the header of a frame of AC-3 (ETSI TS 102 366 §4.3)."""
     if data[:2] != b"\x0b\x77" or data[4] >> 6 == 3 or data[4] & 63 >= 38 or data[5] >> 3 > 10:
         raise MalformedError("no frame of AC-3")
-    rate, kilobits = _AC3_RATES[data[4] >> 6], _AC3_KILOBITS[(data[4] & 63) >> 1]
+    rate, kilobits = AC3_RATES[data[4] >> 6], AC3_KILOBITS[(data[4] & 63) >> 1]
     words = kilobits * 1000 * 1536 // (16 * rate) + (data[4] & 1 if rate == 44_100 else 0)
     mode = data[6] >> 5
     return FrameFacts(2 * words, 0, 1536, rate, (rate, mode))
@@ -155,22 +168,26 @@ def _eac3(data: bytes) -> FrameFacts:
     if data[:2] != b"\x0b\x77" or not 10 < data[5] >> 3 <= 16:
         raise MalformedError("no frame of E-AC-3")
     stream, substream = data[2] >> 6, data[2] >> 3 & 7
-    rate = data[4] >> 6
-    if rate == 3 or data[4] >> 4 & 3 != 3:
-        raise UnsupportedError("E-AC-3 whose frames have less than six blocks")
+    number, blocks = data[4] >> 6, data[4] >> 4 & 3
     continues = stream == 1 or substream > 0
     size = 2 * ((data[2] & 7) << 8 | data[3]) + 2
     mode = data[4] >> 1 & 7
-    return FrameFacts(size, 0, 1536, _AC3_RATES[rate], (rate, mode), continues)
+    if number == 3 or blocks != 3:
+        # Table E2.3: a rate of half as much is where the number of blocks is else, which is six then.
+        rate = AC3_RATES[blocks % 3] // 2 if number == 3 else AC3_RATES[number]
+        samples = 256 * (6 if number == 3 else blocks + 1)
+        told = "E-AC-3 whose frames have less than six blocks"
+        return FrameFacts(size, 0, samples, rate, (rate, mode, samples), continues, told)
+    return FrameFacts(size, 0, 1536, AC3_RATES[number], (AC3_RATES[number], mode), continues)
 
 
 _AC3_SYNC = re.compile(rb"\x0b\x77")
 AAC = SoundCoding("A_AAC", "AAC", _adts, re.compile(rb"\xff[\xf0\xf1\xf8\xf9]"))
 MP3 = SoundCoding("A_MPEG/L3", "MP3", _mp3, re.compile(rb"\xff[\xe0-\xff]"))
 MPEG_AUDIO = SoundCoding("A_MPEG/L3", "MPEG audio", _mpeg_audio, re.compile(rb"\xff[\xe0-\xff]"))
-DTS = SoundCoding("A_DTS", "DTS", _dts, re.compile(rb"\x7f\xfe|\x64\x58"))
-AC3 = SoundCoding("A_AC3", "AC-3", _ac3, _AC3_SYNC)
-EAC3 = SoundCoding("A_EAC3", "E-AC-3", _eac3, _AC3_SYNC)
+DTS = SoundCoding("A_DTS", "DTS", _dts, re.compile(rb"\x7f\xfe|\x64\x58"), is_self_describing=True)
+AC3 = SoundCoding("A_AC3", "AC-3", _ac3, _AC3_SYNC, is_self_describing=True)
+EAC3 = SoundCoding("A_EAC3", "E-AC-3", _eac3, _AC3_SYNC, is_self_describing=True)
 
 SOUND_CODINGS: Mapping[int, SoundCoding] = {
     StreamType.MPEG1_AUDIO: MP3,
@@ -206,19 +223,40 @@ def sound_track(number: int, coding: SoundCoding, first: FrameFacts) -> Matroska
     return MatroskaTrack(number, AUDIO, codec, private, sample_rate=first.rate, channels=channels)
 
 
+@dataclass(slots=True)
+class _Format:
+    """A format that frames of a stream have.
+
+    Attributes:
+        facts: header of its first frame.
+        first: its first frame's MP4 sample.
+        samples: of all its frames.
+        frames: how many it has.
+    """
+
+    number: int
+    facts: FrameFacts
+    first: bytes
+    samples: int = 0
+    frames: int = 0
+
+
 class SoundFrames:
     """Locates the frames of an audio stream, without I/O.
 
+    A track has one format. A recording off the air may change from stereo to 5.1 and back: what has the
+    format for longest is the track, and the rest a pause.
+
     Args:
-        skipped_bytes: most bytes that are no frames, beyond the bytes of frames.
+        skipped_bytes: most bytes that are no frames, beyond the bytes of frames; behind so many, frames of
+            what has had enough of them are only looked for where units begin.
 
     Attributes:
         offsets: where in the elementary stream each frame's MP4 sample begins.
         sizes: bytes of these samples.
         units: number of the unit in which each frame begins.
         laced: index of each frame among those that begin in its unit.
-        facts: header of the first frame; None before it.
-        first: the first frame's MP4 sample.
+        foreign: seconds of the frames whose format isn't the track's.
     """
 
     def __init__(self, coding: SoundCoding, skipped_bytes: int) -> None:
@@ -226,34 +264,97 @@ class SoundFrames:
         self._pending = b""
         self._position = 0
         self._skipped = 0
-        self._is_synchronised = False
+        self._is_synchronised = self._is_lost = False
         self._substreams = 0
         self._bounds: list[tuple[int, int]] = []
+        self._formats: dict[tuple[int, ...], _Format] = {}
+        self._numbers = array("B")
+        self.foreign = Fraction(0)
         self.offsets, self.sizes = array("q"), array("I")
         self.units, self.laced = array("I"), array("I")
-        self.facts: FrameFacts | None = None
-        self.first = b""
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    @property
+    def facts(self) -> FrameFacts | None:
+        """Header of the first frame of the track's format; None before any frame."""
+        main = self._main
+        return None if main is None else main.facts
+
+    @property
+    def first(self) -> bytes:
+        """The MP4 sample of the first frame of the track's format."""
+        main = self._main
+        return b"" if main is None else main.first
+
+    @property
+    def _main(self) -> _Format | None:
+        """The format that lasts longest of those that MP4 can have."""
+        return max(
+            self._formats.values(),
+            key=lambda one: (not one.facts.obstacle, Fraction(one.samples, one.facts.rate)),
+            default=None,
+        )
+
+    def choose_format(self) -> None:
+        """Keep the frames of one format.
+
+        Raises:
+            UnsupportedError: there are no frames, or none that MP4 can have.
+        """
+        main = self._main
+        if main is None:
+            raise UnsupportedError("it has no samples")
+        if main.facts.obstacle:
+            raise UnsupportedError(main.facts.obstacle)
+        foreign = [one for one in self._formats.values() if not self._is_kept(one.facts, main.facts)]
+        if foreign:
+            self.keep(~np.isin(np.asarray(self._numbers), [one.number for one in foreign]))
+        self.foreign = sum((Fraction(one.samples, one.facts.rate) for one in foreign), Fraction(0))
+
+    def keep(self, kept: NDArray[np.bool_]) -> None:
+        """Keep some of the frames."""
+        self.offsets, self.sizes, self.units, self.laced, self._numbers = (
+            array(column.typecode, np.asarray(column)[kept].tobytes())
+            for column in (self.offsets, self.sizes, self.units, self.laced, self._numbers)
+        )
+
+    def _is_kept(self, one: FrameFacts, main: FrameFacts) -> bool:
+        described = self._coding.is_self_describing and one.rate == main.rate and not one.obstacle
+        return one.kind == main.kind or described
 
     def push(self, data: bytes, unit: int) -> None:
         """Push the bytes of a PES unit.
 
         Raises:
-            UnsupportedError: the bytes aren't frames of this coding, or the format changes.
+            UnsupportedError: the bytes aren't frames of this coding, or frames have too many substreams.
         """
         if not data:
             return  # no frame begins in it
+        if self._is_lost and not self._is_frame(data):
+            self._position += len(data)
+            return
+        self._is_lost = False
         self._bounds.append((self._position + len(self._pending), unit))
         pending = self._pending + data
         at = 0
         while (following := self._frame(pending, at)) is not None:
             at = following
+        if self._is_lost:
+            at = len(pending)
         self._pending = pending[at:]
         self._position += at
         while len(self._bounds) > 1 and self._bounds[1][0] <= self._position:
             del self._bounds[0]
+
+    def _is_frame(self, data: bytes) -> bool:
+        """Return whether the bytes of a unit begin with a frame."""
+        try:
+            self._coding.parse(data[:_HEADER_BYTES].ljust(_HEADER_BYTES, b"\0"))
+        except MediaError:
+            return False
+        return True
 
     def _frame(self, data: bytes, at: int) -> int | None:
         """Read the frame at an offset, or skip to the next; return None if more bytes are needed."""
@@ -273,7 +374,10 @@ class SoundFrames:
             following = self._coding.next_sync(data, at + 1)
             self._skipped += following - at
             if self._skipped > self._skipped_bytes:
-                raise UnsupportedError(f"no frames of {self._coding.name} in the audio") from None
+                if len(self) < FRAMES_OF_SOUND:
+                    raise UnsupportedError(f"no frames of {self._coding.name} in the audio") from None
+                self._is_lost = True
+                return None
             return following
         # The search goes on where it ended: starting again for each frame would cost more than the frames.
         self._is_synchronised, self._skipped = True, max(self._skipped - facts.size, 0)
@@ -287,17 +391,22 @@ class SoundFrames:
         if facts.continues:
             if len(self.sizes) and self.offsets[-1] + self.sizes[-1] == self._position + at:
                 self.sizes[-1] += facts.size
-                self.first += data[at : at + facts.size] if len(self.sizes) == 1 else b""
+                first = next(one for one in self._formats.values() if one.number == self._numbers[-1])
+                first.first += data[at : at + facts.size] if first.frames == 1 else b""
             return
-        if self.facts is None:
-            self.facts = facts
-            self.first = data[at + facts.header : at + facts.size]
-        elif facts.kind != self.facts.kind:
-            raise UnsupportedError(f"its {self._coding.name} changes its rate or its channels")
+        known = self._formats.get(facts.kind)
+        if known is None:
+            if len(self._formats) == MAX_FORMATS:
+                return
+            sample = data[at + facts.header : at + facts.size]
+            known = self._formats[facts.kind] = _Format(len(self._formats), facts, sample)
+        known.samples += facts.samples
+        known.frames += 1
         place = self._position + at
         unit = next(unit for begin, unit in reversed(self._bounds) if begin <= place)
         is_next = len(self.units) > 0 and self.units[-1] == unit
         self.offsets.append(place + facts.header)
         self.sizes.append(facts.size - facts.header)
+        self._numbers.append(known.number)
         self.units.append(unit)
         self.laced.append(self.laced[-1] + 1 if is_next else 0)

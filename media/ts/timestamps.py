@@ -18,6 +18,9 @@ CLOCK_WRAP = 1 << 33
 SMALL_STEP = CLOCK_RATE
 """Ticks by which one stream's sound or picture may lie before another's where the clock jumps."""
 
+LARGEST_OVERLAP = 2 * CLOCK_RATE
+"""Ticks by which sound alone may step back, as at a splice; more is a jump of the clock."""
+
 MAX_JUMPS = 10_000
 """Most jumps of a file's clock: a DVD has one for each of its cells, of which a film has some hundred."""
 
@@ -76,6 +79,10 @@ class FileClock:
         reference: a timestamp of the file; the time 0 is half the range of timestamps before it.
         jumps: ticks that were added to the timestamps of the file's streams, in the order of the jumps; all
             streams of a file share the list.
+
+    Attributes:
+        added_late: ticks that are to be added to the times since a step back, because it was the clock's: set
+            by each call of ``time``, for the times that calls before it have returned.
     """
 
     def __init__(self, longest_gap: int, reference: int, jumps: list[int]) -> None:
@@ -85,12 +92,15 @@ class FileClock:
         self._known = len(jumps)
         self._added = 0
         self._step = 0
+        self._went_back: int | None = None
+        self.added_late = 0
 
-    def time(self, told: int, place: int) -> int:
+    def time(self, told: int, place: int, *, may_go_back: bool = False) -> int:
         """Return the time of a timestamp.
 
         Args:
             place: offset of the timestamp in the file, for errors.
+            may_go_back: whether the time may step back a little where this stream alone does.
 
         Raises:
             UnsupportedError: the clock jumps too often.
@@ -99,6 +109,7 @@ class FileClock:
             self._added = self._jumps[-1] if self._jumps else 0
             self._latest = (told + self._added - self._zero) % CLOCK_WRAP
             return self._latest
+        self.added_late = self._found_later() if self._went_back is not None else 0
         before = self._latest
         step = difference(told + self._added - self._zero, before)
         if not 0 <= step <= self._longest_gap:
@@ -109,6 +120,11 @@ class FileClock:
                     self._added, step = added, max(other, 0)
                     break
             else:
+                if may_go_back and -LARGEST_OVERLAP <= step < 0 and self._went_back is None:
+                    self._went_back = self._latest
+                    self._known = len(self._jumps)
+                    self._latest = before + step
+                    return self._latest
                 self._added += self._step - step
                 step = self._step
                 self._jumps.append(self._added)
@@ -118,4 +134,16 @@ class FileClock:
         elif step:
             self._step = min(step, SMALL_STEP)
         self._latest = before + step
+        if self._went_back is not None and self._latest - self._went_back > self._longest_gap:
+            self._went_back = None
         return self._latest
+
+    def _found_later(self) -> int:
+        """Return by how much the times since a step back are too early: other streams have jumped there."""
+        for added in self._jumps[self._known :]:
+            late = added - self._added
+            if self._latest is not None and 0 < late <= LARGEST_OVERLAP + SMALL_STEP:
+                self._added, self._known, self._went_back = added, len(self._jumps), None
+                self._latest += late
+                return late
+        return 0

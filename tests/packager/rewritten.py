@@ -24,14 +24,23 @@ def rewrite(source: Path, target: Path, change: Change) -> Path:
     return target
 
 
-def _changed(whole: bytes, handler: bytes, change: Change) -> bytes:
+def changed_box(whole: bytes, change: Change, containers: tuple[bytes, ...] = CONTAINERS) -> bytes:
+    """Return a box with others in it."""
+    return _changed(whole, b"", change, containers)
+
+
+def _changed(
+    whole: bytes, handler: bytes, change: Change, containers: tuple[bytes, ...] = CONTAINERS
+) -> bytes:
     outer = header(whole, 0, len(whole))
     payload = whole[outer.payload :]
-    if outer.kind in CONTAINERS:
+    if outer.kind in containers:
         if outer.kind == b"mdia":
             at = payload.index(b"hdlr")
             handler = payload[at + 12 : at + 16]
-        inner = [_changed(payload[one.start : one.end], handler, change) for one in walk(payload, 0)]
+        inner = [
+            _changed(payload[one.start : one.end], handler, change, containers) for one in walk(payload, 0)
+        ]
         payload = b"".join(inner)
     return box(outer.kind, change(handler, outer.kind, payload))
 

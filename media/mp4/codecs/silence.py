@@ -50,6 +50,17 @@ _OPUS_RATE = 48_000
 _OPUS_SAMPLES, _OPUS_LONGEST = 960, 5760
 """Samples of 20 ms, and of the longest packet, 120 ms (RFC 6716 §3.2.5)."""
 
+AC3_KILOBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
+"""Rates of AC-3 (ETSI TS 102 366 table 4.13), each by two values of frmsizecod."""
+
+AC3_RATES = (48_000, 44_100, 32_000)
+AC3_CHANNELS = (2, 1, 2, 3, 3, 4, 4, 5)
+"""Full-bandwidth channels by acmod (table 4.3)."""
+
+_AC3_SAMPLES = 1536
+_AC3_SAME = 2 * 25 + 2 * 5 + 2
+"""Three exponents that don't differ from the ones before (§6.1.2)."""
+
 
 @dataclass(frozen=True, slots=True)
 class SilentFrame:
@@ -81,6 +92,8 @@ def silent_frame(entry: SampleEntry) -> SilentFrame | None:
             return _mp3(entry.sample_rate, entry.channels)
         if entry.kind == b"Opus":
             return _opus(entry.payload(b"dOps"))
+        if entry.kind == b"ac-3":
+            return _ac3(entry.payload(b"dac3"))
         if entry.kind == b"fLaC":
             return _flac(entry.payload(b"dfLa"))
     except MediaError:
@@ -136,6 +149,54 @@ def _opus(configuration: bytes) -> SilentFrame | None:
     return SilentFrame(frame, _OPUS_SAMPLES, _OPUS_RATE, _OPUS_LONGEST)
 
 
+def _ac3(configuration: bytes) -> SilentFrame | None:
+    """Write a frame of AC-3 (ETSI TS 102 366 §4.3, §4.4) all of whose bits are given to no mantissa.
+
+    Args:
+        configuration: the payload of ``dac3`` (§F.4), whose rate the frame has.
+    """
+    bits = BitReader(configuration, "dac3")
+    rate_code, stream, mode, acmod = bits.read(2), bits.read(5), bits.read(3), bits.read(3)
+    has_lfe, kilobits_code = bits.read(1), bits.read(5)
+    if rate_code == 3 or stream > 8 or kilobits_code >= len(AC3_KILOBITS):
+        return None
+    rate, channels = AC3_RATES[rate_code], AC3_CHANNELS[acmod]
+    size = 2 * (AC3_KILOBITS[kilobits_code] * 1000 * _AC3_SAMPLES // (16 * rate))
+    # §4.4.2: levels of the mixes where there are any, and no options
+    head = f"{rate_code:02b}{2 * kilobits_code:06b}{stream:05b}{mode:03b}{acmod:03b}"
+    head += "00" * ((acmod & 1 and acmod != 1) + (acmod & 4 == 4) + (acmod == 2)) + f"{has_lfe}11111" + "000"
+    head += "11111000" * (acmod == 0) + "00000"
+    blocks = ""
+    for number in range(6):
+        # §4.4.3: long transforms, no dither, no dynamic range, which is said for both of two mono channels
+        blocks += "00" * channels + "0" * (1 + (acmod == 0))
+        # No coupling, and no matrixing of two channels; later blocks go on with it.
+        blocks += ("10" if number == 0 else "0") + ("10000" if number == 0 else "0") * (acmod == 2)
+        # Exponents of the strategy D45 over the smallest bandwidth, all alike; later blocks use them again.
+        blocks += ("11" if number == 0 else "00") * channels + str(int(number == 0)) * has_lfe
+        if number == 0:
+            same = f"{_AC3_SAME:07b}"
+            blocks += (
+                "000000" * channels + ("1111" + 6 * same + "00") * channels + ("1111" + 2 * same) * has_lfe
+            )
+        # §6.2.2.4: where all offsets of the signal-to-noise ratio are 0, no mantissa has a bit.
+        blocks += ("1" + "0" * 11 + "1" + "0" * 6 + "0" * 7 * (channels + has_lfe)) if number == 0 else "00"
+        blocks += "00"
+    written = b"\x0b\x77\0\0" + _bytes_of(head + blocks)
+    if len(written) + 2 > size:
+        return None
+    frame = bytearray(written.ljust(size, b"\0"))
+    # §6.1.6: both sums over their parts of the frame are 0, of which the first has its word in front.
+    words = size // 2
+    part = 2 * ((words >> 1) + (words >> 3))
+    state = _crc(frame[4:part], 16, 0x8005)
+    for _ in range(8 * (part - 2)):
+        state = (state ^ 0x8005) >> 1 | 0x8000 if state & 1 else state >> 1
+    frame[2:4] = state.to_bytes(2, "big")
+    frame[-2:] = _crc(frame[2:-2], 16, 0x8005).to_bytes(2, "big")
+    return SilentFrame(bytes(frame), _AC3_SAMPLES, rate, _AC3_SAMPLES)
+
+
 def _flac(configuration: bytes) -> SilentFrame | None:
     """Write a frame of constant subframes (RFC 9639 §9.2.3)."""
     # Behind version, flags and the header of the metadata block (§8.2): STREAMINFO
@@ -153,8 +214,8 @@ def _flac(configuration: bytes) -> SilentFrame | None:
     return SilentFrame(body + _crc(body, 16, 0x8005).to_bytes(2, "big"), size, rate, size)
 
 
-def _crc(data: bytes, width: int, polynomial: int) -> int:
-    """Compute a CRC of FLAC (RFC 9639 §9.1.8, §9.3) of a few bytes."""
+def _crc(data: bytes | bytearray, width: int, polynomial: int) -> int:
+    """Compute a CRC of a few bytes, of FLAC (RFC 9639 §9.1.8, §9.3) or AC-3 (ETSI TS 102 366 §6.1.6)."""
     found, top = 0, 1 << width - 1
     for byte in data:
         found ^= byte << width - 8

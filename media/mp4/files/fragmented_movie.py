@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from media.errors import MalformedError, TooLargeError, UnsupportedError
+from media.errors import MalformedError, TooLargeError
 from media.mp4.boxes import Box, walk
 from media.mp4.fragments.moof import (
     DATA_OFFSET,
@@ -100,7 +100,6 @@ class FragmentedMovie:
 
         Raises:
             MalformedError: the fragment is cut off, contradicts itself or goes back in time.
-            UnsupportedError: the codec's configuration changes.
             TooLargeError: a limit is exceeded.
         """
         self._fragments += 1
@@ -194,7 +193,7 @@ class _FragmentedTrack:
     def __init__(self, track: Track, room: TableRoom) -> None:
         self._track = track
         self._boxes = SampleTableWriter(room)
-        self._description: int | None = None
+        self._descriptions: list[tuple[int, int]] = []
         self._first: tuple[int, int] | None = None
         self.next_time = 0
         self.ended = False
@@ -219,12 +218,11 @@ class _FragmentedTrack:
             yield SampleColumns(times[:-1], *rest), int(times[-1])
 
     def use_description(self, number: int) -> None:
-        """Check that the following samples use the same sample entry, numbered from 1."""
+        """Note which sample entry the following samples use, numbered from 1."""
         if not 1 <= number <= len(self._track.sample_entries):
             raise MalformedError(f"a fragment with sample description {number}, which isn't there")
-        if self._description not in (None, number):
-            raise UnsupportedError("the codec's configuration changes within a track")
-        self._description = number
+        if not self._descriptions or self._descriptions[-1][1] != number:
+            self._descriptions.append((self._boxes.count, number))
 
     def add(self, samples: SampleColumns, end: int) -> None:
         """Add samples; ``end`` is the decode time at which the last one ends if nothing follows."""
@@ -245,13 +243,29 @@ class _FragmentedTrack:
     def whole(self, edits: tuple[Edit, ...]) -> Track:
         """Return the track with all its samples and an edit list."""
         cuts = [edit for edit in self._track.edits if edit.media_time != -1][1:]
-        number = self._description or 1
-        return replace(
-            self._track,
-            sample_entries=self._track.sample_entries[number - 1 : number],
-            edits=(*edits, *cuts),
-            tables=self._boxes.render(),
-        )
+        used, tables = {number for _, number in self._descriptions} or {1}, self._boxes.render()
+        entries = self._track.sample_entries
+        if len(used) == 1:
+            entries = entries[min(used) - 1 : min(used)]
+        else:
+            tables[b"stsc"] = memoryview(self._described_chunks(tables))
+        return replace(self._track, sample_entries=entries, edits=(*edits, *cuts), tables=tables)
+
+    def _described_chunks(self, tables: Mapping[bytes, memoryview]) -> bytes:
+        """Write a ``stsc`` (§8.7.4) that says which sample entry the samples of each chunk use.
+
+        Between two fragments is a ``moof``, so that none shares a chunk with another one.
+        """
+        table = SampleTable(tables, 1)
+        _, firsts = table.chunks()
+        begins, numbers = (np.array(column, np.int64) for column in zip(*self._descriptions, strict=True))
+        rows = np.empty((len(firsts), 3), ">u4")
+        rows[:, 0] = np.arange(1, len(firsts) + 1)
+        rows[:, 1] = np.diff(firsts, append=len(table))
+        rows[:, 2] = numbers[begins.searchsorted(firsts, "right") - 1]
+        changes = np.append(True, (rows[1:, 1:] != rows[:-1, 1:]).any(axis=1))
+        written: bytes = rows[changes].tobytes()
+        return struct.pack(">4xI", int(changes.sum())) + written
 
 
 class _FragmentRun:

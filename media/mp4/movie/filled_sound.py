@@ -1,9 +1,9 @@
-"""Sample tables of sound whose pauses are filled with silence, within the track and behind it."""
+"""Sample tables of sound whose pauses are filled with silence: before the track, within it and behind it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -62,16 +62,31 @@ def has_pauses(table: SampleTable, timescale: int) -> bool:
     return table.longest_duration - usual_duration(table) > int(PAUSE_SECONDS * timescale)
 
 
+@dataclass(frozen=True, slots=True)
+class FilledSpan:
+    """Which samples of a table are presented, and when.
+
+    Attributes:
+        stop: the sample behind the last one.
+        end: decode time in the new table up to which there is silence behind the samples.
+        first: the first sample.
+        before: ticks of silence before that; None: the samples' times stay as they are.
+    """
+
+    stop: int
+    end: int
+    first: int = 0
+    before: int | None = None
+
+
 def fill_pauses(
-    table: SampleTable, frame: SilentFrame, timescale: int, span: tuple[int, int], place: int, room: TableRoom
+    table: SampleTable, frame: SilentFrame, timescale: int, span: FilledSpan, place: int, room: TableRoom
 ) -> FilledSound | None:
     """Write a sample table with silence in all pauses.
 
     Args:
         frame: one of silence, of the track's codec.
         timescale: ticks per second of the track.
-        span: how many of the samples are presented, and the decode time up to which there is silence behind
-            them.
         place: offset behind the data of the file, at which the silence begins.
         room: the memory budget of the table.
 
@@ -81,18 +96,27 @@ def fill_pauses(
     Raises:
         TooLargeError: the table has no room, or there would be more than `MAX_SILENT_FRAMES`.
     """
-    count, end = span
     step, usual = frame.seconds * timescale, usual_duration(table)
-    pause, silent = int(PAUSE_SECONDS * timescale), 0
+    pause, silent, size = int(PAUSE_SECONDS * timescale), 0, len(frame.data)
     if step < 1 or usual < 1:
         return None
-    boxes = SampleTableWriter(room)
-    for start, stop in stretches(0, count):
+    boxes, later = SampleTableWriter(room), 0
+    if span.before is not None:
+        later = span.before - int(table.decode_times(span.first, span.first)[0])
+        silent = span.before * step.denominator // step.numerator
+        if silent > MAX_SILENT_FRAMES:
+            raise TooLargeError(f"more than {MAX_SILENT_FRAMES} frames of silence")
+        for start, stop in stretches(0, silent):
+            numbers = np.arange(start, stop)
+            times, sizes = numbers * step.numerator // step.denominator, np.full(stop - start, size)
+            columns = SampleColumns(times, place + numbers * size, sizes, 0 * sizes, sizes > 0)
+            boxes.add(columns, span.before)
+    for start, stop in stretches(span.first, span.stop):
         samples = table.samples(start, stop)
-        times = samples.decode_time
-        if stop == count:
+        times = samples.decode_time + later
+        if stop == span.stop:
             # The last sample lasts as long as others where the track goes on behind it.
-            times = np.append(times[:-1], max(end, int(times[-1])))
+            times = np.append(times[:-1], max(span.end, int(times[-1])))
         rests = np.diff(times) - usual
         lacking = np.where(rests > pause, rests, 0)
         counts = lacking * step.denominator // step.numerator
@@ -100,9 +124,9 @@ def fill_pauses(
         total = int(counts.sum())
         if silent + total > MAX_SILENT_FRAMES:
             raise TooLargeError(f"more than {MAX_SILENT_FRAMES} frames of silence")
-        pauses = _Pauses(samples, counts, usual, step)
+        pauses = _Pauses(replace(samples, decode_time=times), counts, usual, step)
         for part in stretches(0, len(counts) + total):
-            columns = pauses.columns(*part, place + silent * len(frame.data), len(frame.data))
+            columns = pauses.columns(*part, place + silent * size, size)
             boxes.add(columns, int(times[-1]))
         silent += total
     if not silent:

@@ -81,6 +81,11 @@ class Edit:
     rate: Fraction = Fraction(1)
 
 
+def foreign_format(seconds: Fraction) -> str:
+    """Describe what a track lacks because all its samples have one format; empty if it lacks nothing."""
+    return f"{float(seconds):.1f} s of another format" if seconds else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Track:
     """A track, as its ``trak`` box describes it.
@@ -97,6 +102,7 @@ class Track:
         roles: DASH roles such as ``caption`` (§8.10.4, ``kind``).
         chapter_track: ID of the track that names the chapters of this one (§8.3.3, ``chap``); 0 without one.
         obstacle: reason why the samples can't be packaged, set for other containers; empty if they can.
+        lacking: what of the file's track isn't among the samples, set for other containers; empty if nothing.
         text: cues of a text track of Matroska, which has no sample tables; or None.
         display_sets: subtitles of Matroska that are pictures; or None.
         matrix: the 36 bytes of the track header's matrix.
@@ -125,6 +131,7 @@ class Track:
     roles: tuple[str, ...] = ()
     chapter_track: int = 0
     obstacle: str = ""
+    lacking: str = ""
     text: TextBlocks | None = None
     display_sets: DisplaySets | None = None
 

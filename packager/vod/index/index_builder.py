@@ -6,7 +6,8 @@ is written to disk. A function that is handed in reads the file, which may be lo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -20,11 +21,12 @@ from media.mp4.codecs.silence import silent_frame
 from media.mp4.fragments.init_segment import write_init_segment
 from media.mp4.languages import language_tag
 from media.mp4.movie.assembled_samples import AssembledSamples
-from media.mp4.movie.filled_sound import SilentSamples, fill_pauses, has_pauses
-from media.mp4.movie.movie import Movie, MovieLimits, Track
+from media.mp4.movie.filled_sound import PAUSE_SECONDS, FilledSpan, SilentSamples, fill_pauses, has_pauses
+from media.mp4.movie.movie import Movie, MovieLimits, Track, foreign_format
+from media.mp4.movie.one_sample_entry import samples_of_one_entry
 from media.mp4.movie.packed_sound import MAX_INSTANTS, PACKED_BYTES, packed_tables
 from media.mp4.movie.sample_table import MAX_SAMPLES, Int64, SampleTable
-from media.mp4.movie.sample_table_writer import Reserve, TableRoom, reserve_nothing
+from media.mp4.movie.sample_table_writer import MAX_TABLE_TICKS, Reserve, TableRoom, reserve_nothing
 from media.mp4.movie.track_box import TrackFacts
 from packager.vod.index.chapters import chapter_source
 from packager.vod.index.file_index import FRAGMENT_BYTES, SAMPLE_BYTES, TRACK_BYTES, FileIndex, OfferedTrack
@@ -37,6 +39,7 @@ from packager.vod.movie.edit_list import (
     arrange,
     first_video_sample,
     lead_in,
+    moved_edits,
 )
 from packager.vod.movie.movie_reader import ContainerLimits, Read, is_packet_stream, read_movie
 from packager.vod.text.cues import TEXT_LIMITS, TextLimits
@@ -277,7 +280,9 @@ def _choose(
             runs -= candidate.table.runs
     chosen.sort(key=lambda one: not one.video)
     limits = replace(limits, samples=samples, runs=runs)
-    return chosen, _choose_uncopied(refused, movie_timescale, limits, chosen)
+    uncopied = _choose_uncopied(refused, movie_timescale, limits, chosen)
+    left_out += [_lacking(one) for one in (*chosen, *uncopied) if one.track.lacking]
+    return chosen, uncopied
 
 
 def _choose_uncopied(
@@ -330,6 +335,20 @@ def _candidate(track: Track, movie_timescale: int, limits: IndexLimits) -> _Cand
         raise UnsupportedError(track.obstacle)
     if not track.self_contained:
         raise UnsupportedError("its media are in another file")
+    has_own_tables = False
+    if len(set(track.sample_entries)) > 1:
+        one = samples_of_one_entry(
+            track.tables, track.sample_entries, track.timescale, limits.samples, TableRoom(PACKED_BYTES)
+        )
+        if one.dropped:
+            has_own_tables = True
+            track = replace(
+                track,
+                tables=one.tables,
+                sample_entries=track.sample_entries[one.entry : one.entry + 1],
+                edits=moved_edits(track.edits, one.begin, movie_timescale, track.timescale),
+                lacking=foreign_format(one.dropped),
+            )
     entries = [parse_sample_entry(entry) for entry in track.sample_entries[:1]]
     table = SampleTable(track.tables, track.sample_entries, limits.samples, limits.runs)
     if track.handler == b"vide" and table.sync_count > limits.sync_samples:
@@ -338,7 +357,16 @@ def _candidate(track: Track, movie_timescale: int, limits: IndexLimits) -> _Cand
         entries = [parse_sample_entry(track.sample_entries[table.description])]
     if not entries or len(table) == 0 or table.duration == 0:
         raise UnsupportedError("it has no samples")
-    return _Candidate(track, entries[0], table, movie_timescale)
+    return _Candidate(track, entries[0], table, movie_timescale, has_own_tables)
+
+
+def _lacking(one: _Candidate) -> str:
+    """Describe what of a track isn't published, and what stands in for it."""
+    track = one.track
+    if one.video:
+        return f"picture of track {track.track_id}: {track.lacking}; the picture before stays"
+    stands = "silence stands in" if silent_frame(one.entry) is not None else "nothing stands in"
+    return f"sound of track {track.track_id}: {track.lacking}; {stands}"
 
 
 def _decodable(track: Track, movie_timescale: int, limits: IndexLimits) -> _Candidate:
@@ -435,6 +463,8 @@ def _lengthened(
     for one in placed:
         arrangement = one.arrangement
         if one.candidate.video or not one.is_copied:
+            one = _held_from_begin(one)
+            arrangement = one.arrangement
             if end - one.end > SHORTEST_DIFFERENCE:
                 arrangement = arrangement.held_until(int(end * one.candidate.track.timescale))
             longer.append(replace(one, arrangement=arrangement))
@@ -449,33 +479,77 @@ def _lengthened(
     return longer, AssembledSamples(begins, silence) if silence else None
 
 
+def _held_from_begin(one: _Placed) -> _Placed:
+    """Show the first picture of a track that begins later than the film from the film's begin on."""
+    candidate, arrangement = one.candidate, one.arrangement
+    if not candidate.video or not len(arrangement) or arrangement.first:
+        return one
+    late = arrangement.earliest(1)
+    if late <= PAUSE_SECONDS * candidate.track.timescale or not one.placement.delay:
+        return one
+    tables = {**candidate.track.tables, b"stts": memoryview(_first_longer(candidate.track.tables, late))}
+    try:
+        table = SampleTable(tables, candidate.track.sample_entries)
+        media_end = one.placement.media_end
+        placement = replace(
+            one.placement,
+            delay=max(one.placement.delay - late, 0),
+            media_start=one.placement.media_start + max(late - one.placement.delay, 0),
+            media_end=None if media_end is None else media_end + late,
+        )
+        origin = arrangement.shift - one.placement.delay + one.placement.media_start
+        moved = arrange(table, placement, origin, 0)
+    except MediaError:
+        return one
+    track = replace(candidate.track, tables=tables)
+    candidate = replace(candidate, track=track, table=table, has_own_tables=True)
+    return replace(one, candidate=candidate, placement=placement, arrangement=moved)
+
+
+def _first_longer(tables: Mapping[bytes, memoryview], ticks: int) -> bytes:
+    """Return a ``stts`` (ISO/IEC 14496-12 §8.6.1.2) whose first sample lasts longer."""
+    old = bytes(tables[b"stts"])
+    entries, count, delta = struct.unpack_from(">III", old, 4)
+    rest = struct.pack(">II", count - 1, delta) if count > 1 else b""
+    head = struct.pack(">III", entries + (count > 1), 1, min(delta + ticks, MAX_TABLE_TICKS))
+    return old[:4] + head + rest + old[16:]
+
+
 def _filled(
     one: _Placed, end: Fraction, place: int, limits: IndexLimits, room: TableRoom
 ) -> tuple[_Placed, SilentSamples] | None:
-    """Put silence into the pauses of a track of sound, and behind it; return None where there are none."""
+    """Put silence into the pauses of a track of sound, before it and behind it; return None without any."""
     candidate, arrangement = one.candidate, one.arrangement
     timescale, table = candidate.track.timescale, candidate.table
     is_short = end - one.end > SHORTEST_DIFFERENCE
-    if not is_short and not has_pauses(table, timescale):
+    late = int(arrangement.times(0, 1)[0])
+    is_late = late > PAUSE_SECONDS * timescale
+    if not is_short and not is_late and not has_pauses(table, timescale):
         return None
     frame = silent_frame(candidate.entry)
     if frame is None:
         return None
     count = arrangement.first + len(arrangement)
     # Decode times on the media's own timeline, which are those of presentation: sound isn't reordered.
-    until = int(end * timescale) - arrangement.shift if is_short else 0
+    until = int(end * timescale) if is_short else 0
+    if is_late:
+        span = FilledSpan(count, until, arrangement.first, late)
+    else:
+        span = FilledSpan(count, until - arrangement.shift if is_short else 0)
     try:
-        filled = fill_pauses(table, frame, timescale, (count, until), place, room)
+        filled = fill_pauses(table, frame, timescale, span, place, room)
         if filled is None:
             return None
         table = SampleTable(filled.tables, 1, limits.samples, limits.runs)
     except TooLargeError:
         return None
     placement = replace(one.placement, media_end=None) if is_short else one.placement
+    if is_late:
+        placement = Placement()
     candidate = replace(
         candidate, track=replace(candidate.track, tables=filled.tables), table=table, has_own_tables=True
     )
-    origin = arrangement.shift - one.placement.delay + one.placement.media_start
+    origin = 0 if is_late else arrangement.shift - one.placement.delay + one.placement.media_start
     return replace(
         one, candidate=candidate, placement=placement, arrangement=arrange(table, placement, origin)
     ), filled.silence

@@ -93,6 +93,25 @@ def apply_edit_list(edits: Sequence[Edit], movie_timescale: int, timescale: int)
     )
 
 
+def moved_edits(edits: Sequence[Edit], begin: int, movie_timescale: int, timescale: int) -> tuple[Edit, ...]:
+    """Return the edit list of a track whose media before a tick are cut off, so that its clock begins there.
+
+    Args:
+        begin: the tick.
+        movie_timescale: ticks per second of the edits' durations.
+        timescale: ticks per second of the track's media.
+    """
+    rest = [one for one in edits if one.media_time != -1] or [Edit(0, 0)]
+    empty = [one for one in edits if one.media_time == -1]
+    late = begin - rest[0].media_time
+    moved = [replace(one, media_time=max(one.media_time - begin, 0)) for one in rest]
+    if late > 0:
+        length = round(Fraction(late * movie_timescale, timescale))
+        empty.append(Edit(length, -1))
+        moved[0] = replace(moved[0], duration=max(moved[0].duration - length, 0))
+    return (*empty, *moved) if begin else tuple(edits)
+
+
 def _plain_rate(edit: Edit, rest: Sequence[Edit]) -> bool:
     """Return whether an edit's media are played at rate 1, or at a rate that is written by mistake for 1."""
     return edit.rate == 1 or (len(rest) == 1 and 0 < edit.rate < SLOWEST)

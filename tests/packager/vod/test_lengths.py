@@ -223,3 +223,48 @@ def test_a_pause_of_the_sound_is_filled_with_silence(tmp_path: Path) -> None:
     loud = volumes(tmp_path / "out" / "film.mkv" / "audio" / "media.m3u8")
     assert min(loud[2], loud[14]) > -30
     assert all(one < -85 for one in loud[6:11])
+
+
+def late(path: Path, picture: float, sound: float) -> Path:
+    """Make a film of twenty seconds whose picture and sound begin so many seconds after its begin."""
+    inputs = "-f lavfi -i testsrc2=s=64x48:r=25:d=20 -f lavfi -i sine=440:r=48000:d=20"
+    films.run_ffmpeg(*f"{inputs} {H264} -bf 2 -g 50 -c:a aac".split(), path.with_name("whole.mkv"))
+    whole = path.with_name("whole.mkv")
+    offsets = ("-itsoffset", str(picture), "-i", whole, "-itsoffset", str(sound), "-i", whole)
+    films.run_ffmpeg(*offsets, *["-map", "0:v", "-map", "1:a", "-c", "copy"], path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv"])
+def test_sound_that_begins_late_begins_with_silence(name: str, tmp_path: Path) -> None:
+    path = late(tmp_path / name, 0, 7)
+    assert spans(path) == {"video": pytest.approx(27, abs=0.1), "audio": pytest.approx(27, abs=0.1)}
+    packets = films.packets(write_out(path, "audio", tmp_path / "out"), "a")
+    assert packets[0].pts == pytest.approx(0, abs=0.001)
+    assert max(b.pts - a.pts for a, b in pairwise(packets)) < 0.06
+    # The file's packets are where ffprobe finds them.
+    ours = {one.digest: one.pts for one in packets}
+    source = films.packets(path, "a:0")[5:]
+    assert max(abs(ours[one.digest] - one.pts) for one in source) < 0.002
+    loud = volumes(tmp_path / "out" / name / "audio" / "media.m3u8")
+    assert max(loud[:6]) < -85
+    assert min(loud[8:26]) > -30
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv"])
+def test_a_picture_that_begins_late_is_shown_from_the_begin(name: str, tmp_path: Path) -> None:
+    path = late(tmp_path / name, 15, 0)
+    assert spans(path) == {"video": pytest.approx(35, abs=0.1), "audio": pytest.approx(35, abs=0.1)}
+    out = write_out(path, "video", tmp_path / "out")
+    packets, source = films.packets(out, "v"), films.packets(path, "v:0")
+    assert {one.digest for one in packets} == {one.digest for one in source}
+    assert min(one.pts for one in packets) == pytest.approx(0, abs=0.001)
+    # Until its own time the first picture is there, in key frames of six seconds at most.
+    keys = [one.pts for one in packets if one.key]
+    assert max(b - a for a, b in pairwise(keys)) <= 8
+    shown = sorted(packets, key=lambda one: one.pts)
+    assert {one.digest for one in shown if one.pts < 14.9} == {source[0].digest}
+    theirs = sorted(source, key=lambda one: one.pts)[60:]
+    ours = shown[-len(theirs) :]
+    assert [one.digest for one in ours] == [one.digest for one in theirs]
+    assert max(abs(a.pts - b.pts) for a, b in zip(ours, theirs, strict=True)) < 0.002
