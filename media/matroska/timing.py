@@ -79,7 +79,7 @@ def frames_in_turn(
     allowed = max(each // 2, 2 * scale)
     if not frame_samples or not -LONGEST_OVERLAP <= least < -allowed:
         return None
-    times = ticks * scale + laced * each
+    times = ticks * scale + np.asarray(laced, np.int64) * each
     latest = np.maximum.accumulate(times)
     early = times[1:] < latest[:-1] - allowed
     # The first one behind those that overlap may overlap in a part.

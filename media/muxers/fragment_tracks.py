@@ -252,7 +252,7 @@ def _flac(configuration: bytes, frame: bytes) -> SoundCoder:
 
 
 def _dolby(coding: SoundCoding, _configuration: bytes, frame: bytes) -> SoundCoder:
-    first = coding.parse(frame[:_DOLBY_HEADER].ljust(_DOLBY_HEADER, b"\0"))
+    first = coding.carried(frame[:_DOLBY_HEADER].ljust(_DOLBY_HEADER, b"\0"))
     samples = functools.partial(_samples_of_dolby, coding, first.kind)
     # The configuration has the channels.
     return SoundCoder(sound_track(coding.codec, b"", frame, first.rate, 2), samples)
@@ -261,7 +261,7 @@ def _dolby(coding: SoundCoding, _configuration: bytes, frame: bytes) -> SoundCod
 def _samples_of_dolby(coding: SoundCoding, kind: tuple[int, ...], frame: bytes) -> int:
     samples = at = 0
     for _ in range(_MOST_DOLBY_FRAMES):
-        facts = coding.parse(frame[at : at + _DOLBY_HEADER].ljust(_DOLBY_HEADER, b"\0"))
+        facts = coding.carried(frame[at : at + _DOLBY_HEADER].ljust(_DOLBY_HEADER, b"\0"))
         if not facts.continues and facts.kind != kind:
             raise UnsupportedError(f"its {coding.name} changes its rate or its channels")
         samples += 0 if facts.continues else facts.samples

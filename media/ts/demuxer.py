@@ -164,23 +164,17 @@ class _Sounds:
     def _frame(self, data: bytes, at: int) -> FrameFacts | None:
         """Read the header of a frame; None where there is none."""
         try:
-            facts = self._parsed(data, at)
+            facts = self._coding.carried(data[at : at + _HEADER_BYTES])
             end = at + facts.size
             if self._facts is None and end + _HEADER_BYTES <= len(data):
                 # A header must be confirmed by the next one.
-                self._parsed(data, end)
+                self._coding.carried(data[end : end + _HEADER_BYTES])
         except MediaError as error:
             if isinstance(error, UnsupportedError) and self._facts is None:
                 raise
             return None  # after a lost packet, any bytes may follow a header
         if facts.continues:
             raise UnsupportedError(f"{self._coding.name} of several substreams")
-        return facts
-
-    def _parsed(self, data: bytes, at: int) -> FrameFacts:
-        facts = self._coding.parse(data[at : at + _HEADER_BYTES])
-        if facts.obstacle:
-            raise UnsupportedError(facts.obstacle)
         return facts
 
     def _skip(self, data: bytes, at: int) -> int:

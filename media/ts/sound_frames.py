@@ -86,6 +86,13 @@ class SoundCoding:
     sync: re.Pattern[bytes]
     is_self_describing: bool = False
 
+    def carried(self, data: bytes) -> FrameFacts:
+        """Parse the header of a frame as `parse` does; raise UnsupportedError if MP4 can't have the frame."""
+        facts = self.parse(data)
+        if facts.obstacle:
+            raise UnsupportedError(facts.obstacle)
+        return facts
+
     def next_sync(self, data: bytes, at: int) -> int:
         """Find the next offset at which a frame may begin, which may be the last byte.
 

@@ -26,6 +26,9 @@ MAX_SEGMENTS = 1000
 """Most segments of finished playlists and manifests that are read where nothing else is said."""
 
 MAX_VARIANTS = 32
+DECIMAL_VERSION = 3
+"""The version of playlists from which on durations have decimals (RFC 8216bis §8)."""
+
 MAX_ALIKE = 3
 """Most findings of one kind about a playlist that are listed one by one."""
 
@@ -158,6 +161,8 @@ class _Judge:
         self._is_server = is_server
         self._independent = False
         self._starts: dict[str, list[float]] = {}
+        self._targets: dict[str, int] = {}
+        self._lengths: dict[str, float] = {}
         self.whole = WholeCheck(self._loaded, thoroughness.most, thoroughness.on_progress)
 
     async def playlist(self, url: str, *, named: bool = False) -> None:
@@ -266,18 +271,36 @@ class _Judge:
         problem = check_segments.misaligned(cuts)
         said = f"variants aren't cut alike, so no player can change between them: {problem}"
         self._report.expect(problem is None, url, f"{said} (RFC 8216bis §6.2.4)")
+        self._alike(url, playlist)
+
+    def _alike(self, url: str, playlist: m3u8.M3U8) -> None:
+        """Judge what all playlists of a film have in common, apart from those of text."""
+        told = [one for one in playlist.media if one.type != "SUBTITLES"]
+        wanted = dict.fromkeys(urljoin(url, one.uri) for one in (*playlist.playlists, *told) if one.uri)
+        targets = {where: self._targets[where] for where in wanted if where in self._targets}
+        listed = ", ".join(f"{seconds} in {where}" for where, seconds in targets.items())
+        said = f"target durations differ: {listed} (RFC 8216bis §6.2.4)"
+        self._report.expect(len(set(targets.values())) < 2, url, said)
+        lengths = [(where, self._lengths[where]) for where in wanted if where in self._lengths]
+        problem = check_segments.unequal_spans(lengths)
+        said = f"playlists don't cover the same span: {problem} (RFC 8216bis §6.2.4)"
+        self._report.expect(problem is None, url, said)
 
     async def _media(self, url: str, playlist: m3u8.M3U8) -> None:
         expect = self._report.expect
         target = playlist.target_duration or 0
         expect(target > 0, url, "has no EXT-X-TARGETDURATION (RFC 8216bis §4.4.3.1)")
+        self._targets[url] = target
         self._add_problems(url, [self._segment_problem(segment, target) for segment in playlist.segments])
         self._add_problems(url, list(check_low_latency.control_problems(playlist)))
         self._add_problems(url, list(check_low_latency.part_problems(playlist)))
         await self._addresses(url, playlist)
         if playlist.is_endlist:
             self._starts[url] = check_segments.starts(playlist)
-            await self._segments(url, _listed(url, playlist))
+            self._lengths[url] = sum(one.duration or 0.0 for one in playlist.segments)
+            # §4.4.4.1: before version 3 durations are whole seconds
+            is_rounded = (playlist.version or 1) < DECIMAL_VERSION
+            await self._segments(url, _listed(url, playlist), is_rounded=is_rounded)
             if self._independent or playlist.is_independent_segments:
                 await self._try(url, self._segments_alone(url, playlist))
         else:
@@ -313,9 +336,11 @@ class _Judge:
             where = urljoin(url, name)
             await self._try(where, self.file(where))
 
-    async def _segments(self, where: str, segments: Sequence[ExpectedSegment]) -> None:
+    async def _segments(
+        self, where: str, segments: Sequence[ExpectedSegment], *, is_rounded: bool = False
+    ) -> None:
         """Read the segments of what is finite, and judge each."""
-        self._add_problems(where, await self.whole.problems(segments))
+        self._add_problems(where, await self.whole.problems(segments, is_rounded=is_rounded))
         self._report.looked_at, self._report.listed = self.whole.looked_at, self.whole.listed
 
     async def _segments_alone(self, url: str, playlist: m3u8.M3U8) -> None:
@@ -349,6 +374,7 @@ class _Judge:
                     where = f"{url}: representation {representation.name!r}"
                     await self._try(where, self._representation(where, representation))
                 await self._try(url, self._aligned(url, [other for other in one if other.aligned]))
+            self._cover(url, [one for group in sets for one in group])
         except dash_manifest_reader.ManifestError as error:
             self._report.expect(False, url, str(error))
 
@@ -369,6 +395,8 @@ class _Judge:
         if one.init is not None:
             self._report.expect(bool(init), where, f"{one.init.url} isn't there")
         await self._segments(where, _listed_in_manifest(one, pieces))
+        if self.whole.presented is not None:
+            self._lengths[where] = self.whole.presented
         if not one.video or one.access_point not in CLOSED_ACCESS_POINTS:
             return
         for piece in check_segments.some(pieces[1:]):
@@ -377,6 +405,22 @@ class _Judge:
             if alone is not None:
                 told = f"{piece.url} can't be decoded alone, though startWithSAP says {one.access_point}"
                 self._report.expect(alone, where, f"{told} (ISO/IEC 23009-1 §5.3.7.2)")
+
+    def _cover(self, url: str, all_of_them: Sequence[dash_manifest_reader.CheckedRepresentation]) -> None:
+        """Check that picture and sound of each period end together, and with the period."""
+        periods: dict[int, list[tuple[str, float]]] = {}
+        for one in all_of_them:
+            where = f"representation {one.name!r}"
+            length = self._lengths.get(f"{url}: {where}")
+            if one.is_media and length is not None:
+                spans = periods.setdefault(one.period, [])
+                spans.append((where, length))
+                if one.period_seconds and all(name != "the period" for name, _ in spans):
+                    spans.append(("the period", one.period_seconds))
+        for spans in periods.values():
+            problem = check_segments.unequal_spans(spans)
+            said = f"representations don't cover the same span: {problem} (ISO/IEC 23009-1 §5.3.2.1)"
+            self._report.expect(problem is None, url, said)
 
     async def _aligned(
         self, url: str, representations: Sequence[dash_manifest_reader.CheckedRepresentation]

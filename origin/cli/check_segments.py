@@ -42,6 +42,9 @@ KINDS = {"video": 0, "audio": 1}
 ALWAYS_DECODED = ("h264", "hevc", "mpeg2video")
 """Codecs that every ffmpeg decodes."""
 
+SPAN_APART_SECONDS = 0.5
+"""Seconds by which renditions of one film may differ in length: frames of sound and picture end apart."""
+
 APART_SECONDS = 0.1
 """Seconds by which the cuts of variants may differ, since durations are rounded."""
 
@@ -54,11 +57,18 @@ class SegmentTiming:
         begin: the first one's presentation time.
         end: the last one's presentation time.
         longest_gap: the longest time between two, or the last one's own duration.
+        last_duration: the last one's own duration; 0 if unknown.
     """
 
     begin: float
     end: float
     longest_gap: float
+    last_duration: float = 0
+
+    @property
+    def presented_end(self) -> float:
+        """When the last one's presentation ends."""
+        return self.end + self.last_duration
 
 
 def chosen(playlist: m3u8.M3U8) -> Sequence[m3u8.Segment]:
@@ -122,7 +132,8 @@ async def timing(init: bytes, segment: bytes) -> SegmentTiming | None:
         times = sorted(float(one["pts_time"]) for one in own)
         gaps = [after - before for before, after in pairwise(times)]
         last = max(own, key=lambda one: float(one["pts_time"]))
-        return SegmentTiming(times[0], times[-1], max([*gaps, float(last.get("duration_time", 0))]))
+        own_duration = float(last.get("duration_time", 0))
+        return SegmentTiming(times[0], times[-1], max([*gaps, own_duration]), own_duration)
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -146,6 +157,23 @@ async def _asked(data: bytes, questions: Sequence[str]) -> dict[str, Any]:
         return {}
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def unequal_spans(spans: Sequence[tuple[str, float]]) -> str | None:
+    """Describe the shortest and the longest of what lasts differently; None if all last as long.
+
+    Each is an address and its seconds.
+    """
+    if not spans:
+        return None
+    (one, shortest), (other, longest) = min(spans, key=_seconds), max(spans, key=_seconds)
+    if longest - shortest <= SPAN_APART_SECONDS:
+        return None
+    return f"{one} lasts {shortest:.2f} s and {other} {longest:.2f} s"
+
+
+def _seconds(span: tuple[str, float]) -> float:
+    return span[1]
 
 
 def starts(playlist: m3u8.M3U8) -> list[float]:

@@ -16,6 +16,9 @@ AES_BLOCK = 16
 LEAST_APART_SECONDS, APART_SHARE = 0.5, 0.25
 """By how much times may differ: the larger of seconds, and of a share of the playlist's durations."""
 
+SUM_SHARE = 0.005
+"""By how much the sum of a playlist's durations may differ, since each is rounded."""
+
 Load = Callable[[CheckedPiece], Awaitable[tuple[str | None, bytes]]]
 """Fetches a piece; returns what is wrong with the answer, and the bytes."""
 
@@ -39,12 +42,17 @@ class ExpectedSegment:
     is_encrypted: bool = False
 
 
+_Timed = tuple[ExpectedSegment, check_segments.SegmentTiming]
+
+
 class WholeCheck:
     """Judges segments one by one, as many of each playlist as the run's budget allows.
 
     Args:
         load: fetches a segment or an init segment.
         most: segments that are looked at in the whole run.
+        presented: seconds from a playlist's beginning to the presented end of its last segment's media, of
+            the playlist that was judged last; None if unknown.
         on_progress: called with how many of how many were looked at.
     """
 
@@ -53,16 +61,25 @@ class WholeCheck:
         self._most = most
         self._on_progress = on_progress
         self.playlists = 1
+        self.presented: float | None = None
         self.looked_at = self.listed = 0
 
-    async def problems(self, segments: Sequence[ExpectedSegment]) -> list[str | None]:
-        """Judge a playlist's segments; return the fault of each with its address, or None."""
+    async def problems(
+        self, segments: Sequence[ExpectedSegment], *, is_rounded: bool = False
+    ) -> list[str | None]:
+        """Judge a playlist's segments; return the fault of each with its address, and of all, or None.
+
+        Args:
+            is_rounded: whether durations are whole seconds, so that their sum may differ from the media's.
+        """
         self.listed += len(segments)
         wanted = self._chosen(segments)
         # Of a hostile playlist each segment has an init segment of its own: only one is held.
         held: tuple[CheckedPiece, bytes] | None = None
         found: list[str | None] = []
-        before: tuple[ExpectedSegment, check_segments.SegmentTiming] | None = None
+        before: _Timed | None = None
+        first: _Timed | None = None
+        self.presented = None
         for one in wanted:
             if one.init is not None and (held is None or held[0] != one.init):
                 held = one.init, (await self._loaded(one.init))[1]
@@ -71,9 +88,16 @@ class WholeCheck:
             if told is None and timing is not None:
                 told = _wrong_time(one, timing, before)
                 before = one, timing
+                if first is None or first[0].timeline != one.timeline:
+                    first = before
             found.append(None if told is None else f"{one.piece.url} {told}")
             self.looked_at += 1
             self._on_progress(self.looked_at, self.listed)
+        if first is not None and before is not None:
+            if not is_rounded:
+                found.append(_wrong_sum(first, before))
+            if before[0] is segments[-1] and before[0].start is not None:
+                self.presented = before[0].start + before[1].presented_end - before[1].begin
         return found
 
     def _chosen(self, segments: Sequence[ExpectedSegment]) -> Sequence[ExpectedSegment]:
@@ -109,7 +133,7 @@ class WholeCheck:
 def _wrong_time(
     one: ExpectedSegment,
     timing: check_segments.SegmentTiming,
-    before: tuple[ExpectedSegment, check_segments.SegmentTiming] | None,
+    before: _Timed | None,
 ) -> str | None:
     """Describe how a segment's times differ from what is said of them."""
     if one.duration is not None:
@@ -123,6 +147,18 @@ def _wrong_time(
         told = f"begins {is_so:.2f} s behind {before[0].piece.url}, where {said:.2f} s are said"
         return f"{told} (RFC 8216bis §4.4.4.1)"
     return None
+
+
+def _wrong_sum(first: _Timed, last: _Timed) -> str | None:
+    """Describe how the sum of segments' durations differs from the time that their media are presented."""
+    (begins, begin), (ends, end) = first, last
+    if begins.start is None or ends.start is None or ends.duration is None:
+        return None
+    said, is_so = ends.start + ends.duration - begins.start, end.presented_end - begin.begin
+    if abs(said - is_so) <= max(LEAST_APART_SECONDS, SUM_SHARE * said):
+        return None
+    told = f"lasts {said:.2f} s by the durations of its segments, and its media {is_so:.2f} s"
+    return f"{told} (RFC 8216bis §4.4.4.1)"
 
 
 def _allowed(seconds: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from urllib.parse import urljoin
 from xml.etree import ElementTree
@@ -51,6 +51,9 @@ class CheckedRepresentation:
         segments: its segments in order; none of one with an index.
         index: where the index is that says where its segments are; or None.
         starts: when the segments begin in seconds, where the manifest says so.
+        is_media: whether it is picture or sound.
+        period: the number of its period.
+        period_seconds: how long that lasts; 0 where nothing is said.
     """
 
     name: str
@@ -61,6 +64,9 @@ class CheckedRepresentation:
     segments: Sequence[CheckedPiece]
     index: CheckedPiece | None
     starts: Sequence[float]
+    is_media: bool = True
+    period: int = 0
+    period_seconds: float = 0
 
 
 def read_manifest(url: str, text: str) -> list[list[CheckedRepresentation]]:
@@ -93,7 +99,7 @@ def read_manifest(url: str, text: str) -> list[list[CheckedRepresentation]]:
 def _sets(url: str, root: ElementTree.Element) -> Iterator[list[CheckedRepresentation]]:
     base = _base(url, root)
     count = 0
-    for period in root.iterfind(f"{NAMESPACE}Period"):
+    for number, period in enumerate(root.iterfind(f"{NAMESPACE}Period")):
         duration = _seconds(period.get("duration") or root.get("mediaPresentationDuration") or "")
         for one in period.iterfind(f"{NAMESPACE}AdaptationSet"):
             found = []
@@ -105,7 +111,8 @@ def _sets(url: str, root: ElementTree.Element) -> Iterator[list[CheckedRepresent
                 place = base
                 for level in levels:
                     place = _base(place, level)
-                found.append(_representation(place, levels, duration))
+                made = _representation(place, levels, duration)
+                found.append(replace(made, period=number, period_seconds=duration))
             yield found
 
 
@@ -165,6 +172,7 @@ def _representation(
     return CheckedRepresentation(
         name=attributes.get("id", ""),
         video=kind == "video",
+        is_media=kind in ("video", "audio"),
         access_point=int(told),
         aligned=aligned not in ("false", "0"),
         init=first,
