@@ -278,7 +278,8 @@ def title_texts(renditions: list[Film]) -> Iterator[Output]:
     Raises:
         MediaError: they aren't renditions of one title; the text says why.
     """
-    files = title_files([(one.name, one.index, one.offered.starts) for one in renditions])
+    found = [(one.name, one.index, one.offered.starts) for one in renditions]
+    files = title_files(found, are_held=False)
     return texts(
         [replace(one.offered, prefix=file.prefix) for file, one in zip(files, renditions, strict=True)]
     )

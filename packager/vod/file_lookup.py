@@ -15,8 +15,9 @@ from media.errors import MediaError, TooLargeError
 from packager.library.local_storage import NotFoundError, is_served
 from packager.library.storage_interface import Identity, LibraryFile, Storage
 from packager.transient_errors import will_pass
-from packager.vod.index.file_index import FileIndex, OfferedTrack
+from packager.vod.index.file_index import WITHOUT_EDIT_LIST, FileIndex, OfferedTrack
 from packager.vod.index.index_cache import EncodedTracks, IndexCache
+from packager.vod.index.lengthened_tracks import LENGTHENED, lengthened_by_name
 from packager.vod.limits import TitleLimits
 from packager.vod.movie.versioned_addresses import UNVERSIONED, version_of
 from packager.vod.text.cues import TEXT_LIMITS, TIMESCALE, ShiftedCues, TextLimits
@@ -215,15 +216,31 @@ def offered_indexes(found: Sequence[IndexedFile]) -> list[FileIndex]:
 
 def find_track(index: FileIndex, name: str, track: str) -> OfferedTrack:
     """Find a track of a file by its name; NotFoundError where there is none."""
-    offered = index.track(track)
+    offered = index.track(track) or _lengthened(index, track)
     if offered is None:
         raise NotFoundError(f"{name} has no track {track}")
     return offered
 
 
+def segmented_track(index: FileIndex, track: str) -> OfferedTrack | None:
+    """Find a track of a file by the folder of its segments' addresses."""
+    offered = index.segmented_track(track)
+    if offered is not None or LENGTHENED not in track:
+        return offered
+    longer = _lengthened(index, track.removesuffix(WITHOUT_EDIT_LIST))
+    return longer.without_edit_list if longer is not None and longer.name != track else longer
+
+
+def _lengthened(index: FileIndex, track: str) -> OfferedTrack | None:
+    """Return a picture whose last one stays, by the name in its address."""
+    name, _, told = track.partition(LENGTHENED)
+    plain = index.track(name) if told else None
+    return None if plain is None else lengthened_by_name(plain, told)
+
+
 def find_segmented_track(index: FileIndex, name: str, track: str) -> OfferedTrack:
     """Find a track of a file that is offered in segments by its name; NotFoundError where there is none."""
-    offered = index.segmented_track(track)
+    offered = segmented_track(index, track)
     if offered is None:
         raise NotFoundError(f"{name} has no track {track}")
     return offered

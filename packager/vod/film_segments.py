@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 from media.errors import MediaError
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import Identity, LibraryFile
-from packager.vod.file_lookup import IndexedFiles, find_segmented_track
+from packager.vod.file_lookup import IndexedFiles, find_segmented_track, segmented_track
 from packager.vod.index.file_index import OfferedTrack
 from packager.vod.movie.movie_reader import Read
 from packager.vod.pictures.i_frame_file import IFrameFile
@@ -112,7 +112,7 @@ class FilmSegments:
             or the segment is very long, has to be put together, or doesn't exist.
         """
         index = self._files.known(file, version)
-        offered = None if index is None else index.segmented_track(track)
+        offered = None if index is None else segmented_track(index, track)
         if index is None or offered is None or not 0 <= number < len(offered.cuts) - 1:
             return None
         start, stop = offered.stretch(number)

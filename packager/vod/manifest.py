@@ -12,6 +12,7 @@ from media.mp4.codecs.colour import Colour
 from media.mp4.fragments.sidx import sidx_bytes
 from media.mp4.text import wvtt
 from packager.vod.index.file_index import OfferedTrack
+from packager.vod.index.lengthened_tracks import plain_picture
 from packager.vod.pictures.i_frame_file import MAX_PLAYOUT_RATE, index_bytes
 from packager.vod.playlists import (
     INIT_NAME,
@@ -92,7 +93,7 @@ def _trick_mode(shown: AdaptationSet, files: Files) -> list[AdaptationSet]:
     frames = [
         Representation(
             id=f"{representation.id}-iframes",
-            base_url=f"{file.prefix}{file.index.video.name}/{file.index.video.version.folder}{file.i_frames.name}",
+            base_url=f"{file.prefix}{plain_picture(file.index.video).name}/{file.index.video.version.folder}{file.i_frames.name}",
             bandwidth=peak_bandwidth(file.i_frames),
             codecs=file.index.video.entry.codec,
             segments=SegmentBase(

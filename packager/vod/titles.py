@@ -209,7 +209,8 @@ class Titles:
         """Return a file, or a title's files, with addresses and with how their segments begin."""
         offered = zip(found, offered_indexes(found), strict=True)
         renditions = [(one.name, index, self._segment_starts(one)) for one, index in offered]
-        files = title_files(renditions) if found[0].name else [OfferedFile(*renditions[0])]
+        is_title = bool(found[0].name)
+        files = title_files(renditions, are_held=clip == WHOLE) if is_title else [OfferedFile(*renditions[0])]
         texts = [all_text_tracks(one.index, one.sidecars) for one in found]
         files = [
             replace(file, text_tracks=tracks, left_out=left_out)

@@ -40,6 +40,9 @@ LENGTHS = {
 }
 """Seconds of picture and of sound, and of the film."""
 
+LATE = {"late sound.mp4": (0, 9), "late picture.mp4": (9, 0)}
+"""Seconds at which picture and sound of films of twenty seconds begin."""
+
 PLAY = """
 () => {
   video.addEventListener("canplay", () => { video.playbackRate = 4; });
@@ -86,6 +89,17 @@ def films(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         )
         command = [str(tools.ffmpeg), "-nostdin", "-v", "error", *inputs.split(), *encoder.split()]
         subprocess.run([*command, f"file:{folder / name}"], check=True)
+    for size, seconds in (("64x48", 20), ("128x96", 27)):
+        inputs = f"-f lavfi -i testsrc2=s={size}:r=25:d={seconds} -f lavfi -i sine=440:r=48000:d={seconds}"
+        encoder = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -bf 2 -g 50 -sc_threshold 0 -c:a aac"
+        command = [str(tools.ffmpeg), "-nostdin", "-v", "error", *inputs.split(), *encoder.split()]
+        name = f"title.{size.partition('x')[2]}p.mp4"
+        subprocess.run([*command, f"file:{folder / name}"], check=True)
+    whole = folder / "title.48p.mp4"
+    for name, (picture, sound) in LATE.items():
+        offsets = f"-itsoffset {picture} -i {whole} -itsoffset {sound} -i {whole} -map 0:v -map 1:a -c copy"
+        command = [str(tools.ffmpeg), "-nostdin", "-v", "error", *offsets.split()]
+        subprocess.run([*command, f"file:{folder / name}"], check=True)
     server = start_server("--library", str(folder), "--port", "0")
     yield server
     server.stop()
@@ -118,11 +132,8 @@ async def test_a_picture_that_stands_still_is_played_to_its_end(
     await page.close()
 
 
-@pytest.mark.parametrize("kind", PLAYERS)
-@pytest.mark.parametrize("name", LENGTHS)
-async def test_a_film_is_played_to_the_end_of_its_longer_track(
-    browser: Browser, films: ServerProcess, name: str, kind: str
-) -> None:
+async def played_to_the_end(browser: Browser, url: str, kind: str, seconds: float) -> None:
+    """Play a film in a player at four times its speed, and check that it ends where it should."""
     page = await new_page(browser)
     if kind == "hls.js":
 
@@ -130,11 +141,34 @@ async def test_a_film_is_played_to_the_end_of_its_longer_track(
             await route.fulfill(path=HLS_JS, content_type="text/javascript")
 
         await page.route("**/player/vendor/hls.min.mjs", give)
-    async with opened(page, kind, f"{films.url}/vod/{name}/{address(kind)}") as watching:
-        assert await page.evaluate("video.duration") == pytest.approx(LENGTHS[name][2], abs=0.1)
+    async with opened(page, kind, f"{url}/{address(kind)}") as watching:
+        assert await page.evaluate("video.duration") == pytest.approx(seconds, abs=0.1)
         await page.evaluate(PLAY)
         await watching.until("video.ended || troubles.length")
         facts = await page.evaluate("() => ({ troubles, ended: video.ended, time: video.currentTime })")
         assert (facts["troubles"], facts["ended"]) == ([], True)
-        assert facts["time"] == pytest.approx(LENGTHS[name][2], abs=0.1)
+        assert facts["time"] == pytest.approx(seconds, abs=0.1)
     await page.close()
+
+
+@pytest.mark.parametrize("kind", PLAYERS)
+@pytest.mark.parametrize("name", LENGTHS)
+async def test_a_film_is_played_to_the_end_of_its_longer_track(
+    browser: Browser, films: ServerProcess, name: str, kind: str
+) -> None:
+    await played_to_the_end(browser, f"{films.url}/vod/{name}", kind, LENGTHS[name][2])
+
+
+@pytest.mark.parametrize("kind", PLAYERS)
+async def test_a_title_is_played_to_the_end_of_its_longest_rendition(
+    browser: Browser, films: ServerProcess, kind: str
+) -> None:
+    await played_to_the_end(browser, f"{films.url}/vod/title", kind, 27)
+
+
+@pytest.mark.parametrize("kind", PLAYERS)
+@pytest.mark.parametrize("name", LATE)
+async def test_a_film_whose_track_begins_late_is_played_from_its_begin(
+    browser: Browser, films: ServerProcess, name: str, kind: str
+) -> None:
+    await played_to_the_end(browser, f"{films.url}/vod/{name}", kind, 20 + max(LATE[name]))

@@ -11,7 +11,9 @@ import m3u8
 import numpy as np
 import pytest
 
+from media.errors import UnsupportedError
 from packager.export.export import export
+from packager.library.local_storage import NotFoundError
 from packager.vod import Titles
 from packager.vod.index.index_builder import read_index
 from packager.vod.segments.clip import Clip
@@ -268,3 +270,58 @@ def test_a_picture_that_begins_late_is_shown_from_the_begin(name: str, tmp_path:
     ours = shown[-len(theirs) :]
     assert [one.digest for one in ours] == [one.digest for one in theirs]
     assert max(abs(a.pts - b.pts) for a, b in zip(ours, theirs, strict=True)) < 0.002
+
+
+@pytest.mark.clause("RFC 8216bis §6.2.4")
+@pytest.mark.parametrize("longer", [1, 5, 13])
+def test_renditions_of_different_length_are_one_title_that_lasts_as_long_as_the_longest(
+    longer: int, tmp_path: Path
+) -> None:
+    for size, seconds in (("64x48", 20), ("128x96", 20 + longer)):
+        inputs = f"-f lavfi -i testsrc2=s={size}:r=25:d={seconds} -f lavfi -i sine=440:r=48000:d={seconds}"
+        name = f"film.{size.partition('x')[2]}p.mp4"
+        films.run_ffmpeg(*f"{inputs} {H264} -bf 2 -g 50 -sc_threshold 0 -c:a aac".split(), tmp_path / name)
+    short, long = tmp_path / "film.48p.mp4", tmp_path / "film.96p.mp4"
+    titles = titles_of(short)
+    master = m3u8.loads(titles.multivariant_playlist("film"))
+    copied = [one.uri for one in master.playlists if "-" not in one.uri.split("/")[2].split("-until-")[0]]
+    names = [uri.removeprefix("../").split("/")[:2] for uri in copied]
+    assert len(names) == 2
+    assert names[1] == [long.name, "video"]
+    told = [m3u8.loads(titles.media_playlist(*one)) for one in names]
+    for one, other in zip(*(one.segments for one in told), strict=True):
+        assert one.duration == pytest.approx(other.duration, abs=0.002)
+    assert sum(one.duration for one in told[0].segments) == pytest.approx(20 + longer, abs=0.05)
+    (sound,) = {one.uri for one in master.media if "aac" not in one.uri}
+    assert sound.startswith(f"../{long.name}/")
+    # The shorter one's own pictures, and then the last of them until the end.
+    packets = films.packets(write_out(short, names[0][1], tmp_path / "out"), "v")
+    source = films.packets(short, "v:0")
+    assert {one.digest for one in packets} == {one.digest for one in source}
+    last = max(source, key=lambda one: one.pts)
+    held = [one for one in packets if one.pts > 20.3]
+    assert max(one.pts for one in packets) <= 20 + longer
+    if longer > 2:
+        assert last.digest in {one.digest for one in held}
+    assert spans(short)["video"] == pytest.approx(20, abs=0.05)
+    manifest = titles.manifest("film").decode()
+    assert f'mediaPresentationDuration="PT{20 + longer}' in manifest
+    assert f"{short.name}/{names[0][1]}/" in manifest
+
+
+def test_renditions_with_other_key_frames_are_refused_whatever_their_length(tmp_path: Path) -> None:
+    for name, words in {"film.48p.mp4": "-t 20 -g 50", "film.96p.mp4": "-t 22 -g 40"}.items():
+        inputs = "-f lavfi -i testsrc2=s=64x48:r=25:d=30"
+        films.run_ffmpeg(*f"{inputs} {words} {H264} -sc_threshold 0".split(), tmp_path / name)
+    with pytest.raises(UnsupportedError, match="their key frames aren't at the same times"):
+        titles_of(tmp_path / "film.48p.mp4").multivariant_playlist("film")
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["", "0", "20000", "19000", "21000-20500", "999999999", "21000-", "-1", "a", "-".join(["21000"] * 99)],
+)
+def test_no_track_is_found_by_times_that_are_none_of_its(told: str) -> None:
+    path = made("until.mp4", f"{H264} -g 50 -an", "r=25:d=20")
+    with pytest.raises(NotFoundError):
+        titles_of(path).media_playlist(path.name, f"video-until-{told}")
