@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from media.errors import MalformedError, UnsupportedError
 from media.mp4.codecs.bits import BitReader
 from media.mp4.codecs.sequence_parameters import OrderParameters, avc_parameters
-from media.ts.annex_b import H264, START_CODE, VideoCoding, nal_units
+from media.ts.annex_b import H264, MAX_UNITS, START_CODE, VideoCoding, nal_units
 
 _HEADER_BYTES = 3
 """Bytes behind a start code which show whether an access unit begins there."""
@@ -21,10 +22,12 @@ class AccessUnit(NamedTuple):
 
     Attributes:
         offset: where in the elementary stream its first start code is.
+        starts: where in the data start codes are; None if that isn't known.
     """
 
     offset: int
     data: bytes
+    starts: Sequence[int] | None = None
 
 
 class AccessUnitReader:
@@ -39,6 +42,7 @@ class AccessUnitReader:
         self._data = bytearray()
         self._position = 0
         self._searched = 0
+        self._starts: list[int] = []
         self._has_begun = self._has_slices = False
 
     def push(self, data: bytes) -> list[AccessUnit]:
@@ -58,9 +62,13 @@ class AccessUnitReader:
                 self._drop(start)
                 begin, self._has_begun, last = len(START_CODE), True, last - start
             elif self._has_slices and begins_access_unit(header, coding, is_slice=is_slice):
-                found.append(AccessUnit(self._position, bytes(buffer[:start])))
+                with memoryview(buffer) as view:
+                    unit = bytes(view[:start])
+                found.append(AccessUnit(self._position, unit, self._starts))
                 self._drop(start)
                 begin, self._has_slices, last = len(START_CODE), False, last - start
+            elif len(self._starts) <= MAX_UNITS:
+                self._starts.append(start)
             self._has_slices = self._has_slices or is_slice
             self._searched = begin
         # Searched bytes aren't searched again, except for a part of a start code at their end.
@@ -83,6 +91,7 @@ class AccessUnitReader:
         del self._data[:count]
         self._position += count
         self._searched = 0
+        self._starts = [0]
 
 
 def begins_access_unit(header: bytes, coding: VideoCoding, *, is_slice: bool) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.mp4.codecs.sequence_parameters import SequenceParameters, avc_parameters, hevc_parameters
@@ -60,13 +61,23 @@ VIDEO_CODINGS: Mapping[int, VideoCoding] = {StreamType.H264: H264, StreamType.HE
 """By stream type."""
 
 
-def nal_units(data: bytes) -> Iterator[bytes]:
+def nal_units(data: bytes, starts: Sequence[int] | None = None) -> Iterator[bytes]:
     """Yield the NAL units of a byte stream (Annex B), without the zeros around them.
+
+    Args:
+        starts: where start codes are, one of them at the beginning; None if they are to be searched.
 
     Raises:
         UnsupportedError: it doesn't begin with one.
         TooLargeError: there are more than ``MAX_UNITS``.
     """
+    if starts is not None:
+        if len(starts) > MAX_UNITS:
+            raise TooLargeError(f"pictures of more than {MAX_UNITS} NAL units")
+        for start, following in pairwise([*starts, len(data)]):
+            if unit := data[start + 3 : following].rstrip(b"\0"):
+                yield unit
+        return
     begin = data.find(START_CODE)
     if begin < 0 or data[:begin].strip(b"\0"):
         raise UnsupportedError("pictures that don't begin where their PES packets do")
@@ -81,14 +92,17 @@ def nal_units(data: bytes) -> Iterator[bytes]:
     raise TooLargeError(f"pictures of more than {MAX_UNITS} NAL units")
 
 
-def sample_units(data: bytes, coding: VideoCoding) -> Iterator[bytes]:
+def sample_units(data: bytes, coding: VideoCoding, starts: Sequence[int] | None = None) -> Iterator[bytes]:
     """Yield the NAL units of a sample: of a picture's second field without its delimiter.
+
+    Args:
+        starts: as of ``nal_units``.
 
     Raises:
         UnsupportedError, TooLargeError: as ``nal_units`` does.
     """
     delimited = False
-    for unit in nal_units(data):
+    for unit in nal_units(data, starts):
         if coding.kind(unit) != coding.delimiter:
             yield unit
         elif not delimited:
@@ -126,8 +140,11 @@ class Picture:
     delimiter_size: int = 0
 
 
-def look_at(data: bytes, coding: VideoCoding) -> Picture:
+def look_at(data: bytes, coding: VideoCoding, starts: Sequence[int] | None = None) -> Picture:
     """Read the properties of a picture in a byte stream.
+
+    Args:
+        starts: as of ``nal_units``.
 
     Raises:
         UnsupportedError: it doesn't begin with a NAL unit.
@@ -136,7 +153,7 @@ def look_at(data: bytes, coding: VideoCoding) -> Picture:
     size = delimiter_size = 0
     sets: list[bytes] = []
     can_begin = has_slices = False
-    for unit in sample_units(data, coding):
+    for unit in sample_units(data, coding, starts):
         kind = coding.kind(unit)
         size += LENGTH_BYTES + len(unit)
         delimiter_size += LENGTH_BYTES + len(unit) if kind == coding.delimiter else 0

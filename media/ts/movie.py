@@ -126,6 +126,7 @@ class _FileReader:
         # By stream ID and type: what comes to have another type is another stream.
         self._streams: dict[tuple[int, int], _ProgramStream] = {}
         self._types: dict[int, int] = {}
+        self._mapped: set[tuple[int, int]] = set()
         self._notes: dict[str, None] = {}
         self._jumps: list[int] = []
         self._errors = 0
@@ -159,11 +160,12 @@ class _FileReader:
         """Read the file to its end, and pass each stream its packets."""
         reference: int | None = None
         for block in self._packets.blocks(self._begin, self._size):
-            before = self._types.copy()
+            # All types of a stream in the block: its map may change more than once there.
+            self._mapped = set(self._types.items())
             self._read_tables(block)
             self._errors += block.errors
             for (pid, kind), one in self._streams.items():
-                if one.parser is None or kind not in (before.get(pid), self._types[pid]):
+                if one.parser is None or (pid, kind) not in self._mapped:
                     continue
                 if one.clock is None:
                     pieces = block.pieces(one.stream.pid)
@@ -223,6 +225,7 @@ class _FileReader:
                     self._streams[key] = _ProgramStream(stream, found)
             if key in self._streams:
                 self._types[stream.pid] = stream.kind
+                self._mapped.add(key)
                 if former not in (None, stream.kind):
                     self._notes[f"stream {stream.pid} is of another type from byte {place} on"] = None
 

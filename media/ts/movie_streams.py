@@ -278,7 +278,7 @@ class PictureStream:
             self._push_picture(one)
 
     def _push_picture(self, one: AccessUnit) -> None:
-        picture = look_at(one.data, self._coding)
+        picture = look_at(one.data, self._coding, one.starts)
         if not picture.has_slices:
             return
         if not len(self) and not (picture.can_begin and picture.parameter_sets):

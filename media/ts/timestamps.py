@@ -114,10 +114,10 @@ class FileClock:
         step = difference(told + self._added - self._zero, before)
         if not 0 <= step <= self._longest_gap:
             # Another stream may have come to the same jump already.
-            for added in self._jumps[self._known :]:
+            for number, added in enumerate(self._jumps[self._known :], self._known + 1):
                 other = difference(told + added - self._zero, before)
                 if -SMALL_STEP <= other <= self._longest_gap:
-                    self._added, step = added, max(other, 0)
+                    self._added, step, self._known = added, max(other, 0), number
                     break
             else:
                 if may_go_back and -LARGEST_OVERLAP <= step < 0 and self._went_back is None:
@@ -130,7 +130,7 @@ class FileClock:
                 self._jumps.append(self._added)
                 if len(self._jumps) > MAX_JUMPS:
                     raise UnsupportedError(f"its clock jumps more than {MAX_JUMPS} times, at byte {place}")
-            self._known = len(self._jumps)
+                self._known = len(self._jumps)
         elif step:
             self._step = min(step, SMALL_STEP)
         self._latest = before + step
