@@ -89,10 +89,9 @@ class _TagFrames:
     Attributes:
         first_byte: that of the first tag's body, which says the format of sound.
         codec: by its name in tags.
-        configuration: the latest one.
-        number: that of the latest configuration.
-        configurations: the number of each.
-        numbers: each frame's configuration.
+        number: place of the latest configuration among all.
+        configurations: all that have come so far, with their places.
+        numbers: place of the configuration that each frame needs.
     """
 
     codec: str = ""

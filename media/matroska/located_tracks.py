@@ -32,7 +32,7 @@ class LocatedTrack:
         language: three letters of ISO 639-2/T.
         first: the first sample, or its beginning.
         obstacle: why it has no samples; empty if it has.
-        lacking: what of it isn't among them; empty if nothing.
+        lacking: a line about the samples that are left out; empty if none are.
     """
 
     facts: MatroskaTrack

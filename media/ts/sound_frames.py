@@ -231,14 +231,14 @@ def sound_track(number: int, coding: SoundCoding, first: FrameFacts) -> Matroska
 
 
 @dataclass(slots=True)
-class _Format:
+class _SoundFormat:
     """A format that frames of a stream have.
 
     Attributes:
         facts: header of its first frame.
         first: its first frame's MP4 sample.
-        samples: of all its frames.
-        frames: how many it has.
+        samples: per channel, of all frames together.
+        frames: how many of them there are so far.
     """
 
     number: int
@@ -274,7 +274,7 @@ class SoundFrames:
         self._is_synchronised = self._is_lost = False
         self._substreams = 0
         self._bounds: list[tuple[int, int]] = []
-        self._formats: dict[tuple[int, ...], _Format] = {}
+        self._formats: dict[tuple[int, ...], _SoundFormat] = {}
         self._numbers = array("B")
         self.foreign = Fraction(0)
         self.offsets, self.sizes = array("q"), array("I")
@@ -296,7 +296,7 @@ class SoundFrames:
         return b"" if main is None else main.first
 
     @property
-    def _main(self) -> _Format | None:
+    def _main(self) -> _SoundFormat | None:
         """The format that lasts longest of those that MP4 can have."""
         return max(
             self._formats.values(),
@@ -406,7 +406,7 @@ class SoundFrames:
             if len(self._formats) == MAX_FORMATS:
                 return
             sample = data[at + facts.header : at + facts.size]
-            known = self._formats[facts.kind] = _Format(len(self._formats), facts, sample)
+            known = self._formats[facts.kind] = _SoundFormat(len(self._formats), facts, sample)
         known.samples += facts.samples
         known.frames += 1
         place = self._position + at

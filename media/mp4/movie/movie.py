@@ -102,7 +102,7 @@ class Track:
         roles: DASH roles such as ``caption`` (§8.10.4, ``kind``).
         chapter_track: ID of the track that names the chapters of this one (§8.3.3, ``chap``); 0 without one.
         obstacle: reason why the samples can't be packaged, set for other containers; empty if they can.
-        lacking: what of the file's track isn't among the samples, set for other containers; empty if nothing.
+        lacking: a line about the samples that are left out; empty if none are.
         text: cues of a text track of Matroska, which has no sample tables; or None.
         display_sets: subtitles of Matroska that are pictures; or None.
         matrix: the 36 bytes of the track header's matrix.

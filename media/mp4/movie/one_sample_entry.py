@@ -25,7 +25,7 @@ class SamplesOfOneEntry:
     Attributes:
         entry: its index, from 0.
         begin: decode time of the first of them in the file's track, which is 0 in these tables.
-        dropped: seconds of the other samples.
+        dropped: seconds that the other samples last.
     """
 
     tables: Mapping[bytes, memoryview]

@@ -17,7 +17,7 @@ from packager.vod.index.file_index import OfferedTrack
 from packager.vod.index.still_pictures import MAX_REPEATED_BYTES, MAX_REPEATED_SECONDS, MAX_STRETCH_SAMPLES
 
 LENGTHENED = "-until-"
-"""What is in the name of such a track between its own name and the times in milliseconds."""
+"""The part of the name of such a track between its own name and the times in milliseconds."""
 
 MAX_TIMES = 32
 """Most times in a name."""

@@ -13,7 +13,7 @@ from media.mp4.boxes import box, walk
 from packager.vod.index.file_index import FileIndex
 from tests.packager import films
 from tests.packager.rewritten import CONTAINERS, boxes_of, changed_box, rewrite
-from tests.packager.vod.test_lengths import H264, spans, volumes
+from tests.packager.vod.lengths import H264, spans, volumes
 from tests.packager.vod.vod_titles import titles_of, write_out
 
 STEREO, SURROUND = "-c:a aac -ac 2", "-c:a aac -ac 6 -channel_layout 5.1"

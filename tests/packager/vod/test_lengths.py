@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
 import m3u8
-import numpy as np
 import pytest
 
 from media.errors import UnsupportedError
@@ -18,10 +16,10 @@ from packager.vod import Titles
 from packager.vod.index.index_builder import read_index
 from packager.vod.segments.clip import Clip
 from tests.packager import films
+from tests.packager.vod.lengths import H264, spans, volumes
 from tests.packager.vod.opened_media import open_segment
 from tests.packager.vod.vod_titles import titles_of, write_out
 
-H264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
 STILL = "setpts='if(lt(N,50),N,N+500)/25/TB'"
 STILLS = {
     "still.mp4": f"-vf {STILL} -vsync vfr {H264} -bf 2 -g 25",
@@ -119,15 +117,6 @@ SOUNDS = {
 }
 
 
-def spans(path: Path) -> dict[str, float]:
-    titles = titles_of(path)
-    tracks = [track.name for track in titles.files.find(path.name).index.tracks]
-    return {
-        track: sum(one.duration for one in m3u8.loads(titles.media_playlist(path.name, track)).segments)
-        for track in tracks
-    }
-
-
 @pytest.mark.clause("RFC 8216bis §6.2.4")
 @pytest.mark.parametrize("codec", SOUNDS)
 def test_sound_that_ends_first_goes_on_with_silence_of_its_codec(codec: str, tmp_path: Path) -> None:
@@ -146,15 +135,6 @@ def test_sound_that_ends_first_goes_on_with_silence_of_its_codec(codec: str, tmp
     assert all(loud[second] > -45 for second in range(1, 4))
     assert all(loud[second] < -85 for second in range(6, 19))
     assert len(loud) >= 19
-
-
-def volumes(playlist: Path) -> list[float]:
-    """Return the level of each whole second of sound, in dB of full scale, by ffmpeg."""
-    decoded = playlist.with_name("decoded.pcm")
-    films.run_ffmpeg("-xerror", "-i", playlist, "-f", "s16le", "-ac", "1", "-ar", "8000", decoded)
-    samples = np.frombuffer(decoded.read_bytes(), "<i2").astype(float) / 32768
-    seconds = samples[: len(samples) // 8000 * 8000].reshape(-1, 8000)
-    return [20 * math.log10(float(np.sqrt((one**2).mean())) + 1e-6) for one in seconds]
 
 
 @pytest.mark.clause("RFC 8216bis §6.2.4")
