@@ -70,7 +70,7 @@ def frames_in_turn(
 ) -> NDArray[np.bool_] | None:
     """Return which audio frames don't overlap earlier ones; None if all of them are to be kept.
 
-    Where a recording steps back, as at a splice, its repeated sound is heard once, and all behind that in time.
+    Where a recording steps back, as at a splice, its repeated sound is heard once, and the rest in time.
     The arguments are those of ``sound_times``.
     """
     backs = (np.diff(ticks[max(part.start - 1, 0) : part.stop]).min(initial=0) for part in _parts(len(ticks)))

@@ -38,7 +38,7 @@ FRAMES_OF_SOUND = 64
 """With so many frames a stream is sound, whatever else is in it."""
 
 MAX_FORMATS = 64
-"""Most formats of a stream that are told apart; frames of others are no frames."""
+"""Most formats of a stream that are known; frames of further ones are left out."""
 
 MAX_SUBSTREAMS = 8 * (1 + 8)
 """Most frames of E-AC-3 for one time (ETSI TS 102 366 §E.1.3.1): eight, and eight that depend on each."""
