@@ -40,7 +40,7 @@ class TargetGuard(Protocol):
 
     @property
     def version(self) -> int:
-        """A number that changes with the keys of tokens: what was guarded by former keys is guarded anew."""
+        """A number that changes with the keys of tokens and with what needs one: all is guarded anew then."""
 
     def guarded(self, handler: Handler, token: str, target: str) -> tuple[Handler, str] | None:
         """Return what answers requests for a target with a token, and the token's label for logs.
@@ -97,6 +97,7 @@ class FastPath:
 
     def repeat(self, data: bytes) -> RepeatedReply | None:
         """Return what answers exactly these bytes, if several connections have sent them."""
+        self._check_version()
         return self._repeats.get(data)
 
     def keep(self, data: bytes, repeat: RepeatedReply) -> None:
@@ -162,11 +163,18 @@ class FastPath:
         line, area, handler, request, version = prepared
         return self._handled(line, area, handler, request) if version == self._version else None
 
+    @property
+    def version(self) -> int:
+        """The number of what needs a token, and of its keys; see `TargetGuard`."""
+        self._check_version()
+        return self._version
+
     def _check_version(self) -> None:
-        """Forget the first lines that were guarded by former keys."""
+        """Forget what was guarded by former keys, or wasn't guarded before."""
         if self._guard is not None and self._guard.version != self._version:
             self._version = self._guard.version
             self._lines.clear()
+            self._repeats.clear()
 
     def _handled(
         self, line: RequestLine, area: str, handler: Handler, request: Request

@@ -234,12 +234,17 @@ class HandlerExchange:
             if self._access_log.log_requests:
                 self._log(reply.head.status, sent)
 
-    def repeated(self, data: bytes) -> RepeatedReply | None:
-        """Return an object that answers the request again, given by its head; None if there can be none."""
+    def repeated(self, data: bytes, version: int) -> RepeatedReply | None:
+        """Return an object that answers the request again; None if there can be none.
+
+        Args:
+            data: the head of the request.
+            version: see `TargetGuard`.
+        """
         # Each request that is logged has to be handled by itself.
         if self._repeat is None or self._access_log.log_requests:
             return None
-        return RepeatedReply(self, self._repeat, data)
+        return RepeatedReply(self, self._repeat, data, version)
 
     def again(self, source: SharedSource) -> HandlerExchange:
         """Return an exchange for the same request, whose reply is being sent and holds the source."""
@@ -262,6 +267,7 @@ class RepeatedReply:
     Args:
         repeat: the representation that answers further requests.
         data: the head of the request.
+        version: see `TargetGuard`; behind another one the request has to be handled anew.
 
     Attributes:
         status: of the replies: 206 to requests with a range, otherwise 200.
@@ -277,9 +283,11 @@ class RepeatedReply:
         "_repeat",
         "_start",
         "status",
+        "version",
     )
 
-    def __init__(self, exchange: HandlerExchange, repeat: Repeatable, data: bytes) -> None:
+    def __init__(self, exchange: HandlerExchange, repeat: Repeatable, data: bytes, version: int) -> None:
+        self.version = version
         self._exchange = exchange
         self._repeat = repeat
         # The bytes around the value of Range; without a Range, all bytes of the head.

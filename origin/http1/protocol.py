@@ -614,10 +614,13 @@ class HttpProtocol(asyncio.Protocol):
         self._active = exchange
         exchange.begin(self)
         if self._active is not exchange and exchange.keep_alive:
+            version = self.fast_path.version
             if exchange.line is self._before:
-                self._repeat = exchange.repeated(data) if exchange.is_ranged else None
-            if repeat is None and not exchange.is_ranged and (repeat := exchange.repeated(data)) is not None:
-                self.fast_path.keep(data, repeat)
+                self._repeat = exchange.repeated(data, version) if exchange.is_ranged else None
+            if repeat is None and not exchange.is_ranged:
+                repeat = exchange.repeated(data, version)
+                if repeat is not None:
+                    self.fast_path.keep(data, repeat)
         self._before = exchange.line
         return True
 
@@ -689,6 +692,9 @@ class HttpProtocol(asyncio.Protocol):
     def _reply_again(self, repeat: RepeatedReply, data: bytes) -> bool:
         """Answer a repeated request; return False if the bytes aren't that request."""
         server = self.server_state
+        if repeat.version != self.fast_path.version:
+            self._repeat = None
+            return False
         again = repeat.reply(data, self.fast_path.common(self.default_headers))
         if again is None:
             self._repeat = None
