@@ -173,8 +173,7 @@ SERVES_LIVE = {"packager/window", "packager/publish", "packager/past"}
 
 SERVES_LIVE_TOO = {
     "packager/library/local_storage.py",  # an open file, as every wing sends it
-    "packager/step_budget.py",
-    "packager/transient_errors.py",
+    *(f"packager/{name}.py" for name in ("fair_queue", "step_budget", "transient_errors")),
 }
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from urllib.parse import urlencode
 
@@ -15,11 +16,13 @@ from media.hls.precompressed_text import Pieces
 from origin.answers import gzip_cache
 from origin.answers.heads import PlainHead
 from origin.answers.refusals import refusal
-from origin.answers.reply import Reply
+from origin.answers.reply import PendingTask, Reply
 from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
+from origin.http.client_limits import network_of
 from origin.live.addresses import MANIFEST, MULTIVARIANT, LiveAddress, Span
 from origin.live.waits import Outcome, wait_until_ready
+from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.past.manifest import manifest
 from packager.past.past_window import PastWindow, past_playlist, past_window
 from packager.past.periods import recorded_periods
@@ -35,6 +38,12 @@ SETTLED_SECONDS = 60
 AVAILABLE_FROM = b"x-available-from"
 """Field with the oldest time that is kept, in seconds since the epoch, where a span began before."""
 
+AT_ONCE, MOST_WAITING = 2, 64
+"""Most texts that are written at once, one for each network, and most requests that wait for their turn."""
+
+REST = 1.0
+"""For how long a network's next text waits, as a share of the time that the last one took."""
+
 NOTHING_KEPT = "nothing of this time is kept"
 
 
@@ -43,6 +52,7 @@ class PastRequest(Struct, frozen=True, gc=False):
 
     Attributes:
         end: of the span, in seconds since the epoch; None: it goes on.
+        date_ranges: EXT-X-DATERANGE tags of the span.
     """
 
     request: Request
@@ -50,9 +60,10 @@ class PastRequest(Struct, frozen=True, gc=False):
     stream: LiveStream
     past: PastWindow
     end: Fraction | None
+    date_ranges: Sequence[str]
 
     def reply(self) -> Reply:
-        """Return the playlist or the manifest."""
+        """Return the playlist or the manifest; of a day that takes a good part of a second."""
         if self.address.name == MULTIVARIANT:
             return self._multivariant()
         if self.address.name == MANIFEST:
@@ -60,10 +71,8 @@ class PastRequest(Struct, frozen=True, gc=False):
         rendition = self.stream.renditions.get(self.address.rendition)
         if rendition is None:
             return refusal(self.request, 404, self.stream.target_duration)
-        past, date_ranges = self.past, self.stream.presentation.date_ranges
-        ranges = date_ranges.lines_within(past.first.program_date_time, past.behind)
-        suffix = self.address.directives.suffix
-        made = past_playlist(past, rendition, self.stream.target_duration, ranges, suffix)
+        target_duration, suffix = self.stream.target_duration, self.address.directives.suffix
+        made = past_playlist(self.past, rendition, target_duration, self.date_ranges, suffix)
         return self._text(made.pieces(), MEDIA_TYPE)
 
     def redirection(self) -> Reply:
@@ -113,7 +122,16 @@ class PastRequest(Struct, frozen=True, gc=False):
         else:
             max_age, tag = max(stream.target_duration // 2, 1), None
         coded = request.takes_gzip
-        return text_reply(request, text, media_type, max_age, coded=coded, immutable_tag=tag, fields=fields)
+        return text_reply(
+            request,
+            text,
+            media_type,
+            max_age,
+            coded=coded,
+            immutable_tag=tag,
+            in_thread=True,
+            fields=fields,
+        )
 
     def _query(self, bounds: Mapping[str, str]) -> str:
         """Return a query with these bounds, and what the address carries on."""
@@ -129,6 +147,8 @@ class PastWindowReplies:
 
     def __init__(self, most_hours: float) -> None:
         self._most_hours = most_hours
+        # Anybody may vary the bounds at will, so networks take turns.
+        self._turns = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
 
     def decide(self, request: Request, address: LiveAddress, span: Span, stream: LiveStream) -> Outcome:
         """Decide a request for a playlist or a manifest of a span, once the channel has segments."""
@@ -141,7 +161,16 @@ class PastWindowReplies:
 
         return wait_until_ready(stream, when_ready)
 
-    def _decide(self, request: Request, address: LiveAddress, span: Span, stream: LiveStream) -> Reply:
+    async def _in_turn(self, asked: PastRequest) -> Reply:
+        """Write a playlist or a manifest in a thread."""
+        request, later = asked.request, asked.stream.target_duration
+        try:
+            async with self._turns.held(network_of(request.client)):
+                return await asyncio.to_thread(asked.reply)
+        except TooManyWaitingError:
+            return refusal(request, 503, 0, retry_after=later)
+
+    def _decide(self, request: Request, address: LiveAddress, span: Span, stream: LiveStream) -> Outcome:
         now, target_duration = Fraction(stream.wall_clock()), stream.target_duration
         start = Fraction(0) if span.start is None else span.start.at(now)
         end = None if span.end is None else span.end.at(now)
@@ -153,11 +182,12 @@ class PastWindowReplies:
         past = past_window(stream.renditions, start, end)
         if past is None:
             return refusal(request, 404, target_duration, NOTHING_KEPT)
-        asked = PastRequest(request, address, stream, past, end)
+        ranges = stream.presentation.date_ranges.lines_within(past.first.program_date_time, past.behind)
+        asked = PastRequest(request, address, stream, past, end, ranges)
         # A span that goes on can't begin with segments that are about to leave.
         is_open = span.start is None or (end is None and past.is_cut)
         is_relative = any(moment is not None and moment.is_relative for moment in span)
-        return asked.redirection() if is_open or is_relative else asked.reply()
+        return asked.redirection() if is_open or is_relative else PendingTask(self._in_turn(asked))
 
 
 def _written(date: Fraction, *, up: bool = False) -> str:

@@ -87,11 +87,11 @@ def past_window(
         if not own:
             return None
         numbers = range(max(numbers.start, own[0].number), min(numbers.stop, own[-1].number + 1))
-    if not numbers or all(leading.listed[number - listed[0].number].gap for number in numbers):
+    segments = {name: _of(rendition, numbers) for name, rendition in renditions.items()}
+    if not numbers or all(row.gap for row in next(iter(segments.values()))):
         return None
     newest = listed[-1]
     is_over = leading.ended or (end is not None and newest.program_date_time + newest.duration >= end)
-    segments = {name: _of(rendition, numbers) for name, rendition in renditions.items()}
     return PastWindow(start, segments, listed[0].program_date_time, is_over)
 
 
