@@ -111,7 +111,8 @@ async function refresh(entering) {
       views[view].update(items);
       opened.add(view);
       // What isn't in the list of who has no token may be there all the same: the item itself says which.
-      if (entering && visitor.lists && isItem(route.path) && !views[view].finds(route.path)) await getList(itemAddress(view, route.path));
+      const isHidden = isItem(route.path) && !views[view].finds(route.path) && byId("administrator").hidden;
+      if (entering && visitor.lists && isHidden) await getList(itemAddress(view, route.path));
       if (view !== route.view) return;
       next = views[view].everyMs;
       if (entering && !views[view].isLooking?.(route.path)) {
@@ -128,7 +129,7 @@ async function refresh(entering) {
       if (error.status === 401) askForToken(view);
       else if (error.status === 421) say(byId("notice"), UNKNOWN_NAME);
       else say(byId("notice"), unavailable || `The server doesn't answer. This page goes on asking${isOwner() ? "; check that headwater is running" : ""}.`);
-      byId("notice").hidden = false;
+      byId("notice").hidden = error.status === 401 && !byId("administrator").hidden;
       // Stop polling until a token is entered.
       next = error.status === 401 || error.status === 421 ? Infinity : ASK_AGAIN_MS;
     }
@@ -170,7 +171,8 @@ function showClosed(isWrong) {
 /** Asks for a token, where the item that the address names is for those alone who have one. */
 function askForToken(view) {
   forgetVisitor();
-  byId("administrator").hidden = true;
+  // An address with ?admin asks for the administrator's token already.
+  if (!byId("administrator").hidden) return;
   const place = byId("notice");
   const wrong = el("span", { role: "alert" });
   const form = makeForm("Token", "Open", async (given) => {

@@ -15,7 +15,7 @@ export class EventControls {
   #cancel = el("button", { class: "plain", type: "button", click: () => this.#ask(false) }, "Cancel");
   #start = el("button", { class: "plain", type: "button", click: () => this.#send("start", BEGINS) }, "Begin the next event");
   #said = el("p", { class: "status", role: "status" });
-  node = el("div", { class: "publisher", hidden: true }, el("h2", {}, "Event"),
+  node = el("div", { class: "event", hidden: true }, el("h2", {}, "Event"),
     el("div", { class: "sheet controls" }, this.#end, this.#really, this.#cancel, this.#start, this.#said));
 
   /** Called with a sentence where a token is needed, or without one where the given one is wrong. */
