@@ -44,15 +44,12 @@ class GuardedHandler:
         self._handler = handler
         self._grant = grant
         self._guard = guard
-        self._keys = guard.keys
         self._version = guard.keys.version
-        # The last reply from memory, which is repeated as long as its content is the same.
-        self._last: tuple[Reply, Reply] | None = None
         self._is_counted = guard.sessions is not None and bool(grant.name)
 
     def handle(self, request: Request) -> Reply | Pending | None:
         """Return the handler's reply, or the reply that comes later; see `Handler`."""
-        if self._keys.version != self._version:
+        if not self.has_current_keys:
             return None
         if time.time() >= self._grant.until:
             return refusal(request, 403, 0, EXPIRED)
@@ -73,22 +70,17 @@ class GuardedHandler:
 
     def guarded(self, reply: Reply, session: ViewerSession | None = None) -> Reply:
         """Return a reply that no shared cache keeps, and that is repeated until the token expires."""
-        if (last := self._last) is not None and last[0] is reply:
-            return last[1]
         repeat: Repeatable | None = None
         # Each request of a session that is counted has to be handled by itself.
         if reply.repeat is not None and not self._is_counted:
             repeat = GuardedRepeat(reply.repeat, self)
         head = reply.head.private() if self.is_private else reply.head
-        guarded = Reply(head, reply.body, reply.source, reply.stream, repeat, session)
-        if reply.source is None and reply.stream is None and session is None:
-            self._last = reply, guarded
-        return guarded
+        return reply._replace(head=head, repeat=repeat, watch=session)
 
     @property
     def has_current_keys(self) -> bool:
         """Whether the permission was found by the keys that are valid now."""
-        return self._keys.version == self._version
+        return self._guard.keys.version == self._version
 
     @property
     def is_valid(self) -> bool:

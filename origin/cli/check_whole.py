@@ -51,9 +51,11 @@ class WholeCheck:
     Args:
         load: fetches a segment or an init segment.
         most: segments that are looked at in the whole run.
+        on_progress: called with how many of how many were looked at.
+
+    Attributes:
         presented: seconds from a playlist's beginning to the presented end of its last segment's media, of
             the playlist that was judged last; None if unknown.
-        on_progress: called with how many of how many were looked at.
     """
 
     def __init__(self, load: Load, most: int, on_progress: Callable[[int, int], None]) -> None:

@@ -133,20 +133,17 @@ def with_secrets(config: Config, demo_folder: Path | None = None) -> StartSecret
     elif demo_folder is not None:
         file = demo_folder / NAME
         known, _ = _kept(file, names, in_plain=True)
-        made = known
+        made = {name: text for name, text in known.items() if KeyHash.read(text) is None}
     else:
         known = made = {name: secrets.token_urlsafe(SECRET_BYTES) for name in names}
         file = None
     hashes = {name: kept for name, text in known.items() if (kept := KeyHash.read(text)) is not None}
     texts = {name: text for name, text in known.items() if name not in hashes}
     by_channel = {live_channel_of(name) or "": kept for name, kept in hashes.items()}
+    is_shown_again = file is not None and not config.server.data
     return StartSecrets(
         _filled(config, texts),
-        tuple(
-            MadeSecret(name, text, file, is_shown_again=made is known and file is not None)
-            for name, text in made.items()
-            if name not in hashes or made is not known
-        ),
+        tuple(MadeSecret(name, text, file, is_shown_again) for name, text in made.items()),
         MadeKeys(channels, by_channel, file),
     )
 

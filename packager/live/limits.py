@@ -86,6 +86,7 @@ class StillPictureLimits:
         encoded_patience_seconds: For which none may come of a picture that is encoded here alone.
         patience_pictures: For how many times the length of a picture none may come at least.
         longest_seconds: Most seconds at once; more is a jump of the stream's clock.
+        most_bytes: Most bytes of repeated key frames at once.
         return_seconds: For which pictures may come again without a key frame that is to be shown yet; then
             another run begins with them.
     """
@@ -95,6 +96,7 @@ class StillPictureLimits:
     encoded_patience_seconds: float = 1.0
     patience_pictures: float = 2.2
     longest_seconds: float = 30.0
+    most_bytes: int = 64 << 20
     return_seconds: float = 10.0
 
 

@@ -153,6 +153,8 @@ class PictureFeed(Feed):
         if to_grid and not self._is_still:
             self._is_still = True
             self._on_still(True)
+        if len(ends) * len(data) > self._limits.most_bytes:
+            raise CadenceError("its picture doesn't come, and its last key frame is large")
         begins = [self._time, *ends[:-1]]
         samples = tuple(
             sample._replace(duration=end - begin) for begin, end in zip(begins, ends, strict=True)

@@ -135,7 +135,9 @@ class SoundFeed(Feed):
 
     def _hush(self, samples: list[Sample], pieces: list[bytes], begin: int, end: int) -> int:
         """Append frames of silence for a time; return where they end, less than a frame before its end."""
-        if end - begin > self._limits.longest_seconds * self._timescale:
+        most = self._limits.longest_seconds * self._timescale
+        # Of a hostile fragment each frame has a gap behind it.
+        if end - begin > most or end - begin + len(samples) * self._frame > 2 * most:
             raise CadenceError(f"its sound jumps by {(end - begin) / self._timescale:.0f} s")
         silence = self._silence
         count = (end - begin) // self._frame

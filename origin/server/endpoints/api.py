@@ -105,35 +105,41 @@ class Api:
     async def live_item(self, request: Request) -> Response:
         """Describe a channel, without its publisher, and the one recording that the address names."""
         name, _, recording = request.path_params["name"].partition("/")
-        found = [
-            {**one, "publisher": None, "recordings": [each for each in recordings if each["id"] == recording]}
-            for one, recordings in (
-                (one, one["recordings"]) for one in self._channels() if one["name"] == name
-            )
-        ]
+        live = self._services_of.live
+        if (channel := live.channels.get(name)) is not None:
+            found = [self._describe_channel(channel)]
+        else:
+            found = [self._describe_stream(one) for one in live.streams_of_others() if one.name == name]
+        for one in found:
+            kept = [each for each in one["recordings"] if each["id"] == recording]
+            one |= {"publisher": None, "recordings": kept}
         return self._item(request, "live", name, found)
 
     def _channels(self) -> list[dict[str, Any]]:
-        server, live = self._services_of.config.server, self._services_of.live
+        live = self._services_of.live
         return [
-            {
-                **describe_stream(channel.stream, channel.state, live.served_stream(channel).viewers),
-                **self._describe_owner(channel.name),
-                "restarts": channel.restarts,
-                "publisher": describe_publisher(channel, server.rtmp_port, server.srt_port),
-                "recordings": self._recordings(channel.name),
-            }
-            for channel in live.channels.values()
-        ] + [
-            {
-                **describe_stream(stream, state_of_stream(stream), stream.viewers),
-                **self._describe_owner(stream.name),
-                "restarts": 0,
-                "publisher": None,
-                "recordings": self._recordings(stream.name),
-            }
-            for stream in live.streams_of_others()
+            *map(self._describe_channel, live.channels.values()),
+            *map(self._describe_stream, live.streams_of_others()),
         ]
+
+    def _describe_channel(self, channel: Channel) -> dict[str, Any]:
+        server, live = self._services_of.config.server, self._services_of.live
+        return {
+            **describe_stream(channel.stream, channel.state, live.served_stream(channel).viewers),
+            **self._describe_owner(channel.name),
+            "restarts": channel.restarts,
+            "publisher": describe_publisher(channel, server.rtmp_port, server.srt_port),
+            "recordings": self._recordings(channel.name),
+        }
+
+    def _describe_stream(self, stream: LiveStream) -> dict[str, Any]:
+        return {
+            **describe_stream(stream, state_of_stream(stream), stream.viewers),
+            **self._describe_owner(stream.name),
+            "restarts": 0,
+            "publisher": None,
+            "recordings": self._recordings(stream.name),
+        }
 
     def _item(self, request: Request, area: str, name: str, found: list[dict[str, object]]) -> Response:
         """Answer with an item, none where it doesn't exist, as a list of its kind; 401 without its token."""
