@@ -101,7 +101,7 @@ def find_sources(inputs: Iterable[Path], out: Path) -> list[PackagedFilm]:
 
 def _in_folder(folder: Path, out: Path) -> list[PackagedFilm]:
     # Only for folders: a rerun over a file is to be done before it is noticed.
-    from packager.library.file_probe import CONTAINERS
+    from packager.library.file_endings import CONTAINERS
 
     listing = asyncio.run(FileListing(ListedFolder(folder, Withheld(folders=(out,))), CONTAINERS).latest())
     if not listing.files:

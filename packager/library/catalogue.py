@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from media.matroska.declared_size import HEAD_BYTES, declared_bytes
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
+from packager.library.file_endings import CONTAINERS, SOUND_ENDINGS
 from packager.library.file_listing import (
     File,
     FileListing,
@@ -27,7 +28,6 @@ from packager.library.file_listing import (
     Renditions,
 )
 from packager.library.file_probe import (
-    CONTAINERS,
     NO_TEXT,
     UNREAD_ENDINGS,
     Facts,
@@ -45,7 +45,7 @@ from packager.library.library_search import (
     Views,
 )
 from packager.library.local_storage import NotFoundError
-from packager.library.title_files import SOUND_ENDINGS, cover_among
+from packager.library.title_files import cover_among
 from packager.process.ffmpeg_discovery import BusyError, Tools
 
 MAX_PROBES = 2

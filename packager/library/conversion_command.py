@@ -6,8 +6,8 @@ import re
 import shlex
 from pathlib import PurePosixPath
 
+from packager.library.file_endings import SOUND_ENDINGS
 from packager.library.file_probe import REPACKAGED, Facts, unread_reason
-from packager.library.title_files import SOUND_ENDINGS
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 

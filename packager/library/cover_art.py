@@ -9,8 +9,9 @@ from pathlib import PurePosixPath
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.ffmpeg.arguments import local_input
 from packager.ffmpeg.cover_art import cover_arguments
+from packager.library.file_endings import CONTAINERS
 from packager.library.file_listing import ListedFiles
-from packager.library.file_probe import CONTAINERS, MAX_MEMORY_BYTES
+from packager.library.file_probe import MAX_MEMORY_BYTES
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import Identity, Storage
 from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError

@@ -12,7 +12,7 @@ from typing import Any
 
 from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, probe_arguments
 from packager.library.codec_strings import codec_string
-from packager.library.title_files import SOUND_ENDINGS
+from packager.library.file_endings import CONTAINERS, SOUND_ENDINGS
 from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
 from packager.process.process import OutputTooLargeError, read_only_sandbox, run
 
@@ -21,17 +21,6 @@ MAX_CODECS = 16
 
 MAX_FRAME_RATE = 1000
 """Frames a second from which on it is no rate of pictures."""
-
-CONTAINERS = {
-    ".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".m4a": "mov", ".3gp": "mov", ".3g2": "mov",
-    ".m4b": "mov", ".webm": "matroska", ".weba": "matroska", ".mkv": "matroska", ".mka": "matroska",
-    ".mp3": "mp3", ".aac": "aac", ".ogg": "ogg", ".oga": "ogg",
-    ".opus": "ogg", ".flac": "flac", ".wav": "wav", ".ts": "mpegts", ".avi": "avi", ".wmv": "asf",
-    ".flv": "flv", ".m2ts": "mpegts", ".mts": "mpegts", ".m2t": "mpegts", ".trp": "mpegts", ".f4v": "mov",
-    ".qt": "mov", ".ogv": "ogg", ".ogm": "ogg", ".vob": "mpeg", ".mpg": "mpeg", ".mpeg": "mpeg",
-    ".mpe": "mpeg", ".m2p": "mpeg", ".divx": "avi", ".asf": "asf", ".wma": "asf",
-}  # fmt: skip
-"""Extensions of listed files, with the only demuxer that may open each."""
 
 DECODERS = (
     "h264,hevc,vp8,vp9,libvpx,libvpx-vp9,av1,libdav1d,libaom-av1,mpeg4,msmpeg4v1,msmpeg4v2,msmpeg4,mpeg2video,"

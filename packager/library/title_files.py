@@ -17,64 +17,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from packager.library.file_endings import (
+    FILM_ENDINGS,
+    SOUND_ENDINGS,
+    SUBTITLE_ENDINGS,
+    UNREAD_SUBTITLE_ENDINGS,
+)
 from packager.library.storage_interface import SETTLED_AFTER, FileBelow
 
 RENDITION = re.compile(r"(?P<title>.+)\.(?P<height>[0-9]{2,4})p\.(mp4|m4v|mov|mkv|webm)", re.IGNORECASE)
 
-SUBTITLE_ENDINGS = (".srt", ".vtt", ".ass", ".ssa")
-"""Endings of files with subtitles that belong to the film whose name theirs begins with."""
-
-UNREAD_ENDINGS = (".sub", ".idx", ".sup", ".smi", ".ttml", ".dfxp", ".usf", ".mks")
-"""Endings of files with subtitles that are beside films and can't be read."""
-
 SUBTITLE_FOLDERS = ("subs", "subtitles")
 """Names, in lower case, of a folder beside films that has their subtitles."""
-
-FILM_ENDINGS = (
-    *(
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".ts",
-        ".m2ts",
-        ".mts",
-        ".m2t",
-        ".trp",
-        ".avi",
-        ".wmv",
-        ".flv",
-    ),
-    *(
-        ".f4v",
-        ".qt",
-        ".ogv",
-        ".ogm",
-        ".vob",
-        ".mpg",
-        ".mpeg",
-        ".mpe",
-        ".m2p",
-        ".divx",
-        ".asf",
-        ".3gp",
-        ".3g2",
-    ),
-)
-"""Endings of films."""
 
 MAX_SIDECARS = 32
 """Most subtitle files of one film that are listed."""
 
 COVER = re.compile(r"(cover|folder|front|album)\.(?:jpe?g|png|webp)", re.IGNORECASE)
 """Names of the cover of the music in a folder."""
-
-SOUND_ENDINGS = (
-    *(".mp3", ".m4a", ".m4b", ".aac", ".ogg", ".oga", ".opus", ".flac", ".wav", ".mka", ".weba"),
-    *(".wma", ".aif", ".aiff", ".ape", ".wv"),
-)
-"""Endings of music, to which the cover beside it belongs."""
 
 MAX_SUBTITLE_FOLDERS = 2
 """Most folders of subtitles beside a film."""
@@ -85,7 +45,10 @@ IDLE_SHARE = 9
 
 def is_sidecar(name: str) -> bool:
     """Return whether a file may belong to others of its folder: subtitles of films, and covers of music."""
-    return name.lower().endswith((*SUBTITLE_ENDINGS, *UNREAD_ENDINGS)) or COVER.fullmatch(name) is not None
+    return (
+        name.lower().endswith((*SUBTITLE_ENDINGS, *UNREAD_SUBTITLE_ENDINGS))
+        or COVER.fullmatch(name) is not None
+    )
 
 
 def film_title(name: str) -> str:
@@ -245,7 +208,7 @@ class FolderTitles:
                 if match is not None:
                     titles.setdefault(match["title"], []).append((int(match["height"]), entry.name))
                     count += 1
-                elif entry.name.lower().endswith((*SUBTITLE_ENDINGS, *UNREAD_ENDINGS)):
+                elif entry.name.lower().endswith((*SUBTITLE_ENDINGS, *UNREAD_SUBTITLE_ENDINGS)):
                     subtitles.append(entry.name)
                 elif entry.name.lower() in SUBTITLE_FOLDERS and entry.is_dir(follow_symlinks=False):
                     folders.append(entry.name)

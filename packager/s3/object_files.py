@@ -12,9 +12,10 @@ from types import TracebackType
 from typing import Self
 
 from packager.concurrency import Threads
+from packager.library.file_endings import SUBTITLE_ENDINGS
 from packager.library.local_storage import NotFoundError, is_served
 from packager.library.storage_interface import FileBelow, FileChangedError, Identity
-from packager.library.title_files import RENDITION, SUBTITLE_ENDINGS
+from packager.library.title_files import RENDITION
 from packager.s3.client import ObjectVersion, S3Client, UnavailableError
 from packager.s3.limits import S3Limits
 from packager.s3.object_reader import ObjectReader, identity_of

@@ -16,7 +16,8 @@ import structlog
 
 from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, probe_arguments
 from packager.ffmpeg.ladder import Rung
-from packager.library.file_probe import CONTAINERS, DECODERS
+from packager.library.file_endings import CONTAINERS
+from packager.library.file_probe import DECODERS
 from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
 from packager.process.process import Process, run
 from packager.redaction import redacted_url

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser
 
-from packager.library.file_probe import CONTAINERS
-from packager.library.title_files import SUBTITLE_ENDINGS
+from packager.library.file_endings import CONTAINERS, SUBTITLE_ENDINGS
 from tests.conftest import start_server
 from tests.copied_channel import film
 from tests.e2e.conftest import SMALL, open_tab

@@ -18,9 +18,10 @@ from media.errors import MalformedError, MediaError
 from media.mp4.languages import known_language, named_language
 from media.mp4.movie.sample_table import Int64
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
+from packager.library.file_endings import SUBTITLE_ENDINGS
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import FolderNames, LibraryFile, Storage
-from packager.library.title_files import SUBTITLE_ENDINGS, media_stems
+from packager.library.title_files import media_stems
 from packager.single_flight_cache import CacheLimits, SingleFlightCache
 from packager.transient_errors import will_pass
 from packager.vod.text.cues import CueFacts, FileCues, TextLimits, facts_of

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from packager.library.file_probe import CONTAINERS
-from packager.library.title_files import FILM_ENDINGS, SOUND_ENDINGS
 from tests.packager.vod.text.subtitled_films import listed, make, srt, titles_of
 
 
@@ -58,8 +56,3 @@ def test_what_is_beside_a_film_and_is_not_used_is_named_with_the_reason(film: Pa
         "Subs/film.best.srt",
         "film.fr.srt",
     }
-
-
-def test_the_endings_of_films_are_those_that_are_listed() -> None:
-    assert set(FILM_ENDINGS) <= set(CONTAINERS)
-    assert set(CONTAINERS) - set(FILM_ENDINGS) <= set(SOUND_ENDINGS)
