@@ -38,7 +38,11 @@ class HandlerGuard(NamedTuple):
 
 
 class GuardedHandler:
-    """Answers requests for one target with one token, as long as the keys are the same; see `Handler`."""
+    """Answers requests for one target with one token, as long as the keys are the same; see `Handler`.
+
+    Attributes:
+        is_private: whether shared caches may not keep replies.
+    """
 
     def __init__(self, handler: Handler, grant: Grant, guard: TokenGuard) -> None:
         self._handler = handler
@@ -46,10 +50,11 @@ class GuardedHandler:
         self._guard = guard
         self._version = guard.keys.version
         self._is_counted = guard.sessions is not None and bool(grant.name)
+        self.is_private = not guard.keeps_public
 
     def handle(self, request: Request) -> Reply | Pending | None:
         """Return the handler's reply, or the reply that comes later; see `Handler`."""
-        if not self.has_current_keys:
+        if self._guard.keys.version != self._version:
             return None
         if time.time() >= self._grant.until:
             return refusal(request, 403, 0, EXPIRED)
@@ -70,27 +75,16 @@ class GuardedHandler:
 
     def guarded(self, reply: Reply, session: ViewerSession | None = None) -> Reply:
         """Return a reply that no shared cache keeps, and that is repeated until the token expires."""
-        repeat: Repeatable | None = None
-        # Each request of a session that is counted has to be handled by itself.
-        if reply.repeat is not None and not self._is_counted:
-            repeat = GuardedRepeat(reply.repeat, self)
-        head = reply.head.private() if self.is_private else reply.head
-        return reply._replace(head=head, repeat=repeat, watch=session)
-
-    @property
-    def has_current_keys(self) -> bool:
-        """Whether the permission was found by the keys that are valid now."""
-        return self._guard.keys.version == self._version
+        head, body, source, stream, repeat, _ = reply
+        if repeat is not None:
+            # Each request of a session that is counted has to be handled by itself.
+            repeat = None if self._is_counted else GuardedRepeat(repeat, self)
+        return Reply(head.private() if self.is_private else head, body, source, stream, repeat, session)
 
     @property
     def is_valid(self) -> bool:
-        """Whether the permission is still valid."""
-        return self.has_current_keys and time.time() < self._grant.until
-
-    @property
-    def is_private(self) -> bool:
-        """Whether shared caches may not keep replies."""
-        return not self._guard.keeps_public
+        """Whether the permission is still valid, by the keys that there are now."""
+        return self._guard.keys.version == self._version and time.time() < self._grant.until
 
     @property
     def seconds_left(self) -> float:
