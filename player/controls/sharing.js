@@ -1,10 +1,12 @@
 // Addresses to give away: for who has given the admin token, where something is only for those with a token.
 
 import { byId, mayShare, say, sign } from "../dom.js";
+import { NamedViewers } from "./namedviewers.js";
 
 export class Sharing {
   /** Address of what is played, whose token is to be valid for all beneath it; "" for none. */
   #address = "";
+  #viewers = new NamedViewers(byId("named-viewers"));
 
   constructor() {
     byId("share").addEventListener("click", () => this.#unfold(byId("sharing").hidden));
@@ -30,6 +32,7 @@ export class Sharing {
     byId("share").setAttribute("aria-expanded", String(isOpen));
     byId("shared").hidden = true;
     say(byId("sharing-state"), "");
+    this.#viewers.show(isOpen);
     if (isOpen) byId("share-for").focus();
   }
 

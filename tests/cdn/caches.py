@@ -76,8 +76,9 @@ class Cache:
     Attributes:
         kind: nginx, varnish, trafficserver, background for Traffic Server that fetches whole files, http2
             for an nginx that keeps nothing, with TLS, plain for one that only passes on, websocket for
-            one that passes WebSockets on, too, signed for one that checks tokens, fleet for one before
-            several nodes, caddy, haproxy, or caddy-tls, haproxy-tls and trafficserver-tls with TLS.
+            one that passes WebSockets on, too, signed for one that checks tokens, secure-link for one that
+            checks links of its own, fleet for one before several nodes, caddy, haproxy, or caddy-tls,
+            haproxy-tls and trafficserver-tls with TLS.
         address: Where it listens.
         log: What it wrote on its output, or its error log.
     """
@@ -120,6 +121,7 @@ def _running(kind: str, origin: str, folder: Path, port: int) -> Iterator[Cache]
         "plain": _plain_nginx,
         "websocket": functools.partial(_plain_nginx, name="nginx/websocket.conf"),
         "signed": _signed_nginx,
+        "secure-link": functools.partial(_signed_nginx, name="nginx/secure-link.conf"),
         "fleet": _fleet_nginx,
         "varnish": _varnish,
         "signed-varnish": functools.partial(_varnish, name="signed"),
@@ -182,8 +184,8 @@ def _plain_nginx(origin: str, port: int, folder: Path, name: str = "nginx/plain.
     return _nginx(program("nginx", "nginx"), folder, name, **values)
 
 
-def _signed_nginx(origin: str, port: int, folder: Path) -> list[str]:
-    return _nginx(program("nginx", "nginx"), folder, "nginx/signed.conf", ORIGIN=origin, PORT=str(port))
+def _signed_nginx(origin: str, port: int, folder: Path, name: str = "nginx/signed.conf") -> list[str]:
+    return _nginx(program("nginx", "nginx"), folder, name, ORIGIN=origin, PORT=str(port))
 
 
 def _fleet_nginx(origin: str, port: int, folder: Path) -> list[str]:

@@ -41,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     subprocess.run(copy, check=True, timeout=CLIENT_SECONDS)
     config = folder / "headwater.toml"
     config.write_text(
-        f'[server]\ndata = "data"\n[access]\nkeys = ["{KEY}"]\n'
+        f'[server]\ndata = "data"\n[access]\nkeys = ["{KEY}"]\nviewers_per_name = 2\n'
         '[library]\npath = "library"\naccess = "signed"\n' + copied_channel("demo", 'access = "signed"')
     )
     running = start_server("--config", str(config), "--port", "0", env=ENCODES)
@@ -118,3 +118,32 @@ async def test_the_administrator_sees_all_and_gives_addresses_away(
     assert not await viewer.page.get_by_role("button", name="Share").is_visible()
     assert viewer.troubles == []
     await viewer.page.context.close()
+
+
+async def test_the_administrator_sees_who_watches_and_ends_it(
+    browser: Browser, server: ServerProcess
+) -> None:
+    token = SigningKeys([KEY]).sign("/live/demo", int(time.time()) + 3600, "bert")
+    viewer = await open_tab(browser, f"{server.url}/t/{token}", viewport=SMALL)
+    await viewer.open("live/demo")
+    await viewer.playing()
+    tab = await open_tab(browser, server.url, viewport=SMALL)
+    await tab.open("live/demo?admin")
+    await tab.page.get_by_role("textbox", name="Admin token").fill(ADMIN_TOKEN)
+    await tab.page.get_by_role("button", name="Show it").click()
+    await tab.page.get_by_role("button", name="Share").click()
+    end = tab.page.get_by_role("button", name="End bert at 127.0.0.1")
+    await end.wait_for()
+    await tab.value(f"{script('axe-core').read_text('utf-8')}; 0")
+    for name, size in (("desktop", DESKTOP), ("phone", PHONE)):
+        await tab.page.set_viewport_size({"width": size["width"], "height": size["height"]})
+        await tab.screenshot(f"named-viewers-{name}")
+        assert await tab.page.evaluate(SERIOUS) == []
+        assert not await tab.value("document.documentElement.scrollWidth > innerWidth")
+    await end.click()
+    await tab.page.get_by_text("bert was ended").wait_for()
+    await end.wait_for(state="detached")
+    await tab.page.context.close()
+    await viewer.until("headwater.video.paused || headwater.video.readyState < 3")
+    await viewer.page.context.close()
+    assert tab.troubles == []

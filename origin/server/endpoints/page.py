@@ -45,6 +45,7 @@ FILES = {
     "controls/chapters.js": SCRIPT,
     "controls/controls.js": SCRIPT,
     "controls/mediasession.js": SCRIPT,
+    "controls/namedviewers.js": SCRIPT,
     "controls/nextitem.js": SCRIPT,
     "controls/preparation.js": SCRIPT,
     "controls/seekbar.js": SCRIPT,

@@ -1,0 +1,68 @@
+// Players whose token has a name, and an end to each of them: for the administrator, where the server counts them.
+
+import { count, el, getList, say, send, syncRows } from "../dom.js";
+
+/** Pause between two looks at the list while it is shown. */
+const PERIOD_MS = 5000;
+
+/** Most players in the list; the server names more. */
+const MOST_ROWS = 50;
+
+export class NamedViewers {
+  #node;
+  #rows = new Map();
+  #heading = el("h3", {});
+  #list = el("ul");
+  #said = el("p", { class: "quiet", role: "status" });
+  #timer = 0;
+  #isShown = false;
+
+  /** @param node an element to be filled, and hidden where the server doesn't count players */
+  constructor(node) {
+    this.#node = node;
+    node.append(this.#heading, this.#list, this.#said);
+  }
+
+  /** Shows the list and keeps it up to date, or hides it. */
+  show(isShown) {
+    this.#isShown = isShown;
+    this.#node.hidden = true;
+    say(this.#said, "");
+    clearTimeout(this.#timer);
+    if (isShown) this.#refresh();
+  }
+
+  async #refresh() {
+    clearTimeout(this.#timer);
+    let sessions = [];
+    try {
+      ({ sessions } = await getList("/api/viewers"));
+    } catch (error) {
+      // 409: sessions aren't counted. Other failures are told by the page's own lists.
+      if (error.status === 409) return;
+    }
+    if (!this.#isShown) return;
+    this.#node.hidden = false;
+    say(this.#heading, `Watching with a name: ${sessions.length ? count(sessions.length, "player", "players") : "nobody"}`);
+    syncRows(this.#list, this.#rows, sessions.slice(0, MOST_ROWS), ({ id }) => id, (session) => this.#row(session));
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#refresh(), PERIOD_MS);
+  }
+
+  #row({ id, name, address, user_agent: agent, started }) {
+    const end = el("button", { class: "plain", type: "button", "aria-label": `End ${name} at ${address}`, click: () => this.#end(name, id) }, "End");
+    const since = new Date(started * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+    const facts = el("span", { class: "quiet", title: agent }, `${address}, since ${since}`);
+    return { node: el("li", {}, el("b", {}, name), facts, end), update() {} };
+  }
+
+  async #end(name, id) {
+    try {
+      await send(`/api/viewers/${encodeURIComponent(name)}?session=${encodeURIComponent(id)}`, "DELETE");
+      say(this.#said, `${name} was ended, and is refused with this player from now on.`);
+    } catch (error) {
+      say(this.#said, error.status === 404 ? `${name} had gone already.` : error.reason || "The server doesn't answer.");
+    }
+    this.#refresh();
+  }
+}
