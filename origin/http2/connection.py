@@ -329,7 +329,9 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         # Whatever this frame is: what is read next is the block that was looked for last, or none.
         known, number = self._known.find(b"" if self._is_in_block else whole_block(head, frame)), head.stream
         self._is_in_block = not head.flags & END_HEADERS
-        if known is None or self._is_leaving or self._has_client_left or self._sending:
+        if self._is_leaving or self._has_client_left or self._sending:
+            return False
+        if known is None and (known := self._similar()) is None:
             return False
         if not number & 1 or number <= self._h2.highest_inbound_stream_id:
             return False
@@ -350,6 +352,14 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
             self.retire()
         return True
 
+    def _similar(self) -> KnownRequest | None:
+        """Return the request of the frame that is read, if only its path differs from one that is known."""
+        head = self._known.similar(self.limits.header_bytes)
+        if head is None or len(head.target) > self.limits.target_bytes:
+            return None
+        prepared = self.fast_path.prepare(head, self.limits, self._first.client_of(head.fields))
+        return None if prepared is None else self._known.keep(prepared)
+
     def _fits(self, reply: Reply) -> bool:
         """Return whether all of a reply can be sent at once."""
         if reply.stream is not None or (reply.source is not None and reply.source.descriptor() is None):
@@ -364,7 +374,7 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         prepared = self.fast_path.prepare(head, self.limits, client)
         if prepared is None:
             return None
-        self._known.keep(prepared)
+        self._known.keep(prepared, head)
         return self.fast_path.handle(prepared)
 
     def _send_known(self, known: KnownRequest, number: int, reply: Reply) -> int:

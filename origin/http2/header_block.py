@@ -16,10 +16,14 @@ from hpack import Decoder, HeaderTuple
 from hpack.exceptions import HPACKError, OversizedHeaderListError
 from hpack.huffman import HuffmanEncoder
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
+from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
 FIELDS_KEPT = 4096
 """Most encoded header fields that are cached; each has some dozen bytes."""
+
+SELDOM_AGAIN = frozenset((b"content-length", b"content-range", b"etag", b"last-modified"))
+"""Fields whose values are new in most answers: to code them takes longer than to send what that saves."""
 
 _HUFFMAN = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
 _WHOLE = {field: index for index, field in enumerate(HeaderTable.STATIC_TABLE, 1)}
@@ -79,7 +83,7 @@ def encoded_field(name: bytes, value: bytes) -> bytes:
         return bytes((0x80 | index,))
     index = _NAMES.get(name, 0)
     start = _integer(index, 4) if index else b"\x00" + _string(name)
-    return start + _string(value)
+    return start + (_integer(len(value), 7) + value if name in SELDOM_AGAIN else _string(value))
 
 
 def _string(data: bytes) -> bytes:
@@ -102,3 +106,80 @@ def _integer(number: int, bits: int) -> bytes:
         number >>= 7
     found.append(number)
     return bytes(found)
+
+
+def literal_path(block: bytes) -> tuple[int, int] | None:
+    """Return where the value of ``:path`` stands in a block of header fields, with its length before it.
+
+    Args:
+        block: one that could be decoded.
+
+    Returns:
+        First position and end; None where the block changes the table of fields, or its path is of the table.
+    """
+    found, at, end = None, 0, len(block)
+    while at < end:
+        first = block[at]
+        if first & 0x80:
+            _, at = _read_integer(block, at, 7)
+            continue
+        if first & 0x60:
+            # §6.2.1, §6.3: a field that is added to the table, or another size of it.
+            return None
+        index, at = _read_integer(block, at, 4)
+        if index:
+            is_path = index in _PATH_INDEXES
+        else:
+            start = at
+            at = _string_end(block, at)
+            is_path = block[start:at] in _PATH_NAMES
+        start, at = at, _string_end(block, at)
+        if is_path:
+            found = start, at
+    return found if at == end else None
+
+
+def read_string(block: bytes, start: int, end: int) -> bytes | None:
+    """Decode a string (RFC 7541 §5.2) that takes exactly a part of a block; None where there is none."""
+    length, at = _read_integer(block, start, 7)
+    if at + length != end:
+        return None
+    data = block[at:end]
+    if not block[start] & 0x80:
+        return data
+    try:
+        return bytes(decode_huffman(data))
+    except HPACKError:
+        return None
+
+
+def _string_end(block: bytes, at: int) -> int:
+    """Return the end of a string; behind the block's end where the block is cut."""
+    length, at = _read_integer(block, at, 7)
+    return at + length
+
+
+def _read_integer(block: bytes, at: int, bits: int) -> tuple[int, int]:
+    """Read an integer with a prefix of some bits (RFC 7541 §5.1), and return it with the position behind it.
+
+    A longer one than two bytes, and one that is cut, ends behind the block's end.
+    """
+    most = (1 << bits) - 1
+    if at >= len(block):
+        return 0, len(block) + 1
+    number = block[at] & most
+    at += 1
+    if number < most:
+        return number, at
+    for shift in (0, 7):
+        if at >= len(block):
+            break
+        number += (block[at] & 0x7F) << shift
+        at += 1
+        if not block[at - 1] & 0x80:
+            return number, at
+    return 0, len(block) + 1
+
+
+_PATH_INDEXES = (_NAMES[b":path"], _NAMES[b":path"] + 1)
+_PATH_NAMES = (_integer(5, 7) + b":path", _string(b":path"))

@@ -1,13 +1,16 @@
 """Requests that recur on a connection, known by the bytes of their header block.
 
 A player asks for the same playlist again and again. Its header block then is the same bytes, which mean the
-same as long as both sides keep the same table of fields (RFC 7541 §2.3.2): reading them once is enough.
+same as long as both sides keep the same table of fields (RFC 7541 §2.3.2): reading them once is enough. Its
+segments and parts have addresses that are new each time, but all other bytes of their blocks recur: only the
+path of such a request is read.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from hpack import Decoder
 
@@ -16,11 +19,15 @@ from origin.answers.pieces import Piece
 from origin.http.answer import Headers
 from origin.http.byte_ranges import SelectedRange
 from origin.http1.fast_path import PreparedRequest
+from origin.http1.request_reader import RequestHead
 from origin.http2.frames import HEAD_BYTES, HEADERS, FrameHead
-from origin.http2.header_block import encoded_fields
+from origin.http2.header_block import encoded_fields, literal_path, read_string
 
 BLOCKS_KEPT = 8
 """Most header blocks of a connection that are known, each with its request: a player has few playlists."""
+
+PATTERNS_KEPT = 4
+"""Most forms of header blocks that differ in their path alone: a player's requests have two or three."""
 
 MOST_BYTES = 512
 """Longest header block that is known."""
@@ -29,6 +36,14 @@ END_STREAM, END_HEADERS, PRIORITY = 0x1, 0x4, 0x20
 """RFC 9113 §6.2: flags of a HEADERS frame."""
 
 PRIORITY_BYTES = 5
+
+FIELD_BYTES = 32
+"""RFC 9113 §6.5.2: what a field counts for beside its name and its value."""
+
+PSEUDO_BYTES = 4096 + 256
+"""More than pseudo-header fields count for beside method and path: an authority may be of the table of 4,096
+bytes.
+"""
 
 
 def body_bytes(body: Sequence[Piece]) -> float:
@@ -72,6 +87,30 @@ class KnownRequest:
         return block
 
 
+class _Pattern(NamedTuple):
+    """The bytes around the path in a header block that has come before.
+
+    Attributes:
+        head: the request of that block.
+        size: most bytes of its fields, as SETTINGS_MAX_HEADER_LIST_SIZE counts them.
+    """
+
+    before: bytes
+    behind: bytes
+    head: RequestHead
+    size: int
+
+    def head_of(self, block: bytes, most_bytes: int) -> RequestHead | None:
+        """Return the request of a block that differs in its path alone; None where it has to be read."""
+        if not (block.startswith(self.before) and block.endswith(self.behind)):
+            return None
+        start, end = len(self.before), len(block) - len(self.behind)
+        target = read_string(block, start, end) if start < end else None
+        if target is None or self.size - len(self.head.target) + len(target) > most_bytes:
+            return None
+        return self.head._replace(target=target)
+
+
 class KnownRequests:
     """The requests of header blocks that were read on a connection.
 
@@ -82,6 +121,7 @@ class KnownRequests:
     def __init__(self, decoder: Decoder) -> None:
         self._table = decoder.header_table
         self._requests: dict[bytes, KnownRequest] = {}
+        self._patterns: dict[tuple[bytes, bytes], _Pattern] = {}
         self._state = self._state_now()
         self._read = b""
 
@@ -91,17 +131,52 @@ class KnownRequests:
         if state[0] is not self._state[0] or state[1:] != self._state[1:]:
             # The same bytes may mean other fields now.
             self._requests.clear()
+            self._patterns.clear()
             self._state = state
         self._read = block
-        return self._requests.get(block) if block else None
+        if not block or (known := self._requests.pop(block, None)) is None:
+            return None
+        # Those go first that haven't come for the longest time.
+        self._requests[block] = known
+        return known
 
-    def keep(self, prepared: PreparedRequest) -> None:
-        """Keep the request of the block that was last looked for, until the table changes."""
+    def similar(self, most_bytes: int) -> RequestHead | None:
+        """Return the request of the block that was last looked for, if it differs from one in its path alone.
+
+        Its path is any text: who asks judges it.
+
+        Args:
+            most_bytes: of all fields, as SETTINGS_MAX_HEADER_LIST_SIZE counts them.
+        """
+        if not (block := self._read):
+            return None
+        for pattern in self._patterns.values():
+            if (head := pattern.head_of(block, most_bytes)) is not None:
+                return head
+        return None
+
+    def keep(self, prepared: PreparedRequest, head: RequestHead | None = None) -> KnownRequest:
+        """Keep the request of the block that was last looked for, until the table changes.
+
+        Args:
+            head: the request as it was read, whose further ones may differ in their path alone.
+        """
         block, self._read = self._read, b""
+        known = KnownRequest(prepared)
         if block:
             if len(self._requests) >= BLOCKS_KEPT:
                 del self._requests[next(iter(self._requests))]
-            self._requests[block] = KnownRequest(prepared)
+            self._requests[block] = known
+            if head is not None and (place := literal_path(block)) is not None:
+                self._keep_pattern(block[: place[0]], block[place[1] :], head)
+        return known
+
+    def _keep_pattern(self, before: bytes, behind: bytes, head: RequestHead) -> None:
+        if len(self._patterns) >= PATTERNS_KEPT:
+            del self._patterns[next(iter(self._patterns))]
+        size = PSEUDO_BYTES + len(head.method) + len(head.target)
+        size += sum(len(name) + len(value) + FIELD_BYTES for name, value in head.fields)
+        self._patterns[before, behind] = _Pattern(before, behind, head, size)
 
     def _state_now(self) -> tuple[object, int, int]:
         """Return what differs whenever a field was added to the table, or removed."""

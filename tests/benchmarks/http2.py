@@ -26,6 +26,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from tests.benchmarks import live, load, peers
+from tests.benchmarks.live_origin import PARTS_OF_SEGMENT
 from tests.benchmarks.load import Figure, Workload
 from tests.benchmarks.peers import Peer
 from tests.benchmarks.ranges import make_library
@@ -43,10 +44,24 @@ FILES = (
     Workload("HTTP/2, 64 KiB ranges", "/media/large.mp4 bytes=7340033-7405568", seconds=3),
     Workload("HTTP/2, 2 KB file", "/media/small.mp4", seconds=3),
 )
+RECENT = [
+    (number, index) for number in range(live.HOT[0] - 2, live.HOT[0] + 1) for index in range(PARTS_OF_SEGMENT)
+]
 LIVE = (
     Workload("HTTP/2, live playlist", live.PLAYLIST, seconds=3),
     Workload("HTTP/2, live part", live.PART.format(number=live.HOT[0], index=live.HOT[1]), seconds=3),
+    Workload(
+        "HTTP/2, live playlists by number, one after the other",
+        "\n".join(live.BLOCKING.format(number=number, index=index) for number, index in RECENT),
+        seconds=3,
+    ),
+    Workload(
+        "HTTP/2, live parts, one after the other",
+        "\n".join(live.PART.format(number=number, index=index) for number, index in RECENT),
+        seconds=3,
+    ),
 )
+"""The last two have more addresses than a connection keeps requests of."""
 
 LIBRARY = "BENCHMARK_LIBRARY"
 """Variable with the folder that the application serves."""
@@ -157,10 +172,14 @@ def load_with(server: Peer, request: str, count: int) -> tuple[int, float, int]:
     Raises:
         RuntimeError: requests failed: the figure would mean nothing.
     """
-    target, _, field = request.partition(" ")
+    targets, _, field = request.partition(" ")
     command = ["taskset", "-c", peers.CLIENT_CORE, "h2load", f"-c{CONNECTIONS}", f"-m{STREAMS}", f"-n{count}"]
-    command += [*(["-H", f"range: {field}"] if field else []), f"{server.url}{target}"]
-    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=MOST_SECONDS).stdout
+    with tempfile.NamedTemporaryFile("w") as addresses:
+        addresses.write("".join(f"{server.url}{target}\n" for target in targets.split("\n")))
+        addresses.flush()
+        command += [*(["-H", f"range: {field}"] if field else []), "-i", addresses.name]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=MOST_SECONDS)
+    output = done.stdout
     took = re.search(r"finished in ([\d.]+)(us|ms|s),", output)
     sent = re.search(r"\((\d+)\) data", output)
     if took is None or sent is None or f" {count} succeeded, 0 failed" not in output or "h2" not in output:
