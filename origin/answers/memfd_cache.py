@@ -37,18 +37,21 @@ class MemfdCopy:
     Args:
         size: in bytes.
         pieces: the bytes, in pieces.
+        data: the same bytes in this process's memory, if they stay there as long.
 
     Attributes:
         span: all its bytes.
+        data: as above; wires that encrypt need no file.
 
     Raises:
         OSError: there is no descriptor left, or no room.
         EOFError: the pieces have fewer bytes.
     """
 
-    __slots__ = ("fd", "span")
+    __slots__ = ("data", "fd", "span")
 
-    def __init__(self, size: int, pieces: Iterable[Media]) -> None:
+    def __init__(self, size: int, pieces: Iterable[Media], data: Media | None = None) -> None:
+        self.data = data
         self.span = SelectedRange(0, size - 1)
         self.fd = -1
         self.fd = os.memfd_create("headwater-media", os.MFD_CLOEXEC)
@@ -121,7 +124,7 @@ class MemfdCache:
 
 def _copy(data: Media) -> MemfdCopy | None:
     try:
-        return MemfdCopy(len(data), (data,))
+        return MemfdCopy(len(data), (data,), data)
     except OSError:
         # All allowed descriptors are in use, or there is no room: the media are sent without a copy.
         return None

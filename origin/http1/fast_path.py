@@ -157,6 +157,20 @@ class FastPath:
         request = request_from_headers(head.method, first_line.target, head.fields, client)
         return PreparedRequest(first_line, area, handler, request, self._version)
 
+    def prepare_similar(
+        self, prepared: PreparedRequest, target: bytes, limits: HttpLimits
+    ) -> PreparedRequest | None:
+        """Return a request that differs from another one in its target alone; None without a handler."""
+        self._check_version()
+        line = b"%b %b HTTP/1.1\r\n" % (prepared.line.method.encode("ascii"), target)
+        known = self._lines.get(line) or self._read_line(line, limits)
+        if known is None:
+            return None
+        area, handler, first_line = known
+        like = prepared.request
+        request = Request(like.method, first_line.target, like.fields, like.span, like.client)
+        return PreparedRequest(first_line, area, handler, request, self._version)
+
     def handle(self, prepared: PreparedRequest) -> HandlerExchange | None:
         """Have a handler handle a request once or again; None if the application has to answer."""
         self._check_version()

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import math
 import socket
-from typing import Any
+from typing import Any, ClassVar
 
 import structlog
 from h2.config import H2Configuration
@@ -30,6 +30,7 @@ from h2.settings import SettingCodes, Settings
 from origin.answers.pieces import TruncatedFileError
 from origin.answers.reply import Reply
 from origin.http1 import suspects
+from origin.http1.fast_path import PreparedRequest
 from origin.http1.handler_exchange import HandlerExchange
 from origin.http1.protocol import HTTP2_PREFACE, HttpProtocol
 from origin.http1.request_reader import RequestHead
@@ -56,7 +57,7 @@ from origin.http2.header_block import BlockDecoder, StatelessEncoder
 from origin.http2.known_requests import (
     END_HEADERS,
     END_STREAM,
-    KnownRequest,
+    HeadBlocks,
     KnownRequests,
     body_bytes,
     whole_block,
@@ -122,6 +123,7 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
     """
 
     version = "2"
+    head_blocks: ClassVar[HeadBlocks] = HeadBlocks()
 
     def __init__(self, first: HttpProtocol) -> None:
         super().__init__(first)
@@ -335,7 +337,7 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
             return False
         if not number & 1 or number <= self._h2.highest_inbound_stream_id:
             return False
-        exchange = self._prepared = self.fast_path.handle(known.prepared)
+        exchange = self._prepared = self.fast_path.handle(known)
         reply = None if exchange is None else exchange.outcome
         if exchange is None or not isinstance(reply, Reply) or not self._fits(reply):
             return False
@@ -345,20 +347,22 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         self._h2.highest_inbound_stream_id = self._last = number
         self._requests += 1
         self.server_state.total_requests += 1
-        exchange.send_at_once(reply, lambda reply: self._send_known(known, number, reply))
+        exchange.send_at_once(reply, lambda reply: self._send_known(number, reply))
         if sum(map(len, self._own_frames)) >= RUN_BYTES:
             self._flush()
         if self._requests >= REQUESTS:
             self.retire()
         return True
 
-    def _similar(self) -> KnownRequest | None:
+    def _similar(self) -> PreparedRequest | None:
         """Return the request of the frame that is read, if only its path differs from one that is known."""
-        head = self._known.similar(self.limits.header_bytes)
-        if head is None or len(head.target) > self.limits.target_bytes:
+        found = self._known.similar(self.limits.header_bytes)
+        if found is None:
             return None
-        prepared = self.fast_path.prepare(head, self.limits, self._first.client_of(head.fields))
-        return None if prepared is None else self._known.keep(prepared)
+        prepared = self.fast_path.prepare_similar(*found, self.limits)
+        if prepared is not None:
+            self._known.keep(prepared)
+        return prepared
 
     def _fits(self, reply: Reply) -> bool:
         """Return whether all of a reply can be sent at once."""
@@ -377,17 +381,16 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         self._known.keep(prepared, head)
         return self.fast_path.handle(prepared)
 
-    def _send_known(self, known: KnownRequest, number: int, reply: Reply) -> int:
+    def _send_known(self, number: int, reply: Reply) -> int:
         """Send a reply that fits the windows, whose stream is over then; return how many bytes its body has.
 
         Raises:
             OSError, TruncatedFileError: its file can't be read; the stream was ended.
         """
         dated = self.fast_path.dated(self.default_headers)
-        block = known.encoded_head(reply.head, dated, self.fast_path.headers)
+        block = self.head_blocks.of(reply.head, dated, self.fast_path.headers)
         body, frames, sent = OutgoingBody(), self._own_frames, 0
-        body.file = -1 if reply.source is None else reply.source.descriptor() or -1
-        body.add(reply.body)
+        body.add_all(reply.body, reply.source)
         flags = END_HEADERS if body else END_HEADERS | END_STREAM
         frames += frame_start(len(block), HEADERS, flags, number), block
         try:

@@ -22,6 +22,9 @@ from hpack.table import HeaderTable
 FIELDS_KEPT = 4096
 """Most encoded header fields that are cached; each has some dozen bytes."""
 
+STRINGS_KEPT = 1024
+"""Most decoded paths that are cached; each has at most some hundred bytes."""
+
 SELDOM_AGAIN = frozenset((b"content-length", b"content-range", b"etag", b"last-modified"))
 """Fields whose values are new in most answers: to code them takes longer than to send what that saves."""
 
@@ -148,9 +151,15 @@ def read_string(block: bytes, start: int, end: int) -> bytes | None:
     if not block[start] & 0x80:
         return data
     try:
-        return bytes(decode_huffman(data))
+        return _decoded(data)
     except HPACKError:
         return None
+
+
+@functools.lru_cache(maxsize=STRINGS_KEPT)
+def _decoded(data: bytes) -> bytes:
+    """Decode a string by Huffman's code; all viewers of a channel ask for the same parts at the same time."""
+    return bytes(decode_huffman(data))
 
 
 def _string_end(block: bytes, at: int) -> int:

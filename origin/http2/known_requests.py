@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from hpack import Decoder
 
-from origin.answers.heads import ReplyHead
+from origin.answers.heads import ReplyHead, RepresentationHead
 from origin.answers.pieces import Piece
 from origin.http.answer import Headers
 from origin.http.byte_ranges import SelectedRange
@@ -25,6 +25,9 @@ from origin.http2.header_block import encoded_fields, literal_path, read_string
 
 BLOCKS_KEPT = 8
 """Most header blocks of a connection that are known, each with its request: a player has few playlists."""
+
+HEADS_KEPT = 256
+"""Most heads of replies whose header blocks are kept; each block has some hundred bytes."""
 
 PATTERNS_KEPT = 4
 """Most forms of header blocks that differ in their path alone: a player's requests have two or three."""
@@ -59,31 +62,32 @@ def body_bytes(body: Sequence[Piece]) -> float:
     return size
 
 
-class KnownRequest:
-    """A request that has come before, with what of its reply is the same again.
+class HeadBlocks:
+    """The header blocks of replies, which are the same on all connections until Date changes."""
 
-    Attributes:
-        prepared: the request with its handler.
-        reply_block: the header block of its last reply, and the objects from which it was made.
-    """
+    def __init__(self) -> None:
+        self._blocks: dict[int, tuple[ReplyHead, bytes]] = {}
+        self._others: tuple[Headers, Headers] = (), ()
 
-    __slots__ = ("prepared", "reply_block")
-
-    def __init__(self, prepared: PreparedRequest) -> None:
-        self.prepared = prepared
-        self.reply_block: tuple[object, object, bytes] = (None, None, b"")
-
-    def encoded_head(self, head: ReplyHead, dated: Headers, last: Headers) -> bytes:
+    def of(self, head: ReplyHead, dated: Headers, last: Headers) -> bytes:
         """Return the header block of a reply.
 
         Args:
             dated: the header fields of all replies of this second, in one object.
-            last: further ones, which are always the same.
+            last: further ones, which are always the same, in one object.
         """
-        made_of, at, block = self.reply_block
-        if made_of is not head or at is not dated:
-            block = encoded_fields(((b":status", b"%d" % head.status), *dated, *head.fields, *last))
-            self.reply_block = head, dated, block
+        if self._others[0] is not dated or self._others[1] is not last:
+            self._blocks.clear()
+            self._others = dated, last
+        found = self._blocks.get(id(head))
+        # What is kept is held, so that its identity is no other's.
+        if found is not None:
+            return found[1]
+        block = encoded_fields(((b":status", b"%d" % head.status), *dated, *head.fields, *last))
+        if isinstance(head, RepresentationHead):
+            if len(self._blocks) >= HEADS_KEPT:
+                del self._blocks[next(iter(self._blocks))]
+            self._blocks[id(head)] = head, block
         return block
 
 
@@ -91,24 +95,22 @@ class _Pattern(NamedTuple):
     """The bytes around the path in a header block that has come before.
 
     Attributes:
-        head: the request of that block.
-        size: most bytes of its fields, as SETTINGS_MAX_HEADER_LIST_SIZE counts them.
+        prepared: the request of that block.
+        size: most bytes of its fields but for the path, as SETTINGS_MAX_HEADER_LIST_SIZE counts them.
     """
 
     before: bytes
     behind: bytes
-    head: RequestHead
+    prepared: PreparedRequest
     size: int
 
-    def head_of(self, block: bytes, most_bytes: int) -> RequestHead | None:
-        """Return the request of a block that differs in its path alone; None where it has to be read."""
+    def target_of(self, block: bytes, most_bytes: int) -> bytes | None:
+        """Return the path of a block that differs in it alone; None where the block has to be read."""
         if not (block.startswith(self.before) and block.endswith(self.behind)):
             return None
         start, end = len(self.before), len(block) - len(self.behind)
         target = read_string(block, start, end) if start < end else None
-        if target is None or self.size - len(self.head.target) + len(target) > most_bytes:
-            return None
-        return self.head._replace(target=target)
+        return None if target is None or self.size + len(target) > most_bytes else target
 
 
 class KnownRequests:
@@ -120,12 +122,12 @@ class KnownRequests:
 
     def __init__(self, decoder: Decoder) -> None:
         self._table = decoder.header_table
-        self._requests: dict[bytes, KnownRequest] = {}
+        self._requests: dict[bytes, PreparedRequest] = {}
         self._patterns: dict[tuple[bytes, bytes], _Pattern] = {}
         self._state = self._state_now()
         self._read = b""
 
-    def find(self, block: bytes) -> KnownRequest | None:
+    def find(self, block: bytes) -> PreparedRequest | None:
         """Return the request of a block; None where it has to be read."""
         state = self._state_now()
         if state[0] is not self._state[0] or state[1:] != self._state[1:]:
@@ -140,10 +142,10 @@ class KnownRequests:
         self._requests[block] = known
         return known
 
-    def similar(self, most_bytes: int) -> RequestHead | None:
-        """Return the request of the block that was last looked for, if it differs from one in its path alone.
+    def similar(self, most_bytes: int) -> tuple[PreparedRequest, bytes] | None:
+        """Return a request whose path alone differs from that of the block that was last looked for.
 
-        Its path is any text: who asks judges it.
+        Behind it stands the block's own path, which is any text: who asks judges it.
 
         Args:
             most_bytes: of all fields, as SETTINGS_MAX_HEADER_LIST_SIZE counts them.
@@ -151,32 +153,32 @@ class KnownRequests:
         if not (block := self._read):
             return None
         for pattern in self._patterns.values():
-            if (head := pattern.head_of(block, most_bytes)) is not None:
-                return head
+            if (target := pattern.target_of(block, most_bytes)) is not None:
+                return pattern.prepared, target
         return None
 
-    def keep(self, prepared: PreparedRequest, head: RequestHead | None = None) -> KnownRequest:
+    def keep(self, prepared: PreparedRequest, head: RequestHead | None = None) -> None:
         """Keep the request of the block that was last looked for, until the table changes.
 
         Args:
             head: the request as it was read, whose further ones may differ in their path alone.
         """
         block, self._read = self._read, b""
-        known = KnownRequest(prepared)
         if block:
             if len(self._requests) >= BLOCKS_KEPT:
                 del self._requests[next(iter(self._requests))]
-            self._requests[block] = known
+            self._requests[block] = prepared
             if head is not None and (place := literal_path(block)) is not None:
-                self._keep_pattern(block[: place[0]], block[place[1] :], head)
-        return known
+                self._keep_pattern(block[: place[0]], block[place[1] :], prepared, head)
 
-    def _keep_pattern(self, before: bytes, behind: bytes, head: RequestHead) -> None:
+    def _keep_pattern(
+        self, before: bytes, behind: bytes, prepared: PreparedRequest, head: RequestHead
+    ) -> None:
         if len(self._patterns) >= PATTERNS_KEPT:
             del self._patterns[next(iter(self._patterns))]
-        size = PSEUDO_BYTES + len(head.method) + len(head.target)
+        size = PSEUDO_BYTES + len(head.method)
         size += sum(len(name) + len(value) + FIELD_BYTES for name, value in head.fields)
-        self._patterns[before, behind] = _Pattern(before, behind, head, size)
+        self._patterns[before, behind] = _Pattern(before, behind, prepared, size)
 
     def _state_now(self) -> tuple[object, int, int]:
         """Return what differs whenever a field was added to the table, or removed."""

@@ -49,9 +49,7 @@ class HandlerAnswer:
         stream.goes_first = goes_first(path, value_of(head.fields, b"content-type"))
         dated = connection.fast_path.dated(connection.default_headers)
         fields = (*dated, *head.fields, *connection.fast_path.headers)
-        stream.body.file = file
-        stream.body.add(body)
-        stream.body.is_complete = True
+        stream.body.add_all(body, source)
         connection.send_head(stream, head.status, fields, is_all=not body)
 
     def _send_in_task(self, exchange: HandlerExchange, reply: Reply) -> None:

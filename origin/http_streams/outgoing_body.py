@@ -6,7 +6,9 @@ import os
 from collections import deque
 from collections.abc import Iterable
 
+from origin.answers.memfd_cache import MemfdCopy
 from origin.answers.pieces import LazyPieces, Piece, TruncatedFileError
+from origin.answers.reply import ByteSource
 from origin.answers.vectored_read import FileRuns
 from origin.http.byte_ranges import SelectedRange
 
@@ -39,6 +41,22 @@ class OutgoingBody:
                 self.buffered += len(piece)
             if isinstance(piece, SelectedRange) or len(piece):
                 self._pieces.append(piece)
+
+    def add_all(self, pieces: Iterable[Piece], source: ByteSource | None) -> None:
+        """Add the body of a reply, whose source has a descriptor if there is one; nothing is added later.
+
+        Where the source's bytes are in memory, they are sent from there.
+        """
+        if isinstance(source, MemfdCopy) and source.data is not None:
+            data = memoryview(source.data)
+            pieces = [
+                data[piece.first : piece.last + 1] if isinstance(piece, SelectedRange) else piece
+                for piece in pieces
+            ]
+        elif source is not None:
+            self.file = source.descriptor() or -1
+        self.add(pieces)
+        self.is_complete = True
 
     def clear(self) -> None:
         """Drop what isn't sent."""

@@ -87,8 +87,8 @@ def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
         }
         own = stack.enter_context(peers.headwater(library, environment=options))
         channel, _ = stack.enter_context(live.serving(0, live.PART_BYTES, certificate))
-        for workload in parts:
-            keep(channel.url, workload.request, library)
+        for target in {one.partition("?")[0] for workload in parts for one in workload.request.split("\n")}:
+            keep(channel.url, target, library)
         nginx = stack.enter_context(peers.nginx(library, folder, certificate=certificate, is_http2=True))
         others = [
             stack.enter_context(hypercorn(library, folder, certificate)),
