@@ -148,8 +148,10 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(CONNECTION_WINDOW - 65_535)
         self._known = KnownRequests(self._h2.decoder)
-        # Frames that aren't h2's and wait to be sent, and whether the next frame belongs to a header block.
+        # Frames that aren't h2's and wait to be sent, how many bytes are in them, and whether the next frame
+        # belongs to a header block.
         self._own_frames: list[bytes | memoryview] = []
+        self._own_bytes = 0
         self._is_in_block = False
         # The exchange of a known request whose frame the library has to read all the same.
         self._prepared: HandlerExchange | None = None
@@ -348,7 +350,7 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         self._requests += 1
         self.server_state.total_requests += 1
         exchange.send_at_once(reply, lambda reply: self._send_known(number, reply))
-        if sum(map(len, self._own_frames)) >= RUN_BYTES:
+        if self._own_bytes >= RUN_BYTES:
             self._flush()
         if self._requests >= REQUESTS:
             self.retire()
@@ -402,6 +404,7 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
             frames += frame_start(4, RST_STREAM, 0, number), INTERNAL_ERROR.to_bytes(4)
             raise
         finally:
+            self._own_bytes += len(block) + sent
             self._idle_since = self.loop.time()
         return sent
 
@@ -453,7 +456,7 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         while not self.is_over:
             frames: list[bytes | memoryview] = [self._h2.data_to_send(), *self._own_frames]
             self._own_frames.clear()
-            size = 0
+            self._own_bytes = size = 0
             while size < RUN_BYTES and not self._is_blocked and (stream := self._next()) is not None:
                 size += self._send_run(stream, frames)
             data = frames[0] if len(frames) == 1 else b"".join(frames)

@@ -61,9 +61,8 @@ class FrameHead(NamedTuple):
 
 def frame_head(data: bytes | bytearray, start: int) -> FrameHead:
     """Read the head of a frame, all bytes of which are there."""
-    length = data[start] << 16 | data[start + 1] << 8 | data[start + 2]
-    stream = int.from_bytes(data[start + 5 : start + 9]) & 0x7FFF_FFFF
-    return FrameHead(length, data[start + 3], data[start + 4], stream)
+    high, low, kind, flags, stream = _HEAD.unpack_from(data, start)
+    return FrameHead(high << 8 | low, kind, flags, stream & 0x7FFF_FFFF)
 
 
 def frame_start(length: int, kind: int, flags: int, stream: int) -> bytes:
@@ -92,13 +91,14 @@ class FrameBudget:
         self._header_bytes = header_bytes
         # Bytes of the block of header fields that is being read, compressed as they are.
         self._block_bytes = 0
+        # Frames sent to the client for which nothing is allowed yet.
+        self._sent = 0
         self._control = TokenBucket(CONTROL_FRAMES, CONTROL_FRAMES_A_SECOND, clock)
         self._quick = TokenBucket(QUICK_FRAMES, CONTROL_FRAMES_A_SECOND, clock)
 
     def sent(self, frames: int) -> None:
         """Allow the updates of windows that frames to the client bring about."""
-        self._control.add(2 * frames)
-        self._quick.add(2 * frames)
+        self._sent += frames
 
     def admits(self, head: FrameHead) -> bool:
         """Count a frame of the client, and return whether it is accepted."""
@@ -112,6 +112,9 @@ class FrameBudget:
         return self._counts(RESET_FRAMES if head.kind == RST_STREAM else 1)
 
     def _counts(self, cost: int) -> bool:
+        allowed, self._sent = 2 * self._sent, 0
+        self._control.add(allowed)
+        self._quick.add(allowed)
         self._quick.add(1 - cost)
         self.is_hasty = self._quick.acquire() > 0
         return not self._control.acquire()
