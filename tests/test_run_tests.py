@@ -15,6 +15,13 @@ from tests.run_tests import MOST_FAILED, read_journal
 
 ROOT = Path(__file__).parent.parent
 INI = "[pytest]\ntimeout = 300\nmarkers = realtime: needs real time\n"
+ENVIRONMENT = {
+    "PYTHONPATH": str(ROOT),
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    "PYTEST_ADDOPTS": "-p xdist -p pytest_timeout -p no:cacheprovider",
+}
+"""Without plug-ins that these runs don't use: importing them takes half of such a run, several times a test."""
+
 FIRST_TIME = """
 import os
 import pathlib
@@ -43,10 +50,9 @@ def run(
     (folder / "test_suite.py").write_text(FIRST_TIME + suite)
     (folder / "test_others.py").write_text("def test_another():\n    pass\n")
     (folder / "pytest.ini").write_text(INI)
-    without = ["-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:langsmith_plugin"]
     parallel = ["--numprocesses", str(processes), "--dist", "loadfile", "--max-worker-restart", "100"]
-    command = [sys.executable, "-m", "tests.run_tests", *parallel, *without, *only, *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": " ".join(without)}
+    command = [sys.executable, "-m", "tests.run_tests", *parallel, *only, *arguments]
+    environment = {**os.environ, **ENVIRONMENT}
     for name in [name for name in environment if name.startswith("PYTEST_XDIST")]:
         del environment[name]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -256,10 +262,10 @@ def test_a_figure_is_judged_where_the_machine_keeps_up_and_told_where_it_does_no
 ) -> None:
     (tmp_path / "right").touch()
     (tmp_path / "test_suite.py").write_text(FIRST_TIME + WRONG_FIGURE)
-    words = ["-p", "tests.run_journal", "-p", "no:asyncio", "-p", "no:langsmith_plugin", "--journal=journal"]
+    words = ["-p", "tests.run_journal", "--journal=journal"]
     command = [sys.executable, "-m", "pytest", *words, *([] if is_fast else ["--unjudged"])]
     (tmp_path / "pytest.ini").write_text(INI)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **ENVIRONMENT}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
     found = read_journal((tmp_path / "journal").read_text().splitlines(), done.returncode)
     if is_fast:
