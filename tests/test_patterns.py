@@ -108,8 +108,10 @@ def test_the_longest_text_of_a_pattern_takes_little_time(used: UsedPattern) -> N
     most = BOUNDED.get(used.name)
     allowed = WHOLE_SECONDS if most is None else STEP_SECONDS
     found = worst(used, most or MEBIBYTE)
-    seconds = min(used.seconds(found.unit, found.size) for _ in range(3)) * (most or MEBIBYTE) / found.size
-    assert seconds < allowed * slowness(), found
+    seconds = [found.seconds] + [
+        used.seconds(found.unit, found.size) for _ in range(3 if found.seconds >= allowed else 0)
+    ]
+    assert min(seconds) * (most or MEBIBYTE) / found.size < allowed * slowness(), found
 
 
 def test_every_other_pattern_is_made_of_names() -> None:
@@ -127,5 +129,5 @@ def test_every_other_pattern_is_made_of_names() -> None:
     ],
 )
 def test_a_pattern_that_takes_long_is_noticed(pattern: str, is_repeated: bool) -> None:
-    found = worst(UsedPattern("", re.compile(pattern), is_repeated=is_repeated), 1 << 14)
+    found = worst(UsedPattern("", re.compile(pattern), is_repeated=is_repeated), 1 << 13)
     assert found.seconds_per_mebibyte > WHOLE_SECONDS

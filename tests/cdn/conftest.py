@@ -89,19 +89,19 @@ def _origin(folder: Path, max_age: int) -> Iterator[Origin]:
     server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lasting_origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
     """An origin whose files stay fresh for longer than the tests take."""
     yield from _origin(tmp_path_factory.mktemp("lasting"), LASTING_SECONDS)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def expiring_origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
     """An origin whose files expire after a second."""
     yield from _origin(tmp_path_factory.mktemp("expiring"), EXPIRING_SECONDS)
 
 
-@pytest.fixture(scope="session", params=KINDS)
+@pytest.fixture(scope="module", params=KINDS)
 def lasting(
     request: pytest.FixtureRequest, lasting_origin: Origin, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cache]:
@@ -109,7 +109,7 @@ def lasting(
         yield cache
 
 
-@pytest.fixture(scope="session", params=KINDS)
+@pytest.fixture(scope="module", params=KINDS)
 def expiring(
     request: pytest.FixtureRequest, expiring_origin: Origin, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cache]:

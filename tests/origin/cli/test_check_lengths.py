@@ -16,6 +16,8 @@ from origin.cli.check import check
 from tests.fork_server import run_headwater
 from tests.packager.films import run_ffmpeg
 
+pytestmark = pytest.mark.usefixtures("quick_tools")
+
 H264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 50 -sc_threshold 0"
 HLS = "-f hls -hls_time 2 -hls_playlist_type vod -hls_segment_type fmp4"
 MASTER = """#EXTM3U

@@ -13,7 +13,6 @@ import pytest
 from origin.cli.check import check
 from tests.fork_server import run_headwater
 from tests.packager.films import run_ffmpeg
-from tests.quick_ffmpeg import PROGRAMS, quick_programs
 
 CLAIMED = "can't be decoded alone, though EXT-X-INDEPENDENT-SEGMENTS says so"
 APART = "variants aren't cut alike"
@@ -44,13 +43,6 @@ def judged(folder: Path, name: str) -> str:
     finally:
         server.shutdown()
         server.server_close()
-
-
-@pytest.fixture
-def quick_tools(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let segments be looked at by the ffprobe that starts sooner: the system's is that of other tests."""
-    for name, path in quick_programs().items():
-        monkeypatch.setenv(PROGRAMS[name], str(path))
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ from tests.fork_server import run_headwater
 from tests.packager.films import run_ffmpeg
 from tests.ports import kept_port
 from tests.processes import end
-from tests.quick_ffmpeg import PROGRAMS, quick_programs
 from tests.waiting import wait_for
+
+pytestmark = pytest.mark.usefixtures("quick_tools")
 
 SECONDS, SEGMENTS = 12, 6
 PLACES = {"first": 0, "middle": SEGMENTS // 2, "last": SEGMENTS - 1}
@@ -88,13 +89,6 @@ def served(packages: Path, www: tuple[Path, str]) -> Iterator[Callable[[str], tu
     yield serve
     for kind in PACKAGES:
         shutil.rmtree(folder / kind, ignore_errors=True)
-
-
-@pytest.fixture(autouse=True)
-def quick_tools(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let segments be looked at by the ffprobe that starts sooner."""
-    for name, path in quick_programs().items():
-        monkeypatch.setenv(PROGRAMS[name], str(path))
 
 
 def name_of(kind: str) -> str:
