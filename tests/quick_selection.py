@@ -23,7 +23,9 @@ STARTERS = frozenset({"subprocess", "multiprocessing", "playwright", "tests.fork
 STARTS = frozenset({"subprocess.Popen", "os.posix_spawn", "os.exec"})
 """Python's audit events for programs that are started."""
 
-STARTING_FIXTURES = frozenset({"tools", "demo_server", "server", "redis_server", "s3_server"})
+STARTING_FIXTURES = frozenset(
+    {"tools", "demo_server", "server", "redis_server", "s3_server", "alone", "three"}
+)
 """Fixtures that start processes, by the names that tests and other fixtures use."""
 
 

@@ -20,6 +20,7 @@ PYTEST = (sys.executable, "-m", "pytest", "-p", "tests.quick_selection", "--quic
         ("tests/media/hls/test_media_playlist.py", True),
         ("tests/e2e/test_player.py", False),
         ("tests/origin/ingest/test_rtmp_publishing.py", False),
+        ("tests/origin/workers/test_no_redirects.py", False),
         ("tests/test_quick_selection.py", False),
     ],
 )

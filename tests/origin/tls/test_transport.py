@@ -274,6 +274,7 @@ async def test_a_client_that_vanishes_within_its_request_is_lost(folder: Path) -
     assert "eof" not in pair.recorder.calls
 
 
+@pytest.mark.slow
 @pytest.mark.clause("RFC 8446 §4.6.3")
 async def test_new_keys_without_an_end_end_the_connection_and_hold_nobody_up(folder: Path) -> None:
     """RFC 8446 §4.6.3 has no bound; each of these messages costs whoever gets it more than its sender."""

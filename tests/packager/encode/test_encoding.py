@@ -117,7 +117,7 @@ async def test_machines_make_the_same_bytes_however_busy_they_are(
             return tuple(sha256(data).hexdigest() for data in made)
 
     alone = await segments(0)
-    together = await asyncio.gather(*(segments(number) for number in range(1, 6)))
+    together = await asyncio.gather(*(segments(number) for number in range(1, 4)))
     assert {alone, *together} == {alone}
 
 
