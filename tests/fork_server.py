@@ -23,7 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests import forking_process
-from tests.forking_process import STATUS
+from tests.forking_process import END, STATUS
+from tests.processes import ENDED
 
 ROOT = Path(__file__).parent.parent
 HEADWATER = Path(sys.executable).parent / "headwater"
@@ -84,8 +85,9 @@ class ForkedProcess(subprocess.Popen[str]):
             poll = select.poll()
             poll.register(self._status, select.POLLIN)
             if poll.poll(None if math.isinf(seconds) else 1000 * seconds):
-                (self.returncode,) = STATUS.unpack(os.read(self._status, STATUS.size))
+                self.returncode, processor_seconds = END.unpack(os.read(self._status, END.size))
                 os.close(self._status)
+                ENDED.append(processor_seconds)
         return self.returncode
 
 

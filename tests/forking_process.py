@@ -47,6 +47,8 @@ FREE_DESCRIPTOR = 100
 """Descriptors from here on are above those of the sockets and of everything else."""
 
 STATUS = struct.Struct("=i")
+END = struct.Struct("=id")
+"""The exit status of a fork, and the seconds of processors that it took with the programs that it ended."""
 
 
 class ForkingLoop:
@@ -81,13 +83,13 @@ class ForkingLoop:
                     return
 
     def _report(self, pidfd: int) -> None:
-        """Report the exit status of a fork that has ended."""
+        """Report how a fork has ended."""
         pid, pipe = self._children.pop(pidfd)
         self._poll.unregister(pidfd)
         os.close(pidfd)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        _, status, usage = os.wait4(pid, 0)
         with contextlib.suppress(BrokenPipeError):
-            os.write(pipe, STATUS.pack(status))
+            os.write(pipe, END.pack(os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime))
         os.close(pipe)
 
     def _answer(self, descriptor: int) -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 END_SECONDS = 60.0
 """How long one may take to end by itself: a killed nginx would leave its worker behind."""
 
+ENDED: list[float] = []
+"""Seconds of processors that each forked server took which this process has seen end."""
+
 
 def end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
     """Ask a program to end, and end it where it doesn't."""

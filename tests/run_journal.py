@@ -20,6 +20,7 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 from tests.failure_reasons import reason
+from tests.processes import ENDED
 
 if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
@@ -97,12 +98,12 @@ class Costs:
     """Measures what each test of this process takes, with the programs that it ended."""
 
     def __init__(self) -> None:
-        self._seconds, self._processor_seconds = time.monotonic(), _processor_seconds()
+        self._seconds, self._processor_seconds = time.monotonic(), processor_seconds()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logstart(self) -> None:
         """Begin to measure a test."""
-        self._seconds, self._processor_seconds = time.monotonic(), _processor_seconds()
+        self._seconds, self._processor_seconds = time.monotonic(), processor_seconds()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -111,15 +112,15 @@ class Costs:
         """Add to the last report of a test what it took."""
         report = yield
         if call.when == "teardown":
-            cost = (time.monotonic() - self._seconds, _processor_seconds() - self._processor_seconds)
+            cost = (time.monotonic() - self._seconds, processor_seconds() - self._processor_seconds)
             report.user_properties.append((COST, cost))
         return report
 
 
-def _processor_seconds() -> float:
-    """Return the processor time of this process and of those that it has ended and waited for."""
+def processor_seconds() -> float:
+    """Return the processor time of this process, of children and of forked servers that it has seen end."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages) + sum(ENDED)
 
 
 class Figures:

@@ -7,10 +7,13 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.fork_server import run_headwater
+from tests.run_journal import processor_seconds
 from tests.run_tests import MOST_FAILED, read_journal
 
 ROOT = Path(__file__).parent.parent
@@ -20,7 +23,7 @@ ENVIRONMENT = {
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     "PYTEST_ADDOPTS": "-p xdist -p pytest_timeout -p no:cacheprovider",
 }
-"""Without plug-ins that these runs don't use: importing them takes half of such a run, several times a test."""
+"""Without plug-ins that these runs don't use: importing them takes half of such a run."""
 
 FIRST_TIME = """
 import os
@@ -223,6 +226,14 @@ def test_computes(number):
     assert path == "test_suite.py"
     assert 0.6 <= float(processor_seconds) <= float(seconds) + 0.1
     assert second.endswith("\ttest_others.py")
+
+
+def test_what_a_forked_server_took_counts_as_well() -> None:
+    own, before = time.process_time(), processor_seconds()
+    started = time.monotonic()
+    assert run_headwater("--version").returncode == 0
+    took = processor_seconds() - before - (time.process_time() - own)
+    assert 0.001 < took < time.monotonic() - started
 
 
 REALTIME = """
