@@ -6,14 +6,13 @@ many at a time as the trial says; where the machine is too slow, what depends on
 
 from __future__ import annotations
 
-import asyncio
 import math
 import subprocess
 import threading
 import time
 from dataclasses import dataclass
 
-from packager.process.ffmpeg_discovery import ToolsError, discover
+from packager.process.ffmpeg_discovery import ToolsError, locate
 
 FILM_SECONDS = 4.0
 FILM = f"testsrc2=size=1280x720:rate=25:duration={FILM_SECONDS}"
@@ -79,7 +78,7 @@ def measure() -> Pace:
 
 def _encoding_speed() -> float:
     try:
-        ffmpeg = str(asyncio.run(discover()).ffmpeg)
+        ffmpeg = str(locate()[0])
         begin = time.perf_counter()
         command = [ffmpeg, "-v", "error", "-nostdin", "-f", "lavfi", "-i", FILM, *ENCODE, "-f", "null", "-"]
         subprocess.run(command, check=True, timeout=TRIAL_SECONDS)
