@@ -192,6 +192,7 @@ class PacketBlock:
         self._has_errors = rows[:, 1] >= 0x80
         # §2.4.3.2: the header of a packet with errors may be damaged
         self._scrambled = ((rows[:, 3] & 0xC0) != 0) & ~self._has_errors
+        self._is_scrambled = bool(self._scrambled.any())
         # §2.4.3.4: an adaptation field of so many bytes, and no payload where there is none
         control = rows[:, 3] >> 4 & 3
         payload = np.where(control & 2, 5 + rows[:, 4].astype(np.int64), _PACKET_HEADER)
@@ -218,6 +219,12 @@ class PacketBlock:
         """The number of packets with errors that the receiver couldn't correct."""
         return int(np.count_nonzero(self._has_errors))
 
+    def scrambled(self, pid: int) -> int:
+        """Return the number of a stream's packets that are encrypted (§2.4.3.3)."""
+        if not self._is_scrambled:
+            return 0
+        return int(np.count_nonzero(self._scrambled & (self.pids == pid) & (self._payload < PACKET)))
+
     def place(self, number: int) -> int:
         """Return the offset of a packet in the file."""
         return self._position + number * self._layout.stride
@@ -225,22 +232,24 @@ class PacketBlock:
     def pieces(self, pid: int) -> Iterator[Piece]:
         """Yield the parts of a stream's PES packets, in the order of the file.
 
-        Raises:
-            UnsupportedError: the stream is scrambled.
+        Scrambled packets, and those behind them up to the next PES packet, are a damaged part.
         """
         numbers = np.flatnonzero((self.pids == pid) & (self._payload < PACKET))
         if not len(numbers):
             return
-        if self._scrambled[numbers].any():
-            raise UnsupportedError("encrypted media")
-        cuts = np.flatnonzero(self._starts[numbers])
+        scrambled = self._scrambled[numbers]
+        cuts = np.flatnonzero(np.where(scrambled, ~np.append(False, scrambled[:-1]), self._starts[numbers]))
         first = [0] if not len(cuts) or cuts[0] else []
         bounds = [*first, *cuts.tolist(), len(numbers)]
         payloads = self._payload[numbers]
         for begin, end in pairwise(bounds):
-            starts = bool(self._starts[numbers[begin]])
             first, last = numbers[[begin, end - 1]].tolist()
-            header = self._header(first, int(payloads[begin])) if starts else (0, None, None)
+            starts = bool(self._starts[first] or scrambled[begin])
+            header: tuple[int, int | None, int | None] | None = (0, None, None)
+            if scrambled[begin]:
+                header = None
+            elif starts:
+                header = self._header(first, int(payloads[begin]))
             if header is None:
                 yield Piece(b"", self.place(first), self.place(last + 1), starts, is_damaged=True)
                 continue

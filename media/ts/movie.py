@@ -130,6 +130,7 @@ class _FileReader:
         self._notes: dict[str, None] = {}
         self._jumps: list[int] = []
         self._errors = 0
+        self._encrypted: dict[int, int] = {}
         self._tables = ProgramTables()
         self._number = self._find_program()
 
@@ -164,6 +165,9 @@ class _FileReader:
             self._mapped = set(self._types.items())
             self._read_tables(block)
             self._errors += block.errors
+            for pid in self._types:
+                if found := block.scrambled(pid):
+                    self._encrypted[pid] = self._encrypted.get(pid, 0) + found
             for (pid, kind), one in self._streams.items():
                 if one.parser is None or (pid, kind) not in self._mapped:
                     continue
@@ -239,12 +243,24 @@ class _FileReader:
     def movie(self) -> AssembledMovie:
         """Return the movie, after the whole file has been read."""
         found = [
-            FoundStream(one.stream.pid, _handler(one.stream), _language(one.stream), one.found, one.failure)
+            FoundStream(
+                one.stream.pid,
+                _handler(one.stream),
+                _language(one.stream),
+                one.found,
+                one.failure or self._encryption(one),
+            )
             for one in self._streams.values()
         ]
         units = partial(read_packet_units, self._layout)
         made = assembled_movie("MPEG-TS", found, self._size, units, self._limits.table_bytes)
         return replace(made, lacking=tuple(self._lacking()))
+
+    def _encryption(self, one: _ProgramStream) -> str:
+        """Return that a stream is encrypted, if nothing of it can be read; else an empty text."""
+        parser = one.parser
+        readable = parser is None or (len(parser) if isinstance(parser, PictureStream) else parser.units)
+        return "" if readable or not self._encrypted.get(one.stream.pid) else "encrypted media"
 
     def _lacking(self) -> Iterator[str]:
         """Return what the file lacks, and what of it isn't played."""
@@ -255,6 +271,8 @@ class _FileReader:
             yield f"{self._packets.skipped} bytes, which are of no packet"
         if self._errors:
             yield f"{self._errors} packets, which the receiver has marked as packets with errors"
+        if encrypted := sum(self._encrypted.values()):
+            yield f"{encrypted} packets, which are encrypted"
         yield from self._notes
 
 

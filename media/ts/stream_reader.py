@@ -42,6 +42,9 @@ STRIDES = (PACKET, PACKET + 4, PACKET + 16)
 NOT_THERE = "its program map lists sound or a picture of which nothing comes: it is left out"
 """The fault of a stream whose map announces more than there is."""
 
+ENCRYPTED = "its sound or its picture is encrypted: it is left out"
+"""The fault of a stream that is there and can't be read."""
+
 AWAITED_TYPES = PICTURE_TYPES | {
     StreamType.MPEG1_AUDIO,
     StreamType.MPEG2_AUDIO,
@@ -140,6 +143,8 @@ class TransportReader:
         self._awaited, self._awaited_since = set[int](), 0
         self._come = set[int]()
         self._left_out = frozenset[int]()
+        # Streams that have had scrambled packets, and those whose last PES packet had some.
+        self._encrypted, self._damaged = set[int](), set[int]()
         self._searched = self._associations = 0
         self._video: tuple[int, int] | None = None
         self._streams: bytes | None = None
@@ -238,10 +243,10 @@ class TransportReader:
             return
         if pid not in self._pids and len(self._tables.programs) > 1:
             return
-        if self._awaited and pid in self._awaited and adaptation & 1:
-            self._note_come(pid)
         if flags & 0x10 and pid == self._clock_pid:  # §2.4.3.5: a clock reference
             self._tick(int.from_bytes(packet[6:11], "big") >> 7)
+        if (packet[3] & 0xC0 or self._damaged or self._awaited) and not self._can_be_read(packet, pid):
+            return
         packet = self._steadied(packet, pid) if starts else packet
         if flags & 0x40 and starts and (self._video is None or self._video[0] == pid):
             self._settle()
@@ -264,6 +269,20 @@ class TransportReader:
         if self._strays.fault and not self.fault:
             self.fault = self._strays.fault
         return moved_packet(packet, shift) if shift else packet
+
+    def _can_be_read(self, packet: bytes, pid: int) -> bool:
+        """Return whether a packet and those before it of its PES packet are clear; note that it came."""
+        # §2.4.3.2: the header of a packet with errors may be damaged
+        if packet[3] & 0xC0 and not packet[1] & 0x80:
+            self._encrypted.add(pid)
+            self._damaged.add(pid)
+        elif packet[1] & 0x40:
+            self._damaged.discard(pid)
+        if pid in self._damaged:
+            return False
+        if pid in self._awaited and packet[3] & 0x10:
+            self._note_come(pid)
+        return True
 
     def _note_come(self, pid: int) -> None:
         """Note the first packet of a stream, which was perhaps left out until now."""
@@ -346,7 +365,9 @@ class TransportReader:
         if self._left_out:
             kept = [one for one in program.streams if one.pid not in self._left_out]
             program = replace(program, streams=tuple(kept))
-        self.fault = NOT_THERE if self._left_out else self._strays.fault
+        self.fault = self._strays.fault
+        if self._left_out:
+            self.fault = ENCRYPTED if self._left_out & self._encrypted else NOT_THERE
         written = write_tables(program, self._tables.programs[self._number])
         self._settle()
         self._flush()

@@ -136,6 +136,12 @@ def next_tables(data: bytes) -> bytes:
     return with_tables(data, (), lambda _: [program_map(told(data)), coming])
 
 
+def encrypted(packet: bytes) -> bytes:
+    """Scramble the payload of a packet (§2.4.3.3); its adaptation field stays clear."""
+    begin = 4 + (1 + packet[4] if packet[3] & 0x20 else 0)
+    return packet[:3] + bytes((packet[3] | 0x80,)) + packet[4:begin] + bytes(b ^ 0xA5 for b in packet[begin:])
+
+
 def sent_twice(data: bytes) -> bytes:
     """Send each third packet twice (§2.4.3.3)."""
     return b"".join(one * (2 if number % 3 == 0 else 1) for number, one in enumerate(packets_of(data)))

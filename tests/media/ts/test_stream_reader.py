@@ -14,7 +14,15 @@ from media.stream_reader import CLOCK_RATE
 from media.ts.demuxer import TransportDemuxer
 from media.ts.stream_reader import NULL_PID, TransportReader, TransportReaderLimits
 from media.ts.tables import PACKET, ElementaryStream, ProgramMap, read_program_map, write_tables
-from tests.media.ts.rewritten_streams import WHOLE, program_map, told, with_tables
+from tests.media.ts.rewritten_streams import (
+    WHOLE,
+    encrypted,
+    packets_of,
+    pid_of,
+    program_map,
+    told,
+    with_tables,
+)
 
 PID = 0x100
 HELD_BYTES = 20 * PACKET
@@ -203,6 +211,31 @@ def test_sound_that_is_listed_and_never_comes_is_left_out_until_it_comes() -> No
     assert sum(one.changes for one in found) == 1
     assert reader.signature != signature
     assert not reader.fault
+
+
+@pytest.mark.clause("ISO/IEC 13818-1 §2.4.3.3")
+def test_a_stream_that_is_encrypted_is_left_out_until_it_can_be_read() -> None:
+    reader, step = TransportReader(), CLOCK_RATE // 10
+    sounds = [encrypted(packet(index, pid=PID + 1)) for index in range(20)]
+    pictures = [packet(index, clock=step * index) for index in range(20)]
+    every = b"".join(one + other for one, other in zip(pictures, sounds, strict=True))
+    found = b"".join(one.data for one in reader.receive_data(TWO_STREAMS + every))
+    assert listed(found) == [PID]
+    assert not any(pid_of(one) == PID + 1 for one in packets_of(found))
+    assert "encrypted" in reader.fault
+    clear = packet(20, starts=True, pid=PID + 1) + packet(20, clock=step * 20)
+    assert listed(b"".join(one.data for one in reader.receive_data(clear))) == [PID, PID + 1]
+    assert not reader.fault
+
+
+def test_what_is_encrypted_of_a_stream_takes_nothing_else_along(recorded: bytes) -> None:
+    every = packets_of(recorded)
+    middle = range(len(every) // 2, len(every) // 2 + 40)
+    data = b"".join(encrypted(one) if n in middle and pid_of(one) else one for n, one in enumerate(every))
+    found, _ = demuxed(data, 1000)
+    whole, _ = demuxed(recorded, 1000)
+    assert len(whole) - 25 <= len(found) < len(whole)
+    assert sum(one not in whole for one in found) <= 2
 
 
 def test_streams_that_come_within_a_second_are_no_change() -> None:

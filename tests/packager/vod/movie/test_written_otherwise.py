@@ -16,6 +16,7 @@ from tests.media.ts.rewritten_streams import (
     PICTURE_PID,
     SOUND_PID,
     WHOLE,
+    encrypted,
     packets_of,
     pid_of,
     program_map,
@@ -86,6 +87,42 @@ def damaged(every: list[bytes]) -> bytes:
     """Set the error indicator of some packets, and make zeros of a part of them (§2.4.3.2)."""
     bad = [one[:1] + bytes((one[1] | 0x80,)) + one[2:40] + bytes(80) + one[120:] for one in every]
     return b"".join(bad[n] if n % 100 == 50 else one for n, one in enumerate(every))
+
+
+def scrambled(data: bytes, pid: int, share: range | None = None) -> bytes:
+    """Scramble the packets of a stream, or those of some hundredths of the file (§2.4.3.3)."""
+    every = packets_of(data)
+
+    def is_one(number: int, packet: bytes) -> bool:
+        return pid_of(packet) == pid and (share is None or number * 100 // len(every) in share)
+
+    return b"".join(encrypted(one) if is_one(number, one) else one for number, one in enumerate(every))
+
+
+@pytest.mark.clause("ISO/IEC 13818-1 §2.4.3.3")
+@pytest.mark.parametrize("share", [range(30), range(40, 60), range(70, 100)])
+@pytest.mark.parametrize("pid", [PICTURE_PID, SOUND_PID])
+def test_what_is_scrambled_is_lost_alone_and_is_said(
+    recorded: bytes, pid: int, share: range, tmp_path: Path
+) -> None:
+    data = scrambled(recorded, pid, share)
+    index, whole = indexed(data), indexed(recorded)
+    assert [track.name for track in index.tracks] == ["video", "audio"]
+    for found, track in zip(index.tracks, whole.tracks, strict=True):
+        assert float(found.duration) == pytest.approx(float(track.duration), abs=0.1)
+    (note,) = index.left_out
+    assert "packets, which are encrypted" in note
+    (tmp_path / "plain").mkdir()
+    ours, theirs = digests(data, tmp_path), digests(recorded, tmp_path / "plain")
+    name = "video" if pid == PICTURE_PID else "audio"
+    assert 0.4 < len(set(ours[name]) & set(theirs[name])) / len(theirs[name]) < 0.9
+
+
+@pytest.mark.parametrize(("pid", "left"), [(PICTURE_PID, "audio"), (SOUND_PID, "video")])
+def test_a_stream_that_is_scrambled_takes_no_other_one_along(recorded: bytes, pid: int, left: str) -> None:
+    index = indexed(scrambled(recorded, pid))
+    assert [track.name for track in index.tracks] == [left]
+    assert f"track {pid}: encrypted media" in index.left_out
 
 
 def test_a_film_whose_picture_loses_where_its_packets_begin_goes_on(recorded: bytes) -> None:
