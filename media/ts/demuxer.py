@@ -16,11 +16,9 @@ from media.ts.access_units import AccessUnitReader, Field, FieldReader
 from media.ts.annex_b import VIDEO_CODINGS, Picture, VideoCoding, as_sample, configuration, look_at
 from media.ts.elementary_streams import LAYOUTS, PacketBlock, Unit, UnitReader
 from media.ts.sections import ProgramTables
-from media.ts.sound_frames import MP3, SOUND_CODINGS, FrameFacts, SoundCoding, sound_track
+from media.ts.sound_frames import LIVE_SOUND_CODINGS, FrameFacts, SoundCoding, sound_track
 from media.ts.tables import PACKET, ProgramMap
 from media.ts.timestamps import LiveClock, difference
-
-_LIVE_SOUND_CODINGS = {kind: coding for kind, coding in SOUND_CODINGS.items() if coding is not MP3}
 
 _HEADER_BYTES = 9
 """Bytes that always hold the header of an audio frame."""
@@ -192,7 +190,9 @@ class _Sounds:
             codec = FOUR_CCS[self._coding.codec]
             private, channels = described.private, described.channels
             self._track = StreamTrack(TrackKind.AUDIO, codec, private, channels=channels)
-        if facts.kind != self._facts.kind:
+        # The channels of self-describing frames may change, and not their sampling rate.
+        known = 1 if self._coding.is_self_describing else None
+        if facts.kind[:known] != self._facts.kind[:known]:
             raise UnsupportedError(f"its {self._coding.name} changes its rate or its channels")
         if self._time is not None:
             found.append(Packet(self._track, self._time, self._time, is_key=True, data=data))
@@ -256,10 +256,10 @@ class TransportDemuxer:
     def _streams_of(self, program: ProgramMap) -> dict[int, _Pictures | _Sounds]:
         clock = LiveClock()
         video = next((one for one in program.streams if one.kind in VIDEO_CODINGS), None)
-        sound = next((one for one in program.streams if one.kind in _LIVE_SOUND_CODINGS), None)
+        sound = next((one for one in program.streams if one.kind in LIVE_SOUND_CODINGS), None)
         if video is None or sound is None:
             raise UnsupportedError("no video or no audio of a supported codec")
         return {
             video.pid: _Pictures(VIDEO_CODINGS[video.kind], clock, self._limits),
-            sound.pid: _Sounds(_LIVE_SOUND_CODINGS[sound.kind], clock, self._limits),
+            sound.pid: _Sounds(LIVE_SOUND_CODINGS[sound.kind], clock, self._limits),
         }

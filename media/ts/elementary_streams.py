@@ -6,7 +6,7 @@ which the same reader can read it again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -109,6 +109,22 @@ def find_packets(beginning: bytes) -> tuple[Layout, int] | None:
     return layout, offset
 
 
+class Move(NamedTuple):
+    """A new place of a stream, as a new version of the program's map says.
+
+    Attributes:
+        begin: offset in the file from which on the stream is there.
+        pid: its packets' ID from there on.
+        stream: its packets' ID at its beginning, by which it is known.
+        former: its packets' ID until then.
+    """
+
+    begin: int
+    pid: int
+    stream: int
+    former: int
+
+
 class Piece(NamedTuple):
     """The part of a PES packet that lies in one block of packets.
 
@@ -179,10 +195,19 @@ class PacketBlock:
     Args:
         position: offset of the first packet in the file.
         continuity: the packets before them; None if it doesn't matter what came twice.
+        moves: where streams have other packet IDs, in the order of the file.
+
+    Attributes:
+        pids: of each packet the ID of its stream.
     """
 
     def __init__(
-        self, data: bytes, layout: Layout, position: int, continuity: Continuity | None = None
+        self,
+        data: bytes,
+        layout: Layout,
+        position: int,
+        continuity: Continuity | None = None,
+        moves: Sequence[Move] = (),
     ) -> None:
         self._data, self._layout, self._position = data, layout, position
         rows = np.frombuffer(data, np.uint8).reshape(-1, layout.stride)
@@ -204,6 +229,17 @@ class PacketBlock:
             flagged = (control[numbers] == 3) & (rows[numbers, 4] > 0)
             breaks = np.where(flagged, rows[numbers, 5] & 0x80, 0).astype(np.int64)
             self._payload[continuity.push(self, numbers, counters, breaks)] = PACKET
+        self._raw = self.pids
+        for move in moves:
+            self.move(move)
+
+    def move(self, move: Move) -> None:
+        """Follow a stream to another packet ID."""
+        behind = np.arange(len(self._raw)) >= -((self._position - move.begin) // self._layout.stride)
+        pids = self.pids.copy()
+        pids[behind & (self._raw == move.former) & (pids == move.stream)] = _NULL_PID
+        pids[behind & (self._raw == move.pid)] = move.stream
+        self.pids = pids
 
     def packet(self, number: int) -> bytes:
         """Return a whole packet."""
@@ -365,14 +401,15 @@ class PacketReader:
     Args:
         read: reads from the file; it may block.
         size: bytes of the file behind which nothing is read.
+        moves: where streams have other packet IDs; more may follow while the file is read.
 
     Attributes:
         skipped: bytes that are of no packet.
         continuity: the packets that are missing.
     """
 
-    def __init__(self, layout: Layout, read: Read, size: int) -> None:
-        self._layout = layout
+    def __init__(self, layout: Layout, read: Read, size: int, moves: Sequence[Move] = ()) -> None:
+        self._layout, self._moves = layout, moves
         self._read_file, self._size = read, size
         self.skipped = 0
         self.continuity = Continuity()
@@ -409,7 +446,7 @@ class PacketReader:
                     raise UnsupportedError(f"packets that are damaged at more than {MAX_BREAKS} places")
             if good:
                 packets = data[: good * layout.stride]
-                yield PacketBlock(packets, layout, position, self.continuity)
+                yield PacketBlock(packets, layout, position, self.continuity, self._moves)
             position = following
 
     def _read(self, offset: int, length: int) -> bytes:
@@ -427,15 +464,18 @@ class PacketReader:
         return end
 
 
-def read_packet_units(layout: Layout, read: Read, pid: int, begin: int, end: int) -> Iterator[Unit]:
+def read_packet_units(
+    layout: Layout, moves: Sequence[Move], read: Read, pid: int, begin: int, end: int
+) -> Iterator[Unit]:
     """Read the units of a stream again.
 
     Args:
+        moves: where streams have other packet IDs.
         read: reads from the file; it may block.
         begin: offset of the first unit's first packet.
         end: offset behind the last unit's last packet.
     """
-    blocks = PacketReader(layout, read, _ANY_SIZE).blocks(begin, end)
+    blocks = PacketReader(layout, read, _ANY_SIZE, moves).blocks(begin, end)
     return units_of((piece for block in blocks for piece in block.pieces(pid)), end - begin)
 
 

@@ -19,7 +19,7 @@ from media.mpeg.video_frames import SYNTAXES
 from media.stream_reader import CLOCK_RATE
 from media.ts.annex_b import HEVC, VIDEO_CODINGS
 from media.ts.assembled_movie import AssembledMovie, FoundStream, assembled_movie
-from media.ts.elementary_streams import Layout, PacketBlock, PacketReader, read_packet_units
+from media.ts.elementary_streams import Layout, Move, PacketBlock, PacketReader, read_packet_units
 from media.ts.limits import TransportLimits
 from media.ts.movie_streams import MediaStream, PictureStream, SoundStream, VideoStream
 from media.ts.sections import ProgramTables
@@ -51,8 +51,8 @@ _OTHER_SOUND: Mapping[int, str] = {
     0x2E: "MPEG-H 3D Audio",
 }
 
-_LANGUAGE, _REGISTRATION, _DVB_AC3, _DVB_EAC3, _DVB_DTS = 0x0A, 0x05, 0x6A, 0x7A, 0x7B
-"""Tags of descriptors (§2.6; ETSI EN 300 468 §6.1)."""
+_LANGUAGE = 0x0A
+"""Tag of the descriptor of a stream's language (§2.6.18)."""
 
 _SUBTITLES: Mapping[int, str] = {0x56: "DVB teletext", 0x59: "DVB"}
 """Tags of descriptors of subtitles."""
@@ -122,10 +122,14 @@ class _FileReader:
         self._read, self._size = read, size
         self._layout, self._begin = packets
         self._limits, self._room = limits, FrameRoom(reserve)
-        self._packets = PacketReader(self._layout, read, size)
+        self._moves = list[Move]()
+        self._packets = PacketReader(self._layout, read, size, self._moves)
         # By stream ID and type: what comes to have another type is another stream.
         self._streams: dict[tuple[int, int], _ProgramStream] = {}
         self._types: dict[int, int] = {}
+        # The newest map, and by ID and type the stream that each of its streams goes on with.
+        self._listed: dict[tuple[int, int], ElementaryStream] = {}
+        self._continued: dict[tuple[int, int], int] = {}
         self._mapped: set[tuple[int, int]] = set()
         self._notes: dict[str, None] = {}
         self._jumps: list[int] = []
@@ -203,7 +207,10 @@ class _FileReader:
         """Follow the tables, of which a new version may bring or take away streams (§2.4.4.9)."""
         for number in self._changes(block):
             if self._number in self._tables.maps:
+                moved = len(self._moves)
                 self._follow(self._tables.maps[self._number], block.place(number))
+                for move in self._moves[moved:]:
+                    block.move(move)
 
     def _changes(self, block: PacketBlock) -> Iterator[int]:
         """Push the tables of a block; yield the numbers of the packets that have changed them."""
@@ -221,7 +228,13 @@ class _FileReader:
 
     def _follow(self, program: ProgramMap, place: int | None) -> None:
         """Find the streams that a map has and the maps before it hadn't."""
+        listed = {(one.pid, one.kind): one for one in program.streams}
+        gone = [one for key, one in self._listed.items() if key not in listed]
+        added = [one for key, one in listed.items() if key not in self._listed] if gone else []
+        self._listed = listed
         for stream in program.streams:
+            if stream in added and place is not None and self._goes_on(stream, gone, place):
+                continue
             key, former = (stream.pid, stream.kind), self._types.get(stream.pid)
             if key not in self._streams and len(self._streams) < MAX_STREAMS:
                 found = _found(stream, self._limits)
@@ -232,6 +245,20 @@ class _FileReader:
                 self._mapped.add(key)
                 if former not in (None, stream.kind):
                     self._notes[f"stream {stream.pid} is of another type from byte {place} on"] = None
+
+    def _goes_on(self, stream: ElementaryStream, gone: list[ElementaryStream], place: int) -> bool:
+        """Return whether a map's new stream is one that it no longer has at its former packet ID."""
+        former = next((one for one in gone if _is_alike(one, stream)), None)
+        if former is None or len(self._moves) >= MAX_STREAMS:
+            return False
+        known = self._continued.pop((former.pid, former.kind), former.pid)
+        if (known, former.kind) not in self._streams:
+            return False
+        gone.remove(former)
+        self._continued[stream.pid, stream.kind] = known
+        self._types.setdefault(stream.pid, stream.kind)
+        self._moves.append(Move(place, stream.pid, known, former.pid))
+        return True
 
     def _check_count(self) -> None:
         # Units without frames cost as much memory.
@@ -252,7 +279,7 @@ class _FileReader:
             )
             for one in self._streams.values()
         ]
-        units = partial(read_packet_units, self._layout)
+        units = partial(read_packet_units, self._layout, tuple(self._moves))
         made = assembled_movie("MPEG-TS", found, self._size, units, self._limits.table_bytes)
         return replace(made, lacking=tuple(self._lacking()))
 
@@ -276,19 +303,13 @@ class _FileReader:
         yield from self._notes
 
 
-def _descriptors(stream: ElementaryStream) -> dict[int, bytes]:
-    """Return a stream's descriptors by their tags (§2.6.1)."""
-    found: dict[int, bytes] = {}
-    position, data = 0, stream.descriptors
-    while position + 2 <= len(data):
-        length = data[position + 1]
-        found.setdefault(data[position], data[position + 2 : position + 2 + length])
-        position += 2 + length
-    return found
+def _is_alike(one: ElementaryStream, other: ElementaryStream) -> bool:
+    """Return whether two streams are of one type and language."""
+    return (one.kind, one.sound_type, _language(one)) == (other.kind, other.sound_type, _language(other))
 
 
 def _language(stream: ElementaryStream) -> str:
-    told = _descriptors(stream).get(_LANGUAGE, b"")[:3].decode("latin-1").lower()
+    told = stream.described().get(_LANGUAGE, b"")[:3].decode("latin-1").lower()
     return told if len(told) == 3 and told.isascii() and told.isalpha() else "und"
 
 
@@ -302,7 +323,7 @@ def _subtitles(stream: ElementaryStream) -> str:
     """Return the name of a stream's kind of subtitles; empty if the stream has none."""
     if stream.kind == StreamType.PGS:
         return "PGS"
-    descriptors = _descriptors(stream) if stream.kind == StreamType.PRIVATE else {}
+    descriptors = stream.described() if stream.kind == StreamType.PRIVATE else {}
     # ETSI EN 300 468 §6.2.41, §6.2.43
     return next((name for tag, name in _SUBTITLES.items() if tag in descriptors), "")
 
@@ -315,20 +336,11 @@ def _found(stream: ElementaryStream, limits: TransportLimits) -> MediaStream | s
         return VideoStream(stream, SYNTAXES[stream.kind], limits)
     if subtitles := _subtitles(stream):
         return f"subtitles of type {subtitles} aren't text"
-    kind = stream.kind
-    if kind == StreamType.PRIVATE:
-        descriptors = _descriptors(stream)
-        registered = descriptors.get(_REGISTRATION, b"")[:4]
-        if _DVB_AC3 in descriptors or registered == b"AC-3":
-            kind = StreamType.AC3
-        elif _DVB_EAC3 in descriptors or registered == b"EAC3":
-            kind = StreamType.EAC3
-        elif registered == b"Opus":
-            return "codec Opus in MPEG-TS isn't one that can be packaged"
-        elif _DVB_DTS in descriptors or registered[:3] == b"DTS":
-            kind = StreamType.DTS
-        elif registered == b"HEVC":
-            return PictureStream(stream, HEVC, limits)
+    kind = stream.sound_type
+    if kind == StreamType.PRIVATE and stream.registered == b"Opus":
+        return "codec Opus in MPEG-TS isn't one that can be packaged"
+    if kind == StreamType.PRIVATE and stream.registered == b"HEVC":
+        return PictureStream(stream, HEVC, limits)
     if kind in FILE_SOUND_CODINGS:
         return SoundStream(stream, FILE_SOUND_CODINGS[kind], limits)
     other = _OTHER_VIDEO.get(kind) or _OTHER_SOUND.get(kind)

@@ -205,6 +205,9 @@ SOUND_CODINGS: Mapping[int, SoundCoding] = {
 }
 """Codings that are packaged, by stream type."""
 
+LIVE_SOUND_CODINGS = {kind: coding for kind, coding in SOUND_CODINGS.items() if coding is not MP3}
+"""Codings that live channels copy, by stream type."""
+
 FILE_SOUND_CODINGS: Mapping[int, SoundCoding] = {
     **SOUND_CODINGS,
     **dict.fromkeys((StreamType.MPEG1_AUDIO, StreamType.MPEG2_AUDIO), MPEG_AUDIO),

@@ -10,10 +10,11 @@ import re
 import struct
 from dataclasses import dataclass, replace
 
-from media.errors import MalformedError
+from media.errors import MalformedError, MediaError
 from media.steady_times import SingleStrays
 from media.stream_reader import CLOCK_RATE, StreamChunk
 from media.ts.sections import ProgramTables
+from media.ts.sound_frames import LIVE_SOUND_CODINGS, SoundCoding
 from media.ts.tables import (
     PACKET,
     PAT_PID,
@@ -62,6 +63,9 @@ LONGEST_STEP = 3 * CLOCK_RATE
 
 LONGEST_AWAITED = CLOCK_RATE
 """Ticks of the clock within which something of each stream of the program's map must have come."""
+
+_SOUND_HEADER = 9
+"""Bytes that always hold the header of an audio frame; as many of a PES packet say where its header ends."""
 
 START_CODE = re.compile(rb"\x00\x00\x01(.)", re.DOTALL)
 
@@ -148,6 +152,10 @@ class TransportReader:
         self._searched = self._associations = 0
         self._video: tuple[int, int] | None = None
         self._streams: bytes | None = None
+        # The first sound's stream, the format of its newest frames, and the one that came behind another.
+        self._sound: tuple[int, SoundCoding] | None = None
+        self._format: tuple[int, ...] | None = None
+        self._changed_format = b""
         self._clock_pid: int | None = None
         self._clock: int | None = None
         self._elapsed: int | None = None
@@ -164,8 +172,8 @@ class TransportReader:
 
     @property
     def signature(self) -> bytes:
-        """The program's streams and the video's sequence parameter sets."""
-        return (self._streams or b"") + self._parameters
+        """The program's streams, the video's sequence parameter sets, and a sound's format behind another."""
+        return (self._streams or b"") + self._parameters + self._changed_format
 
     def receive_data(self, data: bytes) -> list[StreamChunk]:
         """Parse the next bytes.
@@ -247,7 +255,7 @@ class TransportReader:
             self._tick(int.from_bytes(packet[6:11], "big") >> 7)
         if (packet[3] & 0xC0 or self._damaged or self._awaited) and not self._can_be_read(packet, pid):
             return
-        packet = self._steadied(packet, pid) if starts else packet
+        packet = self._look_at_unit(packet, pid, payload) if starts else packet
         if flags & 0x40 and starts and (self._video is None or self._video[0] == pid):
             self._settle()
             self._flush()
@@ -262,13 +270,32 @@ class TransportReader:
         if self._pending is not None and self._told(self._pending):
             self._settle()
 
-    def _steadied(self, packet: bytes, pid: int) -> bytes:
+    def _look_at_unit(self, packet: bytes, pid: int, payload: int) -> bytes:
         """Return the first packet of an access unit, with another time if that of a picture strays."""
+        if self._sound is not None and self._sound[0] == pid:
+            self._look_at_sound(packet[payload:])
         told = timestamp(packet) if self._video is not None and self._video[0] == pid else None
         shift = 0 if told is None else self._strays.shift(self._picture_time.time(told))
         if self._strays.fault and not self.fault:
             self.fault = self._strays.fault
         return moved_packet(packet, shift) if shift else packet
+
+    def _look_at_sound(self, pes: bytes) -> None:
+        """Look at the frame with which a PES packet begins: decoders can't follow another format of sound."""
+        if self._sound is None or len(pes) < _SOUND_HEADER:
+            return
+        coding, frame = self._sound[1], pes[_SOUND_HEADER + pes[8] :]
+        try:
+            facts = coding.parse(frame[:_SOUND_HEADER].ljust(_SOUND_HEADER, b"\0"))
+            following = frame[facts.size : facts.size + _SOUND_HEADER]
+            if len(following) == _SOUND_HEADER and coding.parse(following).kind != facts.kind:
+                return
+        except MediaError:
+            return  # it begins within a frame, or is damaged
+        former, self._format = self._format, facts.kind
+        if former not in (None, facts.kind):
+            self._changed_format = repr(facts.kind).encode()
+            self._write_tables(changes=True)
 
     def _can_be_read(self, packet: bytes, pid: int) -> bool:
         """Return whether a packet and those before it of its PES packet are clear; note that it came."""
@@ -353,8 +380,12 @@ class TransportReader:
         if self._searched > self._limits.table_bytes:
             raise MalformedError("a transport stream without the map of a program that is in it")
 
-    def _write_tables(self) -> None:
-        """Pass on the tables of the program, as those of a stream that has no other one."""
+    def _write_tables(self, *, changes: bool = False) -> None:
+        """Pass on the tables of the program, as those of a stream that has no other one.
+
+        Args:
+            changes: whether what follows can't be decoded together with what came before.
+        """
         if self._number is None:
             return
         program = self._tables.maps[self._number]
@@ -372,7 +403,7 @@ class TransportReader:
         self._settle()
         self._flush()
         streams = self._receive_pmt(program)
-        changes = self._streams not in (None, streams)
+        changes = changes or self._streams not in (None, streams)
         if changes:
             self._parameters, self._clock = b"", None
         self._streams = streams
@@ -448,5 +479,12 @@ class TransportReader:
         self._pids = frozenset((program.clock_pid, *(one.pid for one in program.streams)))
         videos = [one for one in program.streams if one.kind in VIDEO_TYPES]
         self._video = (videos[0].pid, videos[0].kind) if videos else None
+        types = ((one.pid, LIVE_SOUND_CODINGS.get(one.sound_type)) for one in program.streams)
+        # Frames that say themselves what they are go on as they are.
+        sound = next(
+            ((pid, one) for pid, one in types if one is not None and not one.is_self_describing), None
+        )
+        if sound != self._sound:
+            self._sound, self._format = sound, None
         told = [struct.pack(">BH", one.kind, one.pid) for one in program.streams]
         return struct.pack(">H", program.clock_pid) + b"".join(told)

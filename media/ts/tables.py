@@ -57,6 +57,10 @@ SOUND_TYPES = frozenset(StreamType) - PICTURE_TYPES - {StreamType.PGS}
 """Types of streams that may be sound; what is private is so by its descriptors."""
 
 
+_REGISTRATION, _DVB_AC3, _DVB_EAC3, _DVB_DTS = 0x05, 0x6A, 0x7A, 0x7B
+"""Tags of descriptors that say what a private stream is (§2.6.8; ETSI EN 300 468 §6.1)."""
+
+
 @dataclass(frozen=True, slots=True)
 class ElementaryStream:
     """A stream of a program.
@@ -68,6 +72,33 @@ class ElementaryStream:
     kind: int
     pid: int
     descriptors: bytes = b""
+
+    def described(self) -> dict[int, bytes]:
+        """Return the stream's descriptors by their tags (§2.6.1)."""
+        found: dict[int, bytes] = {}
+        position, data = 0, self.descriptors
+        while position + 2 <= len(data):
+            length = data[position + 1]
+            found.setdefault(data[position], data[position + 2 : position + 2 + length])
+            position += 2 + length
+        return found
+
+    @property
+    def registered(self) -> bytes:
+        """Four letters that name the stream's format; empty without."""
+        return self.described().get(_REGISTRATION, b"")[:4]
+
+    @property
+    def sound_type(self) -> int:
+        """The stream type, of private sound the one that its descriptors say."""
+        if self.kind != StreamType.PRIVATE:
+            return self.kind
+        descriptors, registered = self.described(), self.registered
+        if _DVB_AC3 in descriptors or registered == b"AC-3":
+            return StreamType.AC3
+        if _DVB_EAC3 in descriptors or registered == b"EAC3":
+            return StreamType.EAC3
+        return StreamType.DTS if _DVB_DTS in descriptors or registered[:3] == b"DTS" else self.kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -236,6 +237,27 @@ def test_what_is_encrypted_of_a_stream_takes_nothing_else_along(recorded: bytes)
     whole, _ = demuxed(recorded, 1000)
     assert len(whole) - 25 <= len(found) < len(whole)
     assert sum(one not in whole for one in found) <= 2
+
+
+def test_sound_of_another_format_is_a_change_whose_tables_come_anew(tmp_path: Path) -> None:
+    """Copied frames of another format don't fit the description of those before them."""
+    parts = list[bytes]()
+    for number, words in enumerate(("aac -ac 2", "aac -ac 6", "aac -ac 6 -ar 32000", "aac -ac 2")):
+        out = tmp_path / f"{number}.ts"
+        inputs = "-f lavfi -i testsrc2=size=64x48:rate=25 -f lavfi -i sine=440 -t 2"
+        encoder = f"-c:v libx264 -preset ultrafast -g 25 -pix_fmt yuv420p -c:a {words}"
+        moved = f"-output_ts_offset {2 * number} -mpegts_flags +initial_discontinuity"
+        subprocess.run(["ffmpeg", "-v", "error", *f"{inputs} {encoder} {moved} {out}".split()], check=True)
+        parts.append(out.read_bytes())
+    reader, changes, signatures = TransportReader(), list[bool](), list[bytes]()
+    for part in parts:
+        chunks = [
+            one for at in range(0, len(part), 1000) for one in reader.receive_data(part[at : at + 1000])
+        ]
+        changes.append(any(one.changes for one in chunks if one.header))
+        signatures.append(reader.signature)
+    assert changes == [False, True, True, True]
+    assert len(set(signatures)) == 4
 
 
 def test_streams_that_come_within_a_second_are_no_change() -> None:

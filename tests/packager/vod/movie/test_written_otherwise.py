@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ from packager.vod.index.file_index import FileIndex
 from packager.vod.index.index_builder import read_beginning, read_index
 from tests.media.ts import coded_fields
 from tests.media.ts.rewritten_streams import (
+    MAP_PID,
     PICTURE_PID,
     SOUND_PID,
     WHOLE,
     encrypted,
+    packed,
     packets_of,
     pid_of,
     program_map,
@@ -149,6 +152,40 @@ def test_a_stream_that_a_later_map_adds_plays_from_then_on(recorded: bytes) -> N
     assert index.sounds[0].times[0] == 0
     assert len(set(index.sounds[0].samples.table.sizes(0, 140).tolist())) == 1
     assert len(set(index.sounds[0].samples.table.sizes(140, 340).tolist())) > 1
+
+
+OTHER_PIDS = {
+    "the picture": {PICTURE_PID: 0x200},
+    "the sound": {SOUND_PID: 0x200},
+    "both": {PICTURE_PID: 0x200, SOUND_PID: 0x201},
+    "each other's": {PICTURE_PID: SOUND_PID, SOUND_PID: PICTURE_PID},
+}
+"""Streams that go on with other packet IDs in the middle of a recording, and with which."""
+
+
+@pytest.mark.clause("ISO/IEC 13818-1 §2.4.4.9")
+@pytest.mark.parametrize("name", OTHER_PIDS)
+@pytest.mark.parametrize("and_back", [False, True])
+def test_a_stream_goes_on_where_a_later_map_has_it(
+    recorded: bytes, name: str, and_back: bool, tmp_path: Path
+) -> None:
+    others, every, program = OTHER_PIDS[name], packets_of(recorded), told(recorded)
+    streams = tuple(replace(one, pid=others.get(one.pid, one.pid)) for one in program.streams)
+    maps = [program_map(program), program_map(replace(program, streams=streams), version=1)]
+    maps.append(program_map(program, version=2))
+    counters, version, out = count(), 0, list[bytes]()
+    for number, packet in enumerate(every):
+        # Each map comes before the streams that it has.
+        due = 2 if and_back and number > len(every) * 3 // 4 else int(number > len(every) // 2)
+        if due != version or pid_of(packet) == MAP_PID:
+            version = due
+            out += packed(MAP_PID, [maps[version]], counters)
+        if pid_of(packet) == MAP_PID:
+            continue
+        pid = others.get(pid_of(packet), pid_of(packet)) if version == 1 else pid_of(packet)
+        out.append(packet[:1] + bytes((packet[1] & 0xE0 | pid >> 8, pid & 0xFF)) + packet[3:])
+    (tmp_path / "plain").mkdir()
+    assert digests(b"".join(out), tmp_path) == digests(recorded, tmp_path / "plain")
 
 
 def test_a_stream_that_is_announced_and_never_there_is_named(recorded: bytes) -> None:
