@@ -13,7 +13,7 @@ import ffmpeg
 from media.hls.attribute_values import decimal
 from packager.ffmpeg.arguments import compile_arguments, pipe
 from packager.ffmpeg.ladder import AudioRung, Rung
-from packager.window.cadence import SAMPLE_RATE, Cadence
+from packager.window.cadence import AAC_FRAME, SAMPLE_RATE, Cadence
 
 PRESET = "ultrafast"
 """x264's preset, fast enough for a whole ladder on two cores."""
@@ -127,7 +127,9 @@ def encoder_arguments(
     heard = list[Any]()
     for branch, rung in zip(_branches(sound, "asplit", sounds), sounds, strict=True):
         options = {**_audio(rung), **_end(source)}
-        heard.append(ffmpeg.output(branch, pipe(len(outputs) + len(heard)), **options, **_muxer(start)))
+        heard.append(
+            ffmpeg.output(branch, pipe(len(outputs) + len(heard)), **options, **_muxer(start, late=True))
+        )
     return _compiled(outputs, heard)
 
 
@@ -219,8 +221,12 @@ def _inputs_of(words: Sequence[str]) -> Sequence[str]:
 
 
 def _exact(sound: Any) -> Any:
-    """Make audio continuous from time 0 on, whatever gaps the source has."""
-    return sound.filter("aresample", SAMPLE_RATE, **{"async": 1, "first_pts": 0}).filter("asetpts", "N/SR/TB")
+    """Make audio continuous from its beginning on, whatever gaps the source has, in whole frames from time 0.
+
+    Where the source's format changes, ffmpeg begins with the filters anew: they mustn't fill what was before.
+    """
+    begin = f"round(STARTPTS*TB*SR/{AAC_FRAME})*{AAC_FRAME}/SR/TB"
+    return sound.filter("aresample", SAMPLE_RATE, **{"async": 1}).filter("asetpts", f"{begin}+N/SR/TB")
 
 
 def _silence() -> Any:
