@@ -32,7 +32,7 @@ from media.ts.limits import TransportLimits
 from media.ts.movie_streams import MediaStream, PictureStream, SoundStream, VideoStream
 from media.ts.sound_frames import AC3, DTS, EAC3, FILE_SOUND_CODINGS, MPEG_AUDIO
 from media.ts.tables import ElementaryStream, StreamType
-from media.ts.timestamps import FileClock
+from media.ts.timestamps import FileClock, FileTimes
 
 MAX_STREAMS = 48
 """Most streams: DVDs have nine, and 32 of subpictures, which aren't counted."""
@@ -90,7 +90,7 @@ class _StreamCollector:
         self._limits, self._room = limits, FrameRoom(reserve)
         self._streams: dict[int, _ReadStream] = {}
         self._types: dict[int, int] = {}
-        self._jumps: list[int] = []
+        self._jumps = FileTimes()
         self._reference: int | None = None
         self._packets = 0
 

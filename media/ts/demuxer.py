@@ -190,9 +190,7 @@ class _Sounds:
             codec = FOUR_CCS[self._coding.codec]
             private, channels = described.private, described.channels
             self._track = StreamTrack(TrackKind.AUDIO, codec, private, channels=channels)
-        # The channels of self-describing frames may change, and not their sampling rate.
-        known = 1 if self._coding.is_self_describing else None
-        if facts.kind[:known] != self._facts.kind[:known]:
+        if facts.kind != self._facts.kind:
             raise UnsupportedError(f"its {self._coding.name} changes its rate or its channels")
         if self._time is not None:
             found.append(Packet(self._track, self._time, self._time, is_key=True, data=data))

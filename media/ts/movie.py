@@ -25,10 +25,13 @@ from media.ts.movie_streams import MediaStream, PictureStream, SoundStream, Vide
 from media.ts.sections import ProgramTables
 from media.ts.sound_frames import FILE_SOUND_CODINGS
 from media.ts.tables import ElementaryStream, ProgramMap, StreamType
-from media.ts.timestamps import FileClock
+from media.ts.timestamps import FileClock, FileTimes
 
 LONGEST_GAP = 10 * CLOCK_RATE
 """Ticks of the longest pause of a stream; more is a jump of the clock, behind which time goes on."""
+
+MAX_MOVES = 256
+"""Most places of a file at which the program's map moves a stream to another packet ID, or gives one anew."""
 
 MAX_STREAMS = 64
 """Most streams of a program, those of all versions of its map together."""
@@ -92,12 +95,14 @@ class _ProgramStream:
     """A stream of the program while the file is read.
 
     Attributes:
+        number: ID of its packets, or one of its own if another stream had that before.
         found: the parser of its packets; or the reason why there is none.
         clock: unwraps its times; None before its first packet with one.
         failure: why the parser gave up; empty if it didn't.
     """
 
     stream: ElementaryStream
+    number: int
     found: MediaStream | str
     clock: FileClock | None = None
     failure: str = ""
@@ -132,7 +137,7 @@ class _FileReader:
         self._continued: dict[tuple[int, int], int] = {}
         self._mapped: set[tuple[int, int]] = set()
         self._notes: dict[str, None] = {}
-        self._jumps: list[int] = []
+        self._jumps = FileTimes()
         self._errors = 0
         self._encrypted: dict[int, int] = {}
         self._tables = ProgramTables()
@@ -176,7 +181,7 @@ class _FileReader:
                 if one.parser is None or (pid, kind) not in self._mapped:
                     continue
                 if one.clock is None:
-                    pieces = block.pieces(one.stream.pid)
+                    pieces = block.pieces(one.number)
                     told = next((piece.dts for piece in pieces if piece.dts is not None), None)
                     if told is None:
                         continue
@@ -237,19 +242,22 @@ class _FileReader:
                 continue
             key, former = (stream.pid, stream.kind), self._types.get(stream.pid)
             if key not in self._streams and len(self._streams) < MAX_STREAMS:
-                found = _found(stream, self._limits)
+                number = stream.pid if former is None else (len(self._streams) + 1) << 13 | stream.pid
+                found = _found(replace(stream, pid=number), self._limits)
                 if found is not None:
-                    self._streams[key] = _ProgramStream(stream, found)
+                    self._streams[key] = _ProgramStream(stream, number, found)
             if key in self._streams:
                 self._types[stream.pid] = stream.kind
                 self._mapped.add(key)
                 if former not in (None, stream.kind):
+                    if place is not None and len(self._moves) < MAX_MOVES:
+                        self._moves.append(Move(place, stream.pid, self._streams[key].number, stream.pid))
                     self._notes[f"stream {stream.pid} is of another type from byte {place} on"] = None
 
     def _goes_on(self, stream: ElementaryStream, gone: list[ElementaryStream], place: int) -> bool:
         """Return whether a map's new stream is one that it no longer has at its former packet ID."""
         former = next((one for one in gone if _is_alike(one, stream)), None)
-        if former is None or len(self._moves) >= MAX_STREAMS:
+        if former is None or len(self._moves) >= MAX_MOVES:
             return False
         known = self._continued.pop((former.pid, former.kind), former.pid)
         if (known, former.kind) not in self._streams:

@@ -42,8 +42,8 @@ SOUND_BYTES = 1 << 20
 SKIPPED_BYTES = 64 << 10
 """Most bytes of audio that are no frames, beyond the bytes of frames."""
 
-LONGEST_REORDERING = 10 * CLOCK_RATE
-"""Most ticks from a picture's decoding to its presentation."""
+LONGEST_REORDERING = 3600 * CLOCK_RATE
+"""Most ticks from the decoding of a picture to its presentation, behind one that stands still until then."""
 
 SOUND_SCALE = 100_000
 """Nanoseconds to which audio times are rounded before they are compared with a constant frame rate."""
@@ -198,6 +198,12 @@ class _FrameSamples:
         return b"".join(frames)[start - begin : stop - begin]
 
 
+def _reordering(unit: Unit) -> int:
+    """Return the ticks from a picture's decoding to its presentation; 0 where they can't be right."""
+    shown = (unit.pts - unit.dts) % CLOCK_WRAP
+    return shown if shown <= LONGEST_REORDERING else 0
+
+
 def _touched(ends: Int64, start: int, stop: int) -> tuple[int, int]:
     """Return the first and the last sample that overlap a range of bytes."""
     first = int(ends.searchsorted(start, "right"))
@@ -266,11 +272,9 @@ class PictureStream:
     def _push_unit(self, unit: Unit | None, clock: FileClock) -> None:
         if unit is None:
             return
-        shown = (unit.pts - unit.dts) % CLOCK_WRAP
-        if shown > LONGEST_REORDERING:
-            raise UnsupportedError(f"a picture at byte {unit.begin} is shown long after it is decoded")
+        shown = _reordering(unit)
         self._places.add(unit)
-        self._dts.append(clock.time(unit.dts, unit.begin))
+        self._dts.append(clock.time(unit.dts, unit.begin, shown=shown))
         self._shown.append(shown)
         self._begins.append(self._end)
         self._end += len(unit.data)
@@ -400,6 +404,7 @@ class SoundStream:
     def samples(self, units: Units) -> StreamSamples:
         """Return the track, after the whole file has been read."""
         frames = self._frames
+        end = self._end_time()
         frames.choose_format()
         first = frames.facts
         if first is None:
@@ -413,6 +418,9 @@ class SoundStream:
             frames.keep(kept)
             ticks, laced = self._ticks()
         times = sound_times(ticks, laced, SOUND_SCALE, first.rate, first.samples, None)
+        if frames.foreign:
+            # Sound of another format is a pause behind the last frame, too.
+            times.decode[-1] = max(int(times.decode[-1]), int(end * first.rate) - times.zero)
         begin = round(Fraction(self._times[0] * first.rate, CLOCK_RATE))
         times = times._replace(zero=times.zero + begin)
         samples = _FrameSamples(
@@ -422,6 +430,12 @@ class SoundStream:
         return StreamSamples(
             facts, entry, times, samples.sizes, is_sync, samples, obstacle, foreign_format(frames.foreign)
         )
+
+    def _end_time(self) -> Fraction:
+        """Return how many seconds behind the first unit's time the last frame of any format begins."""
+        if not len(self._frames):
+            return Fraction(0)
+        return Fraction(self._times[self._frames.units[-1]] - self._times[0], CLOCK_RATE)
 
     def _ticks(self) -> tuple[Int64, Int64]:
         """Return the times of the frames' units, and the frames' numbers in them."""
@@ -459,10 +473,8 @@ class VideoStream:
     def _push_unit(self, unit: Unit | None, clock: FileClock) -> None:
         if unit is None:
             return
-        shown = (unit.pts - unit.dts) % CLOCK_WRAP
-        if shown > LONGEST_REORDERING:
-            raise UnsupportedError(f"a picture at byte {unit.begin} is shown long after it is decoded")
-        self._times.append(clock.time(unit.dts, unit.begin) + shown)
+        shown = _reordering(unit)
+        self._times.append(clock.time(unit.dts, unit.begin, shown=shown) + shown)
         self._begins.append(self._end)
         self._places.add(unit)
         self._end += len(unit.data)

@@ -71,21 +71,30 @@ class LiveClock:
         return self._newest
 
 
+class FileTimes(list[int]):
+    """The jumps that the clocks of a file's streams share: how many ticks were added to timestamps, in order.
+
+    Attributes:
+        newest: the latest time of all streams; None before the first.
+    """
+
+    newest: int | None = None
+
+
 class FileClock:
     """Unwraps the timestamps of one elementary stream of a file whose clock may jump: time goes on.
 
     Args:
-        longest_gap: ticks of the longest pause; more is a jump.
+        longest_gap: ticks of the longest pause; more is a jump, unless the other streams are there.
         reference: a timestamp of the file; the time 0 is half the range of timestamps before it.
-        jumps: ticks that were added to the timestamps of the file's streams, in the order of the jumps; all
-            streams of a file share the list.
+        jumps: what all streams of a file share.
 
     Attributes:
         added_late: ticks that are to be added to the times since a step back, because it was the clock's: set
             by each call of ``time``, for the times that calls before it have returned.
     """
 
-    def __init__(self, longest_gap: int, reference: int, jumps: list[int]) -> None:
+    def __init__(self, longest_gap: int, reference: int, jumps: FileTimes) -> None:
         self._longest_gap, self._zero = longest_gap, reference - CLOCK_WRAP // 2
         self._latest: int | None = None
         self._jumps = jumps
@@ -95,16 +104,23 @@ class FileClock:
         self._went_back: int | None = None
         self.added_late = 0
 
-    def time(self, told: int, place: int, *, may_go_back: bool = False) -> int:
+    def time(self, told: int, place: int, *, shown: int = 0, may_go_back: bool = False) -> int:
         """Return the time of a timestamp.
 
         Args:
             place: offset of the timestamp in the file, for errors.
+            shown: ticks from it to the presentation.
             may_go_back: whether the time may step back a little where this stream alone does.
 
         Raises:
             UnsupportedError: the clock jumps too often.
         """
+        latest = self._time(told, place, may_go_back=may_go_back)
+        newest = self._jumps.newest
+        self._jumps.newest = latest + shown if newest is None else max(latest + shown, newest)
+        return latest
+
+    def _time(self, told: int, place: int, *, may_go_back: bool) -> int:
         if self._latest is None:
             self._added = self._jumps[-1] if self._jumps else 0
             self._latest = (told + self._added - self._zero) % CLOCK_WRAP
@@ -112,7 +128,11 @@ class FileClock:
         self.added_late = self._found_later() if self._went_back is not None else 0
         before = self._latest
         step = difference(told + self._added - self._zero, before)
-        if not 0 <= step <= self._longest_gap:
+        newest = before if self._jumps.newest is None else self._jumps.newest
+        if not 0 <= step <= self._longest_gap and not (
+            # The stream alone has paused, and comes again where the others are.
+            step > 0 and abs(before + step - newest) <= self._longest_gap
+        ):
             # Another stream may have come to the same jump already.
             for number, added in enumerate(self._jumps[self._known :], self._known + 1):
                 other = difference(told + added - self._zero, before)

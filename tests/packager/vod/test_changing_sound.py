@@ -77,6 +77,12 @@ def test_sound_of_another_format_is_silent_and_the_rest_is_heard(
     assert float(told.split(": ")[1].split()[0]) == pytest.approx(PART, abs=0.2)
 
 
+def test_sound_of_another_format_at_the_end_is_silent(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "film.ts", [STEREO, STEREO, SURROUND], map_sound="-map 1")
+    assert spans(path) == {"audio": pytest.approx(24, abs=0.3)}
+    assert_heard(heard(path, tmp_path), range(2 * PART, 3 * PART), 24)
+
+
 @pytest.mark.parametrize("codec", ["ac3", "eac3"])
 def test_channels_of_frames_that_say_them_may_change(codec: str, tmp_path: Path) -> None:
     words = [f"-c:a {codec} -ac {channels}" for channels in (2, 6, 2)]

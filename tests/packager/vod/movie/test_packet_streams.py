@@ -18,7 +18,7 @@ from media.ps.movie import read_program_stream
 from media.ps.program_stream import MAX_GARBAGE, PACK_START
 from media.stream_reader import CLOCK_RATE
 from media.ts.limits import TransportLimits
-from media.ts.timestamps import CLOCK_WRAP, FileClock
+from media.ts.timestamps import CLOCK_WRAP, FileClock, FileTimes
 from packager.vod.index.index_builder import read_index
 from tests.packager.vod.decoded_tracks import assert_decodes_alike, encoded_film, indexed
 
@@ -129,7 +129,7 @@ def test_time_goes_on_where_the_clock_of_a_disc_jumps(jump: int) -> None:
 
 
 def test_a_jump_of_one_stream_is_that_of_the_others() -> None:
-    jumps: list[int] = []
+    jumps = FileTimes()
     picture, sound = (FileClock(CLOCK_RATE, 0, jumps) for _ in range(2))
     first = picture.time(1000, 0)
     assert [sound.time(at, 0) - first for at in (5000, 8000)] == [4000, 7000]
@@ -139,8 +139,19 @@ def test_a_jump_of_one_stream_is_that_of_the_others() -> None:
     assert len(jumps) == 1
 
 
+def test_a_stream_that_pauses_while_another_goes_on_comes_again_at_its_time() -> None:
+    jumps = FileTimes()
+    picture, sound = (FileClock(CLOCK_RATE, 0, jumps) for _ in range(2))
+    first = picture.time(0, 0)
+    assert sound.time(0, 0) == first
+    for second in range(1, 20):
+        assert picture.time(second * CLOCK_RATE, 0) - first == second * CLOCK_RATE
+    assert sound.time(19 * CLOCK_RATE, 0) - first == 19 * CLOCK_RATE
+    assert not jumps
+
+
 def test_a_clock_that_only_jumps_is_refused() -> None:
-    clock = FileClock(CLOCK_RATE, 0, [])
+    clock = FileClock(CLOCK_RATE, 0, FileTimes())
 
     def read() -> None:
         for number in range(20_000):
