@@ -81,10 +81,12 @@ class PictureFeed(Feed):
                 if now.monotonic - self._returned > self._limits.return_seconds:
                     raise CadenceError("its picture has come again with other times")
                 return False
-            fragment = found
-            has_part = self._repeat(fragment.base_media_decode_time, now)
+            has_part = self._repeat(found.base_media_decode_time, now)
+            fragment = self._behind_stills(found)
             self._is_still = False
             self._on_still(False)
+        elif fragment.base_media_decode_time < self._time:
+            fragment = self._behind_stills(fragment)
         self._late_since = self._returned = None
         self._note_key(fragment)
         self._time = fragment.base_media_decode_time + total_duration(fragment.samples)
@@ -103,7 +105,8 @@ class PictureFeed(Feed):
         """Return the pictures from a key frame on that is behind the pictures that stood in; None if none."""
         time, position = fragment.base_media_decode_time, 0
         for index, sample in enumerate(fragment.samples):
-            if sample.is_sync and time >= self._time:
+            # Encoders decode the first pictures behind a pause before it, by its length.
+            if sample.is_sync and time + sample.composition_offset >= self._time:
                 return fragment._replace(
                     base_media_decode_time=time,
                     samples=fragment.samples[index:],
@@ -111,6 +114,18 @@ class PictureFeed(Feed):
                 )
             time, position = time + sample.duration, position + sample.size
         return None
+
+    def _behind_stills(self, fragment: Fragment) -> Fragment:
+        """Return pictures whose decoding begins where that of the key frames ends which have stood in."""
+        if fragment.base_media_decode_time >= self._time:
+            return fragment
+        samples, time, end = list[Sample](), fragment.base_media_decode_time, self._time
+        for sample in fragment.samples:
+            shown, following = time + sample.composition_offset, time + sample.duration
+            duration = max(following - end, 1)
+            samples.append(sample._replace(duration=duration, composition_offset=max(shown - end, 0)))
+            time, end = following, end + duration
+        return fragment._replace(base_media_decode_time=self._time, samples=tuple(samples))
 
     def stand_in(self, heard: float, now: Instant) -> bool:
         """Publish the last key frame for the time in which the picture is behind the sound, and doesn't come.

@@ -64,3 +64,34 @@ def test_a_large_key_frame_is_not_repeated_beyond_a_bound(material: dict[str, Tr
     feed.stand_in(NUMBER + 10.0, now)
     with pytest.raises(CadenceError, match="large"):
         feed.stand_in(NUMBER + 10.0, later)
+
+
+def test_a_key_frame_behind_a_pause_shows_again_though_it_is_decoded_before_its_end(
+    material: dict[str, Track],
+) -> None:
+    """x264 decodes the pictures behind a pause earlier than they are shown, by as long as it lasted."""
+    (make_segmenter,) = segmenter_factories(TIMES, Fraction(NUMBER), 1)
+    name, track = next((name, one) for name, one in material.items() if "audio" not in name)
+    limits = LiveLimits(still_picture=StillPictureLimits(patience_seconds=0, encoded_patience_seconds=0))
+    stills = list[bool]()
+    writer, now = writer_of(Window(WindowOptions(1, NUMBER)), name), Instant(0.0, float(NUMBER))
+    grid = (Fraction(NUMBER), TIMES)
+    feed = PictureFeed(context(limits), writer, make_segmenter, grid=grid, on_still=stills.append)
+    feed.receive_data(track.init.data, now)
+    first = track.fragments[0]
+    feed.add(first, now)
+    for moment in (5.0, 10.0):
+        feed.stand_in(NUMBER + 5.0, Instant(moment, NUMBER + moment))
+    assert stills == [True]
+    decoded = first.base_media_decode_time + sum(one.duration for one in first.samples)
+    scale = track.init.tracks[0].timescale
+    pause = (NUMBER + 6) * scale - decoded
+    frame = scale // 30
+    returned = tuple(
+        one._replace(
+            duration=pause if number == 1 else frame, composition_offset=pause if number < 2 else 2 * frame
+        )
+        for number, one in enumerate(first.samples)
+    )
+    feed.add(first._replace(base_media_decode_time=decoded, samples=returned), Instant(11.0, NUMBER + 11.0))
+    assert stills == [True, False]
