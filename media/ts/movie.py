@@ -23,7 +23,7 @@ from media.ts.elementary_streams import Layout, Move, PacketBlock, PacketReader,
 from media.ts.limits import TransportLimits
 from media.ts.movie_streams import MediaStream, PictureStream, SoundStream, VideoStream
 from media.ts.sections import ProgramTables
-from media.ts.sound_frames import FILE_SOUND_CODINGS
+from media.ts.sound_frames import FILE_SOUND_CODINGS, recognized
 from media.ts.tables import ElementaryStream, ProgramMap, StreamType
 from media.ts.timestamps import FileClock, FileTimes
 
@@ -53,6 +53,9 @@ _OTHER_SOUND: Mapping[int, str] = {
     0x2D: "MPEG-H 3D Audio",
     0x2E: "MPEG-H 3D Audio",
 }
+
+_UNTOLD = "private data without a descriptor that says what they are"
+"""The reason why a stream isn't packaged whose bytes aren't sound that is known either."""
 
 _LANGUAGE = 0x0A
 """Tag of the descriptor of a stream's language (§2.6.18)."""
@@ -178,6 +181,8 @@ class _FileReader:
                 if found := block.scrambled(pid):
                     self._encrypted[pid] = self._encrypted.get(pid, 0) + found
             for (pid, kind), one in self._streams.items():
+                if one.found is _UNTOLD:
+                    self._recognize(one, block)
                 if one.parser is None or (pid, kind) not in self._mapped:
                     continue
                 if one.clock is None:
@@ -195,6 +200,13 @@ class _FileReader:
                     one.parser.finish(one.clock)
                 except UnsupportedError as error:
                     one.failure = str(error)
+
+    def _recognize(self, one: _ProgramStream, block: PacketBlock) -> None:
+        """Look whether a stream of which the map says nothing is sound, as ffmpeg writes AAC on discs."""
+        for piece in block.pieces(one.number):
+            if piece.starts and (coding := recognized(piece.data)) is not None:
+                one.found = SoundStream(replace(one.stream, pid=one.number), coding, self._limits)
+                return
 
     def _push_block(self, one: _ProgramStream, block: PacketBlock) -> None:
         """Pass a block's packets to their stream. An unsupported stream doesn't stop the others."""
@@ -351,5 +363,7 @@ def _found(stream: ElementaryStream, limits: TransportLimits) -> MediaStream | s
         return PictureStream(stream, HEVC, limits)
     if kind in FILE_SOUND_CODINGS:
         return SoundStream(stream, FILE_SOUND_CODINGS[kind], limits)
+    if kind == StreamType.PRIVATE and not stream.descriptors:
+        return _UNTOLD
     other = _OTHER_VIDEO.get(kind) or _OTHER_SOUND.get(kind)
     return f"codec {other} isn't one that can be packaged" if other else None

@@ -216,6 +216,20 @@ FILE_SOUND_CODINGS: Mapping[int, SoundCoding] = {
 """Codings of files, by stream type; what can't be packaged of them is decoded."""
 
 
+def recognized(data: bytes) -> SoundCoding | None:
+    """Return the coding of the sound with which a PES packet begins; None if it is none that is known."""
+    for coding in (AAC, AC3, EAC3):
+        try:
+            facts = coding.parse(data[:_HEADER_BYTES].ljust(_HEADER_BYTES, b"\0"))
+            following = data[facts.size : facts.size + _HEADER_BYTES]
+            if len(following) == _HEADER_BYTES:
+                coding.parse(following)
+        except MediaError:
+            continue
+        return coding
+    return None
+
+
 def sound_track(number: int, coding: SoundCoding, first: FrameFacts) -> MatroskaTrack:
     """Describe a track of frames to ``codec_facts``.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from media.ts.elementary_streams import CONFIRMED, find_packets, layout_of
-from media.ts.tables import PACKET
+from media.ts.tables import PACKET, ElementaryStream
 from packager.vod.index.file_index import FileIndex
 from packager.vod.index.index_builder import read_beginning, read_index
 from tests.media.ts import coded_fields
@@ -27,6 +27,7 @@ from tests.media.ts.rewritten_streams import (
     with_tables,
 )
 from tests.packager import films
+from tests.packager.vod.lengths import H264
 from tests.packager.vod.vod_titles import write_out
 
 
@@ -193,6 +194,32 @@ def test_a_stream_that_is_announced_and_never_there_is_named(recorded: bytes) ->
     index = indexed(silent)
     assert [track.name for track in index.tracks] == ["video"]
     assert index.left_out == (f"track {SOUND_PID}: it has no samples",)
+
+
+@pytest.mark.parametrize("codec", ["aac", "ac3", "eac3"])
+def test_sound_of_which_the_map_says_nothing_is_known_by_its_frames(codec: str, tmp_path: Path) -> None:
+    """ffmpeg writes AAC so into .m2ts, and finds it again."""
+    path = tmp_path / "plain.ts"
+    inputs = "-f lavfi -i testsrc2=size=64x48:rate=25 -f lavfi -i sine=440 -t 4"
+    films.run_ffmpeg(*f"{inputs} {H264} -c:a {codec}".split(), path)
+    program = told(path.read_bytes())
+    streams = program.streams[0], ElementaryStream(0x06, SOUND_PID)
+    data = with_tables(path.read_bytes(), (), lambda _: [program_map(replace(program, streams=streams))])
+    (tmp_path / "plain").mkdir()
+    assert digests(data, tmp_path) == digests(path.read_bytes(), tmp_path / "plain")
+    assert indexed(data).left_out == ()
+
+
+def test_private_data_of_which_the_map_says_nothing_are_named(recorded: bytes) -> None:
+    program = told(recorded)
+    streams = program.streams[0], ElementaryStream(0x06, SOUND_PID)
+    every = [
+        one[:20] + bytes(PACKET - 20) if pid_of(one) == SOUND_PID else one for one in packets_of(recorded)
+    ]
+    data = with_tables(b"".join(every), (), lambda _: [program_map(replace(program, streams=streams))])
+    index = indexed(data)
+    assert [track.name for track in index.tracks] == ["video"]
+    assert any("private data" in line for line in index.left_out)
 
 
 CODINGS = {0x11: "AAC in LATM", 0x1C: "AAC without headers", 0x2D: "MPEG-H 3D Audio"}
