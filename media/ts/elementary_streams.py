@@ -109,7 +109,7 @@ def find_packets(beginning: bytes) -> tuple[Layout, int] | None:
     return layout, offset
 
 
-class Move(NamedTuple):
+class StreamMove(NamedTuple):
     """A new place of a stream, as a new version of the program's map says.
 
     Attributes:
@@ -207,7 +207,7 @@ class PacketBlock:
         layout: Layout,
         position: int,
         continuity: Continuity | None = None,
-        moves: Sequence[Move] = (),
+        moves: Sequence[StreamMove] = (),
     ) -> None:
         self._data, self._layout, self._position = data, layout, position
         rows = np.frombuffer(data, np.uint8).reshape(-1, layout.stride)
@@ -233,7 +233,7 @@ class PacketBlock:
         for move in moves:
             self.move(move)
 
-    def move(self, move: Move) -> None:
+    def move(self, move: StreamMove) -> None:
         """Follow a stream to another packet ID."""
         behind = np.arange(len(self._raw)) >= -((self._position - move.begin) // self._layout.stride)
         pids = self.pids.copy()
@@ -408,7 +408,7 @@ class PacketReader:
         continuity: the packets that are missing.
     """
 
-    def __init__(self, layout: Layout, read: Read, size: int, moves: Sequence[Move] = ()) -> None:
+    def __init__(self, layout: Layout, read: Read, size: int, moves: Sequence[StreamMove] = ()) -> None:
         self._layout, self._moves = layout, moves
         self._read_file, self._size = read, size
         self.skipped = 0
@@ -465,7 +465,7 @@ class PacketReader:
 
 
 def read_packet_units(
-    layout: Layout, moves: Sequence[Move], read: Read, pid: int, begin: int, end: int
+    layout: Layout, moves: Sequence[StreamMove], read: Read, pid: int, begin: int, end: int
 ) -> Iterator[Unit]:
     """Read the units of a stream again.
 

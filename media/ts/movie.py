@@ -19,7 +19,7 @@ from media.mpeg.video_frames import SYNTAXES
 from media.stream_reader import CLOCK_RATE
 from media.ts.annex_b import HEVC, VIDEO_CODINGS
 from media.ts.assembled_movie import AssembledMovie, FoundStream, assembled_movie
-from media.ts.elementary_streams import Layout, Move, PacketBlock, PacketReader, read_packet_units
+from media.ts.elementary_streams import Layout, PacketBlock, PacketReader, StreamMove, read_packet_units
 from media.ts.limits import TransportLimits
 from media.ts.movie_streams import MediaStream, PictureStream, SoundStream, VideoStream
 from media.ts.sections import ProgramTables
@@ -130,7 +130,7 @@ class _FileReader:
         self._read, self._size = read, size
         self._layout, self._begin = packets
         self._limits, self._room = limits, FrameRoom(reserve)
-        self._moves = list[Move]()
+        self._moves = list[StreamMove]()
         self._packets = PacketReader(self._layout, read, size, self._moves)
         # By stream ID and type: what comes to have another type is another stream.
         self._streams: dict[tuple[int, int], _ProgramStream] = {}
@@ -202,7 +202,7 @@ class _FileReader:
                     one.failure = str(error)
 
     def _recognize(self, one: _ProgramStream, block: PacketBlock) -> None:
-        """Look whether a stream of which the map says nothing is sound, as ffmpeg writes AAC on discs."""
+        """Recognize sound of which the map says nothing, as ffmpeg writes AAC into files of discs."""
         for piece in block.pieces(one.number):
             if piece.starts and (coding := recognized(piece.data)) is not None:
                 one.found = SoundStream(replace(one.stream, pid=one.number), coding, self._limits)
@@ -263,7 +263,9 @@ class _FileReader:
                 self._mapped.add(key)
                 if former not in (None, stream.kind):
                     if place is not None and len(self._moves) < MAX_MOVES:
-                        self._moves.append(Move(place, stream.pid, self._streams[key].number, stream.pid))
+                        self._moves.append(
+                            StreamMove(place, stream.pid, self._streams[key].number, stream.pid)
+                        )
                     self._notes[f"stream {stream.pid} is of another type from byte {place} on"] = None
 
     def _goes_on(self, stream: ElementaryStream, gone: list[ElementaryStream], place: int) -> bool:
@@ -277,7 +279,7 @@ class _FileReader:
         gone.remove(former)
         self._continued[stream.pid, stream.kind] = known
         self._types.setdefault(stream.pid, stream.kind)
-        self._moves.append(Move(place, stream.pid, known, former.pid))
+        self._moves.append(StreamMove(place, stream.pid, known, former.pid))
         return True
 
     def _check_count(self) -> None:

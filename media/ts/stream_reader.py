@@ -281,7 +281,7 @@ class TransportReader:
         return moved_packet(packet, shift) if shift else packet
 
     def _look_at_sound(self, pes: bytes) -> None:
-        """Look at the frame with which a PES packet begins: decoders can't follow another format of sound."""
+        """Note the format of the frame with which a PES packet of sound begins, and where it changes."""
         if self._sound is None or len(pes) < _SOUND_HEADER:
             return
         coding, frame = self._sound[1], pes[_SOUND_HEADER + pes[8] :]
@@ -291,7 +291,7 @@ class TransportReader:
             if len(following) == _SOUND_HEADER and coding.parse(following).kind != facts.kind:
                 return
         except MediaError:
-            return  # it begins within a frame, or is damaged
+            return  # the packet begins within a frame, or is damaged
         former, self._format = self._format, facts.kind
         if former not in (None, facts.kind):
             self._changed_format = repr(facts.kind).encode()
@@ -384,7 +384,7 @@ class TransportReader:
         """Pass on the tables of the program, as those of a stream that has no other one.
 
         Args:
-            changes: whether what follows can't be decoded together with what came before.
+            changes: whether a decoder can't go on with the packets behind them.
         """
         if self._number is None:
             return

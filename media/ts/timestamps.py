@@ -87,7 +87,7 @@ class FileClock:
     Args:
         longest_gap: ticks of the longest pause; more is a jump, unless the other streams are there.
         reference: a timestamp of the file; the time 0 is half the range of timestamps before it.
-        jumps: what all streams of a file share.
+        jumps: the file's, an object that the clocks of its streams share.
 
     Attributes:
         added_late: ticks that are to be added to the times since a step back, because it was the clock's: set
