@@ -33,7 +33,8 @@ from packager.window.rendition import extension_of
 
 log = structlog.get_logger()
 
-MOVIE = "event.mp4"
+_MOVIE = re.compile(r"event(?:-([1-9][0-9]{0,2}))?\.mp4")
+"""Names of the MP4 of a whole recording, and of those of its stretches."""
 
 PATTERN = "/live/{channel}/recordings/{id}/{name:path}"
 """Starlette's pattern of the paths."""
@@ -61,8 +62,12 @@ def describe(channel: str, recording: AnyRecording) -> dict[str, object]:
         "size": metadata.size,
         "hls": f"{base}/master.m3u8",
         "dash": f"{base}/{MANIFEST}" if metadata.dash else None,
-        "mp4": None if recording.obstacle else f"{base}/{MOVIE}",
+        "mp4": None if recording.obstacle else f"{base}/event.mp4",
         "mp4_reason": recording.obstacle or None,
+        "mp4_stretches": [
+            {"mp4": f"{base}/event-{one.number}.mp4", "start": one.start, "duration": one.duration}
+            for one in recording.stretches
+        ],
     }
 
 
@@ -99,9 +104,10 @@ class RecordingHandler:
 
 async def _reply(request: Request, channel: str, recording: AnyRecording, name: str) -> Reply:
     """Reply with a file of a recording, or that there is none of that name."""
+    movie = _MOVIE.fullmatch(name)
     try:
-        if name == MOVIE:
-            return await _movie_reply(request, channel, recording)
+        if movie is not None:
+            return await _movie_reply(request, channel, recording, int(movie[1] or 0))
         if _PLAYLIST.fullmatch(name):
             return await recording.threads.run(_text_reply, request, recording, name)
         found = _MEDIA.fullmatch(name)
@@ -109,7 +115,7 @@ async def _reply(request: Request, channel: str, recording: AnyRecording, name: 
             raise NotFoundError(name)
         return await _media_reply(request, recording, found[1], found[2])
     except NotFoundError as error:
-        return refusal(request, 404, ABSENT_LIVE_SECONDS, str(error) if name == MOVIE else "")
+        return refusal(request, 404, ABSENT_LIVE_SECONDS, "" if movie is None else str(error))
     except OSError as error:
         log.error("recording can't be read", recording=str(recording.path), reason=str(error))
         return refusal(request, 503, 0, retry_after=READING_RETRY_SECONDS)
@@ -167,16 +173,18 @@ def _text_reply(request: Request, recording: AnyRecording, name: str) -> Reply:
     return text_reply(request, (data,), media_type, MAX_AGE, coded=coded, in_thread=True)
 
 
-async def _movie_reply(request: Request, channel: str, recording: AnyRecording) -> Reply:
+async def _movie_reply(request: Request, channel: str, recording: AnyRecording, stretch: int) -> Reply:
+    """Reply with the MP4 of a recording, or of one of its stretches; 0 is the whole."""
     with contextlib.ExitStack() as held:
         reader = held.enter_context(recording.reading())
-        head, layout = await recording.threads.run(recording.movie)
+        head, layout = await recording.threads.run(recording.movie, stretch)
         release = held.pop_all().close
     source, metadata = MovieSource(recording, (head, layout), reader, release), recording.metadata
     size = head.size + layout.size
-    media_type = "video/mp4" if metadata.video else "audio/mp4"
-    described = RepresentationMetadata(size, media_type, f'"{metadata.id}-{size:x}"', metadata.end)
-    attachment = f'attachment; filename="{channel}-{metadata.id}.mp4"'
+    media_type = "video/mp4" if metadata.video in layout.names else "audio/mp4"
+    name = f"{metadata.id}-{stretch}" if stretch else metadata.id
+    described = RepresentationMetadata(size, media_type, f'"{name}-{size:x}"', metadata.end)
+    attachment = f'attachment; filename="{channel}-{name}.mp4"'
     headers = (
         (b"cache-control", CACHING.encode()),
         (b"content-disposition", attachment.encode("latin-1")),

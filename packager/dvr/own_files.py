@@ -58,7 +58,7 @@ _BEGINNINGS: tuple[tuple[re.Pattern[str], _Begins], ...] = (
     (re.compile(r"recording"), _text(b'{"id":')),
     (re.compile(r"master\.m3u8|media\.m3u8"), _text(b"#EXTM3U\n")),
     (re.compile(r"manifest\.mpd"), lambda head: head.startswith(b"<") and b"urn:mpeg:dash:schema" in head),
-    (re.compile(r"event\.head"), _box(b"ftyp")),
+    (re.compile(r"event(-[1-9][0-9]{0,2})?\.head"), _box(b"ftyp")),
 )
 """How our files begin, by name."""
 

@@ -12,7 +12,7 @@ import structlog
 
 from packager.library.local_storage import NotFoundError
 from packager.recordings import metadata as metadata_files
-from packager.recordings.disk_recordings import RecordingReader
+from packager.recordings.disk_recordings import RecordingReader, StretchMovie
 from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
 from packager.recordings.metadata import RecordingMetadata
 from packager.recordings.recording_writer import METADATA
@@ -36,10 +36,12 @@ class BucketRecording:
 
     Attributes:
         obstacle: why the recording has no MP4.
+        stretches: nothing, as its stretches have none either.
         threads: the threads that open and read its files.
     """
 
     obstacle = "its MP4 is where it was recorded"
+    stretches: tuple[StretchMovie, ...] = ()
 
     def __init__(self, metadata: RecordingMetadata, folder: str, bucket: BucketFiles) -> None:
         self.metadata = metadata
@@ -61,8 +63,9 @@ class BucketRecording:
         """
         return self._bucket.open(f"{self._folder}/{name}")
 
-    def movie(self) -> Never:
+    def movie(self, stretch: int = 0) -> Never:
         """Raise: a recording in S3 has no MP4."""
+        del stretch
         raise NotFoundError(self.obstacle)
 
 

@@ -124,7 +124,11 @@ def _in_order(folder: Path) -> Iterator[str]:
         if path.is_file() and not path.is_symlink()
     )
     for last in ("", *LAST):
-        yield from (name for name in names if Path(name).name != HEAD and _last_of(Path(name).name) == last)
+        yield from (
+            name
+            for name in names
+            if not HEAD.fullmatch(Path(name).name) and _last_of(Path(name).name) == last
+        )
 
 
 def _last_of(name: str) -> str:

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import structlog
 
-from media.errors import MediaError
+from media.errors import MediaError, UnsupportedError
 from packager.concurrency import SHARED_THREADS, background_task
 from packager.dvr.own_files import erase_in
 from packager.library.local_storage import Library, LocalFile, NotFoundError
 from packager.recordings import metadata as metadata_files
 from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
 from packager.recordings.metadata import EventEnd, RecordingMetadata
-from packager.recordings.progressive_mp4 import MovieLayout, lay_out, make_head
-from packager.recordings.recording_writer import DRAFT, HEAD, METADATA, read_back, seal
+from packager.recordings.progressive_mp4 import MovieLayout, UniformStretch, lay_out, make_head, split
+from packager.recordings.recording_writer import DRAFT, METADATA, head_name, read_back, seal
 from packager.safe_files import DataFolder, NotOursError, OpenFolder
 
 log = structlog.get_logger()
@@ -69,6 +69,23 @@ class RecordingReader:
         return seconds <= limits.reader_grace_seconds or (is_quick and seconds <= limits.reader_seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class StretchMovie:
+    """The MP4 of a stretch of a recording, where the whole can't be one.
+
+    Attributes:
+        number: of the stretch, from 1 on.
+        start: of the stretch, in seconds since the epoch.
+        duration: seconds of playback.
+        layout: its files behind the head.
+    """
+
+    number: int
+    start: float
+    duration: float
+    layout: MovieLayout
+
+
 class Recording:
     """A recorded event.
 
@@ -80,7 +97,8 @@ class Recording:
         path: its folder, for people and for readers.
         size: bytes of its files.
         ended: seconds since the epoch.
-        obstacle: why the recording has no MP4; empty where it has one.
+        obstacle: why the recording as a whole has no MP4; empty where it has one.
+        stretches: the MP4s of its stretches, in order, where there is none of the whole.
     """
 
     threads = SHARED_THREADS
@@ -100,6 +118,7 @@ class Recording:
         self.size = metadata.size if size is None else size
         self.ended = max(metadata.end, metadata.start + metadata.duration)
         self.obstacle = "" if metadata.video or metadata.audio else "it has neither picture nor sound"
+        self.stretches: tuple[StretchMovie, ...] = ()
         self._library = Library(path)
         self._layout: MovieLayout | None = None
         self._holders = 0
@@ -148,33 +167,64 @@ class Recording:
         """
         return self._library.open(name)
 
-    def movie(self) -> tuple[LocalFile, MovieLayout]:
-        """Open the head of the MP4, and return it with the layout of the files behind. Blocks, long at first.
+    def movie(self, stretch: int = 0) -> tuple[LocalFile, MovieLayout]:
+        """Open the head of an MP4, and return it with the layout of the files behind. Blocks, long at first.
+
+        Args:
+            stretch: number of the stretch whose MP4 it is; 0: that of the whole.
 
         Raises:
-            NotFoundError: no MP4 can be made; ``obstacle`` says why.
+            NotFoundError: there is no such MP4; for the whole, ``obstacle`` says why.
             OSError: a file can't be read.
         """
         with self._lock:  # only the first caller does the work
             if not self.obstacle:
-                try:
-                    return self._movie()
-                except MediaError as error:
-                    self.obstacle = str(error)
-                    log.warning(
-                        "a recording can't be offered as MP4", recording=str(self.path), reason=str(error)
-                    )
-        raise NotFoundError(self.obstacle)
+                self._make_movies()
+        if stretch:
+            found = next((one.layout for one in self.stretches if one.number == stretch), None)
+        else:
+            found = None if self.obstacle else self._layout
+        if found is None:
+            raise NotFoundError(self.obstacle)
+        return self.open(head_name(stretch)), found
 
-    def _movie(self) -> tuple[LocalFile, MovieLayout]:
-        names = [name for name in (self.metadata.video, self.metadata.audio) if name is not None]
-        if self._layout is None:
-            with self._place.open() as folder:
-                listed = read_back(folder, names)
-                if folder.status(HEAD) is None:
-                    folder.write_whole(HEAD, make_head(folder, listed))
-            self._layout = lay_out(listed)
-        return self.open(HEAD), self._layout
+    def _make_movies(self) -> None:
+        """Make the head of the MP4, or those of the stretches where the whole can't be one."""
+        try:
+            if self._layout is None:
+                with self._place.open() as folder:
+                    names = [one for one in (self.metadata.video, self.metadata.audio) if one is not None]
+                    first, *others = split(read_back(folder, names))
+                    if others:
+                        self.stretches = self._stretch_movies(folder, [first, *others])
+                        raise UnsupportedError(others[0].change)
+                    self._layout = _movie_layout(folder, 0, first)
+        except MediaError as error:
+            self.obstacle = str(error)
+            log.warning(
+                "a recording can't be offered as MP4",
+                recording=str(self.path),
+                reason=str(error),
+                stretches=len(self.stretches),
+            )
+
+    def _stretch_movies(
+        self, folder: OpenFolder, stretches: Sequence[UniformStretch]
+    ) -> tuple[StretchMovie, ...]:
+        found = []
+        for number, one in enumerate(stretches, 1):
+            with contextlib.suppress(MediaError):  # a damaged stretch doesn't take the others with it
+                layout = _movie_layout(folder, number, one)
+                found.append(StretchMovie(number, one.start, one.duration, layout))
+        return tuple(found)
+
+
+def _movie_layout(folder: OpenFolder, number: int, stretch: UniformStretch) -> MovieLayout:
+    """Make the head of a stretch's MP4, unless it is there already, and arrange the files behind it."""
+    name = head_name(number)
+    if folder.status(name) is None:
+        folder.write_whole(name, make_head(folder, stretch.listed))
+    return lay_out(stretch.listed)
 
 
 class Recordings:
@@ -240,7 +290,7 @@ class Recordings:
                 folder.make_private()
         for one in found:
             # Without a head there was an obstacle, unless the earlier process ended before it had tried.
-            if not (one.path / HEAD).exists():
+            if not (one.path / head_name()).exists():
                 with contextlib.suppress(NotFoundError, OSError):
                     one.movie()[0].close()
         if unknown:

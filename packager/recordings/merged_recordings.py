@@ -10,7 +10,7 @@ from typing import Protocol
 from packager.concurrency import Threads
 from packager.library.local_storage import LocalFile
 from packager.library.storage_interface import LibraryFile
-from packager.recordings.disk_recordings import RecordingReader
+from packager.recordings.disk_recordings import RecordingReader, StretchMovie
 from packager.recordings.metadata import RecordingMetadata
 from packager.recordings.progressive_mp4 import MovieLayout
 
@@ -26,7 +26,11 @@ class AnyRecording(Protocol):
 
     @property
     def obstacle(self) -> str:
-        """Why the recording has no MP4; empty where it has one."""
+        """Why the recording as a whole has no MP4; empty where it has one."""
+
+    @property
+    def stretches(self) -> tuple[StretchMovie, ...]:
+        """The MP4s of its stretches, where there is none of the whole."""
 
     @property
     def threads(self) -> Threads:
@@ -38,8 +42,8 @@ class AnyRecording(Protocol):
     def open(self, name: str) -> LibraryFile:
         """Open one of its files; blocks."""
 
-    def movie(self) -> tuple[LocalFile, MovieLayout]:
-        """Open the head of the MP4, and return it with the layout of the files behind; blocks."""
+    def movie(self, stretch: int = 0) -> tuple[LocalFile, MovieLayout]:
+        """Open the head of the MP4 of the whole or of a stretch; return it with the files behind; blocks."""
 
 
 class KeptRecordings(Protocol):

@@ -1,7 +1,8 @@
 """Makes a recording playable as one MP4 without copying media: a head with the sample tables, then its files.
 
 The segments follow the head unchanged, with ``moof`` boxes that no table refers to (a few bytes in a
-thousand). Periods follow each other without the pauses between them, audio and video in sync.
+thousand). Periods follow each other without the pauses between them, audio and video in sync. Where the codec
+parameters change, the recording is split into stretches, each of which can be an MP4 by itself.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from media.errors import MalformedError, UnsupportedError
@@ -45,6 +46,108 @@ up the parts that are due meanwhile.
 
 ROW_PAUSE_SECONDS = 0.002
 """Seconds of such a pause."""
+
+MAX_STRETCHES = 100
+"""Most stretches of a recording that have an MP4 of their own, the first ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class UniformStretch:
+    """A stretch of a recording in which the codec parameters of each rendition stay the same.
+
+    Attributes:
+        listed: its segments, without renditions that have none in it.
+        change: the difference to the stretch before; empty for the first.
+    """
+
+    listed: Listed
+    change: str = ""
+
+    @property
+    def start(self) -> float:
+        """The date of its first segment, in seconds since the epoch."""
+        return float(next(iter(self.listed.values()))[0].program_date_time)
+
+    @property
+    def duration(self) -> float:
+        """Seconds of playback, without missed segments."""
+        rows = zip(*self.listed.values(), strict=True)
+        return float(sum(row[0].duration for row in rows if not all(one.gap for one in row)))
+
+
+def split(listed: Listed) -> list[UniformStretch]:
+    """Split a recording where the codec parameters change: an MP4 has one set of them for each track.
+
+    Raises:
+        UnsupportedError: there is no media.
+        MalformedError: an init segment is damaged.
+    """
+    known: dict[bytes, _TrackInit] = {}
+    current: dict[str, _TrackInit] = {}
+    found: list[UniformStretch] = []
+    begin, change = 0, ""
+    for index, row in enumerate(zip(*listed.values(), strict=True)):
+        for name, segment in zip(listed, row, strict=True):
+            if segment.gap or segment.timeline is None:
+                continue
+            init = segment.timeline.init
+            facts = known.get(init) or known.setdefault(init, _TrackInit.read(init))
+            before = current.setdefault(name, facts)
+            if before != facts:
+                found.append(UniformStretch(_with_media(listed, begin, index), change))
+                if len(found) == MAX_STRETCHES:
+                    return found
+                begin, change = index, before.change_to(facts)
+                current.clear()
+                current[name] = facts
+    if not current:
+        raise UnsupportedError("it has neither picture nor sound")
+    return [*found, UniformStretch(_with_media(listed, begin, None), change)]
+
+
+def _with_media(listed: Listed, begin: int, end: int | None) -> Listed:
+    """Cut the renditions, without those of which nothing but gaps is left."""
+    cut = {name: segments[begin:end] for name, segments in listed.items()}
+    return {name: segments for name, segments in cut.items() if not all(one.gap for one in segments)}
+
+
+@dataclass(frozen=True, slots=True)
+class _TrackInit:
+    """The facts of an init segment that all segments of an MP4's track share.
+
+    Attributes:
+        source_id: its track's ID in the segments.
+    """
+
+    track: TrackFacts
+    source_id: int
+
+    @classmethod
+    def read(cls, init: bytes) -> _TrackInit:
+        """Read an init segment; raises MalformedError."""
+        reader = FragmentReader()
+        reader.receive_data(init)
+        (found,) = (event for event in reader.events() if isinstance(event, InitSegment))
+        (track,) = found.tracks
+        return cls(
+            TrackFacts(
+                1,
+                track.handler,
+                track.timescale,
+                track.sample_entries[0],
+                track.language,
+                track.matrix,
+                (track.display_width, track.display_height),
+            ),
+            track.track_id,
+        )
+
+    def change_to(self, other: _TrackInit) -> str:
+        """Describe the difference to the facts of later segments."""
+        before, after = ("{}x{}".format(*map(round, one.track.display_size)) for one in (self, other))
+        if before != after:
+            return f"the picture's size changes within the recording, from {before} to {after}"
+        return "the codec's parameters change within the recording"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +193,9 @@ def lay_out(listed: Listed) -> MovieLayout:
 
 
 def make_head(folder: OpenFolder, listed: Listed) -> bytes:
-    """Make the head of the MP4. Blocks for a while.
+    """Make the head of the MP4 of a stretch. Blocks for a while.
 
     Raises:
-        UnsupportedError: the codec parameters change; an MP4 has one set for each track.
         MalformedError: a file is damaged.
         OSError: a file can't be read.
     """
@@ -111,7 +213,6 @@ def _make_head(folders: Mapping[str, OpenFolder], listed: Listed) -> bytes:
             if segment.gap:
                 found.append([])
                 continue
-            track.check(segment.timeline)
             found.append(_runs(folders[name], segment, track, position))
             position += segment.size
         muxer.add(found, begins=any(segment.discontinuity for segment in row))
@@ -133,21 +234,9 @@ class _RecordedTrack:
     """
 
     def __init__(self, track_id: int, timeline: Timeline) -> None:
-        reader = FragmentReader()
-        reader.receive_data(timeline.init)
-        (init,) = (event for event in reader.events() if isinstance(event, InitSegment))
-        (track,) = init.tracks
-        self.timeline = timeline
-        self.source_id = track.track_id
-        self.facts = TrackFacts(
-            track_id,
-            track.handler,
-            track.timescale,
-            track.sample_entries[0],
-            track.language,
-            track.matrix,
-            (track.display_width, track.display_height),
-        )
+        found = _TrackInit.read(timeline.init)
+        self.source_id = found.source_id
+        self.facts = replace(found.track, track_id=track_id)
         self.tables = TrackTables()
         self.shift = 0
         self.first = 0
@@ -160,18 +249,6 @@ class _RecordedTrack:
     def seconds(self, ticks: int) -> Fraction:
         """Convert ticks to seconds."""
         return Fraction(ticks, self.facts.timescale)
-
-    def check(self, timeline: Timeline | None) -> None:
-        """Check that a segment has the same codec parameters as the first.
-
-        Raises:
-            UnsupportedError: it hasn't.
-        """
-        if timeline is not None and timeline.init != self.timeline.init:
-            other = _RecordedTrack(self.facts.track_id, timeline)
-            if other.facts != self.facts or other.source_id != self.source_id:
-                raise UnsupportedError("the codec's parameters change within the recording")
-            self.timeline = timeline
 
     def add(self, run: _Run) -> None:
         """Add consecutive samples."""

@@ -35,8 +35,10 @@ METADATA = "recording"
 MASTER = "master.m3u8"
 MEDIA = "media.m3u8"
 MANIFEST = "manifest.mpd"
-HEAD = "event.head"
-"""Files of a recording besides its segments: its metadata, playlists, manifest and the head of its MP4."""
+"""Files of a recording besides its segments and heads: its metadata, playlists and manifest."""
+
+HEAD = re.compile(r"event(?:-[1-9][0-9]{0,2})?\.head")
+"""Names of the heads of a recording's MP4s."""
 
 DRAFT = re.compile(rf"\.{metadata_files.ID.pattern}(?:-[0-9]{{1,2}})?")
 """Temporary names of folders that are being built or removed."""
@@ -45,6 +47,11 @@ MOST_OF_A_NAME = 100
 """Most recordings that begin in the same second."""
 
 _RENDITION = re.compile(rf"({metadata_files.RENDITION.pattern})/{re.escape(MEDIA)}")
+
+
+def head_name(stretch: int = 0) -> str:
+    """Name the head of the MP4 of a stretch, or of the whole recording (0)."""
+    return f"event-{stretch}.head" if stretch else "event.head"
 
 
 def seal(

@@ -161,7 +161,25 @@ export class LiveView {
 }
 
 function describeRecording(item) {
-  return [clock(item.duration), bytes(item.size), item.mp4_reason && `no MP4: ${item.mp4_reason}`].filter(Boolean).join(" · ");
+  const lacking = item.mp4_stretches?.length ? "no MP4 of the whole" : "no MP4";
+  return [clock(item.duration), bytes(item.size), item.mp4_reason && `${lacking}: ${item.mp4_reason}`].filter(Boolean).join(" · ");
+}
+
+/** Time of the day at which a stretch of a recording begins or ends. */
+function timeOfDay(seconds) {
+  return new Date(seconds * 1000).toLocaleTimeString([], { timeStyle: "medium" });
+}
+
+function fileLink(address, title, text) {
+  return el("a", { class: "quiet", href: address, download: true, "aria-label": `Download ${title} as MP4` }, text);
+}
+
+/** Links to the MP4s of a recording's stretches, each with its times. */
+function stretchLinks(item) {
+  return item.mp4_stretches.map(({ mp4, start, duration }) => {
+    const times = `${timeOfDay(start)} – ${timeOfDay(start + duration)}`;
+    return fileLink(mp4, `${item.title}, ${times},`, `MP4, ${times}`);
+  });
 }
 
 function marker(link) {
@@ -172,11 +190,19 @@ function makeRecordingRow(item) {
   const facts = el("span", { class: "quiet" });
   const link = el("a", { class: "row", href: `#live/${encodePath(item.key)}` },
     el("span", { class: "name" }, item.title), facts);
-  const file = item.mp4 && el("a", { class: "quiet", href: item.mp4, download: true, "aria-label": `Download ${item.title} as MP4` }, "MP4");
+  const files = el("span", { class: "files" });
+  let shown = "";
   return {
-    node: el("li", { class: "with-file" }, link, ...(file ? [file] : [])),
+    node: el("li", { class: "with-file" }, link, files),
     mark: marker(link),
-    update: (now) => say(facts, describeRecording(now)),
+    update(now) {
+      say(facts, describeRecording(now));
+      // The MP4s are known a moment later than the recording.
+      const addresses = JSON.stringify([now.mp4, now.mp4_stretches]);
+      if (addresses === shown) return;
+      shown = addresses;
+      files.replaceChildren(...(now.mp4 ? [fileLink(now.mp4, now.title, "MP4")] : stretchLinks({ mp4_stretches: [], ...now })));
+    },
   };
 }
 
