@@ -27,7 +27,7 @@ from packager.library.title_files import (
     IDLE_SHARE,
     RENDITION,
     SUBTITLE_FOLDERS,
-    film_title,
+    has_one_film,
     is_sidecar,
     sidecars_of,
     time_of_change,
@@ -385,7 +385,7 @@ class _FolderWalk:
                 raise
             return
         names = list(read)
-        is_only = bool(beside or below) and _has_one_film(names)
+        is_only = bool(beside or below) and has_one_film(names)
         for name in names:
             if self._is_ending() or len(found.files) >= self._limits.files:
                 return
@@ -458,13 +458,6 @@ class _FolderWalk:
                 elif depth and entry.is_dir(follow_symlinks=False):
                     found += self._subtitles_in(folder, path, depth - 1)
         return found
-
-
-def _has_one_film(names: Iterable[str]) -> bool:
-    """Return whether the films among the names of a folder are all of one title, and there is one."""
-    titles = filter(None, map(film_title, names))
-    first = next(titles, "")
-    return first != "" and all(title == first for title in titles)
 
 
 def are_equal(items: Sequence[object], others: Sequence[object]) -> bool:

@@ -43,12 +43,33 @@ IDLE_SHARE = 9
 """Pause after a walk, as a multiple of its duration."""
 
 
+def is_subtitle_file(name: str) -> bool:
+    """Return whether a file has subtitles by its ending, of a format that is read or not."""
+    return name.lower().endswith((*SUBTITLE_ENDINGS, *UNREAD_SUBTITLE_ENDINGS))
+
+
 def is_sidecar(name: str) -> bool:
     """Return whether a file may belong to others of its folder: subtitles of films, and covers of music."""
-    return (
-        name.lower().endswith((*SUBTITLE_ENDINGS, *UNREAD_SUBTITLE_ENDINGS))
-        or COVER.fullmatch(name) is not None
-    )
+    return is_subtitle_file(name) or COVER.fullmatch(name) is not None
+
+
+def subtitle_folder_of(path: str) -> str | None:
+    """Return the folder beside which a file's folder of subtitles is; None for a file in no such folder.
+
+    ``films/Subs/film.srt`` and ``films/Subs/film/2_English.srt`` are in one of ``films``.
+    """
+    folders = path.split("/")[:-1]
+    for depth in (1, 2):
+        if len(folders) >= depth and folders[-depth].lower() in SUBTITLE_FOLDERS:
+            return "/".join(folders[:-depth])
+    return None
+
+
+def has_one_film(names: Iterable[str]) -> bool:
+    """Return whether the films among the names of a folder are all of one title, and there is one."""
+    titles = filter(None, map(film_title, names))
+    first = next(titles, "")
+    return first != "" and all(title == first for title in titles)
 
 
 def film_title(name: str) -> str:
@@ -208,7 +229,7 @@ class FolderTitles:
                 if match is not None:
                     titles.setdefault(match["title"], []).append((int(match["height"]), entry.name))
                     count += 1
-                elif entry.name.lower().endswith((*SUBTITLE_ENDINGS, *UNREAD_SUBTITLE_ENDINGS)):
+                elif is_subtitle_file(entry.name):
                     subtitles.append(entry.name)
                 elif entry.name.lower() in SUBTITLE_FOLDERS and entry.is_dir(follow_symlinks=False):
                     folders.append(entry.name)

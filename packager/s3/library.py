@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
@@ -23,7 +23,7 @@ from packager.library.file_listing import (
     in_order,
 )
 from packager.library.local_storage import NOTHING_WITHHELD
-from packager.library.title_files import is_sidecar, sidecars_of
+from packager.library.title_files import has_one_film, is_sidecar, sidecars_of, subtitle_folder_of
 from packager.s3.block_cache import BlockCache
 from packager.s3.client import ListedObject, S3Client
 from packager.s3.counters import S3Counters
@@ -107,6 +107,7 @@ class S3Library:
         found = Walked()
         films: list[ListedObject] = []
         beside: dict[str, list[ListedObject]] = {}
+        below: dict[str, list[ListedObject]] = {}
         until = time.monotonic() + WALK_SECONDS
         for one in self._all(limits, found):
             if is_ending() or time.monotonic() > until or len(films) >= limits.files:
@@ -116,12 +117,34 @@ class S3Library:
                 films.append(one)
             elif is_sidecar(name):
                 beside.setdefault(folder, []).append(one)
-        of_folders = {folder: _FolderSidecars(found) for folder, found in beside.items()}
+                above = subtitle_folder_of(one.key)
+                if above is not None:
+                    below.setdefault(above, []).append(one)
+        of_folders = self._sidecars(films, beside, below)
         for one in in_order(films, key=lambda one: one.key):
             folder, _, name = one.key.rpartition("/")
             sidecars = of_folders[folder].of(name) if folder in of_folders else ()
             found.files.append(File(one.key, one.size, one.modified, sidecars))
         return found
+
+    def _sidecars(
+        self,
+        films: Iterable[ListedObject],
+        beside: Mapping[str, Sequence[ListedObject]],
+        below: Mapping[str, Sequence[ListedObject]],
+    ) -> dict[str, _FolderSidecars]:
+        """Arrange the sidecars by the folders of the films to which they may belong."""
+        names: dict[str, list[str]] = {folder: [] for folder in (*beside, *below)}
+        for one in films:
+            folder, _, name = one.key.rpartition("/")
+            if folder in names:
+                names[folder].append(name)
+        return {
+            folder: _FolderSidecars(
+                folder, beside.get(folder, ()), below.get(folder, ()), is_only=has_one_film(found)
+            )
+            for folder, found in names.items()
+        }
 
     def _all(self, limits: ListingLimits, found: Walked) -> Iterator[ListedObject]:
         for one in self._objects_of_library():
@@ -212,16 +235,31 @@ def _moov(file: S3File, most: int) -> tuple[int, int]:
 
 
 class _FolderSidecars:
-    """The subtitle files and covers of one folder."""
+    """The subtitle files and covers of one folder.
 
-    def __init__(self, objects: Iterable[ListedObject]) -> None:
-        self._by_name = {one.key.rpartition("/")[2]: one for one in objects}
-        self._names = sorted(self._by_name)
+    Args:
+        below: the files in its folders of subtitles.
+        is_only: whether the folder has one film.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        beside: Sequence[ListedObject],
+        below: Sequence[ListedObject],
+        *,
+        is_only: bool,
+    ) -> None:
+        inside = f"{folder}/" if folder else ""
+        self._by_name = {one.key.removeprefix(inside): one for one in (*beside, *below)}
+        self._beside = sorted(name for name in self._by_name if "/" not in name)
+        self._below = sorted(name for name in self._by_name if "/" in name)
+        self._is_only = is_only
 
     def of(self, file: str) -> tuple[tuple[str, int, int], ...]:
         """Find those that belong to a file."""
         found = {
             name: (name, self._by_name[name].size, self._by_name[name].modified)
-            for name in sidecars_of(file, self._names)
+            for name in sidecars_of(file, self._beside, self._below, is_only=self._is_only)
         }
         return tuple(found.values())

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 from packager.concurrency import Threads
-from packager.library.file_endings import SUBTITLE_ENDINGS
+from packager.library.file_endings import SUBTITLE_ENDINGS, UNREAD_SUBTITLE_ENDINGS
 from packager.library.local_storage import NotFoundError, is_served
 from packager.library.storage_interface import FileBelow, FileChangedError, Identity
-from packager.library.title_files import RENDITION
+from packager.library.title_files import (
+    RENDITION,
+    files_below,
+    film_title,
+    is_subtitle_file,
+    subtitle_folder_of,
+)
 from packager.s3.client import ObjectVersion, S3Client, UnavailableError
 from packager.s3.limits import S3Limits
 from packager.s3.object_reader import ObjectReader, identity_of
+from packager.s3.segment_cache import ENCODED_FOLDER
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+_SUBTITLE_FOLDERS_BEGIN = ("SUB", "Sub", "sub")
+"""Beginnings of the names of folders of subtitles, in the ways in which they are written."""
 
 LONGEST_KEY = 1024
 """Bytes of the longest key that S3 has."""
 
 MAX_KNOWN = 1 << 14
 """Most objects whose size and entity-tag, or absence, is remembered."""
+
+MAX_FOLDERS = 128
+"""Most folders of which the films and the files of subtitles are remembered."""
 
 MAX_STEMS = 1 << 12
 """Most films and titles of which the names of files beside them are remembered."""
@@ -42,6 +59,11 @@ STALE_SECONDS = 3600.0
 def is_key_part(part: str) -> bool:
     """Return whether a part of a key may be part of an address."""
     return is_served(part) and part.isprintable()
+
+
+def _is_folder(path: str) -> bool:
+    """Return whether keys can be in a folder; "" is the library itself."""
+    return not path or all(map(is_key_part, path.split("/")))
 
 
 class S3File:
@@ -191,6 +213,72 @@ class S3Objects:
         return version
 
 
+class _KeptAnswers(Generic[K, V]):
+    """Answers of S3 that are used for a while, and for longer while S3 is unreachable.
+
+    Args:
+        most: answers that are kept.
+        clock: seconds.
+    """
+
+    def __init__(self, most: int, clock: Callable[[], float]) -> None:
+        self._most = most
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[K, tuple[V, float]] = OrderedDict()
+
+    def get(self, key: K, ask: Callable[[], V]) -> V:
+        """Return an answer that is kept, or ask S3 for it."""
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is not None and self._clock() - kept[1] < NAMES_SECONDS:
+                self._kept.move_to_end(key)
+                return kept[0]
+        since = self._clock()
+        try:
+            answer = ask()
+        except UnavailableError:
+            if kept is None or since - kept[1] > STALE_SECONDS:
+                raise
+            return kept[0]
+        with self._lock:
+            self._kept[key] = answer, since
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class _FolderFiles:
+    """The films of a folder and the files of subtitles in it, in order.
+
+    Attributes:
+        films: the titles of its films, where the whole folder was listed.
+        beside: the files of subtitles beside them.
+        below: the files of subtitles in folders of their own.
+    """
+
+    films: frozenset[str] = frozenset()
+    beside: tuple[str, ...] = ()
+    below: tuple[str, ...] = ()
+
+    @property
+    def has_one_film(self) -> bool:
+        """Whether there is one film and no other."""
+        return len(self.films) == 1
+
+    @classmethod
+    def of(cls, names: Sequence[str], *, is_whole: bool) -> _FolderFiles:
+        """Sort the names in a folder; ``is_whole``: there are no others."""
+        subtitles = [name for name in names if is_subtitle_file(name)]
+        films = {film_title(name) for name in names if "/" not in name} - {""} if is_whole else ()
+        return cls(
+            frozenset(films),
+            tuple(sorted(name for name in subtitles if "/" not in name)),
+            tuple(sorted(name for name in subtitles if subtitle_folder_of(name) == "")),
+        )
+
+
 class S3FolderNames:
     """Finds titles' renditions and films' subtitle files by what their keys begin with; see `FolderNames`.
 
@@ -205,10 +293,8 @@ class S3FolderNames:
     ) -> None:
         self._client = client
         self._most = min(most, limits.names)
-        self._limits = limits
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, str], tuple[list[str], float]] = OrderedDict()
+        self._stems: _KeptAnswers[tuple[str, str], list[str]] = _KeptAnswers(MAX_STEMS, clock)
+        self._folders: _KeptAnswers[str, _FolderFiles] = _KeptAnswers(MAX_FOLDERS, clock)
 
     def renditions(self, folder: str, title: str) -> list[str]:
         """Return a title's files, in ascending order of height."""
@@ -226,35 +312,63 @@ class S3FolderNames:
         ]
 
     def subtitles_below(self, folder: str, stem: str) -> list[FileBelow]:
-        """Return none: to look into further folders would be a request to S3 for each film and folder."""
-        del folder, stem
-        return []
+        """Return the files in the folders of subtitles beside a film, in order; see `FolderNames`."""
+        known = self._known(folder)
+        return list(files_below(stem, known.below, is_only=known.has_one_film))
 
     def unused(self, folder: str, stem: str) -> list[str]:
-        """Return the names of what begins with a film's name and is a file of subtitles."""
-        return self.subtitles(folder, stem)
+        """Return the names of files of subtitles that seem to be a film's; see `FolderNames`."""
+        known = self._known(folder)
+        if known.has_one_film:
+            return list(known.beside)
+        others = [f"{film}." for film in known.films if film.startswith(f"{stem}.")]
+        return [
+            name
+            for name in self._beginning_with(folder, stem)
+            if name.lower().endswith((*SUBTITLE_ENDINGS, *UNREAD_SUBTITLE_ENDINGS))
+            and not any(map(name.startswith, others))
+        ]
+
+    def _known(self, folder: str) -> _FolderFiles:
+        """Return what a folder has of films and files of subtitles, as of a while ago."""
+        if not _is_folder(folder):
+            return _FolderFiles()
+        return self._folders.get(folder, lambda: self._look_into(folder))
+
+    def _look_into(self, folder: str) -> _FolderFiles:
+        """List a folder, or only its folders of subtitles where the whole has too many keys."""
+        inside = f"{folder}/" if folder else ""
+        names: list[str] = []
+        for name in self._inside(inside, "", f"{ENCODED_FOLDER}/"):
+            names.append(name)
+            if len(names) > self._most:
+                break
+        else:
+            return _FolderFiles.of(names, is_whole=True)
+        below: list[str] = []
+        for beginning in _SUBTITLE_FOLDERS_BEGIN:
+            for name in itertools.islice(self._inside(inside, beginning), self._most):
+                if not name.startswith(beginning):
+                    break
+                below.append(name)
+        return _FolderFiles.of(below, is_whole=False)
+
+    def _inside(self, inside: str, behind: str, passed_over: str = "") -> Iterator[str]:
+        """Iterate over the keys in a folder, relative to it, without those with a beginning."""
+        pages = self._client.objects(inside.rstrip("/"), behind=f"{inside}{behind}" if behind else None)
+        for one in itertools.chain.from_iterable(pages):
+            name = one.key.removeprefix(inside)
+            if passed_over and name.startswith(passed_over):
+                # In ASCII "0" follows the slash.
+                yield from self._inside(inside, f"{passed_over[:-1]}0")
+                return
+            if all(map(is_key_part, name.split("/"))):
+                yield name
 
     def _beginning_with(self, folder: str, stem: str) -> list[str]:
-        place = folder, stem
-        with self._lock:
-            kept = self._kept.get(place)
-            if kept is not None and self._clock() - kept[1] < NAMES_SECONDS:
-                self._kept.move_to_end(place)
-                return kept[0]
-        if not all(map(is_key_part, (*filter(None, folder.split("/")), stem))):
+        if not (_is_folder(folder) and is_key_part(stem)):
             return []
-        since = self._clock()
-        try:
-            names = self._asked(folder, stem)
-        except UnavailableError:
-            if kept is None or since - kept[1] > STALE_SECONDS:
-                raise
-            return kept[0]
-        with self._lock:
-            self._kept[place] = names, since
-            while len(self._kept) > MAX_STEMS:
-                self._kept.popitem(last=False)
-        return names
+        return self._stems.get((folder, stem), lambda: self._asked(folder, stem))
 
     def _asked(self, folder: str, stem: str) -> list[str]:
         inside = f"{folder}/" if folder else ""

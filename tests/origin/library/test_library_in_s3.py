@@ -22,6 +22,16 @@ from tests.s3_server import SECRET, S3Server
 from tests.waiting import wait_for
 
 SUBTITLES = "1\n00:00:01,000 --> 00:00:03,000\nGuten Tag, ä ö ü\n"
+IN_FOLDERS = (
+    "season/Subs/one.de.srt",
+    "season/Subs/two/2_English.srt",
+    "season/Subs/French.srt",
+    "alone/SUBS/French.srt",
+    "alone/subtitles/3_Spanish.srt",
+    "alone/Movie.srt",
+    "alone/film.idx",
+)
+"""Files of subtitles that are found by the folder in which they are."""
 OURS = ("date", "etag")
 """Fields whose values are the object's own, or the moment's."""
 
@@ -56,6 +66,12 @@ def both(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
     }.items():
         put(folder / name, films.film(film).read_bytes())
     put(folder / "bframes.de.srt", SUBTITLES.encode())
+    for name in ("season/one.mp4", "season/two.mp4", "alone/film.mp4"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        put(folder / name, films.film("silent.mp4").read_bytes())
+    for name in IN_FOLDERS:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        put(folder / name, SUBTITLES.encode())
     put(folder / "empty.mp4", b"")
     put(folder / "notes.txt", b"just text")
     put(folder / "headwater.toml", b"secret")
@@ -101,6 +117,26 @@ RANGES = (
     "bytes=99999999-",
     "lines=1-2",
 )
+
+
+@pytest.mark.parametrize(
+    ("film", "languages", "unused"),
+    [
+        ("season/one.mp4", {"de"}, set()),
+        ("season/two.mp4", {"en"}, set()),
+        ("alone/film.mp4", {"fr", "es"}, {"Movie.srt", "film.idx"}),
+    ],
+)
+def test_subtitles_in_folders_beside_a_film_are_offered(
+    both: Both, film: str, languages: set[str], unused: set[str]
+) -> None:
+    def described() -> list[dict[str, Any]]:
+        found = [one.json()[0] for one in both.ask("GET", f"/api/item/library/{film}")]
+        return found if all("subtitles" in one for one in found) else []
+
+    for answer in wait_for(described, "the facts of the film"):
+        assert {one["language"] for one in answer["subtitles"]} == languages
+        assert {one["file"] for one in answer.get("unused", [])} == unused
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -175,7 +211,16 @@ def test_a_storyboards_pictures_are_made_of_what_is_read_by_range(both: Both) ->
 
 
 @pytest.mark.parametrize(
-    "query", ["", "?search=title", "?folder=sub%20dir", "?sort=size&order=desc", "?limit=2"]
+    "query",
+    [
+        "",
+        "?search=title",
+        "?folder=sub%20dir",
+        "?folder=season",
+        "?folder=alone",
+        "?sort=size&order=desc",
+        "?limit=2",
+    ],
 )
 def test_the_list_of_the_library_is_the_same(both: Both, query: str) -> None:
     def lists() -> list[Any]:
