@@ -107,7 +107,8 @@ async function get(address, bearer = token, method = "GET", content = undefined)
   if (!response.ok) {
     const isLine = response.headers.get("content-type")?.startsWith("text/plain");
     const reason = isLine ? (await response.text().catch(() => "")).trim().slice(0, MOST_REASON) : "";
-    throw Object.assign(new Error(`${address}: ${response.status}`), { status: response.status, reason });
+    const retryAfter = Number(response.headers.get("retry-after")) || 0;
+    throw Object.assign(new Error(`${address}: ${response.status}`), { status: response.status, reason, retryAfter });
   }
   return response;
 }

@@ -19,6 +19,8 @@ import { read } from "./instruments/stats.js";
 const NAMES = ["library", "live", "radio", "events"];
 const WITHOUT_STAGE = ["radio", "events"];
 const ASK_AGAIN_MS = 2000;
+const LONGEST_WAIT_MS = 120_000;
+const TOO_OFTEN = "This server is asked too often from here at the moment. The page waits, and goes on by itself.";
 const UNKNOWN_NAME = `This server gives its lists under names that it knows. Add “${location.hostname}” to server.names in its configuration.`;
 
 const WRONG_TOKEN = "That isn't the admin token of this server.";
@@ -123,15 +125,16 @@ async function refresh(entering) {
     } catch (error) {
       if (view !== route.view) return;
       // Why there is no list now, in the server's own words: it can't be read, or too many search in it.
-      const isPassing = error.status === 503 || error.status === 429;
-      const unavailable = isPassing && error.reason?.endsWith(".") && `${error.reason} This page goes on asking.`;
+      const unavailable = error.status === 503 && error.reason?.endsWith(".") && `${error.reason} This page goes on asking.`;
       if (error.status === 401 && entering) stage.clear("");
       if (error.status === 401) askForToken(view);
       else if (error.status === 421) say(byId("notice"), UNKNOWN_NAME);
+      else if (error.status === 429) say(byId("notice"), TOO_OFTEN);
       else say(byId("notice"), unavailable || `The server doesn't answer. This page goes on asking${isOwner() ? "; check that headwater is running" : ""}.`);
       byId("notice").hidden = error.status === 401 && !byId("administrator").hidden;
       // Stop polling until a token is entered.
-      next = error.status === 401 || error.status === 421 ? Infinity : ASK_AGAIN_MS;
+      const wait = Math.max(ASK_AGAIN_MS, Math.min(1000 * (error.retryAfter ?? 0), LONGEST_WAIT_MS));
+      next = error.status === 401 || error.status === 421 ? Infinity : wait;
     }
   }
   clearTimeout(timer);

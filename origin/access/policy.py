@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +24,9 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 """RFC 9110 §9.2.1: methods that only read. ``TRACE`` is not implemented."""
 
 NOT_KEPT = {"cache-control": "no-store"}
+
+LISTS = frozenset(f"/api/{area}" for area in ("library", "live", "radio", "events"))
+"""Paths of lists, of which the holder of a token sees what it covers where they are protected."""
 
 ADMIN = "/admin/"
 """Path below which GET changes something, as Icecast's clients expect."""
@@ -44,6 +47,9 @@ PAGES_OF_OURS = frozenset({"same-origin", "none"})
 
 _ALLOWED = "headwater.allowed"
 """Key of a scope with the `AskedAccess` that was allowed."""
+
+_COVERED = "headwater.covered"
+"""Key of a scope whose request sees of a list what its token covers, and nothing else."""
 
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(?::[0-9]*)?")
 """RFC 9110 §7.2: a port may follow; an IPv6 address is in brackets."""
@@ -89,11 +95,31 @@ class AskedAccess(NamedTuple):
         return cls(private_area(path), changes, is_safe and path in CHANGING_LINKS)
 
 
-class AccessPolicy:
-    """Decides who may see protected areas."""
+async def _has_none(_scope: Scope) -> bool:
+    """The default: there are no tokens."""
+    return False
 
-    def __init__(self, options: AccessOptions, authenticator: Authenticator) -> None:
+
+def sees_covered_alone(scope: Scope) -> bool:
+    """Return whether a request sees of a list what its token covers, and nothing else."""
+    return bool(scope.get(_COVERED))
+
+
+class AccessPolicy:
+    """Decides who may see protected areas.
+
+    Args:
+        has_token: returns whether a request has a token of a signed address that hasn't expired.
+    """
+
+    def __init__(
+        self,
+        options: AccessOptions,
+        authenticator: Authenticator,
+        has_token: Callable[[Scope], Awaitable[bool]] = _has_none,
+    ) -> None:
         self.options = options
+        self.has_token = has_token
         self.admin = AdminToken.of(options.admin_token)
         self._authenticator = authenticator
 
@@ -135,6 +161,9 @@ class AccessPolicy:
             return plain_refusal(421, line, NOT_KEPT)
         # The route of /health shows strangers less.
         if area in (None, "health") or await self.may_see(request, area):
+            return None
+        if scope["path"] in LISTS and await self.has_token(scope):
+            scope[_COVERED] = True
             return None
         return unauthorized("server.admin_token is needed", {"www-authenticate": challenge(request)})
 

@@ -219,13 +219,16 @@ class TokenGuard:
         name, label = grant.name, grant.label
         return self.sessions.enter(name, label, grant.expires, client, agent, is_stream=grant.is_stream)
 
-    def shows(self, token: Token | None, *paths: str) -> bool:
+    def shows(self, token: Token | None, *paths: str, covered_alone: bool = False) -> bool:
         """Return whether lists name something to the holder of a token, which has one of these addresses.
 
         Args:
             token: None without one that hasn't expired.
             paths: decoded, without token and query.
+            covered_alone: whether what everybody may fetch isn't listed either, unless the token covers it.
         """
+        if covered_alone:
+            return token is not None and any(self.keys.covers(token, path) for path in paths)
         signed = [path for one in paths if (path := self.protected.signed_path(one)) is not None]
         if len(signed) < len(paths):
             return True
@@ -234,14 +237,28 @@ class TokenGuard:
 
 @dataclass(frozen=True)
 class VisibleFiles:
-    """The items of the library that are listed to the holder of a token, or without one."""
+    """The items of the library that are listed to the holder of a token, or without one.
+
+    Attributes:
+        covered_alone: as of `TokenGuard.shows`.
+    """
 
     guard: TokenGuard
     token: Token | None
+    covered_alone: bool = False
 
     def __call__(self, path: str) -> bool:
         """Return whether the item of a path is listed."""
-        return self.guard.shows(self.token, f"/vod/{path}", f"/media/{path}")
+        paths = (f"/vod/{path}", f"/media/{path}")
+        return self.guard.shows(self.token, *paths, covered_alone=self.covered_alone)
+
+    def may_fetch(self, path: str) -> bool:
+        """Return whether the holder of the token may fetch an address.
+
+        Args:
+            path: decoded, without token and query.
+        """
+        return self.guard.shows(self.token, path)
 
 
 def _title_of(path: str) -> str:

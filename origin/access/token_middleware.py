@@ -43,6 +43,12 @@ def token_of(scope: MutableMapping[str, Any], keys: TokenKeys) -> Token | None:
     return None if token is None or time.time() >= token.expires else token
 
 
+async def has_token(scope: Scope, keys: TokenKeys) -> bool:
+    """Return whether a request has a token that hasn't expired; keys that it lacks are fetched."""
+    await keys.fetch_missing(_text_of(scope))
+    return token_of(scope, keys) is not None
+
+
 def base_path(scope: MutableMapping[str, Any], keys: TokenKeys) -> str:
     """Return the beginning of absolute paths that have the request's token; empty without one."""
     is_valid = token_of(scope, keys) is not None and addressed_token(scope)

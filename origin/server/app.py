@@ -10,13 +10,13 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from origin.access.authentication import Authenticator
 from origin.access.policy import AccessMiddleware, AccessOptions, AccessPolicy, guard_routes
 from origin.access.publish_authorization import Publishers
 from origin.access.publish_tokens import PublishTokens
-from origin.access.token_middleware import TokenChecks, TokenPaths
+from origin.access.token_middleware import TokenChecks, TokenPaths, has_token
 from origin.answers.asgi import handler_routes
 from origin.events.admission import Admission
 from origin.events.authorization import EventAuthorization
@@ -192,7 +192,12 @@ def build_app(
 
     guess_delay = services.guess_delay
     authenticator = Authenticator(guess_delay, seconds_to_wait=guess_delay.seconds_to_wait)
-    access, guard = AccessPolicy(options, authenticator), services.guard
+    guard = services.guard
+
+    async def holds_token(scope: Scope) -> bool:
+        return guard is not None and await has_token(scope, guard.keys)
+
+    access = AccessPolicy(options, authenticator, holds_token)
     routes = _routes(services, player, access, authenticator, client_limits, live)
     guard_routes(routes, access)
     app = routed_application(routes, lifespan)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -15,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from origin.access.authentication import challenge, unauthorized
-from origin.access.policy import AccessPolicy
+from origin.access.policy import AccessPolicy, sees_covered_alone
 from origin.access.protected_addresses import TokenGuard
 from origin.access.token_middleware import base_path, token_of
 from origin.config.kept_secrets import SecretsError
@@ -88,11 +89,12 @@ class Api:
         self._event_authorization = event_authorization
 
     async def visitor(self, request: Request) -> Response:
-        """Answer what a page may show to who has opened it."""
+        """Answer what a page may show to who has opened it; a token's holder has lists of what it covers."""
         access, is_admin = self._access, await self._access.is_admin(request)
+        has_lists = is_admin or access.is_open(request, "api") or await access.has_token(request.scope)
         return as_json(
             {
-                "lists": is_admin or access.is_open(request, "api"),
+                "lists": has_lists,
                 "owner": is_admin or access.is_local(request),
                 "administrator": is_admin,
             }
@@ -151,8 +153,9 @@ class Api:
     def _listed(self, request: Request, area: str, items: list[dict[str, object]]) -> Response:
         """Answer with the items that the request may see, whose addresses have its token."""
         if self._guard is not None:
-            shows, token = self._guard.shows, token_of(request.scope, self._guard.keys)
-            items = [one for one in items if shows(token, f"/{area}/{one['name']}")]
+            token = token_of(request.scope, self._guard.keys)
+            shows = partial(self._guard.shows, token, covered_alone=sees_covered_alone(request.scope))
+            items = [one for one in items if shows(f"/{area}/{one['name']}")]
             items = based(items, base_path(request.scope, self._guard.keys))
         return as_json(items)
 

@@ -12,7 +12,7 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import cast
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 import msgspec
 import structlog
@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from origin.access.authentication import challenge, client_address, unauthorized
+from origin.access.policy import sees_covered_alone
 from origin.access.protected_addresses import TokenGuard, VisibleFiles
 from origin.access.token_middleware import base_path, token_of
 from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError, network_of
@@ -114,6 +115,7 @@ class LibraryList:
 
     @property
     def _guard(self) -> TokenGuard | None:
+        """The checker of tokens; None where no file needs one."""
         return self._guards if self._guards is not None and self._guards.protected.has_files else None
 
     async def answer(self, request: Request) -> Response:
@@ -152,12 +154,13 @@ class LibraryList:
     ) -> Response:
         query, base, address = request.query_params, "", client_address(request)
         visible: VisibleFiles | None = None
-        if (guard := self._guard) is not None:
+        covered_alone = sees_covered_alone(request.scope)
+        if (guard := self._guards if covered_alone else self._guard) is not None:
             keys = guard.keys
-            visible = VisibleFiles(guard, token_of(request.scope, keys))
+            visible = VisibleFiles(guard, token_of(request.scope, keys), covered_alone)
             base = base_path(request.scope, keys)
         # The files that a token covers are looked for among all, too.
-        is_search = view is not None or base != ""
+        is_search = view is not None or base != "" or covered_alone
         try:
             with self._searches.held(address) if is_search else contextlib.nullcontext():
                 if view is not None:
@@ -185,7 +188,8 @@ class LibraryList:
         except OSError as error:
             return self._without_folder(error)
         self._is_gone = False
-        body = await self._write((path, after, limit, view, page.offset, page.version, base), page, base)
+        key = (path, after, limit, view, page.offset, page.version, base, visible)
+        body = await self._write(key, page, base, visible)
         headers = {**UNCACHED, **_next_page(query, page, base)}
         if page.total is not None:
             headers |= {"x-total-count": str(page.total), "x-offset": str(page.offset)}
@@ -201,11 +205,14 @@ class LibraryList:
             503, "The library's folder can't be read now.", {"retry-after": str(FOLDER_RETRY_SECONDS)}
         )
 
-    async def _write(self, key: object, page: CataloguePage, base: str) -> bytes:
+    async def _write(
+        self, key: object, page: CataloguePage, base: str, visible: VisibleFiles | None
+    ) -> bytes:
         """Encode a page in a thread, once for all requests for it."""
         writing = self._written.get(key)
         if writing is None or writing.cancelled():
-            writing = asyncio.get_running_loop().run_in_executor(None, _as_json, page, self._thumbnails, base)
+            loop = asyncio.get_running_loop()
+            writing = loop.run_in_executor(None, _as_json, page, self._thumbnails, base, visible)
             self._written[key] = writing
             if len(self._written) > KEPT_PAGES:
                 self._written.popitem(last=False)
@@ -295,13 +302,15 @@ def item_of(text: str | None) -> tuple[str, str] | None:
     return kind, path
 
 
-def _as_json(page: CataloguePage, thumbnails: bool, base: str) -> bytes:
-    items = [based(_describe(one, thumbnails=thumbnails), base) for one in page.items]
+def _as_json(page: CataloguePage, thumbnails: bool, base: str, visible: VisibleFiles | None) -> bytes:
+    items = [based(_describe(one, thumbnails=thumbnails, visible=visible), base) for one in page.items]
     # Item by item: the encoder holds the GIL for each call.
     return b"[%b]" % b",".join(map(msgspec.json.encode, items))
 
 
-def _describe(one: ListedSubfolder | LibraryTitle | Entry, *, thumbnails: bool) -> dict[str, object]:
+def _describe(
+    one: ListedSubfolder | LibraryTitle | Entry, *, thumbnails: bool, visible: VisibleFiles | None
+) -> dict[str, object]:
     if isinstance(one, ListedSubfolder):
         return {
             "kind": "folder",
@@ -313,6 +322,12 @@ def _describe(one: ListedSubfolder | LibraryTitle | Entry, *, thumbnails: bool) 
     if thumbnails:
         has_some = one.facts is not None and one.facts.thumbnails
         item["thumbnails"] = _thumbnails(item) if has_some else None
+    if visible is not None:
+        # A token for HLS alone doesn't cover the file itself, nor one for the file what is made of it.
+        for name in ("media", "hls", "cover", "chapters"):
+            address = item[name]
+            if address is not None and not visible.may_fetch(unquote(str(address))):
+                item[name] = None
     return item
 
 
