@@ -5,6 +5,7 @@ import Hls from "./vendor/hls.min.mjs";
 
 /** The wait before another attempt, with jitter, so that a restarted server isn't stormed. */
 const againMs = () => 1500 + 1000 * Math.random();
+const AHEAD_OF_EDGE_S = 1;
 const LOOK_MS = 500;
 const SILENT_MS = 4000;
 
@@ -103,7 +104,7 @@ function playHls(address, isLive, start = Number(query.get("start"))) {
   });
   hls.loadSource(address);
   hls.attachMedia(media);
-  if (isLive) watch(hls);
+  if (isLive) watch(hls, () => playHls(address, isLive));
 }
 
 /** Goes on with a film where it was, once its server is back, or the film that has taken its place is there. */
@@ -129,11 +130,18 @@ function recover(hls, address, { type, response }) {
 }
 
 /** A source that goes leaves gaps in the playlists, and no error: after a while without a picture that is said. */
-function watch(hls) {
+function watch(hls, beginAnew) {
   let without = 0;
   const timer = setInterval(() => {
     if (!hls.media) clearInterval(timer);
     without = media.readyState < HTMLMediaElement.HAVE_FUTURE_DATA ? without + 1 : 0;
+    // A restart of the server has put the edge before what was shown: hls.js would wait for it there.
+    if (hls.media && without && hls.latestLevelDetails?.edge + AHEAD_OF_EDGE_S < media.currentTime) {
+      clearInterval(timer);
+      hls.destroy();
+      beginAnew();
+      return;
+    }
     if (without * LOOK_MS > SILENT_MS) say("Nothing is on air at the moment.");
     else if (without === 0) say("");
   }, LOOK_MS);

@@ -14,6 +14,8 @@ const RELOADS_BEFORE_REBUILD = 4;
 const MEDIA_ERROR_PAUSE_MS = 5000;
 /** Nearer to the end of what can be sought to than this a viewer is live. */
 const AT_LIVE_S = 3;
+/** Further ahead of that end no viewer is, unless what was shown is of another time than what is to come. */
+const AHEAD_OF_EDGE_S = 4;
 
 /** Time of playing after which a picture and a sound must have been decoded. */
 const DECODED_AFTER_S = 3;
@@ -367,6 +369,7 @@ export class Playback extends EventTarget {
     this.#goToWantedDate();
     this.#noticeWhatIsMissing();
     this.#joinNextEvent();
+    this.#leaveFormerTime();
     this.#progress.check(this.video, LIVE_STUCK_MS, {
       moved: () => {
         if (!this.#troubled || this.#retry.pending) return;
@@ -385,6 +388,15 @@ export class Playback extends EventTarget {
     if (!this.#isOver || this.#channelState !== "live" || !this.video.ended) return;
     this.#isOver = false;
     this.#rebuild();
+  }
+
+  /** Begins anew where a restart of the server has put the edge before what was shown: the player would wait for it there. */
+  #leaveFormerTime() {
+    const [, edge] = this.seekable;
+    const { currentTime, paused, readyState } = this.video;
+    const isStalled = !paused && readyState <= HTMLMediaElement.HAVE_CURRENT_DATA;
+    if (!isStalled || !edge || this.#channelState !== "live" || currentTime <= edge + AHEAD_OF_EDGE_S) return;
+    this.#again("The channel stopped.", () => this.#rebuild());
   }
 
   /** Goes on where another engine was, once the channel says what time it shows. */
