@@ -470,12 +470,15 @@ def _announce(services: Services, address: str, ready: _PreparedServer, start: _
     host = address.removeprefix("http://").rpartition(":")[0]
     if services.config.grpc.port:
         click.echo(f"gRPC is at {host}:{services.config.grpc.port}")
+    published = [one.name for one in services.config.live if one.source == "publish"]
+    # To be pasted as it is, but for the key.
+    channel = published[0] if len(published) == 1 else "CHANNEL"
     for scheme, sockets in (("rtmp", bound.rtmp), ("rtmps", bound.rtmps)):
         if sockets:
             server = f"{scheme}://{host}:{sockets[0].getsockname()[1]}/live"
-            click.echo(f"Encoders such as OBS publish to {server} with the stream key CHANNEL?key=KEY")
+            click.echo(f"In OBS: Server {server}, Stream Key {channel}?key=KEY")
     if services.config.server.srt_port:
-        target = f"srt://{host}:{services.config.server.srt_port}?streamid=publish:CHANNEL:KEY"
+        target = f"srt://{host}:{services.config.server.srt_port}?streamid=publish:{channel}:KEY"
         click.echo(f"Encoders publish over SRT to {target}")
     if start.demo:
         click.echo("Stop it with Ctrl-C.")

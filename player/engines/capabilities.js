@@ -5,9 +5,10 @@ import { playsPcmInMovies } from "./pcmtrial.js";
 
 const CODECS = {
   h264: "H.264", hevc: "HEVC", av1: "AV1", vp9: "VP9", vp8: "VP8", mpeg4: "MPEG-4 Part 2", msmpeg4v3: "DivX 3", mpeg2video: "MPEG-2",
-  mpeg1video: "MPEG-1", h263: "H.263", mjpeg: "Motion JPEG", prores: "ProRes", theora: "Theora", vc1: "VC-1", wmv3: "WMV 9",
+  mpeg1video: "MPEG-1", h263: "H.263", mjpeg: "Motion JPEG", prores: "ProRes", theora: "Theora", vc1: "VC-1", wmv3: "WMV 9", wmv2: "WMV 8",
+  wmv1: "WMV 7", msmpeg4v2: "MS MPEG-4 2", flv1: "Sorenson H.263", dvvideo: "DV",
   aac: "AAC", mp3: "MP3", mp2: "MP2", opus: "Opus", vorbis: "Vorbis", flac: "FLAC", alac: "Apple Lossless", ac3: "AC-3",
-  eac3: "E-AC-3", dts: "DTS", wmav2: "WMA",
+  eac3: "E-AC-3", dts: "DTS", wmav2: "WMA", wmav1: "WMA", wmapro: "WMA Pro",
 };
 /** Types of files that browsers know under another name: QuickTime's are read as MP4, Matroska's as WebM. */
 const ALSO = { "video/quicktime": "video/mp4", "video/x-m4v": "video/mp4", "video/matroska": "video/webm", "video/x-matroska": "video/webm" };
