@@ -211,6 +211,17 @@ def error_response(error: CompletionError) -> Response:
     return Response(error.data + "\n", error.status, headers, JSON)
 
 
+async def _refuse_unknown(request: Request) -> Response:
+    """Refuse what no relay passes on, by the names of what it does."""
+    path = request.path_params["path"]
+    is_models = path.partition("/")[0] == "models"
+    if is_models or path in {"chat/completions", *PASSED_ON}:
+        # RFC 9110 §15.5.6: the answer names the methods.
+        return refusal(405, "this address takes another method", {"allow": "GET" if is_models else "POST"})
+    passed = ", ".join(("chat/completions", "models", *PASSED_ON))
+    return refusal(404, f"this isn't passed on to the upstream server; what is: {passed}")
+
+
 def routes(
     relays: Mapping[str, TokenRelay], authorization: EventAuthorization, admission: Admission | None = None
 ) -> list[BaseRoute]:
@@ -237,4 +248,5 @@ def routes(
             )
             for path in PASSED_ON
         ),
+        Route("/relay/{name}/v1/{path:path}", _refuse_unknown, methods=["GET", "POST"]),
     ]

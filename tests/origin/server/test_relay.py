@@ -152,6 +152,7 @@ async def test_openais_client_prints_the_reason_of_every_refusal(tmp_path: Path)
                     with pytest.raises(urllib.error.HTTPError) as missing:
                         urllib.request.urlopen(unknown, timeout=120)
                     error = json.load(missing.value)["error"]
+                    assert "what is: chat/completions, models, embeddings" in error["message"]
                     assert (error["code"], missing.value.headers.get_content_type()) == (
                         404,
                         "application/json",
