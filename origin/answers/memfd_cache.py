@@ -37,11 +37,11 @@ class MemfdCopy:
     Args:
         size: in bytes.
         pieces: the bytes, in pieces.
-        data: the same bytes in this process's memory, if they stay there as long.
+        data: these bytes in this process's memory; None where they don't stay there as long.
 
     Attributes:
         span: all its bytes.
-        data: as above; wires that encrypt need no file.
+        data: its bytes in this process's memory, which wires that encrypt send; None where they aren't there.
 
     Raises:
         OSError: there is no descriptor left, or no room.

@@ -80,7 +80,7 @@ class HeadBlocks:
             self._blocks.clear()
             self._others = dated, last
         found = self._blocks.get(id(head))
-        # What is kept is held, so that its identity is no other's.
+        # The head is kept with its block: another one can't have its identity meanwhile.
         if found is not None:
             return found[1]
         block = encoded_fields(((b":status", b"%d" % head.status), *dated, *head.fields, *last))
@@ -138,14 +138,14 @@ class KnownRequests:
         self._read = block
         if not block or (known := self._requests.pop(block, None)) is None:
             return None
-        # Those go first that haven't come for the longest time.
+        # The one that hasn't come for the longest time is the first to go.
         self._requests[block] = known
         return known
 
     def similar(self, most_bytes: int) -> tuple[PreparedRequest, bytes] | None:
         """Return a request whose path alone differs from that of the block that was last looked for.
 
-        Behind it stands the block's own path, which is any text: who asks judges it.
+        Behind it stands the block's own path, which is any text, and isn't checked here.
 
         Args:
             most_bytes: of all fields, as SETTINGS_MAX_HEADER_LIST_SIZE counts them.

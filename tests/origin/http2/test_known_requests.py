@@ -11,16 +11,13 @@ import httpx
 import pytest
 from hpack import Decoder, Encoder, HeaderTuple
 
-from origin.answers.request import Request, RequestFields
-from origin.files.handler import FileHandler
 from origin.http1.fast_path import PreparedRequest
-from origin.http1.request_head import RequestLine
 from origin.http2.frames import FrameHead
 from origin.http2.known_requests import KnownRequests, whole_block
-from packager.library.local_storage import Library
 from tests.conftest import ServerProcess, start_server
 from tests.http2_client import Answer, Http2Client
 from tests.http2_frames import frame
+from tests.origin.http2.prepared_requests import prepared
 
 SIZES = (0, 6, 20_000, 60_000, 400_000)
 VARYING = {"date", "content-length"}
@@ -154,14 +151,6 @@ def test_a_file_that_changed_is_sent_as_it_is(
             while found != text:  # files are looked up again within half a second
                 found = body()
             assert [body() for _ in range(4)] == [text] * 4
-
-
-def prepared(name: str) -> PreparedRequest:
-    """Return a request that stands for a name."""
-    request = Request("GET", f"/media/{name}".encode(), RequestFields(()))
-    return PreparedRequest(
-        RequestLine("GET", request.target), "media", FileHandler(Library(Path("/"))), request, 0
-    )
 
 
 def test_a_block_is_forgotten_once_the_table_has_changed() -> None:

@@ -17,7 +17,7 @@ from origin.http2.known_requests import FIELD_BYTES, PSEUDO_BYTES, KnownRequests
 from origin.http_streams.request_head import read_request
 from tests.conftest import ServerProcess, start_server
 from tests.http2_client import Answer, Http2Client
-from tests.origin.http2.test_known_requests import prepared
+from tests.origin.http2.prepared_requests import prepared
 
 FILES = 40
 NAMES = st.sampled_from([b":method", b"accept", b"x-a", b"x-path", b"pathx", b"user-agent"])
