@@ -44,16 +44,16 @@ class FragmentedLimits:
     """Limits of a fragmented file that is read.
 
     Attributes:
-        fragments: most fragments: ten hours of film and sound in parts of two seconds have 36,000.
+        fragments: most fragments: 24 hours of film and sound in parts of two seconds have 86,400.
         boxes: most boxes beside and in all fragments; one with video and audio has a dozen.
         samples: most samples of all tracks together.
         table_bytes: memory for the sample tables of all tracks.
     """
 
-    fragments: int = 1 << 16
-    boxes: int = 1 << 20
-    samples: int = 1 << 22
-    table_bytes: int = 48 << 20
+    fragments: int = 1 << 17
+    boxes: int = 1 << 21
+    samples: int = 1 << 23
+    table_bytes: int = 96 << 20
 
 
 class FragmentedMovie:

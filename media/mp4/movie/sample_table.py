@@ -2,7 +2,8 @@
 
 The boxes are compact: a run of 2^32 samples takes eight bytes. They are validated in one pass; after that, a
 stretch of samples is expanded on demand. Memory is bounded by the boxes themselves, a stretch, and marks in
-the boxes (a hundredth of their size), whatever a file declares.
+the boxes (a hundredth of their size), whatever a file declares. Those of long films are brought into a form
+that takes less (`SampleTable.compact`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
+from media.mp4.movie.compact_columns import (
+    CodedColumn,
+    NarrowColumn,
+    RisingColumn,
+    coded,
+    narrowed,
+    rising,
+)
 
 MAX_SAMPLES = 1 << 22
 """Most samples of one track: 24 hours of AAC at 48 kHz. Uncompressed sound has a sample per tick."""
@@ -81,7 +90,7 @@ class SampleTable:
 
     Args:
         tables: payloads (version and flags included) of ``stts``, ``stsc``, ``stsz`` or ``stz2``, ``stco``
-            or ``co64``, and if present ``ctts`` and ``stss``. The payloads are kept.
+            or ``co64``, and if present ``ctts`` and ``stss``. The payloads are kept until `compact`.
         descriptions: the track's sample entries, of which equal ones are one; or only their number.
         limit: most samples.
         most_runs: most entries of ``stts`` and ``ctts`` together.
@@ -94,7 +103,7 @@ class SampleTable:
     Attributes:
         description: index of the sample entry that all samples use, from 0.
         duration: of all samples together in ticks.
-        nbytes: bytes of memory beside the boxes.
+        nbytes: bytes of memory beside the boxes; behind `compact` of all of it.
         runs: number of entries of ``stts`` and ``ctts``.
     """
 
@@ -133,6 +142,15 @@ class SampleTable:
 
     def __len__(self) -> int:
         return len(self._sizes)
+
+    def compact(self) -> None:
+        """Keep the tables in fewer bytes, and their boxes no more."""
+        self.nbytes = self._sizes.compact() + self._chunks.compact() + self._durations.compact()
+        if self._offsets is not None:
+            self.nbytes += self._offsets.compact()
+        if self._sync is not None:
+            self._sync = self._sync.copy()
+            self.nbytes += self._sync.nbytes
 
     def samples(self, start: int, stop: int) -> Samples:
         """Expand a range of samples."""
@@ -259,7 +277,9 @@ class _Sizes:
         if self._count > limit:
             raise TooLargeError(f"{self._count} samples: more than {limit}")
         fields = 0 if self._constant else (self._count + 1) // 2 if self._bits == 4 else self._count
-        self._fields = _array(payload, kind, 12, f">u{max(self._bits // 8, 1)}", fields)
+        self._fields: NDArray[np.unsignedinteger] | NarrowColumn = _array(
+            payload, kind, 12, f">u{max(self._bits // 8, 1)}", fields
+        )
         # Built on demand: files with short chunks don't need the marks.
         self._marks: Int64 | None = None
 
@@ -270,6 +290,12 @@ class _Sizes:
     def nbytes(self) -> int:
         """Memory of the marks, whether they are built already or not."""
         return 0 if self._constant else self._count // _MARK * 8
+
+    def compact(self) -> int:
+        """Keep what is in the box in fewer bytes; return how many bytes of memory that takes."""
+        if not isinstance(self._fields, NarrowColumn):
+            self._fields = narrowed(self._fields) if self._bits == 32 else self._fields.copy()
+        return self.nbytes + self._fields.nbytes
 
     def values(self, start: int, stop: int) -> Int64:
         if self._constant:
@@ -330,7 +356,7 @@ class _Runs:
     """
 
     __slots__ = (
-        *("_count", "_firsts", "_lengths", "_singles", "_totals", "_values"),
+        *("_count", "_firsts", "_kept", "_lengths", "_pairs", "_singles", "_totals", "_values"),
         *("greatest", "least", "total"),
     )
 
@@ -339,7 +365,10 @@ class _Runs:
         (entries,) = _head(payload, kind, ">4xI")
         pairs = _array(payload, kind, 8, ">u4", entries * 2).reshape(-1, 2)
         # Values are signed; those of stts mustn't be negative.
-        self._lengths, self._values = pairs[:, 0], pairs.view(">i4")[:, 1]
+        self._pairs: NDArray[np.unsignedinteger] | None = pairs
+        self._kept = 0
+        self._lengths: NDArray[np.unsignedinteger] | CodedColumn = pairs[:, 0]
+        self._values: NDArray[np.signedinteger] | CodedColumn = pairs.view(">i4")[:, 1]
         self._count = count
         self._singles = entries >= count
         self.total = 0
@@ -369,6 +398,19 @@ class _Runs:
     @property
     def nbytes(self) -> int:
         return self._firsts.nbytes + self._totals.nbytes
+
+    def compact(self) -> int:
+        """Keep what is in the box in fewer bytes; return how many bytes of memory that takes."""
+        if self._pairs is not None:
+            pairs, self._pairs = self._pairs, None
+            if (kinds := coded(pairs)) is not None:
+                self._lengths, self._values = kinds.column(0, ">u4"), kinds.column(1, ">i4")
+                self._kept = kinds.nbytes
+            else:
+                pairs = pairs.copy()
+                self._lengths, self._values = pairs[:, 0], pairs.view(">i4")[:, 1]
+                self._kept = pairs.nbytes
+        return self.nbytes + self._kept
 
     @property
     def constant(self) -> bool:
@@ -505,24 +547,28 @@ class _Chunks:
         description: index of the sample entry that all samples use, from 0.
     """
 
-    __slots__ = ("_firsts", "_places", "_rows", "_sizes", "description")
+    __slots__ = ("_firsts", "_numbers", "_per_chunk", "_places", "_sizes", "description")
 
     def __init__(self, tables: Mapping[bytes, Payload], sizes: _Sizes, descriptions: Int64) -> None:
         self._sizes = sizes
-        self._places = _chunk_places(tables)
+        self._places: NDArray[np.unsignedinteger] | RisingColumn = _chunk_places(tables)
         self.description = 0
         firsts = [np.zeros(1, np.int64)]
-        self._rows: NDArray[np.unsignedinteger] = np.zeros((0, 3), ">u4")
+        rows: NDArray[np.unsignedinteger] = np.zeros((0, 3), ">u4")
         if len(sizes):
             payload = tables.get(b"stsc", b"")
             (entries,) = _head(payload, b"stsc", ">4xI")
-            self._rows = _array(payload, b"stsc", 8, ">u4", entries * 3).reshape(-1, 3)
-            if entries == 0 or self._rows[0, 0] != 1:
+            rows = _array(payload, b"stsc", 8, ">u4", entries * 3).reshape(-1, 3)
+            if entries == 0 or rows[0, 0] != 1:
                 raise MalformedError("stsc: the first chunk isn't number 1")
-            self.description = int(self._rows[0, 2]) - 1
+            self.description = int(rows[0, 2]) - 1
+        # The first chunk of each entry, and how many samples are in its chunks.
+        self._numbers: NDArray[np.unsignedinteger] | RisingColumn = rows[:, 0]
+        self._per_chunk: NDArray[np.unsignedinteger] | NarrowColumn = rows[:, 1]
+        if len(sizes):
             covered = 0
-            for begin, end in stretches(0, entries):
-                self._check(begin, end, descriptions)
+            for begin, end in stretches(0, len(rows)):
+                self._check(begin, end, rows[begin:end, 2], descriptions)
                 _, chunks, per_chunk = self._entries(begin, end)
                 ends = np.cumsum(np.minimum(chunks * per_chunk, len(sizes))) + covered
                 firsts.append(ends[_MARK - 1 :: _MARK].copy())  # of a view all would stay
@@ -535,6 +581,16 @@ class _Chunks:
     @property
     def nbytes(self) -> int:
         return self._firsts.nbytes
+
+    def compact(self) -> int:
+        """Keep what is in the boxes in fewer bytes; return how many bytes of memory that takes."""
+        if not isinstance(self._places, RisingColumn):
+            self._places = rising(self._places, _MARK)
+        if not isinstance(self._numbers, RisingColumn):
+            self._numbers = rising(self._numbers, _MARK)
+        if not isinstance(self._per_chunk, NarrowColumn):
+            self._per_chunk = narrowed(self._per_chunk)
+        return self.nbytes + self._places.nbytes + self._numbers.nbytes + self._per_chunk.nbytes
 
     @property
     def count(self) -> int:
@@ -569,7 +625,7 @@ class _Chunks:
     def end_with_last(self, start: int, stop: int) -> bool:
         """Return whether the last chunk of a range is the one with the highest offset."""
         first, last = (int(next(self._covering(at, at + 1))[0][0]) for at in (start, stop - 1))
-        end = int(self._places[last])
+        end = int(self._places[last : last + 1][0])
         return all(
             int(self._places[first + low : first + high].max()) <= end
             for low, high in stretches(0, last + 1 - first)
@@ -623,21 +679,22 @@ class _Chunks:
 
     def _entries(self, begin: int, end: int) -> tuple[Int64, Int64, Int64]:
         """Read entries: the first chunk of each, its number of chunks, and the samples in each chunk."""
-        columns = self._rows[begin : end + 1].astype(np.int64)
-        first = columns[:, 0]
-        if end >= len(self._rows):
+        first = self._numbers[begin : end + 1].astype(np.int64)
+        if end >= len(self._numbers):
             first = np.append(first, len(self._places) + 1)
         count = len(first) - 1
+        per_chunk = self._per_chunk[begin : begin + count].astype(np.int64)
         # No chunk needs more samples than there are; the bound keeps the sums small.
-        return first[:-1], np.diff(first), np.minimum(columns[:count, 1], len(self._sizes))
+        return first[:-1], np.diff(first), np.minimum(per_chunk, len(self._sizes))
 
-    def _check(self, begin: int, end: int, descriptions: Int64) -> None:
+    def _check(
+        self, begin: int, end: int, description: NDArray[np.unsignedinteger], descriptions: Int64
+    ) -> None:
         _, chunks, per_chunk = self._entries(begin, end)
         if np.any(chunks <= 0):
             raise MalformedError("stsc: the chunks aren't numbered 1 and rising up to the last")
         if np.any(per_chunk <= 0):
             raise MalformedError("stsc: a chunk without samples")
-        description = self._rows[begin:end, 2]
         if np.any(description < 1) or np.any(description > len(descriptions)):
             raise MalformedError("stsc: a sample description that isn't there")
         if np.any(descriptions[description.astype(np.int64) - 1] != descriptions[self.description]):

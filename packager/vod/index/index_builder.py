@@ -48,6 +48,12 @@ from packager.vod.text.text_tracks import embedded_text_tracks, picture_subtitle
 _KEPT_SHARE = 4
 """A moov of which the tables are less than one part in so many isn't kept for them: they are copied."""
 
+_LONG_BYTES = 16 << 20
+"""A film with larger tables, of some five hours and more, has them in a form that takes a third."""
+
+_MEDIA = (b"vide", b"soun")
+"""Handlers of pictures and of sound."""
+
 MAX_PICTURES_LOOKED_AT = 16
 """Pictures at cuts whose parameter sets are looked for, before it is said that there are none."""
 
@@ -71,10 +77,10 @@ class IndexLimits:
 
     Attributes:
         movie: limits of a ``moov``, which is read as a whole.
-        samples: most samples of all offered tracks together: ten hours of film have 3 million.
+        samples: most samples of all offered tracks together: 24 hours of film have 6 million.
         sync_samples: most pictures from which decoding can begin: ten hours of nothing else have a million.
-        runs: most entries of all offered tracks' ``stts`` and ``ctts`` together: ten hours that were recorded
-            by a clock of milliseconds, so that no two frames in a row are as long, have 3 million.
+        runs: most entries of all offered tracks' ``stts`` and ``ctts`` together: 24 hours that were recorded
+            by a clock of milliseconds, so that no two frames in a row are as long, have 6 million.
         segments: most segments of all offered tracks together; each is a line of a playlist.
         sound_tracks: most sound tracks that are offered.
         containers: limits of files that have no whole ``moov``.
@@ -82,9 +88,9 @@ class IndexLimits:
     """
 
     movie: MovieLimits = field(default_factory=MovieLimits)
-    samples: int = MAX_SAMPLES
+    samples: int = 2 * MAX_SAMPLES
     sync_samples: int = 9 << 17
-    runs: int = 3 << 20
+    runs: int = 6 << 20
     segments: int = 2 * MAX_SEGMENTS
     sound_tracks: int = 8
     containers: ContainerLimits = field(default_factory=ContainerLimits)
@@ -176,9 +182,12 @@ def index_movie(
     Raises:
         MalformedError, UnsupportedError, TooLargeError: as :func:`read_index`.
     """
-    tables = sum(len(table) for track in movie.tracks for table in track.tables.values())
-    whole = tables * _KEPT_SHARE >= moov_bytes
-    tracks = movie.tracks if whole else tuple(map(_copied, movie.tracks))
+    tables = sum(map(_table_bytes, movie.tracks))
+    is_long = tables > _LONG_BYTES
+    whole = tables * _KEPT_SHARE >= moov_bytes and not is_long
+    tracks = movie.tracks
+    if not whole:
+        tracks = tuple(one if is_long and one.handler in _MEDIA else _copied(one) for one in tracks)
     left_out: list[str] = []
     lost: list[str] = []
     chosen, uncopied = _choose(tracks, movie.timescale, limits, left_out, lost)
@@ -201,10 +210,15 @@ def index_movie(
     nbytes += sum(_CUE_BYTES * len(track.text.starts) for track in tracks if track.text is not None)
     shown = picture_subtitles(tracks, movie.timescale, early)
     nbytes += sum(_CUE_BYTES * len(one.display_sets.starts) for one in shown)
+    if is_long:
+        for track in (*offered, *only_encoded):
+            track.samples.table.compact()
     nbytes += sum(track.nbytes + track.samples.table.nbytes for track in (*offered, *only_encoded))
-    nbytes += sum(_own_bytes(one.candidate) for one in placed)
+    nbytes += 0 if is_long else sum(_own_bytes(one.candidate) for one in placed)
     lost_picture = None if any(track.video for track in offered) else next(iter(lost), None)
     nbytes += moov_bytes if whole else tables
+    if is_long:  # what is left of those of media is counted with their samples
+        nbytes -= sum(_table_bytes(one) for one in tracks if one.handler in _MEDIA)
     if silence is not None:
         assembled = silence if assembled is None else assembled.joined(silence)
     if assembled is not None:
@@ -395,7 +409,11 @@ def _decodable(track: Track, movie_timescale: int, limits: IndexLimits) -> _Cand
 
 def _own_bytes(one: _Candidate) -> int:
     """Return the memory of tables that the file doesn't have; others are counted with the movie's."""
-    return sum(len(table) for table in one.track.tables.values()) if one.has_own_tables else 0
+    return _table_bytes(one.track) if one.has_own_tables else 0
+
+
+def _table_bytes(track: Track) -> int:
+    return sum(map(len, track.tables.values()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from random import Random
@@ -12,9 +13,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.mp4.movie.sample_table import MAX_SAMPLES, STRETCH_LENGTH, Samples, SampleTable
+
+LARGE = (65_534, 65_535, 65_536, 1 << 30)
+"""Sizes of samples at the end of what two bytes say, and beyond."""
 
 
 def counted(*rows: Sequence[int], layout: str = "I") -> bytes:
@@ -187,13 +192,27 @@ def test_chunks_behind_the_last_sample_do_no_harm() -> None:
     assert table.offset.tolist() == [100, 110, 200, 230, 300]
 
 
-def test_any_range_of_a_long_table_is_that_range_of_the_whole() -> None:
-    """The whole is expanded by the plainest of loops."""
+@pytest.mark.parametrize(
+    ("is_compact", "most_offset", "share", "far"),
+    [(False, 90, 0, 0), (True, 5, 0, 400), (True, 5, 0.1, 1 << 20), (True, 9000, 0.6, 0)],
+    ids=["as in the file", "compact", "compact, with exceptions", "where nothing can be saved"],
+)
+def test_any_range_of_a_long_table_is_that_range_of_the_whole(
+    is_compact: bool, most_offset: int, share: float, far: int
+) -> None:
+    """The whole is expanded by the plainest of loops.
+
+    Args:
+        share: of the samples that have about as many bytes as two bytes say, or more.
+        far: most bytes between the beginnings of two chunks; 0 for chunks in any order.
+    """
     random = Random(1)
     count = 3 * STRETCH_LENGTH + 77
     durations = _random_runs(random, count, 0, 9)
-    offsets = _random_runs(random, count, -5, 90)
-    lengths = [random.randrange(100) for _ in range(count)]
+    offsets = _random_runs(random, count, -5, most_offset)
+    lengths = [
+        random.choice(LARGE) if random.random() < share else random.randrange(100) for _ in range(count)
+    ]
     sync = [index for index in range(count) if random.random() < 0.1]
     chunks: list[int] = []
     while (left := count - sum(chunks)) > 0:
@@ -201,6 +220,8 @@ def test_any_range_of_a_long_table_is_that_range_of_the_whole() -> None:
         while sum(chunks) > count:
             chunks.pop()
     places = [random.randrange(1 << 30) for _ in chunks]
+    if far:
+        places = [*accumulate(random.randrange(far if random.random() < 0.05 else 400) for _ in chunks)]
     rows = [(number, size, 1) for number, size in enumerate(chunks, 1)]
     table = SampleTable(
         tables(
@@ -213,6 +234,10 @@ def test_any_range_of_a_long_table_is_that_range_of_the_whole() -> None:
         ),
         1,
     )
+    parts = [(start, stop) for start, stop in _random_ranges(random, count) if start < stop]
+    ends = [table.data_end(*part) for part in parts]
+    if is_compact:
+        table.compact()
     times = [0, *accumulate(value for run, value in durations for _ in range(run))]
     shifts = [value for run, value in offsets for _ in range(run)]
     offset: list[int] = []
@@ -239,6 +264,63 @@ def test_any_range_of_a_long_table_is_that_range_of_the_whole() -> None:
     assert table.bytes_between(some).tolist() == [
         before[end] - before[begin] for begin, end in pairwise(some.tolist())
     ]
+    firsts = [0, *accumulate(chunks)][:-1]
+    assert [one.tolist() for one in table.chunks()] == [places, firsts]
+    for time in random.sample(range(times[-1]), 100):
+        assert table.decoded_by(time) == bisect_right(times[:-1], time)
+    assert [table.data_end(*part) for part in parts] == ends
+
+
+def test_a_day_of_film_takes_less_than_thirty_mebibytes() -> None:
+    """As ffmpeg writes it: a chunk for each picture, and one or two frames of sound between two of them."""
+    source = np.random.default_rng(3)
+    pictures, frames = 24 * 3600 * 25, 24 * 3600 * 48_000 // 1024
+    size = source.integers(2_000, 60_000, pictures)
+    size[::50] = 180_000
+    sounds = np.full(pictures, 2)
+    sounds[source.choice(pictures, 2 * pictures - frames, replace=False)] = 1
+    sound = source.integers(200, 500, frames)
+    behind = np.add.reduceat(sound, np.cumsum(sounds) - sounds)
+    begin = np.cumsum(size + behind) - size - behind + (1 << 20)
+    offsets = np.array([2, 5, 2, 0, 1])[np.arange(pictures) % 5] * 512
+
+    def table(
+        count: int, stsz: NDArray[np.int64], each: NDArray[np.int64], co64: NDArray[np.int64], **more: bytes
+    ) -> SampleTable:
+        starts = np.flatnonzero(np.diff(each, prepend=0))
+        rows = np.stack((starts + 1, each[starts], np.ones(len(starts), np.int64)), axis=1)
+        return SampleTable(
+            tables(
+                stts=counted((count, 512)),
+                stsz=struct.pack(">III", 0, 0, count) + stsz.astype(">u4").tobytes(),
+                stsc=struct.pack(">II", 0, len(rows)) + rows.astype(">u4").tobytes(),
+                co64=struct.pack(">II", 0, len(co64)) + co64.astype(">u8").tobytes(),
+                stco=None,
+                **more,
+            ),
+            1,
+        )
+
+    runs = np.stack((np.ones(pictures, np.int64), offsets), axis=1)
+    both = (
+        table(
+            pictures,
+            size,
+            np.ones(pictures, np.int64),
+            begin,
+            ctts=struct.pack(">II", 0, pictures) + runs.astype(">u4").tobytes(),
+        ),
+        table(frames, sound, sounds, begin + size),
+    )
+    some = [(0, 40), (pictures // 2, pictures // 2 + 150), (pictures - 3, pictures)]
+    before = [one.samples(*part) for one in both for part in some]
+    for one in both:
+        one.compact()
+    after = [one.samples(*part) for one in both for part in some]
+    for first, second in zip(before, after, strict=True):
+        for name in ("offset", "size", "decode_time", "composition_offset", "is_sync"):
+            assert getattr(first, name).tolist() == getattr(second, name).tolist()
+    assert sum(one.nbytes for one in both) < 30 << 20
 
 
 def _random_runs(random: Random, count: int, low: int, high: int) -> list[tuple[int, int]]:
@@ -271,9 +353,15 @@ def _random_ranges(random: Random, count: int) -> list[tuple[int, int]]:
 )  # fmt: skip
 def test_any_tables_are_read_or_refused(change: dict[str, bytes]) -> None:
     try:
-        table = parse_samples(tables(**change), 1)
+        whole = SampleTable(tables(**change), 1)
     except MediaError:
         return
+    table = whole.samples(0, len(whole))
+    whole.compact()
+    compact = whole.samples(0, len(whole))
+    assert compact.offset.tolist() == table.offset.tolist()
+    assert compact.size.tolist() == table.size.tolist()
+    assert compact.composition_time.tolist() == table.composition_time.tolist()
     assert len(table.offset) == len(table.size) == len(table.composition_offset) == len(table)
     assert len(table.decode_time) == len(table) + 1
     assert (table.offset >= 0).all()
