@@ -146,7 +146,7 @@ def places(values: NDArray[np.integer], kind: str) -> bytes:
     return struct.pack(">II", 0, len(values)) + values.astype(">u8" if kind == "co64" else ">u4").tobytes()
 
 
-def bomb(tracks: int = 32, samples: int = 1 << 23) -> bytes:
+def bomb(tracks: int = 32, samples: int = 1 << 24) -> bytes:
     """Make an index of some 17 kB that says of every track that it has millions of samples of one size."""
     sound = Track(
         {

@@ -20,7 +20,7 @@ STRETCH = 15 << 10
 """Entries that are read and written together: eight bytes for each make less than 128 KiB."""
 
 _NARROW = (1 << 16) - 1
-"""What two bytes say of a number that doesn't fit: it stands among the exceptions."""
+"""The value of two bytes that stands for a larger number, which is among the exceptions."""
 
 _FEW = 8
 """There are few exceptions if they are less than one number in so many: each takes twelve bytes."""

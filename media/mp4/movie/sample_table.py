@@ -103,7 +103,7 @@ class SampleTable:
     Attributes:
         description: index of the sample entry that all samples use, from 0.
         duration: of all samples together in ticks.
-        nbytes: bytes of memory beside the boxes; behind `compact` of all of it.
+        nbytes: bytes of memory beside the boxes; behind `compact` the boxes are counted, too.
         runs: number of entries of ``stts`` and ``ctts``.
     """
 

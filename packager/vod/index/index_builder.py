@@ -217,7 +217,7 @@ def index_movie(
     nbytes += 0 if is_long else sum(_own_bytes(one.candidate) for one in placed)
     lost_picture = None if any(track.video for track in offered) else next(iter(lost), None)
     nbytes += moov_bytes if whole else tables
-    if is_long:  # what is left of those of media is counted with their samples
+    if is_long:  # the tables of media are counted with their samples
         nbytes -= sum(_table_bytes(one) for one in tracks if one.handler in _MEDIA)
     if silence is not None:
         assembled = silence if assembled is None else assembled.joined(silence)
