@@ -132,8 +132,8 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     to the DVR."""
     vod_index_bytes: Count = 256 << 20
     """Memory for the sample tables of recently played films; two hours of film take 8 MB."""
-    vod_moov_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 30)] = 96 << 20
-    """Largest index (``moov``) of an MP4 that is packaged; 24 hours of film have 75 MB."""
+    vod_moov_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 30)] = 128 << 20
+    """Largest index (``moov``) of an MP4 that is packaged; 24 hours of film have 60 to 120 MB."""
     vod_samples: Annotated[int, Meta(ge=1000, le=1 << 28)] = 1 << 23
     """Largest number of samples in all tracks of an MP4 that is packaged; 24 hours of film have 6
     million."""

@@ -45,7 +45,7 @@ PROBE_HEAD_BYTES = 2 << 20
 PROBE_TAIL_BYTES = 1 << 20
 """Bytes of a file's end that are copied for ffprobe."""
 
-PROBE_MOOV_BYTES = 96 << 20
+PROBE_MOOV_BYTES = 128 << 20
 """Largest ``moov`` that is copied for ffprobe."""
 
 

@@ -58,7 +58,7 @@ class MovieLimits:
         edits: most entries of one edit list; more than a few are a project file, not a film.
     """
 
-    moov_bytes: int = 96 << 20
+    moov_bytes: int = 128 << 20
     boxes: int = 8192
     tracks: int = 32
     edits: int = 64
