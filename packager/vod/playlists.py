@@ -226,14 +226,15 @@ def _require_alignment(one: tuple[str, OfferedTrack], other: tuple[str, OfferedT
     """
     times = [track.times[:-1].tolist() for _, track in (one, other)]
     scales = [track.timescale for _, track in (one, other)]
-    allowed = ROUNDING + sum(Fraction(1, scale) for scale in scales)
+    # In ticks of both timescales multiplied: a title of a day has tens of thousands of segments.
+    allowed = (ROUNDING + sum(Fraction(1, scale) for scale in scales)) * scales[0] * scales[1] // 1
     for number, (first, second) in enumerate(zip_longest(*times)):
         if first is None or second is None:
             told = [f"{len(starts)} segments" for starts in times]
+        elif abs(first * scales[1] - second * scales[0]) <= allowed:
+            continue
         else:
             seconds = [Fraction(time, scale) for time, scale in zip((first, second), scales, strict=True)]
-            if abs(seconds[0] - seconds[1]) <= allowed:
-                continue
             told = [f"segment {number} at {float(second):.3f} s" for second in seconds]
         raise UnsupportedError(
             f"{one[0]} and {other[0]} aren't renditions of one title, for their key frames aren't at the same"
