@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -78,6 +79,10 @@ class PastMedia:
     window_hours: float = 24.0
 
 
+REPLIES_KEPT, SMALL_BYTES = 32, 128 << 10
+"""Most replies that are kept, and the largest media that they may hold: parts, and short segments."""
+
+
 class MediaReplies:
     """Replies with media from memory; the kernel sends what several clients ask for from copies of its own.
 
@@ -89,8 +94,11 @@ class MediaReplies:
     def __init__(self, streams: Mapping[str, LiveStream], memfd: MemfdLimits | None = None) -> None:
         self.streams = streams
         self.copies = MemfdCache(memfd)
-        # The latest reply to a plain request, which all clients that wait for a part get, and its contents.
-        self._latest: tuple[Rendition, str, bytes | memoryview, Reply] | None = None
+        # The latest replies to plain requests, each with its media: clients of a rendition ask for the same
+        # parts at about the same time.
+        self._latest: OrderedDict[tuple[int, str], tuple[Rendition, bytes | memoryview, Reply]] = (
+            OrderedDict()
+        )
 
     def reply(
         self, request: Request, address: LiveAddress, rendition: Rendition, data: bytes | memoryview
@@ -102,14 +110,18 @@ class MediaReplies:
             return text_reply(request, (bytes(data),), kind, max_age, coded=coded, immutable_tag=tag)
         if not request.is_plain:
             return self._make(request, address, rendition, data, None)
-        copy, latest = None, self._latest
-        if latest is not None and latest[2] is data and latest[0] is rendition and latest[1] == address.name:
-            reply = latest[3]
+        key = id(rendition), address.name
+        copy, latest = None, self._latest.get(key)
+        if latest is not None and latest[0] is rendition and latest[1] is data:
+            reply = latest[2]
             # A reply without a copy may get one: the kernel does when several clients have asked.
             if reply.source is not None or (copy := self.copies.of(data)) is None:
                 return reply
         reply = self._make(request, address, rendition, data, copy or self.copies.of(data))
-        self._latest = rendition, address.name, data, reply
+        if len(data) <= SMALL_BYTES:
+            self._latest[key] = rendition, data, reply
+            if len(self._latest) > REPLIES_KEPT:
+                self._latest.popitem(last=False)
         return reply
 
     def _make(
