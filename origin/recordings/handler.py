@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 from urllib.parse import quote, unquote
@@ -14,22 +14,21 @@ import structlog
 from media.dash import mpd
 from media.hls.media_playlist import MEDIA_TYPE
 from media.mp4.text import wvtt
-from origin.answers.byte_sources import ThreadSource
-from origin.answers.pieces import TruncatedFileError
+from origin.answers.movie_source import MovieSource, movie_reply
 from origin.answers.refusals import ABSENT_LIVE_SECONDS, READING_RETRY_SECONDS, refusal
 from origin.answers.reply import Pending, PendingTask, Reply
-from origin.answers.representation_replies import RepresentationReplies, text_reply, with_first_bytes
+from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
 from origin.http.representation import RepresentationMetadata
 from origin.live.dvr_segments import StoredFile, stored_reply
 from packager.library.local_storage import LocalFile, NotFoundError
 from packager.library.storage_interface import LibraryFile
+from packager.past.progressive_mp4 import MovieLayout, MoviePiece
 from packager.recordings.disk_recordings import RecordingReader
 from packager.recordings.merged_recordings import AnyRecording, KeptRecordings
-from packager.recordings.progressive_mp4 import MovieLayout
 from packager.recordings.recording_writer import MANIFEST
 from packager.window.model import TEXT_EXTENSION
-from packager.window.rendition import extension_of
+from packager.window.rendition import extension_of, segment_uri
 
 log = structlog.get_logger()
 
@@ -177,79 +176,32 @@ async def _movie_reply(request: Request, channel: str, recording: AnyRecording, 
     """Reply with the MP4 of a recording, or of one of its stretches; 0 is the whole."""
     with contextlib.ExitStack() as held:
         reader = held.enter_context(recording.reading())
-        head, layout = await recording.threads.run(recording.movie, stretch)
+        movie = await recording.threads.run(recording.movie, stretch)
         release = held.pop_all().close
-    source, metadata = MovieSource(recording, (head, layout), reader, release), recording.metadata
+    source, metadata = movie_source(recording, movie, reader, release), recording.metadata
+    head, layout = movie
     size = head.size + layout.size
     media_type = "video/mp4" if metadata.video in layout.names else "audio/mp4"
     name = f"{metadata.id}-{stretch}" if stretch else metadata.id
     described = RepresentationMetadata(size, media_type, f'"{name}-{size:x}"', metadata.end)
-    attachment = f'attachment; filename="{channel}-{name}.mp4"'
-    headers = (
-        (b"cache-control", CACHING.encode()),
-        (b"content-disposition", attachment.encode("latin-1")),
-    )
-    return await with_first_bytes(
-        RepresentationReplies(described, headers, time.time()).reply(request, source)
-    )
+    return await movie_reply(request, source, described, CACHING, f"{channel}-{name}.mp4")
 
 
-class MovieSource(ThreadSource):
-    """The MP4 of a recording: its head, then the segments' files one behind the other.
+def movie_source(
+    recording: AnyRecording,
+    movie: tuple[LocalFile, MovieLayout],
+    reader: RecordingReader,
+    on_closed: Callable[[], None],
+) -> MovieSource:
+    """Make the source of a recording's MP4.
 
     Args:
-        movie: the open file of the head, which it owns and closes, and the files behind it.
+        movie: the open file of the head, and the files behind it.
         reader: notes how much is read.
         on_closed: called when the files are closed.
     """
 
-    def __init__(
-        self,
-        recording: AnyRecording,
-        movie: tuple[LocalFile, MovieLayout],
-        reader: RecordingReader,
-        on_closed: Callable[[], None],
-    ) -> None:
-        super().__init__(self._read_at, self._close_files, recording.threads)
-        self._recording = recording
-        self._on_closed = on_closed
-        self._head, self._layout = movie
-        self._reader = reader
-        self._open: tuple[int, int, LibraryFile] | None = None
+    def locate(piece: MoviePiece) -> Callable[[], LibraryFile]:
+        return functools.partial(recording.open, f"{piece.rendition}/{segment_uri(piece.number)}")
 
-    def _read_at(self, offset: int, length: int) -> bytes:
-        """Read up to `length` bytes from `offset`, of one file."""
-        data = self._read_of_file(offset, length)
-        self._reader.taken += len(data)
-        return data
-
-    def _read_of_file(self, offset: int, length: int) -> bytes:
-        if offset < self._head.size:
-            return self._head.pread(offset, min(length, self._head.size - offset))
-        offset -= self._head.size
-        if offset >= self._layout.size:
-            return b""
-        begin, end, file = self._file_at(offset)
-        if file.size != end - begin:
-            raise TruncatedFileError(f"{file.path} has {file.size} bytes, not {end - begin}")
-        return file.pread(offset - begin, min(length, end - offset))
-
-    def _file_at(self, offset: int) -> tuple[int, int, LibraryFile]:
-        """Open the file at an offset behind the head, or return the open one."""
-        if self._open is not None:
-            if self._open[0] <= offset < self._open[1]:
-                return self._open
-            self._open[2].close()
-            self._open = None
-        name, begin, end = self._layout.at(offset)
-        try:
-            self._open = (begin, end, self._recording.open(name))
-        except NotFoundError:
-            raise TruncatedFileError(f"{name} of {self._recording.path} was removed") from None
-        return self._open
-
-    def _close_files(self) -> None:
-        self._head.close()
-        if self._open is not None:
-            self._open[2].close()
-        self._on_closed()
+    return MovieSource(movie, locate, on_closed, recording.threads, reader.note)

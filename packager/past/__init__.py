@@ -1,1 +1,1 @@
-"""Playlists and manifests of what is over: recordings, and spans of the DVR. Pure."""
+"""Playlists, manifests and MP4s of what is over: recordings, and spans of the DVR. Callers read the media."""

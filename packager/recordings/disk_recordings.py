@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import os
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +18,21 @@ from media.errors import MediaError, UnsupportedError
 from packager.concurrency import SHARED_THREADS, background_task
 from packager.dvr.own_files import erase_in
 from packager.library.local_storage import Library, LocalFile, NotFoundError
+from packager.past.progressive_mp4 import (
+    MovieLayout,
+    Read,
+    UniformStretch,
+    lay_out,
+    make_head,
+    split,
+)
 from packager.recordings import metadata as metadata_files
 from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
 from packager.recordings.metadata import EventEnd, RecordingMetadata
-from packager.recordings.progressive_mp4 import MovieLayout, UniformStretch, lay_out, make_head, split
 from packager.recordings.recording_writer import DRAFT, METADATA, head_name, read_back, seal
 from packager.safe_files import DataFolder, NotOursError, OpenFolder
+from packager.window.model import LiveSegment
+from packager.window.rendition import segment_uri
 
 log = structlog.get_logger()
 
@@ -61,6 +72,10 @@ class RecordingReader:
     def __init__(self) -> None:
         self.begun = time.monotonic()
         self.taken = 0
+
+    def note(self, count: int) -> None:
+        """Note that the request has taken so many bytes more."""
+        self.taken += count
 
     def may_go_on(self, now: float, limits: RecordingsLimits) -> bool:
         """Return whether the request is quick enough to keep a recording that is to be removed."""
@@ -197,7 +212,7 @@ class Recording:
                     first, *others = split(read_back(folder, names))
                     if others:
                         self.stretches = self._stretch_movies(folder, [first, *others])
-                        raise UnsupportedError(others[0].change)
+                        raise UnsupportedError(f"{others[0].change} within the recording")
                     self._layout = _movie_layout(folder, 0, first)
         except MediaError as error:
             self.obstacle = str(error)
@@ -223,8 +238,21 @@ def _movie_layout(folder: OpenFolder, number: int, stretch: UniformStretch) -> M
     """Make the head of a stretch's MP4, unless it is there already, and arrange the files behind it."""
     name = head_name(number)
     if folder.status(name) is None:
-        folder.write_whole(name, make_head(folder, stretch.listed))
+        with contextlib.ExitStack() as stack:
+            folders = {name: stack.enter_context(folder.folder(name)) for name in stretch.listed}
+            head = make_head(stretch.listed, functools.partial(_open_segment, folders))
+        folder.write_whole(name, head)
     return lay_out(stretch.listed)
+
+
+@contextlib.contextmanager
+def _open_segment(folders: Mapping[str, OpenFolder], rendition: str, segment: LiveSegment) -> Iterator[Read]:
+    """Open the file of a segment for reading."""
+    descriptor = folders[rendition].open_file(segment_uri(segment.number))
+    try:
+        yield lambda at, length: os.pread(descriptor, length, at)
+    finally:
+        os.close(descriptor)
 
 
 class Recordings:

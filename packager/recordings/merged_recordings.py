@@ -10,9 +10,9 @@ from typing import Protocol
 from packager.concurrency import Threads
 from packager.library.local_storage import LocalFile
 from packager.library.storage_interface import LibraryFile
+from packager.past.progressive_mp4 import MovieLayout
 from packager.recordings.disk_recordings import RecordingReader, StretchMovie
 from packager.recordings.metadata import RecordingMetadata
-from packager.recordings.progressive_mp4 import MovieLayout
 
 
 class AnyRecording(Protocol):

@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import floor
 from typing import Any
 
 import numpy as np
@@ -120,23 +121,33 @@ class MovieTrack:
     Attributes:
         start: seconds in the movie at which its first sample is presented. Below 0: samples before the
             movie's beginning are decoded and not shown (an edit list says so).
+        until: seconds in the movie from which on nothing is shown; None: all samples are.
     """
 
     facts: TrackFacts
     start: Fraction
     tables: TrackTables = field(default_factory=TrackTables)
+    until: Fraction | None = None
 
     @property
     def duration(self) -> int:
         """Duration in the movie, in ticks of ``MOVIE_TIMESCALE``."""
-        return _ticks(self.start + Fraction(self.tables.duration, self.facts.timescale))
+        whole = _ticks(self.start + Fraction(self.tables.duration, self.facts.timescale))
+        # Rounded down: a tick more would show the beginning of the next picture.
+        return whole if self.until is None else min(whole, floor(self.until * MOVIE_TIMESCALE))
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the track presents any sample within the movie."""
+        return self.duration > _ticks(self.start)
 
     def render(self, moved: int, *, wide: bool) -> bytes:
         """Write the ``trak``; the arguments are those of ``TrackTables.render``."""
         skipped = round(max(-self.start, Fraction(0)) * self.facts.timescale) + self.tables.first_offset
         empty = [(_ticks(self.start), -1)] if self.start > 0 else []
         shown = self.duration - (empty[0][0] if empty else 0)
-        edits = edit_list([*empty, (shown, skipped)]) if empty or skipped else b""
+        is_edited = empty or skipped or self.until is not None
+        edits = edit_list([*empty, (shown, skipped)]) if is_edited else b""
         tables = self.tables.render(moved, wide=wide)
         return trak(
             self.facts, tables, edits=edits, duration=self.duration, media_duration=self.tables.duration

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from origin.answers.pieces import TruncatedFileError
-from origin.recordings.handler import MovieSource
+from origin.recordings.handler import movie_source
 from packager.process.ffmpeg_discovery import Tools
 from tests.conformance.handfed import Track
 from tests.packager.recordings.recorded_channel import record
@@ -20,15 +20,16 @@ async def test_a_reader_of_a_removed_recording_gets_what_is_open_and_never_anyth
     recording = await record(tmp_path, material, tools, monkeypatch)
     with recording.reading() as reader:
         head, layout = recording.movie()
-        source = MovieSource(recording, (head, layout), reader, lambda: None)
+        source = movie_source(recording, (head, layout), reader, lambda: None)
         whole = b""
         while piece := await source.read(len(whole), 1 << 20):
             whole += piece
         assert (len(whole), reader.taken) == (head.size + layout.size, len(whole))
         await source.read(head.size, 1)
         shutil.rmtree(recording.path)
-        name, begin, end = layout.at(0)
-        assert await source.read(head.size, 1 << 20) == whole[head.size + begin : head.size + end], name
+        first = layout.at(0)
+        end = first.end
+        assert await source.read(head.size, 1 << 20) == whole[head.size + first.begin : head.size + end]
         with pytest.raises(TruncatedFileError):
             await source.read(head.size + end, 1)
         source.release()

@@ -38,8 +38,9 @@ def movie_of(recording: Recording, path: Path) -> Path:
         data = head.pread(0, head.size)
     offset = 0
     while offset < layout.size:
-        name, _, offset = layout.at(offset)
-        data += (recording.path / name).read_bytes()
+        piece = layout.at(offset)
+        data += (recording.path / piece.rendition / f"{piece.number}.m4s").read_bytes()
+        offset = piece.end
     path.write_bytes(data)
     return path
 

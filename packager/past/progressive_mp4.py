@@ -1,20 +1,21 @@
-"""Makes a recording playable as one MP4 without copying media: a head with the sample tables, then its files.
+"""Makes one MP4 of segments without copying media: a head with the sample tables, then the segments' files.
 
 The segments follow the head unchanged, with ``moof`` boxes that no table refers to (a few bytes in a
 thousand). Periods follow each other without the pauses between them, audio and video in sync. Where the codec
-parameters change, the recording is split into stretches, each of which can be an MP4 by itself.
+parameters change, the segments are split into stretches, each of which can be an MP4 by itself. An edit list
+cuts the movie to whole pictures between two dates.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import NamedTuple
 
 from media.errors import MalformedError, UnsupportedError
 from media.mp4.boxes import header
@@ -22,12 +23,16 @@ from media.mp4.files.progressive_writer import MovieTrack, TrackTables, write_he
 from media.mp4.fragments.fragments import FragmentReader, InitSegment
 from media.mp4.fragments.moof import Defaults, Sample, parse_moof
 from media.mp4.movie.track_box import TrackFacts
-from packager.safe_files import OpenFolder
 from packager.window.model import LiveSegment, Timeline
-from packager.window.rendition import segment_uri
 
 Listed = Mapping[str, Sequence[LiveSegment]]
-"""By rendition, video first: stored segments or gaps of the same numbers."""
+"""By rendition, video first: finished segments or gaps of the same numbers."""
+
+Read = Callable[[int, int], bytes]
+"""Returns bytes of a segment, by position and length; it may block."""
+
+OpenSegment = Callable[[str, LiveSegment], AbstractContextManager[Read]]
+"""Opens a segment of a rendition for reading."""
 
 HEAD_BYTES = 4096
 """How much of a part is read for its ``moof``; a longer one takes another read."""
@@ -35,25 +40,35 @@ HEAD_BYTES = 4096
 MAX_MOOF = 1 << 20
 """Longest ``moof`` that is read."""
 
-_Read = Callable[[int, int], bytes]
 _Run = tuple[int, tuple[Sample, ...], int]
 """Decode time of the first sample, the samples, and where in the file their bytes begin."""
 
 ROWS_BETWEEN_PAUSES = 32
-"""Segments of all renditions after which writing the head of a recording's MP4 pauses, since its thread holds
-up the parts that are due meanwhile.
+"""Segments of all renditions after which writing the head of an MP4 pauses, since its thread holds up the
+parts that are due meanwhile.
 """
 
 ROW_PAUSE_SECONDS = 0.002
 """Seconds of such a pause."""
 
 MAX_STRETCHES = 100
-"""Most stretches of a recording that have an MP4 of their own, the first ones."""
+"""Most stretches that have an MP4 of their own, the first ones."""
+
+TOLERANCE = Fraction(1, 1000)
+"""Seconds by which a picture may be before the time that names it: addresses round up to milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSpan:
+    """The dates between which the pictures of a movie are shown, in seconds since the epoch."""
+
+    start: Fraction
+    end: Fraction
 
 
 @dataclass(frozen=True, slots=True)
 class UniformStretch:
-    """A stretch of a recording in which the codec parameters of each rendition stay the same.
+    """A stretch of segments in which the codec parameters of each rendition stay the same.
 
     Attributes:
         listed: its segments, without renditions that have none in it.
@@ -69,6 +84,12 @@ class UniformStretch:
         return float(next(iter(self.listed.values()))[0].program_date_time)
 
     @property
+    def end(self) -> float:
+        """The date of the end of its last segment, in seconds since the epoch."""
+        last = next(iter(self.listed.values()))[-1]
+        return float(last.program_date_time + last.duration)
+
+    @property
     def duration(self) -> float:
         """Seconds of playback, without missed segments."""
         rows = zip(*self.listed.values(), strict=True)
@@ -76,7 +97,7 @@ class UniformStretch:
 
 
 def split(listed: Listed) -> list[UniformStretch]:
-    """Split a recording where the codec parameters change: an MP4 has one set of them for each track.
+    """Split segments where the codec parameters change: an MP4 has one set of them for each track.
 
     Raises:
         UnsupportedError: there is no media.
@@ -146,13 +167,28 @@ class _TrackInit:
         """Describe the difference to the facts of later segments."""
         before, after = ("{}x{}".format(*map(round, one.track.display_size)) for one in (self, other))
         if before != after:
-            return f"the picture's size changes within the recording, from {before} to {after}"
-        return "the codec's parameters change within the recording"
+            return f"the picture's size changes from {before} to {after}"
+        return "the codec's parameters change"
+
+
+class MoviePiece(NamedTuple):
+    """A segment's file in the data of a movie.
+
+    Attributes:
+        number: media sequence number.
+        begin: offset of its first byte in the data.
+        end: offset behind its last byte.
+    """
+
+    rendition: str
+    number: int
+    begin: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
 class MovieLayout:
-    """Places a recording's segment files in its MP4 in a row: of each number the video, then the audio.
+    """Places segment files in an MP4 in a row: of each number the video, then the audio.
 
     Attributes:
         which: of each file, the index of its rendition.
@@ -170,12 +206,11 @@ class MovieLayout:
         """Bytes of all files."""
         return self.ends[-1] if self.ends else 0
 
-    def at(self, offset: int) -> tuple[str, int, int]:
-        """Find the file at an offset in the data: its name, begin and end."""
+    def at(self, offset: int) -> MoviePiece:
+        """Find the file at an offset in the data."""
         index = bisect_right(self.ends, offset)
         begin = self.ends[index - 1] if index else 0
-        name = f"{self.names[self.which[index]]}/{segment_uri(self.numbers[index])}"
-        return name, begin, self.ends[index]
+        return MoviePiece(self.names[self.which[index]], self.numbers[index], begin, self.ends[index])
 
 
 def lay_out(listed: Listed) -> MovieLayout:
@@ -192,20 +227,18 @@ def lay_out(listed: Listed) -> MovieLayout:
     return layout
 
 
-def make_head(folder: OpenFolder, listed: Listed) -> bytes:
+def make_head(listed: Listed, open_segment: OpenSegment, span: ShownSpan | None = None) -> bytes:
     """Make the head of the MP4 of a stretch. Blocks for a while.
 
+    Args:
+        span: the dates between which pictures are shown; None: all are.
+
     Raises:
+        UnsupportedError: nothing is shown.
         MalformedError: a file is damaged.
         OSError: a file can't be read.
     """
-    with contextlib.ExitStack() as stack:
-        folders = {name: stack.enter_context(folder.folder(name)) for name in listed}
-        return _make_head(folders, listed)
-
-
-def _make_head(folders: Mapping[str, OpenFolder], listed: Listed) -> bytes:
-    muxer = _Muxer([_first_timeline(segments) for segments in listed.values()])
+    muxer = _Muxer([_first_timeline(segments) for segments in listed.values()], span)
     position = 0
     for count, row in enumerate(zip(*listed.values(), strict=True), 1):
         found: list[list[_Run]] = []
@@ -213,9 +246,10 @@ def _make_head(folders: Mapping[str, OpenFolder], listed: Listed) -> bytes:
             if segment.gap:
                 found.append([])
                 continue
-            found.append(_runs(folders[name], segment, track, position))
+            with open_segment(name, segment) as read:
+                found.append(_runs(read, segment, track, position))
             position += segment.size
-        muxer.add(found, begins=any(segment.discontinuity for segment in row))
+        muxer.add(row, found)
         if count % ROWS_BETWEEN_PAUSES == 0:
             time.sleep(ROW_PAUSE_SECONDS)
     return write_head(muxer.finish(), position)
@@ -225,7 +259,7 @@ def _first_timeline(segments: Sequence[LiveSegment]) -> Timeline | None:
     return next((one.timeline for one in segments if not one.gap), None)
 
 
-class _RecordedTrack:
+class _TrackAssembly:
     """A track that is being assembled.
 
     Args:
@@ -262,27 +296,79 @@ class _RecordedTrack:
             raise MalformedError(str(error)) from error
 
 
+class _SpanFinder:
+    """Finds the times of a movie at which the pictures of a span begin and end.
+
+    Sound without a picture is cut at its very samples.
+
+    Attributes:
+        begin: ticks of the movie's time in the leading track; None before anything is shown.
+        end: ticks of that time; None where all behind the beginning is shown.
+    """
+
+    def __init__(self, span: ShownSpan) -> None:
+        self.begin: int | None = None
+        self.end: int | None = None
+        self._span = span
+
+    def add(self, segment: LiveSegment, track: _TrackAssembly, runs: Sequence[_Run]) -> None:
+        """Add a segment of the leading track, which is in the movie's time already."""
+        date = segment.program_date_time
+        if self.begin is not None and date + segment.duration < self._span.end:
+            return
+        times = sorted(_shown_times(runs, track.shift))
+        # The date of a segment is that of its first sample in decoding order, its key frame.
+        first = runs[0][0] + runs[0][1][0].composition_offset + track.shift
+        end = times[-1] + runs[-1][1][-1].duration
+        exactly = track.facts.handler != b"vide"
+
+        def behind(moment: Fraction) -> int | None:
+            """Return when the first picture at or behind a date is shown; None where this has none."""
+            passed = moment - date if exactly else moment - date - TOLERANCE
+            bound = first + passed * track.facts.timescale
+            if exactly:
+                return max(round(bound), times[0]) if bound < end else None
+            index = bisect_right(times, bound)
+            return times[index] if index < len(times) else None
+
+        if self.begin is None:
+            self.begin = behind(self._span.start)
+        if self.end is None:
+            self.end = behind(self._span.end)
+
+
+def _shown_times(runs: Sequence[_Run], shift: int) -> Iterator[int]:
+    """Yield the times at which samples are shown."""
+    for time_, samples, _ in runs:
+        at = time_ + shift
+        for sample in samples:
+            yield at + sample.composition_offset
+            at += sample.duration
+
+
 class _Muxer:
     """Maps video and audio to the movie's time.
 
     Args:
         timelines: of each rendition's first segment; None for one without segments.
+        span: the dates between which pictures are shown; None: all are.
     """
 
-    def __init__(self, timelines: Sequence[Timeline | None]) -> None:
+    def __init__(self, timelines: Sequence[Timeline | None], span: ShownSpan | None = None) -> None:
         if None in timelines:
             raise UnsupportedError("a rendition without media")
         self.tracks = [
-            _RecordedTrack(index, timeline)
+            _TrackAssembly(index, timeline)
             for index, timeline in enumerate(timelines, 1)
             if timeline is not None
         ]
         self._begun = False
+        self._span = None if span is None else _SpanFinder(span)
 
-    def add(self, found: Sequence[Sequence[_Run]], *, begins: bool) -> None:
-        """Add the samples that the renditions have of one number."""
+    def add(self, row: Sequence[LiveSegment], found: Sequence[Sequence[_Run]]) -> None:
+        """Add the segments that the renditions have of one number, and their samples."""
         having = [(track, runs) for track, runs in zip(self.tracks, found, strict=True) if runs]
-        if having and (begins or not self._begun):
+        if having and (not self._begun or any(segment.discontinuity for segment in row)):
             origin = having[0][0].seconds(having[0][1][0][0])
             # Behind all earlier media: the sound's first sample may begin before the picture's.
             starts = [track.end - track.seconds(runs[0][0]) + origin for track, runs in having]
@@ -293,34 +379,48 @@ class _Muxer:
         for track, runs in having:
             for run in runs:
                 track.add(run)
+        if self._span is not None and found[0]:
+            self._span.add(row[0], self.tracks[0], found[0])
 
     def finish(self) -> list[MovieTrack]:
-        """Return the tracks; the movie begins with the first picture."""
+        """Return the tracks; the movie begins with the first picture, or the first one that is shown.
+
+        Raises:
+            UnsupportedError: nothing is shown.
+        """
+        leading, begin, until = self.tracks[0], None, None
+        if self._span is not None:
+            begin = self._span.begin
+            if begin is None or begin == self._span.end:
+                raise UnsupportedError("nothing is shown within this time")
         starts = [track.seconds(track.first + track.tables.first_offset) for track in self.tracks]
-        return [
-            MovieTrack(track.facts, start - starts[0], track.tables)
+        origin = starts[0] if begin is None else leading.seconds(begin)
+        if self._span is not None and self._span.end is not None:
+            until = leading.seconds(self._span.end) - origin
+        tracks = [
+            MovieTrack(track.facts, start - origin, track.tables, until)
             for track, start in zip(self.tracks, starts, strict=True)
         ]
+        return [track for track in tracks if track.is_shown]
 
 
-def _runs(folder: OpenFolder, segment: LiveSegment, track: _RecordedTrack, position: int) -> list[_Run]:
+def _runs(read: Read, segment: LiveSegment, track: _TrackAssembly, position: int) -> list[_Run]:
     """Locate a segment's samples; ``position`` is the offset of its file in the movie's data."""
-    sizes = [] if segment.stored is None else segment.stored.part_sizes
-    descriptor = folder.open_file(segment_uri(segment.number))
-    try:
-        runs, offset = [], 0
-        for size in sizes:
-            time_, samples, at = _part(
-                lambda at, n: os.pread(descriptor, n, at), offset, size, track.source_id
-            )
-            runs.append((time_, samples, position + at))
-            offset += size
-        return runs
-    finally:
-        os.close(descriptor)
+    runs, offset = [], 0
+    for size in _part_sizes(segment):
+        time_, samples, at = _part(read, offset, size, track.source_id)
+        runs.append((time_, samples, position + at))
+        offset += size
+    return runs
 
 
-def _part(read: _Read, start: int, size: int, track_id: int) -> _Run:
+def _part_sizes(segment: LiveSegment) -> Sequence[int]:
+    if segment.stored is not None:
+        return segment.stored.part_sizes
+    return [len(part.data) for part in segment.parts]
+
+
+def _part(read: Read, start: int, size: int, track_id: int) -> _Run:
     """Read the ``moof`` of a part; other boxes may precede it."""
     data = read(start, min(size, HEAD_BYTES))
     at = 0
