@@ -172,8 +172,8 @@ SERVES_LIVE = {"packager/window", "packager/publish", "packager/past"}
 """The rooms of the packager that whoever serves live channels knows; others make what is in them."""
 
 SERVES_LIVE_TOO = {
-    "packager/library/local_storage.py",  # an open file, as every wing sends it
-    *(f"packager/{name}.py" for name in ("fair_queue", "step_budget", "transient_errors")),
+    *(f"packager/{name}.py" for name in ("fair_queue", "single_flight_cache", "step_budget")),
+    *(f"packager/{name}.py" for name in ("library/local_storage", "transient_errors")),
 }
 
 

@@ -125,6 +125,8 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     memory."""
     window_hours: Annotated[float, Meta(gt=0, le=10_000)] = 24.0
     """Longest span of a live channel's past that an address may name, in hours."""
+    clip_hours: Annotated[float, Meta(gt=0, le=100)] = 4.0
+    """Longest span of a live channel's past that is one MP4, in hours; its index is made in memory."""
     udp_receive_bytes: Annotated[int, Meta(ge=1, le=1 << 30)] = 4 << 20
     """Receive buffer of a source over UDP; the system grants at most ``net.core.rmem_max``."""
     dvr_waiting_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 64 << 20

@@ -19,6 +19,8 @@ from packager.window.window import Window
 PATTERNS = (
     "/live/{channel}/master.m3u8",
     "/live/{channel}/manifest.mpd",
+    "/live/{channel}/clip.mp4",
+    "/live/{channel}/clip.m4a",
     "/live/{channel}/{rendition}/{name}",
 )
 """Starlette's patterns of the paths."""
@@ -28,6 +30,9 @@ MULTIVARIANT = "master.m3u8"
 
 MANIFEST = "manifest.mpd"
 """Name of a channel's DASH manifest."""
+
+CLIPS = ("clip.mp4", SOUND_CLIP := "clip.m4a")
+"""Names of spans of a channel's past as one file, the second one of the sound alone."""
 
 PLAYLIST = "media.m3u8"
 """Name of a rendition's media playlist, in its folder."""
@@ -121,6 +126,7 @@ class LiveAddress(NamedTuple):
         error: the reason why the directives can't be obeyed; empty where they can be.
         is_blocking: whether the directives name a segment or a part, rightly or wrongly.
         span: the span of the channel's past that is wanted; None: the channel as it is now.
+        chosen: the rendition that a clip is of; empty: the best one.
     """
 
     channel: str
@@ -131,6 +137,7 @@ class LiveAddress(NamedTuple):
     error: str = ""
     is_blocking: bool = False
     span: Span | None = None
+    chosen: str = ""
 
 
 class Span(NamedTuple):
@@ -160,7 +167,7 @@ def _parsed(target: bytes, carried: tuple[str, ...]) -> LiveAddress | None:
     area, *names = urllib.parse.unquote(path.decode("latin-1")).removeprefix("/").split("/")
     if area != "live" or not all(names):
         return None
-    if len(names) == 2 and names[1] in (MULTIVARIANT, MANIFEST):
+    if len(names) == 2 and names[1] in (MULTIVARIANT, MANIFEST, *CLIPS):
         channel, rendition, name = names[0], "", names[1]
     elif len(names) == 3:
         channel, rendition, name = names
@@ -176,7 +183,8 @@ def _parsed(target: bytes, carried: tuple[str, ...]) -> LiveAddress | None:
     except (DirectiveError, MomentError) as refused:
         wanted, error = _NO_DIRECTIVES, str(refused)
     is_blocking = any(key in directives.BLOCKING for key, _ in parameters)
-    return LiveAddress(channel, rendition, name, NOTHING, wanted, error, is_blocking, span)
+    chosen = next((value for key, value in parameters if key == "rendition"), "") if name in CLIPS else ""
+    return LiveAddress(channel, rendition, name, NOTHING, wanted, error, is_blocking, span, chosen)
 
 
 def _span(parameters: list[tuple[str, str]]) -> Span | None:

@@ -23,6 +23,7 @@ from packager.transient_errors import LACKING
 from packager.window.model import StoredSegment
 
 if TYPE_CHECKING:
+    from packager.concurrency import Threads
     from packager.dvr.bucket import DvrBucket
     from packager.library.storage_interface import LibraryFile
 
@@ -102,7 +103,7 @@ class StoredSegments:
         Raises:
             OSError: the system has no descriptor for it now, or S3 can't be reached.
         """
-        file = await self._run(self._open, stored)
+        file = await self._run(self.open, stored)
         if file is None:
             return None
         return await stored_reply(request, StoredFile(file, name, media_type, caching), file.close)
@@ -123,7 +124,17 @@ class StoredSegments:
             return await self._bucket.threads.run(read, *stored, *rest)
         return await asyncio.to_thread(read, *stored, *rest)
 
-    def _open(self, path: str, stored: StoredSegment) -> LibraryFile | None:
+    @property
+    def threads(self) -> Threads:
+        """The threads in which segments are opened and read."""
+        return LocalFile.threads if self._bucket is None else self._bucket.threads
+
+    def open(self, path: str, stored: StoredSegment) -> LibraryFile | None:
+        """Open a stored segment; return None where it isn't what it was. Blocks.
+
+        Raises:
+            OSError: the system has no descriptor for it now, or S3 can't be reached.
+        """
         file = self._open_object(path) if path.startswith(S3_SCHEME) else _open_file(path)
         if file is not None and file.size != stored.size:
             log.warning("DVR segment isn't what it was", path=path, size=file.size, expected=stored.size)
@@ -142,7 +153,7 @@ class StoredSegments:
 
     def _read(self, path: str, stored: StoredSegment, index: int | None) -> bytes | None:
         """Read one part, or all of them."""
-        if (file := self._open(path, stored)) is None:
+        if (file := self.open(path, stored)) is None:
             return None
         begin = 0 if index is None else sum(stored.part_sizes[:index])
         length = stored.size if index is None else stored.part_sizes[index]

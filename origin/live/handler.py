@@ -10,7 +10,8 @@ from origin.answers.refusals import ABSENT_LIVE_SECONDS, refusal
 from origin.answers.reply import Pending, Reply
 from origin.answers.request import Request
 from origin.http.client_limits import UNLIMITED, ClientLimit
-from origin.live.addresses import PLAYLIST, LiveAddress, read_address
+from origin.live.addresses import CLIPS, PLAYLIST, LiveAddress, read_address
+from origin.live.clips import ClipReplies
 from origin.live.directives import CARRIED
 from origin.live.media_requests import MediaReplies, MediaRequest, PastMedia
 from origin.live.past_windows import PastWindowReplies
@@ -61,6 +62,7 @@ class LiveHandler:
         self._others = others or OtherProcesses()
         self._playlists = PlaylistReplies()
         self._windows = PastWindowReplies(self._past.window_hours)
+        self._clips = ClipReplies(self._past.stored, self._past.clip_hours)
         self._media = MediaReplies(streams, memfd)
 
     def handle(self, request: Request) -> Reply | Pending | None:
@@ -83,6 +85,8 @@ class LiveHandler:
 
     def _decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome | None:
         """Decide a request; None where another process answers it."""
+        if address.name in CLIPS:
+            return self._clips.decide(request, address, stream)
         if address.span is not None:
             return self._windows.decide(request, address, address.span, stream)
         rendition = stream.renditions.get(address.rendition)

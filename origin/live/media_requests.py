@@ -72,11 +72,13 @@ class PastMedia:
         stored: segments of the DVR; by default those on this machine's disk.
         find_recorded: finds those of recorded events.
         window_hours: longest span of the past that a request may name.
+        clip_hours: longest span that is one file.
     """
 
     stored: StoredSegments = field(default_factory=StoredSegments)
     find_recorded: FindRecorded = _never_recorded
     window_hours: float = 24.0
+    clip_hours: float = 4.0
 
 
 REPLIES_KEPT, SMALL_BYTES = 32, 128 << 10

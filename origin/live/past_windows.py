@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
-from urllib.parse import urlencode
 
 from msgspec import Struct
 
@@ -14,13 +12,27 @@ from media.dash import mpd
 from media.hls.media_playlist import MEDIA_TYPE
 from media.hls.precompressed_text import Pieces
 from origin.answers import gzip_cache
-from origin.answers.heads import PlainHead
 from origin.answers.refusals import refusal
 from origin.answers.reply import PendingTask, Reply
 from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
 from origin.http.client_limits import network_of
 from origin.live.addresses import MANIFEST, MULTIVARIANT, LiveAddress, Span
+from origin.live.spans import (
+    AT_ONCE,
+    AVAILABLE_FROM,
+    IMMUTABLE_SECONDS,
+    MOST_WAITING,
+    NOTHING_KEPT,
+    REST,
+    dated,
+    is_relative,
+    is_settled,
+    query_of,
+    read_bounds,
+    redirection,
+    written,
+)
 from origin.live.waits import Outcome, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.past.manifest import manifest
@@ -28,23 +40,6 @@ from packager.past.past_window import PastWindow, past_playlist, past_window
 from packager.past.periods import recorded_periods
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.live_stream import LiveStream
-
-IMMUTABLE_SECONDS = 365 * 86_400
-"""For how long caches may keep what doesn't change any more."""
-
-SETTLED_SECONDS = 60
-"""A span that ended so long ago doesn't change: what was late has come."""
-
-AVAILABLE_FROM = b"x-available-from"
-"""Field with the oldest time that is kept, in seconds since the epoch, where a span began before."""
-
-AT_ONCE, MOST_WAITING = 2, 64
-"""Most texts that are written at once, one for each network, and most requests that wait for their turn."""
-
-REST = 1.0
-"""For how long a network's next text waits, as a share of the time that the last one took."""
-
-NOTHING_KEPT = "nothing of this time is kept"
 
 
 class PastRequest(Struct, frozen=True, gc=False):
@@ -75,29 +70,11 @@ class PastRequest(Struct, frozen=True, gc=False):
         made = past_playlist(self.past, rendition, target_duration, self.date_ranges, suffix)
         return self._text(made.pieces(), MEDIA_TYPE)
 
-    def redirection(self) -> Reply:
-        """Lead to the address that names the same span by dates, those of its first and last segments."""
-        past, end = self.past, self.end
-        bounds = {"start": _written(past.first.program_date_time, up=True)}
-        if end is not None:
-            is_cut = past.last.number > past.first.number and end < past.behind
-            bounds["end"] = _written(past.last.program_date_time if is_cut else end)
-        # Caches keep one object for all who ask within the same segment. RFC 9110 §15.4.3: relative to the
-        # address that was asked for, which may have a prefix.
-        location = self.address.name + self._query(bounds)
-        max_age = max(self.stream.target_duration // 2, 1)
-        fields = (
-            (b"location", location.encode("ascii")),
-            (b"cache-control", b"public, max-age=%d" % max_age),
-            (b"content-length", b"0"),
-        )
-        return Reply(PlainHead(302, fields))
-
     def _multivariant(self) -> Reply:
-        bounds = {"start": _written(self.past.start)}
+        bounds = {"start": written(self.past.start)}
         if self.end is not None:
-            bounds["end"] = _written(self.end)
-        renditions, suffix = list(self.stream.renditions.values()), self._query(bounds)
+            bounds["end"] = written(self.end)
+        renditions, suffix = list(self.stream.renditions.values()), query_of(self.address, bounds)
         text = multivariant_playlist(renditions, self.stream.cadence, suffix=suffix).render()
         return self._text((text.encode(),), MEDIA_TYPE)
 
@@ -115,9 +92,8 @@ class PastRequest(Struct, frozen=True, gc=False):
     def _text(self, text: Pieces, media_type: str) -> Reply:
         """Return the reply with a text; caches may keep one that doesn't change for ever."""
         request, stream, past = self.request, self.stream, self.past
-        fields = ((AVAILABLE_FROM, _written(past.oldest, up=True).encode("ascii")),) if past.is_cut else ()
-        is_settled = self.end is not None and stream.wall_clock() - self.end >= SETTLED_SECONDS
-        if past.is_whole and is_settled and not past.is_cut:
+        fields = ((AVAILABLE_FROM, written(past.oldest, up=True).encode("ascii")),) if past.is_cut else ()
+        if is_settled(stream, past, self.end):
             max_age, tag = IMMUTABLE_SECONDS, gzip_cache.tag(text)
         else:
             max_age, tag = max(stream.target_duration // 2, 1), None
@@ -132,10 +108,6 @@ class PastRequest(Struct, frozen=True, gc=False):
             in_thread=True,
             fields=fields,
         )
-
-    def _query(self, bounds: Mapping[str, str]) -> str:
-        """Return a query with these bounds, and what the address carries on."""
-        return f"?{urlencode(bounds)}{self.address.directives.suffix.replace('?', '&', 1)}"
 
 
 class PastWindowReplies:
@@ -171,26 +143,16 @@ class PastWindowReplies:
             return refusal(request, 503, 0, retry_after=later)
 
     def _decide(self, request: Request, address: LiveAddress, span: Span, stream: LiveStream) -> Outcome:
-        now, target_duration = Fraction(stream.wall_clock()), stream.target_duration
-        start = Fraction(0) if span.start is None else span.start.at(now)
-        end = None if span.end is None else span.end.at(now)
-        if end is not None and end <= start:
-            return refusal(request, 400, target_duration, "end: a time behind start")
-        if span.start is not None and (now if end is None else end) - start > self._most_hours * 3600:
-            reason = f"start and end: at most {self._most_hours:g} hours between them (limits.window_hours)"
-            return refusal(request, 400, target_duration, reason)
-        past = past_window(stream.renditions, start, end)
+        target_duration = stream.target_duration
+        bounds = read_bounds(request, span, stream, self._most_hours, "limits.window_hours")
+        if isinstance(bounds, Reply):
+            return bounds
+        past = past_window(stream.renditions, *bounds)
         if past is None:
             return refusal(request, 404, target_duration, NOTHING_KEPT)
         ranges = stream.presentation.date_ranges.lines_within(past.first.program_date_time, past.behind)
-        asked = PastRequest(request, address, stream, past, end, ranges)
         # A span that goes on can't begin with segments that are about to leave.
-        is_open = span.start is None or (end is None and past.is_cut)
-        is_relative = any(moment is not None and moment.is_relative for moment in span)
-        return asked.redirection() if is_open or is_relative else PendingTask(self._in_turn(asked))
-
-
-def _written(date: Fraction, *, up: bool = False) -> str:
-    """Write a date in seconds since the epoch, in whole milliseconds, the later or the earlier ones."""
-    whole, rest = divmod(math.ceil(date * 1000) if up else math.floor(date * 1000), 1000)
-    return f"{whole}.{rest:03d}" if rest else str(whole)
+        is_open = span.start is None or (bounds.end is None and past.is_cut)
+        if is_open or is_relative(span):
+            return redirection(address, dated(span, bounds, past), max(target_duration // 2, 1))
+        return PendingTask(self._in_turn(PastRequest(request, address, stream, past, bounds.end, ranges)))

@@ -69,6 +69,7 @@ def live_handler(services: Services, client_limits: ClientLimits) -> LiveHandler
             StoredSegments(live.dvr_bucket),
             functools.partial(recordings.find_live_file, services.recordings),
             services.config.limits.window_hours,
+            services.config.limits.clip_hours,
         ),
         OtherProcesses(may_have_channel=live.may_come),
         services.limits.memfd,

@@ -172,7 +172,11 @@ def live_handler(services: WorkerServices, client_limits: ClientLimits) -> LiveH
         services.streams,
         services.config.server.carried_parameters,
         client_limits.blocked_requests,
-        PastMedia(StoredSegments(services.dvr_bucket), window_hours=services.config.limits.window_hours),
+        PastMedia(
+            StoredSegments(services.dvr_bucket),
+            window_hours=services.config.limits.window_hours,
+            clip_hours=services.config.limits.clip_hours,
+        ),
         OtherProcesses(answer=live_handover.is_left_to_control),
         services.limits.memfd,
     )

@@ -79,15 +79,15 @@ class UniformStretch:
     change: str = ""
 
     @property
-    def start(self) -> float:
+    def start(self) -> Fraction:
         """The date of its first segment, in seconds since the epoch."""
-        return float(next(iter(self.listed.values()))[0].program_date_time)
+        return next(iter(self.listed.values()))[0].program_date_time
 
     @property
-    def end(self) -> float:
+    def end(self) -> Fraction:
         """The date of the end of its last segment, in seconds since the epoch."""
         last = next(iter(self.listed.values()))[-1]
-        return float(last.program_date_time + last.duration)
+        return last.program_date_time + last.duration
 
     @property
     def duration(self) -> float:
@@ -96,8 +96,11 @@ class UniformStretch:
         return float(sum(row[0].duration for row in rows if not all(one.gap for one in row)))
 
 
-def split(listed: Listed) -> list[UniformStretch]:
+def split(listed: Listed, whole: str = "the recording") -> list[UniformStretch]:
     """Split segments where the codec parameters change: an MP4 has one set of them for each track.
+
+    Args:
+        whole: a name of the whole, for the words that describe a change.
 
     Raises:
         UnsupportedError: there is no media.
@@ -118,7 +121,7 @@ def split(listed: Listed) -> list[UniformStretch]:
                 found.append(UniformStretch(_with_media(listed, begin, index), change))
                 if len(found) == MAX_STRETCHES:
                     return found
-                begin, change = index, before.change_to(facts)
+                begin, change = index, before.change_to(facts, whole)
                 current.clear()
                 current[name] = facts
     if not current:
@@ -163,12 +166,12 @@ class _TrackInit:
             track.track_id,
         )
 
-    def change_to(self, other: _TrackInit) -> str:
+    def change_to(self, other: _TrackInit, whole: str) -> str:
         """Describe the difference to the facts of later segments."""
         before, after = ("{}x{}".format(*map(round, one.track.display_size)) for one in (self, other))
         if before != after:
-            return f"the picture's size changes from {before} to {after}"
-        return "the codec's parameters change"
+            return f"the picture's size changes within {whole}, from {before} to {after}"
+        return f"the codec's parameters change within {whole}"
 
 
 class MoviePiece(NamedTuple):

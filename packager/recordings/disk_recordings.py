@@ -212,7 +212,7 @@ class Recording:
                     first, *others = split(read_back(folder, names))
                     if others:
                         self.stretches = self._stretch_movies(folder, [first, *others])
-                        raise UnsupportedError(f"{others[0].change} within the recording")
+                        raise UnsupportedError(others[0].change)
                     self._layout = _movie_layout(folder, 0, first)
         except MediaError as error:
             self.obstacle = str(error)
@@ -230,7 +230,7 @@ class Recording:
         for number, one in enumerate(stretches, 1):
             with contextlib.suppress(MediaError):  # a damaged stretch doesn't take the others with it
                 layout = _movie_layout(folder, number, one)
-                found.append(StretchMovie(number, one.start, one.duration, layout))
+                found.append(StretchMovie(number, float(one.start), one.duration, layout))
         return tuple(found)
 
 

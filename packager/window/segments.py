@@ -145,9 +145,13 @@ class FinishedSegments:
     def stored(self, number: int) -> tuple[str, StoredSegment] | None:
         """Return the place of the bytes of a segment on disk."""
         found = self.find(number)
-        if self._segment_store is None or found is None or found.stored is None:
+        return None if found is None else self.place(found)
+
+    def place(self, segment: LiveSegment) -> tuple[str, StoredSegment] | None:
+        """Return the place of the bytes of a segment, if it is on disk; other threads may call this."""
+        if self._segment_store is None or segment.stored is None:
             return None
-        return self._segment_store.path(number, found.stored), found.stored
+        return self._segment_store.path(segment.number, segment.stored), segment.stored
 
     def init(self, number: int) -> bytes | None:
         """Return the init segment of the timeline that begins with a number."""

@@ -405,6 +405,10 @@ class Window:
         """Return the place of the bytes of a finished segment that have left memory."""
         return self.finished.stored(number)
 
+    def place(self, segment: LiveSegment) -> tuple[str, StoredSegment] | None:
+        """Return the place of the bytes of a segment, if it is on disk; other threads may call this."""
+        return self.finished.place(segment)
+
     def at(self, number: int) -> LiveSegment | None:
         """Return a finished segment that is listed or has left the list lately."""
         return self.finished.find(number)

@@ -1,0 +1,326 @@
+"""Spans of a channel's past as one file: `/live/CHANNEL/clip.mp4?start=TIME&end=TIME`, and `clip.m4a`.
+
+The file is a head that is made in memory, and the segments as they are stored: its size, ranges and
+validators are known before its first byte, and no media are copied.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import floor
+
+import structlog
+from msgspec import Struct
+
+from media.errors import MediaError
+from origin.answers.movie_source import MemoryFile, MovieSource, OpenFile, ReadableFile, movie_reply
+from origin.answers.pieces import TruncatedFileError
+from origin.answers.refusals import READING_RETRY_SECONDS, refusal
+from origin.answers.reply import PendingTask, Reply
+from origin.answers.request import Request
+from origin.http.client_limits import network_of
+from origin.http.representation import RepresentationMetadata
+from origin.live.addresses import SOUND_CLIP, LiveAddress, Span
+from origin.live.dvr_segments import StoredSegments
+from origin.live.moments import EXAMPLES
+from origin.live.spans import (
+    AT_ONCE,
+    IMMUTABLE_SECONDS,
+    MOST_WAITING,
+    NOTHING_KEPT,
+    REST,
+    dated,
+    is_relative,
+    is_settled,
+    query_of,
+    read_bounds,
+    redirection,
+    written,
+)
+from origin.live.waits import Outcome, wait_until_ready
+from packager.fair_queue import FairSemaphore, TooManyWaitingError
+from packager.library.local_storage import NotFoundError
+from packager.past.past_window import PastWindow, past_window
+from packager.past.playlists import without_common_gaps
+from packager.past.progressive_mp4 import (
+    MovieLayout,
+    MoviePiece,
+    Read,
+    ShownSpan,
+    UniformStretch,
+    lay_out,
+    make_head,
+    split,
+)
+from packager.publish.live_stream import LiveStream
+from packager.single_flight_cache import CacheLimits, SingleFlightCache
+from packager.window.model import LiveSegment
+from packager.window.rendition import Rendition, variant_renditions
+
+log = structlog.get_logger()
+
+HEADS = CacheLimits(items=256, nbytes=32 << 20)
+"""The heads that are kept: an hour of picture and sound has one of a megabyte."""
+
+NEEDS_START = f"start: a time is needed, and end; allowed: {EXAMPLES}"
+NOT_OVER = "a clip is made once all of the span has come: give an end in the past"
+
+
+class ClipChangesError(Exception):
+    """The codec parameters change within the span.
+
+    Attributes:
+        stretches: the stretches in which they stay the same.
+    """
+
+    def __init__(self, stretches: Sequence[UniformStretch]) -> None:
+        super().__init__(stretches[1].change)
+        self.stretches = stretches
+
+
+@dataclass(frozen=True, slots=True)
+class ClipMovie:
+    """The MP4 of a span.
+
+    Attributes:
+        etag: the entity-tag with its quotes, which is the same on every node.
+    """
+
+    head: bytes
+    layout: MovieLayout
+    etag: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        columns = (self.layout.which, self.layout.numbers, self.layout.ends)
+        return len(self.head) + sum(one.itemsize * len(one) for one in columns)
+
+
+class LocalSegments:
+    """Opens the segments of a span, in memory and where they are stored.
+
+    Args:
+        renditions: by name.
+        stored: opens those that have left memory.
+    """
+
+    def __init__(self, renditions: Mapping[str, Rendition], stored: StoredSegments) -> None:
+        self._renditions = renditions
+        self._stored = stored
+
+    @contextlib.contextmanager
+    def reading(self, rendition: str, segment: LiveSegment) -> Iterator[Read]:
+        """Open a segment for reading. Blocks."""
+        file = self._opener(rendition, segment)()
+        try:
+            yield file.pread
+        finally:
+            file.close()
+
+    def locate(self, piece: MoviePiece) -> OpenFile:
+        """Find a segment of a movie, in the event loop."""
+        segment = self._renditions[piece.rendition].window.at(piece.number)
+        if segment is None:
+            raise TruncatedFileError(f"segment {piece.number} of {piece.rendition} was removed")
+        return self._opener(piece.rendition, segment)
+
+    def _opener(self, rendition: str, segment: LiveSegment) -> OpenFile:
+        if segment.data:
+            return functools.partial(MemoryFile, segment.data)
+        place = self._renditions[rendition].window.place(segment)
+
+        def open_file() -> ReadableFile:
+            file = None if place is None else self._stored.open(*place)
+            if file is None:
+                raise NotFoundError(f"segment {segment.number} of {rendition}")
+            return file
+
+        return open_file
+
+
+class ClipRequest(Struct, frozen=True, gc=False):
+    """A request for a span of the past as one file.
+
+    Attributes:
+        renditions: the picture and the sound of the file, by name.
+        bounds: dates between which it is shown.
+    """
+
+    request: Request
+    address: LiveAddress
+    stream: LiveStream
+    renditions: Mapping[str, Rendition]
+    past: PastWindow
+    bounds: ShownSpan
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """The facts that determine the file."""
+        # A segment that isn't stored yet may become a gap.
+        segments = ((name, one) for name, listed in self.past.segments.items() for one in listed)
+        pending = [(name, one.number) for name, one in segments if not one.gap and one.stored is None]
+        numbers = self.past.first.number, self.past.last.number
+        return self.stream.name, tuple(self.renditions), self.bounds, numbers, tuple(pending)
+
+    def make(self, stored: StoredSegments) -> ClipMovie:
+        """Make the head of the file. Blocks for a while.
+
+        Raises:
+            ClipChangesError: the span can't be one file.
+            MediaError: a segment is damaged, or nothing is shown.
+            NotFoundError: a segment was removed.
+            OSError: a segment can't be read now.
+        """
+        first, *others = split(without_common_gaps(self.past.segments), "this time")
+        if others:
+            raise ClipChangesError([first, *others])
+        layout = lay_out(first.listed)
+        head = make_head(first.listed, LocalSegments(self.renditions, stored).reading, self.bounds)
+        names = (self.stream.name, *first.listed, *map(_stored_by, first.listed.values()))
+        digest = hashlib.sha256(head + layout.numbers.tobytes() + repr(names).encode()).hexdigest()
+        size = len(head) + layout.size
+        return ClipMovie(head, layout, f'"{digest[:24]}-{size:x}"')
+
+    async def reply(self, movie: ClipMovie, stored: StoredSegments) -> Reply:
+        """Return the reply with the file.
+
+        Raises:
+            OSError: its first bytes can't be read.
+        """
+        has_picture = any(self.renditions[name].video for name in movie.layout.names)
+        media_type = "video/mp4" if has_picture else "audio/mp4"
+        if is_settled(self.stream, self.past, self.bounds.end):
+            caching = f"public, max-age={IMMUTABLE_SECONDS}, immutable"
+        else:
+            caching = f"public, max-age={max(self.stream.target_duration // 2, 1)}"
+        size = len(movie.head) + movie.layout.size
+        described = RepresentationMetadata(size, media_type, movie.etag, float(floor(self.bounds.end)))
+        segments = LocalSegments(self.renditions, stored)
+        source = MovieSource((MemoryFile(movie.head), movie.layout), segments.locate, threads=stored.threads)
+        return await movie_reply(self.request, source, described, caching, self._file_name)
+
+    @property
+    def _file_name(self) -> str:
+        """A name that says channel, date and length."""
+        start = datetime.fromtimestamp(floor(self.bounds.start), UTC)
+        seconds = max(round(self.bounds.end - self.bounds.start), 1)
+        ending = self.address.name.rpartition(".")[2]
+        return f"{self.stream.name}-{start:%Y%m%dT%H%M%SZ}-{seconds}s.{ending}"
+
+    def changes(self, error: ClipChangesError) -> Reply:
+        """Return the refusal of a span that can't be one file, with the addresses of those that can."""
+        start, end = self.bounds.start, self.bounds.end
+        lines = [f"{error}; each of these is one file:"]
+        for one in error.stretches:
+            bounds = {
+                "start": written(max(start, one.start), up=True),
+                "end": written(min(end, one.end), up=True),
+            }
+            lines.append(self.address.name + query_of(self.address, {**bounds, **_chosen(self.address)}))
+        return refusal(self.request, 409, self.stream.target_duration, "\n".join(lines))
+
+
+def _stored_by(segments: Sequence[LiveSegment]) -> tuple[int, ...]:
+    return tuple(0 if one.stored is None else one.stored.stored_by for one in segments)
+
+
+def _chosen(address: LiveAddress) -> dict[str, str]:
+    """Return the query parameter that chooses the rendition."""
+    return {"rendition": address.chosen} if address.chosen else {}
+
+
+class ClipReplies:
+    """Decides requests for spans of the past as one file.
+
+    Args:
+        stored: opens segments that have left memory.
+        most_hours: longest span.
+    """
+
+    def __init__(self, stored: StoredSegments, most_hours: float) -> None:
+        self._stored = stored
+        self._most_hours = most_hours
+        self._heads = SingleFlightCache[tuple[object, ...], ClipMovie](HEADS, lambda movie: movie.nbytes)
+        # Anybody may vary the bounds at will, so networks take turns.
+        self._turns = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
+
+    def decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome:
+        """Decide a request, once the channel has segments."""
+
+        def when_ready(is_ready: bool) -> Outcome:
+            if not is_ready:
+                later = stream.target_duration
+                return refusal(request, 503, later, retry_after=later)
+            return self._decide(request, address, stream)
+
+        if address.error:
+            return refusal(request, 400, stream.target_duration, address.error)
+        if address.span is None or address.span.start is None:
+            return refusal(request, 400, stream.target_duration, NEEDS_START)
+        return wait_until_ready(stream, when_ready)
+
+    def _decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome:
+        span, target_duration = address.span or Span(None, None), stream.target_duration
+        bounds = read_bounds(request, span, stream, self._most_hours, "limits.clip_hours")
+        if isinstance(bounds, Reply):
+            return bounds
+        renditions = _chosen_renditions(address, stream)
+        if not renditions:
+            offered = ", ".join(one.name for one in stream.renditions.values() if one.language is None)
+            reason = f"rendition: there is none of this name; allowed: {offered}"
+            return refusal(request, 404, target_duration, reason)
+        past = past_window(renditions, *bounds)
+        if past is None:
+            return refusal(request, 404, target_duration, NOTHING_KEPT)
+        # A file doesn't change between two ranges: its beginning is one that the channel still has.
+        if is_relative(span) or bounds.end is None or past.is_cut:
+            query = dated(span, bounds, past)
+            if span.end is None or (span.end.is_relative and not past.is_whole):
+                query["end"] = written(past.behind)
+            return redirection(address, {**query, **_chosen(address)}, max(target_duration // 2, 1))
+        if not past.is_whole:
+            return refusal(request, 404, target_duration, NOT_OVER)
+        shown = ShownSpan(bounds.start, bounds.end)
+        return PendingTask(self._reply(ClipRequest(request, address, stream, renditions, past, shown)))
+
+    async def _reply(self, asked: ClipRequest) -> Reply:
+        request, later = asked.request, asked.stream.target_duration
+        try:
+            return await asked.reply(await self._movie(asked), self._stored)
+        except TooManyWaitingError:
+            return refusal(request, 503, 0, retry_after=later)
+        except ClipChangesError as error:
+            return asked.changes(error)
+        except (MediaError, NotFoundError) as error:
+            return refusal(request, 404, later, str(error))
+        except (OSError, TruncatedFileError) as error:
+            log.warning("segments of a clip can't be read", channel=asked.stream.name, reason=str(error))
+            return refusal(request, 503, 0, retry_after=READING_RETRY_SECONDS)
+
+    async def _movie(self, asked: ClipRequest) -> ClipMovie:
+        """Return the file's head, from the cache or made in a thread."""
+        key = asked.key
+        movie = self._heads.find(key)
+        if movie is None:
+            async with self._turns.held(network_of(asked.request.client)):
+                make = functools.partial(asked.make, self._stored)
+                movie = await self._stored.threads.run(self._heads.get, key, make)
+        return movie
+
+
+def _chosen_renditions(address: LiveAddress, stream: LiveStream) -> dict[str, Rendition]:
+    """Return the picture that a clip shows, and the sound beside it; nothing where there is none."""
+    media = [one for one in stream.renditions.values() if one.language is None]
+    sound = [one for one in media if not one.video]
+    if address.name == SOUND_CLIP:
+        media = sound
+    named = [one for one in media if one.name == address.chosen]
+    leading = named if address.chosen else variant_renditions(media)[:1]
+    found = [*leading, *(sound[:1] if leading and leading[0].video else [])]
+    return {one.name: one for one in found}

@@ -1,0 +1,116 @@
+"""The bounds of spans of a channel's past, as requests name them and as redirections lead to them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from origin.answers.heads import PlainHead
+from origin.answers.refusals import refusal
+from origin.answers.reply import Reply
+from origin.answers.request import Request
+from origin.live.addresses import LiveAddress, Span
+from packager.past.past_window import PastWindow
+from packager.publish.live_stream import LiveStream
+
+IMMUTABLE_SECONDS = 365 * 86_400
+"""For how long caches may keep what doesn't change any more."""
+
+SETTLED_SECONDS = 60
+"""A span that ended so long ago doesn't change: what was late has come."""
+
+AVAILABLE_FROM = b"x-available-from"
+"""Field with the oldest time that is kept, in seconds since the epoch, where a span began before."""
+
+AT_ONCE, MOST_WAITING = 2, 64
+"""Most spans that are written at once, one for each network, and most requests that wait for their turn."""
+
+REST = 1.0
+"""For how long a network's next span waits, as a share of the time that the last one took."""
+
+NOTHING_KEPT = "nothing of this time is kept"
+
+
+class Bounds(NamedTuple):
+    """The bounds of a span, in seconds since the epoch; an end of None is none."""
+
+    start: Fraction
+    end: Fraction | None
+
+
+def read_bounds(
+    request: Request, span: Span, stream: LiveStream, most_hours: float, limit: str
+) -> Bounds | Reply:
+    """Return the bounds of a span, or the refusal of a span that can't be.
+
+    Args:
+        most_hours: longest span.
+        limit: the configuration key of that.
+    """
+    now, target_duration = Fraction(stream.wall_clock()), stream.target_duration
+    start = Fraction(0) if span.start is None else span.start.at(now)
+    end = None if span.end is None else span.end.at(now)
+    if end is not None and end <= start:
+        return refusal(request, 400, target_duration, "end: a time behind start")
+    if span.start is not None and (now if end is None else end) - start > most_hours * 3600:
+        reason = f"start and end: at most {most_hours:g} hours between them ({limit})"
+        return refusal(request, 400, target_duration, reason)
+    return Bounds(start, end)
+
+
+def is_relative(span: Span) -> bool:
+    """Return whether a bound of the span counts from now."""
+    return any(moment is not None and moment.is_relative for moment in span)
+
+
+def dated(span: Span, bounds: Bounds, past: PastWindow) -> dict[str, str]:
+    """Write the bounds of a span as dates, for its query.
+
+    Bounds that count from now become those of segments, so that caches keep one object for all who ask within
+    the same segment. So does a beginning that the channel no longer has.
+    """
+    start, end = bounds.start, bounds.end
+    if span.start is None or span.start.is_relative or past.is_cut:
+        start = past.first.program_date_time
+    if end is not None and span.end is not None and span.end.is_relative:
+        is_cut = past.last.number > past.first.number and end < past.behind
+        end = past.last.program_date_time if is_cut else end
+    found = {"start": written(start, up=True)}
+    return found if end is None else {**found, "end": written(end)}
+
+
+def redirection(address: LiveAddress, query: Mapping[str, str], max_age: int) -> Reply:
+    """Lead to another span at the same address.
+
+    Args:
+        query: the bounds of the span; what the address carries on follows.
+        max_age: seconds for which caches may keep the redirection.
+    """
+    # RFC 9110 §15.4.3: relative to the address that was asked for, which may have a prefix.
+    location = address.name + query_of(address, query)
+    fields = (
+        (b"location", location.encode("ascii")),
+        (b"cache-control", b"public, max-age=%d" % max_age),
+        (b"content-length", b"0"),
+    )
+    return Reply(PlainHead(302, fields))
+
+
+def query_of(address: LiveAddress, query: Mapping[str, str]) -> str:
+    """Return a query with these parameters, and what the address carries on."""
+    return f"?{urlencode(query)}{address.directives.suffix.replace('?', '&', 1)}"
+
+
+def is_settled(stream: LiveStream, past: PastWindow, end: Fraction | None) -> bool:
+    """Return whether a span doesn't change any more."""
+    is_old = end is not None and stream.wall_clock() - end >= SETTLED_SECONDS
+    return past.is_whole and is_old and not past.is_cut
+
+
+def written(date: Fraction, *, up: bool = False) -> str:
+    """Write a date in seconds since the epoch, in whole milliseconds, the later or the earlier ones."""
+    whole, rest = divmod(math.ceil(date * 1000) if up else math.floor(date * 1000), 1000)
+    return f"{whole}.{rest:03d}" if rest else str(whole)
