@@ -67,6 +67,9 @@ log = structlog.get_logger()
 HEADS = CacheLimits(items=256, nbytes=32 << 20)
 """The heads that are kept: an hour of picture and sound has one of a megabyte."""
 
+S3_READS = 8
+"""Numbers whose segments are read from S3 at the same time for the head of a file."""
+
 NEEDS_START = f"start: a time is needed, and end; allowed: {EXAMPLES}"
 NOT_OVER = "a clip is made once all of the span has come: give an end in the past"
 
@@ -181,7 +184,10 @@ class ClipRequest(Struct, frozen=True, gc=False):
         if others:
             raise ClipChangesError([first, *others])
         layout = lay_out(first.listed)
-        head = make_head(first.listed, LocalSegments(self.renditions, stored).reading, self.bounds)
+        # S3 takes its time for each segment, and a disk takes none.
+        at_once = S3_READS if stored.has_bucket else 1
+        reading = LocalSegments(self.renditions, stored).reading
+        head = make_head(first.listed, reading, self.bounds, at_once)
         names = (self.stream.name, *first.listed, *map(_stored_by, first.listed.values()))
         digest = hashlib.sha256(head + layout.numbers.tobytes() + repr(names).encode()).hexdigest()
         size = len(head) + layout.size

@@ -129,6 +129,11 @@ class StoredSegments:
         """The threads in which segments are opened and read."""
         return LocalFile.threads if self._bucket is None else self._bucket.threads
 
+    @property
+    def has_bucket(self) -> bool:
+        """Whether segments may be in S3."""
+        return self._bucket is not None
+
     def open(self, path: str, stored: StoredSegment) -> LibraryFile | None:
         """Open a stored segment; return None where it isn't what it was. Blocks.
 

@@ -8,14 +8,19 @@ cuts the movie to whole pictures between two dates.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import time
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import NamedTuple
+from itertools import accumulate, islice
+from typing import NamedTuple, TypeVar
 
 from media.errors import MalformedError, UnsupportedError
 from media.mp4.boxes import header
@@ -27,6 +32,8 @@ from packager.window.model import LiveSegment, Timeline
 
 Listed = Mapping[str, Sequence[LiveSegment]]
 """By rendition, video first: finished segments or gaps of the same numbers."""
+
+T = TypeVar("T")
 
 Read = Callable[[int, int], bytes]
 """Returns bytes of a segment, by position and length; it may block."""
@@ -230,10 +237,13 @@ def lay_out(listed: Listed) -> MovieLayout:
     return layout
 
 
-def make_head(listed: Listed, open_segment: OpenSegment, span: ShownSpan | None = None) -> bytes:
+def make_head(
+    listed: Listed, open_segment: OpenSegment, span: ShownSpan | None = None, at_once: int = 1
+) -> bytes:
     """Make the head of the MP4 of a stretch. Blocks for a while.
 
     Args:
+        at_once: how many numbers' segments are read at the same time, in threads where that is more than one.
         span: the dates between which pictures are shown; None: all are.
 
     Raises:
@@ -242,20 +252,44 @@ def make_head(listed: Listed, open_segment: OpenSegment, span: ShownSpan | None 
         OSError: a file can't be read.
     """
     muxer = _Muxer([_first_timeline(segments) for segments in listed.values()], span)
-    position = 0
-    for count, row in enumerate(zip(*listed.values(), strict=True), 1):
+    ids = [track.source_id for track in muxer.tracks]
+
+    def runs_of(row: Sequence[LiveSegment], position: int) -> list[list[_Run]]:
         found: list[list[_Run]] = []
-        for name, segment, track in zip(listed, row, muxer.tracks, strict=True):
+        for name, segment, track_id in zip(listed, row, ids, strict=True):
             if segment.gap:
                 found.append([])
                 continue
             with open_segment(name, segment) as read:
-                found.append(_runs(read, segment, track, position))
+                found.append(_runs(read, segment, track_id, position))
             position += segment.size
-        muxer.add(row, found)
-        if count % ROWS_BETWEEN_PAUSES == 0:
-            time.sleep(ROW_PAUSE_SECONDS)
-    return write_head(muxer.finish(), position)
+        return found
+
+    rows = list(zip(*listed.values(), strict=True))
+    positions = [0, *accumulate(sum(one.size for one in row if not one.gap) for row in rows)]
+    jobs = (functools.partial(runs_of, *one) for one in zip(rows, positions, strict=False))
+    with contextlib.closing(_results(jobs, at_once)) as found:
+        for count, (row, runs) in enumerate(zip(rows, found, strict=True), 1):
+            muxer.add(row, runs)
+            if count % ROWS_BETWEEN_PAUSES == 0:
+                time.sleep(ROW_PAUSE_SECONDS)
+    return write_head(muxer.finish(), positions[-1])
+
+
+def _results(jobs: Iterator[Callable[[], T]], at_once: int) -> Generator[T]:
+    """Yield the results of calls in their order, of which so many run at the same time."""
+    if at_once == 1:
+        yield from (job() for job in jobs)
+        return
+    with ThreadPoolExecutor(at_once, "segments") as threads:
+        running = deque(threads.submit(job) for job in islice(jobs, at_once))
+        try:
+            while running:
+                yield running.popleft().result()
+                running.extend(threads.submit(job) for job in islice(jobs, 1))
+        finally:
+            for future in running:
+                future.cancel()
 
 
 def _first_timeline(segments: Sequence[LiveSegment]) -> Timeline | None:
@@ -407,11 +441,11 @@ class _Muxer:
         return [track for track in tracks if track.is_shown]
 
 
-def _runs(read: Read, segment: LiveSegment, track: _TrackAssembly, position: int) -> list[_Run]:
+def _runs(read: Read, segment: LiveSegment, track_id: int, position: int) -> list[_Run]:
     """Locate a segment's samples; ``position`` is the offset of its file in the movie's data."""
     runs, offset = [], 0
     for size in _part_sizes(segment):
-        time_, samples, at = _part(read, offset, size, track.source_id)
+        time_, samples, at = _part(read, offset, size, track_id)
         runs.append((time_, samples, position + at))
         offset += size
     return runs

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import httpx
+import m3u8
 
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel
@@ -58,6 +59,46 @@ def test_a_dvr_in_s3_is_served_by_workers_and_after_a_restart(
         server.stop()
     assert "Traceback" not in server.text()
     assert SECRET not in server.text()
+
+
+def test_a_clip_of_a_dvr_in_s3_is_the_same_from_all_processes_and_after_a_restart(
+    s3_server: S3Server, s3_proxy: S3Proxy, tmp_path: Path
+) -> None:
+    config = tmp_path / "headwater.toml"
+    channel = copied_channel("one.toml", "segment_duration = 1.0", "part_duration = 0.5", 'dvr = "1h"')
+    config.write_text(f'[server]\nport = 0\nworkers = 2\ndvr_path = "s3://{BUCKET}/clips"\n{channel}')
+    environment = s3_server.environment(s3_proxy.url)
+    server = start_server("--config", str(config), env=environment)
+    try:
+        wait_for(lambda: len(_listed(server)) > 9, "the first segment to leave memory")
+        playlist = m3u8.loads(httpx.get(f"{server.url}{LISTED}media.m3u8", timeout=60).text)
+        segments = [one for one in playlist.segments if one.uri][:5]
+        dates = [one.program_date_time.timestamp() for one in segments]
+        address = f"/live/one.toml/clip.mp4?start={dates[1] + 0.3:.3f}&end={dates[4] + 0.3:.3f}"
+        media = b""
+        for one in segments[1:]:
+            for rendition in ("source", "audio"):
+                place = f"{server.url}/live/one.toml/{rendition}/{one.uri}"
+                media += httpx.get(place, timeout=60).content
+        answers = [httpx.get(server.url + address, timeout=60) for _ in range(4)]
+    finally:
+        server.stop()
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.headers["etag"] for answer in answers} == {answers[0].headers["etag"]}
+    assert answers[0].content.endswith(media), "the media are those of live"
+    server = start_server("--config", str(config), env=environment)
+    try:
+        wait_for(lambda: segments[0].uri in _listed(server), "what was there before")
+        with s3_proxy.refusing():
+            refused = httpx.get(server.url + address, timeout=60)
+            assert (refused.status_code, "retry-after" in refused.headers) == (503, True)
+        wait_for(lambda: httpx.get(server.url + address, timeout=60).status_code == 200, "S3")
+        again = httpx.get(server.url + address, headers={"range": "bytes=-5000"}, timeout=60)
+        assert (again.status_code, again.content) == (206, answers[0].content[-5000:])
+        assert httpx.get(server.url + address, timeout=60).content == answers[0].content
+    finally:
+        server.stop()
+    assert "Traceback" not in server.text()
 
 
 def _listed(server: ServerProcess) -> list[str]:

@@ -347,3 +347,19 @@ def test_a_film_is_fetched_with_a_token_in_authorization(client: httpx.Client, f
     assert (part.status_code, part.headers["cache-control"].split(",")[0]) == (206, "private")
     assert client.get("/live/demo/master.m3u8", headers=headers).status_code == 403
     assert client.get(FILM, headers=BEARER).status_code == 403
+
+
+def test_spans_of_a_channel_as_a_file_need_a_token_that_allows_clips(
+    folder: Path, client: httpx.Client
+) -> None:
+    plain = signed(folder, "/live/demo/master.m3u8").removesuffix("master.m3u8")
+    clips = signed(folder, "/live/demo/master.m3u8?start=-3&end=now").partition("master.m3u8")[0]
+    for query in ("clip.mp4?start=-3", "clip.m4a?start=-3&end=now"):
+        assert client.get(f"/live/demo/{query}").status_code == 403
+        assert client.get(plain + query).status_code == 403
+        wait_for(functools.partial(_leads_on, client, clips + query), "three seconds")
+        assert client.get(clips + query, follow_redirects=True).status_code == 200
+
+
+def _leads_on(client: httpx.Client, address: str) -> bool:
+    return client.get(address).status_code == 302
