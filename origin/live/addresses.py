@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import urllib.parse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -21,6 +22,7 @@ PATTERNS = (
     "/live/{channel}/manifest.mpd",
     "/live/{channel}/clip.mp4",
     "/live/{channel}/clip.m4a",
+    "/live/{channel}/snapshot.jpg",
     "/live/{channel}/{rendition}/{name}",
 )
 """Starlette's patterns of the paths."""
@@ -33,6 +35,9 @@ MANIFEST = "manifest.mpd"
 
 CLIPS = ("clip.mp4", SOUND_CLIP := "clip.m4a")
 """Names of spans of a channel's past as one file, the second one of the sound alone."""
+
+SNAPSHOT = "snapshot.jpg"
+"""Name of the picture of a moment."""
 
 PLAYLIST = "media.m3u8"
 """Name of a rendition's media playlist, in its folder."""
@@ -126,7 +131,8 @@ class LiveAddress(NamedTuple):
         error: the reason why the directives can't be obeyed; empty where they can be.
         is_blocking: whether the directives name a segment or a part, rightly or wrongly.
         span: the span of the channel's past that is wanted; None: the channel as it is now.
-        chosen: the rendition that a clip is of; empty: the best one.
+        chosen: the rendition that a clip or a picture is of; empty: the best one.
+        moment: the moment whose picture is wanted.
     """
 
     channel: str
@@ -138,6 +144,7 @@ class LiveAddress(NamedTuple):
     is_blocking: bool = False
     span: Span | None = None
     chosen: str = ""
+    moment: Moment | None = None
 
 
 class Span(NamedTuple):
@@ -167,7 +174,7 @@ def _parsed(target: bytes, carried: tuple[str, ...]) -> LiveAddress | None:
     area, *names = urllib.parse.unquote(path.decode("latin-1")).removeprefix("/").split("/")
     if area != "live" or not all(names):
         return None
-    if len(names) == 2 and names[1] in (MULTIVARIANT, MANIFEST, *CLIPS):
+    if len(names) == 2 and names[1] in (MULTIVARIANT, MANIFEST, SNAPSHOT, *CLIPS):
         channel, rendition, name = names[0], "", names[1]
     elif len(names) == 3:
         channel, rendition, name = names
@@ -176,33 +183,37 @@ def _parsed(target: bytes, carried: tuple[str, ...]) -> LiveAddress | None:
     else:
         return None
     parameters = urllib.parse.parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    span: Span | None = None
+    span, moment = None, None
     try:
         wanted, error = directives.parse(parameters, carried), ""
-        span = _span(parameters)
+        found = _moments(parameters, ("at",) if name == SNAPSHOT else Span._fields)
+        span = Span(found.get("start"), found.get("end")) if {"start", "end"} & found.keys() else None
+        moment = found.get("at")
     except (DirectiveError, MomentError) as refused:
         wanted, error = _NO_DIRECTIVES, str(refused)
     is_blocking = any(key in directives.BLOCKING for key, _ in parameters)
-    chosen = next((value for key, value in parameters if key == "rendition"), "") if name in CLIPS else ""
-    return LiveAddress(channel, rendition, name, NOTHING, wanted, error, is_blocking, span, chosen)
+    chosen = ""
+    if name in (SNAPSHOT, *CLIPS):
+        chosen = next((value for key, value in parameters if key == "rendition"), "")
+    return LiveAddress(channel, rendition, name, NOTHING, wanted, error, is_blocking, span, chosen, moment)
 
 
-def _span(parameters: list[tuple[str, str]]) -> Span | None:
-    """Read the span of the past that a query names.
+def _moments(parameters: list[tuple[str, str]], names: Sequence[str]) -> dict[str, Moment]:
+    """Read the parameters of a query that are moments, by their names.
 
     Raises:
-        MomentError: a bound is no time, or is there twice.
+        MomentError: one is no time, or is there twice.
     """
     found: dict[str, Moment] = {}
     for name, value in parameters:
-        if name in Span._fields:
+        if name in names:
             if name in found:
                 raise MomentError(f"{name} is there twice")
             try:
                 found[name] = read_moment(value)
             except MomentError as error:
                 raise MomentError(f"{name}: {error}") from None
-    return Span(found.get("start"), found.get("end")) if found else None
+    return found
 
 
 _NO_DIRECTIVES = Directives()

@@ -6,10 +6,9 @@ validators are known before its first byte, and no media are copied.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import floor
@@ -18,7 +17,7 @@ import structlog
 from msgspec import Struct
 
 from media.errors import MediaError
-from origin.answers.movie_source import MemoryFile, MovieSource, OpenFile, ReadableFile, movie_reply
+from origin.answers.movie_source import MemoryFile, MovieSource, movie_reply
 from origin.answers.pieces import TruncatedFileError
 from origin.answers.refusals import READING_RETRY_SECONDS, refusal
 from origin.answers.reply import PendingTask, Reply
@@ -28,6 +27,7 @@ from origin.http.representation import RepresentationMetadata
 from origin.live.addresses import SOUND_CLIP, LiveAddress, Span
 from origin.live.dvr_segments import StoredSegments
 from origin.live.moments import EXAMPLES
+from origin.live.segment_files import SegmentFiles
 from origin.live.spans import (
     AT_ONCE,
     IMMUTABLE_SECONDS,
@@ -49,8 +49,6 @@ from packager.past.past_window import PastWindow, past_window
 from packager.past.playlists import without_common_gaps
 from packager.past.progressive_mp4 import (
     MovieLayout,
-    MoviePiece,
-    Read,
     ShownSpan,
     UniformStretch,
     lay_out,
@@ -105,48 +103,6 @@ class ClipMovie:
         return len(self.head) + sum(one.itemsize * len(one) for one in columns)
 
 
-class LocalSegments:
-    """Opens the segments of a span, in memory and where they are stored.
-
-    Args:
-        renditions: by name.
-        stored: opens those that have left memory.
-    """
-
-    def __init__(self, renditions: Mapping[str, Rendition], stored: StoredSegments) -> None:
-        self._renditions = renditions
-        self._stored = stored
-
-    @contextlib.contextmanager
-    def reading(self, rendition: str, segment: LiveSegment) -> Iterator[Read]:
-        """Open a segment for reading. Blocks."""
-        file = self._opener(rendition, segment)()
-        try:
-            yield file.pread
-        finally:
-            file.close()
-
-    def locate(self, piece: MoviePiece) -> OpenFile:
-        """Find a segment of a movie, in the event loop."""
-        segment = self._renditions[piece.rendition].window.at(piece.number)
-        if segment is None:
-            raise TruncatedFileError(f"segment {piece.number} of {piece.rendition} was removed")
-        return self._opener(piece.rendition, segment)
-
-    def _opener(self, rendition: str, segment: LiveSegment) -> OpenFile:
-        if segment.data:
-            return functools.partial(MemoryFile, segment.data)
-        place = self._renditions[rendition].window.place(segment)
-
-        def open_file() -> ReadableFile:
-            file = None if place is None else self._stored.open(*place)
-            if file is None:
-                raise NotFoundError(f"segment {segment.number} of {rendition}")
-            return file
-
-        return open_file
-
-
 class ClipRequest(Struct, frozen=True, gc=False):
     """A request for a span of the past as one file.
 
@@ -186,7 +142,7 @@ class ClipRequest(Struct, frozen=True, gc=False):
         layout = lay_out(first.listed)
         # S3 takes its time for each segment, and a disk takes none.
         at_once = S3_READS if stored.has_bucket else 1
-        reading = LocalSegments(self.renditions, stored).reading
+        reading = SegmentFiles(self.renditions, stored).reading
         head = make_head(first.listed, reading, self.bounds, at_once)
         names = (self.stream.name, *first.listed, *map(_stored_by, first.listed.values()))
         digest = hashlib.sha256(head + layout.numbers.tobytes() + repr(names).encode()).hexdigest()
@@ -207,7 +163,7 @@ class ClipRequest(Struct, frozen=True, gc=False):
             caching = f"public, max-age={max(self.stream.target_duration // 2, 1)}"
         size = len(movie.head) + movie.layout.size
         described = RepresentationMetadata(size, media_type, movie.etag, float(floor(self.bounds.end)))
-        segments = LocalSegments(self.renditions, stored)
+        segments = SegmentFiles(self.renditions, stored)
         source = MovieSource((MemoryFile(movie.head), movie.layout), segments.locate, threads=stored.threads)
         return await movie_reply(self.request, source, described, caching, self._file_name)
 

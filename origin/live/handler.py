@@ -10,12 +10,13 @@ from origin.answers.refusals import ABSENT_LIVE_SECONDS, refusal
 from origin.answers.reply import Pending, Reply
 from origin.answers.request import Request
 from origin.http.client_limits import UNLIMITED, ClientLimit
-from origin.live.addresses import CLIPS, PLAYLIST, LiveAddress, read_address
+from origin.live.addresses import CLIPS, PLAYLIST, SNAPSHOT, LiveAddress, read_address
 from origin.live.clips import ClipReplies
 from origin.live.directives import CARRIED
 from origin.live.media_requests import MediaReplies, MediaRequest, PastMedia
 from origin.live.past_windows import PastWindowReplies
 from origin.live.playlist_requests import PlaylistReplies
+from origin.live.snapshots import SnapshotReplies
 from origin.live.waits import LaterReply, Outcome
 from packager.publish.live_stream import LiveStream
 
@@ -62,6 +63,7 @@ class LiveHandler:
         self._others = others or OtherProcesses()
         self._playlists = PlaylistReplies()
         self._windows = PastWindowReplies(self._past.window_hours)
+        self._snapshots = SnapshotReplies(self._past.stored, self._past.draw_snapshot)
         self._clips = ClipReplies(self._past.stored, self._past.clip_hours)
         self._media = MediaReplies(streams, memfd)
 
@@ -85,6 +87,9 @@ class LiveHandler:
 
     def _decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome | None:
         """Decide a request; None where another process answers it."""
+        if address.name == SNAPSHOT:
+            is_elsewhere = self._past.draw_snapshot is None and self._others.answer(stream, address)
+            return None if is_elsewhere else self._snapshots.decide(request, address, stream)
         if address.name in CLIPS:
             return self._clips.decide(request, address, stream)
         if address.span is not None:

@@ -37,6 +37,7 @@ from origin.live.availability import (
 )
 from origin.live.dash_captions import is_dash_captions, render_dash_captions
 from origin.live.dvr_segments import StoredSegments, media_tag
+from origin.live.snapshots import DrawSnapshot
 from origin.live.waits import (
     Outcome,
     Wait,
@@ -73,12 +74,14 @@ class PastMedia:
         find_recorded: finds those of recorded events.
         window_hours: longest span of the past that a request may name.
         clip_hours: longest span that is one file.
+        draw_snapshot: draws the JPEG of an MP4 of one picture; None: this process can't.
     """
 
     stored: StoredSegments = field(default_factory=StoredSegments)
     find_recorded: FindRecorded = _never_recorded
     window_hours: float = 24.0
     clip_hours: float = 4.0
+    draw_snapshot: DrawSnapshot | None = None
 
 
 REPLIES_KEPT, SMALL_BYTES = 32, 128 << 10

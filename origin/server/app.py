@@ -56,6 +56,7 @@ from origin.tls.redirect import RedirectToHttps
 from origin.token_relay.openai_errors import OpenAIErrors
 from origin.token_relay.routes import routes as relay_routes
 from origin.vod.addresses import PREFIX
+from packager.live.snapshot import draw_snapshot
 
 
 def live_handler(services: Services, client_limits: ClientLimits) -> LiveHandler:
@@ -70,6 +71,7 @@ def live_handler(services: Services, client_limits: ClientLimits) -> LiveHandler
             functools.partial(recordings.find_live_file, services.recordings),
             services.config.limits.window_hours,
             services.config.limits.clip_hours,
+            None if services.tools is None else functools.partial(draw_snapshot, services.tools),
         ),
         OtherProcesses(may_have_channel=live.may_come),
         services.limits.memfd,

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from origin.live.addresses import PLAYLIST, LiveAddress, RenditionFile, RenditionFileKind, read_address
+from origin.live.addresses import (
+    PLAYLIST,
+    SNAPSHOT,
+    LiveAddress,
+    RenditionFile,
+    RenditionFileKind,
+    read_address,
+)
 from origin.live.availability import SEGMENTS_AHEAD
 from origin.live.dash_captions import is_dash_captions
 from packager.publish.live_stream import LiveStream
@@ -29,7 +36,7 @@ def is_answered(method: str, target: bytes, streams: Mapping[str, LiveStream]) -
 
 def is_left_to_control(stream: LiveStream, address: LiveAddress) -> bool:
     """Return whether the control process answers a request for a channel that a worker serves."""
-    if not stream.ready:
+    if not stream.ready or address.name == SNAPSHOT:
         return True
     if not address.rendition:
         return False

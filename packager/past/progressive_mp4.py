@@ -23,11 +23,15 @@ from itertools import accumulate, islice
 from typing import NamedTuple, TypeVar
 
 from media.errors import MalformedError, UnsupportedError
-from media.mp4.boxes import header
 from media.mp4.files.progressive_writer import MovieTrack, TrackTables, write_head
-from media.mp4.fragments.fragments import FragmentReader, InitSegment
-from media.mp4.fragments.moof import Defaults, Sample, parse_moof
-from media.mp4.movie.track_box import TrackFacts
+from packager.past.segment_samples import (
+    TOLERANCE,
+    Read,
+    SampleRun,
+    TrackInit,
+    locate_samples,
+    shown_times,
+)
 from packager.window.model import LiveSegment, Timeline
 
 Listed = Mapping[str, Sequence[LiveSegment]]
@@ -35,20 +39,8 @@ Listed = Mapping[str, Sequence[LiveSegment]]
 
 T = TypeVar("T")
 
-Read = Callable[[int, int], bytes]
-"""Returns bytes of a segment, by position and length; it may block."""
-
 OpenSegment = Callable[[str, LiveSegment], AbstractContextManager[Read]]
 """Opens a segment of a rendition for reading."""
-
-HEAD_BYTES = 4096
-"""How much of a part is read for its ``moof``; a longer one takes another read."""
-
-MAX_MOOF = 1 << 20
-"""Longest ``moof`` that is read."""
-
-_Run = tuple[int, tuple[Sample, ...], int]
-"""Decode time of the first sample, the samples, and where in the file their bytes begin."""
 
 ROWS_BETWEEN_PAUSES = 32
 """Segments of all renditions after which writing the head of an MP4 pauses, since its thread holds up the
@@ -60,9 +52,6 @@ ROW_PAUSE_SECONDS = 0.002
 
 MAX_STRETCHES = 100
 """Most stretches that have an MP4 of their own, the first ones."""
-
-TOLERANCE = Fraction(1, 1000)
-"""Seconds by which a picture may be before the time that names it: addresses round up to milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +102,8 @@ def split(listed: Listed, whole: str = "the recording") -> list[UniformStretch]:
         UnsupportedError: there is no media.
         MalformedError: an init segment is damaged.
     """
-    known: dict[bytes, _TrackInit] = {}
-    current: dict[str, _TrackInit] = {}
+    known: dict[bytes, TrackInit] = {}
+    current: dict[str, TrackInit] = {}
     found: list[UniformStretch] = []
     begin, change = 0, ""
     for index, row in enumerate(zip(*listed.values(), strict=True)):
@@ -122,7 +111,7 @@ def split(listed: Listed, whole: str = "the recording") -> list[UniformStretch]:
             if segment.gap or segment.timeline is None:
                 continue
             init = segment.timeline.init
-            facts = known.get(init) or known.setdefault(init, _TrackInit.read(init))
+            facts = known.get(init) or known.setdefault(init, TrackInit.read(init))
             before = current.setdefault(name, facts)
             if before != facts:
                 found.append(UniformStretch(_with_media(listed, begin, index), change))
@@ -140,45 +129,6 @@ def _with_media(listed: Listed, begin: int, end: int | None) -> Listed:
     """Cut the renditions, without those of which nothing but gaps is left."""
     cut = {name: segments[begin:end] for name, segments in listed.items()}
     return {name: segments for name, segments in cut.items() if not all(one.gap for one in segments)}
-
-
-@dataclass(frozen=True, slots=True)
-class _TrackInit:
-    """The facts of an init segment that all segments of an MP4's track share.
-
-    Attributes:
-        source_id: its track's ID in the segments.
-    """
-
-    track: TrackFacts
-    source_id: int
-
-    @classmethod
-    def read(cls, init: bytes) -> _TrackInit:
-        """Read an init segment; raises MalformedError."""
-        reader = FragmentReader()
-        reader.receive_data(init)
-        (found,) = (event for event in reader.events() if isinstance(event, InitSegment))
-        (track,) = found.tracks
-        return cls(
-            TrackFacts(
-                1,
-                track.handler,
-                track.timescale,
-                track.sample_entries[0],
-                track.language,
-                track.matrix,
-                (track.display_width, track.display_height),
-            ),
-            track.track_id,
-        )
-
-    def change_to(self, other: _TrackInit, whole: str) -> str:
-        """Describe the difference to the facts of later segments."""
-        before, after = ("{}x{}".format(*map(round, one.track.display_size)) for one in (self, other))
-        if before != after:
-            return f"the picture's size changes within {whole}, from {before} to {after}"
-        return f"the codec's parameters change within {whole}"
 
 
 class MoviePiece(NamedTuple):
@@ -254,14 +204,14 @@ def make_head(
     muxer = _Muxer([_first_timeline(segments) for segments in listed.values()], span)
     ids = [track.source_id for track in muxer.tracks]
 
-    def runs_of(row: Sequence[LiveSegment], position: int) -> list[list[_Run]]:
-        found: list[list[_Run]] = []
+    def runs_of(row: Sequence[LiveSegment], position: int) -> list[list[SampleRun]]:
+        found: list[list[SampleRun]] = []
         for name, segment, track_id in zip(listed, row, ids, strict=True):
             if segment.gap:
                 found.append([])
                 continue
             with open_segment(name, segment) as read:
-                found.append(_runs(read, segment, track_id, position))
+                found.append(locate_samples(read, segment, track_id, position))
             position += segment.size
         return found
 
@@ -305,7 +255,7 @@ class _TrackAssembly:
     """
 
     def __init__(self, track_id: int, timeline: Timeline) -> None:
-        found = _TrackInit.read(timeline.init)
+        found = TrackInit.read(timeline.init)
         self.source_id = found.source_id
         self.facts = replace(found.track, track_id=track_id)
         self.tables = TrackTables()
@@ -321,7 +271,7 @@ class _TrackAssembly:
         """Convert ticks to seconds."""
         return Fraction(ticks, self.facts.timescale)
 
-    def add(self, run: _Run) -> None:
+    def add(self, run: SampleRun) -> None:
         """Add consecutive samples."""
         decode_time, samples, position = run
         at = decode_time + self.shift
@@ -348,12 +298,12 @@ class _SpanFinder:
         self.end: int | None = None
         self._span = span
 
-    def add(self, segment: LiveSegment, track: _TrackAssembly, runs: Sequence[_Run]) -> None:
+    def add(self, segment: LiveSegment, track: _TrackAssembly, runs: Sequence[SampleRun]) -> None:
         """Add a segment of the leading track, which is in the movie's time already."""
         date = segment.program_date_time
         if self.begin is not None and date + segment.duration < self._span.end:
             return
-        times = sorted(_shown_times(runs, track.shift))
+        times = sorted(shown_times(runs, track.shift))
         # The date of a segment is that of its first sample in decoding order, its key frame.
         first = runs[0][0] + runs[0][1][0].composition_offset + track.shift
         end = times[-1] + runs[-1][1][-1].duration
@@ -372,15 +322,6 @@ class _SpanFinder:
             self.begin = behind(self._span.start)
         if self.end is None:
             self.end = behind(self._span.end)
-
-
-def _shown_times(runs: Sequence[_Run], shift: int) -> Iterator[int]:
-    """Yield the times at which samples are shown."""
-    for time_, samples, _ in runs:
-        at = time_ + shift
-        for sample in samples:
-            yield at + sample.composition_offset
-            at += sample.duration
 
 
 class _Muxer:
@@ -402,7 +343,7 @@ class _Muxer:
         self._begun = False
         self._span = None if span is None else _SpanFinder(span)
 
-    def add(self, row: Sequence[LiveSegment], found: Sequence[Sequence[_Run]]) -> None:
+    def add(self, row: Sequence[LiveSegment], found: Sequence[Sequence[SampleRun]]) -> None:
         """Add the segments that the renditions have of one number, and their samples."""
         having = [(track, runs) for track, runs in zip(self.tracks, found, strict=True) if runs]
         if having and (not self._begun or any(segment.discontinuity for segment in row)):
@@ -439,42 +380,3 @@ class _Muxer:
             for track, start in zip(self.tracks, starts, strict=True)
         ]
         return [track for track in tracks if track.is_shown]
-
-
-def _runs(read: Read, segment: LiveSegment, track_id: int, position: int) -> list[_Run]:
-    """Locate a segment's samples; ``position`` is the offset of its file in the movie's data."""
-    runs, offset = [], 0
-    for size in _part_sizes(segment):
-        time_, samples, at = _part(read, offset, size, track_id)
-        runs.append((time_, samples, position + at))
-        offset += size
-    return runs
-
-
-def _part_sizes(segment: LiveSegment) -> Sequence[int]:
-    if segment.stored is not None:
-        return segment.stored.part_sizes
-    return [len(part.data) for part in segment.parts]
-
-
-def _part(read: Read, start: int, size: int, track_id: int) -> _Run:
-    """Read the ``moof`` of a part; other boxes may precede it."""
-    data = read(start, min(size, HEAD_BYTES))
-    at = 0
-    while True:
-        found = header(data, at, size)
-        if found.kind == b"moof":
-            break
-        at = found.end
-        if at + 16 > len(data):
-            start, size, at = start + at, size - at, 0
-            data = read(start, min(size, HEAD_BYTES))
-    if found.size > MAX_MOOF:
-        raise MalformedError(f"a moof of {found.size} bytes: more than {MAX_MOOF}")
-    if found.end > len(data):
-        data = read(start, found.end)
-    _, fragments = parse_moof(data[found.start : found.end], start + found.start, {track_id: Defaults()})
-    if len(fragments) != 1 or len(fragments[0].spans) != 1 or fragments[0].base_media_decode_time is None:
-        raise MalformedError("a part that isn't one run of one track")
-    (fragment,) = fragments
-    return fragment.base_media_decode_time or 0, fragment.samples, fragment.spans[0][0]

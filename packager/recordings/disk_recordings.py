@@ -20,12 +20,12 @@ from packager.dvr.own_files import erase_in
 from packager.library.local_storage import Library, LocalFile, NotFoundError
 from packager.past.progressive_mp4 import (
     MovieLayout,
-    Read,
     UniformStretch,
     lay_out,
     make_head,
     split,
 )
+from packager.past.segment_samples import Read
 from packager.recordings import metadata as metadata_files
 from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
 from packager.recordings.metadata import EventEnd, RecordingMetadata

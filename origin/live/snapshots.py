@@ -1,0 +1,180 @@
+"""Pictures of a channel's past: `/live/CHANNEL/snapshot.jpg?at=TIME`, the key frame at TIME or before."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from fractions import Fraction
+
+import structlog
+from msgspec import Struct
+
+from media.errors import MediaError, UnsupportedError
+from origin.answers.pieces import TruncatedFileError
+from origin.answers.refusals import READING_RETRY_SECONDS, refusal
+from origin.answers.reply import PendingTask, Reply
+from origin.answers.representation_replies import media_reply
+from origin.answers.request import Request
+from origin.answers.single_flight import SingleFlight
+from origin.http.client_limits import network_of
+from origin.live.addresses import LiveAddress
+from origin.live.dvr_segments import StoredSegments
+from origin.live.moments import EXAMPLES
+from origin.live.segment_files import SegmentFiles
+from origin.live.spans import IMMUTABLE_SECONDS, NOTHING_KEPT, redirection, written
+from origin.live.waits import Outcome, wait_until_ready
+from packager.fair_queue import FairSemaphore, TooManyWaitingError
+from packager.library.local_storage import NotFoundError
+from packager.past.key_frames import KeyFrame, read_key_frame, segment_before
+from packager.publish.live_stream import LiveStream
+from packager.transient_errors import NotReadyError
+from packager.window.model import LiveSegment
+from packager.window.rendition import Rendition, variant_renditions
+
+log = structlog.get_logger()
+
+MAX_KEPT, MAX_KEPT_BYTES = 256, 16 << 20
+"""Most pictures that are kept, and most bytes of all of them."""
+
+MAX_WAITING = 64
+"""Most requests for pictures that wait for their turn."""
+
+NEEDS_MOMENT = f"at: a time is needed; allowed: {EXAMPLES}"
+NOT_YET = "this time is still to come"
+NO_FFMPEG = "this server has no ffmpeg that could decode a picture"
+NO_PICTURE = "rendition: none with a picture has this name"
+
+DrawSnapshot = Callable[[bytes], Awaitable[bytes]]
+"""Draws the JPEG of an MP4 of one picture; raises UnsupportedError, or NotReadyError where it can't now."""
+
+Key = tuple[str, str, int, int, int]
+"""Channel, rendition, media sequence number, number of who stored it, and place of the key frame."""
+
+
+class SnapshotRequest(Struct, frozen=True, gc=False):
+    """A request for the picture of a moment.
+
+    Attributes:
+        segment: the segment that has the picture.
+        moment: seconds since the epoch.
+    """
+
+    request: Request
+    stream: LiveStream
+    rendition: Rendition
+    segment: LiveSegment
+    moment: Fraction
+
+    def key_frame(self, stored: StoredSegments) -> KeyFrame:
+        """Read the key frame. Blocks.
+
+        Raises:
+            MediaError: the segment is damaged, or has no key frame that can be decoded.
+            NotFoundError: the segment was removed.
+            OSError: the segment can't be read now.
+        """
+        name = self.rendition.name
+        with SegmentFiles({name: self.rendition}, stored).reading(name, self.segment) as read:
+            return read_key_frame(read, self.segment, self.moment)
+
+    def key(self, found: KeyFrame) -> Key:
+        """Return the key under which the picture is kept."""
+        stored = self.segment.stored
+        stored_by = 0 if stored is None else stored.stored_by
+        return self.stream.name, self.rendition.name, self.segment.number, stored_by, found.place
+
+
+class SnapshotReplies:
+    """Decides requests for pictures of the past.
+
+    Args:
+        stored: opens segments that have left memory.
+        draw: draws the JPEGs; None: this process can't.
+    """
+
+    def __init__(self, stored: StoredSegments, draw: DrawSnapshot | None) -> None:
+        self._stored = stored
+        self._draw = draw or _draw_nothing
+        self._turns = FairSemaphore(1, 1, MAX_WAITING)
+        self._drawing = SingleFlight[Key, bytes]()
+        # The picture that wasn't asked for for longest comes first.
+        self._kept: OrderedDict[Key, bytes] = OrderedDict()
+        self._nbytes = 0
+
+    def decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome:
+        """Decide a request, once the channel has segments."""
+        target_duration = stream.target_duration
+
+        def when_ready(is_ready: bool) -> Outcome:
+            if not is_ready:
+                return refusal(request, 503, target_duration, retry_after=target_duration)
+            return self._decide(request, address, stream)
+
+        if address.error or address.moment is None:
+            return refusal(request, 400, target_duration, address.error or NEEDS_MOMENT)
+        return wait_until_ready(stream, when_ready)
+
+    def _decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome:
+        target_duration = stream.target_duration
+        pictures = [one for one in variant_renditions(stream.renditions.values()) if one.video]
+        if address.chosen:
+            pictures = [one for one in pictures if one.name == address.chosen]
+        if not pictures or address.moment is None:
+            return refusal(request, 404, target_duration, NO_PICTURE)
+        listed = pictures[0].window.listed
+        moment = address.moment.at(Fraction(stream.wall_clock()))
+        segment = segment_before(listed, bisect_right(listed, moment, key=_date))
+        if segment is None:
+            return refusal(request, 404, target_duration, NOTHING_KEPT)
+        if address.moment.is_relative:
+            query = {"at": written(segment.program_date_time, up=True)}
+            if address.chosen:
+                query["rendition"] = address.chosen
+            return redirection(address, query, max(target_duration // 2, 1))
+        newest = listed[-1]
+        if not pictures[0].window.ended and moment >= newest.program_date_time + newest.duration:
+            return refusal(request, 404, max(target_duration // 2, 1), NOT_YET)
+        return PendingTask(self._reply(SnapshotRequest(request, stream, pictures[0], segment, moment)))
+
+    async def _reply(self, asked: SnapshotRequest) -> Reply:
+        request, later = asked.request, asked.stream.target_duration
+        try:
+            found = await self._stored.threads.run(asked.key_frame, self._stored)
+            key = asked.key(found)
+            data = self._kept.get(key)
+            if data is None:
+                data = await self._drawing.do(key, lambda: self._drawn(key, found, request))
+            else:
+                self._kept.move_to_end(key)
+        except (TooManyWaitingError, NotReadyError):
+            return refusal(request, 503, 0, retry_after=later)
+        except (MediaError, NotFoundError) as error:
+            return refusal(request, 404, later, str(error))
+        except (OSError, TruncatedFileError) as error:
+            log.warning("a picture of the past can't be read", channel=asked.stream.name, reason=str(error))
+            return refusal(request, 503, 0, retry_after=READING_RETRY_SECONDS)
+        # Another machine's ffmpeg may draw other bytes.
+        tag = f'"{hashlib.sha256(data).hexdigest()[:24]}"'
+        return media_reply(
+            request, data, "image/jpeg", tag, f"public, max-age={IMMUTABLE_SECONDS}, immutable"
+        )
+
+    async def _drawn(self, key: Key, found: KeyFrame, request: Request) -> bytes:
+        """Draw a picture, and keep it."""
+        async with self._turns.held(network_of(request.client)):
+            data = await self._draw(found.movie)
+        self._kept[key] = data
+        self._nbytes += len(data)
+        while len(self._kept) > 1 and (len(self._kept) > MAX_KEPT or self._nbytes > MAX_KEPT_BYTES):
+            self._nbytes -= len(self._kept.popitem(last=False)[1])
+        return data
+
+
+async def _draw_nothing(_: bytes) -> bytes:
+    raise UnsupportedError(NO_FFMPEG)
+
+
+def _date(segment: LiveSegment) -> Fraction:
+    return segment.program_date_time
