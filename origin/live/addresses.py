@@ -8,12 +8,13 @@ import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from fractions import Fraction
 from typing import NamedTuple
 
 from media.subtitles import webvtt
 from origin.live import directives
 from origin.live.directives import DirectiveError, Directives
-from origin.live.moments import Moment, MomentError, read_moment
+from origin.live.moments import Moment, MomentError, read_delay, read_moment
 from packager.window.rendition import Rendition
 from packager.window.window import Window
 
@@ -133,6 +134,7 @@ class LiveAddress(NamedTuple):
         span: the span of the channel's past that is wanted; None: the channel as it is now.
         chosen: the rendition that a clip or a picture is of; empty: the best one.
         moment: the moment whose picture is wanted.
+        delay: seconds by which the channel is wanted later than it is.
     """
 
     channel: str
@@ -145,6 +147,7 @@ class LiveAddress(NamedTuple):
     span: Span | None = None
     chosen: str = ""
     moment: Moment | None = None
+    delay: Fraction | None = None
 
 
 class Span(NamedTuple):
@@ -183,19 +186,37 @@ def _parsed(target: bytes, carried: tuple[str, ...]) -> LiveAddress | None:
     else:
         return None
     parameters = urllib.parse.parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    span, moment = None, None
+    span, moment, delay = None, None, None
     try:
         wanted, error = directives.parse(parameters, carried), ""
         found = _moments(parameters, ("at",) if name == SNAPSHOT else Span._fields)
         span = Span(found.get("start"), found.get("end")) if {"start", "end"} & found.keys() else None
         moment = found.get("at")
+        delay = _delay(parameters)
     except (DirectiveError, MomentError) as refused:
         wanted, error = _NO_DIRECTIVES, str(refused)
     is_blocking = any(key in directives.BLOCKING for key, _ in parameters)
     chosen = ""
     if name in (SNAPSHOT, *CLIPS):
         chosen = next((value for key, value in parameters if key == "rendition"), "")
-    return LiveAddress(channel, rendition, name, NOTHING, wanted, error, is_blocking, span, chosen, moment)
+    return LiveAddress(
+        channel, rendition, name, NOTHING, wanted, error, is_blocking, span, chosen, moment, delay
+    )
+
+
+def _delay(parameters: list[tuple[str, str]]) -> Fraction | None:
+    """Read how much later than it is a query wants a channel.
+
+    Raises:
+        MomentError: it is no time, or is there twice.
+    """
+    found = [value for name, value in parameters if name == "delay"]
+    if len(found) > 1:
+        raise MomentError("delay is there twice")
+    try:
+        return read_delay(found[0]) if found else None
+    except MomentError as error:
+        raise MomentError(f"delay: {error}") from None
 
 
 def _moments(parameters: list[tuple[str, str]], names: Sequence[str]) -> dict[str, Moment]:

@@ -12,6 +12,7 @@ from origin.answers.request import Request
 from origin.http.client_limits import UNLIMITED, ClientLimit
 from origin.live.addresses import CLIPS, PLAYLIST, SNAPSHOT, LiveAddress, read_address
 from origin.live.clips import ClipReplies
+from origin.live.delayed_playlists import DelayedReplies
 from origin.live.directives import CARRIED
 from origin.live.media_requests import MediaReplies, MediaRequest, PastMedia
 from origin.live.past_windows import PastWindowReplies
@@ -63,6 +64,7 @@ class LiveHandler:
         self._others = others or OtherProcesses()
         self._playlists = PlaylistReplies()
         self._windows = PastWindowReplies(self._past.window_hours)
+        self._delayed = DelayedReplies(self._past.window_hours)
         self._snapshots = SnapshotReplies(self._past.stored, self._past.draw_snapshot)
         self._clips = ClipReplies(self._past.stored, self._past.clip_hours)
         self._media = MediaReplies(streams, memfd)
@@ -92,6 +94,8 @@ class LiveHandler:
             return None if is_elsewhere else self._snapshots.decide(request, address, stream)
         if address.name in CLIPS:
             return self._clips.decide(request, address, stream)
+        if address.delay is not None:
+            return self._delayed.decide(request, address, address.delay, stream)
         if address.span is not None:
             return self._windows.decide(request, address, address.span, stream)
         rendition = stream.renditions.get(address.rendition)

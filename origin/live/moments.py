@@ -58,6 +58,18 @@ def read_moment(text: str) -> Moment:
     return moment
 
 
+def read_delay(text: str) -> Fraction:
+    """Read a while, such as ``1h30m`` or ``5400``, in seconds.
+
+    Raises:
+        MomentError: it is none.
+    """
+    moment = None if text[:1] in ("n", "-") else _read(f"-{text}") if len(text) < LONGEST else None
+    if moment is None:
+        raise MomentError("no time; allowed: 90m, 1h30m or 5400")
+    return -moment.seconds
+
+
 def _read(text: str) -> Moment | None:
     if _SECONDS.fullmatch(text):
         return Moment(Fraction(text))

@@ -1,0 +1,74 @@
+"""Decides requests for a channel as it was a while ago: `?delay=1h` of playlists."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from media.hls.media_playlist import MEDIA_TYPE
+from origin.answers.refusals import refusal
+from origin.answers.reply import Reply
+from origin.answers.representation_replies import text_reply
+from origin.answers.request import Request
+from origin.live.addresses import MANIFEST, MULTIVARIANT, LiveAddress
+from origin.live.spans import NOTHING_KEPT, query_of, written
+from origin.live.waits import Outcome, wait_until_ready
+from packager.past.delayed_playlist import delayed_playlist
+from packager.publish.hls_multivariant import multivariant_playlist
+from packager.publish.live_stream import LiveStream
+from packager.window.rendition import variant_renditions
+
+HLS_ALONE = "delay: of HLS alone; give the manifest a start"
+
+
+class DelayedReplies:
+    """Decides requests for a channel as it was a while ago.
+
+    Args:
+        most_hours: longest delay.
+    """
+
+    def __init__(self, most_hours: float) -> None:
+        self._most_hours = most_hours
+
+    def decide(self, request: Request, address: LiveAddress, delay: Fraction, stream: LiveStream) -> Outcome:
+        """Decide a request, once the channel has segments.
+
+        Args:
+            delay: seconds.
+        """
+        target_duration = stream.target_duration
+
+        def when_ready(is_ready: bool) -> Outcome:
+            if not is_ready:
+                return refusal(request, 503, target_duration, retry_after=target_duration)
+            return _reply(request, address, delay, stream)
+
+        if address.span is not None:
+            return refusal(request, 400, target_duration, "delay: not with start and end")
+        if not 0 < delay <= self._most_hours * 3600:
+            reason = f"delay: above 0, and at most {self._most_hours:g} hours (limits.window_hours)"
+            return refusal(request, 400, target_duration, reason)
+        if address.name == MANIFEST:
+            return refusal(request, 404, target_duration, HLS_ALONE)
+        return wait_until_ready(stream, when_ready)
+
+
+def _reply(request: Request, address: LiveAddress, delay: Fraction, stream: LiveStream) -> Reply:
+    max_age, coded = max(stream.target_duration // 2, 1), request.takes_gzip
+    if address.name == MULTIVARIANT:
+        suffix, renditions = query_of(address, {"delay": written(delay)}), list(stream.renditions.values())
+        text = multivariant_playlist(renditions, stream.cadence, suffix=suffix).render().encode()
+        return text_reply(request, (text,), MEDIA_TYPE, max_age, coded=coded)
+    rendition = stream.renditions.get(address.rendition)
+    if rendition is None:
+        return refusal(request, 404, stream.target_duration)
+    made = delayed_playlist(
+        variant_renditions(stream.renditions.values())[0].window,
+        rendition,
+        Fraction(stream.wall_clock()) - delay,
+        stream.presentation.date_ranges.lines_within,
+        address.directives.suffix,
+    )
+    if made is None:
+        return refusal(request, 404, max_age, NOTHING_KEPT)
+    return text_reply(request, made.pieces(), MEDIA_TYPE, max_age, coded=coded)
