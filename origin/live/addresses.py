@@ -24,6 +24,7 @@ PATTERNS = (
     "/live/{channel}/clip.mp4",
     "/live/{channel}/clip.m4a",
     "/live/{channel}/snapshot.jpg",
+    "/live/{channel}/thumbnails.vtt",
     "/live/{channel}/{rendition}/{name}",
 )
 """Starlette's patterns of the paths."""
@@ -39,6 +40,12 @@ CLIPS = ("clip.mp4", SOUND_CLIP := "clip.m4a")
 
 SNAPSHOT = "snapshot.jpg"
 """Name of the picture of a moment."""
+
+THUMBNAILS = "thumbnails.vtt"
+"""Name of the list of a channel's small pictures."""
+
+PAST_FILES = (SNAPSHOT, THUMBNAILS, *CLIPS)
+"""Names of what is of a channel's past alone."""
 
 PLAYLIST = "media.m3u8"
 """Name of a rendition's media playlist, in its folder."""
@@ -135,6 +142,7 @@ class LiveAddress(NamedTuple):
         chosen: the rendition that a clip or a picture is of; empty: the best one.
         moment: the moment whose picture is wanted.
         delay: seconds by which the channel is wanted later than it is.
+        width: pixels of the picture that is wanted, as the query has them; empty: its own.
     """
 
     channel: str
@@ -148,6 +156,13 @@ class LiveAddress(NamedTuple):
     chosen: str = ""
     moment: Moment | None = None
     delay: Fraction | None = None
+    width: str = ""
+
+    @property
+    def is_of_past(self) -> bool:
+        """Whether something of the channel's past is wanted."""
+        is_past_file = self.name in PAST_FILES and not self.rendition
+        return is_past_file or self.span is not None or self.delay is not None
 
 
 class Span(NamedTuple):
@@ -177,7 +192,7 @@ def _parsed(target: bytes, carried: tuple[str, ...]) -> LiveAddress | None:
     area, *names = urllib.parse.unquote(path.decode("latin-1")).removeprefix("/").split("/")
     if area != "live" or not all(names):
         return None
-    if len(names) == 2 and names[1] in (MULTIVARIANT, MANIFEST, SNAPSHOT, *CLIPS):
+    if len(names) == 2 and names[1] in (MULTIVARIANT, MANIFEST, *PAST_FILES):
         channel, rendition, name = names[0], "", names[1]
     elif len(names) == 3:
         channel, rendition, name = names
@@ -196,11 +211,12 @@ def _parsed(target: bytes, carried: tuple[str, ...]) -> LiveAddress | None:
     except (DirectiveError, MomentError) as refused:
         wanted, error = _NO_DIRECTIVES, str(refused)
     is_blocking = any(key in directives.BLOCKING for key, _ in parameters)
-    chosen = ""
-    if name in (SNAPSHOT, *CLIPS):
+    chosen = width = ""
+    if name in PAST_FILES:
         chosen = next((value for key, value in parameters if key == "rendition"), "")
+        width = next((value for key, value in parameters if key == "width"), "")
     return LiveAddress(
-        channel, rendition, name, NOTHING, wanted, error, is_blocking, span, chosen, moment, delay
+        channel, rendition, name, NOTHING, wanted, error, is_blocking, span, chosen, moment, delay, width
     )
 
 

@@ -10,7 +10,7 @@ from origin.answers.refusals import ABSENT_LIVE_SECONDS, refusal
 from origin.answers.reply import Pending, Reply
 from origin.answers.request import Request
 from origin.http.client_limits import UNLIMITED, ClientLimit
-from origin.live.addresses import CLIPS, PLAYLIST, SNAPSHOT, LiveAddress, read_address
+from origin.live.addresses import CLIPS, PLAYLIST, SNAPSHOT, THUMBNAILS, LiveAddress, Span, read_address
 from origin.live.clips import ClipReplies
 from origin.live.delayed_playlists import DelayedReplies
 from origin.live.directives import CARRIED
@@ -18,6 +18,7 @@ from origin.live.media_requests import MediaReplies, MediaRequest, PastMedia
 from origin.live.past_windows import PastWindowReplies
 from origin.live.playlist_requests import PlaylistReplies
 from origin.live.snapshots import SnapshotReplies
+from origin.live.thumbnails import ThumbnailReplies
 from origin.live.waits import LaterReply, Outcome
 from packager.publish.live_stream import LiveStream
 
@@ -65,6 +66,7 @@ class LiveHandler:
         self._playlists = PlaylistReplies()
         self._windows = PastWindowReplies(self._past.window_hours)
         self._delayed = DelayedReplies(self._past.window_hours)
+        self._thumbnails = ThumbnailReplies(self._past.window_hours)
         self._snapshots = SnapshotReplies(self._past.stored, self._past.draw_snapshot)
         self._clips = ClipReplies(self._past.stored, self._past.clip_hours)
         self._media = MediaReplies(streams, memfd)
@@ -89,15 +91,8 @@ class LiveHandler:
 
     def _decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome | None:
         """Decide a request; None where another process answers it."""
-        if address.name == SNAPSHOT:
-            is_elsewhere = self._past.draw_snapshot is None and self._others.answer(stream, address)
-            return None if is_elsewhere else self._snapshots.decide(request, address, stream)
-        if address.name in CLIPS:
-            return self._clips.decide(request, address, stream)
-        if address.delay is not None:
-            return self._delayed.decide(request, address, address.delay, stream)
-        if address.span is not None:
-            return self._windows.decide(request, address, address.span, stream)
+        if address.is_of_past:
+            return self._decide_past(request, address, stream)
         rendition = stream.renditions.get(address.rendition)
         if rendition is not None and stream.ready:
             if address.name == PLAYLIST:
@@ -114,3 +109,16 @@ class LiveHandler:
         if rendition is None:
             return refusal(request, 404, stream.target_duration)
         return MediaRequest(request, address, stream, rendition, self._media, self._past).decide()
+
+    def _decide_past(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome | None:
+        """Decide a request for something of the channel's past; None where another process answers it."""
+        if address.name == SNAPSHOT:
+            is_elsewhere = self._past.draw_snapshot is None and self._others.answer(stream, address)
+            return None if is_elsewhere else self._snapshots.decide(request, address, stream)
+        if address.name == THUMBNAILS:
+            return self._thumbnails.decide(request, address, stream)
+        if address.name in CLIPS:
+            return self._clips.decide(request, address, stream)
+        if address.delay is not None:
+            return self._delayed.decide(request, address, address.delay, stream)
+        return self._windows.decide(request, address, address.span or Span(None, None), stream)

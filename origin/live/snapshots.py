@@ -28,6 +28,7 @@ from origin.live.waits import Outcome, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.local_storage import NotFoundError
 from packager.past.key_frames import KeyFrame, read_key_frame, segment_before
+from packager.past.thumbnails import THUMBNAIL_WIDTH, thumbnail_size
 from packager.publish.live_stream import LiveStream
 from packager.transient_errors import NotReadyError
 from packager.window.model import LiveSegment
@@ -46,11 +47,16 @@ NOT_YET = "this time is still to come"
 NO_FFMPEG = "this server has no ffmpeg that could decode a picture"
 NO_PICTURE = "rendition: none with a picture has this name"
 
-DrawSnapshot = Callable[[bytes], Awaitable[bytes]]
-"""Draws the JPEG of an MP4 of one picture; raises UnsupportedError, or NotReadyError where it can't now."""
+WRONG_WIDTH = f"width: allowed: {THUMBNAIL_WIDTH}, or none"
 
-Key = tuple[str, str, int, int, int]
-"""Channel, rendition, media sequence number, number of who stored it, and place of the key frame."""
+DrawSnapshot = Callable[[bytes, tuple[int, int] | None], Awaitable[bytes]]
+"""Draws the JPEG of an MP4 of one picture, in its own size where none is given.
+
+Raises UnsupportedError, or NotReadyError where it can't now.
+"""
+
+Key = tuple[str, str, bool, int, int, int]
+"""Channel, rendition, whether it is small, number of segment and storer, place in the segment."""
 
 
 class SnapshotRequest(Struct, frozen=True, gc=False):
@@ -59,6 +65,7 @@ class SnapshotRequest(Struct, frozen=True, gc=False):
     Attributes:
         segment: the segment that has the picture.
         moment: seconds since the epoch.
+        is_small: whether a small picture is wanted.
     """
 
     request: Request
@@ -66,6 +73,13 @@ class SnapshotRequest(Struct, frozen=True, gc=False):
     rendition: Rendition
     segment: LiveSegment
     moment: Fraction
+    is_small: bool
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height of a small picture; None: its own."""
+        timeline = self.segment.timeline
+        return thumbnail_size(timeline.entry) if self.is_small and timeline is not None else None
 
     def key_frame(self, stored: StoredSegments) -> KeyFrame:
         """Read the key frame. Blocks.
@@ -83,7 +97,8 @@ class SnapshotRequest(Struct, frozen=True, gc=False):
         """Return the key under which the picture is kept."""
         stored = self.segment.stored
         stored_by = 0 if stored is None else stored.stored_by
-        return self.stream.name, self.rendition.name, self.segment.number, stored_by, found.place
+        number = self.segment.number
+        return self.stream.name, self.rendition.name, self.is_small, number, stored_by, found.place
 
 
 class SnapshotReplies:
@@ -112,6 +127,8 @@ class SnapshotReplies:
                 return refusal(request, 503, target_duration, retry_after=target_duration)
             return self._decide(request, address, stream)
 
+        if address.width not in ("", str(THUMBNAIL_WIDTH)):
+            return refusal(request, 400, target_duration, WRONG_WIDTH)
         if address.error or address.moment is None:
             return refusal(request, 400, target_duration, address.error or NEEDS_MOMENT)
         return wait_until_ready(stream, when_ready)
@@ -132,11 +149,15 @@ class SnapshotReplies:
             query = {"at": written(segment.program_date_time, up=True)}
             if address.chosen:
                 query["rendition"] = address.chosen
+            if address.width:
+                query["width"] = address.width
             return redirection(address, query, max(target_duration // 2, 1))
         newest = listed[-1]
         if not pictures[0].window.ended and moment >= newest.program_date_time + newest.duration:
             return refusal(request, 404, max(target_duration // 2, 1), NOT_YET)
-        return PendingTask(self._reply(SnapshotRequest(request, stream, pictures[0], segment, moment)))
+        is_small = bool(address.width)
+        asked = SnapshotRequest(request, stream, pictures[0], segment, moment, is_small)
+        return PendingTask(self._reply(asked))
 
     async def _reply(self, asked: SnapshotRequest) -> Reply:
         request, later = asked.request, asked.stream.target_duration
@@ -145,7 +166,7 @@ class SnapshotReplies:
             key = asked.key(found)
             data = self._kept.get(key)
             if data is None:
-                data = await self._drawing.do(key, lambda: self._drawn(key, found, request))
+                data = await self._drawing.do(key, lambda: self._drawn(key, found, asked))
             else:
                 self._kept.move_to_end(key)
         except (TooManyWaitingError, NotReadyError):
@@ -161,10 +182,10 @@ class SnapshotReplies:
             request, data, "image/jpeg", tag, f"public, max-age={IMMUTABLE_SECONDS}, immutable"
         )
 
-    async def _drawn(self, key: Key, found: KeyFrame, request: Request) -> bytes:
+    async def _drawn(self, key: Key, found: KeyFrame, asked: SnapshotRequest) -> bytes:
         """Draw a picture, and keep it."""
-        async with self._turns.held(network_of(request.client)):
-            data = await self._draw(found.movie)
+        async with self._turns.held(network_of(asked.request.client)):
+            data = await self._draw(found.movie, asked.size)
         self._kept[key] = data
         self._nbytes += len(data)
         while len(self._kept) > 1 and (len(self._kept) > MAX_KEPT or self._nbytes > MAX_KEPT_BYTES):
@@ -172,7 +193,7 @@ class SnapshotReplies:
         return data
 
 
-async def _draw_nothing(_: bytes) -> bytes:
+async def _draw_nothing(_: bytes, __: tuple[int, int] | None) -> bytes:
     raise UnsupportedError(NO_FFMPEG)
 
 

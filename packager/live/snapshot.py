@@ -21,11 +21,12 @@ FFMPEG_MEMORY_BYTES = 3 << 29
 JPEG_BEGIN = b"\xff\xd8\xff"
 
 
-async def draw_snapshot(tools: Tools, movie: bytes) -> bytes:
+async def draw_snapshot(tools: Tools, movie: bytes, size: tuple[int, int] | None = None) -> bytes:
     """Draw a JPEG.
 
     Args:
         movie: an MP4 of one picture.
+        size: width and height in pixels; None: its own.
 
     Raises:
         UnsupportedError: the picture can't be decoded.
@@ -42,7 +43,7 @@ async def draw_snapshot(tools: Tools, movie: bytes) -> bytes:
 
     try:
         data = await run(
-            [tools.ffmpeg, *snapshot_arguments()],
+            [tools.ffmpeg, *snapshot_arguments(size)],
             limit=SNAPSHOT_SECONDS,
             max_bytes=MAX_SNAPSHOT_BYTES,
             sandbox=Sandbox(memory=FFMPEG_MEMORY_BYTES, niceness=19),

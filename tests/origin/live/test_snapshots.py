@@ -97,6 +97,35 @@ def test_times_before_now_lead_to_the_date_of_a_segment(server: ServerProcess) -
         assert httpx.get(target, timeout=CLIENT_SECONDS).content.startswith(b"\xff\xd8\xff")
 
 
+def test_thumbnails_name_a_small_picture_for_each_ten_seconds(server: ServerProcess) -> None:
+    wait_for(lambda: len(live(server)) > 8, "sixteen seconds")
+    segments = live(server)
+    start = segments[0].program_date_time.timestamp() + 1
+    end = segments[7].program_date_time.timestamp()
+    url = f"{server.url}/live/a/thumbnails.vtt"
+    answer = httpx.get(f"{url}?start={start:.3f}&end={end:.3f}&token=mine", timeout=CLIENT_SECONDS)
+    assert answer.headers["content-type"].startswith("text/vtt")
+    head, *cues = answer.text.strip().split("\n\n")
+    assert head == "WEBVTT"
+    assert 1 <= len(cues) <= 3
+    for cue in cues:
+        times, address = cue.split("\n")
+        found = httpx.URL(urljoin(url, address))
+        assert (int(found.params["at"]) % 10, found.params["token"]) == (0, "mine")
+        hours, minutes, seconds = times.partition(" --> ")[0].split(":")
+        begin = 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+        assert begin == pytest.approx(max(int(found.params["at"]) - start, 0), abs=0.002)
+        picture = httpx.get(found.copy_with(fragment=None), timeout=CLIENT_SECONDS)
+        command = ["ffprobe", "-v", "error", "-show_entries", "stream=width,height", "-of", "csv=p=0", "-"]
+        told = subprocess.run(command, input=picture.content, check=True, capture_output=True)
+        assert told.stdout.decode().strip() == "192,108"
+        assert found.fragment == "xywh=0,0,192,108"
+    assert httpx.get(f"{url}?start=-6", timeout=CLIENT_SECONDS).status_code == 302
+    assert httpx.get(url, timeout=CLIENT_SECONDS).text.count("snapshot.jpg") >= len(cues)
+    assert httpx.get(f"{url}?start=1000&end=2000").status_code == 404
+    assert httpx.get(f"{url}?start=never").status_code == 400
+
+
 def test_many_who_ask_at_once_get_the_same_picture(server: ServerProcess) -> None:
     at = live(server)[2].program_date_time.timestamp() + 0.5
     with ThreadPoolExecutor(16) as threads:
@@ -112,6 +141,7 @@ def test_many_who_ask_at_once_get_the_same_picture(server: ServerProcess) -> Non
         ("at=yesterday", 400),
         ("at=1&at=2", 400),
         ("start=-5", 400),
+        ("at=-4&width=193", 400),
         ("at=1000", 404),
         ("at=4000000000", 404),
         ("at=-4&rendition=audio", 404),

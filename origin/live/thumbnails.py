@@ -1,0 +1,106 @@
+"""Small pictures of a channel's past for seek bars: `/live/CHANNEL/thumbnails.vtt`, and of a span."""
+
+from __future__ import annotations
+
+import asyncio
+from fractions import Fraction
+
+from media.subtitles.webvtt import MEDIA_TYPE
+from origin.answers.refusals import refusal
+from origin.answers.reply import PendingTask, Reply
+from origin.answers.representation_replies import text_reply
+from origin.answers.request import Request
+from origin.http.client_limits import network_of
+from origin.live.addresses import SNAPSHOT, LiveAddress, Span
+from origin.live.spans import (
+    AT_ONCE,
+    IMMUTABLE_SECONDS,
+    MOST_WAITING,
+    NOTHING_KEPT,
+    REST,
+    Bounds,
+    dated,
+    is_relative,
+    is_settled,
+    query_of,
+    read_bounds,
+    redirection,
+    written,
+)
+from origin.live.waits import Outcome, wait_until_ready
+from packager.fair_queue import FairSemaphore, TooManyWaitingError
+from packager.past.past_window import PastWindow, past_window
+from packager.past.thumbnails import THUMBNAIL_WIDTH, thumbnail_size, thumbnails_vtt
+from packager.publish.live_stream import LiveStream
+from packager.window.rendition import variant_renditions
+
+NO_PICTURES = "this channel has no picture"
+
+
+class ThumbnailReplies:
+    """Decides requests for the WebVTT that names the small pictures of a span, or of all that is kept.
+
+    Args:
+        most_hours: longest span.
+    """
+
+    def __init__(self, most_hours: float) -> None:
+        self._most_hours = most_hours
+        self._turns = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
+
+    def decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome:
+        """Decide a request, once the channel has segments."""
+        target_duration = stream.target_duration
+
+        def when_ready(is_ready: bool) -> Outcome:
+            if not is_ready:
+                return refusal(request, 503, target_duration, retry_after=target_duration)
+            return self._decide(request, address, stream)
+
+        if address.error:
+            return refusal(request, 400, target_duration, address.error)
+        return wait_until_ready(stream, when_ready)
+
+    def _decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome:
+        span, target_duration = address.span or Span(None, None), stream.target_duration
+        bounds = read_bounds(request, span, stream, self._most_hours, "limits.window_hours")
+        if isinstance(bounds, Reply):
+            return bounds
+        # The smallest picture takes least time to be decoded.
+        pictures = [one for one in variant_renditions(stream.renditions.values()) if one.video][-1:]
+        if not pictures:
+            return refusal(request, 404, target_duration, NO_PICTURES)
+        past = past_window({one.name: one for one in pictures}, *bounds)
+        if past is None:
+            return refusal(request, 404, target_duration, NOTHING_KEPT)
+        if is_relative(span):
+            return redirection(address, dated(span, bounds, past), max(target_duration // 2, 1))
+        return PendingTask(self._in_turn(request, address, stream, past, bounds))
+
+    async def _in_turn(
+        self, request: Request, address: LiveAddress, stream: LiveStream, past: PastWindow, bounds: Bounds
+    ) -> Reply:
+        """Write the WebVTT in a thread; of a long span that takes a while."""
+        try:
+            async with self._turns.held(network_of(request.client)):
+                return await asyncio.to_thread(_reply, request, address, stream, past, bounds)
+        except TooManyWaitingError:
+            return refusal(request, 503, 0, retry_after=stream.target_duration)
+
+
+def _reply(
+    request: Request, address: LiveAddress, stream: LiveStream, past: PastWindow, bounds: Bounds
+) -> Reply:
+    ((rendition, segments),) = past.segments.items()
+    entry = next(one.timeline.entry for one in segments if one.timeline is not None)
+    zero = max(bounds.start, past.first.program_date_time)
+
+    def picture(date: Fraction) -> str:
+        query = {"at": written(date), "width": str(THUMBNAIL_WIDTH), "rendition": rendition}
+        return SNAPSHOT + query_of(address, query)
+
+    text = thumbnails_vtt(segments, zero, thumbnail_size(entry), picture).encode()
+    settled = is_settled(stream, past, bounds.end)
+    max_age = IMMUTABLE_SECONDS if settled else max(stream.target_duration // 2, 1)
+    coded = request.takes_gzip
+    return text_reply(request, (text,), MEDIA_TYPE, max_age, coded=coded, in_thread=True)
