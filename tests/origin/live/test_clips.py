@@ -19,6 +19,7 @@ import pytest
 
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import HERTZ, RATE, copied_channel
+from tests.e2e.station_tones import tone
 from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
 
@@ -338,3 +339,29 @@ def test_where_the_size_changes_the_refusal_names_each_stretch(tmp_path: Path) -
             assert len(shown(tmp_path / "clip.mp4")) >= 4 * 24
     finally:
         assert server.stop() == 0
+
+
+def test_a_stations_last_seconds_are_a_file(tmp_path: Path) -> None:
+    (tmp_path / "music").mkdir()
+    (tmp_path / "music" / "one.mp3").write_bytes(tone(440, 60))
+    (tmp_path / "headwater.toml").write_text(
+        '[server]\nport = 0\n[[radio]]\nname = "fm"\nfolder = "music"\nbitrate = 64\n'
+    )
+    server = start_server(cwd=tmp_path)
+    url = f"{server.url}/live/fm/clip.m4a?start=-5"
+    try:
+        # A station is a channel for as long as somebody plays it as one.
+        playing = f"{server.url}/live/fm/master.m3u8"
+        wait_for(lambda: httpx.get(playing, timeout=CLIENT_SECONDS).status_code == 200, "the channel")
+        wait_for(lambda: httpx.get(url, timeout=CLIENT_SECONDS).status_code == 302, "five seconds")
+        answer = httpx.get(url, follow_redirects=True, timeout=CLIENT_SECONDS)
+    finally:
+        assert server.stop() == 0
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "audio/mp4"), answer.text
+    (tmp_path / "clip.m4a").write_bytes(answer.content)
+    told = ffprobe("-show_format", "-show_streams", str(tmp_path / "clip.m4a"))
+    query = httpx.URL(str(answer.url)).params
+    seconds = float(query["end"]) - float(query["start"])
+    assert float(told["format"]["duration"]) == pytest.approx(seconds, abs=0.01)
+    words = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(tmp_path / "clip.m4a"), "-f", "null", "-"]
+    assert subprocess.run(words, capture_output=True, check=True, timeout=CLIENT_SECONDS).stderr == b""
