@@ -1,14 +1,33 @@
-"""Tokens of addresses with which one may publish, in the place of a channel's or a station's key."""
+"""Tokens with which one may publish, read or make channels, in the place of a service's key."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from starlette.requests import Request
 
 from origin.access.authentication import client_address, presented_secrets
 from origin.access.token_keys import TokenKeys
-from origin.access.token_middleware import addressed_token
+from origin.access.token_middleware import addressed_token, token_of, unaddressed_token
+from origin.http.channel_patterns import matches
+
+
+@dataclass(frozen=True, slots=True)
+class Creator:
+    """Who may make event channels with a token.
+
+    Attributes:
+        name: the ``sub`` of the token; empty for none.
+        patterns: of the names of channels that may be made.
+    """
+
+    name: str
+    patterns: tuple[str, ...]
+
+    def may_create(self, name: str) -> bool:
+        """Return whether a channel of a name may be made, or channels of a pattern."""
+        return any(matches(pattern, name) for pattern in self.patterns)
 
 
 class PublishTokens:
@@ -27,10 +46,30 @@ class PublishTokens:
 
     async def admit_any(self, request: Request, paths: Iterable[str]) -> bool:
         """Return whether a request presents a token for publishing to at least one of some paths."""
+        client, tokens = client_address(request), await self._presented(request)
+        return any(self._keys.may_publish(text, path, client) for path in paths for text in tokens)
+
+    async def _presented(self, request: Request) -> list[str]:
+        """Return the texts of a request that may be tokens, whose keys are here as far as they can be had."""
         presented = [secret.decode("latin-1") for secret, _ in presented_secrets(request)]
         # A cookie doesn't count: pages of other sites can have a browser send it.
         tokens = [text for text in (addressed_token(request.scope), *presented) if text]
         for text in tokens:
             await self._keys.fetch_missing(text)
+        return tokens
+
+    async def creator(self, request: Request) -> Creator | None:
+        """Return who makes channels with the token that a request presents; None where nobody does."""
         client = client_address(request)
-        return any(self._keys.may_publish(text, path, client) for path in paths for text in tokens)
+        for text in await self._presented(request):
+            token = self._keys.creator(text, client)
+            if token is not None:
+                return Creator(token.name, token.create)
+        return None
+
+    async def reads_until(self, request: Request, path: str) -> float:
+        """Return until when a request may read an event channel with a token of its path; 0 without one."""
+        text = unaddressed_token(request.scope["headers"], addressed_token(request.scope))
+        await self._keys.fetch_missing(text)
+        token = token_of(request.scope, self._keys)
+        return token.expires if token is not None and self._keys.covers(token, path) else 0.0

@@ -120,6 +120,17 @@ class TokenKeys:
         may_publish = token is not None and token.may_publish and time.time() < token.expires
         return may_publish and token is not None and self.covers(token, path)
 
+    def creator(self, text: str, client: str) -> WebToken | None:
+        """Return the token of a text with which one may make event channels now; None for any other text.
+
+        Args:
+            client: the address of who presents it.
+        """
+        token = self.read(text, client)
+        if token is None or isinstance(token, AddressToken) or time.time() >= token.expires:
+            return None
+        return token if token.create and token.is_valid_here else None
+
     async def fetch_missing(self, text: str) -> None:
         """Fetch the sets of keys anew if a text is a token of an unknown key; see `RETRY_SECONDS`."""
         if self._sets and text and self._web is not None and not self._web.knows(text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import MutableMapping, Sequence
 from typing import Any
@@ -127,6 +128,37 @@ class TokenPaths:
         await self._app(scope, receive, send)
 
 
+class EndingStreams:
+    """Ends the streams of a request with the token that it has presented.
+
+    Args:
+        ends: seconds since the epoch; infinite for a token without an end.
+    """
+
+    def __init__(self, ends: float) -> None:
+        self._ends = ends
+        self._streams: list[Stream] = []
+        self._timers: list[asyncio.TimerHandle] = []
+
+    def add(self, message: Message) -> None:
+        """Note the stream that an ASGI message which was sent has begun, if it has."""
+        if message["type"] == STREAM and (stream := message.get("stream")) is not None:
+            self._streams.append(stream)
+            if not math.isinf(self._ends):
+                left = self._ends - time.time()
+                self._timers.append(asyncio.get_running_loop().call_later(left, stream.abort))
+
+    def cut(self) -> None:
+        """Cut the connections of all streams."""
+        for stream in self._streams:
+            stream.abort()
+
+    def close(self) -> None:
+        """End no stream any more."""
+        for timer in self._timers:
+            timer.cancel()
+
+
 class TokenChecks:
     """ASGI middleware that refuses requests without a valid token, and ends streams with the token."""
 
@@ -169,31 +201,25 @@ class TokenChecks:
                 )
                 await RedirectResponse(location, 307, NOT_KEPT)(scope, receive, send)
                 return
-        timers: list[asyncio.TimerHandle] = []
-        streams: list[Stream] = []
+        streams = EndingStreams(grant.ends)
 
         def cut() -> None:
             exchange = exchange_of(scope)
             if exchange is not None:
                 exchange.cut()
-            for stream in streams:
-                stream.abort()
+            streams.cut()
 
         async def send_private(message: Message) -> None:
             if message["type"] == "http.response.start" and not self._guard.keeps_public:
                 message["headers"] = [*private_fields(message.get("headers", ()))]
             await send(message)
-            if message["type"] == STREAM and (stream := message.get("stream")) is not None:
-                left = grant.ends - time.time()
-                timers.append(asyncio.get_running_loop().call_later(left, stream.abort))
-                streams.append(stream)
+            streams.add(message)
 
         if session is not None:
             session.begin(cut)
         try:
             await self._app(scope, receive, send_private)
         finally:
-            for timer in timers:
-                timer.cancel()
+            streams.close()
             if session is not None:
                 session.end(cut)

@@ -1,9 +1,9 @@
 """JSON Web Tokens (RFC 7519) in the place of tokens of our own, for backends that make such ones already.
 
-The claims are ``exp``, ``nbf``, ``aud`` and ``iss`` of RFC 7519 §4.1, ``sub`` for the viewer's name, and four
+The claims are ``exp``, ``nbf``, ``aud`` and ``iss`` of RFC 7519 §4.1, ``sub`` for the viewer's name, and five
 of ours: ``paths``, a list of paths beneath which everything may be fetched, where a segment ``*`` stands for
-any other; ``clips`` and ``publish``, which are true where the token allows that; and ``address``, the only
-client or network that may present it.
+any other; ``clips`` and ``publish``, which are true where the token allows that; ``create``, a list of
+patterns of event channels that may be made; and ``address``, the only client or network that may present it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from origin.access.address_tokens import (
     is_plain,
     network_of,
 )
+from origin.http.channel_patterns import is_name, is_template
 
 LEEWAY_SECONDS = 30
 """By how much the clocks of a backend and of this server may differ."""
@@ -91,6 +92,7 @@ class WebToken(NamedTuple):
         paths: the patterns of its paths, by their segments.
         begins: seconds since the epoch.
         bound: the only client or network, as `network_of` writes it.
+        create: the patterns of event channels that may be made.
     """
 
     paths: tuple[tuple[str, ...], ...]
@@ -102,7 +104,15 @@ class WebToken(NamedTuple):
     binding: str
     bound: str
     label: str
+    create: tuple[str, ...] = ()
     client: str = ""
+
+    @property
+    def is_valid_here(self) -> bool:
+        """Whether the token is valid by now, and for the client who presents it."""
+        if time.time() < self.begins:
+            return False
+        return not self.binding or (bool(self.client) and network_of(self.client, self.binding) == self.bound)
 
     def covers(self, path: str) -> bool:
         """Return whether the token is for a path, whether it has expired or not.
@@ -110,9 +120,7 @@ class WebToken(NamedTuple):
         Args:
             path: decoded, without a query.
         """
-        if not is_plain(path) or time.time() < self.begins:
-            return False
-        if self.binding and (not self.client or network_of(self.client, self.binding) != self.bound):
+        if not is_plain(path) or not self.is_valid_here:
             return False
         parts = path.split("/")
         return any(
@@ -180,8 +188,9 @@ class WebTokenKeys:
             raise ValueError("address: a text")
         binding = "" if not client else NETWORK if "/" in client else ADDRESS
         plain = name if NAME.fullmatch(name) else ""
+        create = _create(claims.get("create"))
         return WebToken(
-            _paths(claims.get("paths")),
+            () if create and "paths" not in claims else _paths(claims.get("paths")),
             _seconds(claims.get("nbf", 0)) - LEEWAY_SECONDS,
             int(_seconds(claims["exp"])) + LEEWAY_SECONDS,
             name,
@@ -190,6 +199,7 @@ class WebTokenKeys:
             binding,
             network_of(checked_client(client), binding) if binding else "",
             f"{plain}#{sha256(text.encode()).hexdigest()[:8]}",
+            create,
         )
 
 
@@ -325,6 +335,21 @@ def _path(claim: Any) -> tuple[str, ...]:
         raise ValueError("paths: such as /live/demo")
     # A path covers all beneath it, with the stars or without.
     return tuple(claim.removesuffix("/**").rstrip("/").split("/"))
+
+
+def _create(claim: Any) -> tuple[str, ...]:
+    """Return the patterns of event channels that a token's holder may make.
+
+    Raises:
+        ValueError: they are malformed.
+    """
+    patterns = [] if claim is None else claim
+    if not isinstance(patterns, list) or len(patterns) > MOST_PATHS:
+        raise ValueError("create: a list of at most 32")
+    for one in patterns:
+        if not isinstance(one, str) or not (is_name(one) or is_template(one)):
+            raise ValueError("create: names of event channels, or patterns such as room/*")
+    return tuple(patterns)
 
 
 def _seconds(claim: Any) -> float:

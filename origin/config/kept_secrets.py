@@ -20,7 +20,7 @@ import msgspec
 
 from origin.access.key_hash import KeyHash
 from origin.config.errors import CommandError
-from origin.config.options import Config, has_signed
+from origin.config.options import Config, event_channels, has_signed
 from origin.config.stations import kind
 from packager.sources.published_source import PUBLISH
 
@@ -209,7 +209,7 @@ def _lacking(config: Config) -> Iterator[str]:
     for station in stations:
         if not station.source_password:
             yield _password_name(station.name)
-    for channel in config.events:
+    for channel in event_channels(config):
         if not channel.publish_token:
             yield _token_name(channel.name)
     for live in config.live:

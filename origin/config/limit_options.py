@@ -66,6 +66,15 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     ``events.keep``."""
     event_channels: Count = 1_000
     """Largest number of event channels in the configuration."""
+    created_channels: Annotated[int, Meta(ge=0, le=1_000_000)] = 100_000
+    """Largest number of event channels that are made at run time; 0: none is."""
+    created_channels_per_token: Count = 1_000
+    """Largest number of them that those make whose JSON Web Tokens have the same ``sub``; the admin token has
+    no such limit."""
+    created_channel_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 40)] = 256 << 20
+    """Most bytes of the events of all these channels in memory; beyond, publishers are answered with 429."""
+    event_channels_per_reader: Annotated[int, Meta(ge=1, le=256)] = 32
+    """Largest number of event channels that are read over one connection."""
     all_event_readers: Count = 8_000
     """Largest number of readers of all event channels together."""
     event_bytes: Annotated[int, Meta(ge=1, le=1 << 26)] = 1 << 20

@@ -24,8 +24,10 @@ from origin.config.options import (
     SELF_SIGNED,
     Config,
     ConfigError,
+    EventOptions,
     LiveOptions,
     ServerOptions,
+    event_templates,
     has_signed,
     secrets_in,
 )
@@ -38,6 +40,7 @@ from origin.config.validation_messages import (
     similar_key,
     without_constraints,
 )
+from origin.http.channel_patterns import ALLOWED, RESERVED, is_template
 from origin.http.trusted_proxies import TrustedProxies
 from packager.redaction import redacted_url
 
@@ -333,10 +336,24 @@ def _check_event_channels(config: Config) -> None:
     if len(config.events) > config.limits.event_channels:
         most = config.limits.event_channels
         raise ConfigError(f"events: {len(config.events)} channels; allowed: limits.event_channels, {most}")
+    for template in event_templates(config):
+        _check_template(template)
     for relaying in config.events:
         if relaying.relay is not None and not _is_http(relaying.relay):
             allowed = "an address that begins with http:// or https://, and has no signs that need encoding"
             raise ConfigError(f"events: relay of {relaying.name!r}: allowed: {allowed}")
+
+
+def _check_template(template: EventOptions) -> None:
+    """Refuse options that channels which are made at run time can't have."""
+    if not is_template(template.name):
+        allowed = f"{ALLOWED}, behind them '*', not below {RESERVED}"
+        raise ConfigError(f"events: the name {template.name!r}: allowed: {allowed}")
+    for key in ("access", "relay", "include"):
+        if getattr(template, key) != getattr(EventOptions(template.name), key):
+            raise ConfigError(
+                f"events: {key} of {template.name!r}: not for channels that are made at run time"
+            )
 
 
 def _is_http(url: str) -> bool:

@@ -7,11 +7,21 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from origin.access.address_tokens import KEY
+from origin.http.channel_patterns import SEGMENT
 
 Name = Annotated[
     str,
     Meta(pattern=r"^(?!\.+$)[A-Za-z0-9._-]{1,64}\Z", description="1 to 64 letters, digits, '.', '_', '-'"),
 ]
+ChannelPattern = Annotated[
+    str,
+    Meta(
+        pattern=rf"^({SEGMENT}|({SEGMENT}/){{0,3}}\*)\Z",
+        description="1 to 64 letters, digits, '.', '_', '-'; or a pattern such as room/*",
+    ),
+]
+"""The name of an event channel, or the pattern of a template."""
+
 Language = Annotated[
     str, Meta(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}\Z", description="a language such as en, pt-BR")
 ]

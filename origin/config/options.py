@@ -15,6 +15,7 @@ from origin.config.limit_options import LimitOptions
 from origin.config.option_types import (
     Access,
     Address,
+    ChannelPattern,
     Count,
     Duration,
     Embedder,
@@ -38,6 +39,7 @@ from origin.config.option_types import (
     WorkerCount,
 )
 from origin.config.section import Options, secrecy
+from origin.http.channel_patterns import ANY
 from packager.redaction import Redactor, secrets_of
 from packager.safe_files import DataFolder
 
@@ -408,8 +410,14 @@ class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
 class EventOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Options of an event channel, ``[[events]]``."""
 
-    name: Name
-    """Name of the channel in its address, ``/events/NAME``."""
+    name: ChannelPattern
+    """Name of the channel in its address, ``/events/NAME``; or a pattern such as ``room/*``, whose options
+    are those of the channels of such names that are made at run time."""
+    create: Literal["request", "publish"] = "request"
+    """Of a pattern: whether channels are made by ``POST /events`` alone, or by the first event that is
+    published to them, too."""
+    expires: Duration = "0"
+    """Of a pattern: time after which a channel ends; 0: never."""
     access: Access = "open"
     """Whether the channel is for everybody, or for those with a token (``signed``)."""
     publish_token: Secret | None = None
@@ -446,6 +454,11 @@ class EventOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Stations and live channels whose titles, captions, states and counts are published on this channel,
     too."""
 
+    @property
+    def is_template(self) -> bool:
+        """Whether these are the options of channels that are made at run time."""
+        return self.name.endswith(ANY)
+
 
 class LogOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Which lines the server writes to its log, and in which form."""
@@ -475,6 +488,16 @@ class Config(Options, frozen=True, forbid_unknown_fields=True):
     events: tuple[EventOptions, ...] = ()
     limits: LimitOptions = LimitOptions()
     log: LogOptions = LogOptions()
+
+
+def event_channels(config: Config) -> tuple[EventOptions, ...]:
+    """Return the options of the event channels that the configuration makes."""
+    return tuple(one for one in config.events if not one.is_template)
+
+
+def event_templates(config: Config) -> tuple[EventOptions, ...]:
+    """Return the options of event channels that are made at run time, each for the names of a pattern."""
+    return tuple(one for one in config.events if one.is_template)
 
 
 def seconds(duration: str) -> float:

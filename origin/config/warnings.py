@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from origin.config import stations
-from origin.config.options import GAPS, Config, LiveOptions, TlsOptions, seconds
+from origin.config.options import GAPS, Config, EventOptions, LiveOptions, TlsOptions, seconds
 from packager.redaction import redacted_url
 from packager.sources.published_source import PUBLISH
 from packager.sources.schemes import is_url
@@ -59,6 +59,9 @@ def _of_event_channels(config: Config) -> Iterator[str]:
     sources = {f"live/{channel.name}" for channel in config.live}
     sources |= {f"radio/{station.name}" for station in config.radio}
     for channel in config.events:
+        for key in () if channel.is_template else ("create", "expires"):
+            if getattr(channel, key) != getattr(EventOptions(channel.name), key):
+                yield f"events {channel.name!r}: {key}: only a pattern such as room/* has this"
         if config.cluster.url and seconds(channel.history):
             yield f"events {channel.name!r}: history: what the nodes of a cluster share is kept in Redis"
         if channel.relay_key and not channel.relay:

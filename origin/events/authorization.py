@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
 from origin.access.authentication import AdminToken, Authenticator, Secret
+from origin.access.key_hash import KeyHash
 from origin.access.publish_tokens import PublishTokens
+
+_FITTING = "headwater.event_keys"
+"""Key of a scope with the name of a channel, and those of its readers' secrets that were presented."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,11 +24,30 @@ class ChannelKeys:
         publish_token: which publishers need; empty for none, and then only the administrator publishes.
         read_key: which readers need, or an address signed with it; empty for none.
         allow_origin: the origin whose pages may read it; None where the server's option says so.
+        read_token: the hash of a further one of readers, of a channel that was made at run time.
+        publish_token_hash: the hash of a further one of publishers.
     """
 
     publish_token: str = field(default="", repr=False)
     read_key: str = field(default="", repr=False)
     allow_origin: str | None = None
+    read_token: KeyHash | None = field(default=None, repr=False)
+    publish_token_hash: KeyHash | None = field(default=None, repr=False)
+
+    @property
+    def publishers(self) -> tuple[Secret, ...]:
+        """The secrets with which one may publish."""
+        return Secret(self.publish_token), *_hashed(self.publish_token_hash)
+
+    @property
+    def is_protected(self) -> bool:
+        """Whether readers need a key."""
+        return bool(self.read_key or self.read_token)
+
+
+def _hashed(key_hash: KeyHash | None) -> tuple[Secret, ...]:
+    """Return the secret of which only the hash is known, if there is one."""
+    return () if key_hash is None else (Secret("", key_hash=key_hash),)
 
 
 class EventAuthorization:
@@ -53,13 +77,33 @@ class EventAuthorization:
 
     def is_protected(self, name: str) -> bool:
         """Return whether a channel's readers need a key."""
-        return bool(self._of(name).read_key)
+        return self._of(name).is_protected
 
-    async def may_read(self, request: Request, name: str) -> bool:
-        """Return whether a request carries what a channel's readers need, if anything."""
-        if not self.is_protected(name):
-            return True
-        return await self._authenticator.admits(request, self.admin.secret, *self._readers_secrets(name))
+    async def reads_until(self, request: Request, name: str) -> float:
+        """Return until when a request may read a channel, in seconds since the epoch; 0 for not at all.
+
+        It may for ever with a key, or where readers need none.
+        """
+        if not self.is_protected(name) or (until := await self._token_reads_until(request, name)):
+            return until if self.is_protected(name) else math.inf
+        return math.inf if await self._fitting(request, name) else 0.0
+
+    async def is_admin(self, request: Request, name: str) -> bool:
+        """Return whether a request presents the administrator's token; a channel's own aren't wrong."""
+        return self.admin.secret in await self._fitting(request, name)
+
+    async def _fitting(self, request: Request, name: str) -> frozenset[Secret]:
+        """Return those secrets of a channel's readers, and of the administrator, that a request presents.
+
+        A wrong key counts once, however often is asked.
+        """
+        known: tuple[str, frozenset[Secret]] | None = request.scope.get(_FITTING)
+        if known is not None and known[0] == name:
+            return known[1]
+        secrets = self.admin.secret, *self._readers_secrets(name)
+        fitting = await self._authenticator.fitting(request, *secrets)
+        request.scope[_FITTING] = name, fitting
+        return fitting
 
     async def may_publish(self, request: Request, name: str) -> bool:
         """Return whether a request has a channel's publish token, or the administrator's."""
@@ -67,24 +111,27 @@ class EventAuthorization:
 
     async def publisher(self, request: Request, name: str) -> str:
         """Return with whose key a request may publish: ``admin``, ``publisher``, or "" with none."""
-        if await self._has_token(request, name):
+        if await self.has_token(request, name):
             return "publisher"
-        admin, own = self._publishers_secrets(name)
-        fitting = await self._authenticator.fitting(request, admin, own)
-        return "publisher" if own in fitting else "admin" if admin in fitting else ""
+        admin, *own = self._publishers_secrets(name)
+        fitting = await self._authenticator.fitting(request, admin, *own)
+        return "publisher" if fitting.intersection(own) else "admin" if admin in fitting else ""
 
-    async def rights(self, request: Request, name: str) -> tuple[bool, bool]:
-        """Return whether a request may read a channel, and whether it may publish.
+    async def rights(self, request: Request, name: str) -> tuple[float, bool]:
+        """Return until when a request may read a channel, as `reads_until`, and whether it may publish.
 
         Credentials that a browser adds by itself don't count where another site's page asks.
         """
-        if await self._has_token(request, name):
-            return True, True
+        if await self.has_token(request, name):
+            return await self._token_reads_until(request, name) or math.inf, True
+        if until := await self._token_reads_until(request, name):
+            return until, False
         publishers = self._publishers_secrets(name)
         secrets = {*publishers, *self._readers_secrets(name)} - {Secret("")}
         with_basic = not self._is_foreign(request)
         fitting = await self._authenticator.fitting(request, *secrets, with_basic=with_basic)
-        return bool(fitting) or not self.is_protected(name), bool(fitting.intersection(publishers))
+        may_read = bool(fitting) or not self.is_protected(name)
+        return math.inf if may_read else 0.0, bool(fitting.intersection(publishers))
 
     async def readable(self, request: Request, names: Iterable[str]) -> frozenset[str]:
         """Name the channels of a list that a request may read."""
@@ -114,16 +161,26 @@ class EventAuthorization:
         scheme, _, host = origin.lower().partition("://")
         return scheme not in ("http", "https") or host != request.headers.get("host", "").lower()
 
-    async def _has_token(self, request: Request, name: str) -> bool:
+    async def has_token(self, request: Request, name: str) -> bool:
         """Return whether a request has a token of an address, with which one may publish to the channel."""
         return self._tokens is not None and await self._tokens.admit(request, f"/events/{name}")
+
+    async def _token_reads_until(self, request: Request, name: str) -> float:
+        """Return until when a request may read a channel that was made at run time, by a token; 0: never.
+
+        Not a channel of the configuration: a token that its address needs doesn't stand for its key.
+        """
+        if self._tokens is None or self._of(name).read_token is None:
+            return 0.0
+        return await self._tokens.reads_until(request, f"/events/{name}")
 
     def _of(self, name: str) -> ChannelKeys:
         return self._keys.get(name, ChannelKeys())
 
     def _publishers_secrets(self, name: str) -> tuple[Secret, ...]:
-        return self.admin.secret, Secret(self._of(name).publish_token)
+        return self.admin.secret, *self._of(name).publishers
 
     def _readers_secrets(self, name: str) -> tuple[Secret, ...]:
         keys = self._of(name)
-        return Secret(keys.read_key, signed_path=f"/events/{name}"), Secret(keys.publish_token)
+        read_key = Secret(keys.read_key, signed_path=f"/events/{name}")
+        return read_key, *_hashed(keys.read_token), *keys.publishers

@@ -135,6 +135,7 @@ class EventChannel:
 
     Attributes:
         closed: whether no more readers are admitted.
+        deleted: whether the channel is closed since it was deleted, and not since the server ends.
         ended: whether the newest event is the channel's end.
         published: number of events since the start.
         entered: number of admitted readers since the start.
@@ -166,6 +167,7 @@ class EventChannel:
         "cleanups",
         "closed",
         "counters",
+        "deleted",
         "ended",
         "entered",
         "first_events",
@@ -212,7 +214,7 @@ class EventChannel:
         self._told_elsewhere = 0
         self._beginning: int | None = None
         self.published = self.entered = 0
-        self.closed = self.ended = False
+        self.closed = self.ended = self.deleted = False
         self.readers_elsewhere: dict[Hashable, int] = {}
         self.readers_of_other_nodes = 0
         self.on_publish: Callable[[Event], None] | None = None
@@ -588,6 +590,16 @@ class EventChannel:
         self.closed = True
         self._readers.close()
         self._wake()
+
+    def resize(self, options: EventChannelOptions) -> None:
+        """Keep as many events from now on as other options say, whose further values aren't taken."""
+        limits = options.limits
+        self.log.resize(limits.history, limits.history_bytes, limits.history_seconds)
+
+    def delete(self) -> None:
+        """Publish the end, behind which all readers go, and drop all events once they have had them."""
+        self.deleted = True
+        self.close_for_good()
 
     def close_for_good(self) -> None:
         """Publish the end, behind which all readers go; nobody is let in any more."""

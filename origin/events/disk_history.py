@@ -57,6 +57,7 @@ class EventHistory:
         self._closed = asyncio.Event()
         self._job: asyncio.Future[Any] | None = None
         self._look_at = 0.0
+        self._removes = False
         self.trouble: str | None = None
         self.lost = 0
         channel.on_publish = self._note
@@ -86,7 +87,9 @@ class EventHistory:
             # A thread's work goes on when its task was cancelled.
             if self._job is not None:
                 await asyncio.wait((self._job,))
-            if self._restored.is_set():
+            if self._removes:
+                await asyncio.shield(self._attempt(lambda: self._in_thread(self._files.remove_all)))
+            elif self._restored.is_set():
                 await asyncio.shield(self._write())
             await asyncio.shield(self._in_thread(self._files.close))
 
@@ -94,6 +97,11 @@ class EventHistory:
         """Write what waits and nothing more."""
         self._closed.set()
         self._news.set()
+
+    def remove_all(self) -> None:
+        """Write nothing more, and remove all that was written."""
+        self._removes = True
+        self.close()
 
     async def _restore(self) -> None:
         self._channel.restore(await self._in_thread(self._files.read))

@@ -276,6 +276,12 @@ class EventLog:
         found = _IDENTITY.fullmatch(identity[: IDENTITY_CHARS + 1])
         return found is not None and (self.is_ahead(identity) or _is_later(found[1], self.epoch))
 
+    def resize(self, capacity: int, most_bytes: int, seconds: float) -> None:
+        """Keep other numbers of events, of bytes and of seconds from now on; see the constructor."""
+        self._seconds = seconds
+        self._ring.resize(most_bytes, capacity)
+        self.expire()
+
     def expire(self) -> None:
         """Drop what is older than the limit."""
         while self._seconds and (oldest := self._ring.oldest) is not None:

@@ -224,8 +224,9 @@ class HistoryFiles:
         """
         now, seconds = self._clock(), self._limits.seconds
         with self._place.open(make=True) as folder:
-            if self._descriptor >= 0 and self._oldest is not None and self._oldest < now - seconds / 8:
-                self._begin(folder, self._last)
+            is_old = self._descriptor >= 0 and self._oldest is not None and self._oldest < now - seconds / 8
+            if is_old or (self._files and self._is_past(self._file, now - seconds)):
+                self._begin(folder, max(self._last, 0))
             size = sum(one.size for one in self._files)
             # The newest file shows where an epoch ended, even if its events are too old.
             for one in self._files[:-1]:
@@ -235,6 +236,30 @@ class HistoryFiles:
                     folder.remove(one.name, one.size)
                 self._files.remove(one)
                 size -= one.size
+
+    def _is_past(self, file: _HistoryFile, since: float) -> bool:
+        """Whether a file is of an earlier epoch, and has no event that is still to be kept."""
+        return file.head.epoch != self._epoch and file.newest <= since
+
+    def remove_all(self) -> None:
+        """Remove all files of the channel, and the folder where nothing else is in it.
+
+        Raises:
+            OSError: the disk lets nothing be removed.
+        """
+        self.close()
+        self._files.clear()
+        with contextlib.suppress(FileNotFoundError), self._place.open() as folder:
+            for name in [one.name for one in folder.entries() if NAME.fullmatch(one.name)]:
+                ours = self._read_file(folder, name)
+                if ours is not None:
+                    folder.remove(name, ours[0].size)
+        *names, last = self._place.names
+        with (
+            contextlib.suppress(FileNotFoundError),
+            replace(self._place, names=tuple(names)).open() as parent,
+        ):
+            parent.remove_folder(last)
 
     def close(self) -> None:
         """Close the file that is being written; may be called again."""

@@ -29,6 +29,8 @@ ENVELOPE_BYTES = 1024
 ESCAPED = 3
 """Ratio of JSON's length to that of the text in it, at most: letters of two bytes may be written with six."""
 
+DELETED = "the channel was deleted"
+
 _NAME = re.compile(r"[^\0-\x1f\x7f]+")
 
 NAME_CHARACTERS = 64
@@ -46,11 +48,20 @@ _ENVELOPE = msgspec.json.Decoder(_Envelope)
 
 
 class EventPublisher:
-    """Handles the publications of one channel's authorized publishers."""
+    """Handles the publications of one channel's authorized publishers.
+
+    Args:
+        has_room: returns whether there is memory for one more event.
+    """
 
     def __init__(
-        self, channel: EventChannel, limits: EventPublishLimits, clock: Callable[[], float] = time.monotonic
+        self,
+        channel: EventChannel,
+        limits: EventPublishLimits,
+        clock: Callable[[], float] = time.monotonic,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._has_room = has_room
         self._channel = channel
         self._limits = limits
         # With bursts, so that a publisher may catch up.
@@ -86,7 +97,9 @@ class EventPublisher:
         if len(text.encode("utf-8", "replace")) > self._limits.event_bytes:
             raise self._too_large()
         if self._channel.closed:
-            raise RefusalError(503, "the server ends")
+            raise RefusalError(*((410, DELETED) if self._channel.deleted else (503, "the server ends")))
+        if not self._has_room():
+            raise RefusalError(429, "the channels' events take all memory", {"retry-after": "10"})
         if seconds := self._rate.acquire():
             raise RefusalError(429, "too many events", {"retry-after": str(int(seconds) + 1)})
         return name, text

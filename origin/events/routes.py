@@ -2,47 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
 
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from origin.access.authentication import UnauthorizedError
+from origin.access.token_middleware import EndingStreams
 from origin.events.admission import Admission
 from origin.events.authorization import EventAuthorization
 from origin.events.channel import EventChannel
-from origin.events.limits import EventLimits
+from origin.events.limits import EventLimits, EventPublishLimits
 from origin.events.publishing import EventPublisher
 from origin.events.reading import EventReading
 from origin.events.websocket_endpoint import EventSocket
 from origin.http1 import websocket
 from origin.responses.refusal import RefusalError
 
+NO_CHANNEL = "no such event channel"
 
-class EventsEndpoint:
-    """The ASGI endpoint of all event channels.
+
+class EventAnswers:
+    """Answers requests for event channels, given the channel: those of readers, publishers and WebSockets.
 
     Args:
         authorization: decides who may read and publish.
         admission: has room for readers, or not.
     """
 
-    def __init__(
-        self,
-        channels: Mapping[str, EventChannel],
-        authorization: EventAuthorization,
-        limits: EventLimits,
-        admission: Admission,
-    ) -> None:
-        self._channels = channels
-        self._authorization = authorization
+    def __init__(self, authorization: EventAuthorization, limits: EventLimits, admission: Admission) -> None:
+        self.authorization = authorization
         self._limits = limits
         self._admission = admission
         self._reading = EventReading(admission)
-        self._publishers = {
-            name: EventPublisher(channel, limits.publish) for name, channel in channels.items()
-        }
+
+    async def answer(
+        self, channel: EventChannel, publisher: EventPublisher | None, request: Request, send: Send
+    ) -> None:
+        """Answer one request.
+
+        Args:
+            publisher: of the channel, for requests that may publish; None where another process publishes.
+        """
+        scope, name = request.scope, channel.name
+        if request.method == "POST":
+            if not await self.authorization.may_publish(request, name):
+                raise UnauthorizedError("the channel's publish_token or server.admin_token is needed")
+            if publisher is None:
+                raise RefusalError(405, "another process publishes")
+            answer = await publisher.answer(request)
+            await answer(scope, request.receive, send)
+        elif websocket.is_upgrade(request.method, scope["headers"]):
+            await self._open_socket(channel, publisher, request, send)
+        else:
+            until = await self.authorization.reads_until(request, name)
+            if not until:
+                raise UnauthorizedError("the channel's read_key is needed")
+            with sending_until(until, send) as sending:
+                await self._reading.answer(channel, scope, request.receive, sending)
+
+    async def _open_socket(
+        self, channel: EventChannel, publisher: EventPublisher | None, request: Request, send: Send
+    ) -> None:
+        """Answer a handshake; a publisher is one who presents the token in it."""
+        if not self.authorization.admits_page(request, channel.name):
+            raise RefusalError(403, "pages of this origin may not read the channel: see allow_origin")
+        until, may_publish = await self.authorization.rights(request, channel.name)
+        if not until:
+            raise UnauthorizedError("the channel's read_key is needed")
+        socket = EventSocket(channel, publisher if may_publish else None, self._limits.sockets)
+        try:
+            with self._admission.held(channel, request), sending_until(until, send) as sending:
+                await socket.run(request.scope, request.receive, sending)
+        except websocket.HandshakeError as error:
+            raise refused_handshake(error) from None
+
+
+def refused_handshake(error: websocket.HandshakeError) -> RefusalError:
+    """Return the refusal of a request that isn't WebSocket's handshake."""
+    version = {"sec-websocket-version": "13", "upgrade": "websocket"} if error.status == 426 else {}
+    return RefusalError(error.status, str(error), version)
+
+
+@contextlib.contextmanager
+def sending_until(ends: float, send: Send) -> Iterator[Send]:
+    """End the streams that are sent while the context is open at a time.
+
+    Args:
+        ends: seconds since the epoch; infinite for never.
+    """
+    streams = EndingStreams(ends)
+
+    async def sending(message: Message) -> None:
+        await send(message)
+        streams.add(message)
+
+    try:
+        yield send if math.isinf(ends) else sending
+    finally:
+        streams.close()
+
+
+class EventsEndpoint:
+    """The ASGI endpoint of the event channels of a configuration."""
+
+    def __init__(
+        self, channels: Mapping[str, EventChannel], answers: EventAnswers, limits: EventPublishLimits
+    ) -> None:
+        self._channels = channels
+        self._answers = answers
+        self._publishers = {name: EventPublisher(channel, limits) for name, channel in channels.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -50,34 +122,8 @@ class EventsEndpoint:
         name = request.path_params["name"]
         channel = self._channels.get(name)
         if channel is None:
-            raise RefusalError(404, "no such event channel")
-        if request.method == "POST":
-            if not await self._authorization.may_publish(request, name):
-                raise UnauthorizedError("the channel's publish_token or server.admin_token is needed")
-            answer = await self._publishers[name].answer(request)
-            await answer(scope, receive, send)
-        elif websocket.is_upgrade(request.method, scope["headers"]):
-            await self._open_socket(channel, request, send)
-        else:
-            if not await self._authorization.may_read(request, name):
-                raise UnauthorizedError("the channel's read_key is needed")
-            await self._reading.answer(channel, scope, receive, send)
-
-    async def _open_socket(self, channel: EventChannel, request: Request, send: Send) -> None:
-        """Answer a handshake; a publisher is one who presents the token in it."""
-        if not self._authorization.admits_page(request, channel.name):
-            raise RefusalError(403, "pages of this origin may not read the channel: see allow_origin")
-        may_read, may_publish = await self._authorization.rights(request, channel.name)
-        if not may_read:
-            raise UnauthorizedError("the channel's read_key is needed")
-        publisher = self._publishers[channel.name] if may_publish else None
-        socket = EventSocket(channel, publisher, self._limits.sockets)
-        try:
-            with self._admission.held(channel, request):
-                await socket.run(request.scope, request.receive, send)
-        except websocket.HandshakeError as error:
-            version = {"sec-websocket-version": "13", "upgrade": "websocket"} if error.status == 426 else {}
-            raise RefusalError(error.status, str(error), version) from None
+            raise RefusalError(404, NO_CHANNEL)
+        await self._answers.answer(channel, self._publishers.get(name), request, send)
 
 
 def routes(
@@ -92,7 +138,6 @@ def routes(
         authorization: decides who may read and publish.
         admission: has room for readers, or not.
     """
-    endpoint = EventsEndpoint(
-        channels, authorization, limits or EventLimits(), admission or Admission(channels.values())
-    )
+    limits, admission = limits or EventLimits(), admission or Admission(channels.values())
+    endpoint = EventsEndpoint(channels, EventAnswers(authorization, limits, admission), limits.publish)
     return [Route("/events/{name}", endpoint, methods=["GET", "HEAD", "POST"])]

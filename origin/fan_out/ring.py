@@ -144,6 +144,12 @@ class Ring(Generic[BlockT, CursorT]):
         self._size += block.size
         return True
 
+    def resize(self, capacity: int, most_blocks: int | None) -> None:
+        """Keep more from now on, or less: then the oldest blocks go."""
+        self.capacity, self._most_blocks = capacity, most_blocks
+        while self._size > capacity or len(self._blocks) > (most_blocks or self._next):
+            self.drop_oldest()
+
     def drop_oldest(self) -> None:
         """Evict the oldest block; there must be one."""
         self._size -= self._blocks.pop(self._first).size

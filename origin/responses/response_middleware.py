@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from origin.answers.asgi import ZERO_COPY
 from origin.answers.pieces import TruncatedFileError
 from origin.http.answer import Headers
+from origin.http.channel_patterns import template_of
 from origin.http.path_prefixes import area_of, has_controls, port_of, private_area
 from origin.http1.access_log import TOKEN_LABEL, AccessLog, RequestCounters, log
 from origin.http1.body_writer import Stream
@@ -83,7 +84,7 @@ class CommonHeaders:
         allow_origin: value of Access-Control-Allow-Origin; "*" for any, "" for none.
         log_requests: whether each request becomes a log line.
         loopback_ports: ports that only this machine reaches, where no page of another origin may read lists.
-        own_origins: replaces ``allow_origin`` at some paths.
+        own_origins: replaces ``allow_origin`` at paths, and those of patterns such as ``/events/room/*``.
     """
 
     def __init__(
@@ -161,7 +162,9 @@ class CommonHeaders:
         if area not in SHARED_AREAS:
             return []
         if area != "api" or private_area(scope["path"]) is None:
-            return self._own.get(scope["path"], self._cross_origin)
+            path = scope["path"]
+            own = self._own.get(path) if path in self._own else self._own.get(template_of(path))
+            return self._cross_origin if own is None else own
         return [] if port_of(scope) in self._loopback_ports else self._cross_origin_lists
 
     def _app_for(self, scope: Scope, shared: list[tuple[bytes, bytes]]) -> ASGIApp:

@@ -20,7 +20,10 @@ from origin.access.token_middleware import TokenChecks, TokenPaths, has_token
 from origin.answers.asgi import handler_routes
 from origin.events.admission import Admission
 from origin.events.authorization import EventAuthorization
-from origin.events.routes import routes as event_routes
+from origin.events.created.channels import CreatedKeys
+from origin.events.created.routes import CreatedChannelsEndpoint, CreationAuthorization
+from origin.events.created.routes import routes as event_routes
+from origin.events.routes import EventAnswers, EventsEndpoint
 from origin.files.handler import FileHandler, file_routes
 from origin.http.client_limits import ClientLimits
 from origin.ingest import routes as ingest_routes
@@ -110,17 +113,29 @@ def _media_routes(services: Services, authenticator: Authenticator, live: LiveHa
 
 
 def _event_routes(
-    services: Services, authorization: EventAuthorization, client_limits: ClientLimits
+    services: Services,
+    authenticator: Authenticator,
+    authorization: EventAuthorization,
+    client_limits: ClientLimits,
 ) -> list[BaseRoute]:
     events, configured = services.events, services.config.limits
     admission = Admission(
-        (*events.channels.values(), *events.relays.values()),
+        (*events.channels.values(), *events.relays.values(), events.created),
         configured.all_event_readers,
         client_limits.event_readers,
     )
     limits = event_limits(configured, services.limits.events)
+    answers = EventAnswers(authorization, limits, admission)
+    creation = CreationAuthorization(authenticator, authorization, PublishTokens(services.token_keys))
+    endpoint = CreatedChannelsEndpoint(
+        events.channels,
+        events.created,
+        EventsEndpoint(events.channels, answers, limits.publish),
+        answers,
+        creation,
+    )
     return [
-        *event_routes(events.channels, authorization, limits, admission),
+        *event_routes(endpoint),
         *relay_routes(events.relays, authorization, admission),
     ]
 
@@ -139,7 +154,11 @@ def _routes(
     tokens = PublishTokens(services.token_keys)
     authorization = StationAuthorization(authenticator, admin_token, guard, tokens)
     event_authorization = EventAuthorization(
-        authenticator, admin_token, services.events.keys, config.server.allow_origin, tokens
+        authenticator,
+        admin_token,
+        CreatedKeys(services.events.keys, services.events.created),
+        config.server.allow_origin,
+        tokens,
     )
     return [
         *_media_routes(services, authenticator, live),
@@ -153,7 +172,7 @@ def _routes(
             limits=services.limits.radio,
             webhooks=services.station_webhooks,
         ),
-        *_event_routes(services, event_authorization, client_limits),
+        *_event_routes(services, authenticator, event_authorization, client_limits),
         *signing.routes(services.token_keys, access),
         *signing.check_routes(guard),
         *viewers.routes(services.sessions, access),

@@ -30,7 +30,7 @@ from origin.config.kept_secrets import (
     station_of,
     with_secrets,
 )
-from origin.config.options import Config, data_folder, redactor_of, seconds
+from origin.config.options import Config, data_folder, event_channels, redactor_of, seconds
 from origin.config.warnings import unserved
 from origin.http.answer import Headers
 from origin.http.trusted_proxies import TrustedProxies
@@ -405,7 +405,7 @@ def _lock(config: Config, look_seconds: float, *, patient: bool) -> DataLock | N
         DataInUseError: another server has it, and ``patient`` is false.
         OSError: it can't be created or written.
     """
-    has_histories = any(seconds(one.history) for one in config.events)
+    has_histories = any(seconds(one.history) for one in event_channels(config))
     if not config.server.data or not (config.live or has_histories):
         return None
     lock = DataLock(Path(config.server.data).expanduser(), look_seconds)

@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute
 from starlette.types import Scope
 
 from origin.access.authentication import Authenticator
-from origin.config.options import Config, EventOptions
+from origin.config.options import Config, EventOptions, event_channels
 from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.channel import EventChannel
@@ -54,7 +54,7 @@ class WorkerEventChannels:
         self._config = config
         self._limits = limits
         self._count = count
-        self._options = {one.name: one for one in config.events if is_followed(one)}
+        self._options = {one.name: one for one in event_channels(config) if is_followed(one)}
         self._served: dict[str, EventChannel] = {}
         self._logs: dict[str, FollowedEventLog] = {}
         self._admission = Admission(self._served.values(), config.limits.all_event_readers)

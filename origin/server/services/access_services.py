@@ -14,7 +14,7 @@ from origin.access.limits import SessionLimits
 from origin.access.protected_addresses import ProtectedAddresses, TokenGuard
 from origin.access.token_keys import TokenKeys
 from origin.access.viewer_sessions import SessionRecord, ViewerSessions
-from origin.config.options import Config, TokenOptions, has_signed
+from origin.config.options import Config, TokenOptions, event_channels, has_signed
 from packager.replication.log_entries import read_message
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _protected(config: Config) -> ProtectedAddresses:
         | {one.name: one.access == "signed" for one in config.live}
         | dict.fromkeys(access.channels, True),
         stations=stations,
-        events={one.name: one.access == "signed" for one in config.events},
+        events={one.name: one.access == "signed" for one in event_channels(config)},
     )
 
 

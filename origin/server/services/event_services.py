@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from origin.config.limit_options import LimitOptions
-from origin.config.options import Config, EventOptions, data_folder, seconds
+from origin.config.options import Config, EventOptions, data_folder, event_channels, event_templates, seconds
 from origin.events.authorization import ChannelKeys
 from origin.events.channel import NO_EPOCH, EventChannel, EventChannelOptions, new_epoch
+from origin.events.created.channels import ChannelMaker, CreatedChannels, Template
+from origin.events.created.journal import ChannelJournal
+from origin.events.created.records import ChannelSettings
+from origin.events.created.store import ChannelStore
 from origin.events.disk_history import EventHistory
 from origin.events.limits import EventLimits, HistoryLimits
 from origin.server.services.limits import Limits
 from origin.token_relay.limits import TokenRelayLimits
 from origin.token_relay.relay import TokenRelay, make_relays, relay_limits
 from packager.concurrency import Threads
+from packager.safe_files import DataFolder
+
+CREATED = "created_channels"
+"""Folder of the server's data with the channels that were made at run time."""
+
+HISTORIES = "history"
+"""Folder in it with their events, in a folder for each."""
+
+HISTORY_FOLDER_CHARACTERS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +41,14 @@ class EventServices:
         histories: the histories on disk, of channels that have one.
         relays: the relays of token streams, of channels that have one.
         keys: of publishers and readers; a reload changes them.
+        created: the channels that are made at run time.
     """
 
     channels: dict[str, EventChannel]
     histories: dict[str, EventHistory]
     relays: dict[str, TokenRelay]
     keys: dict[str, ChannelKeys]
+    created: CreatedChannels
 
 
 def make_event_services(config: Config, limits: Limits, count: Callable[[str, int], None]) -> EventServices:
@@ -41,7 +58,7 @@ def make_event_services(config: Config, limits: Limits, count: Callable[[str, in
         count: called with the area of requests and the number of bytes written to their clients.
     """
     relaying = relay_limits(config.limits, limits.relay)
-    is_shared = bool(config.cluster.url)
+    is_shared, configured = bool(config.cluster.url), event_channels(config)
     channels = {
         options.name: EventChannel(
             options.name,
@@ -49,7 +66,7 @@ def make_event_services(config: Config, limits: Limits, count: Callable[[str, in
             event_channel_options(options, config.limits, limits.events, relaying),
             count=functools.partial(count, "events"),
         )
-        for options in config.events
+        for options in configured
     }
     threads = Threads(limits.events.history.threads, "history")
     histories = {
@@ -59,13 +76,13 @@ def make_event_services(config: Config, limits: Limits, count: Callable[[str, in
             history_limits(options, channels[options.name].limits.history_bytes, limits.events.history),
             threads,
         )
-        for options in config.events
+        for options in configured
         # Redis keeps the events that nodes share.
         if seconds(options.history)
         and not is_shared
         and (place := data_folder(config, "events", options.name)) is not None
     }
-    relays = make_relays(config.events, channels, relaying, functools.partial(count, "relay"))
+    relays = make_relays(configured, channels, relaying, functools.partial(count, "relay"))
     keys = {
         one.name: ChannelKeys(
             publish_token=one.publish_token or "",
@@ -74,11 +91,83 @@ def make_event_services(config: Config, limits: Limits, count: Callable[[str, in
         )
         for one in config.events
     }
-    return EventServices(channels, histories, relays, keys)
+    created = _make_created(config, limits, keys, functools.partial(count, "events"), threads)
+    return EventServices(channels, histories, relays, keys, created)
+
+
+def _make_created(
+    config: Config,
+    limits: Limits,
+    keys: dict[str, ChannelKeys],
+    count: Callable[[int], None],
+    threads: Threads,
+) -> CreatedChannels:
+    """Make what makes event channels at run time.
+
+    Args:
+        count: called with the number of bytes written to readers.
+        threads: that read and write histories.
+    """
+    templates = {one.name: one for one in event_templates(config)}
+    relaying = relay_limits(config.limits, limits.relay)
+
+    def options(settings: ChannelSettings) -> EventChannelOptions:
+        given = templates.get(settings.template) or EventOptions("made")
+        made = event_channel_options(given, config.limits, limits.events, relaying)
+        kept = replace(made.limits, history=settings.keep, history_seconds=settings.keep_for)
+        return replace(made, limits=kept)
+
+    place = data_folder(config, CREATED)
+    histories = None if place is None else _Histories(place / HISTORIES, limits.events.history, threads)
+    maker = ChannelMaker(
+        options,
+        count,
+        histories,
+        event_limits(config.limits, limits.events).publish,
+        {
+            name: Template(
+                ChannelSettings(name, one.keep, seconds(one.keep_for), seconds(one.history)),
+                seconds(one.expires) or math.inf,
+                one.create == "publish",
+            )
+            for name, one in templates.items()
+        },
+        keys,
+    )
+    bounds = replace(
+        limits.creation,
+        channels=config.limits.created_channels,
+        per_creator=config.limits.created_channels_per_token,
+        event_bytes=config.limits.created_channel_bytes,
+    )
+
+    journal = None if place is None else ChannelJournal(place, bounds.journal_bytes)
+    return CreatedChannels(maker, bounds, None if journal is None else ChannelStore(journal, bounds))
+
+
+@dataclass(frozen=True, slots=True)
+class _Histories:
+    """Makes the histories of channels that are made at run time.
+
+    Attributes:
+        threads: for the files of all histories.
+    """
+
+    place: DataFolder
+    limits: HistoryLimits
+    threads: Threads
+
+    def __call__(self, channel: EventChannel, settings: ChannelSettings) -> EventHistory:
+        """Make the history of a channel."""
+        # Names have slashes, and may differ in what a file system takes for the same.
+        folder = hashlib.sha256(channel.name.encode()).hexdigest()[:HISTORY_FOLDER_CHARACTERS]
+        size = 2 * channel.limits.history_bytes
+        bounds = replace(self.limits, seconds=settings.history, disk_bytes=size)
+        return EventHistory(channel, self.place / folder, bounds, self.threads)
 
 
 def own_origins(config: Config) -> dict[str, str]:
-    """Return the origins whose pages may read event channels, by path, where a channel says so itself."""
+    """Return the origins whose pages may read event channels, by path or pattern, where a channel says so."""
     return {f"/events/{one.name}": one.allow_origin for one in config.events if one.allow_origin is not None}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from origin.access.guess_delay import GuessLimits
 from origin.access.limits import SessionLimits
 from origin.answers.memfd_cache import MemfdLimits
+from origin.events.created.limits import CreationLimits
 from origin.events.limits import EventLimits
 from origin.grpc.limits import GrpcLimits
 from origin.http1.limits import HttpLimits
@@ -110,6 +111,7 @@ class Limits:
 
     Attributes:
         cluster: limits of its part in a cluster.
+        creation: limits of event channels that are made at run time.
         encode: limits of the encoding of films on request.
         jobs: limits of queued jobs, for this machine or others.
         memfd: limits of the copies of live media in memory files.
@@ -128,6 +130,7 @@ class Limits:
     catalogue: CatalogueLimits = field(default_factory=CatalogueLimits)
     cluster: ClusterLimits = field(default_factory=ClusterLimits)
     encode: EncodeLimits = field(default_factory=EncodeLimits)
+    creation: CreationLimits = field(default_factory=CreationLimits)
     events: EventLimits = field(default_factory=EventLimits)
     grpc: GrpcLimits = field(default_factory=GrpcLimits)
     http: HttpLimits = field(default_factory=HttpLimits)

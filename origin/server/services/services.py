@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from origin.access.guess_delay import GuessDelay
 from origin.config.kept_secrets import MadeKeys
-from origin.config.options import Config
+from origin.config.options import Config, event_channels
 from origin.events.channel_replication import ServedEventLog
 from origin.events.disk_history import EventHistory
 from origin.http1.access_log import RequestCounters
@@ -201,7 +201,7 @@ class Services:
         for mount in self.mounts.values():
             append = self.logs.serve(ServedMountLog(mount))
             mount.on_entry = append
-        for options in filter(is_followed, self.config.events):
+        for options in filter(is_followed, event_channels(self.config)):
             event_channel = self.events.channels[options.name]
             told = self.logs.serve(ServedEventLog(event_channel))
             event_channel.on_entry = told
@@ -224,7 +224,7 @@ class Services:
     def _make_status_events(self) -> StatusEvents:
         live = self.live
         return StatusEvents(
-            {one.name: one.include for one in self.config.events},
+            {one.name: one.include for one in event_channels(self.config)},
             self.events.channels,
             StatusSources(self.mounts, live.broadcasts, self._is_owned_here, live.served_stream),
             NEWS_SECONDS,
@@ -267,6 +267,7 @@ class Services:
             try:
                 for history in self.events.histories.values():
                     await history.wait_until_restored()
+                await self.events.created.wait_until_restored()
                 if self.cluster_events is not None:
                     await self.cluster_events.wait_until_level()
                 yield
@@ -323,7 +324,7 @@ class Services:
         services += [*self.mounts.values(), *self.stations.hidden, *self.events.relays.values()]
         services += self.events.channels.values()
         # Histories end behind the channels, whose last events are kept.
-        services += self.events.histories.values()
+        services += [*self.events.histories.values(), self.events.created]
         services += [] if self.live.cluster is None else [self.live.cluster]
         services += [] if self._directory is None else [self._directory]
         services += [] if self.library.thumbnails is None else [self.library.thumbnails]

@@ -1,0 +1,643 @@
+"""The event channels that are made at run time: their records, and the channels of those in use.
+
+Of a channel without clients there is its record alone, and its events as bytes: it is a channel again as soon
+as somebody comes. So hundreds of thousands cost little, and no task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import heapq
+import math
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from origin.access.key_hash import KeyHash
+from origin.events.authorization import ChannelKeys
+from origin.events.channel import EventChannel, EventChannelOptions
+from origin.events.channel_replication import FollowedEventLog, ServedEventLog
+from origin.events.created.limits import CreationLimits
+from origin.events.created.records import (
+    ADMINISTRATOR,
+    TEMPLATE,
+    ChannelSettings,
+    CreatedChannel,
+    Records,
+    line_of,
+    line_of_gone,
+)
+from origin.events.created.store import ChannelStore, LineMaker, NotStoredError
+from origin.events.disk_history import EventHistory
+from origin.events.event_log import Event
+from origin.events.limits import EventPublishLimits
+from origin.events.publishing import EventPublisher
+from origin.http.channel_patterns import ANY, folder_of, template_of
+from packager.step_budget import StepBudget
+
+log = structlog.get_logger()
+
+TOKEN_BYTES = 16
+"""Random bytes of tokens and of names that nobody can guess."""
+
+SPARE_TIMES = 1000
+"""Times of channels that changed meanwhile, beyond as many as there are channels, before they are dropped."""
+
+HISTORY_SHARE = 9 / 8
+"""For so many times as long as its events are kept a channel's files may have them."""
+
+
+class CreationError(Exception):
+    """A channel isn't made; the text is one line that says why."""
+
+
+class ExistsError(CreationError):
+    """A channel has the name."""
+
+
+class FullError(CreationError):
+    """There is no room for one more channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The options of the channels of a pattern.
+
+    Attributes:
+        settings: of channels for which none are asked for.
+        seconds: for how long a channel is there; infinite for ever.
+        on_publish: whether the first event makes a channel.
+    """
+
+    settings: ChannelSettings
+    seconds: float = math.inf
+    on_publish: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelMaker:
+    """Makes channels of their records.
+
+    Attributes:
+        options: returns the options of a channel with some settings.
+        count: called with the number of bytes written to readers.
+        history: makes what keeps a channel's events on disk; None where nothing does.
+        templates: by their patterns.
+        keys: of templates' publishers and readers, by the pattern; a reload changes them.
+    """
+
+    options: Callable[[ChannelSettings], EventChannelOptions]
+    count: Callable[[int], None] = lambda _: None
+    history: Callable[[EventChannel, ChannelSettings], EventHistory] | None = None
+    publish: EventPublishLimits = field(default_factory=EventPublishLimits)
+    templates: Mapping[str, Template] = field(default_factory=dict)
+    keys: Mapping[str, ChannelKeys] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class OpenChannel:
+    """A channel that clients use, or have used a moment ago.
+
+    Attributes:
+        uses: requests for it that go on.
+        since: since when there are none, by the monotonic clock.
+        ended: completes when the history is written, and its files are closed.
+    """
+
+    channel: EventChannel
+    publisher: EventPublisher
+    history: EventHistory | None = None
+    uses: int = 0
+    since: float = 0.0
+    ended: asyncio.Task[None] | None = None
+    is_closing: bool = False
+
+
+class CreatedChannels:
+    """The channels that were made at run time, by name.
+
+    Args:
+        store: keeps them on disk; None where nothing survives a restart.
+        clock: seconds since the epoch of Unix.
+
+    Attributes:
+        readers: number of requests for channels that go on.
+        created: how many were made since the start.
+    """
+
+    name = "created event channels"
+
+    def __init__(
+        self,
+        maker: ChannelMaker,
+        limits: CreationLimits,
+        store: ChannelStore | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.maker = maker
+        self.limits = limits
+        self._clock = clock
+        self._records = Records(limits.channels)
+        # Names by what is before their last segment, and the number of channels of each creator.
+        self._folders: dict[str, dict[str, None]] = {}
+        self._counts: dict[str, int] = {}
+        self._open: dict[str, OpenChannel] = {}
+        self._packed: dict[str, bytes] = {}
+        self._packed_bytes = self._open_bytes = 0
+        # When channels end or have events that are too old, by name; only the time counts that is `due`.
+        self._times: list[tuple[float, str]] = []
+        self._epoch = 0
+        self._closed = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._group: asyncio.TaskGroup | None = None
+        self._listeners: set[Callable[[str], None]] = set()
+        self.readers = self.created = 0
+        self.store = store
+        if store is None:
+            self._ready.set()
+        else:
+            store.counting = self._lines
+
+    def __len__(self) -> int:
+        """Count the channels."""
+        return len(self._records.channels)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the stored channels are known."""
+        return self._ready.is_set()
+
+    @property
+    def event_bytes(self) -> int:
+        """Bytes of all events in memory."""
+        return self._packed_bytes + self._open_bytes
+
+    @property
+    def open(self) -> Collection[OpenChannel]:
+        """The channels that clients use, or have used a moment ago."""
+        return self._open.values()
+
+    def get(self, name: str) -> CreatedChannel | None:
+        """Return the record of a channel; None for none."""
+        found = self._records.channels.get(name)
+        return None if found is None or found.expires <= self._clock() else found
+
+    def is_gone(self, name: str) -> bool:
+        """Return whether there was a channel of this name, whose readers may still ask."""
+        found = self._records.channels.get(name)
+        until = self._records.gone.get(name, -math.inf) if found is None else math.inf
+        return self.get(name) is None and until > self._clock()
+
+    def template_for(self, name: str) -> Template | None:
+        """Return the template that has a name among those of its pattern; None for none."""
+        return self.maker.templates.get(template_of(name))
+
+    def matching(self, pattern: str, most: int) -> list[str]:
+        """Return the names of the channels of a pattern, at most so many and one more."""
+        names: list[str] = []
+        for name in self._folders.get(folder_of(pattern), ()):
+            if self.get(name) is not None:
+                names.append(name)
+            if len(names) > most:
+                break
+        return names
+
+    def keys_of(self, name: str) -> ChannelKeys | None:
+        """Return the keys of a channel, or those of the template that would make it; None for none."""
+        found = self.get(name)
+        template = template_of(name) if found is None else found.settings.template
+        keys = self.maker.keys.get(template)
+        if found is None:
+            return keys
+        return ChannelKeys(
+            publish_token="" if keys is None else keys.publish_token,
+            read_key="" if keys is None else keys.read_key,
+            allow_origin=None if keys is None else keys.allow_origin,
+            read_token=found.read_token,
+            publish_token_hash=found.publish_token,
+        )
+
+    @contextlib.contextmanager
+    def watched(self, listener: Callable[[str], None]) -> Iterator[None]:
+        """Call a function with the name of each channel that is made, while the context is open."""
+        self._listeners.add(listener)
+        try:
+            yield
+        finally:
+            self._listeners.discard(listener)
+
+    # Making and ending
+
+    def check_room(self, creator: str) -> None:
+        """Check that a creator may make one more channel.
+
+        Raises:
+            FullError: there is no room; the text says for whom.
+        """
+        if (
+            creator not in (ADMINISTRATOR, TEMPLATE)
+            and self._counts.get(creator, 0) >= self.limits.per_creator
+        ):
+            raise FullError("limits.created_channels_per_token: so many channels of one creator are there")
+        if len(self._records.channels) >= self.limits.channels and not self._evict():
+            raise FullError("limits.created_channels: so many channels are there")
+
+    def unused_name(self, pattern: str = ANY) -> str:
+        """Return a name that nobody can guess, and that a pattern stands for."""
+        return f"{pattern.removesuffix(ANY)}{secrets.token_urlsafe(TOKEN_BYTES)}"
+
+    async def create(
+        self,
+        name: str,
+        creator: str,
+        settings: ChannelSettings,
+        expires: float = math.inf,
+        *,
+        with_tokens: bool = True,
+    ) -> tuple[CreatedChannel, str, str]:
+        """Make a channel; return it, and its tokens for reading and publishing, of which hashes are kept.
+
+        Raises:
+            ExistsError: a channel has the name.
+            FullError: there is no room for one more.
+            NotStoredError: the channel can't be stored, and isn't made.
+        """
+        if not self._ready.is_set():
+            raise NotStoredError("the stored channels aren't read yet")
+        if self._records.channels.get(name) is not None and self.get(name) is None:
+            self._remove(name)
+        if name in self._records.channels:
+            raise ExistsError("a channel of this name exists")
+        self.check_room(creator)
+        now = self._clock()
+        read, publish = (secrets.token_urlsafe(TOKEN_BYTES) if with_tokens else "" for _ in range(2))
+        read_hash, publish_hash = (KeyHash.of(one) if one else None for one in (read, publish))
+        shared = self._records.shared(settings)
+        channel = CreatedChannel(
+            name, creator, now, shared, expires, now, read_token=read_hash, publish_token=publish_hash
+        )
+        was_gone = self._records.gone.pop(name, None)
+        self._add(channel)
+        if self.store is not None:
+            try:
+                await self.store.store(line_of(channel))
+            except NotStoredError:
+                if self._records.channels.get(name) is channel:
+                    self._remove(name, was_gone)
+                raise
+        self.created += 1
+        return channel, read, publish
+
+    def _add(self, channel: CreatedChannel) -> None:
+        name = channel.name
+        self._records.channels[name] = channel
+        self._index(channel)
+        for listener in tuple(self._listeners):
+            listener(name)
+
+    def _index(self, channel: CreatedChannel) -> None:
+        name, creator = channel.name, channel.creator
+        self._folders.setdefault(folder_of(name), {})[name] = None
+        self._counts[creator] = self._counts.get(creator, 0) + 1
+        self._call_at(channel.expires, name)
+
+    def _call_at(self, moment: float, name: str) -> None:
+        """Schedule a time at which a channel ends, or has events that are too old."""
+        channel = self._records.channels.get(name)
+        if channel is not None and moment < channel.due:
+            channel.due = moment
+            heapq.heappush(self._times, (moment, name))
+
+    async def change(self, channel: CreatedChannel, settings: ChannelSettings, expires: float) -> None:
+        """Change the settings and the end of a channel.
+
+        Raises:
+            NotStoredError: the change isn't stored, but made.
+        """
+        channel.settings, channel.expires = self._records.shared(settings), expires
+        self._call_at(expires, channel.name)
+        if (opened := self._open.get(channel.name)) is not None:
+            opened.channel.resize(self.maker.options(settings))
+        if self.store is not None:
+            await self.store.store(line_of(channel), keeps=True)
+
+    async def delete(self, name: str) -> None:
+        """Delete a channel, whose readers get its end.
+
+        Raises:
+            NotStoredError: the deletion isn't stored, but made.
+        """
+        if (until := self._remove(name)) is not None and self.store is not None:
+            await self.store.store(line_of_gone(name, until), keeps=True)
+
+    def _remove(self, name: str, until: float | None = None) -> float | None:
+        """Remove a channel; return until when it counts as gone, None where there is none."""
+        channel = self._records.channels.pop(name, None)
+        if channel is None:
+            return None
+        folder = self._folders[folder_of(name)]
+        del folder[name]
+        if not folder:
+            del self._folders[folder_of(name)]
+        self._counts[channel.creator] -= 1
+        if not self._counts[channel.creator]:
+            del self._counts[channel.creator]
+        settings = channel.settings
+        self._drop_packed(name)
+        opened = self._open.get(name)
+        if opened is not None:
+            opened.channel.delete()
+        if settings.history:
+            self._remove_history(channel, opened)
+        elif opened is not None:
+            del self._open[name]
+        now = self._clock()
+        kept = max(settings.keep_for, settings.history) or self.limits.gone_seconds
+        self._records.gone[name] = now + kept if until is None else until
+        if len(self._records.gone) > self.limits.channels:
+            del self._records.gone[next(iter(self._records.gone))]
+        return self._records.gone[name]
+
+    def _remove_history(self, channel: CreatedChannel, opened: OpenChannel | None) -> None:
+        """Remove a channel's files, behind what is still being written."""
+        if opened is None:
+            opened = self._wake(channel)
+            opened.channel.delete()
+        opened.is_closing = True
+        if opened.history is not None:
+            opened.history.remove_all()
+        if opened.ended is None:
+            del self._open[channel.name]
+
+    def _evict(self) -> bool:
+        """Remove the channel that nobody has used for longest, if its events needn't be kept any more."""
+        now, oldest = self._clock(), None
+        for channel, _ in zip(self._records.channels.values(), range(self.limits.looked_at), strict=False):
+            kept = max(channel.settings.keep_for, channel.settings.history)
+            opened = self._open.get(channel.name)
+            is_idle = (opened is None or not opened.uses) and channel.used + kept < now
+            if kept and is_idle and (oldest is None or channel.used < oldest.used):
+                oldest = channel
+        if oldest is None:
+            return False
+        until = self._remove(oldest.name)
+        if self.store is not None and until is not None:
+            self.store.store_soon(line_of_gone(oldest.name, until))
+        return True
+
+    # Using
+
+    @contextlib.asynccontextmanager
+    async def using(self, name: str) -> AsyncIterator[OpenChannel | None]:
+        """Hold a channel open while a request for it goes on; None where there is none any more."""
+        opened = await self._opened(name)
+        if opened is None:
+            yield None
+            return
+        opened.uses += 1
+        self.readers += 1
+        try:
+            yield opened
+        finally:
+            opened.uses -= 1
+            self.readers -= 1
+            opened.since = time.monotonic()
+
+    async def _opened(self, name: str) -> OpenChannel | None:
+        while (channel := self.get(name)) is not None:
+            opened = self._open.get(name)
+            if opened is None:
+                opened = self._wake(channel)
+            elif opened.is_closing:
+                if opened.ended is not None:
+                    await asyncio.wait((opened.ended,))
+                continue
+            if opened.history is None:
+                break
+            # The channel counts as used meanwhile.
+            opened.uses += 1
+            try:
+                await opened.history.wait_until_restored()
+            finally:
+                opened.uses -= 1
+            if self._open.get(name) is opened and not opened.is_closing:
+                break
+        else:
+            return None
+        # Behind all that were used before: `_evict` looks at the first ones.
+        channel.used = self._clock()
+        self._records.channels[name] = self._records.channels.pop(name)
+        return opened
+
+    def _wake(self, channel: CreatedChannel) -> OpenChannel:
+        """Make the channel of a record, with the events that were packed."""
+        name = channel.name
+        options = self.maker.options(channel.settings)
+        packed = self._drop_packed(name)
+        made: EventChannel | None = None
+        if packed:
+            make = functools.partial(EventChannel, name, options=options, count=self.maker.count)
+            folding = FollowedEventLog(name, make, {})
+            for message in _messages_in(packed):
+                folding.fold(folding.read(message)[1])
+            made = folding.channel
+        if made is None:
+            made = EventChannel(name, self._next_epoch(), options, count=self.maker.count)
+        made.on_entry = self._count_event
+        publisher = EventPublisher(made, self.maker.publish, has_room=self._has_room)
+        opened = self._open[name] = OpenChannel(made, publisher, since=time.monotonic())
+        self._open_bytes += made.log.size
+        if channel.settings.history and self.maker.history is not None and self._group is not None:
+            opened.history = self.maker.history(made, channel.settings)
+            opened.ended = self._group.create_task(self._keep_history(name, opened, opened.history))
+        return opened
+
+    def _next_epoch(self) -> str:
+        """Name a new epoch: by the time, and never twice."""
+        self._epoch = max(self._epoch + 1, time.time_ns() // 1_000_000)
+        return f"{self._epoch:x}"
+
+    def _count_event(self, entry: object) -> None:
+        if isinstance(entry, Event):
+            self._open_bytes += entry.size
+
+    def _has_room(self) -> bool:
+        return self.event_bytes < self.limits.event_bytes
+
+    def _drop_packed(self, name: str) -> bytes | None:
+        packed = self._packed.pop(name, None)
+        self._packed_bytes -= len(packed or b"")
+        return packed
+
+    async def _keep_history(self, name: str, opened: OpenChannel, history: EventHistory) -> None:
+        """Keep a channel's events on disk until it is closed."""
+        try:
+            await history.run()
+        except Exception:  # other channels go on
+            log.exception("a created event channel's history broke", channel=name)
+        finally:
+            if self._open.get(name) is opened:
+                del self._open[name]
+
+    # Time
+
+    async def wait_until_restored(self) -> None:
+        """Wait for the stored channels, unless that takes too long: they may still come later."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.limits.restore_seconds):
+                await self._ready.wait()
+
+    async def run(self) -> None:
+        """Restore what is stored, then look after the channels until closed or cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            if self.store is not None:
+                await self._restore(self.store)
+                writing = group.create_task(self.store.run())
+            self._ready.set()
+            while not self._closed.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self.limits.beat_seconds):
+                        await self._closed.wait()
+                await self._beat()
+            if self.store is not None:
+                writing.cancel()
+
+    async def _restore(self, store: ChannelStore) -> None:
+        records, budget = await store.read(self.limits.channels), StepBudget()
+        self._records = records
+        self._folders.clear()
+        self._counts.clear()
+        for channel in tuple(records.channels.values()):
+            self._index(channel)
+            if channel.settings.history:
+                # Files may have events that are too old.
+                self._call_at(self._clock() + channel.settings.history * HISTORY_SHARE, channel.name)
+            await budget.spend()
+
+    def close(self) -> None:
+        """Disconnect all readers, who come again, and write what waits."""
+        self._closed.set()
+        for opened in tuple(self._open.values()):
+            opened.channel.close()
+            if opened.history is not None:
+                opened.history.close()
+
+    async def _beat(self) -> None:
+        """Keep the readers' connections alive, and pack the channels that nobody uses any more."""
+        budget, size = StepBudget(), 0
+        for name, opened in tuple(self._open.items()):
+            await budget.spend()
+            if self._open.get(name) is not opened or opened.is_closing:
+                continue
+            try:
+                opened.channel.beat()
+            except Exception:  # other channels go on
+                log.exception("an event channel's readers can't be written to", channel=name)
+            idle = time.monotonic() - opened.since
+            if not opened.uses and idle >= self.limits.idle_seconds and not opened.channel.readers_here:
+                self._put_to_rest(name, opened)
+            if name in self._open:
+                size += opened.channel.log.size
+        self._open_bytes = size
+        await self._look_at_times(budget)
+
+    def _put_to_rest(self, name: str, opened: OpenChannel) -> None:
+        """Keep of a channel without clients its record alone, and its events in few bytes."""
+        channel, record = opened.channel, self._records.channels.get(name)
+        if record is None or channel.log.size > self.limits.packed_bytes:
+            return
+        if opened.history is not None:
+            if opened.history.trouble is None:
+                # The files have the events.
+                opened.is_closing = True
+                opened.history.close()
+                if channel.log.end > channel.log.first:
+                    self._call_at(self._clock() + record.settings.history * HISTORY_SHARE, name)
+            return
+        del self._open[name]
+        if channel.entered or channel.log.end or channel.log.epochs or channel.log.begin:
+            served = ServedEventLog(channel)
+            packed = b"".join(_framed(served.encode(entry)) for entry in served.snapshot())
+            self._packed[name] = packed
+            self._packed_bytes += len(packed)
+            newest = channel.log.newest
+            if record.settings.keep_for and newest is not None:
+                self._call_at(newest.time + record.settings.keep_for, name)
+
+    async def _look_at_times(self, budget: StepBudget) -> None:
+        """End the channels whose time is over, and drop events that are too old."""
+        now = self._clock()
+        if len(self._times) > 2 * len(self._records.channels) + SPARE_TIMES:
+            await self._drop_old_times(budget)
+        while self._times and self._times[0][0] <= now:
+            moment, name = heapq.heappop(self._times)
+            await budget.spend()
+            channel = self._records.channels.get(name)
+            if channel is None or channel.due != moment:
+                continue
+            channel.due = math.inf
+            self._call_at(channel.expires, name)
+            if channel.expires <= now:
+                until = self._remove(name)
+                if self.store is not None and until is not None:
+                    self.store.store_soon(line_of_gone(name, until))
+            elif name not in self._open and (channel.settings.keep_for or channel.settings.history):
+                self._wake(channel).channel.log.expire()
+
+    async def _drop_old_times(self, budget: StepBudget) -> None:
+        """Forget the times of channels that are gone, or are looked at at another time."""
+        times, self._times = self._times, []
+        for moment, name in times:
+            channel = self._records.channels.get(name)
+            if channel is not None and channel.due == moment:
+                heapq.heappush(self._times, (moment, name))
+            await budget.spend()
+
+    def _lines(self) -> Collection[LineMaker]:
+        """Return what writes the lines that still count."""
+        now = self._clock()
+        gone = [
+            functools.partial(line_of_gone, name, until)
+            for name, until in self._records.gone.items()
+            if until > now
+        ]
+        return [*(functools.partial(line_of, one) for one in self._records.channels.values()), *gone]
+
+
+def _framed(message: bytes) -> bytes:
+    return len(message).to_bytes(4, "big") + message
+
+
+def _messages_in(packed: bytes) -> Iterator[bytes]:
+    """Split what was packed into the messages of a channel's log."""
+    position = 0
+    while position < len(packed):
+        begin = position + 4
+        position = begin + int.from_bytes(packed[position:begin], "big")
+        yield packed[begin:position]
+
+
+class CreatedKeys(Mapping[str, ChannelKeys]):
+    """The keys of all event channels, by name: those of the configuration, and those made at run time."""
+
+    def __init__(self, configured: Mapping[str, ChannelKeys], created: CreatedChannels) -> None:
+        self._configured = configured
+        self._created = created
+
+    def __getitem__(self, name: str) -> ChannelKeys:
+        found = self._configured.get(name) or self._created.keys_of(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._configured)
+
+    def __len__(self) -> int:
+        return len(self._configured)

@@ -1,0 +1,173 @@
+"""The facts about event channels that are made at run time, as they are kept in memory and on disk. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import msgspec
+from msgspec import Struct
+
+from media.errors import MalformedError
+from origin.access.key_hash import KeyHash
+from origin.http.channel_patterns import is_name
+
+ADMINISTRATOR = "admin"
+"""The creator of channels that were made with the admin token."""
+
+TEMPLATE = "template"
+"""The creator of channels that were made by their first event, with a key of the configuration."""
+
+PUBLISHER = "publisher"
+"""The creator of channels that were made by their first event, with a token."""
+
+SUBJECT = "sub:"
+"""Beginning of creators that are named by a JSON Web Token."""
+
+
+class ChannelSettings(Struct, frozen=True):
+    """The settings of channels that are made at run time; channels with the same share one object.
+
+    Attributes:
+        template: the pattern whose other options the channels have; empty for none.
+        keep: most events.
+        keep_for: seconds; 0 for no such limit.
+        history: seconds for which events survive a restart; 0 for none.
+    """
+
+    template: str = ""
+    keep: int = 1000
+    keep_for: float = 0.0
+    history: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class CreatedChannel:
+    """A channel that was made at run time, without its events.
+
+    Attributes:
+        creator: `ADMINISTRATOR`, `PUBLISHER`, or `SUBJECT` with a name.
+        made: seconds since the epoch of Unix, as all times here.
+        expires: when the channel ends; infinite for never.
+        used: when a client last came.
+        due: when the channel is to be looked at, as it ends or has events that are too old.
+        read_token: None for a channel without tokens of its own.
+    """
+
+    name: str
+    creator: str
+    made: float
+    settings: ChannelSettings
+    expires: float = math.inf
+    used: float = 0.0
+    due: float = math.inf
+    read_token: KeyHash | None = field(default=None, repr=False)
+    publish_token: KeyHash | None = field(default=None, repr=False)
+
+
+class _RecordsHead(Struct, frozen=True, forbid_unknown_fields=True):
+    """The first line of a file of records, which says what the file is."""
+
+    headwater: str
+    version: int
+
+
+class _MadeLine(Struct, frozen=True, tag="made", forbid_unknown_fields=True, omit_defaults=True):
+    """The line of a channel that was made or changed."""
+
+    name: str
+    creator: str
+    at: float
+    settings: ChannelSettings
+    expires: float | None = None
+    read: str = ""
+    publish: str = ""
+
+
+class _GoneLine(Struct, frozen=True, tag="gone", forbid_unknown_fields=True):
+    """The line of a channel that was deleted, or has ended.
+
+    Attributes:
+        until: for how long it is answered that the channel is gone.
+    """
+
+    name: str
+    until: float
+
+
+HEAD = msgspec.json.encode(_RecordsHead("created event channels", 1)) + b"\n"
+
+_encode = msgspec.json.Encoder().encode
+_LINE: msgspec.json.Decoder[_MadeLine | _GoneLine] = msgspec.json.Decoder(_MadeLine | _GoneLine)
+
+
+def line_of(channel: CreatedChannel) -> bytes:
+    """Write the line of a channel that was made or changed."""
+    expires = None if math.isinf(channel.expires) else channel.expires
+    read, publish = (str(one or "") for one in (channel.read_token, channel.publish_token))
+    line = _MadeLine(channel.name, channel.creator, channel.made, channel.settings, expires, read, publish)
+    return _encode(line) + b"\n"
+
+
+def line_of_gone(name: str, until: float) -> bytes:
+    """Write the line of a channel that is gone."""
+    return _encode(_GoneLine(name, until)) + b"\n"
+
+
+class Records:
+    """The channels that were made at run time, as the lines of a file leave them.
+
+    Args:
+        most: channels, and channels that are gone.
+
+    Attributes:
+        channels: by name, in the order in which they were made.
+        gone: when it is forgotten that a channel was there, by its name.
+        lines: number of lines that were read.
+        unreadable: lines that no server has written.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._settings: dict[ChannelSettings, ChannelSettings] = {}
+        self._creators: dict[str, str] = {}
+        self.channels: dict[str, CreatedChannel] = {}
+        self.gone: dict[str, float] = {}
+        self.lines = self.unreadable = 0
+
+    def read(self, line: bytes) -> None:
+        """Read the next line behind the head."""
+        self.lines += 1
+        try:
+            self._read(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, MalformedError, RecursionError):
+            self.unreadable += 1
+
+    def _read(self, text: bytes) -> None:
+        line = _LINE.decode(text)
+        if not is_name(line.name):
+            raise MalformedError(f"no name of a channel: {line.name!r}")
+        if isinstance(line, _GoneLine):
+            self.channels.pop(line.name, None)
+            if len(self.gone) < self._most:
+                self.gone[line.name] = line.until
+            return
+        self.gone.pop(line.name, None)
+        if line.name not in self.channels and len(self.channels) >= self._most:
+            return
+        self.channels[line.name] = CreatedChannel(
+            line.name,
+            self._creators.setdefault(line.creator, line.creator),
+            line.at,
+            self.shared(line.settings),
+            math.inf if line.expires is None else line.expires,
+            line.at,
+            read_token=KeyHash.read(line.read),
+            publish_token=KeyHash.read(line.publish),
+        )
+
+    def shared(self, settings: ChannelSettings) -> ChannelSettings:
+        """Return the one object of equal settings."""
+        if len(self._settings) > self._most:
+            self._settings.clear()
+        return self._settings.setdefault(settings, settings)

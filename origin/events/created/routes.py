@@ -1,0 +1,247 @@
+"""``POST /events`` makes channels; ``/events/NAME`` serves, describes, changes and deletes them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from origin.access.authentication import Authenticator, UnauthorizedError
+from origin.access.publish_tokens import Creator, PublishTokens
+from origin.events.authorization import EventAuthorization
+from origin.events.channel import EventChannel
+from origin.events.created.channels import CreatedChannels, ExistsError, FullError, OpenChannel
+from origin.events.created.records import (
+    ADMINISTRATOR,
+    PUBLISHER,
+    SUBJECT,
+    TEMPLATE,
+    ChannelSettings,
+    CreatedChannel,
+)
+from origin.events.created.requests import described, read_changes, read_wanted
+from origin.events.created.store import NotStoredError
+from origin.events.formats import GRPC, JSON_TYPE, NDJSON, SSE
+from origin.events.publishing import DELETED
+from origin.events.reading import IDENTITY_PARAMETERS
+from origin.events.routes import NO_CHANNEL, EventAnswers, EventsEndpoint
+from origin.http1 import websocket
+from origin.responses.json_response import as_json
+from origin.responses.refusal import RefusalError
+from origin.responses.request_body import receive_body, require_type
+
+_STREAMS = (SSE.media_type, NDJSON.media_type, GRPC.media_type)
+"""Media types that a client names which wants events, and not the state of a channel."""
+
+NEEDED = "server.admin_token or a token with create is needed"
+
+
+class CreationAuthorization:
+    """Decides who may make channels, and change those that were made: the administrator, and web tokens."""
+
+    def __init__(
+        self, authenticator: Authenticator, events: EventAuthorization, tokens: PublishTokens | None
+    ) -> None:
+        self._authenticator = authenticator
+        self._events = events
+        self._tokens = tokens
+
+    async def creator(self, request: Request) -> Creator | None:
+        """Return who may make channels of some patterns; None for the administrator, who may make any.
+
+        Raises:
+            UnauthorizedError: nobody who may.
+        """
+        if self._tokens is not None and (found := await self._tokens.creator(request)) is not None:
+            return found
+        if await self._authenticator.admits(request, self._events.admin.secret):
+            return None
+        raise UnauthorizedError(NEEDED)
+
+    async def may_manage(self, request: Request, channel: CreatedChannel) -> bool:
+        """Return whether a request is the administrator's, or that of a channel's creator."""
+        found = None if self._tokens is None else await self._tokens.creator(request)
+        if found is not None:
+            return channel.creator == f"{SUBJECT}{found.name}" and found.may_create(channel.name)
+        return await self._events.is_admin(request, channel.name)
+
+
+class CreatedChannelsEndpoint:
+    """The ASGI endpoint of all event channels of a server: the configured ones, and those made at run time.
+
+    Args:
+        configured: the channels of the configuration.
+        events: the endpoint of the configured channels alone.
+        answers: answers requests for channels that were made.
+    """
+
+    def __init__(
+        self,
+        configured: Mapping[str, EventChannel],
+        created: CreatedChannels,
+        events: EventsEndpoint,
+        answers: EventAnswers,
+        authorization: CreationAuthorization,
+    ) -> None:
+        self._configured = configured
+        self._created = created
+        self._events = events
+        self._answers = answers
+        self._authorization = authorization
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive)
+        name = request.path_params["name"]
+        if name in self._configured:
+            if request.method in ("PATCH", "DELETE"):
+                raise RefusalError(
+                    405, "the configuration has made this channel", {"allow": "GET, HEAD, POST"}
+                )
+            await self._events(scope, receive, send)
+            return
+        channel = self._created.get(name)
+        if channel is None:
+            channel = await self._made_by_event(request, name)
+        if request.method in ("PATCH", "DELETE") or _asks_for_state(request):
+            answer = await self._manage(request, channel)
+            if answer is not None:
+                await answer(scope, receive, send)
+                return
+        async with self._created.using(name) as opened:
+            if opened is None:
+                raise RefusalError(410, DELETED)
+            await self._answers.answer(opened.channel, opened.publisher, request, send)
+
+    async def _made_by_event(self, request: Request, name: str) -> CreatedChannel:
+        """Make the channel that a request publishes to, if its template says so.
+
+        Raises:
+            RefusalError: there is no such channel.
+        """
+        if not self._created.is_ready:
+            raise _not_stored(NotStoredError("the channels aren't read yet"))
+        if self._created.is_gone(name):
+            raise RefusalError(410, DELETED)
+        template = self._created.template_for(name)
+        if request.method != "POST" or template is None or not template.on_publish:
+            raise RefusalError(404, NO_CHANNEL)
+        if not await self._answers.authorization.may_publish(request, name):
+            raise UnauthorizedError("the channel's publish_token or server.admin_token is needed")
+        by_token = await self._answers.authorization.has_token(request, name)
+        creator = PUBLISHER if by_token else TEMPLATE
+        return await self._make(name, creator, template.settings, time.time() + template.seconds)
+
+    async def _make(
+        self, name: str, creator: str, settings: ChannelSettings, expires: float
+    ) -> CreatedChannel:
+        try:
+            await self._created.create(name, creator, settings, expires, with_tokens=False)
+        except ExistsError:
+            pass  # another event has made it meanwhile
+        except (FullError, NotStoredError) as error:
+            raise _refused(error) from None
+        found = self._created.get(name)
+        if found is None:
+            raise RefusalError(410, DELETED)
+        return found
+
+    async def create(self, request: Request) -> Response:
+        """Make a channel, and answer with its tokens, which nobody can ask for again.
+
+        Raises:
+            RefusalError: it isn't made.
+        """
+        creator = await self._authorization.creator(request)
+        body = await receive_body(request, self._created.limits.body_bytes)
+        if body:
+            require_type(request, JSON_TYPE)
+        wanted = read_wanted(body, time.time(), self._created.template_for)
+        name = wanted.name
+        if creator is not None and not creator.may_create(name):
+            raise RefusalError(403, "create: the token isn't for channels of this name")
+        if name in self._configured:
+            raise RefusalError(409, "the configuration has a channel of this name")
+        if name.endswith("*"):
+            name = self._created.unused_name(name)
+        by = ADMINISTRATOR if creator is None else f"{SUBJECT}{creator.name}"
+        try:
+            channel, read, publish = await self._created.create(name, by, wanted.settings, wanted.expires)
+        except ExistsError as error:
+            raise RefusalError(409, str(error)) from None
+        except (FullError, NotStoredError) as error:
+            raise _refused(error) from None
+        path = f"/events/{channel.name}"
+        url = f"{str(request.base_url).rstrip('/')}{path}"
+        answer = as_json(
+            {"name": channel.name, "url": url, "read_token": read, "publish_token": publish}, 201
+        )
+        answer.headers["location"] = path
+        return answer
+
+    async def _manage(self, request: Request, channel: CreatedChannel) -> Response | None:
+        """Describe, change or delete a channel; None for a request for its state by somebody else."""
+        if not await self._authorization.may_manage(request, channel):
+            if request.method in ("GET", "HEAD"):
+                return None
+            raise UnauthorizedError(NEEDED)
+        if request.method == "PATCH":
+            require_type(request, JSON_TYPE)
+            body = await receive_body(request, self._created.limits.body_bytes)
+            settings, expires = read_changes(body, channel, time.time())
+            if self._created.get(channel.name) is not channel:
+                raise RefusalError(410, DELETED)
+            await self._stored(self._created.change(channel, settings, expires))
+        elif request.method == "DELETE":
+            await self._stored(self._created.delete(channel.name))
+            return Response(status_code=204, headers={"cache-control": "no-store"})
+        async with self._created.using(channel.name) as opened:
+            if opened is None:
+                raise RefusalError(410, DELETED)
+            return as_json(self._state(channel, opened))
+
+    @staticmethod
+    def _state(channel: CreatedChannel, opened: OpenChannel) -> dict[str, object]:
+        return {**described(channel, opened.channel.limits), **opened.channel.describe()}
+
+    @staticmethod
+    async def _stored(storing: Awaitable[None]) -> None:
+        try:
+            await storing
+        except NotStoredError as error:
+            line = f"done, but not stored, so that it may not survive a restart: {error}"
+            raise RefusalError(503, line, {"retry-after": "10"}) from None
+
+
+def _asks_for_state(request: Request) -> bool:
+    """Return whether a reader's request may be one for the state of a channel: it doesn't name events."""
+    if request.method not in ("GET", "HEAD") or websocket.is_upgrade(
+        request.method, request.scope["headers"]
+    ):
+        return False
+    query, accept = request.query_params, request.headers.get("accept", "").lower()
+    names = (*IDENTITY_PARAMETERS, "wait")
+    is_resumed = "last-event-id" in request.headers or any(name in query for name in names)
+    return not is_resumed and not any(one in accept for one in _STREAMS)
+
+
+def _refused(error: FullError | NotStoredError) -> RefusalError:
+    if isinstance(error, FullError):
+        return RefusalError(429, str(error), {"retry-after": "60"})
+    return _not_stored(error)
+
+
+def _not_stored(error: NotStoredError) -> RefusalError:
+    return RefusalError(503, f"channels can't be stored: {error}", {"retry-after": "10"})
+
+
+def routes(endpoint: CreatedChannelsEndpoint) -> list[BaseRoute]:
+    """Make the routes of all event channels, and the one that makes channels."""
+    return [
+        Route("/events", endpoint.create, methods=["POST"]),
+        Route("/events/{name:path}", endpoint, methods=["GET", "HEAD", "POST", "PATCH", "DELETE"]),
+    ]
