@@ -28,6 +28,10 @@ from origin.events.created.routes import CreatedChannelsEndpoint, CreationAuthor
 from origin.events.created.store import ChannelStore
 from origin.events.disk_history import EventHistory
 from origin.events.limits import ChannelLimits, EventLimits, HistoryLimits
+from origin.events.multiplexing.merged_reader import ChannelDirectory
+from origin.events.multiplexing.reading import MultiplexedReading, MultiplexingLimits
+from origin.events.multiplexing.routes import MultiplexingEndpoint
+from origin.events.multiplexing.routes import routes as multiplexing_routes
 from origin.events.routes import EventAnswers, EventsEndpoint
 from origin.server.endpoints.error_responses import ERROR_RESPONSES
 from packager.safe_files import DataFolder
@@ -59,6 +63,7 @@ class Setting:
 
     folder: Path | None = None
     templates: Mapping[str, Template] = field(default_factory=lambda: ROOMS)
+    multiplexing: MultiplexingLimits = field(default_factory=lambda: MultiplexingLimits(4))
 
 
 class Server:
@@ -134,7 +139,8 @@ async def serving(
     authorization = EventAuthorization(
         authenticator, ADMIN_TOKEN, CreatedKeys({"test": OPEN}, created), tokens=tokens
     )
-    answers = EventAnswers(authorization, bounds, Admission((*configured.values(), created)))
+    admission = Admission((*configured.values(), created))
+    answers = EventAnswers(authorization, bounds, admission)
     endpoint = CreatedChannelsEndpoint(
         configured,
         created,
@@ -142,7 +148,11 @@ async def serving(
         answers,
         CreationAuthorization(authenticator, authorization, tokens),
     )
-    app = Starlette(routes=routes(endpoint), exception_handlers=ERROR_RESPONSES)
+    reading = MultiplexedReading(
+        ChannelDirectory(configured, created), authorization, admission, setting.multiplexing
+    )
+    sockets = multiplexing_routes(MultiplexingEndpoint(reading, bounds.sockets))
+    app = Starlette(routes=[*routes(endpoint), *sockets], exception_handlers=ERROR_RESPONSES)
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
         async with app_running(app, listening, (*configured.values(), created), tuple):
             await created.wait_until_restored()

@@ -13,6 +13,8 @@ from origin.events.channel import EventChannel
 from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError
 from origin.responses.refusal import RefusalError
 
+FULL = "too many readers"
+
 
 class HasReaders(Protocol):
     """An event channel or a relay."""
@@ -44,8 +46,12 @@ class Admission:
 
     def has_room(self, channel: EventChannel) -> bool:
         """Return whether one more reader of a channel is admitted, if its client has no others."""
+        return not channel.full and not self._is_full(0)
+
+    def _is_full(self, more: int) -> bool:
+        """Whether all channels together have as many readers as they may, and so many more."""
         total = sum(one.readers for one in self._counted)
-        return not channel.full and (self._most_readers is None or total < self._most_readers)
+        return self._most_readers is not None and total >= self._most_readers + more
 
     @contextmanager
     def held(self, channel: EventChannel, request: Request) -> Iterator[None]:
@@ -54,11 +60,30 @@ class Admission:
         Raises:
             RefusalError: there is none; the answer says when to come again.
         """
-        headers = {"retry-after": str(channel.limits.retry_seconds)}
         if not self.has_room(channel):
-            raise RefusalError(503, "too many readers", headers)
+            raise RefusalError(503, FULL, {"retry-after": str(channel.limits.retry_seconds)})
+        with self.held_for_client(request, channel.limits.retry_seconds):
+            yield
+
+    def check(self, retry_seconds: int) -> None:
+        """Check that there is room for the readers of all channels, the newest among them already.
+
+        Raises:
+            RefusalError: there is none; the answer says when to come again.
+        """
+        if self._is_full(1):
+            raise RefusalError(503, FULL, {"retry-after": str(retry_seconds)})
+
+    @contextmanager
+    def held_for_client(self, request: Request, retry_seconds: int) -> Iterator[None]:
+        """Hold a place for one reader of a client's address while the context is open.
+
+        Raises:
+            RefusalError: there is none; the answer says when to come again.
+        """
         try:
             with self._client_readers.held(client_address(request)):
                 yield
         except TooManyError:
+            headers = {"retry-after": str(retry_seconds)}
             raise RefusalError(429, "too many readers of one address", headers) from None

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from origin.access.authentication import AdminToken, Authenticator, Secret
+from origin.access.authentication import (
+    GUESSABLE_CHARACTERS,
+    AdminToken,
+    Authenticator,
+    Secret,
+    fits_any,
+)
 from origin.access.key_hash import KeyHash
 from origin.access.publish_tokens import PublishTokens
 
@@ -143,6 +149,36 @@ class EventAuthorization:
         fitting = await self._authenticator.fitting(request, self.admin.secret, *secrets, with_basic=False)
         is_admin = self.admin.secret in fitting
         return free | {name for secret, name in secrets.items() if is_admin or secret in fitting}
+
+    async def readable_until(
+        self, request: Request, names: Iterable[str], keys: Iterable[str] = ()
+    ) -> dict[str, float]:
+        """Return which channels of some a request may read, and until when, as `reads_until`.
+
+        Args:
+            keys: further ones of the request, of which those count that can't be found by guessing.
+        """
+        names = tuple(names)
+        found = {name: math.inf for name in names if not self.is_protected(name)}
+        closed = {name: self._readers_secrets(name) for name in names if name not in found}
+        for name in closed:
+            if until := await self._token_reads_until(request, name):
+                found[name] = until
+        long = [key for key in keys if len(key) > GUESSABLE_CHARACTERS]
+        for name, own in closed.items():
+            if name not in found and any(fits_any(key, own) for key in long):
+                found[name] = math.inf
+        closed = {name: own for name, own in closed.items() if name not in found}
+        if not closed:
+            return found
+        secrets = {one for own in closed.values() for one in own} - {Secret("")}
+        with_basic = not self._is_foreign(request)
+        fitting = await self._authenticator.fitting(
+            request, self.admin.secret, *secrets, with_basic=with_basic
+        )
+        is_admin = self.admin.secret in fitting
+        opened = [name for name, own in closed.items() if is_admin or fitting.intersection(own)]
+        return found | dict.fromkeys(opened, math.inf)
 
     def admits_page(self, request: Request, name: str) -> bool:
         """Return whether a browser's page may open a WebSocket, to which CORS doesn't apply."""

@@ -156,6 +156,7 @@ class EventChannel:
         "_clock",
         "_last_published",
         "_limits",
+        "_listeners",
         "_pinged",
         "_polls",
         "_readers",
@@ -207,6 +208,7 @@ class EventChannel:
         # Long polls, and those among them that the next events answer.
         self._polls = 0
         self._waiting: set[asyncio.Future[None]] = set()
+        self._listeners: tuple[Callable[[], None], ...] = ()
         self.polled = -math.inf
         self._written = self._pinged = clock()
         self._last_published: float | None = None
@@ -535,6 +537,15 @@ class EventChannel:
             self._polls -= 1
             self.polled = self._clock()
 
+    @contextlib.contextmanager
+    def notifying(self, listener: Callable[[], None]) -> Iterator[None]:
+        """Call a function when there are new events, or nothing comes any more, while the context is open."""
+        self._listeners = (*self._listeners, listener)
+        try:
+            yield
+        finally:
+            self._listeners = tuple(one for one in self._listeners if one is not listener)
+
     async def news(self, sequence: int) -> None:
         """Wait until there is an event with a number, or nothing comes any more."""
         while self.log.end <= sequence and not self.closed:
@@ -553,6 +564,8 @@ class EventChannel:
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_result(None)
+        for listener in self._listeners:
+            listener()
 
     # Time
 

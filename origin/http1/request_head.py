@@ -24,7 +24,7 @@ UNFRAMED_TYPES = (b"audio/", b"application/ogg")
 """Beginnings of the Content-Type of such a PUT elsewhere: stations may have other addresses."""
 
 WEBSOCKET_AREAS = ("/events/",)
-"""Path prefixes below which WebSocket is spoken; elsewhere a request for it is ignored."""
+"""Path prefixes at and below which WebSocket is spoken; elsewhere a request for it is ignored."""
 
 PLAIN_BYTES = 4096
 """Longest head that the fast path reads; longer ones are rare."""
@@ -274,7 +274,8 @@ def has_unframed_body(method: str, path: str, fields: Sequence[tuple[bytes, byte
     is_source = method == "SOURCE" or (
         method == "PUT" and (path.startswith(UNFRAMED_AREAS) or _has_type(fields, UNFRAMED_TYPES))
     )
-    if not is_source and not (path.startswith(WEBSOCKET_AREAS) and websocket.is_upgrade(method, fields)):
+    is_socket = f"{path}/".startswith(WEBSOCKET_AREAS) and websocket.is_upgrade(method, fields)
+    if not is_source and not is_socket:
         return False
     return not any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in fields)
 

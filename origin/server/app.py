@@ -23,6 +23,10 @@ from origin.events.authorization import EventAuthorization
 from origin.events.created.channels import CreatedKeys
 from origin.events.created.routes import CreatedChannelsEndpoint, CreationAuthorization
 from origin.events.created.routes import routes as event_routes
+from origin.events.multiplexing.merged_reader import ChannelDirectory
+from origin.events.multiplexing.reading import MultiplexedReading, MultiplexingLimits
+from origin.events.multiplexing.routes import MultiplexingEndpoint
+from origin.events.multiplexing.routes import routes as multiplexing_routes
 from origin.events.routes import EventAnswers, EventsEndpoint
 from origin.files.handler import FileHandler, file_routes
 from origin.http.client_limits import ClientLimits
@@ -134,8 +138,16 @@ def _event_routes(
         answers,
         creation,
     )
+    reading = MultiplexedReading(
+        ChannelDirectory(events.channels, events.created),
+        authorization,
+        admission,
+        MultiplexingLimits(configured.event_channels_per_reader, limits.channel),
+        services.guard,
+    )
     return [
         *event_routes(endpoint),
+        *multiplexing_routes(MultiplexingEndpoint(reading, limits.sockets)),
         *relay_routes(events.relays, authorization, admission),
     ]
 

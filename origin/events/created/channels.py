@@ -288,7 +288,10 @@ class CreatedChannels:
                 await self.store.store(line_of(channel))
             except NotStoredError:
                 if self._records.channels.get(name) is channel:
-                    self._remove(name, was_gone)
+                    self._remove(name)
+                    del self._records.gone[name]
+                    if was_gone is not None:
+                        self._records.gone[name] = was_gone
                 raise
         self.created += 1
         return channel, read, publish
@@ -335,7 +338,7 @@ class CreatedChannels:
         if (until := self._remove(name)) is not None and self.store is not None:
             await self.store.store(line_of_gone(name, until), keeps=True)
 
-    def _remove(self, name: str, until: float | None = None) -> float | None:
+    def _remove(self, name: str) -> float | None:
         """Remove a channel; return until when it counts as gone, None where there is none."""
         channel = self._records.channels.pop(name, None)
         if channel is None:
@@ -358,7 +361,7 @@ class CreatedChannels:
             del self._open[name]
         now = self._clock()
         kept = max(settings.keep_for, settings.history) or self.limits.gone_seconds
-        self._records.gone[name] = now + kept if until is None else until
+        self._records.gone[name] = now + kept
         if len(self._records.gone) > self.limits.channels:
             del self._records.gone[next(iter(self._records.gone))]
         return self._records.gone[name]

@@ -1,0 +1,225 @@
+"""GET of several event channels: server-sent events and NDJSON, or their kept events as JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Send
+
+from origin.access.protected_addresses import TokenGuard
+from origin.access.token_middleware import addressed_token, client_of, unaddressed_token
+from origin.events import sse_writer
+from origin.events.admission import Admission
+from origin.events.authorization import EventAuthorization
+from origin.events.delivery import RETRY_MILLISECONDS
+from origin.events.formats import JSON, NDJSON, SSE, Format
+from origin.events.limits import ChannelLimits
+from origin.events.multiplexing.merged_reader import ChannelDirectory, MergedReader, Writer, json_event
+from origin.events.multiplexing.positions import read_positions
+from origin.events.reading import SEND_BUFFER_BYTES, UNBUFFERED, identity_of, wanted_of
+from origin.http1.body_writer import STREAM, Stream, as_chunk
+from origin.responses.refusal import RefusalError
+
+STALLED_SECONDS = 60.0
+"""Seconds for which a client may take nothing of the events that wait for it."""
+
+
+class MultiplexingLimits(NamedTuple):
+    """Limits of connections that read several channels.
+
+    Attributes:
+        channels: of one connection.
+        reading: those of connections that read one channel, which hold here, too.
+    """
+
+    channels: int = 32
+    reading: ChannelLimits = ChannelLimits()
+
+
+def sse_event(channel: str, name: str, data: str, identity: str) -> bytes:
+    """Write a server-sent event; its channel is the first in its id."""
+    del channel
+    return sse_writer.event(data, name="" if name == "message" else name, identity=identity)
+
+
+def json_line(channel: str, name: str, data: str, identity: str) -> bytes:
+    """Write an event as a line of NDJSON."""
+    return json_event(channel, name, data, identity) + b"\n"
+
+
+_WRITERS: Mapping[Format, Writer] = {SSE: sse_event, NDJSON: json_line, JSON: json_event}
+
+
+class MultiplexedReading:
+    """Answers requests for several channels.
+
+    Args:
+        admission: has room for readers, or not.
+        guard: decides about channels whose addresses need a token; None where none does.
+    """
+
+    def __init__(
+        self,
+        directory: ChannelDirectory,
+        authorization: EventAuthorization,
+        admission: Admission,
+        limits: MultiplexingLimits,
+        guard: TokenGuard | None = None,
+    ) -> None:
+        self._guard = guard
+        self.directory = directory
+        self.authorization = authorization
+        self.admission = admission
+        self.limits = limits
+
+    def merged(self, request: Request, write: Writer) -> MergedReader:
+        """Make what reads the channels of a request, with the keys that it presents."""
+        further = request.query_params.getlist("key")[: self.limits.channels]
+
+        async def access(names: Iterable[str], key: str) -> Mapping[str, float]:
+            ends = await self._signed_until(request, names)
+            keys = [key, *further] if key else further
+            found = await self.authorization.readable_until(request, ends, keys)
+            return {name: min(until, ends[name]) for name, until in found.items()}
+
+        return MergedReader(self.directory, access, write, self.limits.channels)
+
+    async def _signed_until(self, request: Request, names: Iterable[str]) -> dict[str, float]:
+        """Return the channels whose addresses a request may fetch, and until when its token lets it.
+
+        Where the viewers of a name are counted, they read such channels one by one.
+        """
+        if self._guard is None:
+            return dict.fromkeys(names, math.inf)
+        scope, found = request.scope, dict[str, float]()
+        token = unaddressed_token(scope["headers"], addressed_token(scope))
+        await self._guard.keys.fetch_missing(token)
+        for name in names:
+            grant = self._guard.decide(token, f"/events/{name}", "", client_of(scope))
+            if grant is None:
+                found[name] = math.inf
+            elif not grant.refusal and not (grant.name and self._guard.sessions is not None):
+                found[name] = grant.ends
+        return found
+
+    def wanted(self, request: Request, *, needs: bool = True) -> list[str]:
+        """Return the channels and patterns that a request names.
+
+        Raises:
+            RefusalError: none, or too many.
+        """
+        named = list(dict.fromkeys(request.query_params.getlist("channel")))
+        if len(named) > self.limits.channels or (needs and not named):
+            raise RefusalError(400, f"channel: names of 1 to {self.limits.channels} channels, or patterns")
+        return named
+
+    async def subscribe_all(self, merged: MergedReader, request: Request, named: Sequence[str]) -> None:
+        """Read the channels of a request from where its id says.
+
+        Raises:
+            RefusalError: the client may not, or there is no room.
+        """
+        identity = identity_of(request)
+        positions = read_positions(identity, self.limits.channels) if identity else {}
+        for one in named:
+            await merged.subscribe(one, positions)
+        self.admission.check(self.limits.reading.retry_seconds)
+
+    async def answer(self, request: Request, send: Send) -> None:
+        """Answer a GET."""
+        reading = self.limits.reading
+        named, wanted = self.wanted(request), wanted_of(request, reading.wait_seconds)
+        write = _WRITERS.get(wanted.form)
+        if write is None:
+            raise RefusalError(406, f"one of {SSE.media_type}, {NDJSON.media_type}, {JSON.media_type}")
+        with self.admission.held_for_client(request, reading.retry_seconds):
+            async with self.merged(request, write) as merged:
+                await self.subscribe_all(merged, request, named)
+                if request.method == "HEAD" or wanted.is_poll:
+                    answer = await _polled(merged, wanted.form, wanted.wait, reading)
+                    await answer(request.scope, request.receive, send)
+                else:
+                    await _stream(merged, wanted.form, reading, send)
+
+
+async def _polled(merged: MergedReader, form: Format, wait: float, limits: ChannelLimits) -> Response:
+    """Answer with the events that are kept, or come within the wait; 204 for none."""
+    until = time.monotonic() + wait
+    events = await merged.gather(limits.answer_bytes)
+    while not events and (left := until - time.monotonic()) > 0 and not merged.is_closing:
+        await merged.wait(left)
+        events = await merged.gather(limits.answer_bytes)
+    if not events:
+        return Response(status_code=204, headers={"cache-control": "no-store"})
+    body = b"[%b]" % b",".join(events) if form is JSON else b"".join(events)
+    headers = {"cache-control": "no-cache, no-store", "vary": "Accept"}
+    return Response(body, 200, headers, form.media_type)
+
+
+async def _stream(merged: MergedReader, form: Format, limits: ChannelLimits, send: Send) -> None:
+    """Answer with the channels' events until the client has left, or nothing comes any more."""
+    headers = [
+        (b"content-type", form.media_type.encode()),
+        *UNBUFFERED,
+        (b"vary", b"Accept"),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    taken: list[Stream] = []
+    await send({"type": STREAM, "take": taken.append, "buffer": SEND_BUFFER_BYTES})
+    if not taken:
+        return  # the client has disconnected already
+    stream = taken[0]
+    begin = form.heartbeat
+    if form is SSE:
+        begin = sse_writer.comment("events") + sse_writer.retry(RETRY_MILLISECONDS)
+        if identity := merged.identity:
+            # WHATWG HTML §9.2.6: a client remembers an id without data, and dispatches no event.
+            begin += b"id: %b\n\n" % identity.encode()
+    await write_events(merged, stream, limits, begin, form.heartbeat)
+    if not stream.closed:
+        stream.end(limits.close_seconds)
+
+
+async def write_events(
+    merged: MergedReader, stream: Stream, limits: ChannelLimits, begin: bytes, heartbeat: bytes
+) -> None:
+    """Write the channels' events to a client until it has left, or nothing comes any more.
+
+    Args:
+        begin: the first bytes.
+        heartbeat: bytes that show that the connection is alive; empty for none.
+    """
+    stream.on_close = stream.on_room = merged.wake
+    _write(stream, begin)
+    taken = time.monotonic()
+    while not stream.closed:
+        if stream.buffered >= limits.write_bytes:
+            # What waits is in the channels' logs, and may be lost there: then the client is told.
+            if time.monotonic() - taken > STALLED_SECONDS:
+                stream.abort()
+                return
+            await merged.wait_for_room(limits.beat_seconds)
+            continue
+        taken = time.monotonic()
+        events = await merged.gather(limits.write_bytes)
+        if events:
+            _write(stream, b"".join(events))
+            continue
+        if merged.is_over or merged.is_closing:
+            return
+        seconds = min(limits.heartbeat_seconds, max(merged.ends - time.time(), 0.0))
+        if not await merged.wait(seconds) and heartbeat and not stream.buffered:
+            _write(stream, heartbeat)
+
+
+def _write(stream: Stream, data: bytes) -> None:
+    if data and not stream.closed:
+        with contextlib.suppress(OSError):
+            stream.write(as_chunk(data) if stream.chunked else data)
