@@ -62,6 +62,8 @@ def _of_event_channels(config: Config) -> Iterator[str]:
         for key in () if channel.is_template else ("create", "expires"):
             if getattr(channel, key) != getattr(EventOptions(channel.name), key):
                 yield f"events {channel.name!r}: {key}: only a pattern such as room/* has this"
+        if config.cluster.url and channel.is_template:
+            yield f"events {channel.name!r}: nodes of a cluster make no channels at run time"
         if config.cluster.url and seconds(channel.history):
             yield f"events {channel.name!r}: history: what the nodes of a cluster share is kept in Redis"
         if channel.relay_key and not channel.relay:

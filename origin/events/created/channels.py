@@ -126,6 +126,7 @@ class CreatedChannels:
         clock: seconds since the epoch of Unix.
 
     Attributes:
+        refusal: why this server makes no channels; empty if it does.
         readers: number of requests for channels that go on.
         created: how many were made since the start.
     """
@@ -156,6 +157,7 @@ class CreatedChannels:
         self._ready = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self._listeners: set[Callable[[str], None]] = set()
+        self.refusal = ""
         self.readers = self.created = 0
         self.store = store
         if store is None:
@@ -289,7 +291,7 @@ class CreatedChannels:
             except NotStoredError:
                 if self._records.channels.get(name) is channel:
                     self._remove(name)
-                    del self._records.gone[name]
+                    self._records.gone.pop(name, None)
                     if was_gone is not None:
                         self._records.gone[name] = was_gone
                 raise

@@ -26,11 +26,7 @@ def write_positions(channel: str, positions: Mapping[str, str]) -> str:
 
 
 def read_positions(text: str, most: int) -> dict[str, str] | None:
-    """Read an id; return the positions by channel, None for another text.
-
-    Args:
-        most: channels of a connection.
-    """
+    """Read an id of at most so many channels; return the positions by channel, None for another text."""
     if len(text) > most_characters(most) or text.count(",") >= most:
         return None
     found: dict[str, str] = {}

@@ -34,8 +34,8 @@ class MultiplexingLimits(NamedTuple):
     """Limits of connections that read several channels.
 
     Attributes:
-        channels: of one connection.
-        reading: those of connections that read one channel, which hold here, too.
+        channels: most channels of one connection.
+        reading: the limits of connections that read one channel, which hold here, too.
     """
 
     channels: int = 32
@@ -201,7 +201,7 @@ async def write_events(
     taken = time.monotonic()
     while not stream.closed:
         if stream.buffered >= limits.write_bytes:
-            # What waits is in the channels' logs, and may be lost there: then the client is told.
+            # The events wait in the channels' logs; of those that are lost there the client gets a notice.
             if time.monotonic() - taken > STALLED_SECONDS:
                 stream.abort()
                 return

@@ -27,12 +27,12 @@ COMMANDS_AT_ONCE, COMMANDS_A_SECOND = 64.0, 20.0
 """Messages of a client: so many may come at once, and so many more in each second."""
 
 
-class _Command(msgspec.Struct, forbid_unknown_fields=True):
+class _SubscriptionCommand(msgspec.Struct, forbid_unknown_fields=True):
     """A message of a client.
 
     Attributes:
         since: the id behind which the client goes on: of the channel, or of several.
-        key: for this channel alone.
+        key: the client's key for this channel alone, beside those of the handshake.
     """
 
     subscribe: str = ""
@@ -41,7 +41,7 @@ class _Command(msgspec.Struct, forbid_unknown_fields=True):
     key: str = ""
 
 
-_COMMAND = msgspec.json.Decoder(_Command)
+_COMMAND = msgspec.json.Decoder(_SubscriptionCommand)
 
 
 def frame_of(channel: str, name: str, data: str, identity: str) -> bytes:

@@ -117,7 +117,8 @@ def _make_created(
         kept = replace(made.limits, history=settings.keep, history_seconds=settings.keep_for)
         return replace(made, limits=kept)
 
-    place = data_folder(config, CREATED)
+    is_shared = bool(config.cluster.url)
+    place = None if is_shared else data_folder(config, CREATED)
     histories = None if place is None else _Histories(place / HISTORIES, limits.events.history, threads)
     maker = ChannelMaker(
         options,
@@ -142,7 +143,10 @@ def _make_created(
     )
 
     journal = None if place is None else ChannelJournal(place, bounds.journal_bytes)
-    return CreatedChannels(maker, bounds, None if journal is None else ChannelStore(journal, bounds))
+    created = CreatedChannels(maker, bounds, None if journal is None else ChannelStore(journal, bounds))
+    # The other nodes wouldn't know of them.
+    created.refusal = "nodes of a cluster make no channels: configure them" if is_shared else ""
+    return created
 
 
 @dataclass(frozen=True, slots=True)
