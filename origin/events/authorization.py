@@ -143,12 +143,14 @@ class EventAuthorization:
         """Name the channels of a list that a request may read."""
         names = tuple(names)
         free = frozenset(name for name in names if not self.is_protected(name))
-        secrets = {one: name for name in names if name not in free for one in self._readers_secrets(name)}
-        if not secrets:
+        closed = {name: self._readers_secrets(name) for name in names if name not in free}
+        if not closed:
             return free
+        secrets = {one for own in closed.values() for one in own} - {Secret("")}
         fitting = await self._authenticator.fitting(request, self.admin.secret, *secrets, with_basic=False)
         is_admin = self.admin.secret in fitting
-        return free | {name for secret, name in secrets.items() if is_admin or secret in fitting}
+        # Several channels may have the same token.
+        return free | {name for name, own in closed.items() if is_admin or fitting.intersection(own)}
 
     async def readable_until(
         self, request: Request, names: Iterable[str], keys: Iterable[str] = ()

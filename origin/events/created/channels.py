@@ -453,11 +453,14 @@ class CreatedChannels:
             made = folding.channel
         if made is None:
             made = EventChannel(name, self._next_epoch(), options, count=self.maker.count)
+        if self._closed.is_set():
+            made.close()  # readers come again to the next server
         made.on_entry = self._count_event
         publisher = EventPublisher(made, self.maker.publish, has_room=self._has_room)
         opened = self._open[name] = OpenChannel(made, publisher, since=time.monotonic())
         self._open_bytes += made.log.size
-        if channel.settings.history and self.maker.history is not None and self._group is not None:
+        is_kept = channel.settings.history and not self._closed.is_set()
+        if is_kept and self.maker.history is not None and self._group is not None:
             opened.history = self.maker.history(made, channel.settings)
             opened.ended = self._group.create_task(self._keep_history(name, opened, opened.history))
         return opened

@@ -125,6 +125,7 @@ class Records:
         gone: when it is forgotten that a channel was there, by its name.
         lines: number of lines that were read.
         unreadable: lines that no server has written.
+        beyond: number of lines of channels for which there is no room.
     """
 
     def __init__(self, most: int) -> None:
@@ -133,7 +134,7 @@ class Records:
         self._creators: dict[str, str] = {}
         self.channels: dict[str, CreatedChannel] = {}
         self.gone: dict[str, float] = {}
-        self.lines = self.unreadable = 0
+        self.lines = self.unreadable = self.beyond = 0
 
     def read(self, line: bytes) -> None:
         """Read the next line behind the head."""
@@ -154,6 +155,7 @@ class Records:
             return
         self.gone.pop(line.name, None)
         if line.name not in self.channels and len(self.channels) >= self._most:
+            self.beyond += 1
             return
         self.channels[line.name] = CreatedChannel(
             line.name,

@@ -50,6 +50,7 @@ class ChannelStore:
 
     async def read(self, most: int) -> Records:
         """Read what is stored, as soon as no other server has the folder."""
+        await self._in_thread(self._journal.close)
         while True:
             records = Records(most)
             try:
@@ -63,6 +64,8 @@ class ChannelStore:
                 self._note_trouble("")
                 if records.unreadable:
                     log.warning("lines of created event channels can't be read", count=records.unreadable)
+                if records.beyond:
+                    log.warning("more event channels are stored than may be there", count=records.beyond)
                 return records
             await asyncio.sleep(self._limits.retry_seconds)
 

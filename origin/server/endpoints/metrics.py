@@ -241,6 +241,15 @@ class ServicesCollector(Collector):
         for name, history in self._services_of.events.histories.items():
             lost.add_metric([name], history.lost)
         yield lost
+        created = self._services_of.events.created
+        yield GaugeMetricFamily(
+            "headwater_created_event_channels", "Event channels that were made at run time.", len(created)
+        )
+        yield GaugeMetricFamily(
+            "headwater_created_event_channel_bytes",
+            "Bytes of the events of these channels in memory.",
+            created.event_bytes,
+        )
         if self._services_of.events.relays:
             yield from relay_metrics(self._services_of.events.relays)
 

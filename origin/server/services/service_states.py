@@ -86,6 +86,9 @@ def _troubles_beside(services: Services) -> dict[str, str]:
         troubles["library"] = services.library.storage.trouble
     if live.dvr_bucket is not None and live.dvr_bucket.trouble:
         troubles["DVR"] = live.dvr_bucket.trouble
+    store = services.events.created.store
+    if store is not None and store.trouble:
+        troubles[services.events.created.name] = store.trouble
     in_s3: list[RecordingCopies | BucketRecordings] = [*services.recording_copies]
     in_s3 += services.bucket_recordings.values()
     troubles |= {one.name: one.trouble for one in in_s3 if one.trouble}

@@ -12,7 +12,10 @@ import httpx
 import jwt
 import pytest
 from httpx_sse import aconnect_sse
+from starlette.requests import Request
 
+from origin.access.authentication import Authenticator
+from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.created.limits import CreationLimits
 from tests.created_channels import (
     ADMIN,
@@ -312,6 +315,26 @@ async def test_events_of_all_channels_take_no_more_memory_than_allowed() -> None
         await server.request("DELETE", "/events/room/0")
         await until(lambda: server.created.event_bytes < 100_000)
         assert (await server.publish("room/1", made[1]["publish_token"])).status_code == 200
+
+
+async def test_channels_with_the_same_token_are_all_readable_with_it() -> None:
+    keys = dict.fromkeys(("a", "b"), ChannelKeys(publish_token="one-token-of-both", read_key="read-0"))
+    authorization = EventAuthorization(Authenticator(), "", keys)
+    field = (b"authorization", b"Bearer one-token-of-both")
+    scope = {"type": "http", "headers": [field], "query_string": b"", "client": None}
+    assert await authorization.readable(Request(scope), ("a", "b")) == {"a", "b"}
+
+
+async def test_readers_come_again_to_the_next_server() -> None:
+    async with serving() as server, httpx.AsyncClient(timeout=LIMIT) as client:
+        made = await server.made(name="talk")
+        await server.publish("talk", made["publish_token"])
+        reader = bearer(made["read_token"]) | {"accept": "text/event-stream"}
+        server.created.close()
+        # A stream that ends, which EventSource opens again; not 410, by which it gives up.
+        answer = await client.get(made["url"], headers=reader)
+        assert answer.status_code == 200
+        assert (await server.publish("talk", made["publish_token"])).status_code == 503
 
 
 async def test_an_idle_channel_is_packed_and_its_readers_miss_nothing() -> None:

@@ -182,6 +182,8 @@ def test_a_full_disk_refuses_channels_and_loses_none(started: Callable[..., Serv
     assert ask(server, "DELETE", "/events/kept/0").status_code == 503
     assert ask(server, "GET", "/events/kept/0").status_code == 410
     publish(server, "kept/1", kept[1]["publish_token"], "on")
+    assert "created event channels" in ask(server, "GET", "/health").json()["troubles"]
+    assert "headwater_created_event_channels 2.0" in ask(server, "GET", "/metrics").text
     resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
     wait_for(
         lambda: ask(server, "POST", "/events", json={"name": "later"}).status_code in (201, 409),
