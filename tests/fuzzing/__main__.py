@@ -16,10 +16,19 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.fuzzing import containers, formats, http2, http3, publishing, text_of_films, tokens
+from tests.fuzzing import (
+    containers,
+    event_channels,
+    formats,
+    http2,
+    http3,
+    publishing,
+    text_of_films,
+    tokens,
+)
 from tests.fuzzing.fuzzer import Fuzzer, Target, examine
 
-ROOMS = (publishing, containers, formats, text_of_films, tokens, http2, http3)
+ROOMS = (publishing, containers, formats, text_of_films, tokens, event_channels, http2, http3)
 TARGETS = {name: target for room in ROOMS for name, target in room.TARGETS.items()}
 FOLDER = Path("artifacts/fuzzing")
 
