@@ -152,7 +152,11 @@ class MergedReader:
         Raises:
             RefusalError: the client may not, or reads too many.
         """
-        names = [name for name in self._directory.names(pattern, self._most) if name not in self._channels]
+        found = self._directory.names(pattern, self._most)
+        if len(found) > self._most:
+            # Of more than these nobody knows which the client may read.
+            raise self._too_many()
+        names = [name for name in found if name not in self._channels]
         if len(self._patterns) >= self._most and pattern not in self._patterns:
             raise self._too_many()
         # Before the channels are known, so that none is missed that is made meanwhile.
@@ -211,9 +215,13 @@ class MergedReader:
 
     def _note_made(self, name: str) -> None:
         """Note a channel that was made, for the client's next turn."""
-        if any(matches(pattern, name) for pattern in self._patterns) and len(self._made) <= self._most:
+        if not any(matches(pattern, name) for pattern in self._patterns):
+            return
+        if len(self._made) < self._most:
             self._made[name] = None
-            self._wake.set()
+        elif len(self._refused) < self._most:
+            self._refused.append(name)
+        self._wake.set()
 
     async def _join_made(self) -> None:
         made, self._made = self._made, {}
@@ -230,7 +238,8 @@ class MergedReader:
                         raise self._too_many()
                     await self._add(name, allowed[name], None)
                 except RefusalError:
-                    self._refused.append(name)
+                    if len(self._refused) < self._most:
+                        self._refused.append(name)
 
     # Events
 

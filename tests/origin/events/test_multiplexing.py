@@ -99,6 +99,26 @@ async def test_a_pattern_has_the_channels_that_are_there_and_those_that_are_made
             assert sorted(found) == [("room/1", "message", "third"), ("room/2", "message", "second")]
 
 
+async def test_channels_that_are_made_beyond_the_limit_are_named() -> None:
+    async with serving() as server:
+        await server.publish("room/0", ROOM_TOKEN, "first")
+        query = {"channel": "room/*"}
+        headers = {"accept": "application/x-ndjson"}
+        async with (
+            httpx.AsyncClient(timeout=LIMIT) as client,
+            client.stream("GET", f"{server.url}/events", params=query, headers=headers) as answer,
+        ):
+            lines = (json.loads(line) async for line in answer.aiter_lines() if line.strip())
+            assert (await anext(lines))["data"] == "first"
+            for number in range(1, 5):
+                await server.publish(f"room/{number}", ROOM_TOKEN, str(number))
+            found = [await anext(lines) for _ in range(4)]
+            told = {one["channel"]: one["data"] for one in found if one["event"] == "message"}
+            assert told == {f"room/{number}": str(number) for number in range(1, 4)}
+            full = [(one["channel"], json.loads(one["data"])) for one in found if one["event"] == "reset"]
+            assert full == [("room/4", {"reason": "full", "lost": None})]
+
+
 async def test_what_a_reader_has_missed_is_told_channel_by_channel() -> None:
     async with serving() as server:
         identity = (await server.publish("room/1", ROOM_TOKEN, "0")).json()["ids"][0]
