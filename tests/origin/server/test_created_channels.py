@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+from websockets.sync.client import connect
 
 from origin.access.address_tokens import SigningKeys
 from tests.conftest import ServerProcess, start_server
@@ -93,6 +94,15 @@ def test_a_channel_is_the_same_at_all_workers(started: Callable[..., ServerProce
         query = {"channel": ["made/*"], "since": ""}
         answer = ask(server, "GET", "/events", one["read_token"], params=query)
         assert {event["channel"] for event in answer.json()} == {one["name"]}
+    fields = {"authorization": f"Bearer {ADMIN_TOKEN}"}
+    for _ in range(4):
+        address = f"{server.url.replace('http', 'ws')}/events?channel=made/1"
+        with connect(address, additional_headers=fields, open_timeout=CLIENT_SECONDS) as socket:
+            assert json.loads(socket.recv(CLIENT_SECONDS))["channel"] == "made/1"
+            socket.send(json.dumps({"subscribe": "made/2"}))
+            told = [json.loads(socket.recv(CLIENT_SECONDS)) for _ in range(8)]
+            assert {"subscribed": "made/2", "channels": ["made/2"]} in told
+            assert "made/2" in {one.get("channel") for one in told}
     assert ask(server, "DELETE", "/events/made/0").status_code == 204
     assert {ask(server, "GET", "/events/made/0", "").status_code for _ in range(8)} == {410}
     assert server.stop() == 0
