@@ -22,7 +22,7 @@ from origin.events.formats import JSON, NDJSON, SSE, Format
 from origin.events.limits import ChannelLimits
 from origin.events.multiplexing.merged_reader import ChannelDirectory, MergedReader, Writer, json_event
 from origin.events.multiplexing.positions import read_positions
-from origin.events.reading import SEND_BUFFER_BYTES, UNBUFFERED, identity_of, wanted_of
+from origin.events.reading import SEND_BUFFER_BYTES, UNBUFFERED, answer_head, identity_of, wanted_of
 from origin.http1.body_writer import STREAM, Stream, as_chunk
 from origin.responses.refusal import RefusalError
 
@@ -141,7 +141,9 @@ class MultiplexedReading:
         with self.admission.held_for_client(request, reading.retry_seconds):
             async with self.merged(request, write) as merged:
                 await self.subscribe_all(merged, request, named)
-                if request.method == "HEAD" or wanted.is_poll:
+                if request.method == "HEAD":
+                    await answer_head(wanted, send)
+                elif wanted.is_poll:
                     answer = await _polled(merged, wanted.form, wanted.wait, reading)
                     await answer(request.scope, request.receive, send)
                 else:

@@ -161,6 +161,17 @@ async def test_each_channel_is_read_with_a_key_for_it_alone() -> None:
             assert [one["data"] for one in answer.json()] == ["of b"]
 
 
+async def test_a_head_is_answered_at_once_as_a_stream_would_begin() -> None:
+    async with serving() as server:
+        answer = await server.request("HEAD", "/events?channel=test&wait=100&since=", {})
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["cache-control"] == "no-cache, no-store"
+        assert (await server.request("HEAD", "/events?channel=nothing", {})).status_code == 404
+        made = await server.made(name="talk")
+        state = await server.request("HEAD", "/events/talk")
+        assert (state.status_code, state.content, made["name"]) == (200, b"", "talk")
+
+
 @pytest.mark.parametrize(
     ("query", "status"),
     [
