@@ -32,6 +32,7 @@ class StreamTrack:
         channels: of audio, if the container says how many; 2 otherwise.
         frame_rate: pictures per second, as the metadata say; zero if they don't.
         pixel_aspect: proportion of a pixel's width to its height, as the container says; None if it doesn't.
+        matrix: 36 bytes of an MP4 track header's matrix, which turns the picture; empty if it isn't turned.
     """
 
     kind: TrackKind
@@ -42,6 +43,7 @@ class StreamTrack:
     pixels: tuple[int, int] = (0, 0)
     frame_rate: float = 0.0
     pixel_aspect: tuple[int, int] | None = None
+    matrix: bytes = b""
 
 
 class Packet(NamedTuple):

@@ -26,6 +26,7 @@ from media.matroska.sample_entries import CodecFacts, codec_facts
 from media.matroska.tracks import AUDIO, FOUR_CCS, VIDEO, MatroskaTrack, parse_tracks
 from media.mp4.codecs.sample_entry import parse_sample_entry
 from media.mp4.codecs.sequence_parameters import avc_parameters, hevc_parameter_sets, hevc_parameters
+from media.mp4.movie.track_box import turning_matrix
 from media.packets import Packet, StreamTrack, TrackKind
 from media.stream_reader import CLOCK_RATE
 
@@ -175,6 +176,9 @@ def _stream_track(told: MatroskaTrack, facts: CodecFacts) -> StreamTrack:
         pixels=told.pixels,
         frame_rate=_frame_rate(told),
         pixel_aspect=None if is_square else (across * height, down * width),
+        matrix=turning_matrix(told.rotation, told.shown_size, is_mirrored=told.is_mirrored)
+        if told.rotation or told.is_mirrored
+        else b"",
     )
 
 

@@ -136,7 +136,8 @@ class _PictureWriter:
         self.told_frame_rate = told.frame_rate
         aspect = self.source.pixel_aspect or told.pixel_aspect
         facts = picture_facts("V_MPEG4/ISO/AVC", configuration, told.size, aspect)
-        return picture_track(codec_facts(facts, b"", 0.0).sample_entry, told.size, aspect)
+        entry = codec_facts(facts, b"", 0.0).sample_entry
+        return picture_track(entry, told.size, aspect, self.source.matrix)
 
 
 class _SoundWriter:

@@ -76,16 +76,17 @@ class SoundCoder:
 
 
 def picture_track(
-    entry: bytes, size: tuple[int, int], pixel_aspect: tuple[int, int] = (1, 1)
+    entry: bytes, size: tuple[int, int], pixel_aspect: tuple[int, int] = (1, 1), matrix: bytes = b""
 ) -> FragmentTrack:
     """Begin a video track.
 
     Args:
         size: width and height in pixels.
         pixel_aspect: how wide and how high a pixel is, in proportion.
+        matrix: as in ``StreamTrack``.
     """
     shown = Fraction(size[0] * pixel_aspect[0], pixel_aspect[1]), Fraction(size[1])
-    return begin_track(TRACKS[TrackKind.VIDEO], b"vide", CLOCK_RATE, entry, shown)
+    return begin_track(TRACKS[TrackKind.VIDEO], b"vide", CLOCK_RATE, entry, shown, matrix)
 
 
 def picture_facts(
@@ -110,7 +111,7 @@ def picture_facts(
 
 def begin_picture(source: StreamTrack, frame: bytes) -> PictureCoder:
     """Begin a video track with its first key frame; the codec isn't H.264. Raises MediaError."""
-    return _PICTURES[source.codec](_configuration_of(source), frame, source.pixel_aspect)
+    return _PICTURES[source.codec](source, _configuration_of(source), frame)
 
 
 def begin_sound(source: StreamTrack, frame: bytes) -> SoundCoder:
@@ -138,18 +139,18 @@ def _configuration_of(source: StreamTrack) -> bytes:
 # Pictures
 
 
-def _hevc(configuration: bytes, _frame: bytes, aspect: tuple[int, int] | None) -> PictureCoder:
+def _hevc(source: StreamTrack, configuration: bytes, _frame: bytes) -> PictureCoder:
     sets = hevc_parameter_sets(configuration)
     sequence = next((unit for kind, unit in sets if kind == 33), b"")
     if not sequence:
         raise MalformedError("hvcC without a sequence parameter set")
     told = hevc_parameters(sequence)
-    aspect = aspect or told.pixel_aspect
+    aspect = source.pixel_aspect or told.pixel_aspect
     facts = picture_facts("V_MPEGH/ISO/HEVC", configuration, told.size, aspect)
     entry = codec_facts(facts, b"", 0.0).sample_entry
     parsed = parse_sample_entry(entry)
     complete, can_begin = without_parameter_sets(parsed), _looking(parsed)
-    track_of = functools.partial(picture_track, size=told.size, pixel_aspect=aspect)
+    track_of = functools.partial(picture_track, size=told.size, pixel_aspect=aspect, matrix=source.matrix)
     if complete is None:
         return PictureCoder(track_of(entry), lambda frame: frame, can_begin)
     length_size = (configuration[21] & 3) + 1
@@ -185,7 +186,7 @@ def _without_sets(known: frozenset[bytes], length_size: int, frame: bytes) -> by
     return b"".join([*kept, frame[begin:]]) if begin else frame
 
 
-def _av1(configuration: bytes, frame: bytes, aspect: tuple[int, int] | None) -> PictureCoder:
+def _av1(source: StreamTrack, configuration: bytes, frame: bytes) -> PictureCoder:
     # "AV1 Codec ISO Media File Format Binding" §2.3: marker and version, then three bytes, then OBUs.
     if len(configuration) < 4 or configuration[0] != 0x81:
         raise MalformedError("AV1 without its configuration")
@@ -197,13 +198,14 @@ def _av1(configuration: bytes, frame: bytes, aspect: tuple[int, int] | None) -> 
         # The colours are in the sequence header.
         configuration = configuration[:4] + found[0]
     size = found[1].size
-    aspect = aspect or (1, 1)
+    aspect = source.pixel_aspect or (1, 1)
     entry = codec_facts(picture_facts("V_AV1", configuration, size, aspect), b"", 0.0).sample_entry
-    return PictureCoder(picture_track(entry, size, aspect), without_delimiters, begins_with_key_frame)
+    track = picture_track(entry, size, aspect, source.matrix)
+    return PictureCoder(track, without_delimiters, begins_with_key_frame)
 
 
-def _vp9(configuration: bytes, frame: bytes, aspect: tuple[int, int] | None) -> PictureCoder:
-    size, colour, aspect = vp9_size(frame), Colour(), aspect or (1, 1)
+def _vp9(source: StreamTrack, configuration: bytes, frame: bytes) -> PictureCoder:
+    size, colour, aspect = vp9_size(frame), Colour(), source.pixel_aspect or (1, 1)
     is_told = len(configuration) >= 12 and configuration[:4] == b"\1\0\0\0"
     if is_told:
         colour = Colour(*configuration[7:10])
@@ -216,7 +218,8 @@ def _vp9(configuration: bytes, frame: bytes, aspect: tuple[int, int] | None) -> 
     facts = picture_facts("V_VP9", b"", size, aspect, colour if has_colour else None)
     entry = visual_sample_entry(facts, b"vp09", box(b"vpcC", made))
     can_begin = _looking(parse_sample_entry(entry))
-    return PictureCoder(picture_track(entry, size, aspect), lambda frame: frame, can_begin)
+    track = picture_track(entry, size, aspect, source.matrix)
+    return PictureCoder(track, lambda frame: frame, can_begin)
 
 
 # Sound
@@ -271,7 +274,7 @@ def _samples_of_dolby(coding: SoundCoding, kind: tuple[int, ...], frame: bytes) 
     raise TooLargeError(f"{coding.name} of too many frames at once")
 
 
-_PICTURES: Mapping[str, Callable[[bytes, bytes, tuple[int, int] | None], PictureCoder]] = {
+_PICTURES: Mapping[str, Callable[[StreamTrack, bytes, bytes], PictureCoder]] = {
     "hvc1": _hevc,
     "av01": _av1,
     "vp09": _vp9,

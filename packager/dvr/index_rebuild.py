@@ -17,9 +17,9 @@ from itertools import pairwise
 from msgspec.structs import replace
 
 from media.errors import MediaError
+from media.mp4.fragments.fragments import read_track
 from media.mp4.fragments.live_segment_reader import LiveSegmentFacts
 from packager.dvr.index import IndexLine, is_possible
-from packager.publish.dash_periods import read_track
 from packager.window.model import Timeline
 
 NEAR = 1000
@@ -172,7 +172,7 @@ def _media(
         init = _timeline_of(number, order) if known is None else known.init
         if init is not None and init in timelines and file.facts is not None:
             try:
-                track_id, _ = read_track(timelines[init].init)
+                track_id = read_track(timelines[init].init).track_id
             except (MediaError, ValueError, StopIteration):
                 continue
             if file.facts.track_id == track_id:
@@ -207,7 +207,7 @@ def _placed(
             return None
         return before.facts.decode_time + before.facts.duration == behind.facts.decode_time
 
-    _, timescale = read_track(timeline.init)
+    timescale = read_track(timeline.init).timescale
     shown = {number: Fraction(*line.presentation_time) for number, line in known.items()}
     usual = _usual_duration(files.values(), known.values(), timescale)
 
@@ -273,7 +273,7 @@ def _usual_duration(files: Iterable[SegmentFile], known: Iterable[IndexLine], ti
 
 def _dated(rows: Mapping[int, SegmentFile], timeline: Timeline, dates: Dates) -> dict[int, IndexLine]:
     """Rebuild the lines of one timeline's segments."""
-    _, timescale = read_track(timeline.init)
+    timescale = read_track(timeline.init).timescale
     found: dict[int, IndexLine] = {}
     written: Fraction | None = None
     for number, file in rows.items():

@@ -7,11 +7,11 @@ from fractions import Fraction
 
 from media.dash.mpd import AdaptationSet, Period, Representation, StaticManifest
 from media.dash.segment_addressing import SegmentTemplate
+from media.mp4.fragments.fragments import read_track
 from media.mp4.text import wvtt
 from packager.past import dash_captions
 from packager.past.periods import RecordedPeriod
 from packager.publish.dash import TEXT_BANDWIDTH
-from packager.publish.dash_periods import read_track
 from packager.window.model import MEDIA_EXTENSION, LiveSegment, Timeline
 from packager.window.rendition import init_uri
 
@@ -74,7 +74,7 @@ def _sets(period: RecordedPeriod, frame_rate: Fraction) -> list[AdaptationSet]:
 def _representation(
     name: str, timeline: Timeline, listed: Sequence[LiveSegment], began: Fraction, frame_rate: Fraction
 ) -> Representation:
-    _, timescale = read_track(timeline.init)
+    timescale = read_track(timeline.init).timescale
     # Audio begins with its first whole frame, a little late. §5.3.9.6: list its segment from the
     # period's start nevertheless; else players wait for one there, or seek.
     starts = [min(listed[0].presentation_time, began), *(one.presentation_time for one in listed[1:])]
@@ -93,7 +93,7 @@ def _representation(
             start_number=listed[0].number,
             presentation_time_offset=round(began * timescale),
         ),
-        resolution=(entry.width, entry.height) if entry.width else None,
+        resolution=timeline.resolution if entry.width else None,
         frame_rate=frame_rate if entry.width else None,
         sample_rate=entry.sample_rate,
         channels=entry.channels,

@@ -18,9 +18,9 @@ from media.dash import live_mpd, mpd
 from media.dash.segment_addressing import NumberTemplate
 from media.hls.precompressed_text import FilledText, Pieces, Replacements, TextTemplate, rendered
 from media.mp4.fragments.emsg import ID3_SCHEME
-from media.mp4.fragments.fragments import write_empty_fragment
+from media.mp4.fragments.fragments import read_track, write_empty_fragment
 from media.mp4.text import wvtt
-from packager.publish.dash_periods import LivePeriod, PeriodTracker, read_track, timeline_at
+from packager.publish.dash_periods import LivePeriod, PeriodTracker, timeline_at
 from packager.publish.limits import BLOCK_PERIODS
 from packager.window.cadence import Cadence
 from packager.window.model import MEDIA_EXTENSION, Timeline
@@ -361,7 +361,8 @@ class LiveManifest:
             return None
         if timeline is None:
             return None
-        track_id, timescale = read_track(timeline.init)
+        track = read_track(timeline.init)
+        track_id, timescale = track.track_id, track.timescale
         return write_empty_fragment(
             sequence_number=number,
             track_id=track_id,
@@ -414,7 +415,7 @@ class LiveManifest:
     def _representation(
         self, rendition: Rendition, timeline: Timeline, period: LivePeriod
     ) -> mpd.Representation:
-        _, timescale = read_track(timeline.init)
+        timescale = read_track(timeline.init).timescale
         entry = timeline.entry
         return mpd.Representation(
             id=rendition.name,
@@ -422,7 +423,7 @@ class LiveManifest:
             bandwidth=_mark(rendition),
             codecs=entry.codec,
             segments=self._segments(timescale, period, init_uri(timeline) or ""),
-            resolution=(entry.width, entry.height) if rendition.video else None,
+            resolution=timeline.resolution if rendition.video else None,
             frame_rate=(timeline.frame_rate or self._cadence.frame_rate) if rendition.video else None,
             sample_rate=entry.sample_rate,
             channels=entry.channels,

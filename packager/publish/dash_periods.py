@@ -279,14 +279,6 @@ def parse_time(init: bytes, fragment: bytes = b"", *, shown: bool = False) -> tu
 
 
 @functools.lru_cache(maxsize=READ_KEPT)
-def read_track(init: bytes) -> tuple[int, int]:
-    """Read the ID of an init segment's one track, and its ticks per second."""
-    reader = FragmentReader()
-    reader.receive_data(init)
-    (track,) = next(event.tracks for event in reader.events() if isinstance(event, InitSegment))
-    return track.track_id, track.timescale
-
-
 def timeline_at(window: Window, number: int) -> Timeline | None:
     """Return the timeline of a segment, or of the first one behind it that isn't a gap; None without any."""
     # From the segment on, not from the end: a window of hours has many periods' worth of segments.

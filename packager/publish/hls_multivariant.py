@@ -60,7 +60,7 @@ def _variant(
         bandwidth=sum(map(_peak, played)),
         average_bandwidth=sum(one.window.finished.totals.average_bandwidth or one.bitrate for one in played),
         codecs=",".join(entry.codec for entry in entries),
-        resolution=(entries[0].width, entries[0].height) if entries and rendition.video else None,
+        resolution=timelines[0].resolution if timelines and rendition.video else None,
         frame_rate=frame_rate if rendition.video else None,
         audio=AUDIO_GROUP if audio else None,
         subtitles=CAPTIONS_GROUP if captions else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from media.mp4.codecs.sample_entry import SampleEntry
+from media.mp4.fragments.fragments import read_track
 
 WEBVTT_ENTRY = SampleEntry(b"wvtt", "wvtt", b"", ())
 """The sample entry of WebVTT's timelines (ISO/IEC 14496-30)."""
@@ -61,9 +63,20 @@ class Timeline:
     frame_rate: Fraction | None = None
 
     @property
+    def resolution(self) -> tuple[int, int]:
+        """Width and height in pixels as the picture is seen."""
+        size = self.entry.shown_pixels
+        return (size[1], size[0]) if _is_turned_sideways(self.init) else size
+
+    @property
     def has_map(self) -> bool:
         """Whether players need the init segment: of WebVTT they don't."""
         return self.entry.kind != WEBVTT_ENTRY.kind
+
+
+@functools.lru_cache(maxsize=64)
+def _is_turned_sideways(init: bytes) -> bool:
+    return read_track(init).rotation in (90, 270)
 
 
 class LivePart(Struct, frozen=True, gc=False):

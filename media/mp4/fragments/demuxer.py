@@ -16,6 +16,7 @@ from media.mp4.codecs.sample_entry import SampleEntry, audio_decoder_configurati
 from media.mp4.fragments.fragments import Fragment, FragmentReader, InitSegment
 from media.mp4.fragments.moof import DEFAULT_LIMITS, FragmentLimits
 from media.mp4.movie.movie import Track
+from media.mp4.movie.track_box import IDENTITY
 from media.packets import Packet, StreamTrack, TrackKind, packet_of
 from media.stream_reader import CLOCK_RATE
 
@@ -80,6 +81,7 @@ class _DemuxedTrack:
             channels=entry.channels or 2,
             pixels=(entry.width, entry.height),
             pixel_aspect=None if entry.pixel_aspect == (1, 1) else entry.pixel_aspect,
+            matrix=b"" if described.matrix == IDENTITY else described.matrix,
         )
         self._shift = described.start_shift(movie_timescale)
 

@@ -132,6 +132,14 @@ def _header(
     return b"".join((moof, trun, cells, media_header))
 
 
+def read_track(init: bytes) -> Track:
+    """Read the one track of an init segment."""
+    reader = FragmentReader()
+    reader.receive_data(init)
+    (track,) = next(event.tracks for event in reader.events() if isinstance(event, InitSegment))
+    return track
+
+
 def write_fragment(
     *,
     sequence_number: int,

@@ -10,7 +10,7 @@ from media.errors import MalformedError
 from media.mp4.fragments.fragments import Fragment, FragmentReader, InitSegment
 from media.mp4.fragments.init_segment import write_init_segment
 from media.mp4.fragments.moof import samples_of
-from media.mp4.movie.track_box import TrackFacts
+from media.mp4.movie.track_box import IDENTITY, TrackFacts
 
 LONGEST_REORDERING = 10
 """Seconds by which a picture may be shown before or after its decoding; no encoder needs so many."""
@@ -107,15 +107,19 @@ def begin_track(
     timescale: int,
     entry: bytes,
     display_size: tuple[Fraction, Fraction] = (Fraction(0), Fraction(0)),
+    matrix: bytes = b"",
 ) -> FragmentTrack:
     """Create a track and its init segment.
 
     Args:
         handler: ``vide`` or ``soun``.
         timescale: ticks per second.
-        display_size: width and height as shown.
+        display_size: width and height as shown, before the picture is turned.
+        matrix: 36 bytes of the track header's matrix, which turns the picture; empty if it isn't turned.
     """
-    facts = TrackFacts(track_id, handler, timescale, entry, display_size=display_size)
+    facts = TrackFacts(
+        track_id, handler, timescale, entry, display_size=display_size, matrix=matrix or IDENTITY
+    )
     written = write_init_segment(facts, brands=(b"cmfc",))
     reader = FragmentReader()
     reader.receive_data(written)

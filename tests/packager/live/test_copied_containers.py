@@ -18,6 +18,7 @@ from packager.sources.publication import Publication
 from tests.live_server import running
 from tests.media.muxers.muxed_streams import packets
 from tests.packager.live.copied_streams import FIRST, OPTIONS, SECONDS, media_of, published_by, segments
+from tests.packager.stripped_matroska import described, projection
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(600)
@@ -154,3 +155,38 @@ async def test_long_fragments_go_out_evenly(tools: Tools, tmp_path: Path) -> Non
         assert sorted(grown[-4:])[1] >= 3
         await assert_copied(channel, source, tmp_path)
         publication.end()
+
+
+def rotation(path: Path) -> str:
+    """Return the degrees by which ffprobe finds that the picture is to be turned; empty if it isn't."""
+    words = f"-v error -select_streams v -show_entries stream_side_data=rotation -of csv=p=0 {path}"
+    told = subprocess.run(["ffprobe", *words.split()], check=True, capture_output=True, text=True).stdout
+    return told.strip()
+
+
+@pytest.mark.parametrize("container", ["MP4", "Matroska"])
+async def test_a_picture_that_lies_on_its_side_is_turned(
+    tools: Tools, recorded: Recorded, tmp_path: Path, container: str
+) -> None:
+    recording = recorded(f"{container} of H.264 with B-frames")
+    turned = tmp_path / "turned.mp4"
+    if container == "MP4":
+        words = f"-nostdin -v error -i {recording} -c copy -metadata:s:v rotate=90 {SHORT} {turned}"
+        await asyncio.to_thread(subprocess.run, ["ffmpeg", *words.split()], check=True)
+        data = turned.read_bytes()
+    else:
+        # RFC 9559 §5.1.4.1.28.46: counted anticlockwise.
+        data = described(recording.read_bytes(), projection(-90))
+    channel = Channel(OPTIONS, tools)
+    publication = published_by(channel).begin(FIRST)
+    async with running(channel), background_task(publish(publication, data)):
+        await until(lambda: segments(channel) >= 1)
+        window, made = channel.renditions["source"].window, tmp_path / "shown.mp4"
+        assert window.timeline is not None
+        assert channel.pid is None
+        made.write_bytes(media_of(window, window.timeline.number))
+        assert b"RESOLUTION=120x160" in channel.presentation.multivariant()
+        publication.end()
+    # ffprobe counts anticlockwise.
+    expected = await asyncio.to_thread(rotation, turned) if container == "MP4" else "-90"
+    assert await asyncio.to_thread(rotation, made) == expected != ""
