@@ -1,8 +1,8 @@
-"""Looks at the first seconds of a published stream whose picture and sound can go out without any ffmpeg.
+"""Looks at the first seconds of a published stream whose picture and sound can go out without encoding.
 
 A channel copies by itself where its ladder is nothing but the source's own picture, or where the publisher
 sends each rendition of it, and where a reader here gives the samples of the stream's container and codecs.
-Anything else is inspected and played by ffmpeg.
+ffmpeg plays anything else; ffprobe inspects what can't be read here.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ _NOTE_BYTES = 4096
 """How much of that picture is searched for it."""
 
 
-async def inspect_copied(
+async def inspect_demuxed(
     published: PublishedSource, ladder: Sequence[Rung] = (SOURCE_RUNG,), limits: SourceLimits = DEFAULT_LIMITS
 ) -> Source | None:
     """Inspect the stream on air until it is known how it can be cut.
@@ -139,19 +139,22 @@ async def inspect_copied(
         limits: how much of it is looked at, and how long that is waited for.
 
     Returns:
-        None where ffmpeg must play it: it has no picture or no sound, or others than can be copied here.
+        The source, ``copied`` if the stream has each rendition. None where ffprobe must inspect it, since it
+        has no picture or no sound, or others than can be copied here.
     """
-    if len(ladder) > 1 and not published.further_video_tracks:
-        return None
     source = await _inspect_main(published, limits)
     if source is None:
         return None
+    is_framed = published.received_container == "mpegts" and source.audio_codec == "aac"
+    encoded = replace(source, copied=None, began=None, framed=is_framed)
+    if len(ladder) > 1 and not published.further_video_tracks:
+        return encoded
     try:
         keys = () if source.seen is None else source.seen.keys
         further = await find_renditions(published.further_video_tracks, ladder[1:], keys, limits)
     except FurtherVideoTracksError as error:
         published.leave_further_video_tracks(str(error))
-        return None
+        return encoded
     return replace(source, further=further)
 
 

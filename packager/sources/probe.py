@@ -23,7 +23,7 @@ from packager.process.process import Process, run
 from packager.redaction import redacted_url
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.segment.keyframe_cadence import observe_keyframes
-from packager.sources.copy_probe import inspect_copied
+from packager.sources.copy_probe import inspect_demuxed
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.published_source import PublishedSource
 from packager.sources.pump import Supply
@@ -112,7 +112,9 @@ async def inspect_supply(
         publication, stream = pump.live, pump.stream
         looks += 1
         try:
-            found = await inspect_copied(pump, copied, limits) if copied else None
+            found = await inspect_demuxed(pump, copied, limits) if copied else None
+            if found is not None and found.copied is None:
+                found = replace(found, pump=pump, options=_options(pump) | KNOWN)
             if found is None and (not copied or pump.stream == stream or looks >= limits.looks):
                 give = functools.partial(pump.feed_only, publication)
                 found = await _inspect_by_ffprobe(pump, give, tools, limits, keep=keep)
@@ -136,20 +138,24 @@ async def _inspect_by_ffprobe(
     Raises:
         ToolsError: as ``inspect_supply``.
     """
-    options = {
-        **({"f": pump.container} if pump.container else {"format_whitelist": OPENED_FORMATS}),
-        "protocol_whitelist": "pipe",
-        "analyzeduration": ANALYSE_MICROSECONDS,
-        **_decoding(),
-    }
-    if isinstance(pump, PublishedSource):
-        options |= PUBLISHED
+    options = _options(pump)
     source = Source(pump=pump, options=options, stream=pump.stream)
     if pump.container in SOUNDS:
         brief = {**options, "analyzeduration": SOUND_ANALYSE_MICROSECONDS}
         return replace(source, has_video=False, options=brief)
     found = await probe_streams(source, tools, limits, keep=keep, feed=give)
     return replace(found, options={**options, **KNOWN})
+
+
+def _options(pump: Supply) -> dict[str, Any]:
+    """Return ffprobe's options for a stream that is supplied."""
+    options = {
+        **({"f": pump.container} if pump.container else {"format_whitelist": OPENED_FORMATS}),
+        "protocol_whitelist": "pipe",
+        "analyzeduration": ANALYSE_MICROSECONDS,
+        **_decoding(),
+    }
+    return options | PUBLISHED if isinstance(pump, PublishedSource) else options
 
 
 async def probe_streams(
