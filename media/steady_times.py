@@ -54,9 +54,10 @@ class SteadyTimes:
         self.has_jumped = False
         # Sound that came before the first picture; None where none is held, or not any more.
         self._early: list[Packet] | None = [] if awaits_picture else None
-        # By kind: the newest packet's time and its step from the one before, as the publisher sent them; a
-        # picture whose time strays; and what is added to the sound's times.
+        # By kind: the newest packet's time, that of the first one behind a jump, and the newest one's step,
+        # as the publisher sent them. A picture whose time strays, and what is added to the sound's times.
         self._newest: dict[TrackKind, int] = {}
+        self._first: dict[TrackKind, int] = {}
         self._steps: dict[TrackKind, int] = {}
         self._held: Packet | None = None
         self._offset = 0
@@ -107,7 +108,8 @@ class SteadyTimes:
         # The stream's clock has jumped, with all of its tracks.
         if own is not None:
             self._steps[kind] = packet.dts - own
-        self._newest, self._offset, self.has_jumped = {kind: packet.dts}, 0, True
+        self._newest, self._first = {kind: packet.dts}, {kind: packet.dts}
+        self._offset, self.has_jumped = 0, True
         return (*held, packet)
 
     def _note(self, kind: TrackKind, time: int) -> None:
@@ -115,6 +117,7 @@ class SteadyTimes:
         if (before := self._newest.get(kind)) is not None and time != before:
             self._steps[kind] = time - before
         self._newest[kind] = time
+        self._first.setdefault(kind, time)
 
     def _goes_on(self, packet: Packet) -> bool:
         """Return whether the time of a track's packet follows the one before."""
@@ -133,7 +136,9 @@ class SteadyTimes:
     def _join_clock_of(self, kind: TrackKind, time: int) -> None:
         """Bring the tracks' clocks together as one of them begins, if the other one has begun."""
         other = TrackKind.AUDIO if kind is TrackKind.VIDEO else TrackKind.VIDEO
-        if (known := self._newest.get(other)) is not None:
+        known = self._newest.get(other)
+        # A fragment has seconds of pictures before their sound.
+        if known is not None and not self._first[other] - LONGEST_STEP <= time <= known + LONGEST_STEP:
             self._join_clocks(*((time, known) if kind is TrackKind.AUDIO else (known, time)))
 
     def _join_clocks(self, heard: int, seen: int) -> None:

@@ -46,6 +46,11 @@ class FragmentMuxer:
         """Pictures per second by the video's configuration; None if it doesn't say."""
         return None if self._picture is None else self._picture.told_frame_rate
 
+    @property
+    def sources(self) -> tuple[StreamTrack, ...]:
+        """The tracks of the stream that are written, as far as they have come."""
+        return tuple(one.source for one in (self._picture, self._sound) if one is not None)
+
     def push(self, packets: Iterable[Packet]) -> list[InitSegment | Fragment]:
         """Write the next packets.
 

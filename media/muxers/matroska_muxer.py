@@ -66,9 +66,14 @@ class MatroskaMuxer:
             MediaError: the codec isn't supported, a configuration is malformed, or a track appears or changes
                 after the head was written.
         """
-        return b"".join([self._push(packet) for packet in packets if packet.data])
+        return b"".join([self._push(packet) for packet in packets])
 
     def _push(self, packet: Packet) -> bytes:
+        if not packet.data:
+            # Of most codecs the announcement says all.
+            if packet.track.kind is not TrackKind.METADATA:
+                self._describe(packet)
+            return b""
         time = self._elapsed(packet)
         if not self._describe(packet):
             return b""
@@ -189,6 +194,8 @@ def flac_facts(configuration: bytes) -> tuple[bytes, int, int]:
 
 def _dolby(codec: str) -> Callable[[bytes, bytes], LiveTrack | None]:
     def describe(_configuration: bytes, frame: bytes) -> LiveTrack | None:
+        if not frame:
+            return None
         # ETSI TS 102 366 §4.4.1.3, §E.1.3.1.4: both have the rate's code in the same place.
         code = frame[4] >> 6 if len(frame) > 4 else 0
         rate = (48_000, 44_100, 32_000, 48_000)[code]
@@ -199,6 +206,8 @@ def _dolby(codec: str) -> Callable[[bytes, bytes], LiveTrack | None]:
 
 
 def _mp3(_configuration: bytes, frame: bytes) -> LiveTrack | None:
+    if not frame:
+        return None
     rate = (44_100, 48_000, 32_000, 44_100)[frame[2] >> 2 & 3] if len(frame) > 2 else 44_100
     return LiveTrack(2, "A_MPEG/L3", sample_rate=rate, channels=2)
 

@@ -25,7 +25,7 @@ from packager.live.rendition_output import Feed
 from packager.live.run import ChannelRun, SourceEndedError
 from packager.segment.part_packer import CadenceError
 from packager.sources.bursts import PacketPacer
-from packager.sources.copy_probe import COPIERS, Copier
+from packager.sources.copy_probe import Copier, copier_of
 from packager.sources.further_video_tracks import FurtherVideoTracksError
 from packager.sources.publication import PACKETS_AT_ONCE
 from packager.sources.published_source import PublishedSource
@@ -66,7 +66,7 @@ class CopyRun(ChannelRun):
         """
         reason = "it ended"
         try:
-            copier = COPIERS[published.received_container](self.limits.source)
+            copier = copier_of(published.received_container, self.limits.source) or Copier()
             taker = _Taker(self, published, copier, (start, float(2 * part_target)), clock)
             await self._carry(published, taker, oldest)
         except FurtherVideoTracksError as error:

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 
-from media.packets import Packet
+from media.packets import Packet, TrackKind
 from media.stream_reader import CLOCK_RATE
 from packager.window.program_date_time import EarliestArrival
 
@@ -89,7 +89,8 @@ class PacketPacer:
         self._held: list[Packet] = []
         self.held_bytes = 0
         self._burst = 0.0
-        self._arrivals = EarliestArrival(_ARRIVAL_SECONDS)
+        # By track: its sound may come with a later burst than a picture.
+        self._arrivals: dict[TrackKind, EarliestArrival] = {}
 
     @property
     def is_holding(self) -> bool:
@@ -105,8 +106,14 @@ class PacketPacer:
         self._burst = burst
         if not packets:
             return
-        newest = max([packet.dts for packet in packets]) / CLOCK_RATE
-        self._arrivals.observe(now - newest, now)
+        newest = dict[TrackKind, int]()
+        for packet in packets:
+            kind = packet.track.kind
+            newest[kind] = max(packet.dts, newest.get(kind, packet.dts))
+        for kind, dts in newest.items():
+            self._arrivals.setdefault(kind, EarliestArrival(_ARRIVAL_SECONDS)).observe(
+                now - dts / CLOCK_RATE, now
+            )
         # Tracks come one behind the other within a burst; the order in each track stays.
         self._held = sorted([*self._held, *packets], key=_dts)
         self.held_bytes += sum([len(packet.data) for packet in packets])
@@ -132,7 +139,10 @@ class PacketPacer:
     @property
     def _delay(self) -> float:
         """Seconds from a packet's decode time, in the stream's times, to its release."""
-        return self._arrivals.delay + self._burst
+        delays = [one.delay for one in self._arrivals.values()] or [0.0]
+        soonest, latest = min(delays), max(delays)
+        is_apart = latest - soonest > SHORTEST_SILENCE_SECONDS
+        return self._burst + (min(latest, soonest + LONGEST_BURST_SECONDS) if is_apart else soonest)
 
 
 def _dts(packet: Packet) -> int:

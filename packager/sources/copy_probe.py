@@ -8,41 +8,29 @@ ffmpeg plays anything else; ffprobe inspects what can't be read here.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Protocol
 
 from media.errors import MediaError
-from media.matroska.demuxer import MatroskaDemuxer
 from media.mp4.codecs.sample_entry import SampleEntry, parse_sample_entry
 from media.mp4.codecs.silence import silent_frame
-from media.mp4.fragments.demuxer import FragmentDemuxer
 from media.mp4.fragments.fragments import Fragment, InitSegment
 from media.muxers.fragment_muxer import FragmentMuxer
-from media.packets import Packet
-from media.steady_times import SteadyTimes
+from media.packets import Packet, StreamTrack, TrackKind
 from media.stream_reader import StreamChunk
-from media.ts.demuxer import TransportDemuxer
 from packager.ffmpeg.ladder import SOURCE_RUNG, Rung
 from packager.segment.keyframe_cadence import AUDIO_FRAME, KeyframePattern
+from packager.sources.demuxing import DEMUXERS, Demuxer, PacketReader, container_for
 from packager.sources.further_video_tracks import FurtherVideoTracksError, find_renditions
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.publication import PACKETS_AT_ONCE
 from packager.sources.published_source import PublishedSource
-from packager.sources.source import Source, usual_frame_rate
-from packager.step_budget import PORTION_BYTES, StepBudget
-
-
-class Demuxer(Protocol):
-    """Demuxes a stream into packets, without I/O."""
-
-    def receive_data(self, data: bytes) -> list[Packet]:
-        """Parse the next bytes; return the packets that they complete."""
+from packager.sources.source import STILL_FRAME_RATE, Source, usual_frame_rate
+from packager.step_budget import StepBudget
 
 
 class Copier(FragmentMuxer):
@@ -54,13 +42,12 @@ class Copier(FragmentMuxer):
 
     def __init__(self, demuxer: Demuxer | None = None) -> None:
         super().__init__()
-        self._demuxer = demuxer
-        self._times = SteadyTimes(awaits_picture=True)
+        self._reader = PacketReader(demuxer)
 
     @property
     def fault(self) -> str:
         """The error of the times of a stream that is demuxed here; empty while they are right."""
-        return self._times.fault
+        return self._reader.fault
 
     def steps(self, chunks: Sequence[StreamChunk]) -> Iterator[list[InitSegment | Fragment]]:
         """Write the next chunks; yield the init segments and fragments of each step.
@@ -78,23 +65,16 @@ class Copier(FragmentMuxer):
         Raises:
             MediaError: the stream can't be demuxed.
         """
-        if self._demuxer is None:
-            parts = [chunk.packets for chunk in chunks]
-            yield parts[0] if len(parts) == 1 else list(itertools.chain.from_iterable(parts))
-            return
-        data = b"".join([chunk.data for chunk in chunks])
-        for begin in range(0, len(data), PORTION_BYTES):
-            packets = self._demuxer.receive_data(data[begin : begin + PORTION_BYTES])
-            yield [one for packet in packets for one in self._times.push(packet)]
+        return self._reader.packets(chunks)
 
 
-COPIERS: Mapping[str, Callable[[SourceLimits], Copier]] = {
-    "flv": lambda _: Copier(),
-    "mpegts": lambda limits: Copier(TransportDemuxer(limits.transport)),
-    "mp4": lambda limits: Copier(FragmentDemuxer(limits.pump.readers.fragments)),
-    "matroska": lambda limits: Copier(MatroskaDemuxer(limits.pump.readers.matroska)),
-}
-"""Copiers of containers, by ffmpeg's names."""
+def copier_of(container: str, limits: SourceLimits) -> Copier | None:
+    """Make the copier of a container, by ffmpeg's name; None if it can't be copied."""
+    if container == "flv":
+        return Copier()
+    make = DEMUXERS.get(container)
+    return None if make is None else Copier(make(limits))
+
 
 CODEC_NAMES = {
     b"avc1": "h264",
@@ -145,8 +125,7 @@ async def inspect_demuxed(
     source = await _inspect_main(published, limits)
     if source is None:
         return None
-    is_framed = published.received_container == "mpegts" and source.audio_codec == "aac"
-    encoded = replace(source, copied=None, began=None, framed=is_framed)
+    encoded = replace(source, copied=None, began=None)
     if len(ladder) > 1 and not published.further_video_tracks:
         return encoded
     try:
@@ -160,11 +139,11 @@ async def inspect_demuxed(
 
 async def _inspect_main(published: PublishedSource, limits: SourceLimits) -> Source | None:
     """Inspect the main video track and the sound."""
-    make, live = COPIERS.get(published.received_container), published.live
+    copier, live = copier_of(published.received_container, limits), published.live
     branch = published.branch(limits.pump.ahead_bytes, -math.inf)
-    if make is None or live is None or branch is None:
+    if copier is None or live is None or branch is None:
         return None
-    copier, budget = make(limits), StepBudget()
+    budget = StepBudget()
     seen = SeenStream(copier)
     try:
         async with asyncio.timeout(limits.seen_seconds + limits.seen_grace_seconds):
@@ -185,7 +164,45 @@ async def _inspect_main(published: PublishedSource, limits: SourceLimits) -> Sou
     finally:
         branch.receive_eof()
     source, began = seen.source(), live.playable_since
-    return None if source is None else replace(source, pump=published, copied=published, began=began)
+    if source is None:
+        return None
+    is_framed, tracks = False, copier.sources if published.may_demux else ()
+    if published.received_container == "mpegts" and not copier.fault:
+        # Its times are finer than those of any container into which its packets could go.
+        is_framed, tracks = source.audio_codec == "aac", ()
+    if not container_for(tracks):
+        tracks = ()
+    return replace(source, pump=published, copied=published, began=began, tracks=tracks, framed=is_framed)
+
+
+async def find_tracks(
+    published: PublishedSource, limits: SourceLimits = DEFAULT_LIMITS
+) -> tuple[StreamTrack, ...]:
+    """Return the tracks of the stream on air, if it is to be demuxed here for ffmpeg.
+
+    Empty if ffmpeg must get the stream as it comes: it can't be demuxed, or one track doesn't come.
+    """
+    branch = published.branch(limits.pump.ahead_bytes, -math.inf) if published.may_demux else None
+    if branch is None:
+        return ()
+    reader, budget = PacketReader(DEMUXERS[published.received_container](limits)), StepBudget()
+    tracks = dict[TrackKind, StreamTrack]()
+    try:
+        async with asyncio.timeout(limits.seen_apart_seconds):
+            while len(tracks) < BOTH_TRACKS and (chunks := await branch.read()):
+                for packets in reader.packets(chunks):
+                    tracks |= {packet.track.kind: packet.track for packet in packets if packet.data}
+                    await budget.spend()
+    except (TimeoutError, MediaError):
+        return ()
+    finally:
+        branch.receive_eof()
+    found = tuple(tracks.values())
+    return found if len(found) == BOTH_TRACKS and container_for(found) else ()
+
+
+BOTH_TRACKS = 2
+"""A picture and its sound."""
 
 
 class SeenStream:
@@ -278,7 +295,11 @@ class SeenStream:
         if entry.kind not in CODEC_NAMES or heard.kind not in CODEC_NAMES:
             return None
         scale = self._timescales[picture]
-        rate = Fraction(self._counts[picture] * scale, self._ticks[picture])
+        # Pauses say nothing of the rate, such as behind a first picture whose followers were lost.
+        longest = 2 * self._longest_usual()
+        usual = {ticks: count for ticks, count in self._picture_ticks.items() if ticks <= longest}
+        seen = sum(ticks * count for ticks, count in usual.items())
+        rate = Fraction(sum(usual.values()) * scale, seen) if seen else STILL_FRAME_RATE
         if self._is_like_first():
             rate = self._copier.told_frame_rate or rate
         count = self._counts.get(sound, 0)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from media.packets import StreamTrack
 from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, probe_arguments
 from packager.ffmpeg.ladder import Rung
 from packager.library.file_endings import CONTAINERS
@@ -23,7 +24,8 @@ from packager.process.process import Process, run
 from packager.redaction import redacted_url
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.segment.keyframe_cadence import observe_keyframes
-from packager.sources.copy_probe import inspect_demuxed
+from packager.sources.copy_probe import find_tracks, inspect_demuxed
+from packager.sources.demuxing import container_for
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.published_source import PublishedSource
 from packager.sources.pump import Supply
@@ -114,10 +116,12 @@ async def inspect_supply(
         try:
             found = await inspect_demuxed(pump, copied, limits) if copied else None
             if found is not None and found.copied is None:
-                found = replace(found, pump=pump, options=_options(pump) | KNOWN)
+                found = replace(found, options=_options(pump, found.tracks) | KNOWN)
             if found is None and (not copied or pump.stream == stream or looks >= limits.looks):
-                give = functools.partial(pump.feed_only, publication)
-                found = await _inspect_by_ffprobe(pump, give, tools, limits, keep=keep)
+                # What is copied beside keeps the times that the stream's own container has.
+                tracks = () if keep else await find_tracks(pump, limits)
+                give = functools.partial(pump.feed_only, publication, tracks=tracks)
+                found = await _inspect_by_ffprobe(pump, give, tools, limits, keep=keep, tracks=tracks)
         except ToolsError:
             has_changed = pump.stream != stream and looks < limits.looks
             # A publication that took its place meanwhile isn't to blame for the error.
@@ -131,15 +135,24 @@ async def inspect_supply(
 
 
 async def _inspect_by_ffprobe(
-    pump: Supply, give: Feeding, tools: Tools, limits: SourceLimits, *, keep: bool
+    pump: Supply,
+    give: Feeding,
+    tools: Tools,
+    limits: SourceLimits,
+    *,
+    keep: bool,
+    tracks: tuple[StreamTrack, ...] = (),
 ) -> Source:
     """Inspect a stream that flows, which a function gives to ffprobe.
+
+    Args:
+        tracks: as in ``Source``.
 
     Raises:
         ToolsError: as ``inspect_supply``.
     """
-    options = _options(pump)
-    source = Source(pump=pump, options=options, stream=pump.stream)
+    options = _options(pump, tracks)
+    source = Source(pump=pump, options=options, stream=pump.stream, tracks=tracks)
     if pump.container in SOUNDS:
         brief = {**options, "analyzeduration": SOUND_ANALYSE_MICROSECONDS}
         return replace(source, has_video=False, options=brief)
@@ -147,10 +160,11 @@ async def _inspect_by_ffprobe(
     return replace(found, options={**options, **KNOWN})
 
 
-def _options(pump: Supply) -> dict[str, Any]:
-    """Return ffprobe's options for a stream that is supplied."""
+def _options(pump: Supply, tracks: Sequence[StreamTrack] = ()) -> dict[str, Any]:
+    """Return ffprobe's options for a stream that is supplied; ``tracks`` are as in ``Source``."""
+    container = container_for(tracks) if tracks else pump.container
     options = {
-        **({"f": pump.container} if pump.container else {"format_whitelist": OPENED_FORMATS}),
+        **({"f": container} if container else {"format_whitelist": OPENED_FORMATS}),
         "protocol_whitelist": "pipe",
         "analyzeduration": ANALYSE_MICROSECONDS,
         **_decoding(),

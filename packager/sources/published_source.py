@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import enum
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
 
+from media.errors import MediaError
+from media.packets import StreamTrack
 from packager.concurrency import running_tasks
+from packager.sources.demuxing import DEMUXERS, DemuxedChunks
 from packager.sources.further_video_tracks import FurtherVideoTrack
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.publication import (
@@ -142,6 +145,8 @@ class PublishedSource:
         self._changed = asyncio.Event()
         self._given: Publication | None = None
         self._last_stream: object = None
+        # The format of a stream that turned out to be one that ffmpeg must demux.
+        self._undemuxable: object = None
         self.received_container = ""
         self._last_container = ""
 
@@ -350,7 +355,9 @@ class PublishedSource:
         if pump is None:
             return self._last_stream
         further = [(track, one.signature) for track, one in sorted(self.further_video_tracks.items())]
-        return (pump.stream, further) if further else pump.stream
+        # ffmpeg doesn't go on with bytes behind packets.
+        stream = pump.stream if pump.stream != self._undemuxable else (pump.stream, "as it comes")
+        return (stream, further) if further else stream
 
     @property
     def container(self) -> str:
@@ -425,13 +432,32 @@ class PublishedSource:
         if self._given is not None:
             self._given.dismiss(f"it can't be played: {reason}")
 
-    async def feed(self, process: StreamTaker) -> None:
-        """Write the stream on air to an ffmpeg; see ``Pump.feed``."""
+    async def feed(self, process: StreamTaker, tracks: Sequence[StreamTrack] = ()) -> None:
+        """Write the stream on air to an ffmpeg; see ``Pump.feed``.
+
+        Args:
+            tracks: of a stream that is demuxed here; none if ffmpeg gets the stream as it comes.
+        """
         pump, self._given = self._pump, self.live
-        if pump is None:
+        if pump is None or (tracks and not self.may_demux):
             process.close_stdin()
-        else:
+        elif not tracks:
             await pump.feed(process)
+        else:
+            make, limits = DEMUXERS[pump.received_container], self.limits
+            demuxed = DemuxedChunks(make(limits), tracks, limits.pump.ahead_bytes, self.warn)
+            try:
+                await pump.feed(process, demuxed)
+            except MediaError as error:
+                log.info("a stream is left to ffmpeg", channel=self.channel, reason=str(error))
+                self._undemuxable = pump.stream
+                process.close_stdin()
+
+    @property
+    def may_demux(self) -> bool:
+        """Whether the stream on air may be demuxed here for ffmpeg, as far as it is known."""
+        pump = self._pump
+        return pump is not None and pump.received_container in DEMUXERS and pump.stream != self._undemuxable
 
     async def feed_chunks(self, taker: ChunkTaker, oldest: float) -> None:
         """Push the chunks of the stream on air; see ``Pump.feed_chunks``."""
@@ -441,10 +467,16 @@ class PublishedSource:
         else:
             await pump.feed_chunks(taker, oldest)
 
-    async def feed_only(self, publication: Publication | None, taker: StreamTaker) -> None:
+    async def feed_only(
+        self,
+        publication: Publication | None,
+        taker: StreamTaker,
+        *,
+        tracks: Sequence[StreamTrack] = (),
+    ) -> None:
         """Push the stream on air to ffmpeg until another publication takes over, or close ffmpeg's input."""
         if self.live is publication:
-            await self.feed(taker)
+            await self.feed(taker, tracks)
         else:
             taker.close_stdin()
 

@@ -33,6 +33,7 @@ from media.stream_reader import CLOCK_RATE, StreamChunk, StreamFormat, StreamRea
 from media.ts.stream_reader import TransportReader
 from packager.process.process import Process
 from packager.sources.bursts import BurstMeter
+from packager.sources.demuxing import DemuxedChunks
 from packager.sources.gop_cache import GopCache
 from packager.sources.limits import DEFAULT_LIMITS, PumpLimits, StreamReaderLimits
 from packager.sources.pacing import Pacing
@@ -290,9 +291,13 @@ class Pump:
         """Name the container in which ffmpeg gets the current stream, as ffmpeg does."""
         return self._format.muxed_container or self.received_container
 
-    def for_ffmpeg(self, taker: StreamTaker) -> ChunkTaker:
-        """Return what writes the current stream from its beginning to a process, as ffmpeg reads it."""
-        make = MUXERS.get(self._format.muxed_container)
+    def for_ffmpeg(self, taker: StreamTaker, container: str = "") -> ChunkTaker:
+        """Return what writes the current stream from its beginning to a process, as ffmpeg reads it.
+
+        Args:
+            container: of a stream that was demuxed; empty for the stream's own.
+        """
+        make = MUXERS.get(container or self._format.muxed_container)
         return _WritingTaker(taker, self._channel, None if make is None else make(self._limits))
 
     @property
@@ -420,15 +425,27 @@ class Pump:
         headless = self._received - self._begun > self._limits.headless_bytes
         return isinstance(self._cutter, AudioStreamReader) or self._gop_cache.has_access_point or headless
 
-    async def feed(self, process: StreamTaker) -> None:
+    async def feed(self, process: StreamTaker, demuxed: DemuxedChunks | None = None) -> None:
         """Write the stream to the standard input of an ffmpeg, until the end of either.
 
         A picture that stands still is repeated: ffmpeg shows one only once it knows the next.
+
+        Args:
+            demuxed: demuxes the stream; None where ffmpeg gets it as it is.
+
+        Raises:
+            MediaError: the stream can't be demuxed.
         """
-        await self.feed_chunks(self.for_ffmpeg(process), still=StillPicture(self._limits.still_seconds))
+        taker = self.for_ffmpeg(process, "" if demuxed is None else demuxed.container)
+        still = StillPicture(self._limits.still_seconds)
+        await self.feed_chunks(taker, still=still, demuxed=demuxed)
 
     async def feed_chunks(
-        self, taker: ChunkTaker, oldest: float | None = None, still: StillPicture | None = None
+        self,
+        taker: ChunkTaker,
+        oldest: float | None = None,
+        still: StillPicture | None = None,
+        demuxed: DemuxedChunks | None = None,
     ) -> None:
         """Push the stream to one that takes its chunks, until the end of either.
 
@@ -436,6 +453,10 @@ class Pump:
             oldest: a moment of the monotonic clock; data that came before, or went to another taker, is left
                 out. None begins with the newest access point.
             still: repeats a picture that stands still; None where it isn't to be repeated.
+            demuxed: demuxes the chunks that are pushed; None where they are pushed as they are.
+
+        Raises:
+            MediaError: the stream can't be demuxed.
         """
         first = None if oldest is None else max(oldest, self._given_at)
         queue = deque[StreamChunk | None](self._gop_cache.beginning(first))
@@ -447,10 +468,13 @@ class Pump:
         try:
             while True:
                 if not queue:
-                    changed, wait = self._changed, None if still is None else still.wait(time.monotonic())
+                    changed, now = self._changed, time.monotonic()
+                    waits = [wait for one in (still, demuxed) if one and (wait := one.wait(now)) is not None]
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(wait):
+                        async with asyncio.timeout(min(waits, default=None)):
                             await changed.wait()
+                    if not queue and demuxed is not None:
+                        await _push(taker, demuxed.due(time.monotonic()), still)
                     if still is not None and not queue and (again := still.repeat(time.monotonic())):
                         await taker.push(again)
                     budget.restart()
@@ -458,14 +482,19 @@ class Pump:
                 if queue[0] is None:
                     break
                 chunks, memory, clock = _first_of(queue, self._limits.written_bytes)
-                await taker.push(chunks)
-                if still is not None:
-                    still.push(chunks, time.monotonic())
+                if demuxed is None:
+                    await _push(taker, chunks, still)
+                else:
+                    for found in demuxed.steps(chunks, time.monotonic(), self.burst_seconds):
+                        await _push(taker, found, still)
+                        await budget.spend()
                 await budget.spend()
                 self._queued -= memory
                 if clock is not None and queue is self._queue:
                     self._pacing.given(clock / CLOCK_RATE)
                 self._notify()
+            if demuxed is not None:
+                await _push(taker, demuxed.flush(), still)
             taker.close_stdin()
         except BrokenPipeError:
             pass  # the process's owner notices its end
@@ -479,6 +508,14 @@ class Pump:
     def _notify(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+
+async def _push(taker: ChunkTaker, chunks: Sequence[StreamChunk], still: StillPicture | None) -> None:
+    """Push chunks to a taker, and note their pictures."""
+    if chunks:
+        await taker.push(chunks)
+        if still is not None:
+            still.push(chunks, time.monotonic())
 
 
 def _first_of(queue: deque[StreamChunk | None], most_bytes: int) -> tuple[list[StreamChunk], int, int | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from media.packets import StreamTrack
 from packager.ffmpeg.arguments import local_input
 from packager.ffmpeg.live import LiveInput
 from packager.process.process import Process
@@ -62,6 +64,7 @@ class Source:
         seen: key frames of its first seconds, if its video is passed through.
         inner: ffmpeg's options for opening ``url``.
         stream: the format of the supplied stream, see ``Supply``.
+        tracks: of a publication that is demuxed here for ffmpeg; none if ffmpeg gets it as it comes.
         duration: a file's duration in seconds, if known.
         once: whether a file isn't looped.
         copied: the publications whose picture and sound go out without an ffmpeg; None where one plays it.
@@ -83,6 +86,7 @@ class Source:
     options: dict[str, Any] = field(default_factory=dict)
     inner: dict[str, Any] = field(default_factory=dict)
     stream: object = None
+    tracks: tuple[StreamTrack, ...] = ()
     duration: Fraction | None = None
     once: bool = False
     copied: PublishedSource | None = None
@@ -102,6 +106,8 @@ class Source:
     @property
     def feed(self) -> Callable[[Process], Coroutine[Any, Any, None]] | None:
         """The function that writes ffmpeg's standard input; None if it has none."""
+        if isinstance(self.pump, PublishedSource) and self.tracks:
+            return functools.partial(self.pump.feed, tracks=self.tracks)
         if self.pump is not None:
             return self.pump.feed
         return None if self.url is None else self._give_script

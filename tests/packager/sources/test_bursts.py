@@ -129,3 +129,21 @@ def test_nothing_is_held_without_bursts_and_everything_is_flushed() -> None:
     assert pacer.held_bytes == 100
     assert len(pacer.flush()) == 100
     assert (pacer.held_bytes, pacer.is_holding) == (0, False)
+
+
+def test_a_picture_whose_sound_comes_with_the_next_burst_waits_for_it() -> None:
+    pacer = PacketPacer()
+    released = dict[str, dict[float, float]](avc1={}, mp4a={})
+    now = 100.0
+    for burst in range(8):
+        begin = 2.0 * burst
+        pictures = [one for one in packets(begin, 2.0) if one.track is VIDEO]
+        sound = [one for one in packets(begin - 2.0, 2.0) if one.track is AUDIO and burst]
+        pacer.push([*pictures, *sound], now, 2.0)
+        for _ in range(20):
+            for one in pacer.due(now):
+                released[one.track.codec][one.dts / CLOCK_RATE] = now
+            now += 0.1
+    apart = [abs(released["mp4a"][time] - released["avc1"][time]) for time in released["mp4a"] if time >= 2]
+    assert len(apart) > 100
+    assert max(apart) <= 0.1

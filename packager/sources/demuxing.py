@@ -1,0 +1,222 @@
+"""Demuxing of published containers: packets with steady times, in the order in which they are played.
+
+A channel copies these packets, or gives them to ffmpeg in a container of their codecs, as it does with those
+of RTMP. So a stream with a clock of its own for the sound, with fragments that have all pictures before the
+sound, or with a picture in some seconds plays alike in every container. Streams that can't be demuxed here go
+to ffmpeg as the bytes that they are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from media.flv.audio_video_tags import has_legacy_tags
+from media.matroska.demuxer import MatroskaDemuxer
+from media.mp4.fragments.demuxer import FragmentDemuxer
+from media.packets import Packet, StreamTrack, TrackKind
+from media.steady_times import SteadyTimes
+from media.stream_reader import StreamChunk
+from media.ts.demuxer import TransportDemuxer
+from packager.sources.limits import SourceLimits
+from packager.step_budget import PORTION_BYTES
+
+
+class Demuxer(Protocol):
+    """Demuxes a stream into packets, without I/O."""
+
+    def receive_data(self, data: bytes) -> list[Packet]:
+        """Parse the next bytes; return the packets that they complete."""
+
+
+DEMUXERS: Mapping[str, Callable[[SourceLimits], Demuxer]] = {
+    "mpegts": lambda limits: TransportDemuxer(limits.transport),
+    "mp4": lambda limits: FragmentDemuxer(limits.pump.readers.fragments),
+    "matroska": lambda limits: MatroskaDemuxer(limits.pump.readers.matroska),
+}
+"""Demuxers of containers, by ffmpeg's names."""
+
+BURSTS_AWAITED = 1.5
+"""Bursts for which a track's packets wait for those of the other one, which may come with the next burst."""
+
+FIRST_AWAITED_SECONDS = 0.5
+"""Seconds for which they wait where it isn't known yet whether a stream comes in bursts."""
+
+
+class PacketReader:
+    """Reads the packets of a stream's chunks, without I/O.
+
+    Args:
+        demuxer: of a stream whose chunks are bytes; None where they have packets.
+    """
+
+    def __init__(self, demuxer: Demuxer | None = None) -> None:
+        self._demuxer = demuxer
+        self._times = SteadyTimes(awaits_picture=True)
+
+    @property
+    def fault(self) -> str:
+        """The error of the times of a stream that is demuxed here; empty while they are right."""
+        return self._times.fault
+
+    def packets(self, chunks: Sequence[StreamChunk]) -> Iterator[Sequence[Packet]]:
+        """Demux the next chunks; yield the packets of each step.
+
+        Raises:
+            MediaError: the stream can't be demuxed.
+        """
+        if self._demuxer is None:
+            parts = [chunk.packets for chunk in chunks]
+            yield parts[0] if len(parts) == 1 else list(itertools.chain.from_iterable(parts))
+            return
+        data = b"".join([chunk.data for chunk in chunks])
+        for begin in range(0, len(data), PORTION_BYTES):
+            packets = self._demuxer.receive_data(data[begin : begin + PORTION_BYTES])
+            yield [one for packet in packets for one in self._times.push(packet)]
+
+
+class PacketSorter:
+    """Sorts the packets of a stream that comes in bursts by their decode times, without I/O.
+
+    A fragment of some seconds has all its pictures before its sound: a decoder that reads in real time would
+    get the sound of each moment as much later.
+
+    Attributes:
+        held_bytes: bytes of the packets that wait for those of the other track.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[tuple[Packet, float]] = []
+        self._newest: dict[TrackKind, int] = {}
+        self._patience = 0.0
+        self.held_bytes = 0
+
+    def push(self, packets: Sequence[Packet], now: float, burst: float | None) -> list[Packet]:
+        """Add packets that came at this moment of the monotonic clock; return those that can be played.
+
+        Args:
+            burst: seconds of media that a burst has; 0 if there are none, None if that isn't known yet.
+        """
+        self._patience = FIRST_AWAITED_SECONDS if burst is None else BURSTS_AWAITED * burst
+        for packet in packets:
+            kind = packet.track.kind
+            self._newest[kind] = max(packet.dts, self._newest.get(kind, packet.dts))
+        if not self._patience and not self._held:
+            return list(packets)
+        # Packets of a track stay in their order.
+        self._held = sorted([*self._held, *((one, now) for one in packets)], key=_dts)
+        self.held_bytes += sum([len(packet.data) for packet in packets])
+        return self.due(now)
+
+    def due(self, now: float) -> list[Packet]:
+        """Return the packets that wait for no other one any more, in the order of their decode times."""
+        together = min(self._newest.values()) if len(self._newest) > 1 else -math.inf
+        oldest, count = now - self._patience, 0
+        for index, (packet, came) in enumerate(self._held, 1):
+            if packet.dts <= together or came <= oldest:
+                count = index
+        found, self._held = [one for one, _ in self._held[:count]], self._held[count:]
+        self.held_bytes -= sum([len(packet.data) for packet in found])
+        return found
+
+    def flush(self) -> list[Packet]:
+        """Return all packets that wait."""
+        found, self._held, self.held_bytes = [one for one, _ in self._held], [], 0
+        return found
+
+    def wait(self, now: float) -> float | None:
+        """Return the seconds for which the oldest packet still waits; None if none does."""
+        if not self._held:
+            return None
+        return max(min(came for _, came in self._held) + self._patience - now, 0.0)
+
+
+class DemuxedChunks:
+    """Makes chunks of packets of a stream's chunks of bytes, without I/O.
+
+    Attributes:
+        container: ffmpeg's name of the container into which the packets go.
+
+    Args:
+        tracks: all that the stream has, which are announced first.
+        most_bytes: most bytes of packets that wait for those of the other track.
+        warn: called with each error of the stream's times.
+    """
+
+    def __init__(
+        self, demuxer: Demuxer, tracks: Sequence[StreamTrack], most_bytes: int, warn: Callable[[str], None]
+    ) -> None:
+        self.container = container_for(tracks)
+        self._unannounced = tracks
+        self._warn = warn
+        self._reader = PacketReader(demuxer)
+        self._sorter = PacketSorter()
+        self._most_bytes = most_bytes
+        # Decode time of the first picture.
+        self._begin: int | None = None
+
+    def steps(
+        self, chunks: Sequence[StreamChunk], now: float, burst: float | None
+    ) -> Iterator[Sequence[StreamChunk]]:
+        """Demux the next chunks; yield the chunks of each step.
+
+        Args:
+            now: this moment of the monotonic clock.
+            burst: as in ``PacketSorter.push``.
+
+        Raises:
+            MediaError: the stream can't be demuxed.
+        """
+        for packets in self._reader.packets(chunks):
+            if self._reader.fault:
+                self._warn(self._reader.fault)
+            found = self._sorter.push(self._from_picture(packets), now, burst)
+            if found and self._unannounced:
+                time = found[0].dts
+                found[:0] = (Packet(one, time, time, is_key=False, data=b"") for one in self._unannounced)
+                self._unannounced = ()
+            yield _chunks_of(found)
+            if self._sorter.held_bytes > self._most_bytes:
+                yield self.flush()
+
+    def _from_picture(self, packets: Sequence[Packet]) -> Sequence[Packet]:
+        """Leave out sound before the first picture, of which a late track may have seconds."""
+        if self._begin is None:
+            pictures = (one.dts for one in packets if one.track.kind is TrackKind.VIDEO and one.data)
+            self._begin = next(pictures, None)
+        begin = self._begin
+        if begin is None:
+            return [one for one in packets if not one.data]
+        return [one for one in packets if one.dts >= begin or one.track.kind is not TrackKind.AUDIO]
+
+    def due(self, now: float) -> Sequence[StreamChunk]:
+        """Return the packets that have waited long enough for those of the other track."""
+        return _chunks_of(self._sorter.due(now))
+
+    def flush(self) -> Sequence[StreamChunk]:
+        """Return all packets that wait."""
+        return _chunks_of(self._sorter.flush())
+
+    def wait(self, now: float) -> float | None:
+        """Return the seconds for which the oldest packet still waits; None if none does."""
+        return self._sorter.wait(now)
+
+
+def _chunks_of(packets: Sequence[Packet]) -> Sequence[StreamChunk]:
+    return (StreamChunk.of_packets(packets),) if packets else ()
+
+
+def _dts(one: tuple[Packet, float]) -> int:
+    return one[0].dts
+
+
+def container_for(tracks: Sequence[StreamTrack]) -> str:
+    """Return ffmpeg's name of the container in which it gets these tracks.
+
+    Empty if it must get the stream's own bytes, since only these say how the picture is to be shown.
+    """
+    if any(one.matrix or one.pixel_aspect is not None for one in tracks):
+        return ""
+    return "flv" if all(map(has_legacy_tags, tracks)) else "matroska"
