@@ -24,7 +24,7 @@ from media.packets import Packet, StreamTrack, TrackKind
 from media.stream_reader import StreamChunk
 from packager.ffmpeg.ladder import SOURCE_RUNG, Rung
 from packager.segment.keyframe_cadence import AUDIO_FRAME, KeyframePattern
-from packager.sources.demuxing import DEMUXERS, Demuxer, PacketReader, container_for
+from packager.sources.demuxing import DEMUXERS, ChunkDemuxer, Demuxer, container_for
 from packager.sources.further_video_tracks import FurtherVideoTracksError, find_renditions
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.publication import PACKETS_AT_ONCE
@@ -42,7 +42,7 @@ class Copier(FragmentMuxer):
 
     def __init__(self, demuxer: Demuxer | None = None) -> None:
         super().__init__()
-        self._reader = PacketReader(demuxer)
+        self._reader = ChunkDemuxer(demuxer)
 
     @property
     def fault(self) -> str:
@@ -185,7 +185,7 @@ async def find_tracks(
     branch = published.branch(limits.pump.ahead_bytes, -math.inf) if published.may_demux else None
     if branch is None:
         return ()
-    reader, budget = PacketReader(DEMUXERS[published.received_container](limits)), StepBudget()
+    reader, budget = ChunkDemuxer(DEMUXERS[published.received_container](limits)), StepBudget()
     tracks = dict[TrackKind, StreamTrack]()
     try:
         async with asyncio.timeout(limits.seen_apart_seconds):

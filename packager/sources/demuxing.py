@@ -45,8 +45,8 @@ FIRST_AWAITED_SECONDS = 0.5
 """Seconds for which they wait where it isn't known yet whether a stream comes in bursts."""
 
 
-class PacketReader:
-    """Reads the packets of a stream's chunks, without I/O.
+class ChunkDemuxer:
+    """Demuxes the chunks of a stream into packets with steady times, without I/O.
 
     Args:
         demuxer: of a stream whose chunks are bytes; None where they have packets.
@@ -91,6 +91,8 @@ class PacketSorter:
         self._held: list[tuple[Packet, float]] = []
         self._newest: dict[TrackKind, int] = {}
         self._patience = 0.0
+        # Whether one track is waited for in vain.
+        self._lacks_track = False
         self.held_bytes = 0
 
     def push(self, packets: Sequence[Packet], now: float, burst: float | None) -> list[Packet]:
@@ -102,7 +104,10 @@ class PacketSorter:
         self._patience = FIRST_AWAITED_SECONDS if burst is None else BURSTS_AWAITED * burst
         for packet in packets:
             kind = packet.track.kind
-            self._newest[kind] = max(packet.dts, self._newest.get(kind, packet.dts))
+            before = self._newest.get(kind)
+            if before is None or (before < packet.dts and before <= min(self._newest.values())):
+                self._lacks_track = False
+            self._newest[kind] = packet.dts if before is None else max(packet.dts, before)
         if not self._patience and not self._held:
             return list(packets)
         # Packets of a track stay in their order.
@@ -113,10 +118,12 @@ class PacketSorter:
     def due(self, now: float) -> list[Packet]:
         """Return the packets that wait for no other one any more, in the order of their decode times."""
         together = min(self._newest.values()) if len(self._newest) > 1 else -math.inf
-        oldest, count = now - self._patience, 0
+        oldest, count = now - (0.0 if self._lacks_track else self._patience), 0
         for index, (packet, came) in enumerate(self._held, 1):
-            if packet.dts <= together or came <= oldest:
+            if packet.dts <= together:
                 count = index
+            elif came <= oldest:
+                count, self._lacks_track = index, True
         found, self._held = [one for one, _ in self._held[:count]], self._held[count:]
         self.held_bytes -= sum([len(packet.data) for packet in found])
         return found
@@ -130,7 +137,8 @@ class PacketSorter:
         """Return the seconds for which the oldest packet still waits; None if none does."""
         if not self._held:
             return None
-        return max(min(came for _, came in self._held) + self._patience - now, 0.0)
+        patience = 0.0 if self._lacks_track else self._patience
+        return max(min(came for _, came in self._held) + patience - now, 0.0)
 
 
 class DemuxedChunks:
@@ -151,7 +159,7 @@ class DemuxedChunks:
         self.container = container_for(tracks)
         self._unannounced = tracks
         self._warn = warn
-        self._reader = PacketReader(demuxer)
+        self._reader = ChunkDemuxer(demuxer)
         self._sorter = PacketSorter()
         self._most_bytes = most_bytes
         # Decode time of the first picture.

@@ -118,7 +118,7 @@ async def inspect_supply(
             if found is not None and found.copied is None:
                 found = replace(found, options=_options(pump, found.tracks) | KNOWN)
             if found is None and (not copied or pump.stream == stream or looks >= limits.looks):
-                # What is copied beside keeps the times that the stream's own container has.
+                # A copied picture keeps the times of the stream's own container.
                 tracks = () if keep else await find_tracks(pump, limits)
                 give = functools.partial(pump.feed_only, publication, tracks=tracks)
                 found = await _inspect_by_ffprobe(pump, give, tools, limits, keep=keep, tracks=tracks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -128,3 +129,29 @@ def segments(channel: Channel, number: int = 0) -> int:
         sum(one.number >= number and not one.gap for one in rendition.window.listed)
         for rendition in channel.renditions.values()
     )
+
+
+async def bring(publication: Publication, data: bytes, seconds: float) -> None:
+    """Bring a stream in real time."""
+    steps = round(20 * seconds)
+    with contextlib.suppress(PublicationEndedError):
+        for step in range(steps):
+            begin, end = (len(data) * one // steps for one in (step, step + 1))
+            await publication.receive_data(data[begin:end])
+            await asyncio.sleep(1 / 20)
+
+
+LOUD, SILENT = -40.0, -80.0
+"""Volumes in dB: ffmpeg's sine has -21, and what isn't there has -91 or less."""
+
+
+def volumes(channel: Channel, folder: Path) -> list[float]:
+    """Return the mean volume in dB of each second of what the newest timeline has of the sound."""
+    window, made = channel.renditions["audio"].window, folder / "sound.mp4"
+    assert window.timeline is not None
+    made.write_bytes(media_of(window, window.timeline.number))
+    told = "ametadata=print:key=lavfi.astats.Overall.RMS_level:file=-"
+    graph = f"asetnsamples=48000,astats=metadata=1:reset=1,{told}"
+    words = f"-nostdin -v error -i {made} -af {graph} -f null -"
+    told = subprocess.run(["ffmpeg", *words.split()], check=True, capture_output=True, text=True).stdout
+    return [float(one) for one in re.findall(r"RMS_level=(\S+)", told)]

@@ -19,16 +19,18 @@ from packager.sources.publication import Publication, PublicationEndedError
 from tests.live_server import running
 from tests.packager.live.copied_streams import (
     FIRST,
+    LOUD,
     OPTIONS,
     SECONDS,
     Recorded,
+    bring,
     published_by,
     publishing,
     recorded,
     segments,
+    volumes,
 )
 from tests.packager.live.moved_times import MOVED, in_container
-from tests.packager.live.test_failing_streams import LOUD, bring, volumes
 from tests.waiting import until
 
 __all__ = ["recorded"]

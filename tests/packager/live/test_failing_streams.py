@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import re
 import subprocess
@@ -22,22 +21,25 @@ from media.ts.tables import PACKET
 from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.process.ffmpeg_discovery import Tools
-from packager.sources.publication import Publication, PublicationEndedError
 from packager.sources.published_source import NO_PICTURE, NO_SOUND
 from tests.live_server import running
 from tests.media.muxers.muxed_streams import tags_of
 from tests.packager.live.copied_streams import (
     CODING,
     FIRST,
+    LOUD,
     OPTIONS,
     SECOND,
     SECONDS,
+    SILENT,
     Recorded,
+    bring,
     media_of,
     published_by,
     publishing,
     recorded,
     segments,
+    volumes,
 )
 from tests.packager.live.moved_times import MOVED, in_container
 from tests.waiting import until
@@ -61,18 +63,6 @@ def without(
     return made
 
 
-def volumes(channel: Channel, folder: Path) -> list[float]:
-    """Return the mean volume in dB of each second of what the newest timeline has of the sound."""
-    window, made = channel.renditions["audio"].window, folder / "sound.mp4"
-    assert window.timeline is not None
-    made.write_bytes(media_of(window, window.timeline.number))
-    told = "ametadata=print:key=lavfi.astats.Overall.RMS_level:file=-"
-    graph = f"asetnsamples=48000,astats=metadata=1:reset=1,{told}"
-    words = f"-nostdin -v error -i {made} -af {graph} -f null -"
-    told = subprocess.run(["ffmpeg", *words.split()], check=True, capture_output=True, text=True).stdout
-    return [float(one) for one in re.findall(r"RMS_level=(\S+)", told)]
-
-
 def pictures(channel: Channel, folder: Path) -> list[tuple[float, str]]:
     """Return the seconds and a hash of each picture that ffmpeg decodes of the newest timeline.
 
@@ -88,10 +78,6 @@ def pictures(channel: Channel, folder: Path) -> list[tuple[float, str]]:
     base = float(Fraction(re.findall(r"#tb 0: (\S+)", told.stdout)[0]))
     rows = [row.split(",") for row in told.stdout.splitlines() if not row.startswith("#")]
     return [(int(row[2]) * base, row[5]) for row in rows]
-
-
-LOUD, SILENT = -40.0, -80.0
-"""Volumes in dB: ffmpeg's sine has -21, and what isn't there has -91 or less."""
 
 
 @pytest.mark.clause("While a stream's sound is missing, its picture goes on with silence")
@@ -283,16 +269,6 @@ async def test_sound_in_spurts_leaves_the_picture_alone(
         assert channel.pid is None
         windows = [one.window for one in channel.renditions.values()]
         assert not any(one.gap or one.discontinuity for window in windows for one in window.listed)
-
-
-async def bring(publication: Publication, data: bytes, seconds: float) -> None:
-    """Bring a stream in real time."""
-    steps = round(20 * seconds)
-    with contextlib.suppress(PublicationEndedError):
-        for step in range(steps):
-            begin, end = (len(data) * one // steps for one in (step, step + 1))
-            await publication.receive_data(data[begin:end])
-            await asyncio.sleep(1 / 20)
 
 
 @pytest.mark.parametrize("container", ["ts", "mkv", "mp4"])

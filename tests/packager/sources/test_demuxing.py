@@ -52,6 +52,19 @@ def test_pictures_do_not_wait_for_sound_that_stops(burst: float) -> None:
     assert sorter.wait(200.0) is None
 
 
+def test_pictures_wait_once_for_sound_that_stops_and_again_once_it_is_back() -> None:
+    sorter, now = PacketSorter(), 100.0
+    sorter.push([*frames(VIDEO, 0, 2), *frames(AUDIO, 0, 2)], now, 2.0)
+    sorter.push(frames(VIDEO, 2, 4), now + 2, 2.0)
+    assert sorter.due(now + 2 + 2 * BURSTS_AWAITED)
+    later = frames(VIDEO, 4, 6)
+    assert sorter.push(later, now + 6, 2.0)[-1] == later[-1]
+    assert sorter.wait(now + 6) is None
+    sorter.push(frames(AUDIO, 6, 8), now + 8, 2.0)
+    sorter.flush()
+    assert not sorter.push(frames(VIDEO, 8, 10), now + 10, 2.0)
+
+
 def test_no_packet_is_lost_or_comes_twice_however_they_come() -> None:
     chance, sorter = random.Random(1), PacketSorter()
     sent, found, now = list[Packet](), list[Packet](), 100.0

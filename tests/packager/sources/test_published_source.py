@@ -8,14 +8,14 @@ import gc
 import os
 import subprocess
 import weakref
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
 from media.errors import MediaError
 from media.flv.demuxer import FlvDemuxer
 from media.flv.tags import FILE_HEADER, complete_tags, write_tags
-from media.packets import StreamTrack
 from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
@@ -361,14 +361,12 @@ class Overtaken(PublishedSource):
         self._other = other
         self.coming: asyncio.Task[None] | None = None
 
-    async def feed_only(
-        self, publication: Publication | None, taker: StreamTaker, *, tracks: Sequence[StreamTrack] = ()
-    ) -> None:
+    async def feed_only(self, publication: Publication | None, taker: StreamTaker, **more: Any) -> None:
         if self.coming is None:
             second = self.begin(SECOND)
             self.coming = asyncio.create_task(bring(second, self._other))
             await until(lambda: self.live is second)
-        await super().feed_only(publication, taker, tracks=tracks)
+        await super().feed_only(publication, taker, **more)
 
 
 async def test_who_takes_over_while_the_first_is_looked_at_is_not_refused_for_it(
@@ -381,8 +379,7 @@ async def test_who_takes_over_while_the_first_is_looked_at_is_not_refused_for_it
     source.coming.cancel()
     assert source.live is not None
     assert (source.live.publisher, source.container) == (SECOND, "flv")
-    assert found.size == (320, 240)
-    assert found.stream == source.stream
+    assert (found.size, found.stream) == ((320, 240), source.stream)
 
 
 @pytest.mark.parametrize("container", ["mpegts", "flv"])
