@@ -188,7 +188,7 @@ async def find_tracks(
     reader, budget = ChunkDemuxer(DEMUXERS[published.received_container](limits)), StepBudget()
     tracks = dict[TrackKind, StreamTrack]()
     try:
-        async with asyncio.timeout(limits.seen_apart_seconds):
+        async with asyncio.timeout(limits.tracks_seconds):
             while len(tracks) < BOTH_TRACKS and (chunks := await branch.read()):
                 for packets in reader.packets(chunks):
                     tracks |= {packet.track.kind: packet.track for packet in packets if packet.data}
