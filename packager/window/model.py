@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from media.mp4.codecs.sample_entry import SampleEntry
-from media.mp4.fragments.fragments import read_track
+from media.mp4.fragments.fragments import FragmentReader, InitSegment
 
 WEBVTT_ENTRY = SampleEntry(b"wvtt", "wvtt", b"", ())
 """The sample entry of WebVTT's timelines (ISO/IEC 14496-30)."""
@@ -76,7 +76,10 @@ class Timeline:
 
 @functools.lru_cache(maxsize=64)
 def _is_turned_sideways(init: bytes) -> bool:
-    return read_track(init).rotation in (90, 270)
+    reader = FragmentReader()
+    reader.receive_data(init)
+    inits = (event for event in reader.events() if isinstance(event, InitSegment))
+    return any(track.rotation in (90, 270) for one in inits for track in one.tracks)
 
 
 class LivePart(Struct, frozen=True, gc=False):
