@@ -34,19 +34,22 @@ export class NamedViewers {
 
   async #refresh() {
     clearTimeout(this.#timer);
-    let sessions = [];
     try {
-      ({ sessions } = await getList("/api/viewers"));
+      const { sessions } = await getList("/api/viewers");
+      if (this.#isShown) this.#update(sessions);
     } catch (error) {
-      // 409: sessions aren't counted. Other failures are told by the page's own lists.
+      // 409: sessions aren't counted. Behind other failures, which the page's own lists tell, the list stays as it was.
       if (error.status === 409) return;
     }
     if (!this.#isShown) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#refresh(), PERIOD_MS);
+  }
+
+  #update(sessions) {
     this.#node.hidden = false;
     say(this.#heading, `Watching with a name: ${sessions.length ? count(sessions.length, "player", "players") : "nobody"}`);
     syncRows(this.#list, this.#rows, sessions.slice(0, MOST_ROWS), ({ id }) => id, (session) => this.#row(session));
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#refresh(), PERIOD_MS);
   }
 
   #row({ id, name, address, user_agent: agent, started }) {
