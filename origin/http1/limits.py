@@ -24,6 +24,8 @@ class HttpLimits:
         linger_seconds: how long a refused client is still read from, so that it sees the reason.
         pipelined_seconds: longest time in one step of the event loop for all connections' requests that came
             behind others, unanswered yet, on theirs.
+        crowded_seconds: longest time in one step of the event loop for requests that wait since very many
+            have come at once.
     """
 
     header_seconds: float = 15.0
@@ -38,3 +40,4 @@ class HttpLimits:
     connections: int = 8192
     linger_seconds: float = 2.0
     pipelined_seconds: float = 0.005
+    crowded_seconds: float = 0.01

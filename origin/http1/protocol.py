@@ -41,7 +41,7 @@ from origin.http1.request_head import RequestLine, has_unframed_body, split_targ
 from origin.http1.request_reader import RequestHead, RequestReader
 from origin.http1.response_head import FAILURE, FAILURE_TEXT, AddedHeaders, refusal
 from origin.http1.sendfile import FileSender
-from origin.http1.shared_turns import SharedTurns
+from origin.http1.shared_turns import UNWATCHED_REQUESTS, RequestTurns, SharedTurns
 from origin.http1.suspects import Suspects
 from origin.http1.timeouts import AwaitedFromClient, ConnectionTimeouts
 from origin.http1.transport import (
@@ -101,6 +101,7 @@ class HttpProtocol(asyncio.Protocol):
     redirects_plain: ClassVar[bool] = False
     alternatives: ClassVar[AddedHeaders | None] = None
     http2: ClassVar[Callable[[HttpProtocol], asyncio.Protocol] | None] = None
+    request_turns: ClassVar[RequestTurns] = RequestTurns(HttpLimits().crowded_seconds)
     pipeline_turns: ClassVar[SharedTurns] = SharedTurns(HttpLimits().pipelined_seconds)
     suspects: ClassVar[Suspects] = Suspects(TrustedProxies())
 
@@ -139,7 +140,7 @@ class HttpProtocol(asyncio.Protocol):
         self._reader = RequestReader(self, self.limits, keeps_head=self.other_process is not None)
         # Bytes of requests whose turn hasn't come; reading from the client is paused meanwhile.
         self._unread = b""
-        self._is_taking = self._is_preface = False
+        self._is_taking = self._is_preface = self._is_deferred = False
         # Whether the client has ended its side; what it sent before may still be unread.
         self._ended = False
         # How far the answer is; only `_move` changes it. The request that is being answered, those that wait
@@ -306,7 +307,7 @@ class HttpProtocol(asyncio.Protocol):
     def awaited(self) -> AwaitedFromClient:
         """The part of a request that the client has to send now."""
         reading = self._reader.state
-        is_over = reading is states.STOPPED or reading is states.LEAVING
+        is_over = reading is states.STOPPED or reading is states.LEAVING or self._is_deferred
         if self._active is not None or is_over or self.transport.is_closing():
             return AwaitedFromClient.NOTHING
         return AwaitedFromClient.HEAD if reading is states.HEAD else AwaitedFromClient.REQUEST
@@ -324,7 +325,34 @@ class HttpProtocol(asyncio.Protocol):
     # Reading
 
     def data_received(self, data: bytes) -> None:
-        """Handle bytes from the client."""
+        """Handle bytes from the client, or have them wait where very many others ask in this step."""
+        turns = self.request_turns
+        turns.asked += 1
+        if turns.asked > UNWATCHED_REQUESTS and self._defers(data):
+            return
+        self._answer(data)
+
+    def _defers(self, data: bytes) -> bool:
+        """Have a request wait for its turn, unless it is to be answered now; return whether it waits."""
+        if self._unread or self._active is not None or self._reader.state is not states.IDLE:
+            return False
+        now = self.loop.time()
+        if self.request_turns.admits(now - self._watch.since):
+            return False
+        self._unread, self._is_deferred, self._watch.since = data, True, now
+        self.request_turns.append(self._take_deferred)
+        return True
+
+    def _take_deferred(self) -> None:
+        """Handle the bytes of a request that has waited for its turn."""
+        self._is_deferred = False
+        if self.flow.read_paused:
+            self._take_turn()
+        elif self._unread:
+            data, self._unread = self._unread, b""
+            self._answer(data)
+
+    def _answer(self, data: bytes) -> None:
         if self._repeat is not None and self._reply_again(self._repeat, data):
             return
         if self._unread:
@@ -820,6 +848,7 @@ def http_protocol(
         "http2": http2,
         "redirects_plain": redirects_plain,
         "alternatives": AddedHeaders(alternatives) if alternatives else None,
+        "request_turns": RequestTurns(limits.crowded_seconds),
         "pipeline_turns": SharedTurns(limits.pipelined_seconds),
         "suspects": Suspects(proxies or TrustedProxies()),
     }

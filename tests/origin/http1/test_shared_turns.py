@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from origin.http1.limits import HttpLimits
-from origin.http1.shared_turns import SharedTurns
+from origin.http1.shared_turns import STEP_REQUESTS, UNWATCHED_REQUESTS, RequestTurns, SharedTurns
 from tests.conformance.conftest import files_wing, serving
 from tests.waiting import until
 
@@ -92,3 +98,113 @@ def test_whatever_waits_for_its_turn_is_answered_in_order(tmp_path: Path) -> Non
         for client in clients:
             assert [client.answer().body for _ in range(500)] == [b"%d" % (n % 10) * 10 for n in range(500)]
             client.socket.close()
+
+
+CROWD = 3 * STEP_REQUESTS
+
+
+class Crowd:
+    """Answers each request with its path, and counts those of each step of the loop.
+
+    Attributes:
+        steps: how many were asked in each.
+        loop: the server's, from the first request on.
+    """
+
+    loop: asyncio.AbstractEventLoop
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self._is_held = threading.Event()
+        self.steps = Counter[int]()
+        self._step = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.steps[self._step] += 1
+        await PlainTextResponse(scope["path"])(scope, receive, send)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the loop within the block, so that all that asks meanwhile asks in one step."""
+        self.loop.call_soon_threadsafe(self._hold)
+        assert self._is_held.wait(60)
+        self.steps.clear()
+        yield
+        self._open.set()
+
+    def _hold(self) -> None:
+        self._count()
+        self._is_held.set()
+        self._open.wait()
+
+    def _count(self) -> None:
+        self._step += 1
+        if self._step < 100 * CROWD:
+            self.loop.call_soon(self._count)
+
+
+@pytest.mark.clause("CWE-400")
+def test_a_crowd_is_answered_in_many_steps_of_the_loop(tmp_path: Path) -> None:
+    crowd = Crowd()
+    with serving(crowd, tmp_path, "uvloop") as running:
+        clients = [running.connect() for _ in range(CROWD)]
+        # Each is accepted and has been answered before.
+        for number, client in enumerate(clients):
+            client.socket.sendall(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+            assert client.answer().body == b"/%d" % number
+        with crowd.held():
+            for number, client in enumerate(clients):
+                client.socket.sendall(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+            # Those who wait may ask for more, end their side, or go.
+            for client in clients[-40:-20]:
+                client.socket.sendall(b"GET /more HTTP/1.1\r\nHost: a\r\n\r\n")
+            for client in clients[-20:-10]:
+                client.socket.shutdown(socket.SHUT_WR)
+            for client in clients[-10:]:
+                client.socket.close()
+        for number, client in enumerate(clients[:-10]):
+            assert client.answer().body == b"/%d" % number
+        for client in clients[-40:-20]:
+            assert client.answer().body == b"/more"
+        for client in clients:
+            client.socket.close()
+    assert sum(crowd.steps.values()) >= CROWD - 10
+    assert max(crowd.steps.values()) <= 2 * STEP_REQUESTS
+
+
+async def test_who_has_asked_nothing_for_long_is_answered_before_those_who_wait() -> None:
+    turns, answered = RequestTurns(1.0), list[int]()
+    for number in range(UNWATCHED_REQUESTS, 2 * STEP_REQUESTS):
+        turns.asked += 1
+        if turns.asked > UNWATCHED_REQUESTS and not turns.admits(0.5):
+            turns.append(functools.partial(answered.append, number))
+    await until(lambda: answered, "the first who waited")
+    turns.append(functools.partial(answered.append, -1))
+    assert not turns.admits(0.5)
+    assert turns.admits(2.0)
+    await until(lambda: answered[-1] == -1, "all who waited")
+    assert answered[:-1] == sorted(answered[:-1])
+    # Nobody waits any more.
+    await until(lambda: turns.asked == 0, "the end of the crowd")
+    assert turns.admits(0.5)
+
+
+async def test_steps_for_those_who_wait_are_bounded_in_time() -> None:
+    clock, steps, answered = Clock(), 0, list[int]()
+    turns = RequestTurns(0.005, clock)
+
+    def answer(number: int) -> None:
+        clock.now += 0.001
+        answered.append(number)
+
+    turns.asked = STEP_REQUESTS + 1
+    for number in range(100):
+        assert not turns.admits(0.0)
+        turns.append(functools.partial(answer, number))
+    while len(answered) < 100:
+        before, steps = clock.now, steps + 1
+        await asyncio.sleep(0)
+        assert clock.now - before < 0.0065
+    assert answered == list(range(100))
+    assert steps >= 16
