@@ -470,18 +470,33 @@ def _announce(services: Services, address: str, ready: _PreparedServer, start: _
     host = address.removeprefix("http://").rpartition(":")[0]
     if services.config.grpc.port:
         click.echo(f"gRPC is at {host}:{services.config.grpc.port}")
-    published = [one.name for one in services.config.live if one.source == "publish"]
-    # To be pasted as it is, but for the key.
-    channel = published[0] if len(published) == 1 else "CHANNEL"
-    for scheme, sockets in (("rtmp", bound.rtmp), ("rtmps", bound.rtmps)):
-        if sockets:
-            server = f"{scheme}://{host}:{sockets[0].getsockname()[1]}/live"
-            click.echo(f"In OBS: Server {server}, Stream Key {channel}?key=KEY")
-    if services.config.server.srt_port:
-        target = f"srt://{host}:{services.config.server.srt_port}?streamid=publish:{channel}:KEY"
-        click.echo(f"Encoders publish over SRT to {target}")
+    for line in _publishing_lines(services.config, ready.new_secrets, bound, host):
+        click.echo(line)
     if start.demo:
         click.echo("Stop it with Ctrl-C.")
+
+
+def _publishing_lines(
+    config: Config, made: Sequence[MadeSecret], bound: socket_activation.Sockets, host: str
+) -> Iterator[str]:
+    """Yield what is typed into encoders, with each key that this start shows; a configured one is named."""
+    published = [one for one in config.live if one.source == "publish"]
+    shown = {channel: one.text for one in made if (channel := live_channel_of(one.name)) is not None}
+    keys = [(one.name, shown[one.name], "") for one in published if one.name in shown]
+    configured = [one.name for one in published if one.publish_key and one.name not in shown]
+    hashed = [one.name for one in published if not one.publish_key and one.name not in shown]
+    for names, known in ((configured, "in the configuration"), (hashed, "shown at its first start")):
+        if names:
+            name = names[0] if len(names) == 1 else "CHANNEL"
+            keys.append((name, "KEY", f"; KEY is the channel's publish_key, {known}"))
+    for channel, key, where in keys:
+        for scheme, sockets in (("rtmp", bound.rtmp), ("rtmps", bound.rtmps)):
+            if sockets:
+                server = f"{scheme}://{host}:{sockets[0].getsockname()[1]}/live"
+                yield f"In OBS: Server {server}, Stream Key {channel}?key={key}{where}"
+        if config.server.srt_port:
+            target = f"srt://{host}:{config.server.srt_port}?streamid=publish:{channel}:{key}"
+            yield f"Encoders publish over SRT to {target}{where}"
 
 
 def _bold(text: str) -> str:
@@ -523,13 +538,18 @@ def _describe_secret(secret: MadeSecret, address: str) -> str:
         use = f"Publish to {address}events/{channel} with the token"
     live = live_channel_of(secret.name)
     if live is not None:
-        use = f"Publish to {address}live/{live}/ingest?key=KEY with the key"
-    key = secret.name.rpartition(".")[2]
-    kept = "its hash is kept" if live is not None else "kept"
-    later = f"set {key} to keep one" if secret.file is None else f"{kept} in {secret.file}, not shown again"
+        return f"Publish to {address}live/{live}/ingest?key={secret.text} ({_kept_where(secret)})"
+    return f"{use} {secret.text} ({_kept_where(secret)})"
+
+
+def _kept_where(secret: MadeSecret) -> str:
+    """Describe where a generated secret is kept."""
+    if secret.file is None:
+        return f"set {secret.name.rpartition('.')[2]} to keep one"
     if secret.is_shown_again:
-        later = f"kept in {secret.file}"
-    return f"{use} {secret.text} ({later})"
+        return f"kept in {secret.file}"
+    kept = "its hash is kept" if live_channel_of(secret.name) is not None else "kept"
+    return f"{kept} in {secret.file}, not shown again"
 
 
 @contextlib.contextmanager

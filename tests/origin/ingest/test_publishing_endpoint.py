@@ -216,7 +216,7 @@ def test_a_key_is_made_and_kept_and_opens_the_channel(tmp_path: Path, recorded: 
             lambda: next((one for one in first.server.output if "live/other/ingest" in one), ""),
             "the key",
         )
-        key = line.split("with the key ")[1].split(" ")[0]
+        key = line.split("/live/other/ingest?key=")[1].split(" ")[0]
         answer = first.client.put(f"{first.server.url}/live/other/ingest?key={key}", content=b"no stream")
         assert answer.status_code == 415
         assert first.client.put(f"{first.server.url}/live/other/ingest?key={KEY}").status_code == 401

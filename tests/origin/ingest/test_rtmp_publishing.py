@@ -333,11 +333,11 @@ def test_the_demo_has_a_channel_to_publish_to() -> None:
     with kept_port() as port:
         server = start_server("--demo", "--port", "0", env={"HEADWATER_SERVER_RTMP_PORT": str(port)})
         try:
-            use = re.compile(r"live/studio/ingest\?key=KEY with the key (\S+)")
-            told = wait_for(lambda: use.search(server.text()), "the key's line")
+            use = re.compile(r"Server (rtmp://\S+), Stream Key (studio\?key=\S{20,})$", re.MULTILINE)
+            told = wait_for(lambda: use.search(server.text()), "what is typed into OBS")
             assert told
-            wait_for(lambda: f"rtmp://127.0.0.1:{port}/live" in server.text(), "RTMP's line")
-            with encoding(*FLV, f"rtmp://127.0.0.1:{port}/live/studio?key={told[1]}"):
+            assert told[1] == f"rtmp://127.0.0.1:{port}/live"
+            with encoding(*FLV, f"{told[1]}/{told[2]}"):
                 wait_for(lambda: studio_state(server.url) == "live", "the channel")
         finally:
             assert server.stop() == 0
