@@ -119,12 +119,13 @@ class Channel:
         """Make what brings the channel its source, and what sends that on to other servers."""
         options, limits, tools = self.options, self.options.limits, self._tools
         keep = any(rung.copied for rung in ladder)
-        kept_seconds = limits.source.seen_seconds if keep else 0.0
-        self.published = (
-            PublishedSource(options.name, options.takeover, limits.source, kept_seconds)
-            if options.source == PUBLISH
-            else None
-        )
+        self.published = None
+        if options.source == PUBLISH:
+            # What comes while a stream is inspected is played, too.
+            seconds, takeover = limits.source.seen_seconds, options.takeover
+            self.published = PublishedSource(
+                options.name, takeover, limits.source, seconds, has_further_video_tracks=keep
+            )
         self.forwarders = tuple(
             Forwarder(self.published, url, tools, limits.forward)
             for url in options.forward

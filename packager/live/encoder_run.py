@@ -31,11 +31,13 @@ class EncoderRun(ChannelRun):
 
     errors = ""
 
-    async def play(self, argv: Sequence[str | Path]) -> str:
+    async def play(self, argv: Sequence[str | Path], oldest: float | None = None) -> str:
         """Run ffmpeg to its end, and leave all windows at the same number.
 
         Args:
             argv: its path, then its arguments, with as many outputs as there are feeds.
+            oldest: monotonic time; earlier data of a published stream isn't played. None: the newest access
+                point is the first.
 
         Returns:
             The reason of its end in one line, without the source's URL.
@@ -53,7 +55,7 @@ class EncoderRun(ChannelRun):
         self.pid = process.pid
         reason = ""
         try:
-            await self._pump(process)
+            await self._pump(process, oldest)
         except* (SourceEndedError, MediaError, CadenceError) as errors:
             reason = str(errors.exceptions[0])
         finally:
@@ -64,11 +66,11 @@ class EncoderRun(ChannelRun):
         reason = last_error(process.errors) or reason
         return without_url_secrets(reason, source.url) if source.url else reason
 
-    async def _pump(self, process: Process) -> None:
+    async def _pump(self, process: Process, oldest: float | None) -> None:
         """Pass input to ffmpeg and its output to the feeds, until all pipes end, or one does too early."""
         async with asyncio.TaskGroup() as group:
-            if self._source.feed is not None:
-                group.create_task(self._feed(process, self._source.feed))
+            if (supplied := self._source.feed_since(oldest)) is not None:
+                group.create_task(self._feed(process, supplied))
             for index, feed in enumerate(self.feeds):
                 group.create_task(self._drain(process, index, feed))
         if self._source.once and await process.exited_cleanly():
@@ -123,5 +125,6 @@ class EncoderRun(ChannelRun):
                 if left <= 0 and loop.time() >= heard + patience and not draining.done():
                     raise SourceEndedError(f"output {index} of ffmpeg wrote nothing for {patience:.0f} s")
             draining.result()
-        if not self._source.once:
+        # Behind the end of its input, ffmpeg writes the rest of each output.
+        if not self._source.once and not self.supply_ended:
             raise SourceEndedError(f"output {index} of ffmpeg ended")

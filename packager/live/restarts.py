@@ -54,14 +54,23 @@ class Backoff:
         # In a row without a segment, however long each lasted.
         self._fruitless = 0
 
-    def ended(self, reason: str, seconds: float, *, published: bool, is_steady: bool = False) -> float:
-        """Note and log the end of an ffmpeg.
+    def ended(
+        self,
+        reason: str,
+        seconds: float,
+        *,
+        published: bool,
+        is_steady: bool = False,
+        is_orderly: bool = False,
+    ) -> float:
+        """Note and log the end of a run.
 
         Args:
-            seconds: for how long ffmpeg ran.
+            seconds: for how long it ran.
             published: whether the run published a segment.
             is_steady: whether the next run may begin soon, however short this one was: it costs nothing, or
                 waits for another stream anyway.
+            is_orderly: whether the stream ended, and not a failure of the run: nobody needs to look at it.
 
         Returns:
             The seconds until the next start.
@@ -71,7 +80,9 @@ class Backoff:
         self._fruitless = 0 if published else self._fruitless + 1
         self._count.succeeded(self._policy.steady_seconds if is_steady else seconds)
         pause = self._count.failed()
-        if self._fruitless <= self._policy.quiet_after:
+        if is_orderly:
+            log.info("source ended", channel=self._channel, reason="its stream ended")
+        elif self._fruitless <= self._policy.quiet_after:
             log.warning("source ended", channel=self._channel, reason=reason, again_in=pause)
         return pause
 
@@ -119,6 +130,11 @@ class Restarts:
     def trouble(self) -> str:
         """Why the last run ended; empty once the next one publishes parts."""
         return "" if self.flowing else self._end_reason
+
+    @property
+    def _has_errors(self) -> bool:
+        """Whether the newest run was of an ffmpeg that reported errors."""
+        return isinstance(self._run, EncoderRun) and bool(self._run.errors)
 
     def awaits(self, publication: Publication | None) -> bool:
         """Return whether a publication on air has given no part yet, and no run of it has ended."""
@@ -170,7 +186,11 @@ class Restarts:
             self._end_reason = "" if supply_ended else reason
             # A copied stream costs nothing to start again.
             is_steady = supply_ended or (published and source.copied is not None)
-            pause = backoff.ended(reason, seconds, published=published, is_steady=is_steady)
+            # What ffmpeg reports of the end of a stream that it has played is how that was cut off.
+            is_orderly = supply_ended and (published or not self._has_errors)
+            pause = backoff.ended(
+                reason, seconds, published=published, is_steady=is_steady, is_orderly=is_orderly
+            )
             await asyncio.sleep(pause)
 
     def _skip_to_the_clock(self, source: Source, plan: Plan, aligned: AlignedWindows) -> None:
@@ -204,9 +224,20 @@ class Restarts:
             part_target = plan.cadence.part_target
             return await copying.play(source.copied, self.start, self.clock, oldest, part_target)
         encoding = self._run = EncoderRun(source, feeds, start, aligned, over, limits)
-        return await self._encode(encoding, source, plan, aligned)
+        # Only the first run of a stream plays what was kept of it while it was inspected. Of one that comes
+        # in bursts, and is read in real time, that would delay all that follows.
+        is_first = self._played is not None and self._played is not self._stopped
+        since = oldest if is_first and source.input.is_paced else None
+        return await self._encode(encoding, source, plan, aligned, since)
 
-    async def _encode(self, run: EncoderRun, source: Source, plan: Plan, aligned: AlignedWindows) -> str:
+    async def _encode(
+        self,
+        run: EncoderRun,
+        source: Source,
+        plan: Plan,
+        aligned: AlignedWindows,
+        oldest: float | None,
+    ) -> str:
         """Play a source by an ffmpeg."""
         context = self._context
         words = encoder_arguments(
@@ -218,7 +249,7 @@ class Restarts:
             self.start,
             captions=self._labelled,
         )
-        reason = await run.play([context.tools.ffmpeg, *words])
+        reason = await run.play([context.tools.ffmpeg, *words], oldest)
         if "font" in run.errors.lower() and not aligned.ready:
             self._labelled = False
         return reason

@@ -25,7 +25,7 @@ class ChannelRun:
         start: decides which segments of the run the feeds publish.
         aligned: the windows that the feeds publish in.
         over: set once a source that is played once came to its end; where it is set at the end of the run,
-            from wherever that comes, the feeds' last frames are published.
+            from wherever that comes, the feeds' last frames are published, as where the stream ended.
         limits: how long a rendition may pause.
 
     Attributes:
@@ -84,10 +84,10 @@ class ChannelRun:
         return isinstance(feed, PictureFeed) and feed.can_be_still
 
     def _stop(self) -> None:
-        """Publish no more, but the last frames where the event is over."""
+        """Publish no more, but the last frames where the event is over, or the stream has ended in order."""
         self.flowing = False
         self.pid = None
-        if self._over.is_set():
+        if self._over.is_set() or self.supply_ended:
             self._finish()
 
     def _finish(self) -> None:

@@ -36,6 +36,10 @@ class GopCache:
         """Whether there is an access point at which decoding can begin."""
         return bool(self._groups)
 
+    def has_since(self, oldest: float) -> bool:
+        """Return whether an access point came at or behind a moment."""
+        return bool(self._given(oldest))
+
     def clock(self, oldest: float | None = None) -> int | None:
         """Media time of the first access point of such a beginning, in ticks; None if unknown."""
         groups = self._given(oldest)

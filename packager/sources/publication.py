@@ -92,6 +92,7 @@ class PublicationOwner(Protocol):
     Attributes:
         limits: how much of each is kept.
         kept_seconds: seconds of each stream that are kept for readers that begin with its beginning.
+        has_further_video_tracks: whether the video tracks beside a stream's main one are kept, too.
         live: the publication that the channel plays; None while there is none.
         needed_at: when the reader of the live one needs more data, by the monotonic clock; None if unknown.
     """
@@ -99,6 +100,7 @@ class PublicationOwner(Protocol):
     channel: str
     limits: SourceLimits
     kept_seconds: float
+    has_further_video_tracks: bool
     live: Publication | None
     needed_at: float | None
 
@@ -153,7 +155,7 @@ class Publication:
         self.link: LinkStatistics | None = None
         self.further_video_tracks: dict[int, FurtherVideoTrack] = {}
         # Where nothing is copied, nobody takes them.
-        self._leaves_further_video_tracks = not owner.kept_seconds
+        self._leaves_further_video_tracks = not owner.has_further_video_tracks
         # One of them: the reader of a stream's bytes, or the divider of packets that were demuxed elsewhere.
         self._reader: StreamReader | None = None
         self._divider: PacketDivider | None = None

@@ -104,6 +104,7 @@ class PublishedSource:
         takeover: policy for a second publisher.
         limits: how many publishers there may be, and how much of each is kept.
         kept_seconds: seconds of each stream that are kept for readers that begin with its beginning.
+        has_further_video_tracks: whether the video tracks beside a stream's main one are kept, too.
 
     Attributes:
         live: the publication that the channel plays; None while there is none.
@@ -116,15 +117,16 @@ class PublishedSource:
             unknown.
     """
 
-    paced = False
-
     def __init__(
         self,
         channel: str,
         takeover: Takeover = Takeover.REPLACE,
         limits: SourceLimits = DEFAULT_LIMITS,
         kept_seconds: float = 0.0,
+        *,
+        has_further_video_tracks: bool = True,
     ) -> None:
+        self.has_further_video_tracks = has_further_video_tracks
         self.kept_seconds = kept_seconds
         self.channel = channel
         self.limits = limits
@@ -432,7 +434,9 @@ class PublishedSource:
         if self._given is not None:
             self._given.dismiss(f"it can't be played: {reason}")
 
-    async def feed(self, process: StreamTaker, tracks: Sequence[StreamTrack] = ()) -> None:
+    async def feed(
+        self, process: StreamTaker, tracks: Sequence[StreamTrack] = (), oldest: float | None = None
+    ) -> None:
         """Write the stream on air to an ffmpeg; see ``Pump.feed``.
 
         Args:
@@ -442,16 +446,24 @@ class PublishedSource:
         if pump is None or (tracks and not self.may_demux):
             process.close_stdin()
         elif not tracks:
-            await pump.feed(process)
+            await pump.feed(process, oldest=oldest)
         else:
             make, limits = DEMUXERS[pump.received_container], self.limits
             demuxed = DemuxedChunks(make(limits), tracks, limits.pump.ahead_bytes, self.warn)
             try:
-                await pump.feed(process, demuxed)
+                await pump.feed(process, demuxed, oldest)
             except MediaError as error:
                 log.info("a stream is left to ffmpeg", channel=self.channel, reason=str(error))
                 self._undemuxable = pump.stream
                 process.close_stdin()
+
+    @property
+    def paced(self) -> bool:
+        """Whether the stream on air comes evenly, so that ffmpeg takes it as it comes.
+
+        Then what was kept of it at the start of an ffmpeg delays nothing that follows.
+        """
+        return self.burst_seconds == 0
 
     @property
     def may_demux(self) -> bool:

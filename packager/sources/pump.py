@@ -64,13 +64,11 @@ def portion_bytes(container: str) -> int:
 
 
 class Supply(Protocol):
-    """Supplies a channel's stream on ffmpeg's standard input.
+    """Supplies a channel's stream on ffmpeg's standard input."""
 
-    Attributes:
-        paced: whether it arrives in real time, so that ffmpeg needn't use ``-re``.
-    """
-
-    paced: bool
+    @property
+    def paced(self) -> bool:
+        """Whether it arrives in real time, so that ffmpeg needn't use ``-re``."""
 
     @property
     def container(self) -> str:
@@ -425,20 +423,25 @@ class Pump:
         headless = self._received - self._begun > self._limits.headless_bytes
         return isinstance(self._cutter, AudioStreamReader) or self._gop_cache.has_access_point or headless
 
-    async def feed(self, process: StreamTaker, demuxed: DemuxedChunks | None = None) -> None:
+    async def feed(
+        self, process: StreamTaker, demuxed: DemuxedChunks | None = None, oldest: float | None = None
+    ) -> None:
         """Write the stream to the standard input of an ffmpeg, until the end of either.
 
         A picture that stands still is repeated: ffmpeg shows one only once it knows the next.
 
         Args:
             demuxed: demuxes the stream; None where ffmpeg gets it as it is.
+            oldest: a moment of the monotonic clock; data that came since is written, whoever has got it
+                already. None, or where no access point came since: from the newest access point on.
 
         Raises:
             MediaError: the stream can't be demuxed.
         """
         taker = self.for_ffmpeg(process, "" if demuxed is None else demuxed.container)
         still = StillPicture(self._limits.still_seconds)
-        await self.feed_chunks(taker, still=still, demuxed=demuxed)
+        since = oldest if oldest is not None and self._gop_cache.has_since(oldest) else None
+        await self.feed_chunks(taker, since, still, demuxed, repeats=True)
 
     async def feed_chunks(
         self,
@@ -446,6 +449,8 @@ class Pump:
         oldest: float | None = None,
         still: StillPicture | None = None,
         demuxed: DemuxedChunks | None = None,
+        *,
+        repeats: bool = False,
     ) -> None:
         """Push the stream to one that takes its chunks, until the end of either.
 
@@ -454,11 +459,12 @@ class Pump:
                 out. None begins with the newest access point.
             still: repeats a picture that stands still; None where it isn't to be repeated.
             demuxed: demuxes the chunks that are pushed; None where they are pushed as they are.
+            repeats: whether data that went to another taker is pushed again.
 
         Raises:
             MediaError: the stream can't be demuxed.
         """
-        first = None if oldest is None else max(oldest, self._given_at)
+        first = oldest if oldest is None or repeats else max(oldest, self._given_at)
         queue = deque[StreamChunk | None](self._gop_cache.beginning(first))
         self._queue = queue
         self._queued, self._attached = sum(one.memory for one in queue if one is not None), True

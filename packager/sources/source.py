@@ -103,6 +103,16 @@ class Source:
         """Whether the source is the test source."""
         return self.path is None and self.url is None and self.pump is None
 
+    def feed_since(self, oldest: float | None) -> Callable[[Process], Coroutine[Any, Any, None]] | None:
+        """Return ``feed`` for the run that plays a published stream from its beginning, as far as it is kept.
+
+        Args:
+            oldest: a moment of the monotonic clock; earlier data isn't played. None: as ``feed`` does.
+        """
+        if isinstance(self.pump, PublishedSource) and oldest is not None:
+            return functools.partial(self.pump.feed, tracks=self.tracks, oldest=oldest)
+        return self.feed
+
     @property
     def feed(self) -> Callable[[Process], Coroutine[Any, Any, None]] | None:
         """The function that writes ffmpeg's standard input; None if it has none."""

@@ -1,0 +1,54 @@
+"""The recording of a published stream has its first pictures and its last ones, whatever encodes it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.origin.ingest.studio import KEY, Studio, encoding, studio
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.timeout(300)
+
+RATE, SECONDS = 25, 7
+PICTURES = RATE * SECONDS
+BLACK = 16
+"""ITU-R BT.601's range of luma: picture n of the stream has the luma ``BLACK`` + n."""
+
+STREAM = (
+    f"-nostdin -v error -re -f lavfi -i color=black:s=320x180:r={RATE},geq=lum={BLACK}+N:cb=128:cr=128"
+    f" -re -f lavfi -i sine=sample_rate=48000 -t {SECONDS}"
+    f" -c:v libx264 -preset ultrafast -qp 4 -pix_fmt yuv420p -c:a aac -g {RATE} -f mpegts -method PUT"
+)
+FURTHEST = 4
+"""By how many steps of luma a picture differs that was encoded twice."""
+
+
+def lumas(file: Path) -> list[int]:
+    """Return the luma of each picture of a film, as ffmpeg decodes it."""
+    command = f"-v error -i {file} -vf scale=1:1:out_range=tv -f rawvideo -pix_fmt yuv444p -"
+    done = subprocess.run(["ffmpeg", *command.split()], check=True, capture_output=True, timeout=60)
+    return list(done.stdout[::3])
+
+
+def recorded(one: Studio, folder: Path) -> Path:
+    """End the channel's event; return the MP4 of its recording."""
+    answer = one.client.post(f"{one.server.url}/live/studio/end", headers={"Authorization": f"Bearer {KEY}"})
+    assert answer.status_code == 200
+    film = folder / "event.mp4"
+    film.write_bytes(one.client.get(one.server.url + one.channel()["recordings"][0]["mp4"]).content)
+    return film
+
+
+@pytest.mark.parametrize("ladder", ['"source"', '"source", "240p"', '"240p"'])
+def test_a_recording_has_the_stream_from_its_first_picture_to_its_last(tmp_path: Path, ladder: str) -> None:
+    head = f'[server]\ndata = "{tmp_path / "data"}"\n'
+    with studio(tmp_path, f'dvr = "1h"\nladder = [{ladder}]\n', head, ladder=False) as one:
+        with encoding(*STREAM.split(), f"{one.address}?key={KEY}") as encoder:
+            assert encoder.wait(120) == 0
+        wait_for(lambda: "source ended" in one.server.text(), "the end of the stream")
+        found = lumas(recorded(one, tmp_path))
+    assert found[0] <= BLACK + FURTHEST
+    assert found[-1] >= BLACK + PICTURES - 1 - FURTHEST
