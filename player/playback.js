@@ -10,6 +10,8 @@ import { ShakaEngine } from "./engines/shakaengine.js";
 
 const CHECK_EVERY_MS = 500;
 const LIVE_STUCK_MS = 8000;
+/** How long a channel that is back has until it moves: what plays it may wait for something that never comes. */
+const BACK_STUCK_MS = 3000;
 const RELOADS_BEFORE_REBUILD = 4;
 const MEDIA_ERROR_PAUSE_MS = 5000;
 /** Nearer to the end of what can be sought to than this a viewer is live. */
@@ -120,7 +122,10 @@ export class Playback extends EventTarget {
     this.#offAir = offAir;
     if (state === before) return;
     if (state === "ended") this.#isOver = true;
-    if (state === "live" && before) this.#retry.now();
+    if (state === "live" && before) {
+      this.#progress.expect(BACK_STUCK_MS);
+      this.#retry.now();
+    }
     this.#changed();
   }
 

@@ -58,6 +58,7 @@ export class Progress {
   #last = -1;
   #since = 0;
   #times = 1;
+  #soonMs = 0;
 
   check(media, limitMs, { moved, stuck }) {
     const now = performance.now();
@@ -69,10 +70,12 @@ export class Progress {
       // To be sent to a place isn't to have something to play there.
       if (media.readyState <= HTMLMediaElement.HAVE_CURRENT_DATA) return;
       this.#times = 1;
+      this.#soonMs = 0;
       moved();
-    } else if (now - this.#since > limitMs * this.#times) {
+    } else if (now - this.#since > (this.#soonMs || limitMs * this.#times)) {
       this.#since = now;
-      this.#times = Math.min(2 * this.#times, MOST_TIMES);
+      if (this.#soonMs) this.#soonMs = 0;
+      else this.#times = Math.min(2 * this.#times, MOST_TIMES);
       stuck();
     }
   }
@@ -80,5 +83,13 @@ export class Progress {
   /** Begins with something else, which has the first limit. */
   reset() {
     this.#times = 1;
+    this.#soonMs = 0;
+  }
+
+  /** Expects that the element moves on soon, since now there is something to play: once with this limit, then with the usual ones. */
+  expect(limitMs) {
+    this.reset();
+    this.#soonMs = limitMs;
+    this.#since = performance.now();
   }
 }

@@ -16,6 +16,7 @@ const FOLLOW_EVERY_MS = 200;
 /** The longest wait of who listens to a station that is back on air. */
 const BACK_MS = 2000;
 const STUCK_MS = 8000;
+const BACK_STUCK_MS = 4000;
 const CHECK_TIMEOUT_MS = 8000;
 
 export class RadioView {
@@ -71,7 +72,10 @@ export class RadioView {
     const playing = (list) => list.find((item) => item.name === this.#playing?.name);
     const isBack = playing(items)?.state === "live" && playing(this.#items)?.state !== "live";
     this.#items = items;
-    if (isBack) this.#retry.now();
+    if (isBack) {
+      this.#progress.expect(BACK_STUCK_MS);
+      this.#retry.now();
+    }
     sayEmpty(this.#empty, items, EMPTY, NO_STATIONS);
     syncRows(this.#list, this.#rows, items, (item) => item.name, (item) => this.#makeRow(item));
     this.#show();

@@ -152,6 +152,38 @@ async def test_a_wait_that_is_cut_short_is_over_and_the_next_one_short_again(
     await page.close()
 
 
+async def test_what_is_back_is_expected_to_move_soon_and_once_only(
+    browser: Browser, server: ServerProcess
+) -> None:
+    page = await new_page(browser)
+    await page.goto(server.url)
+    stuck = await page.evaluate(
+        """(async () => {
+          const { Progress } = await import("/player/retry.js");
+          let now = 0;
+          performance.now = () => now;
+          const media = { paused: false, ended: false, currentTime: 5, readyState: 2 };
+          const progress = new Progress();
+          const stuck = [];
+          const pass = (until) => {
+            for (; now < until; now += 500)
+              progress.check(media, 8000, { moved: () => stuck.push("moved"), stuck: () => stuck.push(now) });
+          };
+          pass(30000);
+          progress.expect(3000);
+          pass(60000);
+          media.currentTime = 6;
+          media.readyState = 4;
+          progress.expect(3000);
+          pass(65000);
+          return stuck;
+        })()"""
+    )
+    # Without a publisher each wait is twice the one before; a return begins with a short one.
+    assert stuck == [8500, 25000, 33500, 42000, 58500, "moved"]
+    await page.close()
+
+
 async def test_an_event_that_is_over_has_no_live_edge_and_the_next_one_begins_by_itself(
     browser: Browser, server: ServerProcess
 ) -> None:
