@@ -116,7 +116,9 @@ async def check(
             one = judge.playlist if is_playlist else judge.manifest if is_manifest else judge.file
             await one(url)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise CheckError(f"{url}: {error or type(error).__name__}") from error
+            untrusted = "certificate verify failed" in str(error)
+            remedy = "; SSL_CERT_FILE names a file with certificates to trust" if untrusted else ""
+            raise CheckError(f"{url}: {error or type(error).__name__}{remedy}") from error
     return report
 
 
@@ -601,6 +603,6 @@ def _listed_in_manifest(
         for start, after in zip(starts, [*starts[1:], None], strict=False)
     ]
     return [
-        ExpectedSegment(piece, one.init, start, duration)
+        ExpectedSegment(piece, one.init, start, duration, is_image=one.is_image)
         for piece, start, duration in zip(pieces, starts, durations, strict=True)
     ]

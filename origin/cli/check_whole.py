@@ -32,6 +32,7 @@ class ExpectedSegment:
         duration: in seconds; None where nothing is said.
         timeline: how many discontinuities are before it.
         is_encrypted: whether the whole of it is, so that its structure can't be seen.
+        is_image: whether it is an image of a seek bar's pictures.
     """
 
     piece: CheckedPiece
@@ -40,6 +41,7 @@ class ExpectedSegment:
     duration: float | None = None
     timeline: int = 0
     is_encrypted: bool = False
+    is_image: bool = False
 
 
 _Timed = tuple[ExpectedSegment, check_segments.SegmentTiming]
@@ -125,6 +127,8 @@ class WholeCheck:
         if one.is_encrypted:
             is_whole = len(data) > 0 and len(data) % AES_BLOCK == 0
             return None if is_whole else f"has {len(data)} bytes, which no AES-128 has", None
+        if one.is_image:
+            return segment_structure.image_problem(data), None
         told = segment_structure.problem(data, has_init=init is not None)
         if told is not None or segment_structure.is_webvtt(data):
             return told, None

@@ -52,6 +52,7 @@ class CheckedRepresentation:
         index: where the index is that says where its segments are; or None.
         starts: when the segments begin in seconds, where the manifest says so.
         is_media: whether it is picture or sound.
+        is_image: whether its segments are images, as of a seek bar's pictures.
         period: the number of its period.
         period_seconds: how long that lasts; 0 where nothing is said.
     """
@@ -65,6 +66,7 @@ class CheckedRepresentation:
     index: CheckedPiece | None
     starts: Sequence[float]
     is_media: bool = True
+    is_image: bool = False
     period: int = 0
     period_seconds: float = 0
 
@@ -173,6 +175,7 @@ def _representation(
         name=attributes.get("id", ""),
         video=kind == "video",
         is_media=kind in ("video", "audio"),
+        is_image=kind == "image",
         access_point=int(told),
         aligned=aligned not in ("false", "0"),
         init=first,

@@ -15,6 +15,9 @@ PAT_PID = 0
 AC3_SYNC_WORD = b"\x0b\x77"
 MAX_BOXES = 100_000
 
+_IMAGES = ((b"\xff\xd8\xff", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"IEND\xae\x42\x60\x82"))
+"""How a JPEG (ISO/IEC 10918-1 §B.1.1.3) and a PNG (RFC 2083 §3) begin and end."""
+
 _BOX_TYPE = re.compile(rb"[A-Za-z0-9 ]{4}")
 _WEBVTT = re.compile(rb"(?:\xef\xbb\xbf)?WEBVTT(?:[ \t\r\n]|\Z)")
 
@@ -38,6 +41,16 @@ def problem(data: bytes, *, has_init: bool) -> str | None:
     if data[0] == 0xFF or data[:2] == AC3_SYNC_WORD:
         return "doesn't begin with an ID3 tag that has its time (RFC 8216bis §3.1.3)"
     return "is neither MPEG-TS nor fragmented MP4, packed audio or WebVTT (RFC 8216bis §3.1)"
+
+
+def image_problem(data: bytes) -> str | None:
+    """Describe what is wrong with an image in the place of a segment, such as a seek bar's; None if whole."""
+    for begin, end in _IMAGES:
+        if data.startswith(begin):
+            return (
+                None if data.endswith(end) else f"is cut off: an image of {len(data)} bytes without its end"
+            )
+    return "is neither JPEG nor PNG" if data else "is empty"
 
 
 def is_webvtt(data: bytes) -> bool:

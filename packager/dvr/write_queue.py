@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,6 +54,10 @@ class Removal:
     oldest: bool = True
 
 
+_NO_ROOM = frozenset(map(os.strerror, (errno.ENOSPC, errno.EDQUOT)))
+_ROOM_ADVICE = "free space where server.data is, or set a shorter dvr or a smaller dvr_size"
+
+
 class DiskHealth:
     """Whether one channel's DVR can be stored; changes are logged.
 
@@ -73,7 +79,8 @@ class DiskHealth:
     def failed(self, reason: str) -> None:
         """Note an error of the disk."""
         if not self.reason:
-            log.warning("DVR isn't kept", channel=self._channel, reason=reason)
+            advice = {"advice": _ROOM_ADVICE} if reason in _NO_ROOM else {}
+            log.warning("DVR isn't kept", channel=self._channel, reason=reason, **advice)
         self.reason, self._calm = reason, 0
 
     def lost(self, waiting: int) -> None:

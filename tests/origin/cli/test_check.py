@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import http.server
+import ssl
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -16,6 +17,7 @@ import pytest
 
 from origin.cli.check import CheckError
 from origin.cli.check_low_latency import control_problems, part_problems, progress
+from tests import certificates
 from tests.conftest import ServerProcess, small_demo
 from tests.fork_server import run_headwater
 from tests.origin.cli.judgements import judge_live, judged
@@ -320,3 +322,24 @@ def test_a_report_has_no_secret_of_the_address_that_is_judged(careless_server: s
     refused = run_headwater("check", "http://user:c4nary3x@127.0.0.1:1/a.m3u8?key=c4nary4x")
     assert refused.returncode != 0
     assert "c4nary" not in result.stdout + result.stderr + refused.stdout + refused.stderr
+
+
+def test_a_certificate_that_nobody_trusts_is_told_with_what_trusts_it(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(bytes(100))
+    made = certificates.self_signed(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.chain, made.key)
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        url = f"https://127.0.0.1:{server.server_address[1]}/film.mp4"
+        refused = run_headwater("check", url)
+        trusted = run_headwater("check", url, env={"SSL_CERT_FILE": str(made.chain)})
+        server.shutdown()
+        thread.join()
+    assert refused.returncode == 1
+    assert "certificate verify failed" in refused.stderr
+    assert "SSL_CERT_FILE names a file" in refused.stderr
+    assert "certificate" not in trusted.stdout + trusted.stderr

@@ -265,3 +265,32 @@ def test_what_has_no_structure_is_described(data: bytes, words: str) -> None:
 )
 def test_what_has_structure_holds(data: bytes) -> None:
     assert segment_structure.problem(data, has_init=False) is None
+
+
+def test_images_of_a_manifest_are_judged_as_images(tmp_path: Path) -> None:
+    """DASH-IF IOP §6.2.6: an adaptation set of tiled thumbnails has a JPEG or PNG for each segment."""
+    make = "-f lavfi -i testsrc2=size=160x120:rate=1:duration=4"
+    for name in ("%d.jpg", "%d.png"):
+        subprocess.run(["ffmpeg", "-v", "error", *make.split(), tmp_path / name], check=True, timeout=60)
+    sets = "".join(
+        f'<AdaptationSet mimeType="image/{kind}" contentType="image">'
+        f'<SegmentTemplate media="$Number$.{suffix}" duration="1" startNumber="1"/>'
+        f'<Representation id="{suffix}" bandwidth="10000" width="160" height="120"/></AdaptationSet>'
+        for kind, suffix in (("jpeg", "jpg"), ("png", "png"))
+    )
+    manifest = tmp_path / "manifest.mpd"
+    manifest.write_text(
+        '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT4S"'
+        f' minBufferTime="PT2S" profiles="urn:mpeg:dash:profile:isoff-live:2011">'
+        f"<Period>{sets}</Period></MPD>"
+    )
+
+    def of_images() -> list[str]:
+        return [one for one in judge(str(manifest)).findings if ".jpg" in one or ".png" in one]
+
+    assert of_images() == []
+    (tmp_path / "2.jpg").write_bytes((tmp_path / "2.jpg").read_bytes()[:-1])
+    (tmp_path / "3.png").write_bytes(b"<html>")
+    (tmp_path / "4.png").write_bytes(b"")
+    assert ["is cut off" in of_images()[0], "is neither JPEG nor PNG" in of_images()[1]] == [True, True]
+    assert "4.png is empty" in of_images()[2]
