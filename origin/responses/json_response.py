@@ -11,7 +11,7 @@ UNCACHED = {"cache-control": "no-store"}
 
 
 ADDRESSES = frozenset(
-    {"media", "hls", "dash", "mp4", "url", "events", "webvtt", "cover", "chapters", "thumbnails"}
+    {"media", "hls", "dash", "mp4", "url", "events", "webvtt", "cover", "poster", "chapters", "thumbnails"}
 )
 """Keys whose values are paths on this server, or other things that begin with no slash."""
 

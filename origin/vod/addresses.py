@@ -51,6 +51,7 @@ class Kind(Enum):
     WHOLE_TEXT = "subtitles/{track}.vtt"
     CHAPTERS = "chapters.json"
     COVER = "cover.jpg"
+    POSTER = "poster.jpg"
     MULTIVARIANT_PLAYLIST = "master.m3u8"
     MANIFEST = "manifest.mpd"
     MEDIA_PLAYLIST = "{track}/media.m3u8"

@@ -77,8 +77,8 @@ class VodContents:
         self._of_clips = in_threads.keys() - {Kind.INIT, Kind.TEXT_INIT}
         self._encoded = makers.encoded
         if makers.covers is not None:
-            self._covers = makers.covers
-            self._makers[Kind.COVER] = self._cover
+            self._makers[Kind.COVER] = partial(self._drawn, makers.covers.cover)
+            self._makers[Kind.POSTER] = partial(self._drawn, makers.covers.poster)
         if makers.thumbnails is not None:
             self._thumbnails = makers.thumbnails
             self._makers[Kind.THUMBNAILS] = self._thumbnail_text
@@ -202,9 +202,11 @@ class VodContents:
         data = chapters_json(self._titles.texts.chapters(address.film, address.clip))
         return Content(data, "application/json", self._caching.media())
 
-    async def _cover(self, address: Address, network: str) -> Content:
+    async def _drawn(
+        self, draw: Callable[[str, str], Awaitable[bytes]], address: Address, network: str
+    ) -> Content:
         try:
-            data = await self._covers.cover(address.film, network)
+            data = await draw(address.film, network)
         except BusyError as error:
             raise NotReadyError from error
         return Content(data, "image/jpeg", self._caching.media(), is_text=False, is_kept=False)

@@ -1,11 +1,16 @@
-"""The command line that copies the cover out of a file of music, as a small JPEG."""
+"""The command lines that draw the cover of a file of music, or a picture of a film, as a small JPEG."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, QUIET, pipe
 
 SIDE_PIXELS = 600
 """Width and height that a cover has at most: enough for a phone's lock screen."""
+
+POSTER_PIXELS = 320
+"""Width and height that a picture of a film has at most: enough for the rows of a list."""
 
 QUALITY = 4
 """mjpeg's quantizer: 2 is the best, 31 the worst."""
@@ -18,11 +23,30 @@ def cover_arguments(address: str, demuxer: str) -> list[str]:
         address: the address of the file, such as ``local_input`` returns.
         demuxer: the one demuxer that may open the file.
     """
+    # Pictures that are no films: covers.
+    return _drawing(address, demuxer, (), ("-map", "0:v", "-map", "-0:V"), SIDE_PIXELS)
+
+
+def poster_arguments(address: str, demuxer: str, seconds: int) -> list[str]:
+    """Compile ffmpeg's arguments that draw the key frame of a film at a time; as ``cover_arguments``.
+
+    Args:
+        seconds: from the film's beginning; nothing is written where it doesn't last so long.
+    """
+    seeking = ("-skip_frame", "nokey", "-noaccurate_seek", "-ss", str(seconds))
+    return _drawing(address, demuxer, seeking, ("-map", "0:V:0"), POSTER_PIXELS)
+
+
+def _drawing(
+    address: str, demuxer: str, seeking: Sequence[str], mapped: Sequence[str], side: int
+) -> list[str]:
+    """Compile the arguments that draw one picture with sides of so many pixels at most."""
     reading = ("-protocol_whitelist", LOCAL_PROTOCOLS, "-format_whitelist", demuxer)
     bounds = ("-max_pixels", str(MAX_PIXELS), "-threads", "1")
-    # Pictures that are no films: covers.
-    pictures = ("-map", "0:v", "-map", "-0:V", "-frames:v", "1")
-    size = f"min({SIDE_PIXELS}/max(iw,ih),1)"
-    scale = ("-vf", f"scale=w='ceil(iw*{size})':h='ceil(ih*{size})',format=yuvj420p")
+    # The picture as it is seen: pixels may be wider than high.
+    shown = "max(sar,1/100)" if seeking else "1"
+    size = f"min({side}/max(iw*{shown},ih),1)"
+    scale = ("-vf", f"scale=w='ceil(iw*{shown}*{size})':h='ceil(ih*{size})',setsar=1,format=yuvj420p")
     written = ("-c:v", "mjpeg", "-q:v", str(QUALITY), "-threads", "1", "-f", "image2pipe", pipe(0))
-    return [*QUIET, *reading, *bounds, "-i", address, *pictures, *scale, *written]
+    one = ("-frames:v", "1")
+    return [*QUIET, *reading, *seeking, *bounds, "-i", address, *mapped, *one, *scale, *written]

@@ -1,4 +1,4 @@
-"""Covers that music files contain: drawn anew as small JPEGs by an ffmpeg each, and kept in memory."""
+"""Covers that music files contain, and a picture of a film: small JPEGs of an ffmpeg each, kept in memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.ffmpeg.arguments import local_input
-from packager.ffmpeg.cover_art import cover_arguments
+from packager.ffmpeg.cover_art import cover_arguments, poster_arguments
 from packager.library.file_endings import CONTAINERS
 from packager.library.file_listing import ListedFiles
 from packager.library.file_probe import MAX_MEMORY_BYTES
@@ -33,11 +33,14 @@ MAX_COVER_BYTES = 512 << 10
 SECONDS = 20.0
 """Longest time in which a cover is drawn."""
 
+POSTER_SECONDS = (60, 5, 0)
+"""Times of a film of which the first that it has is drawn: behind logos and black."""
+
 JPEG_BEGIN = b"\xff\xd8\xff"
 
 
 class CoverArt:
-    """Draws the covers that files of a library contain.
+    """Draws the covers that files of a library contain, and a picture of films of which there are no others.
 
     Args:
         storage: opens files, whose identities say whether a kept cover is still theirs.
@@ -50,7 +53,7 @@ class CoverArt:
         self._tools = tools
         self._turns = FairSemaphore(AT_ONCE, AT_ONCE, MAX_WAITING)
         # The cover that wasn't asked for for longest comes first; None: the file has none.
-        self._kept: OrderedDict[Identity, bytes | None] = OrderedDict()
+        self._kept: OrderedDict[tuple[Identity, bool], bytes | None] = OrderedDict()
 
     async def cover(self, name: str, client: str = "") -> bytes:
         """Return the cover of a file as JPEG.
@@ -63,19 +66,26 @@ class CoverArt:
             BusyError: too many covers are asked for, or no program can be started now.
             OSError: the file can't be read.
         """
-        identity = await self._storage.threads.run(self._identity, name)
-        if identity not in self._kept:
+        return await self._drawn(name, client, poster=False)
+
+    async def poster(self, name: str, client: str = "") -> bytes:
+        """Return a picture of a film as JPEG; raises as ``cover`` does."""
+        return await self._drawn(name, client, poster=True)
+
+    async def _drawn(self, name: str, client: str, *, poster: bool) -> bytes:
+        key = await self._storage.threads.run(self._identity, name), poster
+        if key not in self._kept:
             try:
                 async with self._turns.held(client):
-                    if identity not in self._kept:
-                        self._keep(identity, await self._draw(name))
+                    if key not in self._kept:
+                        self._keep(key, await self._draw(name, poster=poster))
             except TooManyWaitingError as error:
                 raise BusyError("too many covers are asked for") from error
-        self._kept.move_to_end(identity)
-        cover = self._kept[identity]
-        if cover is None:
-            raise NotFoundError(f"{name} has no cover")
-        return cover
+        self._kept.move_to_end(key)
+        picture = self._kept[key]
+        if picture is None:
+            raise NotFoundError(f"{name} has no {'picture' if poster else 'cover'}")
+        return picture
 
     def _identity(self, name: str) -> Identity:
         if PurePosixPath(name).suffix.lower() not in CONTAINERS:
@@ -83,25 +93,33 @@ class CoverArt:
         with self._storage.open(name) as file:
             return file.identity
 
-    def _keep(self, identity: Identity, cover: bytes | None) -> None:
-        self._kept[identity] = cover
+    def _keep(self, key: tuple[Identity, bool], cover: bytes | None) -> None:
+        self._kept[key] = cover
         if len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
 
-    async def _draw(self, name: str) -> bytes | None:
+    async def _draw(self, name: str, *, poster: bool) -> bytes | None:
         readable = await self._files.threads.opened(self._files.readable_path, name)
         with contextlib.closing(readable):
-            words = cover_arguments(local_input(readable.path), CONTAINERS[readable.path.suffix.lower()])
+            source = local_input(readable.path), CONTAINERS[readable.path.suffix.lower()]
+            tries = (
+                [poster_arguments(*source, seconds) for seconds in POSTER_SECONDS]
+                if poster
+                else [cover_arguments(*source)]
+            )
             sandbox = Sandbox(read=read_only_sandbox(readable.path).read, memory=MAX_MEMORY_BYTES)
-            try:
-                data = await run(
-                    [self._tools.ffmpeg, *words],
-                    limit=SECONDS,
-                    max_bytes=MAX_COVER_BYTES,
-                    sandbox=sandbox,
-                )
-            except BusyError:
-                raise
-            except ToolsError:
-                return None
-        return data if data.startswith(JPEG_BEGIN) else None
+            for words in tries:
+                try:
+                    data = await run(
+                        [self._tools.ffmpeg, *words],
+                        limit=SECONDS,
+                        max_bytes=MAX_COVER_BYTES,
+                        sandbox=sandbox,
+                    )
+                except BusyError:
+                    raise
+                except ToolsError:
+                    continue
+                if data.startswith(JPEG_BEGIN):
+                    return data
+        return None

@@ -49,7 +49,7 @@ export class ContinueWatching {
     if (!item.width && duration < LONG_SOUND_S) return;
     this.#notedAt = at;
     const others = this.#left.filter((one) => one.path !== item.path);
-    const entry = { path: item.path, name: item.tags?.title ?? item.name, picture: item.thumbnails ?? item.cover, at, duration };
+    const entry = { path: item.path, name: item.tags?.title ?? item.name, picture: item.thumbnails ?? item.cover ?? item.poster, at, duration };
     this.#keep(at > duration * OVER_SHARE ? others : [entry, ...others]);
   }
 

@@ -369,7 +369,7 @@ function makeRow(posters, chosen) {
       say(facts, item ? describeRow(item) : "");
       say(length, item?.duration ? clock(item.duration) : "");
       mark(link, chosen());
-      posters.show(canvas, item?.thumbnails ?? item?.cover ?? null);
+      posters.show(canvas, item?.thumbnails ?? item?.cover ?? item?.poster ?? null);
     },
   };
 }

@@ -322,9 +322,12 @@ def _describe(
     if thumbnails:
         has_some = one.facts is not None and one.facts.thumbnails
         item["thumbnails"] = _thumbnails(item) if has_some else None
+        # ffmpeg decodes what is encoded while it is watched, and so a picture of it.
+        needs_poster = item["kind"] == "file" and item["encoded"] and item["width"] and not has_some
+        item["poster"] = f"/vod/{quote(one.path)}/poster.jpg" if needs_poster else None
     if visible is not None:
         # A token for HLS alone doesn't cover the file itself, nor one for the file what is made of it.
-        for name in ("media", "hls", "cover", "chapters"):
+        for name in ("media", "hls", "cover", "poster", "chapters"):
             address = item[name]
             if address is not None and not visible.may_fetch(unquote(str(address))):
                 item[name] = None
@@ -365,6 +368,7 @@ def describe_file(entry: Entry) -> dict[str, object]:
         "encoded": facts.encoded,
         "tags": {"title": tags.title, "artist": tags.artist, "album": tags.album, "track": tags.track},
         "cover": _cover(path, facts),
+        "poster": None,
         **_describe_text(facts.text),
     }
 

@@ -169,3 +169,35 @@ async def test_the_cover_beside_music_is_listed_and_a_new_one_noticed(tools: Too
 def test_the_name_of_a_cover_counts_and_not_its_letters_case() -> None:
     assert cover_among(["front.png", "Album.jpg", "FOLDER.WEBP"]) == "FOLDER.WEBP"
     assert cover_among(["cover.svg", "cover.jpg.txt", "my cover.jpg"]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "coding"),
+    [
+        ("xvid.avi", "-c:v mpeg4 -vtag XVID -g 20"),
+        ("film.wmv", "-c:v wmv2 -g 20"),
+        ("old.mpg", "-c:v mpeg2video -g 20"),
+        ("flash.flv", "-c:v flv -g 20"),
+    ],
+)
+async def test_a_picture_of_a_film_is_drawn_from_behind_its_beginning(
+    tools: Tools, tmp_path: Path, name: str, coding: str
+) -> None:
+    # Black for three seconds, and then white.
+    film = "-f lavfi -i color=black:size=400x400:rate=25:d=3,format=yuv420p"
+    film += " -f lavfi -i color=white:size=400x400:rate=25:d=5,format=yuv420p"
+    make(tools, tmp_path / name, *f"{film} -filter_complex [0][1]concat,setsar=1 {coding} -q:v 3".split())
+    art = covers(tools, tmp_path)
+    drawn = tmp_path / "drawn"
+    drawn.write_bytes(await art.poster(name))
+    assert size_of(tools, drawn).strip() == "mjpeg,320,320"
+    words = f"-v error -i {drawn} -vf scale=1:1 -f rawvideo -pix_fmt gray -"
+    shown = subprocess.run([tools.ffmpeg, *words.split()], check=True, capture_output=True, timeout=60)
+    assert shown.stdout[0] > 200
+    assert await art.poster(name) is await art.poster(name)
+    # It is no cover, and music has no picture.
+    with pytest.raises(NotFoundError):
+        await art.cover(name)
+    make(tools, tmp_path / "none.mp3", *SOUND.split())
+    with pytest.raises(NotFoundError):
+        await art.poster("none.mp3")
