@@ -121,7 +121,7 @@ class Channel:
         keep = any(rung.copied for rung in ladder)
         self.published = None
         if options.source == PUBLISH:
-            # What comes while a stream is inspected is played, too.
+            # Pictures that come while a stream is inspected are played, too.
             seconds, takeover = limits.source.seen_seconds, options.takeover
             self.published = PublishedSource(
                 options.name, takeover, limits.source, seconds, has_further_video_tracks=keep

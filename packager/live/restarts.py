@@ -186,7 +186,7 @@ class Restarts:
             self._end_reason = "" if supply_ended else reason
             # A copied stream costs nothing to start again.
             is_steady = supply_ended or (published and source.copied is not None)
-            # What ffmpeg reports of the end of a stream that it has played is how that was cut off.
+            # Behind media that it has encoded, ffmpeg reports the place where the stream was cut off.
             is_orderly = supply_ended and (published or not self._has_errors)
             pause = backoff.ended(
                 reason, seconds, published=published, is_steady=is_steady, is_orderly=is_orderly

@@ -68,7 +68,7 @@ class Supply(Protocol):
 
     @property
     def paced(self) -> bool:
-        """Whether it arrives in real time, so that ffmpeg needn't use ``-re``."""
+        """Whether the stream arrives in real time, so that ffmpeg needn't use ``-re``."""
 
     @property
     def container(self) -> str:
@@ -432,8 +432,9 @@ class Pump:
 
         Args:
             demuxed: demuxes the stream; None where ffmpeg gets it as it is.
-            oldest: a moment of the monotonic clock; data that came since is written, whoever has got it
-                already. None, or where no access point came since: from the newest access point on.
+            oldest: a moment of the monotonic clock; data that came since is written, even if another
+                process has got it already. None, or where no access point came since: from the newest access
+                point on.
 
         Raises:
             MediaError: the stream can't be demuxed.
