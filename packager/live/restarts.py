@@ -95,7 +95,7 @@ class Restarts:
         on_part: called for each part with the seconds from its last frame's end to its being published.
 
     Attributes:
-        restarts: how often a run ended and another one began.
+        restarts: how often a run ended and another one began, but for publishers who left in order.
         closed: whether none is begun any more.
         start: media time in seconds at which the newest begins.
     """
@@ -178,7 +178,6 @@ class Restarts:
             self._stopped = self._played
             if over.is_set():
                 return
-            self.restarts += 1
             # Gaps that stand for a missing source don't count as media that the run published.
             published, seconds = aligned.has_media_since(before), time.monotonic() - started
             supply_ended = self._run is not None and self._run.supply_ended
@@ -188,6 +187,9 @@ class Restarts:
             is_steady = supply_ended or (published and source.copied is not None)
             # Behind media that it has encoded, ffmpeg reports the place where the stream was cut off.
             is_orderly = supply_ended and (published or not self._has_errors)
+            # Publishers come and go.
+            if not (is_orderly and self._played is not None):
+                self.restarts += 1
             pause = backoff.ended(
                 reason, seconds, published=published, is_steady=is_steady, is_orderly=is_orderly
             )

@@ -68,6 +68,7 @@ def hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hall]:
 def test_the_end_of_a_stream_is_no_warning(hall: Hall, channel: str, protocol: str) -> None:
     rendition, before = LADDERS[channel][0], hall.warnings()
     text = hall.studio.server.text
+    restarts = hall.studio.channel(channel)["restarts"]
     ended, left = text().count("source ended"), text().count("publisher has gone")
     known = hall.studio.media_playlist(channel, rendition) if f"channel={channel} " in text() else ""
     words = encoder_arguments(container="").split()[:-1]
@@ -78,6 +79,7 @@ def test_the_end_of_a_stream_is_no_warning(hall: Hall, channel: str, protocol: s
         encoder.wait(60)
         wait_for(lambda: text().count("publisher has gone") > left, "the publisher's end")
         wait_for(lambda: text().count("source ended") > ended, "the run's end")
+    assert hall.studio.channel(channel)["restarts"] == restarts
     assert hall.warnings() == before
 
 
