@@ -28,6 +28,9 @@ OVERHEAD_BYTES, OVERHEAD_SHARE = 64 << 10, 32
 FILE_BYTES = 64 << 10
 """Bytes that are encrypted at once, of which a client that takes nothing keeps as many in memory."""
 
+REST_BYTES = 16 << 10
+"""Longest rest that goes with such a portion: by itself it would take a call of the kernel of its own."""
+
 HELD_BYTES = 4 << 10
 """Most bytes of a header that are kept for the record of the file behind it."""
 
@@ -301,11 +304,11 @@ class TlsTransport(asyncio.Transport):
     def _next(self) -> bytes | memoryview:
         """Return the bytes that are encrypted next: small pieces together, and large ones in parts."""
         first = self._waiting.popleft()
-        if len(first) > FILE_BYTES:
+        if len(first) > FILE_BYTES + REST_BYTES:
             self._waiting.appendleft(first[FILE_BYTES:])
             return first[:FILE_BYTES]
         pieces, length = [first], len(first)
-        while self._waiting and length + len(self._waiting[0]) <= FILE_BYTES:
+        while self._waiting and length + len(self._waiting[0]) <= FILE_BYTES + REST_BYTES:
             length += len(self._waiting[0])
             pieces.append(self._waiting.popleft())
         return first if len(pieces) == 1 else b"".join(pieces)

@@ -13,6 +13,7 @@ import ssl
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,6 +108,13 @@ def connection(buffer: int) -> tuple[socket.socket, socket.socket]:
 def folder(tmp_path: Path) -> Path:
     self_signed(tmp_path)
     return tmp_path
+
+
+def read_exactly(client: ssl.SSLSocket, count: int) -> bytes:
+    found = bytearray()
+    while len(found) < count and (data := client.recv(count - len(found))):
+        found += data
+    return bytes(found)
 
 
 def read_all(client: ssl.SSLSocket) -> bytes:
@@ -217,6 +225,37 @@ async def test_a_files_bytes_and_others_keep_their_order(folder: Path, buffer: i
     assert await reading == bytes(expected)
     await pair.is_lost()
     client.close()
+
+
+class CountedSocket(socket.socket):
+    """A socket that counts the calls by which bytes are sent."""
+
+    sends = 0
+
+    def send(self, *args: Any) -> int:
+        self.sends += 1
+        return super().send(*args)
+
+
+@pytest.mark.parametrize(("size", "most"), [(64 << 10, 1), (66_100, 1), (80 << 10, 1), (200_000, 3)])
+async def test_a_short_rest_goes_with_what_is_before_it(folder: Path, size: int, most: int) -> None:
+    # Two parts of 33 kB with their headers are a little more than 64 KiB, which took two calls.
+    accepted, raw = await asyncio.to_thread(connection, 1 << 20)
+    counted = CountedSocket(fileno=accepted.detach())
+    counted.setblocking(False)
+    certificates = await asyncio.to_thread(Certificates, str(folder / CHAIN), str(folder / KEY), None, [])
+    recorder = Recorder()
+    transport = TlsTransport(asyncio.get_running_loop(), counted, certificates.context(), recorder)
+    pair = Pair(folder, transport, recorder, raw)
+    client = await pair.connected()
+    sent = os.urandom(size)
+    before = counted.sends
+    transport.write(sent)
+    assert transport.get_write_buffer_size() == 0
+    assert counted.sends - before <= most
+    assert await asyncio.to_thread(read_exactly, client, size) == sent
+    client.close()
+    await pair.is_lost()
 
 
 async def test_an_end_of_writing_leaves_the_client_time_to_send(folder: Path) -> None:
