@@ -61,6 +61,7 @@ from origin.http2.known_requests import (
     KnownRequests,
     body_bytes,
     whole_block,
+    whole_body,
 )
 from origin.http_streams.connection import CHECK_SECONDS, REQUESTS, RUN_BYTES, MultiplexedConnection
 from origin.http_streams.outgoing_body import OutgoingBody
@@ -341,7 +342,10 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
             return False
         exchange = self._prepared = self.fast_path.handle(known)
         reply = None if exchange is None else exchange.outcome
-        if exchange is None or not isinstance(reply, Reply) or not self._fits(reply):
+        if exchange is None or not isinstance(reply, Reply):
+            return False
+        data = whole_body(reply)
+        if not self._fits(reply, data):
             return False
         self._prepared = None
         self._early.pop(number, None)
@@ -349,7 +353,7 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         self._h2.highest_inbound_stream_id = self._last = number
         self._requests += 1
         self.server_state.total_requests += 1
-        exchange.send_at_once(reply, lambda reply: self._send_known(number, reply))
+        exchange.send_at_once(reply, lambda reply: self._send_known(number, reply, data))
         if self._own_bytes >= RUN_BYTES:
             self._flush()
         if self._requests >= REQUESTS:
@@ -366,12 +370,22 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
             self._known.keep(prepared)
         return prepared
 
-    def _fits(self, reply: Reply) -> bool:
-        """Return whether all of a reply can be sent at once."""
-        if reply.stream is not None or (reply.source is not None and reply.source.descriptor() is None):
+    def _fits(self, reply: Reply, data: bytes | memoryview | None) -> bool:
+        """Return whether all of a reply can be sent at once.
+
+        Args:
+            data: its body, where that lies in memory in one piece.
+        """
+        if data is not None:
+            size: float = len(data)
+        elif reply.stream is not None or (reply.source is not None and reply.source.descriptor() is None):
             return False
-        window = min(self._h2.outbound_flow_control_window, self._h2.remote_settings.initial_window_size)
-        return body_bytes(reply.body) <= min(window, RUN_BYTES)
+        else:
+            size = body_bytes(reply.body)
+        h2 = self._h2
+        if size > RUN_BYTES or size > h2.outbound_flow_control_window:
+            return False
+        return size <= h2.remote_settings.initial_window_size
 
     def _handle_read(self, head: RequestHead, client: str) -> HandlerExchange | None:
         exchange, self._prepared = self._prepared, None
@@ -383,15 +397,28 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         self._known.keep(prepared, head)
         return self.fast_path.handle(prepared)
 
-    def _send_known(self, number: int, reply: Reply) -> int:
+    def _send_known(self, number: int, reply: Reply, data: bytes | memoryview | None) -> int:
         """Send a reply that fits the windows, whose stream is over then; return how many bytes its body has.
+
+        Args:
+            data: its body, where that lies in memory in one piece.
 
         Raises:
             OSError, TruncatedFileError: its file can't be read; the stream was ended.
         """
         dated = self.fast_path.dated(self.default_headers)
         block = self.head_blocks.of(reply.head, dated, self.fast_path.headers)
-        body, frames, sent = OutgoingBody(), self._own_frames, 0
+        frames, sent = self._own_frames, 0
+        if data is not None:
+            sent = len(data)
+            flags = END_HEADERS if sent else END_HEADERS | END_STREAM
+            frames += frame_start(len(block), HEADERS, flags, number), block
+            if sent:
+                self._append_data(number, data, frames, END_STREAM)
+            self._own_bytes += len(block) + sent
+            self._idle_since = self.loop.time()
+            return sent
+        body = OutgoingBody()
         body.add_all(reply.body, reply.source)
         flags = END_HEADERS if body else END_HEADERS | END_STREAM
         frames += frame_start(len(block), HEADERS, flags, number), block

@@ -15,7 +15,9 @@ from typing import NamedTuple
 from hpack import Decoder
 
 from origin.answers.heads import ReplyHead, RepresentationHead
+from origin.answers.memfd_cache import MemfdCopy
 from origin.answers.pieces import Piece
+from origin.answers.reply import Reply
 from origin.http.answer import Headers
 from origin.http.byte_ranges import SelectedRange
 from origin.http1.fast_path import PreparedRequest
@@ -60,6 +62,19 @@ def body_bytes(body: Sequence[Piece]) -> float:
         else:
             return math.inf
     return size
+
+
+def whole_body(reply: Reply) -> bytes | memoryview | None:
+    """Return the body of a reply that lies in memory in one piece; None for any other reply."""
+    body, source = reply.body, reply.source
+    if reply.stream is not None or len(body) > 1:
+        return None
+    piece = body[0] if body else b""
+    if isinstance(piece, bytes | memoryview):
+        return piece if source is None else None
+    if isinstance(source, MemfdCopy) and source.data is not None and isinstance(piece, SelectedRange):
+        return source.data if piece is source.span else memoryview(source.data)[piece.first : piece.last + 1]
+    return None
 
 
 class HeadBlocks:
