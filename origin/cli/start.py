@@ -21,7 +21,7 @@ from packager.process.limits import DEFAULT_TOOLS_LIMITS
 if TYPE_CHECKING:
     from origin.server.services.limits import Limits
     from origin.server.services.services import Services
-    from origin.server.services.worker_interface import Workers
+    from origin.server.services.worker_interface import Workers, WorkerTls
     from origin.server.system.socket_activation import Sockets
 
 
@@ -130,7 +130,7 @@ def _count(config: Config) -> int:
     return usable_cores()
 
 
-def _make_workers(services: Services, sockets: Sequence[socket.socket]) -> Workers:
+def _make_workers(services: Services, sockets: Sequence[socket.socket], tls: WorkerTls | None) -> Workers:
     # Here and not above: most servers have none.
     from origin.workers.worker_pool import WorkerPool, WorkerSetup
 
@@ -144,5 +144,6 @@ def _make_workers(services: Services, sockets: Sequence[socket.socket]) -> Worke
         sockets=sockets,
         logs=services.logs,
         sessions=services.sessions,
+        tls=tls,
     )
     return WorkerPool(setup)

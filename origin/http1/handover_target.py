@@ -2,14 +2,28 @@
 
 The head of a request is read here to its end. If the other process has to answer, it gets the connection's
 descriptor with the bytes of the request and all that was read behind it, once the kernel has the answers to
-all requests before. From then on the connection is that process's own (`Connection.take_over`).
+all requests before. From then on the connection is that process's own (`HttpProtocol.take_over`).
+
+A connection with TLS or HTTP/2 has state here that no descriptor carries. It stays, and the other process
+gets single requests of it (`OtherProcess.relay`).
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
+
+RELAYED = "headwater.relayed"
+"""ASGI extension of a request that is relayed, which says whether it has a body."""
+
+
+class RelayedFrom(NamedTuple):
+    """The connection from which another process relays a request, as an ASGI scope describes it."""
+
+    client: tuple[str, int] | None
+    server: tuple[str, int | None] | None
+    scheme: str
 
 
 class OtherProcess(Protocol):
@@ -18,6 +32,10 @@ class OtherProcess(Protocol):
     @property
     def has_room(self) -> bool:
         """Whether the process accepts one more connection now; otherwise the request is answered with 503."""
+
+    @property
+    def relay(self) -> ASGIApp:
+        """Answers a request with what the other process answers; the connection stays here."""
 
     def answers(self, scope: Scope, *, upgrading: bool) -> bool:
         """Return whether the other process answers a request, and this one doesn't.

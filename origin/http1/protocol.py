@@ -35,7 +35,7 @@ from origin.http1.body_writer import STREAM
 from origin.http1.exchange import Exchange
 from origin.http1.fast_path import FastPath
 from origin.http1.handler_exchange import HandlerExchange, RepeatedReply
-from origin.http1.handover_target import OtherProcess
+from origin.http1.handover_target import RELAYED, OtherProcess, RelayedFrom
 from origin.http1.limits import HttpLimits
 from origin.http1.request_head import RequestLine, has_unframed_body, split_target
 from origin.http1.request_reader import RequestHead, RequestReader
@@ -140,6 +140,7 @@ class HttpProtocol(asyncio.Protocol):
         self._reader = RequestReader(self, self.limits, keeps_head=self.other_process is not None)
         # Bytes of requests whose turn hasn't come; reading from the client is paused meanwhile.
         self._unread = b""
+        self._relayed_from: RelayedFrom | None = None
         self._is_taking = self._is_preface = self._is_deferred = False
         # Whether the client has ended its side; what it sent before may still be unread.
         self._ended = False
@@ -168,6 +169,9 @@ class HttpProtocol(asyncio.Protocol):
         self.client, self.server = remote_address(transport), local_address(transport)
         self._peer = self.client_host or ""
         self.scheme = "https" if is_encrypted(transport) else "http"
+        if self._relayed_from is not None:
+            self.client, self.server, self.scheme = self._relayed_from
+            self._peer = self.client_host or ""
         # Beyond the limit new connections are refused, and older ones are served on.
         self._is_excess = len(self.connections) > self.limits.connections
         self._count_client()
@@ -176,6 +180,7 @@ class HttpProtocol(asyncio.Protocol):
         if self.proxies and self.client is not None and self.proxies.trusts(self.client[0]):
             self._told = self._client_told
         sends_files = self.scheme == "http" or transport.get_extra_info("tls_output") is not None
+        sends_files = sends_files and self._relayed_from is None
         self._zero_copy = sends_files and transport.get_extra_info("socket") is not None
         is_redirected = self.redirects_plain and self.scheme == "http"
         self.has_handlers = not self._is_excess and not is_redirected
@@ -185,13 +190,15 @@ class HttpProtocol(asyncio.Protocol):
             # In a turn of its own: a loop may begin to read whatever was said here about pausing.
             self.loop.call_soon(self._take_turn)
 
-    def take_over(self, data: bytes) -> None:
+    def take_over(self, data: bytes, relayed_from: RelayedFrom | None = None) -> None:
         """Adopt a connection that another process has begun; called before `connection_made`.
 
         Args:
             data: the bytes that the other process has read and not answered.
+            relayed_from: the client's connection, where this one relays a single request of it.
         """
         self._unread = data
+        self._relayed_from = relayed_from
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End everything that sends to the client or waits for it: the connection is gone."""
@@ -221,6 +228,9 @@ class HttpProtocol(asyncio.Protocol):
 
     def _count_client(self) -> None:
         """Count the connection for its client address; refuse one beyond the limit, and cut it far beyond."""
+        if self._relayed_from is not None:
+            # The process that has the client's connection counts it.
+            return
         host = self.client_host or ""
         for limit in (self.client_connections, self.refused_connections):
             if limit.acquire(host):
@@ -399,14 +409,6 @@ class HttpProtocol(asyncio.Protocol):
         if len(data) < len(HTTP2_PREFACE):
             self._unread, self._is_preface = data, True
             return True
-        if self.other_process is not None:
-            if self.other_process.has_room:
-                self._reader.move(states.HAND_OVER)
-                self._unread = data
-                self._leave()
-            else:
-                self.transport.close()
-            return True
         self.step_aside()
         successor = begin(self)
         self.transport.set_protocol(successor)
@@ -466,14 +468,11 @@ class HttpProtocol(asyncio.Protocol):
     def head_read(self, head: RequestHead) -> states.ReadingEvent:
         """Have the application answer a request, now or when its turn comes; see `RequestConsumer`."""
         scope = self.scope_of(head, {STREAM: {}, ZERO_COPY: {}} if self._zero_copy else {STREAM: {}})
-        app = self.application
-        other = None if self._is_excess else self.other_process
-        # Requests with bodies are left to the other process: no bytes of them can lie in a parser when the
-        # connection is handed over at the head of the next request.
-        if other is not None and (head.has_body or other.answers(scope, upgrading=head.is_upgrade)):
-            if other.has_room:
-                return states.HAND_OVER
-            app = UNAVAILABLE
+        app = self.application_for(head, scope)
+        other = self.other_process
+        # What TLS knows of a connection stays in this process.
+        if other is not None and app == other.relay and self.scheme == "http":
+            return states.HAND_OVER
         exchange = Exchange(
             self, scope, expect_100_continue=head.expects_continue, keep_alive=head.keep_alive
         )
@@ -511,6 +510,16 @@ class HttpProtocol(asyncio.Protocol):
         if self._is_excess:
             return TOO_MANY if self._is_too_many else UNAVAILABLE
         return self.app
+
+    def application_for(self, head: RequestHead, scope: Scope) -> ASGIApp:
+        """Return what answers a request: the application, a refusal, or the relay to the other process."""
+        other = None if self._is_excess else self.other_process
+        # Requests with bodies are left to the other process: no bytes of them can lie in a parser when the
+        # connection is handed over at the head of the next request.
+        if other is None or not (head.has_body or other.answers(scope, upgrading=head.is_upgrade)):
+            return self.application
+        scope["extensions"][RELAYED] = {"has_body": head.has_body}
+        return other.relay if other.has_room else UNAVAILABLE
 
     def scope_of(self, head: RequestHead, extensions: dict[str, dict[str, Any]]) -> Scope:
         """Make the ASGI scope of a request.

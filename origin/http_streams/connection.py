@@ -116,7 +116,7 @@ class MultiplexedConnection(abc.ABC):
         if is_all:
             stream.is_request_over = True
             application.end_body()
-        application.start(self._first.application)
+        application.start(self._first.application_for(head, scope))
         return stream
 
     def _reprioritize(self, number: int, value: bytes) -> None:

@@ -61,7 +61,7 @@ from origin.server.services.limits import Limits
 from origin.server.services.recording_services import recording_places
 from origin.server.services.service_reload import ServiceReload
 from origin.server.services.services import Services, StartFacts
-from origin.server.services.worker_interface import Workers
+from origin.server.services.worker_interface import Workers, WorkerTls
 from origin.server.system import lan_address, malloc, privileges, rlimits, socket_activation
 from origin.server.system.connection_acceptor import MakeAcceptor, MakeListener, SocketListener
 from origin.tls.certificates import Certificates
@@ -72,8 +72,8 @@ from packager.process.ffmpeg_discovery import Tools, ToolsError
 log = structlog.get_logger()
 
 
-MakeWorkers = Callable[[Services, Sequence[socket.socket]], Workers]
-"""Makes the workers of a server, given its services and its listening sockets."""
+MakeWorkers = Callable[[Services, Sequence[socket.socket], WorkerTls | None], Workers]
+"""Makes the workers of a server, given its services, its listening sockets, and those of TLS."""
 
 
 TAKEOVER_LOOK_SECONDS = 0.01
@@ -208,8 +208,6 @@ async def _make_ready(
     )
     services = await asyncio.to_thread(Services, config, tools, lock, facts, limits)
     services.registry.register(ServicesCollector(services))
-    if start.make_workers is not None:
-        services.workers = start.make_workers(services, _public_sockets(config, bound))
     followers = [] if start.reload is None else start.reload.followers
     followers.append(services.publishers.take_keys)
     followers.append(KeyReload(services.token_keys, config).follow)
@@ -228,7 +226,13 @@ async def _make_ready(
     followers.append(partial(take_admin_token, admin))
     options = _access_options(config, [*bound.http, *bound.https], admin)
     https_port = bound.https[0].getsockname()[1] if config.tls.redirect and bound.https else 0
-    http_config = _http_config(config, services, options, https_port, alternative_services(bound.quic))
+    alternatives = alternative_services(bound.quic)
+    if start.make_workers is not None:
+        tls = None
+        if certificates is not None:
+            tls = WorkerTls(bound.https, certificates, alternatives, https_port)
+        services.workers = start.make_workers(services, _public_sockets(config, bound), tls)
+    http_config = _http_config(config, services, options, https_port, alternatives)
     malloc.freeze_garbage_collector()
     await _wait_for_sockets(
         bound.inherited,
@@ -297,8 +301,8 @@ def _listeners(
         SocketListener.of if services.workers is None else services.workers.make_listener
     )
     return [
-        *(lambda http, sock=one: make_http(sock, http, limits) for one in bound.http),
-        *(partial(SocketListener.of, one, limits=limits, context=context) for one in bound.https),
+        *(lambda http, sock=one: make_http(sock, http, limits, None) for one in bound.http),
+        *(lambda http, sock=one: make_http(sock, http, limits, context) for one in bound.https),
         *(lambda _, sock=one: SocketListener.of(sock, rtmp.protocol, limits) for one in bound.rtmp),
         *(lambda _, sock=one: SocketListener.of(sock, rtmp.protocol, limits, context) for one in bound.rtmps),
         *http3_listeners(ready.certificates, bound.quic),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -76,6 +76,9 @@ class Certificates:
         kept: folder in which a self-signed certificate is kept; None: it is made anew at each start.
         hosts: names and addresses that a self-signed certificate is for.
 
+    Attributes:
+        followers: called whenever certificates have been read again.
+
     Raises:
         CertificateError: there is none that can be used.
     """
@@ -84,6 +87,7 @@ class Certificates:
 
     def __init__(self, certificate: str, key: str, kept: DataFolder | None, hosts: Sequence[str]) -> None:
         self._certificate, self._key, self._kept, self._hosts = certificate, key, kept, hosts
+        self.followers: list[Callable[[], None]] = []
         self._seen = self._look()
         self._served = self._load()
         self._by_name = _by_name(self._served)
@@ -107,6 +111,11 @@ class Certificates:
     def pem(self) -> bytes:
         """The key, the certificate and those that sign it, of the certificate for who names no host."""
         return self._served[0].pem
+
+    @property
+    def pems(self) -> tuple[bytes, ...]:
+        """The key, the certificate and those that sign it, of each; first that for who names no host."""
+        return tuple(one.pem for one in self._served)
 
     def pem_for(self, host: str) -> bytes:
         """Return the key, the certificate and those that sign it, for a client that asks for a host name."""
@@ -138,6 +147,8 @@ class Certificates:
             return
         # Connections go on with what they began with.
         self._served, self._by_name = served, _by_name(served)
+        for follow in self.followers:
+            follow()
         log.info("certificates read again", certificates=len(served), sha256=self.fingerprint)
 
     def _files(self) -> list[CertificateFiles]:
@@ -179,11 +190,38 @@ class Certificates:
             )
             for one in files
         ]
-        if len(found) > 1:
-            by_name = _by_name(found)
-            for one in found:
-                one.context.sni_callback = _Chooser(by_name)
+        _choose_by_name(found)
         return found
+
+
+class GivenCertificates:
+    """Certificates that another process reads, and renews.
+
+    Args:
+        certificates: the key, the certificate and those that sign it, of each; see `Certificates.pems`.
+
+    Raises:
+        CertificateError: one can't be used.
+    """
+
+    def __init__(self, certificates: Sequence[bytes]) -> None:
+        self._default: ssl.SSLContext
+        self.replace(certificates)
+
+    def replace(self, certificates: Sequence[bytes]) -> None:
+        """Use other certificates for new connections; others go on with what they began with.
+
+        Raises:
+            CertificateError: one can't be used; nothing is changed.
+        """
+        origin = CertificateFiles(Path("another process"), Path("another process"))
+        served = [_load(origin, pem, b"") for pem in certificates]
+        _choose_by_name(served)
+        self._default = served[0].context
+
+    def context(self) -> ssl.SSLContext:
+        """Return what a new connection begins its handshake with."""
+        return self._default
 
 
 def files_of(folder: Path) -> list[CertificateFiles]:
@@ -221,6 +259,14 @@ class _Chooser:
         chosen = _chosen(self._by_name, name or "")
         if chosen is not None:
             connection.context = chosen.context
+
+
+def _choose_by_name(served: Sequence[ServedCertificate]) -> None:
+    """Let handshakes with any of several certificates choose the one for the client's host name."""
+    if len(served) > 1:
+        by_name = _by_name(served)
+        for one in served:
+            one.context.sni_callback = _Chooser(by_name)
 
 
 def _by_name(served: Sequence[ServedCertificate]) -> Mapping[str, ServedCertificate]:

@@ -4,12 +4,14 @@ The *control process* is the started one: it is a whole server, which runs the c
 channels, keeps all state that changes, and can answer everything. The *workers* are fresh Python processes
 that accept all connections of the public port, and answer what needs no state of the control process: files,
 VOD, the page, and live channels, stations and event channels, whose logs they follow. A connection with any
-other request is handed over to the control process, which keeps it to its end.
+other request is handed over to the control process, which keeps it to its end. Of a connection that is
+encrypted or speaks HTTP/2, which stays in its worker, single requests are relayed to the control process.
 
     worker_pool            the control process's side: keeps workers running, queries them, and ends them
     worker_process         one worker as the control process sees it, and its connections
     worker                 the program that a worker runs
     services               the services of a worker, and the requests that it answers
+    control_requests       requests of connections that stay in a worker, which the control process answers
     live_handover          which requests for live channels a worker answers
     event_channel_readers  which requests for event channels a worker answers, and their readers
     stations               which requests for stations a worker answers, and their listeners

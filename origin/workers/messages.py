@@ -9,9 +9,26 @@ from msgspec import Struct
 
 from origin.access.viewer_sessions import SessionRecord
 from origin.config.options import Config
+from origin.http1.handover_target import RelayedFrom
 from origin.server.services.limits import Limits
 from packager.encode.renditions import EncodedRenditions
 from packager.replication.log_entries import read_message
+
+
+class TlsStart(Struct, frozen=True):
+    """What a worker needs to accept encrypted connections.
+
+    Attributes:
+        listening: descriptors of the listening sockets of TLS.
+        certificates: the key, the certificate and those that sign it, of each certificate.
+        alternatives: header fields of responses on encrypted connections, which name other wires.
+        redirect_port: to which plain HTTP is led; 0: it is answered.
+    """
+
+    listening: tuple[int, ...]
+    certificates: tuple[bytes, ...]
+    alternatives: tuple[tuple[bytes, bytes], ...]
+    redirect_port: int
 
 
 class Start(Struct, frozen=True, tag="start"):
@@ -24,6 +41,7 @@ class Start(Struct, frozen=True, tag="start"):
         thumbnails: whether there are thumbnails of films.
         renditions: the renditions of films that are encoded on request.
         listening: descriptors of the listening sockets.
+        tls: how encrypted connections are accepted; None where none are.
     """
 
     number: int
@@ -33,6 +51,7 @@ class Start(Struct, frozen=True, tag="start"):
     thumbnails: bool
     renditions: EncodedRenditions
     listening: tuple[int, ...]
+    tls: TlsStart | None = None
 
 
 class Listen(Struct, frozen=True, tag="listen"):
@@ -49,6 +68,12 @@ class TakeLog(Struct, frozen=True, tag="log"):
 
     config: Config
     known: Config
+
+
+class TakeCertificates(Struct, frozen=True, tag="certificates"):
+    """A message to a worker: begin new connections with these certificates, which replace the former ones."""
+
+    certificates: tuple[bytes, ...]
 
 
 class Logs(Struct, frozen=True, tag="logs"):
@@ -79,7 +104,9 @@ class AllClosed(Struct, frozen=True, tag="all_closed"):
     """A message to a worker after its `Closed`: the other processes accept no connections either."""
 
 
-ToWorker: TypeAlias = Start | Listen | TakeLog | Logs | ReportWanted | End | AllClosed | Sessions
+ToWorker: TypeAlias = (
+    Start | Listen | TakeLog | Logs | ReportWanted | End | AllClosed | Sessions | TakeCertificates
+)
 
 
 class Ready(Struct, frozen=True, tag="ready"):
@@ -99,9 +126,11 @@ class HandedOver(Struct, frozen=True, tag="handed_over"):
 
     Attributes:
         data: the bytes that were read of the request, and behind it.
+        relayed_from: the client's connection, where a single request of it is relayed and it stays.
     """
 
     data: bytes
+    relayed_from: RelayedFrom | None = None
 
 
 class ReportedMetric(Struct, frozen=True, array_like=True):

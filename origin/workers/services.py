@@ -43,6 +43,7 @@ from origin.server.services.library_services import make_served_library
 from origin.server.services.s3_config import make_dvr_bucket
 from origin.server.system import malloc
 from origin.server.system.loop_lag import LoopLag
+from origin.tls.redirect import RedirectToHttps
 from origin.vod.addresses import PREFIX
 from origin.workers import live_handover
 from origin.workers.event_channel_readers import WorkerEventChannels
@@ -182,8 +183,14 @@ def live_handler(services: WorkerServices, client_limits: ClientLimits) -> LiveH
     )
 
 
-def build_app(services: WorkerServices, client_limits: ClientLimits, live: LiveHandler) -> ASGIApp:
-    """Build a worker's application."""
+def build_app(
+    services: WorkerServices, client_limits: ClientLimits, live: LiveHandler, redirect_port: int = 0
+) -> ASGIApp:
+    """Build a worker's application.
+
+    Args:
+        redirect_port: to which plain HTTP is led; 0: it is answered.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -212,4 +219,6 @@ def build_app(services: WorkerServices, client_limits: ClientLimits, live: LiveH
         own_origins=own_origins(config),
     )
     answering = services.stations.with_aliases(answering)
-    return TokenPaths(answering) if services.token_keys else answering
+    if services.token_keys:
+        answering = TokenPaths(answering)
+    return RedirectToHttps(answering, redirect_port, config.server.admin_port) if redirect_port else answering

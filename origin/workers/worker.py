@@ -22,11 +22,12 @@ from functools import partial
 
 import structlog
 import uvloop
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 
 from origin.config import logging_setup
 from origin.config.options import Config, redactor_of
 from origin.http.trusted_proxies import TrustedProxies
+from origin.http1.handover_target import RelayedFrom
 from origin.http1.protocol import http_protocol
 from origin.http2.connection import Http2Connection
 from origin.server.http_config import Served, client_limits_of, fast_path_of, uvicorn_config, wire_limits
@@ -35,7 +36,9 @@ from origin.server.services.access_services import KeyReload, take_access
 from origin.server.services.limits import WorkerLimits
 from origin.server.system import malloc
 from origin.server.system.connection_acceptor import SocketListener
+from origin.tls.certificates import CertificateError, GivenCertificates
 from origin.workers import messages
+from origin.workers.control_requests import ControlRequests
 from origin.workers.messages import (
     Closed,
     HandedOver,
@@ -108,6 +111,12 @@ class ControlProcess:
     def __init__(self, services: WorkerServices, packets: PacketSocket) -> None:
         self._services = services
         self._packets = packets
+        self._relay = ControlRequests(self._hand_over_request)
+
+    @property
+    def relay(self) -> ASGIApp:
+        """Answers a request with what the control process answers; the connection stays here."""
+        return self._relay
 
     @property
     def has_room(self) -> bool:
@@ -121,6 +130,9 @@ class ControlProcess:
     def hand_over(self, descriptor: int, data: bytes) -> None:
         """Hand a connection over, with what was read of the request and behind it."""
         self._packets.send(messages.encode(HandedOver(data)), (os.dup(descriptor),))
+
+    def _hand_over_request(self, relayed_from: RelayedFrom, descriptor: int) -> None:
+        self._packets.send(messages.encode(HandedOver(b"", relayed_from)), (descriptor,))
 
 
 class _WorkerServer(Server):
@@ -139,6 +151,10 @@ class WorkerRun:
         self._start = start
         self._socket = sock
         self._sockets = [socket.socket(fileno=number) for number in start.listening]
+        tls = start.tls
+        self._tls_sockets = [socket.socket(fileno=number) for number in (tls.listening if tls else ())]
+        self._certificates = None if tls is None else GivenCertificates(tls.certificates)
+        self._renewals = asyncio.Queue[tuple[bytes, ...]]()
         self._may_listen = asyncio.Event()
         self._have_others_closed = False
         self._server: Server | None = None
@@ -162,9 +178,10 @@ class WorkerRun:
             async with (
                 background_task(self._follower.run()),
                 background_task(self._change_keys()),
+                background_task(self._renew_certificates()),
                 background_task(self._share_sessions()),
             ):
-                await self._server.serve(sockets=self._sockets)
+                await self._server.serve(sockets=[*self._sockets, *self._tls_sockets])
         finally:
             # The control process takes the last connections, too.
             with contextlib.suppress(TimeoutError):
@@ -179,6 +196,16 @@ class WorkerRun:
             await reload.follow(new)
             await take_access(self._services.guard, new)
 
+    async def _renew_certificates(self) -> None:
+        """Use the certificates that the control process has read again, until cancelled."""
+        while True:
+            pems = await self._renewals.get()
+            try:
+                if self._certificates is not None:
+                    await asyncio.to_thread(self._certificates.replace, pems)
+            except CertificateError as error:
+                log.error("the changed certificates can't be used", reason=str(error))
+
     async def _share_sessions(self) -> None:
         """Send the changes of viewers' sessions to the control process until cancelled."""
         if (feed := self._services.session_feed) is not None:
@@ -192,6 +219,8 @@ class WorkerRun:
         client_limits = client_limits_of(config, proxies)
         live = live_handler(services, client_limits)
         served = Served(services.library, live, services.traffic, services.guard)
+        tls = self._start.tls
+        redirect_port = 0 if tls is None else tls.redirect_port
         protocol = http_protocol(
             wire_limits(config, limits.http),
             fast_path_of(config, served),
@@ -199,9 +228,12 @@ class WorkerRun:
             client_limits.connections,
             ControlProcess(services, self._packets),
             http2=Http2Connection,
+            redirects_plain=bool(redirect_port),
+            alternatives=() if tls is None else tls.alternatives,
         )
+        context = None if self._certificates is None else self._certificates.context
         return _WorkerServer(
-            uvicorn_config(config, build_app(services, client_limits, live), protocol),
+            uvicorn_config(config, build_app(services, client_limits, live, redirect_port), protocol),
             on_listening=lambda: self._packets.send(messages.encode(Ready())),
             ending=Ending(
                 drain_seconds=config.limits.drain_seconds,
@@ -211,7 +243,13 @@ class WorkerRun:
                 grace_seconds=config.limits.shutdown_seconds,
             ),
             limits=limits.server,
-            make_listeners=[partial(SocketListener.of, one, limits=listening) for one in self._sockets],
+            make_listeners=[
+                *(partial(SocketListener.of, one, limits=listening) for one in self._sockets),
+                *(
+                    partial(SocketListener.of, one, limits=listening, context=context)
+                    for one in self._tls_sockets
+                ),
+            ],
         )
 
     async def _connect_logs(self) -> socket.socket:
@@ -241,6 +279,8 @@ class WorkerRun:
             logging_setup.configure(new.log.level, new.log.format, redactor, fields)
             self._key_changes.put_nowait(new)
             log.debug("log options taken")
+        elif isinstance(message, messages.TakeCertificates):
+            self._renewals.put_nowait(message.certificates)
         elif isinstance(message, messages.AllClosed):
             self._have_others_closed = True
         elif isinstance(message, messages.End):

@@ -32,8 +32,23 @@ from origin.access.viewer_sessions import ViewerSessions
 from origin.config.options import Config
 from origin.http1.protocol import HttpProtocol
 from origin.server.services.limits import Limits
-from origin.server.system.connection_acceptor import ConnectionAcceptor, ListeningLimits, SocketListener
-from origin.workers.messages import AllClosed, Report, ReportedMetric, Sessions, Start, TakeLog
+from origin.server.services.worker_interface import WorkerTls
+from origin.server.system.connection_acceptor import (
+    ConnectionAcceptor,
+    ListeningLimits,
+    MakeContext,
+    SocketListener,
+)
+from origin.workers.messages import (
+    AllClosed,
+    Report,
+    ReportedMetric,
+    Sessions,
+    Start,
+    TakeCertificates,
+    TakeLog,
+    TlsStart,
+)
 from origin.workers.worker_process import WorkerProcess, WorkerState
 from packager.encode.renditions import EncodedRenditions
 from packager.replication.log_server import LogServer
@@ -60,6 +75,7 @@ class WorkerSetup:
         sockets: the sockets that the workers listen on.
         logs: sends the logs of channels and stations to the workers.
         sessions: of viewers with names; None where they may have any number.
+        tls: how encrypted connections are accepted; None where none are.
     """
 
     count: int
@@ -71,6 +87,12 @@ class WorkerSetup:
     sockets: Sequence[socket.socket]
     logs: LogServer
     sessions: ViewerSessions | None = None
+    tls: WorkerTls | None = None
+
+    @property
+    def all_sockets(self) -> list[socket.socket]:
+        """The sockets that the workers listen on, those of TLS last."""
+        return [*self.sockets, *(() if self.tls is None else self.tls.sockets)]
 
 
 class _WorkerPlace:
@@ -118,6 +140,8 @@ class WorkerPool:
         self._running = 0
         self._handed_over = 0
         self._make_connection: Callable[[], HttpProtocol] | None = None
+        if setup.tls is not None:
+            setup.tls.certificates.followers.append(self._take_certificates)
 
     @property
     def _workers(self) -> dict[int, WorkerProcess]:
@@ -136,13 +160,18 @@ class WorkerPool:
         return self._ending.is_set() and all(one.state in closed for one in self._workers.values())
 
     def make_listener(
-        self, sock: socket.socket, protocol: Callable[[], HttpProtocol], limits: ListeningLimits
+        self,
+        sock: socket.socket,
+        protocol: Callable[[], HttpProtocol],
+        limits: ListeningLimits,
+        context: MakeContext | None = None,
     ) -> ConnectionAcceptor:
         """Make what takes the connections of a socket: the workers, if it is one of theirs."""
-        if sock not in self._setup.sockets:
-            return SocketListener.of(sock, protocol, limits)
+        listener = SocketListener.of(sock, protocol, limits, context)
+        if sock not in self._setup.all_sockets:
+            return listener
         self._make_connection = protocol
-        return _WorkersListener(self, SocketListener.of(sock, protocol, limits))
+        return _WorkersListener(self, listener)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -308,7 +337,7 @@ class WorkerPool:
         worker: WorkerProcess | None = None
         place: _WorkerPlace | None = None
         try:
-            listening = [sock.fileno() for sock in setup.sockets]
+            listening = [sock.fileno() for sock in setup.all_sockets]
             worker = WorkerProcess(
                 listening, setup.limits, self._connection, setup.logs, self._change, self._merge_sessions
             )
@@ -348,6 +377,7 @@ class WorkerPool:
                 setup.thumbnails,
                 setup.renditions,
                 tuple(sock.fileno() for sock in setup.sockets),
+                self._tls_start(),
             )
             worker.serve(start)
             for records in setup.sessions.snapshot() if setup.sessions is not None else ():
@@ -356,6 +386,21 @@ class WorkerPool:
                 worker.send(self._newest_log)
             if self._may_listen:
                 worker.listen()
+
+    def _tls_start(self) -> TlsStart | None:
+        """Return what a new worker needs for encrypted connections, with the newest certificates."""
+        tls = self._setup.tls
+        if tls is None:
+            return None
+        listening = tuple(sock.fileno() for sock in tls.sockets)
+        return TlsStart(listening, tls.certificates.pems, tuple(tls.alternatives), tls.redirect_port)
+
+    def _take_certificates(self) -> None:
+        """Send the certificates that were read again to all workers."""
+        if self._setup.tls is not None:
+            message = TakeCertificates(self._setup.tls.certificates.pems)
+            for worker in self._workers.values():
+                worker.send(message)
 
     def _connection(self) -> HttpProtocol:
         """Make the protocol of a connection that was handed over."""

@@ -180,7 +180,7 @@ class WorkerProcess:
             message = None
         if isinstance(message, HandedOver) and len(sockets) == 1:
             self.handed_over += 1
-            self._start(self._begin(sockets.pop(), message.data))
+            self._start(self._begin(sockets.pop(), message))
         elif isinstance(message, LogsWanted):
             self._start(self._send_logs())
         elif isinstance(message, Sessions):
@@ -214,11 +214,11 @@ class WorkerProcess:
         await self._logs.connect(ours)
         self._packets.send(messages.encode(Logs()), (its.detach(),))
 
-    async def _begin(self, sock: socket.socket, data: bytes) -> None:
-        """Serve a connection that a worker handed over."""
+    async def _begin(self, sock: socket.socket, message: HandedOver) -> None:
+        """Serve a connection that a worker handed over, or one that relays a request."""
         sock.setblocking(False)
         connection = self._make_connection()
-        connection.take_over(data)
+        connection.take_over(message.data, message.relayed_from)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
         except OSError as error:

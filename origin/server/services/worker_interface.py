@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import socket
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from prometheus_client.core import Metric
 
 from origin.config.options import Config
+from origin.http.answer import Headers
 from origin.server.system.connection_acceptor import MakeListener
+from origin.tls.certificates import Certificates
 
 LARGEST = frozenset({"headwater_loop_lag_seconds", "headwater_events_lag"})
 """Metrics of which the largest of all processes counts."""
 
 STARTED = frozenset({"process_start_time_seconds", "process_max_fds"})
 """Metrics of which that of the started process counts; all others are summed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerTls:
+    """The encrypted connections that workers accept.
+
+    Attributes:
+        sockets: the listening sockets.
+        alternatives: header fields of responses on them, which name other wires.
+        redirect_port: to which plain HTTP is led; 0: it is answered.
+    """
+
+    sockets: Sequence[socket.socket]
+    certificates: Certificates
+    alternatives: Headers
+    redirect_port: int
 
 
 class Workers(Protocol):

@@ -70,8 +70,10 @@ MakeContext = Callable[[], ssl.SSLContext]
 MakeAcceptor = Callable[[Callable[[], HttpProtocol]], ConnectionAcceptor]
 """Makes an acceptor of connections, given what makes the protocol of one for HTTP."""
 
-MakeListener = Callable[[socket.socket, Callable[[], HttpProtocol], ListeningLimits], ConnectionAcceptor]
-"""Makes what takes the connections of a socket for HTTP, given what makes their protocols."""
+MakeListener = Callable[
+    [socket.socket, Callable[[], HttpProtocol], ListeningLimits, MakeContext | None], ConnectionAcceptor
+]
+"""Makes what takes the connections of a socket for HTTP, given what makes their protocols, and contexts."""
 
 
 class SocketListener:

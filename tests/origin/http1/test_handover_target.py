@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import uvicorn
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from origin.http1.limits import HttpLimits
@@ -28,6 +28,9 @@ class Other:
     def __init__(self) -> None:
         self.has_room = True
         self.taken: list[bytes] = []
+
+    async def relay(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("nothing is relayed without TLS")
 
     def answers(self, scope: Scope, *, upgrading: bool) -> bool:
         return bool(scope["path"] != "/here") or upgrading
