@@ -7,6 +7,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from origin.http3.engines import CONNECTION_WINDOW, STREAM_WINDOW
+from origin.http3.session_tickets import SessionTickets
 from origin.tls.certificates import Certificates
 
 ALPN = "h3"
@@ -21,9 +22,15 @@ class QuicCertificates:
 
     Args:
         idle_seconds: after which a connection ends of whose client nothing comes.
+        reset_key: secret of the tokens by which clients learn that their connections are gone.
+
+    Attributes:
+        tickets: sessions that may be resumed, with any of the certificates.
     """
 
-    def __init__(self, certificates: Certificates, idle_seconds: float) -> None:
+    def __init__(self, certificates: Certificates, idle_seconds: float, reset_key: bytes) -> None:
+        self.tickets = SessionTickets()
+        self.reset_key = reset_key
         self._certificates = certificates
         self._idle_seconds = idle_seconds
         self._made: dict[bytes, QuicConfiguration] = {}

@@ -28,11 +28,14 @@ from aioquic.quic.packet import QuicFrameType
 from aioquic.tls import pull_client_hello
 
 from origin.http.token_bucket import TokenBucket
+from origin.http3.session_tickets import SessionTickets
+from origin.http3.stateless_reset import StatelessResets
 
 if TYPE_CHECKING:
     from aioquic.h3.connection import H3Stream
     from aioquic.quic.packet_builder import QuicPacketBuilder
     from aioquic.quic.stream import QuicStream
+    from aioquic.tls import SessionTicket
 
 STREAMS, CONTROL_STREAMS = 128, 8
 """Most requests under way at once, and streams of a client for anything else; it needs three of these."""
@@ -58,11 +61,15 @@ class QuicEngine(QuicConnection):
 
     Args:
         choose: returns the configuration with the certificate for a host name, which may be empty.
+        tickets: of sessions that may be resumed.
+        resets: makes the tokens of connection IDs.
     """
 
     def __init__(
         self,
         choose: Callable[[str], QuicConfiguration],
+        tickets: SessionTickets,
+        resets: StatelessResets,
         original_destination: bytes,
         retry_source: bytes | None,
     ) -> None:
@@ -70,8 +77,16 @@ class QuicEngine(QuicConnection):
             configuration=choose(""),
             original_destination_connection_id=original_destination,
             retry_source_connection_id=retry_source,
+            session_ticket_fetcher=self._find_session,
+            session_ticket_handler=self._keep_session,
         )
         self._choose = choose
+        self._tickets = tickets
+        self._resets = resets
+        # The configuration with the certificate for the client's host name, once that is known.
+        self._chosen: QuicConfiguration | None = None
+        self._wants_early_data = False
+        self._host_cids[0].stateless_reset_token = resets.token(self.host_cid)
         # Bytes that have come on each stream, and altogether, which the application hasn't read.
         self._unread: dict[int, int] = {}
         self._all_unread = 0
@@ -87,15 +102,31 @@ class QuicEngine(QuicConnection):
 
         def handle_hello_by_name(input_buf: Buffer, initial_buf: Buffer, handshake_buf: Buffer) -> None:
             start = input_buf.tell()
-            name = pull_client_hello(input_buf).server_name
+            hello = pull_client_hello(input_buf)
             input_buf.seek(start)
-            configuration = self._choose(name or "")
+            self._wants_early_data = hello.early_data
+            configuration = self._chosen = self._choose(hello.server_name or "")
             self.tls.certificate = configuration.certificate
             self.tls.certificate_chain = configuration.certificate_chain
             self.tls.certificate_private_key = configuration.private_key
             handle_hello(input_buf, initial_buf, handshake_buf)
 
         self.tls._server_handle_hello = handle_hello_by_name  # type: ignore[method-assign]
+        # Early data could be sent again by anybody (RFC 8446 §8): none is invited.
+        self.tls._max_early_data = None
+
+    def _keep_session(self, session: SessionTicket) -> None:
+        self._tickets.keep(session, self._chosen)
+
+    def _find_session(self, ticket: bytes) -> SessionTicket | None:
+        # The library would accept early data with the session; without it they can't be read.
+        return None if self._wants_early_data else self._tickets.find(ticket, self._chosen)
+
+    def _replenish_connection_ids(self) -> None:
+        known = len(self._host_cids)
+        super()._replenish_connection_ids()
+        for one in self._host_cids[known:]:
+            one.stateless_reset_token = self._resets.token(one.cid)
 
     # Reading
 

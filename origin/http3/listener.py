@@ -27,6 +27,7 @@ from origin.http.client_limits import network_of
 from origin.http1.protocol import HttpProtocol
 from origin.http3.connection import Http3Connection
 from origin.http3.engines import QuicEngine
+from origin.http3.stateless_reset import StatelessResets
 from origin.http3.transport import QuicTransport
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class Http3Listener:
         self._handshakes: dict[Http3Connection, str] = {}
         self._shaking = Counter[str]()
         self._tokens = QuicRetryTokenHandler()
+        self._resets = StatelessResets(certificates.reset_key, sock.getsockname()[1])
         self._unsent: deque[tuple[bytes, int, NetworkAddress]] = deque()
         self._is_closing = self._is_over = False
         self._has_segments = True
@@ -145,13 +147,16 @@ class Http3Listener:
             return
         connection = self._by_id.get(header.destination_cid)
         if connection is None:
+            if header.version is None:
+                self._reset(header.destination_cid, len(data), address)
+                return
             connection = self._begin(header, len(data), address)
         if connection is not None:
             connection.receive_datagram(data, address)
 
     def _begin(self, header: QuicHeader, size: int, address: NetworkAddress) -> Http3Connection | None:
         """Begin a connection, if the datagram is the first of one and there is room."""
-        if self._is_closing or size < SMALLEST_MAX_DATAGRAM_SIZE or header.version is None:
+        if self._is_closing or size < SMALLEST_MAX_DATAGRAM_SIZE:
             return None
         versions = self._certificates.default.supported_versions
         if header.packet_type != QuicPacketType.VERSION_NEGOTIATION and header.version not in versions:
@@ -180,6 +185,12 @@ class Http3Listener:
             return None
         return self._make(address, header.destination_cid, original, retry_source)
 
+    def _reset(self, connection_id: bytes, size: int, address: NetworkAddress) -> None:
+        """Tell the client of a connection that isn't known that it is gone."""
+        answer = self._resets.datagram(connection_id, size)
+        if answer is not None:
+            self._send([(answer, address)])
+
     def _send_retry(self, header: QuicHeader, address: NetworkAddress) -> None:
         """Have a client send its first packet again, with a proof that its address is its own."""
         source = os.urandom(self._certificates.default.connection_id_length)
@@ -201,7 +212,9 @@ class Http3Listener:
     def _make(
         self, address: NetworkAddress, destination: bytes, original: bytes, retry_source: bytes | None
     ) -> Http3Connection | None:
-        quic = QuicEngine(self._certificates.choose, original, retry_source)
+        quic = QuicEngine(
+            self._certificates.choose, self._certificates.tickets, self._resets, original, retry_source
+        )
         first = self._protocol()
         facts = {"peername": address, "sockname": self._socket.getsockname(), "sslcontext": True}
         transport = QuicTransport(facts, lambda: None if connection is None else connection.abort())

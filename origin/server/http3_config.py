@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from origin.config.errors import CommandError
-from origin.config.options import Config
+from origin.config.options import Config, data_folder
 from origin.http.answer import Headers
 from origin.server.system.connection_acceptor import MakeAcceptor
 from origin.tls.certificates import Certificates
@@ -36,14 +36,34 @@ def alternative_services(sockets: Sequence[socket.socket]) -> Headers:
     return [(b"alt-svc", b'h3=":%d"; ma=%d' % (port, ALTERNATIVE_SECONDS)) for port in ports]
 
 
+def kept_reset_key(config: Config) -> bytes:
+    """Return the key by which clients learn at once that a crash has ended their connections.
+
+    Raises:
+        CommandError: it can't be kept.
+    """
+    if not config.tls.http3:
+        return b""
+    from origin.http3.stateless_reset import reset_key
+
+    try:
+        return reset_key(data_folder(config, "tls"))
+    except OSError as error:
+        raise CommandError(f"the key of HTTP/3's stateless resets can't be kept: {error}") from error
+
+
 def http3_listeners(
-    certificates: Certificates | None, sockets: Sequence[socket.socket]
+    certificates: Certificates | None, sockets: Sequence[socket.socket], reset_key: bytes = b""
 ) -> list[MakeAcceptor]:
-    """Return what makes the listeners of HTTP/3."""
+    """Return what makes the listeners of HTTP/3.
+
+    Args:
+        reset_key: see `kept_reset_key`.
+    """
     if certificates is None or not sockets:
         return []
     from origin.http3.certificates import QuicCertificates
     from origin.http3.listener import Http3Listener
 
-    quic_certificates = QuicCertificates(certificates, IDLE_SECONDS)
+    quic_certificates = QuicCertificates(certificates, IDLE_SECONDS, reset_key)
     return [partial(Http3Listener, one, quic_certificates) for one in sockets]

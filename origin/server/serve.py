@@ -41,7 +41,12 @@ from origin.ingest.srt import SrtServer
 from origin.server.app import build_app, live_handler
 from origin.server.endpoints.metrics import ServicesCollector
 from origin.server.endpoints.page import PLAYER
-from origin.server.http3_config import alternative_services, http3_listeners, require_http3
+from origin.server.http3_config import (
+    alternative_services,
+    http3_listeners,
+    kept_reset_key,
+    require_http3,
+)
 from origin.server.http_config import (
     Served,
     client_limits_of,
@@ -171,6 +176,7 @@ class _PreparedServer:
         new_secrets: the secrets that were generated, which are printed once.
         lock: the lock of the data folder; None if nothing is stored.
         certificates: None without TLS.
+        reset_key: of HTTP/3; see `kept_reset_key`.
     """
 
     http_config: uvicorn.Config
@@ -178,6 +184,7 @@ class _PreparedServer:
     new_secrets: Sequence[MadeSecret]
     lock: DataLock | None
     certificates: Certificates | None
+    reset_key: bytes
 
 
 async def _make_ready(
@@ -222,6 +229,7 @@ async def _make_ready(
         certificates = await asyncio.to_thread(_certificates, config)
         services.add(certificates)
         followers.append(lambda _: certificates.reload())
+    reset_key = await asyncio.to_thread(kept_reset_key, config)
     admin = services.publishers.keys.admin
     followers.append(partial(take_admin_token, admin))
     options = _access_options(config, [*bound.http, *bound.https], admin)
@@ -239,7 +247,7 @@ async def _make_ready(
         address_of(bound.http, config.server.host),
         TAKEOVER_LOOK_SECONDS,
     )
-    return _PreparedServer(http_config, services, secrets.made, lock, certificates)
+    return _PreparedServer(http_config, services, secrets.made, lock, certificates, reset_key)
 
 
 def _public_sockets(config: Config, bound: socket_activation.Sockets) -> list[socket.socket]:
@@ -305,7 +313,7 @@ def _listeners(
         *(lambda http, sock=one: make_http(sock, http, limits, context) for one in bound.https),
         *(lambda _, sock=one: SocketListener.of(sock, rtmp.protocol, limits) for one in bound.rtmp),
         *(lambda _, sock=one: SocketListener.of(sock, rtmp.protocol, limits, context) for one in bound.rtmps),
-        *http3_listeners(ready.certificates, bound.quic),
+        *http3_listeners(ready.certificates, bound.quic, ready.reset_key),
     ]
 
 

@@ -68,7 +68,7 @@ class ControlRequests:
 class _RelayedRequest:
     """A request on its way to the control process.
 
-    The socket has no transport of asyncio: an answer that comes before the request's end, behind which nothing
+    The socket has no transport of asyncio: an answer that comes before the request's end, behind which no
     more of the request is read, could be lost with one.
 
     Attributes:

@@ -22,6 +22,7 @@ from origin.http3.certificates import QuicCertificates
 from origin.http3.connection import Http3Connection
 from origin.http3.engines import QuicEngine
 from origin.http3.listener import Http3Listener
+from origin.http3.stateless_reset import StatelessResets
 from origin.http3.transport import QuicTransport
 from origin.tls.certificates import Certificates
 from tests.fuzzing.fuzzer import Outcome, Target
@@ -38,7 +39,9 @@ REQUEST, CONTROL, ENCODER, DECODER = 0, 2, 6, 10
 def certificates() -> QuicCertificates:
     """Return the certificates, which all inputs share."""
     global _certificates
-    _certificates = _certificates or QuicCertificates(Certificates("self-signed", "", None, ["a"]), 60.0)
+    _certificates = _certificates or QuicCertificates(
+        Certificates("self-signed", "", None, ["a"]), 60.0, bytes(32)
+    )
     return _certificates
 
 
@@ -133,7 +136,7 @@ async def _read(pieces: Sequence[bytes], served: QuicCertificates) -> Outcome:
     facts = {"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2), "sslcontext": True}
     first.connection_made(QuicTransport(facts, lambda: None))
     first.step_aside()
-    quic = _Quic(served.choose, b"original", None)
+    quic = _Quic(served.choose, served.tickets, StatelessResets(served.reset_key, 2), b"original", None)
     connection = Http3Connection(first, quic, lambda _: True, lambda *_: None)
     quic._events.append(events.ProtocolNegotiated("h3"))
     failed: list[Exception] = []
