@@ -310,7 +310,7 @@ def test_the_servers_end_lets_a_download_end(tmp_path: Path) -> None:
         server.stop()
 
 
-def test_a_worker_hands_the_connection_over(tmp_path: Path) -> None:
+def test_a_worker_answers_and_relays_what_the_started_process_answers(tmp_path: Path) -> None:
     server = started(tmp_path, CONFIG.replace("port = 0", "port = 0\nworkers = 2"))
     try:
         for _ in range(4):

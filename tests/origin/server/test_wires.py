@@ -24,6 +24,7 @@ from tests.http3_client import Http3Transport
 from tests.origin.ingest.studio import CHANNEL, KEY, encoder_arguments, encoding
 from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
+from tests.wire_sockets import read_socket
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -332,6 +333,32 @@ def test_events_are_published_and_read(servers: Servers, kind: str) -> None:
     assert [one for line in own for one in re.findall("one|two|the end", line)] == ["one", "two", "the end"]
     page = servers.same(f"/events/news?since={first}", accept="application/json")
     assert [one["data"] for one in page.json()] == ["one", "two", "the end"]
+
+
+def test_a_websocket_has_the_same_frames(servers: Servers) -> None:
+    fields = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
+    ids: list[str] = []
+    for text in ("before", "first", "second", "the last one"):
+        url = f"{servers.other}/events/news"
+        answer = servers.client.post(url, json={"data": text}, headers=fields).raise_for_status()
+        ids += answer.json()["ids"]
+    target = f"/events/news?since={ids[0]}"
+    # The other server has no WebSockets: its own would be read in place of ours.
+    ours = [wire for wire in servers.wires if wire.url != servers.other]
+    found = [
+        read_socket(wire.url, target, wire.version, servers.folder / CHAIN, b"the last one") for wire in ours
+    ]
+    assert [(wire.version, wire.url[:5]) for wire in ours] == [
+        ("HTTP/1.1", "http:"),
+        ("HTTP/1.1", "https"),
+        ("HTTP/2", "https"),
+        ("HTTP/2", "http:"),
+        ("HTTP/3", "https"),
+    ]
+    # RFC 6455 §5.2: a whole message of text, whose bytes aren't masked.
+    assert found[0][0] == 0x81
+    assert [found[0].find(text) > 0 for text in (b"first", b"second", b"before")] == [True, True, False]
+    assert found == [found[0]] * len(found)
 
 
 def test_an_endless_answer_ends_on_each_with_its_client(servers: Servers) -> None:
