@@ -334,9 +334,14 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         # Whatever this frame is: what is read next is the block that was looked for last, or none.
         known, number = self._known.find(b"" if self._is_in_block else whole_block(head, frame)), head.stream
         self._is_in_block = not head.flags & END_HEADERS
-        if self._is_leaving or self._has_client_left or self._sending:
+        if self._is_leaving or self._has_client_left:
             return False
         if known is None and (known := self._similar()) is None:
+            return False
+        if self._sending and self._are_short():
+            # The first requests of a connection, which h2 had to read: a player sends many at once.
+            self._flush()
+        if self._sending or self.is_over:
             return False
         if not number & 1 or number <= self._h2.highest_inbound_stream_id:
             return False
@@ -359,6 +364,12 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         if self._requests >= REQUESTS:
             self.retire()
         return True
+
+    def _are_short(self) -> bool:
+        """Return whether the answers that wait to be sent lie in memory, and the kernel takes them at once."""
+        waiting = self._sending.values()
+        left = UNSENT_BYTES - self._own_bytes - sum(one.body.buffered for one in waiting)
+        return left >= 0 and not self._is_blocked and all(one.body.is_in_memory for one in waiting)
 
     def _similar(self) -> PreparedRequest | None:
         """Return the request of the frame that is read, if only its path differs from one that is known."""

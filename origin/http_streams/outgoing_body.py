@@ -58,6 +58,11 @@ class OutgoingBody:
         self.add(pieces)
         self.is_complete = True
 
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether all that is left of the body is known, and lies in memory."""
+        return self.is_complete and all(isinstance(one, bytes | memoryview) for one in self._pieces)
+
     def clear(self) -> None:
         """Drop what isn't sent."""
         self._pieces.clear()

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from collections.abc import Iterator
 
 import pytest
+import uvicorn
+from h2.events import RequestReceived
 from hpack import Decoder, Encoder, HeaderTuple, NeverIndexedHeaderTuple
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.responses import PlainTextResponse
+from uvicorn.server import ServerState
 
+from origin.answers.heads import RepresentationHead
+from origin.answers.reply import Reply
+from origin.answers.request import Request
+from origin.http1.fast_path import FastPath
 from origin.http1.limits import HttpLimits
+from origin.http1.protocol import http_protocol
+from origin.http2.connection import Http2Connection
 from origin.http2.header_block import encoded_fields, literal_path, read_string
 from origin.http2.known_requests import FIELD_BYTES, PSEUDO_BYTES, KnownRequests
 from origin.http_streams.request_head import read_request
@@ -19,11 +30,12 @@ from tests.conftest import ServerProcess, start_server
 from tests.http2_client import Answer, Http2Client
 from tests.origin.http2.prepared_requests import prepared
 
-FILES = 40
+FILES, PARTS = 40, 20
 NAMES = st.sampled_from([b":method", b"accept", b"x-a", b"x-path", b"pathx", b"user-agent"])
 VALUES = st.binary(max_size=40)
 FIELDS = st.lists(st.tuples(NAMES, VALUES, st.booleans()), max_size=8)
-PATHS = st.binary(min_size=1, max_size=300)
+PATHS = st.binary(min_size=1, max_size=300).filter(lambda path: path not in (b"/", b"/index.html"))
+"""Those of the static table (RFC 7541, appendix A) have no literal."""
 MOST = HttpLimits().header_bytes
 
 
@@ -170,3 +182,50 @@ def test_a_request_that_is_similar_keeps_to_the_limit_of_all_fields() -> None:
     decoder.decode(Encoder().encode([HeaderTuple(b"a", b"b")]))
     assert known.find(other) is None
     assert known.similar(MOST) is None
+
+
+class Parts:
+    """Replies with a part from memory, whatever its address; see `Handler`."""
+
+    data = random.Random(7).randbytes(33_000)
+
+    def handle(self, request: Request) -> Reply:
+        return Reply(RepresentationHead(len(self.data), ()), (self.data,))
+
+    def absent(self, request: Request) -> Reply:
+        raise AssertionError(f"there is a part at {request.target}")
+
+
+async def test_only_the_first_requests_of_a_connection_need_the_library() -> None:
+    """Of parts that are asked for at once, none waits for the library because those before it did."""
+    by_library: list[int] = []
+
+    class Counted(Http2Connection):
+        def _on_request(self, event: RequestReceived) -> None:
+            by_library.append(event.stream_id)
+            super()._on_request(event)
+
+    wire = http_protocol(HttpLimits(), FastPath({"media": Parts()}), http2=Counted)
+    config = uvicorn.Config(PlainTextResponse("no handler"), http=wire, log_config=None)
+    config.load()
+
+    def ask(url: str) -> list[bytes]:
+        with Http2Client(url) as client:
+            client.until(lambda: client.h2.remote_settings.enable_connect_protocol)
+            pseudo = [(":method", "GET"), (":scheme", "http"), (":authority", client.authority)]
+            for part in range(PARTS):
+                number = client.h2.get_next_available_stream_id()
+                path = NeverIndexedHeaderTuple(":path", f"/media/{part}.m4s")
+                client.h2.send_headers(number, [*pseudo, path], end_stream=True)
+                client.answers[number] = Answer()
+            client.flush()
+            answers = list(client.answers.values())
+            client.until(lambda: all(one.is_over for one in answers))
+            return [bytes(one.body) for one in answers]
+
+    loop = asyncio.get_running_loop()
+    async with await loop.create_server(lambda: wire(config, ServerState(), {}), "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await asyncio.to_thread(ask, f"http://127.0.0.1:{port}") == [Parts.data] * PARTS
+    # The first one fills the table of fields, and the second one is the pattern of all others.
+    assert len(by_library) == 2
