@@ -359,14 +359,14 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         self._requests += 1
         self.server_state.total_requests += 1
         exchange.send_at_once(reply, lambda reply: self._send_known(number, reply, data))
-        if self._own_bytes >= RUN_BYTES:
+        if self._own_bytes >= UNSENT_BYTES:
             self._flush()
         if self._requests >= REQUESTS:
             self.retire()
         return True
 
     def _are_short(self) -> bool:
-        """Return whether the answers that wait to be sent lie in memory, and the kernel takes them at once."""
+        """Return whether the answers that wait to be sent lie in memory, and the kernel takes all of them."""
         waiting = self._sending.values()
         left = UNSENT_BYTES - self._own_bytes - sum(one.body.buffered for one in waiting)
         return left >= 0 and not self._is_blocked and all(one.body.is_in_memory for one in waiting)

@@ -26,7 +26,10 @@ OVERHEAD_BYTES, OVERHEAD_SHARE = 64 << 10, 32
 """Bytes that a client may send beside those for the protocol: so many, and so many for each of those."""
 
 FILE_BYTES = 64 << 10
-"""Bytes that are encrypted at once, of which a client that takes nothing keeps as many in memory."""
+"""Bytes of a file that are encrypted at once; a client that takes nothing keeps as many in memory."""
+
+WRITE_BYTES = 128 << 10
+"""Bytes that are encrypted at once of those in memory, which are freed then: no more is kept than before."""
 
 REST_BYTES = 16 << 10
 """Longest rest that goes with such a portion: by itself it would take a call of the kernel of its own."""
@@ -304,11 +307,11 @@ class TlsTransport(asyncio.Transport):
     def _next(self) -> bytes | memoryview:
         """Return the bytes that are encrypted next: small pieces together, and large ones in parts."""
         first = self._waiting.popleft()
-        if len(first) > FILE_BYTES + REST_BYTES:
-            self._waiting.appendleft(first[FILE_BYTES:])
-            return first[:FILE_BYTES]
+        if len(first) > WRITE_BYTES + REST_BYTES:
+            self._waiting.appendleft(first[WRITE_BYTES:])
+            return first[:WRITE_BYTES]
         pieces, length = [first], len(first)
-        while self._waiting and length + len(self._waiting[0]) <= FILE_BYTES + REST_BYTES:
+        while self._waiting and length + len(self._waiting[0]) <= WRITE_BYTES + REST_BYTES:
             length += len(self._waiting[0])
             pieces.append(self._waiting.popleft())
         return first if len(pieces) == 1 else b"".join(pieces)

@@ -193,7 +193,7 @@ class Parts:
         return Reply(RepresentationHead(len(self.data), ()), (self.data,))
 
     def absent(self, request: Request) -> Reply:
-        raise AssertionError(f"there is a part at {request.target}")
+        raise AssertionError(f"there is a part at {request.target!r}")
 
 
 async def test_only_the_first_requests_of_a_connection_need_the_library() -> None:

@@ -237,9 +237,11 @@ class CountedSocket(socket.socket):
         return super().send(*args)
 
 
-@pytest.mark.parametrize(("size", "most"), [(64 << 10, 1), (66_100, 1), (80 << 10, 1), (200_000, 3)])
+@pytest.mark.parametrize(
+    ("size", "most"), [(66_100, 1), (128 << 10, 1), (132_600, 1), (144 << 10, 1), (300_000, 3)]
+)
 async def test_a_short_rest_goes_with_what_is_before_it(folder: Path, size: int, most: int) -> None:
-    # Two parts of 33 kB with their headers are a little more than 64 KiB, which took two calls.
+    # Four parts of 33 kB with their headers are a little more than 128 KiB.
     accepted, raw = await asyncio.to_thread(connection, 1 << 20)
     counted = CountedSocket(fileno=accepted.detach())
     counted.setblocking(False)
