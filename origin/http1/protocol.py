@@ -195,7 +195,7 @@ class HttpProtocol(asyncio.Protocol):
 
         Args:
             data: the bytes that the other process has read and not answered.
-            relayed_from: the client's connection, where this one relays a single request of it.
+            relayed_from: addresses and scheme of the client's connection, if this one relays a single request.
         """
         self._unread = data
         self._relayed_from = relayed_from
@@ -470,7 +470,7 @@ class HttpProtocol(asyncio.Protocol):
         scope = self.scope_of(head, {STREAM: {}, ZERO_COPY: {}} if self._zero_copy else {STREAM: {}})
         app = self.application_for(head, scope)
         other = self.other_process
-        # What TLS knows of a connection stays in this process.
+        # The keys of an encrypted connection stay in this process.
         if other is not None and app == other.relay and self.scheme == "http":
             return states.HAND_OVER
         exchange = Exchange(

@@ -186,7 +186,7 @@ class Http3Listener:
         return self._make(address, header.destination_cid, original, retry_source)
 
     def _reset(self, connection_id: bytes, size: int, address: NetworkAddress) -> None:
-        """Tell the client of a connection that isn't known that it is gone."""
+        """Answer a datagram of an unknown connection by a stateless reset (RFC 9000 §10.3)."""
         answer = self._resets.datagram(connection_id, size)
         if answer is not None:
             self._send([(answer, address)])

@@ -15,7 +15,7 @@ TICKETS, TICKET_SECONDS = 4096, 7200.0
 """Most sessions that are kept, each in some hundred bytes, and for how long."""
 
 
-class _Kept(NamedTuple):
+class _KeptSession(NamedTuple):
     session: SessionTicket
     certificate: object
     expires: float
@@ -31,7 +31,7 @@ class SessionTickets:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         # Oldest first, as all are kept for the same time.
-        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._kept: OrderedDict[bytes, _KeptSession] = OrderedDict()
 
     def __len__(self) -> int:
         """Return how many sessions are kept."""
@@ -51,7 +51,7 @@ class SessionTickets:
             del self._kept[oldest]
         # Our own transport parameters are those of the next connection anyway.
         session = replace(session, other_extensions=[])
-        self._kept[session.ticket] = _Kept(session, certificate, now + TICKET_SECONDS)
+        self._kept[session.ticket] = _KeptSession(session, certificate, now + TICKET_SECONDS)
 
     def find(self, ticket: bytes, certificate: object) -> SessionTicket | None:
         """Return the session of a ticket that was given behind the same certificate; None without one.

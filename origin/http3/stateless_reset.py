@@ -1,4 +1,4 @@
-"""Tells clients of connections that are gone, as after a crash, that they are (RFC 9000 §10.3)."""
+"""Stateless resets, by which clients learn that a crash has ended their connections (RFC 9000 §10.3)."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class _AnswerReader:
     """Makes ASGI's messages of an answer in HTTP/1.1; its methods are those that httptools calls.
 
     Attributes:
-        messages: those that are complete.
+        messages: the answer so far, as ASGI has it; the reader's owner removes them.
         is_complete: whether the last one is among them.
         wants_body: whether the body of the request is waited for.
         is_framed: whether the answer says where its body ends; otherwise it does with the connection.

@@ -16,7 +16,7 @@ from packager.replication.log_entries import read_message
 
 
 class TlsStart(Struct, frozen=True):
-    """What a worker needs to accept encrypted connections.
+    """The sockets and certificates with which a worker accepts encrypted connections.
 
     Attributes:
         listening: descriptors of the listening sockets of TLS.

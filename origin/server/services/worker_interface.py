@@ -27,7 +27,7 @@ class WorkerTls:
     """The encrypted connections that workers accept.
 
     Attributes:
-        sockets: the listening sockets.
+        sockets: the listening sockets of `tls.port`.
         alternatives: header fields of responses on them, which name other wires.
         redirect_port: to which plain HTTP is led; 0: it is answered.
     """
