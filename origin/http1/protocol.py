@@ -195,7 +195,7 @@ class HttpProtocol(asyncio.Protocol):
 
         Args:
             data: the bytes that the other process has read and not answered.
-            relayed_from: addresses and scheme of the client's connection, if this one relays a single request.
+            relayed_from: the addresses and scheme of the client's connection, of which this relays a request.
         """
         self._unread = data
         self._relayed_from = relayed_from
