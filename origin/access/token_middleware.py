@@ -23,7 +23,7 @@ from origin.answers.heads import private_fields
 from origin.http.path_prefixes import TOKEN_PREFIX, split_token
 from origin.http1.access_log import TOKEN_LABEL
 from origin.http1.application_exchange import exchange_of
-from origin.http1.body_writer import STREAM, Stream
+from origin.http1.body_writer import STREAM, Stream, stay
 from origin.responses.refusal import plain_refusal
 
 TOKEN = "headwater.token"  # noqa: S105  # a name
@@ -201,6 +201,7 @@ class TokenChecks:
                 )
                 await RedirectResponse(location, 307, NOT_KEPT)(scope, receive, send)
                 return
+        stay(scope)
         streams = EndingStreams(grant.ends)
 
         def cut() -> None:

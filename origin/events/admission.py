@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 from starlette.requests import Request
 
 from origin.access.authentication import client_address
 from origin.events.channel import EventChannel
-from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError
+from origin.http.client_limits import UNLIMITED, ClientLimit
+from origin.http1.body_writer import at_end
 from origin.responses.refusal import RefusalError
 
 FULL = "too many readers"
@@ -81,9 +83,11 @@ class Admission:
         Raises:
             RefusalError: there is none; the answer says when to come again.
         """
-        try:
-            with self._client_readers.held(client_address(request)):
-                yield
-        except TooManyError:
+        client = client_address(request)
+        if not self._client_readers.acquire(client):
             headers = {"retry-after": str(retry_seconds)}
-            raise RefusalError(429, "too many readers of one address", headers) from None
+            raise RefusalError(429, "too many readers of one address", headers)
+        try:
+            yield
+        finally:
+            at_end(request.scope, partial(self._client_readers.give_back, client))

@@ -17,7 +17,7 @@ from origin.events.channel import EventChannel
 from origin.events.delivery import ChannelReader, as_text
 from origin.events.event_log import Resumption
 from origin.events.formats import GRPC, JSON, NDJSON, SSE, Format
-from origin.http1.body_writer import STREAM, Stream
+from origin.http1.body_writer import STREAM, Stream, at_end, may_outlive, outlive
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import client_left
 
@@ -106,7 +106,7 @@ class EventReading:
                     await answer(scope, receive, send)
             else:
                 reader = ChannelReader(resumption, wanted.form, token)
-                await stream_events(channel, reader, send, enter or channel.enter)
+                await stream_events(channel, reader, send, enter or channel.enter, scope)
 
 
 IDENTITY_PARAMETERS = ("last_event_id", "lastEventId", "Last-Event-ID", "evs_last_event_id", "since")
@@ -167,12 +167,17 @@ def _quality(parameters: str) -> float:
 
 
 async def stream_events(
-    channel: EventChannel, reader: ChannelReader, send: Send, enter: Callable[[ChannelReader, Stream], None]
+    channel: EventChannel,
+    reader: ChannelReader,
+    send: Send,
+    enter: Callable[[ChannelReader, Stream], None],
+    scope: Scope | None = None,
 ) -> None:
     """Answer with the events of a channel, until the reader has left.
 
     Args:
         enter: adds the reader to the channel.
+        scope: lets the call return once the reader has entered, where the server knows how to.
     """
     await send({"type": "http.response.start", "status": 200, "headers": _stream_headers(reader.form)})
 
@@ -182,9 +187,14 @@ async def stream_events(
 
     await send({"type": STREAM, "take": begin, "buffer": SEND_BUFFER_BYTES})
     # The stream was not taken if the client has disconnected already.
-    if reader.entered is not None:
-        await reader.done
-        channel.note_cleanup(reader.gone)
+    if reader.entered is None:
+        return
+    if scope is not None and may_outlive(scope):
+        outlive(scope)
+        at_end(scope, lambda: channel.note_cleanup(reader.gone))
+        return
+    await reader.done
+    channel.note_cleanup(reader.gone)
 
 
 def _stream_headers(form: Format) -> list[tuple[bytes, bytes]]:

@@ -20,6 +20,7 @@ from origin.events.publishing import EventPublisher
 from origin.events.reading import EventReading
 from origin.events.websocket_endpoint import EventSocket
 from origin.http1 import websocket
+from origin.http1.body_writer import stay
 from origin.responses.refusal import RefusalError
 
 NO_CHANNEL = "no such event channel"
@@ -61,6 +62,8 @@ class EventAnswers:
             until = await self.authorization.reads_until(request, name)
             if not until:
                 raise UnauthorizedError("the channel's read_key is needed")
+            if not math.isinf(until):
+                stay(request.scope)
             with sending_until(until, send) as sending:
                 await self._reading.answer(channel, scope, request.receive, sending)
 

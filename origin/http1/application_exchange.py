@@ -160,7 +160,9 @@ class ApplicationExchange(abc.ABC):
             server_log.exception("Exception in ASGI application\n")
             await self._fail()
         else:
-            if self._told_of_disconnect and not self.response_complete:
+            if self._goes_on():
+                pass
+            elif self._told_of_disconnect and not self.response_complete:
                 # A client that has ended its side, and whose answer isn't there yet, is taken for gone.
                 self.cut()
             elif not self._disconnected and not self.response_complete:
@@ -170,6 +172,10 @@ class ApplicationExchange(abc.ABC):
         finally:
             if (task := asyncio.current_task(self._loop)) is not None:
                 self._tasks.discard(task)
+
+    def _goes_on(self) -> bool:
+        """Return whether the response goes on behind the application's return."""
+        return False
 
     async def _fail(self) -> None:
         """Answer 500, or end a response that has begun."""

@@ -13,6 +13,8 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 
+from starlette.types import Scope
+
 STREAM = "headwater.stream"
 """Type of the ASGI message that may follow ``http.response.start``.
 
@@ -20,11 +22,42 @@ Its ``take`` is called with the `Stream`, and ``buffer`` is the size asked for t
 server sets ``stream``, for middleware.
 """
 
+MAY_OUTLIVE, AT_END = "may_outlive", "at_end"
+"""Keys of the extension in a scope: whether its `Stream` may go on when the application returns, and what is
+called at its end where it does."""
+
 LAST_CHUNK = b"0\r\n\r\n"
 
 
 def _do_nothing() -> None:
     """Do nothing, for all streams whose owner waits for no room."""
+
+
+def may_outlive(scope: Scope) -> bool:
+    """Return whether the application may return while its `Stream` goes on."""
+    return MAY_OUTLIVE in scope.get("extensions", {}).get(STREAM, ())
+
+
+def outlive(scope: Scope) -> None:
+    """Have the `Stream` go on when the application returns, which frees all that its call holds.
+
+    Whoever has something to do at the response's end says so by `at_end`, and forgets the scope.
+    """
+    scope["extensions"][STREAM][AT_END] = []
+
+
+def stay(scope: Scope) -> None:
+    """Have the application's call last as long as its `Stream`, as something waits for its return."""
+    scope.get("extensions", {}).get(STREAM, {}).pop(MAY_OUTLIVE, None)
+
+
+def at_end(scope: Scope, callback: Callable[[], None]) -> None:
+    """Call back at the response's end: now that the application returns, or when its `Stream` ends later."""
+    callbacks: list[Callable[[], None]] | None = scope.get("extensions", {}).get(STREAM, {}).get(AT_END)
+    if callbacks is None:
+        callback()
+    else:
+        callbacks.append(callback)
 
 
 class Stream:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
+import structlog
 from starlette.types import Scope
 
 from origin.answers.asgi import ZERO_COPY
 from origin.http.answer import Headers
 from origin.http1.application_exchange import ApplicationExchange, log_failure
-from origin.http1.body_writer import STREAM, Stream
+from origin.http1.body_writer import AT_END, STREAM, Stream
 from origin.http1.fast_path import FastPath
 from origin.http1.limits import HttpLimits
 from origin.http1.response_head import kept_line, made_line, status_line
 from origin.http1.sendfile import FileSender
 from origin.http1.transport import FlowControl
+
+log = structlog.get_logger()
 
 JOIN_LIMIT = 16 * 1024
 """Largest body in bytes that is copied behind the header, because that is cheaper than a second write."""
@@ -81,6 +85,8 @@ class Exchange(ApplicationExchange):
         self._left = 0
         self._close_delimited = False
         self._stream: Stream | None = None
+        # What is called at the end of a response that goes on behind the application's return.
+        self._at_end: list[Callable[[], None]] = []
 
     def half_close(self) -> None:
         """Note the end of the client's data."""
@@ -102,6 +108,28 @@ class Exchange(ApplicationExchange):
         if self._stream is not None:
             self._stream.hang_up()
             self._stream = None
+        self._end()
+
+    def _goes_on(self) -> bool:
+        """Return whether the response goes on behind the application's return, and forget the request."""
+        extension = self.scope.get("extensions", {}).get(STREAM, {})
+        callbacks: list[Callable[[], None]] | None = extension.get(AT_END)
+        if callbacks is None:
+            return False
+        self._at_end = callbacks
+        self.scope = {"client": self.scope["client"], "path": self.scope["path"]}
+        if self.response_complete or self._disconnected:
+            self._end()
+        return True
+
+    def _end(self) -> None:
+        """Do what is to be done at the end of a response that has gone on."""
+        callbacks, self._at_end = self._at_end, []
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception:  # what the others have to do is done all the same
+                log.exception("the end of a response failed", path=self.scope["path"])
 
     @property
     def has_gone(self) -> bool:
@@ -295,6 +323,9 @@ class Exchange(ApplicationExchange):
             raise RuntimeError("Response content shorter than Content-Length")
         self.response_complete = True
         self._notify()
+        # It refers to this: without it no cycle is left for the garbage collector.
+        self._stream = None
+        self._end()
         if not self.keep_alive:
             self._transport.close()
         self._connection.on_response_complete()

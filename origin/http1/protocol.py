@@ -31,7 +31,7 @@ from origin.http.path_prefixes import split_token
 from origin.http.trusted_proxies import TrustedProxies
 from origin.http1 import states
 from origin.http1.application_exchange import log_failure
-from origin.http1.body_writer import STREAM
+from origin.http1.body_writer import MAY_OUTLIVE, STREAM
 from origin.http1.exchange import Exchange
 from origin.http1.fast_path import FastPath
 from origin.http1.handler_exchange import HandlerExchange, RepeatedReply
@@ -91,6 +91,48 @@ class HttpProtocol(asyncio.Protocol):
     uvicorn makes one for each client, as it does with the class that ``uvicorn.Config(http=...)`` names.
     Limits and everything that connections share are attributes of the class.
     """
+
+    __slots__ = (
+        "_active",
+        "_answering",
+        "_before",
+        "_body_of",
+        "_counted_by",
+        "_ended",
+        "_is_deferred",
+        "_is_excess",
+        "_is_preface",
+        "_is_taking",
+        "_is_too_many",
+        "_peer",
+        "_pipeline",
+        "_reader",
+        "_relayed_from",
+        "_refusal",
+        "_repeat",
+        "_retired",
+        "_runs_handlers",
+        "_told",
+        "_unread",
+        "_watch",
+        "_zero_copy",
+        "app",
+        "app_state",
+        "asgi_version",
+        "client",
+        "connections",
+        "flow",
+        "has_handlers",
+        "keep_alive_seconds",
+        "loop",
+        "root_path",
+        "scheme",
+        "sender",
+        "server",
+        "server_state",
+        "tasks",
+        "transport",
+    )
 
     limits: ClassVar[HttpLimits] = HttpLimits()
     fast_path: ClassVar[FastPath] = FastPath({})
@@ -467,7 +509,8 @@ class HttpProtocol(asyncio.Protocol):
 
     def head_read(self, head: RequestHead) -> states.ReadingEvent:
         """Have the application answer a request, now or when its turn comes; see `RequestConsumer`."""
-        scope = self.scope_of(head, {STREAM: {}, ZERO_COPY: {}} if self._zero_copy else {STREAM: {}})
+        stream = {MAY_OUTLIVE: True}
+        scope = self.scope_of(head, {STREAM: stream, ZERO_COPY: {}} if self._zero_copy else {STREAM: stream})
         app = self.application_for(head, scope)
         other = self.other_process
         # The keys of an encrypted connection stay in this process.
@@ -860,5 +903,6 @@ def http_protocol(
         "request_turns": RequestTurns(limits.crowded_seconds),
         "pipeline_turns": SharedTurns(limits.pipelined_seconds),
         "suspects": Suspects(proxies or TrustedProxies()),
+        "__slots__": (),
     }
     return type("LimitedWireProtocol", (HttpProtocol,), shared)

@@ -210,16 +210,17 @@ class RequestReader:
         # Behind a request for an upgrade the parser reads nothing more, even if the upgrade is ignored, and
         # behind a SOURCE it would be lenient with heads that a proxy has let pass as something else.
         has_next = version != "1.0" and method != "SOURCE" and not is_upgrade
+        # Nothing here keeps them for as long as somebody listens.
+        target, fields, self._target, self._fields = self._target, self._fields, b"", []
         head = RequestHead(
             method,
             version,
-            self._target,
-            self._fields,
+            target,
+            fields,
             self._expects_continue and version == "1.1",
             has_next and self._parser.should_keep_alive(),
             is_upgrade,
-            bool(gauge.codings)
-            or any(name == b"content-length" and value != b"0" for name, value in self._fields),
+            bool(gauge.codings) or any(name == b"content-length" and value != b"0" for name, value in fields),
         )
         event = self._consumer.head_read(head)
         self.move(event)

@@ -12,9 +12,10 @@ import queue
 import stat
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -22,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from origin.config.errors import CommandError
 from origin.http.path_prefixes import without_tokens
-from origin.http1.body_writer import Stream
+from origin.http1.body_writer import Stream, at_end
 from origin.radio.mounts.limits import AccessLogLimits
 from origin.responses.response_middleware import body_bytes
 
@@ -219,8 +220,11 @@ class StationAccessLog:
         try:
             await self._app(scope, receive, count)
         finally:
-            sent += sum(stream.sent for stream in streams)
-            self._file.write(self._line(scope, status, sent, int(time.monotonic() - started)))
+            at_end(scope, partial(self._write, scope, status, sent, streams, started))
+
+    def _write(self, scope: Scope, status: int, sent: int, streams: Sequence[Stream], started: float) -> None:
+        sent += sum(stream.sent for stream in streams)
+        self._file.write(self._line(scope, status, sent, int(time.monotonic() - started)))
 
     def _line(self, scope: Scope, status: int, sent: int, seconds: int) -> str:
         fields = {name: value for name, value in scope["headers"] if name in (b"referer", b"user-agent")}

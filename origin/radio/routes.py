@@ -18,8 +18,8 @@ from origin.access.authentication import client_address
 from origin.access.refusal_log import RefusalLog
 from origin.events.admission import Admission
 from origin.events.reading import EventReading
-from origin.http.client_limits import UNLIMITED, ClientLimit, ClientLimits, TooManyError
-from origin.http1.body_writer import STREAM, Stream
+from origin.http.client_limits import UNLIMITED, ClientLimit, ClientLimits
+from origin.http1.body_writer import STREAM, Stream, at_end, may_outlive, outlive, stay
 from origin.radio.admin import Admin
 from origin.radio.aliases import station_addresses, station_name
 from origin.radio.authorization import NamedStation, StationAuthorization, refusal
@@ -113,19 +113,24 @@ class ListenerEndpoint:
         if is_head:
             await self._play(mount, scope, send)
             return
-        request, number, admitted = Request(scope, receive), self._counts.add_listener(), 0.0
-        try:
-            with self._client_listeners.held(client_address(request)):
-                seconds = await self._webhooks.check_listener(mount.name, request, number)
-                admitted = time.monotonic()
-                if refused := self._has_no_room(mount):
-                    await refused(scope, receive, send)
-                    return
-                await self._play(mount, scope, send, number, seconds)
-        except TooManyError:
+        request = Request(scope, receive)
+        client = client_address(request)
+        if not self._client_listeners.acquire(client):
             refused = plain_refusal(429, "too many listeners of one address", _retry(mount))
             await refused(scope, receive, send)
+            return
+        number, admitted = self._counts.add_listener(), 0.0
+        if self._webhooks.are_asked(mount.name):
+            stay(scope)
+        try:
+            seconds = await self._webhooks.check_listener(mount.name, request, number)
+            admitted = time.monotonic()
+            if refused := self._has_no_room(mount):
+                await refused(scope, receive, send)
+            else:
+                await self._play(mount, scope, send, number, seconds)
         finally:
+            at_end(scope, functools.partial(self._client_listeners.give_back, client))
             if admitted:
                 seconds = time.monotonic() - admitted
                 await self._webhooks.report_listener(mount.name, request, number, seconds)
@@ -157,7 +162,11 @@ class ListenerEndpoint:
         take = functools.partial(mount.enter, listener)
         await send({"type": STREAM, "take": take, "buffer": SEND_BUFFER_BYTES})
         # The stream was not taken if the client has disconnected already.
-        if listener.begun:
+        if not listener.begun:
+            return
+        if may_outlive(scope):
+            outlive(scope)
+        else:
             await asyncio.wait((listener.done,), timeout=seconds or None)
             if not listener.done.done():
                 listener.group.dismiss(listener)

@@ -75,6 +75,11 @@ class StationWebhooks:
         self._reports, self._free = asked.limits.reports, asyncio.Semaphore(asked.limits.requests)
         self._unreported = set[str]()
 
+    def are_asked(self, station: str) -> bool:
+        """Return whether a station has webhooks for its listeners."""
+        forms = self._asked_by_form
+        return any(station in webhooks for webhooks in (self._listeners, forms.added, forms.removed))
+
     async def check_listener(self, station: str, request: Request, number: int) -> float:
         """Ask the station's webhooks about a listener, if it has some.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,7 +16,7 @@ from origin.http.answer import Headers
 from origin.http.channel_patterns import template_of
 from origin.http.path_prefixes import area_of, has_controls, port_of, private_area
 from origin.http1.access_log import TOKEN_LABEL, AccessLog, RequestCounters, log
-from origin.http1.body_writer import Stream
+from origin.http1.body_writer import Stream, at_end
 from origin.responses.refusal import plain_refusal
 
 SHARED_AREAS = frozenset({"media", "vod", "live", "radio", "status-json.xsl", "events", "api"})
@@ -75,6 +77,23 @@ def cross_origin_headers(allow_origin: str) -> list[tuple[bytes, bytes]]:
         (b"access-control-expose-headers", EXPOSED),
     ]
     return headers if allow_origin == "*" else [*headers, (b"vary", b"Origin")]
+
+
+class AnsweredRequest(NamedTuple):
+    """What the log says of a request at its end.
+
+    Attributes:
+        started: when it came, in seconds of `time.monotonic`.
+        token: the label of the token by which it was let in; empty without one.
+    """
+
+    method: str
+    path: str
+    area: str
+    status: int
+    started: float
+    client: str | None
+    token: str
 
 
 class CommonHeaders:
@@ -149,13 +168,21 @@ class CommonHeaders:
             elif status != 500:
                 raise  # RFC 9112 §8: an answer that has begun must not look complete
         finally:
-            self._access_log.count_request(area, status)
+            finish = partial(self._access_log.count_request, area, status)
             if self._access_log.log_requests:
                 client = scope["client"][0] if scope.get("client") else None
-                sent += sum(stream.sent for stream in streams)
-                self._access_log.write(
-                    scope["method"], scope["path"], status, sent, started, client, scope.get(TOKEN_LABEL, "")
+                answered = AnsweredRequest(
+                    scope["method"], scope["path"], area, status, started, client, scope.get(TOKEN_LABEL, "")
                 )
+                finish = partial(self._finish, answered, sent, streams)
+            at_end(scope, finish)
+
+    def _finish(self, answered: AnsweredRequest, sent: int, streams: Sequence[Stream]) -> None:
+        """Count and log a request, whose response has come to its end."""
+        method, path, area, status, started, client, label = answered
+        self._access_log.count_request(area, status)
+        sent += sum(stream.sent for stream in streams)
+        self._access_log.write(method, path, status, sent, started, client, label)
 
     def _shared(self, scope: Scope, area: str) -> list[tuple[bytes, bytes]]:
         """Return the CORS header fields for a request, empty if other origins may not read the response."""
