@@ -138,13 +138,16 @@ class SourceFinder:
                 return Remuxer(source, self._tools, channel, limits)
         return None
 
-    async def find(self) -> Source:
+    async def find(self, former: Source | None = None) -> Source:
         """Inspect the source; wait until it is there.
+
+        Args:
+            former: the result of the last inspection, if the same stream may go on with another format.
 
         Raises:
             ToolsError: it can never be played.
         """
-        self.found = await self._inspect()
+        self.found = await self._inspect(former)
         self._trouble = ""
         return self.found
 
@@ -155,7 +158,7 @@ class SourceFinder:
         elif not isinstance(error, BusyError):
             self._supply.reject(str(error))
 
-    async def _inspect(self) -> Source:
+    async def _inspect(self, former: Source | None) -> Source:
         if self._fallback is not None:
             await self._fallback.wait_until_flowing()
             self._supply = self._fallback if self._fallback.supplies else None
@@ -168,6 +171,7 @@ class SourceFinder:
                 self._options.channel,
                 keep=self._options.keep,
                 copied=self._options.copied,
+                former=former,
                 limits=self._limits,
                 on_failure=self._failed,
             )
@@ -191,4 +195,4 @@ class SourceFinder:
         if source.pump is None:
             return source
         await source.pump.wait_until_flowing()
-        return source if source.stream == source.pump.stream else await self.find()
+        return source if source.stream == source.pump.stream else await self.find(source)

@@ -109,7 +109,10 @@ _NOTE_BYTES = 4096
 
 
 async def inspect_demuxed(
-    published: PublishedSource, ladder: Sequence[Rung] = (SOURCE_RUNG,), limits: SourceLimits = DEFAULT_LIMITS
+    published: PublishedSource,
+    ladder: Sequence[Rung] = (SOURCE_RUNG,),
+    limits: SourceLimits = DEFAULT_LIMITS,
+    former: Source | None = None,
 ) -> Source | None:
     """Inspect the stream on air until it is known how it can be cut.
 
@@ -117,12 +120,14 @@ async def inspect_demuxed(
         published: the channel's publications; one of them is on air.
         ladder: the channel's video renditions, the source's own picture first.
         limits: how much of it is looked at, and how long that is waited for.
+        former: what was found before the publication changed its format, if it did.
 
     Returns:
         The source, ``copied`` if the stream has each rendition. None where ffprobe must inspect it, since it
         has no picture or no sound, or others than can be copied here.
     """
-    source = await _inspect_main(published, limits)
+    former = None if published.further_video_tracks else former
+    source = await _inspect_main(published, limits, former)
     if source is None:
         return None
     encoded = replace(source, copied=None, began=None)
@@ -137,14 +142,16 @@ async def inspect_demuxed(
     return replace(source, further=further)
 
 
-async def _inspect_main(published: PublishedSource, limits: SourceLimits) -> Source | None:
+async def _inspect_main(
+    published: PublishedSource, limits: SourceLimits, former: Source | None
+) -> Source | None:
     """Inspect the main video track and the sound."""
     copier, live = copier_of(published.received_container, limits), published.live
     branch = published.branch(limits.pump.ahead_bytes, -math.inf)
     if copier is None or live is None or branch is None:
         return None
     budget = StepBudget()
-    seen = SeenStream(copier)
+    seen = SeenStream(copier, former)
     try:
         async with asyncio.timeout(limits.seen_seconds + limits.seen_grace_seconds):
             # Where the first data are a burst, the second one shows how long each is.
@@ -206,10 +213,15 @@ BOTH_TRACKS = 2
 
 
 class SeenStream:
-    """Observations of a stream: its tracks, its frame rate and its key frames."""
+    """Observations of a stream: its tracks, its frame rate and its key frames.
 
-    def __init__(self, copier: Copier) -> None:
+    Args:
+        former: what was found before the stream changed its format: the rate and the key frames stay.
+    """
+
+    def __init__(self, copier: Copier, former: Source | None = None) -> None:
         self._copier = copier
+        self._former = former if former is not None and former.seen is not None else None
         self._group_frames = 0
         self._told_group: int | None = None
         self._entries: dict[int, SampleEntry] = {}
@@ -272,6 +284,8 @@ class SeenStream:
         seconds = max((self._ticks[one] / self._timescales[one] for one in self._ticks), default=0.0)
         if self._track(has_picture=True) is None or self._sound is None:
             return seconds >= limits.seen_apart_seconds
+        if self._former is not None and self._keys:
+            return True
         enough = len(self._keys) >= SEEN_KEY_FRAMES or self._is_like_first()
         return enough or seconds >= limits.seen_seconds
 
@@ -307,14 +321,19 @@ class SeenStream:
         if not count and silent_frame(heard) is None:
             return None
         frame = Fraction(self._ticks[sound], count * self._timescales[sound]) if count else AUDIO_FRAME
+        pattern = KeyframePattern(
+            tuple(sorted(self._keys)), frame, picture_frame=Fraction(self._longest_usual(), scale)
+        )
+        rate = usual_frame_rate(rate)
+        if self._former is not None and self._former.seen is not None and not self._is_like_first():
+            pattern = replace(self._former.seen, audio_frame=frame if count else AUDIO_FRAME)
+            rate = self._former.frame_rate
         return Source(
-            frame_rate=usual_frame_rate(rate),
+            frame_rate=rate,
             video_codec=CODEC_NAMES[entry.kind],
             audio_codec=CODEC_NAMES[heard.kind],
             size=(entry.width, entry.height),
-            seen=KeyframePattern(
-                tuple(sorted(self._keys)), frame, picture_frame=Fraction(self._longest_usual(), scale)
-            ),
+            seen=pattern,
         )
 
     def _longest_usual(self) -> int:

@@ -23,7 +23,7 @@ from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
 from packager.process.process import Process, run
 from packager.redaction import redacted_url
 from packager.retry_policy import FailureCount, RetryPolicy
-from packager.segment.keyframe_cadence import observe_keyframes
+from packager.segment.keyframe_cadence import KeyframePattern, observe_keyframes
 from packager.sources.copy_probe import find_tracks, inspect_demuxed
 from packager.sources.demuxing import container_for
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
@@ -95,12 +95,15 @@ async def inspect_supply(
     *,
     keep: bool = False,
     copied: Sequence[Rung] = (),
+    former: Source | None = None,
 ) -> Source:
     """Wait for a supplied stream, and inspect it.
 
     Args:
         keep: whether the source's video is passed through without encoding.
         copied: the channel's video renditions, where a publisher can send them: then no ffmpeg is needed.
+        former: the result of the last inspection, whose key frames stand for those of the same publication
+            with another format: viewers miss what comes while more of them are waited for.
 
     Raises:
         ToolsError: it can't be read, has neither video nor audio, or has video that can't be passed through.
@@ -113,15 +116,18 @@ async def inspect_supply(
         await pump.wait_until_flowing()
         publication, stream = pump.live, pump.stream
         looks += 1
+        known = former if former is not None and former.publication is publication else None
         try:
-            found = await inspect_demuxed(pump, copied, limits) if copied else None
+            found = await inspect_demuxed(pump, copied, limits, known) if copied else None
             if found is not None and found.copied is None:
                 found = replace(found, options=_options(pump, found.tracks) | KNOWN)
             if found is None and (not copied or pump.stream == stream or looks >= limits.looks):
                 # A copied picture keeps the times of the stream's own container.
                 tracks = () if keep else await find_tracks(pump, limits)
                 give = functools.partial(pump.feed_only, publication, tracks=tracks)
-                found = await _inspect_by_ffprobe(pump, give, tools, limits, keep=keep, tracks=tracks)
+                found = await _inspect_by_ffprobe(
+                    pump, give, tools, limits, keep=keep, tracks=tracks, former=known
+                )
         except ToolsError:
             has_changed = pump.stream != stream and looks < limits.looks
             # A publication that took its place meanwhile isn't to blame for the error.
@@ -131,7 +137,7 @@ async def inspect_supply(
             # Sound came later, or the encoder changed something, while it was looked at.
             has_changed = pump.stream != stream and looks < limits.looks
             if found is not None and pump.live is publication and not has_changed:
-                return replace(found, stream=pump.stream)
+                return replace(found, stream=pump.stream, publication=publication)
 
 
 async def _inspect_by_ffprobe(
@@ -142,11 +148,13 @@ async def _inspect_by_ffprobe(
     *,
     keep: bool,
     tracks: tuple[StreamTrack, ...] = (),
+    former: Source | None = None,
 ) -> Source:
     """Inspect a stream that flows, which a function gives to ffprobe.
 
     Args:
         tracks: as in ``Source``.
+        former: as for ``inspect_supply``.
 
     Raises:
         ToolsError: as ``inspect_supply``.
@@ -156,7 +164,7 @@ async def _inspect_by_ffprobe(
     if pump.container in SOUNDS:
         brief = {**options, "analyzeduration": SOUND_ANALYSE_MICROSECONDS}
         return replace(source, has_video=False, options=brief)
-    found = await probe_streams(source, tools, limits, keep=keep, feed=give)
+    found = await probe_streams(source, tools, limits, keep=keep, feed=give, former=former)
     return replace(found, options={**options, **KNOWN})
 
 
@@ -179,14 +187,19 @@ async def probe_streams(
     *,
     keep: bool = False,
     feed: Feeding | None = None,
+    former: Source | None = None,
 ) -> Source:
     """Ask ffprobe for the streams of a source, which it is given as it would be played, or by ``feed``.
+
+    Args:
+        former: as for ``inspect_supply``.
 
     Raises:
         ToolsError: it can't be read, has neither video nor audio, or has video that can't be passed through.
     """
     questions = ["-show_streams", "-show_format"]
-    if keep:
+    seen = None if former is None else former.seen
+    if keep and seen is None:
         seconds = limits.seen_seconds if found.path is None else limits.seen_file_seconds
         questions += ["-show_packets", "-read_intervals", f"%+{seconds}"]
     command: list[str | Path] = [tools.ffprobe, *probe_arguments(found.address, found.options, *questions)]
@@ -213,7 +226,7 @@ async def probe_streams(
         framed=audio is not None and audio.get("codec_name") == "aac" and not audio.get("extradata_size"),
         duration=_duration(answer.get("format", {})),
     )
-    return _kept(source, answer, (video, audio), limits) if keep else source
+    return _kept(source, answer, (video, audio), limits, seen) if keep else source
 
 
 def _size(video: dict[str, Any]) -> tuple[int, int]:
@@ -234,8 +247,13 @@ def _kept(
     answer: dict[str, Any],
     streams: tuple[dict[str, Any] | None, dict[str, Any] | None],
     limits: SourceLimits,
+    seen: KeyframePattern | None,
 ) -> Source:
-    """Add what a channel needs to pass the source's video through: its first key frames."""
+    """Add what a channel needs to pass the source's video through: its first key frames.
+
+    Args:
+        seen: these, if they are known.
+    """
     video, audio = streams
     if video is None or source.video_codec not in KEPT_VIDEO:
         what = f"a picture in {source.video_codec}" if source.video_codec else "no picture"
@@ -244,7 +262,7 @@ def _kept(
     loop = source.duration if source.path is not None else None
     if loop is not None and loop > limits.seen_file_seconds:
         loop = None
-    seen = observe_keyframes(answer.get("packets", ()), video["index"], sound, loop)
+    seen = seen or observe_keyframes(answer.get("packets", ()), video["index"], sound, loop)
     rate = usual_frame_rate(1 / seen.picture_frame) if seen.picture_frame else source.frame_rate
     return replace(source, seen=seen, frame_rate=rate)
 
@@ -281,6 +299,7 @@ async def wait_for_supply(
     *,
     keep: bool = False,
     copied: Sequence[Rung] = (),
+    former: Source | None = None,
     limits: SourceLimits = DEFAULT_LIMITS,
     on_failure: Callable[[ToolsError], None] = lambda _: None,
 ) -> Source:
@@ -290,9 +309,10 @@ async def wait_for_supply(
         pump: as for ``inspect_supply``.
         channel: the channel's name, for the log.
         keep: as for ``inspect_supply``.
+        former: as for ``inspect_supply``.
     """
     return await _until_there(
-        lambda: inspect_supply(pump, tools, limits, keep=keep, copied=copied),
+        lambda: inspect_supply(pump, tools, limits, keep=keep, copied=copied, former=former),
         channel,
         limits.retry,
         on_failure,

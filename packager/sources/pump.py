@@ -336,7 +336,6 @@ class Pump:
             if piece.changes:
                 self.receive_eof()
                 self._pacing.begin()
-                self._bursts.restart()
                 self._begun = self._received
             self._gop_cache.push(piece, time.monotonic())
             if self._branches:

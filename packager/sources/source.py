@@ -17,6 +17,7 @@ from packager.ffmpeg.live import LiveInput
 from packager.process.process import Process
 from packager.process.sandbox import Sandbox
 from packager.segment.keyframe_cadence import KeyframePattern
+from packager.sources.publication import Publication
 from packager.sources.published_source import PublishedSource
 from packager.sources.pump import Supply
 from packager.sources.schemes import SCHEMES, outgoing_ports
@@ -64,6 +65,7 @@ class Source:
         seen: key frames of its first seconds, if its video is passed through.
         inner: ffmpeg's options for opening ``url``.
         stream: the format of the supplied stream, see ``Supply``.
+        publication: the publication that was inspected; None where the stream isn't published.
         tracks: of a publication that is demuxed here for ffmpeg; none if ffmpeg gets it as it comes.
         duration: a file's duration in seconds, if known.
         once: whether a file isn't looped.
@@ -86,6 +88,7 @@ class Source:
     options: dict[str, Any] = field(default_factory=dict)
     inner: dict[str, Any] = field(default_factory=dict)
     stream: object = None
+    publication: Publication | None = None
     tracks: tuple[StreamTrack, ...] = ()
     duration: Fraction | None = None
     once: bool = False
