@@ -16,7 +16,7 @@ from media.ts.access_units import AccessUnitReader, Field, FieldReader
 from media.ts.annex_b import VIDEO_CODINGS, Picture, VideoCoding, as_sample, configuration, look_at
 from media.ts.elementary_streams import LAYOUTS, PacketBlock, Unit, UnitReader
 from media.ts.sections import ProgramTables
-from media.ts.sound_frames import LIVE_SOUND_CODINGS, FrameFacts, SoundCoding, sound_track
+from media.ts.sound_frames import LATM, LIVE_SOUND_CODINGS, FrameFacts, SoundCoding, sound_track
 from media.ts.tables import PACKET, ProgramMap
 from media.ts.timestamps import LiveClock, difference
 
@@ -123,10 +123,10 @@ class _Pictures:
 
 
 class _Sounds:
-    """The packets of the audio stream."""
+    """The packets of the audio stream, ``coding``."""
 
     def __init__(self, coding: SoundCoding, clock: LiveClock, limits: LiveTransportLimits) -> None:
-        self._coding, self._clock = coding, clock
+        self.coding, self._clock = coding, clock
         self.reader = UnitReader(limits.unit_bytes, limits.span_bytes)
         self._pending = b""
         self._time: int | None = None
@@ -155,43 +155,47 @@ class _Sounds:
             self._skipped = max(self._skipped - facts.size, 0)
             if at >= own and told is not None:
                 self._time, told = told, None
-            self._push_frame(facts, data[at + facts.header : at + facts.size], found)
+            self._push_frame(facts, facts.sample(data, at), found)
             at += facts.size
         self._pending = data[at:]
 
     def _frame(self, data: bytes, at: int) -> FrameFacts | None:
         """Read the header of a frame; None where there is none."""
         try:
-            facts = self._coding.carried(data[at : at + _HEADER_BYTES])
+            facts = self.coding.carried(data[at : at + self.coding.header_bytes])
             end = at + facts.size
             if self._facts is None and end + _HEADER_BYTES <= len(data):
                 # A header must be confirmed by the next one.
-                self._coding.carried(data[end : end + _HEADER_BYTES])
+                self.coding.carried(data[end : end + self.coding.header_bytes])
         except MediaError as error:
             if isinstance(error, UnsupportedError) and self._facts is None:
                 raise
             return None  # after a lost packet, any bytes may follow a header
         if facts.continues:
-            raise UnsupportedError(f"{self._coding.name} of several substreams")
+            raise UnsupportedError(f"{self.coding.name} of several substreams")
         return facts
 
     def _skip(self, data: bytes, at: int) -> int:
         """Skip garbage; return the offset at which the next frame may begin."""
-        following = self._coding.next_sync(data, at + 1)
+        following = self.coding.next_sync(data, at + 1)
         self._skipped += following - at
         if self._skipped > SKIPPED_BYTES:
-            raise UnsupportedError(f"no frames of {self._coding.name} in the audio")
+            raise UnsupportedError(f"no frames of {self.coding.name} in the audio")
         return following
 
     def _push_frame(self, facts: FrameFacts, data: bytes, found: list[Packet]) -> None:
+        if facts.is_alike and self._facts is not None:
+            facts = self._facts
+        if facts.is_alike:
+            return  # its configuration comes with a later frame
         if self._facts is None or self._track is None:
             self._facts = facts
-            described = sound_track(0, self._coding, facts)
-            codec = FOUR_CCS[self._coding.codec]
+            described = sound_track(0, self.coding, facts)
+            codec = FOUR_CCS[self.coding.codec]
             private, channels = described.private, described.channels
             self._track = StreamTrack(TrackKind.AUDIO, codec, private, channels=channels)
         if facts.kind != self._facts.kind:
-            raise UnsupportedError(f"its {self._coding.name} changes its rate or its channels")
+            raise UnsupportedError(f"its {self.coding.name} changes its rate or its channels")
         if self._time is not None:
             found.append(Packet(self._track, self._time, self._time, is_key=True, data=data))
             # The clock's ticks are coarser; the next packet has its own time.
@@ -207,6 +211,11 @@ class TransportDemuxer:
         self._position = 0
         self._tables = ProgramTables()
         self._streams: dict[int, _Pictures | _Sounds] = {}
+
+    @property
+    def has_latm(self) -> bool:
+        """Whether its sound is AAC in LATM, of which packets have the frames alone."""
+        return any(isinstance(one, _Sounds) and one.coding is LATM for one in self._streams.values())
 
     def receive_data(self, data: bytes) -> list[Packet]:
         """Parse the next bytes.

@@ -46,7 +46,6 @@ _OTHER_VIDEO: Mapping[int, str] = {
     0xD2: "AVS2",
 }
 _OTHER_SOUND: Mapping[int, str] = {
-    StreamType.LATM: "AAC in LATM",
     StreamType.PCM: "PCM",
     StreamType.TRUEHD: "TrueHD",
     0x1C: "AAC without headers",

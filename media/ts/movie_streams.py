@@ -31,6 +31,7 @@ from media.stream_reader import CLOCK_RATE
 from media.ts.access_units import AccessUnit, AccessUnitReader, Field, FieldReader
 from media.ts.annex_b import LENGTH_BYTES, VideoCoding, as_sample, configuration, look_at
 from media.ts.elementary_streams import Piece, Unit, UnitReader
+from media.ts.latm import shifted
 from media.ts.limits import TransportLimits
 from media.ts.sound_frames import SoundCoding, SoundFrames, sound_track
 from media.ts.tables import ElementaryStream
@@ -161,6 +162,8 @@ class _FrameSamples:
         (self._units, self._pid), self._unit_begins = stream, unit_begins
         self._begins, self._stops = places
         self._offsets = np.asarray(frames.offsets, np.int64)
+        shifts = np.asarray(frames.shifts, np.uint8) if isinstance(frames, SoundFrames) else np.zeros(0)
+        self._shifts = shifts if shifts.any() else None
         self._ends: Int64 = np.cumsum(np.asarray(frames.sizes, np.int64))
 
     @property
@@ -174,8 +177,9 @@ class _FrameSamples:
 
     @property
     def nbytes(self) -> int:
-        arrays = (self._unit_begins, self._begins, self._stops, self._offsets, self._ends)
-        return sum(one.nbytes for one in arrays)
+        arrays = [self._unit_begins, self._begins, self._stops, self._offsets, self._ends]
+        shifts = 0 if self._shifts is None else self._shifts.nbytes
+        return sum(one.nbytes for one in arrays) + shifts
 
     def read(self, read: Read, start: int, stop: int) -> bytes:
         first, last = _touched(self._ends, start, stop)
@@ -185,7 +189,7 @@ class _FrameSamples:
         sizes, offsets = self._ends[first : last + 1] - begins, self._offsets[first : last + 1]
         one, other = (
             int(self._unit_begins.searchsorted(at, "right")) - 1
-            for at in (offsets[0], offsets[-1] + sizes[-1] - 1)
+            for at in (offsets[0], offsets[-1] + sizes[-1] - (self._shifts is None))
         )
         units = self._units(read, self._pid, int(self._begins[one]), int(self._stops[other]))
         try:
@@ -193,7 +197,14 @@ class _FrameSamples:
         except MediaError:  # the file has changed since it was indexed
             return b""
         found = (offsets - self._unit_begins[one]).tolist()
-        frames = [data[at : at + size] for at, size in zip(found, sizes.tolist(), strict=True)]
+        if self._shifts is None:
+            frames = [data[at : at + size] for at, size in zip(found, sizes.tolist(), strict=True)]
+        else:
+            shifts = self._shifts[first : last + 1].tolist()
+            frames = [
+                shifted(data[at : at + size + 1], shift, size)
+                for at, size, shift in zip(found, sizes.tolist(), shifts, strict=True)
+            ]
         begin = int(begins[0])
         return b"".join(frames)[start - begin : stop - begin]
 

@@ -15,8 +15,14 @@ from numpy.typing import NDArray
 from media.errors import MalformedError, MediaError, NeedMoreDataError, UnsupportedError
 from media.matroska.tracks import AUDIO, MatroskaTrack
 from media.mp3.frame import parse_frame_header
-from media.mp4.codecs.audio_specific_config import write_audio_specific_config
+from media.mp4.codecs.audio_specific_config import (
+    SAMPLE_RATES,
+    audio_specific_config,
+    core_frames,
+    write_audio_specific_config,
+)
 from media.mp4.codecs.silence import AC3_KILOBITS, AC3_RATES
+from media.ts.latm import HEADER_BYTES, read_latm_frame, shifted
 from media.ts.tables import StreamType
 
 _KILOBITS = {
@@ -55,6 +61,9 @@ class FrameFacts(NamedTuple):
         kind: its format: the sampling rate first of codings that are self-describing.
         continues: whether the frame extends the one before, as a dependent substream does.
         obstacle: why MP4 can't have the frame; empty if it can.
+        is_alike: whether it has the format of the frame before, and doesn't say which that is.
+        shift: bits of the byte behind the header that don't belong to the MP4 sample, below 8.
+        length: bytes of the MP4 sample; 0: all behind the header.
     """
 
     size: int
@@ -64,6 +73,18 @@ class FrameFacts(NamedTuple):
     kind: tuple[int, ...]
     continues: bool = False
     obstacle: str = ""
+    is_alike: bool = False
+    shift: int = 0
+    length: int = 0
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of the MP4 sample."""
+        return self.length or self.size - self.header
+
+    def sample(self, data: bytes, at: int) -> bytes:
+        """Return the MP4 sample of the frame at an offset."""
+        return shifted(data[at + self.header : at + self.size], self.shift, self.sample_bytes)
 
 
 Parse = Callable[[bytes], FrameFacts]
@@ -78,6 +99,7 @@ class SoundCoding:
         codec: its codec ID in Matroska.
         sync: the two bytes with which each frame begins.
         is_self_describing: whether a decoder takes the channels from each frame, in MP4, too.
+        header_bytes: of a frame that hold what is parsed, as far as the frame has so many.
     """
 
     codec: str
@@ -85,6 +107,7 @@ class SoundCoding:
     parse: Parse
     sync: re.Pattern[bytes]
     is_self_describing: bool = False
+    header_bytes: int = _HEADER_BYTES
 
     def carried(self, data: bytes) -> FrameFacts:
         """Parse the header of a frame as `parse` does; raise UnsupportedError if MP4 can't have the frame."""
@@ -114,6 +137,23 @@ def _adts(data: bytes) -> FrameFacts:
         obstacle = "AAC with its channels in a program configuration element"
     header = 7 if data[1] & 1 else 9
     return FrameFacts(found.size, header, found.samples, found.sample_rate, kind, obstacle=obstacle)
+
+
+def _latm(data: bytes) -> FrameFacts:
+    """Read the header of a frame of AAC in LATM."""
+    try:
+        found = read_latm_frame(data)
+    except UnsupportedError as error:
+        size = 3 + (int.from_bytes(data[1:3], "big") & 0x1FFF)
+        return FrameFacts(size, 3, 1024, SAMPLE_RATES[3], (0,), obstacle=str(error))
+    header, shift = divmod(found.begin, 8)
+    facts = FrameFacts(found.size, header, 1024, 0, (), is_alike=True, shift=shift, length=found.length)
+    if found.config is None:
+        return facts
+    rate, samples = core_frames(found.config)
+    if not rate:
+        raise MalformedError("AAC without a sampling rate")
+    return facts._replace(samples=samples, rate=rate, kind=tuple(found.config), is_alike=False)
 
 
 def _mp3(data: bytes) -> FrameFacts:
@@ -190,6 +230,7 @@ def _eac3(data: bytes) -> FrameFacts:
 
 _AC3_SYNC = re.compile(rb"\x0b\x77")
 AAC = SoundCoding("A_AAC", "AAC", _adts, re.compile(rb"\xff[\xf0\xf1\xf8\xf9]"))
+LATM = SoundCoding("A_AAC", "AAC in LATM", _latm, re.compile(rb"\x56[\xe0-\xff]"), header_bytes=HEADER_BYTES)
 MP3 = SoundCoding("A_MPEG/L3", "MP3", _mp3, re.compile(rb"\xff[\xe0-\xff]"))
 MPEG_AUDIO = SoundCoding("A_MPEG/L3", "MPEG audio", _mpeg_audio, re.compile(rb"\xff[\xe0-\xff]"))
 DTS = SoundCoding("A_DTS", "DTS", _dts, re.compile(rb"\x7f\xfe|\x64\x58"), is_self_describing=True)
@@ -200,6 +241,7 @@ SOUND_CODINGS: Mapping[int, SoundCoding] = {
     StreamType.MPEG1_AUDIO: MP3,
     StreamType.MPEG2_AUDIO: MP3,
     StreamType.AAC: AAC,
+    StreamType.LATM: LATM,
     StreamType.AC3: AC3,
     StreamType.EAC3: EAC3,
 }
@@ -241,6 +283,10 @@ def sound_track(number: int, coding: SoundCoding, first: FrameFacts) -> Matroska
         # ISO/IEC 14496-3 §1.6.2.1: ADTS's profile is the object type less 1.
         profile, rate, channels = first.kind
         private = write_audio_specific_config(profile + 1, rate, channels)
+    if coding is LATM:
+        private = bytes(first.kind)
+        channels = audio_specific_config(private).channels
+        return MatroskaTrack(number, AUDIO, coding.codec, private, sample_rate=first.rate, channels=channels)
     # The channels of AC-3 and E-AC-3 are in the configuration of the sample entry.
     channels = first.kind[-1] if coding in (AAC, MP3, MPEG_AUDIO, DTS) else 2
     codec = f"A_MPEG/L{first.kind[0]}" if coding is MPEG_AUDIO else coding.codec
@@ -280,6 +326,7 @@ class SoundFrames:
         sizes: bytes of these samples.
         units: number of the unit in which each frame begins.
         laced: index of each frame among those that begin in its unit.
+        shifts: bits of the byte there that don't belong to the sample, of each frame.
         foreign: seconds of the frames whose format isn't the track's.
     """
 
@@ -295,7 +342,9 @@ class SoundFrames:
         self._numbers = array("B")
         self.foreign = Fraction(0)
         self.offsets, self.sizes = array("q"), array("I")
-        self.units, self.laced = array("I"), array("I")
+        self.units, self.laced, self.shifts = array("I"), array("I"), array("B")
+        # The format of the newest frame.
+        self._newest: _SoundFormat | None = None
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -339,9 +388,9 @@ class SoundFrames:
 
     def keep(self, kept: NDArray[np.bool_]) -> None:
         """Keep some of the frames."""
-        self.offsets, self.sizes, self.units, self.laced, self._numbers = (
+        self.offsets, self.sizes, self.units, self.laced, self.shifts, self._numbers = (
             array(column.typecode, np.asarray(column)[kept].tobytes())
-            for column in (self.offsets, self.sizes, self.units, self.laced, self._numbers)
+            for column in (self.offsets, self.sizes, self.units, self.laced, self.shifts, self._numbers)
         )
 
     def _is_kept(self, one: FrameFacts, main: FrameFacts) -> bool:
@@ -375,7 +424,7 @@ class SoundFrames:
     def _is_frame(self, data: bytes) -> bool:
         """Return whether the bytes of a unit begin with a frame."""
         try:
-            self._coding.parse(data[:_HEADER_BYTES].ljust(_HEADER_BYTES, b"\0"))
+            self._coding.parse(data[: self._coding.header_bytes].ljust(_HEADER_BYTES, b"\0"))
         except MediaError:
             return False
         return True
@@ -385,14 +434,14 @@ class SoundFrames:
         if at + _HEADER_BYTES > len(data):
             return None
         try:
-            facts = self._coding.parse(data[at : at + _HEADER_BYTES])
+            facts = self._coding.parse(data[at : at + self._coding.header_bytes])
             end = at + facts.size
             if end > len(data):
                 return None
             if not self._is_synchronised:  # a header must be confirmed by the next one
                 if end + _HEADER_BYTES > len(data):
                     return None
-                self._coding.parse(data[end : end + _HEADER_BYTES])
+                self._coding.parse(data[end : end + self._coding.header_bytes])
         except (MalformedError, NeedMoreDataError):
             self._is_synchronised = False
             following = self._coding.next_sync(data, at + 1)
@@ -418,19 +467,21 @@ class SoundFrames:
                 first = next(one for one in self._formats.values() if one.number == self._numbers[-1])
                 first.first += data[at : at + facts.size] if first.frames == 1 else b""
             return
-        known = self._formats.get(facts.kind)
+        known = self._newest if facts.is_alike else self._formats.get(facts.kind)
         if known is None:
-            if len(self._formats) == MAX_FORMATS:
+            if facts.is_alike or len(self._formats) == MAX_FORMATS:
                 return
-            sample = data[at + facts.header : at + facts.size]
+            sample = facts.sample(data, at)
             known = self._formats[facts.kind] = _SoundFormat(len(self._formats), facts, sample)
-        known.samples += facts.samples
+        self._newest = known
+        known.samples += known.facts.samples
         known.frames += 1
         place = self._position + at
         unit = next(unit for begin, unit in reversed(self._bounds) if begin <= place)
         is_next = len(self.units) > 0 and self.units[-1] == unit
         self.offsets.append(place + facts.header)
-        self.sizes.append(facts.size - facts.header)
+        self.sizes.append(facts.sample_bytes)
+        self.shifts.append(facts.shift)
         self._numbers.append(known.number)
         self.units.append(unit)
         self.laced.append(self.laced[-1] + 1 if is_next else 0)

@@ -286,9 +286,12 @@ class TransportReader:
             return
         coding, frame = self._sound[1], pes[_SOUND_HEADER + pes[8] :]
         try:
-            facts = coding.parse(frame[:_SOUND_HEADER].ljust(_SOUND_HEADER, b"\0"))
-            following = frame[facts.size : facts.size + _SOUND_HEADER]
-            if len(following) == _SOUND_HEADER and coding.parse(following).kind != facts.kind:
+            facts = coding.parse(frame[: coding.header_bytes].ljust(_SOUND_HEADER, b"\0"))
+            following = frame[facts.size : facts.size + coding.header_bytes]
+            if facts.is_alike:
+                return
+            other = coding.parse(following) if len(following) >= _SOUND_HEADER else facts
+            if other.kind != facts.kind and not other.is_alike:
                 return
         except MediaError:
             return  # the packet begins within a frame, or is damaged

@@ -61,6 +61,11 @@ class ChunkDemuxer:
         """The error of the times of a stream that is demuxed here; empty while they are right."""
         return self._times.fault
 
+    @property
+    def has_latm(self) -> bool:
+        """Whether the stream's own bytes have AAC in LATM, which ffmpeg can't copy into MP4."""
+        return isinstance(self._demuxer, TransportDemuxer) and self._demuxer.has_latm
+
     def packets(self, chunks: Sequence[StreamChunk]) -> Iterator[Sequence[Packet]]:
         """Demux the next chunks; yield the packets of each step.
 

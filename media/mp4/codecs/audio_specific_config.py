@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from media.errors import MalformedError
+from media.errors import MalformedError, UnsupportedError
 from media.mp4.codecs.bits import BitReader
 
 SBR = 5
@@ -19,6 +19,9 @@ _CHANNELS = (0, 1, 2, 3, 4, 5, 6, 8, 0, 0, 0, 7, 8, 0, 8, 0)
 _GENERAL_AUDIO = frozenset((1, 2, 3, 4, 6, 7, 17, 19, 20, 21, 22, 23))
 """Object types whose configuration is a GASpecificConfig (§1.6.2.1); the extension is searched only behind
 these, as the lengths of others aren't known here."""
+
+_PLAIN = frozenset((1, 2, 3, 4))
+"""Object types of AAC without layers: main, low complexity, scalable sampling rate, long-term prediction."""
 
 _SYNC_EXTENSION = 0x2B7
 _PARAMETRIC_STEREO_EXTENSION = 0x548
@@ -88,6 +91,31 @@ def write_audio_specific_config(object_type: int, rate: int, channels: int) -> b
         rate: one of ``SAMPLE_RATES``.
     """
     return (object_type << 11 | SAMPLE_RATES.index(rate) << 7 | channels << 3).to_bytes(2, "big")
+
+
+def general_audio_config(bits: BitReader) -> int:
+    """Read an AudioSpecificConfig that other fields follow; return its bits.
+
+    Raises:
+        MalformedError: it is cut off.
+        UnsupportedError: its length isn't known here: it is of another coding, or describes its channels.
+    """
+    begin = bits.left
+    object_type, _, channels = _object_type(bits), _rate(bits), bits.read(4)
+    if object_type in (SBR, PARAMETRIC_STEREO):
+        _rate(bits)
+        object_type = _object_type(bits)
+    if object_type not in _PLAIN:
+        raise UnsupportedError(f"MPEG-4 audio of the object type {object_type}")
+    if not channels:
+        raise UnsupportedError("AAC with its channels in a program configuration element")
+    # §4.4.1: frameLengthFlag, dependsOnCoreCoder, extensionFlag
+    bits.read(1)
+    if bits.read(1):
+        bits.read(14)
+    if bits.read(1):
+        bits.read(1)
+    return begin - bits.left
 
 
 def core_frames(data: bytes) -> tuple[int, int]:

@@ -22,6 +22,7 @@ ENCODINGS = {
     "B-frames at 29.97 a second": f"-r 30000/1001 {PICTURE} -bf 3 -c:a aac -ar 44100",
     "HEVC and AC-3": "-c:v libx265 -x265-params log-level=none -preset ultrafast -g 25 -c:a ac3",
     "E-AC-3, over the wrap": f"{PICTURE} -c:a eac3 -muxdelay 0 -output_ts_offset {CLOCK_WRAP // 90_000 - 1}",
+    "AAC in LATM": f"{PICTURE} -c:a aac -ar 48000 -mpegts_flags latm",
     "silent": f"{PICTURE} -an",
 }
 EXECUTIONS = 200

@@ -20,6 +20,7 @@ def in_container(recording: Path, folder: Path, container: str) -> bytes:
     made = folder / f"stream.{container}"
     options = {
         "ts": "-f mpegts",
+        "latm": "-f mpegts -mpegts_flags latm",
         "mkv": "-f matroska -live 1",
         "mp4": "-f mp4 -frag_duration 200000 -movflags empty_moov+default_base_moof",
     }[container]

@@ -81,6 +81,26 @@ async def test_sound_with_a_clock_of_its_own_is_heard_with_its_picture(
     assert min(told[1:-1]) > LOUD
 
 
+@pytest.mark.clause("ISO/IEC 14496-3 §1.7")
+@pytest.mark.parametrize("ladder", [("source",), *LADDERS], ids="+".join)
+async def test_sound_in_latm_is_heard(
+    tools: Tools, recorded: Recorded, tmp_path: Path, ladder: tuple[str, ...]
+) -> None:
+    data = await asyncio.to_thread(in_container, recorded(), tmp_path, "latm")
+    channel = Channel(replace(OPTIONS, ladder=ladder), tools)
+    source = published_by(channel)
+    publication = source.begin(FIRST)
+    async with running(channel), background_task(bring(publication, data, SECONDS)):
+        await until(lambda: segments(channel) >= 4)
+        assert not source.last_error
+        assert channel.restarts == 0
+        assert channel.source is not None
+        assert ladder[0] != "source" or channel.source.audio_codec == "aac"
+        told = await asyncio.to_thread(volumes, channel, tmp_path)
+        publication.end()
+    assert min(told[1:-1]) > LOUD
+
+
 def with_fragments(recording: Path, folder: Path) -> bytes:
     """Write a recording as MP4 with a fragment for each group of pictures, as ffmpeg usually does."""
     made = folder / "fragments.mp4"

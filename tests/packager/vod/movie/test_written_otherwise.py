@@ -222,7 +222,7 @@ def test_private_data_of_which_the_map_says_nothing_are_named(recorded: bytes) -
     assert any("private data" in line for line in index.left_out)
 
 
-CODINGS = {0x11: "AAC in LATM", 0x1C: "AAC without headers", 0x2D: "MPEG-H 3D Audio"}
+CODINGS = {0x1C: "AAC without headers", 0x2D: "MPEG-H 3D Audio"}
 """Types of streams (ISO/IEC 13818-1 table 2-34) that aren't played."""
 
 
