@@ -22,7 +22,7 @@ from media.mp4.movie.assembled_samples import AssembledSamples, Read
 from media.mp4.movie.movie import Movie, foreign_format
 from media.mp4.movie.pieced_samples import PiecedSamples
 from media.mp4.movie.sample_table_writer import FrameRoom, Reserve, reserve_nothing
-from media.mpeg.coded_order import CodedPictures
+from media.mpeg.coded_order import CodedPictures, is_avc_configuration
 from media.ts.sound_frames import AC3, DTS, MPEG_AUDIO, SoundCoding, sound_track
 
 HEADER_BYTES = 4 << 20
@@ -196,6 +196,8 @@ class _AviReader:
             pixels=(width, abs(height)),
             display=stream.aspect,
         )
+        if name == "H.264" and is_avc_configuration(described[40:]):
+            facts = replace(facts, codec="V_MPEG4/ISO/AVC", private=described[40:])
         used = np.flatnonzero(found.sizes)
         offsets, sizes = found.offsets[used], found.sizes[used]
         if not len(used):

@@ -47,8 +47,16 @@ SLICES = re.compile(rb"\x00\x00\x01(?=[\x01\x21\x41\x61\x05\x25\x45\x65])")
 SLICE_BYTES = 128
 """Start codes of slices of H.264, and bytes of a picture that mostly hold the first."""
 
+MAX_UNITS_AHEAD = 32
+"""Most units of a picture before its first slice: parameter sets, and what else is said of it."""
+
 INTRA_ONLY = ("JPEG pictures", "DV", "Huffyuv")
 """Codings of which each picture can be decoded by itself."""
+
+
+def is_avc_configuration(headers: bytes) -> bool:
+    """Return whether the headers of H.264 are an ``avcC``: its units have lengths in place of start codes."""
+    return len(headers) > 8 and headers[0] == 1 and headers[5] & 31 > 0 and headers[8] & 31 == 7
 
 
 class CodedPictures:
@@ -101,6 +109,8 @@ class CodedPictures:
     def _counted_order(self) -> tuple[Int64, NDArray[np.bool_]]:
         """Read the order of H.264 pictures from their slices, and which of them begin sequences."""
         offsets, sizes = self._offsets, self._sizes
+        if is_avc_configuration(self._headers):
+            return self._counted_by_lengths()
         first = self._headers + self._read(int(offsets[0]), min(int(sizes[0]), FIRST_BYTES))
         sets = [first[at.end() :] for at in re.finditer(rb"\x00\x00\x01(?=[\x07\x27\x47\x67])", first)]
         if not sets:
@@ -121,6 +131,36 @@ class CodedPictures:
             order.push(head[found.end() :])
             keys[at] = head[found.end()] & 31 == IDR_SLICE
         return order.places(), keys
+
+    def _counted_by_lengths(self) -> tuple[Int64, NDArray[np.bool_]]:
+        """Read the same of pictures whose units come with their lengths, as MP4 has them."""
+        # ISO/IEC 14496-15 §5.3.3.1
+        width, size = (self._headers[4] & 3) + 1, int.from_bytes(self._headers[6:8], "big")
+        parameters = avc_parameters(self._headers[8 : 8 + size]).order
+        if parameters is None:
+            raise UnsupportedError("H.264 without an order of pictures")
+        order, keys = PictureOrder(parameters), np.zeros(len(self._offsets), bool)
+        for at, (offset, length) in enumerate(zip(self._offsets.tolist(), self._sizes.tolist(), strict=True)):
+            found = self._first_slice(offset, offset + length, width)
+            if not found:
+                order.push_unknown()
+                continue
+            order.push(found)
+            keys[at] = found[0] & 31 == IDR_SLICE
+        return order.places(), keys
+
+    def _first_slice(self, begin: int, end: int, width: int) -> bytes:
+        """Return the beginning of a picture's first slice; no bytes if it isn't among its first units."""
+        for _ in range(MAX_UNITS_AHEAD):
+            head = self._read(begin, min(end - begin, SLICE_BYTES))
+            if len(head) <= width:
+                break
+            if head[width] & 31 in (1, IDR_SLICE):
+                return head[width:]
+            begin += width + int.from_bytes(head[:width], "big")
+            if begin >= end:
+                break
+        return b""
 
     def _kinds(self, keys: NDArray[np.bool_] | None) -> NDArray[np.uint8] | None:
         """Read the coding types of pictures; return None where the stream says that it has no B pictures."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,21 @@ def test_avi_decodes_from_fragments(name: str, words: str, copied: bool, tmp_pat
     index = assert_decodes_alike(encoded_film(name, words), tmp_path)
     assert [track.name for track in index.only_encoded] == (["video"] if copied else ["video", "audio"])
     assert [track.name for track in index.tracks] == (["audio"] if copied else [])
+
+
+@pytest.mark.clause("ISO/IEC 14496-15 §5.3.3.1")
+@pytest.mark.parametrize("index", ["first", "none"])
+def test_pictures_of_h264_with_their_lengths_are_copied(index: str, tmp_path: Path) -> None:
+    words = "-c:v libx264 -preset veryfast -bf 3 -g 25 -c:a libmp3lame -ar 44100"
+    film = encoded_film("lengths.mp4", words)
+    made = tmp_path / "made.avi"
+    copied = ["-c", "copy", "-bsf:v", "null", "-vtag", "avc1"]
+    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-i", film, *copied, made], check=True)
+    path = written("lengths.avi", read_avi_file(made).write(index=index), tmp_path)
+    found = indexed(path)
+    assert [track.name for track in found.tracks] == ["video", "audio"]
+    ours = pictures(fragmented(path, found.tracks[0], tmp_path), "v:0")
+    assert_pictures_are_alike(ours, pictures(film, "v:0"), TICK)
 
 
 def test_the_sound_of_an_old_film_is_copied_and_its_picture_is_named() -> None:
