@@ -159,6 +159,8 @@ class _FileReader:
                 break
             if tables.prefers(present):
                 break
+        if not tables.programs:
+            self._suppose_programs(end)
         chosen = tables.choose(present) if chosen is None else chosen
         if chosen is not None:
             self._follow(tables.maps[chosen], None)
@@ -167,6 +169,13 @@ class _FileReader:
             raise UnsupportedError(f"MPEG-TS without the streams of its programs; {_REMEDY}")
         lacking = "map of its program (PMT)" if tables.programs else "table of its programs (PAT)"
         raise UnsupportedError(f"MPEG-TS without a {lacking}; {_REMEDY}")
+
+    def _suppose_programs(self, end: int) -> None:
+        """Find the maps of programs in the file's beginning, up to an offset, without a PAT."""
+        for block in PacketReader(self._layout, self._read, self._size).blocks(self._begin, end):
+            for number in range(len(block.pids)):
+                if self._tables.push_unlisted(block.packet(number)):
+                    self._notes["the table of its programs (PAT)"] = None
 
     def run(self) -> None:
         """Read the file to its end, and pass each stream its packets."""

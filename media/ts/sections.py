@@ -94,6 +94,8 @@ class ProgramTables:
         self._known: dict[tuple[int, int, int], bytes] = {}
         self._associations: dict[int, Mapping[int, int]] = {}
         self._version = -1
+        # Of packet IDs that may have a map, while no PAT has come.
+        self._supposed: dict[int, SectionReader] = {}
 
     @property
     def pids(self) -> frozenset[int]:
@@ -125,6 +127,40 @@ class ProgramTables:
             self._known[place] = section
             changed = True
         return changed
+
+    def push_unlisted(self, packet: bytes) -> bool:
+        """Push a packet of a stream in which no PAT has come: a map is known by its own section, too.
+
+        A recording that was cut may have lost the PAT. What the PAT says counts as soon as it comes.
+
+        Returns:
+            Whether a map was found.
+        """
+        pid, start = (packet[1] & 0x1F) << 8 | packet[2], payload_offset(packet)
+        if not packet[1] & 0x40 and pid not in self._supposed:
+            return False
+        if self._associations or pid == PAT_PID:
+            return False
+        if pid not in self._supposed:
+            begin = start + 1 + packet[start] if start < PACKET else PACKET
+            # §2.4.4.8: section_syntax_indicator is 1, and the bit behind it 0; a PES packet begins with 0
+            if begin + 2 > PACKET or packet[begin] != _MAP or packet[begin + 1] & 0xC0 != 0x80:
+                return False
+            if len(self._supposed) == MAX_PROGRAMS:
+                return False
+            self._supposed[pid] = SectionReader()
+        found = False
+        for section in self._supposed[pid].push(packet):
+            if section[0] != _MAP or len(section) < 12 or not section[5] & 1 or checksum(section):
+                continue
+            program, number = read_program_map(section), int.from_bytes(section[3:5], "big")
+            if program is None or not program.streams or number in self.programs:
+                continue
+            self.programs[number], self.maps[number] = pid, program
+            self._readers[pid] = self._supposed[pid]
+            self._pids = frozenset((PAT_PID, *self.programs.values()))
+            found = True
+        return found
 
     def _associate(self, section: bytes) -> None:
         """Read a section of the PAT, of which a version may have several (§2.4.4.3)."""

@@ -77,6 +77,7 @@ class TransportReaderLimits:
     Attributes:
         garbage_bytes: Most bytes that are skipped to find a packet.
         table_bytes: Most bytes of packets before the map of a program.
+        supposed_bytes: Bytes of packets without a PAT from which on a map is taken for one without it.
         associations: How often the PAT comes before a program is chosen of those whose maps have come.
         unit_bytes: Most bytes of an access unit that are searched for its parameter sets.
         held_bytes: Most bytes of packets that wait for that part of an access unit.
@@ -85,6 +86,7 @@ class TransportReaderLimits:
 
     garbage_bytes: int = 64 * PACKET
     table_bytes: int = 4 << 20
+    supposed_bytes: int = 1 << 20
     associations: int = 4
     unit_bytes: int = 4096
     held_bytes: int = 1 << 20
@@ -244,8 +246,7 @@ class TransportReader:
             self._push_tables(packet, pid)
             return
         if self._number is None:
-            self._present.add(pid)
-            self._choose_program()
+            self._look_for_program(packet, pid)
         if self._number is None:
             self._pass_on(packet)
             return
@@ -366,6 +367,13 @@ class TransportReader:
             self._choose_program()
         elif changed or (packet[1] & 0x40 and pid == self._tables.programs[self._number]):
             self._write_tables()
+
+    def _look_for_program(self, packet: bytes, pid: int) -> None:
+        """Note a packet of a stream whose program isn't known yet."""
+        self._present.add(pid)
+        if self._searched > self._limits.supposed_bytes:
+            self._tables.push_unlisted(packet)
+        self._choose_program()
 
     def _choose_program(self) -> None:
         """Choose a program, if enough is known of those that there are."""

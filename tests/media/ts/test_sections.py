@@ -76,6 +76,22 @@ def test_a_map_is_one_by_its_table_its_program_and_its_checksum() -> None:
         assert tables(programs, (PID, other)).maps == {}
 
 
+@pytest.mark.clause("ISO/IEC 13818-1 §2.4.4.8")
+def test_a_map_is_found_without_a_table_of_programs_which_counts_when_it_comes() -> None:
+    long = ProgramMap(0x100, (ElementaryStream(0x1B, 0x100, b"\x05\xc8" + bytes(200)),))
+    found, sections = ProgramTables(), [program_map(long, 7)]
+    damaged = packed(0x30, [program_map(FIRST)[:-1] + b"\0"], count())
+    picture = [b"\x47\x41\x00\x10" + b"\0\0\1\xe0" + bytes(180)]
+    packets = [*picture, *damaged, *packed(PID, sections, count())]
+    assert [found.push_unlisted(packet) for packet in packets] == [False] * (len(packets) - 1) + [True]
+    assert (found.programs, found.maps, found.choose(ALL)) == ({7: PID}, {7: long}, 7)
+    assert PID in found.pids
+    for packet in packed(0, [association((1, PID))], count()) + packed(PID, [program_map(FIRST)], count()):
+        found.push(packet)
+    assert (found.programs, found.maps) == ({1: PID}, {1: FIRST})
+    assert not any(map(found.push_unlisted, packets))
+
+
 def test_a_new_version_of_a_table_takes_the_place_of_the_one_before() -> None:
     newer = (PID, program_map(SOUND, version=1))
     assert tables((0, association((1, PID))), (PID, program_map(FIRST)), newer).maps == {1: SOUND}

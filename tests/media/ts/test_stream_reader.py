@@ -153,6 +153,18 @@ def test_pictures_and_sound_are_the_same_however_the_stream_is_written(recorded:
         assert reader.skipped == garbage
 
 
+def test_a_stream_whose_table_of_programs_is_lost_goes_on_by_the_map_of_one(recorded: bytes) -> None:
+    every = [recorded[at : at + PACKET] for at in range(0, len(recorded), PACKET)]
+    cut = b"".join(one for one in every if pid_of(one))
+    reader, demuxer = TransportReader(TransportReaderLimits(supposed_bytes=10 * PACKET)), TransportDemuxer()
+    found = [one for chunk in reader.receive_data(cut) for one in demuxer.receive_data(chunk.data)]
+    whole, _ = demuxed(recorded, 1 << 16)
+    assert len(found) > len(whole) // 2
+    for kind in (TrackKind.VIDEO, TrackKind.AUDIO):
+        ours = [one.data for one in found if one.track.kind is kind]
+        assert ours == [one.data for one in whole if one.track.kind is kind][-len(ours) :]
+
+
 def test_a_packet_that_lost_bytes_takes_no_other_one_along(recorded: bytes) -> None:
     middle = len(recorded) // PACKET // 2 * PACKET
     found, reader = demuxed(recorded[: middle - 50] + recorded[middle:], 1000)

@@ -214,7 +214,7 @@ def test_files_without_their_tables_or_of_other_packets_are_refused(tmp_path: Pa
         for at in range(0, len(data), PACKET)
     )
     cases = {
-        "PAT": without(data, 0),
+        "PAT": without(data, 0, 0x1000),
         "PMT": without(data, 0x1000),
         "encrypted": scrambled,
         "nothing can be packaged": without(data, 0x100, 0x101),
@@ -224,6 +224,17 @@ def test_files_without_their_tables_or_of_other_packets_are_refused(tmp_path: Pa
         path.write_bytes(content)
         with pytest.raises(UnsupportedError, match=reason):
             titles_of(path).multivariant_playlist(path.name)
+
+
+@pytest.mark.clause("ISO/IEC 13818-1 §2.4.4.8")
+def test_a_cut_recording_without_a_table_of_programs_is_read_by_the_map_of_one(tmp_path: Path) -> None:
+    data = made("plain.ts").read_bytes()
+    path = tmp_path / "cut.ts"
+    path.write_bytes(without(data, 0))
+    for track, stream in (("video", "v:0"), ("audio", "a:0")):
+        theirs = packets(write_out(made("plain.ts"), track, tmp_path / "whole"), stream)
+        assert packets(write_out(path, track, tmp_path / "cut"), stream) == theirs
+    assert "PAT" in titles_of(path).multivariant_playlist(path.name)
 
 
 def test_limits_are_kept_before_memory_is_taken() -> None:
