@@ -47,6 +47,11 @@ class FragmentMuxer:
         return None if self._picture is None else self._picture.told_frame_rate
 
     @property
+    def has_picture(self) -> bool:
+        """Whether a picture has come, which is written once the next one shows how long it lasts."""
+        return self._picture is not None and self._picture.has_frame
+
+    @property
     def sources(self) -> tuple[StreamTrack, ...]:
         """The tracks of the stream that are written, as far as they have come."""
         return tuple(one.source for one in (self._picture, self._sound) if one is not None)
@@ -103,6 +108,7 @@ class _PictureWriter:
     def __init__(self, source: StreamTrack, begin: _Begin) -> None:
         self.source = source
         self.told_frame_rate: Fraction | None = None
+        self.has_frame = False
         self._begin = begin
         self._track: FragmentTrack | None = None
         # Converts the frames of other codecs than H.264.
@@ -117,6 +123,7 @@ class _PictureWriter:
         if data and not self._is_avc:
             is_key, data = self._converted(data, is_key=is_key)
         if self._track is not None and data:
+            self.has_frame = True
             self._track.add_picture(time, shown, data, is_sync=is_key)
 
     def _converted(self, data: bytes, *, is_key: bool) -> tuple[bool, bytes]:

@@ -288,7 +288,9 @@ class SeenStream:
             return True
         seconds = max((self._ticks[one] / self._timescales[one] for one in self._ticks), default=0.0)
         if self._track(has_picture=True) is None or self._sound is None:
-            return seconds >= limits.seen_apart_seconds
+            # A picture that stands still for seconds is known to be there before its duration is.
+            is_slow = self._copier.has_picture and self._sound is not None
+            return seconds >= (limits.seen_seconds if is_slow else limits.seen_apart_seconds)
         if self._former is not None and self._keys:
             return True
         enough = len(self._keys) >= SEEN_KEY_FRAMES or self._is_like_first()

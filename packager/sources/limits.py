@@ -98,7 +98,9 @@ class PumpLimits:
         ahead_bytes: Buffered bytes at which the producer must wait: some seconds at the highest bitrates.
         written_bytes: Bytes of chunks that are written together; a larger chunk alone.
         headless_bytes: Bytes to wait for an access point, since some streams don't mark theirs.
-        still_seconds: After which a picture that stands still is repeated for ffmpeg, if all are key frames.
+        slow_seconds: After which a picture stands still, and is repeated if all are key frames.
+        still_seconds: From one repetition to the next, for ffmpeg, which shows one when the next comes.
+        copied_still_seconds: From one to the next for viewers, who get each of them.
         pacing: How far the stream may be ahead of real time, or behind it.
         gop_cache: How much is kept for an ffmpeg that joins later.
         remux: How much of a stream is held back until all tracks are known with which Matroska begins.
@@ -108,7 +110,9 @@ class PumpLimits:
     ahead_bytes: int = 32 << 20
     written_bytes: int = 64 << 10
     headless_bytes: int = 1 << 19
-    still_seconds: float = 1.0
+    slow_seconds: float = 1.7
+    still_seconds: float = 0.4
+    copied_still_seconds: float = 1.0
     pacing: PacingLimits = field(default_factory=PacingLimits)
     gop_cache: GopCacheLimits = field(default_factory=GopCacheLimits)
     remux: RemuxLimits = field(default_factory=RemuxLimits)

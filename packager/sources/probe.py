@@ -51,6 +51,14 @@ KNOWN = {"analyzeduration": 300_000, "fpsprobesize": 0}
 """Short analysis for a stream that ffprobe has inspected, so that ffmpeg begins at once."""
 
 
+LOW_DELAY = {"thread_type": "slice"}
+"""ffmpeg's option for decoding each picture as soon as it comes: otherwise it waits for as many pictures as
+there are processors, which takes seconds of a stream with a picture in each."""
+
+LOW_DELAY_PIXELS = 1920 * 1088
+"""Largest picture that one processor decodes in time."""
+
+
 def playable(source: str) -> bool:
     """Return whether a source is the test source, a file that is there, or a URL that can be pulled."""
     return source == TEST_SOURCE or is_url(source) or Path(source).expanduser().is_file()
@@ -120,7 +128,8 @@ async def inspect_supply(
         try:
             found = await inspect_demuxed(pump, copied, limits, known) if copied else None
             if found is not None and found.copied is None:
-                found = replace(found, options=_options(pump, found.tracks) | KNOWN)
+                options = _options(pump, found.tracks) | KNOWN | _decoding_of(found.size)
+                found = replace(found, options=options)
             if found is None and (not copied or pump.stream == stream or looks >= limits.looks):
                 # A copied picture keeps the times of the stream's own container.
                 tracks = () if keep else await find_tracks(pump, limits)
@@ -165,7 +174,13 @@ async def _inspect_by_ffprobe(
         brief = {**options, "analyzeduration": SOUND_ANALYSE_MICROSECONDS}
         return replace(source, has_video=False, options=brief)
     found = await probe_streams(source, tools, limits, keep=keep, feed=give, former=former)
-    return replace(found, options={**options, **KNOWN})
+    low_delay = _decoding_of(found.size) if isinstance(pump, PublishedSource) else {}
+    return replace(found, options={**options, **KNOWN, **low_delay})
+
+
+def _decoding_of(size: tuple[int, int]) -> dict[str, Any]:
+    """Return ffmpeg's options for decoding a publisher's pictures of a size."""
+    return LOW_DELAY if 0 < size[0] * size[1] <= LOW_DELAY_PIXELS else {}
 
 
 def _options(pump: Supply, tracks: Sequence[StreamTrack] = ()) -> dict[str, Any]:

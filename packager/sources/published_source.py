@@ -24,7 +24,7 @@ from packager.sources.publication import (
     PublicationEndedError,
     Publisher,
 )
-from packager.sources.pump import ChunkTaker, Pump, StreamTaker
+from packager.sources.pump import ChunkTaker, Pump, StillPicture, StreamTaker
 from packager.sources.tee_branch import TeeBranch
 
 TAKEN_OVER = "another publisher took over"
@@ -477,7 +477,9 @@ class PublishedSource:
         if pump is None:
             taker.close_stdin()
         else:
-            await pump.feed_chunks(taker, oldest)
+            limits = self.limits.pump
+            still = StillPicture(limits.slow_seconds, limits.copied_still_seconds)
+            await pump.feed_chunks(taker, oldest, still)
 
     async def feed_only(
         self,

@@ -159,20 +159,16 @@ class _WritingTaker:
         self._taker.close_stdin()
 
 
-FIRST_REPETITION = 1.7
-"""Of the seconds between repetitions of a picture: pictures usually come at whole seconds."""
-
-
 class StillPicture:
     """Repeats the newest picture of a stream that sends one in some seconds, if each is a key frame.
 
     Args:
-        seconds: from one picture to the next; the first follows later, since a picture may be due then.
+        slow_seconds: without a picture, after which one stands still: one may come each second.
+        seconds: from one repetition to the next, and to the first one of a stream that is known to be slow.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._first = FIRST_REPETITION * seconds
+    def __init__(self, slow_seconds: float, seconds: float) -> None:
+        self._slow, self._seconds = slow_seconds, seconds
         self._picture: Packet | None = None
         # Decode time of the newest picture, when it came, and when it is to be repeated.
         self._time: int | None = None
@@ -184,17 +180,24 @@ class StillPicture:
             for packet in chunk.packets:
                 if packet.track.kind is TrackKind.VIDEO and packet.data:
                     # Kept pictures are pushed together, however far apart they came.
-                    is_slow = self._time is None or packet.dts - self._time >= self._first * CLOCK_RATE
+                    before, self._time, self._came = self._time, packet.dts, now
+                    is_slow = before is None or packet.dts - before >= self._slow * CLOCK_RATE
                     self._picture = packet if packet.is_key and is_slow else None
-                    self._time, self._came, self._due = packet.dts, now, now + self._first
+                    self._due = now + (self._slow if before is None else self._seconds)
 
     def wait(self, now: float) -> float | None:
         """Return the seconds until the picture is to be repeated; None if it isn't."""
         return None if self._picture is None else max(self._due - now, 0.0)
 
-    def repeat(self, now: float) -> Sequence[StreamChunk]:
-        """Return the picture with the time that has passed since it came, if that is due."""
+    def repeat(self, now: float, queue: Iterable[StreamChunk | None] = ()) -> Sequence[StreamChunk]:
+        """Return the picture with the time that has passed since it came, if that is due.
+
+        Args:
+            queue: what has come and wasn't pushed yet; if a picture is in it, none is repeated.
+        """
         if self._picture is None or now < self._due:
+            return ()
+        if any(one is None or one.access for one in queue):
             return ()
         self._due, moved = now + self._seconds, round((now - self._came) * CLOCK_RATE)
         packet = self._picture
@@ -439,7 +442,7 @@ class Pump:
             MediaError: the stream can't be demuxed.
         """
         taker = self.for_ffmpeg(process, "" if demuxed is None else demuxed.container)
-        still = StillPicture(self._limits.still_seconds)
+        still = StillPicture(self._limits.slow_seconds, self._limits.still_seconds)
         since = oldest if oldest is not None and self._gop_cache.has_since(oldest) else None
         await self.feed_chunks(taker, since, still, demuxed, repeats=True)
 
@@ -481,9 +484,9 @@ class Pump:
                             await changed.wait()
                     if not queue and demuxed is not None:
                         await _push(taker, demuxed.due(time.monotonic()), still)
-                    if still is not None and not queue and (again := still.repeat(time.monotonic())):
-                        await taker.push(again)
                     budget.restart()
+                await _push_again(taker, still, queue)
+                if not queue:
                     continue
                 if queue[0] is None:
                     break
@@ -522,6 +525,14 @@ async def _push(taker: ChunkTaker, chunks: Sequence[StreamChunk], still: StillPi
         await taker.push(chunks)
         if still is not None:
             still.push(chunks, time.monotonic())
+
+
+async def _push_again(
+    taker: ChunkTaker, still: StillPicture | None, queue: Iterable[StreamChunk | None]
+) -> None:
+    """Push a picture that stands still again, if that is due."""
+    if still is not None and (again := still.repeat(time.monotonic(), queue)):
+        await taker.push(again)
 
 
 def _first_of(queue: deque[StreamChunk | None], most_bytes: int) -> tuple[list[StreamChunk], int, int | None]:

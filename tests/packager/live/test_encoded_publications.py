@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from media.flv import tags as flv_tags
 from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.process.ffmpeg_discovery import Tools
 from packager.sources.publication import Publication, PublicationEndedError
 from tests.live_server import running
+from tests.media.muxers.muxed_streams import tags_of
 from tests.packager.live.copied_streams import (
     FIRST,
     LOUD,
@@ -98,6 +100,27 @@ async def test_sound_in_latm_is_heard(
         assert ladder[0] != "source" or channel.source.audio_codec == "aac"
         told = await asyncio.to_thread(volumes, channel, tmp_path)
         publication.end()
+    assert min(told[1:-1]) > LOUD
+
+
+@pytest.mark.parametrize("ladder", [("source",), *LADDERS], ids="+".join)
+async def test_a_picture_in_four_seconds_is_on_air_with_its_sound_and_stays(
+    tools: Tools, recorded: Recorded, tmp_path: Path, ladder: tuple[str, ...]
+) -> None:
+    coding = "-c:v libx264 -preset fast -tune zerolatency -g 1 -pix_fmt yuv420p -c:a aac"
+    recording, stream = recorded(coding=coding, rate="1/4", seconds=60).read_bytes(), tmp_path / "slow.flv"
+    # ffmpeg writes such a picture seconds before its sound; encoders send what is made at the same time.
+    tags = sorted(tags_of(recording), key=lambda tag: int.from_bytes(tag[4:7], "big"))
+    stream.write_bytes(recording[: flv_tags.FILE_HEADER] + b"".join(tags))
+    channel = Channel(replace(OPTIONS, ladder=ladder, segment_duration=2.0), tools)
+    source = published_by(channel)
+    async with running(channel), publishing(source.begin(FIRST), stream):
+        await until(lambda: segments(channel) >= 5)
+        assert channel.state == "live"
+        assert channel.restarts == 0
+        windows = [one.window for one in channel.renditions.values()]
+        assert not any(one.gap for window in windows for one in window.listed)
+        told = await asyncio.to_thread(volumes, channel, tmp_path)
     assert min(told[1:-1]) > LOUD
 
 

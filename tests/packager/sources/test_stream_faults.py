@@ -46,7 +46,7 @@ def chunk(seconds: float, *, is_key: bool = True) -> StreamChunk:
 
 
 def test_a_key_frame_that_stands_still_is_repeated_with_the_time_that_has_passed() -> None:
-    still = StillPicture(1.0)
+    still = StillPicture(1.7, 1.0)
     still.push([chunk(4.0)], 100.0)
     assert still.wait(100.2) == pytest.approx(1.5)
     assert not still.repeat(101.5)
@@ -54,12 +54,15 @@ def test_a_key_frame_that_stands_still_is_repeated_with_the_time_that_has_passed
         (again,) = still.repeat(100.0 + passed)
         assert [(one.dts, one.data) for one in again.packets] == [((4 + passed) * CLOCK_RATE, b"picture")]
     still.push([chunk(8.0)], 104.0)
-    assert still.wait(104.0) == pytest.approx(1.7)
+    assert still.wait(104.0) == pytest.approx(1.0)
+    # A picture that has come and isn't pushed yet is shown in its place.
+    assert not still.repeat(105.5, [StreamChunk(b"picture", access=True)])
+    assert not still.repeat(105.5, [None])
+    assert still.repeat(105.5, [StreamChunk(b"sound")])
 
 
 def test_pictures_that_come_often_or_need_others_are_not_repeated() -> None:
-    often, needing = StillPicture(1.0), StillPicture(1.0)
-    slow = StillPicture(1.0)
+    often, needing, slow = (StillPicture(1.7, 1.0) for _ in range(3))
     slow.push([chunk(0.0)], 100.0)
     slow.push([chunk(1.0)], 101.0)
     assert slow.wait(102.0) is None
