@@ -131,7 +131,7 @@ class ProgramTables:
     def push_unlisted(self, packet: bytes) -> bool:
         """Push a packet of a stream in which no PAT has come: a map is known by its own section, too.
 
-        A recording that was cut may have lost the PAT. What the PAT says counts as soon as it comes.
+        A recording that was cut may have lost the PAT, which counts as soon as it comes.
 
         Returns:
             Whether a map was found.

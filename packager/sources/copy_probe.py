@@ -125,7 +125,7 @@ async def inspect_demuxed(
         published: the channel's publications; one of them is on air.
         ladder: the channel's video renditions, the source's own picture first.
         limits: how much of it is looked at, and how long that is waited for.
-        former: what was found before the publication changed its format, if it did.
+        former: the source as it was before the publication changed its format, if it did.
 
     Returns:
         The source, ``copied`` if the stream has each rendition. None where ffprobe must inspect it, since it
@@ -221,7 +221,7 @@ class SeenStream:
     """Observations of a stream: its tracks, its frame rate and its key frames.
 
     Args:
-        former: what was found before the stream changed its format: the rate and the key frames stay.
+        former: the source before the stream changed its format: the rate and the key frames stay.
     """
 
     def __init__(self, copier: Copier, former: Source | None = None) -> None:

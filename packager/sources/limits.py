@@ -100,7 +100,7 @@ class PumpLimits:
         headless_bytes: Bytes to wait for an access point, since some streams don't mark theirs.
         slow_seconds: After which a picture stands still, and is repeated if all are key frames.
         still_seconds: From one repetition to the next, for ffmpeg, which shows one when the next comes.
-        copied_still_seconds: From one to the next for viewers, who get each of them.
+        copied_still_seconds: Seconds from one repetition to the next for viewers of a copied picture.
         pacing: How far the stream may be ahead of real time, or behind it.
         gop_cache: How much is kept for an ffmpeg that joins later.
         remux: How much of a stream is held back until all tracks are known with which Matroska begins.

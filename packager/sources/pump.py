@@ -193,7 +193,7 @@ class StillPicture:
         """Return the picture with the time that has passed since it came, if that is due.
 
         Args:
-            queue: what has come and wasn't pushed yet; if a picture is in it, none is repeated.
+            queue: chunks that have come and aren't pushed yet; if a picture is among these, none is repeated.
         """
         if self._picture is None or now < self._due:
             return ()
