@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from media.flv import tags as flv_tags
+from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.process.ffmpeg_discovery import Tools
 from tests.live_server import running
@@ -16,12 +19,15 @@ from tests.packager.live.copied_streams import (
     CODING,
     FIRST,
     OPTIONS,
+    SECONDS,
     Recorded,
+    bring,
     published_by,
     publishing,
     recorded,
     segments,
 )
+from tests.packager.live.moved_times import in_container
 from tests.waiting import until
 
 __all__ = ["recorded"]
@@ -69,3 +75,29 @@ async def test_another_format_is_played_from_its_first_key_frame_on(
         assert channel.source.frame_rate == 25
         assert channel.source.size == ((320, 180) if "size" in change else (160, 120))
         assert channel.source.audio_codec == "aac"
+
+
+HEVC = "-c:v libx265 -preset ultrafast -x265-params keyint=25:bframes=0:log-level=none -c:a copy"
+
+
+@pytest.mark.parametrize("ladder", [("source",), ("240p",), ("source", "240p")], ids="+".join)
+async def test_hevc_behind_h264_of_one_publication_goes_on_air(
+    tools: Tools, recorded: Recorded, tmp_path: Path, ladder: tuple[str, ...]
+) -> None:
+    other = tmp_path / "hevc.ts"
+    words = f"-nostdin -v error -i {recorded()} {HEVC} -f mpegts {other}"
+    await asyncio.to_thread(subprocess.run, ["ffmpeg", *words.split()], check=True)
+    data = await asyncio.to_thread(in_container, recorded(), tmp_path, "ts")
+    channel = Channel(replace(OPTIONS, ladder=ladder), tools)
+    publication = published_by(channel).begin(FIRST)
+    async with running(channel):
+        async with background_task(bring(publication, data, SECONDS)):
+            await until(lambda: segments(channel) >= 1)
+        number = channel.renditions["audio"].window.next_number
+        async with background_task(bring(publication, other.read_bytes(), SECONDS)):
+            await until(lambda: channel.source is not None and channel.source.video_codec == "hevc")
+            await until(lambda: segments(channel, number) >= 3)
+            timeline = channel.renditions[ladder[0]].window.timeline
+            assert timeline is not None
+            assert timeline.entry.kind == (b"hvc1" if ladder[0] == "source" else b"avc1")
+        publication.end()
