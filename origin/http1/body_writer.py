@@ -41,7 +41,7 @@ def may_outlive(scope: Scope) -> bool:
 def outlive(scope: Scope) -> None:
     """Have the `Stream` go on when the application returns, which frees all that its call holds.
 
-    Whoever has something to do at the response's end says so by `at_end`, and forgets the scope.
+    Code with something to do at the end of the response says so by `at_end`, and keeps no scope.
     """
     scope["extensions"][STREAM][AT_END] = []
 

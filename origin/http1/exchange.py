@@ -85,7 +85,7 @@ class Exchange(ApplicationExchange):
         self._left = 0
         self._close_delimited = False
         self._stream: Stream | None = None
-        # What is called at the end of a response that goes on behind the application's return.
+        # Callbacks for the end of a response that goes on when the application has returned.
         self._at_end: list[Callable[[], None]] = []
 
     def half_close(self) -> None:
@@ -128,7 +128,8 @@ class Exchange(ApplicationExchange):
         for callback in callbacks:
             try:
                 callback()
-            except Exception:  # what the others have to do is done all the same
+            except Exception:
+                # The other callbacks run all the same.
                 log.exception("the end of a response failed", path=self.scope["path"])
 
     @property
@@ -323,7 +324,7 @@ class Exchange(ApplicationExchange):
             raise RuntimeError("Response content shorter than Content-Length")
         self.response_complete = True
         self._notify()
-        # It refers to this: without it no cycle is left for the garbage collector.
+        # The stream refers to its exchange: one cycle less is left for the garbage collector.
         self._stream = None
         self._end()
         if not self.keep_alive:

@@ -79,8 +79,8 @@ def cross_origin_headers(allow_origin: str) -> list[tuple[bytes, bytes]]:
     return headers if allow_origin == "*" else [*headers, (b"vary", b"Origin")]
 
 
-class AnsweredRequest(NamedTuple):
-    """What the log says of a request at its end.
+class LoggedRequest(NamedTuple):
+    """A request as the log has it.
 
     Attributes:
         started: when it came, in seconds of `time.monotonic`.
@@ -171,13 +171,13 @@ class CommonHeaders:
             finish = partial(self._access_log.count_request, area, status)
             if self._access_log.log_requests:
                 client = scope["client"][0] if scope.get("client") else None
-                answered = AnsweredRequest(
+                answered = LoggedRequest(
                     scope["method"], scope["path"], area, status, started, client, scope.get(TOKEN_LABEL, "")
                 )
                 finish = partial(self._finish, answered, sent, streams)
             at_end(scope, finish)
 
-    def _finish(self, answered: AnsweredRequest, sent: int, streams: Sequence[Stream]) -> None:
+    def _finish(self, answered: LoggedRequest, sent: int, streams: Sequence[Stream]) -> None:
         """Count and log a request, whose response has come to its end."""
         method, path, area, status, started, client, label = answered
         self._access_log.count_request(area, status)

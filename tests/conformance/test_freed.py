@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from origin.http1.protocol import HttpProtocol
 from packager.process.ffmpeg_discovery import Tools
 from tests.conformance.conftest import Running
 from tests.conformance.handfed import NUMBER, PARTS, HandFed, Track, on_air
 from tests.conformance.raw import Client
+from tests.held_connections import connections, in_memory
 from tests.radio_server import LIMIT, one_mount
 from tests.waiting import until, wait_for
 
@@ -37,16 +37,6 @@ def fed(material: dict[str, Track], tools: Tools, tmp_path: Path) -> Iterator[Ha
     with on_air(material, tools, tmp_path, patient=False) as fed:
         fed.publish(8 * PARTS + 2)
         yield fed
-
-
-def in_memory(client: tuple[str, int]) -> list[HttpProtocol]:
-    """Give a client's connections: those of others may go at any time."""
-    found = [one for one in gc.get_objects() if issubclass(type(one), HttpProtocol)]
-    return [one for one in found if getattr(one, "client", None) == client]
-
-
-def connections(client: tuple[str, int]) -> int:
-    return len(in_memory(client))
 
 
 def is_sending(client: tuple[str, int]) -> bool:

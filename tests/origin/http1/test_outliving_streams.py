@@ -12,8 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 from origin.http1.body_writer import STREAM, Stream, at_end, may_outlive, outlive
 from tests.app_server import app_running
-from tests.conformance.test_freed import connections
 from tests.event_server import a_channel, serving
+from tests.held_connections import connections
 from tests.radio_server import Client, one_mount
 from tests.waiting import until
 
