@@ -18,6 +18,7 @@ from tests.benchmarks import (
     encoding,
     events,
     floods,
+    growth,
     handshakes,
     http2,
     http3,
@@ -63,6 +64,7 @@ PARTS = (
     workers,
     encoding,
     neighbours,
+    growth,
 )
 RESULTS = Path("artifacts/benchmarks.jsonl")
 

@@ -163,7 +163,7 @@ COSTS = (
 
 
 def costs(words: Sequence[str]) -> Iterator[Figure]:
-    """Give what single requests cost, beside nginx and files of the same size."""
+    """Give what single requests cost, beside nginx and files of the same size, and the floor of the loop."""
     chosen = [cost for cost in COSTS if not words or any(word in cost[0] for word in words)]
     if not chosen:
         return
@@ -180,7 +180,11 @@ def costs(words: Sequence[str]) -> Iterator[Figure]:
                     path.write_bytes(answer.read())
                 fields = f'{{["Accept-Encoding"] = "{coding}"}}'
                 script = f'request = function() return wrk.format("GET", "{target}", {fields}) end'
-                yield from load.measure(Workload(workload, script, seconds=3), [nginx, ours], folder)
+                answer = peers.recorded(ours, target, f"Accept-Encoding: {coding}")
+                with peers.constant(answer, folder) as floor:
+                    yield from load.measure(
+                        Workload(workload, script, seconds=3), [nginx, ours, floor], folder
+                    )
 
 
 def run(words: Sequence[str] = ()) -> Iterator[Figure]:

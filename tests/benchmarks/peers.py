@@ -32,7 +32,7 @@ STOP_SECONDS = 30.0
 
 NGINX_CONFIG = """
 daemon off; worker_processes {workers}; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{ worker_connections 4096; }}
+events {{ worker_connections {connections}; }}
 http {{
   access_log off; sendfile on; tcp_nopush off; tcp_nodelay on; keepalive_requests 1000000;
   open_file_cache max=1000 inactive=60s; open_file_cache_valid 60s;
@@ -53,6 +53,21 @@ from starlette.routing import Route
 async def media(request):
     return FileResponse(sys.argv[1] + "/" + request.path_params["path"])
 uvicorn.run(Starlette(routes=[Route("/media/{path:path}", media)]), port=int(sys.argv[2]), log_level="error")
+"""
+
+
+CONSTANT_APP = """
+import asyncio, sys, uvloop
+answer = open(sys.argv[1], "rb").read()
+class Constant(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+    def data_received(self, data):
+        self.transport.write(answer)
+async def main():
+    server = await asyncio.get_running_loop().create_server(Constant, "127.0.0.1", int(sys.argv[2]))
+    await server.serve_forever()
+uvloop.run(main())
 """
 
 
@@ -162,6 +177,7 @@ def nginx(
     certificate: Certificate | None = None,
     *,
     is_http2: bool = False,
+    connections: int = 4096,
 ) -> Iterator[Peer]:
     """nginx, tuned for ranges of large files; with a certificate it speaks HTTPS."""
     port = free_port()
@@ -172,7 +188,9 @@ def nginx(
         tls += f"; ssl_certificate {certificate.chain}; ssl_certificate_key {certificate.key}"
         tls += "; ssl_protocols TLSv1.2 TLSv1.3"
     config.write_text(
-        NGINX_CONFIG.format(folder=folder, library=library, port=port, workers=workers, tls=tls)
+        NGINX_CONFIG.format(
+            folder=folder, library=library, port=port, workers=workers, connections=connections, tls=tls
+        )
     )
     program = shutil.which("nginx") or "nginx"
     command = [program, "-c", str(config), "-p", str(folder)]
@@ -187,6 +205,32 @@ def file_response(library: Path) -> Iterator[Peer]:
     command = [sys.executable, "-c", FILE_RESPONSE_APP, str(library), str(port)]
     with running("FileResponse", command, port) as peer:
         yield peer
+
+
+@contextlib.contextmanager
+def constant(answer: bytes, folder: Path) -> Iterator[Peer]:
+    """The floor of the event loop: a protocol that doesn't read what it is asked, and writes one answer."""
+    port, path = free_port(), folder / "answer"
+    path.write_bytes(answer)
+    with running("floor", [sys.executable, "-c", CONSTANT_APP, str(path), str(port)], port) as peer:
+        yield peer
+
+
+def recorded(peer: Peer, target: str, *fields: str) -> bytes:
+    """Return the bytes of a server's answer to a GET, its head among them."""
+    host, _, port = peer.url.removeprefix("http://").rpartition(":")
+    lines = (f"GET {target} HTTP/1.1", f"Host: {host}", *fields, "", "")
+    with socket.create_connection((host, int(port)), START_SECONDS) as client:
+        client.sendall("\r\n".join(lines).encode())
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += client.recv(1 << 16)
+        head = answer.partition(b"\r\n\r\n")[0]
+        lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+        size = len(head) + 4 + int(lengths[0].partition(b":")[2])
+        while len(answer) < size:
+            answer += client.recv(1 << 16)
+    return answer
 
 
 @contextlib.contextmanager

@@ -55,6 +55,9 @@ WORKLOADS = (
     ranges_of("64 KiB, 1,000 clients", 64 << 10, MANY_CONNECTIONS, 4),
 )
 
+FLOOR = Workload("2 KB file, floor", _PLAIN.format(name="small.mp4"))
+"""Beside a protocol of the same loop that answers without reading."""
+
 
 @contextlib.contextmanager
 def running() -> Iterator[tuple[list[Peer], Path]]:
@@ -88,6 +91,9 @@ def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
         for workload in WORKLOADS:
             if not words or any(word in workload.name for word in words):
                 yield from _costs(workload, servers, folder)
+        if not words or any(word in FLOOR.name for word in words):
+            with peers.constant(peers.recorded(servers[-1], "/media/small.mp4"), folder) as floor:
+                yield from _costs(FLOOR, [servers[0], servers[-1], floor], folder)
 
 
 def _costs(workload: Workload, servers: list[Peer], folder: Path) -> Iterator[Figure]:
