@@ -199,7 +199,7 @@ class FastPath:
             outcome = FailedReply(error)
         if outcome is None:
             return None
-        return HandlerExchange(line, request, outcome, self.access_log, area)
+        return HandlerExchange(line, request, outcome, self.access_log, area, handler)
 
     def _read_line(self, line: bytes, limits: HttpLimits) -> tuple[str, Handler, RequestLine] | None:
         """Parse a first line that isn't cached."""

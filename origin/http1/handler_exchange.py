@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 from origin.answers.asgi import send_reply
 from origin.answers.heads import CommonLines, PlainHead
 from origin.answers.pieces import TruncatedFileError
-from origin.answers.reply import Pending, Repeatable, Reply, ReplyWatch, SharedSource
+from origin.answers.reply import Handler, Pending, Repeatable, Reply, ReplyWatch, SharedSource
 from origin.answers.request import Request
 from origin.http.answer import Headers
 from origin.http.byte_ranges import verbatim_range
@@ -45,6 +45,7 @@ class HandlerExchange:
         request: the request as the handler knows it.
         outcome: the handler's reply, or the reply that comes later.
         area: the label of the request in metrics.
+        handler: may be asked the same again; None where nobody asks.
 
     Attributes:
         keep_alive: whether the connection stays open behind the reply.
@@ -55,6 +56,8 @@ class HandlerExchange:
         "_area",
         "_body_from",
         "_connection",
+        "_handler",
+        "_in_memory",
         "_outcome",
         "_repeat",
         "_reply",
@@ -68,13 +71,20 @@ class HandlerExchange:
     )
 
     def __init__(
-        self, line: RequestLine, request: Request, outcome: Reply | Pending, access_log: AccessLog, area: str
+        self,
+        line: RequestLine,
+        request: Request,
+        outcome: Reply | Pending,
+        access_log: AccessLog,
+        area: str,
+        handler: Handler | None = None,
     ) -> None:
         self.line = line
         self.keep_alive = not request.fields.is_last
         self._request = request
         self._access_log = access_log
         self._area = area
+        self._handler = handler
         self._started = time.monotonic()
         self._outcome: Reply | Pending | None = outcome
         self._connection: ReplyingConnection | None = None
@@ -84,6 +94,7 @@ class HandlerExchange:
         self._reply: Reply | None = None
         self._repeat: Repeatable | None = None
         self._status = self._body_from = 0
+        self._in_memory = False
 
     @property
     def path(self) -> str:
@@ -148,6 +159,7 @@ class HandlerExchange:
             reply.release()
             return
         self._reply, self._repeat = reply, reply.repeat
+        self._in_memory = is_in_memory(reply)
         if reply.watch is not None:
             self._replying, self._watch = connection, reply.watch
             reply.watch.begin(self.cut)
@@ -246,6 +258,25 @@ class HandlerExchange:
             return None
         return RepeatedReply(self, self._repeat, data, version)
 
+    def asked_again(self, data: bytes, version: int) -> RepeatedRequest | None:
+        """Return an object that asks the handler the same again; None where that isn't any shorter.
+
+        Args:
+            data: the head of the request.
+            version: see `TargetGuard`.
+        """
+        if self._handler is None or not self._in_memory or self._access_log.log_requests:
+            return None
+        return RepeatedRequest(self, self._handler, data, version)
+
+    def ask(self, handler: Handler) -> Reply | Pending | None:
+        """Return what a handler says to the request now."""
+        return handler.handle(self._request)
+
+    def anew(self, outcome: Reply | Pending) -> HandlerExchange:
+        """Return an exchange for the same request, asked again."""
+        return HandlerExchange(self.line, self._request, outcome, self._access_log, self._area, self._handler)
+
     def again(self, source: SharedSource) -> HandlerExchange:
         """Return an exchange for the same request, whose reply is being sent and holds the source."""
         source.acquire()
@@ -257,6 +288,44 @@ class HandlerExchange:
     def counter(self, status: int) -> RequestCounter:
         """Return the counter of the requests of this area with a status."""
         return self._access_log.counter(self._area, status)
+
+
+def is_in_memory(reply: Reply) -> bool:
+    """Return whether all of a reply lies in memory, and nobody ends it early."""
+    return reply.source is None and reply.stream is None and reply.watch is None
+
+
+class RepeatedRequest:
+    """Asks the handler again what a connection has asked before, as players do for playlists.
+
+    The head isn't read again, and a reply in memory that goes at once needs no exchange.
+
+    Args:
+        exchange: the exchange of the earlier request.
+        data: the head of the request.
+        version: see `TargetGuard`; behind another one the request has to be read anew.
+    """
+
+    __slots__ = ("_exchange", "_handler", "data", "version")
+
+    def __init__(self, exchange: HandlerExchange, handler: Handler, data: bytes, version: int) -> None:
+        self._exchange = exchange
+        self._handler = handler
+        self.data = data
+        self.version = version
+
+    def outcome(self) -> Reply | Pending | None:
+        """Return what the handler says now; see `Handler`."""
+        return self._exchange.ask(self._handler)
+
+    def exchange(self, outcome: Reply | Pending) -> HandlerExchange:
+        """Return an exchange for what the handler says."""
+        return self._exchange.anew(outcome)
+
+    def count(self, reply: Reply) -> None:
+        """Count a reply in memory that was sent."""
+        body_bytes = sum(map(len, reply.body))
+        self._exchange.counter(reply.head.status).add(body_bytes)
 
 
 class RepeatedReply:

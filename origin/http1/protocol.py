@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Scope
 from origin.answers.asgi import GONE, ZERO_COPY
 from origin.answers.heads import CommonLines, PlainHead
 from origin.answers.pieces import Piece, TruncatedFileError
-from origin.answers.reply import Reply
+from origin.answers.reply import Pending, Reply
 from origin.http.answer import Headers
 from origin.http.byte_ranges import SelectedRange
 from origin.http.client_limits import RETRY_SECONDS, UNLIMITED, ClientLimit
@@ -34,7 +34,7 @@ from origin.http1.application_exchange import log_failure
 from origin.http1.body_writer import MAY_OUTLIVE, STREAM
 from origin.http1.exchange import Exchange
 from origin.http1.fast_path import FastPath
-from origin.http1.handler_exchange import HandlerExchange, RepeatedReply
+from origin.http1.handler_exchange import HandlerExchange, RepeatedReply, RepeatedRequest, is_in_memory
 from origin.http1.handover_target import RELAYED, OtherProcess, RelayedFrom
 from origin.http1.limits import HttpLimits
 from origin.http1.request_head import RequestLine, has_unframed_body, split_target
@@ -94,6 +94,7 @@ class HttpProtocol(asyncio.Protocol):
 
     __slots__ = (
         "_active",
+        "_again",
         "_answering",
         "_before",
         "_body_of",
@@ -197,6 +198,7 @@ class HttpProtocol(asyncio.Protocol):
         # The previous request, and what answers it if it is repeated while nothing else is under way.
         self._before: RequestLine | None = None
         self._repeat: RepeatedReply | None = None
+        self._again: RepeatedRequest | None = None
         # Whether the server is about to end, so that the next answer is the connection's last.
         self._retired = False
 
@@ -320,7 +322,7 @@ class HttpProtocol(asyncio.Protocol):
     def retire(self) -> None:
         """Make the next answer the last and have it say so: the server is about to end (RFC 9112 §9.6)."""
         self._retired = True
-        self._repeat = None
+        self._repeat = self._again = None
         # A header that was sent has promised already that another request may follow.
         if self._active is not None and self._answering is states.AWAITED:
             self._active.keep_alive = False
@@ -347,7 +349,7 @@ class HttpProtocol(asyncio.Protocol):
         `retire` and `close_idle` instead.
         """
         self._unread = b""
-        self._repeat = None
+        self._repeat = self._again = None
         if self._active is None:
             self.transport.close()
         else:
@@ -405,8 +407,6 @@ class HttpProtocol(asyncio.Protocol):
             self._answer(data)
 
     def _answer(self, data: bytes) -> None:
-        if self._repeat is not None and self._reply_again(self._repeat, data):
-            return
         if self._unread:
             self._unread += data
             if self._is_preface:
@@ -414,7 +414,12 @@ class HttpProtocol(asyncio.Protocol):
                 self._go_on()
             else:
                 self.flow.pause_reading()
-        elif not self._handle(data):
+            return
+        if self._repeat is not None and self._reply_again(self._repeat, data):
+            return
+        if self._again is not None and self._ask_again(self._again, data):
+            return
+        if not self._handle(data):
             self._handle_data(data, data)
 
     def _handle_data(self, data: bytes, tried: bytes = b"") -> None:
@@ -679,10 +684,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _handle(self, data: bytes) -> bool:
         """Have a handler answer a request; return False if the parser has to read it."""
-        if self._reader.state is not states.IDLE or self._active is not None or not self._runs_handlers:
-            return False
-        # A reply goes past the transport, so what the application wrote must have left its buffer.
-        if self._retired or self.transport.get_write_buffer_size():
+        if not self._may_handle():
             return False
         repeat = self.fast_path.repeat(data)
         if repeat is not None and self._reply_again(repeat, data):
@@ -690,18 +692,65 @@ class HttpProtocol(asyncio.Protocol):
         exchange = self.fast_path.find(data, self.limits, self._peer, self._told)
         if exchange is None:
             return False
-        self._move(states.TURN)
-        self._active = exchange
-        exchange.begin(self)
+        self._begin_handled(exchange)
         if self._active is not exchange and exchange.keep_alive:
             version = self.fast_path.version
             if exchange.line is self._before:
                 self._repeat = exchange.repeated(data, version) if exchange.is_ranged else None
+                self._again = exchange.asked_again(data, version)
             if repeat is None and not exchange.is_ranged:
                 repeat = exchange.repeated(data, version)
                 if repeat is not None:
                     self.fast_path.keep(data, repeat)
         self._before = exchange.line
+        return True
+
+    def _may_handle(self) -> bool:
+        """Return whether a handler may answer now, past the transport."""
+        if self._reader.state is not states.IDLE or self._active is not None or not self._runs_handlers:
+            return False
+        # A reply goes past the transport, so what the application wrote must have left its buffer.
+        return not self._retired and not self.transport.get_write_buffer_size()
+
+    def _begin_handled(self, exchange: HandlerExchange) -> None:
+        self._move(states.TURN)
+        self._active = exchange
+        exchange.begin(self)
+
+    def _ask_again(self, again: RepeatedRequest, data: bytes) -> bool:
+        """Answer what was asked before by what the handler says now; return False for another request."""
+        fast_path = self.fast_path
+        if data != again.data or again.version != fast_path.version or not self._may_handle():
+            self._again = None
+            return False
+        try:
+            outcome = again.outcome()
+        except Exception:  # noqa: BLE001  # it is handled anew, and then logged
+            outcome = None
+        if outcome is None:
+            self._again = None
+            return False
+        if isinstance(outcome, Pending) or not is_in_memory(outcome):
+            self._begin_handled(again.exchange(outcome))
+            return True
+        head = outcome.head.encode(fast_path.common(self.default_headers))
+        sender = self.sender or self.file_sender()
+        sent = sender.sent
+        error: Exception | None = None
+        try:
+            if sender.begin((head, *outcome.body), 0, -1, self._on_sent):
+                again.count(outcome)
+                self.server_state.total_requests += 1
+                self._watch.since = self.loop.time()
+                return True
+        except OSError as caught:
+            error = caught
+        self._move(states.TURN)
+        self._move(states.REPLY)
+        exchange = self._active = again.exchange(outcome)
+        exchange.begun(outcome.head.status, sent + len(head))
+        if error is not None:
+            self._end_answer(exchange, error)
         return True
 
     def file_sender(self) -> FileSender:

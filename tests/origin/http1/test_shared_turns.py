@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import itertools
+import os
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from origin.http1.limits import HttpLimits
 from origin.http1.shared_turns import STEP_REQUESTS, UNWATCHED_REQUESTS, RequestTurns, SharedTurns
 from tests.conformance.conftest import files_wing, serving
+from tests.conformance.raw import Client
 from tests.waiting import until
 
 CONNECTIONS, VISITS = 100, 20
@@ -103,6 +103,27 @@ def test_whatever_waits_for_its_turn_is_answered_in_order(tmp_path: Path) -> Non
 CROWD = 3 * STEP_REQUESTS
 
 
+class Hold:
+    """Holds a loop until it is released.
+
+    Attributes:
+        began: set when the loop is held.
+    """
+
+    def __init__(self) -> None:
+        self.began = threading.Event()
+        self._released = threading.Event()
+
+    def wait(self) -> None:
+        """Hold the loop that calls this."""
+        self.began.set()
+        self._released.wait()
+
+    def release(self) -> None:
+        """Let the loop go on."""
+        self._released.set()
+
+
 class Crowd:
     """Answers each request with its path, and counts those of each step of the loop.
 
@@ -114,8 +135,6 @@ class Crowd:
     loop: asyncio.AbstractEventLoop
 
     def __init__(self) -> None:
-        self._open = threading.Event()
-        self._is_held = threading.Event()
         self.steps = Counter[int]()
         self._step = 0
 
@@ -124,19 +143,16 @@ class Crowd:
         self.steps[self._step] += 1
         await PlainTextResponse(scope["path"])(scope, receive, send)
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the loop within the block, so that all that asks meanwhile asks in one step."""
-        self.loop.call_soon_threadsafe(self._hold)
-        assert self._is_held.wait(60)
-        self.steps.clear()
-        yield
-        self._open.set()
+    def hold(self) -> Hold:
+        """Hold the loop from its next callbacks on, so that all that asks meanwhile asks in one step."""
+        hold = Hold()
+        self.loop.call_soon_threadsafe(hold.wait)
+        return hold
 
-    def _hold(self) -> None:
-        self._count()
-        self._is_held.set()
-        self._open.wait()
+    def count_steps(self) -> None:
+        """Count from here on."""
+        self.steps.clear()
+        self.loop.call_soon_threadsafe(self._count)
 
     def _count(self) -> None:
         self._step += 1
@@ -153,16 +169,19 @@ def test_a_crowd_is_answered_in_many_steps_of_the_loop(tmp_path: Path) -> None:
         for number, client in enumerate(clients):
             client.socket.sendall(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
             assert client.answer().body == b"/%d" % number
-        with crowd.held():
-            for number, client in enumerate(clients):
-                client.socket.sendall(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
-            # Those who wait may ask for more, end their side, or go.
-            for client in clients[-40:-20]:
-                client.socket.sendall(b"GET /more HTTP/1.1\r\nHost: a\r\n\r\n")
-            for client in clients[-20:-10]:
-                client.socket.shutdown(socket.SHUT_WR)
-            for client in clients[-10:]:
-                client.socket.close()
+        hold = crowd.hold()
+        assert hold.began.wait(60)
+        crowd.count_steps()
+        for number, client in enumerate(clients):
+            client.socket.sendall(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+        # Those who wait may ask for more, end their side, or go.
+        for client in clients[-40:-20]:
+            client.socket.sendall(b"GET /more HTTP/1.1\r\nHost: a\r\n\r\n")
+        for client in clients[-20:-10]:
+            client.socket.shutdown(socket.SHUT_WR)
+        for client in clients[-10:]:
+            client.socket.close()
+        hold.release()
         for number, client in enumerate(clients[:-10]):
             assert client.answer().body == b"/%d" % number
         for client in clients[-40:-20]:
@@ -171,6 +190,45 @@ def test_a_crowd_is_answered_in_many_steps_of_the_loop(tmp_path: Path) -> None:
             client.socket.close()
     assert sum(crowd.steps.values()) >= CROWD - 10
     assert max(crowd.steps.values()) <= 2 * STEP_REQUESTS
+
+
+def test_requests_behind_one_that_waits_are_answered_behind_it(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(bytes(range(256)) * 4096)
+    os.utime(tmp_path / "film.mp4", (1_700_000_000, 1_700_000_000))
+    wing, crowd = files_wing(tmp_path), Crowd()
+
+    def ask(client: Client, start: int) -> None:
+        fields = b"Host: a\r\nRange: bytes=%d-%d" % (start, start + 9)
+        client.socket.sendall(b"GET /media/film.mp4 HTTP/1.1\r\n%b\r\n\r\n" % fields)
+
+    def expect(client: Client, start: int) -> None:
+        assert client.answer().body == bytes(number % 256 for number in range(start, start + 10))
+
+    slow = HttpLimits(crowded_seconds=0.0)
+    with serving(crowd, tmp_path, "uvloop", slow, fast_path=wing.fast_path, at_end=wing.close) as running:
+        clients = [running.connect() for _ in range(CROWD)]
+        clients[0].socket.sendall(b"GET /other HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert clients[0].answer().body == b"/other"
+        for client in clients:
+            client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for _ in range(3):
+                ask(client, 0)
+                expect(client, 0)
+        first = crowd.hold()
+        assert first.began.wait(60)
+        for client in clients:
+            ask(client, 100)
+        # Behind the step in which these are read, and before the next one.
+        second = crowd.hold()
+        first.release()
+        assert second.began.wait(60)
+        for client in clients:
+            ask(client, 200)
+        second.release()
+        for client in clients:
+            expect(client, 100)
+            expect(client, 200)
+            client.socket.close()
 
 
 async def test_who_has_asked_nothing_for_long_is_answered_before_those_who_wait() -> None:
