@@ -7,8 +7,9 @@ import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from starlette.applications import Starlette
@@ -17,17 +18,30 @@ from origin.access.authentication import Authenticator
 from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.channel import END, EventChannel, EventChannelOptions
-from origin.events.limits import ChannelLimits
-from origin.events.routes import routes as event_routes
+from origin.events.created.channels import ChannelMaker, CreatedChannels, CreatedKeys
+from origin.events.created.journal import ChannelJournal
+from origin.events.created.limits import CreationLimits
+from origin.events.created.records import ChannelSettings
+from origin.events.created.routes import CreatedChannelsEndpoint, CreationAuthorization
+from origin.events.created.routes import routes as event_routes
+from origin.events.created.store import ChannelStore
+from origin.events.disk_history import EventHistory
+from origin.events.limits import ChannelLimits, EventLimits, HistoryLimits
+from origin.events.routes import EventAnswers, EventsEndpoint
 from origin.server.endpoints.error_responses import ERROR_RESPONSES
+from origin.token_relay.answer_channels import AnswerChannels, AnswerKeeping, end_abandoned
 from origin.token_relay.limits import TokenRelayLimits
-from origin.token_relay.relay import TokenRelay, TokenRelayOptions
+from origin.token_relay.relay import TokenRelay, TokenRelayOptions, answer_options
 from origin.token_relay.routes import routes
 from origin.token_relay.upstream import Upstream, UpstreamOptions
+from packager.safe_files import DataFolder
 from tests.app_server import app_running
 from tests.completion_server import KEY, CompletionServer, Script, completing
 from tests.event_server import LIMIT, TOKEN, Got, Server, Way, reading
 from tests.keys import ADMIN_TOKEN
+
+if TYPE_CHECKING:
+    import openai
 
 QUESTION: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "Hello?"}]}
 
@@ -37,11 +51,29 @@ PATIENT = TokenRelayLimits(head_seconds=LIMIT, first_reader_seconds=LIMIT, drain
 STREAMED = {**QUESTION, "stream": True}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """How a server of a test keeps answers.
+
+    Attributes:
+        left: seconds for which an answer goes on without readers.
+        folder: where what is kept survives a restart; None for nowhere.
+    """
+
+    keep_for: float = 600.0
+    left: float = LIMIT
+    creation: CreationLimits = field(default_factory=CreationLimits)
+    folder: Path | None = None
+
+
 class RelayServer(Server):
     """The way to a running server, its relay and its upstream."""
 
-    def __init__(self, port: int, relay: TokenRelay, upstream: CompletionServer) -> None:
+    def __init__(
+        self, port: int, relay: TokenRelay, upstream: CompletionServer, created: CreatedChannels
+    ) -> None:
         super().__init__(port, {relay.name: relay.channel})
+        self.created = created
         self.relay = relay
         self.upstream = upstream
         self.base = f"http://127.0.0.1:{port}/relay/test/v1"
@@ -98,6 +130,10 @@ async def relaying(
     channel_limits: ChannelLimits | None = None,
     key_header: str = "authorization",
     most_readers: int | None = None,
+    keeping: Keeping | None = None,
+    read_key: str = "",
+    publishes: bool = True,
+    upstream: CompletionServer | None = None,
     **upstream_limits: Any,
 ) -> AsyncIterator[RelayServer]:
     """Run a relay behind a real server; its upstream answers as the script does."""
@@ -112,26 +148,77 @@ async def relaying(
         drain_seconds=LIMIT,
     )
     channel = EventChannel("test", "e", EventChannelOptions(stays_open=True, limits=kept))
-    authorization = EventAuthorization(
-        Authenticator(), ADMIN_TOKEN, {"test": ChannelKeys(publish_token=TOKEN)}
-    )
-    async with completing(script) as upstream:
+    keys = {"test": ChannelKeys(publish_token=TOKEN, read_key=read_key)}
+    created = _created_of(keys, channel, limits, keeping or Keeping())
+    authenticator, bounds = Authenticator(), EventLimits()
+    authorization = EventAuthorization(authenticator, ADMIN_TOKEN, CreatedKeys(keys, created))
+    async with contextlib.AsyncExitStack() as stack:
+        asked = upstream if upstream is not None else await stack.enter_async_context(completing(script))
         asking = Upstream(
-            UpstreamOptions(url=url or upstream.url, key=KEY, key_header=key_header), limits.upstream
+            UpstreamOptions(url=url or asked.url, key=KEY, key_header=key_header), limits.upstream
         )
-        relay = TokenRelay(channel, asking, TokenRelayOptions(share=share, keep=keep, limits=limits))
-        admission = Admission((channel, relay), most_readers)
+        options = TokenRelayOptions(
+            share=share,
+            keep=keep,
+            keep_for=0.0 if keeping is None else keeping.left,
+            publishes=publishes,
+            limits=limits,
+        )
+        answers = None
+        if keeping is not None:
+            kept_for = AnswerKeeping(
+                keep_for=keeping.keep_for,
+                history=keeping.folder is not None,
+                longest_answer=limits.upstream.answer_seconds,
+            )
+            answers = AnswerChannels(created, "test", kept_for)
+        relay = TokenRelay(channel, asking, options, answers=answers)
+        admission = Admission((channel, relay, created), most_readers)
+        of_channels = EventAnswers(authorization, bounds, admission)
+        endpoint = CreatedChannelsEndpoint(
+            {"test": channel},
+            created,
+            EventsEndpoint({"test": channel}, of_channels, bounds.publish),
+            of_channels,
+            CreationAuthorization(authenticator, authorization, None),
+        )
         app = Starlette(
-            routes=[
-                *routes({"test": relay}, authorization, admission),
-                *event_routes({"test": channel}, authorization, admission=admission),
-            ],
+            routes=[*routes({"test": relay}, authorization, admission), *event_routes(endpoint)],
             exception_handlers=ERROR_RESPONSES,
         )
         with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
-            way = RelayServer(listening.getsockname()[1], relay, upstream)
-            async with app_running(app, listening, (relay, channel), lambda: way.writers):
+            way = RelayServer(listening.getsockname()[1], relay, asked, created)
+            async with app_running(app, listening, (relay, channel, created), lambda: way.writers):
+                await created.wait_until_restored()
                 yield way
+
+
+def _created_of(
+    keys: dict[str, ChannelKeys], channel: EventChannel, limits: TokenRelayLimits, keeping: Keeping
+) -> CreatedChannels:
+    """Make what makes the channels of answers."""
+    options, folder = answer_options(channel.limits, limits), keeping.folder
+
+    def history(made: EventChannel, settings: ChannelSettings) -> EventHistory:
+        assert folder is not None
+        bounds = HistoryLimits(seconds=settings.history, disk_bytes=2 * limits.kept_bytes)
+        return EventHistory(made, DataFolder(folder) / "history" / made.name, bounds)
+
+    maker = ChannelMaker(
+        lambda _: options,
+        history=None if folder is None else history,
+        keys=keys,
+        end_abandoned=end_abandoned,
+    )
+    journal = None if folder is None else ChannelJournal(DataFolder(folder), keeping.creation.journal_bytes)
+    store = None if journal is None else ChannelStore(journal, keeping.creation)
+    return CreatedChannels(maker, keeping.creation, store)
+
+
+def client_of(server: RelayServer, key: str = TOKEN, retries: int = 0) -> openai.AsyncOpenAI:
+    import openai  # not by each process of the tests, as it takes a second
+
+    return openai.AsyncOpenAI(base_url=server.base, api_key=key, max_retries=retries, timeout=LIMIT)
 
 
 def is_over(got: list[Got]) -> bool:

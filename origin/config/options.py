@@ -436,7 +436,11 @@ class EventOptions(Options, frozen=True, forbid_unknown_fields=True):
     relay_share: bool = False
     """Whether equal requests that run at the same time are one request to the upstream server."""
     relay_keep: bool = False
-    """Whether an answer goes on after its last reader has left; otherwise it is cancelled within a second."""
+    """Whether an answer goes on after its last reader has left; otherwise it is cancelled within a second of
+    ``relay_keep_for``."""
+    relay_keep_for: Duration = "30s"
+    """Time for which an answer that is kept goes on after its last reader has left, so that the reader may
+    come again."""
     keep: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
     """Number of newest events that are kept for readers who come later or come back."""
     keep_for: Duration = "0"

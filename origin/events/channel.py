@@ -385,12 +385,16 @@ class EventChannel:
                     await asyncio.sleep(0)
         return count
 
-    def end(self) -> None:
-        """Publish an ``end`` event, after which readers are disconnected unless the channel stays open."""
+    def end(self, text: str = "{}") -> None:
+        """Publish an ``end`` event, after which readers are disconnected unless the channel stays open.
+
+        Args:
+            text: of the event, as JSON; not in a cluster.
+        """
         if self.numbering is not None:
             self.numbering.end_answer(END)
         elif not self.ended and not self.closed:
-            self.publish_text("{}", END)
+            self.publish_text(text, END)
 
     def begin(self) -> None:
         """Begin a text of several events, which new readers get from its first event on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -106,7 +106,7 @@ class EventReading:
                     await answer(scope, receive, send)
             else:
                 reader = ChannelReader(resumption, wanted.form, token)
-                await stream_events(channel, reader, send, enter or channel.enter, scope)
+                await stream_events(channel, reader, send, enter or channel.enter, scope=scope)
 
 
 IDENTITY_PARAMETERS = ("last_event_id", "lastEventId", "Last-Event-ID", "evs_last_event_id", "since")
@@ -171,15 +171,18 @@ async def stream_events(
     reader: ChannelReader,
     send: Send,
     enter: Callable[[ChannelReader, Stream], None],
+    headers: Sequence[tuple[bytes, bytes]] = (),
     scope: Scope | None = None,
 ) -> None:
     """Answer with the events of a channel, until the reader has left.
 
     Args:
         enter: adds the reader to the channel.
+        headers: further ones of the response.
         scope: lets the call return once the reader has entered, where the server knows how to.
     """
-    await send({"type": "http.response.start", "status": 200, "headers": _stream_headers(reader.form)})
+    fields = [*_stream_headers(reader.form), *headers]
+    await send({"type": "http.response.start", "status": 200, "headers": fields})
 
     def begin(stream: Stream) -> None:
         reader.stream = stream

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from origin.events import sse_writer
 from origin.events.channel import END, RESERVED, EventChannel
-from origin.events.formats import Format
-from origin.token_relay.completion_request import CompletionRequest, UpstreamRequest
-from origin.token_relay.errors import CompletionError, error_data
+from origin.events.created.channels import DELETED
+from origin.events.delivery import as_text
+from origin.token_relay.answer_channels import AnswerChannel, AnswerChannels
+from origin.token_relay.completion_request import CompletionRequest
+from origin.token_relay.dialects import CHAT, IDENTITY_EVENTS, identity_in
+from origin.token_relay.errors import CANCELLED, ERROR, CompletionError, DeadlineError, error_data
 from origin.token_relay.limits import ANSWER_EVENTS, LEFT_SECONDS, LINE_BYTES, TokenRelayLimits
 from origin.token_relay.sse_reader import DONE, ServerSentEvent
 from packager.latency_histogram import LatencyHistogram
@@ -25,8 +27,19 @@ if TYPE_CHECKING:
     # An HTTP client takes long to import, and most servers need none.
     from origin.token_relay.upstream import Upstream
 
-ERROR, COMPLETION = "error", "completion"
-"""Types of events: an error, and an answer in one piece."""
+COMPLETION = "completion"
+"""Type of the event that is an answer in one piece."""
+
+FINISHED, FAILED, DEADLINE = "done", "failed", "deadline"
+STOPPED, LEFT, RESTART = "cancelled", "left", "restart"
+"""How an answer ends: in order, by an error, by its caller, without readers, with the server."""
+
+STOPPED_BY = {
+    STOPPED: "cancelled by its caller",
+    DELETED: "cancelled, as its channel was deleted",
+    LEFT: "cancelled, as its last reader left",
+}
+"""The lines of errors that end an answer early, by the reason."""
 
 NAME_CHARACTERS = 64
 """Of an event's type; of a longer one only the data is carried on, and of one with control characters."""
@@ -36,17 +49,6 @@ _CONTROLS = re.compile(r"[\0-\x1f\x7f]")
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 log = structlog.get_logger()
-
-
-def _write(name: str, data: str, _: str) -> bytes:
-    # Clients of these servers know events without type and id alone.
-    if name == END:
-        return sse_writer.comment()
-    return sse_writer.event(data, name="" if name in ("message", ERROR) else name)
-
-
-COMPLETION_STREAM = Format("completion", sse_writer.MEDIA_TYPE, _write, sse_writer.comment())
-"""Events as OpenAI-compatible servers send them."""
 
 
 @dataclass(slots=True)
@@ -77,13 +79,30 @@ def _too_large(size: int) -> str:
     return error_data(told, 413)
 
 
+@dataclass(frozen=True, slots=True)
+class CompletionContext:
+    """The parts of a relay that its requests share.
+
+    Attributes:
+        limits: after how long readers count as gone.
+        keep_for: for how many seconds an answer goes on without readers who know where it is kept.
+        answers: keeps the channels of answers; None where none are kept.
+    """
+
+    upstream: Upstream
+    limits: TokenRelayLimits
+    counters: RelayCounters
+    keep_for: float = 0.0
+    answers: AnswerChannels | None = None
+
+
 class Completion:
-    """One request for a chat completion, and its answer so far.
+    """One request for an answer, and its answer so far.
 
     Args:
-        answer: the event channel of this answer alone, for callers that get the stream as their answer.
-        audience: the relay's event channel, on which the answer is published as well.
-        limits: after how long its readers count as gone.
+        answer: the event channel of this answer alone.
+        audience: the relay's event channel, on which the answer is published as well; None: it isn't.
+        kept: the answer's channel as one that is kept; None where it isn't.
 
     Attributes:
         callers: how many callers wait for the answer, or get the stream as theirs.
@@ -91,34 +110,53 @@ class Completion:
         error: why there is no answer, or no more of it; None without an error.
         whole: the answer in one piece, where the request was for that.
         kept: whether the request goes on without readers.
-        abandoned: whether it was cancelled, as it had no readers any more.
+        is_told: whether a caller knows where the answer is kept, so that it may come again.
+        abandoned: whether it was cancelled before its end.
     """
 
     def __init__(
         self,
         request: CompletionRequest,
-        upstream: Upstream,
         answer: EventChannel,
-        audience: EventChannel,
-        limits: TokenRelayLimits,
-        counters: RelayCounters,
+        audience: EventChannel | None,
+        context: CompletionContext,
+        kept: AnswerChannel | None = None,
     ) -> None:
         self._request = request
-        self._upstream = upstream
         self.answer = answer
-        self._audience = audience
-        self._limits = limits
-        self._counters = counters
+        self.audience = audience
+        self._context = context
+        self._limits, self._counters = context.limits, context.counters
+        self._channel = kept
+        self._left_seconds = max(LEFT_SECONDS, context.keep_for)
+        self._dialect = request.dialect or CHAT
         self.callers = self._entered_callers = 0
         # The channel's present readers are readers of this answer, too.
-        self._entered = audience.entered - bool(audience.readers_of_cluster)
+        self._entered = 0 if audience is None else audience.entered - bool(audience.readers_of_cluster)
+        self._asking: asyncio.Future[None] | None = None
+        self._stopped_at: float | None = None
+        self._is_named = False
         self._size = self._count = 0
         self._asked = time.monotonic()
         self._over = False
         self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.error: CompletionError | None = None
         self.whole: bytes | None = None
-        self.kept = self.abandoned = False
+        self.kept = request.is_background
+        self.abandoned = self.is_told = False
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Fields that tell a caller where the answer is kept; none where it isn't."""
+        return [] if self._channel is None else self._channel.headers
+
+    def release(self) -> None:
+        """Keep the answer, which is over, for a while; not one of which nothing has come but its refusal."""
+        if self._channel is None or self._context.answers is None:
+            return
+        self._context.answers.finish(self._channel)
+        if self.is_empty and not self.is_told:
+            self._context.answers.created.discard(self._channel.record)
 
     @property
     def is_empty(self) -> bool:
@@ -127,13 +165,24 @@ class Completion:
 
     @property
     def readers(self) -> int:
-        """Readers of the answer, those of the event channel among them."""
-        return self.callers + self._audience.readers_of_cluster
+        """Readers of the answer, those of the event channel among them; who is two of these counts twice."""
+        others = 0 if self.audience is None else self.audience.readers_of_cluster
+        return self.callers + self.answer.readers + others
 
     @property
     def _had_readers(self) -> bool:
         """Whether the answer has had a reader, even for a moment."""
-        return self._entered_callers > 0 or self._audience.entered > self._entered
+        had_others = self.audience is not None and self.audience.entered > self._entered
+        return self._entered_callers > 0 or had_others
+
+    @property
+    def _polled(self) -> float:
+        """When a long poll was answered that read the answer, by the monotonic clock."""
+        return max(one.polled for one in self._channels)
+
+    @property
+    def _channels(self) -> tuple[EventChannel, ...]:
+        return (self.answer,) if self.audience is None else (self.answer, self.audience)
 
     @contextlib.contextmanager
     def awaited(self) -> Iterator[None]:
@@ -147,26 +196,41 @@ class Completion:
 
     async def run(self) -> None:
         """Send the request, and publish the answer, until its end or until no readers are left."""
-        asking = asyncio.ensure_future(self._ask())
+        self._asking = asking = asyncio.ensure_future(self._ask())
         try:
-            left = await self._watch(asking)
-            if left is not None:
-                self.abandoned = True
-                self._counters.cancelled += 1
+            if self._stopped_at is None:
+                left = await self._watch(asking)
+                if left is not None:
+                    self.stop(LEFT, left)
+            if self._stopped_at is not None:
                 asking.cancel()
                 await asyncio.wait((asking,))
-                self._counters.cleanup.observe(time.monotonic() - left)
-                self.fail(CompletionError("cancelled, as its last reader left", 499))
+                self._counters.cleanup.observe(time.monotonic() - self._stopped_at)
             elif (broken := asking.exception()) is not None:
                 log.error(
                     "a completion failed by an error of this server",
-                    channel=self._audience.name,
+                    channel=self.answer.name,
                     exc_info=broken,
                 )
                 self.fail(CompletionError("the relay broke", 500))
         finally:
             asking.cancel()
             await asyncio.wait((asking,))
+
+    def stop(self, reason: str, since: float | None = None) -> None:
+        """End the answer for all its readers, and the request; what has come counts as delivered.
+
+        Args:
+            since: when the reason came up, by the monotonic clock; None for now.
+        """
+        if self._over:
+            return
+        self.abandoned = True
+        self._counters.cancelled += 1
+        self._stopped_at = time.monotonic() if since is None else since
+        if self._asking is not None:
+            self._asking.cancel()
+        self.fail(CompletionError(STOPPED_BY.get(reason, f"cancelled: {reason}"), CANCELLED), reason)
 
     async def _watch(self, asking: asyncio.Future[None]) -> float | None:
         """Wait for the end of the request, or of all readers; return since when there are none, or None."""
@@ -175,24 +239,32 @@ class Completion:
             await asyncio.wait((asking,), timeout=limits.look_seconds)
             self.answer.beat()
             now = time.monotonic()
-            if self.readers or self.kept or now - self._audience.polled < limits.again_seconds:
+            if self.readers or self.kept or now - self._polled < limits.again_seconds:
                 seen = now
-            elif now - seen >= (LEFT_SECONDS if self._had_readers else limits.first_reader_seconds):
-                return None if asking.done() else seen
+            elif now - seen >= self._patience:
+                kept = self._left_seconds - LEFT_SECONDS if self.is_told else 0.0
+                return None if asking.done() else seen + kept
         return None
+
+    @property
+    def _patience(self) -> float:
+        """For how long the answer goes on without readers."""
+        if self.is_told:
+            return self._left_seconds
+        return LEFT_SECONDS if self._had_readers else self._limits.first_reader_seconds
 
     async def _ask(self) -> None:
         try:
             if self._request.is_stream:
-                await self._upstream.stream(self._request.body, self._begin, self._handle_event)
+                await self._context.upstream.stream(self._request.upstream, self._begin, self._handle_event)
             else:
-                whole = await self._upstream.whole(UpstreamRequest(self._request.body))
+                whole = await self._context.upstream.whole(self._request.upstream)
                 self._publish_whole(whole)
                 self.whole = whole
         except CompletionError as error:
             self._counters.failed += 1
-            log.warning("a completion failed", channel=self._audience.name, reason=str(error))
-            self.fail(error)
+            log.warning("a completion failed", channel=self.answer.name, reason=str(error))
+            self.fail(error, DEADLINE if isinstance(error, DeadlineError) else FAILED)
         else:
             self.finish()
 
@@ -212,11 +284,16 @@ class Completion:
     def _publish(self, name: str, data: str) -> None:
         if not self._count:
             self._counters.first_event.observe(time.monotonic() - self._asked)
+        if not self._is_named and self._count < IDENTITY_EVENTS and (identity := identity_in(data)):
+            self._is_named = True
+            if self._channel is not None and self._context.answers is not None:
+                self._context.answers.name(self._channel, self._dialect, identity)
         event = self.answer.publish_text(data, name)
-        if event.size <= LINE_BYTES:
-            self._audience.publish_soon(data, name)
-        else:
-            self._audience.publish_soon(_too_large(event.size), ERROR)
+        if self.audience is not None:
+            if event.size <= LINE_BYTES:
+                self.audience.publish_soon(data, name)
+            else:
+                self.audience.publish_soon(_too_large(event.size), ERROR)
         self._count += 1
         self._size += event.size
         if self._size > self._limits.upstream.answer_bytes or self._count >= ANSWER_EVENTS:
@@ -230,19 +307,21 @@ class Completion:
         else:
             self._publish(ERROR, _too_large(len(answer)))
 
-    def fail(self, error: CompletionError) -> None:
+    def fail(self, error: CompletionError, reason: str = FAILED) -> None:
         """Publish the answer's end and its reason; nothing if the answer has ended already."""
         if self._over:
             return
         self.error = error
-        for channel in (self.answer, self._audience):
-            if not channel.closed:
-                channel.publish_soon(error.data, ERROR)
-        self.finish()
+        if not self.answer.closed:
+            number = self._dialect.next_number(self.answer.log)
+            self.answer.publish_text(self._dialect.write_failure(error, number), ERROR)
+        if self.audience is not None and not self.audience.closed:
+            self.audience.publish_soon(error.data, ERROR)
+        self.finish(reason)
 
-    def finish(self) -> None:
-        """End the answer for its readers behind the newest event."""
+    def finish(self, reason: str = FINISHED) -> None:
+        """End the answer for its readers behind the newest event, which says how it ended."""
         if not self._over:
             self._over = True
             self._begin()
-            self.answer.end()
+            self.answer.end(as_text({"reason": reason, "chunks": self._count}))

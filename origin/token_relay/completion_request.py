@@ -1,4 +1,4 @@
-"""Reads a request for a chat completion, and refuses options that no caller may send upstream.
+"""Reads a request for an answer, and refuses options that no caller may send upstream.
 
 Requests with the same digest share one answer.
 """
@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from origin.responses.refusal import RefusalError
+from origin.token_relay.dialects import CHAT, MESSAGES, RESPONSES, Dialect
 from origin.token_relay.limits import RequestLimits
 
 REDIRECTING = frozenset(
@@ -31,6 +32,8 @@ TEXTS = (
     "input",
     "prompt",
     "documents",
+    "instructions",
+    "system",
 )
 """Options whose content is the caller's own, with any names; it is passed on unread."""
 
@@ -52,8 +55,19 @@ TIDIED_BYTES = 512 << 10
 """Largest request whose white space is removed, by which equal requests are recognized."""
 
 
-CHAT = "/chat/completions"
-"""End of the address of a server's chat completions, behind the base of all its addresses."""
+FORWARDED_FIELDS = (
+    "openai-organization",
+    "openai-project",
+    "openai-beta",
+    "anthropic-version",
+    "anthropic-beta",
+    "traceparent",
+    "tracestate",
+)
+"""Fields of a caller's request that go on to the upstream server; no others do."""
+
+FIELD_CHARACTERS = 1024
+"""Longest value of such a field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +76,13 @@ class UpstreamRequest:
 
     Attributes:
         path: below the base of the server's addresses.
+        fields: of the caller's request, those that go on.
     """
 
     body: bytes
     method: str = "POST"
-    path: str = CHAT
+    path: str = CHAT.path
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +92,39 @@ class CompletionRequest:
     Attributes:
         is_stream: whether it asks for a stream.
         digest: equal for requests with the same content.
+        dialect: the API of the answer; None for what isn't streamed.
+        fields: of the caller's request, those that go on.
+        is_background: whether the answer goes on without readers.
+        is_awaited: whether the caller gets the answer, and not only the beginning of a response.
     """
 
     body: bytes
     is_stream: bool
     digest: bytes
+    dialect: Dialect | None = CHAT
+    fields: tuple[tuple[str, str], ...] = ()
+    is_background: bool = False
+    is_awaited: bool = True
+
+    @property
+    def upstream(self) -> UpstreamRequest:
+        """The request as it is sent."""
+        path = CHAT.path if self.dialect is None else self.dialect.path
+        return UpstreamRequest(self.body, path=path, fields=self.fields)
+
+
+def forwarded_fields(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return those fields of a request that go on to the upstream server."""
+    found = ((name, headers.get(name, "")) for name in FORWARDED_FIELDS)
+    return tuple(
+        (name, value)
+        for name, value in found
+        if value and len(value) <= FIELD_CHARACTERS and value.isascii() and value.isprintable()
+    )
 
 
 def read_request(
-    raw: bytes, limits: RequestLimits, *, must_stream: bool, is_chat: bool = True
+    raw: bytes, limits: RequestLimits, *, must_stream: bool, dialect: Dialect | None = CHAT
 ) -> CompletionRequest:
     """Read a request.
 
@@ -94,7 +134,7 @@ def read_request(
     Args:
         limits: limits of the options and texts.
         must_stream: whether the upstream request is for a stream in any case.
-        is_chat: whether it is for a chat completion, which has messages, and may be streamed.
+        dialect: the API of the answer, if that may be streamed.
 
     Raises:
         RefusalError: the request is refused.
@@ -105,20 +145,41 @@ def read_request(
         raise RefusalError(400, "the body isn't a JSON object") from None
     except (ValueError, RecursionError) as error:
         raise RefusalError(400, f"the body isn't JSON: {str(error)[:200]}") from None
-    _check(options, limits, is_chat=is_chat)
-    is_stream = must_stream or options.get("stream") or False
-    if not isinstance(is_stream, bool):
-        raise RefusalError(400, "stream: true or false")
-    if is_stream and not is_chat:
-        raise RefusalError(400, "stream: only chat completions are streamed here")
-    if is_chat:
-        options["stream"] = is_stream
+    _check(options, limits, has_messages=dialect in (CHAT, MESSAGES))
+    is_stream = must_stream or _flag(options, "stream")
+    if is_stream and dialect is None:
+        raise RefusalError(400, "stream: this address has no streams")
+    # The relay itself goes on without the caller, whatever the upstream server knows of that.
+    is_background = dialect is RESPONSES and _flag(options, "background")
+    if is_background:
+        del options["background"]
+    if dialect is CHAT or is_stream or is_background:
+        options["stream"] = is_stream or is_background
     try:
         body = msgspec.json.encode(options)
         digest = hashlib.sha256(msgspec.json.encode(options, order="sorted")).digest()
     except RecursionError:
         raise RefusalError(400, "the body is nested too deeply") from None
-    return CompletionRequest(body, is_stream, digest)
+    return CompletionRequest(
+        body,
+        is_stream or is_background,
+        digest,
+        dialect,
+        is_background=is_background,
+        is_awaited=is_stream or not is_background,
+    )
+
+
+def _flag(options: Mapping[str, object], name: str) -> bool:
+    """Return an option that is true or false; absent or null is false.
+
+    Raises:
+        RefusalError: it is something else.
+    """
+    value = options.get(name) or False
+    if not isinstance(value, bool):
+        raise RefusalError(400, f"{name}: true or false")
+    return value
 
 
 def _read_options(raw: bytes) -> dict[str, object]:
@@ -139,10 +200,10 @@ def _read_options(raw: bytes) -> dict[str, object]:
     return {name: value if name in TEXTS else msgspec.json.decode(value) for name, value in options.items()}
 
 
-def _check(options: Mapping[str, Any], limits: RequestLimits, *, is_chat: bool) -> None:
+def _check(options: Mapping[str, Any], limits: RequestLimits, *, has_messages: bool) -> None:
     messages = bytes(options.get("messages", msgspec.Raw(b"")))
     # Each has a role, or the upstream server refuses it; in a text, the name's quotes would be escaped.
-    if is_chat and not (messages.startswith(b"[") and 0 < messages.count(b'"role"') <= limits.messages):
+    if has_messages and not (messages.startswith(b"[") and 0 < messages.count(b'"role"') <= limits.messages):
         raise RefusalError(400, f"messages: 1 to {limits.messages} of them")
     for names, most in ((COUNTS, limits.choices), (TOKENS, ANSWER_TOKENS)):
         for name in names:

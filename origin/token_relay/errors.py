@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
+ERROR = "error"
+"""Type of the events that are errors."""
+
 OURS = frozenset((401, 403, 407))
 """Statuses about this server's own key, which callers can't change."""
 
+CANCELLED = 499
+"""Status that stands for an answer that was cancelled, as nginx has it."""
 
 KINDS = {429: "rate_limit_error", 401: "authentication_error", 404: "not_found_error"}
 """OpenAI's names for errors with these statuses; those of other requests are ``invalid_request_error``."""
@@ -34,8 +39,13 @@ class CompletionError(Exception):
         return 502 if self._upstream < 400 or self._upstream in OURS else self._upstream
 
     @property
-    def data(self) -> str:
-        """The error as JSON of OpenAI's form, also for the middle of a stream."""
+    def upstream(self) -> int:
+        """The status of the upstream server's answer, or one that stands for its failure."""
+        return self._upstream
+
+    @property
+    def told(self) -> str:
+        """The error as JSON as the upstream server has told it, in its own API's form; empty if it hasn't."""
         try:
             found = msgspec.json.decode(self._body)
         except (ValueError, RecursionError):
@@ -46,13 +56,50 @@ class CompletionError(Exception):
         if isinstance(found, dict) and found.get("object") == "error":
             # As vLLM has sent them.
             return msgspec.json.encode({"error": found}).decode()
-        return error_data(str(self), self._upstream)
+        return ""
+
+    @property
+    def data(self) -> str:
+        """The error as JSON of OpenAI's form, also for the middle of a stream."""
+        return self.told or error_data(str(self), self._upstream)
+
+    @property
+    def line(self) -> str:
+        """The upstream server's own line, or else this server's."""
+        try:
+            found = msgspec.json.decode(self.told)["error"]["message"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            found = None
+        return found if isinstance(found, str) else str(self)
+
+
+class DeadlineError(CompletionError):
+    """The answer takes longer than it may."""
 
 
 def error_data(text: str, code: int, kind: str = "upstream_error") -> str:
     """Write an error as OpenAI's servers do."""
     error = {"message": text, "type": kind, "param": None, "code": code}
     return msgspec.json.encode({"error": error}).decode()
+
+
+ANTHROPIC_KINDS = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    529: "overloaded_error",
+}
+"""Anthropic's names for errors with these statuses."""
+
+
+def anthropic_error_data(text: str, status: int) -> str:
+    """Write an error as Anthropic's servers do."""
+    other = "api_error" if status >= 500 or status == CANCELLED else "invalid_request_error"
+    error = {"type": ANTHROPIC_KINDS.get(status, other), "message": text}
+    return msgspec.json.encode({"type": ERROR, "error": error}).decode()
 
 
 def kind_of(status: int) -> str:

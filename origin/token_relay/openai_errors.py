@@ -1,4 +1,4 @@
-"""ASGI middleware that writes every error below ``/relay/NAME/v1/`` as OpenAI's JSON.
+"""ASGI middleware that writes every error below ``/relay/NAME/v1/`` as JSON of OpenAI's or Anthropic's form.
 
 Clients of these servers print its message. Access control, the check of keys and the router refuse requests
 with a line of plain text.
@@ -10,33 +10,34 @@ import re
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from origin.token_relay.errors import error_data, kind_of
+from origin.token_relay.dialects import CHAT, MESSAGES, Dialect
 
 LINE_BYTES = 4096
 """Most bytes of a refusal's line that the error repeats."""
 
-_ADDRESS = re.compile(r"/relay/[^/]+/v1(?:/|\Z)")
+_ADDRESS = re.compile(r"/relay/[^/]+/v1(?:/(messages(?:/|\Z))?|\Z)")
 _REPLACED = frozenset((b"content-length", b"content-type"))
 
 
 class OpenAIErrors:
-    """Answers as the application does, with its errors in OpenAI's form at the addresses of relays."""
+    """Answers as the application does, with its errors in the clients' form at the addresses of relays."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "http" and _ADDRESS.match(scope["path"]):
-            send = _Rewriting(scope["method"], send)
+        if scope["type"] == "http" and (found := _ADDRESS.match(scope["path"])):
+            send = _Rewriting(scope["method"], send, MESSAGES if found[1] else CHAT)
         await self._app(scope, receive, send)
 
 
 class _Rewriting:
     """Sends an answer on; of an error in plain text the head waits for the line."""
 
-    def __init__(self, method: str, send: Send) -> None:
+    def __init__(self, method: str, send: Send, dialect: Dialect) -> None:
         self._has_body = method != "HEAD"
+        self._dialect = dialect
         self._send = send
         self._head: Message | None = None
         self._line = bytearray()
@@ -54,7 +55,7 @@ class _Rewriting:
     async def _send_error(self, head: Message) -> None:
         self._head, status = None, head["status"]
         text = self._line.decode("utf-8", "replace").strip()
-        body = (error_data(text, status, kind_of(status)) + "\n").encode()
+        body = (self._dialect.write_refusal(text, status) + "\n").encode()
         kept = [(name, value) for name, value in head["headers"] if name.lower() not in _REPLACED]
         fields = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
         await self._send({**head, "headers": [*kept, *fields]})

@@ -9,18 +9,25 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from origin.config.limit_options import LimitOptions
-from origin.config.options import EventOptions
+from origin.config.options import EventOptions, seconds
 from origin.events.channel import EventChannel, EventChannelOptions, new_epoch
+from origin.events.created.channels import CreatedChannels, FullError
 from origin.events.limits import ChannelLimits
 from origin.responses.refusal import RefusalError
-from origin.token_relay.completion import Completion, RelayCounters
-from origin.token_relay.completion_request import CHAT, CompletionRequest, UpstreamRequest
+from origin.token_relay.answer_channels import AnswerChannel, AnswerChannels, AnswerKeeping
+from origin.token_relay.completion import RESTART, Completion, CompletionContext, RelayCounters
+from origin.token_relay.completion_request import CompletionRequest, UpstreamRequest
+from origin.token_relay.dialects import CHAT, Dialect
 from origin.token_relay.errors import CompletionError
 from origin.token_relay.limits import TokenRelayLimits
 
 if TYPE_CHECKING:
     # An HTTP client takes long to import, and most servers need none.
     from origin.token_relay.upstream import Upstream
+
+
+KEEP_SECONDS = 600.0
+"""For how long an answer is kept where the configuration has no time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +37,14 @@ class TokenRelayOptions:
     Attributes:
         share: whether those with the same content, from callers with the same key, are one while it runs.
         keep: whether an answer goes on when its last reader has left.
+        keep_for: for how many seconds it does so otherwise, where the reader may come again.
+        publishes: whether chat completions are published on the channel.
     """
 
     share: bool = False
     keep: bool = False
+    keep_for: float = 0.0
+    publishes: bool = True
     limits: TokenRelayLimits
 
 
@@ -43,6 +54,7 @@ class TokenRelay:
     Args:
         channel: where all answers are published.
         count: called with the number of bytes written to callers.
+        answers: makes the channels of answers that are kept; None where none are.
     """
 
     def __init__(
@@ -51,6 +63,7 @@ class TokenRelay:
         upstream: Upstream,
         options: TokenRelayOptions,
         count: Callable[[int], None] = lambda _: None,
+        answers: AnswerChannels | None = None,
     ) -> None:
         self.channel = channel
         self.name = channel.name
@@ -58,9 +71,10 @@ class TokenRelay:
         self._options = options
         self._upstream = upstream
         self._count = count
-        self._answers = EventChannelOptions(limits=answer_limits(channel, options.limits))
+        self.answers = answers
+        self._answer_options = answer_options(channel.limits, options.limits)
         self._tasks: asyncio.TaskGroup | None = None
-        self._running: dict[Completion, tuple[str, bytes]] = {}
+        self._running: dict[Completion, tuple[object, ...]] = {}
         self._passed = 0
         self.counters = RelayCounters()
 
@@ -74,16 +88,20 @@ class TokenRelay:
         """Callers of all requests, who aren't readers of the event channel."""
         return sum(completion.callers for completion in self._running) + self._passed
 
-    def ask(self, request: CompletionRequest, caller: str) -> Completion:
+    def ask(self, request: CompletionRequest, caller: str, *, is_kept: bool = False) -> Completion:
         """Ask the upstream server, or share a request that is under way.
 
         Args:
             caller: names the key that was presented.
+            is_kept: whether the answer is kept in a channel of its own.
 
         Raises:
-            RefusalError: there is no room.
+            RefusalError: there is no room, or the upstream server's other addresses aren't known.
         """
-        key = caller, request.digest
+        dialect = request.dialect or CHAT
+        if dialect is not CHAT:
+            self._require_base()
+        key = caller, dialect.name, request.fields, request.digest
         headers = {"retry-after": str(self.limits.retry_seconds)}
         if self._options.share:
             for running, other in self._running.items():
@@ -95,15 +113,58 @@ class TokenRelay:
         if self._tasks is None:
             raise RefusalError(503, "the server starts or ends", headers)
         self._require_room()
-        if not self._running:
-            self.channel.begin()
-        answer = EventChannel(self.name, new_epoch(), self._answers, count=self._count)
-        completion = Completion(request, self._upstream, answer, self.channel, self.limits, self.counters)
-        completion.kept = self._options.keep
+        completion = self._begin(request, dialect, is_kept=is_kept)
+        completion.kept |= self._options.keep
         self._running[completion] = key
         self.counters.requests += 1
         self._tasks.create_task(self._run(completion))
         return completion
+
+    def _begin(self, request: CompletionRequest, dialect: Dialect, *, is_kept: bool) -> Completion:
+        """Make the channel of an answer, and what asks for it.
+
+        Raises:
+            RefusalError: there is no room for a channel.
+        """
+        made: list[Completion] = []
+        kept: AnswerChannel | None = None
+        if self.answers is not None and is_kept and request.is_stream:
+            try:
+                kept = self.answers.make(dialect, lambda reason: made[0].stop(reason))
+            except FullError as error:
+                raise RefusalError(429, str(error), {"retry-after": "60"}) from None
+        if request.is_background and kept is None:
+            raise RefusalError(501, self._not_kept)
+        audience = self.channel if dialect is CHAT and self._options.publishes else None
+        if audience is not None and not any(one.audience for one in self._running):
+            audience.begin()
+        answer = (
+            EventChannel(self.name, new_epoch(), self._answer_options, count=self._count)
+            if kept is None
+            else kept.opened.channel
+        )
+        context = CompletionContext(
+            self._upstream, self.limits, self.counters, self._options.keep_for, self.answers
+        )
+        completion = Completion(request, answer, audience, context, kept)
+        made.append(completion)
+        return completion
+
+    @property
+    def _not_kept(self) -> str:
+        reason = "" if self.answers is None else self.answers.refusal
+        return reason or "this server keeps no answers"
+
+    @property
+    def kept_answers(self) -> AnswerChannels:
+        """The channels of the answers that are kept.
+
+        Raises:
+            RefusalError: none are kept here.
+        """
+        if self.answers is None or self.answers.refusal:
+            raise RefusalError(501, self._not_kept)
+        return self.answers
 
     def _require_room(self) -> None:
         """Refuse a request beyond those that may run at once.
@@ -125,8 +186,7 @@ class TokenRelay:
             RefusalError: there is no room, or the upstream server's other addresses aren't known.
             CompletionError: the upstream server has no such answer.
         """
-        if not self._upstream.has_base:
-            raise RefusalError(404, f"the channel's relay doesn't end with {CHAT}, so only that is asked")
+        self._require_base()
         self._require_room()
         self._passed += 1
         self.counters.requests += 1
@@ -138,6 +198,17 @@ class TokenRelay:
         finally:
             self._passed -= 1
 
+    def _require_base(self) -> None:
+        """Refuse what the upstream server may have at another address than the configured one.
+
+        Raises:
+            RefusalError: that address isn't known.
+        """
+        if not self._upstream.has_base:
+            raise RefusalError(
+                404, f"the channel's relay doesn't end with {CHAT.path}, so only that is asked"
+            )
+
     async def _run(self, completion: Completion) -> None:
         with self._ending(completion):
             await completion.run()
@@ -148,10 +219,11 @@ class TokenRelay:
         try:
             yield
         finally:
-            completion.fail(CompletionError("the server ends", 503))
+            completion.fail(CompletionError("the server ends", 503), RESTART)
             self._running.pop(completion, None)
-            if not self._running:
-                self.channel.end()
+            completion.release()
+            if completion.audience is not None and not any(one.audience for one in self._running):
+                completion.audience.end()
 
     async def run(self) -> None:
         """Accept requests until the task is cancelled."""
@@ -165,19 +237,24 @@ class TokenRelay:
     def close(self) -> None:
         """Publish the server's end to the readers of all answers."""
         for completion in tuple(self._running):
-            completion.fail(CompletionError("the server ends", 503))
+            completion.fail(CompletionError("the server ends", 503), RESTART)
 
 
-def answer_limits(channel: EventChannel, limits: TokenRelayLimits) -> ChannelLimits:
-    """Return the limits of a channel that keeps one answer whole, so that none of its readers misses any."""
-    return replace(
-        channel.limits,
+def answer_options(given: ChannelLimits, limits: TokenRelayLimits) -> EventChannelOptions:
+    """Return the options of a channel that keeps one answer whole, so that none of its readers misses any.
+
+    Args:
+        given: the limits of the relay's event channel.
+    """
+    whole = replace(
+        given,
         history=limits.kept_events,
         history_seconds=0.0,
         history_bytes=limits.kept_bytes,
         queue_bytes=limits.kept_bytes,
         drain_seconds=limits.drain_seconds,
     )
+    return EventChannelOptions(limits=whole)
 
 
 def relay_limits(configured: LimitOptions, limits: TokenRelayLimits) -> TokenRelayLimits:
@@ -199,9 +276,14 @@ def make_relays(
     configured: tuple[EventOptions, ...],
     channels: Mapping[str, EventChannel],
     limits: TokenRelayLimits,
+    created: CreatedChannels,
     count: Callable[[int], None],
 ) -> dict[str, TokenRelay]:
-    """Make the relays of all event channels that have one, by name."""
+    """Make the relays of all event channels that have one, by name.
+
+    Args:
+        created: makes the channels of answers.
+    """
     relays: dict[str, TokenRelay] = {}
     for one in configured:
         if one.relay is not None:
@@ -211,7 +293,18 @@ def make_relays(
             where = UpstreamOptions(
                 url=one.relay, key=one.relay_key or "", key_header=one.relay_key_header.lower()
             )
-            options = TokenRelayOptions(share=one.relay_share, keep=one.relay_keep, limits=limits)
+            options = TokenRelayOptions(
+                share=one.relay_share,
+                keep=one.relay_keep,
+                keep_for=seconds(one.relay_keep_for),
+                limits=limits,
+            )
+            keeping = AnswerKeeping(
+                keep_for=seconds(one.keep_for) or KEEP_SECONDS,
+                history=bool(seconds(one.history)),
+                longest_answer=limits.upstream.answer_seconds,
+            )
             upstream = Upstream(where, limits.upstream)
-            relays[one.name] = TokenRelay(channels[one.name], upstream, options, count)
+            answers = AnswerChannels(created, one.name, keeping)
+            relays[one.name] = TokenRelay(channels[one.name], upstream, options, count, answers)
     return relays

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import quote
 
 import msgspec
@@ -13,21 +14,38 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from origin.access.authentication import CHALLENGE, unauthorized
 from origin.events.admission import Admission
 from origin.events.authorization import EventAuthorization
 from origin.events.delivery import ChannelReader
 from origin.events.reading import stream_events
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import client_left, receive_body, require_type, while_connected
-from origin.token_relay.completion import COMPLETION_STREAM, Completion
-from origin.token_relay.completion_request import UpstreamRequest, read_request
-from origin.token_relay.errors import CompletionError, error_data, kind_of
+from origin.token_relay.answer_routes import answer_routes
+from origin.token_relay.completion import Completion
+from origin.token_relay.completion_request import (
+    CompletionRequest,
+    UpstreamRequest,
+    forwarded_fields,
+    read_request,
+)
+from origin.token_relay.dialects import CHAT, DIALECTS, IDENTITY_EVENTS, Dialect, response_in
+from origin.token_relay.errors import CompletionError
 from origin.token_relay.relay import TokenRelay
+from origin.token_relay.relay_requests import (
+    JSON,
+    NO_STORE,
+    error_response,
+    found_relay,
+    refusal,
+    with_bearer,
+)
 
-JSON = "application/json"
+QUEUED = "queued"
+"""State of a response that goes on without its caller."""
 
-PASSED_ON = ("embeddings", "completions", "moderations", "rerank", "score")
+BROKEN = CompletionError("the relay broke", 500)
+
+PASSED_ON = ("embeddings", "moderations", "rerank", "score")
 """Addresses below ``/v1/`` whose requests are passed on, and answered in one piece.
 
 Others, such as files and fine-tuning, would change the upstream server with this server's key.
@@ -39,13 +57,13 @@ MODEL_CHARACTERS = 256
 
 
 class RelayEndpoint:
-    """The ASGI endpoint of all relays of token streams.
+    """The ASGI endpoint of all relays of token streams for one kind of request.
 
     Args:
         relays: by the name of their event channel.
         authorization: decides who may ask: who may publish to the channel.
         admission: has room for readers, or not.
-        is_drop_in: whether the answer is the stream itself.
+        dialect: the API whose answer the caller gets; None where the channel's readers alone do.
     """
 
     def __init__(
@@ -53,38 +71,61 @@ class RelayEndpoint:
         relays: Mapping[str, TokenRelay],
         authorization: EventAuthorization,
         admission: Admission,
-        *,
-        is_drop_in: bool,
+        dialect: Dialect | None,
     ) -> None:
         self._relays = relays
         self._authorization = authorization
         self._admission = admission
-        self._is_drop_in = is_drop_in
+        self._is_drop_in = dialect is not None
+        self._dialect = dialect or CHAT
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        request, name = Request(scope, receive), scope["path_params"]["name"]
+        request = Request(with_bearer(scope), receive)
         try:
-            relay, caller = await found_relay(self._relays, self._authorization, request, name)
-            require_type(request, JSON)
-            raw = await receive_body(request, relay.limits.request.request_bytes)
-            # In a thread, as millions of bytes take ten milliseconds to be looked through.
-            asked = await asyncio.to_thread(
-                read_request, raw, relay.limits.request, must_stream=not self._is_drop_in
-            )
+            relay, caller = await found_relay(self._relays, self._authorization, request)
+            asked = await self._read(request, relay)
             if not self._is_drop_in:
                 relay.ask(asked, caller)
                 await accepted(relay)(scope, receive, send)
                 return
             with self._admission.held(relay.channel, request):
-                completion = relay.ask(asked, caller)
+                if not asked.is_stream and self._dialect is not CHAT:
+                    whole = await while_connected(request, relay.pass_on(asked.upstream))
+                    await Response(whole, 200, NO_STORE, JSON)(scope, receive, send)
+                    return
+                completion = relay.ask(asked, caller, is_kept=True)
                 with completion.awaited():
-                    if asked.is_stream:
-                        await self._stream(relay, completion, request, send)
-                    else:
-                        await self._whole(completion, request, send)
+                    await self._answer(relay, asked, completion, request, send)
+        except CompletionError as error:
+            await error_response(error, self._dialect)(scope, receive, send)
         except RefusalError as error:
-            await refusal(error.status, str(error), error.headers)(scope, receive, send)
+            await refusal(error, self._dialect)(scope, receive, send)
+
+    async def _read(self, request: Request, relay: TokenRelay) -> CompletionRequest:
+        require_type(request, JSON)
+        limits = relay.limits.request
+        raw = await receive_body(request, limits.request_bytes)
+        # In a thread, as millions of bytes take ten milliseconds to be looked through.
+        read = await asyncio.to_thread(
+            read_request, raw, limits, must_stream=not self._is_drop_in, dialect=self._dialect
+        )
+        return replace(read, fields=forwarded_fields(request.headers))
+
+    async def _answer(
+        self,
+        relay: TokenRelay,
+        asked: CompletionRequest,
+        completion: Completion,
+        request: Request,
+        send: Send,
+    ) -> None:
+        if not asked.is_awaited:
+            await self._begun_response(completion, request, send)
+        elif asked.is_stream:
+            await self._stream(relay, completion, request, send)
+        else:
+            await self._whole(completion, request, send)
 
     async def _stream(self, relay: TokenRelay, completion: Completion, request: Request, send: Send) -> None:
         """Answer with the stream; with an error's status where the upstream server has one in time."""
@@ -92,20 +133,38 @@ class RelayEndpoint:
             return
         error, answer = completion.error, completion.answer
         if error is not None and completion.is_empty:
-            await error_response(error)(request.scope, request.receive, send)
+            await error_response(error, self._dialect)(request.scope, request.receive, send)
             return
-        await stream_events(answer, ChannelReader(answer.since(None), COMPLETION_STREAM), send, answer.enter)
+        completion.is_told = True
+        reader = ChannelReader(answer.since(None), self._dialect.form)
+        await stream_events(answer, reader, send, answer.enter, completion.headers)
 
-    @staticmethod
-    async def _whole(completion: Completion, request: Request, send: Send) -> None:
+    async def _begun_response(self, completion: Completion, request: Request, send: Send) -> None:
+        """Answer with the response as it begins, which goes on without its caller."""
+        completion.is_told = True
+        answer = completion.answer
+        while True:
+            log = answer.log
+            first = log.between(log.first, min(log.end, log.first + IDENTITY_EVENTS))
+            found = response_in(first, QUEUED)
+            if found is not None or answer.ended or len(first) == IDENTITY_EVENTS:
+                break
+            await while_connected(request, answer.news(log.end))
+        if found is not None:
+            headers = {name.decode(): value.decode() for name, value in completion.headers}
+            reply = Response(found, 200, {**NO_STORE, **headers}, JSON)
+        else:
+            reply = error_response(completion.error or BROKEN, self._dialect)
+        await reply(request.scope, request.receive, send)
+
+    async def _whole(self, completion: Completion, request: Request, send: Send) -> None:
         """Answer in one piece."""
         if not await _comes(completion, request, None):
             return
         if completion.whole is not None:
-            headers = {"cache-control": "no-store"}
-            answer = Response(completion.whole, 200, headers, JSON)
+            answer = Response(completion.whole, 200, NO_STORE, JSON)
         else:
-            answer = error_response(completion.error or CompletionError("the relay broke", 500))
+            answer = error_response(completion.error or BROKEN, self._dialect)
         await answer(request.scope, request.receive, send)
 
 
@@ -133,17 +192,17 @@ class PassingEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        request, name = Request(scope, receive), scope["path_params"]["name"]
+        request = Request(scope, receive)
         try:
-            relay, _ = await found_relay(self._relays, self._authorization, request, name)
+            relay, _ = await found_relay(self._relays, self._authorization, request)
             asked = await self._read(request, relay)
             with self._admission.held(relay.channel, request):
                 whole = await while_connected(request, relay.pass_on(asked))
-            answer = Response(whole, 200, {"cache-control": "no-store"}, JSON)
+            answer = Response(whole, 200, NO_STORE, JSON)
         except CompletionError as error:
             answer = error_response(error)
         except RefusalError as error:
-            answer = refusal(error.status, str(error), error.headers)
+            answer = refusal(error)
         await answer(scope, receive, send)
 
     async def _read(self, request: Request, relay: TokenRelay) -> UpstreamRequest:
@@ -156,26 +215,9 @@ class PassingEndpoint:
         require_type(request, JSON)
         limits = relay.limits.request
         raw = await receive_body(request, limits.request_bytes)
-        read = await asyncio.to_thread(read_request, raw, limits, must_stream=False, is_chat=False)
-        return UpstreamRequest(read.body, path=f"/{self._path}")
-
-
-async def found_relay(
-    relays: Mapping[str, TokenRelay], authorization: EventAuthorization, request: Request, name: str
-) -> tuple[TokenRelay, str]:
-    """Return a relay, and with whose key a request may ask it.
-
-    Raises:
-        RefusalError: there is no such relay, or the request has no key of it.
-    """
-    relay = relays.get(name)
-    if relay is None:
-        raise RefusalError(404, "no such relay")
-    caller = await authorization.publisher(request, name)
-    if not caller:
-        told = unauthorized("the channel's publish_token or server.admin_token is needed").to(request)
-        raise RefusalError(401, bytes(told.body).decode().strip(), {"www-authenticate": CHALLENGE})
-    return relay, caller
+        read = await asyncio.to_thread(read_request, raw, limits, must_stream=False, dialect=None)
+        fields = forwarded_fields(request.headers)
+        return UpstreamRequest(read.body, path=f"/{self._path}", fields=fields)
 
 
 def accepted(relay: TokenRelay) -> Response:
@@ -197,29 +239,19 @@ async def _comes(completion: Completion, request: Request, seconds: float | None
         await asyncio.gather(leaving, return_exceptions=True)
 
 
-def refusal(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Refuse a request as clients of these servers expect it."""
-    told = {"cache-control": "no-store", **(headers or {})}
-    return Response(error_data(text, status, kind_of(status)) + "\n", status, told, JSON)
-
-
-def error_response(error: CompletionError) -> Response:
-    """Answer with what the upstream server said instead of an answer."""
-    headers = {"cache-control": "no-store"}
-    if error.retry_after:
-        headers["retry-after"] = error.retry_after
-    return Response(error.data + "\n", error.status, headers, JSON)
-
-
 async def _refuse_unknown(request: Request) -> Response:
     """Refuse what no relay passes on, by the names of what it does."""
     path = request.path_params["path"]
     is_models = path.partition("/")[0] == "models"
-    if is_models or path in {"chat/completions", *PASSED_ON}:
+    if is_models or path in _POSTED:
         # RFC 9110 §15.5.6: the answer names the methods.
-        return refusal(405, "this address takes another method", {"allow": "GET" if is_models else "POST"})
-    passed = ", ".join(("chat/completions", "models", *PASSED_ON))
-    return refusal(404, f"this isn't passed on to the upstream server; what is: {passed}")
+        headers = {"allow": "GET" if is_models else "POST"}
+        return refusal(RefusalError(405, "this address takes another method", headers))
+    passed = ", ".join(("chat/completions", "models", *PASSED_ON, "completions", "responses", "messages"))
+    return refusal(RefusalError(404, f"this isn't passed on to the upstream server; what is: {passed}"))
+
+
+_POSTED = frozenset((*(one.name for one in DIALECTS), *PASSED_ON))
 
 
 def routes(
@@ -232,21 +264,15 @@ def routes(
         admission: has room for readers, or not.
     """
     admission = admission or Admission()
-    post = RelayEndpoint(relays, authorization, admission, is_drop_in=False)
-    drop_in = RelayEndpoint(relays, authorization, admission, is_drop_in=True)
-    models = PassingEndpoint(relays, authorization, admission, "models")
+    context = relays, authorization, admission
+    models = PassingEndpoint(*context, "models")
+    base = "/relay/{name}/v1"
     return [
-        Route("/relay/{name}", post, methods=["POST"]),
-        Route("/relay/{name}/v1/chat/completions", drop_in, methods=["POST"]),
-        Route("/relay/{name}/v1/models", models, methods=["GET"]),
-        Route("/relay/{name}/v1/models/{model:path}", models, methods=["GET"]),
-        *(
-            Route(
-                f"/relay/{{name}}/v1/{path}",
-                PassingEndpoint(relays, authorization, admission, path),
-                methods=["POST"],
-            )
-            for path in PASSED_ON
-        ),
-        Route("/relay/{name}/v1/{path:path}", _refuse_unknown, methods=["GET", "POST"]),
+        Route("/relay/{name}", RelayEndpoint(*context, None), methods=["POST"]),
+        *(Route(f"{base}{one.path}", RelayEndpoint(*context, one), methods=["POST"]) for one in DIALECTS),
+        *answer_routes(base, *context),
+        Route(f"{base}/models", models, methods=["GET"]),
+        Route(f"{base}/models/{{model:path}}", models, methods=["GET"]),
+        *(Route(f"{base}/{path}", PassingEndpoint(*context, path), methods=["POST"]) for path in PASSED_ON),
+        Route(f"{base}/{{path:path}}", _refuse_unknown, methods=["GET", "POST"]),
     ]

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import httpx
 
 from origin.http.media_types import media_type_in
-from origin.token_relay.completion_request import CHAT, UpstreamRequest
-from origin.token_relay.errors import CompletionError
+from origin.token_relay.completion_request import UpstreamRequest
+from origin.token_relay.dialects import CHAT
+from origin.token_relay.errors import CompletionError, DeadlineError
 from origin.token_relay.limits import UpstreamLimits
 from origin.token_relay.sse_reader import DONE, ServerSentEvent, SseError, SseReader
 from packager.redaction import PiecewiseRedactor, Redactor, secrets_of
@@ -65,7 +66,7 @@ class Upstream:
         self._url = options.url
         # A query, such as Azure's api-version, is for each address.
         path, self._mark, self._query = options.url.partition("?")
-        self._base = path.removesuffix(CHAT) if path.endswith(CHAT) else None
+        self._base = path.removesuffix(CHAT.path) if path.endswith(CHAT.path) else None
         self._limits = limits
         # One for all requests: what the name meant at first is how far inside any of them may lead.
         self._guard = guard_for(options.url, limits.guard)
@@ -84,7 +85,10 @@ class Upstream:
         return self._url if self._base is None else f"{self._base}{path}{self._mark}{self._query}"
 
     async def stream(
-        self, body: bytes, on_begin: Callable[[], None], on_event: Callable[[ServerSentEvent], bool]
+        self,
+        asked: UpstreamRequest,
+        on_begin: Callable[[], None],
+        on_event: Callable[[ServerSentEvent], bool],
     ) -> None:
         """Request a streamed answer from the upstream, and pass each of its events on.
 
@@ -95,7 +99,7 @@ class Upstream:
         Raises:
             CompletionError: there is no stream, or it broke off. A stream that ends in order has not.
         """
-        async with self._asked(UpstreamRequest(body), EVENT_STREAM) as (response, silence):
+        async with self._asked(asked, EVENT_STREAM) as (response, silence):
             on_begin()
             reader, size, budget = SseReader(self._limits.answer_bytes), 0, StepBudget()
             has_begun = False
@@ -182,9 +186,9 @@ class Upstream:
         except TimeoutError:
             if silence.expired():
                 told = f"the upstream server sent nothing for {limits.silent_seconds:g} s"
-            else:
-                told = f"the upstream server took more than {limits.answer_seconds:g} s"
-            raise CompletionError(told, 504) from None
+                raise CompletionError(told, 504) from None
+            told = f"the upstream server took more than {limits.answer_seconds:g} s"
+            raise DeadlineError(told, 504) from None
         except SseError as error:
             raise CompletionError(f"the upstream server's answer can't be read: {error}") from None
         except (httpx.ConnectError, httpx.ConnectTimeout):
@@ -199,7 +203,7 @@ class Upstream:
     @contextlib.asynccontextmanager
     async def _sent(self, asked: UpstreamRequest, kind: str) -> AsyncIterator[httpx.Response]:
         await asyncio.to_thread(certificates)
-        url, headers = self._address(asked.path), {**self._fields, "accept": kind}
+        url, headers = self._address(asked.path), {**dict(asked.fields), **self._fields, "accept": kind}
         if not asked.body:
             del headers["content-type"]
         timeout = httpx.Timeout(None, connect=self._limits.connect_seconds)

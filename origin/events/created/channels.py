@@ -25,6 +25,7 @@ from origin.events.channel_replication import FollowedEventLog, ServedEventLog
 from origin.events.created.limits import CreationLimits
 from origin.events.created.records import (
     ADMINISTRATOR,
+    RELAY,
     TEMPLATE,
     ChannelSettings,
     CreatedChannel,
@@ -44,6 +45,9 @@ log = structlog.get_logger()
 
 TOKEN_BYTES = 16
 """Random bytes of tokens and of names that nobody can guess."""
+
+DELETED, EXPIRED = "deleted", "expired"
+"""Reasons for which what is published to a channel is stopped."""
 
 SPARE_TIMES = 1000
 """Times of channels that changed meanwhile, beyond as many as there are channels, before they are dropped."""
@@ -88,7 +92,9 @@ class ChannelMaker:
         count: called with the number of bytes written to readers.
         history: makes what keeps a channel's events on disk; None where nothing does.
         templates: by their patterns.
-        keys: of templates' publishers and readers, by the pattern; a reload changes them.
+        keys: of templates' publishers and readers, by the pattern, and of relays', by their name; a reload
+            changes them.
+        end_abandoned: ends the channel of an answer whose relay ended with another run of the server.
     """
 
     options: Callable[[ChannelSettings], EventChannelOptions]
@@ -97,6 +103,7 @@ class ChannelMaker:
     publish: EventPublishLimits = field(default_factory=EventPublishLimits)
     templates: Mapping[str, Template] = field(default_factory=dict)
     keys: Mapping[str, ChannelKeys] = field(default_factory=dict)
+    end_abandoned: Callable[[CreatedChannel, EventChannel], None] = lambda _, channel: channel.end()
 
 
 @dataclass(slots=True, eq=False)
@@ -147,6 +154,8 @@ class CreatedChannels:
         # Names by what is before their last segment, and the number of channels of each creator.
         self._folders: dict[str, dict[str, None]] = {}
         self._counts: dict[str, int] = {}
+        # Names of answers' channels, by the creator and the alias.
+        self._aliases: dict[tuple[str, str], list[str]] = {}
         self._open: dict[str, OpenChannel] = {}
         self._packed: dict[str, bytes] = {}
         self._packed_bytes = self._open_bytes = 0
@@ -200,7 +209,10 @@ class CreatedChannels:
         return self.maker.templates.get(template_of(name))
 
     def matching(self, pattern: str, most: int) -> list[str]:
-        """Return the names of the channels of a pattern, at most so many and one more."""
+        """Return the names of the channels of a pattern, at most so many and one more.
+
+        Answers aren't among them: their readers have to know their names.
+        """
         names: list[str] = []
         for name in self._folders.get(folder_of(pattern), ()):
             if self.get(name) is not None:
@@ -241,10 +253,8 @@ class CreatedChannels:
         Raises:
             FullError: there is no room; the text says for whom.
         """
-        if (
-            creator not in (ADMINISTRATOR, TEMPLATE)
-            and self._counts.get(creator, 0) >= self.limits.per_creator
-        ):
+        is_own = creator in (ADMINISTRATOR, TEMPLATE) or creator.startswith(RELAY)
+        if not is_own and self._counts.get(creator, 0) >= self.limits.per_creator:
             raise FullError("limits.created_channels_per_token: so many channels of one creator are there")
         if len(self._records.channels) >= self.limits.channels and not self._evict():
             raise FullError("limits.created_channels: so many channels are there")
@@ -298,17 +308,94 @@ class CreatedChannels:
         self.created += 1
         return channel, read, publish
 
+    def produce(
+        self, creator: str, settings: ChannelSettings, expires: float, alias: str, stop: Callable[[str], None]
+    ) -> tuple[CreatedChannel, OpenChannel, str]:
+        """Make a channel with a name that nobody can guess, to which this process alone publishes.
+
+        It is held open until `finish`. A full disk costs what is stored of it, not the channel.
+
+        Args:
+            stop: ends what is published; called with the reason when the channel is deleted.
+
+        Returns:
+            Its record, the channel, and its token for reading, of which a hash is kept.
+
+        Raises:
+            FullError: there is no room for one more.
+        """
+        self.check_room(creator)
+        if not self._has_room():
+            raise FullError("limits.created_channel_bytes: so many bytes of events are there")
+        read = secrets.token_urlsafe(TOKEN_BYTES)
+        now, shared = self._clock(), self._records.shared(settings)
+        channel = CreatedChannel(
+            self.unused_name(), creator, now, shared, expires, now, read_token=KeyHash.of(read)
+        )
+        channel.alias, channel.stop = alias, stop
+        self._add(channel)
+        self._store_soon(channel)
+        self.created += 1
+        opened = self._wake(channel)
+        opened.uses += 1
+        return channel, opened, read
+
+    def finish(self, channel: CreatedChannel, opened: OpenChannel, expires: float) -> None:
+        """Let a channel go to which nothing is published any more, and that ends at a time."""
+        channel.stop, channel.expires = None, expires
+        opened.uses -= 1
+        opened.since = time.monotonic()
+        if self._records.channels.get(channel.name) is channel:
+            self._call_at(expires, channel.name)
+            self._store_soon(channel)
+
+    def discard(self, channel: CreatedChannel) -> None:
+        """Remove a channel without waiting until that is stored."""
+        if (until := self._remove(channel.name)) is not None and channel.is_stored and self.store is not None:
+            self.store.store_soon(line_of_gone(channel.name, until))
+
+    def set_alias(self, channel: CreatedChannel, alias: str) -> None:
+        """Find a channel by another alias, too, from now on."""
+        if self._records.channels.get(channel.name) is not channel:
+            return
+        self._drop_alias(channel)
+        channel.alias = alias
+        self._index_alias(channel)
+        self._store_soon(channel)
+
+    def aliased(self, creator: str, alias: str) -> list[CreatedChannel]:
+        """Return the channels of a creator that have an alias."""
+        found = map(self.get, self._aliases.get((creator, alias), ()))
+        return [channel for channel in found if channel is not None]
+
+    def _index_alias(self, channel: CreatedChannel) -> None:
+        if channel.has_alias:
+            self._aliases.setdefault((channel.creator, channel.alias), []).append(channel.name)
+
+    def _drop_alias(self, channel: CreatedChannel) -> None:
+        key = channel.creator, channel.alias
+        if channel.name in (names := self._aliases.get(key, [])):
+            names.remove(channel.name)
+            if not names:
+                del self._aliases[key]
+
+    def _store_soon(self, channel: CreatedChannel) -> None:
+        if self.store is not None and channel.is_stored:
+            self.store.store_soon(line_of(channel))
+
     def _add(self, channel: CreatedChannel) -> None:
         name = channel.name
         self._records.channels[name] = channel
         self._index(channel)
-        for listener in tuple(self._listeners):
+        for listener in () if channel.is_answer else tuple(self._listeners):
             listener(name)
 
     def _index(self, channel: CreatedChannel) -> None:
         name, creator = channel.name, channel.creator
-        self._folders.setdefault(folder_of(name), {})[name] = None
+        if not channel.is_answer:
+            self._folders.setdefault(folder_of(name), {})[name] = None
         self._counts[creator] = self._counts.get(creator, 0) + 1
+        self._index_alias(channel)
         self._call_at(channel.expires, name)
 
     def _call_at(self, moment: float, name: str) -> None:
@@ -342,13 +429,19 @@ class CreatedChannels:
 
     def _remove(self, name: str) -> float | None:
         """Remove a channel; return until when it counts as gone, None where there is none."""
-        channel = self._records.channels.pop(name, None)
+        channel = self._records.channels.get(name)
         if channel is None:
             return None
-        folder = self._folders[folder_of(name)]
-        del folder[name]
-        if not folder:
-            del self._folders[folder_of(name)]
+        if channel.stop is not None:
+            # The error for its readers comes before the channel's end.
+            channel.stop(DELETED if self.get(name) is channel else EXPIRED)
+        del self._records.channels[name]
+        self._drop_alias(channel)
+        if not channel.is_answer:
+            folder = self._folders[folder_of(name)]
+            del folder[name]
+            if not folder:
+                del self._folders[folder_of(name)]
         self._counts[channel.creator] -= 1
         if not self._counts[channel.creator]:
             del self._counts[channel.creator]
@@ -434,6 +527,8 @@ class CreatedChannels:
                 break
         else:
             return None
+        if channel.is_answer and channel.stop is None and not opened.channel.ended:
+            self.maker.end_abandoned(channel, opened.channel)
         # Behind all that were used before: `_evict` looks at the first ones.
         channel.used = self._clock()
         self._records.channels[name] = self._records.channels.pop(name)
@@ -521,6 +616,7 @@ class CreatedChannels:
         self._records = records
         self._folders.clear()
         self._counts.clear()
+        self._aliases.clear()
         for channel in tuple(records.channels.values()):
             self._index(channel)
             if channel.settings.history:
@@ -615,7 +711,8 @@ class CreatedChannels:
             for name, until in self._records.gone.items()
             if until > now
         ]
-        return [*(functools.partial(line_of, one) for one in self._records.channels.values()), *gone]
+        stored = [one for one in self._records.channels.values() if one.is_stored]
+        return [*(functools.partial(line_of, one) for one in stored), *gone]
 
 
 def _framed(message: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -20,6 +21,9 @@ TEMPLATE = "template"
 
 PUBLISHER = "publisher"
 """The creator of channels that were made by their first event, with a token."""
+
+RELAY = "relay:"
+"""Beginning of the creators of answers' channels, with the name of the relay behind it."""
 
 SUBJECT = "sub:"
 """Beginning of creators that are named by a JSON Web Token."""
@@ -46,12 +50,15 @@ class CreatedChannel:
     """A channel that was made at run time, without its events.
 
     Attributes:
-        creator: `ADMINISTRATOR`, `PUBLISHER`, or `SUBJECT` with a name.
+        creator: `ADMINISTRATOR`, `PUBLISHER`, or `SUBJECT` or `RELAY` with a name.
         made: seconds since the epoch of Unix, as all times here.
         expires: when the channel ends; infinite for never.
         used: when a client last came.
         due: when the channel is to be looked at, as it ends or has events that are too old.
         read_token: None for a channel without tokens of its own.
+        alias: of the channel of an answer, its API and its id there.
+        stop: ends what this process alone publishes to the channel, for a reason; None where clients publish,
+            or nobody any more.
     """
 
     name: str
@@ -63,6 +70,23 @@ class CreatedChannel:
     due: float = math.inf
     read_token: KeyHash | None = field(default=None, repr=False)
     publish_token: KeyHash | None = field(default=None, repr=False)
+    alias: str = ""
+    stop: Callable[[str], None] | None = field(default=None, repr=False)
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether a relay publishes its answer to the channel, and no client does."""
+        return self.creator.startswith(RELAY)
+
+    @property
+    def has_alias(self) -> bool:
+        """Whether an answer's id in its API is known."""
+        return bool(self.alias) and not self.alias.endswith("/")
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether a restart keeps it: of an answer without history there would be nothing to read."""
+        return not self.is_answer or bool(self.settings.history)
 
 
 class _RecordsHead(Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,6 +106,7 @@ class _MadeLine(Struct, frozen=True, tag="made", forbid_unknown_fields=True, omi
     expires: float | None = None
     read: str = ""
     publish: str = ""
+    alias: str = ""
 
 
 class _GoneLine(Struct, frozen=True, tag="gone", forbid_unknown_fields=True):
@@ -105,7 +130,9 @@ def line_of(channel: CreatedChannel) -> bytes:
     """Write the line of a channel that was made or changed."""
     expires = None if math.isinf(channel.expires) else channel.expires
     read, publish = (str(one or "") for one in (channel.read_token, channel.publish_token))
-    line = _MadeLine(channel.name, channel.creator, channel.made, channel.settings, expires, read, publish)
+    line = _MadeLine(
+        channel.name, channel.creator, channel.made, channel.settings, expires, read, publish, channel.alias
+    )
     return _encode(line) + b"\n"
 
 
@@ -166,6 +193,7 @@ class Records:
             line.at,
             read_token=KeyHash.read(line.read),
             publish_token=KeyHash.read(line.publish),
+            alias=line.alias,
         )
 
     def shared(self, settings: ChannelSettings) -> ChannelSettings:

@@ -69,6 +69,12 @@ class CreationAuthorization:
             return channel.creator == f"{SUBJECT}{found.name}" and found.may_create(channel.name)
         return await self._events.is_admin(request, channel.name)
 
+    async def may_delete(self, request: Request, channel: CreatedChannel) -> bool:
+        """Return whether a request may delete a channel: an answer also with its relay's token."""
+        if channel.is_answer and await self._events.may_publish(request, channel.name):
+            return True
+        return await self.may_manage(request, channel)
+
 
 class CreatedChannelsEndpoint:
     """The ASGI endpoint of all event channels of a server: the configured ones, and those made at run time.
@@ -107,6 +113,8 @@ class CreatedChannelsEndpoint:
         channel = self._created.get(name)
         if channel is None:
             channel = await self._made_by_event(request, name)
+        if channel.is_answer and request.method in ("POST", "PATCH"):
+            raise RefusalError(405, "a relay publishes here alone", {"allow": "GET, HEAD, DELETE"})
         if request.method in ("PATCH", "DELETE") or _asks_for_state(request):
             answer = await self._manage(request, channel)
             if answer is not None:
@@ -115,7 +123,8 @@ class CreatedChannelsEndpoint:
         async with self._created.using(name) as opened:
             if opened is None:
                 raise RefusalError(410, DELETED)
-            await self._answers.answer(opened.channel, opened.publisher, request, send)
+            publisher = None if channel.is_answer else opened.publisher
+            await self._answers.answer(opened.channel, publisher, request, send)
 
     async def _made_by_event(self, request: Request, name: str) -> CreatedChannel:
         """Make the channel that a request publishes to, if its template says so.
@@ -187,7 +196,10 @@ class CreatedChannelsEndpoint:
 
     async def _manage(self, request: Request, channel: CreatedChannel) -> Response | None:
         """Describe, change or delete a channel; None for a request for its state by somebody else."""
-        if not await self._authorization.may_manage(request, channel):
+        is_allowed = (
+            self._authorization.may_delete if request.method == "DELETE" else self._authorization.may_manage
+        )
+        if not await is_allowed(request, channel):
             if request.method in ("GET", "HEAD"):
                 return None
             raise UnauthorizedError(NEEDED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from origin.config.limit_options import LimitOptions
@@ -19,8 +19,9 @@ from origin.events.created.store import ChannelStore
 from origin.events.disk_history import EventHistory
 from origin.events.limits import EventLimits, HistoryLimits
 from origin.server.services.limits import Limits
+from origin.token_relay.answer_channels import end_abandoned
 from origin.token_relay.limits import TokenRelayLimits
-from origin.token_relay.relay import TokenRelay, make_relays, relay_limits
+from origin.token_relay.relay import TokenRelay, answer_options, make_relays, relay_limits
 from packager.concurrency import Threads
 from packager.safe_files import DataFolder
 
@@ -82,7 +83,6 @@ def make_event_services(config: Config, limits: Limits, count: Callable[[str, in
         and not is_shared
         and (place := data_folder(config, "events", options.name)) is not None
     }
-    relays = make_relays(configured, channels, relaying, functools.partial(count, "relay"))
     keys = {
         one.name: ChannelKeys(
             publish_token=one.publish_token or "",
@@ -91,7 +91,13 @@ def make_event_services(config: Config, limits: Limits, count: Callable[[str, in
         )
         for one in config.events
     }
-    created = _make_created(config, limits, keys, functools.partial(count, "events"), threads)
+    answers = {
+        one.name: answer_options(channels[one.name].limits, relaying)
+        for one in configured
+        if one.relay is not None
+    }
+    created = _make_created(config, limits, keys, answers, functools.partial(count, "events"), threads)
+    relays = make_relays(configured, channels, relaying, created, functools.partial(count, "relay"))
     return EventServices(channels, histories, relays, keys, created)
 
 
@@ -99,12 +105,14 @@ def _make_created(
     config: Config,
     limits: Limits,
     keys: dict[str, ChannelKeys],
+    answers: Mapping[str, EventChannelOptions],
     count: Callable[[int], None],
     threads: Threads,
 ) -> CreatedChannels:
     """Make what makes event channels at run time.
 
     Args:
+        answers: the options of the channels of relays' answers, by the relay's name.
         count: called with the number of bytes written to readers.
         threads: that read and write histories.
     """
@@ -112,6 +120,8 @@ def _make_created(
     relaying = relay_limits(config.limits, limits.relay)
 
     def options(settings: ChannelSettings) -> EventChannelOptions:
+        if (answer := answers.get(settings.template)) is not None:
+            return answer
         given = templates.get(settings.template) or EventOptions("made")
         made = event_channel_options(given, config.limits, limits.events, relaying)
         kept = replace(made.limits, history=settings.keep, history_seconds=settings.keep_for)
@@ -134,6 +144,7 @@ def _make_created(
             for name, one in templates.items()
         },
         keys,
+        end_abandoned,
     )
     bounds = replace(
         limits.creation,

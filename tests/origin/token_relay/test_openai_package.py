@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.completion_server import KEY, Asked, chunk, streaming, tokens
-from tests.event_server import LIMIT, NDJSON, TOKEN
-from tests.relay_server import RelayServer, reading_answer, relaying
+from tests.event_server import NDJSON, TOKEN
+from tests.relay_server import client_of, reading_answer, relaying
 from tests.waiting import until
-
-if TYPE_CHECKING:
-    import openai
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
 FUNCTION = {"name": "weather", "arguments": '{"city":'}
@@ -28,12 +24,6 @@ CHUNKS = [
     chunk({}, choices=[], usage=USAGE),
     "[DONE]",
 ]
-
-
-def client_of(server: RelayServer, key: str = TOKEN, retries: int = 0) -> openai.AsyncOpenAI:
-    import openai  # not by each process of the tests, as it takes a second
-
-    return openai.AsyncOpenAI(base_url=server.base, api_key=key, max_retries=retries, timeout=LIMIT)
 
 
 async def test_it_gets_text_reasoning_tools_and_usage_as_from_the_upstream_server() -> None:

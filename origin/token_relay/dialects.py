@@ -1,0 +1,204 @@
+"""The APIs whose answers a relay streams: their addresses, ids, numbers and errors. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from msgspec import Raw, Struct
+
+from origin.events import sse_writer
+from origin.events.channel import END
+from origin.events.event_log import Event, EventLog
+from origin.events.formats import Format
+from origin.token_relay.errors import ERROR, CompletionError, anthropic_error_data, error_data, kind_of
+
+IDENTITY_EVENTS = 8
+"""First events of an answer, one of which has its id."""
+
+UNNUMBERED_EVENTS = 100
+"""Events without a number behind one that has one, at most."""
+
+TERMINAL = frozenset(("completed", "failed", "incomplete", "cancelled"))
+"""States of a response of which no more comes."""
+
+_IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+
+
+class _Named(Struct):
+    """An object with an id."""
+
+    id: str = ""
+
+
+class _Beginning(Struct):
+    """An event of an answer, as far as it says whose it is: in one of three places."""
+
+    id: str = ""
+    response: _Named = msgspec.field(default_factory=_Named)
+    message: _Named = msgspec.field(default_factory=_Named)
+
+
+class _Numbered(Struct):
+    sequence_number: int | None = None
+
+
+class _WithResponse(Struct):
+    response: Raw = Raw(b"")
+
+
+_HEAD, _NUMBERED = msgspec.json.Decoder(_Beginning), msgspec.json.Decoder(_Numbered)
+_WITH_RESPONSE, _OPTIONS = msgspec.json.Decoder(_WithResponse), msgspec.json.Decoder(dict[str, Raw])
+
+
+def _write_bare(name: str, data: str, _: str) -> bytes:
+    # Clients of these servers know events without type and id alone.
+    return _write_named("" if name == ERROR else name, data, "")
+
+
+def _write_named(name: str, data: str, _: str) -> bytes:
+    if name == END:
+        return sse_writer.comment()
+    return sse_writer.event(data, name="" if name == "message" else name)
+
+
+COMPLETION_STREAM = Format("completion", sse_writer.MEDIA_TYPE, _write_bare, sse_writer.comment())
+"""Events as OpenAI's chat completions have them."""
+
+NAMED_STREAM = Format("named completion", sse_writer.MEDIA_TYPE, _write_named, sse_writer.comment())
+"""Events as OpenAI's responses and Anthropic's messages have them, whose errors have a type, too."""
+
+
+def _chat_error(text: str, status: int, _number: int) -> str:
+    return error_data(text, status)
+
+
+def _response_error(text: str, status: int, number: int) -> str:
+    error = {"type": ERROR, "code": str(status), "message": text, "param": None, "sequence_number": number}
+    return msgspec.json.encode(error).decode()
+
+
+def _message_error(text: str, status: int, _number: int) -> str:
+    return anthropic_error_data(text, status)
+
+
+def _refusal(text: str, status: int) -> str:
+    return error_data(text, status, kind_of(status))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dialect:
+    """An API whose answers are streamed.
+
+    Attributes:
+        path: of its address, below the base of the upstream server's.
+        form: the events of its streams.
+        write_error: writes an error within a stream, by its line, its status and the number of its event.
+        write_refusal: writes the error of a request that is refused, by its line and its status.
+        is_numbered: whether its events have numbers; where they haven't they are counted, from 0 on.
+    """
+
+    path: str
+    form: Format
+    write_error: Callable[[str, int, int], str] = _chat_error
+    write_refusal: Callable[[str, int], str] = _refusal
+    is_numbered: bool = False
+
+    @property
+    def name(self) -> str:
+        """Its path without the slash in front."""
+        return self.path[1:]
+
+    def write_status_error(self, text: str, status: int) -> str:
+        """Write the error of an upstream server as the answer to a request."""
+        return anthropic_error_data(text, status) if self.name == "messages" else error_data(text, status)
+
+    def write_failure(self, error: CompletionError, number: int) -> str:
+        """Return the event of an error within a stream.
+
+        Args:
+            number: of the event, if events have numbers.
+        """
+        if not self.is_numbered and error.told:
+            return error.told
+        return self.write_error(error.line, error.upstream, number)
+
+    def position_behind(self, log: EventLog, number: int) -> int | None:
+        """Return the position of the first event behind a number in a log; None if that may be to come."""
+        if not self.is_numbered:
+            position = log.first + number + 1
+            return position if position <= log.end else None
+        if number > _number_at(log, log.end - 1):
+            return None
+        first, end = log.first, log.end
+        while first < end:
+            middle = (first + end) // 2
+            if _number_at(log, middle) > number:
+                end = middle
+            else:
+                first = middle + 1
+        return first
+
+    def next_number(self, log: EventLog) -> int:
+        """Return the number of the event that would be the next in a log."""
+        return _number_at(log, log.end - 1) + 1 if self.is_numbered else log.end - log.first
+
+
+CHAT = Dialect("/chat/completions", COMPLETION_STREAM)
+COMPLETIONS = Dialect("/completions", COMPLETION_STREAM)
+RESPONSES = Dialect("/responses", NAMED_STREAM, _response_error, is_numbered=True)
+MESSAGES = Dialect("/messages", NAMED_STREAM, _message_error, anthropic_error_data)
+DIALECTS = CHAT, COMPLETIONS, RESPONSES, MESSAGES
+
+
+def dialect_named(name: str) -> Dialect | None:
+    """Return the API with a name; None for none."""
+    return next((one for one in DIALECTS if one.name == name), None)
+
+
+def identity_in(data: str) -> str:
+    """Return the id that the upstream server has given an answer, by one of its events; empty for none."""
+    try:
+        head = _HEAD.decode(data)
+    except (ValueError, RecursionError):
+        return ""
+    found = head.id or head.response.id or head.message.id
+    return found if _IDENTITY.fullmatch(found) else ""
+
+
+def _number_at(log: EventLog, position: int) -> int:
+    """Return the number of an event of a log, or of the last one before it that has one; -1 for none."""
+    for one in range(position, max(log.first, position - UNNUMBERED_EVENTS) - 1, -1):
+        if one < log.first:
+            break
+        try:
+            found = _NUMBERED.decode(log.between(one, one + 1)[0].data).sequence_number
+        except (ValueError, RecursionError):
+            continue
+        if found is not None:
+            return found
+    return -1
+
+
+def response_in(events: Sequence[Event], status: str = "") -> bytes | None:
+    """Return the newest object ``response`` of some events, with another status; None without one.
+
+    Args:
+        status: which it has unless it is over; empty for its own.
+    """
+    for event in reversed(events):
+        try:
+            found = _WITH_RESPONSE.decode(event.data).response
+            if not bytes(found).startswith(b"{"):
+                continue
+            options = _OPTIONS.decode(found)
+            own = msgspec.json.decode(options.get("status", Raw(b"null")))
+        except (ValueError, RecursionError):
+            continue
+        if status and own not in TERMINAL:
+            options["status"] = Raw(msgspec.json.encode(status))
+            return msgspec.json.encode(options)
+        return bytes(found)
+    return None

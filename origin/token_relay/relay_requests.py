@@ -1,0 +1,78 @@
+"""Finds the relay that a request is for, checks its key, and writes refusals as clients expect them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from origin.access.authentication import CHALLENGE, unauthorized
+from origin.events.authorization import EventAuthorization
+from origin.responses.refusal import RefusalError
+from origin.token_relay.dialects import CHAT, Dialect
+from origin.token_relay.errors import CompletionError
+from origin.token_relay.relay import TokenRelay
+
+JSON = "application/json"
+NO_STORE = {"cache-control": "no-store"}
+
+NEEDED = "the channel's publish_token or server.admin_token is needed"
+
+
+def relay_named(relays: Mapping[str, TokenRelay], request: Request) -> TokenRelay:
+    """Return the relay that a request is for.
+
+    Raises:
+        RefusalError: there is no such relay.
+    """
+    relay = relays.get(request.path_params["name"])
+    if relay is None:
+        raise RefusalError(404, "no such relay")
+    return relay
+
+
+def refused_key(request: Request) -> RefusalError:
+    """Return the refusal of a request without the right key."""
+    told = unauthorized(NEEDED).to(request)
+    return RefusalError(401, bytes(told.body).decode().strip(), {"www-authenticate": CHALLENGE})
+
+
+async def found_relay(
+    relays: Mapping[str, TokenRelay], authorization: EventAuthorization, request: Request
+) -> tuple[TokenRelay, str]:
+    """Return a relay, and with whose key a request may ask it.
+
+    Raises:
+        RefusalError: there is no such relay, or the request has no key of it.
+    """
+    relay = relay_named(relays, request)
+    caller = await authorization.publisher(request, relay.name)
+    if not caller:
+        raise refused_key(request)
+    return relay, caller
+
+
+def with_bearer(scope: Scope) -> Scope:
+    """Return a request's scope with the key as a Bearer token, for which Anthropic's clients have a field."""
+    fields = dict(scope["headers"])
+    if b"authorization" in fields or b"x-api-key" not in fields:
+        return scope
+    presented = (b"authorization", b"Bearer " + fields[b"x-api-key"])
+    return {**scope, "headers": [*scope["headers"], presented]}
+
+
+def refusal(error: RefusalError, dialect: Dialect = CHAT) -> Response:
+    """Refuse a request as clients of an API expect it."""
+    told = {**NO_STORE, **(error.headers or {})}
+    return Response(dialect.write_refusal(str(error), error.status) + "\n", error.status, told, JSON)
+
+
+def error_response(error: CompletionError, dialect: Dialect = CHAT) -> Response:
+    """Answer with what the upstream server said instead of an answer."""
+    headers = dict(NO_STORE)
+    if error.retry_after:
+        headers["retry-after"] = error.retry_after
+    body = error.told or dialect.write_status_error(str(error), error.upstream)
+    return Response(body + "\n", error.status, headers, JSON)

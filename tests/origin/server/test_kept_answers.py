@@ -1,0 +1,170 @@
+"""Answers that are kept, in a whole server, as ``docs/events.md`` has them: with workers and restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import textwrap
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.completion_server import Asked, CompletionServer, completing
+from tests.conftest import ServerProcess, start_server
+from tests.event_server import TOKEN
+from tests.streamed_answers import named, response_events
+
+PAGE = (Path(__file__).parents[3] / "docs" / "events.md").read_text()
+SECTION = PAGE.partition("\n## Answers that are kept\n")[2].partition("\n## ")[0]
+PYTHON = textwrap.dedent(re.findall(r"\n\n((?:    .+\n)+)", SECTION)[0])
+TEXTS = [f"word-{number} " for number in range(40)]
+EVENTS = [named(one) for one in response_events(*TEXTS)]
+
+
+async def slowly(asked: Asked) -> None:
+    await asked.head()
+    for one in EVENTS:
+        await asked.raw(one)
+        await asyncio.sleep(0.01)
+    await asked.end()
+
+
+def configured(folder: Path, upstream: CompletionServer, workers: int) -> Path:
+    path = folder / "headwater.toml"
+    path.write_text(
+        f"""
+[server]
+data = "{folder}/data"
+workers = {workers}
+[library]
+path = "{folder}"
+[[events]]
+name = "answers"
+relay = "{upstream.url}"
+publish_token = "{TOKEN}"
+history = "1h"
+"""
+    )
+    path.chmod(0o600)
+    return path
+
+
+@contextlib.asynccontextmanager
+async def cutting(port: int, sizes: list[int]) -> AsyncIterator[int]:
+    """Forward connections; each of the first ones is cut behind so many bytes of its answer."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        left = sizes.pop(0) if sizes else 1 << 30
+        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", port)
+        writers.extend((writer, upstream_writer))
+
+        async def up() -> None:
+            while data := await reader.read(1 << 16):
+                upstream_writer.write(data)
+
+        sending = asyncio.ensure_future(up())
+        try:
+            while left > 0 and (data := await upstream_reader.read(min(left, 1 << 16))):
+                left -= len(data)
+                writer.write(data)
+                await writer.drain()
+        finally:
+            sending.cancel()
+            writer.close()
+            upstream_writer.transport.abort()
+
+    server = await asyncio.start_server(forward, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for writer in writers:
+            writer.transport.abort()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_the_documented_client_loses_and_doubles_nothing_when_its_connection_is_cut(
+    tmp_path: Path, workers: int
+) -> None:
+    async with completing(slowly) as upstream:
+        path = configured(tmp_path, upstream, workers)
+        server = await asyncio.to_thread(start_server, "--config", str(path), "--port", "0")
+        try:
+            port = int(server.url.rpartition(":")[2])
+            sizes = [3000, 900, 2500]
+            async with cutting(port, sizes) as cut:
+                program = PYTHON.replace("127.0.0.1:8000", f"127.0.0.1:{cut}")
+                said: dict[str, Any] = {"PUBLISH_TOKEN": TOKEN}
+                await asyncio.to_thread(exec, program, said)
+            assert (said["text"], sizes) == ("".join(TEXTS), [])
+            assert len(upstream.asked) == 1
+            assert not re.search(r"word-\d|Hi", server.text())
+        finally:
+            await asyncio.to_thread(server.stop)
+
+
+def fetched(url: str, method: str = "GET", **question: Any) -> tuple[int, dict[str, Any]]:
+    body = json.dumps(question).encode() if question else None
+    fields = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+    asking = urllib.request.Request(url, body, fields, method=method)
+    try:
+        with urllib.request.urlopen(asking, timeout=120) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+async def test_a_server_that_is_killed_keeps_what_came_and_its_readers_get_an_error(tmp_path: Path) -> None:
+    import openai  # not by each process of the tests, as it takes a second
+
+    async def stall(asked: Asked) -> None:
+        await asked.head()
+        for one in EVENTS[:10]:
+            await asked.raw(one)
+        await asyncio.Event().wait()
+
+    async with completing(stall) as upstream:
+        path = configured(tmp_path, upstream, 1)
+
+        def use() -> tuple[list[Any], list[Any], str, int]:
+            def client(server: ServerProcess) -> openai.OpenAI:
+                return openai.OpenAI(base_url=f"{server.url}/relay/answers/v1", api_key=TOKEN, max_retries=0)
+
+            first = start_server("--config", str(path), "--port", "0")
+            try:
+                stream = client(first).responses.create(model="m", input="Hi", stream=True)
+                seen = [next(stream) for _ in range(10)]
+                place = f"{first.url}{stream.response.headers['location']}?since="
+                with urllib.request.urlopen(
+                    urllib.request.Request(place, headers={"Authorization": f"Bearer {TOKEN}"}), timeout=120
+                ) as answer:
+                    assert len(json.load(answer)) == 10
+            finally:
+                first.process.kill()
+                first.process.wait()
+            second = start_server("--config", str(path), "--port", "0")
+            try:
+                api = client(second)
+                rest = list(api.responses.retrieve("resp_7f3a", stream=True, starting_after=4))
+                status = api.responses.retrieve("resp_7f3a").status
+                deleted = fetched(f"{second.url}/relay/answers/v1/responses/resp_7f3a", "DELETE")
+                assert deleted[1]["deleted"] is True
+                gone = fetched(f"{second.url}/relay/answers/v1/responses/resp_7f3a?stream=true")
+                return seen, rest, str(status), gone[0]
+            finally:
+                second.stop()
+
+        seen, rest, status, gone = await asyncio.to_thread(use)
+    assert [one.sequence_number for one in seen] == list(range(10))
+    assert [one.type for one in rest] == ["response.output_text.delta"] * 5 + ["error"]
+    assert [one.sequence_number for one in rest] == list(range(5, 11))
+    assert (status, gone) == ("failed", 404)
+    files = [one for one in (tmp_path / "data").rglob("*") if one.is_file()]
+    assert not [one for one in files if b"word-3" in one.read_bytes()]
