@@ -92,7 +92,7 @@ class EventReading:
         await channel.catch_up(wanted.identity)
         resumption = channel.since(wanted.identity)
         if scope["method"] == "HEAD":
-            await answer_head(wanted, send)
+            await answer_head(wanted.form, send)
             return
         if channel.is_over(resumption):
             # WHATWG HTML §9.2.3: 204 tells an EventSource not to reconnect.
@@ -209,9 +209,9 @@ def _stream_headers(form: Format) -> list[tuple[bytes, bytes]]:
     ]
 
 
-async def answer_head(wanted: WantedEvents, send: Send) -> None:
+async def answer_head(form: Format, send: Send) -> None:
     """Answer a HEAD as a stream would begin."""
-    headers = _stream_headers(wanted.form)
+    headers = _stream_headers(form)
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 

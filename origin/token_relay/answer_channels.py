@@ -69,8 +69,8 @@ class AnswerChannels:
         self._creator = f"{RELAY}{relay}"
         self._keeping = keeping
         longest = keeping.longest_answer + keeping.keep_for
-        # Events go with the whole answer, and not one by one, so without a time of their own in memory.
-        self._settings = ChannelSettings(relay, history=longest if keeping.history else 0.0)
+        history = longest if keeping.history else 0.0
+        self._settings = ChannelSettings(relay, keep_for=keeping.keep_for, history=history)
 
     @property
     def refusal(self) -> str:

@@ -19,7 +19,7 @@ from origin.events.created.channels import CreatedChannels
 from origin.events.created.records import CreatedChannel
 from origin.events.delivery import ChannelReader
 from origin.events.event_log import Resumption, is_identity
-from origin.events.reading import stream_events
+from origin.events.reading import answer_head, stream_events
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import while_connected
 from origin.token_relay.answer_channels import reason_of
@@ -54,7 +54,6 @@ class AnswerEndpoint:
         relays: by the name of their event channel.
         authorization: decides who may read, and who may change something: who may publish to the channel.
         admission: has room for readers, or not.
-        cancels: whether the address is the one that cancels.
     """
 
     def __init__(
@@ -63,20 +62,17 @@ class AnswerEndpoint:
         authorization: EventAuthorization,
         admission: Admission,
         dialect: Dialect,
-        *,
-        cancels: bool = False,
     ) -> None:
         self._relays = relays
         self._authorization = authorization
         self._admission = admission
         self._dialect = dialect
-        self._cancels = cancels
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(with_bearer(scope), receive)
         try:
-            if request.method == "GET":
+            if request.method in ("GET", "HEAD"):
                 await self._read(request, send)
                 return
             relay, _ = await found_relay(self._relays, self._authorization, request)
@@ -84,7 +80,7 @@ class AnswerEndpoint:
             found = answers.find(self._dialect, request.path_params["id"])
             if found is None:
                 raise RefusalError(404, EXPIRED)
-            if self._cancels:
+            if request.method == "POST":
                 answer = await self._cancel(answers.created, found)
             else:
                 answers.created.discard(found)
@@ -117,6 +113,9 @@ class AnswerEndpoint:
             if opened is None:
                 raise RefusalError(404, EXPIRED)
             channel = opened.channel
+            if is_stream and request.method == "HEAD":
+                await answer_head(self._dialect.form, send)
+                return
             if not is_stream:
                 state = await _state_of(channel)
                 answer = Response(state, 200, NO_STORE, JSON)
@@ -125,7 +124,8 @@ class AnswerEndpoint:
             with self._admission.held(channel, request):
                 resumption = channel.since(identity)
                 if number is not None:
-                    position = await while_connected(request, self._position(channel, number))
+                    with channel.polling():
+                        position = await while_connected(request, self._position(channel, number))
                     resumption = Resumption(position, identity=channel.log.identity_before(position))
                 headers = [(b"location", b"/events/" + found.name.encode())]
                 reader = ChannelReader(resumption, self._dialect.form)
@@ -223,9 +223,8 @@ def answer_routes(
     made: list[BaseRoute] = []
     for dialect in DIALECTS:
         endpoint = AnswerEndpoint(relays, authorization, admission, dialect)
-        cancelling = AnswerEndpoint(relays, authorization, admission, dialect, cancels=True)
         made += [
             Route(f"{base}{dialect.path}/{{id}}", endpoint, methods=["GET", "DELETE"]),
-            Route(f"{base}{dialect.path}/{{id}}/cancel", cancelling, methods=["POST"]),
+            Route(f"{base}{dialect.path}/{{id}}/cancel", endpoint, methods=["POST"]),
         ]
     return made

@@ -135,7 +135,7 @@ class Completion:
         self._entered = 0 if audience is None else audience.entered - bool(audience.readers_of_cluster)
         self._asking: asyncio.Future[None] | None = None
         self._stopped_at: float | None = None
-        self._is_named = False
+        self._is_named = self._is_released = False
         self._size = self._count = 0
         self._asked = time.monotonic()
         self._over = False
@@ -152,8 +152,9 @@ class Completion:
 
     def release(self) -> None:
         """Keep the answer, which is over, for a while; not one of which nothing has come but its refusal."""
-        if self._channel is None or self._context.answers is None:
+        if self._channel is None or self._context.answers is None or self._is_released:
             return
+        self._is_released = True
         self._context.answers.finish(self._channel)
         if self.is_empty and not self.is_told:
             self._context.answers.created.discard(self._channel.record)

@@ -101,7 +101,8 @@ class TokenRelay:
         dialect = request.dialect or CHAT
         if dialect is not CHAT:
             self._require_base()
-        key = caller, dialect.name, request.fields, request.digest
+        is_kept = is_kept and request.is_stream and self.answers is not None
+        key = caller, dialect.name, request.fields, request.digest, is_kept
         headers = {"retry-after": str(self.limits.retry_seconds)}
         if self._options.share:
             for running, other in self._running.items():
@@ -109,6 +110,7 @@ class TokenRelay:
                     if running.callers >= self.channel.limits.readers:
                         raise RefusalError(503, "too many readers", headers)
                     self.counters.shared += 1
+                    running.kept |= request.is_background
                     return running
         if self._tasks is None:
             raise RefusalError(503, "the server starts or ends", headers)
@@ -128,7 +130,7 @@ class TokenRelay:
         """
         made: list[Completion] = []
         kept: AnswerChannel | None = None
-        if self.answers is not None and is_kept and request.is_stream:
+        if self.answers is not None and is_kept:
             try:
                 kept = self.answers.make(dialect, lambda reason: made[0].stop(reason))
             except FullError as error:
@@ -219,9 +221,8 @@ class TokenRelay:
         try:
             yield
         finally:
-            completion.fail(CompletionError("the server ends", 503), RESTART)
+            self._end(completion)
             self._running.pop(completion, None)
-            completion.release()
             if completion.audience is not None and not any(one.audience for one in self._running):
                 completion.audience.end()
 
@@ -237,7 +238,13 @@ class TokenRelay:
     def close(self) -> None:
         """Publish the server's end to the readers of all answers."""
         for completion in tuple(self._running):
-            completion.fail(CompletionError("the server ends", 503), RESTART)
+            self._end(completion)
+
+    @staticmethod
+    def _end(completion: Completion) -> None:
+        """End an answer with the server, unless it has ended, and keep it for a while."""
+        completion.fail(CompletionError("the server ends", 503), RESTART)
+        completion.release()
 
 
 def answer_options(given: ChannelLimits, limits: TokenRelayLimits) -> EventChannelOptions:

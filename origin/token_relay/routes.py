@@ -144,12 +144,12 @@ class RelayEndpoint:
         completion.is_told = True
         answer = completion.answer
         while True:
-            log = answer.log
+            log, is_over = answer.log, answer.ended
             first = log.between(log.first, min(log.end, log.first + IDENTITY_EVENTS))
-            found = response_in(first, QUEUED)
-            if found is not None or answer.ended or len(first) == IDENTITY_EVENTS:
+            found = await asyncio.to_thread(response_in, first, QUEUED)
+            if found is not None or is_over or len(first) == IDENTITY_EVENTS:
                 break
-            await while_connected(request, answer.news(log.end))
+            await while_connected(request, answer.news(log.first + len(first)))
         if found is not None:
             headers = {name.decode(): value.decode() for name, value in completion.headers}
             reply = Response(found, 200, {**NO_STORE, **headers}, JSON)

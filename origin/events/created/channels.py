@@ -618,6 +618,9 @@ class CreatedChannels:
         self._counts.clear()
         self._aliases.clear()
         for channel in tuple(records.channels.values()):
+            if channel.is_answer:
+                # Nothing has come of it since the server ended.
+                channel.expires = min(channel.expires, self._clock() + channel.settings.keep_for)
             self._index(channel)
             if channel.settings.history:
                 # Files may have events that are too old.

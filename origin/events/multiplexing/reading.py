@@ -142,7 +142,7 @@ class MultiplexedReading:
             async with self.merged(request, write) as merged:
                 await self.subscribe_all(merged, request, named)
                 if request.method == "HEAD":
-                    await answer_head(wanted, send)
+                    await answer_head(wanted.form, send)
                 elif wanted.is_poll:
                     answer = await _polled(merged, wanted.form, wanted.wait, reading)
                     await answer(request.scope, request.receive, send)
