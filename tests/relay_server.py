@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ from origin.token_relay.limits import TokenRelayLimits
 from origin.token_relay.relay import TokenRelay, TokenRelayOptions, answer_options
 from origin.token_relay.routes import routes
 from origin.token_relay.upstream import Upstream, UpstreamOptions
+from origin.token_relay.upstreams import Upstreams
 from packager.safe_files import DataFolder
 from tests.app_server import app_running
 from tests.completion_server import KEY, CompletionServer, Script, completing
@@ -134,6 +135,8 @@ async def relaying(
     read_key: str = "",
     publishes: bool = True,
     upstream: CompletionServer | None = None,
+    others: Sequence[CompletionServer] = (),
+    models: Mapping[str, str] | None = None,
     **upstream_limits: Any,
 ) -> AsyncIterator[RelayServer]:
     """Run a relay behind a real server; its upstream answers as the script does."""
@@ -157,11 +160,16 @@ async def relaying(
         asking = Upstream(
             UpstreamOptions(url=url or asked.url, key=KEY, key_header=key_header), limits.upstream
         )
+        several: Upstream | Upstreams = asking
+        if others:
+            where = [UpstreamOptions(url=one.url, key=f"{KEY}-{place}") for place, one in enumerate(others)]
+            several = Upstreams([asking, *(Upstream(one, limits.upstream) for one in where)], limits.breaker)
         options = TokenRelayOptions(
             share=share,
             keep=keep,
             keep_for=0.0 if keeping is None else keeping.left,
             publishes=publishes,
+            models=models or {},
             limits=limits,
         )
         answers = None
@@ -172,7 +180,7 @@ async def relaying(
                 longest_answer=limits.upstream.answer_seconds,
             )
             answers = AnswerChannels(created, "test", kept_for)
-        relay = TokenRelay(channel, asking, options, answers=answers)
+        relay = TokenRelay(channel, several, options, answers=answers)
         admission = Admission((channel, relay, created), most_readers)
         of_channels = EventAnswers(authorization, bounds, admission)
         endpoint = CreatedChannelsEndpoint(

@@ -60,7 +60,7 @@ class MadeSecret:
 
     Attributes:
         name: ``server.admin_token``, ``access.keys``, ``radio.NAME.source_password``,
-            ``events.NAME.publish_token``, or ``live.NAME.publish_key``.
+            ``events.NAME.publish_token``, ``relay.NAME.token``, or ``live.NAME.publish_key``.
         file: where it, or its hash, is kept; None if it isn't.
         is_shown_again: whether each start shows it, as the demo's do.
     """
@@ -193,6 +193,12 @@ def event_channel_of(name: str) -> str | None:
     return found[1] if found else None
 
 
+def relay_of(name: str) -> str | None:
+    """Return the relay of a token of callers by the name of the secret; None for another secret."""
+    found = re.fullmatch(r"relay\.(.+)\.token", name)
+    return found[1] if found else None
+
+
 def live_channel_of(name: str) -> str | None:
     """Return the live channel of a publish key by the name of the secret; None for another secret."""
     found = re.fullmatch(r"live\.(.+)\.publish_key", name)
@@ -212,6 +218,9 @@ def _lacking(config: Config) -> Iterator[str]:
     for channel in event_channels(config):
         if not channel.publish_token:
             yield _token_name(channel.name)
+    for relay in config.relay:
+        if not relay.token:
+            yield _relay_token_name(relay.name)
     for live in config.live:
         if live.source == PUBLISH and not live.publish_key:
             yield _key_name(live.name)
@@ -223,6 +232,10 @@ def _key_name(channel: str) -> str:
 
 def _token_name(channel: str) -> str:
     return f"events.{channel}.publish_token"
+
+
+def _relay_token_name(relay: str) -> str:
+    return f"relay.{relay}.token"
 
 
 def _password_name(station: str) -> str:
@@ -245,6 +258,10 @@ def _filled(config: Config, known: Mapping[str, str]) -> Config:
         )
         for channel in config.events
     )
+    relay = tuple(
+        msgspec.structs.replace(one, token=known.get(_relay_token_name(one.name), one.token))
+        for one in config.relay
+    )
     live = tuple(
         msgspec.structs.replace(channel, publish_key=known.get(_key_name(channel.name), channel.publish_key))
         for channel in config.live
@@ -252,7 +269,7 @@ def _filled(config: Config, known: Mapping[str, str]) -> Config:
     server = msgspec.structs.replace(config.server, admin_token=token)
     access = msgspec.structs.replace(config.access, keys=keys)
     return msgspec.structs.replace(
-        config, server=server, access=access, radio=radio, events=events, live=live
+        config, server=server, access=access, radio=radio, events=events, relay=relay, live=live
     )
 
 

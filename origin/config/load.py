@@ -235,12 +235,18 @@ def _check_together(config: Config) -> None:
         raise ConfigError(f"server.trusted_proxies: {error}; allowed: addresses and networks") from error
     _check_server(config.server)
     _check_access(config)
-    for section, named in (("live", config.live), ("radio", config.radio), ("events", config.events)):
-        names = [item.name for item in named]
+    tables = {
+        "live": [one.name for one in config.live],
+        "radio": [one.name for one in config.radio],
+        "events": [one.name for one in config.events],
+        "relay": [one.name for one in config.relay],
+    }
+    for section, names in tables.items():
         for name in names:
             if names.count(name) > 1:
                 raise ConfigError(f"{section}: the name {name!r} is used twice; each {section} needs its own")
     _check_event_channels(config)
+    _check_relays(config)
     for channel in config.live:
         languages = [language.lower() for language in channel.captions]
         if len(set(languages)) < len(languages):
@@ -342,6 +348,19 @@ def _check_event_channels(config: Config) -> None:
         if relaying.relay is not None and not _is_http(relaying.relay):
             allowed = "an address that begins with http:// or https://, and has no signs that need encoding"
             raise ConfigError(f"events: relay of {relaying.name!r}: allowed: {allowed}")
+
+
+def _check_relays(config: Config) -> None:
+    taken = {one.name for one in config.events}
+    for relay in config.relay:
+        if relay.name in taken:
+            raise ConfigError(f"relay: the name {relay.name!r} is an event channel's; allowed: another one")
+        if not all(map(_is_http, relay.upstreams)):
+            allowed = "addresses that begin with http:// or https://, and have no signs that need encoding"
+            raise ConfigError(f"relay: upstreams of {relay.name!r}: allowed: {allowed}")
+        if len(relay.relay_keys) not in (0, 1, len(relay.upstreams)):
+            allowed = "none, one for all, or one for each of upstreams"
+            raise ConfigError(f"relay: relay_keys of {relay.name!r}: allowed: {allowed}")
 
 
 def _check_template(template: EventOptions) -> None:

@@ -464,6 +464,37 @@ class EventOptions(Options, frozen=True, forbid_unknown_fields=True):
         return self.name.endswith(ANY)
 
 
+class AnswerRelayOptions(Options, frozen=True, forbid_unknown_fields=True):
+    """Options of a relay of token streams, ``[[relay]]``: each answer is an event channel of its own."""
+
+    name: Name
+    """Name of the relay in its address, ``/relay/NAME/v1``."""
+    upstreams: Annotated[tuple[Address, ...], Meta(min_length=1, max_length=16)]
+    """URLs of OpenAI-compatible servers, without ``/chat/completions``; the next is asked where one fails
+    before the first token."""
+    token: Secret | None = None
+    """Token that callers present; generated and shown at the start when absent."""
+    read_key: Secret | None = None
+    """Key with which one may read each answer whose id one knows, beside the answer's own."""
+    relay_keys: Annotated[tuple[Secret, ...], Meta(max_length=16)] = ()
+    """Keys that the upstream servers want, in their order; a single one is for all of them."""
+    relay_key_header: HeaderName = "Authorization"
+    """Field in which the upstream servers want their keys; in ``Authorization`` they are Bearer tokens."""
+    relay_share: bool = False
+    """Whether equal requests that run at the same time are one request to the upstream server."""
+    relay_keep: bool = False
+    """Whether an answer goes on after its last reader has left; otherwise it is cancelled within a second of
+    ``relay_keep_for``."""
+    relay_keep_for: Duration = "30s"
+    """Time for which an answer goes on after its last reader has left, so that the reader may come again."""
+    keep_for: Duration = "10m"
+    """Time for which an answer is kept behind its end."""
+    history: bool = False
+    """Whether answers survive a restart, on disk in ``server.data``, for as long as they are kept."""
+    models: dict[str, str] = field(default_factory=dict)
+    """Names of models, by the names that callers use; other names go on unchanged."""
+
+
 class LogOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Which lines the server writes to its log, and in which form."""
 
@@ -490,6 +521,7 @@ class Config(Options, frozen=True, forbid_unknown_fields=True):
     live: tuple[LiveOptions, ...] = ()
     radio: tuple[RadioOptions, ...] = ()
     events: tuple[EventOptions, ...] = ()
+    relay: tuple[AnswerRelayOptions, ...] = ()
     limits: LimitOptions = LimitOptions()
     log: LogOptions = LogOptions()
 

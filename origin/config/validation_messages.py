@@ -42,7 +42,7 @@ def explain(message: str) -> str:
     unknown = re.search(r"unknown field `(.*)`", fault)
     kind = _kind_at(place)
     if unknown is None:
-        advice = f"; each begins with [[{place}]]" if place in ("live", "radio", "events") else ""
+        advice = f"; each begins with [[{place}]]" if place in ("live", "radio", "events", "relay") else ""
         return f"{place}: {reason(fault, kind)}{advice}"
     key = f"{place}.{unknown.group(1)}".removeprefix(".")
     meant = similar_key(unknown.group(1), kind.__struct_fields__, _sections())

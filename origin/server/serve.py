@@ -27,6 +27,7 @@ from origin.config.kept_secrets import (
     MadeSecret,
     event_channel_of,
     live_channel_of,
+    relay_of,
     station_of,
     with_secrets,
 )
@@ -548,6 +549,9 @@ def _describe_secret(secret: MadeSecret, address: str) -> str:
     channel = event_channel_of(secret.name)
     if channel is not None:
         use = f"Publish to {address}events/{channel} with the token"
+    relay = relay_of(secret.name)
+    if relay is not None:
+        use = f"Ask {address}relay/{relay}/v1 with the token"
     live = live_channel_of(secret.name)
     if live is not None:
         return f"Publish to {address}live/{live}/ingest?key={secret.text} ({_kept_where(secret)})"

@@ -77,6 +77,17 @@ class AnswerChannels:
         """Why no answers are kept here; empty if they are."""
         return self.created.refusal
 
+    def check(self) -> None:
+        """Check that answers can be kept now.
+
+        Raises:
+            RefusalError: they can't be.
+        """
+        if self.refusal:
+            raise RefusalError(501, self.refusal)
+        if not self.created.is_ready:
+            raise RefusalError(503, "the stored answers aren't read yet", {"retry-after": "2"})
+
     def make(self, dialect: Dialect, stop: Callable[[str], None]) -> AnswerChannel | None:
         """Make the channel of an answer; None where none can be made now.
 

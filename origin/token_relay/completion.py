@@ -26,6 +26,7 @@ from packager.latency_histogram import LatencyHistogram
 if TYPE_CHECKING:
     # An HTTP client takes long to import, and most servers need none.
     from origin.token_relay.upstream import Upstream
+    from origin.token_relay.upstreams import Upstreams
 
 COMPLETION = "completion"
 """Type of the event that is an answer in one piece."""
@@ -89,7 +90,7 @@ class CompletionContext:
         answers: keeps the channels of answers; None where none are kept.
     """
 
-    upstream: Upstream
+    upstream: Upstream | Upstreams
     limits: TokenRelayLimits
     counters: RelayCounters
     keep_for: float = 0.0

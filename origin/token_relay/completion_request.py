@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -124,7 +125,12 @@ def forwarded_fields(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 
 
 def read_request(
-    raw: bytes, limits: RequestLimits, *, must_stream: bool, dialect: Dialect | None = CHAT
+    raw: bytes,
+    limits: RequestLimits,
+    *,
+    must_stream: bool,
+    dialect: Dialect | None = CHAT,
+    models: Mapping[str, str] = MappingProxyType({}),
 ) -> CompletionRequest:
     """Read a request.
 
@@ -135,6 +141,7 @@ def read_request(
         limits: limits of the options and texts.
         must_stream: whether the upstream request is for a stream in any case.
         dialect: the API of the answer, if that may be streamed.
+        models: names of models at the upstream server, by those that callers use.
 
     Raises:
         RefusalError: the request is refused.
@@ -146,6 +153,8 @@ def read_request(
     except (ValueError, RecursionError) as error:
         raise RefusalError(400, f"the body isn't JSON: {str(error)[:200]}") from None
     _check(options, limits, has_messages=dialect in (CHAT, MESSAGES))
+    if isinstance(model := options.get("model"), str):
+        options["model"] = models.get(model, model)
     is_stream = must_stream or _flag(options, "stream")
     if is_stream and dialect is None:
         raise RefusalError(400, "stream: this address has no streams")

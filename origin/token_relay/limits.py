@@ -49,6 +49,21 @@ class UpstreamLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerLimits:
+    """Limits of asking an upstream server that fails.
+
+    Attributes:
+        failures: one behind the other, after which it is left alone.
+        pause_seconds: for so long; then one request tries it.
+        longest_pause_seconds: for which it may ask by Retry-After.
+    """
+
+    failures: int = 3
+    pause_seconds: float = 10.0
+    longest_pause_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRelayLimits:
     """The limits of one relay.
 
@@ -62,6 +77,7 @@ class TokenRelayLimits:
         drain_seconds: how long a caller that is behind may take for the end of its answer.
         request: limits of the requests of callers.
         upstream: limits of the upstream server's times and answers.
+        breaker: limits of asking one that fails, where there are several.
     """
 
     requests: int = 16
@@ -73,6 +89,7 @@ class TokenRelayLimits:
     drain_seconds: float = 30.0
     request: RequestLimits = field(default_factory=RequestLimits)
     upstream: UpstreamLimits = field(default_factory=UpstreamLimits)
+    breaker: BreakerLimits = field(default_factory=BreakerLimits)
 
     @property
     def kept_events(self) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from origin.config.limit_options import LimitOptions
-from origin.config.options import EventOptions, seconds
+from origin.config.options import AnswerRelayOptions, EventOptions, seconds
 from origin.events.channel import EventChannel, EventChannelOptions, new_epoch
 from origin.events.created.channels import CreatedChannels, FullError
 from origin.events.limits import ChannelLimits
@@ -24,6 +24,7 @@ from origin.token_relay.limits import TokenRelayLimits
 if TYPE_CHECKING:
     # An HTTP client takes long to import, and most servers need none.
     from origin.token_relay.upstream import Upstream
+    from origin.token_relay.upstreams import Upstreams
 
 
 KEEP_SECONDS = 600.0
@@ -39,12 +40,14 @@ class TokenRelayOptions:
         keep: whether an answer goes on when its last reader has left.
         keep_for: for how many seconds it does so otherwise, where the reader may come again.
         publishes: whether chat completions are published on the channel.
+        models: names of models at the upstream server, by those that callers use.
     """
 
     share: bool = False
     keep: bool = False
     keep_for: float = 0.0
     publishes: bool = True
+    models: Mapping[str, str] = field(default_factory=dict)
     limits: TokenRelayLimits
 
 
@@ -60,7 +63,7 @@ class TokenRelay:
     def __init__(
         self,
         channel: EventChannel,
-        upstream: Upstream,
+        upstream: Upstream | Upstreams,
         options: TokenRelayOptions,
         count: Callable[[int], None] = lambda _: None,
         answers: AnswerChannels | None = None,
@@ -77,6 +80,21 @@ class TokenRelay:
         self._running: dict[Completion, tuple[object, ...]] = {}
         self._passed = 0
         self.counters = RelayCounters()
+
+    @property
+    def publishes(self) -> bool:
+        """Whether chat completions are published on the relay's channel."""
+        return self._options.publishes
+
+    @property
+    def models(self) -> Mapping[str, str]:
+        """Names of models at the upstream server, by those that callers use."""
+        return self._options.models
+
+    @property
+    def trouble(self) -> str:
+        """Which of several upstream servers aren't asked now, and why; empty if all are."""
+        return getattr(self._upstream, "trouble", "")
 
     @property
     def running(self) -> int:
@@ -279,39 +297,77 @@ def relay_limits(configured: LimitOptions, limits: TokenRelayLimits) -> TokenRel
     )
 
 
-def make_relays(
-    configured: tuple[EventOptions, ...],
-    channels: Mapping[str, EventChannel],
-    limits: TokenRelayLimits,
-    created: CreatedChannels,
-    count: Callable[[int], None],
-) -> dict[str, TokenRelay]:
-    """Make the relays of all event channels that have one, by name.
+@dataclass(frozen=True, slots=True)
+class RelayMaker:
+    """Makes the relays of a configuration.
 
-    Args:
+    Attributes:
         created: makes the channels of answers.
+        count: called with the number of bytes written to callers.
     """
-    relays: dict[str, TokenRelay] = {}
-    for one in configured:
-        if one.relay is not None:
-            # An HTTP client takes long to import, and most servers need none.
-            from origin.token_relay.upstream import Upstream, UpstreamOptions
 
-            where = UpstreamOptions(
-                url=one.relay, key=one.relay_key or "", key_header=one.relay_key_header.lower()
+    limits: TokenRelayLimits
+    created: CreatedChannels
+    count: Callable[[int], None]
+
+    def of_channel(self, one: EventOptions, channel: EventChannel) -> TokenRelay:
+        """Make the relay of an event channel."""
+        # An HTTP client takes long to import, and most servers need none.
+        from origin.token_relay.upstream import Upstream, UpstreamOptions
+
+        where = UpstreamOptions(
+            url=one.relay or "", key=one.relay_key or "", key_header=one.relay_key_header.lower()
+        )
+        options = TokenRelayOptions(
+            share=one.relay_share,
+            keep=one.relay_keep,
+            keep_for=seconds(one.relay_keep_for),
+            limits=self.limits,
+        )
+        keep_for = seconds(one.keep_for) or KEEP_SECONDS
+        answers = self._answers(one.name, keep_for, history=bool(seconds(one.history)))
+        return TokenRelay(channel, Upstream(where, self.limits.upstream), options, self.count, answers)
+
+    def of_table(self, one: AnswerRelayOptions, given: EventChannelOptions) -> TokenRelay:
+        """Make a relay whose answers have channels of their own alone.
+
+        Args:
+            given: the options of an event channel, whose limits callers and readers have.
+        """
+        from origin.token_relay.upstream import Upstream, UpstreamOptions
+        from origin.token_relay.upstreams import Upstreams
+
+        keys = one.relay_keys if len(one.relay_keys) > 1 else (one.relay_keys or ("",)) * len(one.upstreams)
+        upstreams = [
+            Upstream(
+                UpstreamOptions(
+                    url=address_of_chat(url), key=key or "", key_header=one.relay_key_header.lower()
+                ),
+                self.limits.upstream,
             )
-            options = TokenRelayOptions(
-                share=one.relay_share,
-                keep=one.relay_keep,
-                keep_for=seconds(one.relay_keep_for),
-                limits=limits,
-            )
-            keeping = AnswerKeeping(
-                keep_for=seconds(one.keep_for) or KEEP_SECONDS,
-                history=bool(seconds(one.history)),
-                longest_answer=limits.upstream.answer_seconds,
-            )
-            upstream = Upstream(where, limits.upstream)
-            answers = AnswerChannels(created, one.name, keeping)
-            relays[one.name] = TokenRelay(channels[one.name], upstream, options, count, answers)
-    return relays
+            for url, key in zip(one.upstreams, keys, strict=True)
+        ]
+        options = TokenRelayOptions(
+            share=one.relay_share,
+            keep=one.relay_keep,
+            keep_for=seconds(one.relay_keep_for),
+            publishes=False,
+            models=one.models,
+            limits=self.limits,
+        )
+        channel = EventChannel(one.name, new_epoch(), given)
+        answers = self._answers(one.name, seconds(one.keep_for), history=one.history)
+        asking = Upstreams(upstreams, self.limits.breaker)
+        return TokenRelay(channel, asking, options, self.count, answers)
+
+    def _answers(self, name: str, keep_for: float, *, history: bool) -> AnswerChannels:
+        longest = self.limits.upstream.answer_seconds
+        keeping = AnswerKeeping(keep_for=keep_for, history=history, longest_answer=longest)
+        return AnswerChannels(self.created, name, keeping)
+
+
+def address_of_chat(base: str) -> str:
+    """Return the address of a server's chat completions, by the base of all its addresses."""
+    path, mark, query = base.partition("?")
+    path = path.rstrip("/")
+    return f"{path if path.endswith(CHAT.path) else path + CHAT.path}{mark}{query}"

@@ -86,8 +86,11 @@ class RelayEndpoint:
             relay, caller = await found_relay(self._relays, self._authorization, request)
             asked = await self._read(request, relay)
             if not self._is_drop_in:
-                relay.ask(asked, caller)
-                await accepted(relay)(scope, receive, send)
+                if not relay.publishes:
+                    relay.kept_answers.check()
+                completion = relay.ask(asked, caller, is_kept=not relay.publishes)
+                completion.is_told = bool(completion.headers)
+                await accepted(relay, completion)(scope, receive, send)
                 return
             with self._admission.held(relay.channel, request):
                 if not asked.is_stream and self._dialect is not CHAT:
@@ -108,7 +111,12 @@ class RelayEndpoint:
         raw = await receive_body(request, limits.request_bytes)
         # In a thread, as millions of bytes take ten milliseconds to be looked through.
         read = await asyncio.to_thread(
-            read_request, raw, limits, must_stream=not self._is_drop_in, dialect=self._dialect
+            read_request,
+            raw,
+            limits,
+            must_stream=not self._is_drop_in,
+            dialect=self._dialect,
+            models=relay.models,
         )
         return replace(read, fields=forwarded_fields(request.headers))
 
@@ -215,17 +223,20 @@ class PassingEndpoint:
         require_type(request, JSON)
         limits = relay.limits.request
         raw = await receive_body(request, limits.request_bytes)
-        read = await asyncio.to_thread(read_request, raw, limits, must_stream=False, dialect=None)
+        read = await asyncio.to_thread(
+            read_request, raw, limits, must_stream=False, dialect=None, models=relay.models
+        )
         fields = forwarded_fields(request.headers)
         return UpstreamRequest(read.body, path=f"/{self._path}", fields=fields)
 
 
-def accepted(relay: TokenRelay) -> Response:
+def accepted(relay: TokenRelay, completion: Completion) -> Response:
     """Answer with the address of an answer's events, and the id of the position where they begin."""
-    place = f"/events/{relay.name}"
-    body = msgspec.json.encode({"events": place, "since": relay.channel.last_id})
-    headers = {"location": place, "cache-control": "no-store"}
-    return Response(body + b"\n", 202, headers, JSON)
+    own = {name.decode(): value.decode() for name, value in completion.headers}
+    place = own.get("location", f"/events/{relay.name}")
+    since = completion.answer.last_id if own else relay.channel.last_id
+    headers = {"location": place, **own, **NO_STORE}
+    return Response(msgspec.json.encode({"events": place, "since": since}) + b"\n", 202, headers, JSON)
 
 
 async def _comes(completion: Completion, request: Request, seconds: float | None) -> bool:

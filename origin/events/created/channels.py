@@ -619,7 +619,7 @@ class CreatedChannels:
         self._aliases.clear()
         for channel in tuple(records.channels.values()):
             if channel.is_answer:
-                # Nothing has come of it since the server ended.
+                # The answer ended with the server before at the latest.
                 channel.expires = min(channel.expires, self._clock() + channel.settings.keep_for)
             self._index(channel)
             if channel.settings.history:

@@ -175,7 +175,7 @@ class CreatedChannelsEndpoint:
         name = wanted.name
         if creator is not None and not creator.may_create(name):
             raise RefusalError(403, "create: the token isn't for channels of this name")
-        if name in self._configured:
+        if name in self._configured or (name in self._created.maker.keys and not name.endswith("*")):
             raise RefusalError(409, "the configuration has a channel of this name")
         if name.endswith("*"):
             name = self._created.unused_name(name)

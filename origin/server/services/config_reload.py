@@ -29,7 +29,7 @@ TAKEN = frozenset(
     (
         *("log.level", "log.format", "live.publish_key", "access.keys", "access.jwt_keys"),
         *("events.publish_token", "events.read_key", "radio.source_password", "radio.listener_password"),
-        *("radio.title", "radio.genre", "server.admin_token"),
+        *("radio.title", "radio.genre", "server.admin_token", "relay.token", "relay.read_key"),
     )
 )
 """Options that take effect without a restart."""

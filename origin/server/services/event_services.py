@@ -21,7 +21,7 @@ from origin.events.limits import EventLimits, HistoryLimits
 from origin.server.services.limits import Limits
 from origin.token_relay.answer_channels import end_abandoned
 from origin.token_relay.limits import TokenRelayLimits
-from origin.token_relay.relay import TokenRelay, answer_options, make_relays, relay_limits
+from origin.token_relay.relay import RelayMaker, TokenRelay, answer_options, relay_limits
 from packager.concurrency import Threads
 from packager.safe_files import DataFolder
 
@@ -91,13 +91,24 @@ def make_event_services(config: Config, limits: Limits, count: Callable[[str, in
         )
         for one in config.events
     }
-    answers = {
-        one.name: answer_options(channels[one.name].limits, relaying)
-        for one in configured
-        if one.relay is not None
+    answering = {one.name: channels[one.name].options for one in configured if one.relay is not None}
+    answering |= {
+        one.name: event_channel_options(
+            EventOptions(one.name, relay=""), config.limits, limits.events, relaying
+        )
+        for one in config.relay
+    }
+    answers = {name: answer_options(one.limits, relaying) for name, one in answering.items()}
+    keys |= {
+        one.name: ChannelKeys(publish_token=one.token or "", read_key=one.read_key or "")
+        for one in config.relay
     }
     created = _make_created(config, limits, keys, answers, functools.partial(count, "events"), threads)
-    relays = make_relays(configured, channels, relaying, created, functools.partial(count, "relay"))
+    maker = RelayMaker(relaying, created, functools.partial(count, "relay"))
+    relays = {
+        one.name: maker.of_channel(one, channels[one.name]) for one in configured if one.relay is not None
+    }
+    relays |= {one.name: maker.of_table(one, answering[one.name]) for one in config.relay}
     return EventServices(channels, histories, relays, keys, created)
 
 

@@ -27,6 +27,11 @@ class ServiceReload:
         for channel in new.events:
             if (keys := self._keys.get(channel.name)) is not None:
                 self._keys[channel.name] = _changed(keys, channel)
+        for relay in new.relay:
+            if (keys := self._keys.get(relay.name)) is not None:
+                self._keys[relay.name] = replace(
+                    keys, publish_token=relay.token or keys.publish_token, read_key=relay.read_key or ""
+                )
         for station in new.radio:
             if (mount := self._stations.mounts.get(station.name)) is not None:
                 self._change(mount, station, station.max_listeners or new.limits.listeners)

@@ -89,6 +89,8 @@ def _troubles_beside(services: Services) -> dict[str, str]:
     store = services.events.created.store
     if store is not None and store.trouble:
         troubles[services.events.created.name] = store.trouble
+    relays = services.events.relays.values()
+    troubles |= {f"relay/{one.name}": one.trouble for one in relays if one.trouble}
     in_s3: list[RecordingCopies | BucketRecordings] = [*services.recording_copies]
     in_s3 += services.bucket_recordings.values()
     troubles |= {one.name: one.trouble for one in in_s3 if one.trouble}

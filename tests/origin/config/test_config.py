@@ -10,6 +10,7 @@ import pytest
 
 from origin.config.load import _PATHS, as_toml, load, moved_paths
 from origin.config.options import (
+    AnswerRelayOptions,
     ClusterOptions,
     Config,
     ConfigError,
@@ -337,6 +338,7 @@ def test_each_option_that_names_a_file_is_relative_to_the_configuration() -> Non
             "live": LiveOptions,
             "radio": RadioOptions,
             "events": EventOptions,
+            "relay": AnswerRelayOptions,
             "log": LogOptions,
         }.items()
         for key in kind.__struct_fields__
@@ -356,6 +358,9 @@ def test_each_option_that_names_a_file_is_relative_to_the_configuration() -> Non
         ("events", "read_key"),
         ("events", "relay_key"),
         ("events", "relay_key_header"),
+        ("relay", "read_key"),
+        ("relay", "relay_keys"),
+        ("relay", "relay_key_header"),
     }
     assert found - others == {(section, key) for section, keys in _PATHS.items() for key in keys}
 

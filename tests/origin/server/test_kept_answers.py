@@ -22,7 +22,9 @@ from tests.streamed_answers import named, response_events
 
 PAGE = (Path(__file__).parents[3] / "docs" / "events.md").read_text()
 SECTION = PAGE.partition("\n## Answers that are kept\n")[2].partition("\n## ")[0]
-PYTHON = textwrap.dedent(re.findall(r"\n\n((?:    .+\n)+)", SECTION)[0])
+BLOCKS = [textwrap.dedent(one) for one in re.findall(r"\n\n((?:    .+\n)+)", SECTION)]
+PYTHON = next(one for one in BLOCKS if one.startswith("import openai"))
+TABLE = next(one for one in BLOCKS if one.startswith("[[relay]]"))
 TEXTS = [f"word-{number} " for number in range(40)]
 EVENTS = [named(one) for one in response_events(*TEXTS)]
 
@@ -168,3 +170,50 @@ async def test_a_server_that_is_killed_keeps_what_came_and_its_readers_get_an_er
     assert (status, gone) == ("failed", 404)
     files = [one for one in (tmp_path / "data").rglob("*") if one.is_file()]
     assert not [one for one in files if b"word-3" in one.read_bytes()]
+
+
+async def test_the_documented_table_relays_by_the_next_server_and_health_names_the_one_that_fails(
+    tmp_path: Path,
+) -> None:
+    import openai
+
+    async def refuse(asked: Asked) -> None:
+        await asked.answer("500 Internal Server Error", '{"error": {"message": "broken"}}')
+
+    async with completing(refuse) as broken, completing(slowly) as good:
+        bases = [one.url.removesuffix("/chat/completions") for one in (broken, good)]
+        text = TABLE.replace("http://127.0.0.1:8080/v1", bases[0]).replace("https://api.example/v1", bases[1])
+        text = re.sub(r"token = .*", "", text).replace(
+            '["…", "…"]', '["key-of-a-server-1", "key-of-a-server-2"]'
+        )
+        path = tmp_path / "headwater.toml"
+        path.write_text(f'{text}[library]\npath = "{tmp_path}"\n')
+        path.chmod(0o600)
+
+        def use() -> tuple[str, dict[str, Any], dict[str, Any], str]:
+            server = start_server("--config", str(path), "--port", "0")
+            try:
+                shown = re.search(r"relay/assistant/v1 with the token (\S+)", server.text())
+                assert shown, server.text()
+                client = openai.OpenAI(base_url=f"{server.url}/relay/assistant/v1", api_key=shown[1])
+                said = ""
+                for _ in range(4):
+                    said = ""
+                    for event in client.responses.create(model="small", input="Hi", stream=True):
+                        said += event.delta if event.type == "response.output_text.delta" else ""
+                with urllib.request.urlopen(f"{server.url}/health", timeout=120) as answer:
+                    health = json.load(answer)
+                with urllib.request.urlopen(f"{server.url}/api/events", timeout=120) as answer:
+                    listed = json.load(answer)
+                return said, health, listed, server.text()
+            finally:
+                server.stop()
+
+        said, health, listed, log = await asyncio.to_thread(use)
+        assert said == "".join(TEXTS)
+        assert "upstream server 1 of 2" in health["troubles"]["relay/assistant"]
+        assert listed in ({"events": []}, [])
+        assert len(good.asked) == 4
+        assert good.asked[0].options["model"] == "meta/tiny-3"
+        assert good.asked[0].fields["authorization"] == "Bearer key-of-a-server-2"
+        assert not re.search("key-of-a-server|word-", log)

@@ -1,0 +1,147 @@
+"""Asks one of several upstream servers: the next one where one fails before the first event of its answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TypeVar
+
+from origin.token_relay.completion_request import UpstreamRequest
+from origin.token_relay.errors import CompletionError, DeadlineError
+from origin.token_relay.limits import BreakerLimits
+from origin.token_relay.sse_reader import ServerSentEvent
+from origin.token_relay.upstream import Upstream
+
+Result = TypeVar("Result")
+
+
+class _Breaker:
+    """Decides whether an upstream server is asked that has failed.
+
+    Attributes:
+        failures: number of them since it last answered.
+        until: end of the pause in which the server gets no requests, by the monotonic clock; 0 without one.
+        reason: of the last failure.
+    """
+
+    def __init__(self, upstream: Upstream, limits: BreakerLimits) -> None:
+        self.upstream = upstream
+        self._limits = limits
+        self.failures = 0
+        self.until = 0.0
+        self.reason = ""
+
+    def admits(self, now: float) -> bool:
+        """Return whether the server is asked now; behind a pause by one request, as a trial."""
+        if now < self.until:
+            return False
+        if self.failures >= self._limits.failures:
+            self.until = now + self._limits.pause_seconds
+        return True
+
+    def note_failure(self, error: CompletionError, now: float) -> None:
+        """Note that the server has failed, and for how long it wants to be left alone."""
+        self.failures += 1
+        self.reason = str(error)
+        pause = self._limits.pause_seconds if self.failures >= self._limits.failures else 0.0
+        if error.retry_after:
+            pause = max(pause, min(float(error.retry_after), self._limits.longest_pause_seconds))
+        self.until = now + pause if pause else 0.0
+
+    def note_success(self) -> None:
+        """Note that the server has answered."""
+        self.failures, self.until, self.reason = 0, 0.0, ""
+
+
+class Upstreams:
+    """The upstream servers behind a relay, in the order in which they are asked.
+
+    Args:
+        clock: returns monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        upstreams: Sequence[Upstream],
+        limits: BreakerLimits,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._breakers = [_Breaker(one, limits) for one in upstreams]
+        self._clock = clock
+
+    @property
+    def has_base(self) -> bool:
+        """Whether the servers' other addresses are known, by those of their chat completions."""
+        return all(one.upstream.has_base for one in self._breakers)
+
+    @property
+    def trouble(self) -> str:
+        """Which servers aren't asked now, and why; empty if all are."""
+        now, count = self._clock(), len(self._breakers)
+        return "; ".join(
+            f"upstream server {place} of {count} isn't asked: {one.reason}"
+            for place, one in enumerate(self._breakers, 1)
+            if now < one.until
+        )
+
+    async def stream(
+        self,
+        asked: UpstreamRequest,
+        on_begin: Callable[[], None],
+        on_event: Callable[[ServerSentEvent], bool],
+    ) -> None:
+        """Request a streamed answer, as `Upstream.stream`.
+
+        Raises:
+            CompletionError: there is no stream, or it broke off.
+        """
+        has_begun = False
+
+        def note(event: ServerSentEvent) -> bool:
+            nonlocal has_begun
+            has_begun = True
+            return on_event(event)
+
+        await self._first(lambda one: one.stream(asked, on_begin, note), lambda: not has_begun)
+
+    async def whole(self, asked: UpstreamRequest) -> bytes:
+        """Ask for an answer in one piece, as `Upstream.whole`.
+
+        Raises:
+            CompletionError: there is none.
+        """
+        return await self._first(lambda one: one.whole(asked), lambda: True)
+
+    async def _first(
+        self, ask: Callable[[Upstream], Awaitable[Result]], may_go_on: Callable[[], bool]
+    ) -> Result:
+        """Return the answer of the first server that has one, or the last one's failure."""
+        last: CompletionError | None = None
+        for breaker in self._usable():
+            try:
+                answer = await ask(breaker.upstream)
+            except CompletionError as error:
+                if not _may_pass(error):
+                    raise
+                breaker.note_failure(error, self._clock())
+                if not may_go_on():
+                    raise
+                last = error
+            else:
+                breaker.note_success()
+                return answer
+        raise last or self._unusable()
+
+    def _usable(self) -> Iterator[_Breaker]:
+        for breaker in self._breakers:
+            if breaker.admits(self._clock()):
+                yield breaker
+
+    def _unusable(self) -> CompletionError:
+        pause = max(1, round(min(one.until for one in self._breakers) - self._clock()))
+        return CompletionError("no upstream server is asked now", 503, retry_after=str(pause))
+
+
+def _may_pass(error: CompletionError) -> bool:
+    """Return whether an error is the server's own, so that another one may have an answer."""
+    return (error.upstream == 429 or error.upstream >= 500) and not isinstance(error, DeadlineError)

@@ -1,0 +1,189 @@
+"""A relay with several upstream servers asks the next one where one fails, before the first event alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from origin.config.load import load
+from origin.config.options import ConfigError
+from origin.token_relay.limits import BreakerLimits
+from origin.token_relay.relay import address_of_chat
+from tests.completion_server import KEY, Asked, completing, streaming
+from tests.event_server import LIMIT
+from tests.relay_server import PATIENT, STREAMED, relaying
+from tests.streamed_answers import CHAT_BYTES, CHAT_CHUNKS, KEPT, MINE, asking, got, without_comments
+from tests.waiting import until
+
+GOOD = streaming(CHAT_CHUNKS)
+NEVER = replace(PATIENT, breaker=BreakerLimits(failures=1000))
+
+
+def refusing(status: str, *fields: str) -> Any:
+    async def script(asked: Asked) -> None:
+        await asked.answer(status, '{"error": {"message": "not now"}}', "application/json", *fields)
+
+    return script
+
+
+async def closing(asked: Asked) -> None:
+    asked.writer.close()
+
+
+async def silent(_: Asked) -> None:
+    await asyncio.Event().wait()
+
+
+async def breaking_before_its_first_event(asked: Asked) -> None:
+    await asked.head()
+    await asked.raw(b": thinking\n\n")
+    asked.writer.close()
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        refusing("429 Too Many Requests"),
+        refusing("500 Internal Server Error"),
+        refusing("503 Service Unavailable"),
+        closing,
+        silent,
+        breaking_before_its_first_event,
+    ],
+)
+async def test_the_next_server_is_asked_where_one_fails_before_its_first_event(script: Any) -> None:
+    patience = replace(NEVER.upstream, silent_seconds=2.0 if script is silent else LIMIT)
+    limits = replace(NEVER, upstream=patience)
+    async with (
+        completing(GOOD) as good,
+        relaying(script, limits, keeping=KEPT, others=[good]) as server,
+        asking(server) as answer,
+    ):
+        assert answer.status_code == 200
+        assert without_comments(await answer.aread()) == CHAT_BYTES
+        assert (len(server.upstream.asked), len(good.asked)) == (1, 1)
+        # Each server has its own key.
+        assert server.upstream.asked[0].fields["authorization"] == f"Bearer {KEY}"
+        assert good.asked[0].fields["authorization"] == f"Bearer {KEY}-0"
+        assert server.relay.counters.failed == 0
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "422 Unprocessable Content"])
+async def test_what_is_wrong_with_the_request_is_asked_of_no_other_server(status: str) -> None:
+    async with (
+        completing(GOOD) as good,
+        relaying(refusing(status), NEVER, keeping=KEPT, others=[good]) as server,
+        asking(server) as answer,
+    ):
+        assert (answer.status_code, good.asked) == (int(status[:3]), [])
+
+
+async def test_behind_the_first_event_no_other_server_is_asked() -> None:
+    async def script(asked: Asked) -> None:
+        await asked.head()
+        await asked.event(CHAT_CHUNKS[0])
+        asked.writer.close()
+
+    async with (
+        completing(GOOD) as good,
+        relaying(script, NEVER, keeping=KEPT, others=[good]) as server,
+        asking(server) as answer,
+    ):
+        stream = without_comments(await answer.aread()).decode()
+        assert stream.startswith(f"data: {CHAT_CHUNKS[0]}\n\n")
+        assert "broke off" in json.loads(stream.strip().rpartition("data: ")[2])["error"]["message"]
+        assert good.asked == []
+
+
+async def test_a_server_that_fails_again_and_again_is_left_alone_and_then_tried_once() -> None:
+    limits = replace(PATIENT, breaker=BreakerLimits(failures=2, pause_seconds=1.0))
+    is_well = False
+
+    async def script(asked: Asked) -> None:
+        await (GOOD if is_well else refusing("500 Internal Server Error"))(asked)
+
+    async with completing(GOOD) as good, relaying(script, limits, keeping=KEPT, others=[good]) as server:
+
+        async def ask() -> None:
+            async with asking(server) as answer:
+                assert without_comments(await answer.aread()) == CHAT_BYTES
+
+        for _ in range(5):
+            await ask()
+        assert (len(good.asked), "upstream server 1 of 2 isn't asked" in server.relay.trouble) == (5, True)
+        # On a slow machine a trial may be among them.
+        assert 2 <= len(server.upstream.asked) < 5
+        is_well = True
+        await until(lambda: not server.relay.trouble)
+        await ask()
+        assert len(good.asked) == 5
+        await ask()
+        assert (len(good.asked), server.relay.trouble) == (5, "")
+
+
+async def test_retry_after_is_honoured_and_reaches_the_caller_where_no_server_is_left() -> None:
+    busy = refusing("429 Too Many Requests", "retry-after: 50")
+    async with completing(busy) as other, relaying(busy, NEVER, keeping=KEPT, others=[other]) as server:
+        async with asking(server) as answer:
+            assert (answer.status_code, answer.headers["retry-after"]) == (429, "50")
+        async with asking(server) as answer:
+            assert answer.status_code == 503
+            assert 0 < int(answer.headers["retry-after"]) <= 50
+        assert (len(server.upstream.asked), len(other.asked)) == (1, 1)
+
+
+async def test_models_have_other_names_at_the_upstream_server() -> None:
+    async with relaying(GOOD, keeping=KEPT, models={"tiny": "meta/tiny-3"}) as server:
+        for question in (STREAMED, {**STREAMED, "model": "other"}):
+            async with asking(server, "chat/completions", question) as answer:
+                await answer.aread()
+        assert [one.options["model"] for one in server.upstream.asked] == ["meta/tiny-3", "other"]
+
+
+async def test_a_relay_without_a_channel_answers_each_request_with_the_address_of_its_own() -> None:
+    async with relaying(GOOD, keeping=KEPT, publishes=False) as server:
+        answer = await server.request("POST", "/relay/test", headers=MINE, json=STREAMED)
+        assert answer.status_code == 202
+        place, since = answer.json()["events"], answer.json()["since"]
+        assert answer.headers["location"] == place
+        events: list[Any] = []
+        while not events or events[-1]["event"] != "end":
+            last = events[-1]["id"] if events else since
+            more = await got(server, f"{place}?since={last}&wait={LIMIT}")
+            events += more.json() if more.content else []
+        assert [one["data"] for one in events[:-1]] == CHAT_CHUNKS
+        assert server.channel.published == 0
+
+
+@pytest.mark.parametrize(
+    ("base", "address"),
+    [
+        ("http://a.example/v1", "http://a.example/v1/chat/completions"),
+        ("http://a.example/v1/", "http://a.example/v1/chat/completions"),
+        ("http://a.example/v1/chat/completions", "http://a.example/v1/chat/completions"),
+        ("https://a.example/x?api-version=1", "https://a.example/x/chat/completions?api-version=1"),
+    ],
+)
+def test_the_address_of_chat_completions_is_below_the_base(base: str, address: str) -> None:
+    assert address_of_chat(base) == address
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("upstreams = []", "upstreams"),
+        ("upstreams = ['ftp://a.example']", "upstreams of 'a'"),
+        ("upstreams = ['http://a.example', 'http://b.example']\nrelay_keys = ['1', '2', '3']", "relay_keys"),
+        ("upstreams = ['http://a.example']\n[[events]]\nname = 'a'", "is an event channel's"),
+        ("upstreams = ['http://a.example']\n[[relay]]\nname = 'a'\nupstreams = ['http://b']", "used twice"),
+    ],
+)
+def test_a_table_that_makes_no_sense_is_refused(tmp_path: Any, lines: str, told: str) -> None:
+    path = tmp_path / "headwater.toml"
+    path.write_text(f"[[relay]]\nname = 'a'\n{lines}\n")
+    with pytest.raises(ConfigError, match=told):
+        load(path, {}, {})
