@@ -59,12 +59,14 @@ class Keeping:
     Attributes:
         left: seconds for which an answer goes on without readers.
         folder: where what is kept survives a restart; None for nowhere.
+        history: whether answers are kept there.
     """
 
     keep_for: float = 600.0
     left: float = LIMIT
     creation: CreationLimits = field(default_factory=CreationLimits)
     folder: Path | None = None
+    history: bool = True
 
 
 class RelayServer(Server):
@@ -176,7 +178,7 @@ async def relaying(
         if keeping is not None:
             kept_for = AnswerKeeping(
                 keep_for=keeping.keep_for,
-                history=keeping.folder is not None,
+                history=keeping.history and keeping.folder is not None,
                 longest_answer=limits.upstream.answer_seconds,
             )
             answers = AnswerChannels(created, "test", kept_for)

@@ -97,11 +97,11 @@ class AnswerEndpoint:
             RefusalError: there is none, or the request may not read it.
         """
         relay = relay_named(self._relays, request)
-        may_ask = await self._authorization.may_publish(request, relay.name)
         answers = relay.kept_answers
         found = answers.find(self._dialect, request.path_params["id"])
         # Whether there is an answer is nothing for strangers either.
-        if not (may_ask or (found and await self._authorization.reads_until(request, found.name))):
+        may_read = found is not None and bool(await self._authorization.reads_until(request, found.name))
+        if not (may_read or await self._authorization.may_publish(request, relay.name)):
             raise refused_key(request)
         if found is None:
             raise RefusalError(404, EXPIRED)

@@ -351,8 +351,7 @@ class CreatedChannels:
 
     def discard(self, channel: CreatedChannel) -> None:
         """Remove a channel without waiting until that is stored."""
-        if (until := self._remove(channel.name)) is not None and channel.is_stored and self.store is not None:
-            self.store.store_soon(line_of_gone(channel.name, until))
+        self._store_gone(channel, self._remove(channel.name))
 
     def set_alias(self, channel: CreatedChannel, alias: str) -> None:
         """Find a channel by another alias, too, from now on."""
@@ -378,6 +377,11 @@ class CreatedChannels:
             names.remove(channel.name)
             if not names:
                 del self._aliases[key]
+
+    def _store_gone(self, channel: CreatedChannel, until: float | None) -> None:
+        """Store that a channel is gone, if it was stored that it was there."""
+        if self.store is not None and channel.is_stored and until is not None:
+            self.store.store_soon(line_of_gone(channel.name, until))
 
     def _store_soon(self, channel: CreatedChannel) -> None:
         if self.store is not None and channel.is_stored:
@@ -424,7 +428,9 @@ class CreatedChannels:
         Raises:
             NotStoredError: the deletion isn't stored, but made.
         """
-        if (until := self._remove(name)) is not None and self.store is not None:
+        channel = self._records.channels.get(name)
+        until = self._remove(name)
+        if channel is not None and channel.is_stored and until is not None and self.store is not None:
             await self.store.store(line_of_gone(name, until), keeps=True)
 
     def _remove(self, name: str) -> float | None:
@@ -483,9 +489,7 @@ class CreatedChannels:
                 oldest = channel
         if oldest is None:
             return False
-        until = self._remove(oldest.name)
-        if self.store is not None and until is not None:
-            self.store.store_soon(line_of_gone(oldest.name, until))
+        self._store_gone(oldest, self._remove(oldest.name))
         return True
 
     # Using
@@ -657,7 +661,8 @@ class CreatedChannels:
     def _put_to_rest(self, name: str, opened: OpenChannel) -> None:
         """Keep of a channel without clients its record alone, and its events in few bytes."""
         channel, record = opened.channel, self._records.channels.get(name)
-        if record is None or channel.log.size > self.limits.packed_bytes:
+        count = channel.log.end - channel.log.first
+        if record is None or channel.log.size > self.limits.packed_bytes or count > self.limits.packed_events:
             return
         if opened.history is not None:
             if opened.history.trouble is None:
@@ -691,9 +696,7 @@ class CreatedChannels:
             channel.due = math.inf
             self._call_at(channel.expires, name)
             if channel.expires <= now:
-                until = self._remove(name)
-                if self.store is not None and until is not None:
-                    self.store.store_soon(line_of_gone(name, until))
+                self._store_gone(channel, self._remove(name))
             elif name not in self._open and (channel.settings.keep_for or channel.settings.history):
                 self._wake(channel).channel.log.expire()
 

@@ -19,6 +19,7 @@ class CreationLimits:
             there was room.
         idle_seconds: after so long without clients a channel is packed.
         packed_bytes: most bytes of the events of a channel that is packed; more stay as they are.
+        packed_events: most events of such a channel: some ten milliseconds for reading them again.
         beat_seconds: between two rounds of all channels with clients.
         looked_at: channels that are looked at for one that may go where there is room for no more.
         retry_seconds: after which a disk that took nothing is tried again, and clients may ask again.
@@ -32,7 +33,8 @@ class CreationLimits:
     journal_bytes: int = 512 << 20
     gone_seconds: float = 3600.0
     idle_seconds: float = 10.0
-    packed_bytes: int = 64 << 10
+    packed_bytes: int = 512 << 10
+    packed_events: int = 2000
     beat_seconds: float = 0.5
     looked_at: int = 100
     retry_seconds: float = 5.0

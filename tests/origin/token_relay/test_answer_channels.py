@@ -332,3 +332,23 @@ async def test_equal_requests_that_share_an_answer_share_its_channel() -> None:
             go_on.set()
             assert without_comments(await one.aread()) == without_comments(await other.aread()) == CHAT_BYTES
         assert (len(server.upstream.asked), len(server.created)) == (1, 1)
+
+
+async def test_a_readers_own_token_is_never_a_wrong_one() -> None:
+    async with relaying(raw(CHAT_BYTES), keeping=KEPT, read_key="short-key") as server:
+        async with asking(server) as answer:
+            await answer.aread()
+        path = f"/relay/test/v1/chat/completions/{answer.headers['x-request-id']}?stream=true"
+        for _ in range(50):
+            assert (await got(server, path, {"authorization": "Bearer short-key"})).status_code == 200
+
+
+async def test_answers_without_history_leave_nothing_on_disk(tmp_path: Path) -> None:
+    keeping = replace(KEPT, folder=tmp_path, history=False)
+    async with relaying(raw(CHAT_BYTES), keeping=keeping) as server:
+        async with asking(server) as answer:
+            await answer.aread()
+        deleted = await server.request("DELETE", answer.headers["location"], headers=MINE)
+        assert deleted.status_code == 204
+    written = b"".join(one.read_bytes() for one in tmp_path.rglob("*") if one.is_file())
+    assert answer.headers["x-request-id"].encode() not in written
