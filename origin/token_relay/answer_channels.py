@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -112,19 +112,23 @@ class AnswerChannels:
         """Keep the channel of an answer that is over for a while."""
         self.created.finish(channel.record, channel.opened, time.time() + self._keeping.keep_for)
 
-    def find(self, dialect: Dialect, identity: str) -> CreatedChannel | None:
-        """Return the channel of an answer by its name or by the answer's id; None if there is none any more.
-
-        Raises:
-            RefusalError: several answers have the id.
-        """
+    def candidates(self, dialect: Dialect, identity: str) -> list[CreatedChannel]:
+        """Return the channels of the answers with an id: the channel's name, or the upstream server's."""
         found = self.created.get(identity)
         if found is not None and found.creator == self._creator and dialect_of(found) is dialect:
-            return found
-        channels = self.created.aliased(self._creator, f"{dialect.name}/{identity}")
-        if len(channels) > 1:
-            raise RefusalError(409, "several answers have this id: use the one of the answer's Location")
-        return channels[0] if channels else None
+            return [found]
+        return self.created.aliased(self._creator, f"{dialect.name}/{identity}")
+
+
+def only_one(candidates: Sequence[CreatedChannel]) -> CreatedChannel | None:
+    """Return the channel of the answer that has an id; None for none.
+
+    Raises:
+        RefusalError: several answers have it.
+    """
+    if len(candidates) > 1:
+        raise RefusalError(409, "several answers have this id: use the one of the answer's Location")
+    return candidates[0] if candidates else None
 
 
 def dialect_of(channel: CreatedChannel) -> Dialect:

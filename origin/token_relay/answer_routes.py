@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import Mapping
 
@@ -20,9 +21,10 @@ from origin.events.created.records import CreatedChannel
 from origin.events.delivery import ChannelReader
 from origin.events.event_log import Resumption, is_identity
 from origin.events.reading import answer_head, stream_events
+from origin.events.routes import sending_until
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import while_connected
-from origin.token_relay.answer_channels import reason_of
+from origin.token_relay.answer_channels import AnswerChannels, only_one, reason_of
 from origin.token_relay.completion import FINISHED, LEFT, STOPPED
 from origin.token_relay.dialects import DIALECTS, IDENTITY_EVENTS, RESPONSES, Dialect, response_in
 from origin.token_relay.errors import ERROR
@@ -77,7 +79,7 @@ class AnswerEndpoint:
                 return
             relay, _ = await found_relay(self._relays, self._authorization, request)
             answers = relay.kept_answers
-            found = answers.find(self._dialect, request.path_params["id"])
+            found = only_one(answers.candidates(self._dialect, request.path_params["id"]))
             if found is None:
                 raise RefusalError(404, EXPIRED)
             if request.method == "POST":
@@ -97,14 +99,24 @@ class AnswerEndpoint:
             RefusalError: there is none, or the request may not read it.
         """
         relay = relay_named(self._relays, request)
-        answers = relay.kept_answers
-        found = answers.find(self._dialect, request.path_params["id"])
+        answers, until = relay.kept_answers, 0.0
+        candidates = answers.candidates(self._dialect, request.path_params["id"])
         # Whether there is an answer is nothing for strangers either.
-        may_read = found is not None and bool(await self._authorization.reads_until(request, found.name))
-        if not (may_read or await self._authorization.may_publish(request, relay.name)):
+        if len(candidates) == 1:
+            until = await self._authorization.reads_until(request, candidates[0].name)
+        if not until and await self._authorization.may_publish(request, relay.name):
+            until = math.inf
+        if not until:
             raise refused_key(request)
+        found = only_one(candidates)
         if found is None:
             raise RefusalError(404, EXPIRED)
+        with sending_until(until, send) as sending:
+            await self._answer(answers, found, request, sending)
+
+    async def _answer(
+        self, answers: AnswerChannels, found: CreatedChannel, request: Request, send: Send
+    ) -> None:
         number, identity = _position_in(request)
         is_stream = number is not None or bool(identity) or _asks_for_stream(request)
         if not is_stream and self._dialect is not RESPONSES:
@@ -123,6 +135,8 @@ class AnswerEndpoint:
                 return
             with self._admission.held(channel, request):
                 resumption = channel.since(identity)
+                if not resumption.complete:
+                    raise RefusalError(400, "Last-Event-ID: no event of this answer")
                 if number is not None:
                     with channel.polling():
                         position = await while_connected(request, self._position(channel, number))

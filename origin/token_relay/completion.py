@@ -19,6 +19,7 @@ from origin.token_relay.answer_channels import AnswerChannel, AnswerChannels
 from origin.token_relay.completion_request import CompletionRequest
 from origin.token_relay.dialects import CHAT, IDENTITY_EVENTS, identity_in
 from origin.token_relay.errors import CANCELLED, ERROR, CompletionError, DeadlineError, error_data
+from origin.token_relay.figures import AnswerTimes, RelayFigures
 from origin.token_relay.limits import ANSWER_EVENTS, LEFT_SECONDS, LINE_BYTES, TokenRelayLimits
 from origin.token_relay.sse_reader import DONE, ServerSentEvent
 from packager.latency_histogram import LatencyHistogram
@@ -63,6 +64,7 @@ class RelayCounters:
         cancelled: requests that were cancelled when their last reader left.
         first_event: seconds from a request to its first event.
         cleanup: seconds from the last reader's leaving until the upstream connection is closed.
+        figures: how fast answers came, by model.
     """
 
     requests: int = 0
@@ -72,6 +74,7 @@ class RelayCounters:
     cancelled: int = 0
     first_event: LatencyHistogram = field(default_factory=lambda: LatencyHistogram(SECONDS))
     cleanup: LatencyHistogram = field(default_factory=lambda: LatencyHistogram(SECONDS))
+    figures: RelayFigures = field(default_factory=RelayFigures)
 
 
 def _too_large(size: int) -> str:
@@ -85,11 +88,13 @@ class CompletionContext:
     """The parts of a relay that its requests share.
 
     Attributes:
+        relay: its name, for the log.
         limits: after how long readers count as gone.
         keep_for: for how many seconds an answer goes on without readers who know where it is kept.
         answers: keeps the channels of answers; None where none are kept.
     """
 
+    relay: str
     upstream: Upstream | Upstreams
     limits: TokenRelayLimits
     counters: RelayCounters
@@ -138,7 +143,7 @@ class Completion:
         self._stopped_at: float | None = None
         self._is_named = self._is_released = False
         self._size = self._count = 0
-        self._asked = time.monotonic()
+        self._times = AnswerTimes(context.counters.figures.of(self._dialect.name, request.model))
         self._over = False
         self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.error: CompletionError | None = None
@@ -211,7 +216,7 @@ class Completion:
             elif (broken := asking.exception()) is not None:
                 log.error(
                     "a completion failed by an error of this server",
-                    channel=self.answer.name,
+                    channel=self._context.relay,
                     exc_info=broken,
                 )
                 self.fail(CompletionError("the relay broke", 500))
@@ -265,7 +270,7 @@ class Completion:
                 self.whole = whole
         except CompletionError as error:
             self._counters.failed += 1
-            log.warning("a completion failed", channel=self.answer.name, reason=str(error))
+            log.warning("a completion failed", channel=self._context.relay, reason=str(error))
             self.fail(error, DEADLINE if isinstance(error, DeadlineError) else FAILED)
         else:
             self.finish()
@@ -284,8 +289,9 @@ class Completion:
         return event.data != DONE
 
     def _publish(self, name: str, data: str) -> None:
-        if not self._count:
-            self._counters.first_event.observe(time.monotonic() - self._asked)
+        self._times.note_event(data)
+        if not self._count and (seconds := self._times.first_seconds) is not None:
+            self._counters.first_event.observe(seconds)
         if not self._is_named and self._count < IDENTITY_EVENTS and (identity := identity_in(data)):
             self._is_named = True
             if self._channel is not None and self._context.answers is not None:
@@ -326,4 +332,21 @@ class Completion:
         if not self._over:
             self._over = True
             self._begin()
+            self._note_end(reason)
             self.answer.end(as_text({"reason": reason, "chunks": self._count}))
+
+    def _note_end(self, reason: str) -> None:
+        """Observe the answer's figures, and log them, without a word of it."""
+        times = self._times
+        seconds = times.finish()
+        log.info(
+            "an answer has ended",
+            relay=self._context.relay,
+            api=self._dialect.name,
+            model=self._request.model[:NAME_CHARACTERS],
+            reason=reason,
+            seconds=round(seconds, 3),
+            first_event=None if times.first_seconds is None else round(times.first_seconds, 3),
+            chunks=times.chunks,
+            tokens=times.tokens,
+        )

@@ -96,6 +96,7 @@ class CompletionRequest:
         dialect: the API of the answer; None for what isn't streamed.
         fields: of the caller's request, those that go on.
         is_background: whether the answer goes on without readers.
+        model: that the upstream server is asked for; empty without one.
         is_awaited: whether the caller gets the answer, and not only the beginning of a response.
     """
 
@@ -106,6 +107,7 @@ class CompletionRequest:
     fields: tuple[tuple[str, str], ...] = ()
     is_background: bool = False
     is_awaited: bool = True
+    model: str = ""
 
     @property
     def upstream(self) -> UpstreamRequest:
@@ -176,6 +178,7 @@ def read_request(
         dialect,
         is_background=is_background,
         is_awaited=is_stream or not is_background,
+        model=model if isinstance((model := options.get("model")), str) else "",
     )
 
 

@@ -164,7 +164,7 @@ class TokenRelay:
             else kept.opened.channel
         )
         context = CompletionContext(
-            self._upstream, self.limits, self.counters, self._options.keep_for, self.answers
+            self.name, self._upstream, self.limits, self.counters, self._options.keep_for, self.answers
         )
         completion = Completion(request, answer, audience, context, kept)
         made.append(completion)

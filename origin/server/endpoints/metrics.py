@@ -363,3 +363,27 @@ def relay_metrics(relays: Mapping[str, TokenRelay]) -> Iterator[Metric]:
         for key, histogram in histograms.items():
             histogram.add_metric([name], *getattr(relay.counters, key).cumulative())
     yield from (running, *counters.values(), *histograms.values())
+    yield from answer_metrics(relays)
+
+
+ANSWER_METRICS = {
+    "first_token": ("gen_ai_server_time_to_first_token_seconds", "From a request to its first token."),
+    "per_token": ("gen_ai_server_time_per_output_token_seconds", "For each token behind the first."),
+    "duration": ("gen_ai_server_request_duration_seconds", "From a request to the end of its answer."),
+    "gap": ("headwater_relay_gap_seconds", "Between two events of an answer."),
+    "tokens": ("gen_ai_client_token_usage", "Tokens of an answer, where the upstream server names them."),
+    "chunks": ("headwater_relay_chunks", "Events of an answer whose tokens aren't named."),
+    "rate": ("headwater_relay_tokens_per_second", "Tokens a second of an answer behind the first event."),
+}
+"""Names of the histograms of relays' answers, by the figure: OpenTelemetry's where it has one."""
+
+
+def answer_metrics(relays: Mapping[str, TokenRelay]) -> Iterator[Metric]:
+    """Describe how fast the answers of relays came, by relay, API and model."""
+    labels = ["relay", "gen_ai_operation_name", "gen_ai_request_model"]
+    for key, (name, text) in ANSWER_METRICS.items():
+        family = HistogramMetricFamily(name, text, labels=labels)
+        for relay, one in relays.items():
+            for (dialect, model), figures in one.counters.figures.by_model.items():
+                family.add_metric([relay, dialect, model], *getattr(figures, key).cumulative())
+        yield family

@@ -205,6 +205,13 @@ async def test_the_documented_table_relays_by_the_next_server_and_health_names_t
                     health = json.load(answer)
                 with urllib.request.urlopen(f"{server.url}/api/events", timeout=120) as answer:
                     listed = json.load(answer)
+                with urllib.request.urlopen(f"{server.url}/metrics", timeout=120) as answer:
+                    labels = 'gen_ai_operation_name="responses",gen_ai_request_model="meta/tiny-3"'
+                    assert re.search(
+                        rf"^gen_ai_server_time_to_first_token_seconds_count{{.*{labels}.*}} 4\.0$",
+                        answer.read().decode(),
+                        re.MULTILINE,
+                    )
                 return said, health, listed, server.text()
             finally:
                 server.stop()

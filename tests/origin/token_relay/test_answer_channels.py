@@ -179,8 +179,11 @@ async def test_an_id_that_several_answers_have_is_no_id_of_any() -> None:
                 await answer.aread()
         path = "/relay/test/v1/chat/completions"
         assert (await got(server, f"{path}/chatcmpl-7f3a?stream=true")).status_code == 409
+        assert (await got(server, f"{path}/chatcmpl-7f3a?stream=true", {})).status_code == 401
         own = answer.headers["x-request-id"]
         assert (await got(server, f"{path}/{own}?stream=true")).status_code == 200
+        for unknown in ("zz-1", "zz-999"):
+            assert (await got(server, f"{path}/{own}", {**MINE, "last-event-id": unknown})).status_code == 400
         # Another API's answer isn't found.
         assert (await got(server, f"/relay/test/v1/responses/{own}?stream=true")).status_code == 404
 

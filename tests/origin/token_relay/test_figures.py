@@ -1,0 +1,73 @@
+"""How fast answers come: the time to the first token, gaps, and tokens a second, by model."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from origin.token_relay.figures import MODELS, OTHER, AnswerTimes, RelayFigures, tokens_in
+from tests.completion_server import chunk, streaming
+from tests.relay_server import STREAMED, relaying
+from tests.streamed_answers import CHAT_CHUNKS, KEPT, asking
+
+
+@pytest.mark.parametrize(
+    ("event", "tokens"),
+    [
+        # OpenAI's and Anthropic's references of streaming events; vLLM sends null before the last chunk.
+        ({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}}, 7),
+        ({"choices": [], "usage": None}, None),
+        ({"type": "response.completed", "response": {"usage": {"input_tokens": 5, "output_tokens": 9}}}, 9),
+        ({"type": "message_start", "message": {"usage": {"input_tokens": 25, "output_tokens": 1}}}, 1),
+        ({"type": "message_delta", "delta": {}, "usage": {"output_tokens": 15}}, 15),
+        ({"choices": [{"delta": {"content": '"usage"'}}]}, None),
+        ({"usage": {"completion_tokens": -1}}, None),
+        ({"usage": "many"}, None),
+    ],
+)
+def test_the_number_of_tokens_is_the_upstream_servers(event: object, tokens: int | None) -> None:
+    assert tokens_in(json.dumps(event)) == tokens
+
+
+def test_what_is_no_json_names_no_tokens() -> None:
+    assert tokens_in('"usage" [DONE]') is None
+    assert tokens_in('{"usage":' + "[" * 100_000) is None
+
+
+def test_times_of_an_answer_are_observed_at_its_end() -> None:
+    usage = json.dumps({"type": "response.completed", "response": {"usage": {"output_tokens": 5}}})
+    clock = iter((100.0, 100.5, 100.6, 102.5, 103.0))
+    figures = RelayFigures().of("responses", "tiny")
+    times = AnswerTimes(figures, lambda: next(clock))
+    for data in ("{}", "{}", usage):
+        times.note_event(data)
+    assert times.finish() == 3.0
+    assert (figures.first_token.count, figures.first_token.sum) == (1, 0.5)
+    assert (figures.gap.count, round(figures.gap.sum, 6)) == (2, 2.0)
+    # Four tokens behind the first in two seconds.
+    assert (figures.per_token.sum, figures.rate.sum) == (0.5, 2.0)
+    assert (figures.tokens.sum, figures.chunks.count, figures.duration.sum) == (5, 0, 3.0)
+
+
+def test_callers_make_no_more_series_than_there_may_be() -> None:
+    figures = RelayFigures()
+    for number in range(10 * MODELS):
+        figures.of("chat/completions", f"model-{number}")
+    assert len(figures.by_model) == MODELS + 1
+    assert figures.of("chat/completions", "a\nb") is figures.by_model["chat/completions", OTHER]
+
+
+@pytest.mark.parametrize("with_usage", [True, False])
+async def test_a_relays_answers_are_counted_by_tokens_or_else_by_chunks(with_usage: bool) -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
+    more = [chunk({}, choices=[], usage=usage)] if with_usage else []
+    chunks = [*CHAT_CHUNKS[:-1], *more, "[DONE]"]
+    async with relaying(streaming(chunks), keeping=KEPT) as server:
+        async with asking(server, "chat/completions", STREAMED) as answer:
+            # The stream isn't changed by that.
+            assert b"usage" in await answer.aread() or not with_usage
+        figures = server.relay.counters.figures.by_model["chat/completions", "tiny"]
+        counted = (figures.tokens.sum, figures.chunks.sum)
+        assert counted == ((7.0, 0.0) if with_usage else (0.0, float(len(chunks))))
+        assert figures.first_token.count == figures.duration.count == 1
