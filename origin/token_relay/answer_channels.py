@@ -75,7 +75,8 @@ class AnswerChannels:
     @property
     def refusal(self) -> str:
         """Why no answers are kept here; empty if they are."""
-        return self.created.refusal
+        is_none = not self.created.limits.channels
+        return "limits.created_channels is 0, so no answers are kept" if is_none else self.created.refusal
 
     def check(self) -> None:
         """Check that answers can be kept now.
@@ -117,7 +118,7 @@ class AnswerChannels:
         found = self.created.get(identity)
         if found is not None and found.creator == self._creator and dialect_of(found) is dialect:
             return [found]
-        return self.created.aliased(self._creator, f"{dialect.name}/{identity}")
+        return self.created.aliased(self._creator, f"{dialect.name}/{identity}", most=2)
 
 
 def only_one(candidates: Sequence[CreatedChannel]) -> CreatedChannel | None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import heapq
+import itertools
 import math
 import secrets
 import time
@@ -155,7 +156,7 @@ class CreatedChannels:
         self._folders: dict[str, dict[str, None]] = {}
         self._counts: dict[str, int] = {}
         # Names of answers' channels, by the creator and the alias.
-        self._aliases: dict[tuple[str, str], list[str]] = {}
+        self._aliases: dict[tuple[str, str], dict[str, None]] = {}
         self._open: dict[str, OpenChannel] = {}
         self._packed: dict[str, bytes] = {}
         self._packed_bytes = self._open_bytes = 0
@@ -362,19 +363,19 @@ class CreatedChannels:
         self._index_alias(channel)
         self._store_soon(channel)
 
-    def aliased(self, creator: str, alias: str) -> list[CreatedChannel]:
-        """Return the channels of a creator that have an alias."""
+    def aliased(self, creator: str, alias: str, most: int) -> list[CreatedChannel]:
+        """Return the channels of a creator that have an alias, at most so many."""
         found = map(self.get, self._aliases.get((creator, alias), ()))
-        return [channel for channel in found if channel is not None]
+        return list(itertools.islice((channel for channel in found if channel is not None), most))
 
     def _index_alias(self, channel: CreatedChannel) -> None:
         if channel.has_alias:
-            self._aliases.setdefault((channel.creator, channel.alias), []).append(channel.name)
+            self._aliases.setdefault((channel.creator, channel.alias), {})[channel.name] = None
 
     def _drop_alias(self, channel: CreatedChannel) -> None:
         key = channel.creator, channel.alias
-        if channel.name in (names := self._aliases.get(key, [])):
-            names.remove(channel.name)
+        if channel.name in (names := self._aliases.get(key, {})):
+            del names[channel.name]
             if not names:
                 del self._aliases[key]
 

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from origin.events.created.limits import CreationLimits
-from origin.token_relay.limits import LEFT_SECONDS
-from tests.completion_server import Asked, completing, streaming
+from tests.completion_server import Asked, completing
 from tests.event_server import TOKEN
 from tests.keys import ADMIN_TOKEN
-from tests.relay_server import PATIENT, STREAMED, relaying
+from tests.relay_server import STREAMED, relaying
 from tests.streamed_answers import (
     CHAT_BYTES,
     CHAT_CHUNKS,
@@ -275,83 +274,3 @@ async def test_an_answer_is_read_on_behind_a_restart_where_history_is_kept(tmp_p
             end = (await got(server, f"{answer.headers['location']}?since=")).json()[-1]
             assert json.loads(end["data"])["reason"] == "restart"
         assert all((one.stat().st_mode & 0o777) == 0o600 for one in tmp_path.rglob("*") if one.is_file())
-
-
-async def test_where_nothing_is_kept_the_addresses_say_so() -> None:
-    async with relaying(streaming(CHAT_CHUNKS), PATIENT) as server:
-        async with asking(server) as answer:
-            assert "location" not in answer.headers
-            assert without_comments(await answer.aread()) == CHAT_BYTES
-        path = "/relay/test/v1/responses"
-        assert (await got(server, f"{path}/x?stream=true")).status_code == 501
-        question = {"model": "m", "input": "x", "background": True}
-        refused = await server.request("POST", path, headers=MINE, json=question)
-        assert (refused.status_code, bool(refused.json()["error"]["message"])) == (501, True)
-
-
-async def test_asking_for_the_head_of_an_answer_changes_nothing() -> None:
-    async with relaying(raw(CHAT_BYTES), keeping=KEPT) as server:
-        async with asking(server) as answer:
-            await answer.aread()
-        own = answer.headers["x-request-id"]
-        for path in (f"/events/{own}", f"/relay/test/v1/chat/completions/{own}?stream=true"):
-            head = await server.request("HEAD", path, headers={**MINE, "accept": "text/event-stream"})
-            assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream")
-        assert (await got(server, f"/relay/test/v1/chat/completions/{own}?stream=true")).status_code == 200
-
-
-async def test_an_answer_that_nobody_has_read_for_long_is_read_by_the_same_numbers() -> None:
-    keeping = replace(KEPT, creation=CreationLimits(beat_seconds=0.02, idle_seconds=0.0))
-    async with relaying(raw(CHAT_BYTES), keeping=keeping) as server:
-        async with asking(server) as answer:
-            await answer.aread()
-        path = f"/relay/test/v1/chat/completions/{answer.headers['x-request-id']}?stream=true"
-        for number in range(len(CHAT_EVENTS)):
-            await until(lambda: not server.created.open)
-            again = await got(server, f"{path}&starting_after={number}")
-            assert without_comments(again.content) == b"".join(CHAT_EVENTS[number + 1 :])
-
-
-async def test_a_reader_that_waits_for_a_later_chunk_keeps_the_answer_going() -> None:
-    script, go_on = gated(CHAT_EVENTS, 2)
-    async with relaying(script, keeping=replace(KEPT, left=0.0)) as server:
-        async with asking(server) as answer:
-            path = f"/relay/test/v1/chat/completions/{answer.headers['x-request-id']}"
-            waiting = asyncio.create_task(got(server, f"{path}?starting_after=4"))
-            await until(lambda: server.created.readers)
-        await until(lambda: not server.relay.readers)
-        # Longer than an answer goes on that all have left.
-        await asyncio.sleep(2 * LEFT_SECONDS)
-        go_on.set()
-        assert without_comments((await waiting).content) == b"".join(CHAT_EVENTS[5:])
-        assert server.relay.counters.cancelled == 0
-
-
-async def test_equal_requests_that_share_an_answer_share_its_channel() -> None:
-    script, go_on = gated(CHAT_EVENTS, 2)
-    async with relaying(script, keeping=KEPT, share=True) as server:
-        async with asking(server) as one, asking(server) as other:
-            assert one.headers["location"] == other.headers["location"]
-            go_on.set()
-            assert without_comments(await one.aread()) == without_comments(await other.aread()) == CHAT_BYTES
-        assert (len(server.upstream.asked), len(server.created)) == (1, 1)
-
-
-async def test_a_readers_own_token_is_never_a_wrong_one() -> None:
-    async with relaying(raw(CHAT_BYTES), keeping=KEPT, read_key="short-key") as server:
-        async with asking(server) as answer:
-            await answer.aread()
-        path = f"/relay/test/v1/chat/completions/{answer.headers['x-request-id']}?stream=true"
-        for _ in range(50):
-            assert (await got(server, path, {"authorization": "Bearer short-key"})).status_code == 200
-
-
-async def test_answers_without_history_leave_nothing_on_disk(tmp_path: Path) -> None:
-    keeping = replace(KEPT, folder=tmp_path, history=False)
-    async with relaying(raw(CHAT_BYTES), keeping=keeping) as server:
-        async with asking(server) as answer:
-            await answer.aread()
-        deleted = await server.request("DELETE", answer.headers["location"], headers=MINE)
-        assert deleted.status_code == 204
-    written = b"".join(one.read_bytes() for one in tmp_path.rglob("*") if one.is_file())
-    assert answer.headers["x-request-id"].encode() not in written
