@@ -25,6 +25,7 @@ def unserved(config: Config) -> Iterator[str]:
     yield from _of_channels(config)
     yield from _of_stations(config)
     yield from _of_event_channels(config)
+    yield from _of_relays(config)
 
 
 def _of_channels(config: Config) -> Iterator[str]:
@@ -71,6 +72,15 @@ def _of_event_channels(config: Config) -> Iterator[str]:
         for name in channel.include:
             if name not in sources:
                 yield f"events {channel.name!r}: include: {name!r} is neither a station nor a live channel"
+
+
+def _of_relays(config: Config) -> Iterator[str]:
+    for relay in config.relay:
+        if config.cluster.url or not config.limits.created_channels:
+            reason = "nodes of a cluster" if config.cluster.url else "servers with created_channels = 0"
+            yield f"relay {relay.name!r}: {reason} keep no answers, so that no reader can come again"
+        elif relay.history and not config.server.data:
+            yield f"relay {relay.name!r}: history: without server.data answers end with the server"
 
 
 def _of_stations(config: Config) -> Iterator[str]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from origin.config.load import load
+from origin.config.load import load, validate
 from origin.config.options import ConfigError
+from origin.config.warnings import unserved
 from origin.token_relay.limits import BreakerLimits
 from origin.token_relay.relay import address_of_chat
 from tests.completion_server import KEY, Asked, completing, streaming
@@ -187,3 +188,18 @@ def test_a_table_that_makes_no_sense_is_refused(tmp_path: Any, lines: str, told:
     path.write_text(f"[[relay]]\nname = 'a'\n{lines}\n")
     with pytest.raises(ConfigError, match=told):
         load(path, {}, {})
+
+
+def test_a_table_whose_answers_are_not_kept_as_it_says_is_named_at_the_start() -> None:
+    relay = {"name": "a", "upstreams": ["http://a.example/v1"], "history": True}
+
+    def told(**sections: Any) -> list[str]:
+        return list(unserved(validate({"relay": [relay], **sections}, "a test")))
+
+    assert told(server={"data": "/srv/data"}) == []
+    (line,) = told()
+    assert line == "relay 'a': history: without server.data answers end with the server"
+    (line,) = told(cluster={"url": "redis://redis.example"})
+    assert line.startswith("relay 'a': nodes of a cluster keep no answers")
+    (line,) = told(limits={"created_channels": 0}, server={"data": "/srv/data"})
+    assert "created_channels = 0" in line
