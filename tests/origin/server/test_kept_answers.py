@@ -19,6 +19,7 @@ from tests.completion_server import Asked, CompletionServer, completing
 from tests.conftest import ServerProcess, start_server
 from tests.event_server import TOKEN
 from tests.streamed_answers import named, response_events
+from tests.waiting import wait_for
 
 PAGE = (Path(__file__).parents[3] / "docs" / "events.md").read_text()
 SECTION = PAGE.partition("\n## Answers that are kept\n")[2].partition("\n## ")[0]
@@ -193,9 +194,9 @@ async def test_the_documented_table_relays_by_the_next_server_and_health_names_t
         def use() -> tuple[str, dict[str, Any], dict[str, Any], str]:
             server = start_server("--config", str(path), "--port", "0")
             try:
-                shown = re.search(r"relay/assistant/v1 with the token (\S+)", server.text())
-                assert shown, server.text()
-                client = openai.OpenAI(base_url=f"{server.url}/relay/assistant/v1", api_key=shown[1])
+                told = r"relay/assistant/v1 with the token (\S+)"
+                token, *_ = wait_for(lambda: re.findall(told, server.text()), "the token")
+                client = openai.OpenAI(base_url=f"{server.url}/relay/assistant/v1", api_key=token)
                 said = ""
                 for _ in range(4):
                     said = ""
