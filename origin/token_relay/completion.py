@@ -19,7 +19,7 @@ from origin.token_relay.answer_channels import AnswerChannel, AnswerChannels
 from origin.token_relay.completion_request import CompletionRequest
 from origin.token_relay.dialects import CHAT, IDENTITY_EVENTS, identity_in
 from origin.token_relay.errors import CANCELLED, ERROR, CompletionError, DeadlineError, error_data
-from origin.token_relay.figures import AnswerTimes, RelayFigures
+from origin.token_relay.figures import AnswerTimes, RelayFigures, shown_model
 from origin.token_relay.limits import ANSWER_EVENTS, LEFT_SECONDS, LINE_BYTES, TokenRelayLimits
 from origin.token_relay.sse_reader import DONE, ServerSentEvent
 from packager.latency_histogram import LatencyHistogram
@@ -343,7 +343,7 @@ class Completion:
             "an answer has ended",
             relay=self._context.relay,
             api=self._dialect.name,
-            model=self._request.model[:NAME_CHARACTERS],
+            model=shown_model(self._request.model),
             reason=reason,
             seconds=round(seconds, 3),
             first_event=None if times.first_seconds is None else round(times.first_seconds, 3),

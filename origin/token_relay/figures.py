@@ -90,6 +90,11 @@ class ModelFigures:
     rate: LatencyHistogram = field(default_factory=lambda: LatencyHistogram(RATE))
 
 
+def shown_model(model: str) -> str:
+    """Return the name of a model as metrics and the log have it: callers may write anything there."""
+    return model if _MODEL.fullmatch(model) else OTHER
+
+
 class RelayFigures:
     """The figures of a relay's answers, by the API and the model."""
 
@@ -98,7 +103,7 @@ class RelayFigures:
 
     def of(self, dialect: str, model: str) -> ModelFigures:
         """Return the figures of a model, or those of all further models."""
-        key = dialect, model if _MODEL.fullmatch(model) else OTHER
+        key = dialect, shown_model(model)
         if key not in self.by_model and len(self.by_model) >= MODELS:
             key = dialect, OTHER
         return self.by_model.setdefault(key, ModelFigures())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from structlog.testing import capture_logs
 
 from origin.token_relay.figures import MODELS, OTHER, AnswerTimes, RelayFigures, tokens_in
 from tests.completion_server import chunk, streaming
@@ -71,3 +72,16 @@ async def test_a_relays_answers_are_counted_by_tokens_or_else_by_chunks(with_usa
         counted = (figures.tokens.sum, figures.chunks.sum)
         assert counted == ((7.0, 0.0) if with_usage else (0.0, float(len(chunks))))
         assert figures.first_token.count == figures.duration.count == 1
+
+
+async def test_each_answer_has_a_line_in_the_log_without_a_word_of_its_callers() -> None:
+    question = {**STREAMED, "model": "what is in a prompt\nmay be here, too"}
+    async with relaying(streaming(CHAT_CHUNKS), keeping=KEPT) as server:
+        with capture_logs() as lines:
+            async with asking(server, "chat/completions", question) as answer:
+                await answer.aread()
+        (line,) = (one for one in lines if one["event"] == "an answer has ended")
+        assert (line["relay"], line["api"], line["reason"]) == ("test", "chat/completions", "done")
+        assert (line["model"], line["chunks"], line["tokens"]) == (OTHER, len(CHAT_CHUNKS), None)
+        assert answer.headers["x-request-id"] not in str(lines)
+        assert not [one for one in ("prompt", "Hello?", "Hel") if one in str(lines)]
