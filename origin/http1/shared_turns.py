@@ -55,8 +55,10 @@ class RequestTurns:
         return not self._waiting or quiet_seconds > QUIET_SECONDS
 
     def append(self, answer: Callable[[], None]) -> None:
-        """Have a request that isn't admitted answered in one of the next steps."""
+        """Call what answers a request that isn't admitted, in one of the next steps."""
         self._waiting.append(answer)
+        if not self._is_watched:
+            self._watch()
 
     def _watch(self) -> None:
         self._is_watched = True

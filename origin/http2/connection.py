@@ -34,6 +34,7 @@ from origin.http1.fast_path import PreparedRequest
 from origin.http1.handler_exchange import HandlerExchange
 from origin.http1.protocol import HTTP2_PREFACE, HttpProtocol
 from origin.http1.request_reader import RequestHead
+from origin.http1.shared_turns import UNWATCHED_REQUESTS
 from origin.http1.timeouts import SendProgress
 from origin.http1.transport import unconfirmed_bytes
 from origin.http2.frames import (
@@ -166,6 +167,7 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         # Bytes that have come since the connection is at its end, and when a client at fault is cut off.
         self._ignored, self._cut_at = 0, math.inf
         self._timer = self.loop.call_later(CHECK_SECONDS, self._check)
+        self._request_turns = first.request_turns
         self._suspects = first.suspects
         self._has_suspect = (first.client_host or "") in self._suspects
         if self._has_suspect:
@@ -184,15 +186,17 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         if self.is_over:
             self._ignore(len(data))
             return
+        now, since = self.loop.time(), self._unread_since
         if not self._unread:
-            self._unread_since = self.loop.time()
+            self._unread_since = now
         self._unread += data
         if self._is_read_due:
-            return
-        if self._is_suspect():
+            # libuv would read on before any frame is handled.
+            self._first.flow.pause_reading()
+        elif self._is_suspect():
             self._read_later()
         else:
-            self._read()
+            self._read_in_turn(now - since)
 
     def eof_received(self) -> bool | None:
         """Note the end of the client's data: without it no window grows, so nobody waits for answers."""
@@ -257,6 +261,20 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
             self._first.flow.resume_reading()
         self._schedule()
 
+    def _read_in_turn(self, quiet_seconds: float) -> None:
+        """Read frames now, or once others have had their turn where very many ask in this step of the loop.
+
+        Args:
+            quiet_seconds: for how long no frame has come before these.
+        """
+        turns, before = self._request_turns, self._requests
+        if turns.asked >= UNWATCHED_REQUESTS and not turns.admits(quiet_seconds):
+            self._is_read_due = True
+            turns.append(self._read)
+            return
+        self._read()
+        turns.asked += self._requests - before or 1
+
     def _read_later(self) -> None:
         """Read frames once others have had their turn."""
         self._first.flow.pause_reading()
@@ -267,7 +285,7 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         if self._is_suspect():
             self._suspects.turns.append(self._read)
         else:
-            self.loop.call_soon(self._read)
+            self._request_turns.append(self._read)
 
     def _is_suspect(self) -> bool:
         """Return whether the client floods, or has flooded another connection lately."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import threading
@@ -20,7 +21,7 @@ from origin.files.open_files import OpenFileCache
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
 from origin.http1.limits import HttpLimits
-from origin.http1.protocol import http_protocol
+from origin.http1.protocol import HttpProtocol, http_protocol
 from origin.responses.response_middleware import CommonHeaders, common_headers
 from packager.library.local_storage import Library, LocalFile
 from tests.conformance.raw import Answer, Client
@@ -66,6 +67,7 @@ def serving(
     fast_path: FastPath | None = None,
     at_end: Callable[[], None] | None = None,
     grace: int = 1,
+    http2: Callable[[HttpProtocol], asyncio.Protocol] | None = None,
 ) -> Iterator[Running]:
     """Run a server in a thread until the block ends; with a key and certificate by TLS."""
     key, chain = certificate or (None, None)
@@ -73,7 +75,7 @@ def serving(
         app,
         host="127.0.0.1",
         port=0,
-        http=http_protocol(limits or HttpLimits(), fast_path),
+        http=http_protocol(limits or HttpLimits(), fast_path, http2=http2),
         ws="none",
         loop=loop,
         lifespan="off",

@@ -7,18 +7,15 @@ import functools
 import itertools
 import os
 import socket
-import threading
-from collections import Counter
 from pathlib import Path
 
 import pytest
-from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
 
 from origin.http1.limits import HttpLimits
 from origin.http1.shared_turns import STEP_REQUESTS, UNWATCHED_REQUESTS, RequestTurns, SharedTurns
 from tests.conformance.conftest import files_wing, serving
 from tests.conformance.raw import Client
+from tests.crowd import CROWD, Crowd
 from tests.waiting import until
 
 CONNECTIONS, VISITS = 100, 20
@@ -100,66 +97,6 @@ def test_whatever_waits_for_its_turn_is_answered_in_order(tmp_path: Path) -> Non
             client.socket.close()
 
 
-CROWD = 3 * STEP_REQUESTS
-
-
-class Hold:
-    """Holds a loop until it is released.
-
-    Attributes:
-        began: set when the loop is held.
-    """
-
-    def __init__(self) -> None:
-        self.began = threading.Event()
-        self._released = threading.Event()
-
-    def wait(self) -> None:
-        """Hold the loop that calls this."""
-        self.began.set()
-        self._released.wait()
-
-    def release(self) -> None:
-        """Let the loop go on."""
-        self._released.set()
-
-
-class Crowd:
-    """Answers each request with its path, and counts those of each step of the loop.
-
-    Attributes:
-        steps: how many were asked in each.
-        loop: the server's, from the first request on.
-    """
-
-    loop: asyncio.AbstractEventLoop
-
-    def __init__(self) -> None:
-        self.steps = Counter[int]()
-        self._step = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.steps[self._step] += 1
-        await PlainTextResponse(scope["path"])(scope, receive, send)
-
-    def hold(self) -> Hold:
-        """Hold the loop from its next callbacks on, so that all that asks meanwhile asks in one step."""
-        hold = Hold()
-        self.loop.call_soon_threadsafe(hold.wait)
-        return hold
-
-    def count_steps(self) -> None:
-        """Count from here on."""
-        self.steps.clear()
-        self.loop.call_soon_threadsafe(self._count)
-
-    def _count(self) -> None:
-        self._step += 1
-        if self._step < 100 * CROWD:
-            self.loop.call_soon(self._count)
-
-
 @pytest.mark.clause("CWE-400")
 def test_a_crowd_is_answered_in_many_steps_of_the_loop(tmp_path: Path) -> None:
     crowd = Crowd()
@@ -169,19 +106,16 @@ def test_a_crowd_is_answered_in_many_steps_of_the_loop(tmp_path: Path) -> None:
         for number, client in enumerate(clients):
             client.socket.sendall(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
             assert client.answer().body == b"/%d" % number
-        hold = crowd.hold()
-        assert hold.began.wait(60)
-        crowd.count_steps()
-        for number, client in enumerate(clients):
-            client.socket.sendall(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
-        # Those who wait may ask for more, end their side, or go.
-        for client in clients[-40:-20]:
-            client.socket.sendall(b"GET /more HTTP/1.1\r\nHost: a\r\n\r\n")
-        for client in clients[-20:-10]:
-            client.socket.shutdown(socket.SHUT_WR)
-        for client in clients[-10:]:
-            client.socket.close()
-        hold.release()
+        with crowd.held():
+            for number, client in enumerate(clients):
+                client.socket.sendall(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+            # Those who wait may ask for more, end their side, or go.
+            for client in clients[-40:-20]:
+                client.socket.sendall(b"GET /more HTTP/1.1\r\nHost: a\r\n\r\n")
+            for client in clients[-20:-10]:
+                client.socket.shutdown(socket.SHUT_WR)
+            for client in clients[-10:]:
+                client.socket.close()
         for number, client in enumerate(clients[:-10]):
             assert client.answer().body == b"/%d" % number
         for client in clients[-40:-20]:
