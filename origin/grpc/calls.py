@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
@@ -43,6 +43,9 @@ CODES = {
 
 FIELDS = frozenset({"authorization", "forwarded", "user-agent", "x-forwarded-for", "x-forwarded-proto"})
 """The metadata that become header fields."""
+
+FIELD_BYTES = 32
+"""RFC 9113 §6.5.2: counted for each field beside its name and value."""
 
 
 class Calls:
@@ -86,6 +89,9 @@ class Calls:
 
     async def answer(self, call: Call) -> None:
         """Answer a call, and hold its client's place until it has ended."""
+        if _is_longer(call.metadata, self._limits.metadata_bytes):
+            call.cut(CODES[429], "the metadata are too long")
+            return
         try:
             with self._client_calls.held(_peer(call)[0]):
                 await self._answer_while_there(call)
@@ -103,8 +109,6 @@ class Calls:
     async def _answer(self, call: Call) -> None:
         code, line, reply = grpc.StatusCode.OK, "", None
         try:
-            if sum(len(name) + len(value) for name, value in call.metadata) > self._limits.metadata_bytes:
-                raise CallError(CODES[429], "the metadata are too long")
             if call.method not in self._methods:
                 raise CallError(grpc.StatusCode.UNIMPLEMENTED, "no such method")
             kind, method = self._methods[call.method]
@@ -295,6 +299,12 @@ class _AppRequest:
     @property
     def _is_stream(self) -> bool:
         return self.status == 200 and self._headers.get(b"content-type") == GRPC.media_type.encode()
+
+
+def _is_longer(metadata: Sequence[tuple[str, str | bytes]], limit: int) -> bool:
+    """Return whether metadata have more bytes than a limit, as SETTINGS_MAX_HEADER_LIST_SIZE counts them."""
+    least = FIELD_BYTES * len(metadata)
+    return least > limit or least + sum(len(name) + len(value) for name, value in metadata) > limit
 
 
 def _serialized(message: Any) -> bytes:

@@ -13,15 +13,17 @@ class GrpcLimits:
         connections: most connections at once, and most calls that all of them have together.
         streams: most calls of one connection.
         message_bytes: longest message of a client.
-        metadata_bytes: most bytes of a call's metadata.
-        handshake_seconds: longest time from a connection to its first settings.
+        metadata_bytes: most bytes of a call's metadata, with 32 for each field (RFC 9113 §6.5.2).
+        handshake_seconds: longest time from a connection to its first settings, and from the server's to
+            their confirmation.
         request_seconds: how long a call may lack its request.
         end_seconds: how long a client may take to read a reply's end.
         idle_seconds: after which a connection without calls is closed.
         ping_seconds: between two pings of a connection, by either side; also how long an answer may take.
         watch_seconds: between two checks of the health that a client watches.
         farewell_seconds: how long calls may take to end when the server does.
-        unanswered_calls: calls that may end in one go before their answers begin, as cancelled ones do.
+        unanswered_calls: calls that may end in one go before their answers begin, as cancelled ones do, and
+            those with too long metadata.
         unanswered_calls_a_second: how many more of them in each second.
         flood_seconds: for how long calls are accepted one by one after there were more.
         flood_pause: seconds between two of these.

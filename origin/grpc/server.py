@@ -121,9 +121,12 @@ def _options(limits: GrpcLimits) -> list[tuple[str, int]]:
     """Return grpcio's options, with times in milliseconds."""
     seconds = {
         "grpc.server_handshake_timeout_ms": limits.handshake_seconds,
+        # Until a client has confirmed the limit of metadata, the core takes 16 MiB of them.
+        "grpc.http2.settings_timeout": limits.handshake_seconds,
         "grpc.max_connection_idle_ms": limits.idle_seconds,
         "grpc.keepalive_time_ms": limits.ping_seconds,
         "grpc.keepalive_timeout_ms": limits.ping_seconds,
+        "grpc.http2.ping_timeout_ms": limits.ping_seconds,
         "grpc.http2.min_ping_interval_without_data_ms": limits.ping_seconds / 2,
     }
     return [

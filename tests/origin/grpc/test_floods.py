@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,19 @@ from origin.grpc.limits import GrpcLimits
 from origin.server.services.limits import Limits
 from tests.conftest import ServerProcess, start_server
 from tests.event_server import LIMIT
-from tests.http2_frames import END_HEADERS, HEADERS, PING, RST_STREAM, FrameClient, block, frame
+from tests.http2_frames import (
+    ACK,
+    CONTINUATION,
+    END_HEADERS,
+    GOAWAY,
+    HEADERS,
+    PING,
+    RST_STREAM,
+    SETTINGS,
+    FrameClient,
+    block,
+    frame,
+)
 from tests.patience import program
 from tests.ports import kept_port, listens
 from tests.waiting import wait_for
@@ -31,6 +44,15 @@ CALL = block(
     ("content-type", "application/grpc"),
 )
 NUMBERS = range(1, 200, 2)
+BOMBS = range(1, 40, 2)
+
+EXHAUSTED = b"\x0bgrpc-status\x018"
+"""RESOURCE_EXHAUSTED in a block of header fields, as the core writes it."""
+
+SETTINGS_TIMEOUT = 0x4
+"""RFC 9113 §7."""
+
+MEBIBYTE = 1 << 20
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +92,108 @@ def test_calls_that_are_cancelled_at_once_keep_no_others_from_an_answer(
         for _ in range(3):
             answer = health.Check(health_pb2.HealthCheckRequest(), timeout=LIMIT, wait_for_ready=True)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def literal(name: bytes, value: bytes, kind: int) -> bytes:
+    """Return a field as a literal with a new name, in a block (RFC 7541 §6.2).
+
+    Args:
+        kind: 0x40 with a place in the table, 0 without one.
+    """
+    return bytes((kind,)) + b"".join(_length(one) + one for one in (name, value))
+
+
+def _length(text: bytes) -> bytes:
+    """Return the length of a string, not in Huffman's code (RFC 7541 §5)."""
+    if len(text) < 0x7F:
+        return bytes((len(text),))
+    rest, coded = len(text) - 0x7F, bytearray(b"\x7f")
+    while rest >= 0x80:
+        coded.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    return bytes((*coded, rest))
+
+
+def head_frames(number: int, fields: bytes) -> bytes:
+    """Return a block of fields as frames of 16 KiB, the last of which ends it."""
+    pieces = [fields[start : start + 16_384] for start in range(0, len(fields), 16_384)]
+    kinds, last = (HEADERS, *(CONTINUATION for _ in pieces)), len(pieces) - 1
+    return b"".join(
+        frame(kind, number, piece, END_HEADERS * (place == last))
+        for place, (kind, piece) in enumerate(zip(kinds, pieces, strict=False))
+    )
+
+
+METADATA = {
+    "one long field": literal(b"a", b"b" * 200_000, 0),
+    "many short fields": b"".join(literal(b"n%d" % number, b"v", 0) for number in range(10_000)),
+    "references to the static table": b"\x90" * 14_000,
+    "references to a long field": literal(b"a", b"b" * 4_000, 0x40) + b"\xbe" * 10_000,
+}
+
+
+@pytest.mark.clause("CWE-409")
+@pytest.mark.parametrize("confirms", [False, True], ids=["before the limit is confirmed", "after it"])
+@pytest.mark.parametrize("name", METADATA)
+def test_too_many_metadata_end_their_call_and_take_no_memory_or_time_of_others(
+    flooded: tuple[ServerProcess, int], name: str, confirms: bool
+) -> None:
+    server, port = flooded
+    data = b"".join(head_frames(number, CALL + METADATA[name]) for number in BOMBS)
+    with (
+        FrameClient(f"http://127.0.0.1:{port}") as client,
+        grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]) as channel,
+    ):
+        health = health_pb2_grpc.HealthStub(channel)
+        health.Check(health_pb2.HealthCheckRequest(), timeout=LIMIT, wait_for_ready=True)
+        before = resident(server.process.pid)
+        client.shake_hands()
+        if confirms:
+            client.send(frame(SETTINGS, 0, b"", ACK))
+        client.send(data)
+        for _ in range(5):
+            answer = health.Check(health_pb2.HealthCheckRequest(), timeout=LIMIT)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        ended = set[int]()
+        while len(ended) < len(BOMBS):
+            head = client.next_of(HEADERS)
+            assert head is not None
+            ended.add(head.stream)
+            # Later ones may refer to the first one in the table of fields.
+            assert EXHAUSTED in head.payload or len(ended) > 1
+        assert ended == set(BOMBS)
+    # By the references to a long field, 800 MB were to be made of 280 KB.
+    assert resident(server.process.pid) - before < 400 * MEBIBYTE
+    assert "grpc accepts calls slowly" in server.text() or confirms
+
+
+def resident(pid: int) -> int:
+    """Return how many bytes of memory a process has."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+@pytest.mark.parametrize("confirms", [False, True], ids=["unconfirmed settings", "unanswered pings"])
+def test_a_head_without_an_end_ends_its_connection(tmp_path: Path, confirms: bool) -> None:
+    (tmp_path / "library").mkdir()
+    short = GrpcLimits(handshake_seconds=600.0 if confirms else 1.0, ping_seconds=1.0 if confirms else 600.0)
+    with kept_port() as port:
+        env = {"HEADWATER_GRPC_PORT": str(port)}
+        server = start_server("--port", "0", cwd=tmp_path, env=env, program=program(Limits(grpc=short)))
+        wait_for(lambda: listens(port), "a listening core")
+        with FrameClient(f"http://127.0.0.1:{port}") as client:
+            client.shake_hands()
+            if confirms:
+                client.send(frame(SETTINGS, 0, b"", ACK))
+            client.send(frame(HEADERS, 1, CALL, 0) + frame(CONTINUATION, 1, literal(b"a", b"b", 0)) * 100)
+            end = client.next_of(GOAWAY)
+            if not confirms:
+                assert end is not None
+                assert end.code == SETTINGS_TIMEOUT
+            while client.read() is not None:
+                pass
+        assert server.stop() == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
