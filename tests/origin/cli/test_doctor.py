@@ -16,6 +16,9 @@ from origin.tls.self_signed import make_certificate
 from tests.conftest import start_server
 from tests.fork_server import run_headwater
 
+TCP_ULP = 31
+"""linux/tcp.h."""
+
 LINE = re.compile(r"(ok   |note |FAULT) ([a-z][\w. ]*): (\S.*)")
 SUBJECTS = (
     "ffmpeg",
@@ -100,6 +103,28 @@ def test_a_certificate_that_ends_soon_is_told(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_the_kernels_tls_is_named_where_the_server_encrypts(tmp_path: Path) -> None:
+    configured(tmp_path, '[server]\nport = 0\n[tls]\ncertificate = "self-signed"\nport = 0\n')
+    verdict, text = found(run_headwater("doctor", cwd=tmp_path).stdout)["tls"]
+    offered = "offers to do it, which isn't used" if kernel_has_tls() else "offers no TLS"
+    assert (verdict, text) == ("ok", f"the server encrypts by itself; the kernel {offered}")
+    configured(tmp_path, "[server]\nport = 0\n")
+    assert "tls" not in found(run_headwater("doctor", cwd=tmp_path).stdout)
+
+
+def kernel_has_tls() -> bool:
+    """Return whether the kernel takes its TLS for a connection (TCP_ULP, tls(7) of the kernel's manual)."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_connection(listening.getsockname()) as client,
+    ):
+        try:
+            client.setsockopt(socket.IPPROTO_TCP, TCP_ULP, b"tls")
+        except OSError:
+            return False
+    return True
+
+
 def test_a_data_folder_in_a_folder_that_is_closed_to_this_user_is_a_fault(tmp_path: Path) -> None:
     """`/root/data`, say: whoever may not search the folder above can't even ask whether it is there."""
     closed = tmp_path / "closed"

@@ -8,6 +8,7 @@ import re
 import select
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import urllib.request
@@ -17,6 +18,7 @@ import pytest
 
 from origin.server.system.lan_address import address_for_others, own_address, qr_code
 from tests.fork_server import HEADWATER
+from tests.qr_code import read
 
 FINDER = ["#######", "#.....#", "#.###.#", "#.###.#", "#.###.#", "#.....#", "#######"]
 """ISO/IEC 18004 §6.3.3.1: the pattern in three corners."""
@@ -53,12 +55,41 @@ def test_the_qr_code_has_its_patterns_in_three_corners_and_a_quiet_zone() -> Non
         assert [row[left : left + 7] for row in rows[top : top + 7]] == FINDER
 
 
-def test_a_server_for_the_network_tells_a_terminal_where_others_find_it(tmp_path: Path) -> None:
+@pytest.mark.clause("ISO/IEC 18004")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://10.0.0.1:80/",
+        "https://192.168.178.123:8443/",
+        "http://[2001:db8:1234:5678:9abc:def0:1234:5678]:8000/",
+        "https://a-rather-long-name.of-a-host.in-some-domain.example:8443/live/",
+    ],
+)
+def test_the_qr_code_says_the_address(text: str) -> None:
+    assert code_in(qr_code(text)) == text
+
+
+def code_in(drawn: str) -> str:
+    """Return what a drawn QR code says."""
+    rows = modules(drawn)
+    size = len(rows[0]) - 4
+    return read(tuple(row[2 : 2 + size] for row in rows[2 : 2 + size])).decode()
+
+
+@pytest.mark.parametrize("is_encrypted", [False, True], ids=["http", "https"])
+def test_a_server_for_the_network_tells_a_terminal_where_others_find_it(
+    tmp_path: Path, is_encrypted: bool
+) -> None:
     outward = own_address(socket.AF_INET)
     if outward is None:
         pytest.skip("this machine has no network")
     ours, theirs = pty.openpty()
     words = ["serve", "--host", "0.0.0.0", "--port", "0", "--library", str(tmp_path)]
+    if is_encrypted:
+        config = tmp_path / "headwater.toml"
+        data = f'[server]\ndata = "{tmp_path / "data"}"\n'
+        config.write_text(f'{data}[tls]\ncertificate = "self-signed"\nport = 0\n')
+        words += ["--config", str(config)]
     server = subprocess.Popen([HEADWATER, *words], stdout=theirs, stderr=subprocess.DEVNULL)
     os.close(theirs)
     try:
@@ -66,10 +97,14 @@ def test_a_server_for_the_network_tells_a_terminal_where_others_find_it(tmp_path
         while "\x1b[97;40m" not in told or not told.endswith("\n"):
             assert select.select([ours], [], [], max(0.0, end - time.monotonic()))[0], told
             told += os.read(ours, 65536).decode()
-        found = re.search(r"Other devices find it at \S*?(http://[0-9.]+:\d+/)", told)
+        found = re.search(r"Other devices find it at \S*?(https?://[0-9.]+:\d+/)", told)
         assert found is not None, told
-        assert found[1].startswith(f"http://{outward}:")
-        with urllib.request.urlopen(found[1], timeout=SECONDS) as page:
+        assert found[1].startswith(f"http{'s' * is_encrypted}://{outward}:")
+        lines = [line for line in told.splitlines() if "\x1b[97;40m" in line]
+        assert code_in("\n".join(lines)) == found[1]
+        trusting = ssl.create_default_context()
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+        with urllib.request.urlopen(found[1], timeout=SECONDS, context=trusting) as page:
             assert b"Headwater" in page.read()
     finally:
         server.send_signal(signal.SIGTERM)
