@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 FORMAT_MASK = 0b101010000010010
 """§7.9.1: the bits of the format are combined with these."""
@@ -20,7 +20,7 @@ DATA_CODEWORDS = {
 
 BYTE_MODE = 0b0100
 
-MASKS = (
+MASKS: tuple[Callable[[int, int], int], ...] = (
     lambda row, column: (row + column) % 2,
     lambda row, column: row % 2,
     lambda row, column: column % 3,

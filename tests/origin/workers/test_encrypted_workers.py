@@ -8,19 +8,21 @@ import re
 import signal
 import socket
 import ssl
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
-from websockets.sync.client import connect
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
 
 from origin.server.services.limits import Limits
 from tests.certificates import self_signed
-from tests.conftest import ServerProcess, start_server
+from tests.conftest import STOP_SECONDS, ServerProcess, start_server
 from tests.descriptors import descriptors
-from tests.origin.workers.asking import CLIENT_SECONDS, metric, workers_of
+from tests.origin.workers.asking import CLIENT_SECONDS, exchange, metric, workers_of
 from tests.origin.workers.conftest import PATIENT, started
 from tests.patience import program
 from tests.waiting import wait_for
@@ -30,6 +32,7 @@ pytestmark = pytest.mark.timeout(600)
 VARYING = {"date", "connection", "transfer-encoding", "keep-alive"}
 TLS = '\n[tls]\ncertificate = "{folder}/chain.pem"\nkey = "{folder}/key.pem"\nport = 0\n'
 PUBLISH = {"authorization": "Bearer token", "content-type": "text/plain"}
+SERVICE_RESTART = 1012
 AT_ONCE = 20
 """Connections that are opened at once, until each of two workers has had some."""
 
@@ -187,6 +190,74 @@ def test_a_websocket_of_the_started_process_is_relayed(two: Https) -> None:
         assert answer.status_code == 200
         while "by a socket" not in str(reader.recv(CLIENT_SECONDS)):
             pass
+
+
+def ending(folder: Path, library: Path) -> tuple[ServerProcess, Https]:
+    """Start a server with two workers, which drains until it is told to end a second time."""
+    self_signed(folder)
+    server = started(folder, library, 2, TLS.format(folder=folder), "[limits]\ndrain_seconds = 600\n")
+    return server, Https(server)
+
+
+def drain(server: ServerProcess) -> None:
+    """Have all processes drain, as systemd does."""
+    for pid in (server.process.pid, *workers_of(server)):
+        os.kill(pid, signal.SIGTERM)
+    head = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    wait_for(lambda: exchange(server, head).startswith(b"HTTP/1.1 503 "), "the answer that it isn't ready")
+
+
+@pytest.mark.parametrize("is_2", [False, True])
+def test_a_relayed_stream_goes_on_while_the_server_drains_and_comes_to_its_end_with_it(
+    library: Path, tmp_path: Path, is_2: bool
+) -> None:
+    server, https = ending(tmp_path, library)
+
+    def publish(text: str) -> None:
+        with https.client(is_2=False) as publisher:
+            answer = publisher.post("/events/news", headers=PUBLISH, content=text.encode())
+            assert answer.status_code == 200
+
+    version, read = "--http2" if is_2 else "--http1.1", tmp_path / "read"
+    command = ("curl", "-sS", "-k", "-N", version, "-o", str(read), f"{https.url}/events?channel=news")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as curl:
+        wait_for(lambda: read.exists() and read.read_text(), "the answer's begin")
+        publish("before")
+        wait_for(lambda: "before" in read.read_text(), "the first event")
+        drain(server)
+        publish("meanwhile")
+        wait_for(lambda: "meanwhile" in read.read_text(), "the event that comes meanwhile")
+        server.process.send_signal(signal.SIGTERM)
+        # RFC 9112 §8, RFC 9113 §8.1: an answer that is cut would be an error, such as 18 or 92.
+        _, errors = curl.communicate(timeout=CLIENT_SECONDS)
+        assert (curl.returncode, errors) == (0, "")
+    assert server.process.wait(STOP_SECONDS) == 0
+
+
+def test_a_relayed_websocket_goes_on_while_the_server_drains_and_is_closed_with_it(
+    library: Path, tmp_path: Path
+) -> None:
+    server, https = ending(tmp_path, library)
+    url = https.url.replace("https:", "wss:") + "/events?channel=news"
+    with connect(url, ssl=careless(), open_timeout=CLIENT_SECONDS, proxy=None) as reader:
+        drain(server)
+        with https.client(is_2=False) as publisher:
+            answer = publisher.post("/events/news", headers=PUBLISH, content=b"meanwhile")
+            assert answer.status_code == 200
+        while "meanwhile" not in str(reader.recv(CLIENT_SECONDS)):
+            pass
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(ConnectionClosed) as end:
+            _read_to_its_end(reader)
+        # IANA's registry of RFC 6455 §11.7: the service restarts.
+        assert end.value.rcvd is not None
+        assert end.value.rcvd.code == SERVICE_RESTART
+    assert server.process.wait(STOP_SECONDS) == 0
+
+
+def _read_to_its_end(reader: ClientConnection) -> None:
+    while True:
+        reader.recv(CLIENT_SECONDS)
 
 
 def test_all_workers_accept_encrypted_connections(two: Https) -> None:
