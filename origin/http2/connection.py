@@ -167,7 +167,7 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         # Bytes that have come since the connection is at its end, and when a client at fault is cut off.
         self._ignored, self._cut_at = 0, math.inf
         self._timer = self.loop.call_later(CHECK_SECONDS, self._check)
-        self._request_turns = first.request_turns
+        self._turns = first.request_turns
         self._suspects = first.suspects
         self._has_suspect = (first.client_host or "") in self._suspects
         if self._has_suspect:
@@ -195,8 +195,14 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
             self._first.flow.pause_reading()
         elif self._is_suspect():
             self._read_later()
+        elif self._turns.asked < UNWATCHED_REQUESTS or self._turns.admits(now - since):
+            before = self._requests
+            self._read_until(now + READ_SECONDS)
+            self._turns.asked += self._requests - before or 1
         else:
-            self._read_in_turn(now - since)
+            # Very many others ask in this step of the loop.
+            self._is_read_due = True
+            self._turns.append(self._read)
 
     def eof_received(self) -> bool | None:
         """Note the end of the client's data: without it no window grows, so nobody waits for answers."""
@@ -230,9 +236,13 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
     # Reading
 
     def _read(self) -> None:
-        """Read frames until there are no whole ones, or others have to have their turn."""
+        """Read frames in this connection's turn."""
         self._is_read_due = False
-        end = self.loop.time() + (suspects.READ_SECONDS if self._is_suspect() else READ_SECONDS)
+        seconds = suspects.READ_SECONDS if self._is_suspect() else READ_SECONDS
+        self._read_until(self.loop.time() + seconds)
+
+    def _read_until(self, end: float) -> None:
+        """Read frames until there are no whole ones, or others have to have their turn."""
         while not self.is_over and not self._is_blocked:
             head, frame = self._next_frame()
             if not frame:
@@ -261,20 +271,6 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
             self._first.flow.resume_reading()
         self._schedule()
 
-    def _read_in_turn(self, quiet_seconds: float) -> None:
-        """Read frames now, or once others have had their turn where very many ask in this step of the loop.
-
-        Args:
-            quiet_seconds: for how long no frame has come before these.
-        """
-        turns, before = self._request_turns, self._requests
-        if turns.asked >= UNWATCHED_REQUESTS and not turns.admits(quiet_seconds):
-            self._is_read_due = True
-            turns.append(self._read)
-            return
-        self._read()
-        turns.asked += self._requests - before or 1
-
     def _read_later(self) -> None:
         """Read frames once others have had their turn."""
         self._first.flow.pause_reading()
@@ -285,7 +281,7 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         if self._is_suspect():
             self._suspects.turns.append(self._read)
         else:
-            self._request_turns.append(self._read)
+            self._turns.append(self._read)
 
     def _is_suspect(self) -> bool:
         """Return whether the client floods, or has flooded another connection lately."""
