@@ -8,6 +8,7 @@ servers.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -364,12 +365,12 @@ class _Judge:
                 self._report.expect(alone, url, f"{told} (RFC 8216bis §4.4.2.1)")
 
     async def manifest(self, url: str) -> None:
-        """Judge a finished DASH manifest, and check its claims about its segments."""
+        """Judge a DASH manifest, and check its claims about its segments; live, about the newest."""
         text = await self._text(url, (dash_manifest_reader.MEDIA_TYPE,), "ISO/IEC 23009-1 §C.1")
         if text is None:
             return
         try:
-            sets = dash_manifest_reader.read_manifest(url, text)
+            sets = dash_manifest_reader.read_manifest(url, text, time.time())
             self.whole.playlists *= sum(map(len, sets)) or 1
             for one in sets:
                 for representation in one:
@@ -392,7 +393,8 @@ class _Judge:
 
     async def _representation(self, where: str, one: dash_manifest_reader.CheckedRepresentation) -> None:
         pieces = await self._pieces(one)
-        self._report.expect(bool(pieces), where, "has no segments (ISO/IEC 23009-1 §5.3.9)")
+        if not one.is_live:
+            self._report.expect(bool(pieces), where, "has no segments (ISO/IEC 23009-1 §5.3.9)")
         init = b"" if one.init is None else await self._bounded(one.init)
         if one.init is not None:
             self._report.expect(bool(init), where, f"{one.init.url} isn't there")
@@ -414,7 +416,7 @@ class _Judge:
         for one in all_of_them:
             where = f"representation {one.name!r}"
             length = self._lengths.get(f"{url}: {where}")
-            if one.is_media and length is not None:
+            if one.is_media and not one.is_live and length is not None:
                 spans = periods.setdefault(one.period, [])
                 spans.append((where, length))
                 if one.period_seconds and all(name != "the period" for name, _ in spans):

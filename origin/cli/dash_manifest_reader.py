@@ -1,4 +1,4 @@
-"""Reads finished DASH manifests (ISO/IEC 23009-1): which segments there are, and what is claimed of them."""
+"""Reads DASH manifests (ISO/IEC 23009-1): which segments there are, and what is claimed of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import islice
 from urllib.parse import urljoin
 from xml.etree import ElementTree
@@ -17,6 +18,9 @@ MAX_SEGMENTS = 100_000
 """Most segments of a representation that are listed."""
 
 MAX_REPRESENTATIONS = 64
+
+LIVE_SEGMENTS = 3
+"""Segments of a live stream that are listed: the newest, but for one, since clocks differ."""
 
 _DURATION = re.compile(r"P(?:(\d+)D)?T?(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?")
 _FIELD = re.compile(r"\$(?:(Number|Time|RepresentationID|Bandwidth)(?:%0(\d{1,2})d)?)?\$")
@@ -55,6 +59,7 @@ class CheckedRepresentation:
         is_image: whether its segments are images, as of a seek bar's pictures.
         period: the number of its period.
         period_seconds: how long that lasts; 0 where nothing is said.
+        is_live: whether the stream goes on, so that only its newest segments are listed.
     """
 
     name: str
@@ -69,16 +74,20 @@ class CheckedRepresentation:
     is_image: bool = False
     period: int = 0
     period_seconds: float = 0
+    is_live: bool = False
 
 
-def read_manifest(url: str, text: str) -> list[list[CheckedRepresentation]]:
+def read_manifest(url: str, text: str, now: float) -> list[list[CheckedRepresentation]]:
     """Read a manifest.
 
+    Args:
+        now: seconds since 1970, by which the segments of a live stream are there.
+
     Returns:
-        The representations of each adaptation set.
+        The representations of each adaptation set; of a live stream, of the period that is on air.
 
     Raises:
-        ManifestError: it isn't one, or one of a live stream.
+        ManifestError: it isn't one.
     """
     if (
         "<!DOCTYPE" in text or "<!ENTITY" in text
@@ -90,18 +99,25 @@ def read_manifest(url: str, text: str) -> list[list[CheckedRepresentation]]:
         raise ManifestError(f"isn't well-formed XML: {error}") from None
     if root.tag != f"{NAMESPACE}MPD":
         raise ManifestError("isn't an MPD (ISO/IEC 23009-1 §5.3.1.2)")
-    if root.get("type", "static") != "static":
-        raise ManifestError("is of a live stream, whose HLS can be judged")
     try:
-        return list(_sets(url, root))
+        return list(_sets(url, root, now if root.get("type", "static") == "dynamic" else None))
     except (ValueError, OverflowError, ZeroDivisionError) as error:
         raise ManifestError(f"has a value that can't be read: {error}") from None
 
 
-def _sets(url: str, root: ElementTree.Element) -> Iterator[list[CheckedRepresentation]]:
+def _sets(url: str, root: ElementTree.Element, now: float | None) -> Iterator[list[CheckedRepresentation]]:
+    """Yield the adaptation sets.
+
+    Args:
+        now: of a live stream, seconds since 1970.
+    """
     base = _base(url, root)
     count = 0
-    for number, period in enumerate(root.iterfind(f"{NAMESPACE}Period")):
+    periods = list(enumerate(root.iterfind(f"{NAMESPACE}Period")))
+    elapsed = None
+    if now is not None:
+        periods, elapsed = _on_air(root, [one for _, one in periods], now)
+    for number, period in periods:
         duration = _seconds(period.get("duration") or root.get("mediaPresentationDuration") or "")
         for one in period.iterfind(f"{NAMESPACE}AdaptationSet"):
             found = []
@@ -113,9 +129,34 @@ def _sets(url: str, root: ElementTree.Element) -> Iterator[list[CheckedRepresent
                 place = base
                 for level in levels:
                     place = _base(place, level)
-                made = _representation(place, levels, duration)
+                made = _representation(place, levels, duration, elapsed)
                 found.append(replace(made, period=number, period_seconds=duration))
             yield found
+
+
+def _on_air(
+    root: ElementTree.Element, periods: Sequence[ElementTree.Element], now: float
+) -> tuple[list[tuple[int, ElementTree.Element]], float]:
+    """Return the period of a live stream that is on air with its number, and how long it has lasted.
+
+    Raises:
+        ManifestError: it doesn't say when it begins.
+    """
+    if (told := root.get("availabilityStartTime")) is None:
+        raise ManifestError("has no availabilityStartTime (ISO/IEC 23009-1 §5.3.1.2)")
+    begins = datetime.fromisoformat(told)
+    elapsed = now - (begins if begins.tzinfo else begins.replace(tzinfo=UTC)).timestamp()
+    found, begin, after = None, 0.0, 0.0
+    for number, one in enumerate(periods):
+        # §5.3.2.1: a period without a start begins where the one before it ends.
+        start = _seconds(one.get("start", "")) if "start" in one.attrib else after
+        after = start + _seconds(one.get("duration", ""))
+        if start <= elapsed:
+            found, begin = (number, one), start
+    if found is None:
+        raise ManifestError("has no period that has begun (ISO/IEC 23009-1 §5.3.2.1)")
+    lasts = _seconds(found[1].get("duration", "")) or elapsed
+    return [found], min(elapsed - begin, lasts)
 
 
 def _base(url: str, element: ElementTree.Element) -> str:
@@ -130,9 +171,13 @@ def _seconds(text: str) -> float:
 
 
 def _representation(
-    base: str, levels: Sequence[ElementTree.Element], period_seconds: float
+    base: str, levels: Sequence[ElementTree.Element], period_seconds: float, elapsed: float | None
 ) -> CheckedRepresentation:
-    """Read one, with what the levels above it say of it (§5.3.9.1)."""
+    """Read one, with what the levels above it say of it (§5.3.9.1).
+
+    Args:
+        elapsed: seconds for which the period of a live stream has been on air; None if it is finished.
+    """
     attributes: dict[str, str] = {}
     for level in levels[1:]:
         attributes |= level.attrib
@@ -148,7 +193,11 @@ def _representation(
                 children |= {child.tag.removeprefix(NAMESPACE): child for child in element}
                 if name == "SegmentList":
                     children["SegmentList"] = element
-    starts = list(_starts(manners, children, period_seconds))
+    if elapsed is None:
+        numbered = list(enumerate(_starts(manners, children, period_seconds)))
+    else:
+        numbered = _newest(manners, children, elapsed)
+    starts = [start for _, start in numbered]
     fields = {"RepresentationID": attributes.get("id", ""), "Bandwidth": attributes.get("bandwidth", "0")}
     init = children.get("Initialization")
     if init is not None:
@@ -159,12 +208,7 @@ def _representation(
         first = None
     segments: list[CheckedPiece] = []
     if manner == "SegmentTemplate":
-        if starts and "media" not in manners:
-            raise ManifestError("has a SegmentTemplate without media (ISO/IEC 23009-1 §5.3.9.4.2)")
-        number = int(manners.get("startNumber", "1"))
-        for at, (time, _) in enumerate(starts):
-            filled = _filled(manners["media"], {**fields, "Number": str(number + at), "Time": str(time)})
-            segments.append(CheckedPiece(urljoin(base, filled)))
+        segments = [CheckedPiece(urljoin(base, name)) for name in _names(manners, fields, numbered)]
     elif manner == "SegmentList":
         listed = islice(children["SegmentList"].iterfind(f"{NAMESPACE}SegmentURL"), MAX_SEGMENTS)
         segments = [_piece(base, one, "media", "mediaRange") for one in listed]
@@ -182,7 +226,31 @@ def _representation(
         segments=segments,
         index=None if index is None else CheckedPiece(base, index),
         starts=[seconds for _, seconds in starts],
+        is_live=elapsed is not None,
     )
+
+
+def _names(
+    manners: Mapping[str, str], fields: Mapping[str, str], numbered: Sequence[tuple[int, tuple[int, float]]]
+) -> Iterator[str]:
+    """Yield the names that a template has for segments at some places."""
+    if numbered and "media" not in manners:
+        raise ManifestError("has a SegmentTemplate without media (ISO/IEC 23009-1 §5.3.9.4.2)")
+    first = int(manners.get("startNumber", "1"))
+    for at, (time, _) in numbered:
+        yield _filled(manners["media"], {**fields, "Number": str(first + at), "Time": str(time)})
+
+
+def _newest(
+    manners: Mapping[str, str], children: Mapping[str, ElementTree.Element], elapsed: float
+) -> list[tuple[int, tuple[int, float]]]:
+    """List the newest complete segments of a live stream: their places, and what `_starts` yields."""
+    if "SegmentTimeline" in children:
+        return list(enumerate(_starts(manners, children, elapsed)))[-LIVE_SEGMENTS - 1 : -1]
+    timescale, each = int(manners.get("timescale", "1")), int(manners.get("duration", "0"))
+    # §5.3.9.5.3: a segment is there once all of it has been.
+    last = int(elapsed * timescale // each) - 1 if each else 0
+    return [(at, (at * each, at * each / timescale)) for at in range(max(0, last - LIVE_SEGMENTS), last)]
 
 
 def _starts(

@@ -243,7 +243,7 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
 
     def _read_until(self, end: float) -> None:
         """Read frames until there are no whole ones, or others have to have their turn."""
-        while not self.is_over and not self._is_blocked:
+        while self._unread and not self.is_over and not self._is_blocked:
             head, frame = self._next_frame()
             if not frame:
                 break
@@ -265,7 +265,7 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
             return
         if self._is_blocked:
             self._first.flow.pause_reading()
-        elif self._whole_frame() is not None:
+        elif self._unread and self._whole_frame() is not None:
             self._read_later()
         else:
             self._first.flow.resume_reading()

@@ -335,7 +335,7 @@ TARGETS: dict[str, Target] = {
     "m3u8": Target(seeds=lambda: [lines(MEDIA_PLAYLIST), lines(MULTIVARIANT)], read=of_whole(read_playlist)),
     "mpd": Target(
         seeds=lambda: [lines(MPD)],
-        read=of_whole(lambda data: read_manifest("http://h/a.mpd", data.decode("utf-8", "replace"))),
+        read=of_whole(lambda data: read_manifest("http://h/a.mpd", data.decode("utf-8", "replace")), 1e9),
     ),
     "webvtt": Target(seeds=lambda: [lines(WEBVTT)], read=of_events(CueReader, "cues")),
     "subtitles": Target(

@@ -36,6 +36,8 @@ def judge_live(
     channel: str,
     rendition: str,
     under_way: tuple[tuple[float, int], Callable[[], Judgement]] | None = None,
+    *,
+    name: str = "master.m3u8",
 ) -> Judgement:
     """Have a channel judged; anew where the machine held it up meanwhile, which is found wrong, and rightly.
 
@@ -43,11 +45,12 @@ def judge_live(
         server: whose it is.
         channel: its name.
         rendition: whose playlist tells of breaks.
+        name: of the playlist or manifest.
         under_way: the standstills before a judgement that has begun already, and what waits for it.
     """
 
     def again() -> Judgement:
-        result = run_headwater("check", f"{server.url}/live/{channel}/master.m3u8")
+        result = run_headwater("check", f"{server.url}/live/{channel}/{name}")
         return result.returncode, result.stdout
 
     before, judged = under_way or (standstills(server, channel, rendition), again)

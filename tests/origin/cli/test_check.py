@@ -64,6 +64,12 @@ def test_our_own_channel_holds(demo_server: ServerProcess) -> None:
     assert_all_held(*judge_live(demo_server, "demo", "360p"))
 
 
+@pytest.mark.timeout(1800)
+def test_our_own_channels_manifest_holds(demo_server: ServerProcess) -> None:
+    wait_for(lambda: live_is_on(demo_server), what="the channel")
+    assert_all_held(*judge_live(demo_server, "demo", "360p", name="manifest.mpd"))
+
+
 def test_a_wrong_server_is_told_what_is_wrong(careless_server: str, tmp_path: Path) -> None:
     (tmp_path / "0.m4s").write_bytes(bytes(1000))
     (tmp_path / "a.m3u8").write_text(

@@ -128,7 +128,15 @@ def test_a_claim_of_alignment_is_held_against_a_manifests_segments(
             "has a document type declaration",
             marks=pytest.mark.clause("XML of others is read without entities"),
         ),
-        ('<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic"/>', "is of a live stream"),
+        ('<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic"/>', "has no availabilityStartTime"),
+        (
+            '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic" availabilityStartTime="x"/>',
+            "has a value that can't be read",
+        ),
+        (
+            '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic" availabilityStartTime="1970-01-01"/>',
+            "has no period that has begun",
+        ),
         (MPD.format('<SegmentTemplate media="$Number$" duration="x"/>'), "has a value that can't be read"),
         (MPD.format('<SegmentTemplate duration="2"/>'), "has a SegmentTemplate without media"),
         (MPD.format('<SegmentTemplate media="$Number%05d$.m4s" duration="2"/>'), "00002.m4s isn't there"),
