@@ -271,6 +271,15 @@ MPD = """<?xml version="1.0"?>
 </Period>
 </MPD>
 """
+
+LIVE_MPD = """<?xml version="1.0"?>
+<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic" availabilityStartTime="1970-01-01T00:00:00Z">
+<Period start="PT0S" duration="PT9000S"/><Period>
+<AdaptationSet contentType="video"><Representation id="v" bandwidth="1000">
+<SegmentTemplate timescale="1000" startNumber="7" media="$Number$.m4s" duration="2000"/>
+</Representation></AdaptationSet>
+</Period>
+</MPD>"""
 SSE = ": hello\n\nevent: a\nid: 1\ndata: one\ndata: two\n\ndata\r\nretry: 5\r\rdata:three\n\n"
 STREAM_IDS = (
     "publish:studio:of+the:studio",
@@ -334,8 +343,8 @@ TARGETS: dict[str, Target] = {
     ),
     "m3u8": Target(seeds=lambda: [lines(MEDIA_PLAYLIST), lines(MULTIVARIANT)], read=of_whole(read_playlist)),
     "mpd": Target(
-        seeds=lambda: [lines(MPD)],
-        read=of_whole(lambda data: read_manifest("http://h/a.mpd", data.decode("utf-8", "replace")), 1e9),
+        seeds=lambda: [lines(MPD), lines(LIVE_MPD)],
+        read=of_whole(lambda data: read_manifest("http://h/a.mpd", data.decode("utf-8", "replace"), 1e9)),
     ),
     "webvtt": Target(seeds=lambda: [lines(WEBVTT)], read=of_events(CueReader, "cues")),
     "subtitles": Target(
