@@ -2,10 +2,13 @@
 
 import { count, el, isOwner, say, syncRows } from "../dom.js";
 
-const STATES = { starting: "Starting", down: "Silent at the moment", idle: "Waiting for a source or a listener" };
+const STATES = { starting: "Starting", down: "Silent at the moment" };
+const WAITS_FOR = { source: "Waiting for a source", listener: "Waiting for a listener" };
 const KINDS = { "audio/mpeg": "MP3", "audio/aac": "AAC", "application/ogg": "Ogg" };
 const MOST_BEFORE = 8;
 const FOR_LISTENERS = "For listeners with a password";
+
+const stateOf = (item) => STATES[item.state] ?? WAITS_FOR[item.waits_for];
 
 /** Whether a station needs a password that was not entered yet. */
 export const isClosed = (item) => item.protected && item.state === null;
@@ -38,7 +41,7 @@ export class StationCard {
     say(this.#name, item.station || item.name);
     say(this.#mount, item.station && item.station !== item.name ? item.name : "");
     say(this.#facts, isClosed(item) ? "" : [
-      item.title && STATES[item.state],
+      item.title && stateOf(item),
       isOwner() && count(item.listeners ?? 0, "listener", "listeners"),
       item.bitrate && `${item.bitrate} kbit/s`,
       KINDS[item.media_type],
@@ -68,7 +71,7 @@ export class StationCard {
 
   /** @param titles oldest first, up to the one that plays */
   showTitles(titles) {
-    say(this.#song, titles.at(-1)?.title || STATES[this.#item.state] || (isClosed(this.#item) ? FOR_LISTENERS : "No title"));
+    say(this.#song, titles.at(-1)?.title || stateOf(this.#item) || (isClosed(this.#item) ? FOR_LISTENERS : "No title"));
     const before = titles.slice(0, -1).filter((each) => each.title).slice(-MOST_BEFORE).reverse();
     this.#past.hidden = before.length === 0;
     syncRows(this.#before, this.#rows, before, (each) => `${each.media_time} ${each.started}`, makeTitle);

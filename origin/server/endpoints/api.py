@@ -365,7 +365,15 @@ def describe_station(mount: Mount, stream: LiveStream | None = None) -> dict[str
         "viewers": 0 if stream is None else stream.viewers,
         "peak": mount.peak,
         "state": mount.state,
+        "waits_for": _awaited(mount),
     }
+
+
+def _awaited(mount: Mount) -> str | None:
+    """Return for whom an idle station waits: a listener, where it plays on demand, or a source."""
+    if mount.state != "idle":
+        return None
+    return "listener" if mount.options.on_demand else "source"
 
 
 def describe_closed_station(mount: Mount) -> dict[str, object]:
