@@ -63,6 +63,12 @@ SigningKey = Annotated[
 Secret = Annotated[str, Meta(extra={"secret": "all"})]
 """A password, key or token; never shown."""
 
+FieldSecret = Annotated[
+    str,
+    Meta(pattern=r"^(?:[!-~][ -~]*)?\Z", description="visible characters of ASCII", extra={"secret": "all"}),
+]
+"""A key that is sent in a header field (RFC 9110 §5.5); never shown."""
+
 Passphrase = Annotated[
     str,
     Meta(pattern=r"^[ -~]{10,79}\Z", description="10 to 79 characters of ASCII", extra={"secret": "all"}),

@@ -19,6 +19,7 @@ from origin.config.option_types import (
     Count,
     Duration,
     Embedder,
+    FieldSecret,
     Folder,
     HeaderName,
     HostName,
@@ -429,7 +430,7 @@ class EventOptions(Options, frozen=True, forbid_unknown_fields=True):
     ``server.allow_origin`` when absent."""
     relay: Address | None = None
     """URL of an OpenAI-compatible server's chat completions, which ``POST /relay/NAME`` asks."""
-    relay_key: Secret | None = None
+    relay_key: FieldSecret | None = None
     """Key that this upstream server wants."""
     relay_key_header: HeaderName = "Authorization"
     """Field in which the upstream server wants its key; in ``Authorization`` it is sent as a Bearer token."""

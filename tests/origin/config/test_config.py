@@ -171,6 +171,8 @@ WRONG = [
         '[[live]]\nname = "a"\npart_duration = 3.0',
         "live[0].part_duration: expected a number, not more than 2",
     ),
+    ('[[events]]\nname = "a"\nrelay_key = "…"', "events[0].relay_key: not possible; allowed: visible char"),
+    ('[[events]]\nname = "a"\nrelay_key = "a\\nb"', "events[0].relay_key: not possible; allowed: visible"),
     ("[log]\nrequests = 1", "log.requests: expected true or false, not a whole number"),
     ("[server", "not valid TOML"),
     ("live = 1", "live: expected a list, not a whole number; each begins with [[live]]"),
