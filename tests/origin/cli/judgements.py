@@ -1,10 +1,14 @@
-"""Judgements of ``headwater check`` about live streams."""
+"""Judgements of ``headwater check``, about live streams and about files in a folder."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
 
 from origin.cli.check import CheckReport, check
 from tests.conftest import ServerProcess
@@ -73,3 +77,14 @@ async def judged(
         return await check(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/{name}")
     finally:
         server.close()
+
+
+def findings_in(folder: Path, name: str) -> str:
+    """Have a playlist or manifest judged that Python's own server sends from a folder."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=folder))
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        return "\n".join(asyncio.run(check(f"http://127.0.0.1:{server.server_port}/{name}")).findings)
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from origin.cli.dash_manifest_reader import LIVE_SEGMENTS, read_manifest
-from tests.origin.cli.test_check_segments import judged
+from tests.origin.cli.judgements import findings_in
 from tests.waiting import wait_for
 
 SEGMENTS = 8
@@ -37,16 +37,16 @@ def on_air(folder: Path, timeline: int) -> str:
 @pytest.mark.clause("ISO/IEC 23009-1 §5.3.9.6")
 def test_the_newest_segments_of_a_timeline_are_read(tmp_path: Path) -> None:
     text = on_air(tmp_path, 1)
-    said = judged(tmp_path, "it.mpd").splitlines()
+    said = findings_in(tmp_path, "it.mpd").splitlines()
     assert [line for line in said if not any(words in line for words in OF_SERVER)] == []
     ((video,), (audio,)) = read_manifest("http://a/it.mpd", text, 4e9)
     assert (len(video.segments), len(audio.segments)) == (LIVE_SEGMENTS, LIVE_SEGMENTS)
     # The last one but one that the manifest lists.
     missing = tmp_path / video.segments[-1].url.rpartition("/")[2]
     missing.write_bytes(missing.read_bytes()[:1000])
-    assert missing.name in judged(tmp_path, "it.mpd")
+    assert missing.name in findings_in(tmp_path, "it.mpd")
     missing.unlink()
-    assert f"{missing.name} isn't there: 404" in judged(tmp_path, "it.mpd")
+    assert f"{missing.name} isn't there: 404" in findings_in(tmp_path, "it.mpd")
 
 
 BY_NUMBER = """<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic" {begin}>

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
-from origin.cli.check import check
 from tests.fork_server import run_headwater
+from tests.origin.cli.judgements import findings_in
 from tests.packager.films import run_ffmpeg
 
 CLAIMED = "can't be decoded alone, though EXT-X-INDEPENDENT-SEGMENTS says so"
@@ -32,17 +28,7 @@ def variant(folder: Path, name: str, group: int, *words: str, kind: str = "fmp4"
 def findings(folder: Path, *variants: str, independent: bool = True) -> str:
     head = "#EXTM3U\n#EXT-X-VERSION:6\n" + "#EXT-X-INDEPENDENT-SEGMENTS\n" * independent
     (folder / "master.m3u8").write_text(head + "".join(variants))
-    return judged(folder, "master.m3u8")
-
-
-def judged(folder: Path, name: str) -> str:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=folder))
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        return "\n".join(asyncio.run(check(f"http://127.0.0.1:{server.server_port}/{name}")).findings)
-    finally:
-        server.shutdown()
-        server.server_close()
+    return findings_in(folder, "master.m3u8")
 
 
 @pytest.mark.parametrize(
@@ -98,9 +84,9 @@ def test_a_claim_of_access_points_is_held_against_a_manifests_segments(
 ) -> None:
     path = dash(tmp_path, manner, *X264, "-x264-params", settings, "-g", "50")
     assert 'startWithSAP="1"' in path.read_text()
-    assert ("though startWithSAP says 1" in judged(tmp_path, "it.mpd")) is not closed
+    assert ("though startWithSAP says 1" in findings_in(tmp_path, "it.mpd")) is not closed
     path.write_text(path.read_text().replace('startWithSAP="1"', ""))
-    assert "startWithSAP" not in judged(tmp_path, "it.mpd")
+    assert "startWithSAP" not in findings_in(tmp_path, "it.mpd")
 
 
 @pytest.mark.usefixtures("quick_tools")
@@ -115,7 +101,7 @@ def test_a_claim_of_alignment_is_held_against_a_manifests_segments(
     text = path.read_text()
     if 'segmentAlignment="true"' not in text:
         path.write_text(text.replace("<AdaptationSet ", '<AdaptationSet segmentAlignment="true" '))
-    assert ("segmentAlignment isn't so" in judged(tmp_path, "it.mpd")) is not aligned
+    assert ("segmentAlignment isn't so" in findings_in(tmp_path, "it.mpd")) is not aligned
 
 
 @pytest.mark.parametrize(
@@ -148,7 +134,7 @@ def test_a_claim_of_alignment_is_held_against_a_manifests_segments(
 )
 def test_manifests_that_are_none_are_told_so(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "it.mpd").write_text(text)
-    assert words in judged(tmp_path, "it.mpd")
+    assert words in findings_in(tmp_path, "it.mpd")
 
 
 @pytest.mark.usefixtures("quick_tools")
