@@ -284,6 +284,7 @@ class WorkerRun:
         elif isinstance(message, messages.AllClosed):
             self._have_others_closed = True
         elif isinstance(message, messages.End):
+            self._follower.expect_end()
             if message.at_once or self._server is None or not self._may_listen.is_set():
                 _end_at_once()
             else:

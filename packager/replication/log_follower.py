@@ -109,6 +109,11 @@ class LogFollower:
         self._connect = connect
         self._limits = limits
         self._followed: dict[str, FollowedPosition] = {}
+        self._is_end_expected = False
+
+    def expect_end(self) -> None:
+        """Note that the other process ends, so that the end of its connection is no fault."""
+        self._is_end_expected = True
 
     async def run(self) -> None:
         """Follow until cancelled; a lost connection is made again."""
@@ -129,7 +134,7 @@ class LogFollower:
                     followed.log.withdraw()
             failures.succeeded(time.monotonic() - began)
             pause = failures.failed()
-            if failures.failures <= failures.policy.quiet_after:
+            if not self._is_end_expected and failures.failures <= failures.policy.quiet_after:
                 log.warning(
                     "the connection to the logs of the started process was lost",
                     reason=reason,

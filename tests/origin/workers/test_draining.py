@@ -45,3 +45,13 @@ def test_it_ends_by_itself_once_it_has_drained(library: Path, tmp_path: Path) ->
     server = started(tmp_path, library, 2, "[limits]\ndrain_seconds = 0.5\n")
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(STOP_SECONDS) == 0
+
+
+ENDS = 3
+
+
+def test_an_orderly_end_is_no_trouble_in_the_log(library: Path, tmp_path: Path) -> None:
+    for _ in range(ENDS):
+        server = started(tmp_path, library, 2)
+        assert server.stop() == 0
+        assert "was lost" not in server.text()
