@@ -254,6 +254,9 @@ class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
 EVENT_SECONDS = 86_400.0
 """How long an event stays listed whose channel configures no DVR."""
 
+RECORD_SECONDS = 600.0
+"""How long segments stay listed of a channel that records by rule and configures no DVR."""
+
 
 class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Options of a live channel, ``[[live]]``."""
@@ -297,6 +300,9 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     ) = None
     """Largest size on disk of the recordings, of which the oldest are removed first; ``dvr_size`` when
     absent."""
+    record: Literal["none", "publications", "programmes", "all"] = "none"
+    """Spans that become recordings by themselves, beside events that are ended: each publication when its
+    publisher stops, each programme, or both. Without ``dvr`` the channel then has one of ten minutes."""
     vod_after_end: Duration = "0"
     """Time for which the channel's own addresses serve an event that is over; 0: until the next event
     begins."""
@@ -551,7 +557,9 @@ def size(text: str) -> int:
 
 def dvr_seconds(options: LiveOptions) -> float:
     """Return the seconds that stay listed of a live channel beyond its live window."""
-    return seconds(options.dvr) or (EVENT_SECONDS if options.event else 0)
+    if options.event:
+        return seconds(options.dvr) or EVENT_SECONDS
+    return seconds(options.dvr) or (RECORD_SECONDS if options.record != "none" else 0)
 
 
 def base_address(config: Config) -> str:

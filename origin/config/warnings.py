@@ -39,6 +39,7 @@ def _of_channels(config: Config) -> Iterator[str]:
             yield f"live {channel.name!r}: event: a DVR in server.dvr_path isn't made a recording of"
         elif channel.event and not config.server.data:
             yield f"live {channel.name!r}: event: without server.data only its live window is kept"
+        yield from _of_rule(channel, config)
         if channel.source != PUBLISH:
             defaults = LiveOptions(channel.name)
             for key in ("takeover", "after_end", "srt_passphrase", "forward"):
@@ -46,6 +47,13 @@ def _of_channels(config: Config) -> Iterator[str]:
                     yield f"live {channel.name!r}: {key}: only source = {PUBLISH!r} takes publishers"
         if channel.offline != GAPS:
             yield from _of_slate(channel)
+
+
+def _of_rule(channel: LiveOptions, config: Config) -> Iterator[str]:
+    if channel.record != "none" and (not config.server.data or config.server.dvr_path):
+        yield f"live {channel.name!r}: record: only a DVR in server.data is made a recording of"
+    elif channel.record == "publications" and channel.source != PUBLISH:
+        yield f"live {channel.name!r}: record: only source = {PUBLISH!r} has publications"
 
 
 def _of_slate(channel: LiveOptions) -> Iterator[str]:

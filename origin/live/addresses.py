@@ -15,6 +15,7 @@ from media.subtitles import webvtt
 from origin.live import directives
 from origin.live.directives import DirectiveError, Directives
 from origin.live.moments import Moment, MomentError, read_delay, read_moment
+from packager.past.programmes import ID as PROGRAMME_ID
 from packager.window.rendition import Rendition
 from packager.window.window import Window
 
@@ -143,6 +144,7 @@ class LiveAddress(NamedTuple):
         moment: the moment whose picture is wanted.
         delay: seconds by which the channel is wanted later than it is.
         width: pixels of the picture that is wanted, as the query has them; empty: its own.
+        programme: the name of the programme whose span is wanted; empty for none.
     """
 
     channel: str
@@ -157,12 +159,13 @@ class LiveAddress(NamedTuple):
     moment: Moment | None = None
     delay: Fraction | None = None
     width: str = ""
+    programme: str = ""
 
     @property
     def is_of_past(self) -> bool:
         """Whether something of the channel's past is wanted."""
         is_past_file = self.name in PAST_FILES and not self.rendition
-        return is_past_file or self.span is not None or self.delay is not None
+        return is_past_file or self.span is not None or self.delay is not None or self.programme != ""
 
 
 class Span(NamedTuple):
@@ -201,13 +204,16 @@ def _parsed(target: bytes, carried: tuple[str, ...]) -> LiveAddress | None:
     else:
         return None
     parameters = urllib.parse.parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    span, moment, delay = None, None, None
+    span, moment, delay, programme = None, None, None, ""
     try:
         wanted, error = directives.parse(parameters, carried), ""
         found = _moments(parameters, ("at",) if name == SNAPSHOT else Span._fields)
         span = Span(found.get("start"), found.get("end")) if {"start", "end"} & found.keys() else None
         moment = found.get("at")
         delay = _delay(parameters)
+        programme = "" if name == SNAPSHOT else _programme(parameters)
+        if programme and (span is not None or delay is not None):
+            raise MomentError("programme: it has a start and an end of its own")
     except (DirectiveError, MomentError) as refused:
         wanted, error = _NO_DIRECTIVES, str(refused)
     is_blocking = any(key in directives.BLOCKING for key, _ in parameters)
@@ -216,8 +222,36 @@ def _parsed(target: bytes, carried: tuple[str, ...]) -> LiveAddress | None:
         chosen = next((value for key, value in parameters if key == "rendition"), "")
         width = next((value for key, value in parameters if key == "width"), "")
     return LiveAddress(
-        channel, rendition, name, NOTHING, wanted, error, is_blocking, span, chosen, moment, delay, width
+        channel,
+        rendition,
+        name,
+        NOTHING,
+        wanted,
+        error,
+        is_blocking,
+        span,
+        chosen,
+        moment,
+        delay,
+        width,
+        programme,
     )
+
+
+def _programme(parameters: list[tuple[str, str]]) -> str:
+    """Read the name of the programme that a query wants; empty for none.
+
+    Raises:
+        MomentError: no programme can have the name, or the query has two.
+    """
+    found = [value for name, value in parameters if name == "programme"]
+    if len(found) > 1:
+        raise MomentError("programme is there twice")
+    # In a query that isn't percent-encoded, a plus sign is a space.
+    name = found[0].replace(" ", "+") if found else ""
+    if found and not PROGRAMME_ID.fullmatch(name):
+        raise MomentError("programme: no name of a programme")
+    return name
 
 
 def _delay(parameters: list[tuple[str, str]]) -> Fraction | None:

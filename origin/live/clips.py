@@ -25,9 +25,8 @@ from origin.answers.request import Request
 from origin.http.client_limits import network_of
 from origin.http.representation import RepresentationMetadata
 from origin.live.addresses import SOUND_CLIP, LiveAddress, Span
-from origin.live.dvr_segments import StoredSegments
+from origin.live.dvr_segments import SegmentFiles, StoredSegments
 from origin.live.moments import EXAMPLES
-from origin.live.segment_files import SegmentFiles
 from origin.live.spans import (
     AT_ONCE,
     IMMUTABLE_SECONDS,

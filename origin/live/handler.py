@@ -17,6 +17,7 @@ from origin.live.directives import CARRIED
 from origin.live.media_requests import MediaReplies, MediaRequest, PastMedia
 from origin.live.past_windows import PastWindowReplies
 from origin.live.playlist_requests import PlaylistReplies
+from origin.live.programme_requests import ProgrammeReplies
 from origin.live.snapshots import SnapshotReplies
 from origin.live.thumbnails import ThumbnailReplies
 from origin.live.waits import LaterReply, Outcome
@@ -69,6 +70,8 @@ class LiveHandler:
         self._thumbnails = ThumbnailReplies(self._past.window_hours)
         self._snapshots = SnapshotReplies(self._past.stored, self._past.draw_snapshot)
         self._clips = ClipReplies(self._past.stored, self._past.clip_hours)
+        programmes = self._past.programmes
+        self._programmes = ProgrammeReplies(programmes, self._windows, self._thumbnails, self._clips)
         self._media = MediaReplies(streams, memfd)
 
     def handle(self, request: Request) -> Reply | Pending | None:
@@ -115,6 +118,9 @@ class LiveHandler:
         if address.name == SNAPSHOT:
             is_elsewhere = self._past.draw_snapshot is None and self._others.answer(stream, address)
             return None if is_elsewhere else self._snapshots.decide(request, address, stream)
+        if address.programme:
+            is_elsewhere = self._past.programmes is None and self._others.answer(stream, address)
+            return None if is_elsewhere else self._programmes.decide(request, address, stream)
         if address.name == THUMBNAILS:
             return self._thumbnails.decide(request, address, stream)
         if address.name in CLIPS:

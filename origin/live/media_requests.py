@@ -37,6 +37,7 @@ from origin.live.availability import (
 )
 from origin.live.dash_captions import is_dash_captions, render_dash_captions
 from origin.live.dvr_segments import StoredSegments, media_tag
+from origin.live.programme_requests import ProgrammeDirectory
 from origin.live.snapshots import DrawSnapshot
 from origin.live.waits import (
     Outcome,
@@ -75,6 +76,7 @@ class PastMedia:
         window_hours: longest span of the past that a request may name.
         clip_hours: longest span that is one file.
         draw_snapshot: draws the JPEG of an MP4 of one picture; None: this process can't.
+        programmes: the channels' programmes; None: another process has them.
     """
 
     stored: StoredSegments = field(default_factory=StoredSegments)
@@ -82,6 +84,7 @@ class PastMedia:
     window_hours: float = 24.0
     clip_hours: float = 4.0
     draw_snapshot: DrawSnapshot | None = None
+    programmes: ProgrammeDirectory | None = None
 
 
 REPLIES_KEPT, SMALL_BYTES = 32, 128 << 10

@@ -25,6 +25,7 @@ from origin.live.spans import (
     MOST_WAITING,
     NOTHING_KEPT,
     REST,
+    Bounds,
     dated,
     is_relative,
     is_settled,
@@ -38,8 +39,12 @@ from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.past.manifest import manifest
 from packager.past.past_window import PastWindow, past_playlist, past_window
 from packager.past.periods import recorded_periods
+from packager.past.programmes import LONGEST_SECONDS
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.live_stream import LiveStream
+
+MOST_LATE_SEGMENTS = 4
+"""Target durations behind the beginning of a span for which its first segment is awaited."""
 
 
 class PastRequest(Struct, frozen=True, gc=False):
@@ -71,9 +76,13 @@ class PastRequest(Struct, frozen=True, gc=False):
         return self._text(made.pieces(), MEDIA_TYPE)
 
     def _multivariant(self) -> Reply:
-        bounds = {"start": written(self.past.start)}
-        if self.end is not None:
-            bounds["end"] = written(self.end)
+        if self.address.programme:
+            # Players go on with the programme, even if its end is changed.
+            bounds = {"programme": self.address.programme}
+        else:
+            bounds = {"start": written(self.past.start)}
+            if self.end is not None:
+                bounds["end"] = written(self.end)
         renditions, suffix = list(self.stream.renditions.values()), query_of(self.address, bounds)
         text = multivariant_playlist(renditions, self.stream.cadence, suffix=suffix).render()
         return self._text((text.encode(),), MEDIA_TYPE)
@@ -93,7 +102,7 @@ class PastRequest(Struct, frozen=True, gc=False):
         """Return the reply with a text; caches may keep one that doesn't change for ever."""
         request, stream, past = self.request, self.stream, self.past
         fields = ((AVAILABLE_FROM, written(past.oldest, up=True).encode("ascii")),) if past.is_cut else ()
-        if is_settled(stream, past, self.end):
+        if is_settled(stream, past, self.end) and not self.address.programme:
             max_age, tag = IMMUTABLE_SECONDS, gzip_cache.tag(text)
         else:
             max_age, tag = max(stream.target_duration // 2, 1), None
@@ -144,15 +153,26 @@ class PastWindowReplies:
 
     def _decide(self, request: Request, address: LiveAddress, span: Span, stream: LiveStream) -> Outcome:
         target_duration = stream.target_duration
-        bounds = read_bounds(request, span, stream, self._most_hours, "limits.window_hours")
+        # The administrator decides how long a programme is.
+        most_hours = LONGEST_SECONDS / 3600 if address.programme else self._most_hours
+        bounds = read_bounds(request, span, stream, most_hours, "limits.window_hours")
         if isinstance(bounds, Reply):
             return bounds
         past = past_window(stream.renditions, *bounds)
         if past is None:
-            return refusal(request, 404, target_duration, NOTHING_KEPT)
+            return _nothing_yet(request, bounds, stream)
         ranges = stream.presentation.date_ranges.lines_within(past.first.program_date_time, past.behind)
-        # A span that goes on can't begin with segments that are about to leave.
-        is_open = span.start is None or (bounds.end is None and past.is_cut)
+        # RFC 8216bis §6.2.1: a playlist of type EVENT can't begin with segments that are about to leave.
+        is_open = span.start is None or (not past.is_whole and past.is_cut)
         if is_open or is_relative(span):
             return redirection(address, dated(span, bounds, past), max(target_duration // 2, 1))
         return PendingTask(self._in_turn(PastRequest(request, address, stream, past, bounds.end, ranges)))
+
+
+def _nothing_yet(request: Request, bounds: Bounds, stream: LiveStream) -> Reply:
+    """Refuse a span of which nothing is here; its first segment comes soon where it has just begun."""
+    later = stream.target_duration
+    is_coming = bounds.end is None or bounds.end > stream.wall_clock()
+    if is_coming and stream.wall_clock() - bounds.start < MOST_LATE_SEGMENTS * later:
+        return refusal(request, 503, 0, retry_after=later)
+    return refusal(request, 404, later, NOTHING_KEPT)

@@ -20,9 +20,8 @@ from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
 from origin.live.addresses import LiveAddress
-from origin.live.dvr_segments import StoredSegments
+from origin.live.dvr_segments import SegmentFiles, StoredSegments
 from origin.live.moments import EXAMPLES
-from origin.live.segment_files import SegmentFiles
 from origin.live.spans import IMMUTABLE_SECONDS, NOTHING_KEPT, redirection, written
 from origin.live.waits import Outcome, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError

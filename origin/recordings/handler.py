@@ -56,6 +56,9 @@ def describe(channel: str, recording: AnyRecording) -> dict[str, object]:
     metadata, base = recording.metadata, f"/live/{quote(channel)}/recordings/{recording.metadata.id}"
     return {
         "id": metadata.id,
+        "title": metadata.title,
+        "programme": metadata.programme or None,
+        "pinned": metadata.pinned,
         "start": metadata.start,
         "duration": metadata.duration,
         "size": metadata.size,

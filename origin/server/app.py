@@ -37,6 +37,8 @@ from origin.live.dvr_segments import StoredSegments
 from origin.live.handler import LiveHandler, OtherProcesses
 from origin.live.media_requests import PastMedia
 from origin.live.publishing import PublishedChannels
+from origin.programmes import recording_routes
+from origin.programmes import routes as programme_routes
 from origin.radio.access_log import StationAccessLog
 from origin.radio.aliases import StationAliases
 from origin.radio.authorization import StationAuthorization
@@ -79,6 +81,7 @@ def live_handler(services: Services, client_limits: ClientLimits) -> LiveHandler
             services.config.limits.window_hours,
             services.config.limits.clip_hours,
             None if services.tools is None else functools.partial(draw_snapshot, services.tools),
+            services.programmes,
         ),
         OtherProcesses(may_have_channel=live.may_come),
         services.limits.memfd,
@@ -189,6 +192,8 @@ def _routes(
         *signing.check_routes(guard),
         *viewers.routes(services.sessions, access),
         *reloading.routes(services, access),
+        *programme_routes.routes(services.programmes, access, guard, services.limits.publishing),
+        *recording_routes.routes(services.live.channels, access),
         *api.routes(services, access, authorization, event_authorization, guard),
         *prepared_films.routes(services, access),
         *library_list.routes(

@@ -36,7 +36,7 @@ def is_answered(method: str, target: bytes, streams: Mapping[str, LiveStream]) -
 
 def is_left_to_control(stream: LiveStream, address: LiveAddress) -> bool:
     """Return whether the control process answers a request for a channel that a worker serves."""
-    if not stream.ready or address.name == SNAPSHOT:
+    if not stream.ready or address.name == SNAPSHOT or address.programme:
         return True
     if not address.rendition:
         return False

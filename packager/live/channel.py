@@ -28,11 +28,14 @@ from packager.live.source_finder import SourceFinder, SourceOptions
 from packager.live.start_plan import ChannelContext, Plan, Planner
 from packager.live.timed_metadata import TimedMetadata
 from packager.process.ffmpeg_discovery import Tools, ToolsError
+from packager.programmes.announcer import ProgrammeAnnouncer
+from packager.programmes.store import ProgrammeStore
 from packager.publish.channel_commands import RecordingState
 from packager.publish.date_ranges import DateRangeError
 from packager.publish.hls import Presentation
 from packager.publish.live_stream import LiveStream
 from packager.recordings.metadata import EventEnd
+from packager.recordings.span_keeper import KeepingRule, PlaylistFacts, SpanKeeper
 from packager.safe_files import DataFolder
 from packager.sources.published_source import PUBLISH, PublishedSource, keys_too_far_apart
 from packager.sources.pullers.udp import PacketLosses
@@ -67,6 +70,8 @@ class Channel:
         forwarders: push the published stream on to other servers.
         archive: its DVR on disk or in S3; None where it has none.
         live_event: the state of its event, and its recordings.
+        programmes: named spans of its time.
+        span_keeper: makes recordings of spans; None where nothing is recorded.
     """
 
     def __init__(
@@ -104,6 +109,8 @@ class Channel:
         # Recordings are made of files in the data folder.
         retention = options.retention if isinstance(self.archive, DiskArchive) else None
         self.live_event = LiveEvent(options.name, self._data, retention, limits.event)
+        self.programmes = ProgrammeStore(options.name, self._data)
+        self.span_keeper = self._new_span_keeper()
         if self.published is not None:
             self.published.event, self.published.after_end = self.live_event, options.after_end
         self.stream = LiveStream(
@@ -148,6 +155,28 @@ class Channel:
         if self._data is None or not options.dvr_window:
             return None
         return DiskArchive(self._data / DVR, options.name, options.dvr_bytes, options.limits.dvr)
+
+    def _new_span_keeper(self) -> SpanKeeper | None:
+        options, recordings = self.options, self.live_event.recordings
+        if recordings is None or self._data is None:
+            return None
+        limits, rule = options.limits.event.recordings, KeepingRule.of(options.record)
+        places = self._data, self._data / DVR
+        keeper = SpanKeeper(options.name, places, recordings, self._playlist_facts, rule, limits)
+        keeper.schedule = lambda: self.programmes.schedule
+        return keeper
+
+    def _playlist_facts(self) -> PlaylistFacts:
+        """Return what recordings of spans need to know."""
+        return PlaylistFacts(
+            self.renditions,
+            self._ending(),
+            lambda start, end: self.presentation.date_ranges.lines_within(start, end),
+        )
+
+    def _keeping_spans(self) -> contextlib.AbstractAsyncContextManager[None]:
+        keeper = self.span_keeper
+        return contextlib.nullcontext() if keeper is None else keeper.running(self.published)
 
     def _adopt(self, plan: Plan) -> None:
         """Replace the windows; requests that wait at the former ones are released."""
@@ -279,7 +308,13 @@ class Channel:
             # A server that was here before may have served until now.
             self._numbers.note_use()
             await self._gap_schedule.load_numbers()
-            async with self.live_event.running():
+            await self.programmes.load()
+            announcer = ProgrammeAnnouncer(self.name, lambda: self.programmes.schedule, self.stream)
+            async with (
+                self.live_event.running(),
+                self._keeping_spans(),
+                background_task(announcer.run()),
+            ):
                 if (ending := await self.live_event.load_ending()) is not None:
                     await self._serve_ended_event(ending)
                     await self._wait_for_next_event()

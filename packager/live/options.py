@@ -35,6 +35,7 @@ class ChannelOptions:
         dvr_bucket: where the DVR is, if that is in S3 and not on disk; then events aren't recorded.
         event: whether it ends with its file, which is played once.
         retention: for how long its events' recordings stay.
+        record: the rule by which spans become recordings, a name of ``RULES``.
         vod_seconds: for how long behind its end an event is served as VOD at the channel's own addresses; 0:
             until the next one begins.
         captions: languages, as BCP 47 tags.
@@ -58,6 +59,7 @@ class ChannelOptions:
     dvr_bucket: DvrBucket | None = None
     event: bool = False
     retention: Retention = FOR_EVER
+    record: str = "none"
     vod_seconds: float = 0.0
     captions: tuple[str, ...] = ()
     takeover: Takeover = Takeover.REPLACE

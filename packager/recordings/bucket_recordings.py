@@ -96,6 +96,10 @@ class BucketRecordings:
         """Find a recording by its name."""
         return self._known.get(name)
 
+    def of_programme(self, name: str) -> BucketRecording | None:
+        """Find the recording of a programme."""
+        return next((one for one in self._known.values() if one.metadata.programme == name), None)
+
     def having(self, number: int) -> BucketRecording | None:
         """Find the recording that has a segment."""
         found = (one for one in self._known.values() if one.metadata.first <= number <= one.metadata.last)

@@ -352,6 +352,47 @@ class Recordings:
         metadata = await asyncio.to_thread(seal, DataFolder.at(dvr), self._place, ending, known)
         if metadata is None:
             return False
+        await self.add(metadata)
+        return True
+
+    @property
+    def place(self) -> DataFolder:
+        """The folder of the recordings."""
+        return self._place
+
+    @property
+    def metadata(self) -> list[RecordingMetadata]:
+        """The metadata of all recordings."""
+        return [one.metadata for one in self._known.values()]
+
+    def of_programme(self, name: str) -> Recording | None:
+        """Find the recording of a programme."""
+        return next((one for one in self._known.values() if one.metadata.programme == name), None)
+
+    def of_span(self, name: str) -> Recording | None:
+        """Find the recording of a span that was to be kept."""
+        return next((one for one in self._known.values() if one.metadata.span == name), None)
+
+    @property
+    def excess(self) -> int:
+        """Bytes that recordings which are never removed by themselves have above the most of all."""
+        pinned = sum(one.size for one in self._known.values() if one.metadata.pinned)
+        return max(pinned - self._retention.size, 0) if self._retention.size else 0
+
+    async def remove(self, name: str) -> bool:
+        """Remove a recording for the administrator; return False where there is none of the name.
+
+        A client that downloads the recording has some time for the rest.
+        """
+        recording = self._known.pop(name, None)
+        if recording is None:
+            return False
+        self._to_remove.append(recording)
+        await self.expire(time.time())
+        return True
+
+    async def add(self, metadata: RecordingMetadata) -> None:
+        """List a recording that was made, and make the head of its MP4."""
         recording = self._known.get(metadata.id)
         if recording is None:
             recording = self._known[metadata.id] = Recording(
@@ -378,7 +419,6 @@ class Recordings:
                 )
             else:
                 head.close()
-        return True
 
     async def expire(self, now: float) -> None:
         """Remove recordings that are too old or exceed the size, except the latest and those being read.
@@ -393,7 +433,7 @@ class Recordings:
             kept += recording.size
             old = 0 < self._retention.seconds < now - recording.ended
             too_much = 0 < self._retention.size < kept and index > 0
-            if old or too_much:
+            if (old or too_much) and not recording.metadata.pinned:
                 kept -= recording.size
                 del self._known[recording.metadata.id]
                 self._to_remove.append(recording)

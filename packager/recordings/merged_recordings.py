@@ -58,6 +58,9 @@ class KeptRecordings(Protocol):
     def having(self, number: int) -> AnyRecording | None:
         """Find the recording that has a segment."""
 
+    def of_programme(self, name: str) -> AnyRecording | None:
+        """Find the recording of a programme."""
+
 
 class AllRecordings:
     """The recordings of one channel in several places.
@@ -84,3 +87,7 @@ class AllRecordings:
     def having(self, number: int) -> AnyRecording | None:
         """Find the recording that has a segment."""
         return next((one for place in self._places if (one := place.having(number)) is not None), None)
+
+    def of_programme(self, name: str) -> AnyRecording | None:
+        """Find the recording of a programme."""
+        return next((one for place in self._places if (one := place.of_programme(name)) is not None), None)

@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from packager.past.programmes import MOST_TITLE
 from packager.window.sequence_numbers import MAX_NUMBER
 
 ID = re.compile(r"[0-9]{8}T[0-9]{6}Z(-[1-9][0-9]?)?")
@@ -40,6 +41,8 @@ _Ratio = tuple[_Count, _Count]
 _Bytes = Annotated[int, Meta(ge=0, le=2**53)]
 _Number = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 _Date = Annotated[float, Meta(ge=0, lt=LATEST_DATE)]
+_Title = Annotated[str, Meta(max_length=MOST_TITLE)]
+_SpanName = Annotated[str, Meta(max_length=200)]
 
 
 class EventEnd(Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,7 +68,7 @@ class EventEnd(Struct, frozen=True, forbid_unknown_fields=True):
     sealed: bool = False
 
 
-class RecordingMetadata(Struct, frozen=True, forbid_unknown_fields=True):
+class RecordingMetadata(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The metadata of a recording, kept beside its files.
 
     Attributes:
@@ -78,6 +81,10 @@ class RecordingMetadata(Struct, frozen=True, forbid_unknown_fields=True):
         video: name of the rendition with the MP4's video.
         audio: name of the rendition with the MP4's audio.
         dash: whether it has a DASH manifest.
+        title: text of one line for people; empty where the date is enough.
+        programme: the name of the programme that it is; empty for none.
+        span: the name of the span that was to be kept; empty for an event that has ended.
+        pinned: whether neither its age nor the size of all removes it.
     """
 
     id: str
@@ -91,6 +98,10 @@ class RecordingMetadata(Struct, frozen=True, forbid_unknown_fields=True):
     video: str | None = None
     audio: str | None = None
     dash: bool = False
+    title: _Title = ""
+    programme: _SpanName = ""
+    span: _SpanName = ""
+    pinned: bool = False
 
     @property
     def age(self) -> tuple[float, int, str]:

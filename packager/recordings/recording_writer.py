@@ -7,7 +7,8 @@ renamed at the end; after an interruption it is built anew.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 
 from msgspec.structs import replace
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 from packager.dvr import index
 from packager.dvr.disk_archive import FORMER
 from packager.dvr.disk_rendition import DvrFolder, read_timelines
-from packager.dvr.index import INDEX, MAX_SEGMENT_BYTES
+from packager.dvr.index import INDEX, MAX_SEGMENT_BYTES, IndexLine, encode
 from packager.dvr.index_rebuild import Dates
 from packager.dvr.limits import DEFAULT_LIMITS
 from packager.dvr.own_files import FOLDER_NAME, erase_in
@@ -71,24 +72,54 @@ def seal(
     Raises:
         OSError: the recording can't be made, for instance as the file system has no hard links.
     """
-    segments = listed(_load(dvr, ending), Fraction(*ending.segment_duration))
+    found = _load(dvr, ending)
+    segments = listed(found, Fraction(*ending.segment_duration))
+    return make_recording(dvr, recordings, ending, segments, RecordingNames(), known)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingNames:
+    """The names of a recording, and whether it is pinned; see the fields of ``RecordingMetadata``."""
+
+    title: str = ""
+    programme: str = ""
+    span: str = ""
+    pinned: bool = False
+
+
+def make_recording(
+    source_place: DataFolder,
+    recordings: DataFolder,
+    ending: EventEnd,
+    segments: dict[str, list[LiveSegment]],
+    names: RecordingNames,
+    known: Iterable[RecordingMetadata],
+    lines: Mapping[str, Mapping[int, IndexLine]] | None = None,
+) -> RecordingMetadata | None:
+    """Make a recording of segments in a folder, by links; see ``seal``.
+
+    Args:
+        source_place: the folder with a folder of segments and an index for each rendition.
+        lines: the lines of the segments by rendition and number; None: all of the folder's indexes.
+    """
     playable = [one for one in next(iter(segments.values()), ()) if not one.gap]
     if not playable:
         return None
     with recordings.open(make=True) as folder:
         name = _free_name(folder, metadata_files.name_of(playable[0].program_date_time))
-        found = _metadata(name, segments, ending)
+        found = replace(_metadata(name, segments, ending), **asdict(names))
         for one in known:
             if replace(one, id=name, dash=False) == found:
                 return one
         erase_in(folder, f".{name}")
         draft_name = folder.free_name(f".{name}", MOST_OF_A_NAME)
-        with folder.folder(draft_name, make=True) as draft, dvr.open() as source:
+        with folder.folder(draft_name, make=True) as draft, source_place.open() as source:
             for rendition, kept in segments.items():
                 extension = extension_of(rendition)
                 playlist = media_playlist(kept, ending.target_duration, ending.date_ranges, extension)
-                with source.folder(rendition) as lines, draft.folder(rendition, make=True) as target:
-                    _link(lines, target, kept, extension)
+                with source.folder(rendition) as own, draft.folder(rendition, make=True) as target:
+                    _link(own, target, kept, extension)
+                    target.write_whole(INDEX, _index(own, None if lines is None else lines[rendition]))
                     target.write_whole(MEDIA, playlist.render().encode())
             draft.write_whole(MASTER, ending.master.encode())
             made = replace(found, dash=_write_manifest(draft, segments, ending))
@@ -178,8 +209,12 @@ def _link(source: OpenFolder, target: OpenFolder, segments: list[LiveSegment], e
     names += [segment_uri(one.number, extension) for one in segments if not one.gap]
     for name in names:
         source.link(name, target, name)
+
+
+def _index(source: OpenFolder, lines: Mapping[int, IndexLine] | None) -> bytes | Iterator[bytes]:
+    """Return the index of a recording's rendition: of these lines, or else of all in a folder."""
     # Copied, since the DVR's own index is still changed.
-    target.write_whole(INDEX, source.read(INDEX, DEFAULT_LIMITS.index_bytes))
+    return source.read(INDEX, DEFAULT_LIMITS.index_bytes) if lines is None else map(encode, lines.values())
 
 
 def _metadata(name: str, segments: dict[str, list[LiveSegment]], ending: EventEnd) -> RecordingMetadata:

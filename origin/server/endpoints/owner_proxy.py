@@ -30,7 +30,7 @@ from packager.cluster.node import ClusterNode
 
 log = structlog.get_logger()
 
-_COMMAND = re.compile(r"/live/([^/]+)/(metadata|end|start|captions/[^/]+)")
+_COMMAND = re.compile(r"/live/([^/]+)/(metadata|end|start|recordings|captions/[^/]+)")
 """The paths whose requests change what a channel publishes."""
 
 _FIELDS = frozenset({"content-type", "cache-control", "retry-after", "www-authenticate"})

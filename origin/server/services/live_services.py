@@ -208,6 +208,7 @@ def channel_options(
             seconds(options.recordings),
             size(options.dvr_size if options.recordings_size is None else options.recordings_size),
         ),
+        record=options.record,
         vod_seconds=seconds(options.vod_after_end),
         captions=options.captions,
         takeover=Takeover(options.takeover),

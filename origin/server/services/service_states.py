@@ -129,11 +129,12 @@ def state_of_stream(stream: LiveStream) -> str:
 
 
 def _of_channel(channel: Channel, shared_dvr: SharedDvr | None) -> ServiceState:
-    dvr = shared_dvr or channel.archive
+    dvr, keeper = shared_dvr or channel.archive, channel.span_keeper
     troubles = {
         "source": channel.trouble,
         "DVR": "" if dvr is None else dvr.trouble,
-        "recording": channel.live_event.trouble,
+        "recording": channel.live_event.trouble or (keeper.trouble if keeper is not None else ""),
+        "programmes": channel.programmes.trouble,
     }
     return ServiceState(channel.state, "; ".join(f"{key}: {text}" for key, text in troubles.items() if text))
 

@@ -19,6 +19,7 @@ from origin.config.options import Config, event_channels
 from origin.events.channel_replication import ServedEventLog
 from origin.events.disk_history import EventHistory
 from origin.http1.access_log import RequestCounters
+from origin.programmes.channel_programmes import ChannelProgrammes
 from origin.radio.access_log import AccessLogFile
 from origin.radio.mounts.mount_replication import ServedMountLog
 from origin.radio.station_factory import Stations, make_stations, needs_permission
@@ -118,6 +119,7 @@ class Services:
         recordings: the recordings of the channels that record, by name.
         recording_copies: the copiers of these to S3.
         bucket_recordings: the recordings in S3, by channel.
+        programmes: the programmes of the channels.
         station_webhooks: ask backends about listeners and source clients of stations.
         access_log: the file of the stations' requests; None where none is configured.
         loop_lag: measures how late the event loop is.
@@ -177,9 +179,17 @@ class Services:
         )
         places = facts.recording_places
         self._make_recordings(recording_places(config) if places is None else places)
+        self.programmes = ChannelProgrammes(
+            {name: one.programmes for name, one in channels.items()}, self.recordings, self._elsewhere
+        )
         self.events = make_event_services(config, limits, self._count)
         self._share_logs()
         self._status_events = self._make_status_events()
+
+    def _elsewhere(self, channel: str) -> bool:
+        """Return whether another node of a cluster makes a channel now."""
+        cluster = self.live.cluster
+        return cluster is not None and cluster.is_owned_elsewhere(channel)
 
     def _make_recordings(self, places: Mapping[str, str]) -> None:
         """Make what serves recordings, and what copies them to S3."""

@@ -1,0 +1,1 @@
+"""XMLTV: programme guides as XML."""

@@ -1,0 +1,220 @@
+"""Reads programme guides in XMLTV, from whatever source: bytes in, programmes out, without I/O.
+
+Expat alone could be made to work for long: entities are refused where they are declared, elements may lie
+within each other only so deep, and no token may be so long that reading it again and again takes time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from xml.parsers import expat
+
+from media.errors import MalformedError, TooLargeError
+
+PIECE_BYTES = 128 << 10
+"""Bytes that are parsed at once, without letting other threads run."""
+
+MAX_TOKEN_BYTES = 1 << 20
+"""Longest tag or comment: older versions of Expat read an incomplete one anew with each piece."""
+
+_DATE = re.compile(
+    r"([0-9]{8})([0-9]{2})?([0-9]{2})?([0-9]{2})?(?: ?(?:([+-])([0-9]{2}):?([0-9]{2})|UTC|GMT|Z))?"
+)
+_SPACE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]+")
+
+
+@dataclass(frozen=True, slots=True)
+class XmltvLimits:
+    """How much of a guide is read.
+
+    Attributes:
+        programmes: most programmes.
+        depth: most elements within each other.
+        title_characters: as much of a title is kept.
+    """
+
+    programmes: int = 50_000
+    depth: int = 16
+    title_characters: int = 300
+
+
+@dataclass(frozen=True, slots=True)
+class XmltvProgramme:
+    """A programme of a guide.
+
+    Attributes:
+        channel: the guide's own name of the channel.
+        start: seconds since the epoch.
+        stop: seconds since the epoch; None where the guide has none.
+        title: the first title, in one line.
+    """
+
+    channel: str
+    start: int
+    stop: int | None
+    title: str
+
+
+class XmltvReader:
+    """Reads a guide as it comes.
+
+    Args:
+        limits: bounds of time and memory for one guide.
+    """
+
+    def __init__(self, limits: XmltvLimits | None = None) -> None:
+        self._limits = limits or XmltvLimits()
+        self._parser = parser = expat.ParserCreate()
+        parser.buffer_text = True
+        parser.StartDoctypeDeclHandler = self._begin_doctype
+        parser.EntityDeclHandler = self._refuse_entity
+        parser.StartElementHandler = self._begin_element
+        parser.EndElementHandler = self._end_element
+        parser.CharacterDataHandler = self._take_text
+        self._received = 0
+        self._depth = 0
+        self._found: list[XmltvProgramme] = []
+        self._count = 0
+        # The attributes of the programme that is open, and the text of its titles, one list each.
+        self._attributes: dict[str, str] | None = None
+        self._titles: list[list[str]] = []
+        self._is_in_title = False
+
+    def receive_data(self, data: bytes) -> None:
+        """Parse the next bytes.
+
+        Raises:
+            MalformedError: the guide isn't XML, or declares entities.
+            TooLargeError: the guide has too many programmes, or elements too deep within each other.
+        """
+        for begin in range(0, len(data), PIECE_BYTES):
+            piece = data[begin : begin + PIECE_BYTES]
+            self._parse(piece, last=False)
+            self._received += len(piece)
+            if self._received - max(self._parser.CurrentByteIndex, 0) > MAX_TOKEN_BYTES:
+                raise TooLargeError(f"a tag or a comment has more than {MAX_TOKEN_BYTES} bytes")
+
+    def receive_eof(self) -> None:
+        """Check that the guide is complete.
+
+        Raises:
+            MalformedError: the guide is cut.
+        """
+        self._parse(b"", last=True)
+
+    def events(self) -> Iterator[XmltvProgramme]:
+        """Yield the programmes that were read since the last call."""
+        found, self._found = self._found, []
+        yield from found
+
+    def _parse(self, data: bytes, *, last: bool) -> None:
+        try:
+            self._parser.Parse(data, last)
+        except expat.ExpatError as error:
+            raise MalformedError(f"no XMLTV: line {error.lineno}: {expat.ErrorString(error.code)}") from error
+        except (ValueError, LookupError) as error:  # an encoding that Expat doesn't know
+            raise MalformedError("no XMLTV: an encoding that isn't known") from error
+
+    def _begin_doctype(self, _name: str, _system: str | None, _public: str | None, has_subset: int) -> None:
+        # Guides name XMLTV's own DTD, which isn't fetched; they need none of their own.
+        if has_subset:
+            raise MalformedError("no XMLTV: it has declarations of its own")
+
+    def _refuse_entity(self, *_: object) -> None:
+        raise MalformedError("no XMLTV: it declares entities")
+
+    def _begin_element(self, name: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+        if self._depth > self._limits.depth:
+            raise TooLargeError(f"elements lie more than {self._limits.depth} deep within each other")
+        if self._depth == 1 and name != "tv":
+            raise MalformedError("no XMLTV: it begins with another element than <tv>")
+        if self._depth == 2 and name == "programme":
+            self._count += 1
+            if self._count > self._limits.programmes:
+                raise TooLargeError(f"more than {self._limits.programmes} programmes")
+            self._attributes, self._titles = attributes, []
+        self._is_in_title = self._depth == 3 and name == "title" and not self._titles
+        if self._is_in_title:
+            self._titles.append([])
+
+    def _take_text(self, text: str) -> None:
+        if self._is_in_title:
+            self._titles[-1].append(text[: self._limits.title_characters])
+
+    def _end_element(self, _name: str) -> None:
+        self._is_in_title = False
+        if self._depth == 2 and self._attributes is not None:
+            title = "".join(self._titles[0]) if self._titles else ""
+            self._found.append(self._programme(self._attributes, title))
+            self._attributes = None
+        self._depth -= 1
+
+    def _programme(self, attributes: dict[str, str], title: str) -> XmltvProgramme:
+        stop = attributes.get("stop")
+        return XmltvProgramme(
+            attributes.get("channel", ""),
+            read_date(attributes.get("start", "")),
+            None if stop is None else read_date(stop),
+            in_one_line(title, self._limits.title_characters),
+        )
+
+
+def in_one_line(text: str, most: int) -> str:
+    """Return a text without control characters and line ends, of so many characters at most."""
+    return _SPACE.sub(" ", text).strip()[:most]
+
+
+def read_xmltv(data: bytes, limits: XmltvLimits | None = None) -> list[XmltvProgramme]:
+    """Read a whole guide.
+
+    Raises:
+        MalformedError: it isn't one.
+        TooLargeError: it has too many programmes, or is too deep.
+    """
+    reader = XmltvReader(limits)
+    reader.receive_data(data)
+    reader.receive_eof()
+    return with_stops(reader.events())
+
+
+def with_stops(programmes: Iterable[XmltvProgramme]) -> list[XmltvProgramme]:
+    """Return programmes that end where XMLTV gives no end: with the beginning of the next one of the channel.
+
+    The last programme of a channel is left out where it has no end.
+    """
+    found: list[XmltvProgramme] = []
+    # By channel: the earliest beginning so far, and the one behind it.
+    later: dict[str, tuple[int, int | None]] = {}
+    ordered = sorted(programmes, key=lambda one: one.start)
+    for one in reversed(ordered):
+        first, second = later.get(one.channel, (one.start, None))
+        following = second if first == one.start else first
+        later[one.channel] = one.start, following
+        stop = following if one.stop is None else one.stop
+        if stop is not None:
+            found.append(XmltvProgramme(one.channel, one.start, stop, one.title))
+    found.reverse()
+    return found
+
+
+def read_date(text: str) -> int:
+    """Read a date such as ``20261126201400 +0100`` in seconds since the epoch; without a zone it is UTC.
+
+    Raises:
+        MalformedError: it is none.
+    """
+    found = _DATE.fullmatch(text.strip()[:64])
+    if found is None:
+        raise MalformedError(f"no date of XMLTV: {text[:64]!r}")
+    day, hour, minute, second, sign, hours, minutes = found.groups()
+    try:
+        time = (int(hour or 0), int(minute or 0), int(second or 0))
+        date = datetime(int(day[:4]), int(day[4:6]), int(day[6:]), *time, tzinfo=UTC)
+        offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+        return int((date + offset if sign == "-" else date - offset).timestamp())
+    except (ValueError, OverflowError) as error:
+        raise MalformedError(f"no date of XMLTV: {text[:64]!r}") from error

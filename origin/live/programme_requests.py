@@ -1,0 +1,120 @@
+"""Decides requests for a programme of a channel: `?programme=ID` of playlists, manifests and clips.
+
+The address stays the same: a programme that runs is a playlist that grows, later a VOD of the DVR's segments,
+and then its recording, if it was kept.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Protocol
+
+from origin.answers.heads import PlainHead
+from origin.answers.refusals import refusal
+from origin.answers.reply import Reply
+from origin.answers.request import Request
+from origin.live.addresses import CLIPS, PLAYLIST, SOUND_CLIP, THUMBNAILS, LiveAddress, Span
+from origin.live.clips import ClipReplies
+from origin.live.moments import Moment
+from origin.live.past_windows import PastWindowReplies
+from origin.live.spans import NOTHING_KEPT, redirection, written
+from origin.live.thumbnails import ThumbnailReplies
+from origin.live.waits import Outcome
+from packager.past.programmes import Programme
+from packager.publish.live_stream import LiveStream
+from packager.window.rendition import variant_renditions
+
+ELSEWHERE = "the node that makes the channel has its programmes: ask that one"
+
+
+class ProgrammeDirectory(Protocol):
+    """The programmes of a server's channels."""
+
+    def has_channel(self, channel: str) -> bool:
+        """Return whether this server has the programmes of a channel."""
+
+    def find(self, channel: str, name: str) -> Programme | None:
+        """Find a programme of a channel."""
+
+    def recording_of(self, channel: str, name: str) -> str:
+        """Return the ID of the recording of a programme; empty where there is none."""
+
+
+class ProgrammeReplies:
+    """Decides requests for programmes.
+
+    Args:
+        directory: None: this process has no programmes.
+    """
+
+    def __init__(
+        self,
+        directory: ProgrammeDirectory | None,
+        windows: PastWindowReplies,
+        thumbnails: ThumbnailReplies,
+        clips: ClipReplies,
+    ) -> None:
+        self._directory = directory
+        self._windows = windows
+        self._thumbnails = thumbnails
+        self._clips = clips
+
+    def decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome:
+        """Decide a request for something of a programme."""
+        target_duration, directory = stream.target_duration, self._directory
+        if address.error:
+            return refusal(request, 400, target_duration, address.error)
+        if directory is None or not directory.has_channel(stream.name):
+            return refusal(request, 501, target_duration, ELSEWHERE)
+        programme = directory.find(stream.name, address.programme)
+        if programme is None:
+            return refusal(request, 404, target_duration, "the channel has no such programme")
+        if programme.start > stream.wall_clock():
+            begin = datetime.fromtimestamp(programme.start_ms / 1000, UTC).isoformat(timespec="seconds")
+            return refusal(request, 404, target_duration, f"the programme begins at {begin}")
+        recording = directory.recording_of(stream.name, programme.id)
+        if recording and not _is_kept(stream, programme):
+            return _recorded(request, address, recording, target_duration)
+        return self._of_window(request, address, programme, stream)
+
+    def _of_window(
+        self, request: Request, address: LiveAddress, programme: Programme, stream: LiveStream
+    ) -> Outcome:
+        """Decide a request for a programme of which the channel itself may have something."""
+        span = Span(Moment(programme.start), Moment(programme.end))
+        if address.name == THUMBNAILS:
+            return self._thumbnails.decide(request, address._replace(span=span), stream)
+        if address.name not in CLIPS:
+            return self._windows.decide(request, address, span, stream)
+        if programme.end > stream.wall_clock():
+            # Up to now.
+            return self._clips.decide(request, address._replace(span=span._replace(end=None)), stream)
+        query = {"start": written(programme.start), "end": written(programme.end)}
+        if address.chosen:
+            query["rendition"] = address.chosen
+        return redirection(address, query, max(stream.target_duration // 2, 1))
+
+
+def _is_kept(stream: LiveStream, programme: Programme) -> bool:
+    """Return whether the channel still has a programme from its beginning on."""
+    if not stream.ready:
+        return False
+    listed = variant_renditions(list(stream.renditions.values()))[0].window.listed
+    return bool(listed) and listed[0].program_date_time <= programme.start
+
+
+def _recorded(request: Request, address: LiveAddress, recording: str, max_age: int) -> Reply:
+    """Lead to a programme's recording."""
+    if address.name in (SOUND_CLIP, THUMBNAILS):
+        return refusal(request, 404, max_age, NOTHING_KEPT)
+    name = "event.mp4" if address.name in CLIPS else address.name
+    # RFC 9110 §15.4.3: relative to the address that was asked for, which may have a prefix.
+    location = f"recordings/{recording}/{name}"
+    if address.name == PLAYLIST and address.rendition:
+        location = f"../recordings/{recording}/{address.rendition}/{name}"
+    fields = (
+        (b"location", (location + address.directives.suffix).encode("ascii", "replace")),
+        (b"cache-control", b"public, max-age=%d" % max(max_age // 2, 1)),
+        (b"content-length", b"0"),
+    )
+    return Reply(PlainHead(302, fields))

@@ -1,0 +1,1 @@
+"""Programmes of live channels, and recordings of spans, as requests name and change them."""

@@ -1,0 +1,84 @@
+"""``POST /live/NAME/recordings`` keeps a span, ``DELETE /live/NAME/recordings/ID`` removes a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from origin.access.policy import AccessPolicy
+from origin.programmes.bodies import read_span
+from origin.recordings.handler import describe
+from origin.responses.json_response import as_json
+from origin.responses.refusal import RefusalError
+from origin.responses.request_body import receive_body, require_type
+from packager.live.channel import Channel
+from packager.recordings.disk_recordings import Recording
+from packager.recordings.span_keeper import NoRoomError, NothingKeptError, SpanKeeper
+
+MAX_BODY_BYTES = 16 << 10
+
+NOT_RECORDED = "only a channel with server.data and a DVR there has recordings"
+
+
+def routes(channels: Mapping[str, Channel], access: AccessPolicy) -> list[BaseRoute]:
+    """Make the routes.
+
+    Args:
+        access: decides who is the administrator, who alone keeps spans and removes recordings.
+    """
+    endpoint = RecordingsEndpoint(channels, access)
+    return [
+        Route("/live/{channel}/recordings", endpoint.keep, methods=["POST"]),
+        Route("/live/{channel}/recordings/{id}", endpoint.remove, methods=["DELETE"]),
+    ]
+
+
+class RecordingsEndpoint:
+    """Answers requests that keep spans and remove recordings."""
+
+    def __init__(self, channels: Mapping[str, Channel], access: AccessPolicy) -> None:
+        self._channels = channels
+        self._access = access
+
+    async def keep(self, request: Request) -> Response:
+        """Keep a span of a channel, before or after it comes."""
+        if (refused := await self._access.refuse_others(request)) is not None:
+            return refused
+        channel, keeper = self._keeper(request)
+        require_type(request, "application/json")
+        start_ms, end_ms, title = read_span(await receive_body(request, MAX_BODY_BYTES))
+        try:
+            kept = await keeper.keep(start_ms, end_ms, title)
+        except NothingKeptError:
+            raise RefusalError(404, "nothing of this time is kept") from None
+        except NoRoomError as error:
+            raise RefusalError(507, str(error)) from error
+        except OSError as error:
+            raise RefusalError(503, f"the span can't be kept: {error.strerror or error}") from error
+        if isinstance(kept, Recording):
+            return as_json({"state": "recorded", "recording": describe(channel.name, kept)}, 201)
+        # RFC 9110 §15.3.3: the recording is made once all of the span has come.
+        return as_json({"state": "waiting", "span": kept.id, "recording": None}, 202)
+
+    async def remove(self, request: Request) -> Response:
+        """Remove a recording, or forget a span that isn't one yet."""
+        if (refused := await self._access.refuse_others(request)) is not None:
+            return refused
+        channel, keeper = self._keeper(request)
+        name = request.path_params["id"]
+        recordings = channel.live_event.recordings
+        is_removed = recordings is not None and await recordings.remove(name)
+        if not is_removed and not await keeper.forget(name):
+            raise RefusalError(404, "Not Found")
+        return Response(status_code=204)
+
+    def _keeper(self, request: Request) -> tuple[Channel, SpanKeeper]:
+        channel = self._channels.get(request.path_params["channel"])
+        if channel is None:
+            raise RefusalError(404, "Not Found")
+        if channel.span_keeper is None:
+            raise RefusalError(501, NOT_RECORDED)
+        return channel, channel.span_keeper

@@ -1,0 +1,168 @@
+"""Programmes of a channel: ``PUT /live/NAME/programmes``, and ``/api/live/NAME/programmes``, their list."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from origin.access.authentication import challenge, unauthorized
+from origin.access.policy import AccessPolicy
+from origin.access.protected_addresses import TokenGuard
+from origin.access.token_middleware import base_path, token_of
+from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
+from origin.live.moments import MomentError, read_moment
+from origin.live.programme_requests import ELSEWHERE
+from origin.programmes.bodies import read_guide, read_json
+from origin.programmes.channel_programmes import ChannelProgrammes
+from origin.responses.json_response import UNCACHED, as_json, based
+from origin.responses.refusal import RefusalError, plain_refusal
+from origin.responses.request_body import media_type_of, receive_body
+from packager.past.programmes import LATEST, Programme
+from packager.programmes.store import ProgrammeStore, TooManyProgrammesError
+
+JSON, GUIDES = "application/json", ("application/xml", "text/xml", "application/xmltv+xml")
+
+
+def routes(
+    programmes: ChannelProgrammes,
+    access: AccessPolicy,
+    guard: TokenGuard | None,
+    limits: PublishingLimits = DEFAULT_LIMITS,
+) -> list[BaseRoute]:
+    """Make the routes of programmes.
+
+    Args:
+        access: decides who is the administrator, who alone changes programmes.
+        guard: checks the tokens with which protected channels are listed.
+    """
+    endpoint = ProgrammesEndpoint(programmes, access, guard, limits)
+    return [
+        Route("/live/{channel}/programmes", endpoint.replace, methods=["PUT"]),
+        Route("/api/live/{channel}/programmes", endpoint.list),
+    ]
+
+
+class ProgrammesEndpoint:
+    """Answers requests for the lists of programmes."""
+
+    def __init__(
+        self,
+        programmes: ChannelProgrammes,
+        access: AccessPolicy,
+        guard: TokenGuard | None,
+        limits: PublishingLimits,
+    ) -> None:
+        self._limits = limits
+        self._programmes = programmes
+        self._access = access
+        self._guard = guard
+        # A guide has as much memory as its text, some times over.
+        self._reading = asyncio.Semaphore(2)
+
+    async def replace(self, request: Request) -> Response:
+        """Replace the programmes of a channel by those of a body, for the administrator."""
+        if (refused := await self._access.refuse_others(request)) is not None:
+            return refused
+        channel = request.path_params["channel"]
+        store = self._store(channel)
+        media_type = media_type_of(request)
+        if media_type != JSON and media_type not in GUIDES:
+            raise RefusalError(415, f"the body must be {JSON}, or XMLTV as {GUIDES[0]}")
+        async with self._reading:
+            data = await receive_body(request, self._limits.programmes_bytes)
+            if media_type == JSON:
+                found = await asyncio.to_thread(read_json, data)
+            else:
+                wanted = request.query_params.get("channel", channel)
+                found = await asyncio.to_thread(read_guide, data, wanted, self._limits.guide)
+            del data
+            kept = self._programmes.recorded(channel)
+            try:
+                # A change that has begun is finished, though the client has left.
+                stayed = await asyncio.shield(store.replace(found, kept))
+            except TooManyProgrammesError as error:
+                raise RefusalError(400, str(error)) from error
+            except OSError as error:
+                raise RefusalError(503, f"programmes can't be kept: {error.strerror or error}") from error
+        return as_json({"programmes": len(store.schedule), "unchanged": stayed})
+
+    async def list(self, request: Request) -> Response:
+        """List the programmes of a channel, or those that have a part of ``?start=TIME&end=TIME``."""
+        channel, guard = request.path_params["channel"], self._guard
+        base = ""
+        if guard is not None:
+            if not guard.shows(token_of(request.scope, guard.keys), f"/live/{channel}"):
+                return unauthorized("a token is needed", {**UNCACHED, "www-authenticate": challenge(request)})
+            base = base_path(request.scope, guard.keys)
+        store = self._store(channel)
+        try:
+            start, end = (_bound(request, name, default) for name, default in (("start", 0), ("end", LATEST)))
+        except MomentError as error:
+            return plain_refusal(400, str(error), UNCACHED)
+        recorded = self._programmes.recorded(channel)
+        listed = await asyncio.to_thread(_described, store, channel, (start, end), recorded, base)
+        return as_json(listed)
+
+    def _store(self, channel: str) -> ProgrammeStore:
+        store = self._programmes.store(channel)
+        if store is None and self._programmes.is_known(channel):
+            raise RefusalError(501, ELSEWHERE)
+        if store is None:
+            raise RefusalError(404, "Not Found")
+        return store
+
+
+def _bound(request: Request, name: str, default: int) -> int:
+    """Read a bound of a span in milliseconds since the epoch.
+
+    Raises:
+        MomentError: it is no time.
+    """
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    try:
+        return int(read_moment(text).at(Fraction(time.time())) * 1000)
+    except MomentError as error:
+        raise MomentError(f"{name}: {error}") from None
+
+
+def _described(
+    store: ProgrammeStore, channel: str, span: tuple[int, int], recorded: Mapping[str, str], base: str
+) -> Sequence[object]:
+    """Describe programmes for scripts and the page; of thousands that takes a while."""
+    now_ms = int(time.time() * 1000)
+    described = [
+        describe(one, channel, now_ms, recorded.get(one.id)) for one in store.schedule.touching(*span)
+    ]
+    found: Sequence[object] = based(described, base)
+    return found
+
+
+def describe(programme: Programme, channel: str, now_ms: int, recording: str | None) -> dict[str, object]:
+    """Describe a programme.
+
+    Args:
+        now_ms: milliseconds since the epoch.
+        recording: the ID of its recording; None without one.
+    """
+    has_begun, is_over = programme.start_ms <= now_ms, programme.end_ms <= now_ms
+    base, query = f"/live/{quote(channel)}", f"?programme={quote(programme.id)}"
+    return {
+        "id": programme.id,
+        "start": programme.start_ms / 1000,
+        "end": programme.end_ms / 1000,
+        "title": programme.title,
+        "state": "past" if is_over else "running" if has_begun else "coming",
+        "hls": f"{base}/master.m3u8{query}" if has_begun else None,
+        "dash": f"{base}/manifest.mpd{query}" if is_over else None,
+        "mp4": f"{base}/clip.mp4{query}" if is_over else None,
+        "recording": recording,
+    }

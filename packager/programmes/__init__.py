@@ -1,0 +1,1 @@
+"""Programmes of live channels: named spans of a channel's time, on disk and as date ranges for players."""

@@ -1,0 +1,134 @@
+"""The programmes of one channel, kept on disk over restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Sequence
+
+import msgspec
+import structlog
+
+from packager.past.programmes import MOST_PROGRAMMES, Programme, Schedule
+from packager.safe_files import DataFolder, NotOursError
+
+log = structlog.get_logger()
+
+PROGRAMMES = "programmes"
+"""File in the channel's folder with its programmes."""
+
+MAX_FILE_BYTES = 32 << 20
+"""Longest file of programmes that is read."""
+
+_DECODER = msgspec.json.Decoder(list[Programme])
+
+
+class TooManyProgrammesError(Exception):
+    """A channel has room for fewer programmes."""
+
+
+class ProgrammeStore:
+    """The programmes of one channel.
+
+    Args:
+        channel: the channel's name, for the log.
+        place: the channel's folder on disk; None: they are in memory alone.
+
+    Attributes:
+        schedule: the programmes as they are now.
+        trouble: why they can't be read or written; or empty.
+    """
+
+    def __init__(self, channel: str, place: DataFolder | None) -> None:
+        self._channel = channel
+        self._place = place
+        self._lock = asyncio.Lock()
+        self._is_loaded = False
+        self.schedule = Schedule()
+        self.trouble = ""
+
+    async def load(self) -> None:
+        """Read the programmes that an earlier process left, once."""
+        async with self._lock:
+            if self._is_loaded:
+                return
+            self._is_loaded = True
+            if self._place is None:
+                return
+            try:
+                self.schedule = await asyncio.to_thread(_read, self._place, self._channel)
+            except OSError as error:
+                self.trouble = error.strerror or str(error)
+                log.warning("programmes can't be read", channel=self._channel, reason=self.trouble)
+
+    async def replace(self, programmes: Iterable[Programme], kept: Iterable[str] = ()) -> Sequence[str]:
+        """Replace all programmes; they are on disk when this returns.
+
+        Args:
+            programmes: in any order; no two have the same name.
+            kept: names of programmes that are recordings already, and stay as they are.
+
+        Returns:
+            The names of those that stayed although they were to change, or to go.
+
+        Raises:
+            TooManyProgrammesError: there would be too many.
+            OSError: they can't be written; then nothing changes.
+        """
+        await self.load()
+        async with self._lock:
+            made, stayed = await asyncio.to_thread(_changed, self.schedule, list(programmes), set(kept))
+            if self._place is not None:
+                try:
+                    await asyncio.to_thread(_write, self._place, made)
+                except OSError as error:
+                    self.trouble = error.strerror or str(error)
+                    raise
+                self.trouble = ""
+            self.schedule = made
+        return stayed
+
+
+def _changed(
+    schedule: Schedule, programmes: Sequence[Programme], kept: set[str]
+) -> tuple[Schedule, Sequence[str]]:
+    """Make the schedule that takes the place of another one, without a change of what is kept."""
+    found = {one.id: one for one in programmes}
+    stayed = []
+    for name in sorted(kept):
+        own = schedule.get(name)
+        if own is not None and found.get(name) != own:
+            stayed.append(name)
+            found[name] = own
+    if len(found) > MOST_PROGRAMMES:
+        raise TooManyProgrammesError(f"more than {MOST_PROGRAMMES} programmes")
+    return Schedule(found.values()), stayed
+
+
+def _read(place: DataFolder, channel: str) -> Schedule:
+    with contextlib.suppress(FileNotFoundError), place.open() as folder:
+        try:
+            found = _decode(folder.read(PROGRAMMES, MAX_FILE_BYTES))
+        except NotOursError:
+            found = None
+        if found is not None:
+            return Schedule(found)
+        aside = folder.set_aside([PROGRAMMES])
+        log.warning("a file of programmes can't be read, and was set aside", channel=channel, aside=aside)
+    return Schedule()
+
+
+def _decode(data: bytes) -> list[Programme] | None:
+    """Read a file of programmes; None where it isn't one of ours."""
+    try:
+        found = _DECODER.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    names = {one.id for one in found}
+    is_right = len(found) <= MOST_PROGRAMMES and len(names) == len(found)
+    return found if is_right and not any(one.fault for one in found) else None
+
+
+def _write(place: DataFolder, schedule: Schedule) -> None:
+    with place.open(make=True) as folder:
+        folder.write_whole(PROGRAMMES, msgspec.json.encode(list(schedule)) + b"\n")

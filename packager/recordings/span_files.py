@@ -1,0 +1,283 @@
+"""The files of spans that are to be kept, until they are recordings. Blocks.
+
+A channel's folder has the list of such spans, and a folder with links to their segments, so that those which
+leave the DVR stay. A segment's line of the index is written before its link: what has a file has a line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from packager.dvr import index
+from packager.dvr.disk_rendition import read_timelines
+from packager.dvr.index import INDEX, IndexLine
+from packager.dvr.own_files import FOLDER_NAME, erase_in
+from packager.dvr.restore_plan import StoredRendition
+from packager.past.programmes import LATEST, MOST_TITLE
+from packager.recordings import metadata as metadata_files
+from packager.recordings.metadata import EventEnd, RecordingMetadata
+from packager.recordings.recording_writer import RecordingNames, listed, make_recording
+from packager.safe_files import DataFolder, NotOursError, OpenFolder, write_all
+from packager.window.model import LiveSegment
+from packager.window.rendition import extension_of, segment_uri
+
+SPANS = "spans"
+"""File in the channel's folder with the spans that are to be kept."""
+
+PENDING = "pending"
+"""Folder in the channel's folder with the segments of those that have begun."""
+
+ENDING = "ending"
+"""File in that folder with what playlists of its segments need."""
+
+MAX_STATE_BYTES = 8 << 20
+"""Longest file of spans that is read."""
+
+MAX_ENDING_BYTES = 4 << 20
+"""Longest file with what playlists need that is read."""
+
+_Name = Annotated[str, Meta(min_length=1, max_length=200)]
+_Milliseconds = Annotated[int, Meta(ge=0, le=LATEST)]
+
+
+class KeptSpan(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """A span of a channel's time that is to be a recording.
+
+    Attributes:
+        id: a name that no other span of the channel ever has.
+        start_ms: milliseconds since the epoch.
+        end_ms: milliseconds since the epoch; None while a publication goes on.
+        title: text of one line for people, which may be empty.
+        programme: the name of the programme that it is; empty for none.
+        pinned: whether its recording is never removed by its age.
+    """
+
+    id: _Name
+    start_ms: _Milliseconds
+    end_ms: _Milliseconds | None = None
+    title: Annotated[str, Meta(max_length=MOST_TITLE)] = ""
+    programme: Annotated[str, Meta(max_length=200)] = ""
+    pinned: bool = False
+
+    @property
+    def names(self) -> RecordingNames:
+        """The names that its recording gets."""
+        return RecordingNames(self.title, self.programme, self.id, self.pinned)
+
+
+class SpansState(Struct, frozen=True, forbid_unknown_fields=True):
+    """The spans of a channel that are to be kept.
+
+    Attributes:
+        spans: asked for or begun, and no recordings yet.
+        done: names of spans of programmes that were recorded, or of which nothing came.
+    """
+
+    spans: tuple[KeptSpan, ...] = ()
+    done: tuple[str, ...] = ()
+
+
+_STATE = msgspec.json.Decoder(SpansState)
+
+
+def read_state(place: DataFolder) -> tuple[SpansState, str]:
+    """Read the spans of an earlier process, and where a damaged file was set aside.
+
+    Raises:
+        OSError: they can't be read.
+    """
+    with contextlib.suppress(FileNotFoundError), place.open() as folder:
+        try:
+            return _STATE.decode(folder.read(SPANS, MAX_STATE_BYTES)), ""
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, NotOursError):
+            return SpansState(), folder.set_aside([SPANS])
+    return SpansState(), ""
+
+
+def write_state(place: DataFolder, state: SpansState) -> None:
+    """Write the spans.
+
+    Raises:
+        OSError: they can't be written.
+    """
+    with place.open(make=True) as folder:
+        folder.write_whole(SPANS, msgspec.json.encode(state) + b"\n")
+
+
+def collect(
+    dvr: DataFolder, place: DataFolder, found: Mapping[str, Sequence[LiveSegment]], ending: EventEnd
+) -> None:
+    """Link segments of the DVR into the folder of pending spans.
+
+    Args:
+        place: the folder of the channel, with its DVR and its recordings.
+        found: segments that are on disk, and gaps, by rendition.
+        ending: the facts that a recording's playlists need.
+
+    Raises:
+        OSError: they can't be linked.
+    """
+    with place.open(make=True) as data, data.folder(PENDING, make=True) as pending:
+        pending.write_whole(ENDING, metadata_files.encode(ending))
+        for name, segments in found.items():
+            with pending.folder(name, make=True) as target:
+                _collect(dvr / name, target, segments, extension_of(name))
+
+
+def _collect(
+    source_place: DataFolder, target: OpenFolder, segments: Sequence[LiveSegment], extension: str
+) -> None:
+    new = [one for one in segments if one.gap or target.status(_name(one, extension)) is None]
+    if not new:
+        return
+    _append(target, [_line(one) for one in new])
+    with source_place.open() as source:
+        for one in new:
+            timeline = one.timeline
+            if one.gap or timeline is None:
+                continue
+            init = f"init-{timeline.number}.mp4"
+            if target.status(init) is None:
+                target.write_whole(init, timeline.init)
+            # A segment that has left the DVR meanwhile is missed.
+            with contextlib.suppress(FileNotFoundError):
+                source.link(_name(one, extension), target, _name(one, extension))
+
+
+def _name(segment: LiveSegment, extension: str) -> str:
+    return segment_uri(segment.number, extension)
+
+
+def _line(segment: LiveSegment) -> IndexLine:
+    stored, timeline = segment.stored, segment.timeline
+    return IndexLine(
+        number=segment.number,
+        date=segment.date_ratio,
+        duration=segment.duration.as_integer_ratio(),
+        init=None if timeline is None else timeline.number,
+        discontinuity=segment.discontinuity,
+        parts=() if stored is None else tuple(stored.part_sizes),
+        presentation_time=(0, 1) if stored is None else stored.shown_ratio,
+    )
+
+
+def _append(folder: OpenFolder, lines: Iterable[IndexLine]) -> None:
+    descriptor = folder.open_to_append(INDEX)
+    with os.fdopen(descriptor, "ab", buffering=0) as file:
+        # The last line of a process that was killed may lack its end.
+        before = b"\n" if file.seek(0, os.SEEK_END) else b""
+        write_all(descriptor, before + b"".join(map(index.encode, lines)))
+
+
+def read_ending(place: DataFolder) -> EventEnd | None:
+    """Read what playlists of the pending segments need; None where that isn't known."""
+    with contextlib.suppress(OSError), place.open() as data, data.folder(PENDING) as folder:
+        return metadata_files.decode_ending(folder.read(ENDING, MAX_ENDING_BYTES))
+    return None
+
+
+def record_span(
+    place: DataFolder,
+    recordings: DataFolder,
+    ending: EventEnd,
+    span: KeptSpan,
+    known: Iterable[RecordingMetadata],
+) -> RecordingMetadata | None:
+    """Make the recording of a span whose segments were collected.
+
+    Args:
+        place: the folder of the channel, with its DVR and its recordings.
+        ending: the facts that playlists need, with the date ranges of the span.
+        known: the metadata of the existing recordings.
+
+    Returns:
+        Its metadata; None where nothing of the span came.
+
+    Raises:
+        OSError: the recording can't be made.
+    """
+    found = _stored(place, span)
+    if not found:
+        return None
+    whole = max(round(Fraction(*line.duration)) for one in found.values() for line in one.lines.values())
+    ending = replace(ending, target_duration=max(whole, ending.target_duration))
+    segments = listed(found, Fraction(*ending.segment_duration))
+    rows = next(iter(segments.values()), [])
+    for one in known if rows and not span.pinned else ():
+        # The recording of an event has the whole publication already.
+        if not one.span and one.first <= rows[0].number <= rows[-1].number <= one.last:
+            return one
+    lines = {name: one.lines for name, one in found.items()}
+    return make_recording(place / PENDING, recordings, ending, segments, span.names, known, lines)
+
+
+def _stored(place: DataFolder, span: KeptSpan) -> dict[str, StoredRendition]:
+    """Return the segments of a span that are there, by rendition."""
+    found: dict[str, StoredRendition] = {}
+    start, end = Fraction(span.start_ms, 1000), Fraction(span.end_ms or LATEST, 1000)
+    with contextlib.suppress(FileNotFoundError), place.open() as data, data.folder(PENDING) as pending:
+        for name in _renditions(pending):
+            with pending.folder(name) as folder:
+                lines = {
+                    number: line if _is_there(folder, line, extension_of(name)) else replace(line, parts=())
+                    for number, line in index.read(folder).lines.items()
+                    if Fraction(*line.date) < end and Fraction(*line.date) + Fraction(*line.duration) > start
+                }
+                if any(line.parts for line in lines.values()):
+                    found[name] = StoredRendition(lines, read_timelines(folder))
+    return found
+
+
+def _renditions(pending: OpenFolder) -> list[str]:
+    names = (one.name for one in pending.entries() if one.is_dir(follow_symlinks=False))
+    return sorted(name for name in names if FOLDER_NAME.fullmatch(name) and not name.startswith("."))
+
+
+def _is_there(folder: OpenFolder, line: IndexLine, extension: str) -> bool:
+    status = folder.status(segment_uri(line.number, extension)) if line.parts else None
+    return status is not None and status.st_size == line.size
+
+
+def forget_before(place: DataFolder, start_ms: int | None) -> None:
+    """Remove the pending segments that no span needs any more.
+
+    Args:
+        place: the folder of the channel, with its DVR and its recordings.
+        start_ms: milliseconds since the epoch of the earliest beginning of a span; None: there is none.
+
+    Raises:
+        OSError: a file can't be removed.
+    """
+    with contextlib.suppress(FileNotFoundError), place.open() as data:
+        if data.status(PENDING) is None:
+            return
+        if start_ms is None:
+            with data.folder(PENDING) as pending:
+                pending.remove(ENDING)
+            erase_in(data, PENDING)
+            return
+        start = Fraction(start_ms, 1000)
+        with data.folder(PENDING) as pending:
+            for name in _renditions(pending):
+                with pending.folder(name) as folder:
+                    _forget_before(folder, start, extension_of(name))
+
+
+def _forget_before(folder: OpenFolder, start: Fraction, extension: str) -> None:
+    lines = index.read(folder).lines
+    kept = [line for line in lines.values() if Fraction(*line.date) + Fraction(*line.duration) > start]
+    if len(kept) == len(lines):
+        return
+    stays = {line.number for line in kept}
+    for line in lines.values():
+        if line.number not in stays and line.parts:
+            folder.remove(segment_uri(line.number, extension), line.size)
+    folder.write_whole(INDEX, map(index.encode, kept))

@@ -1,0 +1,497 @@
+"""Makes recordings of spans of a channel's time: of programmes, of publications, and of what is asked for.
+
+A span may be longer than the DVR: its segments are linked into a folder of their own as they come, and are a
+recording once all of it has come. Spans that were asked for are on disk, so that a restart loses none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import time
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import islice
+from typing import Protocol
+
+import structlog
+from msgspec.structs import replace
+
+from packager.concurrency import background_task
+from packager.past.programmes import LATEST, LONGEST_SECONDS, Programme, Schedule
+from packager.recordings.disk_recordings import Recording, Recordings
+from packager.recordings.limits import RecordingsLimits
+from packager.recordings.metadata import EventEnd
+from packager.recordings.span_files import (
+    KeptSpan,
+    SpansState,
+    collect,
+    forget_before,
+    read_ending,
+    read_state,
+    record_span,
+    write_state,
+)
+from packager.safe_files import DataFolder
+from packager.window.model import LiveSegment
+from packager.window.rendition import Rendition, variant_renditions
+
+log = structlog.get_logger()
+
+RULES = ("none", "publications", "programmes", "all")
+"""Names of the rules by which spans become recordings."""
+
+
+class NothingKeptError(Exception):
+    """Nothing of a span is kept."""
+
+
+class NoRoomError(Exception):
+    """There is no room for another recording that is never removed by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaylistFacts:
+    """The facts of a channel that the playlists of a recording need.
+
+    Attributes:
+        renditions: by name, as they are now.
+        ending: the facts for the recording of an event; without a master playlist nothing can be recorded.
+        date_ranges: returns the EXT-X-DATERANGE tags of a span, in seconds since the epoch.
+    """
+
+    renditions: Mapping[str, Rendition]
+    ending: EventEnd
+    date_ranges: Callable[[Fraction, Fraction], Sequence[str]]
+
+
+class PublicationOnAir(Protocol):
+    """A publication that is on air."""
+
+    began: float
+
+
+class PublisherWatch(Protocol):
+    """The publishers of a channel."""
+
+    @property
+    def live(self) -> PublicationOnAir | None:
+        """The publication on air; None while there is none."""
+
+    @property
+    def has_publisher(self) -> bool:
+        """Whether somebody publishes what is on air."""
+
+    async def wait_for_change(self, seconds: float) -> None:
+        """Wait until something else is on air, or nothing, but no longer than for some time."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepingRule:
+    """The rule by which spans become recordings.
+
+    Attributes:
+        programmes: whether each programme becomes one when it is over.
+        publications: whether each publication becomes one when its publisher has gone.
+    """
+
+    programmes: bool = False
+    publications: bool = False
+
+    @classmethod
+    def of(cls, name: str) -> KeepingRule:
+        """Return the rule of a name of ``RULES``."""
+        return cls(name in ("programmes", "all"), name in ("publications", "all"))
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far the segments of a span are collected.
+
+    Attributes:
+        next_numbers: the next media sequence number, by rendition.
+        is_complete: whether all of the span is collected.
+        is_cut: whether more of it can be collected at once.
+    """
+
+    next_numbers: dict[str, int] = field(default_factory=dict)
+    is_complete: bool = False
+    is_cut: bool = False
+
+
+class SpanKeeper:
+    """Keeps spans of one channel.
+
+    Args:
+        channel: the channel's name, for the log.
+        places: the channel's folder on disk, and that of its DVR.
+        facts: returns what playlists need now.
+        rule: decides which spans nobody needs to ask for.
+        limits: how often it is looked for segments, and how many spans may wait.
+
+    Attributes:
+        schedule: returns the programmes of the channel as they are now.
+        trouble: why a span can't be kept, or soon couldn't be; or empty.
+    """
+
+    def __init__(
+        self,
+        channel: str,
+        places: tuple[DataFolder, DataFolder],
+        recordings: Recordings,
+        facts: Callable[[], PlaylistFacts],
+        rule: KeepingRule,
+        limits: RecordingsLimits,
+    ) -> None:
+        self._channel = channel
+        self._place, self._dvr = places
+        self._recordings = recordings
+        self._facts = facts
+        self._rule = rule
+        self._limits = limits
+        self.schedule: Callable[[], Schedule] = Schedule
+        self._state = SpansState()
+        self._loaded = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._progress: dict[str, _Progress] = {}
+        self._ending: EventEnd | None = None
+        self._results: dict[str, asyncio.Future[Recording | None]] = {}
+        self._fault = ""
+        self._disk_trouble = ""
+        self._looked_at_disk = float("-inf")
+
+    @property
+    def trouble(self) -> str:
+        """Why a span can't be kept, or soon couldn't be; or empty."""
+        return self._fault or self._disk_trouble
+
+    @property
+    def waiting(self) -> Sequence[KeptSpan]:
+        """The spans that aren't recordings yet, without those of programmes."""
+        return self._state.spans
+
+    async def keep(self, start_ms: int, end_ms: int, title: str) -> Recording | KeptSpan:
+        """Have a span kept, before or after it comes.
+
+        Returns:
+            Its recording, or the span itself while that isn't made.
+
+        Raises:
+            NothingKeptError: it is over, and nothing of it is kept.
+            NoRoomError: as many wait as may, or recordings have all the room that they may.
+            OSError: the disk fails.
+        """
+        await self._loaded.wait()
+        # The same request again means the same recording.
+        title_hash = hashlib.blake2b(title.encode(), digest_size=8).hexdigest()
+        span = KeptSpan(f"{start_ms}-{end_ms}-{title_hash}", start_ms, end_ms, title, pinned=True)
+        if (made := self._recordings.of_span(span.id)) is not None:
+            return made
+        is_over = end_ms <= time.time() * 1000
+        if is_over and not self._has_any(span):
+            raise NothingKeptError
+        if self._recordings.excess:
+            raise NoRoomError("recordings_size is used up by recordings that are kept")
+        if len(self._state.spans) >= self._limits.waiting_spans:
+            raise NoRoomError(f"{self._limits.waiting_spans} spans wait already")
+        if span not in self._state.spans:
+            await self._change(lambda state: SpansState((*state.spans, span), state.done))
+        self._wake.set()
+        if not is_over:
+            return span
+        result = self._results.setdefault(span.id, asyncio.get_running_loop().create_future())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.keep_seconds):
+                found = await asyncio.shield(result)
+                if found is None:
+                    raise NothingKeptError
+                return found
+        return span
+
+    async def forget(self, name: str) -> bool:
+        """Keep a span no more that isn't a recording yet; return False where there is none of the name."""
+        await self._loaded.wait()
+        if all(one.id != name for one in self._state.spans):
+            return False
+        await self._change(
+            lambda state: SpansState(tuple(one for one in state.spans if one.id != name), state.done)
+        )
+        return True
+
+    @contextlib.asynccontextmanager
+    async def running(self, publishers: PublisherWatch | None) -> AsyncIterator[None]:
+        """Keep spans while the context is open.
+
+        Args:
+            publishers: the publishers of the channel; None where the source is another one.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(background_task(self._run()))
+            if publishers is not None and self._rule.publications:
+                await stack.enter_async_context(background_task(self._follow(publishers)))
+            try:
+                yield
+            finally:
+                for result in self._results.values():
+                    if not result.done():
+                        result.set_result(None)
+
+    async def _run(self) -> None:
+        try:
+            self._state, aside = await asyncio.to_thread(read_state, self._place)
+            self._ending = await asyncio.to_thread(read_ending, self._place)
+        except OSError as error:
+            self._note(error.strerror or str(error))
+        else:
+            if aside:
+                log.warning(
+                    "a file of spans can't be read, and was set aside", channel=self._channel, aside=aside
+                )
+        self._loaded.set()
+        while True:
+            self._wake.clear()
+            try:
+                await self._step()
+            except OSError as error:
+                self._note(error.strerror or str(error))
+            else:
+                self._note("")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._limits.span_look_seconds):
+                    await self._wake.wait()
+
+    def _note(self, fault: str) -> None:
+        if fault and fault != self._fault:
+            log.warning("spans can't be kept", channel=self._channel, reason=fault)
+        self._fault = fault
+
+    async def _change(self, change: Callable[[SpansState], SpansState]) -> None:
+        """Change the state on disk, and then here."""
+        async with self._lock:
+            state = change(self._state)
+            if state != self._state:
+                await asyncio.to_thread(write_state, self._place, state)
+                self._state = state
+
+    async def _step(self) -> None:
+        """Collect new segments, and record the spans that have come."""
+        now = time.time()
+        await self._look_at_disk()
+        facts = self._facts()
+        if facts.ending.master:
+            self._ending = facts.ending
+        begun = [one for one in self._spans(now) if one.start_ms <= now * 1000]
+        self._progress = {one.id: self._progress.get(one.id) or _Progress() for one in begun}
+        for span in begun:
+            progress = self._progress[span.id]
+            found = self._find(span, progress, facts.renditions)
+            if any(found.values()) and self._ending is not None:
+                await asyncio.to_thread(collect, self._dvr, self._place, found, self._ending)
+                for name, segments in found.items():
+                    if segments:
+                        progress.next_numbers[name] = segments[-1].number + 1
+            if progress.is_cut:
+                self._wake.set()
+            elif self._is_over(span, progress, now):
+                await self._record(span, facts)
+
+    def _spans(self, now: float) -> Iterator[KeptSpan]:
+        """Yield the spans that are to be kept, those of programmes by rule, too."""
+        yield from self._state.spans
+        if not self._rule.programmes:
+            return
+        done = set(self._state.done)
+        oldest = self._oldest()
+        begin = now if oldest is None else min(float(oldest), now)
+        for one in self.schedule().touching(int(begin * 1000), int(now * 1000)):
+            span = span_of(one)
+            if span.id not in done:
+                yield span
+
+    def _listed(self, renditions: Mapping[str, Rendition]) -> Sequence[LiveSegment]:
+        leading = variant_renditions(list(renditions.values()))
+        return leading[0].window.listed if leading else ()
+
+    def _oldest(self) -> Fraction | None:
+        listed = self._listed(self._facts().renditions)
+        return listed[0].program_date_time if listed else None
+
+    def _has_any(self, span: KeptSpan) -> bool:
+        """Return whether anything of a span is kept."""
+        found = self._find(span, _Progress(), self._facts().renditions)
+        has_new = any(not one.gap for segments in found.values() for one in segments)
+        collected = (one for one in self._spans(time.time()) if one.id in self._progress)
+        end_ms = span.end_ms or LATEST
+        return has_new or any(
+            one.start_ms < end_ms and (one.end_ms or LATEST) > span.start_ms for one in collected
+        )
+
+    def _find(
+        self, span: KeptSpan, progress: _Progress, renditions: Mapping[str, Rendition]
+    ) -> dict[str, Sequence[LiveSegment]]:
+        """Find the segments of a span that weren't collected yet, as far as they are on disk."""
+        listed = self._listed(renditions)
+        progress.is_complete = progress.is_cut = False
+        if not listed:
+            return {}
+        start, end = Fraction(span.start_ms, 1000), Fraction(span.end_ms or LATEST, 1000)
+        first = max(bisect_right(listed, start, key=_date) - 1, 0)
+        if listed[first].program_date_time + listed[first].duration <= start:
+            first += 1
+        behind = bisect_left(listed, end, key=_date)
+        if first >= behind:
+            progress.is_complete = behind < len(listed)
+            return {}
+        numbers = range(listed[first].number, listed[behind - 1].number + 1)
+        newest = listed[-1]
+        found: dict[str, Sequence[LiveSegment]] = {}
+        is_level = True
+        for name, rendition in renditions.items():
+            begin = max(numbers.start, progress.next_numbers.get(name, 0))
+            found[name] = self._of(rendition, range(begin, numbers.stop))
+            last = found[name][-1].number if found[name] else begin - 1
+            is_level = is_level and last >= numbers[-1]
+        progress.is_cut = any(len(one) == self._limits.collected_segments for one in found.values())
+        reached = newest.program_date_time + newest.duration >= end
+        progress.is_complete = is_level and reached
+        return found
+
+    def _of(self, rendition: Rendition, numbers: range) -> list[LiveSegment]:
+        """Return the segments of a rendition up to the first one that isn't on disk yet."""
+        window, found = rendition.window, list[LiveSegment]()
+        listed = window.listed
+        if not listed or not numbers:
+            return found
+        skipped = max(numbers.start - listed[0].number, 0)
+        for segment in _slice(listed, skipped, min(len(numbers), self._limits.collected_segments)):
+            is_awaited = window.next_number - segment.number < self._limits.awaited_segments
+            is_missing = not segment.gap and segment.stored is None
+            if segment.number >= numbers.stop or (is_missing and is_awaited):
+                break
+            found.append(segment)
+        return found
+
+    def _is_over(self, span: KeptSpan, progress: _Progress, now: float) -> bool:
+        """Return whether nothing more of a span comes."""
+        if span.end_ms is None:
+            return False
+        late = now - span.end_ms / 1000
+        return late >= 0 and (progress.is_complete or late >= self._limits.late_seconds)
+
+    async def _record(self, span: KeptSpan, facts: PlaylistFacts) -> None:
+        made = self._recordings.of_span(span.id)
+        if made is None and self._ending is not None and not (span.pinned and self._recordings.excess):
+            end = span.end_ms or 0
+            lines = facts.date_ranges(Fraction(span.start_ms, 1000), Fraction(end, 1000))
+            ending = replaced(self._ending, lines)
+            metadata = await asyncio.to_thread(
+                record_span, self._place, self._recordings.place, ending, span, self._recordings.metadata
+            )
+            if metadata is not None:
+                await self._recordings.add(metadata)
+                made = self._recordings.get(metadata.id)
+            else:
+                log.info("nothing of a span came", channel=self._channel, span=span.id)
+        elif made is None and span.pinned and self._recordings.excess:
+            log.warning("a span isn't kept: recordings_size is used up", channel=self._channel, span=span.id)
+        await self._change(lambda state: self._without(state, span))
+        if (result := self._results.pop(span.id, None)) is not None and not result.done():
+            result.set_result(made)
+        now = time.time()
+        left = [one.start_ms for one in self._spans(now) if one.start_ms <= now * 1000 and one.id != span.id]
+        await asyncio.to_thread(forget_before, self._place, min(left, default=None))
+
+    def _without(self, state: SpansState, span: KeptSpan) -> SpansState:
+        """Return the state without a span that is done."""
+        if not span.programme:
+            return SpansState(tuple(one for one in state.spans if one.id != span.id), state.done)
+        # Of programmes that are no longer in the schedule nothing needs to be known.
+        listed = {span_of(one).id for one in self.schedule()} | {span.id}
+        return SpansState(state.spans, tuple(one for one in (*state.done, span.id) if one in listed))
+
+    async def _look_at_disk(self) -> None:
+        """Find out whether the disk has room."""
+        if time.monotonic() - self._looked_at_disk < self._limits.disk_look_seconds:
+            return
+        self._looked_at_disk = time.monotonic()
+        self._disk_trouble = await asyncio.to_thread(self._lack_of_room)
+        if not self._disk_trouble and self._recordings.excess:
+            self._disk_trouble = (
+                "recordings that are kept use up recordings_size: raise it, or delete some of them"
+            )
+
+    def _lack_of_room(self) -> str:
+        try:
+            disk = os.statvfs(str(self._place))
+        except OSError:
+            return ""
+        free, size = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+        least = min(size * self._limits.free_share, self._limits.free_bytes)
+        if free >= least:
+            return ""
+        return f"the disk has {free >> 20} MiB left: free space, or delete recordings"
+
+    async def _follow(self, publishers: PublisherWatch) -> None:
+        """Keep each publication as a span."""
+        await self._loaded.wait()
+        left = [one for one in self._state.spans if one.end_ms is None]
+        while True:
+            span = left[0] if left else None
+            if span is None:
+                if not publishers.has_publisher or publishers.live is None:
+                    await publishers.wait_for_change(self._limits.publication_look_seconds)
+                    continue
+                began = int(publishers.live.began * 1000)
+                span = KeptSpan(f"publication-{began}", began)
+                await self._begin(span)
+            # A publisher who comes back soon goes on with the publication, also over a restart.
+            gone = None if publishers.has_publisher else time.time()
+            while gone is None or time.time() - gone < self._limits.publication_pause_seconds:
+                await publishers.wait_for_change(self._limits.publication_look_seconds)
+                gone = None if publishers.has_publisher else gone or time.time()
+                if gone is None and time.time() - span.start_ms / 1000 > LONGEST_SECONDS:
+                    gone = time.time()
+                    break
+            await self._end(span, int((gone or time.time()) * 1000))
+            left = left[1:]
+
+    async def _begin(self, span: KeptSpan) -> None:
+        with contextlib.suppress(OSError):
+            await self._change(lambda state: SpansState((*state.spans, span), state.done))
+
+    async def _end(self, span: KeptSpan, end_ms: int) -> None:
+        ended = KeptSpan(span.id, span.start_ms, max(end_ms, span.start_ms + 1))
+        others = [one for one in self._state.spans if one.id != span.id]
+        with contextlib.suppress(OSError):
+            await self._change(lambda state: SpansState((*others, ended), state.done))
+        self._wake.set()
+
+
+def span_of(programme: Programme) -> KeptSpan:
+    """Return the span of a programme that is kept by rule."""
+    name = f"programme-{programme.id}-{programme.start_ms}"
+    return KeptSpan(name, programme.start_ms, programme.end_ms, programme.title, programme.id, pinned=True)
+
+
+def replaced(ending: EventEnd, date_ranges: Sequence[str]) -> EventEnd:
+    """Return what playlists need, with the date ranges of a span."""
+    return replace(ending, date_ranges=tuple(date_ranges))
+
+
+def _date(segment: LiveSegment) -> Fraction:
+    return segment.program_date_time
+
+
+def _slice(listed: deque[LiveSegment], skipped: int, count: int) -> list[LiveSegment]:
+    """Return so many segments behind the first ones, from the nearer end of a list that may be long."""
+    if skipped <= len(listed) // 2:
+        return list(islice(listed, skipped, skipped + count))
+    found = list(islice(reversed(listed), max(len(listed) - skipped, 0)))
+    found.reverse()
+    return found[:count]
