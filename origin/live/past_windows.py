@@ -173,6 +173,6 @@ def _nothing_yet(request: Request, bounds: Bounds, stream: LiveStream) -> Reply:
     """Refuse a span of which nothing is here; its first segment comes soon where it has just begun."""
     later = stream.target_duration
     is_coming = bounds.end is None or bounds.end > stream.wall_clock()
-    if is_coming and stream.wall_clock() - bounds.start < MOST_LATE_SEGMENTS * later:
+    if is_coming and 0 <= stream.wall_clock() - bounds.start < MOST_LATE_SEGMENTS * later:
         return refusal(request, 503, 0, retry_after=later)
     return refusal(request, 404, later, NOTHING_KEPT)

@@ -145,7 +145,9 @@ class WorkerServices:
         if self.stations.is_address(path):
             return not self.stations.is_answered(scope)
         if area == "live":
-            return not live_handover.is_answered(scope["method"], scope["raw_path"], self.streams)
+            query: bytes = scope["query_string"]
+            target = scope["raw_path"] + (b"?" + query if query else b"")
+            return not live_handover.is_answered(scope["method"], target, self.streams)
         if area == "vod":
             return _MADE_ONCE.search(path) is not None
         return area not in ("media", "player", "embed") and path not in (

@@ -91,7 +91,10 @@ def past_window(
     if not numbers or all(row.gap for row in next(iter(segments.values()))):
         return None
     newest = listed[-1]
-    is_over = leading.ended or (end is not None and newest.program_date_time + newest.duration >= end)
+    # The last segment of another rendition may come a moment later.
+    is_level = numbers[-1] == listed[behind - 1].number
+    has_passed = end is not None and newest.program_date_time + newest.duration >= end
+    is_over = leading.ended or (has_passed and is_level)
     return PastWindow(start, segments, listed[0].program_date_time, is_over)
 
 
@@ -126,5 +129,6 @@ def past_playlist(
         made,
         playlist_type="VOD" if whole else "EVENT",
         ended=whole,
-        start=offset if offset > 0 else None,
+        # Players would begin a playlist of type EVENT near its end (§4.4.2.2).
+        start=max(offset, Fraction(0)) if offset > 0 or not whole else None,
     )

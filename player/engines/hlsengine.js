@@ -19,6 +19,8 @@ export class HlsEngine {
 
   constructor(video, { url, isLive, buffer, level }, start, { changed, failed }) {
     this.#isLive = isLive;
+    // What grows but isn't live, such as a programme, is watched from its beginning.
+    this.#isFollowing = isLive;
     const hls = new Hls({
       lowLatencyMode: isLive,
       maxLiveSyncPlaybackRate: isLive ? CATCH_UP_RATE : 1,

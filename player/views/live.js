@@ -3,6 +3,7 @@
 import { byId, bytes, clock, count, el, encodePath, isOwner, say, sayEmpty, syncRows } from "../dom.js";
 import { addressesOf } from "../engines/playmodes.js";
 import { EventControls } from "./eventcontrols.js";
+import { Programmes, programmeIn } from "./programmes.js";
 import { PublisherPanel } from "./publisher.js";
 
 const STATES = {
@@ -34,10 +35,13 @@ export class LiveView {
   #items = [];
   /** The channel that is looked at while it has nothing to play, and its options; null for none. */
   #awaited = null;
+  /** The path that was entered last. */
+  #wanted = "";
   #rows = new Map();
   #list = el("ul", { class: "rows" });
   #publisher = new PublisherPanel();
   #event = new EventControls();
+  #programmes = new Programmes();
   #recordingRows = new Map();
   #recordingList = el("ul", { class: "rows" });
   #recordings = el("div", { hidden: true }, el("h2", {}, "Recordings"), this.#recordingList);
@@ -45,7 +49,7 @@ export class LiveView {
 
   constructor(stage) {
     this.stage = stage;
-    byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty, this.#event.node, this.#publisher.node, this.#recordings);
+    byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty, this.#programmes.node, this.#event.node, this.#publisher.node, this.#recordings);
   }
 
   /** @param ask called with a sentence where the admin token is needed, or without one where the given one is wrong */
@@ -58,8 +62,10 @@ export class LiveView {
     this.#event.onChange = load;
   }
 
-  /** Whether the list has a path's channel or recording. */
+  /** Whether the list has a path's channel or recording, or the channel of its programme. */
   finds(path) {
+    const name = programmeIn(path)?.channel;
+    if (name) return this.#items.some((item) => item.name === name);
     return this.#items.some((item) => item.name === path) || this.#recorded().some((each) => each.key === path);
   }
 
@@ -69,7 +75,8 @@ export class LiveView {
   }
 
   get #current() {
-    const name = this.#awaited?.name ?? this.stage.playback.source?.key;
+    const key = this.#awaited?.name ?? this.stage.playback.source?.key;
+    const name = (key && programmeIn(key)?.channel) ?? key;
     return this.#items.find((item) => item.name === name);
   }
 
@@ -84,9 +91,11 @@ export class LiveView {
     this.#recordings.hidden = recordings.length === 0;
     syncRows(this.#recordingList, this.#recordingRows, recordings, (item) => item.key, makeRecordingRow);
     const current = this.#current;
-    if (current) say(byId("facts"), describe(current));
-    this.#tellPlayback(current);
+    const isWhole = current && current.name === (this.#awaited?.name ?? this.stage.playback.source?.key);
+    if (isWhole) say(byId("facts"), describe(current));
+    this.#tellPlayback(isWhole ? current : undefined);
     this.#showOwner(current);
+    this.#programmes.update(current);
   }
 
   #showOwner(item) {
@@ -96,15 +105,24 @@ export class LiveView {
 
   /** @param path of the channel or the recording, "" for the first channel; options from the address: mode */
   enter(path, options) {
+    this.#wanted = path;
     if (!path && this.stage.playback.source) return undefined;
     this.#awaited = null;
-    const item = path ? this.#items.find((each) => each.name === path) : this.#items[0];
+    const programme = programmeIn(path);
+    const name = programme?.channel ?? path;
+    const item = path ? this.#items.find((each) => each.name === name) : this.#items[0];
     const recording = this.#recorded().find((each) => each.key === path);
-    for (const [name, row] of this.#rows) row.mark(name === item?.name);
+    for (const [each, row] of this.#rows) row.mark(each === item?.name && !programme);
     for (const [key, row] of this.#recordingRows) row.mark(key === recording?.key);
     this.#showOwner(item);
+    this.#programmes.mark(programme ? path : "");
+    if (programme && item) {
+      this.#enterProgramme(path, programme.id, item, options);
+      return undefined;
+    }
     if (recording) return this.#present(recording, recording.key, recording.title, describeRecording(recording), options);
     if (!item) return this.stage.clear(path ? `There is no channel “${path}”.` : "");
+    this.#programmes.update(item);
     if (!item.hls) {
       this.#awaited = { name: item.name, options };
       return this.stage.clear(`${item.name}: ${OFF_AIR[item.state] ?? "There is nothing to play."}`);
@@ -114,12 +132,22 @@ export class LiveView {
     return undefined;
   }
 
+  /** Plays a programme, once its title is known. */
+  async #enterProgramme(path, id, item, options) {
+    await this.#programmes.update(item);
+    if (this.#wanted !== path) return;
+    const found = this.#programmes.find(item.name, id, item.hls);
+    this.#present(found, found.key, found.title, found.facts, options);
+    this.#tellPlayback(undefined);
+  }
+
   #tellPlayback(item) {
     this.stage.playback.setChannel(item?.state ?? "", OFF_AIR[item?.state] ?? "");
   }
 
   leave() {
     this.#awaited = null;
+    this.#wanted = "";
     this.#showOwner(undefined);
   }
 
@@ -128,7 +156,8 @@ export class LiveView {
     return this.#items.flatMap((item) => (item.recordings ?? []).map((one) => ({
       ...one,
       key: `${item.name}/${one.id}`,
-      title: `${item.name}, ${new Date(one.start * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })}`,
+      title: one.title ? `${one.title} – ${item.name}` : `${item.name}, ${dateOf(one.start)}`,
+      date: one.title && dateOf(one.start),
     })));
   }
 
@@ -160,9 +189,11 @@ export class LiveView {
   }
 }
 
+const dateOf = (seconds) => new Date(seconds * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+
 function describeRecording(item) {
   const lacking = item.mp4_stretches?.length ? "no MP4 of the whole" : "no MP4";
-  return [clock(item.duration), bytes(item.size), item.mp4_reason && `${lacking}: ${item.mp4_reason}`].filter(Boolean).join(" · ");
+  return [item.date, clock(item.duration), bytes(item.size), item.mp4_reason && `${lacking}: ${item.mp4_reason}`].filter(Boolean).join(" · ");
 }
 
 /** Time of the day at which a stretch of a recording begins or ends. */

@@ -78,6 +78,7 @@ FILES = {
     "views/library.js": SCRIPT,
     "views/live.js": SCRIPT,
     "views/nowplaying.js": SCRIPT,
+    "views/programmes.js": SCRIPT,
     "views/posters.js": SCRIPT,
     "views/publisher.js": SCRIPT,
     "views/radio.js": SCRIPT,

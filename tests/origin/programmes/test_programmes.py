@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,19 +16,9 @@ import m3u8
 import pytest
 
 from tests.conftest import ServerProcess, start_server
-from tests.copied_channel import RATE, copied_channel
-from tests.keys import ADMIN_TOKEN
-from tests.patience import CLIENT_SECONDS
+from tests.copied_channel import RATE
+from tests.programmed_channel import ADMIN, address, configure, date_of, live, pictures, playlist, put
 from tests.waiting import wait_for
-
-ADMIN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
-
-
-def configure(folder: Path, *lines: str, server: str = "") -> None:
-    """Write the configuration of a server with one channel, whose DVR is short."""
-    head = f'[server]\nport = 0\ndata = "data"\n{server}'
-    times = ("segment_duration = 1.0", "part_duration = 0.25")
-    (folder / "headwater.toml").write_text(head + copied_channel("a", *times, *lines))
 
 
 @pytest.fixture(scope="module")
@@ -42,47 +31,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     assert running.stop() == 0
 
 
-def address(server: ServerProcess, name: str = "") -> str:
-    return f"{server.url}/live/a/{name}"
-
-
-def live(server: ServerProcess) -> m3u8.M3U8:
-    answer = httpx.get(address(server, "source/media.m3u8"), timeout=60)
-    return m3u8.loads(answer.text) if answer.status_code == 200 else m3u8.loads("#EXTM3U\n")
-
-
-def put(server: ServerProcess, programmes: Any, **fields: str) -> httpx.Response:
-    headers = {**ADMIN, **fields}
-    return httpx.put(address(server, "programmes"), json=programmes, headers=headers, timeout=60)
-
-
 def listed(server: ServerProcess, query: str = "") -> list[dict[str, Any]]:
     answer = httpx.get(f"{server.url}/api/live/a/programmes{query}", timeout=60)
     assert answer.status_code == 200, answer.text
     found: list[dict[str, Any]] = answer.json()
     return found
-
-
-def playlist(server: ServerProcess, name: str, rendition: str = "source") -> m3u8.M3U8 | None:
-    answer = httpx.get(
-        address(server, f"{rendition}/media.m3u8?programme={name}"), timeout=60, follow_redirects=True
-    )
-    return m3u8.loads(answer.text) if answer.status_code == 200 else None
-
-
-def date_of(server: ServerProcess, index: int) -> float:
-    date = live(server).segments[index].program_date_time
-    assert date is not None
-    return float(date.timestamp())
-
-
-def pictures(url: str) -> int:
-    """Count the pictures that ffprobe reads at an address."""
-    shown = "-v error -count_packets -select_streams v -show_entries stream=nb_read_packets -of csv=p=0"
-    done = subprocess.run(
-        ["ffprobe", *shown.split(), url], check=True, capture_output=True, text=True, timeout=CLIENT_SECONDS
-    )
-    return int(done.stdout.strip().split("\n")[0].strip(","))
 
 
 def test_only_the_administrator_changes_programmes_and_everybody_lists_them(server: ServerProcess) -> None:

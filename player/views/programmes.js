@@ -1,0 +1,107 @@
+// The programmes of a channel that are on or have been on: a list with times and titles, each from its beginning.
+
+import { el, encodePath, getList, say, syncRows } from "../dom.js";
+
+/** How often the list is asked for; a programme that begins comes into it so late. */
+const EVERY_MS = 15_000;
+
+/** What is asked for: the last days, up to now. */
+const SPAN = "start=now-7d&end=now";
+
+const MOST_SHOWN = 200;
+
+const MARK = "/programme:";
+
+const STATES = { running: "on air: play from the beginning" };
+
+/** Returns {channel, id} of a path of the address bar that names a programme; null for any other. */
+export function programmeIn(path) {
+  const at = path.indexOf(MARK);
+  return at < 0 ? null : { channel: path.slice(0, at), id: path.slice(at + MARK.length) };
+}
+
+const keyOf = (channel, id) => `${channel}${MARK}${id}`;
+
+const time = (seconds) => new Date(seconds * 1000).toLocaleTimeString([], { timeStyle: "short" });
+const day = (seconds) => new Date(seconds * 1000).toLocaleDateString([], { dateStyle: "medium" });
+
+/** From when to when, with the day where that isn't today. */
+function describeTimes({ start, end }) {
+  const isToday = day(start) === day(Date.now() / 1000);
+  return `${isToday ? "" : `${day(start)}, `}${time(start)} – ${time(end)}`;
+}
+
+const titleOf = (programme) => programme.title || `Programme at ${time(programme.start)}`;
+
+export class Programmes {
+  #channel = "";
+  #items = [];
+  #asked = 0;
+  #marked = "";
+  #loading = Promise.resolve();
+  #rows = new Map();
+  #list = el("ul", { class: "rows" });
+  node = el("div", { class: "programmes", hidden: true }, el("h2", {}, "Programmes"), this.#list);
+
+  /** @param item the channel that is looked at, if any; the list is asked for again from time to time */
+  update(item) {
+    const name = item?.name ?? "";
+    const isOther = name !== this.#channel;
+    if (isOther) {
+      [this.#channel, this.#items] = [name, []];
+      this.#show();
+    }
+    if (name && (isOther || performance.now() >= this.#asked)) this.#loading = this.#load(name);
+    return this.#loading;
+  }
+
+  async #load(name) {
+    this.#asked = performance.now() + EVERY_MS;
+    // A server without programmes of this channel, or that doesn't list them for everybody, has none here.
+    const items = await getList(`/api/live/${encodePath(name)}/programmes?${SPAN}`).catch(() => []);
+    if (name !== this.#channel) return;
+    this.#items = items.filter((one) => one.hls).reverse().slice(0, MOST_SHOWN);
+    this.#show();
+  }
+
+  /** What the address of a programme plays: {key, title, facts, hls, dash}; what isn't listed plays all the same. */
+  find(channel, id, base) {
+    const known = this.#channel === channel && this.#items.find((one) => one.id === id);
+    const query = `?programme=${encodeURIComponent(id)}`;
+    const key = keyOf(channel, id);
+    if (!known) return { key, title: channel, facts: "", hls: `${base ?? `/live/${channel}/master.m3u8`}${query}`, dash: null };
+    return { key, title: `${titleOf(known)} – ${channel}`, facts: describeTimes(known), hls: known.hls, dash: known.dash };
+  }
+
+  /** Marks the programme that is looked at. */
+  mark(key) {
+    for (const [name, row] of this.#rows) row.mark(name === key);
+    this.#marked = key;
+  }
+
+  #show() {
+    this.node.hidden = this.#items.length === 0;
+    syncRows(this.#list, this.#rows, this.#items, (one) => keyOf(this.#channel, one.id), (one) => this.#makeRow(one));
+    this.mark(this.#marked);
+  }
+
+  #makeRow(item) {
+    const name = el("span", { class: "name" });
+    const facts = el("span", { class: "quiet" });
+    const link = el("a", { class: "row", href: `#live/${encodePath(keyOf(this.#channel, item.id))}` }, name, facts);
+    const file = el("a", { class: "quiet", download: true }, "MP4");
+    const files = el("span", { class: "files" });
+    return {
+      node: el("li", { class: "with-file" }, link, files),
+      mark: (on) => (on ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current")),
+      update(now) {
+        say(name, titleOf(now));
+        say(facts, [describeTimes(now), STATES[now.state], now.recording && "kept"].filter(Boolean).join(" · "));
+        if (!now.mp4) return;
+        file.href = now.mp4;
+        file.setAttribute("aria-label", `Download ${titleOf(now)} as MP4`);
+        if (!file.isConnected) files.replaceChildren(file);
+      },
+    };
+  }
+}
