@@ -33,6 +33,9 @@ class ProgrammeDirectory(Protocol):
     def has_channel(self, channel: str) -> bool:
         """Return whether this server has the programmes of a channel."""
 
+    def is_ready(self, channel: str) -> bool:
+        """Return whether the programmes of a channel were read."""
+
     def find(self, channel: str, name: str) -> Programme | None:
         """Find a programme of a channel."""
 
@@ -66,6 +69,8 @@ class ProgrammeReplies:
             return refusal(request, 400, target_duration, address.error)
         if directory is None or not directory.has_channel(stream.name):
             return refusal(request, 501, target_duration, ELSEWHERE)
+        if not directory.is_ready(stream.name):
+            return refusal(request, 503, 0, retry_after=target_duration)
         programme = directory.find(stream.name, address.programme)
         if programme is None:
             return refusal(request, 404, target_duration, "the channel has no such programme")

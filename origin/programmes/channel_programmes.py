@@ -16,6 +16,7 @@ class ChannelProgrammes:
         stores: by channel.
         recordings: the recordings of each channel that has some.
         is_elsewhere: returns whether another node of a cluster makes a channel now.
+        waits_for_data: returns whether another server uses the data folder.
     """
 
     def __init__(
@@ -23,7 +24,9 @@ class ChannelProgrammes:
         stores: Mapping[str, ProgrammeStore],
         recordings: Mapping[str, KeptRecordings],
         is_elsewhere: Callable[[str], bool] = lambda _: False,
+        waits_for_data: Callable[[], bool] = lambda: False,
     ) -> None:
+        self.waits_for_data = waits_for_data
         self._stores = stores
         self._recordings = recordings
         self._is_elsewhere = is_elsewhere
@@ -39,6 +42,10 @@ class ChannelProgrammes:
     def is_known(self, channel: str) -> bool:
         """Return whether there is a channel of a name, wherever it is made."""
         return channel in self._stores
+
+    def is_ready(self, channel: str) -> bool:
+        """Return whether the programmes of a channel were read."""
+        return self._stores[channel].is_loaded
 
     def find(self, channel: str, name: str) -> Programme | None:
         """Find a programme of a channel."""

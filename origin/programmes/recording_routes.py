@@ -71,7 +71,11 @@ class RecordingsEndpoint:
         name = request.path_params["id"]
         recordings = channel.live_event.recordings
         is_removed = recordings is not None and await recordings.remove(name)
-        if not is_removed and not await keeper.forget(name):
+        try:
+            is_removed = is_removed or await keeper.forget(name)
+        except OSError as error:
+            raise RefusalError(503, f"the span can't be removed: {error.strerror or error}") from error
+        if not is_removed:
             raise RefusalError(404, "Not Found")
         return Response(status_code=204)
 

@@ -72,6 +72,8 @@ class ProgrammesEndpoint:
             return refused
         channel = request.path_params["channel"]
         store = self._store(channel)
+        if self._programmes.waits_for_data():
+            raise RefusalError(503, "another server uses the data folder")
         media_type = media_type_of(request)
         if media_type != JSON and media_type not in GUIDES:
             raise RefusalError(415, f"the body must be {JSON}, or XMLTV as {GUIDES[0]}")
@@ -102,6 +104,8 @@ class ProgrammesEndpoint:
                 return unauthorized("a token is needed", {**UNCACHED, "www-authenticate": challenge(request)})
             base = base_path(request.scope, guard.keys)
         store = self._store(channel)
+        if not store.is_loaded:
+            raise RefusalError(503, "the programmes aren't read yet", {"retry-after": "1"})
         try:
             start, end = (_bound(request, name, default) for name, default in (("start", 0), ("end", LATEST)))
         except MomentError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 
 import structlog
@@ -18,6 +19,7 @@ from media.mp3.id3 import write_id3v2
 from packager.past.programmes import Programme, Schedule
 from packager.publish.channel_commands import TooManyEventsError
 from packager.publish.date_ranges import DateRangeError, ImplausibleDateError
+from packager.publish.hls import Presentation
 from packager.publish.live_stream import LiveStream
 
 log = structlog.get_logger()
@@ -48,6 +50,8 @@ class ProgrammeAnnouncer:
         self._stream = stream
         self._announced: dict[str, Programme] = {}
         self._refused: set[str] = set()
+        # The playlists that have the programmes of before: a restart begins others.
+        self._presentation: Presentation | None = None
 
     async def run(self) -> None:
         """Announce programmes until cancelled."""
@@ -72,6 +76,9 @@ class ProgrammeAnnouncer:
             one.window.ended for one in self._stream.renditions.values()
         ):
             return
+        if presentation is not self._presentation:
+            self._presentation = presentation
+            self._announce_past(now_ms)
         self._refused &= running.keys()
         for name, programme in running.items():
             if name in self._refused:
@@ -80,6 +87,17 @@ class ProgrammeAnnouncer:
             if name not in self._announced or presentation.date_ranges.start_of(name) is None:
                 self._publish(planned(name, programme), id3=True)
             self._announced[name] = programme
+
+    def _announce_past(self, now_ms: int) -> None:
+        """Announce the programmes that are over, and of which the playlists list something."""
+        listed = [one.window.listed[0] for one in self._stream.renditions.values() if one.window.listed]
+        oldest_ms = int(min((one.program_date_time for one in listed), default=Fraction(now_ms, 1000)) * 1000)
+        past = [one for one in self._schedule().touching(oldest_ms, now_ms) if one.end_ms <= now_ms]
+        for programme in past[-MOST_AT_ONCE:]:
+            name = name_of(programme)
+            if self._stream.presentation.date_ranges.start_of(name) is None:
+                length = programme.end - programme.start
+                self._publish(replace(planned(name, programme), planned_duration=None, duration=length))
 
     def _publish(self, tag: DateRange, *, id3: bool = False) -> None:
         title = str(tag.client_attributes.get("X-TITLE", ""))

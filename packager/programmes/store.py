@@ -36,6 +36,7 @@ class ProgrammeStore:
 
     Attributes:
         schedule: the programmes as they are now.
+        is_loaded: whether those of an earlier process are among them.
         trouble: why they can't be read or written; or empty.
     """
 
@@ -43,23 +44,24 @@ class ProgrammeStore:
         self._channel = channel
         self._place = place
         self._lock = asyncio.Lock()
-        self._is_loaded = False
+        self.is_loaded = False
         self.schedule = Schedule()
         self.trouble = ""
 
     async def load(self) -> None:
         """Read the programmes that an earlier process left, once."""
         async with self._lock:
-            if self._is_loaded:
+            if self.is_loaded:
                 return
-            self._is_loaded = True
             if self._place is None:
+                self.is_loaded = True
                 return
             try:
                 self.schedule = await asyncio.to_thread(_read, self._place, self._channel)
             except OSError as error:
                 self.trouble = error.strerror or str(error)
                 log.warning("programmes can't be read", channel=self._channel, reason=self.trouble)
+            self.is_loaded = True
 
     async def replace(self, programmes: Iterable[Programme], kept: Iterable[str] = ()) -> Sequence[str]:
         """Replace all programmes; they are on disk when this returns.

@@ -20,6 +20,7 @@ class RecordingsLimits:
         copy_retries: When copying is tried again.
         span_look_seconds: How often it is looked for segments of spans that are to be kept.
         waiting_spans: Most spans that wait to be recordings, without those of programmes.
+        programmes_at_once: Most programmes that are kept by rule at the same time.
         keep_seconds: How long who asks for a span waits for its recording.
         collected_segments: Most segments of a rendition that are collected at once.
         awaited_segments: A segment that isn't on disk when so many have come behind it is lost.
@@ -39,6 +40,7 @@ class RecordingsLimits:
     copy_retries: RetryPolicy = field(default_factory=lambda: RetryPolicy(2.0, 60.0))
     span_look_seconds: float = 2.0
     waiting_spans: int = 1000
+    programmes_at_once: int = 200
     keep_seconds: float = 10.0
     collected_segments: int = 5000
     awaited_segments: int = 30

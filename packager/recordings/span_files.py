@@ -113,20 +113,21 @@ def write_state(place: DataFolder, state: SpansState) -> None:
 
 
 def collect(
-    dvr: DataFolder, place: DataFolder, found: Mapping[str, Sequence[LiveSegment]], ending: EventEnd
+    dvr: DataFolder, place: DataFolder, found: Mapping[str, Sequence[LiveSegment]], ending: EventEnd | None
 ) -> None:
     """Link segments of the DVR into the folder of pending spans.
 
     Args:
         place: the folder of the channel, with its DVR and its recordings.
         found: segments that are on disk, and gaps, by rendition.
-        ending: the facts that a recording's playlists need.
+        ending: the facts that a recording's playlists need; None: they are on disk already.
 
     Raises:
         OSError: they can't be linked.
     """
     with place.open(make=True) as data, data.folder(PENDING, make=True) as pending:
-        pending.write_whole(ENDING, metadata_files.encode(ending))
+        if ending is not None:
+            pending.write_whole(ENDING, metadata_files.encode(ending))
         for name, segments in found.items():
             with pending.folder(name, make=True) as target:
                 _collect(dvr / name, target, segments, extension_of(name))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import time
@@ -161,6 +162,8 @@ class SpanKeeper:
         self._lock = asyncio.Lock()
         self._progress: dict[str, _Progress] = {}
         self._ending: EventEnd | None = None
+        # The facts for playlists that are in the folder of pending segments.
+        self._written: EventEnd | None = None
         self._results: dict[str, asyncio.Future[Recording | None]] = {}
         self._fault = ""
         self._disk_trouble = ""
@@ -187,7 +190,7 @@ class SpanKeeper:
             NoRoomError: as many wait as may, or recordings have all the room that they may.
             OSError: the disk fails.
         """
-        await self._loaded.wait()
+        await self._wait_until_loaded()
         # The same request again means the same recording.
         title_hash = hashlib.blake2b(title.encode(), digest_size=8).hexdigest()
         span = KeptSpan(f"{start_ms}-{end_ms}-{title_hash}", start_ms, end_ms, title, pinned=True)
@@ -214,9 +217,25 @@ class SpanKeeper:
                 return found
         return span
 
+    async def _wait_until_loaded(self) -> None:
+        """Wait until the spans of an earlier process are known.
+
+        Raises:
+            OSError: the channel doesn't run.
+        """
+        try:
+            async with asyncio.timeout(self._limits.keep_seconds):
+                await self._loaded.wait()
+        except TimeoutError:
+            raise OSError(errno.EAGAIN, "the channel doesn't run") from None
+
     async def forget(self, name: str) -> bool:
-        """Keep a span no more that isn't a recording yet; return False where there is none of the name."""
-        await self._loaded.wait()
+        """Keep a span no more that isn't a recording yet; return False where there is none of the name.
+
+        Raises:
+            OSError: the disk fails, or the channel doesn't run.
+        """
+        await self._wait_until_loaded()
         if all(one.id != name for one in self._state.spans):
             return False
         await self._change(
@@ -284,7 +303,7 @@ class SpanKeeper:
         now = time.time()
         await self._look_at_disk()
         facts = self._facts()
-        if facts.ending.master:
+        if facts.ending.master and facts.ending != self._ending:
             self._ending = facts.ending
         begun = [one for one in self._spans(now) if one.start_ms <= now * 1000]
         self._progress = {one.id: self._progress.get(one.id) or _Progress() for one in begun}
@@ -292,7 +311,9 @@ class SpanKeeper:
             progress = self._progress[span.id]
             found = self._find(span, progress, facts.renditions)
             if any(found.values()) and self._ending is not None:
-                await asyncio.to_thread(collect, self._dvr, self._place, found, self._ending)
+                ending = None if self._written is self._ending else self._ending
+                await asyncio.to_thread(collect, self._dvr, self._place, found, ending)
+                self._written = self._ending
                 for name, segments in found.items():
                     if segments:
                         progress.next_numbers[name] = segments[-1].number + 1
@@ -300,6 +321,7 @@ class SpanKeeper:
                 self._wake.set()
             elif self._is_over(span, progress, now):
                 await self._record(span, facts)
+            await asyncio.sleep(0)  # many spans may have begun
 
     def _spans(self, now: float) -> Iterator[KeptSpan]:
         """Yield the spans that are to be kept, those of programmes by rule, too."""
@@ -309,10 +331,8 @@ class SpanKeeper:
         done = set(self._state.done)
         oldest = self._oldest()
         begin = now if oldest is None else min(float(oldest), now)
-        for one in self.schedule().touching(int(begin * 1000), int(now * 1000)):
-            span = span_of(one)
-            if span.id not in done:
-                yield span
+        spans = map(span_of, self.schedule().touching(int(begin * 1000), int(now * 1000)))
+        yield from islice((one for one in spans if one.id not in done), self._limits.programmes_at_once)
 
     def _listed(self, renditions: Mapping[str, Rendition]) -> Sequence[LiveSegment]:
         leading = variant_renditions(list(renditions.values()))
@@ -405,6 +425,7 @@ class SpanKeeper:
             result.set_result(made)
         now = time.time()
         left = [one.start_ms for one in self._spans(now) if one.start_ms <= now * 1000 and one.id != span.id]
+        self._written = self._written if left else None
         await asyncio.to_thread(forget_before, self._place, min(left, default=None))
 
     def _without(self, state: SpansState, span: KeptSpan) -> SpansState:

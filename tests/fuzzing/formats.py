@@ -24,6 +24,7 @@ from media.ogg.reader import OggReader
 from media.rtsp.messages import RtspReader
 from media.subtitles.subtitle_file import read_subtitle_file
 from media.subtitles.webvtt import CueReader
+from media.xmltv.reader import XmltvReader
 from origin.cli.dash_manifest_reader import ManifestError, read_manifest
 from origin.http1.websocket import FrameReader, WebSocketError, WebSocketLimits
 from origin.ingest.multitrack_configuration import ClientConfigurationLimits, read_client
@@ -42,6 +43,31 @@ ERRORS = (MediaError, UnknownTrackError, WebSocketError, SseError, ManifestError
 """What readers document."""
 
 SMALL_MOVIE = MovieLimits(moov_bytes=1 << 20)
+
+
+GUIDE_WORDS = (
+    *(b"<!DOCTYPE tv [", b'<!ENTITY a "b">', b"]>", b"&a;", b"&#0;", b"<![CDATA[", b"]]>", b"<!--", b"-->"),
+    *(b"<programme>", b"</programme>", b"<title>", b"</title>", b"start=", b"stop=", b"</tv>", b"\xff"),
+)
+"""Parts of guides that may stand where they shouldn't."""
+
+
+def guides() -> Sequence[Parts]:
+    """Make programme guides in XMLTV."""
+    row = (
+        b'<programme start="2026112619%02d00 +0100" stop="2026112620%02d00 +0100" channel="a">',
+        b"<title>No. %d &amp; more</title><desc>About</desc></programme>\n",
+    )
+    rows = [part % ((one,) * part.count(b"%")) for one in range(5) for part in row]
+    return [
+        [
+            b'<?xml version="1.0" encoding="UTF-8"?>',
+            b'<!DOCTYPE tv SYSTEM "xmltv.dtd">',
+            b"<tv>",
+            *rows,
+            b"</tv>",
+        ]
+    ]
 
 
 class EventReader(Protocol):
@@ -333,6 +359,7 @@ TARGETS: dict[str, Target] = {
         seeds=live_segments,
         read=of_whole(lambda data: read_live_segment(lambda at, length: data[at : at + length], len(data))),
     ),
+    "xmltv": Target(seeds=guides, read=of_events(XmltvReader), words=GUIDE_WORDS),
     "mp3": Target(seeds=sounds, read=of_events(MpegAudioReader)),
     "sound": Target(seeds=sounds, read=of_chunks(AudioStreamReader)),
     "icy": Target(seeds=lambda: [portions(hostile.titles_between_bytes(200), 19)], read=read_titles),

@@ -180,7 +180,10 @@ class Services:
         places = facts.recording_places
         self._make_recordings(recording_places(config) if places is None else places)
         self.programmes = ChannelProgrammes(
-            {name: one.programmes for name, one in channels.items()}, self.recordings, self._elsewhere
+            {name: one.programmes for name, one in channels.items()},
+            self.recordings,
+            self._elsewhere,
+            lambda: self.waits_for_data,
         )
         self.events = make_event_services(config, limits, self._count)
         self._share_logs()

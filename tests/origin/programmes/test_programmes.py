@@ -38,6 +38,16 @@ def listed(server: ServerProcess, query: str = "") -> list[dict[str, Any]]:
     return found
 
 
+def live_text(server: ServerProcess) -> str:
+    return httpx.get(address(server, "source/media.m3u8"), timeout=60).text
+
+
+def wait_until_listed(server: ServerProcess) -> None:
+    """Wait until the channel has read what an earlier process left."""
+    url = f"{server.url}/api/live/a/programmes"
+    wait_for(lambda: httpx.get(url, timeout=60).status_code == 200, "the list of programmes")
+
+
 def test_only_the_administrator_changes_programmes_and_everybody_lists_them(server: ServerProcess) -> None:
     programme = {
         "id": "x",
@@ -200,14 +210,11 @@ def test_players_are_told_of_programmes_in_live_in_spans_and_in_the_media(server
             if "DATERANGE" in one and f"programme-told-{now * 1000:.0f}" in one
         ]
 
-    def live_text() -> str:
-        return httpx.get(address(server, "source/media.m3u8")).text
-
-    planned = wait_for(lambda: lines(live_text()), "the date range of the programme")[0]
+    planned = wait_for(lambda: lines(live_text(server)), "the date range of the programme")[0]
     assert "PLANNED-DURATION=4.000" in planned
     assert 'X-PROGRAMME="told"' in planned
     assert "X-TITLE=\"The 'News'\"" in planned
-    ended = wait_for(lambda: lines(live_text())[1:], "the end of the programme")[0]
+    ended = wait_for(lambda: lines(live_text(server))[1:], "the end of the programme")[0]
     assert re.search(r"[,:]DURATION=4\.000", ended)
     span = httpx.get(address(server, f"source/media.m3u8?start={now:.3f}&end={now + 2:.3f}")).text
     assert lines(span) == [planned, ended]
@@ -220,19 +227,32 @@ def test_players_are_told_of_programmes_in_live_in_spans_and_in_the_media(server
 
 def test_programmes_outlive_the_server_and_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
     configure(tmp_path, 'dvr = "10m"')
-    spans = [{"id": "kept", "start": 1795720000, "end": 1795720060.5, "title": "Kept"}]
     running = start_server(cwd=tmp_path)
     try:
+        wait_for(lambda: len(live(running).segments) > 4, "some segments")
+        near = date_of(running, 1)
+        spans = [
+            {"id": "kept", "start": 1795720000, "end": 1795720060.5, "title": "Kept"},
+            {"id": "near", "start": near, "end": near + 2, "title": "Near"},
+        ]
         assert put(running, spans).status_code == 200
         before = listed(running)
         running.process.kill()
         running.process.wait()
         running = start_server(cwd=tmp_path)
-        wait_for(lambda: listed(running) == before, "the programmes of the server that was killed")
+        wait_until_listed(running)
+        assert listed(running) == before
+        # Players are told of what was on before the restart, as far as the DVR goes back.
+        wait_for(
+            lambda: f'DATERANGE:ID="programme-near-{near * 1000:.0f}"' in live_text(running), "the programme"
+        )
+        (line,) = (one for one in live_text(running).splitlines() if "programme-near" in one)
+        assert re.search(r"[,:]DURATION=2\.000", line)
         assert running.stop() == 0
         file = tmp_path / "data" / "live" / "a" / "programmes"
         file.write_bytes(file.read_bytes()[:-9])
         running = start_server(cwd=tmp_path)
+        wait_until_listed(running)
         assert listed(running) == []
         wait_for(lambda: not file.exists(), "the damaged file in its place")
     finally:
