@@ -145,6 +145,7 @@ class LiveAddress(NamedTuple):
         delay: seconds by which the channel is wanted later than it is.
         width: pixels of the picture that is wanted, as the query has them; empty: its own.
         programme: the name of the programme whose span is wanted; empty for none.
+        is_strict: whether a span that begins before all that is kept is wanted not at all.
     """
 
     channel: str
@@ -160,6 +161,7 @@ class LiveAddress(NamedTuple):
     delay: Fraction | None = None
     width: str = ""
     programme: str = ""
+    is_strict: bool = False
 
     @property
     def is_of_past(self) -> bool:
@@ -235,6 +237,7 @@ def _parsed(target: bytes, carried: tuple[str, ...]) -> LiveAddress | None:
         delay,
         width,
         programme,
+        ("strict", "1") in parameters,
     )
 
 

@@ -34,8 +34,10 @@ from origin.live.spans import (
     NOTHING_KEPT,
     REST,
     dated,
+    is_refused,
     is_relative,
     is_settled,
+    kept_from,
     query_of,
     read_bounds,
     redirection,
@@ -239,6 +241,8 @@ class ClipReplies:
         past = past_window(renditions, *bounds)
         if past is None:
             return refusal(request, 404, target_duration, NOTHING_KEPT)
+        if is_refused(address, span, past):
+            return refusal(request, 404, target_duration, kept_from(past))
         # A file doesn't change between two ranges: its beginning is one that the channel still has.
         if is_relative(span) or bounds.end is None or past.is_cut:
             query = dated(span, bounds, past)

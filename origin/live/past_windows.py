@@ -27,8 +27,10 @@ from origin.live.spans import (
     REST,
     Bounds,
     dated,
+    is_refused,
     is_relative,
     is_settled,
+    kept_from,
     query_of,
     read_bounds,
     redirection,
@@ -161,6 +163,8 @@ class PastWindowReplies:
         past = past_window(stream.renditions, *bounds)
         if past is None:
             return _nothing_yet(request, bounds, stream)
+        if is_refused(address, span, past):
+            return refusal(request, 404, target_duration, kept_from(past))
         ranges = stream.presentation.date_ranges.lines_within(past.first.program_date_time, past.behind)
         # RFC 8216bis §6.2.1: a playlist of type EVENT can't begin with segments that are about to leave.
         is_open = span.start is None or (not past.is_whole and past.is_cut)

@@ -99,8 +99,20 @@ def redirection(address: LiveAddress, query: Mapping[str, str], max_age: int) ->
     return Reply(PlainHead(302, fields))
 
 
+def is_refused(address: LiveAddress, span: Span, past: PastWindow) -> bool:
+    """Return whether the rest of a span isn't wanted whose beginning the channel no longer has."""
+    return address.is_strict and span.start is not None and past.is_cut
+
+
+def kept_from(past: PastWindow) -> str:
+    """Return the line that says from when on the channel has media."""
+    return f"the channel has what came from {written(past.oldest, up=True)} on"
+
+
 def query_of(address: LiveAddress, query: Mapping[str, str]) -> str:
     """Return a query with these parameters, and what the address carries on."""
+    if address.is_strict:
+        query = {**query, "strict": "1"}
     return f"?{urlencode(query)}{address.directives.suffix.replace('?', '&', 1)}"
 
 

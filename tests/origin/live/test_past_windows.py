@@ -142,6 +142,14 @@ def test_an_older_beginning_is_cut_and_said(server: ServerProcess) -> None:
     answer = httpx.get(address(server, f"source/media.m3u8?start={oldest - 600:.3f}&end={end:.3f}"))
     assert float(answer.headers["x-available-from"]) == pytest.approx(oldest, abs=0.002)
     assert len(m3u8.loads(answer.text).segments) == 2
+    for name in ("master.m3u8", "source/media.m3u8", "manifest.mpd", "clip.mp4"):
+        refused = httpx.get(address(server, f"{name}?start={oldest - 600:.3f}&end={end:.3f}&strict=1"))
+        assert refused.status_code == 404
+        assert f"{oldest:.3f}"[:-1] in refused.text
+        whole = httpx.get(address(server, f"{name}?start={oldest + 0.01:.3f}&end={end:.3f}&strict=1"))
+        assert whole.status_code == 200, name
+    relative = httpx.get(address(server, "master.m3u8?start=-3&end=now&strict=1"))
+    assert relative.headers["location"].endswith("&strict=1")
     growing = httpx.get(address(server, f"master.m3u8?start={oldest - 600:.3f}"))
     assert growing.status_code == 302
     assert f"start={oldest:.3f}" in growing.headers["location"]
