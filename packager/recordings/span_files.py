@@ -178,6 +178,20 @@ def _append(folder: OpenFolder, lines: Iterable[IndexLine]) -> None:
         write_all(descriptor, before + b"".join(map(index.encode, lines)))
 
 
+def oldest_pending(place: DataFolder) -> int | None:
+    """Return the date of the oldest pending segment in milliseconds since the epoch; None without any.
+
+    Raises:
+        OSError: the folder can't be read.
+    """
+    found: list[Fraction] = []
+    with contextlib.suppress(FileNotFoundError), place.open() as data, data.folder(PENDING) as pending:
+        for name in _renditions(pending):
+            with pending.folder(name) as folder:
+                found += [Fraction(*one.date) for one in index.read(folder).lines.values() if one.parts][:1]
+    return int(min(found) * 1000) if found else None
+
+
 def read_ending(place: DataFolder) -> EventEnd | None:
     """Read what playlists of the pending segments need; None where that isn't known."""
     with contextlib.suppress(OSError), place.open() as data, data.folder(PENDING) as folder:

@@ -33,6 +33,7 @@ from packager.recordings.span_files import (
     SpansState,
     collect,
     forget_before,
+    oldest_pending,
     read_ending,
     read_state,
     record_span,
@@ -164,6 +165,8 @@ class SpanKeeper:
         self._ending: EventEnd | None = None
         # The facts for playlists that are in the folder of pending segments.
         self._written: EventEnd | None = None
+        # Date of the oldest segment that an earlier process collected, in milliseconds since the epoch.
+        self._pending_from: int | None = None
         self._results: dict[str, asyncio.Future[Recording | None]] = {}
         self._fault = ""
         self._disk_trouble = ""
@@ -265,6 +268,7 @@ class SpanKeeper:
         try:
             self._state, aside = await asyncio.to_thread(read_state, self._place)
             self._ending = await asyncio.to_thread(read_ending, self._place)
+            self._pending_from = await asyncio.to_thread(oldest_pending, self._place)
         except OSError as error:
             self._note(error.strerror or str(error))
         else:
@@ -279,6 +283,10 @@ class SpanKeeper:
                 await self._step()
             except OSError as error:
                 self._note(error.strerror or str(error))
+            except Exception as error:  # the channel goes on, and the next step tries again
+                if not self._fault:
+                    log.exception("a fault of the program keeps spans from being kept", channel=self._channel)
+                self._note(f"a fault of the program: {type(error).__name__}")
             else:
                 self._note("")
             with contextlib.suppress(TimeoutError):
@@ -307,21 +315,42 @@ class SpanKeeper:
             self._ending = facts.ending
         begun = [one for one in self._spans(now) if one.start_ms <= now * 1000]
         self._progress = {one.id: self._progress.get(one.id) or _Progress() for one in begun}
+        if not begun and self._has_collected and self._oldest() is not None:
+            await self._forget_before(None)
+        failure: OSError | None = None
         for span in begun:
-            progress = self._progress[span.id]
-            found = self._find(span, progress, facts.renditions)
-            if any(found.values()) and self._ending is not None:
-                ending = None if self._written is self._ending else self._ending
-                await asyncio.to_thread(collect, self._dvr, self._place, found, ending)
-                self._written = self._ending
-                for name, segments in found.items():
-                    if segments:
-                        progress.next_numbers[name] = segments[-1].number + 1
-            if progress.is_cut:
-                self._wake.set()
-            elif self._is_over(span, progress, now):
-                await self._record(span, facts)
+            try:
+                await self._advance(span, facts, now)
+            except OSError as error:  # the others go on
+                failure = error
             await asyncio.sleep(0)  # many spans may have begun
+        if failure is not None:
+            raise failure
+
+    @property
+    def _has_collected(self) -> bool:
+        """Whether segments were collected, by an earlier process or here."""
+        return self._written is not None or self._pending_from is not None
+
+    async def _advance(self, span: KeptSpan, facts: PlaylistFacts, now: float) -> None:
+        """Collect new segments of a span, and record the span once it has come.
+
+        Raises:
+            OSError: the disk fails.
+        """
+        progress = self._progress[span.id]
+        found = self._find(span, progress, facts.renditions)
+        if any(found.values()) and self._ending is not None:
+            ending = None if self._written is self._ending else self._ending
+            await asyncio.to_thread(collect, self._dvr, self._place, found, ending)
+            self._written = self._ending
+            for name, segments in found.items():
+                if segments:
+                    progress.next_numbers[name] = segments[-1].number + 1
+        if progress.is_cut:
+            self._wake.set()
+        elif self._is_over(span, progress, now):
+            await self._record(span, facts)
 
     def _spans(self, now: float) -> Iterator[KeptSpan]:
         """Yield the spans that are to be kept, those of programmes by rule, too."""
@@ -330,8 +359,10 @@ class SpanKeeper:
             return
         done = set(self._state.done)
         oldest = self._oldest()
-        begin = now if oldest is None else min(float(oldest), now)
-        spans = map(span_of, self.schedule().touching(int(begin * 1000), int(now * 1000)))
+        begin_ms = int((now if oldest is None else min(float(oldest), now)) * 1000)
+        if self._pending_from is not None:
+            begin_ms = min(begin_ms, self._pending_from)
+        spans = map(span_of, self.schedule().touching(begin_ms, int(now * 1000)))
         yield from islice((one for one in spans if one.id not in done), self._limits.programmes_at_once)
 
     def _listed(self, renditions: Mapping[str, Rendition]) -> Sequence[LiveSegment]:
@@ -425,8 +456,13 @@ class SpanKeeper:
             result.set_result(made)
         now = time.time()
         left = [one.start_ms for one in self._spans(now) if one.start_ms <= now * 1000 and one.id != span.id]
-        self._written = self._written if left else None
-        await asyncio.to_thread(forget_before, self._place, min(left, default=None))
+        await self._forget_before(min(left, default=None))
+
+    async def _forget_before(self, start_ms: int | None) -> None:
+        """Remove the collected segments before the earliest span that is left; None: there is none."""
+        if start_ms is None:
+            self._written = self._pending_from = None
+        await asyncio.to_thread(forget_before, self._place, start_ms)
 
     def _without(self, state: SpansState, span: KeptSpan) -> SpansState:
         """Return the state without a span that is done."""
@@ -488,10 +524,15 @@ class SpanKeeper:
 
     async def _end(self, span: KeptSpan, end_ms: int) -> None:
         ended = KeptSpan(span.id, span.start_ms, max(end_ms, span.start_ms + 1))
-        others = [one for one in self._state.spans if one.id != span.id]
         with contextlib.suppress(OSError):
-            await self._change(lambda state: SpansState((*others, ended), state.done))
+            # A span that was to be forgotten meanwhile stays so.
+            await self._change(lambda state: replace_span(state, ended))
         self._wake.set()
+
+
+def replace_span(state: SpansState, span: KeptSpan) -> SpansState:
+    """Return the state with a span in the place of the one of its name, if that is there."""
+    return SpansState(tuple(span if one.id == span.id else one for one in state.spans), state.done)
 
 
 def span_of(programme: Programme) -> KeptSpan:

@@ -96,6 +96,29 @@ def test_a_programme_longer_than_the_dvr_has_its_address_for_ever(tmp_path: Path
         server.stop()
 
 
+def test_a_programme_that_ends_while_the_server_is_away_is_kept_as_far_as_it_came(tmp_path: Path) -> None:
+    configure(tmp_path, SHORT_DVR, 'record = "programmes"')
+    server = start_server(cwd=tmp_path)
+    pending = tmp_path / "data" / "live" / "a" / "pending" / "source"
+    try:
+        wait_for(lambda: len(live(server).segments) > 3, "some segments")
+        start = dates(server)[1] + 0.5
+        end = time.time() + 12
+        assert put(server, [{"id": "cut", "start": start, "end": end}]).status_code == 200
+        wait_for(lambda: len(list(pending.glob("*.m4s"))) > 4, "segments of the programme to be kept")
+        kill(server)
+        # Longer than the DVR, too.
+        wait_for(lambda: time.time() > end + 12, "the end of the programme")
+        server = start_server(cwd=tmp_path)
+        wait_for(lambda: recordings(server), "the recording of the programme", seconds=90)
+        (recording,) = recordings(server)
+        assert recording["programme"] == "cut"
+        assert recording["duration"] > 4
+        wait_for(lambda: not pending.exists(), "nothing to be left of what was collected")
+    finally:
+        server.stop()
+
+
 def test_any_span_is_kept_before_and_after_it_comes(tmp_path: Path) -> None:
     configure(tmp_path, SHORT_DVR)
     server = start_server(cwd=tmp_path)
