@@ -183,7 +183,7 @@ class ClipRequest(Struct, frozen=True, gc=False):
         for one in error.stretches:
             bounds = {
                 "start": written(max(start, one.start), up=True),
-                "end": written(min(end, one.end), up=True),
+                "end": written(min(end, one.end)),
             }
             lines.append(self.address.name + query_of(self.address, {**bounds, **_chosen(self.address)}))
         return refusal(self.request, 409, self.stream.target_duration, "\n".join(lines))
