@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from dataclasses import dataclass, field
 
 import structlog
+from starlette.types import Scope
 
 from origin.access.key_hash import KeyHash
 from origin.events.authorization import ChannelKeys
@@ -40,6 +41,7 @@ from origin.events.event_log import Event
 from origin.events.limits import EventPublishLimits
 from origin.events.publishing import EventPublisher
 from origin.http.channel_patterns import ANY, folder_of, template_of
+from origin.http1.body_writer import at_end
 from packager.step_budget import StepBudget
 
 log = structlog.get_logger()
@@ -496,8 +498,12 @@ class CreatedChannels:
     # Using
 
     @contextlib.asynccontextmanager
-    async def using(self, name: str) -> AsyncIterator[OpenChannel | None]:
-        """Hold a channel open while a request for it goes on; None where there is none any more."""
+    async def using(self, name: str, scope: Scope | None = None) -> AsyncIterator[OpenChannel | None]:
+        """Hold a channel open while a request for it goes on; None where there is none any more.
+
+        Args:
+            scope: of the request, whose stream may go on when the application has returned.
+        """
         opened = await self._opened(name)
         if opened is None:
             yield None
@@ -507,9 +513,12 @@ class CreatedChannels:
         try:
             yield opened
         finally:
-            opened.uses -= 1
-            self.readers -= 1
-            opened.since = time.monotonic()
+            at_end(scope or {}, functools.partial(self._end_use, opened))
+
+    def _end_use(self, opened: OpenChannel) -> None:
+        opened.uses -= 1
+        self.readers -= 1
+        opened.since = time.monotonic()
 
     async def _opened(self, name: str) -> OpenChannel | None:
         while (channel := self.get(name)) is not None:

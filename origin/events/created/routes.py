@@ -120,7 +120,7 @@ class CreatedChannelsEndpoint:
             if answer is not None:
                 await answer(scope, receive, send)
                 return
-        async with self._created.using(name) as opened:
+        async with self._created.using(name, scope) as opened:
             if opened is None:
                 raise RefusalError(410, DELETED)
             publisher = None if channel.is_answer else opened.publisher

@@ -55,7 +55,7 @@ def test_the_qr_code_has_its_patterns_in_three_corners_and_a_quiet_zone() -> Non
         assert [row[left : left + 7] for row in rows[top : top + 7]] == FINDER
 
 
-@pytest.mark.clause("ISO/IEC 18004")
+@pytest.mark.clause("ISO/IEC 18004 §12")
 @pytest.mark.parametrize(
     "text",
     [
