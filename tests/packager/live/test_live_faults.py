@@ -302,6 +302,7 @@ async def test_a_channel_whose_folder_can_not_be_written_goes_on_and_says_so_onc
     channel = Channel(replace(OPTIONS, data=tmp_path / "file" / "demo", limits=LIVE), tools)
     told = [
         "reserved sequence numbers can't be read",
+        "programmes can't be read",
         "the end of the last event can't be read",
         "sequence numbers can't be reserved",
     ]
