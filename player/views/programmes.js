@@ -1,6 +1,6 @@
 // The programmes of a channel that are on or have been on: a list with times and titles, each from its beginning.
 
-import { el, encodePath, getList, say, syncRows } from "../dom.js";
+import { el, encodePath, getList, hasLists, say, syncRows } from "../dom.js";
 
 /** How often the list is asked for; a programme that begins comes into it so late. */
 const EVERY_MS = 15_000;
@@ -58,7 +58,8 @@ export class Programmes {
   async #load(name) {
     this.#asked = performance.now() + EVERY_MS;
     // A server without programmes of this channel, or that doesn't list them for everybody, has none here.
-    const items = await getList(`/api/live/${encodePath(name)}/programmes?${SPAN}`).catch(() => []);
+    const address = `/api/live/${encodePath(name)}/programmes?${SPAN}`;
+    const items = hasLists() ? await getList(address).catch(() => []) : [];
     if (name !== this.#channel) return;
     this.#items = items.filter((one) => one.hls).reverse().slice(0, MOST_SHOWN);
     this.#show();
