@@ -76,6 +76,17 @@ def code_in(drawn: str) -> str:
     return read(tuple(row[2 : 2 + size] for row in rows[2 : 2 + size])).decode()
 
 
+def drawn_in(told: str) -> str:
+    """Return the lines of a terminal on which a code is drawn."""
+    return "\n".join(line for line in told.splitlines() if "\x1b[97;40m" in line)
+
+
+def is_whole(told: str) -> bool:
+    """Return whether all of a code is drawn: it is as high as it is wide, and a line has two of its rows."""
+    drawn = drawn_in(told)
+    return bool(drawn) and told.endswith("\n") and len(rows := modules(drawn)) >= len(rows[0])
+
+
 @pytest.mark.parametrize("is_encrypted", [False, True], ids=["http", "https"])
 def test_a_server_for_the_network_tells_a_terminal_where_others_find_it(
     tmp_path: Path, is_encrypted: bool
@@ -94,14 +105,13 @@ def test_a_server_for_the_network_tells_a_terminal_where_others_find_it(
     os.close(theirs)
     try:
         told, end = "", time.monotonic() + SECONDS
-        while "\x1b[97;40m" not in told or not told.endswith("\n"):
+        while not is_whole(told):
             assert select.select([ours], [], [], max(0.0, end - time.monotonic()))[0], told
             told += os.read(ours, 65536).decode()
         found = re.search(r"Other devices find it at \S*?(https?://[0-9.]+:\d+/)", told)
         assert found is not None, told
         assert found[1].startswith(f"http{'s' * is_encrypted}://{outward}:")
-        lines = [line for line in told.splitlines() if "\x1b[97;40m" in line]
-        assert code_in("\n".join(lines)) == found[1]
+        assert code_in(drawn_in(told)) == found[1]
         trusting = ssl.create_default_context()
         trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
         with urllib.request.urlopen(found[1], timeout=SECONDS, context=trusting) as page:
