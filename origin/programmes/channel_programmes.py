@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
 from packager.past.programmes import Programme
 from packager.programmes.store import ProgrammeStore
@@ -60,9 +60,7 @@ class ChannelProgrammes:
 
     def recorded(self, channel: str) -> Mapping[str, str]:
         """Return the IDs of the recordings of a channel's programmes, by the programmes' names."""
-        kept: Collection[object] | KeptRecordings = self._recordings.get(channel) or ()
-        return {
-            one.metadata.programme: one.metadata.id  # type: ignore[attr-defined]
-            for one in kept
-            if one.metadata.programme  # type: ignore[attr-defined]
-        }
+        kept = self._recordings.get(channel)
+        if kept is None:
+            return {}
+        return {one.metadata.programme: one.metadata.id for one in kept if one.metadata.programme}

@@ -42,7 +42,7 @@ Relay = Callable[[RelayedFrom, int], None]
 
 
 class ControlRequests:
-    """An ASGI application whose answers are the control process's."""
+    """An ASGI application that relays each request to the control process, and its answer back."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
