@@ -180,10 +180,12 @@ class ClipRequest(Struct, frozen=True, gc=False):
         """Return the refusal of a span that can't be one file, with the addresses of those that can."""
         start, end = self.bounds.start, self.bounds.end
         lines = [f"{error}; each of these is one file:"]
-        for one in error.stretches:
+        # Who publishes again at once may begin, by date, before the end of what was sent a little early.
+        ends = [*(one.start for one in error.stretches[1:]), end]
+        for one, begins_next in zip(error.stretches, ends, strict=True):
             bounds = {
                 "start": written(max(start, one.start), up=True),
-                "end": written(min(end, one.end)),
+                "end": written(min(end, one.end, begins_next)),
             }
             lines.append(self.address.name + query_of(self.address, {**bounds, **_chosen(self.address)}))
         return refusal(self.request, 409, self.stream.target_duration, "\n".join(lines))
