@@ -15,9 +15,8 @@ PORT ?= 8000
 HOST ?=
 LIBRARY ?=
 MINUTES ?= $(if $(CLUSTER),20,60)
-# Tests wait for media at real time as much as they compute: four of them share a processor. With six, more channels
-# were encoded and watched at the same time, for longer.
-WORKERS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 4 * n : 8)))
+# Tests wait for media at real time more than they compute: six of them share a processor.
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 4 * n : 12)))
 BIN := .venv/bin
 
 export UV_PYTHON_DOWNLOADS := never
