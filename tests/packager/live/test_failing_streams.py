@@ -124,8 +124,10 @@ async def test_the_sound_goes_on_with_a_key_frame_while_pictures_are_missing(
         number = channel.renditions["audio"].window.next_number
         await until(lambda: segments(channel, number) >= 2)
         assert channel.restarts == 0
-        windows = [one.window for one in channel.renditions.values()]
-        assert not any(one.gap or one.discontinuity for window in windows for one in window.listed)
+        windows = {name: one.window for name, one in channel.renditions.items()}
+        listed = [(name, one) for name, window in windows.items() for one in window.listed]
+        breaks = [(name, one.number, one.gap) for name, one in listed if one.gap or one.discontinuity]
+        assert breaks == []
         heard = await asyncio.to_thread(volumes, channel, tmp_path)
         seen = await asyncio.to_thread(pictures, channel, tmp_path)
     assert min(heard[1:-1]) > LOUD
@@ -201,8 +203,10 @@ async def test_a_picture_in_sixty_with_a_time_hours_away_costs_nothing_else(
         assert next(count) > 5
         assert "single pictures" in source.last_error
         assert channel.restarts == 0
-        windows = [one.window for one in channel.renditions.values()]
-        assert not any(one.gap or one.discontinuity for window in windows for one in window.listed)
+        windows = {name: one.window for name, one in channel.renditions.items()}
+        listed = [(name, one) for name, window in windows.items() for one in window.listed]
+        breaks = [(name, one.number, one.gap) for name, one in listed if one.gap or one.discontinuity]
+        assert breaks == []
 
 
 async def test_frame_rate_follows_a_publisher_of_a_picture_a_second(tools: Tools, recorded: Recorded) -> None:
@@ -267,8 +271,10 @@ async def test_sound_in_spurts_leaves_the_picture_alone(
         await until(lambda: segments(channel) >= 5)
         assert channel.restarts == 0
         assert channel.pid is None
-        windows = [one.window for one in channel.renditions.values()]
-        assert not any(one.gap or one.discontinuity for window in windows for one in window.listed)
+        windows = {name: one.window for name, one in channel.renditions.items()}
+        listed = [(name, one) for name, window in windows.items() for one in window.listed]
+        breaks = [(name, one.number, one.gap) for name, one in listed if one.gap or one.discontinuity]
+        assert breaks == []
 
 
 @pytest.mark.parametrize("container", ["ts", "mkv", "mp4"])
@@ -306,6 +312,8 @@ async def test_a_single_stray_time_costs_nothing_else_in_each_container(
         await until(lambda: segments(channel) >= 5)
         assert source.last_error == STRAY
         assert channel.restarts == 0
-        windows = [one.window for one in channel.renditions.values()]
-        assert not any(one.gap or one.discontinuity for window in windows for one in window.listed)
+        windows = {name: one.window for name, one in channel.renditions.items()}
+        listed = [(name, one) for name, window in windows.items() for one in window.listed]
+        breaks = [(name, one.number, one.gap) for name, one in listed if one.gap or one.discontinuity]
+        assert breaks == []
         publication.end()
