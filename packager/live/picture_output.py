@@ -83,8 +83,7 @@ class PictureFeed(Feed):
                 return False
             has_part = self._repeat(found.base_media_decode_time, now)
             fragment = self._behind_stills(found)
-            self._is_still = False
-            self._on_still(False)
+            self._tell(is_still=False)
         elif fragment.base_media_decode_time < self._time:
             fragment = self._behind_stills(fragment)
         self._late_since = self._returned = None
@@ -166,8 +165,7 @@ class PictureFeed(Feed):
         elif not ends:
             return False
         if to_grid and not self._is_still:
-            self._is_still = True
-            self._on_still(True)
+            self._tell(is_still=True)
         if len(ends) * len(data) > self._limits.most_bytes:
             raise CadenceError("its picture doesn't come, and its last key frame is large")
         begins = [self._time, *ends[:-1]]
@@ -176,6 +174,12 @@ class PictureFeed(Feed):
         )
         start, self._time = self._time, ends[-1]
         return super().add(Fragment(self._track_id, 0, start, samples, data * len(samples)), now)
+
+    def _tell(self, *, is_still: bool) -> None:
+        self._is_still = is_still
+        if self._segmenter is not None:
+            self._segmenter.is_still = is_still
+        self._on_still(is_still)
 
     def _ends(self) -> Iterator[int]:
         """Yield the times behind the newest picture at which a part may end in each rendition."""

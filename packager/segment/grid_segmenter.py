@@ -21,7 +21,13 @@ DROPPED_SECONDS = 30
 
 
 class Segmenter(Protocol):
-    """Cuts the samples of one rendition into parts and segments."""
+    """Cuts the samples of one rendition into parts and segments.
+
+    Attributes:
+        is_still: whether what is pushed is one key frame again and again, which stands in for others.
+    """
+
+    is_still: bool
 
     def push(self, decode_time: int, samples: Sequence[Sample], data: bytes | memoryview) -> list[CutPart]:
         """Add the next samples; return the parts that they finish."""
@@ -54,6 +60,7 @@ class GridSegmenter:
         part_target: Fraction,
         limits: SegmentLimits = DEFAULT_LIMITS,
     ) -> None:
+        self.is_still = False
         self._origin = origin * timescale
         self._step = segment_duration * timescale
         self._packer = PartPacker(math.floor(part_target * timescale), limits)

@@ -86,6 +86,9 @@ EARLIEST = Fraction(3, 10)
 SHORTEST = Fraction(1, 2)
 """Of a segment duration: what is shorter isn't a segment, however many key frames there are."""
 
+MOST_AHEAD = Fraction(1, 2)
+"""Seconds by which a segment may begin before its number's own time, as numbers may be used by then."""
+
 NEAR = Fraction(1, 200)
 """Seconds by which an encoder's key frame may differ from the source's, for their timescales differ."""
 
@@ -122,6 +125,9 @@ class Cuts:
     Attributes:
         longest_picture: seconds for which a picture may be shown without being a pause, if that is longer
             than a part.
+        is_still: whether one key frame stands in for pictures that don't come. Segments are as long as is
+            wanted then: shorter ones would bring the next numbers so far ahead of the clock that the first
+            key frame that comes again could begin none, and the one behind it would come too late.
         known: media time up to which all cuts are known: no picture is shown before those that were decoded
             before its group's key frame. Ticks, and how many a second has: it changes with every picture.
     """
@@ -137,12 +143,14 @@ class Cuts:
         on_late_key: Callable[[bool], None] | None = None,
     ) -> None:
         self.longest_picture = Fraction(0)
+        self.is_still = self._was_still = False
         self._begins_early = begins_early
         self._on_late_key = on_late_key
         self._has_timely_key = False
         self.is_regular = is_regular
         self.segment_duration = segment_duration
         self._early = min(EARLIEST, segment_duration / 4)
+        self._room_ahead = MOST_AHEAD - self._early
         self._shortest = SHORTEST * segment_duration
         self.longest = longest
         self.known = -1, 1
@@ -165,9 +173,20 @@ class Cuts:
         last = self.last
         if last is None or self.broken:
             return True
+        was_still, self._was_still, lasts = self._was_still, self.is_still, time - last.start
+        if self.is_still:
+            return lasts >= self.segment_duration
+        if lasts < self._shortest:
+            return False
         # Never ahead of the numbers' own times, which are those of the clock.
-        grid = self._origin + (last.segment + 1) * self.segment_duration - self._early
-        return time >= last.start + self._shortest and time >= grid
+        ahead = self._due_at(last) - time
+        # But where the next key frame would come too late, if they come as before.
+        is_last_chance = was_still and lasts + self.segment_duration > self.longest
+        return ahead <= (self._room_ahead if is_last_chance else 0)
+
+    def _due_at(self, last: Cut) -> Fraction:
+        """Return from which time on a key frame begins the next segment, by the numbers' own times."""
+        return self._origin + (last.segment + 1) * self.segment_duration - self._early
 
     def open(self, time: Fraction) -> Cut:
         """Begin a segment at a key frame's time."""
@@ -177,6 +196,9 @@ class Cuts:
             self._origin = time - early
         elif last.segment not in self._ends:
             self._has_timely_key = True
+            if (ahead := self._due_at(last) - time) > 0:
+                self._origin -= ahead
+                self._room_ahead -= ahead
         cut = Cut(0 if last is None else last.segment + 1, time, self.broken)
         self._cuts.append(cut)
         self._ends = {segment: end for segment, end in self._ends.items() if segment >= self._cuts[0].segment}
@@ -387,6 +409,15 @@ class KeyframeSegmenter:
             until = min(until, end.numerator * self._timescale // end.denominator)
         # A sample that ends here begins before.
         return until - self._near // NEAR.denominator - 1
+
+    @property
+    def is_still(self) -> bool:
+        """As for :class:`packager.segment.grid_segmenter.Segmenter`."""
+        return self._cuts.is_still
+
+    @is_still.setter
+    def is_still(self, is_still: bool) -> None:
+        self._cuts.is_still = is_still
 
     @property
     def foretold(self) -> int | None:

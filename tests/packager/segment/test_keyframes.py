@@ -81,6 +81,37 @@ def test_a_first_segment_that_may_be_short_is_half_as_long_and_the_others_keep_t
     assert not expected
 
 
+@pytest.mark.parametrize("begins_early", [False, True])
+@pytest.mark.parametrize("frame", range(25))
+def test_no_segment_is_too_long_where_pictures_come_again_behind_a_key_frame_that_stood_in(
+    frame: int, begins_early: bool
+) -> None:
+    """Key frames come every second, for five seconds one is repeated, and then they come at other times."""
+    returned = 10 + Fraction(frame, 25)
+    longest = Fraction(3, 2)
+    cuts = Cuts(Fraction(1), longest, begins_early=begins_early)
+    opened: list[Fraction] = []
+
+    def push(time: Fraction) -> None:
+        if cuts.due(time):
+            opened.append(cuts.open(time).start)
+
+    for second in range(6):
+        push(Fraction(second))
+    cuts.is_still = True
+    for quarter in range(21, math.ceil(4 * returned)):
+        push(Fraction(quarter, 4))
+    cuts.is_still = False
+    for second in range(10):
+        push(returned + second)
+    lengths = [after - before for before, after in itertools.pairwise(opened)]
+    assert max(lengths) <= longest
+    assert min(lengths) >= Fraction(1, 2)
+    # A segment's number isn't used before its time by more than numbers may.
+    own = Fraction(1, 2) * begins_early
+    assert all(start >= index - own - Fraction(1, 2) for index, start in enumerate(opened))
+
+
 def test_parts_are_whole_follow_each_other_and_know_that_they_are_the_last_of_their_segment() -> None:
     for parts, timescale in zip(cut([0, 1.2, 2, 4.4, 5, 6.2, 8.4, 10.4, 12], 12), (1000, 48000), strict=True):
         for part, following in itertools.pairwise(parts):
