@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from media.dash import mpd
-from media.hls.media_playlist import MEDIA_TYPE
+from media.hls.media_playlist import MEDIA_TYPE, MediaPlaylist
 from media.hls.precompressed_text import Pieces
 from origin.answers import gzip_cache
 from origin.answers.refusals import refusal
@@ -18,6 +19,7 @@ from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
 from origin.http.client_limits import network_of
 from origin.live.addresses import MANIFEST, MULTIVARIANT, LiveAddress, Span
+from origin.live.playlist_requests import Reload
 from origin.live.spans import (
     AT_ONCE,
     AVAILABLE_FROM,
@@ -39,11 +41,13 @@ from origin.live.spans import (
 from origin.live.waits import Outcome, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.past.manifest import manifest
-from packager.past.past_window import PastWindow, past_playlist, past_window
+from packager.past.past_window import PastWindow, growing_playlist, past_playlist, past_window
 from packager.past.periods import recorded_periods
 from packager.past.programmes import LONGEST_SECONDS
+from packager.publish.hls import RenderingError
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.live_stream import LiveStream
+from packager.window.rendition import Rendition
 
 MOST_LATE_SEGMENTS = 4
 """Target durations behind the beginning of a span for which its first segment is awaited."""
@@ -55,6 +59,7 @@ class PastRequest(Struct, frozen=True, gc=False):
     Attributes:
         end: of the span, in seconds since the epoch; None: it goes on.
         date_ranges: EXT-X-DATERANGE tags of the span.
+        edge: a delta update of the live playlist, where the span of a rendition grows with it; else None.
     """
 
     request: Request
@@ -63,6 +68,7 @@ class PastRequest(Struct, frozen=True, gc=False):
     past: PastWindow
     end: Fraction | None
     date_ranges: Sequence[str]
+    edge: MediaPlaylist | None = None
 
     def reply(self) -> Reply:
         """Return the playlist or the manifest; of a day that takes a good part of a second."""
@@ -73,11 +79,34 @@ class PastRequest(Struct, frozen=True, gc=False):
         rendition = self.stream.renditions.get(self.address.rendition)
         if rendition is None:
             return refusal(self.request, 404, self.stream.target_duration)
-        target_duration, suffix = self.stream.target_duration, self.address.directives.suffix
-        made = past_playlist(self.past, rendition, target_duration, self.date_ranges, suffix)
+        suffix, edge = self.address.directives.suffix, self.edge
+        if edge is not None:
+            return self._text(self._growing(rendition, edge).pieces(), MEDIA_TYPE)
+        made = past_playlist(self.past, rendition, self.stream.target_duration, self.date_ranges, suffix)
         return self._text(made.pieces(), MEDIA_TYPE)
 
-    def _multivariant(self) -> Reply:
+    def delta_reply(self, rendition: Rendition) -> Reply:
+        """Return the delta update of a span that grows: it is short, and the same for all who wait for it."""
+        presentation, suffix = self.stream.presentation, self.address.directives.suffix
+
+        def render() -> Pieces:
+            return self._growing(rendition, presentation.edge(rendition.name, suffix, self.query)).pieces()
+
+        try:
+            text = presentation.span_pieces(rendition.name, self.query, render)
+        except RenderingError:
+            return refusal(self.request, 500, 0)
+        return self._text(text, MEDIA_TYPE, in_thread=False)
+
+    def _growing(self, rendition: Rendition, edge: MediaPlaylist) -> MediaPlaylist:
+        wanted = self.address.directives
+        return growing_playlist(
+            self.past, rendition, edge, self.end, self.date_ranges, skip=wanted.skip, suffix=wanted.suffix
+        )
+
+    @property
+    def query(self) -> str:
+        """The query of the addresses of all playlists of the span."""
         if self.address.programme:
             # Players go on with the programme, even if its end is changed.
             bounds = {"programme": self.address.programme}
@@ -85,8 +114,11 @@ class PastRequest(Struct, frozen=True, gc=False):
             bounds = {"start": written(self.past.start)}
             if self.end is not None:
                 bounds["end"] = written(self.end)
-        renditions, suffix = list(self.stream.renditions.values()), query_of(self.address, bounds)
-        text = multivariant_playlist(renditions, self.stream.cadence, suffix=suffix).render()
+        return query_of(self.address, bounds)
+
+    def _multivariant(self) -> Reply:
+        renditions = list(self.stream.renditions.values())
+        text = multivariant_playlist(renditions, self.stream.cadence, suffix=self.query).render()
         return self._text((text.encode(),), MEDIA_TYPE)
 
     def _manifest(self) -> Reply:
@@ -100,14 +132,17 @@ class PastRequest(Struct, frozen=True, gc=False):
             return refusal(self.request, 404, stream.target_duration, NOTHING_KEPT)
         return self._text((made.render(),), mpd.MEDIA_TYPE)
 
-    def _text(self, text: Pieces, media_type: str) -> Reply:
+    def _text(self, text: Pieces, media_type: str, *, in_thread: bool = True) -> Reply:
         """Return the reply with a text; caches may keep one that doesn't change for ever."""
         request, stream, past = self.request, self.stream, self.past
         fields = ((AVAILABLE_FROM, written(past.oldest, up=True).encode("ascii")),) if past.is_cut else ()
         if is_settled(stream, past, self.end) and not self.address.programme:
             max_age, tag = IMMUTABLE_SECONDS, gzip_cache.tag(text)
         else:
-            max_age, tag = max(stream.target_duration // 2, 1), None
+            # RFC 8216bis appendix B: what was waited for is the same for six target durations.
+            is_awaited = not past.is_whole and self.address.directives.number is not None
+            max_age = 6 * stream.target_duration if is_awaited else max(stream.target_duration // 2, 1)
+            tag = None
         coded = request.takes_gzip
         return text_reply(
             request,
@@ -116,7 +151,7 @@ class PastRequest(Struct, frozen=True, gc=False):
             max_age,
             coded=coded,
             immutable_tag=tag,
-            in_thread=True,
+            in_thread=in_thread,
             fields=fields,
         )
 
@@ -170,7 +205,20 @@ class PastWindowReplies:
         is_open = span.start is None or (not past.is_whole and past.is_cut)
         if is_open or is_relative(span):
             return redirection(address, dated(span, bounds, past), max(target_duration // 2, 1))
-        return PendingTask(self._in_turn(PastRequest(request, address, stream, past, bounds.end, ranges)))
+        asked = PastRequest(request, address, stream, past, bounds.end, ranges)
+        rendition = stream.renditions.get(address.rendition)
+        if past.is_whole or rendition is None:
+            return PendingTask(self._in_turn(asked))
+        reload = Reload(request, address, stream, rendition)
+        if not reload.has_come():
+            return reload.wait(
+                lambda holds: self._decide(request, address, span, stream) if holds else reload.refused()
+            )
+        if address.directives.skip:
+            return asked.delta_reply(rendition)
+        # In the step in which the segments are listed.
+        edge = stream.presentation.edge(rendition.name, address.directives.suffix, asked.query)
+        return PendingTask(self._in_turn(replace(asked, edge=edge)))
 
 
 def _nothing_yet(request: Request, bounds: Bounds, stream: LiveStream) -> Reply:

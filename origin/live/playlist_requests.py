@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import zlib
+from collections.abc import Callable
 
 from msgspec import Struct, structs
 
@@ -70,6 +71,17 @@ class Reload(Struct, frozen=True, gc=False):
         wanted, window = self.address.directives, self.rendition.window
         # §6.2.5.2: with EXT-X-ENDLIST the directives are ignored.
         return wanted.number is None or window.ended or window.reached(wanted.number, wanted.part)
+
+    def wait(self, then: Callable[[bool], Outcome]) -> Outcome:
+        """Wait for what is asked for, or refuse what can't come (§6.2.5.2).
+
+        Args:
+            then: decides behind the wait, whether it has come or not.
+        """
+        if (refused := self.check()) is not None:
+            return refused
+        window, wanted = self.rendition.window, self.address.directives
+        return Wait(window, self.has_come, longest_wait(window), (wanted.number, wanted.part), then)
 
     def render(self) -> Pieces:
         """Return the playlist as of now, in pieces; the same object to all who ask in the same state."""
@@ -154,12 +166,7 @@ class PlaylistReplies:
         """Decide what a playlist has to wait for (§6.2.5.2)."""
         if reload.has_come():
             return self._reply(reload)
-        if (refused := reload.check()) is not None:
-            return refused
-        window, wanted = reload.rendition.window, reload.address.directives
-        key = wanted.number, wanted.part
-        then = functools.partial(self._behind, reload)
-        return Wait(window, reload.has_come, longest_wait(window), key, then)
+        return reload.wait(functools.partial(self._behind, reload))
 
     def _behind(self, reload: Reload, holds: bool) -> Reply:  # called with it alone
         """Return the reply behind the wait."""

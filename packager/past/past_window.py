@@ -127,8 +127,54 @@ def past_playlist(
     offset = past.start - listed[0].program_date_time if listed else Fraction(0)
     return replaced(
         made,
+        media_sequence_number=listed[0].number if listed else 0,
         playlist_type="VOD" if whole else "EVENT",
         ended=whole,
         # Players would begin a playlist of type EVENT near its end (§4.4.2.2).
         start=max(offset, Fraction(0)) if offset > 0 or not whole else None,
+    )
+
+
+def growing_playlist(
+    past: PastWindow,
+    rendition: Rendition,
+    edge: MediaPlaylist,
+    end: Fraction | None,
+    date_ranges: Sequence[str],
+    *,
+    skip: bool,
+    suffix: str,
+) -> MediaPlaylist:
+    """Make the media playlist of a rendition of a span that grows as the live playlist does, with its parts.
+
+    Args:
+        edge: a delta update of the live playlist in the same state.
+        end: of the span, in seconds since the epoch; None: it has none.
+        date_ranges: EXT-X-DATERANGE tags.
+        skip: whether a delta update will do (RFC 8216bis §6.2.5.1).
+        suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
+    """
+    listed = past.segments[rendition.name]
+    edge_first = edge.media_sequence_number + edge.skipped_segments
+    earlier = min(max(edge_first - listed[0].number, 0), len(listed))
+    newer = [*edge.segments[max(listed[0].number - edge_first, 0) :]]
+    if not earlier and newer:
+        newer[0] = replaced(newer[0], discontinuity=False)
+    recent = [one for one in newer if end is None or (one.program_date_time or 0) < end]
+    is_open = len(recent) == len(newer)
+    skipped = earlier if skip else 0
+    first = replaced(past, segments={rendition.name: listed[: earlier - skipped]})
+    made = past_playlist(first, rendition, edge.target_duration, date_ranges, suffix)
+    return replaced(
+        made,
+        segments=[*made.segments, *recent],
+        media_sequence_number=listed[0].number,
+        start=max(past.start - listed[0].program_date_time, Fraction(0)),
+        part_target=edge.part_target,
+        # Date ranges are those of the span, and all of them are there.
+        server_control=edge.server_control and replaced(edge.server_control, can_skip_dateranges=False),
+        skipped_segments=skipped,
+        preload_hint=edge.preload_hint if is_open else None,
+        map_hint=edge.map_hint if is_open else None,
+        rendition_reports=edge.rendition_reports,
     )

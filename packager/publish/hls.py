@@ -306,15 +306,10 @@ class Presentation:
         def render() -> Pieces:
             now, boundary = self.clock(), SKIP_BOUNDARY * self._cadence.target_duration
             self._evict_date_ranges(now, boundary)
-            reports = [
-                RenditionReport(f"../{other.name}/media.m3u8{suffix}", *reported)
-                for other in self._renditions.values()
-                if other.name != name and (reported := other.window.last_reported) is not None
-            ]
             return media_playlist(
                 self._renditions[name].window,
                 self._cadence,
-                reports,
+                self._reports(name, suffix),
                 skip=skip,
                 suffix=suffix,
                 date_ranges=self.date_ranges,
@@ -324,6 +319,35 @@ class Presentation:
             ).pieces()
 
         return self._render_once((name, skip, skip_date_ranges, suffix), render)
+
+    def edge(self, name: str, suffix: str, query: str) -> MediaPlaylist:
+        """Return the end of a rendition's media playlist as of now: what a delta update doesn't skip.
+
+        Args:
+            suffix: put behind the addresses of media.
+            query: put behind the addresses of the other renditions' playlists.
+        """
+        window, reports = self._renditions[name].window, self._reports(name, query)
+        return media_playlist(window, self._cadence, reports, skip=True, suffix=suffix)
+
+    def span_pieces(self, name: str, query: str, render: Callable[[], Pieces]) -> Pieces:
+        """Return the text of a span of a rendition as of now, in pieces, as for `media_pieces`.
+
+        Args:
+            query: identifies the span.
+            render: called once per state.
+
+        Raises:
+            RenderingError: it can't be rendered.
+        """
+        return self._render_once((name, True, False, f"span{query}"), render)
+
+    def _reports(self, name: str, suffix: str) -> list[RenditionReport]:
+        return [
+            RenditionReport(f"../{other.name}/media.m3u8{suffix}", *reported)
+            for other in self._renditions.values()
+            if other.name != name and (reported := other.window.last_reported) is not None
+        ]
 
     def multivariant(self, suffix: str = "") -> bytes:
         """Return the bytes of the multivariant playlist as of now; every rendition must have a timeline.

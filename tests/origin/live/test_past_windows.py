@@ -127,7 +127,8 @@ def test_what_has_no_end_grows_until_it_has_one(server: ServerProcess) -> None:
     assert not first.is_endlist
     wait_for(lambda: len(playlist(server, growing).segments) > len(first.segments), "another segment")
     later = playlist(server, growing)
-    assert [one.uri for one in later.segments][: len(first.segments)] == [one.uri for one in first.segments]
+    whole = [one.uri for one in first.segments if one.uri]
+    assert [one.uri for one in later.segments][: len(whole)] == whole
     assert later.media_sequence == first.media_sequence
     end = time.time() + 3
     bounded = f"start={start:.3f}&end={end:.3f}"
@@ -135,6 +136,56 @@ def test_what_has_no_end_grows_until_it_has_one(server: ServerProcess) -> None:
     assert httpx.get(address(server, f"manifest.mpd?{bounded}")).status_code == 404
     wait_for(lambda: playlist(server, bounded).is_endlist, "the end of the span")
     assert httpx.get(address(server, f"manifest.mpd?{bounded}")).status_code == 200
+
+
+def lines_behind(text: str, mark: str) -> list[str]:
+    """Return the lines of a playlist behind the first part that is named so, and its own."""
+    lines = text.splitlines()
+    return lines[next(index for index, line in enumerate(lines) if "X-PART:" in line and mark in line) :]
+
+
+@pytest.mark.clause("RFC 8216bis §6.2.5.2", "RFC 8216bis §6.2.5.1", "RFC 8216bis §4.4.3.8")
+@pytest.mark.parametrize("is_bound", [False, True])
+def test_a_span_that_grows_has_the_parts_of_the_live_playlist_and_its_waits(
+    server: ServerProcess, is_bound: bool
+) -> None:
+    start = dated(server)[1][0] + 0.25
+    bound = f"&end={time.time() + 600:.3f}" if is_bound else ""
+    growing = address(server, f"source/media.m3u8?start={start:.3f}{bound}")
+    newest = live(server).segments[-1]
+    first = dated(server)[1][1].partition(".")[0]
+    number = int(newest.uri.partition(".")[0]) + 1 if newest.uri else int(newest.parts[0].uri.split(".")[0])
+    with httpx.Client(timeout=CLIENT_SECONDS) as client:
+        for step in range(1, 4):
+            # A number is that of the live playlist, so that one part is waited for by the same name.
+            wanted = f"_HLS_msn={number + step}&_HLS_part=1"
+            span = client.get(f"{growing}&{wanted}")
+            now = client.get(address(server, f"source/media.m3u8?{wanted}"))
+            assert (span.status_code, span.headers["cache-control"]) == (200, now.headers["cache-control"])
+            mark = f'URI="{number + step}.0'
+            told = [line for line in lines_behind(span.text, mark) if "REPORT" not in line]
+            same = [line for line in lines_behind(now.text, mark) if "REPORT" not in line]
+            shared = min(len(told), len(same)) - 1
+            assert told[:shared] == same[:shared]
+            assert shared >= 2
+            assert f"#EXT-X-MEDIA-SEQUENCE:{first}\n" in span.text
+            assert "#EXT-X-PLAYLIST-TYPE:EVENT\n" in span.text
+            begin = m3u8.loads(span.text).start
+            assert begin is not None
+            assert begin.time_offset == pytest.approx(0.25, abs=0.002)
+            # What the other renditions' playlists are told by is of the same span.
+            (report,) = (line for line in span.text.splitlines() if "RENDITION-REPORT" in line)
+            assert f"../audio/media.m3u8?start={start:.3f}{bound}" in report
+        # With what a player has, an update is the whole playlist (§6.2.5.1).
+        whole, update = client.get(growing).text, client.get(f"{growing}&_HLS_skip=YES").text
+        assert "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL=6.000," in update
+        (skip,) = (line for line in update.splitlines() if line.startswith("#EXT-X-SKIP"))
+        skipped = int(skip.partition("=")[2])
+        uris = [one.uri for one in m3u8.loads(whole).segments if one.uri]
+        rest = [one.uri for one in m3u8.loads(update).segments if one.uri]
+        assert [*uris[:skipped], *rest][: len(uris)] == uris
+        assert client.get(f"{growing}&_HLS_msn={number + 1000}").status_code == 400
+        assert client.get(f"{growing}&_HLS_part=1").status_code == 400
 
 
 def test_an_older_beginning_is_cut_and_said(server: ServerProcess) -> None:
