@@ -6,7 +6,7 @@ is there (§5.3.9.5.3); `media.dash.segment_addressing.NumberTemplate` says so, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from xml.etree.ElementTree import Element, SubElement
 
@@ -36,6 +36,10 @@ class Latency:
     slowest: Fraction = Fraction(96, 100)
     fastest: Fraction = Fraction(104, 100)
 
+    def later(self, delay: Fraction) -> Latency:
+        """Return the targets of those who watch so many seconds later."""
+        return replace(self, target=self.target + delay, least=self.least + delay, most=self.most + delay)
+
     def element(self) -> Element:
         """Build the ServiceDescription; latencies are written in milliseconds."""
         description = Element("ServiceDescription", id="0")
@@ -49,7 +53,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class DynamicManifest:
-    """A live presentation (§5.3.1.2, type dynamic), whose availability starts with the epoch.
+    """A live presentation (§5.3.1.2, type dynamic).
 
     Attributes:
         publish_time: ISO 8601 date of this version.
@@ -57,7 +61,11 @@ class DynamicManifest:
         time_shift_depth: seconds that can be sought back.
         max_segment_duration: seconds of the longest segment.
         min_buffer: seconds to buffer, at a representation's bandwidth, for playing without a stall.
+        presentation_delay: seconds behind the newest at which players begin.
+        latency: what players reach for; None: they stay where they are.
         clock: address of the clock (``HTTP_ISO``).
+        location: address of its next versions, relative to its own; empty where that is the same.
+        availability_start: ISO 8601 date from which the periods' starts count, for the clock of players.
         end: seconds from the availability start to the last period's end, of an ended presentation.
         ended: whether no more segments will come.
         settled: whether all players have seen the end: the manifest is then of type static, without a live
@@ -69,8 +77,11 @@ class DynamicManifest:
     time_shift_depth: Fraction
     max_segment_duration: Fraction
     min_buffer: Fraction
-    latency: Latency
+    presentation_delay: Fraction
+    latency: Latency | None
     clock: str
+    location: str = ""
+    availability_start: str = EPOCH
     end: Fraction = Fraction(0)
     has_periods: bool = True
     ended: bool = False
@@ -91,16 +102,18 @@ class DynamicManifest:
             minBufferTime=duration(self.min_buffer),
         )
         if not self.settled:
-            mpd.set("availabilityStartTime", EPOCH)
+            mpd.set("availabilityStartTime", self.availability_start)
             mpd.set("timeShiftBufferDepth", duration(self.time_shift_depth))
-            mpd.set("suggestedPresentationDelay", duration(self.latency.target))
+            mpd.set("suggestedPresentationDelay", duration(self.presentation_delay))
         if self.ended:
             # §5.3.1.2: its end is known.
             mpd.set("mediaPresentationDuration", duration(self.end))
         else:
             # §5.4.1: without it nothing is ever updated.
             mpd.set("minimumUpdatePeriod", duration(self.update_period))
-        if not self.settled:
+        if self.location:
+            SubElement(mpd, "Location").text = self.location
+        if self.latency is not None and not self.settled:
             mpd.append(self.latency.element())
         if self.has_periods:
             SubElement(mpd, PERIODS)

@@ -146,6 +146,7 @@ class LiveAddress(NamedTuple):
         width: pixels of the picture that is wanted, as the query has them; empty: its own.
         programme: the name of the programme whose span is wanted; empty for none.
         is_strict: whether a span that begins before all that is kept is wanted not at all.
+        is_followed: whether a player goes on with a manifest that the span had before its end.
     """
 
     channel: str
@@ -162,6 +163,7 @@ class LiveAddress(NamedTuple):
     width: str = ""
     programme: str = ""
     is_strict: bool = False
+    is_followed: bool = False
 
     @property
     def is_of_past(self) -> bool:
@@ -238,6 +240,7 @@ def _parsed(target: bytes, carried: tuple[str, ...]) -> LiveAddress | None:
         width,
         programme,
         ("strict", "1") in parameters,
+        ("follow", "1") in parameters,
     )
 
 

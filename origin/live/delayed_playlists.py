@@ -1,23 +1,24 @@
-"""Decides requests for a channel as it was a while ago: `?delay=1h` of playlists."""
+"""Decides requests for a channel as it was a while ago: `?delay=1h` of playlists and manifests."""
 
 from __future__ import annotations
 
+import asyncio
 from fractions import Fraction
 
+from media.dash import mpd
 from media.hls.media_playlist import MEDIA_TYPE
-from origin.answers.refusals import refusal
-from origin.answers.reply import Reply
+from origin.answers.refusals import ABSENT_LIVE_SECONDS, refusal
+from origin.answers.reply import PendingTask, Reply
 from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
 from origin.live.addresses import MANIFEST, MULTIVARIANT, LiveAddress
+from origin.live.playlist_requests import IRREGULAR
 from origin.live.spans import NOTHING_KEPT, query_of, written
 from origin.live.waits import Outcome, wait_until_ready
 from packager.past.delayed_playlist import delayed_playlist
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.live_stream import LiveStream
 from packager.window.rendition import variant_renditions
-
-HLS_ALONE = "delay: of HLS alone; give the manifest a start"
 
 
 class DelayedReplies:
@@ -48,13 +49,15 @@ class DelayedReplies:
         if not 0 < delay <= self._most_hours * 3600:
             reason = f"delay: above 0, and at most {self._most_hours:g} hours (limits.window_hours)"
             return refusal(request, 400, target_duration, reason)
-        if address.name == MANIFEST:
-            return refusal(request, 404, target_duration, HLS_ALONE)
         return wait_until_ready(stream, when_ready)
 
 
-def _reply(request: Request, address: LiveAddress, delay: Fraction, stream: LiveStream) -> Reply:
+def _reply(request: Request, address: LiveAddress, delay: Fraction, stream: LiveStream) -> Outcome:
     max_age, coded = max(stream.target_duration // 2, 1), request.takes_gzip
+    if address.name == MANIFEST:
+        if not stream.cadence.regular:
+            return refusal(request, 404, ABSENT_LIVE_SECONDS, IRREGULAR)
+        return PendingTask(_manifest_reply(request, address, delay, stream))
     if address.name == MULTIVARIANT:
         suffix, renditions = query_of(address, {"delay": written(delay)}), list(stream.renditions.values())
         text = multivariant_playlist(renditions, stream.cadence, suffix=suffix).render().encode()
@@ -72,3 +75,16 @@ def _reply(request: Request, address: LiveAddress, delay: Fraction, stream: Live
     if made is None:
         return refusal(request, 404, max_age, NOTHING_KEPT)
     return text_reply(request, made.pieces(), MEDIA_TYPE, max_age, coded=coded)
+
+
+async def _manifest_reply(
+    request: Request, address: LiveAddress, delay: Fraction, stream: LiveStream
+) -> Reply:
+    """Make the manifest of the channel as it was, which may take several steps."""
+    max_age, presentation = max(stream.target_duration // 2, 1), stream.presentation
+    for _ in presentation.manifest_in_steps(stream.wall_clock()):
+        await asyncio.sleep(0)
+    made = presentation.delayed_manifest(stream.wall_clock(), delay, address.directives.suffix)
+    if made is None:
+        return refusal(request, 404, max_age, NOTHING_KEPT)
+    return text_reply(request, made, mpd.MEDIA_TYPE, max_age, coded=request.takes_gzip)

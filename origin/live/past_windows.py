@@ -13,13 +13,13 @@ from media.dash import mpd
 from media.hls.media_playlist import MEDIA_TYPE, MediaPlaylist
 from media.hls.precompressed_text import Pieces
 from origin.answers import gzip_cache
-from origin.answers.refusals import refusal
+from origin.answers.refusals import ABSENT_LIVE_SECONDS, refusal
 from origin.answers.reply import PendingTask, Reply
 from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
 from origin.http.client_limits import network_of
 from origin.live.addresses import MANIFEST, MULTIVARIANT, LiveAddress, Span
-from origin.live.playlist_requests import Reload
+from origin.live.playlist_requests import IRREGULAR, Reload
 from origin.live.spans import (
     AT_ONCE,
     AVAILABLE_FROM,
@@ -44,6 +44,7 @@ from packager.past.manifest import manifest
 from packager.past.past_window import PastWindow, growing_playlist, past_playlist, past_window
 from packager.past.periods import recorded_periods
 from packager.past.programmes import LONGEST_SECONDS
+from packager.publish.dash import SETTLED_UPDATES
 from packager.publish.hls import RenderingError
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.live_stream import LiveStream
@@ -123,14 +124,35 @@ class PastRequest(Struct, frozen=True, gc=False):
 
     def _manifest(self) -> Reply:
         stream, past = self.stream, self.past
-        if not past.is_whole:
-            reason = "a manifest is made once all of the span has come: give an end in the past"
-            return refusal(self.request, 404, stream.target_duration, reason)
         coded = {name: past.segments[name] for name, one in stream.renditions.items() if one.language is None}
         made = manifest(recorded_periods(coded), stream.cadence.frame_rate)
         if made is None:
             return refusal(self.request, 404, stream.target_duration, NOTHING_KEPT)
         return self._text((made.render(),), mpd.MEDIA_TYPE)
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether its manifest grows, or did a moment ago: players learn of the end from the next one."""
+        if not self.past.is_whole:
+            return True
+        if not self.address.is_followed or self.end is None or self.past.is_cut:
+            return False
+        return 0 <= self.stream.wall_clock() - self.end < SETTLED_UPDATES * self.stream.target_duration
+
+    async def dynamic_manifest(self) -> Reply:
+        """Return the manifest of a span that grows, which may take several steps."""
+        stream, past, presentation = self.stream, self.past, self.stream.presentation
+        if not stream.cadence.regular:
+            return refusal(self.request, 404, ABSENT_LIVE_SECONDS, IRREGULAR)
+        for _ in presentation.manifest_in_steps(stream.wall_clock()):
+            await asyncio.sleep(0)
+        last, suffix = past.last.number if past.is_whole else None, self.address.directives.suffix
+        # Who comes after the end gets a film.
+        location = "" if self.address.is_followed else f"{MANIFEST}{self.query}&follow=1"
+        made = presentation.span_manifest(stream.wall_clock(), past.first.number, last, suffix, location)
+        if made is None:
+            return refusal(self.request, 404, stream.target_duration, NOTHING_KEPT)
+        return self._text(made, mpd.MEDIA_TYPE, in_thread=False)
 
     def _text(self, text: Pieces, media_type: str, *, in_thread: bool = True) -> Reply:
         """Return the reply with a text; caches may keep one that doesn't change for ever."""
@@ -206,6 +228,8 @@ class PastWindowReplies:
         if is_open or is_relative(span):
             return redirection(address, dated(span, bounds, past), max(target_duration // 2, 1))
         asked = PastRequest(request, address, stream, past, bounds.end, ranges)
+        if address.name == MANIFEST and asked.is_dynamic:
+            return PendingTask(asked.dynamic_manifest())
         rendition = stream.renditions.get(address.rendition)
         if past.is_whole or rendition is None:
             return PendingTask(self._in_turn(asked))

@@ -29,6 +29,8 @@ from packager.window.rendition import Rendition
 PLAYERS_KEPT = 1024
 """Most blocks of header fields whose meaning is cached, as a player repeats its own with every request."""
 
+IRREGULAR = "no DASH: the source's key frames come irregularly"
+
 OVER = "the event is over; /api/live lists its recordings"
 
 
@@ -207,8 +209,7 @@ def _multivariant_reply(request: Request, stream: LiveStream, suffix: str) -> Re
 def _manifest_outcome(request: Request, stream: LiveStream, suffix: str) -> Outcome:
     if not stream.cadence.regular:
         # ISO/IEC 23009-1 §5.3.9.5.3: numbers alone tell a segment's time only where all are as long.
-        reason = "no DASH: the source's key frames come irregularly"
-        return refusal(request, 404, ABSENT_LIVE_SECONDS, reason)
+        return refusal(request, 404, ABSENT_LIVE_SECONDS, IRREGULAR)
     return PendingTask(_manifest_reply(request, stream, suffix))
 
 

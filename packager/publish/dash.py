@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from xml.sax.saxutils import escape
@@ -114,6 +114,8 @@ class LiveManifest:
         self._state: tuple[object, ...] = ()
         # The manifest of this state, with marks in the places of suffix and bandwidths.
         self._templates: list[TextTemplate] = []
+        # What stands before its periods.
+        self._before = b""
         self._bandwidths: Replacements = ()
         self._published = 0.0
         # By the numbers of their first periods, those that were joined, in order; and by their numbers some
@@ -149,13 +151,91 @@ class LiveManifest:
         if state != self._state:
             self._published = self._publish_time(reference, settled=settled)
             self._templates = self._template(reference, now)
-            # A rendition's measured bandwidth is the same in all periods.
-            self._bandwidths = tuple(
-                (_mark(one).encode(), str(_bandwidth(one)).encode()) for one in self._renditions.values()
-            )
+            self._bandwidths = self._measured()
             self._state = state
         replacements = *self._bandwidths, (SUFFIX.encode(), escape(suffix).encode())
         return tuple(FilledText(template, replacements) for template in self._templates)
+
+    def _measured(self) -> Replacements:
+        """Return the bandwidths of the renditions: a measured one is the same in all periods."""
+        return tuple(
+            (_mark(one).encode(), str(_bandwidth(one)).encode()) for one in self._renditions.values()
+        )
+
+    def delayed(self, suffix: str, now: float, delay: Fraction) -> Pieces | None:
+        """Return the manifest for those who watch so many seconds later, in pieces; the rest as for `pieces`.
+
+        Segments become available so much later than they are (§5.3.1.2); what they are and their dates stay.
+
+        Returns:
+            None where nothing of that time is there, or the channel is over.
+        """
+        reference = next(iter(self._renditions.values())).window
+        first, *others = self.pieces(suffix, now)
+        made = self._manifest(reference, now, self._tracker.periods(ended=reference.ended, settled=False))
+        depth = made.time_shift_depth - delay
+        if depth <= made.max_segment_duration or made.settled or not isinstance(first, FilledText):
+            return None
+        shifted = replace(
+            made,
+            availability_start=_date(float(delay)),
+            time_shift_depth=depth,
+            latency=made.latency and made.latency.later(delay),
+        )
+        header, _ = shifted.around()
+        template = TextTemplate(header + first.template.text[len(self._before) :])
+        return FilledText(template, first.replacements), *others
+
+    def span(self, suffix: str, now: float, first: int, last: int | None, location: str) -> Pieces | None:
+        """Return the manifest of a span of the channel that grows, or has just ended, in pieces.
+
+        Players begin at its beginning, by how far that is behind the newest, and then ask at the location.
+
+        Args:
+            suffix: as for `pieces`, and so is ``now``.
+            first: media sequence number of its first segment.
+            last: of its last segment; None: more comes.
+            location: address of its next versions, relative to its own; empty: this is one of them.
+
+        Returns:
+            None where no segment of it is in all renditions.
+        """
+        reference = next(iter(self._renditions.values())).window
+        self._tracker.follow()
+        listed = self._tracker.periods(ended=reference.ended, settled=False)
+        step = self._cadence.segment_duration
+        periods = [cut for one in listed if (cut := one.cut(first, last, step)) is not None]
+        if not periods:
+            return None
+        known = dict(self._written)
+        for block in self._blocks.values():
+            known |= block.apart()
+        texts = [
+            found[1]
+            if (found := known.get(one.stretch.number)) and found[0] == one
+            else self._period(one).write()
+            for one in periods
+        ]
+        newest = reference.listed[-1]
+        length = newest.program_date_time + newest.duration - periods[0].start
+        # The first segment stays available until players have the next manifest.
+        depth = length + 2 * step + self._cadence.target_duration
+        whole = self._manifest(reference, now, periods)
+        made = replace(
+            whole,
+            publish_time=_date(self._publish_time(reference, settled=False)),
+            time_shift_depth=depth,
+            presentation_delay=length if location else whole.presentation_delay,
+            latency=None,
+            location=location,
+            ended=last is not None or reference.ended,
+            end=max(one.start + (one.length or 0) for one in periods),
+            settled=False,
+        )
+        before, behind = made.around()
+        text = before + live_mpd.BETWEEN.join(texts) + behind
+        replacements = *self._measured(), (SUFFIX.encode(), escape(suffix).encode())
+        return (FilledText(TextTemplate(text), replacements),)
 
     def keep_up(self) -> None:
         """Follow new segments, and write some of the periods that don't change any more."""
@@ -206,6 +286,7 @@ class LiveManifest:
         settled = self._is_settled(reference, now)
         periods = self._tracker.periods(ended=reference.ended, settled=settled)
         before, behind = self._manifest(reference, now, periods).around()
+        self._before = before
         texts = self._periods(periods)
         if not texts:
             return [TextTemplate(before + behind)]
@@ -234,6 +315,7 @@ class LiveManifest:
             time_shift_depth=newest.program_date_time + newest.duration - oldest.program_date_time,
             max_segment_duration=Fraction(self._cadence.target_duration),
             min_buffer=part,
+            presentation_delay=target,
             latency=live_mpd.Latency(target, target / 2, 2 * target),
             clock=CLOCK,
             end=max((one.start + (one.length or 0) for one in periods), default=Fraction(0))

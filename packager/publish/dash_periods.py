@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import zip_longest
 
@@ -68,6 +68,27 @@ class LivePeriod:
     length: Fraction | None
     media_time: Fraction
     static: bool = False
+
+    def cut(self, first: int, last: int | None, step: Fraction) -> LivePeriod | None:
+        """Return what of it is between two segments; None where nothing is.
+
+        Args:
+            last: the last segment; None: all that comes.
+            step: seconds of a segment.
+        """
+        begin = max(first, self.first)
+        gone = (begin - self.first) * step
+        end, length = self.last, None if self.length is None else self.length - gone
+        if last is not None and (end is None or end > last):
+            end, length = last, rounded_down((last - begin + 1) * step)
+        if end is not None and end < begin:
+            return None
+        if begin == self.first and end == self.last:
+            return self
+        start = rounded_down(self.start + gone)
+        return replace(
+            self, first=begin, last=end, start=start, length=length, media_time=self.media_time + gone
+        )
 
 
 class PeriodTracker:

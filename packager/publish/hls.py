@@ -387,6 +387,16 @@ class Presentation:
         except Exception as error:
             raise self._failed(key, error) from error
 
+    def delayed_manifest(self, now: float, delay: Fraction, suffix: str) -> Pieces | None:
+        """Return the DASH manifest for those who watch so many seconds later; see :class:`LiveManifest`."""
+        return self._manifest.delayed(suffix, now, delay)
+
+    def span_manifest(
+        self, now: float, first: int, last: int | None, suffix: str, location: str
+    ) -> Pieces | None:
+        """Return the DASH manifest of a span that grows, or has just ended; see :class:`LiveManifest`."""
+        return self._manifest.span(suffix, now, first, last, location)
+
     def lost_segment(self, name: str, number: int, now: float) -> bytes | None:
         """Return DASH's replacement for a segment that never came, or None; see :class:`LiveManifest`."""
         return self._manifest.lost_segment(self._renditions[name], number, now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -20,6 +21,10 @@ from tests.waiting import wait_for
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
 SEGMENTS = 12
+DELAY = 6
+SHIFT = 2.1
+"""Seconds by which a player may begin later, or end before: a segment, and one that is being played."""
+
 INTO = 0.5
 """Seconds of a segment behind whose beginning a span begins."""
 
@@ -66,4 +71,36 @@ async def test_hls_js_begins_where_the_span_does_and_plays_parts_at_the_live_edg
     assert any("_HLS_msn=" in one and "_HLS_part=" in one for one in playlists)
     assert any("_HLS_skip=" in one for one in playlists)
     assert sum(bool(PART.search(one)) for one in loaded) > 2
+    await page.close()
+
+
+@pytest.mark.parametrize("kind", ["dashjs", "shaka-player"])
+async def test_dash_players_play_a_running_span_from_its_beginning_to_its_end(
+    server: ServerProcess, browser: Browser, kind: str
+) -> None:
+    began, end = segments(server)[2].program_date_time.timestamp(), time.time() + 12
+    page = await new_page(browser)
+    url = f"{server.url}/live/a/manifest.mpd?start={began:.3f}&end={end:.3f}"
+    async with opened(page, kind, url) as watching:
+        # Times of the presentation are dates.
+        assert await page.evaluate("video.currentTime") == pytest.approx(began, abs=SHIFT)
+        await page.evaluate("void video.play()")
+        await page.evaluate("void (video.playbackRate = 4)")
+        await watching.until(f"troubles.length || video.ended || video.currentTime > {end - SHIFT}")
+        assert (await watching.facts())["troubles"] == []
+    await page.close()
+
+
+@pytest.mark.parametrize("kind", ["dashjs", "shaka-player"])
+async def test_dash_players_play_a_channel_as_it_was(
+    server: ServerProcess, browser: Browser, kind: str
+) -> None:
+    page = await new_page(browser)
+    async with opened(page, kind, f"{server.url}/live/a/manifest.mpd?delay={DELAY}") as watching:
+        await page.evaluate("void video.play()")
+        begin = await page.evaluate("video.currentTime")
+        await watching.until(f"troubles.length || video.currentTime > {begin} + 2")
+        assert (await watching.facts())["troubles"] == []
+        behind = await page.evaluate("Date.now() / 1000 - video.currentTime")
+        assert behind > DELAY
     await page.close()

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from urllib.parse import urljoin
+from xml.etree import ElementTree
 
 import httpx
 import m3u8
@@ -17,6 +18,7 @@ from tests.copied_channel import copied_channel
 from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
 
+MPD = "{urn:mpeg:dash:schema:mpd:2011}"
 DELAY = 4.0
 TARGET_DURATION = 1
 
@@ -125,4 +127,26 @@ def test_what_can_not_be_delayed_is_refused_with_the_reason(
     answer = httpx.get(f"{server.url}/live/a/source/media.m3u8?{query}")
     assert (answer.status_code, answer.headers["content-type"]) == (status, "text/plain; charset=utf-8")
     assert len(answer.text) > 10
-    assert httpx.get(f"{server.url}/live/a/manifest.mpd?delay=5").status_code == 404
+    assert httpx.get(f"{server.url}/live/a/manifest.mpd?{query}").status_code == status
+
+
+@pytest.mark.clause("ISO/IEC 23009-1 §5.3.1.2")
+def test_the_manifest_makes_segments_available_later_and_leaves_their_dates(server: ServerProcess) -> None:
+    live, later = (
+        ElementTree.fromstring(httpx.get(f"{server.url}/live/a/manifest.mpd{query}").content)
+        for query in ("", f"?delay={DELAY:g}&token=mine")
+    )
+    assert live.get("availabilityStartTime") == "1970-01-01T00:00:00Z"
+    assert later.get("availabilityStartTime") == f"1970-01-01T00:00:{DELAY:06.3f}Z"
+    depths = [float(str(one.get("timeShiftBufferDepth"))[2:-1]) for one in (live, later)]
+    assert depths[0] - depths[1] == pytest.approx(DELAY, abs=2)
+    now, then = (one.find(f".//{MPD}Latency") for one in (live, later))
+    assert now is not None
+    assert then is not None
+    assert int(then.attrib["target"]) - int(now.attrib["target"]) == 1000 * DELAY
+    for name in ("Period", "SegmentTemplate", "ProducerReferenceTime"):
+        mine, theirs = live.find(f".//{MPD}{name}"), later.find(f".//{MPD}{name}")
+        assert mine is not None
+        assert theirs is not None
+        same = {name: value.replace("?token=mine", "") for name, value in theirs.attrib.items()}
+        assert same == mine.attrib

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from urllib.parse import urljoin
+from xml.etree import ElementTree
 
 import httpx
 import m3u8
@@ -18,6 +19,7 @@ from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
 
 SEGMENTS = 8
+MPD = "{urn:mpeg:dash:schema:mpd:2011}"
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +135,27 @@ def test_what_has_no_end_grows_until_it_has_one(server: ServerProcess) -> None:
     end = time.time() + 3
     bounded = f"start={start:.3f}&end={end:.3f}"
     assert not playlist(server, bounded).is_endlist
-    assert httpx.get(address(server, f"manifest.mpd?{bounded}")).status_code == 404
+    segments = dated(server)
+    manifest = ElementTree.fromstring(httpx.get(address(server, f"manifest.mpd?{bounded}")).content)
+    assert manifest.get("type") == "dynamic"
+    assert manifest.get("minimumUpdatePeriod") == "PT1.000S"
+    (period,) = manifest.iter(f"{MPD}Period")
+    assert float(period.attrib["start"][2:-1]) == pytest.approx(start, abs=0.002)
+    depth = float(str(manifest.get("timeShiftBufferDepth"))[2:-1])
+    assert depth >= segments[-1][0] - start
+    template = next(manifest.iter(f"{MPD}SegmentTemplate"))
+    assert f"{template.get('startNumber')}.m4s" == segments[3][1]
     wait_for(lambda: playlist(server, bounded).is_endlist, "the end of the span")
-    assert httpx.get(address(server, f"manifest.mpd?{bounded}")).status_code == 200
+    # Who had it before goes on with its times, and who comes now has a film.
+    followed = ElementTree.fromstring(
+        httpx.get(urljoin(address(server), str(manifest.findtext(f"{MPD}Location")))).content
+    )
+    ends = followed.get("mediaPresentationDuration")
+    assert (followed.get("type"), followed.get("minimumUpdatePeriod")) == ("dynamic", None)
+    assert float(str(ends)[2:-1]) == pytest.approx(end, abs=1.1)
+    assert [one.get("start") for one in followed.iter(f"{MPD}Period")] == [period.get("start")]
+    film = ElementTree.fromstring(httpx.get(address(server, f"manifest.mpd?{bounded}")).content)
+    assert film.get("type") == "static"
 
 
 def lines_behind(text: str, mark: str) -> list[str]:

@@ -173,7 +173,8 @@ def test_the_address_of_a_programme_grows_until_its_end_and_is_a_vod_then(server
     assert whole.playlist_type == "vod"
     assert whole.media_sequence == first.media_sequence
     uris = [one.uri for one in whole.segments]
-    assert uris[: len(first.segments)] == [one.uri for one in first.segments]
+    begun = [one.uri for one in first.segments if one.uri]
+    assert uris[: len(begun)] == begun
     last = whole.segments[-1].program_date_time
     assert last is not None
     assert now + 5 - 1.1 <= last.timestamp() < now + 5
