@@ -16,7 +16,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE = range(6)
 PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(6, 10)
 END_STREAM, ACK, END_HEADERS, PADDED, HAS_PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
-DEFAULT_WINDOW = 65_535
+DEFAULT_WINDOW, MOST_PAYLOAD = 65_535, 16_384
 _NUMBERS = itertools.count()
 
 
@@ -49,6 +49,36 @@ def block(*fields: tuple[str, str]) -> bytes:
     """Return a block of header fields that stands for itself, whatever blocks came before it."""
     encoded: bytes = Encoder().encode(fields)
     return encoded
+
+
+def literal(name: bytes, value: bytes, kind: int) -> bytes:
+    """Return a field as a literal with a new name, in a block (RFC 7541 §6.2).
+
+    Args:
+        kind: 0x40 with a place in the table, 0 without one.
+    """
+    return bytes((kind,)) + b"".join(_length(one) + one for one in (name, value))
+
+
+def _length(text: bytes) -> bytes:
+    """Return the length of a string, not in Huffman's code (RFC 7541 §5)."""
+    if len(text) < 0x7F:
+        return bytes((len(text),))
+    rest, coded = len(text) - 0x7F, bytearray(b"\x7f")
+    while rest >= 0x80:
+        coded.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    return bytes((*coded, rest))
+
+
+def head_frames(number: int, fields: bytes) -> bytes:
+    """Return a block of fields as frames of 16 KiB, the last of which ends it."""
+    pieces = [fields[start : start + MOST_PAYLOAD] for start in range(0, len(fields), MOST_PAYLOAD)]
+    kinds, last = (HEADERS, *(CONTINUATION for _ in pieces)), len(pieces) - 1
+    return b"".join(
+        frame(kind, number, piece, END_HEADERS * (place == last))
+        for place, (kind, piece) in enumerate(zip(kinds, pieces, strict=False))
+    )
 
 
 def connected(url: str) -> socket.socket:

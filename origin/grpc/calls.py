@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import quote, urlencode
 
 import grpc
 import msgspec
@@ -57,6 +57,7 @@ class Calls:
         is_ready: returns whether clients are to come to this server.
 
     Attributes:
+        proxies: whose word on their clients is believed.
         is_closing: whether the server ends, so that readers are to come again.
     """
 
@@ -71,7 +72,7 @@ class Calls:
         scheme: str = "http",
     ) -> None:
         self._app = app
-        self._proxies = proxies
+        self.proxies = proxies
         self._client_calls = client_calls
         self._is_ready = is_ready
         self._limits = limits
@@ -93,7 +94,7 @@ class Calls:
             call.cut(CODES[429], "the metadata are too long")
             return
         try:
-            with self._client_calls.held(_peer(call)[0]):
+            with self._client_calls.held(call.address[0]):
                 await self._answer_while_there(call)
         except TooManyError:
             call.cut(CODES[429], "too many calls of one address")
@@ -187,9 +188,9 @@ class Calls:
             for name, value in call.metadata
             if name in FIELDS and isinstance(value, str)
         ]
-        peer, port = _peer(call)
+        peer, port = call.address
         path = f"/events/{channel}"
-        client = self._proxies.client(peer, told)
+        client = self.proxies.client(peer, told)
         return {
             "type": "http",
             "asgi": {"version": "3.0"},
@@ -319,9 +320,3 @@ def _messages_in(data: bytes) -> Iterator[bytes]:
         begin = position + GRPC_PREFIX_BYTES
         position = begin + int.from_bytes(data[position + 1 : begin], "big")
         yield data[begin:position]
-
-
-def _peer(call: Call) -> tuple[str, int]:
-    """Return address and port of a call's peer, such as ``ipv4:127.0.0.1:50000``."""
-    host, _, port = unquote(call.peer).partition(":")[2].rpartition(":")
-    return host.strip("[]"), int(port) if port.isdecimal() else 0

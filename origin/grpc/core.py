@@ -12,13 +12,18 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 from grpc._cython import cygrpc
 
 NO_FLAGS = 0
+
+REQUESTED = 8
+"""Calls that the core hands over in one step of the event loop; others wait in it."""
 
 # grpcio logs a traceback for each metadatum of a stranger's that isn't UTF-8.
 logging.getLogger("grpc").setLevel(logging.CRITICAL)
@@ -58,6 +63,7 @@ class Call:
         metadata: names and values; bytes where a name ends with ``-bin``.
         peer: such as ``ipv4:127.0.0.1:50000``.
         has_begun: whether the initial metadata was sent.
+        on_begun: called once when they are.
     """
 
     def __init__(self, event: Any, run: Callable[..., asyncio.Future[Any]]) -> None:
@@ -67,6 +73,13 @@ class Call:
         self.metadata: Sequence[tuple[str, str | bytes]] = event.invocation_metadata
         self.peer: str = self._call.peer().decode("utf-8", "replace")
         self.has_begun = False
+        self.on_begun: Callable[[], None] = _nothing
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Address and port of the peer."""
+        host, _, port = unquote(self.peer).partition(":")[2].rpartition(":")
+        return host.strip("[]"), int(port) if port.isdecimal() else 0
 
     async def begin(self) -> None:
         """Send the initial metadata, by which a client knows that its call is answered."""
@@ -106,6 +119,7 @@ class Call:
     async def _send(self, *operations: Any) -> None:
         if not self.has_begun:
             self.has_begun = True
+            self.on_begun()
             operations = (cygrpc.SendInitialMetadataOperation((), NO_FLAGS), *operations)
         await self._batch(*operations)
 
@@ -126,20 +140,32 @@ class CoreServer:
         self._queue = cygrpc.CompletionQueue()
         self._server = cygrpc.Server(options, False)
         self._server.register_completion_queue(self._queue)
+        self._is_closing = False
 
     def bind(self, address: str, credentials: Any = None) -> int:
         """Bind an address and return its port; 0 where another program has it."""
         secure = () if credentials is None else (credentials._credentials,)  # noqa: SLF001
         return int(self._server.add_http2_port(address.encode(), *secure))
 
-    async def calls(self) -> AsyncIterator[Call]:
-        """Listen and yield all calls, until the server shuts down."""
+    def listen(self, accept: Callable[[Call], None]) -> None:
+        """Accept calls, until the server is closed."""
         self._server.start()
         threading.Thread(target=self._poll, name="grpc", daemon=True).start()
-        while True:
-            event = await self._run(lambda tag: self._server.request_call(self._queue, self._queue, tag))
-            if event.success:
-                yield Call(event, self._run)
+        for _ in range(REQUESTED):
+            self._request(accept)
+
+    def _request(self, accept: Callable[[Call], None]) -> None:
+        """Have the core hand over the next call."""
+        done = self._run(lambda tag: self._server.request_call(self._queue, self._queue, tag))
+        done.add_done_callback(partial(self._on_call, accept))
+
+    def _on_call(self, accept: Callable[[Call], None], done: asyncio.Future[Any]) -> None:
+        if self._is_closing:
+            return
+        self._request(accept)
+        event = done.result()
+        if event.success:
+            accept(Call(event, self._run))
 
     async def close(self, calls: Collection[asyncio.Task[None]], seconds: float) -> None:
         """Take no more calls, and end those that haven't ended by themselves.
@@ -148,6 +174,7 @@ class CoreServer:
             calls: the tasks that answer them.
             seconds: how long they may take.
         """
+        self._is_closing = True
         shut = self._run(lambda tag: self._server.shutdown(self._queue, tag))
         if calls:
             await asyncio.wait(calls, timeout=seconds)
@@ -189,3 +216,7 @@ class CoreServer:
 def _complete(done: asyncio.Future[Any], event: Any) -> None:
     if not done.done():
         done.set_result(event)
+
+
+def _nothing() -> None:
+    pass

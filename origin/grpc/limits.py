@@ -22,16 +22,16 @@ class GrpcLimits:
         ping_seconds: between two pings of a connection, by either side; also how long an answer may take.
         watch_seconds: between two checks of the health that a client watches.
         farewell_seconds: how long calls may take to end when the server does.
-        unanswered_calls: calls that may end in one go before their answers begin, as cancelled ones do, and
-            those with too long metadata.
+        unanswered_calls: calls of a client that may end in one go before their answers begin, as cancelled
+            ones do, and those with too long metadata.
         unanswered_calls_a_second: how many more of them in each second.
-        flood_seconds: for how long calls are accepted one by one after there were more.
+        flood_seconds: for how long the client's calls begin one by one after there were more.
         flood_pause: seconds between two of these.
         niceness: how much less of a busy processor the C core's threads get (nice(2)).
     """
 
     connections: int = 8192
-    streams: int = 1000
+    streams: int = 128
     message_bytes: int = 1 << 20
     metadata_bytes: int = 8 << 10
     handshake_seconds: float = 15.0
@@ -44,5 +44,5 @@ class GrpcLimits:
     unanswered_calls: int = 200
     unanswered_calls_a_second: float = 20.0
     flood_seconds: float = 1.0
-    flood_pause: float = 0.002
+    flood_pause: float = 0.01
     niceness: int = 10

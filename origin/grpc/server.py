@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 import structlog
 
+from origin.grpc.call_turns import CallTurns
 from origin.grpc.calls import Calls
 from origin.grpc.core import Call, CoreServer, lower_priority
 from origin.grpc.limits import GrpcLimits
-from origin.http.token_bucket import TokenBucket
 from origin.tls.certificates import Certificates
 
 log = structlog.get_logger()
@@ -45,37 +43,32 @@ class GrpcServer:
         self.port = port
         self.certificates = certificates
         self._limits = limits
-        self._unanswered = TokenBucket(limits.unanswered_calls, limits.unanswered_calls_a_second)
-        self._flooded_until = 0.0
 
     async def run(self) -> None:
         """Accept connections until cancelled, and then end all calls."""
         server = await self._bound()
         tasks = set[asyncio.Task[None]]()
-        try:
-            async for call in server.calls():
-                if len(tasks) >= self._limits.connections:
-                    call.cut(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls")
-                    continue
-                task = asyncio.create_task(self._calls.answer(call))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
-                task.add_done_callback(functools.partial(self._on_end, call))
-                if time.monotonic() < self._flooded_until:
-                    # One by one: others are answered between two of them.
-                    await asyncio.sleep(self._limits.flood_pause)
-        finally:
-            await server.close(tasks, self._limits.farewell_seconds)
 
-    def _on_end(self, call: Call, _: asyncio.Task[None]) -> None:
-        """Count a call that has ended without an answer."""
-        if not call.has_begun and self._unanswered.acquire():
-            now = time.monotonic()
-            if now >= self._flooded_until:
-                log.warning(
-                    "grpc accepts calls slowly", reason="clients cancel them at once", client=call.peer
-                )
-            self._flooded_until = now + self._limits.flood_seconds
+        def begin(call: Call) -> asyncio.Task[None]:
+            task = asyncio.create_task(self._calls.answer(call))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+            return task
+
+        turns = CallTurns(begin, self._calls.proxies, self._limits)
+
+        def accept(call: Call) -> None:
+            if len(tasks) + turns.waiting >= self._limits.connections:
+                call.cut(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls")
+            else:
+                turns.add(call)
+
+        try:
+            server.listen(accept)
+            await asyncio.Event().wait()
+        finally:
+            turns.close()
+            await server.close(tasks, self._limits.farewell_seconds)
 
     def close(self) -> None:
         """Have calls end with the advice to come again, as the server ends."""
@@ -134,6 +127,9 @@ def _options(limits: GrpcLimits) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),
         ("grpc.max_allowed_incoming_connections", limits.connections),
         ("grpc.max_concurrent_streams", limits.streams),
+        # Beyond a thousand calls that wait for the event loop, the core would cancel those of anybody.
+        ("grpc.server.max_pending_requests", limits.connections),
+        ("grpc.server.max_pending_requests_hard_limit", limits.connections),
         ("grpc.max_receive_message_length", limits.message_bytes),
         ("grpc.max_metadata_size", limits.metadata_bytes),
         ("grpc.absolute_max_metadata_size", limits.metadata_bytes),

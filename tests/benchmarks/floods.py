@@ -1,5 +1,7 @@
 """What a client that floods does to its neighbours: how long a small file takes them over plain HTTP/1.1.
 
+Where gRPC is flooded, a second neighbour asks for the server's health by gRPC.
+
 The flood is a process of its own, which sends as fast as it can, and opens a new connection whenever the
 server ends one. It has the measuring client's core, and the server has the other one. A flood also costs its
 neighbours the kernel's work, and the scheduler's; so the peer is the same server while the same flood goes to
@@ -19,14 +21,29 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests import http2_frames
 from tests.benchmarks import peers
 from tests.benchmarks.load import Figure
-from tests.http2_frames import END_HEADERS, END_STREAM, HEADERS, RST_STREAM, block, frame, settings
+from tests.http2_frames import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    RST_STREAM,
+    block,
+    frame,
+    head_frames,
+    literal,
+    settings,
+)
 
 NAME = "floods"
 SECONDS, WARM_SECONDS = 4.0, 0.5
@@ -48,18 +65,25 @@ SINK_BYTES = 1 << 14
 """Bytes of a connection after which the sink closes it: those of as many frames as the server accepts."""
 
 REQUEST = block((":method", "GET"), (":scheme", "http"), (":path", "/media/small.mp4"), (":authority", "a"))
-GRPC = "gRPC resets"
-CALLS = {
-    "resets": REQUEST,
-    GRPC: block(
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":path", "/headwater.events.v1.Events/Subscribe"),
-        (":authority", "a"),
-        ("te", "trailers"),
-        ("content-type", "application/grpc"),
-    ),
+CALL = block(
+    (":method", "POST"),
+    (":scheme", "http"),
+    (":path", "/headwater.events.v1.Events/Subscribe"),
+    (":authority", "a"),
+    ("te", "trailers"),
+    ("content-type", "application/grpc"),
+)
+SUBSCRIBE = b"\x00\x00\x00\x00\x06\n\x04news"
+"""A message that asks for the events of a channel that there isn't, with its prefix."""
+
+GRPC_RESETS, GRPC_STREAMS, GRPC_CALLS = "gRPC resets", "gRPC streams", "gRPC calls"
+GRPC_METADATA = {
+    "gRPC long metadata": literal(b"a", b"b" * 200_000, 0),
+    "gRPC many metadata": b"".join(literal(b"n%d" % number, b"v", 0) for number in range(10_000)),
+    "gRPC metadata bombs": literal(b"a", b"b" * 4_000, 0x40) + b"\xbe" * 10_000,
 }
+GRPC = (GRPC_RESETS, GRPC_STREAMS, GRPC_CALLS, *GRPC_METADATA)
+CALLS = {"resets": REQUEST, GRPC_RESETS: CALL}
 """The requests of those that are cancelled at once."""
 
 LONG = b"\x40\x01a\x7f\x81\x1e" + b"b" * 4_000
@@ -83,7 +107,16 @@ def bursts(kind: str) -> Iterator[bytes]:
             yield frame(http2_frames.CONTINUATION, 1, b"\x00\x01a\x01b" * 3) * 1_000
     for start in range(1, 1 << 30, 512):
         numbers = range(start, start + 512, 2)
-        if kind in CALLS:
+        if kind in GRPC_METADATA:
+            # As a client that has confirmed no settings, which may send more.
+            yield b"".join(head_frames(n, CALL + GRPC_METADATA[kind]) for n in numbers[:8])
+        elif kind == GRPC_STREAMS:
+            yield b"".join(frame(HEADERS, n, CALL, END_HEADERS) for n in numbers)
+        elif kind == GRPC_CALLS:
+            yield b"".join(
+                frame(HEADERS, n, CALL, END_HEADERS) + frame(DATA, n, SUBSCRIBE, END_STREAM) for n in numbers
+            )
+        elif kind in CALLS:
             yield b"".join(
                 frame(HEADERS, n, CALLS[kind], END_HEADERS) + frame(RST_STREAM, n, (8).to_bytes(4))
                 for n in numbers
@@ -94,7 +127,7 @@ def bursts(kind: str) -> Iterator[bytes]:
             yield b"".join(frame(HEADERS, n, bomb, END_STREAM | END_HEADERS) for n in numbers)
 
 
-KINDS = ("PING", "SETTINGS", "PRIORITY", "unknown frames", "resets", "HPACK bombs", "CONTINUATION", GRPC)
+KINDS = ("PING", "SETTINGS", "PRIORITY", "unknown frames", "resets", "HPACK bombs", "CONTINUATION", *GRPC)
 
 
 def flood(kind: str, port: int, seconds: float) -> int:
@@ -126,31 +159,51 @@ def _send_until_ended(client: socket.socket, data: bytes, end: float) -> None:
 def watch(port: int, seconds: float) -> float:
     """Return the 95th percentile of the seconds in which a neighbour gets a small file."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+
+    def ask() -> None:
+        connection.request("GET", "/media/small.mp4")
+        answer = connection.getresponse()
+        if answer.status != http.client.OK or not answer.read():
+            raise RuntimeError(f"a neighbour was answered by {answer.status}")
+
+    with contextlib.closing(connection):
+        return _percentile(ask, seconds)
+
+
+def watch_health(port: int, seconds: float) -> float:
+    """Return the 95th percentile of the seconds in which a neighbour learns the server's health by gRPC."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        question = health_pb2.HealthCheckRequest()
+        health.Check(question, timeout=60, wait_for_ready=True)
+        return _percentile(lambda: health.Check(question, timeout=60), seconds)
+
+
+def _percentile(ask: Callable[[], object], seconds: float) -> float:
+    """Ask again and again, and return the 95th percentile of the seconds that an answer takes."""
     times: list[float] = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(PAUSE)
         began = time.perf_counter()
-        connection.request("GET", "/media/small.mp4")
-        answer = connection.getresponse()
-        if answer.status != http.client.OK or not answer.read():
-            raise RuntimeError(f"a neighbour was answered by {answer.status}")
+        ask()
         times.append(time.perf_counter() - began)
-    connection.close()
     return statistics.quantiles(times, n=20)[-1]
 
 
 def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
     """Watch a neighbour while nobody floods, while others are flooded, and while the server is."""
-    if words and not any(word in NAME for word in words):
+    kinds = [one for one in KINDS if not words or any(word in f"{NAME}: {one}" for word in words)]
+    if not kinds:
         return
     peers.require("taskset")
     os.sched_setaffinity(0, {int(peers.CLIENT_CORE)})
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         library = Path(name)
         (library / "small.mp4").write_bytes(bytes(2048))
-        sink, grpc = peers.free_port(), peers.free_port()
-        options = {"HEADWATER_GRPC_PORT": str(grpc)}
+        sink, grpc_port = peers.free_port(), peers.free_port()
+        options = {"HEADWATER_GRPC_PORT": str(grpc_port)}
         server = stack.enter_context(peers.headwater(library, environment=options))
         port = int(server.url.rpartition(":")[2])
         command = ["taskset", "-c", peers.SERVER_CORE, sys.executable, "-c", SINK, str(sink), str(SINK_BYTES)]
@@ -159,14 +212,32 @@ def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
         # A flood comes from another machine: it doesn't take the processor from the neighbour.
         processes = stack.enter_context(ProcessPoolExecutor(1, initializer=os.nice, initargs=(10,)))
         watch(port, WARM_SECONDS)
-        for kind in KINDS:
-            times: dict[str, list[float]] = {"no flood": [], "a sink": [], "headwater": []}
-            for _ in range(ROUNDS):
-                times["no flood"].append(watch(port, SECONDS / ROUNDS))
-                for flooded, name_of in ((sink, "a sink"), (grpc if kind == GRPC else port, "headwater")):
-                    flooding = processes.submit(flood, kind, flooded, WARM_SECONDS + SECONDS / ROUNDS)
-                    time.sleep(WARM_SECONDS)
-                    times[name_of].append(watch(port, SECONDS / ROUNDS - 0.2))
-                    flooding.result()
-            for name_of, found in times.items():
-                yield Figure(f"{NAME}: {kind}, p95", name_of, 1e3 * statistics.median(found), "ms")
+        for kind in kinds:
+            flooded = grpc_port if kind in GRPC else port
+            watches = {"p95": partial(watch, port)}
+            if kind in GRPC:
+                watches["p95 by gRPC"] = partial(watch_health, grpc_port)
+            for what, watching in watches.items():
+                targets = {"no flood": None, "a sink": sink, "headwater": flooded}
+                for target, seconds in _watched(processes, kind, targets, watching).items():
+                    yield Figure(f"{NAME}: {kind}, {what}", target, 1e3 * seconds, "ms")
+
+
+def _watched(
+    processes: ProcessPoolExecutor,
+    kind: str,
+    targets: Mapping[str, int | None],
+    watching: Callable[[float], float],
+) -> dict[str, float]:
+    """Return what a neighbour waits while each port is flooded, or none, in turns."""
+    times: dict[str, list[float]] = {name: [] for name in targets}
+    for _ in range(ROUNDS):
+        for name, port in targets.items():
+            if port is None:
+                times[name].append(watching(SECONDS / ROUNDS))
+                continue
+            flooding = processes.submit(flood, kind, port, WARM_SECONDS + SECONDS / ROUNDS)
+            time.sleep(WARM_SECONDS)
+            times[name].append(watching(SECONDS / ROUNDS - 0.2))
+            flooding.result()
+    return {name: statistics.median(found) for name, found in times.items()}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import re
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +15,18 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from origin.grpc.call_turns import BEGINNING
 from origin.grpc.limits import GrpcLimits
 from origin.server.services.limits import Limits
+from tests.benchmarks import floods
 from tests.conftest import ServerProcess, start_server
 from tests.event_server import LIMIT
 from tests.http2_frames import (
     ACK,
     CONTINUATION,
+    DATA,
     END_HEADERS,
+    END_STREAM,
     GOAWAY,
     HEADERS,
     PING,
@@ -29,20 +35,33 @@ from tests.http2_frames import (
     FrameClient,
     block,
     frame,
+    head_frames,
+    literal,
 )
 from tests.patience import program
 from tests.ports import kept_port, listens
 from tests.waiting import wait_for
 
 NICENESS = 7
-CALL = block(
-    (":method", "POST"),
-    (":scheme", "http"),
-    (":path", "/headwater.events.v1.Events/Subscribe"),
-    (":authority", "localhost"),
-    ("te", "trailers"),
-    ("content-type", "application/grpc"),
-)
+
+
+def head_of(path: str) -> bytes:
+    """Return the head of a call of a method."""
+    return block(
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "localhost"),
+        ("te", "trailers"),
+        ("content-type", "application/grpc"),
+    )
+
+
+CALL = head_of("/headwater.events.v1.Events/Subscribe")
+CHECK = head_of("/grpc.health.v1.Health/Check")
+NO_MESSAGE = bytes(5)
+"""A message without fields, behind its prefix."""
+
 NUMBERS = range(1, 200, 2)
 BOMBS = range(1, 40, 2)
 
@@ -94,34 +113,63 @@ def test_calls_that_are_cancelled_at_once_keep_no_others_from_an_answer(
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def literal(name: bytes, value: bytes, kind: int) -> bytes:
-    """Return a field as a literal with a new name, in a block (RFC 7541 §6.2).
-
-    Args:
-        kind: 0x40 with a place in the table, 0 without one.
-    """
-    return bytes((kind,)) + b"".join(_length(one) + one for one in (name, value))
-
-
-def _length(text: bytes) -> bytes:
-    """Return the length of a string, not in Huffman's code (RFC 7541 §5)."""
-    if len(text) < 0x7F:
-        return bytes((len(text),))
-    rest, coded = len(text) - 0x7F, bytearray(b"\x7f")
-    while rest >= 0x80:
-        coded.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    return bytes((*coded, rest))
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a server with the limits that people have."""
+    folder = tmp_path_factory.mktemp("served")
+    (folder / "library").mkdir()
+    with kept_port() as port:
+        server = start_server("--port", "0", cwd=folder, env={"HEADWATER_GRPC_PORT": str(port)})
+        wait_for(lambda: listens(port), "a listening core")
+        yield port
+        assert server.stop() == 0
 
 
-def head_frames(number: int, fields: bytes) -> bytes:
-    """Return a block of fields as frames of 16 KiB, the last of which ends it."""
-    pieces = [fields[start : start + 16_384] for start in range(0, len(fields), 16_384)]
-    kinds, last = (HEADERS, *(CONTINUATION for _ in pieces)), len(pieces) - 1
-    return b"".join(
-        frame(kind, number, piece, END_HEADERS * (place == last))
-        for place, (kind, piece) in enumerate(zip(kinds, pieces, strict=False))
-    )
+def is_well(port: int) -> bool:
+    """Return whether a client of another address is answered."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=LIMIT)
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def test_a_clients_calls_that_dont_begin_hold_up_its_own_alone(served: int) -> None:
+    silent = range(1, 2 * BEGINNING, 2)
+    number = silent[-1] + 2
+    with FrameClient(f"http://127.0.0.1:{served}") as client:
+        client.shake_hands()
+        client.send(b"".join(frame(HEADERS, one, CALL, END_HEADERS) for one in silent))
+        client.send(frame(HEADERS, number, CHECK, END_HEADERS) + frame(DATA, number, NO_MESSAGE, END_STREAM))
+        for _ in range(3):
+            assert is_well(served)
+            client.send(frame(PING, 0, bytes(8)))
+            found = client.next_of(PING, HEADERS)
+            assert found is not None
+            assert found.kind == PING
+        client.send(frame(RST_STREAM, silent[0], (8).to_bytes(4)))
+        found = client.next_of(HEADERS)
+        assert found is not None
+        assert found.stream == number
+
+
+@pytest.mark.parametrize("kind", [floods.GRPC_RESETS, floods.GRPC_CALLS, floods.GRPC_STREAMS])
+def test_others_are_answered_while_a_client_floods_on_many_connections(served: int, kind: str) -> None:
+    """Each of its connections brings more calls than the core lets wait by default."""
+    flooding = multiprocessing.get_context("spawn").Process(target=floods.flood, args=(kind, served, 600.0))
+    flooding.start()
+    try:
+        wait_for(lambda: has_connection_from(floods.FLOODER[0]), "the flood")
+        for _ in range(20):
+            assert is_well(served)
+    finally:
+        flooding.kill()
+        flooding.join()
+
+
+def has_connection_from(host: str) -> bool:
+    """Return whether there is a connection from an address of this machine (proc(5), net/tcp)."""
+    local = socket.inet_aton(host)[::-1].hex().upper()
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return any(line.split()[1].startswith(f"{local}:") and line.split()[3] == "01" for line in lines)
 
 
 METADATA = {
