@@ -23,8 +23,9 @@ from aioquic.h3.connection import (
     encode_frame,
 )
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import Limit, QuicConnection
-from aioquic.quic.packet import QuicFrameType
+from aioquic.quic.connection import Limit, QuicConnection, QuicConnectionError
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType
+from aioquic.quic.rangeset import RangeSet
 from aioquic.tls import pull_client_hello
 
 from origin.http.token_bucket import TokenBucket
@@ -42,6 +43,9 @@ STREAMS, CONTROL_STREAMS = 128, 8
 
 STREAM_WINDOW, CONNECTION_WINDOW = 128 * 1024, 1024 * 1024
 """Bytes of a request's body that may come before the application has read them, and of all together."""
+
+PIECES = 128
+"""Most pieces of a stream that have come before what is in front of them; a whole window has 110 packets."""
 
 SETTINGS_BYTES = 384
 """Longest SETTINGS frame, and longest PRIORITY_UPDATE frame that is read."""
@@ -111,6 +115,8 @@ class QuicEngine(QuicConnection):
             self.tls.certificate_private_key = configuration.private_key
             handle_hello(input_buf, initial_buf, handshake_buf)
 
+        for stream in self._crypto_streams.values():
+            stream.receiver._ranges = _Pieces()
         self.tls._server_handle_hello = handle_hello_by_name  # type: ignore[method-assign]
         # Early data could be sent again by anybody (RFC 8446 §8): none is invited.
         self.tls._max_early_data = None
@@ -129,6 +135,13 @@ class QuicEngine(QuicConnection):
             one.stateless_reset_token = self._resets.token(one.cid)
 
     # Reading
+
+    def _get_or_create_stream(self, frame_type: int, stream_id: int) -> QuicStream:
+        is_known = stream_id in self._streams
+        stream = super()._get_or_create_stream(frame_type, stream_id)
+        if not is_known:
+            stream.receiver._ranges = _Pieces()
+        return stream
 
     def count_unread(self, number: int, change: int) -> None:
         """Note that so many bytes of a stream more, or fewer, wait for the application."""
@@ -218,6 +231,22 @@ class QuicEngine(QuicConnection):
     def is_handshake_over(self) -> bool:
         """Whether the client has proved its address, and both sides have keys."""
         return self._handshake_complete
+
+
+class _Pieces(RangeSet):
+    """Pieces of a stream that came ahead of their turn; the library looks at each when another one comes."""
+
+    def add(self, start: int, stop: int | None = None) -> None:
+        """Note a piece.
+
+        Raises:
+            QuicConnectionError: the client sends a stream in shreds.
+        """
+        super().add(start, stop)
+        if len(self) > PIECES:
+            raise QuicConnectionError(
+                QuicErrorCode.INTERNAL_ERROR, QuicFrameType.PADDING, "a stream comes in too many pieces"
+            )
 
 
 class Http3Engine(H3Connection):

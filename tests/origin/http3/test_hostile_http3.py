@@ -14,6 +14,8 @@ from aioquic.h3.connection import FrameType, H3Connection, Setting, encode_frame
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicPacketType, pull_quic_header
+from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.tls import Epoch
 
 from origin.http3.listener import RETRY_HANDSHAKES
 from tests.conftest import ServerProcess
@@ -23,7 +25,7 @@ from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
 
 EXCESSIVE_LOAD, MESSAGE_ERROR, FRAME_UNEXPECTED, FRAME_ERROR, ID_ERROR = 0x107, 0x10E, 0x105, 0x106, 0x108
-STREAM_LIMIT_ERROR = 0x4
+INTERNAL_ERROR, STREAM_LIMIT_ERROR = 0x1, 0x4
 """RFC 9000 §20.1."""
 
 
@@ -155,6 +157,36 @@ def test_a_priority_that_is_too_long_is_skipped(connection: Http3Connection) -> 
     assert control is not None
     send(connection, control, encode_frame(0xF0700, bytes(100_000)) + encode_frame(0xF0700, b"\x02u=1"))
     assert ended(connection) == ID_ERROR
+
+
+@pytest.mark.parametrize("start", [b"\x06", b"\x0e\x00"], ids=["CRYPTO", "STREAM"])
+def test_streams_that_come_in_shreds(connection: Http3Connection, start: bytes) -> None:
+    """Every second byte of a stream: the library looks at each piece when another one comes."""
+    quic = connection.protocol.quic
+
+    def send_shreds() -> None:
+        builder = QuicPacketBuilder(
+            host_cid=quic.host_cid,
+            peer_cid=quic._peer_cid.cid,
+            version=quic._version or 0,
+            is_client=True,
+            max_datagram_size=1200,
+            packet_number=quic._packet_number,
+        )
+        for first in range(1, 801, 200):
+            builder.start_packet(QuicPacketType.ONE_RTT, quic._cryptos[Epoch.ONE_RTT])
+            for offset in range(first, first + 200, 2):
+                frame = builder.start_frame(start[0], capacity=8)
+                # RFC 9000 §16: two bytes hold an offset or a length.
+                frame.push_bytes(start[1:] + (offset | 0x4000).to_bytes(2) + b"\x40\x01x")
+        datagrams, _ = builder.flush()
+        quic._packet_number = builder.packet_number
+        assert connection.protocol._transport is not None
+        for data in datagrams:
+            connection.protocol._transport.sendto(data, quic._network_paths[0].addr)
+
+    connection.call(send_shreds)
+    assert ended(connection) == INTERNAL_ERROR
 
 
 def test_more_streams_than_are_allowed(connection: Http3Connection) -> None:
