@@ -22,6 +22,7 @@ from tests.http2_frames import (
     HEADERS,
     RST_STREAM,
     frame,
+    literal,
     settings,
 )
 from tests.patience import CLIENT_SECONDS
@@ -221,6 +222,12 @@ def test_heads_that_break_the_rules(server: ServerProcess, block: bytes) -> None
         (b"\x42\x07CONNECT\x41\x03a:1", "501"),
         (b"\x82\x86\x41\x01a\x44\x7f\xa2\x45/" + b"x" * 8_992, "414"),
         (PLAIN + b"\x40\x01a\x01b" + b"\xbe" * 200, "431"),
+        (PLAIN + literal(b"a", b"b\x01", 0), "400"),
+        (PLAIN + literal(b"a", b"b\x7f", 0), "400"),
+        (PLAIN + literal(b"a(b", b"c", 0), "400"),
+        (PLAIN + literal(b"content-length", b"5", 0), "400"),
+        (PLAIN + literal(b"content-length", b"0", 0) * 2, "400"),
+        (PLAIN + literal(b"content-length", b"0" * 19, 0), "400"),
     ],
 )
 def test_requests_that_are_refused(server: ServerProcess, block: bytes, status: str) -> None:

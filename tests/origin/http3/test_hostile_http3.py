@@ -211,6 +211,15 @@ def test_more_streams_than_are_allowed(connection: Http3Connection) -> None:
         ([*head("/" + "x" * 9_000)], b"414"),
         ([*head("/"), *((b"a", b"b"),) * 200], b"431"),
         ([(b":method", b"CONNECT"), (b":authority", b"a:1")], b"501"),
+        ([*head("/"), (b"host", b"another.example")], b"400"),
+        ([*head("/"), (b"host", b"127.0.0.1"), (b"host", b"127.0.0.1")], b"400"),
+        ([*head("/"), (b"a", b"b\x01")], b"400"),
+        ([*head("/"), (b"a", b"b\x7f")], b"400"),
+        ([*head("/"), (b"a(b", b"c")], b"400"),
+        ([*head("/"), (b"content-length", b"0_0")], b"400"),
+        ([*head("/"), (b"content-length", b"+0")], b"400"),
+        ([*head("/"), *((b"content-length", b"0"),) * 2], b"400"),
+        ([*head("/"), (b"content-length", b"0" * 4_000)], b"400"),
     ],
 )
 def test_requests_that_are_refused(
