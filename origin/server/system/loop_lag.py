@@ -109,12 +109,9 @@ class LoopLag:
             # A loop that waits for a processor or a disk isn't held by its own computation.
             if time.clock_gettime(clock) - computed < self._limits.held_seconds:
                 continue
-            frame = sys._current_frames().get(thread)  # noqa: SLF001  # Python's own way to another thread
-            if frame is not None and self._beat[0] == moment:
-                innermost = traceback.walk_stack(frame)
-                self._where = _told(
-                    traceback.StackSummary.extract(innermost, limit=FRAMES, lookup_lines=False)
-                )
+            where = _stack_of(thread)
+            if self._beat[0] == moment:
+                self._where = where
 
     def _report(self, late: float, now: float) -> None:
         where, self._where = self._where, ""
@@ -123,6 +120,16 @@ class LoopLag:
         if now - self._reported >= self._limits.report_seconds:
             self._reported, tell = now, log.warning
         tell("the event loop was held by computing", seconds=round(late, 2), where=where)
+
+
+def _stack_of(thread: int) -> str:
+    """Describe what a thread does; its frames, and all that they refer to, aren't kept."""
+    frame = sys._current_frames().get(thread)  # noqa: SLF001  # Python's own way to another thread
+    if frame is None:
+        return ""
+    return _told(
+        traceback.StackSummary.extract(traceback.walk_stack(frame), limit=FRAMES, lookup_lines=False)
+    )
 
 
 def _told(stack: traceback.StackSummary) -> str:

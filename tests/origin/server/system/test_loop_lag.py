@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -53,3 +55,24 @@ async def test_what_only_waits_is_late_but_holds_nothing(monkeypatch: pytest.Mon
     assert loop_lag.trouble
     assert loop_lag.holds == 0
     assert not logs
+
+
+class Held:
+    """What the code that holds the loop refers to."""
+
+
+@pytest.mark.slow
+async def test_what_was_held_is_freed() -> None:
+    loop_lag = LoopLag()
+    held_ones: list[weakref.ref[Held]] = []
+
+    def hold(seconds: float) -> None:
+        one = Held()
+        held_ones.append(weakref.ref(one))
+        compute_for(seconds)
+
+    with capture_logs():
+        async with background_task(loop_lag.run()):
+            await until(lambda: held(loop_lag, hold))
+            gc.collect()
+            assert [one() for one in held_ones] == [None] * len(held_ones)
