@@ -1,6 +1,7 @@
 """Clients of each wire that come and go, and what a server has of them afterwards.
 
 ``python -m tests.gone_clients 10000`` sends so many of each wire to a server, and prints what they leave.
+Behind the number may stand the wires, such as ``"HTTP/3, vanishing"``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from tests.http2_client import Http2Client
 from tests.http3_client import Http3Connection
 from tests.patience import CLIENT_SECONDS
 from tests.ports import kept_port, listens
+from tests.vanishing_clients import STAGES, VanishingClient
 from tests.waiting import wait_for
 
 CONFIG = """
@@ -44,9 +46,15 @@ http3 = true
 
 [[events]]
 name = "news"
+publish_token = "who-publishes-events-5b1f"
 """
 ABORT = struct.pack("ii", 1, 0)
 AT_ONCE = 4
+IDLE_SECONDS, LONG_IDLE_SECONDS = 3.0, 600.0
+"""Time after which clients of HTTP/3 that have vanished are taken for gone, as they say themselves; the
+server has a minute for those that would have more.
+"""
+QUIC = "origin.http3.engines.QuicEngine"
 
 
 @dataclass(frozen=True)
@@ -67,9 +75,14 @@ class Counts:
 
 
 class CountedServer:
-    """A server with all wires, whose objects can be counted."""
+    """A server with all wires, whose objects can be counted.
+
+    Attributes:
+        idle_seconds: that clients of HTTP/3 ask for (RFC 9000 §10.1).
+    """
 
     def __init__(self, server: ServerProcess, folder: Path, grpc_port: int) -> None:
+        self.idle_seconds = IDLE_SECONDS
         self.server = server
         self.folder = folder
         self.grpc_port = grpc_port
@@ -119,6 +132,7 @@ def counted_server(folder: Path) -> Iterator[CountedServer]:
     self_signed(folder)
     (folder / "library").mkdir()
     (folder / "library" / "short.txt").write_text("short\n")
+    (folder / "library" / "big.bin").write_bytes(bytes(1 << 20))
     (folder / "headwater.toml").write_text(CONFIG)
     for name in ("questions", "answers"):
         os.mkfifo(folder / name)
@@ -197,6 +211,12 @@ def by_http3(server: CountedServer, number: int) -> None:
         connection.close()
 
 
+def by_vanishing(server: CountedServer, number: int) -> None:
+    """Vanish without a word, in a handshake, before, in the middle of or behind a request."""
+    stages = tuple(STAGES.values())
+    VanishingClient(server.https, server.idle_seconds).run(stages[number % len(stages)])
+
+
 def by_grpc(server: CountedServer, number: int) -> None:
     """Leave while events are read; every second client cancels that before."""
     trusted = grpc.ssl_channel_credentials((server.folder / CHAIN).read_bytes())
@@ -214,6 +234,7 @@ WIRES: dict[str, Callable[[CountedServer, int], None]] = {
     "TLS": by_tls,
     "HTTP/2": by_http2,
     "HTTP/3": by_http3,
+    "HTTP/3, vanishing": by_vanishing,
     "gRPC": by_grpc,
 }
 
@@ -225,26 +246,26 @@ def come_and_go(server: CountedServer, wire: str, count: int) -> None:
             pass
 
 
-def main(count: int) -> None:
+def main(count: int, wires: Sequence[str]) -> None:
     """Print what the clients of each wire leave."""
     with tempfile.TemporaryDirectory() as folder, counted_server(Path(folder)) as server:
-        for wire in WIRES:
+        server.idle_seconds = LONG_IDLE_SECONDS
+        for wire in wires or WIRES:
             come_and_go(server, wire, count // 10)
-            time.sleep(1)
+            wait_for(lambda: not server.counts().objects[QUIC], "the end of the first")
             before, began = server.counts(), time.monotonic()
             come_and_go(server, wire, count)
-            took = time.monotonic() - began
+            behind, then = time.monotonic(), server.counts()
             wait_for(lambda before=before: server.is_alone(before), "the end of all")  # type: ignore[misc]
-            after = server.counts()
-            more = (after.objects - before.objects).most_common(6)
-            print(  # noqa: T201  # its report
-                f"{wire}: {count} connections in {took:.0f} s; descriptors {before.descriptors} -> "
-                f"{after.descriptors}, tasks {before.tasks} -> {after.tasks}, objects "
-                f"{before.objects.total()} -> {after.objects.total()}, KiB {before.resident} -> "
-                f"{after.resident}; most: {more}",
-                flush=True,
-            )
+            wait_for(lambda: not server.counts().objects[QUIC], "the end of all QUIC")
+            seconds, after = time.monotonic() - behind, server.counts()
+            print(f"{wire}: {count} connections in {behind - began:.0f} s, ended {seconds:.0f} s later")  # noqa: T201  # its report
+            for name, one in (("before", before), ("behind the last", then), ("at the end", after)):
+                numbers = (one.descriptors, one.tasks, one.objects[QUIC], one.objects.total(), one.resident)
+                texts = ("descriptors", "tasks", "of QUIC", "objects", "KiB")
+                print(f"  {name}:", *map("{} {},".format, numbers, texts))  # noqa: T201  # its report
+            print("  more:", (after.objects - before.objects).most_common(6), flush=True)  # noqa: T201  # its report
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2:])
