@@ -94,12 +94,14 @@ class Http3Connection(MultiplexedConnection):
         if self.is_over:
             return
         try:
-            self._quic.receive_datagram(data, address, self.loop.time())
+            is_admitted = self._quic.admits_datagram(data, address, self.loop.time())
             has_events = self._handle_events()
         except Exception as error:  # noqa: BLE001  # it concerns this client alone, and is logged
             self._break(error)
             return
-        if self._sending and not has_events:
+        if not is_admitted:
+            self._end(ENHANCE_YOUR_CALM, "the client sends frames that carry nothing")
+        elif self._sending and not has_events:
             # A confirmation: with the next ones, there is room for many packets at a time.
             self._wake_by(self.loop.time() + GATHER_SECONDS)
         else:

@@ -34,6 +34,7 @@ from origin.http3.stateless_reset import StatelessResets
 
 if TYPE_CHECKING:
     from aioquic.h3.connection import H3Stream
+    from aioquic.quic.connection import NetworkAddress
     from aioquic.quic.packet_builder import QuicPacketBuilder
     from aioquic.quic.stream import QuicStream
     from aioquic.tls import SessionTicket
@@ -55,6 +56,12 @@ REQUEST_UPDATE, PUSH_UPDATE = 0xF0700, 0xF0701
 
 UPDATES, UPDATES_A_SECOND = 600, 50.0
 """PRIORITY_UPDATE frames that are accepted in one go, and how many more in each second."""
+
+FRAMES, FRAMES_A_SECOND = 600, 50.0
+"""Small frames beyond those of any datagram that are accepted in one go, and how many more in each second."""
+
+FRAMES_OF_A_DATAGRAM, FRAME_BYTES = 8, 64
+"""Frames that any datagram may have, and bytes of it for each further one."""
 
 FIELD_SECTION_SIZE = 0x6
 """RFC 9114 §7.2.4.1: the setting that says how large a head may be."""
@@ -94,6 +101,9 @@ class QuicEngine(QuicConnection):
         # Bytes that have come on each stream, and altogether, which the application hasn't read.
         self._unread: dict[int, int] = {}
         self._all_unread = 0
+        self._handlers = _CountedHandlers(self._QuicConnection__frame_handlers)  # type: ignore[has-type]
+        self._QuicConnection__frame_handlers = self._handlers
+        self._small_frames = TokenBucket(FRAMES, FRAMES_A_SECOND)
         for limit, most in (
             (self._local_max_streams_bidi, STREAMS),
             (self._local_max_streams_uni, CONTROL_STREAMS),
@@ -135,6 +145,16 @@ class QuicEngine(QuicConnection):
             one.stateless_reset_token = self._resets.token(one.cid)
 
     # Reading
+
+    def admits_datagram(self, data: bytes, address: NetworkAddress, now: float) -> bool:
+        """Handle a datagram; return False if too many have frames that carry next to nothing."""
+        before = self._handlers.found
+        self.receive_datagram(data, address, now)
+        frames = self._handlers.found - before - FRAMES_OF_A_DATAGRAM - len(data) // FRAME_BYTES
+        if frames <= 0:
+            return True
+        self._small_frames.add(1 - frames)
+        return not self._small_frames.acquire()
 
     def _get_or_create_stream(self, frame_type: int, stream_id: int) -> QuicStream:
         is_known = stream_id in self._streams
@@ -231,6 +251,21 @@ class QuicEngine(QuicConnection):
     def is_handshake_over(self) -> bool:
         """Whether the client has proved its address, and both sides have keys."""
         return self._handshake_complete
+
+
+class _CountedHandlers(dict[int, Any]):
+    """The library's handlers of frames, by type, each of which it looks up once for each frame.
+
+    Attributes:
+        found: how many were looked up.
+    """
+
+    found = 0
+
+    def __getitem__(self, kind: int) -> Any:
+        """Return the handler of a type of frames."""
+        self.found += 1
+        return super().__getitem__(kind)
 
 
 class _Pieces(RangeSet):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import httpx
 import pytest
@@ -17,6 +17,7 @@ from aioquic.quic.packet import QuicPacketType, pull_quic_header
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.tls import Epoch
 
+from origin.http3.engines import FRAMES
 from origin.http3.listener import RETRY_HANDSHAKES
 from tests.conftest import ServerProcess
 from tests.http3_client import Http3Connection, Http3Transport
@@ -162,9 +163,34 @@ def test_a_priority_that_is_too_long_is_skipped(connection: Http3Connection) -> 
 @pytest.mark.parametrize("start", [b"\x06", b"\x0e\x00"], ids=["CRYPTO", "STREAM"])
 def test_streams_that_come_in_shreds(connection: Http3Connection, start: bytes) -> None:
     """Every second byte of a stream: the library looks at each piece when another one comes."""
+    # RFC 9000 §16: two bytes hold an offset or a length.
+    pieces = [start + (offset | 0x4000).to_bytes(2) + b"\x40\x01x" for offset in range(1, 801, 2)]
+    send_frames(connection, pieces)
+    assert ended(connection) == INTERNAL_ERROR
+
+
+@pytest.mark.parametrize("kind", [b"\x01", b"\x1a" + bytes(8), b"\x10\x80\x10\x00\x00", b"\x0e\x00\x00\x00"])
+def test_a_flood_of_frames_that_carry_nothing(
+    server: ServerProcess, connection: Http3Connection, kind: bytes
+) -> None:
+    """Of PING, PATH_CHALLENGE, MAX_DATA and an empty STREAM frame (RFC 9000 §19)."""
+    send_frames(connection, [kind] * 2 * FRAMES)
+    assert ended(connection) == EXCESSIVE_LOAD
+    assert get(server) == "short\n"
+
+
+def test_some_small_frames_are_no_flood(connection: Http3Connection) -> None:
+    send_frames(connection, [b"\x01"] * (FRAMES // 2))
+    number = connection.call(connection.protocol.request, head("/media/short.txt"))
+    answer = connection.protocol.answers[number].get(timeout=CLIENT_SECONDS)
+    assert isinstance(answer, list)
+
+
+def send_frames(connection: Http3Connection, frames: Sequence[bytes]) -> None:
+    """Send frames of QUIC, each with its type, in as few datagrams as they take."""
     quic = connection.protocol.quic
 
-    def send_shreds() -> None:
+    def send_all() -> None:
         builder = QuicPacketBuilder(
             host_cid=quic.host_cid,
             peer_cid=quic._peer_cid.cid,
@@ -173,20 +199,18 @@ def test_streams_that_come_in_shreds(connection: Http3Connection, start: bytes) 
             max_datagram_size=1200,
             packet_number=quic._packet_number,
         )
-        for first in range(1, 801, 200):
-            builder.start_packet(QuicPacketType.ONE_RTT, quic._cryptos[Epoch.ONE_RTT])
-            for offset in range(first, first + 200, 2):
-                frame = builder.start_frame(start[0], capacity=8)
-                # RFC 9000 §16: two bytes hold an offset or a length.
-                frame.push_bytes(start[1:] + (offset | 0x4000).to_bytes(2) + b"\x40\x01x")
+        builder.start_packet(QuicPacketType.ONE_RTT, quic._cryptos[Epoch.ONE_RTT])
+        for one in frames:
+            if builder.remaining_buffer_space < len(one):
+                builder.start_packet(QuicPacketType.ONE_RTT, quic._cryptos[Epoch.ONE_RTT])
+            builder.start_frame(one[0], capacity=len(one)).push_bytes(one[1:])
         datagrams, _ = builder.flush()
         quic._packet_number = builder.packet_number
         assert connection.protocol._transport is not None
         for data in datagrams:
             connection.protocol._transport.sendto(data, quic._network_paths[0].addr)
 
-    connection.call(send_shreds)
-    assert ended(connection) == INTERNAL_ERROR
+    connection.call(send_all)
 
 
 def test_more_streams_than_are_allowed(connection: Http3Connection) -> None:
