@@ -190,6 +190,12 @@ def challenge(request: Request) -> str:
     return BEARER_CHALLENGE if request.headers.get("accept") == "application/json" else CHALLENGE
 
 
+def key_reason(request: Request, text: str) -> str:
+    """Return why a request isn't authorised: its wrong key, or the line that says which key is needed."""
+    has_key = any(presented for presented, _ in presented_secrets(request))
+    return f"{WRONG_KEY}: {text}" if has_key else text
+
+
 class Unauthorized(Response):
     """An answer 401, which says whether the request had a wrong key or none (RFC 9110 §15.5.2).
 
@@ -205,8 +211,7 @@ class Unauthorized(Response):
 
     def to(self, request: Request) -> Response:
         """Return the answer to a request, by whether it presents a key."""
-        has_key = any(text for text, _ in presented_secrets(request))
-        return plain_refusal(401, f"{WRONG_KEY}: {self._text}" if has_key else self._text, self._fields)
+        return plain_refusal(401, key_reason(request, self._text), self._fields)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""

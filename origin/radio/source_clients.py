@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from media.errors import MediaError
-from origin.access.authentication import client_address, unauthorized
+from origin.access.authentication import client_address, key_reason, unauthorized
 from origin.access.refusal_log import RefusalLog
 from origin.http1.application_exchange import take_slowly
 from origin.radio.authorization import StationAuthorization
@@ -161,9 +161,8 @@ class SourceClients:
         # libshout asks without a password at first, and at once again with it: that is no refusal.
         if refusal.status != 401 or "authorization" in request.headers:
             mount = request.path_params["name"]
-            self._refusals.write(
-                client_address(request), mount=mount, reason=str(refusal), agent=agent_of(request)
-            )
+            reason = key_reason(request, str(refusal)) if refusal.status == 401 else str(refusal)
+            self._refusals.write(client_address(request), mount=mount, reason=reason, agent=agent_of(request))
         if refusal.status == 401:
             return unauthorized(str(refusal), _CLOSING)
         return plain_refusal(refusal.status, str(refusal), {**_CLOSING, **refusal.headers})

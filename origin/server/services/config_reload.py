@@ -191,15 +191,21 @@ def _pending(taken: frozenset[str], first: Config, new: Config) -> tuple[str, ..
 
 
 def changes(old: Config, new: Config) -> list[str]:
-    """Name the options that differ as a configuration file does: ``log.level``, ``live 'demo'``."""
+    """Name the options that differ as a configuration file does: ``log.level``, ``live 'demo' (dvr)``."""
     found: list[str] = []
     for section in old.__struct_fields__:
         before, after = getattr(old, section), getattr(new, section)
         if isinstance(before, tuple):
             known, wanted = ({one.name: one for one in several} for several in (before, after))
-            names = [name for name in {**known, **wanted} if known.get(name) != wanted.get(name)]
-            found += [f"{section} {name!r}" for name in names]
+            for name in {**known, **wanted}:
+                if known.get(name) != wanted.get(name):
+                    keys = _differences(known[name], wanted[name]) if name in known and name in wanted else []
+                    found.append(f"{section} {name!r}" + (f" ({', '.join(keys)})" if keys else ""))
         else:
-            keys = before.__struct_fields__
-            found += [f"{section}.{key}" for key in keys if getattr(before, key) != getattr(after, key)]
+            found += [f"{section}.{key}" for key in _differences(before, after)]
     return found
+
+
+def _differences(before: Options, after: Options) -> list[str]:
+    """Name the keys of a table that differ."""
+    return [key for key in before.__struct_fields__ if getattr(before, key) != getattr(after, key)]

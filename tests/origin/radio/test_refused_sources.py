@@ -19,7 +19,7 @@ MPEG = "Content-Type: audio/mpeg"
 @pytest.mark.parametrize(
     ("path", "fields", "reason"),
     [
-        ("/radio/test", [WRONG, MPEG], "the password of this station's source is needed"),
+        ("/radio/test", [WRONG, MPEG], "wrong key: the password of this station's source is needed"),
         ("/radio/none", [AUTH, MPEG], "no such station"),
         ("/radio/folder", [AUTH, MPEG], "this station takes no source"),
         ("/radio/test", [AUTH, "Content-Type: video/webm"], "Content-Type must be one of"),

@@ -13,8 +13,11 @@ import urllib.request
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
+from origin.config.options import Config, LiveOptions, ServerOptions
+from origin.server.services.config_reload import changes
 from tests.conftest import ServerProcess, start_server
 from tests.keys import ADMIN_TOKEN
 from tests.patience import CLIENT_SECONDS
@@ -75,6 +78,19 @@ def test_the_answer_of_a_reload_names_what_needs_a_restart_whatever_the_level_of
         assert "server.port" in line
     finally:
         assert server.stop() == 0
+
+
+def test_what_needs_a_restart_is_named_by_its_key_in_a_table_of_a_channel_too() -> None:
+    def config(*channels: LiveOptions, port: int = 8000) -> Config:
+        return Config(server=ServerOptions(port=port), live=channels)
+
+    demo = LiveOptions(name="demo", source="publish", dvr="1h")
+    changed = msgspec.structs.replace(demo, dvr="2h", ladder=("source",))
+    assert changes(config(demo), config(changed, port=8001)) == ["server.port", "live 'demo' (ladder, dvr)"]
+    assert changes(config(demo), config(msgspec.structs.replace(demo, name="other"))) == [
+        "live 'demo'",
+        "live 'other'",
+    ]
 
 
 def test_a_server_ends_with_the_terminal_that_it_was_started_in(tmp_path: Path) -> None:
@@ -174,7 +190,7 @@ def test_the_command_changes_keys_and_titles_and_lists_what_needs_a_restart(tmp_
         code, told = reload(*to)
         assert (code, set(told.splitlines())) == (
             3,
-            {"needs a restart: library.max_age", "needs a restart: events 'chat'"},
+            {"needs a restart: library.max_age", "needs a restart: events 'chat' (read_key)"},
         )
         assert status("GET", "/events/chat", "none") == 401
         code, told = reload(*to, "--token", "a-wrong-token-000000")
