@@ -14,6 +14,12 @@ OPENING_RETRY_SECONDS = 1
 READING_RETRY_SECONDS = 2
 """Retry-After of a file that can't be read now, such as a film's or a recording's."""
 
+FOLDER_GONE = "The library's folder can't be read now."
+"""Line for what is in a library whose folder has gone, such as a network share."""
+
+FOLDER_RETRY_SECONDS = 5
+"""Retry-After of a library whose folder can't be read now."""
+
 ABSENT_FILE_SECONDS = 5
 """For how long caches may keep the answer that the library has no such thing, or none that can be served."""
 

@@ -11,6 +11,8 @@ from starlette.routing import Route
 from origin.answers.asgi import HandlerEndpoint
 from origin.answers.refusals import (
     ABSENT_FILE_SECONDS,
+    FOLDER_GONE,
+    FOLDER_RETRY_SECONDS,
     OPENING_RETRY_SECONDS,
     READING_RETRY_SECONDS,
     refusal,
@@ -20,6 +22,7 @@ from origin.answers.representation_replies import with_first_bytes
 from origin.answers.request import Request
 from origin.files.open_files import OpenFileCache
 from origin.http.media_types import media_type
+from packager.library.folder_state import FolderGoneError
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import FileChangedError, LibraryFile, Storage
 
@@ -72,8 +75,11 @@ class FileHandler:
             # Hidden and missing files get the same reply.
             return self.absent(request)
         except OSError as error:
-            level = log.debug if error.errno in (errno.EMFILE, errno.ENFILE) else log.warning
+            is_told = error.errno in (errno.EMFILE, errno.ENFILE) or isinstance(error, FolderGoneError)
+            level = log.debug if is_told else log.warning
             level("a file can't be opened", path=name, reason=error.strerror)
+            if isinstance(error, FolderGoneError):
+                return refusal(request, 503, 0, FOLDER_GONE, retry_after=FOLDER_RETRY_SECONDS)
             return refusal(request, 503, 0, retry_after=OPENING_RETRY_SECONDS)
         try:
             return await with_first_bytes(opened.reply(request))

@@ -65,6 +65,7 @@ from origin.tls.redirect import RedirectToHttps
 from origin.token_relay.openai_errors import OpenAIErrors
 from origin.token_relay.routes import routes as relay_routes
 from origin.vod.addresses import PREFIX
+from packager.library.local_storage import Library
 from packager.live.snapshot import draw_snapshot
 
 
@@ -202,6 +203,7 @@ def _routes(
             thumbnails=library.thumbnails is not None,
             searches=client_limits.library_views,
             guard=guard,
+            folder=library.storage.folder if isinstance(library.storage, Library) else None,
         ),
         *embed.routes(player, config.server.allow_embed),
         *page.routes(player),

@@ -15,7 +15,13 @@ from origin.answers import gzip_cache
 from origin.answers.byte_sources import ThreadSource
 from origin.answers.heads import RepresentationHead
 from origin.answers.memfd_cache import MemfdCopy
-from origin.answers.refusals import ABSENT_FILE_SECONDS, READING_RETRY_SECONDS, refusal
+from origin.answers.refusals import (
+    ABSENT_FILE_SECONDS,
+    FOLDER_GONE,
+    FOLDER_RETRY_SECONDS,
+    READING_RETRY_SECONDS,
+    refusal,
+)
 from origin.answers.reply import Pending, PendingTask, Reply
 from origin.answers.representation_replies import (
     RepresentationReplies,
@@ -34,6 +40,7 @@ from origin.vod.cache_control import VodCaching
 from origin.vod.contents import NO_MAKERS, MediaMakers, VodContents
 from origin.vod.film_lookups import AwaitedFilm, FilmLookups, Opened
 from origin.vod.segment_cache import CachedSegment, SegmentCache, SegmentCacheLimits, metadata_of
+from packager.library.folder_state import FolderGoneError
 from packager.library.local_storage import LocalFile, NotFoundError
 from packager.library.storage_interface import FileChangedError, Identity, LibraryFile
 from packager.transient_errors import NotReadyError
@@ -320,6 +327,8 @@ def refusal_of(request: Request, address: Address, error: Exception) -> Reply:
         supported = isinstance(error, TooLargeError) or not isinstance(error, UnsupportedError)
         reason = f"{address.film} can't be packaged: {error}"
         return refusal(request, 422 if supported else 415, ABSENT_FILE_SECONDS, reason)
+    if isinstance(error, FolderGoneError):
+        return refusal(request, 503, 0, FOLDER_GONE, retry_after=FOLDER_RETRY_SECONDS)
     if isinstance(error, OSError):
         log.error("a film can't be read", path=address.film, reason=str(error))
         return refusal(request, 503, 0, retry_after=READING_RETRY_SECONDS)

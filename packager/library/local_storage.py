@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from packager.concurrency import SHARED_THREADS
+from packager.library.folder_state import FolderState
 from packager.library.storage_interface import is_settled
 from packager.library.title_files import FolderTitles
 
@@ -185,10 +186,12 @@ class Library:
         root: The folder; it need not exist yet.
         follow_symlinks: Whether links may lead out of the folder. Inside it they always may.
         withheld: Paths that are never served, wherever they lie.
+
+    Attributes:
+        folder: Whether the folder is there as it was when it was first looked at.
     """
 
     threads = SHARED_THREADS
-    trouble = ""
 
     def __init__(
         self, root: Path, follow_symlinks: bool = False, withheld: Withheld = NOTHING_WITHHELD
@@ -196,6 +199,12 @@ class Library:
         self.root = root.absolute()
         self.follow_symlinks = follow_symlinks
         self.withheld = withheld
+        self.folder = FolderState(self.root)
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be opened now, in one line; empty where all is well."""
+        return self.folder.trouble
 
     def __str__(self) -> str:
         """Return the folder's path."""
@@ -222,6 +231,8 @@ class Library:
             return self._open(parts, path)
         except OSError as error:
             if error.errno in _ABSENT:
+                # Of a folder that has gone nobody knows whether there is such a file.
+                self.folder.look()
                 raise NotFoundError(name) from None
             raise
         except ValueError:

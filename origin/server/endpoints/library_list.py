@@ -25,11 +25,13 @@ from origin.access.authentication import challenge, client_address, unauthorized
 from origin.access.policy import sees_covered_alone
 from origin.access.protected_addresses import TokenGuard, VisibleFiles
 from origin.access.token_middleware import base_path, token_of
+from origin.answers.refusals import FOLDER_GONE, FOLDER_RETRY_SECONDS
 from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError, network_of
 from origin.http.media_types import media_type
 from origin.http.path_prefixes import ITEM_PREFIX
 from origin.responses.json_response import UNCACHED, based
 from origin.responses.refusal import plain_refusal
+from packager.concurrency import SHARED_THREADS
 from packager.library.catalogue import (
     MAX_PAGE_ITEMS,
     PAGE_ITEMS,
@@ -40,6 +42,7 @@ from packager.library.catalogue import (
 )
 from packager.library.conversion_command import conversion_command
 from packager.library.file_probe import Facts, TextFacts
+from packager.library.folder_state import FolderGoneError, FolderState
 from packager.library.library_search import ListedSubfolder, Sort, TooManyViewsError, ViewQuery
 
 ADDRESS = "/api/library"
@@ -54,9 +57,6 @@ KEPT_PAGES = 16
 
 BUSY_RETRY_SECONDS = 2
 """Retry-After while too many look for different things."""
-
-FOLDER_RETRY_SECONDS = 5
-"""Retry-After of a library whose folder can't be read now."""
 
 BUSY = {**UNCACHED, "retry-after": str(BUSY_RETRY_SECONDS)}
 
@@ -76,6 +76,7 @@ def routes(
     thumbnails: bool = False,
     searches: ClientLimit = UNLIMITED,
     guard: TokenGuard | None = None,
+    folder: FolderState | None = None,
 ) -> list[BaseRoute]:
     """Make the route of ``/api/library``.
 
@@ -84,8 +85,11 @@ def routes(
         thumbnails: whether films have thumbnails for the seek bar.
         searches: how many requests for views one client may have under way.
         guard: checks the tokens with which protected files are listed; None where none is protected.
+        folder: whether the library's folder is there; None of a library in S3.
     """
-    answers = LibraryList(catalogue, is_needed, thumbnails=thumbnails, searches=searches, guard=guard)
+    answers = LibraryList(
+        catalogue, is_needed, thumbnails=thumbnails, searches=searches, guard=guard, folder=folder
+    )
     return [Route(ADDRESS, answers.answer), Route(f"{ITEM_PREFIX}library/{{path:path}}", answers.answer_item)]
 
 
@@ -104,13 +108,14 @@ class LibraryList:
         thumbnails: bool = False,
         searches: ClientLimit = UNLIMITED,
         guard: TokenGuard | None = None,
+        folder: FolderState | None = None,
     ) -> None:
+        self._folder = folder
         self._guards = guard
         self._thumbnails = thumbnails
         self._searches = searches
         self._catalogue = catalogue
         self._is_needed = is_needed
-        self._is_gone = False
         self._written: OrderedDict[object, asyncio.Future[bytes]] = OrderedDict()
 
     @property
@@ -186,8 +191,9 @@ class LibraryList:
             # RFC 6585 §4: it is this client's doing.
             return plain_refusal(429, "Too many searches of this address are under way.", BUSY)
         except OSError as error:
-            return self._without_folder(error)
-        self._is_gone = False
+            return await self._without_folder(error)
+        if self._folder is not None and self._folder.trouble and await self._is_gone(self._folder):
+            return _folder_gone()
         key = (path, after, limit, view, page.offset, page.version, base, visible)
         body = await self._write(key, page, base, visible)
         headers = {**UNCACHED, **_next_page(query, page, base)}
@@ -195,15 +201,19 @@ class LibraryList:
             headers |= {"x-total-count": str(page.total), "x-offset": str(page.offset)}
         return Response(body, media_type="application/json", headers=headers)
 
-    def _without_folder(self, error: OSError) -> Response:
+    async def _is_gone(self, folder: FolderState) -> bool:
+        try:
+            await SHARED_THREADS.run(folder.look)
+        except FolderGoneError:
+            return True
+        return False
+
+    async def _without_folder(self, error: OSError) -> Response:
         if isinstance(error, FileNotFoundError) and not self._is_needed():
             return Response(b"[]", media_type="application/json", headers=UNCACHED)
-        if not self._is_gone:
-            log.warning("the library can't be read", reason=error.strerror)
-        self._is_gone = True
-        return plain_refusal(
-            503, "The library's folder can't be read now.", {"retry-after": str(FOLDER_RETRY_SECONDS)}
-        )
+        if self._folder is None or not await self._is_gone(self._folder):
+            log.warning("the library can't be listed", reason=error.strerror)
+        return _folder_gone()
 
     async def _write(
         self, key: object, page: CataloguePage, base: str, visible: VisibleFiles | None
@@ -218,6 +228,10 @@ class LibraryList:
                 self._written.popitem(last=False)
         self._written.move_to_end(key)
         return await asyncio.shield(writing)
+
+
+def _folder_gone() -> Response:
+    return plain_refusal(503, FOLDER_GONE, {"retry-after": str(FOLDER_RETRY_SECONDS)})
 
 
 def _next_page(query: QueryParams, page: CataloguePage, base: str) -> dict[str, str]:

@@ -45,6 +45,7 @@ from packager.concurrency import background_task
 from packager.data_lock import DataLock
 from packager.encode.preparation import Preparation
 from packager.ffmpeg.picture_encoder import SOFTWARE, PictureEncoder
+from packager.library.local_storage import Library
 from packager.live.channel import Channel
 from packager.process import sandbox
 from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
@@ -345,6 +346,8 @@ class Services:
         services += [] if self.library.encoded is None else [self.library.encoded]
         services += [*self.recording_copies, *self.bucket_recordings.values()]
         services += [self.token_keys] if self.sessions is None else [self.token_keys, self.sessions]
+        storage = self.library.storage
+        services += [storage.folder] if isinstance(storage, Library) else []
         return [*services, *self._added, self._status_events, self.library.catalogue]
 
     async def _supervise(self, service: Service) -> None:

@@ -166,9 +166,22 @@ def test_a_list_whose_folder_is_gone_is_503_and_comes_back_by_itself(tmp_path: P
         status, headers, body = fetch(f"{server.url}/api/library")
         assert (status, headers["retry-after"]) == (503, "5")
         assert b"can't be read now" in body
+        # Nobody knows which files are in it, so no cache may keep that one is missing.
+        for address in ("/media/film.mp4", "/media/other.mp4", "/vod/other.mp4/master.m3u8"):
+            status, headers, body = fetch(f"{server.url}{address}")
+            if address != "/media/film.mp4" or status != 200:
+                assert (status, headers["cache-control"], headers["retry-after"]) == (503, "no-store", "5")
+        health = json.loads(fetch(f"{server.url}/health")[2])
+        assert health["status"] == "degraded"
+        assert health["troubles"]["library"] == f"{root} can't be read: No such file or directory"
         (tmp_path / "elsewhere").rename(root)
         wait_for(lambda: fetch(f"{server.url}/api/library")[0] == 200, "the list")
         assert [one["path"] for one in listed(server)] == ["film.mp4"]
+        wait_for(
+            lambda: json.loads(fetch(f"{server.url}/health")[2])["status"] == "ok", "the end of the trouble"
+        )
+        assert server.text().count("the library can't be read ") == 1
+        assert server.text().count("the library can be read again") == 1
         assert "Traceback" not in server.text()
 
 
