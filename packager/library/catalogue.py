@@ -9,14 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TypeVar
 
-from media.matroska.declared_size import HEAD_BYTES, declared_bytes
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.file_endings import CONTAINERS, SOUND_ENDINGS
 from packager.library.file_listing import (
@@ -45,6 +42,7 @@ from packager.library.library_search import (
     Views,
 )
 from packager.library.local_storage import NotFoundError
+from packager.library.missing_bytes import missing_bytes
 from packager.library.title_files import cover_among
 from packager.process.ffmpeg_discovery import BusyError, Tools
 
@@ -77,9 +75,6 @@ SELECTIONS_KEPT = 8
 
 SELECTIONS_AWAITED = 16
 """Most requests that wait for such a listing to be made; beyond, the network with the most is refused."""
-
-MATROSKA_ENDINGS = frozenset((".mkv", ".webm", ".mka", ".weba"))
-"""Endings of files whose header says how long the whole file is."""
 
 IsListed = Callable[[str], bool]
 """Returns whether the item of a path is listed; equal ones list the same."""
@@ -415,10 +410,10 @@ class Catalogue:
             raise BusyError(str(error)) from error
         with contextlib.closing(readable):
             facts = await probe(readable.path, self._tools, self.limits.probe, is_packaged=obstacle is None)
-            incomplete = await run(_missing_bytes, readable.path)
+            incomplete = await run(missing_bytes, readable.path)
         return replace(
             facts,
-            reason=None if encoded else facts.reason,
+            reason=None if encoded else _reason(facts, incomplete),
             obstacle=obstacle,
             encoded=encoded,
             incomplete=incomplete,
@@ -465,13 +460,6 @@ def _described(
     return Entry(item.path, item.size, facts[item], item.modified)
 
 
-def _missing_bytes(path: Path) -> str | None:
-    """Return how much of a Matroska file is there; None of a whole one. Blocks."""
-    if path.suffix.lower() not in MATROSKA_ENDINGS:
-        return None
-    try:
-        with path.open("rb") as file:
-            declared, size = declared_bytes(file.read(HEAD_BYTES)), file.seek(0, os.SEEK_END)
-    except OSError:
-        return None
-    return None if declared is None or declared <= size else f"{size} of {declared} bytes are there"
+def _reason(facts: Facts, incomplete: str | None) -> str | None:
+    """Return why a file isn't played: that it isn't whole tells people more than what ffprobe says then."""
+    return f"it is incomplete: {incomplete}" if incomplete and not facts.codecs else facts.reason

@@ -39,7 +39,7 @@ class FolderState:
         self.trouble = ""
 
     def look(self) -> None:
-        """Look at the folder, and log what has changed. Blocks.
+        """Compare the folder with what it was, and log a change. Blocks.
 
         Raises:
             FolderGoneError: it was there, and isn't any more.
@@ -60,7 +60,7 @@ class FolderState:
         raise FolderGoneError(errno.ENODEV, reason)
 
     async def run(self) -> None:
-        """Look at the folder every few seconds, until cancelled."""
+        """Compare the folder with what it was every few seconds, until cancelled."""
         while True:
             with contextlib.suppress(FolderGoneError):
                 await SHARED_THREADS.run(self.look)

@@ -308,9 +308,11 @@ async function neighbourOf(path, places) {
 /** Advice about an item that this browser can't play. */
 const adviceFor = (item) => [generalAdvice(item), item.convert && `This line makes a file that plays: ${item.convert}`].filter(Boolean).join(" ");
 
-const generalAdvice = (item) => (item.content_type
-  ? "Try another browser, download the file for another player, or play it anyway: some browsers play more than they say."
-  : "Download the file and try another player, such as VLC; a copy as MP4 with H.264 and AAC plays here.");
+function generalAdvice(item) {
+  if (item.content_type) return "Try another browser, download the file for another player, or play it anyway: some browsers play more than they say.";
+  if (item.incomplete) return "Wait until all of it has been downloaded or copied, or fetch it again.";
+  return "Download the file and try another player, such as VLC; a copy as MP4 with H.264 and AAC plays here.";
+}
 
 /** What music is called by its tags, and other files by their names. */
 const titleOf = (item) => item.tags?.title ?? item.name;

@@ -44,10 +44,17 @@ async def test_what_browsers_play_has_no_reason_and_the_rest_says_why(tools: Too
     make(tools, tmp_path / "deep.mp4", *PICTURE, "-c:v", "libx264", "-pix_fmt", "yuv444p")
     make(tools, tmp_path / "box.avi", *H264)
     (tmp_path / "broken.mp4").write_bytes(b"not a film" * 100)
+    (tmp_path / "half.mp4").write_bytes((tmp_path / "good.mp4").read_bytes()[:1000])
+    (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / ".hidden.mp4").write_bytes(b"")
     (tmp_path / "notes.txt").write_text("no media")
     facts = await listed(tmp_path, tools)
-    assert list(facts) == ["box.avi", "broken.mp4", "deep.mp4", "good.mp4", "mpeg4.mp4", "sub/sound.mp3"]
+    assert list(facts) == [
+        *("box.avi", "broken.mp4", "deep.mp4", "empty.mp4", "good.mp4", "half.mp4", "mpeg4.mp4"),
+        "sub/sound.mp3",
+    ]
+    assert facts["empty.mp4"].reason == "it is incomplete: the file is empty"
+    assert str(facts["half.mp4"].reason).startswith("it is incomplete: 1000 of more than ")
     good = facts["good.mp4"]
     assert (good.reason, good.width, good.height, good.codecs) == (None, 160, 90, ("h264",))
     assert good.duration == pytest.approx(1.0, abs=0.11)
