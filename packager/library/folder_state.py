@@ -13,7 +13,7 @@ import structlog
 from packager.concurrency import SHARED_THREADS
 
 LOOK_SECONDS = 5.0
-"""Time between two looks at the folder, beside those of requests that find nothing."""
+"""Time between two comparisons of the folder; requests that find no file compare it, too."""
 
 log = structlog.get_logger()
 

@@ -148,12 +148,19 @@ def parse_sidecar_name(name: str, stem: str) -> SidecarName | None:
     )
 
 
-def _reason(name: str, is_named: bool) -> str:
-    """Return why a file of subtitles isn't used."""
+def _reason(name: str, stems: Sequence[str] = ()) -> str:
+    """Return why a file of subtitles isn't used.
+
+    Args:
+        stems: with which its name has to begin; none where it is the film's wherever it lies.
+    """
     if not name.lower().endswith(SUBTITLE_ENDINGS):
         return "it isn't one of the formats that are read: SRT, VTT, ASS and SSA"
-    if not is_named:
-        return "its name doesn't begin with the film's"
+    if stems and not any(name.startswith(f"{stem}.") for stem in stems):
+        stem = next(filter(name.startswith, stems), "")
+        if not stem:
+            return "its name doesn't begin with the film's"
+        return f"no dot is behind the film's name, as in {stem}.{name[len(stem) :].lstrip(' _-')}"
     return "its name has a word that is neither a language nor a purpose"
 
 
@@ -288,9 +295,9 @@ class Sidecars:
             stems = media_stems(name)
             for stem in stems:
                 for one in self._folders.unused(folder, stem):
-                    found[one] = _reason(one, any(one.startswith(f"{each}.") for each in stems))
+                    found[one] = _reason(one, stems)
                 for below in self._folders.subtitles_below(folder, stem):
-                    found[below.name] = _reason(below.name, True)
+                    found[below.name] = _reason(below.name)
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and will_pass(error):
                 raise

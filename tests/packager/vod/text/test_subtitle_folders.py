@@ -34,7 +34,14 @@ def test_files_in_folders_beside_a_film_are_offered(film: Path, library: Path) -
 
 def test_what_is_beside_a_film_and_is_not_used_is_named_with_the_reason(film: Path, library: Path) -> None:
     (library / "Subs").mkdir()
-    for name in ("film.de.srt", "film.part2.srt", "film.idx", "Movie.srt", "Subs/film.best.srt"):
+    for name in (
+        "film.de.srt",
+        "film.part2.srt",
+        "film.idx",
+        "Movie.srt",
+        "film_en.srt",
+        "Subs/film.best.srt",
+    ):
         (library / name).write_text(srt())
     (library / "film.fr.srt").write_text("nothing")
     unused = dict(titles_of(library).facts.text("film.mp4").unused)
@@ -47,6 +54,7 @@ def test_what_is_beside_a_film_and_is_not_used_is_named_with_the_reason(film: Pa
         "film.part2.srt": word,
         "Subs/film.best.srt": word,
         "Movie.srt": "its name doesn't begin with the film's",
+        "film_en.srt": "no dot is behind the film's name, as in film.en.srt",
         "film.fr.srt": "there is no cue in the file",
     }
     # With another film of that name they are that one's.
