@@ -73,7 +73,8 @@ class _PublishedCaptions:
         require_type(request, webvtt.MEDIA_TYPE)
         language = request.path_params["language"]
         if language not in stream.languages:
-            raise RefusalError(404, "the channel has no captions of this language")
+            named = ", ".join(stream.languages) or "no language"
+            raise RefusalError(404, f"the channel has no captions of this language: its captions are {named}")
         taken = _Taken()
         try:
             zero = _zero(request, stream)

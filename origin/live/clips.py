@@ -43,7 +43,7 @@ from origin.live.spans import (
     redirection,
     written,
 )
-from origin.live.waits import Outcome, wait_until_ready
+from origin.live.waits import Outcome, not_on_air, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.local_storage import NotFoundError
 from packager.past.past_window import PastWindow, past_window
@@ -220,8 +220,7 @@ class ClipReplies:
 
         def when_ready(is_ready: bool) -> Outcome:
             if not is_ready:
-                later = stream.target_duration
-                return refusal(request, 503, later, retry_after=later)
+                return not_on_air(request, stream)
             return self._decide(request, address, stream)
 
         if address.error:

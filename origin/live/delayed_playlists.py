@@ -14,7 +14,7 @@ from origin.answers.request import Request
 from origin.live.addresses import MANIFEST, MULTIVARIANT, LiveAddress
 from origin.live.playlist_requests import IRREGULAR
 from origin.live.spans import NOTHING_KEPT, query_of, written
-from origin.live.waits import Outcome, wait_until_ready
+from origin.live.waits import Outcome, not_on_air, wait_until_ready
 from packager.past.delayed_playlist import delayed_playlist
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.live_stream import LiveStream
@@ -41,7 +41,7 @@ class DelayedReplies:
 
         def when_ready(is_ready: bool) -> Outcome:
             if not is_ready:
-                return refusal(request, 503, target_duration, retry_after=target_duration)
+                return not_on_air(request, stream)
             return _reply(request, address, delay, stream)
 
         if address.span is not None:

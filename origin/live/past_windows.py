@@ -38,7 +38,7 @@ from origin.live.spans import (
     redirection,
     written,
 )
-from origin.live.waits import Outcome, wait_until_ready
+from origin.live.waits import Outcome, not_on_air, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.past.manifest import manifest
 from packager.past.past_window import PastWindow, growing_playlist, past_playlist, past_window
@@ -195,8 +195,7 @@ class PastWindowReplies:
 
         def when_ready(is_ready: bool) -> Outcome:
             if not is_ready:
-                later = stream.target_duration
-                return refusal(request, 503, later, retry_after=later)
+                return not_on_air(request, stream)
             return self._decide(request, address, span, stream)
 
         return wait_until_ready(stream, when_ready)

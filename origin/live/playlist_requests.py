@@ -21,7 +21,7 @@ from origin.live import directives
 from origin.live.addresses import MULTIVARIANT, LiveAddress
 from origin.live.availability import may_be_elsewhere, not_found_max_age
 from origin.live.directives import DirectiveError
-from origin.live.waits import Outcome, Wait, longest_wait, wait_until_ready
+from origin.live.waits import Outcome, Wait, longest_wait, not_on_air, wait_until_ready
 from packager.publish.hls import RenderingError
 from packager.publish.live_stream import LiveStream
 from packager.window.rendition import Rendition
@@ -31,7 +31,7 @@ PLAYERS_KEPT = 1024
 
 IRREGULAR = "no DASH: the source's key frames come irregularly"
 
-OVER = "the event is over; /api/live lists its recordings"
+OVER = "the event is over; /api/live lists its recordings, if there are any"
 
 
 @functools.lru_cache(maxsize=PLAYERS_KEPT)
@@ -132,7 +132,7 @@ class PlaylistReplies:
 
         def when_ready(is_ready: bool) -> Outcome:
             if not is_ready:
-                return refusal(request, 503, target_duration, retry_after=target_duration)
+                return not_on_air(request, stream)
             suffix = address.directives.suffix
             if address.name == MULTIVARIANT:
                 return _multivariant_reply(request, stream, suffix)

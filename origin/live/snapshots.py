@@ -23,7 +23,7 @@ from origin.live.addresses import LiveAddress
 from origin.live.dvr_segments import SegmentFiles, StoredSegments
 from origin.live.moments import EXAMPLES
 from origin.live.spans import IMMUTABLE_SECONDS, NOTHING_KEPT, redirection, written
-from origin.live.waits import Outcome, wait_until_ready
+from origin.live.waits import Outcome, not_on_air, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.local_storage import NotFoundError
 from packager.past.key_frames import KeyFrame, read_key_frame, segment_before
@@ -123,7 +123,7 @@ class SnapshotReplies:
 
         def when_ready(is_ready: bool) -> Outcome:
             if not is_ready:
-                return refusal(request, 503, target_duration, retry_after=target_duration)
+                return not_on_air(request, stream)
             return self._decide(request, address, stream)
 
         if address.width not in ("", str(THUMBNAIL_WIDTH)):

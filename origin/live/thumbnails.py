@@ -27,7 +27,7 @@ from origin.live.spans import (
     redirection,
     written,
 )
-from origin.live.waits import Outcome, wait_until_ready
+from origin.live.waits import Outcome, not_on_air, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.past.past_window import PastWindow, past_window
 from packager.past.thumbnails import THUMBNAIL_WIDTH, thumbnail_size, thumbnails_vtt
@@ -54,7 +54,7 @@ class ThumbnailReplies:
 
         def when_ready(is_ready: bool) -> Outcome:
             if not is_ready:
-                return refusal(request, 503, target_duration, retry_after=target_duration)
+                return not_on_air(request, stream)
             return self._decide(request, address, stream)
 
         if address.error:

@@ -79,6 +79,16 @@ def longest_wait(window: Window) -> int:
     return window.waiters.limits.blocked_target_durations * window.target_duration
 
 
+NOT_ON_AIR = "the channel has no media yet; /api/live has its state"
+"""Line for who asks for media of a channel that isn't ready."""
+
+
+def not_on_air(request: Request, stream: LiveStream) -> Reply:
+    """Return the refusal while a channel has no media, which a cache may keep for a segment's time."""
+    later = stream.target_duration
+    return refusal(request, 503, later, NOT_ON_AIR, retry_after=later)
+
+
 def wait_until_ready(stream: LiveStream, then: Callable[[bool], Outcome]) -> Outcome:
     """Wait for the first segment of every rendition.
 

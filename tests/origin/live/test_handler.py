@@ -257,3 +257,33 @@ async def test_a_task_that_makes_a_reply_ends_with_its_request() -> None:
     _, received = served.wait("manifest.mpd")
     await settle()
     assert statuses([received]) == [200]
+
+
+class Postponed(NoCommands):
+    """The commands of a channel that nobody publishes to."""
+
+    def is_postponed(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("master.m3u8", "manifest.mpd", "master.m3u8?start=now-1h", "master.m3u8?delay=1h"),
+        *("clip.mp4?start=now-1h", "snapshot.jpg?at=now", "thumbnails.vtt"),
+    ],
+)
+def test_a_channel_without_media_says_so_at_every_address(name: str) -> None:
+    one = Served()
+    maker = Maker(dvr=False)
+    stream = LiveStream("test", Postponed(), DEFAULT_LIMITS, clock=maker.clock)
+    begin_late(maker, stream)
+    maker.log.follow(stream.fold)
+    one.streams["test"] = stream
+    reply = reply_of(one.handle(name))
+    assert reply.head.status == 503
+    assert (
+        b"".join(map(bytes, reply.body)).decode()
+        == "the channel has no media yet; /api/live has its state\n"
+    )
+    assert field(reply, "retry-after") == str(stream.target_duration)
