@@ -50,6 +50,7 @@ export class LibraryView {
   #tools = el("div", { class: "tools" }, this.#input, this.#select);
   #number = el("p", { class: "quiet", role: "status" });
   #empty = el("p", { class: "empty", hidden: true });
+  #everywhere = el("button", { type: "button", hidden: true }, "Search the whole library");
 
   /** Called when the list is to be loaded again. */
   onChange = () => {};
@@ -72,7 +73,8 @@ export class LibraryView {
       clearTimeout(this.#typing);
       this.#typing = setTimeout(() => this.#lookFor(this.#input.value.trim()), TYPING_MS);
     });
-    byId("panel-library").append(el("div", { class: "browse" }, this.#watching.node, this.#crumbs, this.#tools, this.#number, this.#empty, box));
+    byId("panel-library").append(el("div", { class: "browse" }, this.#watching.node, this.#crumbs, this.#tools, this.#number, this.#empty, this.#everywhere, box));
+    this.#everywhere.addEventListener("click", () => this.#lookEverywhere());
     list.addEventListener("keydown", (event) => {
       const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
       if (step && this.#list.moveFocus(step)) event.preventDefault();
@@ -132,6 +134,7 @@ export class LibraryView {
     const { total } = this.#list;
     say(this.#number, count(total.toLocaleString(), "item", "items"));
     this.#empty.hidden = total > 0;
+    this.#everywhere.hidden = total > 0 || !this.#search || !this.#folder;
     say(this.#empty, this.#search ? `Nothing here is called “${this.#search}”.`
       : this.#folder ? "There is nothing in this folder."
         : isOwner() ? EMPTY : "There is nothing in the library at the moment.");
@@ -266,6 +269,12 @@ export class LibraryView {
     this.#again();
   }
 
+  #lookEverywhere() {
+    this.#folder = "";
+    this.#input.focus();
+    this.#again();
+  }
+
   #sortBy(sort) {
     this.#sort = sort;
     keep("sort", sort);
@@ -289,7 +298,31 @@ export class LibraryView {
   }
 }
 
-/** Finds the item so many places behind another one of its kind in its folder, as people count; null for none. */
+/** The items of a list among which one has its place: music among music, without what can't be played. */
+function alikeIn(items, one) {
+  // A title's files are no items of their own here.
+  const parts = items.flatMap((each) => each.renditions ?? []);
+  return items.filter((each) => each === one || (each.kind !== "folder" && !parts.includes(each.path)
+    && Boolean(each.width) === Boolean(one.width) && judge(each).way));
+}
+
+/** What a folder is called apart from its numbers: "Season 1" and "Season 2" are alike. */
+const withoutNumbers = (path) => path.split("/").at(-1).replace(/[0-9]+/g, "#");
+
+/** Finds the first item of the next season's folder, or the last one of the season before; null for none. */
+async function beyondFolder(item, places) {
+  const folder = folderOf(item.path);
+  if (!withoutNumbers(folder).includes("#")) return null;
+  const query = new URLSearchParams({ folder: folderOf(folder), sort: "name", limit: NEIGHBOURS, around: folder });
+  const seasons = (await getPage(`/api/library?${query}`)).items
+    .filter((one) => one.kind === "folder" && withoutNumbers(one.path) === withoutNumbers(folder));
+  const next = seasons[seasons.findIndex((one) => one.path === folder) + places];
+  if (!next) return null;
+  const inside = new URLSearchParams({ folder: next.path, sort: "name", order: places > 0 ? "asc" : "desc", limit: NEIGHBOURS });
+  return alikeIn((await getPage(`/api/library?${inside}`)).items, item)[0] ?? null;
+}
+
+/** Finds the item so many places behind another one of its kind in its folder, as people count, and beyond a season; null for none. */
 async function neighbourOf(path, places) {
   if (!hasLists()) return null;
   const query = new URLSearchParams({ folder: folderOf(path), sort: "name", limit: NEIGHBOURS });
@@ -298,11 +331,8 @@ async function neighbourOf(path, places) {
   if (at < 0) return null;
   const behind = Number(headers.get("x-offset")) + items.length;
   if (behind < Number(headers.get("x-total-count"))) items.push(...(await getPage(`/api/library?${query}&offset=${behind}`)).items);
-  // A title's files are no items of their own here.
-  const parts = items.flatMap((one) => one.renditions ?? []);
-  const alike = items.filter((one) => one === items[at] || (one.kind !== "folder" && !parts.includes(one.path)
-    && Boolean(one.width) === Boolean(items[at].width) && judge(one).way));
-  return alike[alike.indexOf(items[at]) + places] ?? null;
+  const alike = alikeIn(items, items[at]);
+  return alike[alike.indexOf(items[at]) + places] ?? beyondFolder(items[at], Math.sign(places));
 }
 
 /** Advice about an item that this browser can't play. */
