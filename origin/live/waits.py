@@ -80,7 +80,7 @@ def longest_wait(window: Window) -> int:
 
 
 NOT_ON_AIR = "the channel has no media yet; /api/live has its state"
-"""Line for who asks for media of a channel that isn't ready."""
+"""Line of the refusal of media of a channel that isn't ready."""
 
 
 def not_on_air(request: Request, stream: LiveStream) -> Reply:
