@@ -165,15 +165,21 @@ class AccessPolicy:
         if scope["path"] in LISTS and await self.has_token(scope):
             scope[_COVERED] = True
             return None
-        return unauthorized("server.admin_token is needed", {"www-authenticate": challenge(request)})
+        return self._needs_admin(request)
 
     async def refuse_others(self, request: Request) -> Response | None:
         """Refuse a request that isn't the administrator's, on every port; None admits it."""
         if is_cross_site(request):
             return plain_refusal(403, "pages of other sites may not see this", NOT_KEPT)
         if not await self.is_admin(request):
-            return unauthorized("server.admin_token is needed", {"www-authenticate": challenge(request)})
+            return self._needs_admin(request)
         return None
+
+    def _needs_admin(self, request: Request) -> Response:
+        line = "server.admin_token is needed"
+        if not self.admin.secret.text:
+            line += "; the configuration has none: set one, and start the server again"
+        return unauthorized(line, {"www-authenticate": challenge(request)})
 
 
 class AccessMiddleware:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin
 
+import httpx
 import numpy as np
 import pytest
 from starlette.requests import Request
@@ -154,6 +155,17 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     fill(root, ["film.mp4"])
     with serving("--library", str(root)) as server:
         yield server
+
+
+def test_a_server_without_an_admin_token_says_that_it_has_none(tmp_path: Path) -> None:
+    fill(tmp_path, ["film.mp4"])
+    server = start_server("--library", str(tmp_path), "--port", "0", env=BROKEN_FFMPEG, admin_token=None)
+    try:
+        answer = httpx.post(f"{server.url}/api/reload", headers={"Authorization": "Bearer any"}, timeout=120)
+    finally:
+        server.stop()
+    told = "server.admin_token is needed; the configuration has none: set one, and start the server again"
+    assert (answer.status_code, answer.text) == (401, f"wrong key: {told}\n")
 
 
 def test_a_list_whose_folder_is_gone_is_503_and_comes_back_by_itself(tmp_path: Path) -> None:
