@@ -282,7 +282,5 @@ def test_a_channel_without_media_says_so_at_every_address(name: str) -> None:
     one.streams["test"] = stream
     reply = reply_of(one.handle(name))
     assert reply.head.status == 503
-    assert (
-        b"".join(map(bytes, reply.body)).decode() == "the channel has no media yet; /api/live has its state\n"
-    )
+    assert list(reply.body) == [b"the channel has no media yet; /api/live has its state\n"]
     assert field(reply, "retry-after") == str(stream.target_duration)
