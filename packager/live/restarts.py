@@ -226,8 +226,8 @@ class Restarts:
             part_target = plan.cadence.part_target
             return await copying.play(source.copied, self.start, self.clock, oldest, part_target)
         encoding = self._run = EncoderRun(source, feeds, start, aligned, over, limits)
-        # Only the first run of a stream plays what was kept of it while it was inspected. Of one that comes
-        # in bursts, and is read in real time, that would delay all that follows.
+        # Only the first run of a stream plays what was kept of it while it was inspected. Of one that ffmpeg
+        # reads in real time, that would delay all that follows.
         is_first = self._played is not None and self._played is not self._stopped
         since = oldest if is_first and source.input.is_paced else None
         return await self._encode(encoding, source, plan, aligned, since)

@@ -20,6 +20,7 @@ from media.packets import Packet, StreamTrack, TrackKind
 from media.steady_times import SteadyTimes
 from media.stream_reader import StreamChunk
 from media.ts.demuxer import TransportDemuxer
+from packager.sources.bursts import PacketPacer
 from packager.sources.limits import SourceLimits
 from packager.step_budget import PORTION_BYTES
 
@@ -154,7 +155,7 @@ class DemuxedChunks:
 
     Args:
         tracks: all that the stream has, which are announced first.
-        most_bytes: most bytes of packets that wait for those of the other track.
+        most_bytes: most bytes of packets that wait for those of the other track, or for their time.
         warn: called with each error of the stream's times.
     """
 
@@ -166,7 +167,9 @@ class DemuxedChunks:
         self._warn = warn
         self._reader = ChunkDemuxer(demuxer)
         self._sorter = PacketSorter()
+        self._pacer = PacketPacer()
         self._most_bytes = most_bytes
+        self._burst = 0.0
         # Decode time of the first picture.
         self._begin: int | None = None
 
@@ -190,9 +193,17 @@ class DemuxedChunks:
                 time = found[0].dts
                 found[:0] = (Packet(one, time, time, is_key=False, data=b"") for one in self._unannounced)
                 self._unannounced = ()
-            yield _chunks_of(found)
-            if self._sorter.held_bytes > self._most_bytes:
+            yield self._paced(found, now, burst or 0.0)
+            if self._sorter.held_bytes + self._pacer.held_bytes > self._most_bytes:
                 yield self.flush()
+
+    def _paced(self, packets: Sequence[Packet], now: float, burst: float) -> Sequence[StreamChunk]:
+        """Return the packets to be played now: those of a burst are held back until their time."""
+        if not burst and not self._pacer.is_holding:
+            return _chunks_of(packets)
+        self._burst = burst
+        self._pacer.push(packets, now, burst)
+        return _chunks_of(self._pacer.due(now))
 
     def _from_picture(self, packets: Sequence[Packet]) -> Sequence[Packet]:
         """Leave out sound before the first picture, of which a late track may have seconds."""
@@ -205,16 +216,17 @@ class DemuxedChunks:
         return [one for one in packets if one.dts >= begin or one.track.kind is not TrackKind.AUDIO]
 
     def due(self, now: float) -> Sequence[StreamChunk]:
-        """Return the packets that have waited long enough for those of the other track."""
-        return _chunks_of(self._sorter.due(now))
+        """Return the packets that have waited long enough for the other track's, and for their time."""
+        return self._paced(self._sorter.due(now), now, self._burst)
 
     def flush(self) -> Sequence[StreamChunk]:
         """Return all packets that wait."""
-        return _chunks_of(self._sorter.flush())
+        return _chunks_of([*self._pacer.flush(), *self._sorter.flush()])
 
     def wait(self, now: float) -> float | None:
         """Return the seconds for which the oldest packet still waits; None if none does."""
-        return self._sorter.wait(now)
+        waits = [wait for one in (self._sorter, self._pacer) if (wait := one.wait(now)) is not None]
+        return min(waits, default=None)
 
 
 def _chunks_of(packets: Sequence[Packet]) -> Sequence[StreamChunk]:

@@ -22,6 +22,7 @@ STREAM = (
     f" -re -f lavfi -i sine=sample_rate=48000 -t {SECONDS}"
     f" -c:v libx264 -preset ultrafast -qp 4 -pix_fmt yuv420p -c:a aac -g {RATE} -f mpegts -method PUT"
 )
+LONG_SECONDS = 9
 FURTHEST = 4
 """By how many steps of luma a picture differs that was encoded twice."""
 
@@ -52,3 +53,17 @@ def test_a_recording_has_the_stream_from_its_first_picture_to_its_last(tmp_path:
         found = lumas(recorded(one, tmp_path))
     assert found[0] <= BLACK + FURTHEST
     assert found[-1] >= BLACK + PICTURES - 1 - FURTHEST
+
+
+@pytest.mark.parametrize("ladder", ['"source", "240p"', '"240p"'])
+def test_so_has_the_recording_of_a_stream_that_comes_in_bursts(tmp_path: Path, ladder: str) -> None:
+    fragments = "-f mp4 -movflags +empty_moov+default_base_moof -frag_duration 2000000 -method PUT"
+    words = STREAM.replace("-f mpegts -method PUT", fragments).replace(f"-t {SECONDS}", f"-t {LONG_SECONDS}")
+    head = f'[server]\ndata = "{tmp_path / "data"}"\n'
+    with studio(tmp_path, f'dvr = "1h"\nladder = [{ladder}]\n', head, ladder=False) as one:
+        with encoding(*words.split(), f"{one.address}?key={KEY}") as encoder:
+            assert encoder.wait(120) == 0
+        wait_for(lambda: "source ended" in one.server.text(), "the end of the stream")
+        found = lumas(recorded(one, tmp_path))
+    assert found[0] <= BLACK + FURTHEST
+    assert found[-1] >= BLACK + RATE * LONG_SECONDS - 1 - FURTHEST
