@@ -151,7 +151,7 @@ class Source:
         if self.path is not None:
             is_paced = False
         elif isinstance(self.pump, PublishedSource) and self.tracks:
-            # What is demuxed here comes to ffmpeg at its own pace.
+            # A stream that is demuxed here comes to ffmpeg at its own pace.
             is_paced = self.pump.paced or self.pump.may_demux
         elif self.pump is not None:
             is_paced = self.pump.paced
