@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from media.mp4.fragments.fragments import Fragment, FragmentReader, InitSegment, write_fragment
 from media.mp4.fragments.moof import DEFAULT_LIMITS, FragmentLimits
+from media.mp4.fragments.sample_durations import SampleDurations
 from media.mp4.movie.movie import Track
 from media.steady_times import SingleStrays
 from media.stream_reader import CLOCK_RATE, MediaClock, StreamChunk
@@ -35,11 +36,12 @@ class FragmentedStreamReader:
         # §8.8.12: decode times rise.
         self._clock = MediaClock(back=-1)
         self._strays = SingleStrays()
+        self._durations = SampleDurations({})
 
     @property
     def fault(self) -> str:
         """The error of the fragments' times; empty while there is none."""
-        return self._strays.fault
+        return self._strays.fault or self._durations.fault
 
     @property
     def signature(self) -> bytes:
@@ -61,9 +63,17 @@ class FragmentedStreamReader:
             if isinstance(event, InitSegment):
                 found += self._begin(event)
             elif event.track_id in self._tracks:
-                for fragment in _groups(event, divides=event.track_id == self._leading):
-                    found += self._push_fragment(fragment)
+                found += self._push_corrected(event)
         return found
+
+    def _push_corrected(self, event: Fragment) -> list[StreamChunk]:
+        """Push a fragment with the true durations of its samples, once these are known."""
+        return [
+            chunk
+            for corrected in self._durations.push(event)
+            for fragment in _groups(corrected, divides=corrected.track_id == self._leading)
+            for chunk in self._push_fragment(fragment)
+        ]
 
     def _begin(self, init: InitSegment) -> list[StreamChunk]:
         """Apply an init segment; repeated ones are ignored."""
@@ -74,6 +84,7 @@ class FragmentedStreamReader:
         self._strays.restart()
         self._init = init
         self._tracks = {one.track_id: one for one in init.tracks if one.handler in (b"vide", b"soun")}
+        self._durations = SampleDurations({one.track_id: one.timescale for one in self._tracks.values()})
         videos = [one.track_id for one in self._tracks.values() if one.handler == b"vide"]
         self._leading = next(iter(videos or self._tracks), 0)
         return [StreamChunk(init.data, header=True, changes=changes)]
