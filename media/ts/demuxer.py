@@ -50,7 +50,11 @@ DEFAULT_LIMITS = LiveTransportLimits()
 
 
 class _Pictures:
-    """The packets of the video stream, from the first key frame with its parameter sets on."""
+    """The packets of the video stream, from the first key frame with its parameter sets on.
+
+    Attributes:
+        has_fields: whether pictures have come whose two fields were access units of their own.
+    """
 
     def __init__(self, coding: VideoCoding, clock: LiveClock, limits: LiveTransportLimits) -> None:
         self._coding, self._clock = coding, clock
@@ -62,6 +66,7 @@ class _Pictures:
         self._first_field: tuple[bytes, Field, tuple[tuple[int, int], Picture]] | None = None
         self._time: int | None = None
         self._track: StreamTrack | None = None
+        self.has_fields = False
 
     def push(self, unit: Unit, found: list[Packet]) -> None:
         """Push a unit, and append the packets of its pictures.
@@ -107,6 +112,7 @@ class _Pictures:
             if field is not None and field.completes(seen):
                 # ISO/IEC 14496-15 §5.2.2: both fields of a picture are one sample
                 data, looked, times, field = before + data, told[1], told[0], None
+                self.has_fields = True
             else:
                 self._append(before, told[1], told[0], found)
         if field is not None:
@@ -213,9 +219,15 @@ class TransportDemuxer:
         self._streams: dict[int, _Pictures | _Sounds] = {}
 
     @property
-    def has_latm(self) -> bool:
-        """Whether its sound is AAC in LATM, of which packets have the frames alone."""
-        return any(isinstance(one, _Sounds) and one.coding is LATM for one in self._streams.values())
+    def has_other_samples(self) -> bool:
+        """Whether samples of MP4 differ from its access units.
+
+        AAC in LATM, and pictures of two fields, which are two access units and one sample.
+        """
+        return any(
+            one.coding is LATM if isinstance(one, _Sounds) else one.has_fields
+            for one in self._streams.values()
+        )
 
     def receive_data(self, data: bytes) -> list[Packet]:
         """Parse the next bytes.

@@ -50,9 +50,9 @@ class Copier(FragmentMuxer):
         return self._reader.fault
 
     @property
-    def has_latm(self) -> bool:
-        """Whether the stream's own bytes have AAC in LATM."""
-        return self._reader.has_latm
+    def has_other_samples(self) -> bool:
+        """Whether ffmpeg can't copy the stream's own bytes into MP4."""
+        return self._reader.has_other_samples
 
     def steps(self, chunks: Sequence[StreamChunk]) -> Iterator[list[InitSegment | Fragment]]:
         """Write the next chunks; yield the init segments and fragments of each step.
@@ -179,7 +179,7 @@ async def _inspect_main(
     if source is None:
         return None
     is_framed, tracks = False, copier.sources if published.may_demux else ()
-    if published.received_container == "mpegts" and not copier.fault and not copier.has_latm:
+    if published.received_container == "mpegts" and not copier.fault and not copier.has_other_samples:
         # Its times are finer than those of any container into which its packets could go.
         is_framed, tracks = source.audio_codec == "aac", ()
     if not container_for(tracks):

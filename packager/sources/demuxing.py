@@ -63,9 +63,9 @@ class ChunkDemuxer:
         return self._times.fault
 
     @property
-    def has_latm(self) -> bool:
-        """Whether the stream's own bytes have AAC in LATM, which ffmpeg can't copy into MP4."""
-        return isinstance(self._demuxer, TransportDemuxer) and self._demuxer.has_latm
+    def has_other_samples(self) -> bool:
+        """Whether ffmpeg can't copy the stream's own bytes into MP4, such as AAC in LATM."""
+        return isinstance(self._demuxer, TransportDemuxer) and self._demuxer.has_other_samples
 
     def packets(self, chunks: Sequence[StreamChunk]) -> Iterator[Sequence[Packet]]:
         """Demux the next chunks; yield the packets of each step.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections import deque
+from collections.abc import Sequence
 from itertools import count
 
 from media.ts.tables import ElementaryStream, ProgramMap
@@ -11,8 +13,8 @@ from tests.media.ts.rewritten_streams import association, packed, program_map
 WAYS = ("one packet", "one packet and delimiter", "packets of their own")
 """How both fields of a picture are put into PES packets."""
 
-PID, MAP_PID, ACROSS, DOWN = 0x100, 0x1000, 4, 2
-"""The picture's PID and its map's; macroblocks of a field of 64 by 32 pixels."""
+PID, SOUND_PID, MAP_PID, ACROSS, DOWN = 0x100, 0x101, 0x1000, 4, 2
+"""PIDs of picture, sound and map; macroblocks of a field of 64 by 32 pixels."""
 
 DELIMITER = b"\0\0\0\1\x09\x10"
 
@@ -82,12 +84,12 @@ def _slice(number: int, key: int | None, bottom: bool | None, frame_number: int)
     return _unit(0x61 if key is None else 0x65, data + b"\x80")
 
 
-def _pes(data: bytes, time: int) -> bytes:
+def _pes(data: bytes, time: int, start: bytes = b"\0\0\1\xe0\0\0") -> bytes:
     stamp = struct.pack(">BHH", 0x21 | time >> 29 & 14, time >> 14 & 0xFFFE | 1, time << 1 & 0xFFFE | 1)
-    return b"\0\0\1\xe0\0\0\x84\x80\x05" + stamp + data
+    return start + b"\x84\x80\x05" + stamp + data
 
 
-def _packets(data: bytes, counters: count[int]) -> bytes:
+def _packets(data: bytes, counters: count[int], pid: int = PID) -> bytes:
     """Put a PES packet into packets, the last one stuffed (§2.4.3.5)."""
     out = b""
     for at in range(0, len(data), 184):
@@ -96,20 +98,51 @@ def _packets(data: bytes, counters: count[int]) -> bytes:
         field = (
             b"" if not room else bytes((room - 1,)) + (b"\0".ljust(room - 1, b"\xff") if room > 1 else b"")
         )
-        head = (0 if at else 0x4000) | PID, (0x30 if room else 0x10) | next(counters) & 15
+        head = (0 if at else 0x4000) | pid, (0x30 if room else 0x10) | next(counters) & 15
         out += struct.pack(">BHB", 0x47, *head) + field + part
     return out
 
 
-def stream(way: str, pictures: int, each: int = 1) -> bytes:
+def adts_frames(data: bytes) -> list[bytes]:
+    """Divide AAC in ADTS (ISO/IEC 14496-3 §1.A.3.2) into its frames."""
+    found, at = list[bytes](), 0
+    while at < len(data):
+        size = int.from_bytes(data[at + 3 : at + 6], "big") >> 5 & 0x1FFF
+        found.append(data[at : at + size])
+        at += size
+    return found
+
+
+class _Sound:
+    """Frames of AAC of 48 kHz, each in a PES packet, between pictures."""
+
+    def __init__(self, frames: Sequence[bytes]) -> None:
+        self._left = deque(frames)
+        self._time = 90_000
+        self._counters = count()
+
+    def until(self, time: int) -> bytes:
+        """Write the frames that begin before a time, in ticks of 90 kHz."""
+        out = b""
+        while self._left and self._time < time:
+            frame = self._left.popleft()
+            start = b"\0\0\1\xc0" + struct.pack(">H", len(frame) + 8)
+            out += _packets(_pes(frame, self._time, start), self._counters, SOUND_PID)
+            self._time += 1920
+        return out
+
+
+def stream(way: str, pictures: int, each: int = 1, sound: Sequence[bytes] = ()) -> bytes:
     """Write 25 pictures a second, of which each fiftieth one is an IDR picture.
 
     Args:
         way: one of ``WAYS``; or "frames", whose pictures aren't of fields.
         each: how many pictures are in a PES packet.
+        sound: frames of AAC of 48 kHz in ADTS.
     """
     tables, counters = (count(), count()), count()
-    program = ProgramMap(PID, (ElementaryStream(0x1B, PID),))
+    streams = (ElementaryStream(0x1B, PID), *([ElementaryStream(0x0F, SOUND_PID)] if sound else []))
+    program, heard = ProgramMap(PID, streams), _Sound(sound)
     out, held, begun = b"", b"", 90_000
     for number in range(pictures):
         key = number // 50 % 2 if number % 50 == 0 else None
@@ -117,6 +150,7 @@ def stream(way: str, pictures: int, each: int = 1) -> bytes:
             out += b"".join(packed(0, [association((1, MAP_PID))], tables[0]))
             out += b"".join(packed(MAP_PID, [program_map(program)], tables[1]))
         begun, frame = 90_000 + 3600 * number, number % 50 % 16
+        out += heard.until(begun)
         sets = _sets(frames_only=way == "frames") if key is not None else b""
         if way == "frames":
             held += DELIMITER + sets + _slice(number, key, None, frame)

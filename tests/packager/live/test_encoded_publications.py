@@ -19,6 +19,7 @@ from packager.process.ffmpeg_discovery import Tools
 from packager.sources.publication import Publication, PublicationEndedError
 from tests.live_server import running
 from tests.media.muxers.muxed_streams import tags_of
+from tests.media.ts import coded_fields
 from tests.packager.live.copied_streams import (
     FIRST,
     LOUD,
@@ -98,6 +99,32 @@ async def test_sound_in_latm_is_heard(
         assert channel.restarts == 0
         assert channel.source is not None
         assert ladder[0] != "source" or channel.source.audio_codec == "aac"
+        told = await asyncio.to_thread(volumes, channel, tmp_path)
+        publication.end()
+    assert min(told[1:-1]) > LOUD
+
+
+@pytest.mark.clause("ISO/IEC 14496-15 §5.2.2")
+@pytest.mark.parametrize("way", coded_fields.WAYS)
+@pytest.mark.parametrize("ladder", [("source",), *LADDERS], ids="+".join)
+async def test_pictures_of_two_fields_are_on_air_as_pictures(
+    tools: Tools, tmp_path: Path, ladder: tuple[str, ...], way: str
+) -> None:
+    seconds, adts = 24, tmp_path / "sound.aac"
+    words = f"-nostdin -v error -f lavfi -i sine=440:sample_rate=48000:duration={seconds} -c:a aac {adts}"
+    await asyncio.to_thread(subprocess.run, ["ffmpeg", *words.split()], check=True)
+    sound = coded_fields.adts_frames(adts.read_bytes())
+    data = await asyncio.to_thread(coded_fields.stream, way, 25 * seconds, sound=sound)
+    channel = Channel(replace(OPTIONS, ladder=ladder, segment_duration=2.0), tools)
+    source = published_by(channel)
+    publication = source.begin(FIRST)
+    async with running(channel), background_task(bring(publication, data, seconds)):
+        await until(lambda: segments(channel) >= 3)
+        assert not source.last_error
+        assert channel.restarts == 0
+        assert channel.presentation.multivariant().count(b"FRAME-RATE=25.000") == len(ladder)
+        windows = [one.window for one in channel.renditions.values()]
+        assert not any(one.gap or one.discontinuity for window in windows for one in window.listed)
         told = await asyncio.to_thread(volumes, channel, tmp_path)
         publication.end()
     assert min(told[1:-1]) > LOUD
