@@ -94,6 +94,8 @@ def silent_frame(entry: SampleEntry) -> SilentFrame | None:
             return _opus(entry.payload(b"dOps"))
         if entry.kind == b"ac-3":
             return _ac3(entry.payload(b"dac3"))
+        if entry.kind == b"ec-3":
+            return _enhanced_ac3(entry.payload(b"dec3"))
         if entry.kind == b"fLaC":
             return _flac(entry.payload(b"dfLa"))
     except MediaError:
@@ -193,6 +195,49 @@ def _ac3(configuration: bytes) -> SilentFrame | None:
     for _ in range(8 * (part - 2)):
         state = (state ^ 0x8005) >> 1 | 0x8000 if state & 1 else state >> 1
     frame[2:4] = state.to_bytes(2, "big")
+    frame[-2:] = _crc(frame[2:-2], 16, 0x8005).to_bytes(2, "big")
+    return SilentFrame(bytes(frame), _AC3_SAMPLES, rate, _AC3_SAMPLES)
+
+
+def _enhanced_ac3(configuration: bytes) -> SilentFrame | None:
+    """Write a frame of E-AC-3 (ETSI TS 102 366 §E.1.2) all of whose bits are given to no mantissa.
+
+    Args:
+        configuration: the payload of ``dec3`` (§F.6), of a programme without dependent substreams.
+    """
+    bits = BitReader(configuration, "dec3")
+    kilobits, programmes = bits.read(13), bits.read(3) + 1
+    rate_code, _, acmod, has_lfe = bits.read(2), bits.read(10), bits.read(3), bits.read(1)
+    if rate_code == 3 or programmes > 1 or bits.read(3 + 4) & 15:
+        return None
+    rate, channels = AC3_RATES[rate_code], AC3_CHANNELS[acmod]
+    # §E.1.2.2: six blocks, bsid 16, the usual level of dialogue, and no options
+    head = f"{rate_code:02b}11{acmod:03b}{has_lfe}" + "10000" + "111110" * (1 + (acmod == 0)) + "000"
+    # §E.1.2.3: a strategy of exponents for each block, no hybrid transform, levels of noise for the frame,
+    # dither for each block, and nothing else; with more than two channels no block is coupled.
+    head += "10" + "00" + "0" + "0" + "1" + "00000"
+    head += "0" * 6 * (acmod > 1)
+    head += "11" * channels + "00" * 5 * channels + ("1" + "0" * 5) * has_lfe
+    # How a converter to AC-3 keeps the exponents; offsets of the signal-to-noise ratio of 0; no starts of
+    # blocks are told.
+    head += "00000" * channels + "0" * 10 + "0"
+    blocks = ""
+    for number in range(6):
+        # §E.1.2.4: no dither, no dynamic range, no spectral extension, which later blocks go on with
+        blocks += "0" * channels + "0" * (1 + (acmod == 0)) + "0"
+        # No matrixing of two channels.
+        blocks += ("0" * 4 if number == 0 else "0") * (acmod == 2)
+        if number == 0:
+            same = f"{_AC3_SAME:07b}"
+            blocks += (
+                "000000" * channels + ("1111" + 6 * same + "00") * channels + ("1111" + 2 * same) * has_lfe
+            )
+        # No offset for a converter.
+        blocks += "0"
+    body = _bytes_of(head + blocks)
+    words = min(max(kilobits * 1000 * _AC3_SAMPLES // (16 * rate), (len(body) + 9) // 2), 2048)
+    # strmtyp 0, substreamid 0, frmsiz
+    frame = bytearray((b"\x0b\x77" + (words - 1).to_bytes(2, "big") + body).ljust(2 * words, b"\0"))
     frame[-2:] = _crc(frame[2:-2], 16, 0x8005).to_bytes(2, "big")
     return SilentFrame(bytes(frame), _AC3_SAMPLES, rate, _AC3_SAMPLES)
 

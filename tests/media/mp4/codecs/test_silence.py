@@ -69,22 +69,23 @@ def test_no_silence_is_known_of_error_resilient_aac() -> None:
 
 @pytest.mark.parametrize("layout", ["mono", "stereo", "3.0", "3.0(back)", "4.0", "quad", "5.0", "5.1", "2.1"])
 @pytest.mark.parametrize(("rate", "bits"), [(48_000, "448k"), (44_100, "192k"), (32_000, "96k")])
+@pytest.mark.parametrize("codec", ["ac3", "eac3"])
 def test_ffmpeg_decodes_silence_of_ac3_with_right_sums(
-    tmp_path: Path, layout: str, rate: int, bits: str
+    tmp_path: Path, layout: str, rate: int, bits: str, codec: str
 ) -> None:
-    tone = tmp_path / "tone.ac3"
+    tone = tmp_path / f"tone.{codec}"
     channels = f"aformat=channel_layouts={layout},aresample={rate}"
-    words = f"-v error -y -f lavfi -i sine=440:r={rate}:d=0.2 -af {channels} -c:a ac3 -b:a {bits} {tone}"
+    words = f"-v error -y -f lavfi -i sine=440:r={rate}:d=0.2 -af {channels} -c:a {codec} -b:a {bits} {tone}"
     subprocess.run(["ffmpeg", *words.split()], check=True)
-    track = sound_track("A_AC3", b"", tone.read_bytes()[:4096], rate, 2)
+    track = sound_track(f"A_{codec.upper()}", b"", tone.read_bytes()[:4096], rate, 2)
     silence = silent_frame(parse_sample_entry(track.init.tracks[0].sample_entries[0]))
     assert silence is not None
     assert (silence.samples, silence.rate) == (1536, rate)
     # Behind the tone, too, as in a film; a frame of silence is as long as others at 48 and 32 kHz.
-    made = tmp_path / "silence.ac3"
+    made = tmp_path / f"silence.{codec}"
     made.write_bytes(tone.read_bytes() + silence.data * FRAMES)
     check = "-nostdin -hide_banner -xerror -err_detect crccheck+bitstream+buffer+explode"
-    words = f"{check} -f ac3 -i {made} -af atrim=start=0.5,volumedetect -f null -"
+    words = f"{check} -f {codec} -i {made} -af atrim=start=0.5,volumedetect -f null -"
     told = subprocess.run(["ffmpeg", *words.split()], check=True, capture_output=True, text=True).stderr
     assert not re.search(r"\berror\b|invalid|mismatch", told, re.IGNORECASE)
     assert float(re.findall(r"mean_volume: (\S+) dB", told)[-1]) <= -91
