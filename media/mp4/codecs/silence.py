@@ -218,8 +218,8 @@ def _enhanced_ac3(configuration: bytes) -> SilentFrame | None:
     head += "10" + "00" + "0" + "0" + "1" + "00000"
     head += "0" * 6 * (acmod > 1)
     head += "11" * channels + "00" * 5 * channels + ("1" + "0" * 5) * has_lfe
-    # How a converter to AC-3 keeps the exponents; offsets of the signal-to-noise ratio of 0; no starts of
-    # blocks are told.
+    # How a converter to AC-3 keeps the exponents, offsets of the signal-to-noise ratio of 0, and no index of
+    # blocks.
     head += "00000" * channels + "0" * 10 + "0"
     blocks = ""
     for number in range(6):
