@@ -131,7 +131,9 @@ class SteadyTimes:
         heard = self._newest.get(TrackKind.AUDIO)
         if heard is None:
             return packet.is_key and 0 < packet.dts - own <= LONGEST_PAUSE
-        return is_near(packet.dts - heard - self._offset)
+        behind = heard + self._offset - packet.dts
+        # A picture in MPEG-TS is whole once the next one begins: the sound is ahead by what lies between.
+        return is_near(behind) or (packet.dts > own and 0 < behind <= LONGEST_PAUSE)
 
     def _join_clock_of(self, kind: TrackKind, time: int) -> None:
         """Bring the tracks' clocks together as one of them begins, if the other one has begun."""

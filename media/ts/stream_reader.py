@@ -11,8 +11,8 @@ import struct
 from dataclasses import dataclass, replace
 
 from media.errors import MalformedError, MediaError
-from media.steady_times import SingleStrays
-from media.stream_reader import CLOCK_RATE, StreamChunk
+from media.steady_times import ALIKE, SingleStrays
+from media.stream_reader import CLOCK_RATE, LONGEST_PAUSE, StreamChunk
 from media.ts.sections import ProgramTables
 from media.ts.sound_frames import LIVE_SOUND_CODINGS, SoundCoding
 from media.ts.tables import (
@@ -59,7 +59,7 @@ AWAITED_TYPES = PICTURE_TYPES | {
 _WITH_PARAMETER_SETS = frozenset({StreamType.H264, StreamType.HEVC})
 
 LONGEST_STEP = 3 * CLOCK_RATE
-"""Largest step between clock references (§2.7.2: 0.1 s); a larger one is a jump."""
+"""Largest step between clock references (§2.7.2: 0.1 s); a larger one is a jump, unless sound goes on."""
 
 LONGEST_AWAITED = CLOCK_RATE
 """Ticks of the clock within which something of each stream of the program's map must have come."""
@@ -160,6 +160,10 @@ class TransportReader:
         self._changed_format = b""
         self._clock_pid: int | None = None
         self._clock: int | None = None
+        # The last step of the clock; the newest time of sound, and whether it has gone on since that step.
+        self._step = 0
+        self._heard: int | None = None
+        self._has_heard_on = True
         self._elapsed: int | None = None
         self._jumped: int | None = None
         self._accesses = False
@@ -275,6 +279,8 @@ class TransportReader:
         """Return the first packet of an access unit, with another time if that of a picture strays."""
         if self._sound is not None and self._sound[0] == pid:
             self._look_at_sound(packet[payload:])
+            if (heard := timestamp(packet)) is not None:
+                self._hear(heard)
         told = timestamp(packet) if self._video is not None and self._video[0] == pid else None
         shift = 0 if told is None else self._strays.shift(self._picture_time.time(told))
         if self._strays.fault and not self.fault:
@@ -420,11 +426,31 @@ class TransportReader:
         self._streams = streams
         self._found.append(StreamChunk(written, header=True, changes=changes))
 
+    def _hear(self, time: int) -> None:
+        """Note the time of sound, which shows whether the clock goes on between references."""
+        if self._heard is not None and (time - self._heard) % CLOCK_WRAP > LONGEST_STEP:
+            self._has_heard_on = False
+        self._heard = time
+
+    def _goes_on(self, clock: int, before: int) -> bool:
+        """Return whether a clock reference goes on behind the one before.
+
+        Muxers that send references with pictures alone send few of them if there are few pictures.
+        """
+        step, usual, self._step = (clock - before) % CLOCK_WRAP, self._step, (clock - before) % CLOCK_WRAP
+        has_heard_on, self._has_heard_on = self._has_heard_on, True
+        if step <= LONGEST_STEP or step > LONGEST_PAUSE:
+            return step <= LONGEST_STEP
+        if self._heard is None:
+            return not usual or abs(step - usual) * ALIKE < usual
+        return has_heard_on and (self._heard - clock + LONGEST_STEP) % CLOCK_WRAP <= 2 * LONGEST_STEP
+
     def _tick(self, clock: int) -> None:
-        if self._clock is not None and (clock - self._clock) % CLOCK_WRAP > LONGEST_STEP:
+        if self._clock is not None and not self._goes_on(clock, self._clock):
             self._settle()
             self._flush()
             self._strays.restart()
+            self._heard = None
             # Without access points there is nothing to wait for.
             self._jumped = 0 if self._accesses else self._limits.dropped_bytes
         elif self._clock is not None:
