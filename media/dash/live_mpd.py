@@ -62,7 +62,7 @@ class DynamicManifest:
         max_segment_duration: seconds of the longest segment.
         min_buffer: seconds to buffer, at a representation's bandwidth, for playing without a stall.
         presentation_delay: seconds behind the newest at which players begin.
-        latency: what players reach for; None: they stay where they are.
+        latency: targets of players; None where playback is to stay where it began.
         clock: address of the clock (``HTTP_ISO``).
         location: address of its next versions, relative to its own; empty where that is the same.
         availability_start: ISO 8601 date from which the periods' starts count, for the clock of players.

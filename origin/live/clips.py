@@ -180,7 +180,7 @@ class ClipRequest(Struct, frozen=True, gc=False):
         """Return the refusal of a span that can't be one file, with the addresses of those that can."""
         start, end = self.bounds.start, self.bounds.end
         lines = [f"{error}; each of these is one file:"]
-        # Who publishes again at once may begin, by date, before the end of what was sent a little early.
+        # Media that was sent a little early ends, by its date, behind the beginning of the next publication.
         ends = [*(one.start for one in error.stretches[1:]), end]
         for one, begins_next in zip(error.stretches, ends, strict=True):
             bounds = {

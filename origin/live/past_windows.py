@@ -147,7 +147,7 @@ class PastRequest(Struct, frozen=True, gc=False):
         for _ in presentation.manifest_in_steps(stream.wall_clock()):
             await asyncio.sleep(0)
         last, suffix = past.last.number if past.is_whole else None, self.address.directives.suffix
-        # Who comes after the end gets a film.
+        # At the first address, players that come after the end get a film.
         location = "" if self.address.is_followed else f"{MANIFEST}{self.query}&follow=1"
         made = presentation.span_manifest(stream.wall_clock(), past.first.number, last, suffix, location)
         if made is None:

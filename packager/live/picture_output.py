@@ -83,7 +83,7 @@ class PictureFeed(Feed):
                 return False
             has_part = self._repeat(found.base_media_decode_time, now)
             fragment = self._behind_stills(found)
-            self._tell(is_still=False)
+            self._mark(is_still=False)
         elif fragment.base_media_decode_time < self._time:
             fragment = self._behind_stills(fragment)
         self._late_since = self._returned = None
@@ -165,7 +165,7 @@ class PictureFeed(Feed):
         elif not ends:
             return False
         if to_grid and not self._is_still:
-            self._tell(is_still=True)
+            self._mark(is_still=True)
         if len(ends) * len(data) > self._limits.most_bytes:
             raise CadenceError("its picture doesn't come, and its last key frame is large")
         begins = [self._time, *ends[:-1]]
@@ -175,7 +175,7 @@ class PictureFeed(Feed):
         start, self._time = self._time, ends[-1]
         return super().add(Fragment(self._track_id, 0, start, samples, data * len(samples)), now)
 
-    def _tell(self, *, is_still: bool) -> None:
+    def _mark(self, *, is_still: bool) -> None:
         self._is_still = is_still
         if self._segmenter is not None:
             self._segmenter.is_still = is_still

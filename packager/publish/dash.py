@@ -114,7 +114,7 @@ class LiveManifest:
         self._state: tuple[object, ...] = ()
         # The manifest of this state, with marks in the places of suffix and bandwidths.
         self._templates: list[TextTemplate] = []
-        # What stands before its periods.
+        # The text before the periods.
         self._before = b""
         self._bandwidths: Replacements = ()
         self._published = 0.0
@@ -195,7 +195,7 @@ class LiveManifest:
             suffix: as for `pieces`, and so is ``now``.
             first: media sequence number of its first segment.
             last: of its last segment; None: more comes.
-            location: address of its next versions, relative to its own; empty: this is one of them.
+            location: relative address of the versions that follow the first; empty for one of these.
 
         Returns:
             None where no segment of it is in all renditions.

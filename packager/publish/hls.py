@@ -334,7 +334,7 @@ class Presentation:
         """Return the text of a span of a rendition as of now, in pieces, as for `media_pieces`.
 
         Args:
-            query: identifies the span.
+            query: the query of the span's addresses, by which its texts are kept.
             render: called once per state.
 
         Raises:
