@@ -38,6 +38,11 @@ class FolderState:
         self._device: int | None = None
         self.trouble = ""
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the folder has been there, so that it can go away."""
+        return self._device is not None
+
     def look(self) -> None:
         """Compare the folder with what it was, and log a change. Blocks.
 

@@ -228,6 +228,8 @@ class Library:
             raise NotFoundError(name)
         path = self.root.joinpath(*parts)
         try:
+            if not self.folder.is_known:
+                self.folder.look()
             return self._open(parts, path)
         except OSError as error:
             if error.errno in _ABSENT:

@@ -316,13 +316,11 @@ def library_of(config: Config, files: Sequence[Path], limits: Limits) -> Library
     if config.library.path.startswith(S3_SCHEME):
         return _in_s3(config, limits.s3)
     data = (Path(config.server.data).expanduser(),) if config.server.data else ()
-    library = Library(
+    return Library(
         Path(config.library.path).expanduser(),
         config.library.follow_symlinks,
         Withheld(tuple(path.absolute() for path in files), tuple(path.absolute() for path in data)),
     )
-    library.folder.look()
-    return library
 
 
 def _in_s3(config: Config, limits: S3Limits) -> S3Library:

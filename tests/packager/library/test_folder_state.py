@@ -30,7 +30,6 @@ def test_a_file_of_a_folder_that_has_gone_is_not_taken_for_a_missing_one(tmp_pat
     root.mkdir()
     (root / "film.mp4").write_bytes(b"film")
     library = Library(root)
-    library.folder.look()
     with pytest.raises(NotFoundError):
         library.open("other.mp4")
     root.rename(tmp_path / "away")
