@@ -7,6 +7,7 @@ import functools
 import time
 from collections.abc import Mapping
 from typing import Protocol
+from urllib.parse import quote, urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -37,6 +38,9 @@ from origin.responses.refusal import RefusalError, plain_refusal
 
 SEND_BUFFER_BYTES = 64 * 1024
 """Socket send buffer of a listener (Linux doubles it): four seconds of 128 kbit/s."""
+
+SPAN = ("start", "end", "strict", "token")
+"""Query parameters that a station's address hands on to its clip's."""
 
 DEFAULT_LIMITS = RadioLimits()
 NO_WEBHOOKS = StationWebhooks()
@@ -102,6 +106,11 @@ class ListenerEndpoint:
             return
         if not await self._authorization.may_listen(Request(scope), mount):
             await refusal()(scope, receive, send)
+            return
+        if location := _past_of(mount, Request(scope)):
+            await Response(status_code=302, headers={"location": location, "cache-control": "no-store"})(
+                scope, receive, send
+            )
             return
         if ending:
             await playlist(mount, ending, Request(scope))(scope, receive, send)
@@ -226,6 +235,13 @@ class TitleEvents:
 
 def _retry(mount: ListenedStation) -> dict[str, str]:
     return {"retry-after": str(mount.options.limits.retry_seconds), "cache-control": "no-store"}
+
+
+def _past_of(mount: ListenedStation, request: Request) -> str:
+    """Return where the file of a span of a station's past is, relatively; empty where none is wanted."""
+    wanted = [(name, value) for name, value in request.query_params.multi_items() if name in SPAN]
+    is_span = any(name in ("start", "end") for name, _ in wanted)
+    return f"../live/{quote(mount.name)}/clip.m4a?{urlencode(wanted)}" if is_span else ""
 
 
 def _unknown() -> Response:

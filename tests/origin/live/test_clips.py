@@ -357,6 +357,11 @@ def test_a_stations_last_seconds_are_a_file(tmp_path: Path) -> None:
         wait_for(lambda: httpx.get(playing, timeout=CLIENT_SECONDS).status_code == 200, "the channel")
         wait_for(lambda: httpx.get(url, timeout=CLIENT_SECONDS).status_code == 302, "five seconds")
         answer = httpx.get(url, follow_redirects=True, timeout=CLIENT_SECONDS)
+        # The station's own address leads there.
+        same = f"{server.url}/radio/fm?{answer.url.query.decode()}"
+        led = httpx.get(same, follow_redirects=True, timeout=CLIENT_SECONDS)
+        assert (led.url, led.headers["etag"]) == (answer.url, answer.headers["etag"])
+        assert httpx.get(f"{server.url}/radio/fm?start=never", follow_redirects=True).status_code == 400
     finally:
         assert server.stop() == 0
     assert (answer.status_code, answer.headers["content-type"]) == (200, "audio/mp4"), answer.text
