@@ -146,10 +146,14 @@ class PastRequest(Struct, frozen=True, gc=False):
             return refusal(self.request, 404, ABSENT_LIVE_SECONDS, IRREGULAR)
         for _ in presentation.manifest_in_steps(stream.wall_clock()):
             await asyncio.sleep(0)
+        # Everything from here on is one step of the loop.
         last, suffix = past.last.number if past.is_whole else None, self.address.directives.suffix
         # At the first address, players that come after the end get a film.
         location = "" if self.address.is_followed else f"{MANIFEST}{self.query}&follow=1"
-        made = presentation.span_manifest(stream.wall_clock(), past.first.number, last, suffix, location)
+        try:
+            made = presentation.span_manifest(stream.wall_clock(), past.first.number, last, suffix, location)
+        except RenderingError:
+            return refusal(self.request, 500, 0)
         if made is None:
             return refusal(self.request, 404, stream.target_duration, NOTHING_KEPT)
         return self._text(made, mpd.MEDIA_TYPE, in_thread=False)
@@ -201,10 +205,12 @@ class PastWindowReplies:
         return wait_until_ready(stream, when_ready)
 
     async def _in_turn(self, asked: PastRequest) -> Reply:
-        """Write a playlist or a manifest in a thread."""
+        """Write a playlist or a manifest; in a thread where it doesn't follow the channel's state."""
         request, later = asked.request, asked.stream.target_duration
         try:
             async with self._turns.held(network_of(request.client)):
+                if asked.address.name == MANIFEST and asked.is_dynamic:
+                    return await asked.dynamic_manifest()
                 return await asyncio.to_thread(asked.reply)
         except TooManyWaitingError:
             return refusal(request, 503, 0, retry_after=later)
@@ -227,8 +233,6 @@ class PastWindowReplies:
         if is_open or is_relative(span):
             return redirection(address, dated(span, bounds, past), max(target_duration // 2, 1))
         asked = PastRequest(request, address, stream, past, bounds.end, ranges)
-        if address.name == MANIFEST and asked.is_dynamic:
-            return PendingTask(asked.dynamic_manifest())
         rendition = stream.renditions.get(address.rendition)
         if past.is_whole or rendition is None:
             return PendingTask(self._in_turn(asked))

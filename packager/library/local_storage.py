@@ -186,6 +186,8 @@ class Library:
         root: The folder; it need not exist yet.
         follow_symlinks: Whether links may lead out of the folder. Inside it they always may.
         withheld: Paths that are never served, wherever they lie.
+        may_go: Whether a folder that was there and isn't any more is a trouble, as of a network share, and
+            not a folder without files.
 
     Attributes:
         folder: Whether the folder is there as it was when it was first looked at.
@@ -194,8 +196,14 @@ class Library:
     threads = SHARED_THREADS
 
     def __init__(
-        self, root: Path, follow_symlinks: bool = False, withheld: Withheld = NOTHING_WITHHELD
+        self,
+        root: Path,
+        follow_symlinks: bool = False,
+        withheld: Withheld = NOTHING_WITHHELD,
+        *,
+        may_go: bool = False,
     ) -> None:
+        self.may_go = may_go
         self.root = root.absolute()
         self.follow_symlinks = follow_symlinks
         self.withheld = withheld
@@ -228,13 +236,14 @@ class Library:
             raise NotFoundError(name)
         path = self.root.joinpath(*parts)
         try:
-            if not self.folder.is_known:
+            if self.may_go and not self.folder.is_known:
                 self.folder.look()
             return self._open(parts, path)
         except OSError as error:
             if error.errno in _ABSENT:
                 # Of a folder that has gone nobody knows whether there is such a file.
-                self.folder.look()
+                if self.may_go:
+                    self.folder.look()
                 raise NotFoundError(name) from None
             raise
         except ValueError:

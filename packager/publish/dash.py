@@ -209,7 +209,9 @@ class LiveManifest:
             return None
         known = dict(self._written)
         for block in self._blocks.values():
-            known |= block.apart()
+            begin, end = block.periods[0].stretch.number, block.periods[-1].last
+            if end is None or (end >= first and (last is None or begin <= last)):
+                known |= block.apart()
         texts = [
             found[1]
             if (found := known.get(one.stretch.number)) and found[0] == one

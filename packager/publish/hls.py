@@ -395,7 +395,12 @@ class Presentation:
         self, now: float, first: int, last: int | None, suffix: str, location: str
     ) -> Pieces | None:
         """Return the DASH manifest of a span that grows, or has just ended; see :class:`LiveManifest`."""
-        return self._manifest.span(suffix, now, first, last, location)
+
+        def render() -> Pieces:
+            made = self._manifest.span(suffix, now, first, last, location)
+            return () if made is None else (b"".join(rendered(made)),)
+
+        return self._render_once(("", True, False, f"span {first} {last} {location}{suffix}"), render) or None
 
     def lost_segment(self, name: str, number: int, now: float) -> bytes | None:
         """Return DASH's replacement for a segment that never came, or None; see :class:`LiveManifest`."""

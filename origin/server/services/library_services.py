@@ -320,6 +320,7 @@ def library_of(config: Config, files: Sequence[Path], limits: Limits) -> Library
         Path(config.library.path).expanduser(),
         config.library.follow_symlinks,
         Withheld(tuple(path.absolute() for path in files), tuple(path.absolute() for path in data)),
+        may_go=True,
     )
 
 

@@ -38,7 +38,7 @@ def dates(server: ServerProcess) -> list[float]:
 
 
 def numbers(found: m3u8.M3U8 | None) -> list[int]:
-    return [] if found is None else [int(str(one.uri).partition(".")[0]) for one in found.segments]
+    return [] if found is None else [int(str(one.uri).partition(".")[0]) for one in found.segments if one.uri]
 
 
 def kill(server: ServerProcess) -> None:

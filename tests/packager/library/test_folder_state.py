@@ -29,7 +29,7 @@ def test_a_file_of_a_folder_that_has_gone_is_not_taken_for_a_missing_one(tmp_pat
     root = tmp_path / "films"
     root.mkdir()
     (root / "film.mp4").write_bytes(b"film")
-    library = Library(root)
+    library = Library(root, may_go=True)
     with pytest.raises(NotFoundError):
         library.open("other.mp4")
     root.rename(tmp_path / "away")
