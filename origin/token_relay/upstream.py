@@ -197,7 +197,7 @@ class Upstream:
             raise CompletionError(f"the upstream server may not be asked: {error}") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             # Their texts may have the address.
-            told = f"the upstream server's answer broke off: {type(error).__name__}"
+            told = f"the upstream server's answer broke off: {_reason_of(error)}"
             raise CompletionError(told) from None
 
     @contextlib.asynccontextmanager
@@ -269,3 +269,16 @@ async def _in_pieces(received: AsyncIterator[bytes], size: int, budget: StepBudg
     async for data in received:
         async for piece in budget.portions(data, size):
             yield piece
+
+
+def _reason_of(error: Exception) -> str:
+    """Return why a connection to the upstream server failed, in words without its address."""
+    match error:
+        case httpx.RemoteProtocolError():
+            return "the server closed the connection, or sent what isn't HTTP"
+        case httpx.NetworkError():
+            return "the connection was lost"
+        case httpx.TimeoutException():
+            return "the connection stood still"
+        case _:
+            return type(error).__name__

@@ -48,6 +48,11 @@ class _Breaker:
             pause = max(pause, min(float(error.retry_after), self._limits.longest_pause_seconds))
         self.until = now + pause if pause else 0.0
 
+    def note_beginning(self) -> None:
+        """Note that an answer has begun, which ends the pause; one more failure begins the next."""
+        self.until = 0.0
+        self.failures = min(self.failures, self._limits.failures - 1)
+
     def note_success(self) -> None:
         """Note that the server has answered."""
         self.failures, self.until, self.reason = 0, 0.0, ""
@@ -97,12 +102,17 @@ class Upstreams:
         """
         has_begun = False
 
-        def note(event: ServerSentEvent) -> bool:
-            nonlocal has_begun
-            has_begun = True
-            return on_event(event)
+        async def ask(breaker: _Breaker) -> None:
+            def note(event: ServerSentEvent) -> bool:
+                nonlocal has_begun
+                if not has_begun:
+                    has_begun = True
+                    breaker.note_beginning()
+                return on_event(event)
 
-        await self._first(lambda one: one.stream(asked, on_begin, note), lambda: not has_begun)
+            await breaker.upstream.stream(asked, on_begin, note)
+
+        await self._first(ask, lambda: not has_begun)
 
     async def whole(self, asked: UpstreamRequest) -> bytes:
         """Ask for an answer in one piece, as `Upstream.whole`.
@@ -110,16 +120,16 @@ class Upstreams:
         Raises:
             CompletionError: there is none.
         """
-        return await self._first(lambda one: one.whole(asked), lambda: True)
+        return await self._first(lambda one: one.upstream.whole(asked), lambda: True)
 
     async def _first(
-        self, ask: Callable[[Upstream], Awaitable[Result]], may_go_on: Callable[[], bool]
+        self, ask: Callable[[_Breaker], Awaitable[Result]], may_go_on: Callable[[], bool]
     ) -> Result:
         """Return the answer of the first server that has one, or the last one's failure."""
         last: CompletionError | None = None
         for breaker in self._usable():
             try:
-                answer = await ask(breaker.upstream)
+                answer = await ask(breaker)
             except CompletionError as error:
                 if not _may_pass(error):
                     raise

@@ -103,7 +103,7 @@ async def no_chunks(asked: Asked) -> None:
 @pytest.mark.parametrize(
     ("script", "limits", "told"),
     [
-        (drop, {}, "broke off"),
+        (drop, {}, "broke off: the server closed the connection"),
         (drop_in_a_line, {}, "broke off"),
         (drop_in_a_letter, {}, "broke off"),
         (end_in_an_event, {}, "ended within an event"),

@@ -12,8 +12,12 @@ import pytest
 from origin.config.load import load, validate
 from origin.config.options import ConfigError
 from origin.config.warnings import unserved
+from origin.token_relay.completion_request import UpstreamRequest
+from origin.token_relay.errors import CompletionError
 from origin.token_relay.limits import BreakerLimits
 from origin.token_relay.relay import address_of_chat
+from origin.token_relay.upstream import Upstream, UpstreamOptions
+from origin.token_relay.upstreams import Upstreams
 from tests.completion_server import KEY, Asked, completing, streaming
 from tests.event_server import LIMIT
 from tests.relay_server import PATIENT, STREAMED, relaying
@@ -124,6 +128,49 @@ async def test_a_server_that_fails_again_and_again_is_left_alone_and_then_tried_
         assert len(good.asked) == 5
         await ask()
         assert (len(good.asked), server.relay.trouble) == (5, "")
+
+
+async def test_a_trial_whose_answer_has_begun_ends_the_pause_though_its_caller_leaves() -> None:
+    now, well = 0.0, False
+
+    async def script(asked: Asked) -> None:
+        if well:
+            await asked.head()
+            await asked.event(CHAT_CHUNKS[0])
+            await asyncio.Event().wait()
+        await refusing("500 Internal Server Error")(asked)
+
+    async with completing(script) as server:
+        options = UpstreamOptions(url=server.url, key=KEY)
+        upstreams = Upstreams(
+            [Upstream(options, PATIENT.upstream)],
+            BreakerLimits(failures=2, pause_seconds=10.0),
+            clock=lambda: now,
+        )
+
+        async def ask(on_event: Any = lambda _: True) -> None:
+            await upstreams.stream(UpstreamRequest(json.dumps(STREAMED).encode()), lambda: None, on_event)
+
+        for _ in range(2):
+            with pytest.raises(CompletionError, match="answers 500"):
+                await ask()
+        assert "upstream server 1 of 1 isn't asked" in upstreams.trouble
+        well, now = True, 11.0
+        first = asyncio.Event()
+        trial = asyncio.create_task(ask(lambda _: first.set() or True))
+        try:
+            await asyncio.wait_for(first.wait(), LIMIT)
+            # The trial's own caller leaves: what began was an answer all the same.
+            assert upstreams.trouble == ""
+        finally:
+            trial.cancel()
+            await asyncio.wait([trial])
+        assert upstreams.trouble == ""
+        # One failure behind it is enough for another pause.
+        well = False
+        with pytest.raises(CompletionError):
+            await ask()
+        assert "upstream server 1 of 1 isn't asked" in upstreams.trouble
 
 
 async def test_retry_after_is_honoured_and_reaches_the_caller_where_no_server_is_left() -> None:
