@@ -90,11 +90,15 @@ export class Controls {
   }
 
   #showTime() {
-    const { video, source } = this.#playback;
-    byId("time").hidden = !source || source.isLive;
+    const { video, source, hasEdge, offAir } = this.#playback;
+    byId("time").hidden = !source || hasEdge || offAir !== "";
+    if (byId("time").hidden) return;
+    // Of an event that is over, what is kept of it: its media may begin at any time.
+    const [start, end] = source.isLive ? this.#playback.seekable : [0, video.duration];
     // Not known before the file's head is, nor of what has no end.
-    const length = clock(video.duration);
-    say(byId("time"), length ? `${clock(video.currentTime)} / ${length}` : clock(video.currentTime));
+    const length = clock(end - start);
+    const position = clock(Math.max(video.currentTime - start, 0));
+    say(byId("time"), length ? `${position} / ${length}` : position);
   }
 
   #showChoices() {

@@ -70,7 +70,7 @@ export class SeekBar {
   #describe(position, start, end) {
     if (!this.playback.source?.isLive) return `${clock(position)} of ${clock(end)}`;
     const time = this.playback.dateAt(position)?.toLocaleTimeString() ?? `${clock(end - position)} ago`;
-    return position >= end - AT_LIVE_S ? `${time}, live` : time;
+    return position >= end - AT_LIVE_S && this.playback.hasEdge ? `${time}, live` : time;
   }
 
   #show(event) {

@@ -111,6 +111,8 @@ export class HlsEngine {
     if (!this.#isLive) return null;
     const details = hls.latestLevelDetails;
     if (!details?.fragments.length) return [0, 0];
+    // Of an event that is over, nothing leaves the playlist: all of it can be sought to.
+    if (!details.live) return null;
     const end = hls.liveSyncPosition ?? details.edge;
     // A segment that leaves the playlist while it is loaded can't be played, and hls.js would go to the live edge.
     return [Math.min(details.fragments[0].start + 2 * details.targetduration, end), end];

@@ -30,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         config.write_text(
             f'[library]\npath = "{folder}"\n'
             f'[[live]]\nname = "studio"\nsource = "publish"\npublish_key = "{KEY}"\nladder = ["240p"]\n'
-            f"{copied_channel('picture')}{copied_channel('event')}"
+            f"{copied_channel('picture')}{copied_channel('event')}{copied_channel('past')}"
             f'[[live]]\nname = "away"\nsource = "http://127.0.0.1:{port}/a.ts"\nladder = ["240p"]\n'
         )
         one = start_server("--config", str(config), "--port", "0")
@@ -202,6 +202,44 @@ async def test_an_event_that_is_over_has_no_live_edge_and_the_next_one_begins_by
     await tab.playing()
     await tab.until(f"{SAID} === 'edge'")
     await tab.page.context.close()
+
+
+async def test_an_event_that_is_over_shows_its_position_and_length(
+    browser: Browser, server: ServerProcess
+) -> None:
+    address = f"{server.url}/live/past"
+    async with httpx.AsyncClient(headers=BEARER, timeout=PATIENCE_SECONDS) as client:
+
+        async def kept() -> float:
+            media = (await client.get(f"{address}/source/media.m3u8")).text
+            return sum(map(float, re.findall(r"#EXTINF:([\d.]+)", media)))
+
+        while await kept() < 6:
+            await asyncio.sleep(POLL_SECONDS)
+        assert (await client.post(f"{address}/end")).json()["state"] == "ended"
+        length = await kept()
+        tab = await open_tab(browser, server.url)
+        await tab.open("live/past")
+        # It begins at the beginning, since it has no edge.
+        await tab.until("headwater.video.currentTime > 1 && !document.getElementById('time').hidden")
+        position, whole = (await tab.page.inner_text("#time")).split(" / ")
+        # The page rounds to whole seconds; the video goes on between two looks at it.
+        assert abs(_seconds(whole) - length) <= 1
+        assert 1 <= _seconds(position) <= length + 1
+        await tab.page.evaluate("headwater.video.pause()")
+        shown = await tab.page.evaluate(
+            "[document.getElementById('time').textContent, headwater.video.currentTime]"
+        )
+        assert abs(_seconds(shown[0].split(" / ")[0]) - shown[1]) <= 1
+        words = await tab.page.get_attribute("#seek-range", "aria-valuetext")
+        assert words
+        assert "live" not in words
+        await tab.page.context.close()
+
+
+def _seconds(text: str) -> int:
+    minutes, seconds = map(int, text.split(":"))
+    return 60 * minutes + seconds
 
 
 async def test_a_frame_says_that_nothing_is_on_air(browser: Browser, server: ServerProcess) -> None:
