@@ -28,7 +28,15 @@ from packager.radio.audio_source import NO_STATION_INFO
 from packager.radio.decoder_pool import DecoderPool, decode_alone
 from packager.radio.limits import StationLimits
 from packager.radio.loudness import FILTERS, Loudness
-from packager.radio.tracks import display, find_tracks, shuffled, track_title, why_no_tracks
+from packager.radio.tracks import (
+    display,
+    find_tracks,
+    find_unplayed,
+    how_to_play,
+    shuffled,
+    track_title,
+    why_no_tracks,
+)
 from packager.radio.transcoder import Transcoder
 from packager.step_budget import AUDIO_PORTION_BYTES, StepBudget
 
@@ -100,6 +108,7 @@ class Station:
         self.trouble = ""
         self._tools = tools
         self._played = 0
+        self._unplayed: Path | None = None
         leveled = options.loudness is not None
         self._decoders = DecoderPool(options.audio_format, tools, options.limits)
         self._transcoder = Transcoder(
@@ -168,7 +177,7 @@ class Station:
         waiting = False
         limits = self.options.limits
         while not (paths := await asyncio.to_thread(find_tracks, self.options.folder, limits)):
-            reason = await asyncio.to_thread(why_no_tracks, self.options.folder)
+            reason = await asyncio.to_thread(why_no_tracks, self.options.folder, limits)
             self.trouble = f"no tracks: {reason}"
             if not waiting:
                 folder = display(self.options.folder.absolute())
@@ -177,7 +186,22 @@ class Station:
                 )
             waiting = True
             await asyncio.sleep(RESCAN_SECONDS)
+        await self._tell_unplayed()
         return paths
+
+    async def _tell_unplayed(self) -> None:
+        """Log which music of the folder isn't played, once, and again when other files are the first."""
+        unplayed = await asyncio.to_thread(find_unplayed, self.options.folder, self.options.limits)
+        first = unplayed[0] if unplayed else None
+        if first is not None and first != self._unplayed:
+            log.warning(
+                "files of a station's folder aren't played",
+                station=self.options.name,
+                files=len(unplayed),
+                first=display(first),
+                advice=how_to_play(first),
+            )
+        self._unplayed = first
 
     async def _gather(
         self, titled_frames: AsyncGenerator[tuple[str, Frame]], path: Path

@@ -1,9 +1,13 @@
+import subprocess
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from packager.process.ffmpeg_discovery import Tools
+from packager.radio.folder_station import Station, StationOptions
 from packager.radio.limits import StationLimits
-from packager.radio.tracks import find_tracks
+from packager.radio.tracks import find_tracks, find_unplayed, how_to_play, why_no_tracks
 
 
 def make(folder: Path, *names: str) -> None:
@@ -34,3 +38,35 @@ def test_one_file_is_a_list_of_one_and_a_missing_playlist_is_empty(tmp_path: Pat
     make(tmp_path, "a.mp3", "b.mp3")
     assert find_tracks(tmp_path / "a.mp3", StationLimits()) == [tmp_path / "a.mp3"]
     assert find_tracks(tmp_path / "nothing.m3u", StationLimits()) == []
+
+
+def test_music_that_a_folders_station_does_not_play_is_found_with_a_line_that_makes_mp3_of_it(
+    tmp_path: Path, tools: Tools
+) -> None:
+    make(tmp_path, "b.FLAC", "sub/a song.m4a", "c.mp3", "cover.jpg", "notes.txt", ".hidden.flac")
+    assert find_unplayed(tmp_path, StationLimits()) == [tmp_path / "b.FLAC", tmp_path / "sub" / "a song.m4a"]
+    (tmp_path / "list.m3u").write_text("c.mp3\nb.FLAC\nmissing.ogg\n")
+    assert find_unplayed(tmp_path / "list.m3u", StationLimits()) == [tmp_path / "b.FLAC"]
+    (tmp_path / "c.mp3").unlink()
+    assert "2 other files of music; a folder's station plays MP3: ffmpeg -i" in why_no_tracks(
+        tmp_path, StationLimits()
+    )
+    # The line works as it is pasted, and makes a track that the station finds.
+    song = tmp_path / "sub" / "a song.m4a"
+    encode = [tools.ffmpeg, "-v", "error", "-y", "-f", "lavfi", "-i", "sine", "-t", "1", str(song)]
+    subprocess.run(encode, check=True, timeout=120)
+    line = how_to_play(song).partition(": ")[2].replace("ffmpeg", str(tools.ffmpeg), 1)
+    subprocess.run(line, shell=True, check=True, timeout=120, capture_output=True)
+    assert find_tracks(tmp_path, StationLimits()) == [tmp_path / "sub" / "a song.mp3"]
+
+
+async def test_music_that_is_not_played_is_logged_once(tmp_path: Path, tools: Tools) -> None:
+    make(tmp_path, "b.flac", "c.flac")
+    encode = [tools.ffmpeg, "-v", "error", "-f", "lavfi", "-i", "sine", "-t", "1", str(tmp_path / "a.mp3")]
+    subprocess.run(encode, check=True, timeout=120)
+    station = Station(StationOptions(name="s.mp3", folder=tmp_path, loop=False), tools)
+    with capture_logs() as logs:
+        for _ in range(2):
+            assert [block async for block in station.blocks()]
+    told = [one for one in logs if one["event"] == "files of a station's folder aren't played"]
+    assert [(one["files"], one["first"]) for one in told] == [(2, str(tmp_path / "b.flac"))]
