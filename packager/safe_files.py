@@ -329,6 +329,20 @@ class OpenFolder:
                 os.unlink(temporary, dir_fd=self._descriptor)
             raise
 
+    def try_write(self, nbytes: int) -> None:
+        """Write and synchronise a file without a name, which is gone when it is closed.
+
+        Raises:
+            OSError: it can't be written, or the file system has no such files.
+        """
+        flags = os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC
+        descriptor = os.open(".", flags, self._file_mode, dir_fd=self._descriptor)
+        try:
+            write_all(descriptor, bytes(nbytes))
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+
     def _check_free(self, name: str, *, replaces: bool) -> None:
         there = self.status(name)
         if there is not None and not (replaces and stat.S_ISREG(there.st_mode)):

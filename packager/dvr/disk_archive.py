@@ -212,7 +212,13 @@ class DiskArchive:
             if not segment_store.refused:
                 self._retire(folder, name)
         former = folder.place_of(FORMER)
-        log.warning("a DVR with other segment durations was set aside", channel=self._channel, folder=former)
+        log.warning(
+            "a DVR with other segment durations was set aside",
+            channel=self._channel,
+            folder=former,
+            meaning="viewers can't go back to before this stream; recordings have it",
+            advice="publish with the frame rate and key frames of the stream before",
+        )
 
     def _retire(self, folder: OpenFolder, name: str) -> None:
         with folder.folder(FORMER, make=True) as former:

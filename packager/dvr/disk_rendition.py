@@ -42,6 +42,9 @@ from packager.safe_files import DataFolder, NotOursError, OpenFolder, write_all
 from packager.window.model import TEXT_EXTENSION, WEBVTT_ENTRY, LiveSegment, Timeline
 from packager.window.rendition import extension_of, segment_uri
 
+TRIED_BYTES = 1 << 20
+"""How much a disk that has failed must take to count as well again."""
+
 UNUSUAL_SIZES = 4
 """A segment this many times larger than the median is always checked."""
 
@@ -331,6 +334,15 @@ class DvrFolder:
         with self._place.open() as folder:
             names = [self._name_of(number) for number in numbers]
             folder.set_aside([name for name in names if folder.status(name) is not None])
+
+    def try_write(self) -> None:
+        """Write as much as a small segment has, of which nothing stays.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        with self._place.open() as folder:
+            folder.try_write(TRIED_BYTES)
 
     def store(self, segment: LiveSegment, left: int) -> IndexLine:
         """Write a segment, and append its line; of a gap, the line.

@@ -47,9 +47,21 @@ class Writer:
             await self._removal.remove_queued()
             put = self._queue.take_put()
             if put is None:
-                await self._queue.work()
+                await self._rest()
             else:
                 await self._store(put)
+
+    async def _rest(self) -> None:
+        """Wait for work; a disk that has failed is tried meanwhile, as an idle channel stores nothing."""
+        while self._health.reason:
+            try:
+                async with asyncio.timeout(self._limits.look_seconds):
+                    await self._queue.work()
+                return
+            except TimeoutError:
+                if await asyncio.to_thread(self._removal.has_room):
+                    self._health.recovered()
+        await self._queue.work()
 
     async def _store(self, put: PendingWrite) -> None:
         writer = put.segment_store.writer

@@ -31,6 +31,7 @@ class DvrLimits:
         settle_seconds: How long the end of an event waits until its segments are on disk.
         retry_seconds: How long the disk is left alone once it has failed.
         calm_writes: So many segments stored without trouble end it.
+        look_seconds: How often the disk is tried while it has failed and there is nothing to store.
         compact_slack_lines: Lines of removed segments beyond which the index is written anew, if they are
             most of it, too.
         index_bytes: Longest index that is read.
@@ -43,6 +44,7 @@ class DvrLimits:
     settle_seconds: float = 30.0
     retry_seconds: float = 1.0
     calm_writes: int = 20
+    look_seconds: float = 30.0
     compact_slack_lines: int = 4096
     index_bytes: int = 256 << 20
     rebuilt_segments: int = 100_000

@@ -61,6 +61,16 @@ class SegmentRemover:
                 # Forgetting more segments makes no room as long as the disk removes none.
                 break
 
+    def has_room(self) -> bool:
+        """Return whether the disk takes a file in each rendition's folder. Blocks: call it in a thread."""
+        try:
+            for one in self._segment_stores.values():
+                if not one.refused:
+                    one.folder.try_write()
+        except OSError:
+            return False
+        return True
+
     def forget_oldest(self) -> bool:
         """Forget the oldest number in all renditions; return False if there is none left."""
         writers = self._writers

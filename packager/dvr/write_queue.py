@@ -93,7 +93,12 @@ class DiskHealth:
     def succeeded(self) -> None:
         """Note that a segment was stored."""
         self._calm += 1
-        if self.reason and self._calm >= self._calm_writes:
+        if self._calm >= self._calm_writes:
+            self.recovered()
+
+    def recovered(self) -> None:
+        """Note that the disk takes files again, without waiting for more segments."""
+        if self.reason:
             log.info("DVR is kept again", channel=self._channel, lost=self._lost)
             self.reason, self._lost = "", 0
 

@@ -22,7 +22,13 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import structlog
 
 from packager.concurrency import SHARED_THREADS, Threads
-from packager.library.local_storage import NOTHING_WITHHELD, Withheld, identity_of, is_served
+from packager.library.local_storage import (
+    NOTHING_WITHHELD,
+    Withheld,
+    has_unservable_name,
+    identity_of,
+    is_served,
+)
 from packager.library.title_files import (
     IDLE_SHARE,
     RENDITION,
@@ -157,11 +163,15 @@ class Walked:
         files: the listed files, in no order.
         folders: as of `Listing`.
         names: how many names were read.
+        unservable: how many files and folders are left out since no address can have their names.
+        first_unservable: path of the first of them; empty without any.
     """
 
     files: list[File] = field(default_factory=list)
     folders: dict[str, int] = field(default_factory=dict)
     names: int = 0
+    unservable: int = 0
+    first_unservable: str = ""
 
 
 class ReadablePath(Protocol):
@@ -233,6 +243,7 @@ class FileListing:
         self._looking_since = 0.0
         self._idle_until = 0.0
         self._is_ending = False
+        self._unservable = 0
         self.walks = 0
 
     async def latest(self) -> Listing:
@@ -285,6 +296,7 @@ class FileListing:
                 known is None or len(known.files) < len(found.files)
             ):
                 log.warning("the library has more files than are listed", listed=len(found.files))
+            self._tell_unservable(found)
             took = self._clock() - began
             if known is not None and found.folders == known.folders and are_equal(found.files, known.files):
                 # Views that were made of it hold as well.
@@ -294,6 +306,18 @@ class FileListing:
         finally:
             now = self._clock()
             self._idle_until = now + IDLE_SHARE * (now - began)
+
+    def _tell_unservable(self, found: Walked) -> None:
+        """Log how much is left out for its name, once until that changes."""
+        if found.unservable and found.unservable != self._unservable:
+            log.warning(
+                "files of the library aren't listed for their names",
+                files=found.unservable,
+                first=os.fsencode(found.first_unservable).decode("utf-8", "backslashreplace"),
+                reason="addresses have UTF-8, and neither backslashes nor line ends",
+                advice="rename them; from Latin-1 by: convmv -r -f latin1 -t utf8 --notest FOLDER",
+            )
+        self._unservable = found.unservable
 
     def _is_as_it_was(self, known: Listing, now: float) -> bool:
         if now - known.walked > max(self._limits.unwalked_seconds, IDLE_SHARE * known.seconds):
@@ -428,6 +452,7 @@ class _FolderWalk:
                 if self._is_ending() or self.found.names > self._limits.names:
                     break
                 if not is_served(entry.name) or self._withheld.has_name(entry.name):
+                    self._note_unservable(entry)
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     # Not of the entry: on a mount, that has the inode of the folder beneath it.
@@ -441,6 +466,14 @@ class _FolderWalk:
                 elif is_sidecar(entry.name):
                     beside.append(entry.name)
         return in_order(names), list(in_order(beside)), list(in_order(below))
+
+    def _note_unservable(self, entry: os.DirEntry[str]) -> None:
+        """Note a folder, or a file that would be listed by another name, whose name no address can have."""
+        if not has_unservable_name(entry.name) or self._withheld.has_name(entry.name):
+            return
+        if _ending(entry.name) in self._endings or entry.is_dir(follow_symlinks=False):
+            self.found.unservable += 1
+            self.found.first_unservable = self.found.first_unservable or entry.path
 
     def _subtitles_in(self, folder: str, name: str, depth: int = 1) -> list[str]:
         """Return the subtitle files of a folder beside films, and of the folders in it."""

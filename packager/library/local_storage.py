@@ -360,6 +360,11 @@ def is_served(part: str) -> bool:
     return bool(part) and not is_hidden(part) and _UNSAYABLE.search(part) is None
 
 
+def has_unservable_name(part: str) -> bool:
+    """Return whether a file or folder is left out since no address can have its name."""
+    return _UNSAYABLE.search(part) is not None and not is_hidden(part)
+
+
 def _parts(name: str) -> list[str]:
     parts = name.split("/")
     if not all(map(is_served, parts)):

@@ -245,6 +245,30 @@ async def test_what_a_failing_disk_does_not_take_stays_what_it_was_until_it_does
         assert {name: station.bytes_of(name) for name in PARTS} == before
 
 
+async def test_a_disk_that_takes_files_again_is_well_though_the_channel_stores_nothing_more(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    # Far more calm writes than come: what is stored later doesn't end the trouble.
+    hasty = replace(DVR, calm_writes=1000, retry_seconds=0.01, look_seconds=0.05)
+    with capture_logs() as logs:
+        async with on_air(tmp_path, material, tools, monkeypatch, limits=hasty) as station:
+            await station.segment(5)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "fdatasync", fail)
+                await station.segment(3, stored=False)
+                await until(lambda: station.archive.trouble)
+                assert "space" in station.archive.trouble
+            await station.archive.settle()
+            files = sorted(path.name for path in tmp_path.rglob("*"))
+            await until(lambda: not station.archive.trouble)
+            # Nothing stays of what was tried.
+            assert sorted(path.name for path in tmp_path.rglob("*")) == files
+    assert [line["event"] for line in logs] == ["DVR isn't kept", "DVR is kept again"]
+
+
 async def test_a_disk_that_hangs_costs_the_dvr_once_its_memory_is_full_and_no_line_changes_twice(
     tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,9 +85,12 @@ async def test_a_source_with_irregular_key_frames_goes_on_behind_its_dvr_whateve
     # RFC 8216bis §4.4.3.1: EXT-X-TARGETDURATION must not change
     before = channel.renditions["source"].window.next_number
     channel = Channel(options(third, data, "source", PATIENT), tools)
-    async with running(channel):
-        await until(lambda: channel.target_duration > target_duration and stored(channel))
+    with capture_logs() as logs:
+        async with running(channel):
+            await until(lambda: channel.target_duration > target_duration and stored(channel))
     assert stored(channel)[0].number >= before
+    (told,) = [line for line in logs if line["event"] == "a DVR with other segment durations was set aside"]
+    assert told["meaning"] == "viewers can't go back to before this stream; recordings have it"
     assert list((data / "dvr" / "former" / "source").glob("*.m4s"))
 
 

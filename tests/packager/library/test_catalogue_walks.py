@@ -148,6 +148,26 @@ async def test_a_library_of_more_files_than_are_listed_is_told_once(tmp_path: Pa
     assert [line["event"] for line in logs] == ["the library has more files than are listed"]
 
 
+async def test_files_whose_names_no_address_can_have_are_told_once(tmp_path: Path) -> None:
+    await asyncio.to_thread(fill, tmp_path, ["a.mp4", "notes\\.txt"])
+    names = [b"caf\xe9.mp4", b"d\xe9s", b"notes\xe9.txt", b".hidden\xe9.mp4", b"back\\slash.mp4"]
+    for name in names:
+        path = os.path.join(os.fsencode(tmp_path), name)
+        if name == b"d\xe9s":
+            os.mkdir(path)
+        else:
+            Path(os.fsdecode(path)).write_bytes(b"")
+    with capture_logs() as logs:
+        for _ in range(2):
+            listing = FileListing(ListedFolder(tmp_path), (".mp4",))
+            for _ in range(2):
+                assert [file.path for file in (await listing.latest()).files] == ["a.mp4"]
+    told = [line for line in logs if line["event"] == "files of the library aren't listed for their names"]
+    # A film in Latin-1, a folder in Latin-1, and a film with a backslash; neither what is hidden nor notes.
+    assert [line["files"] for line in told] == [3, 3], "once for each listing"
+    assert all("\\" in line["first"] for line in told)
+
+
 async def test_a_page_does_not_wait_for_more_facts_than_can_come_meanwhile(tmp_path: Path) -> None:
     await asyncio.to_thread(fill, tmp_path, [f"{number:02}.mp4" for number in range(30)])
     catalogue = Catalogue(ListedFolder(tmp_path), None, limits=CatalogueLimits(awaited_files=20))
