@@ -171,7 +171,9 @@ export class LibraryView {
     }
     this.stage.preparation.show(item.kind === "file" ? item.path : "");
     const addresses = addressesOf(item);
-    const wanted = options.get("mode") ?? ((can.way ?? "file") === "file" ? "file" : "hls");
+    // The head of an incomplete file has the length of the whole one; its segments end where the file does.
+    const isCut = item.incomplete && !item.obstacle;
+    const wanted = options.get("mode") ?? ((can.way ?? "file") === "file" && !isCut ? "file" : "hls");
     const burnable = Object.keys(addresses).length > 1 ? item.burned_subtitles : [];
     const { mode, burned, url } = choose(addresses, wanted, burnable, options.get("burn"));
     const { source, video } = this.stage.playback;
@@ -355,7 +357,7 @@ function describe(item) {
     item.tags?.album && `${item.tags.album}${item.tags.track ? `, ${item.tags.track}` : ""}`,
     renditions && `adapts: ${renditions.join(", ")}`,
     item.width && `${item.width} × ${item.height}`,
-    item.duration && clock(item.duration),
+    item.duration && (item.incomplete ? `${clock(item.duration)} when it is whole` : clock(item.duration)),
     item.size && bytes(item.size),
     item.subtitles?.length && `subtitles: ${item.subtitles.map((one) => one.name).join(", ")}`,
     item.codecs && codecNames(item).join(", "),
@@ -399,7 +401,7 @@ function makeRow(posters, chosen) {
       link.title = path;
       say(name, item ? titleOf(item) : "…");
       say(facts, item ? describeRow(item) : "");
-      say(length, item?.duration ? clock(item.duration) : "");
+      say(length, item?.duration && !item.incomplete ? clock(item.duration) : "");
       mark(link, chosen());
       posters.show(canvas, item?.thumbnails ?? item?.cover ?? item?.poster ?? null);
     },

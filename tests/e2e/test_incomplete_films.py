@@ -17,7 +17,7 @@ from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
-MADE = "-f lavfi -i testsrc2=size=160x90:rate=10:duration=6 -c:v libx264 -preset ultrafast -pix_fmt yuv420p"
+MADE = "-f lavfi -i testsrc2=size=160x90:rate=10:duration=6 -g 10 -c:v libx264 -preset ultrafast -pix_fmt yuv420p"
 
 
 async def test_half_a_download_is_shown_as_incomplete_until_it_is_whole(
@@ -42,6 +42,12 @@ async def test_half_a_download_is_shown_as_incomplete_until_it_is_whole(
         tab = await open_tab(browser, server.url)
         await tab.open("library/other.mkv")
         await tab.until(f"document.body.innerText.includes('incomplete: {told}')")
+        # What is there plays with its own length, and the whole one is named as that.
+        await tab.open("library/film.mkv")
+        await tab.until("headwater.video.ended")
+        assert 1 < await tab.page.evaluate("headwater.video.duration") < 5
+        assert not (await tab.page.inner_text("#time")).endswith("/ 0:06")
+        assert "0:06 when it is whole" in await tab.page.inner_text("body")
         await tab.page.context.close()
         film.write_bytes(whole)
         expected["film.mkv"] = None

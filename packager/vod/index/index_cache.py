@@ -148,7 +148,7 @@ class IndexCache:
                 index = index.with_encoded(self._encoded(index))
                 self._memory.add(index)
             for line in (*index.left_out, *index.text_left_out):
-                log.warning("a track was left out", file=str(file.path), reason=line)
+                log.warning("a part of a film was left out", file=str(file.path), reason=line)
             future.set_result(index)
         except MediaError as error:
             # A refusal is kept like an index: it costs as much to find, and the file doesn't change.

@@ -75,7 +75,7 @@ def test_its_sound_can_be_asked_for_alone_and_the_playlist_says_that_it_is_alone
     assert m3u8.loads(text).segments
     (stream,) = probe(playlist, "-show_streams")["streams"]
     assert stream["codec_name"] == "aac"
-    assert "a track was left out" in capsys.readouterr().out  # the log
+    assert "a part of a film was left out" in capsys.readouterr().out  # the log
 
 
 def test_packaging_it_ahead_of_time_fails_and_says_why(old_picture: Path, tmp_path: Path) -> None:
