@@ -177,7 +177,7 @@ class Station:
         waiting = False
         limits = self.options.limits
         while not (paths := await asyncio.to_thread(find_tracks, self.options.folder, limits)):
-            reason = await asyncio.to_thread(why_no_tracks, self.options.folder, limits)
+            reason = await asyncio.to_thread(why_no_tracks, self.options.folder.absolute(), limits)
             self.trouble = f"no tracks: {reason}"
             if not waiting:
                 folder = display(self.options.folder.absolute())
@@ -191,7 +191,7 @@ class Station:
 
     async def _tell_unplayed(self) -> None:
         """Log which music of the folder isn't played, once, and again when other files are the first."""
-        unplayed = await asyncio.to_thread(find_unplayed, self.options.folder, self.options.limits)
+        unplayed = await asyncio.to_thread(find_unplayed, self.options.folder.absolute(), self.options.limits)
         first = unplayed[0] if unplayed else None
         if first is not None and first != self._unplayed:
             log.warning(
