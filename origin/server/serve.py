@@ -220,7 +220,7 @@ async def _make_ready(
     followers.append(services.publishers.take_keys)
     followers.append(KeyReload(services.token_keys, config).follow)
     followers.append(partial(take_access, services.guard))
-    followers.append(ServiceReload(services.events.keys, services.stations).follow)
+    followers.append(ServiceReload(services.events.keys, services.events.relays, services.stations).follow)
     services.reload = start.reload
     if types_text:
         services.add(DemoText(services.events.channels[CHANNEL], limits.server.typing))

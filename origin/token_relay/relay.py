@@ -81,6 +81,10 @@ class TokenRelay:
         self._passed = 0
         self.counters = RelayCounters()
 
+    def change_keys(self, keys: Mapping[str, str]) -> None:
+        """Use other keys of the upstream servers from the next requests on, by their addresses."""
+        self._upstream.change_keys(keys)
+
     @property
     def publishes(self) -> bool:
         """Whether chat completions are published on the relay's channel."""
@@ -337,15 +341,12 @@ class RelayMaker:
         from origin.token_relay.upstream import Upstream, UpstreamOptions
         from origin.token_relay.upstreams import Upstreams
 
-        keys = one.relay_keys if len(one.relay_keys) > 1 else (one.relay_keys or ("",)) * len(one.upstreams)
         upstreams = [
             Upstream(
-                UpstreamOptions(
-                    url=address_of_chat(url), key=key or "", key_header=one.relay_key_header.lower()
-                ),
+                UpstreamOptions(url=url, key=key, key_header=one.relay_key_header.lower()),
                 self.limits.upstream,
             )
-            for url, key in zip(one.upstreams, keys, strict=True)
+            for url, key in keys_of_table(one)
         ]
         options = TokenRelayOptions(
             share=one.relay_share,
@@ -364,6 +365,12 @@ class RelayMaker:
         longest = self.limits.upstream.answer_seconds
         keeping = AnswerKeeping(keep_for=keep_for, history=history, longest_answer=longest)
         return AnswerChannels(self.created, name, keeping)
+
+
+def keys_of_table(one: AnswerRelayOptions) -> list[tuple[str, str]]:
+    """Return the addresses of a relay's upstream servers, each with its key; empty without one."""
+    keys = one.relay_keys if len(one.relay_keys) > 1 else (one.relay_keys or ("",)) * len(one.upstreams)
+    return [(address_of_chat(url), key or "") for url, key in zip(one.upstreams, keys, strict=True)]
 
 
 def address_of_chat(base: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import codecs
 import contextlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -70,11 +70,28 @@ class Upstream:
         self._limits = limits
         # One for all requests: what the name meant at first is how far inside any of them may lead.
         self._guard = guard_for(options.url, limits.guard)
-        self._redactor = Redactor.of((options.key, *secrets_of(options.url)))
+        self._key, self._key_header = "", options.key_header
+        self.change_key(options.key)
+
+    @property
+    def url(self) -> str:
+        """Address of the server's chat completions."""
+        return self._url
+
+    def change_key(self, key: str) -> None:
+        """Use another key from the next request on; empty for none."""
+        # Answers that are under way may still repeat the former one.
+        self._redactor = Redactor.of((key, self._key, *secrets_of(self._url)))
+        self._key = key
         self._fields = {"content-type": JSON, "accept-encoding": "identity", "user-agent": "Headwater"}
-        if options.key:
-            is_bearer = options.key_header.lower() == AUTHORIZATION
-            self._fields[options.key_header] = f"Bearer {options.key}" if is_bearer else options.key
+        if key:
+            is_bearer = self._key_header.lower() == AUTHORIZATION
+            self._fields[self._key_header] = f"Bearer {key}" if is_bearer else key
+
+    def change_keys(self, keys: Mapping[str, str]) -> None:
+        """Use another key where there is one for this server's address."""
+        if self._url in keys:
+            self.change_key(keys[self._url])
 
     @property
     def has_base(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from origin.token_relay.completion_request import UpstreamRequest
@@ -73,6 +73,11 @@ class Upstreams:
     ) -> None:
         self._breakers = [_Breaker(one, limits) for one in upstreams]
         self._clock = clock
+
+    def change_keys(self, keys: Mapping[str, str]) -> None:
+        """Use other keys from the next requests on, by the servers' addresses."""
+        for one in self._breakers:
+            one.upstream.change_keys(keys)
 
     @property
     def has_base(self) -> bool:

@@ -17,7 +17,8 @@ from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
-MADE = "-f lavfi -i testsrc2=size=160x90:rate=10:duration=6 -g 10 -c:v libx264 -preset ultrafast -pix_fmt yuv420p"
+SOURCE = "-f lavfi -i testsrc2=size=160x90:rate=10:duration=6"
+MADE = f"{SOURCE} -g 10 -c:v libx264 -preset ultrafast -pix_fmt yuv420p"
 
 
 async def test_half_a_download_is_shown_as_incomplete_until_it_is_whole(

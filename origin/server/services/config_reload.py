@@ -30,6 +30,7 @@ TAKEN = frozenset(
         *("log.level", "log.format", "live.publish_key", "access.keys", "access.jwt_keys"),
         *("events.publish_token", "events.read_key", "radio.source_password", "radio.listener_password"),
         *("radio.title", "radio.genre", "server.admin_token", "relay.token", "relay.read_key"),
+        *("events.relay_key", "relay.relay_keys"),
     )
 )
 """Options that take effect without a restart."""

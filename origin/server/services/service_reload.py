@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from origin.config.options import Config, EventOptions, RadioOptions
 from origin.events.authorization import ChannelKeys
 from origin.radio.mounts.mount import Mount
 from origin.radio.station_factory import Stations
+from origin.token_relay.relay import TokenRelay, keys_of_table
 
 
 class ServiceReload:
@@ -15,11 +17,15 @@ class ServiceReload:
 
     Args:
         keys: of the event channels, by name; changed in place.
+        relays: the relays of token streams, by name, whose keys of their upstream servers change.
         stations: the stations, and the passwords of their source clients; changed in place.
     """
 
-    def __init__(self, keys: dict[str, ChannelKeys], stations: Stations) -> None:
+    def __init__(
+        self, keys: dict[str, ChannelKeys], relays: Mapping[str, TokenRelay], stations: Stations
+    ) -> None:
         self._keys = keys
+        self._relays = relays
         self._stations = stations
 
     async def follow(self, new: Config) -> None:
@@ -27,11 +33,15 @@ class ServiceReload:
         for channel in new.events:
             if (keys := self._keys.get(channel.name)) is not None:
                 self._keys[channel.name] = _changed(keys, channel)
+            if channel.relay and (relaying := self._relays.get(channel.name)) is not None:
+                relaying.change_keys({channel.relay: channel.relay_key or ""})
         for relay in new.relay:
             if (keys := self._keys.get(relay.name)) is not None:
                 self._keys[relay.name] = replace(
                     keys, publish_token=relay.token or keys.publish_token, read_key=relay.read_key or ""
                 )
+            if (relaying := self._relays.get(relay.name)) is not None:
+                relaying.change_keys(dict(keys_of_table(relay)))
         for station in new.radio:
             if (mount := self._stations.mounts.get(station.name)) is not None:
                 self._change(mount, station, station.max_listeners or new.limits.listeners)

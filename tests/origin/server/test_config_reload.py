@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -18,7 +19,9 @@ import pytest
 
 from origin.config.options import Config, LiveOptions, ServerOptions
 from origin.server.services.config_reload import changes
+from tests.completion_server import Asked, completing
 from tests.conftest import ServerProcess, start_server
+from tests.event_server import TOKEN
 from tests.keys import ADMIN_TOKEN
 from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
@@ -204,6 +207,53 @@ def test_the_command_changes_keys_and_titles_and_lists_what_needs_a_restart(tmp_
     finally:
         server.stop()
     assert "second-read-key" not in server.text()
+
+
+async def test_keys_of_upstream_servers_are_taken_without_a_restart(tmp_path: Path) -> None:
+    async def script(asked: Asked) -> None:
+        await asked.answer("200 OK", '{"object": "list", "data": []}')
+
+    def write(upstream: str, key: str) -> None:
+        path.write_text(
+            f'[server]\nport = 0\nadmin_token = "{ADMIN_TOKEN}"\n'
+            f'[[events]]\nname = "answers"\npublish_token = "{TOKEN}"\n'
+            f'relay = "{upstream}/chat/completions"\nrelay_key = "{key}-of-channel"\n'
+            f'[[relay]]\nname = "assistant"\nupstreams = ["{upstream}"]\ntoken = "{TOKEN}"\n'
+            f'relay_keys = ["{key}-of-relay"]\n'
+        )
+        path.chmod(0o600)
+
+    path = tmp_path / "headwater.toml"
+    async with completing(script) as asked, httpx.AsyncClient(timeout=120) as client:
+        base = asked.url.removesuffix("/chat/completions")
+        write(base, "first")
+        server = await asyncio.to_thread(start_server, "--config", str(path), cwd=tmp_path)
+        try:
+
+            async def keys() -> list[str]:
+                for name in ("answers", "assistant"):
+                    answer = await client.get(
+                        f"{server.url}/relay/{name}/v1/models", headers={"authorization": f"Bearer {TOKEN}"}
+                    )
+                    assert answer.status_code == 200
+                return [one.fields["authorization"] for one in asked.asked[-2:]]
+
+            async def reload() -> list[str]:
+                headers = {"authorization": f"Bearer {ADMIN_TOKEN}"}
+                answer = await client.post(f"{server.url}/api/reload", headers=headers)
+                needed: list[str] = answer.json()["needs_restart"]
+                return needed
+
+            assert await keys() == ["Bearer first-of-channel", "Bearer first-of-relay"]
+            write(base, "second")
+            assert await reload() == []
+            assert await keys() == ["Bearer second-of-channel", "Bearer second-of-relay"]
+            # A key for another server isn't sent to the one that is asked until the restart.
+            write("http://127.0.0.1:9/v1", "third")
+            assert await reload() == ["events 'answers' (relay)", "relay 'assistant' (upstreams)"]
+            assert await keys() == ["Bearer second-of-channel", "Bearer second-of-relay"]
+        finally:
+            await asyncio.to_thread(server.stop)
 
 
 TAKEN_NOW = """
