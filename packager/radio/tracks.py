@@ -37,8 +37,18 @@ def display(path: Path | str) -> str:
 def track_title(tags: Tags, path: Path) -> str:
     """Return a track's title: ``Artist - Title`` as far as tagged, else the file's name."""
     if not tags.title:
-        return display(path.stem)
+        return _name_of(path)
     return f"{tags.artist} - {tags.title}" if tags.artist else tags.title
+
+
+def _name_of(path: Path) -> str:
+    """Return a file's name without its ending: UTF-8, or Latin-1 as of old systems."""
+    name = os.fsencode(path.stem)
+    try:
+        text = name.decode()
+    except UnicodeDecodeError:
+        text = name.decode("latin-1")
+    return " ".join(text.split())
 
 
 def find_tracks(folder: Path, limits: StationLimits) -> list[Path]:

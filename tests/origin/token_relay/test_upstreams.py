@@ -157,7 +157,12 @@ async def test_a_trial_whose_answer_has_begun_ends_the_pause_though_its_caller_l
         assert "upstream server 1 of 1 isn't asked" in upstreams.trouble
         well, now = True, 11.0
         first = asyncio.Event()
-        trial = asyncio.create_task(ask(lambda _: first.set() or True))
+
+        def note(_: object) -> bool:
+            first.set()
+            return True
+
+        trial = asyncio.create_task(ask(note))
         try:
             await asyncio.wait_for(first.wait(), LIMIT)
             # The trial's own caller leaves: what began was an answer all the same.

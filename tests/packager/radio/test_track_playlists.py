@@ -1,13 +1,15 @@
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from media.mp3.id3 import Tags
 from packager.process.ffmpeg_discovery import Tools
 from packager.radio.folder_station import Station, StationOptions
 from packager.radio.limits import StationLimits
-from packager.radio.tracks import find_tracks, find_unplayed, how_to_play, why_no_tracks
+from packager.radio.tracks import find_tracks, find_unplayed, how_to_play, track_title, why_no_tracks
 
 
 def make(folder: Path, *names: str) -> None:
@@ -53,7 +55,7 @@ def test_music_that_a_folders_station_does_not_play_is_found_with_a_line_that_ma
     )
     # The line works as it is pasted, and makes a track that the station finds.
     song = tmp_path / "sub" / "a song.m4a"
-    encode = [tools.ffmpeg, "-v", "error", "-y", "-f", "lavfi", "-i", "sine", "-t", "1", str(song)]
+    encode = [str(tools.ffmpeg), "-v", "error", "-y", "-f", "lavfi", "-i", "sine", "-t", "1", str(song)]
     subprocess.run(encode, check=True, timeout=120)
     line = how_to_play(song).partition(": ")[2].replace("ffmpeg", str(tools.ffmpeg), 1)
     subprocess.run(line, shell=True, check=True, timeout=120, capture_output=True)
@@ -62,7 +64,18 @@ def test_music_that_a_folders_station_does_not_play_is_found_with_a_line_that_ma
 
 async def test_music_that_is_not_played_is_logged_once(tmp_path: Path, tools: Tools) -> None:
     make(tmp_path, "b.flac", "c.flac")
-    encode = [tools.ffmpeg, "-v", "error", "-f", "lavfi", "-i", "sine", "-t", "1", str(tmp_path / "a.mp3")]
+    encode = [
+        str(tools.ffmpeg),
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        "sine",
+        "-t",
+        "1",
+        str(tmp_path / "a.mp3"),
+    ]
     subprocess.run(encode, check=True, timeout=120)
     station = Station(StationOptions(name="s.mp3", folder=tmp_path, loop=False), tools)
     with capture_logs() as logs:
@@ -70,3 +83,8 @@ async def test_music_that_is_not_played_is_logged_once(tmp_path: Path, tools: To
             assert [block async for block in station.blocks()]
     told = [one for one in logs if one["event"] == "files of a station's folder aren't played"]
     assert [(one["files"], one["first"]) for one in told] == [(2, str(tmp_path / "b.flac"))]
+
+
+@pytest.mark.parametrize("name", [b"caf\xc3\xa9.mp3", b"caf\xe9.mp3"], ids=["utf-8", "latin-1"])
+def test_a_track_without_tags_is_called_by_its_name_in_utf_8_or_latin_1(name: bytes) -> None:
+    assert track_title(Tags(), Path(os.fsdecode(name))) == "café"
