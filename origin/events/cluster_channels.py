@@ -24,6 +24,7 @@ class ClusterChannels:
         limits: limits of the events in Redis, and of those that wait for Redis.
 
     Attributes:
+        streams: appends and reads the events in Redis.
         writer: appends what is published here.
         reader: reads what all nodes publish.
     """
@@ -39,10 +40,10 @@ class ClusterChannels:
         self._connection = connection
         self._limits = limits
         self._relayed = relayed
-        self._streams = EventStreams(connection, token, limits)
-        self.writer = EventWriter(connection, self._streams, limits)
+        self.streams = EventStreams(connection, token, limits)
+        self.writer = EventWriter(connection, self.streams, limits)
         self._shared: dict[str, SharedEventChannel] = {}
-        self.reader = EventReader(connection, self._streams, self._shared)
+        self.reader = EventReader(connection, self.streams, self._shared)
         for channel in channels:
             self._shared[channel.name] = SharedEventChannel(
                 channel, self.writer, self.reader.catch_up, limits
@@ -61,13 +62,31 @@ class ClusterChannels:
             async with asyncio.timeout(self._limits.restore_seconds):
                 await self.reader.is_level.wait()
 
+    def share(self, channel: EventChannel, name: str) -> SharedEventChannel:
+        """Share one more channel, until it is let go.
+
+        Args:
+            name: of the channel's events in Redis.
+        """
+        shared = SharedEventChannel(channel, self.writer, self.reader.catch_up, self._limits, name)
+        self._shared[name] = shared
+        return shared
+
+    def let_go(self, shared: SharedEventChannel) -> None:
+        """Share a channel no longer; this process numbers what is still published to it."""
+        shared.channel.numbering = None
+        if self._shared.get(shared.name) is shared:
+            del self._shared[shared.name]
+            self.reader.drop(shared.name)
+            self.writer.drop(shared.name)
+
     async def _report_readers(self) -> None:
         """Exchange the numbers of each channel's readers with the other nodes."""
         while True:
             await asyncio.sleep(self._limits.report_seconds)
             await self._connection.wait_until_up()
             try:
-                for shared in self._shared.values():
+                for shared in tuple(self._shared.values()):
                     if self._is_reported(shared):
                         await self._report(shared)
             except RedisUnavailableError:
@@ -81,8 +100,8 @@ class ClusterChannels:
     async def _report(self, shared: SharedEventChannel) -> None:
         channel, readers = shared.channel, shared.channel.readers
         options = channel.options
-        elsewhere = await self._streams.report(
-            channel.name,
+        elsewhere = await self.streams.report(
+            shared.name,
             readers,
             options.presence_seconds if options.presence else None,
             shared.seen_readers,

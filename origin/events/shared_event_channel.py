@@ -54,6 +54,7 @@ class SharedEventChannel:
         channel: the channel of this node's readers, whose events are numbered by Redis from now on.
         writer: appends the events of this node.
         catch_up: reads the channel up to its present end in Redis.
+        name: of the channel in Redis; empty where it is the channel's.
 
     Attributes:
         position: ID of the newest event; None before the channel was read.
@@ -69,9 +70,10 @@ class SharedEventChannel:
         writer: EventAppender,
         catch_up: Callable[[str], Any],
         limits: EventStreamLimits,
+        name: str = "",
     ) -> None:
         self.channel = channel
-        self.name = channel.name
+        self.name = name or channel.name
         self.position: EntryId | None = None
         kept = channel.limits
         self.kept = EventRetention(kept.history, kept.history_bytes, kept.history_seconds)

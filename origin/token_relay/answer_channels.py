@@ -76,7 +76,9 @@ class AnswerChannels:
     def refusal(self) -> str:
         """Why no answers are kept here; empty if they are."""
         is_none = not self.created.limits.channels
-        return "limits.created_channels is 0, so no answers are kept" if is_none else self.created.refusal
+        return (
+            "limits.created_channels is 0, so no answers are kept" if is_none else self.created.answer_refusal
+        )
 
     def check(self) -> None:
         """Check that answers can be kept now.

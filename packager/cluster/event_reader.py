@@ -98,7 +98,14 @@ class EventReader:
             RedisUnavailableError: Redis is away.
         """
         async with self._reading[name]:
-            await self._read({name: self._channels[name]})
+            if (channel := self._channels.get(name)) is not None:
+                await self._read({name: channel})
+
+    def drop(self, name: str) -> None:
+        """Forget a channel that isn't followed any more."""
+        self._stale.pop(name, None)
+        if not self._reading[name].locked():
+            del self._reading[name]
 
     async def _begin_news(self) -> None:
         """Read all channels, as news may have been missed."""
@@ -118,7 +125,7 @@ class EventReader:
 
     async def _read_stale(self) -> None:
         names = list(self._stale)[:MAX_READ_CHANNELS]
-        await self._read({name: self._channels[name] for name in names})
+        await self._read({name: self._channels[name] for name in names if name in self._channels})
         for name in names:
             self._stale.pop(name, None)
 

@@ -28,7 +28,7 @@ NEWS = f"{PREFIX}:events:news"
 NEWS_COUNT = f"{PREFIX}:events:news:count"
 
 # A key of another type than it should be, which would fail each time, is deleted.
-_KEEP_TYPE = """
+KEEP_TYPE = """
 local function keep(key, kind)
   local found = redis.call('TYPE', key).ok
   if found ~= kind and found ~= 'none' then
@@ -47,12 +47,12 @@ end
 # in the middle is no sign of what no node has put there.
 _APPEND = (
     "#!lua\n"
-    + _KEEP_TYPE
+    + KEEP_TYPE
     + """
 local entries, state, sent, news, count = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local batch, repeated, most, most_bytes, seconds = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local remembered, known, epochs_kept, name, most_news = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
-local trimmed = tonumber(ARGV[11])
+local trimmed, remembered_sizes = tonumber(ARGV[11]), ARGV[12]
 keep(entries, 'stream') keep(state, 'hash') keep(sent, 'string') keep(news, 'stream') keep(count, 'string')
 -- The answer to a batch may have been lost, and one that was given up may come late.
 local done = redis.call('GET', sent)
@@ -85,8 +85,11 @@ if not epoch or not offset or held[3] ~= run or tonumber(known) > epoch then
   epoch, offset = math.max(milliseconds, (epoch or 0) + 1, tonumber(known) + 1), 0
   redis.call('HSET', state, 'epochs', table.concat(epochs, ' '), 'run', run)
 end
+if redis.call('EXISTS', entries) == 0 then
+  bytes = 0
+end
 local first = offset + 1
-for index = 12, #ARGV do
+for index = 13, #ARGV do
   offset = offset + 1
   local id, message = string.format('%d-%d', epoch, offset), ARGV[index]
   local added = redis.pcall('XADD', entries, id, 'time', milliseconds, 'event', message)
@@ -116,7 +119,22 @@ end
 local last = {'epoch', string.format('%d', epoch), 'offset', string.format('%d', offset)}
 redis.call('HSET', state, 'bytes', string.format('%d', bytes), unpack(last))
 redis.call('EXPIRE', state, remembered)
-redis.call('EXPIRE', entries, remembered)
+-- Nothing older than that is read again.
+local lifetime = 1000 * remembered
+if seconds > 0 then
+  lifetime = math.min(lifetime, math.ceil(1000 * seconds))
+end
+redis.call('PEXPIRE', entries, string.format('%d', lifetime))
+if KEYS[6] then
+  local sizes, kept = KEYS[6], KEYS[7]
+  keep(sizes, 'hash') keep(kept, 'zset')
+  local total = (number(redis.call('HGET', sizes, '') or '0') or 0) + bytes
+  total = math.max(total - (number(redis.call('HGET', sizes, name) or '0') or 0), 0)
+  redis.call('HSET', sizes, '', string.format('%d', total), name, string.format('%d', bytes))
+  redis.call('ZADD', kept, string.format('%.3f', (milliseconds + lifetime) / 1000), name)
+  redis.call('EXPIRE', sizes, remembered_sizes)
+  redis.call('EXPIRE', kept, remembered_sizes)
+end
 local answer = {string.format('%d', epoch), string.format('%d', first)}
 redis.call('SET', sent, batch .. ' ' .. answer[1] .. ' ' .. answer[2], 'EX', repeated)
 if not number(redis.call('GET', count) or '0') then
@@ -158,7 +176,7 @@ return found
 """
 
 _STATES = (
-    _KEEP_TYPE
+    KEEP_TYPE
     + """
 local found = {}
 for index, key in ipairs(KEYS) do
@@ -171,7 +189,7 @@ return found
 
 # Nodes with readers: the number of each, whether the node publishes an answer, and when the entry expires.
 _REPORT = (
-    _KEEP_TYPE
+    KEEP_TYPE
     + """
 local readers, state = KEYS[1], KEYS[2]
 local node, here, answers, forget, presence = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
@@ -253,11 +271,15 @@ class EventRetention:
         events: most events.
         size: most bytes of these events.
         seconds: how long; 0 for no such limit.
+        remembered_seconds: for how long they stay in Redis when nothing more is published.
+        is_counted: whether their bytes are counted with those of other channels that were made at run time.
     """
 
     events: int
     size: int
     seconds: float
+    remembered_seconds: int = REMEMBERED_SECONDS
+    is_counted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,11 +352,23 @@ class EventStreams:
         self._token = token
         self._limits = limits
 
+    @property
+    def name_parts(self) -> tuple[str, str]:
+        """The texts around a channel's name in its keys: before the name, and between the name and a word."""
+        # A Redis Cluster has all channels on one server, as their news are one.
+        before, _, middle = LogKeys(EVENTS, "\n").key("").partition("\n")
+        return (f"{{{NEWS}}}:", ":") if self._connection.is_cluster else (before, middle)
+
+    @property
+    def size_keys(self) -> tuple[str, str]:
+        """The keys of the bytes of channels that were made at run time, and of when these bytes expire."""
+        tag = f"{{{NEWS}}}" if self._connection.is_cluster else f"{PREFIX}"
+        return f"{tag}:created:sizes", f"{tag}:created:kept"
+
     def _key(self, name: str, what: str) -> str:
-        """Name a key of a channel; a Redis Cluster has all channels on one server, as their news are one."""
-        if self._connection.is_cluster:
-            return f"{{{NEWS}}}:{name}:{what}"
-        return LogKeys(EVENTS, name).key(what)
+        """Name a key of a channel."""
+        before, middle = self.name_parts
+        return f"{before}{name}{middle}{what}"
 
     async def append(
         self, name: str, batch: int, messages: Sequence[bytes], known: int, kept: EventRetention
@@ -352,10 +386,24 @@ class EventStreams:
         """
         key = self._key
         own = key(name, "entries"), key(name, "state"), key(name, f"sent:{self._token}")
-        named = *own, NEWS, f"{{{NEWS}}}:count" if self._connection.is_cluster else NEWS_COUNT
+        named: tuple[str, ...] = (
+            *own,
+            NEWS,
+            f"{{{NEWS}}}:count" if self._connection.is_cluster else NEWS_COUNT,
+        )
+        if kept.is_counted:
+            named = *named, *self.size_keys
         terms = (
             *(batch, REPEAT_SECONDS, kept.events, kept.size, kept.seconds),
-            *(REMEMBERED_SECONDS, known, MAX_EPOCHS, name, MAX_NEWS, TRIMMED_AT_ONCE),
+            *(
+                kept.remembered_seconds,
+                known,
+                MAX_EPOCHS,
+                name,
+                MAX_NEWS,
+                TRIMMED_AT_ONCE,
+                REMEMBERED_SECONDS,
+            ),
         )
         found = await self._connection.call(
             lambda client: client.eval(_APPEND, len(named), *named, *map(str, terms), *messages)

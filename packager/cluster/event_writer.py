@@ -61,7 +61,6 @@ class _Queue:
 
     channel: WrittenChannel
     waiting: deque[_Waiting] = field(default_factory=deque)
-    batch: int = 0
     is_sending: bool = False
 
 
@@ -83,7 +82,7 @@ class EventWriter:
         self._streams = streams
         self._limits = limits
         self._queues: dict[str, _Queue] = {}
-        self._events = self._bytes = 0
+        self._events = self._bytes = self._batches = 0
         self._news = asyncio.Event()
         self.refused = 0
 
@@ -102,9 +101,16 @@ class EventWriter:
         self._events += len(messages)
         self._bytes += waiting.size
         queue = self._queues.setdefault(channel.name, _Queue(channel))
+        queue.channel = channel
         queue.waiting.append(waiting)
         self._news.set()
         return waiting.ids
+
+    def drop(self, name: str) -> None:
+        """Drop the queue of a channel that nobody uses here, unless events wait in it."""
+        queue = self._queues.get(name)
+        if queue is not None and not queue.waiting and not queue.is_sending:
+            del self._queues[name]
 
     async def run(self) -> None:
         """Append until cancelled."""
@@ -139,7 +145,9 @@ class EventWriter:
 
     async def _send(self, queue: _Queue, batch: list[_Waiting]) -> None:
         """Append a batch, again and again until it is known to be there, or its time is over."""
-        queue.batch += 1
+        # Also above those of a queue of this channel that was dropped.
+        self._batches += 1
+        batch_number = self._batches
         channel, messages = queue.channel, [message for one in batch for message in one.messages]
         deadline, was_sent = batch[0].deadline, False
         # Not by a time-out of the loop's around it all: a process that stood still knows the time first.
@@ -152,7 +160,7 @@ class EventWriter:
             was_sent = True
             try:
                 first = await self._streams.append(
-                    channel.name, queue.batch, messages, channel.epoch, channel.kept
+                    channel.name, batch_number, messages, channel.epoch, channel.kept
                 )
             except RedisUnavailableError:
                 continue

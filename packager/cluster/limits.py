@@ -132,6 +132,45 @@ class EventStreamLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SharedRecordLimits:
+    """Limits of the records of channels that are made at run time, which nodes share.
+
+    Attributes:
+        change_seconds: for how long a change is tried; what isn't made by then is refused.
+        follow_seconds: for how long a change that was made is waited for here.
+        retry_seconds: when who was refused may ask again.
+        gone: most channels that are remembered as gone.
+        gone_seconds: for how long, where events were kept for as long as there was room.
+        changes: most changes in Redis; a node that is further behind reads all records.
+        read_changes: most changes that are read at once.
+        wait_seconds: for how long a read waits for changes.
+        pause_seconds: behind a read that failed.
+        scanned: most records that are read, those of channels that are gone included.
+        scanned_at_once: how many records are read at once, some more or less.
+        restored_at_once: most records that a Redis is given at once.
+        remembered_seconds: for how long the records stay in Redis without any node.
+        tidy_seconds: between two removals of records that are over.
+        undone: most channels that may have been made and weren't acknowledged, to be deleted.
+    """
+
+    change_seconds: float = 4.0
+    follow_seconds: float = 1.0
+    retry_seconds: int = 2
+    gone: int = 100_000
+    gone_seconds: float = 3600.0
+    changes: int = 10_000
+    read_changes: int = 500
+    wait_seconds: float = 0.5
+    pause_seconds: float = 0.1
+    scanned: int = 1_000_000
+    scanned_at_once: int = 500
+    restored_at_once: int = 100
+    remembered_seconds: int = 30 * 86_400
+    tidy_seconds: float = 1.0
+    undone: int = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemandLimits:
     """How nodes report to packagers which channels on demand have viewers.
 
@@ -154,6 +193,7 @@ class ClusterLimits:
         commands: limits of the commands that nodes send each other.
         events: limits of the event channels in Redis.
         demand: limits of the reports about channels on demand.
+        records: limits of the records of channels that are made at run time.
     """
 
     redis: RedisLimits = field(default_factory=RedisLimits)
@@ -162,3 +202,4 @@ class ClusterLimits:
     commands: CommandLimits = field(default_factory=CommandLimits)
     events: EventStreamLimits = field(default_factory=EventStreamLimits)
     demand: DemandLimits = field(default_factory=DemandLimits)
+    records: SharedRecordLimits = field(default_factory=SharedRecordLimits)

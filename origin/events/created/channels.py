@@ -15,14 +15,15 @@ import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import structlog
 from starlette.types import Scope
 
 from origin.access.key_hash import KeyHash
 from origin.events.authorization import ChannelKeys
-from origin.events.channel import EventChannel, EventChannelOptions
+from origin.events.channel import NO_EPOCH, EventChannel, EventChannelOptions
 from origin.events.channel_replication import FollowedEventLog, ServedEventLog
 from origin.events.created.limits import CreationLimits
 from origin.events.created.records import (
@@ -40,9 +41,14 @@ from origin.events.disk_history import EventHistory
 from origin.events.event_log import Event
 from origin.events.limits import EventPublishLimits
 from origin.events.publishing import EventPublisher
+from origin.events.shared_event_channel import SharedEventChannel
 from origin.http.channel_patterns import ANY, folder_of, template_of
 from origin.http1.body_writer import at_end
+from packager.cluster.shared_records import RecordRefusedError
 from packager.step_budget import StepBudget
+
+if TYPE_CHECKING:
+    from origin.events.created.cluster import CreatedChannelsOfCluster
 
 log = structlog.get_logger()
 
@@ -51,6 +57,13 @@ TOKEN_BYTES = 16
 
 DELETED, EXPIRED = "deleted", "expired"
 """Reasons for which what is published to a channel is stopped."""
+
+EXISTS = "a channel of this name exists"
+FULL = "limits.created_channels: so many channels are there"
+FULL_OF_CREATOR = "limits.created_channels_per_token: so many channels of one creator are there"
+
+NUMBER_BYTES = 8
+"""Random bytes by which nodes of a cluster tell channels of one name apart."""
 
 SPARE_TIMES = 1000
 """Times of channels that changed meanwhile, beyond as many as there are channels, before they are dropped."""
@@ -117,6 +130,8 @@ class OpenChannel:
         uses: requests for it that go on.
         since: since when there are none, by the monotonic clock.
         ended: completes when the history is written, and its files are closed.
+        shared: shares its events with the other nodes of a cluster; None without one.
+        is_read: whether the events that are in Redis were read.
     """
 
     channel: EventChannel
@@ -126,6 +141,8 @@ class OpenChannel:
     since: float = 0.0
     ended: asyncio.Task[None] | None = None
     is_closing: bool = False
+    shared: SharedEventChannel | None = None
+    is_read: bool = False
 
 
 class CreatedChannels:
@@ -136,9 +153,11 @@ class CreatedChannels:
         clock: seconds since the epoch of Unix.
 
     Attributes:
-        refusal: why this server makes no channels; empty if it does.
+        answer_refusal: why this server keeps no answers; empty if it does.
         readers: number of requests for channels that go on.
         created: how many were made since the start.
+        records: the channels without their events, and the names of those that are gone.
+        cluster: shares the channels with the other nodes of a cluster; None without one.
     """
 
     name = "created event channels"
@@ -153,7 +172,7 @@ class CreatedChannels:
         self.maker = maker
         self.limits = limits
         self._clock = clock
-        self._records = Records(limits.channels)
+        self.records = Records(limits.channels)
         # Names by what is before their last segment, and the number of channels of each creator.
         self._folders: dict[str, dict[str, None]] = {}
         self._counts: dict[str, int] = {}
@@ -169,7 +188,8 @@ class CreatedChannels:
         self._ready = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self._listeners: set[Callable[[str], None]] = set()
-        self.refusal = ""
+        self.answer_refusal = ""
+        self.cluster: CreatedChannelsOfCluster | None = None
         self.readers = self.created = 0
         self.store = store
         if store is None:
@@ -179,7 +199,7 @@ class CreatedChannels:
 
     def __len__(self) -> int:
         """Count the channels."""
-        return len(self._records.channels)
+        return len(self.records.channels)
 
     @property
     def is_ready(self) -> bool:
@@ -198,13 +218,13 @@ class CreatedChannels:
 
     def get(self, name: str) -> CreatedChannel | None:
         """Return the record of a channel; None for none."""
-        found = self._records.channels.get(name)
+        found = self.records.channels.get(name)
         return None if found is None or found.expires <= self._clock() else found
 
     def is_gone(self, name: str) -> bool:
         """Return whether there was a channel of this name, whose readers may still ask."""
-        found = self._records.channels.get(name)
-        until = self._records.gone.get(name, -math.inf) if found is None else math.inf
+        found = self.records.channels.get(name)
+        until = self.records.gone.get(name, -math.inf) if found is None else math.inf
         return self.get(name) is None and until > self._clock()
 
     def template_for(self, name: str) -> Template | None:
@@ -239,6 +259,19 @@ class CreatedChannels:
             publish_token_hash=found.publish_token,
         )
 
+    def names(self) -> list[str]:
+        """Return the names of all channels."""
+        return list(self.records.channels)
+
+    async def catch_up(self) -> None:
+        """Wait for the channels that other nodes of a cluster have made.
+
+        Raises:
+            RefusalError: nobody knows them now.
+        """
+        if self.cluster is not None:
+            await self.cluster.catch_up()
+
     @contextlib.contextmanager
     def watched(self, listener: Callable[[str], None]) -> Iterator[None]:
         """Call a function with the name of each channel that is made, while the context is open."""
@@ -258,9 +291,9 @@ class CreatedChannels:
         """
         is_own = creator in (ADMINISTRATOR, TEMPLATE) or creator.startswith(RELAY)
         if not is_own and self._counts.get(creator, 0) >= self.limits.per_creator:
-            raise FullError("limits.created_channels_per_token: so many channels of one creator are there")
-        if len(self._records.channels) >= self.limits.channels and not self._evict():
-            raise FullError("limits.created_channels: so many channels are there")
+            raise FullError(FULL_OF_CREATOR)
+        if len(self.records.channels) >= self.limits.channels and not self._evict():
+            raise FullError(FULL)
 
     def unused_name(self, pattern: str = ANY) -> str:
         """Return a name that nobody can guess, and that a pattern stands for."""
@@ -284,32 +317,83 @@ class CreatedChannels:
         """
         if not self._ready.is_set():
             raise NotStoredError("the stored channels aren't read yet")
-        if self._records.channels.get(name) is not None and self.get(name) is None:
+        if self.records.channels.get(name) is not None and self.get(name) is None:
             self._remove(name)
-        if name in self._records.channels:
-            raise ExistsError("a channel of this name exists")
-        self.check_room(creator)
+        if name in self.records.channels:
+            raise ExistsError(EXISTS)
+        if self.cluster is None:
+            self.check_room(creator)
         now = self._clock()
         read, publish = (secrets.token_urlsafe(TOKEN_BYTES) if with_tokens else "" for _ in range(2))
         read_hash, publish_hash = (KeyHash.of(one) if one else None for one in (read, publish))
-        shared = self._records.shared(settings)
+        shared = self.records.shared(settings)
         channel = CreatedChannel(
             name, creator, now, shared, expires, now, read_token=read_hash, publish_token=publish_hash
         )
-        was_gone = self._records.gone.pop(name, None)
+        if self.cluster is not None:
+            await self._create_at_all(self.cluster, channel)
+            return channel, read, publish
+        was_gone = self.records.gone.pop(name, None)
         self._add(channel)
         if self.store is not None:
             try:
                 await self.store.store(line_of(channel))
             except NotStoredError:
-                if self._records.channels.get(name) is channel:
+                if self.records.channels.get(name) is channel:
                     self._remove(name)
-                    self._records.gone.pop(name, None)
+                    self.records.gone.pop(name, None)
                     if was_gone is not None:
-                        self._records.gone[name] = was_gone
+                        self.records.gone[name] = was_gone
                 raise
         self.created += 1
         return channel, read, publish
+
+    async def _create_at_all(self, cluster: CreatedChannelsOfCluster, channel: CreatedChannel) -> None:
+        """Make a channel at all nodes of a cluster."""
+        channel.number = secrets.token_hex(NUMBER_BYTES)
+        try:
+            await cluster.create(channel)
+        except RecordRefusedError as error:
+            if error.reason == "exists":
+                raise ExistsError(EXISTS) from None
+            raise FullError(FULL_OF_CREATOR if error.reason == "creator" else FULL) from None
+        self.created += 1
+
+    # Following the other nodes of a cluster
+
+    def note_ready(self) -> None:
+        """Note that the channels of the cluster are known."""
+        self._ready.set()
+
+    def note_record(self, channel: CreatedChannel) -> None:
+        """Note a channel as it is at all nodes."""
+        name, known = channel.name, self.records.channels.get(channel.name)
+        if known is not None and known.number != channel.number:
+            self._remove(name)
+            known = None
+        if known is None:
+            if channel.expires <= self._clock():
+                self._note_gone(name, channel.expires + self._seconds_gone(channel.settings))
+            elif len(self.records.channels) < self.limits.channels:
+                self.records.gone.pop(name, None)
+                self._add(channel)
+            return
+        known.settings, known.expires, known.revision = channel.settings, channel.expires, channel.revision
+        known.read_token, known.publish_token = channel.read_token, channel.publish_token
+        self._apply_changes(known)
+
+    def note_end(self, name: str, until: float | None) -> None:
+        """Note that a channel is gone at all nodes.
+
+        Args:
+            until: when nobody needs to know any more that it was there; None for now.
+        """
+        self._remove(name)
+        self.records.gone.pop(name, None)
+        if until is not None and until > self._clock():
+            self._note_gone(name, until)
+
+    # Answers
 
     def produce(
         self, creator: str, settings: ChannelSettings, expires: float, alias: str, stop: Callable[[str], None]
@@ -331,7 +415,7 @@ class CreatedChannels:
         if not self._has_room():
             raise FullError("limits.created_channel_bytes: so many bytes of events are there")
         read = secrets.token_urlsafe(TOKEN_BYTES)
-        now, shared = self._clock(), self._records.shared(settings)
+        now, shared = self._clock(), self.records.shared(settings)
         channel = CreatedChannel(
             self.unused_name(), creator, now, shared, expires, now, read_token=KeyHash.of(read)
         )
@@ -348,7 +432,7 @@ class CreatedChannels:
         channel.stop, channel.expires = None, expires
         opened.uses -= 1
         opened.since = time.monotonic()
-        if self._records.channels.get(channel.name) is channel:
+        if self.records.channels.get(channel.name) is channel:
             self._call_at(expires, channel.name)
             self._store_soon(channel)
 
@@ -358,7 +442,7 @@ class CreatedChannels:
 
     def set_alias(self, channel: CreatedChannel, alias: str) -> None:
         """Find a channel by another alias, too, from now on."""
-        if self._records.channels.get(channel.name) is not channel:
+        if self.records.channels.get(channel.name) is not channel:
             return
         self._drop_alias(channel)
         channel.alias = alias
@@ -392,7 +476,7 @@ class CreatedChannels:
 
     def _add(self, channel: CreatedChannel) -> None:
         name = channel.name
-        self._records.channels[name] = channel
+        self.records.channels[name] = channel
         self._index(channel)
         for listener in () if channel.is_answer else tuple(self._listeners):
             listener(name)
@@ -407,7 +491,7 @@ class CreatedChannels:
 
     def _call_at(self, moment: float, name: str) -> None:
         """Schedule a time at which a channel ends, or has events that are too old."""
-        channel = self._records.channels.get(name)
+        channel = self.records.channels.get(name)
         if channel is not None and moment < channel.due:
             channel.due = moment
             heapq.heappush(self._times, (moment, name))
@@ -416,35 +500,54 @@ class CreatedChannels:
         """Change the settings and the end of a channel.
 
         Raises:
+            RefusalError: it isn't changed at the nodes of a cluster.
             NotStoredError: the change isn't stored, but made.
         """
-        channel.settings, channel.expires = self._records.shared(settings), expires
-        self._call_at(expires, channel.name)
-        if (opened := self._open.get(channel.name)) is not None:
-            opened.channel.resize(self.maker.options(settings))
+        if self.cluster is not None:
+            following = channel.revision + 1
+            changed = replace(channel, settings=settings, expires=expires, revision=following)
+            await self.cluster.change(changed)
+            return
+        channel.settings, channel.expires = self.records.shared(settings), expires
+        self._apply_changes(channel)
         if self.store is not None:
             await self.store.store(line_of(channel), keeps=True)
+
+    def _apply_changes(self, channel: CreatedChannel) -> None:
+        """Keep as many events as a channel's settings say now, until it ends."""
+        self._call_at(channel.expires, channel.name)
+        if (opened := self._open.get(channel.name)) is not None:
+            options = self.maker.options(channel.settings)
+            opened.channel.resize(options)
+            if self.cluster is not None and opened.shared is not None:
+                self.cluster.keep(opened.shared, channel, options.limits)
 
     async def delete(self, name: str) -> None:
         """Delete a channel, whose readers get its end.
 
         Raises:
+            RefusalError: it isn't deleted at the nodes of a cluster.
             NotStoredError: the deletion isn't stored, but made.
         """
-        channel = self._records.channels.get(name)
+        channel = self.records.channels.get(name)
+        if self.cluster is not None:
+            if channel is not None:
+                forgotten = self._clock() + self._seconds_gone(channel.settings)
+                await self.cluster.delete(channel, forgotten)
+            return
         until = self._remove(name)
         if channel is not None and channel.is_stored and until is not None and self.store is not None:
             await self.store.store(line_of_gone(name, until), keeps=True)
 
     def _remove(self, name: str) -> float | None:
         """Remove a channel; return until when it counts as gone, None where there is none."""
-        channel = self._records.channels.get(name)
+        channel = self.records.channels.get(name)
         if channel is None:
             return None
         if channel.stop is not None:
             # The error for its readers comes before the channel's end.
             channel.stop(DELETED if self.get(name) is channel else EXPIRED)
-        del self._records.channels[name]
+        del self.records.channels[name]
         self._drop_alias(channel)
         if not channel.is_answer:
             folder = self._folders[folder_of(name)]
@@ -458,17 +561,25 @@ class CreatedChannels:
         self._drop_packed(name)
         opened = self._open.get(name)
         if opened is not None:
+            if self.cluster is not None and opened.shared is not None:
+                # Each node tells its own readers of the end.
+                self.cluster.let_go(opened.shared)
             opened.channel.delete()
-        if settings.history:
+        if settings.history and self.cluster is None:
             self._remove_history(channel, opened)
         elif opened is not None:
             del self._open[name]
-        now = self._clock()
-        kept = max(settings.keep_for, settings.history) or self.limits.gone_seconds
-        self._records.gone[name] = now + kept
-        if len(self._records.gone) > self.limits.channels:
-            del self._records.gone[next(iter(self._records.gone))]
-        return self._records.gone[name]
+        return self._note_gone(name, self._clock() + self._seconds_gone(settings))
+
+    def _seconds_gone(self, settings: ChannelSettings) -> float:
+        """Return for how long it is answered that a channel is gone."""
+        return max(settings.keep_for, settings.history) or self.limits.gone_seconds
+
+    def _note_gone(self, name: str, until: float) -> float:
+        self.records.gone[name] = until
+        if len(self.records.gone) > self.limits.channels:
+            del self.records.gone[next(iter(self.records.gone))]
+        return until
 
     def _remove_history(self, channel: CreatedChannel, opened: OpenChannel | None) -> None:
         """Remove a channel's files, behind what is still being written."""
@@ -484,7 +595,7 @@ class CreatedChannels:
     def _evict(self) -> bool:
         """Remove the channel that nobody has used for longest, if its events needn't be kept any more."""
         now, oldest = self._clock(), None
-        for channel, _ in zip(self._records.channels.values(), range(self.limits.looked_at), strict=False):
+        for channel, _ in zip(self.records.channels.values(), range(self.limits.looked_at), strict=False):
             kept = max(channel.settings.keep_for, channel.settings.history)
             opened = self._open.get(channel.name)
             is_idle = (opened is None or not opened.uses) and channel.used + kept < now
@@ -529,6 +640,9 @@ class CreatedChannels:
                 if opened.ended is not None:
                     await asyncio.wait((opened.ended,))
                 continue
+            if self.cluster is not None and opened.shared is not None and not opened.is_read:
+                await self._read_shared(self.cluster, opened, opened.shared)
+                continue
             if opened.history is None:
                 break
             # The channel counts as used meanwhile.
@@ -545,8 +659,25 @@ class CreatedChannels:
             self.maker.end_abandoned(channel, opened.channel)
         # Behind all that were used before: `_evict` looks at the first ones.
         channel.used = self._clock()
-        self._records.channels[name] = self._records.channels.pop(name)
+        self.records.channels[name] = self.records.channels.pop(name)
         return opened
+
+    @staticmethod
+    async def _read_shared(
+        cluster: CreatedChannelsOfCluster, opened: OpenChannel, shared: SharedEventChannel
+    ) -> None:
+        """Read the events that are in Redis; meanwhile the channel counts as used.
+
+        Raises:
+            RefusalError: nobody knows them now.
+        """
+        opened.uses += 1
+        try:
+            await cluster.read(shared)
+            opened.is_read = True
+        finally:
+            opened.uses -= 1
+            opened.since = time.monotonic()
 
     def _wake(self, channel: CreatedChannel) -> OpenChannel:
         """Make the channel of a record, with the events that were packed."""
@@ -561,13 +692,16 @@ class CreatedChannels:
                 folding.fold(folding.read(message)[1])
             made = folding.channel
         if made is None:
-            made = EventChannel(name, self._next_epoch(), options, count=self.maker.count)
+            epoch = self._next_epoch() if self.cluster is None else NO_EPOCH
+            made = EventChannel(name, epoch, options, count=self.maker.count)
         if self._closed.is_set():
             made.close()  # readers come again to the next server
         made.on_entry = self._count_event
         publisher = EventPublisher(made, self.maker.publish, has_room=self._has_room)
         opened = self._open[name] = OpenChannel(made, publisher, since=time.monotonic())
         self._open_bytes += made.log.size
+        if self.cluster is not None:
+            opened.shared = self.cluster.share(made, channel)
         is_kept = channel.settings.history and not self._closed.is_set()
         if is_kept and self.maker.history is not None and self._group is not None:
             opened.history = self.maker.history(made, channel.settings)
@@ -584,7 +718,8 @@ class CreatedChannels:
             self._open_bytes += entry.size
 
     def _has_room(self) -> bool:
-        return self.event_bytes < self.limits.event_bytes
+        of_all_nodes = 0 if self.cluster is None else self.cluster.records.event_bytes
+        return max(self.event_bytes, of_all_nodes) < self.limits.event_bytes
 
     def _drop_packed(self, name: str) -> bytes | None:
         packed = self._packed.pop(name, None)
@@ -616,7 +751,8 @@ class CreatedChannels:
             if self.store is not None:
                 await self._restore(self.store)
                 writing = group.create_task(self.store.run())
-            self._ready.set()
+            if self.cluster is None:
+                self._ready.set()
             while not self._closed.is_set():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self.limits.beat_seconds):
@@ -627,7 +763,7 @@ class CreatedChannels:
 
     async def _restore(self, store: ChannelStore) -> None:
         records, budget = await store.read(self.limits.channels), StepBudget()
-        self._records = records
+        self.records = records
         self._folders.clear()
         self._counts.clear()
         self._aliases.clear()
@@ -670,8 +806,14 @@ class CreatedChannels:
 
     def _put_to_rest(self, name: str, opened: OpenChannel) -> None:
         """Keep of a channel without clients its record alone, and its events in few bytes."""
-        channel, record = opened.channel, self._records.channels.get(name)
+        channel, record = opened.channel, self.records.channels.get(name)
         count = channel.log.end - channel.log.first
+        if self.cluster is not None and opened.shared is not None:
+            # Redis has the events; while it is away they can be read here alone.
+            if self.cluster.is_up or not opened.is_read:
+                self.cluster.let_go(opened.shared)
+                del self._open[name]
+            return
         if record is None or channel.log.size > self.limits.packed_bytes or count > self.limits.packed_events:
             return
         if opened.history is not None:
@@ -695,12 +837,12 @@ class CreatedChannels:
     async def _look_at_times(self, budget: StepBudget) -> None:
         """End the channels whose time is over, and drop events that are too old."""
         now = self._clock()
-        if len(self._times) > 2 * len(self._records.channels) + SPARE_TIMES:
+        if len(self._times) > 2 * len(self.records.channels) + SPARE_TIMES:
             await self._drop_old_times(budget)
         while self._times and self._times[0][0] <= now:
             moment, name = heapq.heappop(self._times)
             await budget.spend()
-            channel = self._records.channels.get(name)
+            channel = self.records.channels.get(name)
             if channel is None or channel.due != moment:
                 continue
             channel.due = math.inf
@@ -714,7 +856,7 @@ class CreatedChannels:
         """Forget the times of channels that are gone, or are looked at at another time."""
         times, self._times = self._times, []
         for moment, name in times:
-            channel = self._records.channels.get(name)
+            channel = self.records.channels.get(name)
             if channel is not None and channel.due == moment:
                 heapq.heappush(self._times, (moment, name))
             await budget.spend()
@@ -724,10 +866,10 @@ class CreatedChannels:
         now = self._clock()
         gone = [
             functools.partial(line_of_gone, name, until)
-            for name, until in self._records.gone.items()
+            for name, until in self.records.gone.items()
             if until > now
         ]
-        stored = [one for one in self._records.channels.values() if one.is_stored]
+        stored = [one for one in self.records.channels.values() if one.is_stored]
         return [*(functools.partial(line_of, one) for one in stored), *gone]
 
 

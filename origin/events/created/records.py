@@ -59,6 +59,8 @@ class CreatedChannel:
         alias: of the channel of an answer, its API and its id there.
         stop: ends what this process alone publishes to the channel, for a reason; None where clients publish,
             or nobody any more.
+        number: in a cluster, tells the channel from others that have had its name.
+        revision: in a cluster, how often the channel was changed.
     """
 
     name: str
@@ -72,6 +74,8 @@ class CreatedChannel:
     publish_token: KeyHash | None = field(default=None, repr=False)
     alias: str = ""
     stop: Callable[[str], None] | None = field(default=None, repr=False)
+    number: str = ""
+    revision: int = 0
 
     @property
     def is_answer(self) -> bool:
@@ -107,23 +111,27 @@ class _MadeLine(Struct, frozen=True, tag="made", forbid_unknown_fields=True, omi
     read: str = ""
     publish: str = ""
     alias: str = ""
+    number: str = ""
+    revision: int = 0
 
 
-class _GoneLine(Struct, frozen=True, tag="gone", forbid_unknown_fields=True):
+class GoneLine(Struct, frozen=True, tag="gone", forbid_unknown_fields=True, omit_defaults=True):
     """The line of a channel that was deleted, or has ended.
 
     Attributes:
         until: for how long it is answered that the channel is gone.
+        number: of the channel, in a cluster.
     """
 
     name: str
     until: float
+    number: str = ""
 
 
 HEAD = msgspec.json.encode(_RecordsHead("created event channels", 1)) + b"\n"
 
 _encode = msgspec.json.Encoder().encode
-_LINE: msgspec.json.Decoder[_MadeLine | _GoneLine] = msgspec.json.Decoder(_MadeLine | _GoneLine)
+_LINE: msgspec.json.Decoder[_MadeLine | GoneLine] = msgspec.json.Decoder(_MadeLine | GoneLine)
 
 
 def line_of(channel: CreatedChannel) -> bytes:
@@ -131,14 +139,15 @@ def line_of(channel: CreatedChannel) -> bytes:
     expires = None if math.isinf(channel.expires) else channel.expires
     read, publish = (str(one or "") for one in (channel.read_token, channel.publish_token))
     line = _MadeLine(
-        channel.name, channel.creator, channel.made, channel.settings, expires, read, publish, channel.alias
+        *(channel.name, channel.creator, channel.made, channel.settings, expires, read, publish),
+        *(channel.alias, channel.number, channel.revision),
     )
     return _encode(line) + b"\n"
 
 
-def line_of_gone(name: str, until: float) -> bytes:
+def line_of_gone(name: str, until: float, number: str = "") -> bytes:
     """Write the line of a channel that is gone."""
-    return _encode(_GoneLine(name, until)) + b"\n"
+    return _encode(GoneLine(name, until, number)) + b"\n"
 
 
 class Records:
@@ -168,23 +177,37 @@ class Records:
         self.lines += 1
         try:
             self._read(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, MalformedError, RecursionError):
+        except MalformedError:
             self.unreadable += 1
 
     def _read(self, text: bytes) -> None:
-        line = _LINE.decode(text)
-        if not is_name(line.name):
-            raise MalformedError(f"no name of a channel: {line.name!r}")
-        if isinstance(line, _GoneLine):
-            self.channels.pop(line.name, None)
+        found = self.decoded(text)
+        if isinstance(found, GoneLine):
+            self.channels.pop(found.name, None)
             if len(self.gone) < self._most:
-                self.gone[line.name] = line.until
+                self.gone[found.name] = found.until
             return
-        self.gone.pop(line.name, None)
-        if line.name not in self.channels and len(self.channels) >= self._most:
+        self.gone.pop(found.name, None)
+        if found.name not in self.channels and len(self.channels) >= self._most:
             self.beyond += 1
             return
-        self.channels[line.name] = CreatedChannel(
+        self.channels[found.name] = found
+
+    def decoded(self, text: bytes) -> CreatedChannel | GoneLine:
+        """Return the channel of a line, or that it is gone.
+
+        Raises:
+            MalformedError: no server has written the line.
+        """
+        try:
+            line = _LINE.decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise MalformedError(f"no line of a channel: {error}") from None
+        if not is_name(line.name):
+            raise MalformedError(f"no name of a channel: {line.name!r}")
+        if isinstance(line, GoneLine):
+            return line
+        return CreatedChannel(
             line.name,
             self._creators.setdefault(line.creator, line.creator),
             line.at,
@@ -194,6 +217,8 @@ class Records:
             read_token=KeyHash.read(line.read),
             publish_token=KeyHash.read(line.publish),
             alias=line.alias,
+            number=line.number,
+            revision=line.revision,
         )
 
     def shared(self, settings: ChannelSettings) -> ChannelSettings:

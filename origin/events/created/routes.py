@@ -112,6 +112,9 @@ class CreatedChannelsEndpoint:
             return
         channel = self._created.get(name)
         if channel is None:
+            await self._created.catch_up()
+            channel = self._created.get(name)
+        if channel is None:
             channel = await self._made_by_event(request, name)
         if channel.is_answer and request.method in ("POST", "PATCH"):
             raise RefusalError(405, "a relay publishes here alone", {"allow": "GET, HEAD, DELETE"})
@@ -137,7 +140,7 @@ class CreatedChannelsEndpoint:
         if self._created.is_gone(name):
             raise RefusalError(410, DELETED)
         template = self._created.template_for(name)
-        if request.method != "POST" or template is None or not template.on_publish or self._created.refusal:
+        if request.method != "POST" or template is None or not template.on_publish:
             raise RefusalError(404, NO_CHANNEL)
         if not await self._answers.authorization.may_publish(request, name):
             raise UnauthorizedError("the channel's publish_token or server.admin_token is needed")
@@ -166,8 +169,6 @@ class CreatedChannelsEndpoint:
             RefusalError: it isn't made.
         """
         creator = await self._authorization.creator(request)
-        if self._created.refusal:
-            raise RefusalError(501, self._created.refusal)
         body = await receive_body(request, self._created.limits.body_bytes)
         if body:
             require_type(request, JSON_TYPE)

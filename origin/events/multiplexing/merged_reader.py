@@ -38,7 +38,7 @@ class ChannelDirectory:
         self._configured = configured
         self._created = created
 
-    def names(self, pattern: str, most: int) -> list[str]:
+    async def names(self, pattern: str, most: int) -> list[str]:
         """Return the names that a pattern stands for, at most so many and one more.
 
         Raises:
@@ -49,7 +49,10 @@ class ChannelDirectory:
             return [*configured, *self._created.matching(pattern, most)][: most + 1]
         if not is_name(pattern):
             raise RefusalError(400, f"channel: {ALLOWED}; the last may be '*'")
-        if pattern not in self._configured and self._created.get(pattern) is None:
+        if pattern in self._configured or self._created.get(pattern) is not None:
+            return [pattern]
+        await self._created.catch_up()
+        if self._created.get(pattern) is None:
             is_gone = self._created.is_gone(pattern)
             raise RefusalError(*((410, DELETED) if is_gone else (404, NO_CHANNEL)))
         return [pattern]
@@ -152,7 +155,7 @@ class MergedReader:
         Raises:
             RefusalError: the client may not, or reads too many.
         """
-        found = self._directory.names(pattern, self._most)
+        found = await self._directory.names(pattern, self._most)
         if len(found) > self._most:
             # Of more than these nobody knows which the client may read.
             raise self._too_many()

@@ -15,6 +15,8 @@ from origin.config.errors import CommandError
 from origin.config.options import Config, dvr_seconds
 from origin.events.channel import EventChannel
 from origin.events.cluster_channels import ClusterChannels
+from origin.events.created.channels import CreatedChannels
+from origin.events.created.cluster import CreatedChannelsOfCluster
 from origin.server.services.limits import Limits
 from packager.cluster.channel_ownership import SharedChannel
 from packager.cluster.connection import RedisConnection
@@ -104,14 +106,24 @@ def _host_name() -> str:
 
 
 def share_events(
-    config: Config, node: ClusterNode | None, channels: Mapping[str, EventChannel], limits: Limits
+    config: Config,
+    node: ClusterNode | None,
+    channels: Mapping[str, EventChannel],
+    created: CreatedChannels,
+    limits: Limits,
 ) -> ClusterChannels | None:
-    """Share event channels with other machines, as soon as the node runs; None where there are no others."""
+    """Share event channels with other machines, as soon as the node runs; None where there are no others.
+
+    Args:
+        created: the channels that are made at run time.
+    """
     if node is None:
         return None
     relayed = {one.name for one in config.events if one.relay is not None}
     events = ClusterChannels(node.connection, node.token, channels.values(), relayed, limits.cluster.events)
     node.add(events.run)
+    created.cluster = CreatedChannelsOfCluster(created, node.connection, events, limits.cluster)
+    node.add(created.cluster.records.run)
     return events
 
 

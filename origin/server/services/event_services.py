@@ -167,7 +167,7 @@ def _make_created(
     journal = None if place is None else ChannelJournal(place, bounds.journal_bytes)
     created = CreatedChannels(maker, bounds, None if journal is None else ChannelStore(journal, bounds))
     # The other nodes wouldn't know of them.
-    created.refusal = "nodes of a cluster make no channels: configure them" if is_shared else ""
+    created.answer_refusal = "nodes of a cluster keep no answers" if is_shared else ""
     return created
 
 

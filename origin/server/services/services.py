@@ -219,7 +219,9 @@ class Services:
             event_channel = self.events.channels[options.name]
             told = self.logs.serve(ServedEventLog(event_channel))
             event_channel.on_entry = told
-        self.cluster_events = share_events(self.config, self.live.cluster, self.events.channels, self.limits)
+        self.cluster_events = share_events(
+            self.config, self.live.cluster, self.events.channels, self.events.created, self.limits
+        )
         self.live.serve(self.mounts)
 
     def _make_stations(self) -> Stations:

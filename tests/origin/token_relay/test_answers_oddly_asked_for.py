@@ -115,7 +115,7 @@ async def test_a_server_that_makes_no_channels_relays_and_keeps_nothing(is_clust
     creation = CreationLimits() if is_cluster else CreationLimits(channels=0)
     async with relaying(raw(CHAT_BYTES), keeping=replace(KEPT, creation=creation)) as server:
         if is_cluster:
-            server.created.refusal = "nodes of a cluster make no channels"
+            server.created.answer_refusal = "nodes of a cluster keep no answers"
         async with asking(server) as answer:
             assert (answer.status_code, "location" in answer.headers) == (200, False)
             assert without_comments(await answer.aread()) == CHAT_BYTES
