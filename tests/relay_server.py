@@ -139,6 +139,7 @@ async def relaying(
     upstream: CompletionServer | None = None,
     others: Sequence[CompletionServer] = (),
     models: Mapping[str, str] | None = None,
+    weights: Sequence[int] = (),
     **upstream_limits: Any,
 ) -> AsyncIterator[RelayServer]:
     """Run a relay behind a real server; its upstream answers as the script does."""
@@ -165,7 +166,8 @@ async def relaying(
         several: Upstream | Upstreams = asking
         if others:
             where = [UpstreamOptions(url=one.url, key=f"{KEY}-{place}") for place, one in enumerate(others)]
-            several = Upstreams([asking, *(Upstream(one, limits.upstream) for one in where)], limits.breaker)
+            upstreams = [asking, *(Upstream(one, limits.upstream) for one in where)]
+            several = Upstreams(upstreams, limits.breaker, weights=weights)
         options = TokenRelayOptions(
             share=share,
             keep=keep,

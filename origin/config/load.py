@@ -358,6 +358,10 @@ def _check_relays(config: Config) -> None:
         if not all(map(_is_http, relay.upstreams)):
             allowed = "addresses that begin with http:// or https://, and have no signs that need encoding"
             raise ConfigError(f"relay: upstreams of {relay.name!r}: allowed: {allowed}")
+        if len(relay.weights) not in (0, len(relay.upstreams)):
+            raise ConfigError(
+                f"relay: weights of {relay.name!r}: allowed: none, or one for each of upstreams"
+            )
         if len(relay.relay_keys) not in (0, 1, len(relay.upstreams)):
             allowed = "none, one for all, or one for each of upstreams"
             raise ConfigError(f"relay: relay_keys of {relay.name!r}: allowed: {allowed}")

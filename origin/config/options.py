@@ -479,6 +479,9 @@ class AnswerRelayOptions(Options, frozen=True, forbid_unknown_fields=True):
     upstreams: Annotated[tuple[Address, ...], Meta(min_length=1, max_length=16)]
     """URLs of OpenAI-compatible servers, without ``/chat/completions``; the next is asked where one fails
     before the first token."""
+    weights: Annotated[tuple[Annotated[int, Meta(ge=1, le=1000)], ...], Meta(max_length=16)] = ()
+    """Shares of the requests that the upstream servers are the first to be asked, in their order; absent: in
+    this order always."""
     token: Secret | None = None
     """Token that callers present; generated and shown at the start when absent."""
     read_key: Secret | None = None

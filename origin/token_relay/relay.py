@@ -358,7 +358,7 @@ class RelayMaker:
         )
         channel = EventChannel(one.name, new_epoch(), given)
         answers = self._answers(one.name, seconds(one.keep_for), history=one.history)
-        asking = Upstreams(upstreams, self.limits.breaker)
+        asking = Upstreams(upstreams, self.limits.breaker, weights=one.weights)
         return TokenRelay(channel, asking, options, self.count, answers)
 
     def _answers(self, name: str, keep_for: float, *, history: bool) -> AnswerChannels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
@@ -58,11 +59,23 @@ class _Breaker:
         self.failures, self.until, self.reason = 0, 0.0, ""
 
 
+def weighted_order(weights: Sequence[int], chance: Callable[[], float]) -> list[int]:
+    """Return the indexes of weights in a random order; each is the next one as often as its weight says.
+
+    Args:
+        chance: returns random numbers from 0 to 1, without 1.
+    """
+    # Efraimidis and Spirakis, "Weighted random sampling with a reservoir" (2006): by the largest u^(1/w).
+    return sorted(range(len(weights)), key=lambda index: chance() ** (1 / weights[index]), reverse=True)
+
+
 class Upstreams:
     """The upstream servers behind a relay, in the order in which they are asked.
 
     Args:
         clock: returns monotonic seconds.
+        weights: how often each server is the first to be asked, relative to the others; empty for the first
+            one always.
     """
 
     def __init__(
@@ -70,7 +83,9 @@ class Upstreams:
         upstreams: Sequence[Upstream],
         limits: BreakerLimits,
         clock: Callable[[], float] = time.monotonic,
+        weights: Sequence[int] = (),
     ) -> None:
+        self._weights = weights
         self._breakers = [_Breaker(one, limits) for one in upstreams]
         self._clock = clock
 
@@ -148,7 +163,8 @@ class Upstreams:
         raise last or self._unusable()
 
     def _usable(self) -> Iterator[_Breaker]:
-        for breaker in self._breakers:
+        places = weighted_order(self._weights, random.random) if self._weights else range(len(self._breakers))
+        for breaker in map(self._breakers.__getitem__, places):
             if breaker.admits(self._clock()):
                 yield breaker
 

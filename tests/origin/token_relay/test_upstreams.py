@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +19,7 @@ from origin.token_relay.errors import CompletionError
 from origin.token_relay.limits import BreakerLimits
 from origin.token_relay.relay import address_of_chat
 from origin.token_relay.upstream import Upstream, UpstreamOptions
-from origin.token_relay.upstreams import Upstreams
+from origin.token_relay.upstreams import Upstreams, weighted_order
 from tests.completion_server import KEY, Asked, completing, streaming
 from tests.event_server import LIMIT
 from tests.relay_server import PATIENT, STREAMED, relaying
@@ -212,6 +214,34 @@ async def test_a_relay_without_a_channel_answers_each_request_with_the_address_o
         assert server.channel.published == 0
 
 
+async def test_a_server_of_little_weight_is_asked_where_the_others_fail() -> None:
+    # One request in a thousand at most goes to the other first.
+    async with (
+        completing(GOOD) as light,
+        relaying(GOOD, NEVER, keeping=KEPT, others=[light], weights=[1000, 1]) as server,
+    ):
+        for _ in range(5):
+            async with asking(server) as answer:
+                assert without_comments(await answer.aread()) == CHAT_BYTES
+        assert len(server.upstream.asked) >= len(light.asked) + 1
+    async with (
+        completing(GOOD) as light,
+        relaying(closing, NEVER, keeping=KEPT, others=[light], weights=[1000, 1]) as server,
+        asking(server) as answer,
+    ):
+        assert without_comments(await answer.aread()) == CHAT_BYTES
+        assert len(light.asked) == 1
+
+
+def test_servers_are_asked_first_and_second_as_often_as_their_weights_say() -> None:
+    chance, orders = random.Random(40).random, Counter[tuple[int, ...]]()
+    for _ in range(20_000):
+        orders[tuple(weighted_order([5, 3, 2], chance))] += 1
+    # Without replacement: the second is chosen among those left, by their weights.
+    for order, share in {(0, 1, 2): 0.5 * 3 / 5, (1, 0, 2): 0.3 * 5 / 7, (2, 1, 0): 0.2 * 3 / 8}.items():
+        assert orders[order] / 20_000 == pytest.approx(share, abs=0.015)
+
+
 @pytest.mark.parametrize(
     ("base", "address"),
     [
@@ -231,6 +261,8 @@ def test_the_address_of_chat_completions_is_below_the_base(base: str, address: s
         ("upstreams = []", "upstreams"),
         ("upstreams = ['ftp://a.example']", "upstreams of 'a'"),
         ("upstreams = ['http://a.example', 'http://b.example']\nrelay_keys = ['1', '2', '3']", "relay_keys"),
+        ("upstreams = ['http://a.example', 'http://b.example']\nweights = [1]", "weights of 'a'"),
+        ("upstreams = ['http://a.example']\nweights = [0]", "weights"),
         ("upstreams = ['http://a.example']\n[[events]]\nname = 'a'", "is an event channel's"),
         ("upstreams = ['http://a.example']\n[[relay]]\nname = 'a'\nupstreams = ['http://b']", "used twice"),
     ],
