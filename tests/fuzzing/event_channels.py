@@ -56,9 +56,9 @@ def read_creation(data: bytes) -> str:
     except RefusalError as error:
         told = str(error)
     try:
-        settings, expires = read_changes(data, CHANNEL, 1000.0)
-        assert 1 <= settings.keep <= 1_000_000
-        assert expires > 1000
+        changes = read_changes(data, CHANNEL, 1000.0)
+        assert 1 <= changes.settings.keep <= 1_000_000
+        assert changes.expires > 1000
     except RefusalError as error:
         told = str(error)
     assert "\n" not in told

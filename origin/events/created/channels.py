@@ -324,7 +324,7 @@ class CreatedChannels:
         if self.cluster is None:
             self.check_room(creator)
         now = self._clock()
-        read, publish = (secrets.token_urlsafe(TOKEN_BYTES) if with_tokens else "" for _ in range(2))
+        read, publish = (new_token() if with_tokens else "" for _ in range(2))
         read_hash, publish_hash = (KeyHash.of(one) if one else None for one in (read, publish))
         shared = self.records.shared(settings)
         channel = CreatedChannel(
@@ -414,7 +414,7 @@ class CreatedChannels:
         self.check_room(creator)
         if not self._has_room():
             raise FullError("limits.created_channel_bytes: so many bytes of events are there")
-        read = secrets.token_urlsafe(TOKEN_BYTES)
+        read = new_token()
         now, shared = self._clock(), self.records.shared(settings)
         channel = CreatedChannel(
             self.unused_name(), creator, now, shared, expires, now, read_token=KeyHash.of(read)
@@ -496,8 +496,16 @@ class CreatedChannels:
             channel.due = moment
             heapq.heappush(self._times, (moment, name))
 
-    async def change(self, channel: CreatedChannel, settings: ChannelSettings, expires: float) -> None:
-        """Change the settings and the end of a channel.
+    async def change(
+        self,
+        channel: CreatedChannel,
+        settings: ChannelSettings,
+        expires: float,
+        *,
+        read_token: str = "",
+        publish_token: str = "",
+    ) -> None:
+        """Change the settings and the end of a channel, and those of its tokens that are given.
 
         Raises:
             RefusalError: it isn't changed at the nodes of a cluster.
@@ -506,9 +514,11 @@ class CreatedChannels:
         if self.cluster is not None:
             following = channel.revision + 1
             changed = replace(channel, settings=settings, expires=expires, revision=following)
+            _replace_tokens(changed, read_token, publish_token)
             await self.cluster.change(changed)
             return
         channel.settings, channel.expires = self.records.shared(settings), expires
+        _replace_tokens(channel, read_token, publish_token)
         self._apply_changes(channel)
         if self.store is not None:
             await self.store.store(line_of(channel), keeps=True)
@@ -871,6 +881,17 @@ class CreatedChannels:
         ]
         stored = [one for one in self.records.channels.values() if one.is_stored]
         return [*(functools.partial(line_of, one) for one in stored), *gone]
+
+
+def new_token() -> str:
+    """Return a token that nobody can guess."""
+    return secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def _replace_tokens(channel: CreatedChannel, read_token: str, publish_token: str) -> None:
+    """Keep hashes of those tokens that are given, in place of the former ones."""
+    channel.read_token = KeyHash.of(read_token) if read_token else channel.read_token
+    channel.publish_token = KeyHash.of(publish_token) if publish_token else channel.publish_token
 
 
 def _framed(message: bytes) -> bytes:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -35,6 +35,12 @@ class _ChangeRequest(Struct, frozen=True, forbid_unknown_fields=True):
     expires: _Text | float | msgspec.UnsetType | None = msgspec.UNSET
 
 
+class _PatchRequest(_ChangeRequest, frozen=True, forbid_unknown_fields=True):
+    """The body of a request that changes a channel, and may replace its tokens."""
+
+    new_tokens: Annotated[tuple[Literal["read", "publish"], ...], Meta(max_length=2)] = ()
+
+
 class _CreationRequest(_ChangeRequest, frozen=True, forbid_unknown_fields=True):
     """The body of a request that makes a channel."""
 
@@ -42,7 +48,15 @@ class _CreationRequest(_ChangeRequest, frozen=True, forbid_unknown_fields=True):
     history: _Text | float | None = None
 
 
-_WANTED, _CHANGES = msgspec.json.Decoder(_CreationRequest), msgspec.json.Decoder(_ChangeRequest)
+_WANTED, _CHANGES = msgspec.json.Decoder(_CreationRequest), msgspec.json.Decoder(_PatchRequest)
+
+
+class ChannelChanges(Struct, frozen=True):
+    """The settings and the end that a channel is to have, and which of its tokens are replaced."""
+
+    settings: ChannelSettings
+    expires: float
+    new_tokens: frozenset[str] = frozenset()
 
 
 class WantedChannel(Struct, frozen=True):
@@ -85,8 +99,8 @@ def read_wanted(body: bytes, now: float, template_for: Callable[[str], Template 
     return WantedChannel(name, settings, min(expires, latest))
 
 
-def read_changes(body: bytes, channel: CreatedChannel, now: float) -> tuple[ChannelSettings, float]:
-    """Read the body of a request that changes a channel; return its settings and when it ends.
+def read_changes(body: bytes, channel: CreatedChannel, now: float) -> ChannelChanges:
+    """Read the body of a request that changes a channel.
 
     Raises:
         RefusalError: 400.
@@ -102,7 +116,8 @@ def read_changes(body: bytes, channel: CreatedChannel, now: float) -> tuple[Chan
         given.keep_for if changes.keep_for is None else _span("keep_for", changes.keep_for),
         given.history,
     )
-    return settings, channel.expires if isinstance(expires, msgspec.UnsetType) else _moment(expires, now)
+    until = channel.expires if isinstance(expires, msgspec.UnsetType) else _moment(expires, now)
+    return ChannelChanges(settings, until, frozenset(changes.new_tokens))
 
 
 def described(channel: CreatedChannel, limits: ChannelLimits) -> dict[str, object]:

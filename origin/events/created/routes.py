@@ -14,7 +14,7 @@ from origin.access.authentication import Authenticator, UnauthorizedError
 from origin.access.publish_tokens import Creator, PublishTokens
 from origin.events.authorization import EventAuthorization
 from origin.events.channel import EventChannel
-from origin.events.created.channels import CreatedChannels, ExistsError, FullError, OpenChannel
+from origin.events.created.channels import CreatedChannels, ExistsError, FullError, OpenChannel, new_token
 from origin.events.created.records import (
     ADMINISTRATOR,
     PUBLISHER,
@@ -204,20 +204,31 @@ class CreatedChannelsEndpoint:
             if request.method in ("GET", "HEAD"):
                 return None
             raise UnauthorizedError(NEEDED)
+        tokens: dict[str, str] = {}
         if request.method == "PATCH":
             require_type(request, JSON_TYPE)
             body = await receive_body(request, self._created.limits.body_bytes)
-            settings, expires = read_changes(body, channel, time.time())
+            wanted = read_changes(body, channel, time.time())
             if self._created.get(channel.name) is not channel:
                 raise RefusalError(410, DELETED)
-            await self._stored(self._created.change(channel, settings, expires))
+            for one in wanted.new_tokens:
+                tokens[f"{one}_token"] = new_token()
+            await self._stored(
+                self._created.change(
+                    channel,
+                    wanted.settings,
+                    wanted.expires,
+                    read_token=tokens.get("read_token", ""),
+                    publish_token=tokens.get("publish_token", ""),
+                )
+            )
         elif request.method == "DELETE":
             await self._stored(self._created.delete(channel.name))
             return Response(status_code=204, headers={"cache-control": "no-store"})
         async with self._created.using(channel.name) as opened:
             if opened is None:
                 raise RefusalError(410, DELETED)
-            return as_json(self._state(channel, opened))
+            return as_json({**self._state(channel, opened), **tokens})
 
     @staticmethod
     def _state(channel: CreatedChannel, opened: OpenChannel) -> dict[str, object]:

@@ -98,6 +98,9 @@ def test_what_is_changed_at_one_node_is_changed_at_all_and_an_end_of_life_holds(
     wait_for(lambda: [text for _, text in kept(one, "short", made["read_token"])] == ["c", "d"], "two")
     publish(one, "short", made["publish_token"], "e")
     assert redis_server.command("XLEN", entries_key(redis_server, "short")) == b":2\r\n"
+    told = ask(other, "PATCH", "/events/short", json={"new_tokens": ["read"]}).json()
+    wait_for(lambda: status(third, "short", made["read_token"]) == 401, "the former token to be no more")
+    assert [text for _, text in kept(third, "short", told["read_token"])] == ["d", "e"]
     assert ask(one, "PATCH", "/events/short", json={"expires": "2s"}).status_code == 200
     for each in three:
         wait_for(functools.partial(is_gone, each, "short"), "its end")

@@ -174,6 +174,31 @@ async def test_the_administrator_is_told_the_state_and_reads_events_where_those_
             assert (await server.request(method, "/events/test")).status_code == 405
 
 
+async def test_new_tokens_replace_the_former_ones_and_are_shown_once() -> None:
+    async with serving() as server:
+        made = await server.made(name="talk")
+        await server.publish("talk", made["publish_token"], "one")
+        patch = {"new_tokens": ["publish"]}
+        assert (
+            await server.request("PATCH", "/events/talk", bearer(made["publish_token"]), json=patch)
+        ).status_code == 401
+        told = (await server.request("PATCH", "/events/talk", json=patch)).json()
+        assert "read_token" not in told
+        assert (await server.publish("talk", made["publish_token"])).status_code == 401
+        assert (await server.publish("talk", told["publish_token"], "two")).status_code == 200
+        assert await server.texts("talk", made["read_token"]) == ["one", "two"]
+        told = (await server.request("PATCH", "/events/talk", json={"new_tokens": ["read"]})).json()
+        assert "publish_token" not in told
+        old = await server.request("GET", "/events/talk?since=", bearer(made["read_token"]))
+        assert old.status_code == 401
+        assert await server.texts("talk", told["read_token"]) == ["one", "two"]
+        assert "read_token" not in (await server.request("GET", "/events/talk")).json()
+        for wrong in (["admin"], "read", ["read", "read", "read"], [1]):
+            answer = await server.request("PATCH", "/events/talk", json={"new_tokens": wrong})
+            assert answer.status_code == 400
+        assert (await server.create(name="other", new_tokens=["read"])).status_code == 400
+
+
 async def test_a_changed_channel_keeps_as_many_events_as_it_says() -> None:
     async with serving() as server:
         made = await server.made(name="talk")

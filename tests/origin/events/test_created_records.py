@@ -98,9 +98,9 @@ def test_a_damaged_change_is_refused_or_within_the_limits(body: bytes) -> None:
     if changed is None:
         assert (refusal.status, "\n" in str(refusal)) == (400, False)
         return
-    settings, expires = changed
-    assert 1 <= settings.keep <= 1_000_000
-    assert expires > 1000
+    assert 1 <= changed.settings.keep <= 1_000_000
+    assert changed.expires > 1000
+    assert changed.new_tokens <= {"read", "publish"}
 
 
 @pytest.mark.parametrize(
