@@ -16,7 +16,7 @@ import numpy as np
 from media.errors import MalformedError, UnsupportedError
 from media.mp4.movie.assembled_samples import Read
 from media.mp4.movie.sample_table import Int64
-from media.ts.tables import PACKET, SYNC
+from media.ts.tables import PACKET, PAT_PID, SDT_PID, SYNC, KnownTables
 from media.ts.timestamps import read_timestamp
 
 BLOCK_BYTES = 64 << 10
@@ -147,16 +147,33 @@ class Piece(NamedTuple):
     is_damaged: bool = False
 
 
+class _LastPacket(NamedTuple):
+    """A stream's last packet: its counter, what it has, and its place among all packets."""
+
+    counter: int
+    content: bytes
+    place: int
+
+
 class Continuity:
     """The last packets of all streams, by which lost ones and repeated ones are known (§2.4.3.3).
 
+    Where a recording is joined with another one, or where streams exchange their packet IDs, counters begin
+    anew, and nothing is lost: tables come there that don't follow the ones before, and behind them each
+    stream begins with a PES packet.
+
     Attributes:
         lost: packets that are missing, by their counters modulo 16, of each stream.
+        tables: packet IDs of the tables that tell where streams begin anew.
     """
 
     def __init__(self) -> None:
         self.lost: dict[int, int] = {}
-        self._last: dict[int, tuple[int, bytes]] = {}
+        self.tables = frozenset((PAT_PID,))
+        self._last: dict[int, _LastPacket] = {}
+        self._known_tables = KnownTables()
+        # Packets before this block, and the place among all of the newest table that doesn't go on.
+        self._count, self._renewed = 0, -1
 
     def push(self, block: PacketBlock, numbers: Int64, counters: Int64, breaks: Int64) -> list[int]:
         """Push the packets with a payload of a block; return the numbers of those that came twice.
@@ -165,26 +182,46 @@ class Continuity:
             numbers: of the packets, sorted by their streams.
             breaks: whether each has the discontinuity indicator.
         """
+        pids, places = block.pids[numbers], self._count + numbers
+        self._count += len(block.pids)
         if not len(numbers):
             return []
-        pids = block.pids[numbers]
         same = pids[1:] == pids[:-1]
         steps = np.append(0, np.where(same, counters[1:] - counters[:-1] & 15, 1))
+        before = np.append(-1, places[:-1])
         ends = np.flatnonzero(np.append(~same, True))
         for begin, end in zip(np.append(0, ends[:-1] + 1).tolist(), ends.tolist(), strict=True):
             pid = int(pids[begin])
             known = self._last.get(pid)
-            steps[begin] = 1 if known is None else int(counters[begin]) - known[0] & 15
-            if known is not None and not steps[begin] and known[1] == block.content(int(numbers[begin])):
+            steps[begin] = 1 if known is None else int(counters[begin]) - known.counter & 15
+            before[begin] = -1 if known is None else known.place
+            if known is not None and not steps[begin] and known.content == block.content(int(numbers[begin])):
                 steps[begin] = -1
-            self._last[pid] = int(counters[end]), block.content(int(numbers[end]))
+            self._last[pid] = _LastPacket(
+                int(counters[end]), block.content(int(numbers[end])), int(places[end])
+            )
         for at in np.flatnonzero(steps == 0).tolist():
             if at and same[at - 1] and steps[at - 1] >= 0:  # two in a row are the same, but no more
                 alike = block.content(int(numbers[at])) == block.content(int(numbers[at - 1]))
                 steps[at] = -1 if alike else 0
+        tables = np.flatnonzero(np.isin(pids, [SDT_PID, *self.tables]) & (steps >= 0)).tolist()
+        renewed = sorted(
+            int(places[at])
+            for at in tables
+            if (
+                block.starts(number := int(numbers[at]))
+                and self._known_tables.is_new(int(pids[at]), block.content(number))
+            )
+            or steps[at] > 1
+        )
+        renewals = np.array([self._renewed, *renewed])
+        self._renewed = int(renewals[-1])
         for at in np.flatnonzero((steps > 1) & (breaks == 0)).tolist():
             pid = int(pids[at])
-            if pid != _NULL_PID:
+            newest = int(renewals[max(np.searchsorted(renewals, places[at], "right") - 1, 0)])
+            if pid != _NULL_PID and not (
+                block.starts(int(numbers[at])) and before[at] < newest <= places[at]
+            ):
                 self.lost[pid] = self.lost.get(pid, 0) + int(steps[at]) - 1
         return list(map(int, numbers[steps == -1]))
 
@@ -245,6 +282,10 @@ class PacketBlock:
         """Return a whole packet."""
         begin = number * self._layout.stride + self._layout.skipped
         return self._data[begin : begin + PACKET]
+
+    def starts(self, number: int) -> bool:
+        """Return whether a PES packet, or a section of a table, begins in a packet."""
+        return bool(self._starts[number])
 
     def content(self, number: int) -> bytes:
         """Return what is the same in a packet that is sent twice: all but the clock reference."""

@@ -180,6 +180,7 @@ class _FileReader:
     def run(self) -> None:
         """Read the file to its end, and pass each stream its packets."""
         reference: int | None = None
+        self._packets.continuity.tables = self._tables.pids
         for block in self._packets.blocks(self._begin, self._size):
             # All types of a stream in the block: its map may change more than once there.
             self._mapped = set(self._types.items())
@@ -231,6 +232,7 @@ class _FileReader:
     def _read_tables(self, block: PacketBlock) -> None:
         """Follow the tables, of which a new version may bring or take away streams (§2.4.4.9)."""
         for number in self._changes(block):
+            self._packets.continuity.tables = self._tables.pids
             if self._number in self._tables.maps:
                 moved = len(self._moves)
                 self._follow(self._tables.maps[self._number], block.place(number))

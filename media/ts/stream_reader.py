@@ -19,7 +19,9 @@ from media.ts.tables import (
     PACKET,
     PAT_PID,
     PICTURE_TYPES,
+    SDT_PID,
     SYNC,
+    KnownTables,
     ProgramMap,
     StreamType,
     payload_offset,
@@ -170,6 +172,9 @@ class TransportReader:
         self._pending: _HeldUnit | None = None
         self._parameters = b""
         self._last: dict[int, bytes] = {}
+        # The streams that have had a packet behind the newest table that doesn't follow the ones before.
+        self._known_tables = KnownTables()
+        self._going_on = set[int]()
         self._strays = SingleStrays()
         self._picture_time = LiveClock()
         self.lost = 0
@@ -346,15 +351,29 @@ class TransportReader:
         former = self._last.get(pid)
         self._last[pid] = packet
         if former is None or pid == NULL_PID:
+            self._going_on.add(pid)
             return False
         step = (packet[3] - former[3]) & 15
+        if packet[1] & 0x40 and (pid == SDT_PID or pid in self._tables.pids):
+            self._note_renewal(pid, packet[payload:], step)
         if not step:
             if packet[payload:] != former[payload:]:
                 return False
             self._last[pid] = packet[:4]  # two in a row are the same, but no more
             return True
-        self.lost += 0 if breaks else step - 1
+        if step > 1 and not breaks and (pid in self._going_on or not packet[1] & 0x40):
+            self.lost += step - 1
+        self._going_on.add(pid)
         return False
+
+    def _note_renewal(self, pid: int, table: bytes, step: int) -> None:
+        """Note whether streams may begin anew behind a table, whose counter has advanced by a step.
+
+        Where a recording ends and another one begins, or streams exchange their packet IDs, tables come that
+        don't follow the ones before: counters begin anew, and nothing is lost.
+        """
+        if self._known_tables.is_new(pid, table) or step > 1:
+            self._going_on.clear()
 
     def _flush(self) -> None:
         if self._run:

@@ -13,8 +13,31 @@ PACKET = 188
 SYNC = 0x47
 PAT_PID = 0
 
+SDT_PID = 0x11
+"""Packets with the names of programs (ETSI EN 300 468 §5.1.3), with which ffmpeg begins its files."""
+
 _LONGEST_SECTION = 1024
 """Most bytes of a section of the PAT or a PMT (§2.4.4.4, §2.4.4.9)."""
+
+_KNOWN_TABLES = 64
+"""Most texts of tables that are known of one packet ID."""
+
+
+class KnownTables:
+    """The packets with which tables have begun, by which those with something new are known."""
+
+    def __init__(self) -> None:
+        self._told: dict[int, set[bytes]] = {}
+
+    def is_new(self, pid: int, content: bytes) -> bool:
+        """Return whether a table of a packet ID begins with a text that hasn't come yet, and note it."""
+        told = self._told.setdefault(pid, set())
+        if content in told:
+            return False
+        if len(told) >= _KNOWN_TABLES:
+            told.clear()
+        told.add(content)
+        return True
 
 
 class StreamType(enum.IntEnum):
