@@ -205,7 +205,8 @@ def parse_movie(data: bytes | memoryview, limits: MovieLimits = DEFAULT_LIMITS) 
     if b"cmov" in singles:
         return parse_movie(_decompressed(moov, singles[b"cmov"]), limits)
     moov.check_tracks(len(traks))
-    _, timescale = _timescale(moov, _need(singles, b"mvhd", "moov"))
+    # Without a clock of the movie, ffmpeg and browsers take one of seconds: the media's own times count.
+    _, timescale = _timescale(moov, _need(singles, b"mvhd", "moov"), missing=1)
     tracks = tuple([_track(moov, trak) for trak in traks])
     if len({track.track_id for track in tracks}) != len(tracks):  # §8.3.2.3: IDs are unique
         raise MalformedError("two tracks have the same ID")
@@ -303,10 +304,15 @@ def _track(moov: Boxes, trak: Box) -> Track:
     )
 
 
-def _timescale(moov: Boxes, full: Box) -> tuple[int, int]:
-    """Read the version and the timescale of ``mvhd`` or ``mdhd``, which begin alike."""
+def _timescale(moov: Boxes, full: Box, missing: int = 0) -> tuple[int, int]:
+    """Read the version and the timescale of ``mvhd`` or ``mdhd``, which begin alike.
+
+    Args:
+        missing: what stands in for a timescale of 0; 0 where it is none that can be read.
+    """
     version = _version(moov, full)
     (timescale,) = _fields(moov, full, 20 if version else 12, ">I")
+    timescale = timescale or missing
     if timescale == 0:
         raise MalformedError(f"{full.kind.decode()}: timescale 0")
     return version, int(timescale)

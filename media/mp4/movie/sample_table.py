@@ -364,18 +364,19 @@ class _Runs:
         payload = tables.get(kind, b"")
         (entries,) = _head(payload, kind, ">4xI")
         pairs = _array(payload, kind, 8, ">u4", entries * 2).reshape(-1, 2)
+        pairs = _completed(pairs, count, goes_on=summed)
         # Values are signed; those of stts mustn't be negative.
         self._pairs: NDArray[np.unsignedinteger] | None = pairs
         self._kept = 0
         self._lengths: NDArray[np.unsignedinteger] | CodedColumn = pairs[:, 0]
         self._values: NDArray[np.signedinteger] | CodedColumn = pairs.view(">i4")[:, 1]
         self._count = count
-        self._singles = entries >= count
+        self._singles = len(pairs) >= count
         self.total = 0
         lows, highs = list[int](), list[int]()
         firsts, totals = [np.zeros(1, np.int64)], [np.zeros(1, np.int64)]
         covered = 0
-        for begin, end in stretches(0, entries):
+        for begin, end in stretches(0, len(pairs)):
             if covered == count:  # further entries belong to no sample
                 break
             values, kept = self._entries(begin, end, covered, covered, count)
@@ -699,6 +700,21 @@ class _Chunks:
             raise MalformedError("stsc: a sample description that isn't there")
         if np.any(descriptions[description.astype(np.int64) - 1] != descriptions[self.description]):
             raise UnsupportedError("the codec's configuration changes within a track")
+
+
+def _completed(
+    pairs: NDArray[np.unsignedinteger], count: int, *, goes_on: bool
+) -> NDArray[np.unsignedinteger]:
+    """Return run lengths for all samples, as ffmpeg and browsers read a table that ends earlier.
+
+    Args:
+        goes_on: whether the last value is that of the samples behind it, too; they have 0 otherwise.
+    """
+    covered = sum(int(pairs[begin:end, 0].sum(dtype=np.int64)) for begin, end in stretches(0, len(pairs)))
+    if covered >= count or (goes_on and not len(pairs)):
+        return pairs
+    missing = np.array([(count - covered, pairs[-1, 1] if goes_on else 0)], pairs.dtype)
+    return np.concatenate((pairs, missing)).astype(">u4")
 
 
 def _chunk_places(tables: Mapping[bytes, Payload]) -> NDArray[np.unsignedinteger]:

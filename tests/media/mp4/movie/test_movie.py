@@ -98,7 +98,7 @@ def test_media_in_another_file_are_noticed() -> None:
         MVHD + MVHD,
         MVHD + box(b"trak"),
         MVHD + trak(1) + trak(1),
-        full_box(b"mvhd", 0, 0, bytes(96)),
+        full_box(b"mvhd", 0, 0, bytes(8)),
         full_box(b"mvhd", 1, 0, bytes(16)),
         MVHD + trak(timescale=0),
         MVHD + trak(tables=full_box(b"stco", 0, 0, bytes(4)) * 2),
