@@ -148,7 +148,7 @@ class Piece(NamedTuple):
 
 
 class _LastPacket(NamedTuple):
-    """A stream's last packet: its counter, what it has, and its place among all packets."""
+    """A stream's last packet: its counter, its content, and its place among all packets."""
 
     counter: int
     content: bytes
@@ -164,7 +164,7 @@ class Continuity:
 
     Attributes:
         lost: packets that are missing, by their counters modulo 16, of each stream.
-        tables: packet IDs of the tables that tell where streams begin anew.
+        tables: packet IDs of the tables behind which streams may begin anew.
     """
 
     def __init__(self) -> None:

@@ -308,7 +308,7 @@ def _timescale(moov: Boxes, full: Box, missing: int = 0) -> tuple[int, int]:
     """Read the version and the timescale of ``mvhd`` or ``mdhd``, which begin alike.
 
     Args:
-        missing: what stands in for a timescale of 0; 0 where it is none that can be read.
+        missing: ticks per second in the place of a timescale of 0; 0 if that can't be read.
     """
     version = _version(moov, full)
     (timescale,) = _fields(moov, full, 20 if version else 12, ">I")
