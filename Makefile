@@ -15,8 +15,8 @@ PORT ?= 8000
 HOST ?=
 LIBRARY ?=
 MINUTES ?= $(if $(CLUSTER),20,60)
-# Tests wait for media at real time more than they compute: six of them share a processor.
-WORKERS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 4 * n : 12)))
+# Tests wait for media at real time more than they compute: five of them share a processor.
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 4 * n : 10)))
 BIN := .venv/bin
 
 export UV_PYTHON_DOWNLOADS := never
