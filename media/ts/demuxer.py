@@ -229,6 +229,11 @@ class TransportDemuxer:
             for one in self._streams.values()
         )
 
+    @property
+    def has_begun_picture(self) -> bool:
+        """Whether a picture has begun to come."""
+        return any(isinstance(one, _Pictures) and one.reader.has_begun for one in self._streams.values())
+
     def receive_data(self, data: bytes) -> list[Packet]:
         """Parse the next bytes.
 

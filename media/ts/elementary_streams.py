@@ -405,6 +405,11 @@ class UnitReader:
         self._size = self._begin = self._end = 0
         self._times: tuple[int, int] | None = None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a unit has begun."""
+        return self._times is not None
+
     def push(self, piece: Piece) -> Unit | None:
         """Push a piece; return the unit before it, if the piece begins another one.
 

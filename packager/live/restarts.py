@@ -21,10 +21,12 @@ from packager.live.sound_output import SoundFeed
 from packager.live.start_plan import ChannelContext, Plan
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.segment.keyframe_segmenter import segmenter_factories
+from packager.sources.limits import PumpLimits
 from packager.sources.publication import Publication
 from packager.sources.published_source import NO_PICTURE, NO_SOUND, PublishedSource, keys_too_far_apart
 from packager.sources.source import Source
 from packager.window.aligned_windows import AlignedWindows
+from packager.window.cadence import Cadence
 from packager.window.program_date_time import Instant, WallClock
 
 log = structlog.get_logger()
@@ -287,10 +289,7 @@ class Restarts:
             context.timed_metadata,
             self._on_part,
             self._limits,
-            # Encoded pictures have the channel's own rate.
-            None
-            if source.seen is None or source.frame_rate == plan.cadence.frame_rate
-            else source.frame_rate,
+            _own_frame_rate(source, plan.cadence, self._limits.source.pump),
         )
 
         def note(fault: str) -> Callable[[bool], None]:
@@ -327,6 +326,19 @@ def _begin_of(source: Source) -> float | None:
     if source.copied is not None or not isinstance(source.pump, PublishedSource) or source.pump.live is None:
         return None
     return source.pump.live.playable_since
+
+
+def _own_frame_rate(source: Source, times: Cadence, limits: PumpLimits) -> Fraction | None:
+    """Return how many pictures a second come at most; None where that is the rate of a channel's cadence.
+
+    Encoded pictures have the cadence's. A picture that stands still for seconds is repeated.
+    """
+    if source.seen is None:
+        return None
+    if source.seen.picture_frame >= limits.slow_seconds:
+        seconds = limits.still_seconds if source.copied is None else limits.copied_still_seconds
+        return 1 / Fraction(seconds).limit_denominator(1000)
+    return None if source.frame_rate == times.frame_rate else source.frame_rate
 
 
 def _longest_picture(source: Source) -> Fraction:

@@ -50,6 +50,11 @@ class Copier(FragmentMuxer):
         return self._reader.fault
 
     @property
+    def has_picture(self) -> bool:
+        """Whether a picture has come, or its beginning."""
+        return super().has_picture or self._reader.has_begun_picture
+
+    @property
     def has_other_samples(self) -> bool:
         """Whether ffmpeg can't copy the stream's own bytes into MP4."""
         return self._reader.has_other_samples
@@ -158,7 +163,9 @@ async def _inspect_main(
     budget = StepBudget()
     seen = SeenStream(copier, former)
     try:
-        async with asyncio.timeout(limits.seen_seconds + limits.seen_grace_seconds):
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + limits.seen_grace_seconds
+        async with asyncio.timeout_at(latest + limits.seen_seconds) as patience:
             # Where the first data are a burst, the second one shows how long each is.
             while not seen.is_enough(limits) or published.burst_seconds is None:
                 if not (chunks := await branch.read()):
@@ -167,6 +174,8 @@ async def _inspect_main(
                     for event in events:
                         seen.push(event)
                     await budget.spend()
+                if seen.is_slow:
+                    patience.reschedule(latest + limits.seen_slow_seconds)
     except TimeoutError:
         # Key frames may be so rare, or the stream so slow.
         pass
@@ -179,7 +188,9 @@ async def _inspect_main(
     if source is None:
         return None
     is_framed, tracks = False, copier.sources if published.may_demux else ()
-    if published.received_container == "mpegts" and not copier.fault and not copier.has_other_samples:
+    is_still = source.seen is not None and source.seen.picture_frame >= limits.pump.slow_seconds
+    is_muxed = not (copier.fault or copier.has_other_samples or is_still)
+    if published.received_container == "mpegts" and is_muxed:
         # Its times are finer than those of any container into which its packets could go.
         is_framed, tracks = source.audio_codec == "aac", ()
     if not container_for(tracks):
@@ -200,11 +211,15 @@ async def find_tracks(
     reader, budget = ChunkDemuxer(DEMUXERS[published.received_container](limits)), StepBudget()
     tracks = dict[TrackKind, StreamTrack]()
     try:
-        async with asyncio.timeout(limits.tracks_seconds):
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with asyncio.timeout_at(began + limits.tracks_seconds) as patience:
             while len(tracks) < BOTH_TRACKS and (chunks := await branch.read()):
                 for packets in reader.packets(chunks):
                     tracks |= {packet.track.kind: packet.track for packet in packets if packet.data}
                     await budget.spend()
+                if reader.has_begun_picture and TrackKind.VIDEO not in tracks:
+                    patience.reschedule(began + limits.seen_slow_seconds)
     except (TimeoutError, MediaError):
         return ()
     finally:
@@ -282,15 +297,22 @@ class SeenStream:
             and abs(self._group_frames / told - group) <= RATE_ERROR
         )
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether a picture has begun to come that lasts so long that its duration isn't known yet.
+
+        In MPEG-TS it is whole once the next one begins, and how long it lasts is known with that one's end.
+        """
+        is_there = self._copier.has_picture and self._sound is not None
+        return is_there and self._track(has_picture=True) is None
+
     def is_enough(self, limits: SourceLimits) -> bool:
         """Return whether all is known that is to be known of a stream, or as much was seen as may be."""
         if len(self._keys) >= limits.seen_keys:
             return True
         seconds = max((self._ticks[one] / self._timescales[one] for one in self._ticks), default=0.0)
         if self._track(has_picture=True) is None or self._sound is None:
-            # A picture that stands still for seconds is known to be there before its duration is.
-            is_slow = self._copier.has_picture and self._sound is not None
-            return seconds >= (limits.seen_seconds if is_slow else limits.seen_apart_seconds)
+            return seconds >= (limits.seen_slow_seconds if self.is_slow else limits.seen_apart_seconds)
         if self._former is not None and self._keys:
             return True
         enough = len(self._keys) >= SEEN_KEY_FRAMES or self._is_like_first()

@@ -63,6 +63,11 @@ class ChunkDemuxer:
         return self._times.fault
 
     @property
+    def has_begun_picture(self) -> bool:
+        """Whether a picture has begun to come, which isn't whole before the next one begins."""
+        return isinstance(self._demuxer, TransportDemuxer) and self._demuxer.has_begun_picture
+
+    @property
     def has_other_samples(self) -> bool:
         """Whether ffmpeg can't copy the stream's own bytes into MP4, such as AAC in LATM."""
         return isinstance(self._demuxer, TransportDemuxer) and self._demuxer.has_other_samples
@@ -210,6 +215,8 @@ class DemuxedChunks:
         if self._begin is None:
             pictures = (one.dts for one in packets if one.track.kind is TrackKind.VIDEO and one.data)
             self._begin = next(pictures, None)
+            # A picture in MPEG-TS is whole seconds behind its sound, where the next one comes so late.
+            packets = sorted(packets, key=_decode_time)
         begin = self._begin
         if begin is None:
             return [one for one in packets if not one.data]
@@ -231,6 +238,10 @@ class DemuxedChunks:
 
 def _chunks_of(packets: Sequence[Packet]) -> Sequence[StreamChunk]:
     return (StreamChunk.of_packets(packets),) if packets else ()
+
+
+def _decode_time(packet: Packet) -> int:
+    return packet.dts
 
 
 def _dts(one: tuple[Packet, float]) -> int:

@@ -242,6 +242,7 @@ class SourceLimits:
         seen_grace_seconds: How much longer than its length a view of a stream may take.
         seen_keys: Most key frames of a video track that are looked at, however little time they take.
         tracks_seconds: How long a stream's sound is waited for before ffmpeg gets the stream as it comes.
+        seen_slow_seconds: Length of sound beside a picture that has begun to come, and lasts for seconds.
         seen_apart_seconds: Length of a picture without any sound, or the other way, that has none.
         connect_seconds: Timeout of connecting to one address over HTTP or RTSP.
         silent_seconds: How long an HTTP server may send nothing.
@@ -275,6 +276,7 @@ class SourceLimits:
     seen_grace_seconds: float = 2.0
     seen_keys: int = 1024
     tracks_seconds: float = 2.0
+    seen_slow_seconds: float = 14.0
     seen_apart_seconds: float = 1.0
     connect_seconds: float = 10.0
     silent_seconds: float = 10.0

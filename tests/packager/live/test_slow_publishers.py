@@ -1,0 +1,90 @@
+"""Publishers with a picture in four seconds in MPEG-TS, where it is whole once the next one begins."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+
+from media.flv import tags as flv_tags
+from packager.concurrency import background_task
+from packager.live.channel import Channel
+from packager.process.ffmpeg_discovery import Tools
+from packager.sources.publication import Publication, PublicationEndedError
+from tests.live_server import running
+from tests.media.muxers.muxed_streams import tags_of
+from tests.packager.live.copied_streams import (
+    FIRST,
+    LOUD,
+    OPTIONS,
+    Recorded,
+    published_by,
+    recorded,
+    segments,
+    volumes,
+)
+from tests.waiting import until
+
+__all__ = ["recorded"]
+
+pytestmark = pytest.mark.timeout(600)
+
+CODING = "-c:v libx264 -preset fast -tune zerolatency -g 1 -pix_fmt yuv420p -c:a aac"
+
+
+def in_order(recording: Path, folder: Path) -> Path:
+    """Write a recording in the order of its times: encoders send what is made at the same time."""
+    data, written = recording.read_bytes(), folder / "ordered.flv"
+    tags = sorted(tags_of(data), key=lambda tag: int.from_bytes(tag[4:7], "big"))
+    written.write_bytes(data[: flv_tags.FILE_HEADER] + b"".join(tags))
+    return written
+
+
+@contextlib.asynccontextmanager
+async def sending(publication: Publication, recording: Path) -> AsyncIterator[None]:
+    """Publish what ffmpeg sends of a recording in real time."""
+    words = f"ffmpeg -nostdin -v error -re -i {recording} -c copy -max_interleave_delta 100k -flush_packets 1"
+    process = await asyncio.create_subprocess_exec(*f"{words} -f mpegts pipe:1".split(), stdout=PIPE)
+
+    async def bring() -> None:
+        assert process.stdout is not None
+        with contextlib.suppress(PublicationEndedError):
+            while data := await process.stdout.read(1 << 16):
+                await publication.receive_data(data)
+
+    try:
+        async with background_task(bring()):
+            yield
+    finally:
+        publication.end()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+# Encoded pictures alone have ffmpeg's frame rate; of the others a picture is repeated.
+@pytest.mark.parametrize(
+    ("ladder", "rates"),
+    [(("source",), [b"1.000"]), (("240p",), [b"30.000"]), (("source", "240p"), [b"2.500", b"2.500"])],
+)
+async def test_a_picture_in_four_seconds_is_on_air_with_its_sound(
+    tools: Tools, recorded: Recorded, tmp_path: Path, ladder: tuple[str, ...], rates: list[bytes]
+) -> None:
+    recording = in_order(recorded(coding=CODING, rate="1/4", seconds=120), tmp_path)
+    channel = Channel(replace(OPTIONS, ladder=ladder, segment_duration=2.0), tools)
+    source = published_by(channel)
+    async with running(channel), sending(source.begin(FIRST), recording):
+        await until(lambda: segments(channel) >= 4)
+        assert channel.state == "live"
+        assert channel.restarts == 0
+        windows = [one.window for one in channel.renditions.values()]
+        assert not any(one.gap or one.discontinuity for window in windows for one in window.listed)
+        told = channel.presentation.multivariant().split(b"FRAME-RATE=")[1:]
+        assert [one.split(b",")[0] for one in told] == rates
+        heard = await asyncio.to_thread(volumes, channel, tmp_path)
+    assert min(heard[1:-1]) > LOUD
