@@ -174,8 +174,9 @@ async def _inspect_main(
                     for event in events:
                         seen.push(event)
                     await budget.spend()
-                if seen.is_slow:
-                    patience.reschedule(latest + limits.seen_slow_seconds)
+                patience.reschedule(
+                    latest + (limits.seen_slow_seconds if seen.is_slow else limits.seen_seconds)
+                )
     except TimeoutError:
         # Key frames may be so rare, or the stream so slow.
         pass
@@ -218,8 +219,8 @@ async def find_tracks(
                 for packets in reader.packets(chunks):
                     tracks |= {packet.track.kind: packet.track for packet in packets if packet.data}
                     await budget.spend()
-                if reader.has_begun_picture and TrackKind.VIDEO not in tracks:
-                    patience.reschedule(began + limits.seen_slow_seconds)
+                is_slow = reader.has_begun_picture and TrackKind.VIDEO not in tracks
+                patience.reschedule(began + (limits.seen_slow_seconds if is_slow else limits.tracks_seconds))
     except (TimeoutError, MediaError):
         return ()
     finally:
