@@ -119,9 +119,10 @@ async def test_the_sound_goes_on_with_a_key_frame_while_pictures_are_missing(
     channel = Channel(replace(OPTIONS, ladder=ladder, limits=limits, data=tmp_path / "data"), tools)
     source = published_by(channel)
     async with running(channel), publishing(source.begin(FIRST), stream):
-        await until(lambda: source.last_error == NO_PICTURE)
+        # On a busy machine pictures may be late at the beginning, too.
+        await until(lambda: segments(channel) > 0 and source.last_error == NO_PICTURE)
         # What comes back comes back.
-        await until(lambda: segments(channel) > 0 and not source.last_error)
+        await until(lambda: not source.last_error)
         number = channel.renditions["audio"].window.next_number
         await until(lambda: segments(channel, number) >= 2)
         assert channel.restarts == 0
