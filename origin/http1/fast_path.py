@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from origin.answers.heads import CommonLines, encoded
 from origin.answers.reply import FailedReply, Handler
@@ -22,7 +22,7 @@ from origin.http import conditional
 from origin.http.answer import Headers
 from origin.http.path_prefixes import has_encoded_controls, split_token
 from origin.http1.access_log import AccessLog, RequestCounters
-from origin.http1.handler_exchange import HandlerExchange, RepeatedReply
+from origin.http1.handler_exchange import HandlerExchange, PreparedRequest, RepeatedReply
 from origin.http1.limits import HttpLimits
 from origin.http1.request_head import PLAIN_BYTES, RequestLine, part_range, read_fields, read_line
 from origin.http1.request_reader import RequestHead
@@ -48,21 +48,6 @@ class TargetGuard(Protocol):
         Returns:
             None where the application answers, which refuses a request without a valid token.
         """
-
-
-class PreparedRequest(NamedTuple):
-    """A request with its handler.
-
-    Attributes:
-        area: the label of the request in metrics.
-        version: see `TargetGuard`; with other keys the request has to be prepared anew.
-    """
-
-    line: RequestLine
-    area: str
-    handler: Handler
-    request: Request
-    version: int
 
 
 class FastPath:
@@ -139,7 +124,7 @@ class FastPath:
         area, handler, first_line = known
         client = peer if told is None else told(fields.fields)
         request = Request(first_line.method, first_line.target, fields, span, client)
-        return self._handled(first_line, area, handler, request)
+        return self._handled(PreparedRequest(first_line, area, handler, request, self._version))
 
     def find_read(self, head: RequestHead, limits: HttpLimits, client: str) -> HandlerExchange | None:
         """Have a handler handle a GET or HEAD whose head another wire has read; see `find`."""
@@ -174,8 +159,7 @@ class FastPath:
     def handle(self, prepared: PreparedRequest) -> HandlerExchange | None:
         """Have a handler handle a request once or again; None if the application has to answer."""
         self._check_version()
-        line, area, handler, request, version = prepared
-        return self._handled(line, area, handler, request) if version == self._version else None
+        return self._handled(prepared) if prepared.version == self._version else None
 
     @property
     def version(self) -> int:
@@ -190,16 +174,14 @@ class FastPath:
             self._lines.clear()
             self._repeats.clear()
 
-    def _handled(
-        self, line: RequestLine, area: str, handler: Handler, request: Request
-    ) -> HandlerExchange | None:
+    def _handled(self, prepared: PreparedRequest) -> HandlerExchange | None:
         try:
-            outcome = handler.handle(request)
+            outcome = prepared.handler.handle(prepared.request)
         except Exception as error:  # noqa: BLE001  # it concerns this request alone, and is logged
             outcome = FailedReply(error)
         if outcome is None:
             return None
-        return HandlerExchange(line, request, outcome, self.access_log, area, handler)
+        return HandlerExchange(prepared, outcome, self.access_log)
 
     def _read_line(self, line: bytes, limits: HttpLimits) -> tuple[str, Handler, RequestLine] | None:
         """Parse a first line that isn't cached."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import urllib.parse
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 from starlette.types import Message, Receive, Scope, Send
@@ -37,54 +37,55 @@ class ReplyingConnection(Protocol):
         """End a reply at once, whatever was sent of it."""
 
 
+class PreparedRequest(NamedTuple):
+    """A request with its handler.
+
+    Attributes:
+        area: the label of the request in metrics.
+        version: see `TargetGuard`; with other keys the request has to be prepared anew.
+    """
+
+    line: RequestLine
+    area: str
+    handler: Handler
+    request: Request
+    version: int
+
+
 class HandlerExchange:
     """A request that a handler answers: its reply, now or later, until the last byte is sent.
 
     Args:
-        line: the first line; equal lines of requests are one object.
-        request: the request as the handler knows it.
+        prepared: the request and its handler, which may be asked the same again.
         outcome: the handler's reply, or the reply that comes later.
-        area: the label of the request in metrics.
-        handler: may be asked the same again; None where nobody asks.
 
     Attributes:
+        line: the first line; equal lines of requests are one object.
         keep_alive: whether the connection stays open behind the reply.
     """
 
     __slots__ = (
         "_access_log",
-        "_area",
         "_body_from",
         "_connection",
-        "_handler",
         "_in_memory",
         "_outcome",
         "_repeat",
         "_reply",
         "_replying",
-        "_request",
         "_started",
         "_status",
         "_watch",
         "keep_alive",
         "line",
+        "prepared",
     )
 
-    def __init__(
-        self,
-        line: RequestLine,
-        request: Request,
-        outcome: Reply | Pending,
-        access_log: AccessLog,
-        area: str,
-        handler: Handler | None = None,
-    ) -> None:
-        self.line = line
-        self.keep_alive = not request.fields.is_last
-        self._request = request
+    def __init__(self, prepared: PreparedRequest, outcome: Reply | Pending, access_log: AccessLog) -> None:
+        self.prepared = prepared
+        self.line = prepared.line
+        self.keep_alive = not prepared.request.fields.is_last
         self._access_log = access_log
-        self._area = area
-        self._handler = handler
         self._started = time.monotonic()
         self._outcome: Reply | Pending | None = outcome
         self._connection: ReplyingConnection | None = None
@@ -104,12 +105,12 @@ class HandlerExchange:
     @property
     def client_host(self) -> str:
         """The address of the client."""
-        return self._request.client
+        return self.prepared.request.client
 
     @property
     def is_ranged(self) -> bool:
         """Whether the request has one plain range."""
-        return self._request.span is not None
+        return self.prepared.request.span is not None
 
     @property
     def outcome(self) -> Reply | Pending | None:
@@ -212,7 +213,7 @@ class HandlerExchange:
             reply.source.release()
         body_bytes = max(0, sent - self._body_from) if self._status else 0
         access_log = self._access_log
-        access_log.count(self._area, self._status, body_bytes)
+        access_log.count(self.prepared.area, self._status, body_bytes)
         if access_log.log_requests:
             self._log(self._status, body_bytes)
 
@@ -234,7 +235,7 @@ class HandlerExchange:
             await send(message)
             size = 0 if scope["method"] == "HEAD" else len(message.get("body", b""))
             sent += size
-            self._access_log.count_bytes(self._area, size)
+            self._access_log.count_bytes(self.prepared.area, size)
 
         # The reply is released by its sender.
         self._reply = None
@@ -242,7 +243,7 @@ class HandlerExchange:
             await send_reply(reply, scope, count, headers)
         finally:
             self._end_watch()
-            self._access_log.count_request(self._area, reply.head.status)
+            self._access_log.count_request(self.prepared.area, reply.head.status)
             if self._access_log.log_requests:
                 self._log(reply.head.status, sent)
 
@@ -258,74 +259,30 @@ class HandlerExchange:
             return None
         return RepeatedReply(self, self._repeat, data, version)
 
-    def asked_again(self, data: bytes, version: int) -> RepeatedRequest | None:
-        """Return an object that asks the handler the same again; None where that isn't any shorter.
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the next request is better shown to the handler at once, as players ask for playlists.
 
-        Args:
-            data: the head of the request.
-            version: see `TargetGuard`.
+        A reply in memory that goes at once needs no exchange, unless it is logged.
         """
-        if self._handler is None or not self._in_memory or self._access_log.log_requests:
-            return None
-        return RepeatedRequest(self, self._handler, data, version)
-
-    def ask(self, handler: Handler) -> Reply | Pending | None:
-        """Return what a handler says to the request now."""
-        return handler.handle(self._request)
-
-    def anew(self, outcome: Reply | Pending) -> HandlerExchange:
-        """Return an exchange for the same request, asked again."""
-        return HandlerExchange(self.line, self._request, outcome, self._access_log, self._area, self._handler)
+        return self._in_memory and not self._access_log.log_requests
 
     def again(self, source: SharedSource) -> HandlerExchange:
         """Return an exchange for the same request, whose reply is being sent and holds the source."""
         source.acquire()
         reply = Reply(PlainHead(0, ()), (), source)
-        exchange = HandlerExchange(self.line, self._request, reply, self._access_log, self._area)
+        exchange = HandlerExchange(self.prepared, reply, self._access_log)
         exchange._outcome, exchange._reply = None, reply
         return exchange
 
     def counter(self, status: int) -> RequestCounter:
         """Return the counter of the requests of this area with a status."""
-        return self._access_log.counter(self._area, status)
+        return self._access_log.counter(self.prepared.area, status)
 
 
 def is_in_memory(reply: Reply) -> bool:
     """Return whether all of a reply lies in memory, and nobody ends it early."""
     return reply.source is None and reply.stream is None and reply.watch is None
-
-
-class RepeatedRequest:
-    """Asks the handler again what a connection has asked before, as players do for playlists.
-
-    The head isn't read again, and a reply in memory that goes at once needs no exchange.
-
-    Args:
-        exchange: the exchange of the earlier request.
-        data: the head of the request.
-        version: see `TargetGuard`; behind another one the request has to be read anew.
-    """
-
-    __slots__ = ("_exchange", "_handler", "data", "version")
-
-    def __init__(self, exchange: HandlerExchange, handler: Handler, data: bytes, version: int) -> None:
-        self._exchange = exchange
-        self._handler = handler
-        self.data = data
-        self.version = version
-
-    def outcome(self) -> Reply | Pending | None:
-        """Return what the handler says now; see `Handler`."""
-        return self._exchange.ask(self._handler)
-
-    def exchange(self, outcome: Reply | Pending) -> HandlerExchange:
-        """Return an exchange for what the handler says."""
-        return self._exchange.anew(outcome)
-
-    def count(self, reply: Reply) -> None:
-        """Count a reply in memory that was sent."""
-        body_bytes = sum(map(len, reply.body))
-        self._exchange.counter(reply.head.status).add(body_bytes)
 
 
 class RepeatedReply:

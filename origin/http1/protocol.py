@@ -34,7 +34,7 @@ from origin.http1.application_exchange import log_failure
 from origin.http1.body_writer import MAY_OUTLIVE, STREAM
 from origin.http1.exchange import Exchange
 from origin.http1.fast_path import FastPath
-from origin.http1.handler_exchange import HandlerExchange, RepeatedReply, RepeatedRequest, is_in_memory
+from origin.http1.handler_exchange import HandlerExchange, PreparedRequest, RepeatedReply, is_in_memory
 from origin.http1.handover_target import RELAYED, OtherProcess, RelayedFrom
 from origin.http1.limits import HttpLimits
 from origin.http1.request_head import RequestLine, has_unframed_body, split_target
@@ -198,7 +198,7 @@ class HttpProtocol(asyncio.Protocol):
         # The previous request, and what answers it if it is repeated while nothing else is under way.
         self._before: RequestLine | None = None
         self._repeat: RepeatedReply | None = None
-        self._again: RepeatedRequest | None = None
+        self._again: tuple[bytes, PreparedRequest] | None = None
         # Whether the server is about to end, so that the next answer is the connection's last.
         self._retired = False
 
@@ -417,8 +417,11 @@ class HttpProtocol(asyncio.Protocol):
             return
         if self._repeat is not None and self._reply_again(self._repeat, data):
             return
-        if self._again is not None and self._ask_again(self._again, data):
-            return
+        if self._again is not None:
+            asked, prepared = self._again
+            if data == asked and self._ask_again(prepared):
+                return
+            self._again = None
         if not self._handle(data):
             self._handle_data(data, data)
 
@@ -697,7 +700,7 @@ class HttpProtocol(asyncio.Protocol):
             version = self.fast_path.version
             if exchange.line is self._before:
                 self._repeat = exchange.repeated(data, version) if exchange.is_ranged else None
-                self._again = exchange.asked_again(data, version)
+                self._again = (data, exchange.prepared) if exchange.is_repeatable else None
             if repeat is None and not exchange.is_ranged:
                 repeat = exchange.repeated(data, version)
                 if repeat is not None:
@@ -717,41 +720,43 @@ class HttpProtocol(asyncio.Protocol):
         self._active = exchange
         exchange.begin(self)
 
-    def _ask_again(self, again: RepeatedRequest, data: bytes) -> bool:
-        """Answer what was asked before by what the handler says now; return False for another request."""
-        fast_path = self.fast_path
-        if data != again.data or again.version != fast_path.version or not self._may_handle():
-            self._again = None
+    def _ask_again(self, prepared: PreparedRequest) -> bool:
+        """Answer what was asked before by what the handler says now; return False if it has to be read."""
+        if prepared.version != self.fast_path.version or not self._may_handle():
             return False
         try:
-            outcome = again.outcome()
+            outcome = prepared.handler.handle(prepared.request)
         except Exception:  # noqa: BLE001  # it is handled anew, and then logged
-            outcome = None
+            return False
         if outcome is None:
-            self._again = None
             return False
         if isinstance(outcome, Pending) or not is_in_memory(outcome):
-            self._begin_handled(again.exchange(outcome))
-            return True
-        head = outcome.head.encode(fast_path.common(self.default_headers))
+            self._begin_handled(HandlerExchange(prepared, outcome, self.fast_path.access_log))
+        else:
+            self._send_in_memory(prepared, outcome)
+        return True
+
+    def _send_in_memory(self, prepared: PreparedRequest, reply: Reply) -> None:
+        """Send a reply that lies in memory; if all of it goes at once, it needs no exchange."""
+        access_log, head = self.fast_path.access_log, reply.head
+        encoded_head = head.encode(self.fast_path.common(self.default_headers))
         sender = self.sender or self.file_sender()
         sent = sender.sent
         error: Exception | None = None
         try:
-            if sender.begin((head, *outcome.body), 0, -1, self._on_sent):
-                again.count(outcome)
+            if sender.begin((encoded_head, *reply.body), 0, -1, self._on_sent):
+                access_log.counter(prepared.area, head.status).add(sum(map(len, reply.body)))
                 self.server_state.total_requests += 1
                 self._watch.since = self.loop.time()
-                return True
+                return
         except OSError as caught:
             error = caught
         self._move(states.TURN)
         self._move(states.REPLY)
-        exchange = self._active = again.exchange(outcome)
-        exchange.begun(outcome.head.status, sent + len(head))
+        exchange = self._active = HandlerExchange(prepared, reply, access_log)
+        exchange.begun(head.status, sent + len(encoded_head))
         if error is not None:
             self._end_answer(exchange, error)
-        return True
 
     def file_sender(self) -> FileSender:
         """Return the connection's sender of file bytes; it is made when it is first needed."""

@@ -30,8 +30,7 @@ from h2.settings import SettingCodes, Settings
 from origin.answers.pieces import TruncatedFileError
 from origin.answers.reply import Reply
 from origin.http1 import suspects
-from origin.http1.fast_path import PreparedRequest
-from origin.http1.handler_exchange import HandlerExchange
+from origin.http1.handler_exchange import HandlerExchange, PreparedRequest
 from origin.http1.protocol import HTTP2_PREFACE, HttpProtocol
 from origin.http1.request_reader import RequestHead
 from origin.http1.shared_turns import UNWATCHED_REQUESTS

@@ -20,7 +20,7 @@ from origin.answers.pieces import Piece
 from origin.answers.reply import Reply
 from origin.http.answer import Headers
 from origin.http.byte_ranges import SelectedRange
-from origin.http1.fast_path import PreparedRequest
+from origin.http1.handler_exchange import PreparedRequest
 from origin.http1.request_reader import RequestHead
 from origin.http2.frames import HEAD_BYTES, HEADERS, FrameHead
 from origin.http2.header_block import encoded_fields, literal_path, read_string

@@ -22,6 +22,7 @@ from packager.segment.grid_segmenter import GridSegmenter, Segmenter
 from packager.segment.limits import DEFAULT_LIMITS, SegmentLimits
 from packager.segment.part_packer import CadenceError, CutPart, PartPacker, SampleRun, continues
 from packager.window.cadence import SHORTEST_PART, Cadence
+from packager.window.sequence_numbers import MARGIN_SECONDS
 
 KEPT_CUTS = 64
 """Cuts that are remembered for the renditions behind the leading one."""
@@ -86,9 +87,6 @@ EARLIEST = Fraction(3, 10)
 SHORTEST = Fraction(1, 2)
 """Of a segment duration: what is shorter isn't a segment, however many key frames there are."""
 
-MOST_AHEAD = Fraction(1, 2)
-"""Seconds by which a segment may begin before its number's own time, as numbers may be used by then."""
-
 NEAR = Fraction(1, 200)
 """Seconds by which an encoder's key frame may differ from the source's, for their timescales differ."""
 
@@ -150,7 +148,8 @@ class Cuts:
         self.is_regular = is_regular
         self.segment_duration = segment_duration
         self._early = min(EARLIEST, segment_duration / 4)
-        self._room_ahead = MOST_AHEAD - self._early
+        # A number may be used so long before its own time.
+        self._room_ahead = Fraction(MARGIN_SECONDS) - self._early
         self._shortest = SHORTEST * segment_duration
         self.longest = longest
         self.known = -1, 1

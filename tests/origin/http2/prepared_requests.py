@@ -6,7 +6,7 @@ from pathlib import Path
 
 from origin.answers.request import Request, RequestFields
 from origin.files.handler import FileHandler
-from origin.http1.fast_path import PreparedRequest
+from origin.http1.handler_exchange import PreparedRequest
 from origin.http1.request_head import RequestLine
 from packager.library.local_storage import Library
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from hpack import Decoder, Encoder, HeaderTuple
 
-from origin.http1.fast_path import PreparedRequest
+from origin.http1.handler_exchange import PreparedRequest
 from origin.http2.frames import FrameHead
 from origin.http2.known_requests import KnownRequests, whole_block
 from tests.conftest import ServerProcess, start_server
