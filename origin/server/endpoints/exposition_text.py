@@ -48,7 +48,11 @@ def _lines(metrics: Iterable[Metric]) -> Iterator[str]:
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
         documentation = metric.documentation.replace("\\", r"\\").replace("\n", r"\n")
         yield f"# HELP {name} {documentation}\n# TYPE {name} {metric.type}\n"
-        for sample in metric.samples:
+        samples = metric.samples
+        if metric.type == "histogram":
+            # When each began is OpenMetrics' alone: here it would be a metric without a type.
+            samples = [sample for sample in samples if not sample.name.endswith("_created")]
+        for sample in samples:
             labels = sample.labels
             if not labels:
                 yield f"{sample.name} {numbers[sample.value]}\n"

@@ -10,6 +10,12 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import (
+    CollectorRegistry,
+    Histogram,
+    disable_created_metrics,
+    enable_created_metrics,
+)
 from prometheus_client.core import (
     REGISTRY,
     CounterMetricFamily,
@@ -65,6 +71,18 @@ def test_metrics_are_written_as_the_client_library_writes_them(metrics: list[Met
 def test_so_are_those_of_a_process() -> None:
     metrics = list(REGISTRY.collect())
     assert exposition_text(metrics) == generate_latest(Collected(metrics))
+
+
+def test_a_histogram_has_no_series_without_a_type() -> None:
+    registry = CollectorRegistry()
+    delay = Histogram("headwater_delay_seconds", "A delay.", ["channel"], registry=registry)
+    delay.labels("news").observe(0.3)
+    text = exposition_text(registry.collect())
+    disable_created_metrics()
+    try:
+        assert text == generate_latest(registry)
+    finally:
+        enable_created_metrics()
 
 
 @pytest.mark.parametrize(("kinds", "told"), [('["live"]', set()), ('["events"]', {"chat"}), (None, {"chat"})])
