@@ -20,9 +20,10 @@ from origin.access.web_tokens import WebTokenKey
 from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.channel import EventChannel, EventChannelOptions
-from origin.events.created.channels import ChannelMaker, CreatedChannels, CreatedKeys, Template
+from origin.events.created.channels import CreatedChannels, CreatedKeys
 from origin.events.created.journal import ChannelJournal
 from origin.events.created.limits import CreationLimits
+from origin.events.created.open_channels import ChannelMaker, Template
 from origin.events.created.records import ChannelSettings
 from origin.events.created.routes import CreatedChannelsEndpoint, CreationAuthorization, routes
 from origin.events.created.store import ChannelStore
@@ -139,7 +140,7 @@ async def serving(
     authorization = EventAuthorization(
         authenticator, ADMIN_TOKEN, CreatedKeys({"test": OPEN}, created), tokens=tokens
     )
-    admission = Admission((*configured.values(), created))
+    admission = Admission((*configured.values(), created.open))
     answers = EventAnswers(authorization, bounds, admission)
     endpoint = CreatedChannelsEndpoint(
         configured,

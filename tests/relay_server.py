@@ -18,9 +18,10 @@ from origin.access.authentication import Authenticator
 from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.channel import END, EventChannel, EventChannelOptions
-from origin.events.created.channels import ChannelMaker, CreatedChannels, CreatedKeys
+from origin.events.created.channels import CreatedChannels, CreatedKeys
 from origin.events.created.journal import ChannelJournal
 from origin.events.created.limits import CreationLimits
+from origin.events.created.open_channels import ChannelMaker
 from origin.events.created.records import ChannelSettings
 from origin.events.created.routes import CreatedChannelsEndpoint, CreationAuthorization
 from origin.events.created.routes import routes as event_routes
@@ -185,7 +186,7 @@ async def relaying(
             )
             answers = AnswerChannels(created, "test", kept_for)
         relay = TokenRelay(channel, several, options, answers=answers)
-        admission = Admission((channel, relay, created), most_readers)
+        admission = Admission((channel, relay, created.open), most_readers)
         of_channels = EventAnswers(authorization, bounds, admission)
         endpoint = CreatedChannelsEndpoint(
             {"test": channel},

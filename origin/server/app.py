@@ -128,7 +128,7 @@ def _event_routes(
 ) -> list[BaseRoute]:
     events, configured = services.events, services.config.limits
     admission = Admission(
-        (*events.channels.values(), *events.relays.values(), events.created),
+        (*events.channels.values(), *events.relays.values(), events.created.open),
         configured.all_event_readers,
         client_limits.event_readers,
     )

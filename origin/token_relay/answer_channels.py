@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import msgspec
 
 from origin.events.channel import END, EventChannel
-from origin.events.created.channels import CreatedChannels, OpenChannel
+from origin.events.created.channels import CreatedChannels
+from origin.events.created.open_channels import OpenChannel
 from origin.events.created.records import RELAY, ChannelSettings, CreatedChannel
 from origin.events.delivery import as_text
 from origin.responses.refusal import RefusalError

@@ -121,7 +121,7 @@ class AnswerEndpoint:
         is_stream = number is not None or bool(identity) or _asks_for_stream(request)
         if not is_stream and self._dialect is not RESPONSES:
             raise RefusalError(400, "stream: must be true, as this answer was streamed")
-        async with answers.created.using(found.name) as opened:
+        async with answers.created.open.using(found.name) as opened:
             if opened is None:
                 raise RefusalError(404, EXPIRED)
             channel = opened.channel
@@ -163,7 +163,7 @@ class AnswerEndpoint:
         """End an answer; one that is over stays as it is."""
         if found.stop is not None:
             found.stop(STOPPED)
-        async with created.using(found.name) as opened:
+        async with created.open.using(found.name) as opened:
             if opened is None:
                 raise RefusalError(404, EXPIRED)
             if self._dialect is RESPONSES:

@@ -1,31 +1,28 @@
-"""The event channels that are made at run time: their records, and the channels of those in use.
-
-Of a channel without clients there is its record alone, and its events as bytes: it is a channel again as soon
-as somebody comes. So hundreds of thousands cost little, and no task.
-"""
+"""The event channels that are made at run time: made, changed, found and ended, here or at all nodes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import functools
-import heapq
-import itertools
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
-
-import structlog
-from starlette.types import Scope
 
 from origin.access.key_hash import KeyHash
 from origin.events.authorization import ChannelKeys
-from origin.events.channel import NO_EPOCH, EventChannel, EventChannelOptions
-from origin.events.channel_replication import FollowedEventLog, ServedEventLog
+from origin.events.created.channel_index import ChannelIndex, ChannelTimes
 from origin.events.created.limits import CreationLimits
+from origin.events.created.open_channels import (
+    HISTORY_SHARE,
+    ChannelMaker,
+    OpenChannel,
+    OpenChannels,
+    Template,
+)
 from origin.events.created.records import (
     ADMINISTRATOR,
     RELAY,
@@ -37,20 +34,12 @@ from origin.events.created.records import (
     line_of_gone,
 )
 from origin.events.created.store import ChannelStore, LineMaker, NotStoredError
-from origin.events.disk_history import EventHistory
-from origin.events.event_log import Event
-from origin.events.limits import EventPublishLimits
-from origin.events.publishing import EventPublisher
-from origin.events.shared_event_channel import SharedEventChannel
-from origin.http.channel_patterns import ANY, folder_of, template_of
-from origin.http1.body_writer import at_end
+from origin.http.channel_patterns import ANY, template_of
 from packager.cluster.shared_records import RecordRefusedError
 from packager.step_budget import StepBudget
 
 if TYPE_CHECKING:
     from origin.events.created.cluster import CreatedChannelsOfCluster
-
-log = structlog.get_logger()
 
 TOKEN_BYTES = 16
 """Random bytes of tokens and of names that nobody can guess."""
@@ -65,12 +54,6 @@ FULL_OF_CREATOR = "limits.created_channels_per_token: so many channels of one cr
 NUMBER_BYTES = 8
 """Random bytes by which nodes of a cluster tell channels of one name apart."""
 
-SPARE_TIMES = 1000
-"""Times of channels that changed meanwhile, beyond as many as there are channels, before they are dropped."""
-
-HISTORY_SHARE = 9 / 8
-"""For so many times as long as its events are kept a channel's files may have them."""
-
 
 class CreationError(Exception):
     """A channel isn't made; the text is one line that says why."""
@@ -84,67 +67,6 @@ class FullError(CreationError):
     """There is no room for one more channel."""
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
-    """The options of the channels of a pattern.
-
-    Attributes:
-        settings: of channels for which none are asked for.
-        seconds: for how long a channel is there; infinite for ever.
-        on_publish: whether the first event makes a channel.
-    """
-
-    settings: ChannelSettings
-    seconds: float = math.inf
-    on_publish: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelMaker:
-    """Makes channels of their records.
-
-    Attributes:
-        options: returns the options of a channel with some settings.
-        count: called with the number of bytes written to readers.
-        history: makes what keeps a channel's events on disk; None where nothing does.
-        templates: by their patterns.
-        keys: of templates' publishers and readers, by the pattern, and of relays', by their name; a reload
-            changes them.
-        end_abandoned: ends the channel of an answer whose relay ended with another run of the server.
-    """
-
-    options: Callable[[ChannelSettings], EventChannelOptions]
-    count: Callable[[int], None] = lambda _: None
-    history: Callable[[EventChannel, ChannelSettings], EventHistory] | None = None
-    publish: EventPublishLimits = field(default_factory=EventPublishLimits)
-    templates: Mapping[str, Template] = field(default_factory=dict)
-    keys: Mapping[str, ChannelKeys] = field(default_factory=dict)
-    end_abandoned: Callable[[CreatedChannel, EventChannel], None] = lambda _, channel: channel.end()
-
-
-@dataclass(slots=True, eq=False)
-class OpenChannel:
-    """A channel that clients use, or have used a moment ago.
-
-    Attributes:
-        uses: requests for it that go on.
-        since: since when there are none, by the monotonic clock.
-        ended: completes when the history is written, and its files are closed.
-        shared: shares its events with the other nodes of a cluster; None without one.
-        is_read: whether the events that are in Redis were read.
-    """
-
-    channel: EventChannel
-    publisher: EventPublisher
-    history: EventHistory | None = None
-    uses: int = 0
-    since: float = 0.0
-    ended: asyncio.Task[None] | None = None
-    is_closing: bool = False
-    shared: SharedEventChannel | None = None
-    is_read: bool = False
-
-
 class CreatedChannels:
     """The channels that were made at run time, by name.
 
@@ -154,9 +76,9 @@ class CreatedChannels:
 
     Attributes:
         answer_refusal: why this server keeps no answers; empty if it does.
-        readers: number of requests for channels that go on.
         created: how many were made since the start.
         records: the channels without their events, and the names of those that are gone.
+        open: the channels in use, and the events of all.
         cluster: shares the channels with the other nodes of a cluster; None without one.
     """
 
@@ -173,24 +95,15 @@ class CreatedChannels:
         self.limits = limits
         self._clock = clock
         self.records = Records(limits.channels)
-        # Names by what is before their last segment, and the number of channels of each creator.
-        self._folders: dict[str, dict[str, None]] = {}
-        self._counts: dict[str, int] = {}
-        # Names of answers' channels, by the creator and the alias.
-        self._aliases: dict[tuple[str, str], dict[str, None]] = {}
-        self._open: dict[str, OpenChannel] = {}
-        self._packed: dict[str, bytes] = {}
-        self._packed_bytes = self._open_bytes = 0
-        # When channels end or have events that are too old, by name; only the time counts that is `due`.
-        self._times: list[tuple[float, str]] = []
-        self._epoch = 0
+        self._index = ChannelIndex()
+        self._times = ChannelTimes()
+        self.open = OpenChannels(maker, limits, self.records, self._times, clock)
         self._closed = asyncio.Event()
         self._ready = asyncio.Event()
-        self._group: asyncio.TaskGroup | None = None
         self._listeners: set[Callable[[str], None]] = set()
         self.answer_refusal = ""
         self.cluster: CreatedChannelsOfCluster | None = None
-        self.readers = self.created = 0
+        self.created = 0
         self.store = store
         if store is None:
             self._ready.set()
@@ -206,20 +119,9 @@ class CreatedChannels:
         """Whether the stored channels are known."""
         return self._ready.is_set()
 
-    @property
-    def event_bytes(self) -> int:
-        """Bytes of all events in memory."""
-        return self._packed_bytes + self._open_bytes
-
-    @property
-    def open(self) -> Collection[OpenChannel]:
-        """The channels that clients use, or have used a moment ago."""
-        return self._open.values()
-
     def get(self, name: str) -> CreatedChannel | None:
         """Return the record of a channel; None for none."""
-        found = self.records.channels.get(name)
-        return None if found is None or found.expires <= self._clock() else found
+        return self.records.find(name, self._clock())
 
     def is_gone(self, name: str) -> bool:
         """Return whether there was a channel of this name, whose readers may still ask."""
@@ -237,7 +139,7 @@ class CreatedChannels:
         Answers aren't among them: their readers have to know their names.
         """
         names: list[str] = []
-        for name in self._folders.get(folder_of(pattern), ()):
+        for name in self._index.in_folder(pattern):
             if self.get(name) is not None:
                 names.append(name)
             if len(names) > most:
@@ -290,7 +192,7 @@ class CreatedChannels:
             FullError: there is no room; the text says for whom.
         """
         is_own = creator in (ADMINISTRATOR, TEMPLATE) or creator.startswith(RELAY)
-        if not is_own and self._counts.get(creator, 0) >= self.limits.per_creator:
+        if not is_own and self._index.count(creator) >= self.limits.per_creator:
             raise FullError(FULL_OF_CREATOR)
         if len(self.records.channels) >= self.limits.channels and not self._evict():
             raise FullError(FULL)
@@ -361,6 +263,10 @@ class CreatedChannels:
 
     # Following the other nodes of a cluster
 
+    def join(self, cluster: CreatedChannelsOfCluster) -> None:
+        """Share the channels with the other nodes of a cluster from now on."""
+        self.cluster = self.open.cluster = cluster
+
     def note_ready(self) -> None:
         """Note that the channels of the cluster are known."""
         self._ready.set()
@@ -412,7 +318,7 @@ class CreatedChannels:
             FullError: there is no room for one more.
         """
         self.check_room(creator)
-        if not self._has_room():
+        if not self.open.has_room():
             raise FullError("limits.created_channel_bytes: so many bytes of events are there")
         read = new_token()
         now, shared = self._clock(), self.records.shared(settings)
@@ -423,7 +329,7 @@ class CreatedChannels:
         self._add(channel)
         self._store_soon(channel)
         self.created += 1
-        opened = self._wake(channel)
+        opened = self.open.wake(channel)
         opened.uses += 1
         return channel, opened, read
 
@@ -433,7 +339,7 @@ class CreatedChannels:
         opened.uses -= 1
         opened.since = time.monotonic()
         if self.records.channels.get(channel.name) is channel:
-            self._call_at(expires, channel.name)
+            self._times.add(channel, expires)
             self._store_soon(channel)
 
     def discard(self, channel: CreatedChannel) -> None:
@@ -444,26 +350,13 @@ class CreatedChannels:
         """Find a channel by another alias, too, from now on."""
         if self.records.channels.get(channel.name) is not channel:
             return
-        self._drop_alias(channel)
-        channel.alias = alias
-        self._index_alias(channel)
+        self._index.set_alias(channel, alias)
         self._store_soon(channel)
 
     def aliased(self, creator: str, alias: str, most: int) -> list[CreatedChannel]:
         """Return the channels of a creator that have an alias, at most so many."""
-        found = map(self.get, self._aliases.get((creator, alias), ()))
-        return list(itertools.islice((channel for channel in found if channel is not None), most))
-
-    def _index_alias(self, channel: CreatedChannel) -> None:
-        if channel.has_alias:
-            self._aliases.setdefault((channel.creator, channel.alias), {})[channel.name] = None
-
-    def _drop_alias(self, channel: CreatedChannel) -> None:
-        key = channel.creator, channel.alias
-        if channel.name in (names := self._aliases.get(key, {})):
-            del names[channel.name]
-            if not names:
-                del self._aliases[key]
+        found = map(self.get, self._index.aliased(creator, alias, most))
+        return [channel for channel in found if channel is not None]
 
     def _store_gone(self, channel: CreatedChannel, until: float | None) -> None:
         """Store that a channel is gone, if it was stored that it was there."""
@@ -477,24 +370,10 @@ class CreatedChannels:
     def _add(self, channel: CreatedChannel) -> None:
         name = channel.name
         self.records.channels[name] = channel
-        self._index(channel)
+        self._index.add(channel)
+        self._times.add(channel, channel.expires)
         for listener in () if channel.is_answer else tuple(self._listeners):
             listener(name)
-
-    def _index(self, channel: CreatedChannel) -> None:
-        name, creator = channel.name, channel.creator
-        if not channel.is_answer:
-            self._folders.setdefault(folder_of(name), {})[name] = None
-        self._counts[creator] = self._counts.get(creator, 0) + 1
-        self._index_alias(channel)
-        self._call_at(channel.expires, name)
-
-    def _call_at(self, moment: float, name: str) -> None:
-        """Schedule a time at which a channel ends, or has events that are too old."""
-        channel = self.records.channels.get(name)
-        if channel is not None and moment < channel.due:
-            channel.due = moment
-            heapq.heappush(self._times, (moment, name))
 
     async def change(
         self,
@@ -525,12 +404,8 @@ class CreatedChannels:
 
     def _apply_changes(self, channel: CreatedChannel) -> None:
         """Keep as many events as a channel's settings say now, until it ends."""
-        self._call_at(channel.expires, channel.name)
-        if (opened := self._open.get(channel.name)) is not None:
-            options = self.maker.options(channel.settings)
-            opened.channel.resize(options)
-            if self.cluster is not None and opened.shared is not None:
-                self.cluster.keep(opened.shared, channel, options.limits)
+        self._times.add(channel, channel.expires)
+        self.open.resize(channel)
 
     async def delete(self, name: str) -> None:
         """Delete a channel, whose readers get its end.
@@ -558,28 +433,9 @@ class CreatedChannels:
             # The error for its readers comes before the channel's end.
             channel.stop(DELETED if self.get(name) is channel else EXPIRED)
         del self.records.channels[name]
-        self._drop_alias(channel)
-        if not channel.is_answer:
-            folder = self._folders[folder_of(name)]
-            del folder[name]
-            if not folder:
-                del self._folders[folder_of(name)]
-        self._counts[channel.creator] -= 1
-        if not self._counts[channel.creator]:
-            del self._counts[channel.creator]
-        settings = channel.settings
-        self._drop_packed(name)
-        opened = self._open.get(name)
-        if opened is not None:
-            if self.cluster is not None and opened.shared is not None:
-                # Each node tells its own readers of the end.
-                self.cluster.let_go(opened.shared)
-            opened.channel.delete()
-        if settings.history and self.cluster is None:
-            self._remove_history(channel, opened)
-        elif opened is not None:
-            del self._open[name]
-        return self._note_gone(name, self._clock() + self._seconds_gone(settings))
+        self._index.remove(channel)
+        self.open.remove(channel)
+        return self._note_gone(name, self._clock() + self._seconds_gone(channel.settings))
 
     def _seconds_gone(self, settings: ChannelSettings) -> float:
         """Return for how long it is answered that a channel is gone."""
@@ -591,160 +447,18 @@ class CreatedChannels:
             del self.records.gone[next(iter(self.records.gone))]
         return until
 
-    def _remove_history(self, channel: CreatedChannel, opened: OpenChannel | None) -> None:
-        """Remove a channel's files, behind what is still being written."""
-        if opened is None:
-            opened = self._wake(channel)
-            opened.channel.delete()
-        opened.is_closing = True
-        if opened.history is not None:
-            opened.history.remove_all()
-        if opened.ended is None:
-            del self._open[channel.name]
-
     def _evict(self) -> bool:
         """Remove the channel that nobody has used for longest, if its events needn't be kept any more."""
         now, oldest = self._clock(), None
         for channel, _ in zip(self.records.channels.values(), range(self.limits.looked_at), strict=False):
             kept = max(channel.settings.keep_for, channel.settings.history)
-            opened = self._open.get(channel.name)
-            is_idle = (opened is None or not opened.uses) and channel.used + kept < now
+            is_idle = not self.open.is_used(channel.name) and channel.used + kept < now
             if kept and is_idle and (oldest is None or channel.used < oldest.used):
                 oldest = channel
         if oldest is None:
             return False
         self._store_gone(oldest, self._remove(oldest.name))
         return True
-
-    # Using
-
-    @contextlib.asynccontextmanager
-    async def using(self, name: str, scope: Scope | None = None) -> AsyncIterator[OpenChannel | None]:
-        """Hold a channel open while a request for it goes on; None where there is none any more.
-
-        Args:
-            scope: of the request, whose stream may go on when the application has returned.
-        """
-        opened = await self._opened(name)
-        if opened is None:
-            yield None
-            return
-        opened.uses += 1
-        self.readers += 1
-        try:
-            yield opened
-        finally:
-            at_end(scope or {}, functools.partial(self._end_use, opened))
-
-    def _end_use(self, opened: OpenChannel) -> None:
-        opened.uses -= 1
-        self.readers -= 1
-        opened.since = time.monotonic()
-
-    async def _opened(self, name: str) -> OpenChannel | None:
-        while (channel := self.get(name)) is not None:
-            opened = self._open.get(name)
-            if opened is None:
-                opened = self._wake(channel)
-            elif opened.is_closing:
-                if opened.ended is not None:
-                    await asyncio.wait((opened.ended,))
-                continue
-            if self.cluster is not None and opened.shared is not None and not opened.is_read:
-                await self._read_shared(self.cluster, opened, opened.shared)
-                continue
-            if opened.history is None:
-                break
-            # The channel counts as used meanwhile.
-            opened.uses += 1
-            try:
-                await opened.history.wait_until_restored()
-            finally:
-                opened.uses -= 1
-            if self._open.get(name) is opened and not opened.is_closing:
-                break
-        else:
-            return None
-        if channel.is_answer and channel.stop is None and not opened.channel.ended:
-            self.maker.end_abandoned(channel, opened.channel)
-        # Behind all that were used before: `_evict` looks at the first ones.
-        channel.used = self._clock()
-        self.records.channels[name] = self.records.channels.pop(name)
-        return opened
-
-    @staticmethod
-    async def _read_shared(
-        cluster: CreatedChannelsOfCluster, opened: OpenChannel, shared: SharedEventChannel
-    ) -> None:
-        """Read the events that are in Redis; meanwhile the channel counts as used.
-
-        Raises:
-            RefusalError: nobody knows them now.
-        """
-        opened.uses += 1
-        try:
-            await cluster.read(shared)
-            opened.is_read = True
-        finally:
-            opened.uses -= 1
-            opened.since = time.monotonic()
-
-    def _wake(self, channel: CreatedChannel) -> OpenChannel:
-        """Make the channel of a record, with the events that were packed."""
-        name = channel.name
-        options = self.maker.options(channel.settings)
-        packed = self._drop_packed(name)
-        made: EventChannel | None = None
-        if packed:
-            make = functools.partial(EventChannel, name, options=options, count=self.maker.count)
-            folding = FollowedEventLog(name, make, {})
-            for message in _messages_in(packed):
-                folding.fold(folding.read(message)[1])
-            made = folding.channel
-        if made is None:
-            epoch = self._next_epoch() if self.cluster is None else NO_EPOCH
-            made = EventChannel(name, epoch, options, count=self.maker.count)
-        if self._closed.is_set():
-            made.close()  # readers come again to the next server
-        made.on_entry = self._count_event
-        publisher = EventPublisher(made, self.maker.publish, has_room=self._has_room)
-        opened = self._open[name] = OpenChannel(made, publisher, since=time.monotonic())
-        self._open_bytes += made.log.size
-        if self.cluster is not None:
-            opened.shared = self.cluster.share(made, channel)
-        is_kept = channel.settings.history and not self._closed.is_set()
-        if is_kept and self.maker.history is not None and self._group is not None:
-            opened.history = self.maker.history(made, channel.settings)
-            opened.ended = self._group.create_task(self._keep_history(name, opened, opened.history))
-        return opened
-
-    def _next_epoch(self) -> str:
-        """Name a new epoch: by the time, and never twice."""
-        self._epoch = max(self._epoch + 1, time.time_ns() // 1_000_000)
-        return f"{self._epoch:x}"
-
-    def _count_event(self, entry: object) -> None:
-        if isinstance(entry, Event):
-            self._open_bytes += entry.size
-
-    def _has_room(self) -> bool:
-        of_all_nodes = 0 if self.cluster is None else self.cluster.records.event_bytes
-        return max(self.event_bytes, of_all_nodes) < self.limits.event_bytes
-
-    def _drop_packed(self, name: str) -> bytes | None:
-        packed = self._packed.pop(name, None)
-        self._packed_bytes -= len(packed or b"")
-        return packed
-
-    async def _keep_history(self, name: str, opened: OpenChannel, history: EventHistory) -> None:
-        """Keep a channel's events on disk until it is closed."""
-        try:
-            await history.run()
-        except Exception:  # other channels go on
-            log.exception("a created event channel's history broke", channel=name)
-        finally:
-            if self._open.get(name) is opened:
-                del self._open[name]
 
     # Time
 
@@ -757,7 +471,7 @@ class CreatedChannels:
     async def run(self) -> None:
         """Restore what is stored, then look after the channels until closed or cancelled."""
         async with asyncio.TaskGroup() as group:
-            self._group = group
+            self.open.group = group
             if self.store is not None:
                 await self._restore(self.store)
                 writing = group.create_task(self.store.run())
@@ -773,103 +487,38 @@ class CreatedChannels:
 
     async def _restore(self, store: ChannelStore) -> None:
         records, budget = await store.read(self.limits.channels), StepBudget()
-        self.records = records
-        self._folders.clear()
-        self._counts.clear()
-        self._aliases.clear()
+        self.records.begin_from(records)
+        self._index.clear()
         for channel in tuple(records.channels.values()):
             if channel.is_answer:
                 # The answer ended with the server before at the latest.
                 channel.expires = min(channel.expires, self._clock() + channel.settings.keep_for)
-            self._index(channel)
+            self._index.add(channel)
+            self._times.add(channel, channel.expires)
             if channel.settings.history:
                 # Files may have events that are too old.
-                self._call_at(self._clock() + channel.settings.history * HISTORY_SHARE, channel.name)
+                self._times.add(channel, self._clock() + channel.settings.history * HISTORY_SHARE)
             await budget.spend()
 
     def close(self) -> None:
         """Disconnect all readers, who come again, and write what waits."""
         self._closed.set()
-        for opened in tuple(self._open.values()):
-            opened.channel.close()
-            if opened.history is not None:
-                opened.history.close()
+        self.open.close()
 
     async def _beat(self) -> None:
-        """Keep the readers' connections alive, and pack the channels that nobody uses any more."""
-        budget, size = StepBudget(), 0
-        for name, opened in tuple(self._open.items()):
+        """Keep the open channels alive, and end those whose time has come."""
+        budget, now = StepBudget(), self._clock()
+        await self.open.beat(budget)
+        await self._times.tidy_up(self.records.channels, budget)
+        for channel in self._times.take_due(self.records.channels, now):
             await budget.spend()
-            if self._open.get(name) is not opened or opened.is_closing:
+            if channel is None or self.records.channels.get(channel.name) is not channel:
                 continue
-            try:
-                opened.channel.beat()
-            except Exception:  # other channels go on
-                log.exception("an event channel's readers can't be written to", channel=name)
-            idle = time.monotonic() - opened.since
-            if not opened.uses and idle >= self.limits.idle_seconds and not opened.channel.readers_here:
-                self._put_to_rest(name, opened)
-            if name in self._open:
-                size += opened.channel.log.size
-        self._open_bytes = size
-        await self._look_at_times(budget)
-
-    def _put_to_rest(self, name: str, opened: OpenChannel) -> None:
-        """Keep of a channel without clients its record alone, and its events in few bytes."""
-        channel, record = opened.channel, self.records.channels.get(name)
-        count = channel.log.end - channel.log.first
-        if self.cluster is not None and opened.shared is not None:
-            # Redis has the events; while it is away they can be read here alone.
-            if self.cluster.is_up or not opened.is_read:
-                self.cluster.let_go(opened.shared)
-                del self._open[name]
-            return
-        if record is None or channel.log.size > self.limits.packed_bytes or count > self.limits.packed_events:
-            return
-        if opened.history is not None:
-            if opened.history.trouble is None:
-                # The files have the events.
-                opened.is_closing = True
-                opened.history.close()
-                if channel.log.end > channel.log.first:
-                    self._call_at(self._clock() + record.settings.history * HISTORY_SHARE, name)
-            return
-        del self._open[name]
-        if channel.entered or channel.log.end or channel.log.epochs or channel.log.begin:
-            served = ServedEventLog(channel)
-            packed = b"".join(_framed(served.encode(entry)) for entry in served.snapshot())
-            self._packed[name] = packed
-            self._packed_bytes += len(packed)
-            newest = channel.log.newest
-            if record.settings.keep_for and newest is not None:
-                self._call_at(newest.time + record.settings.keep_for, name)
-
-    async def _look_at_times(self, budget: StepBudget) -> None:
-        """End the channels whose time is over, and drop events that are too old."""
-        now = self._clock()
-        if len(self._times) > 2 * len(self.records.channels) + SPARE_TIMES:
-            await self._drop_old_times(budget)
-        while self._times and self._times[0][0] <= now:
-            moment, name = heapq.heappop(self._times)
-            await budget.spend()
-            channel = self.records.channels.get(name)
-            if channel is None or channel.due != moment:
-                continue
-            channel.due = math.inf
-            self._call_at(channel.expires, name)
+            self._times.add(channel, channel.expires)
             if channel.expires <= now:
-                self._store_gone(channel, self._remove(name))
-            elif name not in self._open and (channel.settings.keep_for or channel.settings.history):
-                self._wake(channel).channel.log.expire()
-
-    async def _drop_old_times(self, budget: StepBudget) -> None:
-        """Forget the times of channels that are gone, or are looked at at another time."""
-        times, self._times = self._times, []
-        for moment, name in times:
-            channel = self.records.channels.get(name)
-            if channel is not None and channel.due == moment:
-                heapq.heappush(self._times, (moment, name))
-            await budget.spend()
+                self._store_gone(channel, self._remove(channel.name))
+            else:
+                self.open.expire(channel)
 
     def _lines(self) -> Collection[LineMaker]:
         """Return what writes the lines that still count."""
@@ -892,19 +541,6 @@ def _replace_tokens(channel: CreatedChannel, read_token: str, publish_token: str
     """Keep hashes of those tokens that are given, in place of the former ones."""
     channel.read_token = KeyHash.of(read_token) if read_token else channel.read_token
     channel.publish_token = KeyHash.of(publish_token) if publish_token else channel.publish_token
-
-
-def _framed(message: bytes) -> bytes:
-    return len(message).to_bytes(4, "big") + message
-
-
-def _messages_in(packed: bytes) -> Iterator[bytes]:
-    """Split what was packed into the messages of a channel's log."""
-    position = 0
-    while position < len(packed):
-        begin = position + 4
-        position = begin + int.from_bytes(packed[position:begin], "big")
-        yield packed[begin:position]
 
 
 class CreatedKeys(Mapping[str, ChannelKeys]):

@@ -157,7 +157,7 @@ class Records:
         most: channels, and channels that are gone.
 
     Attributes:
-        channels: by name, in the order in which they were made.
+        channels: by name, in the order in which they were made or used.
         gone: when it is forgotten that a channel was there, by its name.
         lines: number of lines that were read.
         unreadable: lines that no server has written.
@@ -171,6 +171,20 @@ class Records:
         self.channels: dict[str, CreatedChannel] = {}
         self.gone: dict[str, float] = {}
         self.lines = self.unreadable = self.beyond = 0
+
+    def find(self, name: str, now: float) -> CreatedChannel | None:
+        """Return the channel of a name; None for none, or for one whose time is over."""
+        found = self.channels.get(name)
+        return None if found is None or found.expires <= now else found
+
+    def note_use(self, channel: CreatedChannel, now: float) -> None:
+        """Note that a client has come, and put the channel behind all that were used before."""
+        channel.used = now
+        self.channels[channel.name] = self.channels.pop(channel.name)
+
+    def begin_from(self, stored: Records) -> None:
+        """Have the channels of stored records, and no others."""
+        self.channels, self.gone = stored.channels, stored.gone
 
     def read(self, line: bytes) -> None:
         """Read the next line behind the head."""

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from origin.events.created.channels import Template
+from origin.events.created.open_channels import Template
 from origin.events.created.records import SUBJECT, ChannelSettings, CreatedChannel
 from origin.events.limits import ChannelLimits
 from origin.http.channel_patterns import ALLOWED, RESERVED, is_name, is_template, template_of

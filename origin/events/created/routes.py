@@ -14,7 +14,8 @@ from origin.access.authentication import Authenticator, UnauthorizedError
 from origin.access.publish_tokens import Creator, PublishTokens
 from origin.events.authorization import EventAuthorization
 from origin.events.channel import EventChannel
-from origin.events.created.channels import CreatedChannels, ExistsError, FullError, OpenChannel, new_token
+from origin.events.created.channels import CreatedChannels, ExistsError, FullError, new_token
+from origin.events.created.open_channels import OpenChannel
 from origin.events.created.records import (
     ADMINISTRATOR,
     PUBLISHER,
@@ -123,7 +124,7 @@ class CreatedChannelsEndpoint:
             if answer is not None:
                 await answer(scope, receive, send)
                 return
-        async with self._created.using(name, scope) as opened:
+        async with self._created.open.using(name, scope) as opened:
             if opened is None:
                 raise RefusalError(410, DELETED)
             publisher = None if channel.is_answer else opened.publisher
@@ -225,7 +226,7 @@ class CreatedChannelsEndpoint:
         elif request.method == "DELETE":
             await self._stored(self._created.delete(channel.name))
             return Response(status_code=204, headers={"cache-control": "no-store"})
-        async with self._created.using(channel.name) as opened:
+        async with self._created.open.using(channel.name) as opened:
             if opened is None:
                 raise RefusalError(410, DELETED)
             return as_json({**self._state(channel, opened), **tokens})

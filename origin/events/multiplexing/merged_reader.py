@@ -64,7 +64,7 @@ class ChannelDirectory:
         if channel is not None:
             yield channel
             return
-        async with self._created.using(name) as opened:
+        async with self._created.open.using(name) as opened:
             yield None if opened is None else opened.channel
 
     def watched(self, listener: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:

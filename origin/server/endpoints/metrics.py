@@ -248,7 +248,7 @@ class ServicesCollector(Collector):
         yield GaugeMetricFamily(
             "headwater_created_event_channel_bytes",
             "Bytes of the events of these channels in memory.",
-            created.event_bytes,
+            created.open.event_bytes,
         )
         if self._services_of.events.relays:
             yield from relay_metrics(self._services_of.events.relays)

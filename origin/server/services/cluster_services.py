@@ -122,8 +122,9 @@ def share_events(
     relayed = {one.name for one in config.events if one.relay is not None}
     events = ClusterChannels(node.connection, node.token, channels.values(), relayed, limits.cluster.events)
     node.add(events.run)
-    created.cluster = CreatedChannelsOfCluster(created, node.connection, events, limits.cluster)
-    node.add(created.cluster.records.run)
+    cluster = CreatedChannelsOfCluster(created, node.connection, events, limits.cluster)
+    created.join(cluster)
+    node.add(cluster.records.run)
     return events
 
 

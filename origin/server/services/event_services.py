@@ -12,8 +12,9 @@ from origin.config.limit_options import LimitOptions
 from origin.config.options import Config, EventOptions, data_folder, event_channels, event_templates, seconds
 from origin.events.authorization import ChannelKeys
 from origin.events.channel import NO_EPOCH, EventChannel, EventChannelOptions, new_epoch
-from origin.events.created.channels import ChannelMaker, CreatedChannels, Template
+from origin.events.created.channels import CreatedChannels
 from origin.events.created.journal import ChannelJournal
+from origin.events.created.open_channels import ChannelMaker, Template
 from origin.events.created.records import ChannelSettings
 from origin.events.created.store import ChannelStore
 from origin.events.disk_history import EventHistory

@@ -50,7 +50,7 @@ async def test_events_of_all_channels_take_no_more_memory_than_allowed() -> None
             )
         assert statuses == [200] * 4 + [429] * 4
         await server.request("DELETE", "/events/room/0")
-        await until(lambda: server.created.event_bytes < 100_000)
+        await until(lambda: server.created.open.event_bytes < 100_000)
         assert (await server.publish("room/1", made[1]["publish_token"])).status_code == 200
 
 
@@ -97,9 +97,9 @@ async def test_events_that_are_too_old_are_deleted_of_an_idle_channel_too() -> N
         made = await server.made(name="talk", keep_for=1)
         await server.publish("talk", made["publish_token"], "secret " * 50)
         await until(lambda: not server.created.open)
-        packed = server.created.event_bytes
+        packed = server.created.open.event_bytes
         assert packed > 350
-        await until(lambda: not server.created.open and server.created.event_bytes < packed - 350)
+        await until(lambda: not server.created.open and server.created.open.event_bytes < packed - 350)
 
 
 async def test_channels_survive_a_restart_with_tokens_and_ends_and_deleted_ones_stay_gone(
@@ -175,4 +175,8 @@ async def test_races_of_all_requests_for_a_name_end_well(tmp_path: Path, is_stor
         for name in "ab":
             await server.request("DELETE", f"/events/{name}")
         await until(lambda: not server.created.open)
-        assert (len(server.created), server.created.readers, server.created.event_bytes) == (0, 0, 0)
+        assert (len(server.created), server.created.open.readers, server.created.open.event_bytes) == (
+            0,
+            0,
+            0,
+        )

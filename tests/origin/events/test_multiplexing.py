@@ -194,7 +194,7 @@ async def test_a_request_for_too_much_or_nothing_is_refused(query: str, status: 
         for number in range(5):
             await server.made(name=f"many/{number}")
         assert (await server.request("GET", f"/events?{query}")).status_code == status
-        await until(lambda: not server.created.readers)
+        await until(lambda: not server.created.open.readers)
 
 
 async def test_a_deleted_channel_ends_and_the_others_go_on() -> None:
@@ -202,7 +202,7 @@ async def test_a_deleted_channel_ends_and_the_others_go_on() -> None:
         for name in ("a", "b"):
             await server.made(name=name)
         async with streaming(server, ["a", "b"]) as events:
-            await until(lambda: server.created.readers == 2)
+            await until(lambda: server.created.open.readers == 2)
             await server.request("DELETE", "/events/a")
             assert (await some(events, 1))[0] == [("a", "end", "{}")]
             await server.publish("b", ADMIN_TOKEN, "on")
@@ -222,12 +222,12 @@ async def test_a_reader_that_takes_nothing_is_told_of_its_gap_and_holds_no_memor
         text = "x" * 100_000
         for _ in range(60):
             assert (await server.publish("a", ADMIN_TOKEN, text)).status_code == 200
-        await until(lambda: server.created.event_bytes < 10 * len(text))
+        await until(lambda: server.created.open.event_bytes < 10 * len(text))
         read = bytearray()
         while b'"reason":"lagged"' not in read:
             read += await asyncio.wait_for(reader.read(1 << 16), LIMIT)
         writer.close()
-        await until(lambda: not server.created.readers)
+        await until(lambda: not server.created.open.readers)
 
 
 @contextlib.asynccontextmanager
@@ -264,7 +264,7 @@ async def test_a_websocket_subscribes_and_unsubscribes_by_messages() -> None:
                 assert answer["channels"] == ["a"]
                 assert json.loads(await socket.recv())["data"] == "two"
                 await told(socket, unsubscribe="a")
-        await until(lambda: not server.created.readers)
+        await until(lambda: not server.created.open.readers)
 
 
 async def test_a_websocket_reads_what_its_address_names_until_the_server_ends() -> None:

@@ -70,7 +70,7 @@ async def test_two_readers_of_one_answer_get_the_same_while_it_runs_and_from_any
         later = asyncio.create_task(
             got(server, "/relay/test/v1/chat/completions/chatcmpl-7f3a?starting_after=1")
         )
-        await until(lambda: server.created.readers >= 2)
+        await until(lambda: server.created.open.readers >= 2)
         go_on.set()
         whole = [(await one).text for one in reading]
         assert (await later).content.replace(b": \n\n", b"") == b"".join(CHAT_EVENTS[2:])
@@ -150,7 +150,7 @@ async def test_an_answer_is_kept_for_a_time_and_then_is_unknown_in_the_apis_own_
             else:
                 assert (error["code"], error["type"]) == (404, "not_found_error")
             assert (await got(server, answer.headers["location"])).status_code == 410
-            await until(lambda server=server: not server.created.event_bytes)  # type: ignore[misc]
+            await until(lambda server=server: not server.created.open.event_bytes)  # type: ignore[misc]
 
 
 async def test_there_is_room_for_so_many_answers() -> None:

@@ -71,7 +71,7 @@ async def test_a_reader_that_waits_for_a_later_chunk_keeps_the_answer_going() ->
         async with asking(server) as answer:
             path = f"/relay/test/v1/chat/completions/{answer.headers['x-request-id']}"
             waiting = asyncio.create_task(got(server, f"{path}?starting_after=4"))
-            await until(lambda: server.created.readers)
+            await until(lambda: server.created.open.readers)
         await until(lambda: not server.relay.readers)
         # Longer than an answer goes on that all have left.
         await asyncio.sleep(2 * LEFT_SECONDS)

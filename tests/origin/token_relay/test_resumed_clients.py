@@ -114,7 +114,7 @@ async def test_a_response_in_the_background_goes_on_without_its_caller_and_is_as
         stream = await client.responses.retrieve(begun.id, stream=True)
         assert (await anext(stream)).type == "response.created"
         await stream.close()
-        await until(lambda: not server.created.readers)
+        await until(lambda: not server.created.open.readers)
         go_on.set()
         await until(lambda: not server.relay.running)
         whole = await client.responses.retrieve(begun.id)
@@ -171,7 +171,7 @@ async def test_numbers_beyond_what_is_there_wait_and_beyond_the_end_get_the_end(
             return [one.sequence_number async for one in found]
 
         waiting = asyncio.create_task(later())
-        await until(lambda: server.created.readers)
+        await until(lambda: server.created.open.readers)
         go_on.set()
         assert await waiting == list(range(5, len(EVENTS)))
         beyond = await client.responses.retrieve("resp_7f3a", stream=True, starting_after=1000)
@@ -259,7 +259,7 @@ async def test_deleting_the_event_channel_ends_the_answer_for_all() -> None:
         reading = asyncio.create_task(
             server.request("GET", place, headers={**headers, "accept": "application/x-ndjson"})
         )
-        await until(lambda: server.created.readers == 1)
+        await until(lambda: server.created.open.readers == 1)
         assert (await server.request("DELETE", place, headers=headers)).status_code == 204
         await until(lambda: server.upstream.asked[0].closed.is_set())
         lines = [json.loads(one) for one in (await reading).text.splitlines() if one]

@@ -78,11 +78,11 @@ def test_a_histogram_has_no_series_without_a_type() -> None:
     delay = Histogram("headwater_delay_seconds", "A delay.", ["channel"], registry=registry)
     delay.labels("news").observe(0.3)
     text = exposition_text(registry.collect())
-    disable_created_metrics()
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         assert text == generate_latest(registry)
     finally:
-        enable_created_metrics()
+        enable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(("kinds", "told"), [('["live"]', set()), ('["events"]', {"chat"}), (None, {"chat"})])
