@@ -1,4 +1,4 @@
-"""Presentation Graphics (PGS): subtitles of Blu-ray that are pictures, in Matroska and in ``.sup`` files.
+"""Presentation Graphics (PGS): subtitles of Blu-ray that are pictures, in Matroska, MPEG-TS and ``.sup``.
 
 A block is a display set: segments with a type of one byte and a size of two, without a time.
 """

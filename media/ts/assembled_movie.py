@@ -23,6 +23,7 @@ from media.mp4.movie.sample_table_writer import (
 from media.mp4.movie.track_box import IDENTITY
 from media.stream_reader import CLOCK_RATE
 from media.ts.movie_streams import MediaStream, StreamSamples, Units
+from media.ts.subtitle_streams import FoundSubtitles
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class FoundStream:
         handler: ``b"vide"``, ``b"soun"`` or ``b"subt"``, for its track.
         language: three letters of ISO 639-2.
         content: parser of its packets; or the reason why there is none.
+        subtitles: its subtitles that are pictures; or None.
         failure: why the parser gave up; empty if it didn't.
     """
 
@@ -55,6 +57,7 @@ class FoundStream:
     language: str
     content: MediaStream | str
     failure: str = ""
+    subtitles: FoundSubtitles | None = None
 
     def samples(self, units: Units) -> StreamSamples | str:
         """Return its samples, or the reason why it has none."""
@@ -110,8 +113,33 @@ def assembled_movie(
         raise UnsupportedError(
             f"{container} of which nothing can be packaged: {reasons or 'it has no media'}"
         )
-    assembled = AssembledSamples(begins[:-1], [one.samples for one in carried])
-    return AssembledMovie(Movie(timescale, tuple(tracks), fragmented=False), assembled)
+    shown, further = _subtitled(streams, tracks, begins[-1], origin)
+    assembled = AssembledSamples(
+        [*begins[:-1], *(begin for begin, _ in further)],
+        [*(one.samples for one in carried), *(one.samples for _, one in further)],
+    )
+    return AssembledMovie(Movie(timescale, tuple(shown), fragmented=False), assembled)
+
+
+def _subtitled(
+    streams: Sequence[FoundStream], tracks: Sequence[Track], begin: int, origin: Fraction
+) -> tuple[list[Track], list[tuple[int, FoundSubtitles]]]:
+    """Return the tracks with those of subtitles, and where the subtitles of each stream begin.
+
+    Args:
+        begin: offset behind the samples of the other tracks.
+        origin: seconds of the file's clock at which its presentation begins.
+    """
+    made, further = list[Track](), list[tuple[int, FoundSubtitles]]()
+    for stream, track in zip(streams, tracks, strict=True):
+        found = stream.subtitles
+        if found is None:
+            made.append(track)
+            continue
+        further.append((begin, found))
+        made.append(replace(track, enabled=False, display_sets=found.display_sets(begin, origin)))
+        begin += found.samples.size
+    return made, further
 
 
 def _first(one: StreamSamples) -> Fraction:

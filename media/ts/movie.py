@@ -24,8 +24,9 @@ from media.ts.limits import TransportLimits
 from media.ts.movie_streams import MediaStream, PictureStream, SoundStream, VideoStream
 from media.ts.sections import ProgramTables
 from media.ts.sound_frames import FILE_SOUND_CODINGS, recognized
+from media.ts.subtitle_streams import SubtitleStream
 from media.ts.tables import ElementaryStream, ProgramMap, StreamType
-from media.ts.timestamps import FileClock, FileTimes
+from media.ts.timestamps import FileClock, FileTimes, FollowingClock
 
 LONGEST_GAP = 10 * CLOCK_RATE
 """Ticks of the longest pause of a stream; more is a jump of the clock, behind which time goes on."""
@@ -99,6 +100,7 @@ class _ProgramStream:
     Attributes:
         number: ID of its packets, or one of its own if another stream had that before.
         found: the parser of its packets; or the reason why there is none.
+        subtitles: the parser of its subtitles that are pictures, which aren't packaged; or None.
         clock: unwraps its times; None before its first packet with one.
         failure: why the parser gave up; empty if it didn't.
     """
@@ -106,6 +108,7 @@ class _ProgramStream:
     stream: ElementaryStream
     number: int
     found: MediaStream | str
+    subtitles: SubtitleStream | None = None
     clock: FileClock | None = None
     failure: str = ""
 
@@ -140,6 +143,7 @@ class _FileReader:
         self._mapped: set[tuple[int, int]] = set()
         self._notes: dict[str, None] = {}
         self._jumps = FileTimes()
+        self._subtitle_clock: FollowingClock | None = None
         self._errors = 0
         self._encrypted: dict[int, int] = {}
         self._tables = ProgramTables()
@@ -202,8 +206,32 @@ class _FileReader:
                     reference = told if reference is None else reference
                     one.clock = FileClock(LONGEST_GAP, reference, self._jumps)
                 self._push_block(one, block)
+            if reference is not None:
+                # Behind the other streams, by whose times they go.
+                self._push_subtitles(block, reference)
             self._check_count()
+        self._finish()
+
+    def _push_subtitles(self, block: PacketBlock, reference: int) -> None:
+        """Pass a block's packets to the streams of subtitles."""
+        if self._subtitle_clock is None:
+            self._subtitle_clock = FollowingClock(reference, self._jumps)
+        for key, one in self._streams.items():
+            if one.subtitles is None or key not in self._mapped:
+                continue
+            try:
+                one.subtitles.push(block, self._subtitle_clock)
+            except UnsupportedError:  # a film is worth seeing without them
+                one.subtitles = None
+
+    def _finish(self) -> None:
+        """Complete the last units of all streams."""
         for one in self._streams.values():
+            if one.subtitles is not None:
+                try:
+                    one.subtitles.finish()
+                except UnsupportedError:
+                    one.subtitles = None
             if one.parser is not None and one.clock is not None:
                 try:
                     one.parser.finish(one.clock)
@@ -267,7 +295,8 @@ class _FileReader:
                 number = stream.pid if former is None else (len(self._streams) + 1) << 13 | stream.pid
                 found = _found(replace(stream, pid=number), self._limits)
                 if found is not None:
-                    self._streams[key] = _ProgramStream(stream, number, found)
+                    subtitles = _subtitle_stream(replace(stream, pid=number), self._limits)
+                    self._streams[key] = _ProgramStream(stream, number, found, subtitles)
             if key in self._streams:
                 self._types[stream.pid] = stream.kind
                 self._mapped.add(key)
@@ -295,12 +324,14 @@ class _FileReader:
     def _check_count(self) -> None:
         # Units without frames cost as much memory.
         count = sum(0 if isinstance(one.found, str) else one.found.units for one in self._streams.values())
+        count += sum(one.subtitles.units for one in self._streams.values() if one.subtitles is not None)
         if count > self._limits.frames:
             raise TooLargeError(f"more than {self._limits.frames} frames")
         self._room.reserve(count)
 
     def movie(self) -> AssembledMovie:
         """Return the movie, after the whole file has been read."""
+        units = partial(read_packet_units, self._layout, tuple(self._moves))
         found = [
             FoundStream(
                 one.stream.pid,
@@ -308,10 +339,10 @@ class _FileReader:
                 _language(one.stream),
                 one.found,
                 one.failure or self._encryption(one),
+                None if one.subtitles is None else one.subtitles.found(units),
             )
             for one in self._streams.values()
         ]
-        units = partial(read_packet_units, self._layout, tuple(self._moves))
         made = assembled_movie("MPEG-TS", found, self._size, units, self._limits.table_bytes)
         return replace(made, lacking=tuple(self._lacking()))
 
@@ -358,6 +389,11 @@ def _subtitles(stream: ElementaryStream) -> str:
     descriptors = stream.described() if stream.kind == StreamType.PRIVATE else {}
     # ETSI EN 300 468 §6.2.41, §6.2.43
     return next((name for tag, name in _SUBTITLES.items() if tag in descriptors), "")
+
+
+def _subtitle_stream(stream: ElementaryStream, limits: TransportLimits) -> SubtitleStream | None:
+    """Create the parser of a stream of subtitles that are pictures; None of another stream."""
+    return SubtitleStream(stream, limits) if stream.kind == StreamType.PGS else None
 
 
 def _found(stream: ElementaryStream, limits: TransportLimits) -> MediaStream | str | None:

@@ -21,6 +21,9 @@ SMALL_STEP = CLOCK_RATE
 LARGEST_OVERLAP = 2 * CLOCK_RATE
 """Ticks by which sound alone may step back, as at a splice; more is a jump of the clock."""
 
+LARGEST_DISTANCE = 60 * CLOCK_RATE
+"""Ticks between subtitles and the other streams beside them: little of a block of a slow stream is theirs."""
+
 MAX_JUMPS = 10_000
 """Most jumps of a file's clock: a DVD has one for each of its cells, of which a film has some hundred."""
 
@@ -79,6 +82,30 @@ class FileTimes(list[int]):
     """
 
     newest: int | None = None
+
+
+class FollowingClock:
+    """Unwraps the timestamps of a stream of subtitles by the times of the file's sound and pictures.
+
+    Subtitles pause for minutes, so that their own times don't show a jump.
+
+    Args:
+        reference: as that of the other streams' clocks.
+        jumps: the file's, an object that the clocks of its streams share.
+    """
+
+    def __init__(self, reference: int, jumps: FileTimes) -> None:
+        self._zero, self._jumps = reference - CLOCK_WRAP // 2, jumps
+
+    def time(self, told: int) -> int | None:
+        """Return the time of a timestamp; None where it is far from those of the other streams."""
+        newest = self._jumps.newest
+        if newest is None:
+            return None
+        # Around a jump of the clock it may be one of before.
+        added = (0, *self._jumps)[-2:]
+        step = min((difference(told + one - self._zero, newest) for one in added), key=abs)
+        return newest + step if abs(step) <= LARGEST_DISTANCE else None
 
 
 class FileClock:

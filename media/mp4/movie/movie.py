@@ -104,7 +104,7 @@ class Track:
         obstacle: reason why the samples can't be packaged, set for other containers; empty if they can.
         lacking: a line about the samples that are left out; empty if none are.
         text: cues of a text track of Matroska, which has no sample tables; or None.
-        display_sets: subtitles of Matroska that are pictures; or None.
+        display_sets: subtitles of Matroska and MPEG-TS that are pictures; or None.
         matrix: the 36 bytes of the track header's matrix.
         display_width: track header's width in pixels, sample aspect ratio applied.
         sample_entries: the whole boxes inside ``stsd``.

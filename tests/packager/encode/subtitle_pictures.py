@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.packager.films import run_ffmpeg
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.packager.films import FFMPEG, run_ffmpeg
 
 CANVAS = 320, 180
 PLACE = 80, 120, 160, 30
@@ -75,3 +79,11 @@ def film_with_subtitles(
         "-metadata:s:s:0", "language=deu", *words, path,
     )  # fmt: skip
     subtitles.unlink()
+
+
+def colours(path: Path, *words: str) -> NDArray[np.int16]:
+    """Return the pictures of a file in RGB."""
+    words = (*words, "-vsync", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1")
+    command = [FFMPEG, "-v", "error", "-i", str(path), *words]
+    answer = subprocess.run(command, check=True, capture_output=True)
+    return np.frombuffer(answer.stdout, np.uint8).reshape(-1, 180, 320, 3).astype(np.int16)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from media.errors import MediaError, TooLargeError, UnsupportedError
 from media.subtitles.pgs import DisplaySet, DisplaySets, read_display_set
@@ -22,7 +21,7 @@ from packager.vod import Titles
 from packager.vod.segments.clip import Clip
 from packager.vod.text.text_tracks import PictureSubtitles
 from tests.packager.encode.encoded_library import decoded, encoding, joined, picture_times
-from tests.packager.encode.subtitle_pictures import WHITE, display_set, film_with_subtitles
+from tests.packager.encode.subtitle_pictures import WHITE, colours, display_set, film_with_subtitles
 from tests.packager.films import FFMPEG, run_ffmpeg
 
 SHOWN, CLEARED = display_set(shown=True), display_set(shown=False)
@@ -42,14 +41,6 @@ def brightness(path: Path, number: int) -> list[tuple[int, int]]:
         (int(one[124:146, 84:236].min()), int(other.max()))
         for one, other in zip(pictures, beside, strict=True)
     ]
-
-
-def colours(path: Path, *words: str) -> NDArray[np.int16]:
-    """Return the pictures of a file in RGB."""
-    words = (*words, "-vsync", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1")
-    command = [FFMPEG, "-v", "error", "-i", str(path), *words]
-    answer = subprocess.run(command, check=True, capture_output=True)
-    return np.frombuffer(answer.stdout, np.uint8).reshape(-1, 180, 320, 3).astype(np.int16)
 
 
 def as_mp4(path: Path) -> Path:
