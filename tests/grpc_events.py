@@ -22,9 +22,7 @@ from tests.waiting import until
 
 PROTOS, SERVICES = grpc.protos_and_services("origin/grpc/events.proto")
 KEY = (("authorization", f"Bearer {TOKEN}"),)
-LIMITS = GrpcLimits(
-    request_seconds=LIMIT, end_seconds=LIMIT, handshake_seconds=LIMIT, ping_seconds=LIMIT, niceness=0
-)
+LIMITS = GrpcLimits(request_seconds=LIMIT, end_seconds=LIMIT, handshake_seconds=LIMIT)
 
 
 @contextlib.asynccontextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -16,17 +17,25 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION
 from grpc_reflection.v1alpha.reflection import ReflectionServicer
-from starlette.types import ASGIApp, Message, Scope
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from origin.events.event_log import is_identity
-from origin.events.formats import GRPC, GRPC_PREFIX_BYTES, JSON_TYPE
-from origin.grpc.core import Call, CallEndedError, CallError
+from origin.events.formats import GRPC, JSON_TYPE
+from origin.grpc.call import Call, CallEndedError, CallError
 from origin.grpc.limits import GrpcLimits
 from origin.grpc.messages import EVENTS, POOL, PublishReply, PublishRequest, SubscribeRequest
+from origin.http.answer import Headers
 from origin.http.client_limits import ClientLimit, TooManyError
 from origin.http.trusted_proxies import TrustedProxies
+from origin.http1.application_exchange import exchange_of, take_slowly
+from origin.http_streams.application_answer import ApplicationAnswer
+from origin.http_streams.stream import value_of
 
 log = structlog.get_logger()
+
+FIELD_BYTES = 32
+"""RFC 9113 §6.5.2: counted for each field beside its name and value."""
 
 HEALTH = "grpc.health.v1.Health"
 
@@ -41,11 +50,8 @@ CODES = {
 }
 """The status codes of gRPC, by the application's; INTERNAL for all others."""
 
-FIELDS = frozenset({"authorization", "forwarded", "user-agent", "x-forwarded-for", "x-forwarded-proto"})
+FIELDS = frozenset({b"authorization", b"forwarded", b"user-agent", b"x-forwarded-for", b"x-forwarded-proto"})
 """The metadata that become header fields."""
-
-FIELD_BYTES = 32
-"""RFC 9113 §6.5.2: counted for each field beside its name and value."""
 
 
 class Calls:
@@ -78,6 +84,8 @@ class Calls:
         self._limits = limits
         self._scheme = scheme
         self.is_closing = False
+        # How many calls are being answered.
+        self._under_way = 0
         self._reflection = ReflectionServicer((EVENTS, HEALTH, REFLECTION), POOL)
         check = health_pb2.HealthCheckRequest
         self._methods: dict[str, tuple[Any, Callable[[Any, Call], Awaitable[bytes | None]]]] = {
@@ -88,16 +96,45 @@ class Calls:
             f"/{REFLECTION}/ServerReflectionInfo": (reflection_pb2.ServerReflectionRequest, self._reflect),
         }
 
-    async def answer(self, call: Call) -> None:
-        """Answer a call, and hold its client's place until it has ended."""
-        if _is_longer(call.metadata, self._limits.metadata_bytes):
-            call.cut(CODES[429], "the metadata are too long")
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, which is a call by HTTP/2."""
+        exchange = exchange_of(scope)
+        if (
+            not isinstance(exchange, ApplicationAnswer)
+            or scope["method"] != "POST"
+            or not value_of(scope["headers"], b"content-type").startswith(GRPC.media_type.encode())
+        ):
+            refusal = PlainTextResponse("calls of gRPC are POST requests by HTTP/2\n", 415)
+            await refusal(scope, receive, send)
             return
-        try:
-            with self._client_calls.held(call.address[0]):
-                await self._answer_while_there(call)
-        except TooManyError:
-            call.cut(CODES[429], "too many calls of one address")
+        # A call that lacks its message has a deadline of its own.
+        take_slowly(scope, math.inf)
+        await self._answer_in_time(Call(exchange, scope, receive, send, self._limits.message_bytes))
+
+    async def _answer_in_time(self, call: Call) -> None:
+        """Answer a call, and hold its client's place until it has ended."""
+        if _bytes_of(call.metadata) > self._limits.metadata_bytes:
+            await call.cut(CODES[429], "the metadata are too long")
+            return
+        if self._under_way >= self._limits.connections:
+            await call.cut(CODES[429], "too many calls")
+            return
+        self._under_way += 1
+        # A client that has got the status may call again at once, so its place is free before.
+        with contextlib.ExitStack() as places:
+            places.callback(self._leave)
+            call.when_over(places.close)
+            try:
+                places.enter_context(self._client_calls.held(call.client[0]))
+                async with asyncio.timeout(call.seconds):
+                    await self._answer_while_there(call)
+            except TooManyError:
+                await call.cut(CODES[429], "too many calls of one address")
+            except TimeoutError:
+                await call.cut(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
+
+    def _leave(self) -> None:
+        self._under_way -= 1
 
     async def _answer_while_there(self, call: Call) -> None:
         answering, leaving = asyncio.ensure_future(self._answer(call)), asyncio.ensure_future(call.ended())
@@ -127,7 +164,7 @@ class Calls:
                     await call.write(reply)
                 await call.end(code, line)
         except TimeoutError:
-            call.cut(grpc.StatusCode.DEADLINE_EXCEEDED, "the client doesn't read the reply")
+            await call.cut(grpc.StatusCode.DEADLINE_EXCEEDED, "the client doesn't read the reply")
         except CallEndedError:
             pass
 
@@ -143,9 +180,7 @@ class Calls:
         except TimeoutError:
             raise CallError(grpc.StatusCode.DEADLINE_EXCEEDED, "the call's message didn't come") from None
         except DecodeError:
-            raise CallError(
-                CODES[400], f"the message is no {kind.DESCRIPTOR.name}, or is compressed"
-            ) from None
+            raise CallError(CODES[400], f"the message is no {kind.DESCRIPTOR.name}") from None
 
     # Events
 
@@ -161,7 +196,7 @@ class Calls:
             raise CallError(CODES[503], "the server restarts")
         if not exchange.is_complete:
             # Behind what the client hasn't read, a status would wait as long as that.
-            call.cut(CODES[429], "the reader is too far behind")
+            await call.cut(CODES[429], "the reader is too far behind")
             raise CallEndedError
 
     async def _publish(self, request: Any, call: Call) -> bytes:
@@ -183,14 +218,8 @@ class Calls:
         call: Call,
     ) -> Scope:
         """Make the request of a call about a channel."""
-        told = [
-            (name.encode(), value.encode())
-            for name, value in call.metadata
-            if name in FIELDS and isinstance(value, str)
-        ]
-        peer, port = call.address
+        told = [(name, value) for name, value in call.metadata if name in FIELDS]
         path = f"/events/{channel}"
-        client = self.proxies.client(peer, told)
         return {
             "type": "http",
             "asgi": {"version": "3.0"},
@@ -202,7 +231,7 @@ class Calls:
             "query_string": urlencode(query).encode(),
             "root_path": "",
             "headers": [*told, *fields],
-            "client": (client.host, port),
+            "client": call.client,
             "server": None,
         }
 
@@ -294,29 +323,19 @@ class _AppRequest:
         if not self._is_stream:
             self.body += data
             return
-        for one in _messages_in(data):
-            await self._call.write(one)
+        if data:
+            await self._call.write_framed(data)
 
     @property
     def _is_stream(self) -> bool:
         return self.status == 200 and self._headers.get(b"content-type") == GRPC.media_type.encode()
 
 
-def _is_longer(metadata: Sequence[tuple[str, str | bytes]], limit: int) -> bool:
-    """Return whether metadata have more bytes than a limit, as SETTINGS_MAX_HEADER_LIST_SIZE counts them."""
-    least = FIELD_BYTES * len(metadata)
-    return least > limit or least + sum(len(name) + len(value) for name, value in metadata) > limit
+def _bytes_of(metadata: Headers) -> int:
+    """Return how long metadata are, as SETTINGS_MAX_HEADER_LIST_SIZE counts them."""
+    return sum(len(name) + len(value) + FIELD_BYTES for name, value in metadata)
 
 
 def _serialized(message: Any) -> bytes:
     data: bytes = message.SerializeToString()
     return data
-
-
-def _messages_in(data: bytes) -> Iterator[bytes]:
-    """Split whole messages with their prefixes."""
-    position = 0
-    while position < len(data):
-        begin = position + GRPC_PREFIX_BYTES
-        position = begin + int.from_bytes(data[position + 1 : begin], "big")
-        yield data[begin:position]

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+import socket
+from functools import partial
 
-import grpc
 import structlog
+import uvicorn
+from uvicorn.server import ServerState
 
-from origin.grpc.call_turns import CallTurns
 from origin.grpc.calls import Calls
-from origin.grpc.core import Call, CoreServer, lower_priority
+from origin.grpc.connection import GrpcConnection
 from origin.grpc.limits import GrpcLimits
+from origin.http.client_limits import UNLIMITED, ClientLimit
+from origin.http1.limits import HttpLimits
+from origin.http1.protocol import HttpProtocol, http_protocol
+from origin.server.system.binding import BindError, bind
+from origin.server.system.connection_acceptor import DEFAULT_LIMITS, SocketListener
 from origin.tls.certificates import Certificates
 
 log = structlog.get_logger()
 
 BIND_AGAIN_SECONDS = 2.0
 """Pause between two attempts to bind a port that another program has."""
+
+REFUSABLE = 4
+"""How many times as long metadata as are accepted may come without an end of the connection."""
 
 
 class GrpcServer:
@@ -27,6 +35,7 @@ class GrpcServer:
     Args:
         host: name or address on which it listens.
         port: 0 chooses a free one.
+        client_connections: how many connections one client may have.
 
     Attributes:
         port: on which it listens.
@@ -36,106 +45,87 @@ class GrpcServer:
     name = "grpc"
 
     def __init__(
-        self, calls: Calls, host: str, port: int, certificates: Certificates | None, limits: GrpcLimits
+        self,
+        calls: Calls,
+        host: str,
+        port: int,
+        certificates: Certificates | None,
+        limits: GrpcLimits,
+        client_connections: ClientLimit = UNLIMITED,
     ) -> None:
         self._calls = calls
         self._host = host
         self.port = port
         self.certificates = certificates
         self._limits = limits
+        protocol = http_protocol(
+            _wire_limits(limits),
+            proxies=calls.proxies,
+            client_connections=client_connections,
+            http2=partial(GrpcConnection, limits),
+        )
+        self._config = uvicorn.Config(
+            calls, http=protocol, ws="none", log_config=None, timeout_keep_alive=round(limits.idle_seconds)
+        )
+        self._make_protocol = protocol
+        self._state = ServerState()
 
     async def run(self) -> None:
         """Accept connections until cancelled, and then end all calls."""
-        server = await self._bound()
-        tasks = set[asyncio.Task[None]]()
-
-        def begin(call: Call) -> asyncio.Task[None]:
-            task = asyncio.create_task(self._calls.answer(call))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-            return task
-
-        turns = CallTurns(begin, self._calls.proxies, self._limits)
-
-        def accept(call: Call) -> None:
-            if len(tasks) + turns.waiting >= self._limits.connections:
-                call.cut(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls")
-            else:
-                turns.add(call)
-
+        sockets = await self._bound()
+        context = None if self.certificates is None else self.certificates.context
+        listeners = [SocketListener.of(one, self._protocol, DEFAULT_LIMITS, context) for one in sockets]
         try:
-            server.listen(accept)
+            for one in listeners:
+                one.start()
             await asyncio.Event().wait()
         finally:
-            turns.close()
-            await server.close(tasks, self._limits.farewell_seconds)
+            for listener, sock in zip(listeners, sockets, strict=True):
+                await listener.close()
+                sock.close()
+            await self._end_calls()
 
     def close(self) -> None:
         """Have calls end with the advice to come again, as the server ends."""
         self._calls.is_closing = True
 
-    async def _bound(self) -> CoreServer:
-        host = f"[{self._host}]" if ":" in self._host else self._host
+    def _protocol(self) -> HttpProtocol:
+        return self._make_protocol(self._config, self._state, {})
+
+    async def _end_calls(self) -> None:
+        """Let calls end by themselves for a moment, and cut those that don't."""
+        for one in list(self._state.connections):
+            one.retire()  # type: ignore[union-attr]  # all are ours
+        tasks = list(self._state.tasks)
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._limits.farewell_seconds)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        # Statuses of the last calls are written in the next turn of the loop.
+        await asyncio.sleep(0)
+        for one in list(self._state.connections):
+            one.shutdown()
+            if one.transport is not None:
+                one.transport.close()
+
+    async def _bound(self) -> list[socket.socket]:
         while True:
-            # The event loop, which serves everybody, goes before the core's threads.
-            thread = ThreadPoolExecutor(1, "grpc", lower_priority, (self._limits.niceness,))
-            made = asyncio.get_running_loop().run_in_executor(thread, CoreServer, _options(self._limits))
-            thread.shutdown(wait=False)
-            server = await made
-            credentials = None
-            if self.certificates is not None:
-                current = _CurrentCertificate(self.certificates)
-                credentials = grpc.dynamic_ssl_server_credentials(current(), current)
-            if port := server.bind(f"{host}:{self.port}", credentials):
-                self.port = port
-                return server
-            again_in, reason = BIND_AGAIN_SECONDS, f"{host}:{self.port} can't be bound"
-            advice = "or choose another port with grpc.port"
-            log.warning("grpc can't listen", reason=reason, advice=advice, again_in=again_in)
-            await asyncio.sleep(again_in)
+            try:
+                sockets = await asyncio.to_thread(
+                    bind, self._host, self.port, self._limits.end_seconds, "grpc.port", "server.host"
+                )
+            except BindError as error:
+                log.warning("grpc can't listen", reason=str(error), again_in=BIND_AGAIN_SECONDS)
+                await asyncio.sleep(BIND_AGAIN_SECONDS)
+            else:
+                self.port = sockets[0].getsockname()[1]
+                return sockets
 
 
-class _CurrentCertificate:
-    """Returns the certificate for a new connection, or None for the one of the connection before."""
-
-    def __init__(self, certificates: Certificates) -> None:
-        self._certificates = certificates
-        self._last = b""
-
-    def __call__(self) -> Any:
-        pem = self._certificates.pem
-        if pem == self._last:
-            return None
-        self._last = pem
-        return grpc.ssl_server_certificate_configuration([(pem, pem)])
-
-
-def _options(limits: GrpcLimits) -> list[tuple[str, int]]:
-    """Return grpcio's options, with times in milliseconds."""
-    seconds = {
-        "grpc.server_handshake_timeout_ms": limits.handshake_seconds,
-        # Until a client has confirmed the limit of metadata, the core takes 16 MiB of them.
-        "grpc.http2.settings_timeout": limits.handshake_seconds,
-        "grpc.max_connection_idle_ms": limits.idle_seconds,
-        "grpc.keepalive_time_ms": limits.ping_seconds,
-        "grpc.keepalive_timeout_ms": limits.ping_seconds,
-        "grpc.http2.ping_timeout_ms": limits.ping_seconds,
-        "grpc.http2.min_ping_interval_without_data_ms": limits.ping_seconds / 2,
-    }
-    return [
-        # Without it another server on the same port would get half of the connections.
-        ("grpc.so_reuseport", 0),
-        ("grpc.max_allowed_incoming_connections", limits.connections),
-        ("grpc.max_concurrent_streams", limits.streams),
-        # Beyond a thousand calls that wait for the event loop, the core would cancel those of anybody.
-        ("grpc.server.max_pending_requests", limits.connections),
-        ("grpc.server.max_pending_requests_hard_limit", limits.connections),
-        ("grpc.max_receive_message_length", limits.message_bytes),
-        ("grpc.max_metadata_size", limits.metadata_bytes),
-        ("grpc.absolute_max_metadata_size", limits.metadata_bytes),
-        # The probe raises each connection's window to 4 MiB.
-        ("grpc.http2.bdp_probe", 0),
-        # A compressed message may be a thousand times as long as it comes; it is refused as no message.
-        ("grpc.per_message_decompression", 0),
-        *((name, round(value * 1000)) for name, value in seconds.items()),
-    ]
+def _wire_limits(limits: GrpcLimits) -> HttpLimits:
+    return HttpLimits(
+        header_seconds=limits.handshake_seconds,
+        header_bytes=REFUSABLE * limits.metadata_bytes,
+        connections=limits.connections,
+    )

@@ -282,6 +282,11 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         else:
             self._turns.append(self._read)
 
+    def _suspect(self) -> None:
+        """Suspect the client, on this connection and on those that it opens next."""
+        self._suspects.add(self._first.client_host or "")
+        self._has_suspect = True
+
     def _is_suspect(self) -> bool:
         """Return whether the client floods, or has flooded another connection lately."""
         return self._budget.is_hasty or (
@@ -545,7 +550,10 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
             self._append_frames(stream, data, frames)
         if not self._is_at_end(stream):
             return len(data)
-        self._h2.end_stream(stream.number)
+        if stream.trailers:
+            self._h2.send_headers(stream.number, stream.trailers, end_stream=True)
+        else:
+            self._h2.end_stream(stream.number)
         self._finish(stream)
         frames.append(self._h2.data_to_send())
         return len(data) + HEAD_BYTES

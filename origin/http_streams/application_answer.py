@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Scope
@@ -53,6 +54,9 @@ class ApplicationAnswer(ApplicationExchange):
         self._bodyless = scope["method"] == "HEAD"
         # How many bytes are left of the length that the application has promised.
         self._left: int | None = None
+        # Whether fields follow the body, and what is called at the answer's end.
+        self._has_trailers = False
+        self._when_over: list[Callable[[], object]] = []
         self._room: asyncio.Event | None = None
         self._writer: Stream | None = None
         # The reference is weak, because a cycle would only be freed by the garbage collector.
@@ -67,6 +71,7 @@ class ApplicationAnswer(ApplicationExchange):
     def hang_up(self) -> None:
         """Note that the client doesn't want the answer any more."""
         super().hang_up()
+        self.on_end(None)
         self.on_room()
         writer, self._writer = self._writer, None
         if writer is not None:
@@ -86,8 +91,18 @@ class ApplicationAnswer(ApplicationExchange):
             self._writer.on_room()
 
     def on_end(self, error: Exception | None) -> None:
-        """Nothing to do: the application counts and logs by itself."""
+        """Note that the answer is over; the application counts and logs by itself."""
         del error
+        callbacks, self._when_over = self._when_over, []
+        for one in callbacks:
+            one()
+
+    def when_over(self, callback: Callable[[], object]) -> None:
+        """Have a function called once: before the answer's last bytes go, or once the client has gone."""
+        if self._disconnected or not self._connection.has_stream(self._stream):
+            callback()
+        else:
+            self._when_over.append(callback)
 
     @property
     def has_gone(self) -> bool:
@@ -124,7 +139,10 @@ class ApplicationAnswer(ApplicationExchange):
         if self.response_complete or (kind == "http.response.start") is self.response_started:
             raise RuntimeError(f"Unexpected ASGI message '{kind}'.")
         if kind == "http.response.start":
+            self._has_trailers = message.get("trailers", False)
             self._start(message["status"], message.get("headers", ()))
+        elif kind == "http.response.trailers" and self._has_trailers:
+            self._end_with(message["headers"])
         elif kind == "http.response.body":
             self._write(message.get("body", b""), last=not message.get("more_body", False))
         elif kind == STREAM:
@@ -149,6 +167,16 @@ class ApplicationAnswer(ApplicationExchange):
             self._stream.body.is_complete = True
         self._connection.send_head(self._stream, status, fields, is_all=self._bodyless)
 
+    def end_early(self, trailers: Headers) -> None:
+        """End an answer that has trailers, without the bytes of its body that wait to be sent."""
+        self._stream.body.clear()
+        self._end_with(trailers)
+        self.on_room()
+
+    def _end_with(self, trailers: Headers) -> None:
+        self._stream.trailers = trailers
+        self._finish()
+
     def _write(self, body: bytes | memoryview, *, last: bool) -> None:
         if not self._bodyless:
             if self._left is not None:
@@ -158,7 +186,7 @@ class ApplicationAnswer(ApplicationExchange):
                 if last and self._left:
                     raise RuntimeError("Response content shorter than Content-Length")
             self._stream.body.add((body,))
-        if last:
+        if last and not self._has_trailers:
             self._finish()
         elif body and not self._bodyless:
             self._connection.send_body(self._stream)

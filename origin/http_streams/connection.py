@@ -143,8 +143,7 @@ class MultiplexedConnection(abc.ABC):
 
     def _refuse(self, stream: HttpStream, status: int) -> None:
         """Answer with an error."""
-        stream.answer = _Refusal()
-        stream.is_request_over = True
+        self._refuse_silently(stream)
         text = refusal_text(status).encode()
         fields = (
             *self.fast_path.dated(self.default_headers),
@@ -154,6 +153,11 @@ class MultiplexedConnection(abc.ABC):
         stream.body.add((text,))
         stream.body.is_complete = True
         self.send_head(stream, status, fields, is_all=False)
+
+    def _refuse_silently(self, stream: HttpStream) -> None:
+        """Have no handler answer a request: the connection itself sends a refusal."""
+        stream.answer = _Refusal()
+        stream.is_request_over = True
 
     def _feed(self, stream: HttpStream, data: bytes) -> None:
         """Pass on bytes of a request's body."""
@@ -186,6 +190,10 @@ class MultiplexedConnection(abc.ABC):
         elif stream.body or stream.body.is_complete:
             self._sending[stream.number] = stream
         self._schedule()
+
+    def has_stream(self, stream: HttpStream) -> bool:
+        """Return whether an answer isn't over yet."""
+        return stream.number in self._streams
 
     def send_body(self, stream: HttpStream) -> None:
         """Send what was added to the body of a stream."""

@@ -47,6 +47,7 @@ class HttpStream:
         blocked_since: since when the client allows no bytes of it; None where it does.
         rate: counts what the client takes while it allows hardly any bytes.
         is_request_over: whether the request has come to its end.
+        trailers: the fields behind the body (RFC 9110 §6.5).
     """
 
     __slots__ = (
@@ -59,6 +60,7 @@ class HttpStream:
         "priority",
         "rate",
         "sent",
+        "trailers",
         "turn",
         "unread",
     )
@@ -72,6 +74,7 @@ class HttpStream:
         self.sent = self.unread = self.turn = 0
         self.blocked_since: float | None = None
         self.rate = LeastRate()
+        self.trailers: Headers = ()
 
     def rank(self) -> tuple[int, bool, bool, int]:
         """Return the place among streams that have bytes to send: the least goes first (RFC 9218 §10)."""
@@ -102,6 +105,9 @@ class StreamConnection(Protocol):
 
     def send_head(self, stream: HttpStream, status: int, fields: Headers, *, is_all: bool) -> None:
         """Send the head of an answer, whose body follows unless it is all."""
+
+    def has_stream(self, stream: HttpStream) -> bool:
+        """Return whether an answer isn't over yet."""
 
     def send_body(self, stream: HttpStream) -> None:
         """Send what was added to the body of a stream."""

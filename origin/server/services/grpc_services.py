@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from starlette.types import ASGIApp
 
 from origin.config.errors import CommandError
 from origin.config.options import Config
-from origin.http.client_limits import limit_per_client
+from origin.http.client_limits import connections_per_client, limit_per_client
 from origin.http.trusted_proxies import TrustedProxies
 from origin.server.services.services import Services
 from origin.tls.certificates import Certificates
@@ -42,8 +41,6 @@ def make_grpc_server(services: Services, app: ASGIApp, certificates: Certificate
         certificates: None without TLS.
     """
     config = services.config
-    # Otherwise its C++ writes lines of its own onto the log, which name no event of the server's.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from origin.grpc.calls import Calls
     from origin.grpc.server import GrpcServer
 
@@ -57,4 +54,5 @@ def make_grpc_server(services: Services, app: ASGIApp, certificates: Certificate
     per_client = limit_per_client(configured.connections_per_address, configured.connections, proxies)
     scheme = "http" if certificates is None else "https"
     calls = Calls(app, proxies, per_client, lambda: not services.draining, limits, scheme=scheme)
-    return GrpcServer(calls, config.server.host, config.grpc.port, certificates, limits)
+    connections = connections_per_client(configured.connections_per_address, configured.connections, proxies)
+    return GrpcServer(calls, config.server.host, config.grpc.port, certificates, limits, connections)
