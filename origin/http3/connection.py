@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import structlog
 from aioquic.h3.connection import ErrorCode
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic import events
 
+from origin.http.token_bucket import TokenBucket
 from origin.http1.protocol import HttpProtocol
 from origin.http3.engines import Http3Engine, QuicEngine
 from origin.http_streams.connection import CHECK_SECONDS, RUN_BYTES, MultiplexedConnection
@@ -57,6 +58,31 @@ Send = Callable[[list[tuple[bytes, "NetworkAddress"]]], bool]
 """Sends datagrams; returns whether there is room for more."""
 
 
+DATAGRAMS, DATAGRAMS_A_SECOND = 300, 50.0
+"""Datagrams that bring next to nothing and are read in one go, and how many more in each second."""
+
+EXCESS_SECONDS = 0.01
+"""Time for each further one that is read, of all connections together; the rest are lost unread."""
+
+CONFIRMED_BYTES = 600
+"""Bytes of answers for which a client may send one datagram, with which it confirms them."""
+
+USEFUL_BYTES = 64
+"""Least bytes of requests' bodies in a datagram that brings something."""
+
+
+class _ExcessTurns:
+    """When connections are read from whose clients send too many datagrams: one after the other."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def next(self, now: float) -> float:
+        """Return when the next of them has its turn."""
+        self._last = max(now, self._last) + EXCESS_SECONDS
+        return self._last
+
+
 class Http3Connection(MultiplexedConnection):
     """A client's connection by QUIC.
 
@@ -67,6 +93,7 @@ class Http3Connection(MultiplexedConnection):
     """
 
     version = "3"
+    _excess: ClassVar[_ExcessTurns] = _ExcessTurns()
 
     def __init__(
         self,
@@ -81,6 +108,11 @@ class Http3Connection(MultiplexedConnection):
         self._on_event = on_event
         # Made once the protocol is agreed on.
         self._h3: Http3Engine | None = None
+        # Counts datagrams that bring next to nothing, and bytes that came in the last one. Until then
+        # datagrams are lost unread.
+        self._idle_datagrams = TokenBucket(DATAGRAMS, DATAGRAMS_A_SECOND)
+        self._brought = 0
+        self._deaf_until = 0.0
         # Bytes of answers that wait for the network.
         self._unsent = 0
         self._began = self._pinged = self.loop.time()
@@ -91,14 +123,19 @@ class Http3Connection(MultiplexedConnection):
 
     def receive_datagram(self, data: bytes, address: NetworkAddress) -> None:
         """Handle a datagram of the client."""
-        if self.is_over:
+        now = self.loop.time()
+        if self.is_over or now < self._deaf_until:
             return
+        self._brought, requests = 0, self._requests
         try:
-            is_admitted = self._quic.admits_datagram(data, address, self.loop.time())
+            is_admitted = self._quic.admits_datagram(data, address, now)
             has_events = self._handle_events()
         except Exception as error:  # noqa: BLE001  # it concerns this client alone, and is logged
             self._break(error)
             return
+        if self._brought < USEFUL_BYTES and self._requests == requests and self._idle_datagrams.acquire():
+            # Decrypting one takes a tenth of a millisecond or more.
+            self._deaf_until = self._excess.next(now)
         if not is_admitted:
             self._end(ENHANCE_YOUR_CALM, "the client sends frames that carry nothing")
         elif self._sending and not has_events:
@@ -118,6 +155,8 @@ class Http3Connection(MultiplexedConnection):
         while not self.is_over and (event := self._quic.next_event()) is not None:
             has_events = True
             self._on_event(self, event)
+            if isinstance(event, events.StreamDataReceived):
+                self._brought += len(event.data)
             if isinstance(event, events.ConnectionTerminated):
                 self._lose()
             elif isinstance(event, events.ProtocolNegotiated):
@@ -226,9 +265,13 @@ class Http3Connection(MultiplexedConnection):
                 continue
             is_at_end = self._is_at_end(stream)
             if data or is_at_end:
-                self._h3.send_data(stream.number, bytes(data), end_stream=is_at_end)
+                is_end = is_at_end and not stream.trailers
+                self._h3.send_data(stream.number, bytes(data), end_stream=is_end)
+            if is_at_end and stream.trailers:
+                self._h3.send_headers(stream.number, list(stream.trailers), end_stream=True)
             if is_at_end:
                 self._finish(stream)
+            self._idle_datagrams.add(len(data) / CONFIRMED_BYTES)
             room -= len(data)
             self._unsent += len(data)
 

@@ -6,6 +6,7 @@ import random
 import select
 import socket
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import httpx
 import pytest
@@ -15,9 +16,11 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicPacketType, pull_quic_header
 from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.quic.rangeset import RangeSet
 from aioquic.tls import Epoch
 
-from origin.http3.engines import FRAMES
+from origin.http3.connection import DATAGRAMS
+from origin.http3.engines import FRAMES, FRAMES_OF_A_DATAGRAM
 from origin.http3.listener import RETRY_HANDSHAKES
 from tests.conftest import ServerProcess
 from tests.http3_client import Http3Connection, Http3Transport
@@ -186,8 +189,28 @@ def test_some_small_frames_are_no_flood(connection: Http3Connection) -> None:
     assert isinstance(answer, list)
 
 
-def send_frames(connection: Http3Connection, frames: Sequence[bytes]) -> None:
-    """Send frames of QUIC, each with its type, in as few datagrams as they take."""
+@pytest.mark.parametrize("kind", [b"\x01", b"\x10\x80\x10\x00\x00", b"\x0e\x00\x00\x00"])
+def test_datagrams_that_bring_nothing_are_lost_unread(
+    server: ServerProcess, connection: Http3Connection, kind: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a few PING, MAX_DATA or empty STREAM frames; packets that are read are confirmed."""
+    recovery, confirmed = connection.protocol.quic._loss, set[int]()
+    note = recovery.on_ack_received
+
+    def on_ack_received(*, ack_rangeset: RangeSet, **rest: Any) -> None:
+        confirmed.update(number for one in ack_rangeset for number in one)
+        note(ack_rangeset=ack_rangeset, **rest)
+
+    monkeypatch.setattr(recovery, "on_ack_received", on_ack_received)
+    for _ in range(30):
+        send_frames(connection, [kind] * FRAMES_OF_A_DATAGRAM * 100, FRAMES_OF_A_DATAGRAM)
+    assert get(server) == "short\n"
+    wait_for(lambda: len(confirmed) >= DATAGRAMS, "the first ones' confirmation")
+    assert len(confirmed) < 1_500
+
+
+def send_frames(connection: Http3Connection, frames: Sequence[bytes], most: int = 10_000) -> None:
+    """Send frames of QUIC, each with its type, in as few datagrams as they take with so many at most."""
     quic = connection.protocol.quic
 
     def send_all() -> None:
@@ -200,8 +223,8 @@ def send_frames(connection: Http3Connection, frames: Sequence[bytes]) -> None:
             packet_number=quic._packet_number,
         )
         builder.start_packet(QuicPacketType.ONE_RTT, quic._cryptos[Epoch.ONE_RTT])
-        for one in frames:
-            if builder.remaining_buffer_space < len(one):
+        for index, one in enumerate(frames):
+            if builder.remaining_buffer_space < len(one) or (index and not index % most):
                 builder.start_packet(QuicPacketType.ONE_RTT, quic._cryptos[Epoch.ONE_RTT])
             builder.start_frame(one[0], capacity=len(one)).push_bytes(one[1:])
         datagrams, _ = builder.flush()
