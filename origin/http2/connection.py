@@ -237,11 +237,18 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
     def _read(self) -> None:
         """Read frames in this connection's turn."""
         self._is_read_due = False
-        seconds = suspects.READ_SECONDS if self._is_suspect() else READ_SECONDS
-        self._read_until(self.loop.time() + seconds)
+        if self._is_suspect():
+            # To answer a request takes longer than to read it.
+            self._read_until(self.loop.time() + suspects.READ_SECONDS, self._requests + 1)
+        else:
+            self._read_until(self.loop.time() + READ_SECONDS)
 
-    def _read_until(self, end: float) -> None:
-        """Read frames until there are no whole ones, or others have to have their turn."""
+    def _read_until(self, end: float, last_request: float = math.inf) -> None:
+        """Read frames until there are no whole ones, or others have to have their turn.
+
+        Args:
+            last_request: number of the request behind which others have it.
+        """
         while self._unread and not self.is_over and not self._is_blocked:
             head, frame = self._next_frame()
             if not frame:
@@ -258,7 +265,7 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
                     self._prepared.drop()
                     self._prepared = None
             self._unread_since = self.loop.time()
-            if self._unread_since > end:
+            if self._unread_since > end or self._requests >= last_request:
                 break
         if self.is_over:
             return
