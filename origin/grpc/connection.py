@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import grpc
 
 from origin.events.formats import GRPC
@@ -12,6 +14,9 @@ from origin.http1.protocol import HttpProtocol
 from origin.http2.connection import Http2Connection
 from origin.http_streams.stream import HttpStream
 
+SHORT_CALL_SECONDS = 1.0
+"""A call that lasts longer is a reader of a silent channel, whose deadline has passed, not a flood."""
+
 TOO_LONG = 431
 """RFC 6585 §5: the status of a request whose header fields are too long."""
 
@@ -19,8 +24,8 @@ TOO_LONG = 431
 class GrpcConnection(Http2Connection):
     """A client's connection behind the preface of HTTP/2.
 
-    Calls that end without a message cost their client nothing. After very many of them, it has the turns of
-    clients that flood.
+    Calls that end soon and without a message cost their client nothing. After very many of them, it has the
+    turns of clients that flood.
 
     Args:
         first: the protocol that has read the preface.
@@ -41,5 +46,6 @@ class GrpcConnection(Http2Connection):
 
     def _finish(self, stream: HttpStream) -> None:
         super()._finish(stream)
-        if not stream.sent and self._failed.acquire():
+        is_short = time.monotonic() - stream.since < SHORT_CALL_SECONDS
+        if is_short and not stream.sent and self._failed.acquire():
             self._suspect()

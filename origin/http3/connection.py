@@ -65,7 +65,7 @@ EXCESS_SECONDS = 0.01
 """Time for each further one that is read, of all connections together; the rest are lost unread."""
 
 CONFIRMED_BYTES = 600
-"""Bytes of answers for which a client may send one datagram, with which it confirms them."""
+"""Bytes of a longer answer for which a client may send one datagram, with which it confirms them."""
 
 USEFUL_BYTES = 64
 """Least bytes of requests' bodies in a datagram that brings something."""
@@ -265,13 +265,11 @@ class Http3Connection(MultiplexedConnection):
                 continue
             is_at_end = self._is_at_end(stream)
             if data or is_at_end:
-                is_end = is_at_end and not stream.trailers
-                self._h3.send_data(stream.number, bytes(data), end_stream=is_end)
-            if is_at_end and stream.trailers:
-                self._h3.send_headers(stream.number, list(stream.trailers), end_stream=True)
+                self._h3.send_data(stream.number, bytes(data), end_stream=is_at_end)
             if is_at_end:
                 self._finish(stream)
-            self._idle_datagrams.add(len(data) / CONFIRMED_BYTES)
+            # An event is confirmed by a datagram, however short it is; a window of some bytes earns none.
+            self._idle_datagrams.add(max(len(data) / CONFIRMED_BYTES, 0 if stream.body else 1))
             room -= len(data)
             self._unsent += len(data)
 

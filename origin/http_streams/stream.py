@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, ClassVar, Protocol
 
 from origin.http.answer import Headers
@@ -40,6 +41,7 @@ class HttpStream:
     """The state of a stream, as the connection knows it.
 
     Attributes:
+        since: when it began, by the monotonic clock.
         goes_first: whether the answer goes before others of the same urgency.
         sent: bytes of the body that were sent.
         unread: bytes of the request's body that the client isn't allowed to replace yet.
@@ -60,6 +62,7 @@ class HttpStream:
         "priority",
         "rate",
         "sent",
+        "since",
         "trailers",
         "turn",
         "unread",
@@ -71,6 +74,7 @@ class HttpStream:
         self.answer: StreamAnswer
         self.goes_first = self.is_request_over = False
         self.body = OutgoingBody()
+        self.since = time.monotonic()
         self.sent = self.unread = self.turn = 0
         self.blocked_since: float | None = None
         self.rate = LeastRate()
