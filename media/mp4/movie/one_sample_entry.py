@@ -6,6 +6,7 @@ entry of most samples is the track; the rest becomes a pause.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.errors import MalformedError
-from media.mp4.movie.sample_table import Int64, Payload, SampleTable, stretches
+from media.mp4.movie.sample_table import Int64, Payload, SampleTable, chunk_entries, stretches
 from media.mp4.movie.sample_table_writer import SampleColumns, SampleTableWriter, TableRoom
 
 
@@ -50,13 +51,20 @@ def samples_of_one_entry(
         MalformedError: a table is malformed.
         TooLargeError: the tables have no room.
     """
-    table = SampleTable(tables, [b""] * len(entries), limit)
+    rows = chunk_entries(tables)
+    alike = rows.copy()
+    alike[:, 2] = 1
+    stsc = struct.pack(">4xI", len(rows)) + alike.tobytes()
+    table = SampleTable({**tables, b"stsc": stsc}, 1, limit)
     if not len(table):
         raise MalformedError("it has no samples")
     _, firsts = table.chunks()
     counts = np.diff(firsts, append=len(table))
-    numbers = _entry_of_chunks(tables[b"stsc"], entries, len(firsts))
-    main = int(np.bincount(numbers, counts).argmax())
+    numbers = _entry_of_chunks(rows, entries, len(firsts))
+    counted = np.bincount(numbers, counts, len(entries) + 1)
+    if not counted[: len(entries)].any():
+        raise MalformedError("stsc: a sample description that isn't there")
+    main = int(counted[: len(entries)].argmax())
     boxes, is_cut, dropped = SampleTableWriter(room), False, 0
     begin: int | None = None
     for start, stop in stretches(0, len(table)):
@@ -80,13 +88,23 @@ def samples_of_one_entry(
     return SamplesOfOneEntry(boxes.render(), main, begin or 0, Fraction(dropped, timescale))
 
 
-def _entry_of_chunks(stsc: Payload, entries: Sequence[bytes], count: int) -> Int64:
-    """Return the index of each chunk's sample entry, of equal ones that of the first."""
+def _entry_of_chunks(rows: NDArray[np.unsignedinteger], entries: Sequence[bytes], count: int) -> Int64:
+    """Return the index of each chunk's sample entry: of equal ones the first, their number for none."""
     known: dict[bytes, int] = {}
     alike = np.array([known.setdefault(entry, number) for number, entry in enumerate(entries)], np.int64)
-    rows = np.frombuffer(stsc, ">u4", offset=8, count=3 * int.from_bytes(stsc[4:8], "big")).reshape(-1, 3)
     row = rows[:, 0].astype(np.int64).searchsorted(np.arange(1, count + 1), "right") - 1
-    return alike[rows[:, 2].astype(np.int64)[row] - 1]
+    numbers = np.minimum(rows[:, 2].astype(np.int64), len(entries) + 1)
+    found: Int64 = np.append(alike, len(entries))[numbers[row] - 1]
+    return found
+
+
+def use_several_entries(tables: Mapping[bytes, Payload], entries: Sequence[bytes]) -> bool:
+    """Return whether samples may use sample entries that differ, or that aren't there.
+
+    Raises:
+        MalformedError: ``stsc`` is malformed.
+    """
+    return len(set(entries)) > 1 or bool((chunk_entries(tables)[:, 2] > len(entries)).any())
 
 
 def kept_samples(

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
+from media.mp4.movie.chunk_entries import mended_entries
 from media.mp4.movie.compact_columns import (
     CodedColumn,
     NarrowColumn,
@@ -124,17 +125,20 @@ class SampleTable:
         self.runs = sum(max(len(tables[kind]) // 8 - 1, 0) for kind in (b"stts", b"ctts") if kind in tables)
         if self.runs > most_runs:
             raise TooLargeError(f"{self.runs} entries of stts and ctts: more than {most_runs}")
-        count = len(self._sizes)
         known: dict[object, int] = {}
         entries = range(descriptions) if isinstance(descriptions, int) else descriptions
         alike = [known.setdefault(entry, number) for number, entry in enumerate(entries)]
+        declared = len(self._sizes)
         self._chunks = _Chunks(tables, self._sizes, np.array(alike, np.int64))
+        count = len(self._sizes)
         self._durations = _Runs(tables, b"stts", count, summed=True)
         if self._durations.least < 0:  # §8.6.1.2: decoding times never go back; some writers put -1 here
             raise MalformedError("stts: a delta of 2^31 or more")
         # §8.6.1.3: unsigned in version 0, but writers of version 0 put negative offsets there, too.
         self._offsets = _Runs(tables, b"ctts", count, summed=False) if b"ctts" in tables else None
-        self._sync = _sync(tables, count)
+        self._sync = _sync(tables, declared)
+        if self._sync is not None and count < declared:
+            self._sync = self._sync[: bisect_left(self._sync, count + 1)]
         self.description = self._chunks.description
         self.duration = self._durations.total
         self.nbytes = self._sizes.nbytes + self._chunks.nbytes + self._durations.nbytes
@@ -285,6 +289,10 @@ class _Sizes:
 
     def __len__(self) -> int:
         return self._count
+
+    def end_at(self, count: int) -> None:
+        """Leave out the samples behind so many, which have no place in the file."""
+        self._count = min(count, self._count)
 
     @property
     def nbytes(self) -> int:
@@ -557,11 +565,7 @@ class _Chunks:
         firsts = [np.zeros(1, np.int64)]
         rows: NDArray[np.unsignedinteger] = np.zeros((0, 3), ">u4")
         if len(sizes):
-            payload = tables.get(b"stsc", b"")
-            (entries,) = _head(payload, b"stsc", ">4xI")
-            rows = _array(payload, b"stsc", 8, ">u4", entries * 3).reshape(-1, 3)
-            if entries == 0 or rows[0, 0] != 1:
-                raise MalformedError("stsc: the first chunk isn't number 1")
+            rows = chunk_entries(tables)
             self.description = int(rows[0, 2]) - 1
         # The first chunk of each entry, and how many samples are in its chunks.
         self._numbers: NDArray[np.unsignedinteger] | RisingColumn = rows[:, 0]
@@ -574,8 +578,7 @@ class _Chunks:
                 ends = np.cumsum(np.minimum(chunks * per_chunk, len(sizes))) + covered
                 firsts.append(ends[_MARK - 1 :: _MARK].copy())  # of a view all would stay
                 covered = int(ends[-1])
-            if covered < len(sizes):
-                raise MalformedError("stsc: the chunks hold fewer samples than stsz")
+            sizes.end_at(covered)
         # Chunks behind the last sample are allowed.
         self._firsts = np.concatenate(firsts)
 
@@ -691,15 +694,25 @@ class _Chunks:
     def _check(
         self, begin: int, end: int, description: NDArray[np.unsignedinteger], descriptions: Int64
     ) -> None:
-        _, chunks, per_chunk = self._entries(begin, end)
+        _, chunks, _ = self._entries(begin, end)
         if np.any(chunks <= 0):
             raise MalformedError("stsc: the chunks aren't numbered 1 and rising up to the last")
-        if np.any(per_chunk <= 0):
-            raise MalformedError("stsc: a chunk without samples")
         if np.any(description < 1) or np.any(description > len(descriptions)):
             raise MalformedError("stsc: a sample description that isn't there")
         if np.any(descriptions[description.astype(np.int64) - 1] != descriptions[self.description]):
             raise UnsupportedError("the codec's configuration changes within a track")
+
+
+def chunk_entries(tables: Mapping[bytes, Payload]) -> NDArray[np.unsignedinteger]:
+    """Read the entries of ``stsc`` (§8.7.4): first chunk, samples per chunk, and number of the sample entry.
+
+    Raises:
+        MalformedError: the box is missing or cut off, or its entries can't be mended.
+    """
+    payload = tables.get(b"stsc", b"")
+    (entries,) = _head(payload, b"stsc", ">4xI")
+    rows = _array(payload, b"stsc", 8, ">u4", entries * 3).reshape(-1, 3)
+    return mended_entries(rows, len(_chunk_places(tables)))
 
 
 def _completed(

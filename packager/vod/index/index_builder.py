@@ -23,7 +23,7 @@ from media.mp4.languages import language_tag
 from media.mp4.movie.assembled_samples import AssembledSamples
 from media.mp4.movie.filled_sound import PAUSE_SECONDS, FilledSpan, SilentSamples, fill_pauses, has_pauses
 from media.mp4.movie.movie import Movie, MovieLimits, Track, foreign_format
-from media.mp4.movie.one_sample_entry import samples_of_one_entry
+from media.mp4.movie.one_sample_entry import samples_of_one_entry, use_several_entries
 from media.mp4.movie.packed_sound import MAX_INSTANTS, PACKED_BYTES, packed_tables
 from media.mp4.movie.sample_table import MAX_SAMPLES, Int64, SampleTable
 from media.mp4.movie.sample_table_writer import MAX_TABLE_TICKS, Reserve, TableRoom, reserve_nothing
@@ -350,7 +350,7 @@ def _candidate(track: Track, movie_timescale: int, limits: IndexLimits) -> _Cand
     if not track.self_contained:
         raise UnsupportedError("its media are in another file")
     has_own_tables = False
-    if len(set(track.sample_entries)) > 1:
+    if use_several_entries(track.tables, track.sample_entries):
         one = samples_of_one_entry(
             track.tables, track.sample_entries, track.timescale, limits.samples, TableRoom(PACKED_BYTES)
         )

@@ -152,14 +152,10 @@ def test_a_run_of_billions_is_cut_at_the_last_sample() -> None:
         {"stts": counted()},
         {"stts": counted((5, 1 << 31))},
         {"stts": None},
-        {"stsc": counted((0, 2, 1), (3, 1, 1))},
-        {"stsc": counted((2, 2, 1))},
-        {"stsc": counted((1, 2, 1), (1, 1, 1))},
+        {"stsc": counted((1, 2, 1), (4, 1, 1))},
         {"stsc": counted((1, 2, 1), (3, 1, 1), (2, 1, 1))},
+        {"stsc": counted((1, 2, 1), (2, 2, 1), (2, 2, 1), (3, 1, 1), (3, 1, 1))},
         {"stsc": counted((1, 2, 1), (9, 1, 1))},
-        {"stsc": counted((1, 1, 1))},
-        {"stsc": counted((1, 5, 1), (2, 0, 1), (3, 1, 1))},
-        {"stsc": counted((1, 2, 0), (3, 1, 1))},
         {"stsc": counted((1, 2, 9999), (3, 1, 1))},
         {"stsc": counted()},
         {"stsz": None},
@@ -178,6 +174,31 @@ def test_a_run_of_billions_is_cut_at_the_last_sample() -> None:
 def test_tables_that_do_not_agree_are_malformed(change: dict[str, bytes | None]) -> None:
     with pytest.raises(MalformedError):
         parse_samples(tables(**change), 1)
+
+
+@pytest.mark.clause("ISO/IEC 14496-12 §8.7.4")
+@pytest.mark.parametrize(
+    ("entries", "offsets"),
+    [
+        (((1, 2, 1), (1, 2, 1), (3, 1, 1)), [100, 110, 200, 300]),
+        (((0, 2, 1), (3, 1, 1)), [100, 200, 300]),
+        (((2, 2, 1),), [100, 110, 200, 230, 300]),
+        (((1, 2, 1), (3, 0, 1)), [100, 110, 200, 230, 300]),
+        (((1, 2, 1), (9, 0, 0)), [100, 110, 200, 230, 300]),
+        (((1, 2, 1), (0, 0, 0)), [100, 110, 200, 230, 300]),
+        (((1, 2, 1), (0xFFFFFFFF, 1, 1)), [100, 110, 200, 300]),
+        (((1, 5, 1), (2, 0, 1), (3, 1, 1)), [100, 110, 130, 160, 200]),
+        (((1, 2, 0), (3, 1, 1)), [100, 200, 300]),
+        (((1, 1, 1),), [100, 200, 300]),
+        (((1, 1, 1), (1, 2, 1), (1, 3, 1)), [100, 200, 220, 250, 300]),
+        (((3, 2, 1), (2, 2, 1), (1, 1, 1)), [100, 200, 300]),
+    ],
+)
+def test_entries_of_chunks_that_break_the_rules_are_read_as_ffmpeg_reads_them(
+    entries: tuple[tuple[int, int, int], ...], offsets: list[int]
+) -> None:
+    """The offsets are those that ffprobe 5.1 prints of such a file (``-show_entries packet=pos``)."""
+    assert parse_samples(tables(stsc=counted(*entries)), 1).offset.tolist() == offsets
 
 
 def test_the_last_duration_is_that_of_samples_behind_the_table_and_they_have_no_offset() -> None:

@@ -87,9 +87,26 @@ def without_movie_clock(kind: bytes, payload: bytes) -> bytes:
     return box(kind, payload[:12] + bytes(4) + payload[16:] if kind == b"mvhd" else payload)
 
 
+def with_an_entry_of_no_samples(kind: bytes, payload: bytes) -> bytes:
+    """Write an entry of chunks that aren't there behind the others."""
+    count = int.from_bytes(payload[4:8], "big")
+    if kind != b"stsc":
+        return box(kind, payload)
+    return box(kind, payload[:4], struct.pack(">I", count + 1), payload[8:], struct.pack(">III", 1, 0, 0))
+
+
+def with_fewer_samples_in_chunks(kind: bytes, payload: bytes) -> bytes:
+    """Write that each chunk has one sample, where some have two."""
+    if kind != b"stsc":
+        return box(kind, payload)
+    return box(kind, bytes(4), struct.pack(">IIII", 1, 1, 1, 1))
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        with_an_entry_of_no_samples,
+        with_fewer_samples_in_chunks,
         with_two_user_data,
         compressed,
         at_no_rate,
