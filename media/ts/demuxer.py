@@ -209,10 +209,15 @@ class _Sounds:
 
 
 class TransportDemuxer:
-    """Demuxes one live transport stream, without I/O."""
+    """Demuxes one live transport stream, without I/O.
 
-    def __init__(self, limits: LiveTransportLimits = DEFAULT_LIMITS) -> None:
+    Args:
+        needs_sound: whether a stream without sound is an error.
+    """
+
+    def __init__(self, limits: LiveTransportLimits = DEFAULT_LIMITS, *, needs_sound: bool = True) -> None:
         self._limits = limits
+        self._needs_sound = needs_sound
         self._buffer = b""
         self._position = 0
         self._tables = ProgramTables()
@@ -228,6 +233,16 @@ class TransportDemuxer:
             one.coding is LATM if isinstance(one, _Sounds) else one.has_fields
             for one in self._streams.values()
         )
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether the stream has said that it has sound."""
+        return any(isinstance(one, _Sounds) for one in self._streams.values())
+
+    @property
+    def has_fields(self) -> bool:
+        """Whether pictures have come whose two fields were access units of their own."""
+        return any(isinstance(one, _Pictures) and one.has_fields for one in self._streams.values())
 
     @property
     def has_begun_picture(self) -> bool:
@@ -281,9 +296,10 @@ class TransportDemuxer:
         clock = LiveClock()
         video = next((one for one in program.streams if one.kind in VIDEO_CODINGS), None)
         sound = next((one for one in program.streams if one.kind in LIVE_SOUND_CODINGS), None)
-        if video is None or sound is None:
+        if video is None or (sound is None and self._needs_sound):
             raise UnsupportedError("no video or no audio of a supported codec")
-        return {
-            video.pid: _Pictures(VIDEO_CODINGS[video.kind], clock, self._limits),
-            sound.pid: _Sounds(LIVE_SOUND_CODINGS[sound.kind], clock, self._limits),
-        }
+        streams: dict[int, _Pictures | _Sounds] = {}
+        streams[video.pid] = _Pictures(VIDEO_CODINGS[video.kind], clock, self._limits)
+        if sound is not None:
+            streams[sound.pid] = _Sounds(LIVE_SOUND_CODINGS[sound.kind], clock, self._limits)
+        return streams

@@ -11,7 +11,7 @@ import asyncio
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -24,7 +24,13 @@ from media.packets import Packet, StreamTrack, TrackKind
 from media.stream_reader import StreamChunk
 from packager.ffmpeg.ladder import SOURCE_RUNG, Rung
 from packager.segment.keyframe_cadence import AUDIO_FRAME, KeyframePattern
-from packager.sources.demuxing import DEMUXERS, ChunkDemuxer, Demuxer, container_for
+from packager.sources.demuxing import (
+    DEMUXERS,
+    ChunkDemuxer,
+    Demuxer,
+    container_for,
+    demuxer_for_ffmpeg,
+)
 from packager.sources.further_video_tracks import FurtherVideoTracksError, find_renditions
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.publication import PACKETS_AT_ONCE
@@ -200,33 +206,49 @@ async def _inspect_main(
 
 
 async def find_tracks(
-    published: PublishedSource, limits: SourceLimits = DEFAULT_LIMITS
+    published: PublishedSource, limits: SourceLimits = DEFAULT_LIMITS, *, keep: bool = False
 ) -> tuple[StreamTrack, ...]:
     """Return the tracks of the stream on air, if it is to be demuxed here for ffmpeg.
 
-    Empty if ffmpeg must get the stream as it comes: it can't be demuxed, or one track doesn't come.
+    Empty if ffmpeg must get the stream as it comes: it can't be demuxed, or one track doesn't come. Pictures
+    of two fields are demuxed without sound, too, since ffmpeg copies each field as a picture.
+
+    Args:
+        keep: whether the picture is copied: it keeps the times of its own container, unless it has fields.
     """
-    branch = published.branch(limits.pump.ahead_bytes, -math.inf) if published.may_demux else None
+    if not published.may_demux or (keep and published.received_container != "mpegts"):
+        return ()
+    branch = published.branch(limits.pump.ahead_bytes, -math.inf)
     if branch is None:
         return ()
-    reader, budget = ChunkDemuxer(DEMUXERS[published.received_container](limits)), StepBudget()
+    reader, budget = ChunkDemuxer(demuxer_for_ffmpeg(published.received_container, limits)), StepBudget()
     tracks = dict[TrackKind, StreamTrack]()
     try:
         loop = asyncio.get_running_loop()
         began = loop.time()
         async with asyncio.timeout_at(began + limits.tracks_seconds) as patience:
-            while len(tracks) < BOTH_TRACKS and (chunks := await branch.read()):
+            while not _is_known(tracks, reader, keep=keep) and (chunks := await branch.read()):
                 for packets in reader.packets(chunks):
                     tracks |= {packet.track.kind: packet.track for packet in packets if packet.data}
                     await budget.spend()
                 is_slow = reader.has_begun_picture and TrackKind.VIDEO not in tracks
                 patience.reschedule(began + (limits.seen_slow_seconds if is_slow else limits.tracks_seconds))
-    except (TimeoutError, MediaError):
+    except TimeoutError:
+        pass
+    except MediaError:
         return ()
     finally:
         branch.receive_eof()
     found = tuple(tracks.values())
-    return found if len(found) == BOTH_TRACKS and container_for(found) else ()
+    is_demuxed = TrackKind.VIDEO in tracks if reader.has_fields else len(found) == BOTH_TRACKS and not keep
+    return found if is_demuxed and container_for(found) else ()
+
+
+def _is_known(tracks: Mapping[TrackKind, StreamTrack], reader: ChunkDemuxer, *, keep: bool) -> bool:
+    """Return whether all tracks have come, or a picture that ffmpeg is to get as it comes."""
+    if TrackKind.VIDEO not in tracks:
+        return False
+    return len(tracks) == BOTH_TRACKS or not reader.may_have_sound or (keep and not reader.has_fields)
 
 
 BOTH_TRACKS = 2

@@ -39,6 +39,14 @@ DEMUXERS: Mapping[str, Callable[[SourceLimits], Demuxer]] = {
 }
 """Demuxers of containers, by ffmpeg's names."""
 
+
+def demuxer_for_ffmpeg(container: str, limits: SourceLimits) -> Demuxer:
+    """Make the demuxer of a stream that goes to ffmpeg, and may have no sound."""
+    if container == "mpegts":
+        return TransportDemuxer(limits.transport, needs_sound=False)
+    return DEMUXERS[container](limits)
+
+
 BURSTS_AWAITED = 1.5
 """Bursts for which a track's packets wait for those of the other one, which may come with the next burst."""
 
@@ -66,6 +74,16 @@ class ChunkDemuxer:
     def has_begun_picture(self) -> bool:
         """Whether a picture has begun to come, which isn't whole before the next one begins."""
         return isinstance(self._demuxer, TransportDemuxer) and self._demuxer.has_begun_picture
+
+    @property
+    def may_have_sound(self) -> bool:
+        """Whether sound may come with the picture."""
+        return not isinstance(self._demuxer, TransportDemuxer) or self._demuxer.has_sound
+
+    @property
+    def has_fields(self) -> bool:
+        """Whether pictures have come whose two fields ffmpeg would copy as two pictures."""
+        return isinstance(self._demuxer, TransportDemuxer) and self._demuxer.has_fields
 
     @property
     def has_other_samples(self) -> bool:

@@ -131,8 +131,7 @@ async def inspect_supply(
                 options = _options(pump, found.tracks) | KNOWN | _decoding_of(found.size)
                 found = replace(found, options=options)
             if found is None and (not copied or pump.stream == stream or looks >= limits.looks):
-                # A copied picture keeps the times of the stream's own container.
-                tracks = () if keep else await find_tracks(pump, limits)
+                tracks = await find_tracks(pump, limits, keep=keep)
                 give = functools.partial(pump.feed_only, publication, tracks=tracks)
                 found = await _inspect_by_ffprobe(
                     pump, give, tools, limits, keep=keep, tracks=tracks, former=known

@@ -14,7 +14,7 @@ import structlog
 from media.errors import MediaError
 from media.packets import StreamTrack
 from packager.concurrency import running_tasks
-from packager.sources.demuxing import DEMUXERS, DemuxedChunks
+from packager.sources.demuxing import DEMUXERS, DemuxedChunks, demuxer_for_ffmpeg
 from packager.sources.further_video_tracks import FurtherVideoTrack
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.publication import (
@@ -448,8 +448,9 @@ class PublishedSource:
         elif not tracks:
             await pump.feed(process, oldest=oldest)
         else:
-            make, limits = DEMUXERS[pump.received_container], self.limits
-            demuxed = DemuxedChunks(make(limits), tracks, limits.pump.ahead_bytes, self.warn)
+            limits = self.limits
+            demuxer = demuxer_for_ffmpeg(pump.received_container, limits)
+            demuxed = DemuxedChunks(demuxer, tracks, limits.pump.ahead_bytes, self.warn)
             try:
                 await pump.feed(process, demuxed, oldest)
             except MediaError as error:
