@@ -6,6 +6,7 @@ import asyncio
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -100,7 +101,9 @@ async def assert_copied(channel: Channel, source: Path, folder: Path) -> None:
 async def test_every_packet_goes_out_once_as_it_was_published(
     tools: Tools, recorded: Recorded, name: str, tmp_path: Path
 ) -> None:
-    source, channel = await asyncio.to_thread(recorded, name), Channel(OPTIONS, tools)
+    source = await asyncio.to_thread(recorded, name)
+    # Where numbers are reserved, a source that begins late and catches up loses no segment for being early.
+    channel = Channel(replace(OPTIONS, data=tmp_path / "data"), tools)
     publication = published_by(channel).begin(FIRST)
     async with running(channel), background_task(publish(publication, source.read_bytes())):
         await until(lambda: segments(channel) >= 4)
