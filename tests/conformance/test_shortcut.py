@@ -193,15 +193,16 @@ def test_a_client_that_takes_nothing_is_dropped(counting: tuple[Running, FilesWi
 def test_a_file_that_changed_just_now_is_not_kept(library: Path) -> None:
     """Its tag is weak now, and will be strong in a moment."""
     (library / "fresh.mp4").write_bytes(b"fresh")
-    os.utime(library / "fresh.mp4", (time.time() + 60,) * 2)
     wing = files_wing(library)
     with (
         serving(wing.app, library, "uvloop", fast_path=wing.fast_path, at_end=wing.close) as running,
         running.connect() as client,
     ):
-        for _ in range(3):
+        for number in range(1, 4):
+            # It changes again before each request, as a busy machine takes seconds from one to the next.
+            os.utime(library / "fresh.mp4", (time.time() + 60,) * 2)
             assert client.ask("/media/fresh.mp4")["etag"].startswith("W/")
-        assert wing.library.opened == 3
+            assert wing.library.opened == number
 
 
 @pytest.mark.clause("RFC 9110 §5.3")
