@@ -8,7 +8,6 @@ from functools import partial
 
 import structlog
 import uvicorn
-from uvicorn.server import ServerState
 
 from origin.grpc.calls import Calls
 from origin.grpc.connection import GrpcConnection
@@ -68,7 +67,7 @@ class GrpcServer:
             calls, http=protocol, ws="none", log_config=None, timeout_keep_alive=round(limits.idle_seconds)
         )
         self._make_protocol = protocol
-        self._state = ServerState()
+        self._state = uvicorn.Server(self._config).server_state
 
     async def run(self) -> None:
         """Accept connections until cancelled, and then end all calls."""
