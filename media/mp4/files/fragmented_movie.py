@@ -78,6 +78,8 @@ class FragmentedMovie:
         given = parse_trex(moov)
         self._movie, self._size, self._limits = movie, size, limits
         self._defaults = {track.track_id: given.get(track.track_id, Defaults()) for track in movie.tracks}
+        if movie.unread:  # fragments of a track that can't be read are passed over, as by ffmpeg
+            self._defaults = {**given, **self._defaults}
         room = TableRoom(limits.table_bytes, reserve)
         self._tracks = {track.track_id: _FragmentedTrack(track, room) for track in movie.tracks}
         self._fragments = self._boxes = self._samples = 0
@@ -123,6 +125,8 @@ class FragmentedMovie:
         if len(heads) != 1:  # §8.8.7.1: exactly one
             raise MalformedError(f"traf with {len(heads)} tfhd")
         track_id, defaults, base = parse_tfhd(moof, heads[0], position, previous, self._defaults)
+        if track_id not in self._tracks:
+            return previous
         track = self._tracks[track_id]
         track.use_description(defaults.description)
         if base > _FARTHEST:

@@ -165,6 +165,7 @@ class Movie:
         fragmented: whether movie fragments follow (§8.8.1); the sample tables then say little or nothing.
         chapter_list: payload of the box of user data that lists chapters (``chpl``); empty without one.
         chapters: start in milliseconds and title of each chapter that another container lists.
+        unread: a line for each track whose boxes can't be read, beside others that can.
     """
 
     timescale: int
@@ -172,6 +173,7 @@ class Movie:
     fragmented: bool
     chapter_list: bytes = b""
     chapters: tuple[tuple[int, str], ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 def parse_movie(data: bytes | memoryview, limits: MovieLimits = DEFAULT_LIMITS) -> Movie:
@@ -207,13 +209,13 @@ def parse_movie(data: bytes | memoryview, limits: MovieLimits = DEFAULT_LIMITS) 
     moov.check_tracks(len(traks))
     # Without a clock of the movie, ffmpeg and browsers take one of seconds: the media's own times count.
     _, timescale = _timescale(moov, _need(singles, b"mvhd", "moov"), missing=1)
-    tracks = tuple([_track(moov, trak) for trak in traks])
+    tracks, unread = _tracks(moov, traks)
     if len({track.track_id for track in tracks}) != len(tracks):  # §8.3.2.3: IDs are unique
         raise MalformedError("two tracks have the same ID")
     chapters = next((one for one in _user_data(moov, user_data) if one.kind == b"chpl"), None)
     chapter_list = b"" if chapters is None else bytes(moov.data[chapters.payload : chapters.end])
     chapter_list = chapter_list[:CHAPTER_BYTES]
-    return Movie(timescale, tracks, fragmented=b"mvex" in singles, chapter_list=chapter_list)
+    return Movie(timescale, tracks, fragmented=b"mvex" in singles, chapter_list=chapter_list, unread=unread)
 
 
 def _decompressed(moov: Boxes, cmov: Box) -> bytes:
@@ -264,6 +266,22 @@ class Boxes:
         """
         if count > self.limits.tracks:
             raise TooLargeError(f"{count} tracks: more than {self.limits.tracks}")
+
+
+def _tracks(moov: Boxes, traks: Iterable[Box]) -> tuple[tuple[Track, ...], tuple[str, ...]]:
+    """Read the tracks; also return a line for each that can't be read, where others can."""
+    tracks: list[Track] = []
+    malformed: list[MalformedError] = []
+    unread: list[str] = []
+    for number, trak in enumerate(traks, 1):
+        try:
+            tracks.append(_track(moov, trak))
+        except MalformedError as error:
+            malformed.append(error)
+            unread.append(f"the track in place {number}: {error}")
+    if malformed and not any(track.handler in (b"vide", b"soun") for track in tracks):
+        raise malformed[0]
+    return tuple(tracks), tuple(unread)
 
 
 def _track(moov: Boxes, trak: Box) -> Track:

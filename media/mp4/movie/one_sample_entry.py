@@ -104,6 +104,8 @@ def use_several_entries(tables: Mapping[bytes, Payload], entries: Sequence[bytes
     Raises:
         MalformedError: ``stsc`` is malformed.
     """
+    if not any(tables.get(b"stsc", b"")[4:8]):  # no samples, or none that can be found
+        return False
     return len(set(entries)) > 1 or bool((chunk_entries(tables)[:, 2] > len(entries)).any())
 
 

@@ -188,14 +188,14 @@ def index_movie(
     tracks = movie.tracks
     if not whole:
         tracks = tuple(one if is_long and one.handler in _MEDIA else _copied(one) for one in tracks)
-    left_out: list[str] = []
+    left_out: list[str] = list(movie.unread)
     lost: list[str] = []
     chosen, uncopied = _choose(tracks, movie.timescale, limits, left_out, lost)
     obstacle = ""
     if not chosen:
         reasons = "; ".join(left_out) or "it has neither video nor sound"
         obstacle = f"nothing in it can be packaged: {reasons}"
-    placed, early = _place(chosen, uncopied)
+    placed, early = _place(chosen, uncopied, left_out)
     own_end = assembled.end if assembled is not None else size
     cut_short = _cut_short([one.arrangement for one in placed], own_end)
     placed, silence = _lengthened(placed, own_end, limits, reserve)
@@ -268,9 +268,13 @@ def _choose(
         limits: most samples, segments and tracks of the index.
         left_out: gets a line for each track that can't be offered.
         lost: gets a line for each of these that holds the film's picture.
+
+    Raises:
+        MalformedError: all tracks have tables that can't be read.
     """
     chosen: list[_Candidate] = []
     refused: list[Track] = []
+    malformed: list[MalformedError] = []
     samples, runs = limits.samples, limits.runs
     # §8.3.2.3: a disabled track isn't presented by itself; it is how files mark sound to choose from.
     for track in sorted(tracks, key=lambda track: not track.enabled):
@@ -288,6 +292,9 @@ def _choose(
             refused.append(track)
             if _is_picture(track):
                 lost.append(left_out[-1])
+        except MalformedError as error:  # as in ffmpeg and browsers, the other tracks play
+            left_out.append(f"track {track.track_id}: {error}")
+            malformed.append(error)
         else:
             chosen.append(candidate)
             samples -= len(candidate.table)
@@ -295,6 +302,8 @@ def _choose(
     chosen.sort(key=lambda one: not one.video)
     limits = replace(limits, samples=samples, runs=runs)
     uncopied = _choose_uncopied(refused, movie_timescale, limits, chosen)
+    if malformed and not chosen and not uncopied:
+        raise malformed[0]
     left_out += [_lacking(one) for one in (*chosen, *uncopied) if one.track.lacking]
     return chosen, uncopied
 
@@ -436,21 +445,37 @@ class _Placed:
         return Fraction(self.arrangement.end, self.candidate.track.timescale)
 
 
-def _place(chosen: Sequence[_Candidate], uncopied: Sequence[_Candidate]) -> tuple[list[_Placed], Fraction]:
-    """Place the tracks; also return by how much they begin before what the file presents."""
-    placements = [
-        apply_edit_list(one.track.edits, one.movie_timescale, one.track.timescale) for one in chosen
-    ]
-    # A film that was trimmed without encoding starts at the key frame before the trim, all tracks with it.
-    early, first = Fraction(0), None
-    if chosen and chosen[0].video:
-        first = first_video_sample(chosen[0].table, placements[0])
-        early = Fraction(lead_in(chosen[0].table, placements[0], first), chosen[0].track.timescale)
+def _place(
+    chosen: Sequence[_Candidate], uncopied: Sequence[_Candidate], left_out: list[str]
+) -> tuple[list[_Placed], Fraction]:
+    """Place the tracks; also return by how much they begin before what the file presents.
+
+    Args:
+        left_out: gets a line for each track that can't be placed.
+
+    Raises:
+        MalformedError: no track can be placed.
+    """
     placed: list[_Placed] = []
-    for one, placement in zip(chosen, placements, strict=True):
-        origin = round(early * one.track.timescale)
-        arrangement = arrange(one.table, placement, origin, first if one.video else None)
+    # A film that was trimmed without encoding starts at the key frame before the trim, all tracks with it.
+    early, malformed = Fraction(0), None
+    for one in chosen:
+        track, first = one.track, None
+        try:
+            placement = apply_edit_list(track.edits, one.movie_timescale, track.timescale)
+            ahead = early
+            if one.video:
+                first = first_video_sample(one.table, placement)
+                ahead = Fraction(lead_in(one.table, placement, first), track.timescale)
+            arrangement = arrange(one.table, placement, round(ahead * track.timescale), first)
+        except MalformedError as error:
+            malformed = malformed or error
+            left_out.append(f"track {track.track_id}: {error}")
+            continue
+        early = ahead
         placed.append(_Placed(one, placement, arrangement, is_copied=True))
+    if malformed and not placed:
+        raise malformed
     for one in uncopied:
         try:
             placement = apply_edit_list(one.track.edits, one.movie_timescale, one.track.timescale)
