@@ -120,11 +120,16 @@ def display_sets(track: MatroskaTrack, frames: TextFrames, scale: int, origin: i
         sizes=np.asarray(frames.sizes, np.int64)[order],
         decode=decode,
     )
-    if track.codec == DVB:
-        return replace(
-            found, write=partial(_write_blocks, LiveTrack(1, DVB, track.private)), container="matroska"
-        )
-    return found
+    return as_dvb_blocks(found, track.private) if track.codec == DVB else found
+
+
+def as_dvb_blocks(sets: DisplaySets, private: bytes) -> DisplaySets:
+    """Return display sets of DVB subtitles with the form in which a decoder reads them.
+
+    Args:
+        private: numbers of the pages, and the type of the subtitles.
+    """
+    return replace(sets, write=partial(_write_blocks, LiveTrack(1, DVB, private)), container="matroska")
 
 
 def _display_set_reader(track: MatroskaTrack) -> Callable[[bytes], Sequence[tuple[int, DisplaySet]]] | None:

@@ -137,7 +137,18 @@ def _subtitled(
             made.append(track)
             continue
         further.append((begin, found))
-        made.append(replace(track, enabled=False, display_sets=found.display_sets(begin, origin)))
+        for number, (page, sets) in enumerate(found.tracks(begin, origin)):
+            language = track.language if page.language == "und" else page.language
+            made.append(
+                replace(
+                    track,
+                    track_id=track.track_id | number << _PAGE_SHIFT,
+                    enabled=False,
+                    language=language,
+                    roles=("caption",) if page.is_caption else (),
+                    display_sets=sets,
+                )
+            )
         begin += found.samples.size
     return made, further
 
@@ -166,6 +177,9 @@ def _tables(one: StreamSamples, begin: int, room: TableRoom) -> dict[bytes, memo
         boxes.add(columns, int(one.times.decode[stop]))
     return boxes.render()
 
+
+_PAGE_SHIFT = 24
+"""Bits of a stream's number in that of a track, above which is the number of one of the stream's pages."""
 
 _SEVERAL_SAMPLES = struct.pack(">III", 0, 1, 2)
 """A ``stsz`` (ISO/IEC 14496-12 §8.7.3.2) of two samples: a track of a single picture is taken for a cover."""

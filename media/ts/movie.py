@@ -24,7 +24,7 @@ from media.ts.limits import TransportLimits
 from media.ts.movie_streams import MediaStream, PictureStream, SoundStream, VideoStream
 from media.ts.sections import ProgramTables
 from media.ts.sound_frames import FILE_SOUND_CODINGS, recognized
-from media.ts.subtitle_streams import SubtitleStream
+from media.ts.subtitle_streams import DVB_SUBTITLES, SubtitleStream, dvb_pages
 from media.ts.tables import ElementaryStream, ProgramMap, StreamType
 from media.ts.timestamps import FileClock, FileTimes, FollowingClock
 
@@ -60,7 +60,7 @@ _UNTOLD = "private data without a descriptor that says what they are"
 _LANGUAGE = 0x0A
 """Tag of the descriptor of a stream's language (§2.6.18)."""
 
-_SUBTITLES: Mapping[int, str] = {0x56: "DVB teletext", 0x59: "DVB"}
+_SUBTITLES: Mapping[int, str] = {0x56: "DVB teletext", DVB_SUBTITLES: "DVB"}
 """Tags of descriptors of subtitles."""
 
 
@@ -393,7 +393,10 @@ def _subtitles(stream: ElementaryStream) -> str:
 
 def _subtitle_stream(stream: ElementaryStream, limits: TransportLimits) -> SubtitleStream | None:
     """Create the parser of a stream of subtitles that are pictures; None of another stream."""
-    return SubtitleStream(stream, limits) if stream.kind == StreamType.PGS else None
+    if stream.kind == StreamType.PGS:
+        return SubtitleStream(stream, limits)
+    pages = dvb_pages(stream) if stream.kind == StreamType.PRIVATE else []
+    return SubtitleStream(stream, limits, pages) if pages else None
 
 
 def _found(stream: ElementaryStream, limits: TransportLimits) -> MediaStream | str | None:

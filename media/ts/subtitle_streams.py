@@ -1,21 +1,25 @@
-"""Subtitles of a transport stream file that are pictures: PGS, as in files of Blu-ray discs.
+"""Subtitles of a transport stream file that are pictures: PGS and DVB subtitles.
 
-It has a PES packet for each segment of a display set, or one for all of them.
+PGS has a PES packet for each segment of a display set, or one for all of them. DVB has PES packets with a
+head of two bytes (ETSI EN 300 743 §7.1), and those of one display set have the same time.
 """
 
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
 from media.errors import MediaError, UnsupportedError
-from media.matroska.text_blocks import MAX_DISPLAY_SET_BYTES
+from media.matroska.text_blocks import MAX_DISPLAY_SET_BYTES, as_dvb_blocks
 from media.mp4.movie.assembled_samples import Read
 from media.mp4.movie.sample_table import Int64
 from media.stream_reader import CLOCK_RATE
+from media.subtitles.dvb import packet_segments, read_page_of
 from media.subtitles.pgs import PRESENTATION, DisplaySet, DisplaySets, read_display_set
 from media.ts.elementary_streams import Unit, UnitReader
 from media.ts.limits import TransportLimits
@@ -26,15 +30,65 @@ from media.ts.timestamps import FollowingClock
 MAX_SETS = 1 << 16
 """Most display sets of a stream; a film has some two thousand."""
 
+DVB_SUBTITLES = 0x59
+"""Tag of the descriptor of DVB subtitles (ETSI EN 300 468 §6.2.41)."""
+
+MAX_PAGES = 8
+"""Most subtitles of a stream of DVB, each with a page and a language of its own."""
+
+_HARD_OF_HEARING = range(0x20, 0x27)
+"""Types of subtitles for who doesn't hear (ETSI EN 300 468 table 26)."""
+
+_PAGE_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SubtitlePage:
+    """The subtitles of one language in a stream.
+
+    Attributes:
+        language: three letters of ISO 639-2; ``und`` where none is told.
+        is_caption: whether they are for who doesn't hear.
+        private: numbers of the page and of the one that it shares with others, and the type, as Matroska has
+            them; empty of PGS.
+    """
+
+    language: str = "und"
+    is_caption: bool = False
+    private: bytes = b""
+
+
+def dvb_pages(stream: ElementaryStream) -> list[SubtitlePage]:
+    """Return the subtitles of a stream of DVB by its descriptor."""
+    told = stream.described().get(DVB_SUBTITLES, b"")
+    entries = (told[at : at + _PAGE_BYTES] for at in range(0, len(told) - _PAGE_BYTES + 1, _PAGE_BYTES))
+    pages = []
+    for entry in list(entries)[:MAX_PAGES]:
+        language = entry[:3].decode("latin-1").lower()
+        is_known = language.isascii() and language.isalpha()
+        pages.append(
+            SubtitlePage(
+                language if is_known else "und", entry[3] in _HARD_OF_HEARING, entry[4:8] + entry[3:4]
+            )
+        )
+    return pages
+
 
 class SubtitleStream:
     """A stream of subtitles while its file is read: the places of its display sets, and their times."""
 
-    def __init__(self, stream: ElementaryStream, limits: TransportLimits) -> None:
-        self._pid = stream.pid
+    def __init__(
+        self, stream: ElementaryStream, limits: TransportLimits, pages: list[SubtitlePage] | None = None
+    ) -> None:
+        """Begin a stream.
+
+        Args:
+            pages: the subtitles of a stream of DVB; None of PGS.
+        """
+        self._pid, self._pages = stream.pid, pages
         self._reader = UnitReader(MAX_DISPLAY_SET_BYTES, limits.span_bytes)
         self._times, self._begins, self._ends, self._sizes = array("q"), array("q"), array("q"), array("I")
-        self._is_timed = False
+        self._told: int | None = None
         self._time: int | None = None
         self.units = 0
 
@@ -54,11 +108,11 @@ class SubtitleStream:
         if unit is None:
             return
         self.units += 1
-        size = len(unit.data)
-        if unit.data[:1] == bytes((PRESENTATION,)):
+        size = len(self._segments(unit.data))
+        if self._begins_set(unit):
             time = self._time
             # Without a time its segments can't be shown, and no others can be with them.
-            self._is_timed = time is not None
+            self._told = None if time is None else unit.pts
             if time is None or not size:
                 return
             if len(self._times) >= MAX_SETS:
@@ -67,12 +121,20 @@ class SubtitleStream:
             self._begins.append(unit.begin)
             self._ends.append(unit.end)
             self._sizes.append(size)
-        elif self._is_timed and self._sizes:
+        elif self._told is not None and self._sizes:
             if self._sizes[-1] + size > MAX_DISPLAY_SET_BYTES:
-                self._is_timed = False  # a damaged set ends here
+                self._told = None  # a damaged set ends here
                 return
             self._ends[-1] = unit.end
             self._sizes[-1] += size
+
+    def _begins_set(self, unit: Unit) -> bool:
+        if self._pages is None:
+            return unit.data[:1] == bytes((PRESENTATION,))
+        return unit.pts != self._told
+
+    def _segments(self, data: bytes) -> bytes:
+        return data if self._pages is None else packet_segments(data)
 
     def found(self, units: Units) -> FoundSubtitles | None:
         """Return the stream's display sets, after the whole file has been read; None if it has none."""
@@ -80,8 +142,8 @@ class SubtitleStream:
             return None
         ends = np.cumsum(np.asarray(self._sizes, np.int64))
         places = np.asarray(self._begins, np.int64), np.asarray(self._ends, np.int64)
-        samples = _SetSamples((units, self._pid), places, ends)
-        return FoundSubtitles(np.asarray(self._times, np.int64), samples)
+        samples = _SetSamples((units, self._pid), places, ends, self._segments)
+        return FoundSubtitles(np.asarray(self._times, np.int64), samples, self._pages)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,13 +152,15 @@ class FoundSubtitles:
 
     Attributes:
         times: when each is shown, in ticks since the beginning of the file's clock.
+        pages: the subtitles of a stream of DVB; None of PGS.
     """
 
     times: Int64
     samples: _SetSamples
+    pages: list[SubtitlePage] | None
 
-    def display_sets(self, begin: int, origin: Fraction) -> DisplaySets:
-        """Return the display sets, which aren't read yet.
+    def tracks(self, begin: int, origin: Fraction) -> Iterator[tuple[SubtitlePage, DisplaySets]]:
+        """Return each of the stream's subtitles, with their display sets.
 
         Args:
             begin: offset behind the file at which its assembled samples begin.
@@ -106,7 +170,14 @@ class FoundSubtitles:
         sizes = np.diff(self.samples.ends, prepend=0)
         starts = (self.times - round(origin * CLOCK_RATE)) * 1000 // CLOCK_RATE
         offsets = begin + self.samples.ends - sizes
-        return DisplaySets(starts[order], offsets[order], sizes[order], _pgs_sets)
+        sets = DisplaySets(starts[order], offsets[order], sizes[order], _pgs_sets)
+        if self.pages is None:
+            yield SubtitlePage(), sets
+            return
+        for page in self.pages:
+            numbers = {int.from_bytes(page.private[at : at + 2], "big") for at in (0, 2)}
+            decode = partial(read_page_of, pages=frozenset(numbers))
+            yield page, as_dvb_blocks(replace(sets, decode=decode), page.private)
 
 
 def _pgs_sets(data: bytes) -> list[tuple[int, DisplaySet]]:
@@ -120,11 +191,19 @@ class _SetSamples:
         stream: reads units of the file, and the stream's ID.
         places: where each set begins and ends in the file.
         ends: bytes of all sets up to the end of each.
+        segments: returns the segments in a unit.
     """
 
-    def __init__(self, stream: tuple[Units, int], places: tuple[Int64, Int64], ends: Int64) -> None:
+    def __init__(
+        self,
+        stream: tuple[Units, int],
+        places: tuple[Int64, Int64],
+        ends: Int64,
+        segments: Callable[[bytes], bytes],
+    ) -> None:
         (self._units, self._pid), self.ends = stream, ends
         self._begins, self._stops = places
+        self._segments = segments
 
     @property
     def size(self) -> int:
@@ -141,7 +220,7 @@ class _SetSamples:
             size = int(self.ends[number]) - begin
             units = self._units(read, self._pid, int(self._begins[number]), int(self._stops[number]))
             try:
-                data = b"".join([unit.data for unit in units])
+                data = b"".join([self._segments(unit.data) for unit in units])
             except MediaError:  # the file has changed since it was indexed
                 break
             if len(data) != size:

@@ -61,10 +61,11 @@ DVB = [
     bytes.fromhex(part)
     for part in (
         *("0f140001 0005 00013f00b3", "0f100001 0008 1e0b00ff00500078", "0f110001 0010"),
-        *("000700a0001e6f000003", "0000000000f0", "0f800001 0000"),
+        *("000700a0001e6f000003", "0000000000f0", "0f130001 000f", "0000 01 0008 0000"),
+        *("12 00a099 05 0000 f0", "0f800001 0000"),
     )
 ]
-"""A display set: the size of its display, a page, a region, and the end."""
+"""A display set: the size of its display, a page, a region, an object, and the end."""
 PGS = read_display_set(display_set(shown=True)).segments
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from media.ts.subtitle_streams import dvb_pages
+from media.ts.tables import ElementaryStream, StreamType
 from packager.encode.renditions import EncodedRenditions
 from packager.library.local_storage import Library
 from packager.process.ffmpeg_discovery import Tools
@@ -30,7 +32,9 @@ def starts(path: Path) -> list[int]:
     return [int(time) for time in one.display_sets.starts + one.early]
 
 
-@pytest.mark.parametrize(("name", "codec"), [("film.m2ts", "copy"), ("joined.m2ts", "copy")])
+@pytest.mark.parametrize(
+    ("name", "codec"), [("film.m2ts", "copy"), ("joined.m2ts", "copy"), ("film.ts", "dvbsub")]
+)
 async def test_they_are_seen_as_ffmpeg_shows_them(
     name: str, codec: str, tools: Tools, tmp_path: Path
 ) -> None:
@@ -62,7 +66,7 @@ async def test_they_are_seen_as_ffmpeg_shows_them(
     assert seen[80].max() < 20
 
 
-@pytest.mark.parametrize(("name", "codec"), [("film.m2ts", "copy")])
+@pytest.mark.parametrize(("name", "codec"), [("film.m2ts", "copy"), ("film.ts", "dvbsub")])
 def test_times_go_on_behind_a_jump_of_the_clock(name: str, codec: str, tmp_path: Path) -> None:
     (tmp_path / "once").mkdir()
     path = tmp_path / "once" / name
@@ -79,3 +83,14 @@ def test_times_go_on_behind_a_jump_of_the_clock(name: str, codec: str, tmp_path:
     assert twice[: len(once)] == once
     assert len(later) <= 2
     assert max(later) == pytest.approx(12_000, abs=100)
+
+
+def test_a_stream_of_dvb_has_subtitles_of_several_languages() -> None:
+    # ETSI EN 300 468 §6.2.41: language, type, page, and the page that is shared
+    told = bytes.fromhex("59 10") + b"deu\x10\x00\x01\x00\x02" + b"fra\x20\x00\x03\x00\x02"
+    found = dvb_pages(ElementaryStream(StreamType.PRIVATE, 100, told))
+    assert [(one.language, one.is_caption, one.private.hex()) for one in found] == [
+        ("deu", False, "0001000210"),
+        ("fra", True, "0003000220"),
+    ]
+    assert dvb_pages(ElementaryStream(StreamType.PRIVATE, 100, b"\x59\x07" + told[2:9])) == []
