@@ -47,7 +47,7 @@ class SubtitlePage:
     """The subtitles of one language in a stream.
 
     Attributes:
-        language: three letters of ISO 639-2; ``und`` where none is told.
+        language: three letters of ISO 639-2; ``und`` for an unknown one.
         is_caption: whether they are for who doesn't hear.
         private: numbers of the page and of the one that it shares with others, and the type, as Matroska has
             them; empty of PGS.

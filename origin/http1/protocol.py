@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import urllib.parse
 import weakref
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import structlog
@@ -21,25 +20,21 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Scope
 
 from origin.answers.asgi import GONE, ZERO_COPY
-from origin.answers.heads import CommonLines, PlainHead
-from origin.answers.pieces import Piece, TruncatedFileError
-from origin.answers.reply import Pending, Reply
 from origin.http.answer import Headers
-from origin.http.byte_ranges import SelectedRange
 from origin.http.client_limits import RETRY_SECONDS, UNLIMITED, ClientLimit
 from origin.http.path_prefixes import split_token
 from origin.http.trusted_proxies import TrustedProxies
 from origin.http1 import states
-from origin.http1.application_exchange import log_failure
 from origin.http1.body_writer import MAY_OUTLIVE, STREAM
 from origin.http1.exchange import Exchange
+from origin.http1.fast_answering import FastAnswering
 from origin.http1.fast_path import FastPath
-from origin.http1.handler_exchange import HandlerExchange, PreparedRequest, RepeatedReply, is_in_memory
+from origin.http1.handler_exchange import HandlerExchange
 from origin.http1.handover_target import RELAYED, OtherProcess, RelayedFrom
 from origin.http1.limits import HttpLimits
-from origin.http1.request_head import RequestLine, has_unframed_body, split_target
+from origin.http1.request_head import has_unframed_body, split_target
 from origin.http1.request_reader import RequestHead, RequestReader
-from origin.http1.response_head import FAILURE, FAILURE_TEXT, AddedHeaders, refusal
+from origin.http1.response_head import AddedHeaders, refusal
 from origin.http1.sendfile import FileSender
 from origin.http1.shared_turns import UNWATCHED_REQUESTS, RequestTurns, SharedTurns
 from origin.http1.suspects import Suspects
@@ -93,10 +88,7 @@ class HttpProtocol(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_active",
-        "_again",
         "_answering",
-        "_before",
         "_body_of",
         "_counted_by",
         "_ended",
@@ -110,18 +102,19 @@ class HttpProtocol(asyncio.Protocol):
         "_reader",
         "_refusal",
         "_relayed_from",
-        "_repeat",
         "_retired",
         "_runs_handlers",
         "_told",
         "_unread",
         "_watch",
         "_zero_copy",
+        "active",
         "app",
         "app_state",
         "asgi_version",
         "client",
         "connections",
+        "fast_answering",
         "flow",
         "has_handlers",
         "keep_alive_seconds",
@@ -190,15 +183,12 @@ class HttpProtocol(asyncio.Protocol):
         # How far the answer is; only `_move` changes it. The request that is being answered, those that wait
         # for the answers before theirs, and the one whose body is read.
         self._answering = states.NO_ANSWER
-        self._active: Exchange | HandlerExchange | None = None
+        self.active: Exchange | HandlerExchange | None = None
         self._pipeline: list[tuple[Exchange, ASGIApp]] = []
         self._body_of: Exchange | None = None
         # The error status that follows once the earlier requests are answered, behind which we close.
         self._refusal: int | None = None
-        # The previous request, and what answers it if it is repeated while nothing else is under way.
-        self._before: RequestLine | None = None
-        self._repeat: RepeatedReply | None = None
-        self._again: tuple[bytes, PreparedRequest] | None = None
+        self.fast_answering = FastAnswering(self)
         # Whether the server is about to end, so that the next answer is the connection's last.
         self._retired = False
 
@@ -258,11 +248,12 @@ class HttpProtocol(asyncio.Protocol):
             self.transport.close()
         if self.sender is not None:
             self.sender.close()
-        if isinstance(self._active, HandlerExchange):
-            self._active.ended(0 if self.sender is None else self.sender.sent)
+        if isinstance(self.active, HandlerExchange):
+            self.active.ended(0 if self.sender is None else self.sender.sent)
         self._move(states.LOSS)
-        # Exchanges refer to their connection: without these two no cycle is left for the garbage collector.
-        self._active = self._body_of = None
+        # These refer to their connection: without them no cycle is left for the garbage collector.
+        self.active = self._body_of = None
+        del self.fast_answering
         self._reader.close()
 
     def forget_client(self) -> None:
@@ -322,10 +313,10 @@ class HttpProtocol(asyncio.Protocol):
     def retire(self) -> None:
         """Make the next answer the last and have it say so: the server is about to end (RFC 9112 §9.6)."""
         self._retired = True
-        self._repeat = self._again = None
+        self.fast_answering.forget()
         # A header that was sent has promised already that another request may follow.
-        if self._active is not None and self._answering is states.AWAITED:
-            self._active.keep_alive = False
+        if self.active is not None and self._answering is states.AWAITED:
+            self.active.keep_alive = False
 
     def close_idle(self, seconds: float, first_seconds: float) -> None:
         """Close the connection if nothing has come for `seconds` since the last answer.
@@ -349,11 +340,11 @@ class HttpProtocol(asyncio.Protocol):
         `retire` and `close_idle` instead.
         """
         self._unread = b""
-        self._repeat = self._again = None
-        if self._active is None:
+        self.fast_answering.forget()
+        if self.active is None:
             self.transport.close()
         else:
-            self._active.keep_alive = False
+            self.active.keep_alive = False
 
     # Time
 
@@ -362,7 +353,7 @@ class HttpProtocol(asyncio.Protocol):
         """The part of a request that the client has to send now."""
         reading = self._reader.state
         is_over = reading is states.STOPPED or reading is states.LEAVING or self._is_deferred
-        if self._active is not None or is_over or self.transport.is_closing():
+        if self.active is not None or is_over or self.transport.is_closing():
             return AwaitedFromClient.NOTHING
         return AwaitedFromClient.HEAD if reading is states.HEAD else AwaitedFromClient.REQUEST
 
@@ -388,7 +379,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _defers(self, data: bytes) -> bool:
         """Have a request wait for its turn, unless it is to be answered now; return whether it waits."""
-        if self._unread or self._active is not None or self._reader.state is not states.IDLE:
+        if self._unread or self.active is not None or self._reader.state is not states.IDLE:
             return False
         now = self.loop.time()
         if self.request_turns.admits(now - self._watch.since):
@@ -415,14 +406,7 @@ class HttpProtocol(asyncio.Protocol):
             else:
                 self.flow.pause_reading()
             return
-        if self._repeat is not None and self._reply_again(self._repeat, data):
-            return
-        if self._again is not None:
-            asked, prepared = self._again
-            if data == asked and self._ask_again(prepared):
-                return
-            self._again = None
-        if not self._handle(data):
+        if not self.fast_answering.answer_again(data) and not self.fast_answering.answer(data):
             self._handle_data(data, data)
 
     def _handle_data(self, data: bytes, tried: bytes = b"") -> None:
@@ -439,7 +423,7 @@ class HttpProtocol(asyncio.Protocol):
             pieces += 1
             end = self._reader.end_of_head(data, start)
             piece, start = data[start:end], end
-            if piece is tried or not self._handle(piece):
+            if piece is tried or not self.fast_answering.answer(piece):
                 self._reader.receive_data(piece)
         self._is_taking = False
         self._unread = data[start:]
@@ -452,7 +436,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _begins_http2(self, data: bytes) -> bool:
         """Have HTTP/2 spoken, if the client begins with its preface; return whether it does."""
-        is_first = self._reader.state is states.IDLE and not self._watch.served and self._active is None
+        is_first = self._reader.state is states.IDLE and not self._watch.served and self.active is None
         begin = type(self).http2
         if begin is None or not is_first or not HTTP2_PREFACE.startswith(data[: len(HTTP2_PREFACE)]):
             return False
@@ -470,13 +454,14 @@ class HttpProtocol(asyncio.Protocol):
         self._watch.stop()
         self.connections.discard(self)
         self._reader.close()
+        del self.fast_answering
 
     def _is_behind(self) -> bool:
         """Return whether the next bytes belong to a request behind the one that is being answered."""
         reading = self._reader.state
         if reading is states.LEAVING:
             return True
-        if self._active is None or reading is states.UNFRAMED or reading is states.STOPPED:
+        if self.active is None or reading is states.UNFRAMED or reading is states.STOPPED:
             return self.transport.is_closing()
         return reading is states.IDLE
 
@@ -512,7 +497,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def request_begun(self) -> None:
         """Note the time of a request's first byte."""
-        if self._active is None:
+        if self.active is None:
             self._watch.since = self.loop.time()
 
     def head_read(self, head: RequestHead) -> states.ReadingEvent:
@@ -530,7 +515,7 @@ class HttpProtocol(asyncio.Protocol):
         # The reference is weak, because a cycle would only be freed by the garbage collector.
         scope["extensions"][GONE] = {"exchange": weakref.ref(exchange)}
         self._body_of = exchange
-        if self._active is not None:
+        if self.active is not None:
             # This head came with the last bytes of the body before it; what follows it waits unread.
             self._pipeline.append((exchange, app))
             return states.END_OF_HEAD
@@ -628,12 +613,12 @@ class HttpProtocol(asyncio.Protocol):
     def _exchanges(self) -> list[Exchange | HandlerExchange]:
         """Return the requests that aren't fully answered yet, in the order in which they came."""
         waiting = [exchange for exchange, _ in self._pipeline]
-        return [*waiting] if self._active is None else [self._active, *waiting]
+        return [*waiting] if self.active is None else [self.active, *waiting]
 
     def _begin(self, exchange: Exchange, app: ASGIApp) -> None:
         """Start the application's task for a request, whose turn has come."""
         self._move(states.TURN)
-        self._active = exchange
+        self.active = exchange
         exchange.keep_alive = exchange.keep_alive and not self._retired
         # The exchange itself leaves the set at its end: a callback would cost the loop another turn.
         self.tasks.add(self.loop.create_task(exchange.run(app)))
@@ -646,7 +631,7 @@ class HttpProtocol(asyncio.Protocol):
         """Begin the next answer: the last byte of the one before has been handed on."""
         self._move(states.COMPLETE)
         self.server_state.total_requests += 1
-        self._active = None
+        self.active = None
         self._watch.served = True
         self._watch.since = self.loop.time()
         if self.transport.is_closing():
@@ -674,7 +659,7 @@ class HttpProtocol(asyncio.Protocol):
     @property
     def _asking(self) -> str | None:
         """The address of the client that is being answered, for the log."""
-        return self.client_host if self._active is None else self._active.client_host
+        return self.client_host if self.active is None else self.active.client_host
 
     def client_of(self, fields: Headers) -> str:
         """Return the address of a request's client."""
@@ -685,190 +670,40 @@ class HttpProtocol(asyncio.Protocol):
 
     # Handlers, which answer without the application
 
-    def _handle(self, data: bytes) -> bool:
-        """Have a handler answer a request; return False if the parser has to read it."""
-        if not self._may_handle():
-            return False
-        repeat = self.fast_path.repeat(data)
-        if repeat is not None and self._reply_again(repeat, data):
-            return True
-        exchange = self.fast_path.find(data, self.limits, self._peer, self._told)
-        if exchange is None:
-            return False
-        self._begin_handled(exchange)
-        if self._active is not exchange and exchange.keep_alive:
-            version = self.fast_path.version
-            if exchange.line is self._before:
-                self._repeat = exchange.repeated(data, version) if exchange.is_ranged else None
-                self._again = (data, exchange.prepared) if exchange.is_repeatable else None
-            if repeat is None and not exchange.is_ranged:
-                repeat = exchange.repeated(data, version)
-                if repeat is not None:
-                    self.fast_path.keep(data, repeat)
-        self._before = exchange.line
-        return True
-
-    def _may_handle(self) -> bool:
-        """Return whether a handler may answer now, past the transport."""
-        if self._reader.state is not states.IDLE or self._active is not None or not self._runs_handlers:
+    @property
+    def may_handle(self) -> bool:
+        """Whether a handler may answer now, past the transport."""
+        if self._reader.state is not states.IDLE or self.active is not None or not self._runs_handlers:
             return False
         # A reply goes past the transport, so what the application wrote must have left its buffer.
         return not self._retired and not self.transport.get_write_buffer_size()
 
-    def _begin_handled(self, exchange: HandlerExchange) -> None:
-        self._move(states.TURN)
-        self._active = exchange
-        exchange.begin(self)
+    def find_handled(self, data: bytes) -> HandlerExchange | None:
+        """Return the exchange of a request that a handler handles; None if the application has to answer."""
+        return self.fast_path.find(data, self.limits, self._peer, self._told)
 
-    def _ask_again(self, prepared: PreparedRequest) -> bool:
-        """Answer what was asked before by what the handler says now; return False if it has to be read."""
-        if prepared.version != self.fast_path.version or not self._may_handle():
-            return False
-        try:
-            outcome = prepared.handler.handle(prepared.request)
-        except Exception:  # noqa: BLE001  # it is handled anew, and then logged
-            return False
-        if outcome is None:
-            return False
-        if isinstance(outcome, Pending) or not is_in_memory(outcome):
-            self._begin_handled(HandlerExchange(prepared, outcome, self.fast_path.access_log))
-        else:
-            self._send_in_memory(prepared, outcome)
-        return True
-
-    def _send_in_memory(self, prepared: PreparedRequest, reply: Reply) -> None:
-        """Send a reply that lies in memory; if all of it goes at once, it needs no exchange."""
-        access_log, head = self.fast_path.access_log, reply.head
-        encoded_head = head.encode(self.fast_path.common(self.default_headers))
-        sender = self.sender or self.file_sender()
-        sent = sender.sent
-        error: Exception | None = None
-        try:
-            if sender.begin((encoded_head, *reply.body), 0, -1, self._on_sent):
-                access_log.counter(prepared.area, head.status).add(sum(map(len, reply.body)))
-                self.server_state.total_requests += 1
-                self._watch.since = self.loop.time()
-                return
-        except OSError as caught:
-            error = caught
+    def begin_answer(self, exchange: HandlerExchange) -> None:
+        """Begin the answer of a handler."""
         self._move(states.TURN)
-        self._move(states.REPLY)
-        exchange = self._active = HandlerExchange(prepared, reply, access_log)
-        exchange.begun(head.status, sent + len(encoded_head))
-        if error is not None:
-            self._end_answer(exchange, error)
+        self.active = exchange
+
+    def replace_answer(self, exchange: Exchange, run: Coroutine[Any, Any, None]) -> None:
+        """Continue an answer of a handler in a task, as one of the application."""
+        if self._ended:
+            exchange.half_close()
+        self.active = exchange
+        self.tasks.add(self.loop.create_task(run))
+
+    def note_repeated(self) -> None:
+        """Note an answer that needed no exchange."""
+        self.server_state.total_requests += 1
+        self._watch.since = self.loop.time()
 
     def file_sender(self) -> FileSender:
         """Return the connection's sender of file bytes; it is made when it is first needed."""
         if self.sender is None:
             self.sender = FileSender(self.loop, self.transport)
         return self.sender
-
-    def send_reply(self, exchange: HandlerExchange, reply: Reply) -> None:
-        """Send the reply of a handler."""
-        if self._active is not exchange or self.transport.is_closing():
-            return
-        reply_head, body, source, stream = reply[:4]
-        file = -1 if source is None else source.descriptor()
-        if file is None or stream is not None:
-            self._send_in_task(exchange, reply)
-            return
-        common = self.fast_path.common(self.default_headers)
-        if not exchange.keep_alive:
-            # RFC 9112 §9.6: a server that is going to close the connection says so.
-            common = CommonLines(common.first + CLOSING, common.last)
-        head = reply_head.encode(common)
-        sender = self.sender or self.file_sender()
-        self._move(states.REPLY)
-        exchange.begun(reply_head.status, sender.sent + len(head))
-        try:
-            if source is not None and len(body) == 1 and isinstance(body[0], SelectedRange):
-                is_sent = sender.begin_range(head, *body[0], file, self._on_sent)
-            else:
-                file_bytes = 0 if source is None else _file_bytes(body)
-                is_sent = sender.begin((head, *body), file_bytes, file, self._on_sent)
-            if not is_sent:
-                return
-        except (OSError, TruncatedFileError) as error:
-            self._end_answer(exchange, error)
-        else:
-            self._end_answer(exchange)
-
-    def _send_in_task(self, exchange: HandlerExchange, reply: Reply) -> None:
-        """Send a reply whose bytes have to be awaited, as an application would."""
-        scope: Scope = {
-            "type": "http",
-            "http_version": "1.1",
-            "method": exchange.line.method,
-            "path": exchange.path,
-            "client": (exchange.client_host, 0),
-            "extensions": {},
-        }
-        sending = Exchange(self, scope, expect_100_continue=False, keep_alive=exchange.keep_alive)
-        scope["extensions"][GONE] = {"exchange": weakref.ref(sending)}
-        if self._ended:
-            sending.half_close()
-        self._active = sending
-        run = sending.run(partial(exchange.send_in_task, reply, self.fast_path.headers))
-        self.tasks.add(self.loop.create_task(run))
-
-    def cut_reply(self, exchange: HandlerExchange) -> None:
-        """End a handler's reply at once, and the connection with it."""
-        del exchange
-        self.transport.abort()
-
-    def fail(self, exchange: HandlerExchange) -> None:
-        """Reply with 500: the handler has failed."""
-        # RFC 9110 §15.6.1.
-        body = (FAILURE_TEXT,) if exchange.line.method == "GET" else ()
-        self.send_reply(exchange, Reply(PlainHead(500, FAILURE), body))
-
-    def _reply_again(self, repeat: RepeatedReply, data: bytes) -> bool:
-        """Answer a repeated request; return False if the bytes aren't that request."""
-        server = self.server_state
-        if repeat.version != self.fast_path.version:
-            self._repeat = None
-            return False
-        again = repeat.reply(data, self.fast_path.common(self.default_headers))
-        if again is None:
-            self._repeat = None
-            return False
-        head, first, last, source = again
-        sender = self.sender or self.file_sender()
-        sent = sender.sent
-        error: Exception | None = None
-        try:
-            if sender.begin_range(head, first, last, source.descriptor(), self._on_sent):
-                repeat.count(last + 1 - first)
-                server.total_requests += 1
-                self._watch.since = self.loop.time()
-                self._repeat = repeat
-                return True
-        except (OSError, TruncatedFileError) as caught:
-            error = caught
-        self._repeat = None
-        self._move(states.TURN)
-        self._move(states.REPLY)
-        exchange = self._active = repeat.exchange(source)
-        exchange.begun(repeat.status, sent + len(head))
-        if error is not None:
-            self._end_answer(exchange, error)
-        return True
-
-    def _on_sent(self, error: Exception | None) -> None:
-        if isinstance(self._active, HandlerExchange):
-            self._end_answer(self._active, error)
-
-    def _end_answer(self, exchange: HandlerExchange, error: Exception | None = None) -> None:
-        """Finish the answer of a handler, whether it was sent to its end or failed."""
-        exchange.ended(0 if self.sender is None else self.sender.sent)
-        if error is not None:
-            log_failure(exchange.path, error)
-            # RFC 9112 §8: closing marks a message with fewer bytes than promised as incomplete.
-            self.transport.abort()
-        elif not exchange.keep_alive:
-            self.transport.close()
-        self.on_response_complete()
 
     # Refusing
 
@@ -878,7 +713,7 @@ class HttpProtocol(asyncio.Protocol):
         self._reader.move(states.FAULT)
         # A fault in a body whose request is answered already isn't answered again.
         unanswered = status if not was_in_body or self._withdraw() else None
-        if self._active is None:
+        if self.active is None:
             self._close_refused(unanswered)
         else:
             self._refusal = unanswered
@@ -892,14 +727,14 @@ class HttpProtocol(asyncio.Protocol):
         if self._pipeline and self._pipeline[-1][0] is self._body_of:
             self._pipeline.pop()
             return True
-        if self._active is not None and self._body_of is self._active:
+        if self.active is not None and self._body_of is self.active:
             if self._answering is states.AWAITED:
                 self._move(states.WITHDRAWAL)
-                self._active.hang_up()
-                self._active = None
+                self.active.hang_up()
+                self.active = None
                 return True
-            self._active.keep_alive = False
-            self._active.half_close()
+            self.active.keep_alive = False
+            self.active.half_close()
         return False
 
     def _close_refused(self, status: int | None) -> None:
@@ -914,12 +749,6 @@ class HttpProtocol(asyncio.Protocol):
         self.flow.resume_reading()
         self.transport.write_eof()
         self.loop.call_later(self.limits.linger_seconds, self.transport.close)
-
-
-def _file_bytes(body: Sequence[Piece]) -> int:
-    """Return how many bytes of a body are ranges of a file."""
-    ranges = (piece for piece in body if not isinstance(piece, _BYTES))
-    return sum(piece.length if isinstance(piece, SelectedRange) else len(piece) for piece in ranges)
 
 
 def http_protocol(

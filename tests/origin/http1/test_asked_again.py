@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from unittest import mock
 
-from origin.http1.protocol import HttpProtocol
+from origin.http1.fast_answering import FastAnswering
 from tests.conformance.handfed import NUMBER, PARTS, PATH, HandFed
 from tests.conformance.raw import Answer, Client
 from tests.waiting import wait_for
@@ -37,7 +37,7 @@ def test_repeated_requests_have_the_answers_of_connections_of_their_own(fed: Han
     with (
         Client(fed.address) as client,
         mock.patch.object(
-            HttpProtocol, "_send_in_memory", autospec=True, side_effect=HttpProtocol._send_in_memory
+            FastAnswering, "_send_in_memory", autospec=True, side_effect=FastAnswering._send_in_memory
         ) as short,
     ):
         for _ in range(60):

@@ -14,7 +14,7 @@ from packager.vod.index.file_index import FileIndex
 from packager.vod.index.index_builder import read_index
 from tests.packager import films
 from tests.packager.films import packets
-from tests.packager.vod.movie.test_odd_files import changed
+from tests.packager.vod.movie.changed_boxes import changed
 from tests.packager.vod.vod_titles import titles_of, without_fill, write_out
 
 TABLE = {b"stts", b"stsc", b"stsz", b"stco"}

@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from media.mp4.boxes import box, walk
 from tests.packager import films
+from tests.packager.vod.movie.changed_boxes import Change, changed
 from tests.packager.vod.vod_titles import assert_same_packets, titles_of
 
 BOTH = {"video": "v:0", "audio": "a:0"}
-PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl"}
-
-Change = Callable[[bytes, bytes], bytes]
-"""Takes type and payload of a box whose children are changed already; gives what stands in its place."""
-
-
-def changed(data: bytes, change: Change) -> bytes:
-    """Write boxes anew, those inside others first."""
-    written = []
-    for found in walk(data):
-        payload = data[found.payload : found.end]
-        payload = changed(payload, change) if found.kind in PARENTS else payload
-        written.append(change(found.kind, payload))
-    return b"".join(written)
 
 
 def with_two_user_data(kind: bytes, payload: bytes) -> bytes:
