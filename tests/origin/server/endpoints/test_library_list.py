@@ -192,6 +192,7 @@ def test_a_list_whose_folder_is_gone_is_503_and_comes_back_by_itself(tmp_path: P
         wait_for(
             lambda: json.loads(fetch(f"{server.url}/health")[2])["status"] == "ok", "the end of the trouble"
         )
+        wait_for(lambda: "the library can be read again" in server.text(), "its line in the log")
         assert server.text().count("the library can't be read ") == 1
         assert server.text().count("the library can be read again") == 1
         assert "Traceback" not in server.text()
