@@ -117,7 +117,7 @@ def test_what_is_published_is_pushed_on(relay: Relay, protocol: str) -> None:
         wait_for(lambda: relay.forwards()[2]["failures"] > 1, "another attempt")
         assert "refused" in relay.forwards()[2]["last_error"]
         assert nowhere["sent_bytes"] == 0 or nowhere["state"] != "sending"
-        assert relay.near.channel()["state"] == "live"
+        relay.near.wait_for_state("live")
         assert FAR_KEY not in relay.near.client.get(f"{relay.near.server.url}/api/live").text
         metrics = relay.near.client.get(f"{relay.near.server.url}/metrics").text
         assert (

@@ -58,7 +58,7 @@ def test_ffmpeg_publishes_to_a_channel(hall: Studio, container: str, more: str, 
     arguments = [*words, "-method", method, f"{hall.address}?key={KEY}"]
     with encoding(*arguments) as encoder:
         hall.wait_for_timeline(before)
-        wait_for(lambda: hall.channel()["state"] == "live", "the channel to be live")
+        hall.wait_for_state("live")
         wait_for(lambda: hall.channel()["publisher"].get("keyframe_interval"), "a second key frame")
         # Two key frames that come at once on a busy machine are sooner known than bits by the second.
         wait_for(lambda: hall.channel()["publisher"]["bitrate"], "a second of bits")

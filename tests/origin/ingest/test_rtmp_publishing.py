@@ -89,7 +89,7 @@ def test_ffmpeg_publishes_to_a_channel(hall: RtmpStudio, output: list[str]) -> N
     before = hall.studio.media_playlist_so_far()
     with encoding(*FLV, *(one.replace("ADDRESS", hall.address) for one in output)) as encoder:
         hall.studio.wait_for_timeline(before)
-        assert hall.studio.channel()["state"] == "live"
+        hall.studio.wait_for_state("live")
         encoder.send_signal(signal.SIGINT)
         assert encoder.wait(CLIENT_SECONDS) in (0, 255)
     hall.studio.wait_for_state("idle")
@@ -127,7 +127,7 @@ def test_the_newer_publisher_takes_over_and_the_older_one_is_told(hall: RtmpStud
         with encoding(*FLV, target):
             hall.studio.wait_for_timeline(listed)
             assert older.wait(CLIENT_SECONDS) != 0
-            assert hall.studio.channel()["state"] == "live"
+            hall.studio.wait_for_state("live")
     hall.studio.wait_for_state("idle")
 
 
@@ -137,7 +137,7 @@ def test_a_second_publisher_is_refused_where_the_first_is_kept(patient_hall: Rtm
         patient_hall.studio.wait_for_timeline()
         assert "has a publisher" in refused([*FLV, target])
         assert first.poll() is None
-        assert patient_hall.studio.channel()["state"] == "live"
+        patient_hall.studio.wait_for_state("live")
 
 
 @pytest.mark.clause("A publisher that is frozen is noticed in seconds, and one that is gone at once")

@@ -29,7 +29,7 @@ def test_the_slate_is_shown_until_somebody_publishes_and_afterwards(
     keys = f'offline = "{slate}"\ntakeover = "{takeover}"\n'
     with studio(tmp_path, more=keys) as one:
         shown = one.wait_for_timeline()
-        assert one.channel()["state"] == "live"
+        one.wait_for_state("live")
         arguments = [*encoder_arguments().split(), "-method", "PUT", f"{one.address}?key={KEY}"]
         with encoding(*arguments) as encoder:
             published = one.wait_for_timeline(shown)

@@ -111,7 +111,7 @@ def test_ffmpeg_publishes_to_a_channel(hall: SrtStudio, stream_id: str) -> None:
     before = hall.studio.media_playlist_so_far()
     with publishing(*TS, *hall.output(stream_id)) as encoder:
         hall.studio.wait_for_timeline(before)
-        assert hall.studio.channel()["state"] == "live"
+        hall.studio.wait_for_state("live")
         publisher = hall.studio.channel()["publisher"]
         assert (publisher["protocol"], publisher["srt_port"]) == ("srt", hall.port)
         encoder.send_signal(signal.SIGINT)
@@ -225,7 +225,7 @@ def test_the_newer_publisher_takes_over(hall: SrtStudio) -> None:
         with publishing(*TS, *hall.output()):
             hall.studio.wait_for_timeline(listed)
             assert older.wait(CLIENT_SECONDS) != 0
-            assert hall.studio.channel()["state"] == "live"
+            hall.studio.wait_for_state("live")
     hall.studio.wait_for_state("idle")
 
 
@@ -235,7 +235,7 @@ def test_a_second_publisher_is_refused_where_the_first_is_kept(tmp_path: Path) -
             hall.studio.wait_for_timeline()
             assert hall.refusal(RIGHT) == 1409
             assert first.poll() is None
-            assert hall.studio.channel()["state"] == "live"
+            hall.studio.wait_for_state("live")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
