@@ -21,9 +21,9 @@ from media.matroska.tracks import VIDEO as PICTURE
 from media.matroska.tracks import MatroskaTrack
 from media.mp4.codecs.decodable_entry import codec_of_fourcc
 from media.mp4.movie.assembled_samples import AssembledSamples, Read
+from media.mp4.movie.box_arrays import Int64
 from media.mp4.movie.movie import Movie
 from media.mp4.movie.pieced_samples import PiecedSamples
-from media.mp4.movie.sample_table import Int64
 from media.mp4.movie.sample_table_writer import FrameRoom, Reserve, reserve_nothing
 from media.mpeg.coded_order import CodedPictures
 

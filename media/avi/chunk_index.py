@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from media.avi.headers import AviStream
 from media.errors import TooLargeError
 from media.mp4.movie.assembled_samples import Read
-from media.mp4.movie.sample_table import Int64
+from media.mp4.movie.box_arrays import Int64
 from media.mp4.movie.sample_table_writer import FrameRoom
 
 INDEX_BYTES = 48 << 20

@@ -26,9 +26,9 @@ from media.mp4.codecs.audio_specific_config import audio_specific_config, core_f
 from media.mp4.codecs.av1 import find_sequence
 from media.mp4.codecs.sequence_parameters import avc_parameters, hevc_parameter_sets, hevc_parameters
 from media.mp4.movie.assembled_samples import Read
+from media.mp4.movie.box_arrays import Int64
 from media.mp4.movie.movie import Movie, foreign_format
 from media.mp4.movie.one_sample_entry import kept_samples
-from media.mp4.movie.sample_table import Int64
 from media.mp4.movie.sample_table_writer import FrameRoom, Reserve, reserve_nothing
 
 MAGIC = b"FLV\1"

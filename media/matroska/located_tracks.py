@@ -12,8 +12,8 @@ from media.errors import MediaError, TooLargeError
 from media.matroska.decodable_entries import facts_or_obstacle
 from media.matroska.timing import Times
 from media.matroska.tracks import VIDEO, MatroskaTrack
+from media.mp4.movie.box_arrays import Int64, stretches
 from media.mp4.movie.movie import Movie, Track
-from media.mp4.movie.sample_table import Int64, stretches
 from media.mp4.movie.sample_table_writer import (
     SampleColumns,
     SampleTableWriter,

@@ -17,8 +17,8 @@ from media.matroska.text_blocks import display_sets, is_caption, text_blocks
 from media.matroska.timing import LONGEST, SECOND, frames_in_turn, picture_times, sound_times
 from media.matroska.tracks import AUDIO, SUBTITLES, VIDEO, MatroskaTrack
 from media.mp4.movie.assembled_samples import AssembledSamples, Read
+from media.mp4.movie.box_arrays import Int64
 from media.mp4.movie.movie import Movie, Track
-from media.mp4.movie.sample_table import Int64
 from media.mp4.movie.sample_table_writer import (
     Reserve,
     TableRoom,

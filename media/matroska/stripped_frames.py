@@ -6,7 +6,7 @@ import numpy as np
 
 from media.matroska.blocks import Frames
 from media.mp4.movie.assembled_samples import Read
-from media.mp4.movie.sample_table import Int64
+from media.mp4.movie.box_arrays import Int64
 
 MAX_STRIPPED_BYTES = 256
 """Most bytes that are put in front of every frame; muxers strip start codes, sync words and headers."""

@@ -21,7 +21,7 @@ from media.matroska.live_writer import LiveBlockWriter, LiveTrack, write_head
 from media.matroska.stripped_frames import MAX_STRIPPED_BYTES
 from media.matroska.timing import LONGEST
 from media.matroska.tracks import ZLIB, MatroskaTrack
-from media.mp4.movie.sample_table import Int64
+from media.mp4.movie.box_arrays import Int64
 from media.subtitles.ass import AssStyles, event_cue, read_styles
 from media.subtitles.dvb import read_page
 from media.subtitles.pgs import DisplaySet, DisplaySets, read_display_set

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from media.mp4.movie.sample_table import Int64, stretches
+from media.mp4.movie.box_arrays import Int64, stretches
 
 SECOND = 1_000_000_000
 """Nanoseconds, of which the file's ticks are some."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from media.errors import UnsupportedError
 from media.mp4.codecs.sequence_parameters import avc_parameters
 from media.mp4.movie.assembled_samples import Read
-from media.mp4.movie.sample_table import Int64
+from media.mp4.movie.box_arrays import Int64
 from media.mpeg.picture_order import presentation_order
 from media.mpeg.picture_order_count import IDR_SLICE, PictureOrder
 from media.mpeg.video_headers import (

@@ -9,7 +9,7 @@ import numpy as np
 from media.errors import MalformedError, UnsupportedError
 from media.mp4.codecs.bits import BitReader
 from media.mp4.codecs.sequence_parameters import OrderParameters
-from media.mp4.movie.sample_table import Int64
+from media.mp4.movie.box_arrays import Int64
 
 SLICE_HEADER_BYTES = 32
 """Bytes of a slice that hold its order count."""

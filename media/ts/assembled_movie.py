@@ -11,8 +11,8 @@ import numpy as np
 
 from media.errors import MediaError, UnsupportedError
 from media.mp4.movie.assembled_samples import AssembledSamples
+from media.mp4.movie.box_arrays import stretches
 from media.mp4.movie.movie import Movie, Track
-from media.mp4.movie.sample_table import stretches
 from media.mp4.movie.sample_table_writer import (
     SampleColumns,
     SampleTableWriter,

@@ -15,7 +15,7 @@ import numpy as np
 
 from media.errors import MalformedError, UnsupportedError
 from media.mp4.movie.assembled_samples import Read
-from media.mp4.movie.sample_table import Int64
+from media.mp4.movie.box_arrays import Int64
 from media.ts.tables import PACKET, PAT_PID, SDT_PID, SYNC, KnownTables
 from media.ts.timestamps import read_timestamp
 

@@ -22,8 +22,8 @@ from media.matroska.timing import Times, frames_in_turn, sound_times, times_in_o
 from media.matroska.tracks import VIDEO, MatroskaTrack
 from media.mp4.codecs.colour import Colour
 from media.mp4.movie.assembled_samples import Read, TrackSamples
+from media.mp4.movie.box_arrays import Int64
 from media.mp4.movie.movie import foreign_format
-from media.mp4.movie.sample_table import Int64
 from media.mpeg.picture_order import presentation_order, presentation_times
 from media.mpeg.video_frames import VC1_SYNTAX, VideoFrames, VideoSyntax
 from media.mpeg.video_headers import BIDIRECTIONAL, INTRA, VideoHeader

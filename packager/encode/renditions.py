@@ -20,7 +20,7 @@ from media.mp4.codecs.colour import Colour
 from media.mp4.codecs.esds import MPEG4_AUDIO, elementary_stream_box
 from media.mp4.codecs.sample_entry import SampleEntry
 from media.mp4.fragments.init_segment import write_init_segment
-from media.mp4.movie.sample_table import Int64, stretches
+from media.mp4.movie.box_arrays import Int64, stretches
 from media.mp4.movie.track_box import TrackFacts
 from packager.ffmpeg.picture_encoder import SOFTWARE, PictureEncoder
 from packager.process.ffmpeg_discovery import Tools

@@ -26,7 +26,8 @@ from media.mp4.fragments.fragments import (
 )
 from media.mp4.fragments.init_segment import write_init_segment
 from media.mp4.fragments.moof import Sample
-from media.mp4.movie.sample_table import Int64, Samples
+from media.mp4.movie.box_arrays import Int64
+from media.mp4.movie.sample_table import Samples
 from media.mp4.movie.track_box import TrackFacts
 from packager.concurrency import usable_cores
 from packager.encode.renditions import SOUND_FRAME, EncodedRendition, levels_of

@@ -15,7 +15,8 @@ import numpy as np
 from media.errors import MalformedError, MediaError, TooLargeError
 from media.mp4.boxes import box
 from media.mp4.fragments.fragments import write_samples_header
-from media.mp4.movie.sample_table import Int64, Samples, stretches
+from media.mp4.movie.box_arrays import Int64, stretches
+from media.mp4.movie.sample_table import Samples
 from media.subtitles.pgs import DisplaySet
 from packager.vod.index.file_index import OfferedTrack
 from packager.vod.movie.movie_reader import Read

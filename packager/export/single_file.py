@@ -12,7 +12,7 @@ import numpy as np
 
 from media.errors import TooLargeError
 from media.mp4.fragments.sidx import MAX_ENTRIES, write_sidx
-from media.mp4.movie.sample_table import Int64
+from media.mp4.movie.box_arrays import Int64
 from packager.vod.index.file_index import OfferedTrack
 
 MAX_REFERENCE_BYTES = 0x7FFF_FFFF

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.mp4.boxes import Box, full_box, header
+from media.mp4.movie.box_arrays import STRETCH_LENGTH
 from media.mp4.movie.movie import DEFAULT_LIMITS, Boxes, MovieLimits
-from media.mp4.movie.sample_table import STRETCH_LENGTH
 
 _FARTHEST = 1 << 62
 """Bound of places in a file, so that sums with sizes stay inside 64 bits."""

@@ -23,8 +23,9 @@ from media.mp4.fragments.moof import (
     parse_tfhd,
     parse_trex,
 )
+from media.mp4.movie.box_arrays import Int64, stretches
 from media.mp4.movie.movie import Edit, Movie, Track
-from media.mp4.movie.sample_table import Int64, SampleTable, stretches
+from media.mp4.movie.sample_table import SampleTable
 from media.mp4.movie.sample_table_writer import (
     Reserve,
     SampleColumns,

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 
 from media.mp4.boxes import full_box
-from media.mp4.movie.sample_table import Int64
+from media.mp4.movie.box_arrays import Int64
 
 STARTS_WITH_SAP = 0x8000_0000
 """Flag of a subsegment that starts with a stream access point, whose type is three bits below."""

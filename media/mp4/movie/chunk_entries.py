@@ -6,13 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.errors import MalformedError
+from media.mp4.movie.box_arrays import STRETCH_LENGTH
 
 MOST_MENDED = 1 << 17
 """Most entries of a table that isn't in order; a film of twelve hours has half as many."""
 
 _ABSENT = "stsc: an entry of chunks that aren't there"
-
-STRETCH = 15 << 10
 
 Rows = NDArray[np.unsignedinteger]
 
@@ -69,8 +68,8 @@ def _in_order(rows: Rows) -> bool:
     """Return whether no entry breaks the rules, as in nearly all files."""
     if rows[0, 0] != 1 or rows[-1, 0] >> 31:
         return False
-    for begin in range(0, len(rows), STRETCH):
-        part = rows[begin : begin + STRETCH + 1]
+    for begin in range(0, len(rows), STRETCH_LENGTH):
+        part = rows[begin : begin + STRETCH_LENGTH + 1]
         if not part[:, 1:].all() or (part[1:, 0] <= part[:-1, 0]).any():
             return False
     return True

@@ -10,7 +10,8 @@ import numpy as np
 
 from media.errors import TooLargeError
 from media.mp4.codecs.silence import SilentFrame
-from media.mp4.movie.sample_table import Int64, Samples, SampleTable, stretches
+from media.mp4.movie.box_arrays import Int64, stretches
+from media.mp4.movie.sample_table import Samples, SampleTable
 from media.mp4.movie.sample_table_writer import SampleColumns, SampleTableWriter, TableRoom
 
 PAUSE_SECONDS = Fraction(1, 4)

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.errors import MalformedError
-from media.mp4.movie.sample_table import Int64, Payload, SampleTable, chunk_entries, stretches
+from media.mp4.movie.box_arrays import Int64, Payload, stretches
+from media.mp4.movie.chunk_table import chunk_entries
+from media.mp4.movie.sample_table import SampleTable
 from media.mp4.movie.sample_table_writer import SampleColumns, SampleTableWriter, TableRoom
 
 

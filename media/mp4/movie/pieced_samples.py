@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from media.mp4.movie.assembled_samples import Read
-from media.mp4.movie.sample_table import Int64
+from media.mp4.movie.box_arrays import Int64
 
 
 class PiecedSamples:

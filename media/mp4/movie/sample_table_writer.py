@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
+from media.mp4.movie.box_arrays import STRETCH_LENGTH, Int64
 from media.mp4.movie.movie import Edit
-from media.mp4.movie.sample_table import STRETCH_LENGTH, Int64
 
 MAX_TABLE_TICKS = (1 << 31) - 1
 """Bound of durations and composition offsets, which are signed in some readers."""

@@ -12,7 +12,7 @@ import numpy as np
 from media.errors import MalformedError, UnsupportedError
 from media.mp4.codecs.sample_entry import SampleEntry
 from media.mp4.movie.assembled_samples import AssembledSamples
-from media.mp4.movie.sample_table import Int64
+from media.mp4.movie.box_arrays import Int64
 from media.mp4.movie.track_box import edit_list
 from packager.vod.index.chapters import NO_CHAPTERS, ChapterSource
 from packager.vod.movie.edit_list import Arrangement

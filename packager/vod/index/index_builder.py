@@ -21,11 +21,12 @@ from media.mp4.codecs.silence import silent_frame
 from media.mp4.fragments.init_segment import write_init_segment
 from media.mp4.languages import language_tag
 from media.mp4.movie.assembled_samples import AssembledSamples
+from media.mp4.movie.box_arrays import Int64
 from media.mp4.movie.filled_sound import PAUSE_SECONDS, FilledSpan, SilentSamples, fill_pauses, has_pauses
 from media.mp4.movie.movie import Movie, MovieLimits, Track, foreign_format
 from media.mp4.movie.one_sample_entry import samples_of_one_entry, use_several_entries
 from media.mp4.movie.packed_sound import MAX_INSTANTS, PACKED_BYTES, packed_tables
-from media.mp4.movie.sample_table import MAX_SAMPLES, Int64, SampleTable
+from media.mp4.movie.sample_table import MAX_SAMPLES, SampleTable
 from media.mp4.movie.sample_table_writer import MAX_TABLE_TICKS, Reserve, TableRoom, reserve_nothing
 from media.mp4.movie.track_box import TrackFacts
 from packager.vod.index.chapters import chapter_source

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from media.errors import TooLargeError
-from media.mp4.movie.sample_table import Int64, stretches
+from media.mp4.movie.box_arrays import Int64, stretches
 from packager.vod.movie.edit_list import Arrangement
 
 TARGET_SECONDS = 6

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from media.mp4.movie.sample_table import Int64
+from media.mp4.movie.box_arrays import Int64
 from packager.vod.index.segment_boundaries import MAX_SEGMENTS, STRETCH, TARGET_SECONDS
 from packager.vod.movie.edit_list import Arrangement
 

@@ -16,8 +16,9 @@ from fractions import Fraction
 import numpy as np
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
+from media.mp4.movie.box_arrays import STRETCH_LENGTH, Int64, stretches
 from media.mp4.movie.movie import Edit
-from media.mp4.movie.sample_table import STRETCH_LENGTH, Int64, Samples, SampleTable, stretches
+from media.mp4.movie.sample_table import Samples, SampleTable
 
 MAX_PRIMING = Fraction(1, 4)
 """Seconds of sound before the edit's start that are sent along; HE-AAC's start-up is 0.12 s, Opus' 0.08 s."""

@@ -23,7 +23,7 @@ from media.mp4.codecs.random_access import Access, sample_starts
 from media.mp4.fragments.fragments import write_fragment_header
 from media.mp4.fragments.moof import Sample
 from media.mp4.fragments.sidx import sidx_bytes, write_sidx
-from media.mp4.movie.sample_table import Int64, stretches
+from media.mp4.movie.box_arrays import Int64, stretches
 from packager.vod.index.file_index import OfferedTrack
 from packager.vod.movie.movie_reader import Read
 from packager.vod.segments.bandwidth import average_bandwidth, peak_bandwidth

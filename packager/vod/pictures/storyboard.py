@@ -24,7 +24,7 @@ from media.mp4.codecs.random_access import Access, as_first, sample_starts
 from media.mp4.codecs.sample_entry import SampleEntry
 from media.mp4.fragments.fragments import write_fragment_header
 from media.mp4.fragments.moof import Sample
-from media.mp4.movie.sample_table import Int64
+from media.mp4.movie.box_arrays import Int64
 from media.subtitles.webvtt import timestamp
 from packager.library.storage_interface import LibraryFile
 from packager.vod.index.file_index import OfferedTrack

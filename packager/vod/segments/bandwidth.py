@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from media.mp4.movie.sample_table import Int64
+from media.mp4.movie.box_arrays import Int64
 
 MAX_CONTIGUOUS = 64
 """Most segments in a row whose rate is measured; of more, one lasts for hours and others for seconds."""

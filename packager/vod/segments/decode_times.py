@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from media.mp4.movie.sample_table import Int64
+from media.mp4.movie.box_arrays import Int64
 
 
 def decode_times_in_turn(times: Int64, end: int) -> Int64:

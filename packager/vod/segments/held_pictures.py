@@ -12,7 +12,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from media.mp4.movie.sample_table import Int64, Samples
+from media.mp4.movie.box_arrays import Int64
+from media.mp4.movie.sample_table import Samples
 from packager.vod.index.file_index import OfferedTrack
 from packager.vod.index.still_pictures import REPEATED_FRAMES
 from packager.vod.segments.decode_times import decode_times_in_turn

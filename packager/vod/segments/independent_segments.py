@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from media.mp4.codecs.random_access import Access, sample_starts
-from media.mp4.movie.sample_table import Int64, stretches
+from media.mp4.movie.box_arrays import Int64, stretches
 from packager.vod.index.file_index import FileIndex, OfferedTrack
 from packager.vod.movie.movie_reader import Read
 

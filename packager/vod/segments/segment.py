@@ -9,7 +9,8 @@ import numpy as np
 
 from media.errors import MalformedError, TooLargeError
 from media.mp4.fragments.fragments import write_samples_header
-from media.mp4.movie.sample_table import Int64, Samples
+from media.mp4.movie.box_arrays import Int64
+from media.mp4.movie.sample_table import Samples
 from packager.vod.index.file_index import FileIndex, OfferedTrack
 from packager.vod.movie.movie_reader import Read
 from packager.vod.segments.clip import trim

@@ -15,7 +15,8 @@ from typing import Protocol
 import numpy as np
 
 from media.errors import MalformedError, TooLargeError
-from media.mp4.movie.sample_table import Int64, SampleTable
+from media.mp4.movie.box_arrays import Int64
+from media.mp4.movie.sample_table import SampleTable
 from media.mp4.text import tx3g, wvtt
 from media.subtitles.text_blocks import TextBlocks
 from media.subtitles.webvtt import Cue

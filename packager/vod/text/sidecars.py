@@ -16,7 +16,7 @@ import structlog
 
 from media.errors import MalformedError, MediaError
 from media.mp4.languages import known_language, named_language
-from media.mp4.movie.sample_table import Int64
+from media.mp4.movie.box_arrays import Int64
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
 from packager.library.file_endings import SUBTITLE_ENDINGS
 from packager.library.local_storage import NotFoundError

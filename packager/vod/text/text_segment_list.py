@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from media.mp4.movie.sample_table import Int64
+from media.mp4.movie.box_arrays import Int64
 from packager.vod.text.cues import TIMESCALE
 
 

@@ -14,8 +14,9 @@ import numpy as np
 from media.errors import MediaError, TooLargeError, UnsupportedError
 from media.mp4.codecs.sample_entry import vobsub_configuration
 from media.mp4.languages import language_tag
+from media.mp4.movie.box_arrays import Int64
 from media.mp4.movie.movie import Track
-from media.mp4.movie.sample_table import Int64, SampleTable
+from media.mp4.movie.sample_table import SampleTable
 from media.mp4.text import tx3g, wvtt
 from media.subtitles import webvtt
 from media.subtitles.pgs import DisplaySets

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
-from media.mp4.movie.sample_table import MAX_SAMPLES, STRETCH_LENGTH, Samples, SampleTable
+from media.mp4.movie.box_arrays import STRETCH_LENGTH
+from media.mp4.movie.sample_table import MAX_SAMPLES, Samples, SampleTable
 
 LARGE = (65_534, 65_535, 65_536, 1 << 30)
 """Sizes of samples at the end of what two bytes say, and beyond."""

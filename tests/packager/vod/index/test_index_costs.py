@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from media.errors import TooLargeError
-from media.mp4.movie.sample_table import STRETCH_LENGTH, Int64, SampleTable
+from media.mp4.movie.box_arrays import STRETCH_LENGTH, Int64
+from media.mp4.movie.sample_table import SampleTable
 from packager.library.local_storage import Library
 from packager.vod import Titles
 from packager.vod.index.index_builder import IndexLimits
