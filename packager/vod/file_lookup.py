@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import structlog
 
@@ -17,7 +18,7 @@ from packager.library.storage_interface import Identity, LibraryFile, Storage
 from packager.transient_errors import will_pass
 from packager.vod.index.file_index import WITHOUT_EDIT_LIST, FileIndex, OfferedTrack
 from packager.vod.index.index_cache import EncodedTracks, IndexCache
-from packager.vod.index.lengthened_tracks import LENGTHENED, lengthened_by_name
+from packager.vod.index.lengthened_tracks import HELD_DIFFERENCE, LENGTHENED, end_of, lengthened_by_name
 from packager.vod.limits import TitleLimits
 from packager.vod.movie.versioned_addresses import UNVERSIONED, version_of
 from packager.vod.text.cues import TEXT_LIMITS, TIMESCALE, ShiftedCues, TextLimits
@@ -197,7 +198,7 @@ def offered_indexes(found: Sequence[IndexedFile]) -> list[FileIndex]:
     """Return the indexes of a file, or of a title's files, with the encoded renditions that are offered.
 
     A title's files are its pictures, unless browsers lack their codecs: then those of the largest one are
-    encoded.
+    encoded, of the files that last as long as the title.
     """
     indexes = [one.index for one in found]
     if len(found) == 1:
@@ -205,8 +206,12 @@ def offered_indexes(found: Sequence[IndexedFile]) -> list[FileIndex]:
     pictures = [index.video for index in indexes if index.video is not None]
     largest = None
     if not any(picture.plays_everywhere for picture in pictures):
+        # RFC 8216bis §6.2.4: renditions cover the same span; a copied picture is held, an encoded one isn't.
+        ends = {one.path: max(map(end_of, one.index.pictures), default=Fraction(0)) for one in found}
+        end = max(ends.values())
+        whole = [one.index for one in found if end - ends[one.path] <= HELD_DIFFERENCE]
         largest = max(
-            indexes, key=lambda index: math.prod(index.pictures[0].resolution) if index.pictures else 0
+            whole, key=lambda index: math.prod(index.pictures[0].resolution) if index.pictures else 0
         )
     return [
         replace(index, encoded=tuple(one for one in index.encoded if index is largest or not one.video))

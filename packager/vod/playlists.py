@@ -22,7 +22,7 @@ from media.mp4.fragments.sidx import sidx_bytes
 from media.mp4.languages import LANGUAGE_NAMES
 from packager.vod.index.chapters import DATA_ID
 from packager.vod.index.file_index import FileIndex, OfferedTrack
-from packager.vod.index.lengthened_tracks import lengthened, plain_picture
+from packager.vod.index.lengthened_tracks import HELD_DIFFERENCE, end_of, lengthened, plain_picture
 from packager.vod.pictures.i_frame_file import IFrames, i_frame_variant
 from packager.vod.pictures.storyboard import Storyboard
 from packager.vod.segments.bandwidth import average_bandwidth, peak_bandwidth, target_duration
@@ -36,9 +36,6 @@ SINGLE_FILE_NAME = "media.mp4"
 """Of a track's file that has all its segments."""
 
 CHAPTERS_NAME = "chapters.json"
-
-HELD_DIFFERENCE = Fraction(1, 10)
-"""Seconds by which renditions of a title may differ in length until the shorter ones are made as long."""
 
 ROUNDING = Fraction(1, 1000)
 """Seconds by which times of the same picture may differ between files: some clocks have milliseconds."""
@@ -193,7 +190,7 @@ def title_files(
         UnsupportedError: their segments don't begin at the same times; the text says which files', and where.
     """
     longest = max(
-        (index.video for _, index, _ in renditions if index.video is not None), key=_end_of, default=None
+        (index.video for _, index, _ in renditions if index.video is not None), key=end_of, default=None
     )
     if are_held and longest is not None:
         renditions = [(name, _held(index, longest), starts) for name, index, starts in renditions]
@@ -203,15 +200,10 @@ def title_files(
     return [OfferedFile(f"../{quote(name)}/", index, starts) for name, index, starts in renditions]
 
 
-def _end_of(track: OfferedTrack) -> Fraction:
-    """Return when a track ends, in seconds."""
-    return Fraction(int(track.times[-1]), track.timescale)
-
-
 def _held(index: FileIndex, longest: OfferedTrack) -> FileIndex:
     """Let a film's last picture stay until a longer picture ends, with segments that begin when that's do."""
     video = index.video
-    if video is None or _end_of(longest) - _end_of(video) <= HELD_DIFFERENCE:
+    if video is None or end_of(longest) - end_of(video) <= HELD_DIFFERENCE:
         return index
     times = [Fraction(time, longest.timescale) for time in longest.times[len(video.times) - 1 :].tolist()]
     longer = lengthened(video, times)
@@ -249,8 +241,8 @@ def choose_sounds(files: Files) -> tuple[str, tuple[OfferedTrack, ...]]:
         The beginning of its addresses, and its sound tracks; none where no file has any.
     """
     with_sound = [(file.prefix, file.index.all_sounds) for file in files if file.index.all_sounds]
-    end = max((_end_of(sounds[0]) for _, sounds in with_sound), default=Fraction(0))
-    with_sound = [one for one in with_sound if end - _end_of(one[1][0]) <= HELD_DIFFERENCE]
+    end = max((end_of(sounds[0]) for _, sounds in with_sound), default=Fraction(0))
+    with_sound = [one for one in with_sound if end - end_of(one[1][0]) <= HELD_DIFFERENCE]
     return max(with_sound, key=lambda item: average_bandwidth(item[1][0]), default=("", ()))
 
 

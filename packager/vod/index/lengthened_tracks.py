@@ -19,6 +19,9 @@ from packager.vod.index.still_pictures import MAX_REPEATED_BYTES, MAX_REPEATED_S
 LENGTHENED = "-until-"
 """The part of the name of such a track between its own name and the times in milliseconds."""
 
+HELD_DIFFERENCE = Fraction(1, 10)
+"""Seconds by which renditions of a title may differ in length until the shorter ones are made as long."""
+
 MAX_TIMES = 32
 """Most times in a name."""
 
@@ -29,6 +32,11 @@ NEAR_SECONDS = Fraction(1, 10)
 """By how much a segment of another rendition may begin before the track's own end."""
 
 _TIMES = re.compile(r"(?:0|[1-9][0-9]{0,8})(?:-(?:0|[1-9][0-9]{0,8}))*")
+
+
+def end_of(track: OfferedTrack) -> Fraction:
+    """Return when a track ends, in seconds."""
+    return Fraction(int(track.times[-1]), track.timescale)
 
 
 def lengthened(track: OfferedTrack, times: Sequence[Fraction]) -> OfferedTrack | None:

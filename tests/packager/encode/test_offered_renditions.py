@@ -62,6 +62,29 @@ async def test_the_largest_file_of_a_title_is_encoded_where_no_picture_of_it_pla
     assert await asyncio.to_thread(titles.facts.is_encoded, "film")
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.4")
+@pytest.mark.parametrize("sound", ["ac3", "aac"])
+async def test_the_encoded_picture_of_a_title_lasts_as_long_as_its_longest_file(
+    sound: str, tmp_path: Path
+) -> None:
+    """The largest file ends two seconds before the other one."""
+    for height, seconds in ((96, 2), (64, 4)):
+        inputs = PICTURE.replace("duration=2", f"duration={seconds}")
+        inputs += " " + TONE.replace("duration=2", f"duration={seconds}")
+        codecs = f"-c:v libx265 -x265-params log-level=none:keyint=20:min-keyint=20:scenecut=0 -c:a {sound}"
+        words = f"{inputs} {codecs} -preset ultrafast -pix_fmt yuv420p -vf scale=-2:{height}"
+        await asyncio.to_thread(run_ffmpeg, *words.split(), tmp_path / f"film.{height}p.mp4")
+    titles = Titles(Library(tmp_path), encoded=EncodedRenditions("auto", "x").tracks)
+    text = await asyncio.to_thread(lambda: titles.multivariant_playlist("film", WHOLE).encode().decode())
+    playlist = m3u8.loads(text)
+    listed = {one.uri for one in playlist.playlists} | {one.uri for one in playlist.media}
+    assert any("/video-" in uri and "p/media" in uri for uri in listed)
+    for uri in listed:
+        _, name, track, _ = uri.split("/")
+        told = m3u8.loads(await asyncio.to_thread(titles.media_playlist, name, track))
+        assert sum(one.duration for one in told.segments) == pytest.approx(4, abs=0.1)
+
+
 async def test_a_playlist_of_clips_has_the_encoded_renditions_of_what_browsers_lack(tmp_path: Path) -> None:
     for name, codecs in (
         ("old.mkv", "-c:v libx265 -x265-params log-level=none -c:a ac3"),
