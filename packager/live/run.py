@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
+from media.errors import MediaError
 from packager.live.limits import DEFAULT_LIMITS, LiveLimits
 from packager.live.picture_output import PictureFeed
 from packager.live.rendition_output import Feed, RunStart
 from packager.live.sound_output import SoundFeed
+from packager.segment.part_packer import CadenceError
 from packager.sources.source import Source
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.program_date_time import Instant
@@ -94,4 +97,6 @@ class ChannelRun:
         """Publish the last frames of all renditions, in the segments that one of them has begun."""
         last, now = self._aligned.last_number, Instant.now()
         for feed in self.feeds:
-            feed.finish(last, now)
+            # Frames that can't be cut as those before were are lost with their run, not the channel.
+            with contextlib.suppress(MediaError, CadenceError):
+                feed.finish(last, now)

@@ -1,4 +1,4 @@
-"""Publishers with a picture in four seconds in MPEG-TS, where it is whole once the next one begins."""
+"""Publishers with a picture in some seconds, in each container; in MPEG-TS the next one ends a picture."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tests.packager.live.copied_streams import (
     FIRST,
     LOUD,
     OPTIONS,
+    SECOND,
     Recorded,
     published_by,
     recorded,
@@ -45,11 +46,21 @@ def in_order(recording: Path, folder: Path) -> Path:
     return written
 
 
+MUXERS = {
+    "ts": "-max_interleave_delta 100k -flush_packets 1 -f mpegts",
+    "mkv": "-max_interleave_delta 100k -flush_packets 1 -f matroska -live 1 -cluster_time_limit 100",
+    "mp4": "-max_interleave_delta 100k -flush_packets 1 -f mp4 -frag_duration 500000"
+    " -movflags empty_moov+default_base_moof",
+}
+
+
 @contextlib.asynccontextmanager
-async def sending(publication: Publication, recording: Path) -> AsyncIterator[None]:
+async def sending(
+    publication: Publication, recording: Path, container: str = "ts", sound: str = "-c copy"
+) -> AsyncIterator[None]:
     """Publish what ffmpeg sends of a recording in real time."""
-    words = f"ffmpeg -nostdin -v error -re -i {recording} -c copy -max_interleave_delta 100k -flush_packets 1"
-    process = await asyncio.create_subprocess_exec(*f"{words} -f mpegts pipe:1".split(), stdout=PIPE)
+    words = f"ffmpeg -nostdin -v error -re -i {recording} {sound} {MUXERS[container]} pipe:1"
+    process = await asyncio.create_subprocess_exec(*words.split(), stdout=PIPE)
 
     async def bring() -> None:
         assert process.stdout is not None
@@ -88,3 +99,57 @@ async def test_a_picture_in_four_seconds_is_on_air_with_its_sound(
         assert [one.split(b",")[0] for one in told] == rates
         heard = await asyncio.to_thread(volumes, channel, tmp_path)
     assert min(heard[1:-1]) > LOUD
+
+
+@pytest.mark.parametrize(
+    ("container", "ladder", "with_sound"),
+    [
+        ("mkv", ("source",), True),
+        ("mkv", ("source", "240p"), False),
+        ("mp4", ("240p",), True),
+        ("mp4", ("source", "240p"), True),
+        ("mp4", ("source",), False),
+        ("ts", ("240p",), False),
+    ],
+)
+async def test_a_picture_in_four_seconds_is_on_air_in_each_container(
+    tools: Tools,
+    recorded: Recorded,
+    tmp_path: Path,
+    container: str,
+    ladder: tuple[str, ...],
+    with_sound: bool,
+) -> None:
+    recording = in_order(recorded(coding=CODING, rate="1/4", seconds=120), tmp_path)
+    channel = Channel(replace(OPTIONS, ladder=ladder, segment_duration=2.0), tools)
+    source = published_by(channel)
+    sound = "-c copy" if with_sound else "-c copy -an"
+    async with running(channel), sending(source.begin(FIRST), recording, container, sound):
+        await until(lambda: segments(channel) >= 2)
+        assert (channel.state, channel.restarts) == ("live", 0)
+        listed = [one for rendition in channel.renditions.values() for one in rendition.window.listed]
+        assert not any(one.gap for one in listed)
+
+
+@pytest.mark.parametrize(
+    ("container", "ladder"), [("ts", ("source",)), ("mkv", ("240p",)), ("mp4", ("source", "240p"))]
+)
+async def test_a_picture_a_second_is_on_air_behind_a_publisher_of_25(
+    tools: Tools, recorded: Recorded, tmp_path: Path, container: str, ladder: tuple[str, ...]
+) -> None:
+    usual = in_order(recorded(seconds=40), tmp_path)
+    channel = Channel(replace(OPTIONS, ladder=ladder, segment_duration=2.0), tools)
+    source = published_by(channel)
+    async with running(channel):
+        async with sending(source.begin(FIRST), usual, container):
+            await until(lambda: segments(channel) >= 2)
+        number = max(one.window.next_number for one in channel.renditions.values())
+        slow = recorded(coding=CODING.replace("-g 1", "-g 2"), rate="1", seconds=120)
+        (tmp_path / "slow").mkdir()
+        publication = source.begin(SECOND)
+        async with sending(publication, in_order(slow, tmp_path / "slow"), container):
+            await until(lambda: segments(channel, number) >= 2)
+            assert not publication.end_reason
+            rates = channel.presentation.multivariant().split(b"FRAME-RATE=")[1:]
+        # An encoder has a frame rate of its own.
+        assert (rates[0].split(b",")[0] == b"1.000") == ("source" in ladder)
