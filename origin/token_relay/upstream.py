@@ -25,6 +25,8 @@ from packager.step_budget import StepBudget
 
 AUTHORIZATION = "authorization"
 EVENT_STREAM, JSON = "text/event-stream", "application/json"
+UNTYPED = frozenset({"", "text/plain", "application/octet-stream", "application/x-ndjson"})
+"""Media types that servers and proxies give streams of events, too; clients don't look at the type."""
 
 _SECONDS = re.compile(r"[0-9]{1,5}")
 
@@ -248,7 +250,7 @@ class Upstream:
         if found == JSON != kind:
             # Some servers refuse with 200; an error in JSON says why.
             raise CompletionError(told_of(found, kind), body=self._redactor(await self._error_body(response)))
-        if found != kind:
+        if found != kind and not (kind == EVENT_STREAM and found in UNTYPED):
             raise CompletionError(told_of(found, kind))
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             raise CompletionError("the upstream server sends what is compressed")

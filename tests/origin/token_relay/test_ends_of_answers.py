@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.completion_server import Asked, Script, chunk, completing, tokens
+from tests.completion_server import HEAD, Asked, Script, chunk, completing, tokens
 from tests.event_server import LIMIT, NDJSON, TOKEN
 from tests.relay_server import error_of, reading_answer, relaying
 from tests.waiting import until
@@ -59,9 +59,34 @@ async def said(base: str, key: str) -> str:
         return "".join([one.choices[0].delta.content or "" async for one in stream if one.choices])
 
 
+def typed(media_type: str) -> Script:
+    """Answer with another media type than that of events, or with none."""
+
+    async def script(asked: Asked) -> None:
+        line = b"content-type: text/event-stream; charset=utf-8\r\n"
+        assert line in HEAD
+        await asked.head(
+            HEAD.replace(line, f"content-type: {media_type}\r\n".encode() if media_type else b"")
+        )
+        for data in (*ANSWER, "[DONE]"):
+            await asked.event(data)
+        await asked.end()
+
+    return script
+
+
+TYPES = ("", "text/plain; charset=utf-8", "application/octet-stream", "application/x-ndjson")
+
+
 @pytest.mark.parametrize(
     "script",
-    [without_done, without_the_last_blank_line, without_the_last_line_end, with_a_picture],
+    [
+        without_done,
+        without_the_last_blank_line,
+        without_the_last_line_end,
+        with_a_picture,
+        *(pytest.param(typed(one), id=one or "no type") for one in TYPES),
+    ],
 )
 async def test_openais_client_gets_through_a_relay_what_it_gets_without(script: Script) -> None:
     async with completing(script) as upstream:
