@@ -19,6 +19,7 @@ from media.ps.program_stream import (
     EAC3_SUBSTREAMS,
     PACK_START,
     RAW_AC3,
+    SUBPICTURES,
     SUBSTREAM,
     VIDEO,
     ProgramBlock,
@@ -31,15 +32,20 @@ from media.ts.assembled_movie import AssembledMovie, FoundStream, assembled_movi
 from media.ts.limits import TransportLimits
 from media.ts.movie_streams import MediaStream, PictureStream, SoundStream, VideoStream
 from media.ts.sound_frames import AC3, DTS, EAC3, FILE_SOUND_CODINGS, MPEG_AUDIO
+from media.ts.subtitle_streams import SubtitleStream
 from media.ts.tables import ElementaryStream, StreamType
-from media.ts.timestamps import FileClock, FileTimes
+from media.ts.timestamps import FileClock, FileTimes, FollowingClock
 
 MAX_STREAMS = 48
-"""Most streams: DVDs have nine, and 32 of subpictures, which aren't counted."""
+"""Most streams: DVDs have nine, and 32 of subtitles."""
 
 LONGEST_GAP = 10 * CLOCK_RATE
 """Ticks of the longest pause of a stream; more is a jump of the clock, behind which time goes on."""
 
+_ORDER = {b"vide": 0, b"soun": 1, b"subt": 2}
+"""The order of tracks in a movie, by their handlers."""
+
+_VOBSUB = "subtitles of type VobSub aren't text"
 _PCM = "codec PCM of DVDs isn't one that can be packaged"
 
 
@@ -53,10 +59,11 @@ class _ReadStream:
     """A stream of the file: its parser, or the reason why there is none, and its clock."""
 
     number: int
-    video: bool
+    handler: bytes
     content: MediaStream | str
     clock: FileClock | None = None
     failure: str = ""
+    subtitles: SubtitleStream | None = None
 
 
 def read_program_stream(
@@ -92,6 +99,7 @@ class _StreamCollector:
         self._types: dict[int, int] = {}
         self._jumps = FileTimes()
         self._reference: int | None = None
+        self._subtitle_clock: FollowingClock | None = None
         self._packets = 0
 
     def push(self, block: ProgramBlock) -> None:
@@ -108,9 +116,13 @@ class _StreamCollector:
                 beginning = b"".join(piece.data for piece in pieces[:8])
                 self._streams[number] = self._begun(number, beginning)
             self._push(self._streams[number], block)
+        if self._reference is not None:
+            # Behind the other streams, by whose times they go.
+            self._push_subtitles(block, self._reference)
         count = sum(
             0 if isinstance(one.content, str) else one.content.units for one in self._streams.values()
         )
+        count += sum(one.subtitles.units for one in self._streams.values() if one.subtitles is not None)
         if count > self._limits.frames:
             raise TooLargeError(f"more than {self._limits.frames} frames")
         self._room.reserve(count)
@@ -120,6 +132,9 @@ class _StreamCollector:
         stream, limits = ElementaryStream(0, number), self._limits
         substream, kind = number - SUBSTREAM, self._types.get(number)
         found: MediaStream | str = _PCM
+        if substream in SUBPICTURES:
+            subtitles = SubtitleStream(number, limits, is_vobsub=True)
+            return _ReadStream(number, b"subt", _VOBSUB, subtitles=subtitles)
         if number in VIDEO:
             found = self._picture(stream, beginning, kind)
         elif number in AUDIO:
@@ -130,7 +145,7 @@ class _StreamCollector:
             found = SoundStream(stream, DTS, limits)
         elif substream in EAC3_SUBSTREAMS:
             found = SoundStream(stream, EAC3, limits)
-        return _ReadStream(number, number in VIDEO, found)
+        return _ReadStream(number, b"vide" if number in VIDEO else b"soun", found)
 
     def _picture(self, stream: ElementaryStream, beginning: bytes, kind: int | None) -> MediaStream:
         if kind is not None and kind in VIDEO_CODINGS:
@@ -155,17 +170,39 @@ class _StreamCollector:
         except UnsupportedError as error:
             one.failure = str(error)
 
+    def _push_subtitles(self, block: ProgramBlock, reference: int) -> None:
+        if self._subtitle_clock is None:
+            self._subtitle_clock = FollowingClock(reference, self._jumps)
+        for one in self._streams.values():
+            if one.subtitles is not None:
+                try:
+                    one.subtitles.push(block, self._subtitle_clock)
+                except UnsupportedError:  # a film is worth seeing without them
+                    one.subtitles = None
+
     def movie(self, size: int) -> AssembledMovie:
         """Return the movie, after the whole file has been read."""
         for one in self._streams.values():
+            if one.subtitles is not None:
+                try:
+                    one.subtitles.finish()
+                except UnsupportedError:
+                    one.subtitles = None
             if one.clock is not None and not one.failure and not isinstance(one.content, str):
                 try:
                     one.content.finish(one.clock)
                 except UnsupportedError as error:
                     one.failure = str(error)
         found = [
-            FoundStream(one.number, b"vide" if one.video else b"soun", "und", one.content, one.failure)
-            for one in sorted(self._streams.values(), key=lambda one: (not one.video, one.number))
+            FoundStream(
+                one.number,
+                one.handler,
+                "und",
+                one.content,
+                one.failure,
+                None if one.subtitles is None else one.subtitles.found(read_program_units),
+            )
+            for one in sorted(self._streams.values(), key=lambda one: (_ORDER[one.handler], one.number))
         ]
         return assembled_movie("MPEG-PS", found, size, read_program_units, self._limits.table_bytes)
 

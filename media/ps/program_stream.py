@@ -28,12 +28,13 @@ MAX_GARBAGE = 1 << 20
 """Most bytes that are no packets, in a row."""
 
 AC3_SUBSTREAMS, DTS_SUBSTREAMS, PCM_SUBSTREAMS = range(0x80, 0x88), range(0x88, 0x90), range(0xA0, 0xA8)
-EAC3_SUBSTREAMS = range(0xC0, 0xD0)
+EAC3_SUBSTREAMS, SUBPICTURES = range(0xC0, 0xD0), range(0x20, 0x40)
 _SUBSTREAM_HEADERS = {
     **dict.fromkeys((*AC3_SUBSTREAMS, *DTS_SUBSTREAMS, *EAC3_SUBSTREAMS), 4),
     **dict.fromkeys(PCM_SUBSTREAMS, 7),
+    **dict.fromkeys(SUBPICTURES, 1),
 }
-"""Bytes before the sound in a packet of private stream 1, by the substream's number (of DVD-Video)."""
+"""Bytes before the content in a packet of private stream 1, by the substream's number (of DVD-Video)."""
 
 SUBSTREAM = 0x100
 """Added to the number of a substream, so that it is no stream ID."""

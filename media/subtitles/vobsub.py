@@ -1,4 +1,4 @@
-"""VobSub: subtitles of DVDs that are pictures, in Matroska and MP4, which are converted to those of PGS.
+"""VobSub: subtitles of DVDs that are pictures, in Matroska, MP4 and VOB, which are converted to those of PGS.
 
 A block or sample is a sub-picture unit: runs of pixels in two fields, and control sequences that show and
 colour them at times of their own (http://dvd.sourceforge.net/dvdinfo/spu.html).
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from media.errors import MalformedError, TooLargeError
 from media.subtitles.pgs import MAX_CANVAS, DisplaySet, Place, write_display_set
@@ -43,6 +43,9 @@ _RUNS = {
 The lowest two bits are the colour, and those above them the number; 0 stands for the rest of the row.
 """
 
+_LEVELS = ((), (0xFF,), (0, 0xFF), (0, 0x80, 0xFF), (0, 0x55, 0xAA, 0xFF))
+"""Levels of colours without a palette, by the number of those that are seen."""
+
 _SIZE = re.compile(rb"^size: *(\d{1,5})x(\d{1,5})", re.MULTILINE)
 _PALETTE = re.compile(rb"^palette:((?:[ ,]*[0-9a-f]{6}){16})", re.MULTILINE | re.IGNORECASE)
 
@@ -53,7 +56,8 @@ class VobSubIndex:
 
     Attributes:
         canvas: width and height in pixels of the picture on which subtitles are composed.
-        palette: luma and chroma of each of the 16 colours, as PGS has them.
+        palette: luma and chroma of each of the 16 colours, as PGS has them; empty of a VOB, as a disc has
+            them in another file.
     """
 
     canvas: tuple[int, int]
@@ -79,6 +83,11 @@ def read_palette(palette: bytes, width: int, height: int) -> VobSubIndex | None:
         height: of the canvas in pixels.
     """
     return _index(width, height, [palette[at + 1 : at + 4] for at in range(0, len(palette) - 3, 4)])
+
+
+def unknown_colours(width: int, height: int) -> VobSubIndex | None:
+    """Return what is known of VobSub without a palette; None of a size that isn't usual."""
+    return replace(found, palette=()) if (found := _index(width, height, 16 * [b""])) else None
 
 
 def _index(width: int, height: int, palette: Sequence[bytes]) -> VobSubIndex | None:
@@ -157,11 +166,22 @@ def _colours(given: Mapping[int, bytes], index: VobSubIndex) -> bytes:
     if COLOURS not in given or CONTRAST not in given:
         raise MalformedError("a sub-picture unit without colours")
     # The last of the four digits is that of the background, whose pixels are 0.
-    pairs = zip(reversed(given[COLOURS].hex()), reversed(given[CONTRAST].hex()), strict=True)
+    colours = [int(digit, 16) for digit in reversed(given[COLOURS].hex())]
+    contrasts = [int(digit, 16) for digit in reversed(given[CONTRAST].hex())]
+    palette = index.palette or _guessed_palette(colours, contrasts, index.canvas[1])
     return b"".join(
-        bytes((number, *index.palette[int(colour, 16)], 17 * int(contrast, 16)))
-        for number, (colour, contrast) in enumerate(pairs, 1)
+        bytes((number, *palette[colour], 17 * contrast))
+        for number, (colour, contrast) in enumerate(zip(colours, contrasts, strict=True), 1)
     )
+
+
+def _guessed_palette(colours: Sequence[int], contrasts: Sequence[int], height: int) -> list[bytes]:
+    """Return a palette whose seen colours are greys, from dark to bright, as in ffmpeg."""
+    seen = list(dict.fromkeys(one for one, contrast in zip(colours, contrasts, strict=True) if contrast))
+    palette = 16 * [_luma_chroma(0, height)]
+    for one, level in zip(seen, _LEVELS[len(seen)], strict=True):
+        palette[one] = _luma_chroma((255 * level >> 8) * 0x10101, height)
+    return palette
 
 
 def _bitmap(data: bytes, given: Mapping[int, bytes], canvas: tuple[int, int]) -> tuple[Place, bytes]:

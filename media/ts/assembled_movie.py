@@ -113,7 +113,11 @@ def assembled_movie(
         raise UnsupportedError(
             f"{container} of which nothing can be packaged: {reasons or 'it has no media'}"
         )
-    shown, further = _subtitled(streams, tracks, begins[-1], origin)
+    pictures = (
+        one.entry for stream, one in made if isinstance(one, StreamSamples) and stream.handler == b"vide"
+    )
+    canvas: tuple[int, int] = next((_VISUAL_SIZE.unpack_from(entry) for entry in pictures), (0, 0))
+    shown, further = _subtitled(streams, tracks, begins[-1], origin, canvas)
     assembled = AssembledSamples(
         [*begins[:-1], *(begin for begin, _ in further)],
         [*(one.samples for one in carried), *(one.samples for _, one in further)],
@@ -122,13 +126,18 @@ def assembled_movie(
 
 
 def _subtitled(
-    streams: Sequence[FoundStream], tracks: Sequence[Track], begin: int, origin: Fraction
+    streams: Sequence[FoundStream],
+    tracks: Sequence[Track],
+    begin: int,
+    origin: Fraction,
+    canvas: tuple[int, int],
 ) -> tuple[list[Track], list[tuple[int, FoundSubtitles]]]:
     """Return the tracks with those of subtitles, and where the subtitles of each stream begin.
 
     Args:
         begin: offset behind the samples of the other tracks.
         origin: seconds of the file's clock at which its presentation begins.
+        canvas: width and height in pixels of the file's pictures; 0 without any.
     """
     made, further = list[Track](), list[tuple[int, FoundSubtitles]]()
     for stream, track in zip(streams, tracks, strict=True):
@@ -137,7 +146,7 @@ def _subtitled(
             made.append(track)
             continue
         further.append((begin, found))
-        for number, (page, sets) in enumerate(found.tracks(begin, origin)):
+        for number, (page, sets) in enumerate(found.tracks(begin, origin, canvas)):
             language = track.language if page.language == "und" else page.language
             made.append(
                 replace(
@@ -177,6 +186,9 @@ def _tables(one: StreamSamples, begin: int, room: TableRoom) -> dict[bytes, memo
         boxes.add(columns, int(one.times.decode[stop]))
     return boxes.render()
 
+
+_VISUAL_SIZE = struct.Struct(">32xHH")
+"""A sample entry of pictures up to their width and height (ISO/IEC 14496-12 §12.1.3.2)."""
 
 _PAGE_SHIFT = 24
 """Bits of a stream's number in that of a track, above which is the number of one of the stream's pages."""

@@ -394,9 +394,9 @@ def _subtitles(stream: ElementaryStream) -> str:
 def _subtitle_stream(stream: ElementaryStream, limits: TransportLimits) -> SubtitleStream | None:
     """Create the parser of a stream of subtitles that are pictures; None of another stream."""
     if stream.kind == StreamType.PGS:
-        return SubtitleStream(stream, limits)
+        return SubtitleStream(stream.pid, limits)
     pages = dvb_pages(stream) if stream.kind == StreamType.PRIVATE else []
-    return SubtitleStream(stream, limits, pages) if pages else None
+    return SubtitleStream(stream.pid, limits, pages) if pages else None
 
 
 def _found(stream: ElementaryStream, limits: TransportLimits) -> MediaStream | str | None:

@@ -1,7 +1,8 @@
-"""Subtitles of a transport stream file that are pictures: PGS and DVB subtitles.
+"""Subtitles that are pictures in transport and program streams: PGS, DVB subtitles and VobSub.
 
 PGS has a PES packet for each segment of a display set, or one for all of them. DVB has PES packets with a
-head of two bytes (ETSI EN 300 743 §7.1), and those of one display set have the same time.
+head of two bytes (ETSI EN 300 743 §7.1), and those of one display set have the same time. VobSub, of program
+streams, has a sub-picture unit behind each time.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import numpy as np
 from media.errors import MediaError, UnsupportedError
 from media.matroska.text_blocks import MAX_DISPLAY_SET_BYTES, as_dvb_blocks
 from media.mp4.movie.assembled_samples import Read
-from media.mp4.movie.box_arrays import Int64
+from media.mp4.movie.sample_table import Int64
 from media.stream_reader import CLOCK_RATE
 from media.subtitles.dvb import packet_segments, read_page_of
 from media.subtitles.pgs import PRESENTATION, DisplaySet, DisplaySets, read_display_set
+from media.subtitles.vobsub import read_subpicture, unknown_colours
 from media.ts.elementary_streams import Unit, UnitReader
 from media.ts.limits import TransportLimits
 from media.ts.movie_streams import StreamBlock, Units
@@ -47,7 +49,7 @@ class SubtitlePage:
     """The subtitles of one language in a stream.
 
     Attributes:
-        language: three letters of ISO 639-2; ``und`` for an unknown one.
+        language: three letters of ISO 639-2; ``und`` where it is unknown.
         is_caption: whether they are for who doesn't hear.
         private: numbers of the page and of the one that it shares with others, and the type, as Matroska has
             them; empty of PGS.
@@ -78,14 +80,20 @@ class SubtitleStream:
     """A stream of subtitles while its file is read: the places of its display sets, and their times."""
 
     def __init__(
-        self, stream: ElementaryStream, limits: TransportLimits, pages: list[SubtitlePage] | None = None
+        self,
+        number: int,
+        limits: TransportLimits,
+        pages: list[SubtitlePage] | None = None,
+        *,
+        is_vobsub: bool = False,
     ) -> None:
         """Begin a stream.
 
         Args:
-            pages: the subtitles of a stream of DVB; None of PGS.
+            number: of the stream, by which a file's blocks have its packets.
+            pages: the subtitles of a stream of DVB; None of PGS and VobSub.
         """
-        self._pid, self._pages = stream.pid, pages
+        self._pid, self._pages, self._is_vobsub = number, pages, is_vobsub
         self._reader = UnitReader(MAX_DISPLAY_SET_BYTES, limits.span_bytes)
         self._times, self._begins, self._ends, self._sizes = array("q"), array("q"), array("q"), array("I")
         self._told: int | None = None
@@ -129,6 +137,8 @@ class SubtitleStream:
             self._sizes[-1] += size
 
     def _begins_set(self, unit: Unit) -> bool:
+        if self._is_vobsub:
+            return True
         if self._pages is None:
             return unit.data[:1] == bytes((PRESENTATION,))
         return unit.pts != self._told
@@ -143,7 +153,7 @@ class SubtitleStream:
         ends = np.cumsum(np.asarray(self._sizes, np.int64))
         places = np.asarray(self._begins, np.int64), np.asarray(self._ends, np.int64)
         samples = _SetSamples((units, self._pid), places, ends, self._segments)
-        return FoundSubtitles(np.asarray(self._times, np.int64), samples, self._pages)
+        return FoundSubtitles(np.asarray(self._times, np.int64), samples, self._pages, self._is_vobsub)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,25 +162,33 @@ class FoundSubtitles:
 
     Attributes:
         times: when each is shown, in ticks since the beginning of the file's clock.
-        pages: the subtitles of a stream of DVB; None of PGS.
+        pages: the subtitles of a stream of DVB; None of PGS and VobSub.
     """
 
     times: Int64
     samples: _SetSamples
     pages: list[SubtitlePage] | None
+    is_vobsub: bool
 
-    def tracks(self, begin: int, origin: Fraction) -> Iterator[tuple[SubtitlePage, DisplaySets]]:
+    def tracks(
+        self, begin: int, origin: Fraction, canvas: tuple[int, int]
+    ) -> Iterator[tuple[SubtitlePage, DisplaySets]]:
         """Return each of the stream's subtitles, with their display sets.
 
         Args:
             begin: offset behind the file at which its assembled samples begin.
             origin: seconds of the file's clock at which its presentation begins.
+            canvas: width and height in pixels of the file's pictures, on which VobSub is composed.
         """
         order = np.argsort(self.times, kind="stable")
         sizes = np.diff(self.samples.ends, prepend=0)
         starts = (self.times - round(origin * CLOCK_RATE)) * 1000 // CLOCK_RATE
         offsets = begin + self.samples.ends - sizes
         sets = DisplaySets(starts[order], offsets[order], sizes[order], _pgs_sets)
+        if self.is_vobsub:
+            if (index := unknown_colours(*canvas)) is not None:
+                yield SubtitlePage(), replace(sets, decode=partial(read_subpicture, index=index))
+            return
         if self.pages is None:
             yield SubtitlePage(), sets
             return
