@@ -18,6 +18,8 @@ from media.ps.program_stream import (
     DTS_SUBSTREAMS,
     EAC3_SUBSTREAMS,
     PACK_START,
+    PCM_FORMAT_SHIFT,
+    PCM_SUBSTREAMS,
     RAW_AC3,
     SUBPICTURES,
     SUBSTREAM,
@@ -31,7 +33,7 @@ from media.ts.annex_b import H264, VIDEO_CODINGS
 from media.ts.assembled_movie import AssembledMovie, FoundStream, assembled_movie
 from media.ts.limits import TransportLimits
 from media.ts.movie_streams import MediaStream, PictureStream, SoundStream, VideoStream
-from media.ts.sound_frames import AC3, DTS, EAC3, FILE_SOUND_CODINGS, MPEG_AUDIO
+from media.ts.sound_frames import AC3, DTS, EAC3, FILE_SOUND_CODINGS, MPEG_AUDIO, SoundCoding, disc_pcm
 from media.ts.subtitle_streams import SubtitleStream
 from media.ts.tables import ElementaryStream, StreamType
 from media.ts.timestamps import FileClock, FileTimes, FollowingClock
@@ -46,7 +48,7 @@ _ORDER = {b"vide": 0, b"soun": 1, b"subt": 2}
 """The order of tracks in a movie, by their handlers."""
 
 _VOBSUB = "subtitles of type VobSub aren't text"
-_PCM = "codec PCM of DVDs isn't one that can be packaged"
+_UNKNOWN = "codec of a private stream isn't one that can be packaged"
 
 
 def is_program_stream(head: bytes) -> bool:
@@ -131,7 +133,8 @@ class _StreamCollector:
         """Create the parser of a stream by its number, and by its first bytes."""
         stream, limits = ElementaryStream(0, number), self._limits
         substream, kind = number - SUBSTREAM, self._types.get(number)
-        found: MediaStream | str = _PCM
+        pcm_substream, pcm_format = substream & 0xFFF, number >> PCM_FORMAT_SHIFT
+        found: MediaStream | str = _UNKNOWN
         if substream in SUBPICTURES:
             subtitles = SubtitleStream(number, limits, is_vobsub=True)
             return _ReadStream(number, b"subt", _VOBSUB, subtitles=subtitles)
@@ -145,6 +148,9 @@ class _StreamCollector:
             found = SoundStream(stream, DTS, limits)
         elif substream in EAC3_SUBSTREAMS:
             found = SoundStream(stream, EAC3, limits)
+        elif pcm_substream in PCM_SUBSTREAMS:
+            coding = disc_pcm(pcm_format)
+            found = SoundStream(stream, coding, limits) if isinstance(coding, SoundCoding) else coding
         return _ReadStream(number, b"vide" if number in VIDEO else b"soun", found)
 
     def _picture(self, stream: ElementaryStream, beginning: bytes, kind: int | None) -> MediaStream:

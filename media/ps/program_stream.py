@@ -39,6 +39,15 @@ _SUBSTREAM_HEADERS = {
 SUBSTREAM = 0x100
 """Added to the number of a substream, so that it is no stream ID."""
 
+PCM_FORMAT_SHIFT = 12
+"""Bits of a substream's number, above which that of PCM has the byte of its format.
+
+The packets alone say what the format is, so that another one is another stream.
+"""
+
+_PCM_FORMAT = 5
+"""The place of the byte with the bits of a sample, the rate and the channels in PCM's header."""
+
 RAW_AC3 = SUBSTREAM
 """The number of AC-3 in private stream 1 without a substream's header."""
 
@@ -124,7 +133,10 @@ def _piece(packet: bytes, code: int, begin: int) -> tuple[int, Piece] | None:
         if packet[start : start + 2] == b"\x0b\x77":
             number = RAW_AC3
         elif substream in _SUBSTREAM_HEADERS:
-            number, start = SUBSTREAM + substream, start + _SUBSTREAM_HEADERS[substream]
+            number = SUBSTREAM + substream
+            if substream in PCM_SUBSTREAMS and start + _PCM_FORMAT < len(packet):
+                number |= packet[start + _PCM_FORMAT] << PCM_FORMAT_SHIFT
+            start += _SUBSTREAM_HEADERS[substream]
         else:
             return None
     # A packet without data still ends a unit by its timestamp.
@@ -180,7 +192,7 @@ def read_program_units(read: Read, number: int, begin: int, end: int) -> Iterato
 
     Args:
         read: reads from the file; it may block.
-        number: the stream ID, or that of a substream with ``SUBSTREAM`` added.
+        number: the stream ID, or that of a substream with ``SUBSTREAM`` and the format of PCM added.
         begin: offset of the first unit's first packet.
         end: offset behind the last unit's last packet.
     """

@@ -43,6 +43,13 @@ _HEADER_BYTES = 9
 FRAMES_OF_SOUND = 64
 """With so many frames a stream is sound, whatever else is in it."""
 
+BIG_PCM = "A_PCM/INT/BIG"
+"""The codec ID of PCM whose first byte is the highest."""
+
+_DISC_RATES = (48_000, 96_000, 44_100, 32_000)
+_FRAMES_PER_SECOND = 100
+"""Frames into which PCM is cut, a second."""
+
 MAX_FORMATS = 64
 """Most formats of a stream that are known; frames of further ones are left out."""
 
@@ -258,6 +265,23 @@ FILE_SOUND_CODINGS: Mapping[int, SoundCoding] = {
 """Codings of files, by stream type; what can't be packaged of them is decoded."""
 
 
+def disc_pcm(form: int) -> SoundCoding | str:
+    """Return the coding of the PCM of a DVD, which has no frames: it is cut into some.
+
+    Args:
+        form: a byte with the bits of a sample, the rate and the channels.
+
+    Returns:
+        The coding, or the reason why the sound isn't decoded.
+    """
+    bits, rate, channels = 16 + 4 * (form >> 6), _DISC_RATES[form >> 4 & 3], (form & 7) + 1
+    if bits != 16:  # of which four or eight lie behind the rest of two samples
+        return f"codec PCM of DVDs with {bits} bits isn't one that can be packaged"
+    samples = rate // _FRAMES_PER_SECOND
+    facts = FrameFacts(samples * channels * bits // 8, 0, samples, rate, (rate, bits, channels))
+    return SoundCoding(BIG_PCM, "PCM", lambda _data: facts, re.compile(b""))
+
+
 def recognized(data: bytes) -> SoundCoding | None:
     """Return the coding of the sound with which a PES packet begins; None if it is none that is known."""
     for coding in (AAC, AC3, EAC3):
@@ -287,6 +311,10 @@ def sound_track(number: int, coding: SoundCoding, first: FrameFacts) -> Matroska
         private = bytes(first.kind)
         channels = audio_specific_config(private).channels
         return MatroskaTrack(number, AUDIO, coding.codec, private, sample_rate=first.rate, channels=channels)
+    if coding.codec == BIG_PCM:
+        _, bits, channels = first.kind
+        kind = number, AUDIO, BIG_PCM
+        return MatroskaTrack(*kind, sample_rate=first.rate, channels=channels, bit_depth=bits)
     # The channels of AC-3 and E-AC-3 are in the configuration of the sample entry.
     channels = first.kind[-1] if coding in (AAC, MP3, MPEG_AUDIO, DTS) else 2
     codec = f"A_MPEG/L{first.kind[0]}" if coding is MPEG_AUDIO else coding.codec

@@ -38,6 +38,8 @@ INTERLACED = "-c:v mpeg2video -flags +ildct+ilme -top 1 -bf 2 -g 12"
         ("mpeg2.m2ts", f"{MPEG2} -aspect 16:9 -c:a ac3 -mpegts_m2ts_mode 1", ["audio"]),
         ("film.vob", DISC, ["audio"]),
         ("interlaced.vob", f"{INTERLACED} -c:a dca -strict -2 -f vob", []),
+        ("pcm.vob", f"{MPEG2} -c:a pcm_dvd -f vob", []),
+        ("surround.vob", f"{MPEG2} -c:a pcm_dvd -ac 6 -f vob", []),
         ("film.mpg", "-c:v mpeg1video -bf 2 -c:a mp2 -f mpeg", []),
         ("mpeg4.vob", "-c:v mpeg4 -bf 2 -c:a mp2 -f vob", []),
     ],
@@ -48,6 +50,12 @@ def test_packets_of_other_codecs_decode_from_fragments(
     index = assert_decodes_alike(encoded_film(name, words), tmp_path, TICK)
     assert [track.name for track in index.tracks] == copied
     assert [track.name for track in index.only_encoded] == ["video", "audio"][: 2 - len(copied)]
+
+
+def test_pcm_of_24_bits_is_told_and_not_decoded_as_something_else() -> None:
+    index = indexed(encoded_film("deep.vob", f"{MPEG2} -c:a pcm_dvd -sample_fmt s32 -f vob"))
+    assert [track.name for track in index.only_encoded] == ["video"]
+    assert "PCM of DVDs with 24 bits" in str(index.left_out)
 
 
 def test_the_shape_of_the_picture_comes_from_the_sequence_header() -> None:
