@@ -21,6 +21,7 @@ PROGRAMS = {"ffmpeg": "FFMPEG", "ffprobe": "FFPROBE"}
 
 LACKING = (
     "libvorbis",
+    "libspeex",
     "libx265",
     "theora",
     "av1",

@@ -53,6 +53,17 @@ WRAP = 1 << 32
 RATES = (5512, 11025, 22050, 44100)
 """Sampling rates of sound without a configuration (FLV 10.1 §E.4.2.1)."""
 
+_DECODED_SOUND = {
+    1: (b"msSF", 0),
+    4: (b"nmos", 16_000),
+    5: (b"nmos", 8000),
+    6: (b"nmos", 0),
+    7: (b"alaw", 8000),
+    8: (b"ulaw", 8000),
+    11: (b"spex", 16_000),
+}
+"""The type of QuickTime's sample entry by the format of sound, and the rate of what has only one, in mono."""
+
 _SPARK_SIZES = {2: (352, 288), 3: (176, 144), 4: (128, 96), 5: (320, 240), 6: (160, 120)}
 """Sizes of pictures of Sorenson Spark by their code."""
 
@@ -334,4 +345,10 @@ def _sound(frames: _TagFrames, first: bytes) -> tuple[MatroskaTrack, int]:
         codec = "A_PCM/INT/LIT"
         track = MatroskaTrack(AUDIO, SOUND, codec, sample_rate=rate, channels=channels, bit_depth=bits)
         return track, frames.sizes[0] * 8 // (bits * channels)
+    if (known := _DECODED_SOUND.get(flags >> 4)) is not None:
+        fourcc, fixed_rate = known
+        rate, channels = fixed_rate or rate, 1 if fixed_rate else channels
+        private = struct.pack(">I4s", 8, fourcc)
+        track = MatroskaTrack(AUDIO, SOUND, "A_QUICKTIME", private, sample_rate=rate, channels=channels)
+        return track, frames.sizes[0] // 64 * 256 if fourcc == b"nmos" else 0
     raise UnsupportedError(f"codec {frames.codec} in FLV isn't one that can be packaged")

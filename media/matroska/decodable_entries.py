@@ -42,6 +42,15 @@ WAVE_NAMES: Mapping[int, str] = {
 }
 """Names of codecs by format tag."""
 
+QUICKTIME_NAMES: Mapping[bytes, str] = {
+    b"nmos": "Nellymoser",
+    b"spex": "Speex",
+    b"msSF": "ADPCM of Flash",
+    b"alaw": "PCM of A-law",
+    b"ulaw": "PCM of mu-law",
+}
+"""Names of codecs by the type of QuickTime's sound description; all are of FLV, too."""
+
 BITMAP_HEADER = 40
 """Bytes of a BITMAPINFOHEADER, behind which a decoder's configuration is."""
 
@@ -197,6 +206,14 @@ def _wave(track: MatroskaTrack, frame: bytes) -> CodecFacts:
     return CodecFacts(entry, rate, frame_samples(tag, frame), name=name)
 
 
+def _quicktime(track: MatroskaTrack, _frame: bytes) -> CodecFacts:
+    """Write the entry of sound that QuickTime's sound description names by its type."""
+    kind, rate = track.private[4:8], round(track.sample_rate)
+    if kind not in QUICKTIME_NAMES:
+        raise UnsupportedError(f"sound of QuickTime's type {kind.decode('latin-1')!r} isn't decoded")
+    return CodecFacts(sound_sample_entry(track, kind, b"", rate), rate, name=QUICKTIME_NAMES[kind])
+
+
 def frame_samples(tag: int, frame: bytes) -> int:
     """Return the number of samples in a frame of a coding with a format tag of WAVE; 0 if unknown."""
     if tag in (0x50, 0x55) and len(frame) >= 4 and frame[0] == 0xFF:
@@ -230,4 +247,5 @@ _CODECS: dict[str, Callable[[MatroskaTrack, bytes], CodecFacts]] = {
     "A_PCM/INT/BIG": _pcm(is_big=True),
     "A_PCM/FLOAT/IEEE": _pcm(is_float=True),
     "A_MS/ACM": _wave,
+    "A_QUICKTIME": _quicktime,
 }

@@ -513,6 +513,8 @@ OTHER_CODECS: Mapping[bytes, str] = {
     b"ms\0\x11": "ADPCM",
     b"alaw": "PCM of A-law",
     b"ulaw": "PCM of mu-law",
+    b"nmos": "Nellymoser",
+    b"spex": "Speex",
     **dict.fromkeys((b"raw ", b"sowt", b"twos", b"in24", b"in32", b"fl32", b"fl64"), "PCM"),
     **dict.fromkeys((b"lpcm", b"ipcm", b"fpcm"), "PCM"),
 }

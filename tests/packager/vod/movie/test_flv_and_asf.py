@@ -51,6 +51,13 @@ def test_h264_and_aac_of_flv_are_copied(tmp_path: Path) -> None:
     [
         ("spark.flv", "-c:v flv1 -c:a libmp3lame -ar 44100", True),
         ("pcm.flv", "-c:v flv1 -c:a pcm_s16le -ar 44100", False),
+        ("voice.flv", "-c:v flv1 -c:a nellymoser -ar 44100", False),
+        ("voice16.flv", "-c:v flv1 -c:a nellymoser -ar 16000", False),
+        ("voice8.flv", "-c:v flv1 -c:a nellymoser -ar 8000", False),
+        ("speex.flv", "-c:v flv1 -c:a libspeex -ar 16000", False),
+        ("adpcm.flv", "-c:v flv1 -c:a adpcm_swf -ar 22050 -ac 2", False),
+        ("alaw.flv", "-c:v flv1 -c:a pcm_alaw -ar 8000", False),
+        ("mulaw.flv", "-c:v flv1 -c:a pcm_mulaw -ar 8000", False),
         ("film.wmv", "-c:v wmv2 -c:a wmav2 -ar 44100 -ac 2", False),
         ("first.wmv", "-c:v wmv1 -c:a wmav1", False),
         ("divx3.asf", "-c:v msmpeg4v3 -c:a libmp3lame", True),
