@@ -256,9 +256,7 @@ class _PacketsReader:
     def _picture_times(
         self, coding: tuple[str, bytes], ticks: Int64, found: _Objects, pieces: PiecedSamples
     ) -> Times:
-        """Return the times of pictures, which are times of decoding where they only rise."""
-        if (np.diff(ticks) < 0).any():
-            return picture_times(ticks, MILLISECOND, 0, None)
+        """Return the times of pictures."""
 
         def read(offset: int, length: int) -> bytes:
             return pieces.read(self._read, offset, offset + length)
@@ -266,11 +264,8 @@ class _PacketsReader:
         sizes = np.asarray(found.sizes, np.int64)
         name, headers = coding
         pictures = CodedPictures(name, read, np.cumsum(sizes) - sizes, sizes, headers)
-        order, delay, _ = pictures.order(np.asarray(found.keys) != 0)
-        if order is None:
-            return picture_times(ticks, MILLISECOND, 0, None)
-        usual = int(np.median(np.diff(ticks))) if len(ticks) > 1 else 0
-        return picture_times(ticks[order] + delay * usual, MILLISECOND, 0, None)
+        ticks = pictures.presented(ticks, np.asarray(found.keys) != 0)
+        return picture_times(ticks, MILLISECOND, 0, None)
 
 
 SOUND_CODECS = {0x55: "A_MPEG/L3", 0x50: "A_MPEG/L2", 0x2000: "A_AC3"}

@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from media.errors import MediaError, TooLargeError
+from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.matroska.blocks import KEY, Frames, MatroskaFile, MatroskaLimits, TextFrames, read_blocks
-from media.matroska.decodable_entries import PRORES_HEADER, facts_or_obstacle
+from media.matroska.decodable_entries import BITMAP_HEADER, PRORES_HEADER, facts_or_obstacle
 from media.matroska.located_tracks import sample_tables
 from media.matroska.stripped_frames import StrippedFrames
 from media.matroska.text_blocks import display_sets, is_caption, text_blocks
 from media.matroska.timing import LONGEST, SECOND, frames_in_turn, picture_times, sound_times
 from media.matroska.tracks import AUDIO, SUBTITLES, VIDEO, MatroskaTrack
+from media.mp4.codecs.decodable_entry import codec_of_fourcc
 from media.mp4.movie.assembled_samples import AssembledSamples, Read
 from media.mp4.movie.box_arrays import Int64
 from media.mp4.movie.movie import Movie, Track
@@ -29,6 +30,7 @@ from media.mp4.movie.sample_table_writer import (
 )
 from media.mp4.movie.track_box import turning_matrix
 from media.mp4.text.chapters import printable
+from media.mpeg.coded_order import CodedPictures
 
 MAGIC = b"\x1a\x45\xdf\xa3"
 """First bytes of a Matroska file: the ID of the EBML header."""
@@ -214,6 +216,24 @@ def _languages(track: MatroskaTrack) -> tuple[str, str]:
     return "und", tag or track.language
 
 
+def _presented(track: MatroskaTrack, read: Read, frames: Frames) -> Int64:
+    """Return when pictures in the manner of AVI are presented, whose times may be those of decoding."""
+    ticks = np.asarray(frames.times, np.int64)
+    samples = StrippedFrames(track.stripped, frames)
+    sizes = samples.sizes
+
+    def read_frames(offset: int, length: int) -> bytes:
+        return samples.read(read, offset, offset + length)
+
+    name = codec_of_fourcc(track.private[16:20]) or ""
+    headers = track.private[BITMAP_HEADER:]
+    try:
+        pictures = CodedPictures(name, read_frames, np.cumsum(sizes) - sizes, sizes, headers)
+        return pictures.presented(ticks, np.asarray(frames.flags) & KEY == KEY)
+    except (MalformedError, UnsupportedError):
+        return ticks
+
+
 def _with_samples(
     one: Track,
     track: MatroskaTrack,
@@ -234,6 +254,8 @@ def _with_samples(
     facts, obstacle = facts_or_obstacle(track, first, (len(frames) - 1) / seconds if seconds else 0.0)
     flags = np.asarray(frames.flags)
     if track.kind == VIDEO:
+        if track.codec == "V_MS/VFW/FOURCC":
+            ticks = _presented(track, read, frames)
         times = picture_times(ticks, scale, track.default_duration, frames.last_duration)
     else:
         laced, last = flags >> 1, frames.last_duration

@@ -1,4 +1,4 @@
-"""The order of presentation of pictures in files that have only times of decoding: AVI and ASF."""
+"""The order of presentation of pictures in files with times of decoding alone: AVI, ASF, and Matroska in part."""
 
 from __future__ import annotations
 
@@ -105,6 +105,25 @@ class CodedPictures:
         is_bidirectional = kinds == BIDIRECTIONAL
         delay = int(not is_packed and bool(is_bidirectional.any()))
         return presentation_order(is_bidirectional), delay, kinds == INTRA if keys is None else keys
+
+    def presented(self, ticks: Int64, keys: NDArray[np.bool_]) -> Int64:
+        """Return when pictures are presented, by their times in the file, which are of decoding if they rise.
+
+        Args:
+            ticks: times of the pictures.
+            keys: whether decoding can begin with each.
+
+        Raises:
+            UnsupportedError: the order isn't in the pictures.
+            MalformedError: headers are cut off, or have impossible values.
+        """
+        if (np.diff(ticks) < 0).any():
+            return ticks
+        order, delay, _ = self.order(keys)
+        if order is None:
+            return ticks
+        usual = int(np.median(np.diff(ticks))) if len(ticks) > 1 else 0
+        return ticks[order] + delay * usual
 
     def _counted_order(self) -> tuple[Int64, NDArray[np.bool_]]:
         """Read the order of H.264 pictures from their slices, and which of them begin sequences."""

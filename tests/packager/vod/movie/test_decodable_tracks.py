@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from media.mp4.movie.packed_sound import packed_tables
 from media.mp4.movie.sample_table import SampleTable
 from media.mp4.movie.sample_table_writer import TableRoom
 from packager.library.local_storage import Library, NotFoundError
+from tests.media.matroska.matroska_elements import block, cluster, element, number_of, segment, tracks
 from tests.packager.vod.decoded_tracks import assert_decodes_alike, encoded_film, indexed
 from tests.packager.vod.vod_titles import titles_of
 
@@ -43,6 +45,34 @@ def test_matroska_of_other_codecs_decodes_from_fragments(name: str, words: str, 
     assert [track.entry.codec for track in index.only_encoded] == ["", ""]
     assert index.tracks == ()
     assert len(index.left_out) == 2
+
+
+@pytest.mark.parametrize("stripped", [b"", b"\0\0\1"])
+def test_pictures_in_the_manner_of_avi_have_times_of_decoding(stripped: bytes, tmp_path: Path) -> None:
+    """Matroska by tools that copy AVI: ffmpeg takes the times of such blocks as those of decoding."""
+    avi = encoded_film("asp.avi", "-c:v mpeg4 -vtag XVID -bf 2 -g 50 -c:a pcm_s16le")
+    data = avi.read_bytes()
+    header = data[data.index(b"strf") + 8 :][:40]
+    assert header[16:20] == b"XVID"
+    chunks = [
+        data[at.end() + 4 : at.end() + 4 + int.from_bytes(data[at.end() : at.end() + 4], "little")]
+        for at in re.finditer(b"00dc(?=...\0\0\0\1)", data, re.DOTALL)
+    ]
+    assert len(chunks) == 75
+    strip = element(0x5034, number_of(0x4254, 3) + element(0x4255, stripped))
+    encodings = element(0x6D80, element(0x6240, strip)) if stripped else b""
+    video = element(0xE0, number_of(0xB0, 176) + number_of(0xBA, 144))
+    head = number_of(0xD7, 1) + number_of(0x83, 1) + element(0x86, b"V_MS/VFW/FOURCC")
+    entry = element(0xAE, head + element(0x63A2, header) + video + encodings)
+    blocks = [
+        block(40 * number, chunk[len(stripped) :], flags=0x80 if b"\0\0\1\xb0" in chunk else 0)
+        for number, chunk in enumerate(chunks)
+    ]
+    path = tmp_path / "asp.mkv"
+    path.write_bytes(segment(tracks(entry), cluster(0, *blocks)))
+    index = assert_decodes_alike(path, tmp_path)
+    (found,) = index.only_encoded
+    assert found.is_reordered
 
 
 @pytest.mark.parametrize(
