@@ -1,4 +1,4 @@
-"""The order of presentation of pictures in files with times of decoding alone: AVI, ASF, and Matroska in part."""
+"""The order of presentation of pictures in files with times of decoding: AVI, ASF, in part Matroska."""
 
 from __future__ import annotations
 
