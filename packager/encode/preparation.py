@@ -25,7 +25,7 @@ from packager.encode.segment_encoder import INIT
 from packager.library.local_storage import NotFoundError
 from packager.safe_files import DataFolder, NotOursError
 from packager.transient_errors import NotReadyError
-from packager.vod.movie.versioned_addresses import version_of
+from packager.vod.file_lookup import offered_indexes
 from packager.vod.titles import Titles
 
 log = structlog.get_logger()
@@ -44,6 +44,9 @@ NO_RENDITIONS = "nothing of it is encoded"
 MISSING = "it isn't in the library now"
 BROKEN = "the server failed at it: see its log"
 BUSY = "the machine has no room for an encoder now"
+
+Renditions = list[tuple[str, EncodedRendition]]
+"""What is encoded of a film, and the file that each is of: a title has several."""
 
 Key = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 State = Literal["", "waiting", "encoding", "prepared", "failed"]
@@ -74,7 +77,7 @@ class PreparedFilm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A film of the list.
 
     Attributes:
-        path: relative to the library.
+        path: relative to the library; the file's, or the common part of those of a title.
         version: the name of the film's version.
         keys: of its segments in the cache.
         segments: number of its segments and init segments; 0: unknown.
@@ -186,10 +189,10 @@ class Preparation:
         if (film := self._films.get(path)) is not None:
             return await asyncio.to_thread(self._state, film)
         try:
-            renditions = await self._titles.threads.run(self._renditions, path)
+            entry = await self._titles.threads.run(self._new_entry, path)
         except MediaError:
             return FilmState(path, "")
-        return FilmState(path, "", segments=_entry(path, renditions).segments)
+        return FilmState(path, "", segments=entry.segments)
 
     async def add(self, path: str) -> None:
         """Put a film into the list, unless it is there already.
@@ -200,7 +203,7 @@ class Preparation:
             MediaError: it can't be packaged, or nothing of it is encoded.
             OSError: it can't be read, or the list can't be written.
         """
-        entry = _entry(path, await self._titles.threads.run(self._renditions, path))
+        entry = await self._titles.threads.run(self._new_entry, path)
         async with self._changing:
             before = self._films.get(path)
             if before is not None and before.version == entry.version and not before.failed:
@@ -361,33 +364,45 @@ class Preparation:
         self._missing_since.pop(film.path, None)
         if found is None:
             return True
-        if not found or found[0].film_version != film.version:
+        version, renditions = found
+        if version != film.version:
             await self._drop(film, "it has changed")
             return True
-        if (entry := _entry(film.path, found)) != film:
+        if (entry := _entry(film.path, version, renditions)) != film:
             async with self._changing:
                 if self._films.get(film.path) is not film:
                     return True
                 await self._replace(film, entry)
             film = entry
-        return await self._encode_missing(film, found)
+        return await self._encode_missing(film, renditions)
 
-    def _look_at(self, film: PreparedFilm) -> list[EncodedRendition] | None:
-        """Return a film's renditions, none where it has changed; None where no segment is missing."""
-        with self._titles.files.open(film.path) as file:
-            if version_of(file.identity).name != film.version:
-                return []
+    def _look_at(self, film: PreparedFilm) -> tuple[str, Renditions] | None:
+        """Return a film's version and renditions, none where it has changed; None where none is missing."""
+        version = self._titles.files.version_name(film.path)
+        if version != film.version:
+            return version, []
         if film.segments == self._state(film).encoded_segments > 0:
             return None
         return self._renditions(film.path)
 
-    def _renditions(self, path: str) -> list[EncodedRendition]:
-        index = self._titles.files.find(path).index
-        found = [find_rendition(index, track.name) for track in index.encoded]
-        renditions = [rendition for rendition in found if rendition is not None]
+    def _new_entry(self, path: str) -> PreparedFilm:
+        return _entry(path, *self._renditions(path))
+
+    def _renditions(self, path: str) -> tuple[str, Renditions]:
+        """Return the version of a film or a title, and what is encoded of it."""
+        version = self._titles.files.version_name(path)
+        try:
+            files = [self._titles.files.find(path)]
+            version = files[0].index.version.name
+        except NotFoundError:
+            files = self._titles.files.resolve(path)
+        renditions = Renditions()
+        for one, index in zip(files, offered_indexes(files), strict=True):
+            found = [find_rendition(index, track.name) for track in index.encoded]
+            renditions += [(one.path, rendition) for rendition in found if rendition is not None]
         if not renditions:
             raise UnsupportedError(NO_RENDITIONS)
-        return renditions
+        return version, renditions
 
     async def _note_missing(self, film: PreparedFilm) -> None:
         since = self._missing_since.setdefault(film.path, time.monotonic())
@@ -395,8 +410,8 @@ class Preparation:
         if time.monotonic() - since >= self._limits.missing_seconds:
             await self._drop(film, MISSING)
 
-    async def _encode_missing(self, film: PreparedFilm, renditions: list[EncodedRendition]) -> bool:
-        missing = iter(await asyncio.to_thread(self._missing, film, renditions))
+    async def _encode_missing(self, film: PreparedFilm, renditions: Renditions) -> bool:
+        missing = iter(await asyncio.to_thread(self._missing, renditions))
         self._current = film
         self._done.append((time.monotonic(), 0.0))
         try:
@@ -412,17 +427,17 @@ class Preparation:
             self._done.clear()
         return all(encoder.result() for encoder in encoders)
 
-    def _missing(self, film: PreparedFilm, renditions: list[EncodedRendition]) -> list[WantedSegment]:
+    def _missing(self, renditions: Renditions) -> list[WantedSegment]:
         """Return the missing segments by their times, so that all renditions go on together at one speed."""
         missing = list[tuple[float, WantedSegment]]()
-        for rendition in renditions:
+        for path, rendition in renditions:
             track = rendition.track
             begins = (track.times / track.timescale).tolist()
             for numbers in _numbers(rendition):
-                key, _ = WantedSegment(film.path, rendition, numbers[0]).place
+                key, _ = WantedSegment(path, rendition, numbers[0]).place
                 there = self._media.cache.pinned_sizes(key)
                 missing += [
-                    (begins[max(number, 0)], WantedSegment(film.path, rendition, number))
+                    (begins[max(number, 0)], WantedSegment(path, rendition, number))
                     for number in numbers
                     if max(number, 0) not in there
                 ]
@@ -496,10 +511,10 @@ def _numbers(rendition: EncodedRendition) -> Iterator[range]:
     yield range(len(rendition.track.sizes))
 
 
-def _entry(path: str, renditions: list[EncodedRendition]) -> PreparedFilm:
+def _entry(path: str, version: str, renditions: Renditions) -> PreparedFilm:
     """Return the entry of a film with some renditions."""
-    places = [(one, numbers) for one in renditions for numbers in _numbers(one)]
-    keys = frozenset(WantedSegment(path, one, numbers[0]).place[0] for one, numbers in places)
-    times = [(one.track.times[-1] - one.track.times[0]) / one.track.timescale for one in renditions]
-    segments = sum(len(numbers) for _, numbers in places)
-    return PreparedFilm(path, renditions[0].film_version, keys, segments, float(sum(times)))
+    places = [(file, one, numbers) for file, one in renditions for numbers in _numbers(one)]
+    keys = frozenset(WantedSegment(file, one, numbers[0]).place[0] for file, one, numbers in places)
+    times = [(one.track.times[-1] - one.track.times[0]) / one.track.timescale for _, one in renditions]
+    segments = sum(len(numbers) for *_, numbers in places)
+    return PreparedFilm(path, version, keys, segments, float(sum(times)))

@@ -5,6 +5,7 @@ Everything here blocks on the disk and may be called from several threads at onc
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -177,6 +178,29 @@ class IndexedFiles:
         if not found:
             raise NotFoundError(name)
         return found
+
+    def version_name(self, name: str) -> str:
+        """Return the name of a file's version, or of those of a title's files together.
+
+        Raises:
+            NotFoundError: there is neither.
+            OSError: a file can't be read.
+        """
+        try:
+            with self._library.open(name) as file:
+                return version_of(file.identity).name
+        except NotFoundError:
+            folder, _, title = name.rpartition("/")
+            versions = list[str]()
+            for file_name in self._rendition_names(folder, title):
+                with (
+                    contextlib.suppress(NotFoundError),
+                    self._library.open(f"{folder}/{file_name}".removeprefix("/")) as file,
+                ):
+                    versions.append(version_of(file.identity).name)
+            if not versions:
+                raise
+            return "-".join(versions)
 
     def _rendition_names(self, folder: str, title: str) -> list[str]:
         parts = [*filter(None, folder.split("/")), title]

@@ -165,11 +165,11 @@ export class LibraryView {
     if (can.reason && !options.has("anyway")) {
       this.stage.refuse({ title: titleOf(item), facts: describe(item), reason: can.reason, advice: adviceFor(item) });
       this.stage.offerFile(item.media, `#library/${encodePath(item.path)}?anyway=1`);
-      this.stage.preparation.show(item.kind === "file" ? item.path : "");
+      this.stage.preparation.show(item.path);
       if (play) this.stage.bringIntoView();
       return;
     }
-    this.stage.preparation.show(item.kind === "file" ? item.path : "");
+    this.stage.preparation.show(item.path);
     const addresses = addressesOf(item);
     // The head of an incomplete file has the length of the whole one; its segments end where the file does.
     const isCut = item.incomplete && !item.obstacle;
