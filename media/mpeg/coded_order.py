@@ -110,7 +110,7 @@ class CodedPictures:
         """Return when pictures are presented, by their times in the file, which are of decoding if they rise.
 
         Args:
-            ticks: times of the pictures.
+            ticks: times of the pictures in the order of the file.
             keys: whether decoding can begin with each.
 
         Raises:

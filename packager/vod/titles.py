@@ -220,9 +220,11 @@ class Titles:
             replace(file, i_frames=self.pictures.marked(one)) if file.starts.lone_pictures else file
             for file, one in zip(files, found, strict=True)
         ]
+        has_lone_pictures = any(file.starts.lone_pictures for file in files)
         if clip != WHOLE:
-            return [_clipped_file(file, clip) for file in files]
-        if self._thumbnails and any(file.starts.lone_pictures for file in files):
+            files = [_clipped_file(file, clip) for file in files]
+        # The small pictures are at the times of the film, and have no subtitles.
+        if self._thumbnails and has_lone_pictures and replace(clip, subtitles=0) == WHOLE:
             with contextlib.suppress(UnsupportedError):  # sound alone has none
                 files = [replace(files[0], storyboard=self.pictures.storyboard(found)), *files[1:]]
         return files

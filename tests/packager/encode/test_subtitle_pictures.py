@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,21 @@ def test_playlists_that_ask_for_them_have_only_pictures_with_subtitles_and_all_s
     variants = [line for line in lines if line and not line.startswith("#")]
     assert variants == [f"{TRACK}/media.m3u8?start=0&burn=1"]
     assert sum("TYPE=AUDIO" in line for line in lines) == 1 + plain.count('URI="audio-aac')
+    thumbnails = Titles(Library(tmp_path), thumbnails=True, encoded=EncodedRenditions("all", "x").tracks)
+    images = [
+        [
+            line
+            for line in thumbnails.multivariant_playlist("film.mkv", clip).splitlines()
+            if "IMAGE-STREAM" in line
+        ]
+        for clip in (Clip(), Clip(subtitles=1), Clip(Fraction(2), subtitles=1))
+    ]
+    assert images[0] == images[1] != images[2] == []
+    tiles = [
+        b"thumbnail_tile" in thumbnails.manifest("film.mkv", clip)
+        for clip in (Clip(), Clip(subtitles=1), Clip(Fraction(2), subtitles=1))
+    ]
+    assert tiles == [True, True, False]
     told = titles.manifest("film.mkv", Clip(subtitles=1)).decode()
     assert TRACK in told
     assert told.count('<Representation id="video') == 1
