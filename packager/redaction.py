@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
@@ -164,10 +163,15 @@ class KnownTexts:
         self._texts = frozenset(texts)
         self._head = min(map(len, self._texts))
         self.longest = max(map(len, self._texts))
-        lengths = defaultdict[str, set[int]](set)
+        # Thousands of heads have the same few lengths, which they share.
+        alike: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self._lengths: dict[str, tuple[int, ...]] = {}
         for text in self._texts:
-            lengths[text[: self._head]].add(len(text))
-        self._lengths = {head: sorted(of_head, reverse=True) for head, of_head in lengths.items()}
+            head, length = text[: self._head], len(text)
+            found = self._lengths.get(head, ())
+            if length not in found:
+                lengths = tuple(sorted((*found, length), reverse=True))
+                self._lengths[head] = alike.setdefault(lengths, lengths)
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
         """Return where known texts begin and end, the longest one at each place, none within another."""

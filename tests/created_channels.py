@@ -19,6 +19,7 @@ from origin.access.token_keys import TokenKeys
 from origin.access.web_tokens import WebTokenKey
 from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
+from origin.events.beats import ChannelBeats
 from origin.events.channel import EventChannel, EventChannelOptions
 from origin.events.created.channels import CreatedChannels, CreatedKeys
 from origin.events.created.journal import ChannelJournal
@@ -155,6 +156,7 @@ async def serving(
     sockets = multiplexing_routes(MultiplexingEndpoint(reading, bounds.sockets))
     app = Starlette(routes=[*routes(endpoint), *sockets], exception_handlers=ERROR_RESPONSES)
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
-        async with app_running(app, listening, (*configured.values(), created), tuple):
+        beats = ChannelBeats(configured.values, ChannelLimits().beat_seconds)
+        async with app_running(app, listening, (beats, created), tuple):
             await created.wait_until_restored()
             yield Server(listening.getsockname()[1], created, configured)

@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from origin.access.authentication import Authenticator
 from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
+from origin.events.beats import ChannelBeats
 from origin.events.channel import EventChannel, EventChannelOptions
 from origin.events.limits import ChannelLimits, EventLimits
 from origin.events.routes import routes
@@ -126,7 +127,8 @@ async def serving(
     )
     with socket.create_server(("127.0.0.1", port), backlog=1024) as listening:
         way = Server(listening.getsockname()[1], by_name, certificate, app)
-        async with app_running(app, listening, by_name.values(), lambda: way.writers, certificate):
+        beats = ChannelBeats(by_name.values, ChannelLimits().beat_seconds)
+        async with app_running(app, listening, (beats,), lambda: way.writers, certificate):
             yield way
 
 

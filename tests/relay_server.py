@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from origin.access.authentication import Authenticator
 from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
+from origin.events.beats import ChannelBeats
 from origin.events.channel import END, EventChannel, EventChannelOptions
 from origin.events.created.channels import CreatedChannels, CreatedKeys
 from origin.events.created.journal import ChannelJournal
@@ -201,7 +202,8 @@ async def relaying(
         )
         with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
             way = RelayServer(listening.getsockname()[1], relay, asked, created)
-            async with app_running(app, listening, (relay, channel, created), lambda: way.writers):
+            beats = ChannelBeats(lambda: (channel,), ChannelLimits().beat_seconds)
+            async with app_running(app, listening, (relay, beats, created), lambda: way.writers):
                 await created.wait_until_restored()
                 yield way
 

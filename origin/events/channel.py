@@ -19,7 +19,7 @@ from collections.abc import (
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from origin.events.delivery import ChannelReader, Readers, as_text, welcome
+from origin.events.delivery import ChannelReader, ReaderCounters, Readers, as_text, welcome
 from origin.events.event_log import Event, EventLog, Past, PastEpoch, Resumption
 from origin.events.limits import ChannelLimits
 from origin.http1.body_writer import Stream
@@ -124,8 +124,36 @@ class Numbering(Protocol):
         """Wait a while for what other nodes have published."""
 
 
+class ChannelHistograms:
+    """The histograms of an event channel.
+
+    Attributes:
+        gaps: seconds between events.
+        first_events: seconds from a reader's admission to its first event.
+        cleanups: seconds from the end of a reader's connection to the release of the reader.
+    """
+
+    __slots__ = ("cleanups", "first_events", "gaps")
+
+    def __init__(self) -> None:
+        self.gaps = LatencyHistogram(GAP_BUCKETS)
+        self.first_events = LatencyHistogram(FIRST_EVENT_BUCKETS)
+        self.cleanups = LatencyHistogram(CLEANUP_BUCKETS)
+
+
+_NO_HISTOGRAMS = ChannelHistograms()
+_NO_COUNTERS = ReaderCounters(lambda _: None)
+"""The histograms and the counters of all channels that have counted nothing."""
+
+
+def _ignore(_: object) -> None:
+    """Do nothing."""
+
+
 class EventChannel:
     """A channel with its newest events and its readers.
+
+    A server may have thousands that nobody uses, so what readers need is made for the first of them.
 
     Args:
         epoch: the name of this run of the channel, letters and digits.
@@ -139,11 +167,7 @@ class EventChannel:
         ended: whether the newest event is the channel's end.
         published: number of events since the start.
         entered: number of admitted readers since the start.
-        gaps: seconds between events.
-        first_events: seconds from a reader's admission to its first event.
-        cleanups: seconds from the end of a reader's connection to the release of the reader.
         polled: when the last long poll was answered, by the channel's clock.
-        readers_elsewhere: number of readers in other processes, by process.
         readers_of_other_nodes: number of readers at the other nodes of a cluster.
         on_publish: called with each event; keeps events on disk.
         on_entry: called with each entry of the channel's log, for other processes.
@@ -154,25 +178,24 @@ class EventChannel:
     __slots__ = (
         "_beginning",
         "_clock",
+        "_count",
+        "_histograms",
         "_last_published",
         "_limits",
         "_listeners",
         "_pinged",
         "_polls",
         "_readers",
+        "_readers_elsewhere",
         "_told_at",
         "_told_elsewhere",
         "_told_readers",
         "_waiting",
         "_written",
-        "cleanups",
         "closed",
-        "counters",
         "deleted",
         "ended",
         "entered",
-        "first_events",
-        "gaps",
         "log",
         "name",
         "numbering",
@@ -181,7 +204,6 @@ class EventChannel:
         "options",
         "polled",
         "published",
-        "readers_elsewhere",
         "readers_of_other_nodes",
         "stored",
     )
@@ -192,7 +214,7 @@ class EventChannel:
         epoch: str,
         options: ChannelLimits | EventChannelOptions,
         clock: Callable[[], float] = time.monotonic,
-        count: Callable[[int], None] = lambda _: None,
+        count: Callable[[int], None] = _ignore,
     ) -> None:
         self.options = (
             options if isinstance(options, EventChannelOptions) else EventChannelOptions(limits=options)
@@ -201,26 +223,25 @@ class EventChannel:
         self._limits = limits = self.options.limits
         self._clock = clock
         self.log = EventLog(epoch, limits.history, limits.history_bytes, limits.history_seconds, time.time)
-        self.gaps, self.first_events = LatencyHistogram(GAP_BUCKETS), LatencyHistogram(FIRST_EVENT_BUCKETS)
-        self.cleanups = LatencyHistogram(CLEANUP_BUCKETS)
-        self._readers = Readers(name, self.log, limits, count, self.first_events.observe, self._on_flushed)
-        self.counters = self._readers.counters
+        self._count = count
+        self._histograms = _NO_HISTOGRAMS
+        self._readers: Readers | None = None
         # Long polls, and those among them that the next events answer.
         self._polls = 0
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: set[asyncio.Future[None]] | None = None
         self._listeners: tuple[Callable[[], None], ...] = ()
         self.polled = -math.inf
-        self._written = self._pinged = clock()
+        self._written = self._pinged = self._told_at = clock()
         self._last_published: float | None = None
-        self._told_readers, self._told_at = 0, clock()
+        self._told_readers = 0
         self._told_elsewhere = 0
         self._beginning: int | None = None
         self.published = self.entered = 0
         self.closed = self.ended = self.deleted = False
-        self.readers_elsewhere: dict[Hashable, int] = {}
+        self._readers_elsewhere: dict[Hashable, int] | None = None
         self.readers_of_other_nodes = 0
         self.on_publish: Callable[[Event], None] | None = None
-        self.on_entry: Callable[[ChannelEntry], None] = lambda _: None
+        self.on_entry: Callable[[ChannelEntry], None] = _ignore
         self.stored: Callable[[], Awaitable[None]] | None = None
         self.numbering: Numbering | None = None
 
@@ -242,7 +263,20 @@ class EventChannel:
     @property
     def readers(self) -> int:
         """Number of readers of all processes, long polls that have no answer yet among them."""
-        return self.readers_here + sum(self.readers_elsewhere.values())
+        elsewhere = self._readers_elsewhere
+        return self.readers_here if elsewhere is None else self.readers_here + sum(elsewhere.values())
+
+    @property
+    def readers_elsewhere(self) -> dict[Hashable, int]:
+        """Number of readers in other processes, by process."""
+        if self._readers_elsewhere is None:
+            self._readers_elsewhere = {}
+        return self._readers_elsewhere
+
+    def forget_readers(self, process: Hashable) -> None:
+        """Forget the readers of another process, which is gone."""
+        if self._readers_elsewhere is not None:
+            self._readers_elsewhere.pop(process, None)
 
     @property
     def readers_of_cluster(self) -> int:
@@ -252,7 +286,7 @@ class EventChannel:
     @property
     def readers_here(self) -> int:
         """Number of readers that this process serves."""
-        return len(self._readers) + self._polls
+        return self._polls if self._readers is None else len(self._readers) + self._polls
 
     @property
     def told(self) -> ChannelState:
@@ -265,6 +299,32 @@ class EventChannel:
         return self.readers >= self._limits.readers
 
     @property
+    def counters(self) -> ReaderCounters:
+        """Counters of the readers since the start."""
+        return _NO_COUNTERS if self._readers is None else self._readers.counters
+
+    @property
+    def gaps(self) -> LatencyHistogram:
+        """Seconds between events."""
+        return self._histograms.gaps
+
+    @property
+    def first_events(self) -> LatencyHistogram:
+        """Seconds from a reader's admission to its first event."""
+        return self._histograms.first_events
+
+    @property
+    def cleanups(self) -> LatencyHistogram:
+        """Seconds from the end of a reader's connection to the release of the reader."""
+        return self._histograms.cleanups
+
+    def _observed(self) -> ChannelHistograms:
+        """Return the histograms for a value, which are made for the first one."""
+        if self._histograms is _NO_HISTOGRAMS:
+            self._histograms = ChannelHistograms()
+        return self._histograms
+
+    @property
     def dropped(self) -> int:
         """Readers that fell too far behind, or didn't answer."""
         return self.counters.dropped
@@ -272,7 +332,7 @@ class EventChannel:
     @property
     def lag(self) -> int:
         """Events that the slowest reader hasn't been written yet."""
-        return self._readers.most_behind
+        return 0 if self._readers is None else self._readers.most_behind
 
     @property
     def last_id(self) -> str:
@@ -333,7 +393,9 @@ class EventChannel:
 
     def _write(self, event: Event) -> None:
         """Write the newest event to the readers, soon."""
-        if self._is_end(event):
+        if self._readers is None:
+            self._wake()
+        elif self._is_end(event):
             self._readers.end()
             self._wake()
         else:
@@ -355,7 +417,7 @@ class EventChannel:
     def _note(self, event: Event) -> None:
         now = self._written = self._clock()
         if self._last_published is not None:
-            self.gaps.observe(now - self._last_published)
+            self._observed().gaps.observe(now - self._last_published)
         self._last_published = now
         self.ended = self._is_end(event)
 
@@ -462,7 +524,10 @@ class EventChannel:
         if end > self.log.end:
             self.log.skip_to(end)
         self.log.put_before(events)
-        self._readers.flush_soon()
+        if self._readers is None:
+            self._wake()
+        else:
+            self._readers.flush_soon()
 
     # Reading
 
@@ -493,7 +558,7 @@ class EventChannel:
 
     def send_to(self, token: str, name: str, data: object) -> None:
         """Send an event to the reader with this token, if there is one; it is not kept or numbered."""
-        if (reader := self._readers.named(token)) is not None:
+        if self._readers is not None and (reader := self._readers.named(token)) is not None:
             self._readers.send(reader, reader.form.write(name, as_text(data), ""))
 
     def enter(self, reader: ChannelReader, stream: Stream, told: Iterable[tuple[str, object]] = ()) -> None:
@@ -509,26 +574,41 @@ class EventChannel:
             return
         if self.ended:
             reader.limit = self.log.end
-        self._readers.enter(reader, stream, welcome(reader, self.name, told))
+        self._readers_for_one().enter(reader, stream, welcome(reader, self.name, told))
+
+    def _readers_for_one(self) -> Readers:
+        """Return what has the readers, which is made for the first one."""
+        if self._readers is None:
+            self._written = self._pinged = self._clock()
+            self._readers = Readers(
+                self.name, self.log, self._limits, self._count, self._observe_first_event, self._wake
+            )
+        return self._readers
+
+    def _observe_first_event(self, seconds: float) -> None:
+        self._observed().first_events.observe(seconds)
 
     def note_resumption(self, identity: str | None, resumption: Resumption) -> None:
         """Count a reader that comes again."""
         if identity:
-            self.counters.resumed += resumption.complete
-            self.counters.reset += not resumption.complete
+            counters = self._readers_for_one().counters
+            counters.resumed += resumption.complete
+            counters.reset += not resumption.complete
 
     def send(self, reader: ChannelReader, data: bytes) -> None:
         """Write bytes to one reader, between two events."""
-        self._readers.send(reader, data)
+        if self._readers is not None:
+            self._readers.send(reader, data)
 
     def leave(self, reader: ChannelReader) -> None:
         """Remove a reader."""
-        self._readers.leave(reader)
+        if self._readers is not None:
+            self._readers.leave(reader)
 
     def note_cleanup(self, gone: float | None) -> None:
         """Note that a reader is released, and when its connection was lost; None if this server ended it."""
         if gone is not None:
-            self.cleanups.observe(asyncio.get_running_loop().time() - gone)
+            self._observed().cleanups.observe(asyncio.get_running_loop().time() - gone)
 
     @contextlib.contextmanager
     def polling(self) -> Iterator[None]:
@@ -554,18 +634,16 @@ class EventChannel:
         """Wait until there is an event with a number, or nothing comes any more."""
         while self.log.end <= sequence and not self.closed:
             waiter = asyncio.get_running_loop().create_future()
-            self._waiting.add(waiter)
+            waiting = self._waiting = set() if self._waiting is None else self._waiting
+            waiting.add(waiter)
             # Without other readers nothing is flushed.
             try:
                 await waiter
             finally:
-                self._waiting.discard(waiter)
-
-    def _on_flushed(self) -> None:
-        self._wake()
+                waiting.discard(waiter)
 
     def _wake(self) -> None:
-        for waiter in self._waiting:
+        for waiter in self._waiting or ():
             if not waiter.done():
                 waiter.set_result(None)
         for listener in self._listeners:
@@ -573,21 +651,16 @@ class EventChannel:
 
     # Time
 
-    async def run(self) -> None:
-        """Keep connections alive until it is closed, or the task is cancelled."""
-        while not self.closed:
-            await asyncio.sleep(self._limits.beat_seconds)
-            self.beat()
-
     def beat(self) -> None:
         """Write comments after a long silence, and pings; to be called every second or so."""
         now = self._clock()
-        if now - self._written >= self._limits.heartbeat_seconds:
-            self._written = now
-            self._readers.beat()
-        if now - self._pinged >= self._limits.ping_seconds:
-            self._pinged = now
-            self._readers.ping()
+        if self._readers is not None:
+            if now - self._written >= self._limits.heartbeat_seconds:
+                self._written = now
+                self._readers.beat()
+            if now - self._pinged >= self._limits.ping_seconds:
+                self._pinged = now
+                self._readers.ping()
         self.log.expire()
         readers = self.readers
         is_due = now - self._told_at >= self.options.presence_seconds
@@ -605,7 +678,8 @@ class EventChannel:
         if self.closed:
             return
         self.closed = True
-        self._readers.close()
+        if self._readers is not None:
+            self._readers.close()
         self._wake()
 
     def resize(self, options: EventChannelOptions) -> None:

@@ -78,9 +78,15 @@ class ServedEventLog:
         channel: the channel, whose ``on_entry`` is to pass entries to this log.
     """
 
+    __slots__ = ("_channel",)
+
     def __init__(self, channel: EventChannel) -> None:
-        self.name = f"{EVENTS}/{channel.name}"
         self._channel = channel
+
+    @property
+    def name(self) -> str:
+        """``events/NAME``."""
+        return f"{EVENTS}/{self._channel.name}"
 
     def snapshot(self) -> Iterator[ChannelEntry | FollowedEntry]:
         """Return the entries from which another process makes the same channel."""
@@ -113,7 +119,7 @@ class ServedEventLog:
 
     def forget(self, follower: Hashable) -> None:
         """Forget the readers of a follower that is gone."""
-        self._channel.readers_elsewhere.pop(follower, None)
+        self._channel.forget_readers(follower)
 
 
 class FollowedEventLog:

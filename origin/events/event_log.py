@@ -173,7 +173,7 @@ class EventLog:
         self._clock = clock
         self._ring: Ring[Event, Cursor] = Ring(most_bytes, capacity)
         # The earlier epochs, the newest first, each with the number here of what is before its first event.
-        self._past: list[tuple[PastEpoch, int]] = []
+        self._past: tuple[tuple[PastEpoch, int], ...] = ()
 
     @property
     def end(self) -> int:
@@ -223,11 +223,11 @@ class EventLog:
 
     def know(self, epochs: Sequence[PastEpoch]) -> None:
         """Find readers of earlier epochs from now on, which are given in order."""
-        position = self.begin
-        self._past.clear()
+        position, past = self.begin, list[tuple[PastEpoch, int]]()
         for epoch in reversed(epochs):
             position -= epoch.last
-            self._past.append((epoch, position))
+            past.append((epoch, position))
+        self._past = tuple(past)
 
     def go_on_behind(self, epoch: str, offset: int) -> None:
         """Continue behind an offset of an epoch, whose earlier events aren't known here."""
@@ -239,8 +239,8 @@ class EventLog:
         Args:
             begin: number here of its first event.
         """
-        self._past.insert(0, (PastEpoch(self.epoch, self.offset), self.begin))
-        del self._past[self._most_epochs :]
+        ended = PastEpoch(self.epoch, self.offset), self.begin
+        self._past = (ended, *self._past)[: self._most_epochs]
         self.epoch, self.begin = epoch, begin
 
     @property

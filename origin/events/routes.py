@@ -110,14 +110,19 @@ def sending_until(ends: float, send: Send) -> Iterator[Send]:
 
 
 class EventsEndpoint:
-    """The ASGI endpoint of the event channels of a configuration."""
+    """The ASGI endpoint of the event channels of a configuration.
+
+    Args:
+        limits: limits of publishers; None where another process publishes.
+    """
 
     def __init__(
-        self, channels: Mapping[str, EventChannel], answers: EventAnswers, limits: EventPublishLimits
+        self, channels: Mapping[str, EventChannel], answers: EventAnswers, limits: EventPublishLimits | None
     ) -> None:
         self._channels = channels
         self._answers = answers
-        self._publishers = {name: EventPublisher(channel, limits) for name, channel in channels.items()}
+        self._limits = limits
+        self._publishers: dict[str, EventPublisher] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -126,7 +131,16 @@ class EventsEndpoint:
         channel = self._channels.get(name)
         if channel is None:
             raise RefusalError(404, NO_CHANNEL)
-        await self._answers.answer(channel, self._publishers.get(name), request, send)
+        await self._answers.answer(channel, self._publisher_of(channel), request, send)
+
+    def _publisher_of(self, channel: EventChannel) -> EventPublisher | None:
+        """Return what publishes to a channel, which is made for the channel's first request."""
+        if self._limits is None:
+            return None
+        found = self._publishers.get(channel.name)
+        if found is None:
+            found = self._publishers[channel.name] = EventPublisher(channel, self._limits)
+        return found
 
 
 def routes(
@@ -134,13 +148,17 @@ def routes(
     authorization: EventAuthorization,
     limits: EventLimits | None = None,
     admission: Admission | None = None,
+    *,
+    publishes: bool = True,
 ) -> list[BaseRoute]:
     """Make the routes of all event channels.
 
     Args:
         authorization: decides who may read and publish.
         admission: has room for readers, or not.
+        publishes: whether this process publishes, and no other one.
     """
     limits, admission = limits or EventLimits(), admission or Admission(channels.values())
-    endpoint = EventsEndpoint(channels, EventAnswers(authorization, limits, admission), limits.publish)
+    answers = EventAnswers(authorization, limits, admission)
+    endpoint = EventsEndpoint(channels, answers, limits.publish if publishes else None)
     return [Route("/events/{name}", endpoint, methods=["GET", "HEAD", "POST"])]

@@ -70,7 +70,7 @@ class Ring(Generic[BlockT, CursorT]):
         self._next = 0
         self._size = 0
         self._end = 0
-        self._cursors: set[CursorT] = set()
+        self._cursors: set[CursorT] | frozenset[CursorT] = frozenset()
 
     @property
     def size(self) -> int:
@@ -165,9 +165,16 @@ class Ring(Generic[BlockT, CursorT]):
         self.clear()
         self._first = self._next = sequence
 
+    def enter(self, cursor: CursorT) -> None:
+        """Add a reader."""
+        if isinstance(self._cursors, frozenset):
+            self._cursors = set()
+        self._cursors.add(cursor)
+
     def leave(self, cursor: CursorT) -> None:
         """Remove a reader; a second time does nothing."""
-        self._cursors.discard(cursor)
+        if isinstance(self._cursors, set):
+            self._cursors.discard(cursor)
         # Break the reference cycle: the callback refers to the reader, which has the cursor.
         cursor.on_lag = None
 

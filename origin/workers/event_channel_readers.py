@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Callable
 
-import structlog
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import Scope
@@ -15,6 +13,7 @@ from origin.access.authentication import Authenticator
 from origin.config.options import Config, EventOptions, event_channels
 from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
+from origin.events.beats import ChannelBeats
 from origin.events.channel import EventChannel
 from origin.events.channel_replication import FollowedEventLog
 from origin.events.reading import identity_of
@@ -24,8 +23,6 @@ from origin.http1 import websocket
 from origin.server.services.event_services import event_channel_options, event_limits, is_followed
 from origin.server.services.limits import Limits
 from origin.token_relay.relay import relay_limits
-
-log = structlog.get_logger()
 
 KEYS_IN_QUERY = (b"key=", b"signature=")
 """Parts of a query with which a client may show that it may publish."""
@@ -77,13 +74,7 @@ class WorkerEventChannels:
 
     async def run(self) -> None:
         """Keep the readers' connections alive until cancelled."""
-        while True:
-            await asyncio.sleep(self._limits.events.channel.beat_seconds)
-            for channel in self.channels.values():
-                try:
-                    channel.beat()
-                except Exception:  # other channels go on
-                    log.exception("an event channel's readers can't be written to", channel=channel.name)
+        await ChannelBeats(self.channels.values, self._limits.events.channel.beat_seconds).run()
 
     def is_answered(self, scope: Scope, *, upgrading: bool) -> bool:
         """Return whether a worker answers a request below ``/events/``.
@@ -111,7 +102,7 @@ class WorkerEventChannels:
         authorization = EventAuthorization(Authenticator(), "", keys, config.server.allow_origin)
         admission = _OwnReaders(client_readers=client_limits.event_readers)
         limits = event_limits(config.limits, self._limits.events)
-        return routes(self._served, authorization, limits, admission)
+        return routes(self._served, authorization, limits, admission, publishes=False)
 
 
 def _has_key(scope: Scope) -> bool:

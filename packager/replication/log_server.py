@@ -58,9 +58,17 @@ class ServedLog(Protocol[EntryT]):
 class _LogPosition:
     """A log that is sent, and how many entries it has had."""
 
-    def __init__(self, log: ServedLog[Any]) -> None:
+    __slots__ = ("_server", "log", "name", "number")
+
+    def __init__(self, server: LogServer, log: ServedLog[Any]) -> None:
+        self._server = server
         self.log = log
+        self.name = log.name
         self.number = 0
+
+    def append(self, entry: object) -> None:
+        """Send an entry to all who follow."""
+        self._server.append(self, entry)
 
 
 class LogServer:
@@ -77,9 +85,10 @@ class LogServer:
         Returns:
             A function to call with each entry from now on.
         """
-        served = self._logs[log.name] = _LogPosition(log)
+        served = _LogPosition(self, log)
+        self._logs[served.name] = served
         self._begin_anew(served)
-        return lambda entry: self._append(served, entry)
+        return served.append
 
     def withdraw(self, name: str) -> None:
         """Send a log no more: there is none with this name now."""
@@ -104,8 +113,9 @@ class LogServer:
         for connection in tuple(self._connections):
             connection.close()
 
-    def _append(self, served: _LogPosition, entry: object) -> None:
-        if self._logs.get(served.log.name) is not served:
+    def append(self, served: _LogPosition, entry: object) -> None:
+        """Send an entry of a log to all who follow it."""
+        if self._logs.get(served.name) is not served:
             return  # another one has its place
         served.number += 1
         if served.log.begins_anew(entry):
@@ -115,11 +125,11 @@ class LogServer:
         if not followers:
             return
         try:
-            frame = write_frame(served.log.name, served.number, served.log.encode(entry))
+            frame = write_frame(served.name, served.number, served.log.encode(entry))
         except Exception:  # the publisher goes on; followers find the hole, and begin anew
             log.exception(
                 "an entry of a log can't be sent to its followers",
-                log=served.log.name,
+                log=served.name,
                 kind=type(entry).__name__,
             )
             return
@@ -212,7 +222,7 @@ class _FollowerConnection(asyncio.Protocol):
 
     def begin(self, served: _LogPosition) -> None:
         """Send a snapshot of a log, and then its entries; frames of it that still wait are dropped."""
-        self._drop(served.log.name)
+        self._drop(served.name)
         self._coming.append(served)
         self._schedule()
 
@@ -229,9 +239,9 @@ class _FollowerConnection(asyncio.Protocol):
             self._transport = None
 
     def _drop(self, name: str) -> None:
-        self._complete = {one for one in self._complete if one.log.name != name}
-        self._coming = deque(one for one in self._coming if one.log.name != name)
-        if self._current is not None and self._current.log.name == name:
+        self._complete = {one for one in self._complete if one.name != name}
+        self._coming = deque(one for one in self._coming if one.name != name)
+        if self._current is not None and self._current.name == name:
             self._current, self._snapshot = None, iter(())
             self._behind.clear()
             self._behind_bytes = 0
@@ -265,7 +275,7 @@ class _FollowerConnection(asyncio.Protocol):
         """Write the next entry of the snapshot, or the entries that came behind it."""
         entry = next(self._snapshot, None)
         if entry is not None:
-            transport.write(write_frame(served.log.name, self._number, served.log.encode(entry)))
+            transport.write(write_frame(served.name, self._number, served.log.encode(entry)))
         elif self._behind:
             frame = self._behind.popleft()
             self._behind_bytes -= len(frame)

@@ -19,6 +19,7 @@ import structlog
 from starlette.types import Scope
 
 from origin.events.authorization import ChannelKeys
+from origin.events.beats import beat_safely
 from origin.events.channel import NO_EPOCH, EventChannel, EventChannelOptions
 from origin.events.channel_replication import FollowedEventLog, ServedEventLog
 from origin.events.created.channel_index import ChannelTimes
@@ -340,10 +341,7 @@ class OpenChannels:
             await budget.spend()
             if self._open.get(name) is not opened or opened.is_closing:
                 continue
-            try:
-                opened.channel.beat()
-            except Exception:  # other channels go on
-                log.exception("an event channel's readers can't be written to", channel=name)
+            beat_safely(opened.channel)
             idle = time.monotonic() - opened.since
             if not opened.uses and idle >= self._limits.idle_seconds and not opened.channel.readers_here:
                 self._put_to_rest(name, opened)

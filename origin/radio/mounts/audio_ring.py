@@ -129,14 +129,14 @@ class AudioRing(Ring[MountBlock, AudioCursor]):
         cursor = AudioCursor(sequence, cut, on_lag, self.media_time, link)
         if block is not None:
             cursor.media_time = block.time_at(cut)
-        self._cursors.add(cursor)
+        self.enter(cursor)
         return cursor
 
     def fork(self, cursor: AudioCursor, on_lag: Callable[[], None] | None = None) -> AudioCursor:
         """Add a reader at another cursor's position."""
         own = AudioCursor(cursor.sequence, 0, on_lag, cursor.media_time, cursor.link)
         own.cut = cursor.cut
-        self._cursors.add(own)
+        self.enter(own)
         return own
 
     def lag(self, cursor: AudioCursor) -> int:

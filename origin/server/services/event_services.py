@@ -61,15 +61,13 @@ def make_event_services(config: Config, limits: Limits, count: Callable[[str, in
     """
     relaying = relay_limits(config.limits, limits.relay)
     is_shared, configured = bool(config.cluster.url), event_channels(config)
-    channels = {
-        options.name: EventChannel(
-            options.name,
-            NO_EPOCH if is_shared else new_epoch(),
-            event_channel_options(options, config.limits, limits.events, relaying),
-            count=functools.partial(count, "events"),
-        )
-        for options in configured
-    }
+    epoch, count_events = NO_EPOCH if is_shared else new_epoch(), functools.partial(count, "events")
+    channels: dict[str, EventChannel] = {}
+    # Channels whose options are equal share them.
+    alike: dict[EventChannelOptions, EventChannelOptions] = {}
+    for one in configured:
+        made = event_channel_options(one, config.limits, limits.events, relaying)
+        channels[one.name] = EventChannel(one.name, epoch, alike.setdefault(made, made), count=count_events)
     threads = Threads(limits.events.history.threads, "history")
     histories = {
         options.name: EventHistory(
@@ -104,7 +102,7 @@ def make_event_services(config: Config, limits: Limits, count: Callable[[str, in
         one.name: ChannelKeys(publish_token=one.token or "", read_key=one.read_key or "")
         for one in config.relay
     }
-    created = _make_created(config, limits, keys, answers, functools.partial(count, "events"), threads)
+    created = _make_created(config, limits, keys, answers, count_events, threads)
     maker = RelayMaker(relaying, created, functools.partial(count, "relay"))
     relays = {
         one.name: maker.of_channel(one, channels[one.name]) for one in configured if one.relay is not None

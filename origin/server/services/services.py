@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from origin.access.guess_delay import GuessDelay
 from origin.config.kept_secrets import MadeKeys
 from origin.config.options import Config, event_channels
+from origin.events.beats import ChannelBeats
 from origin.events.channel_replication import ServedEventLog
 from origin.events.disk_history import EventHistory
 from origin.http1.access_log import RequestCounters
@@ -187,6 +188,7 @@ class Services:
             lambda: self.waits_for_data,
         )
         self.events = make_event_services(config, limits, self._count)
+        self._event_beats = ChannelBeats(self.events.channels.values, limits.events.channel.beat_seconds)
         self._share_logs()
         self._status_events = self._make_status_events()
 
@@ -338,7 +340,7 @@ class Services:
         services: list[Service] = [*self.live.channels.values(), *self.live.simulcasts.values()]
         # Relays end first, as they publish the reason to their channels' readers.
         services += [*self.mounts.values(), *self.stations.hidden, *self.events.relays.values()]
-        services += self.events.channels.values()
+        services += [self._event_beats]
         # Histories end behind the channels, whose last events are kept.
         services += [*self.events.histories.values(), self.events.created]
         services += [] if self.live.cluster is None else [self.live.cluster]

@@ -280,12 +280,14 @@ async def test_of_a_thousand_the_one_that_reads_nothing_is_dropped_and_costs_the
                 for _ in range(rate // 50):
                     channel.publish_text(f"@ {'x' * 60}")
                 expected = channel.published * others
-                held = max(held, *(one.stream.buffered for one in channel._readers))
+                readers = channel._readers
+                assert readers is not None
+                held = max(held, *(one.stream.buffered for one in readers))
                 while crowd.events < expected:
                     assert not crowd.ended
                     await asyncio.to_thread(crowd.read, time.monotonic() + 0.1)
                 assert channel.log.size <= channel.limits.history_bytes
-                assert len(channel._readers._frames) <= MOST_FRAMES
+                assert len(readers._frames) <= MOST_FRAMES
             assert crowd.events == total * others
             assert (channel.dropped, channel.counters.lagged, channel.readers) == (1, 0, others)
             # What waits for somebody waits in the ring; a connection holds what it was to take at once.
