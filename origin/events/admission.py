@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import math
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
@@ -16,6 +18,12 @@ from origin.http1.body_writer import at_end
 from origin.responses.refusal import RefusalError
 
 FULL = "too many readers"
+
+RECOUNT_SECONDS = 0.1
+"""Pause between two counts of all readers where there is room for many more."""
+
+NEAR_READERS = 64
+"""Places below the limit from which on all readers are counted for each one that comes."""
 
 
 class HasReaders(Protocol):
@@ -31,6 +39,7 @@ class Admission:
     """Admits readers of event channels as long as there is room for them.
 
     Args:
+        clock: returns monotonic seconds.
         counted: event channels and relays, whose readers are counted together; may change.
         most_readers: of all channels together; None for no limit.
         client_readers: most readers from one client's address.
@@ -41,10 +50,15 @@ class Admission:
         counted: Collection[HasReaders] = (),
         most_readers: int | None = None,
         client_readers: ClientLimit = UNLIMITED,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._counted = counted
         self._most_readers = most_readers
         self._client_readers = client_readers
+        self._clock = clock
+        # The last count of all readers, when it was made, and how many have asked for a place since.
+        self._total = self._asked = 0
+        self._counted_at = -math.inf
 
     def has_room(self, channel: EventChannel) -> bool:
         """Return whether one more reader of a channel is admitted, if its client has no others."""
@@ -52,8 +66,16 @@ class Admission:
 
     def _is_full(self, more: int) -> bool:
         """Whether all channels together have as many readers as they may, and so many more."""
-        total = sum(one.readers for one in self._counted)
-        return self._most_readers is not None and total >= self._most_readers + more
+        if self._most_readers is None:
+            return False
+        self._asked += 1
+        now, most = self._clock(), self._most_readers + more
+        if self._total + self._asked + NEAR_READERS < most and now < self._counted_at + RECOUNT_SECONDS:
+            # There is room for all who have asked, and thousands of channels take a millisecond to count.
+            return False
+        self._total, self._asked = sum(one.readers for one in self._counted), 0
+        self._counted_at = now
+        return self._total >= most
 
     @contextmanager
     def held(self, channel: EventChannel, request: Request) -> Iterator[None]:
