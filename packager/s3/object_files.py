@@ -7,7 +7,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -27,6 +26,7 @@ from packager.s3.client import ObjectVersion, S3Client, UnavailableError
 from packager.s3.limits import S3Limits
 from packager.s3.object_reader import ObjectReader, identity_of
 from packager.s3.segment_cache import ENCODED_FOLDER
+from packager.s3.thread_flights import ThreadFlights
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -150,7 +150,7 @@ class S3Objects:
         self._lock = threading.Lock()
         # The one that wasn't asked for for longest comes first.
         self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._lookups: dict[str, Future[ObjectVersion | None]] = {}
+        self._lookups = ThreadFlights[str, ObjectVersion | None](limits.wait_seconds)
 
     def open(self, name: str) -> S3File:
         """Open an object by its name; see `Storage`."""
@@ -169,31 +169,25 @@ class S3Objects:
 
     def _version(self, name: str) -> ObjectVersion | None:
         """Find an object's version, which one of those who want it asks for."""
+        known = self._find(name)
+        if known is not None and self._is_fresh(known):
+            return known.version
+        return self._lookups.do(name, lambda: self._looked_up(name))
+
+    def _find(self, name: str) -> _Known | None:
         with self._lock:
             known = self._known.get(name)
             if known is not None:
                 self._known.move_to_end(name)
-                if self._clock() - known.since < self._limits.known_seconds:
-                    return known.version
-            lookup = self._lookups.get(name)
-            is_mine = lookup is None
-            if lookup is None:
-                lookup = self._lookups[name] = Future()
-        if not is_mine:
-            return lookup.result(self._limits.wait_seconds)
-        try:
-            version = self._looked_up(name, known)
-            lookup.set_result(version)
-        except BaseException as error:
-            lookup.set_exception(error)
-            raise
-        finally:
-            with self._lock:
-                del self._lookups[name]
-        return version
+            return known
 
-    def _looked_up(self, name: str, known: _Known | None) -> ObjectVersion | None:
-        since = self._clock()
+    def _is_fresh(self, known: _Known) -> bool:
+        return self._clock() - known.since < self._limits.known_seconds
+
+    def _looked_up(self, name: str) -> ObjectVersion | None:
+        known, since = self._find(name), self._clock()
+        if known is not None and self._is_fresh(known):
+            return known.version  # another thread has asked just before
         try:
             if known is None or known.version is None:
                 version: ObjectVersion | None = self.reader.read_first(name)
@@ -218,23 +212,38 @@ class _KeptAnswers(Generic[K, V]):
 
     Args:
         most: answers that are kept.
+        wait_seconds: for how long a thread waits while another one asks S3.
         clock: seconds.
     """
 
-    def __init__(self, most: int, clock: Callable[[], float]) -> None:
+    def __init__(self, most: int, wait_seconds: float, clock: Callable[[], float]) -> None:
         self._most = most
+        self._flights = ThreadFlights[K, V](wait_seconds)
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: OrderedDict[K, tuple[V, float]] = OrderedDict()
 
     def get(self, key: K, ask: Callable[[], V]) -> V:
-        """Return an answer that is kept, or ask S3 for it."""
+        """Return an answer that is kept, or ask S3 for it, once for all threads that want it."""
+        kept = self._find(key)
+        if kept is not None and self._is_fresh(kept):
+            return kept[0]
+        return self._flights.do(key, lambda: self._asked(key, ask))
+
+    def _find(self, key: K) -> tuple[V, float] | None:
         with self._lock:
             kept = self._kept.get(key)
-            if kept is not None and self._clock() - kept[1] < NAMES_SECONDS:
+            if kept is not None:
                 self._kept.move_to_end(key)
-                return kept[0]
-        since = self._clock()
+            return kept
+
+    def _is_fresh(self, kept: tuple[V, float]) -> bool:
+        return self._clock() - kept[1] < NAMES_SECONDS
+
+    def _asked(self, key: K, ask: Callable[[], V]) -> V:
+        kept, since = self._find(key), self._clock()
+        if kept is not None and self._is_fresh(kept):
+            return kept[0]  # another thread has asked just before
         try:
             answer = ask()
         except UnavailableError:
@@ -293,8 +302,10 @@ class S3FolderNames:
     ) -> None:
         self._client = client
         self._most = min(most, limits.names)
-        self._stems: _KeptAnswers[tuple[str, str], list[str]] = _KeptAnswers(MAX_STEMS, clock)
-        self._folders: _KeptAnswers[str, _FolderFiles] = _KeptAnswers(MAX_FOLDERS, clock)
+        self._stems: _KeptAnswers[tuple[str, str], list[str]] = _KeptAnswers(
+            MAX_STEMS, limits.wait_seconds, clock
+        )
+        self._folders: _KeptAnswers[str, _FolderFiles] = _KeptAnswers(MAX_FOLDERS, limits.wait_seconds, clock)
 
     def renditions(self, folder: str, title: str) -> list[str]:
         """Return a title's files, in ascending order of height."""
