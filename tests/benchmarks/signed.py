@@ -44,9 +44,20 @@ request = function()
 end
 """
 
+KINDS = (
+    ("signed: 2 KB file", "/media/{}/small.mp4", ""),
+    ("signed: 64 KiB range", "/media/{}/film.mp4", 'Range = "bytes=1000-66535"'),
+    ("signed: playlist", "playlist", ""),
+    ("signed: segment", "segment", ""),
+)
+"""What is asked for: its name in the figures, path or kind of address, and a header."""
+
 
 def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
     """Measure each kind of address, or those whose names have one of the words."""
+    wanted = [kind for kind in KINDS if not words or any(word in kind[0] for word in words)]
+    if not wanted:
+        return
     peers.require("wrk", "taskset", "ffmpeg")
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
@@ -65,15 +76,9 @@ def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
         tokens = [SigningKeys([KEY]).sign("", int(time.time()) + 86400, f"v{one}") for one in range(VIEWERS)]
         asked = [replace(server, name=OPEN), replace(server, name=SIGNED)]
         playlist, segment = _addresses(server)
-        ranged = 'Range = "bytes=1000-66535"'
-        for what, path, headers in (
-            ("signed: 2 KB file", "/media/{}/small.mp4", ""),
-            ("signed: 64 KiB range", "/media/{}/film.mp4", ranged),
-            ("signed: playlist", playlist, ""),
-            ("signed: segment", segment, ""),
-        ):
-            if not words or any(word in what for word in words):
-                yield from _cost(what, path, headers, tokens, asked, folder)
+        paths = {"playlist": playlist, "segment": segment}
+        for what, path, headers in wanted:
+            yield from _cost(what, paths.get(path, path), headers, tokens, asked, folder)
 
 
 def _cost(
