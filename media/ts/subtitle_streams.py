@@ -18,7 +18,7 @@ import numpy as np
 from media.errors import MediaError, UnsupportedError
 from media.matroska.text_blocks import MAX_DISPLAY_SET_BYTES, as_dvb_blocks
 from media.mp4.movie.assembled_samples import Read
-from media.mp4.movie.sample_table import Int64
+from media.mp4.movie.box_arrays import Int64
 from media.stream_reader import CLOCK_RATE
 from media.subtitles.dvb import packet_segments, read_page_of
 from media.subtitles.pgs import PRESENTATION, DisplaySet, DisplaySets, read_display_set

@@ -46,7 +46,7 @@ BROKEN = "the server failed at it: see its log"
 BUSY = "the machine has no room for an encoder now"
 
 Renditions = list[tuple[str, EncodedRendition]]
-"""What is encoded of a film, and the file that each is of: a title has several."""
+"""Encoded renditions of a film, each with the path of its file: a title has several."""
 
 Key = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 State = Literal["", "waiting", "encoding", "prepared", "failed"]
