@@ -124,6 +124,8 @@ async def test_channels_survive_a_restart_with_tokens_and_ends_and_deleted_ones_
     with (tmp_path / "channels" / "channels.jsonl").open("ab") as file:
         file.write(b'{"type":"made","name":"ha')
     async with serving(setting=setting) as server:
+        # A busy disk takes longer than a server waits for its channels.
+        await until(lambda: server.created.is_ready)
         assert [len(server.created), (await server.create(name="new")).status_code] == [1, 201]
     async with serving(setting=setting) as server:
         assert [
