@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
+
+import structlog
 
 from media.errors import MediaError
 from packager.live.limits import DEFAULT_LIMITS, LiveLimits
@@ -15,6 +16,8 @@ from packager.segment.part_packer import CadenceError
 from packager.sources.source import Source
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.program_date_time import Instant
+
+log = structlog.get_logger()
 
 
 class SourceEndedError(Exception):
@@ -97,6 +100,8 @@ class ChannelRun:
         """Publish the last frames of all renditions, in the segments that one of them has begun."""
         last, now = self._aligned.last_number, Instant.now()
         for feed in self.feeds:
-            # Frames that can't be cut as those before were are lost with their run, not the channel.
-            with contextlib.suppress(MediaError, CadenceError):
+            try:
                 feed.finish(last, now)
+            except (MediaError, CadenceError) as error:
+                # These frames are lost with their run, not the channel.
+                log.warning("the last frames of a stream can't be cut", reason=str(error))
