@@ -6,7 +6,7 @@ import asyncio
 import queue
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -18,7 +18,11 @@ from aioquic.buffer import encode_uint_var
 from aioquic.h3.connection import ErrorCode, H3Connection, encode_frame
 from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated, QuicEvent, StreamReset
+from aioquic.quic.packet import QuicPacketType
+from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.tls import Epoch
 
 from tests.patience import CLIENT_SECONDS
 
@@ -98,6 +102,32 @@ class Http3Protocol(QuicConnectionProtocol):
         self.quic.stop_stream(number, ErrorCode.H3_REQUEST_CANCELLED)
         self.quic.reset_stream(number, ErrorCode.H3_REQUEST_CANCELLED)
         self.transmit()
+
+
+def frame_datagrams(quic: QuicConnection, frames: Sequence[bytes], most: int = 10_000) -> list[bytes]:
+    """Return frames of QUIC, whatever they are, in as few datagrams as they take.
+
+    Args:
+        quic: the client's connection, whose handshake is over; it counts the packets.
+        frames: each with its type, which has one byte.
+        most: frames in a datagram.
+    """
+    builder = QuicPacketBuilder(
+        host_cid=quic.host_cid,
+        peer_cid=quic._peer_cid.cid,
+        version=quic._version or 0,
+        is_client=True,
+        max_datagram_size=1200,
+        packet_number=quic._packet_number,
+    )
+    builder.start_packet(QuicPacketType.ONE_RTT, quic._cryptos[Epoch.ONE_RTT])
+    for index, one in enumerate(frames):
+        if builder.remaining_buffer_space < len(one) or (index and not index % most):
+            builder.start_packet(QuicPacketType.ONE_RTT, quic._cryptos[Epoch.ONE_RTT])
+        builder.start_frame(one[0], capacity=len(one)).push_bytes(one[1:])
+    datagrams, _ = builder.flush()
+    quic._packet_number = builder.packet_number
+    return datagrams
 
 
 class Http3Connection:

@@ -13,9 +13,9 @@ from aioquic.h3.connection import ErrorCode
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic import events
 
-from origin.http.token_bucket import TokenBucket
 from origin.http1.protocol import HttpProtocol
 from origin.http3.engines import Http3Engine, QuicEngine
+from origin.http3.idle_datagrams import ExcessTurns, IdleDatagrams
 from origin.http_streams.connection import CHECK_SECONDS, RUN_BYTES, MultiplexedConnection
 from origin.http_streams.stream import (
     CANCEL,
@@ -57,30 +57,11 @@ PING_SECONDS = 20.0
 Send = Callable[[list[tuple[bytes, "NetworkAddress"]]], bool]
 """Sends datagrams; returns whether there is room for more."""
 
-
-DATAGRAMS, DATAGRAMS_A_SECOND = 300, 50.0
-"""Datagrams that bring next to nothing and are read in one go, and how many more in each second."""
-
-EXCESS_SECONDS = 0.01
-"""Time for each further one that is read, of all connections together; the rest are lost unread."""
-
 CONFIRMED_BYTES = 600
 """Bytes of a longer answer for which a client may send one datagram, with which it confirms them."""
 
 USEFUL_BYTES = 64
 """Least bytes of requests' bodies in a datagram that brings something."""
-
-
-class _ExcessTurns:
-    """When connections are read from whose clients send too many datagrams: one after the other."""
-
-    def __init__(self) -> None:
-        self._last = 0.0
-
-    def next(self, now: float) -> float:
-        """Return when the next of them has its turn."""
-        self._last = max(now, self._last) + EXCESS_SECONDS
-        return self._last
 
 
 class Http3Connection(MultiplexedConnection):
@@ -93,7 +74,7 @@ class Http3Connection(MultiplexedConnection):
     """
 
     version = "3"
-    _excess: ClassVar[_ExcessTurns] = _ExcessTurns()
+    _excess: ClassVar[ExcessTurns] = ExcessTurns()
 
     def __init__(
         self,
@@ -108,11 +89,9 @@ class Http3Connection(MultiplexedConnection):
         self._on_event = on_event
         # Made once the protocol is agreed on.
         self._h3: Http3Engine | None = None
-        # Counts datagrams that bring next to nothing, and bytes that came in the last one. Until then
-        # datagrams are lost unread.
-        self._idle_datagrams = TokenBucket(DATAGRAMS, DATAGRAMS_A_SECOND)
+        self._idle_datagrams = IdleDatagrams(self._excess)
+        # Bytes that came in the last datagram.
         self._brought = 0
-        self._deaf_until = 0.0
         # Bytes of answers that wait for the network.
         self._unsent = 0
         self._began = self._pinged = self.loop.time()
@@ -124,7 +103,7 @@ class Http3Connection(MultiplexedConnection):
     def receive_datagram(self, data: bytes, address: NetworkAddress) -> None:
         """Handle a datagram of the client."""
         now = self.loop.time()
-        if self.is_over or now < self._deaf_until:
+        if self.is_over or self._idle_datagrams.loses(now):
             return
         self._brought, requests = 0, self._requests
         try:
@@ -133,9 +112,8 @@ class Http3Connection(MultiplexedConnection):
         except Exception as error:  # noqa: BLE001  # it concerns this client alone, and is logged
             self._break(error)
             return
-        if self._brought < USEFUL_BYTES and self._requests == requests and self._idle_datagrams.acquire():
-            # Decrypting one takes a tenth of a millisecond or more.
-            self._deaf_until = self._excess.next(now)
+        if self._brought < USEFUL_BYTES and self._requests == requests:
+            self._idle_datagrams.count(now)
         if not is_admitted:
             self._end(ENHANCE_YOUR_CALM, "the client sends frames that carry nothing")
         elif self._sending and not has_events:
@@ -269,7 +247,7 @@ class Http3Connection(MultiplexedConnection):
             if is_at_end:
                 self._finish(stream)
             # An event is confirmed by a datagram, however short it is; a window of some bytes earns none.
-            self._idle_datagrams.add(max(len(data) / CONFIRMED_BYTES, 0 if stream.body else 1))
+            self._idle_datagrams.allow(max(len(data) / CONFIRMED_BYTES, 0 if stream.body else 1))
             room -= len(data)
             self._unsent += len(data)
 

@@ -1,6 +1,6 @@
 """What a client that floods does to its neighbours: how long a small file takes them over plain HTTP/1.1.
 
-Where gRPC is flooded, a second neighbour asks for the server's health by gRPC.
+Where gRPC or HTTP/3 is flooded, a second neighbour asks by it: for the server's health, or for the file.
 
 The flood is a process of its own, which sends as fast as it can, and opens a new connection whenever the
 server ends one. It has the measuring client's core, and the server has the other one. A flood also costs its
@@ -22,16 +22,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import grpc
+import httpx
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests import http2_frames
-from tests.benchmarks import peers
+from tests.benchmarks import http3_floods, peers
 from tests.benchmarks.load import Figure
+from tests.certificates import self_signed
 from tests.http2_frames import (
     DATA,
     END_HEADERS,
@@ -44,6 +46,7 @@ from tests.http2_frames import (
     literal,
     settings,
 )
+from tests.http3_client import Http3Transport
 
 NAME = "floods"
 SECONDS, WARM_SECONDS = 4.0, 0.5
@@ -60,6 +63,13 @@ with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
             left = int(sys.argv[2])
             while left > 0 and (data := client.recv(1 << 18)):
                 left -= len(data)
+"""
+DATAGRAM_SINK = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sink:
+    sink.bind(("127.0.0.1", int(sys.argv[1])))
+    while True:
+        sink.recv(1 << 16)
 """
 SINK_BYTES = 1 << 14
 """Bytes of a connection after which the sink closes it: those of as many frames as the server accepts."""
@@ -127,7 +137,17 @@ def bursts(kind: str) -> Iterator[bytes]:
             yield b"".join(frame(HEADERS, n, bomb, END_STREAM | END_HEADERS) for n in numbers)
 
 
-KINDS = ("PING", "SETTINGS", "PRIORITY", "unknown frames", "resets", "HPACK bombs", "CONTINUATION", *GRPC)
+KINDS = (
+    "PING",
+    "SETTINGS",
+    "PRIORITY",
+    "unknown frames",
+    "resets",
+    "HPACK bombs",
+    "CONTINUATION",
+    *GRPC,
+    *http3_floods.KINDS,
+)
 
 
 def flood(kind: str, port: int, seconds: float) -> int:
@@ -180,6 +200,14 @@ def watch_health(port: int, seconds: float) -> float:
         return _percentile(lambda: health.Check(question, timeout=60), seconds)
 
 
+def watch_file(port: int, seconds: float) -> float:
+    """Return the 95th percentile of the seconds in which a neighbour gets a small file by HTTP/3."""
+    with httpx.Client(transport=Http3Transport(), timeout=60) as client:
+        address = f"https://127.0.0.1:{port}/media/small.mp4"
+        client.get(address).raise_for_status()
+        return _percentile(lambda: client.get(address).raise_for_status(), seconds)
+
+
 def _percentile(ask: Callable[[], object], seconds: float) -> float:
     """Ask again and again, and return the 95th percentile of the seconds that an answer takes."""
     times: list[float] = []
@@ -202,30 +230,48 @@ def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         library = Path(name)
         (library / "small.mp4").write_bytes(bytes(2048))
-        sink, grpc_port = peers.free_port(), peers.free_port()
-        options = {"HEADWATER_GRPC_PORT": str(grpc_port)}
+        certificate = self_signed(library)
+        grpc_port, tls_port = peers.free_port(), peers.free_port()
+        options = {
+            "HEADWATER_GRPC_PORT": str(grpc_port),
+            "HEADWATER_TLS_CERTIFICATE": str(certificate.chain),
+            "HEADWATER_TLS_KEY": str(certificate.key),
+            "HEADWATER_TLS_PORT": str(tls_port),
+            "HEADWATER_TLS_HTTP3": "true",
+        }
         server = stack.enter_context(peers.headwater(library, environment=options))
         port = int(server.url.rpartition(":")[2])
-        command = ["taskset", "-c", peers.SERVER_CORE, sys.executable, "-c", SINK, str(sink), str(SINK_BYTES)]
-        process = stack.enter_context(subprocess.Popen(command))
-        stack.callback(process.terminate)
+        sinks = {code: _sink(stack, code) for code in (SINK, DATAGRAM_SINK)}
         # A flood comes from another machine: it doesn't take the processor from the neighbour.
         processes = stack.enter_context(ProcessPoolExecutor(1, initializer=os.nice, initargs=(10,)))
         watch(port, WARM_SECONDS)
         for kind in kinds:
-            flooded = grpc_port if kind in GRPC else port
+            sink, flooded, flooding = sinks[SINK], port, flood
             watches = {"p95": partial(watch, port)}
             if kind in GRPC:
+                flooded = grpc_port
                 watches["p95 by gRPC"] = partial(watch_health, grpc_port)
+            elif kind in http3_floods.KINDS:
+                sink, flooded = sinks[DATAGRAM_SINK], tls_port
+                flooding = partial(http3_floods.flood, tls_port)
+                watches["p95 by HTTP/3"] = partial(watch_file, tls_port)
             for what, watching in watches.items():
                 targets = {"no flood": None, "a sink": sink, "headwater": flooded}
-                for target, seconds in _watched(processes, kind, targets, watching).items():
+                begin = partial(processes.submit, flooding, kind)
+                for target, seconds in _watched(begin, targets, watching).items():
                     yield Figure(f"{NAME}: {kind}, {what}", target, 1e3 * seconds, "ms")
 
 
+def _sink(stack: contextlib.ExitStack, code: str) -> int:
+    """Start what reads a flood and does nothing else, on the server's core, and return its port."""
+    port = peers.free_port()
+    command = ["taskset", "-c", peers.SERVER_CORE, sys.executable, "-c", code, str(port), str(SINK_BYTES)]
+    stack.callback(stack.enter_context(subprocess.Popen(command)).terminate)
+    return port
+
+
 def _watched(
-    processes: ProcessPoolExecutor,
-    kind: str,
+    begin: Callable[..., Future[int]],
     targets: Mapping[str, int | None],
     watching: Callable[[float], float],
 ) -> dict[str, float]:
@@ -236,7 +282,7 @@ def _watched(
             if port is None:
                 times[name].append(watching(SECONDS / ROUNDS))
                 continue
-            flooding = processes.submit(flood, kind, port, WARM_SECONDS + SECONDS / ROUNDS)
+            flooding = begin(port, WARM_SECONDS + SECONDS / ROUNDS)
             time.sleep(WARM_SECONDS)
             times[name].append(watching(SECONDS / ROUNDS - 0.2))
             flooding.result()

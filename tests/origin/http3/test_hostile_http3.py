@@ -15,15 +15,13 @@ from aioquic.h3.connection import FrameType, H3Connection, Setting, encode_frame
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicPacketType, pull_quic_header
-from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.rangeset import RangeSet
-from aioquic.tls import Epoch
 
-from origin.http3.connection import DATAGRAMS
 from origin.http3.engines import FRAMES, FRAMES_OF_A_DATAGRAM
+from origin.http3.idle_datagrams import DATAGRAMS
 from origin.http3.listener import RETRY_HANDSHAKES
 from tests.conftest import ServerProcess
-from tests.http3_client import Http3Connection, Http3Transport
+from tests.http3_client import Http3Connection, Http3Transport, frame_datagrams
 from tests.origin.http3.server import head, https_of, readers, started
 from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
@@ -211,27 +209,12 @@ def test_datagrams_that_bring_nothing_are_lost_unread(
 
 def send_frames(connection: Http3Connection, frames: Sequence[bytes], most: int = 10_000) -> None:
     """Send frames of QUIC, each with its type, in as few datagrams as they take with so many at most."""
-    quic = connection.protocol.quic
 
     def send_all() -> None:
-        builder = QuicPacketBuilder(
-            host_cid=quic.host_cid,
-            peer_cid=quic._peer_cid.cid,
-            version=quic._version or 0,
-            is_client=True,
-            max_datagram_size=1200,
-            packet_number=quic._packet_number,
-        )
-        builder.start_packet(QuicPacketType.ONE_RTT, quic._cryptos[Epoch.ONE_RTT])
-        for index, one in enumerate(frames):
-            if builder.remaining_buffer_space < len(one) or (index and not index % most):
-                builder.start_packet(QuicPacketType.ONE_RTT, quic._cryptos[Epoch.ONE_RTT])
-            builder.start_frame(one[0], capacity=len(one)).push_bytes(one[1:])
-        datagrams, _ = builder.flush()
-        quic._packet_number = builder.packet_number
-        assert connection.protocol._transport is not None
-        for data in datagrams:
-            connection.protocol._transport.sendto(data, quic._network_paths[0].addr)
+        protocol = connection.protocol
+        assert protocol._transport is not None
+        for data in frame_datagrams(protocol.quic, frames, most):
+            protocol._transport.sendto(data, protocol.quic._network_paths[0].addr)
 
     connection.call(send_all)
 

@@ -1,0 +1,66 @@
+"""Bounds how often a client's datagrams are read that bring next to nothing: each costs a decryption."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from origin.http.token_bucket import TokenBucket
+
+DATAGRAMS, DATAGRAMS_A_SECOND = 300, 50.0
+"""Datagrams that bring next to nothing and are read in one go, and how many more in each second."""
+
+TURN_SECONDS = 0.01
+"""Time for each further one that is read, of all connections together; the rest are lost unread."""
+
+MOST_SECONDS = 60.0
+"""Longest time in which a connection loses datagrams because of one that was too many."""
+
+
+class ExcessTurns:
+    """When connections are read from whose clients send too many datagrams: one after the other."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def next(self, now: float) -> float:
+        """Return when the next of them has its turn, in monotonic seconds."""
+        self._last = max(now, self._last) + TURN_SECONDS
+        return self._last
+
+
+class IdleDatagrams:
+    """Counts a connection's datagrams that bring next to nothing, and loses what comes behind too many.
+
+    Who sends far too many waits for a turn among all who do. Whoever sends hardly more than is allowed waits
+    for a short time alone, however many others flood: the time doubles with each datagram that is too many
+    soon after the last one, and halves with each that isn't.
+
+    Args:
+        turns: the turns of all connections.
+        clock: monotonic seconds.
+    """
+
+    __slots__ = ("_bucket", "_lost_until", "_seconds", "_turns")
+
+    def __init__(self, turns: ExcessTurns, clock: Callable[[], float] = time.monotonic) -> None:
+        self._turns = turns
+        self._bucket = TokenBucket(DATAGRAMS, DATAGRAMS_A_SECOND, clock)
+        self._lost_until = 0.0
+        self._seconds = TURN_SECONDS
+
+    def loses(self, now: float) -> bool:
+        """Return whether a datagram that comes now is lost unread."""
+        return now < self._lost_until
+
+    def allow(self, count: float) -> None:
+        """Allow some more, with which the client confirms an answer."""
+        self._bucket.add(count)
+
+    def count(self, now: float) -> None:
+        """Count a datagram that brought next to nothing."""
+        if not self._bucket.acquire():
+            return
+        is_soon = now - self._lost_until < self._seconds
+        self._seconds = min(MOST_SECONDS, max(TURN_SECONDS, self._seconds * (2.0 if is_soon else 0.5)))
+        self._lost_until = min(self._turns.next(now), now + self._seconds)
