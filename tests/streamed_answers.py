@@ -126,6 +126,19 @@ def gated(events: list[bytes], first: int) -> tuple[Any, asyncio.Event]:
     return script, go_on
 
 
+def paced(events: list[bytes], seconds: float = 0.01) -> Any:
+    """Make a script that sends these events, and pauses behind each."""
+
+    async def script(asked: Asked) -> None:
+        await asked.head()
+        for one in events:
+            await asked.raw(one)
+            await asyncio.sleep(seconds)
+        await asked.end()
+
+    return script
+
+
 CHAT_EVENTS = [f"data: {one}\n\n".encode() for one in CHAT_CHUNKS]
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import textwrap
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,9 @@ import pytest
 
 from tests.completion_server import Asked, CompletionServer, completing
 from tests.conftest import ServerProcess, start_server
+from tests.cut_connections import cutting
 from tests.event_server import TOKEN
-from tests.streamed_answers import named, response_events
+from tests.streamed_answers import named, paced, response_events
 from tests.waiting import wait_for
 
 PAGE = (Path(__file__).parents[3] / "docs" / "events.md").read_text()
@@ -30,12 +29,7 @@ TEXTS = [f"word-{number} " for number in range(40)]
 EVENTS = [named(one) for one in response_events(*TEXTS)]
 
 
-async def slowly(asked: Asked) -> None:
-    await asked.head()
-    for one in EVENTS:
-        await asked.raw(one)
-        await asyncio.sleep(0.01)
-    await asked.end()
+slowly = paced(EVENTS)
 
 
 def configured(folder: Path, upstream: CompletionServer, workers: int) -> Path:
@@ -56,40 +50,6 @@ history = "1h"
     )
     path.chmod(0o600)
     return path
-
-
-@contextlib.asynccontextmanager
-async def cutting(port: int, sizes: list[int]) -> AsyncIterator[int]:
-    """Forward connections; each of the first ones is cut behind so many bytes of its answer."""
-    writers: list[asyncio.StreamWriter] = []
-
-    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        left = sizes.pop(0) if sizes else 1 << 30
-        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", port)
-        writers.extend((writer, upstream_writer))
-
-        async def up() -> None:
-            while data := await reader.read(1 << 16):
-                upstream_writer.write(data)
-
-        sending = asyncio.ensure_future(up())
-        try:
-            while left > 0 and (data := await upstream_reader.read(min(left, 1 << 16))):
-                left -= len(data)
-                writer.write(data)
-                await writer.drain()
-        finally:
-            sending.cancel()
-            writer.close()
-            upstream_writer.transport.abort()
-
-    server = await asyncio.start_server(forward, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for writer in writers:
-            writer.transport.abort()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
