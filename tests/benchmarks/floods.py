@@ -257,7 +257,7 @@ def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
                 watches["p95 by HTTP/3"] = partial(watch_file, tls_port)
             for what, watching in watches.items():
                 targets = {"no flood": None, "a sink": sink, "headwater": flooded}
-                begin = partial(processes.submit, flooding, kind)
+                begin = partial(processes.submit, partial(flooding, kind))
                 for target, seconds in _watched(begin, targets, watching).items():
                     yield Figure(f"{NAME}: {kind}, {what}", target, 1e3 * seconds, "ms")
 
