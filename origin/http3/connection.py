@@ -15,8 +15,8 @@ from aioquic.quic import events
 
 from origin.http1.protocol import HttpProtocol
 from origin.http3.engines import Http3Engine, QuicEngine
-from origin.http3.idle_datagrams import ExcessTurns, IdleDatagrams
-from origin.http_streams.connection import CHECK_SECONDS, RUN_BYTES, MultiplexedConnection
+from origin.http3.idle_datagrams import DATAGRAMS, ExcessTurns, IdleDatagrams
+from origin.http_streams.connection import CHECK_SECONDS, RESETS, RUN_BYTES, MultiplexedConnection
 from origin.http_streams.stream import (
     CANCEL,
     ENHANCE_YOUR_CALM,
@@ -60,6 +60,9 @@ Send = Callable[[list[tuple[bytes, "NetworkAddress"]]], bool]
 CONFIRMED_BYTES = 600
 """Bytes of a longer answer for which a client may send one datagram, with which it confirms them."""
 
+SUSPECT_SHARE = 0.9
+"""Share of what others may do at once that a client may not that has flooded lately."""
+
 USEFUL_BYTES = 64
 """Least bytes of requests' bodies in a datagram that brings something."""
 
@@ -90,6 +93,9 @@ class Http3Connection(MultiplexedConnection):
         # Made once the protocol is agreed on.
         self._h3: Http3Engine | None = None
         self._idle_datagrams = IdleDatagrams(self._excess)
+        if (first.client_host or "") in first.suspects:
+            self._idle_datagrams.allow(-DATAGRAMS * SUSPECT_SHARE)
+            self._resets.add(-RESETS * SUSPECT_SHARE)
         # Bytes that came in the last datagram.
         self._brought = 0
         # Bytes of answers that wait for the network.
@@ -114,6 +120,8 @@ class Http3Connection(MultiplexedConnection):
             return
         if self._brought < USEFUL_BYTES and self._requests == requests:
             self._idle_datagrams.count(now)
+            if self._idle_datagrams.is_flood:
+                self._suspect()
         if not is_admitted:
             self._end(ENHANCE_YOUR_CALM, "the client sends frames that carry nothing")
         elif self._sending and not has_events:
@@ -318,6 +326,7 @@ class Http3Connection(MultiplexedConnection):
             return
         if reason:
             log.info("ended an HTTP/3 connection", client=self._first.client_host, reason=reason)
+            self._suspect()
         # RFC 9000 §8.1: an address that isn't proved gets no more than three times the bytes it has sent.
         if self._quic.is_handshake_over:
             self._quic.close(error_code=CODES[code])
@@ -325,6 +334,11 @@ class Http3Connection(MultiplexedConnection):
             with contextlib.suppress(Exception):
                 self._send(self._quic.datagrams_to_send(self.loop.time()))
         self._lose()
+
+    def _suspect(self) -> None:
+        """Allow little on the client's next connections, if its address is proved."""
+        if self._quic.is_handshake_over:
+            self._first.suspects.add(self._first.client_host or "")
 
     def _lose(self) -> None:
         """Forget the connection, which is over."""

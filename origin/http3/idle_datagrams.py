@@ -13,6 +13,9 @@ DATAGRAMS, DATAGRAMS_A_SECOND = 300, 50.0
 TURN_SECONDS = 0.01
 """Time for each further one that is read, of all connections together; the rest are lost unread."""
 
+FLOOD_SECONDS = 1.0
+"""Time for which a connection loses datagrams from which on its client floods."""
+
 MOST_SECONDS = 60.0
 """Longest time in which a connection loses datagrams because of one that was too many."""
 
@@ -30,11 +33,11 @@ class ExcessTurns:
 
 
 class IdleDatagrams:
-    """Counts a connection's datagrams that bring next to nothing, and loses what comes behind too many.
+    """Counts a connection's datagrams that bring next to nothing; beyond too many, datagrams are lost.
 
-    Who sends far too many waits for a turn among all who do. Whoever sends hardly more than is allowed waits
-    for a short time alone, however many others flood: the time doubles with each datagram that is too many
-    soon after the last one, and halves with each that isn't.
+    A client that sends far too many waits for a turn among all such clients. One that sends hardly more than
+    is allowed waits for a short time alone, however many others flood: the time doubles with each datagram
+    that is too many soon after the last one, and halves with each that isn't.
 
     Args:
         turns: the turns of all connections.
@@ -48,6 +51,11 @@ class IdleDatagrams:
         self._bucket = TokenBucket(DATAGRAMS, DATAGRAMS_A_SECOND, clock)
         self._lost_until = 0.0
         self._seconds = TURN_SECONDS
+
+    @property
+    def is_flood(self) -> bool:
+        """Whether far too many come, again and again."""
+        return self._seconds >= FLOOD_SECONDS
 
     def loses(self, now: float) -> bool:
         """Return whether a datagram that comes now is lost unread."""

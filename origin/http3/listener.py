@@ -25,6 +25,7 @@ from aioquic.quic.retry import QuicRetryTokenHandler
 
 from origin.http.client_limits import network_of
 from origin.http1.protocol import HttpProtocol
+from origin.http1.suspects import Suspects
 from origin.http3.connection import Http3Connection
 from origin.http3.engines import QuicEngine
 from origin.http3.stateless_reset import StatelessResets
@@ -42,8 +43,11 @@ log = structlog.get_logger()
 # The library logs each fault of each client.
 logging.getLogger("quic").setLevel(logging.CRITICAL)
 
-READ_SECONDS = 0.002
+READ_SECONDS = 0.0005
 """Time after which other connections have their turn, before more datagrams are read."""
+
+SUSPECT_SECONDS = 0.1
+"""Time from one connection that suspect clients begin to the next one, of all of them together."""
 
 MOST_DATAGRAM_BYTES = 65_535
 
@@ -95,6 +99,9 @@ class Http3Listener:
         self._handshakes: dict[Http3Connection, str] = {}
         self._shaking = Counter[str]()
         self._tokens = QuicRetryTokenHandler()
+        # Nobody is suspect before the first connection. When the next suspect client may begin one.
+        self._suspects: Suspects | None = None
+        self._suspects_turn = 0.0
         self._resets = StatelessResets(certificates.reset_key, sock.getsockname()[1])
         self._unsent: deque[tuple[bytes, int, NetworkAddress]] = deque()
         self._is_closing = self._is_over = False
@@ -167,6 +174,10 @@ class Http3Listener:
             return None
         if self._shaking[network_of(address[0])] >= HANDSHAKES_OF_A_CLIENT:
             return None
+        if self._suspects is not None and address[0] in self._suspects:
+            if self._loop.time() < self._suspects_turn:
+                return None
+            self._suspects_turn = self._loop.time() + SUSPECT_SECONDS
         original, retry_source = header.destination_cid, None
         if header.token:
             try:
@@ -216,6 +227,7 @@ class Http3Listener:
             self._certificates.choose, self._certificates.tickets, self._resets, original, retry_source
         )
         first = self._protocol()
+        self._suspects = first.suspects
         facts = {"peername": address, "sockname": self._socket.getsockname(), "sslcontext": True}
         transport = QuicTransport(facts, lambda: None if connection is None else connection.abort())
         connection: Http3Connection | None = None

@@ -88,7 +88,11 @@ def _bursts(kind: str, client: socket.socket, server: tuple[str, int]) -> Iterat
             head = {":method": "GET", ":scheme": "https", ":authority": "a", ":path": "/media/small.mp4"}
             http.send_headers(number, [(name.encode(), value.encode()) for name, value in head.items()])
             quic.reset_stream(number, ErrorCode.H3_REQUEST_CANCELLED)
-        yield [data for data, _ in quic.datagrams_to_send(time.monotonic())]
+        made = [data for data, _ in quic.datagrams_to_send(time.monotonic())]
+        if not made:
+            # The server has ended the connection.
+            return
+        yield made
         with contextlib.suppress(BlockingIOError):
             while True:
                 quic.receive_datagram(client.recv(1 << 16), server, time.monotonic())

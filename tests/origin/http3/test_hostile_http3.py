@@ -6,6 +6,7 @@ import random
 import select
 import socket
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,8 +21,9 @@ from aioquic.quic.rangeset import RangeSet
 from origin.http3.engines import FRAMES, FRAMES_OF_A_DATAGRAM
 from origin.http3.idle_datagrams import DATAGRAMS
 from origin.http3.listener import RETRY_HANDSHAKES
+from origin.http_streams.connection import RESETS
 from tests.conftest import ServerProcess
-from tests.http3_client import Http3Connection, Http3Transport, frame_datagrams
+from tests.http3_client import Http3Connection, Http3Protocol, Http3Transport, frame_datagrams
 from tests.origin.http3.server import head, https_of, readers, started
 from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
@@ -50,6 +52,16 @@ def connection(server: ServerProcess) -> Iterator[Http3Connection]:
     connection = Http3Connection(https_of(server))
     yield connection
     connection.close()
+
+
+@pytest.fixture
+def first_connection(tmp_path: Path) -> Iterator[Http3Connection]:
+    """A connection to a server of its own, on which no client has flooded."""
+    server = started(tmp_path)
+    connection = Http3Connection(https_of(server))
+    yield connection
+    connection.close()
+    server.stop()
 
 
 def ended(connection: Http3Connection) -> int:
@@ -83,11 +95,11 @@ def test_requests_that_are_cancelled_at_once(server: ServerProcess, connection: 
     wait_for(lambda: readers(server) == 0, "the end of all readers")
 
 
-def test_a_player_that_seeks_is_no_flood(connection: Http3Connection) -> None:
-    protocol = connection.protocol
+def test_a_player_that_seeks_is_no_flood(first_connection: Http3Connection) -> None:
+    protocol = first_connection.protocol
     for _ in range(150):
-        connection.call(protocol.cancel, connection.call(protocol.request, head("/events/news")))
-    number = connection.call(protocol.request, head("/media/short.txt"))
+        first_connection.call(protocol.cancel, first_connection.call(protocol.request, head("/events/news")))
+    number = first_connection.call(protocol.request, head("/media/short.txt"))
     answer = protocol.answers[number].get(timeout=CLIENT_SECONDS)
     assert isinstance(answer, list)
     assert answer[0] == (b":status", b"200")
@@ -189,10 +201,10 @@ def test_some_small_frames_are_no_flood(connection: Http3Connection) -> None:
 
 @pytest.mark.parametrize("kind", [b"\x01", b"\x10\x80\x10\x00\x00", b"\x0e\x00\x00\x00"])
 def test_datagrams_that_bring_nothing_are_lost_unread(
-    server: ServerProcess, connection: Http3Connection, kind: bytes, monkeypatch: pytest.MonkeyPatch
+    first_connection: Http3Connection, kind: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each has a few PING, MAX_DATA or empty STREAM frames; packets that are read are confirmed."""
-    recovery, confirmed = connection.protocol.quic._loss, set[int]()
+    recovery, confirmed = first_connection.protocol.quic._loss, set[int]()
     note = recovery.on_ack_received
 
     def on_ack_received(*, ack_rangeset: RangeSet, **rest: Any) -> None:
@@ -201,10 +213,33 @@ def test_datagrams_that_bring_nothing_are_lost_unread(
 
     monkeypatch.setattr(recovery, "on_ack_received", on_ack_received)
     for _ in range(30):
-        send_frames(connection, [kind] * FRAMES_OF_A_DATAGRAM * 100, FRAMES_OF_A_DATAGRAM)
-    assert get(server) == "short\n"
+        send_frames(first_connection, [kind] * FRAMES_OF_A_DATAGRAM * 100, FRAMES_OF_A_DATAGRAM)
     wait_for(lambda: len(confirmed) >= DATAGRAMS, "the first ones' confirmation")
     assert len(confirmed) < 1_500
+
+
+def test_a_client_that_has_flooded_begins_few_connections_and_others_go_on(tmp_path: Path) -> None:
+    """Its next connections are begun one after the other, and a tenth is allowed on each at once."""
+    server = started(tmp_path)
+    player = Http3Connection(https_of(server))
+    flooder = Http3Connection(https_of(server))
+    send_frames(flooder, [b"\x01"] * 2 * FRAMES)
+    assert ended(flooder) == EXCESSIVE_LOAD
+    again = Http3Connection(https_of(server))
+    again.call(ask_and_cancel, again.protocol, RESETS // 2)
+    assert ended(again) == EXCESSIVE_LOAD
+    player.call(ask_and_cancel, player.protocol, RESETS // 2)
+    number = player.call(player.protocol.request, head("/media/short.txt"))
+    assert isinstance(player.protocol.answers[number].get(timeout=CLIENT_SECONDS), list)
+    for one in (player, flooder, again):
+        one.close()
+    server.stop()
+
+
+def ask_and_cancel(protocol: Http3Protocol, count: int) -> None:
+    """Send requests that are taken back at once."""
+    for _ in range(count):
+        protocol.cancel(protocol.request(head("/events/news")))
 
 
 def send_frames(connection: Http3Connection, frames: Sequence[bytes], most: int = 10_000) -> None:
