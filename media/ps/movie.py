@@ -181,19 +181,13 @@ class _StreamCollector:
             self._subtitle_clock = FollowingClock(reference, self._jumps)
         for one in self._streams.values():
             if one.subtitles is not None:
-                try:
-                    one.subtitles.push(block, self._subtitle_clock)
-                except UnsupportedError:  # a film is worth seeing without them
-                    one.subtitles = None
+                one.subtitles.push(block, self._subtitle_clock)
 
     def movie(self, size: int) -> AssembledMovie:
         """Return the movie, after the whole file has been read."""
         for one in self._streams.values():
             if one.subtitles is not None:
-                try:
-                    one.subtitles.finish()
-                except UnsupportedError:
-                    one.subtitles = None
+                one.subtitles.finish()
             if one.clock is not None and not one.failure and not isinstance(one.content, str):
                 try:
                     one.content.finish(one.clock)

@@ -217,21 +217,14 @@ class _FileReader:
         if self._subtitle_clock is None:
             self._subtitle_clock = FollowingClock(reference, self._jumps)
         for key, one in self._streams.items():
-            if one.subtitles is None or key not in self._mapped:
-                continue
-            try:
+            if one.subtitles is not None and key in self._mapped:
                 one.subtitles.push(block, self._subtitle_clock)
-            except UnsupportedError:  # a film is worth seeing without them
-                one.subtitles = None
 
     def _finish(self) -> None:
         """Complete the last units of all streams."""
         for one in self._streams.values():
             if one.subtitles is not None:
-                try:
-                    one.subtitles.finish()
-                except UnsupportedError:
-                    one.subtitles = None
+                one.subtitles.finish()
             if one.parser is not None and one.clock is not None:
                 try:
                     one.parser.finish(one.clock)

@@ -77,7 +77,10 @@ def dvb_pages(stream: ElementaryStream) -> list[SubtitlePage]:
 
 
 class SubtitleStream:
-    """A stream of subtitles while its file is read: the places of its display sets, and their times."""
+    """A stream of subtitles while its file is read: the places of its display sets, and their times.
+
+    Where there are too many it has none: a film is worth seeing without them.
+    """
 
     def __init__(
         self,
@@ -98,19 +101,36 @@ class SubtitleStream:
         self._times, self._begins, self._ends, self._sizes = array("q"), array("q"), array("q"), array("I")
         self._told: int | None = None
         self._time: int | None = None
+        self._has_failed = False
         self.units = 0
 
     def push(self, block: StreamBlock, clock: FollowingClock) -> None:
-        """Push the stream's packets of a block; raise UnsupportedError where there are too many."""
-        for piece in block.pieces(self._pid):
-            self._push_unit(self._reader.push(piece))
-            if piece.pts is not None:
-                # Here the other streams are near; where the next unit begins, minutes may have passed.
-                self._time = clock.time(piece.pts)
+        """Push the stream's packets of a block."""
+        if self._has_failed:
+            return
+        try:
+            for piece in block.pieces(self._pid):
+                self._push_unit(self._reader.push(piece))
+                if piece.pts is not None:
+                    # Here the other streams are near; where the next unit begins, minutes may have passed.
+                    self._time = clock.time(piece.pts)
+        except UnsupportedError:
+            self._fail()
 
     def finish(self) -> None:
         """Complete the last display set at the file's end."""
-        self._push_unit(self._reader.finish())
+        if self._has_failed:
+            return
+        try:
+            self._push_unit(self._reader.finish())
+        except UnsupportedError:
+            self._fail()
+
+    def _fail(self) -> None:
+        """Forget all subtitles, and take no more."""
+        self._has_failed, self.units = True, 0
+        for column in (self._times, self._begins, self._ends, self._sizes):
+            del column[:]
 
     def _push_unit(self, unit: Unit | None) -> None:
         if unit is None:

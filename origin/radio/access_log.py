@@ -194,6 +194,27 @@ def _open(path: Path) -> int:
     return descriptor
 
 
+@dataclass(frozen=True, slots=True)
+class _LineRequest:
+    """Those parts of a request that its line has."""
+
+    host: str
+    line: bytes
+    referrer: bytes
+    user_agent: bytes
+
+    @classmethod
+    def of(cls, scope: Scope) -> _LineRequest:
+        fields = {name: value for name, value in scope["headers"] if name in (b"referer", b"user-agent")}
+        method, version = scope["method"].encode("latin-1"), scope["http_version"].encode("ascii")
+        return cls(
+            scope["client"][0] if scope.get("client") else "",
+            b"%s %s HTTP/%s" % (method, scope["raw_path"], version),
+            without_tokens(fields.get(b"referer", b"")),
+            fields.get(b"user-agent", b""),
+        )
+
+
 class StationAccessLog:
     """ASGI middleware that logs the requests to stations when they end."""
 
@@ -206,7 +227,8 @@ class StationAccessLog:
         if scope["type"] != "http" or not scope["path"].startswith(LOGGED):
             await self._app(scope, receive, send)
             return
-        status, sent, started = CLIENT_GONE, 0, time.monotonic()
+        # Of the request itself nothing is kept while the answer lasts, which may be for days.
+        request, status, sent, started = _LineRequest.of(scope), CLIENT_GONE, 0, time.monotonic()
         streams: list[Stream] = []
 
         async def count(message: Message) -> None:
@@ -220,23 +242,19 @@ class StationAccessLog:
         try:
             await self._app(scope, receive, count)
         finally:
-            at_end(scope, partial(self._write, scope, status, sent, streams, started))
+            at_end(scope, partial(self._write, request, status, sent, streams, started))
 
-    def _write(self, scope: Scope, status: int, sent: int, streams: Sequence[Stream], started: float) -> None:
-        sent += sum(stream.sent for stream in streams)
-        self._file.write(self._line(scope, status, sent, int(time.monotonic() - started)))
-
-    def _line(self, scope: Scope, status: int, sent: int, seconds: int) -> str:
-        fields = {name: value for name, value in scope["headers"] if name in (b"referer", b"user-agent")}
-        target, version = scope["raw_path"], scope["http_version"]
+    def _write(
+        self, request: _LineRequest, status: int, sent: int, streams: Sequence[Stream], started: float
+    ) -> None:
         answered = AnsweredRequest(
-            scope["client"][0] if scope.get("client") else "",
+            request.host,
             time.time(),
-            b"%s %s HTTP/%s" % (scope["method"].encode("latin-1"), target, version.encode("ascii")),
+            request.line,
             status,
-            sent,
-            without_tokens(fields.get(b"referer", b"")),
-            fields.get(b"user-agent", b""),
-            seconds,
+            sent + sum(stream.sent for stream in streams),
+            request.referrer,
+            request.user_agent,
+            int(time.monotonic() - started),
         )
-        return write_line(answered, self._file.limits.text_bytes)
+        self._file.write(write_line(answered, self._file.limits.text_bytes))
