@@ -44,7 +44,12 @@ from packager.vod.movie.edit_list import (
 )
 from packager.vod.movie.movie_reader import ContainerLimits, Read, is_packet_stream, read_movie
 from packager.vod.text.cues import TEXT_LIMITS, TextLimits
-from packager.vod.text.text_tracks import embedded_text_tracks, picture_subtitles, segment_times
+from packager.vod.text.text_tracks import (
+    PictureSubtitles,
+    embedded_text_tracks,
+    picture_subtitles,
+    segment_times,
+)
 
 _KEPT_SHARE = 4
 """A moov of which the tables are less than one part in so many isn't kept for them: they are copied."""
@@ -188,7 +193,7 @@ def index_movie(
     whole = tables * _KEPT_SHARE >= moov_bytes and not is_long
     tracks = movie.tracks
     if not whole:
-        tracks = tuple(one if is_long and one.handler in _MEDIA else _copied(one) for one in tracks)
+        tracks = tuple(one if _is_apart(one, is_long=is_long) else _copied(one) for one in tracks)
     left_out: list[str] = list(movie.unread)
     lost: list[str] = []
     chosen, uncopied = _choose(tracks, movie.timescale, limits, left_out, lost)
@@ -207,19 +212,18 @@ def index_movie(
     times = segment_times((track.times, track.timescale) for track in offered or only_encoded)
     texts, text_left_out = embedded_text_tracks(tracks, movie.timescale, times, early, limits.text)
     chapters = chapter_source(replace(movie, tracks=tracks), limits.text)
-    nbytes = TRACK_BYTES * len(texts) + len(movie.chapter_list) + _CHAPTER_BYTES * len(chapters.listed)
-    nbytes += sum(_CUE_BYTES * len(track.text.starts) for track in tracks if track.text is not None)
     shown = picture_subtitles(tracks, movie.timescale, early)
-    nbytes += sum(_CUE_BYTES * len(one.display_sets.starts) for one in shown)
-    if is_long:
-        for track in (*offered, *only_encoded):
-            track.samples.table.compact()
-    nbytes += sum(track.nbytes + track.samples.table.nbytes for track in (*offered, *only_encoded))
+    nbytes = TRACK_BYTES * len(texts) + len(movie.chapter_list) + _CHAPTER_BYTES * len(chapters.listed)
+    nbytes += _CUE_BYTES * _cue_count(tracks, shown)
+    # The tables of a long film's media are counted with their samples.
+    nbytes += (
+        moov_bytes
+        if whole
+        else sum(_table_bytes(one) for one in movie.tracks if not _is_apart(one, is_long=is_long))
+    )
+    nbytes += _sample_bytes((*offered, *only_encoded), is_long=is_long)
     nbytes += 0 if is_long else sum(_own_bytes(one.candidate) for one in placed)
     lost_picture = None if any(track.video for track in offered) else next(iter(lost), None)
-    nbytes += moov_bytes if whole else tables
-    if is_long:  # the tables of media are counted with their samples
-        nbytes -= sum(_table_bytes(one) for one in tracks if one.handler in _MEDIA)
     if silence is not None:
         assembled = silence if assembled is None else assembled.joined(silence)
     if assembled is not None:
@@ -420,6 +424,25 @@ def _decodable(track: Track, movie_timescale: int, limits: IndexLimits) -> _Cand
 def _own_bytes(one: _Candidate) -> int:
     """Return the memory of tables that the file doesn't have; others are counted with the movie's."""
     return _table_bytes(one.track) if one.has_own_tables else 0
+
+
+def _is_apart(track: Track, *, is_long: bool) -> bool:
+    """Return whether a track's tables are compacted, and counted with its samples."""
+    return is_long and track.handler in _MEDIA
+
+
+def _sample_bytes(tracks: Sequence[OfferedTrack], *, is_long: bool) -> int:
+    """Return the bytes of tracks' samples; those of a long film are compacted."""
+    if is_long:
+        for track in tracks:
+            track.samples.table.compact()
+    return sum(track.nbytes + track.samples.table.nbytes for track in tracks)
+
+
+def _cue_count(tracks: Sequence[Track], shown: Sequence[PictureSubtitles]) -> int:
+    """Return the number of cues of text, and of pictures."""
+    texts = sum(len(track.text.starts) for track in tracks if track.text is not None)
+    return texts + sum(len(one.display_sets.starts) for one in shown)
 
 
 def _table_bytes(track: Track) -> int:
