@@ -5,8 +5,9 @@ of seconds for which is noted what they get, answered by one line of JSON. Each 
 it the wall clock's time of its publication. When it came is told by the kernel, so that it doesn't matter how
 soon this process gets to read it; where several came together the last one's time counts for them all.
 
-With ``witnesses`` they note how late events are. Without, they only count, and read but ten times a second
-what the kernel has kept for them: so thousands take a part of one core, whatever a server sends.
+With ``asking`` each asks a model by POST instead, and reads its answer. With ``witnesses`` they note how
+late events are. Without, they only count, and read but ten times a second what the kernel has kept for
+them: so thousands take a part of one core, whatever a server sends.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ import socket
 import struct
 import sys
 import time
+
+from tests.benchmarks.event_publisher import TOKEN
+
+QUESTION = '{"model": "bench", "stream": true, "messages": [{"role": "user", "content": "Tell me."}]}'
+"""What those say who ask a model."""
 
 SO_TIMESTAMPNS = 35
 """socket(7): each message comes with the wall clock's seconds and nanoseconds of its arrival."""
@@ -33,10 +39,14 @@ READ_SECONDS = 0.1
 class Crowd:
     """The readers' sockets and what came on them."""
 
-    def __init__(self, port: int, path: str, *, are_witnesses: bool) -> None:
+    def __init__(self, port: int, path: str, *, are_witnesses: bool, are_asking: bool = False) -> None:
         self._address = ("127.0.0.1", port)
-        fields = f"Host: 127.0.0.1:{port}\r\nAccept: text/event-stream\r\nUser-Agent: crowd"
-        self._request = f"GET {path} HTTP/1.1\r\n{fields}\r\n\r\n".encode()
+        lines = [f"{'POST' if are_asking else 'GET'} {path} HTTP/1.1", f"Host: 127.0.0.1:{port}"]
+        lines += ["Accept: text/event-stream", "User-Agent: crowd"]
+        if are_asking:
+            lines += ["Content-Type: application/json", f"Content-Length: {len(QUESTION)}"]
+            lines += [f"Authorization: Bearer {TOKEN}"]
+        self._request = "\r\n".join((*lines, "", QUESTION if are_asking else "")).encode()
         self._are_witnesses = are_witnesses
         self._poll = select.epoll()
         self._sockets: dict[int, socket.socket] = {}
@@ -129,7 +139,8 @@ def percentile(values: list[float], share: float) -> float:
 def main() -> None:
     """Join, say so, and note as often as asked."""
     port, path, count, seconds = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
-    crowd = Crowd(port, path, are_witnesses="witnesses" in sys.argv[5:])
+    words = sys.argv[5:]
+    crowd = Crowd(port, path, are_witnesses="witnesses" in words, are_asking="asking" in words)
     began = time.monotonic()
     for number in range(1, count + 1):
         crowd.join()

@@ -92,11 +92,14 @@ def _costs(server: EventServer, count: int, rate: int) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as name, server.running(Path(name)) as peer:
         time.sleep(SETTLE_SECONDS)
         empty = peer.resident_bytes()
-        with _crowd(server, peer, count) as crowd, _publisher(server, peer, rate):
+        with (
+            crowd(peer, server.read_path, count, count / JOIN_PER_SECOND) as readers_of_it,
+            _publisher(server, peer, rate),
+        ):
             time.sleep(SETTLE_SECONDS)
             before = peer.cpu_times()
             used, began = peer.scheduled_seconds(), time.monotonic()
-            readers, witnesses = crowd.note(seconds)
+            readers, witnesses = readers_of_it.note(seconds)
             used, elapsed = peer.scheduled_seconds() - used, time.monotonic() - began
             own, kernel = (now - then for now, then in zip(peer.cpu_times(), before, strict=True))
             full = peer.resident_bytes()
@@ -116,14 +119,16 @@ def _costs(server: EventServer, count: int, rate: int) -> Iterator[Figure]:
 
 
 @contextlib.contextmanager
-def _crowd(server: EventServer, peer: Peer, count: int) -> Iterator[Crowd]:
-    """Let readers in."""
-    port = peer.url.rpartition(":")[2]
-    words = ["tests.benchmarks.event_readers", port, server.read_path]
-    seconds = str(count / JOIN_PER_SECOND)
+def crowd(peer: Peer, path: str, count: int, seconds: float, *words: str) -> Iterator[Crowd]:
+    """Let readers in, within some seconds.
+
+    Args:
+        words: further ones of `tests.benchmarks.event_readers`.
+    """
+    command = ["tests.benchmarks.event_readers", peer.url.rpartition(":")[2], path]
     with (
-        _python([*words, str(count - WITNESSES), seconds]) as readers,
-        _python([*words, str(WITNESSES), seconds, "witnesses"]) as witnesses,
+        _python([*command, str(count - WITNESSES), str(seconds), *words]) as readers,
+        _python([*command, str(WITNESSES), str(seconds), "witnesses", *words]) as witnesses,
     ):
         for process in (readers, witnesses):
             if process.stdout is None or process.stdout.readline().strip() != "joined":
