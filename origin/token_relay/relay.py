@@ -180,13 +180,18 @@ class TokenRelay:
         return reason or "this server keeps no answers"
 
     @property
+    def keeps_answers(self) -> bool:
+        """Whether a streamed answer has a channel of its own here."""
+        return self.answers is not None and not self.answers.refusal
+
+    @property
     def kept_answers(self) -> AnswerChannels:
         """The channels of the answers that are kept.
 
         Raises:
             RefusalError: none are kept here.
         """
-        if self.answers is None or self.answers.refusal:
+        if self.answers is None or not self.keeps_answers:
             raise RefusalError(501, self._not_kept)
         return self.answers
 

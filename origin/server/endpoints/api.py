@@ -32,6 +32,7 @@ from origin.responses.refusal import plain_refusal
 from origin.server.endpoints.metrics import exposition
 from origin.server.services.service_states import health, state_of_stream
 from origin.server.services.services import Services
+from origin.token_relay.relay import TokenRelay
 from packager.ffmpeg.ladder import rungs
 from packager.live.channel import Channel
 from packager.publish.live_stream import LiveStream
@@ -66,6 +67,7 @@ def routes(
         Route("/api/live/{channel}/publish_key", answers.renew_publish_key, methods=["POST"]),
         Route("/api/radio", answers.radio),
         Route("/api/events", answers.events),
+        Route("/api/relays", answers.relays),
         Route("/health", answers.health),
         Route("/metrics", answers.metrics),
     ]
@@ -237,6 +239,12 @@ class Api:
         channels = {} if channel is None else {name: channel}
         return self._item(request, "events", name, await self._event_channels(request, channels))
 
+    async def relays(self, request: Request) -> Response:
+        """List the relays of token streams, whose callers need a token, with their addresses."""
+        relays = self._services_of.events.relays.values()
+        # Where the channel of a relay is for those with a token, its relay isn't listed to others either.
+        return self._listed(request, "events", [describe_relay(one) for one in relays])
+
     async def _event_channels(
         self, request: Request, channels: Mapping[str, EventChannel]
     ) -> list[dict[str, object]]:
@@ -388,6 +396,16 @@ def describe_closed_station(mount: Mount) -> dict[str, object]:
         "history": [],
     }
     return dict.fromkeys(describe_station(mount)) | told
+
+
+def describe_relay(relay: TokenRelay) -> dict[str, object]:
+    """Describe a relay of token streams to everybody: neither its upstream servers nor its keys."""
+    return {
+        "name": relay.name,
+        "url": f"/relay/{relay.name}/v1",
+        "kept": relay.keeps_answers,
+        "events": f"/events/{relay.name}" if relay.publishes else None,
+    }
 
 
 def describe_event_channel(

@@ -36,7 +36,8 @@ from tests.succession import start
 from tests.waiting import wait_for
 
 PATIENCE_SECONDS = 120.0
-PRIVATE = ["/api/library", "/api/live", "/api/radio", "/api/events", "/health", "/metrics"]
+LISTS = ["/api/library", "/api/live", "/api/radio", "/api/events", "/api/relays"]
+PRIVATE = [*LISTS, "/health", "/metrics"]
 PASSWORD = "of-the-listeners"
 MUSIC = "A line of - the air"
 TEXT = """
@@ -201,7 +202,7 @@ def test_of_a_station_with_a_password_strangers_are_told_its_name_alone(on_loopb
 @pytest.mark.clause("CWE-306")
 def test_what_is_protected_needs_the_token(protected: tuple[Asked, str]) -> None:
     asked, _ = protected
-    for path in (*PRIVATE[:4], "/metrics"):
+    for path in (*LISTS, "/metrics"):
         for headers in ({}, {"authorization": "Bearer wrong"}, {"x-forwarded-for": "127.0.0.1"}):
             refused = asked.get(path, **headers)
             assert refused.status_code == 401

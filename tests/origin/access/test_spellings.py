@@ -46,6 +46,7 @@ PROTECTED = {
     "/api/library": b"content-type: application/json",
     "/api/radio": b"content-type: application/json",
     "/api/events": b"content-type: application/json",
+    "/api/relays": b"content-type: application/json",
     "/admin/stats": b"<icestats",
     "/admin/": b"Statistics",
     "/media/private/film.txt": SECRET,
