@@ -1,20 +1,22 @@
-"""A way to a server on which connections break."""
+"""A proxy that cuts its clients' connections in the middle of an answer."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Sequence
 
 
 @contextlib.asynccontextmanager
-async def cutting(port: int, sizes: list[int]) -> AsyncIterator[int]:
-    """Forward connections; each of the first ones is cut behind so many bytes of its answer."""
+async def cutting(ports: Sequence[int], sizes: list[int]) -> AsyncIterator[int]:
+    """Forward connections to the servers in turn; the first ones are cut behind so many bytes of answers."""
     writers: list[asyncio.StreamWriter] = []
+    servers = itertools.cycle(ports)
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         left = sizes.pop(0) if sizes else 1 << 30
-        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", port)
+        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", next(servers))
         writers.extend((writer, upstream_writer))
 
         async def up() -> None:

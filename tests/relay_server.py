@@ -31,7 +31,7 @@ from origin.events.disk_history import EventHistory
 from origin.events.limits import ChannelLimits, EventLimits, HistoryLimits
 from origin.events.routes import EventAnswers, EventsEndpoint
 from origin.server.endpoints.error_responses import ERROR_RESPONSES
-from origin.token_relay.answer_channels import AnswerChannels, AnswerKeeping, end_abandoned
+from origin.token_relay.answer_channels import AnswerChannels, AnswerKeeping, last_events
 from origin.token_relay.limits import TokenRelayLimits
 from origin.token_relay.relay import TokenRelay, TokenRelayOptions, answer_options
 from origin.token_relay.routes import routes
@@ -223,7 +223,7 @@ def _created_of(
         lambda _: options,
         history=None if folder is None else history,
         keys=keys,
-        end_abandoned=end_abandoned,
+        last_events=last_events,
     )
     journal = None if folder is None else ChannelJournal(DataFolder(folder), keeping.creation.journal_bytes)
     store = None if journal is None else ChannelStore(journal, keeping.creation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Collection
 
 from origin.events.channel import PRESENCE, EventChannel
@@ -13,6 +14,7 @@ from packager.cluster.event_reader import EventReader
 from packager.cluster.event_streams import EventStreams
 from packager.cluster.event_writer import EventWriter
 from packager.cluster.limits import EventStreamLimits
+from packager.step_budget import StepBudget
 
 
 class ClusterChannels:
@@ -82,24 +84,37 @@ class ClusterChannels:
 
     async def _report_readers(self) -> None:
         """Exchange the numbers of each channel's readers with the other nodes."""
+        due, budget = 0.0, StepBudget()
         while True:
-            await asyncio.sleep(self._limits.report_seconds)
+            await asyncio.sleep(min(self._limits.changes_seconds, self._limits.report_seconds))
             await self._connection.wait_until_up()
+            if is_due := time.monotonic() >= due:
+                due = time.monotonic() + self._limits.report_seconds
             try:
                 for shared in tuple(self._shared.values()):
-                    if self._is_reported(shared):
+                    # A relay is to learn soon that a reader of its answer has come, or left.
+                    is_made = shared.name != shared.channel.name
+                    has_changed = is_made and shared.reported != self._readers(shared.channel)
+                    if has_changed or (is_due and self._is_reported(shared)):
                         await self._report(shared)
+                    await budget.spend()
             except RedisUnavailableError:
                 continue
 
     def _is_reported(self, shared: SharedEventChannel) -> bool:
         channel = shared.channel
         is_counted = channel.options.presence or channel.name in self._relayed
-        return bool(channel.readers or shared.reported or is_counted)
+        return bool(self._readers(channel) or shared.reported or is_counted)
+
+    def _readers(self, channel: EventChannel) -> int:
+        """Return how many readers a channel has here; one that polls, and may come again, is one of them."""
+        if channel.readers or channel.options.presence:
+            return channel.readers
+        return int(time.monotonic() - channel.polled < self._limits.again_seconds)
 
     async def _report(self, shared: SharedEventChannel) -> None:
-        channel, readers = shared.channel, shared.channel.readers
-        options = channel.options
+        channel = shared.channel
+        readers, options = self._readers(channel), channel.options
         elsewhere = await self.streams.report(
             shared.name,
             readers,

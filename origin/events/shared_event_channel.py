@@ -40,6 +40,11 @@ _EVENT = msgspec.msgpack.Decoder(SharedEvent)
 _PRESENCE = re.compile(r'\{"readers":([0-9]{1,10})\}')
 
 
+def encoded(name: str, data: str) -> bytes:
+    """Write an event as it lies in Redis, whose text is one for readers already."""
+    return _encode(SharedEvent(name, data))
+
+
 class EventAppender(Protocol):
     """Appends the events that this node publishes to those that Redis has."""
 

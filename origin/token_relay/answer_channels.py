@@ -9,15 +9,23 @@ from dataclasses import dataclass
 import msgspec
 
 from origin.events.channel import END, EventChannel
-from origin.events.created.channels import CreatedChannels
-from origin.events.created.open_channels import OpenChannel
+from origin.events.created.channels import CreatedChannels, FullError
+from origin.events.created.open_channels import DELETED, RESTARTED, OpenChannel
 from origin.events.created.records import RELAY, ChannelSettings, CreatedChannel
 from origin.events.delivery import as_text
 from origin.responses.refusal import RefusalError
 from origin.token_relay.dialects import CHAT, Dialect, dialect_named
-from origin.token_relay.errors import ERROR
+from origin.token_relay.errors import CANCELLED, ERROR, CompletionError
 
-RESTARTED = "the server was restarted, and with it the answer ended"
+ENDED_BY = {
+    RESTARTED: "the server that relayed the answer has ended, and with it the answer",
+    DELETED: "the answer was deleted",
+}
+"""The lines of errors that end an answer in place of the relay, by the reason."""
+
+
+FULL_SECONDS = "60"
+"""Retry-After where there is no room for a channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +84,7 @@ class AnswerChannels:
     @property
     def refusal(self) -> str:
         """Why no answers are kept here; empty if they are."""
-        is_none = not self.created.limits.channels
-        return (
-            "limits.created_channels is 0, so no answers are kept" if is_none else self.created.answer_refusal
-        )
+        return "" if self.created.limits.channels else "limits.created_channels is 0, so no answers are kept"
 
     def check(self) -> None:
         """Check that answers can be kept now.
@@ -108,6 +113,17 @@ class AnswerChannels:
             *self.created.produce(self._creator, self._settings, latest, f"{dialect.name}/", stop)
         )
 
+    async def settle(self, channel: AnswerChannel) -> None:
+        """Wait until all nodes of a cluster know of an answer's channel, unless that takes long.
+
+        Raises:
+            CompletionError: there is no room for it.
+        """
+        try:
+            await self.created.settle(channel.record)
+        except FullError as error:
+            raise CompletionError(str(error), 429, retry_after=FULL_SECONDS) from None
+
     def name(self, channel: AnswerChannel, dialect: Dialect, identity: str) -> None:
         """Find the channel of an answer by the id, too, that the upstream server has given the answer."""
         self.created.set_alias(channel.record, f"{dialect.name}/{identity}")
@@ -115,6 +131,17 @@ class AnswerChannels:
     def finish(self, channel: AnswerChannel) -> None:
         """Keep the channel of an answer that is over for a while."""
         self.created.finish(channel.record, channel.opened, time.time() + self._keeping.keep_for)
+
+    async def find(self, dialect: Dialect, identity: str) -> list[CreatedChannel]:
+        """Return the channels of the answers with an id, those that other nodes have made among them.
+
+        Raises:
+            RefusalError: nobody knows them now.
+        """
+        if not (found := self.candidates(dialect, identity)):
+            await self.created.catch_up()
+            found = self.candidates(dialect, identity)
+        return found
 
     def candidates(self, dialect: Dialect, identity: str) -> list[CreatedChannel]:
         """Return the channels of the answers with an id: the channel's name, or the upstream server's."""
@@ -140,11 +167,12 @@ def dialect_of(channel: CreatedChannel) -> Dialect:
     return dialect_named(channel.alias.rpartition("/")[0]) or CHAT
 
 
-def end_abandoned(record: CreatedChannel, channel: EventChannel) -> None:
-    """End the channel of an answer whose relay ended with another run of the server."""
+def last_events(record: CreatedChannel, channel: EventChannel, reason: str) -> list[tuple[str, str]]:
+    """Return the types and texts of the events that end an answer whose relay can't."""
     dialect = dialect_of(record)
-    channel.publish_text(dialect.write_error(RESTARTED, 503, dialect.next_number(channel.log)), ERROR)
-    channel.publish_text(as_text({"reason": "restart"}), END)
+    status = CANCELLED if reason == DELETED else 503
+    error = dialect.write_error(ENDED_BY.get(reason, reason), status, dialect.next_number(channel.log))
+    return [(ERROR, error), (END, as_text({"reason": reason}))]
 
 
 def reason_of(channel: EventChannel) -> str:

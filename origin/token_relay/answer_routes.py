@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import re
 from collections.abc import Mapping
@@ -45,6 +46,9 @@ COMPLETED, INCOMPLETE, CANCELLED, BROKEN = "completed", "incomplete", "cancelled
 UNDER_WAY = "in_progress"
 """States of a response."""
 
+LOOKS, LOOK_SECONDS = 3, 0.1
+"""How often an id is looked for that other nodes may be about to tell, and seconds between."""
+
 _NUMBER = re.compile(r"[0-9]{1,12}")
 _TRUE = frozenset(("true", "1"))
 
@@ -79,13 +83,13 @@ class AnswerEndpoint:
                 return
             relay, _ = await found_relay(self._relays, self._authorization, request)
             answers = relay.kept_answers
-            found = only_one(answers.candidates(self._dialect, request.path_params["id"]))
+            found = only_one(await self._found(answers, request))
             if found is None:
                 raise RefusalError(404, EXPIRED)
             if request.method == "POST":
                 answer = await self._cancel(answers.created, found)
             else:
-                answers.created.discard(found)
+                await self._delete(answers.created, found)
                 told = {"id": request.path_params["id"], "object": "response", "deleted": True}
                 answer = Response(msgspec.json.encode(told), 200, NO_STORE, JSON)
         except RefusalError as error:
@@ -100,7 +104,7 @@ class AnswerEndpoint:
         """
         relay = relay_named(self._relays, request)
         answers, until = relay.kept_answers, 0.0
-        candidates = answers.candidates(self._dialect, request.path_params["id"])
+        candidates = await answers.find(self._dialect, request.path_params["id"])
         # Whether there is an answer is nothing for strangers either.
         if len(candidates) == 1:
             until = await self._authorization.reads_until(request, candidates[0].name)
@@ -108,7 +112,7 @@ class AnswerEndpoint:
             until = math.inf
         if not until:
             raise refused_key(request)
-        found = only_one(candidates)
+        found = only_one(candidates or await self._found(answers, request))
         if found is None:
             raise RefusalError(404, EXPIRED)
         with sending_until(until, send) as sending:
@@ -134,6 +138,7 @@ class AnswerEndpoint:
                 await answer(request.scope, request.receive, send)
                 return
             with self._admission.held(channel, request):
+                await channel.catch_up(identity)
                 resumption = channel.since(identity)
                 if not resumption.complete:
                     raise RefusalError(400, "Last-Event-ID: no event of this answer")
@@ -159,19 +164,57 @@ class AnswerEndpoint:
                 return position
         return found
 
+    async def _found(self, answers: AnswerChannels, request: Request) -> list[CreatedChannel]:
+        """Find an answer; wait a moment where another node may be about to tell its id.
+
+        Raises:
+            RefusalError: nobody knows now.
+        """
+        for _ in range(LOOKS):
+            if found := await answers.find(self._dialect, request.path_params["id"]):
+                return found
+            if answers.created.cluster is None:
+                break
+            await asyncio.sleep(LOOK_SECONDS)
+        return []
+
+    async def _delete(self, created: CreatedChannels, found: CreatedChannel) -> None:
+        """Delete an answer.
+
+        Raises:
+            RefusalError: it can't be deleted now at the nodes of a cluster.
+        """
+        if created.cluster is None:
+            created.discard(found)
+        else:
+            await created.delete(found.name)
+
     async def _cancel(self, created: CreatedChannels, found: CreatedChannel) -> Response:
-        """End an answer; one that is over stays as it is."""
-        if found.stop is not None:
-            found.stop(STOPPED)
+        """End an answer; one that is over stays as it is.
+
+        Raises:
+            RefusalError: it is no longer kept, or Redis is away.
+        """
         async with created.open.using(found.name) as opened:
             if opened is None:
                 raise RefusalError(404, EXPIRED)
+            if not opened.channel.ended:
+                seconds = await created.stop(found, STOPPED)
+                await _wait_for_end(opened.channel, seconds)
             if self._dialect is RESPONSES:
                 body = await _state_of(opened.channel)
             else:
                 told = {"id": found.name, "status": _status_of(opened.channel)}
                 body = msgspec.json.encode(told)
         return Response(body, 200, NO_STORE, JSON)
+
+
+async def _wait_for_end(channel: EventChannel, seconds: float) -> None:
+    """Wait for the end of an answer, for a time."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while not channel.ended and not channel.closed:
+                await channel.news(channel.log.end)
 
 
 def _asks_for_stream(request: Request) -> bool:

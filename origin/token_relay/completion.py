@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from origin.events.channel import END, RESERVED, EventChannel
-from origin.events.created.channels import DELETED
+from origin.events.created.open_channels import DELETED, RESTARTED
+from origin.events.created.own_answers import LOST
 from origin.events.delivery import as_text
 from origin.token_relay.answer_channels import AnswerChannel, AnswerChannels
 from origin.token_relay.completion_request import CompletionRequest
@@ -33,13 +34,14 @@ COMPLETION = "completion"
 """Type of the event that is an answer in one piece."""
 
 FINISHED, FAILED, DEADLINE = "done", "failed", "deadline"
-STOPPED, LEFT, RESTART = "cancelled", "left", "restart"
+STOPPED, LEFT, RESTART = "cancelled", "left", RESTARTED
 """How an answer ends: in order, by an error, by its caller, without readers, with the server."""
 
 STOPPED_BY = {
     STOPPED: "cancelled by its caller",
     DELETED: "cancelled, as its channel was deleted",
     LEFT: "cancelled, as its last reader left",
+    LOST: "ended by other servers, for which this one had gone",
 }
 """The lines of errors that end an answer early, by the reason."""
 
@@ -174,7 +176,7 @@ class Completion:
     def readers(self) -> int:
         """Readers of the answer, those of the event channel among them; who is two of these counts twice."""
         others = 0 if self.audience is None else self.audience.readers_of_cluster
-        return self.callers + self.answer.readers + others
+        return self.callers + self.answer.readers_of_cluster + others
 
     @property
     def _had_readers(self) -> bool:
@@ -260,8 +262,18 @@ class Completion:
             return self._left_seconds
         return LEFT_SECONDS if self._had_readers else self._limits.first_reader_seconds
 
+    async def settle(self) -> None:
+        """Wait until other nodes know where the answer is kept, unless that takes long.
+
+        Raises:
+            CompletionError: there is no room to keep it.
+        """
+        if self._channel is not None and self._context.answers is not None:
+            await self._context.answers.settle(self._channel)
+
     async def _ask(self) -> None:
         try:
+            await self.settle()
             if self._request.is_stream:
                 await self._context.upstream.stream(self._request.upstream, self._begin, self._handle_event)
             else:

@@ -14,7 +14,7 @@ from origin.events.channel import EventChannel, EventChannelOptions, new_epoch
 from origin.events.created.channels import CreatedChannels, FullError
 from origin.events.limits import ChannelLimits
 from origin.responses.refusal import RefusalError
-from origin.token_relay.answer_channels import AnswerChannel, AnswerChannels, AnswerKeeping
+from origin.token_relay.answer_channels import FULL_SECONDS, AnswerChannel, AnswerChannels, AnswerKeeping
 from origin.token_relay.completion import RESTART, Completion, CompletionContext, RelayCounters
 from origin.token_relay.completion_request import CompletionRequest, UpstreamRequest
 from origin.token_relay.dialects import CHAT, Dialect
@@ -156,8 +156,10 @@ class TokenRelay:
             try:
                 kept = self.answers.make(dialect, lambda reason: made[0].stop(reason))
             except FullError as error:
-                raise RefusalError(429, str(error), {"retry-after": "60"}) from None
+                raise RefusalError(429, str(error), {"retry-after": FULL_SECONDS}) from None
         if request.is_background and kept is None:
+            if self.answers is not None:
+                self.answers.check()
             raise RefusalError(501, self._not_kept)
         audience = self.channel if dialect is CHAT and self._options.publishes else None
         if audience is not None and not any(one.audience for one in self._running):

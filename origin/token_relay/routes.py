@@ -89,6 +89,7 @@ class RelayEndpoint:
                 if not relay.publishes:
                     relay.kept_answers.check()
                 completion = relay.ask(asked, caller, is_kept=not relay.publishes)
+                await completion.settle()
                 completion.is_told = bool(completion.headers)
                 await accepted(relay, completion)(scope, receive, send)
                 return

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from media.errors import MalformedError
@@ -43,53 +44,12 @@ local function number(text)
 end
 """
 
-# By the first line Redis refuses all where its memory is full, or it takes no writes: what would be refused
-# in the middle is no sign of what no node has put there.
-_APPEND = (
-    "#!lua\n"
-    + KEEP_TYPE
-    + """
-local entries, state, sent, news, count = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local batch, repeated, most, most_bytes, seconds = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local remembered, known, epochs_kept, name, most_news = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
-local trimmed, remembered_sizes = tonumber(ARGV[11]), ARGV[12]
-keep(entries, 'stream') keep(state, 'hash') keep(sent, 'string') keep(news, 'stream') keep(count, 'string')
--- The answer to a batch may have been lost, and one that was given up may come late.
-local done = redis.call('GET', sent)
-if done then
-  local last, epoch, first = done:match('^(%d+) (%d+) (%d+)$')
-  if last == batch then
-    return {epoch, first}
-  elseif last and tonumber(last) > tonumber(batch) then
-    return false
-  end
-end
-local now = redis.call('TIME')
-local milliseconds = now[1] * 1000 + math.floor(now[2] / 1000)
--- Where nodes aren't allowed to ask for it, every server counts as the same.
-local info = redis.pcall('INFO', 'server')
-local run = type(info) == 'string' and info:match('run_id:(%w+)') or ''
-local held = redis.call('HMGET', state, 'epoch', 'offset', 'run', 'bytes', 'epochs')
-local epoch, offset, bytes = number(held[1]), number(held[2]), number(held[4]) or 0
-if not epoch or not offset or held[3] ~= run or tonumber(known) > epoch then
-  local epochs = {}
-  for one in (held[5] or ''):gmatch('%d+:%d+') do
-    epochs[#epochs + 1] = one
-  end
-  if epoch and offset and offset > 0 then
-    epochs[#epochs + 1] = string.format('%d:%d', epoch, offset)
-  end
-  while #epochs > tonumber(epochs_kept) do
-    table.remove(epochs, 1)
-  end
-  epoch, offset = math.max(milliseconds, (epoch or 0) + 1, tonumber(known) + 1), 0
-  redis.call('HSET', state, 'epochs', table.concat(epochs, ' '), 'run', run)
-end
+# Parts of the scripts below: what adds events to a stream, and counts their bytes; and what tells all nodes.
+_ADD = """
 if redis.call('EXISTS', entries) == 0 then
   bytes = 0
 end
-local first = offset + 1
-for index = 13, #ARGV do
+for index = from, #ARGV do
   offset = offset + 1
   local id, message = string.format('%d-%d', epoch, offset), ARGV[index]
   local added = redis.pcall('XADD', entries, id, 'time', milliseconds, 'event', message)
@@ -125,8 +85,7 @@ if seconds > 0 then
   lifetime = math.min(lifetime, math.ceil(1000 * seconds))
 end
 redis.call('PEXPIRE', entries, string.format('%d', lifetime))
-if KEYS[6] then
-  local sizes, kept = KEYS[6], KEYS[7]
+if sizes then
   keep(sizes, 'hash') keep(kept, 'zset')
   local total = (number(redis.call('HGET', sizes, '') or '0') or 0) + bytes
   total = math.max(total - (number(redis.call('HGET', sizes, name) or '0') or 0), 0)
@@ -135,8 +94,9 @@ if KEYS[6] then
   redis.call('EXPIRE', sizes, remembered_sizes)
   redis.call('EXPIRE', kept, remembered_sizes)
 end
-local answer = {string.format('%d', epoch), string.format('%d', first)}
-redis.call('SET', sent, batch .. ' ' .. answer[1] .. ' ' .. answer[2], 'EX', repeated)
+"""
+
+_TELL = """
 if not number(redis.call('GET', count) or '0') then
   redis.call('DEL', count)
 end
@@ -147,7 +107,111 @@ if type(noted) == 'table' and noted.err then
   redis.call('XADD', news, '*', unpack(note))
 end
 redis.call('EXPIRE', news, remembered)
+"""
+
+# By the first line Redis refuses all where its memory is full, or it takes no writes: what would be refused
+# in the middle is no sign of what no node has put there.
+_APPEND = (
+    "#!lua\n"
+    + KEEP_TYPE
+    + """
+local entries, state, sent, news, count = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local batch, repeated, most, most_bytes, seconds = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local remembered, known, epochs_kept, name, most_news = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local trimmed, remembered_sizes = tonumber(ARGV[11]), ARGV[12]
+local sizes, kept = KEYS[6], KEYS[7]
+keep(entries, 'stream') keep(state, 'hash') keep(sent, 'string') keep(news, 'stream') keep(count, 'string')
+-- The answer to a batch may have been lost, and one that was given up may come late.
+local done = redis.call('GET', sent)
+if done then
+  local last, epoch, first = done:match('^(%d+) (%d+) (%d+)$')
+  if last == batch then
+    return {epoch, first}
+  elseif last and tonumber(last) > tonumber(batch) then
+    return false
+  end
+end
+local now = redis.call('TIME')
+local milliseconds = now[1] * 1000 + math.floor(now[2] / 1000)
+-- Where nodes aren't allowed to ask for it, every server counts as the same.
+local info = redis.pcall('INFO', 'server')
+local run = type(info) == 'string' and info:match('run_id:(%w+)') or ''
+local held = redis.call('HMGET', state, 'epoch', 'offset', 'run', 'bytes', 'epochs')
+local epoch, offset, bytes = number(held[1]), number(held[2]), number(held[4]) or 0
+if not epoch or not offset or held[3] ~= run or tonumber(known) > epoch then
+  local epochs = {}
+  for one in (held[5] or ''):gmatch('%d+:%d+') do
+    epochs[#epochs + 1] = one
+  end
+  if epoch and offset and offset > 0 then
+    epochs[#epochs + 1] = string.format('%d:%d', epoch, offset)
+  end
+  while #epochs > tonumber(epochs_kept) do
+    table.remove(epochs, 1)
+  end
+  epoch, offset = math.max(milliseconds, (epoch or 0) + 1, tonumber(known) + 1), 0
+  redis.call('HSET', state, 'epochs', table.concat(epochs, ' '), 'run', run)
+end
+local first, from = offset + 1, 13
+"""
+    + _ADD
+    + """
+local answer = {string.format('%d', epoch), string.format('%d', first)}
+redis.call('SET', sent, batch .. ' ' .. answer[1] .. ' ' .. answer[2], 'EX', repeated)
+"""
+    + _TELL
+    + """
 return answer
+"""
+)
+
+# The one node that publishes numbers these events itself, and sends them until Redis has them: those that are
+# there already are passed over, and where some before are missing, their number is the answer. A channel that
+# was deleted meanwhile gets none: nothing would remove them.
+_PUT = (
+    "#!lua\n"
+    + KEEP_TYPE
+    + """
+local entries, state, news, count, sizes, kept, records = unpack(KEYS)
+local own_epoch, own_first, is_last = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
+local most, most_bytes, seconds, remembered = ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7]
+local name, most_news, trimmed, remembered_sizes = ARGV[8], ARGV[9], tonumber(ARGV[10]), ARGV[11]
+keep(entries, 'stream') keep(state, 'hash') keep(news, 'stream') keep(count, 'string')
+keep(records, 'hash')
+local channel, own_number = name:match('^(.*)@(.*)$')
+local is_read, record = pcall(cjson.decode, redis.call('HGET', records, channel) or '')
+if not is_read or type(record) ~= 'table' or record.type ~= 'made' or record.number ~= own_number then
+  return {'unknown', '0'}
+end
+local held = redis.call('HMGET', state, 'epoch', 'offset', 'bytes', 'ended')
+local epoch, offset, bytes = number(held[1]), number(held[2]), number(held[3]) or 0
+if held[4] then
+  return {'ended', '0'}
+end
+local is_lost = offset and offset > 0 and redis.call('EXISTS', entries) == 0
+if not offset or epoch ~= own_epoch or is_lost then
+  redis.call('DEL', entries)
+  epoch, offset, bytes = own_epoch, is_last and own_first - 1 or 0, 0
+end
+if own_first > offset + 1 or (is_last and own_first < offset + 1) then
+  return {'behind', string.format('%d', offset + 1)}
+end
+local now = redis.call('TIME')
+local milliseconds = now[1] * 1000 + math.floor(now[2] / 1000)
+local from = 12 + offset + 1 - own_first
+if from > #ARGV then
+  return {'done', string.format('%d', offset + 1)}
+end
+"""
+    + _ADD
+    + """
+if is_last then
+  redis.call('HSET', state, 'ended', '1')
+end
+"""
+    + _TELL
+    + """
+return {'done', string.format('%d', offset + 1)}
 """
 )
 
@@ -228,6 +292,22 @@ return {math.min(others, 2147483647), answering, tells}
 """
 )
 
+_READERS = """
+local now, found = redis.call('TIME'), {}
+local milliseconds = now[1] * 1000 + math.floor(now[2] / 1000)
+for number, key in ipairs(KEYS) do
+  local others, all = 0, redis.pcall('HGETALL', key)
+  for index = 1, #all, 2 do
+    local there, _, expiry = all[index + 1]:match('^(%d+) ([01]) (%d+)$')
+    if there and tonumber(expiry) >= milliseconds and all[index] ~= ARGV[1] then
+      others = others + tonumber(there)
+    end
+  end
+  found[number] = math.min(others, 2147483647)
+end
+return found
+"""
+
 _EPOCHS = re.compile(rb"([0-9]{1,16}):([0-9]{1,16})")
 _NUMBER = re.compile(rb"[0-9]{1,16}")
 
@@ -256,6 +336,9 @@ NEWS_SECONDS = 0.5
 
 FORGET_SECONDS = 5.0
 """A node without a report for so long has no readers."""
+
+PUBLISHING_SECONDS = 3.0
+"""A node that hasn't told for so long that it publishes is gone, and what it published has ended."""
 
 TELL_AGAIN_SECONDS = 2.0
 """Seconds for which an event with the number of readers may be on its way; afterwards a wrong number is sent
@@ -326,6 +409,31 @@ class EventsRead:
     whole: bool
 
 
+class PutOutcome(StrEnum):
+    """Answers of Redis to events that their node has numbered."""
+
+    DONE = "done"
+    """Redis has them."""
+    BEHIND = "behind"
+    """Some before them are missing."""
+    ENDED = "ended"
+    """Another node has ended the channel, as this one seemed to be gone."""
+    UNKNOWN = "unknown"
+    """There is no such channel, or Redis has lost it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPlace:
+    """Which events Redis has of those that a node numbers itself.
+
+    Attributes:
+        following: number of the next event in its epoch.
+    """
+
+    outcome: PutOutcome
+    following: int
+
+
 @dataclass(frozen=True, slots=True)
 class OtherNodes:
     """Reports of the other nodes about a channel.
@@ -349,7 +457,7 @@ class EventStreams:
 
     def __init__(self, connection: RedisConnection, token: str, limits: EventStreamLimits) -> None:
         self._connection = connection
-        self._token = token
+        self.token = token
         self._limits = limits
 
     @property
@@ -362,8 +470,12 @@ class EventStreams:
     @property
     def size_keys(self) -> tuple[str, str]:
         """The keys of the bytes of channels that were made at run time, and of when these bytes expire."""
-        tag = f"{{{NEWS}}}" if self._connection.is_cluster else f"{PREFIX}"
-        return f"{tag}:created:sizes", f"{tag}:created:kept"
+        return self.created_key("sizes"), self.created_key("kept")
+
+    def created_key(self, what: str) -> str:
+        """Name a key of the channels made at run time; a Redis Cluster has it where all events are."""
+        tag = f"{{{NEWS}}}" if self._connection.is_cluster else PREFIX
+        return f"{tag}:created:{what}"
 
     def _key(self, name: str, what: str) -> str:
         """Name a key of a channel."""
@@ -385,7 +497,7 @@ class EventStreams:
             RedisUnavailableError: Redis is away, here and in the methods below.
         """
         key = self._key
-        own = key(name, "entries"), key(name, "state"), key(name, f"sent:{self._token}")
+        own = key(name, "entries"), key(name, "state"), key(name, f"sent:{self.token}")
         named: tuple[str, ...] = (
             *own,
             NEWS,
@@ -409,6 +521,44 @@ class EventStreams:
             lambda client: client.eval(_APPEND, len(named), *named, *map(str, terms), *messages)
         )
         return None if found is None else EntryId(int(found[0]), int(found[1]))
+
+    async def put(
+        self, name: str, first: EntryId, messages: Sequence[bytes], kept: EventRetention, *, is_last: bool
+    ) -> EntryPlace:
+        """Add events that this node has numbered, unless they are there.
+
+        Args:
+            name: of the channel's events, which has the channel's number.
+            first: ID of the first event.
+            is_last: whether they end what another node has published that is gone; nothing follows them then.
+        """
+        key = self._key
+        count = f"{{{NEWS}}}:count" if self._connection.is_cluster else NEWS_COUNT
+        own = key(name, "entries"), key(name, "state")
+        named = *own, NEWS, count, *self.size_keys, self.created_key("records")
+        terms = (
+            *(first.epoch, first.position, int(is_last), kept.events, kept.size, kept.seconds),
+            *(kept.remembered_seconds, name, MAX_NEWS, TRIMMED_AT_ONCE, REMEMBERED_SECONDS),
+        )
+        found, following = await self._connection.call(
+            lambda client: client.eval(_PUT, len(named), *named, *map(str, terms), *messages)
+        )
+        return EntryPlace(PutOutcome(found.decode()), int(following))
+
+    def _publishing_key(self, token: str) -> str:
+        """Name the key that says that a node still publishes what it numbers itself."""
+        tag = f"{{{NEWS}}}" if self._connection.is_cluster else PREFIX
+        return f"{tag}:publishing:{token}"
+
+    async def note_publishing(self) -> None:
+        """Publish that this node is there, for a while, and so are the channels whose events it numbers."""
+        key, milliseconds = self._publishing_key(self.token), round(PUBLISHING_SECONDS * 1000)
+        await self._connection.call(lambda client: client.set(key, "1", px=milliseconds))
+
+    async def is_publishing(self, token: str) -> bool:
+        """Return whether a node has lately told that it still publishes."""
+        key = self._publishing_key(token)
+        return bool(await self._connection.call(lambda client: client.exists(key)))
 
     async def states(self, names: Sequence[str]) -> list[StreamState | None]:
         """Return the state of each of some channels; None for a channel on which nothing was published."""
@@ -465,9 +615,17 @@ class EventStreams:
         due = "" if presence is None else str(round(presence * 1000))
         again = str(round(TELL_AGAIN_SECONDS * 1000))
         told = "" if seen is None else str(seen)
-        terms = self._token, str(readers), "1" if answers else "0", str(forget), due, told, again
+        terms = self.token, str(readers), "1" if answers else "0", str(forget), due, told, again
         found = await self._connection.call(lambda client: client.eval(_REPORT, len(named), *named, *terms))
         return OtherNodes(int(found[0]), int(found[1]), bool(found[2]))
+
+    async def readers(self, names: Sequence[str]) -> list[int]:
+        """Return how many readers each of some channels has on other nodes; none are reported here."""
+        keys = [self._key(name, "readers") for name in names]
+        found = await self._connection.call(
+            lambda client: client.eval(_READERS, len(keys), *keys, self.token)
+        )
+        return list(map(int, found))
 
     async def newest_news(self) -> bytes:
         """Return the position behind which news are to be waited for."""

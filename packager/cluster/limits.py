@@ -117,6 +117,8 @@ class EventStreamLimits:
         restore_seconds: how long a starting node waits for what is in Redis.
         catch_up_seconds: for how long a reader waits whose id isn't known here yet.
         report_seconds: between two reports of how many readers a node has.
+        changes_seconds: between two reports of changes, of channels that are made at run time.
+        again_seconds: for how long a long poll that has its answer counts as a reader: it comes again.
         retry_seconds: when who was refused may ask again.
     """
 
@@ -128,6 +130,8 @@ class EventStreamLimits:
     restore_seconds: float = 5.0
     catch_up_seconds: float = 1.0
     report_seconds: float = 1.0
+    changes_seconds: float = 0.2
+    again_seconds: float = 0.5
     retry_seconds: int = 2
 
 
@@ -171,6 +175,32 @@ class SharedRecordLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerLimits:
+    """Limits of the answers of relays that nodes share.
+
+    Attributes:
+        register_seconds: for how long a request waits until the other nodes know of its answer.
+        look_seconds: between two counts of the readers of answers at other nodes, and between two searches
+            for answers whose node is gone.
+        hold_seconds: between two signs of life of a node with answers.
+        up_seconds: for how long Redis has to be there before a node without signs counts as gone.
+        stop_seconds: for how long a request to stop an answer waits for the node that publishes it.
+        pause_seconds: behind a failure of Redis, and where it doesn't know an answer.
+        looked_at_once: of how many answers the readers are asked for at once.
+        last_seconds: for which a server that ends sends what is left.
+    """
+
+    register_seconds: float = 1.0
+    look_seconds: float = 0.2
+    hold_seconds: float = 0.5
+    up_seconds: float = 3.0
+    stop_seconds: float = 2.0
+    pause_seconds: float = 0.1
+    looked_at_once: int = 100
+    last_seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemandLimits:
     """How nodes report to packagers which channels on demand have viewers.
 
@@ -194,6 +224,7 @@ class ClusterLimits:
         events: limits of the event channels in Redis.
         demand: limits of the reports about channels on demand.
         records: limits of the records of channels that are made at run time.
+        answers: limits of the answers of relays.
     """
 
     redis: RedisLimits = field(default_factory=RedisLimits)
@@ -203,3 +234,4 @@ class ClusterLimits:
     events: EventStreamLimits = field(default_factory=EventStreamLimits)
     demand: DemandLimits = field(default_factory=DemandLimits)
     records: SharedRecordLimits = field(default_factory=SharedRecordLimits)
+    answers: AnswerLimits = field(default_factory=AnswerLimits)

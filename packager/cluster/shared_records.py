@@ -22,8 +22,7 @@ from typing import Any, Protocol
 import structlog
 
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
-from packager.cluster.event_streams import KEEP_TYPE, NEWS, EventStreams
-from packager.cluster.lease import PREFIX
+from packager.cluster.event_streams import KEEP_TYPE, EventStreams
 from packager.cluster.limits import SharedRecordLimits
 
 log = structlog.get_logger()
@@ -272,7 +271,7 @@ class SharedRecords:
         self._connection = connection
         self._limits = limits
         self._streams = streams
-        self._keys = [self._key(one) for one in ("records", "ends", "counts", "changes")]
+        self._keys = [streams.created_key(one) for one in ("records", "ends", "counts", "changes")]
         self._keys += streams.size_keys
         self._records, _, self._counts, self._changes = self._keys[:4]
         self._run: str | None = None
@@ -284,21 +283,24 @@ class SharedRecords:
         self.is_level = asyncio.Event()
         self.event_bytes = self.unreadable = 0
 
-    def _key(self, what: str) -> str:
-        """Name a key; in a Redis Cluster all are where the events of all channels are."""
-        tag = f"{{{NEWS}}}" if self._connection.is_cluster else PREFIX
-        return f"{tag}:created:{what}"
-
     # Changing
 
     async def create(
-        self, name: str, number: str, line: bytes, most: int, most_of_creator: int | None
+        self,
+        name: str,
+        number: str,
+        line: bytes,
+        most: int,
+        most_of_creator: int | None,
+        *,
+        is_repeated: bool = False,
     ) -> None:
         """Make a channel.
 
         Args:
             number: tells the channel from others of this name.
             most: largest number of channels of the cluster.
+            is_repeated: whether the caller tries again where Redis is away; otherwise the channel is undone.
 
         Raises:
             RecordRefusedError: it isn't made.
@@ -308,9 +310,14 @@ class SharedRecords:
         try:
             await self._insist("create", *terms)
         except RedisUnavailableError:
-            if len(self._undone) < self._limits.undone:
-                self._undone[name] = number
+            if not is_repeated:
+                self.undo(name, number)
             raise
+
+    def undo(self, name: str, number: str) -> None:
+        """Delete a channel of which nobody knows, soon."""
+        if len(self._undone) < self._limits.undone:
+            self._undone[name] = number
 
     async def change(self, name: str, line: bytes) -> None:
         """Change a channel, whose line has the next revision.

@@ -54,7 +54,7 @@ async def test_the_documented_program_loses_and_doubles_nothing_when_its_connect
 ) -> None:
     async with relaying(paced(EVENTS), keeping=KEPT) as server:
         sizes = [3000, 900, 2500]
-        async with cutting(server.port, sizes) as cut:
+        async with cutting([server.port], sizes) as cut:
             text = DOCUMENTED.replace("127.0.0.1:8000/relay/answers", f"127.0.0.1:{cut}/relay/test")
             text = text.replace("PUBLISH_TOKEN", json.dumps(TOKEN)) + "process.stdout.write(text);\n"
             said = await printed(tmp_path, text)

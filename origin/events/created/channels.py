@@ -8,16 +8,20 @@ import functools
 import math
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from origin.access.key_hash import KeyHash
 from origin.events.authorization import ChannelKeys
+from origin.events.channel import EventChannel
 from origin.events.created.channel_index import ChannelIndex, ChannelTimes
 from origin.events.created.limits import CreationLimits
 from origin.events.created.open_channels import (
+    DELETED,
+    EXPIRED,
     HISTORY_SHARE,
+    RESTARTED,
     ChannelMaker,
     OpenChannel,
     OpenChannels,
@@ -34,6 +38,7 @@ from origin.events.created.records import (
     line_of_gone,
 )
 from origin.events.created.store import ChannelStore, LineMaker, NotStoredError
+from origin.events.shared_event_channel import SharedEventChannel
 from origin.http.channel_patterns import ANY, template_of
 from packager.cluster.shared_records import RecordRefusedError
 from packager.step_budget import StepBudget
@@ -43,9 +48,6 @@ if TYPE_CHECKING:
 
 TOKEN_BYTES = 16
 """Random bytes of tokens and of names that nobody can guess."""
-
-DELETED, EXPIRED = "deleted", "expired"
-"""Reasons for which what is published to a channel is stopped."""
 
 EXISTS = "a channel of this name exists"
 FULL = "limits.created_channels: so many channels are there"
@@ -75,7 +77,6 @@ class CreatedChannels:
         clock: seconds since the epoch of Unix.
 
     Attributes:
-        answer_refusal: why this server keeps no answers; empty if it does.
         created: how many were made since the start.
         records: the channels without their events, and the names of those that are gone.
         open: the channels in use, and the events of all.
@@ -101,7 +102,6 @@ class CreatedChannels:
         self._closed = asyncio.Event()
         self._ready = asyncio.Event()
         self._listeners: set[Callable[[str], None]] = set()
-        self.answer_refusal = ""
         self.cluster: CreatedChannelsOfCluster | None = None
         self.created = 0
         self.store = store
@@ -194,7 +194,9 @@ class CreatedChannels:
         is_own = creator in (ADMINISTRATOR, TEMPLATE) or creator.startswith(RELAY)
         if not is_own and self._index.count(creator) >= self.limits.per_creator:
             raise FullError(FULL_OF_CREATOR)
-        if len(self.records.channels) >= self.limits.channels and not self._evict():
+        # In a cluster a channel goes by its end, or as it is deleted, alone.
+        is_full = len(self.records.channels) >= self.limits.channels
+        if is_full and (self.cluster is not None or not self._evict()):
             raise FullError(FULL)
 
     def unused_name(self, pattern: str = ANY) -> str:
@@ -284,7 +286,17 @@ class CreatedChannels:
                 self.records.gone.pop(name, None)
                 self._add(channel)
             return
-        known.settings, known.expires, known.revision = channel.settings, channel.expires, channel.revision
+        known.revision, known.stopped = max(known.revision, channel.revision), channel.stopped
+        if known.is_own:
+            # Only this node changes an answer otherwise, unless others have ended the answer.
+            if channel.expires != known.expires and self.cluster is not None:
+                self.cluster.answers.check(name)
+            if known.stopped and known.stop is not None:
+                known.stop(known.stopped)
+            return
+        known.settings, known.expires = channel.settings, channel.expires
+        if known.alias != channel.alias:
+            self._index.set_alias(known, channel.alias)
         known.read_token, known.publish_token = channel.read_token, channel.publish_token
         self._apply_changes(known)
 
@@ -326,6 +338,9 @@ class CreatedChannels:
             self.unused_name(), creator, now, shared, expires, now, read_token=KeyHash.of(read)
         )
         channel.alias, channel.stop = alias, stop
+        if self.cluster is not None:
+            channel.number, channel.node = secrets.token_hex(NUMBER_BYTES), self.cluster.token
+            channel.is_own = True
         self._add(channel)
         self._store_soon(channel)
         self.created += 1
@@ -342,9 +357,51 @@ class CreatedChannels:
             self._times.add(channel, expires)
             self._store_soon(channel)
 
+    async def settle(self, channel: CreatedChannel) -> None:
+        """Wait until all nodes of a cluster know of a channel that was made here, unless Redis is away.
+
+        Raises:
+            FullError: there is no room for it.
+        """
+        if self.cluster is not None and await self.cluster.answers.settle(channel.name):
+            raise FullError(FULL)
+
+    async def stop(self, channel: CreatedChannel, reason: str) -> float:
+        """End what is published to a channel, here or at another node.
+
+        Returns:
+            For how many seconds the end is to be waited for.
+
+        Raises:
+            RefusalError: Redis is away, or others have changed the channel.
+        """
+        if channel.stop is not None:
+            channel.stop(reason)
+        elif self.cluster is not None and not channel.is_own:
+            if not channel.stopped:
+                await self.cluster.stop(channel, reason)
+            return self.cluster.stop_seconds
+        return 0.0
+
+    def followed_answers(self) -> list[tuple[CreatedChannel, SharedEventChannel]]:
+        """Return the answers of other nodes that clients read here, and that haven't ended."""
+        found = []
+        for opened in self.open.followed_answers():
+            record = self.records.channels.get(opened.channel.name)
+            if record is not None and opened.shared is not None:
+                found.append((record, opened.shared))
+        return found
+
+    def last_events(self, record: CreatedChannel, channel: EventChannel) -> Sequence[tuple[str, str]]:
+        """Return the last events of an answer whose node is gone."""
+        return self.maker.last_events(record, channel, RESTARTED)
+
     def discard(self, channel: CreatedChannel) -> None:
         """Remove a channel without waiting until that is stored."""
-        self._store_gone(channel, self._remove(channel.name))
+        until = self._remove(channel.name)
+        if self.cluster is not None:
+            self.cluster.records.undo(channel.name, channel.number)
+        self._store_gone(channel, until)
 
     def set_alias(self, channel: CreatedChannel, alias: str) -> None:
         """Find a channel by another alias, too, from now on."""
@@ -364,6 +421,8 @@ class CreatedChannels:
             self.store.store_soon(line_of_gone(channel.name, until))
 
     def _store_soon(self, channel: CreatedChannel) -> None:
+        if self.cluster is not None:
+            self.cluster.answers.note_change(channel.name)
         if self.store is not None and channel.is_stored:
             self.store.store_soon(line_of(channel))
 
@@ -434,6 +493,8 @@ class CreatedChannels:
             channel.stop(DELETED if self.get(name) is channel else EXPIRED)
         del self.records.channels[name]
         self._index.remove(channel)
+        if self.cluster is not None:
+            self.cluster.answers.forget(name)
         self.open.remove(channel)
         return self._note_gone(name, self._clock() + self._seconds_gone(channel.settings))
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
 
 from media.errors import MalformedError
-from origin.events.channel import EventChannel
+from origin.events.channel import NO_EPOCH, EventChannel, new_epoch
 from origin.events.cluster_channels import ClusterChannels
 from origin.events.created.journal import MOST_LINE_BYTES
 from origin.events.created.limits import CreationLimits
+from origin.events.created.own_answers import OwnAnswers
 from origin.events.created.records import (
     ADMINISTRATOR,
     TEMPLATE,
@@ -25,15 +27,19 @@ from origin.events.created.records import (
     line_of_gone,
 )
 from origin.events.limits import ChannelLimits
-from origin.events.shared_event_channel import SharedEventChannel
+from origin.events.shared_event_channel import SharedEventChannel, encoded
 from origin.responses.refusal import RefusalError
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
-from packager.cluster.event_streams import REMEMBERED_SECONDS, EventRetention
+from packager.cluster.event_streams import REMEMBERED_SECONDS, EventRetention, PutOutcome
 from packager.cluster.limits import ClusterLimits
+from packager.cluster.log_stream import EntryId
 from packager.cluster.shared_records import RecordRefusedError, SharedRecords
 from packager.step_budget import StepBudget
 
 log = structlog.get_logger()
+
+MOST_CONFLICTS = 5
+"""How often a change of a channel is tried that others change at the same time."""
 
 SPARE_SECONDS = 60.0
 """For so long Redis keeps the events of a channel behind its end, unless a node removes them."""
@@ -69,6 +75,12 @@ class ChannelsHere(Protocol):
     def note_ready(self) -> None:
         """Note that the channels of the cluster are known."""
 
+    def followed_answers(self) -> Sequence[tuple[CreatedChannel, SharedEventChannel]]:
+        """Return the answers of other nodes that clients read here, and that haven't ended."""
+
+    def last_events(self, record: CreatedChannel, channel: EventChannel) -> Sequence[tuple[str, str]]:
+        """Return the last events of an answer whose node is gone."""
+
 
 class CreatedChannelsOfCluster:
     """Shares the channels that are made at run time, and their events, with the other nodes.
@@ -79,6 +91,8 @@ class CreatedChannelsOfCluster:
 
     Attributes:
         records: the records in Redis, to be run.
+        answers: sends the answers that this node publishes.
+        token: identifies this node in the records of its answers.
     """
 
     def __init__(
@@ -94,6 +108,17 @@ class CreatedChannelsOfCluster:
         self._limits = limits
         self._gone: dict[str, tuple[float, str]] = {}
         self.records = SharedRecords(connection, events.streams, self, limits.records)
+        self.token = events.streams.token
+        self.answers = OwnAnswers(
+            connection, events.streams, self.records, lambda: created.limits.channels, limits.answers
+        )
+
+    async def run(self) -> None:
+        """Follow the records, and share answers, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.records.run())
+            group.create_task(self.answers.run())
+            group.create_task(self._end_lost_answers())
 
     @property
     def is_up(self) -> bool:
@@ -151,6 +176,31 @@ class CreatedChannelsOfCluster:
         except RedisUnavailableError as error:
             raise self._away(error) from None
 
+    async def stop(self, channel: CreatedChannel, reason: str) -> None:
+        """Let the node that publishes an answer stop it.
+
+        Raises:
+            RefusalError: Redis is away, or others have changed it meanwhile.
+        """
+        for _ in range(MOST_CONFLICTS):
+            changed = replace(channel, stopped=reason, revision=channel.revision + 1)
+            try:
+                await self.records.change(channel.name, line_of(changed).rstrip(b"\n"))
+            except RecordRefusedError as error:
+                if error.reason == "gone":
+                    return
+                await self.catch_up()
+            except RedisUnavailableError as error:
+                raise self._away(error) from None
+            else:
+                return
+        raise RefusalError(409, "somebody else has changed the channel; ask again")
+
+    @property
+    def stop_seconds(self) -> float:
+        """For how long the end of an answer that was stopped is waited for."""
+        return self._limits.answers.stop_seconds
+
     async def catch_up(self) -> None:
         """Wait for the channels that other nodes have made.
 
@@ -170,15 +220,23 @@ class CreatedChannelsOfCluster:
 
     def share(self, channel: EventChannel, record: CreatedChannel) -> SharedEventChannel:
         """Share the events of a channel that clients use here now."""
-        shared = self._events.share(channel, f"{record.name}@{record.number}")
+        shared = self._events.share(channel, record.stream)
         self.keep(shared, record, channel.limits)
         return shared
 
+    def begin_answer(self, record: CreatedChannel, channel: EventChannel) -> None:
+        """Send the events of an answer that this node publishes."""
+        self.answers.begin(record, channel, self._retention(record, channel.limits))
+
     def keep(self, shared: SharedEventChannel, record: CreatedChannel, limits: ChannelLimits) -> None:
         """Note how many of a channel's events Redis is to keep from now on."""
+        shared.kept = self._retention(record, limits)
+
+    @staticmethod
+    def _retention(record: CreatedChannel, limits: ChannelLimits) -> EventRetention:
         left = record.expires - time.time() + SPARE_SECONDS
         remembered = REMEMBERED_SECONDS if math.isinf(left) else min(max(left, 1), REMEMBERED_SECONDS)
-        shared.kept = EventRetention(
+        return EventRetention(
             limits.history,
             limits.history_bytes,
             limits.history_seconds,
@@ -202,6 +260,38 @@ class CreatedChannelsOfCluster:
     def let_go(self, shared: SharedEventChannel) -> None:
         """Share a channel's events no longer."""
         self._events.let_go(shared)
+
+    async def _end_lost_answers(self) -> None:
+        """End the answers that are read here, and whose nodes are gone."""
+        while True:
+            await asyncio.sleep(self._limits.answers.look_seconds)
+            followed = self._created.followed_answers()
+            is_settled = time.monotonic() - self._connection.up_since >= self._limits.answers.up_seconds
+            if not followed or not self._connection.is_up or not is_settled:
+                continue
+            try:
+                nodes = {record.node for record, _ in followed}
+                gone = {one for one in nodes if not await self._events.streams.is_publishing(one)}
+                for record, shared in followed:
+                    if record.node in gone:
+                        await self._end_lost(record, shared)
+            except (RedisUnavailableError, RefusalError):
+                continue
+
+    async def _end_lost(self, record: CreatedChannel, shared: SharedEventChannel) -> None:
+        """End an answer whose node is gone, unless another node has done so."""
+        channel = shared.channel
+        await self.read(shared)
+        if channel.ended or channel.closed:
+            return
+        messages = [encoded(*event) for event in self._created.last_events(record, channel)]
+        epoch = new_epoch() if channel.epoch == NO_EPOCH else channel.epoch
+        first = EntryId(int(epoch, 16), channel.log.offset + 1)
+        place = await self._events.streams.put(shared.name, first, messages, shared.kept, is_last=True)
+        if place.outcome is PutOutcome.DONE:
+            log.warning("the node of an answer is gone, and the answer has ended", channel=record.name)
+            until = time.time() + record.settings.keep_for
+            await self.change(replace(record, expires=until, revision=record.revision + 1))
 
     # Following
 
@@ -231,7 +321,8 @@ class CreatedChannelsOfCluster:
         """Note the lines of all channels; there are no others."""
         budget = StepBudget()
         for name in self._created.names():
-            if name not in lines:
+            answer = self.answers.get(name)
+            if name not in lines and (answer is None or answer.is_registered):
                 self._created.note_end(name, None)
             await budget.spend()
         for name, line in lines.items():

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from starlette.types import Scope
 
 from origin.events.authorization import ChannelKeys
 from origin.events.beats import beat_safely
-from origin.events.channel import NO_EPOCH, EventChannel, EventChannelOptions
+from origin.events.channel import END, NO_EPOCH, EventChannel, EventChannelOptions
 from origin.events.channel_replication import FollowedEventLog, ServedEventLog
 from origin.events.created.channel_index import ChannelTimes
 from origin.events.created.limits import CreationLimits
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from origin.events.created.cluster import CreatedChannelsOfCluster
 
 log = structlog.get_logger()
+
+DELETED, EXPIRED, RESTARTED = "deleted", "expired", "restart"
+"""Reasons for which what is published to a channel is stopped, or has ended."""
 
 HISTORY_SHARE = 9 / 8
 """For so many times as long as its events are kept a channel's files may have them."""
@@ -68,7 +71,8 @@ class ChannelMaker:
         templates: by their patterns.
         keys: of templates' publishers and readers, by the pattern, and of relays', by their name; a reload
             changes them.
-        end_abandoned: ends the channel of an answer whose relay ended with another run of the server.
+        last_events: returns the events, each a type and a text, that end an answer for a reason where its
+            relay can't.
     """
 
     options: Callable[[ChannelSettings], EventChannelOptions]
@@ -77,7 +81,9 @@ class ChannelMaker:
     publish: EventPublishLimits = field(default_factory=EventPublishLimits)
     templates: Mapping[str, Template] = field(default_factory=dict)
     keys: Mapping[str, ChannelKeys] = field(default_factory=dict)
-    end_abandoned: Callable[[CreatedChannel, EventChannel], None] = lambda _, channel: channel.end()
+    last_events: Callable[[CreatedChannel, EventChannel, str], Sequence[tuple[str, str]]] = lambda *_: (
+        (END, "{}"),
+    )
 
 
 @dataclass(slots=True, eq=False)
@@ -131,6 +137,7 @@ class OpenChannels:
         self._times = times
         self._clock = clock
         self._open: dict[str, OpenChannel] = {}
+        self._followed: dict[str, OpenChannel] = {}
         self._packed: dict[str, bytes] = {}
         self._packed_bytes = self._open_bytes = 0
         self._epoch = 0
@@ -155,6 +162,13 @@ class OpenChannels:
     def event_bytes(self) -> int:
         """Bytes of all events in memory."""
         return self._packed_bytes + self._open_bytes
+
+    def followed_answers(self) -> list[OpenChannel]:
+        """Return the answers of other nodes that clients use here, and that haven't ended."""
+        for name, opened in tuple(self._followed.items()):
+            if self._open.get(name) is not opened or opened.channel.ended:
+                del self._followed[name]
+        return list(self._followed.values())
 
     def has_room(self) -> bool:
         """Return whether there is room for more events."""
@@ -213,8 +227,9 @@ class OpenChannels:
                 break
         else:
             return None
-        if channel.is_answer and channel.stop is None and not opened.channel.ended:
-            self._maker.end_abandoned(channel, opened.channel)
+        is_abandoned = channel.is_answer and channel.stop is None and not opened.channel.ended
+        if is_abandoned and self.cluster is None:
+            self._end_answer(channel, opened.channel, RESTARTED)
         self._records.note_use(channel, self._clock())
         return opened
 
@@ -235,6 +250,11 @@ class OpenChannels:
             opened.uses -= 1
             opened.since = time.monotonic()
 
+    def _end_answer(self, record: CreatedChannel, channel: EventChannel, reason: str) -> None:
+        """End an answer whose relay can't: it ended with another run of the server, or is at another node."""
+        for name, text in self._maker.last_events(record, channel, reason):
+            channel.publish_text(text, name)
+
     def wake(self, channel: CreatedChannel) -> OpenChannel:
         """Make the channel of a record, with the events that were packed."""
         name = channel.name
@@ -248,7 +268,8 @@ class OpenChannels:
                 folding.fold(folding.read(message)[1])
             made = folding.channel
         if made is None:
-            epoch = self._next_epoch() if self.cluster is None else NO_EPOCH
+            is_here = self.cluster is None or channel.is_own
+            epoch = self._next_epoch() if is_here else NO_EPOCH
             made = EventChannel(name, epoch, options, count=self._maker.count)
         if self._is_closed:
             made.close()  # readers come again to the next server
@@ -256,8 +277,13 @@ class OpenChannels:
         publisher = EventPublisher(made, self._maker.publish, has_room=self.has_room)
         opened = self._open[name] = OpenChannel(made, publisher, since=time.monotonic())
         self._open_bytes += made.log.size
-        if self.cluster is not None:
+        if self.cluster is not None and channel.is_own:
+            self.cluster.begin_answer(channel, made)
+            made.on_entry = functools.partial(self._note_own, self.cluster)
+        elif self.cluster is not None:
             opened.shared = self.cluster.share(made, channel)
+            if channel.is_answer:
+                self._followed[name] = opened
         is_kept = channel.settings.history and not self._is_closed
         if is_kept and self._maker.history is not None and self.group is not None:
             opened.history = self._maker.history(made, channel.settings)
@@ -272,6 +298,11 @@ class OpenChannels:
     def _count_event(self, entry: object) -> None:
         if isinstance(entry, Event):
             self._open_bytes += entry.size
+
+    def _note_own(self, cluster: CreatedChannelsOfCluster, entry: object) -> None:
+        """Count an event of an answer that this node publishes, and send it to the others."""
+        self._count_event(entry)
+        cluster.answers.note_news()
 
     def _drop_packed(self, name: str) -> bytes | None:
         packed = self._packed.pop(name, None)
@@ -309,6 +340,8 @@ class OpenChannels:
             if self.cluster is not None and opened.shared is not None:
                 # Each node tells its own readers of the end.
                 self.cluster.let_go(opened.shared)
+                if channel.is_answer and not opened.channel.ended:
+                    self._end_answer(channel, opened.channel, DELETED)
             opened.channel.delete()
         if channel.settings.history and self.cluster is None:
             self._remove_history(channel, opened)
@@ -357,6 +390,15 @@ class OpenChannels:
             # Redis has the events; while it is away they can be read here alone.
             if self.cluster.is_up or not opened.is_read:
                 self.cluster.let_go(opened.shared)
+                del self._open[name]
+            return
+        if self.cluster is not None:
+            # An answer of this node is read from Redis, too, as soon as that has it.
+            own = self.cluster.answers.get(name)
+            if own is None or own.is_level:
+                self.cluster.answers.forget(name)
+                if record is not None:
+                    record.is_own = False
                 del self._open[name]
             return
         limits = self._limits

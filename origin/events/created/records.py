@@ -60,6 +60,9 @@ class CreatedChannel:
         stop: ends what this process alone publishes to the channel, for a reason; None where clients publish,
             or nobody any more.
         number: in a cluster, tells the channel from others that have had its name.
+        node: in a cluster, the node that publishes to the channel alone; empty where clients do.
+        stopped: in a cluster, why that node is to publish no more; empty while it may.
+        is_own: whether this process is that node, and sends what it changes to the others.
         revision: in a cluster, how often the channel was changed.
     """
 
@@ -76,6 +79,14 @@ class CreatedChannel:
     stop: Callable[[str], None] | None = field(default=None, repr=False)
     number: str = ""
     revision: int = 0
+    node: str = ""
+    stopped: str = ""
+    is_own: bool = False
+
+    @property
+    def stream(self) -> str:
+        """Name of the channel's events in a cluster's Redis."""
+        return f"{self.name}@{self.number}"
 
     @property
     def is_answer(self) -> bool:
@@ -113,6 +124,8 @@ class _MadeLine(Struct, frozen=True, tag="made", forbid_unknown_fields=True, omi
     alias: str = ""
     number: str = ""
     revision: int = 0
+    node: str = ""
+    stopped: str = ""
 
 
 class GoneLine(Struct, frozen=True, tag="gone", forbid_unknown_fields=True, omit_defaults=True):
@@ -140,7 +153,7 @@ def line_of(channel: CreatedChannel) -> bytes:
     read, publish = (str(one or "") for one in (channel.read_token, channel.publish_token))
     line = _MadeLine(
         *(channel.name, channel.creator, channel.made, channel.settings, expires, read, publish),
-        *(channel.alias, channel.number, channel.revision),
+        *(channel.alias, channel.number, channel.revision, channel.node, channel.stopped),
     )
     return _encode(line) + b"\n"
 
@@ -233,6 +246,8 @@ class Records:
             alias=line.alias,
             number=line.number,
             revision=line.revision,
+            node=line.node,
+            stopped=line.stopped,
         )
 
     def shared(self, settings: ChannelSettings) -> ChannelSettings:

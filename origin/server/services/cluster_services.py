@@ -124,7 +124,7 @@ def share_events(
     node.add(events.run)
     cluster = CreatedChannelsOfCluster(created, node.connection, events, limits.cluster)
     created.join(cluster)
-    node.add(cluster.records.run)
+    node.add(cluster.run)
     return events
 
 

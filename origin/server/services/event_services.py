@@ -20,7 +20,7 @@ from origin.events.created.store import ChannelStore
 from origin.events.disk_history import EventHistory
 from origin.events.limits import EventLimits, HistoryLimits
 from origin.server.services.limits import Limits
-from origin.token_relay.answer_channels import end_abandoned
+from origin.token_relay.answer_channels import last_events
 from origin.token_relay.limits import TokenRelayLimits
 from origin.token_relay.relay import RelayMaker, TokenRelay, answer_options, relay_limits
 from packager.concurrency import Threads
@@ -137,8 +137,7 @@ def _make_created(
         kept = replace(made.limits, history=settings.keep, history_seconds=settings.keep_for)
         return replace(made, limits=kept)
 
-    is_shared = bool(config.cluster.url)
-    place = None if is_shared else data_folder(config, CREATED)
+    place = None if config.cluster.url else data_folder(config, CREATED)
     histories = None if place is None else _Histories(place / HISTORIES, limits.events.history, threads)
     maker = ChannelMaker(
         options,
@@ -154,7 +153,7 @@ def _make_created(
             for name, one in templates.items()
         },
         keys,
-        end_abandoned,
+        last_events,
     )
     bounds = replace(
         limits.creation,
@@ -164,10 +163,7 @@ def _make_created(
     )
 
     journal = None if place is None else ChannelJournal(place, bounds.journal_bytes)
-    created = CreatedChannels(maker, bounds, None if journal is None else ChannelStore(journal, bounds))
-    # The other nodes wouldn't know of them.
-    created.answer_refusal = "nodes of a cluster keep no answers" if is_shared else ""
-    return created
+    return CreatedChannels(maker, bounds, None if journal is None else ChannelStore(journal, bounds))
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ async def test_the_documented_client_loses_and_doubles_nothing_when_its_connecti
         try:
             port = int(server.url.rpartition(":")[2])
             sizes = [3000, 900, 2500]
-            async with cutting(port, sizes) as cut:
+            async with cutting([port], sizes) as cut:
                 program = PYTHON.replace("127.0.0.1:8000", f"127.0.0.1:{cut}")
                 said: dict[str, Any] = {"PUBLISH_TOKEN": TOKEN}
                 await asyncio.to_thread(exec, program, said)

@@ -110,12 +110,9 @@ async def test_answers_without_history_leave_nothing_on_disk(tmp_path: Path) -> 
     assert answer.headers["x-request-id"].encode() not in written
 
 
-@pytest.mark.parametrize("is_cluster", [True, False])
-async def test_a_server_that_makes_no_channels_relays_and_keeps_nothing(is_cluster: bool) -> None:
-    creation = CreationLimits() if is_cluster else CreationLimits(channels=0)
+async def test_a_server_that_makes_no_channels_relays_and_keeps_nothing() -> None:
+    creation = CreationLimits(channels=0)
     async with relaying(raw(CHAT_BYTES), keeping=replace(KEPT, creation=creation)) as server:
-        if is_cluster:
-            server.created.answer_refusal = "nodes of a cluster keep no answers"
         async with asking(server) as answer:
             assert (answer.status_code, "location" in answer.headers) == (200, False)
             assert without_comments(await answer.aread()) == CHAT_BYTES
