@@ -1,11 +1,14 @@
 // The events view: the channels, and what comes on the one that is open: messages, texts, and their timing.
 
-import { byId, count, el, encodePath, isOwner, say, sayEmpty, syncRows } from "../dom.js";
+import { byId, count, el, encodePath, getList, hasLists, isOwner, itemAddress, say, sayEmpty, syncRows } from "../dom.js";
+import { Conversation } from "./conversation.js";
 import { EventStream } from "./eventstream.js";
 import { FrameQueue } from "./renderqueue.js";
 import { Gaps, SCALE } from "./eventtiming.js";
 import { TypedTexts, pieceOf } from "./tokencollector.js";
 
+/** Before a relay's name in the page's address; channels of the list have no slash in their names. */
+const RELAY = "relay/";
 const SVG = "http://www.w3.org/2000/svg";
 const MOST_MESSAGES = 100;
 const MOST_SHOWN_CHARACTERS = 2000;
@@ -30,6 +33,12 @@ export class EventsView {
   #rows = new Map();
   #list = el("ul", { class: "rows" });
   #empty = el("p", { class: "empty", hidden: true });
+  #relays = [];
+  #relayRows = new Map();
+  #relayList = el("ul", { class: "rows" });
+  #relayPart = el("div", { hidden: true }, el("h2", {}, "Conversations"), this.#relayList);
+  #conversation = new Conversation();
+  #detail = null;
   #title = el("h2", {}, "Nothing chosen");
   #facts = el("p", { class: "quiet" });
   #stop = el("button", { class: "edge", type: "button", hidden: true, click: () => this.#toggle() });
@@ -63,19 +72,30 @@ export class EventsView {
     this.#svg.setAttribute("aria-hidden", "true");
     this.#svg.id = "gaps";
     const key = el("span", { class: "key bandwidth" }, "Gap before an event");
-    const detail = el("div", { class: "stage" },
+    this.#detail = el("div", { class: "stage" },
       el("div", { class: "bar" }, el("div", { class: "now" }, this.#title, this.#facts), el("div", { class: "controls" }, this.#stop)),
       this.#status, this.#typed,
       el("dl", { class: "gauges", "aria-label": "Timing now" }, ...gauges),
       el("figure", { class: "graph" }, this.#svg, el("figcaption", {}, key, el("span", { class: "quiet" }, SCALE))),
       this.#messages);
-    byId("panel-events").append(detail, el("div", {}, el("h2", {}, "Channels"), this.#list, this.#empty));
+    const lists = el("div", {}, el("div", {}, el("h2", {}, "Channels"), this.#list, this.#empty), this.#relayPart);
+    byId("panel-events").append(this.#detail, this.#conversation.node, lists);
+  }
+
+  async load(path) {
+    if (!hasLists()) return getList(itemAddress("events", path));
+    const [relays, channels] = await Promise.all([getList("/api/relays"), getList(this.address)]);
+    // Without kept answers there is nothing that a conversation could be read on from.
+    this.#relays = relays.filter(({ kept }) => kept);
+    return channels;
   }
 
   update(items) {
     this.#items = items;
     sayEmpty(this.#empty, items, EMPTY, NO_CHANNELS);
     syncRows(this.#list, this.#rows, items, (item) => item.name, makeRow);
+    syncRows(this.#relayList, this.#relayRows, this.#relays, (item) => item.name, makeRelayRow);
+    this.#relayPart.hidden = this.#relayRows.size === 0;
     this.#mark();
     const current = items.find((item) => item.name === this.#item?.name);
     if (!current) return;
@@ -87,10 +107,25 @@ export class EventsView {
 
   /** Whether the list has a path's channel. */
   finds(path) {
-    return this.#items.some((each) => each.name === path);
+    return this.#items.some((each) => each.name === path) || this.#relayOf(path) !== undefined;
+  }
+
+  #relayOf(path) {
+    return this.#relays.find(({ name }) => path === RELAY + name);
   }
 
   enter(path) {
+    // Where there are conversations alone, the first one is open.
+    const relay = this.#relayOf(path) ?? (path || this.#items.length > 0 ? null : this.#relays[0]);
+    this.#detail.hidden = Boolean(relay);
+    if (relay) {
+      this.#close();
+      this.#item = null;
+      this.#conversation.open(relay);
+      this.#mark();
+      return;
+    }
+    this.#conversation.close();
     const item = path ? this.#items.find((each) => each.name === path) : (this.#item ?? this.#items[0]);
     if (item && item.name === this.#item?.name && this.#stream) return;
     this.#open(item);
@@ -99,6 +134,7 @@ export class EventsView {
 
   /** Reads no more: what the channel keeps is replayed when the view is entered again. */
   leave() {
+    this.#conversation.close();
     this.#close();
     this.#item = null;
   }
@@ -120,6 +156,7 @@ export class EventsView {
       skipped: this.#queue.skipped,
       text: this.#text.text,
       pieces: this.#text.pieces,
+      conversation: this.#conversation.stats(),
     });
   }
 
@@ -274,6 +311,7 @@ export class EventsView {
 
   #mark() {
     for (const [name, row] of this.#rows) row.mark(name === this.#item?.name);
+    for (const [name, row] of this.#relayRows) row.mark(name === this.#conversation.name);
   }
 }
 
@@ -298,13 +336,23 @@ function makeMessage({ event, data }, isNew) {
     ...(time ? [el("time", { class: "quiet" }, time)] : []));
 }
 
+function makeRelayRow({ name }) {
+  const link = el("a", { class: "row", href: `#events/${encodePath(RELAY + name)}` }, el("span", { class: "name" }, name));
+  return { node: el("li", {}, link), mark: (on) => markCurrent(link, on), update() {} };
+}
+
+function markCurrent(link, on) {
+  if (on) link.setAttribute("aria-current", "true");
+  else link.removeAttribute("aria-current");
+}
+
 function makeRow(item) {
   const facts = el("span", { class: "quiet" });
   const dot = el("span", { class: "dot", "aria-hidden": "true" });
   const link = el("a", { class: "row", href: `#events/${encodePath(item.name)}` }, el("span", { class: "name" }, dot, item.name), facts);
   return {
     node: el("li", {}, link),
-    mark: (on) => (on ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current")),
+    mark: (on) => markCurrent(link, on),
     update(now) {
       dot.dataset.state = now.state ?? "";
       say(facts, describe(now));

@@ -8,7 +8,7 @@ const OPEN_TIMEOUT_MS = 20_000;
 /** The server sends a sign of life every 15 s. */
 const SILENT_MS = 45_000;
 
-const REFUSALS = { 401: "closed", 404: "missing" };
+const REFUSALS = { 401: "closed", 404: "missing", 410: "missing" };
 
 export class EventStream {
   #address;
@@ -17,6 +17,8 @@ export class EventStream {
   #retry = new Retry();
   #abort = null;
   #lastId = "";
+  /** Id of the event behind which it began; else "". */
+  since;
   #startedAt = 0;
   #watchdog = 0;
   reconnects = 0;
@@ -27,11 +29,13 @@ export class EventStream {
    * @param key of a reader, where the channel needs one; else ""
    * @param on {event(object), state(name)}: called with each event, and with "connecting", "open", "waiting" (to
    *   reconnect), "over" (the channel ended), "closed" (a key is needed), "missing" or "lost" (given up)
+   * @param since id of the event behind which it begins; else the channel's own choice
    */
-  constructor(address, key, on) {
+  constructor(address, key, on, since = "") {
     this.#address = address;
     this.#key = key;
     this.#on = on;
+    this.since = this.#lastId = since;
   }
 
   get lastId() {

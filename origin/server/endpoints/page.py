@@ -70,6 +70,8 @@ FILES = {
     "instruments/stresstests.js": SCRIPT,
     "instruments/waterfall.js": SCRIPT,
     "views/continuewatching.js": SCRIPT,
+    "views/conversation.js": SCRIPT,
+    "views/conversationrecord.js": SCRIPT,
     "views/eventcontrols.js": SCRIPT,
     "views/events.js": SCRIPT,
     "views/eventstream.js": SCRIPT,
