@@ -170,3 +170,14 @@ async def read_upto(answer: httpx.Response, text: bytes) -> bytes:
         if text in seen:
             return seen
     raise AssertionError(seen)
+
+
+async def said(base: str, key: str) -> str:
+    """Give the text that openai's client gets."""
+    import openai  # not by each process of the tests, as it takes a second
+
+    async with openai.AsyncOpenAI(base_url=base, api_key=key, max_retries=0, timeout=LIMIT) as client:
+        stream = await client.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "Hi"}], stream=True
+        )
+        return "".join([one.choices[0].delta.content or "" async for one in stream if one.choices])

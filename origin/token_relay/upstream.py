@@ -6,6 +6,7 @@ import asyncio
 import codecs
 import contextlib
 import re
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from origin.token_relay.dialects import CHAT
 from origin.token_relay.errors import CompletionError, DeadlineError
 from origin.token_relay.limits import UpstreamLimits
 from origin.token_relay.sse_reader import DONE, ServerSentEvent, SseError, SseReader
+from packager.inflation import CODINGS, Inflater
 from packager.redaction import PiecewiseRedactor, Redactor, secrets_of
 from packager.sources.pullers.guarded_http import GuardedTransport, certificates, guard_for
 from packager.sources.retries import PullError
@@ -252,8 +254,8 @@ class Upstream:
             raise CompletionError(told_of(found, kind), body=self._redactor(await self._error_body(response)))
         if found != kind and not (kind == EVENT_STREAM and found in UNTYPED):
             raise CompletionError(told_of(found, kind))
-        if response.headers.get("content-encoding", "identity").lower() != "identity":
-            raise CompletionError("the upstream server sends what is compressed")
+        if (coding := _coding_of(response)) not in {"identity", *CODINGS}:
+            raise CompletionError(f"the upstream server answers in the coding {coding[:50]!r}")
 
     async def _error_body(self, response: httpx.Response) -> str:
         with contextlib.suppress(TimeoutError, httpx.HTTPError, UnicodeDecodeError):
@@ -271,11 +273,37 @@ class Upstream:
                     return None
         return bytes(body)
 
-    @staticmethod
-    async def _received(response: httpx.Response) -> AsyncGenerator[bytes]:
+    async def _received(self, response: httpx.Response) -> AsyncGenerator[bytes]:
+        """Receive a body without its content coding, in which some servers answer though nobody asked for it.
+
+        Raises:
+            CompletionError: it is too long.
+            httpx.DecodingError: it isn't in that coding.
+        """
+        inflater = Inflater() if _coding_of(response) in CODINGS else None
+        size, budget = 0, StepBudget()
         # Without a size: with one, what is short of it would be held back until more comes.
         async for data in response.aiter_raw():
-            yield data
+            if inflater is None:
+                yield data
+                continue
+            size += len(data)
+            # Empty blocks are nothing when they are decoded.
+            if size > self._limits.answer_bytes:
+                raise self._too_long()
+            try:
+                for part in inflater.push(data):
+                    yield part
+                    await budget.spend()
+            except zlib.error as error:
+                raise httpx.DecodingError("") from error
+            if inflater.has_ended:
+                return
+
+
+def _coding_of(response: httpx.Response) -> str:
+    coding: str = response.headers.get("content-encoding", "identity")
+    return coding.strip().lower()
 
 
 def told_of(found: str, kind: str) -> str:
@@ -293,6 +321,8 @@ async def _in_pieces(received: AsyncIterator[bytes], size: int, budget: StepBudg
 def _reason_of(error: Exception) -> str:
     """Return why a connection to the upstream server failed, in words without its address."""
     match error:
+        case httpx.DecodingError():
+            return "it isn't in its content coding"
         case httpx.RemoteProtocolError():
             return "the server closed the connection, or sent what isn't HTTP"
         case httpx.NetworkError():

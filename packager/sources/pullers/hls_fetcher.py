@@ -5,24 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import zlib
-from collections.abc import Iterator
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 
 from media.hls.playlist_reader import Resource
+from packager.inflation import CODINGS, Inflater
 from packager.sources.limits import DEFAULT_LIMITS, PlaylistLimits
 from packager.sources.retries import PullError
 from packager.step_budget import StepBudget
 
 KEY_BYTES = 16
-INFLATED_BYTES = 256 << 10
-"""Most bytes that one decompression step produces, since a tiny response may expand without end."""
-
 DECIPHERED_BYTES = 1 << 20
 """Most bytes that one decryption step takes, since the GIL is held meanwhile."""
-
-_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
 
 class HlsFetcher:
@@ -162,30 +157,20 @@ async def read_body(response: httpx.Response, limit: int) -> bytearray:
     if response.status_code not in (200, 206):
         raise PullError(f"it answers {response.status_code}")
     coding = response.headers.get("content-encoding", "identity").lower()
-    if coding not in ("identity", "gzip", "x-gzip", "deflate"):
+    if coding != "identity" and coding not in CODINGS:
         raise PullError("it answers in a coding that nobody asked for")
-    inflater = None if coding == "identity" else zlib.decompressobj(_GZIP_OR_ZLIB)
+    inflater = None if coding == "identity" else Inflater()
     found, budget = bytearray(), StepBudget()
     try:
         async for data in response.aiter_raw():
-            for part in (data,) if inflater is None else _inflated(inflater, data):
+            for part in (data,) if inflater is None else inflater.push(data):
                 found += part
                 # Checked after each step: ten kilobytes may expand to ten gigabytes.
                 if len(found) > limit:
                     raise PullError(f"it answers with more than {limit} bytes")
                 await budget.spend()
-            if inflater is not None and inflater.eof:
-                break  # zlib would keep all data behind the end in memory
+            if inflater is not None and inflater.has_ended:
+                break
     except zlib.error as error:
         raise PullError("its coding is broken") from error
     return found
-
-
-def _inflated(inflater: zlib._Decompress, data: bytes) -> Iterator[bytes]:
-    """Decompress in steps of at most ``INFLATED_BYTES``."""
-    while True:
-        part = inflater.decompress(data, INFLATED_BYTES)
-        yield part
-        data = inflater.unconsumed_tail
-        if inflater.eof or (not data and len(part) < INFLATED_BYTES):
-            return

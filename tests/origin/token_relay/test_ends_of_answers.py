@@ -10,6 +10,7 @@ import pytest
 from tests.completion_server import HEAD, Asked, Script, chunk, completing, tokens
 from tests.event_server import LIMIT, NDJSON, TOKEN
 from tests.relay_server import error_of, reading_answer, relaying
+from tests.streamed_answers import said
 from tests.waiting import until
 
 ANSWER = tokens("Hel", "lo")[:-1]
@@ -46,17 +47,6 @@ async def with_a_picture(asked: Asked) -> None:
     for data in (chunk({"content": "x" * PICTURE}), chunk({}, "stop"), "[DONE]"):
         await asked.event(data)
     await asked.end()
-
-
-async def said(base: str, key: str) -> str:
-    """Give the text that openai's client gets."""
-    import openai  # not by each process of the tests, as it takes a second
-
-    async with openai.AsyncOpenAI(base_url=base, api_key=key, max_retries=0, timeout=LIMIT) as client:
-        stream = await client.chat.completions.create(
-            model="m", messages=[{"role": "user", "content": "Hi"}], stream=True
-        )
-        return "".join([one.choices[0].delta.content or "" async for one in stream if one.choices])
 
 
 def typed(media_type: str) -> Script:
