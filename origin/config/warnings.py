@@ -84,9 +84,11 @@ def _of_event_channels(config: Config) -> Iterator[str]:
 
 def _of_relays(config: Config) -> Iterator[str]:
     for relay in config.relay:
-        if config.cluster.url or not config.limits.created_channels:
-            reason = "nodes of a cluster" if config.cluster.url else "servers with created_channels = 0"
-            yield f"relay {relay.name!r}: {reason} keep no answers, so that no reader can come again"
+        if not config.limits.created_channels:
+            reason = "servers with created_channels = 0 keep no answers"
+            yield f"relay {relay.name!r}: {reason}, so that no reader can come again"
+        elif relay.history and config.cluster.url:
+            yield f"relay {relay.name!r}: history: what the nodes of a cluster share is kept in Redis"
         elif relay.history and not config.server.data:
             yield f"relay {relay.name!r}: history: without server.data answers end with the server"
 

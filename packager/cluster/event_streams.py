@@ -44,7 +44,19 @@ local function number(text)
 end
 """
 
-# Parts of the scripts below: what adds events to a stream, and counts their bytes; and what tells all nodes.
+# Parts of the scripts below: what finds the record of a channel that was made at run time, whose name has the
+# channel's number; what adds events to a stream, and counts their bytes; and what tells all nodes.
+_RECORD = """
+local function record_of(records, stream)
+  local channel, own_number = stream:match('^(.*)@(.*)$')
+  keep(records, 'hash')
+  local is_read, record = pcall(cjson.decode, channel and redis.call('HGET', records, channel) or '')
+  if is_read and type(record) == 'table' and record.number == own_number then
+    return record
+  end
+end
+"""
+
 _ADD = """
 if redis.call('EXISTS', entries) == 0 then
   bytes = 0
@@ -114,6 +126,7 @@ redis.call('EXPIRE', news, remembered)
 _APPEND = (
     "#!lua\n"
     + KEEP_TYPE
+    + _RECORD
     + """
 local entries, state, sent, news, count = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local batch, repeated, most, most_bytes, seconds = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -130,6 +143,11 @@ if done then
   elseif last and tonumber(last) > tonumber(batch) then
     return false
   end
+end
+-- Nothing would remove the events of a channel that is gone.
+local record = KEYS[8] and record_of(KEYS[8], name)
+if record and record.type == 'gone' then
+  return false
 end
 local now = redis.call('TIME')
 local milliseconds = now[1] * 1000 + math.floor(now[2] / 1000)
@@ -171,16 +189,15 @@ return answer
 _PUT = (
     "#!lua\n"
     + KEEP_TYPE
+    + _RECORD
     + """
 local entries, state, news, count, sizes, kept, records = unpack(KEYS)
 local own_epoch, own_first, is_last = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
 local most, most_bytes, seconds, remembered = ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7]
 local name, most_news, trimmed, remembered_sizes = ARGV[8], ARGV[9], tonumber(ARGV[10]), ARGV[11]
 keep(entries, 'stream') keep(state, 'hash') keep(news, 'stream') keep(count, 'string')
-keep(records, 'hash')
-local channel, own_number = name:match('^(.*)@(.*)$')
-local is_read, record = pcall(cjson.decode, redis.call('HGET', records, channel) or '')
-if not is_read or type(record) ~= 'table' or record.type ~= 'made' or record.number ~= own_number then
+local record = record_of(records, name)
+if not record or record.type ~= 'made' then
   return {'unknown', '0'}
 end
 local held = redis.call('HMGET', state, 'epoch', 'offset', 'bytes', 'ended')
@@ -485,7 +502,9 @@ class EventStreams:
     async def append(
         self, name: str, batch: int, messages: Sequence[bytes], known: int, kept: EventRetention
     ) -> EntryId | None:
-        """Append events to a channel, and return the ID of the first; None where a later batch has come.
+        """Append events to a channel, and return the ID of the first.
+
+        None where a later batch has come, or the channel was made at run time and is gone.
 
         Args:
             batch: larger than that of all earlier ones of this node and channel; a repeated one is appended
@@ -504,7 +523,7 @@ class EventStreams:
             f"{{{NEWS}}}:count" if self._connection.is_cluster else NEWS_COUNT,
         )
         if kept.is_counted:
-            named = *named, *self.size_keys
+            named = *named, *self.size_keys, self.created_key("records")
         terms = (
             *(batch, REPEAT_SECONDS, kept.events, kept.size, kept.seconds),
             *(

@@ -279,7 +279,7 @@ class OpenChannels:
         self._open_bytes += made.log.size
         if self.cluster is not None and channel.is_own:
             self.cluster.begin_answer(channel, made)
-            made.on_entry = functools.partial(self._note_own, self.cluster)
+            made.on_entry = functools.partial(self._note_own, self.cluster, name)
         elif self.cluster is not None:
             opened.shared = self.cluster.share(made, channel)
             if channel.is_answer:
@@ -299,10 +299,10 @@ class OpenChannels:
         if isinstance(entry, Event):
             self._open_bytes += entry.size
 
-    def _note_own(self, cluster: CreatedChannelsOfCluster, entry: object) -> None:
+    def _note_own(self, cluster: CreatedChannelsOfCluster, name: str, entry: object) -> None:
         """Count an event of an answer that this node publishes, and send it to the others."""
         self._count_event(entry)
-        cluster.answers.note_news()
+        cluster.answers.note_news(name)
 
     def _drop_packed(self, name: str) -> bytes | None:
         packed = self._packed.pop(name, None)

@@ -122,13 +122,14 @@ class OwnAnswers:
         self._limits = limits
         self._answers: dict[str, OwnAnswer] = {}
         self._news = asyncio.Event()
+        self._changed: set[str] = set()
         self._lost = connection.lost
         self._told_at = -math.inf
 
     def begin(self, record: CreatedChannel, channel: EventChannel, kept: EventRetention) -> OwnAnswer:
         """Send an answer from now on, whose channel has no events yet."""
         answer = self._answers[record.name] = OwnAnswer(record, channel, kept)
-        self._news.set()
+        self.note_news(record.name)
         return answer
 
     def get(self, name: str) -> OwnAnswer | None:
@@ -141,21 +142,22 @@ class OwnAnswers:
         if answer is not None:
             answer.settled.set()
 
-    def note_news(self, _: object = None) -> None:
-        """Send what is new."""
+    def note_news(self, name: str) -> None:
+        """Send what is new of an answer."""
+        self._changed.add(name)
         self._news.set()
 
     def note_change(self, name: str) -> None:
         """Send a record that has changed."""
         if (answer := self._answers.get(name)) is not None:
             answer.is_changed = True
-            self._news.set()
+            self.note_news(name)
 
     def check(self, name: str) -> None:
         """Check what Redis has of an answer, and whether it takes more."""
         if (answer := self._answers.get(name)) is not None:
             answer.is_checked = False
-            self._news.set()
+            self.note_news(name)
 
     async def settle(self, name: str) -> str:
         """Wait until all nodes know of an answer, unless that takes long; return why there is no room."""
@@ -178,7 +180,8 @@ class OwnAnswers:
                 while True:
                     await self._news.wait()
                     self._news.clear()
-                    for answer in tuple(self._answers.values()):
+                    changed, self._changed = self._changed, set()
+                    for answer in filter(None, map(self._answers.get, changed)):
                         if not answer.is_sending and answer.is_due:
                             answer.is_sending = True
                             group.create_task(self._send_all(answer))
@@ -293,9 +296,8 @@ class OwnAnswers:
                     await self._note_publishing()
                 if self._lost != self._connection.lost:
                     self._lost = self._connection.lost
-                    for answer in self._answers.values():
-                        answer.is_checked = False
-                    self._news.set()
+                    for name in self._answers:
+                        self.check(name)
 
     async def _note_publishing(self) -> None:
         await self._streams.note_publishing()

@@ -17,6 +17,7 @@ import openai
 from tests.completion_server import CompletionServer, Script, completing
 from tests.conftest import ServerProcess, start_server
 from tests.event_server import LIMIT, TOKEN
+from tests.redis_cluster import RedisServers
 from tests.redis_server import RedisServer
 from tests.streamed_answers import MINE, STREAMS, named, response_events, without_comments
 
@@ -54,7 +55,12 @@ class RelayNodes:
 
 @contextlib.asynccontextmanager
 async def relaying_nodes(
-    folder: Path, redis: RedisServer, script: Script, *lines: str, limits: Sequence[str] = (), count: int = 2
+    folder: Path,
+    redis: RedisServer | RedisServers,
+    script: Script,
+    *lines: str,
+    limits: Sequence[str] = (),
+    count: int = 2,
 ) -> AsyncIterator[RelayNodes]:
     """Run nodes with a relay, whose upstream server answers as the script does.
 

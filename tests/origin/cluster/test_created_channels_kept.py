@@ -38,6 +38,7 @@ def test_nothing_that_was_acknowledged_is_lost_while_redis_is_away(
     made = make(one, name="talk")
     ids = [publish(one, "talk", made["publish_token"], "a")]
     unread = make(one, name="unread")
+    wait_for(lambda: last(one, "talk", made) == ids[0], "the event here")
     assert kept(one, "talk", made["read_token"]) == [(ids[0], "a")]
     redis.kill()
     # What is known here is answered, and what isn't may be there.

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from packager.cluster.event_streams import NEWS
 from tests.completion_server import Asked
 from tests.origin.cluster.relayed_answers import (
     EVENTS,
@@ -24,6 +25,7 @@ from tests.origin.cluster.relayed_answers import (
     relaying_nodes,
     stream_of,
 )
+from tests.redis_cluster import redis_cluster_running
 from tests.redis_server import RedisServer, redis_running
 from tests.standstill import standing_still
 from tests.streamed_answers import CHAT_EVENTS, STREAMS, gated, response_events
@@ -184,3 +186,19 @@ async def test_an_answer_that_begins_while_redis_is_away_is_told_as_soon_as_it_i
             go_on.set()
             assert await answer.whole() == await reading == b"".join(CHAT_EVENTS)
         assert len(cluster.upstream.asked) == 1
+
+
+async def test_an_answer_goes_on_where_a_redis_cluster_loses_a_master(tmp_path: Path) -> None:
+    servers, data = tmp_path / "redis", tmp_path / "nodes"
+    servers.mkdir()
+    data.mkdir()
+    script, go_on = gated(EVENTS, 4)
+    with redis_cluster_running(servers) as redis:
+        async with relaying_nodes(data, redis, script) as cluster:
+            one, other = cluster.nodes
+            async with asked(one) as answer, read(other, "responses/resp_7f3a") as reading:
+                await reading.upto(EVENTS[3])
+                await asyncio.to_thread(redis.lose_master_of, NEWS)
+                go_on.set()
+                assert await answer.whole() == await reading.whole() == b"".join(EVENTS)
+            assert await stream_of(other, "responses/resp_7f3a", starting_after=20) == b"".join(EVENTS[21:])

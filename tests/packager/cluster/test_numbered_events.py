@@ -84,6 +84,20 @@ async def test_nothing_is_written_for_a_channel_that_is_gone_or_is_another_one(
     assert redis_server.command("KEYS", f"*{NAME}*") == b"*0\r\n"
 
 
+async def test_nothing_is_appended_to_a_channel_that_was_deleted_meanwhile(
+    streams: EventStreams, redis_server: RedisServer
+) -> None:
+    assert await streams.append(NAME, 1, [b"a"], 0, KEPT) is not None
+    gone = RECORD | {"type": "gone", "until": 9e9}
+    redis_server.command("HSET", streams.created_key("records"), "talk", json.dumps(gone))
+    redis_server.command("DEL", *redis_server.command("KEYS", f"*{NAME}*").decode().split("\r\n")[2::2])
+    assert await streams.append(NAME, 2, [b"b"], 0, KEPT) is None
+    assert redis_server.command("KEYS", f"*{NAME}*") == b"*0\r\n"
+    # Another channel of its name, and what Redis doesn't know, as it has lost its data, are none of that.
+    assert await streams.append("talk@ffff", 3, [b"c"], 0, KEPT) is not None
+    assert await streams.append("lost@0a1b", 4, [b"d"], 0, KEPT) is not None
+
+
 async def test_the_readers_of_other_nodes_are_counted_channel_by_channel(streams: EventStreams) -> None:
     async def report(token: str, name: str, readers: int) -> None:
         other = EventStreams(streams._connection, token, EventStreamLimits())
