@@ -476,6 +476,9 @@ class CreatedChannels:
         channel = self.records.channels.get(name)
         if self.cluster is not None:
             if channel is not None:
+                if channel.stop is not None:
+                    # At once, also while Redis is away.
+                    channel.stop(DELETED)
                 forgotten = self._clock() + self._seconds_gone(channel.settings)
                 await self.cluster.delete(channel, forgotten)
             return

@@ -172,13 +172,23 @@ async def stream_of(node: ServerProcess, path: str, headers: dict[str, str] = MI
     return without_comments(answer.content)
 
 
-async def last_event(node: ServerProcess, place: str) -> tuple[str, Any]:
-    """Return the type and the data of the newest event of a channel; nothing where there is none yet."""
+async def has_events(node: ServerProcess, place: str, count: int) -> None:
+    """Wait until a node has so many events of an answer."""
+    async with asyncio.timeout(LIMIT):
+        while len(await _events(node, place)) < count:
+            await asyncio.sleep(0.01)
+
+
+async def end_of(node: ServerProcess, place: str) -> dict[str, Any]:
+    """Wait until a node has the end of an answer, and return how it ended."""
+    async with asyncio.timeout(LIMIT):
+        while not (found := await _events(node, place)) or found[-1]["event"] != "end":
+            await asyncio.sleep(0.01)
+    told: dict[str, Any] = json.loads(found[-1]["data"])
+    return told
+
+
+async def _events(node: ServerProcess, place: str) -> list[dict[str, str]]:
     answer = await fetch(node, place, since="")
-    if answer.status_code != 200:
-        return "", {}
-    newest = answer.json()[-1]
-    try:
-        return newest["event"], json.loads(newest["data"])
-    except ValueError:
-        return newest["event"], {}
+    found: list[dict[str, str]] = answer.json() if answer.status_code == 200 else []
+    return found

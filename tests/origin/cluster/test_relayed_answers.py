@@ -21,8 +21,9 @@ from tests.origin.cluster.relayed_answers import (
     TEXTS,
     asked,
     client_at,
+    end_of,
     fetch,
-    last_event,
+    has_events,
     read,
     relaying_nodes,
     stream_of,
@@ -61,6 +62,8 @@ async def test_an_answer_is_the_same_bytes_and_ids_at_every_node_while_it_comes_
         async with asked(one, "chat/completions", STREAMS["chat/completions"][1]) as answer:
             await answer.upto(CHAT_EVENTS[2])
             place, key = answer.headers["location"], answer.headers["x-read-token"]
+            # Who finds the answer finds a node that is there.
+            assert redis_server.command("KEYS", "*publishing*") != b"*0\r\n"
             own = {"authorization": f"Bearer {key}"}
             # By either id at once, and with the answer's own token.
             reading = [
@@ -73,6 +76,7 @@ async def test_an_answer_is_the_same_bytes_and_ids_at_every_node_while_it_comes_
             ]
             refused = await fetch(other, place, {"authorization": "Bearer another-0000000000"}, since="")
             assert refused.status_code == 401
+            await has_events(other, place, 3)
             early = (await fetch(other, place, own, since="")).json()
             assert [each["data"] for each in early] == [text[6:-2].decode() for text in CHAT_EVENTS[:3]]
             go_on.set()
@@ -97,6 +101,7 @@ async def test_a_caller_whose_node_is_out_of_reach_goes_on_at_another_one(
             seen = await answer.upto(CHAT_EVENTS[2])
             place = answer.headers["location"]
         path = f"chat/completions/{place.rpartition('/')[2]}"
+        await has_events(other, place, 3)
         identity = (await fetch(other, place, since="")).json()[2]["id"]
         resumed = [
             asyncio.create_task(one)
@@ -201,7 +206,7 @@ async def test_a_reader_at_another_node_holds_an_answer_and_its_leaving_ends_it(
                 assert not cluster.upstream.asked[0].closed.is_set()
         await until(lambda: cluster.upstream.asked[0].closed.is_set(), "the end without readers")
         for node in cluster.nodes:
-            assert (await last_event(node, place))[1]["reason"] == "left"
+            assert (await end_of(node, place))["reason"] == "left"
 
 
 async def test_long_polls_at_another_node_hold_an_answer(tmp_path: Path, redis_server: RedisServer) -> None:

@@ -19,8 +19,9 @@ from tests.origin.cluster.relayed_answers import (
     TEXTS,
     asked,
     client_at,
+    end_of,
     fetch,
-    last_event,
+    has_events,
     read,
     relaying_nodes,
     stream_of,
@@ -58,7 +59,7 @@ async def test_readers_of_a_node_that_is_killed_get_what_came_and_an_error(
         assert got.startswith(b"".join(CHAT_EVENTS[:3]))
         (error,) = re.findall(rb"data: (.+)", got[len(b"".join(CHAT_EVENTS[:3])) :])
         assert json.loads(error)["error"]["code"] == 503
-        assert await last_event(cluster.nodes[1], place) == ("end", {"reason": "restart"})
+        assert await end_of(cluster.nodes[1], place) == {"reason": "restart"}
         # At each node, and for who comes later, it is the same one.
         for node in (cluster.nodes[1], await cluster.start()):
             assert await stream_of(node, "chat/completions/chatcmpl-7f3a") == got
@@ -73,8 +74,7 @@ async def test_an_answer_that_nobody_reads_as_its_node_is_killed_ends_for_who_co
         async with asked(cluster.nodes[0]) as answer:
             await answer.upto(EVENTS[3])
             place = answer.headers["location"]
-            while len((await fetch(cluster.nodes[1], place, since="")).json()) < 4:
-                await asyncio.sleep(0.01)
+            await has_events(cluster.nodes[1], place, 4)
             await cluster.kill(0)
         async with client_at(cluster.nodes[1]) as client:
             stream = await client.responses.retrieve("resp_7f3a", stream=True)
@@ -84,7 +84,7 @@ async def test_an_answer_that_nobody_reads_as_its_node_is_killed_ends_for_who_co
             assert (await client.responses.retrieve("resp_7f3a")).status == "failed"
             # What is over stays as it is.
             assert (await client.responses.cancel("resp_7f3a")).status == "failed"
-        assert (await last_event(cluster.nodes[1], place))[1]["reason"] == "restart"
+        assert (await end_of(cluster.nodes[1], place))["reason"] == "restart"
 
 
 async def test_a_node_that_ends_in_order_tells_the_readers_at_others(
@@ -114,6 +114,7 @@ async def test_a_node_that_stood_still_for_long_goes_on_with_nothing_that_others
         async with asked(one) as answer:
             await answer.upto(EVENTS[3])
             place = answer.headers["location"]
+            await has_events(other, place, 4)
             with standing_still(one.process.pid):
                 got = await stream_of(other, "responses/resp_7f3a")
             told = await answer.whole()
@@ -122,7 +123,7 @@ async def test_a_node_that_stood_still_for_long_goes_on_with_nothing_that_others
             await until(lambda: cluster.upstream.asked[0].closed.is_set())
         assert got.startswith(b"".join(EVENTS[:4]))
         assert await stream_of(other, "responses/resp_7f3a") == got
-        assert (await last_event(other, place))[1]["reason"] == "restart"
+        assert (await end_of(other, place))["reason"] == "restart"
 
 
 @pytest.mark.parametrize("loses_data", [False, True])
@@ -179,9 +180,7 @@ async def test_an_answer_that_begins_while_redis_is_away_is_told_as_soon_as_it_i
             await answer.upto(CHAT_EVENTS[2])
             place = answer.headers["location"]
             redis.start()
-            async with asyncio.timeout(120):
-                while (await fetch(other, place, since="")).status_code != 200:
-                    await asyncio.sleep(0.05)
+            await has_events(other, place, 3)
             reading = asyncio.create_task(stream_of(other, "chat/completions/chatcmpl-7f3a"))
             go_on.set()
             assert await answer.whole() == await reading == b"".join(CHAT_EVENTS)
@@ -202,3 +201,25 @@ async def test_an_answer_goes_on_where_a_redis_cluster_loses_a_master(tmp_path: 
                 go_on.set()
                 assert await answer.whole() == await reading.whole() == b"".join(EVENTS)
             assert await stream_of(other, "responses/resp_7f3a", starting_after=20) == b"".join(EVENTS[21:])
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+async def test_the_node_of_an_answer_stops_it_also_while_redis_is_away(
+    tmp_path: Path, redis: RedisServer, method: str
+) -> None:
+    script, _ = gated(EVENTS, 4)
+    async with relaying_nodes(tmp_path, redis, script) as cluster:
+        one, other = cluster.nodes
+        async with asked(one) as answer, read(other, "responses/resp_7f3a") as reading:
+            await reading.upto(EVENTS[3])
+            redis.kill()
+            path = "responses/resp_7f3a" + ("/cancel" if method == "POST" else "")
+            # Elsewhere nobody can pass it on.
+            assert (await fetch(other, path, method=method)).status_code == 503
+            assert not cluster.upstream.asked[0].closed.is_set()
+            stopped = await fetch(one, path, method=method)
+            await until(lambda: cluster.upstream.asked[0].closed.is_set())
+            assert b'"type":"error"' in (await answer.whole())
+            assert stopped.status_code == (200 if method == "POST" else 503)
+            redis.start()
+            assert await reading.whole() == await answer.whole()
