@@ -144,7 +144,7 @@ async function refresh(entering) {
 /** Opens the first other section that has something, where the address names none. */
 async function leaveEmptyLibrary() {
   for (const name of NAMES.slice(1)) {
-    const items = await getList(views[name].address).catch(() => []);
+    const items = await (views[name].getAll?.() ?? getList(views[name].address)).catch(() => []);
     // The viewer has chosen a section meanwhile.
     if (location.hash) return;
     if (items.length > 0) {

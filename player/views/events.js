@@ -84,10 +84,21 @@ export class EventsView {
 
   async load(path) {
     if (!hasLists()) return getList(itemAddress("events", path));
-    const [relays, channels] = await Promise.all([getList("/api/relays"), getList(this.address)]);
-    // Without kept answers there is nothing that a conversation could be read on from.
-    this.#relays = relays.filter(({ kept }) => kept);
+    const { channels, relays } = await this.#fetchLists();
+    this.#relays = relays;
     return channels;
+  }
+
+  async #fetchLists() {
+    const [channels, relays] = await Promise.all([getList(this.address), getList("/api/relays")]);
+    // Without kept answers there is nothing that a conversation could be read on from.
+    return { channels, relays: relays.filter(({ kept }) => kept) };
+  }
+
+  /** Fetches all that there is to open: channels and relays. */
+  async getAll() {
+    const { channels, relays } = await this.#fetchLists();
+    return [...channels, ...relays];
   }
 
   update(items) {

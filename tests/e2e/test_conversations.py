@@ -34,11 +34,14 @@ class Answering:
     """An upstream server's answers: so many words, and the others when it is told to go on."""
 
     first: int = len(WORDS)
+    silent: bool = False
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, asked: Asked) -> None:
         if asked.target.endswith("/models"):
             await asked.answer("200 OK", '{"object": "list", "data": [{"id": "tiny", "object": "model"}]}')
+            return
+        if self.silent:
             return
         await asked.head()
         for number, word in enumerate(WORDS):
@@ -220,6 +223,76 @@ async def test_what_comes_is_drawn_once_a_frame(browser: Browser, relay: Relay) 
         frames, renders = (late - early for late, early in zip(after, before, strict=True))
         assert 1 <= renders <= frames + 1
         keep("conversation", {"words": len(WORDS), "frames": frames, "renders": renders})
+
+
+async def test_windows_that_write_at_once_lose_nothing_and_what_is_kept_is_bounded(
+    browser: Browser, relay: Relay
+) -> None:
+    """Two records in one page are two windows that haven't heard of each other yet."""
+    async with quiet_tab(browser, relay.server.url) as tab:
+        await opened(tab)
+        found = await tab.value(
+            """(async () => {
+              const address = `${location.origin}/player/views/conversationrecord.js`;
+              const { ConversationRecord } = await import(address);
+              const facts = ({ question, content, state }) => [question, content, state];
+              const stored = () => new ConversationRecord("r").turns.map(facts);
+              const told = {};
+              const [one, other] = [new ConversationRecord("r"), new ConversationRecord("r")];
+              const turn = one.add("first", "m");
+              other.add("second", "m");
+              told.both = stored().map(([question]) => question).sort();
+              one.begin(turn, "/events/x", "t");
+              const late = new ConversationRecord("r");
+              const same = late.turns.find(({ id }) => id === turn.id);
+              Object.assign(same, { content: "some", last: "e-1" });
+              Object.assign(turn, { content: "some more", last: "e-2" });
+              one.save(turn);
+              late.save(same);
+              told.further = stored().find(([question]) => question === "first");
+              one.finish(turn, "done", "");
+              late.save(same);
+              told.finished = stored().find(([question]) => question === "first");
+              one.clear();
+              late.save(same);
+              told.cleared = stored();
+              for (let number = 0; number < 250; number += 1) one.add(`${number}`, "m");
+              told.many = [stored().length, stored().at(-1)[0], one.turns.length];
+              const content = "x".repeat(1e5);
+              const long = one.turns.slice(0, 30).map((each) => Object.assign(each, { content }));
+              for (const each of long) one.finish(each, "done", "");
+              one.add("last", "m");
+              const sizes = Object.values(localStorage).map((value) => value.length);
+              told.characters = sizes.reduce((sum, size) => sum + size, 0);
+              told.newest = stored().at(-1)[0];
+              return told;
+            })()"""
+        )
+        assert found.pop("characters") < 1_010_000
+        assert found == {
+            "both": ["first", "second"],
+            "further": ["first", "some more", "open"],
+            "finished": ["first", "some more", "done"],
+            "cleared": [],
+            "many": [200, "249", 200],
+            "newest": "last",
+        }
+
+
+async def test_a_question_that_was_not_answered_yet_is_still_there_behind_a_reload(
+    browser: Browser, relay: Relay
+) -> None:
+    relay.answering.first = 0
+    async with quiet_tab(browser, relay.server.url) as tab:
+        await opened(tab)
+        relay.answering.silent = True
+        await ask(tab, "Are you there?")
+        await until(lambda: relay.questions)
+        await reload(tab)
+        await tab.until(f"{TALK}.turns.at(-1)?.state === 'unasked'")
+        await tab.until(f"{SHOWN}.join() === 'Are you there?'")
+        # Nobody knows of its answer, so that it's stopped at once.
+        await until(lambda: relay.questions[0].closed.is_set())
 
 
 async def test_what_is_refused_is_said_and_can_be_asked_again(browser: Browser, relay: Relay) -> None:

@@ -21,6 +21,7 @@ SECTIONS = {
     "station": '[[radio]]\nname = "station.mp3"\nsource = "publish"\nsource_password = "of-the-source"\n',
     "channel": f'[[live]]\nname = "channel"\nsource = "publish"\npublish_key = "{KEY}"\n',
     "events": '[[events]]\nname = "news"\n',
+    "relay": '[[relay]]\nname = "assistant"\nupstreams = ["http://127.0.0.1:9/v1"]\n',
 }
 SELECTED = "document.querySelector('[role=tab][aria-selected=true]').textContent"
 EMPTY = "document.querySelector('#panel-library .empty').checkVisibility()"
@@ -34,6 +35,7 @@ SUFFIXES = {"MPEG-TS": ".ts", "OGG": ".ogg"}
         ("station", 0, "Radio"),
         ("channel", 0, "Live"),
         ("events", 0, "Events"),
+        ("relay", 0, "Events"),
         ("station channel", 0, "Live"),
         ("station channel", 1, "Library"),
     ],
