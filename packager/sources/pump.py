@@ -264,6 +264,8 @@ class Pump:
         self._queue: deque[StreamChunk | None] = deque()
         self._queued = 0
         self._attached = False
+        # The format of the stream that a process reads, as it was when it began to.
+        self._given_stream: object = None
         self._branches: set[TeeBranch] = set()
         self.budget = StepBudget()
         self._received = self._begun = 0
@@ -340,6 +342,9 @@ class Pump:
                 self.receive_eof()
                 self._pacing.begin()
                 self._begun = self._received
+            elif piece.header and self._attached and self.stream != self._given_stream:
+                # A track has begun of which the process that reads knew nothing when it was started.
+                self._detach()
             self._gop_cache.push(piece, time.monotonic())
             if self._branches:
                 self._feed_branches(piece)
@@ -469,7 +474,7 @@ class Pump:
         """
         first = oldest if oldest is None or repeats else max(oldest, self._given_at)
         queue = deque[StreamChunk | None](self._gop_cache.beginning(first))
-        self._queue = queue
+        self._queue, self._given_stream = queue, self.stream
         self._queued, self._attached = sum(one.memory for one in queue if one is not None), True
         clock = self._gop_cache.clock(first)
         self._pacing.attached(None if clock is None else clock / CLOCK_RATE, time.monotonic())

@@ -1,0 +1,63 @@
+"""Sound that begins behind its picture is heard from then on, also where an encoder runs without it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from media.flv import tags as flv_tags
+from packager.live.channel import Channel
+from packager.process.ffmpeg_discovery import Tools
+from tests.live_server import running
+from tests.media.muxers.muxed_streams import tags_of
+from tests.packager.live.copied_streams import (
+    FIRST,
+    LOUD,
+    OPTIONS,
+    Recorded,
+    published_by,
+    publishing,
+    recorded,
+    segments,
+    volumes,
+)
+from tests.waiting import until
+
+__all__ = ["recorded"]
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def time_of(tag: bytes) -> int:
+    """Return the milliseconds of a tag."""
+    return int.from_bytes(tag[4:7], "big")
+
+
+def with_late_sound(recording: Path, folder: Path, late: int) -> Path:
+    """Write a recording whose sound, with what announces it, begins at some milliseconds."""
+    data, made = recording.read_bytes(), folder / "late.flv"
+    tags = list(tags_of(data))
+    header = next(tag for tag in tags if tag[0] == flv_tags.AUDIO)
+    before = [tag for tag in tags if time_of(tag) < late and tag[0] == flv_tags.VIDEO]
+    behind = [tag for tag in tags if time_of(tag) >= late]
+    announced = header[:4] + late.to_bytes(3, "big") + header[7:]
+    made.write_bytes(data[: flv_tags.FILE_HEADER] + b"".join([*before, announced, *behind]))
+    return made
+
+
+@pytest.mark.parametrize("late", [800, 3000])
+@pytest.mark.parametrize("ladder", [("source",), ("240p",), ("source", "240p")], ids="+".join)
+async def test_sound_is_heard_that_begins_behind_its_picture(
+    tools: Tools, recorded: Recorded, tmp_path: Path, ladder: tuple[str, ...], late: int
+) -> None:
+    stream = with_late_sound(recorded(), tmp_path, late)
+    channel = Channel(replace(OPTIONS, ladder=ladder), tools)
+    async with running(channel), publishing(published_by(channel).begin(FIRST), stream):
+        await until(lambda: channel.source is not None and channel.source.has_audio)
+        number = channel.renditions["audio"].window.next_number
+        await until(lambda: segments(channel, number) >= 3)
+        told = await asyncio.to_thread(volumes, channel, tmp_path)
+    assert min(told[-3:-1]) > LOUD
