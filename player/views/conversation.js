@@ -16,6 +16,8 @@ const MOST_MODELS = 100;
 /** Answers that are read at once: further ones wait. */
 const MOST_READ = 3;
 const SAVE_MS = 1000;
+/** Characters behind which a text's part ends with the next line. */
+const PART = 2000;
 
 const NEEDS_TOKEN = "Type the relay's token, which this page keeps until it is closed or loaded anew.";
 const NO_ANSWER = "The server doesn't answer.";
@@ -336,6 +338,22 @@ function parsed(data) {
   }
 }
 
+/** Writes a text that grows, in parts, of which a frame lays out the last one alone. */
+function grow(node, shown, text) {
+  const isMore = shown !== "" && text.startsWith(shown);
+  if (!isMore) node.replaceChildren();
+  for (let rest = isMore ? text.slice(shown.length) : text; rest;) {
+    let part = node.lastElementChild?.firstChild;
+    if (!part || (part.length >= PART && part.data.endsWith("\n"))) {
+      part = document.createTextNode("");
+      node.append(el("span", { class: "part" }, part));
+    }
+    const end = rest.indexOf("\n", Math.max(PART - part.length, 0)) + 1 || rest.length;
+    part.appendData(rest.slice(0, end));
+    rest = rest.slice(end);
+  }
+}
+
 const messagesOf = ({ id, question, model, content, state, said }) => [
   { key: `${id}/question`, kind: "question", who: "You", text: question },
   { key: `${id}/answer`, kind: "answer", who: model, text: content, isOpen: ["asking", "open"].includes(state), note: ["asking", "open"].includes(state) ? "" : said },
@@ -350,7 +368,7 @@ function makeMessage({ kind }) {
     node: el("li", { class: kind }, name, body, note),
     update({ who, text, isOpen = false, note: told = "" }) {
       say(name, who);
-      if (text !== shown) body.textContent = text;
+      if (text !== shown) grow(body, shown, text);
       shown = text;
       body.hidden = !text && !isOpen;
       body.classList.toggle("open", isOpen);

@@ -35,6 +35,7 @@ class Answering:
 
     first: int = len(WORDS)
     silent: bool = False
+    words: list[str] = field(default_factory=lambda: WORDS)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, asked: Asked) -> None:
@@ -44,7 +45,7 @@ class Answering:
         if self.silent:
             return
         await asked.head()
-        for number, word in enumerate(WORDS):
+        for number, word in enumerate(self.words):
             if number == self.first:
                 await self.go_on.wait()
             await asked.event(chunk({"content": word}))
@@ -293,6 +294,26 @@ async def test_a_question_that_was_not_answered_yet_is_still_there_behind_a_relo
         await tab.until(f"{SHOWN}.join() === 'Are you there?'")
         # Nobody knows of its answer, so that it's stopped at once.
         await until(lambda: relay.questions[0].closed.is_set())
+
+
+async def test_of_a_long_answer_only_the_newest_part_is_laid_out_anew(browser: Browser, relay: Relay) -> None:
+    relay.answering.words = [f"Line {number} of a long answer.\n" for number in range(400)]
+    relay.answering.first = 300
+    async with quiet_tab(browser, relay.server.url) as tab:
+        await opened(tab)
+        await ask(tab, "At length, please.")
+        begun = "".join(relay.answering.words[:300])
+        await tab.until(f"({SHOWN}).at(-1) === {begun!r}")
+        await tab.value("void (window.parts = [...document.querySelectorAll('.part')])")
+        relay.answering.go_on.set()
+        await tab.until(f"({SHOWN}).at(-1) === {''.join(relay.answering.words)!r}")
+        # Chromium lays out blocks whose text hasn't changed no more than once.
+        kept = "parts.slice(0, -1).every((part, place) => document.querySelectorAll('.part')[place] === part)"
+        assert await tab.value(f"{kept} && parts.length > 3")
+        lengths = await tab.value(
+            "[...document.querySelectorAll('.answer .part')].map(one => one.textContent.length)"
+        )
+        assert max(lengths) < 2100
 
 
 async def test_what_is_refused_is_said_and_can_be_asked_again(browser: Browser, relay: Relay) -> None:
