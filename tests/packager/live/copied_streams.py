@@ -131,6 +131,14 @@ def segments(channel: Channel, number: int = 0) -> int:
     )
 
 
+def newest_segments(channel: Channel) -> int:
+    """Count the complete segments of the newest timeline, of the rendition that has fewest."""
+    windows = [rendition.window for rendition in channel.renditions.values()]
+    return min(
+        sum(one.timeline is window.timeline and not one.gap for one in window.listed) for window in windows
+    )
+
+
 async def bring(publication: Publication, data: bytes, seconds: float) -> None:
     """Bring a stream in real time."""
     steps = round(20 * seconds)

@@ -13,6 +13,7 @@ from media.flv import tags as flv_tags
 from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.process.ffmpeg_discovery import Tools
+from packager.sources.publication import Publication
 from tests.live_server import running
 from tests.media.muxers.muxed_streams import tags_of
 from tests.packager.live.copied_streams import (
@@ -51,6 +52,14 @@ def tags_until(recording: Path, seconds: int, begin: int) -> bytes:
     )
 
 
+async def bring_sound(publication: Publication, recording: Path) -> None:
+    """Bring the sound behind the first group of pictures: a stream of which nothing comes doesn't flow."""
+    for tag in tags_of(recording.read_bytes()):
+        if tag[0] == flv_tags.AUDIO and (time := int.from_bytes(tag[4:7], "big")) >= ONE_KEY_FRAME:
+            await publication.receive_data(tag[:4] + (time + CHANGE).to_bytes(3, "big") + tag[7:])
+            await asyncio.sleep(1 / 20)
+
+
 OTHER_SOUND = CODING.replace("-c:a aac", "-c:a aac -ar 44100 -ac 1")
 
 
@@ -68,9 +77,10 @@ async def test_another_format_is_played_from_its_first_key_frame_on(
     async with running(channel), publishing(publication, begun):
         await until(lambda: segments(channel) >= 1)
         first = channel.source
-        # Nothing comes behind that key frame's group, and the publisher stays.
+        # No picture comes behind that key frame's group, and the publisher stays.
         await publication.receive_data(other)
-        await until(lambda: channel.source is not first)
+        async with background_task(bring_sound(publication, recorded(**change))):
+            await until(lambda: channel.source is not first)
         assert channel.source is not None
         assert channel.source.frame_rate == 25
         assert channel.source.size == ((320, 180) if "size" in change else (160, 120))

@@ -29,6 +29,7 @@ from tests.packager.live.copied_streams import (
     Recorded,
     bring,
     media_of,
+    newest_segments,
     published_by,
     publishing,
     recorded,
@@ -72,7 +73,7 @@ async def test_sound_with_a_clock_of_its_own_is_heard_with_its_picture(
     publication = source.begin(FIRST)
     faulty = write(data, sound, lambda _: 4 * 90_000)
     async with running(channel), background_task(bring(publication, faulty, SECONDS)):
-        await until(lambda: segments(channel) >= 4)
+        await until(lambda: newest_segments(channel) >= 4)
         assert "s ahead of its picture's" in source.last_error
         assert channel.restarts == 0
         (sound_begin, picture_begin) = (
