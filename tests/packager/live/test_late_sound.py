@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from media.flv import tags as flv_tags
+from media.stream_reader import StreamChunk
+from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.process.ffmpeg_discovery import Tools
+from packager.sources.pump import Pump
 from tests.live_server import running
 from tests.media.muxers.muxed_streams import tags_of
 from tests.packager.live.copied_streams import (
@@ -48,16 +52,45 @@ def with_late_sound(recording: Path, folder: Path, late: int) -> Path:
     return made
 
 
-@pytest.mark.parametrize("late", [800, 3000])
+@pytest.mark.parametrize("late", [950, 3000])
 @pytest.mark.parametrize("ladder", [("source",), ("240p",), ("source", "240p")], ids="+".join)
 async def test_sound_is_heard_that_begins_behind_its_picture(
     tools: Tools, recorded: Recorded, tmp_path: Path, ladder: tuple[str, ...], late: int
 ) -> None:
     stream = with_late_sound(recorded(), tmp_path, late)
-    channel = Channel(replace(OPTIONS, ladder=ladder), tools)
+    # With numbers that are reserved, an encoder is started at once.
+    channel = Channel(replace(OPTIONS, ladder=ladder, data=tmp_path / "data"), tools)
     async with running(channel), publishing(published_by(channel).begin(FIRST), stream):
-        await until(lambda: channel.source is not None and channel.source.has_audio)
+        await until(lambda: channel.source is not None and channel.source.has_audio, seconds=30)
         number = channel.renditions["audio"].window.next_number
         await until(lambda: segments(channel, number) >= 3)
         told = await asyncio.to_thread(volumes, channel, tmp_path)
     assert min(told[-3:-1]) > LOUD
+
+
+class Taker:
+    """Takes a stream, and notes its end."""
+
+    def __init__(self) -> None:
+        self.has_ended = False
+
+    async def push(self, chunks: Sequence[StreamChunk]) -> None:
+        """Take chunks."""
+
+    def close_stdin(self) -> None:
+        """Note the end."""
+        self.has_ended = True
+
+
+async def test_who_reads_a_stream_without_sound_begins_anew_with_its_sound(
+    recorded: Recorded, tmp_path: Path
+) -> None:
+    data = with_late_sound(recorded(), tmp_path, 800).read_bytes()
+    tags, pump, taker = list(tags_of(data)), Pump("flv"), Taker()
+    await pump.receive_data(data[: flv_tags.FILE_HEADER] + b"".join(tags[:5]))
+    async with background_task(pump.feed_chunks(taker)):
+        await asyncio.sleep(0)
+        await pump.receive_data(b"".join(tag for tag in tags[5:] if time_of(tag) < 800))
+        assert not taker.has_ended
+        await pump.receive_data(next(tag for tag in tags if tag[0] == flv_tags.AUDIO))
+        await until(lambda: taker.has_ended, seconds=10)
