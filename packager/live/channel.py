@@ -370,9 +370,17 @@ class Channel:
                 )
             ]
             await asyncio.wait(work[:2], return_when=asyncio.FIRST_COMPLETED)
+            if self._is_finishing:
+                await asyncio.wait(work[:1], timeout=self.options.limits.last_seconds)
             for task in work:
                 task.cancel()
             await asyncio.wait(work)
+
+    @property
+    def _is_finishing(self) -> bool:
+        """Whether the end of a published stream is still to come, though its publisher has gone."""
+        published = self.published
+        return published is not None and self._runs.is_playing and not published.hurries
 
     async def _find(self) -> Source | None:
         """Find the source, and begin windows whose durations suit it.

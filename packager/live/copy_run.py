@@ -24,7 +24,7 @@ from packager.live.common_key_frame import SOUND, CommonKeyFrameGate, IndexedFra
 from packager.live.rendition_output import Feed
 from packager.live.run import ChannelRun, SourceEndedError
 from packager.segment.part_packer import CadenceError
-from packager.sources.bursts import PacketPacer
+from packager.sources.bursts import PacketPacer, release_held
 from packager.sources.copy_probe import Copier, copier_of
 from packager.sources.further_video_tracks import FurtherVideoTracksError
 from packager.sources.publication import PACKETS_AT_ONCE
@@ -106,8 +106,8 @@ class CopyRun(ChannelRun):
                         one.result()
                 if left <= 0 and loop.time() >= taker.deadline and not giving.done():
                     taker.raise_silence()
-        giving.result()
-        await taker.flush()
+            giving.result()
+            await taker.finish()
         self.supply_ended = True
 
     async def _follow(
@@ -253,8 +253,9 @@ class _Taker:
                     await self._paced.wait()
             await self._release()
 
-    async def flush(self) -> None:
-        """Publish all packets that are held back, as nothing follows."""
+    async def finish(self) -> None:
+        """Publish all packets that are held back, as nothing follows, each when it is due."""
+        await release_held(self._pacer.wait, self._release, lambda: self._published.hurries)
         async with self._turn:
             await self._copy(self._pacer.flush())
 

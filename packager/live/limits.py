@@ -108,6 +108,7 @@ class LiveLimits:
         encoder_retry: The pauses before ffmpeg is started again.
         start_seconds: How long a started ffmpeg may take to its first output.
         stall_seconds: How long any output of a running ffmpeg may pause before it counts as stalled.
+        last_seconds: How long the end of an event waits for that of its stream, which may be held back.
         gap_target_durations: A segment is published within so many target durations of the one before, or a
             gap stands for it: RFC 8216bis §6.2.2 says one and a half.
         clock_bucket_seconds: The soonest arrival is taken of the last one to two spans of so long: long
@@ -123,6 +124,7 @@ class LiveLimits:
     encoder_retry: RetryPolicy = ENCODER_RETRY
     start_seconds: float = 20.0
     stall_seconds: float = 4.0
+    last_seconds: float = 15.0
     gap_target_durations: float = 1.5
     clock_bucket_seconds: float = 15.0
     segment: SegmentLimits = field(default_factory=SegmentLimits)

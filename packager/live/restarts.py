@@ -138,6 +138,11 @@ class Restarts:
         """Whether the newest run was of an ffmpeg that reported errors."""
         return isinstance(self._run, EncoderRun) and bool(self._run.errors)
 
+    @property
+    def is_playing(self) -> bool:
+        """Whether a run of a publication has begun that hasn't ended."""
+        return self._played is not self._stopped
+
     def awaits(self, publication: Publication | None) -> bool:
         """Return whether a publication on air has given no part yet, and no run of it has ended."""
         return publication is not None and publication is not self._stopped and not self.flowing

@@ -2,15 +2,17 @@
 
 Media that go out as they come would fill many parts at once, and none until the next burst: players that are
 a few parts behind the newest one would wait. So each packet is held back until its decode time, counted from
-the first packet of its burst: the last one goes out when the next burst comes.
+the first packet of its burst: the last one goes out when the next burst comes, or would come.
 """
 
 from __future__ import annotations
 
+import asyncio
 import statistics
+import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from media.packets import Packet, TrackKind
 from media.stream_reader import CLOCK_RATE
@@ -27,6 +29,9 @@ WINDOW_SECONDS = 30.0
 
 RELEASE_SECONDS = 0.05
 """Least seconds from one release of packets to the next."""
+
+LOOK_SECONDS = 0.25
+"""Most seconds between two checks whether the end of a stream is still held back."""
 
 _ARRIVAL_SECONDS = 15.0
 
@@ -143,6 +148,31 @@ class PacketPacer:
         soonest, latest = min(delays), max(delays)
         is_apart = latest - soonest > SHORTEST_SILENCE_SECONDS
         return self._burst + (min(latest, soonest + LONGEST_BURST_SECONDS) if is_apart else soonest)
+
+
+async def release_held(
+    wait: Callable[[float], float | None],
+    release: Callable[[], Awaitable[None]],
+    hurries: Callable[[], bool],
+    longest: float = LONGEST_BURST_SECONDS,
+) -> None:
+    """Release what is held back of a stream that has ended, each packet in its time.
+
+    All at once, its last segments would come before their numbers may be used.
+
+    Args:
+        wait: returns the seconds until the next release at a moment of the monotonic clock; None once nothing
+            is held back.
+        release: called to release the packets that are due.
+        hurries: returns whether the rest isn't to be held back any more.
+        longest: seconds for which packets are held back at most.
+    """
+    now = time.monotonic()
+    last = now + longest
+    while now < last and not hurries() and (seconds := wait(now)) is not None:
+        await asyncio.sleep(min(seconds, last - now, LOOK_SECONDS))
+        await release()
+        now = time.monotonic()
 
 
 def _dts(packet: Packet) -> int:

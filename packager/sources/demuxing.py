@@ -175,19 +175,27 @@ class DemuxedChunks:
 
     Attributes:
         container: ffmpeg's name of the container into which the packets go.
+        hurries: returns whether the end of the stream is flushed at once.
 
     Args:
         tracks: all that the stream has, which are announced first.
         most_bytes: most bytes of packets that wait for those of the other track, or for their time.
         warn: called with each error of the stream's times.
+        hurries: called at the end of the stream, again and again while some of it is held back.
     """
 
     def __init__(
-        self, demuxer: Demuxer, tracks: Sequence[StreamTrack], most_bytes: int, warn: Callable[[str], None]
+        self,
+        demuxer: Demuxer,
+        tracks: Sequence[StreamTrack],
+        most_bytes: int,
+        warn: Callable[[str], None],
+        hurries: Callable[[], bool] = bool,
     ) -> None:
         self.container = container_for(tracks)
         self._unannounced = tracks
         self._warn = warn
+        self.hurries = hurries
         self._reader = ChunkDemuxer(demuxer)
         self._sorter = PacketSorter()
         self._pacer = PacketPacer()
@@ -243,6 +251,10 @@ class DemuxedChunks:
     def due(self, now: float) -> Sequence[StreamChunk]:
         """Return the packets that have waited long enough for the other track's, and for their time."""
         return self._paced(self._sorter.due(now), now, self._burst)
+
+    def receive_eof(self, now: float) -> Sequence[StreamChunk]:
+        """Return the packets to be played now, as no others come for which any would wait."""
+        return self._paced(self._sorter.flush(), now, self._burst)
 
     def flush(self) -> Sequence[StreamChunk]:
         """Return all packets that wait."""

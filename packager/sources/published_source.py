@@ -147,6 +147,7 @@ class PublishedSource:
         self._changed = asyncio.Event()
         self._given: Publication | None = None
         self._last_stream: object = None
+        self._last_burst: float | None = None
         # The format of a stream that turned out to be one that ffmpeg must demux.
         self._undemuxable: object = None
         self.received_container = ""
@@ -367,8 +368,9 @@ class PublishedSource:
         return self._last_container if self._pump is None else self._pump.container
 
     def _take_off_air(self) -> None:
-        """Have nothing on air, and keep in mind what the format of the last stream was."""
+        """Have nothing on air, and keep in mind how the last stream was, whose end is perhaps read later."""
         self._last_stream, self._last_container = self.stream, self.container
+        self._last_burst = self.burst_seconds
         self.live = None
 
     @property
@@ -409,13 +411,18 @@ class PublishedSource:
 
     @property
     def burst_seconds(self) -> float | None:
-        """Seconds of media of the stream on air that come at once; see ``Pump.burst_seconds``."""
-        return None if self._pump is None else self._pump.burst_seconds
+        """Seconds of media that come at once of the stream on air, or the last one; see ``Pump``."""
+        return self._last_burst if self._pump is None else self._pump.burst_seconds
 
     @property
     def has_stream(self) -> bool:
         """Whether somebody publishes, or the slate is shown; see ``Supply``."""
         return self.live is not None
+
+    @property
+    def hurries(self) -> bool:
+        """Whether the end of the last stream isn't to be held back: another follows, or nothing may."""
+        return self.has_publisher or self.is_closed
 
     async def wait_until_flowing(self) -> None:
         """Wait until somebody publishes, and data comes with which ffmpeg can begin."""
@@ -450,7 +457,7 @@ class PublishedSource:
         else:
             limits = self.limits
             demuxer = demuxer_for_ffmpeg(pump.received_container, limits)
-            demuxed = DemuxedChunks(demuxer, tracks, limits.pump.ahead_bytes, self.warn)
+            demuxed = DemuxedChunks(demuxer, tracks, limits.pump.ahead_bytes, self.warn, lambda: self.hurries)
             try:
                 await pump.feed(process, demuxed, oldest)
             except MediaError as error:

@@ -32,7 +32,7 @@ from media.packets import Packet, TrackKind
 from media.stream_reader import CLOCK_RATE, StreamChunk, StreamFormat, StreamReader
 from media.ts.stream_reader import TransportReader
 from packager.process.process import Process
-from packager.sources.bursts import BurstMeter
+from packager.sources.bursts import BurstMeter, release_held
 from packager.sources.demuxing import DemuxedChunks
 from packager.sources.gop_cache import GopCache
 from packager.sources.limits import DEFAULT_LIMITS, PumpLimits, StreamReaderLimits
@@ -508,7 +508,7 @@ class Pump:
                     self._pacing.given(clock / CLOCK_RATE)
                 self._notify()
             if demuxed is not None:
-                await _push(taker, demuxed.flush(), still)
+                await _push_end(taker, demuxed, still)
             taker.close_stdin()
         except BrokenPipeError:
             pass  # the process's owner notices its end
@@ -530,6 +530,17 @@ async def _push(taker: ChunkTaker, chunks: Sequence[StreamChunk], still: StillPi
         await taker.push(chunks)
         if still is not None:
             still.push(chunks, time.monotonic())
+
+
+async def _push_end(taker: ChunkTaker, demuxed: DemuxedChunks, still: StillPicture | None) -> None:
+    """Push what is held back at the end of a stream, in its time."""
+
+    async def release() -> None:
+        await _push(taker, demuxed.due(time.monotonic()), still)
+
+    await _push(taker, demuxed.receive_eof(time.monotonic()), still)
+    await release_held(demuxed.wait, release, demuxed.hurries)
+    await _push(taker, demuxed.flush(), still)
 
 
 async def _push_again(
