@@ -60,8 +60,8 @@ Send = Callable[[list[tuple[bytes, "NetworkAddress"]]], bool]
 CONFIRMED_BYTES = 600
 """Bytes of a longer answer for which a client may send one datagram, with which it confirms them."""
 
-SUSPECT_SHARE = 0.9
-"""Share of what others may do at once that a client may not that has flooded lately."""
+SUSPECT_SHARE = 0.1
+"""Share of what others may do at once that is left to a client that has flooded lately."""
 
 USEFUL_BYTES = 64
 """Least bytes of requests' bodies in a datagram that brings something."""
@@ -94,8 +94,8 @@ class Http3Connection(MultiplexedConnection):
         self._h3: Http3Engine | None = None
         self._idle_datagrams = IdleDatagrams(self._excess)
         if (first.client_host or "") in first.suspects:
-            self._idle_datagrams.allow(-DATAGRAMS * SUSPECT_SHARE)
-            self._resets.add(-RESETS * SUSPECT_SHARE)
+            self._idle_datagrams.allow(-DATAGRAMS * (1 - SUSPECT_SHARE))
+            self._resets.add(-RESETS * (1 - SUSPECT_SHARE))
         # Bytes that came in the last datagram.
         self._brought = 0
         # Bytes of answers that wait for the network.

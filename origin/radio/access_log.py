@@ -13,7 +13,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -194,25 +194,20 @@ def _open(path: Path) -> int:
     return descriptor
 
 
-@dataclass(frozen=True, slots=True)
-class _LineRequest:
-    """Those parts of a request that its line has."""
-
-    host: str
-    line: bytes
-    referrer: bytes
-    user_agent: bytes
-
-    @classmethod
-    def of(cls, scope: Scope) -> _LineRequest:
-        fields = {name: value for name, value in scope["headers"] if name in (b"referer", b"user-agent")}
-        method, version = scope["method"].encode("latin-1"), scope["http_version"].encode("ascii")
-        return cls(
-            scope["client"][0] if scope.get("client") else "",
-            b"%s %s HTTP/%s" % (method, scope["raw_path"], version),
-            without_tokens(fields.get(b"referer", b"")),
-            fields.get(b"user-agent", b""),
-        )
+def _asked(scope: Scope) -> AnsweredRequest:
+    """Return what the line of a request has before its answer."""
+    fields = {name: value for name, value in scope["headers"] if name in (b"referer", b"user-agent")}
+    method, version = scope["method"].encode("latin-1"), scope["http_version"].encode("ascii")
+    return AnsweredRequest(
+        scope["client"][0] if scope.get("client") else "",
+        0.0,
+        b"%s %s HTTP/%s" % (method, scope["raw_path"], version),
+        CLIENT_GONE,
+        0,
+        without_tokens(fields.get(b"referer", b"")),
+        fields.get(b"user-agent", b""),
+        0,
+    )
 
 
 class StationAccessLog:
@@ -228,7 +223,7 @@ class StationAccessLog:
             await self._app(scope, receive, send)
             return
         # Of the request itself nothing is kept while the answer lasts, which may be for days.
-        request, status, sent, started = _LineRequest.of(scope), CLIENT_GONE, 0, time.monotonic()
+        asked, status, sent, started = _asked(scope), CLIENT_GONE, 0, time.monotonic()
         streams: list[Stream] = []
 
         async def count(message: Message) -> None:
@@ -242,19 +237,16 @@ class StationAccessLog:
         try:
             await self._app(scope, receive, count)
         finally:
-            at_end(scope, partial(self._write, request, status, sent, streams, started))
+            at_end(scope, partial(self._write, asked, status, sent, streams, started))
 
     def _write(
-        self, request: _LineRequest, status: int, sent: int, streams: Sequence[Stream], started: float
+        self, asked: AnsweredRequest, status: int, sent: int, streams: Sequence[Stream], started: float
     ) -> None:
-        answered = AnsweredRequest(
-            request.host,
-            time.time(),
-            request.line,
-            status,
-            sent + sum(stream.sent for stream in streams),
-            request.referrer,
-            request.user_agent,
-            int(time.monotonic() - started),
+        answered = replace(
+            asked,
+            ended=time.time(),
+            status=status,
+            sent_bytes=sent + sum(stream.sent for stream in streams),
+            seconds=int(time.monotonic() - started),
         )
         self._file.write(write_line(answered, self._file.limits.text_bytes))

@@ -53,8 +53,6 @@ SECONDS, WARM_SECONDS = 4.0, 0.5
 PAUSE = 0.002
 ROUNDS = 3
 BURST_BYTES, BURSTS = 1 << 14, 256
-FLOODER = ("127.0.0.2", 0)
-"""The flood's address, which isn't the neighbour's."""
 SINK = """
 import socket, sys
 with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
@@ -158,7 +156,7 @@ def flood(kind: str, port: int, seconds: float) -> int:
         count += 1
         with (
             contextlib.suppress(OSError),
-            socket.create_connection(address, 10, FLOODER) as client,
+            socket.create_connection(address, 10, peers.FLOODER) as client,
         ):
             _send_until_ended(client, made, end)
     return count

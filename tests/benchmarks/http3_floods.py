@@ -16,10 +16,8 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import HandshakeCompleted
 
+from tests.benchmarks import peers
 from tests.http3_client import frame_datagrams
-
-FLOODER = ("127.0.0.2", 0)
-"""The flood's address, which isn't the neighbour's."""
 
 BURST = 200
 """Datagrams that are made at a time."""
@@ -49,7 +47,7 @@ def flood(server: int, kind: str, port: int, seconds: float) -> int:
     end, sent = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.bind(FLOODER)
+            client.bind(peers.FLOODER)
             client.setblocking(False)
             try:
                 bursts = _bursts(kind, client, ("127.0.0.1", server))

@@ -27,6 +27,9 @@ from tests.certificates import Certificate
 
 SERVER_CORE = "0"
 CLIENT_CORE = "1"
+FLOODER = ("127.0.0.2", 0)
+"""The address of a flood, which isn't that of its neighbours."""
+
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 

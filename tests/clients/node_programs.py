@@ -29,7 +29,7 @@ def node_folder() -> Path:
 
 
 def packages() -> Path:
-    """Return the folder of the locked packages; the test is skipped where they can't be had."""
+    """Return the folder of the locked packages, which are fetched for the first that asks."""
     digest = hashlib.sha256((LOCKED / "package-lock.json").read_bytes()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headwater" / "javascript"
     found = cache / digest / "node_modules"
@@ -52,7 +52,7 @@ def _install(folder: Path) -> None:
     try:
         subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=INSTALL_SECONDS)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        pytest.skip(f"the packages of tests/clients/javascript can't be fetched: {error}")
+        pytest.fail(f"the packages of tests/clients/javascript can't be fetched: {error}\n{error.stderr!r}")
 
 
 @contextlib.asynccontextmanager

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from origin.grpc.limits import GrpcLimits
 from origin.http2.header_block import encoded_field
 from origin.server.services.limits import Limits
-from tests.benchmarks import floods
+from tests.benchmarks import floods, peers
 from tests.conftest import ServerProcess, start_server
 from tests.event_server import LIMIT
 from tests.http2_frames import (
@@ -124,7 +124,7 @@ def test_others_are_answered_while_a_client_floods_on_many_connections(served: i
     flood = f"from tests.benchmarks import floods; floods.flood({kind!r}, {served}, 600.0)"
     flooding = subprocess.Popen([sys.executable, "-c", flood], cwd=Path(__file__).parents[3])
     try:
-        wait_for(lambda: has_connection_from(floods.FLOODER[0]), "the flood")
+        wait_for(lambda: has_connection_from(peers.FLOODER[0]), "the flood")
         for _ in range(20):
             assert is_well(served)
     finally:
