@@ -264,7 +264,8 @@ class Pump:
         self._queue: deque[StreamChunk | None] = deque()
         self._queued = 0
         self._attached = False
-        # The format of the stream that a process reads, as it was when it began to.
+        # The format of the stream that a process reads, as it was when it began to; None where that was ahead
+        # of the first access point, so that the process reads itself which tracks there are.
         self._given_stream: object = None
         self._branches: set[TeeBranch] = set()
         self.budget = StepBudget()
@@ -342,7 +343,7 @@ class Pump:
                 self.receive_eof()
                 self._pacing.begin()
                 self._begun = self._received
-            elif piece.header and self._attached and self.stream != self._given_stream:
+            elif piece.header and self._attached and self._given_stream not in (None, self.stream):
                 # A track has begun of which the process that reads knew nothing when it was started.
                 self._detach()
             self._gop_cache.push(piece, time.monotonic())
@@ -474,7 +475,7 @@ class Pump:
         """
         first = oldest if oldest is None or repeats else max(oldest, self._given_at)
         queue = deque[StreamChunk | None](self._gop_cache.beginning(first))
-        self._queue, self._given_stream = queue, self.stream
+        self._queue, self._given_stream = queue, self.stream if self._can_begin else None
         self._queued, self._attached = sum(one.memory for one in queue if one is not None), True
         clock = self._gop_cache.clock(first)
         self._pacing.attached(None if clock is None else clock / CLOCK_RATE, time.monotonic())

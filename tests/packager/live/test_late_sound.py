@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from media.flv import tags as flv_tags
-from media.stream_reader import StreamChunk
+from media.stream_reader import CLOCK_RATE, StreamChunk
 from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.process.ffmpeg_discovery import Tools
@@ -69,13 +70,15 @@ async def test_sound_is_heard_that_begins_behind_its_picture(
 
 
 class Taker:
-    """Takes a stream, and notes its end."""
+    """Takes a stream, and notes how far it has come, in ticks, and its end."""
 
     def __init__(self) -> None:
         self.has_ended = False
+        self.clock = 0
 
     async def push(self, chunks: Sequence[StreamChunk]) -> None:
         """Take chunks."""
+        self.clock = max([self.clock, *(one.clock or 0 for one in chunks)])
 
     def close_stdin(self) -> None:
         """Note the end."""
@@ -94,3 +97,26 @@ async def test_who_reads_a_stream_without_sound_begins_anew_with_its_sound(
         assert not taker.has_ended
         await pump.receive_data(next(tag for tag in tags if tag[0] == flv_tags.AUDIO))
         await until(lambda: taker.has_ended, seconds=10)
+
+
+async def test_who_reads_from_before_the_first_picture_goes_on(recorded: Recorded) -> None:
+    data = recorded().read_bytes()
+    tags = [tag for tag in tags_of(data) if time_of(tag) < 1000]
+    header = data[: flv_tags.FILE_HEADER]
+    # FLV 1.0, E.4.3.1: behind the sequence header AVCPacketType is 1.
+    first = next(index for index, tag in enumerate(tags) if tag[0] == flv_tags.VIDEO and tag[12] == 1)
+    for pieces in [(b"", header + b"".join(tags))] + [
+        (header + b"".join(tags[:count]), b"".join(tags[count:])) for count in range(first)
+    ]:
+        pump, taker = Pump("flv"), Taker()
+        await pump.receive_data(pieces[0])
+        async with background_task(pump.feed_chunks(taker)):
+            await asyncio.sleep(0)
+            await pump.receive_data(pieces[1])
+            await until(partial(_has_come, taker, CLOCK_RATE // 2), seconds=10)
+            assert not taker.has_ended
+
+
+def _has_come(taker: Taker, ticks: int) -> bool:
+    """Return whether a stream has come so far."""
+    return taker.clock >= ticks
