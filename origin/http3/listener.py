@@ -99,8 +99,8 @@ class Http3Listener:
         self._handshakes: dict[Http3Connection, str] = {}
         self._shaking = Counter[str]()
         self._tokens = QuicRetryTokenHandler()
-        # Nobody is suspect before the first connection. When the next suspect client may begin one.
-        self._suspects: Suspects | None = None
+        self._suspects: Suspects = protocol().suspects
+        # When the next suspect client may begin a connection.
         self._suspects_turn = 0.0
         self._resets = StatelessResets(certificates.reset_key, sock.getsockname()[1])
         self._unsent: deque[tuple[bytes, int, NetworkAddress]] = deque()
@@ -174,10 +174,9 @@ class Http3Listener:
             return None
         if self._shaking[network_of(address[0])] >= HANDSHAKES_OF_A_CLIENT:
             return None
-        if self._suspects is not None and address[0] in self._suspects:
-            if self._loop.time() < self._suspects_turn:
-                return None
-            self._suspects_turn = self._loop.time() + SUSPECT_SECONDS
+        is_suspect = address[0] in self._suspects
+        if is_suspect and self._loop.time() < self._suspects_turn:
+            return None
         original, retry_source = header.destination_cid, None
         if header.token:
             try:
@@ -194,6 +193,8 @@ class Http3Listener:
         if retry_source is None and len(self._handshakes) >= RETRY_HANDSHAKES:
             self._send_retry(header, address)
             return None
+        if is_suspect:
+            self._suspects_turn = self._loop.time() + SUSPECT_SECONDS
         return self._make(address, header.destination_cid, original, retry_source)
 
     def _reset(self, connection_id: bytes, size: int, address: NetworkAddress) -> None:
@@ -227,7 +228,6 @@ class Http3Listener:
             self._certificates.choose, self._certificates.tickets, self._resets, original, retry_source
         )
         first = self._protocol()
-        self._suspects = first.suspects
         facts = {"peername": address, "sockname": self._socket.getsockname(), "sslcontext": True}
         transport = QuicTransport(facts, lambda: None if connection is None else connection.abort())
         connection: Http3Connection | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 
 from tests.certificates import self_signed
 from tests.conftest import START_SECONDS, start_server
 from tests.event_server import LIMIT, TOKEN
 from tests.grpc_events import KEY, PROTOS, SERVICES
-from tests.ports import kept_port
+from tests.ports import kept_port, listens
 from tests.waiting import wait_for
 
 CONFIG = f"""
@@ -66,6 +68,25 @@ def test_readers_stay_when_the_certificate_is_renewed_and_are_to_come_again_when
         except grpc.RpcError as error:
             ended = [error.code(), error.details()]
         assert ended == [grpc.StatusCode.UNAVAILABLE, "the server restarts"]
+
+
+@pytest.mark.clause("A client that vanished is noticed")
+def test_the_kernel_probes_clients_that_are_silent(tmp_path: Path) -> None:
+    """The column of timers in proc(5), net/tcp: 02 is one of keepalive."""
+    with kept_port() as port:
+        server = start_server(
+            "--port", "0", "--library", str(tmp_path), cwd=tmp_path, env={"HEADWATER_GRPC_PORT": str(port)}
+        )
+        wait_for(lambda: listens(port), "gRPC")
+
+        def timers_of(client: socket.socket) -> list[str]:
+            ends = [f":{one:04X}" for one in (port, client.getsockname()[1])]
+            lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+            return [one[5] for one in lines if one[1].endswith(ends[0]) and one[2].endswith(ends[1])]
+
+        with socket.create_connection(("127.0.0.1", port), LIMIT) as client:
+            wait_for(lambda: [one[:3] for one in timers_of(client)] == ["02:"], "a timer of keepalive")
+        assert server.stop() == 0
 
 
 def test_without_the_extra_grpc_is_refused_in_a_line(tmp_path: Path) -> None:

@@ -72,6 +72,27 @@ async def test_one_client_cannot_have_all_handshakes(listener: Http3Listener, ho
     assert len(listener._handshakes) == HANDSHAKES
 
 
+async def test_clients_that_have_flooded_begin_one_connection_at_a_time(listener: Http3Listener) -> None:
+    listener._suspects.add("192.0.2.1")
+    for _ in range(5):
+        await begin(listener, "192.0.2.1", is_proved=False)
+    assert len(listener._handshakes) == 1
+    await begin(listener, "198.51.100.1", is_proved=False)
+    assert len(listener._handshakes) == 2
+
+
+async def test_a_suspect_that_has_to_prove_its_address_keeps_its_turn(
+    listener: Http3Listener,
+) -> None:
+    for number in range(RETRY_HANDSHAKES):
+        await begin(listener, f"198.51.100.{number}", is_proved=False)
+    listener._suspects.add("192.0.2.1")
+    await begin(listener, "192.0.2.1", is_proved=False)
+    assert len(listener._handshakes) == RETRY_HANDSHAKES
+    await begin(listener, "192.0.2.1", is_proved=True)
+    assert len(listener._handshakes) == RETRY_HANDSHAKES + 1
+
+
 async def test_a_token_of_another_address_proves_nothing(listener: Http3Listener) -> None:
     for number in range(RETRY_HANDSHAKES):
         await begin(listener, f"192.0.2.{number}", is_proved=False)
