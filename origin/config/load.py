@@ -33,6 +33,7 @@ from origin.config.options import (
 )
 from origin.config.section import shown_value
 from origin.config.validation_messages import (
+    GONE_KEYS,
     allowed_keys,
     explain,
     question,
@@ -148,6 +149,8 @@ def read_environment(environment: Mapping[str, str]) -> Layer:
             continue
         section, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
         table = _tables().get(section)
+        if told := GONE_KEYS.get(f"{section}.{key}"):
+            raise ConfigError(f"{variable}: {told}")
         if table is None or key not in table.__struct_fields__:
             raise ConfigError(f"{variable}: no such option; {_allowed_variables(section, key)}")
         kind, text = typing.get_type_hints(table, include_extras=True)[key], environment[variable]
@@ -318,8 +321,6 @@ def _check_server(server: ServerOptions) -> None:
         raise ConfigError("server.admin_port: answers what server.protected names, and that is nothing")
     if server.admin_port and server.admin_port == server.port:
         raise ConfigError("server.admin_port: server.port is the same; they need to differ")
-    if server.yp_url and not server.public_url:
-        raise ConfigError("server.public_url: is missing; with yp_url a directory lists stations by it")
 
 
 def _check_access(config: Config) -> None:

@@ -69,11 +69,8 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
     """UDP port on which publishers send SRT; 0: the server takes no SRT."""
     workers: WorkerCount = 1
     """Number of processes that answer requests; ``auto`` is one for each processor core."""
-    yp_url: HttpUrl = ""
-    """URL of a directory to which public stations are announced by Icecast's YP protocol; empty: no
-    announcement."""
     public_url: HttpUrl = ""
-    """URL under which listeners reach this server; the directory of ``yp_url`` lists it."""
+    """URL under which clients reach this server, such as that of a proxy in front of it."""
     publish_webhook: WebhookUrl = ""
     """URL that is asked by POST whether a publisher with the right key may publish; empty: the key is
     enough."""

@@ -35,6 +35,13 @@ def allowed_keys(table: type[Struct]) -> str:
     return ", ".join(table.__struct_fields__)
 
 
+GONE_KEYS = {
+    "server.yp_url": "went with version 0.2, as the server announces stations to no directory; remove it,"
+    " and enter your stations at the directory's own page",
+}
+"""Keys that the configuration had once: since when it has them no more, and what to do instead."""
+
+
 def explain(message: str) -> str:
     """Turn msgspec's "… - at `$.server.port`" into "server.port: …; allowed: …"."""
     fault, _, place = message.replace("`key` in `$", "`$").partition(" - at `$")
@@ -45,6 +52,8 @@ def explain(message: str) -> str:
         advice = f"; each begins with [[{place}]]" if place in ("live", "radio", "events", "relay") else ""
         return f"{place}: {reason(fault, kind)}{advice}"
     key = f"{place}.{unknown.group(1)}".removeprefix(".")
+    if key in GONE_KEYS:
+        return f"{key}: {GONE_KEYS[key]}"
     meant = similar_key(unknown.group(1), kind.__struct_fields__, _sections())
     return f"{key}: unknown key; {question(meant)}allowed: {allowed_keys(kind)}"
 

@@ -13,9 +13,6 @@ from packager.sources.limits import GuardLimits
 RELAY_RETRY = RetryPolicy(first_seconds=1.0, longest_seconds=30.0)
 """Backoff of a relay's reconnections; any audio resets it."""
 
-DIRECTORY_RETRY = RetryPolicy(first_seconds=60.0, longest_seconds=3600.0)
-"""Backoff of announcements to a directory; an answer resets it."""
-
 
 @dataclass(frozen=True, slots=True)
 class ListenerLimits:
@@ -117,26 +114,6 @@ class AccessLogLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DirectoryLimits:
-    """Limits of the requests to a directory of stations.
-
-    Attributes:
-        answer_seconds: how long an answer may take.
-        look_seconds: between two checks of a station's state.
-        soonest_seconds: shortest time between two reports that a station is on air, whatever the directory
-            wants.
-        last_seconds: how long the removal of a station may take at the end of the server.
-        retry: the pauses after reports that failed.
-    """
-
-    answer_seconds: float = 15.0
-    look_seconds: float = 2.0
-    soonest_seconds: float = 30.0
-    last_seconds: float = 0.5
-    retry: RetryPolicy = DIRECTORY_RETRY
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RadioLimits:
     """The limits of a server's stations.
 
@@ -159,4 +136,3 @@ class RadioLimits:
     refusal_log: RefusalLogLimits = field(default_factory=RefusalLogLimits)
     access_log: AccessLogLimits = field(default_factory=AccessLogLimits)
     webhook: WebhookLimits = field(default_factory=WebhookLimits)
-    directory: DirectoryLimits = field(default_factory=DirectoryLimits)

@@ -23,7 +23,7 @@ from origin.http1.access_log import RequestCounters
 from origin.programmes.channel_programmes import ChannelProgrammes
 from origin.radio.access_log import AccessLogFile
 from origin.radio.mounts.mount_replication import ServedMountLog
-from origin.radio.station_factory import Stations, make_stations, needs_permission
+from origin.radio.station_factory import Stations, make_stations
 from origin.radio.station_webhooks import make_webhooks
 from origin.server.services.access_services import make_token_guard, make_token_keys, share_sessions
 from origin.server.services.cluster_services import SharedStations, is_edge, share_events
@@ -170,7 +170,6 @@ class Services:
         self.cluster_stations = None if cluster is None else SharedStations(cluster, limits.cluster)
         self.stations = self._make_stations()
         self.mounts = self.stations.mounts
-        self._directory = self._make_directory()
         self.guess_delay = GuessDelay(
             config.limits.wrong_passwords, config.limits.wrong_password_seconds, limits.guesses
         )
@@ -247,18 +246,6 @@ class Services:
             StatusSources(self.mounts, live.broadcasts, self._is_owned_here, live.served_stream),
             NEWS_SECONDS,
         )
-
-    def _make_directory(self) -> Service | None:
-        """Make what announces stations; None where nothing is configured."""
-        server = self.config.server
-        open_to_all = {one.name for one in self.config.radio if not needs_permission(one)}
-        mounts = [mount for name, mount in self.mounts.items() if name in open_to_all]
-        if not server.yp_url or not mounts or is_edge(self.config):
-            return None
-        # Here and not above: most servers need no client of HTTP, and are back sooner after a crash without.
-        from origin.radio.yp_directory import Directory
-
-        return Directory(server.yp_url, server.public_url, mounts, self.limits.radio.directory)
 
     def add(self, service: Service) -> None:
         """Run one more service beside those of the configuration; to be called before they run."""
@@ -344,7 +331,6 @@ class Services:
         # Histories end behind the channels, whose last events are kept.
         services += [*self.events.histories.values(), self.events.created]
         services += [] if self.live.cluster is None else [self.live.cluster]
-        services += [] if self._directory is None else [self._directory]
         services += [] if self.library.thumbnails is None else [self.library.thumbnails]
         services += [] if self.library.preparation is None else [self.library.preparation]
         services += [] if self.library.encoded is None else [self.library.encoded]

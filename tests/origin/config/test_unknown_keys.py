@@ -26,6 +26,7 @@ ALL = "; allowed: host, port, rtmp_port"
             "live[0].sourc: unknown key; did you mean source? allowed: name",
         ),
         ('[[live]]\nname = "a"\nbitrate = 1', "live[0].bitrate: unknown key; did you mean radio.bitrate?"),
+        ('[server]\nyp_url = "http://a/b"', "server.yp_url: went with version 0.2, as the server announces"),
         ("[server]\nweather = 1", f"server.weather: unknown key{ALL}"),
         (f"[server]\n{'x' * 100_000} = 1", f"x: unknown key{ALL}"),
     ],
@@ -60,3 +61,8 @@ def test_an_unknown_variable_is_asked_about(tmp_path: Path, variable: str, meant
         load(tmp_path / "headwater.toml", {name: "1"}, {})
     asked = "" if meant is None else f"did you mean {meant}? "
     assert str(caught.value).startswith(f"{name}: no such option; {asked}allowed: ")
+
+
+def test_a_variable_of_a_key_that_went_says_so() -> None:
+    with pytest.raises(ConfigError, match=r"^HEADWATER_SERVER_YP_URL: went with version 0\.2"):
+        load(None, {"HEADWATER_SERVER_YP_URL": "http://a/b"}, {})
