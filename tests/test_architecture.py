@@ -119,6 +119,15 @@ def test_a_module_imports_only_what_its_room_may(path: Path) -> None:
         assert names - STANDARD_LIBRARY - set(ROOMS) <= ALLOWED_THIRD_PARTY[room]
 
 
+def test_stations_do_not_know_of_clusters() -> None:
+    """A station that a cluster shares is a source of audio as all others."""
+    cluster = ROOT / "packager" / "cluster"
+    modules = [path for path in MODULES if path.is_relative_to(ROOT / "origin" / "radio")]
+    assert modules
+    for path in modules:
+        assert not [one for one in known_modules(path) if one.is_relative_to(cluster)], path
+
+
 def test_the_check_sees_an_arrow_that_runs_the_other_way(tmp_path: Path) -> None:
     module = tmp_path / "wrong.py"
     module.write_text("def f():\n    from origin.server.app import build_app\n")

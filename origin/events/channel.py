@@ -19,6 +19,8 @@ from collections.abc import (
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from msgspec import Struct
+
 from origin.events.delivery import ChannelReader, ReaderCounters, Readers, as_text, welcome
 from origin.events.event_log import Event, EventLog, Past, PastEpoch, Resumption
 from origin.events.limits import ChannelLimits
@@ -61,8 +63,7 @@ class EventChannelOptions:
         return replace(self, presence=False)
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelState:
+class ChannelState(Struct, frozen=True, tag="state"):
     """A channel's state for other processes that serve it, beside its events.
 
     Attributes:

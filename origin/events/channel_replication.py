@@ -50,21 +50,13 @@ class PublishedEntry(Struct, frozen=True, tag="event"):
     size: int
 
 
-class StateEntry(Struct, frozen=True, tag="state"):
-    """The entry with a channel's state, see `ChannelState`."""
-
-    beginning: int | None
-    ended: bool
-    readers: int
-
-
 class EventAudience(Struct, frozen=True):
     """A follower's report of the number of its readers."""
 
     readers: int
 
 
-FollowedEntry: TypeAlias = EventSnapshotBegin | PublishedEntry | StateEntry | SnapshotEnd
+FollowedEntry: TypeAlias = EventSnapshotBegin | PublishedEntry | ChannelState | SnapshotEnd
 
 _encode = msgspec.msgpack.Encoder().encode
 _ENTRY = msgspec.msgpack.Decoder(FollowedEntry)
@@ -100,8 +92,6 @@ class ServedEventLog:
         """Write an entry."""
         if isinstance(entry, Event):
             entry = PublishedEntry(entry.epoch, entry.offset, entry.name, entry.data, entry.time, entry.size)
-        elif isinstance(entry, ChannelState):
-            entry = StateEntry(entry.beginning, entry.ended, entry.readers)
         return _encode(entry)
 
     def begins_anew(self, entry: ChannelEntry | FollowedEntry) -> bool:
@@ -163,9 +153,8 @@ class FollowedEventLog:
             raise MalformedError("an event channel's log begins without a snapshot")
         if isinstance(entry, PublishedEntry):
             self._fold(channel, entry)
-        elif isinstance(entry, StateEntry):
-            state = ChannelState(entry.beginning, entry.ended, entry.readers)
-            channel.fold_state(state, PUBLISHING_PROCESS, self._reported)
+        elif isinstance(entry, ChannelState):
+            channel.fold_state(entry, PUBLISHING_PROCESS, self._reported)
         else:
             channel.fold_end_of_snapshot(self._earlier, self._next)
             self._earlier = []

@@ -82,14 +82,17 @@ def make_stations(
     sources = _Sources(tools, limits, shared)
     for options in config.radio:
         offered = mount_options(options, config, limits)
-        stations.mounts[options.name] = Mount(
+        own = sources.own(options)
+        mount = stations.mounts[options.name] = Mount(
             options.name,
-            sources.make(options),
+            sources.shared(options.name, own, options),
             # Listeners of other nodes aren't known here.
             offered if shared is None else replace(offered, on_demand=False),
             count=count,
             count_events=count_events,
         )
+        if isinstance(own, SourceClientStation):
+            mount.source_station = own
         stations.aliases.update(dict.fromkeys(options.aliases, options.name))
         if kind(options) == "publish" and options.source_password:
             stations.passwords[options.name] = options.source_password
@@ -113,22 +116,22 @@ class _Sources:
         self._shared = shared
         self.limits = limits
 
-    def make(self, options: RadioOptions) -> AudioSource:
-        """Make the source of a station."""
-        own = None if self._tools is None else _source(options, self._tools, self.limits)
-        return self._share(options.name, own, options)
+    def own(self, options: RadioOptions) -> AudioSource | None:
+        """Make this node's own source of a station; None where nodes only follow others."""
+        return None if self._tools is None else _source(options, self._tools, self.limits)
 
     def make_file(self, name: str, path: Path, options: RadioOptions) -> AudioSource:
         """Make the source that plays a file or folder in the place of a station's."""
         own = None if self._tools is None else _folder(options, name, path, self._tools, self.limits)
-        return self._share(name, own, options)
+        return self.shared(name, own, options)
 
     @property
     def plays_files_on_demand(self) -> bool:
         """Whether what stands in for a station is made only while that is silent."""
         return self._tools is not None
 
-    def _share(self, name: str, own: AudioSource | None, options: RadioOptions) -> AudioSource:
+    def shared(self, name: str, own: AudioSource | None, options: RadioOptions) -> AudioSource:
+        """Return the source that all nodes have, which is the own one without a cluster."""
         if self._shared is not None:
             return self._shared.share(name, own, options.bitrate, expected_type(options))
         if own is None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
+
+from msgspec import Struct
 
 from origin.fan_out.ring import Cursor, LaggedError, Ring
 
 
-@dataclass(frozen=True, slots=True)
-class MountBlock:
-    """Bytes that were appended at once.
+class MountBlock(Struct, frozen=True, gc=False, tag="block"):
+    """Bytes that were appended at once; also the entry of a station's log with them.
 
     Attributes:
-        start: offset of the first byte since the ring was made.
         label: goes along with them, such as an ICY metadata block.
         cuts: ascending offsets in ``data`` where a reader may begin, at equal distances in media time. Bytes
             before the first are only for readers that had the previous block.
@@ -23,9 +22,9 @@ class MountBlock:
         link: identifies the headers: a reader that had them once doesn't need them again; 0 for none.
         begins: media time of the first byte, in seconds.
         ends: media time behind the last byte.
+        start: offset of the first byte since the ring was made, which is each process's own.
     """
 
-    start: int
     data: bytes
     label: bytes = b""
     cuts: tuple[int, ...] = (0,)
@@ -33,6 +32,7 @@ class MountBlock:
     ends: Fraction = Fraction(0)
     lead: bytes = b""
     link: int = 0
+    start: int = 0
 
     @property
     def size(self) -> int:
@@ -111,7 +111,7 @@ class AudioRing(Ring[MountBlock, AudioCursor]):
         begins, ends = self.media_time, self.media_time + duration
         if 0 < len(data) <= self.capacity:
             self.media_time = ends
-        self.put(MountBlock(self._end, data, label, cuts, begins, ends, lead, link))
+        self.put(MountBlock(data, label, cuts, begins, ends, lead, link, self._end))
 
     def join(self, burst: int = 0, on_lag: Callable[[], None] | None = None, link: int = 0) -> AudioCursor:
         """Add a reader.

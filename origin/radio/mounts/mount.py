@@ -30,7 +30,6 @@ from origin.radio.mounts.mount_entries import (
 )
 from origin.radio.mounts.now_playing import NowPlaying
 from origin.radio.mounts.options import MountOptions
-from packager.cluster.shared_station import SharedStation
 from packager.concurrency import background_task
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.audio_source import AudioSource
@@ -196,6 +195,7 @@ class Mount:
         now: titles with their media times, and the event channel.
         on_entry: called with each block and change, for other processes.
         fallback: the mount whose audio is sent here while the station is silent.
+        source_station: the handler of source clients on this node; None where nothing handles them.
         source_client: the connected source client; None without one.
         read_bytes: bytes of audio that it has published.
     """
@@ -211,6 +211,7 @@ class Mount:
     ) -> None:
         self.name = name
         self.station = station
+        self.source_station = station if isinstance(station, SourceClientStation) else None
         self.options = options or MountOptions()
         self.title = ""
         self.now = NowPlaying(name, self.options, clock, count_events)
@@ -251,12 +252,6 @@ class Mount:
     def serve_also(self, mount: Mount) -> None:
         """Push every block to a mount that falls back to this one."""
         self._dependents.append(mount)
-
-    @property
-    def source_station(self) -> SourceClientStation | None:
-        """The handler of source clients on this node; None where nothing handles them."""
-        station = self.station.local if isinstance(self.station, SharedStation) else self.station
-        return station if isinstance(station, SourceClientStation) else None
 
     @property
     def media_type(self) -> str:

@@ -34,23 +34,18 @@ class StationSnapshotBegin(Struct, frozen=True, tag="begin"):
     first: int
 
 
-class BlockEntry(Struct, frozen=True, tag="block"):
-    """A `MountBlock`; its times are fractions."""
-
-    data: bytes
-    label: bytes
-    cuts: tuple[int, ...]
-    begins: tuple[int, int]
-    ends: tuple[int, int]
-    lead: bytes
-    link: int
+MountLogEntry: TypeAlias = MountBlock | StationEntry | StationSnapshotBegin | SnapshotEnd
 
 
-ServedEntry: TypeAlias = MountBlock | StationEntry | StationSnapshotBegin | SnapshotEnd
-FollowedEntry: TypeAlias = BlockEntry | StationEntry | StationSnapshotBegin | SnapshotEnd
+def _read_time(_: type[Fraction], ratio: list[int]) -> Fraction:
+    numerator, denominator = ratio
+    if denominator == 0:
+        raise ValueError("a time's denominator is 0")
+    return Fraction(numerator, denominator)
 
-_encode = msgspec.msgpack.Encoder().encode
-_ENTRY = msgspec.msgpack.Decoder(FollowedEntry)
+
+_encode = msgspec.msgpack.Encoder(enc_hook=Fraction.as_integer_ratio).encode
+_ENTRY = msgspec.msgpack.Decoder(MountLogEntry, dec_hook=_read_time)
 _REPORT = msgspec.msgpack.Decoder(ListenerReport)
 
 
@@ -65,19 +60,16 @@ class ServedMountLog:
         self.name = f"{RADIO}/{mount.name}"
         self._mount = mount
 
-    def snapshot(self) -> Iterator[ServedEntry]:
+    def snapshot(self) -> Iterator[MountLogEntry]:
         """Return the entries from which another process makes the same station."""
         mount = self._mount
         return iter((StationSnapshotBegin(mount.first_sequence), *mount.kept, mount.facts, SnapshotEnd()))
 
-    def encode(self, entry: ServedEntry) -> bytes:
+    def encode(self, entry: MountLogEntry) -> bytes:
         """Write an entry."""
-        if not isinstance(entry, MountBlock):
-            return _encode(entry)
-        begins, ends = entry.begins.as_integer_ratio(), entry.ends.as_integer_ratio()
-        return _encode(BlockEntry(entry.data, entry.label, entry.cuts, begins, ends, entry.lead, entry.link))
+        return _encode(entry)
 
-    def begins_anew(self, entry: ServedEntry) -> bool:
+    def begins_anew(self, entry: MountLogEntry) -> bool:
         """Return whether a snapshot takes an entry's place: never."""
         del entry
         return False
@@ -109,7 +101,7 @@ class FollowedMountLog:
         # Number of the next block.
         self._next = 0
 
-    def read(self, message: bytes) -> tuple[Place, FollowedEntry]:
+    def read(self, message: bytes) -> tuple[Place, MountLogEntry]:
         """Read an entry; return its place relative to snapshots, and the entry.
 
         Raises:
@@ -118,15 +110,13 @@ class FollowedMountLog:
         entry = read_message(_ENTRY, message, "entry of a station's log")
         return place_of(entry, StationSnapshotBegin), entry
 
-    def fold(self, entry: FollowedEntry) -> None:
+    def fold(self, entry: MountLogEntry) -> None:
         """Fold an entry."""
         if isinstance(entry, StationSnapshotBegin):
             self._next = entry.first
             self._mount.forget_reports()
-        elif isinstance(entry, BlockEntry):
-            begins, ends = Fraction(*entry.begins), Fraction(*entry.ends)
-            block = MountBlock(0, entry.data, entry.label, entry.cuts, begins, ends, entry.lead, entry.link)
-            self._mount.take_block(self._next, block)
+        elif isinstance(entry, MountBlock):
+            self._mount.take_block(self._next, entry)
             self._next += 1
         elif not isinstance(entry, SnapshotEnd):
             self._mount.fold(entry)
