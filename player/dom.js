@@ -152,6 +152,17 @@ export async function getPage(address) {
   return { items: await response.json(), headers: response.headers };
 }
 
+/** Copies a field's text, which is selected; returns false where a page has no clipboard, as on other machines without HTTPS. */
+export async function copied(input) {
+  input.select();
+  try {
+    await navigator.clipboard.writeText(input.value);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Formats a length or a position; a position a little before the beginning is the beginning. */
 export function clock(seconds) {
   if (!Number.isFinite(seconds)) return "";

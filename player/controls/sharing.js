@@ -1,6 +1,6 @@
 // Addresses to give away: for who has given the admin token, where something is only for those with a token.
 
-import { byId, mayShare, say, sign } from "../dom.js";
+import { byId, copied, mayShare, say, sign } from "../dom.js";
 import { NamedViewers } from "./namedviewers.js";
 
 export class Sharing {
@@ -60,13 +60,5 @@ export class Sharing {
 }
 
 async function copy(button) {
-  const input = byId(button.dataset.copies);
-  input.select();
-  try {
-    await navigator.clipboard.writeText(input.value);
-  } catch {
-    // Pages of other machines without HTTPS have no clipboard: the address stays selected.
-    return;
-  }
-  say(byId("sharing-state"), "Copied.");
+  if (await copied(byId(button.dataset.copies))) say(byId("sharing-state"), "Copied.");
 }

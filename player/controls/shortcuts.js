@@ -28,7 +28,7 @@ const HELP = [
 
 /** Where these keys are somebody else's: in fields, in lists of choices, and in the tabs. */
 const OWN_KEYS = "input:not([type=radio], [type=range]), select, textarea, [contenteditable]";
-const ARROWS_OF_OTHERS = ".virtual, [type=radio], .volume input, .messages, .typed, .talk, .requests, .result";
+const ARROWS_OF_OTHERS = ".virtual, [type=radio], .volume input, .day, .messages, .typed, .talk, .requests, .result";
 const SPACE_OF_OTHERS = "button, summary, [type=radio], [role=button]";
 
 export class Shortcuts {

@@ -3,6 +3,7 @@
 import { byId, bytes, clock, count, el, encodePath, isOwner, say, sayEmpty, syncRows } from "../dom.js";
 import { addressesOf } from "../engines/playmodes.js";
 import { EventControls } from "./eventcontrols.js";
+import { Past, momentIn } from "./past.js";
 import { Programmes, programmeIn } from "./programmes.js";
 import { PublisherPanel } from "./publisher.js";
 
@@ -30,6 +31,9 @@ const KNOWN_MS = 4000;
 /** How soon the list is asked for again while the channel that is looked at has no picture yet. */
 const AWAITED_MS = { starting: 1000, down: 2000, idle: 2000 };
 
+/** What a path of the address bar names of a channel's past; null for anything else. */
+const spanIn = (path) => programmeIn(path) ?? momentIn(path);
+
 export class LiveView {
   address = "/api/live";
   #items = [];
@@ -42,6 +46,7 @@ export class LiveView {
   #publisher = new PublisherPanel();
   #event = new EventControls();
   #programmes = new Programmes();
+  #past;
   #recordingRows = new Map();
   #recordingList = el("ul", { class: "rows" });
   #recordings = el("div", { hidden: true }, el("h2", {}, "Recordings"), this.#recordingList);
@@ -49,7 +54,8 @@ export class LiveView {
 
   constructor(stage) {
     this.stage = stage;
-    byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty, this.#programmes.node, this.#event.node, this.#publisher.node, this.#recordings);
+    this.#past = new Past(stage.playback);
+    byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty, this.#past.node, this.#programmes.node, this.#event.node, this.#publisher.node, this.#recordings);
   }
 
   /** @param ask called with a sentence where the admin token is needed, or without one where the given one is wrong */
@@ -64,7 +70,7 @@ export class LiveView {
 
   /** Whether the list has a path's channel or recording, or the channel of its programme. */
   finds(path) {
-    const name = programmeIn(path)?.channel;
+    const name = spanIn(path)?.channel;
     if (name) return this.#items.some((item) => item.name === name);
     return this.#items.some((item) => item.name === path) || this.#recorded().some((each) => each.key === path);
   }
@@ -76,7 +82,7 @@ export class LiveView {
 
   get #current() {
     const key = this.#awaited?.name ?? this.stage.playback.source?.key;
-    const name = (key && programmeIn(key)?.channel) ?? key;
+    const name = (key && spanIn(key)?.channel) ?? key;
     return this.#items.find((item) => item.name === name);
   }
 
@@ -95,7 +101,13 @@ export class LiveView {
     if (isWhole) say(byId("facts"), describe(current));
     this.#tellPlayback(isWhole ? current : undefined);
     this.#showOwner(current);
-    this.#programmes.update(current);
+    this.#showPast(current);
+  }
+
+  async #showPast(item) {
+    this.#past.update(item, this.#programmes.listed);
+    await this.#programmes.update(item);
+    if (item === this.#current) this.#past.update(item, this.#programmes.listed);
   }
 
   #showOwner(item) {
@@ -108,21 +120,21 @@ export class LiveView {
     this.#wanted = path;
     if (!path && this.stage.playback.source) return undefined;
     this.#awaited = null;
-    const programme = programmeIn(path);
-    const name = programme?.channel ?? path;
+    const span = spanIn(path);
+    const name = span?.channel ?? path;
     const item = path ? this.#items.find((each) => each.name === name) : this.#items[0];
     const recording = this.#recorded().find((each) => each.key === path);
-    for (const [each, row] of this.#rows) row.mark(each === item?.name && !programme);
+    for (const [each, row] of this.#rows) row.mark(each === item?.name && !span);
     for (const [key, row] of this.#recordingRows) row.mark(key === recording?.key);
     this.#showOwner(item);
-    this.#programmes.mark(programme ? path : "");
-    if (programme && item) {
-      this.#enterProgramme(path, programme.id, item, options);
+    this.#programmes.mark(span ? path : "");
+    if (span && item) {
+      this.#enterSpan(path, span, item, options);
       return undefined;
     }
     if (recording) return this.#present(recording, recording.key, recording.title, describeRecording(recording), options);
     if (!item) return this.stage.clear(path ? `There is no channel “${path}”.` : "");
-    this.#programmes.update(item);
+    this.#showPast(item);
     if (!item.hls) {
       this.#awaited = { name: item.name, options };
       return this.stage.clear(`${item.name}: ${OFF_AIR[item.state] ?? "There is nothing to play."}`);
@@ -132,11 +144,15 @@ export class LiveView {
     return undefined;
   }
 
-  /** Plays a programme, once its title is known. */
-  async #enterProgramme(path, id, item, options) {
-    await this.#programmes.update(item);
+  /** Plays a programme, once its title is known, or a moment or a clip. */
+  async #enterSpan(path, span, item, options) {
+    await this.#showPast(item);
     if (this.#wanted !== path) return;
-    const found = this.#programmes.find(item.name, id, item.hls);
+    if (!span.id && !item.hls) {
+      this.stage.clear(`${item.name}: ${OFF_AIR[item.state] ?? "There is nothing to play."}`);
+      return;
+    }
+    const found = span.id ? this.#programmes.find(item.name, span.id, item.hls) : this.#past.find(item, path, span);
     this.#present(found, found.key, found.title, found.facts, options);
     this.#tellPlayback(undefined);
   }

@@ -43,6 +43,11 @@ export class Programmes {
   #list = el("ul", { class: "rows" });
   node = el("div", { class: "programmes", hidden: true }, el("h2", {}, "Programmes"), this.#list);
 
+  /** The programmes that are listed, the newest first. */
+  get listed() {
+    return this.#items;
+  }
+
   /** @param item the channel that is looked at, if any; the list is asked for again from time to time */
   update(item) {
     const name = item?.name ?? "";

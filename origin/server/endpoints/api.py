@@ -37,6 +37,7 @@ from packager.ffmpeg.ladder import rungs
 from packager.live.channel import Channel
 from packager.publish.live_stream import LiveStream
 from packager.replication.live_log import LIVE
+from packager.window.rendition import variant_renditions
 
 log = structlog.get_logger()
 
@@ -276,11 +277,13 @@ def describe_stream(stream: LiveStream, state: str, viewers: int) -> dict[str, o
         state: the channel's, as far as this node knows it.
         viewers: how many clients fetch its playlists here.
     """
+    listed = (one.window.listed for one in variant_renditions(stream.renditions.values()))
     return {
         "name": stream.name,
         "state": state,
         # An event that is over, without a DVR or behind its time, isn't served any more.
         "hls": None if stream.is_withdrawn else f"/live/{stream.name}/master.m3u8",
+        "available_from": next((float(one[0].program_date_time) for one in listed if one), None),
         "renditions": [name for name, one in stream.renditions.items() if one.language is None],
         "captions": stream.languages,
         "part_target": float(stream.cadence.part_target),

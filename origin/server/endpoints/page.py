@@ -79,6 +79,7 @@ FILES = {
     "views/renderqueue.js": SCRIPT,
     "views/library.js": SCRIPT,
     "views/live.js": SCRIPT,
+    "views/past.js": SCRIPT,
     "views/nowplaying.js": SCRIPT,
     "views/programmes.js": SCRIPT,
     "views/posters.js": SCRIPT,

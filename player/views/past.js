@@ -1,0 +1,226 @@
+// A channel's past: the last day as a bar with its programmes and pictures, any moment of it, and clips to give away.
+
+import { clock, copied, el, encodePath, say } from "../dom.js";
+
+const DAY_S = 24 * 3600;
+/** A channel that keeps less has nothing to go back to. */
+const LEAST_KEPT_S = 30;
+const TICKS_S = [10, 30, 60, 300, 900, 3600, 3 * 3600, 6 * 3600];
+const MOST_TICKS = 4;
+const TICK_FORMATS = [{ minute: "2-digit", second: "2-digit" }, { hour: "2-digit", minute: "2-digit" }];
+/** A pointer that rests so long on the bar wants to see what was there. */
+const REST_MS = 150;
+/** Pictures of all who point near to a moment are those of one multiple of so many seconds. */
+const PICTURE_S = 10;
+const PICTURE_WIDTH = 192;
+/** How long a clip is before somebody moves its ends, and how much is on the bar on each side of it. */
+const CLIP_S = 60;
+const AROUND_S = 300;
+const LEAST_CLIP_S = 1;
+const STEP_S = 0.1;
+
+const MARK = /^([^/]+)\/(from|clip):([^/]+)(?:\/([^/]+))?$/;
+
+/** Returns {channel, start, end} of a path of the address bar that names a moment or a clip; null for any other. */
+export function momentIn(path) {
+  const [, channel, kind, start, end = ""] = path.match(MARK) ?? [];
+  return channel && (kind === "clip") === Boolean(end) ? { channel, start, end } : null;
+}
+
+const iso = (seconds) => new Date(seconds * 1000).toISOString().replace(".000Z", "Z");
+const time = (seconds, timeStyle = "medium") => new Date(seconds * 1000).toLocaleTimeString([], { timeStyle });
+const day = (seconds) => new Date(seconds * 1000).toLocaleDateString([], { dateStyle: "medium" });
+const isToday = (seconds) => day(seconds) === day(Date.now() / 1000);
+const describe = (seconds) => (isToday(seconds) ? time(seconds) : `${day(seconds)}, ${time(seconds)}`);
+const percent = (share) => `${(100 * Math.min(Math.max(share, 0), 1)).toFixed(3)}%`;
+
+const beside = (hls, name, query) => `${hls.replace(/master\.m3u8.*$/, name)}?${new URLSearchParams(query)}`;
+
+export class Past {
+  #item = null;
+  #programmes = [];
+  /** What the bar shows, in seconds since 1970. */
+  #begin = 0;
+  #end = 0;
+  #isCutting = false;
+  #rest = 0;
+  #spans = el("div", { class: "day-programmes" });
+  #ticks = el("div", { class: "day-ticks", "aria-hidden": "true" });
+  #between = el("div", { class: "day-between", hidden: true });
+  #moment = this.#slider("Moment");
+  #first = this.#slider("Beginning of the clip");
+  #last = this.#slider("End of the clip");
+  #picture = el("img", { alt: "", width: PICTURE_WIDTH, hidden: true });
+  #shown = el("span");
+  #tip = el("div", { class: "tip", hidden: true }, this.#picture, this.#shown);
+  #bar = el("div", { class: "day" }, this.#spans, el("div", { class: "day-line" }, this.#between, this.#moment, this.#first, this.#last), this.#ticks, this.#tip);
+  #cut = el("button", { class: "plain", type: "button", "aria-expanded": "false", click: () => this.#unfold(!this.#isCutting) }, "Cut a clip");
+  #length = el("p", { class: "quiet", role: "status" });
+  #play = el("a", { class: "plain" }, "Play it");
+  #file = el("a", { class: "plain", download: true }, "Download MP4");
+  #address = el("input", { readonly: true });
+  #copied = el("span", { class: "quiet", role: "status" });
+  #clipper = el("div", { class: "cutting", hidden: true }, this.#length, this.#play, this.#file,
+    el("label", { class: "field" }, el("span", {}, "Address"), this.#address),
+    el("button", { class: "plain", type: "button", click: () => this.#copy() }, "Copy"), this.#copied);
+  node = el("div", { class: "past", hidden: true }, el("h2", {}, "Earlier"),
+    el("div", { class: "sheet" }, this.#bar,
+      el("div", { class: "day-choices" },
+        el("button", { class: "plain", type: "button", click: () => this.#goToBeginning() }, "From the beginning"), this.#cut),
+      this.#clipper));
+
+  /** @param playback tells which moment is shown */
+  constructor(playback) {
+    this.playback = playback;
+    this.#moment.addEventListener("change", () => this.#goTo(this.#moment.valueAsNumber));
+    this.#bar.addEventListener("pointermove", (event) => this.#point(event));
+    this.#bar.addEventListener("pointerleave", () => { this.#tip.hidden = true; });
+    this.#picture.addEventListener("error", () => { this.#picture.hidden = true; });
+    for (const one of [this.#first, this.#last]) one.addEventListener("input", () => this.#move(one));
+    this.#unfold(false);
+  }
+
+  /** @param item the channel that is looked at, if any; programmes: those of it that are listed, the newest first */
+  update(item, programmes) {
+    if (item?.name !== this.#item?.name) this.#unfold(false);
+    const kept = item?.hls ? item.available_from : null;
+    this.#item = item ?? null;
+    this.#programmes = programmes;
+    const now = Date.now() / 1000;
+    this.node.hidden = !kept || now - kept < LEAST_KEPT_S;
+    if (this.node.hidden || this.#isCutting) return;
+    this.#show(Math.max(kept, now - DAY_S), now);
+    const date = this.playback.dateAt(this.playback.video.currentTime);
+    if (!this.#moment.matches(":active, :focus")) this.#moment.value = String(date ? date.getTime() / 1000 : now);
+    this.#describe(this.#moment);
+  }
+
+  /** What the address of a moment or a clip plays: {key, title, facts, hls, dash}. */
+  find(item, path, { start, end }) {
+    const [from, to] = [start, end].map((text) => Date.parse(text) / 1000);
+    const query = end ? { start, end } : { start };
+    const date = Number.isNaN(from) ? start : describe(from);
+    const facts = Number.isNaN(from) || Number.isNaN(to) ? "" : `${day(from)}, ${time(from)} – ${time(to)}`;
+    return {
+      key: path, title: `${item.name}, ${date}`, facts,
+      hls: beside(item.hls, "master.m3u8", query), dash: beside(item.hls, "manifest.mpd", query),
+    };
+  }
+
+  #slider(label) {
+    return el("input", { type: "range", step: "any", "aria-label": label });
+  }
+
+  /** Shows a span on the bar, with its programmes and times. */
+  #show(begin, end) {
+    [this.#begin, this.#end] = [begin, end];
+    for (const one of [this.#moment, this.#first, this.#last]) [one.min, one.max] = [String(begin), String(end)];
+    const within = this.#programmes.filter((one) => one.end > begin && one.start < end);
+    this.#spans.replaceChildren(...within.map((one) => {
+      const title = one.title || `Programme at ${time(one.start, "short")}`;
+      const link = el("a", { href: `#live/${encodePath(`${this.#item.name}/programme:${one.id}`)}`, title }, title);
+      this.#place(link, Math.max(one.start, begin), Math.min(one.end, end));
+      return link;
+    }));
+    this.#spans.hidden = within.length === 0;
+    const step = TICKS_S.find((one) => (end - begin) / one <= MOST_TICKS) ?? TICKS_S.at(-1);
+    const zone = new Date(begin * 1000).getTimezoneOffset() * 60;
+    const first = Math.ceil((begin - zone) / step) * step + zone;
+    const ticks = Array.from({ length: Math.max(Math.ceil((end - first) / step), 0) }, (_, index) => first + index * step);
+    this.#ticks.replaceChildren(...ticks.map((at) => {
+      const tick = el("span", {}, new Date(at * 1000).toLocaleTimeString([], TICK_FORMATS[step < 60 ? 0 : 1]));
+      tick.style.left = percent((at - begin) / (end - begin));
+      return tick;
+    }));
+  }
+
+  #place(node, from, to) {
+    const length = this.#end - this.#begin;
+    node.style.left = percent((from - this.#begin) / length);
+    node.style.width = percent((to - from) / length);
+  }
+
+  #describe(slider) {
+    slider.setAttribute("aria-valuetext", describe(slider.valueAsNumber));
+  }
+
+  /** Shows the time below the pointer at once, and the picture of then once it rests. */
+  #point(event) {
+    const box = this.#bar.getBoundingClientRect();
+    const share = Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1);
+    const at = this.#begin + share * (this.#end - this.#begin);
+    this.#tip.hidden = false;
+    this.#tip.style.left = `${Math.min(Math.max(event.clientX - box.left, this.#tip.offsetWidth / 2), box.width - this.#tip.offsetWidth / 2)}px`;
+    say(this.#shown, describe(at));
+    clearTimeout(this.#rest);
+    this.#rest = setTimeout(() => this.#showPicture(at), REST_MS);
+  }
+
+  #showPicture(at) {
+    if (!this.#item?.hls || this.#tip.hidden) return;
+    const moment = Math.max(Math.floor(at / PICTURE_S) * PICTURE_S, this.#item.available_from);
+    const address = beside(this.#item.hls, "snapshot.jpg", { at: moment, width: PICTURE_WIDTH });
+    if (this.#picture.getAttribute("src") !== address) this.#picture.src = address;
+    this.#picture.hidden = false;
+  }
+
+  // Any moment
+
+  #goTo(seconds) {
+    location.hash = `live/${encodePath(`${this.#item.name}/from:${iso(Math.round(seconds))}`)}`;
+  }
+
+  /** Goes to the beginning of the programme that is on; without one, to the oldest that is kept. */
+  #goToBeginning() {
+    const running = this.#programmes.find((one) => one.state === "running");
+    if (running) location.hash = `live/${encodePath(`${this.#item.name}/programme:${running.id}`)}`;
+    else this.#goTo(Math.ceil(this.#item.available_from));
+  }
+
+  // Clips
+
+  /** Begins or ends to cut: the bar then shows what is around the moment that is looked at. */
+  #unfold(isCutting) {
+    this.#isCutting = isCutting;
+    this.#cut.setAttribute("aria-expanded", String(isCutting));
+    this.#clipper.hidden = this.#between.hidden = this.#first.hidden = this.#last.hidden = !isCutting;
+    this.#moment.hidden = isCutting;
+    if (!isCutting) {
+      if (this.#item) this.update(this.#item, this.#programmes);
+      return;
+    }
+    const { available_from: kept, target_duration: newest } = this.#item;
+    const behind = Date.now() / 1000 - 2 * newest;
+    const date = this.playback.dateAt(this.playback.video.currentTime)?.getTime() / 1000 || behind;
+    const to = Math.min(Math.max(date + CLIP_S / 2, kept + CLIP_S), behind);
+    const from = Math.max(to - CLIP_S, kept);
+    this.#show(Math.max(from - AROUND_S, kept), Math.min(to + AROUND_S, behind));
+    for (const one of [this.#first, this.#last]) one.step = String(STEP_S);
+    [this.#first.value, this.#last.value] = [String(from), String(to)];
+    this.#tellClip();
+    this.#first.focus();
+  }
+
+  /** Keeps the ends of the clip in their order. */
+  #move(moved) {
+    const [from, to] = [this.#first.valueAsNumber, this.#last.valueAsNumber];
+    if (to - from < LEAST_CLIP_S) moved.value = String(moved === this.#first ? to - LEAST_CLIP_S : from + LEAST_CLIP_S);
+    this.#tellClip();
+  }
+
+  #tellClip() {
+    const [from, to] = [this.#first, this.#last].map((one) => Math.round(one.valueAsNumber * 10) / 10);
+    this.#place(this.#between, from, to);
+    for (const one of [this.#first, this.#last]) this.#describe(one);
+    say(this.#length, `${describe(from)} – ${time(to)} · ${clock(to - from)}`);
+    const view = `#live/${encodePath(`${this.#item.name}/clip:${iso(from)}/${iso(to)}`)}`;
+    this.#play.href = view;
+    this.#file.href = beside(this.#item.hls, "clip.mp4", { start: iso(from), end: iso(to) });
+    this.#address.value = `${location.origin}${location.pathname}${view}`;
+    say(this.#copied, "");
+  }
+
+  async #copy() {
+    say(this.#copied, (await copied(this.#address)) ? "Copied." : "");
+  }
+}
