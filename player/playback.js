@@ -86,7 +86,7 @@ export class Playback extends EventTarget {
 
   /**
    * @param source {key, mode: "file"|"hls"|"dash"|"native", isLive, url, start (s), buffer (s) or 0, level (index) or -1};
-   *   of a channel also date, from where it goes on or null; of a film thumbnails, of a whole file subtitles, as the
+   *   of a channel also date, from where it goes on or null, and, as of its spans, past, the channel of the list, which has pictures; of a film thumbnails, of a whole file subtitles, as the
    *   library's list has them, burnable: those that can be in the picture, burned: the number of those that are, 0 for none,
    *   text: the index of the text track that is shown, -1 for none, undefined for the last language, tracks {picture, sound}: the names of their codecs, "" without one, and plays {file, hls}:
    *   in which ways the browser says that it plays it

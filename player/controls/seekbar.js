@@ -2,7 +2,7 @@
 // picture of what is under the pointer; of a channel what it keeps, with the time of day.
 
 import { byId, clock } from "../dom.js";
-import { fetchThumbnails } from "./thumbnailtrack.js";
+import { PAST_WIDTH, REST_MS, fetchThumbnails, pastPicture } from "./thumbnailtrack.js";
 
 const AGAIN_MS = 3000;
 
@@ -17,6 +17,7 @@ export class SeekBar {
   #cues = null;
   #loading = null;
   #clientX = 0;
+  #rest = 0;
 
   /** @param chapters of what plays: {starts, titleAt(seconds)} */
   constructor(playback, chapters) {
@@ -85,15 +86,11 @@ export class SeekBar {
     if (!Number.isFinite(duration) || duration <= 0) return;
     const box = this.bar.getBoundingClientRect();
     const share = Math.min(Math.max((this.#clientX - box.left) / box.width, 0), 1);
+    const date = this.playback.source?.past && this.playback.dateAt(start + share * duration);
     const cue = this.#cues?.find((each) => share * duration < each.end) ?? this.#cues?.at(-1);
-    this.picture.hidden = !cue;
-    if (cue) {
-      const [x, y, width, height] = cue.place;
-      Object.assign(this.picture.style, {
-        width: `${width}px`, height: `${height}px`,
-        backgroundImage: `url("${cue.sprite}")`, backgroundPosition: `${-x}px ${-y}px`,
-      });
-    }
+    this.picture.hidden = !cue && !date;
+    if (date) this.#placePast(date.getTime() / 1000);
+    else if (cue) this.#placePicture(cue.sprite, cue.place);
     const isLive = this.playback.source?.isLive;
     const time = isLive ? this.#describe(start + share * duration, start, end) : clock(share * duration);
     this.time.textContent = [time, this.chapters.titleAt(start + share * duration)].filter(Boolean).join(" · ");
@@ -101,6 +98,25 @@ export class SeekBar {
     const half = this.tip.offsetWidth / 2;
     const within = Math.min(Math.max(share * box.width, half), box.width - half);
     this.tip.style.left = `${within}px`;
+  }
+
+  #placePicture(address, [x, y, width, height]) {
+    Object.assign(this.picture.style, {
+      width: `${width}px`, height: `${height}px`,
+      backgroundImage: `url("${address}")`, backgroundPosition: `${-x}px ${-y}px`,
+    });
+  }
+
+  /** Shows the picture of a channel's moment once the pointer rests: each is an address of its own. */
+  #placePast(seconds) {
+    const { videoWidth, videoHeight } = this.playback.video;
+    const height = videoWidth ? Math.round((PAST_WIDTH * videoHeight) / videoWidth) : 0;
+    Object.assign(this.picture.style, { width: `${PAST_WIDTH}px`, height: `${height}px` });
+    clearTimeout(this.#rest);
+    const { past } = this.playback.source;
+    this.#rest = setTimeout(() => {
+      if (!this.tip.hidden) this.#placePicture(pastPicture(past, seconds), [0, 0, PAST_WIDTH, height]);
+    }, REST_MS);
   }
 
   /** Fetches where the small pictures are, when somebody first wants to see one: they are made only then. */

@@ -1,9 +1,23 @@
-// Where the small pictures of a film are: its WebVTT names places in larger pictures (sprites).
+// Where small pictures are: of a film, whose WebVTT names places in larger pictures (sprites), and of a channel's past.
 
 const CUE = /([\d:.]+) --> ([\d:.]+)\n(\S+)#xywh=(\d+),(\d+),(\d+),(\d+)/g;
 
 const MOST_ATTEMPTS = 5;
 const LONGEST_WAIT_S = 10;
+
+/** A pointer that rests so long on a bar wants to see what was there. */
+export const REST_MS = 150;
+
+export const PAST_WIDTH = 192;
+/** Pictures of all who point near to a moment are those of one multiple of so many seconds. */
+const PAST_STEP_S = 10;
+
+/** Address of the small picture of a channel's moment, in seconds since 1970; the channel is an item of the list. */
+export function pastPicture({ hls, available_from: from }, seconds) {
+  const at = Math.max(Math.floor(seconds / PAST_STEP_S) * PAST_STEP_S, from ?? 0);
+  const query = new URLSearchParams({ at, width: PAST_WIDTH });
+  return `${hls.replace(/master\.m3u8.*$/, "snapshot.jpg")}?${query}`;
+}
 
 /** Fetches something that the server may have no time for now (503): then again when it says. */
 async function fetchPatiently(address, signal) {

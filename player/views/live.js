@@ -153,7 +153,7 @@ export class LiveView {
       return;
     }
     const found = span.id ? this.#programmes.find(item.name, span.id, item.hls) : this.#past.find(item, path, span);
-    this.#present(found, found.key, found.title, found.facts, options);
+    this.#present({ ...found, past: item }, found.key, found.title, found.facts, options);
     this.#tellPlayback(undefined);
   }
 
@@ -196,6 +196,7 @@ export class LiveView {
         isLive,
         about: { title },
         url: addresses[mode],
+        past: isLive ? item : item.past,
         start: isSame && !isLive ? playback.video.currentTime : 0,
         date: isSame && isLive ? playback.woundBackTo : null,
         buffer: 0,

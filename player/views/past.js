@@ -1,5 +1,6 @@
 // A channel's past: the last day as a bar with its programmes and pictures, any moment of it, and clips to give away.
 
+import { PAST_WIDTH, REST_MS, pastPicture } from "../controls/thumbnailtrack.js";
 import { clock, copied, el, encodePath, say } from "../dom.js";
 
 const DAY_S = 24 * 3600;
@@ -8,11 +9,6 @@ const LEAST_KEPT_S = 30;
 const TICKS_S = [10, 30, 60, 300, 900, 3600, 3 * 3600, 6 * 3600];
 const MOST_TICKS = 4;
 const TICK_FORMATS = [{ minute: "2-digit", second: "2-digit" }, { hour: "2-digit", minute: "2-digit" }];
-/** A pointer that rests so long on the bar wants to see what was there. */
-const REST_MS = 150;
-/** Pictures of all who point near to a moment are those of one multiple of so many seconds. */
-const PICTURE_S = 10;
-const PICTURE_WIDTH = 192;
 /** How long a clip is before somebody moves its ends, and how much is on the bar on each side of it. */
 const CLIP_S = 60;
 const AROUND_S = 300;
@@ -50,7 +46,7 @@ export class Past {
   #moment = this.#slider("Moment");
   #first = this.#slider("Beginning of the clip");
   #last = this.#slider("End of the clip");
-  #picture = el("img", { alt: "", width: PICTURE_WIDTH, hidden: true });
+  #picture = el("img", { alt: "", width: PAST_WIDTH, hidden: true });
   #shown = el("span");
   #tip = el("div", { class: "tip", hidden: true }, this.#picture, this.#shown);
   #bar = el("div", { class: "day" }, this.#spans, el("div", { class: "day-line" }, this.#between, this.#moment, this.#first, this.#last), this.#ticks, this.#tip);
@@ -158,8 +154,7 @@ export class Past {
 
   #showPicture(at) {
     if (!this.#item?.hls || this.#tip.hidden) return;
-    const moment = Math.max(Math.floor(at / PICTURE_S) * PICTURE_S, this.#item.available_from);
-    const address = beside(this.#item.hls, "snapshot.jpg", { at: moment, width: PICTURE_WIDTH });
+    const address = pastPicture(this.#item, at);
     if (this.#picture.getAttribute("src") !== address) this.#picture.src = address;
     this.#picture.hidden = false;
   }

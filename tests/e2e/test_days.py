@@ -68,6 +68,11 @@ async def test_the_bar_shows_programmes_pictures_and_leads_to_any_moment(
     assert await tab.value("document.querySelector('.day .tip span').textContent")
     await tab.screenshot(f"day-{name}")
     assert await tab.value("document.documentElement.scrollWidth <= innerWidth")
+    # The seek bar below the picture shows what was there, too.
+    await tab.page.locator("#seek").hover(position={"x": 60, "y": 12})
+    await tab.until("document.getElementById('seek-picture').style.backgroundImage.includes('snapshot.jpg')")
+    assert await tab.value("document.getElementById('seek-picture').offsetHeight") == 108
+    await tab.screenshot(f"seek-past-{name}")
     box = await bar.bounding_box()
     assert box is not None
     await bar.click(position={"x": box["width"] / 4, "y": 14})
