@@ -143,6 +143,7 @@ class Completion:
         self._entered = 0 if audience is None else audience.entered - bool(audience.readers_of_cluster)
         self._asking: asyncio.Future[None] | None = None
         self._stopped_at: float | None = None
+        self._seen = time.monotonic()
         self._is_named = self._is_released = False
         self._size = self._count = 0
         self._times = AnswerTimes(context.counters.figures.of(self._dialect.name, request.model))
@@ -207,13 +208,10 @@ class Completion:
         """Send the request, and publish the answer, until its end or until no readers are left."""
         self._asking = asking = asyncio.ensure_future(self._ask())
         try:
-            if self._stopped_at is None:
-                left = await self._watch(asking)
-                if left is not None:
-                    self.stop(LEFT, left)
             if self._stopped_at is not None:
                 asking.cancel()
-                await asyncio.wait((asking,))
+            await asyncio.wait((asking,))
+            if self._stopped_at is not None:
                 self._counters.cleanup.observe(time.monotonic() - self._stopped_at)
             elif (broken := asking.exception()) is not None:
                 log.error(
@@ -241,19 +239,22 @@ class Completion:
             self._asking.cancel()
         self.fail(CompletionError(STOPPED_BY.get(reason, f"cancelled: {reason}"), CANCELLED), reason)
 
-    async def _watch(self, asking: asyncio.Future[None]) -> float | None:
-        """Wait for the end of the request, or of all readers; return since when there are none, or None."""
-        limits, seen = self._limits, time.monotonic()
-        while not asking.done():
-            await asyncio.wait((asking,), timeout=limits.look_seconds)
+    def look(self, now: float) -> None:
+        """Note whether there are readers, and end the answer where there are none for too long.
+
+        Args:
+            now: by the monotonic clock.
+        """
+        if self._over:
+            return
+        if self._channel is None:
+            # The channel of an answer that isn't kept is known nowhere else.
             self.answer.beat()
-            now = time.monotonic()
-            if self.readers or self.kept or now - self._polled < limits.again_seconds:
-                seen = now
-            elif now - seen >= self._patience:
-                kept = self._left_seconds - LEFT_SECONDS if self.is_told else 0.0
-                return None if asking.done() else seen + kept
-        return None
+        if self.callers or self.readers or self.kept or now - self._polled < self._limits.again_seconds:
+            self._seen = now
+        elif now - self._seen >= self._patience:
+            kept = self._left_seconds - LEFT_SECONDS if self.is_told else 0.0
+            self.stop(LEFT, self._seen + kept)
 
     @property
     def _patience(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from origin.token_relay.completion_request import CompletionRequest, UpstreamReq
 from origin.token_relay.dialects import CHAT, Dialect
 from origin.token_relay.errors import CompletionError
 from origin.token_relay.limits import TokenRelayLimits
+from packager.step_budget import StepBudget
 
 if TYPE_CHECKING:
     # An HTTP client takes long to import, and most servers need none.
@@ -139,6 +141,8 @@ class TokenRelay:
         self._require_room()
         completion = self._begin(request, dialect, is_kept=is_kept)
         completion.kept |= self._options.keep
+        if not self._running:
+            self._tasks.create_task(self._look())
         self._running[completion] = key
         self.counters.requests += 1
         self._tasks.create_task(self._run(completion))
@@ -254,6 +258,15 @@ class TokenRelay:
             self._running.pop(completion, None)
             if completion.audience is not None and not any(one.audience for one in self._running):
                 completion.audience.end()
+
+    async def _look(self) -> None:
+        """End answers without readers, as long as any is under way."""
+        while self._running:
+            await asyncio.sleep(self.limits.look_seconds)
+            budget = StepBudget()
+            for completion in tuple(self._running):
+                await budget.spend()
+                completion.look(time.monotonic())
 
     async def run(self) -> None:
         """Accept requests until the task is cancelled."""

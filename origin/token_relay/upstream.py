@@ -19,9 +19,10 @@ from origin.token_relay.dialects import CHAT
 from origin.token_relay.errors import CompletionError, DeadlineError
 from origin.token_relay.limits import UpstreamLimits
 from origin.token_relay.sse_reader import DONE, ServerSentEvent, SseError, SseReader
+from origin.token_relay.upstream_connection import request_once
 from packager.inflation import CODINGS, Inflater
 from packager.redaction import PiecewiseRedactor, Redactor, secrets_of
-from packager.sources.pullers.guarded_http import GuardedTransport, certificates, guard_for
+from packager.sources.pullers.guarded_http import certificates, guard_for
 from packager.sources.retries import PullError
 from packager.step_budget import StepBudget
 
@@ -227,13 +228,17 @@ class Upstream:
         url, headers = self._address(asked.path), {**dict(asked.fields), **self._fields, "accept": kind}
         if not asked.body:
             del headers["content-type"]
-        timeout = httpx.Timeout(None, connect=self._limits.connect_seconds)
-        async with (
-            # A redirect isn't followed: it would take the prompt and the key to where nobody has sent them.
-            httpx.AsyncClient(transport=GuardedTransport(self._guard), timeout=timeout) as client,
-            client.stream(asked.method, url, content=asked.body or None, headers=headers) as response,
-        ):
+        request = httpx.Request(asked.method, url, content=asked.body or None, headers=headers)
+        if request.url.userinfo:
+            # A user and a password of the address go before a key.
+            signed = httpx.BasicAuth(request.url.username, request.url.password)
+            request = next(signed.sync_auth_flow(request))
+        # A redirect isn't followed: it would take the prompt and the key to where nobody has sent them.
+        response = await request_once(request, self._guard, self._limits.connect_seconds)
+        try:
             yield response
+        finally:
+            await response.aclose()
 
     async def _judge(self, response: httpx.Response, kind: str) -> None:
         """Check a response's head.
@@ -282,8 +287,9 @@ class Upstream:
         """
         inflater = Inflater() if _coding_of(response) in CODINGS else None
         size, budget = 0, StepBudget()
-        # Without a size: with one, what is short of it would be held back until more comes.
-        async for data in response.aiter_raw():
+        if not isinstance(response.stream, httpx.AsyncByteStream):
+            raise TypeError("the answer's body isn't asynchronous")
+        async for data in response.stream:
             if inflater is None:
                 yield data
                 continue
