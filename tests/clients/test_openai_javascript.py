@@ -4,49 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-import textwrap
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.clients.node_programs import node, printed
+from tests.clients.openai_javascript import DOCUMENTED, next_line, program, read
 from tests.completion_server import Asked, Script, completing
 from tests.conftest import start_server
 from tests.cut_connections import cutting
-from tests.event_server import LIMIT, TOKEN
+from tests.event_server import TOKEN
 from tests.ports import kept_port
 from tests.relay_server import relaying
 from tests.streamed_answers import CHAT_CHUNKS, CHAT_EVENTS, KEPT, gated, named, paced, response_events
 from tests.waiting import until
 
-PAGE = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
-(DOCUMENTED,) = (
-    textwrap.dedent(one)
-    for one in re.findall(r"\n\n((?:    .+\n)+)", PAGE)
-    if one.lstrip().startswith("import OpenAI")
-)
-CLIENT = """import OpenAI from "openai";
-const client = new OpenAI({ baseURL: %s, apiKey: %s, maxRetries: 0 });
-const say = (said) => process.stdout.write(`${JSON.stringify(said)}\\n`);
-"""
 TEXTS = [f"word-{number} " for number in range(40)]
 EVENTS = [named(one) for one in response_events(*TEXTS)]
-
-
-def program(base: str, text: str) -> str:
-    return CLIENT % (json.dumps(base), json.dumps(TOKEN)) + text
-
-
-def read(lines: str) -> list[Any]:
-    return [json.loads(line) for line in lines.splitlines()]
-
-
-async def next_line(process: asyncio.subprocess.Process) -> Any:
-    assert process.stdout is not None
-    async with asyncio.timeout(LIMIT):
-        return json.loads(await process.stdout.readline())
 
 
 async def test_the_documented_program_loses_and_doubles_nothing_when_its_connection_is_cut(

@@ -13,16 +13,8 @@ from tests.conftest import ServerProcess, start_server
 from tests.origin.cluster.created_channels import CONFIG, ask, kept, last, make, publish, status
 from tests.origin.cluster.nodes import nodes
 from tests.processes import end
-from tests.redis_server import RedisServer, redis_running
+from tests.redis_server import RedisServer
 from tests.waiting import wait_for
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    with redis_running(folder) as server:
-        yield server
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,20 +26,12 @@ from tests.origin.cluster.relayed_answers import (
     stream_of,
 )
 from tests.redis_cluster import redis_cluster_running
-from tests.redis_server import RedisServer, redis_running
+from tests.redis_server import RedisServer
 from tests.standstill import standing_still
 from tests.streamed_answers import CHAT_EVENTS, STREAMS, gated, response_events
 from tests.waiting import until
 
 CHAT = STREAMS["chat/completions"][1]
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    with redis_running(folder) as server:
-        yield server
 
 
 async def test_readers_of_a_node_that_is_killed_get_what_came_and_an_error(
