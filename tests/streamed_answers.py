@@ -98,6 +98,9 @@ STREAMS = {
 }
 """By API: the id that the upstream server gives, a request, and the bytes of its answer."""
 
+FINISH_REASONS = {"chat/completions": "stop", "responses": "completed", "messages": "end_turn"}
+"""By API: why the model wrote no more in those answers; one of them doesn't say."""
+
 
 def raw(data: bytes) -> Any:
     """Make a script that answers with these bytes."""

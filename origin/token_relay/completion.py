@@ -18,7 +18,7 @@ from origin.events.created.own_answers import LOST
 from origin.events.delivery import as_text
 from origin.token_relay.answer_channels import AnswerChannel, AnswerChannels
 from origin.token_relay.completion_request import CompletionRequest
-from origin.token_relay.dialects import CHAT, IDENTITY_EVENTS, identity_in
+from origin.token_relay.dialects import CHAT, IDENTITY_EVENTS, finish_reason_in, identity_in
 from origin.token_relay.errors import CANCELLED, ERROR, CompletionError, DeadlineError, error_data
 from origin.token_relay.figures import AnswerTimes, RelayFigures, shown_model
 from origin.token_relay.limits import ANSWER_EVENTS, LEFT_SECONDS, LINE_BYTES, TokenRelayLimits
@@ -345,11 +345,17 @@ class Completion:
         if not self._over:
             self._over = True
             self._begin()
-            self._note_end(reason)
-            self.answer.end(as_text({"reason": reason, "chunks": self._count}))
+            told = finish_reason_in(self.answer.log) if reason == FINISHED else ""
+            self._note_end(reason, told)
+            end = {"reason": reason, "chunks": self._count}
+            self.answer.end(as_text({**end, "finish_reason": told} if told else end))
 
-    def _note_end(self, reason: str) -> None:
-        """Observe the answer's figures, and log them, without a word of it."""
+    def _note_end(self, reason: str, told: str) -> None:
+        """Observe the answer's figures, and log them, without a word of it.
+
+        Args:
+            told: why the model wrote no more, if the upstream server says so.
+        """
         times = self._times
         seconds = times.finish()
         log.info(
@@ -358,6 +364,7 @@ class Completion:
             api=self._dialect.name,
             model=shown_model(self._request.model),
             reason=reason,
+            finish_reason=told or None,
             seconds=round(seconds, 3),
             first_event=None if times.first_seconds is None else round(times.first_seconds, 3),
             chunks=times.chunks,

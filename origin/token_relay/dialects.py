@@ -18,12 +18,19 @@ from origin.token_relay.errors import ERROR, CompletionError, anthropic_error_da
 IDENTITY_EVENTS = 8
 """First events of an answer, one of which has its id."""
 
+ENDING_EVENTS = 4
+"""Last events of an answer, one of which says why it ends; usage and ``[DONE]`` may follow it."""
+
+ENDING_BYTES = 1 << 20
+"""Largest event that is looked through for that: some milliseconds."""
+
 UNNUMBERED_EVENTS = 100
 """Events without a number behind one that has one, at most."""
 
 TERMINAL = frozenset(("completed", "failed", "incomplete", "cancelled"))
 """States of a response of which no more comes."""
 
+_FINISH_REASON = re.compile(r"[A-Za-z_]{1,64}")
 _IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
@@ -49,6 +56,32 @@ class _WithResponse(Struct):
     response: Raw = Raw(b"")
 
 
+class _EndedChoice(Struct):
+    finish_reason: str | None = None
+
+
+class _EndingDelta(Struct):
+    stop_reason: str | None = None
+
+
+class _IncompleteDetails(Struct):
+    reason: str = ""
+
+
+class _EndedResponse(Struct):
+    status: str = ""
+    incomplete_details: _IncompleteDetails | None = None
+
+
+class _EndingEvent(Struct):
+    """One of the last events of an answer, as far as it says why the model wrote no more."""
+
+    choices: list[_EndedChoice] = []
+    delta: _EndingDelta | None = None
+    response: _EndedResponse | None = None
+
+
+_ENDING = msgspec.json.Decoder(_EndingEvent)
 _HEAD, _NUMBERED = msgspec.json.Decoder(_Beginning), msgspec.json.Decoder(_Numbered)
 _WITH_RESPONSE, _OPTIONS = msgspec.json.Decoder(_WithResponse), msgspec.json.Decoder(dict[str, Raw])
 
@@ -166,6 +199,26 @@ def identity_in(data: str) -> str:
         return ""
     found = head.id or head.response.id or head.message.id
     return found if _IDENTITY.fullmatch(found) else ""
+
+
+def finish_reason_in(log: EventLog) -> str:
+    """Return why the model wrote no more, in the API's own word such as ``length``; empty for none."""
+    for event in reversed(log.between(max(log.first, log.end - ENDING_EVENTS), log.end)):
+        if event.size > ENDING_BYTES:
+            continue
+        try:
+            found = _ENDING.decode(event.data)
+        except (ValueError, RecursionError):
+            continue
+        told = next((one.finish_reason for one in found.choices if one.finish_reason), None)
+        if told is None and found.delta is not None:
+            told = found.delta.stop_reason
+        if told is None and found.response is not None and found.response.status in TERMINAL:
+            details = found.response.incomplete_details
+            told = details.reason if details is not None else found.response.status
+        if told and _FINISH_REASON.fullmatch(told):
+            return told
+    return ""
 
 
 def _number_at(log: EventLog, position: int) -> int:

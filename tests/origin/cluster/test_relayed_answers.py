@@ -87,7 +87,8 @@ async def test_an_answer_is_the_same_bytes_and_ids_at_every_node_while_it_comes_
             assert await stream_of(node, "chat/completions/chatcmpl-7f3a") == CHAT_BYTES
         kept = [(await fetch(node, place, own, since="")).json() for node in (one, other, third)]
         assert kept[0] == kept[1] == kept[2]
-        assert json.loads(kept[0][-1]["data"]) == {"reason": "done", "chunks": len(CHAT_EVENTS)}
+        told = {"reason": "done", "chunks": len(CHAT_EVENTS), "finish_reason": "stop"}
+        assert json.loads(kept[0][-1]["data"]) == told
         assert len(cluster.upstream.asked) == 1
 
 
@@ -224,7 +225,8 @@ async def test_long_polls_at_another_node_hold_an_answer(tmp_path: Path, redis_s
                     since = found[-1]["id"]
                     if len(found) > 4:
                         await answer.leave()
-        assert json.loads(found[-1]["data"]) == {"reason": "done", "chunks": len(EVENTS)}
+        told = {"reason": "done", "chunks": len(EVENTS), "finish_reason": "completed"}
+        assert json.loads(found[-1]["data"]) == told
         assert [json.loads(each["data"]) for each in found[:-1]] == response_events(*TEXTS)
 
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from origin.events.created.limits import CreationLimits
-from tests.completion_server import Asked, completing
+from tests.completion_server import Asked, chunk, completing, streaming
 from tests.event_server import TOKEN
 from tests.keys import ADMIN_TOKEN
 from tests.relay_server import STREAMED, relaying
@@ -18,10 +19,12 @@ from tests.streamed_answers import (
     CHAT_BYTES,
     CHAT_CHUNKS,
     CHAT_EVENTS,
+    FINISH_REASONS,
     KEPT,
     MESSAGE_EVENTS,
     MINE,
     STREAMS,
+    a_response,
     asking,
     gated,
     got,
@@ -47,7 +50,8 @@ async def test_the_caller_gets_the_stream_as_it_is_and_its_channel_has_the_same(
         parts = data.decode().split("\n\n")[:-1]
         assert [one["data"] for one in events[:-1]] == [one.partition("data: ")[2] for one in parts]
         assert events[-1]["event"] == "end"
-        assert json.loads(events[-1]["data"]) == {"reason": "done", "chunks": len(parts)}
+        told = {"finish_reason": FINISH_REASONS[path]} if path in FINISH_REASONS else {}
+        assert json.loads(events[-1]["data"]) == {"reason": "done", "chunks": len(parts), **told}
         # By the upstream server's id, and by that of the channel.
         for name in (identity, answer.headers["x-request-id"]):
             again = await got(server, f"/relay/test/v1/{path}/{name}?stream=true")
@@ -274,3 +278,42 @@ async def test_an_answer_is_read_on_behind_a_restart_where_history_is_kept(tmp_p
             end = (await got(server, f"{answer.headers['location']}?since=")).json()[-1]
             assert json.loads(end["data"])["reason"] == "restart"
         assert all((one.stat().st_mode & 0o777) == 0o600 for one in tmp_path.rglob("*") if one.is_file())
+
+
+CUT = a_response("incomplete", incomplete_details={"reason": "max_output_tokens"})
+FULL = [{"index": 0, "delta": {}, "finish_reason": "content_filter"}]
+
+
+@pytest.mark.parametrize(
+    ("path", "events", "told"),
+    [
+        ("chat/completions", [chunk({"content": "a"}), chunk({}, "length"), "[DONE]"], "length"),
+        (
+            "chat/completions",
+            [chunk({}, "tool_calls"), chunk({}, choices=[], usage={"completion_tokens": 1}), "[DONE]"],
+            "tool_calls",
+        ),
+        ("chat/completions", [json.dumps({"choices": FULL})], "content_filter"),
+        ("chat/completions", [chunk({"content": "a"}), "[DONE]"], None),
+        ("chat/completions", [chunk({}, "ä word\n"), "[DONE]"], None),
+        ("completions", ['{"choices": [{"text": "", "finish_reason": "length"}]}', "[DONE]"], "length"),
+        ("responses", [json.dumps({"type": "response.incomplete", "response": CUT})], "max_output_tokens"),
+        (
+            "messages",
+            ['{"type": "message_delta", "delta": {"stop_reason": "max_tokens"}}', '{"type": "message_stop"}'],
+            "max_tokens",
+        ),
+    ],
+)
+async def test_the_end_of_an_answer_says_why_the_model_wrote_no_more(
+    path: str, events: list[str], told: str | None
+) -> None:
+    async with relaying(streaming(events), keeping=KEPT) as server:
+        with capture_logs() as lines:
+            async with asking(server, path, STREAMS[path][1]) as answer:
+                await answer.aread()
+        kept = (await got(server, f"{answer.headers['location']}?since=")).json()
+    assert [one["data"] for one in kept[:-1]] == events
+    assert json.loads(kept[-1]["data"]).get("finish_reason") == told
+    (line,) = (one for one in lines if one["event"] == "an answer has ended")
+    assert (line["reason"], line["finish_reason"]) == ("done", told)
