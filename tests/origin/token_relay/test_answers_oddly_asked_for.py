@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 from origin.events.created.limits import CreationLimits
 from origin.token_relay.limits import LEFT_SECONDS
 from origin.token_relay.openai_errors import OpenAIErrors
-from tests.completion_server import streaming
+from tests.completion_server import chunk, streaming
 from tests.relay_server import PATIENT, relaying
 from tests.streamed_answers import (
     CHAT_BYTES,
@@ -108,6 +108,24 @@ async def test_answers_without_history_leave_nothing_on_disk(tmp_path: Path) -> 
         assert deleted.status_code == 204
     written = b"".join(one.read_bytes() for one in tmp_path.rglob("*") if one.is_file())
     assert answer.headers["x-request-id"].encode() not in written
+
+
+async def test_an_answer_whose_time_is_over_is_deleted_from_the_disk(tmp_path: Path) -> None:
+    keeping = replace(KEPT, folder=tmp_path, keep_for=2.0, creation=CreationLimits(beat_seconds=0.05))
+    word = chunk({"content": "a-word-of-this-answer"})
+
+    def is_written() -> bool:
+        written = [one.read_bytes() for one in tmp_path.rglob("*") if one.is_file()]
+        return any(b"a-word-of-this-answer" in one for one in written)
+
+    script, go_on = gated([f"data: {one}\n\n".encode() for one in (word, "[DONE]")], 1)
+    async with relaying(script, keeping=keeping) as server:
+        async with asking(server) as answer:
+            await until(is_written)
+            go_on.set()
+            await answer.aread()
+        await until(lambda: not is_written())
+        assert not len(server.created)
 
 
 async def test_a_server_that_makes_no_channels_relays_and_keeps_nothing() -> None:
