@@ -59,18 +59,19 @@ class IFrameVariant:
 
     uri: str
     bandwidth: int
-    average_bandwidth: int
     codecs: str
     resolution: tuple[int, int]
     video_range: str
+    average_bandwidth: int | None = None
     supplemental_codecs: str | None = None
 
     def __str__(self) -> str:
         supplemental = self.supplemental_codecs
+        average = None if self.average_bandwidth is None else str(self.average_bandwidth)
         return "#EXT-X-I-FRAME-STREAM-INF:" + attributes(
             (
                 ("BANDWIDTH", str(self.bandwidth)),
-                ("AVERAGE-BANDWIDTH", str(self.average_bandwidth)),
+                ("AVERAGE-BANDWIDTH", average),
                 ("CODECS", quoted(self.codecs)),
                 ("SUPPLEMENTAL-CODECS", None if supplemental is None else quoted(supplemental)),
                 ("RESOLUTION", "x".join(map(str, self.resolution))),

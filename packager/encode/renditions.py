@@ -24,7 +24,7 @@ from media.mp4.movie.box_arrays import Int64, stretches
 from media.mp4.movie.track_box import TrackFacts
 from packager.ffmpeg.picture_encoder import SOFTWARE, PictureEncoder
 from packager.process.ffmpeg_discovery import Tools
-from packager.vod.index.file_index import SUBTITLED, FileIndex, OfferedTrack
+from packager.vod.index.file_index import ONLY_I_FRAMES, SUBTITLED, FileIndex, OfferedTrack
 from packager.vod.index.segment_boundaries import MAX_SEGMENTS
 from packager.vod.movie.versioned_addresses import MediaVersion
 from packager.vod.segments.bandwidth import peak_bandwidth
@@ -37,7 +37,9 @@ Mode = Literal["auto", "all", "off"]
 """Which renditions are encoded: those that most browsers need, those of every film, or none."""
 
 PICTURE_NAME, SOUND_SUFFIX = "video", "-aac"
-ENCODED_NAME = rf"{PICTURE_NAME}-[1-9][0-9]*p(?:-subtitles-[1-8])?|audio(?:-[1-9][0-9]*)?{SOUND_SUFFIX}"
+ENCODED_NAME = (
+    rf"{PICTURE_NAME}-[1-9][0-9]*p(?:-subtitles-[1-8])?(?:-iframes)?|audio(?:-[1-9][0-9]*)?{SOUND_SUFFIX}"
+)
 """Pattern of the names of renditions, which say the height of the picture or the sound that is encoded."""
 
 LONGEST_COPIED = 10
@@ -117,6 +119,11 @@ class EncodedRendition:
         return self.track.entry.width, self.track.entry.height
 
     @property
+    def is_i_frames(self) -> bool:
+        """Whether only the first frame of each segment is encoded."""
+        return self.track.name.endswith(ONLY_I_FRAMES)
+
+    @property
     def is_hdr(self) -> bool:
         """Whether the source has the range of brightness of HDR."""
         return self.track.video and self.source.entry.video_range != "SDR"
@@ -130,8 +137,9 @@ class EncodedRendition:
         track, film = self.track, MediaVersion(self.film_version, self.track.version.changed)
         if not track.video:
             return self
-        plain = _version(encoder, film, track.name.partition(SUBTITLED.format(""))[0], profile).name
-        # With subtitles it is the version without them, and what names these.
+        name = track.name.removesuffix(ONLY_I_FRAMES).partition(SUBTITLED.format(""))[0]
+        plain = _version(encoder, film, name, profile).name
+        # With subtitles, or of I-frames alone, it is the version of the whole picture, and what names these.
         version = MediaVersion(plain + track.version.name[len(plain) :], film.changed)
         return replace(self, track=replace(track, version=version))
 
@@ -269,7 +277,8 @@ def find_rendition(index: FileIndex, name: str) -> EncodedRendition | None:
         one for one in sources if one is not None and one.video == track.video and wanted in (None, one.name)
     )
     shown = enumerate(index.picture_subtitles, 1)
-    subtitles = next((one for number, one in shown if name.endswith(SUBTITLED.format(number))), None)
+    whole = name.removesuffix(ONLY_I_FRAMES)
+    subtitles = next((one for number, one in shown if whole.endswith(SUBTITLED.format(number))), None)
     return EncodedRendition(track, source, index.version.name, subtitles)
 
 

@@ -169,13 +169,17 @@ async def _encode_pictures(
     tools: Tools, rendition: EncodedRendition, number: int, bounds: tuple[int, int], most: int, read: Read
 ) -> bytes:
     begin, end = bounds
-    source = await asyncio.to_thread(picture_samples, rendition.source, begin, end)
-    times = pictures_within(source, begin, end)
+    stop = begin + 1 if rendition.is_i_frames else end
+    source = await asyncio.to_thread(picture_samples, rendition.source, begin, stop)
+    times = pictures_within(source, begin, stop)
     quality = QUALITY
     while True:
-        output = await _run_picture(tools, rendition, source, (int(times[0]), end), quality, read)
+        output = await _run_picture(tools, rendition, source, (int(times[0]), stop), quality, read)
         init, samples, data = _read_output(output)
         _check_entry(rendition, init)
+        if rendition.is_i_frames:
+            # Subtitles that change within the frame's tick make another one of it.
+            samples, data = samples[:1], data[: samples[0].size]
         if not samples[0].is_sync:
             raise MalformedError(f"segment {number} doesn't begin with a key frame")
         shown = np.maximum(_presentation(samples, times), begin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from media.dash.durations import rounded_up
@@ -50,8 +51,9 @@ def manifest(files: Files) -> StaticManifest:
         shown = [_representation(videos[number][0].prefix, videos[number][1], number) for number in numbers]
         sap = _common([_access(*videos[number]) for number in numbers])
         sets.append(AdaptationSet("video", shown, start_with_sap=sap, colour=colour, id=len(sets)))
-        if not videos[numbers[0]][1].is_encoded:
-            trick_mode += _trick_mode(sets[-1], [videos[number][0] for number in numbers])
+        shown_files = [videos[number][0] for number in numbers]
+        is_encoded = videos[numbers[0]][1].is_encoded
+        trick_mode += (_encoded_trick_mode if is_encoded else _trick_mode)(sets[-1], shown_files)
     for sound in sounds:
         offered = [_representation(base, sound, 0)]
         sap = SAP_CLOSED
@@ -107,6 +109,18 @@ def _trick_mode(shown: AdaptationSet, files: Files) -> list[AdaptationSet]:
         )
         for representation, file in zip(shown.representations, files, strict=True)
         if file.index.video is not None and file.i_frames is not None
+    ]
+    if not frames or shown.id is None:
+        return []
+    return [AdaptationSet("video", frames, colour=shown.colour, trick_mode_of=[shown.id])]
+
+
+def _encoded_trick_mode(shown: AdaptationSet, files: Files) -> list[AdaptationSet]:
+    """Offer the I-frames of encoded pictures, of each file once."""
+    frames = [
+        replace(_representation(prefix, track, number), frame_rate=None, max_playout_rate=MAX_PLAYOUT_RATE)
+        for number, (prefix, track) in enumerate({one.prefix: one.encoded_i_frames for one in files}.items())
+        if track is not None
     ]
     if not frames or shown.id is None:
         return []

@@ -21,7 +21,7 @@ from media.hls.multivariant import (
 from media.mp4.fragments.sidx import sidx_bytes
 from media.mp4.languages import LANGUAGE_NAMES
 from packager.vod.index.chapters import DATA_ID
-from packager.vod.index.file_index import FileIndex, OfferedTrack
+from packager.vod.index.file_index import ONLY_I_FRAMES, FileIndex, OfferedTrack
 from packager.vod.index.lengthened_tracks import HELD_DIFFERENCE, end_of, lengthened, plain_picture
 from packager.vod.pictures.i_frame_file import IFrames, i_frame_variant
 from packager.vod.pictures.storyboard import Storyboard
@@ -51,6 +51,7 @@ class OfferedFile:
         text_tracks: its subtitles and captions, those beside it too.
         left_out: a line for each of its text tracks, and each subtitle file beside it, that isn't offered.
         storyboard: thumbnails for the seek bar, of the first file for all.
+        encoded_i_frames: the I-frames of an encoded picture, where they are offered by themselves.
     """
 
     prefix: str
@@ -60,6 +61,7 @@ class OfferedFile:
     text_tracks: Sequence[TextTrack] = ()
     left_out: Sequence[str] = ()
     storyboard: Storyboard | None = None
+    encoded_i_frames: OfferedTrack | None = None
 
 
 Files = Sequence[OfferedFile]
@@ -90,7 +92,14 @@ def media_playlist(track: OfferedTrack, target: int, lost_picture: str | None = 
             for name, duration in zip(track.segment_names, track.durations, strict=True)
         ]
     comments = [] if lost_picture is None else [f"This is the sound alone: {lost_picture}"]
-    return MediaPlaylist(target, segments, playlist_type="VOD", ended=True, comments=comments)
+    return MediaPlaylist(
+        target,
+        segments,
+        playlist_type="VOD",
+        ended=True,
+        comments=comments,
+        i_frames_only=track.name.endswith(ONLY_I_FRAMES),
+    )
 
 
 def _byte_ranges(track: OfferedTrack) -> list[Segment]:
@@ -149,6 +158,11 @@ def multivariant_playlist(files: Files) -> MultivariantPlaylist:
         i_frame_variant(file.prefix, plain_picture(file.index.video), file.i_frames)
         for file in files
         if file.index.video is not None and file.i_frames is not None
+    ]
+    pictures += [
+        _i_frame_variant(file.prefix, file.encoded_i_frames)
+        for file in files
+        if file.encoded_i_frames is not None
     ]
     pictures += [file.storyboard.variant() for file in files if file.storyboard is not None]
     return MultivariantPlaylist(
@@ -323,6 +337,16 @@ def _video_variant(
         frame_rate=video.frame_rate,
         audio=group_id,
         video_range=video.entry.video_range,
+    )
+
+
+def _i_frame_variant(prefix: str, track: OfferedTrack) -> IFrameVariant:
+    return IFrameVariant(
+        _playlist_uri(prefix, track),
+        bandwidth=peak_bandwidth(track),
+        codecs=track.entry.codec,
+        resolution=track.resolution,
+        video_range=track.entry.video_range,
     )
 
 

@@ -223,6 +223,7 @@ class Titles:
         has_lone_pictures = any(file.starts.lone_pictures for file in files)
         if clip != WHOLE:
             files = [_clipped_file(file, clip) for file in files]
+        files = [replace(file, encoded_i_frames=file.index.encoded_i_frames) for file in files]
         # The small pictures are at the times of the film, and have no subtitles.
         if self._thumbnails and has_lone_pictures and replace(clip, subtitles=0) == WHOLE:
             with contextlib.suppress(UnsupportedError):  # sound alone has none

@@ -34,6 +34,9 @@ TRACK_BYTES = 8192
 SUBTITLED = "-subtitles-{}"
 """The suffix of the name of an encoded picture that has subtitles in it: their number, from 1 on."""
 
+ONLY_I_FRAMES = "-iframes"
+"""The suffix of the name of an encoded picture of whose segments only the first frame is encoded."""
+
 WITHOUT_EDIT_LIST = "-without-edit-list"
 """The suffix of a video track's name in the addresses of its segments that need no edit list."""
 
@@ -125,6 +128,12 @@ class OfferedTrack:
     def is_encoded(self) -> bool:
         """Whether its segments are encoded from the film's own."""
         return self.bitrate > 0
+
+    @property
+    def only_i_frames(self) -> OfferedTrack:
+        """An encoded picture with nothing but the first frame of each segment, which lasts as long."""
+        version = MediaVersion(f"{self.version.name}i", self.version.changed)
+        return replace(self, name=f"{self.name}{ONLY_I_FRAMES}", version=version)
 
     @property
     def plays_everywhere(self) -> bool:
@@ -355,8 +364,19 @@ class FileIndex:
         """The segments of text."""
         return self.clipped_text or TextSegments(self.text_times)
 
+    @property
+    def encoded_i_frames(self) -> OfferedTrack | None:
+        """The I-frames of the smallest encoded picture, where some browsers can't show the film's own."""
+        pictures = [track for track in self.encoded if track.video]
+        if not pictures or (self.video is not None and self.video.plays_everywhere):
+            return None
+        return pictures[-1].only_i_frames
+
     def track(self, name: str) -> OfferedTrack | None:
         """Find a track by the name in its address."""
+        if name.endswith(ONLY_I_FRAMES):
+            picture = self.track(name.removesuffix(ONLY_I_FRAMES))
+            return picture.only_i_frames if picture is not None and picture.is_encoded else None
         found = next((track for track in (*self.tracks, *self.encoded) if track.name == name), None)
         return found or self._subtitled(name)
 

@@ -255,7 +255,7 @@ def test_playlists_that_ask_for_them_have_only_pictures_with_subtitles_and_all_s
     assert tiles == [True, True, False]
     told = titles.manifest("film.mkv", Clip(subtitles=1)).decode()
     assert TRACK in told
-    assert told.count('<Representation id="video') == 1
+    assert re.findall('<Representation id="(video[^"]*)', told) == [f"{TRACK}-0", f"{TRACK}-iframes-0"]
     media = titles.media_playlist("film.mkv", TRACK, Clip(subtitles=1))
     assert media.count("#EXTINF") == titles.media_playlist("film.mkv", "video-180p").count("#EXTINF")
     with pytest.raises(UnsupportedError):
