@@ -33,7 +33,7 @@ _FLAC_COMMENTS, _FLAC_LAST = 4, 0x80
 _STREAMINFO_AT, _STREAMINFO_BYTES = 17, 34
 _VENDOR = b"Headwater"
 _SHOWN = frozenset((b"TITLE", b"ARTIST"))
-_OTHERS = {
+OTHER_CODECS = {
     b"\x80theora": "Theora",
     b"Speex   ": "Speex",
     b"BBCD\0": "Dirac",
@@ -42,6 +42,8 @@ _OTHERS = {
     b"PCM     ": "PCM",
     b"CELT    ": "CELT",
 }
+"""Names of codecs by the first bytes of their streams, beside those that are supported."""
+
 SKELETON = b"fishead\0"
 """First bytes of a stream that only describes others."""
 
@@ -126,7 +128,7 @@ def _codec_of(first: bytes) -> str:
         return "opus"
     if first.startswith(_FLAC):
         return "flac"
-    name = next((name for magic, name in _OTHERS.items() if first.startswith(magic)), "an unknown codec")
+    name = next((name for magic, name in OTHER_CODECS.items() if first.startswith(magic)), "an unknown codec")
     raise UnsupportedError(f"Ogg with {name}; Vorbis, Opus and FLAC are supported")
 
 
@@ -158,7 +160,7 @@ def _vorbis(packets: Sequence[bytes]) -> Link | None:
         raise MalformedError("no set-up header of Vorbis behind the comments")
     first = packets[0]
     channels, sample_rate, nominal = first[11], *struct.unpack_from("<I4xi", first, 12)
-    kept, tags = _comments(packets[1][7:])
+    kept, tags = read_comments(packets[1][7:])
     headers = (first, _written_comments("vorbis", kept), packets[2])
     return Link("vorbis", sample_rate, channels, max(nominal, 0), 0, first + packets[2], tags, headers)
 
@@ -168,7 +170,7 @@ def _opus(packets: Sequence[bytes]) -> Link:
         raise MalformedError("no comment header of Opus behind the first")
     first = packets[0]
     (pre_skip,) = struct.unpack_from("<H", first, 10)
-    kept, tags = _comments(packets[1][8:])
+    kept, tags = read_comments(packets[1][8:])
     headers = (first, _written_comments("opus", kept))
     # Neither the pre-skip nor the rate of what was encoded matters to a decoder that runs (RFC 7845 §5.1).
     return Link("opus", 48000, first[9], 0, pre_skip, first[9:10] + first[16:], tags, headers)
@@ -184,7 +186,7 @@ def _flac(packets: Sequence[bytes]) -> Link | None:
     first = packets[0]
     info = first[_STREAMINFO_AT : _STREAMINFO_AT + _STREAMINFO_BYTES]
     channels = (info[12] >> 1 & 7) + 1
-    kept, tags = _comments(blocks[0][4:])
+    kept, tags = read_comments(blocks[0][4:])
     # Pictures and seek tables fall away; and a stream has neither a length nor a sum of all (§8.2).
     open_end = info[:13] + bytes([info[13] & 0xF0]) + bytes(20)
     head = first[:7] + b"\0\1" + first[9:_STREAMINFO_AT] + open_end
@@ -197,7 +199,7 @@ def _flac_rate(first: bytes) -> int:
     return int.from_bytes(first[_STREAMINFO_AT + 10 : _STREAMINFO_AT + 13], "big") >> 4
 
 
-def _comments(data: bytes) -> tuple[list[bytes], Tags]:
+def read_comments(data: bytes) -> tuple[list[bytes], Tags]:
     """Parse comments (Vorbis I §5.2.1) up to the first malformed one."""
     kept: list[bytes] = []
     texts: dict[str, str] = {}

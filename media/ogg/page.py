@@ -16,10 +16,10 @@ CAPTURE = b"OggS"
 HEADER_BYTES = 27
 
 GARBAGE_BYTES = 64 * 1024
-"""Most bytes between two pages until the input counts as malformed."""
+"""Most bytes between two pages of a stream from outside."""
 
 DOUBTFUL_BYTES = 1024 * 1024
-"""Most bytes of pages with wrong checksums, beyond the bytes of correct pages."""
+"""Most bytes of pages with wrong checksums of a stream from outside."""
 
 NO_POSITION = -1
 """Granule position of a page on which no packet ends (RFC 3533 §6)."""
@@ -120,10 +120,16 @@ class PageReader:
     """Reads pages from bytes in any portions; does no I/O.
 
     Memory is bounded by one page and what is handed over at once.
+
+    Args:
+        garbage: most bytes between two pages until the input counts as malformed.
+        doubtful: most bytes of pages with wrong checksums, beyond the bytes of correct pages.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, garbage: int = GARBAGE_BYTES, doubtful: int = DOUBTFUL_BYTES) -> None:
+        self._limits = garbage, doubtful
         self._buffer = bytearray()
+        self._dropped = 0
         self._position = 0
         self._garbage = 0
         self._doubtful = 0
@@ -132,8 +138,14 @@ class PageReader:
     def receive_data(self, data: bytes) -> None:
         """Parse the next bytes."""
         del self._buffer[: self._position]
+        self._dropped += self._position
         self._position = 0
         self._buffer += data
+
+    @property
+    def position(self) -> int:
+        """How many bytes are before the next page, from the beginning of the input."""
+        return self._dropped + self._position
 
     def receive_eof(self) -> None:
         """Note the end; an incomplete page is dropped."""
@@ -171,8 +183,8 @@ class PageReader:
     def _pass_over(self, target: int) -> None:
         self._garbage += target - self._position
         self._position = target
-        if self._garbage > GARBAGE_BYTES:
-            raise MalformedError(f"no Ogg page in {GARBAGE_BYTES} bytes")
+        if self._garbage > self._limits[0]:
+            raise MalformedError(f"no Ogg page in {self._limits[0]} bytes")
 
     def _wanted(self) -> int:
         """Return the length of the page that begins here, as far as known; 0 if none does."""
@@ -199,8 +211,8 @@ class PageReader:
         _, _, flags, granule, serial, sequence, crc, segments = _HEADER.unpack_from(data)
         if checksum(data[:22] + bytes(4) + data[26:]) != crc:
             self._doubtful += size
-            if self._doubtful > DOUBTFUL_BYTES:
-                raise MalformedError(f"more than {DOUBTFUL_BYTES} bytes of Ogg pages with wrong checksums")
+            if self._doubtful > self._limits[1]:
+                raise MalformedError(f"more than {self._limits[1]} bytes of Ogg pages with wrong checksums")
             return None
         body = HEADER_BYTES + segments
         return Page(flags, granule, serial, sequence, data[HEADER_BYTES:body], data[body:])

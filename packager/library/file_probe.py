@@ -53,7 +53,7 @@ BROWSER_CODECS = {
 BROWSER_CONTAINERS = frozenset(
     ending for ending, demuxer in CONTAINERS.items() if demuxer in BROWSER_CODECS
 ) - {".mkv", ".mka"}
-PACKAGED_CONTAINERS = frozenset({"mov", "matroska", "mpegts", "flv"})
+PACKAGED_CONTAINERS = frozenset({"mov", "matroska", "mpegts", "flv", "ogg"})
 """Demuxers of files that HLS can be made of; its segments are MP4."""
 
 BROWSER_PIXELS = re.compile(r"yuvj?420p")

@@ -22,13 +22,14 @@ from tests.fuzzing import (
     formats,
     http2,
     http3,
+    oggs,
     publishing,
     text_of_films,
     tokens,
 )
 from tests.fuzzing.fuzzer import Fuzzer, Target, examine
 
-ROOMS = (publishing, containers, formats, text_of_films, tokens, event_channels, http2, http3)
+ROOMS = (publishing, containers, formats, oggs, text_of_films, tokens, event_channels, http2, http3)
 TARGETS = {name: target for room in ROOMS for name, target in room.TARGETS.items()}
 FOLDER = Path("artifacts/fuzzing")
 

@@ -19,8 +19,6 @@ from media.mp4.fragments.fragments import FragmentReader, write_fragment
 from media.mp4.fragments.live_segment_reader import read_live_segment
 from media.mp4.fragments.moof import Sample
 from media.mp4.movie.movie import MovieLimits
-from media.ogg.page import checksum
-from media.ogg.reader import OggReader
 from media.rtsp.messages import RtspReader
 from media.subtitles.subtitle_file import read_subtitle_file
 from media.subtitles.webvtt import CueReader
@@ -204,14 +202,6 @@ def live_segments() -> list[Parts]:
     ]
 
 
-def whole_page(part: bytes) -> bytes:
-    """Give a page its checksum (RFC 3533 §6)."""
-    if len(part) < 27:
-        return part
-    without = part[:22] + bytes(4) + part[26:]
-    return part[:22] + checksum(without).to_bytes(4, "little") + part[26:]
-
-
 def lines(text: str) -> list[bytes]:
     """Divide a text."""
     return [line.encode() for line in text.splitlines(keepends=True)]
@@ -340,13 +330,6 @@ def sounds() -> list[Parts]:
     ]
 
 
-def oggs() -> list[Parts]:
-    """Give streams of Opus and Vorbis."""
-    opus, vorbis = (encoded(f"-vn -c:a {codec}", "ogg") for codec in ("libopus -b:a 8k", "flac"))
-    made = [[b"OggS" + page for page in data.split(b"OggS")[1:]] for data in (opus, vorbis)]
-    return [*made, portions(hostile.tiny_links(300), 28), portions(hostile.many_comments(300), 28)]
-
-
 TARGETS: dict[str, Target] = {
     "fragments": Target(seeds=lambda: [fragmented()], read=of_events(FragmentReader), mend=whole_box),
     "uploads": Target(
@@ -363,7 +346,6 @@ TARGETS: dict[str, Target] = {
     "mp3": Target(seeds=sounds, read=of_events(MpegAudioReader)),
     "sound": Target(seeds=sounds, read=of_chunks(AudioStreamReader)),
     "icy": Target(seeds=lambda: [portions(hostile.titles_between_bytes(200), 19)], read=read_titles),
-    "ogg": Target(seeds=oggs, read=of_events(OggReader), mend=whole_page),
     "amf0": Target(
         seeds=lambda: [[METADATA], [write_values(["a", 1.0, None, {"b": [True, {"c": "d"}]}])]],
         read=of_whole(lambda data: read_values(data, AmfLimits())),

@@ -51,7 +51,9 @@ class MoovFinder:
         if left < 8 or self._boxes >= MAX_BOXES:
             raise MalformedError("there is no moov")
         if self.position == 0 and head[4:8] not in FIRST_BOXES:
-            raise UnsupportedError("not an MP4, QuickTime, Matroska, MPEG-TS, MPEG-PS, AVI, ASF or FLV file")
+            raise UnsupportedError(
+                "not an MP4, QuickTime, Matroska, MPEG-TS, MPEG-PS, AVI, ASF, FLV or Ogg file"
+            )
         found = header(head[: min(left, LARGEST_HEADER)], 0, left)
         if found.kind == b"moof":  # §8.8.1: of fragments it stands in front
             raise MalformedError("there is no moov")

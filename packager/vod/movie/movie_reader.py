@@ -21,6 +21,7 @@ from media.mp4.files.moov_finder import FIRST_BOXES, MoovFinder
 from media.mp4.movie.assembled_samples import AssembledSamples
 from media.mp4.movie.movie import Movie, MovieLimits, parse_movie
 from media.mp4.movie.sample_table_writer import Reserve, reserve_nothing
+from media.ogg.movie import CHAINED, OggFileLimits, is_ogg, read_ogg
 from media.ps.movie import is_program_stream, read_program_stream
 from media.ts.elementary_streams import HEAD_BYTES, SEARCHED_BYTES, Layout, find_packets, layout_of
 from media.ts.limits import TransportLimits
@@ -71,6 +72,7 @@ class ContainerLimits:
     avi: AviLimits = field(default_factory=AviLimits)
     asf: AsfLimits = field(default_factory=AsfLimits)
     flv: FlvFileLimits = field(default_factory=FlvFileLimits)
+    ogg: OggFileLimits = field(default_factory=OggFileLimits)
 
 
 def read_movie(
@@ -108,6 +110,10 @@ def read_movie(
     if head.startswith(FLV_MAGIC):
         flv = read_flv(read, size, limits.flv, reserve)
         return ReadMovie(flv.movie, _table_bytes(flv.movie), LOST_END if flv.cut_short else None)
+    if is_ogg(head):
+        ogg = read_ogg(read, size, limits.ogg, reserve)
+        lacking = CHAINED if ogg.is_chained else LOST_END if ogg.cut_short else None
+        return ReadMovie(ogg.movie, _table_bytes(ogg.movie), lacking, ogg.assembled)
     if is_asf(head):
         asf = read_asf(read, size, limits.asf, reserve)
         return ReadMovie(
@@ -160,9 +166,9 @@ def _read_packets(
 
 
 def is_packet_stream(read: Read) -> bool:
-    """Return whether a file is MPEG-TS, MPEG-PS or ASF, of which any beginning is such a file, too."""
+    """Return whether a file is MPEG-TS, MPEG-PS, Ogg or ASF, any beginning of which is such a file, too."""
     head = read(0, HEAD_BYTES)
-    if layout_of(head) is not None or is_program_stream(head) or is_asf(head):
+    if layout_of(head) is not None or is_program_stream(head) or is_ogg(head) or is_asf(head):
         return True
     others = head.startswith((MAGIC, FLV_MAGIC)) or is_avi(head)
     return not others and _packets_within(read, head) is not None
