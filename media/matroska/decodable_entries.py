@@ -13,8 +13,9 @@ from dataclasses import replace
 from media.errors import MalformedError, MediaError, UnsupportedError
 from media.matroska.sample_entries import CodecFacts, codec_facts, sound_sample_entry, visual_sample_entry
 from media.matroska.tracks import MatroskaTrack
+from media.matroska.wavpack_frames import frame_samples as wavpack_samples
 from media.mp4.boxes import box
-from media.mp4.codecs.decodable_entry import codec_of_fourcc
+from media.mp4.codecs.decodable_entry import WAVPACK_ENTRY, codec_of_fourcc
 from media.mp4.codecs.esds import elementary_stream_box
 
 MPEG4_VIDEO, MPEG2_VIDEO, MPEG1_VIDEO, VORBIS = 0x20, 0x61, 0x6A, 0xDD
@@ -50,6 +51,9 @@ QUICKTIME_NAMES: Mapping[bytes, str] = {
     b"ulaw": "PCM of mu-law",
 }
 """Names of codecs by the type of QuickTime's sound description; all are of FLV, too."""
+
+WAVPACK = "A_WAVPACK4"
+"""The codec ID of WavPack."""
 
 BITMAP_HEADER = 40
 """Bytes of a BITMAPINFOHEADER, behind which a decoder's configuration is."""
@@ -214,6 +218,13 @@ def _quicktime(track: MatroskaTrack, _frame: bytes) -> CodecFacts:
     return CodecFacts(sound_sample_entry(track, kind, b"", rate), rate, name=QUICKTIME_NAMES[kind])
 
 
+def _wavpack(track: MatroskaTrack, frame: bytes) -> CodecFacts:
+    if track.stripped:
+        raise UnsupportedError("frames of WavPack that lack their first bytes")
+    rate = round(track.sample_rate)
+    return CodecFacts(sound_sample_entry(track, WAVPACK_ENTRY, b"", rate), rate, wavpack_samples(frame))
+
+
 def frame_samples(tag: int, frame: bytes) -> int:
     """Return the number of samples in a frame of a coding with a format tag of WAVE; 0 if unknown."""
     if tag in (0x50, 0x55) and len(frame) >= 4 and frame[0] == 0xFF:
@@ -246,6 +257,7 @@ _CODECS: dict[str, Callable[[MatroskaTrack, bytes], CodecFacts]] = {
     "A_PCM/INT/LIT": _pcm(),
     "A_PCM/INT/BIG": _pcm(is_big=True),
     "A_PCM/FLOAT/IEEE": _pcm(is_float=True),
+    WAVPACK: _wavpack,
     "A_MS/ACM": _wave,
     "A_QUICKTIME": _quicktime,
 }

@@ -10,12 +10,13 @@ import numpy as np
 
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.matroska.blocks import KEY, Frames, MatroskaFile, MatroskaLimits, TextFrames, read_blocks
-from media.matroska.decodable_entries import BITMAP_HEADER, PRORES_HEADER, facts_or_obstacle
+from media.matroska.decodable_entries import BITMAP_HEADER, PRORES_HEADER, WAVPACK, facts_or_obstacle
 from media.matroska.located_tracks import sample_tables
 from media.matroska.stripped_frames import StrippedFrames
 from media.matroska.text_blocks import display_sets, is_caption, text_blocks
 from media.matroska.timing import LONGEST, SECOND, frames_in_turn, picture_times, sound_times
 from media.matroska.tracks import AUDIO, SUBTITLES, VIDEO, MatroskaTrack
+from media.matroska.wavpack_frames import WavPackFrames, count_blocks
 from media.mp4.codecs.decodable_entry import codec_of_fourcc
 from media.mp4.movie.assembled_samples import AssembledSamples, Read
 from media.mp4.movie.box_arrays import Int64
@@ -75,7 +76,7 @@ class MatroskaMovie:
     Attributes:
         cut_short: whether the file ends within a cluster.
         damaged: whether a part of the file couldn't be read.
-        assembled: samples that must be assembled because the file lacks their first bytes; or None.
+        assembled: samples that must be assembled because the file lacks some of their bytes; or None.
     """
 
     movie: Movie
@@ -85,7 +86,7 @@ class MatroskaMovie:
 
 
 class _Stripped:
-    """Assigns positions behind the file's end to frames that lack their first bytes in the file.
+    """Assigns positions behind the file's end to frames that lack some bytes in the file.
 
     Args:
         size: the file's length in bytes.
@@ -94,15 +95,14 @@ class _Stripped:
     def __init__(self, size: int) -> None:
         self._end = size
         self._begins: list[int] = []
-        self._tracks: list[StrippedFrames] = []
+        self._tracks: list[StrippedFrames | WavPackFrames] = []
 
     @property
     def assembled(self) -> AssembledSamples | None:
         return AssembledSamples(self._begins, self._tracks) if self._tracks else None
 
-    def add(self, prefix: bytes, frames: Frames) -> tuple[Int64, Int64]:
+    def add(self, track: StrippedFrames | WavPackFrames) -> tuple[Int64, Int64]:
         """Add a track's frames; return their assigned offsets and their sizes."""
-        track = StrippedFrames(prefix, frames)
         self._begins.append(self._end)
         self._tracks.append(track)
         offsets = np.cumsum(track.sizes) - track.sizes + self._end
@@ -269,7 +269,9 @@ def _with_samples(
     places = np.asarray(frames.offsets, np.int64), np.asarray(frames.sizes)
     prefix = track.stripped + (PRORES_HEADER if track.codec == "V_PRORES" else b"")
     if prefix:
-        places = stripped.add(prefix, frames)
+        places = stripped.add(StrippedFrames(prefix, frames))
+    elif track.codec == WAVPACK:
+        places = stripped.add(WavPackFrames(track.private, count_blocks(first), frames))
     tables = sample_tables(places, times, flags & KEY == KEY, room)
     start = TrackStart(times.timescale, zero, zero + int(times.shown[0]))
     whole = replace(

@@ -15,6 +15,7 @@ import numpy as np
 
 from media.errors import MalformedError, MediaError
 from media.mp4.codecs.clean_aperture import Aperture
+from media.mp4.codecs.decodable_entry import WAVPACK_ENTRY
 from media.mp4.codecs.sample_entry import parse_sample_entry
 from media.mp4.codecs.sequence_parameters import avc_parameter_sets, avc_parameters
 from media.mp4.fragments.fragments import (
@@ -267,6 +268,7 @@ async def _encode_sound(
         count=(dropped + wanted + 1) * SOUND_FRAME,
         rate=rate,
         bitrate=rendition.track.bitrate,
+        decoder="wavpack" if source_track.entry.kind == WAVPACK_ENTRY else "",
     )
     output = await _run(tools, arguments, source, (last - first) * SOUND_FRAME / rate, read)
     _, samples, data = _read_output(output)

@@ -143,7 +143,7 @@ def _taken_by(encoder: PictureEncoder, pictures: Any) -> Any:
     return pictures.filter("hwupload") if encoder.hardware_type else pictures
 
 
-def sound_arguments(*, first: int, count: int, rate: int, bitrate: int) -> list[str]:
+def sound_arguments(*, first: int, count: int, rate: int, bitrate: int, decoder: str = "") -> list[str]:
     """Compile ffmpeg's arguments for a segment's sound: MP4 in, one fragment of stereo AAC out on pipe 0.
 
     Args:
@@ -151,8 +151,9 @@ def sound_arguments(*, first: int, count: int, rate: int, bitrate: int) -> list[
         count: how many samples it has; silence where the film has no more.
         rate: samples per second of the result.
         bitrate: of the result in bits per second.
+        decoder: ffmpeg's name of it, where the sample entry doesn't tell it.
     """
-    source = {"format": "mov", "threads": 1, "vn": None}
+    source = {"format": "mov", "threads": 1, "vn": None, **({"c:a": decoder} if decoder else {})}
     sound = ffmpeg.input("pipe:0", **source).audio
     # Gaps become silence, and everything before the first sample is cut off.
     sound = sound.filter("aresample", rate, **{"async": 1, "min_hard_comp": 0.02, "first_pts": first})

@@ -30,6 +30,8 @@ _BITS |= {b"alaw": 8, b"ulaw": 8}
 RIFF_KINDS = (b"ms", b"TS")
 """The first two bytes of types of sound whose other two are a format tag of RIFF (QuickTime File Format)."""
 
+WAVPACK_ENTRY = b"msWV"
+"""The type of WavPack's sample entry, by WAVE's format tag; ffmpeg has to be told which decoder it is."""
 
 FOURCCS: Mapping[str, str] = {
     "MPEG-4 Part 2 video": "XVID DIVX DX50 MP4V FMP4 3IV2 3IVX M4S2 MP4S RMP4 SEDG UMP4 WV1F XVIX DXGM BLZ0",

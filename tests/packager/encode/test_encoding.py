@@ -32,6 +32,7 @@ SOURCES = {
     "windows.wmv": "-c:v wmv2 -c:a wmav2",
     "television.ts": "-c:v mpeg2video -bf 2 -c:a ac3",
     "free.ogv": "-c:v libtheora -q:v 6 -c:a libvorbis",
+    "lossless.mkv": "-c:v mpeg4 -c:a wavpack",
     "camera.mov": "-c:v prores -c:a pcm_s16le",
 }
 """Films that no browser plays, by the options with which ffmpeg makes them."""

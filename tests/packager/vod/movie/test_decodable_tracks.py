@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import struct
+import subprocess
+from functools import partial
 from pathlib import Path
+from random import Random
 
 import pytest
 
-from media.errors import TooLargeError, UnsupportedError
+from media.errors import MediaError, TooLargeError, UnsupportedError
 from media.mp4.boxes import box
 from media.mp4.codecs.decodable_entry import FixedPacking, decodable_picture, decodable_sound, fixed_packing
 from media.mp4.movie.packed_sound import packed_tables
@@ -16,7 +19,8 @@ from media.mp4.movie.sample_table import SampleTable
 from media.mp4.movie.sample_table_writer import TableRoom
 from packager.library.local_storage import Library, NotFoundError
 from tests.media.matroska.matroska_elements import block, cluster, element, number_of, segment, tracks
-from tests.packager.vod.decoded_tracks import assert_decodes_alike, encoded_film, indexed
+from tests.packager.films import FFMPEG
+from tests.packager.vod.decoded_tracks import assert_decodes_alike, encoded_film, fragmented, indexed, sound
 from tests.packager.vod.vod_titles import titles_of
 
 VIDEO_AND_SOUND = ["video", "audio"]
@@ -45,6 +49,37 @@ def test_matroska_of_other_codecs_decodes_from_fragments(name: str, words: str, 
     assert [track.entry.codec for track in index.only_encoded] == ["", ""]
     assert index.tracks == ()
     assert len(index.left_out) == 2
+
+
+def read_of(data: bytes, offset: int, length: int) -> bytes:
+    return data[offset : offset + length]
+
+
+@pytest.mark.parametrize("words", ["-ac 1", "-ac 2 -sample_fmt s32p", "-ac 6 -sample_fmt fltp"])
+def test_wavpack_gets_the_headers_that_matroska_leaves_out(words: str, tmp_path: Path) -> None:
+    path = encoded_film(f"wavpack-{words.split()[1]}.mka", f"-vn -c:a wavpack {words}")
+    (track,) = indexed(path).only_encoded
+    # MP4 has no name of WavPack's that ffmpeg knows.
+    command = [FFMPEG, "-v", "error", "-c:a", "wavpack", "-i", str(fragmented(path, track, tmp_path))]
+    ours = subprocess.run([*command, "-f", "s32le", "-"], capture_output=True, check=True).stdout
+    assert ours == sound(path, "a:0") != b""
+
+
+def test_damaged_frames_of_wavpack_are_as_long_as_the_others(tmp_path: Path) -> None:
+    path = encoded_film("wavpack-6.mka", "-vn -c:a wavpack -ac 6 -sample_fmt fltp")
+    data, random = path.read_bytes(), Random(37)
+    for _ in range(20):
+        broken = bytearray(data)
+        for _ in range(40):
+            broken[random.randrange(2000, len(broken))] = random.randrange(256)
+        (tmp_path / "broken.mka").write_bytes(broken)
+        try:
+            index = indexed(tmp_path / "broken.mka")
+        except MediaError:
+            continue
+        assert index.assembled is not None
+        (samples,) = index.assembled.tracks
+        assert len(samples.read(partial(read_of, bytes(broken)), 0, samples.size)) == samples.size
 
 
 @pytest.mark.parametrize("stripped", [b"", b"\0\0\1"])

@@ -31,6 +31,7 @@ from tests.packager.vod.vod_titles import titles_of
 
 THEORA, VORBIS = "-c:v libtheora -g 30", "-c:a libvorbis"
 WEB = f"{THEORA} {VORBIS}"
+ODD = "-s 162x122 -aspect 2 -r 30000/1001"
 LONGEST_PACKET = 2880
 """Samples of the longest packet of sound."""
 
@@ -60,7 +61,7 @@ def written(name: str, pages: list[Page], folder: Path) -> Path:
         ("web.ogv", WEB, [], ["video", "audio"]),
         ("new.ogv", f"{THEORA} -c:a libopus", ["audio"], ["video"]),
         ("lossless.ogg", f"{THEORA} -c:a flac", ["audio"], ["video"]),
-        ("odd.ogv", f"{THEORA} -s 162x122 -aspect 2 -r 14.985 {VORBIS} -ar 22050", [], ["video", "audio"]),
+        ("odd.ogv", f"{THEORA} {ODD} {VORBIS} -ar 22050", [], ["video", "audio"]),
         ("vp8.ogv", f"-c:v libvpx -auto-alt-ref 1 -lag-in-frames 9 {VORBIS}", [], ["video", "audio"]),
         ("song.ogg", "-vn -c:a libvorbis", [], ["audio"]),
         ("song.opus", "-vn -c:a libopus -frame_duration 60", ["audio"], []),
