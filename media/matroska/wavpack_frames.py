@@ -61,7 +61,7 @@ class WavPackFrames:
     """The frames of a track with whole headers, as decoders take them.
 
     Args:
-        private: the track's configuration.
+        private: the track's configuration, which has the version of WavPack in two bytes.
         blocks: how many blocks each frame has.
         frames: where each one is in the file.
     """

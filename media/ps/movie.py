@@ -33,7 +33,7 @@ from media.ts.annex_b import H264, VIDEO_CODINGS
 from media.ts.assembled_movie import AssembledMovie, FoundStream, assembled_movie
 from media.ts.limits import TransportLimits
 from media.ts.movie_streams import MediaStream, PictureStream, SoundStream, VideoStream
-from media.ts.sound_frames import AC3, DTS, EAC3, FILE_SOUND_CODINGS, MPEG_AUDIO, SoundCoding, disc_pcm
+from media.ts.sound_frames import AC3, DTS, EAC3, FILE_SOUND_CODINGS, MPEG_AUDIO, disc_pcm
 from media.ts.subtitle_streams import SubtitleStream
 from media.ts.tables import ElementaryStream, StreamType
 from media.ts.timestamps import FileClock, FileTimes, FollowingClock
@@ -150,7 +150,7 @@ class _StreamCollector:
             found = SoundStream(stream, EAC3, limits)
         elif pcm_substream in PCM_SUBSTREAMS:
             coding = disc_pcm(pcm_format)
-            found = SoundStream(stream, coding, limits) if isinstance(coding, SoundCoding) else coding
+            found = _UNKNOWN if coding is None else SoundStream(stream, coding, limits)
         return _ReadStream(number, b"vide" if number in VIDEO else b"soun", found)
 
     def _picture(self, stream: ElementaryStream, beginning: bytes, kind: int | None) -> MediaStream:

@@ -47,7 +47,6 @@ _OTHER_VIDEO: Mapping[int, str] = {
     0xD2: "AVS2",
 }
 _OTHER_SOUND: Mapping[int, str] = {
-    StreamType.PCM: "PCM",
     StreamType.TRUEHD: "TrueHD",
     0x1C: "AAC without headers",
     0x2D: "MPEG-H 3D Audio",

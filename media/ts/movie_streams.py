@@ -164,6 +164,7 @@ class _FrameSamples:
         self._offsets = np.asarray(frames.offsets, np.int64)
         shifts = np.asarray(frames.shifts, np.uint8) if isinstance(frames, SoundFrames) else np.zeros(0)
         self._shifts = shifts if shifts.any() else None
+        self._packing = frames.packing if isinstance(frames, SoundFrames) else None
         self._ends: Int64 = np.cumsum(np.asarray(frames.sizes, np.int64))
 
     @property
@@ -187,6 +188,9 @@ class _FrameSamples:
             return b""
         begins = np.append(0, self._ends)[first : last + 1]
         sizes, offsets = self._ends[first : last + 1] - begins, self._offsets[first : last + 1]
+        if self._packing is not None:
+            ratio = self._packing.ratio
+            sizes = sizes * ratio.numerator // ratio.denominator
         one, other = (
             int(self._unit_begins.searchsorted(at, "right")) - 1
             for at in (offsets[0], offsets[-1] + sizes[-1] - (self._shifts is None))
@@ -199,6 +203,8 @@ class _FrameSamples:
         found = (offsets - self._unit_begins[one]).tolist()
         if self._shifts is None:
             frames = [data[at : at + size] for at, size in zip(found, sizes.tolist(), strict=True)]
+            if self._packing is not None:
+                frames = [self._packing.unpack(one) for one in frames]
         else:
             shifts = self._shifts[first : last + 1].tolist()
             frames = [

@@ -23,6 +23,7 @@ from media.mp4.codecs.audio_specific_config import (
 )
 from media.mp4.codecs.silence import AC3_KILOBITS, AC3_RATES
 from media.ts.latm import HEADER_BYTES, read_latm_frame, shifted
+from media.ts.packed_pcm import BLU_RAY_ORDERS, GROUP, PcmPacking, blu_ray_packing, disc_packing
 from media.ts.tables import StreamType
 
 _KILOBITS = {
@@ -46,6 +47,7 @@ FRAMES_OF_SOUND = 64
 BIG_PCM = "A_PCM/INT/BIG"
 """The codec ID of PCM whose first byte is the highest."""
 
+_BLU_RAY_RATES = {1: 48_000, 4: 96_000, 5: 192_000}
 _DISC_RATES = (48_000, 96_000, 44_100, 32_000)
 _FRAMES_PER_SECOND = 100
 """Frames into which PCM is cut, a second."""
@@ -107,6 +109,7 @@ class SoundCoding:
         sync: the two bytes with which each frame begins.
         is_self_describing: whether a decoder takes the channels from each frame, in MP4, too.
         header_bytes: of a frame that hold what is parsed, as far as the frame has so many.
+        packing: returns the order of the bytes of PCM by its format; None: they are in the usual order.
     """
 
     codec: str
@@ -115,6 +118,7 @@ class SoundCoding:
     sync: re.Pattern[bytes]
     is_self_describing: bool = False
     header_bytes: int = _HEADER_BYTES
+    packing: Callable[[tuple[int, ...]], PcmPacking] | None = None
 
     def carried(self, data: bytes) -> FrameFacts:
         """Parse the header of a frame as `parse` does; raise UnsupportedError if MP4 can't have the frame."""
@@ -235,6 +239,19 @@ def _eac3(data: bytes) -> FrameFacts:
     return FrameFacts(size, 0, 1536, AC3_RATES[number], (AC3_RATES[number], mode), continues)
 
 
+def _blu_ray_pcm(data: bytes) -> FrameFacts:
+    """Read the header of a frame of PCM of a Blu-ray: its bytes, layout, rate and bits."""
+    size, layout, form = int.from_bytes(data[:2], "big"), data[2] >> 4, data[3] >> 6
+    rate, channels = _BLU_RAY_RATES.get(data[2] & 15), len(BLU_RAY_ORDERS.get(layout, ()))
+    width = 2 if form == 1 else 3
+    each = (channels + channels % 2) * width
+    if rate is None or not channels or not form or not size or size % each:
+        raise MalformedError("no frame of PCM")
+    samples = size // each
+    kind = rate, 8 * width, channels, layout
+    return FrameFacts(size + 4, 4, samples, rate, kind, length=samples * channels * width)
+
+
 _AC3_SYNC = re.compile(rb"\x0b\x77")
 AAC = SoundCoding("A_AAC", "AAC", _adts, re.compile(rb"\xff[\xf0\xf1\xf8\xf9]"))
 LATM = SoundCoding("A_AAC", "AAC in LATM", _latm, re.compile(rb"\x56[\xe0-\xff]"), header_bytes=HEADER_BYTES)
@@ -243,6 +260,10 @@ MPEG_AUDIO = SoundCoding("A_MPEG/L3", "MPEG audio", _mpeg_audio, re.compile(rb"\
 DTS = SoundCoding("A_DTS", "DTS", _dts, re.compile(rb"\x7f\xfe|\x64\x58"), is_self_describing=True)
 AC3 = SoundCoding("A_AC3", "AC-3", _ac3, _AC3_SYNC, is_self_describing=True)
 EAC3 = SoundCoding("A_EAC3", "E-AC-3", _eac3, _AC3_SYNC, is_self_describing=True)
+BLU_RAY_PCM = SoundCoding(
+    *(BIG_PCM, "PCM", _blu_ray_pcm, re.compile(rb"[\x00-\x7f].", re.DOTALL)),
+    packing=lambda kind: blu_ray_packing(kind[3], kind[1] // 8),
+)
 
 SOUND_CODINGS: Mapping[int, SoundCoding] = {
     StreamType.MPEG1_AUDIO: MP3,
@@ -261,25 +282,33 @@ FILE_SOUND_CODINGS: Mapping[int, SoundCoding] = {
     **SOUND_CODINGS,
     **dict.fromkeys((StreamType.MPEG1_AUDIO, StreamType.MPEG2_AUDIO), MPEG_AUDIO),
     **dict.fromkeys((StreamType.DTS, StreamType.DTS_HD, StreamType.DTS_HD_MASTER), DTS),
+    StreamType.PCM: BLU_RAY_PCM,
 }
 """Codings of files, by stream type; what can't be packaged of them is decoded."""
 
 
-def disc_pcm(form: int) -> SoundCoding | str:
+def disc_pcm(form: int) -> SoundCoding | None:
     """Return the coding of the PCM of a DVD, which has no frames: it is cut into some.
 
     Args:
         form: a byte with the bits of a sample, the rate and the channels.
 
     Returns:
-        The coding, or the reason why the sound isn't decoded.
+        The coding; None where the byte has no valid number of bits.
     """
     bits, rate, channels = 16 + 4 * (form >> 6), _DISC_RATES[form >> 4 & 3], (form & 7) + 1
-    if bits != 16:  # of which four or eight lie behind the rest of two samples
-        return f"codec PCM of DVDs with {bits} bits isn't one that can be packaged"
-    samples = rate // _FRAMES_PER_SECOND
-    facts = FrameFacts(samples * channels * bits // 8, 0, samples, rate, (rate, bits, channels))
-    return SoundCoding(BIG_PCM, "PCM", lambda _data: facts, re.compile(b""))
+    if bits > 24:
+        return None
+    # The samples of a frame are whole groups.
+    samples = rate // _FRAMES_PER_SECOND // GROUP * GROUP
+    size, width = samples * channels * bits // 8, 2 if bits == 16 else 3
+    kind = rate, 8 * width, channels
+    facts = FrameFacts(size, 0, samples, rate, kind, length=samples * channels * width)
+    packing = None if bits == 16 else disc_packing(bits, channels)
+    return SoundCoding(
+        *(BIG_PCM, "PCM", lambda _data: facts, re.compile(b"")),
+        packing=None if packing is None else lambda _kind: packing,
+    )
 
 
 def recognized(data: bytes) -> SoundCoding | None:
@@ -312,7 +341,7 @@ def sound_track(number: int, coding: SoundCoding, first: FrameFacts) -> Matroska
         channels = audio_specific_config(private).channels
         return MatroskaTrack(number, AUDIO, coding.codec, private, sample_rate=first.rate, channels=channels)
     if coding.codec == BIG_PCM:
-        _, bits, channels = first.kind
+        bits, channels = first.kind[1:3]
         kind = number, AUDIO, BIG_PCM
         return MatroskaTrack(*kind, sample_rate=first.rate, channels=channels, bit_depth=bits)
     # The channels of AC-3 and E-AC-3 are in the configuration of the sample entry.
@@ -376,6 +405,12 @@ class SoundFrames:
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    @property
+    def packing(self) -> PcmPacking | None:
+        """The order of the bytes of PCM; None where they are in the usual one."""
+        main, packing = self._main, self._coding.packing
+        return None if main is None or packing is None else packing(main.facts.kind)
 
     @property
     def facts(self) -> FrameFacts | None:

@@ -151,7 +151,7 @@ def sound_arguments(*, first: int, count: int, rate: int, bitrate: int, decoder:
         count: how many samples it has; silence where the film has no more.
         rate: samples per second of the result.
         bitrate: of the result in bits per second.
-        decoder: ffmpeg's name of it, where the sample entry doesn't tell it.
+        decoder: ffmpeg's name of the decoder, where the sample entry has none that it knows.
     """
     source = {"format": "mov", "threads": 1, "vn": None, **({"c:a": decoder} if decoder else {})}
     sound = ffmpeg.input("pipe:0", **source).audio

@@ -31,7 +31,7 @@ RIFF_KINDS = (b"ms", b"TS")
 """The first two bytes of types of sound whose other two are a format tag of RIFF (QuickTime File Format)."""
 
 WAVPACK_ENTRY = b"msWV"
-"""The type of WavPack's sample entry, by WAVE's format tag; ffmpeg has to be told which decoder it is."""
+"""The type of WavPack's sample entry, by WAVE's format tag, which ffmpeg doesn't know in MP4."""
 
 FOURCCS: Mapping[str, str] = {
     "MPEG-4 Part 2 video": "XVID DIVX DX50 MP4V FMP4 3IV2 3IVX M4S2 MP4S RMP4 SEDG UMP4 WV1F XVIX DXGM BLZ0",

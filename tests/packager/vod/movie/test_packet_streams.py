@@ -52,12 +52,6 @@ def test_packets_of_other_codecs_decode_from_fragments(
     assert [track.name for track in index.only_encoded] == ["video", "audio"][: 2 - len(copied)]
 
 
-def test_pcm_of_24_bits_is_told_and_not_decoded_as_something_else() -> None:
-    index = indexed(encoded_film("deep.vob", f"{MPEG2} -c:a pcm_dvd -sample_fmt s32 -f vob"))
-    assert [track.name for track in index.only_encoded] == ["video"]
-    assert "PCM of DVDs with 24 bits" in str(index.left_out)
-
-
 def test_the_shape_of_the_picture_comes_from_the_sequence_header() -> None:
     index = indexed(encoded_film("film.vob", DISC))
     (video,) = index.only_encoded
