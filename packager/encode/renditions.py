@@ -60,8 +60,8 @@ SMALLER = Fraction(9, 10)
 HIGH_FRAME_RATE = 33
 """Pictures per second above which a rendition gets half as many bits again."""
 
-HIGHEST_FRAME_RATE = 120
-"""Pictures per second above which a source isn't encoded: its times are those of no camera."""
+HIGHEST_FRAME_RATE, THINNED_FRAME_RATE = 120, 60
+"""Pictures per second above which not all of a source's are encoded, and how many of each second are then."""
 
 H264_PROFILE = 0x64
 """High profile (ITU-T H.264 §A.2.4)."""
@@ -182,7 +182,7 @@ class EncodedRenditions:
     def _pictures(self, index: FileIndex, source: OfferedTrack) -> list[OfferedTrack]:
         shorter, rate = min(_seen_size(source)), source.frame_rate
         is_hdr = source.entry.video_range != "SDR"
-        if shorter < 2 * MACROBLOCK or not 0 < rate <= HIGHEST_FRAME_RATE or (is_hdr and not self.maps_hdr):
+        if shorter < 2 * MACROBLOCK or rate <= 0 or (is_hdr and not self.maps_hdr):
             return []
         smaller = int(shorter * SMALLER)
         heights = [height for height, _ in RUNGS if height <= min(smaller, self.largest)]
@@ -193,6 +193,8 @@ class EncodedRenditions:
 
     def _picture(self, index: FileIndex, source: OfferedTrack, height: int, times: Int64) -> OfferedTrack:
         size = _scaled(_seen_size(source), height)
+        if source.frame_rate > HIGHEST_FRAME_RATE:
+            source = replace(source, most_frames=THINNED_FRAME_RATE)
         bitrate = _bitrate(source, size, height)
         entry = SampleEntry(
             b"avc1",

@@ -173,6 +173,9 @@ async def _encode_pictures(
     stop = begin + 1 if rendition.is_i_frames else end
     source = await asyncio.to_thread(picture_samples, rendition.source, begin, stop)
     times = pictures_within(source, begin, stop)
+    if rendition.track.most_frames:
+        places = (times - times[0]) * rendition.track.most_frames // rendition.track.timescale
+        times = times[np.unique(places, return_index=True)[1]]
     quality = QUALITY
     while True:
         output = await _run_picture(tools, rendition, source, (int(times[0]), stop), quality, read)
@@ -237,6 +240,7 @@ async def _run_picture(
         timescale=scale,
         encoder=rendition.encoder,
         part=_shown_part(rendition.source),
+        most_frames=rendition.track.most_frames,
         subtitles=None if shown is None else (shown.container, shown.canvas, shown.begin),
     )
     further = b"" if shown is None else shown.data

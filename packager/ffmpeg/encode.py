@@ -33,6 +33,7 @@ def picture_arguments(
     timescale: int,
     encoder: PictureEncoder = SOFTWARE,
     part: tuple[int, int, int, int] | None = None,
+    most_frames: int = 0,
     subtitles: tuple[str, tuple[int, int], int] | None = None,
 ) -> list[str]:
     """Compile ffmpeg's arguments for a segment's pictures: MP4 in, one fragment of H.264 out on pipe 0.
@@ -47,6 +48,7 @@ def picture_arguments(
         is_hdr: whether the source has the range of HDR.
         timescale: ticks per second of what is read and of the result.
         part: left and top edge, width and height of what is shown of the source's pictures; None: all.
+        most_frames: pictures that are kept of each second at most, counted from the begin; 0: all.
         subtitles: that are read from pipe 1: their container, width and height of what they are composed on,
             and the milliseconds at which the first ones are shown.
     """
@@ -56,6 +58,10 @@ def picture_arguments(
     pictures = pictures.filter("yadif", mode="send_frame", deint="interlaced")
     pictures = pictures.filter("settb", f"1/{timescale}")
     pictures = pictures.filter("trim", start_pts=bounds[0], end_pts=bounds[1])
+    if most_frames:
+        place = f"floor(({{}}-{bounds[0]})*{most_frames}/{timescale})"
+        later = f"gt({place.format('pts')},{place.format('prev_selected_pts')})"
+        pictures = pictures.filter("select", f"isnan(prev_selected_pts)+{later}")
     if part is not None:
         left, top, width, height = part
         pictures = pictures.filter("crop", width, height, left, top, exact=1)

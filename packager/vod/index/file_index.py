@@ -79,6 +79,7 @@ class OfferedTrack:
             the mean of sound; else 0.
         is_bounded: whether the sizes are bounds of segments that may not exist yet.
         unit: ticks of which the bounds of a clip's segments are multiples.
+        most_frames: pictures that are kept of each second at most; 0: all.
         place_in_file: whether the file's track isn't presented by itself, and its ID: what comes first is the
             film's default.
         version: its file's, which the addresses of its media have in them.
@@ -106,6 +107,7 @@ class OfferedTrack:
     bitrate: int = 0
     is_bounded: bool = False
     unit: int = 1
+    most_frames: int = 0
     place_in_file: tuple[bool, int] = (False, 0)
     version: MediaVersion = UNVERSIONED
 
@@ -194,7 +196,8 @@ class OfferedTrack:
         # Long enough that times which are rounded to coarse ticks make no difference.
         window = max(RATE_TICKS, round(RATE_SECONDS * self.timescale))
         largest = self.samples.largest_rate(window) * self.timescale
-        return largest if largest > average * VARYING else average
+        found = largest if largest > average * VARYING else average
+        return min(found, Fraction(self.most_frames)) if self.most_frames else found
 
     @property
     def nbytes(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 from dataclasses import dataclass
 from fractions import Fraction
@@ -145,6 +146,27 @@ LAYOUTS = {
     "7.1 with the left side": ("-c:a pcm_s16le", "7.1|SL=c0", 0.0),
     "one channel": ("-c:a ac3", "mono|c0=c0", 1.0),
 }
+
+
+async def test_of_too_many_pictures_a_second_some_are_encoded_at_their_own_times(
+    tools: Tools, tmp_path: Path
+) -> None:
+    """A telephone's slow motion has 240 a second."""
+    words = f"-f lavfi -i testsrc2=size=128x96:rate=240:duration=5 {HEVC} -tag:v hvc1"
+    folder = await asyncio.to_thread(made, tmp_path / "library", "slow.mp4", words)
+    async with encoding(folder, tools) as media:
+        titles = media._titles
+        playlist = await asyncio.to_thread(titles.multivariant_playlist, "slow.mp4")
+        path = await joined(media, "slow.mp4", "video-96p", tmp_path)
+    assert re.findall(r"FRAME-RATE=([0-9.]+).*\n(video[^/]*)/", playlist) == [
+        ("240.000", "video"),
+        ("60.000", "video-96p"),
+    ]
+    times = picture_times(path)
+    assert [round(time * 240) for time in times] == [4 * number for number in range(300)]
+    ours = shown(tools, path, (128, 96))
+    theirs = shown(tools, folder / "slow.mp4", (128, 96))[::4]
+    assert np.abs(ours.astype(np.int16) - theirs).mean() < 6
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
