@@ -48,6 +48,11 @@ class MatroskaDemuxer:
         self._tracks_element = b""
         self._tracks: Mapping[int, _VideoTrack | _AudioTrack] = {}
 
+    @property
+    def has_sound(self) -> bool:
+        """Whether the stream has said that it has sound."""
+        return any(isinstance(one, _AudioTrack) for one in self._tracks.values())
+
     def receive_data(self, data: bytes) -> list[Packet]:
         """Parse the next bytes.
 
@@ -56,7 +61,7 @@ class MatroskaDemuxer:
 
         Raises:
             MalformedError: the bytes are no such stream, or its times go back.
-            UnsupportedError: it has other codecs, no video or no audio, or is encrypted or compressed.
+            UnsupportedError: it has other codecs, or no video, or is encrypted or compressed.
             TooLargeError: a limit is exceeded.
         """
         found = list[Packet]()
@@ -97,12 +102,13 @@ def _chosen(tracks: tuple[MatroskaTrack, ...]) -> Mapping[int, _VideoTrack | _Au
     """Return the tracks that are demuxed, by number."""
     video = next((one for one in tracks if one.kind == VIDEO), None)
     audio = next((one for one in tracks if one.kind == AUDIO), None)
-    if video is None or audio is None:
-        raise UnsupportedError("no video or no audio")
+    if video is None:
+        raise UnsupportedError("no video")
     for one in (video, audio):
-        if one.codec not in FOUR_CCS:
+        if one is not None and one.codec not in FOUR_CCS:
             raise UnsupportedError(f"codec {one.codec!r} isn't one that can be demuxed")
-    return {video.number: _VideoTrack(video), audio.number: _AudioTrack(audio)}
+    heard = {} if audio is None else {audio.number: _AudioTrack(audio)}
+    return {video.number: _VideoTrack(video), **heard}
 
 
 class _VideoTrack:

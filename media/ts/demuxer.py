@@ -16,7 +16,14 @@ from media.ts.access_units import AccessUnitReader, Field, FieldReader
 from media.ts.annex_b import VIDEO_CODINGS, Picture, VideoCoding, as_sample, configuration, look_at
 from media.ts.elementary_streams import LAYOUTS, PacketBlock, Unit, UnitReader
 from media.ts.sections import ProgramTables
-from media.ts.sound_frames import LATM, LIVE_SOUND_CODINGS, FrameFacts, SoundCoding, sound_track
+from media.ts.sound_frames import (
+    LATM,
+    LIVE_SOUND_CODINGS,
+    SOUND_CODINGS,
+    FrameFacts,
+    SoundCoding,
+    sound_track,
+)
 from media.ts.tables import PACKET, ProgramMap
 from media.ts.timestamps import LiveClock, difference
 
@@ -212,7 +219,10 @@ class TransportDemuxer:
     """Demuxes one live transport stream, without I/O.
 
     Args:
-        needs_sound: whether a stream without sound is an error.
+        needs_sound: whether sound that is listed and can't be demuxed is an error.
+
+    Attributes:
+        has_other_sound: whether the stream has sound, but none that can be demuxed.
     """
 
     def __init__(self, limits: LiveTransportLimits = DEFAULT_LIMITS, *, needs_sound: bool = True) -> None:
@@ -222,6 +232,7 @@ class TransportDemuxer:
         self._position = 0
         self._tables = ProgramTables()
         self._streams: dict[int, _Pictures | _Sounds] = {}
+        self.has_other_sound = False
 
     @property
     def has_other_samples(self) -> bool:
@@ -257,7 +268,7 @@ class TransportDemuxer:
 
         Raises:
             MalformedError: the configurations say something impossible.
-            UnsupportedError: it has other codecs, no picture or no sound, or is encrypted.
+            UnsupportedError: it has other codecs, or no picture, or is encrypted.
         """
         data = self._buffer + data
         whole = len(data) - len(data) % PACKET
@@ -296,7 +307,9 @@ class TransportDemuxer:
         clock = LiveClock()
         video = next((one for one in program.streams if one.kind in VIDEO_CODINGS), None)
         sound = next((one for one in program.streams if one.kind in LIVE_SOUND_CODINGS), None)
-        if video is None or (sound is None and self._needs_sound):
+        heard = any(one.kind in SOUND_CODINGS for one in program.streams)
+        self.has_other_sound = sound is None and heard
+        if video is None or (self.has_other_sound and self._needs_sound):
             raise UnsupportedError("no video or no audio of a supported codec")
         streams: dict[int, _Pictures | _Sounds] = {}
         streams[video.pid] = _Pictures(VIDEO_CODINGS[video.kind], clock, self._limits)

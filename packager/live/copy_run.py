@@ -41,6 +41,17 @@ class CopyRun(ChannelRun):
     """
 
     @property
+    def stall_seconds(self) -> float:
+        """How long a track may pause: two pictures at least where these stand still for seconds."""
+        seen, stall_seconds = self._source.seen, self.limits.stall_seconds
+        return stall_seconds if seen is None else max(stall_seconds, 2 * float(seen.picture_frame))
+
+    @property
+    def is_still_alone(self) -> bool:
+        """Whether the stream is nothing but pictures that stand still."""
+        return not self._source.has_audio
+
+    @property
     def further(self) -> tuple[int, ...]:
         """The numbers of the further video tracks."""
         return self._source.further
@@ -223,8 +234,8 @@ class _Taker:
     async def push(self, chunks: Sequence[StreamChunk]) -> None:
         """Take the next chunks of the main video track with its sound; see ``push_track``."""
         burst = self._published.burst_seconds or 0.0
-        # Pictures of several tracks come together, and go on together.
-        if burst <= self._most_at_once or len(self._video) > 1:
+        # Pictures of several tracks come together, and go on together; single pictures are no bursts.
+        if burst <= self._most_at_once or len(self._video) > 1 or self._run.is_still_alone:
             burst = 0.0
         if not burst and not self._pacer.is_holding:
             await self.push_track(0, chunks)
@@ -345,7 +356,7 @@ class _Taker:
             self._clock.observe(_end(fragment) / output.timescale, now)
         for output, fragment in fragments:
             await budget.spend()
-            output.deadline = self._loop.time() + self._run.limits.stall_seconds
+            output.deadline = self._loop.time() + self._run.stall_seconds
             try:
                 if output.feed.add(fragment, now):
                     self._run.flowing = True

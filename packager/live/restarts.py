@@ -311,14 +311,21 @@ class Restarts:
             # Captions follow the first one alone.
             follow = None if index else context.captions.follow
             if index and not plan.renditions[writer.name].video:
-                silence = self._limits.silence
-                feeds.append(SoundFeed(run, writer, cut, follow, limits=silence, on_silence=note(NO_SOUND)))
+                silence, on_silence = (
+                    self._limits.silence,
+                    note(NO_SOUND) if source.has_audio else _note_nothing,
+                )
+                feeds.append(SoundFeed(run, writer, cut, follow, limits=silence, on_silence=on_silence))
             elif has_both and not source.further and plan.renditions[writer.name].video:
                 grid, on_still = (self.start, plan.cadence), note(NO_PICTURE)
                 feeds.append(PictureFeed(run, writer, cut, follow, grid=grid, on_still=on_still))
             else:
                 feeds.append(Feed(run, writer, cut, follow))
         return feeds
+
+
+def _note_nothing(_: bool) -> None:
+    """Note no fault: nobody said that there would be sound."""
 
 
 def _begin_of(source: Source) -> float | None:

@@ -21,7 +21,7 @@ from media.mp4.codecs.silence import silent_frame
 from media.mp4.fragments.fragments import Fragment, InitSegment
 from media.muxers.fragment_muxer import FragmentMuxer
 from media.packets import Packet, StreamTrack, TrackKind
-from media.stream_reader import StreamChunk
+from media.stream_reader import CLOCK_RATE, StreamChunk
 from packager.ffmpeg.ladder import SOURCE_RUNG, Rung
 from packager.segment.keyframe_cadence import AUDIO_FRAME, KeyframePattern
 from packager.sources.demuxing import (
@@ -59,6 +59,11 @@ class Copier(FragmentMuxer):
     def has_picture(self) -> bool:
         """Whether a picture has come, or its beginning."""
         return super().has_picture or self._reader.has_begun_picture
+
+    @property
+    def may_have_sound(self) -> bool:
+        """Whether sound may come with a picture that has come."""
+        return self._reader.may_have_sound
 
     @property
     def has_other_samples(self) -> bool:
@@ -140,7 +145,7 @@ async def inspect_demuxed(
 
     Returns:
         The source, ``copied`` if the stream has each rendition. None where ffprobe must inspect it, since it
-        has no picture or no sound, or others than can be copied here.
+        has no picture, or one that moves without sound, or others than can be copied here.
     """
     former = None if published.further_video_tracks else former
     source = await _inspect_main(published, limits, former)
@@ -167,7 +172,7 @@ async def _inspect_main(
     if copier is None or live is None or branch is None:
         return None
     budget = StepBudget()
-    seen = SeenStream(copier, former)
+    seen = SeenStream(copier, former, limits.pump.slow_seconds)
     try:
         loop = asyncio.get_running_loop()
         latest = loop.time() + limits.seen_grace_seconds
@@ -180,9 +185,8 @@ async def _inspect_main(
                     for event in events:
                         seen.push(event)
                     await budget.spend()
-                patience.reschedule(
-                    latest + (limits.seen_slow_seconds if seen.is_slow else limits.seen_seconds)
-                )
+                is_slow = seen.is_slow or seen.is_still_alone
+                patience.reschedule(latest + (limits.seen_slow_seconds if is_slow else limits.seen_seconds))
     except TimeoutError:
         # Key frames may be so rare, or the stream so slow.
         pass
@@ -211,7 +215,8 @@ async def find_tracks(
     """Return the tracks of the stream on air, if it is to be demuxed here for ffmpeg.
 
     Empty if ffmpeg must get the stream as it comes: it can't be demuxed, or one track doesn't come. Pictures
-    of two fields are demuxed without sound, too, since ffmpeg copies each field as a picture.
+    of two fields are demuxed without sound, too, since ffmpeg copies each field as a picture; so are pictures
+    that stand still, as ffmpeg shows one once the next comes.
 
     Args:
         keep: whether the picture is copied: it keeps the times of its own container, unless it has fields.
@@ -222,14 +227,15 @@ async def find_tracks(
     if branch is None:
         return ()
     reader, budget = ChunkDemuxer(demuxer_for_ffmpeg(published.received_container, limits)), StepBudget()
-    tracks = dict[TrackKind, StreamTrack]()
+    tracks, pictures = dict[TrackKind, StreamTrack](), list[int]()
     try:
         loop = asyncio.get_running_loop()
         began = loop.time()
         async with asyncio.timeout_at(began + limits.tracks_seconds) as patience:
-            while not _is_known(tracks, reader, keep=keep) and (chunks := await branch.read()):
+            while not _is_known(tracks, reader, len(pictures), keep=keep) and (chunks := await branch.read()):
                 for packets in reader.packets(chunks):
                     tracks |= {packet.track.kind: packet.track for packet in packets if packet.data}
+                    pictures += [one.dts for one in packets if one.data and one.track.kind is TrackKind.VIDEO]
                     await budget.spend()
                 is_slow = reader.has_begun_picture and TrackKind.VIDEO not in tracks
                 patience.reschedule(began + (limits.seen_slow_seconds if is_slow else limits.tracks_seconds))
@@ -240,15 +246,24 @@ async def find_tracks(
     finally:
         branch.receive_eof()
     found = tuple(tracks.values())
-    is_demuxed = TrackKind.VIDEO in tracks if reader.has_fields else len(found) == BOTH_TRACKS and not keep
+    lasts = (pictures[1] - pictures[0]) / CLOCK_RATE if len(pictures) > 1 else math.inf
+    is_still = lasts >= limits.pump.slow_seconds and not reader.has_other_sound
+    if reader.has_fields:
+        is_demuxed = TrackKind.VIDEO in tracks
+    else:
+        is_demuxed = not keep and (len(found) == BOTH_TRACKS or (TrackKind.VIDEO in tracks and is_still))
     return found if is_demuxed and container_for(found) else ()
 
 
-def _is_known(tracks: Mapping[TrackKind, StreamTrack], reader: ChunkDemuxer, *, keep: bool) -> bool:
-    """Return whether all tracks have come, or a picture that ffmpeg is to get as it comes."""
+def _is_known(
+    tracks: Mapping[TrackKind, StreamTrack], reader: ChunkDemuxer, pictures: int, *, keep: bool
+) -> bool:
+    """Return whether all tracks have come, or so many pictures that ffmpeg is to get as they come."""
     if TrackKind.VIDEO not in tracks:
         return False
-    return len(tracks) == BOTH_TRACKS or not reader.may_have_sound or (keep and not reader.has_fields)
+    if len(tracks) == BOTH_TRACKS or (keep and not reader.has_fields):
+        return True
+    return not reader.may_have_sound and (pictures > 1 or reader.has_fields)
 
 
 BOTH_TRACKS = 2
@@ -260,10 +275,17 @@ class SeenStream:
 
     Args:
         former: the source before the stream changed its format: the rate and the key frames stay.
+        slow_seconds: for which a picture stands still.
     """
 
-    def __init__(self, copier: Copier, former: Source | None = None) -> None:
+    def __init__(
+        self,
+        copier: Copier,
+        former: Source | None = None,
+        slow_seconds: float = DEFAULT_LIMITS.pump.slow_seconds,
+    ) -> None:
         self._copier = copier
+        self._slow = slow_seconds
         self._former = former if former is not None and former.seen is not None else None
         self._group_frames = 0
         self._told_group: int | None = None
@@ -326,15 +348,27 @@ class SeenStream:
 
         In MPEG-TS it is whole once the next one begins, and how long it lasts is known with that one's end.
         """
-        is_there = self._copier.has_picture and self._sound is not None
-        return is_there and self._track(has_picture=True) is None
+        return self._copier.has_picture and self._track(has_picture=True) is None
+
+    @property
+    def is_still_alone(self) -> bool:
+        """Whether pictures stand still for seconds, and no sound is announced: silence stands for it."""
+        picture = self._track(has_picture=True)
+        if picture is None or self._sound is not None:
+            return False
+        return self._longest_usual() >= self._slow * self._timescales[picture]
 
     def is_enough(self, limits: SourceLimits) -> bool:
         """Return whether all is known that is to be known of a stream, or as much was seen as may be."""
         if len(self._keys) >= limits.seen_keys:
             return True
         seconds = max((self._ticks[one] / self._timescales[one] for one in self._ticks), default=0.0)
-        if self._track(has_picture=True) is None or self._sound is None:
+        has_picture = self._track(has_picture=True) is not None
+        picture_is_alone = has_picture and not self._copier.may_have_sound
+        has_both = has_picture and self._sound is not None
+        if not has_both and not self.is_still_alone:
+            if picture_is_alone:
+                return True
             return seconds >= (limits.seen_slow_seconds if self.is_slow else limits.seen_apart_seconds)
         if self._former is not None and self._keys:
             return True
@@ -353,12 +387,12 @@ class SeenStream:
         return self._track(has_picture=False) or next(announced, None)
 
     def source(self) -> Source | None:
-        """Return the source; None if a picture or sound is missing, or has another codec."""
+        """Return the source; None without a picture, or sound beside moving ones, or with other codecs."""
         picture, sound = self._track(has_picture=True), self._sound
-        if picture is None or sound is None or not self._keys:
+        if picture is None or not self._keys or (sound is None and not self.is_still_alone):
             return None
-        entry, heard = self._entries[picture], self._entries[sound]
-        if entry.kind not in CODEC_NAMES or heard.kind not in CODEC_NAMES:
+        entry, heard = self._entries[picture], None if sound is None else self._entries[sound]
+        if entry.kind not in CODEC_NAMES or (heard is not None and heard.kind not in CODEC_NAMES):
             return None
         scale = self._timescales[picture]
         # Pauses say nothing of the rate, such as behind a first picture whose followers were lost.
@@ -368,11 +402,12 @@ class SeenStream:
         rate = Fraction(sum(usual.values()) * scale, seen) if seen else STILL_FRAME_RATE
         if self._is_like_first():
             rate = self._copier.told_frame_rate or rate
-        count = self._counts.get(sound, 0)
+        count, frame = 0, AUDIO_FRAME
+        if sound is not None and (count := self._counts.get(sound, 0)):
+            frame = Fraction(self._ticks[sound], count * self._timescales[sound])
         # Silence stands in for sound that is announced and doesn't come.
-        if not count and silent_frame(heard) is None:
+        if not count and heard is not None and silent_frame(heard) is None:
             return None
-        frame = Fraction(self._ticks[sound], count * self._timescales[sound]) if count else AUDIO_FRAME
         pattern = KeyframePattern(
             tuple(sorted(self._keys)), frame, picture_frame=Fraction(self._longest_usual(), scale)
         )
@@ -383,7 +418,8 @@ class SeenStream:
         return Source(
             frame_rate=rate,
             video_codec=CODEC_NAMES[entry.kind],
-            audio_codec=CODEC_NAMES[heard.kind],
+            has_audio=heard is not None,
+            audio_codec="" if heard is None else CODEC_NAMES[heard.kind],
             size=(entry.width, entry.height),
             seen=pattern,
         )

@@ -28,6 +28,10 @@ from packager.step_budget import PORTION_BYTES
 class Demuxer(Protocol):
     """Demuxes a stream into packets, without I/O."""
 
+    @property
+    def has_sound(self) -> bool:
+        """Whether the stream has said that it has sound."""
+
     def receive_data(self, data: bytes) -> list[Packet]:
         """Parse the next bytes; return the packets that they complete."""
 
@@ -41,7 +45,7 @@ DEMUXERS: Mapping[str, Callable[[SourceLimits], Demuxer]] = {
 
 
 def demuxer_for_ffmpeg(container: str, limits: SourceLimits) -> Demuxer:
-    """Make the demuxer of a stream that goes to ffmpeg, and may have no sound."""
+    """Make the demuxer of a stream that goes to ffmpeg, whose sound may be one that ffmpeg alone reads."""
     if container == "mpegts":
         return TransportDemuxer(limits.transport, needs_sound=False)
     return DEMUXERS[container](limits)
@@ -77,8 +81,13 @@ class ChunkDemuxer:
 
     @property
     def may_have_sound(self) -> bool:
-        """Whether sound may come with the picture."""
-        return not isinstance(self._demuxer, TransportDemuxer) or self._demuxer.has_sound
+        """Whether sound may come with a picture that has come."""
+        return self._demuxer is None or self._demuxer.has_sound
+
+    @property
+    def has_other_sound(self) -> bool:
+        """Whether the stream has sound, but none that can be demuxed."""
+        return isinstance(self._demuxer, TransportDemuxer) and self._demuxer.has_other_sound
 
     @property
     def has_fields(self) -> bool:

@@ -29,7 +29,7 @@ from media.mp4.fragments.stream_reader import FragmentedStreamReader
 from media.muxers.flv_muxer import FlvMuxer
 from media.muxers.matroska_muxer import MatroskaMuxer
 from media.packets import Packet, TrackKind
-from media.stream_reader import CLOCK_RATE, StreamChunk, StreamFormat, StreamReader
+from media.stream_reader import CLOCK_RATE, LONGEST_PAUSE, StreamChunk, StreamFormat, StreamReader
 from media.ts.stream_reader import TransportReader
 from packager.process.process import Process
 from packager.sources.bursts import BurstMeter, release_held
@@ -159,6 +159,13 @@ class _WritingTaker:
         self._taker.close_stdin()
 
 
+FILLED_BYTES = 8 << 20
+"""Most bytes of pictures that are repeated at once, where several came together."""
+
+LEAST_STEP = CLOCK_RATE // 100
+"""Ticks from a repetition to a picture that came later than its time."""
+
+
 class StillPicture:
     """Repeats the newest picture of a stream that sends one in some seconds, if each is a key frame.
 
@@ -170,20 +177,50 @@ class StillPicture:
     def __init__(self, slow_seconds: float, seconds: float) -> None:
         self._slow, self._seconds = slow_seconds, seconds
         self._picture: Packet | None = None
-        # Decode time of the newest picture, when it came, and when it is to be repeated.
+        # Decode time of the newest picture, and of what is shown last: it, or a repetition.
         self._time: int | None = None
+        self._shown = 0
+        # When it came, when it is to be repeated, and how long the one before was shown.
         self._came = self._due = -math.inf
+        self._usual = math.inf
 
-    def push(self, chunks: Sequence[StreamChunk], now: float) -> None:
-        """Note the next chunks, of which the pictures are packets."""
-        for chunk in chunks:
-            for packet in chunk.packets:
-                if packet.track.kind is TrackKind.VIDEO and packet.data:
-                    # Kept pictures are pushed together, however far apart they came.
-                    before, self._time, self._came = self._time, packet.dts, now
-                    is_slow = before is None or packet.dts - before >= self._slow * CLOCK_RATE
-                    self._picture = packet if packet.is_key and is_slow else None
-                    self._due = now + (self._slow if before is None else self._seconds)
+    def push(self, chunks: Sequence[StreamChunk], now: float) -> Sequence[StreamChunk]:
+        """Return the next chunks, of which the pictures are packets, with the repetitions between them."""
+        if all(packet.track.kind is not TrackKind.VIDEO for chunk in chunks for packet in chunk.packets):
+            return chunks
+        return [
+            chunk._replace(packets=[one for packet in chunk.packets for one in self._push(packet, now)])
+            for chunk in chunks
+        ]
+
+    def _push(self, packet: Packet, now: float) -> Sequence[Packet]:
+        if packet.track.kind is not TrackKind.VIDEO or not packet.data:
+            return (packet,)
+        before, self._time, repeated = self._time, packet.dts, list[Packet]()
+        # Kept pictures are pushed together, however far apart they came.
+        is_slow = before is None or packet.dts - before >= self._slow * CLOCK_RATE
+        self._usual = math.inf if before is None else (packet.dts - before) / CLOCK_RATE
+        if before is not None and self._picture is not None and is_slow:
+            repeated = self._between(self._picture, packet.dts)
+            if packet.dts <= self._shown:
+                # A picture that came late, behind a repetition.
+                late = self._shown + LEAST_STEP - packet.dts
+                packet = packet._replace(dts=packet.dts + late, pts=packet.pts + late)
+        self._shown, self._came = packet.dts, now
+        self._picture = packet if packet.is_key and is_slow else None
+        self._due = now + (self._slow if before is None else self._seconds)
+        return (*repeated, packet)
+
+    def _between(self, picture: Packet, until: int) -> list[Packet]:
+        """Return the repetitions of a picture from what is shown last to the next picture."""
+        step, left = round(self._seconds * CLOCK_RATE), until - self._shown
+        is_pause = self._slow * CLOCK_RATE <= left <= LONGEST_PAUSE
+        if not is_pause or len(picture.data) * left > FILLED_BYTES * step:
+            return []
+        return [
+            picture._replace(dts=time, pts=time + picture.pts - picture.dts)
+            for time in range(self._shown + step, until - step // 2, step)
+        ]
 
     def wait(self, now: float) -> float | None:
         """Return the seconds until the picture is to be repeated; None if it isn't."""
@@ -199,9 +236,13 @@ class StillPicture:
             return ()
         if any(one is None or one.access for one in queue):
             return ()
-        self._due, moved = now + self._seconds, round((now - self._came) * CLOCK_RATE)
-        packet = self._picture
+        self._due, passed = now + self._seconds, now - self._came
+        if abs(passed + self._seconds - self._usual) < self._seconds / 2:
+            # The next picture probably comes at about that time.
+            self._due = self._came + self._usual + self._seconds / 2
+        packet, moved = self._picture, round(passed * CLOCK_RATE)
         again = packet._replace(dts=packet.dts + moved, pts=packet.pts + moved)
+        self._shown = again.dts
         return (StreamChunk.of_packets((again,)),)
 
 
@@ -526,11 +567,9 @@ class Pump:
 
 
 async def _push(taker: ChunkTaker, chunks: Sequence[StreamChunk], still: StillPicture | None) -> None:
-    """Push chunks to a taker, and note their pictures."""
+    """Push chunks to a taker, and pictures that stand still between them again."""
     if chunks:
-        await taker.push(chunks)
-        if still is not None:
-            still.push(chunks, time.monotonic())
+        await taker.push(chunks if still is None else still.push(chunks, time.monotonic()))
 
 
 async def _push_end(taker: ChunkTaker, demuxed: DemuxedChunks, still: StillPicture | None) -> None:

@@ -31,6 +31,11 @@ class FragmentDemuxer:
         self._init = b""
         self._tracks: Mapping[int, _DemuxedTrack] = {}
 
+    @property
+    def has_sound(self) -> bool:
+        """Whether the stream has said that it has sound."""
+        return any(one.kind is TrackKind.AUDIO for one in self._tracks.values())
+
     def receive_data(self, data: bytes) -> list[Packet]:
         """Parse the next bytes.
 
@@ -39,7 +44,7 @@ class FragmentDemuxer:
 
         Raises:
             MalformedError: the bytes are no such stream.
-            UnsupportedError: it has other codecs, no video or no audio, or is encrypted.
+            UnsupportedError: it has other codecs, or no video, or is encrypted.
             TooLargeError: a limit is exceeded.
         """
         found = list[Packet]()
@@ -58,13 +63,13 @@ class FragmentDemuxer:
 def _chosen(init: InitSegment) -> Mapping[int, _DemuxedTrack]:
     """Return the tracks that are demuxed, by track ID."""
     chosen = [next((one for one in init.tracks if one.handler == handler), None) for handler in _KINDS]
-    if None in chosen:
-        raise UnsupportedError("no video or no audio")
+    if chosen[0] is None:
+        raise UnsupportedError("no video")
     return {one.track_id: _DemuxedTrack(one, init.movie_timescale) for one in chosen if one is not None}
 
 
 class _DemuxedTrack:
-    """The packets of one track."""
+    """The packets of one track, of ``kind``."""
 
     def __init__(self, described: Track, movie_timescale: int) -> None:
         if len(described.sample_entries) != 1:
@@ -72,10 +77,10 @@ class _DemuxedTrack:
         entry = parse_sample_entry(described.sample_entries[0])
         if entry.kind not in _CODECS:
             raise UnsupportedError(f"codec {entry.codec!r} isn't one that can be demuxed")
-        self._timescale = described.timescale
+        self._timescale, self.kind = described.timescale, _KINDS[described.handler]
         codec, configuration = _CODECS[entry.kind]
         self._track = StreamTrack(
-            _KINDS[described.handler],
+            self.kind,
             codec,
             configuration(entry),
             channels=entry.channels or 2,

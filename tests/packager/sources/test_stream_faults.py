@@ -61,6 +61,28 @@ def test_a_key_frame_that_stands_still_is_repeated_with_the_time_that_has_passed
     assert still.repeat(105.5, [StreamChunk(b"sound")])
 
 
+def test_pictures_that_are_pushed_together_have_repetitions_between_them_and_late_ones_follow_these() -> None:
+    still = StillPicture(1.7, 1.0)
+    pushed = still.push([chunk(0.0), chunk(4.0)], 100.0)
+    assert [one.dts / CLOCK_RATE for part in pushed for one in part.packets] == [0, 1, 2, 3, 4]
+    shown = [one.dts / CLOCK_RATE for now in (101, 102, 103, 104.5) for one in still.repeat(now)[0].packets]
+    assert shown == [5, 6, 7, 8.5]
+    ((late,),) = (one.packets for one in still.push([chunk(8.0)], 104.6))
+    assert 8.5 < late.dts / CLOCK_RATE < 8.6
+    assert late.pts == late.dts
+    assert not still.repeat(105.5)
+    # What is more than a pause is a jump of the clock, and is left as it is.
+    ((jumped,),) = (one.packets for one in still.push([chunk(100.0)], 106.0))
+    assert jumped.dts == 100 * CLOCK_RATE
+
+
+def test_large_pictures_are_not_repeated_between_two_that_are_pushed_together() -> None:
+    still, time = StillPicture(1.7, 1.0), 4 * CLOCK_RATE
+    large = StreamChunk.of_packets([Packet(PICTURE, time, time, True, bytes(6 << 20))])
+    still.push([large], 100.0)
+    assert [len(one.packets) for one in still.push([chunk(8.0)], 100.0)] == [1]
+
+
 def test_pictures_that_come_often_or_need_others_are_not_repeated() -> None:
     often, needing, slow = (StillPicture(1.7, 1.0) for _ in range(3))
     slow.push([chunk(0.0)], 100.0)
