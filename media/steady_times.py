@@ -42,7 +42,7 @@ class SteadyTimes:
 
     Args:
         awaits_picture: whether sound that comes before the first picture is held until the picture's clock is
-            known, as far as ``MOST_EARLY`` packets.
+            known, as far as ``MOST_EARLY`` packets; it is where a picture was announced before.
 
     Attributes:
         fault: the error of the stream's times, and how they are moved; empty while they are right.
@@ -80,6 +80,8 @@ class SteadyTimes:
         self.has_jumped = False
         kind, own = packet.track.kind, self._newest.get(packet.track.kind)
         if not packet.data or kind is TrackKind.METADATA:
+            if kind is TrackKind.VIDEO and not self._newest and self._early is None:
+                self._early = []
             return (packet,)
         if (early := self._early) is not None:
             if kind is TrackKind.AUDIO and len(early) < MOST_EARLY:

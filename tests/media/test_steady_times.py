@@ -30,6 +30,24 @@ def test_a_fragment_of_pictures_before_its_sound_has_no_fault(seconds: float, la
     assert not steady.fault
 
 
+@pytest.mark.parametrize("apart", [0, 4, 600])
+def test_sound_that_comes_before_an_announced_picture_waits_for_its_clock(apart: float) -> None:
+    steady = SteadyTimes()
+    announced = Packet(VIDEO, 0, 0, is_key=False, data=b"")
+    early, first, late = (
+        frames(AUDIO, apart, apart + 0.2),
+        frames(VIDEO, 0, 0.04),
+        frames(AUDIO, apart + 0.2, 1),
+    )
+    assert steady.push(announced) == (announced,)
+    assert not [one for packet in early for one in steady.push(packet)]
+    found = [one for packet in [*first, *late] for one in steady.push(packet)]
+    heard = [one.dts / CLOCK_RATE for one in found if one.track is AUDIO]
+    assert heard == sorted(heard)
+    assert heard[0] == 0
+    assert bool(steady.fault) == bool(apart)
+
+
 @pytest.mark.parametrize("apart", [-600, -8, 8, 600])
 def test_sound_whose_clock_is_apart_is_moved_to_its_picture(apart: float) -> None:
     steady = SteadyTimes(awaits_picture=True)
