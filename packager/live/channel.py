@@ -104,7 +104,9 @@ class Channel:
             options, tools, ladder, audio_ladder, self._numbers, self.timed_metadata, self.captions
         )
         self._runs = Restarts(context, hooks.on_part)
-        self._gap_schedule = GapSchedule(options.name, self._numbers, self._runs.suspend, limits)
+        self._gap_schedule = GapSchedule(
+            options.name, self._numbers, self._runs.suspend, lambda: self._runs.picture_seconds, limits
+        )
         self.archive = self._new_archive()
         # Recordings are made of files in the data folder.
         retention = options.retention if isinstance(self.archive, DiskArchive) else None

@@ -19,6 +19,9 @@ GAP_MARGIN_TARGET_DURATIONS = 0.1
 SILENT_TARGET_DURATIONS = 0.4
 """Target durations without a part before a gap may come: a source that is only slow isn't cut into pieces."""
 
+SILENT_PICTURES = 1.25
+"""Pictures without a part before a gap may come: each may be a part of a slow source."""
+
 SHORTEST_LOOK_SECONDS = 0.01
 """Least seconds between two checks of a channel's punctuality."""
 
@@ -33,6 +36,9 @@ class GapTimer:
         target_duration: seconds.
         segment_duration: seconds of one gap.
         limits: how late a segment may be.
+
+    Attributes:
+        picture_seconds: for how long the source shows each picture.
     """
 
     def __init__(
@@ -42,6 +48,7 @@ class GapTimer:
         self._patience = patience * target_duration
         self._silence = SILENT_TARGET_DURATIONS * target_duration
         self._segment_duration = segment_duration
+        self.picture_seconds = 0.0
         self._due: float | None = None
         self._flowed = 0.0
 
@@ -56,13 +63,17 @@ class GapTimer:
     def filled(self) -> None:
         """Note that gaps were published: the next are due a segment duration after these were due."""
         if self._due is not None:
-            self._due = max(self._due, self._flowed + self._silence) + self._segment_duration
+            self._due = max(self._due, self._flows_until) + self._segment_duration
 
     def wait(self, now: float) -> float:
         """Return the seconds until a gap is due, 0 when it is; before the first segment nothing is."""
         if self._due is None:
             return self._patience
-        return max(self._due - now, self._flowed + self._silence - now, 0.0)
+        return max(self._due - now, self._flows_until - now, 0.0)
+
+    @property
+    def _flows_until(self) -> float:
+        return self._flowed + max(self._silence, SILENT_PICTURES * self.picture_seconds)
 
 
 log = structlog.get_logger()
@@ -74,6 +85,7 @@ class GapSchedule:
     Args:
         channel: the channel's name, for the log.
         on_late: called before gaps are published, so that late segments aren't published as well.
+        picture_seconds: returns for how long the source shows each picture.
         limits: how late a segment may be.
     """
 
@@ -82,12 +94,14 @@ class GapSchedule:
         channel: str,
         numbers: SequenceNumbers,
         on_late: Callable[[], None],
+        picture_seconds: Callable[[], float],
         limits: LiveLimits = DEFAULT_LIMITS,
     ) -> None:
         self._limits = limits
         self._channel = channel
         self._numbers = numbers
         self._on_late = on_late
+        self._picture_seconds = picture_seconds
         self._disk_failed = False
 
     async def load_numbers(self) -> None:
@@ -108,6 +122,7 @@ class GapSchedule:
                 lateness.flowed(now)
             if aligned.ready and least != (least := aligned.least_number):
                 lateness.published(now)
+            lateness.picture_seconds = self._picture_seconds()
             # Checked twice: if this process stood still, data that came meanwhile is read in between.
             late, was_late = lateness.wait(now) == 0, late
             if late and was_late:

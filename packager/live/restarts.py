@@ -100,6 +100,7 @@ class Restarts:
         restarts: how often a run ended and another one began, but for publishers who left in order.
         closed: whether none is begun any more.
         start: media time in seconds at which the newest begins.
+        picture_seconds: for how long its source shows each picture, if that isn't encoded.
     """
 
     def __init__(self, context: ChannelContext, on_part: Callable[[float], None]) -> None:
@@ -109,6 +110,7 @@ class Restarts:
         self.restarts = 0
         self.closed = False
         self.start, self.clock = Fraction(0), WallClock(self._limits.clock_bucket_seconds)
+        self.picture_seconds = 0.0
         self._end_reason = ""
         self._labelled = "drawtext" in context.tools.filters
         self._run: ChannelRun | None = None
@@ -228,6 +230,7 @@ class Restarts:
         has_lead = source.began is not None and oldest + duration <= source.began
         begins_early = not aligned.ready and (oldest == -math.inf or has_lead)
         feeds = self._feeds(source, plan, start, begins_early=begins_early)
+        self.picture_seconds = float(_longest_picture(source)) / 2
         if source.copied is not None:
             copying = self._run = CopyRun(source, feeds, start, aligned, over, limits)
             part_target = plan.cadence.part_target

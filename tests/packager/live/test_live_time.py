@@ -233,6 +233,16 @@ def test_a_gap_is_due_before_one_and_a_half_target_durations_and_then_every_segm
     assert watch.wait(100.0 + due + 2) == 0
 
 
+def test_a_gap_waits_for_the_next_part_of_a_source_with_a_picture_a_second() -> None:
+    watch = GapTimer(2, 2.0)
+    watch.published(100.0)
+    watch.picture_seconds = 1.0
+    # Its segment is late, and of its two parts one has come.
+    watch.flowed(104.0)
+    assert watch.wait(105.0) > 0
+    assert watch.wait(106.0) == 0
+
+
 def test_a_source_that_is_only_slow_is_not_cut() -> None:
     watch = GapTimer(2, 2.0)
     watch.published(100.0)
