@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import signal
-from types import FrameType
+# The built-in half of ``signal``: the other half and what that imports take ten to twenty milliseconds, in
+# which a hang-up would end the process.
+import _signal  # type: ignore[import-not-found]
 
 _came = False
 
 
 def note_hang_ups() -> None:
     """Note hang-ups from now on, in place of ending at one; the main thread must call this."""
-    signal.signal(signal.SIGHUP, _note)
+    _signal.signal(_signal.SIGHUP, _note)
 
 
-def _note(_number: int, _frame: FrameType | None) -> None:
+def _note(_number: int, _frame: object) -> None:
     global _came
     _came = True
 

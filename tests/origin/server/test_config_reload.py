@@ -118,6 +118,14 @@ main()
 """A server that gets a hang-up before it has imported its modules."""
 
 
+def test_hang_ups_are_noted_before_any_module_is_imported_that_takes_time() -> None:
+    listed = "import sys; sys.argv = ['headwater', 'serve']; before = set(sys.modules); import origin.cli; "
+    words = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {listed}"]
+    words[-1] += "print(*sorted(set(sys.modules) - before))"
+    added = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
+    assert [one for one in added if one.partition(".")[0] not in ("origin", "__future__")] == []
+
+
 def test_sighup_while_the_server_starts_ends_nothing_and_is_not_lost(tmp_path: Path) -> None:
     (tmp_path / "library").mkdir()
     path = tmp_path / "headwater.toml"
