@@ -6,9 +6,8 @@ import { clock, copied, el, encodePath, say } from "../dom.js";
 const DAY_S = 24 * 3600;
 /** A channel that keeps less has nothing to go back to. */
 const LEAST_KEPT_S = 30;
-const TICKS_S = [10, 30, 60, 300, 900, 3600, 3 * 3600, 6 * 3600];
+const TICKS_S = [60, 300, 900, 3600, 3 * 3600, 6 * 3600];
 const MOST_TICKS = 4;
-const TICK_FORMATS = [{ minute: "2-digit", second: "2-digit" }, { hour: "2-digit", minute: "2-digit" }];
 /** How long a clip is before somebody moves its ends, and how much is on the bar on each side of it. */
 const CLIP_S = 60;
 const AROUND_S = 300;
@@ -124,7 +123,7 @@ export class Past {
     const first = Math.ceil((begin - zone) / step) * step + zone;
     const ticks = Array.from({ length: Math.max(Math.ceil((end - first) / step), 0) }, (_, index) => first + index * step);
     this.#ticks.replaceChildren(...ticks.map((at) => {
-      const tick = el("span", {}, new Date(at * 1000).toLocaleTimeString([], TICK_FORMATS[step < 60 ? 0 : 1]));
+      const tick = el("span", {}, time(at, "short"));
       tick.style.left = percent((at - begin) / (end - begin));
       return tick;
     }));
