@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -483,10 +484,12 @@ class SharedRecords:
 
     async def _restore(self) -> None:
         """Write to Redis the records that it may have lost."""
-        lines, count = [line.rstrip(b"\n") for line in self._consumer.lines()], self._limits.restored_at_once
-        for begin in range(0, len(lines), count):
-            await self._eval("restore", *lines[begin : begin + count])
-        log.info("Redis is another run: it was given the created event channels", count=len(lines))
+        # A hundred thousand lines at a time would hold the loop for seconds.
+        lines, count = (line.rstrip(b"\n") for line in self._consumer.lines()), 0
+        while some := list(itertools.islice(lines, self._limits.restored_at_once)):
+            await self._eval("restore", *some)
+            count += len(some)
+        log.info("Redis is another run: it was given the created event channels", count=count)
 
     async def _tidy_up(self) -> None:
         """Let Redis remove what is over, and keep the rest."""
