@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from origin.events.beats import beat_safely
 from origin.events.channel import END, RESERVED, EventChannel
 from origin.events.created.open_channels import DELETED, RESTARTED
 from origin.events.created.own_answers import LOST
@@ -249,7 +250,7 @@ class Completion:
             return
         if self._channel is None:
             # The channel of an answer that isn't kept is known nowhere else.
-            self.answer.beat()
+            beat_safely(self.answer)
         if self.callers or self.readers or self.kept or now - self._polled < self._limits.again_seconds:
             self._seen = now
         elif now - self._seen >= self._patience:

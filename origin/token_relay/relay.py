@@ -81,6 +81,7 @@ class TokenRelay:
         self._tasks: asyncio.TaskGroup | None = None
         self._running: dict[Completion, tuple[object, ...]] = {}
         self._passed = 0
+        self._is_looking = False
         self.counters = RelayCounters()
 
     def change_keys(self, keys: Mapping[str, str]) -> None:
@@ -141,9 +142,10 @@ class TokenRelay:
         self._require_room()
         completion = self._begin(request, dialect, is_kept=is_kept)
         completion.kept |= self._options.keep
-        if not self._running:
-            self._tasks.create_task(self._look())
         self._running[completion] = key
+        if not self._is_looking:
+            self._is_looking = True
+            self._tasks.create_task(self._look())
         self.counters.requests += 1
         self._tasks.create_task(self._run(completion))
         return completion
@@ -261,12 +263,15 @@ class TokenRelay:
 
     async def _look(self) -> None:
         """End answers without readers, as long as any is under way."""
-        while self._running:
-            await asyncio.sleep(self.limits.look_seconds)
-            budget = StepBudget()
-            for completion in tuple(self._running):
-                await budget.spend()
-                completion.look(time.monotonic())
+        try:
+            while self._running:
+                await asyncio.sleep(self.limits.look_seconds)
+                budget = StepBudget()
+                for completion in tuple(self._running):
+                    await budget.spend()
+                    completion.look(time.monotonic())
+        finally:
+            self._is_looking = False
 
     async def run(self) -> None:
         """Accept requests until the task is cancelled."""

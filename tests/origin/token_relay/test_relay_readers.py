@@ -266,3 +266,16 @@ async def test_everything_is_back_at_zero_when_many_have_left_at_once() -> None:
         await until(lambda: not server.relay.running)
         assert (completion.answer.readers, completion.readers) == (0, 0)
         assert server.upstream.asked[0].closed.is_set()
+
+
+async def test_one_task_looks_for_readers_however_often_answers_come_and_end() -> None:
+    async with relaying(streaming(tokens("a")), PATIENT) as server:
+        for _ in range(20):
+            await server.stream()
+
+        def looking() -> int:
+            coroutines = [one.get_coro() for one in asyncio.all_tasks()]
+            return [getattr(one, "__qualname__", "") for one in coroutines].count("TokenRelay._look")
+
+        assert looking() <= 1
+        await until(lambda: not looking())
