@@ -22,6 +22,7 @@ from media.mp4.codecs.sample_entry import SampleEntry
 from media.mp4.fragments.init_segment import write_init_segment
 from media.mp4.movie.box_arrays import Int64, stretches
 from media.mp4.movie.track_box import TrackFacts
+from packager.ffmpeg.arguments import MAX_PIXELS
 from packager.ffmpeg.picture_encoder import SOFTWARE, PictureEncoder
 from packager.process.ffmpeg_discovery import Tools
 from packager.vod.index.file_index import ONLY_I_FRAMES, SUBTITLED, FileIndex, OfferedTrack
@@ -182,6 +183,8 @@ class EncodedRenditions:
     def _pictures(self, index: FileIndex, source: OfferedTrack) -> list[OfferedTrack]:
         shorter, rate = min(_seen_size(source)), source.frame_rate
         is_hdr = source.entry.video_range != "SDR"
+        if source.entry.width * source.entry.height > MAX_PIXELS:
+            return []
         if shorter < 2 * MACROBLOCK or rate <= 0 or (is_hdr and not self.maps_hdr):
             return []
         smaller = int(shorter * SMALLER)

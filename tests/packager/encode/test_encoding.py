@@ -135,7 +135,10 @@ async def test_machines_make_the_same_bytes_however_busy_they_are(
     assert {alone, *together} == {alone}
 
 
-async def test_a_segment_is_encoded_once_for_all_and_then_found_on_disk(tools: Tools, tmp_path: Path) -> None:
+@pytest.mark.parametrize("requests", [10, 100, 1000])
+async def test_a_segment_is_encoded_once_for_all_and_then_found_on_disk(
+    requests: int, tools: Tools, tmp_path: Path
+) -> None:
     folder = library(tmp_path, "bframes.mp4")
     starts = list[int]()
 
@@ -146,7 +149,7 @@ async def test_a_segment_is_encoded_once_for_all_and_then_found_on_disk(tools: T
         return await encode_segment(tools, rendition, number, bounds, read)
 
     async with encoding(folder, tools, tmp_path / "data", encode=counted) as media:
-        wanted = (media.segment("bframes.mp4", "audio-aac", 1) for _ in range(100))
+        wanted = (media.segment("bframes.mp4", "audio-aac", 1) for _ in range(requests))
         results = {data for data, _ in await asyncio.gather(*wanted)}
     assert len(results) == starts.count(1) == 1
     async with encoding(folder, tools, tmp_path / "data", encode=counted) as media:
