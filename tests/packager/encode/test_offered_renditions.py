@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import m3u8
 import pytest
 
-from packager.encode.renditions import EncodedRenditions
+from origin.cli.doctor import _films
+from packager.encode.renditions import EncodedRenditions, renditions_of
 from packager.library.local_storage import Library
+from packager.process.ffmpeg_discovery import Tools
 from packager.vod.clip_sequence import ClipSequence
 from packager.vod.segments.clip import WHOLE
 from packager.vod.titles import Titles
@@ -127,3 +130,20 @@ def _media_playlist(track: str) -> Callable[[ClipSequence], str]:
         return found.render()
 
     return write
+
+
+def test_an_ffmpeg_that_maps_no_hdr_has_no_encoded_picture_of_it_and_the_doctor_says_so(
+    tools: Tools, tmp_path: Path
+) -> None:
+    colours = "-pix_fmt yuv420p10le -color_primaries bt2020 -colorspace bt2020nc -color_trc smpte2084"
+    coded = f"-c:v libx265 -preset ultrafast -x265-params log-level=none {colours} -c:a ac3"
+    run_ffmpeg(*f"{PICTURE} {TONE} {coded}".split(), tmp_path / "hdr.mkv")
+    lacking = replace(tools, filters=tools.filters - {"zscale"})
+
+    def encoded(tools: Tools) -> list[str]:
+        titles = Titles(Library(tmp_path), encoded=renditions_of("auto", tools).tracks)
+        return [track.name for track in titles.files.find("hdr.mkv").index.encoded]
+
+    assert encoded(tools) == ["video-96p", "audio-aac"]
+    assert encoded(lacking) == ["audio-aac"]
+    assert "HDR isn't encoded while it is watched" in _films(lacking).text
