@@ -26,6 +26,7 @@ from packager.live.run import ChannelRun, SourceEndedError
 from packager.segment.part_packer import CadenceError
 from packager.sources.bursts import PacketPacer, release_held
 from packager.sources.copy_probe import Copier, copier_of
+from packager.sources.demuxing import BURSTS_AWAITED
 from packager.sources.further_video_tracks import FurtherVideoTracksError
 from packager.sources.publication import PACKETS_AT_ONCE
 from packager.sources.published_source import PublishedSource
@@ -354,9 +355,11 @@ class _Taker:
         for output, fragment in fragments[-len(self._outputs) :]:
             # Of fragments that arrive together, only the newest shows when it was made.
             self._clock.observe(_end(fragment) / output.timescale, now)
+        burst = self._published.burst_seconds or 0.0
+        patience = max(self._run.stall_seconds, BURSTS_AWAITED * burst)
         for output, fragment in fragments:
             await budget.spend()
-            output.deadline = self._loop.time() + self._run.stall_seconds
+            output.deadline = self._loop.time() + patience
             try:
                 if output.feed.add(fragment, now):
                     self._run.flowing = True

@@ -180,14 +180,15 @@ class PacketSorter:
 
 
 class DemuxedChunks:
-    """Makes chunks of packets of a stream's chunks of bytes, without I/O.
+    """Makes chunks of packets of a stream's chunks, in the order and at the times at which they are played.
 
     Attributes:
-        container: ffmpeg's name of the container into which the packets go.
+        container: ffmpeg's name of the container into which the packets go; empty for the stream's own.
         hurries: returns whether the end of the stream is flushed at once.
 
     Args:
-        tracks: all that the stream has, which are announced first.
+        demuxer: of a stream whose chunks are bytes; None where they have packets, in their order.
+        tracks: all that the stream has, which are announced first; none of a stream of packets.
         most_bytes: most bytes of packets that wait for those of the other track, or for their time.
         warn: called with each error of the stream's times.
         hurries: called at the end of the stream, again and again while some of it is held back.
@@ -195,13 +196,14 @@ class DemuxedChunks:
 
     def __init__(
         self,
-        demuxer: Demuxer,
+        demuxer: Demuxer | None,
         tracks: Sequence[StreamTrack],
         most_bytes: int,
         warn: Callable[[str], None],
         hurries: Callable[[], bool] = bool,
     ) -> None:
-        self.container = container_for(tracks)
+        self.container = "" if demuxer is None else container_for(tracks)
+        self._is_sorted = demuxer is None
         self._unannounced = tracks
         self._warn = warn
         self.hurries = hurries
@@ -228,7 +230,10 @@ class DemuxedChunks:
         for packets in self._reader.packets(chunks):
             if self._reader.fault:
                 self._warn(self._reader.fault)
-            found = self._sorter.push(self._from_picture(packets), now, burst)
+            if self._is_sorted:
+                found = list(packets)
+            else:
+                found = self._sorter.push(self._from_picture(packets), now, burst)
             if found and self._unannounced:
                 time = found[0].dts
                 found[:0] = (Packet(one, time, time, is_key=False, data=b"") for one in self._unannounced)

@@ -452,11 +452,11 @@ class PublishedSource:
         pump, self._given = self._pump, self.live
         if pump is None or (tracks and not self.may_demux):
             process.close_stdin()
-        elif not tracks:
+        elif not tracks and not self.has_packets:
             await pump.feed(process, oldest=oldest)
         else:
             limits = self.limits
-            demuxer = demuxer_for_ffmpeg(pump.received_container, limits)
+            demuxer = demuxer_for_ffmpeg(pump.received_container, limits) if tracks else None
             demuxed = DemuxedChunks(demuxer, tracks, limits.pump.ahead_bytes, self.warn, lambda: self.hurries)
             try:
                 await pump.feed(process, demuxed, oldest)
@@ -472,6 +472,11 @@ class PublishedSource:
         Then what was kept of it at the start of an ffmpeg delays nothing that follows.
         """
         return self.burst_seconds == 0
+
+    @property
+    def has_packets(self) -> bool:
+        """Whether the stream on air has packets, which come to ffmpeg at their own pace."""
+        return self._pump is not None and self._pump.received_container == "flv"
 
     @property
     def may_demux(self) -> bool:

@@ -150,9 +150,10 @@ class Source:
         """The input for ``packager.ffmpeg.live``."""
         if self.path is not None:
             is_paced = False
-        elif isinstance(self.pump, PublishedSource) and self.tracks:
+        elif isinstance(self.pump, PublishedSource):
             # A stream that is demuxed here comes to ffmpeg at its own pace.
-            is_paced = self.pump.paced or self.pump.may_demux
+            is_demuxed = bool(self.tracks) and self.pump.may_demux
+            is_paced = self.pump.paced or is_demuxed or self.pump.has_packets
         elif self.pump is not None:
             is_paced = self.pump.paced
         else:
