@@ -398,7 +398,8 @@ class Preparation:
             files = self._titles.files.resolve(path)
         renditions = Renditions()
         for one, index in zip(files, offered_indexes(files), strict=True):
-            found = [find_rendition(index, track.name) for track in index.encoded]
+            tracks = (*index.encoded, *filter(None, (index.encoded_i_frames,)))
+            found = [find_rendition(index, track.name) for track in tracks]
             renditions += [(one.path, rendition) for rendition in found if rendition is not None]
         if not renditions:
             raise UnsupportedError(NO_RENDITIONS)

