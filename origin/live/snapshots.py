@@ -57,6 +57,9 @@ Raises UnsupportedError, or NotReadyError where it can't now.
 Key = tuple[str, str, bool, int, int, int]
 """Channel, rendition, whether it is small, number of segment and storer, place in the segment."""
 
+Place = tuple[str, str, bool, int, int, Fraction]
+"""Channel, rendition, whether it is small, number of segment and storer, moment."""
+
 
 class SnapshotRequest(Struct, frozen=True, gc=False):
     """A request for the picture of a moment.
@@ -94,10 +97,15 @@ class SnapshotRequest(Struct, frozen=True, gc=False):
 
     def key(self, found: KeyFrame) -> Key:
         """Return the key under which the picture is kept."""
+        return *self.place[:-1], found.place
+
+    @property
+    def place(self) -> Place:
+        """All that requests for the same picture have in common before its key frame is read."""
         stored = self.segment.stored
         stored_by = 0 if stored is None else stored.stored_by
         number = self.segment.number
-        return self.stream.name, self.rendition.name, self.is_small, number, stored_by, found.place
+        return self.stream.name, self.rendition.name, self.is_small, number, stored_by, self.moment
 
 
 class SnapshotReplies:
@@ -112,6 +120,7 @@ class SnapshotReplies:
         self._stored = stored
         self._draw = draw or _draw_nothing
         self._turns = FairSemaphore(1, 1, MAX_WAITING)
+        self._reading = SingleFlight[Place, bytes]()
         self._drawing = SingleFlight[Key, bytes]()
         # The picture that wasn't asked for for longest comes first.
         self._kept: OrderedDict[Key, bytes] = OrderedDict()
@@ -161,13 +170,7 @@ class SnapshotReplies:
     async def _reply(self, asked: SnapshotRequest) -> Reply:
         request, later = asked.request, asked.stream.target_duration
         try:
-            found = await self._stored.threads.run(asked.key_frame, self._stored)
-            key = asked.key(found)
-            data = self._kept.get(key)
-            if data is None:
-                data = await self._drawing.do(key, lambda: self._drawn(key, found, asked))
-            else:
-                self._kept.move_to_end(key)
+            data = await self._reading.do(asked.place, lambda: self._picture(asked))
         except (TooManyWaitingError, NotReadyError):
             return refusal(request, 503, 0, retry_after=later)
         except (MediaError, NotFoundError) as error:
@@ -180,6 +183,16 @@ class SnapshotReplies:
         return media_reply(
             request, data, "image/jpeg", tag, f"public, max-age={IMMUTABLE_SECONDS}, immutable"
         )
+
+    async def _picture(self, asked: SnapshotRequest) -> bytes:
+        """Read the key frame of a moment, and return its picture, kept or drawn."""
+        found = await self._stored.threads.run(asked.key_frame, self._stored)
+        key = asked.key(found)
+        data = self._kept.get(key)
+        if data is None:
+            return await self._drawing.do(key, lambda: self._drawn(key, found, asked))
+        self._kept.move_to_end(key)
+        return data
 
     async def _drawn(self, key: Key, found: KeyFrame, asked: SnapshotRequest) -> bytes:
         """Draw a picture, and keep it."""

@@ -115,7 +115,7 @@ class S3File:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The version of an object, or None for no object, and when that was known."""
+    """The version of an object, or None for no object, and when the look-up that found it had ended."""
 
     version: ObjectVersion | None
     since: float
@@ -201,7 +201,8 @@ class S3Objects:
                 raise
             return known.version
         with self._lock:
-            self._known[name] = _Known(version, since)
+            # The time of the look-up doesn't count: where many wait for it, it could be longer than the rest.
+            self._known[name] = _Known(version, self._clock())
             while len(self._known) > MAX_KNOWN:
                 self._known.popitem(last=False)
         return version
@@ -251,7 +252,8 @@ class _KeptAnswers(Generic[K, V]):
                 raise
             return kept[0]
         with self._lock:
-            self._kept[key] = answer, since
+            # As with versions, the time of the look-up doesn't count.
+            self._kept[key] = answer, self._clock()
             while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
         return answer
