@@ -30,6 +30,7 @@ class Kind:
         unit: of the cost.
         scale: units of that in a second of processor time, for one unit of a sample.
         measure: puts a load of a size on a server, and tells what it did.
+        needs: programs without which it can't be measured.
     """
 
     name: str
@@ -37,20 +38,23 @@ class Kind:
     unit: str
     scale: float
     measure: Callable[[Path, int], dict[str, Sample]]
+    needs: tuple[str, ...] = ()
 
 
 KINDS = (
-    Kind("connections", (256, 1024, 4096, 8000), "CPU µs/answer", 1e6, loads.of_connections),
-    Kind("listeners", (500, 1000, 2000, 4000), "CPU µs/s each", 1e6, loads.of_listeners),
+    Kind(
+        "connections", (256, 1024, 4096, 8000), "CPU µs/answer", 1e6, loads.of_connections, ("wrk", "nginx")
+    ),
+    Kind("listeners", (500, 1000, 2000, 4000), "CPU µs/s each", 1e6, loads.of_listeners, ("ffmpeg",)),
     Kind("readers", (500, 1000, 2000, 4000), "CPU µs/s each", 1e6, loads.of_readers),
     Kind("viewers", (100, 300, 1000, 2000), "CPU µs/s each", 1e6, loads.of_viewers),
-    Kind("channels", (5, 10, 20, 40), "CPU ms/s each", 1e3, loads.of_channels),
+    Kind("channels", (5, 10, 20, 40), "CPU ms/s each", 1e3, loads.of_channels, ("ffmpeg",)),
     Kind("idle channels", (500, 1000, 2000, 5000), "CPU µs each", 1e6, loads.of_idle_channels),
     Kind("library", (1000, 4000, 16000, 64000), "CPU µs/file", 1e6, loads.of_library),
     Kind("minutes of film", (15, 60, 240, 960), "CPU ms/min", 1e3, loads.of_films),
     Kind("hours of DVR", (1, 4, 12, 24), "CPU ms", 1e3, loads.of_dvr),
-    Kind("workers", (1, 2, 3, 4), "CPU µs/answer", 1e6, loads.of_workers),
-    Kind("rounds", (1, 2, 3, 5), "CPU s/round", 1.0, loads.of_rounds),
+    Kind("workers", (1, 2, 3, 4), "CPU µs/answer", 1e6, loads.of_workers, ("wrk",)),
+    Kind("rounds", (1, 2, 3, 5), "CPU s/round", 1.0, loads.of_rounds, ("ffmpeg",)),
 )
 
 
@@ -59,7 +63,7 @@ def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
     wanted = [kind for kind in KINDS if any(word in f"{NAME}: {kind.name}" for word in words)]
     if not wanted:
         return
-    peers.require("wrk", "nginx", "taskset", "ffmpeg")
+    peers.require("taskset", *{program for kind in wanted for program in kind.needs})
     for kind in wanted:
         found: dict[str, list[tuple[int, Sample]]] = {}
         for size in kind.sizes:

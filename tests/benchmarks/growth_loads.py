@@ -231,7 +231,7 @@ def of_channels(folder: Path, size: int) -> dict[str, Sample]:
     recording, names = folder / "recording.flv", [f"c{number}" for number in range(size)]
     subprocess.run(["ffmpeg", *publishers.ENCODING.split(), str(recording)], check=True)
     keyed = [f"{one}?key={publishers.KEY}" for one in names]
-    with publishers.headwater(folder) as (peer, port):
+    with publishers.headwater(folder, size) as (peer, port):
         empty = peer.resident_bytes()
         with publishers.publishers(port, keyed, recording):
             target = f"{peer.url}/api/live"

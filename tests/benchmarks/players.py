@@ -107,7 +107,11 @@ class Crowd:
         player.ask()
 
     def follow(self, until: Callable[[], bool]) -> None:
-        """Take answers and ask on, until a condition holds; ask it before each wait."""
+        """Take answers and ask on, until a condition holds; ask it before each wait.
+
+        Raises:
+            TimeoutError: nobody gets an answer any more.
+        """
         answered = self._answered
         while not until():
             events = self._poll.poll(0 if answered else PATIENCE_SECONDS, len(self._players))
@@ -117,6 +121,8 @@ class Crowd:
                     self.received.append((player.position, player.moment - self._epoch))
                     player.position = self._following(player.position)
                     answered.append(player)
+            if not events and not answered:
+                raise TimeoutError(f"no answer in {PATIENCE_SECONDS} s, behind {len(self.received)}")
             if not events:
                 # In earnest each has its own machine: nobody's asking delays another one's receiving.
                 for player in answered:

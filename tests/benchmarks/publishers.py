@@ -132,10 +132,10 @@ def nginx(folder: Path) -> Iterator[tuple[Peer, int]]:
 
 
 @contextlib.contextmanager
-def headwater(folder: Path) -> Iterator[tuple[Peer, int]]:
+def headwater(folder: Path, channels: int = PUBLISHERS) -> Iterator[tuple[Peer, int]]:
     """Ours, with a channel for each publisher; its port for RTMP."""
     port, rtmp_port, config = free_port(), free_port(), folder / "headwater.toml"
-    made = [CHANNEL.format(number=number, key=KEY) for number in range(PUBLISHERS)]
+    made = [CHANNEL.format(number=number, key=KEY) for number in range(channels)]
     config.write_text("".join([f"[server]\nrtmp_port = {rtmp_port}\n", *made]))
     command = [str(Path(sys.executable).parent / "headwater"), "serve", "--library", str(folder)]
     command += ["--config", str(config), "--port", str(port)]
