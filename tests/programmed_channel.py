@@ -58,3 +58,28 @@ def pictures(url: str) -> int:
         ["ffprobe", *shown.split(), url], check=True, capture_output=True, text=True, timeout=CLIENT_SECONDS
     )
     return int(done.stdout.strip().split("\n")[0].strip(","))
+
+
+def recordings(server: ServerProcess, channel: str = "a") -> list[dict[str, Any]]:
+    channels = httpx.get(f"{server.url}/api/live", timeout=60).json()
+    found: list[dict[str, Any]] = next(one["recordings"] for one in channels if one["name"] == channel)
+    return found
+
+
+def keep(server: ServerProcess, start: float, end: float, title: str = "") -> httpx.Response:
+    body = {"start": start, "end": end, "title": title}
+    return httpx.post(f"{server.url}/live/a/recordings", json=body, headers=ADMIN, timeout=60)
+
+
+def dates(server: ServerProcess) -> list[float]:
+    found = [one.program_date_time for one in live(server).segments]
+    return [one.timestamp() for one in found if one is not None]
+
+
+def numbers(found: m3u8.M3U8 | None) -> list[int]:
+    return [] if found is None else [int(str(one.uri).partition(".")[0]) for one in found.segments if one.uri]
+
+
+def kill(server: ServerProcess) -> None:
+    server.process.kill()
+    server.process.wait()

@@ -50,8 +50,8 @@ def _of_channels(config: Config) -> Iterator[str]:
 
 
 def _of_rule(channel: LiveOptions, config: Config) -> Iterator[str]:
-    if channel.record != "none" and (not config.server.data or config.server.dvr_path):
-        yield f"live {channel.name!r}: record: only a DVR in server.data is made a recording of"
+    if channel.record != "none" and not config.server.data:
+        yield f"live {channel.name!r}: record: recordings are made in server.data"
     elif channel.record == "publications" and channel.source != PUBLISH:
         yield f"live {channel.name!r}: record: only source = {PUBLISH!r} has publications"
 

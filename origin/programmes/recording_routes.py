@@ -20,7 +20,7 @@ from packager.recordings.span_keeper import NoRoomError, NothingKeptError, SpanK
 
 MAX_BODY_BYTES = 16 << 10
 
-NOT_RECORDED = "only a channel with server.data and a DVR there has recordings"
+NOT_RECORDED = "only a channel with server.data and a DVR has recordings"
 
 
 def routes(channels: Mapping[str, Channel], access: AccessPolicy) -> list[BaseRoute]:

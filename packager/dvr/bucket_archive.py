@@ -26,10 +26,13 @@ from packager.dvr.index import stored_of
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.restore_plan import StoredRendition, align_renditions, last_number, listable_range, within
 from packager.dvr.segment_removal import retire_oldest
+from packager.dvr.segment_sources import FetchedSegments
 from packager.dvr.write_queue import DiskHealth
 from packager.library.local_storage import NotFoundError
+from packager.library.storage_interface import FileChangedError
 from packager.window.cadence import Cadence
 from packager.window.model import STORERS, LiveSegment, SegmentStore
+from packager.window.rendition import extension_of, stored_name
 from packager.window.rendition_log_writer import RenditionWriter
 from packager.window.window import Window
 
@@ -121,6 +124,24 @@ class BucketArchive:
     def place_of(self, rendition: str) -> str:
         """Return the address of a rendition's segments."""
         return f"{self._bucket.address}/{self._key}/{rendition}"
+
+    def segment_source(self) -> FetchedSegments:
+        """Return what copies its segments to a disk."""
+        return FetchedSegments(self._read_segment)
+
+    def _read_segment(self, rendition: str, segment: LiveSegment) -> bytes | None:
+        """Read a stored segment from the bucket; None where it is gone, or isn't what was stored.
+
+        Raises:
+            OSError: S3 can't be reached now.
+        """
+        stored, client = segment.stored, self._bucket.storing
+        if stored is None:
+            return None
+        name = stored_name(segment.number, stored.stored_by, extension_of(rendition))
+        with contextlib.suppress(NotFoundError, FileChangedError):
+            return client.read_whole(f"{self._key}/{rendition}/{name}", stored.size)
+        return None
 
     def segment_stores(self) -> Mapping[str, SegmentStore]:
         """None: the windows are read."""

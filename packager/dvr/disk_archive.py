@@ -28,6 +28,7 @@ from packager.dvr.restore_plan import (
     within,
 )
 from packager.dvr.segment_removal import SegmentRemover
+from packager.dvr.segment_sources import DiskSegments
 from packager.dvr.write_queue import (
     DiskHealth,
     PendingWrite,
@@ -230,6 +231,10 @@ class DiskArchive:
     def segment_stores(self) -> Mapping[str, RenditionStore]:
         """Return all renditions' stores; ``load`` has made them."""
         return self._segment_stores
+
+    def segment_source(self) -> DiskSegments:
+        """Return what links its segments into other folders."""
+        return DiskSegments(self._place)
 
     def place_of(self, rendition: str) -> str:
         """Return the path of a rendition's folder."""

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from fractions import Fraction
 from typing import Protocol
 
+from packager.dvr.segment_sources import SegmentSource
 from packager.window.cadence import Cadence
 from packager.window.model import SegmentStore
 from packager.window.rendition_log_writer import RenditionWriter
@@ -35,6 +36,9 @@ class SegmentArchive(Protocol):
 
     def segment_stores(self) -> Mapping[str, SegmentStore]:
         """Return the stores of segments by rendition; none if the archive reads the windows instead."""
+
+    def segment_source(self) -> SegmentSource:
+        """Return what puts its segments elsewhere."""
 
     def place_of(self, rendition: str) -> str:
         """Return the place of a rendition's segments."""

@@ -108,9 +108,10 @@ class Channel:
             options.name, self._numbers, self._runs.suspend, lambda: self._runs.picture_seconds, limits
         )
         self.archive = self._new_archive()
-        # Recordings are made of files in the data folder.
-        retention = options.retention if isinstance(self.archive, DiskArchive) else None
-        self.live_event = LiveEvent(options.name, self._data, retention, limits.event)
+        retention = None if self.archive is None else options.retention
+        # The recording of an event is its DVR in the data folder.
+        seals = isinstance(self.archive, DiskArchive)
+        self.live_event = LiveEvent(options.name, self._data, retention, limits.event, seals=seals)
         self.programmes = ProgrammeStore(options.name, self._data)
         self.span_keeper = self._new_span_keeper()
         if self.published is not None:
@@ -160,10 +161,10 @@ class Channel:
 
     def _new_span_keeper(self) -> SpanKeeper | None:
         options, recordings = self.options, self.live_event.recordings
-        if recordings is None or self._data is None:
+        if recordings is None or self._data is None or self.archive is None:
             return None
         limits, rule = options.limits.event.recordings, KeepingRule.of(options.record)
-        places = self._data, self._data / DVR
+        places = self._data, self.archive.segment_source()
         keeper = SpanKeeper(options.name, places, recordings, self._playlist_facts, rule, limits)
         keeper.schedule = lambda: self.programmes.schedule
         return keeper

@@ -68,6 +68,7 @@ class LiveEvent:
         channel: the channel's name, for the log.
         data: the channel's folder on disk, or None.
         retention: for how long recordings stay; None: the channel has no DVR, and nothing is recorded.
+        seals: whether an event that is over becomes a recording; its DVR is then in the folder.
         limits: how long the end is waited for, and how much of its file is read.
 
     Attributes:
@@ -82,9 +83,12 @@ class LiveEvent:
         data: Path | DataFolder | None,
         retention: Retention | None,
         limits: LiveEventLimits = DEFAULT_LIMITS.event,
+        *,
+        seals: bool = True,
     ) -> None:
         self._limits = limits
         self._channel = channel
+        self._seals = seals
         self._data = None if data is None else DataFolder.at(data)
         self.trouble = ""
         self.recordings: Recordings | None = None
@@ -180,7 +184,7 @@ class LiveEvent:
             return
         try:
             await asyncio.to_thread(self._write_end, self._data, ending)
-            if self.recordings is not None and ending.master:
+            if self.recordings is not None and self._seals and ending.master:
                 self._has_recording = await self.recordings.seal(self._data / DVR, ending)
             await asyncio.to_thread(self._write_end, self._data, metadata_files.sealed(ending))
         except OSError as error:

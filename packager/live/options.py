@@ -32,7 +32,7 @@ class ChannelOptions:
         data: the channel's folder on disk, where its numbers and its DVR outlive the process; None for none.
             No link is followed beneath the path, nor beneath the root of a data folder.
         dvr_bytes: most bytes of the DVR on disk; 0: as many as its time asks for.
-        dvr_bucket: where the DVR is, if that is in S3 and not on disk; then events aren't recorded.
+        dvr_bucket: where the DVR is, if that is in S3; then spans are recorded, but no events.
         event: whether it ends with its file, which is played once.
         retention: for how long its events' recordings stay.
         record: the rule by which spans become recordings, a name of ``RULES``.

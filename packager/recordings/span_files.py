@@ -1,7 +1,8 @@
 """The files of spans that are to be kept, until they are recordings. Blocks.
 
-A channel's folder has the list of such spans, and a folder with links to their segments, so that those which
-leave the DVR stay. A segment's line of the index is written before its link: what has a file has a line.
+A channel's folder has the list of such spans, and a folder with their segments, linked or copied, so that
+those which leave the DVR stay. A segment's line of the index is written before its file: what has a file has
+a line.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from packager.dvr.disk_rendition import read_timelines
 from packager.dvr.index import INDEX, IndexLine
 from packager.dvr.own_files import FOLDER_NAME, erase_in
 from packager.dvr.restore_plan import StoredRendition
+from packager.dvr.segment_sources import SegmentSource
 from packager.past.programmes import LATEST, MOST_TITLE
 from packager.recordings import metadata as metadata_files
 from packager.recordings.metadata import EventEnd, RecordingMetadata
@@ -113,44 +115,43 @@ def write_state(place: DataFolder, state: SpansState) -> None:
 
 
 def collect(
-    dvr: DataFolder, place: DataFolder, found: Mapping[str, Sequence[LiveSegment]], ending: EventEnd | None
+    dvr: SegmentSource, place: DataFolder, found: Mapping[str, Sequence[LiveSegment]], ending: EventEnd | None
 ) -> None:
-    """Link segments of the DVR into the folder of pending spans.
+    """Put segments of the DVR into the folder of pending spans.
 
     Args:
+        dvr: the place of the segments.
         place: the folder of the channel, with its DVR and its recordings.
-        found: segments that are on disk, and gaps, by rendition.
+        found: segments that are stored, and gaps, by rendition.
         ending: the facts that a recording's playlists need; None: they are on disk already.
 
     Raises:
-        OSError: they can't be linked.
+        OSError: they can't be read or put there.
     """
     with place.open(make=True) as data, data.folder(PENDING, make=True) as pending:
         if ending is not None:
             pending.write_whole(ENDING, metadata_files.encode(ending))
         for name, segments in found.items():
             with pending.folder(name, make=True) as target:
-                _collect(dvr / name, target, segments, extension_of(name))
+                _collect(dvr, name, target, segments)
 
 
-def _collect(
-    source_place: DataFolder, target: OpenFolder, segments: Sequence[LiveSegment], extension: str
-) -> None:
+def _collect(dvr: SegmentSource, rendition: str, target: OpenFolder, segments: Sequence[LiveSegment]) -> None:
+    extension = extension_of(rendition)
     new = [one for one in segments if one.gap or target.status(_name(one, extension)) is None]
-    if not new:
-        return
-    _append(target, [_line(one) for one in new])
-    with source_place.open() as source:
-        for one in new:
-            timeline = one.timeline
-            if one.gap or timeline is None:
-                continue
-            init = f"init-{timeline.number}.mp4"
-            if target.status(init) is None:
-                target.write_whole(init, timeline.init)
-            # A segment that has left the DVR meanwhile is missed.
-            with contextlib.suppress(FileNotFoundError):
-                source.link(_name(one, extension), target, _name(one, extension))
+    for first in range(0, len(new), dvr.at_once):
+        some = new[first : first + dvr.at_once]
+        with dvr.fetched(rendition, some) as put:
+            _append(target, [_line(one) for one in some])
+            for one in some:
+                timeline = one.timeline
+                if one.gap or timeline is None:
+                    continue
+                init = f"init-{timeline.number}.mp4"
+                if target.status(init) is None:
+                    target.write_whole(init, timeline.init)
+                # A segment that has left the DVR meanwhile is missed.
+                put(one, target)
 
 
 def _name(segment: LiveSegment, extension: str) -> str:

@@ -1,6 +1,6 @@
 """Makes recordings of spans of a channel's time: of programmes, of publications, and of what is asked for.
 
-A span may be longer than the DVR: its segments are linked into a folder of their own as they come, and are a
+A span may be longer than the DVR: its segments are put into a folder of their own as they come, and are a
 recording once all of it has come. Spans that were asked for are on disk, so that a restart loses none.
 """
 
@@ -24,6 +24,7 @@ import structlog
 from msgspec.structs import replace
 
 from packager.concurrency import background_task
+from packager.dvr.segment_sources import SegmentSource
 from packager.past.programmes import LATEST, LONGEST_SECONDS, Programme, Schedule
 from packager.recordings.disk_recordings import Recording, Recordings
 from packager.recordings.limits import RecordingsLimits
@@ -119,11 +120,13 @@ class _Progress:
         next_numbers: the next media sequence number, by rendition.
         is_complete: whether all of the span is collected.
         is_cut: whether more of it can be collected at once.
+        has_waiting: whether a segment of it is in memory, and waits to be stored.
     """
 
     next_numbers: dict[str, int] = field(default_factory=dict)
     is_complete: bool = False
     is_cut: bool = False
+    has_waiting: bool = False
 
 
 class SpanKeeper:
@@ -131,7 +134,7 @@ class SpanKeeper:
 
     Args:
         channel: the channel's name, for the log.
-        places: the channel's folder on disk, and that of its DVR.
+        places: the channel's folder on disk, and the place of the segments of its DVR.
         facts: returns what playlists need now.
         rule: decides which spans nobody needs to ask for.
         limits: how often it is looked for segments, and how many spans may wait.
@@ -144,7 +147,7 @@ class SpanKeeper:
     def __init__(
         self,
         channel: str,
-        places: tuple[DataFolder, DataFolder],
+        places: tuple[DataFolder, SegmentSource],
         recordings: Recordings,
         facts: Callable[[], PlaylistFacts],
         rule: KeepingRule,
@@ -386,9 +389,9 @@ class SpanKeeper:
     def _find(
         self, span: KeptSpan, progress: _Progress, renditions: Mapping[str, Rendition]
     ) -> dict[str, Sequence[LiveSegment]]:
-        """Find the segments of a span that weren't collected yet, as far as they are on disk."""
+        """Find the segments of a span that weren't collected yet, as far as they are stored."""
         listed = self._listed(renditions)
-        progress.is_complete = progress.is_cut = False
+        progress.is_complete = progress.is_cut = progress.has_waiting = False
         if not listed:
             return {}
         start, end = Fraction(span.start_ms, 1000), Fraction(span.end_ms or LATEST, 1000)
@@ -405,7 +408,7 @@ class SpanKeeper:
         is_level = True
         for name, rendition in renditions.items():
             begin = max(numbers.start, progress.next_numbers.get(name, 0))
-            found[name] = self._of(rendition, range(begin, numbers.stop))
+            found[name] = self._of(rendition, range(begin, numbers.stop), progress)
             last = found[name][-1].number if found[name] else begin - 1
             is_level = is_level and last >= numbers[-1]
         progress.is_cut = any(len(one) == self._limits.collected_segments for one in found.values())
@@ -413,17 +416,20 @@ class SpanKeeper:
         progress.is_complete = is_level and reached
         return found
 
-    def _of(self, rendition: Rendition, numbers: range) -> list[LiveSegment]:
-        """Return the segments of a rendition up to the first one that isn't on disk yet."""
+    def _of(self, rendition: Rendition, numbers: range, progress: _Progress) -> list[LiveSegment]:
+        """Return the segments of a rendition up to the first one that isn't stored yet."""
         window, found = rendition.window, list[LiveSegment]()
         listed = window.listed
         if not listed or not numbers:
             return found
         skipped = max(numbers.start - listed[0].number, 0)
         for segment in _slice(listed, skipped, min(len(numbers), self._limits.collected_segments)):
+            if segment.number >= numbers.stop:
+                break
             is_awaited = window.next_number - segment.number < self._limits.awaited_segments
             is_missing = not segment.gap and segment.stored is None
-            if segment.number >= numbers.stop or (is_missing and is_awaited):
+            if is_missing and (is_awaited or segment.data):
+                progress.has_waiting = progress.has_waiting or bool(segment.data)
                 break
             found.append(segment)
         return found
@@ -433,7 +439,9 @@ class SpanKeeper:
         if span.end_ms is None:
             return False
         late = now - span.end_ms / 1000
-        return late >= 0 and (progress.is_complete or late >= self._limits.late_seconds)
+        # While a disk or S3 fails, segments wait in memory.
+        seconds = self._limits.waiting_seconds if progress.has_waiting else self._limits.late_seconds
+        return late >= 0 and (progress.is_complete or late >= seconds)
 
     async def _record(self, span: KeptSpan, facts: PlaylistFacts) -> None:
         made = self._recordings.of_span(span.id)

@@ -283,6 +283,20 @@ class S3Client:
             raise FileChangedError(version.key)
         return data
 
+    def read_whole(self, key: str, size: int) -> bytes:
+        """Read an object of a size that is known.
+
+        Raises:
+            FileChangedError: its size is another one.
+            NotFoundError, UnavailableError: as `describe`.
+        """
+        most = self._limits.request_bytes
+        version, data = self.read_first(key, min(size, most))
+        if version.size != size:
+            raise FileChangedError(key)
+        starts = range(most, size, most)
+        return b"".join((data, *(self.read(version, at, min(at + most, size)) for at in starts)))
+
     def objects(self, folder: str = "", behind: str | None = None) -> Iterator[list[ListedObject]]:
         """List objects page by page, in the order of their keys.
 

@@ -12,38 +12,25 @@ import httpx
 import m3u8
 import pytest
 
-from tests.conftest import ServerProcess, start_server
+from tests.conftest import start_server
 from tests.copied_channel import RATE
 from tests.patience import CLIENT_SECONDS
-from tests.programmed_channel import ADMIN, configure, live, pictures, playlist, put
+from tests.programmed_channel import (
+    ADMIN,
+    configure,
+    dates,
+    keep,
+    kill,
+    live,
+    numbers,
+    pictures,
+    playlist,
+    put,
+    recordings,
+)
 from tests.waiting import wait_for
 
 SHORT_DVR = 'dvr = "10s"'
-
-
-def recordings(server: ServerProcess, channel: str = "a") -> list[dict[str, Any]]:
-    channels = httpx.get(f"{server.url}/api/live", timeout=60).json()
-    found: list[dict[str, Any]] = next(one["recordings"] for one in channels if one["name"] == channel)
-    return found
-
-
-def keep(server: ServerProcess, start: float, end: float, title: str = "") -> httpx.Response:
-    body = {"start": start, "end": end, "title": title}
-    return httpx.post(f"{server.url}/live/a/recordings", json=body, headers=ADMIN, timeout=60)
-
-
-def dates(server: ServerProcess) -> list[float]:
-    found = [one.program_date_time for one in live(server).segments]
-    return [one.timestamp() for one in found if one is not None]
-
-
-def numbers(found: m3u8.M3U8 | None) -> list[int]:
-    return [] if found is None else [int(str(one.uri).partition(".")[0]) for one in found.segments if one.uri]
-
-
-def kill(server: ServerProcess) -> None:
-    server.process.kill()
-    server.process.wait()
 
 
 def test_a_programme_longer_than_the_dvr_has_its_address_for_ever(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace as replaced
 
+from packager.dvr.segment_sources import DiskSegments
 from packager.recordings.disk_recordings import Recording, Recordings, Retention
 from packager.recordings.limits import RecordingsLimits
 from packager.recordings.metadata import EventEnd, RecordingMetadata, decode_metadata, encode
@@ -31,7 +32,9 @@ def make_keeper(place: Path, limits: RecordingsLimits = LIMITS) -> SpanKeeper:
     folder = DataFolder.at(place)
     recordings = Recordings(folder / "recordings", "test", Retention())
     facts: Callable[[], PlaylistFacts] = lambda: PlaylistFacts({}, ENDING, lambda _, __: ())  # noqa: E731
-    return SpanKeeper("test", (folder, folder / "dvr"), recordings, facts, KeepingRule(), limits)
+    return SpanKeeper(
+        "test", (folder, DiskSegments(folder / "dvr")), recordings, facts, KeepingRule(), limits
+    )
 
 
 @pytest.mark.parametrize("retention", [Retention(seconds=1), Retention(size=10)])

@@ -1,0 +1,90 @@
+"""Puts the segments of a DVR, on disk or in S3, into folders elsewhere. Blocks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from packager.safe_files import DataFolder, OpenFolder
+from packager.window.model import LiveSegment
+from packager.window.rendition import extension_of, segment_uri
+
+READS_AT_ONCE = 8
+"""Most segments that are fetched from S3 at once, and are then in memory."""
+
+Put = Callable[[LiveSegment, OpenFolder], None]
+"""Puts a segment's file into a folder, unless the DVR has it no more."""
+
+
+class SegmentSource(Protocol):
+    """A DVR whose segments can be put elsewhere.
+
+    Attributes:
+        at_once: most segments that are fetched at once.
+    """
+
+    at_once: int
+
+    def fetched(self, rendition: str, segments: Sequence[LiveSegment]) -> AbstractContextManager[Put]:
+        """Fetch finished segments of a rendition, and put them into folders while the context is open.
+
+        Raises:
+            OSError: they can't be read now.
+        """
+
+
+class DiskSegments:
+    """The segments of a DVR on disk, which are linked; see ``SegmentSource``."""
+
+    at_once = 5000
+
+    def __init__(self, dvr: DataFolder) -> None:
+        self._dvr = dvr
+
+    @contextlib.contextmanager
+    def fetched(self, rendition: str, segments: Sequence[LiveSegment]) -> Iterator[Put]:
+        """Open the rendition's folder."""
+        del segments
+        extension = extension_of(rendition)
+        with (self._dvr / rendition).open() as source:
+
+            def put(segment: LiveSegment, target: OpenFolder) -> None:
+                name = segment_uri(segment.number, extension)
+                with contextlib.suppress(FileNotFoundError):
+                    source.link(name, target, name)
+
+            yield put
+
+
+class FetchedSegments:
+    """The segments of a DVR elsewhere, which are copied to the disk; see ``SegmentSource``.
+
+    Args:
+        read: returns the bytes of a stored segment of a rendition; None where they are gone; blocks.
+    """
+
+    at_once = READS_AT_ONCE
+
+    def __init__(self, read: Callable[[str, LiveSegment], bytes | None]) -> None:
+        self._read = read
+
+    @contextlib.contextmanager
+    def fetched(self, rendition: str, segments: Sequence[LiveSegment]) -> Iterator[Put]:
+        """Read segments, those from memory that are still there."""
+        extension = extension_of(rendition)
+
+        def read(one: LiveSegment) -> bytes | None:
+            return bytes(one.data) if one.data else self._read(rendition, one)
+
+        wanted = [one for one in segments if not one.gap and one.stored is not None]
+        with ThreadPoolExecutor(READS_AT_ONCE) as threads:
+            found = {one.number: data for one, data in zip(wanted, threads.map(read, wanted), strict=True)}
+
+        def put(segment: LiveSegment, target: OpenFolder) -> None:
+            if (data := found.get(segment.number)) is not None:
+                target.write_whole(segment_uri(segment.number, extension), data)
+
+        yield put
