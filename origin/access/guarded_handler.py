@@ -9,10 +9,11 @@ import urllib.parse
 from typing import NamedTuple
 
 from origin.access.protected_addresses import EXPIRED, Grant, TokenGuard
-from origin.access.viewer_sessions import ENDED, ViewerSession
+from origin.access.revocations import RevocationWatch
+from origin.access.viewer_sessions import ENDED
 from origin.answers.heads import RepresentationHead
 from origin.answers.refusals import refusal
-from origin.answers.reply import Handler, Pending, Repeatable, Reply, ReplyReceiver, SharedSource
+from origin.answers.reply import Handler, Pending, Repeatable, Reply, ReplyReceiver, ReplyWatch, SharedSource
 from origin.answers.request import FIELDS_KEPT, Request, RequestFields
 
 
@@ -58,28 +59,30 @@ class GuardedHandler:
             return None
         if time.time() >= self._grant.until:
             return refusal(request, 403, 0, EXPIRED)
-        session: ViewerSession | None = None
+        watch: ReplyWatch | None = None
         if self._is_counted and request.method == "GET":
             found = self._guard.session(self._grant, request.client, _agent_of(request.fields))
             if isinstance(found, str):
                 return refusal(request, 403, 0, found)
-            session = found
+            watch = found
+        if self._grant.digest:
+            watch = RevocationWatch(self._guard.keys.revocations, self._grant.digest, watch)
         outcome = self._handler.handle(request)
         if isinstance(outcome, Pending):
-            return GuardedPending(request, outcome, self, session)
-        return None if outcome is None else self.guarded(outcome, session)
+            return GuardedPending(request, outcome, self, watch)
+        return None if outcome is None else self.guarded(outcome, watch)
 
     def absent(self, request: Request) -> Reply:
         """Return the handler's refusal of a request for what isn't there."""
         return self.guarded(self._handler.absent(request))
 
-    def guarded(self, reply: Reply, session: ViewerSession | None = None) -> Reply:
+    def guarded(self, reply: Reply, watch: ReplyWatch | None = None) -> Reply:
         """Return a reply that no shared cache keeps, and that is repeated until the token expires."""
         head, body, source, stream, repeat, _ = reply
         if repeat is not None:
-            # Each request of a session that is counted has to be handled by itself.
-            repeat = None if self._is_counted else GuardedRepeat(repeat, self)
-        return Reply(head.private() if self.is_private else head, body, source, stream, repeat, session)
+            # Each reply that something may end has to be handled by itself.
+            repeat = None if self._is_counted or self._grant.digest else GuardedRepeat(repeat, self)
+        return Reply(head.private() if self.is_private else head, body, source, stream, repeat, watch)
 
     @property
     def is_valid(self) -> bool:
@@ -110,26 +113,26 @@ class GuardedRepeat:
 
 
 class GuardedPending(Pending):
-    """A reply that comes later, but not after the end of the token, nor of the viewer's session."""
+    """A reply that comes later, but not after the end of the token or of its viewer's session."""
 
-    __slots__ = ("_handler", "_pending", "_receiver", "_request", "_session", "_timer")
+    __slots__ = ("_handler", "_pending", "_receiver", "_request", "_timer", "_watch")
 
     def __init__(
-        self, request: Request, pending: Pending, handler: GuardedHandler, session: ViewerSession | None
+        self, request: Request, pending: Pending, handler: GuardedHandler, watch: ReplyWatch | None
     ) -> None:
         self._request = request
         self._pending = pending
         self._handler = handler
         self._receiver: ReplyReceiver | None = None
-        self._session = session
+        self._watch = watch
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, receiver: ReplyReceiver) -> None:
         """Begin to wait."""
         self._receiver = receiver
         self._timer = asyncio.get_running_loop().call_later(self._handler.seconds_left, self._expire)
-        if self._session is not None:
-            self._session.begin(self._cut)
+        if self._watch is not None:
+            self._watch.begin(self._cut)
         self._pending.start(self)
 
     def cancel(self) -> None:
@@ -143,7 +146,7 @@ class GuardedPending(Pending):
         if receiver is None:
             reply.release()
         else:
-            receiver.reply(self._handler.guarded(reply, self._session))
+            receiver.reply(self._handler.guarded(reply, self._watch))
 
     def fail(self, error: BaseException) -> None:
         """Pass the failure on."""
@@ -166,8 +169,8 @@ class GuardedPending(Pending):
         receiver, self._receiver = self._receiver, None
         if self._timer is not None:
             self._timer.cancel()
-        if self._session is not None:
-            self._session.end(self._cut)
+        if self._watch is not None:
+            self._watch.end(self._cut)
         return receiver
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from origin.access.address_tokens import PLAYLISTS, has_clip, is_plain
+from origin.access.address_tokens import PLAYLISTS, AddressToken, has_clip, is_plain
 from origin.access.token_keys import Token, TokenKeys
 from origin.access.viewer_sessions import ViewerSession, ViewerSessions
 from packager.library.title_files import RENDITION
@@ -137,6 +137,7 @@ class Grant(NamedTuple):
         expires: the token's, in seconds since the epoch.
         is_stream: whether the address is that of a stream, of a station or of events, and not of something by
             and by.
+        digest: of the token's identifier; empty for a token without one.
     """
 
     refusal: str = ""
@@ -146,6 +147,7 @@ class Grant(NamedTuple):
     name: str = ""
     expires: float = math.inf
     is_stream: bool = False
+    digest: str = ""
 
 
 class TokenGuard:
@@ -201,6 +203,7 @@ class TokenGuard:
             found.name if is_stream or path.startswith(("/live/", "/vod/", "/media/")) else "",
             found.expires,
             is_stream,
+            "" if isinstance(found, AddressToken) else found.digest,
         )
         if time.time() >= grant.until:
             return grant._replace(refusal=EXPIRED)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import structlog
 
 from origin.access.address_tokens import AddressToken, SigningKeys, read_token
+from origin.access.revocations import Revocations
 
 if TYPE_CHECKING:
     from origin.access.web_tokens import WebToken, WebTokenKey, WebTokenKeys
@@ -48,7 +49,7 @@ class TokenKeys:
 
     Attributes:
         signing: the keys of our own tokens.
-        version: changes with the keys, so that what was decided by former ones is decided anew.
+        revocations: the revoked JSON Web Tokens.
     """
 
     name = "token keys"
@@ -61,12 +62,23 @@ class TokenKeys:
         audience: str = "",
         issuer: str = "",
     ) -> None:
-        self.version = 0
+        self.revocations = Revocations()
+        self._keys_version = 0
         self._audience = audience
         self._issuer = issuer
         self._sets: dict[str, KeySet] = {}
         self._changed = asyncio.Event()
         self.replace(signing, web, sets)
+
+    @property
+    def version(self) -> int:
+        """Changes with keys and revocations, so that decisions by former ones are made anew."""
+        return self._keys_version + self.revocations.version
+
+    @property
+    def has_web(self) -> bool:
+        """Whether JSON Web Tokens are valid here."""
+        return self._web is not None
 
     def __bool__(self) -> bool:
         return bool(self.signing or self._configured or self._sets)
@@ -88,10 +100,10 @@ class TokenKeys:
             from origin.access.web_tokens import WebTokenKeys
 
             self._web = WebTokenKeys((*self._configured, *fetched), self._audience, self._issuer)
-        self.version += 1
+        self._keys_version += 1
 
     def read(self, text: str, client: str = "") -> Token | None:
-        """Return the token of a text; None for any other text, and for a web token that isn't valid.
+        """Return the token of a text; None for any other text, and for a web token without validity.
 
         Args:
             client: the address of who presents it; empty where it isn't known.
@@ -99,6 +111,8 @@ class TokenKeys:
         token: Token | None = read_token(text)
         if token is None and text and self._web is not None:
             token = self._web.read(text)
+            if token is not None and token.digest in self.revocations:
+                return None
         return token._replace(client=client) if token is not None and token.binding else token
 
     def covers(self, token: Token, path: str) -> bool:

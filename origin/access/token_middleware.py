@@ -10,11 +10,12 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from starlette.datastructures import Headers
-from starlette.requests import cookie_parser
+from starlette.requests import Request, cookie_parser
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from origin.access.address_tokens import PLAYLISTS
+from origin.access.address_tokens import PLAYLISTS, AddressToken
+from origin.access.authentication import presented_secrets
 from origin.access.policy import NOT_KEPT
 from origin.access.protected_addresses import Grant, TokenGuard
 from origin.access.token_keys import Token, TokenKeys
@@ -157,6 +158,55 @@ class EndingStreams:
         """End no stream any more."""
         for timer in self._timers:
             timer.cancel()
+
+
+class RevocableRequests:
+    """ASGI middleware that ends requests whose token is revoked while they are answered."""
+
+    def __init__(self, app: ASGIApp, keys: TokenKeys) -> None:
+        self._app = app
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        digests = await self._digests(scope) if scope["type"] == "http" and self._keys.has_web else ()
+        if not digests:
+            await self._app(scope, receive, send)
+            return
+        streams = EndingStreams(math.inf)
+
+        def cut() -> None:
+            if (exchange := exchange_of(scope)) is not None:
+                exchange.cut()
+            streams.cut()
+
+        async def sending(message: Message) -> None:
+            await send(message)
+            streams.add(message)
+
+        stay(scope)
+        for digest in digests:
+            self._keys.revocations.hold(digest, cut)
+        try:
+            await self._app(scope, receive, sending)
+        finally:
+            for digest in digests:
+                self._keys.revocations.release(digest, cut)
+
+    async def _digests(self, scope: Scope) -> set[str]:
+        """Return the digests of the identifiers of those tokens of a request that are valid now."""
+        presented = presented_secrets(Request(scope))
+        key = Headers(scope=scope).get("x-api-key", "")
+        texts = {_text_of(scope), key, *(secret.decode("latin-1") for secret, _ in presented)}
+        digests = set[str]()
+        for text in texts:
+            if text.count(".") != LEAST_DOTS:
+                continue
+            await self._keys.fetch_missing(text)
+            token = self._keys.read(text, client_of(scope))
+            if token is not None and not isinstance(token, AddressToken) and token.digest:
+                digests.add(token.digest)
+        return digests
 
 
 class TokenChecks:

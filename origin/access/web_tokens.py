@@ -1,9 +1,10 @@
 """JSON Web Tokens (RFC 7519) in the place of tokens of our own, for backends that make such ones already.
 
-The claims are ``exp``, ``nbf``, ``aud`` and ``iss`` of RFC 7519 §4.1, ``sub`` for the viewer's name, and five
-of ours: ``paths``, a list of paths beneath which everything may be fetched, where a segment ``*`` stands for
-any other; ``clips`` and ``publish``, which are true where the token allows that; ``create``, a list of
-patterns of event channels that may be made; and ``address``, the only client or network that may present it.
+The claims are ``exp``, ``nbf``, ``aud``, ``iss`` and ``jti`` of RFC 7519 §4.1, ``sub`` for the viewer's
+name, and five of ours: ``paths``, a list of paths beneath which everything may be fetched, where a segment
+``*`` stands for any other; ``clips`` and ``publish``, which are true where the token allows that; ``create``,
+a list of patterns of event channels that may be made; and ``address``, the only client or network that may
+present it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from origin.access.address_tokens import (
     is_plain,
     network_of,
 )
+from origin.access.revocations import digest_of
 from origin.http.channel_patterns import is_name, is_template
 
 LEEWAY_SECONDS = 30
@@ -93,6 +95,7 @@ class WebToken(NamedTuple):
         begins: seconds since the epoch.
         bound: the only client or network, as `network_of` writes it.
         create: the patterns of event channels that may be made.
+        digest: of its identifier, by which it may be revoked; empty for a token without one.
     """
 
     paths: tuple[tuple[str, ...], ...]
@@ -105,6 +108,7 @@ class WebToken(NamedTuple):
     bound: str
     label: str
     create: tuple[str, ...] = ()
+    digest: str = ""
     client: str = ""
 
     @property
@@ -200,6 +204,7 @@ class WebTokenKeys:
             network_of(checked_client(client), binding) if binding else "",
             f"{plain}#{sha256(text.encode()).hexdigest()[:8]}",
             create,
+            _digest(claims.get("jti")),
         )
 
 
@@ -350,6 +355,19 @@ def _create(claim: Any) -> tuple[str, ...]:
         if not isinstance(one, str) or not (is_name(one) or is_template(one)):
             raise ValueError("create: names of event channels, or patterns such as room/*")
     return tuple(patterns)
+
+
+def _digest(claim: Any) -> str:
+    """Return the digest of an identifier (RFC 7519 §4.1.7); empty for none.
+
+    Raises:
+        ValueError: it is no text.
+    """
+    if claim is None:
+        return ""
+    if not isinstance(claim, str) or not claim:
+        raise ValueError("jti: a text")
+    return digest_of(claim)
 
 
 def _seconds(claim: Any) -> float:

@@ -144,6 +144,7 @@ def _make_workers(services: Services, sockets: Sequence[socket.socket], tls: Wor
         sockets=sockets,
         logs=services.logs,
         sessions=services.sessions,
+        revocations=services.token_keys.revocations,
         tls=tls,
     )
     return WorkerPool(setup)

@@ -16,7 +16,7 @@ from origin.access.authentication import Authenticator
 from origin.access.policy import AccessMiddleware, AccessOptions, AccessPolicy, guard_routes
 from origin.access.publish_authorization import Publishers
 from origin.access.publish_tokens import PublishTokens
-from origin.access.token_middleware import TokenChecks, TokenPaths, has_token
+from origin.access.token_middleware import RevocableRequests, TokenChecks, TokenPaths, has_token
 from origin.answers.asgi import handler_routes
 from origin.events.admission import Admission
 from origin.events.authorization import EventAuthorization
@@ -53,6 +53,7 @@ from origin.server.endpoints import (
     page,
     prepared_films,
     reloading,
+    revoking,
     signing,
     time_of_day,
     viewers,
@@ -192,6 +193,7 @@ def _routes(
         *signing.routes(services.token_keys, access),
         *signing.check_routes(guard),
         *viewers.routes(services.sessions, access),
+        *revoking.routes(services.token_keys, services.revocation_file, access),
         *reloading.routes(services, access),
         *programme_routes.routes(services.programmes, access, guard, services.limits.publishing),
         *recording_routes.routes(services.live.channels, access),
@@ -246,6 +248,8 @@ def build_app(
     owned: ASGIApp = app if services.live.cluster is None else OwnerRequests(app, services.live.cluster)
     if guard is not None:
         owned = TokenChecks(owned, guard)
+    if services.token_keys:
+        owned = RevocableRequests(owned, services.token_keys)
     answering: ASGIApp = CommonHeaders(
         AccessMiddleware(owned, access),
         traffic=services.traffic,

@@ -7,6 +7,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
+from origin.access.revocations import Revocation
 from origin.access.viewer_sessions import SessionRecord
 from origin.config.options import Config
 from origin.http1.handover_target import RelayedFrom
@@ -86,6 +87,12 @@ class Sessions(Struct, frozen=True, tag="sessions"):
     records: list[SessionRecord]
 
 
+class Revoked(Struct, frozen=True, tag="revoked"):
+    """A message to a worker with revocations of tokens."""
+
+    records: list[Revocation]
+
+
 class ReportWanted(Struct, frozen=True, tag="report_wanted"):
     """Asks a worker for its metrics."""
 
@@ -105,7 +112,7 @@ class AllClosed(Struct, frozen=True, tag="all_closed"):
 
 
 ToWorker: TypeAlias = (
-    Start | Listen | TakeLog | Logs | ReportWanted | End | AllClosed | Sessions | TakeCertificates
+    Start | Listen | TakeLog | Logs | ReportWanted | End | AllClosed | Sessions | Revoked | TakeCertificates
 )
 
 

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Scope
 
-from origin.access.token_middleware import TokenChecks, TokenPaths, take_token
+from origin.access.token_middleware import RevocableRequests, TokenChecks, TokenPaths, take_token
 from origin.access.viewer_sessions import SessionRecord
 from origin.answers.asgi import handler_routes
 from origin.events.channel_replication import EVENTS
@@ -212,9 +212,11 @@ def build_app(
         *embed.routes(page.PLAYER, config.server.allow_embed),
         *page.routes(page.PLAYER),
     ]
-    app = routed_application(routes, lifespan)
+    app: ASGIApp = routed_application(routes, lifespan)
+    if guard is not None:
+        app = TokenChecks(app, guard)
     answering: ASGIApp = CommonHeaders(
-        app if guard is None else TokenChecks(app, guard),
+        RevocableRequests(app, services.token_keys) if services.token_keys else app,
         traffic=services.traffic,
         allow_origin=config.server.allow_origin,
         log_requests=config.log.requests,

@@ -270,6 +270,8 @@ class WorkerRun:
             self._may_listen.set()
         elif isinstance(message, Sessions):
             self._services.merge_sessions(message.records)
+        elif isinstance(message, messages.Revoked):
+            self._services.token_keys.revocations.merge(message.records)
         elif isinstance(message, messages.ReportWanted):
             self._packets.send(messages.encode(self._report()))
         elif isinstance(message, messages.TakeLog):

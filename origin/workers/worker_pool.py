@@ -28,6 +28,7 @@ from pathlib import Path
 import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from origin.access.revocations import Revocations
 from origin.access.viewer_sessions import ViewerSessions
 from origin.config.options import Config
 from origin.http1.protocol import HttpProtocol
@@ -43,6 +44,7 @@ from origin.workers.messages import (
     AllClosed,
     Report,
     ReportedMetric,
+    Revoked,
     Sessions,
     Start,
     TakeCertificates,
@@ -75,6 +77,7 @@ class WorkerSetup:
         sockets: the sockets that the workers listen on.
         logs: sends the logs of channels and stations to the workers.
         sessions: of viewers with names; None where they may have any number.
+        revocations: the revoked tokens; None for none.
         tls: how encrypted connections are accepted; None where none are.
     """
 
@@ -87,6 +90,7 @@ class WorkerSetup:
     sockets: Sequence[socket.socket]
     logs: LogServer
     sessions: ViewerSessions | None = None
+    revocations: Revocations | None = None
     tls: WorkerTls | None = None
 
     @property
@@ -179,11 +183,12 @@ class WorkerPool:
         async with asyncio.TaskGroup() as group:
             self._running = self._setup.count + self._limits.spares
             keeping = [group.create_task(self._keep()) for _ in range(self._running)]
-            sharing = group.create_task(self._share_sessions())
+            sharing = [group.create_task(one) for one in (self._share_sessions(), self._share_revocations())]
             try:
                 yield
             finally:
-                sharing.cancel()
+                for one in sharing:
+                    one.cancel()
                 self.end(at_once=self._ending.is_set())
                 await asyncio.wait(keeping, timeout=self._limits.end_seconds)
                 for task in keeping:
@@ -286,6 +291,16 @@ class WorkerPool:
             for worker in self._workers.values():
                 worker.send(message)
 
+    async def _share_revocations(self) -> None:
+        """Send revocations of tokens to all workers until cancelled."""
+        if (revocations := self._setup.revocations) is None:
+            return
+        feed = revocations.feed()
+        while True:
+            message = Revoked(await feed.changes())
+            for worker in self._workers.values():
+                worker.send(message)
+
     def _merge_sessions(self, message: Sessions) -> None:
         """Apply the changes of viewers' sessions in a worker, which go on to the other workers."""
         if self._setup.sessions is not None:
@@ -382,6 +397,8 @@ class WorkerPool:
             worker.serve(start)
             for records in setup.sessions.snapshot() if setup.sessions is not None else ():
                 worker.send(Sessions(records))
+            for revoked in setup.revocations.snapshot() if setup.revocations is not None else ():
+                worker.send(Revoked(revoked))
             if self._newest_log is not None:
                 worker.send(self._newest_log)
             if self._may_listen:

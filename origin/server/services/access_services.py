@@ -12,9 +12,10 @@ from media.errors import MalformedError
 from origin.access.authentication import AdminToken
 from origin.access.limits import SessionLimits
 from origin.access.protected_addresses import ProtectedAddresses, TokenGuard
+from origin.access.revocation_file import RevocationFile
 from origin.access.token_keys import TokenKeys
 from origin.access.viewer_sessions import SessionRecord, ViewerSessions
-from origin.config.options import Config, TokenOptions, event_channels, has_signed
+from origin.config.options import Config, TokenOptions, data_folder, event_channels, has_signed
 from packager.replication.log_entries import read_message
 
 if TYPE_CHECKING:
@@ -34,6 +35,17 @@ def make_token_keys(config: Config) -> TokenKeys:
     """
     access = config.access
     return TokenKeys(access.keys, *_web_keys(access), access.jwt_audience, access.jwt_issuer)
+
+
+def restored_revocations(config: Config, keys: TokenKeys) -> RevocationFile:
+    """Make what keeps revocations of tokens, with those that the data folder has. Blocks.
+
+    Raises:
+        ValueError: the file can't be read; the text says why.
+    """
+    file = RevocationFile(keys.revocations, data_folder(config, "revocations"))
+    file.restore()
+    return file
 
 
 class KeyReload:
@@ -120,6 +132,15 @@ def share_sessions(sessions: ViewerSessions | None, node: ClusterNode | None) ->
             log.warning("sessions of another node can't be read", reason=str(error))
 
     node.add(Broadcast(node.connection, node.token, "sessions", next_message, merge).run)
+
+
+def share_revocations(keys: TokenKeys, node: ClusterNode | None) -> None:
+    """Share revocations of tokens with the other machines of a cluster, as soon as the node runs."""
+    if node is not None and keys:
+        # Here and not above: workers, which have no cluster, start faster without.
+        from origin.access.shared_revocations import SharedRevocations
+
+        node.add(SharedRevocations(keys.revocations, node).run)
 
 
 def _web_keys(access: TokenOptions) -> tuple[list[WebTokenKey], list[str]]:

@@ -25,7 +25,13 @@ from origin.radio.access_log import AccessLogFile
 from origin.radio.mounts.mount_replication import ServedMountLog
 from origin.radio.station_factory import Stations, make_stations
 from origin.radio.station_webhooks import make_webhooks
-from origin.server.services.access_services import make_token_guard, make_token_keys, share_sessions
+from origin.server.services.access_services import (
+    make_token_guard,
+    make_token_keys,
+    restored_revocations,
+    share_revocations,
+    share_sessions,
+)
 from origin.server.services.cluster_services import SharedStations, is_edge, share_events
 from origin.server.services.config_reload import ConfigReload
 from origin.server.services.event_services import is_followed, make_event_services
@@ -114,6 +120,7 @@ class Services:
         cluster_stations: shares stations with these machines; None without a cluster.
         library: the services of the library's files.
         token_keys: the keys by which tokens of addresses are checked.
+        revocation_file: keeps the revocations of such tokens.
         guard: checks these tokens; None where no address needs one.
         sessions: of viewers with names; None where they may have any number.
         guess_delay: counts wrong passwords, and delays the answers to them.
@@ -146,6 +153,7 @@ class Services:
         self.tools = tools
         self.traffic = RequestCounters()
         self.token_keys = make_token_keys(config)
+        self.revocation_file = restored_revocations(config, self.token_keys)
         self.guard = make_token_guard(config, self.token_keys, limits.sessions)
         self.sessions = None if self.guard is None else self.guard.sessions
         self.registry = CollectorRegistry()
@@ -167,6 +175,7 @@ class Services:
         self.live = LiveServices(config, tools, limits, self.logs, self.registry)
         cluster = self.live.cluster
         share_sessions(self.sessions, cluster)
+        share_revocations(self.token_keys, cluster)
         self.cluster_stations = None if cluster is None else SharedStations(cluster, limits.cluster)
         self.stations = self._make_stations()
         self.mounts = self.stations.mounts
@@ -335,6 +344,7 @@ class Services:
         services += [] if self.library.preparation is None else [self.library.preparation]
         services += [] if self.library.encoded is None else [self.library.encoded]
         services += [*self.recording_copies, *self.bucket_recordings.values()]
+        services += [self.revocation_file]
         services += [self.token_keys] if self.sessions is None else [self.token_keys, self.sessions]
         storage = self.library.storage
         services += [storage.folder] if isinstance(storage, Library) else []

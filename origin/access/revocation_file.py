@@ -1,0 +1,111 @@
+"""The file in which revocations of tokens survive a restart, in the data folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+
+import structlog
+
+from origin.access.revocations import Revocation, Revocations
+from packager.safe_files import DataFolder
+
+log = structlog.get_logger()
+
+NAME = "revoked.txt"
+
+LINE_BYTES = 64
+"""More than the longest line has."""
+
+RETRY_SECONDS = 10.0
+"""Pause before a file is written again that couldn't be."""
+
+_LINE = re.compile(rb"([0-9a-f]{32}) ([0-9]{1,12}(?:\.[0-9]{1,9})?)")
+
+
+class RevocationFile:
+    """Reads and writes the revocations of a data folder.
+
+    Revocations of another server with the same folder, such as the one that this one replaces, stay in the
+    file and are taken over.
+
+    Args:
+        place: the folder of the file alone; None where nothing is kept.
+    """
+
+    name = "revoked tokens"
+
+    def __init__(self, revocations: Revocations, place: DataFolder | None) -> None:
+        self._revocations = revocations
+        self._place = place
+        self._version = self._written = 0
+        self._writing = asyncio.Lock()
+        self._changed = asyncio.Event()
+        revocations.on_change = self._note_change
+
+    def restore(self) -> None:
+        """Read the file. Blocks.
+
+        Raises:
+            ValueError: it can't be read; the text says why.
+        """
+        if self._place is None:
+            return
+        try:
+            with contextlib.suppress(FileNotFoundError), self._place.open() as folder:
+                self._revocations.merge(_records(folder.read(NAME, self._revocations.most * LINE_BYTES)))
+        except OSError as error:
+            raise ValueError(f"the revoked tokens can't be read: {error}") from None
+        self._written = self._version
+
+    def _note_change(self) -> None:
+        self._version += 1
+        self._changed.set()
+
+    async def save(self) -> None:
+        """Write what isn't written yet; several calls share one write.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        version = self._version
+        async with self._writing:
+            if self._place is None or self._written >= version:
+                return
+            version = self._version
+            found = await asyncio.to_thread(self._write, self._place, self._revocations.records())
+            self._revocations.merge(found)
+            self._written = version
+
+    def _write(self, place: DataFolder, records: list[Revocation]) -> list[Revocation]:
+        """Write revocations beside those that the file has, which are returned. Blocks."""
+        with place.open(make=True) as folder:
+            found: list[Revocation] = []
+            with contextlib.suppress(FileNotFoundError):
+                found = _records(folder.read(NAME, self._revocations.most * LINE_BYTES))
+            joined = {one.digest: one for one in (*found, *records)}
+            lines = (b"%b %.3f\n" % (one.digest.encode(), one.until) for one in joined.values())
+            folder.write_whole(NAME, b"".join(list(lines)[-self._revocations.most :]))
+        return found
+
+    async def run(self) -> None:
+        """Write what other nodes have revoked, and what couldn't be written, until cancelled."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                await self.save()
+            except OSError as error:
+                log.warning("the revoked tokens can't be written", reason=str(error))
+                self._changed.set()
+                await asyncio.sleep(RETRY_SECONDS)
+
+    def close(self) -> None:
+        """Nothing waits here."""
+
+
+def _records(data: bytes) -> list[Revocation]:
+    """Return the revocations of a file's lines; other lines are left out."""
+    found = map(_LINE.fullmatch, data.splitlines())
+    return [Revocation(one[1].decode(), float(one[2])) for one in found if one is not None]
