@@ -7,7 +7,7 @@ import contextlib
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -67,7 +67,7 @@ class RelayCounters:
         cancelled: requests that were cancelled when their last reader left.
         first_event: seconds from a request to its first event.
         cleanup: seconds from the last reader's leaving until the upstream connection is closed.
-        figures: how fast answers came, by model.
+        figures: how fast answers came, by model and upstream server.
     """
 
     requests: int = 0
@@ -147,7 +147,7 @@ class Completion:
         self._seen = time.monotonic()
         self._is_named = self._is_released = False
         self._size = self._count = 0
-        self._times = AnswerTimes(context.counters.figures.of(self._dialect.name, request.model))
+        self._times = AnswerTimes(context.counters.figures, self._dialect.name, request.model)
         self._over = False
         self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.error: CompletionError | None = None
@@ -276,10 +276,11 @@ class Completion:
     async def _ask(self) -> None:
         try:
             await self.settle()
+            asked = replace(self._request.upstream, on_asked=self._times.note_server)
             if self._request.is_stream:
-                await self._context.upstream.stream(self._request.upstream, self._begin, self._handle_event)
+                await self._context.upstream.stream(asked, self._begin, self._handle_event)
             else:
-                whole = await self._context.upstream.whole(self._request.upstream)
+                whole = await self._context.upstream.whole(asked)
                 self._publish_whole(whole)
                 self.whole = whole
         except CompletionError as error:
@@ -364,6 +365,7 @@ class Completion:
             relay=self._context.relay,
             api=self._dialect.name,
             model=shown_model(self._request.model),
+            upstream=times.server or None,
             reason=reason,
             finish_reason=told or None,
             seconds=round(seconds, 3),

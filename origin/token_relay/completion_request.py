@@ -6,7 +6,7 @@ Requests with the same digest share one answer.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -78,12 +78,14 @@ class UpstreamRequest:
     Attributes:
         path: below the base of the server's addresses.
         fields: of the caller's request, those that go on.
+        on_asked: called with the host of each server that is asked.
     """
 
     body: bytes
     method: str = "POST"
     path: str = CHAT.path
     fields: tuple[tuple[str, str], ...] = ()
+    on_asked: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,37 +96,68 @@ def shown_model(model: str) -> str:
 
 
 class RelayFigures:
-    """The figures of a relay's answers, by the API and the model."""
+    """The figures of a relay's answers, by the API, the model and the upstream server."""
 
     def __init__(self) -> None:
-        self.by_model: dict[tuple[str, str], ModelFigures] = {}
+        self.by_model: dict[tuple[str, str, str], ModelFigures] = {}
+        self._models: set[tuple[str, str]] = set()
 
-    def of(self, dialect: str, model: str) -> ModelFigures:
-        """Return the figures of a model, or those of all further models."""
-        key = dialect, shown_model(model)
-        if key not in self.by_model and len(self.by_model) >= MODELS:
-            key = dialect, OTHER
-        return self.by_model.setdefault(key, ModelFigures())
+    def of(self, dialect: str, model: str, server: str = "") -> ModelFigures:
+        """Return the figures of a model at an upstream server, or those of all further models there.
+
+        Args:
+            server: host of the server, with its port where that isn't the usual one; empty where none has
+                answered. The configuration bounds their number.
+        """
+        named = dialect, shown_model(model)
+        if named not in self._models:
+            if len(self._models) >= MODELS:
+                named = dialect, OTHER
+            self._models.add(named)
+        key = *named, server
+        found = self.by_model.get(key)
+        if found is None:
+            found = self.by_model[key] = ModelFigures()
+        return found
 
 
 class AnswerTimes:
     """The times of one answer.
 
     Args:
+        figures: of all answers of the relay.
         clock: returns monotonic seconds.
 
     Attributes:
+        server: host of the upstream server that was asked last; empty before any was.
         chunks: events that came.
         tokens: how many the upstream server names; None if it doesn't.
     """
 
-    def __init__(self, figures: ModelFigures, clock: Callable[[], float] = time.monotonic) -> None:
-        self._figures = figures
+    def __init__(
+        self, figures: RelayFigures, dialect: str, model: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._all = figures
+        self._dialect = dialect
+        self._model = model
+        self.server = ""
+        self._known: ModelFigures | None = None
         self._clock = clock
         self._asked = clock()
         self._first = self._newest = 0.0
         self.chunks = 0
         self.tokens: int | None = None
+
+    @property
+    def _figures(self) -> ModelFigures:
+        """The figures of the answer's model at the server that answers."""
+        if self._known is None:
+            self._known = self._all.of(self._dialect, self._model, self.server)
+        return self._known
+
+    def note_server(self, server: str) -> None:
+        """Note which upstream server is asked: the one that answers is the last one."""
+        self.server, self._known = server, None
 
     @property
     def first_seconds(self) -> float | None:

@@ -65,10 +65,14 @@ class Upstream:
 
     Args:
         limits: limits of the server's times and answers.
+
+    Attributes:
+        host: of its address, with the port where that isn't the usual one.
     """
 
     def __init__(self, options: UpstreamOptions, limits: UpstreamLimits) -> None:
         self._url = options.url
+        self.host = host_of(options.url)
         # A query, such as Azure's api-version, is for each address.
         path, self._mark, self._query = options.url.partition("?")
         self._base = path.removesuffix(CHAT.path) if path.endswith(CHAT.path) else None
@@ -224,6 +228,8 @@ class Upstream:
 
     @contextlib.asynccontextmanager
     async def _sent(self, asked: UpstreamRequest, kind: str) -> AsyncIterator[httpx.Response]:
+        if asked.on_asked is not None:
+            asked.on_asked(self.host)
         await asyncio.to_thread(certificates)
         url, headers = self._address(asked.path), {**dict(asked.fields), **self._fields, "accept": kind}
         if not asked.body:
@@ -305,6 +311,15 @@ class Upstream:
                 raise httpx.DecodingError("") from error
             if inflater.has_ended:
                 return
+
+
+def host_of(url: str) -> str:
+    """Return the host of a server's address, with the port where that isn't the usual one of the scheme."""
+    try:
+        parts = httpx.URL(url)
+    except httpx.InvalidURL:
+        return ""
+    return parts.host if parts.port is None else f"{parts.host}:{parts.port}"
 
 
 def _coding_of(response: httpx.Response) -> str:

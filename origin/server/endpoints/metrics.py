@@ -379,11 +379,11 @@ ANSWER_METRICS = {
 
 
 def answer_metrics(relays: Mapping[str, TokenRelay]) -> Iterator[Metric]:
-    """Describe how fast the answers of relays came, by relay, API and model."""
-    labels = ["relay", "gen_ai_operation_name", "gen_ai_request_model"]
+    """Describe how fast the answers of relays came, by relay, API, model and upstream server."""
+    labels = ["relay", "gen_ai_operation_name", "gen_ai_request_model", "server_address"]
     for key, (name, text) in ANSWER_METRICS.items():
         family = HistogramMetricFamily(name, text, labels=labels)
         for relay, one in relays.items():
-            for (dialect, model), figures in one.counters.figures.by_model.items():
-                family.add_metric([relay, dialect, model], *getattr(figures, key).cumulative())
+            for named, figures in one.counters.figures.by_model.items():
+                family.add_metric([relay, *named], *getattr(figures, key).cumulative())
         yield family

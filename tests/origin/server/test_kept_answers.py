@@ -149,6 +149,7 @@ async def test_the_documented_table_relays_by_the_next_server_and_health_names_t
 
     async with completing(refuse) as broken, completing(slowly) as good:
         bases = [one.url.removesuffix("/chat/completions") for one in (broken, good)]
+        good_host = bases[1].split("/")[2]
         text = TABLE.replace("http://127.0.0.1:8080/v1", bases[0]).replace("https://api.example/v1", bases[1])
         text = re.sub(r"token = .*", "", text).replace(
             '["…", "…"]', '["key-of-a-server-1", "key-of-a-server-2"]'
@@ -174,6 +175,7 @@ async def test_the_documented_table_relays_by_the_next_server_and_health_names_t
                     listed = json.load(answer)
                 with urllib.request.urlopen(f"{server.url}/metrics", timeout=120) as answer:
                     labels = 'gen_ai_operation_name="responses",gen_ai_request_model="meta/tiny-3"'
+                    labels += rf',relay="assistant",server_address="{good_host}"'
                     assert re.search(
                         rf"^gen_ai_server_time_to_first_token_seconds_count{{.*{labels}.*}} 4\.0$",
                         answer.read().decode(),

@@ -39,11 +39,16 @@ def test_what_is_no_json_names_no_tokens() -> None:
 def test_times_of_an_answer_are_observed_at_its_end() -> None:
     usage = json.dumps({"type": "response.completed", "response": {"usage": {"output_tokens": 5}}})
     clock = iter((100.0, 100.5, 100.6, 102.5, 103.0))
-    figures = RelayFigures().of("responses", "tiny")
-    times = AnswerTimes(figures, lambda: next(clock))
+    every = RelayFigures()
+    times = AnswerTimes(every, "responses", "tiny", lambda: next(clock))
+    times.note_server("one.example")
+    times.note_server("two.example:8080")
     for data in ("{}", "{}", usage):
         times.note_event(data)
     assert times.finish() == 3.0
+    # The server that was asked in vain has none.
+    assert list(every.by_model) == [("responses", "tiny", "two.example:8080")]
+    figures = every.of("responses", "tiny", "two.example:8080")
     assert (figures.first_token.count, figures.first_token.sum) == (1, 0.5)
     assert (figures.gap.count, round(figures.gap.sum, 6)) == (2, 2.0)
     # Four tokens behind the first in two seconds.
@@ -56,7 +61,7 @@ def test_callers_make_no_more_series_than_there_may_be() -> None:
     for number in range(10 * MODELS):
         figures.of("chat/completions", f"model-{number}")
     assert len(figures.by_model) == MODELS + 1
-    assert figures.of("chat/completions", "a\nb") is figures.by_model["chat/completions", OTHER]
+    assert figures.of("chat/completions", "a\nb") is figures.by_model["chat/completions", OTHER, ""]
 
 
 @pytest.mark.parametrize("with_usage", [True, False])
@@ -68,7 +73,9 @@ async def test_a_relays_answers_are_counted_by_tokens_or_else_by_chunks(with_usa
         async with asking(server, "chat/completions", STREAMED) as answer:
             # The stream isn't changed by that.
             assert b"usage" in await answer.aread() or not with_usage
-        figures = server.relay.counters.figures.by_model["chat/completions", "tiny"]
+        ((*named, host), figures), *further = server.relay.counters.figures.by_model.items()
+        assert (named, further) == (["chat/completions", "tiny"], [])
+        assert host.startswith("127.0.0.1:")
         counted = (figures.tokens.sum, figures.chunks.sum)
         assert counted == ((7.0, 0.0) if with_usage else (0.0, float(len(chunks))))
         assert figures.first_token.count == figures.duration.count == 1
