@@ -142,6 +142,7 @@ async def relaying(
     others: Sequence[CompletionServer] = (),
     models: Mapping[str, str] | None = None,
     weights: Sequence[int] = (),
+    passes_key: bool = False,
     **upstream_limits: Any,
 ) -> AsyncIterator[RelayServer]:
     """Run a relay behind a real server; its upstream answers as the script does."""
@@ -176,6 +177,7 @@ async def relaying(
             keep_for=0.0 if keeping is None else keeping.left,
             publishes=publishes,
             models=models or {},
+            passes_key=passes_key,
             limits=limits,
         )
         answers = None

@@ -36,6 +36,10 @@ class PublishTokens:
     def __init__(self, keys: TokenKeys) -> None:
         self._keys = keys
 
+    def is_token(self, text: str) -> bool:
+        """Return whether a text is a token of this server, whether it is valid now or not."""
+        return self._keys.is_token(text)
+
     async def admit(self, request: Request, path: str) -> bool:
         """Return whether a request presents a token for publishing to a path.
 

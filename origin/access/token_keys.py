@@ -115,6 +115,10 @@ class TokenKeys:
                 return None
         return token._replace(client=client) if token is not None and token.binding else token
 
+    def is_token(self, text: str) -> bool:
+        """Return whether a text is a token, whether it has expired or been revoked or not."""
+        return read_token(text) is not None or (self._web is not None and self._web.read(text) is not None)
+
     def covers(self, token: Token, path: str) -> bool:
         """Return whether a token is valid for a path, whether it has expired or not.
 

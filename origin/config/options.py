@@ -487,6 +487,9 @@ class AnswerRelayOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Keys that the upstream servers want, in their order; a single one is for all of them."""
     relay_key_header: HeaderName = "Authorization"
     """Field in which the upstream servers want their keys; in ``Authorization`` they are Bearer tokens."""
+    relay_pass_key: bool = False
+    """Whether a caller's own key goes to the upstream servers in place of ``relay_keys``; callers present
+    ``token`` as ``?key=`` then, and their own key as the API's clients do."""
     relay_share: bool = False
     """Whether equal requests that run at the same time are one request to the upstream server."""
     relay_keep: bool = False

@@ -182,6 +182,11 @@ class EventAuthorization:
         opened = [name for name, own in closed.items() if is_admin or fitting.intersection(own)]
         return found | dict.fromkeys(opened, math.inf)
 
+    def is_secret(self, name: str, key: str) -> bool:
+        """Return whether a key is a secret with which this server admits somebody, or a token of its own."""
+        secrets = {*self._publishers_secrets(name), *self._readers_secrets(name)} - {Secret("")}
+        return fits_any(key, secrets) or (self._tokens is not None and self._tokens.is_token(key))
+
     def admits_page(self, request: Request, name: str) -> bool:
         """Return whether a browser's page may open a WebSocket, to which CORS doesn't apply."""
         if not self._is_foreign(request):

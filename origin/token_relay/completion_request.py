@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -79,6 +79,7 @@ class UpstreamRequest:
         path: below the base of the server's addresses.
         fields: of the caller's request, those that go on.
         on_asked: called with the host of each server that is asked.
+        key: the caller's own, in place of the configured one; empty for none.
     """
 
     body: bytes
@@ -86,6 +87,7 @@ class UpstreamRequest:
     path: str = CHAT.path
     fields: tuple[tuple[str, str], ...] = ()
     on_asked: Callable[[str], None] | None = None
+    key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class CompletionRequest:
         is_background: whether the answer goes on without readers.
         model: that the upstream server is asked for; empty without one.
         is_awaited: whether the caller gets the answer, and not only the beginning of a response.
+        key: the caller's own for the upstream server; empty for none.
     """
 
     body: bytes
@@ -110,12 +113,13 @@ class CompletionRequest:
     is_background: bool = False
     is_awaited: bool = True
     model: str = ""
+    key: str = field(default="", repr=False)
 
     @property
     def upstream(self) -> UpstreamRequest:
         """The request as it is sent."""
         path = CHAT.path if self.dialect is None else self.dialect.path
-        return UpstreamRequest(self.body, path=path, fields=self.fields)
+        return UpstreamRequest(self.body, path=path, fields=self.fields, key=self.key)
 
 
 def forwarded_fields(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

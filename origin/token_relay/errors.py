@@ -25,18 +25,29 @@ class CompletionError(Exception):
         upstream: status of the upstream server's answer, or a status that stands for its failure.
         body: the body of that answer, without keys.
         retry_after: the answer's Retry-After; empty without one.
+        has_own_key: whether the caller's own key was presented to the upstream server.
     """
 
-    def __init__(self, text: str, upstream: int = 502, body: str = "", retry_after: str = "") -> None:
+    def __init__(
+        self,
+        text: str,
+        upstream: int = 502,
+        body: str = "",
+        retry_after: str = "",
+        *,
+        has_own_key: bool = False,
+    ) -> None:
         super().__init__(text)
         self._upstream = upstream
         self._body = body
         self.retry_after = retry_after
+        self._has_own_key = has_own_key
 
     @property
     def status(self) -> int:
         """The status of the answer to the caller: the upstream server's, where that is about the request."""
-        return 502 if self._upstream < 400 or self._upstream in OURS else self._upstream
+        is_ours = self._upstream in OURS and not self._has_own_key
+        return 502 if self._upstream < 400 or is_ours else self._upstream
 
     @property
     def upstream(self) -> int:

@@ -43,6 +43,7 @@ class TokenRelayOptions:
         keep_for: for how many seconds it does so otherwise, where the reader may come again.
         publishes: whether chat completions are published on the channel.
         models: names of models at the upstream server, by those that callers use.
+        passes_key: whether a caller's own key goes to the upstream server.
     """
 
     share: bool = False
@@ -50,6 +51,7 @@ class TokenRelayOptions:
     keep_for: float = 0.0
     publishes: bool = True
     models: Mapping[str, str] = field(default_factory=dict)
+    passes_key: bool = False
     limits: TokenRelayLimits
 
 
@@ -99,6 +101,11 @@ class TokenRelay:
         return self._options.models
 
     @property
+    def passes_key(self) -> bool:
+        """Whether a caller's own key goes to the upstream server."""
+        return self._options.passes_key
+
+    @property
     def trouble(self) -> str:
         """Which of several upstream servers aren't asked now, and why; empty if all are."""
         return getattr(self._upstream, "trouble", "")
@@ -127,7 +134,7 @@ class TokenRelay:
         if dialect is not CHAT:
             self._require_base()
         is_kept = is_kept and request.is_stream and self.answers is not None
-        key = caller, dialect.name, request.fields, request.digest, is_kept
+        key = caller, dialect.name, request.fields, request.key, request.digest, is_kept
         headers = {"retry-after": str(self.limits.retry_seconds)}
         if self._options.share:
             for running, other in self._running.items():
@@ -378,6 +385,7 @@ class RelayMaker:
             keep=one.relay_keep,
             keep_for=seconds(one.relay_keep_for),
             publishes=False,
+            passes_key=one.relay_pass_key,
             models=one.models,
             limits=self.limits,
         )

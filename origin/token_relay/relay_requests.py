@@ -18,6 +18,9 @@ from origin.token_relay.relay import TokenRelay
 JSON = "application/json"
 NO_STORE = {"cache-control": "no-store"}
 
+KEY_CHARACTERS = 2048
+"""Longest key of a caller's own."""
+
 NEEDED = "the channel's publish_token or server.admin_token is needed"
 
 
@@ -52,6 +55,22 @@ async def found_relay(
     if not caller:
         raise refused_key(request)
     return relay, caller
+
+
+def own_key(relay: TokenRelay, authorization: EventAuthorization, request: Request) -> str:
+    """Return the key of a caller's own that goes to the upstream server; empty for none.
+
+    A secret of this server, with which the caller was admitted, never does.
+
+    Args:
+        request: of a caller who was admitted.
+    """
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    key = key.strip()
+    is_key = scheme.lower() == "bearer" and 0 < len(key) <= KEY_CHARACTERS
+    if not (relay.passes_key and is_key and key.isascii() and key.isprintable()):
+        return ""
+    return "" if authorization.is_secret(relay.name, key) else key
 
 
 def with_bearer(scope: Scope) -> Scope:

@@ -36,6 +36,7 @@ from origin.token_relay.relay_requests import (
     NO_STORE,
     error_response,
     found_relay,
+    own_key,
     refusal,
     with_bearer,
 )
@@ -85,6 +86,7 @@ class RelayEndpoint:
         try:
             relay, caller = await found_relay(self._relays, self._authorization, request)
             asked = await self._read(request, relay)
+            asked = replace(asked, key=own_key(relay, self._authorization, request))
             if not self._is_drop_in:
                 if not relay.publishes:
                     relay.kept_answers.check()
@@ -201,10 +203,11 @@ class PassingEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        request = Request(scope, receive)
+        request = Request(with_bearer(scope), receive)
         try:
             relay, _ = await found_relay(self._relays, self._authorization, request)
             asked = await self._read(request, relay)
+            asked = replace(asked, key=own_key(relay, self._authorization, request))
             with self._admission.held(relay.channel, request):
                 whole = await while_connected(request, relay.pass_on(asked))
             answer = Response(whole, 200, NO_STORE, JSON)

@@ -93,9 +93,17 @@ class Upstream:
         self._redactor = Redactor.of((key, self._key, *secrets_of(self._url)))
         self._key = key
         self._fields = {"content-type": JSON, "accept-encoding": "identity", "user-agent": "Headwater"}
-        if key:
-            is_bearer = self._key_header.lower() == AUTHORIZATION
-            self._fields[self._key_header] = f"Bearer {key}" if is_bearer else key
+        self._fields |= self._key_field(key)
+
+    def _key_field(self, key: str) -> dict[str, str]:
+        if not key:
+            return {}
+        is_bearer = self._key_header.lower() == AUTHORIZATION
+        return {self._key_header: f"Bearer {key}" if is_bearer else key}
+
+    def _redactor_of(self, asked: UpstreamRequest) -> Redactor:
+        """Return what removes secrets from an answer: the caller's own key, too, as others may read it."""
+        return Redactor.of((asked.key, self._key, *secrets_of(self._url))) if asked.key else self._redactor
 
     def change_keys(self, keys: Mapping[str, str]) -> None:
         """Use another key where there is one for this server's address."""
@@ -128,7 +136,7 @@ class Upstream:
         async with self._asked(asked, EVENT_STREAM) as (response, silence):
             on_begin()
             reader, size, budget = SseReader(self._limits.answer_bytes), 0, StepBudget()
-            has_begun = False
+            has_begun, redactor = False, self._redactor_of(asked)
             async with aclosing(self._received(response)) as received:
                 async for data in _in_pieces(received, PIECE_BYTES, budget):
                     lines, size = reader.lines, size + len(data)
@@ -141,7 +149,7 @@ class Upstream:
                         silence.reschedule(asyncio.get_running_loop().time() + self._limits.silent_seconds)
                     for event in reader.events():
                         has_begun = True
-                        if not on_event(await self._redacted(event, budget)):
+                        if not on_event(await _redacted(event, redactor, budget)):
                             return
             # Several kinds of servers end their answers without it, or without the blank line behind it.
             unfinished = reader.unfinished
@@ -150,21 +158,6 @@ class Upstream:
             elif unfinished or not has_begun:
                 told = "within an event" if unfinished else "before its first event"
                 raise CompletionError(f"the upstream server's answer ended {told}")
-
-    async def _redacted(self, event: ServerSentEvent, budget: StepBudget) -> ServerSentEvent:
-        """Return an event without this relay's secrets, which its upstream server may repeat anywhere."""
-        name = await self._without_secrets(event.name, budget)
-        return ServerSentEvent(name, await self._without_secrets(event.data, budget))
-
-    async def _without_secrets(self, text: str, budget: StepBudget) -> str:
-        await budget.spend()
-        if len(text) <= REDACTED_BYTES:
-            return self._redactor.without_known(text)
-        redactor, pieces = PiecewiseRedactor(self._redactor), list[str]()
-        for start in range(0, len(text), REDACTED_BYTES):
-            pieces.append(redactor.push(text[start : start + REDACTED_BYTES]))
-            await budget.spend()
-        return "".join((*pieces, redactor.finish()))
 
     async def whole(self, asked: UpstreamRequest) -> bytes:
         """Ask for an answer in one piece, which is JSON.
@@ -176,20 +169,7 @@ class Upstream:
             answer = await self._body(response, self._limits.answer_bytes)
             if answer is None:
                 raise self._too_long()
-            return await self._redacted_bytes(answer)
-
-    async def _redacted_bytes(self, answer: bytes) -> bytes:
-        """Return an answer as UTF-8, without this relay's secrets."""
-        decoder, redactor = (
-            codecs.getincrementaldecoder("utf-8")("replace"),
-            PiecewiseRedactor(self._redactor),
-        )
-        pieces = [
-            redactor.push(decoder.decode(portion)).encode()
-            async for portion in StepBudget().portions(answer, REDACTED_BYTES)
-        ]
-        end = redactor.push(decoder.decode(b"", final=True)) + redactor.finish()
-        return b"".join((*pieces, end.encode()))
+            return await _redacted_bytes(answer, self._redactor_of(asked))
 
     def _too_long(self) -> CompletionError:
         most = self._limits.answer_bytes
@@ -207,7 +187,7 @@ class Upstream:
                 asyncio.timeout(limits.silent_seconds) as silence,
                 self._sent(asked, kind) as response,
             ):
-                await self._judge(response, kind)
+                await self._judge(response, kind, asked)
                 yield response, silence
         except TimeoutError:
             if silence.expired():
@@ -232,10 +212,11 @@ class Upstream:
             asked.on_asked(self.host)
         await asyncio.to_thread(certificates)
         url, headers = self._address(asked.path), {**dict(asked.fields), **self._fields, "accept": kind}
+        headers |= self._key_field(asked.key)
         if not asked.body:
             del headers["content-type"]
         request = httpx.Request(asked.method, url, content=asked.body or None, headers=headers)
-        if request.url.userinfo:
+        if request.url.userinfo and not asked.key:
             # A user and a password of the address go before a key.
             signed = httpx.BasicAuth(request.url.username, request.url.password)
             request = next(signed.sync_auth_flow(request))
@@ -246,23 +227,24 @@ class Upstream:
         finally:
             await response.aclose()
 
-    async def _judge(self, response: httpx.Response, kind: str) -> None:
+    async def _judge(self, response: httpx.Response, kind: str, asked: UpstreamRequest) -> None:
         """Check a response's head.
 
         Raises:
             CompletionError: it isn't what was asked for.
         """
-        status = response.status_code
+        status, redactor = response.status_code, self._redactor_of(asked)
         if status != 200:
             body = await self._error_body(response)
             told = f"the upstream server answers {status}"
             seconds = response.headers.get("retry-after", "")
             retry_after = seconds if _SECONDS.fullmatch(seconds) else ""
-            raise CompletionError(told, status, self._redactor(body), retry_after)
+            has_own_key = bool(asked.key)
+            raise CompletionError(told, status, redactor(body), retry_after, has_own_key=has_own_key)
         found = media_type_in(response.headers.get("content-type", ""))
         if found == JSON != kind:
             # Some servers refuse with 200; an error in JSON says why.
-            raise CompletionError(told_of(found, kind), body=self._redactor(await self._error_body(response)))
+            raise CompletionError(told_of(found, kind), body=redactor(await self._error_body(response)))
         if found != kind and not (kind == EVENT_STREAM and found in UNTYPED):
             raise CompletionError(told_of(found, kind))
         if (coding := _coding_of(response)) not in {"identity", *CODINGS}:
@@ -311,6 +293,34 @@ class Upstream:
                 raise httpx.DecodingError("") from error
             if inflater.has_ended:
                 return
+
+
+async def _redacted(event: ServerSentEvent, redactor: Redactor, budget: StepBudget) -> ServerSentEvent:
+    """Return an event without secrets, which the upstream server may repeat anywhere."""
+    name = await _without_secrets(event.name, redactor, budget)
+    return ServerSentEvent(name, await _without_secrets(event.data, redactor, budget))
+
+
+async def _without_secrets(text: str, redactor: Redactor, budget: StepBudget) -> str:
+    await budget.spend()
+    if len(text) <= REDACTED_BYTES:
+        return redactor.without_known(text)
+    piecewise, pieces = PiecewiseRedactor(redactor), list[str]()
+    for start in range(0, len(text), REDACTED_BYTES):
+        pieces.append(piecewise.push(text[start : start + REDACTED_BYTES]))
+        await budget.spend()
+    return "".join((*pieces, piecewise.finish()))
+
+
+async def _redacted_bytes(answer: bytes, redactor: Redactor) -> bytes:
+    """Return an answer as UTF-8, without secrets."""
+    decoder, piecewise = codecs.getincrementaldecoder("utf-8")("replace"), PiecewiseRedactor(redactor)
+    pieces = [
+        piecewise.push(decoder.decode(portion)).encode()
+        async for portion in StepBudget().portions(answer, REDACTED_BYTES)
+    ]
+    end = piecewise.push(decoder.decode(b"", final=True)) + piecewise.finish()
+    return b"".join((*pieces, end.encode()))
 
 
 def host_of(url: str) -> str:

@@ -132,7 +132,7 @@ class Upstreams:
 
             await breaker.upstream.stream(asked, on_begin, note)
 
-        await self._first(ask, lambda: not has_begun)
+        await self._first(ask, lambda: not has_begun, has_own_key=bool(asked.key))
 
     async def whole(self, asked: UpstreamRequest) -> bytes:
         """Ask for an answer in one piece, as `Upstream.whole`.
@@ -140,12 +140,22 @@ class Upstreams:
         Raises:
             CompletionError: there is none.
         """
-        return await self._first(lambda one: one.upstream.whole(asked), lambda: True)
+        return await self._first(
+            lambda one: one.upstream.whole(asked), lambda: True, has_own_key=bool(asked.key)
+        )
 
     async def _first(
-        self, ask: Callable[[_Breaker], Awaitable[Result]], may_go_on: Callable[[], bool]
+        self,
+        ask: Callable[[_Breaker], Awaitable[Result]],
+        may_go_on: Callable[[], bool],
+        *,
+        has_own_key: bool,
     ) -> Result:
-        """Return the answer of the first server that has one, or the last one's failure."""
+        """Return the answer of the first server that has one, or the last one's failure.
+
+        Args:
+            has_own_key: whether the caller's own key is used: its limit of requests isn't that of others.
+        """
         last: CompletionError | None = None
         for breaker in self._usable():
             try:
@@ -153,7 +163,8 @@ class Upstreams:
             except CompletionError as error:
                 if not _may_pass(error):
                     raise
-                breaker.note_failure(error, self._clock())
+                if not (has_own_key and error.upstream == 429):
+                    breaker.note_failure(error, self._clock())
                 if not may_go_on():
                     raise
                 last = error
