@@ -71,6 +71,9 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     created_channels_per_token: Count = 1_000
     """Largest number of them that those make whose JSON Web Tokens have the same ``sub``; the admin token has
     no such limit."""
+    created_channels_per_address: Count | None = None
+    """Largest number of them that clients of one address make with JSON Web Tokens in an hour; absent:
+    10,000, and any number from this machine."""
     created_channel_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 40)] = 256 << 20
     """Most bytes of the events of all these channels in memory; beyond, publishers are answered with 429."""
     event_channels_per_reader: Annotated[int, Meta(ge=1, le=256)] = 32

@@ -12,6 +12,7 @@ class CreationLimits:
     Attributes:
         channels: most of them; as many deleted ones are remembered.
         per_creator: most of one creator, but for the administrator.
+        per_address: most that clients of one address make with web tokens in an hour; None: the default.
         event_bytes: of all their events in memory.
         body_bytes: of a request that makes or changes a channel.
         journal_bytes: longest file of them that is read.
@@ -28,6 +29,7 @@ class CreationLimits:
 
     channels: int = 100_000
     per_creator: int = 1_000
+    per_address: int | None = None
     event_bytes: int = 256 << 20
     body_bytes: int = 4 << 10
     journal_bytes: int = 512 << 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Mapping
 
@@ -10,11 +11,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from origin.access.authentication import Authenticator, UnauthorizedError
+from origin.access.authentication import Authenticator, UnauthorizedError, client_address
 from origin.access.publish_tokens import Creator, PublishTokens
 from origin.events.authorization import EventAuthorization
 from origin.events.channel import EventChannel
 from origin.events.created.channels import CreatedChannels, ExistsError, FullError, new_token
+from origin.events.created.creation_rate import CreationRate
 from origin.events.created.open_channels import OpenChannel
 from origin.events.created.records import (
     ADMINISTRATOR,
@@ -99,6 +101,7 @@ class CreatedChannelsEndpoint:
         self._events = events
         self._answers = answers
         self._authorization = authorization
+        self._rate = CreationRate(created.limits.per_address)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -147,7 +150,19 @@ class CreatedChannelsEndpoint:
             raise UnauthorizedError("the channel's publish_token or server.admin_token is needed")
         by_token = await self._answers.authorization.has_token(request, name)
         creator = PUBLISHER if by_token else TEMPLATE
+        if by_token:
+            self._count(request)
         return await self._make(name, creator, template.settings, time.time() + template.seconds)
+
+    def _count(self, request: Request) -> None:
+        """Count a channel that a client makes with a web token.
+
+        Raises:
+            RefusalError: there are too many of its address.
+        """
+        if seconds := self._rate.acquire(client_address(request)):
+            line = "limits.created_channels_per_address: so many channels were made from this address lately"
+            raise RefusalError(429, line, {"retry-after": str(math.ceil(seconds))})
 
     async def _make(
         self, name: str, creator: str, settings: ChannelSettings, expires: float
@@ -181,6 +196,8 @@ class CreatedChannelsEndpoint:
             raise RefusalError(409, "the configuration has a channel of this name")
         if name.endswith("*"):
             name = self._created.unused_name(name)
+        if creator is not None:
+            self._count(request)
         by = ADMINISTRATOR if creator is None else f"{SUBJECT}{creator.name}"
         try:
             channel, read, publish = await self._created.create(name, by, wanted.settings, wanted.expires)

@@ -159,6 +159,7 @@ def _make_created(
         limits.creation,
         channels=config.limits.created_channels,
         per_creator=config.limits.created_channels_per_token,
+        per_address=config.limits.created_channels_per_address,
         event_bytes=config.limits.created_channel_bytes,
     )
 

@@ -363,6 +363,7 @@ def test_each_option_that_names_a_file_is_relative_to_the_configuration() -> Non
         ("relay", "read_key"),
         ("relay", "relay_keys"),
         ("relay", "relay_key_header"),
+        ("relay", "relay_pass_key"),
     }
     assert found - others == {(section, key) for section, keys in _PATHS.items() for key in keys}
 

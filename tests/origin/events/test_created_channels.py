@@ -11,6 +11,7 @@ import jwt
 import pytest
 from httpx_sse import aconnect_sse
 
+from origin.events.created.creation_rate import ADDRESSES, CHANNELS, CreationRate
 from origin.events.created.limits import CreationLimits
 from tests.created_channels import (
     ADMIN,
@@ -305,3 +306,40 @@ async def test_a_web_token_reads_a_channel_until_it_expires() -> None:
             with pytest.raises(httpx.RemoteProtocolError):
                 assert [one.data async for one in source.aiter_sse()] == []
         assert (await server.request("GET", f"/events/room/1?since=&token={token}", {})).status_code == 401
+
+
+async def test_clients_of_one_address_make_so_many_channels_in_an_hour_whatever_their_tokens() -> None:
+    async with serving(CreationLimits(per_address=3)) as server:
+        for name in ("anna", "ben"):
+            maker = bearer(web_token("room/*", sub=name))
+            # Deleted ones count: each was written to the disk, and told to others.
+            made = await server.create(maker, name=f"room/{name}")
+            assert made.status_code == 201
+            assert (await server.request("DELETE", f"/events/room/{name}", maker)).status_code == 204
+        publisher = web_token(paths=["/events/room/*"], publish=True)
+        assert (await server.publish("room/by-event", publisher)).status_code == 200
+        carol = bearer(web_token("room/*", sub="carol"))
+        for refused in (await server.create(carol, name="room/c"), await server.publish("room/d", publisher)):
+            assert (refused.status_code, "created_channels_per_address" in refused.text) == (429, True)
+            # A third of an hour for each.
+            assert 0 < int(refused.headers["retry-after"]) <= 1200
+        # Neither events of channels that are there nor the administrator are counted.
+        assert (await server.publish("room/by-event", publisher)).status_code == 200
+        await server.made(name="room/c")
+
+
+def test_addresses_are_counted_by_themselves_and_in_bounded_memory() -> None:
+    now = 0.0
+    rate = CreationRate(2, lambda: now)
+    assert [rate.acquire("192.0.2.1") for _ in range(3)] == [0.0, 0.0, 1800.0]
+    assert rate.acquire("192.0.2.2") == 0.0
+    # The addresses of a site are one (RFC 6177).
+    assert [rate.acquire(f"2001:db8::{one}") > 0 for one in range(1, 4)] == [False, False, True]
+    now = 1800.0
+    assert rate.acquire("192.0.2.1") == 0.0
+    for one in range(ADDRESSES):
+        rate.acquire(f"10.{one >> 16}.{one >> 8 & 255}.{one & 255}")
+    assert len(rate._buckets) == ADDRESSES
+    unconfigured = CreationRate()
+    assert not any(unconfigured.acquire("127.0.0.1") for _ in range(CHANNELS + 1))
+    assert any(unconfigured.acquire("192.0.2.1") for _ in range(CHANNELS + 1))
