@@ -40,6 +40,11 @@ class _UpstreamConnection(asyncio.Protocol):
     def __init__(self, limits: GuardLimits) -> None:
         self._limits = limits
         self._parser = httptools.HttpResponseParser(self)
+        # RFC 9112 §2.2: a single LF may end a line. Small servers of models write their heads so, and pad the
+        # sizes of chunks. Nothing follows the response that could be taken for another one.
+        self._parser.set_dangerous_leniencies(
+            lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
         self._waiting = deque[bytes]()
         self._waiting_bytes = 0
         self._is_paused = self._is_lost = False

@@ -74,6 +74,10 @@ CHUNKED = HEAD + in_chunks(WHOLE, 7) + b"\r\n"
         BARE + b"content-length: %d\r\n\r\n" % len(WHOLE) + WHOLE,
         BARE + b"connection: close\r\n\r\n" + WHOLE,
         BARE.replace(b"1.1", b"1.0") + b"\r\n" + WHOLE,
+        # Handlers of CGI and programs that print their head end its lines with LF alone (RFC 9112 §2.2).
+        b"HTTP/1.1 200 OK\nContent-Type: text/event-stream\nConnection: close\n\n" + WHOLE,
+        b"HTTP/1.0 200\nContent-Type:text/event-stream\n\n" + WHOLE,
+        HEAD + in_chunks(WHOLE, 7, b"  ") + b"\r\n",
     ],
 )
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
