@@ -72,7 +72,10 @@ async def test_one_client_cannot_have_all_handshakes(listener: Http3Listener, ho
     assert len(listener._handshakes) == HANDSHAKES
 
 
-async def test_clients_that_have_flooded_begin_one_connection_at_a_time(listener: Http3Listener) -> None:
+async def test_clients_that_have_flooded_begin_one_connection_at_a_time(
+    listener: Http3Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("origin.http3.listener.SUSPECT_SECONDS", 3600.0)
     listener._suspects.add("192.0.2.1")
     for _ in range(5):
         await begin(listener, "192.0.2.1", is_proved=False)
