@@ -56,7 +56,8 @@ def test_a_killed_server_goes_on_with_what_is_missing(tmp_path: Path) -> None:
     data = {"SERVER_DATA": str(tmp_path / "data"), "LIBRARY_ENCODE": "auto"}
     with started(tmp_path, **data) as (server, client):
         refused(client)
-        assert (state(client)["state"], state(client)["segments"]) == (None, 5)
+        # Four of the picture and their init segment, and as many of its I-frames.
+        assert (state(client)["state"], state(client)["segments"]) == (None, 10)
         assert client.put(ADDRESS).json()["state"] in ("waiting", "encoding", "prepared")
         wait_for(lambda: state(client)["encoded_segments"] >= 2, "two segments")
         server.process.send_signal(signal.SIGKILL)
@@ -66,11 +67,11 @@ def test_a_killed_server_goes_on_with_what_is_missing(tmp_path: Path) -> None:
     with started(tmp_path, **data) as (_, client):
         wait_for(lambda: state(client)["state"] == "prepared", "all segments")
         after = segments(tmp_path)
-        assert len(after) == 5
+        assert len(after) == 10
         assert before.items() <= after.items(), "no segment was encoded again"
         listed = client.get("/api/prepared").json()
         assert [film["path"] for film in listed["films"]] == [FILM]
-        assert (listed["segments"], listed["encoded_segments"], listed["seconds_left"]) == (5, 5, 0)
+        assert (listed["segments"], listed["encoded_segments"], listed["seconds_left"]) == (10, 10, 0)
         assert client.delete(ADDRESS).status_code == 204
         assert client.delete(ADDRESS).status_code == 404
         assert state(client)["state"] is None

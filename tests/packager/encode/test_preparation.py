@@ -47,7 +47,7 @@ async def test_all_of_a_prepared_film_is_there_and_needs_no_encoder_any_more(
     async with preparing(folder, tools, tmp_path, mode="auto") as one:
         await one.preparation.add("film.mkv")
         state = await one.reaches("film.mkv", is_prepared)
-    # Two segments of the picture and of the sound, and the picture's init segment.
+    # Two segments of the picture, of its I-frames and of the sound, and the init segments of both pictures.
     assert (state.encoded_segments, state.segments, state.seconds) == (8, 8, 0)
     files = [path for path in (tmp_path / "encoded").iterdir() if path.suffix == ".m4s"]
     assert state.nbytes == sum(path.stat().st_size for path in files)
