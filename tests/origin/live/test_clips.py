@@ -242,7 +242,8 @@ def test_other_times_lead_to_dates_at_which_there_is_a_file(
     (tmp_path / "clip.mp4").write_bytes(got.content)
     seconds = float(found["end"]) - float(found["start"])
     assert 3 <= seconds <= 8
-    assert len(shown(tmp_path / "clip.mp4")) == pytest.approx(seconds * RATE, abs=0.01)
+    # Dates follow a busy machine's clock by milliseconds, less than a picture lasts.
+    assert len(shown(tmp_path / "clip.mp4")) == round(seconds * RATE)
 
 
 def test_a_beginning_that_has_left_leads_to_the_oldest(
