@@ -216,8 +216,8 @@ def test_the_sound_alone_and_a_chosen_rendition_are_files_too(
         (tmp_path / "sound.m4a").write_bytes(answer.content)
         told = ffprobe("-show_streams", str(tmp_path / "sound.m4a"))
         assert [one["codec_name"] for one in told["streams"]] == ["aac"]
-        # Sound is cut at its samples.
-        assert float(told["streams"][0]["duration"]) == pytest.approx(end - start, abs=0.0015)
+        # Sound is cut at its samples, by the pictures' times: dates follow a busy machine's clock.
+        assert float(told["streams"][0]["duration"]) == pytest.approx(37 * FRAME, abs=0.0015)
     source = httpx.head(address(server, f"clip.mp4?rendition=source&start={start:.3f}&end={end:.3f}"))
     best = httpx.head(address(server, f"clip.mp4?start={start:.3f}&end={end:.3f}"))
     assert source.headers["etag"] == best.headers["etag"]

@@ -49,7 +49,9 @@ def recorded() -> Recorded:
 
     def record(size: str = "160x120", coding: str = CODING, rate: str = "25", seconds: int = SECONDS) -> Path:
         inputs = f"-f lavfi -i testsrc2=size={size}:rate={rate} -f lavfi -i sine=440:sample_rate=48000"
-        words = f"-nostdin -v error {inputs} -t {seconds} {coding} recording.flv".split()
+        # Of slow pictures and sound the muxer takes no packet that is out of order.
+        order = "-max_interleave_delta 0"
+        words = f"-nostdin -v error {inputs} -t {seconds} {coding} {order} recording.flv".split()
         made = made_once(words, lambda folder: subprocess.run(["ffmpeg", *words], check=True, cwd=folder))
         return made / "recording.flv"
 
