@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from itertools import chain
 
 import structlog
 
-from origin.access.revocations import Revocation, Revocations
+from origin.access.revocations import Revocations, messages_of
 from packager.safe_files import DataFolder
 
 log = structlog.get_logger()
@@ -54,7 +55,8 @@ class RevocationFile:
             return
         try:
             with contextlib.suppress(FileNotFoundError), self._place.open() as folder:
-                self._revocations.merge(_records(folder.read(NAME, self._revocations.most * LINE_BYTES)))
+                known = _read(folder.read(NAME, self._revocations.most * LINE_BYTES))
+                self._revocations.merge(chain.from_iterable(messages_of(known)))
         except OSError as error:
             raise ValueError(f"the revoked tokens can't be read: {error}") from None
         self._written = self._version
@@ -74,20 +76,20 @@ class RevocationFile:
             if self._place is None or self._written >= version:
                 return
             version = self._version
-            found = await asyncio.to_thread(self._write, self._place, self._revocations.records())
-            self._revocations.merge(found)
+            found = await asyncio.to_thread(self._write, self._place, self._revocations.ends())
+            await self._revocations.merge_in_steps(found)
             self._written = version
 
-    def _write(self, place: DataFolder, records: list[Revocation]) -> list[Revocation]:
-        """Write revocations beside those that the file has, which are returned. Blocks."""
+    def _write(self, place: DataFolder, until: dict[str, float]) -> dict[str, float]:
+        """Write revocations beside those of the file; return what the file alone has. Blocks."""
         with place.open(make=True) as folder:
-            found: list[Revocation] = []
+            known: dict[str, float] = {}
             with contextlib.suppress(FileNotFoundError):
-                found = _records(folder.read(NAME, self._revocations.most * LINE_BYTES))
-            joined = {one.digest: one for one in (*found, *records)}
-            lines = (b"%b %.3f\n" % (one.digest.encode(), one.until) for one in joined.values())
-            folder.write_whole(NAME, b"".join(list(lines)[-self._revocations.most :]))
-        return found
+                known = _read(folder.read(NAME, self._revocations.most * LINE_BYTES))
+            news = {digest: end for digest, end in known.items() if end > until.get(digest, 0.0)}
+            lines = [b"%b %.3f\n" % (digest.encode(), end) for digest, end in (news | until | news).items()]
+            folder.write_whole(NAME, b"".join(lines[-self._revocations.most :]))
+        return news
 
     async def run(self) -> None:
         """Write what other nodes have revoked, and what couldn't be written, until cancelled."""
@@ -105,7 +107,7 @@ class RevocationFile:
         """Nothing waits here."""
 
 
-def _records(data: bytes) -> list[Revocation]:
-    """Return the revocations of a file's lines; other lines are left out."""
+def _read(data: bytes) -> dict[str, float]:
+    """Return when the revocations of a file's lines end, by digest; other lines are left out."""
     found = map(_LINE.fullmatch, data.splitlines())
-    return [Revocation(one[1].decode(), float(one[2])) for one in found if one is not None]
+    return {one[1].decode(): float(one[2]) for one in found if one is not None}

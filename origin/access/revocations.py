@@ -6,9 +6,9 @@ Identifiers are kept as digests. A revocation is never taken back: it ends when 
 from __future__ import annotations
 
 import asyncio
-import math
+import heapq
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from itertools import islice
 from typing import Annotated
@@ -22,7 +22,7 @@ SPARE_SECONDS = 60.0
 """How long a revocation is kept behind its end: clocks may differ, and media are answered a while longer."""
 
 RECORDS_AT_ONCE = 500
-"""Most revocations in a message."""
+"""Most revocations in a message, and in one step of the event loop."""
 
 CUTS_AT_ONCE = 100
 """Most replies that are ended in one step of the event loop."""
@@ -47,11 +47,18 @@ def digest_of(identifier: str) -> str:
     return sha256(identifier.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
 
 
+def messages_of(until: Mapping[str, float]) -> Iterator[list[Revocation]]:
+    """Return revocations, by digest, as lists for messages; they don't change meanwhile."""
+    left = iter(until.items())
+    while some := list(islice(left, RECORDS_AT_ONCE)):
+        yield [Revocation(digest, end) for digest, end in some]
+
+
 class RevocationFeed:
     """The revocations that another process doesn't know yet, in the order in which they came."""
 
-    def __init__(self, records: Iterable[Revocation] = ()) -> None:
-        self._waiting = {one.digest: one for one in records}
+    def __init__(self) -> None:
+        self._waiting: dict[str, Revocation] = {}
         self._news = asyncio.Event()
 
     def add(self, record: Revocation) -> None:
@@ -84,9 +91,10 @@ class Revocations:
         self.version = 0
         self._clock = clock
         self._until: dict[str, float] = {}
+        # The ends of revocations, soonest first, with those that were put off since.
+        self._ends: list[tuple[float, str]] = []
         self._running: dict[str, set[Callable[[], None]]] = {}
         self._feeds: list[RevocationFeed] = []
-        self._first_end = math.inf
         self.on_change: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
@@ -102,15 +110,14 @@ class Revocations:
         """Whether there is no room for another revocation."""
         return len(self) >= self.most
 
-    def records(self) -> list[Revocation]:
-        """Return all revocations that haven't ended, oldest first."""
+    def ends(self) -> dict[str, float]:
+        """Return a copy of all revocations that haven't ended, oldest first: when, by digest."""
         self._forget_expired()
-        return [Revocation(digest, until) for digest, until in self._until.items()]
+        return self._until.copy()
 
     def snapshot(self) -> Iterator[list[Revocation]]:
         """Return all revocations in messages for a new process."""
-        records = self.records()
-        return (records[at : at + RECORDS_AT_ONCE] for at in range(0, len(records), RECORDS_AT_ONCE))
+        return messages_of(self.ends())
 
     def feed(self) -> RevocationFeed:
         """Return a feed for another process, with the revocations from now on."""
@@ -121,10 +128,13 @@ class Revocations:
     def merge(self, records: Iterable[Revocation], but: RevocationFeed | None = None) -> None:
         """Apply revocations, and end what runs with the tokens; those for which there is no room are lost.
 
+        Many are applied by `merge_in_steps` on a running event loop.
+
         Args:
             but: the feed of the process that has sent them, to which they aren't sent back.
         """
         has_news, now = False, self._clock()
+        self._forget_expired()
         for record in records:
             known = self._until.get(record.digest, 0.0)
             if record.until <= known or record.until + SPARE_SECONDS <= now:
@@ -132,7 +142,7 @@ class Revocations:
             if not known and self.is_full:
                 break
             self._until[record.digest] = record.until
-            self._first_end = min(self._first_end, record.until)
+            heapq.heappush(self._ends, (record.until, record.digest))
             has_news = True
             self.version += 1
             for feed in self._feeds:
@@ -141,6 +151,12 @@ class Revocations:
             self._cut_some(iter(tuple(self._running.get(record.digest, ()))))
         if has_news:
             self.on_change()
+
+    async def merge_in_steps(self, until: Mapping[str, float], but: RevocationFeed | None = None) -> None:
+        """Apply many revocations, by digest, while others run; see `merge`."""
+        for records in messages_of(until):
+            self.merge(records, but)
+            await asyncio.sleep(0)
 
     def hold(self, digest: str, cut: Callable[[], None]) -> None:
         """Note what runs with a token, and what ends it."""
@@ -165,10 +181,13 @@ class Revocations:
 
     def _forget_expired(self) -> None:
         ended = self._clock() - SPARE_SECONDS
-        if self._first_end > ended:
-            return
-        self._until = {digest: until for digest, until in self._until.items() if until > ended}
-        self._first_end = min(self._until.values(), default=math.inf)
+        while self._ends and self._ends[0][0] <= ended:
+            _, digest = heapq.heappop(self._ends)
+            if self._until.get(digest, ended) <= ended:
+                self._until.pop(digest, None)
+        if len(self._ends) > 2 * self.most:
+            self._ends = [(until, digest) for digest, until in self._until.items()]
+            heapq.heapify(self._ends)
 
 
 class RevocationWatch:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
 
 import msgspec
 import structlog
 
 from media.errors import MalformedError
-from origin.access.revocations import Revocation, Revocations
+from origin.access.revocations import Revocation, Revocations, messages_of
 from packager.cluster.broadcast import Broadcast
 from packager.cluster.connection import RedisUnavailableError
 from packager.cluster.lease import PREFIX
@@ -26,7 +25,7 @@ EXCHANGE_SECONDS = 30.0
 """Pause between two exchanges with the set, where neither Redis nor a message was lost."""
 
 PAGE = 1000
-"""Most revocations that are read or written at once."""
+"""Most revocations that are read at once."""
 
 _DIGEST = re.compile(rb"[0-9a-f]{32}")
 _RECORDS = msgspec.msgpack.Decoder(list[Revocation])
@@ -79,16 +78,15 @@ class SharedRevocations:
             RedisUnavailableError: Redis is away.
         """
         there = await self._read()
-        self._revocations.merge((Revocation(*one) for one in there.items()), self._feed)
-        lacking = [one for one in self._revocations.records() if one.until > there.get(one.digest, 0.0)]
-        for at in range(0, len(lacking), PAGE):
-            scores = {one.digest: one.until for one in lacking[at : at + PAGE]}
+        await self._revocations.merge_in_steps(there, self._feed)
+        for records in messages_of(await asyncio.to_thread(_lacking, self._revocations.ends(), there)):
+            scores = {one.digest: one.until for one in records}
             await self._connection.call(lambda client: client.zadd(KEY, scores, gt=True), {KEY: "zset"})  # noqa: B023
-            for one in lacking[at : at + PAGE]:
+            for one in records:
                 self._feed.add(one)
 
-    async def _read(self) -> Mapping[str, float]:
-        """Return the revocations in Redis, as far as there is room for them."""
+    async def _read(self) -> dict[str, float]:
+        """Return the revocations in Redis, by digest, as far as there is room for them."""
         found = dict[str, float]()
         for at in range(0, self._revocations.most, PAGE):
             page = await self._connection.call(
@@ -103,3 +101,8 @@ class SharedRevocations:
             if len(page) < PAGE:
                 break
         return found
+
+
+def _lacking(here: dict[str, float], there: dict[str, float]) -> dict[str, float]:
+    """Return those of the revocations here that end later than the same there, or aren't there."""
+    return {digest: until for digest, until in here.items() if until > there.get(digest, 0.0)}

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
@@ -32,9 +32,10 @@ from packager.window.log import (
     SegmentDoneEntry,
     StoredEntry,
 )
-from packager.window.model import STORERS, LivePart, LiveSegment, StoredSegment, Timeline
+from packager.window.model import LivePart, Timeline
 from packager.window.snapshot import (
     DateRangesEntry,
+    HeldSegment,
     HeldSegmentsEntry,
     PeriodsEntry,
     SegmentMediaEntry,
@@ -70,23 +71,9 @@ class _Restored:
 
     rendition: str
     timelines: tuple[Timeline, ...]
-    segments: tuple[_EncodedSegment, ...]
+    segments: tuple[HeldSegment, ...]
     next_number: int
     discontinuity_sequence: int
-
-
-class _EncodedSegment(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A segment on disk, or a gap; ``timeline`` is an index, or -1."""
-
-    number: int
-    timeline: Annotated[int, msgspec.Meta(ge=-1)]
-    program_date_time: Fraction
-    discontinuity: bool
-    gap: bool
-    duration: Fraction
-    part_sizes: tuple[Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)], ...]
-    shown_ratio: tuple[int, int] | None
-    stored_by: Annotated[int, msgspec.Meta(ge=0, lt=STORERS)] = 0
 
 
 _KINDS: dict[str, type] = {
@@ -138,41 +125,22 @@ def _plain(value: Any) -> object:
 
 
 def _restored(entry: RestoredEntry) -> _Restored:
-    timelines: dict[Timeline, int] = {}
-    segments = tuple(
-        _EncodedSegment(
-            one.number,
-            -1 if one.timeline is None else timelines.setdefault(one.timeline, len(timelines)),
-            one.program_date_time,
-            one.discontinuity,
-            one.gap,
-            one.duration,
-            () if one.stored is None else tuple(one.stored.part_sizes),
-            None if one.stored is None else one.stored.shown_ratio,
-            0 if one.stored is None else one.stored.stored_by,
-        )
-        for one in entry.segments
-    )
+    timelines = {one.timeline.number: one.timeline for one in entry.segments if one.timeline is not None}
+    segments = tuple(HeldSegment.of(one, text=False) for one in entry.segments)
     return _Restored(
-        entry.rendition, tuple(timelines), segments, entry.next_number, entry.discontinuity_sequence
+        entry.rendition,
+        tuple(timelines.values()),
+        segments,
+        entry.next_number,
+        entry.discontinuity_sequence,
     )
 
 
 def _restore(message: _Restored) -> RestoredEntry:
-    segments = tuple(
-        LiveSegment(
-            one.number,
-            None if one.timeline < 0 else message.timelines[one.timeline],
-            one.program_date_time.as_integer_ratio(),
-            discontinuity=one.discontinuity,
-            gap=one.gap,
-            duration=one.duration,
-            stored=None
-            if one.shown_ratio is None
-            else StoredSegment.of(one.part_sizes, one.shown_ratio, one.stored_by),
-        )
-        for one in message.segments
-    )
+    if any(one.parts or one.text for one in message.segments):
+        raise ValueError("restored segments with bytes")
+    timelines = {one.number: one for one in message.timelines}
+    segments = tuple(one.segment(timelines, finished=True, text=False) for one in message.segments)
     return RestoredEntry(message.rendition, segments, message.next_number, message.discontinuity_sequence)
 
 

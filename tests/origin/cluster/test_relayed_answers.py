@@ -210,6 +210,7 @@ async def test_a_reader_at_another_node_holds_an_answer_and_its_leaving_ends_it(
             assert (await end_of(node, place))["reason"] == "left"
 
 
+@pytest.mark.realtime  # The next poll must come within half a second of the last one's answer.
 async def test_long_polls_at_another_node_hold_an_answer(tmp_path: Path, redis_server: RedisServer) -> None:
     async with relaying_nodes(tmp_path, redis_server, slowly, 'relay_keep_for = "0s"') as cluster:
         one, other = cluster.nodes

@@ -51,6 +51,7 @@ SEGMENTS = (
         for number in (7, 8)
     ),
 )
+WITH_BYTES = LiveSegment(7, TIMELINE, RATIO, (LivePart(b"a", SECONDS, True),))
 ENTRIES: list[Entry] = [
     CadenceEntry(
         replace(cadence(Fraction(30_000, 1001), 2.0, 0.333), longest=Fraction(5, 2)),
@@ -133,8 +134,11 @@ def test_what_windows_hold_packed_and_in_views_can_be_told() -> None:
         encode(ENTRIES[4]).replace(b"60000/30001", b"sixty/30001"),
         # As a Fraction it would take hours, and all of the memory.
         encode(ENTRIES[4]).replace(b"60000/30001", b"1e999999999"),
-        encode(RestoredEntry("720p", SEGMENTS, 9, 2)).replace(b"\x07\x00\xab", b"\x07\x09\xab"),
-        encode(RestoredEntry("720p", SEGMENTS, 9, 2)).replace(b"\x07\x00\xab", b"\x07\xfe\xab"),
+        encode(RestoredEntry("720p", SEGMENTS, 9, 2)).replace(b"\x07\x07\xab", b"\x07\x09\xab"),
+        encode(RestoredEntry("720p", SEGMENTS, 9, 2)).replace(b"\x07\x07\xab", b"\x07\xfe\xab"),
+        encode(
+            RestoredEntry("720p", (LiveSegment(7, TIMELINE, RATIO, (LivePart(b"a", SECONDS, True),)),), 9, 2)
+        ),
     ],
     ids=[
         "too long",
@@ -146,6 +150,7 @@ def test_what_windows_hold_packed_and_in_views_can_be_told() -> None:
         "an exponent",
         "a timeline that isn't there",
         "a timeline before the first",
+        "restored segments with bytes",
     ],
 )
 def test_what_is_no_log_is_refused(data: bytes) -> None:
