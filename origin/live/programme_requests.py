@@ -21,23 +21,18 @@ from origin.live.spans import NOTHING_KEPT, redirection, written
 from origin.live.thumbnails import ThumbnailReplies
 from origin.live.waits import Outcome
 from packager.past.programmes import Programme
+from packager.programmes.store import ProgrammeStore
 from packager.publish.live_stream import LiveStream
 from packager.window.rendition import variant_renditions
 
-ELSEWHERE = "the node that makes the channel has its programmes: ask that one"
+NO_PROGRAMME = "the channel has no such programme"
 
 
 class ProgrammeDirectory(Protocol):
     """The programmes of a server's channels."""
 
-    def has_channel(self, channel: str) -> bool:
-        """Return whether this server has the programmes of a channel."""
-
-    def is_ready(self, channel: str) -> bool:
-        """Return whether the programmes of a channel were read."""
-
-    def find(self, channel: str, name: str) -> Programme | None:
-        """Find a programme of a channel."""
+    def store(self, channel: str) -> ProgrammeStore | None:
+        """Return the programmes of a channel; None where there is none of the name."""
 
     def recording_of(self, channel: str, name: str) -> str:
         """Return the ID of the recording of a programme; empty where there is none."""
@@ -67,13 +62,14 @@ class ProgrammeReplies:
         target_duration, directory = stream.target_duration, self._directory
         if address.error:
             return refusal(request, 400, target_duration, address.error)
-        if directory is None or not directory.has_channel(stream.name):
-            return refusal(request, 501, target_duration, ELSEWHERE)
-        if not directory.is_ready(stream.name):
+        store = None if directory is None else directory.store(stream.name)
+        if directory is None or store is None:
+            return refusal(request, 404, target_duration, NO_PROGRAMME)
+        if not store.is_loaded:
             return refusal(request, 503, 0, retry_after=target_duration)
-        programme = directory.find(stream.name, address.programme)
+        programme = store.schedule.get(address.programme)
         if programme is None:
-            return refusal(request, 404, target_duration, "the channel has no such programme")
+            return refusal(request, 404, target_duration, NO_PROGRAMME)
         if programme.start > stream.wall_clock():
             begin = datetime.fromtimestamp(programme.start_ms / 1000, UTC).isoformat(timespec="seconds")
             return refusal(request, 404, target_duration, f"the programme begins at {begin}")

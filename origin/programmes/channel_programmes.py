@@ -3,54 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
-from packager.past.programmes import Programme
 from packager.programmes.store import ProgrammeStore
 from packager.recordings.merged_recordings import KeptRecordings
 
 
+class ProgrammesElsewhere(Protocol):
+    """The programmes of channels that other nodes of a cluster make."""
+
+    def store(self, channel: str) -> ProgrammeStore | None:
+        """Return the programmes of such a channel; None where there is none of the name."""
+
+
 class ChannelProgrammes:
-    """The programmes of the channels that this server makes.
+    """The programmes of the channels that this server serves.
 
     Args:
-        stores: by channel.
+        stores: those of the channels that it makes, by channel.
         recordings: the recordings of each channel that has some.
-        is_elsewhere: returns whether another node of a cluster makes a channel now.
         waits_for_data: returns whether another server uses the data folder.
+
+    Attributes:
+        elsewhere: has the programmes of other nodes' channels; None without a cluster.
     """
 
     def __init__(
         self,
         stores: Mapping[str, ProgrammeStore],
         recordings: Mapping[str, KeptRecordings],
-        is_elsewhere: Callable[[str], bool] = lambda _: False,
         waits_for_data: Callable[[], bool] = lambda: False,
     ) -> None:
         self.waits_for_data = waits_for_data
+        self.elsewhere: ProgrammesElsewhere | None = None
         self._stores = stores
         self._recordings = recordings
-        self._is_elsewhere = is_elsewhere
-
-    def has_channel(self, channel: str) -> bool:
-        """Return whether this server has the programmes of a channel."""
-        return channel in self._stores and not self._is_elsewhere(channel)
 
     def store(self, channel: str) -> ProgrammeStore | None:
-        """Return the programmes of a channel; None where another node or nobody has the channel."""
-        return self._stores[channel] if self.has_channel(channel) else None
-
-    def is_known(self, channel: str) -> bool:
-        """Return whether there is a channel of a name, wherever it is made."""
-        return channel in self._stores
-
-    def is_ready(self, channel: str) -> bool:
-        """Return whether the programmes of a channel were read."""
-        return self._stores[channel].is_loaded
-
-    def find(self, channel: str, name: str) -> Programme | None:
-        """Find a programme of a channel."""
-        store = self.store(channel)
-        return None if store is None else store.schedule.get(name)
+        """Return the programmes of a channel; None where there is none of the name."""
+        store = self._stores.get(channel)
+        return store if store is not None or self.elsewhere is None else self.elsewhere.store(channel)
 
     def recording_of(self, channel: str, name: str) -> str:
         """Return the ID of the recording of a programme; empty where there is none."""

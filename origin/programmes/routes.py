@@ -18,7 +18,6 @@ from origin.access.protected_addresses import TokenGuard
 from origin.access.token_middleware import base_path, token_of
 from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
 from origin.live.moments import MomentError, read_moment
-from origin.live.programme_requests import ELSEWHERE
 from origin.programmes.bodies import read_guide, read_json
 from origin.programmes.channel_programmes import ChannelProgrammes
 from origin.responses.json_response import UNCACHED, as_json, based
@@ -92,7 +91,8 @@ class ProgrammesEndpoint:
             except TooManyProgrammesError as error:
                 raise RefusalError(400, str(error)) from error
             except OSError as error:
-                raise RefusalError(503, f"programmes can't be kept: {error.strerror or error}") from error
+                reason = f"programmes can't be kept: {error.strerror or error}"
+                raise RefusalError(503, reason, {"retry-after": "5"}) from error
         return as_json({"programmes": len(store.schedule), "unchanged": stayed})
 
     async def list(self, request: Request) -> Response:
@@ -116,8 +116,6 @@ class ProgrammesEndpoint:
 
     def _store(self, channel: str) -> ProgrammeStore:
         store = self._programmes.store(channel)
-        if store is None and self._programmes.is_known(channel):
-            raise RefusalError(501, ELSEWHERE)
         if store is None:
             raise RefusalError(404, "Not Found")
         return store

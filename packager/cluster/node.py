@@ -266,6 +266,13 @@ class ClusterNode:
         channel = self.channels.get(name)
         return LogKeys(LIVE, name) in self._logs and (channel is None or not channel.is_owner)
 
+    @property
+    def followed(self) -> frozenset[str]:
+        """The live channels that are served here, and that this node doesn't make."""
+        return frozenset(
+            keys.name for keys in self._logs if keys.kind == LIVE and keys.name not in self.channels
+        )
+
     def may_have(self, name: str) -> bool:
         """Return whether a channel that isn't served here may be one of the cluster's, and come soon."""
         is_informed = self._has_listed and self.connection.is_up

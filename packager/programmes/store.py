@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import msgspec
 import structlog
@@ -38,6 +38,7 @@ class ProgrammeStore:
         schedule: the programmes as they are now.
         is_loaded: whether those of an earlier process are among them.
         trouble: why they can't be read or written; or empty.
+        share: called with a change before it is made here, for other nodes; None: nobody else has them.
     """
 
     def __init__(self, channel: str, place: DataFolder | None) -> None:
@@ -47,6 +48,7 @@ class ProgrammeStore:
         self.is_loaded = False
         self.schedule = Schedule()
         self.trouble = ""
+        self.share: Callable[[Schedule], Awaitable[None]] | None = None
 
     async def load(self) -> None:
         """Read the programmes that an earlier process left, once."""
@@ -75,23 +77,53 @@ class ProgrammeStore:
 
         Raises:
             TooManyProgrammesError: there would be too many.
-            OSError: they can't be written; then nothing changes.
+            OSError: they can't be written or shared; then nothing changes.
         """
         await self.load()
         async with self._lock:
-            made, stayed = await asyncio.to_thread(_changed, self.schedule, list(programmes), set(kept))
-            if self._place is not None:
-                try:
-                    await asyncio.to_thread(_write, self._place, made)
-                except OSError as error:
-                    self.trouble = error.strerror or str(error)
-                    raise
-                self.trouble = ""
+            made, stayed = await asyncio.to_thread(changed, self.schedule, list(programmes), set(kept))
+            if self.share is not None:
+                await self.share(made)
+                await self._adopt(made)
+                return stayed
+            await self._write(made)
             self.schedule = made
         return stayed
 
+    async def follow(self, fetch: Callable[[], Awaitable[Schedule | None]]) -> None:
+        """Take over the programmes of another place, which nobody changes here meanwhile.
 
-def _changed(
+        Args:
+            fetch: returns them; None where they are the same.
+        """
+        async with self._lock:
+            found = await fetch()
+            if found is not None and found is not self.schedule:
+                await self._adopt(found)
+            self.is_loaded = True
+
+    async def _adopt(self, schedule: Schedule) -> None:
+        """Replace all programmes by those that another place has already, even if the disk fails."""
+        self.schedule = schedule
+        try:
+            await self._write(schedule)
+        except OSError as error:
+            log.warning(
+                "programmes can't be written", channel=self._channel, reason=error.strerror or str(error)
+            )
+
+    async def _write(self, schedule: Schedule) -> None:
+        if self._place is None:
+            return
+        try:
+            await asyncio.to_thread(_write, self._place, schedule)
+        except OSError as error:
+            self.trouble = error.strerror or str(error)
+            raise
+        self.trouble = ""
+
+
+def changed(
     schedule: Schedule, programmes: Sequence[Programme], kept: set[str]
 ) -> tuple[Schedule, Sequence[str]]:
     """Make the schedule that takes the place of another one, without a change of what is kept."""
@@ -110,7 +142,7 @@ def _changed(
 def _read(place: DataFolder, channel: str) -> Schedule:
     with contextlib.suppress(FileNotFoundError), place.open() as folder:
         try:
-            found = _decode(folder.read(PROGRAMMES, MAX_FILE_BYTES))
+            found = decode_programmes(folder.read(PROGRAMMES, MAX_FILE_BYTES))
         except NotOursError:
             found = None
         if found is not None:
@@ -120,8 +152,13 @@ def _read(place: DataFolder, channel: str) -> Schedule:
     return Schedule()
 
 
-def _decode(data: bytes) -> list[Programme] | None:
-    """Read a file of programmes; None where it isn't one of ours."""
+def encode_programmes(schedule: Schedule) -> bytes:
+    """Write programmes for a file or another node."""
+    return msgspec.json.encode(list(schedule)) + b"\n"
+
+
+def decode_programmes(data: bytes) -> list[Programme] | None:
+    """Read what `encode_programmes` has written; None where it isn't of that kind."""
     try:
         found = _DECODER.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -133,4 +170,4 @@ def _decode(data: bytes) -> list[Programme] | None:
 
 def _write(place: DataFolder, schedule: Schedule) -> None:
     with place.open(make=True) as folder:
-        folder.write_whole(PROGRAMMES, msgspec.json.encode(list(schedule)) + b"\n")
+        folder.write_whole(PROGRAMMES, encode_programmes(schedule))

@@ -17,6 +17,7 @@ from origin.events.channel import EventChannel
 from origin.events.cluster_channels import ClusterChannels
 from origin.events.created.channels import CreatedChannels
 from origin.events.created.cluster import CreatedChannelsOfCluster
+from origin.programmes.channel_programmes import ChannelProgrammes
 from origin.server.services.limits import Limits
 from packager.cluster.channel_ownership import SharedChannel
 from packager.cluster.connection import RedisConnection
@@ -25,6 +26,7 @@ from packager.cluster.node import ClusterNode, NodeOptions
 from packager.cluster.shared_station import SharedStation
 from packager.cluster.station_reader import StationLogs
 from packager.live.channel import Channel
+from packager.programmes.shared_programmes import SharedProgrammes
 from packager.publish.live_stream import LiveStream
 from packager.radio.audio_source import AudioSource
 from packager.radio.block_serialization import StationState
@@ -271,3 +273,15 @@ class WorkerRelay:
         self._restoring.discard(name)
         if self._served.pop(name, None) is not None:
             self._logs.withdraw(f"{LIVE}/{name}")
+
+
+def share_programmes(
+    programmes: ChannelProgrammes, channels: Mapping[str, Channel], node: ClusterNode | None
+) -> None:
+    """Share the programmes of channels with the other machines of a cluster, as soon as the node runs."""
+    if node is None:
+        return
+    stores = {name: one.programmes for name, one in channels.items()}
+    shared = SharedProgrammes(node, stores, programmes.recorded)
+    programmes.elsewhere = shared
+    node.add(shared.run)

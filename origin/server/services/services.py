@@ -32,7 +32,12 @@ from origin.server.services.access_services import (
     share_revocations,
     share_sessions,
 )
-from origin.server.services.cluster_services import SharedStations, is_edge, share_events
+from origin.server.services.cluster_services import (
+    SharedStations,
+    is_edge,
+    share_events,
+    share_programmes,
+)
 from origin.server.services.config_reload import ConfigReload
 from origin.server.services.event_services import is_followed, make_event_services
 from origin.server.services.library_services import make_library_services
@@ -192,18 +197,13 @@ class Services:
         self.programmes = ChannelProgrammes(
             {name: one.programmes for name, one in channels.items()},
             self.recordings,
-            self._elsewhere,
             lambda: self.waits_for_data,
         )
+        share_programmes(self.programmes, channels, cluster)
         self.events = make_event_services(config, limits, self._count)
         self._event_beats = ChannelBeats(self.events.channels.values, limits.events.channel.beat_seconds)
         self._share_logs()
         self._status_events = self._make_status_events()
-
-    def _elsewhere(self, channel: str) -> bool:
-        """Return whether another node of a cluster makes a channel now."""
-        cluster = self.live.cluster
-        return cluster is not None and cluster.is_owned_elsewhere(channel)
 
     def _make_recordings(self, places: Mapping[str, str]) -> None:
         """Make what serves recordings, and what copies them to S3."""

@@ -1,4 +1,4 @@
-"""A node that doesn't make a channel has none of its programmes, and says so."""
+"""Processes that have no programmes of a channel, or not yet."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ from packager.publish.live_stream import LiveStream
 from tests.origin.live.replies import reply_of
 from tests.origin.live.served_log import NoCommands
 from tests.packager.made_channel import NUMBER, Maker, begin_late
+
+
+class Elsewhere:
+    """The programmes of other nodes' channels."""
+
+    def __init__(self, stores: dict[str, ProgrammeStore]) -> None:
+        self.store = stores.get
 
 
 def request(name: str) -> Request:
@@ -33,18 +40,22 @@ def made_stream() -> LiveStream:
 @pytest.mark.parametrize(
     "name", ["master.m3u8", "manifest.mpd", "240p/media.m3u8", "clip.mp4", "thumbnails.vtt"]
 )
-async def test_another_node_answers_for_the_programmes_of_its_channel(name: str) -> None:
+async def test_programmes_of_other_nodes_are_found_once_they_are_read(name: str) -> None:
     stream, store = made_stream(), ProgrammeStore("test", None)
+    directory = ChannelProgrammes({}, {})
+    handler = LiveHandler({"test": stream}, past=PastMedia(programmes=directory))
+
+    def status(path: str) -> int:
+        return reply_of(handler.handle(request(f"{path}?programme=on"))).head.status
+
+    assert status(name) == 404
+    directory.elsewhere = Elsewhere({"test": store})
+    assert status(name) == 503
     await store.replace([Programme("on", (NUMBER + 1) * 1000, (NUMBER + 900) * 1000)])
-    is_elsewhere = True
-    directory = ChannelProgrammes({"test": store}, {}, lambda _: is_elsewhere)
-    past = PastMedia(programmes=directory)
-    for handler in (LiveHandler({"test": stream}, past=past), LiveHandler({"test": stream})):
-        reply = reply_of(handler.handle(request(f"{name}?programme=on")))
-        assert reply.head.status == 501
-    # A worker leaves the request to the process that has the programmes.
+    assert status("clip.mp4") == 302
+    assert status(name) in (200, 302, 404)
+    # A process without any answers 404, and a worker leaves the request to the process that has them.
+    without = LiveHandler({"test": stream})
+    assert reply_of(without.handle(request(f"{name}?programme=on"))).head.status == 404
     left = LiveHandler({"test": stream}, others=OtherProcesses(answer=lambda _, __: True))
     assert left.handle(request(f"{name}?programme=on")) is None
-    is_elsewhere = False
-    clip = LiveHandler({"test": stream}, past=past).handle(request("clip.mp4?programme=on"))
-    assert reply_of(clip).head.status == 302
