@@ -50,8 +50,8 @@ STOP_SECONDS = 120.0
 OURS = ("HEADWATER_WATCH_SECONDS",)
 """Variables for the tests alone: the server knows each that begins with its name, or refuses it."""
 
-QUICK_WING = "media"
-PATIENT_WINGS = {"clients", "e2e"}
+QUICK_FOLDER = "media"
+PATIENT_FOLDERS = {"clients", "e2e"}
 EARLY = {"clients": 0.8, "e2e": 0.8, "origin/workers": 0.6, "packager/vod": 0.8}
 """Folders whose files take long, and in which first part of a run they come.
 
@@ -59,7 +59,7 @@ Otherwise one process is left with a long one at the end.
 """
 
 PATIENT_SECONDS = 1500
-"""How long a test of these wings may take: it waits for live media, and may be a server's first start."""
+"""How long a test of these folders may take: it waits for live media, and may be a server's first start."""
 
 HELD_SECONDS = 0.1
 """Longest step of an event loop in any test, in processor time: five times what one may take."""
@@ -78,16 +78,16 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @functools.cache
-def wing_of(path: Path) -> str:
-    """Name the wing of a test file: the first folder below that of the tests."""
+def top_folder_of(path: Path) -> str:
+    """Name the folder of a test file: the first one below that of the tests."""
     return path.relative_to(Path(__file__).parent).parts[0]
 
 
 @functools.cache
 def folder_of(path: Path) -> str:
-    """Name the folder whose files are spread over the run together: one that comes early, or the wing."""
+    """Name the folder whose files are spread over the run together: an early one, or the first one."""
     relative = path.relative_to(Path(__file__).parent)
-    return next((folder for folder in EARLY if relative.is_relative_to(folder)), wing_of(path))
+    return next((folder for folder in EARLY if relative.is_relative_to(folder)), top_folder_of(path))
 
 
 def fixtures_of(item: pytest.Item) -> Sequence[str]:
@@ -131,13 +131,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for path in dict.fromkeys(item.path for item in items):
         folders.setdefault(folder_of(path), []).append(path)
     places = {
-        path: (folder == QUICK_WING, (number + 0.5) / len(paths) * EARLY.get(folder, 1.0), path)
+        path: (folder == QUICK_FOLDER, (number + 0.5) / len(paths) * EARLY.get(folder, 1.0), path)
         for folder, paths in folders.items()
         for number, path in enumerate(paths)
     }
     items.sort(key=lambda item: (places[item.path], "demo_server" in fixtures_of(item)))
     for item in items:
-        if wing_of(item.path) in PATIENT_WINGS:
+        if top_folder_of(item.path) in PATIENT_FOLDERS:
             item.add_marker(pytest.mark.timeout(PATIENT_SECONDS))
 
 

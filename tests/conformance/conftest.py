@@ -133,8 +133,8 @@ class CountedLibrary(Library):
 
 
 @dataclass(frozen=True)
-class FilesWing:
-    """The files wing as the whole server has it: its routes behind the edge, its counters, its shortcut."""
+class ServedFiles:
+    """The library's files as a whole server has them: routes behind the edge, counters, the shortcut."""
 
     app: ASGIApp
     fast_path: FastPath
@@ -143,8 +143,8 @@ class FilesWing:
     close: Callable[[], None]
 
 
-def files_wing(library: Path, max_age: int = 600, valid_seconds: float = 1.0) -> FilesWing:
-    """Make the files wing."""
+def served_files(library: Path, max_age: int = 600, valid_seconds: float = 1.0) -> ServedFiles:
+    """Make what serves files."""
     traffic = RequestCounters()
     open_files = OpenFileCache(valid_seconds=valid_seconds)
     counted = CountedLibrary(library)
@@ -154,7 +154,7 @@ def files_wing(library: Path, max_age: int = 600, valid_seconds: float = 1.0) ->
     )
     access_log = AccessLog(traffic, log_requests=False)
     fast_path = FastPath({"media": handler}, access_log, common_headers("*"))
-    return FilesWing(app, fast_path, traffic, counted, open_files.close)
+    return ServedFiles(app, fast_path, traffic, counted, open_files.close)
 
 
 class InsistentClient(Client):
@@ -175,24 +175,24 @@ class Insisting(Running):
     scope="session", params=["asyncio", "uvloop", "asyncio-shortcut", "uvloop-shortcut", "nothing kept"]
 )
 def files_origin(request: pytest.FixtureRequest, media_library: Path) -> Iterator[Running]:
-    """The files wing on a real server: with each event loop, by the application's way and by the shortcut."""
+    """The library's files on a real server: with each event loop, by the application and by the shortcut."""
     loop, _, variant = request.param.partition("-")
-    wing = files_wing(media_library)
+    served = served_files(media_library)
     if request.param == "nothing kept":
         own = Starlette(routes=file_routes(FileHandler(Library(media_library), 600)))
-        app = CommonHeaders(own, traffic=wing.traffic, allow_origin="*", log_requests=False)
+        app = CommonHeaders(own, traffic=served.traffic, allow_origin="*", log_requests=False)
         with serving(app, media_library, "uvloop") as running:
             yield running
         return
-    fast_path = wing.fast_path if variant else None
-    with serving(wing.app, media_library, loop, fast_path=fast_path, at_end=wing.close) as running:
+    fast_path = served.fast_path if variant else None
+    with serving(served.app, media_library, loop, fast_path=fast_path, at_end=served.close) as running:
         yield Insisting(running.address, running.library, running.server) if variant else running
 
 
 @pytest.fixture(scope="module", params=["application", "shortcut"])
 def origin(request: pytest.FixtureRequest, media_library: Path) -> Iterator[Running]:
-    """The files wing, answering by the application or by the shortcut what is open already."""
-    wing = files_wing(media_library)
-    fast_path = wing.fast_path if request.param == "shortcut" else None
-    with serving(wing.app, media_library, "uvloop", fast_path=fast_path, at_end=wing.close) as running:
+    """The library's files, answering by the application or by the shortcut what is open already."""
+    served = served_files(media_library)
+    fast_path = served.fast_path if request.param == "shortcut" else None
+    with serving(served.app, media_library, "uvloop", fast_path=fast_path, at_end=served.close) as running:
         yield running

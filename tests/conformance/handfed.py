@@ -209,13 +209,13 @@ class HandFed:
         authenticator = Authenticator()
         published = PublishedChannels(streams, Publishers(authenticator, PublishKeys(ADMIN_TOKEN, {})))
         handler = LiveHandler(streams, carried, blocked)
-        wings = (
+        areas = (
             handler_routes(handler, PATTERNS),
             metadata.routes(published),
             caption_publishing.routes(published),
             time_of_day.routes(),
         )
-        routes = [route for wing in wings for route in wing]
+        routes = [route for area in areas for route in area]
         self.traffic = RequestCounters()
         self.calls = 0
         app = Starlette(routes=routes, exception_handlers=ERROR_RESPONSES)

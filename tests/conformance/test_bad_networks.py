@@ -11,7 +11,7 @@ import pytest
 
 from origin.http1.limits import HttpLimits
 from tests.conformance.badnet import BadNetwork, Toxic
-from tests.conformance.conftest import FILM, Running, files_wing, serving
+from tests.conformance.conftest import FILM, Running, served_files, serving
 from tests.conformance.raw import PATIENCE, Client
 from tests.waiting import wait_for
 
@@ -27,8 +27,10 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     for name, data in (("short.mp4", SHORT), ("film.mp4", FILM), ("long.mp4", LONG)):
         (library / name).write_bytes(data)
         os.utime(library / name, (1_700_000_000, 1_700_000_000))
-    wing = files_wing(library)
-    with serving(wing.app, library, "uvloop", HASTY, fast_path=wing.fast_path, at_end=wing.close) as running:
+    served = served_files(library)
+    with serving(
+        served.app, library, "uvloop", HASTY, fast_path=served.fast_path, at_end=served.close
+    ) as running:
         yield running
 
 

@@ -14,7 +14,7 @@ import structlog
 
 from origin.http1.limits import HttpLimits
 from origin.server.system.binding import bind
-from tests.conformance.conftest import FILM, Running, files_wing, serving
+from tests.conformance.conftest import FILM, Running, served_files, serving
 from tests.conformance.raw import PATIENCE
 from tests.waiting import wait_for
 
@@ -31,8 +31,10 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         file.truncate(4 << 30)
     for path in library.iterdir():
         os.utime(path, (1_700_000_000, 1_700_000_000))
-    wing = files_wing(library)
-    with serving(wing.app, library, "uvloop", HASTY, fast_path=wing.fast_path, at_end=wing.close) as running:
+    served = served_files(library)
+    with serving(
+        served.app, library, "uvloop", HASTY, fast_path=served.fast_path, at_end=served.close
+    ) as running:
         yield running
 
 
@@ -121,10 +123,10 @@ def test_a_thousand_pipelined_requests_are_answered_in_order_and_cost_no_memory(
 def test_connections_beyond_the_limit_are_told_so_and_the_others_go_on(tmp_path: Path) -> None:
     """503, then room again as soon as one leaves."""
     (tmp_path / "film.mp4").write_bytes(FILM)
-    wing = files_wing(tmp_path)
+    served = served_files(tmp_path)
     limits = HttpLimits(connections=3)
     with serving(
-        wing.app, tmp_path, "uvloop", limits, fast_path=wing.fast_path, at_end=wing.close
+        served.app, tmp_path, "uvloop", limits, fast_path=served.fast_path, at_end=served.close
     ) as running:
         clients = [running.connect() for _ in range(3)]
         assert [client.ask("/media/film.mp4").status for client in clients] == [200] * 3
@@ -163,11 +165,13 @@ def test_a_client_of_a_kilobyte_a_second_makes_progress(tmp_path: Path) -> None:
     """Though the kernel's buffer asks for nothing for minutes."""
     with (tmp_path / "big.mp4").open("wb") as file:
         file.truncate(1 << 30)
-    wing = files_wing(tmp_path)
+    served = served_files(tmp_path)
     limits = HttpLimits(stalled_seconds=5.0, header_seconds=5.0)
     with (
         structlog.testing.capture_logs() as logs,
-        serving(wing.app, tmp_path, "uvloop", limits, fast_path=wing.fast_path, at_end=wing.close) as running,
+        serving(
+            served.app, tmp_path, "uvloop", limits, fast_path=served.fast_path, at_end=served.close
+        ) as running,
         running.connect(receive_buffer=4096) as client,
     ):
         client.send("GET /media/big.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from origin.http.byte_ranges import WHOLE, select
-from tests.conformance.conftest import FILM, Running, files_wing, serving
+from tests.conformance.conftest import FILM, Running, served_files, serving
 
 
 @pytest.mark.clause("CVE-2011-3192")
@@ -71,9 +71,9 @@ def test_a_sibling_of_the_library_is_not_in_it(tmp_path: Path) -> None:
     (tmp_path / "library").mkdir()
     (tmp_path / "library-secret").mkdir()
     (tmp_path / "library-secret" / "x").write_bytes(b"secret")
-    wing = files_wing(tmp_path / "library")
+    served = served_files(tmp_path / "library")
     with (
-        serving(wing.app, tmp_path, "uvloop", fast_path=wing.fast_path, at_end=wing.close) as running,
+        serving(served.app, tmp_path, "uvloop", fast_path=served.fast_path, at_end=served.close) as running,
         running.connect() as client,
     ):
         for path in ("../library-secret/x", "..%2flibrary-secret/x", "%2e%2e/library-secret/x", "-secret/x"):
@@ -89,9 +89,11 @@ def test_links_that_go_in_circles_and_files_of_others_are_not_there(tmp_path: Pa
     (tmp_path / ".git" / "config").write_bytes(b"x")
     with socket.socket(socket.AF_UNIX) as unix:
         unix.bind(str(tmp_path / "socket.mp4"))
-        wing = files_wing(tmp_path)
+        served = served_files(tmp_path)
         with (
-            serving(wing.app, tmp_path, "uvloop", fast_path=wing.fast_path, at_end=wing.close) as running,
+            serving(
+                served.app, tmp_path, "uvloop", fast_path=served.fast_path, at_end=served.close
+            ) as running,
             running.connect() as client,
         ):
             for path in ("loop.mp4", "passwd.mp4", "device.mp4", "socket.mp4", ".git/config"):
@@ -133,9 +135,9 @@ def test_a_file_larger_than_any_disk_has_its_last_bytes(tmp_path: Path) -> None:
         except OSError:
             pytest.skip("no file of 8 TiB on this file system")
     os.utime(path, (1_700_000_000, 1_700_000_000))
-    wing = files_wing(tmp_path)
+    served = served_files(tmp_path)
     with (
-        serving(wing.app, tmp_path, "uvloop", fast_path=wing.fast_path, at_end=wing.close) as running,
+        serving(served.app, tmp_path, "uvloop", fast_path=served.fast_path, at_end=served.close) as running,
         running.connect() as client,
     ):
         for _ in range(2):

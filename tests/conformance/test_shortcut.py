@@ -17,7 +17,7 @@ from origin.files.open_files import OpenFileCache
 from origin.http1.limits import HttpLimits
 from packager.library.local_storage import Library
 from packager.library.storage_interface import LibraryFile
-from tests.conformance.conftest import FILM, FilesWing, Loop, Running, files_wing, serving
+from tests.conformance.conftest import FILM, Loop, Running, ServedFiles, served_files, serving
 from tests.conformance.raw import Answer
 from tests.waiting import wait_for
 
@@ -49,11 +49,13 @@ def limits() -> HttpLimits:
 @pytest.fixture(params=["asyncio", "uvloop"])
 def counting(
     library: Path, limits: HttpLimits, request: pytest.FixtureRequest
-) -> Iterator[tuple[Running, FilesWing]]:
+) -> Iterator[tuple[Running, ServedFiles]]:
     loop: Loop = request.param
-    wing = files_wing(library, valid_seconds=VALID_SECONDS)
-    with serving(wing.app, library, loop, limits, fast_path=wing.fast_path, at_end=wing.close) as running:
-        yield running, wing
+    served = served_files(library, valid_seconds=VALID_SECONDS)
+    with serving(
+        served.app, library, loop, limits, fast_path=served.fast_path, at_end=served.close
+    ) as running:
+        yield running, served
 
 
 def most_lookups(since: float) -> int:
@@ -62,10 +64,10 @@ def most_lookups(since: float) -> int:
 
 
 def test_requests_for_a_file_that_is_open_look_it_up_no_more(
-    counting: tuple[Running, FilesWing],
+    counting: tuple[Running, ServedFiles],
 ) -> None:
     """One lookup in half the validity; every kind of answer, on one connection and on others."""
-    running, wing = counting
+    running, served = counting
     started = time.monotonic()
     with running.connect() as client:
         etag = client.ask("/media/small.mp3")["etag"]
@@ -74,8 +76,8 @@ def test_requests_for_a_file_that_is_open_look_it_up_no_more(
     with running.connect() as client:
         assert client.ask("/media/small.mp3", "Connection: keep-alive").body == b"0123456789"
     assert statuses == [200, 206, 416, 304, 412]
-    assert wing.library.opened <= most_lookups(started)
-    counted = wing.traffic
+    assert served.library.opened <= most_lookups(started)
+    counted = served.traffic
     wait_for(lambda: sum(counted.requests.values()) == 7, "the last one to be counted")
     assert counted.requests["media", 200] == 3
     assert counted.requests["media", 206] == counted.requests["media", 304] == 1
@@ -85,7 +87,7 @@ def test_requests_for_a_file_that_is_open_look_it_up_no_more(
 
 @pytest.mark.slow
 @pytest.mark.clause("RFC 9112 §8")
-def test_a_replaced_file_is_noticed_within_a_second(counting: tuple[Running, FilesWing]) -> None:
+def test_a_replaced_file_is_noticed_within_a_second(counting: tuple[Running, ServedFiles]) -> None:
     """By everybody from then on, with another tag; the old is closed."""
     running, _ = counting
     with running.connect() as client:
@@ -106,21 +108,21 @@ def test_a_replaced_file_is_noticed_within_a_second(counting: tuple[Running, Fil
 
 
 @pytest.mark.clause("A file that changes while it is sent is never mixed with another")
-def test_a_file_is_sent_to_its_end_after_it_is_kept_no_more(counting: tuple[Running, FilesWing]) -> None:
+def test_a_file_is_sent_to_its_end_after_it_is_kept_no_more(counting: tuple[Running, ServedFiles]) -> None:
     """The old bytes to who has begun with them; the descriptor stays this file's."""
-    running, wing = counting
+    running, served = counting
     with running.connect() as first, running.connect(receive_buffer=4096) as client:
         first.ask("/media/film.mp4", method="HEAD")
         client.send("GET /media/film.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
         assert client.socket.recv(100, socket.MSG_PEEK)
         put(running.library / "film.mp4", b"new")
         wait_for(lambda: first.ask("/media/film.mp4").body == b"new", "the new file")
-        assert wing.library.opened < 100
+        assert served.library.opened < 100
         assert client.answer().body == FILM * 16
 
 
 @pytest.mark.clause("RFC 9112 §8")
-def test_a_file_that_shrinks_ends_the_connection_short(counting: tuple[Running, FilesWing]) -> None:
+def test_a_file_that_shrinks_ends_the_connection_short(counting: tuple[Running, ServedFiles]) -> None:
     """One log line, the client cut, others served."""
     running, _ = counting
     with structlog.testing.capture_logs() as logs, running.connect() as other:
@@ -137,7 +139,7 @@ def test_a_file_that_shrinks_ends_the_connection_short(counting: tuple[Running, 
 
 
 def test_a_handler_that_fails_costs_its_request_alone_and_one_line_of_the_log(
-    counting: tuple[Running, FilesWing], monkeypatch: pytest.MonkeyPatch
+    counting: tuple[Running, ServedFiles], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError
@@ -156,7 +158,7 @@ def test_a_handler_that_fails_costs_its_request_alone_and_one_line_of_the_log(
 
 @pytest.mark.clause("RFC 9112 §9.3.2")
 def test_pipelined_requests_behind_a_long_answer_are_answered_in_order(
-    counting: tuple[Running, FilesWing],
+    counting: tuple[Running, ServedFiles],
 ) -> None:
     """One by the shortcut, then those that came while it was being sent."""
     running, _ = counting
@@ -174,8 +176,8 @@ def test_pipelined_requests_behind_a_long_answer_are_answered_in_order(
 @pytest.mark.slow
 @pytest.mark.clause("A client that takes nothing is dropped, and one that takes little isn't")
 @pytest.mark.parametrize("limits", [HttpLimits(stalled_seconds=1.0)])
-def test_a_client_that_takes_nothing_is_dropped(counting: tuple[Running, FilesWing]) -> None:
-    running, wing = counting
+def test_a_client_that_takes_nothing_is_dropped(counting: tuple[Running, ServedFiles]) -> None:
+    running, served = counting
     with (running.library / "big.mp4").open("wb") as file:
         file.truncate(1 << 30)
     os.utime(running.library / "big.mp4", LONG_AGO)
@@ -184,7 +186,7 @@ def test_a_client_that_takes_nothing_is_dropped(counting: tuple[Running, FilesWi
         client.ask("/media/big.mp4", method="HEAD")
         client.send("GET /media/big.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
         assert client.socket.recv(100)
-        assert wing.library.opened <= most_lookups(started)
+        assert served.library.opened <= most_lookups(started)
         wait_for(lambda: not running.server.server_state.connections, "the client to be dropped")
     wait_for(lambda: running.open_files() == 0, "its file to be closed")
 
@@ -193,20 +195,20 @@ def test_a_client_that_takes_nothing_is_dropped(counting: tuple[Running, FilesWi
 def test_a_file_that_changed_just_now_is_not_kept(library: Path) -> None:
     """Its tag is weak now, and will be strong in a moment."""
     (library / "fresh.mp4").write_bytes(b"fresh")
-    wing = files_wing(library)
+    served = served_files(library)
     with (
-        serving(wing.app, library, "uvloop", fast_path=wing.fast_path, at_end=wing.close) as running,
+        serving(served.app, library, "uvloop", fast_path=served.fast_path, at_end=served.close) as running,
         running.connect() as client,
     ):
         for number in range(1, 4):
             # It changes again before each request, as a busy machine takes seconds from one to the next.
             os.utime(library / "fresh.mp4", (time.time() + 60,) * 2)
             assert client.ask("/media/fresh.mp4")["etag"].startswith("W/")
-            assert wing.library.opened == number
+            assert served.library.opened == number
 
 
 @pytest.mark.clause("RFC 9110 §5.3")
-def test_two_range_fields_are_one_list(counting: tuple[Running, FilesWing]) -> None:
+def test_two_range_fields_are_one_list(counting: tuple[Running, ServedFiles]) -> None:
     """However the first of them looks; the head without it is known already."""
     running, _ = counting
     with running.connect() as client:
@@ -258,10 +260,10 @@ async def test_a_crowd_that_comes_at_once_has_one_lookup(library: Path) -> None:
 
 @pytest.mark.clause("RFC 9110 §14")
 def test_a_request_that_is_repeated_with_other_ranges_is_answered_as_the_first(
-    counting: tuple[Running, FilesWing],
+    counting: tuple[Running, ServedFiles],
 ) -> None:
     """Whatever comes between them; also when the file is looked up again."""
-    running, wing = counting
+    running, served = counting
     other, whole = os.urandom(1 << 20), FILM * 16
     put(running.library / "other.mp4", other)
     expected: list[tuple[int, bytes]] = []
@@ -294,14 +296,14 @@ def test_a_request_that_is_repeated_with_other_ranges_is_answered_as_the_first(
                 got = client.ask("/media/film.mp4", f"Range: {value}")
                 found.append((got.status, got.body))
     assert found == expected
-    wait_for(lambda: sum(wing.traffic.requests.values()) == len(found), "the last one to be counted")
-    wait_for(lambda: wing.traffic.sent_bytes["media"] == sum(len(body) for _, body in found), "the bytes")
+    wait_for(lambda: sum(served.traffic.requests.values()) == len(found), "the last one to be counted")
+    wait_for(lambda: served.traffic.sent_bytes["media"] == sum(len(body) for _, body in found), "the bytes")
 
 
 @pytest.mark.slow
 @pytest.mark.clause("RFC 9112 §9.3.2")
 def test_a_repeated_range_that_the_client_takes_slowly_is_whole_and_what_follows_too(
-    counting: tuple[Running, FilesWing],
+    counting: tuple[Running, ServedFiles],
 ) -> None:
     """With requests behind it, and its file replaced meanwhile."""
     running, _ = counting

@@ -1,4 +1,4 @@
-"""MPDs by ISO/IEC 23009-1; what players make of them is tested with the VOD wing."""
+"""MPDs by ISO/IEC 23009-1; what players make of them is tested with VOD."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tests.loop_watch import LoopWatch, slowness
 MANY = 100_000
 NOW = 1_800_000_000.0
 LONGEST_STEP = 0.02
-"""Seconds of processor time: the house rule."""
+"""Seconds of processor time: what one step may take."""
 
 
 def digest(number: int) -> str:

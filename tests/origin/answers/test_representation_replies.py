@@ -160,7 +160,7 @@ def test_the_oldest_date_of_http_is_said() -> None:
 
 
 @pytest.mark.clause("RFC 9110 §8.3", "RFC 9110 §8.6")
-async def test_bytes_are_sent_with_the_fields_of_their_wing() -> None:
+async def test_bytes_are_sent_with_the_fields_of_their_area() -> None:
     recorder = Recorder()
     await recorder.run(media_reply(REQUEST, b"hello", "text/plain", '"tag"', "no-store"))
     start, body, end = recorder.messages

@@ -27,19 +27,19 @@ BODY = bytes(100_000)
 
 
 class Held(Pending):
-    """A reply that waits until its house releases it."""
+    """A reply that waits until its handler releases it."""
 
-    def __init__(self, house: House) -> None:
-        self.house = house
+    def __init__(self, handler: HoldingHandler) -> None:
+        self.handler = handler
         self.receiver: ReplyReceiver | None = None
 
     def start(self, receiver: ReplyReceiver) -> None:
         self.receiver = receiver
-        self.house.waiting.append(self)
+        self.handler.waiting.append(self)
 
     def cancel(self) -> None:
-        self.house.left.append(self)
-        self.house.waiting.remove(self)
+        self.handler.left.append(self)
+        self.handler.waiting.remove(self)
 
 
 class Ends(AccessLog):
@@ -54,7 +54,7 @@ class Ends(AccessLog):
         self.ends.append((status, count))
 
 
-class House:
+class HoldingHandler:
     """A handler that holds all replies until it is told to release them."""
 
     def __init__(self) -> None:
@@ -88,8 +88,8 @@ class House:
 
 
 @pytest.fixture
-def services() -> House:
-    return House()
+def services() -> HoldingHandler:
+    return HoldingHandler()
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def limits() -> HttpLimits:
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def origin(
-    services: House, tmp_path: Path, limits: HttpLimits, request: pytest.FixtureRequest
+    services: HoldingHandler, tmp_path: Path, limits: HttpLimits, request: pytest.FixtureRequest
 ) -> Iterator[Running]:
     loop: Loop = request.param
     app = PlainTextResponse("by the application")
@@ -114,7 +114,7 @@ def ask(client: Client, target: str = "/held/x", count: int = 1) -> None:
     client.send(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n" * count)
 
 
-def test_held_answers_are_released_together(origin: Running, services: House) -> None:
+def test_held_answers_are_released_together(origin: Running, services: HoldingHandler) -> None:
     """None of them by the application; each connection is good for another request."""
     clients = [origin.connect() for _ in range(50)]
     for _ in range(2):
@@ -136,7 +136,7 @@ def test_held_answers_are_released_together(origin: Running, services: House) ->
 
 @pytest.mark.clause("RFC 9110 §6.6.1")
 def test_date_is_the_answers_own_where_the_server_is_late_with_it(
-    origin: Running, services: House, monkeypatch: pytest.MonkeyPatch
+    origin: Running, services: HoldingHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of both ways to answer; else a file may be younger than its answer (§8.8.2.1)."""
 
@@ -161,7 +161,7 @@ def test_date_is_the_answers_own_where_the_server_is_late_with_it(
 @pytest.mark.clause("RFC 9112 §9.3.2")
 @pytest.mark.parametrize("limits", [HttpLimits(header_seconds=5.0)])
 def test_requests_behind_a_held_answer_wait_for_it(
-    origin: Running, services: House, limits: HttpLimits
+    origin: Running, services: HoldingHandler, limits: HttpLimits
 ) -> None:
     """In order, whoever answers them; longer than a head may take, too."""
     with origin.connect() as client:
@@ -185,7 +185,7 @@ def test_requests_behind_a_held_answer_wait_for_it(
         assert client.answer().body == b"by the application"
 
 
-def test_a_client_that_has_gone_waits_no_more(origin: Running, services: House) -> None:
+def test_a_client_that_has_gone_waits_no_more(origin: Running, services: HoldingHandler) -> None:
     """Its answer is told once and counted once; a reply that comes too late is nobody's."""
     with origin.connect() as client:
         ask(client)
@@ -205,7 +205,7 @@ def test_a_client_that_has_gone_waits_no_more(origin: Running, services: House) 
 
 
 @pytest.mark.clause("RFC 9112 §9.6")
-def test_a_client_that_ends_its_side_still_gets_its_answer(origin: Running, services: House) -> None:
+def test_a_client_that_ends_its_side_still_gets_its_answer(origin: Running, services: HoldingHandler) -> None:
     with origin.connect() as client:
         ask(client)
         wait_for(lambda: len(services.waiting) == 1, "the request")
@@ -219,7 +219,7 @@ def test_a_client_that_ends_its_side_still_gets_its_answer(origin: Running, serv
 
 @pytest.mark.slow
 @pytest.mark.parametrize("limits", [HttpLimits(stalled_seconds=1.0)])
-def test_a_client_that_takes_nothing_is_dropped(origin: Running, services: House) -> None:
+def test_a_client_that_takes_nothing_is_dropped(origin: Running, services: HoldingHandler) -> None:
     """The bytes that the client didn't take aren't counted."""
     with origin.connect(receive_buffer=4096) as client:
         small = client.socket
@@ -238,7 +238,7 @@ def test_a_client_that_takes_nothing_is_dropped(origin: Running, services: House
 
 
 @pytest.mark.clause("RFC 9112 §9.6")
-def test_the_end_of_the_server_lets_held_answers_end(origin: Running, services: House) -> None:
+def test_the_end_of_the_server_lets_held_answers_end(origin: Running, services: HoldingHandler) -> None:
     """They say that the connection closes."""
     with origin.connect() as client, origin.connect() as idle:
         assert idle.ask("/other").status == 200

@@ -13,7 +13,7 @@ import pytest
 
 from origin.http1.limits import HttpLimits
 from origin.http1.shared_turns import STEP_REQUESTS, UNWATCHED_REQUESTS, RequestTurns, SharedTurns
-from tests.conformance.conftest import files_wing, serving
+from tests.conformance.conftest import served_files, serving
 from tests.conformance.raw import Client
 from tests.crowd import CROWD, Crowd
 from tests.waiting import until
@@ -84,10 +84,12 @@ async def test_steps_with_a_pause_leave_the_loop_to_others_meanwhile() -> None:
 def test_whatever_waits_for_its_turn_is_answered_in_order(tmp_path: Path) -> None:
     for number in range(10):
         (tmp_path / f"{number}.mp3").write_bytes(b"%d" % number * 10)
-    wing = files_wing(tmp_path)
+    served = served_files(tmp_path)
     requests = b"".join(b"GET /media/%d.mp3 HTTP/1.1\r\nHost: a\r\n\r\n" % (n % 10) for n in range(500))
     hasty = HttpLimits(pipelined_seconds=0.0)
-    with serving(wing.app, tmp_path, "uvloop", hasty, fast_path=wing.fast_path, at_end=wing.close) as running:
+    with serving(
+        served.app, tmp_path, "uvloop", hasty, fast_path=served.fast_path, at_end=served.close
+    ) as running:
         clients = [running.connect() for _ in range(5)]
         for client in clients:
             client.socket.sendall(requests)
@@ -129,7 +131,7 @@ def test_a_crowd_is_answered_in_many_steps_of_the_loop(tmp_path: Path) -> None:
 def test_requests_behind_one_that_waits_are_answered_behind_it(tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(bytes(range(256)) * 4096)
     os.utime(tmp_path / "film.mp4", (1_700_000_000, 1_700_000_000))
-    wing, crowd = files_wing(tmp_path), Crowd()
+    served, crowd = served_files(tmp_path), Crowd()
 
     def ask(client: Client, start: int) -> None:
         fields = b"Host: a\r\nRange: bytes=%d-%d" % (start, start + 9)
@@ -139,7 +141,7 @@ def test_requests_behind_one_that_waits_are_answered_behind_it(tmp_path: Path) -
         assert client.answer().body == bytes(number % 256 for number in range(start, start + 10))
 
     slow = HttpLimits(crowded_seconds=0.0)
-    with serving(crowd, tmp_path, "uvloop", slow, fast_path=wing.fast_path, at_end=wing.close) as running:
+    with serving(crowd, tmp_path, "uvloop", slow, fast_path=served.fast_path, at_end=served.close) as running:
         clients = [running.connect() for _ in range(CROWD)]
         clients[0].socket.sendall(b"GET /other HTTP/1.1\r\nHost: a\r\n\r\n")
         assert clients[0].answer().body == b"/other"

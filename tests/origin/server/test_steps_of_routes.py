@@ -29,7 +29,7 @@ from tests.patience import CLIENT_SECONDS
 pytestmark = pytest.mark.timeout(600)
 
 LONGEST_STEP = 0.02
-"""Seconds of processor time: the house rule."""
+"""Seconds of processor time: what one step may take."""
 
 CONFIGURATION = """
 [server]

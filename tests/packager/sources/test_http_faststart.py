@@ -23,7 +23,7 @@ from packager.sources.pullers.http_faststart import faststart_content
 from packager.sources.pullers.http_file import HttpFile
 from packager.sources.pullers.http_puller import HttpPuller
 from packager.sources.retries import PullError, SourceRetries
-from tests.conformance.conftest import files_wing, serving
+from tests.conformance.conftest import served_files, serving
 from tests.live_server import running
 from tests.packager.films import indexed
 from tests.waiting import until
@@ -44,8 +44,8 @@ class Films:
 def films(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Films]:
     folder = tmp_path_factory.mktemp("films")
     last, first = indexed(folder, "320x240", 4)
-    wing = files_wing(folder)
-    with serving(wing.app, folder, "uvloop", fast_path=wing.fast_path, at_end=wing.close) as server:
+    served = served_files(folder)
+    with serving(served.app, folder, "uvloop", fast_path=served.fast_path, at_end=served.close) as server:
         host, port = server.address
         yield Films(last.read_bytes(), first.read_bytes(), f"http://{host}:{port}/media")
 
