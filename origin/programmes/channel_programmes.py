@@ -20,7 +20,7 @@ class ChannelProgrammes:
     """The programmes of the channels that this server serves.
 
     Args:
-        stores: those of the channels that it makes, by channel.
+        stores: the programmes of the channels that it makes, by channel.
         recordings: the recordings of each channel that has some.
         waits_for_data: returns whether another server uses the data folder.
 

@@ -31,10 +31,10 @@ LOOK_SECONDS = 1.0
 """How often it is looked which channels there are."""
 
 EXCHANGE_SECONDS = 30.0
-"""Pause between two looks at all programmes, where neither Redis nor a message was lost."""
+"""Pause between two exchanges of all programmes, where neither Redis nor a message was lost."""
 
 KEPT_SECONDS = 30 * 86_400
-"""How long programmes stay in Redis behind the last node that has looked at them."""
+"""How long programmes stay in Redis behind the last node that has read them."""
 
 _VERSION_DIGITS = 20
 
@@ -72,8 +72,8 @@ return redis.call('GET', KEYS[1])
 class SharedProgrammes:
     """Shares the programmes of all channels that a node serves.
 
-    A change is in Redis before the node that is asked for it has it; the others are told, and look besides at
-    intervals. A Redis that has lost its data gets them from any node.
+    A change is in Redis before the node that is asked for it has it. The other nodes get a message, and look
+    besides at intervals. A Redis that has lost its data gets them from any node.
 
     Args:
         stores: the programmes of the channels that the node makes, by channel.
