@@ -107,7 +107,7 @@ class SharedProgrammes:
     def store(self, channel: str) -> ProgrammeStore | None:
         """Return the programmes of a channel that other nodes make; None where there is none of the name."""
         store = self.followed.get(channel)
-        if store is None and channel in self._node.followed:
+        if store is None and self._node.is_owned_elsewhere(channel):
             store = self.followed[channel] = ProgrammeStore(channel, None)
             store.share = partial(self._share, channel)
             self._look_soon(channel)
