@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from pathlib import Path
 
@@ -51,7 +52,7 @@ async def test_a_full_table_is_written_and_merged_without_holding_the_event_loop
     lines = (tmp_path / "data" / "revocations" / NAME).read_text().split("\n")
     assert len(lines) == MANY + 1
     again = revocations()
-    RevocationFile(again, place).restore()
+    await asyncio.to_thread(RevocationFile(again, place).restore)
     assert again.ends() == expected
 
 

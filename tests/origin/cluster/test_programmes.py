@@ -16,8 +16,11 @@ from tests.redis_server import RedisServer
 from tests.waiting import wait_for
 
 ADMIN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
-CHANNEL = f'[server]\nadmin_token = "{ADMIN_TOKEN}"\n{shared_channel()}'
 KEY = "headwater:programmes:shared"
+
+
+def channel() -> str:
+    return f'[server]\nadmin_token = "{ADMIN_TOKEN}"\n{shared_channel()}'
 
 
 def put(node: ServerProcess, programmes: list[dict[str, Any]]) -> httpx.Response:
@@ -50,7 +53,7 @@ def test_programmes_are_the_same_at_all_nodes_whichever_is_asked(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:
     roles = ("packager", "packager", "edge")
-    with nodes(tmp_path, redis_server, *roles, channels=CHANNEL) as every:
+    with nodes(tmp_path, redis_server, *roles, channels=channel()) as every:
         wait_for(lambda: all(map(plays, every)), "the channel everywhere")
         wait_until_all_have(every, [])
         for number, node in enumerate(every):
@@ -85,7 +88,7 @@ def test_programmes_are_the_same_at_all_nodes_whichever_is_asked(
 def test_a_lost_redis_gets_them_from_a_node_and_what_is_no_programme_there_changes_nothing(
     tmp_path: Path, redis: RedisServer
 ) -> None:
-    with nodes(tmp_path, redis, "packager", "edge", channels=CHANNEL) as every:
+    with nodes(tmp_path, redis, "packager", "edge", channels=channel()) as every:
         wait_for(lambda: all(map(plays, every)), "the channel everywhere")
         now = float(int(time.time()))
         wanted = [programme("on", now - 1, now + 3600)]

@@ -53,7 +53,6 @@ async def test_programmes_of_other_nodes_are_found_once_they_are_read(name: str)
     assert status(name) == 503
     await store.replace([Programme("on", (NUMBER + 1) * 1000, (NUMBER + 900) * 1000)])
     assert status("clip.mp4") == 302
-    assert status(name) in (200, 302, 404)
     # A process without any answers 404, and a worker leaves the request to the process that has them.
     without = LiveHandler({"test": stream})
     assert reply_of(without.handle(request(f"{name}?programme=on"))).head.status == 404
