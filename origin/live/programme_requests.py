@@ -20,18 +20,29 @@ from origin.live.past_windows import PastWindowReplies
 from origin.live.spans import NOTHING_KEPT, redirection, written
 from origin.live.thumbnails import ThumbnailReplies
 from origin.live.waits import Outcome
-from packager.past.programmes import Programme
-from packager.programmes.store import ProgrammeStore
+from packager.past.programmes import Programme, Schedule
 from packager.publish.live_stream import LiveStream
 from packager.window.rendition import variant_renditions
 
 NO_PROGRAMME = "the channel has no such programme"
 
 
+class ChannelSchedule(Protocol):
+    """The programmes of a channel."""
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether those of an earlier process, or of another node, were read."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """The programmes as they are now."""
+
+
 class ProgrammeDirectory(Protocol):
     """The programmes of a server's channels."""
 
-    def store(self, channel: str) -> ProgrammeStore | None:
+    def store(self, channel: str) -> ChannelSchedule | None:
         """Return the programmes of a channel; None where there is none of the name."""
 
     def recording_of(self, channel: str, name: str) -> str:

@@ -18,6 +18,7 @@ from origin.events.cluster_channels import ClusterChannels
 from origin.events.created.channels import CreatedChannels
 from origin.events.created.cluster import CreatedChannelsOfCluster
 from origin.programmes.channel_programmes import ChannelProgrammes
+from origin.programmes.shared_programmes import SharedProgrammes
 from origin.server.services.limits import Limits
 from packager.cluster.channel_ownership import SharedChannel
 from packager.cluster.connection import RedisConnection
@@ -26,7 +27,6 @@ from packager.cluster.node import ClusterNode, NodeOptions
 from packager.cluster.shared_station import SharedStation
 from packager.cluster.station_reader import StationLogs
 from packager.live.channel import Channel
-from packager.programmes.shared_programmes import SharedProgrammes
 from packager.publish.live_stream import LiveStream
 from packager.radio.audio_source import AudioSource
 from packager.radio.block_serialization import StationState
