@@ -45,6 +45,11 @@ BLOCKS = [textwrap.dedent(one) for one in re.findall(r"\n\n((?:    .+\n)+)", PAG
 PYTHON = next(one for one in BLOCKS if one.startswith("import openai"))
 
 
+def has_reader(redis: RedisServer) -> bool:
+    """Return whether a node has told of readers of an answer."""
+    return redis.command("KEYS", "*@*readers") != b"*0\r\n"
+
+
 async def slowly(request: Asked) -> None:
     await request.head()
     for one in EVENTS:
@@ -200,7 +205,7 @@ async def test_a_reader_at_another_node_holds_an_answer_and_its_leaving_ends_it(
             place = answer.headers["location"]
             async with read(other, "responses/resp_7f3a") as reading:
                 await reading.upto(EVENTS[3])
-                await until(lambda: redis_server.command("KEYS", "*@*readers") != b"*0\r\n", "a reader")
+                await until(lambda: has_reader(redis_server), "a reader")
                 await answer.leave()
                 # It goes on for much longer than an answer without readers.
                 await reading.more(60 * len(EVENTS[-2]))
@@ -225,6 +230,8 @@ async def test_long_polls_at_another_node_hold_an_answer(tmp_path: Path, redis_s
                     found += polled.json() if polled.content else []
                     since = found[-1]["id"]
                     if len(found) > 4:
+                        # The node that publishes the answer must have heard of this reader.
+                        await until(lambda: has_reader(redis_server), "a reader")
                         await answer.leave()
         told = {"reason": "done", "chunks": len(EVENTS), "finish_reason": "completed"}
         assert json.loads(found[-1]["data"]) == told
