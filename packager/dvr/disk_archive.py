@@ -15,7 +15,6 @@ from packager.dvr import stored_cadence
 from packager.dvr.disk_rendition import DvrFolder, Faults, Survey
 from packager.dvr.disk_writer import Writer
 from packager.dvr.index import let_go
-from packager.dvr.index_rebuild import Dates
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.own_files import erase_in
 from packager.dvr.restore_plan import (
@@ -80,7 +79,6 @@ class DiskArchive:
         self._removal = SegmentRemover(self._queue, self._segment_stores, self._health, max_bytes)
         self._writer = Writer(self._queue, self._removal, self._health, limits)
         self._found: dict[str, StoredRendition] = {}
-        self._counted = True
 
     @property
     def trouble(self) -> str:
@@ -134,9 +132,9 @@ class DiskArchive:
                 faults=faults.count,
                 unreadable_lines=faults.unreadable,
                 missing=faults.missing,
-                rebuilt=faults.rebuilt,
                 aside=faults.aside,
                 left_as_they_are=faults.stuck,
+                segments=faults.segments,
                 places=faults.places,
             )
 
@@ -166,14 +164,9 @@ class DiskArchive:
             if not alike:
                 self._retire_all(folder)
                 surveys = self._survey(cadence)
-            dates = Dates()
-            if any(survey.lost for survey in surveys.values()):
-                for survey in surveys.values():
-                    dates.learn(survey.lines.values(), survey.timelines)
-                self._counted = dates.counted
             found = {name: StoredRendition({}, {}) for name in self._segment_stores}
             for name, survey in surveys.items():
-                found[name] = self._segment_stores[name].folder.settle(survey, dates)
+                found[name] = self._segment_stores[name].folder.settle(survey)
             folder.write_whole(CADENCE, stored_cadence.encode(cadence))
         return found
 
@@ -286,10 +279,6 @@ class DiskArchive:
             return
         found = self._reachable(found, listable_range(found, next_number, segment_duration, kept))
         segments, sequence = align_renditions(found, next_number, segment_duration, now)
-        if not self._counted:
-            # The number of earlier discontinuities is unknown: count from more than were ever published
-            # (§6.2.2).
-            sequence += max(writer.window.discontinuity_sequence for writer in writers.values())
         last = last_number(found)
         for name, writer in writers.items():
             writer.restore(segments[name], next_number, sequence)

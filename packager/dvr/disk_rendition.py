@@ -1,18 +1,18 @@
 """A rendition's folder on disk: a file for each segment and init segment, and the index. Blocks.
 
 A file is written under a temporary name, synchronised and renamed before its index line is appended, so
-whatever the index names is complete. Lost lines are rebuilt from the segments. Only our own files are
-removed, by name and length; others in the way are moved aside.
+whatever the index names is complete, and a crash leaves one segment without a line at most. Segments without
+a line, or of another length, are moved aside. Only our own files are removed, by name and length.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from heapq import nsmallest
 from itertools import islice
 from pathlib import Path
 
@@ -21,25 +21,15 @@ import numpy as np
 from media.errors import MediaError
 from media.mp4.codecs.sample_entry import parse_sample_entry
 from media.mp4.fragments.fragments import FragmentReader, InitSegment
-from media.mp4.fragments.live_segment_reader import read_live_segment
 from media.subtitles import webvtt
 from packager.dvr import index
 from packager.dvr.index import INDEX, IndexLine
-from packager.dvr.index_rebuild import Dates, SegmentFile, rebuild
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
-from packager.dvr.own_files import (
-    INIT_NAME,
-    MAX_INIT_BYTES,
-    MAX_TEXT_BYTES,
-    NUMBER,
-    is_init,
-    is_text,
-    is_unfinished,
-)
+from packager.dvr.own_files import INIT_NAME, MAX_INIT_BYTES, NUMBER, is_init, is_unfinished
 from packager.dvr.restore_plan import StoredRendition
 from packager.publish.dash_periods import parse_time
 from packager.safe_files import DataFolder, NotOursError, OpenFolder, write_all
-from packager.window.model import TEXT_EXTENSION, WEBVTT_ENTRY, LiveSegment, Timeline
+from packager.window.model import WEBVTT_ENTRY, LiveSegment, Timeline
 from packager.window.rendition import extension_of, segment_uri
 
 TRIED_BYTES = 1 << 20
@@ -56,11 +46,8 @@ synchronised before its line was written, and later damage shows when it is read
 MAX_INIT_SEGMENTS = 4096
 """Most init segments that are read, the newest."""
 
-FILE_PAUSE_SECONDS = 0.001
-"""Pause after some files that are read, so that the thread doesn't hold the GIL for long."""
-
-FILES_BETWEEN_PAUSES = 32
-"""Files that are read between two pauses."""
+MAX_NAMED_SEGMENTS = 10
+"""Most segments that were moved aside whose numbers are logged, the oldest."""
 
 
 @dataclass(slots=True)
@@ -70,22 +57,22 @@ class Faults:
     Attributes:
         unreadable: index lines that are malformed or impossible.
         missing: segments with a line, but without a file.
-        rebuilt: segments whose lines were rebuilt.
         aside: files that were moved aside.
         stuck: files that could not be moved aside.
+        segments: numbers of the first segments among those files.
     """
 
     unreadable: int = 0
     missing: int = 0
-    rebuilt: int = 0
     aside: int = 0
     stuck: int = 0
     places: list[str] = field(default_factory=list)
+    segments: list[int] = field(default_factory=list)
 
     @property
     def count(self) -> int:
         """Their total."""
-        return self.unreadable + self.missing + self.rebuilt + self.aside + self.stuck
+        return self.unreadable + self.missing + self.aside + self.stuck
 
 
 @dataclass(slots=True)
@@ -94,19 +81,15 @@ class Survey:
 
     Attributes:
         lines: of segments whose files exist, by number.
-        doubtful: lines whose files have another length.
         timelines: by number.
         names: further files with names like ours.
-        lost: numbers of the segments among them.
         whole: whether the index needn't be rewritten.
         strange: whether the index isn't one of ours at all.
     """
 
     lines: dict[int, IndexLine]
-    doubtful: dict[int, IndexLine]
     timelines: dict[int, Timeline]
     names: set[str]
-    lost: list[int]
     whole: bool
     strange: bool
 
@@ -166,11 +149,7 @@ class DvrFolder:
             NotOursError: something that isn't the DVR's is in the folder's place.
             OSError: the folder can't be made or read.
         """
-        survey = self.survey(target_duration)
-        dates = Dates()
-        if survey.lost:
-            dates.learn(survey.lines.values(), survey.timelines)
-        return self.settle(survey, dates)
+        return self.settle(self.survey(target_duration))
 
     def survey(self, target_duration: int = index.LONGEST_SECONDS) -> Survey:
         """Examine the folder without changing anything; see ``load``."""
@@ -192,26 +171,17 @@ class DvrFolder:
             self.faults.unreadable = found.unreadable + len(found.lines) - len(lines) + len(wrong)
             kept = self._there(folder, lines, wrong, names, timelines)
         beside: set[str] = set()
-        numbers: set[int] = set()
         while names:
             # One by one: freeing a week's names at once would hold up all other threads.
             name, _ = names.popitem()
             if one := self._segment_name.fullmatch(name):
-                number = int(one[1])
-                if (line := kept.get(number)) is None or not line.parts:
+                if (line := kept.get(int(one[1]))) is None or not line.parts:
                     beside.add(name)
-                    numbers.add(number)
             elif INIT_NAME.fullmatch(name):
                 beside.add(name)
-        gaps = {number for number in numbers if number in kept}
         whole = found.newlines == len(kept) and not found.unreadable and not strange
         strange = strange or found.given_up or (found.unreadable > 0 and not found.lines)
-        doubtful = {
-            number: line
-            for number in numbers - wrong
-            if (line := lines.get(number)) is not None and line.init in timelines
-        }
-        return Survey(kept, doubtful, timelines, beside, sorted(numbers - gaps), whole, strange)
+        return Survey(kept, timelines, beside, whole, strange)
 
     def _there(
         self,
@@ -243,32 +213,25 @@ class DvrFolder:
             kept[number] = line
         return kept
 
-    def settle(self, survey: Survey, dates: Dates) -> StoredRendition:
-        """Rebuild lost lines of the index, and move files that don't belong to it aside.
-
-        Args:
-            dates: the known dates of the channel's renditions.
+    def settle(self, survey: Survey) -> StoredRendition:
+        """Move files that don't belong to the index aside, and write it anew where lines of it are wrong.
 
         Raises:
             OSError: the folder can't be read.
         """
         with self._place.open() as folder:
             kept, beside = survey.lines, set(survey.names)
-            stays = survey.lost[: -self._limits.rebuilt_segments]
-            if survey.lost:
-                rebuilt = self._rebuild(folder, survey, dates)
-                self.faults.rebuilt = len(rebuilt)
-                self.faults.stuck = len(stays)
-                kept = index.merged(kept, rebuilt)
-                beside -= {self._name_of(number) for number in (*rebuilt, *stays)}
             used = {line.init for line in kept.values() if line.parts}
             inits = {number: one for number, one in survey.timelines.items() if number in used}
             unused = [self._init_of(number) for number in survey.timelines if number not in used]
             beside -= {self._init_of(number) for number in survey.timelines}
             if self._shared_index(folder) or survey.strange:
                 beside.add(INDEX)
-            self._set_aside(folder, sorted(beside))
-            if not beside and not stays:
+            if beside:
+                # Segments that are moved aside may need them.
+                beside.update(unused)
+                self._set_aside(folder, list(beside))
+            else:
                 # Each was read, and is an init segment; but no segment that is anywhere here needs it.
                 for name in unused:
                     folder.remove(name)
@@ -281,19 +244,6 @@ class DvrFolder:
                 # A full disk can still be read from; the next line begins behind the end of a torn one.
                 self._ragged = True
         return StoredRendition(kept, inits)
-
-    def _rebuild(self, folder: OpenFolder, survey: Survey, dates: Dates) -> dict[int, IndexLine]:
-        lost = survey.lost[-self._limits.rebuilt_segments :]
-        known = {number for number, line in survey.lines.items() if line.parts}
-        beside = {one for number in lost for one in (number - 1, number + 1) if one in known}
-        files: dict[int, SegmentFile] = {}
-        for count, number in enumerate(sorted(beside.union(lost)), 1):
-            file = _read_segment(folder, self._name_of(number), text=self._extension == TEXT_EXTENSION)
-            if file is not None:
-                files[number] = file
-            if count % FILES_BETWEEN_PAUSES == 0:
-                time.sleep(FILE_PAUSE_SECONDS)
-        return rebuild(files, survey.lines, survey.doubtful, survey.timelines, dates)
 
     @staticmethod
     def _shared_index(folder: OpenFolder) -> bool:
@@ -316,8 +266,8 @@ class DvrFolder:
         return names
 
     def _set_aside(self, folder: OpenFolder, names: Sequence[str]) -> None:
-        if not names:
-            return
+        found = (self._segment_name.fullmatch(name) for name in names)
+        self.faults.segments = nsmallest(MAX_NAMED_SEGMENTS, (int(one[1]) for one in found if one))
         try:
             self.faults.places.append(folder.set_aside(names))
             self.faults.aside += len(names)
@@ -442,6 +392,8 @@ class DvrFolder:
             end = file.seek(0, os.SEEK_END)
             try:
                 write_all(descriptor, b"\n" + data if self._ragged else data)
+                # A power cut takes no line but the one that is being written.
+                os.fdatasync(descriptor)
             except OSError:
                 # Half a line would spoil the next one.
                 file.truncate(end)
@@ -458,26 +410,6 @@ class DvrFolder:
 def _size_of(folder: OpenFolder, name: str) -> int:
     status = folder.status(name)
     return -1 if status is None else status.st_size
-
-
-def _read_segment(folder: OpenFolder, name: str, *, text: bool) -> SegmentFile | None:
-    """Read the facts of a segment from its file; None where it isn't a whole segment of the DVR."""
-    try:
-        descriptor = folder.open_file(name)
-    except OSError:
-        return None
-    with os.fdopen(descriptor, "rb", buffering=0):
-        status = os.fstat(descriptor)
-        try:
-            if text:
-                data = os.pread(descriptor, min(status.st_size, MAX_TEXT_BYTES), 0)
-                return SegmentFile(status.st_size, status.st_mtime) if is_text(data) else None
-            facts = read_live_segment(
-                lambda offset, length: os.pread(descriptor, length, offset), status.st_size
-            )
-        except (MediaError, OSError):
-            return None
-        return SegmentFile(status.st_size, min(status.st_mtime, time.time()), facts)
 
 
 def read_timelines(folder: OpenFolder, most: int = MAX_INIT_SEGMENTS) -> dict[int, Timeline]:

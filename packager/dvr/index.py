@@ -16,7 +16,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from media.mp4.fragments.live_segment_reader import MAX_PARTS
+from media.mp4.fragments.live_segment_check import MAX_PARTS
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.safe_files import OpenFolder
 from packager.window.model import STORERS, LiveSegment, StoredSegment, Timeline
@@ -254,27 +254,6 @@ def read(folder: OpenFolder, limits: DvrLimits = DEFAULT_LIMITS) -> Index:
                 break
             found.receive_data(data)
     found.receive_eof()
-    return found
-
-
-def merged(lines: Mapping[int, IndexLine], others: Mapping[int, IndexLine]) -> dict[int, IndexLine]:
-    """Merge lines with a few others in the order of their numbers, the others in place of lines they share.
-
-    Both steps run line by line, since sorting a week's lines at once would hold up all other threads.
-
-    Args:
-        lines: by number, in the order of the numbers.
-        others: by number, in any order.
-    """
-    found: dict[int, IndexLine] = {}
-    rest = sorted(others, reverse=True)
-    for number, line in lines.items():
-        while rest and rest[-1] <= number:
-            other = rest.pop()
-            found[other] = others[other]
-        found.setdefault(number, line)
-    for other in reversed(rest):
-        found[other] = others[other]
     return found
 
 

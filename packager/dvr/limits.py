@@ -35,7 +35,6 @@ class DvrLimits:
         compact_slack_lines: Lines of removed segments beyond which the index is written anew, if they are
             most of it, too.
         index_bytes: Longest index that is read.
-        rebuilt_segments: Most segments whose lines are rebuilt at one start, the newest.
         bucket: Limits of a DVR in an S3 bucket.
     """
 
@@ -47,7 +46,6 @@ class DvrLimits:
     look_seconds: float = 30.0
     compact_slack_lines: int = 4096
     index_bytes: int = 256 << 20
-    rebuilt_segments: int = 100_000
     bucket: BucketLimits = field(default_factory=BucketLimits)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from media.errors import MediaError
 from media.mp4.fragments.fragments import FragmentReader, InitSegment
-from media.mp4.fragments.live_segment_reader import read_live_segment
+from media.mp4.fragments.live_segment_check import check_live_segment
 from media.subtitles import webvtt
 from packager.dvr import index
 from packager.safe_files import ASIDE, TEMPORARY, NotOursError, OpenFolder
@@ -104,7 +104,7 @@ def is_unfinished(folder: OpenFolder, name: str) -> bool:
 
 def _is_media(descriptor: int, size: int) -> bool:
     try:
-        read_live_segment(lambda offset, length: os.pread(descriptor, length, offset), size)
+        check_live_segment(lambda offset, length: os.pread(descriptor, length, offset), size)
     except MediaError:
         return False
     return True

@@ -17,7 +17,6 @@ from packager.dvr import index
 from packager.dvr.disk_archive import FORMER
 from packager.dvr.disk_rendition import DvrFolder, read_timelines
 from packager.dvr.index import INDEX, MAX_SEGMENT_BYTES, IndexLine, encode
-from packager.dvr.index_rebuild import Dates
 from packager.dvr.limits import DEFAULT_LIMITS
 from packager.dvr.own_files import FOLDER_NAME, erase_in
 from packager.dvr.restore_plan import StoredRendition, align_renditions, last_number
@@ -139,16 +138,8 @@ def _load(dvr: DataFolder, ending: EventEnd) -> dict[str, StoredRendition]:
         there = {one.name for one in folder.entries() if one.is_dir(follow_symlinks=False)}
         names = [name for name in sorted(there - {FORMER, ASIDE}) if FOLDER_NAME.fullmatch(name)]
         names = [name for name in names if name in named or _has_index(folder, name)]
-    folders = {name: DvrFolder(dvr / name) for name in names}
-    surveys = {name: one.survey(ending.target_duration) for name, one in folders.items()}
-    dates = Dates()
-    if any(survey.lost for survey in surveys.values()):
-        for survey in surveys.values():
-            dates.learn(survey.lines.values(), survey.timelines)
-    # Captions last: they take their times from video and audio.
-    texts_last = sorted(names, key=lambda name: extension_of(name) == TEXT_EXTENSION)
-    found = {name: folders[name].settle(surveys[name], dates) for name in texts_last}
-    return {name: found[name] for name in names if found[name].lines}
+    found = {name: DvrFolder(dvr / name).load(ending.target_duration) for name in names}
+    return {name: one for name, one in found.items() if one.lines}
 
 
 def _has_index(dvr: OpenFolder, name: str) -> bool:

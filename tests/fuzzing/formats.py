@@ -16,7 +16,7 @@ from media.mp3.stream_reader import AudioStreamReader
 from media.mp4.boxes import box
 from media.mp4.fragments.cmaf_ingest import TrackUploadLimits, TrackUploads, UnknownTrackError, UploadReader
 from media.mp4.fragments.fragments import FragmentReader, write_fragment
-from media.mp4.fragments.live_segment_reader import read_live_segment
+from media.mp4.fragments.live_segment_check import check_live_segment
 from media.mp4.fragments.moof import Sample
 from media.mp4.movie.movie import MovieLimits
 from media.rtsp.messages import RtspReader
@@ -340,7 +340,7 @@ TARGETS: dict[str, Target] = {
     "films": Target(seeds=films, read=of_whole(read_film)),
     "segment": Target(
         seeds=live_segments,
-        read=of_whole(lambda data: read_live_segment(lambda at, length: data[at : at + length], len(data))),
+        read=of_whole(lambda data: check_live_segment(lambda at, length: data[at : at + length], len(data))),
     ),
     "xmltv": Target(seeds=guides, read=of_events(XmltvReader), words=GUIDE_WORDS),
     "mp3": Target(seeds=sounds, read=of_events(MpegAudioReader)),

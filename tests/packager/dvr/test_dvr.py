@@ -112,6 +112,7 @@ async def test_faults_on_disk_are_set_aside_with_one_line_and_the_start_goes_on(
             }
             assert {one.number for one in station.window.listed if one.gap} == gone
     assert [(line["event"], line["rendition"]) for line in logs] == [("DVR put in order", "240p")]
+    assert logs[0]["segments"] == [999, NUMBER + 7]
     assert sorted(path.name for path in (folder / "aside" / "1").iterdir()) == [
         f"{NUMBER + 7}.m4s",
         "999.m4s",
@@ -119,24 +120,6 @@ async def test_faults_on_disk_are_set_aside_with_one_line_and_the_start_goes_on(
     # Nothing of ours has such a name: it is in nobody's way.
     assert (folder / "holiday.jpg").read_bytes() == b"foreign"
     assert not list(folder.glob("*.tmp"))
-
-
-@pytest.mark.clause("Faults on disk cost themselves, and the start goes on")
-async def test_an_index_of_noise_loses_nothing_but_itself(
-    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with on_air(tmp_path, material, tools, monkeypatch) as station:
-        await station.segment(2)
-        before = {name: station.bytes_of(name) for name in PARTS}
-    noise = os.urandom(5000) + b'\n{"number":-1}\n[]\n'
-    for name in PARTS:
-        (tmp_path / "dvr" / name / "index").write_bytes(noise)
-    async with on_air(tmp_path, material, tools, monkeypatch, number=NUMBER + 2) as station:
-        assert {name: station.bytes_of(name) for name in PARTS} == before
-        await station.segment()
-        assert len(station.window.listed) == 3
-    for name in PARTS:
-        assert (tmp_path / "dvr" / name / "aside" / "1" / "index").read_bytes() == noise
 
 
 async def test_what_has_left_the_window_leaves_the_disk(

@@ -162,17 +162,37 @@ def test_of_what_a_power_cut_may_lose_only_what_is_whole_is_listed(
             (path / INDEX).write_bytes(kept + lines[-count][:17])
         elif lost == "index's bytes":
             (path / INDEX).write_bytes(kept + bytes(len(text) - len(kept)))
-        # Lines are made anew of segments that are there; of others nothing is listed.
-        lines_alone = lost.startswith("index")
-        left = {segment.number for segment in (segments if lines_alone else segments[:-count])}
+        left = {segment.number for segment in segments[:-count]}
         assert whole(path, segments) == left
+        if lost.startswith("index"):
+            aside = {int(file.stem): file.read_bytes() for file in path.glob("aside/1/*.m4s")}
+            assert aside == {segment.number: segment.data for segment in segments[-count:]}
         # What is written next is found behind it, and a second start has nothing more to mend.
         again = DvrFolder(path)
         again.load()
         assert again.troubles == 0
-        if not lines_alone:
-            again.store(segments[-1], 0)
+        again.store(segments[-1], 0)
         assert whole(path, segments) == left | {segments[-1].number}
+
+
+@pytest.mark.clause("After a power cut only what is whole is listed")
+def test_a_power_cut_costs_no_segment_that_was_stored(
+    tmp_path: Path, segments: list[LiveSegment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its line is synchronised, and not only its file."""
+    folder, synchronised, real = DvrFolder(tmp_path), dict[int, int](), os.fdatasync
+
+    def synchronise(descriptor: int) -> None:
+        real(descriptor)
+        status = os.fstat(descriptor)
+        synchronised[status.st_ino] = status.st_size
+
+    folder.load()
+    monkeypatch.setattr(os, "fdatasync", synchronise)
+    for segment in segments:
+        folder.store(segment, 0)
+        for file in (tmp_path / INDEX, tmp_path / f"{segment.number}.m4s"):
+            assert synchronised[file.stat().st_ino] == file.stat().st_size
 
 
 @pytest.mark.clause("Faults on disk cost themselves, and the start goes on")

@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from packager.dvr.index import IndexLine, let_go, merged
-
-
-def lines(numbers: set[int], parts: int) -> dict[int, IndexLine]:
-    return {number: IndexLine(number, (number, 1), (1, 1), parts=(parts,)) for number in sorted(numbers)}
-
-
-@given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)))
-def test_lines_and_those_made_anew_are_merged_in_the_order_of_their_numbers(
-    known: set[int], anew: set[int]
-) -> None:
-    one, other = lines(known, 1), dict(reversed(lines(anew, 2).items()))
-    found = merged(one, other)
-    assert list(found.items()) == sorted((one | other).items())
+from packager.dvr.index import IndexLine, let_go
 
 
 def test_lines_that_are_let_go_are_gone() -> None:
-    some = lines({1, 2, 3}, 1)
+    some = {number: IndexLine(number, (number, 1), (1, 1), parts=(1,)) for number in (1, 2, 3)}
     let_go(some)
     assert not some

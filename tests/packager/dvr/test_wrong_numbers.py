@@ -1,4 +1,4 @@
-"""Files of ours that say what can't be, and indexes that are lost: a start loses that, and nothing else."""
+"""Files of ours that say what can't be, and indexes that are lost: a start loses those segments alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -14,17 +15,16 @@ from structlog.testing import capture_logs
 
 from media.errors import MalformedError
 from media.mp4.fragments.fragments import write_fragment
-from media.mp4.fragments.live_segment_reader import read_live_segment
+from media.mp4.fragments.live_segment_check import check_live_segment
 from media.mp4.fragments.moof import Sample
 from packager.dvr import index
 from packager.dvr.disk_archive import DiskArchive
 from packager.dvr.disk_rendition import DvrFolder
 from packager.dvr.index import INDEX, MAX_UNREADABLE_LINES, IndexLine
-from packager.dvr.limits import DvrLimits
 from packager.process.ffmpeg_discovery import Tools
 from packager.window.sequence_numbers import MAX_NUMBER, SequenceNumbers
 from tests.conformance.handfed import NUMBER, Track
-from tests.packager.station import PARTS, on_air
+from tests.packager.station import PARTS, Station, on_air
 from tests.packager.stored_segments import contents, make_segments, store
 
 pytestmark = pytest.mark.timeout(600)
@@ -65,113 +65,130 @@ def exchanged(data: bytes, one: int, other: int) -> bytes:
     )
 
 
-EDITS: dict[str, Callable[[bytes], bytes]] = {
-    "a gap ten million numbers ahead": lambda data: data + line(LAST + 10**7),
-    "a gap ten million numbers before": lambda data: line(NUMBER - 10**7) + data,
-    "a gap of the largest number": lambda data: data + line(MAX_NUMBER),
-    "a number of 10^15": lambda data: data + line(10**15),
-    "a segment's number of 10^15": saying(NUMBER + 4, number=10**15),
-    "a segment's number off by ten million": saying(NUMBER + 4, number=NUMBER + 10**7),
-    "two segments' numbers exchanged": lambda data: exchanged(data, NUMBER + 3, NUMBER + 4),
-    "a date of the year 10^9": saying(NUMBER + 4, date=[10**17, 1]),
-    "a date of 1902": saying(NUMBER + 4, date=[-(2**31), 1]),
-    "a date of 2090": saying(NUMBER + 4, date=[3_800_000_000, 1]),
-    "the first date of 2090": saying(NUMBER, date=[3_800_000_000, 1]),
-    "the last date of 2090": saying(LAST, date=[3_800_000_000, 1]),
-    "a date over nothing": saying(NUMBER + 4, date=[1, 0]),
-    "a date of 10^400": saying(NUMBER + 4, date=[10**400, 1]),
-    "a duration of 2^63": saying(NUMBER + 4, duration=[2**63, 1]),
-    "a duration of an hour": saying(NUMBER + 4, duration=[3600, 1]),
-    "a duration of nothing": saying(NUMBER + 4, duration=[0, 1]),
-    "a negative duration": saying(NUMBER + 4, duration=[-1, 1]),
-    "a length of 2^63": saying(NUMBER + 4, parts=[2**63]),
-    "a length of 2^31": saying(NUMBER + 4, parts=[2**31 - 1]),
-    "negative lengths": saying(NUMBER + 4, parts=[-1, -2]),
-    "a hundred thousand parts": saying(NUMBER + 4, parts=[1] * 100_000),
-    "10^18 discontinuities": saying(NUMBER + 4, left=10**18),
-    "10^8 discontinuities": saying(NUMBER + 4, left=10**8),
-    "another timeline": saying(NUMBER + 4, init=NUMBER + 1),
-    "not a number": lambda data: data.replace(b'"duration":[1,1]', b'"duration":[NaN,1]', 3),
-    "infinity": lambda data: data.replace(b'"duration":[1,1]', b'"duration":[1e999,1]', 3),
-    "invalid UTF-8": lambda data: data.replace(b"number", b"n\xffmber", 4),
-    "lines twice": lambda data: data + data,
-    "lines from the last to the first": lambda data: b"".join(reversed(data.splitlines(keepends=True))),
-    "no ends of lines": lambda data: data.replace(b"\n", b" "),
-    "Windows' ends of lines": lambda data: data.replace(b"\n", b"\r\n"),
-    "zeros": lambda data: bytes(len(data)),
-    "nothing": lambda _: b"",
-    "the first half": lambda data: data[: len(data) // 2],
-    "depth": lambda data: b"[" * 100_000 + b"\n" + data,
+NONE: set[int] = set()
+ALL = set(range(COUNT))
+
+EDITS: dict[str, tuple[Callable[[bytes], bytes], set[int]]] = {
+    "a gap ten million numbers ahead": (lambda data: data + line(LAST + 10**7), NONE),
+    "a gap ten million numbers before": (lambda data: line(NUMBER - 10**7) + data, NONE),
+    "a gap of the largest number": (lambda data: data + line(MAX_NUMBER), NONE),
+    "a number of 10^15": (lambda data: data + line(10**15), NONE),
+    "a segment's number of 10^15": (saying(NUMBER + 4, number=10**15), {4}),
+    "a segment's number off by ten million": (saying(NUMBER + 4, number=NUMBER + 10**7), {4}),
+    "two segments' numbers exchanged": (lambda data: exchanged(data, NUMBER + 3, NUMBER + 4), {3, 4}),
+    "a date of the year 10^9": (saying(NUMBER + 4, date=[10**17, 1]), {4}),
+    "a date of 1902": (saying(NUMBER + 4, date=[-(2**31), 1]), {4}),
+    "a date of 2090": (saying(NUMBER + 4, date=[3_800_000_000, 1]), {4}),
+    "the first date of 2090": (saying(NUMBER, date=[3_800_000_000, 1]), {0}),
+    "the last date of 2090": (saying(LAST, date=[3_800_000_000, 1]), {8}),
+    "a date over nothing": (saying(NUMBER + 4, date=[1, 0]), {4}),
+    "a date of 10^400": (saying(NUMBER + 4, date=[10**400, 1]), {4}),
+    "a duration of 2^63": (saying(NUMBER + 4, duration=[2**63, 1]), {4}),
+    "a duration of an hour": (saying(NUMBER + 4, duration=[3600, 1]), {4}),
+    "a duration of nothing": (saying(NUMBER + 4, duration=[0, 1]), {4}),
+    "a negative duration": (saying(NUMBER + 4, duration=[-1, 1]), {4}),
+    "a length of 2^63": (saying(NUMBER + 4, parts=[2**63]), {4}),
+    "a length of 2^31": (saying(NUMBER + 4, parts=[2**31 - 1]), {4}),
+    "negative lengths": (saying(NUMBER + 4, parts=[-1, -2]), {4}),
+    "a hundred thousand parts": (saying(NUMBER + 4, parts=[1] * 100_000), {4}),
+    "10^18 discontinuities": (saying(NUMBER + 4, left=10**18), {4}),
+    "10^8 discontinuities": (saying(NUMBER + 4, left=10**8), {4}),
+    "another timeline": (saying(NUMBER + 4, init=NUMBER + 1), {4}),
+    "not a number": (lambda data: data.replace(b'"duration":[1,1]', b'"duration":[NaN,1]', 3), {0, 1, 2}),
+    "infinity": (lambda data: data.replace(b'"duration":[1,1]', b'"duration":[1e999,1]', 3), {0, 1, 2}),
+    "invalid UTF-8": (lambda data: data.replace(b"number", b"n\xffmber", 4), {0, 1, 2, 3}),
+    "lines twice": (lambda data: data + data, NONE),
+    "lines from the last to the first": (
+        lambda data: b"".join(reversed(data.splitlines(keepends=True))),
+        NONE,
+    ),
+    "no ends of lines": (lambda data: data.replace(b"\n", b" "), ALL),
+    "Windows' ends of lines": (lambda data: data.replace(b"\n", b"\r\n"), NONE),
+    "zeros": (lambda data: bytes(len(data)), ALL),
+    "nothing": (lambda _: b"", ALL),
+    "the first half": (lambda data: data[: len(data) // 2], {4, 5, 6, 7, 8}),
+    "depth": (lambda data: b"[" * 100_000 + b"\n" + data, NONE),
 }
+"""Changes of an index, and the segments without a valid line then, counted from the first."""
 
 
 @pytest.mark.parametrize("edit", EDITS)
-async def test_whatever_an_index_says_all_segments_are_listed_as_they_were(
+async def test_whatever_an_index_says_segments_with_a_valid_line_are_listed_as_they_were(
     edit: str, tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    change, costs = EDITS[edit]
+    lost = {NUMBER + at for at in costs}
     async with on_air(tmp_path, material, tools, monkeypatch) as station:
         await station.segment(COUNT)
         before = {name: station.bytes_of(name) for name in PARTS}
-        dates = [one.program_date_time for one in station.window.listed]
-        times = [one.presentation_time for one in station.window.listed]
-        lasting = [one.duration for one in station.window.listed]
-    path = tmp_path / "dvr" / "240p" / INDEX
-    path.write_bytes(EDITS[edit](path.read_bytes()))
+        facts = facts_of(station)
+    path = tmp_path / "dvr" / "240p"
+    said = change((path / INDEX).read_bytes())
+    assert said != (path / INDEX).read_bytes()
+    (path / INDEX).write_bytes(said)
+    left = before | {"240p": {number: data for number, data in before["240p"].items() if number not in lost}}
     with capture_logs() as logs:
         async with on_air(tmp_path, material, tools, monkeypatch, number=LAST + 1) as station:
-            assert {name: station.bytes_of(name) for name in PARTS} == before
+            assert {name: station.bytes_of(name) for name in PARTS} == left
             listed = station.window.listed
             assert [one.number for one in listed] == list(range(NUMBER, LAST + 1))
-            assert [one.program_date_time for one in listed] == dates
-            assert [one.presentation_time for one in listed if one.stored] == times
+            assert facts_of(station) == {number: one for number, one in facts.items() if number not in lost}
             assert not any(one.discontinuity for one in listed)
-            assert [one.duration for one in listed] == lasting
     assert len(logs) <= 1
+    assert [line["segments"] for line in logs if lost] == [sorted(lost)] * bool(lost)
+    aside = {int(file.stem): file.read_bytes() for file in path.glob("aside/1/*.m4s")}
+    assert aside == {number: before["240p"][number] for number in lost}
     async with on_air(tmp_path, material, tools, monkeypatch, number=LAST + 1) as station:
         assert isinstance(station.archive, DiskArchive)
         assert station.archive._segment_stores["240p"].folder.troubles == 0, "it is mended"
 
 
-@pytest.mark.parametrize("edit", ["zeros", "nothing", "the first half"])
-async def test_both_indexes_may_be_lost_and_the_dates_are_those_at_which_files_were_written(
-    edit: str, tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+def facts_of(station: Station) -> dict[int, tuple[Fraction, Fraction, Fraction]]:
+    """The date, duration and media time of each listed segment that isn't a gap."""
+    return {
+        one.number: (one.program_date_time, one.duration, one.presentation_time)
+        for one in station.window.listed
+        if not one.gap
+    }
+
+
+LOST: dict[str, Callable[[Path], object]] = {
+    "noise": lambda place: place.write_bytes(os.urandom(5000) + b'\n{"number":-1}\n[]\n'),
+    "zeros": lambda place: place.write_bytes(bytes(900)),
+    "nothing": lambda place: place.write_bytes(b""),
+    "missing": Path.unlink,
+}
+
+
+@pytest.mark.clause("Faults on disk cost themselves, and the start goes on")
+@pytest.mark.parametrize("lost", LOST)
+async def test_without_any_index_all_segments_are_set_aside_and_the_channel_starts(
+    lost: str, tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with on_air(tmp_path, material, tools, monkeypatch, captions=("en",)) as station:
         await station.segment(COUNT)
-        before = {name: station.bytes_of(name) for name in (*PARTS, "captions-en")}
-    for name in before:
-        path = tmp_path / "dvr" / name / INDEX
-        path.write_bytes(EDITS[edit](path.read_bytes()))
-        for number in range(NUMBER, LAST + 1):
-            for file in path.parent.glob(f"{number}.*"):
-                os.utime(file, (number + 1, number + 1))
-    async with on_air(tmp_path, material, tools, monkeypatch, number=LAST + 1, captions=("en",)) as station:
-        assert {name: station.bytes_of(name) for name in before} == before
-        for rendition in station.channel.renditions.values():
-            dates = [float(one.program_date_time) for one in rendition.window.listed]
-            assert dates == pytest.approx(range(NUMBER, LAST + 1), abs=0.1)
-        # RFC 8216bis §6.2.4: the same dates in all renditions
-        assert station.channel.presentation.manifest(0).count(b"<Period ") == 1
-
-
-def test_all_of_two_hundred_segments_are_there_after_the_index_is_destroyed(
-    tmp_path: Path, material: dict[str, Track]
-) -> None:
-    segments = make_segments(material["240p"], 200, breaks=(NUMBER + 50, NUMBER + 130))
-    path = tmp_path / "240p"
-    store(path, segments)
-    files = contents(path)
-    (path / INDEX).write_bytes(os.urandom(9000))
-    found = DvrFolder(path).load()
-    assert list(found.lines) == [one.number for one in segments]
-    assert [one for one in found.lines if found.lines[one].discontinuity] == [NUMBER + 50, NUMBER + 130]
-    assert [line.left for line in found.lines.values()] == [0] * 51 + [1] * 80 + [2] * 69
-    assert [line.init for line in found.lines.values()] == [
-        one.timeline.number for one in segments if one.timeline
+        names = (*PARTS, "captions-en")
+    before = {name: contents(tmp_path / "dvr" / name) for name in names}
+    for name in names:
+        LOST[lost](tmp_path / "dvr" / name / INDEX)
+    with capture_logs() as logs:
+        async with on_air(
+            tmp_path, material, tools, monkeypatch, number=LAST + 1, captions=("en",)
+        ) as station:
+            assert not station.window.listed
+            await station.segment()
+            assert {name: set(station.bytes_of(name)) for name in PARTS} == {
+                name: {LAST + 1} for name in PARTS
+            }
+    numbers = list(range(NUMBER, LAST + 1))
+    assert [(line["event"], line["rendition"], line["segments"]) for line in logs] == [
+        ("DVR put in order", name, numbers) for name in names
     ]
-    after = contents(path)
-    for name, what in files.items():
-        assert name == INDEX or after[name] == what
+    for name in names:
+        aside = contents(tmp_path / "dvr" / name / "aside" / "1")
+        assert {one: aside[one] for one in before[name] if one != INDEX} == {
+            one: data for one, data in before[name].items() if one != INDEX
+        }
 
 
 def test_where_only_lengths_differ_the_line_is_believed_and_the_file_kept_aside(
@@ -183,24 +200,6 @@ def test_where_only_lengths_differ_the_line_is_believed_and_the_file_kept_aside(
     (path / INDEX).write_bytes(saying(NUMBER + 4, parts=[1, 2, 3])((path / INDEX).read_bytes()))
     assert set(DvrFolder(path).load().lines) == {one.number for one in segments} - {NUMBER + 4}
     assert (path / "aside" / "1" / f"{NUMBER + 4}.m4s").read_bytes() == segments[4].data
-
-
-def test_what_is_cut_off_or_not_where_it_belongs_is_not_listed(
-    tmp_path: Path, material: dict[str, Track]
-) -> None:
-    segments = make_segments(material["240p"], 20)
-    path = tmp_path / "240p"
-    store(path, segments)
-    (path / INDEX).unlink()
-    whole_parts = sum(len(part.data) for part in segments[3].parts[:2])
-    os.truncate(path / f"{NUMBER + 3}.m4s", whole_parts)
-    (path / f"{NUMBER + 8}.m4s").write_bytes(segments[14].data)
-    (path / f"{NUMBER + 12}.m4s").write_bytes(segments[12].data[:-1])
-    (path / f"{NUMBER + 19}.m4s").write_bytes(os.urandom(2000))
-    found = DvrFolder(path).load()
-    gone = {NUMBER + 3, NUMBER + 8, NUMBER + 12, NUMBER + 19}
-    assert set(found.lines) == {one.number for one in segments} - gone
-    assert {place.name for place in path.glob("aside/1/*")} == {f"{number}.m4s" for number in gone}
 
 
 def test_an_index_of_a_gigabyte_is_not_read_and_one_of_empty_lines_not_to_its_end(
@@ -216,20 +215,10 @@ def test_an_index_of_a_gigabyte_is_not_read_and_one_of_empty_lines_not_to_its_en
     assert os.stat(path / "aside" / "1" / INDEX).st_size == 1 << 30
     (path / INDEX).write_bytes((b"[]" + b" " * 500 + b"\n") * 200_000)
     folder = DvrFolder(path)
-    assert len(folder.load().lines) == 20
+    assert not folder.load().lines
     assert folder.faults.unreadable == MAX_UNREADABLE_LINES + 1
+    assert len(list(path.glob("aside/2/*.m4s"))) == 20
     assert time.process_time() - began < 30
-
-
-def test_of_an_index_that_is_too_long_as_many_lines_are_made_anew_as_the_limits_say(
-    tmp_path: Path, material: dict[str, Track]
-) -> None:
-    segments = make_segments(material["240p"], 20)
-    path = tmp_path / "240p"
-    store(path, segments)
-    folder = DvrFolder(path, DvrLimits(index_bytes=100, rebuilt_segments=5))
-    assert list(folder.load().lines) == [one.number for one in segments[-5:]]
-    assert (folder.faults.rebuilt, folder.faults.stuck) == (5, 15)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +291,7 @@ def reader(data: bytes) -> Callable[[int, int], bytes]:
     return lambda offset, length: data[offset : offset + length]
 
 
-def test_a_live_segment_is_read_from_its_structure_alone() -> None:
+def test_a_live_segment_is_checked_by_its_structure_alone() -> None:
     first = write_fragment(
         sequence_number=3,
         track_id=2,
@@ -318,18 +307,13 @@ def test_a_live_segment_is_read_from_its_structure_alone() -> None:
         data=b"x" * 15,
     )
     data = first + second
-    facts = read_live_segment(reader(data), len(data))
-    assert (facts.track_id, facts.decode_time, facts.presentation_time, facts.duration) == (
-        2,
-        900,
-        1924,
-        2047,
-    )
-    assert facts.part_sizes == (len(first), len(second))
+    check_live_segment(reader(data), len(data))
     for cut in range(len(data)):
         if cut != len(first):
             with pytest.raises(MalformedError):
-                read_live_segment(reader(data[:cut]), cut)
+                check_live_segment(reader(data[:cut]), cut)
+    with pytest.raises(MalformedError, match="doesn't begin where the one before it ends"):
+        check_live_segment(reader(second + first), len(data))
 
 
 def test_lines_far_from_those_on_both_sides_are_found() -> None:

@@ -1,4 +1,4 @@
-"""Reads times and part sizes of live segments that ``media.mp4.fragments.fragments`` has written.
+"""Checks that a file is a whole live segment, as ``media.mp4.fragments.fragments`` writes them.
 
 A segment is a sequence of parts. A part is a ``moof`` of one run of one track and its ``mdat``, behind
 optional ``emsg`` boxes. Segments of any other layout are refused.
@@ -40,34 +40,17 @@ ReadAt = Callable[[int, int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class LiveSegmentFacts:
-    """Facts about a live segment, read from its file.
-
-    Attributes:
-        decode_time: of the first sample, in ticks.
-        presentation_time: of the first sample, in ticks.
-        duration: of all samples, in ticks.
-        part_sizes: bytes of each part.
-    """
-
-    track_id: int
-    decode_time: int
-    presentation_time: int
-    duration: int
-    part_sizes: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class _SegmentRun:
+    """The samples of a part: from and until which tick they last, and their bytes."""
+
     track_id: int
-    decode_time: int
-    presentation_time: int
-    duration: int
+    begin: int
+    end: int
     size: int
 
 
-def read_live_segment(read: ReadAt, size: int) -> LiveSegmentFacts:
-    """Read a segment's structure, up to its last byte, without its samples.
+def check_live_segment(read: ReadAt, size: int) -> None:
+    """Check a segment's structure, up to its last byte, without its samples.
 
     Args:
         size: of the file, in bytes.
@@ -75,9 +58,8 @@ def read_live_segment(read: ReadAt, size: int) -> LiveSegmentFacts:
     Raises:
         MalformedError: the file isn't a whole segment of this layout.
     """
-    runs: list[_SegmentRun] = []
-    sizes: list[int] = []
-    begin = offset = end = 0
+    parts = offset = checked = 0
+    before: _SegmentRun | None = None
     run: _SegmentRun | None = None
     for _ in range(MAX_BOXES):
         if offset == size:
@@ -88,22 +70,16 @@ def read_live_segment(read: ReadAt, size: int) -> LiveSegmentFacts:
             if at.size > MAX_MOOF:
                 raise MalformedError(f"a moof of {at.size} bytes")
             run = _read_run(data if at.size <= len(data) else read(offset, at.size), at.size)
-            if runs and (run.track_id != runs[0].track_id or run.decode_time != end):
+            if before is not None and (run.track_id, run.begin) != (before.track_id, before.end):
                 raise MalformedError(f"a part at {offset} that doesn't begin where the one before it ends")
         elif at.kind == b"mdat" and run is not None and at.size - at.payload == run.size:
-            sizes.append(offset + at.size - begin)
-            runs.append(run)
-            begin, end, run = offset + at.size, run.decode_time + run.duration, None
+            parts, before, run = parts + 1, run, None
+            checked = offset + at.size
         elif at.kind != b"emsg" or run is not None:
             raise MalformedError(f"{at.kind!r} at {offset}")
         offset += at.size
-    if not runs or begin != size or len(sizes) > MAX_PARTS:
+    if not 0 < parts <= MAX_PARTS or checked != size:
         raise MalformedError("no segment, or only a part of one")
-    first = runs[0]
-    duration = sum(one.duration for one in runs)
-    return LiveSegmentFacts(
-        first.track_id, first.decode_time, first.presentation_time, duration, tuple(sizes)
-    )
 
 
 def _read_run(data: bytes, size: int) -> _SegmentRun:
@@ -131,8 +107,6 @@ def _read_run(data: bytes, size: int) -> _SegmentRun:
         cells.byteswap()
     duration = sum(cells[0::width]) if columns[0] else default_duration * count
     sizes = sum(cells[columns[0] :: width])
-    shift = cells[width - 1] if columns[3] else 0
-    shift -= (shift >> 31) << 32  # §8.8.8.2: composition offsets are signed
     if data_offset > size + LARGEST_HEADER or duration <= 0:
         raise MalformedError("a moof of another layout than live segments have")
-    return _SegmentRun(track_id, time, time + shift, duration, sizes)
+    return _SegmentRun(track_id, time, time + duration, sizes)
