@@ -20,21 +20,24 @@ from origin.access.refusal_log import RefusalLog
 from origin.events.admission import Admission
 from origin.events.reading import EventReading
 from origin.http.client_limits import UNLIMITED, ClientLimit, ClientLimits
-from origin.http1.body_writer import STREAM, Stream, at_end, may_outlive, outlive, stay
+from origin.http1.body_writer import STREAM, at_end, may_outlive, outlive, stay
 from origin.radio.admin import Admin
 from origin.radio.aliases import station_addresses, station_name
 from origin.radio.authorization import NamedStation, StationAuthorization, refusal
 from origin.radio.connection_totals import ConnectionCounts
+from origin.radio.mounts.broadcast import StationBroadcast
 from origin.radio.mounts.limits import RadioLimits
 from origin.radio.mounts.listener_media_time import TOKEN
 from origin.radio.mounts.listeners import Listener, ListenerClient
 from origin.radio.mounts.mount import Mount
+from origin.radio.mounts.mount_entries import StationFacts
 from origin.radio.playlist_files import DescribedStation, find_station, playlist
 from origin.radio.source_clients import SILENT_SECONDS, SourceClients, agent_of
 from origin.radio.station_factory import Stations
 from origin.radio.station_webhooks import StationWebhooks
 from origin.radio.status import base_of, status, status_page
 from origin.responses.refusal import RefusalError, plain_refusal
+from packager.radio.ogg_block_reader import MEDIA_TYPE as OGG
 
 SEND_BUFFER_BYTES = 64 * 1024
 """Socket send buffer of a listener (Linux doubles it): four seconds of 128 kbit/s."""
@@ -62,14 +65,12 @@ class ListenedStation(NamedStation, DescribedStation, Protocol):
         """Number of the station's listeners."""
 
     @property
-    def has_own_titles(self) -> bool:
-        """Whether titles are in the audio itself."""
+    def facts(self) -> StationFacts:
+        """The station's facts, by which listeners are answered."""
 
-    def headers(self, *, with_titles: bool) -> list[tuple[bytes, bytes]]:
-        """Write a listener's response headers."""
-
-    def enter(self, listener: Listener, stream: Stream) -> None:
-        """Add a listener whose response head was sent."""
+    @property
+    def broadcast(self) -> StationBroadcast:
+        """The station's audio, and its listeners of this process."""
 
 
 class ListenerEndpoint:
@@ -154,13 +155,14 @@ class ListenerEndpoint:
         self, mount: ListenedStation, scope: Scope, send: Send, number: int = 0, seconds: float = 0.0
     ) -> None:
         """Send a station's audio until its listener leaves, or has listened for so many seconds, if not 0."""
-        with_titles = wants_titles(scope["headers"]) and not mount.has_own_titles
+        # In Ogg the titles are in the audio itself, and Icecast sends no ICY metadata there either.
+        with_titles = wants_titles(scope["headers"]) and mount.facts.media_type != OGG
         # A Range makes no sense on what has no end: RFC 9110 §14.2 lets a server ignore it.
         # Nothing here keeps the header fields for as long as somebody listens.
         # Radios send this field, and some can't read chunks: the body ends with the connection, as Icecast's.
         is_radio = any(name == b"icy-metadata" for name, _ in scope["headers"])
         start = {"type": "http.response.start", "status": 200, "close_delimited": is_radio}
-        await send({**start, "headers": mount.headers(with_titles=with_titles)})
+        await send({**start, "headers": mount.broadcast.headers(mount.facts, with_titles=with_titles)})
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
@@ -168,7 +170,7 @@ class ListenerEndpoint:
         request = Request(scope)
         client = ListenerClient(client_address(request), agent_of(request))
         listener = Listener(interleaver, token_of(request), client, number)
-        take = functools.partial(mount.enter, listener)
+        take = functools.partial(mount.broadcast.enter, listener)
         await send({"type": STREAM, "take": take, "buffer": SEND_BUFFER_BYTES})
         # The stream was not taken if the client has disconnected already.
         if not listener.begun:

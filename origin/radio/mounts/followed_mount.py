@@ -9,21 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 
 import structlog
 
-from origin.http1.body_writer import Stream
-from origin.radio.mounts.audio_ring import AudioRing, MountBlock
-from origin.radio.mounts.icy_headers import StationDescription, listener_headers
+from origin.radio.mounts.audio_ring import MountBlock
+from origin.radio.mounts.broadcast import StationBroadcast
+from origin.radio.mounts.icy_headers import StationDescription
 from origin.radio.mounts.listener_media_time import ListenerTime, MediaTimeMark
-from origin.radio.mounts.listeners import Listener, Listeners
+from origin.radio.mounts.listeners import Listener
 from origin.radio.mounts.listeners_elsewhere import ListenerReport, NewListener, NewMark
-from origin.radio.mounts.mount_entries import (
-    ListenerDismissed,
-    ListenersDisconnected,
-    ListenersMoved,
-    StationEntry,
-    StationFacts,
-)
+from origin.radio.mounts.mount_entries import ListenersMoved, StationEntry, StationFacts
 from origin.radio.mounts.options import MountOptions
-from packager.radio.ogg_block_reader import MEDIA_TYPE as OGG
 
 log = structlog.get_logger()
 
@@ -38,7 +31,7 @@ class FollowedMount:
         mounts: the other mounts, to which listeners may be moved, by name.
 
     Attributes:
-        facts: the station's state in the other process; None before the first snapshot.
+        broadcast: the audio, and the listeners of this process, who are its ``audience``.
     """
 
     def __init__(
@@ -51,14 +44,10 @@ class FollowedMount:
     ) -> None:
         self.name = name
         self.options = options
-        self.facts: StationFacts | None = None
-        limits = options.limits
-        listener = limits.listener
-        self._ring = AudioRing(max(listener.queue_bytes, listener.burst_bytes, limits.ring_bytes))
-        self.audience = Listeners(name, self._ring, listener, clock, count)
+        self.broadcast = StationBroadcast(name, options, self._accompany, clock, count)
+        self.audience = self.broadcast.audience
         self._mounts = mounts
         self._has_news = asyncio.Event()
-        self._is_closed = False
         # Reports about the listeners that were sent to the other process, or are to be sent.
         self._reported: set[int] = set()
         self._reported_listeners = self._reported_dropped = self._reported_bytes = 0
@@ -70,7 +59,7 @@ class FollowedMount:
     @property
     def is_live(self) -> bool:
         """Whether the station has audio; else requests are answered by the process that makes it."""
-        return self.facts is not None and self.facts.is_live
+        return self.broadcast.facts is not None and self.broadcast.facts.is_live
 
     @property
     def is_down(self) -> bool:
@@ -80,7 +69,7 @@ class FollowedMount:
     @property
     def listeners(self) -> int:
         """Number of listeners of all processes, as far as that is known here."""
-        told = 0 if self.facts is None else self.facts.listeners
+        told = 0 if self.broadcast.facts is None else self.broadcast.facts.listeners
         return max(told - self._reported_listeners, 0) + len(self.audience)
 
     @property
@@ -89,40 +78,22 @@ class FollowedMount:
         return self.listeners >= self.options.max_listeners
 
     @property
-    def has_own_titles(self) -> bool:
-        """Whether titles are in the audio itself."""
-        return self.facts is not None and self.facts.media_type == OGG
-
-    @property
     def description(self) -> StationDescription:
         """The description of the station for lists; the station must be live."""
-        return self._known.description
+        return self.facts.description
 
     @property
-    def _known(self) -> StationFacts:
-        if self.facts is None:
+    def facts(self) -> StationFacts:
+        """The station's facts, from the other process; it must be live."""
+        if self.broadcast.facts is None:
             raise RuntimeError("nothing is known of a station that is listened to")
-        return self.facts
+        return self.broadcast.facts
 
-    def headers(self, *, with_titles: bool) -> list[tuple[bytes, bytes]]:
-        """Write a listener's response headers; it must be live."""
-        facts, metaint = self._known, self.options.metaint if with_titles else None
-        return listener_headers(facts.media_type, facts.description, facts.bitrate, metaint)
-
-    def enter(self, listener: Listener, stream: Stream) -> None:
-        """Add a listener whose response head was sent; its ``done`` completes when it has left."""
-        if self._is_closed:
-            stream.end(self.options.limits.listener.close_seconds)
-            listener.finish()
-            return
-        if listener.token is not None:
-            self._accompany(listener, listener.token)
-        self._connections += 1
-        has_intro = self.facts is not None and self.facts.has_intro
-        self.audience.enter(listener, stream, self.options.intro if has_intro else None)
-
-    def _accompany(self, listener: Listener, token: str) -> None:
+    def _accompany(self, listener: Listener) -> None:
         """Report the media times of a listener with a token: its titles come from the other process."""
+        self._connections += 1
+        if (token := listener.token) is None:
+            return
 
         def publish_mark(mark: MediaTimeMark) -> None:
             self._marks.append(
@@ -149,51 +120,33 @@ class FollowedMount:
         if self._has_news.is_set():
             self._has_news.clear()
             await self.audience.flush()
-        if self.options.listener_seconds:
-            await self.audience.dismiss_after(self.options.listener_seconds)
-        await self.audience.introduce()
+        await self.broadcast.keep_times()
 
     def close(self) -> None:
         """Disconnect all listeners, and new ones at once."""
-        self._is_closed = True
-        self.audience.close()
+        self.broadcast.close()
 
     # Entries of the other process's log
 
     def take_block(self, sequence: int, block: MountBlock) -> None:
         """Append the next block of audio; missing blocks before it are a gap."""
-        if sequence < self._ring.next_sequence:
+        ring = self.broadcast.ring
+        if sequence < ring.next_sequence:
             return
-        if sequence > self._ring.next_sequence:
-            self._ring.skip_to(sequence)
-        self._ring.media_time = block.begins
+        if sequence > ring.next_sequence:
+            ring.skip_to(sequence)
+        ring.media_time = block.begins
         duration = block.ends - block.begins
-        self._ring.append(block.data, block.label, block.cuts, duration, block.lead, block.link)
+        ring.append(block.data, block.label, block.cuts, duration, block.lead, block.link)
         self._has_news.set()
 
     def fold(self, entry: StationEntry) -> None:
         """Fold an entry that is no audio."""
-        if isinstance(entry, StationFacts):
-            self.facts = entry
-        elif isinstance(entry, ListenersDisconnected):
-            self.audience.close()
-            if entry.clears:
-                self._ring.clear()
-                # The facts of the next audio follow.
-                self.facts = None
-        elif isinstance(entry, ListenerDismissed):
-            for listener in self.audience.present:
-                if listener.number == entry.number:
-                    self.audience.dismiss(listener)
+        if isinstance(entry, ListenersMoved):
+            destination = self._mounts.get(entry.destination)
+            self.broadcast.move(None if destination is None else destination.broadcast, entry)
         else:
-            self._move(entry)
-
-    def _move(self, entry: ListenersMoved) -> None:
-        destination = self._mounts.get(entry.destination)
-        if destination is None:
-            self.audience.close()
-        else:
-            self.audience.move(destination.audience, entry.link, entry.ending)
+            self.broadcast.fold(entry)
 
     # Reports to the other process
 

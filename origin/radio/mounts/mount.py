@@ -14,12 +14,12 @@ from zlib import crc32
 import structlog
 
 from media.mp3.icy import metadata_block
-from origin.http1.body_writer import Stream
-from origin.radio.mounts.audio_ring import AudioRing, MountBlock
-from origin.radio.mounts.icy_headers import StationDescription, describe_station, listener_headers
+from origin.radio.mounts.audio_ring import MountBlock
+from origin.radio.mounts.broadcast import StationBroadcast
+from origin.radio.mounts.icy_headers import StationDescription, describe_station
 from origin.radio.mounts.internal_subscribers import Subscribers
 from origin.radio.mounts.limits import MountLimits
-from origin.radio.mounts.listeners import Listener, Listeners
+from origin.radio.mounts.listeners import Listener
 from origin.radio.mounts.listeners_elsewhere import ListenersElsewhere, ListenerThere
 from origin.radio.mounts.mount_entries import (
     ListenerDismissed,
@@ -34,50 +34,8 @@ from packager.concurrency import background_task
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.audio_source import AudioSource
 from packager.radio.intro import Intro
-from packager.radio.ogg_block_reader import MEDIA_TYPE as OGG
 from packager.radio.ogg_chain import OggChain
 from packager.radio.source_client_station import SourceClientStation
-
-
-class AudioType:
-    """The media type in the responses of a mount's listeners, which can't change any more.
-
-    Attributes:
-        heard: type and codec of the newest block; "" before the first.
-        told: type in the newest listener's response; "" before the first.
-    """
-
-    def __init__(self) -> None:
-        self.heard = ""
-        self.told = ""
-
-    def choose_type(self, expected: str) -> str:
-        """Choose the type of a listener's response.
-
-        Args:
-            expected: of the audio to come, used before the first block.
-        """
-        self.told = self.media_type(expected)
-        return self.told
-
-    def media_type(self, expected: str) -> str:
-        """Return the type, such as ``audio/mpeg``, or the expected one before the first block."""
-        return _without_codecs(self.heard) or expected
-
-    def accepts(self, block: AudioBlock) -> bool:
-        """Return whether current listeners can decode a block."""
-        if self.heard:
-            return block.sort == self.heard
-        return self.told in ("", block.media_type)
-
-    def change_to(self, block: AudioBlock) -> None:
-        """Adopt a block's type."""
-        self.heard = block.sort
-        self.told = block.media_type
-
-
-def _without_codecs(sort: str) -> str:
-    return sort.partition(";")[0]
 
 
 class Silence:
@@ -192,6 +150,7 @@ class Mount:
         count_events: called with the bytes written to readers of its event channel.
 
     Attributes:
+        broadcast: the audio, and the listeners of this process, who are its ``audience``.
         now: titles with their media times, and the event channel.
         on_entry: called with each block and change, for other processes.
         fallback: the mount whose audio is sent here while the station is silent.
@@ -219,18 +178,15 @@ class Mount:
         self._label = b""
         # The title and the address in it.
         self._said: tuple[str, str] | None = None
-        self._type = AudioType()
+        # Type and codec of the newest block.
+        self._sort = ""
         self._unheard_type = ""
         self._chain = OggChain(crc32(name.encode("utf-8", "replace")))
-        limits = self.options.limits
-        listener = limits.listener
-        self._ring = AudioRing(max(listener.queue_bytes, listener.burst_bytes, limits.ring_bytes))
-        self._closed = False
         self._dismiss: Callable[[], None] | None = None
-        self.audience = Listeners(name, self._ring, listener, clock, count)
+        self.broadcast = StationBroadcast(name, self.options, self._accompany, clock, count)
+        self.audience = self.broadcast.audience
         self.elsewhere = ListenersElsewhere(clock, self.now.begin_times, self.now.end_times)
         self.on_entry: Callable[[MountBlock | StationEntry], None] = lambda _: None
-        self._told: StationFacts | None = None
         self._peak = 0
         # How the newest audio differs from the intro; None before the first.
         self._unlike_intro: str | None = None
@@ -241,8 +197,8 @@ class Mount:
         self._dependents: list[Mount] = []
         # The fallback whose audio was sent last; None where it was the own station's.
         self._heard: Mount | None = None
-        self._silence = Silence(clock, limits)
-        self._demand = ListenerDemand(clock, limits.idle_seconds)
+        self._silence = Silence(clock, self.options.limits)
+        self._demand = ListenerDemand(clock, self.options.limits.idle_seconds)
 
     def fall_back_to(self, other: Mount) -> None:
         """Set the mount whose audio is sent here while the station is silent."""
@@ -256,12 +212,7 @@ class Mount:
     @property
     def media_type(self) -> str:
         """The media type of the audio, such as ``audio/mpeg``."""
-        return self._type.media_type(self.station.media_type)
-
-    @property
-    def has_own_titles(self) -> bool:
-        """Whether titles are in the audio itself, as in Ogg, where Icecast sends no ICY metadata either."""
-        return self.media_type == OGG
+        return self._sort.partition(";")[0] or self.station.media_type
 
     @property
     def bitrate(self) -> int:
@@ -271,7 +222,7 @@ class Mount:
     @property
     def media_time(self) -> Fraction:
         """Seconds of audio sent since the start."""
-        return self._ring.media_time
+        return self.broadcast.ring.media_time
 
     @property
     def listeners(self) -> int:
@@ -314,22 +265,12 @@ class Mount:
         )
 
     @property
-    def kept(self) -> tuple[MountBlock, ...]:
-        """The newest audio, as new listeners get it."""
-        return tuple(self._ring.between(self._ring.first_sequence, self._ring.next_sequence))
-
-    @property
-    def first_sequence(self) -> int:
-        """Number of the oldest block that is kept."""
-        return self._ring.first_sequence
-
-    @property
     def state(self) -> str:
         """``live``; ``starting`` before the first block; ``down`` when silent, see ``trouble``.
 
         ``idle`` where nobody listens to a station on demand, or nobody sends to one that waits for it.
         """
-        if self._closed:
+        if self.broadcast.is_closed:
             return "down"
         if self.options.on_demand and not self._demand.is_wanted:
             return "idle"
@@ -342,7 +283,7 @@ class Mount:
     @property
     def is_down(self) -> bool:
         """Whether listeners are refused, for there was no audio for long: idle or not, nobody sends any."""
-        if self._closed:
+        if self.broadcast.is_closed:
             return True
         return self._silence.is_long and (self._demand.is_wanted or not self.options.on_demand)
 
@@ -351,11 +292,11 @@ class Mount:
         """Why the station is ``down``, in one line; empty in any other state."""
         if self.state != "down":
             return ""
-        return "it has ended" if self._closed else self.station.trouble or "it gives no sound"
+        return "it has ended" if self.broadcast.is_closed else self.station.trouble or "it gives no sound"
 
     def has_ended(self) -> bool:
         """Return whether the mount was closed."""
-        return self._closed
+        return self.broadcast.is_closed
 
     @property
     def full(self) -> bool:
@@ -395,18 +336,10 @@ class Mount:
 
     def close(self) -> None:
         """Disconnect all listeners; those that don't read, after `ListenerLimits.close_seconds`."""
-        self._closed = True
+        self.broadcast.close()
         if self._dismiss is not None:
             self._dismiss()
-        self.audience.close()
         self.now.channel.close_for_good()
-
-    def headers(self, *, with_titles: bool) -> list[tuple[bytes, bytes]]:
-        """Write a listener's response headers."""
-        metaint = self.options.metaint if with_titles else None
-        return listener_headers(
-            self._type.choose_type(self.station.media_type), self.description, self.bitrate, metaint
-        )
 
     @property
     def description(self) -> StationDescription:
@@ -420,40 +353,34 @@ class Mount:
 
     def carries_like(self, other: Mount) -> bool:
         """Return whether the listeners of another mount can go on with this one's audio."""
-        return bool(self._type.heard) and self._type.heard == other._type.heard
+        return bool(self._sort) and self._sort == other._sort
 
     def move_listeners(self, destination: Mount) -> None:
         """Move all listeners to another mount's audio, of the same type, at its next block."""
         log.info("listeners moved", mount=self.name, to=destination.name, listeners=self.listeners)
         link, ending = self._chain.ending()
-        self.on_entry(ListenersMoved(destination.name, link, ending))
-        self.audience.move(destination.audience, link, ending)
+        entry = ListenersMoved(destination.name, link, ending)
+        self.on_entry(entry)
+        self.broadcast.move(destination.broadcast, entry)
         destination._demand.update(has_listeners=destination.is_wanted)
 
     def dismiss(self, number: str) -> bool:
         """Disconnect the listener with a number; return False where there is none."""
-        found = [one for one in self.audience.present if str(one.number) == number]
-        for listener in found:
-            self.audience.dismiss(listener)
-        elsewhere = [one.number for one in self.elsewhere.present if str(one.number) == number]
-        for one in elsewhere:
-            self.on_entry(ListenerDismissed(one))
-        return bool(found or elsewhere)
+        found = [one.number for one in self.present if str(one.number) == number]
+        for one in found:
+            self._append(ListenerDismissed(one))
+        return bool(found)
 
-    def _disconnect(self, *, clears: bool = False) -> None:
-        """Disconnect all listeners; if what comes is of another type, drop the audio so far, too."""
-        self.on_entry(ListenersDisconnected(clears))
-        self.audience.close()
-        if clears:
-            self._ring.clear()
-            self._told = None
+    def _append(self, entry: StationFacts | ListenersDisconnected | ListenerDismissed) -> None:
+        """Append an entry to the log, which holds for the listeners of all processes."""
+        self.on_entry(entry)
+        self.broadcast.fold(entry)
 
     def append_facts(self) -> None:
         """Append the station's changed state to its log, for other processes."""
         self._peak = max(self._peak, self.audience.settled + self.elsewhere.settled)
-        if (facts := self.facts) != self._told:
-            self._told = facts
-            self.on_entry(facts)
+        if (facts := self.facts) != self.broadcast.facts:
+            self._append(facts)
 
     def dismiss_source(self) -> bool:
         """Disconnect the source client; return False where there is none."""
@@ -479,16 +406,9 @@ class Mount:
         finally:
             self._dismiss = self.source_client = None
 
-    def enter(self, listener: Listener, stream: Stream) -> None:
-        """Add a listener whose response head was sent; its ``done`` completes when it has left."""
-        if self._closed:
-            stream.end(self.options.limits.listener.close_seconds)
-            listener.finish()
-            return
+    def _accompany(self, listener: Listener) -> None:
         self.now.accompany(listener)
-        intro = self.options.intro if self._unlike_intro == "" else None
-        self.audience.enter(listener, stream, intro)
-        self._demand.update(has_listeners=self.is_wanted)
+        self._demand.update(has_listeners=True)
 
     async def _play(self) -> None:
         async with aclosing(self.station.blocks()) as blocks:
@@ -513,22 +433,36 @@ class Mount:
 
         Listeners whose response has another type are kept waiting rather than disconnected.
         """
-        if not self.is_silent or self._closed:
+        if not self.is_silent or self.broadcast.is_closed:
             return
-        if self._type.accepts(block) or not self.listeners:
+        if self._accepts(block) or not self.listeners:
             self._heard = fallback
             await self._publish(block, block.title or fallback.description.name)
         elif self._unheard_type != block.sort:
             self._unheard_type = block.sort
-            heard = self._type.heard or self._type.told
             log.warning(
-                "fallback isn't of the listeners' type", mount=self.name, type=heard, not_heard=block.sort
+                "fallback isn't of the listeners' type",
+                mount=self.name,
+                type=self._sort or self.broadcast.offered_type,
+                not_heard=block.sort,
             )
 
+    def _accepts(self, block: AudioBlock) -> bool:
+        """Return whether current listeners can decode a block: a response has one media type."""
+        if self._sort:
+            return block.sort == self._sort
+        return self.broadcast.offered_type in ("", block.media_type)
+
     async def _publish(self, block: AudioBlock, title: str) -> None:
-        if not self._type.accepts(block):
-            self._send_away(block)
-        self._type.change_to(block)
+        if not self._accepts(block):
+            log.info(
+                "the media type changes, and listeners are disconnected",
+                mount=self.name,
+                before=self._sort or self.broadcast.offered_type,
+                now=block.sort,
+            )
+            self._append(ListenersDisconnected(clears=True))
+        self._sort = block.sort
         if self.options.intro is not None:
             self._compare_intro(self.options.intro, block)
         said = title, self.options.url
@@ -540,10 +474,11 @@ class Mount:
             self.now.change(title, self.media_time)
         chained = self._chain.carry(block)
         self.read_bytes += len(chained.data)
-        self._ring.append(chained.data, self._label, chained.cuts, block.seconds, chained.lead, chained.link)
+        ring = self.broadcast.ring
+        ring.append(chained.data, self._label, chained.cuts, block.seconds, chained.lead, chained.link)
         self._silence.block_sent()
         self.append_facts()
-        if (newest := self._ring.newest[1]) is not None:
+        if (newest := ring.newest[1]) is not None:
             self.on_entry(newest)
         self.subscribers.put(block)
         await self.audience.flush()
@@ -556,17 +491,6 @@ class Mount:
             log.warning("intro isn't played", mount=self.name, reason=unlike)
         self._unlike_intro = unlike
 
-    def _send_away(self, block: AudioBlock) -> None:
-        """Disconnect listeners so that they come again: a response has one media type."""
-        before = self._type.heard or self._type.told
-        log.info(
-            "the media type changes, and listeners are disconnected",
-            mount=self.name,
-            before=before,
-            now=block.sort,
-        )
-        self._disconnect(clears=True)
-
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self.options.limits.watch_seconds)
@@ -576,10 +500,8 @@ class Mount:
                     mount=self.name,
                     silent_for=self.options.hold_seconds,
                 )
-                self._disconnect()
-            if self.options.listener_seconds:
-                await self.audience.dismiss_after(self.options.listener_seconds)
-            await self.audience.introduce()
+                self._append(ListenersDisconnected(clears=False))
+            await self.broadcast.keep_times()
             self._demand.update(has_listeners=self.is_wanted)
             self.append_facts()
             self.now.channel.beat()

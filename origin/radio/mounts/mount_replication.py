@@ -62,8 +62,9 @@ class ServedMountLog:
 
     def snapshot(self) -> Iterator[MountLogEntry]:
         """Return the entries from which another process makes the same station."""
-        mount = self._mount
-        return iter((StationSnapshotBegin(mount.first_sequence), *mount.kept, mount.facts, SnapshotEnd()))
+        ring, first = self._mount.broadcast.ring, self._mount.broadcast.ring.first_sequence
+        kept = ring.between(first, ring.next_sequence)
+        return iter((StationSnapshotBegin(first), *kept, self._mount.facts, SnapshotEnd()))
 
     def encode(self, entry: MountLogEntry) -> bytes:
         """Write an entry."""

@@ -35,6 +35,23 @@ async def test_all_listeners_get_the_same_audio_from_where_they_joined() -> None
         assert numbers(await late.body(5 * FRAME_BYTES)) == list(range(10, 15))
 
 
+@pytest.mark.parametrize("media_type", ["audio/mpeg", "audio/aac"])
+async def test_who_listens_before_the_first_block_stays_if_that_is_of_the_responses_type(
+    media_type: str,
+) -> None:
+    async with one_mount() as (feed, mount, server):
+        listener = await server.open()
+        await until(lambda: mount.listeners == 1)
+        feed.push(10)
+        block = feed._queue.get_nowait()
+        assert block is not None
+        feed._queue.put_nowait(replace(block, media_type=media_type))
+        if media_type == listener.headers["content-type"]:
+            assert numbers(await listener.body(10 * FRAME_BYTES)) == list(range(10))
+        else:
+            assert await listener.chunk() == b""
+
+
 async def test_a_listener_that_doesnt_read_is_dropped_and_the_others_miss_nothing() -> None:
     options = mount_options(queue_bytes=512 * 1024)
     async with one_mount(options) as (feed, mount, server):
@@ -208,6 +225,6 @@ async def test_the_status_is_json_that_is_safe_inside_html(title: str) -> None:
 
 def test_a_header_from_the_configuration_stays_one_line() -> None:
     mount = Mount("test", Feed(), mount_options(title="a\r\nSet-Cookie: b", genre="Ö\0"))
-    headers = dict(mount.headers(with_titles=False))
+    headers = dict(mount.broadcast.headers(mount.facts, with_titles=False))
     assert headers[b"icy-name"] == b"aSet-Cookie: b"
     assert headers[b"icy-genre"] == "Ö".encode()

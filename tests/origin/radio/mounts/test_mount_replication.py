@@ -239,7 +239,8 @@ async def test_listeners_elsewhere_are_let_go_with_all_others() -> None:
         while await listener.chunk():
             pass
         await until(lambda: made.followed["test"].is_live)
-        assert made.followed["test"].headers(with_titles=False)[0][1] == b"audio/aac"
+        followed = made.followed["test"]
+        assert followed.broadcast.headers(followed.facts, with_titles=False)[0][1] == b"audio/aac"
 
 
 async def test_a_station_whose_listeners_can_not_be_written_to_is_tried_again(
