@@ -21,7 +21,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from origin.events.delivery import ChannelReader, ReaderCounters, Readers, as_text, welcome
+from origin.events.channel_reader import ChannelReader, ReaderCounters
+from origin.events.delivery import Readers, as_text, welcome
 from origin.events.event_log import Event, EventLog, Past, PastEpoch, Resumption
 from origin.events.limits import ChannelLimits
 from origin.http1.body_writer import Stream

@@ -1,7 +1,7 @@
 """Writes a channel's events to its connections in frames: all that came since the last, in one write.
 
 No reader waits for another. A flush writes the same bytes to all that have everything before them
-(:mod:`origin.fan_out.broadcast_writer`), and to each of the others as much as its socket takes.
+(:mod:`origin.events.caught_up_groups`), and to each of the others as much as its socket takes.
 """
 
 from __future__ import annotations
@@ -15,108 +15,23 @@ import msgspec
 import structlog
 
 from origin.events import sse_writer
-from origin.events.event_log import EventLog, Resumption
-from origin.events.formats import SSE, Format
+from origin.events.caught_up_groups import CaughtUpGroups
+from origin.events.channel_reader import NO_LIMIT, ChannelReader, ReaderCounters
+from origin.events.event_log import EventLog
+from origin.events.flushes import Flushes
+from origin.events.formats import SSE
 from origin.events.limits import ChannelLimits
-from origin.fan_out.broadcast_writer import CaughtUpReaders
 from origin.fan_out.ring import LaggedError
 from origin.http1 import websocket
 from origin.http1.body_writer import Stream, as_chunk
 
 log = structlog.get_logger()
 
-NO_LIMIT = 1 << 62
-
-MOST_FRAMES = 64
-"""Frames that are kept for others who read just the same events."""
-
 DROPPED_AT_QUEUES = 4
 """Times ``queue_bytes`` by which a reader may be behind that can't be sent the notice of its gap."""
 
 RETRY_MILLISECONDS = 2000
 """Pause after which a reader connects again: the ``retry`` field of server-sent events."""
-
-BEHIND_SECONDS = 0.05
-"""Pause between two checks whether readers that are behind have room."""
-
-
-class ChannelReader:
-    """A connection that receives events.
-
-    Args:
-        token: the reader's own name, for events that are sent to it alone; None without one.
-
-    Attributes:
-        done: completes when the reader has left.
-        sequence: number of its next event, until it has caught up and joined a group.
-        limit: number of the event before which it ends.
-        is_pinged: whether it hasn't answered the last ping yet.
-        is_catching_up: whether it has never caught up yet.
-        is_taking: whether it has taken all that was written to it since the last flush.
-        gone: when its connection was found to be lost; None if it is there, or was ended by this server.
-    """
-
-    __slots__ = (
-        "done",
-        "entered",
-        "form",
-        "gone",
-        "is_catching_up",
-        "is_pinged",
-        "is_taking",
-        "limit",
-        "resumption",
-        "sequence",
-        "stream",
-        "token",
-    )
-
-    stream: Stream
-
-    def __init__(self, resumption: Resumption, form: Format = SSE, token: str | None = None) -> None:
-        self.resumption = resumption
-        self.form = form
-        self.token = token
-        self.sequence = resumption.sequence
-        self.limit = NO_LIMIT
-        self.entered: float | None = None
-        self.gone: float | None = None
-        self.is_pinged = False
-        self.is_catching_up = True
-        self.is_taking = False
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def finish(self) -> None:
-        """Complete ``done``."""
-        if not self.done.done():
-            self.done.set_result(None)
-
-
-class ReaderCounters:
-    """Counters of a channel's readers since its start.
-
-    Attributes:
-        dropped: fell too far behind, or answered no ping.
-        lagged: fell too far behind, and got a notice of a gap.
-        resumed: came again with an id, and missed nothing.
-        reset: came again with an id, and had missed events.
-        on_first_event: called with the seconds that a reader waited for its first event.
-    """
-
-    __slots__ = (
-        "dropped",
-        "lagged",
-        "on_first_event",
-        "reset",
-        "resumed",
-    )
-
-    def __init__(self, on_first_event: Callable[[float], None]) -> None:
-        self.dropped = self.lagged = self.resumed = self.reset = 0
-        self.on_first_event = on_first_event
-
-
-Group = CaughtUpReaders[ChannelReader]
 
 
 class Readers:
@@ -131,24 +46,17 @@ class Readers:
 
     __slots__ = (
         "_alone",
+        "_caught_up",
         "_channel",
         "_count",
         "_end",
         "_events",
-        "_flushed",
-        "_frame_start",
-        "_frames",
-        "_groups",
-        "_is_behind_timer",
+        "_flushes",
         "_limits",
-        "_loop",
         "_named",
         "_new",
         "_on_flushed",
-        "_position",
         "_present",
-        "_steps",
-        "_timer",
         "counters",
     )
 
@@ -171,18 +79,12 @@ class Readers:
         self._named: dict[str, ChannelReader] = {}
         # Readers with a position of their own: new, or behind.
         self._alone: dict[ChannelReader, None] = {}
-        # Readers that have everything before `_position`; the frame that is being written begins at
-        # `_frame_start`.
-        self._groups: dict[tuple[Format, bool], Group] = {}
-        self._position = self._frame_start = events.end
+        self._caught_up = CaughtUpGroups(events, self._fall_behind)
+        self._flushes = Flushes(limits.flush_seconds, self._begin_flush, self._on_written)
+        # Number of the event behind which the channel has ended.
         self._end = NO_LIMIT
+        # Readers that have had no event yet.
         self._new: dict[ChannelReader, None] = {}
-        self._frames: dict[tuple[Format, bool, int, int], bytes] = {}
-        self._timer: asyncio.Handle | None = None
-        self._is_behind_timer = False
-        self._steps: Iterator[None] | None = None
-        self._flushed = 0.0
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __len__(self) -> int:
         """Count the readers."""
@@ -209,8 +111,7 @@ class Readers:
         Args:
             welcome: the first bytes for the reader, without a frame.
         """
-        self._loop = loop = asyncio.get_running_loop()
-        reader.stream, reader.entered = stream, loop.time()
+        reader.stream, reader.entered = stream, asyncio.get_running_loop().time()
         stream.on_close = lambda: self._hang_up(reader)
         stream.on_room = lambda: self._refill(reader)
         self._present[reader] = self._alone[reader] = self._new[reader] = None
@@ -224,9 +125,8 @@ class Readers:
         self._serve(reader)
         if reader in self._alone:
             self._unite(reader)
-        if reader in self._new and reader.sequence > reader.resumption.sequence:
-            del self._new[reader]
-            self.counters.on_first_event(loop.time() - reader.entered)
+        if reader in self._new:
+            self._observe_first_event(reader, reader.sequence)
         self._arm()
 
     def leave(self, reader: ChannelReader) -> None:
@@ -240,7 +140,7 @@ class Readers:
         if reader in self._alone:
             del self._alone[reader]
         else:
-            reader.stream.sent += self._group_of(reader).remove(reader)
+            reader.stream.sent += self._caught_up.of(reader).remove(reader)
         reader.finish()
 
     def _hang_up(self, reader: ChannelReader) -> None:
@@ -250,7 +150,7 @@ class Readers:
 
     def _refill(self, reader: ChannelReader) -> None:
         """Write what a reader is still missing that has taken all that it was written."""
-        if reader in self._alone and reader.sequence < self._position:
+        if reader in self._alone and reader.sequence < self._caught_up.position:
             self._serve(reader)
             reader.is_taking = True
 
@@ -281,14 +181,14 @@ class Readers:
 
     def flush_soon(self) -> None:
         """Note that there are new events: they go out with the next frame."""
-        if not self._present and not self._steps:
-            self._position = self._frame_start = self._events.end
+        if not self._present and not self._flushes.is_under_way:
+            self._caught_up.skip_to(self._events.end)
             self._on_flushed()
             return
         if self._limits.flush_seconds:
             self._arm()
             return
-        self._finish_flush()
+        self._flushes.finish()
         self._begin_flush()
 
     def end(self) -> None:
@@ -300,33 +200,30 @@ class Readers:
         for reader in self._present:
             reader.limit = min(reader.limit, self._end)
         asyncio.get_running_loop().call_later(self._limits.drain_seconds, self._cut_off, self._end)
-        self._finish_flush()
+        self._flushes.finish()
         self._begin_flush()
 
     def close(self) -> None:
         """Disconnect all readers, in good order where they have everything, so that they come again."""
-        self._finish_flush()
+        self._flushes.finish()
         self._begin_flush()
-        self._finish_flush()
-        while self._position < min(self._events.end, self._end):
+        self._flushes.finish()
+        while self._caught_up.position < min(self._events.end, self._end):
             self._begin_flush()
-            self._finish_flush()
-        self._cancel()
+            self._flushes.finish()
+        self._flushes.cancel()
         for reader in tuple(self._present):
             self.let_go(reader, websocket.SERVICE_RESTART, "the server restarts")
 
     def beat(self) -> None:
         """Show all connections that they are alive; after a silence, when nothing else is under way."""
-        if self._steps is not None or not self._present:
+        if self._flushes.is_under_way or not self._present:
             return
-        for (form, chunked), group in self._groups.items():
-            if group and form.heartbeat:
-                group.begin(as_chunk(form.heartbeat) if chunked else form.heartbeat)
-        self._frame_start = self._position
+        self._caught_up.begin_heartbeat()
         for reader in self._alone:
             if reader.form.heartbeat and not reader.stream.buffered:
                 self._write(reader, reader.form.heartbeat)
-        self._start(self._write_groups())
+        self._flushes.run(self._caught_up.write(self._limits.written_at_once, self._count))
 
     def ping(self) -> None:
         """Send every WebSocket a ping; who hasn't answered the last one is dropped."""
@@ -340,124 +237,53 @@ class Readers:
                 self._write(reader, websocket.frame(websocket.PING, b""))
 
     def _arm(self) -> None:
-        """Set the one timer of the channel for the next flush, if there is anything to write."""
-        if self._steps is not None or not self._present:
+        """Let another flush follow, if there is anything to write."""
+        if self._flushes.is_under_way or not self._present:
             return
-        loop = self._loop = asyncio.get_running_loop()
-        has_news = min(self._events.end, self._end) > self._position
-        if has_news:
-            if self._timer is not None and not self._is_behind_timer:
-                return
-            self._cancel()
-            delay = self._flushed + self._limits.flush_seconds - loop.time()
-            self._timer = loop.call_later(delay, self._begin_flush) if delay > 0 else None
-            if self._timer is None:
-                self._timer = loop.call_soon(self._begin_flush)
-            self._is_behind_timer = False
-        elif self._timer is None and any(self._is_behind(reader) for reader in self._alone):
-            self._timer = loop.call_later(BEHIND_SECONDS, self._begin_flush)
-            self._is_behind_timer = True
+        if min(self._events.end, self._end) > self._caught_up.position:
+            self._flushes.set_timer()
+        elif not self._flushes.is_due and any(self._is_behind(reader) for reader in self._alone):
+            self._flushes.retry()
 
     def _is_behind(self, reader: ChannelReader) -> bool:
-        return reader.sequence < min(self._events.end, reader.limit) or reader.limit <= self._position
-
-    def _cancel(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        return (
+            reader.sequence < min(self._events.end, reader.limit) or reader.limit <= self._caught_up.position
+        )
 
     def _begin_flush(self) -> None:
         """Write everything that came since the last flush."""
-        self._cancel()
-        end, last = self._next_end(), min(self._events.end, self._end)
-        # A further flush with the remaining events follows at once.
-        self._flushed = asyncio.get_running_loop().time() if end >= last else 0.0
-        self._start(self._flush(end))
+        end = self._next_end()
+        self._flushes.begin(self._flush(end), is_whole=end >= min(self._events.end, self._end))
 
     def _next_end(self) -> int:
         """Return the number of the event before which a flush ends; its frames have a bounded size."""
-        end = min(self._events.end, self._end)
+        end, begin = min(self._events.end, self._end), self._caught_up.position
         most = self._limits.flush_bytes
-        if self._events.lag(self._position) > most:
+        if self._events.lag(begin) > most:
             with contextlib.suppress(LaggedError):
-                end = self._position + len(self._events.between(self._position, end, most))
+                end = begin + len(self._events.between(begin, end, most))
         return end
 
     def _flush(self, end: int) -> Iterator[None]:
         """Write everything before an event."""
-        if self._events.lag(self._position) > self._limits.bytes_at_once:
-            yield from self._prepare(end)
-        self._frame_start, self._position = self._position, end
-        self._frames.clear()
-        if self._frame_start < self._position:
-            self._begin_groups()
+        if self._events.lag(self._caught_up.position) > self._limits.bytes_at_once:
+            yield from self._caught_up.prepare(end, self._limits.bytes_at_once)
+        for reader in self._caught_up.begin(end):
+            self._stand_alone(reader, self._caught_up.frame_start)
         yield from self._write_all()
 
-    def _prepare(self, end: int) -> Iterator[None]:
-        """Write many or large events format by format: a megabyte of line ends takes a while."""
-        for (form, _), group in tuple(self._groups.items()):
-            size = 0
-            for sequence in range(self._position, end):
-                if not group or sequence < self._events.first:
-                    break
-                size += len(self._events.between(sequence, sequence + 1)[0].written(form))
-                if size >= self._limits.bytes_at_once:
-                    size = 0
-                    yield
-            if size:
-                yield
-
-    def _begin_groups(self) -> None:
-        for (form, chunked), group in self._groups.items():
-            if not group:
-                continue
-            try:
-                group.begin(self._frame(form, chunked, self._frame_start, self._position))
-            except LaggedError:
-                # More came at once than is kept.
-                for reader in group.members:
-                    self._stand_alone(reader, self._frame_start)
-
-    def _start(self, steps: Iterator[None]) -> None:
-        self._steps = steps
-        self._step()
-
-    def _step(self) -> None:
-        """Continue a flush, for as long as the loop may be held."""
-        if self._steps is None:
-            return
-        try:
-            next(self._steps)
-        except StopIteration:
-            self._steps = None
-            self._on_written()
-        else:
-            asyncio.get_running_loop().call_soon(self._step)
-
-    def _finish_flush(self) -> None:
-        if self._steps is not None:
-            for _ in self._steps:
-                pass
-            self._steps = None
-            self._on_written()
-
     def _on_written(self) -> None:
-        self._observe_first_events()
-        if self._position >= self._events.end:
+        for reader in tuple(self._new):
+            begun = reader.sequence if reader in self._alone else self._caught_up.position
+            self._observe_first_event(reader, begun)
+        if self._caught_up.position >= self._events.end:
             self._on_flushed()
-        if self._position >= self._end:
+        if self._caught_up.position >= self._end:
             self._end = NO_LIMIT
         self._arm()
 
-    def _write_groups(self) -> Iterator[None]:
-        for group in tuple(self._groups.values()):
-            while group.is_under_way:
-                self._count(group.go_on(self._limits.written_at_once))
-                if group.is_under_way:
-                    yield
-
     def _write_all(self) -> Iterator[None]:
-        yield from self._write_groups()
+        yield from self._caught_up.write(self._limits.written_at_once, self._count)
         step, written = self._limits.written_at_once, 0
         alone = tuple(self._alone)
         for place, reader in enumerate(alone, 1):
@@ -468,24 +294,19 @@ class Readers:
             if place % step == 0 or written >= self._limits.bytes_at_once:
                 written = 0
                 yield
-        if self._position < self._end:
+        if self._caught_up.position < self._end:
             return
         for place, reader in enumerate(tuple(self._present), 1):
-            if reader.limit <= self._position and reader not in self._alone:
+            if reader.limit <= self._caught_up.position and reader not in self._alone:
                 self.let_go(reader)
             if place % step == 0:
                 yield
 
-    def _observe_first_events(self) -> None:
-        """Note how long those waited that have got their first event now."""
-        if not self._new or self._loop is None:
-            return
-        now = self._loop.time()
-        for reader in tuple(self._new):
-            begun = self._position if reader not in self._alone else reader.sequence
-            if begun > reader.resumption.sequence:
-                del self._new[reader]
-                self.counters.on_first_event(now - (now if reader.entered is None else reader.entered))
+    def _observe_first_event(self, reader: ChannelReader, sequence: int) -> None:
+        """Note how long a new reader has waited, if its next event isn't the first one any more."""
+        if reader.entered is not None and sequence > reader.resumption.sequence:
+            del self._new[reader]
+            self.counters.on_first_event(asyncio.get_running_loop().time() - reader.entered)
 
     def _cut_off(self, end: int) -> None:
         """Cut those that haven't taken a channel's last events in time."""
@@ -501,20 +322,20 @@ class Readers:
         if stream.closed:
             return 0
         # No further than those that have caught up, so that it may become one of them.
-        end = min(self._position, reader.limit)
+        end = min(self._caught_up.position, reader.limit)
         if self._lags(reader) and not self._skip(reader):
             return 0
         while (
             reader.sequence < end and stream.buffered < limits.write_bytes and written < limits.bytes_at_once
         ):
             upto = reader.sequence + len(self._events.between(reader.sequence, end, limits.write_bytes))
-            framed = self._frame(reader.form, stream.chunked, reader.sequence, upto)
+            framed = self._caught_up.frame(reader.form, stream.chunked, reader.sequence, upto)
             before = stream.sent
             stream.write(framed)
             written += stream.sent - before
             reader.sequence = upto
         self._count(written)
-        if reader.sequence >= self._position:
+        if reader.sequence >= self._caught_up.position:
             reader.is_catching_up = False
         if reader.sequence >= reader.limit and not stream.closed:
             self.let_go(reader)
@@ -550,17 +371,6 @@ class Readers:
         self._write(reader, reader.form.write("reset", lost, self._events.identity_before(first)))
         return True
 
-    def _frame(self, form: Format, chunked: bool, first: int, end: int) -> bytes:
-        """Write consecutive events, once for all who get just these."""
-        key = form, chunked, first, end
-        found = self._frames.get(key)
-        if found is None:
-            data = b"".join(event.written(form) for event in self._events.between(first, end))
-            found = as_chunk(data) if chunked else data
-            if len(self._frames) < MOST_FRAMES:
-                self._frames[key] = found
-        return found
-
     def _write(self, reader: ChannelReader, data: bytes) -> None:
         """Write something that isn't an event of the log, between two of them."""
         stream = reader.stream
@@ -570,32 +380,26 @@ class Readers:
         stream.write(as_chunk(data) if stream.chunked else data)
         self._count(stream.sent - before)
         if reader in self._present and reader not in self._alone and stream.direct < 0:
-            has_frame = self._group_of(reader).has_written(reader)
-            self._stand_alone(reader, self._position if has_frame else self._frame_start)
-
-    def _group_of(self, reader: ChannelReader) -> Group:
-        key = reader.form, reader.stream.chunked
-        group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = CaughtUpReaders(self._fall_behind)
-        return group
+            groups = self._caught_up
+            has_frame = groups.of(reader).has_written(reader)
+            self._stand_alone(reader, groups.position if has_frame else groups.frame_start)
 
     def _unite(self, reader: ChannelReader) -> None:
         """Move a reader that has everything to those that have caught up."""
-        if reader.sequence != self._position or reader.stream.closed or reader.stream.direct < 0:
+        if reader.sequence != self._caught_up.position or reader.stream.closed or reader.stream.direct < 0:
             return
-        group = self._group_of(reader)
+        group = self._caught_up.of(reader)
         if not group.is_under_way:
             del self._alone[reader]
             group.add(reader, reader.stream.direct)
 
     def _fall_behind(self, reader: ChannelReader, rest: memoryview) -> None:
         """Move a reader to a cursor of its own after its socket accepted only a part of a frame."""
-        self._stand_alone(reader, self._position)
+        self._stand_alone(reader, self._caught_up.position)
         reader.stream.queue(rest)
 
     def _stand_alone(self, reader: ChannelReader, sequence: int) -> None:
-        reader.stream.sent += self._group_of(reader).remove(reader)
+        reader.stream.sent += self._caught_up.of(reader).remove(reader)
         reader.sequence = sequence
         self._alone[reader] = None
 

@@ -14,7 +14,8 @@ from starlette.types import Receive, Scope, Send
 
 from origin.events.admission import Admission
 from origin.events.channel import EventChannel
-from origin.events.delivery import ChannelReader, as_text
+from origin.events.channel_reader import ChannelReader
+from origin.events.delivery import as_text
 from origin.events.event_log import Resumption
 from origin.events.formats import GRPC, JSON, NDJSON, SSE, Format
 from origin.http1.body_writer import STREAM, Stream, at_end, may_outlive, outlive

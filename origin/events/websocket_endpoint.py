@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from origin.events.channel import EventChannel
-from origin.events.delivery import ChannelReader
+from origin.events.channel_reader import ChannelReader
 from origin.events.formats import WEBSOCKET
 from origin.events.publishing import EventPublisher
 from origin.events.reading import SEND_BUFFER_BYTES, identity_of

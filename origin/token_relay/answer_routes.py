@@ -17,9 +17,9 @@ from starlette.types import Receive, Scope, Send
 from origin.events.admission import Admission
 from origin.events.authorization import EventAuthorization
 from origin.events.channel import END, EventChannel
+from origin.events.channel_reader import ChannelReader
 from origin.events.created.channels import CreatedChannels
 from origin.events.created.records import CreatedChannel
-from origin.events.delivery import ChannelReader
 from origin.events.event_log import Resumption, is_identity
 from origin.events.reading import answer_head, stream_events
 from origin.events.routes import sending_until

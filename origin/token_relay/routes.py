@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from origin.events.admission import Admission
 from origin.events.authorization import EventAuthorization
-from origin.events.delivery import ChannelReader
+from origin.events.channel_reader import ChannelReader
 from origin.events.reading import stream_events
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import client_left, receive_body, require_type, while_connected

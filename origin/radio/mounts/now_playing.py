@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from media.mp3.icy import clean_title
 from origin.events.channel import EventChannel, new_epoch
-from origin.events.delivery import ChannelReader
+from origin.events.channel_reader import ChannelReader
 from origin.http1.body_writer import Stream
 from origin.radio.mounts.listener_media_time import ListenerTime, ListenerTimes, MediaTimeMark
 from origin.radio.mounts.listeners import Listener

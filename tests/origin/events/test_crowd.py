@@ -13,7 +13,8 @@ from typing import cast
 
 import pytest
 
-from origin.events.delivery import MOST_FRAMES, ChannelReader
+from origin.events.caught_up_groups import MOST_FRAMES
+from origin.events.channel_reader import ChannelReader
 from origin.events.event_log import Event
 from origin.events.limits import ChannelLimits
 from origin.http1.body_writer import Stream
@@ -287,7 +288,7 @@ async def test_of_a_thousand_the_one_that_reads_nothing_is_dropped_and_costs_the
                     assert not crowd.ended
                     await asyncio.to_thread(crowd.read, time.monotonic() + 0.1)
                 assert channel.log.size <= channel.limits.history_bytes
-                assert len(readers._frames) <= MOST_FRAMES
+                assert len(readers._caught_up._frames) <= MOST_FRAMES
             assert crowd.events == total * others
             assert (channel.dropped, channel.counters.lagged, channel.readers) == (1, 0, others)
             # What waits for somebody waits in the ring; a connection holds what it was to take at once.
