@@ -39,24 +39,13 @@ class EventSnapshotBegin(Struct, frozen=True, tag="begin"):
     begin: int
 
 
-class PublishedEntry(Struct, frozen=True, tag="event"):
-    """One event of the channel, as `Event` has it."""
-
-    epoch: str
-    offset: int
-    name: str
-    data: str
-    time: float
-    size: int
-
-
 class EventAudience(Struct, frozen=True):
     """A follower's report of the number of its readers."""
 
     readers: int
 
 
-FollowedEntry: TypeAlias = EventSnapshotBegin | PublishedEntry | ChannelState | SnapshotEnd
+FollowedEntry: TypeAlias = EventSnapshotBegin | Event | ChannelState | SnapshotEnd
 
 _encode = msgspec.msgpack.Encoder().encode
 _ENTRY = msgspec.msgpack.Decoder(FollowedEntry)
@@ -90,8 +79,6 @@ class ServedEventLog:
 
     def encode(self, entry: ChannelEntry | FollowedEntry) -> bytes:
         """Write an entry."""
-        if isinstance(entry, Event):
-            entry = PublishedEntry(entry.epoch, entry.offset, entry.name, entry.data, entry.time, entry.size)
         return _encode(entry)
 
     def begins_anew(self, entry: ChannelEntry | FollowedEntry) -> bool:
@@ -151,7 +138,7 @@ class FollowedEventLog:
             return
         if (channel := self.channel) is None:
             raise MalformedError("an event channel's log begins without a snapshot")
-        if isinstance(entry, PublishedEntry):
+        if isinstance(entry, Event):
             self._fold(channel, entry)
         elif isinstance(entry, ChannelState):
             channel.fold_state(entry, PUBLISHING_PROCESS, self._reported)
@@ -173,15 +160,14 @@ class FollowedEventLog:
         # The snapshot's sender hasn't had a report over this connection.
         self._reported = 0
 
-    def _fold(self, channel: EventChannel, entry: PublishedEntry) -> None:
+    def _fold(self, channel: EventChannel, event: Event) -> None:
         log, number = channel.log, self._next
         self._next += 1
-        event = Event(entry.epoch, entry.offset, entry.name, entry.data, entry.time, 0, entry.size)
         if number < log.first:
             self._earlier.append(event)
         elif number >= log.end:
-            if number >= log.begin and entry.epoch != log.epoch:
-                log.begin_epoch(entry.epoch, number + 1 - entry.offset)
+            if number >= log.begin and event.epoch != log.epoch:
+                log.begin_epoch(event.epoch, number + 1 - event.offset)
             if number > log.end:
                 # The events between are lost here, and readers get a notice of the gap.
                 log.skip_to(number)

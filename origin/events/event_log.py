@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from origin.events.formats import Format
 from origin.events.sse_writer import with_line_feeds
@@ -22,16 +26,15 @@ EPOCH = re.compile("[0-9A-Za-z]{1,32}")
 _IDENTITY = re.compile(r"([0-9A-Za-z]{1,32})-(0|[1-9][0-9]{0,17})")
 
 
-@dataclass(frozen=True)
-class Event:
-    """A published event of a channel, with its id.
+class Event(Struct, frozen=True, dict=True, tag="event"):
+    """A published event of a channel, with its id; also the entry of the channel's log with it.
 
     Attributes:
         epoch: the epoch of the channel in which it was published.
         offset: its number in that epoch, from 1 on.
         data: its text, whose line ends are LF.
         time: when it was published, in seconds since the epoch of Unix.
-        start: offset in bytes in the ring.
+        start: offset in bytes in the ring, which is each process's own.
         size: the bytes that it counts for in the ring.
     """
 
@@ -42,7 +45,10 @@ class Event:
     time: float = 0.0
     start: int = 0
     size: int = EVENT_OVERHEAD
-    _written: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+
+    @functools.cached_property
+    def _written(self) -> dict[str, bytes]:
+        return {}
 
     @property
     def identity(self) -> str:
