@@ -60,6 +60,10 @@ def write_sup(sets: Sequence[tuple[int, DisplaySet]]) -> bytes:
     )
 
 
+Decode = Callable[[bytes], Sequence[tuple[int, DisplaySet]]]
+"""Returns the display sets of a block, each with the milliseconds behind the block's start."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class DisplaySets:
     """The display sets of a track, of whose blocks the times and positions in the file are known.
@@ -72,14 +76,16 @@ class DisplaySets:
             start at which it is shown; raises MediaError where they are damaged or too large.
         write: writes display sets, each with its time in milliseconds, as a file that a decoder reads.
         container: ffmpeg's name of the form of this file.
+        with_palette: returns `decode` with the 16 colours of a disc; None where the file has its own colours.
     """
 
     starts: NDArray[np.int64]
     offsets: NDArray[np.int64]
     sizes: NDArray[np.int64]
-    decode: Callable[[bytes], Sequence[tuple[int, DisplaySet]]]
+    decode: Decode
     write: Callable[[Sequence[tuple[int, DisplaySet]]], bytes] = write_sup
     container: str = "sup"
+    with_palette: Callable[[tuple[bytes, ...]], Decode] | None = None
 
 
 def read_display_set(data: bytes) -> DisplaySet:

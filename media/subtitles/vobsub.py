@@ -57,7 +57,7 @@ class VobSubIndex:
     Attributes:
         canvas: width and height in pixels of the picture on which subtitles are composed.
         palette: luma and chroma of each of the 16 colours, as PGS has them; empty of a VOB, as a disc has
-            them in another file.
+            them in another file, which `media.ps.title_set` reads.
     """
 
     canvas: tuple[int, int]

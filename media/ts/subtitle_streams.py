@@ -21,8 +21,8 @@ from media.mp4.movie.assembled_samples import Read
 from media.mp4.movie.box_arrays import Int64
 from media.stream_reader import CLOCK_RATE
 from media.subtitles.dvb import packet_segments, read_page_of
-from media.subtitles.pgs import PRESENTATION, DisplaySet, DisplaySets, read_display_set
-from media.subtitles.vobsub import read_subpicture, unknown_colours
+from media.subtitles.pgs import PRESENTATION, Decode, DisplaySet, DisplaySets, read_display_set
+from media.subtitles.vobsub import VobSubIndex, read_subpicture, unknown_colours
 from media.ts.elementary_streams import Unit, UnitReader
 from media.ts.limits import TransportLimits
 from media.ts.movie_streams import StreamBlock, Units
@@ -207,7 +207,8 @@ class FoundSubtitles:
         sets = DisplaySets(starts[order], offsets[order], sizes[order], _pgs_sets)
         if self.is_vobsub:
             if (index := unknown_colours(*canvas)) is not None:
-                yield SubtitlePage(), replace(sets, decode=partial(read_subpicture, index=index))
+                decode, with_palette = partial(read_subpicture, index=index), partial(_in_colours, index)
+                yield SubtitlePage(), replace(sets, decode=decode, with_palette=with_palette)
             return
         if self.pages is None:
             yield SubtitlePage(), sets
@@ -216,6 +217,10 @@ class FoundSubtitles:
             numbers = {int.from_bytes(page.private[at : at + 2], "big") for at in (0, 2)}
             decode = partial(read_page_of, pages=frozenset(numbers))
             yield page, as_dvb_blocks(replace(sets, decode=decode), page.private)
+
+
+def _in_colours(index: VobSubIndex, palette: tuple[bytes, ...]) -> Decode:
+    return partial(read_subpicture, index=replace(index, palette=palette))
 
 
 def _pgs_sets(data: bytes) -> list[tuple[int, DisplaySet]]:

@@ -36,6 +36,11 @@ MAX_SIDECARS = 32
 COVER = re.compile(r"(cover|folder|front|album)\.(?:jpe?g|png|webp)", re.IGNORECASE)
 """Names of the cover of the music in a folder."""
 
+TITLE_SET = re.compile(r"(VTS_[0-9]{2}_)0\.IFO", re.IGNORECASE)
+"""Names of the descriptions of a DVD's title sets."""
+
+_TITLE_VOB = re.compile(r"(VTS_[0-9]{2}_)[1-9]\.(VOB)", re.IGNORECASE)
+
 MAX_SUBTITLE_FOLDERS = 2
 """Most folders of subtitles beside a film."""
 
@@ -49,8 +54,14 @@ def is_subtitle_file(name: str) -> bool:
 
 
 def is_sidecar(name: str) -> bool:
-    """Return whether a file may belong to others of its folder: subtitles of films, and covers of music."""
-    return is_subtitle_file(name) or COVER.fullmatch(name) is not None
+    """Return whether a file may belong to others of its folder, as subtitles, title sets and covers do."""
+    return is_subtitle_file(name) or any(one.fullmatch(name) is not None for one in (COVER, TITLE_SET))
+
+
+def title_set_of(name: str) -> str | None:
+    """Return the name of the description of a DVD's title set, by that of one of its VOBs; else None."""
+    match = _TITLE_VOB.fullmatch(name)
+    return None if match is None else f"{match[1]}0.{'IFO' if match[2].isupper() else 'ifo'}"
 
 
 def subtitle_folder_of(path: str) -> str | None:
@@ -98,7 +109,7 @@ def files_below(stem: str, names: Iterable[str], *, is_only: bool) -> Iterator[F
 def sidecars_of(
     name: str, beside: Sequence[str], below: Sequence[str] = (), *, is_only: bool = False
 ) -> Iterator[str]:
-    """Find the files that belong to a film, or the cover of music, among a folder's sorted sidecars.
+    """Find the files that belong to a film or to music among a folder's sorted sidecars.
 
     Args:
         below: the subtitle files in folders of their own.
@@ -111,6 +122,9 @@ def sidecars_of(
         if below and film_title(name):
             found = files_below(stem, below, is_only=is_only)
             yield from [one.name for one in itertools.islice(found, MAX_SIDECARS)]
+    title_set = title_set_of(name)
+    if title_set is not None and title_set in beside:
+        yield title_set
     if name.lower().endswith(SOUND_ENDINGS) and (cover := cover_among(beside)) is not None:
         yield cover
 

@@ -25,6 +25,7 @@ from packager.vod.movie.versioned_addresses import UNVERSIONED, version_of
 from packager.vod.text.cues import TEXT_LIMITS, TIMESCALE, ShiftedCues, TextLimits
 from packager.vod.text.sidecars import Sidecar, Sidecars
 from packager.vod.text.text_tracks import TextTrack, with_name
+from packager.vod.title_sets import TitleSets
 
 log = structlog.get_logger()
 
@@ -53,7 +54,8 @@ class IndexedFile:
     @property
     def version(self) -> tuple[str, Identity, tuple[object, ...]]:
         """A key that changes with anything that a playlist says of the file."""
-        return self.name, self.identity, tuple((one.named, one.identity) for one in self.sidecars)
+        sidecars = tuple((one.named, one.identity) for one in self.sidecars)
+        return self.name, self.identity, (self.index.title_set, *sidecars)
 
 
 class IndexedFiles:
@@ -69,6 +71,7 @@ class IndexedFiles:
         self._limits = limits
         self._folders = library.folder_names(MAX_FOLDER_FILES)
         self._sidecars = Sidecars(library, self._folders, limits.sidecars)
+        self._title_sets = TitleSets(library)
         self._indexes = IndexCache(limits, encoded)
 
     def __len__(self) -> int:
@@ -87,6 +90,16 @@ class IndexedFiles:
             OSError: it can't be read.
         """
         return self._copied(file)
+
+    def described(self, file: LibraryFile, name: str, *, played: bool = True) -> FileIndex:
+        """Return an open file's index with the description of its DVD's title set; raises as :meth:`index`.
+
+        Args:
+            name: of the file, relative to the library.
+            played: as for :meth:`resolve`.
+        """
+        index, title_set = self._copied(file, played=played), self._title_sets.beside(name)
+        return index if title_set is None else index.with_title_set(title_set)
 
     def _copied(self, file: LibraryFile, *, played: bool = True) -> FileIndex:
         index = self._indexes.index(file, played=played)
@@ -114,7 +127,7 @@ class IndexedFiles:
 
     def of(self, file: LibraryFile, name: str) -> IndexedFile:
         """Describe an open file by its index and its sidecars; raises as :meth:`find`."""
-        return IndexedFile(name, "", file.identity, self._copied(file), self._sidecars.beside(name))
+        return IndexedFile(name, "", file.identity, self.described(file, name), self._sidecars.beside(name))
 
     def versioned(self, file: LibraryFile, version: str | None) -> FileIndex:
         """Return a file's index if the file has the wanted version; None wants any version."""
@@ -147,7 +160,7 @@ class IndexedFiles:
         """
         try:
             with self._library.open(name) as file:
-                index = self._copied(file, played=played)
+                index = self.described(file, name, played=played)
                 index.require_whole()
                 sidecars = self._sidecars.beside(name) if played else ()
                 return [IndexedFile(name, "", file.identity, index, sidecars)]

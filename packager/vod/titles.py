@@ -160,7 +160,7 @@ class Titles:
     def media_playlist(self, name: str, track: str, clip: Clip = WHOLE) -> str:
         """Write the media playlist of a file's track; raises as :meth:`multivariant_playlist`."""
         with self.files.open(name) as file:
-            index, identity = self.files.index(file), file.identity
+            index, identity = self.files.described(file, name), file.identity
         find_track(index, name, track)
         found = [IndexedFile(name, "", identity, index), *self._renditions_beside(name)]
 
@@ -318,7 +318,7 @@ class Titles:
     def i_frame_playlist(self, name: str, track: str, clip: Clip = WHOLE) -> str:
         """Write the I-frame playlist of a file's video track; raises as :meth:`multivariant_playlist`."""
         with self.files.open(name) as file:
-            index, identity = self.files.index(file), file.identity
+            index, identity = self.files.described(file, name), file.identity
             offered = find_track(clipped(index, clip), name, track)
             bounds = None if clip == WHOLE else shown_bounds(offered, clip)
             frames = self.pictures.i_frame_file(index, file, track, bounds)

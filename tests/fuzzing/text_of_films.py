@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from media.ps.title_set import read_title_set
 from media.subtitles.ass import event_cue, read_styles
 from media.subtitles.dvb import read_page
 from media.subtitles.pgs import read_display_set
@@ -27,6 +28,7 @@ from tests.media.matroska.matroska_elements import (
     segment,
     tracks,
 )
+from tests.media.ps.title_sets import AC3, DTS, Sound, Subpicture, title_set
 from tests.packager.encode.subtitle_pictures import display_set
 
 HOUR = 3_600_000
@@ -67,6 +69,11 @@ DVB = [
 ]
 """A display set: the size of its display, a page, a region, an object, and the end."""
 PGS = read_display_set(display_set(shown=True)).segments
+TITLE_SET = title_set(
+    [bytes((number, 128, 128)) for number in range(16)],
+    [Sound(AC3, "de", 0), Sound(DTS, "en", 1)],
+    [Subpicture("de", (0, 0, 0, 0)), Subpicture("en", (1, 0, 0, 0), 9)],
+)
 
 
 def subtitled() -> bytes:
@@ -108,6 +115,11 @@ def read_text(data: bytes) -> None:
         subtitles_within(pictures, 0, HOUR, 0, read)
 
 
+def read_ifo(data: bytes) -> None:
+    """Read the description of a DVD's title set."""
+    read_title_set(lambda at, length: data[at : at + length], len(data))
+
+
 def read_ass(data: bytes) -> None:
     """Read a file of ASS: its styles, and its events in the form that Matroska has."""
     text = data.decode("utf-8", "replace")
@@ -122,5 +134,6 @@ TARGETS = {
     "pgs": Target(seeds=lambda: [PGS], read=of_whole(read_display_set)),
     "dvb": Target(seeds=lambda: [DVB], read=of_whole(read_page)),
     "vobsub": Target(seeds=lambda: [VOBSUB], read=of_whole(lambda data: read_subpicture(data, INDEX))),
+    "title-set": Target(seeds=lambda: [portions(TITLE_SET)], read=of_whole(read_ifo)),
     "ass": Target(seeds=lambda: [lines(ASS)], read=of_whole(read_ass)),
 }

@@ -14,6 +14,7 @@ from media.mp4.codecs.sample_entry import SampleEntry
 from media.mp4.movie.assembled_samples import AssembledSamples
 from media.mp4.movie.box_arrays import Int64
 from media.mp4.movie.track_box import edit_list
+from media.ps.title_set import TitleSet
 from packager.vod.index.chapters import NO_CHAPTERS, ChapterSource
 from packager.vod.movie.edit_list import Arrangement
 from packager.vod.movie.movie_reader import Read
@@ -229,6 +230,7 @@ class FileIndex:
         clipped_text: the segments of text, if this is the index of a clip; else None.
         assembled: the samples that are sent in another form than the file has them; or None.
         version: the file's, which the addresses of its media have in them.
+        title_set: the description beside a DVD's VOB, which languages and colours are from; or None.
     """
 
     tracks: tuple[OfferedTrack, ...]
@@ -248,6 +250,7 @@ class FileIndex:
     clipped_text: TextSegments | None = None
     assembled: AssembledSamples | None = None
     version: MediaVersion = UNVERSIONED
+    title_set: TitleSet | None = None
 
     def with_version(self, version: MediaVersion) -> FileIndex:
         """Return the index with the file's version in the addresses of its media."""
@@ -281,6 +284,25 @@ class FileIndex:
             text_left_out=tuple(texts),
             obstacle="",
             lost_picture=lost_picture,
+        )
+
+    def with_title_set(self, title_set: TitleSet) -> FileIndex:
+        """Return the index with the languages and the colours that a DVD's title set tells."""
+
+        def described(tracks: tuple[OfferedTrack, ...]) -> tuple[OfferedTrack, ...]:
+            told = [title_set.stream(track.place_in_file[1]) for track in tracks]
+            return tuple(
+                track if one is None or one.language is None else replace(track, language=one.language)
+                for track, one in zip(tracks, told, strict=True)
+            )
+
+        return replace(
+            self,
+            title_set=title_set,
+            tracks=described(self.tracks),
+            only_encoded=described(self.only_encoded),
+            encoded=described(self.encoded),
+            picture_subtitles=tuple(one.of_title_set(title_set) for one in self.picture_subtitles),
         )
 
     def with_subtitles(self, number: int) -> FileIndex:
@@ -389,8 +411,8 @@ class FileIndex:
             suffix = SUBTITLED.format(number)
             plain = next((one for one in self.encoded if one.video and one.name + suffix == name), None)
             if plain is not None:
-                version = MediaVersion(f"{plain.version.name}s{subtitles.track_id}", plain.version.changed)
-                return replace(plain, name=name, version=version)
+                shown = f"{plain.version.name}s{subtitles.track_id}{subtitles.colours}"
+                return replace(plain, name=name, version=MediaVersion(shown, plain.version.changed))
         return None
 
     def segmented_track(self, name: str) -> OfferedTrack | None:

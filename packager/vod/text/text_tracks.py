@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
+from hashlib import blake2s
 from itertools import islice, pairwise
 
 import numpy as np
@@ -18,6 +19,7 @@ from media.mp4.movie.box_arrays import Int64
 from media.mp4.movie.movie import Track
 from media.mp4.movie.sample_table import SampleTable
 from media.mp4.text import tx3g, wvtt
+from media.ps.title_set import TitleSet
 from media.subtitles import webvtt
 from media.subtitles.pgs import DisplaySets
 from media.subtitles.vobsub import read_index, read_palette, read_subpicture
@@ -35,6 +37,8 @@ _SDH = ("sdh", "hearing", "closed captions", "(cc)", "[cc]")
 
 MAX_PICTURE_SUBTITLES = 8
 """Most tracks of subtitles that are pictures of a film."""
+
+_COLOURS_BYTES = 4
 
 MAX_FILE_BYTES = 16 << 20
 """Most bytes of all segments' text together, where a track is written as one file."""
@@ -74,6 +78,7 @@ class PictureSubtitles:
         track_id: the track's number in the file.
         early: milliseconds by which the published media begin before the file's presentation.
         language, title, default, forced, sdh: as those of a text track.
+        colours: names the palette in addresses where another file has it; else empty.
     """
 
     track_id: int
@@ -84,6 +89,20 @@ class PictureSubtitles:
     default: bool
     forced: bool
     sdh: bool
+    colours: str = ""
+
+    def of_title_set(self, title_set: TitleSet) -> PictureSubtitles:
+        """Return the subtitles with the colours, language and purpose that a DVD's title set tells."""
+        told, palette, sets = title_set.stream(self.track_id), title_set.palette, self.display_sets
+        found = self
+        if told is not None:
+            language = told.language or self.language
+            found = replace(found, language=language, forced=told.is_forced, sdh=told.is_caption)
+        if palette and sets.with_palette is not None:
+            name = blake2s(b"".join(palette), digest_size=_COLOURS_BYTES).hexdigest()
+            shown = replace(sets, decode=sets.with_palette(palette))
+            found = replace(found, display_sets=shown, colours=f"c{name}")
+        return found
 
 
 def picture_subtitles(

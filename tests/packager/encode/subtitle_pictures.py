@@ -20,6 +20,10 @@ WHITE = bytes((235, 128, 128, 255))
 """Y, Cr, Cb and opacity."""
 
 
+VOB = ("-c:v", "mpeg2video", "-q:v", "2", "-bf", "2", "-c:a", "pcm_dvd", "-f", "vob")
+"""Arguments for what a DVD has."""
+
+
 def segment(kind: int, payload: bytes) -> bytes:
     return struct.pack(">BH", kind, len(payload)) + payload
 
@@ -81,9 +85,13 @@ def film_with_subtitles(
     subtitles.unlink()
 
 
-def colours(path: Path, *words: str) -> NDArray[np.int16]:
-    """Return the pictures of a file in RGB."""
+def colours(path: Path | str, *words: str, options: Sequence[str] = ()) -> NDArray[np.int16]:
+    """Return the pictures of a file or an address in RGB.
+
+    Args:
+        options: of the decoders.
+    """
     words = (*words, "-vsync", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1")
-    command = [FFMPEG, "-v", "error", "-i", str(path), *words]
+    command = [FFMPEG, "-v", "error", *options, "-i", str(path), *words]
     answer = subprocess.run(command, check=True, capture_output=True)
     return np.frombuffer(answer.stdout, np.uint8).reshape(-1, 180, 320, 3).astype(np.int16)

@@ -15,7 +15,7 @@ from packager.process.ffmpeg_discovery import Tools
 from packager.vod import Titles
 from packager.vod.file_lookup import offered_indexes
 from tests.packager.encode.encoded_library import encoding
-from tests.packager.encode.subtitle_pictures import WHITE, colours, display_set, film_with_subtitles
+from tests.packager.encode.subtitle_pictures import VOB, WHITE, colours, display_set, film_with_subtitles
 from tests.packager.films import run_ffmpeg
 
 RED, HALF, NONE = bytes((81, 240, 90, 255)), bytes((145, 34, 54, 128)), bytes((16, 128, 128, 0))
@@ -23,8 +23,7 @@ SHOWN, CLEARED = display_set(shown=True), display_set(shown=False)
 TRACK = "video-180p-subtitles-1"
 STRIPED = display_set(shown=True, colours=(WHITE, RED, HALF, NONE))
 
-WORDS = {"film.vob": ("-c:v", "mpeg2video", "-q:v", "2", "-bf", "2", "-c:a", "pcm_dvd", "-f", "vob")}
-"""Arguments for what a DVD has."""
+WORDS = {"film.vob": VOB}
 
 
 def starts(path: Path) -> list[int]:
