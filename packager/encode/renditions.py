@@ -31,7 +31,7 @@ from packager.vod.movie.versioned_addresses import MediaVersion
 from packager.vod.segments.bandwidth import peak_bandwidth
 from packager.vod.text.text_tracks import PictureSubtitles
 
-ENCODING = 2
+ENCODING = 3
 """Version of the encoding; another one gives every encoded segment a new address."""
 
 Mode = Literal["auto", "all", "off"]

@@ -161,7 +161,9 @@ def sound_arguments(*, first: int, count: int, rate: int, bitrate: int, decoder:
     """
     source = {"format": "mov", "threads": 1, "vn": None, **({"c:a": decoder} if decoder else {})}
     sound = ffmpeg.input("pipe:0", **source).audio
-    # Gaps become silence, and everything before the first sample is cut off.
+    sound = sound.filter("aresample", rate)
+    # Gaps become silence, and everything before the first sample is cut off. This filter counts the first
+    # sample by the rate of its input, so that another one resamples.
     sound = sound.filter("aresample", rate, **{"async": 1, "min_hard_comp": 0.02, "first_pts": first})
     sound = sound.filter("aformat", channel_layouts="stereo").filter("apad", whole_len=count)
     sound = sound.filter("atrim", end_sample=count)

@@ -89,8 +89,9 @@ def picture_times(path: Path) -> list[Fraction]:
     return [one["best_effort_timestamp"] * base for one in found["frames"]]
 
 
-def sound_of(path: Path, channel: int = 0) -> NDArray[np.float32]:
-    """Decode a file's sound; give one of its two channels."""
+def sound_of(path: Path, channel: int = 0, rate: int | None = None) -> NDArray[np.float32]:
+    """Decode a file's sound, at its own rate unless another one is given; return one of its two channels."""
     command = [FFMPEG, "-nostdin", "-v", "error", "-i", str(path), "-map", "0:a:0", "-ac", "2", "-f", "f32le"]
-    answer = subprocess.run([*command, "pipe:1"], check=True, capture_output=True)
+    words = [] if rate is None else ["-ar", str(rate)]
+    answer = subprocess.run([*command, *words, "pipe:1"], check=True, capture_output=True)
     return np.frombuffer(answer.stdout, np.float32)[channel::2]

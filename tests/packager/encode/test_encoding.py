@@ -39,6 +39,7 @@ SOURCES = {
 
 FRAME = 1024
 RATE = 48_000
+SWEEP = "aevalsrc='0.4*sin(2*PI*(200*t+40*t*t))':s=48000:d=13"
 
 
 @pytest.mark.parametrize("name", ["bframes.mp4", "hevc.mp4", "longgop.mp4", "fragmented.mp4"])
@@ -84,29 +85,32 @@ def test_boundaries_are_the_films_own_where_key_frames_are_close_and_else_every_
 
 
 @pytest.mark.parametrize(
-    "source",
+    ("source", "own_rate", "rate"),
     [
-        "aevalsrc='0.4*sin(2*PI*(200*t+40*t*t))':s=48000:d=13",
-        "sine=frequency=1000:sample_rate=48000:duration=13",
-        f"flite=text='{' and then another sentence is spoken' * 6}'",
+        (SWEEP, RATE, RATE),
+        ("sine=frequency=1000:sample_rate=48000:duration=13", RATE, RATE),
+        (f"flite=text='{' and then another sentence is spoken' * 6}'", RATE, RATE),
+        (SWEEP, 32_000, RATE),
+        (SWEEP, 96_000, RATE),
+        (SWEEP, 22_050, 44_100),
     ],
-    ids=["sweep", "tone", "speech"],
+    ids=["sweep", "tone", "speech", "32 kHz", "96 kHz", "22 kHz"],
 )
 async def test_joined_sound_is_no_worse_at_joins_than_elsewhere(
-    source: str, tools: Tools, tmp_path: Path
+    source: str, own_rate: int, rate: int, tools: Tools, tmp_path: Path
 ) -> None:
     folder = tmp_path / "library"
     folder.mkdir()
-    words = ("-ac", "2", "-ar", str(RATE), "-t", "13", "-c:a", "flac")
+    words = ("-ac", "2", "-ar", str(own_rate), "-t", "13", "-c:a", "flac")
     run_ffmpeg("-f", "lavfi", "-i", source, *words, folder / "sweep.mkv")
     async with encoding(folder, tools) as media:
         path = await joined(media, "sweep.mkv", "audio-aac", tmp_path)
-    original = sound_of(folder / "sweep.mkv")
+    original = sound_of(folder / "sweep.mkv", rate=rate)
     # Some programs take no notice of the edit list of a fragmented file: the encoder's first frame is there.
-    result = sound_of(path)
+    result = sound_of(path, rate=rate)
     errors = [np.abs(result[skipped:][: len(original)] - original) for skipped in (0, FRAME)]
     error = min(errors, key=lambda one: float(one.mean()))
-    begins = [number * round(4 * RATE / FRAME) * FRAME for number in range(1, len(original) // RATE // 4 + 1)]
+    begins = [number * round(4 * rate / FRAME) * FRAME for number in range(1, len(original) // rate // 4 + 1)]
     assert begins
     at_joins = max(float(error[begin - 2 * FRAME : begin + 2 * FRAME].max()) for begin in begins)
     elsewhere = np.delete(error, [*range(2 * FRAME), *range(len(error) - 2 * FRAME, len(error))])
