@@ -26,7 +26,7 @@ FRAMES, FLASH, ROUNDS = 1800, 930, 120
 
 CLOCK = 90_000
 LOUD = 0.1
-EXACT, HEARD = 0.001, 0.012
+EXACT, HEARD = 0.001, 0.005
 """Seconds by which a picture, and the begin of a tone, may differ from the film's own."""
 
 
@@ -80,8 +80,8 @@ async def test_sound_and_picture_are_together_after_two_hours(tools: Tools, tmp_
     assert index.duration > 7200
     async with encoding(folder, tools) as media:
         for number in (0, ROUNDS // 2, ROUNDS - 1):
-            minute = float(number * index.duration / ROUNDS)
-            span = ("-ss", f"{minute:.3f}", "-t", "60")
+            # Within the minute: the frames of its sound don't fit it, so that the last one is cut off.
+            span = ("-ss", f"{float(number * index.duration / ROUNDS) + 10:.3f}", "-t", "40")
             own = first_white(folder / "film.mp4", *span), first_tone(folder / "film.mp4", *span)
             times = list[float]()
             for name, measure in (("video-90p", first_white), ("audio-aac", first_tone)):
