@@ -65,9 +65,11 @@ def picture_arguments(
     if part is not None:
         left, top, width, height = part
         pictures = pictures.filter("crop", width, height, left, top, exact=1)
+    pictures = pictures.filter("scale", *size, flags="bicubic").filter("setsar", 1)
+    # Behind the scaling: a picture of 8K takes 400 MB here, and the result is RGB until its format is said,
+    # which the scaling would convert by the matrix of ITU-R BT.601.
     for name, settings in _TO_SDR if is_hdr else ():
         pictures = pictures.filter(name, **settings)
-    pictures = pictures.filter("scale", *size, flags="bicubic").filter("setsar", 1)
     pictures = pictures.filter("format", "yuv420p")
     if subtitles is not None:
         container, canvas, begin = subtitles

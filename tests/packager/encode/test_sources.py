@@ -26,7 +26,7 @@ H264 = "-c:v libx264 -preset ultrafast -g 20"
 BT2020 = "-pix_fmt yuv420p10le -color_primaries bt2020 -colorspace bt2020nc -color_trc"
 TO_SDR = (
     "zscale=transfer=linear:npl=100,format=gbrpf32le,zscale=primaries=bt709,tonemap=hable:desat=0,"
-    "zscale=transfer=bt709:matrix=bt709:range=limited,"
+    "zscale=transfer=bt709:matrix=bt709:range=limited,format=yuv420p,"
 )
 
 TOLERANCE = 6.0
