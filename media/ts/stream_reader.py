@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from media.errors import MalformedError, MediaError
 from media.steady_times import ALIKE, SingleStrays
 from media.stream_reader import CLOCK_RATE, LONGEST_PAUSE, StreamChunk
+from media.ts.moved_streams import MovedStreams
 from media.ts.sections import ProgramTables
 from media.ts.sound_frames import LIVE_SOUND_CODINGS, SoundCoding
 from media.ts.tables import (
@@ -124,7 +125,8 @@ class TransportReader:
 
     Without video, each packet with the random access indicator is one. Of several programs the first one with
     a picture is passed on, else the first with sound, without the packets of the others. Tables are written
-    anew, so that a reader of the chunks needs to know nothing of sections and programs.
+    anew, so that a reader of the chunks needs to know nothing of sections and programs. Streams stay at their
+    packet IDs where a new version of the map gives them others.
 
     Attributes:
         lost: number of lost packets, by their counters modulo 16, and of those that were cut off.
@@ -144,6 +146,7 @@ class TransportReader:
         self._found: list[StreamChunk] = []
         self._run = bytearray()
         self._tables = ProgramTables()
+        self._moved = MovedStreams()
         self._number: int | None = None
         self._pids = frozenset[int]()
         self._present = set[int]()
@@ -254,13 +257,9 @@ class TransportReader:
         if pid in self._tables.pids:
             self._push_tables(packet, pid)
             return
-        if self._number is None:
-            self._look_for_program(packet, pid)
-        if self._number is None:
-            self._pass_on(packet)
+        if (found := self._of_program(packet, pid)) is None:
             return
-        if pid not in self._pids and len(self._tables.programs) > 1:
-            return
+        packet, pid = found
         if flags & 0x10 and pid == self._clock_pid:  # §2.4.3.5: a clock reference
             self._tick(int.from_bytes(packet[6:11], "big") >> 7)
         if (packet[3] & 0xC0 or self._damaged or self._awaited) and not self._can_be_read(packet, pid):
@@ -279,6 +278,21 @@ class TransportReader:
             self._pass_on(packet)
         if self._pending is not None and self._told(self._pending):
             self._settle()
+
+    def _of_program(self, packet: bytes, pid: int) -> tuple[bytes, int] | None:
+        """Return a packet with its stream's known ID, and that ID; None if it is of no stream of the program.
+
+        Packets that come before the program is known are passed on.
+        """
+        if self._number is None:
+            self._look_for_program(packet, pid)
+        if self._number is None:
+            self._pass_on(packet)
+            return None
+        found = self._moved.place(packet, pid) if self._moved.is_moving else (packet, pid)
+        if found is not None and found[1] not in self._pids and len(self._tables.programs) > 1:
+            return None
+        return found
 
     def _look_at_unit(self, packet: bytes, pid: int, payload: int) -> bytes:
         """Return the first packet of an access unit, with another time if that of a picture strays."""
@@ -336,7 +350,7 @@ class TransportReader:
 
     def _leave_out(self) -> None:
         """Leave the streams out of the tables of which nothing comes: decoders would wait for them."""
-        listed = () if self._number is None else self._tables.maps[self._number].streams
+        listed = () if self._moved.program is None else self._moved.program.streams
         missing = frozenset(
             one.pid for one in listed if one.pid in self._awaited and one.kind in AWAITED_TYPES
         )
@@ -383,6 +397,8 @@ class TransportReader:
     def _push_tables(self, packet: bytes, pid: int) -> None:
         """Push a packet with tables (§2.4.4), and pass on the program's own where they may have come anew."""
         changed = self._tables.push(packet)
+        if changed:
+            self._going_on.clear()
         if self._number is not None and self._number not in self._tables.maps:
             # The program has ended, or its map has moved.
             self._number, self._searched, self._associations = None, 0, 0
@@ -424,7 +440,8 @@ class TransportReader:
         """
         if self._number is None:
             return
-        program = self._tables.maps[self._number]
+        told, map_pid = self._tables.maps[self._number], self._tables.programs[self._number]
+        program = self._moved.adopt(told, map_pid, self._last)
         awaited = {one.pid for one in program.streams} - self._come
         if awaited != self._awaited:
             self._awaited, self._awaited_since = awaited, self._elapsed or 0
@@ -435,7 +452,7 @@ class TransportReader:
         self.fault = self._strays.fault
         if self._left_out:
             self.fault = ENCRYPTED if self._left_out & self._encrypted else NOT_THERE
-        written = write_tables(program, self._tables.programs[self._number])
+        written = write_tables(program, map_pid)
         self._settle()
         self._flush()
         streams = self._receive_pmt(program)
@@ -542,5 +559,4 @@ class TransportReader:
         )
         if sound != self._sound:
             self._sound, self._format = sound, None
-        told = [struct.pack(">BH", one.kind, one.pid) for one in program.streams]
-        return struct.pack(">H", program.clock_pid) + b"".join(told)
+        return b"".join([struct.pack(">BH", one.kind, one.pid) for one in program.streams])

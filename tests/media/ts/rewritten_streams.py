@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
@@ -166,6 +166,38 @@ def with_arrival_times(data: bytes) -> bytes:
 def with_parity(data: bytes) -> bytes:
     """Put sixteen bytes of parity behind each packet (ETSI EN 300 421 §4.4.2)."""
     return b"".join(one + bytes(range(16)) for one in packets_of(data))
+
+
+def exchanged(data: bytes, times: int = 1) -> bytes:
+    """Exchange the packet IDs of picture and sound some times, as new versions of the map tell."""
+    return moved(data, ({PICTURE_PID: SOUND_PID, SOUND_PID: PICTURE_PID}, {}) * times, times)
+
+
+def moved(data: bytes, places: Sequence[Mapping[int, int]], times: int = 1) -> bytes:
+    """Give streams other packet IDs, some times, as new versions of the map tell.
+
+    Args:
+        places: the other IDs by those that ffmpeg gives, from each of the times on.
+    """
+    every, program = packets_of(data), told(data)
+    # Both streams begin anew behind the next picture's map.
+    maps = [number for number, one in enumerate(every) if pid_of(one) == MAP_PID]
+    turns = [maps[len(maps) * turn // (times + 1)] for turn in range(1, times + 1)]
+    counters, ids, found = count(every[maps[0]][3] & 15), dict[int, int](), list[bytes]()
+    for number, one in enumerate(every):
+        version = sum(turn <= number for turn in turns)
+        newest = places[version - 1] if version else {}
+        pid = pid_of(one)
+        if pid == MAP_PID:
+            streams = tuple(replace(one, pid=newest.get(one.pid, one.pid)) for one in program.streams)
+            clock = newest.get(program.clock_pid, program.clock_pid)
+            written = replace(program, clock_pid=clock, streams=streams)
+            found += packed(MAP_PID, [program_map(written, version=version)], counters)
+            continue
+        # The rest of a PES packet that began before the map goes on where it was.
+        ids[pid] = newest.get(pid, pid) if one[1] & 0x40 else ids.get(pid, pid)
+        found.append(one[:1] + bytes((one[1] & 0xE0 | ids[pid] >> 8, ids[pid] & 0xFF)) + one[3:])
+    return b"".join(found)
 
 
 WHOLE: dict[str, Rewrite] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,11 @@ from media.ts.demuxer import TransportDemuxer
 from media.ts.stream_reader import NULL_PID, TransportReader, TransportReaderLimits
 from media.ts.tables import PACKET, ElementaryStream, ProgramMap, read_program_map, write_tables
 from tests.media.ts.rewritten_streams import (
+    PICTURE_PID,
+    SOUND_PID,
     WHOLE,
     encrypted,
+    moved,
     packets_of,
     pid_of,
     program_map,
@@ -186,6 +190,44 @@ def test_streams_that_a_new_version_of_the_map_adds_or_removes_are_changes(recor
         numbers = [len(read_program_map(one[5:]).streams) for one in maps]  # type: ignore[union-attr]
         assert list(dict.fromkeys(numbers)) == streams
         assert sum(one.changes for one in chunks) == 1
+
+
+MOVES: dict[str, Sequence[Mapping[int, int]]] = {
+    "exchanged": [{PICTURE_PID: SOUND_PID, SOUND_PID: PICTURE_PID}],
+    "exchanged and back": [{PICTURE_PID: SOUND_PID, SOUND_PID: PICTURE_PID}, {}],
+    "moved": [{PICTURE_PID: 0x300, SOUND_PID: 0x301}],
+    "a picture alone": [{PICTURE_PID: 0x300}],
+    "one behind the other": [{PICTURE_PID: SOUND_PID, SOUND_PID: 0x300}, {PICTURE_PID: 0x300}],
+}
+
+
+@pytest.mark.clause("ISO/IEC 13818-1 §2.4.4.9")
+@pytest.mark.parametrize("name", MOVES)
+def test_streams_that_a_new_version_of_the_map_moves_go_on(recorded: bytes, name: str) -> None:
+    whole, _ = demuxed(recorded, 1 << 16)
+    data = moved(recorded, MOVES[name], len(MOVES[name]))
+    for step in (1 << 16, 1000, 97):
+        found, reader = demuxed(data, step)
+        assert found == whole
+        assert reader.lost == 0
+    # ffmpeg says which packets are behind counters that don't go on.
+    written = b"".join(one.data for one in TransportReader().receive_data(data))
+    words = "-nostdin -v warning -f mpegts -i pipe:0 -c copy -f null -"
+    shown = subprocess.run(["ffmpeg", *words.split()], input=written, check=True, capture_output=True)
+    assert b"orrupt" not in shown.stderr
+
+
+def test_streams_that_would_take_the_place_of_the_map_are_a_change(recorded: bytes) -> None:
+    """A picture at the packet ID that the map has at last can't stay where it was before."""
+    program = told(recorded)
+    other = tuple(replace(one, pid=one.pid + 0x200) for one in program.streams)
+    tables = [
+        write_tables(ProgramMap(PID, program.streams), 0x20),
+        write_tables(ProgramMap(0x300, other), PID),
+    ]
+    chunks = TransportReader().receive_data(b"".join(tables) + packet() * 2)
+    changes = [one.changes for one in chunks if one.header]
+    assert (changes[-1], sum(changes)) == (True, 1)
 
 
 @pytest.mark.clause("CWE-770")
