@@ -205,11 +205,15 @@ def _dolby(codec: str) -> Callable[[bytes, bytes], LiveTrack | None]:
     return describe
 
 
-def _mp3(_configuration: bytes, frame: bytes) -> LiveTrack | None:
-    if not frame:
-        return None
-    rate = (44_100, 48_000, 32_000, 44_100)[frame[2] >> 2 & 3] if len(frame) > 2 else 44_100
-    return LiveTrack(2, "A_MPEG/L3", sample_rate=rate, channels=2)
+def _mpeg_audio(codec: str) -> Callable[[bytes, bytes], LiveTrack | None]:
+    def describe(_configuration: bytes, frame: bytes) -> LiveTrack | None:
+        if not frame:
+            return None
+        rate = (44_100, 48_000, 32_000, 44_100)[frame[2] >> 2 & 3] if len(frame) > 2 else 44_100
+        # The decoder finds the channels.
+        return LiveTrack(2, codec, sample_rate=rate, channels=2)
+
+    return describe
 
 
 _AUDIO_CODECS: Mapping[str, Callable[[bytes, bytes], LiveTrack | None]] = {
@@ -218,5 +222,6 @@ _AUDIO_CODECS: Mapping[str, Callable[[bytes, bytes], LiveTrack | None]] = {
     "fLaC": _flac,
     "ac-3": _dolby("A_AC3"),
     "ec-3": _dolby("A_EAC3"),
-    ".mp3": _mp3,
+    ".mp3": _mpeg_audio("A_MPEG/L3"),
+    **{codec: _mpeg_audio(codec) for codec in ("A_MPEG/L1", "A_MPEG/L2", "A_MPEG/L3")},
 }

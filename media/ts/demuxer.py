@@ -1,7 +1,8 @@
 """Demuxes video and audio of a live transport stream (ISO/IEC 13818-1) into packets, without I/O or decoding.
 
-The program's first stream of H.264 or HEVC, and its first of AAC, AC-3 or E-AC-3, become tracks. The input is
-whole packets, as ``TransportReader`` emits them; frames with lost packets are left out.
+The program's first stream of H.264 or HEVC, and its first of AAC, AC-3 or E-AC-3, become tracks, also one of
+MPEG audio if it is to be encoded. The input is whole packets, as ``TransportReader`` emits them; frames with
+lost packets are left out.
 """
 
 from __future__ import annotations
@@ -17,19 +18,21 @@ from media.ts.annex_b import VIDEO_CODINGS, Picture, VideoCoding, as_sample, con
 from media.ts.elementary_streams import LAYOUTS, PacketBlock, Unit, UnitReader
 from media.ts.sections import ProgramTables
 from media.ts.sound_frames import (
+    ENCODED_SOUND_CODINGS,
     LATM,
     LIVE_SOUND_CODINGS,
-    SOUND_CODINGS,
     FrameFacts,
     SoundCoding,
     sound_track,
 )
-from media.ts.tables import PACKET, ProgramMap
+from media.ts.tables import PACKET, SOUND_TYPES, ProgramMap, StreamType
 from media.ts.timestamps import LiveClock, difference
 
 _HEADER_BYTES = 9
 """Bytes that always hold the header of an audio frame."""
 
+_SOUND_TYPES = SOUND_TYPES - {StreamType.PRIVATE}
+"""Types of streams that are sound."""
 
 BROKEN_UNITS = 100
 """Most consecutive pictures that can't be read."""
@@ -204,7 +207,7 @@ class _Sounds:
         if self._facts is None or self._track is None:
             self._facts = facts
             described = sound_track(0, self.coding, facts)
-            codec = FOUR_CCS[self.coding.codec]
+            codec = FOUR_CCS.get(described.codec, described.codec)
             private, channels = described.private, described.channels
             self._track = StreamTrack(TrackKind.AUDIO, codec, private, channels=channels)
         if facts.kind != self._facts.kind:
@@ -219,10 +222,10 @@ class TransportDemuxer:
     """Demuxes one live transport stream, without I/O.
 
     Args:
-        needs_sound: whether sound that is listed and can't be demuxed is an error.
+        needs_sound: whether sound that is listed and can't be copied is an error.
 
     Attributes:
-        has_other_sound: whether the stream has sound, but none that can be demuxed.
+        has_other_sound: whether the stream has sound, but none that can be copied.
     """
 
     def __init__(self, limits: LiveTransportLimits = DEFAULT_LIMITS, *, needs_sound: bool = True) -> None:
@@ -306,13 +309,16 @@ class TransportDemuxer:
     def _streams_of(self, program: ProgramMap) -> dict[int, _Pictures | _Sounds]:
         clock = LiveClock()
         video = next((one for one in program.streams if one.kind in VIDEO_CODINGS), None)
-        sound = next((one for one in program.streams if one.kind in LIVE_SOUND_CODINGS), None)
-        heard = any(one.kind in SOUND_CODINGS for one in program.streams)
-        self.has_other_sound = sound is None and heard
+        sounds = [one for one in program.streams if one.sound_type in _SOUND_TYPES]
+        sound = next((one for one in sounds if one.sound_type in LIVE_SOUND_CODINGS), None)
+        self.has_other_sound = sound is None and bool(sounds)
         if video is None or (self.has_other_sound and self._needs_sound):
             raise UnsupportedError("no video or no audio of a supported codec")
         streams: dict[int, _Pictures | _Sounds] = {}
         streams[video.pid] = _Pictures(VIDEO_CODINGS[video.kind], clock, self._limits)
+        sound = sound or next((one for one in sounds if one.sound_type in ENCODED_SOUND_CODINGS), None)
         if sound is not None:
-            streams[sound.pid] = _Sounds(LIVE_SOUND_CODINGS[sound.kind], clock, self._limits)
+            kind = sound.sound_type
+            coding = LIVE_SOUND_CODINGS.get(kind) or ENCODED_SOUND_CODINGS[kind]
+            streams[sound.pid] = _Sounds(coding, clock, self._limits)
         return streams

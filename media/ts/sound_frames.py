@@ -278,9 +278,14 @@ SOUND_CODINGS: Mapping[int, SoundCoding] = {
 LIVE_SOUND_CODINGS = {kind: coding for kind, coding in SOUND_CODINGS.items() if coding is not MP3}
 """Codings that live channels copy, by stream type."""
 
+ENCODED_SOUND_CODINGS: Mapping[int, SoundCoding] = dict.fromkeys(
+    (StreamType.MPEG1_AUDIO, StreamType.MPEG2_AUDIO), MPEG_AUDIO
+)
+"""Further codings that live channels demux and ffmpeg encodes, by stream type."""
+
 FILE_SOUND_CODINGS: Mapping[int, SoundCoding] = {
     **SOUND_CODINGS,
-    **dict.fromkeys((StreamType.MPEG1_AUDIO, StreamType.MPEG2_AUDIO), MPEG_AUDIO),
+    **ENCODED_SOUND_CODINGS,
     **dict.fromkeys((StreamType.DTS, StreamType.DTS_HD, StreamType.DTS_HD_MASTER), DTS),
     StreamType.PCM: BLU_RAY_PCM,
 }

@@ -5,9 +5,10 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import count
 
-from media.ts.tables import ElementaryStream, ProgramMap
+from media.ts.tables import ElementaryStream, ProgramMap, StreamType
 from tests.media.ts.rewritten_streams import association, packed, program_map
 
 WAYS = ("one packet", "one packet and delimiter", "packets of their own")
@@ -113,11 +114,26 @@ def adts_frames(data: bytes) -> list[bytes]:
     return found
 
 
-class _Sound:
-    """Frames of AAC of 48 kHz, each in a PES packet, between pictures."""
+@dataclass(frozen=True)
+class Frames:
+    """Frames of sound of 48 kHz.
 
-    def __init__(self, frames: Sequence[bytes]) -> None:
-        self._left = deque(frames)
+    Attributes:
+        kind: the stream's type.
+        samples: of each frame.
+    """
+
+    data: Sequence[bytes]
+    kind: int = StreamType.AAC
+    samples: int = 1024
+
+
+class _Sound:
+    """Frames of sound of 48 kHz, each in a PES packet, between pictures."""
+
+    def __init__(self, frames: Frames) -> None:
+        self._left = deque(frames.data)
+        self._step = frames.samples * 90_000 // 48_000
         self._time = 90_000
         self._counters = count()
 
@@ -128,20 +144,23 @@ class _Sound:
             frame = self._left.popleft()
             start = b"\0\0\1\xc0" + struct.pack(">H", len(frame) + 8)
             out += _packets(_pes(frame, self._time, start), self._counters, SOUND_PID)
-            self._time += 1920
+            self._time += self._step
         return out
 
 
-def stream(way: str, pictures: int, each: int = 1, sound: Sequence[bytes] = ()) -> bytes:
+def stream(way: str, pictures: int, each: int = 1, sound: Frames | None = None) -> bytes:
     """Write 25 pictures a second, of which each fiftieth one is an IDR picture.
 
     Args:
         way: one of ``WAYS``; or "frames", whose pictures aren't of fields.
         each: how many pictures are in a PES packet.
-        sound: frames of AAC of 48 kHz in ADTS.
     """
     tables, counters = (count(), count()), count()
-    streams = (ElementaryStream(0x1B, PID), *([ElementaryStream(0x0F, SOUND_PID)] if sound else []))
+    sound = sound or Frames(())
+    streams = (
+        ElementaryStream(0x1B, PID),
+        *([ElementaryStream(sound.kind, SOUND_PID)] if sound.data else []),
+    )
     program, heard = ProgramMap(PID, streams), _Sound(sound)
     out, held, begun = b"", b"", 90_000
     for number in range(pictures):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from media.flv import tags as flv_tags
+from media.ts.tables import StreamType
 from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.process.ffmpeg_discovery import Tools
@@ -44,6 +45,7 @@ __all__ = ["recorded"]
 pytestmark = pytest.mark.timeout(600)
 
 LADDERS = [("240p",), ("source", "240p")]
+WAY = coded_fields.WAYS[-1]
 
 
 async def test_some_key_frames_are_enough_to_encode_beside_a_copied_picture(
@@ -107,16 +109,28 @@ async def test_sound_in_latm_is_heard(
     assert min(told[1:-1]) > LOUD
 
 
+def sound_of(codec: str, folder: Path, seconds: int) -> coded_fields.Frames:
+    """Return a tone of some seconds, in AAC or in layer II of MPEG-1."""
+    made = folder / f"sound.{codec}"
+    tone = f"-f lavfi -i sine=440:sample_rate=48000:duration={seconds}"
+    words = f"-nostdin -v error {tone} -c:a {codec} -b:a 128k -ac 2 {made}"
+    subprocess.run(["ffmpeg", *words.split()], check=True)
+    data = made.read_bytes()
+    if codec == "aac":
+        return coded_fields.Frames(coded_fields.adts_frames(data))
+    # ISO/IEC 11172-3 §2.4.3.1: 144 bytes for each bit of the rate and sample a second
+    frames = [data[at : at + 384] for at in range(0, len(data), 384)]
+    return coded_fields.Frames(frames, StreamType.MPEG1_AUDIO, 1152)
+
+
 @pytest.mark.clause("ISO/IEC 14496-15 §5.2.2")
-@pytest.mark.parametrize("way", coded_fields.WAYS)
+@pytest.mark.parametrize(("way", "codec"), [*((way, "aac") for way in coded_fields.WAYS), (WAY, "mp2")])
 @pytest.mark.parametrize("ladder", [("source",), *LADDERS], ids="+".join)
 async def test_pictures_of_two_fields_are_on_air_as_pictures(
-    tools: Tools, tmp_path: Path, ladder: tuple[str, ...], way: str
+    tools: Tools, tmp_path: Path, ladder: tuple[str, ...], way: str, codec: str
 ) -> None:
-    seconds, adts = 24, tmp_path / "sound.aac"
-    words = f"-nostdin -v error -f lavfi -i sine=440:sample_rate=48000:duration={seconds} -c:a aac {adts}"
-    await asyncio.to_thread(subprocess.run, ["ffmpeg", *words.split()], check=True)
-    sound = coded_fields.adts_frames(adts.read_bytes())
+    seconds = 24
+    sound = await asyncio.to_thread(sound_of, codec, tmp_path, seconds)
     data = await asyncio.to_thread(coded_fields.stream, way, 25 * seconds, sound=sound)
     channel = Channel(replace(OPTIONS, ladder=ladder, segment_duration=2.0), tools)
     source = published_by(channel)
