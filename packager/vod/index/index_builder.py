@@ -43,6 +43,7 @@ from packager.vod.movie.edit_list import (
     moved_edits,
 )
 from packager.vod.movie.movie_reader import ContainerLimits, Read, is_packet_stream, read_movie
+from packager.vod.movie.paused_tracks import with_pauses
 from packager.vod.text.cues import TEXT_LIMITS, TextLimits
 from packager.vod.text.text_tracks import (
     PictureSubtitles,
@@ -385,7 +386,29 @@ def _candidate(track: Track, movie_timescale: int, limits: IndexLimits) -> _Cand
         entries = [parse_sample_entry(track.sample_entries[table.description])]
     if not entries or len(table) == 0 or table.duration == 0:
         raise UnsupportedError("it has no samples")
-    return _Candidate(track, entries[0], table, movie_timescale, has_own_tables)
+    return _paused(_Candidate(track, entries[0], table, movie_timescale, has_own_tables), limits)
+
+
+def _paused(one: _Candidate, limits: IndexLimits) -> _Candidate:
+    """Return a track in whose tables the pauses of its edit list are.
+
+    Raises:
+        MediaError: the tables can't be written.
+    """
+    track = one.track
+    room = TableRoom(PACKED_BYTES)
+    paused = with_pauses(one.table, track.edits, one.movie_timescale, track.timescale, room)
+    if paused is None:
+        return one
+    entry = one.table.description
+    track = replace(
+        track,
+        tables=paused.tables,
+        edits=paused.edits,
+        sample_entries=track.sample_entries[entry : entry + 1],
+    )
+    table = SampleTable(track.tables, track.sample_entries, limits.samples, limits.runs)
+    return replace(one, track=track, table=table, has_own_tables=True)
 
 
 def _lacking(one: _Candidate) -> str:
@@ -418,7 +441,8 @@ def _decodable(track: Track, movie_timescale: int, limits: IndexLimits) -> _Cand
         raise TooLargeError(f"{table.sync_count} sync samples: more than {limits.sync_samples}")
     if len(table) == 0 or table.duration == 0:
         raise UnsupportedError("it has no samples")
-    return _Candidate(track, entry, table, movie_timescale, has_own_tables=packing is not None)
+    candidate = _Candidate(track, entry, table, movie_timescale, has_own_tables=packing is not None)
+    return _paused(candidate, limits)
 
 
 def _own_bytes(one: _Candidate) -> int:

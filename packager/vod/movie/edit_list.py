@@ -66,7 +66,8 @@ def apply_edit_list(edits: Sequence[Edit], movie_timescale: int, timescale: int)
         The placement.
 
     Raises:
-        UnsupportedError: the edits jump in the media, pause in the middle or change the speed.
+        UnsupportedError: the edits jump in the media, pause in the middle or change the speed; see
+            :func:`packager.vod.movie.paused_tracks.with_pauses`.
     """
     delay, rest = 0, list(edits)
     while rest and rest[0].media_time == -1:  # §8.6.6.1: an empty edit offsets the start
@@ -250,7 +251,8 @@ def arrange(table: SampleTable, placement: Placement, origin: int, first: int | 
         MalformedError: nothing is left.
     """
     shift = placement.delay + origin - placement.media_start
-    stop = _stop(table, placement.media_end)
+    media_end = placement.media_end
+    stop = len(table) if media_end is None else presented_before(table, media_end)
     if first is None:
         first = _first_sound_sample(table, shift, placement.priming)
     if first >= stop:
@@ -263,7 +265,7 @@ def arrange(table: SampleTable, placement: Placement, origin: int, first: int | 
         raise MalformedError("composition offsets that don't fit in 31 bits")
     # §8.8.12: the decode time of a fragment is unsigned
     start = max(0, -(int(table.decode_times(first, first)[0]) + shift - raised))
-    end = _end(table, first, stop, placement.media_end) + shift
+    end = _end(table, first, stop, media_end) + shift
     return Arrangement(table, first, stop - first, shift, raised, start, end)
 
 
@@ -281,13 +283,15 @@ def searched(start: int, stop: int, *, backwards: bool = False) -> Iterator[tupl
         yield (end - length, end) if backwards else (begin, begin + length)
 
 
-def _stop(table: SampleTable, media_end: int | None) -> int:
-    """Find the end of the samples that are presented before a time; of all samples without one."""
-    if media_end is None:
-        return len(table)
+def presented_before(table: SampleTable, time: int) -> int:
+    """Find the end of the samples that are presented before a time.
+
+    Raises:
+        TooLargeError: composition offsets are too large.
+    """
     lowest, _ = table.offset_bounds(0, len(table))
-    for begin, end in searched(0, table.decoded_by(media_end - lowest), backwards=True):
-        shown = np.flatnonzero(table.composition_times(begin, end) < media_end)
+    for begin, end in searched(0, table.decoded_by(time - lowest), backwards=True):
+        shown = np.flatnonzero(table.composition_times(begin, end) < time)
         if len(shown):
             return begin + int(shown[-1]) + 1
     return 0
