@@ -20,9 +20,6 @@ PARTS = 3
 SAMPLES = 4
 """Of a part; a segment is a second."""
 
-RUN_SECONDS = 1000
-"""Media time between the runs of a source, for each number that lies between their beginnings."""
-
 
 def timeline_of(track: Track, number: int) -> Timeline:
     """Give a timeline that begins with a number, with an encoder's own init segment."""
@@ -39,8 +36,7 @@ def make_segments(
         track: whose init segment they have.
         count: how many.
         first: number of the first one, whose date it is, too.
-        breaks: numbers with which another timeline begins, whose media times are others: where two runs
-            have the same ones, nothing tells the segments of one from those of the other but their lines.
+        breaks: numbers with which another timeline begins.
     """
     (described,) = track.init.tracks
     ticks = described.timescale // (PARTS * SAMPLES)
@@ -48,7 +44,7 @@ def make_segments(
     for number in range(first, first + count):
         if number in breaks:
             timeline, zero = timeline_of(track, number), number
-        parts, time = [], (number - zero + RUN_SECONDS * (zero - first)) * ticks * PARTS * SAMPLES
+        parts, time = [], (number - zero) * ticks * PARTS * SAMPLES
         for index in range(PARTS):
             size = 20 + (number - first) + index
             samples = [Sample(ticks, size, is_sync=not at) for at in range(SAMPLES)]

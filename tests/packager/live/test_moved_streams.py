@@ -53,13 +53,13 @@ async def test_picture_and_sound_that_exchange_their_packet_ids_and_back_go_on_w
             for one in channel.renditions.values():
                 listed = one.window.listed
                 assert not any(segment.gap or segment.discontinuity for segment in listed)
-                assert sum(segment.duration for segment in listed) > LENGTH - 2
+                assert sum(segment.duration for segment in listed) > LENGTH - 4
             heard = await asyncio.to_thread(volumes, channel, tmp_path)
             window, made = channel.renditions[ladder[0]].window, tmp_path / "picture.mp4"
             assert window.timeline is not None
             made.write_bytes(media_of(window, window.timeline.number))
     assert min(heard[1:-1]) > LOUD
-    assert len(await asyncio.to_thread(films.packets, made, "v:0")) > 24 * (LENGTH - 2)
+    assert len(await asyncio.to_thread(films.packets, made, "v:0")) > 24 * (LENGTH - 4)
     words = f"-nostdin -v error -i {made} -f null -"
     shown = await asyncio.to_thread(
         subprocess.run, ["ffmpeg", *words.split()], check=True, capture_output=True
