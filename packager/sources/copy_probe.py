@@ -216,9 +216,10 @@ async def find_tracks(
 ) -> tuple[StreamTrack, ...]:
     """Return the tracks of the stream on air, if it is to be demuxed here for ffmpeg.
 
-    Empty if ffmpeg must get the stream as it comes: it can't be demuxed, or one track doesn't come. Pictures
-    of two fields are demuxed without sound, too, since ffmpeg copies each field as a picture; so are pictures
-    that stand still, as ffmpeg shows one once the next comes.
+    Empty if ffmpeg must get the stream as it comes: it can't be demuxed, its sound is another one than can be
+    copied, or one track doesn't come. Pictures of two fields that are copied are demuxed in any case, since
+    ffmpeg copies each field as a picture; pictures that stand still also without sound, as ffmpeg shows one
+    once the next comes.
 
     Args:
         keep: whether the picture is copied: it keeps the times of its own container, unless it has fields.
@@ -249,11 +250,13 @@ async def find_tracks(
         branch.receive_eof()
     found = tuple(tracks.values())
     lasts = (pictures[1] - pictures[0]) / CLOCK_RATE if len(pictures) > 1 else math.inf
-    is_still = lasts >= limits.pump.slow_seconds and not reader.has_other_sound
+    is_whole = len(found) == BOTH_TRACKS
     if reader.has_fields:
-        is_demuxed = TrackKind.VIDEO in tracks
+        # Other sound would be missing: what is encoded needs no samples of whole pictures.
+        is_demuxed = TrackKind.VIDEO in tracks and (keep or is_whole or not reader.has_other_sound)
     else:
-        is_demuxed = not keep and (len(found) == BOTH_TRACKS or (TrackKind.VIDEO in tracks and is_still))
+        is_still = TrackKind.VIDEO in tracks and lasts >= limits.pump.slow_seconds
+        is_demuxed = not keep and not reader.has_other_sound and (is_whole or is_still)
     return found if is_demuxed and container_for(found) else ()
 
 

@@ -86,7 +86,7 @@ class ChunkDemuxer:
 
     @property
     def has_other_sound(self) -> bool:
-        """Whether the stream has sound, but none that can be demuxed."""
+        """Whether the stream has sound, but none that can be copied."""
         return isinstance(self._demuxer, TransportDemuxer) and self._demuxer.has_other_sound
 
     @property
