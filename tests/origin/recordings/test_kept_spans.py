@@ -200,6 +200,7 @@ def test_a_publication_is_a_recording_when_its_publisher_has_gone(tmp_path: Path
         server.stop()
 
 
+@pytest.mark.realtime  # A programme that runs has another peak after some segments.
 def test_workers_answer_for_programmes_too(tmp_path: Path) -> None:
     configure(tmp_path, 'dvr = "10m"', server="workers = 2\n")
     server = start_server(cwd=tmp_path)
