@@ -9,7 +9,7 @@ from itertools import chain
 
 import structlog
 
-from origin.access.revocations import Revocations, messages_of
+from origin.access.revocations import Revocations, messages_of, news_of
 from packager.safe_files import DataFolder
 
 log = structlog.get_logger()
@@ -86,7 +86,7 @@ class RevocationFile:
             known: dict[str, float] = {}
             with contextlib.suppress(FileNotFoundError):
                 known = _read(folder.read(NAME, self._revocations.most * LINE_BYTES))
-            news = {digest: end for digest, end in known.items() if end > until.get(digest, 0.0)}
+            news = news_of(known, until)
             lines = [b"%b %.3f\n" % (digest.encode(), end) for digest, end in (news | until | news).items()]
             folder.write_whole(NAME, b"".join(lines[-self._revocations.most :]))
         return news

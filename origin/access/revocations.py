@@ -54,6 +54,11 @@ def messages_of(until: Mapping[str, float]) -> Iterator[list[Revocation]]:
         yield [Revocation(digest, end) for digest, end in some]
 
 
+def news_of(until: Mapping[str, float], known: Mapping[str, float]) -> dict[str, float]:
+    """Return the revocations, by digest, that aren't known, or end later than what is known of them."""
+    return {digest: end for digest, end in until.items() if end > known.get(digest, 0.0)}
+
+
 class RevocationFeed:
     """The revocations that another process doesn't know yet, in the order in which they came."""
 

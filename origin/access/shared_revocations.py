@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from media.errors import MalformedError
-from origin.access.revocations import Revocation, Revocations, messages_of
+from origin.access.revocations import Revocation, Revocations, messages_of, news_of
 from packager.cluster.broadcast import Broadcast
 from packager.cluster.connection import RedisUnavailableError
 from packager.cluster.lease import PREFIX
@@ -78,8 +78,9 @@ class SharedRevocations:
             RedisUnavailableError: Redis is away.
         """
         there = await self._read()
-        await self._revocations.merge_in_steps(there, self._feed)
-        for records in messages_of(await asyncio.to_thread(_lacking, self._revocations.ends(), there)):
+        news = await asyncio.to_thread(news_of, there, self._revocations.ends())
+        await self._revocations.merge_in_steps(news, self._feed)
+        for records in messages_of(await asyncio.to_thread(news_of, self._revocations.ends(), there)):
             scores = {one.digest: one.until for one in records}
             await self._connection.call(lambda client: client.zadd(KEY, scores, gt=True), {KEY: "zset"})  # noqa: B023
             for one in records:
@@ -101,8 +102,3 @@ class SharedRevocations:
             if len(page) < PAGE:
                 break
         return found
-
-
-def _lacking(here: dict[str, float], there: dict[str, float]) -> dict[str, float]:
-    """Return those of the revocations here that end later than the same there, or aren't there."""
-    return {digest: until for digest, until in here.items() if until > there.get(digest, 0.0)}
