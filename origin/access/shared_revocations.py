@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 
 import msgspec
 import structlog
 
 from media.errors import MalformedError
-from origin.access.revocations import Revocation, Revocations, messages_of, news_of
+from origin.access.revocations import SPARE_SECONDS, Revocation, Revocations, messages_of, news_of
 from packager.cluster.broadcast import Broadcast
 from packager.cluster.connection import RedisUnavailableError
 from packager.cluster.lease import PREFIX
@@ -23,6 +24,9 @@ KEY = f"{PREFIX}:revoked"
 
 EXCHANGE_SECONDS = 30.0
 """Pause between two exchanges with the set, where neither Redis nor a message was lost."""
+
+KEPT_BEHIND_END = 86_400.0
+"""Seconds for which the set keeps what has ended: a node whose clock is ahead takes nothing from others."""
 
 PAGE = 1000
 """Most revocations that are read at once."""
@@ -74,9 +78,13 @@ class SharedRevocations:
     async def _exchange(self) -> None:
         """Read what others have revoked, and write what the set lacks; the others get that by a message.
 
+        Revocations that ended long ago are removed from the set.
+
         Raises:
             RedisUnavailableError: Redis is away.
         """
+        over = time.time() - KEPT_BEHIND_END
+        await self._connection.call(lambda client: client.zremrangebyscore(KEY, 0, over), {KEY: "zset"})
         there = await self._read()
         news = await asyncio.to_thread(news_of, there, self._revocations.ends())
         await self._revocations.merge_in_steps(news, self._feed)
@@ -87,11 +95,11 @@ class SharedRevocations:
                 self._feed.add(one)
 
     async def _read(self) -> dict[str, float]:
-        """Return the revocations in Redis, by digest, as far as there is room for them."""
-        found = dict[str, float]()
+        """Return the revocations in Redis that haven't ended, by digest, as far as there is room for them."""
+        found, ended = dict[str, float](), time.time() - SPARE_SECONDS
         for at in range(0, self._revocations.most, PAGE):
             page = await self._connection.call(
-                lambda client: client.zrange(KEY, at, at + PAGE - 1, desc=True, withscores=True),  # noqa: B023
+                lambda client: client.zrevrangebyscore(KEY, "+inf", ended, at, PAGE, withscores=True),  # noqa: B023
                 {KEY: "zset"},
             )
             found |= {
