@@ -15,7 +15,7 @@ from aioquic.quic import events
 
 from origin.http1.protocol import HttpProtocol
 from origin.http3.engines import Http3Engine, QuicEngine
-from origin.http3.idle_datagrams import DATAGRAMS, ExcessTurns, IdleDatagrams
+from origin.http3.idle_datagrams import ExcessTurns, IdleDatagrams
 from origin.http_streams.connection import CHECK_SECONDS, RESETS, RUN_BYTES, MultiplexedConnection
 from origin.http_streams.stream import (
     CANCEL,
@@ -94,7 +94,7 @@ class Http3Connection(MultiplexedConnection):
         self._h3: Http3Engine | None = None
         self._idle_datagrams = IdleDatagrams(self._excess)
         if (first.client_host or "") in first.suspects:
-            self._idle_datagrams.allow(-DATAGRAMS * (1 - SUSPECT_SHARE))
+            self._idle_datagrams.suspect(SUSPECT_SHARE)
             self._resets.add(-RESETS * (1 - SUSPECT_SHARE))
         # Bytes that came in the last datagram.
         self._brought = 0
@@ -106,22 +106,28 @@ class Http3Connection(MultiplexedConnection):
 
     # Reading
 
-    def receive_datagram(self, data: bytes, address: NetworkAddress) -> None:
-        """Handle a datagram of the client."""
+    def receive_datagram(self, data: bytes, address: NetworkAddress) -> float:
+        """Handle a datagram of the client.
+
+        Returns:
+            Until when the next ones are lost because the client has begun to flood, else 0.
+        """
         now = self.loop.time()
         if self.is_over or self._idle_datagrams.loses(now):
-            return
+            return 0.0
         self._brought, requests = 0, self._requests
         try:
             is_admitted = self._quic.admits_datagram(data, address, now)
             has_events = self._handle_events()
         except Exception as error:  # noqa: BLE001  # it concerns this client alone, and is logged
             self._break(error)
-            return
+            return 0.0
+        lost_until = 0.0
         if self._brought < USEFUL_BYTES and self._requests == requests:
-            self._idle_datagrams.count(now)
-            if self._idle_datagrams.is_flood:
+            is_excess = self._idle_datagrams.count(now)
+            if is_excess and self._idle_datagrams.is_flood:
                 self._suspect()
+                lost_until = self._idle_datagrams.lost_until
         if not is_admitted:
             self._end(ENHANCE_YOUR_CALM, "the client sends frames that carry nothing")
         elif self._sending and not has_events:
@@ -129,6 +135,7 @@ class Http3Connection(MultiplexedConnection):
             self._wake_by(self.loop.time() + GATHER_SECONDS)
         else:
             self._schedule()
+        return lost_until
 
     def _break(self, error: Exception) -> None:
         """End a connection on which the library has failed."""

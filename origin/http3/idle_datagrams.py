@@ -16,6 +16,12 @@ TURN_SECONDS = 0.01
 FLOOD_SECONDS = 1.0
 """Time for which a connection loses datagrams from which on its client floods."""
 
+MANY = 32
+"""Datagrams that are lost at a time from which on the next one counts as soon, whenever it comes."""
+
+FLOOD_PAUSE_SECONDS = 0.25
+"""Least time for which a flood's datagrams are lost, once it is one."""
+
 MOST_SECONDS = 60.0
 """Longest time in which a connection loses datagrams because of one that was too many."""
 
@@ -37,20 +43,25 @@ class IdleDatagrams:
 
     A client that sends far too many waits for a turn among all such clients. One that sends hardly more than
     is allowed waits for a short time alone, however many others flood: the time doubles with each datagram
-    that is too many soon after the last one, and halves with each that isn't.
+    that is too many soon after the last one, or after many, and halves with each that isn't.
 
     Args:
         turns: the turns of all connections.
         clock: monotonic seconds.
+
+    Attributes:
+        lost_until: until when datagrams are lost, in monotonic seconds.
     """
 
-    __slots__ = ("_bucket", "_lost_until", "_seconds", "_turns")
+    __slots__ = ("_bucket", "_lost", "_seconds", "_turns", "lost_until")
 
     def __init__(self, turns: ExcessTurns, clock: Callable[[], float] = time.monotonic) -> None:
         self._turns = turns
         self._bucket = TokenBucket(DATAGRAMS, DATAGRAMS_A_SECOND, clock)
-        self._lost_until = 0.0
+        self.lost_until = 0.0
         self._seconds = TURN_SECONDS
+        # Datagrams that were lost since the last one that was too many.
+        self._lost = 0
 
     @property
     def is_flood(self) -> bool:
@@ -58,17 +69,28 @@ class IdleDatagrams:
         return self._seconds >= FLOOD_SECONDS
 
     def loses(self, now: float) -> bool:
-        """Return whether a datagram that comes now is lost unread."""
-        return now < self._lost_until
+        """Return whether a datagram that comes now is lost unread, and count it."""
+        is_lost = now < self.lost_until
+        self._lost += is_lost
+        return is_lost
+
+    def suspect(self, share: float) -> None:
+        """Allow a share of what others may do at once, and take the first that is too many for a flood."""
+        self._bucket.add(-DATAGRAMS * (1 - share))
+        self._seconds = FLOOD_SECONDS
 
     def allow(self, count: float) -> None:
         """Allow some more, with which the client confirms an answer."""
         self._bucket.add(count)
 
-    def count(self, now: float) -> None:
-        """Count a datagram that brought next to nothing."""
+    def count(self, now: float) -> bool:
+        """Count a datagram that brought next to nothing; return whether it is too many."""
         if not self._bucket.acquire():
-            return
-        is_soon = now - self._lost_until < self._seconds
+            return False
+        is_soon = now - self.lost_until < self._seconds or self._lost >= MANY
+        self._lost = 0
         self._seconds = min(MOST_SECONDS, max(TURN_SECONDS, self._seconds * (2.0 if is_soon else 0.5)))
-        self._lost_until = min(self._turns.next(now), now + self._seconds)
+        self.lost_until = min(self._turns.next(now), now + self._seconds)
+        if self.is_flood:
+            self.lost_until = max(self.lost_until, now + FLOOD_PAUSE_SECONDS)
+        return True

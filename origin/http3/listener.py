@@ -28,6 +28,7 @@ from origin.http1.protocol import HttpProtocol
 from origin.http1.suspects import Suspects
 from origin.http3.connection import Http3Connection
 from origin.http3.engines import QuicEngine
+from origin.http3.flood_filter import FloodFilter
 from origin.http3.stateless_reset import StatelessResets
 from origin.http3.transport import QuicTransport
 
@@ -103,6 +104,7 @@ class Http3Listener:
         # When the next suspect client may begin a connection.
         self._suspects_turn = 0.0
         self._resets = StatelessResets(certificates.reset_key, sock.getsockname()[1])
+        self._flood_filter = FloodFilter(sock, self._loop)
         self._unsent: deque[tuple[bytes, int, NetworkAddress]] = deque()
         self._is_closing = self._is_over = False
         self._has_segments = True
@@ -129,6 +131,7 @@ class Http3Listener:
             self._is_over = True
             self._loop.remove_reader(self._socket.fileno())
             self._loop.remove_writer(self._socket.fileno())
+            self._flood_filter.close()
             self._socket.close()
 
     # Reading
@@ -159,7 +162,9 @@ class Http3Listener:
                 return
             connection = self._begin(header, len(data), address)
         if connection is not None:
-            connection.receive_datagram(data, address)
+            lost_until = connection.receive_datagram(data, address)
+            if lost_until:
+                self._flood_filter.drop(self._ids.get(connection, ()), lost_until)
 
     def _begin(self, header: QuicHeader, size: int, address: NetworkAddress) -> Http3Connection | None:
         """Begin a connection, if the datagram is the first of one and there is room."""

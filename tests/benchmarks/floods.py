@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -221,6 +221,13 @@ def _percentile(ask: Callable[[], object], seconds: float) -> float:
 def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
     """Watch a neighbour while nobody floods, while others are flooded, and while the server is."""
     kinds = [one for one in KINDS if not words or any(word in f"{NAME}: {one}" for word in words)]
+    by_http3 = [one for one in kinds if one in http3_floods.KINDS]
+    yield from _run([one for one in kinds if one not in by_http3], is_http3=False)
+    yield from _run(by_http3, is_http3=True)
+
+
+def _run(kinds: Sequence[str], *, is_http3: bool) -> Iterator[Figure]:
+    """Run some kinds against one server, whose gRPC is in the clear or which speaks HTTP/3."""
     if not kinds:
         return
     peers.require("taskset")
@@ -228,36 +235,39 @@ def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         library = Path(name)
         (library / "small.mp4").write_bytes(bytes(2048))
-        certificate = self_signed(library)
-        grpc_port, tls_port = peers.free_port(), peers.free_port()
-        options = {
-            "HEADWATER_GRPC_PORT": str(grpc_port),
-            "HEADWATER_TLS_CERTIFICATE": str(certificate.chain),
-            "HEADWATER_TLS_KEY": str(certificate.key),
-            "HEADWATER_TLS_PORT": str(tls_port),
-            "HEADWATER_TLS_HTTP3": "true",
-        }
+        certificate, other_port = self_signed(library), peers.free_port()
+        options = {"HEADWATER_GRPC_PORT": str(other_port)}
+        if is_http3:
+            options = {
+                "HEADWATER_TLS_CERTIFICATE": str(certificate.chain),
+                "HEADWATER_TLS_KEY": str(certificate.key),
+                "HEADWATER_TLS_PORT": str(other_port),
+                "HEADWATER_TLS_HTTP3": "true",
+            }
         server = stack.enter_context(peers.headwater(library, environment=options))
         port = int(server.url.rpartition(":")[2])
-        sinks = {code: _sink(stack, code) for code in (SINK, DATAGRAM_SINK)}
-        # A flood comes from another machine: it doesn't take the processor from the neighbour.
-        processes = stack.enter_context(ProcessPoolExecutor(1, initializer=os.nice, initargs=(10,)))
+        sink = _sink(stack, DATAGRAM_SINK if is_http3 else SINK)
+        processes = stack.enter_context(ProcessPoolExecutor(1, initializer=_yield_to_the_neighbour))
         watch(port, WARM_SECONDS)
         for kind in kinds:
-            sink, flooded, flooding = sinks[SINK], port, flood
+            flooded, flooding = port, flood
             watches = {"p95": partial(watch, port)}
             if kind in GRPC:
-                flooded = grpc_port
-                watches["p95 by gRPC"] = partial(watch_health, grpc_port)
-            elif kind in http3_floods.KINDS:
-                sink, flooded = sinks[DATAGRAM_SINK], tls_port
-                flooding = partial(http3_floods.flood, tls_port)
-                watches["p95 by HTTP/3"] = partial(watch_file, tls_port)
+                flooded = other_port
+                watches["p95 by gRPC"] = partial(watch_health, other_port)
+            elif is_http3:
+                flooded, flooding = other_port, partial(http3_floods.flood, other_port)
+                watches["p95 by HTTP/3"] = partial(watch_file, other_port)
             for what, watching in watches.items():
                 targets = {"no flood": None, "a sink": sink, "headwater": flooded}
                 begin = partial(processes.submit, partial(flooding, kind))
                 for target, seconds in _watched(begin, targets, watching).items():
                     yield Figure(f"{NAME}: {kind}, {what}", target, 1e3 * seconds, "ms")
+
+
+def _yield_to_the_neighbour() -> None:
+    """Run while the neighbour doesn't: a flood comes from another machine, and doesn't take its processor."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _sink(stack: contextlib.ExitStack, code: str) -> int:

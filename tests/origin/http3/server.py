@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import random
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 
 from tests.conftest import ServerProcess, start_server
+from tests.http3_client import Http3Connection, frame_datagrams
 from tests.waiting import wait_for
 
 TOKEN = "who-publishes-events-5b1f"
@@ -74,3 +76,15 @@ def head(path: str, method: str = "GET") -> list[tuple[bytes, bytes]]:
     """Return the pseudo-header fields of a request."""
     values = {":method": method, ":scheme": "https", ":authority": "127.0.0.1", ":path": path}
     return [(name.encode(), value.encode()) for name, value in values.items()]
+
+
+def send_frames(connection: Http3Connection, frames: Sequence[bytes], most: int = 10_000) -> None:
+    """Send frames of QUIC, each with its type, in as few datagrams as they take with so many at most."""
+
+    def send_all() -> None:
+        protocol = connection.protocol
+        assert protocol._transport is not None
+        for data in frame_datagrams(protocol.quic, frames, most):
+            protocol._transport.sendto(data, protocol.quic._network_paths[0].addr)
+
+    connection.call(send_all)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import select
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from origin.http3.idle_datagrams import DATAGRAMS
 from origin.http3.listener import RETRY_HANDSHAKES
 from origin.http_streams.connection import RESETS
 from tests.conftest import ServerProcess
-from tests.http3_client import Http3Connection, Http3Protocol, Http3Transport, frame_datagrams
-from tests.origin.http3.server import head, https_of, readers, started
+from tests.http3_client import Http3Connection, Http3Protocol, Http3Transport
+from tests.origin.http3.server import head, https_of, readers, send_frames, started
 from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
 
@@ -240,18 +240,6 @@ def ask_and_cancel(protocol: Http3Protocol, count: int) -> None:
     """Send requests that are taken back at once."""
     for _ in range(count):
         protocol.cancel(protocol.request(head("/events/news")))
-
-
-def send_frames(connection: Http3Connection, frames: Sequence[bytes], most: int = 10_000) -> None:
-    """Send frames of QUIC, each with its type, in as few datagrams as they take with so many at most."""
-
-    def send_all() -> None:
-        protocol = connection.protocol
-        assert protocol._transport is not None
-        for data in frame_datagrams(protocol.quic, frames, most):
-            protocol._transport.sendto(data, protocol.quic._network_paths[0].addr)
-
-    connection.call(send_all)
 
 
 def test_more_streams_than_are_allowed(connection: Http3Connection) -> None:

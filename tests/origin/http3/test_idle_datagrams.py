@@ -8,6 +8,7 @@ import itertools
 from origin.http3.idle_datagrams import (
     DATAGRAMS,
     DATAGRAMS_A_SECOND,
+    FLOOD_PAUSE_SECONDS,
     TURN_SECONDS,
     ExcessTurns,
     IdleDatagrams,
@@ -47,3 +48,23 @@ def test_a_client_that_sends_a_few_too_many_is_read_while_others_flood() -> None
     # What each is allowed, and as many further ones of all together as there are turns.
     allowed = 60 * (DATAGRAMS + DATAGRAMS_A_SECOND * SECONDS) + SECONDS / TURN_SECONDS
     assert sum(map(len, others)) <= allowed
+
+
+def test_bursts_are_a_flood_however_long_the_time_between_them() -> None:
+    now = 0.0
+    client = IdleDatagrams(ExcessTurns(), lambda: now)
+    for _ in range(20):
+        for _ in range(400):
+            if not client.loses(now):
+                client.count(now)
+        now += 4 * TURN_SECONDS
+    assert client.is_flood
+
+
+def test_the_first_one_too_many_of_a_suspect_is_a_flood() -> None:
+    client = IdleDatagrams(ExcessTurns(), lambda: 0.0)
+    client.suspect(0.1)
+    read = list(itertools.takewhile(lambda _: not client.count(0.0), range(DATAGRAMS)))
+    assert len(read) == DATAGRAMS // 10
+    assert client.is_flood
+    assert client.loses(FLOOD_PAUSE_SECONDS - 0.01)
