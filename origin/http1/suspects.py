@@ -10,7 +10,7 @@ from origin.http.client_limits import network_of
 from origin.http.trusted_proxies import TrustedProxies
 from origin.http1.shared_turns import SharedTurns
 
-READ_SECONDS, PAUSE_SECONDS = 0.000_25, 0.02
+READ_SECONDS, PAUSE_SECONDS = 0.000_25, 0.04
 """Time for which suspect connections are read from, all together, and from one such time to the next."""
 
 SUSPECT_SECONDS = 10.0

@@ -28,7 +28,7 @@ from pathlib import Path
 import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from origin.access.revocations import Revocations
+from origin.access.revocations import Revocation, Revocations
 from origin.access.viewer_sessions import ViewerSessions
 from origin.config.options import Config
 from origin.http1.protocol import HttpProtocol
@@ -202,7 +202,8 @@ class WorkerPool:
         self._stands_in = True
         self._change()
         for worker in self._workers.values():
-            worker.listen()
+            if worker.is_informed:
+                worker.listen()
 
     def _change(self) -> None:
         self._changed.set()
@@ -397,12 +398,19 @@ class WorkerPool:
             worker.serve(start)
             for records in setup.sessions.snapshot() if setup.sessions is not None else ():
                 worker.send(Sessions(records))
-            for revoked in setup.revocations.snapshot() if setup.revocations is not None else ():
-                worker.send(Revoked(revoked))
             if self._newest_log is not None:
                 worker.send(self._newest_log)
-            if self._may_listen:
-                worker.listen()
+            self._inform(worker, iter(()) if setup.revocations is None else setup.revocations.snapshot())
+
+    def _inform(self, worker: WorkerProcess, left: Iterator[list[Revocation]]) -> None:
+        """Send a new worker some revocations in each step of the loop; behind the last it listens."""
+        if (revoked := next(left, None)) is not None:
+            worker.send(Revoked(revoked))
+            asyncio.get_running_loop().call_soon(self._inform, worker, left)
+            return
+        worker.is_informed = True
+        if self._may_listen:
+            worker.listen()
 
     def _tls_start(self) -> TlsStart | None:
         """Return what a new worker needs for encrypted connections, with the newest certificates."""

@@ -62,6 +62,7 @@ class WorkerProcess:
     Attributes:
         number: of the worker, from 1; 0 for a spare.
         handed_over: number of connections from this worker.
+        is_informed: whether it has been sent all that it has to know before it listens.
 
     Raises:
         OSError: there are too few descriptors.
@@ -81,6 +82,7 @@ class WorkerProcess:
         self.number = 0
         self.state = WorkerState.SPARE
         self.handed_over = 0
+        self.is_informed = False
         self._listening = listening
         self._limits = limits.workers
         self._make_connection = make_connection
