@@ -23,6 +23,7 @@ from origin.ingest.multitrack_endpoint import MultitrackConfiguration
 from origin.ingest.publishing_endpoint import CLOSING, PublishedBody, PublishingEndpoint, refusal
 from origin.ingest.segmented_publishing import SegmentedPublishing
 from packager.live.options import ChannelOptions
+from packager.sources.containers import CONTAINERS
 from packager.sources.publication import Publication
 
 STATUS_AT_END = {FeedEnd.SILENT: 408, FeedEnd.UNREADABLE: 415, FeedEnd.DISMISSED: 409}
@@ -79,6 +80,6 @@ class HttpPublishing(PublishingEndpoint):
     def _silent_seconds(self, publication: Publication) -> float:
         """Return the seconds for which a publisher may send nothing."""
         pump = publication.pump
-        is_fragmented = pump is not None and pump.received_container in ("mp4", "matroska")
+        has_fragments = pump is not None and CONTAINERS[pump.received_container].has_fragments
         silent = self._limits.silent_seconds
-        return max(silent, FRAGMENT_SECONDS) if is_fragmented else silent
+        return max(silent, FRAGMENT_SECONDS) if has_fragments else silent

@@ -24,13 +24,8 @@ from media.packets import Packet, StreamTrack, TrackKind
 from media.stream_reader import CLOCK_RATE, StreamChunk
 from packager.ffmpeg.ladder import SOURCE_RUNG, Rung
 from packager.segment.keyframe_cadence import AUDIO_FRAME, KeyframePattern
-from packager.sources.demuxing import (
-    DEMUXERS,
-    ChunkDemuxer,
-    Demuxer,
-    container_for,
-    demuxer_for_ffmpeg,
-)
+from packager.sources.containers import CONTAINERS, Demuxer, demuxer_of, may_be_demuxed
+from packager.sources.demuxing import ChunkDemuxer, container_for
 from packager.sources.further_video_tracks import FurtherVideoTracksError, find_renditions
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.publication import PACKETS_AT_ONCE
@@ -91,10 +86,9 @@ class Copier(FragmentMuxer):
 
 def copier_of(container: str, limits: SourceLimits) -> Copier | None:
     """Make the copier of a container, by ffmpeg's name; None if it can't be copied."""
-    if container == "flv":
+    if container in CONTAINERS and CONTAINERS[container].has_packets:
         return Copier()
-    make = DEMUXERS.get(container)
-    return None if make is None else Copier(make(limits))
+    return Copier(demuxer_of(container, limits, needs_sound=True)) if may_be_demuxed(container) else None
 
 
 CODEC_NAMES = {
@@ -229,7 +223,8 @@ async def find_tracks(
     branch = published.branch(limits.pump.ahead_bytes, -math.inf)
     if branch is None:
         return ()
-    reader, budget = ChunkDemuxer(demuxer_for_ffmpeg(published.received_container, limits)), StepBudget()
+    demuxer = demuxer_of(published.received_container, limits, needs_sound=False)
+    reader, budget = ChunkDemuxer(demuxer), StepBudget()
     tracks, pictures = dict[TrackKind, StreamTrack](), list[int]()
     try:
         loop = asyncio.get_running_loop()

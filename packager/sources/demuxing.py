@@ -10,46 +10,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
 
 from media.flv.audio_video_tags import has_legacy_tags
-from media.matroska.demuxer import MatroskaDemuxer
-from media.mp4.fragments.demuxer import FragmentDemuxer
 from media.packets import Packet, StreamTrack, TrackKind
 from media.steady_times import SteadyTimes
 from media.stream_reader import StreamChunk
 from media.ts.demuxer import TransportDemuxer
 from packager.sources.bursts import PacketPacer
-from packager.sources.limits import SourceLimits
+from packager.sources.containers import Demuxer
 from packager.step_budget import PORTION_BYTES
-
-
-class Demuxer(Protocol):
-    """Demuxes a stream into packets, without I/O."""
-
-    @property
-    def has_sound(self) -> bool:
-        """Whether the stream has said that it has sound."""
-
-    def receive_data(self, data: bytes) -> list[Packet]:
-        """Parse the next bytes; return the packets that they complete."""
-
-
-DEMUXERS: Mapping[str, Callable[[SourceLimits], Demuxer]] = {
-    "mpegts": lambda limits: TransportDemuxer(limits.transport),
-    "mp4": lambda limits: FragmentDemuxer(limits.pump.readers.fragments),
-    "matroska": lambda limits: MatroskaDemuxer(limits.pump.readers.matroska),
-}
-"""Demuxers of containers, by ffmpeg's names."""
-
-
-def demuxer_for_ffmpeg(container: str, limits: SourceLimits) -> Demuxer:
-    """Make the demuxer of a stream that goes to ffmpeg, whose sound may be one that ffmpeg alone reads."""
-    if container == "mpegts":
-        return TransportDemuxer(limits.transport, needs_sound=False)
-    return DEMUXERS[container](limits)
-
 
 BURSTS_AWAITED = 1.5
 """Bursts for which a track's packets wait for those of the other one, which may come with the next burst."""

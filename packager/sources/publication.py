@@ -22,10 +22,10 @@ from media.mp4.fragments.stream_reader import FragmentedStreamReader
 from media.packets import Packet
 from media.stream_reader import StreamChunk, StreamFormat, StreamReader
 from media.ts.stream_reader import TransportReader
-from packager.sources.container_detection import HEAD_BYTES, detect_published_container
+from packager.sources.containers import CONTAINERS, HEAD_BYTES, detect_published_container
 from packager.sources.further_video_tracks import FurtherVideoTrack
 from packager.sources.limits import SourceLimits
-from packager.sources.pump import READERS, Pump, PumpOptions, portion_bytes
+from packager.sources.pump import Pump, PumpOptions
 from packager.sources.stream_meter import StreamMeter
 from packager.step_budget import StepBudget
 
@@ -163,8 +163,8 @@ class Publication:
             self._set_container(container)
 
     def _set_container(self, container: str) -> None:
-        self._reader = READERS[container](self._owner.limits.pump.readers)
-        self._portion_bytes = portion_bytes(container)
+        self._reader = CONTAINERS[container].reader(self._owner.limits.pump.readers)
+        self._portion_bytes = CONTAINERS[container].portion_bytes
         self._begin_pump(container, self._reader)
 
     def _begin_pump(self, container: str, stream_format: StreamFormat) -> None:

@@ -14,7 +14,8 @@ import structlog
 from media.errors import MediaError
 from media.packets import StreamTrack
 from packager.concurrency import running_tasks
-from packager.sources.demuxing import DEMUXERS, DemuxedChunks, demuxer_for_ffmpeg
+from packager.sources.containers import CONTAINERS, demuxer_of, may_be_demuxed
+from packager.sources.demuxing import DemuxedChunks
 from packager.sources.further_video_tracks import FurtherVideoTrack
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.publication import (
@@ -456,7 +457,7 @@ class PublishedSource:
             await pump.feed(process, oldest=oldest)
         else:
             limits = self.limits
-            demuxer = demuxer_for_ffmpeg(pump.received_container, limits) if tracks else None
+            demuxer = demuxer_of(pump.received_container, limits, needs_sound=False) if tracks else None
             demuxed = DemuxedChunks(demuxer, tracks, limits.pump.ahead_bytes, self.warn, lambda: self.hurries)
             try:
                 await pump.feed(process, demuxed, oldest)
@@ -476,13 +477,16 @@ class PublishedSource:
     @property
     def has_packets(self) -> bool:
         """Whether the stream on air has packets, which come to ffmpeg at their own pace."""
-        return self._pump is not None and self._pump.received_container == "flv"
+        pump = self._pump
+        return pump is not None and CONTAINERS[pump.received_container].has_packets
 
     @property
     def may_demux(self) -> bool:
         """Whether the stream on air may be demuxed here for ffmpeg, as far as it is known."""
         pump = self._pump
-        return pump is not None and pump.received_container in DEMUXERS and pump.stream != self._undemuxable
+        return (
+            pump is not None and may_be_demuxed(pump.received_container) and pump.stream != self._undemuxable
+        )
 
     async def feed_chunks(self, taker: ChunkTaker, oldest: float) -> None:
         """Push the chunks of the stream on air; see ``Pump.feed_chunks``."""

@@ -22,45 +22,25 @@ from typing import Protocol
 import structlog
 
 from media.errors import MalformedError, MediaError
-from media.flv.stream_reader import FlvReader
-from media.matroska.stream_reader import MatroskaStreamReader
 from media.mp3.stream_reader import AudioStreamReader
-from media.mp4.fragments.stream_reader import FragmentedStreamReader
 from media.muxers.flv_muxer import FlvMuxer
 from media.muxers.matroska_muxer import MatroskaMuxer
 from media.packets import Packet, TrackKind
-from media.stream_reader import CLOCK_RATE, LONGEST_PAUSE, StreamChunk, StreamFormat, StreamReader
-from media.ts.stream_reader import TransportReader
+from media.stream_reader import CLOCK_RATE, LONGEST_PAUSE, StreamChunk, StreamFormat
 from packager.process.process import Process
 from packager.sources.bursts import BurstMeter, release_held
+from packager.sources.containers import CONTAINERS
 from packager.sources.demuxing import DemuxedChunks
 from packager.sources.gop_cache import GopCache
-from packager.sources.limits import DEFAULT_LIMITS, PumpLimits, StreamReaderLimits
+from packager.sources.limits import DEFAULT_LIMITS, PumpLimits
 from packager.sources.pacing import Pacing
 from packager.sources.tee_branch import TeeBranch
-from packager.step_budget import AUDIO_PORTION_BYTES, FLV_PORTION_BYTES, PORTION_BYTES, StepBudget
-
-READERS: Mapping[str, Callable[[StreamReaderLimits], StreamReader]] = {
-    "mpegts": lambda limits: TransportReader(limits.transport),
-    "flv": lambda limits: FlvReader(limits.flv),
-    "matroska": lambda limits: MatroskaStreamReader(limits.matroska),
-    "mp4": lambda limits: FragmentedStreamReader(limits.fragments),
-    "mp3": lambda _: AudioStreamReader(),
-    "aac": lambda _: AudioStreamReader(),
-}
-"""Readers of the containers that can be pumped, by ffmpeg's name of the container."""
-
-_PORTION_BYTES = {"flv": FLV_PORTION_BYTES, "mp3": AUDIO_PORTION_BYTES, "aac": AUDIO_PORTION_BYTES}
+from packager.step_budget import StepBudget
 
 RECENT_SECONDS = 0.5
 """Time after which data doesn't show any more that a stream flows."""
 
 log = structlog.get_logger()
-
-
-def portion_bytes(container: str) -> int:
-    """Return how many bytes of a container are parsed at once, by ffmpeg's name of the container."""
-    return _PORTION_BYTES.get(container, PORTION_BYTES)
 
 
 class Supply(Protocol):
@@ -272,7 +252,7 @@ class Pump:
     The producer waits only while a running ffmpeg is slow, or the stream is ahead of real time.
 
     Args:
-        container: ffmpeg's name of the container, one of ``READERS``; any if ``reader`` is given.
+        container: ffmpeg's name of the container, one of ``CONTAINERS``; any if ``reader`` is given.
         reader: parses the stream outside of the pump, which then gets chunks by ``take``.
         options: how the stream is treated.
         limits: the limits of the buffer.
@@ -328,7 +308,7 @@ class Pump:
     def _set_reader(self, reader: StreamFormat | None) -> None:
         self._cutter = None
         if reader is None:
-            reader = self._cutter = READERS[self.received_container](self._limits.readers)
+            reader = self._cutter = CONTAINERS[self.received_container].reader(self._limits.readers)
         self._format = reader
 
     @property
@@ -368,7 +348,8 @@ class Pump:
         """
         cutter = self._cutter
         if cutter is not None:
-            async for portion in self.budget.portions(data, portion_bytes(self.received_container)):
+            size = CONTAINERS[self.received_container].portion_bytes
+            async for portion in self.budget.portions(data, size):
                 await self.push(cutter.receive_data(portion))
 
     async def push(self, pieces: Iterable[StreamChunk]) -> None:

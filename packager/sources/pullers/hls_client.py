@@ -23,7 +23,7 @@ from media.mp3.id3 import ID3V2_HEADER, id3v2_size
 from media.mp4.fragments.fragment_join import FragmentJoiner
 from media.stream_reader import StreamFormat
 from media.ts.join import TransportJoiner
-from packager.sources.container_detection import HEAD_BYTES, detect_container
+from packager.sources.containers import HEAD_BYTES, detect_container
 from packager.sources.limits import PlaylistLimits
 from packager.sources.pullers.hls_fetcher import HlsFetcher, resolve
 from packager.sources.pump import Pump, PumpOptions

@@ -13,7 +13,7 @@ import structlog
 
 from media.errors import MediaError
 from media.stream_reader import StreamFormat
-from packager.sources.container_detection import HEAD_BYTES, detect_container, is_playlist
+from packager.sources.containers import HEAD_BYTES, detect_container, is_playlist
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.pullers.guarded_http import certificates, guarded_client
 from packager.sources.pullers.hls_client import HlsClient

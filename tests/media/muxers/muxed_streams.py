@@ -15,7 +15,7 @@ from media.flv.demuxer import FlvDemuxer
 from media.mp4.fragments.fragments import Fragment, InitSegment, write_fragment
 from media.mp4.fragments.moof import Sample
 from media.muxers.fragment_muxer import FragmentMuxer
-from packager.sources.demuxing import Demuxer
+from packager.sources.containers import Demuxer
 from tests.media.flv.flv_tags import write_tag
 
 EXECUTIONS = 300

@@ -20,7 +20,7 @@ from packager.ffmpeg.live import encoder_arguments
 from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.process.process import run
 from packager.process.sandbox import Sandbox
-from packager.sources.container_detection import detect_container
+from packager.sources.containers import detect_container
 from packager.sources.limits import SourceLimits
 from packager.sources.probe import inspect_source
 from packager.sources.pullers.http_puller import HttpPuller
