@@ -16,7 +16,7 @@ from media.flv.tags import SCRIPT, VIDEO, Tag, write_tags
 from media.mp4.fragments.fragments import Fragment, InitSegment
 from media.muxers.flv_muxer import FlvMuxer
 from tests.media.flv.flv_tags import AVCC, METADATA, some_tags
-from tests.media.muxers.muxed_streams import Rewriter, samples
+from tests.media.muxers.muxed_streams import FragmentRemuxer, samples
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -43,9 +43,9 @@ def test_metadata_go_on_at_time_0_as_ffmpeg_expects_them_and_other_scripts_do_no
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_tags_are_rewritten_as_their_bytes_are(seed: int) -> None:
+def test_tags_are_remuxed_as_their_bytes_are(seed: int) -> None:
     tags = some_tags(random.Random(seed))
-    by_bytes, by_tags = Rewriter(), Rewriter()
+    by_bytes, by_tags = FragmentRemuxer(), FragmentRemuxer()
     by_bytes.receive_data(flv_tags.file_header())
     for begin in range(0, len(tags), 25):
         some = tags[begin : begin + 25]

@@ -30,7 +30,7 @@ from tests.media.matroska.matroska_elements import (
     tracks,
 )
 from tests.media.muxers.enhanced_tracks import VP9_KEY
-from tests.media.muxers.muxed_streams import Rewriter, packets, samples, track
+from tests.media.muxers.muxed_streams import FragmentRemuxer, packets, samples, track
 from tests.packager.stripped_matroska import encoding, stripped
 
 PICTURE = "-c:v libx264 -preset fast -g 25 -pix_fmt yuv420p"
@@ -75,8 +75,8 @@ def demuxed(pieces: Iterable[bytes]) -> list[Packet]:
     return [packet for piece in pieces for packet in demuxer.receive_data(piece)]
 
 
-def rewritten(data: bytes) -> list[InitSegment | Fragment]:
-    return Rewriter(MatroskaDemuxer()).receive_data(data)
+def remuxed(data: bytes) -> list[InitSegment | Fragment]:
+    return FragmentRemuxer(MatroskaDemuxer()).receive_data(data)
 
 
 def of_kind(found: Sequence[Packet], kind: TrackKind) -> list[Packet]:
@@ -86,7 +86,7 @@ def of_kind(found: Sequence[Packet], kind: TrackKind) -> list[Packet]:
 @pytest.mark.parametrize("encoding", COPIED)
 def test_packets_are_those_of_the_stream(recorded: Recorded, encoding: str, tmp_path: Path) -> None:
     source = recorded(encoding)
-    found, events = demuxed([source.read_bytes()]), rewritten(source.read_bytes())
+    found, events = demuxed([source.read_bytes()]), remuxed(source.read_bytes())
     for kind, letter, track_id in ((TrackKind.VIDEO, "v", 1), (TrackKind.AUDIO, "a", 2)):
         sent, own = packets(source, letter), of_kind(found, kind)
         assert all(abs(one.pts / 90 - other[0]) <= 1 for one, other in zip(own, sent, strict=True))
@@ -138,7 +138,7 @@ def test_codecs_and_shapes_are_those_that_ffprobe_finds(recorded: Recorded, tmp_
     words = f"-nostdin -v error -i {recorded('WebM')} -c copy -aspect 2:1 {wide}"
     subprocess.run(["ffmpeg", *words.split()], check=True)
     made = tmp_path / "made.mp4"
-    made.write_bytes(track(rewritten(wide.read_bytes()), 1))
+    made.write_bytes(track(remuxed(wide.read_bytes()), 1))
     words = "-v error -show_entries stream=codec_name,width,height,sample_aspect_ratio -of json"
     told = json.loads(
         subprocess.run(["ffprobe", *words.split(), str(made)], check=True, capture_output=True).stdout
@@ -253,7 +253,7 @@ def test_damaged_streams_end_with_an_error_and_make_up_no_bytes(recorded: Record
         for _ in range(chance.randrange(1, 6)):
             damaged[chance.randrange(len(data))] = chance.randrange(256)
         try:
-            events = rewritten(bytes(damaged))
+            events = remuxed(bytes(damaged))
         except MediaError:
             continue
         assert sum(len(one.data) for one in events if isinstance(one, Fragment)) <= len(data)
@@ -265,7 +265,7 @@ def test_configurations_are_those_of_the_codecs(recorded: Recorded) -> None:
     kinds = {
         parse_sample_entry(one.tracks[0].sample_entries[0]).kind
         for encoding in COPIED
-        for one in rewritten(recorded(encoding).read_bytes())
+        for one in remuxed(recorded(encoding).read_bytes())
         if isinstance(one, InitSegment)
     }
     assert kinds == {b"avc1", b"hvc1", b"av01", b"vp09", b"mp4a", b"Opus", b"fLaC", b"ac-3", b"ec-3"}

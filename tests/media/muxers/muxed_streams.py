@@ -22,7 +22,7 @@ EXECUTIONS = 300
 """Of hostile streams here; ``make fuzz`` runs as many as one likes."""
 
 
-class Rewriter:
+class FragmentRemuxer:
     """Demuxes a stream, FLV by default, and writes its packets as fragments."""
 
     def __init__(self, demuxer: Demuxer | None = None) -> None:
@@ -40,9 +40,9 @@ class Rewriter:
         return self._muxer.push(self._demuxer.receive_tags(tags))
 
 
-def rewritten(pieces: Iterable[bytes]) -> list[InitSegment | Fragment]:
-    rewriter = Rewriter()
-    return [event for piece in pieces for event in rewriter.receive_data(piece)]
+def remuxed(pieces: Iterable[bytes]) -> list[InitSegment | Fragment]:
+    remuxer = FragmentRemuxer()
+    return [event for piece in pieces for event in remuxer.receive_data(piece)]
 
 
 def track(events: Iterable[InitSegment | Fragment], track_id: int, later: int = 0) -> bytes:
@@ -132,10 +132,10 @@ def check_hostile(tags: list[bytes], executions: int, seed: int) -> int:
     for _ in range(executions):
         data = hostile(tags, chance)
         cut = chance.randrange(len(data))
-        rewriter, ends, most = Rewriter(), dict[int, int](), len(data)
+        remuxer, ends, most = FragmentRemuxer(), dict[int, int](), len(data)
         try:
             for piece in (data[:cut], data[cut:]):
-                for event in rewriter.receive_data(piece):
+                for event in remuxer.receive_data(piece):
                     if isinstance(event, InitSegment):
                         ends.pop(event.tracks[0].track_id, None)
                         continue

@@ -1,4 +1,4 @@
-"""What ffmpeg 8.1 publishes in the newer codecs is rewritten packet by packet, and can be decoded."""
+"""What ffmpeg 8.1 publishes in the newer codecs is remuxed packet by packet, and can be decoded."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from media.packets import TrackKind
 from packager.process.ffmpeg_discovery import locate
 from tests.media.muxers.muxed_streams import (
     EXECUTIONS,
-    Rewriter,
+    FragmentRemuxer,
     check_hostile,
-    rewritten,
+    remuxed,
     samples,
     tags_of,
     track,
@@ -72,7 +72,7 @@ def test_packets_are_those_of_the_stream(
     recorded: Recorded, picture: str, sound: str, tmp_path: Path
 ) -> None:
     source, made = recorded(picture, sound), tmp_path / "made.mp4"
-    events = rewritten([source.read_bytes()])
+    events = remuxed([source.read_bytes()])
     for track_id, kind, tolerance in ((1, "v", 0), (2, "a", 1)):
         made.write_bytes(track(events, track_id))
         sent, found = packets_of(source, kind), packets_of(made, kind)
@@ -104,7 +104,7 @@ def test_packets_are_those_of_the_stream(
 def test_sample_entries_say_codec_and_size(
     recorded: Recorded, picture: str, sound: str, codecs: tuple[str, str]
 ) -> None:
-    events = rewritten([recorded(picture, sound).read_bytes()])
+    events = remuxed([recorded(picture, sound).read_bytes()])
     tracks = [event.tracks[0] for event in events if isinstance(event, InitSegment)]
     entries = {one.track_id: parse_sample_entry(one.sample_entries[0]) for one in tracks}
     assert len(tracks) == 2
@@ -117,16 +117,16 @@ def test_sample_entries_say_codec_and_size(
 @pytest.mark.parametrize(("picture", "sound"), PAIRS)
 def test_a_stream_may_come_in_any_pieces_or_as_tags(recorded: Recorded, picture: str, sound: str) -> None:
     data = recorded(picture, sound).read_bytes()
-    whole, chance = rewritten([data]), random.Random(1)
+    whole, chance = remuxed([data]), random.Random(1)
     cuts = sorted(chance.randrange(len(data)) for _ in range(100))
     pieces = [data[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
     for cut in (pieces, [data[place : place + 1] for place in range(len(data))]):
-        assert samples(rewritten(cut)) == samples(whole)
-    rewriter, by_tags = Rewriter(), list[InitSegment | Fragment]()
-    rewriter.receive_data(data[: flv_tags.FILE_HEADER])
+        assert samples(remuxed(cut)) == samples(whole)
+    remuxer, by_tags = FragmentRemuxer(), list[InitSegment | Fragment]()
+    remuxer.receive_data(data[: flv_tags.FILE_HEADER])
     for tag in tags_of(data):
         time = int.from_bytes(tag[7:8] + tag[4:7], "big")
-        by_tags += rewriter.receive_tags([(tag[0], time, tag[flv_tags.TAG_HEADER : -flv_tags.SIZE_BEHIND])])
+        by_tags += remuxer.receive_tags([(tag[0], time, tag[flv_tags.TAG_HEADER : -flv_tags.SIZE_BEHIND])])
     assert samples(by_tags) == samples(whole)
 
 

@@ -17,7 +17,7 @@ from tests.media.muxers.muxed_streams import (
     EXECUTIONS,
     check_hostile,
     packets,
-    rewritten,
+    remuxed,
     samples,
     tags_of,
     track,
@@ -51,7 +51,7 @@ def test_packets_are_those_of_the_stream(
     recorded: Callable[[str], Path], encoding: str, tmp_path: Path
 ) -> None:
     source, made = recorded(encoding), tmp_path / "made.mp4"
-    events = rewritten([source.read_bytes()])
+    events = remuxed([source.read_bytes()])
     for track_id, kind, tolerance in ((1, "v", 0), (2, "a", 1)):
         made.write_bytes(track(events, track_id))
         sent, found = packets(source, kind), packets(made, kind)
@@ -66,11 +66,11 @@ def test_packets_are_those_of_the_stream(
 
 def test_a_stream_may_come_in_any_pieces(recorded: Callable[[str], Path]) -> None:
     data = recorded("no delay").read_bytes()
-    whole, chance = rewritten([data]), random.Random(1)
+    whole, chance = remuxed([data]), random.Random(1)
     cuts = sorted(chance.randrange(len(data)) for _ in range(200))
     pieces = [data[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
     for cut in (pieces, [data[place : place + 1] for place in range(len(data))]):
-        assert samples(rewritten(cut)) == samples(whole)
+        assert samples(remuxed(cut)) == samples(whole)
 
 
 def audio(time: int, data: bytes = b"frame") -> bytes:
@@ -82,7 +82,7 @@ AAC_48000 = write_tag(flv_tags.AUDIO, 0, b"\xaf\0\x11\x90")
 
 def test_a_frame_of_sound_lasts_its_time_unless_one_is_missing() -> None:
     times = [0, 21, 43, 64, 85, 300, 320, 320, 362]
-    events = rewritten([flv_tags.file_header() + AAC_48000, *(audio(time) for time in times)])
+    events = remuxed([flv_tags.file_header() + AAC_48000, *(audio(time) for time in times)])
     fragments = [event for event in events if isinstance(event, Fragment)]
     durations = [sample.duration for fragment in fragments for sample in fragment.samples]
     assert durations == [1024] * 4 + [300 * 48 - 4096, 1024, 1024, 1024]
@@ -102,19 +102,19 @@ def test_a_frame_of_sound_lasts_its_time_unless_one_is_missing() -> None:
 )
 def test_what_can_not_be_copied_is_an_error(data: bytes) -> None:
     with pytest.raises(MediaError):
-        rewritten([data])
+        remuxed([data])
 
 
 def test_pixels_wider_than_a_track_header_can_say_are_an_error(recorded: Callable[[str], Path]) -> None:
     with pytest.raises(MediaError, match="a picture shown at 3840000 x 48 pixels"):
-        rewritten([recorded(WIDE_PIXELS).read_bytes()])
+        remuxed([recorded(WIDE_PIXELS).read_bytes()])
 
 
 def test_frames_before_another_configuration_are_kept_however_they_come() -> None:
     other = write_tag(flv_tags.AUDIO, 64, b"\xaf\0\x12\x10")
     frames = b"".join(audio(time) for time in (0, 21, 43))
     tags = [flv_tags.file_header() + AAC_48000, frames, other, frames]
-    whole, cut = rewritten([b"".join(tags)]), rewritten(tags)
+    whole, cut = remuxed([b"".join(tags)]), remuxed(tags)
     assert whole == cut
     assert [len(event.samples) if isinstance(event, Fragment) else 0 for event in whole] == [0, 2, 0, 2]
 

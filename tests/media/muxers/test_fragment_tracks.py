@@ -37,29 +37,29 @@ from tests.media.muxers.enhanced_tracks import (
     hvcc,
     sized,
 )
-from tests.media.muxers.muxed_streams import Rewriter, samples
+from tests.media.muxers.muxed_streams import FragmentRemuxer, samples
 
 KEY = sized(KEY_SLICE)
 
 
-def rewritten(tags: Sequence[Tag]) -> list[InitSegment | Fragment]:
-    rewriter = Rewriter()
-    return [event for tag in tags for event in rewriter.receive_tags([tag])]
+def remuxed(tags: Sequence[Tag]) -> list[InitSegment | Fragment]:
+    remuxer = FragmentRemuxer()
+    return [event for tag in tags for event in remuxer.receive_tags([tag])]
 
 
 def times(tags: Sequence[Tag], track_id: int) -> list[tuple[int, int, int]]:
     """Give each sample's decode time, how much later it is shown, and how long it lasts."""
-    found = samples(rewritten(tags)).get(track_id, [])
+    found = samples(remuxed(tags)).get(track_id, [])
     return [(when, one.composition_offset, one.duration) for when, one, _ in found]
 
 
 def contents(tags: Sequence[Tag], track_id: int) -> list[bytes]:
-    return [data for _, _, data in samples(rewritten(tags)).get(track_id, [])]
+    return [data for _, _, data in samples(remuxed(tags)).get(track_id, [])]
 
 
 def kinds(tags: Sequence[Tag]) -> list[bytes]:
     """Give the type of each sample entry that comes."""
-    inits = [one.tracks[0] for one in rewritten(tags) if isinstance(one, InitSegment)]
+    inits = [one.tracks[0] for one in remuxed(tags) if isinstance(one, InitSegment)]
     return [parse_sample_entry(one.sample_entries[0]).kind for one in inits]
 
 
@@ -157,7 +157,7 @@ def test_a_temporal_unit_of_nothing_is_no_sample() -> None:
 
 def test_av1_whose_configuration_has_no_sequence_header_takes_that_of_its_first_picture() -> None:
     bare, key = (VIDEO, 0, b"\x90av01\x81\0\x0c\0"), b"\x91av01\x12\0" + AV1_SEQUENCE + AV1_FRAME
-    events = rewritten([bare, (VIDEO, 0, key), (VIDEO, 40, key)])
+    events = remuxed([bare, (VIDEO, 0, key), (VIDEO, 40, key)])
     (init,) = (one for one in events if isinstance(one, InitSegment))
     entry = parse_sample_entry(init.tracks[0].sample_entries[0])
     assert (entry.width, entry.height) == (160, 120)
@@ -166,7 +166,7 @@ def test_av1_whose_configuration_has_no_sequence_header_takes_that_of_its_first_
 
 def test_vp9_says_size_in_its_first_picture_and_colours_in_its_configuration() -> None:
     tags = [VP9, (VIDEO, 0, b"\xa1vp09" + VP9_KEY), (VIDEO, 0, b"\x91vp09" + VP9_KEY)]
-    (init,) = (one for one in rewritten(tags) if isinstance(one, InitSegment))
+    (init,) = (one for one in remuxed(tags) if isinstance(one, InitSegment))
     entry = parse_sample_entry(init.tracks[0].sample_entries[0])
     assert (entry.codec, entry.width, entry.height) == ("vp09.00.41.08", 160, 120)
     assert entry.colour == Colour(9, 16, 9)
@@ -174,14 +174,14 @@ def test_vp9_says_size_in_its_first_picture_and_colours_in_its_configuration() -
 
 
 def test_preskip_and_gain_of_opus_are_in_its_sample_entry() -> None:
-    (init,) = (one for one in rewritten([OPUS, (AUDIO, 0, b"\x91Opus\x98a")]) if isinstance(one, InitSegment))
+    (init,) = (one for one in remuxed([OPUS, (AUDIO, 0, b"\x91Opus\x98a")]) if isinstance(one, InitSegment))
     assert b"dOps\0\2" + struct.pack(">HIh", 312, 48000, -256) + b"\0" in init.data
 
 
 def test_frames_before_their_header_and_of_other_codecs_are_left_out() -> None:
     frames: list[Tag] = [(VIDEO, 0, b"\x91av01" + AV1_FRAME), (AUDIO, 0, b"\x91Opus\x98a")]
     older: list[Tag] = [(VIDEO, 0, b"\x17\1\0\0\0avc"), (AUDIO, 0, b"\xaf\1aac")]
-    assert rewritten([*frames, *older]) == []
+    assert remuxed([*frames, *older]) == []
     tags = [HEVC, OPUS, *frames, *older, (VIDEO, 0, b"\x93hvc1" + KEY), (VIDEO, 40, b"\xa3hvc1b")]
     assert contents(tags, 1) == [KEY]
     assert kinds(tags) == [b"Opus", b"hvc1"]
@@ -211,7 +211,7 @@ def test_decoding_begins_only_with_frames_that_are_key_frames_whatever_is_said(
     header: Tag, key: bytes, other: bytes
 ) -> None:
     frames = [(VIDEO, 40 * index, body) for index, body in enumerate((key, other, key, other))]
-    found = samples(rewritten([header, *frames]))[1]
+    found = samples(remuxed([header, *frames]))[1]
     assert [one.is_sync for _, one, _ in found] == [True, False, True]
     if header is not VP9:
         assert len(contents([header, (VIDEO, 0, other), *frames], 1)) == 3
@@ -282,7 +282,7 @@ MULTICHANNEL = b"OpusHead\1\6" + struct.pack("<HIhB", 312, 48000, 0, 1)
 )
 def test_what_can_not_be_copied_is_an_error(tags: list[Tag]) -> None:
     with pytest.raises(MediaError):
-        rewritten(tags)
+        remuxed(tags)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_what_can_not_be_copied_is_an_error(tags: list[Tag]) -> None:
 )
 def test_an_empty_configuration_is_none(kind: int, codec: bytes, frame: bytes) -> None:
     """Encoders send one in front of the first, or again in mid-stream."""
-    assert rewritten([(kind, 0, b"\x90" + codec), (kind, 0, b"\x91" + codec + frame)]) == []
+    assert remuxed([(kind, 0, b"\x90" + codec), (kind, 0, b"\x91" + codec + frame)]) == []
 
 
 def test_frames_of_dolby_that_change_end_the_track() -> None:
@@ -304,7 +304,7 @@ def test_frames_of_dolby_that_change_end_the_track() -> None:
     frames = [(AUDIO, 32 * index, b"\x91ac-3" + stereo) for index in range(3)]
     assert times(frames, 2) == [(0, 0, 1536), (1536, 0, 1536)]
     with pytest.raises(UnsupportedError, match="changes its rate or its channels"):
-        rewritten([*frames, (AUDIO, 96, b"\x91ac-3" + mono)])
+        remuxed([*frames, (AUDIO, 96, b"\x91ac-3" + mono)])
 
 
 def test_the_size_and_the_colours_of_av1_are_read_whatever_comes_before_them() -> None:
@@ -342,7 +342,7 @@ def test_the_size_and_the_colours_of_av1_are_read_whatever_comes_before_them() -
 def test_small_units_in_large_tags_cost_no_more_than_their_bytes(tags: list[Tag]) -> None:
     began = time.process_time()
     with contextlib.suppress(MediaError):
-        rewritten(tags)
+        remuxed(tags)
     # To look at each unit would take a second.
     assert time.process_time() - began < 0.3
 

@@ -15,7 +15,7 @@ from media.mp4.fragments.fragments import Fragment, InitSegment
 from media.ts.demuxer import LiveTransportLimits, TransportDemuxer
 from media.ts.tables import PACKET
 from media.ts.timestamps import CLOCK_WRAP
-from tests.media.muxers.muxed_streams import Rewriter, packets, samples, track
+from tests.media.muxers.muxed_streams import FragmentRemuxer, packets, samples, track
 
 PICTURE = "-c:v libx264 -preset fast -g 25 -pix_fmt yuv420p"
 ENCODINGS = {
@@ -48,9 +48,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     return record
 
 
-def rewritten(pieces: Iterable[bytes]) -> list[InitSegment | Fragment]:
-    rewriter = Rewriter(TransportDemuxer())
-    return [event for piece in pieces for event in rewriter.receive_data(piece)]
+def remuxed(pieces: Iterable[bytes]) -> list[InitSegment | Fragment]:
+    remuxer = FragmentRemuxer(TransportDemuxer())
+    return [event for piece in pieces for event in remuxer.receive_data(piece)]
 
 
 def decoded(path: Path, kind: str) -> list[str]:
@@ -65,7 +65,7 @@ def test_pictures_and_sound_are_those_of_the_stream(
     recorded: Recorded, encoding: str, tmp_path: Path
 ) -> None:
     source, made = recorded(encoding), tmp_path / "made.mp4"
-    events = rewritten([source.read_bytes()])
+    events = remuxed([source.read_bytes()])
     entries = [one.tracks[0].sample_entries[0] for one in events if isinstance(one, InitSegment)]
     kinds = {"avc1", "hvc1", "mp4a", "ac-3", "ec-3"}
     assert {parse_sample_entry(entry).kind.decode() for entry in entries} <= kinds
@@ -83,11 +83,11 @@ def test_pictures_and_sound_are_those_of_the_stream(
 
 def test_a_stream_may_come_in_any_pieces(recorded: Recorded) -> None:
     data = recorded("B-frames at 29.97 a second").read_bytes()
-    whole, chance = samples(rewritten([data])), random.Random(1)
+    whole, chance = samples(remuxed([data])), random.Random(1)
     cuts = sorted(chance.randrange(len(data)) for _ in range(100))
     pieces = [data[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
     for cut in (pieces, [data[place : place + 100] for place in range(0, len(data), 100)]):
-        assert samples(rewritten(cut)) == whole
+        assert samples(remuxed(cut)) == whole
 
 
 def test_tables_that_come_late_and_sound_of_wild_times_give_the_same_in_any_pieces(
@@ -105,20 +105,20 @@ def test_tables_that_come_late_and_sound_of_wild_times_give_the_same_in_any_piec
         told = packet[begin] >> 1 & 7
         packet[begin] = (told + step) % 8 << 1 | packet[begin] & 0xF1
         wild[at] = bytes(packet)
-    assert samples(rewritten([b"".join(late)])) == samples(rewritten(late))
+    assert samples(remuxed([b"".join(late)])) == samples(remuxed(late))
     # Behind each step comes a picture of the former time.
     for pieces in ([b"".join(wild)], wild):
         with pytest.raises(MalformedError, match="audio times go back"):
-            rewritten(pieces)
+            remuxed(pieces)
 
 
 def test_a_stream_whose_sound_has_another_codec_is_left_to_others(recorded: Recorded) -> None:
     with pytest.raises(UnsupportedError, match="no audio of a supported codec"):
-        rewritten([recorded("MP2").read_bytes()])
+        remuxed([recorded("MP2").read_bytes()])
 
 
 def test_a_stream_without_sound_has_its_pictures(recorded: Recorded) -> None:
-    (found,) = samples(rewritten([recorded("silent").read_bytes()])).values()
+    (found,) = samples(remuxed([recorded("silent").read_bytes()])).values()
     # Two seconds, of which the last picture isn't known to be whole.
     assert len(found) == 48
 
@@ -126,11 +126,11 @@ def test_a_stream_without_sound_has_its_pictures(recorded: Recorded) -> None:
 def test_lost_packets_are_left_out_and_what_comes_behind_them_goes_on(recorded: Recorded) -> None:
     data = recorded("B-frames at 29.97 a second").read_bytes()
     every = [data[place : place + PACKET] for place in range(0, len(data), PACKET)]
-    whole, chance = samples(rewritten([data])), random.Random(2)
+    whole, chance = samples(remuxed([data])), random.Random(2)
     for _ in range(20):
         # The tables are repeated, but not in these two seconds.
         kept = every[:20] + [one for one in every[20:] if chance.random() > 0.02]
-        found = samples(rewritten([b"".join(kept)]))
+        found = samples(remuxed([b"".join(kept)]))
         for one in (1, 2):
             assert len(whole[one]) - len(found[one]) < 20
 
@@ -144,10 +144,10 @@ def test_hostile_streams_are_an_error_or_none_within_bounds(recorded: Recorded) 
             place = chance.randrange(len(broken))
             # A transport stream's reader has seen to it that its packets are in step.
             broken[place] = broken[place] if place % PACKET == 0 else chance.randrange(256)
-        rewriter, given = Rewriter(TransportDemuxer()), 0
+        remuxer, given = FragmentRemuxer(TransportDemuxer()), 0
         try:
             for place in range(0, len(broken), 1000):
-                for event in rewriter.receive_data(bytes(broken[place : place + 1000])):
+                for event in remuxer.receive_data(bytes(broken[place : place + 1000])):
                     given += len(event.data)
         except MediaError:
             pass

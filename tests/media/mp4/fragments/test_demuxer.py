@@ -18,7 +18,7 @@ from media.mp4.fragments.demuxer import FragmentDemuxer
 from media.mp4.fragments.fragments import Fragment, InitSegment
 from media.packets import Packet, TrackKind
 from tests import hostile_media as hostile
-from tests.media.muxers.muxed_streams import Rewriter, packets, samples, track
+from tests.media.muxers.muxed_streams import FragmentRemuxer, packets, samples, track
 
 H264 = "-c:v libx264 -preset fast -bf 3 -g 25"
 EMPTY = "-movflags empty_moov+default_base_moof"
@@ -68,8 +68,8 @@ def demuxed(pieces: Iterable[bytes]) -> list[Packet]:
     return [packet for piece in pieces for packet in demuxer.receive_data(piece)]
 
 
-def rewritten(data: bytes) -> list[InitSegment | Fragment]:
-    return Rewriter(FragmentDemuxer()).receive_data(data)
+def remuxed(data: bytes) -> list[InitSegment | Fragment]:
+    return FragmentRemuxer(FragmentDemuxer()).receive_data(data)
 
 
 def of_kind(found: Sequence[Packet], kind: TrackKind) -> list[Packet]:
@@ -81,7 +81,7 @@ def test_packets_and_their_times_are_those_of_the_stream(
     recorded: Recorded, form: str, tmp_path: Path
 ) -> None:
     source = recorded(form)
-    found, events = demuxed([source.read_bytes()]), rewritten(source.read_bytes())
+    found, events = demuxed([source.read_bytes()]), remuxed(source.read_bytes())
     for kind, letter, track_id in ((TrackKind.VIDEO, "v", 1), (TrackKind.AUDIO, "a", 2)):
         sent, own = packets(source, letter), of_kind(found, kind)
         assert len(own) == len(sent)
@@ -106,7 +106,7 @@ def test_no_sample_of_sound_drifts(recorded: Recorded, form: str) -> None:
         subprocess.run(["ffprobe", *words.split(), str(source)], check=True, capture_output=True).stdout
     )
     scale = int(told["streams"][0]["time_base"].partition("/")[2])
-    events = rewritten(source.read_bytes())
+    events = remuxed(source.read_bytes())
     assert {one.tracks[0].timescale for one in events if isinstance(one, InitSegment)} == {90_000, scale}
     own = [time for time, _, _ in samples(events)[2]]
     assert own == [one["pts"] for one in told["packets"]][: len(own)]
@@ -125,13 +125,13 @@ def test_configurations_are_those_of_the_codecs(recorded: Recorded, tmp_path: Pa
     kinds = {
         parse_sample_entry(one.tracks[0].sample_entries[0]).kind
         for form in COPIED
-        for one in rewritten(recorded(form).read_bytes())
+        for one in remuxed(recorded(form).read_bytes())
         if isinstance(one, InitSegment)
     }
     assert kinds == {b"avc1", b"hvc1", b"av01", b"vp09", b"mp4a", b"Opus", b"fLaC", b"ac-3", b"ec-3"}
     for form in ("HEVC and Opus", "AV1 and FLAC"):
         made = tmp_path / "made.mp4"
-        made.write_bytes(track(rewritten(recorded(form).read_bytes()), 2))
+        made.write_bytes(track(remuxed(recorded(form).read_bytes()), 2))
         words = ["-v", "error", "-i", str(made), "-f", "null", "-"]
         assert not subprocess.run(["ffmpeg", *words], check=True, capture_output=True).stderr
 
@@ -142,7 +142,7 @@ def test_the_shape_of_pixels_is_the_containers(recorded: Recorded, tmp_path: Pat
         f"-nostdin -v error -i {recorded('VP9 and AC-3')} -c copy -aspect 2:1 {DELAYED}+frag_keyframe {wide}"
     )
     subprocess.run(["ffmpeg", *words.split()], check=True)
-    made.write_bytes(track(rewritten(wide.read_bytes()), 1))
+    made.write_bytes(track(remuxed(wide.read_bytes()), 1))
     words = "-v error -show_entries stream=sample_aspect_ratio -of csv=p=0"
     told = subprocess.run(["ffprobe", *words.split(), str(made)], check=True, capture_output=True, text=True)
     assert told.stdout.strip() == "3:2"
@@ -191,7 +191,7 @@ def test_damaged_streams_end_with_an_error_and_make_up_no_bytes(recorded: Record
         for _ in range(chance.randrange(1, 6)):
             damaged[chance.randrange(len(data))] = chance.randrange(256)
         try:
-            events = rewritten(bytes(damaged))
+            events = remuxed(bytes(damaged))
         except MediaError:
             continue
         assert sum(len(one.data) for one in events if isinstance(one, Fragment)) <= len(data)
