@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import socket
 import struct
@@ -90,6 +91,9 @@ class FloodFilter:
             self._timer.cancel()
         self._is_able = False
         self._until.clear()
+        # The socket may be another process's as well.
+        with contextlib.suppress(OSError):
+            self._attach()
 
     def _refresh_by(self, due: float) -> None:
         if self._timer is not None and self._timer.when() > due:

@@ -78,6 +78,7 @@ async def test_the_kernel_drops_what_goes_to_a_flood_in_either_form(pair: Pair) 
     # Too short to tell: no packets of QUIC.
     assert pair.passed(b"", b"\x40", *(header + LOST[:7] for header in HEADERS.values())) == []
     dropping.close()
+    assert pair.passed(*lost, *others) == lost + others
 
 
 async def test_a_flood_is_read_again_when_its_time_is_over(pair: Pair) -> None:
