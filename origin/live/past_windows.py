@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from fractions import Fraction
+from functools import partial
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ from origin.answers.refusals import ABSENT_LIVE_SECONDS, refusal
 from origin.answers.reply import PendingTask, Reply
 from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
+from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
 from origin.live.addresses import MANIFEST, MULTIVARIANT, LiveAddress, Span
 from origin.live.playlist_requests import IRREGULAR, Reload
@@ -71,20 +73,41 @@ class PastRequest(Struct, frozen=True, gc=False):
     date_ranges: Sequence[str]
     edge: MediaPlaylist | None = None
 
-    def reply(self) -> Reply:
-        """Return the playlist or the manifest; of a day that takes a good part of a second."""
+    @property
+    def key(self) -> Hashable:
+        """All that the text depends on: those who ask for the same one get it from one of them."""
+        past, suffix = self.past, self.address.directives.suffix
+        asked = (self.address.name, self.address.rendition, suffix, self.query, tuple(self.date_ranges))
+        coded = self.request.takes_gzip
+        numbers = past.first.number, past.last.number, past.is_whole
+        reported = [one.window.last_reported for one in self.stream.renditions.values() if self.edge]
+        return self.stream, asked, coded, numbers, tuple(reported)
+
+    def text(self) -> Pieces:
+        """Write the playlist or the manifest, which is empty if there is none; of a day it takes long."""
         if self.address.name == MULTIVARIANT:
-            return self._multivariant()
+            renditions = list(self.stream.renditions.values())
+            made = multivariant_playlist(renditions, self.stream.cadence, suffix=self.query)
+            return (made.render().encode(),)
         if self.address.name == MANIFEST:
             return self._manifest()
-        rendition = self.stream.renditions.get(self.address.rendition)
+        rendition, edge = self.stream.renditions.get(self.address.rendition), self.edge
         if rendition is None:
-            return refusal(self.request, 404, self.stream.target_duration)
-        suffix, edge = self.address.directives.suffix, self.edge
+            return ()
         if edge is not None:
-            return self._text(self._growing(rendition, edge).pieces(), MEDIA_TYPE)
-        made = past_playlist(self.past, rendition, self.stream.target_duration, self.date_ranges, suffix)
-        return self._text(made.pieces(), MEDIA_TYPE)
+            return self._growing(rendition, edge).pieces()
+        suffix = self.address.directives.suffix
+        return past_playlist(
+            self.past, rendition, self.stream.target_duration, self.date_ranges, suffix
+        ).pieces()
+
+    def reply(self, text: Pieces) -> Reply:
+        """Return the reply with what was written."""
+        is_manifest = self.address.name == MANIFEST
+        if not text:
+            reason = NOTHING_KEPT if is_manifest else ""
+            return refusal(self.request, 404, self.stream.target_duration, reason)
+        return self._text(text, mpd.MEDIA_TYPE if is_manifest else MEDIA_TYPE)
 
     def delta_reply(self, rendition: Rendition) -> Reply:
         """Return the delta update of a span that grows: it is short, and the same for all who wait for it."""
@@ -117,18 +140,11 @@ class PastRequest(Struct, frozen=True, gc=False):
                 bounds["end"] = written(self.end)
         return query_of(self.address, bounds)
 
-    def _multivariant(self) -> Reply:
-        renditions = list(self.stream.renditions.values())
-        text = multivariant_playlist(renditions, self.stream.cadence, suffix=self.query).render()
-        return self._text((text.encode(),), MEDIA_TYPE)
-
-    def _manifest(self) -> Reply:
+    def _manifest(self) -> Pieces:
         stream, past = self.stream, self.past
         coded = {name: past.segments[name] for name, one in stream.renditions.items() if one.language is None}
         made = manifest(recorded_periods(coded), stream.cadence.frame_rate)
-        if made is None:
-            return refusal(self.request, 404, stream.target_duration, NOTHING_KEPT)
-        return self._text((made.render(),), mpd.MEDIA_TYPE)
+        return () if made is None else (made.render(),)
 
     @property
     def is_dynamic(self) -> bool:
@@ -193,6 +209,7 @@ class PastWindowReplies:
         self._most_hours = most_hours
         # Anybody may vary the bounds at will, so networks take turns.
         self._turns = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
+        self._texts = SingleFlight[Hashable, Pieces]()
 
     def decide(self, request: Request, address: LiveAddress, span: Span, stream: LiveStream) -> Outcome:
         """Decide a request for a playlist or a manifest of a span, once the channel has segments."""
@@ -205,15 +222,26 @@ class PastWindowReplies:
         return wait_until_ready(stream, when_ready)
 
     async def _in_turn(self, asked: PastRequest) -> Reply:
-        """Write a playlist or a manifest; in a thread where it doesn't follow the channel's state."""
-        request, later = asked.request, asked.stream.target_duration
+        """Reply with a playlist or a manifest, which is written in a thread if the channel's state allows."""
         try:
-            async with self._turns.held(network_of(request.client)):
-                if asked.address.name == MANIFEST and asked.is_dynamic:
+            if asked.address.name == MANIFEST and asked.is_dynamic:
+                async with self._turns.held(network_of(asked.request.client)):
                     return await asked.dynamic_manifest()
-                return await asyncio.to_thread(asked.reply)
+            text = await self._texts.do(asked.key, partial(self._write, asked))
         except TooManyWaitingError:
-            return refusal(request, 503, 0, retry_after=later)
+            return refusal(asked.request, 503, 0, retry_after=asked.stream.target_duration)
+        return await asyncio.to_thread(asked.reply, text)
+
+    async def _write(self, asked: PastRequest) -> Pieces:
+        def write() -> Pieces:
+            text = asked.text()
+            if text and asked.request.takes_gzip:
+                # For all who wait, as it is kept.
+                gzip_cache.gzip(text)
+            return text
+
+        async with self._turns.held(network_of(asked.request.client)):
+            return await asyncio.to_thread(write)
 
     def _decide(self, request: Request, address: LiveAddress, span: Span, stream: LiveStream) -> Outcome:
         target_duration = stream.target_duration

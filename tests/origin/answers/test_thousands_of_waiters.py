@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import Awaitable, Callable
 from fractions import Fraction
 from pathlib import Path
@@ -12,11 +13,12 @@ import jwt
 import obstore
 import pytest
 
+from media.hls.media_playlist import MediaPlaylist
 from origin.access.token_keys import TokenKeys
 from origin.answers.reply import Pending
 from origin.answers.request import request_from_headers
 from origin.http.client_limits import ClientLimit
-from origin.live import snapshots
+from origin.live import past_windows, snapshots
 from origin.live.handler import LiveHandler
 from origin.live.media_requests import PastMedia
 from origin.vod.answer_cache import AnswerCache, AnswerCacheLimits
@@ -179,3 +181,28 @@ async def test_slow_answers_of_a_bucket_are_good_for_all(
         assert (set(found), len(s3_proxy.requests) - before) == ({("film.de.srt",)}, 1)
     finally:
         cache.close()
+
+
+async def test_the_playlist_of_a_span_is_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    written, lock, go_on, write = 0, Lock(), Event(), past_windows.past_playlist
+
+    def counted(*words: object) -> MediaPlaylist:
+        nonlocal written
+        with lock:
+            written += 1
+        assert go_on.wait(CLIENT_SECONDS)
+        return write(*words)  # type: ignore[arg-type]  # handed on as they are
+
+    monkeypatch.setattr(past_windows, "past_playlist", counted)
+    maker = Maker(dvr=False)
+    for _ in range(3):
+        maker.act("segment")
+    stream = LiveStream("test", NoCommands(), clock=maker.clock)
+    stream.wall_clock = lambda: float(NUMBER + 3)
+    begin_late(maker, stream)
+    handler = LiveHandler({"test": stream}, blocked=ClientLimit(WAITERS))
+    path = b"/live/test/audio/media.m3u8?start=%d&end=%d" % (NUMBER, NUMBER + 2)
+    asked = request_from_headers("GET", path, ((b"accept-encoding", b"gzip"),), "203.0.113.5")
+    bodies = await all_received(lambda: handler.handle(asked), go_on)
+    assert b"#EXT-X-ENDLIST" in gzip.decompress(bodies[0])
+    assert written == 1
