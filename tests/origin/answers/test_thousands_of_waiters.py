@@ -18,13 +18,14 @@ from origin.access.token_keys import TokenKeys
 from origin.answers.reply import Pending
 from origin.answers.request import request_from_headers
 from origin.http.client_limits import ClientLimit
-from origin.live import past_windows, snapshots
+from origin.live import snapshots
 from origin.live.handler import LiveHandler
 from origin.live.media_requests import PastMedia
 from origin.vod.answer_cache import AnswerCache, AnswerCacheLimits
 from origin.vod.handler import VodHandler
 from packager.library.local_storage import Library
 from packager.past.key_frames import KeyFrame, read_key_frame
+from packager.past.past_window import past_playlist
 from packager.past.segment_samples import Read
 from packager.publish.live_stream import LiveStream
 from packager.s3.block_cache import BlockCache
@@ -184,16 +185,16 @@ async def test_slow_answers_of_a_bucket_are_good_for_all(
 
 
 async def test_the_playlist_of_a_span_is_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    written, lock, go_on, write = 0, Lock(), Event(), past_windows.past_playlist
+    written, lock, go_on = 0, Lock(), Event()
 
     def counted(*words: object) -> MediaPlaylist:
         nonlocal written
         with lock:
             written += 1
         assert go_on.wait(CLIENT_SECONDS)
-        return write(*words)  # type: ignore[arg-type]  # handed on as they are
+        return past_playlist(*words)  # type: ignore[arg-type]  # handed on as they are
 
-    monkeypatch.setattr(past_windows, "past_playlist", counted)
+    monkeypatch.setattr("origin.live.past_windows.past_playlist", counted)
     maker = Maker(dvr=False)
     for _ in range(3):
         maker.act("segment")
