@@ -1,4 +1,4 @@
-"""Colours: those of pictures in RGB are encoded as they are, and tagged."""
+"""Colours: those of RGB are encoded as they are, and pictures of HDR look like the encoded film."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from packager.encode.renditions import EncodedRenditions
+from packager.library.cover_art import CoverArt
+from packager.library.file_listing import ListedFolder
+from packager.library.local_storage import Library
+from packager.live.snapshot import draw_snapshot
 from packager.process.ffmpeg_discovery import Tools
+from packager.vod import Titles
+from packager.vod.sprites.sprite_maker import draw_sprite
 from tests.packager.encode.encoded_library import encoding, joined
 from tests.packager.films import FFPROBE, run_ffmpeg
 
@@ -27,6 +34,10 @@ RGB_FILMS = {
     "hevc.mkv": "-c:v libx265 -preset ultrafast -x265-params log-level=none -pix_fmt gbrp",
     "vp9.webm": "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -pix_fmt gbrp -colorspace rgb",
 }
+
+HDR = "-pix_fmt yuv420p10le -color_primaries bt2020 -colorspace bt2020nc -color_trc"
+HEVC = f"-c:v libx265 -preset ultrafast -x265-params log-level=none -g 10 -tag:v hvc1 {HDR}"
+HDR_FILMS = {"hdr10.mp4": f"{HEVC} smpte2084", "hlg.mp4": f"{HEVC} arib-std-b67"}
 
 
 def chart(size: str) -> str:
@@ -76,3 +87,41 @@ async def test_small_pictures_are_tagged_as_players_take_untagged_ones(
     assert tagged_matrix(path) == matrix
     ours, theirs = shown(tools, path, "scale=64:36"), shown(tools, library / "film.mkv", "scale=64:36")
     assert np.abs(ours - theirs).mean() < 3
+
+
+async def test_small_pictures_of_hdr_look_like_the_encoded_film(tools: Tools, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    library.mkdir()
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=5:duration=4")
+    for name, words in HDR_FILMS.items():
+        await asyncio.to_thread(run_ffmpeg, *picture, *words.split(), library / name)
+    titles = Titles(Library(library), thumbnails=True)
+    for name in HDR_FILMS:
+        async with encoding(library, tools, mode="auto") as media:
+            wanted = shown(tools, await joined(media, name, "video-180p", tmp_path), "scale=64:36")
+        storyboard = await asyncio.to_thread(titles.storyboard, name)
+        sprite = await draw_sprite(titles, tools, storyboard, 0)
+        alike(shown(tools, sprite, "scale=64:36"), wanted)
+        moment = tmp_path / name
+        fragmented = ("-frames:v", "1", "-movflags", "frag_keyframe+empty_moov+default_base_moof")
+        await asyncio.to_thread(run_ffmpeg, "-i", library / name, "-c", "copy", *fragmented, moment)
+        alike(shown(tools, await draw_snapshot(tools, moment.read_bytes()), "scale=64:36"), wanted)
+
+
+async def test_a_picture_of_a_film_in_hdr_looks_like_the_encoded_film(tools: Tools, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    library.mkdir()
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=5:duration=3")
+    words = f"-c:v prores_ks {HDR} arib-std-b67".replace("yuv420p10le", "yuv422p10le").split()
+    await asyncio.to_thread(run_ffmpeg, *picture, *words, library / "film.mov")
+    async with encoding(library, tools, mode="auto") as media:
+        wanted = shown(tools, await joined(media, "film.mov", "video-180p", tmp_path), "scale=64:36")
+    titles = Titles(Library(library), encoded=EncodedRenditions("auto").tracks)
+    art = CoverArt(Library(library), ListedFolder(library), tools, titles.facts.colour)
+    alike(shown(tools, await art.poster("film.mov"), "scale=64:36"), wanted)
+
+
+def alike(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> None:
+    """Assert that two pictures have about the same brightness, and the same saturation."""
+    (bright, saturated), wanted = [(one.mean(), np.ptp(one, axis=2).mean()) for one in (ours, theirs)]
+    assert (bright, saturated) == pytest.approx(wanted, rel=0.05)
