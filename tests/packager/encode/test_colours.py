@@ -70,8 +70,22 @@ async def test_pictures_in_rgb_come_back_as_they_were(name: str, tools: Tools, t
         path = await joined(media, name, "video-720p", tmp_path)
     assert tagged_matrix(path) == "bt709"
     # zscale goes by the tags, and refuses to guess.
-    stripes = shown(tools, path, "zscale=w=64:h=36:matrix=gbr,format=gbrp").reshape(36, 4, 16, 3)[:, :, 4:12]
+    require_chart(shown(tools, path, "zscale=w=64:h=36:matrix=gbr,format=gbrp"))
+
+
+def require_chart(picture: NDArray[np.float64]) -> None:
+    stripes = picture.reshape(36, 4, 16, 3)[:, :, 4:12]
     assert np.abs(stripes.mean(axis=(0, 2)) - list(CHART.values())).max() <= 3
+
+
+async def test_thumbnails_have_the_colours_of_the_film(tools: Tools, tmp_path: Path) -> None:
+    words = "-vf scale=out_color_matrix=bt709,format=yuv420p -c:v libx264 -preset ultrafast -qp 4"
+    tags = "-color_primaries bt709 -color_trc bt709 -colorspace bt709"
+    film = ("-f", "lavfi", "-i", chart("320x720"), *words.split(), *tags.split())
+    await asyncio.to_thread(run_ffmpeg, *film, tmp_path / "film.mp4")
+    titles = Titles(Library(tmp_path), thumbnails=True)
+    storyboard = await asyncio.to_thread(titles.storyboard, "film.mp4")
+    require_chart(shown(tools, await draw_sprite(titles, tools, storyboard, 0), "scale=64:36"))
 
 
 @pytest.mark.parametrize(("tags", "matrix"), [("", "smpte170m"), ("-colorspace bt709", "bt709")])
