@@ -16,13 +16,15 @@ from typing import Literal
 import numpy as np
 
 from media.mp4.codecs.audio_specific_config import write_audio_specific_config
-from media.mp4.codecs.colour import Colour
+from media.mp4.codecs.colour import BT601, BT709, RGB, UNSPECIFIED, Colour
+from media.mp4.codecs.decodable_entry import codec_of_fourcc
 from media.mp4.codecs.esds import MPEG4_AUDIO, elementary_stream_box
-from media.mp4.codecs.sample_entry import SampleEntry
+from media.mp4.codecs.sample_entry import OTHER_CODECS, SampleEntry
 from media.mp4.fragments.init_segment import write_init_segment
 from media.mp4.movie.box_arrays import Int64, stretches
 from media.mp4.movie.track_box import TrackFacts
 from packager.ffmpeg.arguments import MAX_PIXELS
+from packager.ffmpeg.colours import HDR_FILTERS, MATRICES
 from packager.ffmpeg.picture_encoder import SOFTWARE, PictureEncoder
 from packager.process.ffmpeg_discovery import Tools
 from packager.vod.index.file_index import ONLY_I_FRAMES, SUBTITLED, FileIndex, OfferedTrack
@@ -31,7 +33,7 @@ from packager.vod.movie.versioned_addresses import MediaVersion
 from packager.vod.segments.bandwidth import peak_bandwidth
 from packager.vod.text.text_tracks import PictureSubtitles
 
-ENCODING = 3
+ENCODING = 4
 """Version of the encoding; another one gives every encoded segment a new address."""
 
 Mode = Literal["auto", "all", "off"]
@@ -94,7 +96,15 @@ SOUND_RATES = (48_000, 44_100)
 SEGMENT_OVERHEAD = 4096
 """Bytes of a segment's header at most, for each second of pictures."""
 
-_BT709 = Colour(1, 1, 1)
+_BT709 = Colour(BT709, BT709, BT709)
+
+HIGHEST_OF_BT601 = 576
+"""Pixels of the shorter side up to which untagged pictures are taken to have the matrix of ITU-R BT.601."""
+
+RGB_CODECS = (
+    "Cinepak", "DNxHR", "FFV1", "Huffyuv", "JPEG 2000 pictures", "PNG pictures", "QuickTime Animation",
+)  # fmt: skip
+"""Codecs whose pictures may be RGB, or YUV without any notes of its colours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +135,15 @@ class EncodedRendition:
         return self.track.name.endswith(ONLY_I_FRAMES)
 
     @property
-    def is_hdr(self) -> bool:
-        """Whether the source has the range of brightness of HDR."""
-        return self.track.video and self.source.entry.video_range != "SDR"
+    def hdr(self) -> Colour | None:
+        """The source's colours if they have the range of brightness of HDR; else None."""
+        return None if self.source.entry.video_range == "SDR" else self.source.entry.colour
+
+    @property
+    def colour(self) -> Colour | None:
+        """The colours that the encoder writes; None: those that the decoded pictures tell."""
+        colour = _encoded_colour(self.source)
+        return None if colour is self.source.entry.colour else colour
 
     def with_encoder(self, encoder: str, profile: str = "") -> EncodedRendition:
         """Return the rendition of the same name that another encoder encodes: of sound, this one.
@@ -205,7 +221,7 @@ class EncodedRenditions:
             b"",
             (),
             *size,
-            colour=_BT709 if source.entry.video_range != "SDR" else source.entry.colour,
+            colour=_encoded_colour(source),
         )
         name = f"{PICTURE_NAME}-{height}p"
         seconds = np.diff(times) / source.timescale
@@ -295,7 +311,7 @@ def renditions_of(mode: Mode, tools: Tools) -> EncodedRenditions:
     """
     filters = ("yadif", "trim", "crop", "scale", "overlay", "aresample")
     tools.require("the encoding of films", encoders=("libx264", "aac"), filters=filters)
-    return EncodedRenditions(mode, tools.version, maps_hdr=not tools.missing(filters=("zscale", "tonemap")))
+    return EncodedRenditions(mode, tools.version, maps_hdr=not tools.missing(filters=HDR_FILTERS))
 
 
 def _version(encoder: str, film: MediaVersion, name: str, profile: str = "") -> MediaVersion:
@@ -312,6 +328,19 @@ def _seen_size(track: OfferedTrack) -> tuple[int, int]:
     else:
         height = max(1, round(Fraction(height * down, across)))
     return (width, height) if track.rotation in (0, 180) else (height, width)
+
+
+def _encoded_colour(source: OfferedTrack) -> Colour | None:
+    """Return the colours of encoded pictures: the source's, unless that is in HDR or may be in RGB."""
+    entry = source.entry
+    told = entry.colour or Colour()
+    if told.video_range != "SDR":
+        return _BT709
+    if told.matrix != RGB and (OTHER_CODECS.get(entry.kind) or codec_of_fourcc(entry.kind)) not in RGB_CODECS:
+        return entry.colour
+    primaries, transfer = (BT709 if one == UNSPECIFIED else one for one in (told.primaries, told.transfer))
+    matrix = BT601 if min(_seen_size(source)) <= HIGHEST_OF_BT601 else BT709
+    return Colour(primaries, transfer, told.matrix if told.matrix in MATRICES else matrix)
 
 
 def _scaled(size: tuple[int, int], shorter: int) -> tuple[int, int]:

@@ -362,11 +362,14 @@ class _Exporter:
         from packager.encode.renditions import NO_RENDITIONS
         from packager.export.film_outputs import read_film
         from packager.vod.text.sidecars import SidecarLimits, Sidecars
+        from packager.vod.title_sets import TitleSets
 
         name, folders = source.path.name, self.folders.titles(source)
         beside = Sidecars(source.library, folders, SidecarLimits()).beside(name)
+        title_set = TitleSets(source.library).beside(name)
         renditions = NO_RENDITIONS if self.ladder is None else self.ladder.renditions
-        return read_film(name, file, beside, renditions, single_file=self.layout == "single-file")
+        is_single = self.layout == "single-file"
+        return read_film(name, file, beside, renditions, title_set, single_file=is_single)
 
     def _begun(self, parent: OpenFolder, name: str, record: Record, film: str) -> OpenFolder | None:
         """Open and lock the folder that is being written: as an earlier run left it, if that was of the same.

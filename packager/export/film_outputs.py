@@ -10,6 +10,7 @@ import numpy as np
 
 from media.mp4.text import wvtt
 from media.mp4.text.chapters import Chapter
+from media.ps.title_set import TitleSet
 from packager.encode.renditions import EncodedRendition, EncodedRenditions, find_rendition
 from packager.export.package_record import MANIFEST_NAME, MASTER_NAME, MEDIA_NAME
 from packager.export.single_file import as_single_file, head
@@ -216,6 +217,7 @@ def read_film(
     file: LocalFile,
     sidecars: Sequence[Sidecar],
     renditions: EncodedRenditions,
+    title_set: TitleSet | None,
     *,
     single_file: bool,
 ) -> Film:
@@ -224,6 +226,7 @@ def read_film(
     Args:
         sidecars: the subtitle files beside it.
         renditions: the encoded renditions that a film may have; `NO_RENDITIONS` for none.
+        title_set: the description beside a DVD's VOB; or None.
         single_file: whether all segments of a track go into one.
 
     Raises:
@@ -231,6 +234,7 @@ def read_film(
         OSError: it can't be read.
     """
     index = read_index(file.pread, file.size)
+    index = index if title_set is None else index.with_title_set(title_set)
     # A package has no pictures with subtitles in them.
     index = replace(index, picture_subtitles=()).with_encoded(renditions.tracks(index))
     encoded = [one for track in index.encoded if (one := find_rendition(index, track.name)) is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from media.errors import UnsupportedError
 from packager.export.package_record import Identity
 from packager.library.file_listing import FileListing, ListedFolder
 from packager.library.local_storage import Library, LocalFile, NotFoundError, Withheld
-from packager.library.title_files import FolderTitles, media_stems
+from packager.library.title_files import FolderTitles, media_stems, title_set_of
 
 MAX_NAMES = 200_000
 """Names in a folder that are looked at for subtitle files."""
@@ -64,16 +65,16 @@ class Folders:
         return self._known.setdefault(folder, FolderTitles(folder, MAX_NAMES))
 
     def identities(self, source: PackagedFilm, file: LocalFile) -> tuple[Identity, ...]:
-        """Return the version of a source: of its file, and of each subtitle file beside the file."""
-        found = [Identity.of(file)]
+        """Return the version of a source: of its file, subtitle files and title set's description."""
+        described = title_set_of(source.path.name)
+        names = [] if described is None else [described]
         for stem in media_stems(source.path.name):
             below = [one.name for one in self.titles(source).subtitles_below("", stem)]
-            for name in [*self.titles(source).subtitles("", stem), *below]:
-                try:
-                    with source.library.open(name) as beside:
-                        found.append(Identity.of(beside))
-                except NotFoundError:
-                    continue
+            names += [*self.titles(source).subtitles("", stem), *below]
+        found = [Identity.of(file)]
+        for name in names:
+            with suppress(NotFoundError), source.library.open(name) as beside:
+                found.append(Identity.of(beside))
         return tuple(dict.fromkeys(found))
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from media.mp4.codecs.colour import Colour
 from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, QUIET, pipe
+from packager.ffmpeg.colours import filter_text, to_jpeg
 
 SIDE_PIXELS = 600
 """Width and height that a cover has at most: enough for a phone's lock screen."""
@@ -27,18 +29,24 @@ def cover_arguments(address: str, demuxer: str) -> list[str]:
     return _drawing(address, demuxer, (), ("-map", "0:v", "-map", "-0:V"), SIDE_PIXELS)
 
 
-def poster_arguments(address: str, demuxer: str, seconds: int) -> list[str]:
+def poster_arguments(address: str, demuxer: str, seconds: int, hdr: Colour | None = None) -> list[str]:
     """Compile ffmpeg's arguments that draw the key frame of a film at a time; as ``cover_arguments``.
 
     Args:
         seconds: from the film's beginning; nothing is written where it doesn't last so long.
+        hdr: the film's colours if they are of HDR, which is mapped; else None.
     """
     seeking = ("-skip_frame", "nokey", "-noaccurate_seek", "-ss", str(seconds))
-    return _drawing(address, demuxer, seeking, ("-map", "0:V:0"), POSTER_PIXELS)
+    return _drawing(address, demuxer, seeking, ("-map", "0:V:0"), POSTER_PIXELS, hdr)
 
 
 def _drawing(
-    address: str, demuxer: str, seeking: Sequence[str], mapped: Sequence[str], side: int
+    address: str,
+    demuxer: str,
+    seeking: Sequence[str],
+    mapped: Sequence[str],
+    side: int,
+    hdr: Colour | None = None,
 ) -> list[str]:
     """Compile the arguments that draw one picture with sides of so many pixels at most."""
     reading = ("-protocol_whitelist", LOCAL_PROTOCOLS, "-format_whitelist", demuxer)
@@ -46,7 +54,7 @@ def _drawing(
     # The picture as it is seen: pixels may be wider than high.
     shown = "max(sar,1/100)" if seeking else "1"
     size = f"min({side}/max(iw*{shown},ih),1)"
-    scale = ("-vf", f"scale=w='ceil(iw*{shown}*{size})':h='ceil(ih*{size})',setsar=1,format=yuvj420p")
+    scale = f"scale=w='ceil(iw*{shown}*{size})':h='ceil(ih*{size})',setsar=1,{filter_text(to_jpeg(hdr))}"
     written = ("-c:v", "mjpeg", "-q:v", str(QUALITY), "-threads", "1", "-f", "image2pipe", pipe(0))
     one = ("-frames:v", "1")
-    return [*QUIET, *reading, *seeking, *bounds, "-i", address, *mapped, *one, *scale, *written]
+    return [*QUIET, *reading, *seeking, *bounds, "-i", address, *mapped, *one, "-vf", scale, *written]

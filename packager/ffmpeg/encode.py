@@ -6,19 +6,12 @@ from typing import Any
 
 import ffmpeg
 
+from media.mp4.codecs.colour import Colour
 from packager.ffmpeg.arguments import MAX_PIXELS, compile_arguments, pipe
+from packager.ffmpeg.colours import filtered, matrix_names, to_sdr
 from packager.ffmpeg.picture_encoder import SOFTWARE, THREADS, PictureEncoder
 
 _FRAGMENTS = "empty_moov+default_base_moof+delay_moov+frag_keyframe"
-
-_TO_SDR = (
-    ("zscale", {"transfer": "linear", "npl": 100}),
-    ("format", {"pix_fmts": "gbrpf32le"}),
-    ("zscale", {"primaries": "bt709"}),
-    ("tonemap", {"tonemap": "hable", "desat": 0}),
-    ("zscale", {"transfer": "bt709", "matrix": "bt709", "range": "limited"}),
-)
-"""The filters that map the wide range of brightness of HDR to that of ordinary screens."""
 
 
 def picture_arguments(
@@ -29,8 +22,9 @@ def picture_arguments(
     level: int,
     quality: int,
     rate: int,
-    is_hdr: bool,
     timescale: int,
+    hdr: Colour | None = None,
+    colour: Colour | None = None,
     encoder: PictureEncoder = SOFTWARE,
     part: tuple[int, int, int, int] | None = None,
     most_frames: int = 0,
@@ -45,8 +39,9 @@ def picture_arguments(
         level: of H.264 times ten.
         quality: the constant rate factor of x264.
         rate: bits per second that the buffer of one second is filled with.
-        is_hdr: whether the source has the range of HDR.
         timescale: ticks per second of what is read and of the result.
+        hdr: the source's colours if they are of HDR, which is mapped; else None.
+        colour: the result's, by whose matrix pictures in RGB are converted; None: those of the pictures.
         part: left and top edge, width and height of what is shown of the source's pictures; None: all.
         most_frames: pictures that are kept of each second at most, counted from the begin; 0: all.
         subtitles: that are read from pipe 1: their container, width and height of what they are composed on,
@@ -65,12 +60,10 @@ def picture_arguments(
     if part is not None:
         left, top, width, height = part
         pictures = pictures.filter("crop", width, height, left, top, exact=1)
-    pictures = pictures.filter("scale", *size, flags="bicubic").filter("setsar", 1)
-    # Behind the scaling: a picture of 8K takes 400 MB here, and the result is RGB until its format is said,
-    # which the scaling would convert by the matrix of ITU-R BT.601.
-    for name, settings in _TO_SDR if is_hdr else ():
-        pictures = pictures.filter(name, **settings)
-    pictures = pictures.filter("format", "yuv420p")
+    matrices = {} if hdr is not None or colour is None else matrix_names(colour)
+    pictures = pictures.filter("scale", *size, flags="bicubic", **matrices).filter("setsar", 1)
+    # Behind the scaling: a picture of 8K takes 400 MB here.
+    pictures = filtered(pictures, to_sdr(hdr)).filter("format", "yuv420p")
     if subtitles is not None:
         container, canvas, begin = subtitles
         facts = {"canvas_size": "{}x{}".format(*canvas), "itsoffset": f"{begin}ms"}
@@ -89,11 +82,11 @@ def picture_arguments(
     }
     if "bsf:v" in options:
         options["bsf:v"] = options["bsf:v"].format(level=level)
-    if is_hdr:
+    if colour is not None:
         options |= {
-            "color_primaries": "bt709",
-            "color_trc": "bt709",
-            "colorspace": "bt709",
+            "color_primaries": colour.primaries,
+            "color_trc": colour.transfer,
+            "colorspace": colour.matrix,
             "color_range": "tv",
         }
     return encoder.device_arguments + _compiled(_taken_by(encoder, pictures), options)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import PurePosixPath
 
+from media.mp4.codecs.colour import Colour
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.ffmpeg.arguments import local_input
+from packager.ffmpeg.colours import mapped_hdr
 from packager.ffmpeg.cover_art import cover_arguments, poster_arguments
 from packager.library.file_endings import CONTAINERS
 from packager.library.file_listing import ListedFiles
@@ -45,12 +48,16 @@ class CoverArt:
     Args:
         storage: opens files, whose identities say whether a kept cover is still theirs.
         files: gives other programs a path of each file.
+        colour: returns the colours of a film's picture; None where they aren't known. It may block.
     """
 
-    def __init__(self, storage: Storage, files: ListedFiles, tools: Tools) -> None:
+    def __init__(
+        self, storage: Storage, files: ListedFiles, tools: Tools, colour: Callable[[str], Colour | None]
+    ) -> None:
         self._storage = storage
         self._files = files
         self._tools = tools
+        self._colour = colour
         self._turns = FairSemaphore(AT_ONCE, AT_ONCE, MAX_WAITING)
         # The cover that wasn't asked for for longest comes first; None: the file has none.
         self._kept: OrderedDict[tuple[Identity, bool], bytes | None] = OrderedDict()
@@ -99,11 +106,12 @@ class CoverArt:
             self._kept.popitem(last=False)
 
     async def _draw(self, name: str, *, poster: bool) -> bytes | None:
+        hdr = mapped_hdr(await self._storage.threads.run(self._colour, name), self._tools) if poster else None
         readable = await self._files.threads.opened(self._files.readable_path, name)
         with contextlib.closing(readable):
             source = local_input(readable.path), CONTAINERS[readable.path.suffix.lower()]
             tries = (
-                [poster_arguments(*source, seconds) for seconds in POSTER_SECONDS]
+                [poster_arguments(*source, seconds, hdr) for seconds in POSTER_SECONDS]
                 if poster
                 else [cover_arguments(*source)]
             )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from media.errors import UnsupportedError
+from media.mp4.codecs.sample_entry import parse_sample_entry
+from packager.ffmpeg.colours import mapped_hdr
 from packager.ffmpeg.snapshot import snapshot_arguments
+from packager.past.segment_samples import TrackInit
 from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
 from packager.process.process import Process, run
 from packager.process.sandbox import Sandbox
@@ -29,7 +32,7 @@ async def draw_snapshot(tools: Tools, movie: bytes, size: tuple[int, int] | None
         size: width and height in pixels; None: its own.
 
     Raises:
-        UnsupportedError: the picture can't be decoded.
+        MediaError: the picture can't be decoded.
         NotReadyError: no program can be started now.
     """
 
@@ -41,9 +44,10 @@ async def draw_snapshot(tools: Tools, movie: bytes, size: tuple[int, int] | None
         finally:
             process.close_stdin()
 
+    colour = parse_sample_entry(TrackInit.read(movie).track.sample_entry).colour
     try:
         data = await run(
-            [tools.ffmpeg, *snapshot_arguments(size)],
+            [tools.ffmpeg, *snapshot_arguments(size, mapped_hdr(colour, tools))],
             limit=SNAPSHOT_SECONDS,
             max_bytes=MAX_SNAPSHOT_BYTES,
             sandbox=Sandbox(memory=FFMPEG_MEMORY_BYTES, niceness=19),

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from media.errors import MediaError
+from media.mp4.codecs.colour import Colour
 from packager.library.file_probe import NO_TEXT, BurnedSubtitles, SubtitleTrack, TextFacts
 from packager.library.local_storage import NotFoundError
 from packager.process.ffmpeg_discovery import BusyError
@@ -68,6 +69,17 @@ class FilmFacts:
         except OSError as error:
             raise BusyError(str(error)) from error
         return False
+
+    def colour(self, name: str) -> Colour | None:
+        """Return the colours of a film's picture, of those too that only a decoder reads; None if unknown."""
+        try:
+            found = self._files.resolve(name, played=False)
+        except (MediaError, NotFoundError):
+            return None
+        except OSError as error:
+            raise BusyError(str(error)) from error
+        tracks = (track for one in found for track in (*one.index.tracks, *one.index.only_encoded))
+        return next((track.entry.colour for track in tracks if track.video), None)
 
     def text(self, name: str) -> TextFacts:
         """Return the subtitles and chapters of a file or title."""

@@ -11,6 +11,7 @@ from media.matroska.ebml import UNKNOWN_SIZE, header, unsigned
 SEGMENT, CLUSTER, TRACKS, ENTRY, GROUP = 0x18538067, 0x1F43B675, 0x1654AE6B, 0xAE, 0xA0
 SIMPLE_BLOCK, BLOCK, NUMBER, VIDEO = 0xA3, 0xA1, 0xD7, 0xE0
 SEEK_HEAD, CUES, VOID, CHECKSUM = 0x114D9B74, 0x1C53BB6B, 0xEC, 0xBF
+COLOUR = 0x55B0
 GONE = (SEEK_HEAD, CUES, VOID, CHECKSUM)
 """Elements that hold places or sums of what is rewritten, or nothing."""
 
@@ -50,7 +51,7 @@ def compressed(data: bytes, track: int, change: Callable[[bytes], bytes] = zlib.
 
 
 def described(data: bytes, elements: bytes) -> bytes:
-    """Add elements to the description of the picture of a file (RFC 9559 §5.1.4.1.28)."""
+    """Replace the colours in the description of a file's picture by other elements (RFC 9559 §5.1.4.1.28)."""
 
     def rewritten(start: int, end: int) -> bytes:
         found = b""
@@ -61,8 +62,8 @@ def described(data: bytes, elements: bytes) -> bytes:
             if one.kind in (SEGMENT, TRACKS, ENTRY):
                 payload = rewritten(one.payload, stop)
             elif one.kind == VIDEO:
-                payload += elements
-            found += b"" if one.kind in GONE else element(one.kind, payload)
+                payload = rewritten(one.payload, stop) + elements
+            found += b"" if one.kind in (*GONE, COLOUR) else element(one.kind, payload)
             start = stop
         return found
 
@@ -80,6 +81,12 @@ def crop(left: int, right: int, top: int, bottom: int) -> bytes:
     """Describe which pixels of a picture aren't shown (RFC 9559 §5.1.4.1.28.8)."""
     sides = zip((0x54CC, 0x54DD, 0x54BB, 0x54AA), (left, right, top, bottom), strict=True)
     return b"".join(element(name, bytes((pixels,))) for name, pixels in sides)
+
+
+def colour(primaries: int, transfer: int, matrix: int) -> bytes:
+    """Describe the colours of a picture (RFC 9559 §5.1.4.1.28.16)."""
+    numbers = zip((0x55BB, 0x55BA, 0x55B1), (primaries, transfer, matrix), strict=True)
+    return element(COLOUR, b"".join(element(name, bytes((number,))) for name, number in numbers))
 
 
 def _rewritten(data: bytes, track: int, change: Callable[[bytes], bytes], encodings: bytes) -> bytes:

@@ -13,9 +13,14 @@ from media.mp4.codecs.sequence_parameters import (
     hevc_parameters,
 )
 
-UNSPECIFIED = 2
+RGB = 0
+"""MatrixCoefficients of pictures that aren't converted to YUV."""
+
+BT709, UNSPECIFIED, BT601 = 1, 2, 6
 PQ = 16
 HLG = 18
+BT2020 = BT2020_NON_CONSTANT = 9
+"""ColourPrimaries, and MatrixCoefficients, of ITU-R BT.2020."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,7 @@ def make_library_services(
         encoded = _encoded(config, served.titles, tools, limits, encoder)
         if (folder := data_folder(config, "encoded")) is not None:
             preparation = Preparation(encoded, served.titles, renditions, folder, limits.preparation)
-    covers = None if tools is None else _covers(served.storage, tools)
+    covers = None if tools is None else _covers(served, tools)
     makers = MediaMakers(thumbnails, encoded, covers)
     return LibraryServices(
         served.storage,
@@ -254,8 +254,8 @@ def _shared_segments(options: LibraryOptions, limits: S3Limits) -> SharedSegment
         return BucketSegmentCache(options.path, replace(limits.encoded, total_bytes=total_bytes))
 
 
-def _covers(storage: Library | S3Library, tools: Tools) -> CoverArt:
-    return CoverArt(storage, _listed_files(storage), tools)
+def _covers(served: ServedLibrary, tools: Tools) -> CoverArt:
+    return CoverArt(served.storage, _listed_files(served.storage), tools, served.titles.facts.colour)
 
 
 def _thumbnails(config: Config, titles: Titles, drawing: Tools, limits: Limits) -> SpriteMaker:

@@ -37,7 +37,7 @@ PLAYLIST_NAME = "thumbnails.m3u8"
 FOLDER = "thumbnails"
 SUFFIX = ".jpg"
 
-DRAWING = 1
+DRAWING = 2
 """Version of the drawing of sprites; another one makes all sprites anew."""
 
 LONGER_SIDE = 192

@@ -100,7 +100,6 @@ async def test_ffmpeg_knows_all_arguments_and_lacks_only_the_device(
         level=31,
         quality=23,
         rate=100_000,
-        is_hdr=False,
         timescale=12800,
         encoder=replace(encoder, nodes=("/nowhere",)),
     )

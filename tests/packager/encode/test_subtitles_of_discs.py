@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import httpx
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 from packager.encode.renditions import EncodedRenditions
+from packager.export.export import export
+from packager.export.ladder import ladder_of
 from packager.library.local_storage import Library, NotFoundError
 from packager.library.title_files import sidecars_of, title_set_of
 from packager.process.ffmpeg_discovery import Tools
@@ -108,6 +111,24 @@ def test_languages_are_those_of_the_description_as_it_is_now(folder: Path) -> No
     (folder / DESCRIPTION).write_bytes(title_set(PALETTE, sounds[:1], [Subpicture("it", (0, 0, 0, 0), 9)]))
     found, subtitles = languages()
     assert (set(found), subtitles) == ({None, "fr"}, [("it", True, False)])
+
+
+def test_a_package_has_the_languages_of_the_disc(folder: Path, tools: Tools, tmp_path: Path) -> None:
+    ladder = ladder_of("auto", tools)
+
+    def languages() -> tuple[list[str | None], list[str]]:
+        (master,) = export([folder / NAME], tmp_path / "out", ladder=ladder).require()
+        sounds = [one.language for one in m3u8.load(str(master)).media if one.type == "AUDIO"]
+        return list(dict.fromkeys(sounds)), re.findall(
+            'lang="(.*?)"', master.with_name("manifest.mpd").read_text()
+        )
+
+    assert languages() == ([None], [])
+    sounds = [Sound(AC3, "fr", 1), Sound(AC3, "de", 0)]
+    (folder / DESCRIPTION).write_bytes(title_set(PALETTE, sounds))
+    # A package that exists is made again.
+    found, told = languages()
+    assert found == list(dict.fromkeys(told)) == ["de", "fr"]
 
 
 def test_a_description_belongs_to_the_vobs_of_its_title_set() -> None:

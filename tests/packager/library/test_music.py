@@ -17,6 +17,7 @@ from packager.library.file_probe import MAX_OUTPUT_BYTES, MAX_TAG_CHARACTERS, NO
 from packager.library.local_storage import Library, NotFoundError
 from packager.library.title_files import cover_among
 from packager.process.ffmpeg_discovery import Tools
+from packager.vod import Titles
 from tests.packager.library.listing import files
 
 SOUND = "-f lavfi -i sine=duration=1"
@@ -43,7 +44,7 @@ async def listed(root: Path, tools: Tools) -> dict[str, Facts]:
 
 
 def covers(tools: Tools, root: Path) -> CoverArt:
-    return CoverArt(Library(root), ListedFolder(root), tools)
+    return CoverArt(Library(root), ListedFolder(root), tools, Titles(Library(root)).facts.colour)
 
 
 def size_of(tools: Tools, path: Path) -> str:
