@@ -24,6 +24,8 @@ PATTERNS = (
     "/live/{channel}/manifest.mpd",
     "/live/{channel}/clip.mp4",
     "/live/{channel}/clip.m4a",
+    "/live/{channel}/clip.mp3",
+    "/live/{channel}/clip.ogg",
     "/live/{channel}/snapshot.jpg",
     "/live/{channel}/thumbnails.vtt",
     "/live/{channel}/{rendition}/{name}",
@@ -39,13 +41,16 @@ MANIFEST = "manifest.mpd"
 CLIPS = ("clip.mp4", SOUND_CLIP := "clip.m4a")
 """Names of spans of a channel's past as one file, the second one of the sound alone."""
 
+OTHER_CLIPS = ("clip.mp3", "clip.ogg")
+"""Names of sound in formats that no segment has."""
+
 SNAPSHOT = "snapshot.jpg"
 """Name of the picture of a moment."""
 
 THUMBNAILS = "thumbnails.vtt"
 """Name of the list of a channel's small pictures."""
 
-PAST_FILES = (SNAPSHOT, THUMBNAILS, *CLIPS)
+PAST_FILES = (SNAPSHOT, THUMBNAILS, *CLIPS, *OTHER_CLIPS)
 """Names of what is of a channel's past alone."""
 
 PLAYLIST = "media.m3u8"

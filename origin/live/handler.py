@@ -10,7 +10,17 @@ from origin.answers.refusals import ABSENT_LIVE_SECONDS, refusal
 from origin.answers.reply import Pending, Reply
 from origin.answers.request import Request
 from origin.http.client_limits import UNLIMITED, ClientLimit
-from origin.live.addresses import CLIPS, PLAYLIST, SNAPSHOT, THUMBNAILS, LiveAddress, Span, read_address
+from origin.live.addresses import (
+    CLIPS,
+    OTHER_CLIPS,
+    PLAYLIST,
+    SNAPSHOT,
+    SOUND_CLIP,
+    THUMBNAILS,
+    LiveAddress,
+    Span,
+    read_address,
+)
 from origin.live.clips import ClipReplies
 from origin.live.delayed_playlists import DelayedReplies
 from origin.live.directives import CARRIED
@@ -115,6 +125,9 @@ class LiveHandler:
 
     def _decide_past(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome | None:
         """Decide a request for something of the channel's past; None where another process answers it."""
+        if address.name in OTHER_CLIPS:
+            reason = f"nothing is encoded for a clip: {SOUND_CLIP} has the sound as it is stored"
+            return refusal(request, 404, stream.target_duration, reason)
         if address.name == SNAPSHOT:
             is_elsewhere = self._past.draw_snapshot is None and self._others.answer(stream, address)
             return None if is_elsewhere else self._snapshots.decide(request, address, stream)

@@ -36,6 +36,16 @@ def routes(channels: Mapping[str, Channel], access: AccessPolicy) -> list[BaseRo
     ]
 
 
+def is_kept_here(channels: Mapping[str, Channel], channel: str, name: str) -> bool:
+    """Return whether this machine's disk has a recording of the name, or a span that isn't one yet."""
+    made = channels.get(channel)
+    if made is None or made.span_keeper is None:
+        return False
+    recordings = made.live_event.recordings
+    is_recording = recordings is not None and recordings.get(name) is not None
+    return is_recording or any(one.id == name for one in made.span_keeper.waiting)
+
+
 class RecordingsEndpoint:
     """Answers requests that keep spans and remove recordings."""
 

@@ -245,7 +245,10 @@ def build_app(
     guard_routes(routes, access)
     app = routed_application(routes, lifespan)
     config = services.config
-    owned: ASGIApp = app if services.live.cluster is None else OwnerRequests(app, services.live.cluster)
+    owned: ASGIApp = app
+    if services.live.cluster is not None:
+        kept = functools.partial(recording_routes.is_kept_here, services.live.channels)
+        owned = OwnerRequests(app, services.live.cluster, kept)
     if guard is not None:
         owned = TokenChecks(owned, guard)
     if services.token_keys:

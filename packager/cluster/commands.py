@@ -80,6 +80,7 @@ class ChannelCommand:
         path: relative to the channel's address.
         authorization: the header field; empty for none.
         client: the client's address; empty if unknown.
+        method: of the request; nodes of earlier versions, which name none, carry POST.
     """
 
     channel: str
@@ -89,6 +90,7 @@ class ChannelCommand:
     content_type: bytes
     client: Annotated[str, Meta(max_length=64)]
     body: bytes = field(repr=False)
+    method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,8 @@ class ProgrammeStore:
 
     async def _adopt(self, schedule: Schedule) -> None:
         """Replace all programmes by those that another place has already, even if the disk fails."""
+        if not self.trouble and schedule.by_id == self.schedule.by_id:
+            return
         self.schedule = schedule
         try:
             await self._write(schedule)

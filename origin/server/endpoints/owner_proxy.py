@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -30,8 +31,11 @@ from packager.cluster.node import ClusterNode
 
 log = structlog.get_logger()
 
-_COMMAND = re.compile(r"/live/([^/]+)/(metadata|end|start|recordings|captions/[^/]+)")
-"""The paths whose requests change what a channel publishes."""
+_COMMANDS = {
+    "POST": re.compile(r"/live/([^/]+)/(metadata|end|start|recordings|captions/[^/]+)"),
+    "DELETE": re.compile(r"/live/([^/]+)/recordings/([^/]+)"),
+}
+"""By method, the paths whose requests change what a channel publishes or keeps."""
 
 _FIELDS = frozenset({"content-type", "cache-control", "retry-after", "www-authenticate"})
 """The header fields of an answer that are carried."""
@@ -45,22 +49,35 @@ class OwnerRequests:
 
     Args:
         app: answers all requests about channels that this node owns, and all others.
+        is_kept_here: returns whether this node's disk has a channel's recording of a name, made while it was
+            the owner; the node itself removes such a recording.
     """
 
-    def __init__(self, app: ASGIApp, node: ClusterNode) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        node: ClusterNode,
+        is_kept_here: Callable[[str, str], bool] = lambda _, __: False,
+    ) -> None:
         self._app = app
         self._node = node
+        self._is_kept_here = is_kept_here
         self._limits = node.commands.limits
-        route = Route("/live/{channel}/{path:path}", self._carry, methods=["POST"])
+        route = Route("/live/{channel}/{path:path}", self._carry, methods=list(_COMMANDS))
         self._carrying = routed_application([route])
         node.commands.carry_out = self._carry_out
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        is_post = scope["type"] == "http" and scope["method"] == "POST"
-        found = _COMMAND.fullmatch(scope["path"]) if is_post else None
-        is_elsewhere = found is not None and self._node.is_owned_elsewhere(found[1])
+        is_elsewhere = scope["type"] == "http" and self._is_elsewhere(scope["method"], scope["path"])
         await (self._carrying if is_elsewhere else self._app)(scope, receive, send)
+
+    def _is_elsewhere(self, method: str, path: str) -> bool:
+        """Return whether another node answers a request."""
+        found = _command_at(method, path)
+        if found is None or not self._node.is_owned_elsewhere(found[1]):
+            return False
+        return method != "DELETE" or not self._is_kept_here(found[1], found[2])
 
     async def _carry(self, request: Request) -> Response:
         """Have the owner answer a request."""
@@ -84,7 +101,7 @@ class OwnerRequests:
         """Answer a request that has come from another node."""
         path = f"/live/{command.channel}/{command.path}"
         channel = self._node.channels.get(command.channel)
-        if channel is None or not channel.is_certain_owner or not _COMMAND.fullmatch(path):
+        if channel is None or not channel.is_certain_owner or _command_at(command.method, path) is None:
             return _unowned(self._limits)
         collected = _CollectedAnswer(command.body, MAX_BODY_BYTES)
         scope = _scope(command, path, self._limits)
@@ -133,13 +150,18 @@ class _CollectedAnswer:
         return CommandAnswer(self._status, self._fields, bytes(self._body), delay_seconds)
 
 
+def _command_at(method: str, path: str) -> re.Match[str] | None:
+    return None if (paths := _COMMANDS.get(method)) is None else paths.fullmatch(path)
+
+
 def _command(request: Request, address: str, body: bytes) -> ChannelCommand:
     # The fields' bytes as they came: Starlette reads them as Latin-1.
     authorization = request.headers.get("authorization", "").encode("latin-1")
     content_type = request.headers.get("content-type", "").encode("latin-1")
     channel, path = request.path_params["channel"], request.path_params["path"]
     query: bytes = request.scope["query_string"]
-    return ChannelCommand(channel, path, query, authorization, content_type, address[:64], body)
+    said = authorization, content_type, address[:64], body
+    return ChannelCommand(channel, path, query, *said, request.method)
 
 
 def _scope(command: ChannelCommand, path: str, limits: CommandLimits) -> dict[str, Any]:
@@ -150,7 +172,7 @@ def _scope(command: ChannelCommand, path: str, limits: CommandLimits) -> dict[st
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
-        "method": "POST",
+        "method": command.method,
         "scheme": "http",
         "path": path,
         "raw_path": path.encode("utf-8", "replace"),

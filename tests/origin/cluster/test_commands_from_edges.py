@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,3 +93,23 @@ def test_captions_an_end_and_a_beginning_at_one_edge_are_seen_at_another(
             return "#EXT-X-PRELOAD-HINT" in text and next_number(text) > before
 
         wait_for(lambda: all(map(is_on_air, every)), "the next event everywhere")
+
+
+def test_a_span_that_an_edge_had_kept_is_forgotten_at_an_edge(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    config = f'[server]\ndata = "data"\nadmin_token = "{ADMIN_TOKEN}"\n' + shared_channel('dvr = "1m"')
+    admin = {"authorization": f"Bearer {ADMIN_TOKEN}"}
+    with nodes(tmp_path, redis_server, "packager", "edge", channels=config) as (packager, edge):
+        wait_for(lambda: plays(packager) and plays(edge), "the channel")
+        url = f"{edge.url}/live/shared/recordings"
+        soon = {"start": time.time() + 3600, "end": time.time() + 7200}
+        made = httpx.post(url, json=soon, headers=admin, timeout=60)
+        assert made.status_code == 202, made.text
+        span = f"{url}/{made.json()['span']}"
+        assert httpx.delete(span, timeout=60).status_code == 401
+        page = {**admin, "origin": "http://other.example"}
+        assert httpx.delete(span, headers=page, timeout=60).status_code == 403
+        assert httpx.delete(span, headers=admin, timeout=60).status_code == 204
+        assert httpx.delete(span, headers=admin, timeout=60).status_code == 404
+        assert httpx.delete(span.replace(edge.url, packager.url), headers=admin).status_code == 404

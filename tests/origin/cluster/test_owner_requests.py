@@ -45,6 +45,7 @@ class Server:
 
     asked: list[Request] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
+    kept: set[tuple[str, str]] = field(default_factory=set)
     finish: asyncio.Event | None = None
     answer: Response = field(default_factory=lambda: PlainTextResponse("done", 201, {"x-inner": "kept"}))
 
@@ -56,8 +57,8 @@ class Server:
         return self.answer
 
     def on(self, one: Node) -> OwnerRequests:
-        routes = [Route("/live/{channel}/{path:path}", self.endpoint, methods=["GET", "POST"])]
-        return OwnerRequests(Starlette(routes=routes), one.node)
+        routes = [Route("/live/{channel}/{path:path}", self.endpoint, methods=["GET", "POST", "DELETE"])]
+        return OwnerRequests(Starlette(routes=routes), one.node, lambda *named: named in self.kept)
 
 
 @dataclass
@@ -125,6 +126,26 @@ async def test_the_owner_sees_the_request_with_its_client_and_trusts_no_port(
         assert len(both.edge.asked) == 3
 
 
+async def test_a_recording_is_removed_by_the_owner_unless_the_node_itself_has_it(
+    redis_server: RedisServer,
+) -> None:
+    path, headers = "/live/test/recordings/1795725000", {"authorization": "Bearer key"}
+    async with pair(redis_server) as both:
+        both.owner.answer = Response(status_code=204)
+        assert (await both.client.delete(f"{path}?key=a", headers=headers)).status_code == 204
+        (asked,) = both.owner.asked
+        assert (asked.method, asked.url.path, asked.url.query) == ("DELETE", path, "key=a")
+        assert (client_address(asked), asked.headers["authorization"]) == (CLIENT, "Bearer key")
+        assert port_of(asked.scope) == -1
+        both.edge.kept.add(("test", "1795725000"))
+        await both.client.delete(path, headers=headers)
+        # Nothing else of a channel is deleted, and a recording isn't posted.
+        await both.client.delete(PATH)
+        await both.client.delete(f"{path}/event.mp4")
+        await both.post(path)
+        assert (len(both.edge.asked), len(both.owner.asked)) == (4, 1)
+
+
 async def test_a_long_body_is_refused_by_the_node_that_it_reaches(redis_server: RedisServer) -> None:
     async def feed() -> AsyncIterator[bytes]:
         for _ in range(1000):
@@ -170,10 +191,15 @@ async def test_what_no_node_would_ask_for_is_not_carried_out(redis_server: Redis
         ("test", "end/"),
         ("te/st", "end"),
         ("other", "end"),
+        ("test", "recordings", "DELETE"),
+        ("test", "recordings/1", "POST"),
+        ("test", "recordings/1", "GET"),
+        ("test", "end", "DELETE"),
     ]
     async with pair(redis_server) as both:
-        for channel, path in crafted:
-            answer = await both.requests._carry_out(ChannelCommand(channel, path, b"", b"", b"", CLIENT, b""))
+        for channel, path, *method in crafted:
+            command = ChannelCommand(channel, path, b"", b"", b"", CLIENT, b"", *method)
+            answer = await both.requests._carry_out(command)
             assert answer.status == 503
         # Who stood still may have been replaced, and learns that only when it asks Redis.
         both.owner_node.node.channels["test"]._lease._certain_until = 0.0

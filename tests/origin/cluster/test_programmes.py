@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from origin.programmes.shared_programmes import SharedProgrammes
+from packager.concurrency import background_task
+from packager.past.programmes import Programme, Schedule
+from packager.programmes.store import PROGRAMMES, ProgrammeStore
+from packager.safe_files import DataFolder
 from tests.conftest import ServerProcess, start_server
 from tests.keys import ADMIN_TOKEN
 from tests.origin.cluster.nodes import get, nodes, owns, playlist, plays, shared_channel
+from tests.packager.cluster.live_nodes import clear, node, playing
 from tests.redis_server import RedisServer
-from tests.waiting import wait_for
+from tests.waiting import until, wait_for
 
 ADMIN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
 KEY = "headwater:programmes:shared"
@@ -34,6 +42,12 @@ def listed(node: ServerProcess) -> list[tuple[str, float, float, str]] | None:
         return None
     assert answer.status_code == 200, answer.text
     return [(one["id"], one["start"], one["end"], one["title"]) for one in answer.json()]
+
+
+def running(node: ServerProcess) -> str:
+    """Return the playlist of the programme that runs; what has left the window is led to the rest of it."""
+    url = f"{node.url}/live/shared/source/media.m3u8?programme=on"
+    return httpx.get(url, timeout=30, follow_redirects=True).text
 
 
 def programme(name: str, start: float, end: float, title: str = "") -> dict[str, Any]:
@@ -66,9 +80,7 @@ def test_programmes_are_the_same_at_all_nodes_whichever_is_asked(
             assert listed(node) == as_listed(wanted)
             wait_until_all_have(every, wanted)
         # The programme that runs is an address everywhere, and all players are told of it.
-        path = "/live/shared/source/media.m3u8?programme=on"
-        wait_for(lambda: all(get(one, path).status_code == 200 for one in every), "the programme")
-        assert all("EXT-X-PLAYLIST-TYPE:EVENT" in get(one, path).text for one in every)
+        wait_for(lambda: all("EXT-X-PLAYLIST-TYPE:EVENT" in running(one) for one in every), "the programme")
         for one in every:
             assert get(one, "/live/shared/master.m3u8?programme=next").status_code == 404
             assert get(one, "/live/other/master.m3u8?programme=on").status_code == 404
@@ -124,3 +136,43 @@ def test_a_lost_redis_gets_them_from_a_node_and_what_is_no_programme_there_chang
         wait_for(lambda: put(every[0], wanted).status_code == 200, "a key of another kind gone")
         wait_until_all_have(every, wanted)
         assert all("Traceback" not in one.text() for one in every)
+
+
+@contextlib.asynccontextmanager
+async def sharing(server: RedisServer, folder: Path) -> AsyncIterator[ProgrammeStore]:
+    """Run a node that shares a channel's programmes, which it keeps in a folder."""
+    async with node(server, playing()) as one:
+        store = ProgrammeStore("test", DataFolder(folder))
+        await store.load()
+        shared = SharedProgrammes(one.node, {"test": store}, lambda _: ())
+        async with background_task(shared.run()):
+            await until(lambda: "test" in shared._versions, "the programmes of Redis")
+            yield store
+
+
+async def no_news() -> Schedule | None:
+    return None
+
+
+async def test_a_node_that_comes_back_writes_programmes_to_disk_only_if_they_are_others(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    clear(redis_server)
+    programmes = [Programme("on", 1_000, 2_000, "ü"), Programme("next", 2_000, 3_000)]
+    async with sharing(redis_server, tmp_path / "one") as store:
+        await store.replace(programmes)
+    written = (tmp_path / "one" / PROGRAMMES).stat()
+    async with sharing(redis_server, tmp_path / "one") as store:
+        await store.follow(no_news)  # behind what was read before
+        kept = (tmp_path / "one" / PROGRAMMES).stat()
+        assert (kept.st_ino, kept.st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+        assert list(store.schedule) == programmes
+        # What another node has changed meanwhile is written.
+        async with sharing(redis_server, tmp_path / "two") as other:
+            await other.replace(programmes[1:])
+        await until(lambda: list(store.schedule) == programmes[1:], "the change")
+        await store.follow(no_news)
+    assert (tmp_path / "one" / PROGRAMMES).stat().st_ino != written.st_ino
+    stored = ProgrammeStore("test", DataFolder(tmp_path / "one"))
+    await stored.load()
+    assert list(stored.schedule) == programmes[1:]

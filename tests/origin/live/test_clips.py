@@ -363,6 +363,10 @@ def test_a_stations_last_seconds_are_a_file(tmp_path: Path) -> None:
         led = httpx.get(same, follow_redirects=True, timeout=CLIENT_SECONDS)
         assert (led.url, led.headers["etag"]) == (answer.url, answer.headers["etag"])
         assert httpx.get(f"{server.url}/radio/fm?start=never", follow_redirects=True).status_code == 400
+        # A station of MP3 is stored as AAC, too.
+        for name in ("clip.mp3", "clip.ogg"):
+            none = httpx.get(f"{server.url}/live/fm/{name}?start=-5")
+            assert (none.status_code, "clip.m4a" in none.text) == (404, True)
     finally:
         assert server.stop() == 0
     assert (answer.status_code, answer.headers["content-type"]) == (200, "audio/mp4"), answer.text
