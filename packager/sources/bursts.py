@@ -114,7 +114,9 @@ class PacketPacer:
         newest = dict[TrackKind, int]()
         for packet in packets:
             kind = packet.track.kind
-            newest[kind] = max(packet.dts, newest.get(kind, packet.dts))
+            # Metadata that come once are no track that comes later than the others.
+            if kind is not TrackKind.METADATA:
+                newest[kind] = max(packet.dts, newest.get(kind, packet.dts))
         for kind, dts in newest.items():
             self._arrivals.setdefault(kind, EarliestArrival(_ARRIVAL_SECONDS)).observe(
                 now - dts / CLOCK_RATE, now

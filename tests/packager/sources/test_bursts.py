@@ -131,6 +131,15 @@ def test_nothing_is_held_without_bursts_and_everything_is_flushed() -> None:
     assert (pacer.held_bytes, pacer.is_holding) == (0, False)
 
 
+def test_metadata_at_the_beginning_delay_nothing() -> None:
+    pacer, metadata = PacketPacer(), StreamTrack(TrackKind.METADATA, "onMetaData", b"a")
+    pacer.push([Packet(metadata, 0, 0, is_key=False, data=b""), *packets(0, 4)], 100.0, 4.0)
+    # The last picture goes out four seconds behind its time.
+    assert [packet.dts for packet in pacer.due(100 + 1.01 * PICTURE)] == [0, 0, 0]
+    assert len(pacer.due(104.01)) == len(packets(0, 4)) - 2
+    assert not pacer.is_holding
+
+
 def test_a_picture_whose_sound_comes_with_the_next_burst_waits_for_it() -> None:
     pacer = PacketPacer()
     released = dict[str, dict[float, float]](avc1={}, mp4a={})
