@@ -490,8 +490,15 @@ class Pump:
         """
         taker = self.for_ffmpeg(process, "" if demuxed is None else demuxed.container)
         still = StillPicture(self._limits.slow_seconds, self._limits.still_seconds)
-        since = oldest if oldest is not None and self._gop_cache.has_since(oldest) else None
-        await self.feed_chunks(taker, since, still, demuxed, repeats=True)
+        await self.feed_chunks(taker, self._kept_since(oldest), still, demuxed, repeats=True)
+
+    def begins_at(self, oldest: float | None = None) -> float | None:
+        """Return when the access point came with which ``feed`` begins; None where none is kept."""
+        return self._gop_cache.came(self._kept_since(oldest))
+
+    def _kept_since(self, oldest: float | None) -> float | None:
+        """Return a moment, or None where no access point has come since."""
+        return oldest if oldest is not None and self._gop_cache.has_since(oldest) else None
 
     async def feed_chunks(
         self,
