@@ -408,7 +408,7 @@ class Channel:
             if times != noted:
                 self._adopt(await self._planner.plan_restored(times, self.archive, used))
         elif self._aligned.ended or times != self.cadence or (used < 0 and self._has_waited):
-            self._adopt(self._planner.plan_empty(times, used, source.began))
+            self._adopt(self._planner.plan_empty(times, used, source))
         return replace(source, once=self._is_once(source))
 
     async def _find_again(self, source: Source) -> Source:

@@ -69,6 +69,7 @@ class EncoderRun(ChannelRun):
     async def _pump(self, process: Process, oldest: float | None) -> None:
         """Pass input to ffmpeg and its output to the feeds, until all pipes end, or one does too early."""
         async with asyncio.TaskGroup() as group:
+            self._start.began = self._source.begins_at(oldest)
             if (supplied := self._source.feed_since(oldest)) is not None:
                 group.create_task(self._feed(process, supplied))
             for index, feed in enumerate(self.feeds):

@@ -66,14 +66,19 @@ class RunStart:
     Attributes:
         segment: index in the run of the first segment to be published; earlier ones are dropped.
         admitted: index of the newest segment that any rendition has begun.
+        began: when the run's first picture came, by the monotonic clock, if it was kept and its followers
+            come at once; None where all comes in real time.
 
     Args:
         segment_duration: the channel's, in seconds.
+        media_start: media time in seconds at which the run begins.
     """
 
-    def __init__(self, segment_duration: Fraction) -> None:
+    def __init__(self, segment_duration: Fraction, media_start: Fraction = Fraction(0)) -> None:
         self.segment = 0
         self.admitted = -1
+        self.began: float | None = None
+        self._media_start = float(media_start)
         self._fast = float(segment_duration) / 2
         self._line: int | None = None
         self._skipped: float | None = None
@@ -82,6 +87,19 @@ class RunStart:
         """Note that a segment is published under a media sequence number."""
         self.admitted = max(self.admitted, segment)
         self._line, self._skipped = number - segment, None
+
+    def is_old(self, media_time: float, oldest: float) -> bool:
+        """Return whether a segment was made before its number's time, if it would be the run's first one.
+
+        Its followers would come before their numbers may be used, and be dropped behind it.
+
+        Args:
+            media_time: seconds at which the segment begins.
+            oldest: when its number might be used first, by the monotonic clock.
+        """
+        if self.began is None or self.admitted >= 0:
+            return False
+        return self.began + media_time - self._media_start < oldest
 
     def skips(self, segment: int, number: int, now: float) -> bool:
         """Return whether to drop a segment that comes after a stall, since a gap stands for it.
@@ -282,7 +300,10 @@ class Feed:
             return not self._suspended
         start, number = self._run.start, self._window.next_number
         if start.admitted < part.segment >= start.segment:
-            early = not self._run.numbers.may_use(number, self._run.segment_duration)
+            numbers, duration = self._run.numbers, self._run.segment_duration
+            time = part.base_media_decode_time / self._timescale
+            early = not numbers.may_use(number, duration)
+            early = early or start.is_old(time, numbers.usable_since(number, duration))
             if early or (self._suspended and start.skips(part.segment, number, now.monotonic)):
                 start.segment = part.segment + 1
         if part.segment < start.segment:

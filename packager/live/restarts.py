@@ -224,7 +224,7 @@ class Restarts:
         number, duration, limits = aligned.next_number, plan.cadence.segment_duration, self._limits
         self.start = number * duration
         self.clock = WallClock(limits.clock_bucket_seconds)
-        start = RunStart(duration)
+        start = RunStart(duration, self.start)
         oldest = self._context.numbers.usable_since(number, duration)
         # Then the next number is used before its time.
         has_lead = source.began is not None and oldest + duration <= source.began

@@ -22,7 +22,7 @@ from packager.window.log import CadenceEntry, Log, RenditionFormat
 from packager.window.program_date_time import Instant
 from packager.window.rendition import CAPTIONS_PREFIX, Rendition
 from packager.window.rendition_log_writer import RenditionWriter
-from packager.window.sequence_numbers import SequenceNumbers
+from packager.window.sequence_numbers import LEAD_SEGMENTS, SHORT_LEAD_SEGMENTS, SequenceNumbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +102,16 @@ class Planner:
             return keyframe_cadence(source.seen, source.frame_rate, *wanted, noted=noted)
         return cadence(source.frame_rate, *wanted)
 
-    def plan_empty(self, times: Cadence, used: int = -1, began: float | None = None) -> Plan:
+    def plan_empty(self, times: Cadence, used: int = -1, source: Source | None = None) -> Plan:
         """Plan with empty windows.
 
         Args:
             used: the last media sequence number of earlier windows.
-            began: when the source came, by the monotonic clock; None: it isn't known.
+            source: which came a while ago; None: it isn't known.
         """
-        return self._plan(times, self._numbers.go_on(used, times.segment_duration, began))
+        began = None if source is None else source.began
+        lead = LEAD_SEGMENTS if source is None or source.copied is None else SHORT_LEAD_SEGMENTS
+        return self._plan(times, self._numbers.go_on(used, times.segment_duration, began, lead))
 
     async def plan_restored(self, times: Cadence, archive: SegmentArchive, used: int = -1) -> Plan:
         """Plan with the segments on disk, and gaps behind them for the time since.

@@ -24,6 +24,9 @@ SHORTEST_SILENCE_SECONDS = 0.5
 LONGEST_BURST_SECONDS = 10.0
 """Most seconds for which a packet is held back."""
 
+LONGEST_UNREAD_SECONDS = 3.0
+"""Most seconds for which a stream that isn't read as fast as it comes may be a burst."""
+
 WINDOW_SECONDS = 30.0
 """Time in which silences are counted: three of the longest bursts."""
 
@@ -47,10 +50,13 @@ class BurstMeter:
         self._began: float | None = None
         self._newest = 0.0
         self._silences = deque[tuple[float, float]]()
+        # Seconds since the last silence for which the stream wasn't read.
+        self._unread = 0.0
 
     def restart(self) -> None:
         """Begin to measure another stream."""
         self._began = None
+        self._unread = 0.0
         self._silences.clear()
 
     def observe(self, now: float) -> None:
@@ -60,8 +66,14 @@ class BurstMeter:
         if self._began is None:
             self._began = now
         elif silence >= SHORTEST_SILENCE_SECONDS:
-            self._silences.append((now, silence))
+            self._silences.append((now, silence + self._unread))
+            self._unread = 0.0
             self._forget(now)
+
+    def note_unread(self, seconds: float) -> None:
+        """Note for how long the stream wasn't read, as it is ahead: a burst may go on behind that."""
+        self._newest += seconds
+        self._unread = min(self._unread + seconds, LONGEST_UNREAD_SECONDS)
 
     def _forget(self, now: float) -> None:
         while self._silences and self._silences[0][0] < now - WINDOW_SECONDS:
@@ -73,7 +85,7 @@ class BurstMeter:
         None before it is known: the first data may be a burst.
         """
         self._forget(now)
-        if self._began is None or self._newest - self._began < SHORTEST_SILENCE_SECONDS:
+        if self._began is None or self._newest - self._began - self._unread < SHORTEST_SILENCE_SECONDS:
             return None
         if not self._silences:
             return 0.0
@@ -114,7 +126,9 @@ class PacketPacer:
         newest = dict[TrackKind, int]()
         for packet in packets:
             kind = packet.track.kind
-            newest[kind] = max(packet.dts, newest.get(kind, packet.dts))
+            # Metadata that come once are no track that comes later than the others.
+            if kind is not TrackKind.METADATA:
+                newest[kind] = max(packet.dts, newest.get(kind, packet.dts))
         for kind, dts in newest.items():
             self._arrivals.setdefault(kind, EarliestArrival(_ARRIVAL_SECONDS)).observe(
                 now - dts / CLOCK_RATE, now

@@ -142,10 +142,11 @@ async def inspect_demuxed(
         has no picture, or one that moves without sound, or others than can be copied here.
     """
     former = None if published.further_video_tracks else former
-    source = await _inspect_main(published, limits, former)
+    is_copied = len(ladder) == 1 or bool(published.further_video_tracks)
+    source = await _inspect_main(published, limits, former, awaits_bursts=is_copied)
     if source is None:
         return None
-    encoded = replace(source, copied=None, began=None)
+    encoded = replace(source, copied=None)
     if len(ladder) > 1 and not published.further_video_tracks:
         return encoded
     try:
@@ -158,9 +159,13 @@ async def inspect_demuxed(
 
 
 async def _inspect_main(
-    published: PublishedSource, limits: SourceLimits, former: Source | None
+    published: PublishedSource, limits: SourceLimits, former: Source | None, *, awaits_bursts: bool
 ) -> Source | None:
-    """Inspect the main video track and the sound."""
+    """Inspect the main video track and the sound.
+
+    Args:
+        awaits_bursts: whether it must be known how much comes at once.
+    """
     copier, live = copier_of(published.received_container, limits), published.live
     branch = published.branch(limits.pump.ahead_bytes, -math.inf)
     if copier is None or live is None or branch is None:
@@ -171,7 +176,7 @@ async def _inspect_main(
         loop = asyncio.get_running_loop()
         latest = loop.time() + limits.seen_grace_seconds
         async with asyncio.timeout_at(latest + limits.seen_seconds) as patience:
-            while not seen.is_enough(limits) or published.burst_seconds is None:
+            while not seen.is_enough(limits) or (awaits_bursts and published.burst_seconds is None):
                 # Where the first data are a burst, the second one shows how long each is.
                 if seen.lacks_sound:
                     return None
@@ -191,7 +196,7 @@ async def _inspect_main(
         return None
     finally:
         branch.receive_eof()
-    source, began = seen.source(), live.playable_since
+    source = seen.source()
     if source is None:
         return None
     is_framed, tracks = False, copier.sources if published.may_demux else ()
@@ -202,7 +207,7 @@ async def _inspect_main(
         is_framed, tracks = source.audio_codec == "aac", ()
     if not container_for(tracks):
         tracks = ()
-    return replace(source, pump=published, copied=published, began=began, tracks=tracks, framed=is_framed)
+    return replace(source, pump=published, copied=published, tracks=tracks, framed=is_framed)
 
 
 async def find_tracks(

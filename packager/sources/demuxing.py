@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from media.flv.audio_video_tags import has_legacy_tags
 from media.packets import Packet, StreamTrack, TrackKind
 from media.steady_times import SteadyTimes
-from media.stream_reader import StreamChunk
+from media.stream_reader import CLOCK_RATE, StreamChunk
 from media.ts.demuxer import TransportDemuxer
-from packager.sources.bursts import PacketPacer
+from packager.sources.bursts import LONGEST_BURST_SECONDS, SHORTEST_SILENCE_SECONDS, PacketPacer
 from packager.sources.containers import Demuxer
 from packager.step_budget import PORTION_BYTES
 
@@ -182,17 +182,21 @@ class DemuxedChunks:
         self._pacer = PacketPacer()
         self._most_bytes = most_bytes
         self._burst = 0.0
+        # Decode time of the first packet, and seconds that came before it was known what a burst has.
+        self._first: int | None = None
+        self._span = 0.0
         # Decode time of the first picture.
         self._begin: int | None = None
 
     def steps(
-        self, chunks: Sequence[StreamChunk], now: float, burst: float | None
+        self, chunks: Sequence[StreamChunk], now: float, burst: float | None, came: float | None = None
     ) -> Iterator[Sequence[StreamChunk]]:
         """Demux the next chunks; yield the chunks of each step.
 
         Args:
             now: this moment of the monotonic clock.
             burst: as in ``PacketSorter.push``.
+            came: when the first chunks came; None where that isn't known.
 
         Raises:
             MediaError: the stream can't be demuxed.
@@ -208,9 +212,22 @@ class DemuxedChunks:
                 time = found[0].dts
                 found[:0] = (Packet(one, time, time, is_key=False, data=b"") for one in self._unannounced)
                 self._unannounced = ()
-            yield self._paced(found, now, burst or 0.0)
+            # The first burst may be longer than the others, which then go on behind it.
+            held = max(burst, self._span) if burst else 0.0
+            yield self._paced(found, now, self._ahead(found, now, came) if burst is None else held)
             if self._sorter.held_bytes + self._pacer.held_bytes > self._most_bytes:
                 yield self.flush()
+
+    def _ahead(self, packets: Sequence[Packet], now: float, came: float | None) -> float:
+        """Return the seconds by which packets are ahead of real time: they may be a stream's first burst."""
+        times = [one.dts for one in packets if one.data]
+        if came is None or not times:
+            return self._burst
+        self._first = min(times) if self._first is None else self._first
+        span = (max(times) - self._first) / CLOCK_RATE
+        self._span = max(self._span, min(span, LONGEST_BURST_SECONDS))
+        ahead = self._span - (now - came)
+        return ahead if ahead >= SHORTEST_SILENCE_SECONDS else 0.0
 
     def _paced(self, packets: Sequence[Packet], now: float, burst: float) -> Sequence[StreamChunk]:
         """Return the packets to be played now: those of a burst are held back until their time."""

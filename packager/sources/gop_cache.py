@@ -45,6 +45,11 @@ class GopCache:
         groups = self._given(oldest)
         return groups[0].clock if groups else None
 
+    def came(self, oldest: float | None = None) -> float | None:
+        """When the first access point of such a beginning came; None where there is none."""
+        groups = self._given(oldest)
+        return groups[0].came if groups else None
+
     def push(self, piece: StreamChunk, now: float = -math.inf) -> None:
         """Add the stream's next chunk, which came at this moment of a clock."""
         if piece.changes:

@@ -145,7 +145,8 @@ async def inspect_supply(
             # Sound came later, or the encoder changed something, while it was looked at.
             has_changed = pump.stream != stream and looks < limits.looks
             if found is not None and pump.live is publication and not has_changed:
-                return replace(found, stream=pump.stream, publication=publication)
+                began = None if publication is None else publication.playable_since
+                return replace(found, stream=pump.stream, publication=publication, began=began)
 
 
 async def _inspect_by_ffprobe(

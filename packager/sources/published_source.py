@@ -466,6 +466,13 @@ class PublishedSource:
                 self._undemuxable = pump.stream
                 process.close_stdin()
 
+    def begins_at(self, oldest: float | None) -> float | None:
+        """Return when the first access point came with which ``feed`` begins, by the monotonic clock.
+
+        None where nothing is kept, or where it goes out later, as the stream comes in bursts.
+        """
+        return None if self._pump is None or self.burst_seconds else self._pump.begins_at(oldest)
+
     @property
     def paced(self) -> bool:
         """Whether the stream on air comes evenly, so that ffmpeg takes it as it comes.

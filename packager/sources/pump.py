@@ -385,6 +385,7 @@ class Pump:
         self._skip_if_late()
         while self._attached and self._queued > self._limits.ahead_bytes:
             await self._changed.wait()
+        before = time.monotonic()
         while (wait := self._pacing.wait(time.monotonic())) > 0:
             if wait > self._options.held_seconds:
                 raise MalformedError(f"its times are {wait:.0f} s ahead of those at which it comes")
@@ -392,6 +393,7 @@ class Pump:
                 # Woken early when an ffmpeg is attached.
                 async with asyncio.timeout(wait):
                     await self._changed.wait()
+        self._bursts.note_unread(time.monotonic() - before)
 
     def _skip_if_late(self) -> None:
         """Skip to the newest access point if the running ffmpeg can't catch up any more."""
@@ -471,8 +473,15 @@ class Pump:
         """
         taker = self.for_ffmpeg(process, "" if demuxed is None else demuxed.container)
         still = StillPicture(self._limits.slow_seconds, self._limits.still_seconds)
-        since = oldest if oldest is not None and self._gop_cache.has_since(oldest) else None
-        await self.feed_chunks(taker, since, still, demuxed, repeats=True)
+        await self.feed_chunks(taker, self._kept_since(oldest), still, demuxed, repeats=True)
+
+    def begins_at(self, oldest: float | None = None) -> float | None:
+        """Return when the access point came with which ``feed`` begins; None where none is kept."""
+        return self._gop_cache.came(self._kept_since(oldest))
+
+    def _kept_since(self, oldest: float | None) -> float | None:
+        """Return a moment, or None where no access point has come since."""
+        return oldest if oldest is not None and self._gop_cache.has_since(oldest) else None
 
     async def feed_chunks(
         self,
@@ -499,7 +508,7 @@ class Pump:
         queue = deque[StreamChunk | None](self._gop_cache.beginning(first))
         self._queue, self._given_stream = queue, self.stream if self._can_begin else None
         self._queued, self._attached = sum(one.memory for one in queue if one is not None), True
-        clock = self._gop_cache.clock(first)
+        clock, came = self._gop_cache.clock(first), self._gop_cache.came(first)
         self._pacing.attached(None if clock is None else clock / CLOCK_RATE, time.monotonic())
         budget = StepBudget()
         try:
@@ -522,7 +531,7 @@ class Pump:
                 if demuxed is None:
                     await _push(taker, chunks, still)
                 else:
-                    for found in demuxed.steps(chunks, time.monotonic(), self.burst_seconds):
+                    for found in demuxed.steps(chunks, time.monotonic(), self.burst_seconds, came):
                         await _push(taker, found, still)
                         await budget.spend()
                 await budget.spend()

@@ -116,6 +116,12 @@ class Source:
             return functools.partial(self.pump.feed, tracks=self.tracks, oldest=oldest)
         return self.feed
 
+    def begins_at(self, oldest: float | None) -> float | None:
+        """Return when the first picture came that ``feed_since`` feeds; see ``PublishedSource``."""
+        if not isinstance(self.pump, PublishedSource) or not self.input.is_paced:
+            return None
+        return self.pump.begins_at(oldest)
+
     @property
     def feed(self) -> Callable[[Process], Coroutine[Any, Any, None]] | None:
         """The function that writes ffmpeg's standard input; None if it has none."""

@@ -33,9 +33,12 @@ MARGIN_SECONDS = 0.5
 MOST_EARLY_NUMBERS = 10
 """By how many numbers windows may be ahead of the clock without a file; shorter segments give more."""
 
-LEAD_SEGMENTS = 2
-"""By how many segments' time the first number of a source may be behind the clock: one, so that it can be
-used at once, and one more, so that the first segments may be short."""
+LEAD_SEGMENTS = 1
+"""By how many segments' time the first number of a source may be behind the clock, so that it can be used at
+once."""
+
+SHORT_LEAD_SEGMENTS = 2
+"""``LEAD_SEGMENTS`` of a source whose first segments may be short."""
 
 RESERVED_AHEAD = 2
 """How many numbers beyond the next one are reserved, so that no segment waits for the disk."""
@@ -87,35 +90,44 @@ class SequenceNumbers:
         """Return the wall clock's time at the start plus the time since by the monotonic clock."""
         return self._start.wall + Instant.now().monotonic - self._start.monotonic
 
-    def first_number(self, segment_duration: Fraction, began: float | None = None) -> int:
+    def first_number(
+        self, segment_duration: Fraction, began: float | None = None, lead: int = SHORT_LEAD_SEGMENTS
+    ) -> int:
         """Return a number that no earlier process used.
 
         Args:
             segment_duration: the channel's, in seconds.
             began: when the source came, by the monotonic clock. The number can be used since then, unless
                 those of that time may be used already (``note_use``). None: count from now.
+            lead: segments by whose time the number may be behind that.
         """
         if began is None:
             now = self.now()
         else:
-            free_since = max(began - LEAD_SEGMENTS * float(segment_duration), self._used_until)
+            free_since = max(began - lead * float(segment_duration), self._used_until)
             now = self._start.wall + free_since - self._start.monotonic
         by_clock = math.floor(Fraction(now + MARGIN_SECONDS) / segment_duration) + 1
         return max(by_clock + self._beyond, self.reserved + 1)
 
-    def go_on(self, used: int, segment_duration: Fraction, began: float | None = None) -> int:
+    def go_on(
+        self,
+        used: int,
+        segment_duration: Fraction,
+        began: float | None = None,
+        lead: int = SHORT_LEAD_SEGMENTS,
+    ) -> int:
         """Return a number for new windows, behind the earlier windows of this process.
 
         After shorter segments, the clock alone would reach the same numbers only after weeks.
 
         Args:
             used: the last number that was used; -1 for none.
-            segment_duration: as for ``first_number``.
+            segment_duration, began, lead: as for ``first_number``.
         """
         if used >= 0:
             # Empty windows have no last number when the next ones are planned.
             self.note_use()
-        first = self.first_number(segment_duration, began)
+        first = self.first_number(segment_duration, began, lead)
         if self._place is None and used - first > MOST_EARLY_NUMBERS:
             self._beyond += used + 1 - first
         return max(first, used + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import random
 from fractions import Fraction
 
@@ -96,7 +97,8 @@ class Burst:
         self._material, self._now = material, Instant(0.0, float(NUMBER))
         monkeypatch.setattr(Instant, "now", lambda: self._now)
         second = Fraction(1)
-        numbers, start, clock = SequenceNumbers(), RunStart(second), WallClock()
+        numbers, clock = SequenceNumbers(), WallClock()
+        start = self.start = RunStart(second, Fraction(NUMBER))
         for name, track in material.items():
             self.windows[name] = Window(WindowOptions(1, NUMBER))
             (make_segmenter,) = segmenter_factories(cadence(Fraction(30), 1.0, 0.25), Fraction(NUMBER), 1)
@@ -150,6 +152,20 @@ def test_what_comes_before_its_numbers_time_is_left_out_by_all_renditions_and_th
     burst.come(range(5), 2.0)
     burst.come(range(5, 9), 6.0)
     assert burst.listed()[:4] == [(0, 0, False), (1, 1, False), (2, 2, False), (3, 5, True)]
+
+
+@pytest.mark.clause("RFC 8216bis §6.2.2")
+@pytest.mark.parametrize(("began", "first"), [(None, 0), (-0.4, 0), (-1.0, 1), (-2.0, 2), (-2.4, 2)])
+def test_what_was_kept_from_before_its_numbers_time_is_left_out_in_front_and_nothing_behind_it(
+    material: dict[str, Track], monkeypatch: pytest.MonkeyPatch, began: float | None, first: int
+) -> None:
+    burst = Burst(material, monkeypatch)
+    burst.start.began = began
+    kept = math.floor(-(began or 0.0))
+    burst.come(range(kept), 0.0)
+    for second in range(kept, 6):
+        burst.come(range(second, second + 1), second + 1 + (began or 0.0))
+    assert burst.listed()[:3] == [(index, first + index, False) for index in range(3)]
 
 
 def test_what_an_encoder_makes_up_for_behind_a_standstill_is_dropped_where_gaps_stand_for_it(

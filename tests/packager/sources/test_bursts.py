@@ -7,8 +7,9 @@ from collections.abc import Iterable
 import pytest
 
 from media.packets import Packet, StreamTrack, TrackKind
-from media.stream_reader import CLOCK_RATE
+from media.stream_reader import CLOCK_RATE, StreamChunk
 from packager.sources.bursts import LONGEST_BURST_SECONDS, RELEASE_SECONDS, BurstMeter, PacketPacer
+from packager.sources.demuxing import DemuxedChunks
 
 VIDEO, AUDIO = StreamTrack(TrackKind.VIDEO, "avc1"), StreamTrack(TrackKind.AUDIO, "mp4a")
 PICTURE = 1 / 25
@@ -129,6 +130,34 @@ def test_nothing_is_held_without_bursts_and_everything_is_flushed() -> None:
     assert pacer.held_bytes == 100
     assert len(pacer.flush()) == 100
     assert (pacer.held_bytes, pacer.is_holding) == (0, False)
+
+
+def test_metadata_at_the_beginning_delay_nothing() -> None:
+    pacer, metadata = PacketPacer(), StreamTrack(TrackKind.METADATA, "onMetaData", b"a")
+    pacer.push([Packet(metadata, 0, 0, is_key=False, data=b""), *packets(0, 4)], 100.0, 4.0)
+    # The last picture goes out four seconds behind its time.
+    assert [packet.dts for packet in pacer.due(100 + 1.01 * PICTURE)] == [0, 0, 0]
+    assert len(pacer.due(104.01)) == len(packets(0, 4)) - 2
+    assert not pacer.is_holding
+
+
+def held_back(seconds: float, passed: float) -> int:
+    """Return how many packets of a stream's first data are held back, some time after they came."""
+    demuxed = DemuxedChunks(None, (), 1 << 20, lambda _: None)
+    chunk = StreamChunk.of_packets(packets(0, seconds))
+    steps = demuxed.steps([chunk], 100 + passed, None, 100)
+    return len(packets(0, seconds)) - sum(len(one.packets) for step in steps for one in step)
+
+
+def test_the_first_burst_is_held_back_before_it_is_known_to_be_one() -> None:
+    assert held_back(4, 0) == pytest.approx(len(packets(0, 4)), abs=4)
+    assert held_back(4, 1) == pytest.approx(len(packets(0, 3)), abs=4)
+    assert held_back(4, 4) == 0
+
+
+def test_a_stream_that_has_come_evenly_is_not_held_back() -> None:
+    assert held_back(4, 3.9) == 0
+    assert held_back(0.4, 0) == 0
 
 
 def test_a_picture_whose_sound_comes_with_the_next_burst_waits_for_it() -> None:
