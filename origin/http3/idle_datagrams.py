@@ -77,7 +77,8 @@ class IdleDatagrams:
     def suspect(self, share: float) -> None:
         """Allow a share of what others may do at once, and take the first that is too many for a flood."""
         self._bucket.add(-DATAGRAMS * (1 - share))
-        self._seconds = FLOOD_SECONDS
+        # Which it is still when halved, as it is for one that is too many long after the last.
+        self._seconds = 2 * FLOOD_SECONDS
 
     def allow(self, count: float) -> None:
         """Allow some more, with which the client confirms an answer."""
