@@ -26,7 +26,7 @@ MOVFLAGS = "+frag_every_frame+empty_moov+default_base_moof+cmaf+frag_discont"
 
 FOLLOWING = {
     "fps_mode": "passthrough",
-    "enc_time_base": -1,
+    "enc_time_base": "1:90000",
     "force_key_frames": "source",
     "g": 10_000,
     "keyint_min": 10_000,

@@ -142,6 +142,9 @@ class _WritingTaker:
 FILLED_BYTES = 8 << 20
 """Most bytes of pictures that are repeated at once, where several came together."""
 
+MOST_LATE = 1.15
+"""Most time from one repetition to the next, of the usual time, where the next picture probably comes."""
+
 LEAST_STEP = CLOCK_RATE // 100
 """Ticks from a repetition to a picture that came later than its time."""
 
@@ -218,8 +221,8 @@ class StillPicture:
             return ()
         self._due, passed = now + self._seconds, now - self._came
         if abs(passed + self._seconds - self._usual) < self._seconds / 2:
-            # The next picture probably comes at about that time.
-            self._due = self._came + self._usual + self._seconds / 2
+            # The next picture probably comes at about that time. A segment may have room for little more.
+            self._due = min(self._came + self._usual + self._seconds / 2, now + MOST_LATE * self._seconds)
         packet, moved = self._picture, round(passed * CLOCK_RATE)
         again = packet._replace(dts=packet.dts + moved, pts=packet.pts + moved)
         self._shown = again.dts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.packager.live.copied_streams import (
     OPTIONS,
     SECOND,
     Recorded,
+    media_of,
     published_by,
     recorded,
     segments,
@@ -77,6 +79,16 @@ async def sending(
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+def shown_times(channel: Channel, name: str, folder: Path) -> list[float]:
+    """Return the times of the pictures that a rendition's newest timeline has, in seconds."""
+    window, made = channel.renditions[name].window, folder / f"{channel.name}-{name}.mp4"
+    assert window.timeline is not None
+    made.write_bytes(media_of(window, window.timeline.number))
+    words = f"ffprobe -v error -select_streams v -show_entries packet=pts_time -of csv=p=0 {made}"
+    told = subprocess.run(words.split(), check=True, capture_output=True, text=True).stdout
+    return [float(one.strip(",")) for one in told.split()]
 
 
 # Encoded pictures alone have ffmpeg's frame rate; of the others a picture is repeated.
@@ -137,6 +149,14 @@ async def test_a_picture_in_four_seconds_without_any_sound_is_on_air_with_silenc
             assert not published_by(channel).last_error
             windows = [rendition.window for rendition in channel.renditions.values()]
             assert not any(one.gap or one.discontinuity for window in windows for one in window.listed), name
+        if len(ladder) > 1:
+            # Encoded pictures have the times of the copied ones, whatever rate a slow stream seems to have.
+            copied, encoded = [
+                await asyncio.to_thread(shown_times, channels["flv"], one, tmp_path) for one in ladder
+            ]
+            count = min(map(len, (copied, encoded)))
+            assert count > 20
+            assert encoded[:count] == pytest.approx(copied[:count], abs=0.002)
 
 
 @pytest.mark.parametrize(

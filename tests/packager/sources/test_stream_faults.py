@@ -76,6 +76,16 @@ def test_pictures_that_are_pushed_together_have_repetitions_between_them_and_lat
     assert jumped.dts == 100 * CLOCK_RATE
 
 
+def test_a_repetition_waits_hardly_longer_for_the_next_picture_than_for_another_repetition() -> None:
+    still = StillPicture(1.7, 1.0)
+    still.push([chunk(0.0), chunk(4.0)], 100.0)
+    assert still.repeat(103.0)
+    # It is probably there in one second, and a segment may have to begin before it comes.
+    assert still.wait(103.0) == pytest.approx(1.15)
+    assert still.repeat(104.15)
+    assert still.wait(104.15) == pytest.approx(1.0)
+
+
 def test_large_pictures_are_not_repeated_between_two_that_are_pushed_together() -> None:
     still, time = StillPicture(1.7, 1.0), 4 * CLOCK_RATE
     large = StreamChunk.of_packets([Packet(PICTURE, time, time, True, bytes(6 << 20))])
