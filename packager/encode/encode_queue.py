@@ -21,6 +21,7 @@ from packager.encode.encoder_speed import record_speed, recorded_height
 from packager.encode.renditions import EncodedRendition, find_rendition
 from packager.encode.segment_encoder import (
     INIT,
+    LEAST_DEVICE_SECONDS,
     EncodeSegment,
     encode_piece,
     encode_segment,
@@ -170,7 +171,7 @@ class EncodedMedia:
         self._shared = shared
         self.picture_encoder = SOFTWARE
         # Failures of hardware in a row, and whether it is left for the rest of the run.
-        self._device_failures, self._is_device_left = 0, False
+        self._device_failures, self._device_fault, self._is_device_left = 0, "", False
         self._encode_segment = encode
         self._titles = titles
         self._tools = tools
@@ -441,11 +442,17 @@ class EncodedMedia:
         own = wanted.with_encoder(self._tools.version, self.picture_encoder.profile)
         if wanted.place != own.place or self._device_failures >= MAX_DEVICE_FAILURES or self._is_device_left:
             return ""
+        began = time.monotonic()
         try:
             data = await self._run_encoder(wanted, self.picture_encoder)
+        except asyncio.CancelledError:
+            # Nobody waits any longer: a device that is stuck isn't waited for by all who come.
+            if time.monotonic() - began > LEAST_DEVICE_SECONDS:
+                self._device_failures, self._device_fault = self._device_failures + 1, "it takes too long"
+            raise
         except MediaError as error:
-            self._device_failures += 1
-            return str(error)
+            self._device_failures, self._device_fault = self._device_failures + 1, str(error)
+            return self._device_fault
         self._device_failures = 0
         return data
 
@@ -465,10 +472,10 @@ class EncodedMedia:
                 self._device_failures = max(0, self._device_failures - 1)
             self._remember_failure(wanted, str(error))
             raise
-        if failed and self._device_failures >= MAX_DEVICE_FAILURES and not self._is_device_left:
+        if self._device_failures >= MAX_DEVICE_FAILURES and not self._is_device_left:
             self._is_device_left = True
             name = self.picture_encoder.name
-            log.warning("hardware doesn't encode any more", encoder=name, reason=failed)
+            log.warning("hardware doesn't encode any more", encoder=name, reason=self._device_fault)
             await asyncio.to_thread(record_choice, self._folder, {})
         await asyncio.to_thread(self.cache.remember, wanted.place, data)
         return data

@@ -58,8 +58,11 @@ SLOWEST = 20
 LEAST_SECONDS = 30.0
 """Longest time of encoding of the shortest segments."""
 
-DEVICE_SHARE = 0.25
-"""Share of these times that a device has, so that software has time while a request waits."""
+SLOWEST_DEVICE = 2
+"""How many times as long as a segment lasts a device may take, within these bounds."""
+
+LEAST_DEVICE_SECONDS, MOST_DEVICE_SECONDS = 7.5, 15.0
+"""Longest times of a device for the shortest and longest segments: software has the rest of a request's."""
 
 DEVICE_DESCRIPTORS = 256
 """Most open descriptors of an ffmpeg that uses a device, whose driver needs many."""
@@ -243,6 +246,7 @@ async def _run_picture(
         part=_shown_part(rendition.source),
         most_frames=rendition.track.most_frames,
         subtitles=None if shown is None else (shown.container, shown.canvas, shown.begin),
+        matrix=rendition.matrix,
     )
     further = b"" if shown is None else shown.data
     seconds = (bounds[1] - bounds[0]) / scale
@@ -363,6 +367,13 @@ def with_parameter_sets(init: bytes, segment: bytes, number: int) -> bytes:
     return b"".join((header, sets, fragments[0].data))
 
 
+def _longest(encoder: PictureEncoder, seconds: float) -> float:
+    """Return the seconds in which a segment of such a length is encoded, or given up."""
+    if not encoder.nodes:
+        return max(LEAST_SECONDS, SLOWEST * seconds)
+    return min(max(LEAST_DEVICE_SECONDS, SLOWEST_DEVICE * seconds), MOST_DEVICE_SECONDS)
+
+
 def encoder_sandbox(encoder: PictureEncoder) -> Sandbox:
     """Return the sandbox of an ffmpeg that encodes."""
     plain = Sandbox(memory=ENCODER_MEMORY_BYTES, niceness=10)
@@ -397,7 +408,7 @@ async def _run(
     try:
         return await run(
             [tools.ffmpeg, *arguments],
-            limit=max(LEAST_SECONDS, SLOWEST * seconds) * (DEVICE_SHARE if encoder.nodes else 1),
+            limit=_longest(encoder, seconds),
             sandbox=encoder_sandbox(encoder),
             feed=feed,
             further=further,

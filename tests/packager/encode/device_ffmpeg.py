@@ -3,11 +3,12 @@
 
 Everything goes to the real ffmpeg, with the options of the hardware's encoder turned into those of x264. A
 device's node is a file, which this program must be able to open for writing in its sandbox; its text says
-what the device does: it works, it is lost, or it makes other pictures.
+what the device does: it works, it is lost, it is stuck, or it makes other pictures.
 """
 
 import os
 import sys
+import time
 
 REAL, V4L2 = "FFMPEG", "NODES/video0"
 words, node = sys.argv[1:], ""
@@ -24,6 +25,8 @@ if node:
         does = file.read()
     if does == b"lost":
         sys.exit("[h264 @ 0x1] the device is lost\nError initializing output stream 0:0 -- sorry")
+    if does == b"stuck":
+        time.sleep(3600)
     filters = {"hwupload": "negate" if does == b"negative" else "null"}
     for old, new in (filters | {"h264_vaapi": "libx264", "h264_v4l2m2m": "libx264"}).items():
         words = [word.replace(old, new) for word in words]
