@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from media.mp4.codecs.audio_specific_config import write_audio_specific_config
-from media.mp4.codecs.colour import BT601, BT709, RGB, UNSPECIFIED, Colour
+from media.mp4.codecs.colour import BT709, RGB, UNSPECIFIED, Colour, usual_matrix
 from media.mp4.codecs.decodable_entry import codec_of_fourcc
 from media.mp4.codecs.esds import MPEG4_AUDIO, elementary_stream_box
 from media.mp4.codecs.sample_entry import OTHER_CODECS, SampleEntry
@@ -33,7 +33,7 @@ from packager.vod.movie.versioned_addresses import MediaVersion
 from packager.vod.segments.bandwidth import peak_bandwidth
 from packager.vod.text.text_tracks import PictureSubtitles
 
-ENCODING = 4
+ENCODING = 5
 """Version of the encoding; another one gives every encoded segment a new address."""
 
 Mode = Literal["auto", "all", "off"]
@@ -98,13 +98,13 @@ SEGMENT_OVERHEAD = 4096
 
 _BT709 = Colour(BT709, BT709, BT709)
 
-HIGHEST_OF_BT601 = 576
-"""Pixels of the shorter side up to which untagged pictures are taken to have the matrix of ITU-R BT.601."""
-
 RGB_CODECS = (
     "Cinepak", "DNxHR", "FFV1", "Huffyuv", "JPEG 2000 pictures", "PNG pictures", "QuickTime Animation",
 )  # fmt: skip
 """Codecs whose pictures may be RGB, or YUV without any notes of its colours."""
+
+READ_FOR_COLOUR = (b"avc1", b"avc3", b"hvc1", b"hev1")
+"""Sample entries with the parameter sets in which the pictures' colours are, if they are tagged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +144,12 @@ class EncodedRendition:
         """The colours that the encoder writes; None: those that the decoded pictures tell."""
         colour = _encoded_colour(self.source)
         return None if colour is self.source.entry.colour else colour
+
+    @property
+    def matrix(self) -> int:
+        """The matrix coefficients of the encoded pictures: of untagged ones, those of their size."""
+        matrix = (_encoded_colour(self.source) or self.source.entry.taken_colour).matrix
+        return matrix if matrix in MATRICES else usual_matrix(self.source.entry.shown_pixels)
 
     def with_encoder(self, encoder: str, profile: str = "") -> EncodedRendition:
         """Return the rendition of the same name that another encoder encodes: of sound, this one.
@@ -337,10 +343,13 @@ def _encoded_colour(source: OfferedTrack) -> Colour | None:
     if told.video_range != "SDR":
         return _BT709
     if told.matrix != RGB and (OTHER_CODECS.get(entry.kind) or codec_of_fourcc(entry.kind)) not in RGB_CODECS:
-        return entry.colour
+        # Of smaller pictures without a matrix, players take another one. Other codecs have tags of their own.
+        is_untagged = told.matrix == UNSPECIFIED and entry.kind in READ_FOR_COLOUR
+        return entry.taken_colour if is_untagged else entry.colour
     primaries, transfer = (BT709 if one == UNSPECIFIED else one for one in (told.primaries, told.transfer))
-    matrix = BT601 if min(_seen_size(source)) <= HIGHEST_OF_BT601 else BT709
-    return Colour(primaries, transfer, told.matrix if told.matrix in MATRICES else matrix)
+    return Colour(
+        primaries, transfer, told.matrix if told.matrix in MATRICES else usual_matrix(entry.shown_pixels)
+    )
 
 
 def _scaled(size: tuple[int, int], shorter: int) -> tuple[int, int]:

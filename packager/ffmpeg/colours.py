@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from media.mp4.codecs.colour import BT2020, BT2020_NON_CONSTANT, UNSPECIFIED, Colour
+from media.mp4.codecs.colour import BT2020, BT2020_NON_CONSTANT, RGB, UNSPECIFIED, Colour
 from packager.process.ffmpeg_discovery import Tools
 
 Filters = Sequence[tuple[str, Mapping[str, object]]]
@@ -30,32 +30,34 @@ MATRICES = {1: "bt709", 5: "bt470", 6: "smpte170m", 9: "bt2020"}
 _TO_JPEG: Filters = (("scale", {"out_color_matrix": "bt601"}), ("format", {"pix_fmts": "yuvj420p"}))
 
 
-def mapped_hdr(colour: Colour | None, tools: Tools) -> Colour | None:
-    """Return the colours of a source if they are of HDR, and an ffmpeg maps them; else None."""
-    is_sdr = colour is None or colour.video_range == "SDR"
-    return None if is_sdr or tools.missing(filters=HDR_FILTERS) else colour
+def known_colour(colour: Colour | None, tools: Tools) -> Colour | None:
+    """Return the colours of a source if an ffmpeg converts them: of HDR only some do; else None."""
+    is_hdr = colour is not None and colour.video_range != "SDR"
+    return None if is_hdr and tools.missing(filters=HDR_FILTERS) else colour
 
 
-def to_sdr(hdr: Colour | None) -> Filters:
+def to_sdr(colour: Colour | None) -> Filters:
     """Return the filters that map the wide range of brightness of HDR to that of ordinary screens.
 
     Args:
-        hdr: the source's colours; None, of SDR, needs no filter.
+        colour: the source's; that of SDR only tags the pictures; None: they are tagged as they are.
     """
-    if hdr is None:
+    if colour is None or colour.matrix == RGB:
         return ()
+    if colour.video_range == "SDR":
+        return (("setparams", {"colorspace": colour.matrix}),) if colour.matrix in MATRICES else ()
     # Not all decoders pass on the colours that the container alone has, and zscale refuses to guess.
     told = {
-        "color_primaries": BT2020 if hdr.primaries == UNSPECIFIED else hdr.primaries,
-        "color_trc": hdr.transfer,
-        "colorspace": BT2020_NON_CONSTANT if hdr.matrix == UNSPECIFIED else hdr.matrix,
+        "color_primaries": BT2020 if colour.primaries == UNSPECIFIED else colour.primaries,
+        "color_trc": colour.transfer,
+        "colorspace": BT2020_NON_CONSTANT if colour.matrix == UNSPECIFIED else colour.matrix,
     }
     return (("setparams", told), *_TO_SDR)
 
 
-def to_jpeg(hdr: Colour | None) -> Filters:
+def to_jpeg(colour: Colour | None) -> Filters:
     """Return the filters that convert pictures to those of JPEG; as `to_sdr`."""
-    return (*to_sdr(hdr), *_TO_JPEG)
+    return (*to_sdr(colour), *_TO_JPEG)
 
 
 def matrix_names(colour: Colour) -> dict[str, object]:

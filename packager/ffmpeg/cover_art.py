@@ -29,15 +29,15 @@ def cover_arguments(address: str, demuxer: str) -> list[str]:
     return _drawing(address, demuxer, (), ("-map", "0:v", "-map", "-0:V"), SIDE_PIXELS)
 
 
-def poster_arguments(address: str, demuxer: str, seconds: int, hdr: Colour | None = None) -> list[str]:
+def poster_arguments(address: str, demuxer: str, seconds: int, colour: Colour | None = None) -> list[str]:
     """Compile ffmpeg's arguments that draw the key frame of a film at a time; as ``cover_arguments``.
 
     Args:
         seconds: from the film's beginning; nothing is written where it doesn't last so long.
-        hdr: the film's colours if they are of HDR, which is mapped; else None.
+        colour: the film's, whose pictures aren't always tagged; None: as they are tagged.
     """
     seeking = ("-skip_frame", "nokey", "-noaccurate_seek", "-ss", str(seconds))
-    return _drawing(address, demuxer, seeking, ("-map", "0:V:0"), POSTER_PIXELS, hdr)
+    return _drawing(address, demuxer, seeking, ("-map", "0:V:0"), POSTER_PIXELS, colour)
 
 
 def _drawing(
@@ -46,7 +46,7 @@ def _drawing(
     seeking: Sequence[str],
     mapped: Sequence[str],
     side: int,
-    hdr: Colour | None = None,
+    colour: Colour | None = None,
 ) -> list[str]:
     """Compile the arguments that draw one picture with sides of so many pixels at most."""
     reading = ("-protocol_whitelist", LOCAL_PROTOCOLS, "-format_whitelist", demuxer)
@@ -54,7 +54,7 @@ def _drawing(
     # The picture as it is seen: pixels may be wider than high.
     shown = "max(sar,1/100)" if seeking else "1"
     size = f"min({side}/max(iw*{shown},ih),1)"
-    scale = f"scale=w='ceil(iw*{shown}*{size})':h='ceil(ih*{size})',setsar=1,{filter_text(to_jpeg(hdr))}"
+    scale = f"scale=w='ceil(iw*{shown}*{size})':h='ceil(ih*{size})',setsar=1,{filter_text(to_jpeg(colour))}"
     written = ("-c:v", "mjpeg", "-q:v", str(QUALITY), "-threads", "1", "-f", "image2pipe", pipe(0))
     one = ("-frames:v", "1")
     return [*QUIET, *reading, *seeking, *bounds, "-i", address, *mapped, *one, "-vf", scale, *written]

@@ -6,9 +6,9 @@ from typing import Any
 
 import ffmpeg
 
-from media.mp4.codecs.colour import Colour
+from media.mp4.codecs.colour import BT709, Colour
 from packager.ffmpeg.arguments import MAX_PIXELS, compile_arguments, pipe
-from packager.ffmpeg.colours import filtered, matrix_names, to_sdr
+from packager.ffmpeg.colours import MATRICES, filtered, matrix_names, to_sdr
 from packager.ffmpeg.picture_encoder import SOFTWARE, THREADS, PictureEncoder
 
 _FRAGMENTS = "empty_moov+default_base_moof+delay_moov+frag_keyframe"
@@ -29,6 +29,7 @@ def picture_arguments(
     part: tuple[int, int, int, int] | None = None,
     most_frames: int = 0,
     subtitles: tuple[str, tuple[int, int], int] | None = None,
+    matrix: int = BT709,
 ) -> list[str]:
     """Compile ffmpeg's arguments for a segment's pictures: MP4 in, one fragment of H.264 out on pipe 0.
 
@@ -46,6 +47,7 @@ def picture_arguments(
         most_frames: pictures that are kept of each second at most, counted from the begin; 0: all.
         subtitles: that are read from pipe 1: their container, width and height of what they are composed on,
             and the milliseconds at which the first ones are shown.
+        matrix: the result's matrix coefficients, by which the subtitles are converted.
     """
     source = {"format": "mov", "threads": THREADS, "max_pixels": MAX_PIXELS, "an": None}
     pictures = ffmpeg.input("pipe:0", **source).video
@@ -68,7 +70,8 @@ def picture_arguments(
         container, canvas, begin = subtitles
         facts = {"canvas_size": "{}x{}".format(*canvas), "itsoffset": f"{begin}ms"}
         shown = ffmpeg.input(pipe(1), format=container, **facts)["s:0"].filter("settb", f"1/{timescale}")
-        pictures = pictures.overlay(shown.filter("scale", *size, flags="bicubic"), format="yuv420")
+        shown = shown.filter("scale", *size, flags="bicubic", out_color_matrix=MATRICES[matrix])
+        pictures = pictures.overlay(shown.filter("format", "yuva420p"), format="yuv420")
         # Behind the last picture another one follows where the subtitles end.
         pictures = pictures.filter("settb", f"1/{timescale}")
         pictures = pictures.filter("trim", start_pts=bounds[0], end_pts=bounds[1])

@@ -12,12 +12,12 @@ QUALITY = 3
 """mjpeg's quantizer: 2 is the best, 31 the worst."""
 
 
-def snapshot_arguments(size: tuple[int, int] | None = None, hdr: Colour | None = None) -> list[str]:
+def snapshot_arguments(size: tuple[int, int] | None = None, colour: Colour | None = None) -> list[str]:
     """Compile ffmpeg's arguments; it reads MP4 from standard input, and writes a JPEG to output pipe 0.
 
     Args:
         size: width and height of the picture in pixels; None: its own.
-        hdr: its colours if they are of HDR, which is mapped; else None.
+        colour: that of the picture, which isn't always tagged itself; None: as it is tagged.
     """
     source = {"format": "mov", "threads": 1, "max_pixels": MAX_PIXELS, "an": None}
     # Pixels that aren't square become so: a JPEG's own note of their form is mostly ignored.
@@ -26,6 +26,6 @@ def snapshot_arguments(size: tuple[int, int] | None = None, hdr: Colour | None =
         .filter("scale", *(size or ("trunc(iw*sar/2)*2", "ih")))
         .filter("setsar", 1)
     )
-    picture = filtered(square, to_jpeg(hdr))
+    picture = filtered(square, to_jpeg(colour))
     options = {"c:v": "mjpeg", "q:v": QUALITY, "frames:v": 1, "threads": 1}
     return compile_arguments(ffmpeg.get_args(ffmpeg.output(picture, pipe(0), format="image2pipe", **options)))

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from media.mp4.codecs.colour import Colour
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.ffmpeg.arguments import local_input
-from packager.ffmpeg.colours import mapped_hdr
+from packager.ffmpeg.colours import known_colour
 from packager.ffmpeg.cover_art import cover_arguments, poster_arguments
 from packager.library.file_endings import CONTAINERS
 from packager.library.file_listing import ListedFiles
@@ -106,12 +106,13 @@ class CoverArt:
             self._kept.popitem(last=False)
 
     async def _draw(self, name: str, *, poster: bool) -> bytes | None:
-        hdr = mapped_hdr(await self._storage.threads.run(self._colour, name), self._tools) if poster else None
+        told = await self._storage.threads.run(self._colour, name) if poster else None
+        colour = known_colour(told, self._tools)
         readable = await self._files.threads.opened(self._files.readable_path, name)
         with contextlib.closing(readable):
             source = local_input(readable.path), CONTAINERS[readable.path.suffix.lower()]
             tries = (
-                [poster_arguments(*source, seconds, hdr) for seconds in POSTER_SECONDS]
+                [poster_arguments(*source, seconds, colour) for seconds in POSTER_SECONDS]
                 if poster
                 else [cover_arguments(*source)]
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from media.errors import UnsupportedError
 from media.mp4.codecs.sample_entry import parse_sample_entry
-from packager.ffmpeg.colours import mapped_hdr
+from packager.ffmpeg.colours import known_colour
 from packager.ffmpeg.snapshot import snapshot_arguments
 from packager.past.segment_samples import TrackInit
 from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
@@ -44,10 +44,10 @@ async def draw_snapshot(tools: Tools, movie: bytes, size: tuple[int, int] | None
         finally:
             process.close_stdin()
 
-    colour = parse_sample_entry(TrackInit.read(movie).track.sample_entry).colour
+    colour = parse_sample_entry(TrackInit.read(movie).track.sample_entry).taken_colour
     try:
         data = await run(
-            [tools.ffmpeg, *snapshot_arguments(size, mapped_hdr(colour, tools))],
+            [tools.ffmpeg, *snapshot_arguments(size, known_colour(colour, tools))],
             limit=SNAPSHOT_SECONDS,
             max_bytes=MAX_SNAPSHOT_BYTES,
             sandbox=Sandbox(memory=FFMPEG_MEMORY_BYTES, niceness=19),

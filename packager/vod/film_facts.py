@@ -79,7 +79,7 @@ class FilmFacts:
         except OSError as error:
             raise BusyError(str(error)) from error
         tracks = (track for one in found for track in (*one.index.tracks, *one.index.only_encoded))
-        return next((track.entry.colour for track in tracks if track.video), None)
+        return next((track.entry.taken_colour for track in tracks if track.video), None)
 
     def text(self, name: str) -> TextFacts:
         """Return the subtitles and chapters of a file or title."""

@@ -20,6 +20,9 @@ BT709, UNSPECIFIED, BT601 = 1, 2, 6
 PQ = 16
 HLG = 18
 BT2020 = BT2020_NON_CONSTANT = 9
+
+HIGHEST_OF_BT601 = 576
+"""Pixels of the shorter side up to which untagged pictures are taken to have the matrix of ITU-R BT.601."""
 """ColourPrimaries, and MatrixCoefficients, of ITU-R BT.2020."""
 
 
@@ -35,6 +38,11 @@ class Colour:
     def video_range(self) -> str:
         """SDR, HLG or PQ (RFC 8216bis §4.4.6.2); SDR if unspecified."""
         return {PQ: "PQ", HLG: "HLG"}.get(self.transfer, "SDR")
+
+
+def usual_matrix(size: tuple[int, int]) -> int:
+    """Return the MatrixCoefficients that players take for untagged pictures of a size."""
+    return BT601 if min(size) <= HIGHEST_OF_BT601 else BT709
 
 
 def colour_of_box(colr: bytes) -> Colour | None:

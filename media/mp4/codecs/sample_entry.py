@@ -20,7 +20,13 @@ from media.mp4.codecs.audio_specific_config import (
     audio_specific_config,
 )
 from media.mp4.codecs.clean_aperture import Aperture, read_clean_aperture
-from media.mp4.codecs.colour import Colour, colour_of_box, colour_of_configuration
+from media.mp4.codecs.colour import (
+    UNSPECIFIED,
+    Colour,
+    colour_of_box,
+    colour_of_configuration,
+    usual_matrix,
+)
 from media.mp4.codecs.dolby import ac3_channels, dolby_vision, enhanced_ac3
 from media.mp4.codecs.esds import MPEG1_AUDIO, MPEG2_AUDIO, MPEG4_AUDIO, VOBSUB, elementary_stream_box
 from media.mp4.codecs.sequence_parameters import (
@@ -120,6 +126,14 @@ class SampleEntry:
         """Width and height in pixels of what is shown of the picture."""
         part = self.aperture
         return (self.width, self.height) if part is None else (part.width, part.height)
+
+    @property
+    def taken_colour(self) -> Colour:
+        """The colours of video as players take them: untagged ones have the matrix of their size."""
+        told = self.colour or Colour()
+        if told.matrix != UNSPECIFIED or told.video_range != "SDR":
+            return told
+        return replace(told, matrix=usual_matrix(self.shown_pixels))
 
     def payload(self, kind: bytes) -> bytes:
         """Return the payload of the entry's box of a type.

@@ -17,7 +17,7 @@ import structlog
 
 from media.errors import MediaError, UnsupportedError
 from packager.concurrency import opened_in_thread
-from packager.ffmpeg.colours import mapped_hdr
+from packager.ffmpeg.colours import known_colour
 from packager.ffmpeg.sprites import sprite_arguments
 from packager.hashed_file_cache import FileKind, HashedFileCache, HashedFileLimits, Place
 from packager.library.local_storage import NotFoundError
@@ -307,7 +307,9 @@ async def draw_sprite(titles: Titles, tools: Tools, storyboard: Storyboard, numb
         NotFoundError, ShortReadError, OSError: the film can't be read now.
     """
     await asyncio.to_thread(_require_decodable, titles, storyboard, number)
-    words = sprite_arguments(storyboard.size, storyboard.layout, mapped_hdr(storyboard.entry.colour, tools))
+    words = sprite_arguments(
+        storyboard.size, storyboard.layout, known_colour(storyboard.entry.taken_colour, tools)
+    )
     opened = await opened_in_thread(titles.pictures.open_storyboard, storyboard)
     try:
         data = await run(

@@ -78,14 +78,37 @@ def require_chart(picture: NDArray[np.float64]) -> None:
     assert np.abs(stripes.mean(axis=(0, 2)) - list(CHART.values())).max() <= 3
 
 
-async def test_thumbnails_have_the_colours_of_the_film(tools: Tools, tmp_path: Path) -> None:
+TAGS = "-color_primaries bt709 -color_trc bt709 -colorspace bt709"
+
+
+@pytest.mark.parametrize("tags", ["", TAGS], ids=["untagged", "tagged"])
+async def test_thumbnails_have_the_colours_of_the_film(tags: str, tools: Tools, tmp_path: Path) -> None:
     words = "-vf scale=out_color_matrix=bt709,format=yuv420p -c:v libx264 -preset ultrafast -qp 4"
-    tags = "-color_primaries bt709 -color_trc bt709 -colorspace bt709"
     film = ("-f", "lavfi", "-i", chart("320x720"), *words.split(), *tags.split())
     await asyncio.to_thread(run_ffmpeg, *film, tmp_path / "film.mp4")
     titles = Titles(Library(tmp_path), thumbnails=True)
     storyboard = await asyncio.to_thread(titles.storyboard, "film.mp4")
     require_chart(shown(tools, await draw_sprite(titles, tools, storyboard, 0), "scale=64:36"))
+    art = CoverArt(Library(tmp_path), ListedFolder(tmp_path), tools, titles.facts.colour)
+    require_chart(shown(tools, await art.poster("film.mp4"), "scale=64:36"))
+    moment = ("-frames:v", "1", "-c", "copy", "-movflags", "frag_keyframe+empty_moov", tmp_path / "moment")
+    await asyncio.to_thread(run_ffmpeg, "-i", tmp_path / "film.mp4", "-f", "mp4", *moment)
+    drawn = await draw_snapshot(tools, (tmp_path / "moment").read_bytes())
+    require_chart(shown(tools, drawn, "scale=64:36"))
+
+
+async def test_smaller_pictures_are_tagged_as_players_take_a_large_untagged_film(
+    tools: Tools, tmp_path: Path
+) -> None:
+    library = tmp_path / "library"
+    library.mkdir()
+    words = "-vf scale=out_color_matrix=bt709,format=yuv420p -c:v libx264 -preset ultrafast -qp 4"
+    film = ("-f", "lavfi", "-i", chart("320x720"), *words.split())
+    await asyncio.to_thread(run_ffmpeg, *film, library / "film.mp4")
+    async with encoding(library, tools, mode="all") as media:
+        path = await joined(media, "film.mp4", "video-360p", tmp_path)
+    assert tagged_matrix(path) == "bt709"
+    require_chart(shown(tools, path, "scale=64:36"))
 
 
 @pytest.mark.parametrize(("tags", "matrix"), [("", "smpte170m"), ("-colorspace bt709", "bt709")])

@@ -111,6 +111,23 @@ async def test_colours_of_vobsub_and_dvb_are_those_that_ffmpeg_shows(
     assert seen[30].max() < 20
 
 
+@pytest.mark.parametrize("tags", ["", "-colorspace bt709"], ids=["untagged", "tagged"])
+async def test_colours_are_right_in_a_large_picture_too(tags: str, tools: Tools, tmp_path: Path) -> None:
+    folder = tmp_path / "library"
+    folder.mkdir()
+    path = folder / "film.mkv"
+    red, green = bytes((81, 240, 90, 255)), bytes((145, 34, 54, 255))
+    striped = display_set(shown=True, colours=(WHITE, red, green, bytes((16, 128, 128, 0))))
+    film_with_subtitles(path, [(3, striped), (7, CLEARED)], "-vf", "scale=1280:720", *tags.split())
+    async with encoding(folder, tools) as media:
+        init, _ = await media.init(path.name, "video-360p-subtitles-1")
+        segment, _ = await media.segment(path.name, "video-360p-subtitles-1", 1)
+    (tmp_path / "segment.mp4").write_bytes(init + segment)
+    seen = colours(tmp_path / "segment.mp4", "-vf", "scale=320:180")
+    stripes = seen[10, 124:146, 80:240].reshape(22, 4, 40, 3)[:, :, 6:34].mean(axis=(0, 2))
+    assert np.abs(stripes - [(255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 0)]).max() < 20
+
+
 async def test_segments_are_the_same_on_two_runs(tools: Tools, tmp_path: Path) -> None:
     folder = tmp_path / "library"
     folder.mkdir()
