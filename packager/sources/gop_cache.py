@@ -65,6 +65,11 @@ class GopCache:
             group.chunks.append(piece)
             group.memory += memory
             self._bytes += memory
+        if piece.access or self._bytes > self._max_bytes:
+            self._trim()
+
+    def _trim(self) -> None:
+        """Forget the oldest groups that aren't needed, or are too large together."""
         kept = max(self._seconds, self._more_seconds)
         while self._groups and (self._bytes > self._max_bytes or self._is_unneeded(0, kept)):
             self._bytes -= self._groups.popleft().memory

@@ -159,6 +159,7 @@ class StillPicture:
 
     def __init__(self, slow_seconds: float, seconds: float) -> None:
         self._slow, self._seconds = slow_seconds, seconds
+        self._slow_ticks = round(slow_seconds * CLOCK_RATE)
         self._picture: Packet | None = None
         # Decode time of the newest picture, and of what is shown last: it, or a repetition.
         self._time: int | None = None
@@ -169,28 +170,37 @@ class StillPicture:
 
     def push(self, chunks: Sequence[StreamChunk], now: float) -> Sequence[StreamChunk]:
         """Return the next chunks, of which the pictures are packets, with the repetitions between them."""
-        if all(packet.track.kind is not TrackKind.VIDEO for chunk in chunks for packet in chunk.packets):
-            return chunks
-        return [
-            chunk._replace(packets=[one for packet in chunk.packets for one in self._push(packet, now)])
-            for chunk in chunks
-        ]
+        given = list[StreamChunk]()
+        for chunk in chunks:
+            changed: list[Packet] | None = None
+            for index, packet in enumerate(chunk.packets):
+                found: Sequence[Packet] = (packet,)
+                if packet.track.kind is TrackKind.VIDEO and packet.data:
+                    found = self._push(packet, now)
+                if changed is None and (len(found) > 1 or found[0] is not packet):
+                    changed = list(chunk.packets[:index])
+                if changed is not None:
+                    changed += found
+            given.append(chunk if changed is None else chunk._replace(packets=changed))
+        return given
 
     def _push(self, packet: Packet, now: float) -> Sequence[Packet]:
-        if packet.track.kind is not TrackKind.VIDEO or not packet.data:
-            return (packet,)
+        """Return a picture, with the repetitions before it."""
         before, self._time, repeated = self._time, packet.dts, list[Packet]()
         # Kept pictures are pushed together, however far apart they came.
-        is_slow = before is None or packet.dts - before >= self._slow * CLOCK_RATE
+        is_slow = before is None or packet.dts - before >= self._slow_ticks
+        if not is_slow:
+            self._picture = None
+            return (packet,)
         self._usual = math.inf if before is None else (packet.dts - before) / CLOCK_RATE
-        if before is not None and self._picture is not None and is_slow:
+        if before is not None and self._picture is not None:
             repeated = self._between(self._picture, packet.dts)
             if packet.dts <= self._shown:
                 # A picture that came late, behind a repetition.
                 late = self._shown + LEAST_STEP - packet.dts
                 packet = packet._replace(dts=packet.dts + late, pts=packet.pts + late)
         self._shown, self._came = packet.dts, now
-        self._picture = packet if packet.is_key and is_slow else None
+        self._picture = packet if packet.is_key else None
         self._due = now + (self._slow if before is None else self._seconds)
         return (*repeated, packet)
 
@@ -297,6 +307,8 @@ class Pump:
         self._received_at = -math.inf
         self._given_at = -math.inf
         self._changed = asyncio.Event()
+        # How many wait until more can be received.
+        self._waiting = 0
 
     def begin(self, container: str, reader: StreamFormat | None = None) -> None:
         """Begin another stream, such as from a new connection, and drop what is kept of the last one."""
@@ -371,24 +383,43 @@ class Pump:
             elif piece.header and self._attached and self._given_stream not in (None, self.stream):
                 # A track has begun of which the process that reads knew nothing when it was started.
                 self._detach()
-            self._gop_cache.push(piece, time.monotonic())
+            now = self._received_at = time.monotonic()
+            self._gop_cache.push(piece, now)
             if self._branches:
                 self._feed_branches(piece)
             self._received += piece.size
-            self._received_at = time.monotonic()
             if piece.clock is not None:
                 if not has_media:
                     has_media = True
-                    self._bursts.observe(time.monotonic())
-                self._pacing.received(piece.clock / CLOCK_RATE, time.monotonic(), access=piece.access)
+                    self._bursts.observe(now)
+                self._pacing.received(piece.clock / CLOCK_RATE, now, access=piece.access)
             if self._attached:
                 self._queue.append(piece)
                 self._queued += piece.memory
         self._notify()
         self._skip_if_late()
-        while self._attached and self._queued > self._limits.ahead_bytes:
-            await self._changed.wait()
         before = time.monotonic()
+        if self._pacing.wait(before) > 0 or self._is_full:
+            self._waiting += 1
+            try:
+                await self._wait(before)
+            finally:
+                self._waiting -= 1
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether who reads is so far behind that nothing is received."""
+        return self._attached and self._queued > self._limits.ahead_bytes
+
+    async def _wait(self, before: float) -> None:
+        """Wait while who reads is too far behind, or the stream ahead of time.
+
+        Raises:
+            MalformedError: it is too far ahead of time.
+        """
+        while self._is_full:
+            await self._changed.wait()
+            before = time.monotonic()
         while (wait := self._pacing.wait(time.monotonic())) > 0:
             if wait > self._options.held_seconds:
                 raise MalformedError(f"its times are {wait:.0f} s ahead of those at which it comes")
@@ -517,11 +548,7 @@ class Pump:
         try:
             while True:
                 if not queue:
-                    changed, now = self._changed, time.monotonic()
-                    waits = [wait for one in (still, demuxed) if one and (wait := one.wait(now)) is not None]
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(min(waits, default=None)):
-                            await changed.wait()
+                    await _changes(self._changed, still, demuxed)
                     if not queue and demuxed is not None:
                         await _push(taker, demuxed.due(time.monotonic()), still)
                     budget.restart()
@@ -541,7 +568,7 @@ class Pump:
                 self._queued -= memory
                 if clock is not None and queue is self._queue:
                     self._pacing.given(clock / CLOCK_RATE)
-                self._notify()
+                self._notify_waiting()
             if demuxed is not None:
                 await _push_end(taker, demuxed, still)
             taker.close_stdin()
@@ -552,6 +579,11 @@ class Pump:
                 self._given_at = time.monotonic() if self._attached else self._given_at
                 self._attached = False
                 self._pacing.detached()
+            self._notify()
+
+    def _notify_waiting(self) -> None:
+        """Notify who waits until more can be received, if anybody does."""
+        if self._waiting:
             self._notify()
 
     def _notify(self) -> None:
@@ -574,6 +606,18 @@ async def _push_end(taker: ChunkTaker, demuxed: DemuxedChunks, still: StillPictu
     await _push(taker, demuxed.receive_eof(time.monotonic()), still)
     await release_held(demuxed.wait, release, demuxed.hurries)
     await _push(taker, demuxed.flush(), still)
+
+
+async def _changes(changed: asyncio.Event, still: StillPicture | None, demuxed: DemuxedChunks | None) -> None:
+    """Wait for more of a stream, or until a picture is to be repeated, or what is held back is due."""
+    now = time.monotonic()
+    waits = [wait for one in (still, demuxed) if one is not None and (wait := one.wait(now)) is not None]
+    if not waits:
+        await changed.wait()
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(min(waits)):
+            await changed.wait()
 
 
 async def _push_again(
