@@ -170,12 +170,14 @@ class StillPicture:
 
     def push(self, chunks: Sequence[StreamChunk], now: float) -> Sequence[StreamChunk]:
         """Return the next chunks, of which the pictures are packets, with the repetitions between them."""
+        if self._picture is None and self._are_usual(chunks):
+            return chunks
         given = list[StreamChunk]()
         for chunk in chunks:
             changed: list[Packet] | None = None
             for index, packet in enumerate(chunk.packets):
                 found: Sequence[Packet] = (packet,)
-                if packet.track.kind is TrackKind.VIDEO and packet.data:
+                if _is_picture(packet):
                     found = self._push(packet, now)
                 if changed is None and (len(found) > 1 or found[0] is not packet):
                     changed = list(chunk.packets[:index])
@@ -183,6 +185,17 @@ class StillPicture:
                     changed += found
             given.append(chunk if changed is None else chunk._replace(packets=changed))
         return given
+
+    def _are_usual(self, chunks: Sequence[StreamChunk]) -> bool:
+        """Return whether no picture of the next chunks can come slowly, as the last one doesn't."""
+        newest = next(
+            (one for chunk in reversed(chunks) for one in reversed(chunk.packets) if _is_picture(one)), None
+        )
+        if newest is not None:
+            if self._time is None or not 0 <= newest.dts - self._time < self._slow_ticks:
+                return False
+            self._time = newest.dts
+        return True
 
     def _push(self, packet: Packet, now: float) -> Sequence[Packet]:
         """Return a picture, with the repetitions before it."""
@@ -606,6 +619,10 @@ async def _push_end(taker: ChunkTaker, demuxed: DemuxedChunks, still: StillPictu
     await _push(taker, demuxed.receive_eof(time.monotonic()), still)
     await release_held(demuxed.wait, release, demuxed.hurries)
     await _push(taker, demuxed.flush(), still)
+
+
+def _is_picture(packet: Packet) -> bool:
+    return packet.track.kind is TrackKind.VIDEO and bool(packet.data)
 
 
 async def _changes(changed: asyncio.Event, still: StillPicture | None, demuxed: DemuxedChunks | None) -> None:
