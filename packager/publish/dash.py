@@ -270,10 +270,12 @@ class LiveManifest:
         reference = next(iter(self._renditions.values())).window
         self._tracker.follow()
         periods = self._tracker.periods(ended=reference.ended, settled=self._is_settled(reference, now))
+        final = [period for period in periods[1:] if self._is_final(period)]
+        if not final:
+            return
         known = {number: period for number, (period, _) in self._written.items()}
         joined = (period for block in self._blocks.values() for period in block.periods)
         known |= {period.stretch.number: period for period in joined}
-        final = (period for period in periods[1:] if self._is_final(period))
         missing = [period for period in final if known.get(period.stretch.number) != period]
         for number, period in enumerate(missing):
             self._written[period.stretch.number] = period, self._period(period).write()

@@ -84,7 +84,8 @@ class BurstMeter:
 
         None before it is known: the first data may be a burst.
         """
-        self._forget(now)
+        if self._silences:
+            self._forget(now)
         if self._began is None or self._newest - self._began - self._unread < SHORTEST_SILENCE_SECONDS:
             return None
         if not self._silences:
