@@ -170,7 +170,7 @@ class EncodedMedia:
     ) -> None:
         self._shared = shared
         self.picture_encoder = SOFTWARE
-        # Failures of hardware in a row, and whether it is left for the rest of the run.
+        # Failures of hardware in a row, why it failed last, and whether it is left for the rest of the run.
         self._device_failures, self._device_fault, self._is_device_left = 0, "", False
         self._encode_segment = encode
         self._titles = titles

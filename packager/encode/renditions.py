@@ -103,9 +103,6 @@ RGB_CODECS = (
 )  # fmt: skip
 """Codecs whose pictures may be RGB, or YUV without any notes of its colours."""
 
-READ_FOR_COLOUR = (b"avc1", b"avc3", b"hvc1", b"hev1")
-"""Sample entries with the parameter sets in which the pictures' colours are, if they are tagged."""
-
 
 @dataclass(frozen=True, slots=True)
 class EncodedRendition:
@@ -148,7 +145,7 @@ class EncodedRendition:
     @property
     def matrix(self) -> int:
         """The matrix coefficients of the encoded pictures: of untagged ones, those of their size."""
-        matrix = (_encoded_colour(self.source) or self.source.entry.taken_colour).matrix
+        matrix = (_encoded_colour(self.source) or Colour()).matrix
         return matrix if matrix in MATRICES else usual_matrix(self.source.entry.shown_pixels)
 
     def with_encoder(self, encoder: str, profile: str = "") -> EncodedRendition:
@@ -343,9 +340,8 @@ def _encoded_colour(source: OfferedTrack) -> Colour | None:
     if told.video_range != "SDR":
         return _BT709
     if told.matrix != RGB and (OTHER_CODECS.get(entry.kind) or codec_of_fourcc(entry.kind)) not in RGB_CODECS:
-        # Of smaller pictures without a matrix, players take another one. Other codecs have tags of their own.
-        is_untagged = told.matrix == UNSPECIFIED and entry.kind in READ_FOR_COLOUR
-        return entry.taken_colour if is_untagged else entry.colour
+        # Of smaller pictures without a matrix, players take another one.
+        return entry.taken_colour
     primaries, transfer = (BT709 if one == UNSPECIFIED else one for one in (told.primaries, told.transfer))
     return Colour(
         primaries, transfer, told.matrix if told.matrix in MATRICES else usual_matrix(entry.shown_pixels)

@@ -31,7 +31,10 @@ FOLLOWING = {
     "g": 10_000,
     "keyint_min": 10_000,
 }
-"""Options with which an encoder keeps the source's timestamps and key frame positions."""
+"""Options with which an encoder keeps the source's timestamps and key frame positions.
+
+Without a time base of its own it takes that of the guessed frame rate behind a filter graph.
+"""
 
 _LABEL = re.compile(r"\[s([0-9]+)\]")
 """A label between two filters, as ffmpeg-python writes it."""

@@ -411,11 +411,10 @@ class Pump:
                 self._queued += piece.memory
         self._notify()
         self._skip_if_late()
-        before = time.monotonic()
-        if self._pacing.wait(before) > 0 or self._is_full:
+        if self._is_full or self._pacing.wait(time.monotonic()) > 0:
             self._waiting += 1
             try:
-                await self._wait(before)
+                await self._wait()
             finally:
                 self._waiting -= 1
 
@@ -424,7 +423,7 @@ class Pump:
         """Whether who reads is so far behind that nothing is received."""
         return self._attached and self._queued > self._limits.ahead_bytes
 
-    async def _wait(self, before: float) -> None:
+    async def _wait(self) -> None:
         """Wait while who reads is too far behind, or the stream ahead of time.
 
         Raises:
@@ -432,7 +431,7 @@ class Pump:
         """
         while self._is_full:
             await self._changed.wait()
-            before = time.monotonic()
+        before = time.monotonic()
         while (wait := self._pacing.wait(time.monotonic())) > 0:
             if wait > self._options.held_seconds:
                 raise MalformedError(f"its times are {wait:.0f} s ahead of those at which it comes")

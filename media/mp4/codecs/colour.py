@@ -20,10 +20,10 @@ BT709, UNSPECIFIED, BT601 = 1, 2, 6
 PQ = 16
 HLG = 18
 BT2020 = BT2020_NON_CONSTANT = 9
+"""ColourPrimaries, and MatrixCoefficients, of ITU-R BT.2020."""
 
 HIGHEST_OF_BT601 = 576
 """Pixels of the shorter side up to which untagged pictures are taken to have the matrix of ITU-R BT.601."""
-"""ColourPrimaries, and MatrixCoefficients, of ITU-R BT.2020."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,10 @@ QUICKTIME_EXTRA = {0: 0, 1: 16, 2: 36}
 """Further bytes of QuickTime's sound descriptions before their boxes, by version."""
 
 
+READ_FOR_COLOUR = (b"avc1", b"avc3", b"hvc1", b"hev1")
+"""Sample entries with the parameter sets in which the pictures' colours are, if they are tagged."""
+
+
 @dataclass(frozen=True, slots=True)
 class SampleEntry:
     """A parsed sample entry.
@@ -128,11 +132,15 @@ class SampleEntry:
         return (self.width, self.height) if part is None else (part.width, part.height)
 
     @property
-    def taken_colour(self) -> Colour:
-        """The colours of video as players take them: untagged ones have the matrix of their size."""
+    def taken_colour(self) -> Colour | None:
+        """The colours of video as players take them: untagged ones have the matrix of their size.
+
+        None if only the pictures themselves may be tagged.
+        """
         told = self.colour or Colour()
-        if told.matrix != UNSPECIFIED or told.video_range != "SDR":
-            return told
+        is_untagged = told.matrix == UNSPECIFIED and told.video_range == "SDR"
+        if not is_untagged or self.kind not in READ_FOR_COLOUR:
+            return self.colour
         return replace(told, matrix=usual_matrix(self.shown_pixels))
 
     def payload(self, kind: bytes) -> bytes:

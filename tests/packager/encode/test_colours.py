@@ -97,6 +97,17 @@ async def test_thumbnails_have_the_colours_of_the_film(tags: str, tools: Tools, 
     require_chart(shown(tools, drawn, "scale=64:36"))
 
 
+async def test_a_picture_of_a_film_with_tags_of_its_own_keeps_these(tools: Tools, tmp_path: Path) -> None:
+    # Pictures of JPEG have the matrix of ITU-R BT.601, also where they are large.
+    words = "-c:v mjpeg -q:v 2 -pix_fmt yuvj420p -sws_flags accurate_rnd"
+    await asyncio.to_thread(
+        run_ffmpeg, "-f", "lavfi", "-i", chart("320x720"), *words.split(), tmp_path / "film.mov"
+    )
+    titles = Titles(Library(tmp_path), encoded=EncodedRenditions("auto").tracks)
+    art = CoverArt(Library(tmp_path), ListedFolder(tmp_path), tools, titles.facts.colour)
+    require_chart(shown(tools, await art.poster("film.mov"), "scale=64:36"))
+
+
 async def test_smaller_pictures_are_tagged_as_players_take_a_large_untagged_film(
     tools: Tools, tmp_path: Path
 ) -> None:
