@@ -20,7 +20,14 @@ from fractions import Fraction
 from media.mp4.fragments.moof import Sample, total_duration
 from packager.segment.grid_segmenter import GridSegmenter, Segmenter
 from packager.segment.limits import DEFAULT_LIMITS, SegmentLimits
-from packager.segment.part_packer import CadenceError, CutPart, PartPacker, SampleRun, continues
+from packager.segment.part_packer import (
+    CadenceError,
+    CutPart,
+    PartPacker,
+    SampleRun,
+    averaged_duration,
+    continues,
+)
 from packager.window.cadence import SHORTEST_PART, Cadence
 from packager.window.sequence_numbers import MARGIN_SECONDS
 
@@ -341,7 +348,9 @@ class KeyframeSegmenter:
         self._gatherer = _Gatherer(timescale, part_target, limits, cuts.longest_picture)
         self._expected: int | None = None
         self._begun = -1
-        self._opened = self._opened_shown = self._usual = 0
+        self._opened = self._opened_shown = 0
+        # The average duration of the newest samples, in ticks; 0 before any.
+        self._usual = 0.0
         self._segment_ticks = round(cuts.segment_duration * timescale)
         self._held: deque[SampleRun] = deque()
         self._held_samples = self._held_bytes = 0
@@ -351,7 +360,9 @@ class KeyframeSegmenter:
         if not samples:
             return []
         continues(self._expected, decode_time)
-        self._expected, self._usual = decode_time + total_duration(samples), samples[-1].duration
+        lasts = total_duration(samples)
+        self._expected = decode_time + lasts
+        self._usual = averaged_duration(self._usual, lasts, len(samples))
         self._held.append(SampleRun(decode_time, samples, data))
         self._held_samples += len(samples)
         self._held_bytes += len(data)
@@ -428,11 +439,11 @@ class KeyframeSegmenter:
             return None
         start, longest = self._gatherer.open_part(self._expected)
         ahead = self._opened + self._segment_ticks - start
-        frames = longest // self._usual
+        frames = int(longest / self._usual)
         if ahead > 0:
-            frames = min(frames, -(-ahead // self._usual))
+            frames = min(frames, math.ceil(ahead / self._usual))
         # One more, which shows whether it is the segment's last part.
-        return start + (max(frames, 1) + 1) * self._usual
+        return start + round((max(frames, 1) + 1) * self._usual)
 
     def finish(self) -> list[CutPart]:
         """Return the samples that fill no part yet, at the end of the stream."""

@@ -188,13 +188,13 @@ class StillPicture:
 
     def _are_usual(self, chunks: Sequence[StreamChunk]) -> bool:
         """Return whether no picture of the next chunks can come slowly, as the last one doesn't."""
-        newest = next(
-            (one for chunk in reversed(chunks) for one in reversed(chunk.packets) if _is_picture(one)), None
-        )
-        if newest is not None:
-            if self._time is None or not 0 <= newest.dts - self._time < self._slow_ticks:
-                return False
-            self._time = newest.dts
+        for chunk in reversed(chunks):
+            for track, dts, _, _, data in reversed(chunk.packets):
+                if data and track.kind is TrackKind.VIDEO:
+                    if self._time is None or not 0 <= dts - self._time < self._slow_ticks:
+                        return False
+                    self._time = dts
+                    return True
         return True
 
     def _push(self, packet: Packet, now: float) -> Sequence[Packet]:
