@@ -14,7 +14,13 @@ from typing import Protocol
 
 from media.mp4.fragments.moof import Sample
 from packager.segment.limits import DEFAULT_LIMITS, SegmentLimits
-from packager.segment.part_packer import CadenceError, CutPart, PartPacker, averaged_duration, timed_samples
+from packager.segment.part_packer import (
+    CadenceError,
+    CutPart,
+    PartPacker,
+    averaged_duration,
+    timed_samples,
+)
 
 DROPPED_SECONDS = 30
 """Seconds for which a stream may go on before its first boundary comes."""

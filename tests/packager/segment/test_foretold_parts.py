@@ -28,7 +28,7 @@ def test_where_key_frames_are_regular_it_is_foretold_when_the_next_part_can_end(
     assert wrong == 0
 
 
-@pytest.mark.parametrize("rate", [24, 25, 30, 60])
+@pytest.mark.parametrize("rate", [24, 25, 30, 50, 60])
 def test_times_in_milliseconds_foretell_the_same_parts(rate: int) -> None:
     chosen = keyframe_cadence(KeyframePattern(tuple(map(Fraction, range(7)))), Fraction(rate), 2.0, 0.333)
     assert chosen.longest is not None
