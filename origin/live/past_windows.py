@@ -20,7 +20,7 @@ from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
-from origin.live.addresses import MANIFEST, MULTIVARIANT, LiveAddress, Span
+from origin.live.addresses import I_FRAMES, MANIFEST, MULTIVARIANT, LiveAddress, Span
 from origin.live.playlist_requests import IRREGULAR, Reload
 from origin.live.spans import (
     AT_ONCE,
@@ -42,6 +42,7 @@ from origin.live.spans import (
 )
 from origin.live.waits import Outcome, not_on_air, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
+from packager.past.i_frames import i_frame_playlist, i_frame_variants
 from packager.past.manifest import manifest
 from packager.past.past_window import PastWindow, growing_playlist, past_playlist, past_window
 from packager.past.periods import recorded_periods
@@ -54,6 +55,8 @@ from packager.window.rendition import Rendition
 
 MOST_LATE_SEGMENTS = 4
 """Target durations behind the beginning of a span for which its first segment is awaited."""
+
+NOT_OVER = "a span has an I-frame playlist once it is over"
 
 
 class PastRequest(Struct, frozen=True, gc=False):
@@ -87,7 +90,10 @@ class PastRequest(Struct, frozen=True, gc=False):
         """Write the playlist or the manifest, which is empty if there is none; of a day it takes long."""
         if self.address.name == MULTIVARIANT:
             renditions = list(self.stream.renditions.values())
-            made = multivariant_playlist(renditions, self.stream.cadence, suffix=self.query)
+            pictures = i_frame_variants(self.past, renditions, self.query) if self.past.is_whole else ()
+            made = multivariant_playlist(
+                renditions, self.stream.cadence, suffix=self.query, pictures=pictures
+            )
             return (made.render().encode(),)
         if self.address.name == MANIFEST:
             return self._manifest()
@@ -97,6 +103,9 @@ class PastRequest(Struct, frozen=True, gc=False):
         if edge is not None:
             return self._growing(rendition, edge).pieces()
         suffix = self.address.directives.suffix
+        if self.address.name == I_FRAMES:
+            listed = i_frame_playlist(self.past, rendition, suffix) if rendition.video else None
+            return () if listed is None else listed.pieces()
         return past_playlist(
             self.past, rendition, self.stream.target_duration, self.date_ranges, suffix
         ).pieces()
@@ -262,6 +271,8 @@ class PastWindowReplies:
             return redirection(address, dated(span, bounds, past), max(target_duration // 2, 1))
         asked = PastRequest(request, address, stream, past, bounds.end, ranges)
         rendition = stream.renditions.get(address.rendition)
+        if address.name == I_FRAMES and not past.is_whole:
+            return refusal(request, 404, target_duration, NOT_OVER)
         if past.is_whole or rendition is None:
             return PendingTask(self._in_turn(asked))
         reload = Reload(request, address, stream, rendition)
