@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from media.dash import mpd
+from media.hls.date_range import read_date_range
 from media.hls.media_playlist import MEDIA_TYPE, MediaPlaylist
 from media.hls.precompressed_text import Pieces
 from origin.answers import gzip_cache
@@ -48,6 +49,7 @@ from packager.past.past_window import PastWindow, growing_playlist, past_playlis
 from packager.past.periods import recorded_periods
 from packager.past.programmes import LONGEST_SECONDS
 from packager.publish.dash import SETTLED_UPDATES
+from packager.publish.date_ranges import merged
 from packager.publish.hls import RenderingError
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.live_stream import LiveStream
@@ -152,7 +154,8 @@ class PastRequest(Struct, frozen=True, gc=False):
     def _manifest(self) -> Pieces:
         stream, past = self.stream, self.past
         coded = {name: past.segments[name] for name, one in stream.renditions.items() if one.language is None}
-        made = manifest(recorded_periods(coded), stream.cadence.frame_rate)
+        ranges = merged(map(read_date_range, self.date_ranges))
+        made = manifest(recorded_periods(coded), stream.cadence.frame_rate, date_ranges=ranges)
         return () if made is None else (made.render(),)
 
     @property

@@ -13,6 +13,7 @@ from fractions import Fraction
 
 from msgspec.structs import replace
 
+from media.hls.date_range import read_date_range
 from packager.dvr import index
 from packager.dvr.disk_archive import FORMER
 from packager.dvr.disk_rendition import DvrFolder, read_timelines
@@ -25,6 +26,7 @@ from packager.past.manifest import manifest
 from packager.past.periods import recorded_periods
 from packager.past.playlists import media_playlist, without_common_gaps
 from packager.publish.dash_captions import INIT
+from packager.publish.date_ranges import merged
 from packager.recordings import metadata as metadata_files
 from packager.recordings.metadata import EventEnd, RecordingMetadata
 from packager.safe_files import ASIDE, DataFolder, OpenFolder
@@ -183,7 +185,8 @@ def _write_manifest(draft: OpenFolder, segments: dict[str, list[LiveSegment]], e
                 names = (segment_uri(one, TEXT_EXTENSION) for one in chunk.segments if one in there)
                 texts = (folder.read(file, MAX_SEGMENT_BYTES) for file in names)
                 folder.write_whole(chunk.name, chunk.pack(texts))
-    offered = manifest(periods, Fraction(*ending.frame_rate), languages)
+    ranges = merged(map(read_date_range, ending.date_ranges))
+    offered = manifest(periods, Fraction(*ending.frame_rate), languages, ranges)
     if offered is not None:
         draft.write_whole(MANIFEST, offered.render())
     return offered is not None
