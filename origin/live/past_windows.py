@@ -92,7 +92,7 @@ class PastRequest(Struct, frozen=True, gc=False):
         """Write the playlist or the manifest, which is empty if there is none; of a day it takes long."""
         if self.address.name == MULTIVARIANT:
             renditions = list(self.stream.renditions.values())
-            pictures = i_frame_variants(self.past, renditions, self.query) if self.past.is_whole else ()
+            pictures = i_frame_variants(self.past.segments, self.query) if self.past.is_whole else ()
             made = multivariant_playlist(
                 renditions, self.stream.cadence, suffix=self.query, pictures=pictures
             )
@@ -106,7 +106,7 @@ class PastRequest(Struct, frozen=True, gc=False):
             return self._growing(rendition, edge).pieces()
         suffix = self.address.directives.suffix
         if self.address.name == I_FRAMES:
-            listed = i_frame_playlist(self.past, rendition, suffix) if rendition.video else None
+            listed = i_frame_playlist(self.past.segments, rendition.name, suffix)
             return () if listed is None else listed.pieces()
         return past_playlist(
             self.past, rendition, self.stream.target_duration, self.date_ranges, suffix

@@ -17,10 +17,10 @@ from msgspec.structs import replace
 from media.errors import MediaError
 from media.hls.media_playlist import ByteRange, Map, MediaPlaylist, Segment, target_duration
 from media.hls.multivariant import IFrameVariant
-from packager.past.past_window import PastWindow
+from packager.past.playlists import Listed
 from packager.past.segment_samples import first_sample
 from packager.window.model import LiveSegment
-from packager.window.rendition import Rendition, init_uri, segment_uri
+from packager.window.rendition import init_uri, segment_uri
 
 PLAYLIST_NAME = "iframes.m3u8"
 """Name of a rendition's I-frame playlist, in its folder."""
@@ -35,22 +35,22 @@ SUMS_KEPT = 256
 """Cached durations."""
 
 
-def i_frame_playlist(past: PastWindow, rendition: Rendition, suffix: str) -> MediaPlaylist | None:
-    """Make the I-frame playlist of a rendition, whose times are those of its media playlist.
+def i_frame_playlist(segments: Listed, rendition: str, suffix: str = "") -> MediaPlaylist | None:
+    """Make the I-frame playlist of a rendition of pictures, whose times are those of its media playlist.
 
     Args:
+        segments: of all renditions, with the gaps that they share or without.
         suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
 
     Returns:
-        None where no key frame is known.
+        None where no key frame is known, as in sound.
     """
-    listed = _i_frames(past, rendition.name)
+    listed = _i_frames(segments, rendition)
     if not listed:
         return None
-    extension = rendition.window.extension
-    segments = [
+    shown = [
         Segment(
-            uri=segment_uri(one.number, extension) + suffix,
+            uri=segment_uri(one.number) + suffix,
             duration=duration,
             map=None if (uri := init_uri(one.timeline)) is None else Map(uri + suffix),
             discontinuity=one.discontinuity,
@@ -60,23 +60,16 @@ def i_frame_playlist(past: PastWindow, rendition: Rendition, suffix: str) -> Med
         for one, duration in listed
     ]
     target = target_duration({duration for _, duration in listed})
-    return MediaPlaylist(target, segments, playlist_type="VOD", ended=True, i_frames_only=True)
+    return MediaPlaylist(target, shown, playlist_type="VOD", ended=True, i_frames_only=True)
 
 
-def i_frame_variants(
-    past: PastWindow, renditions: Sequence[Rendition], suffix: str
-) -> Sequence[IFrameVariant]:
-    """Make a multivariant playlist's entries of the I-frame playlists of a span (§4.4.6.3).
-
-    Args:
-        suffix: as for `i_frame_playlist`.
-    """
-    found = (_variant(past, one, suffix) for one in renditions if one.video)
+def i_frame_variants(segments: Listed, suffix: str = "") -> Sequence[IFrameVariant]:
+    """Make a multivariant playlist's entries of I-frame playlists (§4.4.6.3); see `i_frame_playlist`."""
+    found = (_variant(name, own, suffix) for name, own in segments.items())
     return [one for one in found if one is not None]
 
 
-def _variant(past: PastWindow, rendition: Rendition, suffix: str) -> IFrameVariant | None:
-    own = past.segments[rendition.name]
+def _variant(name: str, own: Sequence[LiveSegment], suffix: str) -> IFrameVariant | None:
     step = _step(own)
     known = [(8 * size, one) for one in own[-own[0].number % step :: step] if (size := _key_frame_end(one))]
     if not known:
@@ -86,7 +79,7 @@ def _variant(past: PastWindow, rendition: Rendition, suffix: str) -> IFrameVaria
     # Each stands for as many segments: sums by floats, since fractions are slow.
     seconds = [step * float(one.duration) for _, one in known]
     return IFrameVariant(
-        f"{rendition.name}/{PLAYLIST_NAME}{suffix}",
+        f"{name}/{PLAYLIST_NAME}{suffix}",
         bandwidth=math.ceil(max(bits / each for (bits, _), each in zip(known, seconds, strict=True))),
         average_bandwidth=math.ceil(sum(bits for bits, _ in known) / sum(seconds)),
         codecs=entry.codec,
@@ -110,9 +103,9 @@ def _key_frame_end(segment: LiveSegment) -> int:
         return 0
 
 
-def _i_frames(past: PastWindow, rendition: str) -> list[tuple[LiveSegment, Fraction]]:
+def _i_frames(segments: Listed, rendition: str) -> list[tuple[LiveSegment, Fraction]]:
     """Choose the key frames that are listed, as their segments, and for how many seconds each is shown."""
-    own, rows = past.segments[rendition], list(past.segments.values())
+    own, rows = segments[rendition], list(segments.values())
     step, broken = _step(own), False
     listed: list[LiveSegment] = []
     # For each that is listed the seconds until the next by their denominators: this runs for all of a day.

@@ -85,7 +85,7 @@ def test_each_key_frame_is_shown_when_its_segment_is(
     timeline: Timeline, holes: dict[str, list[int]], listed: list[int]
 ) -> None:
     past, rendition = span(timeline, 9, **holes)
-    made, media = i_frame_playlist(past, rendition, ""), times(past, rendition)
+    made, media = i_frame_playlist(past.segments, "240p"), times(past, rendition)
     assert made is not None
     assert [one.uri for one in made.segments] == [f"{number}.m4s" for number in listed]
     begins = [Fraction(0), *(media[str(one.uri)][0] for one in made.segments[1:]), media["end"][0]]
@@ -99,7 +99,7 @@ def test_each_key_frame_is_shown_when_its_segment_is(
 def test_of_a_long_span_every_so_many_segments_have_one_and_each_stretch(timeline: Timeline) -> None:
     count = 10 * MOST_I_FRAMES
     past, rendition = span(timeline, count, breaks=[5, 777])
-    made, media = i_frame_playlist(past, rendition, "?a=b"), times(past, rendition)
+    made, media = i_frame_playlist(past.segments, "240p", "?a=b"), times(past, rendition)
     assert made is not None
     numbers = [int(str(one.uri).partition(".")[0]) for one in made.segments]
     assert numbers == sorted({1, 5, 777, *range(10, count + 1, 10)})
@@ -109,12 +109,13 @@ def test_of_a_long_span_every_so_many_segments_have_one_and_each_stretch(timelin
         777,
     ]
     assert made.target_duration == 20
-    (entry,) = i_frame_variants(past, [rendition], "?start=1&end=2")
+    (entry,) = i_frame_variants(past.segments, "?start=1&end=2")
     assert entry.uri == "240p/iframes.m3u8?start=1&end=2"
     assert entry.bandwidth == pytest.approx(8 * (1000 + count) / (10 * LONG), abs=1)
 
 
 def test_where_no_key_frame_is_known_there_is_no_playlist(timeline: Timeline) -> None:
-    past, rendition = span(timeline, 3, unknown=[1, 2, 3])
-    assert i_frame_playlist(past, rendition, "") is None
-    assert i_frame_variants(past, [rendition], "") == []
+    past, _ = span(timeline, 3, unknown=[1, 2, 3])
+    for name in past.segments:
+        assert i_frame_playlist(past.segments, name) is None
+    assert i_frame_variants(past.segments) == []
