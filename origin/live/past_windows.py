@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from media.dash import mpd
+from media.hls.date_range import read_date_range
 from media.hls.media_playlist import MEDIA_TYPE, MediaPlaylist
 from media.hls.precompressed_text import Pieces
 from origin.answers import gzip_cache
@@ -20,7 +21,7 @@ from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
-from origin.live.addresses import MANIFEST, MULTIVARIANT, LiveAddress, Span
+from origin.live.addresses import I_FRAMES, MANIFEST, MULTIVARIANT, LiveAddress, Span
 from origin.live.playlist_requests import IRREGULAR, Reload
 from origin.live.spans import (
     AT_ONCE,
@@ -42,11 +43,13 @@ from origin.live.spans import (
 )
 from origin.live.waits import Outcome, not_on_air, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
+from packager.past.i_frames import i_frame_playlist, i_frame_variants
 from packager.past.manifest import manifest
 from packager.past.past_window import PastWindow, growing_playlist, past_playlist, past_window
 from packager.past.periods import recorded_periods
 from packager.past.programmes import LONGEST_SECONDS
 from packager.publish.dash import SETTLED_UPDATES
+from packager.publish.date_ranges import merged
 from packager.publish.hls import RenderingError
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.live_stream import LiveStream
@@ -54,6 +57,8 @@ from packager.window.rendition import Rendition
 
 MOST_LATE_SEGMENTS = 4
 """Target durations behind the beginning of a span for which its first segment is awaited."""
+
+NOT_OVER = "a span has an I-frame playlist once it is over"
 
 
 class PastRequest(Struct, frozen=True, gc=False):
@@ -87,7 +92,10 @@ class PastRequest(Struct, frozen=True, gc=False):
         """Write the playlist or the manifest, which is empty if there is none; of a day it takes long."""
         if self.address.name == MULTIVARIANT:
             renditions = list(self.stream.renditions.values())
-            made = multivariant_playlist(renditions, self.stream.cadence, suffix=self.query)
+            pictures = i_frame_variants(self.past.segments, self.query) if self.past.is_whole else ()
+            made = multivariant_playlist(
+                renditions, self.stream.cadence, suffix=self.query, pictures=pictures
+            )
             return (made.render().encode(),)
         if self.address.name == MANIFEST:
             return self._manifest()
@@ -97,6 +105,9 @@ class PastRequest(Struct, frozen=True, gc=False):
         if edge is not None:
             return self._growing(rendition, edge).pieces()
         suffix = self.address.directives.suffix
+        if self.address.name == I_FRAMES:
+            listed = i_frame_playlist(self.past.segments, rendition.name, suffix)
+            return () if listed is None else listed.pieces()
         return past_playlist(
             self.past, rendition, self.stream.target_duration, self.date_ranges, suffix
         ).pieces()
@@ -143,7 +154,8 @@ class PastRequest(Struct, frozen=True, gc=False):
     def _manifest(self) -> Pieces:
         stream, past = self.stream, self.past
         coded = {name: past.segments[name] for name, one in stream.renditions.items() if one.language is None}
-        made = manifest(recorded_periods(coded), stream.cadence.frame_rate)
+        ranges = merged(map(read_date_range, self.date_ranges))
+        made = manifest(recorded_periods(coded), stream.cadence.frame_rate, date_ranges=ranges)
         return () if made is None else (made.render(),)
 
     @property
@@ -262,6 +274,8 @@ class PastWindowReplies:
             return redirection(address, dated(span, bounds, past), max(target_duration // 2, 1))
         asked = PastRequest(request, address, stream, past, bounds.end, ranges)
         rendition = stream.renditions.get(address.rendition)
+        if address.name == I_FRAMES and not past.is_whole:
+            return refusal(request, 404, target_duration, NOT_OVER)
         if past.is_whole or rendition is None:
             return PendingTask(self._in_turn(asked))
         reload = Reload(request, address, stream, rendition)

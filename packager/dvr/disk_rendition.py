@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from heapq import nsmallest
 from itertools import islice
 from pathlib import Path
@@ -27,7 +26,6 @@ from packager.dvr.index import INDEX, IndexLine
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.own_files import INIT_NAME, MAX_INIT_BYTES, NUMBER, is_init, is_unfinished
 from packager.dvr.restore_plan import StoredRendition
-from packager.publish.dash_periods import parse_time
 from packager.safe_files import DataFolder, NotOursError, OpenFolder, write_all
 from packager.window.model import WEBVTT_ENTRY, LiveSegment, Timeline
 from packager.window.rendition import extension_of, segment_uri
@@ -315,10 +313,7 @@ class DvrFolder:
             if timeline.number not in self._inits:
                 self._write_new(folder, self._init_of(timeline.number), timeline.init)
                 self._inits[timeline.number] = len(timeline.init)
-            time, timescale = 0, 1
-            if timeline.has_map:
-                time, timescale = parse_time(timeline.init, bytes(segment.parts[0].data), shown=True)
-            line = index.line_of(segment, left, Fraction(time, timescale))
+            line = index.line_of(segment, left)
             name = self._name_of(segment.number)
             self._write_new(folder, name, segment.data)
             try:

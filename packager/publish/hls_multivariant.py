@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from media.hls.multivariant import Media, MultivariantPlaylist, Variant
+from media.hls.multivariant import IFrameVariant, Media, MultivariantPlaylist, Variant
 from media.mp4.languages import LANGUAGE_NAMES
 from packager.window.cadence import Cadence
 from packager.window.rendition import Rendition, variant_renditions
@@ -14,13 +14,18 @@ CAPTIONS_GROUP = "captions"
 
 
 def multivariant_playlist(
-    renditions: Sequence[Rendition], cadence: Cadence, *, suffix: str = ""
+    renditions: Sequence[Rendition],
+    cadence: Cadence,
+    *,
+    suffix: str = "",
+    pictures: Sequence[IFrameVariant] = (),
 ) -> MultivariantPlaylist:
     """Write a channel's multivariant playlist.
 
     Args:
         renditions: the channel's, each with a timeline.
         suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
+        pictures: its I-frame playlists, which players show while a viewer seeks.
 
     Returns:
         The playlist: a variant for each video rendition, sound as one group, captions as one; without video,
@@ -36,7 +41,7 @@ def multivariant_playlist(
     ]
     media = [_audio(one, suffix, default=one is sound[0]) for one in sound]
     media += [_captions(one, one.language, suffix) for one in captions if one.language is not None]
-    return MultivariantPlaylist(variants, media)
+    return MultivariantPlaylist(variants, media, pictures=pictures)
 
 
 def _variant(
