@@ -71,5 +71,5 @@ def _event(one: DateRange, length: Fraction | None, begin: Fraction) -> PeriodEv
 
 @functools.lru_cache(maxsize=TEXTS_KEPT)
 def _text(values: tuple[tuple[str, str | float], ...]) -> str:
-    # Not every player undoes the escapes of XML in a message, but JSON has its own.
-    return json.dumps(dict(values), ensure_ascii=False).translate(_ESCAPES)
+    # Not every player undoes the escapes of XML in a message, and it lacks some characters; JSON has its own.
+    return json.dumps(dict(values)).translate(_ESCAPES)
