@@ -6,6 +6,7 @@ So a step of the wall clock moves dates and nothing else.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from fractions import Fraction
@@ -131,7 +132,8 @@ class WallClock:
             media_start: media time of its beginning in seconds.
             earliest: in seconds since the epoch.
         """
-        self._least_offset = earliest - media_start
+        # Offsets are whole milliseconds.
+        self._least_offset = Fraction(math.ceil((earliest - media_start) * 1000), 1000)
 
     def observe(self, media_end: float, now: Instant) -> None:
         """Note that a frame came.
