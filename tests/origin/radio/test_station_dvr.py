@@ -245,7 +245,7 @@ def test_requests_of_a_stations_past_that_cant_be_are_refused(run: Run) -> None:
 
 def test_a_programme_of_a_station_has_an_address(run: Run) -> None:
     segments = media(listed(run.server, "/live/fm/64k/media.m3u8"))
-    bounds = {"start": f"{date(segments[0]):.3f}", "end": f"{date(segments[2]):.3f}"}
+    bounds = {"start": f"{date(segments[0]) + 0.1:.3f}", "end": f"{date(segments[2]) - 0.1:.3f}"}
     body = [{"id": "news", **bounds, "title": "News"}]
     url = f"{run.server.url}/live/fm/programmes"
     assert httpx.put(url, json=body, headers=BEARER, timeout=CLIENT_SECONDS).status_code == 200
@@ -259,6 +259,9 @@ def test_a_programme_of_a_station_has_an_address(run: Run) -> None:
     url = f"{run.server.url}/live/fm/recordings"
     kept = httpx.post(url, json={**bounds, "title": "News"}, headers=BEARER, timeout=CLIENT_SECONDS)
     assert (kept.status_code, kept.json()["state"]) == (201, "recorded"), kept.text
+    (station,) = [one for one in get(run.server, "/api/radio").json() if one["name"] == "fm"]
+    assert station["available_from"] == pytest.approx(date(segments[0]), abs=0.01)
+    assert [one["title"] for one in station["recordings"]] == ["News"]
     recorded = get(run.server, kept.json()["recording"]["hls"].replace("master", "64k/media"))
     assert [one.uri for one in m3u8.loads(recorded.text).segments] == [one.uri for one in segments[:2]]
 
