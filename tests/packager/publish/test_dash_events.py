@@ -23,7 +23,9 @@ def a_range(
 ) -> DateRange:
     """Make a range that starts so many seconds behind the channel's beginning."""
     lasts, planned_to_last = (None if one is None else Fraction(one) for one in (duration, planned))
-    return DateRange(name, Fraction(NUMBER + start), "test", lasts, planned_to_last, {"X-TITLE": f"ä\ufffe {name}"})
+    return DateRange(
+        name, Fraction(NUMBER + start), "test", lasts, planned_to_last, {"X-TITLE": f"ä\ufffe {name}"}
+    )
 
 
 def events(air: Air, now: float = NUMBER) -> list[list[tuple[str, int, str | None]]]:
