@@ -106,6 +106,7 @@ async def test_the_picture_goes_on_with_silence_while_sound_is_missing(
     assert sum(volume < SILENT for volume in told) >= 2
 
 
+@pytest.mark.realtime
 @pytest.mark.parametrize("ladder", [("source",), ("240p",), ("source", "240p")], ids="+".join)
 async def test_the_sound_goes_on_with_a_key_frame_while_pictures_are_missing(
     tools: Tools, recorded: Recorded, tmp_path: Path, ladder: tuple[str, ...]
