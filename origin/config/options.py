@@ -251,6 +251,9 @@ class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
 EVENT_SECONDS = 86_400.0
 """How long an event stays listed whose channel configures no DVR."""
 
+DAY_SECONDS, LISTED_SECONDS = 86_400.0, 21_600.0
+"""How long segments stay listed at most by default: of a DVR of up to a day, and of a longer one."""
+
 RECORD_SECONDS = 600.0
 """How long segments stay listed of a channel that records by rule and configures no DVR."""
 
@@ -275,7 +278,11 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     dvr: Annotated[
         str, Meta(pattern=r"^[0-9]{1,9}(s|m|h|d)?\Z", description="a duration such as 90s, 30m, 2h")
     ] = "0"
-    """Time for which segments stay in the playlist behind the live edge; 0: only the live edge."""
+    """Time for which segments stay behind the live edge, in the playlist or at addresses with ``start``; 0:
+    only the live edge."""
+    playlist_window: Duration = "0"
+    """Longest time that the live playlist lists; older segments of a ``dvr`` on disk have addresses with
+    ``start``. 0: a day, or six hours where ``dvr`` is longer than a day."""
     dvr_size: Annotated[
         str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?\Z", description="a number of bytes such as 500M, 20G, 1T")
     ] = "0"
@@ -563,6 +570,15 @@ def dvr_seconds(options: LiveOptions) -> float:
     if options.event:
         return seconds(options.dvr) or EVENT_SECONDS
     return seconds(options.dvr) or (RECORD_SECONDS if options.record != "none" else 0)
+
+
+def listed_seconds(options: LiveOptions) -> float:
+    """Return the seconds that stay listed beyond the live window of a channel whose DVR is on disk."""
+    kept = dvr_seconds(options)
+    if options.event:
+        return kept
+    longest = seconds(options.playlist_window)
+    return min(kept, longest or (DAY_SECONDS if kept <= DAY_SECONDS else LISTED_SECONDS))
 
 
 def base_address(config: Config) -> str:

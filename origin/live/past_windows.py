@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Hashable, Sequence
 from fractions import Fraction
 from functools import partial
+from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -21,6 +22,7 @@ from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
 from origin.live.addresses import MANIFEST, MULTIVARIANT, LiveAddress, Span
+from origin.live.dvr_segments import StoredSegments, past_of
 from origin.live.playlist_requests import IRREGULAR, Reload
 from origin.live.spans import (
     AT_ONCE,
@@ -42,6 +44,7 @@ from origin.live.spans import (
 )
 from origin.live.waits import Outcome, not_on_air, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
+from packager.past.earlier_segments import EarlierSegments
 from packager.past.manifest import manifest
 from packager.past.past_window import PastWindow, growing_playlist, past_playlist, past_window
 from packager.past.periods import recorded_periods
@@ -54,6 +57,16 @@ from packager.window.rendition import Rendition
 
 MOST_LATE_SEGMENTS = 4
 """Target durations behind the beginning of a span for which its first segment is awaited."""
+
+
+class BoundedSpan(NamedTuple):
+    """A request for a span, and the dates of its bounds."""
+
+    request: Request
+    address: LiveAddress
+    span: Span
+    stream: LiveStream
+    bounds: Bounds
 
 
 class PastRequest(Struct, frozen=True, gc=False):
@@ -87,7 +100,11 @@ class PastRequest(Struct, frozen=True, gc=False):
         """Write the playlist or the manifest, which is empty if there is none; of a day it takes long."""
         if self.address.name == MULTIVARIANT:
             renditions = list(self.stream.renditions.values())
-            made = multivariant_playlist(renditions, self.stream.cadence, suffix=self.query)
+            # A span that is over has the same text on all nodes, and behind a restart.
+            segments = self.past.segments if self.past.is_whole else None
+            made = multivariant_playlist(
+                renditions, self.stream.cadence, suffix=self.query, segments=segments
+            )
             return (made.render().encode(),)
         if self.address.name == MANIFEST:
             return self._manifest()
@@ -203,12 +220,15 @@ class PastWindowReplies:
 
     Args:
         most_hours: longest span.
+        stored: opens segments that have left memory.
     """
 
-    def __init__(self, most_hours: float) -> None:
+    def __init__(self, most_hours: float, stored: StoredSegments) -> None:
         self._most_hours = most_hours
+        self._stored = stored
         # Anybody may vary the bounds at will, so networks take turns.
         self._turns = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
+        self._reading = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
         self._texts = SingleFlight[Hashable, Pieces]()
 
     def decide(self, request: Request, address: LiveAddress, span: Span, stream: LiveStream) -> Outcome:
@@ -244,13 +264,47 @@ class PastWindowReplies:
             return await asyncio.to_thread(write)
 
     def _decide(self, request: Request, address: LiveAddress, span: Span, stream: LiveStream) -> Outcome:
-        target_duration = stream.target_duration
         # The administrator decides how long a programme is.
         most_hours = LONGEST_SECONDS / 3600 if address.programme else self._most_hours
         bounds = read_bounds(request, span, stream, most_hours, "limits.window_hours")
         if isinstance(bounds, Reply):
             return bounds
+        asked = BoundedSpan(request, address, span, stream, bounds)
         past = past_window(stream.renditions, *bounds)
+        rendition = stream.renditions.get(address.rendition)
+        grows = past is not None and not past.is_whole
+        earlier = EarlierSegments(stream.renditions, past_of(stream, stream.renditions, self._stored))
+        # A dynamic manifest is made of the periods of the live one.
+        has_earlier = span.start is not None and earlier.has(bounds.start)
+        has_earlier = has_earlier and not (grows and address.name == MANIFEST)
+        is_redirected = span.start is None or is_relative(span) or (past is not None and past.is_cut)
+        if grows and rendition is not None and (has_earlier or not is_redirected):
+            reload = Reload(request, address, stream, rendition)
+            if not reload.has_come():
+                return reload.wait(
+                    lambda holds: self._decide(request, address, span, stream) if holds else reload.refused()
+                )
+        if has_earlier:
+            return PendingTask(self._with_earlier(asked, earlier))
+        outcome = self._answer(asked, past)
+        return PendingTask(self._in_turn(outcome)) if isinstance(outcome, PastRequest) else outcome
+
+    async def _with_earlier(self, asked: BoundedSpan, earlier: EarlierSegments) -> Reply:
+        """Reply with a span that begins before the playlists do."""
+        try:
+            async with self._reading.held(network_of(asked.request.client)):
+                past = await earlier.window(*asked.bounds)
+        except TooManyWaitingError:
+            return refusal(asked.request, 503, 0, retry_after=asked.stream.target_duration)
+        outcome = self._answer(asked, past)
+        if isinstance(outcome, PastRequest):
+            return await self._in_turn(outcome)
+        return outcome
+
+    def _answer(self, asked: BoundedSpan, past: PastWindow | None) -> Reply | PastRequest:
+        """Return the reply, or the request of which a playlist or a manifest is still to be written."""
+        request, address, span, stream, bounds = asked
+        target_duration = stream.target_duration
         if past is None:
             return _nothing_yet(request, bounds, stream)
         if is_refused(address, span, past):
@@ -260,20 +314,15 @@ class PastWindowReplies:
         is_open = span.start is None or (not past.is_whole and past.is_cut)
         if is_open or is_relative(span):
             return redirection(address, dated(span, bounds, past), max(target_duration // 2, 1))
-        asked = PastRequest(request, address, stream, past, bounds.end, ranges)
+        found = PastRequest(request, address, stream, past, bounds.end, ranges)
         rendition = stream.renditions.get(address.rendition)
         if past.is_whole or rendition is None:
-            return PendingTask(self._in_turn(asked))
-        reload = Reload(request, address, stream, rendition)
-        if not reload.has_come():
-            return reload.wait(
-                lambda holds: self._decide(request, address, span, stream) if holds else reload.refused()
-            )
+            return found
         if address.directives.skip:
-            return asked.delta_reply(rendition)
+            return found.delta_reply(rendition)
         # In the step in which the segments are listed.
-        edge = stream.presentation.edge(rendition.name, address.directives.suffix, asked.query)
-        return PendingTask(self._in_turn(replace(asked, edge=edge)))
+        edge = stream.presentation.edge(rendition.name, address.directives.suffix, found.query)
+        return replace(found, edge=edge)
 
 
 def _nothing_yet(request: Request, bounds: Bounds, stream: LiveStream) -> Reply:

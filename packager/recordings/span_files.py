@@ -18,8 +18,8 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from packager.dvr import index
-from packager.dvr.disk_rendition import read_timelines
 from packager.dvr.index import INDEX, IndexLine
+from packager.dvr.init_files import read_timelines
 from packager.dvr.own_files import FOLDER_NAME, erase_in
 from packager.dvr.restore_plan import StoredRendition
 from packager.dvr.segment_sources import SegmentSource
