@@ -251,7 +251,7 @@ class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
 EVENT_SECONDS = 86_400.0
 """How long an event stays listed whose channel configures no DVR."""
 
-DAY_SECONDS, LISTED_SECONDS = 86_400.0, 21_600.0
+DAY_SECONDS, LISTED_SECONDS = 86_400.0, 10_800.0
 """How long segments stay listed at most by default: of a DVR of up to a day, and of a longer one."""
 
 RECORD_SECONDS = 600.0
@@ -282,7 +282,7 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     only the live edge."""
     playlist_window: Duration = "0"
     """Longest time that the live playlist lists; older segments of a ``dvr`` on disk have addresses with
-    ``start``. 0: a day, or six hours where ``dvr`` is longer than a day."""
+    ``start``. 0: a day, or three hours where ``dvr`` is longer than a day."""
     dvr_size: Annotated[
         str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?\Z", description="a number of bytes such as 500M, 20G, 1T")
     ] = "0"

@@ -23,6 +23,8 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
+import msgspec
+
 from packager.dvr import index
 from packager.dvr.index import INDEX, IndexLine, segment_of
 from packager.dvr.init_files import parse_init
@@ -54,6 +56,8 @@ TICK_NANOSECONDS = 50_000_000
 """How far apart two changes of a folder are whose times surely differ."""
 
 _BLOCK_NAME = re.compile(r"0|[1-9][0-9]{0,14}")
+
+_LINES = msgspec.json.Decoder(list[IndexLine])
 
 _timeline = functools.lru_cache(maxsize=64)(parse_init)
 """Blocks share their timelines."""
@@ -311,24 +315,48 @@ class PastBlocks:
 
 def _segments(folder: OpenFolder, block: int, limits: DvrLimits) -> list[LiveSegment]:
     """Read the segments of a block; those without their init segment aren't there."""
-    lines = {
-        number: line
-        for number, line in index.read(folder, limits).lines.items()
-        if number // BLOCK_SEGMENTS == block
-    }
-    wrong = index.impossible(lines)
+    lines = _lines(folder, block, limits)
     timelines: dict[int, Timeline] = {}
-    for number in {line.init for line in lines.values() if line.init is not None}:
+    for number in {line.init for line in lines if line.init is not None}:
         with contextlib.suppress(OSError):
             timeline = _timeline(number, folder.read(f"init-{number}.mp4", MAX_INIT_BYTES))
             if timeline is not None:
                 timelines[number] = timeline
     found: list[LiveSegment] = []
-    for number, line in lines.items():
+    for line in lines:
         timeline = None if line.init is None else timelines.get(line.init)
-        if number not in wrong and (timeline is not None or not line.parts):
+        if timeline is not None or not line.parts:
             found.append(segment_of(line, timeline))
     return found
+
+
+def _lines(folder: OpenFolder, block: int, limits: DvrLimits) -> Sequence[IndexLine]:
+    """Read the index of a block in ascending order; lines that can't be right aren't there."""
+    try:
+        # All at once, which takes a third of the time that they take one by one.
+        data = folder.read(INDEX, limits.index_bytes).rstrip(b"\n").replace(b"\n", b",")
+        lines = _LINES.decode(b"[%b]" % data)
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+        lines = []
+    if lines and _is_orderly(lines, block):
+        return lines
+    found = index.read(folder, limits).lines
+    own = {number: line for number, line in found.items() if number // BLOCK_SEGMENTS == block}
+    wrong = index.impossible(own)
+    return [line for number, line in own.items() if number not in wrong]
+
+
+def _is_orderly(lines: Sequence[IndexLine], block: int) -> bool:
+    """Return whether all lines are possible, in ascending order, and dated as they follow each other."""
+    number, date = lines[0].number - 1, index.seconds(lines[0].date)
+    for line in lines:
+        before, earlier = number, date
+        number, date = line.number, index.seconds(line.date)
+        if number <= before or number // BLOCK_SEGMENTS != block or not index.is_possible(line):
+            return False
+        if not earlier <= date <= earlier + (number - before) * index.LONGEST_SECONDS:
+            return False
+    return True
 
 
 def _append(folder: OpenFolder, data: bytes) -> None:

@@ -21,7 +21,7 @@ from tests.long_dvr import CONFIGURATION, LongDvr, make_long_dvr
 from tests.made_once import VARIABLE
 
 DAY, HOUR = 86_400.0, 3600.0
-LISTED = 6 * HOUR + 60
+LISTED = 3 * HOUR + 60
 SPANS = {"a minute": 60.0, "10 minutes": 600.0, "an hour": HOUR, "6 hours": 6 * HOUR, "a day": DAY}
 ROUNDS = 200
 LONG_ROUNDS = 10
