@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -291,7 +292,12 @@ class DiskArchive:
         if not is_near:
             self._leave(found, recent=is_recent(found, now, kept))
             return
-        found = self._reachable(found, listable_range(found, next_number, segment_duration, kept))
+        limit = listable_range(found, next_number, segment_duration, kept)
+        first = next_number - math.ceil(kept / segment_duration)
+        if self._bounds.seconds and limit.first < first:
+            # Older ones are found in the past, and needn't be listed for a moment.
+            limit = ListableRange(first, elapsed=True)
+        found = self._reachable(found, limit)
         segments, sequence = align_renditions(found, next_number, segment_duration, now)
         last = last_number(found)
         for name, writer in writers.items():
