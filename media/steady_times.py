@@ -69,8 +69,13 @@ class SteadyTimes:
 
     def note(self, packets: Sequence[Packet]) -> None:
         """Note packets whose times go on, and aren't to be moved."""
-        for packet in packets:
-            self._note(packet.track.kind, packet.dts)
+        newest, steps = self._newest, self._steps
+        for track, time, *_ in packets:
+            kind = track.kind
+            if (before := newest.get(kind)) is None:
+                self._note(kind, time)
+            elif time != before:
+                newest[kind], steps[kind] = time, time - before
 
     def push(self, packet: Packet) -> Sequence[Packet]:
         """Return the packets that can go on, with the times at which they are played.

@@ -213,6 +213,50 @@ class AdaptationSet:
 
 
 @dataclass(frozen=True, slots=True)
+class PeriodEvent:
+    """An event of a period (§5.10.2.2).
+
+    Attributes:
+        id: events of a stream with the same number are the same event.
+        presentation_time: ticks from the period's start.
+        duration: ticks, or None where it isn't known.
+    """
+
+    id: int
+    presentation_time: int
+    duration: int | None
+    text: str
+
+    def element(self) -> Element:
+        """Build the Event element."""
+        element = Element("Event", presentationTime=str(self.presentation_time), id=str(self.id))
+        if self.duration is not None:
+            element.set("duration", str(self.duration))
+        element.text = self.text
+        return element
+
+
+@dataclass(frozen=True, slots=True)
+class EventStream:
+    """The events of one scheme in a period (§5.10.2.2).
+
+    Attributes:
+        scheme: URI that defines the form of the messages.
+        timescale: ticks per second.
+    """
+
+    scheme: str
+    timescale: int
+    events: Sequence[PeriodEvent]
+
+    def element(self) -> Element:
+        """Build the EventStream element."""
+        element = Element("EventStream", schemeIdUri=self.scheme, timescale=str(self.timescale))
+        element.extend(one.element() for one in self.events)
+        return element
+
+
+@dataclass(frozen=True, slots=True)
 class Period:
     """A period (§5.3.2): media without a discontinuity.
 
@@ -220,18 +264,23 @@ class Period:
         id: unique in the presentation, for ever.
         start: seconds since the availability start, or of a static presentation since its beginning.
         duration: seconds; None for the last period.
+        events: events beside the media, or None.
     """
 
     id: str
     start: Fraction
     duration: Fraction | None
     adaptation_sets: Sequence[AdaptationSet]
+    events: EventStream | None = None
 
     def element(self) -> Element:
         """Build the Period element."""
         element = Element("Period", id=self.id, start=duration(self.start))
         if self.duration is not None:
             element.set("duration", duration(self.duration))
+        if self.events is not None:
+            # §5.3.2.3: before the adaptation sets.
+            element.append(self.events.element())
         element.extend(one.element() for one in self.adaptation_sets)
         return element
 

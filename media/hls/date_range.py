@@ -45,6 +45,19 @@ class DateRange:
     planned_duration: Fraction | None = None
     client_attributes: Mapping[str, str | float] = field(default_factory=dict)
 
+    @property
+    def values(self) -> dict[str, str | float]:
+        """The values of the attributes by their names, as JSON may have them."""
+        found: dict[str, str | float | None] = {
+            "ID": self.id,
+            "CLASS": self.class_,
+            "START-DATE": date_time(self.start_date),
+            "DURATION": None if self.duration is None else float(self.duration),
+            "PLANNED-DURATION": None if self.planned_duration is None else float(self.planned_duration),
+            **dict(sorted(self.client_attributes.items())),
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
     def __str__(self) -> str:
         """Write the tag.
 

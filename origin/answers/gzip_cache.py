@@ -11,6 +11,7 @@ import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 from media.hls.precompressed_text import (
@@ -50,13 +51,14 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
-class _BoundedCache(Generic[K, T]):
-    """A thread-safe cache of a function's results, limited in entries and bytes."""
+class BoundedCache(Generic[K, T]):
+    """A cache of a function's results, limited in entries and bytes; one thread makes each for all."""
 
     def __init__(self, make: Callable[[K], T], size: Callable[[K], int]) -> None:
         self._make = make
         self._size = size
         self._made: OrderedDict[K, T] = OrderedDict()
+        self._making: dict[K, Future[T]] = {}
         self._bytes = 0
         self._lock = threading.Lock()
 
@@ -70,13 +72,26 @@ class _BoundedCache(Generic[K, T]):
             if data in self._made:
                 self._made.move_to_end(data)
                 return self._made[data]
-        made = self._make(data)
+            made_elsewhere = self._making.get(data)
+            if made_elsewhere is None:
+                made_here = self._making[data] = Future[T]()
+        return self._make_for_all(data, made_here) if made_elsewhere is None else made_elsewhere.result()
+
+    def _make_for_all(self, data: K, future: Future[T]) -> T:
+        try:
+            made = self._make(data)
+        except BaseException as error:
+            with self._lock:
+                del self._making[data]
+            future.set_exception(error)
+            raise
         with self._lock:
-            if data not in self._made:
-                self._bytes += self._size(data)
+            del self._making[data]
+            self._bytes += self._size(data)
             self._made[data] = made
             while len(self._made) > KEPT or (self._bytes > KEPT_BYTES and len(self._made) > 1):
                 self._bytes -= self._size(self._made.popitem(last=False)[0])
+        future.set_result(made)
         return made
 
 
@@ -136,14 +151,14 @@ def _run_bytes(pieces: Pieces) -> int:
     return sum(len(piece.deflated.data) for piece in pieces if isinstance(piece, SharedText))
 
 
-_digest = _BoundedCache(digest_of, len)
-_deflated = _BoundedCache(_make_deflated, _size)
-_run = _BoundedCache(_make_run, _run_bytes)
+_digest = BoundedCache(digest_of, len)
+_deflated = BoundedCache(_make_deflated, _size)
+_run = BoundedCache(_make_run, _run_bytes)
 
-tag = _BoundedCache(_make_tag, _own_bytes)
+tag = BoundedCache(_make_tag, _own_bytes)
 """The entity-tag of a text, quotes included; it depends on the text alone, not on its pieces."""
 
-gzip = _BoundedCache(_make_gzip, _own_bytes)
+gzip = BoundedCache(_make_gzip, _own_bytes)
 """A text in gzip."""
 
 

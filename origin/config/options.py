@@ -412,7 +412,15 @@ class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
     ] = (64, 128)
     """Bitrates of the AAC renditions there."""
     hls_on_demand: bool = True
-    """Whether these renditions are encoded only while somebody asks for them."""
+    """Whether these renditions are encoded only while somebody asks for them; with ``dvr`` they always
+    are."""
+    dvr: Duration = "0"
+    """Time for which what the station has played stays in the playlist there; 0: only the live edge."""
+    dvr_size: Annotated[
+        str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?\Z", description="a number of bytes such as 500M, 20G, 1T")
+    ] = "0"
+    """Largest size on disk of the station's DVR, all renditions together; 0: as much as the time in
+    ``dvr`` needs."""
     lagging: Literal["drop", "skip"] = "drop"
     """Rule for a listener that is ``limits.queue_bytes`` behind: it is dropped, or skips to the newest
     audio."""
@@ -565,8 +573,10 @@ def size(text: str) -> int:
     return int(text[:-1]) * unit if unit else int(text)
 
 
-def dvr_seconds(options: LiveOptions) -> float:
-    """Return the seconds that stay listed of a live channel beyond its live window."""
+def dvr_seconds(options: LiveOptions | RadioOptions) -> float:
+    """Return the seconds that stay listed of a channel or station beyond its live window."""
+    if isinstance(options, RadioOptions):
+        return seconds(options.dvr)
     if options.event:
         return seconds(options.dvr) or EVENT_SECONDS
     return seconds(options.dvr) or (RECORD_SECONDS if options.record != "none" else 0)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from origin.config.options import dvr_seconds
 from origin.http.path_prefixes import AREAS
 
 if TYPE_CHECKING:
-    from origin.config.options import RadioOptions, ServerOptions
+    from origin.config.options import Config, RadioOptions, ServerOptions
 
 SCHEMES = ("http://", "https://")
 
@@ -47,6 +48,23 @@ def lacks_fallback(options: RadioOptions, stations: Sequence[RadioOptions]) -> b
     if not options.fallback or options.fallback in {station.name for station in stations}:
         return False
     return not Path(options.fallback).expanduser().is_file()
+
+
+def needs_permission(station: RadioOptions) -> bool:
+    """Return whether not everybody may listen to a station."""
+    asks = station.listener_password or station.listener_webhook or station.listener_add
+    return bool(asks) or station.access == "signed"
+
+
+def is_in_hls(station: RadioOptions, config: Config) -> bool:
+    """Return whether a station is a live channel, too; a configured one of its name takes precedence."""
+    is_taken = any(channel.name == station.name for channel in config.live)
+    return station.hls and not needs_permission(station) and not is_taken
+
+
+def has_dvr(station: RadioOptions, config: Config) -> bool:
+    """Return whether what a station has played is kept: the nodes of a cluster share no DVR of a station."""
+    return is_in_hls(station, config) and dvr_seconds(station) > 0 and not config.cluster.url
 
 
 def is_ogg(name: str) -> bool:

@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from origin.config import stations
-from origin.config.options import GAPS, Config, EventOptions, LiveOptions, TlsOptions, seconds
+from origin.config.options import (
+    GAPS,
+    Config,
+    EventOptions,
+    LiveOptions,
+    RadioOptions,
+    TlsOptions,
+    seconds,
+)
 from packager.redaction import redacted_url
 from packager.sources.published_source import PUBLISH
 from packager.sources.schemes import is_url
@@ -109,6 +117,11 @@ def _of_stations(config: Config) -> Iterator[str]:
             yield f"radio {station.name!r}: fallback {named!r}: neither another station nor a file"
         if station.hls and station.name in channels:
             yield f"radio {station.name!r}: hls: the live channel of that name has its address"
+        if station.dvr != RadioOptions(station.name).dvr and not stations.has_dvr(station, config):
+            reason = (
+                "nodes of a cluster share none" if config.cluster.url else "only a station in HLS has one"
+            )
+            yield f"radio {station.name!r}: dvr: {reason}"
         if station.on_demand and stations.kind(station) != "relay":
             yield f"radio {station.name!r}: on_demand: only a relay is asked for on demand"
         elif station.on_demand and config.cluster.url:

@@ -15,6 +15,7 @@ from media.subtitles import webvtt
 from origin.live import directives
 from origin.live.directives import DirectiveError, Directives
 from origin.live.moments import Moment, MomentError, read_delay, read_moment
+from packager.past.i_frames import PLAYLIST_NAME
 from packager.past.programmes import ID as PROGRAMME_ID
 from packager.window.rendition import Rendition
 from packager.window.window import Window
@@ -55,6 +56,9 @@ PAST_FILES = (SNAPSHOT, THUMBNAILS, *CLIPS, *OTHER_CLIPS)
 
 PLAYLIST = "media.m3u8"
 """Name of a rendition's media playlist, in its folder."""
+
+I_FRAMES = PLAYLIST_NAME
+"""Name of the I-frame playlist of a span that is over, in a rendition's folder."""
 
 NAMES_KEPT = 1024
 """Most parsed names that are cached."""
@@ -208,7 +212,7 @@ def _parsed(target: bytes, carried: tuple[str, ...]) -> LiveAddress | None:
         channel, rendition, name = names[0], "", names[1]
     elif len(names) == 3:
         channel, rendition, name = names
-        if name != PLAYLIST:
+        if name not in (PLAYLIST, I_FRAMES):
             return LiveAddress(channel, rendition, name, read_name(name), _NO_DIRECTIVES)
     else:
         return None

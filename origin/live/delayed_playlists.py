@@ -11,7 +11,7 @@ from origin.answers.refusals import ABSENT_LIVE_SECONDS, refusal
 from origin.answers.reply import PendingTask, Reply
 from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
-from origin.live.addresses import MANIFEST, MULTIVARIANT, LiveAddress
+from origin.live.addresses import MANIFEST, MULTIVARIANT, PLAYLIST, LiveAddress
 from origin.live.playlist_requests import IRREGULAR
 from origin.live.spans import NOTHING_KEPT, query_of, written
 from origin.live.waits import Outcome, not_on_air, wait_until_ready
@@ -63,7 +63,7 @@ def _reply(request: Request, address: LiveAddress, delay: Fraction, stream: Live
         text = multivariant_playlist(renditions, stream.cadence, suffix=suffix).render().encode()
         return text_reply(request, (text,), MEDIA_TYPE, max_age, coded=coded)
     rendition = stream.renditions.get(address.rendition)
-    if rendition is None:
+    if rendition is None or address.name != PLAYLIST:
         return refusal(request, 404, stream.target_duration)
     made = delayed_playlist(
         variant_renditions(stream.renditions.values())[0].window,

@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from media.dash import mpd
+from media.hls.date_range import read_date_range
 from media.hls.media_playlist import MEDIA_TYPE, MediaPlaylist
 from media.hls.precompressed_text import Pieces
 from origin.answers import gzip_cache
@@ -21,7 +22,7 @@ from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
-from origin.live.addresses import MANIFEST, MULTIVARIANT, LiveAddress, Span
+from origin.live.addresses import I_FRAMES, MANIFEST, MULTIVARIANT, LiveAddress, Span
 from origin.live.dvr_segments import StoredSegments, past_of
 from origin.live.playlist_requests import IRREGULAR, Reload
 from origin.live.spans import (
@@ -45,11 +46,13 @@ from origin.live.spans import (
 from origin.live.waits import Outcome, not_on_air, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.past.earlier_segments import EarlierSegments
+from packager.past.i_frames import i_frame_playlist, i_frame_variants
 from packager.past.manifest import manifest
 from packager.past.past_window import PastWindow, growing_playlist, past_playlist, past_window
 from packager.past.periods import recorded_periods
 from packager.past.programmes import LONGEST_SECONDS
 from packager.publish.dash import SETTLED_UPDATES
+from packager.publish.date_ranges import merged
 from packager.publish.hls import RenderingError
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.live_stream import LiveStream
@@ -57,6 +60,8 @@ from packager.window.rendition import Rendition
 
 MOST_LATE_SEGMENTS = 4
 """Target durations behind the beginning of a span for which its first segment is awaited."""
+
+NOT_OVER = "a span has an I-frame playlist once it is over"
 
 
 class BoundedSpan(NamedTuple):
@@ -100,10 +105,14 @@ class PastRequest(Struct, frozen=True, gc=False):
         """Write the playlist or the manifest, which is empty if there is none; of a day it takes long."""
         if self.address.name == MULTIVARIANT:
             renditions = list(self.stream.renditions.values())
+            is_over, segments = self.past.is_whole, self.past.segments
             # A span that is over has the same text on all nodes, and behind a restart.
-            segments = self.past.segments if self.past.is_whole else None
             made = multivariant_playlist(
-                renditions, self.stream.cadence, suffix=self.query, segments=segments
+                renditions,
+                self.stream.cadence,
+                suffix=self.query,
+                segments=segments if is_over else None,
+                pictures=i_frame_variants(segments, self.query) if is_over else (),
             )
             return (made.render().encode(),)
         if self.address.name == MANIFEST:
@@ -114,6 +123,9 @@ class PastRequest(Struct, frozen=True, gc=False):
         if edge is not None:
             return self._growing(rendition, edge).pieces()
         suffix = self.address.directives.suffix
+        if self.address.name == I_FRAMES:
+            listed = i_frame_playlist(self.past.segments, rendition.name, suffix)
+            return () if listed is None else listed.pieces()
         return past_playlist(
             self.past, rendition, self.stream.target_duration, self.date_ranges, suffix
         ).pieces()
@@ -160,7 +172,8 @@ class PastRequest(Struct, frozen=True, gc=False):
     def _manifest(self) -> Pieces:
         stream, past = self.stream, self.past
         coded = {name: past.segments[name] for name, one in stream.renditions.items() if one.language is None}
-        made = manifest(recorded_periods(coded), stream.cadence.frame_rate)
+        ranges = merged(map(read_date_range, self.date_ranges))
+        made = manifest(recorded_periods(coded), stream.cadence.frame_rate, date_ranges=ranges)
         return () if made is None else (made.render(),)
 
     @property
@@ -316,6 +329,8 @@ class PastWindowReplies:
             return redirection(address, dated(span, bounds, past), max(target_duration // 2, 1))
         found = PastRequest(request, address, stream, past, bounds.end, ranges)
         rendition = stream.renditions.get(address.rendition)
+        if address.name == I_FRAMES and not past.is_whole:
+            return refusal(request, 404, target_duration, NOT_OVER)
         if past.is_whole or rendition is None:
             return found
         if address.directives.skip:

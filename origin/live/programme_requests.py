@@ -13,7 +13,7 @@ from origin.answers.heads import PlainHead
 from origin.answers.refusals import refusal
 from origin.answers.reply import Reply
 from origin.answers.request import Request
-from origin.live.addresses import CLIPS, PLAYLIST, SOUND_CLIP, THUMBNAILS, LiveAddress, Span
+from origin.live.addresses import CLIPS, SOUND_CLIP, THUMBNAILS, LiveAddress, Span
 from origin.live.clips import ClipReplies
 from origin.live.moments import Moment
 from origin.live.past_windows import PastWindowReplies
@@ -122,7 +122,7 @@ def _recorded(request: Request, address: LiveAddress, recording: str, max_age: i
     name = "event.mp4" if address.name in CLIPS else address.name
     # RFC 9110 §15.4.3: relative to the address that was asked for, which may have a prefix.
     location = f"recordings/{recording}/{name}"
-    if address.name == PLAYLIST and address.rendition:
+    if address.rendition:
         location = f"../recordings/{recording}/{address.rendition}/{name}"
     fields = (
         (b"location", (location + address.directives.suffix).encode("ascii", "replace")),

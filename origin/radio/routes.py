@@ -36,6 +36,7 @@ from origin.radio.source_clients import SILENT_SECONDS, SourceClients, agent_of
 from origin.radio.station_factory import Stations
 from origin.radio.station_webhooks import StationWebhooks
 from origin.radio.status import base_of, status, status_page
+from origin.responses.json_response import UNCACHED
 from origin.responses.refusal import RefusalError, plain_refusal
 from packager.radio.ogg_block_reader import MEDIA_TYPE as OGG
 
@@ -108,10 +109,8 @@ class ListenerEndpoint:
         if not await self._authorization.may_listen(Request(scope), mount):
             await refusal()(scope, receive, send)
             return
-        if location := _past_of(mount, Request(scope)):
-            await Response(status_code=302, headers={"location": location, "cache-control": "no-store"})(
-                scope, receive, send
-            )
+        if (past := _past_of(mount, Request(scope))) is not None:
+            await past(scope, receive, send)
             return
         if ending:
             await playlist(mount, ending, Request(scope))(scope, receive, send)
@@ -239,11 +238,16 @@ def _retry(mount: ListenedStation) -> dict[str, str]:
     return {"retry-after": str(mount.options.limits.retry_seconds), "cache-control": "no-store"}
 
 
-def _past_of(mount: ListenedStation, request: Request) -> str:
-    """Return where the file of a span of a station's past is, relatively; empty where none is wanted."""
+def _past_of(mount: ListenedStation, request: Request) -> Response | None:
+    """Lead to the file of a span of a station's past; None where none is wanted."""
     wanted = [(name, value) for name, value in request.query_params.multi_items() if name in SPAN]
-    is_span = any(name in ("start", "end") for name, _ in wanted)
-    return f"../live/{quote(mount.name)}/clip.m4a?{urlencode(wanted)}" if is_span else ""
+    # Where a backend is asked, all parameters are for that.
+    if "start" not in dict(wanted) or mount.options.has_listener_webhook:
+        return None
+    if not mount.options.is_in_hls:
+        return plain_refusal(404, "nothing of this station is kept: it isn't in HLS", UNCACHED)
+    location = f"../live/{quote(mount.name)}/clip.m4a?{urlencode(wanted)}"
+    return Response(status_code=302, headers={"location": location, **UNCACHED})
 
 
 def _unknown() -> Response:

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from media.errors import MediaError
-from origin.config.options import Config, RadioOptions, seconds
-from origin.config.stations import expected_type, kind, lacks_fallback, page_of, stream_of
+from origin.config.options import Config, RadioOptions, data_folder, dvr_seconds, seconds, size
+from origin.config.stations import (
+    expected_type,
+    has_dvr,
+    is_in_hls,
+    kind,
+    lacks_fallback,
+    page_of,
+    stream_of,
+)
 from origin.radio.mounts.limits import RadioLimits
 from origin.radio.mounts.mount import Mount
 from origin.radio.mounts.options import MountOptions
@@ -21,9 +29,12 @@ from packager.radio.audio_source import AudioSource
 from packager.radio.folder_station import Station, StationOptions
 from packager.radio.intro import Intro, read_intro
 from packager.radio.limits import SimulcastLimits
-from packager.radio.simulcast import Simulcast, SimulcastOptions, StartLimit
+from packager.radio.simulcast import NO_DVR, Simulcast, SimulcastOptions, StartLimit, StationDvr
 from packager.radio.source_client_station import SourceClientStation
 from packager.redaction import redacted_url
+
+if TYPE_CHECKING:
+    from packager.dvr.bucket import DvrBucket
 
 log = structlog.get_logger()
 
@@ -207,6 +218,7 @@ def mount_options(options: RadioOptions, config: Config, limits: RadioLimits) ->
         hold_seconds=config.limits.hold_seconds,
         on_demand=options.on_demand and kind(options) == "relay",
         lead_seconds=LEAD_SECONDS if options.hls else 0.0,
+        is_in_hls=is_in_hls(options, config),
         listener_password=options.listener_password or "",
         has_listener_webhook=bool(options.listener_webhook or options.listener_add),
         intro=_intro(options, limits),
@@ -218,12 +230,6 @@ def mount_options(options: RadioOptions, config: Config, limits: RadioLimits) ->
         ),
         limits=replace(limits.mount, listener=listener),
     )
-
-
-def needs_permission(station: RadioOptions) -> bool:
-    """Return whether not everybody may listen to a station."""
-    asks = station.listener_password or station.listener_webhook or station.listener_add
-    return bool(asks) or station.access == "signed"
 
 
 def _intro(options: RadioOptions, limits: RadioLimits) -> Intro | None:
@@ -241,29 +247,41 @@ def _intro(options: RadioOptions, limits: RadioLimits) -> Intro | None:
     return None
 
 
-def simulcast_options(config: Config, limits: SimulcastLimits) -> dict[str, SimulcastOptions]:
+def simulcast_options(
+    config: Config, limits: SimulcastLimits, dvr_bucket: DvrBucket | None = None
+) -> dict[str, SimulcastOptions]:
     """Return the options of the stations' live channels, by name.
 
     Args:
         config: all options; a configured live channel of a station's name takes precedence.
         limits: how the channels begin and end.
+        dvr_bucket: the bucket of DVRs; None for DVRs on disk.
     """
     publish = limits.channel.publish.with_waiters(config.limits.blocked_requests)
+    dvr = replace(limits.channel.dvr, waiting_bytes=config.limits.dvr_waiting_bytes)
     limits = replace(
-        limits, starts=config.limits.hls_starts, channel=replace(limits.channel, publish=publish)
+        limits, starts=config.limits.hls_starts, channel=replace(limits.channel, publish=publish, dvr=dvr)
     )
-    taken = {channel.name for channel in config.live}
     return {
         station.name: SimulcastOptions(
             station.name,
             tuple(1000 * rate for rate in station.hls_bitrates),
-            station.hls_on_demand,
+            station.hls_on_demand and not has_dvr(station, config),
             config.limits.hls_idle_seconds,
+            dvr=_dvr(station, config, dvr_bucket),
             limits=limits,
         )
         for station in config.radio
-        if station.hls and not needs_permission(station) and station.name not in taken
+        if is_in_hls(station, config)
     }
+
+
+def _dvr(station: RadioOptions, config: Config, bucket: DvrBucket | None) -> StationDvr:
+    if not has_dvr(station, config):
+        return NO_DVR
+    # Not that of live channels: one of the same name before may have an event that is over.
+    data = data_folder(config, "radio", station.name)
+    return StationDvr(dvr_seconds(station), data, size(station.dvr_size), bucket)
 
 
 def make_simulcasts(

@@ -46,7 +46,7 @@ CACHING = f"public, max-age={MAX_AGE}"
 
 _PATH = re.compile(r"/live/([^/]+)/recordings/([^/]+)/(.*)", re.DOTALL)
 
-_PLAYLIST = re.compile(r"master\.m3u8|[A-Za-z0-9-]+/media\.m3u8|manifest\.mpd")
+_PLAYLIST = re.compile(r"master\.m3u8|[A-Za-z0-9-]+/(?:media|iframes)\.m3u8|manifest\.mpd")
 _MEDIA = re.compile(r"([A-Za-z0-9-]+)/((?:init-)?(?:0|[1-9][0-9]{0,14})\.(?:m4s|mp4|vtt))")
 _TYPES = {"m4s": "video/mp4", "mp4": "video/mp4", "vtt": "text/vtt"}
 

@@ -197,7 +197,7 @@ def _routes(
         *revoking.routes(services.token_keys, services.revocation_file, access),
         *reloading.routes(services, access),
         *programme_routes.routes(services.programmes, access, guard, services.limits.publishing),
-        *recording_routes.routes(services.live.channels, access),
+        *recording_routes.routes(services.live.kept_channels, access),
         *api.routes(services, access, authorization, event_authorization, guard),
         *prepared_films.routes(services, access),
         *library_list.routes(

@@ -32,6 +32,7 @@ from origin.config.kept_secrets import (
     with_secrets,
 )
 from origin.config.options import Config, data_folder, event_channels, redactor_of, seconds
+from origin.config.stations import has_dvr
 from origin.config.warnings import unserved
 from origin.http.answer import Headers
 from origin.http.trusted_proxies import TrustedProxies
@@ -408,7 +409,7 @@ def _http_config(
 
 
 def _lock(config: Config, look_seconds: float, *, patient: bool) -> DataLock | None:
-    """Lock the data folder, if live channels or event channels store anything there.
+    """Lock the data folder, if live channels, stations or event channels store anything there.
 
     Args:
         look_seconds: between two checks whether it is free.
@@ -419,7 +420,8 @@ def _lock(config: Config, look_seconds: float, *, patient: bool) -> DataLock | N
         OSError: it can't be created or written.
     """
     has_histories = any(seconds(one.history) for one in event_channels(config))
-    if not config.server.data or not (config.live or has_histories):
+    has_channels = config.live or any(has_dvr(station, config) for station in config.radio)
+    if not config.server.data or not (has_channels or has_histories):
         return None
     lock = DataLock(Path(config.server.data).expanduser(), look_seconds)
     try:

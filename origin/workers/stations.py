@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Scope
 
 from origin.access.authentication import Authenticator
 from origin.config.options import Config, RadioOptions
+from origin.config.stations import needs_permission
 from origin.http.client_limits import ClientLimits
 from origin.radio.aliases import StationAliases
 from origin.radio.authorization import StationAuthorization
@@ -17,7 +18,7 @@ from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.mounts.followed_mount import FollowedMount
 from origin.radio.mounts.mount_replication import FollowedMountLog
 from origin.radio.routes import ListenerEndpoint
-from origin.radio.station_factory import mount_options, needs_permission
+from origin.radio.station_factory import mount_options
 from origin.server.services.limits import Limits
 
 NUMBERS = 1 << 32

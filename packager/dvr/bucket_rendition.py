@@ -12,10 +12,8 @@ from array import array
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 import structlog
-from msgspec.structs import replace
 
 from packager.dvr import index, stored_cadence
 from packager.dvr.index import IndexLine, line_of
@@ -24,7 +22,6 @@ from packager.dvr.limits import BucketLimits
 from packager.dvr.own_files import MAX_INIT_BYTES
 from packager.dvr.restore_plan import StoredRendition
 from packager.library.local_storage import NotFoundError
-from packager.publish.dash_periods import parse_time
 from packager.s3.client import S3Client
 from packager.window.cadence import Cadence
 from packager.window.model import TEXT_EXTENSION, LiveSegment, Timeline
@@ -213,10 +210,7 @@ class BucketFolder:
         if (timeline.number, self._stored_by) not in self._inits:
             self._client.put(self._init_key(timeline.number, self._stored_by), timeline.init, "video/mp4")
             self._inits[timeline.number, self._stored_by] = len(timeline.init)
-        time, timescale = 0, 1
-        if timeline.has_map:
-            time, timescale = parse_time(timeline.init, bytes(segment.parts[0].data), shown=True)
-        line = replace(line_of(segment, left, Fraction(time, timescale)), stored_by=self._stored_by)
+        line = line_of(segment, left, self._stored_by)
         name = stored_name(segment.number, self._stored_by, self._extension)
         self._client.put(f"{self._key}/{name}", bytes(segment.data), _TYPES[self._extension])
         piece = self._piece_for(line)

@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from heapq import nsmallest
 from itertools import islice
 from pathlib import Path
@@ -25,7 +24,6 @@ from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.own_files import INIT_NAME, NUMBER, is_unfinished
 from packager.dvr.past_blocks import PastBlocks
 from packager.dvr.restore_plan import StoredRendition
-from packager.publish.dash_periods import parse_time
 from packager.safe_files import DataFolder, NotOursError, OpenFolder, write_all
 from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import extension_of, segment_uri
@@ -312,10 +310,7 @@ class DvrFolder:
             if timeline.number not in self._inits:
                 self._write_new(folder, self._init_of(timeline.number), timeline.init)
                 self._inits[timeline.number] = len(timeline.init)
-            time, timescale = 0, 1
-            if timeline.has_map:
-                time, timescale = parse_time(timeline.init, bytes(segment.parts[0].data), shown=True)
-            line = index.line_of(segment, left, Fraction(time, timescale))
+            line = index.line_of(segment, left)
             name = self._name_of(segment.number)
             self._write_new(folder, name, segment.data)
             try:

@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 
 from media.mp4.fragments.live_segment_check import MAX_PARTS
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
+from packager.past.segment_samples import first_sample
 from packager.safe_files import OpenFolder
 from packager.window.model import STORERS, LiveSegment, StoredSegment, Timeline
 from packager.window.sequence_numbers import MAX_DISCONTINUITIES, MAX_NUMBER
@@ -76,6 +77,8 @@ class IndexLine(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=T
             heard. Files name it after the decode time, from which it differs where pictures are decoded in
             another order.
         stored_by: the number of the process that stored the segment, where several may store; else 0.
+        key_frame_end: how many of its first bytes end with the key frame that it begins with; 0: none, or
+            that isn't known.
     """
 
     number: _Number
@@ -87,6 +90,7 @@ class IndexLine(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=T
     parts: Annotated[tuple[_Size, ...], Meta(max_length=MAX_PARTS)] = ()
     presentation_time: _Ratio = msgspec.field(default=(0, 1), name="decode_time")
     stored_by: Annotated[int, Meta(ge=0, lt=STORERS)] = 0
+    key_frame_end: Annotated[int, Meta(ge=0, le=MAX_SEGMENT_BYTES)] = 0
 
     @property
     def size(self) -> int:
@@ -97,14 +101,15 @@ class IndexLine(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=T
 _DECODER = msgspec.json.Decoder(IndexLine)
 
 
-def line_of(segment: LiveSegment, left: int, presentation_time: Fraction = Fraction(0)) -> IndexLine:
+def line_of(segment: LiveSegment, left: int, stored_by: int = 0) -> IndexLine:
     """Make the line of a segment that was finished, or of a gap.
 
     Args:
         segment: the segment, with its parts in memory.
         left: discontinuities before it.
-        presentation_time: seconds of media time of the first sample.
+        stored_by: the number of the process that stores it, where several may store; else 0.
     """
+    first = first_sample(segment)
     return IndexLine(
         number=segment.number,
         date=segment.date_ratio,
@@ -113,7 +118,9 @@ def line_of(segment: LiveSegment, left: int, presentation_time: Fraction = Fract
         init=None if segment.timeline is None else segment.timeline.number,
         discontinuity=segment.discontinuity,
         parts=_part_sizes(segment),
-        presentation_time=presentation_time.as_integer_ratio(),
+        presentation_time=first.shown.as_integer_ratio(),
+        stored_by=stored_by,
+        key_frame_end=first.key_frame_end,
     )
 
 
@@ -160,7 +167,7 @@ def segment_of(line: IndexLine, timeline: Timeline | None) -> LiveSegment:
 
 def stored_of(line: IndexLine) -> StoredSegment:
     """Describe the stored bytes of a segment."""
-    return StoredSegment.of(line.parts, line.presentation_time, line.stored_by)
+    return StoredSegment.of(line.parts, line.presentation_time, line.stored_by, line.key_frame_end)
 
 
 @functools.lru_cache(maxsize=DURATIONS_KEPT)

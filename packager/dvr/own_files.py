@@ -57,7 +57,7 @@ _BEGINNINGS: tuple[tuple[re.Pattern[str], _Begins], ...] = (
     (re.compile(r"cadence"), _text(b'{"frame_rate":')),
     (re.compile(r"ended"), _text(b'{"frame_rate":')),
     (re.compile(r"recording"), _text(b'{"id":')),
-    (re.compile(r"master\.m3u8|media\.m3u8"), _text(b"#EXTM3U\n")),
+    (re.compile(r"(?:master|media|iframes)\.m3u8"), _text(b"#EXTM3U\n")),
     (re.compile(r"manifest\.mpd"), lambda head: head.startswith(b"<") and b"urn:mpeg:dash:schema" in head),
     (re.compile(r"event(-[1-9][0-9]{0,2})?\.head"), _box(b"ftyp")),
 )

@@ -278,7 +278,11 @@ class Channel:
     def timing(self) -> Timing:
         """When what the ffmpeg that was started last is given is heard."""
         slack = self._numbers.slack(self._aligned.next_number, self.cadence.segment_duration)
-        return Timing(self._runs.start, self._runs.clock, slack)
+        end, now = self._aligned.end_date, time.time()
+        if end is None or end > now:
+            return Timing(self._runs.start, self._runs.clock, slack)
+        # RFC 8216bis §6.2.1: no segment's date lies in another one.
+        return Timing(self._runs.start, self._runs.clock, min(slack, now - float(end)), end)
 
     @property
     def part_target(self) -> Fraction:

@@ -198,6 +198,8 @@ class _Taker:
         self._track_ids: dict[tuple[int, int], _CopyOutput] = {}
         self._turn = asyncio.Lock()
         self._fault = ""
+        # Seconds of media that come at once, as was known when the newest came.
+        self._burst = 0.0
         self._pacer = PacketPacer()
         self._paced = asyncio.Event()
 
@@ -234,7 +236,7 @@ class _Taker:
 
     async def push(self, chunks: Sequence[StreamChunk]) -> None:
         """Take the next chunks of the main video track with its sound; see ``push_track``."""
-        burst = self._published.burst_seconds or 0.0
+        self._burst = burst = self._published.burst_seconds or 0.0
         # Pictures of several tracks come together, and go on together; single pictures are no bursts.
         if burst <= self._most_at_once or len(self._video) > 1 or self._run.is_still_alone:
             burst = 0.0
@@ -355,8 +357,7 @@ class _Taker:
         for output, fragment in fragments[-len(self._outputs) :]:
             # Of fragments that arrive together, only the newest shows when it was made.
             self._clock.observe(_end(fragment) / output.timescale, now)
-        burst = self._published.burst_seconds or 0.0
-        patience = max(self._run.stall_seconds, BURSTS_AWAITED * burst)
+        patience = max(self._run.stall_seconds, BURSTS_AWAITED * self._burst)
         for output, fragment in fragments:
             await budget.spend()
             output.deadline = self._loop.time() + patience

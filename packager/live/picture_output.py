@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 from media.mp4.fragments.fragments import Fragment
@@ -51,11 +51,10 @@ class PictureFeed(Feed):
         self._patience = limits.encoded_patience_seconds if is_encoded else limits.patience_seconds
         self._limits = limits
         self._on_still = on_still
-        # The newest key frame, the time up to which there are pictures, and how long the longest was of those
-        # that came last.
+        # The newest key frame, the time up to which there are pictures, and those that came last.
         self._key: tuple[Sample, bytes] | None = None
         self._time = 0
-        self._usual = 0.0
+        self._newest: Sequence[Sample] = ()
         self._is_still = False
         self._late_since: float | None = None
         # Since when pictures come again.
@@ -89,7 +88,7 @@ class PictureFeed(Feed):
         self._late_since = self._returned = None
         self._note_key(fragment)
         self._time = fragment.base_media_decode_time + total_duration(fragment.samples)
-        self._usual = max((one.duration for one in fragment.samples), default=0) / self._timescale
+        self._newest = fragment.samples
         return super().add(fragment, now) or has_part
 
     def _note_key(self, fragment: Fragment) -> None:
@@ -145,7 +144,8 @@ class PictureFeed(Feed):
             return False
         if self._late_since is None:
             self._late_since = now.monotonic
-        patience = max(self._patience, self._limits.patience_pictures * self._usual)
+        usual = max((one.duration for one in self._newest), default=0) / self._timescale
+        patience = max(self._patience, self._limits.patience_pictures * usual)
         if now.monotonic - self._late_since < patience:
             return False
         return self._repeat(int(end * self._timescale), now, to_grid=True)

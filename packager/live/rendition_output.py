@@ -21,7 +21,7 @@ from packager.window.program_date_time import Instant, WallClock
 from packager.window.rendition_log_writer import RenditionWriter
 from packager.window.sequence_numbers import SequenceNumbers
 
-IN_VAIN = 0.25
+IN_VAIN = 1 / 16
 """Share of reads that come too early; the frames that are missing then wake the reader."""
 
 PART_LOOK_SHIFT_SECONDS = 0.02
@@ -36,7 +36,7 @@ PART_LOOK_STEP_SECONDS = 0.001
 class PartSchedule:
     """Chooses when what brings one rendition, such as a pipe, is read for its next part.
 
-    A read that comes too early costs another wake-up, a late one delays the part. A quarter of them is kept
+    A read that comes too early costs another wake-up, a late one delays the part. A few of them are kept
     too early: so reads are as late as parts usually are, and follow them both ways.
 
     Attributes:

@@ -8,34 +8,46 @@ from fractions import Fraction
 
 from media.dash.mpd import AdaptationSet, Period, Representation, StaticManifest
 from media.dash.segment_addressing import SegmentTemplate
+from media.hls.date_range import DateRange
 from media.mp4.fragments.fragments import read_track
 from media.mp4.text import wvtt
 from packager.past import dash_captions
 from packager.past.periods import RecordedPeriod, durations
 from packager.publish.dash import TEXT_BANDWIDTH
+from packager.publish.dash_events import event_streams
 from packager.window.model import MEDIA_EXTENSION, LiveSegment, Timeline
 from packager.window.rendition import init_uri
 
 
 def manifest(
-    periods: Sequence[RecordedPeriod], frame_rate: Fraction, languages: Mapping[str, str] | None = None
+    periods: Sequence[RecordedPeriod],
+    frame_rate: Fraction,
+    languages: Mapping[str, str] | None = None,
+    date_ranges: Sequence[DateRange] = (),
 ) -> StaticManifest | None:
     """Make a recording's manifest.
 
     Args:
         frame_rate: frames per second of its video.
         languages: of the caption renditions, by name.
+        date_ranges: the channel's, each as a whole.
 
     Returns:
         A static manifest; None if no number has segments of all renditions.
     """
     if not periods:
         return None
+    begins = [one.date for one in periods]
+    streams = event_streams(date_ranges, begins, begins[-1] + periods[-1].length)
     offered = [
         Period(
-            f"p{one.number}", one.start, one.length, [*_sets(one, frame_rate), *_texts(one, languages or {})]
+            f"p{one.number}",
+            one.start,
+            one.length,
+            [*_sets(one, frame_rate), *_texts(one, languages or {})],
+            events,
         )
-        for one in periods
+        for one, events in zip(periods, streams, strict=True)
     ]
     listed = (one for period in periods for row in period.rows for one in row.values())
     longest = max(durations(listed).values())

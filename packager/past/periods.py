@@ -43,6 +43,11 @@ class RecordedPeriod:
         return _leading(self.rows[0]).number
 
     @property
+    def date(self) -> Fraction:
+        """The date of its beginning in seconds since the epoch."""
+        return _leading(self.rows[0]).program_date_time
+
+    @property
     def began(self) -> Fraction:
         """Media time of its start in seconds."""
         return _leading(self.rows[0]).presentation_time

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from media.errors import MalformedError
 from media.mp4.boxes import header
-from media.mp4.fragments.fragments import FragmentReader, InitSegment
+from media.mp4.fragments.fragments import FragmentReader, InitSegment, read_track
 from media.mp4.fragments.moof import Defaults, Sample, parse_moof
 from media.mp4.movie.track_box import TrackFacts
 from packager.window.model import LiveSegment
@@ -85,6 +85,38 @@ def locate_samples(read: Read, segment: LiveSegment, track_id: int, position: in
         runs.append((time_, samples, position + at))
         offset += size
     return runs
+
+
+@dataclass(frozen=True, slots=True)
+class FirstSample:
+    """The facts of a segment's first sample.
+
+    Attributes:
+        shown: seconds of media time at which it is shown or heard.
+        key_frame_end: how many bytes of the segment end with it; 0 where it isn't a key frame.
+    """
+
+    shown: Fraction = Fraction(0)
+    key_frame_end: int = 0
+
+
+def first_sample(segment: LiveSegment) -> FirstSample:
+    """Read the first sample of a segment in memory; captions and gaps have none.
+
+    Raises:
+        MalformedError: the segment is damaged.
+    """
+    timeline, parts = segment.timeline, segment.parts
+    if segment.gap or timeline is None or not timeline.has_map or not parts:
+        return FirstSample()
+    track, part = read_track(timeline.init), memoryview(parts[0].data)
+    time_, samples, position = _part(
+        lambda start, size: bytes(part[start : start + size]), 0, len(part), track.track_id
+    )
+    first = samples[0]
+    shown = Fraction(time_ + first.composition_offset, track.timescale)
+    is_key_frame = timeline.entry.width and first.is_sync
+    return FirstSample(shown, position + first.size if is_key_frame else 0)
 
 
 def _part_sizes(segment: LiveSegment) -> Sequence[int]:

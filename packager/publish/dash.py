@@ -16,11 +16,14 @@ from xml.sax.saxutils import escape
 
 from media.dash import live_mpd, mpd
 from media.dash.segment_addressing import NumberTemplate
+from media.hls.date_range import DateRange
 from media.hls.precompressed_text import FilledText, Pieces, Replacements, TextTemplate, rendered
 from media.mp4.fragments.emsg import ID3_SCHEME
 from media.mp4.fragments.fragments import read_track, write_empty_fragment
 from media.mp4.text import wvtt
+from packager.publish.dash_events import event_streams
 from packager.publish.dash_periods import LivePeriod, PeriodTracker, timeline_at
+from packager.publish.date_ranges import DateRanges
 from packager.publish.limits import BLOCK_PERIODS
 from packager.window.cadence import Cadence
 from packager.window.model import MEDIA_EXTENSION, Timeline
@@ -102,12 +105,20 @@ class LiveManifest:
     Args:
         renditions: by name; the first one is video.
         block: how many periods are joined, once they don't change any more.
+
+    Attributes:
+        date_ranges: the ranges that its periods have as events.
     """
 
     def __init__(
-        self, renditions: Mapping[str, Rendition], cadence: Cadence, block: int = BLOCK_PERIODS
+        self,
+        renditions: Mapping[str, Rendition],
+        cadence: Cadence,
+        block: int = BLOCK_PERIODS,
+        date_ranges: DateRanges | None = None,
     ) -> None:
         self._block = block
+        self.date_ranges = date_ranges or DateRanges()
         self._renditions = renditions
         self._cadence = cadence
         self._tracker = PeriodTracker(renditions, cadence.segment_duration)
@@ -118,6 +129,9 @@ class LiveManifest:
         self._before = b""
         self._bandwidths: Replacements = ()
         self._published = 0.0
+        # The last periods that were looked at, and the same with their events.
+        self._events_key: tuple[int, list[LivePeriod]] = (-1, [])
+        self._eventful: list[LivePeriod] = []
         # By the numbers of their first periods, those that were joined, in order; and by their numbers some
         # others that are written: of those that don't change any more all.
         self._blocks: dict[int, _PeriodBlock] = {}
@@ -145,6 +159,7 @@ class LiveManifest:
             self._tracker.known[-1].number,
             reference.ended,
             having,
+            self.date_ranges.version,
             # Their bandwidths, and how much there is.
             [rendition.window.next_number for rendition in self._renditions.values()],
         )
@@ -207,6 +222,7 @@ class LiveManifest:
         periods = [cut for one in listed if (cut := one.cut(first, last, step)) is not None]
         if not periods:
             return None
+        periods = _having_events(periods, self.date_ranges.whole())
         known = dict(self._written)
         for block in self._blocks.values():
             begin, end = block.periods[0].stretch.number, block.periods[-1].last
@@ -269,10 +285,11 @@ class LiveManifest:
         """
         reference = next(iter(self._renditions.values())).window
         self._tracker.follow()
-        periods = self._tracker.periods(ended=reference.ended, settled=self._is_settled(reference, now))
-        final = [period for period in periods[1:] if self._is_final(period)]
-        if not final:
+        settled = self._is_settled(reference, now)
+        periods = self._tracker.periods(ended=reference.ended, settled=settled)
+        if not any(map(self._is_final, periods[1:])):
             return
+        final = [period for period in self._with_events(periods)[1:] if self._is_final(period)]
         known = {number: period for number, (period, _) in self._written.items()}
         joined = (period for block in self._blocks.values() for period in block.periods)
         known |= {period.stretch.number: period for period in joined}
@@ -282,13 +299,20 @@ class LiveManifest:
             if number % WRITTEN_AT_ONCE == WRITTEN_AT_ONCE - 1:
                 yield
 
+    def _with_events(self, periods: list[LivePeriod]) -> list[LivePeriod]:
+        """Return the periods with the date ranges of their times, if the channel has any."""
+        key = self.date_ranges.version, periods
+        if key != self._events_key:
+            self._events_key, self._eventful = key, _having_events(periods, self.date_ranges.whole())
+        return self._eventful
+
     def _is_final(self, period: LivePeriod) -> bool:
         """Return whether a period doesn't change any more, unless it is the oldest: its segments leave."""
         return period.static or self._tracker.is_over(period)
 
     def _template(self, reference: Window, now: float) -> list[TextTemplate]:
         settled = self._is_settled(reference, now)
-        periods = self._tracker.periods(ended=reference.ended, settled=settled)
+        periods = self._with_events(self._tracker.periods(ended=reference.ended, settled=settled))
         before, behind = self._manifest(reference, now, periods).around()
         self._before = before
         texts = self._periods(periods)
@@ -406,7 +430,7 @@ class LiveManifest:
             for rendition in self._renditions.values()
             if rendition.language is not None
         )
-        return mpd.Period(f"p{period.stretch.number}", period.start, period.length, sets)
+        return mpd.Period(f"p{period.stretch.number}", period.start, period.length, sets, period.events)
 
     def _reference_time(self, offered: list[mpd.Representation], period: LivePeriod) -> mpd.ReferenceTime:
         """Return the date of the period's first moment, which is the time of its encoding."""
@@ -514,6 +538,19 @@ class LiveManifest:
             sample_rate=entry.sample_rate,
             channels=entry.channels,
         )
+
+
+def _having_events(periods: list[LivePeriod], ranges: Sequence[DateRange]) -> list[LivePeriod]:
+    """Return periods with the date ranges of their times, if there are any."""
+    if not ranges or not periods:
+        return periods
+    length = periods[-1].length
+    end = None if length is None else periods[-1].date + length
+    streams = event_streams(ranges, [one.date for one in periods], end)
+    return [
+        one if events is None else replace(one, events=events)
+        for one, events in zip(periods, streams, strict=True)
+    ]
 
 
 def _mark(rendition: Rendition) -> str:

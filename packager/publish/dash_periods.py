@@ -14,6 +14,7 @@ from fractions import Fraction
 from itertools import zip_longest
 
 from media.dash.durations import SHORTEST_LAST, rounded_down, rounded_up
+from media.dash.mpd import EventStream
 from media.mp4.fragments.fragments import FragmentReader, InitSegment
 from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import Rendition
@@ -59,6 +60,7 @@ class LivePeriod:
         length: seconds in whole milliseconds; None while more comes.
         media_time: the beginning of the period, in seconds of media time.
         static: whether the channel has ended, and all players know that.
+        events: the date ranges of its time, or None.
     """
 
     stretch: Stretch
@@ -68,6 +70,12 @@ class LivePeriod:
     length: Fraction | None
     media_time: Fraction
     static: bool = False
+    events: EventStream | None = None
+
+    @property
+    def date(self) -> Fraction:
+        """The date of its beginning in seconds since the epoch."""
+        return self.stretch.start + self.media_time - self.stretch.media_time
 
     def cut(self, first: int, last: int | None, step: Fraction) -> LivePeriod | None:
         """Return what of it is between two segments; None where nothing is.
@@ -215,7 +223,7 @@ class PeriodTracker:
 
     def is_over(self, period: LivePeriod) -> bool:
         """Return whether a period that isn't in the settled text doesn't change any more."""
-        return self._over.get(period.stretch.number) is period
+        return period.stretch.number in self._over
 
     def _is_past(self, number: int) -> bool:
         """Return whether a segment is so old that those before it don't become gaps any more."""

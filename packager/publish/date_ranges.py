@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict, deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
 
@@ -143,6 +143,10 @@ class DateRanges:
         """Return the tags in the order in which they came."""
         return [one.tag for one in self._listed]
 
+    def whole(self) -> Sequence[DateRange]:
+        """Return the ranges, each as all its tags together describe it."""
+        return merged(one.tag for one in self._listed) if self._listed else ()
+
     def lines(self, since: float = float("-inf")) -> list[str]:
         """Return the lines of the tags that were added since a moment, in the order in which they came."""
         return [one.line for one in self._listed if one.added >= since]
@@ -164,6 +168,19 @@ class DateRanges:
     def removed(self) -> Sequence[str]:
         """IDs of the ranges that were removed lately."""
         return [name for _, name in self._removed]
+
+
+def merged(tags: Iterable[DateRange]) -> Sequence[DateRange]:
+    """Return ranges, each as all its tags together describe it (RFC 8216bis §4.4.5.1).
+
+    Args:
+        tags: in the order in which they came: a range's later one has only its duration.
+    """
+    found: dict[str, DateRange] = {}
+    for tag in tags:
+        known = found.get(tag.id)
+        found[tag.id] = tag if known is None else replace(known, duration=tag.duration)
+    return tuple(found.values())
 
 
 def check_date(date: datetime, now: Fraction) -> Fraction:

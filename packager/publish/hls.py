@@ -239,7 +239,7 @@ class Presentation:
         self._state: list[int] = []
         self.date_ranges = DateRanges(limits)
         self._histories = {name: History(limits.block_segments) for name in renditions}
-        self._manifest = LiveManifest(renditions, cadence, BLOCK_PERIODS)
+        self._manifest = LiveManifest(renditions, cadence, BLOCK_PERIODS, self.date_ranges)
         for name, rendition in renditions.items():
             rendition.window.on_listed = _weak_callback(weakref.WeakMethod(self._keep_up), name)
 
@@ -265,7 +265,7 @@ class Presentation:
             newer: of the same renditions; theirs take over its windows.
         """
         newer.date_ranges.version += self.date_ranges.version
-        self.date_ranges = newer.date_ranges
+        self.date_ranges = self._manifest.date_ranges = newer.date_ranges
         self._histories = newer._histories
         self._manifest.take_over(newer._manifest)
 

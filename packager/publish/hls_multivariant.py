@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from media.hls.multivariant import Media, MultivariantPlaylist, Variant
+from media.hls.multivariant import IFrameVariant, Media, MultivariantPlaylist, Variant
 from media.mp4.languages import LANGUAGE_NAMES
 from packager.window.cadence import Cadence
 from packager.window.model import LiveSegment, Timeline
@@ -50,6 +50,7 @@ def multivariant_playlist(
     *,
     suffix: str = "",
     segments: Mapping[str, Sequence[LiveSegment]] | None = None,
+    pictures: Sequence[IFrameVariant] = (),
 ) -> MultivariantPlaylist:
     """Write a channel's multivariant playlist.
 
@@ -57,6 +58,7 @@ def multivariant_playlist(
         renditions: the channel's, each with a timeline.
         suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
         segments: the segments of a span, by rendition; None: the live playlists' segments are described.
+        pictures: its I-frame playlists, which players show while a viewer seeks.
 
     Returns:
         The playlist: a variant for each video rendition, sound as one group, captions as one; without video,
@@ -77,7 +79,7 @@ def multivariant_playlist(
     ]
     media = [_audio(found[one.name], suffix, default=one is sound[0]) for one in sound]
     media += [_captions(one, one.language, suffix) for one in captions if one.language is not None]
-    return MultivariantPlaylist(variants, media)
+    return MultivariantPlaylist(variants, media, pictures=pictures)
 
 
 def _variant(

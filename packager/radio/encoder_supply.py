@@ -77,6 +77,9 @@ class BlockSupply:
         # The newest block may be old already; the source has been recording the next one since then.
         age = max(now.monotonic - self.queue.arrived, 0.0)
         self.queue.trim(timing.slack - age)
+        if timing.earliest is not None:
+            # More may come at once when this has begun.
+            timing.clock.begin(timing.start, timing.earliest)
         timing.clock.observe(float(timing.start + self.queue.seconds) + age - HELD_SECONDS, now)
         title: str | None = None
         splice = OggJoiner()

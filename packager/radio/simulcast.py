@@ -2,7 +2,7 @@
 
 The channel starts with its first viewer and stops some time after its last. It begins with the audio that the
 station sent just before, so the first segments are there at once. Each run is a new channel, whose numbers
-continue to grow since they come from the clock.
+continue to grow since they come from the clock. A channel with a DVR runs always, and stays the same one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -29,10 +30,14 @@ from packager.radio.encoder_supply import BlockSupply
 from packager.radio.limits import SimulcastLimits
 from packager.radio.live_encoder_queue import BlockQueue
 from packager.radio.title_date_ranges import TitleDateRanges, as_quoted_string, id3_frames_of
+from packager.safe_files import DataFolder
 from packager.window.cadence import AUDIO_FRAME_RATE, cadence
 from packager.window.log import CadenceEntry, RenditionFormat
 from packager.window.program_date_time import Instant
 from packager.window.sequence_numbers import SequenceNumbers
+
+if TYPE_CHECKING:
+    from packager.dvr.bucket import DvrBucket
 
 log = structlog.get_logger()
 
@@ -41,6 +46,26 @@ Subscribe = Callable[[], AbstractContextManager[BlockQueue]]
 
 IDLE_LOOK_SECONDS = 0.5
 """Least seconds between two checks for viewers."""
+
+
+@dataclass(frozen=True, slots=True)
+class StationDvr:
+    """The past of a station's live channel; see :class:`packager.live.options.ChannelOptions`.
+
+    Attributes:
+        window: seconds that stay in the playlists beyond the live window.
+        data: the folder on disk of its numbers and its DVR; None for none.
+        max_bytes: most bytes of the DVR on disk; 0: as many as its time asks for.
+        bucket: where the DVR is, if that is in S3.
+    """
+
+    window: float = 0.0
+    data: DataFolder | None = None
+    max_bytes: int = 0
+    bucket: DvrBucket | None = None
+
+
+NO_DVR = StationDvr()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +80,7 @@ class SimulcastOptions:
         segment_duration: seconds; longer than two blocks, so that a block that is a little late isn't taken
             for silence.
         part_duration: seconds; a station's blocks have about one.
+        dvr: its past; it has no holes if the channel doesn't run on demand.
         limits: how the channel begins and ends.
     """
 
@@ -64,6 +90,7 @@ class SimulcastOptions:
     idle_seconds: float = 90.0
     segment_duration: float = 4.0
     part_duration: float = 1.0
+    dvr: StationDvr = NO_DVR
     limits: SimulcastLimits = field(default_factory=SimulcastLimits)
 
 
@@ -212,6 +239,10 @@ class Simulcast:
                 bitrates=options.bitrates,
                 segment_duration=options.segment_duration,
                 part_duration=options.part_duration,
+                dvr_window=options.dvr.window,
+                data=options.dvr.data,
+                dvr_bytes=options.dvr.max_bytes,
+                dvr_bucket=options.dvr.bucket,
                 limits=options.limits.channel,
             ),
             self._tools,
@@ -226,13 +257,20 @@ class Simulcast:
     def _announce(self, title: str, media_time: Fraction) -> None:
         date = self.channel.timing.clock.date(media_time, Instant.now())
         try:
-            if self._titles.change(title, date):
+            is_new = self._titles.change(title, date)
+        except DateRangeError as error:
+            # The playlists of a long DVR have room for some hundred titles, and the media for all.
+            is_new = True
+            self._note_unpublished(error)
+        try:
+            if is_new:
                 self.channel.timed_metadata.add(
                     date, None, write_id3v2(id3_frames_of(as_quoted_string(title)))
                 )
-        except (DateRangeError, TooManyEventsError) as error:
-            log.debug(
-                "a title isn't published to the live channel of a station",
-                station=self.name,
-                reason=str(error),
-            )
+        except TooManyEventsError as error:
+            self._note_unpublished(error)
+
+    def _note_unpublished(self, error: Exception) -> None:
+        log.debug(
+            "a title isn't published to the live channel of a station", station=self.name, reason=str(error)
+        )

@@ -16,7 +16,7 @@ import structlog
 from packager.library.local_storage import NotFoundError
 from packager.recordings.disk_recordings import Recording, Recordings
 from packager.recordings.limits import RecordingsLimits
-from packager.recordings.recording_writer import HEAD, MANIFEST, MASTER, MEDIA, METADATA
+from packager.recordings.recording_writer import HEAD, I_FRAMES, MANIFEST, MASTER, MEDIA, METADATA
 from packager.retry_policy import FailureCount
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-LAST = (MEDIA, MASTER, MANIFEST, METADATA)
+LAST = (MEDIA, I_FRAMES, MASTER, MANIFEST, METADATA)
 """Files that come behind those that they name, in this order."""
 
 _MEDIA_TYPES = {

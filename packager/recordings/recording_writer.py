@@ -13,6 +13,8 @@ from fractions import Fraction
 
 from msgspec.structs import replace
 
+from media.hls.attribute_values import text
+from media.hls.date_range import read_date_range
 from packager.dvr import index
 from packager.dvr.disk_archive import FORMER
 from packager.dvr.disk_rendition import DvrFolder
@@ -22,10 +24,12 @@ from packager.dvr.limits import DEFAULT_LIMITS
 from packager.dvr.own_files import FOLDER_NAME, erase_in
 from packager.dvr.restore_plan import StoredRendition, align_renditions, last_number
 from packager.past import dash_captions
+from packager.past.i_frames import PLAYLIST_NAME, i_frame_playlist, i_frame_variants
 from packager.past.manifest import manifest
 from packager.past.periods import recorded_periods
 from packager.past.playlists import media_playlist, without_common_gaps
 from packager.publish.dash_captions import INIT
+from packager.publish.date_ranges import merged
 from packager.recordings import metadata as metadata_files
 from packager.recordings.metadata import EventEnd, RecordingMetadata
 from packager.safe_files import ASIDE, DataFolder, OpenFolder
@@ -35,6 +39,7 @@ from packager.window.rendition import CAPTIONS_PREFIX, extension_of, segment_uri
 METADATA = "recording"
 MASTER = "master.m3u8"
 MEDIA = "media.m3u8"
+I_FRAMES = PLAYLIST_NAME
 MANIFEST = "manifest.mpd"
 """Files of a recording besides its segments and heads: its metadata, playlists and manifest."""
 
@@ -121,7 +126,10 @@ def make_recording(
                     _link(own, target, kept, extension)
                     target.write_whole(INDEX, _index(own, None if lines is None else lines[rendition]))
                     target.write_whole(MEDIA, playlist.render().encode())
-            draft.write_whole(MASTER, ending.master.encode())
+                    if (shown := i_frame_playlist(segments, rendition)) is not None:
+                        target.write_whole(I_FRAMES, shown.render().encode())
+            master = [ending.master.rstrip("\n"), *map(str, i_frame_variants(segments))]
+            draft.write_whole(MASTER, text(master))
             made = replace(found, dash=_write_manifest(draft, segments, ending))
             draft.write_whole(METADATA, metadata_files.encode(made))
         folder.move(draft_name, folder, name)
@@ -184,7 +192,8 @@ def _write_manifest(draft: OpenFolder, segments: dict[str, list[LiveSegment]], e
                 names = (segment_uri(one, TEXT_EXTENSION) for one in chunk.segments if one in there)
                 texts = (folder.read(file, MAX_SEGMENT_BYTES) for file in names)
                 folder.write_whole(chunk.name, chunk.pack(texts))
-    offered = manifest(periods, Fraction(*ending.frame_rate), languages)
+    ranges = merged(map(read_date_range, ending.date_ranges))
+    offered = manifest(periods, Fraction(*ending.frame_rate), languages, ranges)
     if offered is not None:
         draft.write_whole(MANIFEST, offered.render())
     return offered is not None

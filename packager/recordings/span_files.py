@@ -168,6 +168,7 @@ def _line(segment: LiveSegment) -> IndexLine:
         discontinuity=segment.discontinuity,
         parts=() if stored is None else tuple(stored.part_sizes),
         presentation_time=(0, 1) if stored is None else stored.shown_ratio,
+        key_frame_end=0 if stored is None else stored.key_frame_end,
     )
 
 

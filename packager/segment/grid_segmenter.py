@@ -14,7 +14,13 @@ from typing import Protocol
 
 from media.mp4.fragments.moof import Sample
 from packager.segment.limits import DEFAULT_LIMITS, SegmentLimits
-from packager.segment.part_packer import CadenceError, CutPart, PartPacker, timed_samples
+from packager.segment.part_packer import (
+    CadenceError,
+    CutPart,
+    PartPacker,
+    averaged_duration,
+    timed_samples,
+)
 
 DROPPED_SECONDS = 30
 """Seconds for which a stream may go on before its first boundary comes."""
@@ -68,7 +74,7 @@ class GridSegmenter:
         self._segment = -1
         self._boundary = math.ceil(self._origin)
         self._expected: int | None = None
-        self._usual = 0
+        self._usual = 0.0
 
     def push(self, decode_time: int, samples: Sequence[Sample], data: bytes | memoryview) -> list[CutPart]:
         """Take the next samples.
@@ -103,7 +109,8 @@ class GridSegmenter:
         start, longest = self._packer.start if self._packer.samples else self._expected, self._packer.longest
         # The next sample opens a segment whose end isn't this one's.
         ahead = self._boundary - start if start < self._boundary else longest
-        return start + min(longest // self._usual, math.ceil(ahead / self._usual)) * self._usual
+        frames = min(int(longest / self._usual), math.ceil(ahead / self._usual))
+        return start + round(frames * self._usual)
 
     def _admit(self, decode_time: int, sample: Sample) -> bool:
         """Return whether a sample is published; open its segment where it is a segment's first."""
@@ -135,7 +142,7 @@ class GridSegmenter:
             # Only where a sample is longer than the one before it: else the part is closed already.
             parts.append(packer.close(self._segment, ends_segment=False))
         packer.add(decode_time, sample, data)
-        self._usual = sample.duration
+        self._usual = averaged_duration(self._usual, sample.duration, 1)
         end = self._expected = decode_time + sample.duration
         ends_segment = end >= self._boundary
         if ends_segment or not packer.has_room(sample.duration):

@@ -20,7 +20,14 @@ from fractions import Fraction
 from media.mp4.fragments.moof import Sample, total_duration
 from packager.segment.grid_segmenter import GridSegmenter, Segmenter
 from packager.segment.limits import DEFAULT_LIMITS, SegmentLimits
-from packager.segment.part_packer import CadenceError, CutPart, PartPacker, SampleRun, continues
+from packager.segment.part_packer import (
+    CadenceError,
+    CutPart,
+    PartPacker,
+    SampleRun,
+    averaged_duration,
+    continues,
+)
 from packager.window.cadence import SHORTEST_PART, Cadence
 from packager.window.sequence_numbers import MARGIN_SECONDS
 
@@ -150,7 +157,7 @@ class Cuts:
         self._early = min(EARLIEST, segment_duration / 4)
         # A number may be used so long before its own time.
         self._room_ahead = Fraction(MARGIN_SECONDS) - self._early
-        self._shortest = SHORTEST * segment_duration
+        self.shortest = SHORTEST * segment_duration
         self.longest = longest
         self.known = -1, 1
         self._cuts: deque[Cut] = deque(maxlen=kept)
@@ -175,7 +182,7 @@ class Cuts:
         was_still, self._was_still, lasts = self._was_still, self.is_still, time - last.start
         if self.is_still:
             return lasts >= self.segment_duration
-        if lasts < self._shortest:
+        if lasts < self.shortest:
             return False
         # Never ahead of the numbers' own times, which are those of the clock.
         ahead = self._due_at(last) - time
@@ -244,6 +251,9 @@ class _Gatherer:
 
     Args:
         longest_sample: seconds that a sample may last alone, if that is more than a part's.
+
+    Attributes:
+        shortest: ticks of the shortest part that may end for a key frame and doesn't begin with one.
     """
 
     def __init__(
@@ -252,7 +262,7 @@ class _Gatherer:
         longest = math.floor(part_target * timescale)
         self.longest_sample = max(longest, math.floor(longest_sample * timescale))
         self._packer = PartPacker(longest, limits, self.longest_sample)
-        self._shortest = SHORTEST_PART * part_target * timescale
+        self.shortest = SHORTEST_PART * part_target * timescale
         self._cut: Cut | None = None
         self._resumes = False
 
@@ -298,7 +308,7 @@ class _Gatherer:
         if samples[-1].is_sync:
             return False
         # §4.4.4.9: no part lasts less than 85 % of the target but independent ones and a segment's last.
-        return samples[0].is_sync or self._packer.duration >= self._shortest
+        return samples[0].is_sync or self._packer.duration >= self.shortest
 
     def end(self) -> list[CutPart]:
         """Return the segment's last part."""
@@ -341,7 +351,12 @@ class KeyframeSegmenter:
         self._gatherer = _Gatherer(timescale, part_target, limits, cuts.longest_picture)
         self._expected: int | None = None
         self._begun = -1
-        self._opened = self._opened_shown = self._usual = 0
+        self._opened = self._opened_shown = 0
+        # The average duration of the newest samples, in ticks; 0 before any. When the newest key frame is
+        # decoded, and how long after the one before.
+        self._usual = 0.0
+        self._key: int | None = None
+        self._between = 0
         self._segment_ticks = round(cuts.segment_duration * timescale)
         self._held: deque[SampleRun] = deque()
         self._held_samples = self._held_bytes = 0
@@ -351,7 +366,9 @@ class KeyframeSegmenter:
         if not samples:
             return []
         continues(self._expected, decode_time)
-        self._expected, self._usual = decode_time + total_duration(samples), samples[-1].duration
+        lasts = total_duration(samples)
+        self._expected = decode_time + lasts
+        self._usual = averaged_duration(self._usual, lasts, len(samples))
         self._held.append(SampleRun(decode_time, samples, data))
         self._held_samples += len(samples)
         self._held_bytes += len(data)
@@ -428,11 +445,16 @@ class KeyframeSegmenter:
             return None
         start, longest = self._gatherer.open_part(self._expected)
         ahead = self._opened + self._segment_ticks - start
-        frames = longest // self._usual
+        frames = int(longest / self._usual)
+        if self._key is not None and self._between:
+            # A part that begins with a key frame may be short.
+            key = self._key + self._between - start
+            if key >= (1 if start == self._key else self._gatherer.shortest):
+                frames = min(frames, _samples_in(key, self._usual))
         if ahead > 0:
-            frames = min(frames, -(-ahead // self._usual))
+            frames = min(frames, _samples_in(ahead, self._usual))
         # One more, which shows whether it is the segment's last part.
-        return start + (max(frames, 1) + 1) * self._usual
+        return start + round((max(frames, 1) + 1) * self._usual)
 
     def finish(self) -> list[CutPart]:
         """Return the samples that fill no part yet, at the end of the stream."""
@@ -448,6 +470,9 @@ class KeyframeSegmenter:
     def _lead(self, time: int, shown: int, sample: Sample, data: bytes | memoryview) -> list[CutPart]:
         cuts = self._cuts
         cuts.known = max(cuts.known[0], shown), self._timescale
+        if sample.is_sync:
+            self._between = 0 if self._key is None else time - self._key
+            self._key = time
         if sample.is_sync and cuts.due(Fraction(shown, self._timescale)):
             self._opened, self._opened_shown = time, shown
             cuts.open(Fraction(shown, self._timescale))
@@ -486,3 +511,8 @@ class KeyframeSegmenter:
                 raise CadenceError(f"no sync sample at {time}, where segment {cut.segment} begins")
             self._begun = cut.segment
         return self._gatherer.add(cut, time, sample, data)
+
+
+def _samples_in(ticks: int, duration: float) -> int:
+    """Return how many samples of an average duration begin in a time; both may be rounded."""
+    return math.ceil(ticks / duration - 1 / 4)

@@ -70,6 +70,23 @@ def continues(expected: int | None, decode_time: int) -> None:
         raise CadenceError(f"decode time {decode_time} where {expected} was to come")
 
 
+AVERAGED_SAMPLES = 8
+"""Number of samples that weigh as much as those that come now in the average of their durations."""
+
+
+def averaged_duration(average: float, ticks: int, count: int) -> float:
+    """Return the average duration of the newest samples, in ticks, behind some more of them.
+
+    Thirty pictures a second last 33 or 34 ms each where times are in milliseconds, as in FLV.
+
+    Args:
+        average: before; 0 if these are the first ones.
+        ticks: the sum of the durations of the samples.
+    """
+    weight = count / (count + AVERAGED_SAMPLES) if average else 1.0
+    return average + weight * (ticks / count - average)
+
+
 class SampleRun:
     """Consecutive samples, of which the first ones are taken one after the other, or many at once.
 

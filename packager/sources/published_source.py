@@ -25,7 +25,8 @@ from packager.sources.publication import (
     PublicationEndedError,
     Publisher,
 )
-from packager.sources.pump import ChunkTaker, Pump, StillPicture, StreamTaker
+from packager.sources.pump import ChunkTaker, Pump, StreamTaker
+from packager.sources.still_picture import StillPicture
 from packager.sources.tee_branch import TeeBranch
 
 TAKEN_OVER = "another publisher took over"

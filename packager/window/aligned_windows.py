@@ -49,6 +49,12 @@ class AlignedWindows:
         return max(window.newest_discontinuity_sequence for window in self._windows)
 
     @property
+    def end_date(self) -> Fraction | None:
+        """When the newest segment of any window ends, in seconds since the epoch; None without any."""
+        newest = (window.listed[-1] for window in self._windows if window.listed)
+        return max(map(_end_of, newest), default=None)
+
+    @property
     def ended(self) -> bool:
         """Whether nothing comes any more."""
         return any(window.ended for window in self._windows)
@@ -113,7 +119,7 @@ class AlignedWindows:
         self.align()
         # RFC 8216bis §6.2.1: no segment's date lies in another one.
         lasts = [window.listed[-1] for window in self._windows]
-        room = until - max(last.program_date_time + last.duration for last in lasts)
+        room = until - max(map(_end_of, lasts))
         length = min(room / count, longest) if count else Fraction(0)
         if length < SHORTEST_GAP:
             return
@@ -129,3 +135,7 @@ class AlignedWindows:
         self.align()
         for writer in self._writers:
             writer.end()
+
+
+def _end_of(segment: LiveSegment) -> Fraction:
+    return segment.program_date_time + segment.duration

@@ -101,20 +101,29 @@ class StoredSegment(Struct, frozen=True, gc=False):
         shown_ratio: seconds of media time at which its first picture is shown, as numerator and denominator.
         stored_by: where several may store segments of the same numbers, the number of who stored it, which is
             in its name there; else 0.
+        key_frame_end: the first so many of its bytes end with the key frame that it begins with; 0 where it
+            begins with none, or that isn't known.
     """
 
     packed_sizes: bytes
     shown_ratio: tuple[int, int]
     stored_by: Annotated[int, Meta(ge=0, lt=STORERS)] = 0
+    key_frame_end: Annotated[int, Meta(ge=0)] = 0
 
     def __post_init__(self) -> None:
         if len(self.packed_sizes) % _SIZE_BYTES:
             raise ValueError("the sizes of parts must be whole numbers")
 
     @classmethod
-    def of(cls, part_sizes: Iterable[int], shown_ratio: tuple[int, int], stored_by: int = 0) -> StoredSegment:
+    def of(
+        cls,
+        part_sizes: Iterable[int],
+        shown_ratio: tuple[int, int],
+        stored_by: int = 0,
+        key_frame_end: int = 0,
+    ) -> StoredSegment:
         """Make one of the sizes of its parts."""
-        return cls(array("I", part_sizes).tobytes(), shown_ratio, stored_by)
+        return cls(array("I", part_sizes).tobytes(), shown_ratio, stored_by, key_frame_end)
 
     @property
     def part_sizes(self) -> Sequence[int]:

@@ -6,6 +6,7 @@ So a step of the wall clock moves dates and nothing else.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,11 +22,13 @@ class Timing:
         start: media time of the first input, in seconds.
         clock: maps media times to dates.
         slack: seconds of input that may come at once, by which its sequence number is behind its time.
+        earliest: the date before which the first input can't lie, in seconds since the epoch; None for none.
     """
 
     start: Fraction
     clock: WallClock
     slack: float
+    earliest: Fraction | None = None
 
 
 DEAD_BAND = Fraction(3, 1000)
@@ -119,7 +122,18 @@ class WallClock:
     def __init__(self, bucket_seconds: float = 15.0) -> None:
         self._arrivals = EarliestArrival(bucket_seconds)
         self._in_force: Fraction | None = None
+        self._least_offset: Fraction | None = None
         self._datings: dict[int, Dating] = {}
+
+    def begin(self, media_start: Fraction, earliest: Fraction) -> None:
+        """Date the first segment no earlier than what was published before it ends.
+
+        Args:
+            media_start: media time of its beginning in seconds.
+            earliest: in seconds since the epoch.
+        """
+        # Offsets are whole milliseconds.
+        self._least_offset = Fraction(math.ceil((earliest - media_start) * 1000), 1000)
 
     def observe(self, media_end: float, now: Instant) -> None:
         """Note that a frame came.
@@ -160,15 +174,19 @@ class WallClock:
         Args:
             media_time: in seconds.
         """
-        return media_time + (self._wanted(now) if self._in_force is None else self._in_force)
+        return media_time + (self._first(now) if self._in_force is None else self._in_force)
+
+    def _first(self, now: Instant) -> Fraction:
+        wanted = self._wanted(now)
+        return wanted if self._least_offset is None else max(wanted, self._least_offset)
 
     def _wanted(self, now: Instant) -> Fraction:
         return _milliseconds(self._arrivals.delay + now.wall - now.monotonic)
 
     def _decide(self, now: Instant) -> Dating:
-        wanted = self._wanted(now)
         if self._in_force is None:
-            return Dating(wanted)
+            return Dating(self._first(now))
+        wanted = self._wanted(now)
         difference = wanted - self._in_force
         if -SET_BACK < difference <= -STEP:
             # An encoder that was starved when it began came late at first, and then caught up.

@@ -25,6 +25,7 @@ class MountOptions:
         hold_seconds: how long listeners are kept while the mount is silent.
         on_demand: whether the source plays only while somebody listens.
         lead_seconds: newest audio that a subscriber gets at once.
+        is_in_hls: whether it is a live channel, too, in which its past can be heard.
         listener_password: which listeners need; empty for none.
         has_listener_webhook: whether another server is asked about each listener.
         intro: audio that listeners hear first, if the station's audio is of the same format.
@@ -42,6 +43,7 @@ class MountOptions:
     on_demand: bool = False
     events: ChannelLimits = field(default_factory=ChannelLimits)
     lead_seconds: float = 0.0
+    is_in_hls: bool = False
     listener_password: str = field(default="", repr=False)
     has_listener_webhook: bool = False
     intro: Intro | None = None

@@ -221,7 +221,10 @@ class Api:
         find_stream = self._services_of.live.simulcast_stream
         heard = await self._authorization.accessible_stations(request, mounts)
         return [
-            describe_station(mount, find_stream(mount.name))
+            {
+                **describe_station(mount, find_stream(mount.name)),
+                "recordings": self._recordings(mount.name) if find_stream(mount.name) is not None else [],
+            }
             if mount.name in heard
             else describe_closed_station(mount)
             for mount in mounts
@@ -277,19 +280,24 @@ def describe_stream(stream: LiveStream, state: str, viewers: int) -> dict[str, o
         state: the channel's, as far as this node knows it.
         viewers: how many clients fetch its playlists here.
     """
-    listed = (one.window.listed for one in variant_renditions(stream.renditions.values()))
     return {
         "name": stream.name,
         "state": state,
         # An event that is over, without a DVR or behind its time, isn't served any more.
         "hls": None if stream.is_withdrawn else f"/live/{stream.name}/master.m3u8",
-        "available_from": next((float(one[0].program_date_time) for one in listed if one), None),
+        "available_from": _oldest_date(stream),
         "renditions": [name for name, one in stream.renditions.items() if one.language is None],
         "captions": stream.languages,
         "part_target": float(stream.cadence.part_target),
         "target_duration": stream.target_duration,
         "viewers": viewers,
     }
+
+
+def _oldest_date(stream: LiveStream) -> float | None:
+    """Return the date from which on a channel can be played, in seconds since the epoch."""
+    listed = (one.window.listed for one in variant_renditions(stream.renditions.values()))
+    return next((float(one[0].program_date_time) for one in listed if one), None)
 
 
 def describe_publisher(channel: Channel, rtmp_port: int = 0, srt_port: int = 0) -> dict[str, object] | None:
@@ -365,6 +373,7 @@ def describe_station(mount: Mount, stream: LiveStream | None = None) -> dict[str
         "url": f"/radio/{mount.name}",
         "protected": is_protected(mount),
         "hls": None if stream is None else f"/live/{mount.name}/master.m3u8",
+        "available_from": None if stream is None else _oldest_date(stream),
         "events": f"/events/radio/{mount.name}",
         "media_type": mount.media_type,
         "bitrate": mount.bitrate,

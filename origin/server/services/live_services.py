@@ -108,7 +108,7 @@ class LiveServices:
 
     def _serve_simulcasts(self, mounts: Mapping[str, Mount]) -> None:
         """Make the stations' channels, or serve those of other nodes."""
-        options = simulcast_options(self._config, self._limits.radio.simulcast)
+        options = simulcast_options(self._config, self._limits.radio.simulcast, self.dvr_bucket)
         if is_edge(self._config) and self.cluster is not None:
             for name, one in options.items():
                 self.cluster.follow_simulcast(name, empty_windows(one))
@@ -152,6 +152,12 @@ class LiveServices:
         """Serve this channel under its name."""
         self.broadcasts[channel.name], self.streams[channel.name] = channel, channel.stream
         channel.add_follower(self._logs.serve(ServedLiveLog(channel.stream)))
+
+    @property
+    def kept_channels(self) -> dict[str, Channel]:
+        """The channels that this server makes all the time: the live ones, and of stations with a DVR."""
+        stations = {name: one.channel for name, one in self.simulcasts.items() if one.options.dvr.window}
+        return {**self.channels, **stations}
 
     def streams_of_others(self) -> list[LiveStream]:
         """Return the channels that other nodes of the cluster make, without those of stations."""

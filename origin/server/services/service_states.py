@@ -128,7 +128,7 @@ def state_of_stream(stream: LiveStream) -> str:
     return "ended" if all(one.window.ended for one in stream.renditions.values()) else "live"
 
 
-def _of_channel(channel: Channel, shared_dvr: SharedDvr | None) -> ServiceState:
+def _of_channel(channel: Channel, shared_dvr: SharedDvr | None = None) -> ServiceState:
     dvr, keeper = shared_dvr or channel.archive, channel.span_keeper
     troubles = {
         "source": channel.trouble,
@@ -143,8 +143,7 @@ def _of_simulcast(simulcast: Simulcast, mount: Mount) -> ServiceState:
     """Describe a station's HLS: it can't begin without the station's sound."""
     if simulcast.state != "idle" and mount.state == "idle":
         return ServiceState("idle")
-    trouble = "" if simulcast.state == "idle" else simulcast.channel.trouble
-    return ServiceState(simulcast.state, f"source: {trouble}" if trouble else "")
+    return ServiceState(simulcast.state) if simulcast.state == "idle" else _of_channel(simulcast.channel)
 
 
 def _of_station(mount: Mount) -> ServiceState:

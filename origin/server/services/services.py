@@ -61,6 +61,7 @@ from packager.library.local_storage import Library
 from packager.live.channel import Channel
 from packager.process import sandbox
 from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
+from packager.radio.simulcast import Simulcast
 from packager.recordings.merged_recordings import AllRecordings, KeptRecordings
 from packager.replication.live_log import LIVE
 from packager.replication.log_server import LogServer
@@ -105,6 +106,13 @@ class StartFacts:
 
 
 NOTHING_FOUND = StartFacts()
+
+
+def _stores_data(service: Service) -> bool:
+    """Return whether a service keeps anything in the data folder that only one server may write."""
+    if isinstance(service, Simulcast):
+        return service.options.dvr.data is not None
+    return isinstance(service, Channel | EventHistory | Preparation)
 
 
 class Services:
@@ -192,24 +200,24 @@ class Services:
         self.publishers = PublisherServices(
             config, facts.made_keys, channels, keys, admission, self._take_log
         )
+        self.events = make_event_services(config, limits, self._count)
+        self._event_beats = ChannelBeats(self.events.channels.values, limits.events.channel.beat_seconds)
+        self._share_logs()
         places = facts.recording_places
         self._make_recordings(recording_places(config) if places is None else places)
         self.programmes = ChannelProgrammes(
-            {name: one.programmes for name, one in channels.items()},
+            {name: one.programmes for name, one in self.live.kept_channels.items()},
             self.recordings,
             lambda: self.waits_for_data,
         )
         share_programmes(self.programmes, channels, cluster)
-        self.events = make_event_services(config, limits, self._count)
-        self._event_beats = ChannelBeats(self.events.channels.values, limits.events.channel.beat_seconds)
-        self._share_logs()
         self._status_events = self._make_status_events()
 
     def _make_recordings(self, places: Mapping[str, str]) -> None:
         """Make what serves recordings, and what copies them to S3."""
         recorded = {
             channel.name: recordings
-            for channel in self.live.channels.values()
+            for channel in self.live.kept_channels.values()
             if (recordings := channel.live_event.recordings) is not None
         }
         self.recording_copies = make_recording_copies(self.config, recorded, self.limits)
@@ -355,7 +363,7 @@ class Services:
         again_in = self.limits.server.revive_seconds
         while True:
             try:
-                if self._lock is not None and isinstance(service, Channel | EventHistory | Preparation):
+                if self._lock is not None and _stores_data(service):
                     await self._lock.wait()
                 await service.run()
             except BusyError as error:

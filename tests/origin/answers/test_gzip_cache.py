@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
+from threading import Semaphore
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from origin.answers import gzip_cache
 
+THREADS, FAULTY = 32, b"faulty"
 TEXTS = st.lists(st.binary(max_size=200), max_size=5).map(tuple)
 
 
@@ -44,6 +47,33 @@ def test_a_long_piece_is_compressed_once() -> None:
     assert len(gzip_cache.gzip((b"x", lasting))) < len(lasting) / 5
 
 
+def test_threads_that_ask_at_once_wait_for_one_of_them() -> None:
+    asked, made = Semaphore(0), list[bytes]()
+
+    def make(text: bytes) -> bytes:
+        if text == FAULTY:
+            raise MemoryError
+        for _ in range(THREADS):
+            asked.acquire()
+        made.append(text)
+        return text[::-1]
+
+    cache = gzip_cache.BoundedCache(make, len)
+
+    def ask(text: bytes) -> bytes:
+        asked.release()
+        return cache(text)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(ask, [b"text"] * THREADS))
+        faulty = [pool.submit(ask, FAULTY) for _ in range(THREADS)]
+        errors = [one.exception() for one in faulty]
+    assert made == [b"text"]
+    assert all(one is found[0] for one in found)
+    assert {type(error) for error in errors} == {MemoryError}
+    assert (b"text" in cache, FAULTY in cache) == (True, False)
+
+
 @settings(deadline=None)
 @given(st.lists(st.binary(max_size=3000), min_size=1, max_size=4))
 def test_the_checksum_of_texts_joined_follows_from_theirs(texts: list[bytes]) -> None:
@@ -68,7 +98,7 @@ def test_playlists_of_megabytes_are_kept_within_a_bound_of_bytes() -> None:
         made.append(data[0])
         return data[0]
 
-    kept = gzip_cache._BoundedCache[bytes, int](make, len)
+    kept = gzip_cache.BoundedCache[bytes, int](make, len)
     texts = [bytes([number]) * (1 << 20) for number in range(40)]
     assert [kept(text) for text in texts] == list(range(40))
     held = [text for text in texts if text in kept._made]
@@ -84,7 +114,7 @@ def test_one_text_beyond_the_bound_is_kept_for_all_who_ask_for_it() -> None:
     def make(data: bytes) -> None:
         made.append(len(data))
 
-    kept = gzip_cache._BoundedCache[bytes, None](make, len)
+    kept = gzip_cache.BoundedCache[bytes, None](make, len)
     text = bytes(gzip_cache.KEPT_BYTES + 1)
     kept(text)
     kept(text)

@@ -6,6 +6,7 @@ import random
 import select
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicPacketType, pull_quic_header
 from aioquic.quic.rangeset import RangeSet
+from aioquic.quic.stream import QuicStream
 
 from origin.http3.engines import FRAMES, FRAMES_OF_A_DATAGRAM
 from origin.http3.idle_datagrams import DATAGRAMS
@@ -95,10 +97,18 @@ def test_requests_that_are_cancelled_at_once(server: ServerProcess, connection: 
     wait_for(lambda: readers(server) == 0, "the end of all readers")
 
 
+def _is_open(stream: QuicStream) -> bool:
+    return not stream.is_blocked
+
+
 def test_a_player_that_seeks_is_no_flood(first_connection: Http3Connection) -> None:
     protocol = first_connection.protocol
     for _ in range(150):
-        first_connection.call(protocol.cancel, first_connection.call(protocol.request, head("/events/news")))
+        number = first_connection.call(protocol.request, head("/events/news"))
+        # A stream beyond those that the server allows can't be cancelled before it allows it.
+        stream = protocol.quic._streams[number]
+        wait_for(partial(_is_open, stream), "the stream")
+        first_connection.call(protocol.cancel, number)
     number = first_connection.call(protocol.request, head("/media/short.txt"))
     answer = protocol.answers[number].get(timeout=CLIENT_SECONDS)
     assert isinstance(answer, list)

@@ -9,6 +9,7 @@ import m3u8
 
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel
+from tests.e2e.station_tones import tone
 from tests.s3_server import BUCKET, SECRET, S3Proxy, S3Server
 from tests.waiting import wait_for
 
@@ -101,6 +102,32 @@ def test_a_clip_of_a_dvr_in_s3_is_the_same_from_all_processes_and_after_a_restar
     assert "Traceback" not in server.text()
 
 
-def _listed(server: ServerProcess) -> list[str]:
-    answer = httpx.get(f"{server.url}{LISTED}media.m3u8", timeout=60)
+def test_what_a_station_has_played_is_in_s3_and_there_after_a_restart(
+    s3_server: S3Server, s3_proxy: S3Proxy, tmp_path: Path
+) -> None:
+    (tmp_path / "music").mkdir()
+    (tmp_path / "music" / "one.mp3").write_bytes(tone(440, 30))
+    station = '[[radio]]\nname = "fm"\nfolder = "music"\nbitrate = 64\ndvr = "1h"\nhls_bitrates = [64]\n'
+    dvr = f'dvr_path = "s3://{BUCKET}/station"'
+    (tmp_path / "headwater.toml").write_text(f"[server]\nport = 0\n{dvr}\n{station}")
+    environment, folder = s3_server.environment(s3_proxy.url), "/live/fm/64k/"
+    server = start_server(cwd=tmp_path, env=environment)
+    try:
+        first = wait_for(lambda: _listed(server, folder)[:1], "a segment")[0]
+        data = httpx.get(f"{server.url}{folder}{first}", timeout=60).content
+        wait_for(
+            lambda: s3_proxy.asked("PUT", f"/live/fm/dvr/64k/{first.partition('.')[0]}-"), "the segment in S3"
+        )
+    finally:
+        assert server.stop() == 0
+    server = start_server(cwd=tmp_path, env=environment)
+    try:
+        wait_for(lambda: first in _listed(server, folder), "what was there before")
+        assert httpx.get(f"{server.url}{folder}{first}", timeout=60).content == data
+    finally:
+        assert server.stop() == 0
+
+
+def _listed(server: ServerProcess, folder: str = LISTED) -> list[str]:
+    answer = httpx.get(f"{server.url}{folder}media.m3u8", timeout=60)
     return [line for line in answer.text.splitlines() if line.endswith(".m4s") and not line.startswith("#")]

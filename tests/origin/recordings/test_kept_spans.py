@@ -63,6 +63,8 @@ def test_a_programme_longer_than_the_dvr_has_its_address_for_ever(tmp_path: Path
         assert holes <= len(breaks)
         master = f"{server.url}/live/a/master.m3u8?programme=long"
         assert httpx.get(master).status_code == 302
+        lone = httpx.get(f"{server.url}/live/a/source/iframes.m3u8?programme=long", follow_redirects=True)
+        assert numbers(m3u8.loads(lone.text)) == found
         assert pictures(master) == sum(round(one.duration * RATE) for one in whole.segments)
         assert httpx.get(f"{server.url}/live/a/clip.mp4?programme=long").status_code == 302
         (entry,) = httpx.get(f"{server.url}/api/live/a/programmes").json()

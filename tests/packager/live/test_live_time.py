@@ -67,6 +67,19 @@ def test_a_late_start_is_mended_by_less_than_a_frame_a_segment_and_then_stays() 
     assert steps[-1] == 0
 
 
+def test_a_burst_at_the_beginning_is_not_dated_before_the_end_of_what_was_published() -> None:
+    clock, now = WallClock(), Instant(20.0, 1020.0)
+    clock.begin(Fraction(100), Fraction(10195, 10))
+    # Three seconds more than has passed: the first came at 1017.
+    clock.observe(103, now)
+    assert clock.date(Fraction(100), now) == Fraction(10195, 10)
+    offsets = [clock.dating(segment, now).offset for segment in range(8)]
+    assert offsets[0] + 100 == Fraction(10195, 10)
+    # RFC 8216bis §6.2.1: a date may lie in the segment before by less than a second.
+    assert all(0 <= before - after < 1 for before, after in itertools.pairwise(offsets))
+    assert offsets[-1] + 103 == pytest.approx(1020, abs=0.5)
+
+
 def test_a_drift_of_a_second_in_a_day_is_followed_for_days_within_a_frame() -> None:
     clock, rate = WallClock(), 1 + 1 / 86400
     worst = 0.0

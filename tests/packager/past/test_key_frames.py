@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from media.errors import UnsupportedError
 from media.mp4.codecs.sample_entry import parse_sample_entry
 from media.mp4.fragments.fragments import Fragment, FragmentReader, InitSegment
 from packager.live.snapshot import draw_snapshot
 from packager.past.key_frames import MOST_GAPS, read_key_frame, segment_before
-from packager.past.segment_samples import Read
+from packager.past.segment_samples import Read, first_sample
 from packager.process.ffmpeg_discovery import Tools
-from packager.window.model import LiveSegment, StoredSegment, Timeline
+from packager.window.model import LivePart, LiveSegment, StoredSegment, Timeline
 from tests.patience import CLIENT_SECONDS
 
 RATE = 10
@@ -27,11 +29,11 @@ ENCODERS = {
 }
 
 
-def encode(tools: Tools, folder: Path, encoder: str) -> tuple[LiveSegment, bytes]:
+def encode(tools: Tools, folder: Path, encoder: str, part: int = 50_000) -> tuple[LiveSegment, bytes]:
     """Encode four seconds, whose first picture is shown at second 1000, as one segment of many parts."""
     path = folder / "film.mp4"
     words = f"-nostdin -v error -f lavfi -i testsrc2=size=320x180:rate={RATE}:duration=4 -c:v {encoder}"
-    words += " -pix_fmt yuv420p -f mp4 -frag_duration 50000"
+    words += f" -pix_fmt yuv420p -f mp4 -frag_duration {part}"
     words += " -movflags +frag_keyframe+empty_moov+default_base_moof"
     command = [str(tools.ffmpeg), *words.split(), str(path)]
     subprocess.run(command, check=True, timeout=CLIENT_SECONDS)
@@ -73,6 +75,25 @@ async def test_each_key_frame_is_drawn_alone(tools: Tools, tmp_path: Path, kind:
         theirs = await asyncio.to_thread(luma, tools, tmp_path / "film.mp4", "-ss", f"{place}")
         difference = sum(abs(a - b) for a, b in zip(ours, theirs, strict=True)) / len(ours)
         assert difference < 3, f"the picture of second {place}, but for what JPEG loses"
+
+
+@pytest.mark.parametrize("kind", list(ENCODERS))
+def test_a_segment_up_to_the_end_of_its_first_key_frame_is_one_picture(
+    tools: Tools, tmp_path: Path, kind: str
+) -> None:
+    segment, data = encode(tools, tmp_path, ENCODERS[kind], part=1_000_000)
+    assert segment.timeline is not None
+    assert segment.stored is not None
+    size = segment.stored.part_sizes[0]
+    part = LivePart(data[:size], Fraction(1), independent=True)
+    end = first_sample(replace(segment, stored=None, parts=(part,))).key_frame_end
+    assert 0 < end < size
+    words = ["-v", "error", "-show_frames", "-show_entries", "frame=pict_type", "-of", "json", "-"]
+    movie = segment.timeline.init + data[:end]
+    seen = subprocess.run(
+        [str(tools.ffprobe), *words], input=movie, check=True, capture_output=True, timeout=CLIENT_SECONDS
+    )
+    assert [one["pict_type"] for one in json.loads(seen.stdout)["frames"]] == ["I"]
 
 
 def test_without_media_there_is_no_picture(tools: Tools, tmp_path: Path) -> None:

@@ -10,12 +10,15 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 
+from media.hls.date_range import DateRange
 from origin.answers.request import request_from_headers
 from origin.live.handler import LiveHandler
 from packager.process.ffmpeg_discovery import Tools, ToolsError
+from packager.publish.date_ranges import MAX_DATE_RANGES, DateRangeError
 from packager.radio.audio_blocks import Throttle
 from packager.radio.limits import LiveSourceLimits
 from packager.radio.live_encoder_queue import BlockQueue
@@ -45,6 +48,7 @@ class Mount:
         self.queue = BlockQueue(60.0)
         self.sounds = asyncio.Event()
         self.sounds.set()
+        self.title = "a tone"
 
     @contextlib.contextmanager
     def subscribe(self) -> Iterator[BlockQueue]:
@@ -52,13 +56,12 @@ class Mount:
 
     async def play(self) -> None:
         reader, throttle = MpegBlockReader(), Throttle(AT_ONCE)
-        reader.title = "a tone"
         for block in await asyncio.to_thread(reader.receive_data, self._audio):
             if not self.sounds.is_set():
                 await self.sounds.wait()
                 throttle = Throttle(AT_ONCE)
             await throttle.wait(block)
-            self.queue.put(block, time.monotonic())
+            self.queue.put(replace(block, title=self.title), time.monotonic())
 
 
 @contextlib.asynccontextmanager
@@ -153,6 +156,22 @@ async def test_a_channel_does_not_end_while_somebody_waits_for_its_first_segment
         assert received.replies == []
         pending.cancel()
         await until(lambda: simulcast.channel is not channel, "the channel's end")
+
+
+async def test_a_title_for_which_the_playlists_have_no_room_is_in_the_media(
+    tools: Tools, tone: bytes
+) -> None:
+    mount = Mount(tone)
+    async with on_air(mount, tools) as simulcast:
+        channel = simulcast.channel
+        await until(lambda: simulcast.state == "live", "the first segment")
+        with contextlib.suppress(DateRangeError):
+            for number in range(MAX_DATE_RANGES):
+                channel.add_date_range(DateRange(f"of-others-{number}", Fraction(round(time.time()))))
+        mount.title = "another"
+        window = channel.renditions["64k"].window
+        await until(lambda: any(b"another" in bytes(one.data) for one in window.listed), "the title")
+        assert b"another" not in channel.presentation.media("64k")
 
 
 async def test_what_ffmpeg_lacks_ends_a_stations_channel_as_that_error_alone(tools: Tools) -> None:

@@ -68,6 +68,18 @@ async def test_a_break_is_a_discontinuity_in_the_playlists_and_no_time_in_the_mp
         assert "#EXT-X-GAP" not in text
         dates = [one.program_date_time.timestamp() for one in playlist.segments if one.program_date_time]
         assert dates == pytest.approx(numbers, abs=0.05)
+    (entry,) = m3u8.loads((recording.path / "master.m3u8").read_text()).iframe_playlists
+    assert entry.uri == "240p/iframes.m3u8"
+    assert not (recording.path / "audio/iframes.m3u8").exists()
+    media, lone = (
+        m3u8.loads((recording.path / "240p" / name).read_text()).segments
+        for name in ("media.m3u8", "iframes.m3u8")
+    )
+    for whole, one in zip(media, lone, strict=True):
+        assert (one.uri, one.duration, one.discontinuity) == (whole.uri, whole.duration, whole.discontinuity)
+        size, _, offset = one.byterange.partition("@")
+        assert 0 < int(size) < (recording.path / "240p" / one.uri).stat().st_size
+        assert offset == "0"
     movie = await asyncio.to_thread(movie_of, recording, tmp_path / "movie.mp4")
     behind: list[tuple[float, float]] = []
     for name, stream in (("240p", "v"), ("audio", "a")):

@@ -257,20 +257,6 @@ def test_parts_and_segments_of_pictures_whose_time_stands_still_are_bounded_in_b
         picture.push(10, [Sample(1, 100, is_sync=False)], bytes(100))
 
 
-@pytest.mark.parametrize("rate", [25, 30])
-def test_where_key_frames_are_regular_it_is_foretold_when_the_next_part_can_end(rate: int) -> None:
-    cuts = Cuts(Fraction(2), Fraction(3), is_regular=True)
-    picture = KeyframeSegmenter(timescale=rate, part_target=PART, cuts=cuts, leads=True)
-    foretold, wrong, parts = list[int | None](), 0, 0
-    for frame in range(20 * rate):
-        closed = picture.push(frame, [Sample(1, 1, is_sync=frame % (2 * rate) == 0)], b"v")
-        wrong += bool(closed) != (bool(foretold) and foretold[-1] == frame + 1)
-        parts += len(closed)
-        foretold.append(picture.foretold)
-    assert parts > 70
-    assert wrong == 0
-
-
 @pytest.mark.parametrize(
     ("keys", "loop", "duration", "target", "regular"),
     [

@@ -14,7 +14,7 @@ from media.ts.tables import PACKET, ElementaryStream, ProgramMap, write_tables
 from packager.sources.limits import SourceLimits
 from packager.sources.publication import Publisher
 from packager.sources.published_source import PublishedSource
-from packager.sources.pump import StillPicture
+from packager.sources.still_picture import StillPicture
 
 PID = 0x100
 TABLES = write_tables(ProgramMap(PID, (ElementaryStream(0x1B, PID),)), 0x20)
