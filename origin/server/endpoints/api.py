@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -221,10 +221,7 @@ class Api:
         find_stream = self._services_of.live.simulcast_stream
         heard = await self._authorization.accessible_stations(request, mounts)
         return [
-            {
-                **describe_station(mount, find_stream(mount.name)),
-                "recordings": self._recordings(mount.name) if find_stream(mount.name) is not None else [],
-            }
+            describe_station(mount, find_stream(mount.name), self._recordings(mount.name))
             if mount.name in heard
             else describe_closed_station(mount)
             for mount in mounts
@@ -359,11 +356,14 @@ def describe_publisher(channel: Channel, rtmp_port: int = 0, srt_port: int = 0) 
     return told
 
 
-def describe_station(mount: Mount, stream: LiveStream | None = None) -> dict[str, object]:
+def describe_station(
+    mount: Mount, stream: LiveStream | None = None, recordings: Sequence[dict[str, object]] = ()
+) -> dict[str, object]:
     """Describe a station and its titles with their media times.
 
     Args:
         stream: the stream of its live channel, if it has one.
+        recordings: of that channel.
     """
     titles = [now_playing.describe_title(title) for title in mount.now.titles]
     return {
@@ -374,6 +374,7 @@ def describe_station(mount: Mount, stream: LiveStream | None = None) -> dict[str
         "protected": is_protected(mount),
         "hls": None if stream is None else f"/live/{mount.name}/master.m3u8",
         "available_from": None if stream is None else _oldest_date(stream),
+        "recordings": [] if stream is None else list(recordings),
         "events": f"/events/radio/{mount.name}",
         "media_type": mount.media_type,
         "bitrate": mount.bitrate,
@@ -406,6 +407,7 @@ def describe_closed_station(mount: Mount) -> dict[str, object]:
         "events": f"/events/radio/{mount.name}",
         "title": "",
         "history": [],
+        "recordings": [],
     }
     return dict.fromkeys(describe_station(mount)) | told
 
