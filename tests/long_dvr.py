@@ -60,6 +60,7 @@ class Segment:
     sizes: tuple[int, ...]
     times: tuple[int, ...]
     ticks: int
+    key_frame_end: int
 
     def at(self, seconds: Fraction, timescale: int) -> bytes:
         """Give it with the decode times of another moment."""
@@ -122,7 +123,9 @@ def _media(path: Path, samples: int, skipped: int) -> Media:
         pieces.append(piece)
         start += len(piece)
     data = b"".join(pieces)
-    segment = Segment(data, tuple(map(len, pieces)), tuple(times), ticks)
+    frames = frames[:samples] if samples == PICTURES_IN_PART else []
+    key_frame_end = len(pieces[0]) - sum(len(one.data) for one in frames[1:]) if frames else 0
+    segment = Segment(data, tuple(map(len, pieces)), tuple(times), ticks, key_frame_end)
     return Media(init.data, track.timescale, segment)
 
 
@@ -198,6 +201,7 @@ class LongDvr:
             discontinuity=timeline == number and number > self.numbers.start,
             parts=media.segment.sizes,
             presentation_time=self.media_time(number).as_integer_ratio(),
+            key_frame_end=media.segment.key_frame_end,
         )
 
     def media_time(self, number: int) -> Fraction:

@@ -124,7 +124,7 @@ def line_of(segment: LiveSegment, left: int, stored_by: int = 0) -> IndexLine:
     )
 
 
-def archived_line_of(segment: LiveSegment, left: int) -> IndexLine:
+def archived_line_of(segment: LiveSegment, left: int = 0) -> IndexLine:
     """Make the line of a segment that is stored, or of a gap.
 
     Args:
@@ -140,6 +140,7 @@ def archived_line_of(segment: LiveSegment, left: int) -> IndexLine:
         discontinuity=segment.discontinuity,
         parts=() if stored is None else tuple(stored.part_sizes),
         presentation_time=(0, 1) if stored is None else stored.shown_ratio,
+        key_frame_end=0 if stored is None else stored.key_frame_end,
     )
 
 

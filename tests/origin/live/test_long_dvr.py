@@ -65,6 +65,7 @@ class Long:
             yield f"master.m3u8?{query}"
             yield f"manifest.mpd?{query}"
             yield from (f"{one}/media.m3u8?{query}" for one in RENDITIONS)
+            yield from (f"{one}/iframes.m3u8?{query}" for one in PICTURES)
             yield f"thumbnails.vtt?{query}"
         yield from (f"clip.mp4?{self.query(*span)}" for span in CLIPS)
 
@@ -152,6 +153,8 @@ def test_a_growing_span_begins_in_the_past_and_goes_on_at_the_live_edge(tmp_path
     assert answer.status_code == 200
     dates = m3u8.loads(one.get("source/media.m3u8").text)
     start = dates.segments[0].program_date_time.timestamp() - (dates.media_sequence - first) + 0.5
+    key_frames = m3u8.loads(one.get(f"source/iframes.m3u8?start={start:.3f}&end={start + 1:.3f}").text)
+    assert key_frames.segments[0].uri == f"{first}.m4s"
     for _ in range(3):
         found = m3u8.loads(one.get(f"source/media.m3u8?start={start:.3f}").text)
         assert found.playlist_type == "event"
