@@ -251,9 +251,6 @@ class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
 EVENT_SECONDS = 86_400.0
 """How long an event stays listed whose channel configures no DVR."""
 
-DAY_SECONDS, LISTED_SECONDS = 86_400.0, 10_800.0
-"""How long segments stay listed at most by default: of a DVR of up to a day, and of a longer one."""
-
 RECORD_SECONDS = 600.0
 """How long segments stay listed of a channel that records by rule and configures no DVR."""
 
@@ -282,7 +279,7 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     only the live edge."""
     playlist_window: Duration = "0"
     """Longest time that the live playlist lists; older segments of a ``dvr`` on disk have addresses with
-    ``start``. 0: a day, or three hours where ``dvr`` is longer than a day."""
+    ``start``. 0: all of ``dvr``."""
     dvr_size: Annotated[
         str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?\Z", description="a number of bytes such as 500M, 20G, 1T")
     ] = "0"
@@ -587,8 +584,7 @@ def listed_seconds(options: LiveOptions) -> float:
     kept = dvr_seconds(options)
     if options.event:
         return kept
-    longest = seconds(options.playlist_window)
-    return min(kept, longest or (DAY_SECONDS if kept <= DAY_SECONDS else LISTED_SECONDS))
+    return min(kept, seconds(options.playlist_window) or kept)
 
 
 def base_address(config: Config) -> str:

@@ -23,6 +23,7 @@ from tests.waiting import wait_for
 pytestmark = pytest.mark.timeout(600)
 
 SECONDS = 3600
+WINDOW = 'playlist_window = "1m"'
 SPANS = ((-3400, -3300), (-3000, -1500), (-2600, -2590.5), (-1900, -200), (-1200, -1190), (-300, -100))
 """Bounds before the end, in seconds: with gaps, with a change of the codec, over the edges of blocks."""
 
@@ -42,12 +43,10 @@ class Long:
     def get(self, name: str) -> httpx.Response:
         return httpx.get(f"{self.server.url}/live/long/{name}", timeout=CLIENT_SECONDS)
 
-    def start(self, playlist_window: str) -> None:
-        """Start a server whose playlists list so much."""
-        (self.folder / "headwater.toml").write_text(
-            f'[server]\nport = 0\ndata = "data"\n{CONFIGURATION}dvr = "2h"\n'
-            f'playlist_window = "{playlist_window}"\n'
-        )
+    def start(self, *lines: str) -> None:
+        """Start a server with further options of the channel."""
+        text = "\n".join((f'[server]\nport = 0\ndata = "data"\n{CONFIGURATION}dvr = "2h"', *lines, ""))
+        (self.folder / "headwater.toml").write_text(text)
         self.server = start_server(cwd=self.folder)
         wait_for(lambda: self.get("720p/media.m3u8").status_code == 200, "the channel's past is listed")
 
@@ -81,12 +80,13 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Long]:
         LongDvr(folder / "data" / "live" / "long", until, SECONDS, SECONDS, 20, ((0, until),)), workers=1
     )
     one = Long(folder, until, None, {})  # type: ignore[arg-type]
-    one.start("2h")
+    one.start()
     one.listed = one.answers()
     assert one.server.stop() == 0
-    one.start("1m")
+    assert not [*folder.glob("data/live/long/dvr/*/past")], "all of it is listed by default"
+    one.start(WINDOW)
     one.server.stop(signal.SIGKILL)
-    one.start("1m")
+    one.start(WINDOW)
     wait_for(lambda: past_numbers(one)[-1:] > [last_past(one)], "the past is on its place")
     yield one
     assert one.server.stop() == 0
