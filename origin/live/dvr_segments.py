@@ -11,6 +11,7 @@ import stat
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -31,7 +32,7 @@ from packager.past.segment_samples import Read
 from packager.publish.live_stream import LiveStream
 from packager.transient_errors import LACKING
 from packager.window.model import LiveSegment, StoredSegment
-from packager.window.rendition import Rendition
+from packager.window.rendition import Rendition, variant_renditions
 
 if TYPE_CHECKING:
     from packager.concurrency import Threads
@@ -47,6 +48,9 @@ NO_PAST: Mapping[str, PastSegments] = {}
 
 MOST_READ_FOLDERS = 256
 """Most renditions of whose past something may be in memory."""
+
+OLDEST_DATE_SECONDS = 5.0
+"""For how long the date of the oldest segment on disk stays in memory."""
 
 S3_SCHEME = "s3://"
 """The prefix of a segment's place in S3."""
@@ -93,6 +97,13 @@ async def stored_reply(request: Request, stored: StoredFile, release: Callable[[
     except OSError as error:
         log.warning("a stored segment can't be read", name=stored.name, reason=str(error))
         return refusal(request, 503, 0, retry_after=READING_RETRY_SECONDS)
+
+
+class _OldestDate(NamedTuple):
+    """The date of a channel's oldest segment on disk, and when it was read, by a clock that only rises."""
+
+    read: float
+    date: Fraction | None
 
 
 class StoredSegments:
@@ -225,6 +236,34 @@ def past_of(stream: LiveStream, renditions: Iterable[str], stored: StoredSegment
     folders = {one.name: one.folder for one in entry.renditions if one.folder is not None}
     found = {name: stored.past(folders[name]) for name in renditions if name in folders}
     return {name: one for name, one in found.items() if one is not None}
+
+
+class OldestDates:
+    """The dates from which on channels can be played, also of what has left their playlists.
+
+    Disks are read in threads, for each channel once in ``OLDEST_DATE_SECONDS`` at most.
+
+    Args:
+        stored: finds segments that have left the playlists.
+    """
+
+    def __init__(self, stored: StoredSegments) -> None:
+        self._stored = stored
+        self._known: dict[str, _OldestDate] = {}
+
+    async def of(self, stream: LiveStream) -> float | None:
+        """Return the date of the oldest segment in seconds since the epoch; None without any."""
+        leading = variant_renditions(stream.renditions.values())
+        dates = [float(one.window.listed[0].program_date_time) for one in leading if one.window.listed][:1]
+        past = past_of(stream, [one.name for one in leading[:1]], self._stored)
+        known, now = self._known.get(stream.name), time.monotonic()
+        if past and (known is None or now - known.read >= OLDEST_DATE_SECONDS):
+            (one,) = past.values()
+            found = await asyncio.to_thread(one.oldest)
+            known = self._known[stream.name] = _OldestDate(now, found)
+        if past and known is not None and known.date is not None:
+            dates.append(float(known.date))
+        return min(dates, default=None)
 
 
 class SegmentFiles:

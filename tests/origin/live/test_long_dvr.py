@@ -109,6 +109,11 @@ def test_the_live_playlist_lists_no_more_than_its_window(long: Long) -> None:
     assert sum(one.duration for one in found.segments) < 60 + 10 * 2 + 2 * float(STEP)
 
 
+def test_the_list_of_channels_says_from_when_on_there_is_something(long: Long) -> None:
+    (channel,) = httpx.get(f"{long.server.url}/api/live", timeout=CLIENT_SECONDS).json()
+    assert channel["available_from"] == pytest.approx(long.until - SECONDS, abs=4)
+
+
 def test_a_span_of_the_past_has_the_bytes_that_it_had_when_it_was_listed(long: Long) -> None:
     assert all(status in (200, 409) for status, _, _ in long.listed.values())
     for name, before in long.listed.items():
