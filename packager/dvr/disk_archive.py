@@ -235,7 +235,7 @@ class DiskArchive:
 
     def segment_source(self) -> DiskSegments:
         """Return what links its segments into other folders."""
-        return DiskSegments(self._place)
+        return DiskSegments(self._place, has_past=self._bounds.seconds > 0)
 
     def place_of(self, rendition: str) -> str:
         """Return the path of a rendition's folder."""

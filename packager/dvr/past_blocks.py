@@ -245,6 +245,19 @@ class PastBlocks:
                     _append(target, b"".join(map(index.encode, linked)))
         return began
 
+    def link(self, number: int, target: OpenFolder) -> None:
+        """Link a segment's file into a folder elsewhere, unless it is gone.
+
+        Raises:
+            OSError: it can't be linked.
+        """
+        name = segment_uri(number, self._extension)
+        with (
+            contextlib.suppress(FileNotFoundError),
+            (self._place / str(number // BLOCK_SEGMENTS)).open() as block,
+        ):
+            block.link(name, target, name)
+
     def _link(self, source: OpenFolder, target: OpenFolder, line: IndexLine) -> bool:
         """Link a segment and its init segment; return whether they are there, or it is a gap."""
         names = [] if line.init is None else [f"init-{line.init}.mp4"]

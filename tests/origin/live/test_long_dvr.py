@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin
 
 import httpx
@@ -18,6 +19,7 @@ from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel
 from tests.long_dvr import CONFIGURATION, PICTURES, RENDITIONS, STEP, LongDvr, make_long_dvr
 from tests.patience import CLIENT_SECONDS
+from tests.programmed_channel import ADMIN
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(600)
@@ -42,6 +44,18 @@ class Long:
 
     def get(self, name: str) -> httpx.Response:
         return httpx.get(f"{self.server.url}/live/long/{name}", timeout=CLIENT_SECONDS)
+
+    def keep(self, start: float, end: float) -> dict[str, Any]:
+        """Have a span kept; return what its recording is, once it is there."""
+        url, body = f"{self.server.url}/live/long/recordings", {"start": start, "end": end}
+
+        def made() -> dict[str, Any]:
+            answer = httpx.post(url, json=body, headers=ADMIN, timeout=CLIENT_SECONDS)
+            assert answer.status_code in (201, 202), answer.text
+            found: dict[str, Any] = answer.json().get("recording", {})
+            return found
+
+        return wait_for(made, "the recording of the span")
 
     def start(self, *lines: str) -> None:
         """Start a server with further options of the channel."""
@@ -170,7 +184,27 @@ def test_a_growing_span_begins_in_the_past_and_goes_on_at_the_live_edge(tmp_path
         assert "EXT-X-PART" in found.dumps(), "low latency at the edge"
         waited = one.get(f"source/media.m3u8?start={start:.3f}&_HLS_msn={numbers[-1] + 1}&_HLS_part=0")
         assert waited.status_code == 200
+    kept = one.keep(start, time.time())
+    found = m3u8.loads(one.get(f"recordings/{kept['id']}/source/media.m3u8").text)
+    recorded = [int(str(each.uri).partition(".")[0]) for each in found.segments]
+    assert recorded == list(range(first, recorded[-1] + 1)), "from the disk, and from the live playlist"
+    assert recorded[-1] >= numbers[-1]
     assert one.server.stop() == 0
+
+
+def test_a_span_of_the_past_becomes_a_recording(long: Long) -> None:
+    start, end = CLIPS[0]
+    kept = long.keep(long.until + start, long.until + end)
+    assert long.keep(long.until + start, long.until + end)["id"] == kept["id"]
+    for name in RENDITIONS:
+        of_span = m3u8.loads(long.get(f"{name}/media.m3u8?{long.query(start, end)}").text)
+        recorded = m3u8.loads(long.get(f"recordings/{kept['id']}/{name}/media.m3u8").text)
+        assert [one.uri for one in recorded.segments] == [one.uri for one in of_span.segments]
+    address = f"recordings/{kept['id']}/720p/{recorded.segments[3].uri}"
+    assert long.get(address).content == long.get(f"720p/{recorded.segments[3].uri}").content
+    assert long.get(f"recordings/{kept['id']}/720p/iframes.m3u8").status_code == 200
+    url, body = f"{long.server.url}/live/long/recordings", {"start": 1000, "end": 2000}
+    assert httpx.post(url, json=body, headers=ADMIN, timeout=CLIENT_SECONDS).status_code == 404
 
 
 def test_times_before_now_lead_into_the_past(long: Long) -> None:
