@@ -207,6 +207,13 @@ def test_a_span_of_the_past_becomes_a_recording(long: Long) -> None:
     assert httpx.post(url, json=body, headers=ADMIN, timeout=CLIENT_SECONDS).status_code == 404
 
 
+@pytest.mark.parametrize("name", ["master.m3u8", "720p/media.m3u8", "manifest.mpd"])
+def test_a_delay_beyond_the_live_playlist_is_refused_with_the_reason(long: Long, name: str) -> None:
+    answer = long.get(f"{name}?delay=30m")
+    assert answer.status_code == 404
+    assert "playlist_window" in answer.text
+
+
 def test_times_before_now_lead_into_the_past(long: Long) -> None:
     ago = time.time() - long.until + 1500
     answer = long.get(f"master.m3u8?start=-{ago:.0f}&end=-{ago - 60:.0f}")
