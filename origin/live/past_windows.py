@@ -56,10 +56,15 @@ from packager.publish.date_ranges import merged
 from packager.publish.hls import RenderingError
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.live_stream import LiveStream
-from packager.window.rendition import Rendition
+from packager.window.rendition import Rendition, variant_renditions
 
 MOST_LATE_SEGMENTS = 4
 """Target durations behind the beginning of a span for which its first segment is awaited."""
+
+GROWS_FROM = (
+    "a manifest of a span that grows begins no earlier than the live playlist (live.playlist_window),"
+    " which begins at {}; HLS has all of the span"
+)
 
 NOT_OVER = "a span has an I-frame playlist once it is over"
 
@@ -287,9 +292,9 @@ class PastWindowReplies:
         rendition = stream.renditions.get(address.rendition)
         grows = past is not None and not past.is_whole
         earlier = EarlierSegments(stream.renditions, past_of(stream, stream.renditions, self._stored))
-        # A dynamic manifest is made of the periods of the live one.
-        has_earlier = span.start is not None and earlier.has(bounds.start)
-        has_earlier = has_earlier and not (grows and address.name == MANIFEST)
+        # Players of a manifest whose beginning has left the live playlist go on with the rest.
+        goes_on = grows and address.name == MANIFEST and address.is_followed
+        has_earlier = span.start is not None and earlier.has(bounds.start) and not goes_on
         is_redirected = span.start is None or is_relative(span) or (past is not None and past.is_cut)
         if grows and rendition is not None and (has_earlier or not is_redirected):
             reload = Reload(request, address, stream, rendition)
@@ -309,6 +314,12 @@ class PastWindowReplies:
                 past = await earlier.window(*asked.bounds)
         except TooManyWaitingError:
             return refusal(asked.request, 503, 0, retry_after=asked.stream.target_duration)
+        if asked.address.name == MANIFEST and past is not None and not past.is_whole:
+            # A dynamic manifest is made of the periods of the live one.
+            listed = variant_renditions(asked.stream.renditions.values())[0].window.listed
+            if past.first.number < listed[0].number:
+                reason = GROWS_FROM.format(written(listed[0].program_date_time, up=True))
+                return refusal(asked.request, 404, asked.stream.target_duration, reason)
         outcome = self._answer(asked, past)
         if isinstance(outcome, PastRequest):
             return await self._in_turn(outcome)

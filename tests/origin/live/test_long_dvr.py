@@ -184,6 +184,10 @@ def test_a_growing_span_begins_in_the_past_and_goes_on_at_the_live_edge(tmp_path
         assert "EXT-X-PART" in found.dumps(), "low latency at the edge"
         waited = one.get(f"source/media.m3u8?start={start:.3f}&_HLS_msn={numbers[-1] + 1}&_HLS_part=0")
         assert waited.status_code == 200
+    refused = one.get(f"manifest.mpd?start={start:.3f}")
+    assert (refused.status_code, "HLS has all" in refused.text) == (404, True)
+    followed = one.get(f"manifest.mpd?start={start:.3f}&follow=1")
+    assert followed.status_code == 302, "its players go on with what is listed"
     kept = one.keep(start, time.time())
     found = m3u8.loads(one.get(f"recordings/{kept['id']}/source/media.m3u8").text)
     recorded = [int(str(each.uri).partition(".")[0]) for each in found.segments]
