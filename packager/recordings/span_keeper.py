@@ -137,7 +137,7 @@ class _Progress:
     has_waiting: bool = False
 
 
-class _EarlierSegments(NamedTuple):
+class _ReadSegments(NamedTuple):
     """Some of the segments of a span that have left the playlists.
 
     Attributes:
@@ -414,7 +414,7 @@ class SpanKeeper:
 
     async def _earlier(
         self, span: KeptSpan, progress: _Progress, renditions: Mapping[str, Rendition]
-    ) -> _EarlierSegments | None:
+    ) -> _ReadSegments | None:
         """Read some of the segments of a span that have left the playlists; None once all are collected."""
         past = {name: found for name in renditions if (found := self._dvr.past(name)) is not None}
         start, end = Fraction(span.start_ms, 1000), Fraction(span.end_ms or LATEST, 1000)
@@ -426,7 +426,7 @@ class SpanKeeper:
             behind = min(limit, begin + EARLIER_SECONDS)
             segments = await asyncio.to_thread(_read_past, past, (begin, behind), listed[0].number)
             if any(segments.values()):
-                return _EarlierSegments(segments, behind)
+                return _ReadSegments(segments, behind)
             progress.earlier = behind
         return None
 
