@@ -291,7 +291,8 @@ class PastWindowReplies:
         past = past_window(stream.renditions, *bounds)
         rendition = stream.renditions.get(address.rendition)
         grows = past is not None and not past.is_whole
-        earlier = EarlierSegments(stream.renditions, past_of(stream, stream.renditions, self._stored))
+        past_segments = past_of(stream, stream.renditions, self._stored)
+        earlier = EarlierSegments(stream.renditions, past_segments, address.rendition)
         # Players of a manifest whose beginning has left the live playlist go on with the rest.
         goes_on = grows and address.name == MANIFEST and address.is_followed
         has_earlier = span.start is not None and earlier.has(bounds.start) and not goes_on

@@ -36,11 +36,16 @@ class EarlierSegments:
     Args:
         renditions: by name.
         past: finds their past, by rendition; empty where none is kept.
+        wanted: the only rendition whose segments matter; of the others, gaps and discontinuities do. Empty:
+            all do.
     """
 
-    def __init__(self, renditions: Mapping[str, Rendition], past: Mapping[str, PastSegments]) -> None:
+    def __init__(
+        self, renditions: Mapping[str, Rendition], past: Mapping[str, PastSegments], wanted: str = ""
+    ) -> None:
         self._renditions = renditions
         self._past = past
+        self._wanted = wanted
 
     def has(self, start: Fraction) -> bool:
         """Return whether a date is before the playlists, and there may be something of it on the disk."""
@@ -74,11 +79,13 @@ class EarlierSegments:
 
     def _read(self, start: Fraction, end: Fraction | None, before: int, *, is_whole: bool) -> _Earlier:
         """Read the segments of a span, and put gaps where a rendition lacks a number that another one has."""
-        found = {name: past.read(start, end, before) for name, past in self._past.items()}
-        known: dict[int, LiveSegment] = {}
-        for segments in found.values():
-            for one in segments:
-                known.setdefault(one.number, one)
+        own = self._past[self._wanted].read(start, end, before) if self._wanted in self._past else ()
+        found = {
+            name: own if name == self._wanted else past.read(start, end, before, own)
+            for name, past in self._past.items()
+        }
+        # Where several renditions have a number, the first one's segment counts.
+        known = {one.number: one for segments in reversed(found.values()) for one in segments}
         numbers = sorted(known)
         # The segment before the span is read as well, which may have ended long before.
         while numbers and known[numbers[0]].program_date_time < start and _end(known[numbers[0]]) <= start:

@@ -24,11 +24,15 @@ class PastSegments(Protocol):
     def init(self, number: int) -> bytes | None:
         """Return an init segment, by the number of its timeline."""
 
-    def read(self, start: Fraction, end: Fraction | None, before: int) -> Sequence[LiveSegment]:
+    def read(
+        self, start: Fraction, end: Fraction | None, before: int, like: Sequence[LiveSegment] = ()
+    ) -> Sequence[LiveSegment]:
         """Read the segments of a span, from the last one that doesn't begin behind its start.
 
         Args:
             start: in seconds since the epoch.
             end: likewise; None: all up to ``before``.
             before: the number that no segment has, nor a later one.
+            like: segments of another rendition in this span, which may be returned in place of those that
+                differ from them neither by gaps nor by discontinuities.
         """

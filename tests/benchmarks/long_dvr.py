@@ -37,6 +37,7 @@ def start(folder: Path, dvr: str) -> tuple[ServerProcess, float]:
     """Start a server; give it, and the seconds until it has the live playlist, or is up without a DVR."""
     (folder / "headwater.toml").write_text(
         f'[server]\nport = 0\ndata = "data"\n[limits]\nwindow_hours = 25\n{CONFIGURATION}dvr = "{dvr}"\n'
+        'playlist_window = "3h"\n'
     )
     began = time.perf_counter()
     server = start_server(cwd=folder, fresh=True)
@@ -64,6 +65,8 @@ def ask(server: ServerProcess, now: float, days: float, most: int) -> Iterator[s
     chosen = random.Random(1)
     with httpx.Client(timeout=60) as client:
         for length, seconds in SPANS.items():
+            if LISTED + 600 + seconds > days * DAY:
+                continue
             for form, path in PATHS.items():
                 times, spent, wrong = list[float](), cpu_seconds(server), 0
                 count = most if seconds <= HOUR else min(LONG_ROUNDS, most)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace as replaced
 
 from packager.dvr.disk_rendition import DvrFolder
 from packager.dvr.index import IndexLine, encode
@@ -87,6 +88,41 @@ def test_what_has_left_the_playlist_is_found_by_its_time_and_number(
     assert blocks.find(FIRST - 1) is None
     assert blocks.oldest() == segments[0].program_date_time
     assert blocks.init(BREAK) == blocks.init(FIRST) == segments[0].timeline.init  # type: ignore[union-attr]
+
+
+def test_another_renditions_segments_stand_for_blocks_that_differ_from_them_by_nothing(
+    tmp_path: Path, segments: list[LiveSegment]
+) -> None:
+    timeline = segments[0].timeline
+    assert timeline is not None
+    blocks = range(5)
+    # Nothing, a gap, a discontinuity, a number that is missing.
+    odd = {2: "gap", 3: "break", 4: "hole"}
+    for name in ("a", "b"):
+        for block in (*blocks, len(blocks)):
+            folder = tmp_path / name / PAST / str(block)
+            folder.mkdir(parents=True)
+            (folder / f"init-{timeline.number}.mp4").write_bytes(timeline.init)
+            lines = [
+                IndexLine(number, (2 * number, 1), (2, 1), init=timeline.number, parts=(10,))
+                for number in range(block * BLOCK_SEGMENTS, (block + 1) * BLOCK_SEGMENTS)
+            ]
+            what = odd.get(block, "") if name == "b" else ""
+            if what == "gap":
+                lines[7] = replaced(lines[7], parts=())
+            elif what == "break":
+                lines[7] = replaced(lines[7], discontinuity=True)
+            elif what == "hole":
+                del lines[7]
+            (folder / "index").write_bytes(b"".join(map(encode, lines)))
+    own = everything(PastBlocks(tmp_path / "a"))
+    assert len(own) == BLOCK_SEGMENTS * (len(blocks) + 1)
+    whole, reader = everything(PastBlocks(tmp_path / "b")), PastBlocks(tmp_path / "b")
+    for _ in range(2):
+        found = reader.read(Fraction(0), None, 10**12, own)
+        assert found == whole
+        known = set(map(id, own))
+        assert {one.number // BLOCK_SEGMENTS for one in found if id(one) in known} == {1}
 
 
 def test_no_more_blocks_than_the_limit_are_in_memory(tmp_path: Path, segments: list[LiveSegment]) -> None:
