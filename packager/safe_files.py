@@ -165,6 +165,10 @@ class OpenFolder:
         with contextlib.suppress(OSError):
             os.fchmod(self._descriptor, stat.S_IMODE(found.st_mode) & ~(stat.S_IRWXG | stat.S_IRWXO))
 
+    def changed(self) -> int:
+        """Return when an entry was made, renamed or removed last, in nanoseconds since the epoch."""
+        return os.fstat(self._descriptor).st_mtime_ns
+
     def is_at(self, parent: OpenFolder, name: str) -> bool:
         """Return whether this folder has a name, and wasn't moved or removed since it was opened."""
         there = parent.status(name)

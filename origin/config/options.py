@@ -275,7 +275,11 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     dvr: Annotated[
         str, Meta(pattern=r"^[0-9]{1,9}(s|m|h|d)?\Z", description="a duration such as 90s, 30m, 2h")
     ] = "0"
-    """Time for which segments stay in the playlist behind the live edge; 0: only the live edge."""
+    """Time for which segments stay behind the live edge, in the playlist or at addresses with ``start``; 0:
+    only the live edge."""
+    playlist_window: Duration = "0"
+    """Longest time that the live playlist lists; older segments of a ``dvr`` on disk have addresses with
+    ``start``. 0: all of ``dvr``."""
     dvr_size: Annotated[
         str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?\Z", description="a number of bytes such as 500M, 20G, 1T")
     ] = "0"
@@ -573,6 +577,14 @@ def dvr_seconds(options: LiveOptions | RadioOptions) -> float:
     if options.event:
         return seconds(options.dvr) or EVENT_SECONDS
     return seconds(options.dvr) or (RECORD_SECONDS if options.record != "none" else 0)
+
+
+def listed_seconds(options: LiveOptions) -> float:
+    """Return the seconds that stay listed beyond the live window of a channel whose DVR is on disk."""
+    kept = dvr_seconds(options)
+    if options.event:
+        return kept
+    return min(kept, seconds(options.playlist_window) or kept)
 
 
 def base_address(config: Config) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import floor
+from typing import NamedTuple
 
 import structlog
 from msgspec import Struct
@@ -25,7 +26,7 @@ from origin.answers.request import Request
 from origin.http.client_limits import network_of
 from origin.http.representation import RepresentationMetadata
 from origin.live.addresses import SOUND_CLIP, LiveAddress, Span
-from origin.live.dvr_segments import SegmentFiles, StoredSegments
+from origin.live.dvr_segments import SegmentFiles, StoredSegments, past_of
 from origin.live.moments import EXAMPLES
 from origin.live.spans import (
     AT_ONCE,
@@ -33,6 +34,7 @@ from origin.live.spans import (
     MOST_WAITING,
     NOTHING_KEPT,
     REST,
+    Bounds,
     dated,
     is_refused,
     is_relative,
@@ -46,6 +48,7 @@ from origin.live.spans import (
 from origin.live.waits import Outcome, not_on_air, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.local_storage import NotFoundError
+from packager.past.earlier_segments import EarlierSegments
 from packager.past.past_window import PastWindow, past_window
 from packager.past.playlists import without_common_gaps
 from packager.past.progressive_mp4 import (
@@ -143,7 +146,7 @@ class ClipRequest(Struct, frozen=True, gc=False):
         layout = lay_out(first.listed)
         # S3 takes its time for each segment, and a disk takes none.
         at_once = S3_READS if stored.has_bucket else 1
-        reading = SegmentFiles(self.renditions, stored).reading
+        reading = SegmentFiles(self.renditions, stored, past_of(self.stream, self.renditions, stored)).reading
         head = make_head(first.listed, reading, self.bounds, at_once)
         names = (self.stream.name, *first.listed, *map(_stored_by, first.listed.values()))
         digest = hashlib.sha256(head + layout.numbers.tobytes() + repr(names).encode()).hexdigest()
@@ -164,7 +167,7 @@ class ClipRequest(Struct, frozen=True, gc=False):
             caching = f"public, max-age={max(self.stream.target_duration // 2, 1)}"
         size = len(movie.head) + movie.layout.size
         described = RepresentationMetadata(size, media_type, movie.etag, float(floor(self.bounds.end)))
-        segments = SegmentFiles(self.renditions, stored)
+        segments = SegmentFiles(self.renditions, stored, past_of(self.stream, self.renditions, stored))
         source = MovieSource((MemoryFile(movie.head), movie.layout), segments.locate, threads=stored.threads)
         return await movie_reply(self.request, source, described, caching, self._file_name)
 
@@ -200,6 +203,16 @@ def _chosen(address: LiveAddress) -> dict[str, str]:
     return {"rendition": address.chosen} if address.chosen else {}
 
 
+class ClipSpan(NamedTuple):
+    """A request for a span as one file, the dates of its bounds, and the renditions of the file."""
+
+    request: Request
+    address: LiveAddress
+    stream: LiveStream
+    bounds: Bounds
+    renditions: Mapping[str, Rendition]
+
+
 class ClipReplies:
     """Decides requests for spans of the past as one file.
 
@@ -214,6 +227,7 @@ class ClipReplies:
         self._heads = SingleFlightCache[tuple[object, ...], ClipMovie](HEADS, lambda movie: movie.nbytes)
         # Anybody may vary the bounds at will, so networks take turns.
         self._turns = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
+        self._reading = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
 
     def decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome:
         """Decide a request, once the channel has segments."""
@@ -239,7 +253,27 @@ class ClipReplies:
             offered = ", ".join(one.name for one in stream.renditions.values() if one.language is None)
             reason = f"rendition: there is none of this name; allowed: {offered}"
             return refusal(request, 404, target_duration, reason)
-        past = past_window(renditions, *bounds)
+        asked = ClipSpan(request, address, stream, bounds, renditions)
+        earlier = EarlierSegments(renditions, past_of(stream, renditions, self._stored))
+        if earlier.has(bounds.start):
+            return PendingTask(self._with_earlier(asked, earlier))
+        outcome = self._answer(asked, past_window(renditions, *bounds))
+        return PendingTask(self._reply(outcome)) if isinstance(outcome, ClipRequest) else outcome
+
+    async def _with_earlier(self, asked: ClipSpan, earlier: EarlierSegments) -> Reply:
+        """Reply with a span that begins before the playlists do."""
+        try:
+            async with self._reading.held(network_of(asked.request.client)):
+                past = await earlier.window(*asked.bounds)
+        except TooManyWaitingError:
+            return refusal(asked.request, 503, 0, retry_after=asked.stream.target_duration)
+        outcome = self._answer(asked, past)
+        return await self._reply(outcome) if isinstance(outcome, ClipRequest) else outcome
+
+    def _answer(self, asked: ClipSpan, past: PastWindow | None) -> Reply | ClipRequest:
+        """Return the reply, or the request of which the file is still to be made."""
+        request, address, stream, bounds, renditions = asked
+        span, target_duration = address.span or Span(None, None), stream.target_duration
         if past is None:
             return refusal(request, 404, target_duration, NOTHING_KEPT)
         if is_refused(address, span, past):
@@ -253,7 +287,7 @@ class ClipReplies:
         if not past.is_whole:
             return refusal(request, 404, target_duration, NOT_OVER)
         shown = ShownSpan(bounds.start, bounds.end)
-        return PendingTask(self._reply(ClipRequest(request, address, stream, renditions, past, shown)))
+        return ClipRequest(request, address, stream, renditions, past, shown)
 
     async def _reply(self, asked: ClipRequest) -> Reply:
         request, later = asked.request, asked.stream.target_duration

@@ -20,6 +20,8 @@ from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.live_stream import LiveStream
 from packager.window.rendition import variant_renditions
 
+UNLISTED = "delay: the live playlist doesn't go back so far (live.playlist_window); start and end do"
+
 
 class DelayedReplies:
     """Decides requests for a channel as it was a while ago.
@@ -54,6 +56,8 @@ class DelayedReplies:
 
 def _reply(request: Request, address: LiveAddress, delay: Fraction, stream: LiveStream) -> Outcome:
     max_age, coded = max(stream.target_duration // 2, 1), request.takes_gzip
+    if _is_unlisted(stream, Fraction(stream.wall_clock()) - delay):
+        return refusal(request, 404, max_age, UNLISTED)
     if address.name == MANIFEST:
         if not stream.cadence.regular:
             return refusal(request, 404, ABSENT_LIVE_SECONDS, IRREGULAR)
@@ -75,6 +79,17 @@ def _reply(request: Request, address: LiveAddress, delay: Fraction, stream: Live
     if made is None:
         return refusal(request, 404, max_age, NOTHING_KEPT)
     return text_reply(request, made.pieces(), MEDIA_TYPE, max_age, coded=coded)
+
+
+def _is_unlisted(stream: LiveStream, until: Fraction) -> bool:
+    """Return whether a date is before the live playlists, whose channel keeps more on its disk.
+
+    Args:
+        until: seconds since the epoch.
+    """
+    entry = stream.begun_with
+    listed = variant_renditions(stream.renditions.values())[0].window.listed
+    return entry is not None and entry.has_past and bool(listed) and until < listed[0].program_date_time
 
 
 async def _manifest_reply(

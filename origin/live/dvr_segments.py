@@ -9,7 +9,10 @@ import functools
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import structlog
@@ -23,11 +26,13 @@ from origin.answers.representation_replies import RepresentationReplies, with_fi
 from origin.answers.request import Request
 from origin.http.representation import RepresentationMetadata
 from packager.library.local_storage import LocalFile, NotFoundError
+from packager.past.past_segments import PastSegments
 from packager.past.progressive_mp4 import MoviePiece
 from packager.past.segment_samples import Read
+from packager.publish.live_stream import LiveStream
 from packager.transient_errors import LACKING
 from packager.window.model import LiveSegment, StoredSegment
-from packager.window.rendition import Rendition
+from packager.window.rendition import Rendition, variant_renditions
 
 if TYPE_CHECKING:
     from packager.concurrency import Threads
@@ -37,6 +42,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 log = structlog.get_logger()
+
+NO_PAST: Mapping[str, PastSegments] = {}
+"""Of channels whose segments are gone once they have left the playlists."""
+
+MOST_READ_FOLDERS = 256
+"""Most renditions of whose past something may be in memory."""
+
+OLDEST_DATE_SECONDS = 5.0
+"""For how long the date of the oldest segment on disk stays in memory."""
 
 S3_SCHEME = "s3://"
 """The prefix of a segment's place in S3."""
@@ -85,15 +99,37 @@ async def stored_reply(request: Request, stored: StoredFile, release: Callable[[
         return refusal(request, 503, 0, retry_after=READING_RETRY_SECONDS)
 
 
+class _OldestDate(NamedTuple):
+    """The date of a channel's oldest segment on disk, and when it was read, by a clock that only rises."""
+
+    read: float
+    date: Fraction | None
+
+
 class StoredSegments:
     """Reads live segments that have left memory, from this machine's disk or from S3.
 
     Args:
         bucket: the place in S3 that is read; None: none is.
+        find_past: returns what finds the past of a rendition, by its folder on disk.
     """
 
-    def __init__(self, bucket: DvrBucket | None = None) -> None:
+    def __init__(
+        self, bucket: DvrBucket | None = None, find_past: Callable[[Path], PastSegments] | None = None
+    ) -> None:
         self._bucket = bucket
+        self._find_past = find_past
+        self._past: OrderedDict[str, PastSegments] = OrderedDict()
+
+    def past(self, folder: str) -> PastSegments | None:
+        """Return what finds the segments of a rendition that have left its playlist; in the event loop."""
+        if self._find_past is None:
+            return None
+        found = self._past.pop(folder, None) or self._find_past(Path(folder))
+        self._past[folder] = found
+        if len(self._past) > MOST_READ_FOLDERS:
+            self._past.popitem(last=False)
+        return found
 
     async def reply(
         self, request: Request, stored: tuple[str, StoredSegment], name: str, media_type: str, caching: str
@@ -192,17 +228,62 @@ def _open_file(path: str) -> LocalFile | None:
     return file
 
 
+def past_of(stream: LiveStream, renditions: Iterable[str], stored: StoredSegments) -> dict[str, PastSegments]:
+    """Return what finds the past of renditions, by name; nothing where the channel keeps none on a disk."""
+    entry = stream.begun_with
+    if entry is None or not entry.has_past:
+        return {}
+    folders = {one.name: one.folder for one in entry.renditions if one.folder is not None}
+    found = {name: stored.past(folders[name]) for name in renditions if name in folders}
+    return {name: one for name, one in found.items() if one is not None}
+
+
+class OldestDates:
+    """The dates from which on channels can be played, also of what has left their playlists.
+
+    Disks are read in threads, for each channel once in ``OLDEST_DATE_SECONDS`` at most.
+
+    Args:
+        stored: finds segments that have left the playlists.
+    """
+
+    def __init__(self, stored: StoredSegments) -> None:
+        self._stored = stored
+        self._known: dict[str, _OldestDate] = {}
+
+    async def of(self, stream: LiveStream) -> float | None:
+        """Return the date of the oldest segment in seconds since the epoch; None without any."""
+        leading = variant_renditions(stream.renditions.values())
+        dates = [float(one.window.listed[0].program_date_time) for one in leading if one.window.listed][:1]
+        past = past_of(stream, [one.name for one in leading[:1]], self._stored)
+        known, now = self._known.get(stream.name), time.monotonic()
+        if past and (known is None or now - known.read >= OLDEST_DATE_SECONDS):
+            (one,) = past.values()
+            found = await asyncio.to_thread(one.oldest)
+            known = self._known[stream.name] = _OldestDate(now, found)
+        if past and known is not None and known.date is not None:
+            dates.append(float(known.date))
+        return min(dates, default=None)
+
+
 class SegmentFiles:
     """Opens the segments of a span, in memory and where they are stored.
 
     Args:
         renditions: by name.
         stored: opens those that have left memory.
+        past: finds those that have left the playlists, by rendition.
     """
 
-    def __init__(self, renditions: Mapping[str, Rendition], stored: StoredSegments) -> None:
+    def __init__(
+        self,
+        renditions: Mapping[str, Rendition],
+        stored: StoredSegments,
+        past: Mapping[str, PastSegments] = NO_PAST,
+    ) -> None:
         self._renditions = renditions
         self._stored = stored
+        self._past_segments = past
 
     @contextlib.contextmanager
     def reading(self, rendition: str, segment: LiveSegment) -> Iterator[Read]:
@@ -216,6 +297,8 @@ class SegmentFiles:
     def locate(self, piece: MoviePiece) -> OpenFile:
         """Find a segment of a movie, in the event loop."""
         segment = self._renditions[piece.rendition].window.at(piece.number)
+        if segment is None and piece.rendition in self._past_segments:
+            return functools.partial(self._open_past, piece.rendition, piece.number)
         if segment is None:
             raise TruncatedFileError(f"segment {piece.number} of {piece.rendition} was removed")
         return self._opener(piece.rendition, segment)
@@ -226,9 +309,21 @@ class SegmentFiles:
         place = self._renditions[rendition].window.place(segment)
 
         def open_file() -> ReadableFile:
+            if place is not None and rendition in self._past_segments and not Path(place[0]).exists():
+                return self._open_past(rendition, segment.number)
             file = None if place is None else self._stored.open(*place)
             if file is None:
                 raise NotFoundError(f"segment {segment.number} of {rendition}")
             return file
 
         return open_file
+
+    def _open_past(self, rendition: str, number: int) -> ReadableFile:
+        """Open a segment that has left the playlist. Blocks."""
+        past = self._past_segments[rendition]
+        found = past.find(number)
+        if found is not None and found.stored is not None:
+            file = self._stored.open(past.place_of(number), found.stored)
+            if file is not None:
+                return file
+        raise NotFoundError(f"segment {number} of {rendition}")

@@ -75,9 +75,9 @@ class LiveHandler:
         self._past = past or PastMedia()
         self._others = others or OtherProcesses()
         self._playlists = PlaylistReplies()
-        self._windows = PastWindowReplies(self._past.window_hours)
+        self._windows = PastWindowReplies(self._past.window_hours, self._past.stored)
         self._delayed = DelayedReplies(self._past.window_hours)
-        self._thumbnails = ThumbnailReplies(self._past.window_hours)
+        self._thumbnails = ThumbnailReplies(self._past.window_hours, self._past.stored)
         self._snapshots = SnapshotReplies(self._past.stored, self._past.draw_snapshot)
         self._clips = ClipReplies(self._past.stored, self._past.clip_hours)
         programmes = self._past.programmes

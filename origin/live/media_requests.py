@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import sys
 from collections import OrderedDict
@@ -36,7 +37,7 @@ from origin.live.availability import (
     not_found_max_age,
 )
 from origin.live.dash_captions import is_dash_captions, render_dash_captions
-from origin.live.dvr_segments import StoredSegments, media_tag
+from origin.live.dvr_segments import StoredSegments, media_tag, past_of
 from origin.live.programme_requests import ProgrammeDirectory
 from origin.live.snapshots import DrawSnapshot
 from origin.live.waits import (
@@ -47,6 +48,7 @@ from origin.live.waits import (
     part_wait,
     wait_until_ready,
 )
+from packager.past.past_segments import PastSegments
 from packager.publish.live_stream import LiveStream
 from packager.window.model import MEDIA_EXTENSION, StoredSegment
 from packager.window.rendition import Rendition
@@ -336,7 +338,22 @@ class MediaRequest(Struct, frozen=True, gc=False):
             found = self.past.find_recorded(self.stream.name, self.rendition.name, name, file.number)
             if found is not None:
                 return self._read(functools.partial(self._recorded, found))
+            past = past_of(self.stream, [self.rendition.name], self.past.stored).get(self.rendition.name)
+            if past is not None and file.number < self.window.next_number:
+                return self._read(functools.partial(self._earlier, past))
         return self._missing()
+
+    async def _earlier(self, past: PastSegments) -> Reply:
+        """Reply with a segment that has left the playlist, or with an init segment of such ones."""
+        if self.file.kind is RenditionFileKind.INIT:
+            data = await asyncio.to_thread(past.init, self.file.number)
+            if data is None:
+                return self._missing()
+            return self.replies.reply(self.request, self.address, self.rendition, data)
+        found = await asyncio.to_thread(past.find, self.file.number)
+        if found is None or found.stored is None:
+            return self._missing()
+        return await self._stored_segment((past.place_of(found.number), found.stored))
 
     async def _recorded(self, file: RecordedFile) -> Reply:
         return await file(self.request) or self._missing()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Hashable, Sequence
 from fractions import Fraction
 from functools import partial
+from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -22,6 +23,7 @@ from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
 from origin.live.addresses import I_FRAMES, MANIFEST, MULTIVARIANT, LiveAddress, Span
+from origin.live.dvr_segments import StoredSegments, past_of
 from origin.live.playlist_requests import IRREGULAR, Reload
 from origin.live.spans import (
     AT_ONCE,
@@ -43,6 +45,7 @@ from origin.live.spans import (
 )
 from origin.live.waits import Outcome, not_on_air, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
+from packager.past.earlier_segments import EarlierSegments
 from packager.past.i_frames import i_frame_playlist, i_frame_variants
 from packager.past.manifest import manifest
 from packager.past.past_window import PastWindow, growing_playlist, past_playlist, past_window
@@ -53,12 +56,27 @@ from packager.publish.date_ranges import merged
 from packager.publish.hls import RenderingError
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.live_stream import LiveStream
-from packager.window.rendition import Rendition
+from packager.window.rendition import Rendition, variant_renditions
 
 MOST_LATE_SEGMENTS = 4
 """Target durations behind the beginning of a span for which its first segment is awaited."""
 
+GROWS_FROM = (
+    "a manifest of a span that grows begins no earlier than the live playlist (live.playlist_window),"
+    " which begins at {}; HLS has all of the span"
+)
+
 NOT_OVER = "a span has an I-frame playlist once it is over"
+
+
+class BoundedSpan(NamedTuple):
+    """A request for a span, and the dates of its bounds."""
+
+    request: Request
+    address: LiveAddress
+    span: Span
+    stream: LiveStream
+    bounds: Bounds
 
 
 class PastRequest(Struct, frozen=True, gc=False):
@@ -92,9 +110,14 @@ class PastRequest(Struct, frozen=True, gc=False):
         """Write the playlist or the manifest, which is empty if there is none; of a day it takes long."""
         if self.address.name == MULTIVARIANT:
             renditions = list(self.stream.renditions.values())
-            pictures = i_frame_variants(self.past.segments, self.query) if self.past.is_whole else ()
+            is_over, segments = self.past.is_whole, self.past.segments
+            # A span that is over has the same text on all nodes, and behind a restart.
             made = multivariant_playlist(
-                renditions, self.stream.cadence, suffix=self.query, pictures=pictures
+                renditions,
+                self.stream.cadence,
+                suffix=self.query,
+                segments=segments if is_over else None,
+                pictures=i_frame_variants(segments, self.query) if is_over else (),
             )
             return (made.render().encode(),)
         if self.address.name == MANIFEST:
@@ -215,12 +238,15 @@ class PastWindowReplies:
 
     Args:
         most_hours: longest span.
+        stored: opens segments that have left memory.
     """
 
-    def __init__(self, most_hours: float) -> None:
+    def __init__(self, most_hours: float, stored: StoredSegments) -> None:
         self._most_hours = most_hours
+        self._stored = stored
         # Anybody may vary the bounds at will, so networks take turns.
         self._turns = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
+        self._reading = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
         self._texts = SingleFlight[Hashable, Pieces]()
 
     def decide(self, request: Request, address: LiveAddress, span: Span, stream: LiveStream) -> Outcome:
@@ -256,13 +282,54 @@ class PastWindowReplies:
             return await asyncio.to_thread(write)
 
     def _decide(self, request: Request, address: LiveAddress, span: Span, stream: LiveStream) -> Outcome:
-        target_duration = stream.target_duration
         # The administrator decides how long a programme is.
         most_hours = LONGEST_SECONDS / 3600 if address.programme else self._most_hours
         bounds = read_bounds(request, span, stream, most_hours, "limits.window_hours")
         if isinstance(bounds, Reply):
             return bounds
+        asked = BoundedSpan(request, address, span, stream, bounds)
         past = past_window(stream.renditions, *bounds)
+        rendition = stream.renditions.get(address.rendition)
+        grows = past is not None and not past.is_whole
+        past_segments = past_of(stream, stream.renditions, self._stored)
+        earlier = EarlierSegments(stream.renditions, past_segments, address.rendition)
+        # Players of a manifest whose beginning has left the live playlist go on with the rest.
+        goes_on = grows and address.name == MANIFEST and address.is_followed
+        has_earlier = span.start is not None and earlier.has(bounds.start) and not goes_on
+        is_redirected = span.start is None or is_relative(span) or (past is not None and past.is_cut)
+        if grows and rendition is not None and (has_earlier or not is_redirected):
+            reload = Reload(request, address, stream, rendition)
+            if not reload.has_come():
+                return reload.wait(
+                    lambda holds: self._decide(request, address, span, stream) if holds else reload.refused()
+                )
+        if has_earlier:
+            return PendingTask(self._with_earlier(asked, earlier))
+        outcome = self._answer(asked, past)
+        return PendingTask(self._in_turn(outcome)) if isinstance(outcome, PastRequest) else outcome
+
+    async def _with_earlier(self, asked: BoundedSpan, earlier: EarlierSegments) -> Reply:
+        """Reply with a span that begins before the playlists do."""
+        try:
+            async with self._reading.held(network_of(asked.request.client)):
+                past = await earlier.window(*asked.bounds)
+        except TooManyWaitingError:
+            return refusal(asked.request, 503, 0, retry_after=asked.stream.target_duration)
+        if asked.address.name == MANIFEST and past is not None and not past.is_whole:
+            # A dynamic manifest is made of the periods of the live one.
+            listed = variant_renditions(asked.stream.renditions.values())[0].window.listed
+            if past.first.number < listed[0].number:
+                reason = GROWS_FROM.format(written(listed[0].program_date_time, up=True))
+                return refusal(asked.request, 404, asked.stream.target_duration, reason)
+        outcome = self._answer(asked, past)
+        if isinstance(outcome, PastRequest):
+            return await self._in_turn(outcome)
+        return outcome
+
+    def _answer(self, asked: BoundedSpan, past: PastWindow | None) -> Reply | PastRequest:
+        """Return the reply, or the request of which a playlist or a manifest is still to be written."""
+        request, address, span, stream, bounds = asked
+        target_duration = stream.target_duration
         if past is None:
             return _nothing_yet(request, bounds, stream)
         if is_refused(address, span, past):
@@ -272,22 +339,17 @@ class PastWindowReplies:
         is_open = span.start is None or (not past.is_whole and past.is_cut)
         if is_open or is_relative(span):
             return redirection(address, dated(span, bounds, past), max(target_duration // 2, 1))
-        asked = PastRequest(request, address, stream, past, bounds.end, ranges)
+        found = PastRequest(request, address, stream, past, bounds.end, ranges)
         rendition = stream.renditions.get(address.rendition)
         if address.name == I_FRAMES and not past.is_whole:
             return refusal(request, 404, target_duration, NOT_OVER)
         if past.is_whole or rendition is None:
-            return PendingTask(self._in_turn(asked))
-        reload = Reload(request, address, stream, rendition)
-        if not reload.has_come():
-            return reload.wait(
-                lambda holds: self._decide(request, address, span, stream) if holds else reload.refused()
-            )
+            return found
         if address.directives.skip:
-            return asked.delta_reply(rendition)
+            return found.delta_reply(rendition)
         # In the step in which the segments are listed.
-        edge = stream.presentation.edge(rendition.name, address.directives.suffix, asked.query)
-        return PendingTask(self._in_turn(replace(asked, edge=edge)))
+        edge = stream.presentation.edge(rendition.name, address.directives.suffix, found.query)
+        return replace(found, edge=edge)
 
 
 def _nothing_yet(request: Request, bounds: Bounds, stream: LiveStream) -> Reply:

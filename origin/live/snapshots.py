@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from bisect import bisect_right
 from collections import OrderedDict
@@ -9,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from fractions import Fraction
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from media.errors import MediaError, UnsupportedError
 from origin.answers.pieces import TruncatedFileError
@@ -20,13 +21,14 @@ from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
 from origin.live.addresses import LiveAddress
-from origin.live.dvr_segments import SegmentFiles, StoredSegments
+from origin.live.dvr_segments import SegmentFiles, StoredSegments, past_of
 from origin.live.moments import EXAMPLES
 from origin.live.spans import IMMUTABLE_SECONDS, NOTHING_KEPT, redirection, written
 from origin.live.waits import Outcome, not_on_air, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.local_storage import NotFoundError
 from packager.past.key_frames import KeyFrame, read_key_frame, segment_before
+from packager.past.past_segments import PastSegments
 from packager.past.thumbnails import THUMBNAIL_WIDTH, thumbnail_size
 from packager.publish.live_stream import LiveStream
 from packager.transient_errors import NotReadyError
@@ -40,6 +42,9 @@ MAX_KEPT, MAX_KEPT_BYTES = 256, 16 << 20
 
 MAX_WAITING = 64
 """Most requests for pictures that wait for their turn."""
+
+EARLIER_SECONDS = 60
+"""How long before a moment the picture of it may be, where that isn't listed any more."""
 
 NEEDS_MOMENT = f"at: a time is needed; allowed: {EXAMPLES}"
 NOT_YET = "this time is still to come"
@@ -92,7 +97,8 @@ class SnapshotRequest(Struct, frozen=True, gc=False):
             OSError: the segment can't be read now.
         """
         name = self.rendition.name
-        with SegmentFiles({name: self.rendition}, stored).reading(name, self.segment) as read:
+        files = SegmentFiles({name: self.rendition}, stored, past_of(self.stream, [name], stored))
+        with files.reading(name, self.segment) as read:
             return read_key_frame(read, self.segment, self.moment)
 
     def key(self, found: KeyFrame) -> Key:
@@ -151,21 +157,32 @@ class SnapshotReplies:
         listed = pictures[0].window.listed
         moment = address.moment.at(Fraction(stream.wall_clock()))
         segment = segment_before(listed, bisect_right(listed, moment, key=_date))
+        is_small = bool(address.width)
+        past = past_of(stream, [pictures[0].name], self._stored).get(pictures[0].name)
+        if past is not None and listed and moment < listed[0].program_date_time:
+            asked = SnapshotRequest(request, stream, pictures[0], listed[0], moment, is_small)
+            return PendingTask(self._earlier(asked, address, past))
         if segment is None:
             return refusal(request, 404, target_duration, NOTHING_KEPT)
+        asked = SnapshotRequest(request, stream, pictures[0], segment, moment, is_small)
         if address.moment.is_relative:
-            query = {"at": written(segment.program_date_time, up=True)}
-            if address.chosen:
-                query["rendition"] = address.chosen
-            if address.width:
-                query["width"] = address.width
-            return redirection(address, query, max(target_duration // 2, 1))
+            return _redirected(asked, address)
         newest = listed[-1]
         if not pictures[0].window.ended and moment >= newest.program_date_time + newest.duration:
             return refusal(request, 404, max(target_duration // 2, 1), NOT_YET)
-        is_small = bool(address.width)
-        asked = SnapshotRequest(request, stream, pictures[0], segment, moment, is_small)
         return PendingTask(self._reply(asked))
+
+    async def _earlier(self, asked: SnapshotRequest, address: LiveAddress, past: PastSegments) -> Reply:
+        """Reply with a picture of before the playlist."""
+        start, end = asked.moment - EARLIER_SECONDS, asked.moment + Fraction(1, 1000)
+        found = await asyncio.to_thread(past.read, start, end, asked.segment.number)
+        segment = segment_before(found, len(found))
+        if segment is None:
+            return refusal(asked.request, 404, asked.stream.target_duration, NOTHING_KEPT)
+        asked = structs.replace(asked, segment=segment)
+        if address.moment is not None and address.moment.is_relative:
+            return _redirected(asked, address)
+        return await self._reply(asked)
 
     async def _reply(self, asked: SnapshotRequest) -> Reply:
         request, later = asked.request, asked.stream.target_duration
@@ -203,6 +220,16 @@ class SnapshotReplies:
         while len(self._kept) > 1 and (len(self._kept) > MAX_KEPT or self._nbytes > MAX_KEPT_BYTES):
             self._nbytes -= len(self._kept.popitem(last=False)[1])
         return data
+
+
+def _redirected(asked: SnapshotRequest, address: LiveAddress) -> Reply:
+    """Lead to the date of the segment that has the picture."""
+    query = {"at": written(asked.segment.program_date_time, up=True)}
+    if address.chosen:
+        query["rendition"] = address.chosen
+    if address.width:
+        query["width"] = address.width
+    return redirection(address, query, max(asked.stream.target_duration // 2, 1))
 
 
 async def _draw_nothing(_: bytes, __: tuple[int, int] | None) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from fractions import Fraction
+from typing import NamedTuple
 
 from media.subtitles.webvtt import MEDIA_TYPE
 from origin.answers.refusals import refusal
@@ -12,6 +13,7 @@ from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
 from origin.http.client_limits import network_of
 from origin.live.addresses import SNAPSHOT, LiveAddress, Span
+from origin.live.dvr_segments import StoredSegments, past_of
 from origin.live.spans import (
     AT_ONCE,
     IMMUTABLE_SECONDS,
@@ -29,6 +31,7 @@ from origin.live.spans import (
 )
 from origin.live.waits import Outcome, not_on_air, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
+from packager.past.earlier_segments import EarlierSegments
 from packager.past.past_window import PastWindow, past_window
 from packager.past.thumbnails import THUMBNAIL_WIDTH, thumbnail_size, thumbnails_vtt
 from packager.publish.live_stream import LiveStream
@@ -37,15 +40,26 @@ from packager.window.rendition import variant_renditions
 NO_PICTURES = "this channel has no picture"
 
 
+class ThumbnailRequest(NamedTuple):
+    """A request for the WebVTT of a span, and the dates of its bounds."""
+
+    request: Request
+    address: LiveAddress
+    stream: LiveStream
+    bounds: Bounds
+
+
 class ThumbnailReplies:
     """Decides requests for the WebVTT that names the small pictures of a span, or of all that is kept.
 
     Args:
         most_hours: longest span.
+        stored: finds segments that have left memory.
     """
 
-    def __init__(self, most_hours: float) -> None:
+    def __init__(self, most_hours: float, stored: StoredSegments) -> None:
         self._most_hours = most_hours
+        self._stored = stored
         self._turns = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
 
     def decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome:
@@ -70,27 +84,34 @@ class ThumbnailReplies:
         pictures = [one for one in variant_renditions(stream.renditions.values()) if one.video][-1:]
         if not pictures:
             return refusal(request, 404, target_duration, NO_PICTURES)
-        past = past_window({one.name: one for one in pictures}, *bounds)
-        if past is None:
-            return refusal(request, 404, target_duration, NOTHING_KEPT)
-        if is_relative(span):
-            return redirection(address, dated(span, bounds, past), max(target_duration // 2, 1))
-        return PendingTask(self._in_turn(request, address, stream, past, bounds))
+        shown = {one.name: one for one in pictures}
+        earlier = EarlierSegments(shown, past_of(stream, shown, self._stored))
+        asked = ThumbnailRequest(request, address, stream, bounds)
+        if span.start is not None and earlier.has(bounds.start):
+            return PendingTask(self._in_turn(asked, None, earlier))
+        return PendingTask(self._in_turn(asked, past_window(shown, *bounds), None))
 
     async def _in_turn(
-        self, request: Request, address: LiveAddress, stream: LiveStream, past: PastWindow, bounds: Bounds
+        self, asked: ThumbnailRequest, past: PastWindow | None, earlier: EarlierSegments | None
     ) -> Reply:
         """Write the WebVTT in a thread; of a long span that takes a while."""
+        request = asked.request
         try:
             async with self._turns.held(network_of(request.client)):
-                return await asyncio.to_thread(_reply, request, address, stream, past, bounds)
+                if earlier is not None:
+                    past = await earlier.window(*asked.bounds)
+                if past is not None:
+                    return await asyncio.to_thread(_reply, asked, past)
         except TooManyWaitingError:
-            return refusal(request, 503, 0, retry_after=stream.target_duration)
+            return refusal(request, 503, 0, retry_after=asked.stream.target_duration)
+        return refusal(request, 404, asked.stream.target_duration, NOTHING_KEPT)
 
 
-def _reply(
-    request: Request, address: LiveAddress, stream: LiveStream, past: PastWindow, bounds: Bounds
-) -> Reply:
+def _reply(asked: ThumbnailRequest, past: PastWindow) -> Reply:
+    request, address, stream, bounds = asked
+    span = address.span or Span(None, None)
+    if is_relative(span):
+        return redirection(address, dated(span, bounds, past), max(stream.target_duration // 2, 1))
     ((rendition, segments),) = past.segments.items()
     entry = next(one.timeline.entry for one in segments if one.timeline is not None)
     zero = max(bounds.start, past.first.program_date_time)

@@ -66,6 +66,7 @@ from origin.tls.redirect import RedirectToHttps
 from origin.token_relay.openai_errors import OpenAIErrors
 from origin.token_relay.routes import routes as relay_routes
 from origin.vod.addresses import PREFIX
+from packager.dvr.past_blocks import PastBlocks
 from packager.library.local_storage import Library
 from packager.live.snapshot import draw_snapshot
 
@@ -78,7 +79,7 @@ def live_handler(services: Services, client_limits: ClientLimits) -> LiveHandler
         services.config.server.carried_parameters,
         client_limits.blocked_requests,
         PastMedia(
-            StoredSegments(live.dvr_bucket),
+            StoredSegments(live.dvr_bucket, PastBlocks),
             functools.partial(recordings.find_live_file, services.recordings),
             services.config.limits.window_hours,
             services.config.limits.clip_hours,

@@ -50,6 +50,7 @@ from origin.workers.event_channel_readers import WorkerEventChannels
 from origin.workers.messages import Start
 from origin.workers.stations import WorkerStations
 from packager.concurrency import background_task
+from packager.dvr.past_blocks import PastBlocks
 from packager.encode.renditions import ENCODED_NAME
 from packager.publish.live_stream import LiveStream
 from packager.replication.live_log import LIVE, FollowedLiveLog
@@ -176,7 +177,7 @@ def live_handler(services: WorkerServices, client_limits: ClientLimits) -> LiveH
         services.config.server.carried_parameters,
         client_limits.blocked_requests,
         PastMedia(
-            StoredSegments(services.dvr_bucket),
+            StoredSegments(services.dvr_bucket, PastBlocks),
             window_hours=services.config.limits.window_hours,
             clip_hours=services.config.limits.clip_hours,
         ),

@@ -168,7 +168,7 @@ def _is_alike(entry: CadenceEntry, other: CadenceEntry) -> bool:
 def _for_all(entry: CadenceEntry, dvr: Dvr | None) -> CadenceEntry:
     """Leave out what only the node has that makes the channel: its disk."""
     renditions = tuple(replace(one, folder=None) for one in entry.renditions)
-    entry = replace(entry, renditions=renditions, dvr_window=0.0)
+    entry = replace(entry, renditions=renditions, dvr_window=0.0, has_past=False)
     return entry if dvr is None else dvr.for_all(entry)
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from packager.dvr import index, stored_cadence
-from packager.dvr.disk_rendition import parse_init
 from packager.dvr.index import IndexLine, line_of
+from packager.dvr.init_files import parse_init
 from packager.dvr.limits import BucketLimits
 from packager.dvr.own_files import MAX_INIT_BYTES
 from packager.dvr.restore_plan import StoredRendition

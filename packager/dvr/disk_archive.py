@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -26,9 +27,10 @@ from packager.dvr.restore_plan import (
     listable_range,
     within,
 )
-from packager.dvr.segment_removal import SegmentRemover
+from packager.dvr.segment_removal import DvrBounds, SegmentRemover
 from packager.dvr.segment_sources import DiskSegments
 from packager.dvr.write_queue import (
+    Archival,
     DiskHealth,
     PendingWrite,
     Removal,
@@ -37,6 +39,7 @@ from packager.dvr.write_queue import (
 )
 from packager.safe_files import DataFolder, NotOursError, OpenFolder
 from packager.window.cadence import Cadence
+from packager.window.model import LiveSegment
 from packager.window.rendition_log_writer import RenditionWriter
 
 log = structlog.get_logger()
@@ -46,6 +49,9 @@ CADENCE = "cadence"
 
 FORMER = "former"
 """Folder of segments that can't be in one playlist with new ones; only one generation is kept."""
+
+LISTED_GAPS = 10
+"""How many gaps are listed where all stored segments are older than the playlist."""
 
 MAX_FORMER_FOLDERS = 16
 """Most folders of one rendition that are set aside, with files of earlier generations that the DVR hasn't
@@ -60,6 +66,7 @@ class DiskArchive:
         max_bytes: most bytes of segments that are kept; 0: as many as the window's time asks for. Half of
             them are listed, as segments stay fetchable as long again once they have left the list (§6.2.2).
         limits: how long the archive waits for the disk, and how much it holds in memory meanwhile.
+        past_seconds: for how long segments are kept that have left the playlists; 0: they aren't.
     """
 
     def __init__(
@@ -68,15 +75,16 @@ class DiskArchive:
         channel: str,
         max_bytes: int = 0,
         limits: DvrLimits = DEFAULT_LIMITS,
+        past_seconds: float = 0.0,
     ) -> None:
         self._place = DataFolder.at(place)
         self._channel = channel
         self._limits = limits
-        self._max_bytes = max_bytes
+        self._bounds = DvrBounds(max_bytes, past_seconds)
         self._health = DiskHealth(channel, limits.calm_writes)
         self._queue = WriteQueue(self._health, limits.waiting_bytes)
         self._segment_stores: dict[str, RenditionStore] = {}
-        self._removal = SegmentRemover(self._queue, self._segment_stores, self._health, max_bytes)
+        self._removal = SegmentRemover(self._queue, self._segment_stores, self._health, self._bounds, limits)
         self._writer = Writer(self._queue, self._removal, self._health, limits)
         self._found: dict[str, StoredRendition] = {}
 
@@ -227,7 +235,7 @@ class DiskArchive:
 
     def segment_source(self) -> DiskSegments:
         """Return what links its segments into other folders."""
-        return DiskSegments(self._place)
+        return DiskSegments(self._place, has_past=self._bounds.seconds > 0)
 
     def place_of(self, rendition: str) -> str:
         """Return the path of a rendition's folder."""
@@ -236,7 +244,8 @@ class DiskArchive:
     def next_event(self, next_number: int) -> DiskArchive:
         """Return what stores the next event; the folder of the last one was emptied."""
         del next_number
-        return DiskArchive(self._place, self._channel, self._max_bytes, self._limits)
+        bounds = self._bounds
+        return DiskArchive(self._place, self._channel, bounds.nbytes, self._limits, bounds.seconds)
 
     def segment_store(self, name: str) -> RenditionStore:
         """Return a rendition's store; ``load`` has made it."""
@@ -256,6 +265,8 @@ class DiskArchive:
         for name, writer in writers.items():
             segment_store = self._segment_stores[name]
             segment_store.writer, segment_store.left = writer, writer.window.discontinuity_sequence
+            if self._bounds.seconds:
+                writer.window.finished.on_retired = segment_store.archive
         found, self._found = self._found, {}
         try:
             self._take_up(found, writers, next_number, segment_duration, now)
@@ -274,10 +285,19 @@ class DiskArchive:
         """Restore the found segments in the windows, as far as they can be listed, and leave the others."""
         self._removal.used = _bytes_of(found)
         kept = max(writer.window.finished.kept for writer in writers.values())
-        if not within(found, next_number, segment_duration, kept):
+        is_near = within(found, next_number, segment_duration, kept)
+        if not is_near and self._bounds.seconds and is_recent(found, now, Fraction(self._bounds.seconds)):
+            self._list_gaps(found, writers, next_number, segment_duration, now)
+            return
+        if not is_near:
             self._leave(found, recent=is_recent(found, now, kept))
             return
-        found = self._reachable(found, listable_range(found, next_number, segment_duration, kept))
+        limit = listable_range(found, next_number, segment_duration, kept)
+        first = next_number - math.ceil(kept / segment_duration)
+        if self._bounds.seconds and limit.first < first:
+            # Older ones are found in the past, and needn't be listed for a moment.
+            limit = ListableRange(first, elapsed=True)
+        found = self._reachable(found, limit)
         segments, sequence = align_renditions(found, next_number, segment_duration, now)
         last = last_number(found)
         for name, writer in writers.items():
@@ -288,6 +308,45 @@ class DiskArchive:
                 # A published gap never changes, not even over the next restart.
                 if gap.duration != segment_duration and not segment_store.refused:
                     self._queue.put(PendingWrite(segment_store, gap.number, segment_store.left))
+
+    def _list_gaps(
+        self,
+        found: dict[str, StoredRendition],
+        writers: dict[str, RenditionWriter],
+        next_number: int,
+        segment_duration: Fraction,
+        now: Fraction,
+    ) -> None:
+        """Put what was found into the past, and list some gaps behind it: the channel was away for long.
+
+        The newest segments stay in their folder, too, so that the next start knows of them.
+        """
+        first = last_number(found) + 1 - LISTED_GAPS
+        older = {
+            name: StoredRendition({n: line for n, line in one.lines.items() if n < first}, {})
+            for name, one in found.items()
+        }
+        self._forget(older)
+        for name, writer in writers.items():
+            segment_store, lines = self._segment_stores[name], list(found[name].lines.values())
+            for line in lines:
+                if line.number >= first:
+                    self._queue.archive(Archival(segment_store, line))
+            played = next((line for line in reversed(lines) if line.parts), None)
+            timeline = None if played is None else found[name].timelines.get(played.init or 0)
+            sequence = max((line.left + line.discontinuity for line in lines[-1:]), default=0)
+            gaps = [
+                LiveSegment(
+                    next_number - behind,
+                    timeline,
+                    (now - behind * segment_duration).as_integer_ratio(),
+                    gap=True,
+                    duration=segment_duration,
+                )
+                for behind in range(LISTED_GAPS, 0, -1)
+            ]
+            writer.restore(gaps, next_number, sequence)
+            segment_store.left = sequence
 
     def _leave(self, found: dict[str, StoredRendition], *, recent: bool) -> None:
         """Discard everything that was found: its numbers are too far from the next one."""
@@ -347,8 +406,11 @@ class DiskArchive:
         )
 
     def _forget(self, found: dict[str, StoredRendition]) -> None:
+        """Remove what can't be listed any more; it stays in the past, where there is one."""
         for name, one in found.items():
             for number, line in one.lines.items():
+                if self._bounds.seconds:
+                    self._queue.archive(Archival(self._segment_stores[name], line))
                 self._queue.remove(Removal(self._segment_stores[name], number, line.size, ()))
             if one.timelines:
                 self._queue.remove(Removal(self._segment_stores[name], -1, 0, tuple(one.timelines)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nsmallest
 from itertools import islice
@@ -17,17 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
-from media.errors import MediaError
-from media.mp4.codecs.sample_entry import parse_sample_entry
-from media.mp4.fragments.fragments import FragmentReader, InitSegment
-from media.subtitles import webvtt
 from packager.dvr import index
 from packager.dvr.index import INDEX, IndexLine
+from packager.dvr.init_files import MAX_INIT_SEGMENTS, read_timelines
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
-from packager.dvr.own_files import INIT_NAME, MAX_INIT_BYTES, NUMBER, is_init, is_unfinished
+from packager.dvr.own_files import INIT_NAME, NUMBER, is_unfinished
+from packager.dvr.past_blocks import PastBlocks
 from packager.dvr.restore_plan import StoredRendition
 from packager.safe_files import DataFolder, NotOursError, OpenFolder, write_all
-from packager.window.model import WEBVTT_ENTRY, LiveSegment, Timeline
+from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import extension_of, segment_uri
 
 TRIED_BYTES = 1 << 20
@@ -40,9 +38,6 @@ CHECKED_SEGMENTS = 4096
 """Number of segments, the newest, whose length is checked; of others only the existence: each was
 synchronised before its line was written, and later damage shows when it is read.
 """
-
-MAX_INIT_SEGMENTS = 4096
-"""Most init segments that are read, the newest."""
 
 MAX_NAMED_SEGMENTS = 10
 """Most segments that were moved aside whose numbers are logged, the oldest."""
@@ -100,6 +95,7 @@ class DvrFolder:
 
     Attributes:
         faults: the faults that ``load`` found.
+        past: the segments that have left the playlist.
     """
 
     def __init__(self, place: Path | DataFolder, limits: DvrLimits = DEFAULT_LIMITS) -> None:
@@ -109,6 +105,7 @@ class DvrFolder:
         self._extension = extension_of(self._place.name)
         self._segment_name = re.compile(rf"{NUMBER}\.{self._extension}")
         self.faults = Faults()
+        self.past = PastBlocks(place, limits)
         self._inits: dict[int, int] = {}
         self._unneeded: set[int] = set()
         self._lines = 0
@@ -323,6 +320,18 @@ class DvrFolder:
                 raise
             return line
 
+    def archive(self, lines: Iterable[IndexLine]) -> bool:
+        """Put segments that leave the playlist into the past, whose lines are in ascending order.
+
+        Returns:
+            Whether a block was begun.
+
+        Raises:
+            OSError: it can't be written; it may be tried again.
+        """
+        with self._place.open() as folder:
+            return self.past.put(folder, lines)
+
     @staticmethod
     def _write_new(folder: OpenFolder, name: str, data: bytes) -> None:
         """Write a file; anything of its name is moved aside."""
@@ -405,43 +414,3 @@ class DvrFolder:
 def _size_of(folder: OpenFolder, name: str) -> int:
     status = folder.status(name)
     return -1 if status is None else status.st_size
-
-
-def read_timelines(folder: OpenFolder, most: int = MAX_INIT_SEGMENTS) -> dict[int, Timeline]:
-    """Read the init segments of a rendition's folder, by number; the newest ones where there are more.
-
-    Raises:
-        OSError: one of them can't be read.
-    """
-    timelines: dict[int, Timeline] = {}
-    for name in _init_names(folder, most):
-        try:
-            data = folder.read(name, MAX_INIT_BYTES)
-        except (NotOursError, FileNotFoundError):
-            continue
-        timeline = parse_init(int(name[len("init-") : -len(".mp4")]), data)
-        if timeline is not None:
-            timelines[timeline.number] = timeline
-    return timelines
-
-
-def _init_names(folder: OpenFolder, most: int) -> Iterator[str]:
-    names = [entry.name for entry in folder.entries() if INIT_NAME.fullmatch(entry.name)]
-    yield from sorted(names, key=lambda name: (len(name), name))[-most:]
-
-
-def parse_init(number: int, data: bytes) -> Timeline | None:
-    """Read an init segment, or the header that captions have instead; None where the data is neither."""
-    if data == webvtt.HEADER:
-        return Timeline(number, data, WEBVTT_ENTRY)
-    if not is_init(data):
-        return None
-    reader = FragmentReader()
-    try:
-        reader.receive_data(data)
-        for event in reader.events():
-            if isinstance(event, InitSegment):
-                return Timeline(number, data, parse_sample_entry(event.tracks[0].sample_entries[0]))
-    except (MediaError, IndexError):
-        pass
-    return None

@@ -7,15 +7,12 @@ is never taken back (RFC 8216bis §6.2.1); it becomes a gap in the DVR only if t
 from __future__ import annotations
 
 import asyncio
-import errno
 
 from packager.dvr.index import IndexLine, stored_of
 from packager.dvr.limits import DvrLimits
-from packager.dvr.segment_removal import SegmentRemover
+from packager.dvr.segment_removal import NO_ROOM, SegmentRemover
 from packager.dvr.write_queue import DiskHealth, PendingWrite, Removal, WriteQueue
 from packager.window.model import LiveSegment
-
-_NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 WRITE_ATTEMPTS = 3
 """Most attempts to write a segment while the removal of older ones may make room for it."""
@@ -44,12 +41,14 @@ class Writer:
         """Write and remove for ever."""
         while True:
             self._queue.look()
-            await self._removal.remove_queued()
+            await self._removal.archive_queued()
+            if not self._queue.has_archivals:
+                await self._removal.remove_queued()
             put = self._queue.take_put()
-            if put is None:
-                await self._rest()
-            else:
+            if put is not None:
                 await self._store(put)
+            elif self._health.reason or not self._queue.has_archivals:
+                await self._rest()
 
     async def _rest(self) -> None:
         """Wait for work; a disk that has failed is tried meanwhile, as an idle channel stores nothing."""
@@ -93,7 +92,11 @@ class Writer:
                 return await asyncio.to_thread(put.segment_store.folder.store, segment, put.left)
             except OSError as error:
                 self._health.failed(error.strerror or str(error))
-                if error.errno not in _NO_ROOM or not self._removal.forget_oldest():
+                if error.errno not in NO_ROOM:
+                    break
+                if await self._removal.remove_block():
+                    continue
+                if not self._removal.forget_oldest():
                     break
                 await self._removal.remove_queued()
         return None

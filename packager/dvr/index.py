@@ -124,6 +124,26 @@ def line_of(segment: LiveSegment, left: int, stored_by: int = 0) -> IndexLine:
     )
 
 
+def archived_line_of(segment: LiveSegment, left: int = 0) -> IndexLine:
+    """Make the line of a segment that is stored, or of a gap.
+
+    Args:
+        left: discontinuities before it.
+    """
+    stored = segment.stored
+    return IndexLine(
+        number=segment.number,
+        date=segment.date_ratio,
+        duration=segment.duration.as_integer_ratio(),
+        left=left,
+        init=None if segment.timeline is None else segment.timeline.number,
+        discontinuity=segment.discontinuity,
+        parts=() if stored is None else tuple(stored.part_sizes),
+        presentation_time=(0, 1) if stored is None else stored.shown_ratio,
+        key_frame_end=0 if stored is None else stored.key_frame_end,
+    )
+
+
 def _part_sizes(segment: LiveSegment) -> tuple[int, ...]:
     """Return the bytes of each part; WebVTT, which isn't the concatenation of its parts, counts as one."""
     if segment.parts and segment.timeline is not None and not segment.timeline.has_map:

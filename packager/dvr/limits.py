@@ -35,6 +35,9 @@ class DvrLimits:
         compact_slack_lines: Lines of removed segments beyond which the index is written anew, if they are
             most of it, too.
         index_bytes: Longest index that is read.
+        blocks_read: Blocks of the past that stay in memory of each rendition, those that were read lately.
+        blocks_dated: Blocks of the past of each rendition whose dates stay in memory.
+        removed_blocks: Most blocks of the past that are removed at once.
         bucket: Limits of a DVR in an S3 bucket.
     """
 
@@ -46,6 +49,9 @@ class DvrLimits:
     look_seconds: float = 30.0
     compact_slack_lines: int = 4096
     index_bytes: int = 256 << 20
+    blocks_read: int = 8
+    blocks_dated: int = 4096
+    removed_blocks: int = 4
     bucket: BucketLimits = field(default_factory=BucketLimits)
 
 

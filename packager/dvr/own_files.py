@@ -53,6 +53,7 @@ _BEGINNINGS: tuple[tuple[re.Pattern[str], _Begins], ...] = (
     (TEXT_NAME, _text(webvtt.HEADER)),
     (INIT_NAME, lambda head: head[4:8] == b"ftyp" or head == webvtt.HEADER),
     (re.compile(r"index"), _text(b'{"number":')),
+    (re.compile(r"before"), lambda head: re.fullmatch(rb"[0-9]{1,20}\n", head) is not None),
     (re.compile(r"cadence"), _text(b'{"frame_rate":')),
     (re.compile(r"ended"), _text(b'{"frame_rate":')),
     (re.compile(r"recording"), _text(b'{"id":')),

@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from packager.dvr.disk_rendition import DvrFolder
-from packager.dvr.write_queue import DiskHealth, Removal, RenditionStore, WriteQueue
+from packager.dvr.index import IndexLine
+from packager.dvr.limits import DvrLimits
+from packager.dvr.write_queue import Archival, DiskHealth, Removal, RenditionStore, WriteQueue
 from packager.window.rendition_log_writer import RenditionWriter
 
 MAX_FAILED_REMOVALS = 4096
 """Most segments that wait for another attempt to remove them; more stay on disk until the next start."""
 
+ARCHIVED_AT_ONCE = 1000
+"""Most segments that are put into the past in one step, between which others are stored."""
+
+NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
+"""Errors of a disk that is full."""
+
+
+@dataclass(frozen=True, slots=True)
+class DvrBounds:
+    """The bounds of a channel's DVR on disk.
+
+    Attributes:
+        nbytes: most bytes of segments that are kept; 0: as many as the window's time asks for. Half of them
+            are listed, as segments stay fetchable as long again once they have left the list (§6.2.2).
+        seconds: for which segments are kept that have left the list; 0: they aren't.
+    """
+
+    nbytes: int = 0
+    seconds: float = 0.0
+
 
 class SegmentRemover:
-    """Removes the queued segments of one channel from disk, and the oldest ones where room is short.
+    """Moves the segments of one channel that leave its playlists into the past, and removes the oldest ones.
 
     Args:
         segment_stores: the stores of the renditions that are published now.
         health: notes what the disk refuses.
-        max_bytes: most bytes of segments that are kept; 0: as many as the window's time asks for. Half of
-            them are listed, as segments stay fetchable as long again once they have left the list (§6.2.2).
 
     Attributes:
-        used: bytes of the stored segments.
+        used: bytes of the stored segments, but for those in the past.
     """
 
     def __init__(
@@ -32,13 +54,86 @@ class SegmentRemover:
         queue: WriteQueue,
         segment_stores: Mapping[str, RenditionStore],
         health: DiskHealth,
-        max_bytes: int,
+        bounds: DvrBounds,
+        limits: DvrLimits,
     ) -> None:
         self._queue = queue
         self._segment_stores = segment_stores
         self._health = health
-        self._max_bytes = max_bytes
+        self._max_bytes = bounds.nbytes
+        self._past_seconds = bounds.seconds
+        self._limits = limits
         self.used = 0
+        # Bytes in the past; None: they have to be counted.
+        self._past_bytes: int | None = None
+        self._is_trimmed = False
+
+    async def archive_queued(self) -> None:
+        """Put some of the segments into the past that have left the playlists, and remove what is too old."""
+        archivals = self._queue.take_archivals(ARCHIVED_AT_ONCE)
+        if not archivals:
+            return
+        try:
+            began = await asyncio.to_thread(_archive, archivals)
+        except OSError as error:
+            self._health.failed(error.strerror or str(error))
+            self._queue.put_back_archivals(archivals)
+            if error.errno in NO_ROOM:
+                await self.remove_block()
+            return
+        if self._past_bytes is not None:
+            self._past_bytes += sum(one.line.size for one in archivals)
+        if began or not self._is_trimmed:
+            newest = max(Fraction(*one.line.date) for one in archivals)
+            await self._trim(newest - Fraction(self._past_seconds))
+
+    async def _trim(self, before: Fraction) -> None:
+        """Remove some of the blocks whose time is over.
+
+        Args:
+            before: seconds since the epoch.
+        """
+
+        def trim() -> bool:
+            folders = [one.folder for one in self._segment_stores.values() if not one.refused]
+            removed = [
+                folder.past.remove_before(before)
+                for _ in range(self._limits.removed_blocks)
+                for folder in folders
+            ]
+            return not any(removed[-len(folders) :])
+
+        try:
+            self._is_trimmed = await asyncio.to_thread(trim)
+        except OSError as error:
+            self._health.failed(str(error))
+        self._past_bytes = None
+
+    async def remove_block(self) -> bool:
+        """Remove the oldest block of the past of all renditions; return False if there is none."""
+        if not self._past_seconds:
+            return False
+        folders = [one.folder for one in self._segment_stores.values() if not one.refused]
+
+        def remove() -> bool:
+            oldest = {folder: next(iter(folder.past.numbers()), None) for folder in folders}
+            first = min((one for one in oldest.values() if one is not None), default=None)
+            removed = [folder.past.remove_oldest() for folder in folders if oldest[folder] == first]
+            return any(removed)
+
+        self._past_bytes = None
+        try:
+            return await asyncio.to_thread(remove)
+        except OSError as error:
+            self._health.failed(str(error))
+            return False
+
+    async def _has_too_much(self) -> bool:
+        """Return whether the past and the rest together have too many bytes."""
+        if self._past_bytes is None:
+            folders = [one.folder for one in self._segment_stores.values() if not one.refused]
+            self._past_bytes = await asyncio.to_thread(lambda: sum(one.past.nbytes for one in folders))
+        return self.used + self._past_bytes > self._max_bytes
 
     async def remove_queued(self) -> bool:
         """Carry out the queued removals; return whether all succeeded. Failed ones are queued again."""
@@ -54,6 +149,9 @@ class SegmentRemover:
 
     async def make_room(self) -> None:
         """Take the oldest segments off the lists, and remove the oldest stored ones, beyond ``max_bytes``."""
+        while self._max_bytes and self._past_seconds and await self._has_too_much():
+            if not await self.remove_block():
+                break
         while self._max_bytes and 2 * self._listed_bytes > self._max_bytes and retire_oldest(self._writers):
             pass
         while self._max_bytes and self.used > self._max_bytes and self.forget_oldest():
@@ -108,6 +206,15 @@ class _RemovalOutcome:
     bytes: int = 0
     refused: list[Removal] = field(default_factory=list)
     reason: str = ""
+
+
+def _archive(archivals: Sequence[Archival]) -> bool:
+    """Put segments into the past; return whether that began a block. It blocks."""
+    lines: dict[DvrFolder, list[IndexLine]] = {}
+    for one in archivals:
+        lines.setdefault(one.segment_store.folder, []).append(one.line)
+    began = [folder.archive(each) for folder, each in lines.items()]
+    return any(began)
 
 
 def _remove(removals: Sequence[Removal]) -> _RemovalOutcome:

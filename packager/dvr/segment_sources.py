@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from packager.dvr.past_blocks import PastBlocks
+from packager.past.past_segments import PastSegments
 from packager.safe_files import DataFolder, OpenFolder
 from packager.window.model import LiveSegment
 from packager.window.rendition import extension_of, segment_uri
@@ -35,26 +37,44 @@ class SegmentSource(Protocol):
             OSError: they can't be read now.
         """
 
+    def past(self, rendition: str) -> PastSegments | None:
+        """Return what finds segments that have left the playlist; None where they leave the DVR, too."""
+
 
 class DiskSegments:
-    """The segments of a DVR on disk, which are linked; see ``SegmentSource``."""
+    """The segments of a DVR on disk, which are linked; see ``SegmentSource``.
+
+    Args:
+        has_past: whether segments stay that have left the playlist.
+    """
 
     at_once = 5000
 
-    def __init__(self, dvr: DataFolder) -> None:
+    def __init__(self, dvr: DataFolder, *, has_past: bool = False) -> None:
         self._dvr = dvr
+        self._has_past = has_past
+        self._past: dict[str, PastBlocks] = {}
+
+    def past(self, rendition: str) -> PastBlocks | None:
+        """Return the rendition's blocks, which are linked from like the others."""
+        if self._has_past and rendition not in self._past:
+            self._past[rendition] = PastBlocks(self._dvr / rendition)
+        return self._past.get(rendition)
 
     @contextlib.contextmanager
     def fetched(self, rendition: str, segments: Sequence[LiveSegment]) -> Iterator[Put]:
         """Open the rendition's folder."""
         del segments
-        extension = extension_of(rendition)
+        extension, past = extension_of(rendition), self.past(rendition)
         with (self._dvr / rendition).open() as source:
 
             def put(segment: LiveSegment, target: OpenFolder) -> None:
                 name = segment_uri(segment.number, extension)
                 with contextlib.suppress(FileNotFoundError):
                     source.link(name, target, name)
+                    return
+                if past is not None:
+                    past.link(segment.number, target)
 
             yield put
 
@@ -70,6 +90,10 @@ class FetchedSegments:
 
     def __init__(self, read: Callable[[str, LiveSegment], bytes | None]) -> None:
         self._read = read
+
+    def past(self, rendition: str) -> None:
+        """Return nothing: what has left the playlist is gone."""
+        del rendition
 
     @contextlib.contextmanager
     def fetched(self, rendition: str, segments: Sequence[LiveSegment]) -> Iterator[Put]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from packager.dvr.disk_rendition import DvrFolder
+from packager.dvr.index import IndexLine, archived_line_of
 from packager.window.model import LiveSegment, StoredSegment
 from packager.window.rendition_log_writer import RenditionWriter
 
@@ -52,6 +53,14 @@ class Removal:
     size: int
     timelines: Sequence[int]
     oldest: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Archival:
+    """A segment or gap that has left the playlist, to be put into the blocks of the past."""
+
+    segment_store: RenditionStore
+    line: IndexLine
 
 
 _NO_ROOM = frozenset(map(os.strerror, (errno.ENOSPC, errno.EDQUOT)))
@@ -121,6 +130,7 @@ class WriteQueue:
         # Bounded by the windows: what a window forgets is taken out.
         self._puts: OrderedDict[_Key, PendingWrite] = OrderedDict()
         self._removals: deque[Removal] = deque()
+        self._archivals: deque[Archival] = deque()
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
 
@@ -138,6 +148,24 @@ class WriteQueue:
         self._puts.pop((removal.segment_store, removal.number), None)
         self._removals.append(removal)
         self._wake()
+
+    def archive(self, archival: Archival) -> None:
+        """Queue a segment that is to stay although it has left the playlist."""
+        self._archivals.append(archival)
+        self._wake()
+
+    @property
+    def has_archivals(self) -> bool:
+        """Whether segments are to be put into the past, which comes before their removal."""
+        return bool(self._archivals)
+
+    def take_archivals(self, most: int) -> Sequence[Archival]:
+        """Remove and return the oldest segments that are to be put into the past."""
+        return [self._archivals.popleft() for _ in range(min(most, len(self._archivals)))]
+
+    def put_back_archivals(self, archivals: Sequence[Archival]) -> None:
+        """Queue segments again that can't be put into the past now, before all others."""
+        self._archivals.extendleft(reversed(archivals))
 
     def hold(self, size: int) -> bool:
         """Reserve memory for a segment that isn't stored yet; False if there is none."""
@@ -217,6 +245,15 @@ class RenditionStore:
         """Queue the removal of a segment or gap, and of init segments."""
         if not self.refused:
             self._queue.remove(Removal(self, number, size, timelines))
+
+    def archive(self, segment: LiveSegment, left: int) -> None:
+        """Queue a segment that leaves the playlist for the past; one that isn't stored is a hole there.
+
+        Args:
+            left: discontinuities before it.
+        """
+        if not self.refused and (segment.gap or segment.stored is not None):
+            self._queue.archive(Archival(self, archived_line_of(segment, left)))
 
     def path(self, number: int, stored: StoredSegment) -> str:
         """Return the path of a stored segment."""

@@ -157,7 +157,8 @@ class Channel:
             return BucketArchive(options.dvr_bucket, options.name, options.dvr_bytes, options.limits.dvr)
         if self._data is None or not options.dvr_window:
             return None
-        return DiskArchive(self._data / DVR, options.name, options.dvr_bytes, options.limits.dvr)
+        past = options.past_seconds
+        return DiskArchive(self._data / DVR, options.name, options.dvr_bytes, options.limits.dvr, past)
 
     def _new_span_keeper(self) -> SpanKeeper | None:
         options, recordings = self.options, self.live_event.recordings

@@ -29,6 +29,7 @@ class ChannelOptions:
         part_duration: wanted seconds of a part.
         segment_duration: wanted seconds of a segment.
         dvr_window: seconds that stay in the playlists beyond the live window.
+        past_seconds: seconds for which segments stay on disk, where that is longer; else 0.
         data: the channel's folder on disk, where its numbers and its DVR outlive the process; None for none.
             No link is followed beneath the path, nor beneath the root of a data folder.
         dvr_bytes: most bytes of the DVR on disk; 0: as many as its time asks for.
@@ -54,6 +55,7 @@ class ChannelOptions:
     part_duration: float = 0.333
     segment_duration: float = 2.0
     dvr_window: float = 0.0
+    past_seconds: float = 0.0
     data: DataFolder | Path | None = None
     dvr_bytes: int = 0
     dvr_bucket: DvrBucket | None = None

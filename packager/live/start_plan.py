@@ -182,9 +182,9 @@ class Planner:
         ]
         texts = {CAPTIONS_PREFIX + language: language for language in self._captions.tracks}
         made += [RenditionFormat(name, False, 0, texts[name], folders.get(name)) for name in texts]
-        entry = CadenceEntry(
-            times, tuple(made), number, self._numbers.discontinuity_sequence, self._options.dvr_window
-        )
+        sequence, options = self._numbers.discontinuity_sequence, self._options
+        has_past = archive is not None and options.past_seconds > 0
+        entry = CadenceEntry(times, tuple(made), number, sequence, options.dvr_window, has_past)
         folded = FoldedLog(entry, self._options.limits.publish, segment_stores=stores, clock=self._clock)
         log = Log(folded.fold, entry)
         composes = {name: self._captions.tracks[language].document for name, language in texts.items()}

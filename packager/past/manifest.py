@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
@@ -11,7 +12,7 @@ from media.hls.date_range import DateRange
 from media.mp4.fragments.fragments import read_track
 from media.mp4.text import wvtt
 from packager.past import dash_captions
-from packager.past.periods import RecordedPeriod
+from packager.past.periods import RecordedPeriod, durations
 from packager.publish.dash import TEXT_BANDWIDTH
 from packager.publish.dash_events import event_streams
 from packager.window.model import MEDIA_EXTENSION, LiveSegment, Timeline
@@ -48,7 +49,8 @@ def manifest(
         )
         for one, events in zip(periods, streams, strict=True)
     ]
-    longest = max(one.duration for period in periods for row in period.rows for one in row.values())
+    listed = (one for period in periods for row in period.rows for one in row.values())
+    longest = max(durations(listed).values())
     return StaticManifest(periods[-1].start + periods[-1].length, longest, offered)
 
 
@@ -78,7 +80,9 @@ def _sets(period: RecordedPeriod, frame_rate: Fraction) -> list[AdaptationSet]:
     for name, first in rows[0].items():
         if first.timeline is not None:
             kind = "video" if first.timeline.entry.width else "audio"
-            listed = [row[name] for row in rows if row[name].presentation_time < began + period.length]
+            own = [row[name] for row in rows]
+            # Media time rises within a period.
+            listed = own[: bisect_left(own, began + period.length, key=_presentation_time)]
             offered[kind].append(_representation(name, first.timeline, listed, began, frame_rate))
     return [AdaptationSet(kind, found) for kind, found in offered.items() if found]
 
@@ -89,17 +93,22 @@ def _representation(
     timescale = read_track(timeline.init).timescale
     # Audio begins with its first whole frame, a little late. §5.3.9.6: list its segment from the
     # period's start nevertheless; else players wait for one there, or seek.
-    starts = [min(listed[0].presentation_time, began), *(one.presentation_time for one in listed[1:])]
-    ends = [*starts, listed[-1].presentation_time + listed[-1].duration]
+    first = min(listed[0].presentation_time, began)
+    end = listed[-1].presentation_time + listed[-1].duration
+    times = [
+        round(first * timescale),
+        *(_ticks(one, timescale) for one in listed[1:]),
+        round(end * timescale),
+    ]
     entry = timeline.entry
     return Representation(
         id=name,
         base_url=f"{name}/",
-        bandwidth=max(round(8 * one.size / one.duration) for one in listed),
+        bandwidth=_peak_bandwidth(listed),
         codecs=entry.codec,
         segments=SegmentTemplate(
             timescale=timescale,
-            times=[round(time * timescale) for time in ends],
+            times=times,
             initialization=init_uri(timeline) or "",
             media=f"$Number$.{MEDIA_EXTENSION}",
             start_number=listed[0].number,
@@ -110,3 +119,23 @@ def _representation(
         sample_rate=entry.sample_rate,
         channels=entry.channels,
     )
+
+
+def _presentation_time(segment: LiveSegment) -> Fraction:
+    return segment.presentation_time
+
+
+def _ticks(segment: LiveSegment, timescale: int) -> int:
+    """Return the media time at which a segment begins, in ticks."""
+    numerator, denominator = (0, 1) if segment.stored is None else segment.stored.shown_ratio
+    # Nearly always a whole number, and fractions are slow.
+    ticks, rest = divmod(numerator * timescale, denominator)
+    return round(Fraction(numerator * timescale, denominator)) if rest else ticks
+
+
+def _peak_bandwidth(segments: Sequence[LiveSegment]) -> int:
+    """Return the most bits per second of any segment."""
+    largest: dict[int, int] = {}
+    for one in segments:
+        largest[id(one.duration)] = max(one.size, largest.get(id(one.duration), 0))
+    return max(round(8 * largest[key] / duration) for key, duration in durations(segments).items())

@@ -7,7 +7,8 @@ last one ends with the longest, since players may stop early otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -73,10 +74,22 @@ def _length(rows: Sequence[Row], *, last: bool) -> Fraction:
     began = _leading(rows[0]).presentation_time
     # Sum up all segments: with open GOPs, a segment may end before the next one's key frame is shown.
     ends = [
-        first.presentation_time + sum(row[name].duration for row in rows) - began
+        first.presentation_time + total_duration([row[name] for row in rows]) - began
         for name, first in rows[0].items()
     ]
     return rounded_up(max(ends)) if last else rounded_down(min(ends))
+
+
+def total_duration(segments: Sequence[LiveSegment]) -> Fraction:
+    """Return the seconds that segments last together."""
+    # By duration, of which there are few: sums of fractions are slow, and a day has many segments.
+    counts = Counter(id(one.duration) for one in segments)
+    return sum((counts[key] * one for key, one in durations(segments).items()), Fraction(0))
+
+
+def durations(segments: Iterable[LiveSegment]) -> dict[int, Fraction]:
+    """Return the different durations of segments, by the objects' identities; some may be equal."""
+    return {id(one.duration): one.duration for one in segments}
 
 
 def _leading(row: Row) -> LiveSegment:

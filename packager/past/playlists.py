@@ -23,19 +23,34 @@ def without_common_gaps(segments: Listed) -> dict[str, list[LiveSegment]]:
     Returns:
         The rest; segments behind a removed gap begin with a discontinuity.
     """
-    names = list(segments)
-    kept: dict[str, list[LiveSegment]] = {name: [] for name in names}
-    broken = False
-    for row in zip(*segments.values(), strict=True):
-        broken = broken or any(segment.discontinuity for segment in row)
-        if all(segment.gap for segment in row):
-            broken = True
+    special = {
+        index for own in segments.values() for index, one in enumerate(own) if one.gap or one.discontinuity
+    }
+    kept: dict[str, list[LiveSegment]] = {name: [] for name in segments}
+    count = max(map(len, segments.values()), default=0)
+    begin, broken = 0, False
+    # A day has many segments, and few of them begin or end anything.
+    for index in (*sorted(special), count):
+        if begin < index:
+            _append(kept, segments, begin, index, broken=broken)
+            broken = False
+        row = [own[index] for own in segments.values() if index < count]
+        broken = broken or any(one.discontinuity for one in row)
+        if all(one.gap for one in row):
+            broken, begin = True, index + 1
             continue
-        begins = broken and bool(kept[names[0]])
-        for name, segment in zip(names, row, strict=True):
-            kept[name].append(replace(segment, discontinuity=begins))
-        broken = False
+        _append(kept, segments, index, index + 1, broken=broken)
+        begin, broken = index + 1, False
     return kept
+
+
+def _append(
+    kept: dict[str, list[LiveSegment]], segments: Listed, begin: int, behind: int, *, broken: bool
+) -> None:
+    """Append rows of all renditions, of which the first one begins with a discontinuity if it is said."""
+    for name, own in segments.items():
+        first = replace(own[begin], discontinuity=broken and bool(kept[name]))
+        kept[name] += (first, *own[begin + 1 : behind])
 
 
 def media_playlist(

@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from media.hls.multivariant import IFrameVariant, Media, MultivariantPlaylist, Variant
 from media.mp4.languages import LANGUAGE_NAMES
 from packager.window.cadence import Cadence
+from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import Rendition, variant_renditions
+from packager.window.segment_totals import SegmentTotals
 
 AUDIO_GROUP = "audio"
 CAPTIONS_GROUP = "captions"
+
+
+class _Described(NamedTuple):
+    """A rendition with the sums over its segments, and the last of their timelines."""
+
+    rendition: Rendition
+    totals: SegmentTotals
+    timeline: Timeline | None
+
+    @property
+    def average(self) -> int:
+        """Bits per second on average."""
+        return self.totals.average_bandwidth or self.rendition.bitrate
+
+    @property
+    def peak(self) -> int:
+        """Bits per second at most; where many segments are too short to count, the average may be more."""
+        return max(self.totals.peak_bandwidth or self.rendition.bitrate, self.totals.average_bandwidth)
+
+
+def _described(rendition: Rendition, segments: Sequence[LiveSegment] | None) -> _Described:
+    window = rendition.window
+    if segments is None:
+        return _Described(rendition, window.finished.totals, window.timeline)
+    totals = SegmentTotals(window.target_duration)
+    totals.add_all(segments)
+    timelines = (one.timeline for one in reversed(segments) if one.timeline is not None)
+    return _Described(rendition, totals, next(timelines, window.timeline))
 
 
 def multivariant_playlist(
@@ -18,6 +49,7 @@ def multivariant_playlist(
     cadence: Cadence,
     *,
     suffix: str = "",
+    segments: Mapping[str, Sequence[LiveSegment]] | None = None,
     pictures: Sequence[IFrameVariant] = (),
 ) -> MultivariantPlaylist:
     """Write a channel's multivariant playlist.
@@ -25,28 +57,34 @@ def multivariant_playlist(
     Args:
         renditions: the channel's, each with a timeline.
         suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
+        segments: the segments of a span, by rendition; None: the live playlists' segments are described.
         pictures: its I-frame playlists, which players show while a viewer seeks.
 
     Returns:
         The playlist: a variant for each video rendition, sound as one group, captions as one; without video,
         a variant for each audio rendition.
     """
+    found = {
+        one.name: _described(one, None if segments is None else segments[one.name]) for one in renditions
+    }
     primary = variant_renditions(renditions)
     sound = [one for one in renditions if one not in primary and one.language is None]
     captions = [one for one in renditions if one.language is not None]
     # §4.4.6.2: BANDWIDTH counts what is played together, the largest of each group.
-    others = [*sound[:1], *sorted(captions, key=lambda one: -one.window.finished.totals.peak_bandwidth)[:1]]
+    texts = sorted(captions, key=lambda one: -found[one.name].totals.peak_bandwidth)
+    others = [found[one.name] for one in (*sound[:1], *texts[:1])]
     variants = [
-        _variant(one, others, cadence, suffix, audio=bool(sound), captions=bool(captions)) for one in primary
+        _variant(found[one.name], others, cadence, suffix, audio=bool(sound), captions=bool(captions))
+        for one in primary
     ]
-    media = [_audio(one, suffix, default=one is sound[0]) for one in sound]
+    media = [_audio(found[one.name], suffix, default=one is sound[0]) for one in sound]
     media += [_captions(one, one.language, suffix) for one in captions if one.language is not None]
     return MultivariantPlaylist(variants, media, pictures=pictures)
 
 
 def _variant(
-    rendition: Rendition,
-    others: Sequence[Rendition],
+    described: _Described,
+    others: Sequence[_Described],
     cadence: Cadence,
     suffix: str,
     *,
@@ -54,16 +92,16 @@ def _variant(
     captions: bool,
 ) -> Variant:
     """Return the variant of a rendition that is played together with others."""
-    played = [rendition, *others]
+    rendition, played = described.rendition, [described, *others]
     # Text has no codec that players would have to know.
-    coded = [one for one in played if one.language is None]
-    timelines = [one.window.timeline for one in coded if one.window.timeline is not None]
+    coded = [one for one in played if one.rendition.language is None]
+    timelines = [one.timeline for one in coded if one.timeline is not None]
     entries = [one.entry for one in timelines]
     frame_rate = (timelines[0].frame_rate if timelines else None) or cadence.frame_rate
     return Variant(
         uri=f"{rendition.name}/media.m3u8{suffix}",
-        bandwidth=sum(map(_peak, played)),
-        average_bandwidth=sum(one.window.finished.totals.average_bandwidth or one.bitrate for one in played),
+        bandwidth=sum(one.peak for one in played),
+        average_bandwidth=sum(one.average for one in played),
         codecs=",".join(entry.codec for entry in entries),
         resolution=timelines[0].resolution if timelines and rendition.video else None,
         frame_rate=frame_rate if rendition.video else None,
@@ -72,14 +110,8 @@ def _variant(
     )
 
 
-def _peak(rendition: Rendition) -> int:
-    """Bits per second at most; where many segments are too short to count, their average may be more."""
-    totals = rendition.window.finished.totals
-    return max(totals.peak_bandwidth or rendition.bitrate, totals.average_bandwidth)
-
-
-def _audio(rendition: Rendition, suffix: str, *, default: bool) -> Media:
-    timeline = rendition.window.timeline
+def _audio(described: _Described, suffix: str, *, default: bool) -> Media:
+    rendition, timeline = described.rendition, described.timeline
     return Media(
         type="AUDIO",
         group_id=AUDIO_GROUP,

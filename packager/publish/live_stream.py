@@ -162,6 +162,7 @@ class FoldedLog:
             entry.dvr_window,
             text=text,
             discontinuity_sequence=entry.discontinuity_sequence,
+            has_past=entry.has_past,
         )
         return Window(options, segment_store, self._limits.window, self._clock)
 

@@ -17,8 +17,9 @@ from media.hls.attribute_values import text
 from media.hls.date_range import read_date_range
 from packager.dvr import index
 from packager.dvr.disk_archive import FORMER
-from packager.dvr.disk_rendition import DvrFolder, read_timelines
+from packager.dvr.disk_rendition import DvrFolder
 from packager.dvr.index import INDEX, MAX_SEGMENT_BYTES, IndexLine, encode
+from packager.dvr.init_files import read_timelines
 from packager.dvr.limits import DEFAULT_LIMITS
 from packager.dvr.own_files import FOLDER_NAME, erase_in
 from packager.dvr.restore_plan import StoredRendition, align_renditions, last_number

@@ -18,8 +18,8 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from packager.dvr import index
-from packager.dvr.disk_rendition import read_timelines
 from packager.dvr.index import INDEX, IndexLine
+from packager.dvr.init_files import read_timelines
 from packager.dvr.own_files import FOLDER_NAME, erase_in
 from packager.dvr.restore_plan import StoredRendition
 from packager.dvr.segment_sources import SegmentSource
@@ -142,7 +142,7 @@ def _collect(dvr: SegmentSource, rendition: str, target: OpenFolder, segments: S
     for first in range(0, len(new), dvr.at_once):
         some = new[first : first + dvr.at_once]
         with dvr.fetched(rendition, some) as put:
-            _append(target, [_line(one) for one in some])
+            _append(target, [index.archived_line_of(one) for one in some])
             for one in some:
                 timeline = one.timeline
                 if one.gap or timeline is None:
@@ -156,20 +156,6 @@ def _collect(dvr: SegmentSource, rendition: str, target: OpenFolder, segments: S
 
 def _name(segment: LiveSegment, extension: str) -> str:
     return segment_uri(segment.number, extension)
-
-
-def _line(segment: LiveSegment) -> IndexLine:
-    stored, timeline = segment.stored, segment.timeline
-    return IndexLine(
-        number=segment.number,
-        date=segment.date_ratio,
-        duration=segment.duration.as_integer_ratio(),
-        init=None if timeline is None else timeline.number,
-        discontinuity=segment.discontinuity,
-        parts=() if stored is None else tuple(stored.part_sizes),
-        presentation_time=(0, 1) if stored is None else stored.shown_ratio,
-        key_frame_end=0 if stored is None else stored.key_frame_end,
-    )
 
 
 def _append(folder: OpenFolder, lines: Iterable[IndexLine]) -> None:

@@ -13,18 +13,18 @@ import hashlib
 import os
 import time
 from bisect import bisect_left, bisect_right
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 from msgspec.structs import replace
 
 from packager.concurrency import background_task
 from packager.dvr.segment_sources import SegmentSource
+from packager.past.past_segments import PastSegments
 from packager.past.programmes import LATEST, LONGEST_SECONDS, Programme, Schedule
 from packager.recordings.disk_recordings import Recording, Recordings
 from packager.recordings.limits import RecordingsLimits
@@ -48,6 +48,10 @@ log = structlog.get_logger()
 
 RULES = ("none", "publications", "programmes", "all")
 """Names of the rules by which spans become recordings."""
+
+
+EARLIER_SECONDS = 3600
+"""Of how much time the segments that have left the playlists are collected at once."""
 
 
 class NothingKeptError(Exception):
@@ -117,16 +121,32 @@ class _Progress:
     """How far the segments of a span are collected.
 
     Attributes:
+        earlier: date before which it is collected of what has left the playlists, in seconds since the epoch.
+        has_earlier: whether all of that is collected.
         next_numbers: the next media sequence number, by rendition.
         is_complete: whether all of the span is collected.
         is_cut: whether more of it can be collected at once.
         has_waiting: whether a segment of it is in memory, and waits to be stored.
     """
 
+    earlier: Fraction = Fraction(0)
+    has_earlier: bool = False
     next_numbers: dict[str, int] = field(default_factory=dict)
     is_complete: bool = False
     is_cut: bool = False
     has_waiting: bool = False
+
+
+class _ReadSegments(NamedTuple):
+    """Some of the segments of a span that have left the playlists.
+
+    Attributes:
+        segments: by rendition.
+        behind: date before which these are all that come, in seconds since the epoch.
+    """
+
+    segments: Mapping[str, Sequence[LiveSegment]]
+    behind: Fraction
 
 
 class SpanKeeper:
@@ -170,6 +190,8 @@ class SpanKeeper:
         self._written: EventEnd | None = None
         # Date of the oldest segment that an earlier process collected, in milliseconds since the epoch.
         self._pending_from: int | None = None
+        # Date of the oldest segment that has left the playlists but not the disk, in seconds since the epoch.
+        self._past_from: Fraction | None = None
         self._results: dict[str, asyncio.Future[Recording | None]] = {}
         self._fault = ""
         self._disk_trouble = ""
@@ -203,7 +225,7 @@ class SpanKeeper:
         if (made := self._recordings.of_span(span.id)) is not None:
             return made
         is_over = end_ms <= time.time() * 1000
-        if is_over and not self._has_any(span):
+        if is_over and not self._has_any(span) and not await self._has_earlier(span):
             raise NothingKeptError
         if self._recordings.excess:
             raise NoRoomError("recordings_size is used up by recordings that are kept")
@@ -342,7 +364,8 @@ class SpanKeeper:
             OSError: the disk fails.
         """
         progress = self._progress[span.id]
-        found = self._find(span, progress, facts.renditions)
+        earlier = await self._earlier(span, progress, facts.renditions)
+        found = self._find(span, progress, facts.renditions) if earlier is None else earlier.segments
         if any(found.values()) and self._ending is not None:
             ending = None if self._written is self._ending else self._ending
             await asyncio.to_thread(collect, self._dvr, self._place, found, ending)
@@ -350,6 +373,8 @@ class SpanKeeper:
             for name, segments in found.items():
                 if segments:
                     progress.next_numbers[name] = segments[-1].number + 1
+        if earlier is not None:
+            progress.earlier, progress.is_cut = earlier.behind, True
         if progress.is_cut:
             self._wake.set()
         elif self._is_over(span, progress, now):
@@ -370,11 +395,49 @@ class SpanKeeper:
 
     def _listed(self, renditions: Mapping[str, Rendition]) -> Sequence[LiveSegment]:
         leading = variant_renditions(list(renditions.values()))
-        return leading[0].window.listed if leading else ()
+        return self._fetchable(leading[0]) if leading else ()
+
+    def _fetchable(self, rendition: Rendition) -> Sequence[LiveSegment]:
+        """Return the listed segments, behind those that may not be in the past yet."""
+        window = rendition.window
+        if self._dvr.past(rendition.name) is None or not window.listed:
+            return window.listed
+        unlisted = map(window.at, range(window.finished.oldest_number, window.listed[0].number))
+        return [*filter(None, unlisted), *window.listed]
 
     def _oldest(self) -> Fraction | None:
         listed = self._listed(self._facts().renditions)
-        return listed[0].program_date_time if listed else None
+        if not listed:
+            return None
+        date = listed[0].program_date_time
+        return date if self._past_from is None else min(date, self._past_from)
+
+    async def _earlier(
+        self, span: KeptSpan, progress: _Progress, renditions: Mapping[str, Rendition]
+    ) -> _ReadSegments | None:
+        """Read some of the segments of a span that have left the playlists; None once all are collected."""
+        past = {name: found for name in renditions if (found := self._dvr.past(name)) is not None}
+        start, end = Fraction(span.start_ms, 1000), Fraction(span.end_ms or LATEST, 1000)
+        while past and not progress.has_earlier and (listed := self._listed(renditions)):
+            begin, limit = max(start, progress.earlier), min(end, listed[0].program_date_time)
+            if begin >= limit:
+                progress.has_earlier = True
+                break
+            behind = min(limit, begin + EARLIER_SECONDS)
+            segments = await asyncio.to_thread(_read_past, past, (begin, behind), listed[0].number)
+            if any(segments.values()):
+                return _ReadSegments(segments, behind)
+            progress.earlier = behind
+        return None
+
+    async def _has_earlier(self, span: KeptSpan) -> bool:
+        """Return whether anything of a span is kept that has left the playlists."""
+        progress, renditions = _Progress(), self._facts().renditions
+        while (found := await self._earlier(span, progress, renditions)) is not None:
+            if any(not one.gap for segments in found.segments.values() for one in segments):
+                return True
+            progress.earlier = found.behind
+        return False
 
     def _has_any(self, span: KeptSpan) -> bool:
         """Return whether anything of a span is kept."""
@@ -419,7 +482,7 @@ class SpanKeeper:
     def _of(self, rendition: Rendition, numbers: range, progress: _Progress) -> list[LiveSegment]:
         """Return the segments of a rendition up to the first one that isn't stored yet."""
         window, found = rendition.window, list[LiveSegment]()
-        listed = window.listed
+        listed = self._fetchable(rendition)
         if not listed or not numbers:
             return found
         skipped = max(numbers.start - listed[0].number, 0)
@@ -486,6 +549,8 @@ class SpanKeeper:
             return
         self._looked_at_disk = time.monotonic()
         self._disk_trouble = await asyncio.to_thread(self._lack_of_room)
+        past = [one for name in self._facts().renditions if (one := self._dvr.past(name)) is not None]
+        self._past_from = await asyncio.to_thread(_oldest_of, past)
         if not self._disk_trouble and self._recordings.excess:
             self._disk_trouble = (
                 "recordings that are kept use up recordings_size: raise it, or delete some of them"
@@ -558,7 +623,23 @@ def _date(segment: LiveSegment) -> Fraction:
     return segment.program_date_time
 
 
-def _slice(listed: deque[LiveSegment], skipped: int, count: int) -> list[LiveSegment]:
+def _oldest_of(past: Sequence[PastSegments]) -> Fraction | None:
+    """Return the date of the oldest segment that has left the playlists; None without any. Blocks."""
+    return min((date for one in past if (date := one.oldest()) is not None), default=None)
+
+
+def _read_past(
+    past: Mapping[str, PastSegments], bounds: tuple[Fraction, Fraction], before: int
+) -> dict[str, list[LiveSegment]]:
+    """Read the segments of a span that have left the playlists, by rendition. Blocks."""
+    begin, end = bounds
+    return {
+        name: [one for one in found.read(begin, end, before) if one.program_date_time + one.duration > begin]
+        for name, found in past.items()
+    }
+
+
+def _slice(listed: Sequence[LiveSegment], skipped: int, count: int) -> list[LiveSegment]:
     """Return so many segments behind the first ones, from the nearer end of a list that may be long."""
     if skipped <= len(listed) // 2:
         return list(islice(listed, skipped, skipped + count))

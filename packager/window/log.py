@@ -48,6 +48,7 @@ class CadenceEntry:
         first_number: media sequence number of the first segment.
         discontinuity_sequence: of the first segment.
         dvr_window: seconds that stay listed beyond the live window.
+        has_past: whether segments stay in the renditions' folders that have left the playlists.
     """
 
     cadence: Cadence
@@ -55,6 +56,7 @@ class CadenceEntry:
     first_number: int
     discontinuity_sequence: int = 0
     dvr_window: float = 0.0
+    has_past: bool = False
 
 
 @dataclass(frozen=True, slots=True)

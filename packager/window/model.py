@@ -38,6 +38,7 @@ class WindowOptions:
         dvr_window: seconds that stay listed beyond the live window.
         text: whether its segments are texts, which aren't their parts in a row.
         discontinuity_sequence: discontinuity sequence number of the first segment.
+        has_past: whether segments that have left the playlist stay on disk, where they are found by time.
     """
 
     target_duration: int
@@ -45,6 +46,7 @@ class WindowOptions:
     dvr_window: float = 0
     text: bool = False
     discontinuity_sequence: int = 0
+    has_past: bool = False
 
 
 @dataclass(frozen=True, slots=True)

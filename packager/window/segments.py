@@ -58,6 +58,7 @@ class FinishedSegments:
         on_lost: called with the number of each segment whose bytes leave memory without being on disk.
 
     Attributes:
+        on_retired: called with each segment that leaves the playlist, and the discontinuities before it.
         listed: the segments in the playlist.
         next_number: media sequence number of the segment to come.
         discontinuity_sequence: discontinuity sequence number of the first listed segment.
@@ -75,6 +76,7 @@ class FinishedSegments:
         most_bytes: int,
     ) -> None:
         target_duration = options.target_duration
+        self.on_retired: Callable[[LiveSegment, int], None] = lambda _, __: None
         self.listed: deque[LiveSegment] = deque()
         self.next_number = options.first_number
         self.discontinuity_sequence = options.discontinuity_sequence
@@ -85,6 +87,8 @@ class FinishedSegments:
         self.timeline: Timeline | None = None
         self._timelines: dict[int, Timeline] = {}
         self._text = options.text
+        # Where segments stay on disk, requests find them there once they have left the playlist.
+        self._unlisted_seconds = LISTED_TARGET_DURATIONS * target_duration if options.has_past else None
         self._segment_store = segment_store
         self._on_lost = on_lost
         self._least = LEAST_TARGET_DURATIONS * target_duration
@@ -278,6 +282,7 @@ class FinishedSegments:
     def retire(self, now: float) -> None:
         """Remove the oldest segment from the list; it stays fetchable."""
         oldest = self.listed.popleft()
+        self.on_retired(oldest, self.discontinuity_sequence)
         self.totals.remove(oldest)
         self.discontinuity_sequence += oldest.discontinuity
         self._unlisted.append(_UnlistedSegment(oldest, self._published, now))
@@ -318,7 +323,8 @@ class FinishedSegments:
     def _is_over(self, oldest: _UnlistedSegment, now: float) -> bool:
         """Return whether the oldest unlisted segment needn't be fetchable any more."""
         # RFC 8216bis §6.2.2: for its own duration and that of the longest playlist that had it.
-        needed = oldest.segment.duration + self.totals.longest
+        longest = self.totals.longest if self._unlisted_seconds is None else self._unlisted_seconds
+        needed = oldest.segment.duration + longest
         # Both conditions: media that was held up comes faster than its time, and a machine that stood still
         # finds the requests of that time when it continues.
         return self._published - oldest.published >= needed and now - oldest.moment >= needed

@@ -4,6 +4,8 @@ import { PAST_WIDTH, REST_MS, pastPicture } from "../controls/thumbnailtrack.js"
 import { clock, copied, el, encodePath, say } from "../dom.js";
 
 const DAY_S = 24 * 3600;
+/** What goes on can't begin more than a day before now, and it takes a while until it is asked for. */
+const ASKING_S = 60;
 /** A channel that keeps less has nothing to go back to. */
 const LEAST_KEPT_S = 30;
 const TICKS_S = [60, 300, 900, 3600, 3 * 3600, 6 * 3600];
@@ -162,7 +164,8 @@ export class Past {
   // Any moment
 
   #goTo(seconds) {
-    location.hash = `live/${encodePath(`${this.#item.name}/from:${iso(Math.round(seconds))}`)}`;
+    const start = Math.round(Math.max(seconds, Date.now() / 1000 - DAY_S + ASKING_S));
+    location.hash = `live/${encodePath(`${this.#item.name}/from:${iso(start)}`)}`;
   }
 
   /** Goes to the beginning of the programme that is on; without one, to the oldest that is kept. */

@@ -23,6 +23,7 @@ from origin.config.kept_secrets import SecretsError
 from origin.events.authorization import EventAuthorization
 from origin.events.channel import EventChannel
 from origin.http.path_prefixes import ITEM_PREFIX, VISITOR_ADDRESS
+from origin.live.dvr_segments import OldestDates, StoredSegments
 from origin.radio.authorization import StationAuthorization, is_protected
 from origin.radio.mounts import now_playing
 from origin.radio.mounts.mount import Mount
@@ -33,11 +34,11 @@ from origin.server.endpoints.metrics import exposition
 from origin.server.services.service_states import health, state_of_stream
 from origin.server.services.services import Services
 from origin.token_relay.relay import TokenRelay
+from packager.dvr.past_blocks import PastBlocks
 from packager.ffmpeg.ladder import rungs
 from packager.live.channel import Channel
 from packager.publish.live_stream import LiveStream
 from packager.replication.live_log import LIVE
-from packager.window.rendition import variant_renditions
 
 log = structlog.get_logger()
 
@@ -90,6 +91,7 @@ class Api:
         self._access = access
         self._authorization = authorization
         self._event_authorization = event_authorization
+        self._oldest_dates = OldestDates(StoredSegments(find_past=PastBlocks))
 
     async def visitor(self, request: Request) -> Response:
         """Answer what a page may show to who has opened it; a token's holder has lists of what it covers."""
@@ -105,41 +107,43 @@ class Api:
 
     async def live(self, request: Request) -> Response:
         """List the live channels, those that other nodes of the cluster make behind the server's own."""
-        return self._listed(request, "live", self._channels())
+        return self._listed(request, "live", await self._channels())
 
     async def live_item(self, request: Request) -> Response:
         """Describe a channel, without its publisher, and the one recording that the address names."""
         name, _, recording = request.path_params["name"].partition("/")
         live = self._services_of.live
         if (channel := live.channels.get(name)) is not None:
-            found = [self._describe_channel(channel)]
+            found = [await self._describe_channel(channel)]
         else:
-            found = [self._describe_stream(one) for one in live.streams_of_others() if one.name == name]
+            found = [await self._describe_stream(one) for one in live.streams_of_others() if one.name == name]
         for one in found:
             kept = [each for each in one["recordings"] if each["id"] == recording]
             one |= {"publisher": None, "recordings": kept}
         return self._item(request, "live", name, found)
 
-    def _channels(self) -> list[dict[str, Any]]:
+    async def _channels(self) -> list[dict[str, Any]]:
         live = self._services_of.live
         return [
-            *map(self._describe_channel, live.channels.values()),
-            *map(self._describe_stream, live.streams_of_others()),
+            *[await self._describe_channel(one) for one in list(live.channels.values())],
+            *[await self._describe_stream(one) for one in live.streams_of_others()],
         ]
 
-    def _describe_channel(self, channel: Channel) -> dict[str, Any]:
+    async def _describe_channel(self, channel: Channel) -> dict[str, Any]:
         server, live = self._services_of.config.server, self._services_of.live
+        viewers, oldest = live.served_stream(channel).viewers, await self._oldest_dates.of(channel.stream)
         return {
-            **describe_stream(channel.stream, channel.state, live.served_stream(channel).viewers),
+            **describe_stream(channel.stream, channel.state, viewers, oldest),
             **self._describe_owner(channel.name),
             "restarts": channel.restarts,
             "publisher": describe_publisher(channel, server.rtmp_port, server.srt_port),
             "recordings": self._recordings(channel.name),
         }
 
-    def _describe_stream(self, stream: LiveStream) -> dict[str, Any]:
+    async def _describe_stream(self, stream: LiveStream) -> dict[str, Any]:
+        oldest = await self._oldest_dates.of(stream)
         return {
-            **describe_stream(stream, state_of_stream(stream), stream.viewers),
+            **describe_stream(stream, state_of_stream(stream), stream.viewers, oldest),
             **self._describe_owner(stream.name),
             "restarts": 0,
             "publisher": None,
@@ -218,14 +222,16 @@ class Api:
         )
 
     async def _stations(self, request: Request, mounts: Collection[Mount]) -> list[dict[str, object]]:
-        find_stream = self._services_of.live.simulcast_stream
         heard = await self._authorization.accessible_stations(request, mounts)
         return [
-            describe_station(mount, find_stream(mount.name), self._recordings(mount.name))
-            if mount.name in heard
-            else describe_closed_station(mount)
+            await self._describe_station(mount) if mount.name in heard else describe_closed_station(mount)
             for mount in mounts
         ]
+
+    async def _describe_station(self, mount: Mount) -> dict[str, object]:
+        stream = self._services_of.live.simulcast_stream(mount.name)
+        oldest = None if stream is None else await self._oldest_dates.of(stream)
+        return describe_station(mount, stream, self._recordings(mount.name), oldest)
 
     async def events(self, request: Request) -> Response:
         """List the event channels, without details of those that the request may not read."""
@@ -270,31 +276,26 @@ class Api:
         return Response(text, headers={**UNCACHED, "content-type": CONTENT_TYPE_LATEST})
 
 
-def describe_stream(stream: LiveStream, state: str, viewers: int) -> dict[str, object]:
+def describe_stream(stream: LiveStream, state: str, viewers: int, oldest: float | None) -> dict[str, object]:
     """Describe what is published of a live channel, whichever node of a cluster makes it.
 
     Args:
         state: the channel's, as far as this node knows it.
         viewers: how many clients fetch its playlists here.
+        oldest: date from which on it can be played, in seconds since the epoch.
     """
     return {
         "name": stream.name,
         "state": state,
         # An event that is over, without a DVR or behind its time, isn't served any more.
         "hls": None if stream.is_withdrawn else f"/live/{stream.name}/master.m3u8",
-        "available_from": _oldest_date(stream),
+        "available_from": oldest,
         "renditions": [name for name, one in stream.renditions.items() if one.language is None],
         "captions": stream.languages,
         "part_target": float(stream.cadence.part_target),
         "target_duration": stream.target_duration,
         "viewers": viewers,
     }
-
-
-def _oldest_date(stream: LiveStream) -> float | None:
-    """Return the date from which on a channel can be played, in seconds since the epoch."""
-    listed = (one.window.listed for one in variant_renditions(stream.renditions.values()))
-    return next((float(one[0].program_date_time) for one in listed if one), None)
 
 
 def describe_publisher(channel: Channel, rtmp_port: int = 0, srt_port: int = 0) -> dict[str, object] | None:
@@ -357,13 +358,17 @@ def describe_publisher(channel: Channel, rtmp_port: int = 0, srt_port: int = 0) 
 
 
 def describe_station(
-    mount: Mount, stream: LiveStream | None = None, recordings: Sequence[dict[str, object]] = ()
+    mount: Mount,
+    stream: LiveStream | None = None,
+    recordings: Sequence[dict[str, object]] = (),
+    oldest: float | None = None,
 ) -> dict[str, object]:
     """Describe a station and its titles with their media times.
 
     Args:
         stream: the stream of its live channel, if it has one.
         recordings: of that channel.
+        oldest: date from which on the channel can be played, in seconds since the epoch.
     """
     titles = [now_playing.describe_title(title) for title in mount.now.titles]
     return {
@@ -373,7 +378,7 @@ def describe_station(
         "url": f"/radio/{mount.name}",
         "protected": is_protected(mount),
         "hls": None if stream is None else f"/live/{mount.name}/master.m3u8",
-        "available_from": None if stream is None else _oldest_date(stream),
+        "available_from": oldest,
         "recordings": [] if stream is None else list(recordings),
         "events": f"/events/radio/{mount.name}",
         "media_type": mount.media_type,

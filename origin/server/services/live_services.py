@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Histogram
 
 from origin.config.limit_options import LimitOptions
-from origin.config.options import GAPS, Config, LiveOptions, data_folder, dvr_seconds, seconds, size
+from origin.config.options import (
+    GAPS,
+    Config,
+    LiveOptions,
+    data_folder,
+    dvr_seconds,
+    listed_seconds,
+    seconds,
+    size,
+)
 from origin.radio.mounts.mount import Mount
 from origin.radio.station_factory import make_simulcasts, simulcast_options
 from origin.server.services.cluster_services import SharedSimulcast, is_edge, make_cluster, make_shared_dvr
@@ -196,7 +205,9 @@ def channel_options(
     Args:
         dvr_bucket: the bucket of DVRs; in a cluster it is for the shared log, and not for this channel's own.
     """
-    dvr_window = dvr_seconds(options)
+    dvr_window = kept = dvr_seconds(options)
+    if dvr_bucket is None and not config.cluster.url and config.server.data:
+        dvr_window = listed_seconds(options)
     if dvr_bucket is not None and config.cluster.url:
         dvr_bucket, dvr_window = None, dvr_window if config.server.data else 0
     return ChannelOptions(
@@ -206,6 +217,7 @@ def channel_options(
         part_duration=options.part_duration,
         segment_duration=options.segment_duration,
         dvr_window=dvr_window,
+        past_seconds=kept if 0 < dvr_window < kept else 0.0,
         data=data_folder(config, "live", options.name),
         dvr_bytes=size(options.dvr_size),
         dvr_bucket=dvr_bucket,

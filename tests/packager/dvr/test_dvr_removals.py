@@ -16,7 +16,7 @@ from packager.dvr.disk_rendition import DvrFolder
 from packager.dvr.disk_writer import Writer
 from packager.dvr.index import INDEX
 from packager.dvr.limits import DvrLimits
-from packager.dvr.segment_removal import SegmentRemover
+from packager.dvr.segment_removal import DvrBounds, SegmentRemover
 from packager.dvr.write_queue import DiskHealth, RenditionStore, WriteQueue
 from packager.process.ffmpeg_discovery import Tools
 from packager.window.model import LiveSegment
@@ -40,7 +40,7 @@ class Stored:
         self.health = DiskHealth("test", limits.calm_writes)
         self.queue = WriteQueue(self.health, limits.waiting_bytes)
         self.rendition = RenditionStore(self.queue, self.folder)
-        self.removal = SegmentRemover(self.queue, {"240p": self.rendition}, self.health, 0)
+        self.removal = SegmentRemover(self.queue, {"240p": self.rendition}, self.health, DvrBounds(), limits)
         self.writer = Writer(self.queue, self.removal, self.health, limits)
         self.removal.used = sum(segment.size for segment in segments)
 

@@ -1,0 +1,56 @@
+"""Reads the init segments in a rendition's folder. Blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from media.errors import MediaError
+from media.mp4.codecs.sample_entry import parse_sample_entry
+from media.mp4.fragments.fragments import FragmentReader, InitSegment
+from media.subtitles import webvtt
+from packager.dvr.own_files import INIT_NAME, MAX_INIT_BYTES, is_init
+from packager.safe_files import NotOursError, OpenFolder
+from packager.window.model import WEBVTT_ENTRY, Timeline
+
+MAX_INIT_SEGMENTS = 4096
+"""Most init segments that are read, the newest."""
+
+
+def read_timelines(folder: OpenFolder, most: int = MAX_INIT_SEGMENTS) -> dict[int, Timeline]:
+    """Read the init segments of a rendition's folder, by number; the newest ones where there are more.
+
+    Raises:
+        OSError: one of them can't be read.
+    """
+    timelines: dict[int, Timeline] = {}
+    for name in _init_names(folder, most):
+        try:
+            data = folder.read(name, MAX_INIT_BYTES)
+        except (NotOursError, FileNotFoundError):
+            continue
+        timeline = parse_init(int(name[len("init-") : -len(".mp4")]), data)
+        if timeline is not None:
+            timelines[timeline.number] = timeline
+    return timelines
+
+
+def _init_names(folder: OpenFolder, most: int) -> Iterator[str]:
+    names = [entry.name for entry in folder.entries() if INIT_NAME.fullmatch(entry.name)]
+    yield from sorted(names, key=lambda name: (len(name), name))[-most:]
+
+
+def parse_init(number: int, data: bytes) -> Timeline | None:
+    """Read an init segment, or the header that captions have instead; None where the data is neither."""
+    if data == webvtt.HEADER:
+        return Timeline(number, data, WEBVTT_ENTRY)
+    if not is_init(data):
+        return None
+    reader = FragmentReader()
+    try:
+        reader.receive_data(data)
+        for event in reader.events():
+            if isinstance(event, InitSegment):
+                return Timeline(number, data, parse_sample_entry(event.tracks[0].sample_entries[0]))
+    except (MediaError, IndexError):
+        pass
+    return None

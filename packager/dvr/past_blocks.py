@@ -1,0 +1,457 @@
+"""The segments of a rendition that have left its playlist, on disk: a folder for each block of numbers.
+
+A block's folder has the segments, their init segments and an index, as the rendition's folder has. Nothing of
+them is in memory but a few blocks that were read lately, so that a DVR may be as long as its disk
+is large. A segment is linked here before its line is written, so that whatever a line names is complete. The
+number of a block follows from that of a segment. Blocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import time
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from itertools import groupby, islice
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+import msgspec
+
+from packager.dvr import index
+from packager.dvr.index import INDEX, IndexLine, segment_of
+from packager.dvr.init_files import parse_init
+from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
+from packager.dvr.own_files import MAX_INIT_BYTES, erase_in
+from packager.safe_files import DataFolder, OpenFolder, write_all
+from packager.window.model import LiveSegment, Timeline
+from packager.window.rendition import extension_of, segment_uri
+
+PAST = "past"
+"""Name of the folder of blocks in a rendition's folder."""
+
+BLOCK_SEGMENTS = 512
+"""Numbers of a block."""
+
+BEFORE = "before"
+"""File of a block with the bytes of all segments that were ever put into the blocks before it."""
+
+MAX_BEFORE_BYTES = 32
+"""Longest file of that name that is read."""
+
+FIRST_LINE_BYTES = 4096
+"""How much of an index is read for the date of its first line; of a longer line, all of the index is."""
+
+MAX_INDEX_BYTES = 16 << 20
+"""Longest index of a block that is read."""
+
+TICK_NANOSECONDS = 50_000_000
+"""How far apart two changes of a folder are whose times surely differ."""
+
+_BLOCK_NAME = re.compile(r"0|[1-9][0-9]{0,14}")
+
+_LINES = msgspec.json.Decoder(list[IndexLine])
+
+
+class _Outline(msgspec.Struct, frozen=True, gc=False):
+    """The part of an index line that says where a discontinuity is."""
+
+    number: int
+    discontinuity: bool = False
+
+
+_OUTLINES = msgspec.json.Decoder(list[_Outline])
+
+
+_timeline = functools.lru_cache(maxsize=64)(parse_init)
+"""Blocks share their timelines."""
+
+
+class _ReadBlock(NamedTuple):
+    """A block that was read.
+
+    Attributes:
+        size: bytes of its index, which grows until the block is full.
+        segments: in ascending order of their numbers.
+    """
+
+    size: int
+    segments: Sequence[LiveSegment]
+
+
+class _ListedBlocks(NamedTuple):
+    """The numbers of all blocks.
+
+    Attributes:
+        changed: when the folder was changed last, in nanoseconds since the epoch.
+        read: when the names in it were read, in nanoseconds since the epoch.
+    """
+
+    changed: int
+    read: int
+    blocks: Sequence[int]
+
+
+class PastBlocks:
+    """The blocks of one rendition, which one process writes and several may read.
+
+    Args:
+        place: the rendition's folder, which has the folder of the blocks.
+        limits: how much of the blocks stays in memory.
+    """
+
+    def __init__(self, place: DataFolder | Path, limits: DvrLimits = DEFAULT_LIMITS) -> None:
+        rendition = DataFolder.at(place)
+        self._place = rendition / PAST
+        self._extension = extension_of(rendition.name)
+        self._limits = replace(limits, index_bytes=min(limits.index_bytes, MAX_INDEX_BYTES))
+        # Several threads may read.
+        self._lock = Lock()
+        self._cache: OrderedDict[int, _ReadBlock] = OrderedDict()
+        self._begins: dict[int, Fraction] = {}
+        self._breaks: dict[int, Sequence[int]] = {}
+        self._listed: _ListedBlocks | None = None
+
+    def place_of(self, number: int) -> str:
+        """Return the path of a segment's file."""
+        return f"{self._place}/{number // BLOCK_SEGMENTS}/{segment_uri(number, self._extension)}"
+
+    def numbers(self) -> Sequence[int]:
+        """Return the numbers of all blocks in ascending order."""
+        try:
+            with self._place.open() as folder:
+                changed = folder.changed()
+                # Blocks that were made in the same tick of the clock as the last look are looked for again.
+                known = self._listed
+                if known is not None and known.changed == changed and known.read - changed > TICK_NANOSECONDS:
+                    return known.blocks
+                read = time.time_ns()
+                blocks = [int(one.name) for one in folder.entries() if _BLOCK_NAME.fullmatch(one.name)]
+        except OSError:
+            return []
+        self._listed = _ListedBlocks(changed, read, sorted(blocks))
+        return self._listed.blocks
+
+    def oldest(self) -> Fraction | None:
+        """Return the date of the oldest segment in seconds since the epoch; None without any."""
+        found = (self._begin(block) for block in self.numbers())
+        return next((date for date in found if date is not None), None)
+
+    def find(self, number: int) -> LiveSegment | None:
+        """Return a segment or gap by its media sequence number; None where there is none."""
+        segments = self._read(number // BLOCK_SEGMENTS)
+        at = bisect_left(segments, number, key=_number)
+        return segments[at] if at < len(segments) and segments[at].number == number else None
+
+    def init(self, number: int) -> bytes | None:
+        """Return an init segment, by the number of its timeline."""
+        # Each block has those of its segments; the first one may have been removed meanwhile.
+        first = number // BLOCK_SEGMENTS
+        for block in (first, *(one for one in self.numbers()[:1] if one > first)):
+            with contextlib.suppress(OSError), (self._place / str(block)).open() as folder:
+                return folder.read(f"init-{number}.mp4", MAX_INIT_BYTES)
+        return None
+
+    def read(
+        self, start: Fraction, end: Fraction | None, before: int, like: Sequence[LiveSegment] = ()
+    ) -> list[LiveSegment]:
+        """Read the segments of a span, from the last one that doesn't begin behind its start.
+
+        Args:
+            start: in seconds since the epoch.
+            end: likewise; None: all up to ``before``.
+            before: the number that no segment has, nor a later one.
+            like: segments of another rendition in this span. Blocks between the first and the last one are
+                taken from it where they have all numbers, the same discontinuities, and no gaps.
+        """
+        found: list[LiveSegment] = []
+        whole = _whole_blocks(like)
+        for block in self._touching(start, end):
+            if block in whole and self._breaks_in(block) == _breaks_of(whole[block]):
+                found += whole[block]
+                continue
+            segments = self._read(block)
+            first = 0 if found else max(bisect_right(segments, start, key=_date) - 1, 0)
+            behind = bisect_left(segments, before, key=_number)
+            if end is not None:
+                behind = min(behind, bisect_left(segments, end, key=_date))
+            found += segments[first:behind]
+        return found
+
+    def _breaks_in(self, block: int) -> Sequence[int] | None:
+        """Return the numbers of a block before which is a discontinuity; None where it lacks segments."""
+        if (known := self._breaks.get(block)) is not None:
+            return known
+        try:
+            with (self._place / str(block)).open() as folder:
+                data = _joined_lines(folder, self._limits)
+            lines = _OUTLINES.decode(data)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        numbers = range(block * BLOCK_SEGMENTS, (block + 1) * BLOCK_SEGMENTS)
+        if data.count(b'"parts":') != len(numbers) or [one.number for one in lines] != list(numbers):
+            return None
+        if len(self._breaks) >= self._limits.blocks_dated:
+            self._breaks.clear()
+        self._breaks[block] = breaks = tuple(one.number for one in lines if one.discontinuity)
+        return breaks
+
+    def _touching(self, start: Fraction, end: Fraction | None) -> Iterator[int]:
+        """Yield the blocks that may have segments of a span."""
+        blocks = self.numbers()
+        # Dates rise with numbers. One that can't be read is skipped.
+        first = bisect_right(blocks, start, key=lambda block: self._begin(block) or start)
+        for block in blocks[max(first - 1, 0) :]:
+            begin = self._begin(block)
+            if begin is not None and end is not None and begin >= end:
+                return
+            yield block
+
+    def _begin(self, block: int) -> Fraction | None:
+        """Return the date of a block's first segment; None where it can't be read."""
+        if (known := self._begins.get(block)) is not None:
+            return known
+        date = self._first_date(block)
+        if date is None:
+            date = next((one.program_date_time for one in self._read(block)), None)
+        if date is not None:
+            if len(self._begins) >= self._limits.blocks_dated:
+                self._begins.clear()
+            self._begins[block] = date
+        return date
+
+    def _first_date(self, block: int) -> Fraction | None:
+        """Return the date of the first line of a block's index, if it can be read."""
+        try:
+            with (self._place / str(block)).open() as folder:
+                text, end, _ = folder.read_head(INDEX, FIRST_LINE_BYTES).partition(b"\n")
+        except OSError:
+            return None
+        lines, _ = index.decode(text + end)
+        line = next(iter(lines.values()), None)
+        is_ours = line is not None and line.number // BLOCK_SEGMENTS == block
+        return Fraction(*line.date) if line is not None and is_ours else None
+
+    def _read(self, block: int) -> Sequence[LiveSegment]:
+        """Read the segments of a block; of one that isn't there, or can't be read, none."""
+        try:
+            with (self._place / str(block)).open() as folder:
+                status = folder.status(INDEX)
+                size = 0 if status is None else status.st_size
+                with self._lock:
+                    known = self._cache.get(block)
+                    if known is not None and known.size == size:
+                        self._cache.move_to_end(block)
+                        return known.segments
+                segments = _segments(folder, block, self._limits)
+        except OSError:
+            return ()
+        with self._lock:
+            self._cache[block] = _ReadBlock(size, segments)
+            while len(self._cache) > self._limits.blocks_read:
+                self._cache.popitem(last=False)
+        return segments
+
+    def put(self, source: OpenFolder, lines: Iterable[IndexLine]) -> bool:
+        """Link segments from the rendition's folder into their blocks, and append their lines.
+
+        Args:
+            source: the rendition's folder, in which the segments' files still are.
+            lines: in ascending order; of a segment whose file is gone, nothing is noted.
+
+        Returns:
+            Whether a block was begun.
+
+        Raises:
+            OSError: it can't be written; it may be tried again.
+        """
+        began = False
+        with self._place.open(make=True) as folder:
+            for block, group in groupby(lines, key=lambda line: line.number // BLOCK_SEGMENTS):
+                if folder.status(str(block)) is None:
+                    self._note_before(folder, block)
+                    began = True
+                with folder.folder(str(block)) as target:
+                    linked = [line for line in group if self._link(source, target, line)]
+                    _append(target, b"".join(map(index.encode, linked)))
+        return began
+
+    def link(self, number: int, target: OpenFolder) -> None:
+        """Link a segment's file into a folder elsewhere, unless it is gone.
+
+        Raises:
+            OSError: it can't be linked.
+        """
+        name = segment_uri(number, self._extension)
+        with (
+            contextlib.suppress(FileNotFoundError),
+            (self._place / str(number // BLOCK_SEGMENTS)).open() as block,
+        ):
+            block.link(name, target, name)
+
+    def _link(self, source: OpenFolder, target: OpenFolder, line: IndexLine) -> bool:
+        """Link a segment and its init segment; return whether they are there, or it is a gap."""
+        names = [] if line.init is None else [f"init-{line.init}.mp4"]
+        names += [segment_uri(line.number, self._extension)] if line.parts else []
+        for name in names:
+            # A crash may have come between the link and the line.
+            with contextlib.suppress(FileExistsError, FileNotFoundError):
+                source.link(name, target, name)
+        return not line.parts or all(target.status(name) is not None for name in names)
+
+    def _note_before(self, folder: OpenFolder, block: int) -> None:
+        """Make a block, and note the bytes of all segments that were put into earlier ones."""
+        earlier = [one for one in self.numbers() if one < block]
+        count = self._before(earlier[-1]) + self._bytes_of(earlier[-1]) if earlier else 0
+        with folder.folder(str(block), make=True) as target:
+            target.write_whole(BEFORE, b"%d\n" % count)
+
+    def _before(self, block: int) -> int:
+        """Return the bytes that were put into earlier blocks; if unknown, those that are there."""
+        with contextlib.suppress(OSError, ValueError), (self._place / str(block)).open() as folder:
+            return int(folder.read(BEFORE, MAX_BEFORE_BYTES).decode("ascii"))
+        return sum(self._bytes_of(one) for one in self.numbers() if one < block)
+
+    def _bytes_of(self, block: int) -> int:
+        return sum(one.size for one in self._read(block))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all segments in blocks."""
+        blocks = self.numbers()
+        if not blocks:
+            return 0
+        newest = self._before(blocks[-1]) + self._bytes_of(blocks[-1])
+        return max(newest - self._before(blocks[0]), 0)
+
+    def remove_before(self, date: Fraction) -> bool:
+        """Remove the oldest block if all of it came before a date; return whether it is gone.
+
+        Args:
+            date: in seconds since the epoch.
+
+        Raises:
+            OSError: it can't be removed now.
+        """
+        dated = (one for one in map(self._begin, self.numbers()) if one is not None)
+        second = next(islice(dated, 1, None), None)
+        return second is not None and second <= date and self.remove_oldest()
+
+    def remove_oldest(self) -> bool:
+        """Remove the oldest block, but for what is foreign in it; return False if there is none.
+
+        Raises:
+            OSError: it can't be removed now.
+        """
+        blocks = self.numbers()
+        oldest = next((one for one in blocks if self._begin(one) is not None), None)
+        if oldest is None:
+            return False
+        with self._place.open() as folder:
+            # Blocks before it can't be read.
+            for block in blocks[: blocks.index(oldest) + 1]:
+                erase_in(folder, str(block))
+        with self._lock:
+            self._cache.pop(oldest, None)
+        self._begins.pop(oldest, None)
+        self._breaks.pop(oldest, None)
+        return True
+
+
+def _whole_blocks(segments: Sequence[LiveSegment]) -> dict[int, Sequence[LiveSegment]]:
+    """Return the segments of each block of which none is missing, but for the first and the last block."""
+    found: dict[int, Sequence[LiveSegment]] = {}
+    if not segments:
+        return found
+    for block in range(segments[0].number // BLOCK_SEGMENTS + 1, segments[-1].number // BLOCK_SEGMENTS):
+        first = bisect_left(segments, block * BLOCK_SEGMENTS, key=_number)
+        behind = bisect_left(segments, (block + 1) * BLOCK_SEGMENTS, key=_number)
+        own = segments[first:behind]
+        if len(own) == BLOCK_SEGMENTS and not any(one.gap for one in own):
+            found[block] = own
+    return found
+
+
+def _breaks_of(segments: Sequence[LiveSegment]) -> Sequence[int]:
+    return tuple(one.number for one in segments if one.discontinuity)
+
+
+def _segments(folder: OpenFolder, block: int, limits: DvrLimits) -> list[LiveSegment]:
+    """Read the segments of a block; those without their init segment aren't there."""
+    lines = _lines(folder, block, limits)
+    timelines: dict[int, Timeline] = {}
+    for number in {line.init for line in lines if line.init is not None}:
+        with contextlib.suppress(OSError):
+            timeline = _timeline(number, folder.read(f"init-{number}.mp4", MAX_INIT_BYTES))
+            if timeline is not None:
+                timelines[number] = timeline
+    found: list[LiveSegment] = []
+    for line in lines:
+        timeline = None if line.init is None else timelines.get(line.init)
+        if timeline is not None or not line.parts:
+            found.append(segment_of(line, timeline))
+    return found
+
+
+def _lines(folder: OpenFolder, block: int, limits: DvrLimits) -> Sequence[IndexLine]:
+    """Read the index of a block in ascending order; lines that can't be right aren't there."""
+    try:
+        # All at once, which takes a third of the time that they take one by one.
+        lines = _LINES.decode(_joined_lines(folder, limits))
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+        lines = []
+    if lines and _is_orderly(lines, block):
+        return lines
+    found = index.read(folder, limits).lines
+    own = {number: line for number, line in found.items() if number // BLOCK_SEGMENTS == block}
+    wrong = index.impossible(own)
+    return [line for number, line in own.items() if number not in wrong]
+
+
+def _joined_lines(folder: OpenFolder, limits: DvrLimits) -> bytes:
+    """Read the index of a block as one JSON array."""
+    return b"[%b]" % folder.read(INDEX, limits.index_bytes).rstrip(b"\n").replace(b"\n", b",")
+
+
+def _is_orderly(lines: Sequence[IndexLine], block: int) -> bool:
+    """Return whether all lines are possible, in ascending order, and dated as they follow each other."""
+    number, date = lines[0].number - 1, index.seconds(lines[0].date)
+    for line in lines:
+        before, earlier = number, date
+        number, date = line.number, index.seconds(line.date)
+        if number <= before or number // BLOCK_SEGMENTS != block or not index.is_possible(line):
+            return False
+        if not earlier <= date <= earlier + (number - before) * index.LONGEST_SECONDS:
+            return False
+    return True
+
+
+def _append(folder: OpenFolder, data: bytes) -> None:
+    """Append lines to a block's index, behind the end of a line that a crash has cut off."""
+    if not data:
+        return
+    descriptor = folder.open_to_append(INDEX)
+    with os.fdopen(descriptor, "ab", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        is_torn = bool(end) and os.pread(descriptor, 1, end - 1) != b"\n"
+        try:
+            write_all(descriptor, b"\n" + data if is_torn else data)
+            os.fdatasync(descriptor)
+        except OSError:
+            file.truncate(end)
+            raise
+
+
+def _number(segment: LiveSegment) -> int:
+    return segment.number
+
+
+def _date(segment: LiveSegment) -> Fraction:
+    return segment.program_date_time

@@ -1,0 +1,151 @@
+"""Spans of a live channel's past with the segments that have left its playlists, but not its disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from packager.past.past_segments import PastSegments
+from packager.past.past_window import PastWindow, past_window
+from packager.window.model import LiveSegment
+from packager.window.rendition import Rendition, variant_renditions
+
+READ_ATTEMPTS = 3
+"""How often the disk is read where a segment has left the playlist meanwhile."""
+
+
+class _Earlier(NamedTuple):
+    """The segments of a span before those of the playlists.
+
+    Attributes:
+        segments: by rendition, of the same numbers.
+        oldest: date of the oldest segment on the disk; None where it doesn't matter, or there is none.
+    """
+
+    segments: Mapping[str, Sequence[LiveSegment]]
+    oldest: Fraction | None
+
+
+class EarlierSegments:
+    """Finds the segments of some renditions of a channel that are on the disk alone.
+
+    Args:
+        renditions: by name.
+        past: finds their past, by rendition; empty where none is kept.
+        wanted: the only rendition whose segments matter; of the others, gaps and discontinuities do. Empty:
+            all do.
+    """
+
+    def __init__(
+        self, renditions: Mapping[str, Rendition], past: Mapping[str, PastSegments], wanted: str = ""
+    ) -> None:
+        self._renditions = renditions
+        self._past = past
+        self._wanted = wanted
+
+    def has(self, start: Fraction) -> bool:
+        """Return whether a date is before the playlists, and there may be something of it on the disk."""
+        if not self._past or len(self._past) < len(self._renditions):
+            return False
+        listed = variant_renditions(list(self._renditions.values()))[0].window.listed
+        return bool(listed) and start < listed[0].program_date_time
+
+    async def window(self, start: Fraction, end: Fraction | None) -> PastWindow | None:
+        """Return a span with its segments from the disk, followed by those of the playlists.
+
+        Args:
+            start: in seconds since the epoch.
+            end: likewise; None: it goes on as long as the channel does.
+        """
+        for _ in range(READ_ATTEMPTS):
+            before = self._before
+            recent = past_window(self._renditions, start, end)
+            earlier = await asyncio.to_thread(
+                self._read, start, end, before, is_whole=recent is None or recent.is_whole
+            )
+            if before == self._before:
+                break
+        # In the step in which the rest of the request is decided: more may have come.
+        return self._joined(earlier, past_window(self._renditions, start, end), start, end)
+
+    @property
+    def _before(self) -> int:
+        """The media sequence number from which on all of the playlists have segments."""
+        return max(one.window.listed[0].number for one in self._renditions.values() if one.window.listed)
+
+    def _read(self, start: Fraction, end: Fraction | None, before: int, *, is_whole: bool) -> _Earlier:
+        """Read the segments of a span, and put gaps where a rendition lacks a number that another one has."""
+        own = self._past[self._wanted].read(start, end, before) if self._wanted in self._past else ()
+        found = {
+            name: own if name == self._wanted else past.read(start, end, before, own)
+            for name, past in self._past.items()
+        }
+        # Where several renditions have a number, the first one's segment counts.
+        known = {one.number: one for segments in reversed(found.values()) for one in segments}
+        numbers = sorted(known)
+        # The segment before the span is read as well, which may have ended long before.
+        while numbers and known[numbers[0]].program_date_time < start and _end(known[numbers[0]]) <= start:
+            del numbers[0]
+        if not is_whole:
+            numbers = _unbroken(numbers, before)
+        aligned = {name: _aligned(segments, numbers, known) for name, segments in found.items()}
+        oldest = None
+        if is_whole and not (numbers and known[numbers[0]].program_date_time <= start):
+            # Either the channel began later, or nothing ran then.
+            dates = [one.oldest() for one in self._past.values()]
+            oldest = min((date for date in dates if date is not None), default=None)
+        return _Earlier(aligned if numbers else {}, oldest)
+
+    def _joined(
+        self, earlier: _Earlier, recent: PastWindow | None, start: Fraction, end: Fraction | None
+    ) -> PastWindow | None:
+        later = {} if recent is None else recent.segments
+        if not earlier.segments and recent is None:
+            return None
+        segments = {
+            name: [*earlier.segments.get(name, ()), *later.get(name, ())] for name in self._renditions
+        }
+        leading = next(iter(segments.values()))
+        if all(one.gap for one in leading):
+            return None
+        oldest = leading[0].program_date_time
+        if earlier.oldest is not None:
+            oldest = min(oldest, earlier.oldest)
+        return PastWindow(start, segments, oldest, self._is_whole(recent, end))
+
+    def _is_whole(self, recent: PastWindow | None, end: Fraction | None) -> bool:
+        if recent is not None:
+            return recent.is_whole
+        window = variant_renditions(list(self._renditions.values()))[0].window
+        return window.ended or (end is not None and end <= _end(window.listed[-1]))
+
+
+def _aligned(
+    segments: Sequence[LiveSegment], numbers: Sequence[int], known: Mapping[int, LiveSegment]
+) -> list[LiveSegment]:
+    if [one.number for one in segments] == numbers:
+        return list(segments)
+    own = {one.number: one for one in segments}
+    return [own.get(number) or _gap(known[number]) for number in numbers]
+
+
+def _unbroken(numbers: Sequence[int], before: int) -> list[int]:
+    """Return the last numbers without a hole before another one: a growing playlist can't have any."""
+    kept: list[int] = []
+    for number in reversed(numbers):
+        if number != before - len(kept) - 1:
+            break
+        kept.append(number)
+    return kept[::-1]
+
+
+def _gap(like: LiveSegment) -> LiveSegment:
+    return replace(like, timeline=None, gap=True, stored=None)
+
+
+def _end(segment: LiveSegment) -> Fraction:
+    return segment.program_date_time + segment.duration

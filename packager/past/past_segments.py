@@ -1,0 +1,38 @@
+"""The interface of what finds the segments of a rendition that have left its playlist, but not its disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Protocol
+
+from packager.window.model import LiveSegment
+
+
+class PastSegments(Protocol):
+    """Finds the segments of one rendition's past, and their files; all of this blocks."""
+
+    def place_of(self, number: int) -> str:
+        """Return the path of a segment's file."""
+
+    def oldest(self) -> Fraction | None:
+        """Return the date of the oldest segment in seconds since the epoch; None without any."""
+
+    def find(self, number: int) -> LiveSegment | None:
+        """Return a segment or gap by its media sequence number; None where there is none."""
+
+    def init(self, number: int) -> bytes | None:
+        """Return an init segment, by the number of its timeline."""
+
+    def read(
+        self, start: Fraction, end: Fraction | None, before: int, like: Sequence[LiveSegment] = ()
+    ) -> Sequence[LiveSegment]:
+        """Read the segments of a span, from the last one that doesn't begin behind its start.
+
+        Args:
+            start: in seconds since the epoch.
+            end: likewise; None: all up to ``before``.
+            before: the number that no segment has, nor a later one.
+            like: segments of another rendition in this span, which may be returned in place of those that
+                differ from them neither by gaps nor by discontinuities.
+        """

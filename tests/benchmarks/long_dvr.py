@@ -1,0 +1,116 @@
+"""What a DVR of thirty days costs: the start of a server, its memory, and random spans of the past.
+
+``python -m tests.benchmarks.long_dvr [DAYS]``. The folder is made first, which takes some 15 s for each day.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+
+from tests.conftest import ServerProcess, start_server
+from tests.long_dvr import CONFIGURATION, LongDvr, make_long_dvr
+from tests.made_once import VARIABLE
+
+DAY, HOUR = 86_400.0, 3600.0
+LISTED = 3 * HOUR + 60
+SPANS = {"a minute": 60.0, "10 minutes": 600.0, "an hour": HOUR, "6 hours": 6 * HOUR, "a day": DAY}
+ROUNDS = 200
+LONG_ROUNDS = 10
+"""How many spans of six hours and of a day are asked for, which take long."""
+
+PAUSE_SECONDS = 0.3
+"""Between two requests: who asks again at once waits for a turn."""
+
+PATHS = {"HLS, multivariant": "master.m3u8", "HLS, media": "720p/media.m3u8", "DASH": "manifest.mpd"}
+
+
+def start(folder: Path, dvr: str) -> tuple[ServerProcess, float]:
+    """Start a server; give it, and the seconds until it has the live playlist, or is up without a DVR."""
+    (folder / "headwater.toml").write_text(
+        f'[server]\nport = 0\ndata = "data"\n[limits]\nwindow_hours = 25\n{CONFIGURATION}dvr = "{dvr}"\n'
+        'playlist_window = "3h"\n'
+    )
+    began = time.perf_counter()
+    server = start_server(cwd=folder, fresh=True)
+    while dvr != "0":
+        if httpx.get(f"{server.url}/live/long/720p/media.m3u8").status_code == 200:
+            break
+        time.sleep(0.01)
+    return server, time.perf_counter() - began
+
+
+def resident(server: ServerProcess) -> float:
+    """Give the megabytes of memory of a server."""
+    pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def cpu_seconds(server: ServerProcess) -> float:
+    """Give the processor time that a server has taken."""
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def ask(server: ServerProcess, now: float, days: float, most: int) -> Iterator[str]:
+    """Ask for random spans of each length in each form; give a line for each."""
+    chosen = random.Random(1)
+    with httpx.Client(timeout=60) as client:
+        for length, seconds in SPANS.items():
+            if LISTED + 600 + seconds > days * DAY:
+                continue
+            for form, path in PATHS.items():
+                times, spent, wrong = list[float](), cpu_seconds(server), 0
+                count = most if seconds <= HOUR else min(LONG_ROUNDS, most)
+                for _ in range(count):
+                    begin = now - chosen.uniform(LISTED + 600 + seconds, days * DAY)
+                    time.sleep(PAUSE_SECONDS)
+                    began = time.perf_counter()
+                    query = f"start={begin:.3f}&end={begin + seconds:.3f}"
+                    answer = client.get(f"{server.url}/live/long/{path}?{query}")
+                    times.append(1000 * (time.perf_counter() - began))
+                    wrong += answer.status_code != httpx.codes.OK
+                cost = 1000 * (cpu_seconds(server) - spent) / count
+                times.sort()
+                yield (
+                    f"{length}, {form}: p50 {statistics.median(times):.0f} ms,"
+                    f" p95 {times[int(0.95 * count)]:.0f} ms, most {times[-1]:.0f} ms,"
+                    f" {cost:.0f} ms of CPU, {wrong} of {count} refused"
+                )
+
+
+def main(days: float) -> Iterator[str]:
+    """Measure.
+
+    Yields:
+        A line for each result.
+    """
+    with tempfile.TemporaryDirectory(prefix="headwater-long-") as folder:
+        os.environ.setdefault(VARIABLE, folder)
+        place, now = Path(folder), time.time() - 30
+        dvr = LongDvr(place / "data" / "live" / "long", now, days * DAY, LISTED)
+        make_long_dvr(dvr)
+        yield f"{days:g} days: {len(dvr.numbers)} segments of each of four renditions"
+        server, seconds = start(place, "0")
+        empty = resident(server)
+        server.stop()
+        yield f"a server without a DVR: {seconds:.2f} s, {empty:.0f} MB"
+        server, seconds = start(place, f"{int(days) + 1}d")
+        yield f"a start: {seconds:.2f} s, {resident(server) - empty:.0f} MB more"
+        yield from ask(server, now, days, ROUNDS)
+        yield f"then {resident(server) - empty:.0f} MB more than without a DVR"
+        server.stop()
+
+
+if __name__ == "__main__":
+    for line in main(float(sys.argv[1]) if len(sys.argv) > 1 else 30.0):
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()

@@ -1,0 +1,252 @@
+"""A DVR that is longer than the live playlist: its past is on disk alone, and is served like the rest."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+import httpx
+import m3u8
+import pytest
+
+from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import copied_channel
+from tests.long_dvr import CONFIGURATION, PICTURES, RENDITIONS, STEP, LongDvr, make_long_dvr
+from tests.patience import CLIENT_SECONDS
+from tests.programmed_channel import ADMIN
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.timeout(600)
+
+SECONDS = 3600
+WINDOW = 'playlist_window = "1m"'
+SPANS = ((-3400, -3300), (-3000, -1500), (-2600, -2590.5), (-1900, -200), (-1200, -1190), (-300, -100))
+"""Bounds before the end, in seconds: with gaps, with a change of the codec, over the edges of blocks."""
+
+CLIPS = ((-3000, -2950), (-1000, -980), (-200, -190))
+"""Bounds of spans without a change."""
+
+
+@dataclass
+class Long:
+    """A server on a DVR of an hour, and what it said when all of that was listed."""
+
+    folder: Path
+    until: float
+    server: ServerProcess
+    listed: dict[str, tuple[int, bytes, str]]
+
+    def get(self, name: str) -> httpx.Response:
+        return httpx.get(f"{self.server.url}/live/long/{name}", timeout=CLIENT_SECONDS)
+
+    def keep(self, start: float, end: float) -> dict[str, Any]:
+        """Have a span kept; return what its recording is, once it is there."""
+        url, body = f"{self.server.url}/live/long/recordings", {"start": start, "end": end}
+
+        def made() -> dict[str, Any]:
+            answer = httpx.post(url, json=body, headers=ADMIN, timeout=CLIENT_SECONDS)
+            assert answer.status_code in (201, 202), answer.text
+            found: dict[str, Any] = answer.json().get("recording", {})
+            return found
+
+        return wait_for(made, "the recording of the span")
+
+    def start(self, *lines: str) -> None:
+        """Start a server with further options of the channel."""
+        text = "\n".join((f'[server]\nport = 0\ndata = "data"\n{CONFIGURATION}dvr = "2h"', *lines, ""))
+        (self.folder / "headwater.toml").write_text(text)
+        self.server = start_server(cwd=self.folder)
+        wait_for(lambda: self.get("720p/media.m3u8").status_code == 200, "the channel's past is listed")
+
+    def answers(self) -> dict[str, tuple[int, bytes, str]]:
+        """Return what is said of all spans: status, text, validator."""
+        found = {}
+        for name in self.names():
+            answer = self.get(name)
+            found[name] = answer.status_code, answer.content, answer.headers.get("etag", "")
+        return found
+
+    def names(self) -> Iterator[str]:
+        for span in SPANS:
+            query = self.query(*span)
+            yield f"master.m3u8?{query}"
+            yield f"manifest.mpd?{query}"
+            yield from (f"{one}/media.m3u8?{query}" for one in RENDITIONS)
+            yield from (f"{one}/iframes.m3u8?{query}" for one in PICTURES)
+            yield f"thumbnails.vtt?{query}"
+        yield from (f"clip.mp4?{self.query(*span)}" for span in CLIPS)
+
+    def query(self, start: float, end: float) -> str:
+        return f"start={self.until + start:.3f}&end={self.until + end:.3f}"
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Long]:
+    """A server that has put into the past what one listed before, and was killed while it did."""
+    folder, until = tmp_path_factory.mktemp("long"), round(time.time() - 60, 3)
+    make_long_dvr(
+        LongDvr(folder / "data" / "live" / "long", until, SECONDS, SECONDS, 20, ((0, until),)), workers=1
+    )
+    one = Long(folder, until, None, {})  # type: ignore[arg-type]
+    one.start()
+    one.listed = one.answers()
+    assert one.server.stop() == 0
+    assert not [*folder.glob("data/live/long/dvr/*/past")], "all of it is listed by default"
+    one.start(WINDOW)
+    one.server.stop(signal.SIGKILL)
+    one.start(WINDOW)
+    wait_for(lambda: past_numbers(one)[-1:] > [last_past(one)], "the past is on its place")
+    yield one
+    assert one.server.stop() == 0
+
+
+def past_numbers(long: Long) -> list[int]:
+    """Return the segments of the past of a rendition that are there once."""
+    folder = long.folder / "data" / "live" / "long" / "dvr" / "720p"
+    listed = {int(one.stem) for one in folder.glob("*.m4s")}
+    return sorted(int(one.stem) for one in folder.glob("past/*/*.m4s") if int(one.stem) not in listed)
+
+
+def last_past(long: Long) -> int:
+    """Return a number that is in the past if all that isn't listed is."""
+    return int((long.until - 400) // float(STEP))
+
+
+def test_the_live_playlist_lists_no_more_than_its_window(long: Long) -> None:
+    found = m3u8.loads(long.get("720p/media.m3u8").text)
+    assert sum(one.duration for one in found.segments) < 60 + 10 * 2 + 2 * float(STEP)
+
+
+def test_the_list_of_channels_says_from_when_on_there_is_something(long: Long) -> None:
+    (channel,) = httpx.get(f"{long.server.url}/api/live", timeout=CLIENT_SECONDS).json()
+    assert channel["available_from"] == pytest.approx(long.until - SECONDS, abs=4)
+
+
+def test_a_span_of_the_past_has_the_bytes_that_it_had_when_it_was_listed(long: Long) -> None:
+    assert all(status in (200, 409) for status, _, _ in long.listed.values())
+    for name, before in long.listed.items():
+        answer = long.get(name)
+        assert (answer.status_code, answer.headers.get("etag", ""), answer.content) == (
+            before[0],
+            before[2],
+            before[1],
+        ), name
+
+
+def test_segments_and_init_segments_of_the_past_are_at_their_live_addresses(long: Long) -> None:
+    for name in (PICTURES[1], "audio"):
+        address = f"{long.server.url}/live/long/{name}/media.m3u8?{long.query(-3000, -1500)}"
+        found = m3u8.loads(httpx.get(address).text)
+        whole = [one for one in found.segments if not one.gap_tag]
+        assert len(whole) > 700
+        for one in whole[::37]:
+            answer = httpx.get(urljoin(address, one.uri))
+            assert answer.status_code == 200
+            assert answer.headers["etag"].strip('"') == f"{one.uri}-{len(answer.content):x}"
+            ranged = httpx.get(urljoin(address, one.uri), headers={"range": "bytes=4-7"})
+            assert ranged.content == b"moof"
+        inits = {one.init_section.uri for one in whole if one.init_section is not None}
+        assert len(inits) > 1, "the codec changes"
+        assert all(httpx.get(urljoin(address, one)).content[4:8] == b"ftyp" for one in inits)
+
+
+def test_a_growing_span_begins_in_the_past_and_goes_on_at_the_live_edge(tmp_path: Path) -> None:
+    options = 'dvr = "1h"', 'playlist_window = "1s"', "segment_duration = 1.0", "part_duration = 0.25"
+    text = f'[server]\nport = 0\ndata = "data"\n{copied_channel("long", *options)}'
+    (tmp_path / "headwater.toml").write_text(text)
+    one = Long(tmp_path, 0.0, start_server(cwd=tmp_path), {})
+
+    def first_of_the_past() -> int:
+        live = m3u8.loads(one.get("source/media.m3u8").text).media_sequence
+        found = (int(path.stem) for path in tmp_path.glob("data/live/long/dvr/source/past/*/*.m4s"))
+        return min((number for number in found if number < live - 3), default=0)
+
+    first = wait_for(first_of_the_past, "some segments have left the playlist")
+    answer = one.get(f"source/{first}.m4s")
+    assert answer.status_code == 200
+    dates = m3u8.loads(one.get("source/media.m3u8").text)
+    start = dates.segments[0].program_date_time.timestamp() - (dates.media_sequence - first) + 0.5
+    key_frames = m3u8.loads(one.get(f"source/iframes.m3u8?start={start:.3f}&end={start + 1:.3f}").text)
+    assert key_frames.segments[0].uri == f"{first}.m4s"
+    for _ in range(3):
+        found = m3u8.loads(one.get(f"source/media.m3u8?start={start:.3f}").text)
+        assert found.playlist_type == "event"
+        assert not found.is_endlist
+        numbers = [int(one.uri.partition(".")[0]) for one in found.segments if one.uri]
+        assert numbers[0] == found.media_sequence == first
+        assert numbers == list(range(numbers[0], numbers[-1] + 1)), "nothing is missing"
+        assert "EXT-X-PART" in found.dumps(), "low latency at the edge"
+        waited = one.get(f"source/media.m3u8?start={start:.3f}&_HLS_msn={numbers[-1] + 1}&_HLS_part=0")
+        assert waited.status_code == 200
+    refused = one.get(f"manifest.mpd?start={start:.3f}")
+    assert (refused.status_code, "HLS has all" in refused.text) == (404, True)
+    followed = one.get(f"manifest.mpd?start={start:.3f}&follow=1")
+    assert followed.status_code == 302, "its players go on with what is listed"
+    kept = one.keep(start, time.time())
+    found = m3u8.loads(one.get(f"recordings/{kept['id']}/source/media.m3u8").text)
+    recorded = [int(str(each.uri).partition(".")[0]) for each in found.segments]
+    assert recorded == list(range(first, recorded[-1] + 1)), "from the disk, and from the live playlist"
+    assert recorded[-1] >= numbers[-1]
+    assert one.server.stop() == 0
+
+
+def test_a_span_of_the_past_becomes_a_recording(long: Long) -> None:
+    start, end = CLIPS[0]
+    kept = long.keep(long.until + start, long.until + end)
+    assert long.keep(long.until + start, long.until + end)["id"] == kept["id"]
+    for name in RENDITIONS:
+        of_span = m3u8.loads(long.get(f"{name}/media.m3u8?{long.query(start, end)}").text)
+        recorded = m3u8.loads(long.get(f"recordings/{kept['id']}/{name}/media.m3u8").text)
+        assert [one.uri for one in recorded.segments] == [one.uri for one in of_span.segments]
+    address = f"recordings/{kept['id']}/720p/{recorded.segments[3].uri}"
+    assert long.get(address).content == long.get(f"720p/{recorded.segments[3].uri}").content
+    assert long.get(f"recordings/{kept['id']}/720p/iframes.m3u8").status_code == 200
+    url, body = f"{long.server.url}/live/long/recordings", {"start": 1000, "end": 2000}
+    assert httpx.post(url, json=body, headers=ADMIN, timeout=CLIENT_SECONDS).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["master.m3u8", "720p/media.m3u8", "manifest.mpd"])
+def test_a_delay_beyond_the_live_playlist_is_refused_with_the_reason(long: Long, name: str) -> None:
+    answer = long.get(f"{name}?delay=30m")
+    assert answer.status_code == 404
+    assert "playlist_window" in answer.text
+
+
+def test_times_before_now_lead_into_the_past(long: Long) -> None:
+    ago = time.time() - long.until + 1500
+    answer = long.get(f"master.m3u8?start=-{ago:.0f}&end=-{ago - 60:.0f}")
+    assert answer.status_code == 302
+    assert float(httpx.URL(answer.headers["location"]).params["start"]) == pytest.approx(
+        long.until - 1500, abs=4
+    )
+    assert long.get(answer.headers["location"]).status_code == 200
+
+
+def test_a_picture_of_the_past_is_drawn(long: Long) -> None:
+    answer = long.get(f"snapshot.jpg?at={long.until - 2900:.3f}")
+    assert answer.status_code == 200
+    assert answer.content[:2] == b"\xff\xd8"
+
+
+@pytest.mark.parametrize("make", [lambda name: f"{name}.m3u8", lambda _: "manifest.mpd"], ids=["HLS", "DASH"])
+def test_ffmpeg_plays_the_past(long: Long, make: Callable[[str], str]) -> None:
+    url = f"{long.server.url}/live/long/{make('master')}?{long.query(-1000, -970)}"
+    words = ["ffmpeg", "-nostdin", "-v", "error", "-i", url, "-f", "null", "-"]
+    done = subprocess.run(words, capture_output=True, check=True, timeout=CLIENT_SECONDS)
+    assert done.stderr == b""
+
+
+def test_what_is_older_than_the_dvr_or_never_was_is_not_there(long: Long) -> None:
+    assert long.get(f"720p/media.m3u8?{long.query(-9000, -8000)}").status_code == 404
+    cut = long.get(f"720p/media.m3u8?{long.query(-5000, -3500)}")
+    assert cut.status_code == 200
+    assert float(cut.headers["x-available-from"]) == pytest.approx(long.until - SECONDS, abs=4)
+    number = int((long.until - 2 * SECONDS) // float(STEP))
+    assert long.get(f"720p/{number}.m4s").status_code == 404
+    assert long.get(f"720p/init-{number}.mp4").status_code == 404
