@@ -320,6 +320,14 @@ class MediaRequest(Struct, frozen=True, gc=False):
 
     async def _stored_segment(self, stored: tuple[str, StoredSegment]) -> Reply:
         """Return the reply with a segment that has left memory, as it was from there."""
+        if self.rendition.language is not None:
+            # Captions are short, and may be compressed.
+            data = await self.past.stored.read_whole(stored)
+            return (
+                refusal(self.request, 404, self.stream.target_duration)
+                if data is None
+                else self.replies.reply(self.request, self.address, self.rendition, data)
+            )
         kind, caching = media_type(self.rendition), cache_control(self.window)
         reply = await self.past.stored.reply(self.request, stored, self.address.name, kind, caching)
         return reply or refusal(self.request, 404, self.stream.target_duration)

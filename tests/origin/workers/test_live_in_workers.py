@@ -18,7 +18,7 @@ from tests.conformance.raw import Answer, Client
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel
 from tests.keys import ADMIN_TOKEN
-from tests.origin.workers.asking import asked, health, metric, ready, workers_of
+from tests.origin.workers.asking import address_of, asked, health, metric, ready, workers_of
 from tests.origin.workers.connections import connections, to_all
 from tests.patience import program
 from tests.waiting import wait_for
@@ -239,6 +239,27 @@ def event(tmp_path: Path) -> Iterator[ServerProcess]:
     server = playing(tmp_path, EVENT)
     yield server
     assert server.stop() == 0
+
+
+def test_captions_from_disk_are_answered_as_from_memory(event: ServerProcess, tmp_path: Path) -> None:
+    captions = "/live/test/captions-en"
+    with Client(address_of(event)) as client:
+
+        def listed() -> list[str]:
+            text = client.ask(f"{captions}/media.m3u8").body.decode()
+            return re.findall(r"^\d+\.vtt$", text, re.MULTILINE)
+
+        first, *_ = wait_for(listed, "captions")
+
+        def asked_again() -> tuple[int, list[tuple[str, str]], bytes]:
+            status, fields, body = shown(client.ask(f"{captions}/{first}"))
+            # It grows with the playlist.
+            return status, [field for field in fields if field[0] != "cache-control"], body
+
+        fresh = asked_again()
+        wait_for(lambda: len(listed()) > 15, "fifteen segments more")
+        wait_for(lambda: [*tmp_path.glob(f"data/**/captions-en/{first}")], "the segment on disk")
+        assert asked_again() == fresh
 
 
 def test_every_worker_has_the_same_of_an_event_that_is_over_with_what_is_on_disk(
