@@ -322,18 +322,16 @@ class MediaRequest(Struct, frozen=True, gc=False):
         """Return the reply with a segment that has left memory, as it was from there."""
         if self.rendition.language is not None:
             # Captions are short, and may be compressed.
-            data = await self.past.stored.read_whole(stored)
-            return (
-                refusal(self.request, 404, self.stream.target_duration)
-                if data is None
-                else self.replies.reply(self.request, self.address, self.rendition, data)
-            )
+            return self._from_disk(await self.past.stored.read_whole(stored))
         kind, caching = media_type(self.rendition), cache_control(self.window)
         reply = await self.past.stored.reply(self.request, stored, self.address.name, kind, caching)
         return reply or refusal(self.request, 404, self.stream.target_duration)
 
     async def _stored_part(self, stored: tuple[str, StoredSegment]) -> Reply:
-        data = await self.past.stored.read_part(stored, self.file.index)
+        return self._from_disk(await self.past.stored.read_part(stored, self.file.index))
+
+    def _from_disk(self, data: bytes | None) -> Reply:
+        """Return the reply with media that were read whole; None: they aren't there any more."""
         if data is None:
             return self._missing()
         return self.replies.reply(self.request, self.address, self.rendition, data)

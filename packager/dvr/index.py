@@ -15,6 +15,7 @@ from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from media.mp4.fragments.live_segment_check import MAX_PARTS
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
@@ -110,13 +111,8 @@ def line_of(segment: LiveSegment, left: int, stored_by: int = 0) -> IndexLine:
         stored_by: the number of the process that stores it, where several may store; else 0.
     """
     first = first_sample(segment)
-    return IndexLine(
-        number=segment.number,
-        date=segment.date_ratio,
-        duration=segment.duration.as_integer_ratio(),
-        left=left,
-        init=None if segment.timeline is None else segment.timeline.number,
-        discontinuity=segment.discontinuity,
+    return replace(
+        archived_line_of(segment, left),
         parts=_part_sizes(segment),
         presentation_time=first.shown.as_integer_ratio(),
         stored_by=stored_by,

@@ -3,7 +3,7 @@
 A block's folder has the segments, their init segments and an index, as the rendition's folder has. Nothing of
 them is in memory but a few blocks that were read lately, so that a DVR may be as long as its disk
 is large. A segment is linked here before its line is written, so that whatever a line names is complete. The
-number of a block follows from that of a segment. Blocks.
+number of a block follows from that of a segment. All of it blocks.
 """
 
 from __future__ import annotations

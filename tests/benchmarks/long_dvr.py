@@ -19,6 +19,7 @@ import httpx
 from tests.conftest import ServerProcess, start_server
 from tests.long_dvr import CONFIGURATION, LongDvr, make_long_dvr
 from tests.made_once import VARIABLE
+from tests.waiting import wait_for
 
 DAY, HOUR = 86_400.0, 3600.0
 LISTED = 3 * HOUR + 60
@@ -41,10 +42,9 @@ def start(folder: Path, dvr: str) -> tuple[ServerProcess, float]:
     )
     began = time.perf_counter()
     server = start_server(cwd=folder, fresh=True)
-    while dvr != "0":
-        if httpx.get(f"{server.url}/live/long/720p/media.m3u8").status_code == 200:
-            break
-        time.sleep(0.01)
+    playlist = f"{server.url}/live/long/720p/media.m3u8"
+    if dvr != "0":
+        wait_for(lambda: httpx.get(playlist).status_code == 200, "the first playlist")
     return server, time.perf_counter() - began
 
 
