@@ -42,6 +42,8 @@ RUNS = ("fullmatch", "match", "search", "split", "sub", "subn", "findall", "find
 REPEATED = RUNS[3:]
 """Methods that go on behind a match: their time is that of all matches of a text."""
 
+_USES = re.compile(rf"\.(?:compile|{'|'.join(RUNS)})\b")
+
 
 @dataclass(frozen=True)
 class UsedPattern:
@@ -182,43 +184,40 @@ def _is_in(char: str, among: Sequence[Any]) -> bool:
 
 def patterns() -> Iterator[UsedPattern]:
     """Find all regular expressions by the program's text, in the order of the modules."""
-    trees = {path: ast.parse(path.read_text()) for path in MODULES}
+    calls: list[tuple[Path, ast.Call]] = []
+    names: dict[ast.AST, str] = {}
     uses: dict[tuple[str, str], set[str]] = {}
-    for path, tree in trees.items():
-        for node in ast.walk(tree):
+    for path in MODULES:
+        text = path.read_text()
+        # Each run collects tests by them: most modules needn't be parsed.
+        for node in ast.walk(ast.parse(text)) if _USES.search(text) else ():
             if isinstance(node, ast.Attribute) and node.attr in RUNS:
-                owner = node.value
-                name = owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", "")
+                name = _name(node.value)
                 # A private name is its module's own.
                 uses.setdefault((str(path) if name.startswith("_") else "", name), set()).add(node.attr)
-    for path, tree in trees.items():
-        names = _assigned(tree)
-        for node in ast.walk(tree):
-            if not (isinstance(node, ast.Call) and _is_of_re(node.func)):
-                continue
-            method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-            used = {method}
-            name = ast.unparse(node.args[0])
-            if method == "compile":
-                name = names.get(node, name)
-                used = uses.get((str(path) if name.startswith("_") else "", name), set(RUNS))
-            whole_name = f"{_module(path)}: {name}"
-            yield UsedPattern(
-                whole_name,
-                _evaluated(path, node, is_compiled=method == "compile"),
-                is_repeated=bool(used & set(REPEATED)),
-                is_anchored=used <= {"fullmatch", "match"},
-                end=ENDS.get(whole_name, "\x01"),
-            )
+            elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+                names[node.value] = _name(node.targets[0])
+            elif isinstance(node, ast.Call) and _is_of_re(node.func):
+                calls.append((path, node))
+    for path, call in calls:
+        method = _name(call.func)
+        used = {method}
+        name = ast.unparse(call.args[0])
+        if method == "compile":
+            name = names.get(call, name)
+            used = uses.get((str(path) if name.startswith("_") else "", name), set(RUNS))
+        whole_name = f"{_module(path)}: {name}"
+        yield UsedPattern(
+            whole_name,
+            _evaluated(path, call, is_compiled=method == "compile"),
+            is_repeated=bool(used & set(REPEATED)),
+            is_anchored=used <= {"fullmatch", "match"},
+            end=ENDS.get(whole_name, "\x01"),
+        )
 
 
-def _assigned(tree: ast.AST) -> dict[ast.AST, str]:
-    found: dict[ast.AST, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
-            target = node.targets[0]
-            found[node.value] = target.id if isinstance(target, ast.Name) else getattr(target, "attr", "")
-    return found
+def _name(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")
 
 
 def _is_of_re(function: ast.expr) -> bool:

@@ -128,10 +128,12 @@ def test_a_title_is_one_line_of_bounded_length() -> None:
 
 
 def test_ten_times_the_programmes_take_about_ten_times_as_long() -> None:
-    taken = []
-    for count in (1000, 10_000):
-        data = guide(count, extra="x" * 500)
-        begun = time.process_time()
-        assert len(read_xmltv(data)) == count
-        taken.append(time.process_time() - begun)
-    assert taken[1] < 40 * taken[0]
+    seconds: dict[int, list[float]] = {1000: [], 10_000: []}
+    # In turns: what else a machine does comes and goes, and threads of earlier tests may have work left.
+    for _ in range(3):
+        for count, taken in seconds.items():
+            data = guide(count, extra="x" * 500)
+            begun = time.thread_time()
+            assert len(read_xmltv(data)) == count
+            taken.append(time.thread_time() - begun)
+    assert min(seconds[10_000]) < 40 * min(seconds[1000])

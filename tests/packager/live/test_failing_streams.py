@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import re
 import subprocess
@@ -133,6 +134,11 @@ async def test_the_sound_goes_on_with_a_key_frame_while_pictures_are_missing(
         assert breaks == []
         heard = await asyncio.to_thread(volumes, channel, tmp_path)
         seen = await asyncio.to_thread(pictures, channel, tmp_path)
+        # A rendition may be some segments behind the publisher.
+        while len({hashed for _, hashed in seen[-20:]}) < 20:
+            number = channel.renditions["audio"].window.next_number
+            await until(functools.partial(segments, channel, number))
+            seen = await asyncio.to_thread(pictures, channel, tmp_path)
     assert min(heard[1:-1]) > LOUD
     times = [time for time, _ in seen]
     # RFC 8216bis §4.4.4.9: parts begin at least so often.
@@ -142,7 +148,6 @@ async def test_the_sound_goes_on_with_a_key_frame_while_pictures_are_missing(
     first = next(time for time, hashed in seen if hashed == still)
     assert max(time for time, hashed in seen if hashed == still) - first > 3
     assert count > 3 / channel.part_target / 2
-    assert len({hashed for _, hashed in seen[-20:]}) == 20
 
 
 @pytest.mark.parametrize("ladder", [("source",), ("240p",), ("source", "240p")], ids="+".join)
