@@ -400,7 +400,7 @@ class _Judge:
             self._report.expect(bool(init), where, f"{one.init.url} isn't there")
         await self._segments(where, _listed_in_manifest(one, pieces))
         if self.whole.presented is not None:
-            self._lengths[where] = self.whole.presented
+            self._lengths[f"{where} of period {one.period}"] = self.whole.presented
         if not one.video or one.access_point not in CLOSED_ACCESS_POINTS:
             return
         for piece in check_segments.some(pieces[1:]):
@@ -415,7 +415,7 @@ class _Judge:
         periods: dict[int, list[tuple[str, float]]] = {}
         for one in all_of_them:
             where = f"representation {one.name!r}"
-            length = self._lengths.get(f"{url}: {where}")
+            length = self._lengths.get(f"{url}: {where} of period {one.period}")
             if one.is_media and not one.is_live and length is not None:
                 spans = periods.setdefault(one.period, [])
                 spans.append((where, length))

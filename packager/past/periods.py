@@ -1,8 +1,9 @@
 """Divides a recording into DASH periods (ISO/IEC 23009-1 §5.3.2). Pure.
 
-A period has no discontinuity, and segments of all renditions. Their durations may differ by a part and more
-where an encoder died: a period ends with the shortest rendition, so that none has a hole before the next. The
-last one ends with the longest, since players may stop early otherwise.
+A period has no discontinuity, and segments of the same renditions: where one has a gap, the others go on in a
+period without it. Their durations may differ by a part and more where an encoder died: a period ends with the
+shortest rendition, so that none has a hole before the next. The last one ends with the longest, since players
+may stop early otherwise.
 """
 
 from __future__ import annotations
@@ -99,14 +100,27 @@ def _leading(row: Row) -> LiveSegment:
 
 
 def _unbroken_rows(segments: Mapping[str, Sequence[LiveSegment]]) -> list[list[Row]]:
+    videos = {name: is_video for name, own in segments.items() if (is_video := _is_video(own)) is not None}
     found: list[list[Row]] = []
-    broken = True
-    for row in zip(*segments.values(), strict=True):
-        if any(one.gap or one.timeline is None or one.stored is None for one in row):
-            broken = True
+    before: Row = {}
+    for all_of_them in zip(*segments.values(), strict=True):
+        row = {
+            name: one
+            for name, one in zip(segments, all_of_them, strict=True)
+            if not (one.gap or one.timeline is None or one.stored is None)
+        }
+        # Players know no period in which there is no sound, or nothing but sound.
+        if {videos[name] for name in row} != set(videos.values()):
+            before = {}
             continue
-        if broken or any(one.discontinuity for one in row):
+        if row.keys() != before.keys() or any(one.discontinuity for one in row.values()):
             found.append([])
-        found[-1].append(dict(zip(segments, row, strict=True)))
-        broken = False
+        found[-1].append(row)
+        before = row
     return found
+
+
+def _is_video(segments: Sequence[LiveSegment]) -> bool | None:
+    """Return whether a rendition has pictures; None if all of it is gaps."""
+    entries = (one.timeline.entry for one in segments if one.timeline is not None and not one.gap)
+    return next((bool(entry.width) for entry in entries), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -173,3 +174,23 @@ def test_representations_that_do_not_cover_the_same_span_are_found(
         (one,) = told
         assert "representation '1' lasts 7.0" in one
         assert run_headwater("check", f"{www}/manifest.mpd").returncode == 1
+
+
+@pytest.mark.clause("ISO/IEC 23009-1 §5.3.2.1")
+def test_periods_of_different_lengths_are_no_fault(www: str, tmp_path: Path) -> None:
+    texts = []
+    for name, seconds in (("first", 6), ("second", 12)):
+        (tmp_path / name).mkdir()
+        words = f"-f lavfi -i testsrc2=s=160x90:r=25:d={seconds} {H264} -f dash -seg_duration 2"
+        run_ffmpeg(*words.split(), tmp_path / name / "manifest.mpd")
+        texts.append((tmp_path / name / "manifest.mpd").read_text())
+    periods = [re.findall(r"(?s)<Period.*</Period>", text)[0] for text in texts]
+    before, after = (
+        re.sub(
+            "<Period.*?>", f'<Period start="PT{start}S" duration="PT{lasts}S"><BaseURL>{name}/</BaseURL>', one
+        )
+        for one, name, start, lasts in zip(periods, ("first", "second"), (0, 6), (6, 12), strict=True)
+    )
+    whole = re.sub('mediaPresentationDuration=".*?"', 'mediaPresentationDuration="PT18S"', texts[0])
+    (tmp_path / "manifest.mpd").write_text(whole.replace(periods[0], before + after))
+    assert found(f"{www}/manifest.mpd") == []

@@ -159,6 +159,37 @@ def test_a_segment_that_only_the_picture_has_ends_a_period() -> None:
         assert [number for number, *_ in second.tracks[name]] == [NUMBER + 7, NUMBER + 8]
 
 
+@pytest.mark.parametrize("lost", [(2, 3), (0,), (5,)], ids=str)
+def test_a_gap_of_one_rendition_takes_nothing_from_the_others(lost: tuple[int, ...]) -> None:
+    segments = recorded([(6.0, 6.0)])
+    high = [
+        replace(one, gap=True, stored=None) if index in lost else one
+        for index, one in enumerate(segments["240p"])
+    ]
+    made = manifest(recorded_periods({"720p": high, **segments}), Fraction(30))
+    assert made is not None
+    periods, whole = read(made.render())
+    assert (periods[0].start, periods[-1].end) == (0, whole)
+    assert all(before.end == after.start for before, after in itertools.pairwise(periods))
+    numbers = {
+        name: [number for period in periods for number, *_ in period.tracks.get(name, [])]
+        for name in ("720p", *FRAMES)
+    }
+    assert numbers["240p"] == numbers["audio"] == [NUMBER + index for index in range(6)]
+    assert numbers["720p"] == [NUMBER + index for index in range(6) if index not in lost]
+    # Players that find no segment in a period stop: where it lacks one, it isn't offered.
+    assert all(track for period in periods for track in period.tracks.values())
+
+
+def test_a_rendition_without_a_segment_is_not_offered() -> None:
+    segments = recorded([(3.0, 3.0)])
+    none = [replace(one, gap=True, stored=None, timeline=None) for one in segments["240p"]]
+    made = manifest(recorded_periods({**segments, "720p": none}), Fraction(30))
+    assert made is not None
+    (period,), _ = read(made.render())
+    assert period.tracks.keys() == FRAMES.keys()
+
+
 def test_a_period_ends_with_its_last_picture_where_groups_of_pictures_are_open() -> None:
     segments = recorded([(3.0, 3.0), (2.0, 2.0)])
     # Three pictures of what the first group spans in time are decoded behind the next key frame, and so on.
