@@ -82,7 +82,7 @@ class DiskArchive:
         self._limits = limits
         self._bounds = DvrBounds(max_bytes, past_seconds)
         self._health = DiskHealth(channel, limits.calm_writes)
-        self._queue = WriteQueue(self._health, limits.waiting_bytes)
+        self._queue = WriteQueue(self._health, limits.waiting_bytes, limits.leaving_segments)
         self._segment_stores: dict[str, RenditionStore] = {}
         self._removal = SegmentRemover(self._queue, self._segment_stores, self._health, self._bounds, limits)
         self._writer = Writer(self._queue, self._removal, self._health, limits)
@@ -331,7 +331,7 @@ class DiskArchive:
             segment_store, lines = self._segment_stores[name], list(found[name].lines.values())
             for line in lines:
                 if line.number >= first:
-                    self._queue.archive(Archival(segment_store, line))
+                    self._queue.archive(Archival(segment_store, line), is_found=True)
             played = next((line for line in reversed(lines) if line.parts), None)
             timeline = None if played is None else found[name].timelines.get(played.init or 0)
             sequence = max((line.left + line.discontinuity for line in lines[-1:]), default=0)
@@ -410,10 +410,12 @@ class DiskArchive:
         for name, one in found.items():
             for number, line in one.lines.items():
                 if self._bounds.seconds:
-                    self._queue.archive(Archival(self._segment_stores[name], line))
-                self._queue.remove(Removal(self._segment_stores[name], number, line.size, ()))
+                    self._queue.archive(Archival(self._segment_stores[name], line), is_found=True)
+                removal = Removal(self._segment_stores[name], number, line.size, ())
+                self._queue.remove(removal, is_found=True)
             if one.timelines:
-                self._queue.remove(Removal(self._segment_stores[name], -1, 0, tuple(one.timelines)))
+                removal = Removal(self._segment_stores[name], -1, 0, tuple(one.timelines))
+                self._queue.remove(removal, is_found=True)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -27,6 +27,8 @@ class DvrLimits:
     Attributes:
         waiting_bytes: Most bytes of segments that wait in memory for a disk that is slow, behind the live
             edge.
+        leaving_segments: Most segments that have left the playlist and wait for a disk that fails, to be put
+            into the past; as many may wait to be removed.
         drain_seconds: How long the channel's end waits until its finished segments are on disk.
         settle_seconds: How long the end of an event waits until its segments are on disk.
         retry_seconds: How long the disk is left alone once it has failed.
@@ -42,6 +44,7 @@ class DvrLimits:
     """
 
     waiting_bytes: int = 64 << 20
+    leaving_segments: int = 50_000
     drain_seconds: float = 2.0
     settle_seconds: float = 30.0
     retry_seconds: float = 1.0

@@ -118,14 +118,17 @@ class WriteQueue:
     Args:
         health: notes segments that are lost.
         max_waiting: most bytes that wait in memory although they have left the live window.
+        max_leaving: most segments that wait to be put into the past, and most that wait to be removed, beyond
+            those that a start has found.
 
     Attributes:
         waiting: bytes that wait so now.
     """
 
-    def __init__(self, health: DiskHealth, max_waiting: int) -> None:
+    def __init__(self, health: DiskHealth, max_waiting: int, max_leaving: int) -> None:
         self._health = health
         self._max_waiting = max_waiting
+        self._max_archivals = self._max_removals = max_leaving
         self.waiting = 0
         # Bounded by the windows: what a window forgets is taken out.
         self._puts: OrderedDict[_Key, PendingWrite] = OrderedDict()
@@ -143,14 +146,31 @@ class WriteQueue:
         """Queue a segment again whose write failed; the queue stays busy."""
         self._puts.setdefault(put.key, put)
 
-    def remove(self, removal: Removal) -> None:
-        """Queue a removal."""
+    def remove(self, removal: Removal, *, is_found: bool = False) -> None:
+        """Queue a removal; where too many wait, the oldest is left to the next start.
+
+        Args:
+            is_found: whether a start has found the segment, of which its index had no more than may be read.
+        """
         self._puts.pop((removal.segment_store, removal.number), None)
+        self._max_removals += is_found
+        if len(self._removals) >= self._max_removals:
+            self._removals.popleft()
         self._removals.append(removal)
         self._wake()
 
-    def archive(self, archival: Archival) -> None:
-        """Queue a segment that is to stay although it has left the playlist."""
+    def archive(self, archival: Archival, *, is_found: bool = False) -> None:
+        """Queue a segment that is to stay although it has left the playlist.
+
+        Where too many wait, the oldest one becomes a hole in the past.
+
+        Args:
+            is_found: as for ``remove``.
+        """
+        self._max_archivals += is_found
+        if len(self._archivals) >= self._max_archivals:
+            self._archivals.popleft()
+            self._health.lost(self.waiting)
         self._archivals.append(archival)
         self._wake()
 

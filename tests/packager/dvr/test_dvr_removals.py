@@ -7,6 +7,7 @@ import errno
 import os
 from collections.abc import Collection
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from packager.dvr.disk_writer import Writer
 from packager.dvr.index import INDEX
 from packager.dvr.limits import DvrLimits
 from packager.dvr.segment_removal import DvrBounds, SegmentRemover
-from packager.dvr.write_queue import DiskHealth, RenditionStore, WriteQueue
+from packager.dvr.write_queue import Archival, DiskHealth, Removal, RenditionStore, WriteQueue
 from packager.process.ffmpeg_discovery import Tools
 from packager.window.model import LiveSegment
 from tests.conformance.handfed import NUMBER, Track
@@ -36,9 +37,9 @@ class Stored:
         store(path, segments)
         self.path = path
         self.folder = DvrFolder(path, limits)
-        self.folder.load()
+        self.found = self.folder.load()
         self.health = DiskHealth("test", limits.calm_writes)
-        self.queue = WriteQueue(self.health, limits.waiting_bytes)
+        self.queue = WriteQueue(self.health, limits.waiting_bytes, limits.leaving_segments)
         self.rendition = RenditionStore(self.queue, self.folder)
         self.removal = SegmentRemover(self.queue, {"240p": self.rendition}, self.health, DvrBounds(), limits)
         self.writer = Writer(self.queue, self.removal, self.health, limits)
@@ -125,6 +126,37 @@ async def test_an_init_segment_or_an_index_that_the_disk_refuses_to_change_hides
     async with background_task(stored.writer.run()):
         stored.look_again()
         await until(lambda: not list(tmp_path.glob("init-*")), "the init segment's removal")
+
+
+@pytest.mark.parametrize(
+    ("is_found", "kept", "removed"), [(False, 3, 2), (True, COUNT, COUNT)], ids=["coming", "of a start"]
+)
+async def test_as_many_segments_as_may_wait_for_a_disk_that_takes_none_into_the_past(
+    tmp_path: Path,
+    segments: list[LiveSegment],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_found: bool,
+    kept: int,
+    removed: int,
+) -> None:
+    limits = replace(DVR, leaving_segments=3, retry_seconds=0.01, look_seconds=0.01)
+    stored = await asyncio.to_thread(Stored, tmp_path, segments, limits)
+
+    def refuse_linking(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async with background_task(stored.writer.run()):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "link", refuse_linking)
+            for line in stored.found.lines.values():
+                stored.queue.archive(Archival(stored.rendition, line), is_found=is_found)
+                stored.queue.remove(Removal(stored.rendition, line.number, line.size, ()), is_found=is_found)
+            await until(lambda: stored.health.reason, "the disk's refusal")
+        stored.look_again()
+        await until(lambda: len(stored.numbers) == COUNT - removed, "the removal of those that may go")
+    past = await asyncio.to_thread(stored.folder.past.read, Fraction(0), None, NUMBER + COUNT)
+    assert [one.number for one in past] == [one.number for one in segments[-kept:]]
 
 
 async def test_while_the_disk_removes_nothing_no_more_is_forgotten_than_comes(
