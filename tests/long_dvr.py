@@ -1,8 +1,8 @@
-"""A DVR of many days on disk, made without waiting: as a channel of three pictures and a sound leaves it.
+"""A DVR of many days on disk or in S3, made without waiting: as a channel of four renditions leaves it.
 
-What a server has written of its last hours is in the renditions' folders, and all before that in the blocks
-of the past, which the server's own code writes. Media are a few segments under many names, so that a month
-needs no more room than its index; those of the spans that are to be played have their own times.
+What a server has written of its last hours to a disk is in the renditions' folders, and all before that in
+the blocks of the past, which the server's own code writes. Media are a few segments under many names, so that
+a month needs no more room than its index; those of the spans that are to be played have their own times.
 """
 
 from __future__ import annotations
@@ -14,18 +14,27 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from media.mp4.fragments.fragments import Fragment, FragmentReader, InitSegment, write_fragment
 from packager.dvr import index, stored_cadence
 from packager.dvr.index import IndexLine
+from packager.dvr.index_pieces import PieceName
+from packager.dvr.limits import DEFAULT_LIMITS
 from packager.dvr.past_blocks import BLOCK_SEGMENTS, PastBlocks
 from packager.safe_files import DataFolder
 from packager.window.cadence import cadence
 from tests.made_once import made_once
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
 
 PICTURES = ("720p", "480p", "360p")
 RENDITIONS = (*PICTURES, "audio")
@@ -40,6 +49,11 @@ PICTURES_IN_PART, FRAMES_IN_PART = 8, 15
 TIMES = cadence(Fraction(25), float(STEP), float(STEP / PARTS))
 LINKS = 30_000
 """How many names one file has, of the 65,000 that it may."""
+
+STORER = 7
+"""The number of who stored what is in S3."""
+
+PUTS_AT_ONCE = 16
 
 CONFIGURATION = """
 [[live]]
@@ -278,3 +292,56 @@ def _put(dvr: LongDvr, target: Path, number: int, media: Media) -> None:
     if not same.exists():
         same.write_bytes(media.segment.at(Fraction(10), media.timescale))
     os.link(same, path)
+
+
+def make_long_bucket(dvr: LongDvr, store: S3Store, *, has_media: bool = True) -> None:
+    """Write it to S3.
+
+    Args:
+        store: the place of all channels' DVRs.
+        has_media: whether there are segments, and not only what is said of them.
+    """
+    import obstore
+
+    dvr.folder.mkdir(parents=True, mode=0o700)
+    (dvr.folder / "number").write_text(f"{dvr.numbers.stop} 1000\n")
+    place = "live/long/dvr"
+    obstore.put(store, f"{place}/cadence", stored_cadence.encode(TIMES))
+    for size in SIZES:
+        make_media(size)
+
+    def put(one: tuple[str, bytes]) -> None:
+        obstore.put(store, f"{place}/{one[0]}", one[1])
+
+    with ThreadPoolExecutor(PUTS_AT_ONCE) as threads:
+        for rendition in RENDITIONS:
+            objects = _objects(dvr, rendition, has_media=has_media)
+            while some := list(islice(objects, 256)):
+                list(threads.map(put, some))
+
+
+def _objects(dvr: LongDvr, rendition: str, *, has_media: bool) -> Iterator[tuple[str, bytes]]:
+    """Yield the names and the bytes of a rendition's objects."""
+    medias = [make_media(size)[rendition] for size in SIZES]
+    left = before = 0
+    timelines = set[int]()
+    numbers, count = dvr.numbers, DEFAULT_LIMITS.bucket.piece_lines
+    for start in range(numbers.start, numbers.stop, count):
+        lines = []
+        for number in range(start, min(start + count, numbers.stop)):
+            media = medias[dvr.is_changed(number)]
+            line = dvr.line(number, rendition, media, left)
+            left += line.discontinuity
+            if line.parts:
+                line = replace(line, stored_by=STORER)
+                if line.init is not None and line.init not in timelines:
+                    timelines.add(line.init)
+                    yield f"{rendition}/init-{line.init}-{STORER}.mp4", media.init
+                if has_media:
+                    time = dvr.media_time(number) if dvr.has_own_times(number) else Fraction(10)
+                    yield f"{rendition}/{number}-{STORER}.m4s", media.segment.at(time, media.timescale)
+            lines.append(line)
+        name = PieceName.of(lines[0], STORER, before)
+        before += sum(line.size for line in lines)
+        data = b"".join(map(index.encode, lines))
+        yield f"{rendition}/index/{name}", stored_cadence.encode(TIMES) + b"\n" + data

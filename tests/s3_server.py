@@ -103,8 +103,12 @@ class S3Server:
 
 
 @contextlib.contextmanager
-def s3_server_running(folder: Path) -> Iterator[S3Server]:
-    """Run an S3 server with one bucket."""
+def s3_server_running(folder: Path, volumes: int = 16) -> Iterator[S3Server]:
+    """Run an S3 server with one bucket.
+
+    Args:
+        volumes: of 64 MB each that the bucket may have.
+    """
     if not S3_SERVER.exists():
         raise FileNotFoundError(f"{S3_SERVER}: make test installs this S3 server")
     config = folder / "s3.json"
@@ -126,7 +130,7 @@ def s3_server_running(folder: Path) -> Iterator[S3Server]:
         options = [f"-{name}={port}" for name, port in given.items()]
         command = [
             *(str(S3_SERVER), "server", "-s3", f"-s3.config={config}", f"-dir={data}", "-ip=127.0.0.1"),
-            *("-ip.bind=127.0.0.1", "-master.volumeSizeLimitMB=64", "-volume.max=16"),
+            *("-ip.bind=127.0.0.1", "-master.volumeSizeLimitMB=64", f"-volume.max={volumes}"),
             *("-s3.port.iceberg=0", "-s3.port.lance=0", *options),
         ]
         server = S3Server(f"http://127.0.0.1:{given['s3.port']}", folder, command)

@@ -278,8 +278,8 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Time for which segments stay behind the live edge, in the playlist or at addresses with ``start``; 0:
     only the live edge."""
     playlist_window: Duration = "0"
-    """Longest time that the live playlist lists; older segments of a ``dvr`` on disk have addresses with
-    ``start``. 0: all of ``dvr``."""
+    """Longest time that the live playlist lists; older segments of a ``dvr`` on disk or in S3 have addresses
+    with ``start``. 0: all of ``dvr``."""
     dvr_size: Annotated[
         str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?\Z", description="a number of bytes such as 500M, 20G, 1T")
     ] = "0"

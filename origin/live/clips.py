@@ -26,7 +26,7 @@ from origin.answers.request import Request
 from origin.http.client_limits import network_of
 from origin.http.representation import RepresentationMetadata
 from origin.live.addresses import SOUND_CLIP, LiveAddress, Span
-from origin.live.dvr_segments import SegmentFiles, StoredSegments, past_of
+from origin.live.dvr_segments import SegmentFiles, StoredSegments, past_of, unreadable
 from origin.live.moments import EXAMPLES
 from origin.live.spans import (
     AT_ONCE,
@@ -267,6 +267,8 @@ class ClipReplies:
                 past = await earlier.window(*asked.bounds)
         except TooManyWaitingError:
             return refusal(asked.request, 503, 0, retry_after=asked.stream.target_duration)
+        except OSError as error:
+            return unreadable(asked.request, asked.stream.name, error)
         outcome = self._answer(asked, past)
         return await self._reply(outcome) if isinstance(outcome, ClipRequest) else outcome
 

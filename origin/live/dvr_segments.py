@@ -31,6 +31,7 @@ from packager.past.progressive_mp4 import MoviePiece
 from packager.past.segment_samples import Read
 from packager.publish.live_stream import LiveStream
 from packager.transient_errors import LACKING
+from packager.window.cadence import Cadence
 from packager.window.model import LiveSegment, StoredSegment
 from packager.window.rendition import Rendition, variant_renditions
 
@@ -99,6 +100,13 @@ async def stored_reply(request: Request, stored: StoredFile, release: Callable[[
         return refusal(request, 503, 0, retry_after=READING_RETRY_SECONDS)
 
 
+def unreadable(request: Request, channel: str, error: OSError) -> Reply:
+    """Refuse a request for what is in S3, which can't be reached now."""
+    # RFC 9110 §15.6.4: what is there isn't unknown because it can't be read now.
+    log.debug("the past can't be read", channel=channel, reason=str(error))
+    return refusal(request, 503, 0, retry_after=READING_RETRY_SECONDS)
+
+
 class _OldestDate(NamedTuple):
     """The date of a channel's oldest segment on disk, and when it was read, by a clock that only rises."""
 
@@ -121,8 +129,15 @@ class StoredSegments:
         self._find_past = find_past
         self._past: OrderedDict[str, PastSegments] = OrderedDict()
 
-    def past(self, folder: str) -> PastSegments | None:
-        """Return what finds the segments of a rendition that have left its playlist; in the event loop."""
+    def past(self, folder: str, cadence: Cadence) -> PastSegments | None:
+        """Return what finds the segments of a rendition that have left its playlist; in the event loop.
+
+        Args:
+            folder: on disk, or in S3.
+            cadence: the channel's, which its other segments have.
+        """
+        if folder.startswith(S3_SCHEME):
+            return None if self._bucket is None else self._bucket.past(folder, cadence)
         if self._find_past is None:
             return None
         found = self._past.pop(folder, None) or self._find_past(Path(folder))
@@ -177,6 +192,11 @@ class StoredSegments:
         """Whether segments may be in S3."""
         return self._bucket is not None
 
+    @staticmethod
+    def is_there(path: str) -> bool:
+        """Return whether a listed segment is still at its place; those in S3 don't move. Blocks."""
+        return path.startswith(S3_SCHEME) or Path(path).exists()
+
     def open(self, path: str, stored: StoredSegment) -> LibraryFile | None:
         """Open a stored segment; return None where it isn't what it was. Blocks.
 
@@ -229,12 +249,12 @@ def _open_file(path: str) -> LocalFile | None:
 
 
 def past_of(stream: LiveStream, renditions: Iterable[str], stored: StoredSegments) -> dict[str, PastSegments]:
-    """Return what finds the past of renditions, by name; nothing where the channel keeps none on a disk."""
+    """Return what finds the past of renditions, by name; nothing where the channel keeps none."""
     entry = stream.begun_with
     if entry is None or not entry.has_past:
         return {}
     folders = {one.name: one.folder for one in entry.renditions if one.folder is not None}
-    found = {name: stored.past(folders[name]) for name in renditions if name in folders}
+    found = {name: stored.past(folders[name], entry.cadence) for name in renditions if name in folders}
     return {name: one for name, one in found.items() if one is not None}
 
 
@@ -259,8 +279,10 @@ class OldestDates:
         known, now = self._known.get(stream.name), time.monotonic()
         if past and (known is None or now - known.read >= OLDEST_DATE_SECONDS):
             (one,) = past.values()
-            found = await asyncio.to_thread(one.oldest)
-            known = self._known[stream.name] = _OldestDate(now, found)
+            # While S3 is away, what was known stays.
+            with contextlib.suppress(OSError):
+                known = _OldestDate(now, await one.threads.run(one.oldest))
+                self._known[stream.name] = known
         if past and known is not None and known.date is not None:
             dates.append(float(known.date))
         return min(dates, default=None)
@@ -309,7 +331,8 @@ class SegmentFiles:
         place = self._renditions[rendition].window.place(segment)
 
         def open_file() -> ReadableFile:
-            if place is not None and rendition in self._past_segments and not Path(place[0]).exists():
+            has_past = rendition in self._past_segments
+            if place is not None and has_past and not self._stored.is_there(place[0]):
                 return self._open_past(rendition, segment.number)
             file = None if place is None else self._stored.open(*place)
             if file is None:
@@ -323,7 +346,7 @@ class SegmentFiles:
         past = self._past_segments[rendition]
         found = past.find(number)
         if found is not None and found.stored is not None:
-            file = self._stored.open(past.place_of(number), found.stored)
+            file = self._stored.open(past.place_of(found), found.stored)
             if file is not None:
                 return file
         raise NotFoundError(f"segment {number} of {rendition}")

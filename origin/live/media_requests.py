@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import sys
 from collections import OrderedDict
@@ -352,14 +351,14 @@ class MediaRequest(Struct, frozen=True, gc=False):
     async def _earlier(self, past: PastSegments) -> Reply:
         """Reply with a segment that has left the playlist, or with an init segment of such ones."""
         if self.file.kind is RenditionFileKind.INIT:
-            data = await asyncio.to_thread(past.init, self.file.number)
+            data = await past.threads.run(past.init, self.file.number)
             if data is None:
                 return self._missing()
             return self.replies.reply(self.request, self.address, self.rendition, data)
-        found = await asyncio.to_thread(past.find, self.file.number)
+        found = await past.threads.run(past.find, self.file.number)
         if found is None or found.stored is None:
             return self._missing()
-        return await self._stored_segment((past.place_of(found.number), found.stored))
+        return await self._stored_segment((past.place_of(found), found.stored))
 
     async def _recorded(self, file: RecordedFile) -> Reply:
         return await file(self.request) or self._missing()

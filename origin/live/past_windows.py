@@ -23,7 +23,7 @@ from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
 from origin.live.addresses import I_FRAMES, MANIFEST, MULTIVARIANT, LiveAddress, Span
-from origin.live.dvr_segments import StoredSegments, past_of
+from origin.live.dvr_segments import StoredSegments, past_of, unreadable
 from origin.live.playlist_requests import IRREGULAR, Reload
 from origin.live.spans import (
     AT_ONCE,
@@ -315,6 +315,8 @@ class PastWindowReplies:
                 past = await earlier.window(*asked.bounds)
         except TooManyWaitingError:
             return refusal(asked.request, 503, 0, retry_after=asked.stream.target_duration)
+        except OSError as error:
+            return unreadable(asked.request, asked.stream.name, error)
         if asked.address.name == MANIFEST and past is not None and not past.is_whole:
             # A dynamic manifest is made of the periods of the live one.
             listed = variant_renditions(asked.stream.renditions.values())[0].window.listed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from bisect import bisect_right
 from collections import OrderedDict
@@ -21,7 +20,7 @@ from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
 from origin.live.addresses import LiveAddress
-from origin.live.dvr_segments import SegmentFiles, StoredSegments, past_of
+from origin.live.dvr_segments import SegmentFiles, StoredSegments, past_of, unreadable
 from origin.live.moments import EXAMPLES
 from origin.live.spans import IMMUTABLE_SECONDS, NOTHING_KEPT, redirection, written
 from origin.live.waits import Outcome, not_on_air, wait_until_ready
@@ -175,7 +174,10 @@ class SnapshotReplies:
     async def _earlier(self, asked: SnapshotRequest, address: LiveAddress, past: PastSegments) -> Reply:
         """Reply with a picture of before the playlist."""
         start, end = asked.moment - EARLIER_SECONDS, asked.moment + Fraction(1, 1000)
-        found = await asyncio.to_thread(past.read, start, end, asked.segment.number)
+        try:
+            found = await past.threads.run(past.read, start, end, asked.segment.number)
+        except OSError as error:
+            return unreadable(asked.request, asked.stream.name, error)
         segment = segment_before(found, len(found))
         if segment is None:
             return refusal(asked.request, 404, asked.stream.target_duration, NOTHING_KEPT)

@@ -13,7 +13,7 @@ from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
 from origin.http.client_limits import network_of
 from origin.live.addresses import SNAPSHOT, LiveAddress, Span
-from origin.live.dvr_segments import StoredSegments, past_of
+from origin.live.dvr_segments import StoredSegments, past_of, unreadable
 from origin.live.spans import (
     AT_ONCE,
     IMMUTABLE_SECONDS,
@@ -104,6 +104,8 @@ class ThumbnailReplies:
                     return await asyncio.to_thread(_reply, asked, past)
         except TooManyWaitingError:
             return refusal(request, 503, 0, retry_after=asked.stream.target_duration)
+        except OSError as error:
+            return unreadable(request, asked.stream.name, error)
         return refusal(request, 404, asked.stream.target_duration, NOTHING_KEPT)
 
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from pathlib import Path
 
 from packager.concurrency import Threads
+from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
+from packager.dvr.past_pieces import PastPieces
 from packager.library.local_storage import NotFoundError
 from packager.s3.client import S3Client
 from packager.s3.immutable_objects import BucketFiles
 from packager.s3.limits import MAX_IN_FLIGHT, S3Limits
 from packager.s3.object_files import S3File
+from packager.window.cadence import Cadence
 
-_SEGMENT = re.compile(
-    r"live/[A-Za-z0-9._-]{1,64}/dvr/[A-Za-z0-9-]{1,80}/(?:0|[1-9][0-9]{0,14})-[1-9][0-9]{0,9}\.(?:m4s|vtt)"
-)
+_RENDITION = r"live/[A-Za-z0-9._-]{1,64}/dvr/[A-Za-z0-9-]{1,80}"
+_FOLDER = re.compile(_RENDITION)
+_SEGMENT = re.compile(rf"{_RENDITION}/(?:0|[1-9][0-9]{{0,14}})-[1-9][0-9]{{0,9}}\.(?:m4s|vtt)")
+
+MOST_READ_RENDITIONS = 256
+"""Most renditions of whose past something may be in memory."""
 
 
 class DvrBucket(BucketFiles):
@@ -29,6 +36,26 @@ class DvrBucket(BucketFiles):
         super().__init__(address, folder, limits)
         self.storing = S3Client(address, limits.requests)
         self.storing_threads = Threads(MAX_IN_FLIGHT, "dvr")
+        self._past: OrderedDict[tuple[str, Cadence], PastPieces] = OrderedDict()
+
+    def past(self, folder: str, cadence: Cadence, limits: DvrLimits = DEFAULT_LIMITS) -> PastPieces | None:
+        """Return what finds segments of a rendition that have left its playlist; in the event loop.
+
+        Args:
+            folder: the address of the rendition, as a channel's log has it.
+            cadence: the channel's, which its other segments have.
+
+        Returns:
+            None where the address isn't in this place.
+        """
+        key = folder.removeprefix(f"{self.address}/")
+        if key == folder or _FOLDER.fullmatch(key) is None:
+            return None
+        found = self._past.pop((key, cadence), None) or PastPieces(self, key, cadence, limits)
+        self._past[key, cadence] = found
+        if len(self._past) > MOST_READ_RENDITIONS:
+            self._past.popitem(last=False)
+        return found
 
     def open_segment(self, path: str) -> S3File:
         """Open a segment. Blocks.

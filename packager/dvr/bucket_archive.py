@@ -12,7 +12,7 @@ import itertools
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -21,11 +21,20 @@ import structlog
 from packager.concurrency import background_task
 from packager.dvr import stored_cadence
 from packager.dvr.bucket import DvrBucket
-from packager.dvr.bucket_rendition import BucketFolder
+from packager.dvr.bucket_rendition import BucketFolder, NewestNumbers
 from packager.dvr.index import stored_of
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
-from packager.dvr.restore_plan import StoredRendition, align_renditions, last_number, listable_range, within
-from packager.dvr.segment_removal import retire_oldest
+from packager.dvr.past_pieces import PastPieces
+from packager.dvr.restore_plan import (
+    StoredRendition,
+    align_renditions,
+    gaps_behind,
+    is_recent,
+    last_number,
+    listable_range,
+    within,
+)
+from packager.dvr.segment_removal import DvrBounds, retire_oldest
 from packager.dvr.segment_sources import FetchedSegments
 from packager.dvr.write_queue import DiskHealth
 from packager.library.local_storage import NotFoundError
@@ -34,6 +43,7 @@ from packager.window.cadence import Cadence
 from packager.window.model import STORERS, LiveSegment, SegmentStore
 from packager.window.rendition import extension_of, stored_name
 from packager.window.rendition_log_writer import RenditionWriter
+from packager.window.segments import LISTED_TARGET_DURATIONS
 from packager.window.window import Window
 
 log = structlog.get_logger()
@@ -42,6 +52,12 @@ _CADENCE_TYPE = "application/json"
 
 LOAD_SECONDS = 15.0
 """Seconds for which a channel's start waits for the bucket's list of earlier segments."""
+
+NO_BOUNDS = DvrBounds()
+"""Of a DVR that is as large as the list needs."""
+
+CLOCK_SECONDS = 86_400
+"""By how much the numbers of segments may be behind the clock where the newest are looked for first."""
 
 
 def _always() -> bool:
@@ -77,8 +93,6 @@ class BucketArchive:
     """The DVR of one channel in S3.
 
     Args:
-        max_bytes: most bytes of segments that are kept; 0: as many as the window's time asks for. Half of
-            them are listed, as segments stay fetchable as long again once they have left the list (§6.2.2).
         limits: how often the archive checks for work, and how much it holds in memory.
         wall_clock: returns seconds since the epoch.
     """
@@ -87,13 +101,13 @@ class BucketArchive:
         self,
         bucket: DvrBucket,
         channel: str,
-        max_bytes: int = 0,
+        bounds: DvrBounds = NO_BOUNDS,
         limits: DvrLimits = DEFAULT_LIMITS,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._bucket = bucket
         self._channel = channel
-        self._max_bytes = max_bytes
+        self._bounds = bounds
         self._limits = limits
         self._wall_clock = wall_clock
         self._key = f"live/{channel}/dvr"
@@ -127,7 +141,13 @@ class BucketArchive:
 
     def segment_source(self) -> FetchedSegments:
         """Return what copies its segments to a disk."""
-        return FetchedSegments(self._read_segment)
+        return FetchedSegments(self._read_segment, self._past)
+
+    def _past(self, rendition: str) -> PastPieces | None:
+        """Return what finds the segments of a rendition that have left its playlist, if they are kept."""
+        if not self._bounds.seconds or self._cadence is None:
+            return None
+        return self._bucket.past(self.place_of(rendition), self._cadence)
 
     def _read_segment(self, rendition: str, segment: LiveSegment) -> bytes | None:
         """Read a stored segment from the bucket; None where it is gone, or isn't what was stored.
@@ -206,8 +226,9 @@ class BucketArchive:
         }
 
     async def _load(self, cadence: Cadence) -> None:
-        threads, uploads = self._bucket.storing_threads, self._uploads
-        found = await asyncio.gather(*(threads.run(one.folder.load, cadence) for one in uploads.values()))
+        threads, uploads, newest = self._bucket.storing_threads, self._uploads, self._newest(cadence)
+        loads = (threads.run(one.folder.load, cadence, newest) for one in uploads.values())
+        found = await asyncio.gather(*loads)
         encoded = stored_cadence.encode(cadence)
         await threads.run(self._bucket.storing.put, f"{self._key}/cadence", encoded, _CADENCE_TYPE)
         self._found = {
@@ -218,6 +239,15 @@ class BucketArchive:
         }
         for one in uploads.values():
             one.is_loaded = True
+
+    def _newest(self, cadence: Cadence) -> NewestNumbers | None:
+        """Return the segments that are listed; None where those are all that there are."""
+        if not self._bounds.seconds:
+            return None
+        seconds = self._bounds.listed_seconds + LISTED_TARGET_DURATIONS * cadence.target_duration
+        begin = self._wall_clock() - seconds - CLOCK_SECONDS
+        first = max(math.floor(begin / cadence.segment_duration), 0)
+        return NewestNumbers(first, math.ceil(seconds / cadence.segment_duration))
 
     def restore(
         self,
@@ -254,8 +284,17 @@ class BucketArchive:
         found, self._found = self._found, {}
         kept = max(writer.window.finished.kept for writer in writers.values())
         if not found or not within(found, next_number, segment_duration, kept):
+            if is_recent(found, now, Fraction(self._bounds.seconds)):
+                # The past goes on behind them, and those who look for it begin at what is listed.
+                gaps = {
+                    name: gaps_behind(one, next_number, segment_duration, now) for name, one in found.items()
+                }
+                segments = {name: listed for name, (listed, _) in gaps.items()}
+                return segments, max(sequence for _, sequence in gaps.values())
             return {}, 0
         first = listable_range(found, next_number, segment_duration, kept).first
+        if self._bounds.seconds:
+            first = max(first, next_number - math.ceil(kept / segment_duration))
         listable = {
             name: StoredRendition({n: line for n, line in one.lines.items() if n >= first}, one.timelines)
             for name, one in found.items()
@@ -304,6 +343,8 @@ class BucketArchive:
         """Store and remove until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_bounds())
+            if self._bounds.seconds:
+                group.create_task(self._remove_past())
             for upload in self._uploads.values():
                 group.create_task(self._work(upload))
 
@@ -336,10 +377,10 @@ class BucketArchive:
             return False
         if not upload.is_loaded:
             # The index has to be known before anything is removed.
-            await threads.run(upload.folder.load, self._cadence)
+            await threads.run(upload.folder.load, self._cadence, self._newest(self._cadence))
             upload.is_loaded = True
         window = writer.window
-        has_more = await self._remove_some(upload, window)
+        has_more = False if self._bounds.seconds else await self._remove_some(upload, window)
         number = max(upload.next_number, window.finished.oldest_number)
         segment = window.at(number)
         if segment is None or upload.writer is not writer:
@@ -369,6 +410,46 @@ class BucketArchive:
             upload.removes_from = time.monotonic() + self._limits.bucket.removal_retry_seconds
             return False
 
+    async def _remove_past(self) -> None:
+        """Remove what is older than the DVR, or more than its size, for ever."""
+        limits = self._limits.bucket
+        while True:
+            is_busy = False
+            uploads = [one for one in self._uploads.values() if one.is_loaded and one.writer is not None]
+            if uploads and len(uploads) == len(self._uploads) and self._may_append():
+                try:
+                    is_busy = await self._bucket.storing_threads.run(self._remove_oldest, uploads)
+                except (OSError, NotFoundError) as error:
+                    self._health.failed(f"what is over can't be removed: {error}")
+                    await asyncio.sleep(limits.removal_retry_seconds)
+                except Exception:  # the live channel goes on with all that it has stored
+                    log.exception("a DVR in S3 can't be shortened", channel=self._channel)
+                    await asyncio.sleep(limits.removal_retry_seconds)
+            if not is_busy:
+                await asyncio.sleep(limits.look_seconds)
+
+    def _remove_oldest(self, uploads: Sequence[_Upload]) -> bool:
+        """Take the oldest piece off the index if it is over, and remove segments; return whether any was."""
+        removed = [one.folder.expiry.remove_expired() for one in uploads]
+        over = 1000 * (self._wall_clock() - self._bounds.seconds)
+        ends = [(end, one) for one in uploads if (end := one.folder.expiry.end_of_oldest()) is not None]
+        end, upload = min(ends, key=lambda one: one[0], default=(0, uploads[0]))
+        has_too_much = 0 < self._bounds.nbytes < sum(one.folder.kept_bytes for one in uploads)
+        if not ends or not (end <= over or has_too_much) or not self._has_left(upload):
+            return any(removed)
+        upload.folder.expiry.expire()
+        return True
+
+    @staticmethod
+    def _has_left(upload: _Upload) -> bool:
+        """Return whether all of the oldest piece has left the playlist."""
+        pieces, writer = upload.folder.expiry.oldest(), upload.writer
+        return (
+            writer is not None
+            and len(pieces) > 1
+            and pieces[1].number <= writer.window.finished.oldest_number
+        )
+
     async def _keep_bounds(self) -> None:
         """Drop or retire segments beyond the limits of memory and of the list."""
         while True:
@@ -385,7 +466,7 @@ class BucketArchive:
 
     def _lists_too_much(self) -> bool:
         listed = sum(one.window.finished.totals.size for one in self._writers)
-        return 0 < self._max_bytes < 2 * listed
+        return 0 < self._bounds.nbytes < 2 * listed
 
     def _lose_newest(self) -> bool:
         """Replace the newest waiting segment by a gap; return False where none may be replaced.

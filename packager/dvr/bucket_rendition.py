@@ -7,9 +7,9 @@ name and length; all others stay, and are never read.
 
 from __future__ import annotations
 
-import re
 from array import array
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -17,9 +17,11 @@ import structlog
 
 from packager.dvr import index, stored_cadence
 from packager.dvr.index import IndexLine, line_of
+from packager.dvr.index_pieces import INDEX_TYPE, PieceContent, PieceName, list_pieces, read_piece
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import BucketLimits
 from packager.dvr.own_files import MAX_INIT_BYTES
+from packager.dvr.piece_expiry import PieceExpiry, remove_object
 from packager.dvr.restore_plan import StoredRendition
 from packager.library.local_storage import NotFoundError
 from packager.s3.client import S3Client
@@ -29,12 +31,7 @@ from packager.window.rendition import extension_of, stored_name
 
 log = structlog.get_logger()
 
-_PIECE = re.compile(r"([0-9]{15})-([1-9][0-9]{0,9})")
 _TYPES = {"m4s": "video/mp4", TEXT_EXTENSION: "text/vtt"}
-_INDEX_TYPE = "application/x-ndjson"
-
-MAX_PIECE_BYTES = 1 << 20
-"""Longest piece of an index that is read."""
 
 MAX_PIECES = 4096
 """Most pieces of one rendition's index that are read, the newest."""
@@ -46,29 +43,42 @@ REMOVALS_AT_ONCE = 8
 """Most segments of a rendition that are removed between two that are stored."""
 
 
+@dataclass(frozen=True, slots=True)
+class NewestNumbers:
+    """The newest segments, where earlier ones are read only when somebody asks for them.
+
+    Attributes:
+        first: from which number on they are looked for first.
+        count: how many numbers these segments have at most.
+    """
+
+    first: int
+    count: int
+
+
 @dataclass(slots=True)
 class _StoredPiece:
     """A piece of an index, and the segments that it names; light, as a week has a thousand pieces.
 
     Attributes:
         size: its length in bytes.
-        stored_by: the number of the process that wrote the piece.
         numbers: the numbers of the named segments, in order.
         sizes: bytes of each segment; 0 for a gap.
         end: the end of the last segment, in seconds since the epoch.
         gone: how many of the first segments were removed.
         lines: the index lines of the segments that are left, while more may be added.
+        is_whole: whether all its lines are stored.
     """
 
-    key: str
+    name: PieceName
     size: int
-    stored_by: int
     numbers: array[int] = field(default_factory=lambda: array("Q"))
     sizes: array[int] = field(default_factory=lambda: array("Q"))
     end: float = 0.0
     inits: set[int] = field(default_factory=set)
     gone: int = 0
     lines: dict[int, bytes] = field(default_factory=dict)
+    is_whole: bool = True
 
     def note(self, line: IndexLine) -> None:
         """Note a line that the piece has."""
@@ -92,6 +102,10 @@ class BucketFolder:
         key: the prefix of their keys, without a slash at its end; its last part is the rendition's name.
         stored_by: the number of who stores here now, unlike all others'.
         limits: how much is read, and in which pieces the index is written.
+
+    Attributes:
+        expiry: removes what is over, of a DVR whose older segments are in no playlist.
+        stored_bytes: bytes of all segments that were ever stored, as far as the names of pieces say so.
     """
 
     def __init__(self, client: S3Client, key: str, stored_by: int, limits: BucketLimits) -> None:
@@ -99,44 +113,49 @@ class BucketFolder:
         self._key = key
         self._stored_by = stored_by
         self._limits = limits
+        self._index = f"{key}/index"
         self._extension = extension_of(key.rpartition("/")[2])
+        self.expiry = PieceExpiry(client, key, limits)
+        self.stored_bytes = 0
         self._header = b""
         # Oldest first; only the last piece may get more lines.
         self._pieces: list[_StoredPiece] = []
         self._is_last_ours = False
+        self._has_past = False
         self._inits: dict[tuple[int, int], int] = {}
 
-    def load(self, cadence: Cadence) -> StoredRendition:
+    def load(self, cadence: Cadence, newest: NewestNumbers | None = None) -> StoredRendition:
         """Read the index.
 
         Args:
             cadence: that of the next segments; stored segments that can't share a playlist with them are
                 ignored.
+            newest: the segments that are listed, of which alone is read; None: all are.
 
         Raises:
             OSError: S3 can't be reached now, or refuses.
         """
-        self._header = stored_cadence.encode(cadence) + b"\n"
-        named = self._named()
+        self._header, self._has_past = stored_cadence.encode(cadence) + b"\n", newest is not None
+        named = self._named(newest)
         with ThreadPoolExecutor(READS_AT_ONCE) as threads:
-            texts = list(threads.map(self._read, named))
+            contents = list(threads.map(self._read, named))
         lines: dict[int, IndexLine] = {}
         pieces = []
         strange = 0
-        for piece, data in zip(named, texts, strict=True):
-            noted, _, rest = data.partition(b"\n")
-            times = stored_cadence.decode(noted)
-            if times is None or not stored_cadence.lists_alike(times, cadence):
+        for name, (found, data) in zip(named, contents, strict=True):
+            if found is None or not stored_cadence.lists_alike(found.cadence, cadence):
                 strange += 1
                 continue
-            for line in index.decode(rest)[0].values():
-                if line.stored_by == piece.stored_by or not line.parts:
-                    piece.note(line)
-                    lines[line.number] = line
-            pieces.append(piece)
+            piece = _StoredPiece(name, len(data))
+            for line in found.lines:
+                piece.note(line)
+                lines[line.number] = line
+            self.stored_bytes = max(self.stored_bytes, name.before + sum(piece.sizes))
+            if newest is None:
+                pieces.append(piece)
         self._pieces, self._is_last_ours = pieces, False
         if strange:
-            place = f"s3://{self._client.bucket}/{self._key}/index"
+            place = f"s3://{self._client.bucket}/{self._index}"
             log.warning(
                 "pieces of a DVR's index in S3 have another cadence or can't be read, and are ignored",
                 place=place,
@@ -144,21 +163,20 @@ class BucketFolder:
             )
         return self._whole(dict(sorted(lines.items())))
 
-    def _named(self) -> list[_StoredPiece]:
-        """Find the pieces of the index, the oldest first."""
-        place, found = f"{self._key}/index", []
-        for page in self._client.objects(place):
-            for one in page:
-                name = _PIECE.fullmatch(one.key.removeprefix(f"{place}/"))
-                if name is not None and 0 < one.size <= MAX_PIECE_BYTES:
-                    found.append(_StoredPiece(one.key, one.size, int(name[2])))
-        return sorted(found, key=lambda one: one.key)[-MAX_PIECES:]
+    def _named(self, newest: NewestNumbers | None) -> Sequence[PieceName]:
+        """Find the pieces of the index, or the newest of them; the oldest come first."""
+        first = 0 if newest is None else newest.first
+        found = sorted(one for page in list_pieces(self._client, self._index, first) for one in page)
+        if not found and first:
+            # The channel was away for longer, or its numbers are behind the clock.
+            found = sorted(one for page in list_pieces(self._client, self._index) for one in page)
+        if newest is not None and found:
+            number = found[-1].number - newest.count - self._limits.piece_lines
+            found = found[bisect_left(found, number, key=lambda one: one.number) :]
+        return found[-MAX_PIECES:]
 
-    def _read(self, piece: _StoredPiece) -> bytes:
-        try:
-            return self._client.read_first(piece.key, piece.size)[1]
-        except NotFoundError:
-            return b""
+    def _read(self, name: PieceName) -> tuple[PieceContent | None, bytes]:
+        return read_piece(self._client, self._index, name)
 
     def _whole(self, lines: Mapping[int, IndexLine]) -> StoredRendition:
         """Leave out what contradicts the rest, and segments whose init segments aren't there."""
@@ -205,35 +223,58 @@ class BucketFolder:
         timeline = segment.timeline
         if segment.gap or timeline is None:
             line = line_of(segment, left)
-            self._append(line)
+            self._append(self._piece_for(line), line)
             return line
         if (timeline.number, self._stored_by) not in self._inits:
+            if self._has_past:
+                self._inits.clear()
             self._client.put(self._init_key(timeline.number, self._stored_by), timeline.init, "video/mp4")
             self._inits[timeline.number, self._stored_by] = len(timeline.init)
         line = line_of(segment, left, self._stored_by)
         name = stored_name(segment.number, self._stored_by, self._extension)
         self._client.put(f"{self._key}/{name}", bytes(segment.data), _TYPES[self._extension])
         piece = self._piece_for(line)
-        data = b"".join((self._header, *piece.lines.values(), index.encode(line)))
-        self._client.put(piece.key, data, _INDEX_TYPE)
-        piece.size = len(data)
-        self._append(line)
+        self._put(piece, index.encode(line))
+        self._append(piece, line)
+        piece.is_whole = True
         return line
 
-    def _append(self, line: IndexLine) -> None:
-        piece = self._piece_for(line)
+    def _put(self, piece: _StoredPiece, line: bytes = b"") -> None:
+        """Store a piece with all its lines, and one more."""
+        data = b"".join((self._header, *piece.lines.values(), line))
+        self._client.put(f"{self._index}/{piece.name}", data, INDEX_TYPE)
+        piece.size, piece.is_whole = len(data), True
+
+    def _append(self, piece: _StoredPiece, line: IndexLine) -> None:
         piece.note(line)
         piece.lines[line.number] = index.encode(line)
+        piece.is_whole = False
+        self.stored_bytes += line.size
 
     def _piece_for(self, line: IndexLine) -> _StoredPiece:
-        """Find the piece that isn't full yet, or begin one with a line."""
-        if not self._is_last_ours or len(self._pieces[-1].numbers) >= self._limits.piece_lines:
-            if self._is_last_ours:
-                self._pieces[-1].lines.clear()
-            key = f"{self._key}/index/{line.number:015d}-{self._stored_by}"
-            self._pieces.append(_StoredPiece(key, 0, self._stored_by))
-            self._is_last_ours = True
+        """Find the piece that isn't full yet, or begin one with a line, once the last one is stored."""
+        last = self._pieces[-1] if self._is_last_ours else None
+        if last is not None and line.number < last.name.number + self._limits.piece_lines:
+            return last
+        if last is not None:
+            if last.lines and not last.is_whole:
+                # The lines of gaps at its end.
+                self._put(last)
+            last.lines.clear()
+        if self._has_past:
+            self._pieces.clear()
+        self._pieces.append(_StoredPiece(PieceName.of(line, self._stored_by, self.stored_bytes), 0))
+        self._is_last_ours = True
         return self._pieces[-1]
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of all segments that are there, as far as the names of pieces say so. Blocks.
+
+        Raises:
+            OSError: S3 can't be reached now.
+        """
+        return self.stored_bytes - next((one.before for one in self.expiry.oldest()), 0)
 
     def remove(self, before: int, first: int, end: float) -> bool:
         """Remove some of the oldest segments.
@@ -260,31 +301,22 @@ class BucketFolder:
             if number >= before or (number < first and piece.end >= end):
                 return False
             if size:
-                name = stored_name(number, piece.stored_by, self._extension)
+                name = stored_name(number, piece.name.stored_by, self._extension)
                 self._remove(f"{self._key}/{name}", size)
             piece.forget_first()
         return True
 
     def _remove_piece(self, piece: _StoredPiece) -> None:
         """Remove the oldest piece, whose segments are gone, and the init segments that no other one needs."""
-        others = [one for one in self._pieces if one is not piece and one.stored_by == piece.stored_by]
+        by = piece.name.stored_by
+        others = [one for one in self._pieces if one is not piece and one.name.stored_by == by]
         for number in piece.inits.difference(*(one.inits for one in others)):
-            if (size := self._inits.get((number, piece.stored_by))) is not None:
-                self._remove(self._init_key(number, piece.stored_by), size)
-                del self._inits[number, piece.stored_by]
+            if (size := self._inits.get((number, by))) is not None:
+                self._remove(self._init_key(number, by), size)
+                del self._inits[number, by]
         if piece.size:
-            self._remove(piece.key, piece.size)
+            self._remove(f"{self._index}/{piece.name}", piece.size)
         self._pieces.remove(piece)
 
     def _remove(self, key: str, size: int) -> None:
-        """Remove an object if it has the length that was written."""
-        try:
-            found = self._client.describe(key).size
-        except NotFoundError:
-            return
-        if found != size:
-            log.warning(
-                "an object in S3 isn't what was stored, and isn't removed", key=key, size=found, expected=size
-            )
-            return
-        self._client.delete(key)
+        remove_object(self._client, key, size)

@@ -11,6 +11,8 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import islice, pairwise
+from operator import le
 from typing import Annotated
 
 import msgspec
@@ -247,6 +249,15 @@ def decode(data: bytes) -> tuple[dict[int, IndexLine], int]:
     Returns:
         Its lines by number, in ascending order, and the number of unreadable lines.
     """
+    try:
+        # All at once, which takes a third of the time that they take one by one.
+        lines = _DECODER.decode_lines(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        lines = []
+    if data.endswith(b"\n") and all(map(is_possible, lines)):
+        by_number = {line.number: line for line in lines}
+        if len(by_number) == len(lines) and all(map(le, by_number, islice(by_number, 1, None))):
+            return by_number, 0
     found = Index()
     found.receive_data(data)
     found.receive_eof()
@@ -294,6 +305,15 @@ def is_possible(line: IndexLine) -> bool:
         and 0 < duration <= LONGEST_SECONDS * parts
         and line.size <= MAX_SEGMENT_BYTES
     )
+
+
+def is_orderly(lines: Sequence[IndexLine]) -> bool:
+    """Return whether lines are in ascending order, and dated as they follow each other."""
+    for line, later in pairwise(lines):
+        passed = seconds(later.date) - seconds(line.date)
+        if not 0 <= passed <= (later.number - line.number) * LONGEST_SECONDS:
+            return False
+    return True
 
 
 def impossible(lines: Mapping[int, IndexLine]) -> set[int]:

@@ -11,13 +11,23 @@ class BucketLimits:
 
     Attributes:
         look_seconds: Between two checks whether there is something to store or to remove.
-        piece_lines: Lines of a piece of an index, which is replaced with each segment until it is full.
+        piece_lines: Numbers of a piece of an index, which is replaced with each segment until it is full.
         removal_retry_seconds: Pause before the next removal once S3 has refused one.
+        new_piece_seconds: Between two looks for the newest pieces of an index, at which a segment is looked
+            for that isn't in those that are known.
+        old_piece_seconds: Between two looks whether the oldest pieces are still there.
+        removal_seconds: Between the removal of a piece from the index and that of its segments: longer than
+            ``old_piece_seconds``, so that no node lists segments that are gone.
+        pieces_read: Pieces of each rendition that stay in memory, those that were read lately.
     """
 
     look_seconds: float = 0.25
     piece_lines: int = 256
     removal_retry_seconds: float = 30.0
+    new_piece_seconds: float = 1.0
+    old_piece_seconds: float = 60.0
+    removal_seconds: float = 120.0
+    pieces_read: int = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from packager.concurrency import SHARED_THREADS
 from packager.dvr import index
 from packager.dvr.index import INDEX, IndexLine, segment_of
 from packager.dvr.init_files import parse_init
@@ -105,7 +106,12 @@ class PastBlocks:
     Args:
         place: the rendition's folder, which has the folder of the blocks.
         limits: how much of the blocks stays in memory.
+
+    Attributes:
+        threads: the threads in which its methods are to be called.
     """
+
+    threads = SHARED_THREADS
 
     def __init__(self, place: DataFolder | Path, limits: DvrLimits = DEFAULT_LIMITS) -> None:
         rendition = DataFolder.at(place)
@@ -119,8 +125,9 @@ class PastBlocks:
         self._breaks: dict[int, Sequence[int]] = {}
         self._listed: _ListedBlocks | None = None
 
-    def place_of(self, number: int) -> str:
+    def place_of(self, segment: LiveSegment) -> str:
         """Return the path of a segment's file."""
+        number = segment.number
         return f"{self._place}/{number // BLOCK_SEGMENTS}/{segment_uri(number, self._extension)}"
 
     def numbers(self) -> Sequence[int]:

@@ -26,16 +26,18 @@ NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 @dataclass(frozen=True, slots=True)
 class DvrBounds:
-    """The bounds of a channel's DVR on disk.
+    """The bounds of a channel's DVR.
 
     Attributes:
         nbytes: most bytes of segments that are kept; 0: as many as the window's time asks for. Half of them
             are listed, as segments stay fetchable as long again once they have left the list (§6.2.2).
         seconds: for which segments are kept that have left the list; 0: they aren't.
+        listed_seconds: that stay listed, where segments are kept that have left the list.
     """
 
     nbytes: int = 0
     seconds: float = 0.0
+    listed_seconds: float = 0.0
 
 
 class SegmentRemover:

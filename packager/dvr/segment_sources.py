@@ -84,16 +84,18 @@ class FetchedSegments:
 
     Args:
         read: returns the bytes of a stored segment of a rendition; None where they are gone; blocks.
+        past: returns what finds segments that have left a rendition's playlist; None where they are gone.
     """
 
     at_once = READS_AT_ONCE
 
-    def __init__(self, read: Callable[[str, LiveSegment], bytes | None]) -> None:
+    def __init__(
+        self,
+        read: Callable[[str, LiveSegment], bytes | None],
+        past: Callable[[str], PastSegments | None] = lambda _: None,
+    ) -> None:
         self._read = read
-
-    def past(self, rendition: str) -> None:
-        """Return nothing: what has left the playlist is gone."""
-        del rendition
+        self.past = past
 
     @contextlib.contextmanager
     def fetched(self, rendition: str, segments: Sequence[LiveSegment]) -> Iterator[Put]:

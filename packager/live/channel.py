@@ -16,6 +16,7 @@ from media.subtitles.webvtt import Cue
 from packager.concurrency import background_task, running_tasks
 from packager.dvr.disk_archive import DiskArchive
 from packager.dvr.segment_archive import SegmentArchive
+from packager.dvr.segment_removal import DvrBounds
 from packager.ffmpeg.ladder import AUDIO, Rung, audio_rungs, rungs
 from packager.forwarding.forwarder import Forwarder
 from packager.live.captions import Captions
@@ -154,7 +155,8 @@ class Channel:
             # Here and not above: it needs an extra, which most servers don't have.
             from packager.dvr.bucket_archive import BucketArchive
 
-            return BucketArchive(options.dvr_bucket, options.name, options.dvr_bytes, options.limits.dvr)
+            bounds = DvrBounds(options.dvr_bytes, options.past_seconds, options.dvr_window)
+            return BucketArchive(options.dvr_bucket, options.name, bounds, options.limits.dvr)
         if self._data is None or not options.dvr_window:
             return None
         past = options.past_seconds

@@ -1,8 +1,7 @@
-"""Spans of a live channel's past with the segments that have left its playlists, but not its disk."""
+"""Spans of a live channel's past with the segments that have left its playlists, but not its DVR."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from packager.window.model import LiveSegment
 from packager.window.rendition import Rendition, variant_renditions
 
 READ_ATTEMPTS = 3
-"""How often the disk is read where a segment has left the playlist meanwhile."""
+"""How often the DVR is read where a segment has left the playlist meanwhile."""
 
 
 class _Earlier(NamedTuple):
@@ -23,7 +22,7 @@ class _Earlier(NamedTuple):
 
     Attributes:
         segments: by rendition, of the same numbers.
-        oldest: date of the oldest segment on the disk; None where it doesn't matter, or there is none.
+        oldest: date of the oldest segment in the DVR; None where it doesn't matter, or there is none.
     """
 
     segments: Mapping[str, Sequence[LiveSegment]]
@@ -31,7 +30,7 @@ class _Earlier(NamedTuple):
 
 
 class EarlierSegments:
-    """Finds the segments of some renditions of a channel that are on the disk alone.
+    """Finds the segments of some renditions of a channel that are in its DVR alone.
 
     Args:
         renditions: by name.
@@ -48,23 +47,27 @@ class EarlierSegments:
         self._wanted = wanted
 
     def has(self, start: Fraction) -> bool:
-        """Return whether a date is before the playlists, and there may be something of it on the disk."""
+        """Return whether a date is before the playlists, and there may be something of it in the DVR."""
         if not self._past or len(self._past) < len(self._renditions):
             return False
         listed = variant_renditions(list(self._renditions.values()))[0].window.listed
         return bool(listed) and start < listed[0].program_date_time
 
     async def window(self, start: Fraction, end: Fraction | None) -> PastWindow | None:
-        """Return a span with its segments from the disk, followed by those of the playlists.
+        """Return a span with its segments from the DVR, followed by those of the playlists.
 
         Args:
             start: in seconds since the epoch.
             end: likewise; None: it goes on as long as the channel does.
+
+        Raises:
+            OSError: S3 can't be reached now.
         """
+        threads = next(iter(self._past.values())).threads
         for _ in range(READ_ATTEMPTS):
             before = self._before
             recent = past_window(self._renditions, start, end)
-            earlier = await asyncio.to_thread(
+            earlier = await threads.run(
                 self._read, start, end, before, is_whole=recent is None or recent.is_whole
             )
             if before == self._before:

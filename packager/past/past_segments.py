@@ -1,19 +1,33 @@
-"""The interface of what finds the segments of a rendition that have left its playlist, but not its disk."""
+"""The interface of what finds the segments of a rendition that have left its playlist, but not its DVR."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 from packager.window.model import LiveSegment
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class BlockingCalls(Protocol):
+    """Threads for calls that may block."""
+
+    async def run(self, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
+        """Call a function in one of them."""
+
 
 class PastSegments(Protocol):
-    """Finds the segments of one rendition's past, and their files; all of this blocks."""
+    """Finds the segments of one rendition's past; all of this blocks, and raises OSError where it can't."""
 
-    def place_of(self, number: int) -> str:
-        """Return the path of a segment's file."""
+    @property
+    def threads(self) -> BlockingCalls:
+        """The threads in which its methods are to be called."""
+
+    def place_of(self, segment: LiveSegment) -> str:
+        """Return the path of a segment's file, or its address in S3."""
 
     def oldest(self) -> Fraction | None:
         """Return the date of the oldest segment in seconds since the epoch; None without any."""

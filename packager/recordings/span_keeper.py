@@ -424,7 +424,8 @@ class SpanKeeper:
                 progress.has_earlier = True
                 break
             behind = min(limit, begin + EARLIER_SECONDS)
-            segments = await asyncio.to_thread(_read_past, past, (begin, behind), listed[0].number)
+            threads = next(iter(past.values())).threads
+            segments = await threads.run(_read_past, past, (begin, behind), listed[0].number)
             if any(segments.values()):
                 return _ReadSegments(segments, behind)
             progress.earlier = behind
@@ -550,7 +551,9 @@ class SpanKeeper:
         self._looked_at_disk = time.monotonic()
         self._disk_trouble = await asyncio.to_thread(self._lack_of_room)
         past = [one for name in self._facts().renditions if (one := self._dvr.past(name)) is not None]
-        self._past_from = await asyncio.to_thread(_oldest_of, past)
+        with contextlib.suppress(OSError):
+            # While S3 is away, what was known stays.
+            self._past_from = await past[0].threads.run(_oldest_of, past) if past else None
         if not self._disk_trouble and self._recordings.excess:
             self._disk_trouble = (
                 "recordings that are kept use up recordings_size: raise it, or delete some of them"

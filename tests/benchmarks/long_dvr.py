@@ -1,10 +1,12 @@
 """What a DVR of thirty days costs: the start of a server, its memory, and random spans of the past.
 
-``python -m tests.benchmarks.long_dvr [DAYS]``. The folder is made first, which takes some 15 s for each day.
+``python -m tests.benchmarks.long_dvr [DAYS] [s3]``. The folder is made first, which takes some 15 s for each
+day; the bucket of a DVR in S3 has its index alone, which takes some 5 s.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import statistics
@@ -17,8 +19,9 @@ from pathlib import Path
 import httpx
 
 from tests.conftest import ServerProcess, start_server
-from tests.long_dvr import CONFIGURATION, LongDvr, make_long_dvr
+from tests.long_dvr import CONFIGURATION, LongDvr, make_long_bucket, make_long_dvr
 from tests.made_once import VARIABLE
+from tests.s3_server import BUCKET, S3Server, s3_server_running
 from tests.waiting import wait_for
 
 DAY, HOUR = 86_400.0, 3600.0
@@ -34,14 +37,19 @@ PAUSE_SECONDS = 0.3
 PATHS = {"HLS, multivariant": "master.m3u8", "HLS, media": "720p/media.m3u8", "DASH": "manifest.mpd"}
 
 
-def start(folder: Path, dvr: str) -> tuple[ServerProcess, float]:
-    """Start a server; give it, and the seconds until it has the live playlist, or is up without a DVR."""
+def start(folder: Path, dvr: str, s3: S3Server | None) -> tuple[ServerProcess, float]:
+    """Start a server; give it, and the seconds until it has the live playlist, or is up without a DVR.
+
+    Args:
+        s3: where the DVR is; None: on the disk.
+    """
+    place = "" if s3 is None else f'dvr_path = "s3://{BUCKET}/long"\n'
     (folder / "headwater.toml").write_text(
-        f'[server]\nport = 0\ndata = "data"\n[limits]\nwindow_hours = 25\n{CONFIGURATION}dvr = "{dvr}"\n'
-        'playlist_window = "3h"\n'
+        f'[server]\nport = 0\ndata = "data"\n{place}[limits]\nwindow_hours = 25\n{CONFIGURATION}'
+        f'dvr = "{dvr}"\nplaylist_window = "3h"\n'
     )
     began = time.perf_counter()
-    server = start_server(cwd=folder, fresh=True)
+    server = start_server(cwd=folder, fresh=True, env=None if s3 is None else s3.environment())
     playlist = f"{server.url}/live/long/720p/media.m3u8"
     if dvr != "0":
         wait_for(lambda: httpx.get(playlist).status_code == 200, "the first playlist")
@@ -87,23 +95,29 @@ def ask(server: ServerProcess, now: float, days: float, most: int) -> Iterator[s
                 )
 
 
-def main(days: float) -> Iterator[str]:
+def main(days: float, *, in_s3: bool) -> Iterator[str]:
     """Measure.
 
     Yields:
         A line for each result.
     """
-    with tempfile.TemporaryDirectory(prefix="headwater-long-") as folder:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="headwater-long-"))
         os.environ.setdefault(VARIABLE, folder)
         place, now = Path(folder), time.time() - 30
-        dvr = LongDvr(place / "data" / "live" / "long", now, days * DAY, LISTED)
-        make_long_dvr(dvr)
+        dvr, s3 = LongDvr(place / "data" / "live" / "long", now, days * DAY, LISTED), None
+        if in_s3:
+            (place / "s3").mkdir()
+            s3 = stack.enter_context(s3_server_running(place / "s3", volumes=64))
+            make_long_bucket(dvr, s3.store("long"), has_media=False)
+        else:
+            make_long_dvr(dvr)
         yield f"{days:g} days: {len(dvr.numbers)} segments of each of four renditions"
-        server, seconds = start(place, "0")
+        server, seconds = start(place, "0", s3)
         empty = resident(server)
         server.stop()
         yield f"a server without a DVR: {seconds:.2f} s, {empty:.0f} MB"
-        server, seconds = start(place, f"{int(days) + 1}d")
+        server, seconds = start(place, f"{int(days) + 1}d", s3)
         yield f"a start: {seconds:.2f} s, {resident(server) - empty:.0f} MB more"
         yield from ask(server, now, days, ROUNDS)
         yield f"then {resident(server) - empty:.0f} MB more than without a DVR"
@@ -111,6 +125,6 @@ def main(days: float) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    for line in main(float(sys.argv[1]) if len(sys.argv) > 1 else 30.0):
+    for line in main(float(sys.argv[1]) if len(sys.argv) > 1 else 30.0, in_s3="s3" in sys.argv[2:]):
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()

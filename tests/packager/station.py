@@ -87,6 +87,7 @@ async def on_air(
     number: int = NUMBER,
     dvr: float = 3600,
     dvr_bytes: int = 0,
+    past: float = 0,
     part_duration: float = 0.25,
     captions: tuple[str, ...] = (),
     limits: DvrLimits = DVR,
@@ -95,6 +96,7 @@ async def on_air(
     """Run a channel as a process would, but for its encoder."""
     options = replace(OPTIONS, data=data, dvr_window=dvr, dvr_bytes=dvr_bytes, part_duration=part_duration)
     options = replace(options, captions=captions, limits=LiveLimits(dvr=limits), dvr_bucket=bucket)
+    options = replace(options, past_seconds=past)
     monkeypatch.setattr(SequenceNumbers, "first_number", lambda *_: number)
     channel = Channel(options, tools)
     archive = channel.archive

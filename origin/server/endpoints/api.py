@@ -91,7 +91,7 @@ class Api:
         self._access = access
         self._authorization = authorization
         self._event_authorization = event_authorization
-        self._oldest_dates = OldestDates(StoredSegments(find_past=PastBlocks))
+        self._oldest_dates = OldestDates(StoredSegments(services.live.dvr_bucket, PastBlocks))
 
     async def visitor(self, request: Request) -> Response:
         """Answer what a page may show to who has opened it; a token's holder has lists of what it covers."""

@@ -149,9 +149,10 @@ def make_shared_dvr(
     # Here and not above: it needs an extra, which most servers don't have.
     from packager.cluster.shared_dvr import SharedDvr
     from packager.dvr.bucket_archive import BucketArchive
+    from packager.dvr.segment_removal import DvrBounds
 
     options = channel.options
-    archive = BucketArchive(bucket, channel.name, options.dvr_bytes, options.limits.dvr)
+    archive = BucketArchive(bucket, channel.name, DvrBounds(options.dvr_bytes), options.limits.dvr)
     return SharedDvr(archive, kept, lambda: streams.setdefault(channel.name, channel.stream))
 
 

@@ -6,84 +6,22 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urljoin
 
 import httpx
 import m3u8
 import pytest
 
-from tests.conftest import ServerProcess, start_server
+from tests.conftest import start_server
 from tests.copied_channel import copied_channel
-from tests.long_dvr import CONFIGURATION, PICTURES, RENDITIONS, STEP, LongDvr, make_long_dvr
+from tests.long_dvr import PICTURES, RENDITIONS, STEP, LongDvr, make_long_dvr
+from tests.origin.live.long_server import CLIPS, SECONDS, WINDOW, Long
 from tests.patience import CLIENT_SECONDS
 from tests.programmed_channel import ADMIN
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(600)
-
-SECONDS = 3600
-WINDOW = 'playlist_window = "1m"'
-SPANS = ((-3400, -3300), (-3000, -1500), (-2600, -2590.5), (-1900, -200), (-1200, -1190), (-300, -100))
-"""Bounds before the end, in seconds: with gaps, with a change of the codec, over the edges of blocks."""
-
-CLIPS = ((-3000, -2950), (-1000, -980), (-200, -190))
-"""Bounds of spans without a change."""
-
-
-@dataclass
-class Long:
-    """A server on a DVR of an hour, and what it said when all of that was listed."""
-
-    folder: Path
-    until: float
-    server: ServerProcess
-    listed: dict[str, tuple[int, bytes, str]]
-
-    def get(self, name: str) -> httpx.Response:
-        return httpx.get(f"{self.server.url}/live/long/{name}", timeout=CLIENT_SECONDS)
-
-    def keep(self, start: float, end: float) -> dict[str, Any]:
-        """Have a span kept; return what its recording is, once it is there."""
-        url, body = f"{self.server.url}/live/long/recordings", {"start": start, "end": end}
-
-        def made() -> dict[str, Any]:
-            answer = httpx.post(url, json=body, headers=ADMIN, timeout=CLIENT_SECONDS)
-            assert answer.status_code in (201, 202), answer.text
-            found: dict[str, Any] = answer.json().get("recording", {})
-            return found
-
-        return wait_for(made, "the recording of the span")
-
-    def start(self, *lines: str) -> None:
-        """Start a server with further options of the channel."""
-        text = "\n".join((f'[server]\nport = 0\ndata = "data"\n{CONFIGURATION}dvr = "2h"', *lines, ""))
-        (self.folder / "headwater.toml").write_text(text)
-        self.server = start_server(cwd=self.folder)
-        wait_for(lambda: self.get("720p/media.m3u8").status_code == 200, "the channel's past is listed")
-
-    def answers(self) -> dict[str, tuple[int, bytes, str]]:
-        """Return what is said of all spans: status, text, validator."""
-        found = {}
-        for name in self.names():
-            answer = self.get(name)
-            found[name] = answer.status_code, answer.content, answer.headers.get("etag", "")
-        return found
-
-    def names(self) -> Iterator[str]:
-        for span in SPANS:
-            query = self.query(*span)
-            yield f"master.m3u8?{query}"
-            yield f"manifest.mpd?{query}"
-            yield from (f"{one}/media.m3u8?{query}" for one in RENDITIONS)
-            yield from (f"{one}/iframes.m3u8?{query}" for one in PICTURES)
-            yield f"thumbnails.vtt?{query}"
-        yield from (f"clip.mp4?{self.query(*span)}" for span in CLIPS)
-
-    def query(self, start: float, end: float) -> str:
-        return f"start={self.until + start:.3f}&end={self.until + end:.3f}"
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from obstore.store import S3Store
 
 from packager.dvr.bucket import DvrBucket
 from packager.dvr.limits import BucketLimits
+from packager.dvr.past_pieces import PastPieces
 from packager.library.local_storage import NotFoundError
 from packager.process.ffmpeg_discovery import Tools
 from packager.s3.client import AccessRefusedError, S3Client
@@ -27,7 +29,16 @@ from tests.s3_server import BUCKET, S3Proxy, S3Server
 from tests.waiting import until
 
 LIMITS = replace(
-    DVR, retry_seconds=0.1, bucket=BucketLimits(look_seconds=0.01, piece_lines=8, removal_retry_seconds=0.1)
+    DVR,
+    retry_seconds=0.1,
+    bucket=BucketLimits(
+        look_seconds=0.01,
+        piece_lines=8,
+        removal_retry_seconds=0.1,
+        new_piece_seconds=0.0,
+        old_piece_seconds=0.0,
+        removal_seconds=0.1,
+    ),
 )
 S3 = S3Limits(requests=S3RequestLimits(retries=0))
 
@@ -231,3 +242,67 @@ async def test_who_may_not_remove_anything_stores_all_the_same(
         await until(lambda: "removed" in station.archive.trouble, "the trouble")
         assert not any(one.gap for one in station.window.listed)
     assert len([key for key in place.objects() if key.endswith(".m4s")]) == 40
+
+
+LONG = 10 * 365 * 86_400.0
+"""Seconds that are longer ago than the segments."""
+
+
+def past_of(place: Place, station: Station) -> PastPieces:
+    found = place.bucket().past(station.archive.place_of("240p"), station.channel.cadence, LIMITS)
+    assert found is not None
+    return found
+
+
+async def past_numbers(place: Place, station: Station) -> list[int]:
+    past = past_of(place, station)
+    return [one.number for one in await past.threads.run(past.read, Fraction(0), None, 10**12)]
+
+
+async def test_what_has_left_the_playlist_stays_and_nobody_has_it_in_memory(place: Place) -> None:
+    async with place.on_air(dvr=0.001, past=LONG) as station:
+        await station.segment(27)
+        assert station.window.listed[0].number > NUMBER + 8
+        assert await past_numbers(place, station) == list(range(NUMBER, NUMBER + 27))
+    async with place.on_air(dvr=0.001, past=LONG, number=NUMBER + 29) as station:
+        listed = [one.number for one in station.window.listed]
+        assert NUMBER + 8 < listed[0] < NUMBER + 27
+        assert listed[-1] == NUMBER + 28
+        await station.segment(2)
+        assert await past_numbers(place, station) == list(range(NUMBER, NUMBER + 31))
+    # Away for longer than the playlist: what was there is still found.
+    async with place.on_air(dvr=0.001, past=LONG, number=NUMBER + 45) as station:
+        assert all(one.gap for one in station.window.listed)
+        await station.segment(2)
+        found = await past_numbers(place, station)
+        assert found[:31] == list(range(NUMBER, NUMBER + 31))
+        assert found[-2:] == [NUMBER + 45, NUMBER + 46]
+    # All of it is listed again where the playlist isn't to be shorter.
+    async with place.on_air(number=NUMBER + 47) as station:
+        assert station.window.listed[0].number == NUMBER
+
+
+@pytest.mark.parametrize("bounds", [{"past": 1.0}, {"past": LONG, "dvr_bytes": 1}], ids=["age", "size"])
+async def test_of_the_past_what_is_over_is_removed_and_nothing_else(
+    place: Place, bounds: dict[str, Any]
+) -> None:
+    foreign = ("index/holiday.jpg", "index/000000000000005-7", "5-7.m4s", "init-5-7.mp4")
+    for name in foreign:
+        obstore.put(place.store, f"live/test/dvr/240p/{name}", b"not ours")
+    async with place.on_air(dvr=0.001, **bounds) as station:
+        await station.segment(45)
+
+        def removed() -> bool:
+            keys = [key for key in place.objects() if key not in foreign and key.endswith(".m4s")]
+            return min(int(key.partition("-")[0]) for key in keys) >= NUMBER + 8
+
+        await until(removed, "the removal")
+        oldest = station.window.finished.oldest_number
+        kept = [one.number for one in station.window.listed]
+        assert (await past_numbers(place, station))[-len(kept) :] == kept
+        await until(lambda: not any(key.startswith("expired/") for key in place.objects()), "all of it")
+        keys = [key for key in place.objects() if key not in foreign and key.endswith(".m4s")]
+        assert min(int(key.partition("-")[0]) for key in keys) <= oldest
+        assert set(foreign) <= place.objects()
+        assert any(key.startswith("init-") for key in place.objects() - set(foreign))
+        assert station.archive.trouble == ""

@@ -77,7 +77,7 @@ def test_what_has_left_the_playlist_is_found_by_its_time_and_number(
             one.discontinuity,
             one.timeline,
         )
-        assert Path(blocks.place_of(one.number)).read_bytes() == one.data
+        assert Path(blocks.place_of(one)).read_bytes() == one.data
     for start in range(COUNT):
         for end in range(start + 1, COUNT):
             date, until = segments[start].program_date_time, segments[end].program_date_time
@@ -246,7 +246,7 @@ def test_whenever_the_writer_is_killed_nothing_is_lost_that_was_listed(
         found = everything(blocks)
         assert kept | set(numbers(found)) == published.keys()
         for one in found:
-            assert Path(blocks.place_of(one.number)).read_bytes() == published[one.number]
+            assert Path(blocks.place_of(one)).read_bytes() == published[one.number]
     assert numbers(everything(PastBlocks(path)))
 
 

@@ -1,0 +1,299 @@
+"""The past of a DVR in S3: what was stored is found by number and by time, whoever stored it, and removed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import obstore
+import pytest
+from msgspec.structs import replace as replaced
+
+from packager.dvr.bucket import DvrBucket
+from packager.dvr.bucket_rendition import BucketFolder, NewestNumbers
+from packager.dvr.index import IndexLine, segment_of
+from packager.dvr.limits import BucketLimits, DvrLimits
+from packager.dvr.past_pieces import PastPieces
+from packager.dvr.piece_expiry import PieceExpiry
+from packager.s3.client import S3Client, UnavailableError
+from packager.s3.limits import S3Limits, S3RequestLimits
+from packager.window.cadence import cadence
+from packager.window.model import LiveSegment
+from tests.conformance.handfed import Track
+from tests.packager.stored_segments import make_segments
+from tests.s3_server import BUCKET, S3Proxy, S3Server
+
+LINES = 8
+LIMITS = BucketLimits(
+    piece_lines=LINES, new_piece_seconds=0.0, old_piece_seconds=0.0, removal_seconds=0.0, pieces_read=4
+)
+S3 = S3Limits(requests=S3RequestLimits(retries=0))
+TIMES = cadence(Fraction(30), 1.0, 0.25)
+FIRST = 1000
+BREAK = FIRST + 21
+COUNT = 45
+KEY = "live/one/dvr/240p"
+ALWAYS = 10**12
+
+
+class Rendition:
+    """The place of a rendition in a bucket, which several processes may use."""
+
+    def __init__(self, server: S3Server, name: str, folder: Path) -> None:
+        self.store = server.store(name)
+        self.bucket = DvrBucket(f"s3://{BUCKET}/{name}", folder, S3)
+        self._storers = itertools.count(1)
+
+    def writer(self) -> BucketFolder:
+        """Begin as a process does that stores from now on."""
+        folder = BucketFolder(self.bucket.storing, KEY, next(self._storers), LIMITS)
+        folder.load(TIMES, NewestNumbers(0, LINES))
+        return folder
+
+    def past(self, limits: BucketLimits = LIMITS) -> PastPieces:
+        return PastPieces(self.bucket, KEY, TIMES, DvrLimits(bucket=limits))
+
+    def names(self, folder: str = "") -> list[str]:
+        """Give the keys below the rendition's, or below a folder of it."""
+        prefix = f"{KEY}/{folder}"
+        found = sorted(one["path"] for one in self.store.list().collect())
+        return [key.removeprefix(prefix) for key in found if key.startswith(prefix)]
+
+
+@pytest.fixture
+def rendition(
+    request: pytest.FixtureRequest,
+    s3_server: S3Server,
+    s3_proxy: S3Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Iterator[Rendition]:
+    for name, value in s3_server.environment(s3_proxy.url).items():
+        monkeypatch.setenv(name, value)
+    found = Rendition(s3_server, f"past/{request.node.name}", tmp_path)
+    yield found
+    found.bucket.close()
+
+
+@pytest.fixture
+def segments(material: dict[str, Track]) -> list[LiveSegment]:
+    return make_segments(material["240p"], COUNT, first=FIRST, breaks=(BREAK,))
+
+
+def store(folder: BucketFolder, segments: Sequence[LiveSegment]) -> list[LiveSegment]:
+    """Store segments; give them as whoever lists them has them behind the live edge."""
+    lines = [folder.store(one, int(one.number > BREAK)) for one in segments]
+    return [segment_of(line, one.timeline) for line, one in zip(lines, segments, strict=True)]
+
+
+def numbers(found: Iterable[LiveSegment | IndexLine]) -> list[int]:
+    return [one.number for one in found]
+
+
+def gap(like: LiveSegment) -> LiveSegment:
+    return replaced(like, gap=True, parts=(), data=b"", timeline=None)
+
+
+def test_what_has_left_the_playlist_is_found_by_its_time_and_number(
+    rendition: Rendition, segments: list[LiveSegment]
+) -> None:
+    segments[12:33] = map(gap, segments[12:33])  # two whole pieces among them
+    stored = store(rendition.writer(), segments[:12])
+    stored += store(rendition.writer(), segments[12:])
+    past = rendition.past()
+    assert past.read(Fraction(0), None, ALWAYS) == stored
+    assert past.oldest() == segments[0].program_date_time
+    for one in stored:
+        assert past.find(one.number) == one
+        if one.stored is not None:
+            with rendition.bucket.open_segment(past.place_of(one)) as file:
+                assert file.pread(0, file.size) == segments[one.number - FIRST].data
+    for start in range(0, COUNT, 3):
+        for end in range(start + 1, COUNT):
+            date, until = segments[start].program_date_time, segments[end].program_date_time
+            assert past.read(date, until, ALWAYS) == stored[start:end]
+            assert past.read(date + Fraction(1, 3), until, ALWAYS) == stored[start:end]
+            assert past.read(date, None, segments[end].number) == stored[start:end]
+    assert past.find(FIRST - 1) is past.find(FIRST + COUNT) is None
+    timeline = segments[0].timeline
+    assert timeline is not None
+    assert past.init(FIRST) == timeline.init
+    assert past.init(FIRST + 1) is None
+
+
+def test_a_reader_sees_what_is_stored_later_and_asks_for_no_more_than_that(
+    rendition: Rendition, segments: list[LiveSegment], s3_proxy: S3Proxy
+) -> None:
+    writer, past = rendition.writer(), rendition.past(replace(LIMITS, old_piece_seconds=600.0))
+    assert past.oldest() is None
+    stored = []
+    for one in segments:
+        stored += store(writer, [one])
+        assert past.find(one.number) == stored[-1]
+        assert past.read(Fraction(0), None, one.number + 1)[-1] == stored[-1]
+    date = segments[2].program_date_time
+    past.read(date, date + 10, ALWAYS)
+    asked = len(s3_proxy.requests)
+    assert past.read(date, date + 10, ALWAYS) == stored[2:12]
+    assert past.read(date, None, FIRST + 12) == stored[2:12]
+    assert past.find(FIRST + 3) == stored[3]
+    assert len(s3_proxy.requests) == asked
+
+
+def test_those_who_store_one_after_the_other_are_read_as_one(
+    rendition: Rendition, segments: list[LiveSegment]
+) -> None:
+    late = rendition.writer()
+    stored = store(late, segments[:3])
+    owner = rendition.writer()
+    # The next owner stores again what the former one hasn't reported, and the former one is late.
+    stored[1:] = store(owner, segments[1:12])
+    store(late, segments[3:5])
+    assert rendition.past().read(Fraction(0), None, ALWAYS) == stored
+    assert numbers(rendition.writer().load(TIMES).lines.values()) == numbers(stored)
+
+
+def test_names_of_an_earlier_version_are_read_too(rendition: Rendition, segments: list[LiveSegment]) -> None:
+    stored = store(rendition.writer(), segments)
+    for name in rendition.names("index/"):
+        data = obstore.get(rendition.store, f"{KEY}/index/{name}").bytes()
+        obstore.delete(rendition.store, f"{KEY}/index/{name}")
+        obstore.put(rendition.store, f"{KEY}/index/{'-'.join(name.split('-')[:2])}", bytes(data))
+    writer, past = rendition.writer(), rendition.past()
+    more = make_more(segments)
+    stored += store(writer, more)
+    assert past.read(Fraction(0), None, ALWAYS) == stored
+    date = segments[20].program_date_time
+    assert past.read(date, date + 20, ALWAYS) == stored[20:40]
+    assert past.oldest() == segments[0].program_date_time
+
+
+def make_more(segments: Sequence[LiveSegment]) -> list[LiveSegment]:
+    """Give the same segments behind them."""
+    return [
+        replaced(
+            one, number=one.number + COUNT, date_ratio=(one.program_date_time + COUNT).as_integer_ratio()
+        )
+        for one in segments
+    ]
+
+
+def test_segments_of_another_cadence_and_foreign_pieces_are_passed_over(
+    rendition: Rendition, segments: list[LiveSegment]
+) -> None:
+    other = BucketFolder(rendition.bucket.storing, KEY, 99, LIMITS)
+    other.load(cadence(Fraction(30), 2.0, 0.25), NewestNumbers(0, LINES))
+    store(other, segments[:9])
+    stored = store(rendition.writer(), segments[9:])
+    names = rendition.names("index/")
+    crafted = {
+        f"{FIRST + 20:015d}-7": b"not ours",
+        f"{FIRST + 21:015d}-7-1000-5": b"\xff" * 100,
+        f"{FIRST + 22:015d}-0": b"{}",
+        names[-1].replace("-1-", "-8-"): obstore.get(rendition.store, f"{KEY}/index/{names[-1]}").bytes(),
+    }
+    for name, data in crafted.items():
+        obstore.put(rendition.store, f"{KEY}/index/{name}", bytes(data))
+    past = rendition.past()
+    assert past.read(Fraction(0), None, ALWAYS) == stored
+    assert past.oldest() == segments[9].program_date_time
+    assert past.find(FIRST + 2) is None
+
+
+def test_while_s3_is_away_what_is_in_memory_is_still_found(
+    rendition: Rendition, segments: list[LiveSegment], s3_proxy: S3Proxy
+) -> None:
+    stored, past = store(rendition.writer(), segments), rendition.past()
+    date = segments[17].program_date_time
+    assert past.read(date, date + 3, ALWAYS) == stored[17:20]
+    with s3_proxy.refusing():
+        assert past.read(date, date + 3, ALWAYS) == stored[17:20]
+        with pytest.raises(OSError, match="S3"):
+            past.find(FIRST)
+        with pytest.raises(OSError, match="S3"):
+            rendition.past().oldest()
+
+
+def test_a_start_reads_the_newest_segments_alone(
+    rendition: Rendition, segments: list[LiveSegment], s3_proxy: S3Proxy
+) -> None:
+    store(rendition.writer(), segments)
+    s3_proxy.requests.clear()
+    folder = BucketFolder(rendition.bucket.storing, KEY, 9, LIMITS)
+    for first in (FIRST + 20, FIRST + 10**6):
+        found = folder.load(TIMES, NewestNumbers(first, 5))
+        read = numbers(found.lines.values())
+        assert read[-5:] == numbers(segments[-5:])
+        assert len(read) < 4 * LINES
+    assert len(s3_proxy.asked("GET", "/index/")) < 10
+    assert folder.stored_bytes == sum(len(one.data) for one in segments)
+
+
+class MortalClient(S3Client):
+    """A client of a process that dies before one of its changes."""
+
+    changes = 0
+
+    def put(self, key: str, data: bytes, media_type: str) -> None:
+        self._live()
+        super().put(key, data, media_type)
+
+    def delete(self, key: str) -> None:
+        self._live()
+        super().delete(key)
+
+    def _live(self) -> None:
+        self.changes -= 1
+        if self.changes < 0:
+            raise UnavailableError("killed")
+
+
+def expire(rendition: Rendition, changes: int, before: int) -> bool:
+    """Remove pieces whose end is before a date, as a process that dies behind some changes."""
+    client = MortalClient(rendition.bucket.address, S3.requests)
+    client.changes = changes
+    expiry = PieceExpiry(client, KEY, LIMITS)
+    try:
+        while (
+            (end := expiry.end_of_oldest()) is not None and end <= 1000 * before
+        ) or expiry.remove_expired():
+            if end is not None and end <= 1000 * before:
+                expiry.expire()
+    except UnavailableError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("changes", [*range(8), 11, 20])
+def test_what_is_over_is_removed_whenever_it_is_interrupted_and_nothing_else(
+    rendition: Rendition, segments: list[LiveSegment], changes: int
+) -> None:
+    foreign = ("index/holiday.jpg", f"index/{5:015d}-7", "5.m4s", "5-7.m4s", "init-5-7.mp4")
+    for name in foreign:
+        obstore.put(rendition.store, f"{KEY}/{name}", b"not ours")
+    stored = store(rendition.writer(), segments)
+    (changed,) = (name for name in rendition.names() if name.startswith(f"{FIRST + 1}-"))
+    obstore.put(rendition.store, f"{KEY}/{changed}", b"somebody put something else there")
+    every = rendition.names()
+    before, kills = FIRST + 3 * LINES + 1, 0
+    while expire(rendition, changes or 1, before):
+        kills += 1
+        left = rendition.past().read(Fraction(0), None, ALWAYS)
+        assert left == stored[-len(left) :]
+        there = set(rendition.names())
+        for one in left:
+            assert {f"{one.number}-1.m4s", f"init-{FIRST if one.number < BREAK else BREAK}-1.mp4"} <= there
+    assert kills > 20 // (changes + 1)
+    left = rendition.past().read(Fraction(0), None, ALWAYS)
+    assert numbers(left) == numbers(segments[3 * LINES :])
+    gone = {f"{one.number}-1.m4s" for one in segments[: 3 * LINES]} - {changed}
+    gone |= {one for one in every if "index/" in one and "-1-" in one and _first(one) < left[0].number}
+    gone.add(f"init-{FIRST}-1.mp4")
+    assert set(rendition.names()) == set(every) - gone
+
+
+def _first(name: str) -> int:
+    return int(name.removeprefix("index/").partition("-")[0])
