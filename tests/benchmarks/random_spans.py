@@ -290,7 +290,7 @@ async def main(days: float, count: int) -> None:
         chosen = spans(empty, count)
         own = tuple((one.start, one.end) for one in chosen)
         make_long_dvr(LongDvr(empty.folder, now, days * DAY, LISTED, own_times=own))
-        server, _ = start(place, f"{int(days) + 1}d")
+        server, _ = start(place, f"{int(days) + 1}d", None)
         async for line in judge(server, chosen):
             sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
