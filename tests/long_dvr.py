@@ -22,7 +22,8 @@ from pathlib import Path
 from media.mp4.fragments.fragments import Fragment, FragmentReader, InitSegment, write_fragment
 from packager.dvr import index, stored_cadence
 from packager.dvr.index import IndexLine
-from packager.dvr.past_blocks import BLOCK_SEGMENTS, PastBlocks
+from packager.dvr.past_blocks import PastBlocks
+from packager.past.outlines import BLOCK_SEGMENTS
 from packager.safe_files import DataFolder
 from packager.window.cadence import cadence
 from tests.made_once import made_once
