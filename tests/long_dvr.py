@@ -28,7 +28,8 @@ from packager.dvr import index, stored_cadence
 from packager.dvr.index import IndexLine
 from packager.dvr.index_pieces import PieceName
 from packager.dvr.limits import DEFAULT_LIMITS
-from packager.dvr.past_blocks import BLOCK_SEGMENTS, PastBlocks
+from packager.dvr.past_blocks import PastBlocks
+from packager.past.outlines import BLOCK_SEGMENTS
 from packager.safe_files import DataFolder
 from packager.window.cadence import cadence
 from tests.made_once import made_once

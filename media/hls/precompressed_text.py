@@ -54,6 +54,31 @@ class SharedText(DigestedText):
         return made
 
 
+class PackedText(NamedTuple):
+    """A text that is kept in its compressed form alone, and whose bytes are made when they are sent."""
+
+    deflated: Deflated
+    digest: bytes
+
+    @classmethod
+    def of(cls, text: bytes) -> PackedText:
+        """Compress a text."""
+        return cls(deflate(text), digest_of(text))
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+        return self.deflated.size
+
+    def render(self) -> bytes:
+        """Return the text.
+
+        Raises:
+            zlib.error: this isn't what was compressed.
+        """
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(self.deflated.data, self.deflated.size)
+
+
 class TextTemplate:
     """Text with marks that are replaced for each reader."""
 
@@ -114,16 +139,19 @@ def _digest_of_all(replacements: Replacements) -> bytes:
     return digest_of(b"\0".join(part for replacement in replacements for part in replacement))
 
 
-Text = bytes | FilledText
+Unrendered = FilledText | PackedText
+"""Texts whose bytes are made when they are sent."""
+
+Text = bytes | Unrendered
 Pieces = tuple[Text, ...]
 """A text as pieces to be concatenated."""
 
 
 def size_of(pieces: Iterable[Text]) -> int:
     """Return the length of a text in bytes."""
-    return sum(piece.size if isinstance(piece, FilledText) else len(piece) for piece in pieces)
+    return sum(piece.size if isinstance(piece, Unrendered) else len(piece) for piece in pieces)
 
 
 def rendered(pieces: Iterable[Text]) -> tuple[bytes, ...]:
     """Return the bytes of each piece."""
-    return tuple(piece.render() if isinstance(piece, FilledText) else piece for piece in pieces)
+    return tuple(piece.render() if isinstance(piece, Unrendered) else piece for piece in pieces)

@@ -18,9 +18,11 @@ from media.hls.precompressed_text import (
     Deflated,
     DigestedText,
     FilledText,
+    PackedText,
     Pieces,
     SharedText,
     Text,
+    Unrendered,
     deflate,
     digest_of,
     size_of,
@@ -102,7 +104,7 @@ def _make_tag(pieces: Pieces) -> str:
 
 
 def _digest_of(piece: Text) -> bytes:
-    if isinstance(piece, DigestedText | FilledText):
+    if isinstance(piece, DigestedText | Unrendered):
         return piece.digest
     return (_digest if len(piece) >= LONG_BYTES else digest_of)(piece)
 
@@ -124,6 +126,8 @@ def _comes_again(piece: Text) -> bool:
 
 
 def _make_deflated(piece: Text) -> Deflated:
+    if isinstance(piece, PackedText):
+        return piece.deflated
     return deflate(piece.render() if isinstance(piece, FilledText) else piece)
 
 
@@ -143,8 +147,9 @@ def _joined(parts: Sequence[Deflated]) -> Deflated:
 
 
 def _own_bytes(pieces: Pieces) -> int:
-    """Bytes of a text that no other one has in common with it."""
-    return size_of(piece for piece in pieces if not isinstance(piece, SharedText))
+    """Bytes of a text that no other one has in common with it, as far as they are kept."""
+    packed = (len(piece.deflated.data) for piece in pieces if isinstance(piece, PackedText))
+    return sum(packed) + size_of(piece for piece in pieces if not isinstance(piece, SharedText | PackedText))
 
 
 def _run_bytes(pieces: Pieces) -> int:
@@ -164,7 +169,8 @@ gzip = BoundedCache(_make_gzip, _own_bytes)
 
 def is_quick(pieces: Pieces) -> bool:
     """Return whether compressing a text takes a moment only, or its gzip is cached."""
-    fresh = size_of(piece for piece in pieces if not isinstance(piece, SharedText) and piece not in _deflated)
+    others = (piece for piece in pieces if not isinstance(piece, SharedText | PackedText))
+    fresh = size_of(piece for piece in others if piece not in _deflated)
     return fresh <= QUICK_BYTES or pieces in gzip
 
 

@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 
-from media.hls.precompressed_text import FilledText, Pieces, rendered, size_of
+from media.hls.precompressed_text import Pieces, Unrendered, rendered, size_of
 from origin.answers import gzip_cache
 from origin.answers.byte_sources import COPY_STEP, PiecesSource
 from origin.answers.heads import PlainHead, RepresentationHead
@@ -144,7 +144,7 @@ def text_reply(
     size = size_of(body)
     metadata = RepresentationMetadata(size, media_type, tag)
     # All of a text that is in memory goes at once; one that is rendered for its reader goes in steps.
-    at_once = request.is_plain and not any(isinstance(piece, FilledText) for piece in body)
+    at_once = request.is_plain and not any(isinstance(piece, Unrendered) for piece in body)
     if size > COPY_STEP and not at_once:
         replies = RepresentationReplies(metadata, headers, time.time())
         return replies.reply(request, PiecesSource(body))

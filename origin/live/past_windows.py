@@ -48,9 +48,10 @@ from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.past.earlier_segments import EarlierSegments
 from packager.past.i_frames import i_frame_playlist, i_frame_variants
 from packager.past.manifest import manifest
-from packager.past.past_window import PastWindow, growing_playlist, past_playlist, past_window
+from packager.past.past_window import PastWindow, growing_playlist, past_window
 from packager.past.periods import recorded_periods
 from packager.past.programmes import LONGEST_SECONDS
+from packager.past.span_playlists import span_playlist, span_totals
 from packager.publish.dash import SETTLED_UPDATES
 from packager.publish.date_ranges import merged
 from packager.publish.hls import RenderingError
@@ -109,15 +110,14 @@ class PastRequest(Struct, frozen=True, gc=False):
     def text(self) -> Pieces:
         """Write the playlist or the manifest, which is empty if there is none; of a day it takes long."""
         if self.address.name == MULTIVARIANT:
-            renditions = list(self.stream.renditions.values())
-            is_over, segments = self.past.is_whole, self.past.segments
+            is_over, target_duration = self.past.is_whole, self.stream.target_duration
             # A span that is over has the same text on all nodes, and behind a restart.
             made = multivariant_playlist(
-                renditions,
+                list(self.stream.renditions.values()),
                 self.stream.cadence,
                 suffix=self.query,
-                segments=segments if is_over else None,
-                pictures=i_frame_variants(segments, self.query) if is_over else (),
+                span=span_totals(self.past.columns, target_duration) if is_over else None,
+                pictures=i_frame_variants(self.past.columns, self.query) if is_over else (),
             )
             return (made.render().encode(),)
         if self.address.name == MANIFEST:
@@ -131,8 +131,9 @@ class PastRequest(Struct, frozen=True, gc=False):
         if self.address.name == I_FRAMES:
             listed = i_frame_playlist(self.past.segments, rendition.name, suffix)
             return () if listed is None else listed.pieces()
-        return past_playlist(
-            self.past, rendition, self.stream.target_duration, self.date_ranges, suffix
+        target_duration, start = self.stream.target_duration, self.past.start
+        return span_playlist(
+            self.past.columns, rendition.name, start, target_duration, self.date_ranges, suffix
         ).pieces()
 
     def reply(self, text: Pieces) -> Reply:
@@ -175,10 +176,11 @@ class PastRequest(Struct, frozen=True, gc=False):
         return query_of(self.address, bounds)
 
     def _manifest(self) -> Pieces:
-        stream, past = self.stream, self.past
-        coded = {name: past.segments[name] for name, one in stream.renditions.items() if one.language is None}
+        stream = self.stream
+        coded = [name for name, one in stream.renditions.items() if one.language is None]
         ranges = merged(map(read_date_range, self.date_ranges))
-        made = manifest(recorded_periods(coded), stream.cadence.frame_rate, date_ranges=ranges)
+        periods = recorded_periods(self.past.columns, coded)
+        made = manifest(periods, stream.cadence.frame_rate, date_ranges=ranges)
         return () if made is None else (made.render(),)
 
     @property
@@ -292,7 +294,8 @@ class PastWindowReplies:
         rendition = stream.renditions.get(address.rendition)
         grows = past is not None and not past.is_whole
         past_segments = past_of(stream, stream.renditions, self._stored)
-        earlier = EarlierSegments(stream.renditions, past_segments, address.rendition)
+        outlined = address.name != I_FRAMES
+        earlier = EarlierSegments(stream.renditions, past_segments, address.rendition, outlined=outlined)
         # Players of a manifest whose beginning has left the live playlist go on with the rest.
         goes_on = grows and address.name == MANIFEST and address.is_followed
         has_earlier = span.start is not None and earlier.has(bounds.start) and not goes_on

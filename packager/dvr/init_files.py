@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 from media.errors import MediaError
-from media.mp4.codecs.sample_entry import parse_sample_entry
+from media.mp4.codecs.sample_entry import SampleEntry, parse_sample_entry
 from media.mp4.fragments.fragments import FragmentReader, InitSegment
 from media.subtitles import webvtt
 from packager.dvr.own_files import INIT_NAME, MAX_INIT_BYTES, is_init
 from packager.safe_files import NotOursError, OpenFolder
 from packager.window.model import WEBVTT_ENTRY, Timeline
+
+ENTRIES_KEPT = 64
+"""Cached sample entries, by init segment."""
 
 MAX_INIT_SEGMENTS = 4096
 """Most init segments that are read, the newest."""
@@ -41,8 +45,15 @@ def _init_names(folder: OpenFolder, most: int) -> Iterator[str]:
 
 def parse_init(number: int, data: bytes) -> Timeline | None:
     """Read an init segment, or the header that captions have instead; None where the data is neither."""
+    entry = _sample_entry(data)
+    return None if entry is None else Timeline(number, data, entry)
+
+
+@functools.lru_cache(maxsize=ENTRIES_KEPT)
+def _sample_entry(data: bytes) -> SampleEntry | None:
+    """Read the sample entry of an init segment; most timelines have the same."""
     if data == webvtt.HEADER:
-        return Timeline(number, data, WEBVTT_ENTRY)
+        return WEBVTT_ENTRY
     if not is_init(data):
         return None
     reader = FragmentReader()
@@ -50,7 +61,7 @@ def parse_init(number: int, data: bytes) -> Timeline | None:
         reader.receive_data(data)
         for event in reader.events():
             if isinstance(event, InitSegment):
-                return Timeline(number, data, parse_sample_entry(event.tracks[0].sample_entries[0]))
+                return parse_sample_entry(event.tracks[0].sample_entries[0])
     except (MediaError, IndexError):
         pass
     return None

@@ -14,6 +14,7 @@ from media.mp4.fragments.fragments import FragmentReader, InitSegment
 from media.mp4.fragments.live_segment_check import check_live_segment
 from media.subtitles import webvtt
 from packager.dvr import index
+from packager.past.outlines import OUTLINE_BEGINS
 from packager.safe_files import ASIDE, TEMPORARY, NotOursError, OpenFolder
 from packager.window.rendition import segment_uri
 
@@ -32,6 +33,9 @@ TEXT_NAME = re.compile(rf"{NUMBER}\.vtt")
 INIT_NAME = re.compile(rf"init-{NUMBER}\.mp4")
 FOLDER_NAME = re.compile(r"\.?[A-Za-z0-9][A-Za-z0-9-]{0,79}")
 """Names of renditions and recordings, and of temporary ones."""
+
+OUTLINE = "outline"
+"""File of a block of the past with what playlists need of it, derived from its index."""
 
 _UNFINISHED = re.compile(rf"(.+?)(\.[0-9a-f]{{8}})?{re.escape(TEMPORARY)}")
 _TEXT_HEAD = webvtt.segment((), 0).partition(b"MPEGTS:")[0] + b"MPEGTS:"
@@ -53,6 +57,7 @@ _BEGINNINGS: tuple[tuple[re.Pattern[str], _Begins], ...] = (
     (TEXT_NAME, _text(webvtt.HEADER)),
     (INIT_NAME, lambda head: head[4:8] == b"ftyp" or head == webvtt.HEADER),
     (re.compile(r"index"), _text(b'{"number":')),
+    (re.compile(OUTLINE), _text(OUTLINE_BEGINS)),
     (re.compile(r"before"), lambda head: re.fullmatch(rb"[0-9]{1,20}\n", head) is not None),
     (re.compile(r"cadence"), _text(b'{"frame_rate":')),
     (re.compile(r"ended"), _text(b'{"frame_rate":')),

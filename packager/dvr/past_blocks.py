@@ -24,22 +24,22 @@ from threading import Lock
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from packager.concurrency import SHARED_THREADS
 from packager.dvr import index
 from packager.dvr.index import INDEX, IndexLine, segment_of
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
-from packager.dvr.own_files import MAX_INIT_BYTES, erase_in
+from packager.dvr.own_files import MAX_INIT_BYTES, OUTLINE, erase_in
+from packager.past.outlines import BLOCK_SEGMENTS, DISCONTINUITY, MEDIA, OUTLINE_BYTES, Outline
 from packager.safe_files import DataFolder, OpenFolder, write_all
+from packager.single_flight_cache import CacheLimits, SingleFlightCache
 from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import extension_of, segment_uri
 
 PAST = "past"
 """Name of the folder of blocks in a rendition's folder."""
-
-BLOCK_SEGMENTS = 512
-"""Numbers of a block."""
 
 BEFORE = "before"
 """File of a block with the bytes of all segments that were ever put into the blocks before it."""
@@ -50,6 +50,12 @@ MAX_BEFORE_BYTES = 32
 FIRST_LINE_BYTES = 4096
 """How much of an index is read for the date of its first line; of a longer line, all of the index is."""
 
+MAX_OUTLINE_BYTES = 1 << 20
+"""Longest outline that is read."""
+
+OUTLINES_KEPT = CacheLimits(items=1 << 16, nbytes=64 << 20)
+"""The outlines of all channels that stay in memory; a day of four renditions has 400."""
+
 MAX_INDEX_BYTES = 16 << 20
 """Longest index of a block that is read."""
 
@@ -58,17 +64,10 @@ TICK_NANOSECONDS = 50_000_000
 
 _BLOCK_NAME = re.compile(r"0|[1-9][0-9]{0,14}")
 
+_OUTLINES = SingleFlightCache[tuple[str, int, int], Outline](OUTLINES_KEPT, lambda _: OUTLINE_BYTES)
+"""By place, block, and the size of an index that still grows."""
+
 _LINES = msgspec.json.Decoder(list[IndexLine])
-
-
-class _Outline(msgspec.Struct, frozen=True, gc=False):
-    """The part of an index line that says where a discontinuity is."""
-
-    number: int
-    discontinuity: bool = False
-
-
-_OUTLINES = msgspec.json.Decoder(list[_Outline])
 
 
 _timeline = functools.lru_cache(maxsize=64)(parse_init)
@@ -122,8 +121,8 @@ class PastBlocks:
         self._lock = Lock()
         self._cache: OrderedDict[int, _ReadBlock] = OrderedDict()
         self._begins: dict[int, Fraction] = {}
-        self._breaks: dict[int, Sequence[int]] = {}
         self._listed: _ListedBlocks | None = None
+        self._lacking: set[int] | None = None
 
     def place_of(self, segment: LiveSegment) -> str:
         """Return the path of a segment's file."""
@@ -181,7 +180,7 @@ class PastBlocks:
         found: list[LiveSegment] = []
         whole = _whole_blocks(like)
         for block in self._touching(start, end):
-            if block in whole and self._breaks_in(block) == _breaks_of(whole[block]):
+            if block in whole and _is_like(self._outline(block), whole[block]):
                 found += whole[block]
                 continue
             segments = self._read(block)
@@ -192,23 +191,65 @@ class PastBlocks:
             found += segments[first:behind]
         return found
 
-    def _breaks_in(self, block: int) -> Sequence[int] | None:
-        """Return the numbers of a block before which is a discontinuity; None where it lacks segments."""
-        if (known := self._breaks.get(block)) is not None:
+    def outlines(self, start: Fraction, end: Fraction | None, before: int) -> list[Outline]:
+        """Read the outlines of all blocks that have segments of a span.
+
+        Args:
+            start: in seconds since the epoch.
+            end: likewise; None: all up to ``before``.
+            before: the number that no segment has, nor a later one.
+        """
+        blocks = (one for one in self._touching(start, end) if one * BLOCK_SEGMENTS < before)
+        return [one for one in map(self._outline, blocks) if one is not None]
+
+    def _outline(self, block: int) -> Outline | None:
+        """Read a block's outline from its file, or make it of the index; None where nothing is there."""
+        place = str(self._place)
+        # The file is there once the block doesn't change any more.
+        if (known := _OUTLINES.find((place, block, 0))) is not None:
             return known
         try:
             with (self._place / str(block)).open() as folder:
-                data = _joined_lines(folder, self._limits)
-            lines = _OUTLINES.decode(data)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+                status = folder.status(INDEX)
+                size = 0 if status is None else status.st_size
+                made = self._read_outline(folder, block, size)
+        except OSError:
             return None
-        numbers = range(block * BLOCK_SEGMENTS, (block + 1) * BLOCK_SEGMENTS)
-        if data.count(b'"parts":') != len(numbers) or [one.number for one in lines] != list(numbers):
+        if made is not None:
+            return _OUTLINES.get((place, block, 0), lambda: made)
+        if not (segments := self._read(block)):
             return None
-        if len(self._breaks) >= self._limits.blocks_dated:
-            self._breaks.clear()
-        self._breaks[block] = breaks = tuple(one.number for one in lines if one.discontinuity)
-        return breaks
+        return _OUTLINES.get((place, block, size), lambda: Outline.of(segments, self._extension))
+
+    def _read_outline(self, folder: OpenFolder, block: int, size: int) -> Outline | None:
+        """Read a block's outline from its file, if that belongs to an index of a size."""
+        try:
+            data = folder.read(OUTLINE, MAX_OUTLINE_BYTES)
+        except OSError:
+            return None
+        read_timelines = functools.partial(_timelines, folder)
+        return Outline.decode(data, size, block * BLOCK_SEGMENTS, self._extension, read_timelines)
+
+    def _write_outline(self) -> None:
+        """Write the outline of a block that doesn't change any more and has none, if there is one."""
+        blocks = self.numbers()[:-1]
+        if self._lacking is None:
+            self._lacking = {one for one in blocks if not self._has_outline(one)}
+        waiting = self._lacking.intersection(blocks)
+        if not waiting:
+            return
+        block = max(waiting)
+        self._lacking.discard(block)
+        with contextlib.suppress(OSError), (self._place / str(block)).open() as folder:
+            status, segments = folder.status(INDEX), _segments(folder, block, self._limits)
+            if status is not None and segments:
+                data = Outline.of(segments, self._extension).encode(status.st_size)
+                folder.write_whole(OUTLINE, data, synchronized=False)
+
+    def _has_outline(self, block: int) -> bool:
+        with contextlib.suppress(OSError), (self._place / str(block)).open() as folder:
+            return folder.status(OUTLINE) is not None
+        return True
 
     def _touching(self, start: Fraction, end: Fraction | None) -> Iterator[int]:
         """Yield the blocks that may have segments of a span."""
@@ -288,6 +329,9 @@ class PastBlocks:
                 with folder.folder(str(block)) as target:
                     linked = [line for line in group if self._link(source, target, line)]
                     _append(target, b"".join(map(index.encode, linked)))
+                if self._lacking is not None:
+                    self._lacking.add(block)
+        self._write_outline()
         return began
 
     def link(self, number: int, target: OpenFolder) -> None:
@@ -368,7 +412,6 @@ class PastBlocks:
         with self._lock:
             self._cache.pop(oldest, None)
         self._begins.pop(oldest, None)
-        self._breaks.pop(oldest, None)
         return True
 
 
@@ -386,24 +429,35 @@ def _whole_blocks(segments: Sequence[LiveSegment]) -> dict[int, Sequence[LiveSeg
     return found
 
 
-def _breaks_of(segments: Sequence[LiveSegment]) -> Sequence[int]:
-    return tuple(one.number for one in segments if one.discontinuity)
+def _is_like(outline: Outline | None, segments: Sequence[LiveSegment]) -> bool:
+    """Return whether a block has all numbers, no gaps, and discontinuities where these segments have some."""
+    if outline is None:
+        return False
+    flags = outline.records["flags"]
+    expected = np.fromiter((one.discontinuity for one in segments), np.bool_, len(segments))
+    return bool((flags & MEDIA).all()) and np.array_equal((flags & DISCONTINUITY) != 0, expected)
 
 
 def _segments(folder: OpenFolder, block: int, limits: DvrLimits) -> list[LiveSegment]:
     """Read the segments of a block; those without their init segment aren't there."""
     lines = _lines(folder, block, limits)
-    timelines: dict[int, Timeline] = {}
-    for number in {line.init for line in lines if line.init is not None}:
-        with contextlib.suppress(OSError):
-            timeline = _timeline(number, folder.read(f"init-{number}.mp4", MAX_INIT_BYTES))
-            if timeline is not None:
-                timelines[number] = timeline
+    timelines = _timelines(folder, {line.init for line in lines if line.init is not None})
     found: list[LiveSegment] = []
     for line in lines:
         timeline = None if line.init is None else timelines.get(line.init)
         if timeline is not None or not line.parts:
             found.append(segment_of(line, timeline))
+    return found
+
+
+def _timelines(folder: OpenFolder, numbers: Iterable[int]) -> dict[int, Timeline]:
+    """Read those timelines of these numbers that are there."""
+    found: dict[int, Timeline] = {}
+    for number in numbers:
+        with contextlib.suppress(OSError):
+            timeline = _timeline(number, folder.read(f"init-{number}.mp4", MAX_INIT_BYTES))
+            if timeline is not None:
+                found[number] = timeline
     return found
 
 

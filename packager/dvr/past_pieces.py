@@ -27,6 +27,7 @@ from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.own_files import MAX_INIT_BYTES
 from packager.dvr.stored_cadence import lists_alike
 from packager.library.local_storage import NotFoundError
+from packager.past.outlines import Outline, outlines_of
 from packager.s3.client import UnavailableError
 from packager.s3.thread_flights import ThreadFlights
 from packager.window.cadence import Cadence
@@ -132,6 +133,10 @@ class PastPieces:
                 if one.timeline is not None and one.timeline.number == number:
                     return one.timeline.init
         return None
+
+    def outlines(self, start: Fraction, end: Fraction | None, before: int) -> list[Outline]:
+        """Make the outlines of the segments of a span; see `PastSegments`."""
+        return list(outlines_of(self.read(start, end, before), self._extension))
 
     def read(
         self, start: Fraction, end: Fraction | None, before: int, like: Sequence[LiveSegment] = ()

@@ -51,13 +51,13 @@ def chunks(period: RecordedPeriod) -> list[Chunk]:
     groups: list[list[int]] = []
     edges: list[Fraction] = []
     end = period.began + period.length
-    for one in map(period.leading, period.rows):
-        if one.presentation_time >= end:
+    for number, time in period.segments():
+        if time >= end:
             break
-        if not edges or one.presentation_time - edges[-1] >= FRAGMENT_SECONDS:
+        if not edges or time - edges[-1] >= FRAGMENT_SECONDS:
             groups.append([])
-            edges.append(one.presentation_time)
-        groups[-1].append(one.number)
+            edges.append(time)
+        groups[-1].append(number)
     times = [milliseconds(edge) for edge in (*edges, end)]
     numbers = range(period.number, period.number + len(groups))
     return [Chunk(*one) for one in zip(numbers, times[:-1], times[1:], groups, strict=True)]

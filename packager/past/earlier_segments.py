@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from packager.past.outlined_span import OutlinedSpan
+from packager.past.outlines import BLOCK_SEGMENTS, Outline, outlines_of
 from packager.past.past_segments import PastSegments
 from packager.past.past_window import PastWindow, past_window
 from packager.window.model import LiveSegment
-from packager.window.rendition import Rendition, variant_renditions
+from packager.window.rendition import Rendition, extension_of, variant_renditions
 
 READ_ATTEMPTS = 3
 """How often the DVR is read where a segment has left the playlist meanwhile."""
@@ -37,14 +40,21 @@ class EarlierSegments:
         past: finds their past, by rendition; empty where none is kept.
         wanted: the only rendition whose segments matter; of the others, gaps and discontinuities do. Empty:
             all do.
+        outlined: whether columns will do for spans that are over.
     """
 
     def __init__(
-        self, renditions: Mapping[str, Rendition], past: Mapping[str, PastSegments], wanted: str = ""
+        self,
+        renditions: Mapping[str, Rendition],
+        past: Mapping[str, PastSegments],
+        wanted: str = "",
+        *,
+        outlined: bool = False,
     ) -> None:
         self._renditions = renditions
         self._past = past
         self._wanted = wanted
+        self._outlined = outlined
 
     def has(self, start: Fraction) -> bool:
         """Return whether a date is before the playlists, and there may be something of it in the DVR."""
@@ -67,6 +77,8 @@ class EarlierSegments:
         for _ in range(READ_ATTEMPTS):
             before = self._before
             recent = past_window(self._renditions, start, end)
+            if self._outlined and self._is_whole(recent, end):
+                return await threads.run(self._read_outlined, start, end, before, recent)
             earlier = await threads.run(
                 self._read, start, end, before, is_whole=recent is None or recent.is_whole
             )
@@ -99,9 +111,49 @@ class EarlierSegments:
         oldest = None
         if is_whole and not (numbers and known[numbers[0]].program_date_time <= start):
             # Either the channel began later, or nothing ran then.
-            dates = [one.oldest() for one in self._past.values()]
-            oldest = min((date for date in dates if date is not None), default=None)
+            oldest = self._oldest()
         return _Earlier(aligned if numbers else {}, oldest)
+
+    def _oldest(self) -> Fraction | None:
+        """Return the date of the oldest segment on the disk."""
+        dates = [one.oldest() for one in self._past.values()]
+        return min((date for date in dates if date is not None), default=None)
+
+    def _read_outlined(
+        self, start: Fraction, end: Fraction | None, before: int, recent: PastWindow | None
+    ) -> PastWindow | None:
+        """Read a span that is over as columns, with its segments from the playlists."""
+        found = {name: self._past[name].outlines(start, end, before) for name in self._renditions}
+        edges = [edge for own in found.values() for edge in _edges(own, start, end, before)]
+        if recent is not None:
+            edges += [recent.first.number, recent.last.number]
+            found = {name: self._with_recent(name, own, before, recent) for name, own in found.items()}
+        if not edges:
+            return None
+        span = OutlinedSpan(range(min(edges), max(edges) + 1), found)
+        # The segment before the span is read as well, which may have ended long before.
+        while span.numbers and (first := span.first).program_date_time < start and _end(first) <= start:
+            span = OutlinedSpan(range(first.number + 1, span.numbers.stop), found)
+        if not span.has_media(next(iter(found))):
+            return None
+        oldest = span.first.program_date_time
+        if oldest > start:
+            # Either the channel began later, or nothing ran then.
+            oldest = min(oldest, self._oldest() or oldest)
+        return PastWindow(start, {}, oldest, is_whole=True, outlined=span)
+
+    def _with_recent(
+        self, name: str, outlines: Sequence[Outline], before: int, recent: PastWindow
+    ) -> list[Outline]:
+        """Return a rendition's outlines, of which a block may go on with segments of the playlist."""
+        segments = recent.segments[name]
+        first = segments[0].number - segments[0].number % BLOCK_SEGMENTS
+        begun = [one for one in outlines if one.first == first]
+        if begun and begun[0].numbers:
+            date = begun[0].date(begun[0].numbers[0])
+            segments = [*self._past[name].read(date, None, before), *segments]
+        made = outlines_of(segments, extension_of(name))
+        return [*(one for one in outlines if one.first < first), *made]
 
     def _joined(
         self, earlier: _Earlier, recent: PastWindow | None, start: Fraction, end: Fraction | None
@@ -125,6 +177,26 @@ class EarlierSegments:
             return recent.is_whole
         window = variant_renditions(list(self._renditions.values()))[0].window
         return window.ended or (end is not None and end <= _end(window.listed[-1]))
+
+
+def _edges(outlines: Sequence[Outline], start: Fraction, end: Fraction | None, before: int) -> list[int]:
+    """Return the numbers of a rendition's first and last segments of a span; nothing where it has none.
+
+    The first one is the last that doesn't begin behind the start.
+    """
+    first = next((one for one in outlines if one.numbers), None)
+    if first is None:
+        return []
+    numbers = first.numbers
+    least = numbers[max(bisect_right(numbers, start, key=first.date) - 1, 0)]
+    for one in reversed(outlines):
+        numbers = one.numbers
+        behind = bisect_left(numbers, before)
+        if end is not None:
+            behind = min(behind, bisect_left(numbers, end, key=one.date))
+        if behind:
+            return [least, numbers[behind - 1]] if least <= numbers[behind - 1] else []
+    return []
 
 
 def _aligned(

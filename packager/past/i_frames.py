@@ -9,16 +9,17 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from fractions import Fraction
 
+import numpy as np
 from msgspec.structs import replace
 
-from media.errors import MediaError
 from media.hls.media_playlist import ByteRange, Map, MediaPlaylist, Segment, target_duration
 from media.hls.multivariant import IFrameVariant
+from packager.past.outlined_span import OutlinedSpan, OutlinedTrack, Positions
 from packager.past.playlists import Listed
-from packager.past.segment_samples import first_sample
+from packager.past.segment_samples import key_frame_end
 from packager.window.model import LiveSegment
 from packager.window.rendition import init_uri, segment_uri
 
@@ -55,7 +56,7 @@ def i_frame_playlist(segments: Listed, rendition: str, suffix: str = "") -> Medi
             map=None if (uri := init_uri(one.timeline)) is None else Map(uri + suffix),
             discontinuity=one.discontinuity,
             program_date_time=one.program_date_time,
-            byte_range=ByteRange(_key_frame_end(one), 0),
+            byte_range=ByteRange(key_frame_end(one), 0),
         )
         for one, duration in listed
     ]
@@ -63,25 +64,30 @@ def i_frame_playlist(segments: Listed, rendition: str, suffix: str = "") -> Medi
     return MediaPlaylist(target, shown, playlist_type="VOD", ended=True, i_frames_only=True)
 
 
-def i_frame_variants(segments: Listed, suffix: str = "") -> Sequence[IFrameVariant]:
+def i_frame_variants(span: OutlinedSpan, suffix: str = "") -> Sequence[IFrameVariant]:
     """Make a multivariant playlist's entries of I-frame playlists (§4.4.6.3); see `i_frame_playlist`."""
-    found = (_variant(name, own, suffix) for name, own in segments.items())
+    listed = np.flatnonzero(span.there)
+    step = _step(listed)
+    chosen = listed[-span.numbers[int(listed[0])] % step :: step]
+    found = (_variant(name, own, chosen, step, suffix) for name, own in span.tracks.items())
     return [one for one in found if one is not None]
 
 
-def _variant(name: str, own: Sequence[LiveSegment], suffix: str) -> IFrameVariant | None:
-    step = _step(own)
-    known = [(8 * size, one) for one in own[-own[0].number % step :: step] if (size := _key_frame_end(one))]
-    if not known:
+def _variant(
+    name: str, own: OutlinedTrack, chosen: Positions, step: int, suffix: str
+) -> IFrameVariant | None:
+    known = chosen[own.column("key_frame_end")[chosen] > 0]
+    timelines = [one for one in map(own.timeline, known[-1:].tolist()) if one is not None]
+    if not timelines:
         return None
-    timelines = [one.timeline for _, one in known if one.timeline is not None]
     entry = timelines[-1].entry
+    bits = [8 * size for size in own.column("key_frame_end")[known].tolist()]
     # Each stands for as many segments: sums by floats, since fractions are slow.
-    seconds = [step * float(one.duration) for _, one in known]
+    seconds = [step * (ticks / per_second) for ticks, per_second in own.column("duration")[known].tolist()]
     return IFrameVariant(
         f"{name}/{PLAYLIST_NAME}{suffix}",
-        bandwidth=math.ceil(max(bits / each for (bits, _), each in zip(known, seconds, strict=True))),
-        average_bandwidth=math.ceil(sum(bits for bits, _ in known) / sum(seconds)),
+        bandwidth=math.ceil(max(one / each for one, each in zip(bits, seconds, strict=True))),
+        average_bandwidth=math.ceil(sum(bits) / sum(seconds)),
         codecs=entry.codec,
         resolution=timelines[-1].resolution,
         video_range=entry.video_range,
@@ -89,18 +95,8 @@ def _variant(name: str, own: Sequence[LiveSegment], suffix: str) -> IFrameVarian
     )
 
 
-def _step(own: Sequence[LiveSegment]) -> int:
+def _step(own: Sized) -> int:
     return max(math.ceil(len(own) / MOST_I_FRAMES), 1)
-
-
-def _key_frame_end(segment: LiveSegment) -> int:
-    """Return how many bytes of a segment end with its first key frame; 0 where that isn't known."""
-    if segment.stored is not None:
-        return segment.stored.key_frame_end
-    try:
-        return 0 if segment.awaited else first_sample(segment).key_frame_end
-    except MediaError:
-        return 0
 
 
 def _i_frames(segments: Listed, rendition: str) -> list[tuple[LiveSegment, Fraction]]:
@@ -117,7 +113,7 @@ def _i_frames(segments: Listed, rendition: str) -> list[tuple[LiveSegment, Fract
             if all(row[index].gap for row in rows):
                 broken = True
                 continue
-        elif (broken or not listed or one.number % step == 0) and _key_frame_end(one):
+        elif (broken or not listed or one.number % step == 0) and key_frame_end(one):
             if listed:
                 lengths.append(Counter())
             # The first one is shown from the beginning.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+import functools
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+
+import numpy as np
 
 from media.dash.mpd import AdaptationSet, Period, Representation, StaticManifest
 from media.dash.segment_addressing import SegmentTemplate
@@ -12,11 +14,17 @@ from media.hls.date_range import DateRange
 from media.mp4.fragments.fragments import read_track
 from media.mp4.text import wvtt
 from packager.past import dash_captions
-from packager.past.periods import RecordedPeriod, durations
+from packager.past.outlined_span import Column, OutlinedTrack, Positions
+from packager.past.periods import RecordedPeriod, shown
 from packager.publish.dash import TEXT_BANDWIDTH
 from packager.publish.dash_events import event_streams
-from packager.window.model import MEDIA_EXTENSION, LiveSegment, Timeline
+from packager.window.model import MEDIA_EXTENSION, Timeline
 from packager.window.rendition import init_uri
+
+TIMESCALES_KEPT = 64
+"""Cached timescales, by init segment."""
+
+_LARGEST = 2**62
 
 
 def manifest(
@@ -49,8 +57,7 @@ def manifest(
         )
         for one, events in zip(periods, streams, strict=True)
     ]
-    listed = (one for period in periods for row in period.rows for one in row.values())
-    longest = max(durations(listed).values())
+    longest = max(one.duration for period in periods for own in period.sums.values() for one in own)
     return StaticManifest(periods[-1].start + periods[-1].length, longest, offered)
 
 
@@ -75,43 +82,42 @@ def _texts(period: RecordedPeriod, languages: Mapping[str, str]) -> list[Adaptat
 
 
 def _sets(period: RecordedPeriod, frame_rate: Fraction) -> list[AdaptationSet]:
-    rows, began = period.rows, period.began
     offered: dict[str, list[Representation]] = {"video": [], "audio": []}
-    for name, first in rows[0].items():
-        if first.timeline is not None:
-            kind = "video" if first.timeline.entry.width else "audio"
-            own = [row[name] for row in rows]
-            # Media time rises within a period.
-            listed = own[: bisect_left(own, began + period.length, key=_presentation_time)]
-            offered[kind].append(_representation(name, first.timeline, listed, began, frame_rate))
+    for name, track in period.tracks.items():
+        timeline = track.timeline(int(period.positions[0]))
+        if timeline is not None:
+            kind = "video" if timeline.entry.width else "audio"
+            offered[kind].append(_representation(name, timeline, period, track, frame_rate))
     return [AdaptationSet(kind, found) for kind, found in offered.items() if found]
 
 
 def _representation(
-    name: str, timeline: Timeline, listed: Sequence[LiveSegment], began: Fraction, frame_rate: Fraction
+    name: str, timeline: Timeline, period: RecordedPeriod, track: OutlinedTrack, frame_rate: Fraction
 ) -> Representation:
-    timescale = read_track(timeline.init).timescale
+    timescale = _timescale(timeline.init)
+    listed, began = period.positions, period.began
+    # Media time rises within a period.
+    while shown(track, int(listed[-1])) >= began + period.length:
+        listed = listed[:-1]
+    sums = period.sums[name] if len(listed) == len(period.positions) else track.sums(listed)
     # Audio begins with its first whole frame, a little late. §5.3.9.6: list its segment from the
     # period's start nevertheless; else players wait for one there, or seek.
-    first = min(listed[0].presentation_time, began)
-    end = listed[-1].presentation_time + listed[-1].duration
-    times = [
-        round(first * timescale),
-        *(_ticks(one, timescale) for one in listed[1:]),
-        round(end * timescale),
-    ]
+    first, last = min(shown(track, int(listed[0])), began), int(listed[-1])
+    end = shown(track, last) + Fraction(*track.ratio("duration", last))
+    times = np.append(_ticks(track, listed, timescale), round(end * timescale))
+    times[0] = round(first * timescale)
     entry = timeline.entry
     return Representation(
         id=name,
         base_url=f"{name}/",
-        bandwidth=_peak_bandwidth(listed),
+        bandwidth=max(round(8 * one.largest / one.duration) for one in sums),
         codecs=entry.codec,
         segments=SegmentTemplate(
             timescale=timescale,
             times=times,
             initialization=init_uri(timeline) or "",
             media=f"$Number$.{MEDIA_EXTENSION}",
-            start_number=listed[0].number,
+            start_number=period.number,
             presentation_time_offset=round(began * timescale),
         ),
         resolution=timeline.resolution if entry.width else None,
@@ -121,21 +127,17 @@ def _representation(
     )
 
 
-def _presentation_time(segment: LiveSegment) -> Fraction:
-    return segment.presentation_time
+@functools.lru_cache(maxsize=TIMESCALES_KEPT)
+def _timescale(init: bytes) -> int:
+    return read_track(init).timescale
 
 
-def _ticks(segment: LiveSegment, timescale: int) -> int:
-    """Return the media time at which a segment begins, in ticks."""
-    numerator, denominator = (0, 1) if segment.stored is None else segment.stored.shown_ratio
-    # Nearly always a whole number, and fractions are slow.
-    ticks, rest = divmod(numerator * timescale, denominator)
-    return round(Fraction(numerator * timescale, denominator)) if rest else ticks
-
-
-def _peak_bandwidth(segments: Sequence[LiveSegment]) -> int:
-    """Return the most bits per second of any segment."""
-    largest: dict[int, int] = {}
-    for one in segments:
-        largest[id(one.duration)] = max(one.size, largest.get(id(one.duration), 0))
-    return max(round(8 * largest[key] / duration) for key, duration in durations(segments).items())
+def _ticks(track: OutlinedTrack, positions: Positions, timescale: int) -> Column:
+    """Return the media times at which segments begin, in ticks."""
+    numerators, denominators = track.column("shown")[positions].T
+    # Nearly always whole numbers, and fractions are slow.
+    if not (timescale % denominators).any() and abs(numerators).max() < _LARGEST // timescale:
+        ticks: Column = numerators * (timescale // denominators)
+        return ticks
+    rows = zip(numerators.tolist(), denominators.tolist(), strict=True)
+    return np.array([round(Fraction(numerator * timescale, each)) for numerator, each in rows], np.int64)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import ParamSpec, Protocol, TypeVar
 
+from packager.past.outlines import Outline
 from packager.window.model import LiveSegment
 
 P = ParamSpec("P")
@@ -37,6 +38,9 @@ class PastSegments(Protocol):
 
     def init(self, number: int) -> bytes | None:
         """Return an init segment, by the number of its timeline."""
+
+    def outlines(self, start: Fraction, end: Fraction | None, before: int) -> Sequence[Outline]:
+        """Read the outlines of all blocks that have segments of a span, in ascending order; see ``read``."""
 
     def read(
         self, start: Fraction, end: Fraction | None, before: int, like: Sequence[LiveSegment] = ()

@@ -10,17 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 from fractions import Fraction
+from functools import cached_property
 from itertools import islice
 
 from msgspec.structs import replace
 
 from media.hls.media_playlist import MediaPlaylist
-from packager.past.playlists import media_playlist, without_common_gaps
+from packager.past.outlined_span import OutlinedSpan
+from packager.past.playlists import media_playlist
 from packager.window.model import LiveSegment
 from packager.window.rendition import Rendition, variant_renditions
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PastWindow:
     """The segments of each rendition within a span.
 
@@ -29,12 +31,19 @@ class PastWindow:
         segments: by rendition, of the same numbers; the first one holds the start.
         oldest: date of the oldest segment that the channel has.
         is_whole: whether nothing of the span is still to come.
+        outlined: the segments as columns, where these were read in their place.
     """
 
     start: Fraction
     segments: Mapping[str, Sequence[LiveSegment]]
     oldest: Fraction
     is_whole: bool
+    outlined: OutlinedSpan | None = None
+
+    @cached_property
+    def columns(self) -> OutlinedSpan:
+        """The segments as columns."""
+        return self.outlined or OutlinedSpan.of(self.segments)
 
     @property
     def is_cut(self) -> bool:
@@ -44,12 +53,12 @@ class PastWindow:
     @property
     def first(self) -> LiveSegment:
         """The first segment of a rendition: those of the same number have the same date."""
-        return next(iter(self.segments.values()))[0]
+        return next(iter(self.segments.values()))[0] if self.outlined is None else self.outlined.first
 
     @property
     def last(self) -> LiveSegment:
         """The last one."""
-        return next(iter(self.segments.values()))[-1]
+        return next(iter(self.segments.values()))[-1] if self.outlined is None else self.outlined.last
 
     @property
     def behind(self) -> Fraction:
@@ -108,33 +117,6 @@ def _of(rendition: Rendition, numbers: range) -> list[LiveSegment]:
     return list(islice(listed, skipped, skipped + len(numbers)))
 
 
-def past_playlist(
-    past: PastWindow, rendition: Rendition, target_duration: int, date_ranges: Sequence[str], suffix: str
-) -> MediaPlaylist:
-    """Make the media playlist of one rendition: of type VOD, or EVENT while segments are still to come.
-
-    Args:
-        date_ranges: EXT-X-DATERANGE tags.
-        suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
-    """
-    whole = past.is_whole
-    # Gaps that all renditions share are left out of what doesn't grow any more.
-    listed = without_common_gaps(past.segments)[rendition.name] if whole else past.segments[rendition.name]
-    first = [replace(listed[0], discontinuity=False)] if listed else []
-    made = media_playlist(
-        [*first, *listed[1:]], target_duration, date_ranges, rendition.window.extension, suffix=suffix
-    )
-    offset = past.start - listed[0].program_date_time if listed else Fraction(0)
-    return replaced(
-        made,
-        media_sequence_number=listed[0].number if listed else 0,
-        playlist_type="VOD" if whole else "EVENT",
-        ended=whole,
-        # Players would begin a playlist of type EVENT near its end (§4.4.2.2).
-        start=max(offset, Fraction(0)) if offset > 0 or not whole else None,
-    )
-
-
 def growing_playlist(
     past: PastWindow,
     rendition: Rendition,
@@ -145,7 +127,7 @@ def growing_playlist(
     skip: bool,
     suffix: str,
 ) -> MediaPlaylist:
-    """Make the media playlist of a rendition of a span that grows as the live playlist does, with its parts.
+    """Make the media playlist, of type EVENT, of a span that grows as the live playlist does, with its parts.
 
     Args:
         edge: a delta update of the live playlist in the same state.
@@ -163,12 +145,19 @@ def growing_playlist(
     recent = [one for one in newer if end is None or (one.program_date_time or 0) < end]
     is_open = len(recent) == len(newer)
     skipped = earlier if skip else 0
-    first = replaced(past, segments={rendition.name: listed[: earlier - skipped]})
-    made = past_playlist(first, rendition, edge.target_duration, date_ranges, suffix)
+    unlisted = listed[: earlier - skipped]
+    first = [replace(one, discontinuity=False) for one in unlisted[:1]]
+    extension = rendition.window.extension
+    made = media_playlist(
+        [*first, *unlisted[1:]], edge.target_duration, date_ranges, extension, suffix=suffix
+    )
     return replaced(
         made,
+        playlist_type="EVENT",
+        ended=False,
         segments=[*made.segments, *recent],
         media_sequence_number=listed[0].number,
+        # Players would begin it near its end (§4.4.2.2).
         start=max(past.start - listed[0].program_date_time, Fraction(0)),
         part_target=edge.part_target,
         # Date ranges are those of the span, and all of them are there.

@@ -1,4 +1,4 @@
-"""Divides a recording into DASH periods (ISO/IEC 23009-1 §5.3.2). Pure.
+"""Divides a span into DASH periods (ISO/IEC 23009-1 §5.3.2). Pure.
 
 A period has no discontinuity, and segments of the same renditions: where one has a gap, the others go on in a
 period without it. Their durations may differ by a part and more where an encoder died: a period ends with the
@@ -8,119 +8,133 @@ may stop early otherwise.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from media.dash.durations import SHORTEST_LAST, rounded_down, rounded_up
-from packager.window.model import LiveSegment
+import numpy as np
 
-Row = Mapping[str, LiveSegment]
-"""The segments of one number by rendition, none of them a gap."""
+from media.dash.durations import SHORTEST_LAST, rounded_down, rounded_up
+from packager.past.outlined_span import OutlinedSpan, OutlinedTrack, Positions, Sums, behind_breaks
+from packager.past.outlines import DISCONTINUITY, MEDIA, NO_TIMELINE, STORED
+
+Tracks = dict[str, OutlinedTrack]
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedPeriod:
-    """A period of a recording.
+    """A period of a span.
 
     Attributes:
+        tracks: the renditions that it offers, of all of which there is a segment at each position.
+        leading: the rendition that determines its times: video, else audio.
+        positions: where its segments are in the span.
+        numbers: media sequence numbers of these.
+        sums: durations and bytes of each rendition's segments.
         start: seconds since the presentation's start.
         length: seconds.
     """
 
-    rows: Sequence[Row]
+    tracks: Tracks
+    leading: OutlinedTrack
+    positions: Positions
+    numbers: range
+    sums: dict[str, list[Sums]]
     start: Fraction
     length: Fraction
-
-    @staticmethod
-    def leading(row: Row) -> LiveSegment:
-        """Return the segment that determines the period's times: video, else audio."""
-        return _leading(row)
 
     @property
     def number(self) -> int:
         """Media sequence number of the first segment."""
-        return _leading(self.rows[0]).number
+        return self.numbers[self._first]
 
     @property
     def date(self) -> Fraction:
         """The date of its beginning in seconds since the epoch."""
-        return _leading(self.rows[0]).program_date_time
+        return Fraction(*self.leading.ratio("date", self._first))
 
     @property
     def began(self) -> Fraction:
         """Media time of its start in seconds."""
-        return _leading(self.rows[0]).presentation_time
+        return shown(self.leading, self._first)
+
+    @property
+    def _first(self) -> int:
+        return int(self.positions[0])
+
+    def segments(self) -> Iterator[tuple[int, Fraction]]:
+        """Yield the segments' numbers, and the media times at which they begin in seconds."""
+        for position in self.positions.tolist():
+            yield self.numbers[position], shown(self.leading, position)
 
 
-def recorded_periods(segments: Mapping[str, Sequence[LiveSegment]]) -> list[RecordedPeriod]:
-    """Divide a recording into periods.
+def shown(track: OutlinedTrack, position: int) -> Fraction:
+    """Return the media time in seconds at which a segment's first picture is shown."""
+    return Fraction(*track.ratio("shown", position))
+
+
+def recorded_periods(span: OutlinedSpan, names: Collection[str]) -> list[RecordedPeriod]:
+    """Divide a span into periods.
 
     Args:
-        segments: by rendition of video and audio: stored segments or gaps of the same numbers.
+        names: the renditions of video and audio.
     """
-    groups = _unbroken_rows(segments)
-    while len(groups) > 1 and _length(groups[-1], last=True) < SHORTEST_LAST:
+    groups = list(_groups(span, {name: span.tracks[name] for name in names}))
+    sums = [{name: one.sums(positions) for name, one in tracks.items()} for tracks, positions in groups]
+    while len(groups) > 1 and _length(*groups[-1], sums[len(groups) - 1], last=True) < SHORTEST_LAST:
         del groups[-1]
     found, start = list[RecordedPeriod](), Fraction(0)
-    for rows in groups:
-        found.append(RecordedPeriod(rows, start, _length(rows, last=rows is groups[-1])))
-        start += found[-1].length
+    for number, ((tracks, positions), own) in enumerate(zip(groups, sums, strict=False), 1):
+        length = _length(tracks, positions, own, last=number == len(groups))
+        leading = _leading(tracks, int(positions[0]))
+        found.append(RecordedPeriod(tracks, leading, positions, span.numbers, own, start, length))
+        start += length
     return found
 
 
-def _length(rows: Sequence[Row], *, last: bool) -> Fraction:
+def _groups(span: OutlinedSpan, tracks: Tracks) -> Iterator[tuple[Tracks, Positions]]:
+    """Yield stretches without a discontinuity, and the renditions that have all of each."""
+    kinds = {name: kind for name, one in tracks.items() if (kind := _is_video(one)) is not None}
+    if not kinds:
+        return
+    having = {name: tracks[name].has(MEDIA | STORED) for name in kinds}
+    # Players know no period in which there is no sound, or nothing but sound.
+    whole = np.logical_and.reduce(
+        [
+            np.logical_or.reduce([having[name] for name in kinds if kinds[name] is kind])
+            for kind in kinds.values()
+        ]
+    )
+    breaks = np.logical_or.reduce([tracks[name].has(DISCONTINUITY) for name in kinds])
+    for one in having.values():
+        breaks[1:] |= one[1:] != one[:-1]
+    positions, begins = behind_breaks(whole, breaks | (span.there & ~whole))
+    for group in np.split(positions, np.flatnonzero(begins)):
+        if len(group):
+            yield {name: tracks[name] for name in kinds if having[name][group[0]]}, group
+
+
+def _is_video(track: OutlinedTrack) -> bool | None:
+    """Return whether a rendition has pictures; None if all of it is gaps."""
+    coded = np.flatnonzero(track.has(MEDIA) & (track.column("timeline") != NO_TIMELINE))
+    timeline = track.timeline(int(coded[0])) if len(coded) else None
+    return None if timeline is None else bool(timeline.entry.width)
+
+
+def _length(tracks: Tracks, positions: Positions, sums: dict[str, list[Sums]], *, last: bool) -> Fraction:
     """Return a period's duration, rounded to milliseconds as manifests write it."""
-    began = _leading(rows[0]).presentation_time
+    first = int(positions[0])
+    began = shown(_leading(tracks, first), first)
     # Sum up all segments: with open GOPs, a segment may end before the next one's key frame is shown.
     ends = [
-        first.presentation_time + total_duration([row[name] for row in rows]) - began
-        for name, first in rows[0].items()
+        shown(one, first) - began + sum(each.number * each.duration for each in sums[name])
+        for name, one in tracks.items()
     ]
     return rounded_up(max(ends)) if last else rounded_down(min(ends))
 
 
-def total_duration(segments: Sequence[LiveSegment]) -> Fraction:
-    """Return the seconds that segments last together."""
-    # By duration, of which there are few: sums of fractions are slow, and a day has many segments.
-    counts = Counter(id(one.duration) for one in segments)
-    return sum((counts[key] * one for key, one in durations(segments).items()), Fraction(0))
-
-
-def durations(segments: Iterable[LiveSegment]) -> dict[int, Fraction]:
-    """Return the different durations of segments, by the objects' identities; some may be equal."""
-    return {id(one.duration): one.duration for one in segments}
-
-
-def _leading(row: Row) -> LiveSegment:
-    """Return the segment that determines the period's times: video, else audio."""
-    pictures = [one for one in row.values() if one.timeline is not None and one.timeline.entry.width]
-    return (pictures or list(row.values()))[0]
-
-
-def _unbroken_rows(segments: Mapping[str, Sequence[LiveSegment]]) -> list[list[Row]]:
-    videos = {name: is_video for name, own in segments.items() if (is_video := _is_video(own)) is not None}
-    found: list[list[Row]] = []
-    before: Row = {}
-    for all_of_them in zip(*segments.values(), strict=True):
-        row = {
-            name: one
-            for name, one in zip(segments, all_of_them, strict=True)
-            if not (one.gap or one.timeline is None or one.stored is None)
-        }
-        # Players know no period in which there is no sound, or nothing but sound.
-        if {videos[name] for name in row} != set(videos.values()):
-            before = {}
-            continue
-        if row.keys() != before.keys() or any(one.discontinuity for one in row.values()):
-            found.append([])
-        found[-1].append(row)
-        before = row
-    return found
-
-
-def _is_video(segments: Sequence[LiveSegment]) -> bool | None:
-    """Return whether a rendition has pictures; None if all of it is gaps."""
-    entries = (one.timeline.entry for one in segments if one.timeline is not None and not one.gap)
-    return next((bool(entry.width) for entry in entries), None)
+def _leading(tracks: Tracks, position: int) -> OutlinedTrack:
+    """Return the rendition that determines a period's times: video, else audio."""
+    timelines = ((one, one.timeline(position)) for one in tracks.values())
+    pictures = [one for one, timeline in timelines if timeline is not None and timeline.entry.width]
+    return (pictures or list(tracks.values()))[0]

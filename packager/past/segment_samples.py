@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from media.errors import MalformedError
+from media.errors import MalformedError, MediaError
 from media.mp4.boxes import header
 from media.mp4.fragments.fragments import FragmentReader, InitSegment, read_track
 from media.mp4.fragments.moof import Defaults, Sample, parse_moof
@@ -117,6 +117,16 @@ def first_sample(segment: LiveSegment) -> FirstSample:
     shown = Fraction(time_ + first.composition_offset, track.timescale)
     is_key_frame = timeline.entry.width and first.is_sync
     return FirstSample(shown, position + first.size if is_key_frame else 0)
+
+
+def key_frame_end(segment: LiveSegment) -> int:
+    """Return how many bytes of a segment end with its first key frame; 0 where that isn't known."""
+    if segment.stored is not None:
+        return segment.stored.key_frame_end
+    try:
+        return 0 if segment.awaited else first_sample(segment).key_frame_end
+    except MediaError:
+        return 0
 
 
 def _part_sizes(segment: LiveSegment) -> Sequence[int]:

@@ -18,7 +18,7 @@ import structlog
 from media.hls.attribute_values import adding_up
 from media.hls.date_range import DateRange
 from media.hls.media_playlist import MediaPlaylist, Older, Part, RenditionReport, Segment, ServerControl
-from media.hls.precompressed_text import FilledText, Pieces, SharedText, rendered
+from media.hls.precompressed_text import Pieces, SharedText, Unrendered, rendered
 from packager.publish.dash import LiveManifest
 from packager.publish.date_ranges import DateRanges
 from packager.publish.hls_line_cache import History, playlist_segment
@@ -476,8 +476,8 @@ class Presentation:
 
 def _own_bytes(pieces: Pieces) -> int:
     """Return the bytes of memory that a text shares with no other text."""
-    filled = sum(isinstance(piece, FilledText) for piece in pieces)
-    own = sum(len(piece) for piece in pieces if not isinstance(piece, FilledText | SharedText))
+    filled = sum(isinstance(piece, Unrendered) for piece in pieces)
+    own = sum(len(piece) for piece in pieces if not isinstance(piece, Unrendered | SharedText))
     return own + filled * FILLED_BYTES
 
 

@@ -121,7 +121,7 @@ class History:
         (head or tail)[0] = "\n".join(opening.lines(None))
         if not suffix:
             return Older(head, [block.text for block in self._blocks], tail, self._map)
-        carried = _Suffix(window.extension, suffix)
+        carried = Suffix(window.extension, suffix)
         return Older(
             [carried.behind(f"{line}\n".encode()).decode()[:-1] for line in head],
             [FilledText(block.template, carried.replacements) for block in self._blocks],
@@ -191,7 +191,7 @@ def _ends(extension: str) -> tuple[bytes, bytes]:
     return f".{extension}\n".encode(), f'{MAP_EXTENSION}"\n'.encode()
 
 
-class _Suffix:
+class Suffix:
     """Appends a suffix to the addresses in lines that are written already.
 
     That costs a hundredth of writing them anew, and each client may choose another suffix.

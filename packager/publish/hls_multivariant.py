@@ -8,12 +8,19 @@ from typing import NamedTuple
 from media.hls.multivariant import IFrameVariant, Media, MultivariantPlaylist, Variant
 from media.mp4.languages import LANGUAGE_NAMES
 from packager.window.cadence import Cadence
-from packager.window.model import LiveSegment, Timeline
+from packager.window.model import Timeline
 from packager.window.rendition import Rendition, variant_renditions
 from packager.window.segment_totals import SegmentTotals
 
 AUDIO_GROUP = "audio"
 CAPTIONS_GROUP = "captions"
+
+
+class SpanTotals(NamedTuple):
+    """The sums over a rendition's segments of a span, and the last of their timelines."""
+
+    totals: SegmentTotals
+    timeline: Timeline | None
 
 
 class _Described(NamedTuple):
@@ -34,14 +41,11 @@ class _Described(NamedTuple):
         return max(self.totals.peak_bandwidth or self.rendition.bitrate, self.totals.average_bandwidth)
 
 
-def _described(rendition: Rendition, segments: Sequence[LiveSegment] | None) -> _Described:
+def _described(rendition: Rendition, span: SpanTotals | None) -> _Described:
     window = rendition.window
-    if segments is None:
+    if span is None:
         return _Described(rendition, window.finished.totals, window.timeline)
-    totals = SegmentTotals(window.target_duration)
-    totals.add_all(segments)
-    timelines = (one.timeline for one in reversed(segments) if one.timeline is not None)
-    return _Described(rendition, totals, next(timelines, window.timeline))
+    return _Described(rendition, span.totals, span.timeline or window.timeline)
 
 
 def multivariant_playlist(
@@ -49,7 +53,7 @@ def multivariant_playlist(
     cadence: Cadence,
     *,
     suffix: str = "",
-    segments: Mapping[str, Sequence[LiveSegment]] | None = None,
+    span: Mapping[str, SpanTotals] | None = None,
     pictures: Sequence[IFrameVariant] = (),
 ) -> MultivariantPlaylist:
     """Write a channel's multivariant playlist.
@@ -57,16 +61,14 @@ def multivariant_playlist(
     Args:
         renditions: the channel's, each with a timeline.
         suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
-        segments: the segments of a span, by rendition; None: the live playlists' segments are described.
+        span: of its segments, by rendition; None: the live playlists' segments are described.
         pictures: its I-frame playlists, which players show while a viewer seeks.
 
     Returns:
         The playlist: a variant for each video rendition, sound as one group, captions as one; without video,
         a variant for each audio rendition.
     """
-    found = {
-        one.name: _described(one, None if segments is None else segments[one.name]) for one in renditions
-    }
+    found = {one.name: _described(one, None if span is None else span[one.name]) for one in renditions}
     primary = variant_renditions(renditions)
     sound = [one for one in renditions if one not in primary and one.language is None]
     captions = [one for one in renditions if one.language is not None]

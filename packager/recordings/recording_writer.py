@@ -26,6 +26,7 @@ from packager.dvr.restore_plan import StoredRendition, align_renditions, last_nu
 from packager.past import dash_captions
 from packager.past.i_frames import PLAYLIST_NAME, i_frame_playlist, i_frame_variants
 from packager.past.manifest import manifest
+from packager.past.outlined_span import OutlinedSpan
 from packager.past.periods import recorded_periods
 from packager.past.playlists import media_playlist, without_common_gaps
 from packager.publish.dash_captions import INIT
@@ -128,7 +129,7 @@ def make_recording(
                     target.write_whole(MEDIA, playlist.render().encode())
                     if (shown := i_frame_playlist(segments, rendition)) is not None:
                         target.write_whole(I_FRAMES, shown.render().encode())
-            master = [ending.master.rstrip("\n"), *map(str, i_frame_variants(segments))]
+            master = [ending.master.rstrip("\n"), *map(str, i_frame_variants(OutlinedSpan.of(segments)))]
             draft.write_whole(MASTER, text(master))
             made = replace(found, dash=_write_manifest(draft, segments, ending))
             draft.write_whole(METADATA, metadata_files.encode(made))
@@ -183,7 +184,7 @@ def _write_manifest(draft: OpenFolder, segments: dict[str, list[LiveSegment]], e
     languages = {
         name: name.removeprefix(CAPTIONS_PREFIX) for name in segments if name.startswith(CAPTIONS_PREFIX)
     }
-    periods = recorded_periods(media)
+    periods = recorded_periods(OutlinedSpan.of(media), media)
     for name in languages:
         there = {one.number for one in segments[name] if not one.gap}
         with draft.folder(name) as folder:

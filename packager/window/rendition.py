@@ -66,4 +66,9 @@ def part_uri(number: int, index: int, extension: str = MEDIA_EXTENSION) -> str:
 
 def init_uri(timeline: Timeline | None) -> str | None:
     """Name an init segment; None where there is none to be named."""
-    return f"init-{timeline.number}{MAP_EXTENSION}" if timeline is not None and timeline.has_map else None
+    return init_name(timeline.number) if timeline is not None and timeline.has_map else None
+
+
+def init_name(number: int) -> str:
+    """Name an init segment by the number of its timeline."""
+    return f"init-{number}{MAP_EXTENSION}"

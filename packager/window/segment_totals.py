@@ -38,7 +38,7 @@ class SegmentTotals:
 
     def add(self, segment: LiveSegment) -> None:
         """Add a segment that is listed now."""
-        self._measure(segment)
+        self._measure(segment.size, segment.duration)
         self.duration += segment.duration
         self.size += segment.size
         if segment.gap:
@@ -54,10 +54,20 @@ class SegmentTotals:
             self.discontinuities += segment.discontinuity
         for group in alike.values():
             duration, sizes = group[0].duration, [segment.size for segment in group]
-            self._measure(group[sizes.index(max(sizes))])
-            self.size += sum(sizes)
-            self.duration += len(group) * duration
+            self.add_alike(duration, len(group), sum(sizes), max(sizes))
             self._gaps += sum(segment.gap for segment in group) * duration
+
+    def add_alike(self, duration: Fraction, count: int, size: int, largest: int) -> None:
+        """Add segments of one duration.
+
+        Args:
+            duration: seconds of each.
+            size: bytes of these segments together.
+            largest: bytes of the largest one.
+        """
+        self._measure(largest, duration)
+        self.size += size
+        self.duration += count * duration
 
     def remove(self, segment: LiveSegment) -> None:
         """Subtract a segment that has left the list."""
@@ -72,11 +82,11 @@ class SegmentTotals:
         self.size -= segment.size
         self._gaps += segment.duration
 
-    def _measure(self, segment: LiveSegment) -> None:
+    def _measure(self, size: int, duration: Fraction) -> None:
         """Raise the peak bandwidth to that of a segment."""
         # In integers, which cost less than fractions: it lasts length / per_second.
-        length, per_second = segment.duration.as_integer_ratio()
-        bits = 8 * segment.size * per_second
+        length, per_second = duration.as_integer_ratio()
+        bits = 8 * size * per_second
         # RFC 8216bis §4.4.6.2: the peak counts over at least half a target duration.
         if 2 * length >= self._target_duration * per_second and bits > self.peak_bandwidth * length:
             self.peak_bandwidth = round(Fraction(bits, length))

@@ -25,8 +25,8 @@ from origin.vod.answer_cache import AnswerCache, AnswerCacheLimits
 from origin.vod.handler import VodHandler
 from packager.library.local_storage import Library
 from packager.past.key_frames import KeyFrame, read_key_frame
-from packager.past.past_window import past_playlist
 from packager.past.segment_samples import Read
+from packager.past.span_playlists import span_playlist
 from packager.publish.live_stream import LiveStream
 from packager.s3.block_cache import BlockCache
 from packager.s3.client import S3Client
@@ -192,9 +192,9 @@ async def test_the_playlist_of_a_span_is_written_once(monkeypatch: pytest.Monkey
         with lock:
             written += 1
         assert go_on.wait(CLIENT_SECONDS)
-        return past_playlist(*words)  # type: ignore[arg-type]  # handed on as they are
+        return span_playlist(*words)  # type: ignore[arg-type]  # handed on as they are
 
-    monkeypatch.setattr("origin.live.past_windows.past_playlist", counted)
+    monkeypatch.setattr("origin.live.past_windows.span_playlist", counted)
     maker = Maker(dvr=False)
     for _ in range(3):
         maker.act("segment")

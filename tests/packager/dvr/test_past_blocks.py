@@ -18,7 +18,8 @@ from msgspec.structs import replace as replaced
 from packager.dvr.disk_rendition import DvrFolder
 from packager.dvr.index import IndexLine, encode
 from packager.dvr.limits import DEFAULT_LIMITS
-from packager.dvr.past_blocks import BLOCK_SEGMENTS, PAST, PastBlocks
+from packager.dvr.past_blocks import PAST, PastBlocks
+from packager.past.outlines import BLOCK_SEGMENTS
 from packager.window.model import LiveSegment
 from tests.conformance.handfed import Track
 from tests.packager.stored_segments import make_segments, store

@@ -9,10 +9,9 @@ from itertools import pairwise
 import pytest
 
 from packager.past.i_frames import MOST_I_FRAMES, i_frame_playlist, i_frame_variants
-from packager.past.past_window import PastWindow, past_playlist
-from packager.window.model import LiveSegment, StoredSegment, Timeline, WindowOptions
-from packager.window.rendition import Rendition
-from packager.window.window import Window
+from packager.past.outlined_span import OutlinedSpan
+from packager.past.playlists import media_playlist, without_common_gaps
+from packager.window.model import LiveSegment, StoredSegment, Timeline
 from tests.conformance.handfed import Track
 from tests.packager.stored_segments import timeline_of
 
@@ -32,7 +31,7 @@ def span(
     own_gaps: Collection[int] = (),
     breaks: Collection[int] = (),
     unknown: Collection[int] = (),
-) -> tuple[PastWindow, Rendition]:
+) -> dict[str, list[LiveSegment]]:
     """Make a span of a picture and its sound.
 
     Args:
@@ -58,14 +57,13 @@ def span(
                     stored=stored,
                 )
             )
-    rendition = Rendition("240p", Window(WindowOptions(2, 1)), video=True, bitrate=1)
-    return PastWindow(LONG, segments, LONG, is_whole=True), rendition
+    return segments
 
 
-def times(past: PastWindow, rendition: Rendition) -> dict[str, tuple[Fraction, bool]]:
+def times(past: dict[str, list[LiveSegment]]) -> dict[str, tuple[Fraction, bool]]:
     """Return when each segment of the media playlist begins, and whether behind a discontinuity."""
     passed, found = Fraction(0), {}
-    for one in past_playlist(past, rendition, 2, (), "").segments:
+    for one in media_playlist(without_common_gaps(past)["240p"], 2, (), "m4s").segments:
         found[str(one.uri)] = passed, one.discontinuity
         passed += one.duration
     return found | {"end": (passed, False)}
@@ -84,8 +82,8 @@ def times(past: PastWindow, rendition: Rendition) -> dict[str, tuple[Fraction, b
 def test_each_key_frame_is_shown_when_its_segment_is(
     timeline: Timeline, holes: dict[str, list[int]], listed: list[int]
 ) -> None:
-    past, rendition = span(timeline, 9, **holes)
-    made, media = i_frame_playlist(past.segments, "240p"), times(past, rendition)
+    past = span(timeline, 9, **holes)
+    made, media = i_frame_playlist(past, "240p"), times(past)
     assert made is not None
     assert [one.uri for one in made.segments] == [f"{number}.m4s" for number in listed]
     begins = [Fraction(0), *(media[str(one.uri)][0] for one in made.segments[1:]), media["end"][0]]
@@ -98,8 +96,8 @@ def test_each_key_frame_is_shown_when_its_segment_is(
 
 def test_of_a_long_span_every_so_many_segments_have_one_and_each_stretch(timeline: Timeline) -> None:
     count = 10 * MOST_I_FRAMES
-    past, rendition = span(timeline, count, breaks=[5, 777])
-    made, media = i_frame_playlist(past.segments, "240p", "?a=b"), times(past, rendition)
+    past = span(timeline, count, breaks=[5, 777])
+    made, media = i_frame_playlist(past, "240p", "?a=b"), times(past)
     assert made is not None
     numbers = [int(str(one.uri).partition(".")[0]) for one in made.segments]
     assert numbers == sorted({1, 5, 777, *range(10, count + 1, 10)})
@@ -109,13 +107,13 @@ def test_of_a_long_span_every_so_many_segments_have_one_and_each_stretch(timelin
         777,
     ]
     assert made.target_duration == 20
-    (entry,) = i_frame_variants(past.segments, "?start=1&end=2")
+    (entry,) = i_frame_variants(OutlinedSpan.of(past), "?start=1&end=2")
     assert entry.uri == "240p/iframes.m3u8?start=1&end=2"
     assert entry.bandwidth == pytest.approx(8 * (1000 + count) / (10 * LONG), abs=1)
 
 
 def test_where_no_key_frame_is_known_there_is_no_playlist(timeline: Timeline) -> None:
-    past, _ = span(timeline, 3, unknown=[1, 2, 3])
-    for name in past.segments:
-        assert i_frame_playlist(past.segments, name) is None
-    assert i_frame_variants(past.segments) == []
+    past = span(timeline, 3, unknown=[1, 2, 3])
+    for name in past:
+        assert i_frame_playlist(past, name) is None
+    assert i_frame_variants(OutlinedSpan.of(past)) == []

@@ -17,7 +17,8 @@ from media.mp4.fragments.init_segment import write_init_segment
 from media.mp4.movie.track_box import TrackFacts
 from packager.past.dash_captions import chunks
 from packager.past.manifest import manifest
-from packager.past.periods import recorded_periods
+from packager.past.outlined_span import OutlinedSpan
+from packager.past.periods import RecordedPeriod, recorded_periods
 from packager.window.model import LiveSegment, StoredSegment, Timeline
 
 NAMES = {"": "urn:mpeg:dash:schema:mpd:2011"}
@@ -61,10 +62,17 @@ def recorded(runs: Runs) -> dict[str, list[LiveSegment]]:
         own = {name: cut(name, number, length) for name, length in zip(FRAMES, lengths, strict=True)}
         longest = max(own.values(), key=len)
         for name, listed in own.items():
-            gaps = [replace(one, gap=True, stored=None) for one in longest[len(listed) :]]
+            gaps = [
+                replace(one, gap=True, stored=None, timeline=listed[0].timeline)
+                for one in longest[len(listed) :]
+            ]
             found[name] += [replace(listed[0], discontinuity=number > NUMBER), *listed[1:], *gaps]
         number += len(longest) + 3
     return found
+
+
+def periods_of(segments: dict[str, list[LiveSegment]]) -> list[RecordedPeriod]:
+    return recorded_periods(OutlinedSpan.of(segments), segments)
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,7 @@ RUNS: list[Runs] = [
 @pytest.mark.parametrize("runs", RUNS)
 def test_periods_are_full_of_picture_and_sound_and_the_last_one_has_all_that_there_is(runs: Runs) -> None:
     segments = recorded(runs)
-    made = manifest(recorded_periods(segments), Fraction(30))
+    made = manifest(periods_of(segments), Fraction(30))
     assert made is not None
     periods, whole = read(made.render())
     assert len(periods) == len(runs)
@@ -151,7 +159,7 @@ def test_periods_are_full_of_picture_and_sound_and_the_last_one_has_all_that_the
 
 
 def test_a_segment_that_only_the_picture_has_ends_a_period() -> None:
-    made = manifest(recorded_periods(recorded([(3.3, 2.9), (2.0, 2.0)])), Fraction(30))
+    made = manifest(periods_of(recorded([(3.3, 2.9), (2.0, 2.0)])), Fraction(30))
     assert made is not None
     first, second = read(made.render())[0]
     for name in FRAMES:
@@ -166,7 +174,7 @@ def test_a_gap_of_one_rendition_takes_nothing_from_the_others(lost: tuple[int, .
         replace(one, gap=True, stored=None) if index in lost else one
         for index, one in enumerate(segments["240p"])
     ]
-    made = manifest(recorded_periods({"720p": high, **segments}), Fraction(30))
+    made = manifest(periods_of({"720p": high, **segments}), Fraction(30))
     assert made is not None
     periods, whole = read(made.render())
     assert periods[0].start == 0
@@ -185,7 +193,7 @@ def test_a_gap_of_one_rendition_takes_nothing_from_the_others(lost: tuple[int, .
 def test_a_rendition_without_a_segment_is_not_offered() -> None:
     segments = recorded([(3.0, 3.0)])
     none = [replace(one, gap=True, stored=None, timeline=None) for one in segments["240p"]]
-    made = manifest(recorded_periods({**segments, "720p": none}), Fraction(30))
+    made = manifest(periods_of({**segments, "720p": none}), Fraction(30))
     assert made is not None
     (period,), _ = read(made.render())
     assert period.tracks.keys() == FRAMES.keys()
@@ -196,7 +204,7 @@ def test_a_period_ends_with_its_last_picture_where_groups_of_pictures_are_open()
     # Three pictures of what the first group spans in time are decoded behind the next key frame, and so on.
     first, *others = segments["240p"]
     segments["240p"] = [replace(first, duration=first.duration - 3 * FRAMES["240p"]), *others]
-    made = manifest(recorded_periods(segments), Fraction(30))
+    made = manifest(periods_of(segments), Fraction(30))
     assert made is not None
     period, following = read(made.render())[0]
     assert period.end == following.start == Fraction(29, 10)
@@ -207,7 +215,7 @@ def test_a_last_moment_that_would_make_a_player_stop_before_it_is_left_out(
     behind: tuple[float, float],
 ) -> None:
     # dash.js 5.2.1, DashAdapter: a period that ends less than a second before the presentation is its last.
-    made = manifest(recorded_periods(recorded([(3.0, 3.0), behind])), Fraction(30))
+    made = manifest(periods_of(recorded([(3.0, 3.0), behind])), Fraction(30))
     assert made is not None
     (period,), whole = read(made.render())
     assert period.end == whole
@@ -215,7 +223,7 @@ def test_a_last_moment_that_would_make_a_player_stop_before_it_is_left_out(
 
 
 def test_captions_are_cut_into_fragments_of_a_minute_that_fill_a_period() -> None:
-    first, second = recorded_periods(recorded([(125.5, 125.5), (2.0, 2.0)]))
+    first, second = periods_of(recorded([(125.5, 125.5), (2.0, 2.0)]))
     cut = chunks(first)
     assert [one.begin - 1000 * NUMBER for one in cut] == [0, 60_000, 120_000]
     assert [before.end for before in cut[:-1]] == [after.begin for after in cut[1:]]

@@ -1,0 +1,214 @@
+"""A span of all renditions of a channel as columns, of which playlists and manifests are made. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from packager.past.outlines import (
+    BLOCK_SEGMENTS,
+    DISCONTINUITY,
+    MEDIA,
+    RECORD,
+    THERE,
+    Outline,
+    Records,
+    outlines_of,
+)
+from packager.window.model import LiveSegment, Timeline
+from packager.window.rendition import extension_of
+
+Column = npt.NDArray[np.int64]
+Positions = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
+
+_FACTOR = 1_000_003
+"""Makes one number of a duration's two."""
+
+_NONE = np.zeros(BLOCK_SEGMENTS, RECORD)
+"""The records of a block of which nothing is there."""
+
+
+class Sums(NamedTuple):
+    """Sums over the segments of one duration.
+
+    Attributes:
+        duration: seconds of each.
+        number: how many segments have this duration.
+        size: bytes of these segments together.
+        largest: bytes of the largest one.
+    """
+
+    duration: Fraction
+    number: int
+    size: int
+    largest: int
+
+
+class OutlinedTrack:
+    """A rendition's segments of a range of numbers.
+
+    Args:
+        numbers: the range, whose first number is at position 0.
+        outlines: of blocks; the others have nothing.
+
+    Attributes:
+        extension: how the names of the segments end.
+    """
+
+    def __init__(self, numbers: range, outlines: Iterable[Outline], extension: str) -> None:
+        self.extension = extension
+        self._outlines = {one.first: one for one in outlines}
+        first = numbers.start - numbers.start % BLOCK_SEGMENTS
+        self._firsts = range(first, numbers.stop, BLOCK_SEGMENTS)
+        self._cut = slice(numbers.start - first, numbers.stop - first)
+        self._columns: dict[str, Column] = {}
+
+    def column(self, field: str) -> Column:
+        """Return one fact of all numbers; 0 where there is none."""
+        if field not in self._columns:
+            blocks = [self._records(first)[field] for first in self._firsts]
+            self._columns[field] = np.concatenate(blocks)[self._cut] if blocks else _NONE[field][:0]
+        return self._columns[field]
+
+    def _records(self, first: int) -> Records:
+        found = self._outlines.get(first)
+        return _NONE if found is None else found.records
+
+    def has(self, flags: int) -> Mask:
+        """Return which numbers have all of these flags."""
+        found: Mask = (self.column("flags") & flags) == flags
+        return found
+
+    def outline(self, position: int) -> tuple[Outline, int]:
+        """Return the outline of a number that is there, and its position in the block."""
+        block, at = divmod(position + self._cut.start, BLOCK_SEGMENTS)
+        return self._outlines[self._firsts[block]], at
+
+    def ratio(self, field: str, position: int) -> tuple[int, int]:
+        """Return seconds of a number that is there, as numerator and denominator."""
+        outline, at = self.outline(position)
+        numerator, denominator = outline.records[field][at].tolist()
+        return numerator, denominator
+
+    def timeline(self, position: int) -> Timeline | None:
+        """Return the timeline of a number."""
+        if not self.column("flags")[position] & THERE:
+            return None
+        outline, at = self.outline(position)
+        return outline.timelines.get(int(outline.records["timeline"][at]))
+
+    def sums(self, positions: Positions) -> list[Sums]:
+        """Add up segments by their durations."""
+        sizes, durations = self.column("size")[positions].astype(np.int64), self.column("duration")[positions]
+        if not len(positions):
+            return []
+        if (durations == durations[0]).all():
+            ratio = Fraction(*durations[0].tolist())
+            return [Sums(ratio, len(sizes), int(sizes.sum()), int(sizes.max()))]
+        # In any order in which equal ones mostly are neighbours: groups may be several of one duration.
+        order = np.argsort(durations[:, 0] * _FACTOR + durations[:, 1])
+        sizes, durations = sizes[order], durations[order]
+        changes = (durations[1:] != durations[:-1]).any(axis=1)
+        begins = np.concatenate(([0], np.flatnonzero(changes) + 1))
+        counts = np.diff(begins, append=len(order))
+        columns = (
+            durations[begins],
+            counts,
+            np.add.reduceat(sizes, begins),
+            np.maximum.reduceat(sizes, begins),
+        )
+        rows = zip(*(one.tolist() for one in columns), strict=True)
+        return [Sums(Fraction(*ratio), *others) for ratio, *others in rows]
+
+
+class OutlinedSpan:
+    """The segments of a span by rendition, those of the same number at the same position.
+
+    Attributes:
+        numbers: media sequence numbers, some of which may be missing.
+        tracks: by rendition.
+    """
+
+    def __init__(self, numbers: range, outlines: Mapping[str, Iterable[Outline]]) -> None:
+        self.numbers = numbers
+        self.tracks = {
+            name: OutlinedTrack(numbers, own, extension_of(name)) for name, own in outlines.items()
+        }
+
+    @classmethod
+    def of(cls, segments: Mapping[str, Sequence[LiveSegment]]) -> OutlinedSpan:
+        """Make the span of segments."""
+        numbers = [number for own in segments.values() if own for number in (own[0].number, own[-1].number)]
+        outlines = {name: outlines_of(own, extension_of(name)) for name, own in segments.items()}
+        return cls(range(min(numbers, default=0), max(numbers, default=-1) + 1), outlines)
+
+    @cached_property
+    def there(self) -> Mask:
+        """Which numbers any rendition has."""
+        return self._of_any(THERE)
+
+    @cached_property
+    def media(self) -> Mask:
+        """Which numbers aren't gaps of all renditions."""
+        return self._of_any(MEDIA)
+
+    @cached_property
+    def breaks(self) -> Mask:
+        """Before which numbers any rendition has a discontinuity."""
+        return self._of_any(DISCONTINUITY)
+
+    def _of_any(self, flag: int) -> Mask:
+        found: Mask = np.logical_or.reduce([one.has(flag) for one in self.tracks.values()])
+        return found
+
+    def has_media(self, rendition: str) -> bool:
+        """Return whether a rendition has more than gaps."""
+        return bool(self.tracks[rendition].has(MEDIA).any())
+
+    @property
+    def first(self) -> LiveSegment:
+        """The first segment or gap of any rendition, without its media."""
+        return self._segment(int(np.argmax(self.there)))
+
+    @property
+    def last(self) -> LiveSegment:
+        """The last one."""
+        return self._segment(len(self.numbers) - 1 - int(np.argmax(self.there[::-1])))
+
+    def having(self, position: int, *preferred: OutlinedTrack) -> OutlinedTrack:
+        """Return a rendition that has a number, the first one."""
+        tracks = (*preferred, *self.tracks.values())
+        return next(one for one in tracks if one.column("flags")[position] & THERE)
+
+    def _segment(self, position: int) -> LiveSegment:
+        track = self.having(position)
+        flags = int(track.column("flags")[position])
+        return LiveSegment(
+            self.numbers[position],
+            track.timeline(position),
+            track.ratio("date", position),
+            discontinuity=bool(flags & DISCONTINUITY),
+            gap=not flags & MEDIA,
+            duration=Fraction(*track.ratio("duration", position)),
+        )
+
+
+def behind_breaks(kept: Mask, breaks: Mask) -> tuple[Positions, Mask]:
+    """Choose numbers of a span.
+
+    Args:
+        kept: whether each number is chosen.
+        breaks: whether the span is broken before a number, or in its place.
+
+    Returns:
+        The positions of those that are chosen, and which of these are behind a break; the first isn't.
+    """
+    positions = np.flatnonzero(kept)
+    count = np.cumsum(breaks)[positions]
+    return positions, np.diff(count, prepend=count[:1]) > 0

@@ -1,0 +1,246 @@
+"""The facts about a block of a rendition's segments of which playlists are made, in columns. Pure.
+
+A day has many segments: objects for each of them would cost more than all else of a playlist. An outline also
+has the lines of its segments in a media playlist, compressed in pieces that are the same in all playlists. It
+can be written to a file beside the index of the block, from which it is derived.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from itertools import groupby
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from media.hls.media_playlist import Segment
+from media.hls.precompressed_text import Deflated, PackedText
+from packager.past.segment_samples import key_frame_end
+from packager.window.model import LiveSegment, Timeline
+from packager.window.rendition import segment_uri
+
+Records = npt.NDArray[np.void]
+
+BLOCK_SEGMENTS = 512
+"""Numbers of a block, which begins with one that this divides."""
+
+PIECE_SEGMENTS = 128
+"""Numbers whose lines are compressed together: playlists share whole pieces."""
+
+THERE, MEDIA, DISCONTINUITY, STORED = 1, 2, 4, 8
+"""Flags of a number: it is listed, it isn't a gap, a timeline begins with it, its bytes have left memory."""
+
+NO_TIMELINE = -1
+
+RECORD = np.dtype(
+    [
+        ("date", "<i8", 2),
+        ("duration", "<i8", 2),
+        ("shown", "<i8", 2),
+        ("timeline", "<i8"),
+        ("size", "<u4"),
+        ("key_frame_end", "<u4"),
+        ("flags", "u1"),
+    ]
+)
+"""The facts of a number: seconds as numerator and denominator, the timeline's number, bytes, and flags."""
+
+OUTLINE_BYTES = BLOCK_SEGMENTS * RECORD.itemsize + (16 << 10)
+"""Memory of an outline with its compressed lines, about."""
+
+OUTLINE_BEGINS = b"outline "
+
+_MAGIC = OUTLINE_BEGINS + b"1\n"
+"""The first line of a file, which names its form."""
+
+_CRC_BYTES = 4
+
+
+class _OutlineFile(msgspec.Struct, frozen=True, array_like=True):
+    """The content of a file behind its checksum.
+
+    Attributes:
+        index_bytes: length of the index from which it was derived.
+        pieces: of the lines, each as compressed data, CRC-32, length and digest.
+    """
+
+    index_bytes: int
+    records: bytes
+    pieces: tuple[tuple[bytes, int, int, bytes], ...]
+
+
+_DECODER = msgspec.msgpack.Decoder(_OutlineFile)
+
+
+class Outline:
+    """The facts about the segments of one block of a rendition.
+
+    Args:
+        first: the block's first number.
+        records: of all its numbers, in order.
+        extension: how the names of the segments end.
+        timelines: of the segments, by number.
+        pieces: the lines that are known; the others are made when they are wanted.
+
+    Attributes:
+        records: of all its numbers, in order.
+        timelines: of the segments, by number.
+    """
+
+    __slots__ = ("_extension", "_pieces", "first", "records", "timelines")
+
+    def __init__(
+        self,
+        first: int,
+        records: Records,
+        extension: str,
+        timelines: Mapping[int, Timeline],
+        pieces: Sequence[PackedText] = (),
+    ) -> None:
+        self.first = first
+        self.records = records
+        self.timelines = timelines
+        self._extension = extension
+        self._pieces: dict[int, PackedText] = dict(enumerate(pieces))
+
+    @classmethod
+    def of(cls, segments: Sequence[LiveSegment], extension: str) -> Outline:
+        """Make the outline of segments of one block, of which there is one at least."""
+        first = segments[0].number - segments[0].number % BLOCK_SEGMENTS
+        records = np.zeros(BLOCK_SEGMENTS, RECORD)
+        records["date"][:, 1] = records["duration"][:, 1] = records["shown"][:, 1] = 1
+        records["timeline"] = NO_TIMELINE
+        records[[one.number - first for one in segments]] = np.array(list(map(_record, segments)), RECORD)
+        timelines = {one.timeline.number: one.timeline for one in segments if one.timeline is not None}
+        return cls(first, records, extension, timelines)
+
+    @classmethod
+    def decode(
+        cls,
+        data: bytes,
+        index_bytes: int,
+        first: int,
+        extension: str,
+        read_timelines: Callable[[Iterable[int]], Mapping[int, Timeline]],
+    ) -> Outline | None:
+        """Read a file; None where it is damaged, has another form, or wasn't derived from this index.
+
+        Args:
+            index_bytes: length that the index has now.
+            first: the block's first number.
+            read_timelines: returns those of these numbers that are there.
+        """
+        begin = len(_MAGIC) + _CRC_BYTES
+        content = memoryview(data)[begin:]
+        if data[:begin] != _MAGIC + zlib.crc32(content).to_bytes(_CRC_BYTES, sys.byteorder):
+            return None
+        try:
+            found = _DECODER.decode(content)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        if (found.index_bytes, len(found.records)) != (index_bytes, BLOCK_SEGMENTS * RECORD.itemsize):
+            return None
+        records = np.frombuffer(found.records, RECORD)
+        pieces = [PackedText(Deflated(*one[:3]), one[3]) for one in found.pieces]
+        numbers = set(records["timeline"].tolist()) - {NO_TIMELINE}
+        timelines = read_timelines(numbers)
+        if len(pieces) != BLOCK_SEGMENTS // PIECE_SEGMENTS or len(timelines) < len(numbers):
+            return None
+        return cls(first, records, extension, timelines, pieces)
+
+    def encode(self, index_bytes: int) -> bytes:
+        """Write a file.
+
+        Args:
+            index_bytes: length of the index from which this was derived.
+        """
+        made = (self.piece(one) for one in range(BLOCK_SEGMENTS // PIECE_SEGMENTS))
+        pieces = tuple((*one.deflated, one.digest) for one in made)
+        data = msgspec.msgpack.encode(_OutlineFile(index_bytes, self.records.tobytes(), pieces))
+        return _MAGIC + zlib.crc32(data).to_bytes(_CRC_BYTES, sys.byteorder) + data
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """The numbers that are there, in ascending order."""
+        found: list[int] = (np.flatnonzero(self.records["flags"]) + self.first).tolist()
+        return found
+
+    def date(self, number: int) -> Fraction:
+        """Return the date of a number that is there, in seconds since the epoch."""
+        return Fraction(*self.records["date"][number - self.first].tolist())
+
+    def piece(self, index: int) -> PackedText:
+        """Return the lines of so many numbers in a media playlist, without what depends on those before.
+
+        That is neither EXT-X-DISCONTINUITY nor EXT-X-MAP.
+        """
+        found = self._pieces.get(index)
+        if found is None:
+            begin = index * PIECE_SEGMENTS
+            text = self._lines(begin, begin + PIECE_SEGMENTS)
+            found = self._pieces[index] = PackedText.of(text)
+        return found
+
+    def lines(self, begin: int, behind: int) -> bytes:
+        """Return the lines of numbers within one piece, all of which are there; see ``piece``.
+
+        Args:
+            begin: how many numbers of the block come before.
+            behind: how many numbers of the block come before the end.
+        """
+        text = self.piece(begin // PIECE_SEGMENTS).render()
+        first, last = (
+            f"\n{segment_uri(self.first + one, self._extension)}\n".encode() for one in (begin, behind - 1)
+        )
+        start = text.rindex(b"#EXT-X-PROGRAM-DATE-TIME", 0, text.index(first))
+        return text[start : text.index(last) + len(last)]
+
+    def _lines(self, begin: int, behind: int) -> bytes:
+        rows = self.records[begin:behind]
+        dates, durations, flags = rows["date"].tolist(), rows["duration"].tolist(), rows["flags"].tolist()
+        return b"".join(
+            segment_lines(self.first + begin + at, date, duration, self._extension, gap=not flag & MEDIA)
+            for at, (date, duration, flag) in enumerate(zip(dates, durations, flags, strict=True))
+            if flag & THERE
+        )
+
+
+def segment_lines(
+    number: int, date: Sequence[int], duration: Sequence[int], extension: str, *, gap: bool
+) -> bytes:
+    """Write the lines of a segment, or of a gap, without what depends on those before it.
+
+    Args:
+        number: media sequence number.
+        date: seconds since the epoch, as numerator and denominator.
+        duration: seconds, the same way.
+        extension: how the names of the rendition's media end.
+    """
+    segment = Segment(
+        segment_uri(number, extension), Fraction(*duration), program_date_time=Fraction(*date), gap=gap
+    )
+    return "".join(f"{line}\n" for line in segment.lines(None)).encode()
+
+
+def outlines_of(segments: Sequence[LiveSegment], extension: str) -> Iterator[Outline]:
+    """Make the outlines of segments in ascending order."""
+    for _, own in groupby(segments, lambda one: one.number // BLOCK_SEGMENTS):
+        yield Outline.of(list(own), extension)
+
+
+def _record(segment: LiveSegment) -> tuple[object, ...]:
+    stored = segment.stored
+    flags = THERE | DISCONTINUITY * segment.discontinuity | STORED * (stored is not None)
+    return (
+        segment.date_ratio,
+        segment.duration.as_integer_ratio(),
+        (0, 1) if stored is None else stored.shown_ratio,
+        NO_TIMELINE if segment.timeline is None else segment.timeline.number,
+        segment.size,
+        0 if segment.gap else key_frame_end(segment),
+        flags | MEDIA * (not segment.gap),
+    )
