@@ -27,6 +27,7 @@ from packager.dvr.restore_plan import (
     is_recent,
     last_number,
     listable_range,
+    with_timeline,
     within,
 )
 from packager.dvr.segment_removal import DvrBounds, SegmentRemover
@@ -85,6 +86,8 @@ class DiskArchive:
         self._removal = SegmentRemover(self._queue, self._segment_stores, self._health, self._bounds, limits)
         self._writer = Writer(self._queue, self._removal, self._health, limits)
         self._found: dict[str, StoredRendition] = {}
+        # Of renditions in whose folders all segments are gaps: the newest ones of the past.
+        self._before: dict[str, StoredRendition] = {}
 
     @property
     def trouble(self) -> str:
@@ -173,6 +176,11 @@ class DiskArchive:
             found = {name: StoredRendition({}, {}) for name in self._segment_stores}
             for name, survey in surveys.items():
                 found[name] = self._segment_stores[name].folder.settle(survey)
+            self._before = {
+                name: self._segment_stores[name].folder.past.newest()
+                for name, one in found.items()
+                if self._bounds.seconds and one.timeline is None
+            }
             folder.write_whole(CADENCE, stored_cadence.encode(cadence))
         return found
 
@@ -269,6 +277,7 @@ class DiskArchive:
         try:
             self._take_up(found, writers, next_number, segment_duration, now)
         finally:
+            self._before = {}
             for one in found.values():
                 let_go(one.lines)
 
@@ -284,8 +293,13 @@ class DiskArchive:
         self._removal.used = _bytes_of(found)
         kept = max(writer.window.finished.kept for writer in writers.values())
         is_near = within(found, next_number, segment_duration, kept)
-        if not is_near and self._bounds.seconds and is_recent(found, now, Fraction(self._bounds.seconds)):
-            self._list_gaps(found, writers, next_number, segment_duration, now)
+        known = found | {name: found[name].behind(one) for name, one in self._before.items()}
+        if not is_near and self._bounds.seconds and is_recent(known, now, Fraction(self._bounds.seconds)):
+            self._retain(found)
+            for name, writer in writers.items():
+                gaps, sequence = gaps_behind(known[name], next_number, segment_duration, now)
+                writer.restore(gaps, next_number, sequence)
+                self._segment_stores[name].left = sequence
             return
         if not is_near:
             self._leave(found, recent=is_recent(found, now, kept))
@@ -299,7 +313,7 @@ class DiskArchive:
         segments, sequence = align_renditions(found, next_number, segment_duration, now)
         last = last_number(found)
         for name, writer in writers.items():
-            writer.restore(segments[name], next_number, sequence)
+            writer.restore(with_timeline(segments[name], known[name].timeline), next_number, sequence)
             segment_store = self._segment_stores[name]
             segment_store.left = sequence + sum(segment.discontinuity for segment in segments[name])
             for gap in segments[name][last + 1 - next_number :] if last + 1 < next_number else ():
@@ -307,15 +321,8 @@ class DiskArchive:
                 if gap.duration != segment_duration and not segment_store.refused:
                     self._queue.put(PendingWrite(segment_store, gap.number, segment_store.left))
 
-    def _list_gaps(
-        self,
-        found: dict[str, StoredRendition],
-        writers: dict[str, RenditionWriter],
-        next_number: int,
-        segment_duration: Fraction,
-        now: Fraction,
-    ) -> None:
-        """Put what was found into the past, and list some gaps behind it: the channel was away for long.
+    def _retain(self, found: dict[str, StoredRendition]) -> None:
+        """Put what was found into the past: the channel was away for longer than the playlist reaches back.
 
         The newest segments stay in their folder, too, so that the next start knows of them.
         """
@@ -325,14 +332,10 @@ class DiskArchive:
             for name, one in found.items()
         }
         self._forget(older)
-        for name, writer in writers.items():
-            segment_store = self._segment_stores[name]
-            for number, line in found[name].lines.items():
+        for name, one in found.items():
+            for number, line in one.lines.items():
                 if number >= first:
-                    self._queue.archive(Archival(segment_store, line), is_found=True)
-            gaps, sequence = gaps_behind(found[name], next_number, segment_duration, now)
-            writer.restore(gaps, next_number, sequence)
-            segment_store.left = sequence
+                    self._queue.archive(Archival(self._segment_stores[name], line), is_found=True)
 
     def _leave(self, found: dict[str, StoredRendition], *, recent: bool) -> None:
         """Discard everything that was found: its numbers are too far from the next one."""

@@ -32,6 +32,7 @@ from packager.dvr.index import INDEX, IndexLine, segment_of
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.own_files import MAX_INIT_BYTES, OUTLINE, erase_in
+from packager.dvr.restore_plan import StoredRendition
 from packager.past.outlines import BLOCK_SEGMENTS, DISCONTINUITY, MEDIA, OUTLINE_BYTES, Outline
 from packager.safe_files import DataFolder, OpenFolder, write_all
 from packager.single_flight_cache import CacheLimits, SingleFlightCache
@@ -55,6 +56,9 @@ MAX_OUTLINE_BYTES = 1 << 20
 
 OUTLINES_KEPT = CacheLimits(items=1 << 16, nbytes=64 << 20)
 """The outlines of all channels that stay in memory; a day of four renditions has 400."""
+
+MOST_UNPLAYED = 16
+"""So many of the newest blocks are tried in search of one that has media."""
 
 MAX_INDEX_BYTES = 16 << 20
 """Longest index of a block that is read."""
@@ -144,6 +148,18 @@ class PastBlocks:
             return []
         self._listed = _ListedBlocks(changed, read, sorted(blocks))
         return self._listed.blocks
+
+    def newest(self) -> StoredRendition:
+        """Read the newest block that has media, with the lines behind it; nothing where none is found."""
+        lines: dict[int, IndexLine] = {}
+        for block in self.numbers()[: -MOST_UNPLAYED - 1 : -1]:
+            with contextlib.suppress(OSError), (self._place / str(block)).open() as folder:
+                own = _lines(folder, block, self._limits)
+                timelines = _timelines(folder, {line.init for line in own if line.init is not None})
+                lines = {line.number: line for line in own} | lines
+                if timelines:
+                    return StoredRendition(lines, timelines)
+        return StoredRendition({}, {})
 
     def oldest(self) -> Fraction | None:
         """Return the date of the oldest segment in seconds since the epoch; None without any."""

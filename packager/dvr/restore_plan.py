@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
+from msgspec.structs import replace
+
 from packager.dvr.index import IndexLine, has_time, segment_of
 from packager.window.model import LiveSegment, Timeline
 
@@ -33,6 +35,16 @@ class StoredRendition:
 
     lines: dict[int, IndexLine]
     timelines: Mapping[int, Timeline]
+
+    def behind(self, earlier: StoredRendition) -> StoredRendition:
+        """Return these segments behind earlier ones."""
+        return StoredRendition(earlier.lines | self.lines, {**earlier.timelines, **self.timelines})
+
+    @property
+    def timeline(self) -> Timeline | None:
+        """The timeline of the newest segment that isn't a gap; None without any."""
+        played = next((line for line in reversed(self.lines.values()) if line.parts), None)
+        return None if played is None or played.init is None else self.timelines.get(played.init)
 
 
 def last_number(found: Mapping[str, StoredRendition]) -> int:
@@ -113,10 +125,8 @@ def gaps_behind(
     Returns:
         The gaps, and EXT-X-DISCONTINUITY-SEQUENCE of the first one.
     """
-    lines = list(found.lines.values())
-    played = next((line for line in reversed(lines) if line.parts), None)
-    timeline = None if played is None else found.timelines.get(played.init or 0)
-    sequence = lines[-1].left + lines[-1].discontinuity if lines else 0
+    timeline = found.timeline
+    sequence = max((one.left + one.discontinuity for one in [*found.lines.values()][-1:]), default=0)
     gaps = [
         LiveSegment(
             next_number - behind,
@@ -128,6 +138,16 @@ def gaps_behind(
         for behind in range(LISTED_GAPS, 0, -1)
     ]
     return gaps, sequence
+
+
+def with_timeline(segments: list[LiveSegment], timeline: Timeline | None) -> list[LiveSegment]:
+    """Return what a rendition lists; where all of it is gaps, with the timeline of what is behind them.
+
+    A channel without one counts as if there had never been any media.
+    """
+    if timeline is None or any(one.timeline is not None for one in segments):
+        return segments
+    return [replace(one, timeline=timeline) for one in segments]
 
 
 def align_renditions(

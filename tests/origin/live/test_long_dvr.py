@@ -134,6 +134,28 @@ def test_a_growing_span_begins_in_the_past_and_goes_on_at_the_live_edge(tmp_path
     assert one.server.stop() == 0
 
 
+@pytest.mark.parametrize("options", [(), (WINDOW,)], ids=["listed before", "never listed"])
+def test_the_past_is_there_while_nobody_publishes_behind_a_long_absence(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    until = round(time.time() - 900, 3)
+    dvr = LongDvr(tmp_path / "data" / "live" / "long", until, 900, 900, 20, ((until - 300, until),))
+    make_long_dvr(dvr, workers=1)
+    one = Long(tmp_path, until, None, {})  # type: ignore[arg-type]
+    said = set()
+    for lines in (options, (WINDOW,), (WINDOW,), (WINDOW,)):
+        one.start(*lines)
+        for name in ("master.m3u8", "manifest.mpd", "720p/media.m3u8"):
+            answer = one.get(f"{name}?{one.query(-200, -100)}")
+            assert answer.status_code == 200, answer.text
+            said.add((name, answer.headers["etag"]))
+        live = m3u8.loads(one.get("720p/media.m3u8").text)
+        broken = sum(dvr.timeline(number) == number for number in dvr.numbers[1:])
+        assert live.discontinuity_sequence + sum(each.discontinuity for each in live.segments) == broken
+        assert one.server.stop() == 0
+    assert len(said) == 3, "they never change"
+
+
 def test_a_span_of_the_past_becomes_a_recording(long: Long) -> None:
     start, end = CLIPS[0]
     kept = long.keep(long.until + start, long.until + end)
