@@ -19,9 +19,11 @@ from packager.dvr.index import let_go
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.own_files import erase_in
 from packager.dvr.restore_plan import (
+    LISTED_GAPS,
     ListableRange,
     StoredRendition,
     align_renditions,
+    gaps_behind,
     is_recent,
     last_number,
     listable_range,
@@ -39,7 +41,6 @@ from packager.dvr.write_queue import (
 )
 from packager.safe_files import DataFolder, NotOursError, OpenFolder
 from packager.window.cadence import Cadence
-from packager.window.model import LiveSegment
 from packager.window.rendition_log_writer import RenditionWriter
 
 log = structlog.get_logger()
@@ -49,9 +50,6 @@ CADENCE = "cadence"
 
 FORMER = "former"
 """Folder of segments that can't be in one playlist with new ones; only one generation is kept."""
-
-LISTED_GAPS = 10
-"""How many gaps are listed where all stored segments are older than the playlist."""
 
 MAX_FORMER_FOLDERS = 16
 """Most folders of one rendition that are set aside, with files of earlier generations that the DVR hasn't
@@ -87,6 +85,8 @@ class DiskArchive:
         self._removal = SegmentRemover(self._queue, self._segment_stores, self._health, self._bounds, limits)
         self._writer = Writer(self._queue, self._removal, self._health, limits)
         self._found: dict[str, StoredRendition] = {}
+        # The newest segments of the past, where nothing else is there.
+        self._past: dict[str, StoredRendition] = {}
 
     @property
     def trouble(self) -> str:
@@ -176,6 +176,13 @@ class DiskArchive:
             for name, survey in surveys.items():
                 found[name] = self._segment_stores[name].folder.settle(survey)
             folder.write_whole(CADENCE, stored_cadence.encode(cadence))
+            self._past = {}
+            if self._bounds.seconds and not any(one.lines for one in found.values()):
+                self._past = {
+                    name: one.folder.past.newest()
+                    for name, one in self._segment_stores.items()
+                    if not one.refused
+                }
         return found
 
     def _noted(self, folder: OpenFolder) -> Cadence | None:
@@ -268,6 +275,15 @@ class DiskArchive:
             if self._bounds.seconds:
                 writer.window.finished.on_retired = segment_store.archive
         found, self._found = self._found, {}
+        past, self._past = self._past, {}
+        if past and is_recent(past, now, Fraction(self._bounds.seconds)):
+            # Viewers reach the past although nothing has come since.
+            for name, writer in writers.items():
+                newest = past.get(name, StoredRendition({}, {}))
+                gaps, sequence = gaps_behind(newest, next_number, segment_duration, now)
+                writer.restore(gaps, next_number, sequence)
+                self._segment_stores[name].left = sequence
+            return
         try:
             self._take_up(found, writers, next_number, segment_duration, now)
         finally:
@@ -328,23 +344,11 @@ class DiskArchive:
         }
         self._forget(older)
         for name, writer in writers.items():
-            segment_store, lines = self._segment_stores[name], list(found[name].lines.values())
-            for line in lines:
-                if line.number >= first:
+            segment_store = self._segment_stores[name]
+            for number, line in found[name].lines.items():
+                if number >= first:
                     self._queue.archive(Archival(segment_store, line), is_found=True)
-            played = next((line for line in reversed(lines) if line.parts), None)
-            timeline = None if played is None else found[name].timelines.get(played.init or 0)
-            sequence = max((line.left + line.discontinuity for line in lines[-1:]), default=0)
-            gaps = [
-                LiveSegment(
-                    next_number - behind,
-                    timeline,
-                    (now - behind * segment_duration).as_integer_ratio(),
-                    gap=True,
-                    duration=segment_duration,
-                )
-                for behind in range(LISTED_GAPS, 0, -1)
-            ]
+            gaps, sequence = gaps_behind(found[name], next_number, segment_duration, now)
             writer.restore(gaps, next_number, sequence)
             segment_store.left = sequence
 

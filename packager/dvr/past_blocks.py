@@ -30,6 +30,7 @@ from packager.dvr.index import INDEX, IndexLine, segment_of
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.own_files import MAX_INIT_BYTES, erase_in
+from packager.dvr.restore_plan import StoredRendition
 from packager.safe_files import DataFolder, OpenFolder, write_all
 from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import extension_of, segment_uri
@@ -51,6 +52,9 @@ FIRST_LINE_BYTES = 4096
 
 MAX_INDEX_BYTES = 16 << 20
 """Longest index of a block that is read."""
+
+MOST_BLOCKS_BACK = 64
+"""Most blocks in which the newest segment is looked for that isn't a gap."""
 
 TICK_NANOSECONDS = 50_000_000
 """How far apart two changes of a folder are whose times surely differ."""
@@ -149,6 +153,33 @@ class PastBlocks:
         segments = self._read(number // BLOCK_SEGMENTS)
         at = bisect_left(segments, number, key=_number)
         return segments[at] if at < len(segments) and segments[at].number == number else None
+
+    def newest(self) -> StoredRendition:
+        """Return the line of the newest segment with its timeline, and those of the gaps behind it."""
+        found: dict[int, IndexLine] = {}
+        for block in self.numbers()[: -MOST_BLOCKS_BACK - 1 : -1]:
+            with contextlib.suppress(OSError), (self._place / str(block)).open() as folder:
+                lines = _lines(folder, block, self._limits)
+                played = next((one for one in reversed(lines) if one.parts), None)
+                first = 0 if played is None else played.number
+                found = {one.number: one for one in lines if one.number >= first} | found
+                if played is not None and played.init is not None:
+                    data = folder.read(f"init-{played.init}.mp4", MAX_INIT_BYTES)
+                    timeline = _timeline(played.init, data)
+                    return StoredRendition(found, {} if timeline is None else {played.init: timeline})
+        return StoredRendition({}, {})
+
+    def discontinuities_before(self, number: int) -> int:
+        """Return how many discontinuities there were before a segment; 0 where that isn't known."""
+        block = number // BLOCK_SEGMENTS
+        try:
+            with (self._place / str(block)).open() as folder:
+                lines = _lines(folder, block, self._limits)
+        except OSError:
+            return 0
+        # Of a number that isn't there, that of the one before says it.
+        line = next((one for one in reversed(lines) if one.number <= number), None)
+        return 0 if line is None else line.left + (line.discontinuity and line.number < number)
 
     def init(self, number: int) -> bytes | None:
         """Return an init segment, by the number of its timeline."""

@@ -18,6 +18,10 @@ MOST_TOLERATED = 1000
 """How many more numbers may be listed than the window's duration suggests; segments may be short."""
 
 
+LISTED_GAPS = 10
+"""How many gaps are listed where all stored segments are older than the playlist."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredRendition:
     """The stored segments of a rendition.
@@ -95,6 +99,37 @@ def listable_range(
     return ListableRange(first, elapsed=True)
 
 
+def gaps_behind(
+    found: StoredRendition, next_number: int, segment_duration: Fraction, now: Fraction
+) -> tuple[list[LiveSegment], int]:
+    """Make the gaps that a rendition lists where all that it has stored is older than its playlist.
+
+    Args:
+        found: the newest segments of the rendition.
+        next_number: the number of the next segment.
+        segment_duration: duration of a gap, in seconds.
+        now: seconds since the epoch at which the gaps end.
+
+    Returns:
+        The gaps, and EXT-X-DISCONTINUITY-SEQUENCE of the first one.
+    """
+    lines = list(found.lines.values())
+    played = next((line for line in reversed(lines) if line.parts), None)
+    timeline = None if played is None else found.timelines.get(played.init or 0)
+    sequence = lines[-1].left + lines[-1].discontinuity if lines else 0
+    gaps = [
+        LiveSegment(
+            next_number - behind,
+            timeline,
+            (now - behind * segment_duration).as_integer_ratio(),
+            gap=True,
+            duration=segment_duration,
+        )
+        for behind in range(LISTED_GAPS, 0, -1)
+    ]
+    return gaps, sequence
+
+
 def align_renditions(
     found: Mapping[str, StoredRendition],
     next_number: int,
@@ -125,6 +160,8 @@ def align_renditions(
             init = None if own is None else own.init
             timeline = None if init is None else one.timelines.get(init)
             if own is None or not own.parts or timeline is None:
+                # The segments before the first of these lines may have gone.
+                timelines[name] = timelines[name] or timeline
                 gap = IndexLine(line.number, line.date, line.duration, discontinuity=line.discontinuity)
                 segments[name].append(segment_of(gap, timelines[name]))
             else:
