@@ -24,6 +24,9 @@ class PastSegments(Protocol):
     def init(self, number: int) -> bytes | None:
         """Return an init segment, by the number of its timeline."""
 
+    def discontinuities_before(self, number: int) -> int:
+        """Return how many discontinuities the rendition had before a segment; 0 where that isn't known."""
+
     def read(
         self, start: Fraction, end: Fraction | None, before: int, like: Sequence[LiveSegment] = ()
     ) -> Sequence[LiveSegment]:
