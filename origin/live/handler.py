@@ -76,7 +76,7 @@ class LiveHandler:
         self._others = others or OtherProcesses()
         self._playlists = PlaylistReplies()
         self._windows = PastWindowReplies(self._past.window_hours, self._past.stored)
-        self._delayed = DelayedReplies(self._past.window_hours)
+        self._delayed = DelayedReplies(self._past.window_hours, self._past.stored)
         self._thumbnails = ThumbnailReplies(self._past.window_hours, self._past.stored)
         self._snapshots = SnapshotReplies(self._past.stored, self._past.draw_snapshot)
         self._clips = ClipReplies(self._past.stored, self._past.clip_hours)

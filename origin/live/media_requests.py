@@ -47,6 +47,7 @@ from origin.live.waits import (
     part_wait,
     wait_until_ready,
 )
+from packager.past.media_times import replacement
 from packager.past.past_segments import PastSegments
 from packager.publish.live_stream import LiveStream
 from packager.window.model import MEDIA_EXTENSION, StoredSegment
@@ -357,8 +358,20 @@ class MediaRequest(Struct, frozen=True, gc=False):
             return self.replies.reply(self.request, self.address, self.rendition, data)
         found = await past.threads.run(past.find, self.file.number)
         if found is None or found.stored is None:
-            return self._missing()
+            return await self._lost(past)
         return await self._stored_segment((past.place_of(found), found.stored))
+
+    async def _lost(self, past: PastSegments) -> Reply:
+        """Reply with a segment without media for a gap, as while it was listed; see ``_missing``."""
+        is_coded = self.rendition.language is None and self.file.extension == MEDIA_EXTENSION
+        if not (is_coded and self.stream.cadence.regular):
+            return self._missing()
+        data = await past.threads.run(replacement, past, self.file.number)
+        return self._missing() if data is None else self._without_media(data)
+
+    def _without_media(self, data: bytes) -> Reply:
+        kept, tag = f"public, max-age={self.stream.target_duration}", media_tag(self.address.name, len(data))
+        return media_reply(self.request, data, media_type(self.rendition), tag, kept)
 
     async def _recorded(self, file: RecordedFile) -> Reply:
         return await file(self.request) or self._missing()
@@ -383,7 +396,7 @@ class MediaRequest(Struct, frozen=True, gc=False):
     def _missing(self) -> Reply:
         """Return the reply for what isn't there: it never came, came too late, or is none of ours."""
         request, stream, rendition, window = self.request, self.stream, self.rendition, self.window
-        name, target_duration = self.address.name, self.stream.target_duration
+        target_duration = stream.target_duration
         # Captions for DASH have another extension than the rendition's.
         file = self.file if is_dash_captions(self.file, rendition) else self.file.of(window)
         if file.kind is not RenditionFileKind.NOTHING and is_starting(stream, window):
@@ -396,9 +409,7 @@ class MediaRequest(Struct, frozen=True, gc=False):
             now = stream.wall_clock()
             if (nothing := stream.presentation.lost_segment(rendition.name, file.number, now)) is not None:
                 # By numbers and a clock players can't see that there is a gap (ISO/IEC 23009-1 §5.3.9.5.3).
-                kept = f"public, max-age={target_duration}"
-                tag = media_tag(name, len(nothing))
-                return media_reply(request, nothing, media_type(rendition), tag, kept)
+                return self._without_media(nothing)
         if file.kind is not RenditionFileKind.NOTHING and may_be_elsewhere(
             stream, window, file.number, file.index
         ):

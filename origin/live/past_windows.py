@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace as replaced
 from fractions import Fraction
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -23,7 +25,7 @@ from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
 from origin.live.addresses import I_FRAMES, MANIFEST, MULTIVARIANT, LiveAddress, Span
-from origin.live.dvr_segments import StoredSegments, past_of, unreadable
+from origin.live.dvr_segments import OldestDates, StoredSegments, past_of, unreadable
 from origin.live.playlist_requests import IRREGULAR, Reload
 from origin.live.spans import (
     AT_ONCE,
@@ -57,15 +59,11 @@ from packager.publish.date_ranges import merged
 from packager.publish.hls import RenderingError
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.live_stream import LiveStream
-from packager.window.rendition import Rendition, variant_renditions
+from packager.window.model import LiveSegment
+from packager.window.rendition import Rendition
 
 MOST_LATE_SEGMENTS = 4
 """Target durations behind the beginning of a span for which its first segment is awaited."""
-
-GROWS_FROM = (
-    "a manifest of a span that grows begins no earlier than the live playlist (live.playlist_window),"
-    " which begins at {}; HLS has all of the span"
-)
 
 NOT_OVER = "a span has an I-frame playlist once it is over"
 
@@ -190,24 +188,21 @@ class PastRequest(Struct, frozen=True, gc=False):
             return True
         if not self.address.is_followed or self.end is None or self.past.is_cut:
             return False
-        return 0 <= self.stream.wall_clock() - self.end < SETTLED_UPDATES * self.stream.target_duration
+        return self.end <= self.stream.wall_clock() and not _is_settled(self.end, self.stream)
 
-    async def dynamic_manifest(self) -> Reply:
-        """Return the manifest of a span that grows, which may take several steps."""
+    def dynamic_manifest(self) -> Reply | None:
+        """Return the manifest of a span that grows; None where its periods have to be found first."""
         stream, past, presentation = self.stream, self.past, self.stream.presentation
-        if not stream.cadence.regular:
-            return refusal(self.request, 404, ABSENT_LIVE_SECONDS, IRREGULAR)
-        for _ in presentation.manifest_in_steps(stream.wall_clock()):
-            await asyncio.sleep(0)
-        # Everything from here on is one step of the loop.
         last, suffix = past.last.number if past.is_whole else None, self.address.directives.suffix
         # At the first address, players that come after the end get a film.
         location = "" if self.address.is_followed else f"{MANIFEST}{self.query}&follow=1"
         try:
-            made = presentation.span_manifest(stream.wall_clock(), past.first.number, last, suffix, location)
+            made = presentation.span_manifest(past.start, stream.wall_clock(), last, suffix, location)
         except RenderingError:
             return refusal(self.request, 500, 0)
         if made is None:
+            return None
+        if not made:
             return refusal(self.request, 404, stream.target_duration, NOTHING_KEPT)
         return self._text(made, mpd.MEDIA_TYPE, in_thread=False)
 
@@ -250,6 +245,9 @@ class PastWindowReplies:
         self._turns = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
         self._reading = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
         self._texts = SingleFlight[Hashable, Pieces]()
+        self._read = SingleFlight[Hashable, PastWindow | None]()
+        self._found = SingleFlight[Hashable, None]()
+        self._oldest = OldestDates(stored)
 
     def decide(self, request: Request, address: LiveAddress, span: Span, stream: LiveStream) -> Outcome:
         """Decide a request for a playlist or a manifest of a span, once the channel has segments."""
@@ -265,12 +263,28 @@ class PastWindowReplies:
         """Reply with a playlist or a manifest, which is written in a thread if the channel's state allows."""
         try:
             if asked.address.name == MANIFEST and asked.is_dynamic:
-                async with self._turns.held(network_of(asked.request.client)):
-                    return await asked.dynamic_manifest()
+                return await self._dynamic(asked)
             text = await self._texts.do(asked.key, partial(self._write, asked))
         except TooManyWaitingError:
             return refusal(asked.request, 503, 0, retry_after=asked.stream.target_duration)
         return await asyncio.to_thread(asked.reply, text)
+
+    async def _dynamic(self, asked: PastRequest) -> Reply:
+        """Reply with the manifest of a span that grows, whose periods are found once for all who watch it."""
+        stream, start = asked.stream, asked.past.start
+        if not stream.cadence.regular:
+            return refusal(asked.request, 404, ABSENT_LIVE_SECONDS, IRREGULAR)
+        presentation = stream.presentation
+
+        async def find() -> None:
+            async with self._turns.held(network_of(asked.request.client)):
+                segments = _with_listed(asked.past.segments, stream.renditions)
+                presentation.spans.add(start, await asyncio.to_thread(presentation.span, segments))
+
+        if (reply := asked.dynamic_manifest()) is None:
+            await self._found.do((presentation, start), find)
+            reply = asked.dynamic_manifest()
+        return reply or refusal(asked.request, 503, 0, retry_after=stream.target_duration)
 
     async def _write(self, asked: PastRequest) -> Pieces:
         def write() -> Pieces:
@@ -294,11 +308,10 @@ class PastWindowReplies:
         rendition = stream.renditions.get(address.rendition)
         grows = past is not None and not past.is_whole
         past_segments = past_of(stream, stream.renditions, self._stored)
-        outlined = address.name != I_FRAMES
+        needs_segments = address.name == MANIFEST and not _is_settled(bounds.end, stream)
+        outlined = address.name != I_FRAMES and not needs_segments
         earlier = EarlierSegments(stream.renditions, past_segments, address.rendition, outlined=outlined)
-        # Players of a manifest whose beginning has left the live playlist go on with the rest.
-        goes_on = grows and address.name == MANIFEST and address.is_followed
-        has_earlier = span.start is not None and earlier.has(bounds.start) and not goes_on
+        has_earlier = span.start is not None and earlier.has(bounds.start)
         is_redirected = span.start is None or is_relative(span) or (past is not None and past.is_cut)
         if grows and rendition is not None and (has_earlier or not is_redirected):
             reload = Reload(request, address, stream, rendition)
@@ -307,29 +320,55 @@ class PastWindowReplies:
                     lambda holds: self._decide(request, address, span, stream) if holds else reload.refused()
                 )
         if has_earlier:
-            return PendingTask(self._with_earlier(asked, earlier))
+            recent = past if address.name == MANIFEST else None
+            return PendingTask(self._with_earlier(asked, earlier, recent))
         outcome = self._answer(asked, past)
         return PendingTask(self._in_turn(outcome)) if isinstance(outcome, PastRequest) else outcome
 
-    async def _with_earlier(self, asked: BoundedSpan, earlier: EarlierSegments) -> Reply:
-        """Reply with a span that begins before the playlists do."""
-        try:
-            async with self._reading.held(network_of(asked.request.client)):
-                past = await earlier.window(*asked.bounds)
-        except TooManyWaitingError:
-            return refusal(asked.request, 503, 0, retry_after=asked.stream.target_duration)
-        except OSError as error:
-            return unreadable(asked.request, asked.stream.name, error)
-        if asked.address.name == MANIFEST and past is not None and not past.is_whole:
-            # A dynamic manifest is made of the periods of the live one.
-            listed = variant_renditions(asked.stream.renditions.values())[0].window.listed
-            if past.first.number < listed[0].number:
-                reason = GROWS_FROM.format(written(listed[0].program_date_time, up=True))
-                return refusal(asked.request, 404, asked.stream.target_duration, reason)
+    async def _with_earlier(
+        self, asked: BoundedSpan, earlier: EarlierSegments, recent: PastWindow | None
+    ) -> Reply:
+        """Reply with a span that begins before the playlists do.
+
+        Args:
+            recent: the listed segments of the span, where a manifest of the span may be known.
+        """
+        past = None if recent is None else await self._known(asked, recent)
+        if past is None:
+            try:
+                past = await self._read_earlier(asked, earlier)
+            except TooManyWaitingError:
+                return refusal(asked.request, 503, 0, retry_after=asked.stream.target_duration)
+            except OSError as error:
+                return unreadable(asked.request, asked.stream.name, error)
         outcome = self._answer(asked, past)
         if isinstance(outcome, PastRequest):
             return await self._in_turn(outcome)
         return outcome
+
+    async def _known(self, asked: BoundedSpan, recent: PastWindow) -> PastWindow | None:
+        """Return the first and the listed segments of a span whose manifest is known, and still whole."""
+        oldest, spans = await self._oldest.of(asked.stream), asked.stream.presentation.spans
+        found = spans.find(asked.bounds.start)
+        if found is None:
+            return None
+        if oldest is None or oldest > float(found.first.program_date_time):
+            spans.forget(asked.bounds.start)
+            return None
+        segments = {name: [found.first, *own] for name, own in recent.segments.items()}
+        past = replaced(recent, segments=segments, oldest=recent.start)
+        request = PastRequest(asked.request, asked.address, asked.stream, past, asked.bounds.end, ())
+        return past if request.is_dynamic else None
+
+    async def _read_earlier(self, asked: BoundedSpan, earlier: EarlierSegments) -> PastWindow | None:
+        async def read() -> PastWindow | None:
+            async with self._reading.held(network_of(asked.request.client)):
+                return await earlier.window(*asked.bounds, may_lack=asked.address.name == MANIFEST)
+
+        if asked.address.name != MANIFEST:
+            return await read()
+        # All who ask for the same span while it is read make their manifests of it.
+        return await self._read.do((asked.stream.presentation, asked.bounds), read)
 
     def _answer(self, asked: BoundedSpan, past: PastWindow | None) -> Reply | PastRequest:
         """Return the reply, or the request of which a playlist or a manifest is still to be written."""
@@ -355,6 +394,23 @@ class PastWindowReplies:
         # In the step in which the segments are listed.
         edge = stream.presentation.edge(rendition.name, address.directives.suffix, found.query)
         return replace(found, edge=edge)
+
+
+def _is_settled(end: Fraction | None, stream: LiveStream) -> bool:
+    """Return whether a span ended so long ago that all players of a manifest that grew know of it."""
+    return end is not None and stream.wall_clock() - end >= SETTLED_UPDATES * stream.target_duration
+
+
+def _with_listed(
+    segments: Mapping[str, Sequence[LiveSegment]], renditions: Mapping[str, Rendition]
+) -> Mapping[str, Sequence[LiveSegment]]:
+    """Return the segments of a span, followed by all that are listed behind them."""
+    found = {}
+    for name, own in segments.items():
+        listed = renditions[name].window.listed
+        behind = max(own[-1].number + 1 - listed[0].number, 0) if listed else 0
+        found[name] = [*own, *islice(listed, behind, None)]
+    return found
 
 
 def _nothing_yet(request: Request, bounds: Bounds, stream: LiveStream) -> Reply:

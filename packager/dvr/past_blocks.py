@@ -172,6 +172,18 @@ class PastBlocks:
         at = bisect_left(segments, number, key=_number)
         return segments[at] if at < len(segments) and segments[at].number == number else None
 
+    def discontinuities_before(self, number: int) -> int:
+        """Return how many discontinuities there were before a segment; 0 where that isn't known."""
+        block = number // BLOCK_SEGMENTS
+        try:
+            with (self._place / str(block)).open() as folder:
+                lines = _lines(folder, block, self._limits)
+        except OSError:
+            return 0
+        # Of a number that isn't there, that of the one before says it.
+        line = next((one for one in reversed(lines) if one.number <= number), None)
+        return 0 if line is None else line.left + (line.discontinuity and line.number < number)
+
     def init(self, number: int) -> bytes | None:
         """Return an init segment, by the number of its timeline."""
         # Each block has those of its segments; the first one may have been removed meanwhile.

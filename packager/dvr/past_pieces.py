@@ -124,6 +124,18 @@ class PastPieces:
                 return segments[at]
         return None
 
+    def discontinuities_before(self, number: int) -> int:
+        """Return how many discontinuities there were before a segment; 0 where that isn't known."""
+        pieces = self._known_until(number + 1)
+        for piece in reversed(pieces_with(pieces, number, number, self._limits.piece_lines)):
+            content, _ = read_piece(self._client, self._index, piece)
+            lines = () if content is None else content.lines
+            # Of a number that isn't there, that of the one before says it.
+            line = next((one for one in reversed(lines) if one.number <= number), None)
+            if line is not None:
+                return line.left + (line.discontinuity and line.number < number)
+        return 0
+
     def init(self, number: int) -> bytes | None:
         """Return an init segment, by the number of its timeline."""
         pieces, reach = self._known_until(number + 1), self._limits.piece_lines

@@ -180,6 +180,8 @@ def align_renditions(
             init = None if own is None else own.init
             timeline = None if init is None else one.timelines.get(init)
             if own is None or not own.parts or timeline is None:
+                # The segments before the first of these lines may have gone.
+                timelines[name] = timelines[name] or timeline
                 gap = IndexLine(line.number, line.date, line.duration, discontinuity=line.discontinuity)
                 segments[name].append(segment_of(gap, timelines[name]))
             else:

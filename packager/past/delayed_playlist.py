@@ -3,61 +3,118 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 
 from media.hls.media_playlist import MediaPlaylist
 from packager.past.playlists import media_playlist
 from packager.window.model import LiveSegment
-from packager.window.rendition import Rendition
 from packager.window.window import Window
 
 LISTED_TARGET_DURATIONS = 6
 """Target durations of the segments that are listed; players begin three before the end."""
 
 
-def delayed_playlist(
-    leading: Window,
-    rendition: Rendition,
-    until: Fraction,
-    date_ranges: Callable[[Fraction, Fraction], Sequence[str]],
-    suffix: str,
-) -> MediaPlaylist | None:
-    """Make the playlist that a rendition had at a date.
+@dataclass(frozen=True, slots=True)
+class DelayedSegments:
+    """The segments that a playlist lists at a date.
+
+    Attributes:
+        discontinuity_sequence: discontinuity sequence number of the first one.
+        ended: whether nothing comes behind the last one.
+    """
+
+    listed: Sequence[LiveSegment]
+    discontinuity_sequence: int
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PastListing:
+    """Some of a channel's past.
+
+    Attributes:
+        segments: by rendition: segments and gaps of the same numbers, without a hole.
+        discontinuities: by rendition, how many there were before the first segment.
+    """
+
+    segments: Mapping[str, Sequence[LiveSegment]]
+    discontinuities: Mapping[str, int]
+
+
+def listed_until(leading: Window, own: Window, until: Fraction) -> DelayedSegments | None:
+    """Find the segments that a rendition listed at a date, among those that are listed now.
 
     Args:
         leading: the window whose dates decide for all renditions.
         until: seconds since the epoch.
-        date_ranges: returns the EXT-X-DATERANGE tags of a span.
-        suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
 
     Returns:
-        None if the channel has nothing of that time.
+        None if the live playlist has nothing of that time.
     """
-    listed, target_duration = leading.listed, leading.target_duration
-    behind = bisect_right(listed, until, key=_end)
-    first, seconds = behind, Fraction(0)
-    while first and seconds < LISTED_TARGET_DURATIONS * target_duration:
-        first -= 1
-        seconds += listed[first].duration
-    if first == behind:
-        return None
-    own = rendition.window
-    skipped = listed[first].number - own.listed[0].number if own.listed else -1
-    segments = list(islice(own.listed, skipped, skipped + behind - first)) if skipped >= 0 else []
+    begin, behind = _span(leading.listed, until, leading.target_duration)
+    skipped = leading.listed[begin].number - own.listed[0].number if begin < behind and own.listed else -1
+    segments = list(islice(own.listed, skipped, skipped + behind - begin)) if skipped >= 0 else []
     if not segments:
         return None
+    is_end = own.ended and segments[-1] is own.listed[-1]
+    return DelayedSegments(segments, _discontinuity_sequence(own, skipped), is_end)
+
+
+def past_until(
+    past: PastListing, rendition: str, until: Fraction, target_duration: int
+) -> DelayedSegments | None:
+    """Find the segments that a rendition listed at a date, among some of its past.
+
+    Args:
+        until: seconds since the epoch.
+
+    Returns:
+        None if there was nothing at that time.
+    """
+    own = past.segments[rendition]
+    begin, behind = _span(next(iter(past.segments.values())), until, target_duration)
+    if begin == behind:
+        return None
+    before = sum(one.discontinuity for one in own[:begin])
+    return DelayedSegments(own[begin:behind], past.discontinuities[rendition] + before)
+
+
+def delayed_playlist(
+    shown: DelayedSegments,
+    target_duration: int,
+    date_ranges: Callable[[Fraction, Fraction], Sequence[str]],
+    extension: str,
+    suffix: str,
+) -> MediaPlaylist:
+    """Make the playlist that a rendition had at a date.
+
+    Args:
+        date_ranges: returns the EXT-X-DATERANGE tags of a span.
+        suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
+    """
+    segments = shown.listed
     ranges = date_ranges(segments[0].program_date_time, _end(segments[-1]))
-    made = media_playlist(segments, target_duration, ranges, own.extension, suffix=suffix)
+    made = media_playlist(segments, target_duration, ranges, extension, suffix=suffix)
     return replace(
         made,
         playlist_type=None,
-        ended=own.ended and segments[-1] is own.listed[-1],
+        ended=shown.ended,
         media_sequence_number=segments[0].number,
-        discontinuity_sequence=_discontinuity_sequence(own, skipped),
+        discontinuity_sequence=shown.discontinuity_sequence,
     )
+
+
+def _span(leading: Sequence[LiveSegment], until: Fraction, target_duration: int) -> tuple[int, int]:
+    """Return the index of the first segment that is listed at a date, and that behind the last one."""
+    behind = bisect_right(leading, until, key=_end)
+    first, seconds = behind, Fraction(0)
+    while first and seconds < LISTED_TARGET_DURATIONS * target_duration:
+        first -= 1
+        seconds += leading[first].duration
+    return first, behind
 
 
 def _end(segment: LiveSegment) -> Fraction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from packager.past.delayed_playlist import PastListing
 from packager.past.outlined_span import OutlinedSpan
 from packager.past.outlines import BLOCK_SEGMENTS, Outline, outlines_of
 from packager.past.past_segments import PastSegments
@@ -18,6 +20,10 @@ from packager.window.rendition import Rendition, extension_of, variant_rendition
 
 READ_ATTEMPTS = 3
 """How often the DVR is read where a segment has left the playlist meanwhile."""
+
+
+MOST_MISSING = 1000
+"""Most numbers in a row that gaps stand for where nothing was on the disk."""
 
 
 class _Earlier(NamedTuple):
@@ -63,12 +69,15 @@ class EarlierSegments:
         listed = variant_renditions(list(self._renditions.values()))[0].window.listed
         return bool(listed) and start < listed[0].program_date_time
 
-    async def window(self, start: Fraction, end: Fraction | None) -> PastWindow | None:
+    async def window(
+        self, start: Fraction, end: Fraction | None, *, may_lack: bool = False
+    ) -> PastWindow | None:
         """Return a span with its segments from the DVR, followed by those of the playlists.
 
         Args:
             start: in seconds since the epoch.
             end: likewise; None: it goes on as long as the channel does.
+            may_lack: whether numbers may be missing in a span that grows.
 
         Raises:
             OSError: S3 can't be reached now.
@@ -80,12 +89,50 @@ class EarlierSegments:
             if self._outlined and self._is_whole(recent, end):
                 return await threads.run(self._read_outlined, start, end, before, recent)
             earlier = await threads.run(
-                self._read, start, end, before, is_whole=recent is None or recent.is_whole
+                self._read, start, end, before, is_whole=may_lack or self._is_whole(recent, end)
             )
             if before == self._before:
                 break
         # In the step in which the rest of the request is decided: more may have come.
         return self._joined(earlier, past_window(self._renditions, start, end), start, end)
+
+    async def listing(self, start: Fraction, end: Fraction, segment_duration: Fraction) -> PastListing | None:
+        """Return all segments of a span, and gaps where there is none, as live playlists had them.
+
+        Args:
+            start: in seconds since the epoch.
+            end: in seconds since the epoch.
+            segment_duration: seconds for which a gap stands whose segment isn't known.
+
+        Raises:
+            OSError: S3 can't be reached now.
+        """
+        before, threads = self._before, next(iter(self._past.values())).threads
+        earlier = await threads.run(self._read, start, end, before, is_whole=True)
+        # Segments that have left the playlists meanwhile are still in the windows.
+        later = self._listed_from(before, end)
+        rows = {name: [*earlier.segments.get(name, ()), *later[name]] for name in self._renditions}
+        if not any(rows.values()):
+            return None
+        segments = _without_holes(rows, segment_duration)
+        numbers = {name: own[0].number for name, own in segments.items()}
+        return PastListing(segments, await threads.run(self._discontinuities, numbers))
+
+    def _listed_from(self, first: int, end: Fraction) -> dict[str, list[LiveSegment]]:
+        """Return the segments from a number on that all windows have, up to a date."""
+        found: dict[str, list[LiveSegment]] = {name: [] for name in self._renditions}
+        newest = max(one.window.next_number for one in self._renditions.values())
+        for number in range(first, newest):
+            row = {name: one.window.at(number) for name, one in self._renditions.items()}
+            own = [one for one in row.values() if one is not None]
+            if len(own) < len(row) or own[0].program_date_time >= end:
+                break
+            for name, segment in zip(found, own, strict=True):
+                found[name].append(segment)
+        return found
+
+    def _discontinuities(self, numbers: Mapping[str, int]) -> dict[str, int]:
+        return {name: self._past[name].discontinuities_before(number) for name, number in numbers.items()}
 
     @property
     def _before(self) -> int:
@@ -197,6 +244,33 @@ def _edges(outlines: Sequence[Outline], start: Fraction, end: Fraction | None, b
         if behind:
             return [least, numbers[behind - 1]] if least <= numbers[behind - 1] else []
     return []
+
+
+def _without_holes(
+    rows: Mapping[str, list[LiveSegment]], segment_duration: Fraction
+) -> dict[str, list[LiveSegment]]:
+    """Put gaps where no rendition has a number; behind more of them than can be meant, the rest is all."""
+    leading = next(iter(rows.values()))
+    begin = 0
+    gaps: list[LiveSegment] = []
+    for index, (one, following) in enumerate(itertools.pairwise(leading), 1):
+        missing = following.number - one.number - 1
+        if missing > MOST_MISSING:
+            begin, gaps = index, []
+            continue
+        gaps += (
+            replace(
+                _gap(one),
+                number=one.number + behind,
+                date_ratio=(_end(one) + (behind - 1) * segment_duration).as_integer_ratio(),
+                discontinuity=False,
+                duration=segment_duration,
+            )
+            for behind in range(1, missing + 1)
+        )
+    if not gaps:
+        return {name: own[begin:] for name, own in rows.items()}
+    return {name: sorted([*own[begin:], *gaps], key=lambda one: one.number) for name, own in rows.items()}
 
 
 def _aligned(

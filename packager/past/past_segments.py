@@ -42,6 +42,9 @@ class PastSegments(Protocol):
     def outlines(self, start: Fraction, end: Fraction | None, before: int) -> Sequence[Outline]:
         """Read the outlines of all blocks that have segments of a span, in ascending order; see ``read``."""
 
+    def discontinuities_before(self, number: int) -> int:
+        """Return how many discontinuities the rendition had before a segment; 0 where that isn't known."""
+
     def read(
         self, start: Fraction, end: Fraction | None, before: int, like: Sequence[LiveSegment] = ()
     ) -> Sequence[LiveSegment]:

@@ -15,6 +15,7 @@ from fractions import Fraction
 from xml.sax.saxutils import escape
 
 from media.dash import live_mpd, mpd
+from media.dash.live_mpd import DynamicManifest
 from media.dash.segment_addressing import NumberTemplate
 from media.hls.date_range import DateRange
 from media.hls.precompressed_text import FilledText, Pieces, Replacements, TextTemplate, rendered
@@ -69,6 +70,10 @@ SETTLED_UPDATES = 5
 """Target durations behind the end until all players know of it: they ask in each."""
 
 
+Timelines = Mapping[str, Timeline | None]
+"""By rendition; None where nothing is known of a rendition."""
+
+
 @dataclass(frozen=True, slots=True)
 class _PeriodBlock:
     """Periods that don't change any more, joined.
@@ -121,7 +126,8 @@ class LiveManifest:
         self.date_ranges = date_ranges or DateRanges()
         self._renditions = renditions
         self._cadence = cadence
-        self._tracker = PeriodTracker(renditions, cadence.segment_duration)
+        windows = [one.window for one in renditions.values() if one.language is None]
+        self._tracker = PeriodTracker(windows, cadence.segment_duration)
         self._state: tuple[object, ...] = ()
         # The manifest of this state, with marks in the places of suffix and bandwidths.
         self._templates: list[TextTemplate] = []
@@ -193,7 +199,7 @@ class LiveManifest:
             return None
         shifted = replace(
             made,
-            availability_start=_date(float(delay)),
+            availability_start=iso_date(float(delay)),
             time_shift_depth=depth,
             latency=made.latency and made.latency.later(delay),
         )
@@ -201,59 +207,24 @@ class LiveManifest:
         template = TextTemplate(header + first.template.text[len(self._before) :])
         return FilledText(template, first.replacements), *others
 
-    def span(self, suffix: str, now: float, first: int, last: int | None, location: str) -> Pieces | None:
-        """Return the manifest of a span of the channel that grows, or has just ended, in pieces.
-
-        Players begin at its beginning, by how far that is behind the newest, and then ask at the location.
+    def header(self, now: float, periods: Sequence[LivePeriod]) -> DynamicManifest:
+        """Return what the manifest would say beside its periods if it had these, while more may come.
 
         Args:
-            suffix: as for `pieces`, and so is ``now``.
-            first: media sequence number of its first segment.
-            last: of its last segment; None: more comes.
-            location: relative address of the versions that follow the first; empty for one of these.
-
-        Returns:
-            None where no segment of it is in all renditions.
+            now: seconds since the epoch.
         """
         reference = next(iter(self._renditions.values())).window
         self._tracker.follow()
-        listed = self._tracker.periods(ended=reference.ended, settled=False)
-        step = self._cadence.segment_duration
-        periods = [cut for one in listed if (cut := one.cut(first, last, step)) is not None]
-        if not periods:
-            return None
-        periods = _having_events(periods, self.date_ranges.whole())
-        known = dict(self._written)
-        for block in self._blocks.values():
-            begin, end = block.periods[0].stretch.number, block.periods[-1].last
-            if end is None or (end >= first and (last is None or begin <= last)):
-                known |= block.apart()
-        texts = [
-            found[1]
-            if (found := known.get(one.stretch.number)) and found[0] == one
-            else self._period(one).write()
-            for one in periods
-        ]
-        newest = reference.listed[-1]
-        length = newest.program_date_time + newest.duration - periods[0].start
-        # The first segment stays available until players have the next manifest.
-        depth = length + 2 * step + self._cadence.target_duration
-        whole = self._manifest(reference, now, periods)
-        made = replace(
-            whole,
-            publish_time=_date(self._publish_time(reference, settled=False)),
-            time_shift_depth=depth,
-            presentation_delay=length if location else whole.presentation_delay,
-            latency=None,
-            location=location,
-            ended=last is not None or reference.ended,
-            end=max(one.start + (one.length or 0) for one in periods),
-            settled=False,
-        )
-        before, behind = made.around()
-        text = before + live_mpd.BETWEEN.join(texts) + behind
-        replacements = *self._measured(), (SUFFIX.encode(), escape(suffix).encode())
-        return (FilledText(TextTemplate(text), replacements),)
+        published = iso_date(self._publish_time(reference, settled=False))
+        return replace(self._manifest(reference, now, periods), publish_time=published, settled=False)
+
+    def replacements(self, suffix: str) -> Replacements:
+        """Return what the marks in the texts of periods stand for.
+
+        Args:
+            suffix: as for `pieces`.
+        """
+        return *self._measured(), (SUFFIX.encode(), escape(suffix).encode())
 
     def keep_up(self) -> None:
         """Follow new segments, and write some of the periods that don't change any more."""
@@ -303,7 +274,7 @@ class LiveManifest:
         """Return the periods with the date ranges of their times, if the channel has any."""
         key = self.date_ranges.version, periods
         if key != self._events_key:
-            self._events_key, self._eventful = key, _having_events(periods, self.date_ranges.whole())
+            self._events_key, self._eventful = key, having_events(periods, self.date_ranges.whole())
         return self._eventful
 
     def _is_final(self, period: LivePeriod) -> bool:
@@ -331,14 +302,12 @@ class LiveManifest:
                 loose.append(template)
         return [*joined, TextTemplate(b"".join((*loose, behind)))]
 
-    def _manifest(
-        self, reference: Window, now: float, periods: Sequence[LivePeriod]
-    ) -> live_mpd.DynamicManifest:
+    def _manifest(self, reference: Window, now: float, periods: Sequence[LivePeriod]) -> DynamicManifest:
         step, part = self._cadence.segment_duration, self._cadence.part_target
         oldest, newest = reference.listed[0], reference.listed[-1]
         target, settled = max(LATENCY_PARTS * part, LEAST_LATENCY), self._is_settled(reference, now)
-        return live_mpd.DynamicManifest(
-            publish_time=_date(self._published),
+        return DynamicManifest(
+            publish_time=iso_date(self._published),
             update_period=step,
             time_shift_depth=newest.program_date_time + newest.duration - oldest.program_date_time,
             max_segment_duration=Fraction(self._cadence.target_duration),
@@ -364,7 +333,8 @@ class LiveManifest:
         part = self._cadence.part_target
         if settled:
             return float(end + SETTLED_UPDATES * self._cadence.target_duration)
-        begun = self._tracker.known[-1].number >= reference.next_number
+        known = self._tracker.known
+        begun = bool(known) and known[-1].number >= reference.next_number
         return float(end + begun * part + 2 * reference.ended * part)
 
     def _is_settled(self, reference: Window, now: float) -> bool:
@@ -411,14 +381,28 @@ class LiveManifest:
         return known if known and known[0] == period else (period, self._period(period).write())
 
     def _period(self, period: LivePeriod) -> mpd.Period:
+        return self.period(period, self.timelines(period))
+
+    def timelines(self, period: LivePeriod) -> Timelines:
+        """Return the timelines with which the renditions begin a period that is in the windows."""
+        return {
+            name: timeline_at(one.window, period.first)
+            for name, one in self._renditions.items()
+            if one.language is None
+        }
+
+    def period(self, period: LivePeriod, timelines: Timelines) -> mpd.Period:
+        """Describe a period.
+
+        Args:
+            timelines: with which the renditions begin the period, but for captions.
+        """
         sets: list[mpd.AdaptationSet] = []
         for content, video in (("video", True), ("audio", False)):
             offered = [
                 self._representation(rendition, timeline, period)
                 for rendition in self._renditions.values()
-                if rendition.video is video
-                and rendition.language is None
-                and (timeline := timeline_at(rendition.window, period.first))
+                if rendition.video is video and (timeline := timelines.get(rendition.name)) is not None
             ]
             if offered:
                 # Events go with the pictures, or where there are none with the sound.
@@ -434,9 +418,9 @@ class LiveManifest:
 
     def _reference_time(self, offered: list[mpd.Representation], period: LivePeriod) -> mpd.ReferenceTime:
         """Return the date of the period's first moment, which is the time of its encoding."""
-        date = _date(float(period.start))
+        start = iso_date(float(period.start))
         ticks = round(period.media_time * offered[0].segments.timescale)
-        return mpd.ReferenceTime(live_mpd.LATENCY_REFERENCE, date, ticks, CLOCK)
+        return mpd.ReferenceTime(live_mpd.LATENCY_REFERENCE, start, ticks, CLOCK)
 
     def media_time(self, number: int) -> Fraction | None:
         """Return the media time in seconds at which a segment begins; None before any was published.
@@ -469,16 +453,7 @@ class LiveManifest:
             timeline, length = segment.timeline or timeline, segment.duration
         elif not self._was_named(window, number, now):
             return None
-        if timeline is None:
-            return None
-        track = read_track(timeline.init)
-        track_id, timescale = track.track_id, track.timescale
-        return write_empty_fragment(
-            sequence_number=number,
-            track_id=track_id,
-            base_media_decode_time=round(begin * timescale),
-            duration=round(length * timescale),
-        )
+        return None if timeline is None else empty_segment(number, timeline, begin, length)
 
     def _was_named(self, window: Window, number: int, now: float) -> bool:
         """Return whether players may have a manifest that names a segment behind the end of all."""
@@ -540,7 +515,23 @@ class LiveManifest:
         )
 
 
-def _having_events(periods: list[LivePeriod], ranges: Sequence[DateRange]) -> list[LivePeriod]:
+def empty_segment(number: int, timeline: Timeline, begin: Fraction, length: Fraction) -> bytes:
+    """Write a segment without samples.
+
+    Args:
+        begin: seconds of media time, not negative.
+        length: seconds.
+    """
+    track = read_track(timeline.init)
+    return write_empty_fragment(
+        sequence_number=number,
+        track_id=track.track_id,
+        base_media_decode_time=round(begin * track.timescale),
+        duration=round(length * track.timescale),
+    )
+
+
+def having_events(periods: list[LivePeriod], ranges: Sequence[DateRange]) -> list[LivePeriod]:
     """Return periods with the date ranges of their times, if there are any."""
     if not ranges or not periods:
         return periods
@@ -563,7 +554,7 @@ def _bandwidth(rendition: Rendition) -> int:
     return rendition.window.finished.totals.peak_bandwidth or nominal
 
 
-def _date(seconds: float) -> str:
+def iso_date(seconds: float) -> str:
     """Write seconds since the epoch as ISO 8601, to the nearest millisecond."""
-    date = datetime.fromtimestamp(round(seconds * 1000) / 1000, UTC)
-    return date.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    written = datetime.fromtimestamp(round(seconds * 1000) / 1000, UTC)
+    return written.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -7,17 +7,18 @@ shortest one, so that none has a hole; the last period ends with the longest one
 from __future__ import annotations
 
 import functools
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import zip_longest
+from typing import NamedTuple, Protocol
 
 from media.dash.durations import SHORTEST_LAST, rounded_down, rounded_up
 from media.dash.mpd import EventStream
 from media.mp4.fragments.fragments import FragmentReader, InitSegment
 from packager.window.model import LiveSegment, Timeline
-from packager.window.rendition import Rendition
 from packager.window.segments import MEMORY_TARGET_DURATIONS
 from packager.window.snapshot import PIECE_STRETCHES, HeldStretch, PeriodsEntry
 from packager.window.window import Window
@@ -77,44 +78,114 @@ class LivePeriod:
         """The date of its beginning in seconds since the epoch."""
         return self.stretch.start + self.media_time - self.stretch.media_time
 
-    def cut(self, first: int, last: int | None, step: Fraction) -> LivePeriod | None:
-        """Return what of it is between two segments; None where nothing is.
+    def until(self, last: int, step: Fraction) -> LivePeriod | None:
+        """Return what of it is up to a segment; None where nothing is.
 
         Args:
-            last: the last segment; None: all that comes.
             step: seconds of a segment.
         """
-        begin = max(first, self.first)
-        gone = (begin - self.first) * step
-        end, length = self.last, None if self.length is None else self.length - gone
-        if last is not None and (end is None or end > last):
-            end, length = last, rounded_down((last - begin + 1) * step)
-        if end is not None and end < begin:
-            return None
-        if begin == self.first and end == self.last:
+        if self.last is not None and self.last <= last:
             return self
-        start = rounded_down(self.start + gone)
+        if last < self.first:
+            return None
+        return replace(self, last=last, length=rounded_down((last - self.first + 1) * step))
+
+    def from_timeline(self, number: int, step: Fraction) -> LivePeriod:
+        """Return the period with all of the timeline that its first segment goes on with.
+
+        Args:
+            number: of the timeline: the media sequence number of its first segment.
+            step: seconds of a segment.
+        """
+        before = (self.first - number) * step
+        if not 0 < before <= self.media_time:
+            return self
+        begun = Stretch(number, self.stretch.start - before, self.stretch.media_time - before)
         return replace(
-            self, first=begin, last=end, start=start, length=length, media_time=self.media_time + gone
+            self,
+            stretch=begun,
+            first=number,
+            start=rounded_down(begun.start),
+            length=None if self.length is None else self.length + before,
+            media_time=begun.media_time,
         )
+
+
+class FollowedSegments(Protocol):
+    """The segments of a rendition from which periods are made: those of a window, or stored ones."""
+
+    @property
+    def listed(self) -> Sequence[LiveSegment]:
+        """Finished segments, in the order of their numbers."""
+
+    @property
+    def open(self) -> LiveSegment | None:
+        """The segment that is being made."""
+
+    @property
+    def target_duration(self) -> int:
+        """EXT-X-TARGETDURATION in seconds."""
+
+    def at(self, number: int) -> LiveSegment | None:
+        """Return a finished segment by its number."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRow:
+    """Finished segments of a rendition, behind the last of which nothing is known yet."""
+
+    listed: Sequence[LiveSegment]
+    target_duration: int
+
+    @property
+    def open(self) -> LiveSegment | None:
+        """None: all of them are finished."""
+        return None
+
+    def at(self, number: int) -> LiveSegment | None:
+        """Return a segment by its number."""
+        index = bisect_left(self.listed, number, key=lambda one: one.number)
+        found = self.listed[index] if index < len(self.listed) else None
+        return found if found is not None and found.number == number else None
+
+    def timeline_at(self, number: int) -> Timeline | None:
+        """Return the timeline of a segment, or of the next one that isn't a gap; None without any."""
+        index = bisect_left(self.listed, number, key=lambda one: one.number)
+        return next((one.timeline for one in self.listed[index:] if not one.gap), None)
+
+
+class _StretchEnd(NamedTuple):
+    """The end of a stretch.
+
+    Attributes:
+        last: media sequence number of the last segment that all renditions have.
+        seconds: where each rendition ends, since the beginning of the stretch.
+    """
+
+    last: int
+    seconds: Sequence[Fraction]
 
 
 class PeriodTracker:
     """Follows a channel's first rendition and divides it into periods.
 
     Args:
+        windows: the renditions' but for captions.
         step: seconds of a segment.
+        forgets: whether stretches are forgotten that have left the window.
     """
 
-    def __init__(self, renditions: Mapping[str, Rendition], step: Fraction) -> None:
-        self._windows = [one.window for one in renditions.values() if one.language is None]
+    def __init__(self, windows: Sequence[FollowedSegments], step: Fraction, *, forgets: bool = True) -> None:
+        self._windows = windows
         self._step = step
+        self._forgets = forgets
         self._known: deque[Stretch] = deque()
         self._lasts: dict[int, int] = {}
         self._seen = -1
         self._previous: LiveSegment | None = None
         # By their stretches' numbers, those that don't change any more.
         self._over: dict[int, LivePeriod] = {}
+        self._ends: dict[int, _StretchEnd] = {}
 
     @property
     def known(self) -> Sequence[Stretch]:
@@ -135,10 +206,28 @@ class PeriodTracker:
             self._admit(segment)
         if window.open is not None and window.open.timeline is not None and self._breaks(window.open):
             self._begin(window.open)
-        while len(self._known) > 1 and self._known[1].number <= window.listed[0].number:
+        while self._forgets and len(self._known) > 1 and self._known[1].number <= window.listed[0].number:
             gone = self._known.popleft().number
             self._lasts.pop(gone, None)
+            self._ends.pop(gone, None)
             self._over.pop(gone, None)
+
+    def go_on(self, windows: Sequence[FollowedSegments]) -> None:
+        """Follow other windows of the same renditions, which go on behind what was followed until now."""
+        self._windows = windows
+
+    @property
+    def seen(self) -> int:
+        """Number of the last segment that was followed."""
+        return self._seen
+
+    @property
+    def needed(self) -> int:
+        """Number of the oldest segment of which something may still be asked, to end a period."""
+        done = self._over.keys() | self._ends.keys()
+        pending = (one.number for one in self._known if one.number not in done)
+        begun = next(pending, self._seen)
+        return min(self._lasts.get(begun, begun), self._seen)
 
     def state(self) -> Iterator[PeriodsEntry]:
         """Return a snapshot of the stretches, in pieces, from which another process continues."""
@@ -171,8 +260,12 @@ class PeriodTracker:
         """Return whether a segment can't be in the stretch of those before it."""
         if self._known and self._known[-1].number == segment.number:
             return False
-        if self._previous is None or self._previous.timeline != segment.timeline:
+        previous = self._previous
+        if previous is None or previous.number + 1 < segment.number or not _goes_on(previous, segment):
             return True
+        if _follows_at_once(previous, segment, self._step):
+            # The segment is as far from its place as the one before; fractions are slow.
+            return False
         stretch = self._known[-1]
         expected = stretch.start + (segment.number - stretch.number) * self._step
         return abs(segment.program_date_time - expected) > MOST_DRIFT
@@ -196,6 +289,8 @@ class PeriodTracker:
                 without the time between two stretches, as in a recording.
         """
         found, begin = list[LivePeriod](), Fraction(0)
+        if self._known and self._previous is None:
+            self._note_end(self._known[-1])
         oldest = self._windows[0].listed[0].number if settled else 0
         for stretch, following in zip_longest(self._known, list(self._known)[1:]):
             over = self._over.get(stretch.number)
@@ -237,6 +332,8 @@ class PeriodTracker:
     def _last(self, stretch: Stretch) -> int | None:
         """Return the number of the last segment that all renditions have in a stretch; None without one."""
         number = self._lasts.get(stretch.number, -1)
+        if self._windows[0].at(number) is None and stretch.number in self._ends:
+            return self._ends[stretch.number].last
         while number >= stretch.number:
             row = [window.at(number) for window in self._windows]
             # A segment that isn't finished yet in one rendition will come; a gap will not.
@@ -248,9 +345,7 @@ class PeriodTracker:
     def _length(self, stretch: Stretch, last: int, following: Stretch | None, *, settled: bool) -> Fraction:
         """Return the seconds of a stretch that is over, in whole milliseconds."""
         step = (last - stretch.number) * self._step
-        row = [one for window in self._windows if (one := window.at(last)) is not None]
-        # Video segments are regular; the dates of segments of one number show how far audio is from them.
-        ends = [step + one.program_date_time - row[0].program_date_time + one.duration for one in row]
+        ends = self._find_ends(stretch, last)
         if following is None:
             # Players consider media beyond the period's end as played, and may stop before they reach it.
             end = rounded_up(max(ends))
@@ -260,7 +355,22 @@ class PeriodTracker:
                 end = min(end, rounded_down(step + self._step))
             return max(end, SHORTEST_LAST)
         begins = rounded_down(following.start) - rounded_down(stretch.start)
-        return rounded_down(min(*ends, begins))
+        return rounded_down(min([*ends, begins]))
+
+    def _find_ends(self, stretch: Stretch, last: int) -> Sequence[Fraction]:
+        """Return where the renditions end with a segment, in seconds since the beginning of its stretch."""
+        step = (last - stretch.number) * self._step
+        row = [one for window in self._windows if (one := window.at(last)) is not None]
+        if not row:
+            return self._ends[stretch.number].seconds if stretch.number in self._ends else [step + self._step]
+        # Video segments are regular; the dates of segments of one number show how far audio is from them.
+        return [step + one.program_date_time - row[0].program_date_time + one.duration for one in row]
+
+    def _note_end(self, stretch: Stretch) -> None:
+        """Note where a stretch ends behind which are gaps, since its segments may leave the windows."""
+        last = self._last(stretch)
+        if last is not None and self._windows[0].at(last) is not None:
+            self._ends[stretch.number] = _StretchEnd(last, self._find_ends(stretch, last))
 
     def media_time(self, number: int) -> Fraction | None:
         """Return the media time in seconds at which a segment begins; None before any was published.
@@ -272,6 +382,20 @@ class PeriodTracker:
         if stretch is None:
             return None
         return stretch.media_time + (number - stretch.number) * self._step
+
+
+def _goes_on(previous: LiveSegment, segment: LiveSegment) -> bool:
+    """Return whether two segments have the same init segment; its frame rate isn't noted on a disk."""
+    before, now = previous.timeline, segment.timeline
+    if before is now:
+        return True
+    return before is not None and now is not None and (before.number, before.init) == (now.number, now.init)
+
+
+def _follows_at_once(previous: LiveSegment, segment: LiveSegment, step: Fraction) -> bool:
+    """Return whether a segment's date is exactly a step behind that of the one before."""
+    (before, per_second), (date, ticks) = previous.date_ratio, segment.date_ratio
+    return (date * per_second - before * ticks) * step.denominator == step.numerator * ticks * per_second
 
 
 def _in_pieces(

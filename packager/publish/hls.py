@@ -20,6 +20,7 @@ from media.hls.date_range import DateRange
 from media.hls.media_playlist import MediaPlaylist, Older, Part, RenditionReport, Segment, ServerControl
 from media.hls.precompressed_text import Pieces, SharedText, Unrendered, rendered
 from packager.publish.dash import LiveManifest
+from packager.publish.dash_spans import DelayedManifest, SpanManifest, SpanManifests
 from packager.publish.date_ranges import DateRanges
 from packager.publish.hls_line_cache import History, playlist_segment
 from packager.publish.hls_multivariant import multivariant_playlist
@@ -220,6 +221,7 @@ class Presentation:
     Attributes:
         date_ranges: the EXT-X-DATERANGE tags of publishers.
         clock: the clock by which date ranges are removed.
+        spans: the DASH manifests of spans that grow.
     """
 
     def __init__(
@@ -240,6 +242,7 @@ class Presentation:
         self.date_ranges = DateRanges(limits)
         self._histories = {name: History(limits.block_segments) for name in renditions}
         self._manifest = LiveManifest(renditions, cadence, BLOCK_PERIODS, self.date_ranges)
+        self.spans = SpanManifests([one.window for one in renditions.values() if one.language is None])
         for name, rendition in renditions.items():
             rendition.window.on_listed = _weak_callback(weakref.WeakMethod(self._keep_up), name)
 
@@ -391,16 +394,46 @@ class Presentation:
         """Return the DASH manifest for those who watch so many seconds later; see :class:`LiveManifest`."""
         return self._manifest.delayed(suffix, now, delay)
 
+    def span(self, segments: Mapping[str, Sequence[LiveSegment]]) -> SpanManifest:
+        """Make the DASH manifest of a span that grows, to be added to ``spans``; it may be made in a thread.
+
+        Args:
+            segments: segments of the span that are here, by rendition.
+        """
+        return SpanManifest(self._manifest, self._cadence, self._coded(segments))
+
+    def delayed(self, segments: Mapping[str, Sequence[LiveSegment]]) -> DelayedManifest:
+        """Make the DASH manifest of the channel as it was a while ago; it may be made in a thread.
+
+        Args:
+            segments: segments of that time, by rendition.
+        """
+        return DelayedManifest(self._manifest, self._cadence, self._coded(segments))
+
+    def _coded(self, segments: Mapping[str, Sequence[LiveSegment]]) -> Mapping[str, Sequence[LiveSegment]]:
+        """Return the segments of pictures and sound."""
+        return {name: own for name, own in segments.items() if self._renditions[name].language is None}
+
     def span_manifest(
-        self, now: float, first: int, last: int | None, suffix: str, location: str
+        self, start: Fraction, now: float, last: int | None, suffix: str, location: str
     ) -> Pieces | None:
-        """Return the DASH manifest of a span that grows, or has just ended; see :class:`LiveManifest`."""
+        """Return the DASH manifest of a span that grows, or has just ended, in pieces.
 
-        def render() -> Pieces:
-            made = self._manifest.span(suffix, now, first, last, location)
-            return () if made is None else (b"".join(rendered(made)),)
+        Args:
+            start: the span's, in seconds since the epoch, by which ``spans`` has it.
+            now: as for `manifest_pieces`; the rest as for `SpanManifest.pieces`.
 
-        return self._render_once(("", True, False, f"span {first} {last} {location}{suffix}"), render) or None
+        Returns:
+            None where ``spans`` doesn't have it.
+
+        Raises:
+            RenderingError: it can't be rendered.
+        """
+        found = self.spans.find(start)
+        if found is None:
+            return None
+        key = "", True, False, f"span {start} {last} {location}{suffix}"
+        return self._render_once(key, lambda: found.pieces(suffix, now, last, location))
 
     def lost_segment(self, name: str, number: int, now: float) -> bytes | None:
         """Return DASH's replacement for a segment that never came, or None; see :class:`LiveManifest`."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urljoin
+from xml.etree import ElementTree
 
 import httpx
 import m3u8
@@ -22,6 +23,10 @@ from tests.programmed_channel import ADMIN
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(600)
+
+TEMPLATE, REPRESENTATION = (
+    f"{{urn:mpeg:dash:schema:mpd:2011}}{name}" for name in ("SegmentTemplate", "Representation")
+)
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +127,6 @@ def test_a_growing_span_begins_in_the_past_and_goes_on_at_the_live_edge(tmp_path
         assert "EXT-X-PART" in found.dumps(), "low latency at the edge"
         waited = one.get(f"source/media.m3u8?start={start:.3f}&_HLS_msn={numbers[-1] + 1}&_HLS_part=0")
         assert waited.status_code == 200
-    refused = one.get(f"manifest.mpd?start={start:.3f}")
-    assert (refused.status_code, "HLS has all" in refused.text) == (404, True)
-    followed = one.get(f"manifest.mpd?start={start:.3f}&follow=1")
-    assert followed.status_code == 302, "its players go on with what is listed"
     kept = one.keep(start, time.time())
     found = m3u8.loads(one.get(f"recordings/{kept['id']}/source/media.m3u8").text)
     recorded = [int(str(each.uri).partition(".")[0]) for each in found.segments]
@@ -156,6 +157,21 @@ def test_the_past_is_there_while_nobody_publishes_behind_a_long_absence(
     assert len(said) == 3, "they never change"
 
 
+def test_the_past_is_there_although_nothing_has_come_for_longer_than_is_listed(tmp_path: Path) -> None:
+    """All that a server finds is in the past: the last gaps of an earlier one have left the list as well."""
+    until = round(time.time() - 900, 3)
+    make_long_dvr(LongDvr(tmp_path / "data" / "live" / "long", until, 600, 0, 20), workers=1)
+    one = Long(tmp_path, until, None, {})  # type: ignore[arg-type]
+    one.start(WINDOW)
+    span = one.query(-400, -300)
+    assert len(m3u8.loads(one.get(f"720p/media.m3u8?{span}").text).segments) > 50
+    assert one.get(f"manifest.mpd?{span}").status_code == 200
+    grown = one.get(f"manifest.mpd?start={until - 400:.3f}")
+    assert (grown.status_code, b'type="dynamic"' in grown.content) == (200, True)
+    assert one.get(f"480p/media.m3u8?start={until - 400:.3f}").status_code == 404, "numbers are missing"
+    assert one.server.stop() == 0
+
+
 def test_a_span_of_the_past_becomes_a_recording(long: Long) -> None:
     start, end = CLIPS[0]
     kept = long.keep(long.until + start, long.until + end)
@@ -171,11 +187,26 @@ def test_a_span_of_the_past_becomes_a_recording(long: Long) -> None:
     assert httpx.post(url, json=body, headers=ADMIN, timeout=CLIENT_SECONDS).status_code == 404
 
 
-@pytest.mark.parametrize("name", ["master.m3u8", "720p/media.m3u8", "manifest.mpd"])
-def test_a_delay_beyond_the_live_playlist_is_refused_with_the_reason(long: Long, name: str) -> None:
-    answer = long.get(f"{name}?delay=30m")
-    assert answer.status_code == 404
-    assert "playlist_window" in answer.text
+def test_a_growing_manifest_begins_in_the_past_with_its_changes(long: Long) -> None:
+    """The hour's second half has a change of the codec, gaps, and at its end nobody who publishes."""
+    start = long.until - 1800
+    growing = ElementTree.fromstring(long.get(f"manifest.mpd?start={start:.3f}").content)
+    ended = ElementTree.fromstring(
+        long.get(f"manifest.mpd?start={start:.3f}&end={long.until - 100:.3f}").content
+    )
+    assert (growing.get("type"), ended.get("type")) == ("dynamic", "static")
+    begins, ended_begins = (
+        [int(one.get("startNumber", "0")) for one in found.iter(TEMPLATE)] for found in (growing, ended)
+    )
+    # A film's periods end at a gap of one rendition, too; others go on with a segment without media.
+    assert set(begins) < set(ended_begins)
+    assert begins[:2] == ended_begins[:2] == [begins[0]] * 2
+    codecs = [{one.get("codecs") for one in found.iter(REPRESENTATION)} for found in (growing, ended)]
+    assert codecs[0] == codecs[1]
+    lacking = next(one for one in ended_begins if one not in begins) - 1
+    answer = long.get(f"480p/{lacking}.m4s")
+    assert (answer.status_code, answer.content[4:8], len(answer.content) < 200) == (200, b"moof", True)
+    assert long.get(f"720p/{lacking}.m4s").status_code == 200
 
 
 def test_times_before_now_lead_into_the_past(long: Long) -> None:
