@@ -327,9 +327,9 @@ def _objects(dvr: LongDvr, rendition: str, *, has_media: bool) -> Iterator[tuple
     left = before = 0
     timelines = set[int]()
     numbers, count = dvr.numbers, DEFAULT_LIMITS.bucket.piece_lines
-    for start in range(numbers.start, numbers.stop, count):
+    for start in range(numbers.start - numbers.start % count, numbers.stop, count):
         lines = []
-        for number in range(start, min(start + count, numbers.stop)):
+        for number in range(max(start, numbers.start), min(start + count, numbers.stop)):
             media = medias[dvr.is_changed(number)]
             line = dvr.line(number, rendition, media, left)
             left += line.discontinuity

@@ -580,7 +580,7 @@ def dvr_seconds(options: LiveOptions | RadioOptions) -> float:
 
 
 def listed_seconds(options: LiveOptions) -> float:
-    """Return the seconds that stay listed beyond the live window of a channel whose DVR is on disk."""
+    """Return the seconds that stay listed beyond the live window of a channel whose DVR isn't in memory."""
     kept = dvr_seconds(options)
     if options.event:
         return kept

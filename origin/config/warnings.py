@@ -43,11 +43,11 @@ def _of_channels(config: Config) -> Iterator[str]:
     for channel in config.live:
         if config.cluster.url and not config.server.dvr_path and channel.dvr != LiveOptions(channel.name).dvr:
             yield f"live {channel.name!r}: dvr: nodes of a cluster serve a DVR in server.dvr_path alone"
-        is_stored = (config.server.data or config.server.dvr_path) and not config.cluster.url
+        is_stored = config.server.dvr_path or (config.server.data and not config.cluster.url)
         if channel.playlist_window != LiveOptions(channel.name).playlist_window and (
             channel.event or not is_stored
         ):
-            yield f"live {channel.name!r}: playlist_window: not in a cluster or memory, nor of an event"
+            yield f"live {channel.name!r}: playlist_window: not of an event, nor of a DVR in memory"
         if channel.event and config.server.dvr_path and not config.cluster.url:
             yield f"live {channel.name!r}: event: a DVR in server.dvr_path isn't made a recording of"
         elif channel.event and not config.server.data:

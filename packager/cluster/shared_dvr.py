@@ -54,7 +54,9 @@ class SharedDvr:
     def for_all(self, entry: CadenceEntry) -> CadenceEntry:
         """Append the places of stored segments to the log, and the time for which they stay listed."""
         renditions = tuple(replace(one, folder=self._archive.place_of(one.name)) for one in entry.renditions)
-        return replace(entry, renditions=renditions, dvr_window=self._seconds, has_past=False)
+        return replace(
+            entry, renditions=renditions, dvr_window=self._seconds, has_past=self._archive.has_past
+        )
 
     def is_loaded(self, entry: CadenceEntry) -> bool:
         """Return whether stored segments for new windows are known, or can't be; else begin to load them."""

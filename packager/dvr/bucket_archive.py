@@ -32,6 +32,7 @@ from packager.dvr.restore_plan import (
     is_recent,
     last_number,
     listable_range,
+    with_timeline,
     within,
 )
 from packager.dvr.segment_removal import DvrBounds, retire_oldest
@@ -119,6 +120,11 @@ class BucketArchive:
         self._may_append: Callable[[], bool] = _always
 
     @property
+    def has_past(self) -> bool:
+        """Whether segments stay that have left the playlists."""
+        return self._bounds.seconds > 0
+
+    @property
     def trouble(self) -> str:
         """Why segments aren't stored properly; empty if they are."""
         return self._health.reason
@@ -145,7 +151,7 @@ class BucketArchive:
 
     def _past(self, rendition: str) -> PastPieces | None:
         """Return what finds the segments of a rendition that have left its playlist, if they are kept."""
-        if not self._bounds.seconds or self._cadence is None:
+        if not self.has_past or self._cadence is None:
             return None
         return self._bucket.past(self.place_of(rendition), self._cadence)
 
@@ -242,7 +248,7 @@ class BucketArchive:
 
     def _newest(self, cadence: Cadence) -> NewestNumbers | None:
         """Return the segments that are listed; None where those are all that there are."""
-        if not self._bounds.seconds:
+        if not self.has_past:
             return None
         seconds = self._bounds.listed_seconds + LISTED_TARGET_DURATIONS * cadence.target_duration
         begin = self._wall_clock() - seconds - CLOCK_SECONDS
@@ -293,13 +299,14 @@ class BucketArchive:
                 return segments, max(sequence for _, sequence in gaps.values())
             return {}, 0
         first = listable_range(found, next_number, segment_duration, kept).first
-        if self._bounds.seconds:
+        if self.has_past:
             first = max(first, next_number - math.ceil(kept / segment_duration))
         listable = {
             name: StoredRendition({n: line for n, line in one.lines.items() if n >= first}, one.timelines)
             for name, one in found.items()
         }
-        return align_renditions(listable, next_number, segment_duration, now)
+        segments, sequence = align_renditions(listable, next_number, segment_duration, now)
+        return {name: with_timeline(own, found[name].timeline) for name, own in segments.items()}, sequence
 
     def adopt(self, writers: Mapping[str, RenditionWriter], may_append: Callable[[], bool] = _always) -> None:
         """Store the segments that these writers finish, and those that they have finished and not stored.
@@ -343,7 +350,7 @@ class BucketArchive:
         """Store and remove until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_bounds())
-            if self._bounds.seconds:
+            if self.has_past:
                 group.create_task(self._remove_past())
             for upload in self._uploads.values():
                 group.create_task(self._work(upload))
@@ -380,7 +387,7 @@ class BucketArchive:
             await threads.run(upload.folder.load, self._cadence, self._newest(self._cadence))
             upload.is_loaded = True
         window = writer.window
-        has_more = False if self._bounds.seconds else await self._remove_some(upload, window)
+        has_more = False if self.has_past else await self._remove_some(upload, window)
         number = max(upload.next_number, window.finished.oldest_number)
         segment = window.at(number)
         if segment is None or upload.writer is not writer:

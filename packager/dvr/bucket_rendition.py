@@ -253,8 +253,9 @@ class BucketFolder:
 
     def _piece_for(self, line: IndexLine) -> _StoredPiece:
         """Find the piece that isn't full yet, or begin one with a line, once the last one is stored."""
-        last = self._pieces[-1] if self._is_last_ours else None
-        if last is not None and line.number < last.name.number + self._limits.piece_lines:
+        last, count = self._pieces[-1] if self._is_last_ours else None, self._limits.piece_lines
+        # Pieces of all renditions, and of all who store, begin with the same numbers.
+        if last is not None and line.number // count == last.name.number // count:
             return last
         if last is not None:
             if last.lines and not last.is_whole:

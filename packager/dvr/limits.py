@@ -11,7 +11,8 @@ class BucketLimits:
 
     Attributes:
         look_seconds: Between two checks whether there is something to store or to remove.
-        piece_lines: Numbers of a piece of an index, which is replaced with each segment until it is full.
+        piece_lines: Numbers of a piece of an index, which is replaced with each segment until it is full; it
+            divides the number with which the next piece begins.
         removal_retry_seconds: Pause before the next removal once S3 has refused one.
         new_piece_seconds: Between two looks for the newest pieces of an index, at which a segment is looked
             for that isn't in those that are known.

@@ -152,11 +152,12 @@ def main(days: float, *, in_s3: bool) -> Iterator[str]:
             make_long_dvr(dvr)
         yield f"{days:g} days: {len(dvr.numbers)} segments of each of four renditions"
         server, seconds = start(place, "0", s3)
-        empty = resident(server)
+        empty, cost = resident(server), cpu_seconds(server)
         server.stop()
-        yield f"a server without a DVR: {seconds:.2f} s, {empty:.0f} MB"
+        yield f"a server without a DVR: {seconds:.2f} s, {cost:.2f} s of CPU, {empty:.0f} MB"
         server, seconds = start(place, f"{int(days) + 1}d", s3)
-        yield f"a start: {seconds:.2f} s, {resident(server) - empty:.0f} MB more"
+        cost = cpu_seconds(server)
+        yield f"a start: {seconds:.2f} s, {cost:.2f} s of CPU, {resident(server) - empty:.0f} MB more"
         refused = ["start=2&end=1"] * ROUNDS
         yield f"a request that is refused: {ask(server, refused, 'master.m3u8', 0.0)}"
         for path in ("master.m3u8", "720p/media.m3u8"):

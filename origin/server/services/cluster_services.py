@@ -12,7 +12,7 @@ import msgspec
 
 from media.hls.date_range import DateRange
 from origin.config.errors import CommandError
-from origin.config.options import Config, dvr_seconds
+from origin.config.options import Config, dvr_seconds, listed_seconds
 from origin.events.channel import EventChannel
 from origin.events.cluster_channels import ClusterChannels
 from origin.events.created.channels import CreatedChannels
@@ -143,8 +143,8 @@ def make_shared_dvr(
         bucket: where DVRs are in S3; None where they aren't.
         streams: where channels are put, by name, as long as they can be served.
     """
-    kept = next((dvr_seconds(one) for one in config.live if one.name == channel.name), 0)
-    if bucket is None or not kept:
+    configured = next((one for one in config.live if one.name == channel.name), None)
+    if bucket is None or configured is None or not dvr_seconds(configured):
         return None
     # Here and not above: it needs an extra, which most servers don't have.
     from packager.cluster.shared_dvr import SharedDvr
@@ -152,8 +152,10 @@ def make_shared_dvr(
     from packager.dvr.segment_removal import DvrBounds
 
     options = channel.options
-    archive = BucketArchive(bucket, channel.name, DvrBounds(options.dvr_bytes), options.limits.dvr)
-    return SharedDvr(archive, kept, lambda: streams.setdefault(channel.name, channel.stream))
+    kept, listed = dvr_seconds(configured), listed_seconds(configured)
+    bounds = DvrBounds(options.dvr_bytes, kept if listed < kept else 0.0, listed)
+    archive = BucketArchive(bucket, channel.name, bounds, options.limits.dvr)
+    return SharedDvr(archive, listed, lambda: streams.setdefault(channel.name, channel.stream))
 
 
 class SharedStations:

@@ -206,7 +206,7 @@ def channel_options(
         dvr_bucket: the bucket of DVRs; in a cluster it is for the shared log, and not for this channel's own.
     """
     dvr_window = kept = dvr_seconds(options)
-    if not config.cluster.url and (dvr_bucket is not None or config.server.data):
+    if dvr_bucket is not None or config.server.data:
         dvr_window = listed_seconds(options)
     if dvr_bucket is not None and config.cluster.url:
         dvr_bucket, dvr_window = None, dvr_window if config.server.data else 0

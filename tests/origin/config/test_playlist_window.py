@@ -12,7 +12,7 @@ from origin.config.warnings import unserved
 
 DISK = '[server]\ndata = "data"\n'
 BUCKET = f'{DISK}dvr_path = "s3://bucket/dvr"\n'
-CLUSTER = f'{BUCKET}[cluster]\nurl = "redis://127.0.0.1"\n'
+CLUSTER = '[cluster]\nurl = "redis://127.0.0.1"\n'
 
 
 def write(folder: Path, server: str, *lines: str) -> Path:
@@ -45,7 +45,8 @@ def test_all_of_a_dvr_is_listed_but_where_its_playlist_is_to_be_shorter(
         (DISK, ('playlist_window = "3h"',), False),
         (DISK, ('playlist_window = "3h"', "event = true"), True),
         (BUCKET, ('playlist_window = "3h"',), False),
-        (CLUSTER, ('playlist_window = "3h"',), True),
+        (BUCKET + CLUSTER, ('playlist_window = "3h"',), False),
+        (DISK + CLUSTER, ('playlist_window = "3h"',), True),
         ("", ('playlist_window = "3h"',), True),
     ],
 )
