@@ -131,17 +131,16 @@ def read_content(piece: PieceName, data: bytes) -> PieceContent | None:
     )
 
 
-def read_piece(client: S3Client, folder: str, piece: PieceName) -> tuple[PieceContent | None, bytes]:
-    """Read a piece as it is now, and its bytes; none where it is gone. Blocks.
+def read_piece(client: S3Client, folder: str, piece: PieceName) -> bytes:
+    """Read a piece as it is now; of one that is gone, nothing. Blocks.
 
     Raises:
         OSError: S3 can't be reached now, or refuses.
     """
     try:
-        _, data = client.read_first(f"{folder}/{piece}", MAX_PIECE_BYTES)
+        return client.read_first(f"{folder}/{piece}", MAX_PIECE_BYTES)[1]
     except NotFoundError:
-        return None, b""
-    return read_content(piece, data), data
+        return b""
 
 
 def date_of(client: S3Client, folder: str, piece: PieceName) -> int | None:
