@@ -17,7 +17,7 @@ import structlog
 
 from packager.dvr import index, stored_cadence
 from packager.dvr.index import IndexLine, line_of
-from packager.dvr.index_pieces import INDEX_TYPE, PieceName, list_pieces, read_content, read_piece
+from packager.dvr.index_pieces import INDEX_TYPE, PieceContent, PieceName, list_pieces, read_piece
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import BucketLimits
 from packager.dvr.own_files import MAX_INIT_BYTES
@@ -138,12 +138,11 @@ class BucketFolder:
         self._header, self._has_past = stored_cadence.encode(cadence) + b"\n", newest is not None
         named = self._named(newest)
         with ThreadPoolExecutor(READS_AT_ONCE) as threads:
-            texts = list(threads.map(self._read, named))
+            contents = list(threads.map(self._read, named))
         lines: dict[int, IndexLine] = {}
         pieces = []
         strange = 0
-        for name, data in zip(named, texts, strict=True):
-            found = read_content(name, data)
+        for name, (found, data) in zip(named, contents, strict=True):
             if found is None or not stored_cadence.lists_alike(found.cadence, cadence):
                 strange += 1
                 continue
@@ -176,7 +175,7 @@ class BucketFolder:
             found = found[bisect_left(found, number, key=lambda one: one.number) :]
         return found[-MAX_PIECES:]
 
-    def _read(self, name: PieceName) -> bytes:
+    def _read(self, name: PieceName) -> tuple[PieceContent | None, bytes]:
         return read_piece(self._client, self._index, name)
 
     def _whole(self, lines: Mapping[int, IndexLine]) -> StoredRendition:

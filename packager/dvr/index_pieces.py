@@ -131,16 +131,17 @@ def read_content(piece: PieceName, data: bytes) -> PieceContent | None:
     )
 
 
-def read_piece(client: S3Client, folder: str, piece: PieceName) -> bytes:
-    """Read a piece as it is now; of one that is gone, nothing. Blocks.
+def read_piece(client: S3Client, folder: str, piece: PieceName) -> tuple[PieceContent | None, bytes]:
+    """Read a piece as it is now, and its bytes; none where it is gone. Blocks.
 
     Raises:
         OSError: S3 can't be reached now, or refuses.
     """
     try:
-        return client.read_first(f"{folder}/{piece}", MAX_PIECE_BYTES)[1]
+        _, data = client.read_first(f"{folder}/{piece}", MAX_PIECE_BYTES)
     except NotFoundError:
-        return b""
+        return None, b""
+    return read_content(piece, data), data
 
 
 def date_of(client: S3Client, folder: str, piece: PieceName) -> int | None:

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from packager.dvr import index
 from packager.dvr.index import IndexLine, segment_of
 from packager.dvr.index_pieces import (
+    PieceContent,
     PieceName,
     date_of,
     list_pieces,
     pieces_with,
-    read_content,
     read_piece,
 )
 from packager.dvr.init_files import parse_init
@@ -108,7 +108,7 @@ class PastPieces:
         self._dates: dict[PieceName, int | None] = {}
         self._timelines: OrderedDict[tuple[int, int], Timeline | None] = OrderedDict()
         self._looks = ThreadFlights[str, None](WAIT_SECONDS)
-        self._fetches = ThreadFlights[PieceName, bytes](WAIT_SECONDS)
+        self._fetches = ThreadFlights[PieceName, tuple[PieceContent | None, bytes]](WAIT_SECONDS)
 
     def place_of(self, segment: LiveSegment) -> str:
         """Return the address of a segment's object."""
@@ -245,16 +245,16 @@ class PastPieces:
     def _read_all(self, pieces: Sequence[PieceName]) -> Iterator[Sequence[LiveSegment]]:
         """Read pieces, several at once."""
         known = {one: self._find(one) for one in pieces}
-        # All wait for S3 at once; one thread does what Python does.
+        # All wait for S3 at once; one thread makes segments.
         coming = {one: self._reads.submit(self._fetch, one) for one in pieces if known[one] is None}
         for one in pieces:
             segments = known[one]
-            yield self._keep(one, coming[one].result()) if segments is None else segments
+            yield self._keep(one, *coming[one].result()) if segments is None else segments
 
     def _read(self, piece: PieceName) -> Sequence[LiveSegment]:
         """Read the segments of a piece; of one that is gone, or that can't be read, none."""
         segments = self._find(piece)
-        return self._keep(piece, self._fetch(piece)) if segments is None else segments
+        return self._keep(piece, *self._fetch(piece)) if segments is None else segments
 
     def _find(self, piece: PieceName) -> Sequence[LiveSegment] | None:
         """Return the segments of a piece that is in memory as it is listed."""
@@ -266,12 +266,11 @@ class PastPieces:
             self._cache.move_to_end(key)
             return known.segments
 
-    def _fetch(self, piece: PieceName) -> bytes:
+    def _fetch(self, piece: PieceName) -> tuple[PieceContent | None, bytes]:
         """Read a piece, which one of those who want it asks for; it may have grown."""
         return self._fetches.do(piece, lambda: read_piece(self._client, self._index, piece))
 
-    def _keep(self, piece: PieceName, data: bytes) -> Sequence[LiveSegment]:
-        content = read_content(piece, data)
+    def _keep(self, piece: PieceName, content: PieceContent | None, data: bytes) -> Sequence[LiveSegment]:
         segments: Sequence[LiveSegment] = ()
         if content is not None and lists_alike(content.cadence, self._cadence):
             segments = self._segments(piece, content.lines)

@@ -22,7 +22,6 @@ from packager.dvr.index_pieces import (
     PieceName,
     date_of,
     list_pieces,
-    read_content,
     read_piece,
 )
 from packager.dvr.init_files import parse_init
@@ -120,8 +119,7 @@ class PieceExpiry:
             OSError: S3 can't be reached now, or refuses.
         """
         piece, self._end = self._oldest[0], None
-        data = read_piece(self._client, self._index, piece)
-        content = read_content(piece, data)
+        content, data = read_piece(self._client, self._index, piece)
         if content is None or not content.lines:
             if data:
                 self._left.add(piece)
@@ -148,8 +146,7 @@ class PieceExpiry:
         if not waiting or waiting[0].removal > self._clock():
             return False
         piece = waiting[0].piece
-        data = read_piece(self._client, self._expired, piece)
-        content = read_content(piece, data)
+        content, data = read_piece(self._client, self._expired, piece)
         if content is not None:
             # A crash may have come before this.
             self._remove(f"{self._index}/{piece}", len(data))
@@ -178,7 +175,7 @@ class PieceExpiry:
         moved = [(self._expired, one.piece) for one in self._waiting()]
         for folder, one in (*moved, *((self._index, one) for one in self.oldest())):
             if one.stored_by == piece.stored_by and one.number > piece.number:
-                later = read_content(one, read_piece(self._client, folder, one))
+                later, _ = read_piece(self._client, folder, one)
                 used = {line.init for line in later.lines if line.parts} if later is not None else set()
                 if used:
                     return own - used
