@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from packager.concurrency import Threads
@@ -36,6 +37,7 @@ class DvrBucket(BucketFiles):
         super().__init__(address, folder, limits)
         self.storing = S3Client(address, limits.requests)
         self.storing_threads = Threads(MAX_IN_FLIGHT, "dvr")
+        self._reads = ThreadPoolExecutor(MAX_IN_FLIGHT, "dvr-index")
         self._past: OrderedDict[tuple[str, Cadence], PastPieces] = OrderedDict()
 
     def past(self, folder: str, cadence: Cadence, limits: DvrLimits = DEFAULT_LIMITS) -> PastPieces | None:
@@ -51,7 +53,7 @@ class DvrBucket(BucketFiles):
         key = folder.removeprefix(f"{self.address}/")
         if key == folder or _FOLDER.fullmatch(key) is None:
             return None
-        found = self._past.pop((key, cadence), None) or PastPieces(self, key, cadence, limits)
+        found = self._past.pop((key, cadence), None) or PastPieces(self, key, cadence, self._reads, limits)
         self._past[key, cadence] = found
         if len(self._past) > MOST_READ_RENDITIONS:
             self._past.popitem(last=False)

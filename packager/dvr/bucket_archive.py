@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from threading import Lock
 
 import structlog
 
@@ -118,6 +119,7 @@ class BucketArchive:
         self._cadence: Cadence | None = None
         self._ignored_before = 0
         self._may_append: Callable[[], bool] = _always
+        self._removing = Lock()
 
     @property
     def has_past(self) -> bool:
@@ -437,6 +439,10 @@ class BucketArchive:
 
     def _remove_oldest(self, uploads: Sequence[_Upload]) -> bool:
         """Take the oldest piece off the index if it is over, and remove segments; return whether any was."""
+        with self._removing:  # work that was cancelled may still be in its thread
+            return self._remove_next(uploads)
+
+    def _remove_next(self, uploads: Sequence[_Upload]) -> bool:
         removed = [one.folder.expiry.remove_expired() for one in uploads]
         over = 1000 * (self._wall_clock() - self._bounds.seconds)
         ends = [(end, one) for one in uploads if (end := one.folder.expiry.end_of_oldest()) is not None]

@@ -8,20 +8,25 @@ that are known. All of it blocks.
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
-from itertools import chain, islice, pairwise
+from itertools import chain, islice
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from packager.dvr import index
 from packager.dvr.index import IndexLine, segment_of
-from packager.dvr.index_pieces import PieceName, date_of, list_pieces, pieces_with, read_piece
+from packager.dvr.index_pieces import (
+    PieceContent,
+    PieceName,
+    date_of,
+    list_pieces,
+    pieces_with,
+    read_piece,
+)
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.own_files import MAX_INIT_BYTES
@@ -35,13 +40,12 @@ from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import extension_of, stored_name
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from packager.s3.immutable_objects import BucketFiles
 
 MAX_NAMES = 1 << 16
 """Most pieces of one rendition's index that are known, the newest: a year of segments of two seconds."""
-
-READS_AT_ONCE = 8
-"""Most pieces that are read at once."""
 
 MAX_TIMELINES = 256
 """Most init segments that stay in memory."""
@@ -71,6 +75,7 @@ class PastPieces:
     Args:
         key: the rendition's, without a slash at its end.
         cadence: of the channel; segments of another cadence can't share its playlists.
+        reads: where pieces are read, many at once.
         clock: seconds.
 
     Attributes:
@@ -82,10 +87,12 @@ class PastPieces:
         bucket: BucketFiles,
         key: str,
         cadence: Cadence,
+        reads: Executor,
         limits: DvrLimits = DEFAULT_LIMITS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.threads = bucket.threads
+        self._reads = reads
         self._client = bucket.client
         self._place = f"{bucket.address}/{key}"
         self._key = key
@@ -98,11 +105,11 @@ class PastPieces:
         # In ascending order; replaced as a whole.
         self._pieces: Sequence[PieceName] | None = None
         self._looked_for_new = self._looked_for_old = -float("inf")
-        self._cache: OrderedDict[PieceName, _ReadPiece] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, int], _ReadPiece] = OrderedDict()
         self._dates: dict[PieceName, int | None] = {}
         self._timelines: OrderedDict[tuple[int, int], Timeline | None] = OrderedDict()
         self._looks = ThreadFlights[str, None](WAIT_SECONDS)
-        self._reads = ThreadFlights[PieceName, _ReadPiece](WAIT_SECONDS)
+        self._fetches = ThreadFlights[PieceName, tuple[PieceContent | None, bytes]](WAIT_SECONDS)
 
     def place_of(self, segment: LiveSegment) -> str:
         """Return the address of a segment's object."""
@@ -159,17 +166,19 @@ class PastPieces:
         pieces = self._known()
         if last is None or not pieces or pieces[-1].date < last:
             pieces = self._known_until(before)
-        found: dict[int, LiveSegment] = {}
+        found: list[LiveSegment] = []
         for segments in self._read_all(self._touching(pieces, int(1000 * start), last, before)):
-            found.update((one.number, one) for one in segments)
-        ordered = list(found.values())
-        if any(one.number > other.number for one, other in pairwise(ordered)):
-            ordered.sort(key=_number)
-        first = max(bisect_right(ordered, start, key=_date) - 1, 0)
-        behind = bisect_left(ordered, before, key=_number)
+            if found and segments and segments[0].number <= found[-1].number:
+                # Where two have stored the same numbers, the last one counts.
+                by_number = {one.number: one for one in (*found, *segments)}
+                found = sorted(by_number.values(), key=_number)
+            else:
+                found += segments
+        first = max(bisect_right(found, start, key=_date) - 1, 0)
+        behind = bisect_left(found, before, key=_number)
         if end is not None:
-            behind = min(behind, bisect_left(ordered, end, key=_date))
-        return ordered[first:behind]
+            behind = min(behind, bisect_left(found, end, key=_date))
+        return found[first:behind]
 
     def _touching(
         self, pieces: Sequence[PieceName], start: int, end: int | None, before: int
@@ -252,40 +261,41 @@ class PastPieces:
 
     def _read_all(self, pieces: Sequence[PieceName]) -> Iterator[Sequence[LiveSegment]]:
         """Read pieces, several at once."""
-        with self._lock:
-            lacking = sum(one not in self._cache for one in pieces)
-        if lacking < 2:
-            yield from map(self._read, pieces)
-            return
-        with ThreadPoolExecutor(min(lacking, READS_AT_ONCE)) as threads:
-            yield from threads.map(self._read, pieces)
+        known = {one: self._find(one) for one in pieces}
+        # All wait for S3 at once; one thread makes segments.
+        coming = {one: self._reads.submit(self._fetch, one) for one in pieces if known[one] is None}
+        for one in pieces:
+            segments = known[one]
+            yield self._keep(one, *coming[one].result()) if segments is None else segments
 
     def _read(self, piece: PieceName) -> Sequence[LiveSegment]:
         """Read the segments of a piece; of one that is gone, or that can't be read, none."""
-        same = PieceName(piece.number, piece.stored_by, piece.date, piece.before)
-        known = self._find(same)
-        if known is None or known.size < piece.size:
-            known = self._reads.do(same, functools.partial(self._fetch, same))
-        return known.segments
+        segments = self._find(piece)
+        return self._keep(piece, *self._fetch(piece)) if segments is None else segments
 
-    def _find(self, piece: PieceName) -> _ReadPiece | None:
+    def _find(self, piece: PieceName) -> Sequence[LiveSegment] | None:
+        """Return the segments of a piece that is in memory as it is listed."""
+        key = piece.number, piece.stored_by
         with self._lock:
-            known = self._cache.get(piece)
-            if known is not None:
-                self._cache.move_to_end(piece)
-            return known
+            known = self._cache.get(key)
+            if known is None or known.size < piece.size:
+                return None
+            self._cache.move_to_end(key)
+            return known.segments
 
-    def _fetch(self, piece: PieceName) -> _ReadPiece:
-        content, data = read_piece(self._client, self._index, piece)
+    def _fetch(self, piece: PieceName) -> tuple[PieceContent | None, bytes]:
+        """Read a piece, which one of those who want it asks for; it may have grown."""
+        return self._fetches.do(piece, lambda: read_piece(self._client, self._index, piece))
+
+    def _keep(self, piece: PieceName, content: PieceContent | None, data: bytes) -> Sequence[LiveSegment]:
         segments: Sequence[LiveSegment] = ()
         if content is not None and lists_alike(content.cadence, self._cadence):
             segments = self._segments(piece, content.lines)
-        found = _ReadPiece(len(data), segments)
         with self._lock:
-            self._cache[piece] = found
+            self._cache[piece.number, piece.stored_by] = _ReadPiece(len(data), segments)
             while len(self._cache) > self._limits.pieces_read:
                 self._cache.popitem(last=False)
-        return found
+        return segments
 
     def _segments(self, piece: PieceName, lines: Sequence[IndexLine]) -> Sequence[LiveSegment]:
         """Make the segments of lines; those without their init segment aren't there."""

@@ -30,7 +30,7 @@ LINES = 8
 LIMITS = BucketLimits(
     piece_lines=LINES, new_piece_seconds=0.0, old_piece_seconds=0.0, removal_seconds=0.0, pieces_read=4
 )
-S3 = S3Limits(requests=S3RequestLimits(retries=0))
+S3 = S3Limits(requests=S3RequestLimits(retries=4, retry_seconds=30.0))
 TIMES = cadence(Fraction(30), 1.0, 0.25)
 FIRST = 1001
 BREAK = FIRST + 20
@@ -46,8 +46,19 @@ class Rendition:
 
     def __init__(self, server: S3Server, name: str, folder: Path) -> None:
         self.store = server.store(name)
-        self.bucket = DvrBucket(f"s3://{BUCKET}/{name}", folder, S3)
+        self._folder = folder
+        self._opened: list[DvrBucket] = []
         self._storers = itertools.count(1)
+        self.bucket = self.open(f"s3://{BUCKET}/{name}")
+
+    def open(self, address: str) -> DvrBucket:
+        """Open the place as another process does."""
+        self._opened.append(DvrBucket(address, self._folder, S3))
+        return self._opened[-1]
+
+    def close(self) -> None:
+        for one in self._opened:
+            one.close()
 
     def writer(self) -> BucketFolder:
         """Begin as a process does that stores from now on."""
@@ -56,7 +67,11 @@ class Rendition:
         return folder
 
     def past(self, limits: BucketLimits = LIMITS) -> PastPieces:
-        return PastPieces(self.bucket, KEY, TIMES, DvrLimits(bucket=limits))
+        found = self.open(self.bucket.address).past(
+            f"{self.bucket.address}/{KEY}", TIMES, DvrLimits(bucket=limits)
+        )
+        assert found is not None
+        return found
 
     def names(self, folder: str = "") -> list[str]:
         """Give the keys below the rendition's, or below a folder of it."""
@@ -77,7 +92,7 @@ def rendition(
         monkeypatch.setenv(name, value)
     found = Rendition(s3_server, f"past/{request.node.name}", tmp_path)
     yield found
-    found.bucket.close()
+    found.close()
 
 
 @pytest.fixture
