@@ -168,7 +168,7 @@ def test_who_waits_for_what_can_not_be_looked_for_is_told_to_come_again(
         (PATH, Reload, "has_come", (SLOWLY,)),
         (f"{PATH}?_HLS_skip=YES", MediaPlaylist, "pieces", ()),
         (f"{PATH}?_HLS_skip=v2", DateRanges, "lines", ()),
-        (f"{PATH}?token=a", hls_line_cache, "_Suffix", ()),
+        (f"{PATH}?token=a", hls_line_cache, "Suffix", ()),
         (AUDIO, hls, "adding_up", ()),
         (PATH, gzip_cache, "gzip", ("Accept-Encoding: gzip",)),
         (PATH, gzip_cache, "gzip", ("Accept-Encoding: gzip", SLOWLY)),
