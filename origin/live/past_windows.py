@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace as replaced
 from fractions import Fraction
 from functools import partial
 from typing import NamedTuple
@@ -48,6 +49,8 @@ from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.past.earlier_segments import EarlierSegments
 from packager.past.i_frames import i_frame_playlist, i_frame_variants
 from packager.past.manifest import manifest
+from packager.past.outlined_span import OutlinedSpan
+from packager.past.outlines import BLOCK_SEGMENTS, OUTLINE_BYTES, Outline
 from packager.past.past_window import PastWindow, growing_playlist, past_window
 from packager.past.periods import recorded_periods
 from packager.past.programmes import LONGEST_SECONDS
@@ -57,7 +60,9 @@ from packager.publish.date_ranges import merged
 from packager.publish.hls import RenderingError
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.live_stream import LiveStream
-from packager.window.rendition import Rendition, variant_renditions
+from packager.single_flight_cache import CacheLimits, SingleFlightCache
+from packager.window.model import LiveSegment
+from packager.window.rendition import Rendition, extension_of, variant_renditions
 
 MOST_LATE_SEGMENTS = 4
 """Target durations behind the beginning of a span for which its first segment is awaited."""
@@ -66,6 +71,12 @@ GROWS_FROM = (
     "a manifest of a span that grows begins no earlier than the live playlist (live.playlist_window),"
     " which begins at {}; HLS has all of the span"
 )
+
+SEGMENT_BYTES = 256
+"""Memory of a listed segment whose media are elsewhere, about."""
+
+OUTLINES_KEPT = CacheLimits(items=1 << 16, nbytes=64 << 20)
+"""The outlines of listed segments that stay in memory; a day of four renditions has 350."""
 
 NOT_OVER = "a span has an I-frame playlist once it is over"
 
@@ -155,7 +166,7 @@ class PastRequest(Struct, frozen=True, gc=False):
             text = presentation.span_pieces(rendition.name, self.query, render)
         except RenderingError:
             return refusal(self.request, 500, 0)
-        return self._text(text, MEDIA_TYPE, in_thread=False)
+        return self._text(text, MEDIA_TYPE)
 
     def _growing(self, rendition: Rendition, edge: MediaPlaylist) -> MediaPlaylist:
         wanted = self.address.directives
@@ -209,9 +220,9 @@ class PastRequest(Struct, frozen=True, gc=False):
             return refusal(self.request, 500, 0)
         if made is None:
             return refusal(self.request, 404, stream.target_duration, NOTHING_KEPT)
-        return self._text(made, mpd.MEDIA_TYPE, in_thread=False)
+        return self._text(made, mpd.MEDIA_TYPE)
 
-    def _text(self, text: Pieces, media_type: str, *, in_thread: bool = True) -> Reply:
+    def _text(self, text: Pieces, media_type: str) -> Reply:
         """Return the reply with a text; caches may keep one that doesn't change for ever."""
         request, stream, past = self.request, self.stream, self.past
         fields = ((AVAILABLE_FROM, written(past.oldest, up=True).encode("ascii")),) if past.is_cut else ()
@@ -230,9 +241,52 @@ class PastRequest(Struct, frozen=True, gc=False):
             max_age,
             coded=coded,
             immutable_tag=tag,
-            in_thread=in_thread,
             fields=fields,
         )
+
+
+class _ListedOutline(NamedTuple):
+    """An outline, and the segments of which it was made."""
+
+    outline: Outline
+    segments: Sequence[LiveSegment]
+
+
+class ListedOutlines:
+    """Makes spans of segments that are listed; other threads may call it."""
+
+    def __init__(self) -> None:
+        self._kept = SingleFlightCache[tuple[int, int, int], _ListedOutline](
+            OUTLINES_KEPT, lambda _: OUTLINE_BYTES + BLOCK_SEGMENTS * SEGMENT_BYTES
+        )
+
+    def span(self, past: PastWindow) -> OutlinedSpan:
+        """Return the columns of a span of the playlists."""
+        outlines = {
+            name: [self._outline(one, extension_of(name)) for one in _by_block(own)]
+            for name, own in past.blocks.items()
+        }
+        return OutlinedSpan(range(past.first.number, past.last.number + 1), outlines)
+
+    def _outline(self, segments: Sequence[LiveSegment], extension: str) -> Outline:
+        # The segments of an outline are kept with it, so that no others have their identities.
+        key = id(segments[0]), id(segments[-1]), len(segments)
+        known = self._kept.find(key)
+        if known is not None and known.segments == segments:
+            return known.outline
+        made = Outline.of(segments, extension)
+        if all(one.gap or (one.stored is not None and not one.data) for one in segments):
+            self._kept.get(key, lambda: _ListedOutline(made, segments))
+        return made
+
+
+def _by_block(segments: Sequence[LiveSegment]) -> Iterator[Sequence[LiveSegment]]:
+    """Yield the segments of each block, of which none is missing in between."""
+    begin = 0
+    while begin < len(segments):
+        behind = begin + BLOCK_SEGMENTS - segments[begin].number % BLOCK_SEGMENTS
+        yield segments[begin:behind]
+        begin = behind
 
 
 class PastWindowReplies:
@@ -249,6 +303,7 @@ class PastWindowReplies:
         # Anybody may vary the bounds at will, so networks take turns.
         self._turns = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
         self._reading = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
+        self._listed = ListedOutlines()
         self._texts = SingleFlight[Hashable, Pieces]()
 
     def decide(self, request: Request, address: LiveAddress, span: Span, stream: LiveStream) -> Outcome:
@@ -270,18 +325,27 @@ class PastWindowReplies:
             text = await self._texts.do(asked.key, partial(self._write, asked))
         except TooManyWaitingError:
             return refusal(asked.request, 503, 0, retry_after=asked.stream.target_duration)
-        return await asyncio.to_thread(asked.reply, text)
+        return asked.reply(text)
 
     async def _write(self, asked: PastRequest) -> Pieces:
         def write() -> Pieces:
-            text = asked.text()
+            text = self._outlined(asked).text()
+            if text:
+                # For all who wait, as they are kept.
+                gzip_cache.tag(text)
             if text and asked.request.takes_gzip:
-                # For all who wait, as it is kept.
                 gzip_cache.gzip(text)
             return text
 
         async with self._turns.held(network_of(asked.request.client)):
             return await asyncio.to_thread(write)
+
+    def _outlined(self, asked: PastRequest) -> PastRequest:
+        """Return a request with the columns of its span, where all of that is listed."""
+        past = asked.past
+        if not past.is_whole or not past.blocks or asked.address.name == I_FRAMES:
+            return asked
+        return replace(asked, past=replaced(past, outlined=self._listed.span(past)))
 
     def _decide(self, request: Request, address: LiveAddress, span: Span, stream: LiveStream) -> Outcome:
         # The administrator decides how long a programme is.

@@ -25,7 +25,10 @@ from tests.waiting import wait_for
 pytestmark = pytest.mark.timeout(600)
 
 SECONDS = 3600
-WINDOW = 'playlist_window = "1m"'
+WINDOW_SECONDS = 240
+"""Long enough for a slow machine to come so far before nothing is listed any more."""
+
+WINDOW = f'playlist_window = "{WINDOW_SECONDS}s"'
 SPANS = ((-3400, -3300), (-3000, -1500), (-2600, -2590.5), (-1900, -200), (-1200, -1190), (-300, -100))
 """Bounds before the end, in seconds: with gaps, with a change of the codec, over the edges of blocks."""
 
@@ -120,7 +123,7 @@ def last_past(long: Long) -> int:
 
 def test_the_live_playlist_lists_no_more_than_its_window(long: Long) -> None:
     found = m3u8.loads(long.get("720p/media.m3u8").text)
-    assert sum(one.duration for one in found.segments) < 60 + 10 * 2 + 2 * float(STEP)
+    assert sum(one.duration for one in found.segments) < WINDOW_SECONDS + 10 * 2 + 2 * float(STEP)
 
 
 def test_the_list_of_channels_says_from_when_on_there_is_something(long: Long) -> None:
