@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace as replaced
 from fractions import Fraction
 from functools import partial
@@ -50,6 +50,8 @@ from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.past.earlier_segments import EarlierSegments
 from packager.past.i_frames import i_frame_playlist, i_frame_variants
 from packager.past.manifest import manifest
+from packager.past.outlined_span import OutlinedSpan
+from packager.past.outlines import BLOCK_SEGMENTS, OUTLINE_BYTES, Outline
 from packager.past.past_window import PastWindow, growing_playlist, past_window
 from packager.past.periods import recorded_periods
 from packager.past.programmes import LONGEST_SECONDS
@@ -59,11 +61,18 @@ from packager.publish.date_ranges import merged
 from packager.publish.hls import RenderingError
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.live_stream import LiveStream
+from packager.single_flight_cache import CacheLimits, SingleFlightCache
 from packager.window.model import LiveSegment
-from packager.window.rendition import Rendition
+from packager.window.rendition import Rendition, extension_of
 
 MOST_LATE_SEGMENTS = 4
 """Target durations behind the beginning of a span for which its first segment is awaited."""
+
+SEGMENT_BYTES = 256
+"""Memory of a listed segment whose media are elsewhere, about."""
+
+OUTLINES_KEPT = CacheLimits(items=1 << 16, nbytes=64 << 20)
+"""The outlines of listed segments that stay in memory; a day of four renditions has 350."""
 
 NOT_OVER = "a span has an I-frame playlist once it is over"
 
@@ -153,7 +162,7 @@ class PastRequest(Struct, frozen=True, gc=False):
             text = presentation.span_pieces(rendition.name, self.query, render)
         except RenderingError:
             return refusal(self.request, 500, 0)
-        return self._text(text, MEDIA_TYPE, in_thread=False)
+        return self._text(text, MEDIA_TYPE)
 
     def _growing(self, rendition: Rendition, edge: MediaPlaylist) -> MediaPlaylist:
         wanted = self.address.directives
@@ -204,9 +213,9 @@ class PastRequest(Struct, frozen=True, gc=False):
             return None
         if not made:
             return refusal(self.request, 404, stream.target_duration, NOTHING_KEPT)
-        return self._text(made, mpd.MEDIA_TYPE, in_thread=False)
+        return self._text(made, mpd.MEDIA_TYPE)
 
-    def _text(self, text: Pieces, media_type: str, *, in_thread: bool = True) -> Reply:
+    def _text(self, text: Pieces, media_type: str) -> Reply:
         """Return the reply with a text; caches may keep one that doesn't change for ever."""
         request, stream, past = self.request, self.stream, self.past
         fields = ((AVAILABLE_FROM, written(past.oldest, up=True).encode("ascii")),) if past.is_cut else ()
@@ -225,9 +234,52 @@ class PastRequest(Struct, frozen=True, gc=False):
             max_age,
             coded=coded,
             immutable_tag=tag,
-            in_thread=in_thread,
             fields=fields,
         )
+
+
+class _ListedOutline(NamedTuple):
+    """An outline, and the segments of which it was made."""
+
+    outline: Outline
+    segments: Sequence[LiveSegment]
+
+
+class ListedOutlines:
+    """Makes spans of segments that are listed; other threads may call it."""
+
+    def __init__(self) -> None:
+        self._kept = SingleFlightCache[tuple[int, int, int], _ListedOutline](
+            OUTLINES_KEPT, lambda _: OUTLINE_BYTES + BLOCK_SEGMENTS * SEGMENT_BYTES
+        )
+
+    def span(self, past: PastWindow) -> OutlinedSpan:
+        """Return the columns of a span of the playlists."""
+        outlines = {
+            name: [self._outline(one, extension_of(name)) for one in _by_block(own)]
+            for name, own in past.blocks.items()
+        }
+        return OutlinedSpan(range(past.first.number, past.last.number + 1), outlines)
+
+    def _outline(self, segments: Sequence[LiveSegment], extension: str) -> Outline:
+        # The segments of an outline are kept with it, so that no others have their identities.
+        key = id(segments[0]), id(segments[-1]), len(segments)
+        known = self._kept.find(key)
+        if known is not None and known.segments == segments:
+            return known.outline
+        made = Outline.of(segments, extension)
+        if all(one.gap or (one.stored is not None and not one.data) for one in segments):
+            self._kept.get(key, lambda: _ListedOutline(made, segments))
+        return made
+
+
+def _by_block(segments: Sequence[LiveSegment]) -> Iterator[Sequence[LiveSegment]]:
+    """Yield the segments of each block, of which none is missing in between."""
+    begin = 0
+    while begin < len(segments):
+        behind = begin + BLOCK_SEGMENTS - segments[begin].number % BLOCK_SEGMENTS
+        yield segments[begin:behind]
+        begin = behind
 
 
 class PastWindowReplies:
@@ -244,6 +296,7 @@ class PastWindowReplies:
         # Anybody may vary the bounds at will, so networks take turns.
         self._turns = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
         self._reading = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
+        self._listed = ListedOutlines()
         self._texts = SingleFlight[Hashable, Pieces]()
         self._read = SingleFlight[Hashable, PastWindow | None]()
         self._found = SingleFlight[Hashable, None]()
@@ -267,7 +320,7 @@ class PastWindowReplies:
             text = await self._texts.do(asked.key, partial(self._write, asked))
         except TooManyWaitingError:
             return refusal(asked.request, 503, 0, retry_after=asked.stream.target_duration)
-        return await asyncio.to_thread(asked.reply, text)
+        return asked.reply(text)
 
     async def _dynamic(self, asked: PastRequest) -> Reply:
         """Reply with the manifest of a span that grows, whose periods are found once for all who watch it."""
@@ -288,14 +341,23 @@ class PastWindowReplies:
 
     async def _write(self, asked: PastRequest) -> Pieces:
         def write() -> Pieces:
-            text = asked.text()
+            text = self._outlined(asked).text()
+            if text:
+                # For all who wait, as they are kept.
+                gzip_cache.tag(text)
             if text and asked.request.takes_gzip:
-                # For all who wait, as it is kept.
                 gzip_cache.gzip(text)
             return text
 
         async with self._turns.held(network_of(asked.request.client)):
             return await asyncio.to_thread(write)
+
+    def _outlined(self, asked: PastRequest) -> PastRequest:
+        """Return a request with the columns of its span, where all of that is listed."""
+        past = asked.past
+        if not past.is_whole or not past.blocks or asked.address.name == I_FRAMES:
+            return asked
+        return replace(asked, past=replaced(past, outlined=self._listed.span(past)))
 
     def _decide(self, request: Request, address: LiveAddress, span: Span, stream: LiveStream) -> Outcome:
         # The administrator decides how long a programme is.

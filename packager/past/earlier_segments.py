@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
+import numpy as np
 from msgspec.structs import replace
 
 from packager.past.delayed_playlist import PastListing
@@ -196,8 +196,8 @@ class EarlierSegments:
         segments = recent.segments[name]
         first = segments[0].number - segments[0].number % BLOCK_SEGMENTS
         begun = [one for one in outlines if one.first == first]
-        if begun and begun[0].numbers:
-            date = begun[0].date(begun[0].numbers[0])
+        if begun and len(begun[0].there):
+            date = begun[0].date(int(begun[0].there[0]))
             segments = [*self._past[name].read(date, None, before), *segments]
         made = outlines_of(segments, extension_of(name))
         return [*(one for one in outlines if one.first < first), *made]
@@ -231,18 +231,18 @@ def _edges(outlines: Sequence[Outline], start: Fraction, end: Fraction | None, b
 
     The first one is the last that doesn't begin behind the start.
     """
-    first = next((one for one in outlines if one.numbers), None)
+    first = next((one for one in outlines if len(one.there)), None)
     if first is None:
         return []
-    numbers = first.numbers
-    least = numbers[max(bisect_right(numbers, start, key=first.date) - 1, 0)]
+    least = first.first + int(first.there[max(first.begun(start) - 1, 0)])
     for one in reversed(outlines):
-        numbers = one.numbers
-        behind = bisect_left(numbers, before)
+        there = one.there
+        behind = int(np.searchsorted(there, before - one.first))
         if end is not None:
-            behind = min(behind, bisect_left(numbers, end, key=one.date))
+            behind = min(behind, one.begun(end, before=True))
         if behind:
-            return [least, numbers[behind - 1]] if least <= numbers[behind - 1] else []
+            last = one.first + int(there[behind - 1])
+            return [least, last] if least <= last else []
     return []
 
 

@@ -17,7 +17,8 @@ from msgspec.structs import replace
 
 from media.hls.media_playlist import ByteRange, Map, MediaPlaylist, Segment, target_duration
 from media.hls.multivariant import IFrameVariant
-from packager.past.outlined_span import OutlinedSpan, OutlinedTrack, Positions
+from packager.past.outlined_span import OutlinedSpan, OutlinedTrack
+from packager.past.outlines import Positions
 from packager.past.playlists import Listed
 from packager.past.segment_samples import key_frame_end
 from packager.window.model import LiveSegment

@@ -14,7 +14,8 @@ from media.hls.date_range import DateRange
 from media.mp4.fragments.fragments import read_track
 from media.mp4.text import wvtt
 from packager.past import dash_captions
-from packager.past.outlined_span import Column, OutlinedTrack, Positions
+from packager.past.outlined_span import Column, OutlinedTrack
+from packager.past.outlines import Positions
 from packager.past.periods import RecordedPeriod, shown
 from packager.publish.dash import TEXT_BANDWIDTH
 from packager.publish.dash_events import event_streams

@@ -17,6 +17,7 @@ from packager.past.outlines import (
     RECORD,
     THERE,
     Outline,
+    Positions,
     Records,
     outlines_of,
 )
@@ -24,7 +25,6 @@ from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import extension_of
 
 Column = npt.NDArray[np.int64]
-Positions = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 
 _FACTOR = 1_000_003
@@ -171,12 +171,12 @@ class OutlinedSpan:
         """Return whether a rendition has more than gaps."""
         return bool(self.tracks[rendition].has(MEDIA).any())
 
-    @property
+    @cached_property
     def first(self) -> LiveSegment:
         """The first segment or gap of any rendition, without its media."""
         return self._segment(int(np.argmax(self.there)))
 
-    @property
+    @cached_property
     def last(self) -> LiveSegment:
         """The last one."""
         return self._segment(len(self.numbers) - 1 - int(np.argmax(self.there[::-1])))

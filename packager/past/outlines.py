@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import zlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import groupby
@@ -23,6 +24,7 @@ from packager.past.segment_samples import key_frame_end
 from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import segment_uri
 
+Positions = npt.NDArray[np.intp]
 Records = npt.NDArray[np.void]
 
 BLOCK_SEGMENTS = 512
@@ -164,14 +166,29 @@ class Outline:
         return _MAGIC + zlib.crc32(data).to_bytes(_CRC_BYTES, sys.byteorder) + data
 
     @property
-    def numbers(self) -> Sequence[int]:
-        """The numbers that are there, in ascending order."""
-        found: list[int] = (np.flatnonzero(self.records["flags"]) + self.first).tolist()
-        return found
+    def there(self) -> Positions:
+        """Where in the block the numbers are that are there."""
+        return np.flatnonzero(self.records["flags"])
 
-    def date(self, number: int) -> Fraction:
+    def date(self, at: int) -> Fraction:
         """Return the date of a number that is there, in seconds since the epoch."""
-        return Fraction(*self.records["date"][number - self.first].tolist())
+        return Fraction(*self.records["date"][at].tolist())
+
+    def begun(self, date: Fraction, *, before: bool = False) -> int:
+        """Count the numbers that are there and begin up to a date, or before it.
+
+        Args:
+            date: in seconds since the epoch.
+            before: whether a number that begins at the very date isn't counted.
+        """
+        dates, (numerator, denominator) = self.records["date"], date.as_integer_ratio()
+
+        def is_behind(at: int) -> bool:
+            own, per_second = dates[at].tolist()
+            # In integers, which cost less than fractions.
+            return bool(own * denominator + before > numerator * per_second)
+
+        return bisect_left(self.there, True, key=is_behind)
 
     def piece(self, index: int) -> PackedText:
         """Return the lines of so many numbers in a media playlist, without what depends on those before.
@@ -185,14 +202,13 @@ class Outline:
             found = self._pieces[index] = PackedText.of(text)
         return found
 
-    def lines(self, begin: int, behind: int) -> bytes:
-        """Return the lines of numbers within one piece, all of which are there; see ``piece``.
+    def cut(self, text: bytes, begin: int, behind: int) -> bytes:
+        """Cut the lines of some numbers, all of which are there, out of those of a piece.
 
         Args:
             begin: how many numbers of the block come before.
             behind: how many numbers of the block come before the end.
         """
-        text = self.piece(begin // PIECE_SEGMENTS).render()
         first, last = (
             f"\n{segment_uri(self.first + one, self._extension)}\n".encode() for one in (begin, behind - 1)
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from dataclasses import replace as replaced
 from fractions import Fraction
 from functools import cached_property
@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from media.hls.media_playlist import MediaPlaylist
 from packager.past.outlined_span import OutlinedSpan
+from packager.past.outlines import BLOCK_SEGMENTS
 from packager.past.playlists import media_playlist
 from packager.window.model import LiveSegment
 from packager.window.rendition import Rendition, variant_renditions
@@ -32,6 +33,7 @@ class PastWindow:
         oldest: date of the oldest segment that the channel has.
         is_whole: whether nothing of the span is still to come.
         outlined: the segments as columns, where these were read in their place.
+        blocks: all listed segments of the blocks of the span's segments, by rendition.
     """
 
     start: Fraction
@@ -39,6 +41,7 @@ class PastWindow:
     oldest: Fraction
     is_whole: bool
     outlined: OutlinedSpan | None = None
+    blocks: Mapping[str, Sequence[LiveSegment]] = field(default_factory=dict)
 
     @cached_property
     def columns(self) -> OutlinedSpan:
@@ -96,25 +99,32 @@ def past_window(
         if not own:
             return None
         numbers = range(max(numbers.start, own[0].number), min(numbers.stop, own[-1].number + 1))
-    segments = {name: _of(rendition, numbers) for name, rendition in renditions.items()}
-    if not numbers or all(row.gap for row in next(iter(segments.values()))):
+    if not numbers:
+        return None
+    blocks = {name: _blocks_of(rendition, numbers) for name, rendition in renditions.items()}
+    begins = {name: numbers.start - own[0].number for name, own in blocks.items()}
+    segments = {name: own[begins[name] : begins[name] + len(numbers)] for name, own in blocks.items()}
+    if all(row.gap for row in next(iter(segments.values()))):
         return None
     newest = listed[-1]
     # The last segment of another rendition may come a moment later.
     is_level = numbers[-1] == listed[behind - 1].number
     has_passed = end is not None and newest.program_date_time + newest.duration >= end
     is_over = leading.ended or (has_passed and is_level)
-    return PastWindow(start, segments, listed[0].program_date_time, is_over)
+    return PastWindow(start, segments, listed[0].program_date_time, is_over, blocks=blocks)
 
 
 def _date(segment: LiveSegment) -> Fraction:
     return segment.program_date_time
 
 
-def _of(rendition: Rendition, numbers: range) -> list[LiveSegment]:
+def _blocks_of(rendition: Rendition, numbers: range) -> list[LiveSegment]:
+    """Return the listed segments of all blocks that have some of these numbers."""
     listed = rendition.window.listed
-    skipped = numbers.start - listed[0].number
-    return list(islice(listed, skipped, skipped + len(numbers)))
+    first = listed[0].number
+    begin = max(numbers.start - numbers.start % BLOCK_SEGMENTS - first, 0)
+    behind = numbers.stop + -numbers.stop % BLOCK_SEGMENTS - first
+    return list(islice(listed, begin, behind))
 
 
 def growing_playlist(

@@ -15,8 +15,8 @@ from fractions import Fraction
 import numpy as np
 
 from media.dash.durations import SHORTEST_LAST, rounded_down, rounded_up
-from packager.past.outlined_span import OutlinedSpan, OutlinedTrack, Positions, Sums, behind_breaks
-from packager.past.outlines import DISCONTINUITY, MEDIA, NO_TIMELINE, STORED
+from packager.past.outlined_span import OutlinedSpan, OutlinedTrack, Sums, behind_breaks
+from packager.past.outlines import DISCONTINUITY, MEDIA, NO_TIMELINE, STORED, Positions
 
 Tracks = dict[str, OutlinedTrack]
 

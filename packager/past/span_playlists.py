@@ -10,8 +10,8 @@ import numpy as np
 
 from media.hls.media_playlist import Map, MediaPlaylist, Older
 from media.hls.precompressed_text import PackedText, Text, rendered
-from packager.past.outlined_span import Column, Mask, OutlinedSpan, OutlinedTrack, Positions, behind_breaks
-from packager.past.outlines import MEDIA, NO_TIMELINE, PIECE_SEGMENTS, THERE, segment_lines
+from packager.past.outlined_span import Column, Mask, OutlinedSpan, OutlinedTrack, behind_breaks
+from packager.past.outlines import MEDIA, NO_TIMELINE, PIECE_SEGMENTS, THERE, Positions, segment_lines
 from packager.publish.hls_line_cache import Suffix
 from packager.publish.hls_multivariant import SpanTotals
 from packager.window.model import TEXT_EXTENSION
@@ -61,6 +61,7 @@ class _SpanLines:
     def __init__(self, span: OutlinedSpan, own: OutlinedTrack) -> None:
         self._span = span
         self._own = own
+        self._latest: tuple[PackedText | None, bytes] = (None, b"")
 
     def pieces(self, positions: Positions, breaks: Mask) -> Iterator[Text]:
         """Yield the lines of some numbers, of which some are behind a discontinuity."""
@@ -104,9 +105,16 @@ class _SpanLines:
         while begin < behind:
             outline, at = self._own.outline(begin)
             end = min(at + behind - begin, at - at % PIECE_SEGMENTS + PIECE_SEGMENTS)
+            piece = outline.piece(at // PIECE_SEGMENTS)
             is_whole = end - at == PIECE_SEGMENTS
-            yield outline.piece(at // PIECE_SEGMENTS) if is_whole else outline.lines(at, end)
+            yield piece if is_whole else outline.cut(self._rendered(piece), at, end)
             begin += end - at
+
+    def _rendered(self, piece: PackedText) -> bytes:
+        """Return the text of a piece; a stretch may end in one, and the next one begin there."""
+        if self._latest[0] is not piece:
+            self._latest = piece, piece.render()
+        return self._latest[1]
 
     def _lacking(self, begin: int, behind: int) -> Iterator[bytes]:
         """Yield the lines of gaps for numbers that other renditions have."""

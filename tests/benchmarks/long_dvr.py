@@ -13,7 +13,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -31,14 +32,17 @@ ROUNDS = 200
 LONG_ROUNDS = 30
 """How many spans of a day are asked for."""
 
-CLIPS = 20
-"""How many files are asked for: the samples of all their segments have to be found."""
+CLIPS = 5
+"""How many files are asked for, whose segments have times of their own: their samples have to be found."""
 
-PAUSE_SECONDS = 0.03
-"""Between two requests: who asks again at once waits for a turn."""
+PAUSE = 1.2
+"""Of the time that the last one took, between two requests: who asks again at once waits for a turn."""
 
 IDLE_SECONDS = 5
 """For how long it is measured what a server costs that nobody asks for anything."""
+
+IDLE_SHARE = 0.03
+"""Most of a processor that a server takes once it has written what it was started with."""
 
 SHIFT_SECONDS = 7.0
 """How much later spans begin that are asked for once their blocks were read."""
@@ -82,54 +86,80 @@ def cpu_seconds(server: ServerProcess) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def ask(server: ServerProcess, queries: Iterable[str], path: str, idle: float) -> str:
-    """Ask for spans in one form; give what they took.
+@dataclass
+class Asked:
+    """The answers to some requests: milliseconds of each, and seconds of all, of which some were CPU's."""
 
-    Args:
-        idle: the share of a processor that the server takes when it isn't asked.
-    """
-    times, statuses, spent, began = list[float](), list[int](), cpu_seconds(server), time.perf_counter()
-    with httpx.Client(timeout=60) as client:
+    times: list[float]
+    refused: int
+    seconds: float
+    cpu: float
+
+    def line(self, idle: float) -> str:
+        """Give what a request took.
+
+        Args:
+            idle: the share of a processor that the server takes when it isn't asked.
+        """
+        times, count = sorted(self.times), len(self.times)
+        return (
+            f"{1000 * (self.cpu - idle * self.seconds) / count:.1f} ms of CPU,"
+            f" p50 {statistics.median(times):.0f} ms, p95 {times[int(0.95 * count)]:.0f} ms,"
+            f" most {times[-1]:.0f} ms, {self.refused} of {count} refused"
+        )
+
+
+def ask(server: ServerProcess, queries: Sequence[str], path: str) -> Asked:
+    """Ask for spans in one form."""
+    times, refused, spent, began = list[float](), 0, cpu_seconds(server), time.perf_counter()
+    headers = {"range": "bytes=0-0"} if path == "clip.mp4" else {}
+    with httpx.Client(timeout=60, headers=headers) as client:
         for query in queries:
-            time.sleep(PAUSE_SECONDS)
             asked = time.perf_counter()
-            headers = {"range": "bytes=0-0"} if path == "clip.mp4" else {}
-            statuses.append(client.get(f"{server.url}/live/long/{path}?{query}", headers=headers).status_code)
-            times.append(1000 * (time.perf_counter() - asked))
-    cost = cpu_seconds(server) - spent - idle * (time.perf_counter() - began)
-    times.sort()
-    return (
-        f"{1000 * cost / len(times):.1f} ms of CPU, p50 {statistics.median(times):.0f} ms,"
-        f" p95 {times[int(0.95 * len(times))]:.0f} ms, most {times[-1]:.0f} ms,"
-        f" {sum(one // 100 != 2 for one in statuses)} of {len(times)} refused"
-    )
+            refused += not client.get(f"{server.url}/live/long/{path}?{query}").is_success
+            taken = time.perf_counter() - asked
+            times.append(1000 * taken)
+            time.sleep(PAUSE * taken)
+    return Asked(times, refused, time.perf_counter() - began, cpu_seconds(server) - spent)
+
+
+def idle_share(server: ServerProcess) -> float:
+    """Give the share of a processor that a server takes that isn't asked."""
+    began = cpu_seconds(server)
+    time.sleep(IDLE_SECONDS)
+    return (cpu_seconds(server) - began) / IDLE_SECONDS
 
 
 def spans(now: float, days: float, seconds: float, count: int, seed: str) -> list[tuple[float, float]]:
-    """Choose random spans of a length."""
+    """Choose random spans of a length, in milliseconds as addresses have them."""
     chosen = random.Random(seed)
     begins = (now - chosen.uniform(LISTED + 600 + seconds, days * DAY) for _ in range(count))
-    return [(begin, begin + seconds) for begin in begins]
+    return [(round(begin, 3), round(begin + seconds, 3)) for begin in begins]
+
+
+def clips(now: float, days: float) -> list[tuple[float, float]]:
+    """Choose the spans that are asked for as one file."""
+    return spans(now, days, HOUR, CLIPS, "clips")
 
 
 def ask_all(folder: Path, dvr: str, s3: S3Server | None, now: float, days: float) -> Iterator[str]:
     """Ask for random spans of each length in each form, each of a fresh server; give a line for each."""
     for form, path in PATHS.items():
         for length, seconds in SPANS.items():
-            count = CLIPS if path == "clip.mp4" else ROUNDS if seconds <= HOUR else LONG_ROUNDS
             if LISTED + 600 + seconds > days * DAY or (path == "clip.mp4" and seconds > HOUR):
                 continue
-            server, _ = start(folder, dvr, s3)
-            began = cpu_seconds(server)
-            time.sleep(IDLE_SECONDS)
-            idle = (cpu_seconds(server) - began) / IDLE_SECONDS
+            count = ROUNDS if seconds <= HOUR else LONG_ROUNDS
             chosen = spans(now, days, seconds, count, f"{form}, {length}")
+            if path == "clip.mp4":
+                chosen = [(begin + 20, begin + 20 + seconds - 40) for begin, _ in clips(now, days)]
+            server, _ = start(folder, dvr, s3)
             # What the process does once, such as imports, is no cost of a span.
-            ask(server, [f"start={now - 7200:.3f}&end={now - 7190:.3f}"] * 3, path, idle)
-            for shift in (0.0, SHIFT_SECONDS):
+            ask(server, [f"start={now - 7200:.3f}&end={now - 7190:.3f}"] * 3, path)
+            while (idle := idle_share(server)) > IDLE_SHARE:
+                pass
+            for shift, state in ((0.0, "cold"), (SHIFT_SECONDS, "blocks read before")):
                 queries = [f"start={begin + shift:.3f}&end={end + shift:.3f}" for begin, end in chosen]
-                state = "blocks read before" if shift else "cold"
-                yield f"{form}, {length}, {state}: {ask(server, queries, path, idle)}"
+                yield f"{form}, {length}, {state}: {ask(server, queries, path).line(idle)}"
             server.stop()
 
 
@@ -143,7 +173,10 @@ def main(days: float, *, in_s3: bool) -> Iterator[str]:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="headwater-long-"))
         os.environ.setdefault(VARIABLE, folder)
         place, now = Path(folder), time.time() - 30
-        dvr, s3 = LongDvr(place / "data" / "live" / "long", now, days * DAY, LISTED), None
+        dvr, s3 = (
+            LongDvr(place / "data" / "live" / "long", now, days * DAY, LISTED, own_times=clips(now, days)),
+            None,
+        )
         if in_s3:
             (place / "s3").mkdir()
             s3 = stack.enter_context(s3_server_running(place / "s3", volumes=64))
@@ -158,11 +191,11 @@ def main(days: float, *, in_s3: bool) -> Iterator[str]:
         server, seconds = start(place, f"{int(days) + 1}d", s3)
         cost = cpu_seconds(server)
         yield f"a start: {seconds:.2f} s, {cost:.2f} s of CPU, {resident(server) - empty:.0f} MB more"
-        refused = ["start=2&end=1"] * ROUNDS
-        yield f"a request that is refused: {ask(server, refused, 'master.m3u8', 0.0)}"
+        refused = ask(server, ["start=2&end=1"] * 5 * ROUNDS, "master.m3u8")
+        yield f"a request that is refused: {refused.line(0.0)}"
         for path in ("master.m3u8", "720p/media.m3u8"):
             queries = [f"start={begin}&end={end}" for begin, end in spans(now, days, HOUR, ROUNDS, path)]
-            ask(server, queries, path, 0.0)
+            ask(server, queries, path)
         yield f"after {2 * ROUNDS} spans: {resident(server) - empty:.0f} MB more than without a DVR"
         server.stop()
         yield from ask_all(place, f"{int(days) + 1}d", s3, now, days)
