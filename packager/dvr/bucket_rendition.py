@@ -12,12 +12,20 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 
 import structlog
 
 from packager.dvr import index, stored_cadence
 from packager.dvr.index import IndexLine, line_of
-from packager.dvr.index_pieces import INDEX_TYPE, PieceContent, PieceName, list_pieces, read_piece
+from packager.dvr.index_pieces import (
+    INDEX_TYPE,
+    PieceContent,
+    PieceName,
+    list_pieces,
+    newest_with_media,
+    read_piece,
+)
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import BucketLimits
 from packager.dvr.own_files import MAX_INIT_BYTES
@@ -165,15 +173,22 @@ class BucketFolder:
 
     def _named(self, newest: NewestNumbers | None) -> Sequence[PieceName]:
         """Find the pieces of the index, or the newest of them; the oldest come first."""
-        first = 0 if newest is None else newest.first
-        found = sorted(one for page in list_pieces(self._client, self._index, first) for one in page)
-        if not found and first:
+        if newest is None:
+            return self._listed()[-MAX_PIECES:]
+        found = self._listed(newest.first)
+        if newest_with_media(found) is None:
             # The channel was away for longer, or its numbers are behind the clock.
-            found = sorted(one for page in list_pieces(self._client, self._index) for one in page)
-        if newest is not None and found:
-            number = found[-1].number - newest.count - self._limits.piece_lines
-            found = found[bisect_left(found, number, key=lambda one: one.number) :]
-        return found[-MAX_PIECES:]
+            found = self._listed()
+        if not found:
+            return ()
+        number = found[-1].number - newest.count - self._limits.piece_lines
+        recent = found[bisect_left(found, number, key=lambda one: one.number) :][-MAX_PIECES:]
+        played = newest_with_media(found)
+        # Behind gaps alone a channel would seem never to have had any media.
+        return recent if played is None or played in recent else [played, *recent]
+
+    def _listed(self, number: int = 0) -> list[PieceName]:
+        return sorted(chain.from_iterable(list_pieces(self._client, self._index, number)))
 
     def _read(self, name: PieceName) -> tuple[PieceContent | None, bytes]:
         return read_piece(self._client, self._index, name)

@@ -88,6 +88,11 @@ def list_pieces(client: S3Client, folder: str, number: int = 0) -> Iterator[list
         yield [name for name in names if name is not None]
 
 
+def newest_with_media(pieces: Sequence[PieceName]) -> PieceName | None:
+    """Return the newest piece with more than gaps, by the names of those behind it; None without any."""
+    return next((one for one in reversed(pieces) if one.before < pieces[-1].before), None)
+
+
 def pieces_with(pieces: Sequence[PieceName], first: int, last: int, reach: int) -> Sequence[PieceName]:
     """Return the pieces that may have any of some consecutive numbers.
 

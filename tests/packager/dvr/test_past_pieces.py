@@ -249,6 +249,19 @@ def test_a_start_reads_the_newest_segments_alone(
     assert folder.stored_bytes == sum(len(one.data) for one in segments)
 
 
+def test_a_start_finds_the_newest_media_behind_any_number_of_gaps(
+    rendition: Rendition, segments: list[LiveSegment]
+) -> None:
+    store(rendition.writer(), [*segments[:9], *map(gap, segments[9:])])
+    folder = BucketFolder(rendition.bucket.storing, KEY, 9, LIMITS)
+    found = folder.load(TIMES, NewestNumbers(FIRST + 30, 5))
+    read = numbers(found.lines.values())
+    assert len(read) <= 3 * LINES
+    assert read[-1] > FIRST + 30
+    assert [one.number for one in found.lines.values() if one.parts][-1] == FIRST + 8
+    assert [one.number for one in found.timelines.values()] == [FIRST]
+
+
 class MortalClient(S3Client):
     """A client of a process that dies before one of its changes."""
 
