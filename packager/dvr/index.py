@@ -254,7 +254,7 @@ def decode(data: bytes) -> tuple[dict[int, IndexLine], int]:
         lines = _DECODER.decode_lines(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         lines = []
-    if data.endswith(b"\n") and all(map(is_possible, lines)):
+    if lines and data.endswith(b"\n") and all(map(is_possible, lines)):
         by_number = {line.number: line for line in lines}
         if len(by_number) == len(lines) and all(map(le, by_number, islice(by_number, 1, None))):
             return by_number, 0
