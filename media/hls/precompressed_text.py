@@ -76,7 +76,8 @@ class PackedText(NamedTuple):
         Raises:
             zlib.error: this isn't what was compressed.
         """
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(self.deflated.data, self.deflated.size)
+        # A limit of 0 would be none.
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(self.deflated.data, max(self.deflated.size, 1))
 
 
 class TextTemplate:

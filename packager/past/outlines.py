@@ -54,6 +54,9 @@ RECORD = np.dtype(
 OUTLINE_BYTES = BLOCK_SEGMENTS * RECORD.itemsize + (16 << 10)
 """Memory of an outline with its compressed lines, about."""
 
+MAX_PIECE_BYTES = 64 << 10
+"""Longest lines of so many numbers, which are read of a file."""
+
 OUTLINE_BEGINS = b"outline "
 
 _MAGIC = OUTLINE_BEGINS + b"1\n"
@@ -147,6 +150,10 @@ class Outline:
         if (found.index_bytes, len(found.records)) != (index_bytes, BLOCK_SEGMENTS * RECORD.itemsize):
             return None
         records = np.frombuffer(found.records, RECORD)
+        if not (
+            _are_possible(records) and all(0 <= size <= MAX_PIECE_BYTES for _, _, size, _ in found.pieces)
+        ):
+            return None
         pieces = [PackedText(Deflated(*one[:3]), one[3]) for one in found.pieces]
         numbers = set(records["timeline"].tolist()) - {NO_TIMELINE}
         timelines = read_timelines(numbers)
@@ -246,6 +253,13 @@ def outlines_of(segments: Sequence[LiveSegment], extension: str) -> Iterator[Out
     """Make the outlines of segments in ascending order."""
     for _, own in groupby(segments, lambda one: one.number // BLOCK_SEGMENTS):
         yield Outline.of(list(own), extension)
+
+
+def _are_possible(records: Records) -> bool:
+    """Return whether records from outside can be counted with."""
+    ratios = (records[field] for field in ("date", "duration", "shown"))
+    is_there = records["flags"] > 0
+    return all((one[:, 1] > 0).all() for one in ratios) and bool((records["duration"][is_there, 0] > 0).all())
 
 
 def _record(segment: LiveSegment) -> tuple[object, ...]:

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
+import m3u8
 
 from tests.conftest import ServerProcess, start_server
 from tests.long_dvr import CONFIGURATION, PICTURES, RENDITIONS
@@ -86,3 +88,34 @@ class Long:
 
     def query(self, start: float, end: float) -> str:
         return f"start={self.until + start:.3f}&end={self.until + end:.3f}"
+
+    def check_segments(self) -> None:
+        """Assert that segments and init segments of the past are at their live addresses."""
+        for name in (PICTURES[1], "audio"):
+            address = f"{self.server.url}/live/long/{name}/media.m3u8?{self.query(-3000, -1500)}"
+            found = m3u8.loads(httpx.get(address).text)
+            whole = [one for one in found.segments if not one.gap_tag]
+            assert len(whole) > 700
+            for one in whole[::37]:
+                answer = httpx.get(urljoin(address, one.uri))
+                assert answer.status_code == 200
+                assert answer.headers["etag"].strip('"') == f"{one.uri}-{len(answer.content):x}"
+                ranged = httpx.get(urljoin(address, one.uri), headers={"range": "bytes=4-7"})
+                assert ranged.content == b"moof"
+            inits = {one.init_section.uri for one in whole if one.init_section is not None}
+            assert len(inits) > 1, "the codec changes"
+            assert all(httpx.get(urljoin(address, one)).content[4:8] == b"ftyp" for one in inits)
+
+    def check_recording(self) -> str:
+        """Assert that a span that is kept has its segments; return the address of its recording."""
+        start, end = CLIPS[0]
+        kept = self.keep(self.until + start, self.until + end)
+        assert self.keep(self.until + start, self.until + end)["id"] == kept["id"]
+        for name in RENDITIONS:
+            of_span = m3u8.loads(self.get(f"{name}/media.m3u8?{self.query(start, end)}").text)
+            recorded = m3u8.loads(self.get(f"recordings/{kept['id']}/{name}/media.m3u8").text)
+            assert [one.uri for one in recorded.segments] == [one.uri for one in of_span.segments]
+        address = f"recordings/{kept['id']}"
+        uri = m3u8.loads(self.get(f"{address}/720p/media.m3u8").text).segments[3].uri
+        assert self.get(f"{address}/720p/{uri}").content == self.get(f"720p/{uri}").content
+        return address

@@ -8,7 +8,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import urljoin
 from xml.etree import ElementTree
 
 import httpx
@@ -17,8 +16,8 @@ import pytest
 
 from tests.conftest import start_server
 from tests.copied_channel import copied_channel
-from tests.long_dvr import PICTURES, RENDITIONS, STEP, LongDvr, make_long_dvr
-from tests.origin.live.long_server import CLIPS, SECONDS, WINDOW, WINDOW_SECONDS, Long
+from tests.long_dvr import RENDITIONS, STEP, LongDvr, make_long_dvr
+from tests.origin.live.long_server import SECONDS, WINDOW, WINDOW_SECONDS, Long
 from tests.patience import CLIENT_SECONDS
 from tests.programmed_channel import ADMIN
 from tests.waiting import wait_for
@@ -84,20 +83,7 @@ def test_a_span_of_the_past_has_the_bytes_that_it_had_when_it_was_listed(long: L
 
 
 def test_segments_and_init_segments_of_the_past_are_at_their_live_addresses(long: Long) -> None:
-    for name in (PICTURES[1], "audio"):
-        address = f"{long.server.url}/live/long/{name}/media.m3u8?{long.query(-3000, -1500)}"
-        found = m3u8.loads(httpx.get(address).text)
-        whole = [one for one in found.segments if not one.gap_tag]
-        assert len(whole) > 700
-        for one in whole[::37]:
-            answer = httpx.get(urljoin(address, one.uri))
-            assert answer.status_code == 200
-            assert answer.headers["etag"].strip('"') == f"{one.uri}-{len(answer.content):x}"
-            ranged = httpx.get(urljoin(address, one.uri), headers={"range": "bytes=4-7"})
-            assert ranged.content == b"moof"
-        inits = {one.init_section.uri for one in whole if one.init_section is not None}
-        assert len(inits) > 1, "the codec changes"
-        assert all(httpx.get(urljoin(address, one)).content[4:8] == b"ftyp" for one in inits)
+    long.check_segments()
 
 
 def test_a_growing_span_begins_in_the_past_and_goes_on_at_the_live_edge(tmp_path: Path) -> None:
@@ -178,16 +164,8 @@ def test_the_past_is_there_although_nothing_has_come_for_longer_than_is_listed(t
 
 
 def test_a_span_of_the_past_becomes_a_recording(long: Long) -> None:
-    start, end = CLIPS[0]
-    kept = long.keep(long.until + start, long.until + end)
-    assert long.keep(long.until + start, long.until + end)["id"] == kept["id"]
-    for name in RENDITIONS:
-        of_span = m3u8.loads(long.get(f"{name}/media.m3u8?{long.query(start, end)}").text)
-        recorded = m3u8.loads(long.get(f"recordings/{kept['id']}/{name}/media.m3u8").text)
-        assert [one.uri for one in recorded.segments] == [one.uri for one in of_span.segments]
-    address = f"recordings/{kept['id']}/720p/{recorded.segments[3].uri}"
-    assert long.get(address).content == long.get(f"720p/{recorded.segments[3].uri}").content
-    assert long.get(f"recordings/{kept['id']}/720p/iframes.m3u8").status_code == 200
+    address = long.check_recording()
+    assert long.get(f"{address}/720p/iframes.m3u8").status_code == 200
     url, body = f"{long.server.url}/live/long/recordings", {"start": 1000, "end": 2000}
     assert httpx.post(url, json=body, headers=ADMIN, timeout=CLIENT_SECONDS).status_code == 404
 

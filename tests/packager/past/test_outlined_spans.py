@@ -182,3 +182,22 @@ def test_a_damaged_file_or_that_of_another_index_is_no_outline(timeline: Timelin
         changed = bytearray(data)
         changed[chosen.randrange(len(data))] ^= 1 << chosen.randrange(8)
         assert Outline.decode(bytes(changed), 100, one.first, "m4s", read) is None
+
+
+@pytest.mark.parametrize("field", ["date", "duration", "shown", "pieces"])
+def test_a_file_of_another_hand_that_nobody_could_count_with_is_no_outline(
+    timeline: Timeline, field: str
+) -> None:
+    segments = segments_of([(["."] * 4, 20)], timeline)
+    (one,) = outlines_of(segments["720p"], "m4s")
+    records, pieces = one.records.copy(), [one.piece(index) for index in range(4)]
+    if field == "pieces":
+        pieces = [each._replace(deflated=each.deflated._replace(size=1 << 30)) for each in pieces]
+    else:
+        records[field][one.there[3], 1] = 0
+    data = Outline(one.first, records, "m4s", one.timelines, pieces).encode(100)
+
+    def read(numbers: Iterable[int]) -> Mapping[int, Timeline]:
+        return dict.fromkeys(numbers, timeline)
+
+    assert Outline.decode(data, 100, one.first, "m4s", read) is None
