@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from media.hls.media_playlist import Segment
 from media.hls.precompressed_text import Deflated, PackedText
-from packager.past.segment_samples import key_frame_end
+from packager.past.segment_samples import known_first_sample
 from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import segment_uri
 
@@ -33,8 +33,8 @@ BLOCK_SEGMENTS = 512
 PIECE_SEGMENTS = 128
 """Numbers whose lines are compressed together: playlists share whole pieces."""
 
-THERE, MEDIA, DISCONTINUITY, STORED = 1, 2, 4, 8
-"""Flags of a number: it is listed, it isn't a gap, a timeline begins with it, its bytes have left memory."""
+THERE, MEDIA, DISCONTINUITY, TIMED = 1, 2, 4, 8
+"""Flags of a number: it is listed, it isn't a gap, a timeline begins with it, its media time is known."""
 
 NO_TIMELINE = -1
 
@@ -263,14 +263,14 @@ def _are_possible(records: Records) -> bool:
 
 
 def _record(segment: LiveSegment) -> tuple[object, ...]:
-    stored = segment.stored
-    flags = THERE | DISCONTINUITY * segment.discontinuity | STORED * (stored is not None)
+    first = known_first_sample(segment)
+    flags = THERE | DISCONTINUITY * segment.discontinuity | TIMED * (first is not None)
     return (
         segment.date_ratio,
         segment.duration.as_integer_ratio(),
-        (0, 1) if stored is None else stored.shown_ratio,
+        (0, 1) if first is None else first.shown.as_integer_ratio(),
         NO_TIMELINE if segment.timeline is None else segment.timeline.number,
         segment.size,
-        0 if segment.gap else key_frame_end(segment),
+        0 if segment.gap or first is None else first.key_frame_end,
         flags | MEDIA * (not segment.gap),
     )

@@ -16,7 +16,7 @@ import numpy as np
 
 from media.dash.durations import SHORTEST_LAST, rounded_down, rounded_up
 from packager.past.outlined_span import OutlinedSpan, OutlinedTrack, Sums, behind_breaks
-from packager.past.outlines import DISCONTINUITY, MEDIA, NO_TIMELINE, STORED, Positions
+from packager.past.outlines import DISCONTINUITY, MEDIA, NO_TIMELINE, TIMED, Positions
 
 Tracks = dict[str, OutlinedTrack]
 
@@ -97,7 +97,7 @@ def _groups(span: OutlinedSpan, tracks: Tracks) -> Iterator[tuple[Tracks, Positi
     kinds = {name: kind for name, one in tracks.items() if (kind := _is_video(one)) is not None}
     if not kinds:
         return
-    having = {name: tracks[name].has(MEDIA | STORED) for name in kinds}
+    having = {name: tracks[name].has(MEDIA | TIMED) for name in kinds}
     # Players know no period in which there is no sound, or nothing but sound.
     whole = np.logical_and.reduce(
         [

@@ -119,14 +119,22 @@ def first_sample(segment: LiveSegment) -> FirstSample:
     return FirstSample(shown, position + first.size if is_key_frame else 0)
 
 
+def known_first_sample(segment: LiveSegment) -> FirstSample | None:
+    """Return the facts of a segment's first sample, as they were noted where it is stored; None: unknown."""
+    if segment.stored is not None:
+        return FirstSample(segment.stored.presentation_time, segment.stored.key_frame_end)
+    try:
+        return None if segment.awaited else first_sample(segment)
+    except MediaError:
+        return None
+
+
 def key_frame_end(segment: LiveSegment) -> int:
     """Return how many bytes of a segment end with its first key frame; 0 where that isn't known."""
     if segment.stored is not None:
         return segment.stored.key_frame_end
-    try:
-        return 0 if segment.awaited else first_sample(segment).key_frame_end
-    except MediaError:
-        return 0
+    first = known_first_sample(segment)
+    return 0 if first is None else first.key_frame_end
 
 
 def _part_sizes(segment: LiveSegment) -> Sequence[int]:

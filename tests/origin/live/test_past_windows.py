@@ -22,10 +22,12 @@ SEGMENTS = 8
 MPD = "{urn:mpeg:dash:schema:mpd:2011}"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+@pytest.fixture(scope="module", params=['data = "data"\n', ""], ids=["on disk", "in memory"])
+def server(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("past")
-    config = '[server]\nport = 0\ndata = "data"\n[limits]\nwindow_hours = 2\n'
+    config = f"[server]\nport = 0\n{request.param}[limits]\nwindow_hours = 2\n"
     (folder / "headwater.toml").write_text(
         config + copied_channel("a", 'dvr = "1h"', "segment_duration = 1.0", "part_duration = 0.25")
     )
