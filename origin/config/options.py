@@ -412,7 +412,11 @@ class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Whether these renditions are encoded only while somebody asks for them; with ``dvr`` they always
     are."""
     dvr: Duration = "0"
-    """Time for which what the station has played stays in the playlist there; 0: only the live edge."""
+    """Time for which what the station has played stays behind the live edge, in the playlist there or at
+    addresses with ``start``; 0: only the live edge."""
+    playlist_window: Duration = "0"
+    """Longest time that the live playlist lists; older segments of a ``dvr`` on disk have addresses with
+    ``start``. 0: all of ``dvr``."""
     dvr_size: Annotated[
         str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?\Z", description="a number of bytes such as 500M, 20G, 1T")
     ] = "0"
@@ -579,10 +583,10 @@ def dvr_seconds(options: LiveOptions | RadioOptions) -> float:
     return seconds(options.dvr) or (RECORD_SECONDS if options.record != "none" else 0)
 
 
-def listed_seconds(options: LiveOptions) -> float:
+def listed_seconds(options: LiveOptions | RadioOptions) -> float:
     """Return the seconds that stay listed beyond the live window of a channel whose DVR isn't in memory."""
     kept = dvr_seconds(options)
-    if options.event:
+    if isinstance(options, LiveOptions) and options.event:
         return kept
     return min(kept, seconds(options.playlist_window) or kept)
 

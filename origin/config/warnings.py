@@ -124,6 +124,9 @@ def _of_stations(config: Config) -> Iterator[str]:
                 "nodes of a cluster share none" if config.cluster.url else "only a station in HLS has one"
             )
             yield f"radio {station.name!r}: dvr: {reason}"
+        own_disk = config.server.data and not config.server.dvr_path and stations.has_dvr(station, config)
+        if station.playlist_window != RadioOptions(station.name).playlist_window and not own_disk:
+            yield f"radio {station.name!r}: playlist_window: only of a DVR on disk"
         if station.on_demand and stations.kind(station) != "relay":
             yield f"radio {station.name!r}: on_demand: only a relay is asked for on demand"
         elif station.on_demand and config.cluster.url:

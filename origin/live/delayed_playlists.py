@@ -24,11 +24,12 @@ from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
 from origin.live.addresses import MANIFEST, MULTIVARIANT, PLAYLIST, LiveAddress
-from origin.live.dvr_segments import StoredSegments, past_of, unreadable
+from origin.live.dvr_segments import StoredSegments, past_of, ranges_of, unreadable
 from origin.live.playlist_requests import IRREGULAR
 from origin.live.spans import AT_ONCE, MOST_WAITING, NOTHING_KEPT, REST, query_of, written
 from origin.live.waits import Outcome, not_on_air, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
+from packager.past.date_range_file import StoredRanges
 from packager.past.delayed_playlist import (
     LISTED_TARGET_DURATIONS,
     DelayedSegments,
@@ -66,6 +67,7 @@ class _ReadMinutes:
     """
 
     listing: PastListing | None
+    ranges: StoredRanges
     begun: int
     newest: Fraction | None
     manifest: DelayedManifest | None = None
@@ -105,14 +107,21 @@ class _Delayed(NamedTuple):
         text = multivariant_playlist(renditions, self.stream.cadence, suffix=suffix).render().encode()
         return self.text((text,), MEDIA_TYPE)
 
-    def playlist(self, rendition: Rendition, shown: DelayedSegments | None) -> Reply:
-        """Return the reply with a media playlist."""
+    def playlist(
+        self, rendition: Rendition, shown: DelayedSegments | None, ranges: StoredRanges | None = None
+    ) -> Reply:
+        """Return the reply with a media playlist.
+
+        Args:
+            ranges: date ranges that may have left the live playlist.
+        """
         if shown is None:
             return self.nothing()
+        listed, stored = self.stream.presentation.date_ranges.lines_within, ranges or StoredRanges()
         made = delayed_playlist(
             shown,
             self.stream.target_duration,
-            self.stream.presentation.date_ranges.lines_within,
+            lambda begin, end: stored.lines_within(begin, end, listed(begin, end)),
             rendition.window.extension,
             self.address.directives.suffix,
         )
@@ -197,8 +206,9 @@ class DelayedReplies:
             start = number * READ_SECONDS - BEFORE_TARGET_DURATIONS * stream.target_duration
             async with self._reading.held(network_of(asked.request.client)):
                 found = await earlier.listing(Fraction(start), Fraction(end), stream.cadence.segment_duration)
+                ranges = await ranges_of(stream, Fraction(start), Fraction(end), self._stored)
             edge = None if is_settled else newest.program_date_time + newest.duration
-            return _ReadMinutes(found, number * READ_SECONDS, edge)
+            return _ReadMinutes(found, ranges, number * READ_SECONDS, edge)
 
         stretch = self._read.get(key)
         if stretch is None:
@@ -218,7 +228,7 @@ class DelayedReplies:
         if rendition is None:
             return asked.multivariant()
         shown = past_until(stretch.listing, rendition.name, asked.until, stream.target_duration)
-        return asked.playlist(rendition, shown)
+        return asked.playlist(rendition, shown, stretch.ranges)
 
     async def _manifest(
         self, asked: _Delayed, stretch: _ReadMinutes, listing: PastListing, key: Hashable
@@ -226,7 +236,11 @@ class DelayedReplies:
         presentation = asked.stream.presentation
 
         async def make() -> DelayedManifest:
-            return await asyncio.to_thread(presentation.delayed, listing.segments)
+            leading = next(iter(listing.segments.values()))
+            ranges = stretch.ranges.tags_within(
+                leading[0].program_date_time, leading[-1].program_date_time + leading[-1].duration
+            )
+            return await asyncio.to_thread(presentation.delayed, listing.segments, ranges)
 
         if stretch.manifest is None:
             stretch.manifest = await self._being_made.do(key, make)

@@ -26,6 +26,7 @@ from origin.answers.representation_replies import RepresentationReplies, with_fi
 from origin.answers.request import Request
 from origin.http.representation import RepresentationMetadata
 from packager.library.local_storage import LocalFile, NotFoundError
+from packager.past.date_range_file import DateRangeFile, StoredRanges
 from packager.past.past_segments import PastSegments
 from packager.past.progressive_mp4 import MoviePiece
 from packager.past.segment_samples import Read
@@ -49,6 +50,9 @@ NO_PAST: Mapping[str, PastSegments] = {}
 
 MOST_READ_FOLDERS = 256
 """Most renditions of whose past something may be in memory."""
+
+MOST_READ_FILES = 16
+"""Most channels of whose date ranges something is in memory."""
 
 OLDEST_DATE_SECONDS = 5.0
 """For how long the date of the oldest segment on disk stays in memory."""
@@ -128,6 +132,15 @@ class StoredSegments:
         self._bucket = bucket
         self._find_past = find_past
         self._past: OrderedDict[str, PastSegments] = OrderedDict()
+        self._date_ranges: OrderedDict[Path, DateRangeFile] = OrderedDict()
+
+    def date_ranges(self, folder: Path) -> DateRangeFile:
+        """Return the file with the date ranges of a channel's DVR; in the event loop."""
+        found = self._date_ranges.pop(folder, None) or DateRangeFile(folder)
+        self._date_ranges[folder] = found
+        if len(self._date_ranges) > MOST_READ_FILES:
+            self._date_ranges.popitem(last=False)
+        return found
 
     def past(self, folder: str, cadence: Cadence) -> PastSegments | None:
         """Return what finds the segments of a rendition that have left its playlist; in the event loop.
@@ -256,6 +269,24 @@ def past_of(stream: LiveStream, renditions: Iterable[str], stored: StoredSegment
     folders = {one.name: one.folder for one in entry.renditions if one.folder is not None}
     found = {name: stored.past(folders[name], entry.cadence) for name in renditions if name in folders}
     return {name: one for name, one in found.items() if one is not None}
+
+
+async def ranges_of(
+    stream: LiveStream, begin: Fraction, end: Fraction, stored: StoredSegments
+) -> StoredRanges:
+    """Return the date ranges of a span that are on a disk; none where the channel keeps no past there.
+
+    Args:
+        begin: seconds since the epoch.
+        end: seconds since the epoch.
+    """
+    entry = stream.begun_with
+    if entry is None or not entry.has_past:
+        return StoredRanges()
+    folder = next((one.folder for one in entry.renditions if one.folder is not None), S3_SCHEME)
+    if folder.startswith(S3_SCHEME):
+        return StoredRanges()
+    return await asyncio.to_thread(stored.date_ranges(Path(folder).parent).within, begin, end)
 
 
 class OldestDates:

@@ -25,7 +25,7 @@ from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
 from origin.live.addresses import I_FRAMES, MANIFEST, MULTIVARIANT, LiveAddress, Span
-from origin.live.dvr_segments import OldestDates, StoredSegments, past_of, unreadable
+from origin.live.dvr_segments import OldestDates, StoredSegments, past_of, ranges_of, unreadable
 from origin.live.playlist_requests import IRREGULAR, Reload
 from origin.live.spans import (
     AT_ONCE,
@@ -47,6 +47,7 @@ from origin.live.spans import (
 )
 from origin.live.waits import Outcome, not_on_air, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
+from packager.past.date_range_file import StoredRanges
 from packager.past.earlier_segments import EarlierSegments
 from packager.past.i_frames import i_frame_playlist, i_frame_variants
 from packager.past.manifest import manifest
@@ -73,6 +74,9 @@ SEGMENT_BYTES = 256
 
 OUTLINES_KEPT = CacheLimits(items=1 << 16, nbytes=64 << 20)
 """The outlines of listed segments that stay in memory; a day of four renditions has 350."""
+
+LONGEST_SEGMENT = 60
+"""Seconds before a span from which on date ranges are read: its first segment begins before."""
 
 NOT_OVER = "a span has an I-frame playlist once it is over"
 
@@ -282,6 +286,13 @@ def _by_block(segments: Sequence[LiveSegment]) -> Iterator[Sequence[LiveSegment]
         begin = behind
 
 
+class _ReadSpan(NamedTuple):
+    """The segments and the date ranges of a span."""
+
+    past: PastWindow | None
+    ranges: StoredRanges
+
+
 class PastWindowReplies:
     """Decides requests for spans of the past.
 
@@ -298,7 +309,7 @@ class PastWindowReplies:
         self._reading = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
         self._listed = ListedOutlines()
         self._texts = SingleFlight[Hashable, Pieces]()
-        self._read = SingleFlight[Hashable, PastWindow | None]()
+        self._read = SingleFlight[Hashable, _ReadSpan]()
         self._found = SingleFlight[Hashable, None]()
         self._oldest = OldestDates(stored)
 
@@ -332,7 +343,9 @@ class PastWindowReplies:
         async def find() -> None:
             async with self._turns.held(network_of(asked.request.client)):
                 segments = _with_listed(asked.past.segments, stream.renditions)
-                presentation.spans.add(start, await asyncio.to_thread(presentation.span, segments))
+                begin, end = asked.past.first.program_date_time, Fraction(stream.wall_clock())
+                ranges = (await ranges_of(stream, begin, end, self._stored)).tags_within(begin, end)
+                presentation.spans.add(start, await asyncio.to_thread(presentation.span, segments, ranges))
 
         if (reply := asked.dynamic_manifest()) is None:
             await self._found.do((presentation, start), find)
@@ -385,7 +398,17 @@ class PastWindowReplies:
             recent = past if address.name == MANIFEST else None
             return PendingTask(self._with_earlier(asked, earlier, recent))
         outcome = self._answer(asked, past)
-        return PendingTask(self._in_turn(outcome)) if isinstance(outcome, PastRequest) else outcome
+        if isinstance(outcome, Reply):
+            return outcome
+        is_settled = outcome.past.is_whole and address.name != MULTIVARIANT
+        return PendingTask(self._with_ranges(outcome) if is_settled else self._in_turn(outcome))
+
+    async def _with_ranges(self, asked: PastRequest) -> Reply:
+        """Reply with a listed span that is over, with date ranges that the live playlist may have lost."""
+        begin, end = asked.past.first.program_date_time, asked.past.behind
+        stored = await ranges_of(asked.stream, begin, end, self._stored)
+        ranges = stored.lines_within(begin, end, asked.date_ranges)
+        return await self._in_turn(replace(asked, date_ranges=ranges))
 
     async def _with_earlier(
         self, asked: BoundedSpan, earlier: EarlierSegments, recent: PastWindow | None
@@ -395,15 +418,15 @@ class PastWindowReplies:
         Args:
             recent: the listed segments of the span, where a manifest of the span may be known.
         """
-        past = None if recent is None else await self._known(asked, recent)
+        past, ranges = None if recent is None else await self._known(asked, recent), StoredRanges()
         if past is None:
             try:
-                past = await self._read_earlier(asked, earlier)
+                past, ranges = await self._read_earlier(asked, earlier)
             except TooManyWaitingError:
                 return refusal(asked.request, 503, 0, retry_after=asked.stream.target_duration)
             except OSError as error:
                 return unreadable(asked.request, asked.stream.name, error)
-        outcome = self._answer(asked, past)
+        outcome = self._answer(asked, past, ranges)
         if isinstance(outcome, PastRequest):
             return await self._in_turn(outcome)
         return outcome
@@ -422,25 +445,37 @@ class PastWindowReplies:
         request = PastRequest(asked.request, asked.address, asked.stream, past, asked.bounds.end, ())
         return past if request.is_dynamic else None
 
-    async def _read_earlier(self, asked: BoundedSpan, earlier: EarlierSegments) -> PastWindow | None:
-        async def read() -> PastWindow | None:
+    async def _read_earlier(self, asked: BoundedSpan, earlier: EarlierSegments) -> _ReadSpan:
+        async def read() -> _ReadSpan:
             async with self._reading.held(network_of(asked.request.client)):
-                return await earlier.window(*asked.bounds, may_lack=asked.address.name == MANIFEST)
+                begin, end = asked.bounds.start - LONGEST_SEGMENT, asked.bounds.end
+                ranges = await ranges_of(asked.stream, begin, end or _now(asked.stream), self._stored)
+                # In the step in which the rest is decided.
+                past = await earlier.window(*asked.bounds, may_lack=asked.address.name == MANIFEST)
+            return _ReadSpan(past, ranges)
 
         if asked.address.name != MANIFEST:
             return await read()
         # All who ask for the same span while it is read make their manifests of it.
         return await self._read.do((asked.stream.presentation, asked.bounds), read)
 
-    def _answer(self, asked: BoundedSpan, past: PastWindow | None) -> Reply | PastRequest:
-        """Return the reply, or the request of which a playlist or a manifest is still to be written."""
+    def _answer(
+        self, asked: BoundedSpan, past: PastWindow | None, stored: StoredRanges | None = None
+    ) -> Reply | PastRequest:
+        """Return the reply, or the request of which a playlist or a manifest is still to be written.
+
+        Args:
+            stored: date ranges that the live playlist may have lost.
+        """
         request, address, span, stream, bounds = asked
         target_duration = stream.target_duration
         if past is None:
             return _nothing_yet(request, bounds, stream)
         if is_refused(address, span, past):
             return refusal(request, 404, target_duration, kept_from(past))
-        ranges = stream.presentation.date_ranges.lines_within(past.first.program_date_time, past.behind)
+        begin, end = past.first.program_date_time, past.behind
+        ranges = stream.presentation.date_ranges.lines_within(begin, end)
+        ranges = (stored or StoredRanges()).lines_within(begin, end, ranges)
         # RFC 8216bis §6.2.1: a playlist of type EVENT can't begin with segments that are about to leave.
         is_open = span.start is None or (not past.is_whole and past.is_cut)
         if is_open or is_relative(span):
@@ -473,6 +508,10 @@ def _with_listed(
         behind = max(own[-1].number + 1 - listed[0].number, 0) if listed else 0
         found[name] = [*own, *islice(listed, behind, None)]
     return found
+
+
+def _now(stream: LiveStream) -> Fraction:
+    return Fraction(stream.wall_clock())
 
 
 def _nothing_yet(request: Request, bounds: Bounds, stream: LiveStream) -> Reply:

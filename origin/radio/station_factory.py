@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from media.errors import MediaError
-from origin.config.options import Config, RadioOptions, data_folder, dvr_seconds, seconds, size
+from origin.config.options import (
+    Config,
+    RadioOptions,
+    data_folder,
+    dvr_seconds,
+    listed_seconds,
+    seconds,
+    size,
+)
 from origin.config.stations import (
     expected_type,
     has_dvr,
@@ -281,7 +289,11 @@ def _dvr(station: RadioOptions, config: Config, bucket: DvrBucket | None) -> Sta
         return NO_DVR
     # Not that of live channels: one of the same name before may have an event that is over.
     data = data_folder(config, "radio", station.name)
-    return StationDvr(dvr_seconds(station), data, size(station.dvr_size), bucket)
+    kept = window = dvr_seconds(station)
+    if bucket is None and data is not None:
+        window = listed_seconds(station)
+    past = kept if window < kept else 0.0
+    return StationDvr(window, data, size(station.dvr_size), bucket, past)
 
 
 def make_simulcasts(

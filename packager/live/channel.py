@@ -14,6 +14,7 @@ import structlog
 from media.hls.date_range import DateRange
 from media.subtitles.webvtt import Cue
 from packager.concurrency import background_task, running_tasks
+from packager.dvr.date_range_log import DateRangeLog
 from packager.dvr.disk_archive import DiskArchive
 from packager.dvr.segment_archive import SegmentArchive
 from packager.dvr.segment_removal import DvrBounds
@@ -109,6 +110,9 @@ class Channel:
             options.name, self._numbers, self._runs.suspend, lambda: self._runs.picture_seconds, limits
         )
         self.archive = self._new_archive()
+        self._date_ranges: DateRangeLog | None = None
+        if isinstance(self.archive, DiskArchive) and self._data is not None and options.past_seconds:
+            self._date_ranges = DateRangeLog(self._data / DVR, options.name, options.past_seconds)
         retention = None if self.archive is None else options.retention
         # The recording of an event is its DVR in the data folder.
         seals = isinstance(self.archive, DiskArchive)
@@ -178,6 +182,7 @@ class Channel:
             self.renditions,
             self._ending(),
             lambda start, end: self.presentation.date_ranges.lines_within(start, end),
+            None if self._date_ranges is None else self._date_ranges.file,
         )
 
     def _keeping_spans(self) -> contextlib.AbstractAsyncContextManager[None]:
@@ -216,6 +221,12 @@ class Channel:
             DateRangeError: its ID was used for another one, or there are too many.
         """
         self._plan.log.append(DateRangeEntry(tag))
+        if self._date_ranges is not None:
+            self._date_ranges.note(tag)
+
+    def _noting_date_ranges(self) -> contextlib.AbstractAsyncContextManager[None]:
+        log, now = self._date_ranges, Fraction(self.stream.wall_clock())
+        return contextlib.nullcontext() if log is None else log.running(now)
 
     @property
     def cadence(self) -> Cadence:
@@ -323,6 +334,7 @@ class Channel:
             async with (
                 self.live_event.running(),
                 self._keeping_spans(),
+                self._noting_date_ranges(),
                 background_task(announcer.run()),
             ):
                 if (ending := await self.live_event.load_ending()) is not None:

@@ -27,6 +27,9 @@ MOST_SPANS = 32
 MOST_SPAN_BYTES = 16 << 20
 """Most bytes of the periods that are kept of them."""
 
+MOST_RANGES = 2000
+"""Most date ranges of a span that are kept, the newest."""
+
 STEPS_AVAILABLE = 2
 """Segments for which the first one of a span stays available behind its time, until players have the next
 manifest."""
@@ -55,7 +58,8 @@ class SpanManifest:
         self.first = next(iter(segments.values()))[0]
         self._live = live
         self._cadence = cadence
-        self._earlier_ranges = date_ranges
+        # By ID, all that were known: those of hours ago aren't in the live playlist any more.
+        self._ranges = {one.id: one for one in date_ranges}
         self._windows: Sequence[Window] = ()
         self._tracker, begun = _followed(segments, cadence)
         self._timelines = dict(begun)
@@ -124,8 +128,10 @@ class SpanManifest:
         if last is not None:
             step = self._cadence.segment_duration
             periods = [cut for one in periods if (cut := one.until(last, step)) is not None]
-        known = {one.id: one for one in (*self._earlier_ranges, *self._live.date_ranges.whole())}
-        return having_events(periods, list(known.values()))
+        self._ranges |= {one.id: one for one in self._live.date_ranges.whole()}
+        while len(self._ranges) > MOST_RANGES:
+            del self._ranges[next(iter(self._ranges))]
+        return having_events(periods, list(self._ranges.values()))
 
     def _texts(self, periods: Sequence[LivePeriod]) -> tuple[TextTemplate, list[bytes]]:
         """Return the text of the periods that don't change any more, as one, and those of the others."""

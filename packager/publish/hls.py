@@ -394,21 +394,26 @@ class Presentation:
         """Return the DASH manifest for those who watch so many seconds later; see :class:`LiveManifest`."""
         return self._manifest.delayed(suffix, now, delay)
 
-    def span(self, segments: Mapping[str, Sequence[LiveSegment]]) -> SpanManifest:
+    def span(
+        self, segments: Mapping[str, Sequence[LiveSegment]], date_ranges: Sequence[DateRange]
+    ) -> SpanManifest:
         """Make the DASH manifest of a span that grows, to be added to ``spans``; it may be made in a thread.
 
         Args:
             segments: segments of the span that are here, by rendition.
+            date_ranges: the ranges of the span that may have left the live playlist.
         """
-        return SpanManifest(self._manifest, self._cadence, self._coded(segments))
+        return SpanManifest(self._manifest, self._cadence, self._coded(segments), date_ranges)
 
-    def delayed(self, segments: Mapping[str, Sequence[LiveSegment]]) -> DelayedManifest:
+    def delayed(
+        self, segments: Mapping[str, Sequence[LiveSegment]], date_ranges: Sequence[DateRange]
+    ) -> DelayedManifest:
         """Make the DASH manifest of the channel as it was a while ago; it may be made in a thread.
 
         Args:
             segments: segments of that time, by rendition.
         """
-        return DelayedManifest(self._manifest, self._cadence, self._coded(segments))
+        return DelayedManifest(self._manifest, self._cadence, self._coded(segments), date_ranges)
 
     def _coded(self, segments: Mapping[str, Sequence[LiveSegment]]) -> Mapping[str, Sequence[LiveSegment]]:
         """Return the segments of pictures and sound."""

@@ -57,12 +57,14 @@ class StationDvr:
         data: the folder on disk of its numbers and its DVR; None for none.
         max_bytes: most bytes of the DVR on disk; 0: as many as its time asks for.
         bucket: where the DVR is, if that is in S3.
+        past_seconds: seconds for which segments stay on disk, where that is longer than the window; else 0.
     """
 
     window: float = 0.0
     data: DataFolder | None = None
     max_bytes: int = 0
     bucket: DvrBucket | None = None
+    past_seconds: float = 0.0
 
 
 NO_DVR = StationDvr()
@@ -240,6 +242,7 @@ class Simulcast:
                 segment_duration=options.segment_duration,
                 part_duration=options.part_duration,
                 dvr_window=options.dvr.window,
+                past_seconds=options.dvr.past_seconds,
                 data=options.dvr.data,
                 dvr_bytes=options.dvr.max_bytes,
                 dvr_bucket=options.dvr.bucket,

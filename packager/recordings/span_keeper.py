@@ -24,6 +24,7 @@ from msgspec.structs import replace
 
 from packager.concurrency import background_task
 from packager.dvr.segment_sources import SegmentSource
+from packager.past.date_range_file import DateRangeFile
 from packager.past.past_segments import PastSegments
 from packager.past.programmes import LATEST, LONGEST_SECONDS, Programme, Schedule
 from packager.recordings.disk_recordings import Recording, Recordings
@@ -70,11 +71,13 @@ class PlaylistFacts:
         renditions: by name, as they are now.
         ending: the facts for the recording of an event; without a master playlist nothing can be recorded.
         date_ranges: returns the EXT-X-DATERANGE tags of a span, in seconds since the epoch.
+        stored_ranges: the date ranges on disk, which the live playlist may have lost; None: it lists all.
     """
 
     renditions: Mapping[str, Rendition]
     ending: EventEnd
     date_ranges: Callable[[Fraction, Fraction], Sequence[str]]
+    stored_ranges: DateRangeFile | None = None
 
 
 class PublicationOnAir(Protocol):
@@ -511,7 +514,11 @@ class SpanKeeper:
         made = self._recordings.of_span(span.id)
         if made is None and self._ending is not None and not (span.pinned and self._recordings.excess):
             end = span.end_ms or 0
-            lines = facts.date_ranges(Fraction(span.start_ms, 1000), Fraction(end, 1000))
+            bounds = Fraction(span.start_ms, 1000), Fraction(end, 1000)
+            lines = facts.date_ranges(*bounds)
+            if facts.stored_ranges is not None:
+                stored = await asyncio.to_thread(facts.stored_ranges.within, *bounds)
+                lines = stored.lines_within(*bounds, lines)
             ending = replaced(self._ending, lines)
             metadata = await asyncio.to_thread(
                 record_span, self._place, self._recordings.place, ending, span, self._recordings.metadata

@@ -1,0 +1,185 @@
+"""The date ranges of a channel's DVR on disk, where they stay when the live playlist has lost them.
+
+The file has the EXT-X-DATERANGE tags as they came. One process writes them, and several may read them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from threading import Lock
+
+from media.errors import MediaError
+from media.hls.date_range import DateRange, read_date_range
+from packager.publish.date_ranges import merged
+from packager.safe_files import DataFolder, write_all
+
+NAME = "date-ranges"
+"""Name of the file, beside the folders of the renditions."""
+
+MAX_BYTES = 8 << 20
+"""Longest file that is written: the titles of a station for three weeks. The oldest ranges give way."""
+
+MOST_FOUND = 2000
+"""Most ranges of a span, the newest."""
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredRange:
+    """A range, with its tags as they came.
+
+    Attributes:
+        tag: the last of them, which has the duration.
+        lines: the tags' lines, each with the number of all lines before it in the file.
+    """
+
+    tag: DateRange
+    lines: tuple[tuple[int, str], ...]
+
+    @property
+    def end(self) -> Fraction | None:
+        """The end in seconds since the epoch; None while it isn't known."""
+        return None if self.tag.duration is None else self.tag.start_date + self.tag.duration
+
+    def touches(self, begin: Fraction, end: Fraction) -> bool:
+        """Return whether the range has something of a span."""
+        return self.tag.start_date < end and (self.end is None or self.end >= begin)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRanges:
+    """The ranges of a span, of which some may be in the live playlist as well."""
+
+    ranges: Sequence[_StoredRange] = ()
+
+    def lines_within(self, begin: Fraction, end: Fraction, listed: Sequence[str] = ()) -> list[str]:
+        """Return the lines of the ranges that touch a part of the span, in the order in which they came.
+
+        Args:
+            begin: seconds since the epoch.
+            end: seconds since the epoch.
+            listed: lines of the part that the live playlist has.
+        """
+        found = sorted(line for one in self.ranges if one.touches(begin, end) for line in one.lines)
+        lines = [line for _, line in found]
+        known = set(lines)
+        return [*lines, *(line for line in listed if line not in known)]
+
+    def tags_within(self, begin: Fraction, end: Fraction) -> Sequence[DateRange]:
+        """Return the ranges that touch a part of the span, each as all its tags together describe it."""
+        return merged(map(read_date_range, self.lines_within(begin, end)))
+
+
+class DateRangeFile:
+    """The file of one channel. All of this blocks.
+
+    Args:
+        place: the folder of the channel's DVR.
+    """
+
+    def __init__(self, place: DataFolder | Path) -> None:
+        self._place = DataFolder.at(place)
+        # Several threads may read.
+        self._lock = Lock()
+        self._read: tuple[int, int] = (0, 0)
+        self._ranges: dict[str, _StoredRange] = {}
+        self._count = 0
+
+    def within(self, begin: Fraction, end: Fraction) -> StoredRanges:
+        """Return the ranges that touch a span.
+
+        Args:
+            begin: seconds since the epoch.
+            end: seconds since the epoch.
+        """
+        with self._lock:
+            self._catch_up()
+            found = [one for one in self._ranges.values() if one.touches(begin, end)]
+        return StoredRanges(found[-MOST_FOUND:])
+
+    def going_on(self) -> Sequence[DateRange]:
+        """Return the ranges whose end isn't known."""
+        with self._lock:
+            self._catch_up()
+            return [one.tag for one in self._ranges.values() if one.end is None]
+
+    def add(self, tags: Sequence[DateRange], before: Fraction) -> None:
+        """Append tags.
+
+        Args:
+            before: date in seconds since the epoch; ranges that ended earlier may go.
+
+        Raises:
+            OSError: they can't be written.
+        """
+        with self._lock, self._place.open(make=True) as folder:
+            self._catch_up()
+            new = [line for tag in tags if (line := str(tag)) not in self._lines_of(tag.id)]
+            data = "".join(f"{line}\n" for line in new).encode()
+            size = self._read[1]
+            if size + len(data) > MAX_BYTES:
+                folder.write_whole(NAME, self._shortened(before) + data)
+                return
+            descriptor = folder.open_to_append(NAME)
+            with os.fdopen(descriptor, "ab", buffering=0) as file:
+                end = file.seek(0, os.SEEK_END)
+                is_torn = bool(end) and os.pread(descriptor, 1, end - 1) != b"\n"
+                try:
+                    write_all(descriptor, b"\n" + data if is_torn else data)
+                    os.fdatasync(descriptor)
+                except OSError:
+                    file.truncate(end)
+                    raise
+
+    def _lines_of(self, name: str) -> list[str]:
+        known = self._ranges.get(name)
+        return [] if known is None else [line for _, line in known.lines]
+
+    def _shortened(self, before: Fraction) -> bytes:
+        """Return the newer half of the lines, without the ranges that are over."""
+        kept = [one for one in self._ranges.values() if one.end is None or one.end >= before]
+        lines = [line for _, line in sorted(line for one in kept for line in one.lines)]
+        size, first = 0, len(lines)
+        while first and size + len(lines[first - 1].encode()) < MAX_BYTES // 2:
+            first -= 1
+            size += len(lines[first].encode()) + 1
+        return "".join(f"{line}\n" for line in lines[first:]).encode()
+
+    def _catch_up(self) -> None:
+        """Read what was appended since the last time, or all of another file."""
+        try:
+            with self._place.open() as folder:
+                status = folder.status(NAME)
+                if status is None:
+                    self._forget()
+                    return
+                file, size = self._read
+                if (status.st_ino, status.st_size) == self._read:
+                    return
+                data = folder.read(NAME, 2 * MAX_BYTES)
+        except OSError:
+            return
+        if status.st_ino != file or len(data) < size:
+            self._forget()
+            size = 0
+        # A line that is being written comes whole the next time.
+        end = data.rfind(b"\n") + 1
+        for line in data[size:end].decode(errors="replace").splitlines():
+            self._note(line)
+        self._read = status.st_ino, max(end, size)
+
+    def _forget(self) -> None:
+        self._ranges, self._read, self._count = {}, (0, 0), 0
+
+    def _note(self, line: str) -> None:
+        try:
+            tag = read_date_range(line)
+        except MediaError:
+            return
+        known = self._ranges.get(tag.id)
+        before = () if known is None else known.lines
+        self._ranges[tag.id] = _StoredRange(tag, (*before, (self._count, line)))
+        self._count += 1

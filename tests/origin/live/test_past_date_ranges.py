@@ -1,0 +1,127 @@
+"""Date ranges and timed metadata of what has left the live playlist: as they were while it was listed."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import httpx
+import m3u8
+import pytest
+
+from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import copied_channel
+from tests.keys import ADMIN_TOKEN
+from tests.patience import CLIENT_SECONDS
+from tests.programmed_channel import ADMIN
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.timeout(600)
+
+EVENT = "{urn:mpeg:dash:schema:mpd:2011}Event"
+OPTIONS = 'dvr = "1h"', 'playlist_window = "1s"', "segment_duration = 1.0", "part_duration = 0.25"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, float]]:
+    """Serve a channel of which the server before had date ranges; return also when these began."""
+    folder: Path = tmp_path_factory.mktemp("ranges")
+    head = f'[server]\nport = 0\ndata = "data"\nadmin_token = "{ADMIN_TOKEN}"\n'
+    (folder / "headwater.toml").write_text(head + copied_channel("a", *OPTIONS))
+    before = start_server(cwd=folder)
+    wait_for(lambda: listed(before), "some segments")
+    began = published(before, {"id": "long", "duration": 3000, "attributes": {"X-LABEL": "long"}})
+    published(before, {"id": "short", "duration": 2, "id3": {"TIT2": "Short"}})
+    published(before, {"id": "open", "planned_duration": 1})
+    last = listed(before)[-1]
+    wait_for(lambda: listed(before)[0] > last + 1, "the ranges have left the list")
+    assert before.stop() == 0
+    running = start_server(cwd=folder)
+    wait_for(lambda: listed(running)[:1] > [last + 20], "what is listed has left the ranges")
+    yield running, began
+    assert running.stop() == 0
+
+
+def published(server: ServerProcess, body: dict[str, Any]) -> float:
+    """Publish timed metadata, and return the date of the time that is on air."""
+    answer = httpx.post(f"{server.url}/live/a/metadata", json=body, headers=ADMIN, timeout=CLIENT_SECONDS)
+    assert answer.status_code < 300, answer.text
+    return time.time()
+
+
+def get(server: ServerProcess, name: str) -> httpx.Response:
+    answer = httpx.get(f"{server.url}/live/a/{name}", timeout=CLIENT_SECONDS, follow_redirects=True)
+    assert answer.status_code in (200, 503), answer.text
+    return answer
+
+
+def listed(server: ServerProcess) -> list[int]:
+    found = m3u8.loads(get(server, "source/media.m3u8").text)
+    return [int(one.uri.partition(".")[0]) for one in found.segments if one.uri and not one.gap_tag]
+
+
+def told(text: str) -> list[str]:
+    return list(dict.fromkeys(re.findall(r'^#EXT-X-DATERANGE:ID="([a-z]+)"', text, re.MULTILINE)))
+
+
+def told_in_dash(content: bytes) -> list[str]:
+    events = ElementTree.fromstring(content).iter(EVENT)
+    return sorted({json.loads(one.text or "{}")["ID"] for one in events})
+
+
+def test_a_film_of_the_past_tells_its_date_ranges_over_a_restart(server: tuple[ServerProcess, float]) -> None:
+    running, began = server
+    whole = f"start={began - 3:.3f}&end={began + 6:.3f}"
+    assert told(get(running, f"source/media.m3u8?{whole}").text) == ["long", "short", "open"]
+    assert told_in_dash(get(running, f"manifest.mpd?{whole}").content) == ["long", "open", "short"]
+    later = f"start={began + 8:.3f}&end={began + 10:.3f}"
+    assert "short" not in told(get(running, f"source/media.m3u8?{later}").text)
+    assert "long" in told(get(running, f"source/media.m3u8?{later}").text), "it began before, and lasts"
+
+
+def test_a_span_that_grows_tells_them_too(server: tuple[ServerProcess, float]) -> None:
+    running, began = server
+    query = f"start={began - 3:.3f}"
+    assert told(get(running, f"source/media.m3u8?{query}").text)[:3] == ["long", "short", "open"]
+    assert told_in_dash(get(running, f"manifest.mpd?{query}").content) == ["long", "open", "short"]
+    assert "long" in told(get(running, f"audio/media.m3u8?start={time.time() - 20:.3f}").text)
+
+
+def test_a_channel_that_is_late_tells_those_of_then(server: tuple[ServerProcess, float]) -> None:
+    running, began = server
+    delay = time.time() - began - 3
+    assert told(get(running, f"source/media.m3u8?delay={delay:.1f}").text) == ["long", "short", "open"]
+    assert "short" in told_in_dash(get(running, f"manifest.mpd?delay={delay:.1f}").content)
+
+
+def test_a_range_that_was_left_open_ends_with_the_process_that_left_it(
+    server: tuple[ServerProcess, float],
+) -> None:
+    running, _ = server
+    now = f"start={time.time() - 8:.3f}&end={time.time() - 5:.3f}"
+    assert told(get(running, f"source/media.m3u8?{now}").text) == ["long"]
+
+
+def test_a_recording_of_the_past_has_them(server: tuple[ServerProcess, float]) -> None:
+    running, began = server
+    url, body = f"{running.url}/live/a/recordings", {"start": began - 3, "end": began + 6}
+
+    def made() -> dict[str, Any]:
+        answer = httpx.post(url, json=body, headers=ADMIN, timeout=CLIENT_SECONDS)
+        found: dict[str, Any] = answer.json().get("recording", {})
+        return found
+
+    kept = wait_for(made, "the recording of the span")
+    assert told(get(running, f"recordings/{kept['id']}/source/media.m3u8").text) == ["long", "short", "open"]
+
+
+def test_timed_metadata_stay_in_the_media(server: tuple[ServerProcess, float]) -> None:
+    running, began = server
+    found = m3u8.loads(get(running, f"source/media.m3u8?start={began - 3:.3f}&end={began + 6:.3f}").text)
+    media = [get(running, f"source/{one.uri}").content for one in found.segments if not one.gap_tag]
+    assert sum(b"Short" in one for one in media) == 1
