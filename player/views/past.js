@@ -4,7 +4,7 @@ import { PAST_WIDTH, REST_MS, pastPicture } from "../controls/thumbnailtrack.js"
 import { clock, copied, el, encodePath, say } from "../dom.js";
 
 const DAY_S = 24 * 3600;
-/** What goes on can't begin more than a day before now, and it takes a while until it is asked for. */
+/** What goes on can't begin before the longest span that the server gives, and it takes a while until it is asked for. */
 const ASKING_S = 60;
 /** A channel that keeps less has nothing to go back to. */
 const LEAST_KEPT_S = 30;
@@ -30,6 +30,9 @@ const day = (seconds) => new Date(seconds * 1000).toLocaleDateString([], { dateS
 const isToday = (seconds) => day(seconds) === day(Date.now() / 1000);
 const describe = (seconds) => (isToday(seconds) ? time(seconds) : `${day(seconds)}, ${time(seconds)}`);
 const percent = (share) => `${(100 * Math.min(Math.max(share, 0), 1)).toFixed(3)}%`;
+
+/** Returns how much of a channel's past can be gone back to, in seconds. */
+const reach = (item) => Math.min(DAY_S, item.window_hours * 3600);
 
 const beside = (hls, name, query) => `${hls.replace(/master\.m3u8.*$/, name)}?${new URLSearchParams(query)}`;
 
@@ -87,7 +90,7 @@ export class Past {
     const now = Date.now() / 1000;
     this.node.hidden = !kept || now - kept < LEAST_KEPT_S;
     if (this.node.hidden || this.#isCutting) return;
-    this.#show(Math.max(kept, now - DAY_S), now);
+    this.#show(Math.max(kept, now - reach(item)), now);
     const date = this.playback.dateAt(this.playback.video.currentTime);
     if (!this.#moment.matches(":active, :focus")) this.#moment.value = String(date ? date.getTime() / 1000 : now);
     this.#describe(this.#moment);
@@ -164,7 +167,7 @@ export class Past {
   // Any moment
 
   #goTo(seconds) {
-    const start = Math.round(Math.max(seconds, Date.now() / 1000 - DAY_S + ASKING_S));
+    const start = Math.round(Math.max(seconds, Date.now() / 1000 - Math.max(reach(this.#item) - ASKING_S, 0)));
     location.hash = `live/${encodePath(`${this.#item.name}/from:${iso(start)}`)}`;
   }
 

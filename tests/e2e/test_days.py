@@ -144,3 +144,20 @@ async def test_a_clip_is_cut_with_two_handles_played_and_downloaded(
     assert tab.troubles == other.troubles == []
     await tab.page.context.close()
     await other.page.context.close()
+
+
+async def test_the_bar_reaches_back_no_further_than_spans_may(browser: Browser, tmp_path: Path) -> None:
+    hours = 0.025
+    configure(tmp_path, 'dvr = "1h"', f"[limits]\nwindow_hours = {hours}")
+    server = start_server(cwd=tmp_path)
+    wait_for(lambda: len(live(server).segments) > 3600 * hours, "more than a span may have")
+    tab = await opened(browser, server, DESKTOP)
+    moment = "document.querySelector('[aria-label=Moment]')"
+    begin, end = await tab.value(f"[Number({moment}.min), Number({moment}.max)]")
+    assert end - begin == pytest.approx(3600 * hours, abs=0.01)
+    await tab.page.get_by_role("button", name="From the beginning").click()
+    await tab.until("headwater.hls?.levels[0]?.details?.type === 'EVENT'")
+    await tab.playing()
+    assert tab.troubles == []
+    await tab.page.context.close()
+    assert server.stop() == 0

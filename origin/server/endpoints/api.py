@@ -134,6 +134,7 @@ class Api:
         viewers, oldest = live.served_stream(channel).viewers, await self._oldest_dates.of(channel.stream)
         return {
             **describe_stream(channel.stream, channel.state, viewers, oldest),
+            "window_hours": self._services_of.config.limits.window_hours,
             **self._describe_owner(channel.name),
             "restarts": channel.restarts,
             "publisher": describe_publisher(channel, server.rtmp_port, server.srt_port),
@@ -144,6 +145,7 @@ class Api:
         oldest = await self._oldest_dates.of(stream)
         return {
             **describe_stream(stream, state_of_stream(stream), stream.viewers, oldest),
+            "window_hours": self._services_of.config.limits.window_hours,
             **self._describe_owner(stream.name),
             "restarts": 0,
             "publisher": None,
