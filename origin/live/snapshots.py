@@ -174,10 +174,13 @@ class SnapshotReplies:
     async def _earlier(self, asked: SnapshotRequest, address: LiveAddress, past: PastSegments) -> Reply:
         """Reply with a picture of before the playlist."""
         start, end = asked.moment - EARLIER_SECONDS, asked.moment + Fraction(1, 1000)
+        unlisted = asked.rendition.window.unlisted
+        before = unlisted[0].number if unlisted else asked.segment.number
         try:
-            found = await past.threads.run(past.read, start, end, asked.segment.number)
+            found = list(await past.threads.run(past.read, start, end, before))
         except OSError as error:
             return unreadable(asked.request, asked.stream.name, error)
+        found += (one for one in unlisted if one.program_date_time < end)
         segment = segment_before(found, len(found))
         if segment is None:
             return refusal(asked.request, 404, asked.stream.target_duration, NOTHING_KEPT)

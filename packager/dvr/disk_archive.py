@@ -326,6 +326,7 @@ class DiskArchive:
 
         The newest segments stay in their folder, too, so that the next start knows of them.
         """
+        self._begin_move(found)
         first = last_number(found) + 1 - LISTED_GAPS
         older = {
             name: StoredRendition({n: line for n, line in one.lines.items() if n < first}, {})
@@ -396,6 +397,7 @@ class DiskArchive:
 
     def _forget(self, found: dict[str, StoredRendition]) -> None:
         """Remove what can't be listed any more; it stays in the past, where there is one."""
+        self._begin_move(found)
         for name, one in found.items():
             for number, line in one.lines.items():
                 if self._bounds.seconds:
@@ -405,6 +407,11 @@ class DiskArchive:
             if one.timelines:
                 removal = Removal(self._segment_stores[name], -1, 0, tuple(one.timelines))
                 self._queue.remove(removal, is_found=True)
+
+    def _begin_move(self, found: dict[str, StoredRendition]) -> None:
+        """Have readers of the past wait for what was found, where that is to be put there."""
+        if self._bounds.seconds:
+            self._removal.begin_move([self._segment_stores[name] for name, one in found.items() if one.lines])
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -37,6 +37,9 @@ FOLDER_NAME = re.compile(r"\.?[A-Za-z0-9][A-Za-z0-9-]{0,79}")
 OUTLINE = "outline"
 """File of a block of the past with what playlists need of it, derived from its index."""
 
+MOVING, MOVING_CONTENT = "moving", b"moving\n"
+"""File beside the blocks of the past while segments that a start has found are put into them."""
+
 _UNFINISHED = re.compile(rf"(.+?)(\.[0-9a-f]{{8}})?{re.escape(TEMPORARY)}")
 _TEXT_HEAD = webvtt.segment((), 0).partition(b"MPEGTS:")[0] + b"MPEGTS:"
 _HEAD_BYTES = 1024
@@ -59,6 +62,7 @@ _BEGINNINGS: tuple[tuple[re.Pattern[str], _Begins], ...] = (
     (re.compile(r"index"), _text(b'{"number":')),
     (re.compile(OUTLINE), _text(OUTLINE_BEGINS)),
     (re.compile(r"before"), lambda head: re.fullmatch(rb"[0-9]{1,20}\n", head) is not None),
+    (re.compile(MOVING), _text(MOVING_CONTENT)),
     (re.compile(r"cadence"), _text(b'{"frame_rate":')),
     (re.compile(r"ended"), _text(b'{"frame_rate":')),
     (re.compile(r"recording"), _text(b'{"id":')),

@@ -9,6 +9,7 @@ number of a block follows from that of a segment. All of it blocks.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import re
@@ -30,7 +31,7 @@ from packager.dvr import index
 from packager.dvr.index import INDEX, IndexLine, segment_of
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
-from packager.dvr.own_files import MAX_INIT_BYTES, OUTLINE, erase_in
+from packager.dvr.own_files import MAX_INIT_BYTES, MOVING, MOVING_CONTENT, OUTLINE, erase_in
 from packager.dvr.restore_plan import StoredRendition
 from packager.past.outlines import BLOCK_SEGMENTS, DISCONTINUITY, MEDIA, OUTLINE_BYTES, Outline
 from packager.safe_files import DataFolder, OpenFolder, write_all
@@ -163,22 +164,31 @@ class PastBlocks:
         return next((date for date in found if date is not None), None)
 
     def find(self, number: int) -> LiveSegment | None:
-        """Return a segment or gap by its media sequence number; None where there is none."""
+        """Return a segment or gap by its media sequence number; None where there is none.
+
+        Raises:
+            OSError: it may still be put into the past.
+        """
+        is_moving = self._is_moving()
         segments = self._read(number // BLOCK_SEGMENTS)
         at = bisect_left(segments, number, key=_number)
-        return segments[at] if at < len(segments) and segments[at].number == number else None
+        if at < len(segments) and segments[at].number == number:
+            return segments[at]
+        if is_moving:
+            raise self._incomplete()
+        return None
 
     def discontinuities_before(self, number: int) -> int:
         """Return how many discontinuities there were before a segment; 0 where that isn't known."""
-        block = number // BLOCK_SEGMENTS
-        try:
-            with (self._place / str(block)).open() as folder:
+        blocks = self.numbers()
+        for block in reversed(blocks[: bisect_right(blocks, number // BLOCK_SEGMENTS)][-2:]):
+            with contextlib.suppress(OSError), (self._place / str(block)).open() as folder:
                 lines = _lines(folder, block, self._limits)
-        except OSError:
-            return 0
-        # Of a number that isn't there, that of the one before says it.
-        line = next((one for one in reversed(lines) if one.number <= number), None)
-        return 0 if line is None else line.left + (line.discontinuity and line.number < number)
+                # Of a number that isn't there, that of the one before says it.
+                line = next((one for one in reversed(lines) if one.number <= number), None)
+                if line is not None:
+                    return line.left + (line.discontinuity and line.number < number)
+        return 0
 
     def init(self, number: int) -> bytes | None:
         """Return an init segment, by the number of its timeline."""
@@ -200,7 +210,11 @@ class PastBlocks:
             before: the number that no segment has, nor a later one.
             like: segments of another rendition in this span. Blocks between the first and the last one are
                 taken from it where they have all numbers, the same discontinuities, and no gaps.
+
+        Raises:
+            OSError: segments of the span are still being put into the past.
         """
+        self._expect(end)
         found: list[LiveSegment] = []
         whole = _whole_blocks(like)
         for block in self._touching(start, end):
@@ -222,7 +236,11 @@ class PastBlocks:
             start: in seconds since the epoch.
             end: likewise; None: all up to ``before``.
             before: the number that no segment has, nor a later one.
+
+        Raises:
+            OSError: segments of the span are still being put into the past.
         """
+        self._expect(end)
         blocks = (one for one in self._touching(start, end) if one * BLOCK_SEGMENTS < before)
         return [one for one in map(self._outline, blocks) if one is not None]
 
@@ -330,6 +348,40 @@ class PastBlocks:
             while len(self._cache) > self._limits.blocks_read:
                 self._cache.popitem(last=False)
         return segments
+
+    def begin_move(self) -> None:
+        """Have readers wait for segments that were found at a start, until ``end_move`` is called.
+
+        Raises:
+            OSError: that can't be written.
+        """
+        with self._place.open(make=True) as folder:
+            folder.write_whole(MOVING, MOVING_CONTENT, synchronized=False)
+
+    def end_move(self) -> None:
+        """Note that all segments are in their place.
+
+        Raises:
+            OSError: that can't be written.
+        """
+        with contextlib.suppress(FileNotFoundError), self._place.open() as folder:
+            folder.remove(MOVING, len(MOVING_CONTENT))
+
+    def _is_moving(self) -> bool:
+        with contextlib.suppress(OSError), self._place.open() as folder:
+            return folder.read(MOVING, len(MOVING_CONTENT)) == MOVING_CONTENT
+        return False
+
+    def _expect(self, end: Fraction | None) -> None:
+        """Refuse to read a span of which segments may still be put into the past, in ascending order."""
+        if not self._is_moving():
+            return
+        newest = next(filter(None, map(self._read, self.numbers()[: -MOST_UNPLAYED - 1 : -1])), None)
+        if end is None or newest is None or _date(newest[-1]) < end:
+            raise self._incomplete()
+
+    def _incomplete(self) -> OSError:
+        return OSError(errno.EAGAIN, "segments are still being put into the past", str(self._place))
 
     def put(self, source: OpenFolder, lines: Iterable[IndexLine]) -> bool:
         """Link segments from the rendition's folder into their blocks, and append their lines.

@@ -68,12 +68,13 @@ class SegmentRemover:
         self.used = 0
         # Bytes in the past; None: they have to be counted.
         self._past_bytes: int | None = None
-        self._is_trimmed = False
+        self._is_trimmed = self._is_moved = False
 
     async def archive_queued(self) -> None:
         """Put some of the segments into the past that have left the playlists, and remove what is too old."""
         archivals = self._queue.take_archivals(ARCHIVED_AT_ONCE)
         if not archivals:
+            await self._end_move()
             return
         try:
             began = await asyncio.to_thread(_archive, archivals)
@@ -83,11 +84,35 @@ class SegmentRemover:
             if error.errno in NO_ROOM:
                 await self.remove_block()
             return
+        await self._end_move()
         if self._past_bytes is not None:
             self._past_bytes += sum(one.line.size for one in archivals)
         if began or not self._is_trimmed:
             newest = max(Fraction(*one.line.date) for one in archivals)
             await self._trim(newest - Fraction(self._past_seconds))
+
+    def begin_move(self, segment_stores: Iterable[RenditionStore]) -> None:
+        """Have readers of the past wait until it has what these renditions have queued for it."""
+        self._is_moved = False
+        with self._health.noting():
+            for one in segment_stores:
+                one.folder.past.begin_move()
+
+    async def _end_move(self) -> None:
+        if self._is_moved or self._queue.has_archivals or not self._past_seconds:
+            return
+
+        def end() -> None:
+            for folder in self._folders:
+                folder.past.end_move()
+
+        with self._health.noting():
+            await asyncio.to_thread(end)
+            self._is_moved = True
+
+    @property
+    def _folders(self) -> list[DvrFolder]:
+        return [one.folder for one in self._segment_stores.values() if not one.refused]
 
     async def _trim(self, before: Fraction) -> None:
         """Remove some of the blocks whose time is over.
@@ -97,7 +122,7 @@ class SegmentRemover:
         """
 
         def trim() -> bool:
-            folders = [one.folder for one in self._segment_stores.values() if not one.refused]
+            folders = self._folders
             removed = [
                 folder.past.remove_before(before)
                 for _ in range(self._limits.removed_blocks)
@@ -105,17 +130,15 @@ class SegmentRemover:
             ]
             return not any(removed[-len(folders) :])
 
-        try:
+        with self._health.noting():
             self._is_trimmed = await asyncio.to_thread(trim)
-        except OSError as error:
-            self._health.failed(str(error))
         self._past_bytes = None
 
     async def remove_block(self) -> bool:
         """Remove the oldest block of the past of all renditions; return False if there is none."""
         if not self._past_seconds:
             return False
-        folders = [one.folder for one in self._segment_stores.values() if not one.refused]
+        folders = self._folders
 
         def remove() -> bool:
             oldest = {folder: next(iter(folder.past.numbers()), None) for folder in folders}
@@ -133,7 +156,7 @@ class SegmentRemover:
     async def _has_too_much(self) -> bool:
         """Return whether the past and the rest together have too many bytes."""
         if self._past_bytes is None:
-            folders = [one.folder for one in self._segment_stores.values() if not one.refused]
+            folders = self._folders
             self._past_bytes = await asyncio.to_thread(lambda: sum(one.past.nbytes for one in folders))
         return self.used + self._past_bytes > self._max_bytes
 
@@ -164,9 +187,8 @@ class SegmentRemover:
     def has_room(self) -> bool:
         """Return whether the disk takes a file in each rendition's folder. Blocks: call it in a thread."""
         try:
-            for one in self._segment_stores.values():
-                if not one.refused:
-                    one.folder.try_write()
+            for folder in self._folders:
+                folder.try_write()
         except OSError:
             return False
         return True

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -91,6 +92,14 @@ class DiskHealth:
             advice = {"advice": _ROOM_ADVICE} if reason in _NO_ROOM else {}
             log.warning("DVR isn't kept", channel=self._channel, reason=reason, **advice)
         self.reason, self._calm = reason, 0
+
+    @contextlib.contextmanager
+    def noting(self) -> Iterator[None]:
+        """Note an error of the disk that comes up in the context, and go on behind it."""
+        try:
+            yield
+        except OSError as error:
+            self.failed(error.strerror or str(error))
 
     def lost(self, waiting: int) -> None:
         """Note that a segment was lost, since so many bytes waited for the disk."""

@@ -85,7 +85,7 @@ class EarlierSegments:
         threads = next(iter(self._past.values())).threads
         for _ in range(READ_ATTEMPTS):
             before = self._before
-            recent = past_window(self._renditions, start, end)
+            recent = self._recent(start, end)
             if self._outlined and self._is_whole(recent, end):
                 return await threads.run(self._read_outlined, start, end, before, recent)
             earlier = await threads.run(
@@ -94,7 +94,7 @@ class EarlierSegments:
             if before == self._before:
                 break
         # In the step in which the rest of the request is decided: more may have come.
-        return self._joined(earlier, past_window(self._renditions, start, end), start, end)
+        return self._joined(earlier, self._recent(start, end), start, end)
 
     async def listing(self, start: Fraction, end: Fraction, segment_duration: Fraction) -> PastListing | None:
         """Return all segments of a span, and gaps where there is none, as live playlists had them.
@@ -109,8 +109,7 @@ class EarlierSegments:
         """
         before, threads = self._before, next(iter(self._past.values())).threads
         earlier = await threads.run(self._read, start, end, before, is_whole=True)
-        # Segments that have left the playlists meanwhile are still in the windows.
-        later = self._listed_from(before, end)
+        later = self._held_from(before, end)
         rows = {name: [*earlier.segments.get(name, ()), *later[name]] for name in self._renditions}
         if not any(rows.values()):
             return None
@@ -118,8 +117,8 @@ class EarlierSegments:
         numbers = {name: own[0].number for name, own in segments.items()}
         return PastListing(segments, await threads.run(self._discontinuities, numbers))
 
-    def _listed_from(self, first: int, end: Fraction) -> dict[str, list[LiveSegment]]:
-        """Return the segments from a number on that all windows have, up to a date."""
+    def _held_from(self, first: int, end: Fraction) -> dict[str, list[LiveSegment]]:
+        """Return the segments from a number on that all windows have, listed or not, up to a date."""
         found: dict[str, list[LiveSegment]] = {name: [] for name in self._renditions}
         newest = max(one.window.next_number for one in self._renditions.values())
         for number in range(first, newest):
@@ -136,8 +135,30 @@ class EarlierSegments:
 
     @property
     def _before(self) -> int:
-        """The media sequence number from which on all of the playlists have segments."""
-        return max(one.window.listed[0].number for one in self._renditions.values() if one.window.listed)
+        """The media sequence number from which on all windows have segments.
+
+        What has left the playlists stays there until it surely is in the past.
+        """
+        windows = (one.window for one in self._renditions.values())
+        return max(one.finished.oldest_number for one in windows if one.listed)
+
+    def _recent(self, start: Fraction, end: Fraction | None) -> PastWindow | None:
+        """Return the segments of a span that the windows have, listed or not; None without any."""
+        listed = past_window(self._renditions, start, end)
+        first = max(one.window.listed[0].number for one in self._renditions.values() if one.window.listed)
+        until = end if listed is None else listed.first.program_date_time
+        rows = {}
+        for name, rendition in self._renditions.items():
+            held = map(rendition.window.at, range(self._before, first))
+            within = (one for one in held if one is not None and _end(one) > start)
+            rows[name] = [one for one in within if until is None or one.program_date_time < until]
+        unlisted = next(iter(rows.values()))
+        if not unlisted or len({len(own) for own in rows.values()}) > 1:
+            return listed
+        if listed is None:
+            return PastWindow(start, rows, unlisted[0].program_date_time, self._is_whole(None, end))
+        joined = {name: [*own, *listed.segments[name]] for name, own in rows.items()}
+        return PastWindow(start, joined, unlisted[0].program_date_time, listed.is_whole)
 
     def _read(self, start: Fraction, end: Fraction | None, before: int, *, is_whole: bool) -> _Earlier:
         """Read the segments of a span, and put gaps where a rendition lacks a number that another one has."""

@@ -405,8 +405,7 @@ class SpanKeeper:
         window = rendition.window
         if self._dvr.past(rendition.name) is None or not window.listed:
             return window.listed
-        unlisted = map(window.at, range(window.finished.oldest_number, window.listed[0].number))
-        return [*filter(None, unlisted), *window.listed]
+        return [*window.unlisted, *window.listed]
 
     def _oldest(self) -> Fraction | None:
         listed = self._listed(self._facts().renditions)

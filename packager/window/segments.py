@@ -114,6 +114,11 @@ class FinishedSegments:
         return self.next_number - len(self.listed) - len(self._unlisted)
 
     @property
+    def unlisted(self) -> list[LiveSegment]:
+        """The segments that have left the playlist but stay fetchable, in ascending order."""
+        return [one.segment for one in self._unlisted]
+
+    @property
     def waiting(self) -> Mapping[int, int]:
         """Bytes of the segments behind the live edge that stay in memory until they are stored, by number."""
         found = {number: self.find(number) for number in self._reserved}

@@ -104,6 +104,11 @@ class Window:
         return self.finished.listed
 
     @property
+    def unlisted(self) -> list[LiveSegment]:
+        """The finished segments that have left the playlist lately; perhaps not all are in the past yet."""
+        return self.finished.unlisted
+
+    @property
     def next_number(self) -> int:
         """Media sequence number of the segment to come, or of the open one."""
         return self.finished.next_number

@@ -148,6 +148,31 @@ def test_the_past_is_there_while_nobody_publishes_behind_a_long_absence(
     assert len(said) == 3, "they never change"
 
 
+def test_while_a_first_start_moves_segments_into_the_past_no_span_of_it_lacks_any(tmp_path: Path) -> None:
+    until = round(time.time() - 60, 3)
+    make_long_dvr(LongDvr(tmp_path / "data" / "live" / "long", until, 3600, 3600, 20), workers=1)
+    one = Long(tmp_path, until, None, {})  # type: ignore[arg-type]
+    one.start()
+    spans = [one.query(-behind, 1 - behind) for behind in range(3500, 400, -100)] + [one.query(-3500, -400)]
+    names = [f"{name}?{span}" for span in spans for name in ("audio/media.m3u8", "master.m3u8")]
+    listed = {name: one.get(name).content for name in names}
+    assert one.server.stop() == 0
+    one.start(WINDOW)
+    waiting = dict(listed)
+
+    def is_there() -> bool:
+        for name in [*waiting]:
+            answer = one.get(name)
+            if answer.status_code == 200:
+                assert answer.content == waiting.pop(name), name
+            else:
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "2"), answer.text
+        return not waiting
+
+    wait_for(is_there, "all of the past can be had")
+    assert one.server.stop() == 0
+
+
 def test_the_past_is_there_although_nothing_has_come_for_longer_than_is_listed(tmp_path: Path) -> None:
     """All that a server finds is in the past: the last gaps of an earlier one have left the list as well."""
     until = round(time.time() - 900, 3)

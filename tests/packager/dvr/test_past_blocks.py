@@ -18,8 +18,10 @@ from msgspec.structs import replace as replaced
 from packager.dvr.disk_rendition import DvrFolder
 from packager.dvr.index import IndexLine, encode
 from packager.dvr.limits import DEFAULT_LIMITS
+from packager.dvr.own_files import erase_in
 from packager.dvr.past_blocks import PAST, PastBlocks
 from packager.past.outlines import BLOCK_SEGMENTS, outlines_of
+from packager.safe_files import DataFolder
 from packager.window.model import LiveSegment
 from tests.conformance.handfed import Track
 from tests.packager.stored_segments import make_segments, store
@@ -89,6 +91,36 @@ def test_what_has_left_the_playlist_is_found_by_its_time_and_number(
     assert blocks.find(FIRST - 1) is None
     assert blocks.oldest() == segments[0].program_date_time
     assert blocks.init(BREAK) == blocks.init(FIRST) == segments[0].timeline.init  # type: ignore[union-attr]
+
+
+def test_whoever_wants_what_a_start_still_puts_into_the_past_is_refused_until_it_is_there(
+    tmp_path: Path, segments: list[LiveSegment]
+) -> None:
+    path = tmp_path / "240p"
+    archive(path, segments[: COUNT // 2])
+    begun, end = PastBlocks(path), segments[COUNT // 2 - 1].program_date_time
+    begun.begin_move()
+    blocks = PastBlocks(path)
+    start = segments[0].program_date_time
+    assert numbers(blocks.read(start, end, 10**12)) == numbers(segments[: COUNT // 2 - 1])
+    assert blocks.outlines(start, end, 10**12)
+    assert blocks.find(segments[0].number) is not None
+    later = segments[COUNT // 2].program_date_time + 1
+    for ask in (
+        lambda: blocks.read(start, None, 10**12),
+        lambda: blocks.read(start, later, 10**12),
+        lambda: blocks.outlines(start, later, 10**12),
+        lambda: blocks.find(segments[-1].number),
+    ):
+        with pytest.raises(BlockingIOError):
+            ask()
+    begun.end_move()
+    assert numbers(blocks.read(start, None, 10**12)) == numbers(segments[: COUNT // 2])
+    assert blocks.find(segments[-1].number) is None
+    begun.begin_move()
+    assert begun.remove_oldest()
+    with DataFolder.at(path).open() as folder:
+        assert erase_in(folder, PAST), "it is a file of ours"
 
 
 def test_another_renditions_segments_stand_for_blocks_that_differ_from_them_by_nothing(

@@ -1,11 +1,15 @@
-"""Spans of the past are whole only once all renditions have their last segment."""
+"""Spans of the past have all segments, even those that come or leave the list just now."""
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
+from packager.dvr.past_blocks import PastBlocks
+from packager.past.earlier_segments import EarlierSegments
+from packager.past.outlines import MEDIA, THERE
 from packager.past.past_window import past_window
 from packager.process.ffmpeg_discovery import Tools
 from tests.conformance.handfed import Track
@@ -33,3 +37,29 @@ async def test_a_span_whose_sound_comes_a_moment_later_grows_until_then(
         assert whole is not None
         assert whole.is_whole
         assert {len(one) for one in whole.segments.values()} == {4}
+
+
+@pytest.mark.parametrize("outlined", [False, True])
+async def test_a_span_has_what_has_left_the_list_but_is_not_in_the_past_yet(
+    tmp_path: Path,
+    material: dict[str, Track],
+    tools: Tools,
+    monkeypatch: pytest.MonkeyPatch,
+    outlined: bool,
+) -> None:
+    async with on_air(tmp_path / "a", material, tools, monkeypatch, dvr=1, past=3600) as station:
+        await station.segment(14)
+        window, renditions = station.window, station.channel.renditions
+        unlisted = window.unlisted
+        assert len(unlisted) > 2
+        past = {name: PastBlocks(tmp_path / "empty" / name) for name in renditions}
+        earlier = EarlierSegments(renditions, past, outlined=outlined)
+        later = Fraction(1, 8)
+        for begin in (0, 1, len(unlisted) - 1):
+            for end in (unlisted[-1], window.listed[0], window.listed[2]):
+                start = unlisted[begin].program_date_time + later
+                found = await earlier.window(start, end.program_date_time + later)
+                assert found is not None
+                assert list(found.columns.numbers) == list(range(unlisted[begin].number, end.number + 1))
+                assert found.is_whole
+                assert all(found.columns.tracks[name].has(THERE | MEDIA).all() for name in renditions)
