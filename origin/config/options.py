@@ -277,7 +277,7 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     ] = "0"
     """Time for which segments stay behind the live edge, in the playlist or at addresses with ``start``; 0:
     only the live edge."""
-    playlist_window: Duration = "0"
+    playlist_window: Duration = "6h"
     """Longest time that the live playlist lists; older segments of a ``dvr`` on disk or in S3 have addresses
     with ``start``. 0: all of ``dvr``."""
     dvr_size: Annotated[
@@ -414,7 +414,7 @@ class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
     dvr: Duration = "0"
     """Time for which what the station has played stays behind the live edge, in the playlist there or at
     addresses with ``start``; 0: only the live edge."""
-    playlist_window: Duration = "0"
+    playlist_window: Duration = "6h"
     """Longest time that the live playlist lists; older segments of a ``dvr`` on disk have addresses with
     ``start``. 0: all of ``dvr``."""
     dvr_size: Annotated[

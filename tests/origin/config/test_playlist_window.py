@@ -24,14 +24,15 @@ def write(folder: Path, server: str, *lines: str) -> Path:
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        (('dvr = "30d"',), 30 * 86_400),
+        (('dvr = "30d"',), 6 * 3600),
+        (('dvr = "30d"', 'playlist_window = "0"'), 30 * 86_400),
         (('dvr = "30d"', 'playlist_window = "3h"'), 3 * 3600),
         (('dvr = "1h"', 'playlist_window = "3h"'), 3600),
         (('playlist_window = "3h"',), 0),
         (('dvr = "30d"', 'playlist_window = "3h"', "event = true"), 30 * 86_400),
     ],
 )
-def test_all_of_a_dvr_is_listed_but_where_its_playlist_is_to_be_shorter(
+def test_all_of_a_dvr_is_listed_if_its_playlist_is_no_shorter(
     tmp_path: Path, lines: tuple[str, ...], expected: float
 ) -> None:
     (channel,) = load(write(tmp_path, DISK, *lines), {}, {}).live
