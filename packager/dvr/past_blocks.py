@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import math
 import os
 import re
 import time
@@ -58,7 +59,7 @@ OUTLINES_KEPT = CacheLimits(items=1 << 16, nbytes=64 << 20)
 """The outlines of all channels that stay in memory; a day of four renditions has 400."""
 
 MOST_UNPLAYED = 16
-"""So many of the newest blocks are tried in search of one that has media."""
+"""So many blocks in a row are tried in search of one that has media, or a date."""
 
 MAX_INDEX_BYTES = 16 << 20
 """Longest index of a block that is read."""
@@ -296,8 +297,13 @@ class PastBlocks:
     def _touching(self, start: Fraction, end: Fraction | None) -> Iterator[int]:
         """Yield the blocks that may have segments of a span."""
         blocks = self.numbers()
-        # Dates rise with numbers. One that can't be read is skipped.
-        first = bisect_right(blocks, start, key=lambda block: self._begin(block) or start)
+
+        def begin_behind(at: int) -> Fraction | float:
+            # Dates rise with numbers. A block that can't be read, or has just begun, has that of the next.
+            dates = map(self._begin, blocks[at : at + MOST_UNPLAYED])
+            return next((date for date in dates if date is not None), math.inf)
+
+        first = bisect_right(range(len(blocks)), start, key=begin_behind)
         for block in blocks[max(first - 1, 0) :]:
             begin = self._begin(block)
             if begin is not None and end is not None and begin >= end:

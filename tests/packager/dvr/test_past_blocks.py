@@ -234,6 +234,21 @@ def test_what_others_have_put_into_a_block_stays_and_holds_nothing_up(
     assert everything(blocks) == []
 
 
+@pytest.mark.parametrize("behind", [1, 3])
+def test_blocks_that_a_crash_left_without_an_index_hide_none_before_them(
+    tmp_path: Path, segments: list[LiveSegment], behind: int
+) -> None:
+    path = tmp_path / "240p"
+    archive(path, segments)
+    for block in range(4, 4 + behind):
+        (path / PAST / str(block)).mkdir()
+    for at, one in enumerate(segments):
+        date = one.program_date_time
+        assert numbers(PastBlocks(path).read(date, None, 10**12)) == numbers(segments[at:])
+        assert numbers(PastBlocks(path).read(date, date + 1, 10**12))[0] == one.number
+    assert numbers(everything(PastBlocks(path))) == numbers(segments)
+
+
 @pytest.mark.parametrize("cut", [1, 30, 200])
 def test_a_line_that_a_crash_cut_off_costs_no_other_one(
     tmp_path: Path, segments: list[LiveSegment], cut: int
