@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import math
 import os
 import re
 import time
@@ -298,10 +297,10 @@ class PastBlocks:
         """Yield the blocks that may have segments of a span."""
         blocks = self.numbers()
 
-        def begin_behind(at: int) -> Fraction | float:
+        def begin_behind(at: int) -> Fraction:
             # Dates rise with numbers. A block that can't be read, or has just begun, has that of the next.
             dates = map(self._begin, blocks[at : at + MOST_UNPLAYED])
-            return next((date for date in dates if date is not None), math.inf)
+            return next((date for date in dates if date is not None), Fraction(index.LATEST_DATE))
 
         first = bisect_right(range(len(blocks)), start, key=begin_behind)
         for block in blocks[max(first - 1, 0) :]:

@@ -137,7 +137,7 @@ class EarlierSegments:
     def _before(self) -> int:
         """The media sequence number from which on all windows have segments.
 
-        Segments that have left the playlists stay in them until they surely are in the past.
+        Segments that have left the playlists stay in the windows until they surely are in the past.
         """
         windows = (one.window for one in self._renditions.values())
         return max(one.finished.oldest_number for one in windows if one.listed)
