@@ -49,6 +49,8 @@ TOLD_SPANS = 20
 DECODE = ("-nostdin", "-v", "error", "-stats")
 LENGTH = ("-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0")
 
+HEADWATER = str(Path(sys.executable).with_name("headwater"))
+
 JUDGED_SEGMENTS = 20
 """How many segments of a playlist ``headwater check`` reads."""
 
@@ -211,7 +213,7 @@ class Judges:
         """Have a playlist or manifest judged by our own judge."""
 
         def judge(span: Span) -> str:
-            done = run("headwater", "check", "--most", str(JUDGED_SEGMENTS), self.url(name, span))
+            done = run(HEADWATER, "check", "--most", str(JUDGED_SEGMENTS), self.url(name, span))
             return "" if done.returncode == 0 else done.stdout.strip()[-200:]
 
         return judge
