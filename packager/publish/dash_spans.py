@@ -77,7 +77,7 @@ class SpanManifest:
     @property
     def nbytes(self) -> int:
         """Bytes of the periods' texts."""
-        return sum(len(text) for _, _, text in self._written.values()) + len(self._lasting[1].text)
+        return sum(len(text) for _, _, text in self._written.values()) + self._lasting[1].size
 
     @property
     def may_go_on(self) -> bool:
@@ -119,7 +119,7 @@ class SpanManifest:
         rest = TextTemplate(live_mpd.BETWEEN.join(others) + behind)
         replacements = self._live.replacements(suffix)
         return tuple(
-            FilledText(one, replacements) for one in (TextTemplate(before), lasting, rest) if one.text
+            FilledText(one, replacements) for one in (TextTemplate(before), lasting, rest) if one.size
         )
 
     def _periods(self, last: int | None) -> list[LivePeriod]:
