@@ -59,7 +59,7 @@ from packager.past.growing_span import (
     settled_segments,
 )
 from packager.past.i_frames import i_frame_playlist, i_frame_variants
-from packager.past.manifest import manifest
+from packager.past.manifest import live_texts, manifest
 from packager.past.outlined_span import OutlinedSpan
 from packager.past.outlines import BLOCK_SEGMENTS, OUTLINE_BYTES, Outline
 from packager.past.past_window import PastWindow, past_window
@@ -195,7 +195,8 @@ class PastRequest(Struct, frozen=True, gc=False):
         coded = [name for name, one in stream.renditions.items() if one.language is None]
         ranges = merged(map(read_date_range, self.date_ranges))
         periods = recorded_periods(self.past.columns, coded)
-        made = manifest(periods, stream.cadence.frame_rate, date_ranges=ranges)
+        languages = {name: one.language for name, one in stream.renditions.items() if one.language}
+        made = manifest(periods, stream.cadence.frame_rate, languages, ranges, live_texts)
         return () if made is None else (made.render(),)
 
     @property
