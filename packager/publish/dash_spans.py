@@ -214,7 +214,8 @@ class DelayedManifest:
         self, live: LiveManifest, cadence: Cadence, segments: Segments, date_ranges: Sequence[DateRange] = ()
     ) -> None:
         self._live = live
-        tracker, timelines = _followed(segments, cadence)
+        # A later manifest doesn't know of a gap that has left it: so no period begins behind a gap.
+        tracker, timelines = _followed(segments, cadence, has_gaps=True)
         found = tracker.periods(ended=False, settled=False)
         texts: dict[int, Timelines] = dict(timelines)
         if found:
@@ -254,10 +255,13 @@ class DelayedManifest:
         return (FilledText(TextTemplate(before + self._text + behind), self._live.replacements(suffix)),)
 
 
-def _followed(segments: Segments, cadence: Cadence) -> tuple[PeriodTracker, Mapping[int, Timelines]]:
+def _followed(
+    segments: Segments, cadence: Cadence, *, has_gaps: bool = False
+) -> tuple[PeriodTracker, Mapping[int, Timelines]]:
     """Follow segments; return also with which timelines the renditions begin each period, by its stretch."""
     listed = {name: FinishedRow(own, cadence.target_duration) for name, own in segments.items()}
-    tracker = PeriodTracker(list(listed.values()), cadence.segment_duration, forgets=False)
+    step = cadence.segment_duration
+    tracker = PeriodTracker(list(listed.values()), step, forgets=False, has_gaps=has_gaps)
     tracker.follow()
     periods = tracker.periods(ended=False, settled=False)
     begun = {
