@@ -81,17 +81,28 @@ class PackedText(NamedTuple):
 
 
 class TextTemplate:
-    """Text with marks that are replaced for each reader."""
+    """Text with marks that are replaced for each reader.
 
-    __slots__ = ("_counts", "text")
+    Args:
+        text: the text, which a template may keep in its compressed form alone.
 
-    def __init__(self, text: bytes) -> None:
-        if isinstance(text, DigestedText):
-            self.text = text
-        else:
-            self.text = DigestedText(text)
-            self.text.digest = digest_of(text)
+    Attributes:
+        digest: the digest of the text, which entity-tags are made of.
+        size: length of the text in bytes.
+    """
+
+    __slots__ = ("_counts", "_text", "digest", "size")
+
+    def __init__(self, text: bytes | PackedText) -> None:
+        self._text = text
+        self.digest = text.digest if isinstance(text, DigestedText | PackedText) else digest_of(text)
+        self.size = text.size if isinstance(text, PackedText) else len(text)
         self._counts: dict[bytes, int] = {}
+
+    @property
+    def text(self) -> bytes:
+        """The text."""
+        return self._text.render() if isinstance(self._text, PackedText) else self._text
 
     def count(self, mark: bytes) -> int:
         """Count the occurrences of a mark."""
@@ -117,18 +128,18 @@ class FilledText(NamedTuple):
     def size(self) -> int:
         """Its length in bytes."""
         count = self.template.count
-        return len(self.template.text) + sum(
+        return self.template.size + sum(
             count(mark) * (len(new) - len(mark)) for mark, new in self.replacements
         )
 
     @property
     def digest(self) -> bytes:
         """Its digest."""
-        return digest_of(self.template.text.digest + _digest_of_all(self.replacements))
+        return digest_of(self.template.digest + _digest_of_all(self.replacements))
 
     def render(self) -> bytes:
         """Return the text with the replacements."""
-        text: bytes = self.template.text
+        text = self.template.text
         for mark, new in self.replacements:
             if self.template.count(mark):
                 text = text.replace(mark, new)

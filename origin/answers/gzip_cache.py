@@ -40,6 +40,9 @@ KEPT_BYTES = 16 << 20
 QUICK_BYTES = 256 << 10
 """Most bytes that are compressed on the event loop, in some milliseconds."""
 
+RUN_PIECES = 128
+"""Most pieces whose compressed forms are kept joined: of a text that grows, few are joined anew."""
+
 _HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """RFC 1952 §2.3: deflate, no fields, no time, unknown system."""
 
@@ -111,9 +114,9 @@ def _digest_of(piece: Text) -> bytes:
 
 def _make_gzip(pieces: Pieces) -> bytes:
     made = []
-    for lasting, run in itertools.groupby(pieces, lambda piece: isinstance(piece, SharedText)):
+    for lasting, run in itertools.groupby(pieces, lambda piece: isinstance(piece, SharedText | PackedText)):
         if lasting:
-            made.append(_run(tuple(run)))
+            made += join(tuple(run))
         else:
             made += [_deflated(piece) if _comes_again(piece) else _make_deflated(piece) for piece in run]
     whole = _joined(made)
@@ -121,14 +124,17 @@ def _make_gzip(pieces: Pieces) -> bytes:
     return b"".join((_HEAD, whole.data, _END, end))
 
 
+def join(pieces: Pieces) -> list[Deflated]:
+    """Join the compressed forms of pieces that are compressed; of many ahead, in a thread."""
+    return [_run(pieces[begin : begin + RUN_PIECES]) for begin in range(0, len(pieces), RUN_PIECES)]
+
+
 def _comes_again(piece: Text) -> bool:
     return isinstance(piece, FilledText) or len(piece) >= LONG_BYTES
 
 
 def _make_deflated(piece: Text) -> Deflated:
-    if isinstance(piece, PackedText):
-        return piece.deflated
-    return deflate(piece.render() if isinstance(piece, FilledText) else piece)
+    return deflate(piece.render() if isinstance(piece, Unrendered) else piece)
 
 
 def _size(piece: Text) -> int:
@@ -136,7 +142,7 @@ def _size(piece: Text) -> int:
 
 
 def _make_run(pieces: Pieces) -> Deflated:
-    return _joined([piece.deflated for piece in pieces if isinstance(piece, SharedText)])
+    return _joined([piece.deflated for piece in pieces if isinstance(piece, SharedText | PackedText)])
 
 
 def _joined(parts: Sequence[Deflated]) -> Deflated:
@@ -153,7 +159,7 @@ def _own_bytes(pieces: Pieces) -> int:
 
 
 def _run_bytes(pieces: Pieces) -> int:
-    return sum(len(piece.deflated.data) for piece in pieces if isinstance(piece, SharedText))
+    return sum(len(piece.deflated.data) for piece in pieces if isinstance(piece, SharedText | PackedText))
 
 
 _digest = BoundedCache(digest_of, len)

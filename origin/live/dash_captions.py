@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from media.errors import MediaError
 from origin.live.addresses import RenditionFile, RenditionFileKind
-from origin.live.dvr_segments import StoredSegments
+from origin.live.dvr_segments import StoredSegments, past_of
+from packager.past.media_times import media_time
 from packager.publish import dash_captions
 from packager.publish.dash import TEXT_INIT_NUMBER
 from packager.publish.live_stream import LiveStream
@@ -38,13 +41,36 @@ async def render_dash_captions(
     window = rendition.window
     segment, begin = window.at(named.number), stream.presentation.media_time(named.number)
     if segment is None or begin is None:
-        return None
+        return await _earlier(named.number, stream, rendition, stored_segments)
     text = None if segment.gap else await _text(window, named.number, stored_segments)
-    if text is None and not segment.gap:
+    return None if text is None and not segment.gap else _packed(text, begin, segment.duration, named.number)
+
+
+async def _earlier(
+    number: int, stream: LiveStream, rendition: Rendition, stored_segments: StoredSegments
+) -> bytes | None:
+    """Return a segment of captions that has left the playlist; None where the DVR hasn't its time."""
+    leading = next(iter(stream.renditions))
+    past = past_of(stream, (leading, rendition.name), stored_segments)
+    if len(past) < 2 or number >= rendition.window.next_number:
         return None
-    start, end = map(dash_captions.milliseconds, (begin, begin + segment.duration))
+    timed = await past[leading].threads.run(media_time, past[leading], number)
+    if timed is None:
+        return None
+    own = past[rendition.name]
+    found, text = await own.threads.run(own.find, number), None
+    if found is not None and found.stored is not None:
+        text = await stored_segments.read_whole((own.place_of(found), found.stored))
+        if text is None:
+            return None
+    # Where there are no captions nothing was said.
+    return _packed(text, timed.begin, timed.segment.duration, number)
+
+
+def _packed(text: bytes | None, begin: Fraction, duration: Fraction, number: int) -> bytes | None:
+    start, end = map(dash_captions.milliseconds, (begin, begin + duration))
     try:
-        return dash_captions.pack_segment(text, start, end, named.number)
+        return dash_captions.pack_segment(text, start, end, number)
     except MediaError:
         return None
 

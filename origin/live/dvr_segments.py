@@ -24,6 +24,7 @@ from origin.answers.refusals import READING_RETRY_SECONDS, refusal
 from origin.answers.reply import Reply
 from origin.answers.representation_replies import RepresentationReplies, with_first_bytes
 from origin.answers.request import Request
+from origin.answers.single_flight import SingleFlight
 from origin.http.representation import RepresentationMetadata
 from packager.library.local_storage import LocalFile, NotFoundError
 from packager.past.date_range_file import DateRangeFile, StoredRanges
@@ -301,6 +302,14 @@ class OldestDates:
     def __init__(self, stored: StoredSegments) -> None:
         self._stored = stored
         self._known: dict[str, _OldestDate] = {}
+        self._read = SingleFlight[str, Fraction | None]()
+
+    def surely_has(self, stream: LiveStream, segment: LiveSegment) -> bool:
+        """Return whether a segment is known to be on disk, without reading anything for that."""
+        known = self._known.get(stream.name)
+        if known is None or known.date is None or time.monotonic() - known.read >= OLDEST_DATE_SECONDS:
+            return False
+        return known.date <= segment.program_date_time
 
     async def of(self, stream: LiveStream) -> float | None:
         """Return the date of the oldest segment in seconds since the epoch; None without any."""
@@ -312,7 +321,8 @@ class OldestDates:
             (one,) = past.values()
             # While S3 is away, what was known stays.
             with contextlib.suppress(OSError):
-                known = _OldestDate(now, await one.threads.run(one.oldest))
+                date = await self._read.do(stream.name, lambda: one.threads.run(one.oldest))
+                known = _OldestDate(now, date)
                 self._known[stream.name] = known
         if past and known is not None and known.date is not None:
             dates.append(float(known.date))

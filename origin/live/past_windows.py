@@ -9,13 +9,14 @@ from fractions import Fraction
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from media.dash import mpd
 from media.hls.date_range import read_date_range
-from media.hls.media_playlist import MEDIA_TYPE, MediaPlaylist
+from media.hls.media_playlist import MEDIA_TYPE
 from media.hls.precompressed_text import Pieces
 from origin.answers import gzip_cache
 from origin.answers.refusals import ABSENT_LIVE_SECONDS, refusal
@@ -24,7 +25,7 @@ from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
-from origin.live.addresses import I_FRAMES, MANIFEST, MULTIVARIANT, LiveAddress, Span
+from origin.live.addresses import I_FRAMES, MANIFEST, MULTIVARIANT, PLAYLIST, LiveAddress, Span
 from origin.live.dvr_segments import OldestDates, StoredSegments, past_of, ranges_of, unreadable
 from origin.live.playlist_requests import IRREGULAR, Reload
 from origin.live.spans import (
@@ -49,22 +50,31 @@ from origin.live.waits import Outcome, not_on_air, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.past.date_range_file import StoredRanges
 from packager.past.earlier_segments import EarlierSegments
+from packager.past.growing_span import (
+    MOST_FOLLOWED,
+    Edge,
+    GrowingSpan,
+    GrowingSpans,
+    SpanRanges,
+    settled_segments,
+)
 from packager.past.i_frames import i_frame_playlist, i_frame_variants
-from packager.past.manifest import manifest
+from packager.past.manifest import live_texts, manifest
 from packager.past.outlined_span import OutlinedSpan
 from packager.past.outlines import BLOCK_SEGMENTS, OUTLINE_BYTES, Outline
-from packager.past.past_window import PastWindow, growing_playlist, past_window
+from packager.past.past_window import PastWindow, past_window
 from packager.past.periods import recorded_periods
 from packager.past.programmes import LONGEST_SECONDS
 from packager.past.span_playlists import span_playlist, span_totals
 from packager.publish.dash import SETTLED_UPDATES
-from packager.publish.date_ranges import merged
-from packager.publish.hls import RenderingError
+from packager.publish.date_ranges import MOST_DISTANT_SECONDS, merged
+from packager.publish.hls import Presentation, RenderingError
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.live_stream import LiveStream
 from packager.single_flight_cache import CacheLimits, SingleFlightCache
 from packager.window.model import LiveSegment
-from packager.window.rendition import Rendition, extension_of
+from packager.window.rendition import Rendition, extension_of, variant_renditions
+from packager.window.window import Window
 
 MOST_LATE_SEGMENTS = 4
 """Target durations behind the beginning of a span for which its first segment is awaited."""
@@ -97,7 +107,6 @@ class PastRequest(Struct, frozen=True, gc=False):
     Attributes:
         end: of the span, in seconds since the epoch; None: it goes on.
         date_ranges: EXT-X-DATERANGE tags of the span.
-        edge: a delta update of the live playlist, where the span of a rendition grows with it; else None.
     """
 
     request: Request
@@ -106,7 +115,6 @@ class PastRequest(Struct, frozen=True, gc=False):
     past: PastWindow
     end: Fraction | None
     date_ranges: Sequence[str]
-    edge: MediaPlaylist | None = None
 
     @property
     def key(self) -> Hashable:
@@ -114,9 +122,7 @@ class PastRequest(Struct, frozen=True, gc=False):
         past, suffix = self.past, self.address.directives.suffix
         asked = (self.address.name, self.address.rendition, suffix, self.query, tuple(self.date_ranges))
         coded = self.request.takes_gzip
-        numbers = past.first.number, past.last.number, past.is_whole
-        reported = [one.window.last_reported for one in self.stream.renditions.values() if self.edge]
-        return self.stream, asked, coded, numbers, tuple(reported)
+        return self.stream, asked, coded, (past.first.number, past.last.number, past.is_whole)
 
     def text(self) -> Pieces:
         """Write the playlist or the manifest, which is empty if there is none; of a day it takes long."""
@@ -133,11 +139,9 @@ class PastRequest(Struct, frozen=True, gc=False):
             return (made.render().encode(),)
         if self.address.name == MANIFEST:
             return self._manifest()
-        rendition, edge = self.stream.renditions.get(self.address.rendition), self.edge
+        rendition = self.stream.renditions.get(self.address.rendition)
         if rendition is None:
             return ()
-        if edge is not None:
-            return self._growing(rendition, edge).pieces()
         suffix = self.address.directives.suffix
         if self.address.name == I_FRAMES:
             listed = i_frame_playlist(self.past.segments, rendition.name, suffix)
@@ -155,24 +159,24 @@ class PastRequest(Struct, frozen=True, gc=False):
             return refusal(self.request, 404, self.stream.target_duration, reason)
         return self._text(text, mpd.MEDIA_TYPE if is_manifest else MEDIA_TYPE)
 
-    def delta_reply(self, rendition: Rendition) -> Reply:
-        """Return the delta update of a span that grows: it is short, and the same for all who wait for it."""
-        presentation, suffix = self.stream.presentation, self.address.directives.suffix
+    def growing_reply(self, rendition: Rendition, span: GrowingSpan) -> Reply:
+        """Return the reply with a playlist that grows: the same text for all who ask for it in one state."""
+        presentation, wanted, name = self.stream.presentation, self.address.directives, rendition.name
 
         def render() -> Pieces:
-            return self._growing(rendition, presentation.edge(rendition.name, suffix, self.query)).pieces()
+            live = presentation.edge(name, wanted.suffix, self.query)
+            edge, window = Edge(live, presentation.skip_boundary(name)), rendition.window
+            made = span.playlist(self.past, self.end, window, edge, skip=wanted.skip, suffix=wanted.suffix)
+            begin, end = span.first.program_date_time, self.past.behind
+            ranges = span.ranges.lines(begin, end, presentation.date_ranges)
+            return replaced(made, date_ranges=ranges).pieces()
 
+        key = f"{self.past.start} {self.end} {self.query}"
         try:
-            text = presentation.span_pieces(rendition.name, self.query, render)
+            text = presentation.span_pieces(name, key, render, skip=wanted.skip)
         except RenderingError:
             return refusal(self.request, 500, 0)
         return self._text(text, MEDIA_TYPE)
-
-    def _growing(self, rendition: Rendition, edge: MediaPlaylist) -> MediaPlaylist:
-        wanted = self.address.directives
-        return growing_playlist(
-            self.past, rendition, edge, self.end, self.date_ranges, skip=wanted.skip, suffix=wanted.suffix
-        )
 
     @property
     def query(self) -> str:
@@ -191,7 +195,8 @@ class PastRequest(Struct, frozen=True, gc=False):
         coded = [name for name, one in stream.renditions.items() if one.language is None]
         ranges = merged(map(read_date_range, self.date_ranges))
         periods = recorded_periods(self.past.columns, coded)
-        made = manifest(periods, stream.cadence.frame_rate, date_ranges=ranges)
+        languages = {name: one.language for name, one in stream.renditions.items() if one.language}
+        made = manifest(periods, stream.cadence.frame_rate, languages, ranges, live_texts)
         return () if made is None else (made.render(),)
 
     @property
@@ -311,6 +316,9 @@ class PastWindowReplies:
         self._texts = SingleFlight[Hashable, Pieces]()
         self._read = SingleFlight[Hashable, _ReadSpan]()
         self._found = SingleFlight[Hashable, None]()
+        self._growing = WeakKeyDictionary[Presentation, GrowingSpans]()
+        self._begun = SingleFlight[Hashable, GrowingSpan | None]()
+        self._ranges_read = SingleFlight[Hashable, SpanRanges]()
         self._oldest = OldestDates(stored)
 
     def decide(self, request: Request, address: LiveAddress, span: Span, stream: LiveStream) -> Outcome:
@@ -379,29 +387,193 @@ class PastWindowReplies:
         if isinstance(bounds, Reply):
             return bounds
         asked = BoundedSpan(request, address, span, stream, bounds)
+        rendition, name = stream.renditions.get(address.rendition), _growing_name(asked)
+        if name and (known := self._known_span(asked, name)) is not None:
+            return self._waits(asked, rendition) or self._goes_on(asked, known)
         past = past_window(stream.renditions, *bounds)
-        rendition = stream.renditions.get(address.rendition)
-        grows = past is not None and not past.is_whole
+        grows = _grows(stream, bounds.end) if past is None else not past.is_whole
         past_segments = past_of(stream, stream.renditions, self._stored)
         needs_segments = address.name == MANIFEST and not _is_settled(bounds.end, stream)
         outlined = address.name != I_FRAMES and not needs_segments
         earlier = EarlierSegments(stream.renditions, past_segments, address.rendition, outlined=outlined)
         has_earlier = span.start is not None and earlier.has(bounds.start)
         is_redirected = span.start is None or is_relative(span) or (past is not None and past.is_cut)
-        if grows and rendition is not None and (has_earlier or not is_redirected):
-            reload = Reload(request, address, stream, rendition)
-            if not reload.has_come():
-                return reload.wait(
-                    lambda holds: self._decide(request, address, span, stream) if holds else reload.refused()
-                )
-        if has_earlier:
-            recent = past if address.name == MANIFEST else None
-            return PendingTask(self._with_earlier(asked, earlier, recent))
+        is_awaited = past is not None and grows and (has_earlier or not is_redirected)
+        if is_awaited and (waits := self._waits(asked, rendition)) is not None:
+            return waits
+        if not has_earlier:
+            return self._decide_listed(asked, past)
+        if grows and name:
+            return PendingTask(self._from_past(asked, name))
+        return PendingTask(self._with_earlier(asked, earlier, past if address.name == MANIFEST else None))
+
+    def _decide_listed(self, asked: BoundedSpan, past: PastWindow | None) -> Outcome:
+        """Decide a request for a span that is listed."""
         outcome = self._answer(asked, past)
         if isinstance(outcome, Reply):
             return outcome
-        is_settled = outcome.past.is_whole and address.name != MULTIVARIANT
+        rendition = outcome.stream.renditions.get(outcome.address.rendition)
+        if rendition is not None and not outcome.past.is_whole:
+            return self._listed_span(asked, outcome, rendition)
+        is_settled = outcome.past.is_whole and outcome.address.name != MULTIVARIANT
         return PendingTask(self._with_ranges(outcome) if is_settled else self._in_turn(outcome))
+
+    def _waits(self, asked: BoundedSpan, rendition: Rendition | None) -> Outcome | None:
+        """Return the wait for what a playlist is to have (RFC 8216bis §6.2.5.2); None where it is there."""
+        request, address, span, stream, _ = asked
+        if rendition is None:
+            return None
+        reload = Reload(request, address, stream, rendition)
+        if reload.has_come():
+            return None
+        return reload.wait(
+            lambda holds: self._decide(request, address, span, stream) if holds else reload.refused()
+        )
+
+    def _known_span(self, asked: BoundedSpan, name: str) -> GrowingSpan | None:
+        """Return what is known of a rendition's playlist that grows, as long as that can go on.
+
+        Args:
+            name: the name of the rendition.
+        """
+        stream, start = asked.stream, asked.bounds.start
+        spans = self._growing.get(stream.presentation)
+        # A time that counts from now is another one for each request.
+        if spans is None or is_relative(asked.span) or not _grows(stream, asked.bounds.end):
+            return None
+        found, window = spans.find(start, name), stream.renditions[name].window
+        if found is None:
+            return None
+        has_first = _is_listed(found, window) or past_of(stream, [name], self._stored)
+        behind = stream.presentation.skip_boundary(name) - found.next_number
+        if has_first and found.may_follow(window) and behind <= MOST_FOLLOWED:
+            return found
+        spans.forget(start, name)
+        return None
+
+    def _goes_on(self, asked: BoundedSpan, known: GrowingSpan) -> Outcome:
+        """Reply with a playlist that grows, at once if nothing has to be read for it."""
+        stream = asked.stream
+        is_current = known.ranges.version == stream.presentation.date_ranges.version
+        leading = next(iter(stream.renditions.values())).window
+        if is_current and (_is_listed(known, leading) or self._oldest.surely_has(stream, known.first)):
+            outcome = self._grown(asked, known)
+            return outcome if isinstance(outcome, Reply) else PendingTask(self._in_turn(outcome))
+        return PendingTask(self._looked_after(asked, known))
+
+    def _grown(self, asked: BoundedSpan, known: GrowingSpan) -> Reply | PastRequest:
+        request, address, _, stream, (start, end) = asked
+        past = known.past(start, end, stream.renditions.values())
+        found = PastRequest(request, address, stream, past, end, ())
+        rendition = stream.renditions.get(address.rendition)
+        return found if rendition is None else found.growing_reply(rendition, known)
+
+    async def _looked_after(self, asked: BoundedSpan, known: GrowingSpan) -> Reply:
+        """Reply with a playlist that grows, once it is certain that its beginning is there still."""
+        stream, name = asked.stream, _growing_name(asked)
+        presentation = stream.presentation
+        if known.ranges.version != presentation.date_ranges.version:
+            known.ranges = await self._ranges(asked)
+        oldest = await self._oldest.of(stream)
+        if oldest is None or oldest > float(known.first.program_date_time):
+            self._spans_of(presentation).forget(asked.bounds.start, name)
+            return await self._from_past(asked, name)
+        if presentation is not stream.presentation:
+            return refusal(asked.request, 503, 0, retry_after=stream.target_duration)
+        outcome = self._grown(asked, known)
+        return outcome if isinstance(outcome, Reply) else await self._in_turn(outcome)
+
+    async def _from_past(self, asked: BoundedSpan, name: str) -> Reply:
+        """Reply with a playlist of a span that grows, and begins before the live playlist does.
+
+        Args:
+            name: of the rendition whose playlist it is, or of the first one.
+        """
+        request, address, _, stream, (start, end) = asked
+        presentation = stream.presentation
+        try:
+            made = await self._begun.do((presentation, start, name), partial(self._begin, asked, name))
+        except TooManyWaitingError:
+            return refusal(request, 503, 0, retry_after=stream.target_duration)
+        except OSError as error:
+            return unreadable(request, stream.name, error)
+        if presentation is not stream.presentation:
+            return refusal(request, 503, 0, retry_after=stream.target_duration)
+        past = None if made is None else made.past(start, end, stream.renditions.values())
+        outcome = self._answer(asked, past)
+        if isinstance(outcome, Reply):
+            return outcome
+        rendition = stream.renditions.get(address.rendition)
+        if made is None or rendition is None:
+            return await self._in_turn(outcome)
+        return outcome.growing_reply(rendition, made)
+
+    async def _begin(self, asked: BoundedSpan, name: str) -> GrowingSpan | None:
+        """Read what has left the live playlist of a span that grows, for all who ask for it."""
+        stream, start = asked.stream, asked.bounds.start
+        presentation = stream.presentation
+        past = past_of(stream, stream.renditions, self._stored)
+        async with self._reading.held(network_of(asked.request.client)):
+            ranges = await self._ranges(asked)
+            earlier = EarlierSegments(stream.renditions, past, name)
+            made = await earlier.growing(start, partial(presentation.skip_boundary, name))
+        if made is not None:
+            made.ranges = ranges
+            await asyncio.to_thread(gzip_cache.join, made.lasting)
+            # The viewers of a later beginning are redirected.
+            if made.first.program_date_time <= start and not is_relative(asked.span):
+                self._spans_of(presentation).add(start, name, made)
+        return made
+
+    def _listed_span(self, asked: BoundedSpan, found: PastRequest, rendition: Rendition) -> Outcome:
+        """Reply with a playlist of a span that grows, and begins in the live playlist."""
+        stream, start, name, first = asked.stream, asked.bounds.start, rendition.name, found.past.first
+        presentation, window = stream.presentation, rendition.window
+        number = presentation.skip_boundary(name)
+
+        def begun() -> GrowingSpan:
+            made = GrowingSpan(name, first)
+            made.ranges = SpanRanges(StoredRanges(), presentation.date_ranges.version)
+            return made
+
+        if number - first.number <= MOST_FOLLOWED:
+            made = begun()
+            self._spans_of(presentation).add(start, name, made)
+            return found.growing_reply(rendition, made)
+
+        async def begin() -> GrowingSpan:
+            made, segments = begun(), list(settled_segments(window, first.number, number))
+            async with self._turns.held(network_of(asked.request.client)):
+                await asyncio.to_thread(made.extend, segments)
+                await asyncio.to_thread(gzip_cache.join, made.lasting)
+            self._spans_of(presentation).add(start, name, made)
+            return made
+
+        async def reply() -> Reply:
+            later = refusal(asked.request, 503, 0, retry_after=stream.target_duration)
+            try:
+                made = await self._begun.do((presentation, start, name), begin)
+            except TooManyWaitingError:
+                return later
+            if made is None or presentation is not stream.presentation:
+                return later
+            return found.growing_reply(rendition, made)
+
+        return PendingTask(reply())
+
+    def _spans_of(self, presentation: Presentation) -> GrowingSpans:
+        return self._growing.setdefault(presentation, GrowingSpans())
+
+    async def _ranges(self, asked: BoundedSpan) -> SpanRanges:
+        """Read the date ranges of a span that grows, also those that are announced."""
+        stream, begin = asked.stream, asked.bounds.start - LONGEST_SEGMENT
+        version = stream.presentation.date_ranges.version
+        end = Fraction(stream.wall_clock()) + MOST_DISTANT_SECONDS
+
+        async def read() -> SpanRanges:
+            return SpanRanges(await ranges_of(stream, begin, end, self._stored), version)
+
+        return await self._ranges_read.do((stream.presentation, version, begin), read)
 
     async def _with_ranges(self, asked: PastRequest) -> Reply:
         """Reply with a listed span that is over, with date ranges that the live playlist may have lost."""
@@ -473,24 +645,41 @@ class PastWindowReplies:
             return _nothing_yet(request, bounds, stream)
         if is_refused(address, span, past):
             return refusal(request, 404, target_duration, kept_from(past))
-        begin, end = past.first.program_date_time, past.behind
-        ranges = stream.presentation.date_ranges.lines_within(begin, end)
-        ranges = (stored or StoredRanges()).lines_within(begin, end, ranges)
         # RFC 8216bis §6.2.1: a playlist of type EVENT can't begin with segments that are about to leave.
         is_open = span.start is None or (not past.is_whole and past.is_cut)
         if is_open or is_relative(span):
             return redirection(address, dated(span, bounds, past), max(target_duration // 2, 1))
-        found = PastRequest(request, address, stream, past, bounds.end, ranges)
-        rendition = stream.renditions.get(address.rendition)
         if address.name == I_FRAMES and not past.is_whole:
             return refusal(request, 404, target_duration, NOT_OVER)
-        if past.is_whole or rendition is None:
+        found = PastRequest(request, address, stream, past, bounds.end, ())
+        if not past.is_whole and address.rendition in stream.renditions:
+            # The date ranges of a playlist that grows change with it.
             return found
-        if address.directives.skip:
-            return found.delta_reply(rendition)
-        # In the step in which the segments are listed.
-        edge = stream.presentation.edge(rendition.name, address.directives.suffix, found.query)
-        return replace(found, edge=edge)
+        begin, end = past.first.program_date_time, past.behind
+        ranges = stream.presentation.date_ranges.lines_within(begin, end)
+        return replace(found, date_ranges=(stored or StoredRanges()).lines_within(begin, end, ranges))
+
+
+def _growing_name(asked: BoundedSpan) -> str:
+    """Return the rendition whose playlist shows where a span begins, if that may grow; empty for none."""
+    address, renditions = asked.address, asked.stream.renditions
+    if address.name == MULTIVARIANT:
+        return next(iter(renditions))
+    return address.rendition if address.name == PLAYLIST and address.rendition in renditions else ""
+
+
+def _grows(stream: LiveStream, end: Fraction | None) -> bool:
+    """Return whether more of a span is to come."""
+    leading = variant_renditions(stream.renditions.values())[0].window
+    if leading.ended or not leading.listed:
+        return False
+    newest = leading.listed[-1]
+    return end is None or end > newest.program_date_time + newest.duration
+
+
+def _is_listed(span: GrowingSpan, window: Window) -> bool:
+    """Return whether a span begins with a segment that is listed."""
+    return bool(window.listed) and span.first.number >= window.listed[0].number
 
 
 def _is_settled(end: Fraction | None, stream: LiveStream) -> bool:

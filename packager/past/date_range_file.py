@@ -6,7 +6,7 @@ The file has the EXT-X-DATERANGE tags as they came. One process writes them, and
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -54,6 +54,11 @@ class StoredRanges:
     """The ranges of a span, of which some may be in the live playlist as well."""
 
     ranges: Sequence[_StoredRange] = ()
+
+    @property
+    def starts(self) -> Iterator[Fraction]:
+        """The dates at which the ranges begin, in seconds since the epoch."""
+        return (one.tag.start_date for one in self.ranges)
 
     def lines_within(self, begin: Fraction, end: Fraction, listed: Sequence[str] = ()) -> list[str]:
         """Return the lines of the ranges that touch a part of the span, in the order in which they came.

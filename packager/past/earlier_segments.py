@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from packager.past.delayed_playlist import PastListing
+from packager.past.growing_span import GrowingSpan, settled_segments
 from packager.past.outlined_span import OutlinedSpan
 from packager.past.outlines import BLOCK_SEGMENTS, Outline, outlines_of
 from packager.past.past_segments import PastSegments
@@ -95,6 +97,68 @@ class EarlierSegments:
                 break
         # In the step in which the rest of the request is decided: more may have come.
         return self._joined(earlier, self._recent(start, end), start, end)
+
+    async def growing(self, start: Fraction, first_recent: Callable[[], int]) -> GrowingSpan | None:
+        """Return the wanted rendition's playlist of a span that grows, and begins before the playlists do.
+
+        Args:
+            start: in seconds since the epoch.
+            first_recent: returns the number of the first segment that no delta update skips.
+
+        Returns:
+            None where the channel has none of it.
+
+        Raises:
+            OSError: S3 can't be reached now, or the DVR is read more slowly than segments leave the windows.
+        """
+        window, threads = self._renditions[self._wanted].window, next(iter(self._past.values())).threads
+        leading = next(iter(self._renditions.values())).window
+        for _ in range(READ_ATTEMPTS):
+            # Segments that have left the playlist lately may not be in the DVR yet.
+            before = max(one.window.finished.oldest_number for one in self._renditions.values())
+            begun, recent = self._begun(start, before), list(settled_segments(window, before, first_recent()))
+            has_media = any(not one.gap for one in reversed(leading.listed) if one.number >= begun.number)
+            made = await threads.run(self._read_growing, start, before, begun, recent)
+            if made.may_follow(window):
+                return made if has_media or made.has_media else None
+        raise TimeoutError("segments leave the playlist before the DVR is read")
+
+    def _begun(self, start: Fraction, before: int) -> LiveSegment:
+        """Return the segment in which a span begins if that is in the windows; else the oldest listed one."""
+        leading = next(iter(self._renditions.values())).window
+
+        def date(number: int) -> Fraction:
+            segment = leading.at(number)
+            return start if segment is None else segment.program_date_time
+
+        index = bisect_right(range(before, leading.next_number), start, key=date)
+        found = leading.at(before + index - 1) if index else None
+        return found or leading.listed[0]
+
+    def _read_growing(
+        self, start: Fraction, before: int, begun: LiveSegment, recent: Sequence[LiveSegment]
+    ) -> GrowingSpan:
+        """Read what the windows don't have of a span, and add segments of a window."""
+        span = None if begun.program_date_time <= start else self._unbroken_span(start, before)
+        if span is None:
+            made = GrowingSpan(self._wanted, begun)
+            made.extend(one for one in recent if one.number >= begun.number)
+            return made
+        made = GrowingSpan(self._wanted, span.first, span)
+        made.extend(recent)
+        return made
+
+    def _unbroken_span(self, start: Fraction, before: int) -> OutlinedSpan | None:
+        """Read the columns of a span up to a number, behind the last number that is missing."""
+        found = {name: self._past[name].outlines(start, None, before) for name in self._renditions}
+        edges = [edge for own in found.values() for edge in _edges(own, start, None, before)]
+        if not edges or max(edges) != before - 1:
+            return None
+        span = _without_earlier(OutlinedSpan(range(min(edges), before), found), start)
+        missing = np.flatnonzero(~span.there)
+        if len(missing):
+            span = span.behind(int(missing[-1]))
+        return span if span.numbers else None
 
     async def listing(self, start: Fraction, end: Fraction, segment_duration: Fraction) -> PastListing | None:
         """Return all segments of a span, and gaps where there is none, as live playlists had them.
@@ -198,10 +262,7 @@ class EarlierSegments:
             found = {name: self._with_recent(name, own, before, recent) for name, own in found.items()}
         if not edges:
             return None
-        span = OutlinedSpan(range(min(edges), max(edges) + 1), found)
-        # The segment before the span is read as well, which may have ended long before.
-        while span.numbers and (first := span.first).program_date_time < start and _end(first) <= start:
-            span = OutlinedSpan(range(first.number + 1, span.numbers.stop), found)
+        span = _without_earlier(OutlinedSpan(range(min(edges), max(edges) + 1), found), start)
         if not span.has_media(next(iter(found))):
             return None
         oldest = span.first.program_date_time
@@ -245,6 +306,13 @@ class EarlierSegments:
             return recent.is_whole
         window = variant_renditions(list(self._renditions.values()))[0].window
         return window.ended or (end is not None and end <= _end(window.listed[-1]))
+
+
+def _without_earlier(span: OutlinedSpan, start: Fraction) -> OutlinedSpan:
+    """Return a span without the segment before it, which is read as well, and may have ended long before."""
+    while span.numbers and (first := span.first).program_date_time < start and _end(first) <= start:
+        span = span.behind(first.number - span.numbers.start)
+    return span
 
 
 def _edges(outlines: Sequence[Outline], start: Fraction, end: Fraction | None, before: int) -> list[int]:

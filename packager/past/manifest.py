@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
 
 from media.dash.mpd import AdaptationSet, Period, Representation, StaticManifest
-from media.dash.segment_addressing import SegmentTemplate
+from media.dash.segment_addressing import SegmentTemplate, Times
 from media.hls.date_range import DateRange
 from media.mp4.fragments.fragments import read_track
 from media.mp4.text import wvtt
@@ -18,6 +18,7 @@ from packager.past.outlined_span import Column, OutlinedTrack
 from packager.past.outlines import Positions
 from packager.past.periods import RecordedPeriod, shown
 from packager.publish.dash import TEXT_BANDWIDTH
+from packager.publish.dash_captions import milliseconds
 from packager.publish.dash_events import event_streams
 from packager.window.model import MEDIA_EXTENSION, Timeline
 from packager.window.rendition import init_uri
@@ -33,6 +34,7 @@ def manifest(
     frame_rate: Fraction,
     languages: Mapping[str, str] | None = None,
     date_ranges: Sequence[DateRange] = (),
+    texts: Callable[[RecordedPeriod], SegmentTemplate] | None = None,
 ) -> StaticManifest | None:
     """Make a recording's manifest.
 
@@ -40,12 +42,14 @@ def manifest(
         frame_rate: frames per second of its video.
         languages: of the caption renditions, by name.
         date_ranges: the channel's, each as a whole.
+        texts: returns the addresses of a period's captions; by default those of a recording.
 
     Returns:
         A static manifest; None if no number has segments of all renditions.
     """
     if not periods:
         return None
+    texts = texts or _recorded_texts
     begins = [one.date for one in periods]
     streams = event_streams(date_ranges, begins, begins[-1] + periods[-1].length)
     offered = [
@@ -53,7 +57,7 @@ def manifest(
             f"p{one.number}",
             one.start,
             one.length,
-            [*_sets(one, frame_rate), *_texts(one, languages or {})],
+            [*_sets(one, frame_rate), *(_texts(languages, texts(one)) if languages else ())],
             events,
         )
         for one, events in zip(periods, streams, strict=True)
@@ -62,24 +66,36 @@ def manifest(
     return StaticManifest(periods[-1].start + periods[-1].length, longest, offered)
 
 
-def _texts(period: RecordedPeriod, languages: Mapping[str, str]) -> list[AdaptationSet]:
-    if not languages:
-        return []
-    cut = dash_captions.chunks(period)
-    segments = SegmentTemplate(
-        timescale=wvtt.TIMESCALE,
-        times=[cut[0].begin, *(one.end for one in cut)],
-        initialization=dash_captions.INIT_NAME,
-        media=f"$Number$.{MEDIA_EXTENSION}",
-        start_number=cut[0].number,
-        presentation_time_offset=cut[0].begin,
-    )
+def _texts(languages: Mapping[str, str], segments: SegmentTemplate) -> list[AdaptationSet]:
     return [
         AdaptationSet(
             "text", [Representation(name, f"{name}/", TEXT_BANDWIDTH, wvtt.CODECS, segments)], language
         )
         for name, language in languages.items()
     ]
+
+
+def _recorded_texts(period: RecordedPeriod) -> SegmentTemplate:
+    """Return the addresses of a recording's captions, which are longer than its segments."""
+    cut = dash_captions.chunks(period)
+    return _text_template(cut[0].number, [cut[0].begin, *(one.end for one in cut)])
+
+
+def live_texts(period: RecordedPeriod) -> SegmentTemplate:
+    """Return the addresses of captions as a live channel has them, one for each segment."""
+    listed, end = _begun(period, period.leading), milliseconds(period.began + period.length)
+    return _text_template(period.number, np.append(_ticks(period.leading, listed, wvtt.TIMESCALE), end))
+
+
+def _text_template(number: int, times: Times) -> SegmentTemplate:
+    return SegmentTemplate(
+        timescale=wvtt.TIMESCALE,
+        times=times,
+        initialization=dash_captions.INIT_NAME,
+        media=f"$Number$.{MEDIA_EXTENSION}",
+        start_number=number,
+        presentation_time_offset=int(times[0]),
+    )
 
 
 def _sets(period: RecordedPeriod, frame_rate: Fraction) -> list[AdaptationSet]:
@@ -96,10 +112,7 @@ def _representation(
     name: str, timeline: Timeline, period: RecordedPeriod, track: OutlinedTrack, frame_rate: Fraction
 ) -> Representation:
     timescale = _timescale(timeline.init)
-    listed, began = period.positions, period.began
-    # Media time rises within a period.
-    while shown(track, int(listed[-1])) >= began + period.length:
-        listed = listed[:-1]
+    listed, began = _begun(period, track), period.began
     sums = period.sums[name] if len(listed) == len(period.positions) else track.sums(listed)
     # Audio begins with its first whole frame, a little late. §5.3.9.6: list its segment from the
     # period's start nevertheless; else players wait for one there, or seek.
@@ -126,6 +139,15 @@ def _representation(
         sample_rate=entry.sample_rate,
         channels=entry.channels,
     )
+
+
+def _begun(period: RecordedPeriod, track: OutlinedTrack) -> Positions:
+    """Return the segments that begin before the end of a period."""
+    listed = period.positions
+    # Media time rises within a period.
+    while shown(track, int(listed[-1])) >= period.began + period.length:
+        listed = listed[:-1]
+    return listed
 
 
 @functools.lru_cache(maxsize=TIMESCALES_KEPT)

@@ -69,6 +69,11 @@ class OutlinedTrack:
         self._cut = slice(numbers.start - first, numbers.stop - first)
         self._columns: dict[str, Column] = {}
 
+    @property
+    def outlines(self) -> Iterable[Outline]:
+        """The outlines that were handed in."""
+        return self._outlines.values()
+
     def column(self, field: str) -> Column:
         """Return one fact of all numbers; 0 where there is none."""
         if field not in self._columns:
@@ -148,6 +153,11 @@ class OutlinedSpan:
         outlines = {name: outlines_of(own, extension_of(name)) for name, own in segments.items()}
         return cls(range(min(numbers, default=0), max(numbers, default=-1) + 1), outlines)
 
+    def behind(self, position: int) -> OutlinedSpan:
+        """Return what of the span is behind a position."""
+        outlines = {name: track.outlines for name, track in self.tracks.items()}
+        return OutlinedSpan(range(self.numbers[position] + 1, self.numbers.stop), outlines)
+
     @cached_property
     def there(self) -> Mask:
         """Which numbers any rendition has."""
@@ -162,6 +172,15 @@ class OutlinedSpan:
     def breaks(self) -> Mask:
         """Before which numbers any rendition has a discontinuity."""
         return self._of_any(DISCONTINUITY)
+
+    def breaks_of(self, rendition: str) -> Mask:
+        """Return before which numbers a rendition has a discontinuity, or the first other in its place."""
+        found: Mask = np.zeros(len(self.numbers), np.bool_)
+        lacking = np.ones(len(self.numbers), np.bool_)
+        for track in (self.tracks[rendition], *self.tracks.values()):
+            found |= lacking & track.has(DISCONTINUITY)
+            lacking &= ~track.has(THERE)
+        return found
 
     def _of_any(self, flag: int) -> Mask:
         found: Mask = np.logical_or.reduce([one.has(flag) for one in self.tracks.values()])

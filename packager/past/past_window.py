@@ -8,17 +8,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from dataclasses import replace as replaced
 from fractions import Fraction
 from functools import cached_property
 from itertools import islice
 
-from msgspec.structs import replace
-
-from media.hls.media_playlist import MediaPlaylist
 from packager.past.outlined_span import OutlinedSpan
 from packager.past.outlines import BLOCK_SEGMENTS
-from packager.past.playlists import media_playlist
 from packager.window.model import LiveSegment
 from packager.window.rendition import Rendition, variant_renditions
 
@@ -125,55 +120,3 @@ def _blocks_of(rendition: Rendition, numbers: range) -> list[LiveSegment]:
     begin = max(numbers.start - numbers.start % BLOCK_SEGMENTS - first, 0)
     behind = numbers.stop + -numbers.stop % BLOCK_SEGMENTS - first
     return list(islice(listed, begin, behind))
-
-
-def growing_playlist(
-    past: PastWindow,
-    rendition: Rendition,
-    edge: MediaPlaylist,
-    end: Fraction | None,
-    date_ranges: Sequence[str],
-    *,
-    skip: bool,
-    suffix: str,
-) -> MediaPlaylist:
-    """Make the media playlist, of type EVENT, of a span that grows as the live playlist does, with its parts.
-
-    Args:
-        edge: a delta update of the live playlist in the same state.
-        end: of the span, in seconds since the epoch; None: it has none.
-        date_ranges: EXT-X-DATERANGE tags.
-        skip: whether a delta update will do (RFC 8216bis §6.2.5.1).
-        suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
-    """
-    listed = past.segments[rendition.name]
-    edge_first = edge.media_sequence_number + edge.skipped_segments
-    earlier = min(max(edge_first - listed[0].number, 0), len(listed))
-    newer = [*edge.segments[max(listed[0].number - edge_first, 0) :]]
-    if not earlier and newer:
-        newer[0] = replaced(newer[0], discontinuity=False)
-    recent = [one for one in newer if end is None or (one.program_date_time or 0) < end]
-    is_open = len(recent) == len(newer)
-    skipped = earlier if skip else 0
-    unlisted = listed[: earlier - skipped]
-    first = [replace(one, discontinuity=False) for one in unlisted[:1]]
-    extension = rendition.window.extension
-    made = media_playlist(
-        [*first, *unlisted[1:]], edge.target_duration, date_ranges, extension, suffix=suffix
-    )
-    return replaced(
-        made,
-        playlist_type="EVENT",
-        ended=False,
-        segments=[*made.segments, *recent],
-        media_sequence_number=listed[0].number,
-        # Players would begin it near its end (§4.4.2.2).
-        start=max(past.start - listed[0].program_date_time, Fraction(0)),
-        part_target=edge.part_target,
-        # Date ranges are those of the span, and all of them are there.
-        server_control=edge.server_control and replaced(edge.server_control, can_skip_dateranges=False),
-        skipped_segments=skipped,
-        preload_hint=edge.preload_hint if is_open else None,
-        map_hint=edge.map_hint if is_open else None,
-        rendition_reports=edge.rendition_reports,
-    )

@@ -38,7 +38,7 @@ def span_playlist(
     """
     positions, breaks = behind_breaks(span.media, span.breaks | (span.there & ~span.media))
     own = span.tracks[rendition]
-    pieces: Sequence[Text] = list(_SpanLines(span, own).pieces(positions, breaks))
+    pieces: Sequence[Text] = list(SpanLines(span, own).pieces(positions, breaks))
     if suffix:
         pieces = [Suffix(own.extension, suffix).behind(b"".join(rendered(pieces)))]
     first = int(positions[0])
@@ -55,7 +55,7 @@ def span_playlist(
     )
 
 
-class _SpanLines:
+class SpanLines:
     """The lines of a rendition's segments, most of them in pieces that all playlists share."""
 
     def __init__(self, span: OutlinedSpan, own: OutlinedTrack) -> None:
@@ -63,7 +63,7 @@ class _SpanLines:
         self._own = own
         self._latest: tuple[PackedText | None, bytes] = (None, b"")
 
-    def pieces(self, positions: Positions, breaks: Mask) -> Iterator[Text]:
+    def pieces(self, positions: Positions, breaks: Mask) -> Iterator[bytes | PackedText]:
         """Yield the lines of some numbers, of which some are behind a discontinuity."""
         is_there = self._own.has(THERE)[positions]
         maps = self._maps(np.where(is_there, self._own.column("timeline")[positions], NO_TIMELINE), breaks)

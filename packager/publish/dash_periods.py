@@ -173,12 +173,21 @@ class PeriodTracker:
         windows: the renditions' but for captions.
         step: seconds of a segment.
         forgets: whether stretches are forgotten that have left the window.
+        has_gaps: whether a stretch goes on behind gaps, if its times do.
     """
 
-    def __init__(self, windows: Sequence[FollowedSegments], step: Fraction, *, forgets: bool = True) -> None:
+    def __init__(
+        self,
+        windows: Sequence[FollowedSegments],
+        step: Fraction,
+        *,
+        forgets: bool = True,
+        has_gaps: bool = False,
+    ) -> None:
         self._windows = windows
         self._step = step
         self._forgets = forgets
+        self._has_gaps = has_gaps
         self._known: deque[Stretch] = deque()
         self._lasts: dict[int, int] = {}
         self._seen = -1
@@ -248,7 +257,7 @@ class PeriodTracker:
 
     def _admit(self, segment: LiveSegment) -> None:
         if segment.gap or segment.timeline is None:
-            self._previous = None
+            self._previous = self._previous if self._has_gaps else None
             return
         if self._breaks(segment):
             self._previous = None
@@ -261,7 +270,9 @@ class PeriodTracker:
         if self._known and self._known[-1].number == segment.number:
             return False
         previous = self._previous
-        if previous is None or previous.number + 1 < segment.number or not _goes_on(previous, segment):
+        if previous is None or not _goes_on(previous, segment):
+            return True
+        if previous.number + 1 < segment.number and not self._is_in_time(segment):
             return True
         if _follows_at_once(previous, segment, self._step):
             # The segment is as far from its place as the one before; fractions are slow.
@@ -270,15 +281,17 @@ class PeriodTracker:
         expected = stretch.start + (segment.number - stretch.number) * self._step
         return abs(segment.program_date_time - expected) > MOST_DRIFT
 
+    def _is_in_time(self, segment: LiveSegment) -> bool:
+        """Return whether a segment behind a gap has the media time that its number has in the stretch."""
+        expected, time = self.media_time(segment.number), _first_time(segment)
+        if not self._has_gaps or expected is None or time is None:
+            return False
+        return abs(time - expected) <= MOST_DRIFT
+
     def _begin(self, segment: LiveSegment) -> None:
-        if segment.timeline is None:
-            return
-        if segment.stored is not None:
-            start = segment.stored.presentation_time
-        else:
-            first = bytes(segment.parts[0].data)
-            start = Fraction(*parse_time(segment.timeline.init, first, shown=True))
-        self._known.append(Stretch(segment.number, segment.program_date_time, start))
+        start = _first_time(segment)
+        if start is not None:
+            self._known.append(Stretch(segment.number, segment.program_date_time, start))
 
     def periods(self, *, ended: bool, settled: bool) -> list[LivePeriod]:
         """Return the periods.
@@ -382,6 +395,15 @@ class PeriodTracker:
         if stretch is None:
             return None
         return stretch.media_time + (number - stretch.number) * self._step
+
+
+def _first_time(segment: LiveSegment) -> Fraction | None:
+    """Return when the first picture of a segment is shown, in seconds of media time."""
+    if segment.timeline is None:
+        return None
+    if segment.stored is not None:
+        return segment.stored.presentation_time
+    return Fraction(*parse_time(segment.timeline.init, bytes(segment.parts[0].data), shown=True))
 
 
 def _goes_on(previous: LiveSegment, segment: LiveSegment) -> bool:

@@ -77,7 +77,7 @@ class SpanManifest:
     @property
     def nbytes(self) -> int:
         """Bytes of the periods' texts."""
-        return sum(len(text) for _, _, text in self._written.values()) + len(self._lasting[1].text)
+        return sum(len(text) for _, _, text in self._written.values()) + self._lasting[1].size
 
     @property
     def may_go_on(self) -> bool:
@@ -119,7 +119,7 @@ class SpanManifest:
         rest = TextTemplate(live_mpd.BETWEEN.join(others) + behind)
         replacements = self._live.replacements(suffix)
         return tuple(
-            FilledText(one, replacements) for one in (TextTemplate(before), lasting, rest) if one.text
+            FilledText(one, replacements) for one in (TextTemplate(before), lasting, rest) if one.size
         )
 
     def _periods(self, last: int | None) -> list[LivePeriod]:
@@ -214,7 +214,8 @@ class DelayedManifest:
         self, live: LiveManifest, cadence: Cadence, segments: Segments, date_ranges: Sequence[DateRange] = ()
     ) -> None:
         self._live = live
-        tracker, timelines = _followed(segments, cadence)
+        # A later manifest doesn't know of a gap that has left it: so no period begins behind a gap.
+        tracker, timelines = _followed(segments, cadence, has_gaps=True)
         found = tracker.periods(ended=False, settled=False)
         texts: dict[int, Timelines] = dict(timelines)
         if found:
@@ -254,10 +255,13 @@ class DelayedManifest:
         return (FilledText(TextTemplate(before + self._text + behind), self._live.replacements(suffix)),)
 
 
-def _followed(segments: Segments, cadence: Cadence) -> tuple[PeriodTracker, Mapping[int, Timelines]]:
+def _followed(
+    segments: Segments, cadence: Cadence, *, has_gaps: bool = False
+) -> tuple[PeriodTracker, Mapping[int, Timelines]]:
     """Follow segments; return also with which timelines the renditions begin each period, by its stretch."""
     listed = {name: FinishedRow(own, cadence.target_duration) for name, own in segments.items()}
-    tracker = PeriodTracker(list(listed.values()), cadence.segment_duration, forgets=False)
+    step = cadence.segment_duration
+    tracker = PeriodTracker(list(listed.values()), step, forgets=False, has_gaps=has_gaps)
     tracker.follow()
     periods = tracker.periods(ended=False, settled=False)
     begun = {

@@ -333,17 +333,25 @@ class Presentation:
         window, reports = self._renditions[name].window, self._reports(name, query)
         return media_playlist(window, self._cadence, reports, skip=True, suffix=suffix)
 
-    def span_pieces(self, name: str, query: str, render: Callable[[], Pieces]) -> Pieces:
+    def skip_boundary(self, name: str) -> int:
+        """Return the number of the first segment of a rendition that no delta update skips."""
+        window = self._renditions[name].window
+        return window.next_number - _count_recent(
+            window, Fraction(SKIP_BOUNDARY * self._cadence.target_duration)
+        )
+
+    def span_pieces(self, name: str, query: str, render: Callable[[], Pieces], *, skip: bool) -> Pieces:
         """Return the text of a span of a rendition as of now, in pieces, as for `media_pieces`.
 
         Args:
             query: the query of the span's addresses, by which its texts are kept.
             render: called once per state.
+            skip: whether it is a delta update.
 
         Raises:
             RenderingError: it can't be rendered.
         """
-        return self._render_once((name, True, False, f"span{query}"), render)
+        return self._render_once((name, skip, False, f"span{query}"), render)
 
     def _reports(self, name: str, suffix: str) -> list[RenditionReport]:
         return [

@@ -162,6 +162,10 @@ class FinishedSegments:
             return None
         return self._segment_store.path(segment.number, segment.stored), segment.stored
 
+    def is_settled(self, segment: LiveSegment) -> bool:
+        """Return whether a finished segment behind the live edge doesn't become a gap any more."""
+        return segment.gap or segment.stored is not None or self._segment_store is None
+
     def init(self, number: int) -> bytes | None:
         """Return the init segment of the timeline that begins with a number."""
         found = self._timelines.get(number)

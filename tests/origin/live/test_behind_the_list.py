@@ -261,3 +261,58 @@ def test_many_who_watch_from_the_same_beginning_get_the_same_manifest(
     assert {one.status_code for one in found} == {200}
     first = periods(ElementTree.fromstring(found[0].content))
     assert all(periods(ElementTree.fromstring(one.content)) == first for one in found)
+
+
+def lines_of(server: ServerProcess, start: float, rendition: str) -> list[str]:
+    """Return the lines of a playlist that grows from a date on, without what is of this address alone."""
+    answer = get(server, f"{rendition}/media.m3u8?start={start:.3f}&token=mine")
+    assert answer.status_code == 200
+    own = "#EXT-X-START", "#EXT-X-RENDITION-REPORT"
+    return [line for line in answer.text.splitlines() if not line.startswith(own)]
+
+
+@pytest.mark.parametrize("rendition", ["source", "audio"])
+def test_a_playlist_that_grew_is_the_one_that_is_read_anew(
+    server: ServerProcess, folder: Path, rendition: str
+) -> None:
+    whole = all_of(server, folder)
+    start = whole.segments[1].program_date_time.timestamp() + 0.1
+    grown = lines_of(server, start, rendition)
+    assert "#EXT-X-DISCONTINUITY" in grown
+    first, last = numbers_of(whole)[1], first_listed(server)
+    wait_for(lambda: first_listed(server) > last + 3, "more has left the list")
+
+    def pair(turn: int) -> tuple[list[str], list[str]]:
+        return lines_of(server, start, rendition), lines_of(server, start + 0.001 * turn, rendition)
+
+    for turn in range(1, 100):
+        # Nobody has asked for the second one, which is read from the disk.
+        grown, fresh = pair(turn)
+        if grown == fresh:
+            break
+    assert grown == fresh, "in the same state of the channel they are the same"
+    found = m3u8.loads("\n".join(grown))
+    assert numbers_of(found) == list(range(first, numbers_of(found)[-1] + 1))
+
+
+def test_many_who_start_over_get_the_same_playlist_and_its_updates(
+    server: ServerProcess, folder: Path
+) -> None:
+    start = all_of(server, folder).segments[2].program_date_time.timestamp()
+    query = f"start={start:.3f}"
+    number = numbers_of(playlist(server, f"?{query}"))[-1] + 2
+
+    def fetch(turn: int) -> tuple[bool, httpx.Response]:
+        skip = "&_HLS_skip=YES" if turn % 2 else ""
+        return bool(skip), get(server, f"source/media.m3u8?{query}&_HLS_msn={number}{skip}")
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(fetch, range(64)))
+    assert {one.status_code for _, one in answers} == {200}
+    whole = next(one.text for is_update, one in answers if not is_update)
+    for is_update, one in answers:
+        assert f"\n{number}.m4s\n" in one.text
+        skipped = int(one.text.partition("SKIPPED-SEGMENTS=")[2].partition("\n")[0] or 0)
+        assert bool(skipped) == is_update
+        listed = numbers_of(m3u8.loads(one.text))
+        assert listed[0] == numbers_of(m3u8.loads(whole))[0] + skipped, "nothing is missing behind"

@@ -115,6 +115,21 @@ def test_while_s3_is_away_the_past_is_said_to_be_there_later(long: Long, proxy: 
         wait_for(partial(is_there, long, name), name)
 
 
+def test_who_has_started_over_goes_on_while_s3_is_away(long: Long, proxy: S3Proxy) -> None:
+    start = long.until - 1200
+    names = [f"{name}/media.m3u8?start={start:.3f}" for name in ("720p", "audio")]
+    # Of each process.
+    before = {name: [long.get(name) for _ in range(12)][-1] for name in names}
+    assert {one.status_code for one in before.values()} == {200}
+    with proxy.refusing():
+        for name in names:
+            again = long.get(name)
+            assert again.status_code == 200
+            numbers = re.findall(r"^[0-9]+\.m4s$", before[name].text, re.MULTILINE)
+            assert len(numbers) > 600
+            assert re.findall(r"^[0-9]+\.m4s$", again.text, re.MULTILINE)[: len(numbers)] == numbers
+
+
 def is_there(long: Long, name: str) -> bool:
     return long.get(name).status_code == 200
 
