@@ -14,7 +14,7 @@ import structlog
 from media.hls.date_range import DateRange
 from media.subtitles.webvtt import Cue
 from packager.concurrency import background_task, running_tasks
-from packager.dvr.date_range_log import DateRangeLog
+from packager.dvr.date_ranges.date_range_log import DateRangeLog
 from packager.dvr.disk_archive import DiskArchive
 from packager.dvr.segment_archive import SegmentArchive
 from packager.dvr.segment_removal import DvrBounds
