@@ -23,6 +23,7 @@ from packager.concurrency import background_task
 from packager.dvr import stored_cadence
 from packager.dvr.bucket import DvrBucket
 from packager.dvr.bucket_rendition import BucketFolder, NewestNumbers
+from packager.dvr.date_ranges.date_range_log import DateRangeLog
 from packager.dvr.index import stored_of
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.past_pieces import PastPieces
@@ -153,6 +154,14 @@ class BucketArchive:
     def segment_source(self) -> FetchedSegments:
         """Return what copies its segments to a disk."""
         return FetchedSegments(self._read_segment, self._past)
+
+    def date_range_log(self) -> DateRangeLog | None:
+        """Return what stores date ranges beside its segments, if these outlive the playlists."""
+        # Any rendition's place leads to the channel's.
+        store = self._bucket.date_ranges(self.place_of("any")) if self.has_past else None
+        if store is None:
+            return None
+        return DateRangeLog(store, self._bucket.storing_threads, self._channel, self._bounds.seconds)
 
     def _past(self, rendition: str) -> PastPieces | None:
         """Return what finds the segments of a rendition that have left its playlist, if they are kept."""

@@ -29,7 +29,7 @@ from packager.dvr.index_pieces import (
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import BucketLimits
 from packager.dvr.own_files import MAX_INIT_BYTES
-from packager.dvr.piece_expiry import PieceExpiry, remove_object
+from packager.dvr.piece_expiry import PieceExpiry
 from packager.dvr.restore_plan import StoredRendition
 from packager.library.local_storage import NotFoundError
 from packager.s3.client import S3Client
@@ -340,4 +340,4 @@ class BucketFolder:
         self._pieces.remove(piece)
 
     def _remove(self, key: str, size: int) -> None:
-        remove_object(self._client, key, size)
+        self._client.delete_written(key, size)

@@ -40,24 +40,6 @@ REMOVALS_AT_ONCE = 8
 """Most objects that are removed at once."""
 
 
-def remove_object(client: S3Client, key: str, size: int) -> None:
-    """Remove an object if it has the length that was written. Blocks.
-
-    Raises:
-        OSError: S3 can't be reached now, or refuses.
-    """
-    try:
-        found = client.describe(key).size
-    except NotFoundError:
-        return
-    if found != size:
-        log.warning(
-            "an object in S3 isn't what was stored, and isn't removed", key=key, size=found, expected=size
-        )
-        return
-    client.delete(key)
-
-
 class _Expired(NamedTuple):
     """A piece that was moved from the index, and when its segments may be removed, by the clock."""
 
@@ -222,4 +204,4 @@ class PieceExpiry:
                 removal.result()
 
     def _remove(self, key: str, size: int) -> None:
-        remove_object(self._client, key, size)
+        self._client.delete_written(key, size)
