@@ -465,9 +465,8 @@ class BucketArchive:
                     if await self._bucket.storing_threads.run(write, newest):
                         await asyncio.sleep(limits.outline_seconds)
                 except (OSError, NotFoundError) as error:
-                    log.warning(
-                        "an outline of a DVR can't be stored", channel=self._channel, reason=str(error)
-                    )
+                    # The client of S3 logs why it can't be reached.
+                    log.debug("an outline can't be stored", channel=self._channel, reason=str(error))
                     await asyncio.sleep(limits.removal_retry_seconds)
                 except Exception:  # playlists of the past are made without it
                     log.exception("an outline of a DVR can't be made", channel=self._channel)
