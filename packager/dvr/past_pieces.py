@@ -209,12 +209,12 @@ class PastPieces:
         self,
         blocks: Sequence[PieceBlock],
         found: Sequence[Outline | None],
-        coming: Mapping[int, Future[bytes]],
+        coming: dict[int, Future[bytes]],
     ) -> Iterator[Outline]:
         for block, known in zip(blocks, found, strict=True):
             outline = known
             if outline is None and block.first in coming:
-                outline = self._decoded(block, coming[block.first].result())
+                outline = self._decoded(block, coming.pop(block.first).result())
             if outline is None:
                 outline = self._made(block)
             if outline is not None:
