@@ -135,8 +135,23 @@ class StoredSegments:
         self._past: OrderedDict[str, PastSegments] = OrderedDict()
         self._date_ranges: OrderedDict[Path, DateRangeFile] = OrderedDict()
 
-    def date_ranges(self, folder: Path) -> DateRangeFile:
-        """Return the file with the date ranges of a channel's DVR; in the event loop."""
+    async def date_ranges(self, folder: str, begin: Fraction, end: Fraction) -> StoredRanges:
+        """Return the date ranges of a span of a channel that are kept beside its DVR.
+
+        Args:
+            folder: of any of its renditions, on disk or in S3.
+            begin: seconds since the epoch.
+            end: seconds since the epoch.
+
+        Raises:
+            OSError: S3 can't be reached now.
+        """
+        if not folder.startswith(S3_SCHEME):
+            return await asyncio.to_thread(self._date_range_file(Path(folder).parent).within, begin, end)
+        found = None if self._bucket is None else self._bucket.date_ranges(folder)
+        return StoredRanges() if found is None else await self.threads.run(found.within, begin, end)
+
+    def _date_range_file(self, folder: Path) -> DateRangeFile:
         found = self._date_ranges.pop(folder, None) or DateRangeFile(folder)
         self._date_ranges[folder] = found
         if len(self._date_ranges) > MOST_READ_FILES:
@@ -275,19 +290,20 @@ def past_of(stream: LiveStream, renditions: Iterable[str], stored: StoredSegment
 async def ranges_of(
     stream: LiveStream, begin: Fraction, end: Fraction, stored: StoredSegments
 ) -> StoredRanges:
-    """Return the date ranges of a span that are on a disk; none where the channel keeps no past there.
+    """Return the date ranges of a span that are kept beside a DVR; none where the channel keeps no past.
 
     Args:
         begin: seconds since the epoch.
         end: seconds since the epoch.
+
+    Raises:
+        OSError: S3 can't be reached now.
     """
     entry = stream.begun_with
     if entry is None or not entry.has_past:
         return StoredRanges()
-    folder = next((one.folder for one in entry.renditions if one.folder is not None), S3_SCHEME)
-    if folder.startswith(S3_SCHEME):
-        return StoredRanges()
-    return await asyncio.to_thread(stored.date_ranges(Path(folder).parent).within, begin, end)
+    folder = next((one.folder for one in entry.renditions if one.folder is not None), None)
+    return StoredRanges() if folder is None else await stored.date_ranges(folder, begin, end)
 
 
 class OldestDates:

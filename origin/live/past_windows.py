@@ -356,7 +356,10 @@ class PastWindowReplies:
                 presentation.spans.add(start, await asyncio.to_thread(presentation.span, segments, ranges))
 
         if (reply := asked.dynamic_manifest()) is None:
-            await self._found.do((presentation, start), find)
+            try:
+                await self._found.do((presentation, start), find)
+            except OSError as error:
+                return unreadable(asked.request, stream.name, error)
             reply = asked.dynamic_manifest()
         return reply or refusal(asked.request, 503, 0, retry_after=stream.target_duration)
 
@@ -578,7 +581,10 @@ class PastWindowReplies:
     async def _with_ranges(self, asked: PastRequest) -> Reply:
         """Reply with a listed span that is over, with date ranges that the live playlist may have lost."""
         begin, end = asked.past.first.program_date_time, asked.past.behind
-        stored = await ranges_of(asked.stream, begin, end, self._stored)
+        try:
+            stored = await ranges_of(asked.stream, begin, end, self._stored)
+        except OSError as error:
+            return unreadable(asked.request, asked.stream.name, error)
         ranges = stored.lines_within(begin, end, asked.date_ranges)
         return await self._in_turn(replace(asked, date_ranges=ranges))
 

@@ -370,6 +370,8 @@ class SharedChannel:
     def _append(self, entry: Entry) -> None:
         self._epoch = self._lease.epoch or self._epoch
         self._writer.append(*self.shared.append(entry))
+        if isinstance(entry, DateRangeEntry) and self._dvr is not None:
+            self._dvr.note(entry.tag)
 
     def _fall_behind(self) -> None:
         self._is_level = False

@@ -7,10 +7,12 @@ stores the segments that the former owner hasn't stored, which it has in memory,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from media.hls.date_range import DateRange
 from packager.concurrency import background_task
 from packager.dvr.bucket_archive import BucketArchive
 from packager.publish.live_stream import LiveStream
@@ -39,6 +41,7 @@ class SharedDvr:
     def __init__(self, archive: BucketArchive, seconds: float, serve_own: Callable[[], object]) -> None:
         self._archive = archive
         self._seconds = seconds
+        self._date_ranges = archive.date_range_log()
         self.serve_own = serve_own
         self.on_loaded: Callable[[], None] = lambda: None
         self._wanted: CadenceEntry | None = None
@@ -99,10 +102,24 @@ class SharedDvr:
                 append(entry)
 
         self._archive.adopt(_writers(shared, append_if_owner), may_append)
+        if self._date_ranges is not None:
+            # The former owner may have left some of them.
+            self._date_ranges.take_over(Fraction(shared.wall_clock()), shared.presentation.date_ranges.tags())
         self._changed.set()
+
+    def note(self, tag: DateRange) -> None:
+        """Keep a date range that this node has appended to the log."""
+        if self._date_ranges is not None:
+            self._date_ranges.note(tag)
 
     async def run(self) -> None:
         """Load the stored segments of new windows, and store finished ones, until cancelled."""
+        async with contextlib.AsyncExitStack() as stack:
+            if self._date_ranges is not None:
+                await stack.enter_async_context(self._date_ranges.running())
+            await self._run()
+
+    async def _run(self) -> None:
         while True:
             self._changed.clear()
             if (entry := self._wanted) is not None and entry != self._loaded:

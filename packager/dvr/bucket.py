@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from packager.concurrency import Threads
+from packager.dvr.date_ranges.date_range_objects import DateRangeObjects
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.past_pieces import PastPieces
 from packager.library.local_storage import NotFoundError
@@ -20,6 +21,9 @@ from packager.window.cadence import Cadence
 _RENDITION = r"live/[A-Za-z0-9._-]{1,64}/dvr/[A-Za-z0-9-]{1,80}"
 _FOLDER = re.compile(_RENDITION)
 _SEGMENT = re.compile(rf"{_RENDITION}/(?:0|[1-9][0-9]{{0,14}})-[1-9][0-9]{{0,9}}\.(?:m4s|vtt)")
+
+MOST_READ_CHANNELS = 16
+"""Most channels of whose date ranges something may be in memory."""
 
 MOST_READ_RENDITIONS = 256
 """Most renditions of whose past something may be in memory."""
@@ -39,6 +43,7 @@ class DvrBucket(BucketFiles):
         self.storing_threads = Threads(MAX_IN_FLIGHT, "dvr")
         self._reads = ThreadPoolExecutor(MAX_IN_FLIGHT, "dvr-index")
         self._past: OrderedDict[tuple[str, Cadence], PastPieces] = OrderedDict()
+        self._date_ranges: OrderedDict[str, DateRangeObjects] = OrderedDict()
 
     def past(self, folder: str, cadence: Cadence, limits: DvrLimits = DEFAULT_LIMITS) -> PastPieces | None:
         """Return what finds segments of a rendition that have left its playlist; in the event loop.
@@ -57,6 +62,25 @@ class DvrBucket(BucketFiles):
         self._past[key, cadence] = found
         if len(self._past) > MOST_READ_RENDITIONS:
             self._past.popitem(last=False)
+        return found
+
+    def date_ranges(self, folder: str) -> DateRangeObjects | None:
+        """Return the date ranges of a channel's DVR; in the event loop.
+
+        Args:
+            folder: the address of a rendition, as the channel's log has it.
+
+        Returns:
+            None where the address isn't in this place.
+        """
+        key = folder.removeprefix(f"{self.address}/")
+        if key == folder or _FOLDER.fullmatch(key) is None:
+            return None
+        key = key.rpartition("/")[0]
+        found = self._date_ranges.pop(key, None) or DateRangeObjects(self.storing, key, self._reads)
+        self._date_ranges[key] = found
+        if len(self._date_ranges) > MOST_READ_CHANNELS:
+            self._date_ranges.popitem(last=False)
         return found
 
     def open_segment(self, path: str) -> S3File:

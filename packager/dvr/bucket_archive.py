@@ -23,9 +23,11 @@ from packager.concurrency import background_task
 from packager.dvr import stored_cadence
 from packager.dvr.bucket import DvrBucket
 from packager.dvr.bucket_rendition import BucketFolder, NewestNumbers
+from packager.dvr.date_ranges.date_range_log import DateRangeLog
 from packager.dvr.index import stored_of
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.past_pieces import PastPieces
+from packager.dvr.piece_outlines import OutlineWriter
 from packager.dvr.restore_plan import (
     StoredRendition,
     align_renditions,
@@ -75,10 +77,12 @@ class _Upload:
         next_number: the number of the next segment to store, or of that which is being stored.
         first_number: the number of the first segment that this process listed.
         removes_from: when the next removal may be attempted, by the monotonic clock.
+        outlines: writes the outlines of its blocks; None where nothing stays that isn't listed.
         writer: the rendition's; None before it has windows.
     """
 
     folder: BucketFolder
+    outlines: OutlineWriter | None = None
     is_loaded: bool = False
     next_number: int = 0
     first_number: int = 0
@@ -150,6 +154,14 @@ class BucketArchive:
     def segment_source(self) -> FetchedSegments:
         """Return what copies its segments to a disk."""
         return FetchedSegments(self._read_segment, self._past)
+
+    def date_range_log(self) -> DateRangeLog | None:
+        """Return what stores date ranges beside its segments, if these outlive the playlists."""
+        # Any rendition's place leads to the channel's.
+        store = self._bucket.date_ranges(self.place_of("any")) if self.has_past else None
+        if store is None:
+            return None
+        return DateRangeLog(store, self._bucket.storing_threads, self._channel, self._bounds.seconds)
 
     def _past(self, rendition: str) -> PastPieces | None:
         """Return what finds the segments of a rendition that have left its playlist, if they are kept."""
@@ -229,9 +241,11 @@ class BucketArchive:
         self._cadence, self._found = cadence, {}
         client, limits = self._bucket.storing, self._limits.bucket
         stored_by = 1 + secrets.randbelow(STORERS - 1)
-        self._uploads = {
-            name: _Upload(BucketFolder(client, f"{self._key}/{name}", stored_by, limits)) for name in names
-        }
+        self._uploads = {}
+        for name in names:
+            key, past = f"{self._key}/{name}", self._past(name)
+            outlines = None if past is None else OutlineWriter(client, key, past)
+            self._uploads[name] = _Upload(BucketFolder(client, key, stored_by, limits), outlines)
 
     async def _load(self, cadence: Cadence) -> None:
         threads, uploads, newest = self._bucket.storing_threads, self._uploads, self._newest(cadence)
@@ -354,6 +368,7 @@ class BucketArchive:
             group.create_task(self._keep_bounds())
             if self.has_past:
                 group.create_task(self._remove_past())
+                group.create_task(self._write_outlines())
             for upload in self._uploads.values():
                 group.create_task(self._work(upload))
 
@@ -436,6 +451,26 @@ class BucketArchive:
                     await asyncio.sleep(limits.removal_retry_seconds)
             if not is_busy:
                 await asyncio.sleep(limits.look_seconds)
+
+    async def _write_outlines(self) -> None:
+        """Write the outlines of blocks that have none, one after the other, for ever."""
+        limits = self._limits.bucket
+        while True:
+            await asyncio.sleep(limits.outline_seconds)
+            for upload in self._uploads.values():
+                if upload.outlines is None or not (upload.is_loaded and self._may_append()):
+                    continue
+                write, newest = upload.outlines.write_next, upload.folder.newest_piece
+                try:
+                    if await self._bucket.storing_threads.run(write, newest):
+                        await asyncio.sleep(limits.outline_seconds)
+                except (OSError, NotFoundError) as error:
+                    # The client of S3 logs why it can't be reached.
+                    log.debug("an outline can't be stored", channel=self._channel, reason=str(error))
+                    await asyncio.sleep(limits.removal_retry_seconds)
+                except Exception:  # playlists of the past are made without it
+                    log.exception("an outline of a DVR can't be made", channel=self._channel)
+                    await asyncio.sleep(limits.removal_retry_seconds)
 
     def _remove_oldest(self, uploads: Sequence[_Upload]) -> bool:
         """Take the oldest piece off the index if it is over, and remove segments; return whether any was."""

@@ -29,7 +29,7 @@ from packager.dvr.index_pieces import (
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import BucketLimits
 from packager.dvr.own_files import MAX_INIT_BYTES
-from packager.dvr.piece_expiry import PieceExpiry, remove_object
+from packager.dvr.piece_expiry import PieceExpiry
 from packager.dvr.restore_plan import StoredRendition
 from packager.library.local_storage import NotFoundError
 from packager.s3.client import S3Client
@@ -114,6 +114,7 @@ class BucketFolder:
     Attributes:
         expiry: removes what is over, of a DVR whose older segments are in no playlist.
         stored_bytes: bytes of all segments that were ever stored, as far as the names of pieces say so.
+        newest_piece: the first number of the newest piece that was stored here; 0 before there is one.
     """
 
     def __init__(self, client: S3Client, key: str, stored_by: int, limits: BucketLimits) -> None:
@@ -125,6 +126,7 @@ class BucketFolder:
         self._extension = extension_of(key.rpartition("/")[2])
         self.expiry = PieceExpiry(client, key, limits)
         self.stored_bytes = 0
+        self.newest_piece = 0
         self._header = b""
         # Oldest first; only the last piece may get more lines.
         self._pieces: list[_StoredPiece] = []
@@ -259,6 +261,7 @@ class BucketFolder:
         data = b"".join((self._header, *piece.lines.values(), line))
         self._client.put(f"{self._index}/{piece.name}", data, INDEX_TYPE)
         piece.size, piece.is_whole = len(data), True
+        self.newest_piece = piece.name.number
 
     def _append(self, piece: _StoredPiece, line: IndexLine) -> None:
         piece.note(line)
@@ -330,9 +333,11 @@ class BucketFolder:
             if (size := self._inits.get((number, by))) is not None:
                 self._remove(self._init_key(number, by), size)
                 del self._inits[number, by]
+        # From when less was listed than kept.
+        self.expiry.remove_outlines(piece.name.number)
         if piece.size:
             self._remove(f"{self._index}/{piece.name}", piece.size)
         self._pieces.remove(piece)
 
     def _remove(self, key: str, size: int) -> None:
-        remove_object(self._client, key, size)
+        self._client.delete_written(key, size)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import structlog
 
-from packager.concurrency import background_task
+from packager.concurrency import SHARED_THREADS, background_task
 from packager.dvr import stored_cadence
+from packager.dvr.date_ranges.date_range_log import DateRangeLog
 from packager.dvr.disk_rendition import DvrFolder, Faults, Survey
 from packager.dvr.disk_writer import Writer
 from packager.dvr.index import let_go
@@ -40,6 +41,7 @@ from packager.dvr.write_queue import (
     RenditionStore,
     WriteQueue,
 )
+from packager.past.date_range_file import DateRangeFile
 from packager.safe_files import DataFolder, NotOursError, OpenFolder
 from packager.window.cadence import Cadence
 from packager.window.rendition_log_writer import RenditionWriter
@@ -109,6 +111,13 @@ class DiskArchive:
     def waiting(self) -> int:
         """Bytes of segments that wait in memory for the disk although they have left the live window."""
         return self._queue.waiting
+
+    def date_range_log(self) -> DateRangeLog | None:
+        """Return what writes date ranges to a file beside its segments, if these outlive the playlists."""
+        seconds = self._bounds.seconds
+        if not seconds:
+            return None
+        return DateRangeLog(DateRangeFile(self._place), SHARED_THREADS, self._channel, seconds)
 
     async def load(self, cadence: Cadence, names: Iterable[str]) -> int:
         """Read what earlier processes stored.

@@ -20,6 +20,7 @@ class BucketLimits:
         removal_seconds: Between the removal of a piece from the index and that of its segments: longer than
             ``old_piece_seconds``, so that no node lists segments that are gone.
         pieces_read: Pieces of each rendition that stay in memory, those that were read lately.
+        outline_seconds: Between two outlines that a channel's process writes of earlier segments.
     """
 
     look_seconds: float = 0.25
@@ -29,6 +30,7 @@ class BucketLimits:
     old_piece_seconds: float = 60.0
     removal_seconds: float = 120.0
     pieces_read: int = 16
+    outline_seconds: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

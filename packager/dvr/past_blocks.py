@@ -31,11 +31,11 @@ from packager.dvr import index
 from packager.dvr.index import INDEX, IndexLine, segment_of
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
+from packager.dvr.outline_cache import MAX_OUTLINE_BYTES, OUTLINES
 from packager.dvr.own_files import MAX_INIT_BYTES, MOVING, MOVING_CONTENT, OUTLINE, erase_in
 from packager.dvr.restore_plan import StoredRendition
-from packager.past.outlines import BLOCK_SEGMENTS, DISCONTINUITY, MEDIA, OUTLINE_BYTES, Outline
+from packager.past.outlines import BLOCK_SEGMENTS, DISCONTINUITY, MEDIA, Outline
 from packager.safe_files import DataFolder, OpenFolder, write_all
-from packager.single_flight_cache import CacheLimits, SingleFlightCache
 from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import extension_of, segment_uri
 
@@ -51,12 +51,6 @@ MAX_BEFORE_BYTES = 32
 FIRST_LINE_BYTES = 4096
 """How much of an index is read for the date of its first line; of a longer line, all of the index is."""
 
-MAX_OUTLINE_BYTES = 1 << 20
-"""Longest outline that is read."""
-
-OUTLINES_KEPT = CacheLimits(items=1 << 16, nbytes=64 << 20)
-"""The outlines of all channels that stay in memory; a day of four renditions has 400."""
-
 MOST_UNPLAYED = 16
 """So many blocks in a row are tried in search of one that has media, or a date."""
 
@@ -67,9 +61,6 @@ TICK_NANOSECONDS = 50_000_000
 """How far apart two changes of a folder are whose times surely differ."""
 
 _BLOCK_NAME = re.compile(r"0|[1-9][0-9]{0,14}")
-
-_OUTLINES = SingleFlightCache[tuple[str, int, int], Outline](OUTLINES_KEPT, lambda _: OUTLINE_BYTES)
-"""By place, block, and the size of an index that still grows."""
 
 _timeline = functools.lru_cache(maxsize=64)(parse_init)
 """Blocks share their timelines."""
@@ -248,7 +239,7 @@ class PastBlocks:
         """Read a block's outline from its file, or make it of the index; None where nothing is there."""
         place = str(self._place)
         # The file is there once the block doesn't change any more.
-        if (known := _OUTLINES.find((place, block, 0))) is not None:
+        if (known := OUTLINES.find((place, block, 0))) is not None:
             return known
         try:
             with (self._place / str(block)).open() as folder:
@@ -258,10 +249,10 @@ class PastBlocks:
         except OSError:
             return None
         if made is not None:
-            return _OUTLINES.get((place, block, 0), lambda: made)
+            return OUTLINES.get((place, block, 0), lambda: made)
         if not (segments := self._read(block)):
             return None
-        return _OUTLINES.get((place, block, size), lambda: Outline.of(segments, self._extension))
+        return OUTLINES.get((place, block, size), lambda: Outline.of(segments, self._extension))
 
     def _read_outline(self, folder: OpenFolder, block: int, size: int) -> Outline | None:
         """Read a block's outline from its file, if that belongs to an index of a size."""

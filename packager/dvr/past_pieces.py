@@ -11,14 +11,16 @@ import contextlib
 import time
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import chain, islice
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
-from packager.dvr import index
-from packager.dvr.index import IndexLine, segment_of
+from msgspec.structs import replace
+
+from packager.dvr import index, stored_cadence
+from packager.dvr.index import segment_of
 from packager.dvr.index_pieces import (
     PieceContent,
     PieceName,
@@ -29,10 +31,18 @@ from packager.dvr.index_pieces import (
 )
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
+from packager.dvr.outline_cache import OUTLINES
 from packager.dvr.own_files import MAX_INIT_BYTES
-from packager.dvr.stored_cadence import lists_alike
+from packager.dvr.piece_outlines import (
+    OUTLINE_FOLDER,
+    OutlineName,
+    PieceBlock,
+    blocks_with,
+    full_blocks,
+    read_outline,
+)
 from packager.library.local_storage import NotFoundError
-from packager.past.outlines import Outline, outlines_of
+from packager.past.outlines import BLOCK_SEGMENTS, Outline, outlines_of
 from packager.s3.client import UnavailableError
 from packager.s3.thread_flights import ThreadFlights
 from packager.window.cadence import Cadence
@@ -40,12 +50,15 @@ from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import extension_of, stored_name
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
     from packager.s3.immutable_objects import BucketFiles
 
 MAX_NAMES = 1 << 16
 """Most pieces of one rendition's index that are known, the newest: a year of segments of two seconds."""
+
+NEWEST_SEGMENTS = 2 * BLOCK_SEGMENTS
+"""In the newest pieces, of so many numbers, a process that stored before may be late with a line."""
 
 MAX_TIMELINES = 256
 """Most init segments that stay in memory."""
@@ -99,17 +112,24 @@ class PastPieces:
         self._index = f"{key}/index"
         self._extension = extension_of(key.rpartition("/")[2])
         self._cadence = cadence
+        # Names outlines, wherever the bucket is, and its cache.
+        self._outlined = f"{key} {stored_cadence.encode(cadence).decode()}"
+        self._cached_as = f"{self._place} {self._outlined}"
+        self._outlines = f"{key}/{OUTLINE_FOLDER}"
         self._limits = limits.bucket
         self._clock = clock
         self._lock = Lock()
         # In ascending order; replaced as a whole.
         self._pieces: Sequence[PieceName] | None = None
-        self._looked_for_new = self._looked_for_old = -float("inf")
+        # The first ones, before all are listed.
+        self._oldest: Sequence[PieceName] = ()
+        self._looked_for_new = self._looked_for_old = self._looked_for_oldest = -float("inf")
         self._cache: OrderedDict[tuple[int, int], _ReadPiece] = OrderedDict()
         self._dates: dict[PieceName, int | None] = {}
         self._timelines: OrderedDict[tuple[int, int], Timeline | None] = OrderedDict()
         self._looks = ThreadFlights[str, None](WAIT_SECONDS)
         self._fetches = ThreadFlights[PieceName, tuple[PieceContent | None, bytes]](WAIT_SECONDS)
+        self._outline_fetches = ThreadFlights[OutlineName, bytes](WAIT_SECONDS)
 
     def place_of(self, segment: LiveSegment) -> str:
         """Return the address of a segment's object."""
@@ -118,8 +138,20 @@ class PastPieces:
 
     def oldest(self) -> Fraction | None:
         """Return the date of the oldest segment in seconds since the epoch; None without any."""
-        pieces = islice(self._known(), MOST_UNREADABLE)
+        pieces = islice(self._oldest_pieces(), MOST_UNREADABLE)
         return next((one.program_date_time for one in chain.from_iterable(map(self._read, pieces))), None)
+
+    def _oldest_pieces(self) -> Sequence[PieceName]:
+        """Return the oldest pieces, for which not all have to be listed."""
+        if self._pieces is None:
+            self._looks.do("oldest", self._look_for_oldest)
+        return self._oldest if self._pieces is None else self._known()
+
+    def _look_for_oldest(self) -> None:
+        now = self._clock()
+        if now - self._looked_for_oldest >= self._limits.old_piece_seconds:
+            self._oldest = sorted(next(list_pieces(self._client, self._index), []))
+            self._looked_for_oldest = now
 
     def find(self, number: int) -> LiveSegment | None:
         """Return a segment or gap by its media sequence number; None where there is none."""
@@ -153,46 +185,140 @@ class PastPieces:
                     return one.timeline.init
         return None
 
-    def outlines(self, start: Fraction, end: Fraction | None, before: int) -> list[Outline]:
-        """Make the outlines of the segments of a span; see `PastSegments`."""
-        return list(outlines_of(self.read(start, end, before), self._extension))
+    def outlines(self, start: Fraction, end: Fraction | None, before: int) -> Iterable[Outline]:
+        """Begin to read the outlines of the blocks of a span; see `PastSegments`."""
+        pieces = self._known_for(end, before)
+        at = self._between(pieces, start, end, before)
+        if not at:
+            return ()
+        first, last = pieces[at[0]].number, pieces[at[-1]].number
+        if any(one.date < 0 for one in pieces_with(pieces, first, last, self._limits.piece_lines)):
+            # Pieces of earlier versions have numbers of several blocks.
+            return outlines_of(self.read(start, end, before), self._extension)
+        blocks = list(blocks_with(pieces, first, last))
+        found = [OUTLINES.find(self._cache_key(one)) for one in blocks]
+        full = full_blocks(pieces)
+        coming = {
+            one.first: self._reads.submit(self._fetch_outline, one.outline_name(self._outlined))
+            for one, known in zip(blocks, found, strict=True)
+            if known is None and one.first in full
+        }
+        return self._outlines_of(blocks, found, coming)
+
+    def _outlines_of(
+        self,
+        blocks: Sequence[PieceBlock],
+        found: Sequence[Outline | None],
+        coming: dict[int, Future[bytes]],
+    ) -> Iterator[Outline]:
+        for block, known in zip(blocks, found, strict=True):
+            outline = known
+            if outline is None and block.first in coming:
+                outline = self._decoded(block, coming.pop(block.first).result())
+            if outline is None:
+                outline = self._made(block)
+            if outline is not None:
+                yield outline
+
+    def _decoded(self, block: PieceBlock, data: bytes) -> Outline | None:
+        """Read the outline of a block; None where it isn't one, or isn't that of these pieces."""
+        storers = dict.fromkeys(one.stored_by for one in reversed(block.pieces))
+
+        def read_timelines(numbers: Iterable[int]) -> Mapping[int, Timeline]:
+            found: dict[int, Timeline] = {}
+            for number in numbers:
+                timelines = (self._timeline(number, one) for one in storers)
+                if (timeline := next(filter(None, timelines), None)) is not None:
+                    found[number] = timeline
+            return found
+
+        digest = block.outline_name(self._outlined).digest
+        outline = Outline.decode(data, digest, block.first, self._extension, read_timelines)
+        return None if outline is None else OUTLINES.get(self._cache_key(block), lambda: outline)
+
+    def _made(self, block: PieceBlock) -> Outline | None:
+        """Make the outline of a block of its pieces as they are now; None where they have nothing."""
+        contents = list(self._read_all(block.pieces))
+        segments = _of_block(block, (one.segments for one in contents))
+        if not segments:
+            return None
+        sizes = zip(block.pieces, contents, strict=True)
+        grown = PieceBlock(block.first, tuple(replace(one, size=own.size) for one, own in sizes))
+        return OUTLINES.get(self._cache_key(grown), lambda: Outline.of(segments, self._extension))
+
+    def _cache_key(self, block: PieceBlock) -> tuple[str, int, PieceBlock]:
+        return self._cached_as, block.first, block
+
+    def full_blocks(self, newest: int) -> range:
+        """Return the first numbers of the blocks that are complete; see `OutlinedPieces`."""
+        pieces = self._known()
+        if newest and not (pieces and pieces[-1].number >= newest):
+            self._looks.do("new", self._look_for_new)
+        return full_blocks(self._pieces or ())
+
+    def outline_name(self, first: int) -> OutlineName | None:
+        """Name the outline of a block; see `OutlinedPieces`."""
+        block = self._block(first)
+        return None if block is None else block.outline_name(self._outlined)
+
+    def encoded_outline(self, first: int, name: OutlineName) -> bytes:
+        """Make the outline of a block; see `OutlinedPieces`."""
+        block = self._block(first)
+        if block is None or block.outline_name(self._outlined) != name:
+            return b""
+        found: list[Sequence[LiveSegment]] = []
+        for piece in block.pieces:
+            content, data = self._fetch(piece)
+            if len(data) != piece.size:
+                return b""
+            found.append(self._segments(piece, content))
+        segments = _of_block(block, found)
+        return Outline.of(segments, self._extension).encode(name.digest) if segments else b""
+
+    def _block(self, first: int) -> PieceBlock | None:
+        """Return a block with all of its pieces; None where an earlier version stored any of its numbers."""
+        pieces = self._pieces or ()
+        block = next(blocks_with(pieces, first, first), None)
+        at = max(bisect_left(pieces, first, key=_number_of) - 1, 0)
+        if block is None or any(one.date < 0 for one in (pieces[at], *block.pieces)):
+            return None
+        return block
 
     def read(
         self, start: Fraction, end: Fraction | None, before: int, like: Sequence[LiveSegment] = ()
     ) -> Sequence[LiveSegment]:
         """Read the segments of a span; see `PastSegments`."""
         del like
-        last = None if end is None else int(1000 * end)
-        pieces = self._known()
-        if last is None or not pieces or pieces[-1].date < last:
-            pieces = self._known_until(before)
-        found: list[LiveSegment] = []
-        for segments in self._read_all(self._touching(pieces, int(1000 * start), last, before)):
-            if found and segments and segments[0].number <= found[-1].number:
-                # Where two have stored the same numbers, the last one counts.
-                by_number = {one.number: one for one in (*found, *segments)}
-                found = sorted(by_number.values(), key=_number)
-            else:
-                found += segments
+        pieces = self._known_for(end, before)
+        at = self._between(pieces, start, end, before)
+        if not at:
+            return ()
+        number = pieces[at[0]].number
+        touching = pieces_with(pieces[: at.stop], number, max(before, number), self._limits.piece_lines)
+        found = _merged(one.segments for one in self._read_all(touching))
         first = max(bisect_right(found, start, key=_date) - 1, 0)
         behind = bisect_left(found, before, key=_number)
         if end is not None:
             behind = min(behind, bisect_left(found, end, key=_date))
         return found[first:behind]
 
-    def _touching(
-        self, pieces: Sequence[PieceName], start: int, end: int | None, before: int
-    ) -> Sequence[PieceName]:
-        """Return the pieces that may have segments of a span, by dates in milliseconds, rounded down."""
-        # Dates rise with numbers.
-        first = max(bisect_right(pieces, start - 1, key=self._date) - 1, 0)
+    def _known_for(self, end: Fraction | None, before: int) -> Sequence[PieceName]:
+        """Return the pieces that are known, all that may have anything of a span among them."""
+        pieces = self._known()
+        if end is None or not pieces or pieces[-1].date < int(1000 * end):
+            return self._known_until(before)
+        return pieces
+
+    def _between(
+        self, pieces: Sequence[PieceName], start: Fraction, end: Fraction | None, before: int
+    ) -> range:
+        """Return the positions of the pieces that begin within a span, and of the last one before that."""
+        # Dates rise with numbers, and are in milliseconds, rounded down.
+        first = max(bisect_right(pieces, int(1000 * start) - 1, key=self._date) - 1, 0)
         behind = bisect_left(pieces, before, key=_number_of)
         if end is not None:
-            behind = min(behind, bisect_right(pieces, end, key=self._date))
-        if first >= behind:
-            return ()
-        number = pieces[first].number
-        return pieces_with(pieces[:behind], number, max(before, number), self._limits.piece_lines)
+            behind = min(behind, bisect_right(pieces, int(1000 * end), key=self._date))
+        return range(first, behind)
 
     def _date(self, piece: PieceName) -> int:
         """Return the date of a piece in milliseconds since the epoch; 0 of one that can't be read."""
@@ -241,7 +367,7 @@ class PastPieces:
         if now - self._looked_for_new < self._limits.new_piece_seconds:
             return
         # The newest of those that are known may have grown.
-        number = max(known[-1].number - self._limits.piece_lines, 0) if known else 0
+        number = max(known[-1].number - NEWEST_SEGMENTS, 0) if known else 0
         found = self._listed(number)
         self._pieces = [*known[: bisect_left(known, number, key=_number_of)], *found][-MAX_NAMES:]
         self._looked_for_new = now
@@ -259,46 +385,49 @@ class PastPieces:
         kept = [one for one in known[:bound] if (one.number, one.stored_by) in there]
         self._pieces = [*kept, *known[bound:]]
 
-    def _read_all(self, pieces: Sequence[PieceName]) -> Iterator[Sequence[LiveSegment]]:
+    def _read_all(self, pieces: Sequence[PieceName]) -> Iterator[_ReadPiece]:
         """Read pieces, several at once."""
         known = {one: self._find(one) for one in pieces}
         # All wait for S3 at once; one thread makes segments.
         coming = {one: self._reads.submit(self._fetch, one) for one in pieces if known[one] is None}
         for one in pieces:
-            segments = known[one]
-            yield self._keep(one, *coming[one].result()) if segments is None else segments
+            yield known[one] or self._keep(one, *coming[one].result())
 
     def _read(self, piece: PieceName) -> Sequence[LiveSegment]:
         """Read the segments of a piece; of one that is gone, or that can't be read, none."""
-        segments = self._find(piece)
-        return self._keep(piece, *self._fetch(piece)) if segments is None else segments
+        return (self._find(piece) or self._keep(piece, *self._fetch(piece))).segments
 
-    def _find(self, piece: PieceName) -> Sequence[LiveSegment] | None:
-        """Return the segments of a piece that is in memory as it is listed."""
+    def _find(self, piece: PieceName) -> _ReadPiece | None:
+        """Return a piece that is in memory as it is listed."""
         key = piece.number, piece.stored_by
         with self._lock:
             known = self._cache.get(key)
             if known is None or known.size < piece.size:
                 return None
             self._cache.move_to_end(key)
-            return known.segments
+            return known
 
     def _fetch(self, piece: PieceName) -> tuple[PieceContent | None, bytes]:
         """Read a piece, which one of those who want it asks for; it may have grown."""
         return self._fetches.do(piece, lambda: read_piece(self._client, self._index, piece))
 
-    def _keep(self, piece: PieceName, content: PieceContent | None, data: bytes) -> Sequence[LiveSegment]:
-        segments: Sequence[LiveSegment] = ()
-        if content is not None and lists_alike(content.cadence, self._cadence):
-            segments = self._segments(piece, content.lines)
+    def _fetch_outline(self, name: OutlineName) -> bytes:
+        """Read an outline, which one of those who want it asks for."""
+        return self._outline_fetches.do(name, lambda: read_outline(self._client, self._outlines, name))
+
+    def _keep(self, piece: PieceName, content: PieceContent | None, data: bytes) -> _ReadPiece:
+        read = _ReadPiece(len(data), self._segments(piece, content))
         with self._lock:
-            self._cache[piece.number, piece.stored_by] = _ReadPiece(len(data), segments)
+            self._cache[piece.number, piece.stored_by] = read
             while len(self._cache) > self._limits.pieces_read:
                 self._cache.popitem(last=False)
-        return segments
+        return read
 
-    def _segments(self, piece: PieceName, lines: Sequence[IndexLine]) -> Sequence[LiveSegment]:
-        """Make the segments of lines; those without their init segment aren't there."""
+    def _segments(self, piece: PieceName, content: PieceContent | None) -> Sequence[LiveSegment]:
+        """Make the segments of a piece; those without their init segment aren't there."""
+        if content is None or not stored_cadence.lists_alike(content.cadence, self._cadence):
+            return ()
+        lines = content.lines
         if not index.is_orderly(lines):
             wrong = index.impossible({line.number: line for line in lines})
             lines = [line for line in lines if line.number not in wrong]
@@ -323,6 +452,24 @@ class PastPieces:
             while len(self._timelines) > MAX_TIMELINES:
                 self._timelines.popitem(last=False)
         return timeline
+
+
+def _merged(pieces: Iterable[Sequence[LiveSegment]]) -> list[LiveSegment]:
+    """Return the segments of pieces; where two have stored the same numbers, the last one counts."""
+    found: list[LiveSegment] = []
+    for segments in pieces:
+        if found and segments and segments[0].number <= found[-1].number:
+            by_number = {one.number: one for one in (*found, *segments)}
+            found = sorted(by_number.values(), key=_number)
+        else:
+            found += segments
+    return found
+
+
+def _of_block(block: PieceBlock, pieces: Iterable[Sequence[LiveSegment]]) -> list[LiveSegment]:
+    """Return the segments of pieces that belong to a block."""
+    numbers = range(block.first, block.first + BLOCK_SEGMENTS)
+    return [one for one in _merged(pieces) if one.number in numbers]
 
 
 def _number(segment: LiveSegment) -> int:

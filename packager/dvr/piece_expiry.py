@@ -2,7 +2,8 @@
 
 A piece is first moved from the index to the expired ones, where no node looks for segments; these are removed
 a while later, and the expired piece last of all. So the next process finds what a crash has left undone. Only
-objects that a piece names are removed, each if it has the length that was written.
+objects that a piece names are removed, each if it has the length that was written, and outlines that say
+themselves what they were made of.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 import structlog
@@ -27,7 +28,9 @@ from packager.dvr.index_pieces import (
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import BucketLimits
 from packager.dvr.own_files import MAX_INIT_BYTES
+from packager.dvr.piece_outlines import OUTLINE_FOLDER, OutlineName, list_outlines, read_outline
 from packager.library.local_storage import NotFoundError
+from packager.past.outlines import is_outline_of
 from packager.s3.client import PAGE_KEYS, S3Client
 from packager.window.rendition import extension_of, stored_name
 
@@ -35,24 +38,6 @@ log = structlog.get_logger()
 
 REMOVALS_AT_ONCE = 8
 """Most objects that are removed at once."""
-
-
-def remove_object(client: S3Client, key: str, size: int) -> None:
-    """Remove an object if it has the length that was written. Blocks.
-
-    Raises:
-        OSError: S3 can't be reached now, or refuses.
-    """
-    try:
-        found = client.describe(key).size
-    except NotFoundError:
-        return
-    if found != size:
-        log.warning(
-            "an object in S3 isn't what was stored, and isn't removed", key=key, size=found, expected=size
-        )
-        return
-    client.delete(key)
 
 
 class _Expired(NamedTuple):
@@ -76,6 +61,7 @@ class PieceExpiry:
         self._client = client
         self._key = key
         self._index, self._expired = f"{key}/index", f"{key}/expired"
+        self._outlines = f"{key}/{OUTLINE_FOLDER}"
         self._extension = extension_of(key.rpartition("/")[2])
         self._limits = limits
         self._clock = clock
@@ -84,8 +70,9 @@ class PieceExpiry:
         self._end: int | None = None
         self._looked = -float("inf")
         self._moved: deque[_Expired] | None = None
-        # Pieces that somebody else wrote, or that can't be read.
+        # Pieces and outlines that somebody else wrote, or that can't be read.
         self._left: set[PieceName] = set()
+        self._left_outlines: set[OutlineName] = set()
 
     def oldest(self) -> Sequence[PieceName]:
         """Return some of the oldest pieces; the last one of all isn't over, whatever its date.
@@ -157,9 +144,30 @@ class PieceExpiry:
             )
             for number in self._unneeded(piece, content):
                 self._remove_init(number, piece.stored_by)
+            self.remove_outlines(piece.number)
             self._remove(f"{self._expired}/{piece}", len(data))
         waiting.popleft()
         return True
+
+    def remove_outlines(self, number: int) -> None:
+        """Remove the outlines of blocks up to that of a number whose piece is gone.
+
+        Raises:
+            OSError: S3 can't be reached now, or refuses.
+        """
+        for name in chain.from_iterable(list_outlines(self._client, self._outlines)):
+            if name.first > number:
+                return
+            if name in self._left_outlines:
+                continue
+            data = read_outline(self._client, self._outlines, name)
+            if is_outline_of(data, name.digest):
+                self._remove(f"{self._outlines}/{name}", len(data))
+            else:
+                self._left_outlines.add(name)
+                log.warning(
+                    "an outline of a DVR isn't ours, and isn't removed", key=f"{self._outlines}/{name}"
+                )
 
     def _waiting(self) -> deque[_Expired]:
         """Return the pieces that were moved, those that another process moved first."""
@@ -196,4 +204,4 @@ class PieceExpiry:
                 removal.result()
 
     def _remove(self, key: str, size: int) -> None:
-        remove_object(self._client, key, size)
+        self._client.delete_written(key, size)

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from fractions import Fraction
 from typing import Protocol
 
+from packager.dvr.date_ranges.date_range_log import DateRangeLog
 from packager.dvr.segment_sources import SegmentSource
 from packager.window.cadence import Cadence
 from packager.window.model import SegmentStore
@@ -39,6 +40,9 @@ class SegmentArchive(Protocol):
 
     def segment_source(self) -> SegmentSource:
         """Return what puts its segments elsewhere."""
+
+    def date_range_log(self) -> DateRangeLog | None:
+        """Return what writes date ranges beside its segments; None where none outlive the live playlist."""
 
     def place_of(self, rendition: str) -> str:
         """Return the place of a rendition's segments."""

@@ -14,7 +14,6 @@ import structlog
 from media.hls.date_range import DateRange
 from media.subtitles.webvtt import Cue
 from packager.concurrency import background_task, running_tasks
-from packager.dvr.date_range_log import DateRangeLog
 from packager.dvr.disk_archive import DiskArchive
 from packager.dvr.segment_archive import SegmentArchive
 from packager.dvr.segment_removal import DvrBounds
@@ -110,9 +109,7 @@ class Channel:
             options.name, self._numbers, self._runs.suspend, lambda: self._runs.picture_seconds, limits
         )
         self.archive = self._new_archive()
-        self._date_ranges: DateRangeLog | None = None
-        if isinstance(self.archive, DiskArchive) and self._data is not None and options.past_seconds:
-            self._date_ranges = DateRangeLog(self._data / DVR, options.name, options.past_seconds)
+        self._date_ranges = None if self.archive is None else self.archive.date_range_log()
         retention = None if self.archive is None else options.retention
         # The recording of an event is its DVR in the data folder.
         seals = isinstance(self.archive, DiskArchive)
@@ -182,7 +179,7 @@ class Channel:
             self.renditions,
             self._ending(),
             lambda start, end: self.presentation.date_ranges.lines_within(start, end),
-            None if self._date_ranges is None else self._date_ranges.file,
+            None if self._date_ranges is None else self._date_ranges.within,
         )
 
     def _keeping_spans(self) -> contextlib.AbstractAsyncContextManager[None]:
@@ -225,8 +222,10 @@ class Channel:
             self._date_ranges.note(tag)
 
     def _noting_date_ranges(self) -> contextlib.AbstractAsyncContextManager[None]:
-        log, now = self._date_ranges, Fraction(self.stream.wall_clock())
-        return contextlib.nullcontext() if log is None else log.running(now)
+        if self._date_ranges is None:
+            return contextlib.nullcontext()
+        self._date_ranges.take_over(Fraction(self.stream.wall_clock()))
+        return self._date_ranges.running()
 
     @property
     def cadence(self) -> Cadence:

@@ -1,12 +1,13 @@
-"""The date ranges of a channel's DVR on disk, where they stay when the live playlist has lost them.
+"""The date ranges of a channel's DVR, which stay when the live playlist has lost them, and the file of them.
 
 The file has the EXT-X-DATERANGE tags as they came. One process writes them, and several may read them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -44,6 +45,10 @@ class _StoredRange:
         """The end in seconds since the epoch; None while it isn't known."""
         return None if self.tag.duration is None else self.tag.start_date + self.tag.duration
 
+    def is_over(self, before: Fraction) -> bool:
+        """Return whether the range ended before a date."""
+        return self.end is not None and self.end < before
+
     def touches(self, begin: Fraction, end: Fraction) -> bool:
         """Return whether the range has something of a span."""
         return self.tag.start_date < end and (self.end is None or self.end >= begin)
@@ -78,6 +83,49 @@ class StoredRanges:
         return merged(map(read_date_range, self.lines_within(begin, end)))
 
 
+class RangeTable:
+    """The ranges of a DVR by their names, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._ranges: dict[str, _StoredRange] = {}
+        self._count = 0
+
+    def note(self, line: str) -> None:
+        """Note the next line, unless it is known, or is none of a range."""
+        with contextlib.suppress(MediaError):
+            self.note_tag(read_date_range(line), line)
+
+    def note_tag(self, tag: DateRange, line: str) -> None:
+        """Note the next tag and its line, unless it is known."""
+        known = self._ranges.get(tag.id)
+        before = () if known is None else known.lines
+        if all(one != line for _, one in before):
+            self._ranges[tag.id] = _StoredRange(tag, (*before, (self._count, line)))
+            self._count += 1
+
+    def within(self, begin: Fraction, end: Fraction) -> StoredRanges:
+        """Return the ranges that touch a span, whose bounds are in seconds since the epoch."""
+        return StoredRanges([one for one in self._ranges.values() if one.touches(begin, end)][-MOST_FOUND:])
+
+    def going_on(self) -> Sequence[DateRange]:
+        """Return the ranges whose end isn't known."""
+        return [one.tag for one in self._ranges.values() if one.end is None]
+
+    def new_lines(self, tags: Sequence[DateRange]) -> list[str]:
+        """Return the lines of those of these tags that aren't known."""
+        known = {line for tag in tags if tag.id in self._ranges for _, line in self._ranges[tag.id].lines}
+        return [line for line in dict.fromkeys(map(str, tags)) if line not in known]
+
+    def lines_behind(self, before: Fraction) -> list[str]:
+        """Return all lines of the ranges that didn't end before a date, in the order in which they came."""
+        kept = [one for one in self._ranges.values() if not one.is_over(before)]
+        return [line for _, line in sorted(line for one in kept for line in one.lines)]
+
+    def are_over(self, names: Iterable[str], before: Fraction) -> bool:
+        """Return whether all of these ranges ended before a date."""
+        return all(self._ranges[name].is_over(before) for name in names)
+
+
 class DateRangeFile:
     """The file of one channel. All of this blocks.
 
@@ -90,8 +138,7 @@ class DateRangeFile:
         # Several threads may read.
         self._lock = Lock()
         self._read: tuple[int, int] = (0, 0)
-        self._ranges: dict[str, _StoredRange] = {}
-        self._count = 0
+        self._table = RangeTable()
 
     def within(self, begin: Fraction, end: Fraction) -> StoredRanges:
         """Return the ranges that touch a span.
@@ -102,14 +149,13 @@ class DateRangeFile:
         """
         with self._lock:
             self._catch_up()
-            found = [one for one in self._ranges.values() if one.touches(begin, end)]
-        return StoredRanges(found[-MOST_FOUND:])
+            return self._table.within(begin, end)
 
     def going_on(self) -> Sequence[DateRange]:
         """Return the ranges whose end isn't known."""
         with self._lock:
             self._catch_up()
-            return [one.tag for one in self._ranges.values() if one.end is None]
+            return self._table.going_on()
 
     def add(self, tags: Sequence[DateRange], before: Fraction) -> None:
         """Append tags.
@@ -122,8 +168,7 @@ class DateRangeFile:
         """
         with self._lock, self._place.open(make=True) as folder:
             self._catch_up()
-            new = [line for tag in tags if (line := str(tag)) not in self._lines_of(tag.id)]
-            data = "".join(f"{line}\n" for line in new).encode()
+            data = "".join(f"{line}\n" for line in self._table.new_lines(tags)).encode()
             size = self._read[1]
             if size + len(data) > MAX_BYTES:
                 folder.write_whole(NAME, self._shortened(before) + data)
@@ -139,14 +184,9 @@ class DateRangeFile:
                     file.truncate(end)
                     raise
 
-    def _lines_of(self, name: str) -> list[str]:
-        known = self._ranges.get(name)
-        return [] if known is None else [line for _, line in known.lines]
-
     def _shortened(self, before: Fraction) -> bytes:
         """Return the newer half of the lines, without the ranges that are over."""
-        kept = [one for one in self._ranges.values() if one.end is None or one.end >= before]
-        lines = [line for _, line in sorted(line for one in kept for line in one.lines)]
+        lines = self._table.lines_behind(before)
         size, first = 0, len(lines)
         while first and size + len(lines[first - 1].encode()) < MAX_BYTES // 2:
             first -= 1
@@ -173,18 +213,8 @@ class DateRangeFile:
         # A line that is being written comes whole the next time.
         end = data.rfind(b"\n") + 1
         for line in data[size:end].decode(errors="replace").splitlines():
-            self._note(line)
+            self._table.note(line)
         self._read = status.st_ino, max(end, size)
 
     def _forget(self) -> None:
-        self._ranges, self._read, self._count = {}, (0, 0), 0
-
-    def _note(self, line: str) -> None:
-        try:
-            tag = read_date_range(line)
-        except MediaError:
-            return
-        known = self._ranges.get(tag.id)
-        before = () if known is None else known.lines
-        self._ranges[tag.id] = _StoredRange(tag, (*before, (self._count, line)))
-        self._count += 1
+        self._table, self._read = RangeTable(), (0, 0)

@@ -255,7 +255,9 @@ class EarlierSegments:
         self, start: Fraction, end: Fraction | None, before: int, recent: PastWindow | None
     ) -> PastWindow | None:
         """Read a span that is over as columns, with its segments from the playlists."""
-        found = {name: self._past[name].outlines(start, end, before) for name in self._renditions}
+        # All renditions wait for S3 at once.
+        coming = {name: self._past[name].outlines(start, end, before) for name in self._renditions}
+        found = {name: list(own) for name, own in coming.items()}
         edges = [edge for own in found.values() for edge in _edges(own, start, end, before)]
         if recent is not None:
             edges += [recent.first.number, recent.last.number]

@@ -69,11 +69,11 @@ class _OutlineFile(msgspec.Struct, frozen=True, array_like=True):
     """The content of a file behind its checksum.
 
     Attributes:
-        index_bytes: length of the index from which it was derived.
+        index: length or digest of the index from which it was derived.
         pieces: of the lines, each as compressed data, CRC-32, length and digest.
     """
 
-    index_bytes: int
+    index: int
     records: bytes
     pieces: tuple[tuple[bytes, int, int, bytes], ...]
 
@@ -127,7 +127,7 @@ class Outline:
     def decode(
         cls,
         data: bytes,
-        index_bytes: int,
+        index: int,
         first: int,
         extension: str,
         read_timelines: Callable[[Iterable[int]], Mapping[int, Timeline]],
@@ -135,19 +135,12 @@ class Outline:
         """Read a file; None where it is damaged, has another form, or wasn't derived from this index.
 
         Args:
-            index_bytes: length that the index has now.
+            index: length or digest that the index has now.
             first: the block's first number.
             read_timelines: returns those of these numbers that are there.
         """
-        begin = len(_MAGIC) + _CRC_BYTES
-        content = memoryview(data)[begin:]
-        if data[:begin] != _MAGIC + zlib.crc32(content).to_bytes(_CRC_BYTES, sys.byteorder):
-            return None
-        try:
-            found = _DECODER.decode(content)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return None
-        if (found.index_bytes, len(found.records)) != (index_bytes, BLOCK_SEGMENTS * RECORD.itemsize):
+        found = _file_of(data, index)
+        if found is None or len(found.records) != BLOCK_SEGMENTS * RECORD.itemsize:
             return None
         records = np.frombuffer(found.records, RECORD)
         if not (
@@ -161,15 +154,15 @@ class Outline:
             return None
         return cls(first, records, extension, timelines, pieces)
 
-    def encode(self, index_bytes: int) -> bytes:
+    def encode(self, index: int) -> bytes:
         """Write a file.
 
         Args:
-            index_bytes: length of the index from which this was derived.
+            index: length or digest of the index from which this was derived.
         """
         made = (self.piece(one) for one in range(BLOCK_SEGMENTS // PIECE_SEGMENTS))
         pieces = tuple((*one.deflated, one.digest) for one in made)
-        data = msgspec.msgpack.encode(_OutlineFile(index_bytes, self.records.tobytes(), pieces))
+        data = msgspec.msgpack.encode(_OutlineFile(index, self.records.tobytes(), pieces))
         return _MAGIC + zlib.crc32(data).to_bytes(_CRC_BYTES, sys.byteorder) + data
 
     @property
@@ -253,6 +246,24 @@ def outlines_of(segments: Sequence[LiveSegment], extension: str) -> Iterator[Out
     """Make the outlines of segments in ascending order."""
     for _, own in groupby(segments, lambda one: one.number // BLOCK_SEGMENTS):
         yield Outline.of(list(own), extension)
+
+
+def is_outline_of(data: bytes, index: int) -> bool:
+    """Return whether a file was written whole as an outline of an index of this length or digest."""
+    return _file_of(data, index) is not None
+
+
+def _file_of(data: bytes, index: int) -> _OutlineFile | None:
+    """Read a file; None where it is damaged, has another form, or wasn't derived from this index."""
+    begin = len(_MAGIC) + _CRC_BYTES
+    content = memoryview(data)[begin:]
+    if data[:begin] != _MAGIC + zlib.crc32(content).to_bytes(_CRC_BYTES, sys.byteorder):
+        return None
+    try:
+        found = _DECODER.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return found if found.index == index else None
 
 
 def _are_possible(records: Records) -> bool:

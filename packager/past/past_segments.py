@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import ParamSpec, Protocol, TypeVar
 
@@ -39,8 +39,8 @@ class PastSegments(Protocol):
     def init(self, number: int) -> bytes | None:
         """Return an init segment, by the number of its timeline."""
 
-    def outlines(self, start: Fraction, end: Fraction | None, before: int) -> Sequence[Outline]:
-        """Read the outlines of all blocks that have segments of a span, in ascending order; see ``read``."""
+    def outlines(self, start: Fraction, end: Fraction | None, before: int) -> Iterable[Outline]:
+        """Begin to read the outlines of all blocks that have segments of a span, in order; see ``read``."""
 
     def discontinuities_before(self, number: int) -> int:
         """Return how many discontinuities the rendition had before a segment; 0 where that isn't known."""

@@ -13,7 +13,7 @@ import hashlib
 import os
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from packager.concurrency import background_task
 from packager.dvr.segment_sources import SegmentSource
-from packager.past.date_range_file import DateRangeFile
+from packager.past.date_range_file import StoredRanges
 from packager.past.past_segments import PastSegments
 from packager.past.programmes import LATEST, LONGEST_SECONDS, Programme, Schedule
 from packager.recordings.disk_recordings import Recording, Recordings
@@ -71,13 +71,13 @@ class PlaylistFacts:
         renditions: by name, as they are now.
         ending: the facts for the recording of an event; without a master playlist nothing can be recorded.
         date_ranges: returns the EXT-X-DATERANGE tags of a span, in seconds since the epoch.
-        stored_ranges: the date ranges on disk, which the live playlist may have lost; None: it lists all.
+        stored_ranges: reads those of a span that the live playlist may have lost; None: it lists all.
     """
 
     renditions: Mapping[str, Rendition]
     ending: EventEnd
     date_ranges: Callable[[Fraction, Fraction], Sequence[str]]
-    stored_ranges: DateRangeFile | None = None
+    stored_ranges: Callable[[Fraction, Fraction], Awaitable[StoredRanges]] | None = None
 
 
 class PublicationOnAir(Protocol):
@@ -516,7 +516,7 @@ class SpanKeeper:
             bounds = Fraction(span.start_ms, 1000), Fraction(end, 1000)
             lines = facts.date_ranges(*bounds)
             if facts.stored_ranges is not None:
-                stored = await asyncio.to_thread(facts.stored_ranges.within, *bounds)
+                stored = await facts.stored_ranges(*bounds)
                 lines = stored.lines_within(*bounds, lines)
             ending = replaced(self._ending, lines)
             metadata = await asyncio.to_thread(

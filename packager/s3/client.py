@@ -393,6 +393,27 @@ class S3Client:
         with suppress(NotFoundError), self._request(key):
             obstore.delete(self._store, [key])
 
+    def delete_written(self, key: str, size: int) -> bool:
+        """Remove an object if it has the length that was written; return whether it is gone.
+
+        Raises:
+            UnavailableError: S3 can't do it now, or refuses it.
+        """
+        try:
+            found = self.describe(key).size
+        except NotFoundError:
+            return True
+        if found != size:
+            log.warning(
+                "an object in S3 isn't what was stored, and isn't removed",
+                key=key,
+                size=found,
+                expected=size,
+            )
+            return False
+        self.delete(key)
+        return True
+
     @contextmanager
     def _request(self, key: str) -> Iterator[None]:
         """Send a request when it is its turn, and translate what goes wrong."""

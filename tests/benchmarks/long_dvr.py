@@ -1,12 +1,14 @@
 """What a DVR of thirty days costs: the start of a server, its memory, and random spans of the past.
 
-``python -m tests.benchmarks.long_dvr [DAYS] [s3]``. The folder is made first, which takes some 15 s for each
-day; the bucket of a DVR in S3 has its index alone, which takes some 5 s.
+``python -m tests.benchmarks.long_dvr [DAYS] [s3] [pieces]``. The folder is made first, which takes some 15 s
+for each day; the bucket of a DVR in S3 has its index alone, which takes some 5 s, and outlines, some 5 s for
+each day. With ``pieces`` it has no outlines.
 """
 
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import random
 import statistics
@@ -19,8 +21,11 @@ from pathlib import Path
 
 import httpx
 
+from packager.dvr.bucket import DvrBucket
+from packager.dvr.piece_outlines import OutlineWriter
+from packager.s3.limits import S3Limits
 from tests.conftest import ServerProcess, start_server
-from tests.long_dvr import CONFIGURATION, LongDvr, make_long_bucket, make_long_dvr
+from tests.long_dvr import CONFIGURATION, RENDITIONS, TIMES, LongDvr, make_long_bucket, make_long_dvr
 from tests.made_once import VARIABLE
 from tests.s3_server import BUCKET, S3Server, s3_server_running
 from tests.waiting import wait_for
@@ -72,6 +77,24 @@ def start(folder: Path, dvr: str, s3: S3Server | None) -> tuple[ServerProcess, f
     if dvr != "0":
         wait_for(lambda: httpx.get(playlist).status_code == 200, "the first playlist")
     return server, time.perf_counter() - began
+
+
+def write_outlines(folder: Path, s3: S3Server) -> None:
+    """Write the outlines of all blocks, as the channel's process does with pauses."""
+    environment = s3.environment()
+    work = [(folder, environment, rendition) for rendition in RENDITIONS]
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        pool.starmap(_write_outlines, work)
+
+
+def _write_outlines(folder: Path, environment: dict[str, str], rendition: str) -> None:
+    os.environ.update(environment)
+    bucket, key = DvrBucket(f"s3://{BUCKET}/long", folder, S3Limits()), f"live/long/dvr/{rendition}"
+    past = bucket.past(f"{bucket.address}/{key}", TIMES)
+    assert past is not None
+    writer = OutlineWriter(bucket.storing, key, past)
+    while writer.write_next(0):
+        pass
 
 
 def resident(server: ServerProcess) -> float:
@@ -163,7 +186,7 @@ def ask_all(folder: Path, dvr: str, s3: S3Server | None, now: float, days: float
             server.stop()
 
 
-def main(days: float, *, in_s3: bool) -> Iterator[str]:
+def main(days: float, *, in_s3: bool, outlined: bool = True) -> Iterator[str]:
     """Measure.
 
     Yields:
@@ -181,6 +204,8 @@ def main(days: float, *, in_s3: bool) -> Iterator[str]:
             (place / "s3").mkdir()
             s3 = stack.enter_context(s3_server_running(place / "s3", volumes=64))
             make_long_bucket(dvr, s3.store("long"), has_media=False)
+            if outlined:
+                write_outlines(place, s3)
         else:
             make_long_dvr(dvr)
         yield f"{days:g} days: {len(dvr.numbers)} segments of each of four renditions"
@@ -197,11 +222,15 @@ def main(days: float, *, in_s3: bool) -> Iterator[str]:
             queries = [f"start={begin}&end={end}" for begin, end in spans(now, days, HOUR, ROUNDS, path)]
             ask(server, queries, path)
         yield f"after {2 * ROUNDS} spans: {resident(server) - empty:.0f} MB more than without a DVR"
+        queries = [f"start={begin}&end={end}" for begin, end in spans(now, days, DAY, LONG_ROUNDS, "days")]
+        ask(server, queries, "720p/media.m3u8")
+        yield f"after {LONG_ROUNDS} spans of a day: {resident(server) - empty:.0f} MB more"
         server.stop()
         yield from ask_all(place, f"{int(days) + 1}d", s3, now, days)
 
 
 if __name__ == "__main__":
-    for line in main(float(sys.argv[1]) if len(sys.argv) > 1 else 30.0, in_s3="s3" in sys.argv[2:]):
+    options, length = sys.argv[2:], float(sys.argv[1]) if len(sys.argv) > 1 else 30.0
+    for line in main(length, in_s3="s3" in options, outlined="pieces" not in options):
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.copied_channel import copied_channel
 from tests.keys import ADMIN_TOKEN
 from tests.patience import CLIENT_SECONDS
 from tests.programmed_channel import ADMIN
+from tests.s3_server import BUCKET, S3Server
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(600)
@@ -27,21 +29,29 @@ EVENT = "{urn:mpeg:dash:schema:mpd:2011}Event"
 OPTIONS = 'dvr = "1h"', 'playlist_window = "1s"', "segment_duration = 1.0", "part_duration = 0.25"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, float]]:
+@pytest.fixture(scope="module", params=["disk", "s3"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server
+) -> Iterator[tuple[ServerProcess, float]]:
     """Serve a channel of which the server before had date ranges; return also when these began."""
     folder: Path = tmp_path_factory.mktemp("ranges")
-    head = f'[server]\nport = 0\ndata = "data"\nadmin_token = "{ADMIN_TOKEN}"\n'
+    is_in_s3 = request.param == "s3"
+    env = s3_server.environment() if is_in_s3 else {}
+    place = f'dvr_path = "s3://{BUCKET}/past-ranges"\n' if is_in_s3 else ""
+    head = f'[server]\nport = 0\ndata = "data"\nadmin_token = "{ADMIN_TOKEN}"\n{place}'
     (folder / "headwater.toml").write_text(head + copied_channel("a", *OPTIONS))
-    before = start_server(cwd=folder)
+    before = start_server(cwd=folder, env=env)
     wait_for(lambda: listed(before), "some segments")
     began = published(before, {"id": "long", "duration": 3000, "attributes": {"X-LABEL": "long"}})
     published(before, {"id": "short", "duration": 2, "id3": {"TIT2": "Short"}})
     published(before, {"id": "open", "planned_duration": 1})
     last = listed(before)[-1]
     wait_for(lambda: listed(before)[0] > last + 1, "the ranges have left the list")
-    assert before.stop() == 0
-    running = start_server(cwd=folder)
+    if is_in_s3:
+        before.stop(signal.SIGKILL)
+    else:
+        assert before.stop() == 0
+    running = start_server(cwd=folder, env=env)
     wait_for(lambda: listed(running)[:1] > [last + 20], "what is listed has left the ranges")
     yield running, began
     assert running.stop() == 0

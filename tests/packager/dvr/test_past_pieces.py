@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -12,72 +11,28 @@ import obstore
 import pytest
 from msgspec.structs import replace as replaced
 
-from packager.dvr.bucket import DvrBucket
 from packager.dvr.bucket_rendition import BucketFolder, NewestNumbers
 from packager.dvr.index import IndexLine, segment_of
-from packager.dvr.limits import BucketLimits, DvrLimits
-from packager.dvr.past_pieces import PastPieces
+from packager.dvr.limits import BucketLimits
 from packager.dvr.piece_expiry import PieceExpiry
-from packager.s3.client import S3Client, UnavailableError
-from packager.s3.limits import S3Limits, S3RequestLimits
+from packager.s3.client import UnavailableError
 from packager.window.cadence import cadence
 from packager.window.model import LiveSegment
 from tests.conformance.handfed import Track
+from tests.packager.dvr.rendition_in_bucket import KEY, S3, TIMES, MortalClient, RenditionInBucket
 from tests.packager.stored_segments import make_segments
-from tests.s3_server import BUCKET, S3Proxy, S3Server
+from tests.s3_server import S3Proxy, S3Server
 
 LINES = 8
 LIMITS = BucketLimits(
     piece_lines=LINES, new_piece_seconds=0.0, old_piece_seconds=0.0, removal_seconds=0.0, pieces_read=4
 )
-S3 = S3Limits(requests=S3RequestLimits(retries=4, retry_seconds=30.0))
-TIMES = cadence(Fraction(30), 1.0, 0.25)
 FIRST = 1001
 BREAK = FIRST + 20
 COUNT = 45
 LEFT = 1024
 """The first number of a piece, behind those that are removed."""
-KEY = "live/one/dvr/240p"
 ALWAYS = 10**12
-
-
-class Rendition:
-    """The place of a rendition in a bucket, which several processes may use."""
-
-    def __init__(self, server: S3Server, name: str, folder: Path) -> None:
-        self.store = server.store(name)
-        self._folder = folder
-        self._opened: list[DvrBucket] = []
-        self._storers = itertools.count(1)
-        self.bucket = self.open(f"s3://{BUCKET}/{name}")
-
-    def open(self, address: str) -> DvrBucket:
-        """Open the place as another process does."""
-        self._opened.append(DvrBucket(address, self._folder, S3))
-        return self._opened[-1]
-
-    def close(self) -> None:
-        for one in self._opened:
-            one.close()
-
-    def writer(self) -> BucketFolder:
-        """Begin as a process does that stores from now on."""
-        folder = BucketFolder(self.bucket.storing, KEY, next(self._storers), LIMITS)
-        folder.load(TIMES, NewestNumbers(0, LINES))
-        return folder
-
-    def past(self, limits: BucketLimits = LIMITS) -> PastPieces:
-        found = self.open(self.bucket.address).past(
-            f"{self.bucket.address}/{KEY}", TIMES, DvrLimits(bucket=limits)
-        )
-        assert found is not None
-        return found
-
-    def names(self, folder: str = "") -> list[str]:
-        """Give the keys below the rendition's, or below a folder of it."""
-        prefix = f"{KEY}/{folder}"
-        found = sorted(one["path"] for one in self.store.list().collect())
-        return [key.removeprefix(prefix) for key in found if key.startswith(prefix)]
 
 
 @pytest.fixture
@@ -87,10 +42,10 @@ def rendition(
     s3_proxy: S3Proxy,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-) -> Iterator[Rendition]:
+) -> Iterator[RenditionInBucket]:
     for name, value in s3_server.environment(s3_proxy.url).items():
         monkeypatch.setenv(name, value)
-    found = Rendition(s3_server, f"past/{request.node.name}", tmp_path)
+    found = RenditionInBucket(s3_server, f"past/{request.node.name}", tmp_path, LIMITS)
     yield found
     found.close()
 
@@ -115,7 +70,7 @@ def gap(like: LiveSegment) -> LiveSegment:
 
 
 def test_what_has_left_the_playlist_is_found_by_its_time_and_number(
-    rendition: Rendition, segments: list[LiveSegment]
+    rendition: RenditionInBucket, segments: list[LiveSegment]
 ) -> None:
     segments[12:33] = map(gap, segments[12:33])  # two whole pieces among them
     stored = store(rendition.writer(), segments[:12])
@@ -142,7 +97,7 @@ def test_what_has_left_the_playlist_is_found_by_its_time_and_number(
 
 
 def test_a_reader_sees_what_is_stored_later_and_asks_for_no_more_than_that(
-    rendition: Rendition, segments: list[LiveSegment], s3_proxy: S3Proxy
+    rendition: RenditionInBucket, segments: list[LiveSegment], s3_proxy: S3Proxy
 ) -> None:
     writer, past = rendition.writer(), rendition.past(replace(LIMITS, old_piece_seconds=600.0))
     assert past.oldest() is None
@@ -161,7 +116,7 @@ def test_a_reader_sees_what_is_stored_later_and_asks_for_no_more_than_that(
 
 
 def test_those_who_store_one_after_the_other_are_read_as_one(
-    rendition: Rendition, segments: list[LiveSegment]
+    rendition: RenditionInBucket, segments: list[LiveSegment]
 ) -> None:
     late = rendition.writer()
     stored = store(late, segments[:3])
@@ -173,7 +128,9 @@ def test_those_who_store_one_after_the_other_are_read_as_one(
     assert numbers(rendition.writer().load(TIMES).lines.values()) == numbers(stored)
 
 
-def test_names_of_an_earlier_version_are_read_too(rendition: Rendition, segments: list[LiveSegment]) -> None:
+def test_names_of_an_earlier_version_are_read_too(
+    rendition: RenditionInBucket, segments: list[LiveSegment]
+) -> None:
     stored = store(rendition.writer(), segments)
     for name in rendition.names("index/"):
         data = obstore.get(rendition.store, f"{KEY}/index/{name}").bytes()
@@ -199,7 +156,7 @@ def make_more(segments: Sequence[LiveSegment]) -> list[LiveSegment]:
 
 
 def test_segments_of_another_cadence_and_foreign_pieces_are_passed_over(
-    rendition: Rendition, segments: list[LiveSegment]
+    rendition: RenditionInBucket, segments: list[LiveSegment]
 ) -> None:
     other = BucketFolder(rendition.bucket.storing, KEY, 99, LIMITS)
     other.load(cadence(Fraction(30), 2.0, 0.25), NewestNumbers(0, LINES))
@@ -221,7 +178,7 @@ def test_segments_of_another_cadence_and_foreign_pieces_are_passed_over(
 
 
 def test_while_s3_is_away_what_is_in_memory_is_still_found(
-    rendition: Rendition, segments: list[LiveSegment], s3_proxy: S3Proxy
+    rendition: RenditionInBucket, segments: list[LiveSegment], s3_proxy: S3Proxy
 ) -> None:
     stored, past = store(rendition.writer(), segments), rendition.past()
     date = segments[17].program_date_time
@@ -235,7 +192,7 @@ def test_while_s3_is_away_what_is_in_memory_is_still_found(
 
 
 def test_a_start_reads_the_newest_segments_alone(
-    rendition: Rendition, segments: list[LiveSegment], s3_proxy: S3Proxy
+    rendition: RenditionInBucket, segments: list[LiveSegment], s3_proxy: S3Proxy
 ) -> None:
     store(rendition.writer(), segments)
     s3_proxy.requests.clear()
@@ -250,7 +207,7 @@ def test_a_start_reads_the_newest_segments_alone(
 
 
 def test_a_start_finds_the_newest_media_behind_any_number_of_gaps(
-    rendition: Rendition, segments: list[LiveSegment]
+    rendition: RenditionInBucket, segments: list[LiveSegment]
 ) -> None:
     store(rendition.writer(), [*segments[:9], *map(gap, segments[9:])])
     folder = BucketFolder(rendition.bucket.storing, KEY, 9, LIMITS)
@@ -262,26 +219,7 @@ def test_a_start_finds_the_newest_media_behind_any_number_of_gaps(
     assert [one.number for one in found.timelines.values()] == [FIRST]
 
 
-class MortalClient(S3Client):
-    """A client of a process that dies before one of its changes."""
-
-    changes = 0
-
-    def put(self, key: str, data: bytes, media_type: str) -> None:
-        self._live()
-        super().put(key, data, media_type)
-
-    def delete(self, key: str) -> None:
-        self._live()
-        super().delete(key)
-
-    def _live(self) -> None:
-        self.changes -= 1
-        if self.changes < 0:
-            raise UnavailableError("killed")
-
-
-def expire(rendition: Rendition, changes: int, before: int) -> bool:
+def expire(rendition: RenditionInBucket, changes: int, before: int) -> bool:
     """Remove pieces whose end is before a date, as a process that dies behind some changes."""
     client = MortalClient(rendition.bucket.address, S3.requests)
     client.changes = changes
@@ -299,7 +237,7 @@ def expire(rendition: Rendition, changes: int, before: int) -> bool:
 
 @pytest.mark.parametrize("changes", [*range(8), 11, 20])
 def test_what_is_over_is_removed_whenever_it_is_interrupted_and_nothing_else(
-    rendition: Rendition, segments: list[LiveSegment], changes: int
+    rendition: RenditionInBucket, segments: list[LiveSegment], changes: int
 ) -> None:
     foreign = ("index/holiday.jpg", f"index/{5:015d}-7", "5.m4s", "5-7.m4s", "init-5-7.mp4")
     for name in foreign:

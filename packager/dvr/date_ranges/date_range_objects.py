@@ -1,0 +1,265 @@
+"""The date ranges of a channel's DVR in an S3 bucket: EXT-X-DATERANGE tags as they came, in a few objects.
+
+Each process that stores has objects of its own, of which the newest is replaced with each tag until it is
+full. Their names are in the order in which they were begun. All of this blocks.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from itertools import chain
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+from msgspec import Struct
+
+from media.errors import MediaError
+from media.hls.date_range import DateRange, read_date_range
+from packager.library.local_storage import NotFoundError
+from packager.past.date_range_file import MAX_BYTES, RangeTable, StoredRanges
+from packager.window.model import STORERS
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from packager.s3.client import S3Client
+
+log = structlog.get_logger()
+
+FOLDER = "date-ranges"
+"""The folder of the objects, beside those of the renditions."""
+
+TAGS_TYPE = "text/plain; charset=utf-8"
+"""Media type of an object."""
+
+FULL_BYTES = 64 << 10
+"""Length of an object from which on further tags come into another one."""
+
+MAX_OBJECT_BYTES = 1 << 20
+"""Longest object that is read: a single tag may be longer than a full object."""
+
+MAX_OBJECTS = 1000
+"""Most objects that are read, the newest: each start of a server with date ranges begins one."""
+
+LOOK_SECONDS = 5.0
+"""Between two looks for new objects: tags that have come since are still in the live playlist."""
+
+_NAME = re.compile(r"([0-9]{15})-([1-9][0-9]{0,9})")
+
+
+class RangesName(Struct, frozen=True, order=True):
+    """The name of an object.
+
+    Attributes:
+        begun: when it was begun, in milliseconds since the epoch.
+        stored_by: the number of the process that writes it.
+        size: its bytes.
+    """
+
+    begun: int
+    stored_by: int
+    size: int = 0
+
+    def __str__(self) -> str:
+        """Return the last part of its key."""
+        return f"{self.begun:015d}-{self.stored_by}"
+
+    @classmethod
+    def read(cls, name: str, size: int) -> RangesName | None:
+        """Read a name; None where it isn't that of an object with date ranges."""
+        found = _NAME.fullmatch(name)
+        if found is None or not 0 < size <= MAX_OBJECT_BYTES:
+            return None
+        return cls(int(found[1]), int(found[2]), size)
+
+
+class _ReadTags(NamedTuple):
+    """An object that was read.
+
+    Attributes:
+        tags: each with its line of the object.
+        is_whole: whether the object has nothing but tags.
+    """
+
+    size: int
+    tags: Sequence[tuple[DateRange, str]]
+    is_whole: bool
+
+    @classmethod
+    def of(cls, data: bytes) -> _ReadTags:
+        """Read the tags of an object; lines that aren't any are passed over."""
+        lines = data.decode(errors="replace").split("\n")
+        tags = []
+        for line in lines[:-1]:
+            try:
+                tags.append((read_date_range(line), line))
+            except MediaError:
+                continue
+        return cls(len(data), tags, len(tags) == len(lines) - 1 and not lines[-1])
+
+
+class DateRangeObjects:
+    """The date ranges of one channel.
+
+    Args:
+        client: asks S3.
+        folder: the key of the channel's DVR, without a slash at its end.
+        reads: where objects are read, many at once.
+        clock: seconds.
+        wall_clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        client: S3Client,
+        folder: str,
+        reads: Executor,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._client = client
+        self._folder = f"{folder}/{FOLDER}"
+        self._reads = reads
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._stored_by = 1 + secrets.randbelow(STORERS - 1)
+        # Held while S3 is asked; what is known is replaced as a whole.
+        self._asking = Lock()
+        self._looked = -float("inf")
+        self._objects: Mapping[str, _ReadTags] | None = None
+        self._table = RangeTable()
+        self._own = ""
+
+    def within(self, begin: Fraction, end: Fraction) -> StoredRanges:
+        """Return the ranges that touch a span, whose bounds are in seconds since the epoch.
+
+        Raises:
+            OSError: S3 can't be reached, and nothing is known yet.
+        """
+        self._catch_up()
+        return self._table.within(begin, end)
+
+    def going_on(self) -> Sequence[DateRange]:
+        """Return the ranges whose end isn't known; raises as ``within``."""
+        self._catch_up()
+        return self._table.going_on()
+
+    def add(self, tags: Sequence[DateRange], before: Fraction) -> None:
+        """Store tags.
+
+        Args:
+            before: date in seconds since the epoch; ranges that ended earlier may go.
+
+        Raises:
+            OSError: S3 can't take them now.
+        """
+        with self._asking:
+            objects = dict(self._look())
+            lines = self._table.new_lines(tags)
+            if not lines:
+                return
+            own = objects.get(self._own)
+            known = () if own is None else [line for _, line in own.tags]
+            data = _written((*known, *lines))
+            is_new = own is None or (len(data) > FULL_BYTES and bool(known))
+            if is_new:
+                # Also behind those of a clock that was ahead.
+                newest = max((int(name.partition("-")[0]) for name in objects), default=0)
+                begun = max(int(1000 * self._wall_clock()), newest + 1)
+                self._own, data = str(RangesName(begun, self._stored_by)), _written(lines)
+            self._client.put(f"{self._folder}/{self._own}", data, TAGS_TYPE)
+            self._note({**objects, self._own: _ReadTags.of(data)})
+            if is_new:
+                self._note({**self._left(objects, before), self._own: _ReadTags.of(data)})
+
+    def _catch_up(self) -> None:
+        """Find what was stored lately; while S3 is away, what is known is still good."""
+        is_known = self._objects is not None
+        if is_known and self._clock() - self._looked < LOOK_SECONDS:
+            return
+        if not self._asking.acquire(blocking=not is_known):
+            return
+        try:
+            self._look()
+        except OSError:
+            if not is_known:
+                raise
+        finally:
+            self._asking.release()
+
+    def _look(self) -> Mapping[str, _ReadTags]:
+        """Return the objects as they are now, or were a moment ago."""
+        known = self._objects
+        if known is not None and self._clock() - self._looked < LOOK_SECONDS:
+            return known
+        self._looked = self._clock()
+        listed = self._listed()
+        changed = [str(one) for one in listed if known is None or not _is_read(known.get(str(one)), one)]
+        read = dict(zip(changed, self._reads.map(self._read, changed), strict=True))
+        found = {
+            name: one
+            for name in map(str, listed)
+            if (one := read[name] if name in read else (known or {})[name]) is not None
+        }
+        if known is None or changed or found.keys() != known.keys():
+            self._note(found)
+        return found
+
+    def _note(self, objects: Mapping[str, _ReadTags]) -> None:
+        table = RangeTable()
+        for tag, line in chain.from_iterable(objects[name].tags for name in sorted(objects)):
+            table.note_tag(tag, line)
+        self._objects, self._table = objects, table
+
+    def _listed(self) -> Sequence[RangesName]:
+        """List the newest objects, in the order in which they were begun."""
+        found: list[RangesName] = []
+        for page in self._client.objects(self._folder):
+            names = (RangesName.read(one.key.removeprefix(f"{self._folder}/"), one.size) for one in page)
+            found = [*found, *(name for name in names if name is not None)][-MAX_OBJECTS:]
+        size = 0
+        for at, one in enumerate(reversed(found)):
+            size += one.size
+            if size > 2 * MAX_BYTES:
+                return found[len(found) - at :]
+        return found
+
+    def _read(self, name: str) -> _ReadTags | None:
+        try:
+            return _ReadTags.of(self._client.read_first(f"{self._folder}/{name}", MAX_OBJECT_BYTES)[1])
+        except NotFoundError:
+            return None
+
+    def _over(self, objects: Mapping[str, _ReadTags], before: Fraction) -> Iterator[str]:
+        """Yield the names of the objects that may go: those of over ranges, and the oldest of too many."""
+        size = sum(one.size for one in objects.values())
+        for count, (name, one) in enumerate(sorted(objects.items())):
+            has_too_much = size > MAX_BYTES - FULL_BYTES or len(objects) - count >= MAX_OBJECTS
+            if has_too_much or self._table.are_over((tag.id for tag, _ in one.tags), before):
+                size -= one.size
+                yield name
+
+    def _left(self, objects: Mapping[str, _ReadTags], before: Fraction) -> Mapping[str, _ReadTags]:
+        """Remove objects that may go, unless they have anything but tags; return the others."""
+        left = dict(objects)
+        try:
+            for name in self._over(objects, before):
+                key, one = f"{self._folder}/{name}", objects[name]
+                if one.is_whole and self._client.delete_written(key, one.size):
+                    del left[name]
+        except OSError as error:
+            log.warning("date ranges that are over can't be removed", folder=self._folder, reason=str(error))
+        return left
+
+
+def _is_read(known: _ReadTags | None, listed: RangesName) -> bool:
+    return known is not None and known.size == listed.size
+
+
+def _written(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()

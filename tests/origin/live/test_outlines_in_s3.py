@@ -1,0 +1,84 @@
+"""The outlines of a DVR in S3: written beside its index, and answers don't depend on them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import obstore
+import pytest
+
+from packager.past.outlines import BLOCK_SEGMENTS
+from tests.long_dvr import RENDITIONS, LongDvr, make_long_bucket
+from tests.origin.live.long_server import SECONDS, WINDOW, Long
+from tests.s3_server import BUCKET, S3Proxy, S3Server
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.timeout(600)
+
+PLACE = "outlined"
+PIECE, OUTLINE = "index", "outlines"
+
+
+@pytest.fixture
+def proxy(s3_server: S3Server) -> Iterator[S3Proxy]:
+    found = S3Proxy(s3_server)
+    yield found
+    found.close()
+
+
+def blocks(s3_server: S3Server, kind: str) -> dict[str, int]:
+    """Return the keys of all renditions' pieces, or of their outlines, and the block of each."""
+    keys = (one["path"] for one in s3_server.store(PLACE).list().collect())
+    names = ((key, re.search(rf"/{kind}/([0-9]{{15}})-", key)) for key in keys)
+    return {key: int(found[1]) // BLOCK_SEGMENTS for key, found in names if found is not None}
+
+
+def another_node(one: Long, name: str) -> Long:
+    """Start a server that knows nothing but what is in S3, and the number that comes next."""
+    one.server.stop(signal.SIGKILL)
+    place = Path("data") / "live" / "long"
+    folder = one.folder / name
+    (folder / place).mkdir(parents=True)
+    shutil.copy(one.folder / place / "number", folder / place)
+    node = Long(folder, one.until, one.server, one.listed, one.options, one.environment)
+    node.start(WINDOW)
+    return node
+
+
+def test_every_node_says_the_same_with_outlines_and_without(
+    tmp_path: Path, s3_server: S3Server, proxy: S3Proxy
+) -> None:
+    until = round(time.time() - 60, 3)
+    place = LongDvr(tmp_path / "data" / "live" / "long", until, SECONDS, SECONDS, 20, ((0, until),))
+    make_long_bucket(place, s3_server.store(PLACE))
+    options, environment = f'dvr_path = "s3://{BUCKET}/{PLACE}"\n', s3_server.environment(proxy.url)
+    one = Long(tmp_path, until, None, {}, options, environment)  # type: ignore[arg-type]
+    one.start()
+    one.listed = one.answers()
+    assert one.server.stop() == 0
+    assert blocks(s3_server, OUTLINE) == {}, "all of it is listed"
+
+    one.start(WINDOW)
+    assert one.answers() == one.listed, "of pieces"
+    pieces = blocks(s3_server, PIECE).values()
+    count = len(RENDITIONS) * (max(pieces) - min(pieces) - 1)
+    wait_for(lambda: len(blocks(s3_server, OUTLINE)) >= count, "outlines of full blocks")
+    written = blocks(s3_server, OUTLINE)
+    assert len(written) == count, "of full blocks alone"
+    proxy.requests.clear()
+    second = another_node(one, "second")
+    assert second.answers() == one.listed
+    assert len(proxy.asked("GET", f"/{OUTLINE}/")) >= count
+
+    for key in written:
+        obstore.put(s3_server.store(PLACE), key, b"not ours")
+    third = another_node(second, "third")
+    assert third.answers() == one.listed
+    assert blocks(s3_server, OUTLINE) == written
+    assert third.server.stop() == 0
+    assert "Traceback" not in third.server.text()
