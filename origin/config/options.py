@@ -85,8 +85,8 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
             extra={"secret": "in URL"},
         ),
     ] = ""
-    """S3 address where the DVR of all live channels is stored, for all nodes of a cluster; empty: in
-    ``data``. The environment variables ``AWS_…`` name the S3 server and the credentials."""
+    """S3 address where the DVR of all live channels and stations is stored, for all nodes of a cluster;
+    empty: in ``data``. The environment variables ``AWS_…`` name the S3 server and the credentials."""
     allow_origin: Origin = "*"
     """Value of Access-Control-Allow-Origin for media; lists have it too if it is one origin and not ``*``."""
     allow_embed: Annotated[tuple[Embedder, ...], Meta(max_length=64)] = ()
@@ -415,8 +415,8 @@ class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Time for which what the station has played stays behind the live edge, in the playlist there or at
     addresses with ``start``; 0: only the live edge."""
     playlist_window: Duration = "6h"
-    """Longest time that the live playlist lists; older segments of a ``dvr`` on disk have addresses with
-    ``start``. 0: all of ``dvr``."""
+    """Longest time that the live playlist lists; older segments of a ``dvr`` on disk or in S3 have addresses
+    with ``start``. 0: all of ``dvr``."""
     dvr_size: Annotated[
         str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?\Z", description="a number of bytes such as 500M, 20G, 1T")
     ] = "0"

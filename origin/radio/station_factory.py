@@ -285,12 +285,13 @@ def simulcast_options(
 
 
 def _dvr(station: RadioOptions, config: Config, bucket: DvrBucket | None) -> StationDvr:
-    if not has_dvr(station, config):
+    # The nodes of a cluster share one DVR, and none has its own.
+    if not has_dvr(station, config) or config.cluster.url:
         return NO_DVR
     # Not that of live channels: one of the same name before may have an event that is over.
     data = data_folder(config, "radio", station.name)
     kept = window = dvr_seconds(station)
-    if bucket is None and data is not None:
+    if bucket is not None or data is not None:
         window = listed_seconds(station)
     past = kept if window < kept else 0.0
     return StationDvr(window, data, size(station.dvr_size), bucket, past)

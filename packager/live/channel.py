@@ -160,7 +160,9 @@ class Channel:
             from packager.dvr.bucket_archive import BucketArchive
 
             bounds = DvrBounds(options.dvr_bytes, options.past_seconds, options.dvr_window)
-            return BucketArchive(options.dvr_bucket, options.name, bounds, options.limits.dvr)
+            return BucketArchive(
+                options.dvr_bucket, options.name, bounds, options.limits.dvr, area=options.dvr_area
+            )
         if self._data is None or not options.dvr_window:
             return None
         past = options.past_seconds

@@ -34,6 +34,7 @@ class ChannelOptions:
             No link is followed beneath the path, nor beneath the root of a data folder.
         dvr_bytes: most bytes of the DVR on disk; 0: as many as its time asks for.
         dvr_bucket: where the DVR is, if that is in S3; then spans are recorded, but no events.
+        dvr_area: in which area of that, ``live`` or ``radio``.
         event: whether it ends with its file, which is played once.
         retention: for how long its events' recordings stay.
         record: the rule by which spans become recordings, a name of ``RULES``.
@@ -59,6 +60,7 @@ class ChannelOptions:
     data: DataFolder | Path | None = None
     dvr_bytes: int = 0
     dvr_bucket: DvrBucket | None = None
+    dvr_area: str = "live"
     event: bool = False
     retention: Retention = FOR_EVER
     record: str = "none"

@@ -57,7 +57,7 @@ class StationDvr:
         data: the folder on disk of its numbers and its DVR; None for none.
         max_bytes: most bytes of the DVR on disk; 0: as many as its time asks for.
         bucket: where the DVR is, if that is in S3.
-        past_seconds: seconds for which segments stay on disk, where that is longer than the window; else 0.
+        past_seconds: seconds for which segments stay stored, where that is longer than the window; else 0.
     """
 
     window: float = 0.0
@@ -246,6 +246,7 @@ class Simulcast:
                 data=options.dvr.data,
                 dvr_bytes=options.dvr.max_bytes,
                 dvr_bucket=options.dvr.bucket,
+                dvr_area="radio",
                 limits=options.limits.channel,
             ),
             self._tools,
