@@ -356,7 +356,7 @@ def _data(config: Config) -> Iterator[Diagnosis]:
         return
     free = shutil.disk_usage(there).free
     wanted = sum(size(one.dvr_size) + size(one.recordings_size or "0") for one in config.live)
-    wanted += sum(size(one.dvr_size) for one in config.radio)
+    wanted += sum(size(one.dvr_size) + size(one.recordings_size or "0") for one in config.radio)
     needed = max(wanted, FILE_SYSTEM_NEEDS)
     told = f"{folder} has {free / 1e9:.1f} GB free"
     if free < needed:

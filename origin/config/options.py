@@ -422,6 +422,19 @@ class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
     ] = "0"
     """Largest size on disk of the station's DVR, all renditions together; 0: as much as the time in
     ``dvr`` needs."""
+    record: Literal["none", "publications", "programmes", "all"] = "none"
+    """Spans that become recordings by themselves: the time of each source client, each programme, or both.
+    Without ``dvr`` the station then has one of ten minutes."""
+    recordings: Duration = "0"
+    """Time for which recordings of source clients are kept; 0: for ever."""
+    recordings_size: (
+        Annotated[
+            str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?\Z", description="a number of bytes such as 500M, 20G")
+        ]
+        | None
+    ) = None
+    """Largest size on disk of the recordings, of which the oldest of source clients are removed first;
+    ``dvr_size`` when absent."""
     lagging: Literal["drop", "skip"] = "drop"
     """Rule for a listener that is ``limits.queue_bytes`` behind: it is dropped, or skips to the newest
     audio."""
@@ -576,9 +589,7 @@ def size(text: str) -> int:
 
 def dvr_seconds(options: LiveOptions | RadioOptions) -> float:
     """Return the seconds that stay listed of a channel or station beyond its live window."""
-    if isinstance(options, RadioOptions):
-        return seconds(options.dvr)
-    if options.event:
+    if isinstance(options, LiveOptions) and options.event:
         return seconds(options.dvr) or EVENT_SECONDS
     return seconds(options.dvr) or (RECORD_SECONDS if options.record != "none" else 0)
 

@@ -15,6 +15,7 @@ from packager.sources.source import TEST_SOURCE
 
 if TYPE_CHECKING:
     from packager.dvr.bucket import DvrBucket
+    from packager.recordings.span_keeper import PublisherWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +83,13 @@ class ChannelHooks:
         on_viewer: called at each request for a playlist.
         is_postponed: returns whether the channel doesn't begin now although it has viewers, whose requests
             then don't wait.
+        publishers: returns the source clients of its station; None where it takes none.
     """
 
     on_part: Callable[[float], None] = lambda _: None
     on_viewer: Callable[[], None] = lambda: None
     is_postponed: Callable[[], bool] = lambda: False
+    publishers: Callable[[], PublisherWatch | None] = lambda: None
 
 
 NO_HOOKS = ChannelHooks()
