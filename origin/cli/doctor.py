@@ -341,8 +341,9 @@ def _library(config: Config, named: bool, limits: DoctorTimeouts) -> Iterator[Di
 
 def _data(config: Config) -> Iterator[Diagnosis]:
     if not config.server.data:
-        keeps = any(channel.dvr != "0" or channel.event for channel in config.live)
-        if keeps or any(stations.has_dvr(one, config) for one in config.radio):
+        in_memory = not config.server.dvr_path
+        keeps = any(channel.event or (in_memory and channel.dvr != "0") for channel in config.live)
+        if keeps or (in_memory and any(stations.has_dvr(one, config) for one in config.radio)):
             told = "without server.data, DVR and recordings are only in memory, and gone with a restart"
             yield Diagnosis("data folder", Verdict.ADVICE, f"{told}; name a folder")
         return
@@ -355,7 +356,7 @@ def _data(config: Config) -> Iterator[Diagnosis]:
         return
     free = shutil.disk_usage(there).free
     wanted = sum(size(one.dvr_size) + size(one.recordings_size or "0") for one in config.live)
-    wanted += sum(size(one.dvr_size) for one in config.radio)
+    wanted += sum(size(one.dvr_size) + size(one.recordings_size or "0") for one in config.radio)
     needed = max(wanted, FILE_SYSTEM_NEEDS)
     told = f"{folder} has {free / 1e9:.1f} GB free"
     if free < needed:

@@ -85,8 +85,8 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
             extra={"secret": "in URL"},
         ),
     ] = ""
-    """S3 address where the DVR of all live channels is stored, for all nodes of a cluster; empty: in
-    ``data``. The environment variables ``AWS_…`` name the S3 server and the credentials."""
+    """S3 address where the DVR of all live channels and stations is stored, for all nodes of a cluster;
+    empty: in ``data``. The environment variables ``AWS_…`` name the S3 server and the credentials."""
     allow_origin: Origin = "*"
     """Value of Access-Control-Allow-Origin for media; lists have it too if it is one origin and not ``*``."""
     allow_embed: Annotated[tuple[Embedder, ...], Meta(max_length=64)] = ()
@@ -415,13 +415,26 @@ class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Time for which what the station has played stays behind the live edge, in the playlist there or at
     addresses with ``start``; 0: only the live edge."""
     playlist_window: Duration = "6h"
-    """Longest time that the live playlist lists; older segments of a ``dvr`` on disk have addresses with
-    ``start``. 0: all of ``dvr``."""
+    """Longest time that the live playlist lists; older segments of a ``dvr`` on disk or in S3 have addresses
+    with ``start``. 0: all of ``dvr``."""
     dvr_size: Annotated[
         str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?\Z", description="a number of bytes such as 500M, 20G, 1T")
     ] = "0"
     """Largest size on disk of the station's DVR, all renditions together; 0: as much as the time in
     ``dvr`` needs."""
+    record: Literal["none", "publications", "programmes", "all"] = "none"
+    """Spans that become recordings by themselves: the time of each source client, each programme, or both.
+    Without ``dvr`` the station then has one of ten minutes."""
+    recordings: Duration = "0"
+    """Time for which recordings of source clients are kept; 0: for ever."""
+    recordings_size: (
+        Annotated[
+            str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?\Z", description="a number of bytes such as 500M, 20G")
+        ]
+        | None
+    ) = None
+    """Largest size on disk of the recordings, of which the oldest of source clients are removed first;
+    ``dvr_size`` when absent."""
     lagging: Literal["drop", "skip"] = "drop"
     """Rule for a listener that is ``limits.queue_bytes`` behind: it is dropped, or skips to the newest
     audio."""
@@ -576,9 +589,7 @@ def size(text: str) -> int:
 
 def dvr_seconds(options: LiveOptions | RadioOptions) -> float:
     """Return the seconds that stay listed of a channel or station beyond its live window."""
-    if isinstance(options, RadioOptions):
-        return seconds(options.dvr)
-    if options.event:
+    if isinstance(options, LiveOptions) and options.event:
         return seconds(options.dvr) or EVENT_SECONDS
     return seconds(options.dvr) or (RECORD_SECONDS if options.record != "none" else 0)
 

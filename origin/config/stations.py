@@ -63,8 +63,9 @@ def is_in_hls(station: RadioOptions, config: Config) -> bool:
 
 
 def has_dvr(station: RadioOptions, config: Config) -> bool:
-    """Return whether what a station has played is kept: the nodes of a cluster share no DVR of a station."""
-    return is_in_hls(station, config) and dvr_seconds(station) > 0 and not config.cluster.url
+    """Return whether what a station has played is kept: the nodes of a cluster share a DVR in S3 alone."""
+    is_served = not config.cluster.url or bool(config.server.dvr_path)
+    return is_in_hls(station, config) and dvr_seconds(station) > 0 and is_served
 
 
 def is_ogg(name: str) -> bool:

@@ -69,6 +69,19 @@ def _of_rule(channel: LiveOptions, config: Config) -> Iterator[str]:
         yield f"live {channel.name!r}: record: only source = {PUBLISH!r} has publications"
 
 
+def _of_station_rule(station: RadioOptions, config: Config) -> Iterator[str]:
+    if station.record == "none":
+        return
+    if not stations.is_in_hls(station, config):
+        yield f"radio {station.name!r}: record: only a station in HLS has recordings"
+    elif config.cluster.url:
+        yield f"radio {station.name!r}: record: nodes of a cluster make no recordings of stations"
+    elif not config.server.data:
+        yield f"radio {station.name!r}: record: recordings are made in server.data"
+    elif station.record == "publications" and stations.kind(station) != "publish":
+        yield f"radio {station.name!r}: record: only source = 'publish' has source clients"
+
+
 def _of_slate(channel: LiveOptions) -> Iterator[str]:
     if channel.source != PUBLISH and not is_url(channel.source):
         yield f"live {channel.name!r}: offline: only a channel that is published to or pulled has a slate"
@@ -120,13 +133,14 @@ def _of_stations(config: Config) -> Iterator[str]:
         if station.hls and station.name in channels:
             yield f"radio {station.name!r}: hls: the live channel of that name has its address"
         if station.dvr != RadioOptions(station.name).dvr and not stations.has_dvr(station, config):
-            reason = (
-                "nodes of a cluster share none" if config.cluster.url else "only a station in HLS has one"
-            )
+            reason = "nodes of a cluster serve a DVR in server.dvr_path alone"
+            if not stations.is_in_hls(station, config):
+                reason = "only a station in HLS has one"
             yield f"radio {station.name!r}: dvr: {reason}"
-        own_disk = config.server.data and not config.server.dvr_path and stations.has_dvr(station, config)
-        if station.playlist_window != RadioOptions(station.name).playlist_window and not own_disk:
-            yield f"radio {station.name!r}: playlist_window: only of a DVR on disk"
+        yield from _of_station_rule(station, config)
+        is_stored = stations.has_dvr(station, config) and (config.server.dvr_path or config.server.data)
+        if station.playlist_window != RadioOptions(station.name).playlist_window and not is_stored:
+            yield f"radio {station.name!r}: playlist_window: only of a DVR on disk or in S3"
         if station.on_demand and stations.kind(station) != "relay":
             yield f"radio {station.name!r}: on_demand: only a relay is asked for on demand"
         elif station.on_demand and config.cluster.url:

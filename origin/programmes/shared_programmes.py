@@ -78,6 +78,7 @@ class SharedProgrammes:
     Args:
         stores: the programmes of the channels that the node makes, by channel.
         recorded: returns the names of a channel's programmes that are recordings here.
+        stations: names of the stations with a DVR that only other nodes make.
 
     Attributes:
         followed: the programmes of channels that other nodes make.
@@ -88,7 +89,9 @@ class SharedProgrammes:
         node: ClusterNode,
         stores: Mapping[str, ProgrammeStore],
         recorded: Callable[[str], Iterable[str]],
+        stations: frozenset[str] = frozenset(),
     ) -> None:
+        self._stations = stations
         self.followed: dict[str, ProgrammeStore] = {}
         self._node = node
         self._own = stores
@@ -107,7 +110,7 @@ class SharedProgrammes:
     def store(self, channel: str) -> ProgrammeStore | None:
         """Return the programmes of a channel that other nodes make; None where there is none of the name."""
         store = self.followed.get(channel)
-        if store is None and self._node.is_owned_elsewhere(channel):
+        if store is None and (channel in self._stations or self._node.is_owned_elsewhere(channel)):
             store = self.followed[channel] = ProgrammeStore(channel, None)
             store.share = partial(self._share, channel)
             self._look_soon(channel)
@@ -144,7 +147,7 @@ class SharedProgrammes:
         Raises:
             RedisUnavailableError: Redis is away.
         """
-        there = self._node.followed
+        there = self._node.followed | self._stations
         for channel in self.followed.keys() - there:
             del self.followed[channel]
             self._versions.pop(channel, None)

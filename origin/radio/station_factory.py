@@ -39,6 +39,7 @@ from packager.radio.intro import Intro, read_intro
 from packager.radio.limits import SimulcastLimits
 from packager.radio.simulcast import NO_DVR, Simulcast, SimulcastOptions, StartLimit, StationDvr
 from packager.radio.source_client_station import SourceClientStation
+from packager.recordings.disk_recordings import Retention
 from packager.redaction import redacted_url
 
 if TYPE_CHECKING:
@@ -285,15 +286,24 @@ def simulcast_options(
 
 
 def _dvr(station: RadioOptions, config: Config, bucket: DvrBucket | None) -> StationDvr:
-    if not has_dvr(station, config):
+    # The nodes of a cluster share one DVR, and none has its own.
+    if not has_dvr(station, config) or config.cluster.url:
         return NO_DVR
     # Not that of live channels: one of the same name before may have an event that is over.
     data = data_folder(config, "radio", station.name)
     kept = window = dvr_seconds(station)
-    if bucket is None and data is not None:
+    if bucket is not None or data is not None:
         window = listed_seconds(station)
-    past = kept if window < kept else 0.0
-    return StationDvr(window, data, size(station.dvr_size), bucket, past)
+    recorded = size(station.dvr_size if station.recordings_size is None else station.recordings_size)
+    return StationDvr(
+        window,
+        data,
+        size(station.dvr_size),
+        bucket,
+        kept if window < kept else 0.0,
+        record=station.record,
+        retention=Retention(seconds(station.recordings), recorded),
+    )
 
 
 def make_simulcasts(
@@ -316,7 +326,7 @@ def make_simulcasts(
     if not options:
         return {}
     starts = StartLimit(next(iter(options.values())).limits)
-    return {
+    made = {
         name: Simulcast(
             one,
             mounts[name].subscribers.subscribe,
@@ -327,3 +337,6 @@ def make_simulcasts(
         )
         for name, one in options.items()
     }
+    for name, simulcast in made.items():
+        simulcast.publishers = mounts[name].source_station
+    return made

@@ -420,7 +420,9 @@ def _lock(config: Config, look_seconds: float, *, patient: bool) -> DataLock | N
         OSError: it can't be created or written.
     """
     has_histories = any(seconds(one.history) for one in event_channels(config))
-    has_channels = config.live or any(has_dvr(station, config) for station in config.radio)
+    # Of a station in a cluster, nothing is on this disk.
+    stores_stations = not config.cluster.url and any(has_dvr(one, config) for one in config.radio)
+    has_channels = config.live or stores_stations
     if not config.server.data or not (has_channels or has_histories):
         return None
     lock = DataLock(Path(config.server.data).expanduser(), look_seconds)

@@ -28,6 +28,7 @@ from packager.cluster.log_stream import LogStream
 from packager.cluster.log_writer import LogWriter
 from packager.cluster.shared_log import SharedLog
 from packager.concurrency import background_task
+from packager.publish.date_ranges import MAX_DATE_RANGES, DateRangeError
 from packager.publish.live_stream import LiveStream
 from packager.step_budget import StepBudget
 from packager.window.log import CadenceEntry, DateRangeEntry, Entry
@@ -41,6 +42,9 @@ log = structlog.get_logger()
 
 MAX_WAITING_ENTRIES = 4096
 """Most entries that wait until it is certain who owns the log."""
+
+MAX_LATE_ENDS = 16
+"""Most ends of date ranges that wait until the log has room."""
 
 LEVEL_SECONDS = 0.5
 """Seconds for which a new owner of a log waits to have all of it."""
@@ -77,6 +81,31 @@ class LogContext:
     lease: Lease
     connection: RedisConnection
     limits: ClusterLimits
+
+
+class _DateRangeQueue:
+    """The date ranges that a full log has refused: what ends a listed one is appended later, others never."""
+
+    def __init__(self) -> None:
+        self._ends: deque[DateRangeEntry] = deque(maxlen=MAX_LATE_ENDS)
+        self._refused: deque[str] = deque(maxlen=MAX_DATE_RANGES)
+
+    def due(self, entry: DateRangeEntry) -> list[DateRangeEntry]:
+        """Return the entries to append now, the next one last."""
+        due = [*self._ends]
+        self._ends.clear()
+        return due if entry.tag.id in self._refused else [*due, entry]
+
+    def refuse(self, entry: DateRangeEntry, *, is_listed: bool) -> None:
+        """Note that an entry was refused.
+
+        Args:
+            is_listed: whether the log has the beginning of its range.
+        """
+        if is_listed:
+            self._ends.append(entry)
+        else:
+            self._refused.append(entry.tag.id)
 
 
 class SharedChannel:
@@ -117,6 +146,7 @@ class SharedChannel:
         # The epoch with which this node appended last.
         self._epoch = 0
         self._waiting: deque[Entry] = deque()
+        self._date_ranges = _DateRangeQueue()
         self._news = asyncio.Event()
 
     @property
@@ -218,9 +248,10 @@ class SharedChannel:
 
     def _serve_own(self) -> None:
         """Serve what this packager makes, where the shared log can't be served without Redis."""
-        if self._dvr is not None:
-            self._dvr.serve_own()
-        elif self._on_demand is not None and not self._may_append() and not self.shared.stream.ready:
+        if self._on_demand is None:
+            if self._dvr is not None:
+                self._dvr.serve_own()
+        elif not self._may_append() and not self.shared.stream.ready:
             self._on_demand.serve_own()
 
     async def _look(self) -> None:
@@ -319,12 +350,12 @@ class SharedChannel:
         """Bring the shared log to the position of this packager's own log."""
         shared, dvr, entry = self.shared.stream, self._dvr, self._own.begun_with
         on_demand = self._on_demand
-        if dvr is not None and entry is not None:
-            anew = self._begins_anew or needs_new_windows(shared, entry, dvr)
-            if anew and not dvr.is_loaded(entry):
-                return
         # Behind a time in which nobody asked for the channel gaps would lead nowhere.
         anew = self._begins_anew or (on_demand is not None and not shared.ready)
+        if dvr is not None and entry is not None:
+            restores = anew or needs_new_windows(shared, entry, dvr)
+            if restores and not dvr.is_loaded(entry):
+                return
         try:
             done = go_on(
                 shared,
@@ -333,7 +364,7 @@ class SharedChannel:
                 dvr,
                 gone_seconds=self._limits.streams.gone_seconds,
                 anew=anew,
-                keeps_ranges=on_demand is None,
+                keeps_ranges=on_demand is None or dvr is not None,
                 reached=self._reached,
             )
             if done and on_demand is not None:
@@ -369,10 +400,23 @@ class SharedChannel:
 
     def _append(self, entry: Entry) -> None:
         self._epoch = self._lease.epoch or self._epoch
-        self._writer.append(*self.shared.append(entry))
-        if isinstance(entry, DateRangeEntry) and self._dvr is not None:
-            self._dvr.note(entry.tag)
+        if not isinstance(entry, DateRangeEntry):
+            self._writer.append(*self.shared.append(entry))
+            return
+        # A DVR lists more date ranges than this packager's own log, and a playlist has some hundred at most.
+        for due in self._date_ranges.due(entry):
+            try:
+                appended = self.shared.append(due)
+            except DateRangeError as error:
+                is_listed = self.shared.stream.presentation.date_ranges.start_of(due.tag.id) is not None
+                self._date_ranges.refuse(due, is_listed=is_listed)
+                log.debug("a date range isn't shared", channel=self._own.name, reason=str(error))
+            else:
+                self._writer.append(*appended)
+                if self._dvr is not None:
+                    self._dvr.note(due.tag)
 
     def _fall_behind(self) -> None:
         self._is_level = False
         self._waiting.clear()
+        self._date_ranges = _DateRangeQueue()

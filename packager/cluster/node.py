@@ -193,13 +193,18 @@ class ClusterNode:
         return channel.fold
 
     def share_simulcast(
-        self, own: LiveStream, simulcast: OnDemandSimulcast, awaited: CadenceEntry
+        self,
+        own: LiveStream,
+        simulcast: OnDemandSimulcast,
+        awaited: CadenceEntry,
+        dvr: SharedDvr | None = None,
     ) -> SharedChannel:
         """Share a station's live channel that this node makes on demand, as soon as the node runs.
 
         Args:
             own: the stream of the channel's own log.
             awaited: the cadence with which its windows begin.
+            dvr: of the shared log; None where there is none.
         """
         name, demand = own.name, self._demand
 
@@ -210,7 +215,7 @@ class ClusterNode:
         commands = CommandsOnDemand(note_viewer, lambda: simulcast.is_postponed)
         keys, shared = self._wait_for_simulcast(name, awaited, commands, may_be_owned=True)
         channel = self.simulcasts[name] = self._make(
-            keys, own, lambda: simulcast.has_media, shared, on_demand=simulcast
+            keys, own, lambda: simulcast.has_media, shared, dvr=dvr, on_demand=simulcast
         )
         demand.made[name] = simulcast
         return channel

@@ -1,4 +1,4 @@
-"""The DVR of a live channel's shared log: its owner stores what is finished in S3, where all nodes read it.
+"""The DVR of a shared log: the owner of that stores what is finished in S3, where all nodes read it.
 
 That a segment is stored, or lost, is an entry of the shared log, so all nodes list the same. A new owner
 stores the segments that the former owner hasn't stored, which it has in memory, too.
@@ -38,7 +38,9 @@ class SharedDvr:
         on_loaded: called once the stored segments are known.
     """
 
-    def __init__(self, archive: BucketArchive, seconds: float, serve_own: Callable[[], object]) -> None:
+    def __init__(
+        self, archive: BucketArchive, seconds: float, serve_own: Callable[[], object] = lambda: None
+    ) -> None:
         self._archive = archive
         self._seconds = seconds
         self._date_ranges = archive.date_range_log()

@@ -9,6 +9,7 @@ from media.errors import MalformedError
 from packager.cluster.failover import begin_empty
 from packager.cluster.log_stream import EntryId, Snapshot
 from packager.publish.channel_commands import Commands
+from packager.publish.date_ranges import DateRangeError
 from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import FoldedLog, LiveStream
 from packager.replication.live_log import ElsewhereCommands, FollowedLiveLog
@@ -248,9 +249,17 @@ class SharedLog:
         self.read = self.read._replace(position=sent)
 
     def append(self, entry: Entry) -> tuple[int, bytes]:
-        """Append an entry as the owner; return its position and its bytes."""
-        message = encode(entry)
-        self._position.fold(self.position + 1, message)
+        """Append an entry as the owner; return its position and its bytes.
+
+        Raises:
+            DateRangeError: a date range is refused, and nothing is appended.
+        """
+        message, last = encode(entry), self.position
+        try:
+            self._position.fold(last + 1, message)
+        except DateRangeError:
+            self._position.number = last
+            raise
         return self.position, message
 
     def lose(self) -> None:

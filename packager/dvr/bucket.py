@@ -18,7 +18,7 @@ from packager.s3.limits import MAX_IN_FLIGHT, S3Limits
 from packager.s3.object_files import S3File
 from packager.window.cadence import Cadence
 
-_RENDITION = r"live/[A-Za-z0-9._-]{1,64}/dvr/[A-Za-z0-9-]{1,80}"
+_RENDITION = r"(?:live|radio)/[A-Za-z0-9._-]{1,64}/dvr/[A-Za-z0-9-]{1,80}"
 _FOLDER = re.compile(_RENDITION)
 _SEGMENT = re.compile(rf"{_RENDITION}/(?:0|[1-9][0-9]{{0,14}})-[1-9][0-9]{{0,9}}\.(?:m4s|vtt)")
 
@@ -30,7 +30,7 @@ MOST_READ_RENDITIONS = 256
 
 
 class DvrBucket(BucketFiles):
-    """A place for the DVRs of live channels in S3; see `BucketFiles`.
+    """A place for the DVRs of live channels and stations in S3; see `BucketFiles`.
 
     Attributes:
         storing: asks S3 for who stores: viewers who read a lot aren't before it.

@@ -101,6 +101,7 @@ class BucketArchive:
     Args:
         limits: how often the archive checks for work, and how much it holds in memory.
         wall_clock: returns seconds since the epoch.
+        area: ``live`` or ``radio``: a station and a live channel may have one name.
     """
 
     def __init__(
@@ -110,13 +111,14 @@ class BucketArchive:
         bounds: DvrBounds = NO_BOUNDS,
         limits: DvrLimits = DEFAULT_LIMITS,
         wall_clock: Callable[[], float] = time.time,
+        area: str = "live",
     ) -> None:
         self._bucket = bucket
         self._channel = channel
         self._bounds = bounds
         self._limits = limits
         self._wall_clock = wall_clock
-        self._key = f"live/{channel}/dvr"
+        self._key = f"{area}/{channel}/dvr"
         self._health = DiskHealth(channel, limits.calm_writes, "S3 is too slow")
         self._uploads: dict[str, _Upload] = {}
         self._found: dict[str, StoredRendition] = {}

@@ -91,6 +91,7 @@ class Channel:
         self._tools = tools
         self._failure = ""
         self._followers = followers
+        self._publishers = hooks.publishers
         ladder = () if options.bitrates else rungs(options.ladder)
         audio_ladder = audio_rungs(options.bitrates) or (AUDIO,)
         self._encoders = ("libx264", "aac") if ladder else ("aac",)
@@ -157,7 +158,9 @@ class Channel:
             from packager.dvr.bucket_archive import BucketArchive
 
             bounds = DvrBounds(options.dvr_bytes, options.past_seconds, options.dvr_window)
-            return BucketArchive(options.dvr_bucket, options.name, bounds, options.limits.dvr)
+            return BucketArchive(
+                options.dvr_bucket, options.name, bounds, options.limits.dvr, area=options.dvr_area
+            )
         if self._data is None or not options.dvr_window:
             return None
         past = options.past_seconds
@@ -184,7 +187,9 @@ class Channel:
 
     def _keeping_spans(self) -> contextlib.AbstractAsyncContextManager[None]:
         keeper = self.span_keeper
-        return contextlib.nullcontext() if keeper is None else keeper.running(self.published)
+        if keeper is None:
+            return contextlib.nullcontext()
+        return keeper.running(self.published or self._publishers())
 
     def _adopt(self, plan: Plan) -> None:
         """Replace the windows; requests that wait at the former ones are released."""

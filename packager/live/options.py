@@ -15,6 +15,7 @@ from packager.sources.source import TEST_SOURCE
 
 if TYPE_CHECKING:
     from packager.dvr.bucket import DvrBucket
+    from packager.recordings.span_keeper import PublisherWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class ChannelOptions:
             No link is followed beneath the path, nor beneath the root of a data folder.
         dvr_bytes: most bytes of the DVR on disk; 0: as many as its time asks for.
         dvr_bucket: where the DVR is, if that is in S3; then spans are recorded, but no events.
+        dvr_area: in which area of that, ``live`` or ``radio``.
         event: whether it ends with its file, which is played once.
         retention: for how long its events' recordings stay.
         record: the rule by which spans become recordings, a name of ``RULES``.
@@ -59,6 +61,7 @@ class ChannelOptions:
     data: DataFolder | Path | None = None
     dvr_bytes: int = 0
     dvr_bucket: DvrBucket | None = None
+    dvr_area: str = "live"
     event: bool = False
     retention: Retention = FOR_EVER
     record: str = "none"
@@ -80,11 +83,13 @@ class ChannelHooks:
         on_viewer: called at each request for a playlist.
         is_postponed: returns whether the channel doesn't begin now although it has viewers, whose requests
             then don't wait.
+        publishers: returns the source clients of its station; None where it takes none.
     """
 
     on_part: Callable[[float], None] = lambda _: None
     on_viewer: Callable[[], None] = lambda: None
     is_postponed: Callable[[], bool] = lambda: False
+    publishers: Callable[[], PublisherWatch | None] = lambda: None
 
 
 NO_HOOKS = ChannelHooks()

@@ -30,6 +30,7 @@ from packager.radio.encoder_supply import BlockSupply
 from packager.radio.limits import SimulcastLimits
 from packager.radio.live_encoder_queue import BlockQueue
 from packager.radio.title_date_ranges import TitleDateRanges, as_quoted_string, id3_frames_of
+from packager.recordings.disk_recordings import FOR_EVER, Retention
 from packager.safe_files import DataFolder
 from packager.window.cadence import AUDIO_FRAME_RATE, cadence
 from packager.window.log import CadenceEntry, RenditionFormat
@@ -38,6 +39,7 @@ from packager.window.sequence_numbers import SequenceNumbers
 
 if TYPE_CHECKING:
     from packager.dvr.bucket import DvrBucket
+    from packager.recordings.span_keeper import PublisherWatch
 
 log = structlog.get_logger()
 
@@ -57,7 +59,9 @@ class StationDvr:
         data: the folder on disk of its numbers and its DVR; None for none.
         max_bytes: most bytes of the DVR on disk; 0: as many as its time asks for.
         bucket: where the DVR is, if that is in S3.
-        past_seconds: seconds for which segments stay on disk, where that is longer than the window; else 0.
+        past_seconds: seconds for which segments stay stored, where that is longer than the window; else 0.
+        record: the rule by which spans become recordings, a name of ``RULES``.
+        retention: for how long recordings stay that aren't pinned.
     """
 
     window: float = 0.0
@@ -65,6 +69,8 @@ class StationDvr:
     max_bytes: int = 0
     bucket: DvrBucket | None = None
     past_seconds: float = 0.0
+    record: str = "none"
+    retention: Retention = FOR_EVER
 
 
 NO_DVR = StationDvr()
@@ -143,6 +149,7 @@ class Simulcast:
 
     Attributes:
         channel: the one that runs now, or runs next.
+        publishers: the source clients of the station; None where it takes none.
     """
 
     def __init__(
@@ -162,6 +169,7 @@ class Simulcast:
         self._on_part = on_part
         self._on_channel = on_channel
         self._starts = starts or StartLimit(options.limits)
+        self.publishers: PublisherWatch | None = None
         self._wanted = asyncio.Event()
         self._asked = 0.0
         self._supply: BlockSupply
@@ -246,10 +254,13 @@ class Simulcast:
                 data=options.dvr.data,
                 dvr_bytes=options.dvr.max_bytes,
                 dvr_bucket=options.dvr.bucket,
+                dvr_area="radio",
+                record=options.dvr.record,
+                retention=options.dvr.retention,
                 limits=options.limits.channel,
             ),
             self._tools,
-            ChannelHooks(self._on_part, self.note_viewer, lambda: self.is_idle),
+            ChannelHooks(self._on_part, self.note_viewer, lambda: self.is_idle, lambda: self.publishers),
             pump=self._supply,
         )
         self._titles = TitleDateRanges(lambda tag: self.channel.add_date_range(tag))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import AsyncGenerator
 
 from packager.radio.audio_blocks import AudioBlock, Throttle
@@ -40,6 +42,7 @@ class SourceClientStation:
         self._limits = limits = limits or LiveSourceLimits()
         self._queue: asyncio.Queue[AudioBlock] = asyncio.Queue(QUEUE_BLOCKS)
         self._session: SourceClientSession | None = None
+        self._changed = asyncio.Event()
         self.media_type = media_type
         self.station_info = NO_STATION_INFO
 
@@ -57,6 +60,23 @@ class SourceClientStation:
     def available(self) -> bool:
         """Whether a source client is connected, or its last audio is still queued."""
         return self._session is not None or not self._queue.empty()
+
+    @property
+    def live(self) -> SourceClientSession | None:
+        """The source client that is connected; None for none."""
+        return self._session
+
+    @property
+    def has_publisher(self) -> bool:
+        """Whether what a source client has sent is still to be heard."""
+        return self.available
+
+    async def wait_for_change(self, seconds: float) -> None:
+        """Wait until a source client comes or leaves, but no longer than for some time."""
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
 
     def connect(
         self, media_type: str, bitrate: int = 0, station_info: StationInfo = NO_STATION_INFO
@@ -76,6 +96,7 @@ class SourceClientStation:
         self.media_type, self._told = media_type, bitrate or self._told
         self.station_info = station_info
         self._session = SourceClientSession(self, media_type, self._limits)
+        self._changed.set()
         return self._session
 
     def set_title(self, title: str) -> bool:
@@ -98,13 +119,19 @@ class SourceClientStation:
         """Disconnect a session, if it is the current one."""
         if self._session is session:
             self._session = None
+            self._changed.set()
 
 
 class SourceClientSession:
-    """The connection of a source client, from ``connect`` to ``close``."""
+    """The connection of a source client, from ``connect`` to ``close``.
+
+    Attributes:
+        began: when the source client came, in seconds since the epoch.
+    """
 
     def __init__(self, station: SourceClientStation, media_type: str, limits: LiveSourceLimits) -> None:
         self._station = station
+        self.began = time.time()
         self._throttle = Throttle(limits)
         self._early: list[AudioBlock] = []
         self._budget = StepBudget()

@@ -3,8 +3,8 @@
 import { byId, bytes, clock, count, el, encodePath, isOwner, say, sayEmpty, syncRows } from "../dom.js";
 import { addressesOf } from "../engines/playmodes.js";
 import { EventControls } from "./eventcontrols.js";
-import { Past, momentIn } from "./past.js";
-import { Programmes, programmeIn } from "./programmes.js";
+import { OF_CHANNEL, Past, spanIn } from "./past.js";
+import { Programmes } from "./programmes.js";
 import { PublisherPanel } from "./publisher.js";
 
 const STATES = {
@@ -31,9 +31,6 @@ const KNOWN_MS = 4000;
 /** How soon the list is asked for again while the channel that is looked at has no picture yet. */
 const AWAITED_MS = { starting: 1000, down: 2000, idle: 2000 };
 
-/** What a path of the address bar names of a channel's past; null for anything else. */
-const spanIn = (path) => programmeIn(path) ?? momentIn(path);
-
 export class LiveView {
   address = "/api/live";
   #items = [];
@@ -45,7 +42,7 @@ export class LiveView {
   #list = el("ul", { class: "rows" });
   #publisher = new PublisherPanel();
   #event = new EventControls();
-  #programmes = new Programmes();
+  #programmes = new Programmes("live");
   #past;
   #recordingRows = new Map();
   #recordingList = el("ul", { class: "rows" });
@@ -54,7 +51,7 @@ export class LiveView {
 
   constructor(stage) {
     this.stage = stage;
-    this.#past = new Past(stage.playback);
+    this.#past = new Past(OF_CHANNEL, () => stage.playback.dateAt(stage.playback.video.currentTime));
     byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty, this.#past.node, this.#programmes.node, this.#event.node, this.#publisher.node, this.#recordings);
   }
 

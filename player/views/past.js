@@ -1,7 +1,13 @@
-// A channel's past: the last day as a bar with its programmes and pictures, any moment of it, and clips to give away.
+// The past of a channel or a station: the last day as a bar with its programmes, and pictures where there are some, any
+// moment of it, and clips to give away.
 
 import { PAST_WIDTH, REST_MS, pastPicture } from "../controls/thumbnailtrack.js";
 import { clock, copied, el, encodePath, say } from "../dom.js";
+import { programmeIn } from "./programmes.js";
+
+/** How the past of a channel, or of a station, is shown. */
+export const OF_CHANNEL = { section: "live", clip: "clip.mp4", download: "Download MP4", hasPictures: true, isFolded: false };
+export const OF_STATION = { section: "radio", clip: "clip.m4a", download: "Download M4A", hasPictures: false, isFolded: true };
 
 const DAY_S = 24 * 3600;
 /** What goes on can't begin before the longest span that the server gives, and it takes a while until it is asked for. */
@@ -19,10 +25,13 @@ const STEP_S = 0.1;
 const MARK = /^([^/]+)\/(from|clip):([^/]+)(?:\/([^/]+))?$/;
 
 /** Returns {channel, start, end} of a path of the address bar that names a moment or a clip; null for any other. */
-export function momentIn(path) {
+function momentIn(path) {
   const [, channel, kind, start, end = ""] = path.match(MARK) ?? [];
   return channel && (kind === "clip") === Boolean(end) ? { channel, start, end } : null;
 }
+
+/** Returns what a path of the address bar names of a past: {channel} with a programme, a moment or a clip; null for anything else. */
+export const spanIn = (path) => programmeIn(path) ?? momentIn(path);
 
 const iso = (seconds) => new Date(seconds * 1000).toISOString().replace(".000Z", "Z");
 const time = (seconds, timeStyle = "medium") => new Date(seconds * 1000).toLocaleTimeString([], { timeStyle });
@@ -37,6 +46,8 @@ const reach = (item) => Math.min(DAY_S, item.window_hours * 3600);
 const beside = (hls, name, query) => `${hls.replace(/master\.m3u8.*$/, name)}?${new URLSearchParams(query)}`;
 
 export class Past {
+  #kind;
+  #date;
   #item = null;
   #programmes = [];
   /** What the bar shows, in seconds since 1970. */
@@ -57,22 +68,26 @@ export class Past {
   #cut = el("button", { class: "plain", type: "button", "aria-expanded": "false", click: () => this.#unfold(!this.#isCutting) }, "Cut a clip");
   #length = el("p", { class: "quiet", role: "status" });
   #play = el("a", { class: "plain" }, "Play it");
-  #file = el("a", { class: "plain", download: true }, "Download MP4");
+  #file = el("a", { class: "plain", download: true });
   #address = el("input", { readonly: true });
   #copied = el("span", { class: "quiet", role: "status" });
   #cutting = [this.#length, this.#play, this.#file,
     el("label", { class: "field" }, el("span", {}, "Address"), this.#address),
     el("button", { class: "plain", type: "button", click: () => this.#copy() }, "Copy"), this.#copied];
   #clipper = el("div", { class: "cutting", hidden: true });
-  node = el("div", { class: "past", hidden: true }, el("h2", {}, "Earlier"),
-    el("div", { class: "sheet" }, this.#bar,
-      el("div", { class: "day-choices" },
-        el("button", { class: "plain", type: "button", click: () => this.#goToBeginning() }, "From the beginning"), this.#cut),
-      this.#clipper));
+  #toLive = el("a", { class: "plain", hidden: true }, "Back to live");
 
-  /** @param playback tells which moment is shown */
-  constructor(playback) {
-    this.playback = playback;
+  /** @param kind OF_CHANNEL or OF_STATION; date returns which moment of it is shown, null where it is live */
+  constructor(kind, date) {
+    this.#kind = kind;
+    this.#date = date;
+    say(this.#file, kind.download);
+    const [outer, heading] = kind.isFolded ? ["details", "summary"] : ["div", "h2"];
+    this.node = el(outer, { class: "past", hidden: true }, el(heading, {}, "Earlier"),
+      el("div", { class: "sheet" }, this.#bar,
+        el("div", { class: "day-choices" },
+          el("button", { class: "plain", type: "button", click: () => this.#goToBeginning() }, "From the beginning"), this.#cut, this.#toLive),
+        this.#clipper));
     this.#moment.addEventListener("change", () => this.#goTo(this.#moment.valueAsNumber));
     this.#bar.addEventListener("pointermove", (event) => this.#point(event));
     this.#bar.addEventListener("pointerleave", () => { this.#tip.hidden = true; });
@@ -81,7 +96,12 @@ export class Past {
     this.#unfold(false);
   }
 
-  /** @param item the channel that is looked at, if any; programmes: those of it that are listed, the newest first */
+  /** Whether it isn't folded up. */
+  get isOpen() {
+    return this.node.open !== false;
+  }
+
+  /** @param item the channel or station that is looked at, if any; programmes: those of it that are listed, the newest first */
   update(item, programmes) {
     if (item?.name !== this.#item?.name) this.#unfold(false);
     const kept = item?.hls ? item.available_from : null;
@@ -89,9 +109,12 @@ export class Past {
     this.#programmes = programmes;
     const now = Date.now() / 1000;
     this.node.hidden = !kept || now - kept < LEAST_KEPT_S;
-    if (this.node.hidden || this.#isCutting) return;
+    if (this.node.hidden || !this.isOpen) return;
+    const date = this.#date();
+    this.#toLive.hidden = !this.#kind.isFolded || !date;
+    this.#toLive.href = this.#link();
+    if (this.#isCutting) return;
     this.#show(Math.max(kept, now - reach(item)), now);
-    const date = this.playback.dateAt(this.playback.video.currentTime);
     if (!this.#moment.matches(":active, :focus")) this.#moment.value = String(date ? date.getTime() / 1000 : now);
     this.#describe(this.#moment);
   }
@@ -108,6 +131,11 @@ export class Past {
     };
   }
 
+  /** The address on the page of something of the past; without one, of what is live. */
+  #link(what = "") {
+    return `#${this.#kind.section}/${encodePath(`${this.#item.name}${what}`)}`;
+  }
+
   #slider(label) {
     return el("input", { type: "range", step: "any", "aria-label": label });
   }
@@ -119,7 +147,7 @@ export class Past {
     const within = this.#programmes.filter((one) => one.end > begin && one.start < end);
     this.#spans.replaceChildren(...within.map((one) => {
       const title = one.title || `Programme at ${time(one.start, "short")}`;
-      const link = el("a", { href: `#live/${encodePath(`${this.#item.name}/programme:${one.id}`)}`, title }, title);
+      const link = el("a", { href: this.#link(`/programme:${one.id}`), title }, title);
       this.#place(link, Math.max(one.start, begin), Math.min(one.end, end));
       return link;
     }));
@@ -158,7 +186,7 @@ export class Past {
   }
 
   #showPicture(at) {
-    if (!this.#item?.hls || this.#tip.hidden) return;
+    if (!this.#kind.hasPictures || !this.#item?.hls || this.#tip.hidden) return;
     const address = pastPicture(this.#item, at);
     if (this.#picture.getAttribute("src") !== address) this.#picture.src = address;
     if (!this.#picture.isConnected) this.#tip.prepend(this.#picture);
@@ -168,13 +196,13 @@ export class Past {
 
   #goTo(seconds) {
     const start = Math.round(Math.max(seconds, Date.now() / 1000 - Math.max(reach(this.#item) - ASKING_S, 0)));
-    location.hash = `live/${encodePath(`${this.#item.name}/from:${iso(start)}`)}`;
+    location.hash = this.#link(`/from:${iso(start)}`);
   }
 
   /** Goes to the beginning of the programme that is on; without one, to the oldest that is kept. */
   #goToBeginning() {
     const running = this.#programmes.find((one) => one.state === "running");
-    if (running) location.hash = `live/${encodePath(`${this.#item.name}/programme:${running.id}`)}`;
+    if (running) location.hash = this.#link(`/programme:${running.id}`);
     else this.#goTo(Math.ceil(this.#item.available_from));
   }
 
@@ -193,7 +221,7 @@ export class Past {
     }
     const { available_from: kept, target_duration: newest } = this.#item;
     const behind = Date.now() / 1000 - 2 * newest;
-    const date = this.playback.dateAt(this.playback.video.currentTime)?.getTime() / 1000 || behind;
+    const date = this.#date()?.getTime() / 1000 || behind;
     const to = Math.min(Math.max(date + CLIP_S / 2, kept + CLIP_S), behind);
     const from = Math.max(to - CLIP_S, kept);
     this.#show(Math.max(from - AROUND_S, kept), Math.min(to + AROUND_S, behind));
@@ -215,9 +243,9 @@ export class Past {
     this.#place(this.#between, from, to);
     for (const one of [this.#first, this.#last]) this.#describe(one);
     say(this.#length, `${describe(from)} – ${time(to)} · ${clock(to - from)}`);
-    const view = `#live/${encodePath(`${this.#item.name}/clip:${iso(from)}/${iso(to)}`)}`;
+    const view = this.#link(`/clip:${iso(from)}/${iso(to)}`);
     this.#play.href = view;
-    this.#file.href = beside(this.#item.hls, "clip.mp4", { start: iso(from), end: iso(to) });
+    this.#file.href = beside(this.#item.hls, this.#kind.clip, { start: iso(from), end: iso(to) });
     this.#address.value = `${location.origin}${location.pathname}${view}`;
     say(this.#copied, "");
   }

@@ -34,6 +34,7 @@ function describeTimes({ start, end }) {
 const titleOf = (programme) => programme.title || `Programme at ${time(programme.start)}`;
 
 export class Programmes {
+  #section;
   #channel = "";
   #items = [];
   #asked = 0;
@@ -42,6 +43,11 @@ export class Programmes {
   #rows = new Map();
   #list = el("ul", { class: "rows" });
   node = el("div", { class: "programmes", hidden: true }, el("h2", {}, "Programmes"), this.#list);
+
+  /** @param section of the page, in which they play */
+  constructor(section) {
+    this.#section = section;
+  }
 
   /** The programmes that are listed, the newest first. */
   get listed() {
@@ -94,7 +100,7 @@ export class Programmes {
   #makeRow(item) {
     const name = el("span", { class: "name" });
     const facts = el("span", { class: "quiet" });
-    const link = el("a", { class: "row", href: `#live/${encodePath(keyOf(this.#channel, item.id))}` }, name, facts);
+    const link = el("a", { class: "row", href: `#${this.#section}/${encodePath(keyOf(this.#channel, item.id))}` }, name, facts);
     const file = el("a", { class: "quiet", download: true }, "MP4");
     const files = el("span", { class: "files" });
     return {

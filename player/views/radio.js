@@ -1,15 +1,21 @@
-// The radio view: one audio element for all stations, its volume, and reconnection.
+// The radio view: one audio element for all stations and what they have played, its volume, and reconnection.
 
 import { byId, el, encodePath, presented, say, sayEmpty, syncRows } from "../dom.js";
 import * as session from "../controls/mediasession.js";
 import { Meter } from "../instruments/audiometer.js";
 import { NowPlaying, newToken } from "./nowplaying.js";
+import { OF_STATION, Past, spanIn } from "./past.js";
+import { Playback } from "../playback.js";
+import { Programmes } from "./programmes.js";
 import { Progress, Retry } from "../retry.js";
 import { StationCard, isClosed } from "./station.js";
+import { addressesOf } from "../engines/playmodes.js";
 import { joinVolume } from "../controls/volume.js";
 
 const EMPTY = "No station is configured. Add a [[radio]] section to headwater.toml, or start with --demo.";
 const NO_STATIONS = "There is no station here at the moment.";
+
+const TITLE_CLASS = "headwater.title";
 
 const CHECK_EVERY_MS = 500;
 const FOLLOW_EVERY_MS = 200;
@@ -26,6 +32,11 @@ export class RadioView {
   #items = [];
   #rows = new Map();
   #playing = null;
+  /** What plays of the station's past: {key, title, hls, dash}; null where it is live. */
+  #span = null;
+  /** The path that was entered, or is played, last. */
+  #wanted = "";
+  #earlier = new Playback(this.audio);
   /** Listeners' passwords by station, only kept in memory. */
   #keys = new Map();
   #retry = new Retry(BACK_MS);
@@ -44,14 +55,18 @@ export class RadioView {
     byId("panel-radio").append(
       el("div", { class: "dial" }, el("h2", {}, "Stations"), volumeControls(this.audio)),
       this.#list, this.#empty, this.#status);
+    this.#earlier.addEventListener("message", ({ detail }) => this.#span && say(this.#status, detail));
+    for (const change of ["play", "pause"]) this.audio.addEventListener(change, () => this.#show());
     for (const trouble of ["error", "ended"]) this.audio.addEventListener(trouble, () => this.#lost());
     this.audio.addEventListener("playing", () => {
       say(this.#status, "");
       session.setState("playing", this);
     });
     this.audio.addEventListener("pause", () => {
+      if (!this.#playing || !this.audio.paused || this.audio.ended) return;
       // By the browser: headphones that were pulled out, a call. Live goes on meanwhile, so it isn't kept.
-      if (this.#playing && this.audio.paused && !this.audio.ended) this.#pause();
+      if (this.#span) session.setState("paused", this);
+      else this.#pause();
     });
     this.audio.addEventListener("stalled", () => {
       if (this.#playing && this.audio.readyState < HTMLMediaElement.HAVE_FUTURE_DATA) say(this.#status, "The station is silent. Waiting for it …");
@@ -83,26 +98,45 @@ export class RadioView {
 
   /** Whether the list has a path's station. */
   finds(path) {
-    return this.#items.some((each) => each.name === path);
+    const name = spanIn(path)?.channel ?? path;
+    return this.#items.some((each) => each.name === name);
   }
 
   enter(path) {
-    if (!path || path === this.#playing?.name) return;
-    const item = this.#items.find((each) => each.name === path);
-    if (item) this.play(item);
-    else say(this.#status, `There is no station “${path}”.`);
+    if (!path || (this.#playing && path === (this.#span?.key ?? this.#playing.name))) return;
+    this.#wanted = path;
+    const span = spanIn(path);
+    const name = span?.channel ?? path;
+    const item = this.#items.find((each) => each.name === name);
+    if (!item) say(this.#status, `There is no station “${name}”.`);
+    else if (!span) this.play(item);
+    else if (item.hls) this.#enterSpan(item, path, span);
+    else say(this.#status, `Nothing is kept of what “${name}” has played.`);
   }
 
-  play(item) {
+  /** Plays a moment, a clip or, once its title is known, a programme of a station's past. */
+  async #enterSpan(item, path, span) {
+    const { past, programmes } = this.#rows.get(item.name);
+    past.node.open = true;
+    if (span.id) await programmes.update(item);
+    if (this.#wanted !== path) return;
+    this.play(item, span.id ? programmes.find(item.name, span.id, item.hls) : past.find(item, path, span));
+  }
+
+  /** @param span of its past, as Past and Programmes find it; null for what is live */
+  play(item, span = null) {
     this.stop();
+    this.#wanted = span?.key ?? item.name;
     if (isClosed(item) && !this.#keys.has(item.name)) {
       this.#rows.get(item.name).card.ask((key) => this.#unlock(item, key));
       return;
     }
     this.#playing = item;
+    this.#span = span;
     this.onPlay();
     this.#meter.listen();
-    session.begin({ play: () => this.play(item), pause: () => this.#pause(), stop: () => this.stop() }, this);
+    const goOn = () => (span && span === this.#span ? this.#earlier.play() : this.play(item, span));
+    session.begin({ play: goOn, pause: () => this.#pause(), stop: () => this.stop() }, this);
     this.#connect();
     this.#show();
   }
@@ -135,7 +169,8 @@ export class RadioView {
 
   /** Silent, but to be continued from the lock screen, which forgets an element without a source. */
   #pause() {
-    this.#silence();
+    if (this.#span) this.audio.pause();
+    else this.#silence();
     session.setState("paused", this);
   }
 
@@ -143,14 +178,21 @@ export class RadioView {
     this.#retry.reset();
     this.#progress.reset();
     this.#now.close();
-    this.#playing = null;
+    this.#playing = this.#span = null;
     this.#shown = "";
     this.audio.pause();
+    this.#earlier.close();
     say(this.#status, "");
     this.#show();
   }
 
   #connect() {
+    if (this.#span) {
+      const { key, title, hls, dash } = this.#span;
+      const [mode, url] = Object.entries(addressesOf({ hls, dash }))[0] ?? ["hls", hls];
+      this.#earlier.open({ key, mode, url, isLive: false, about: { title }, start: 0, buffer: 0, level: -1 }, true);
+      return;
+    }
     const query = new URLSearchParams({ listener: newToken() });
     const key = this.#keys.get(this.#playing.name) ?? presented();
     if (this.#playing.protected && key) query.set("key", key);
@@ -165,6 +207,10 @@ export class RadioView {
 
   #lost() {
     if (!this.#playing || !this.audio.hasAttribute("src")) return;
+    if (this.#span) {
+      if (this.audio.ended) this.#end();
+      return;
+    }
     // Also said by a machine without a sound device.
     const unplayable = this.audio.error?.code === MediaError.MEDIA_ERR_DECODE;
     const willTry = this.#retry.later(() => this.#connect());
@@ -173,8 +219,14 @@ export class RadioView {
     say(this.#status, willTry ? `${reason} Trying again …` : "The station doesn't answer. Press play to try once more.");
   }
 
+  /** Ends what was heard of the past; its address can be entered again. */
+  #end() {
+    this.stop();
+    history.replaceState(null, "", "#radio");
+  }
+
   #check() {
-    if (!this.#playing) return;
+    if (!this.#playing || this.#span) return;
     this.#progress.check(this.audio, STUCK_MS, {
       moved: () => {
         if (this.#retry.attempts === 0 || this.#retry.pending) return;
@@ -185,8 +237,25 @@ export class RadioView {
     });
   }
 
+  /** Shows the time of day, and the title of then, of what is heard of the past. */
+  #followSpan() {
+    const date = this.#earlier.dateAt(this.audio.currentTime);
+    const ranges = Object.values(this.#earlier.engine?.hls?.latestLevelDetails?.dateRanges ?? {});
+    const range = date && ranges.findLast((one) => one.class === TITLE_CLASS && one.startDate <= date && (one.endDate ?? Infinity) > date);
+    const title = range?.attr["X-TITLE"] ?? "";
+    this.#card?.showMoment(date, title || (spanIn(this.#span.key).id ? this.#span.title : ""));
+    const shown = title || this.#span.title;
+    if (shown === this.#shown) return;
+    this.#shown = shown;
+    session.show(shown, this.#playing.station || this.#playing.name);
+  }
+
   /** Shows a title when it is heard. */
   #follow() {
+    if (this.#span) {
+      this.#followSpan();
+      return;
+    }
     const heard = this.#playing ? this.#now.heard() : [];
     const current = heard.at(-1);
     const key = current && `${current.media_time} ${current.title}`;
@@ -197,25 +266,45 @@ export class RadioView {
   }
 
   #show() {
-    for (const [name, { card }] of this.#rows) card.mark(name === this.#playing?.name);
+    const isPaused = this.#span && this.audio.paused;
+    for (const [name, { card }] of this.#rows) card.mark(name === this.#playing?.name && !isPaused);
   }
 
   #makeRow(item) {
     const { name } = item;
+    const isOn = () => name === this.#playing?.name;
+    const current = () => this.#items.find((each) => each.name === name) ?? item;
     const card = new StationCard(item, () => {
-      const on = name === this.#playing?.name;
+      const on = isOn();
+      if (on && this.#span) {
+        if (this.audio.paused) this.#earlier.play();
+        else this.audio.pause();
+        return;
+      }
       if (on) this.stop();
-      else this.play(this.#items.find((each) => each.name === name) ?? item);
+      else this.play(current());
       history.replaceState(null, "", on ? "#radio" : `#radio/${encodePath(name)}`);
     });
+    const programmes = new Programmes("radio");
+    const past = new Past(OF_STATION, () => (isOn() && this.#span ? this.#earlier.dateAt(this.audio.currentTime) : null));
+    const showPast = async (now) => {
+      past.update(now, programmes.listed);
+      if (past.node.hidden || !past.isOpen) return;
+      await programmes.update(now);
+      past.update(now, programmes.listed);
+    };
+    past.node.addEventListener("toggle", () => showPast(current()));
+    card.node.insertBefore(past.node, card.canvas);
     const update = (now) => {
       card.update(now);
+      showPast(now);
+      if (isOn() && this.#span) return;
       const sent = [...(now.history ?? []), now.now].filter(Boolean);
       const heard = name === this.#playing?.name ? this.#now.heard() : sent;
       // Just reconnected: keep the last title until a new one is known.
       if (heard.length || !this.#shown) card.showTitles(heard.length ? heard : sent);
     };
-    return { node: card.node, card, update };
+    return { node: card.node, card, past, programmes, update };
   }
 }
 

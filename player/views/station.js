@@ -69,6 +69,12 @@ export class StationCard {
     input.focus();
   }
 
+  /** Shows the time of day of what is heard of its past, and the title of then. */
+  showMoment(date, title) {
+    say(this.#song, [date?.toLocaleTimeString([], { timeStyle: "medium" }), title].filter(Boolean).join(" · "));
+    this.#past.hidden = true;
+  }
+
   /** @param titles oldest first, up to the one that plays */
   showTitles(titles) {
     say(this.#song, titles.at(-1)?.title || stateOf(this.#item) || (isClosed(this.#item) ? FOR_LISTENERS : "No title"));

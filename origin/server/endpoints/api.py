@@ -131,9 +131,11 @@ class Api:
 
     async def _describe_channel(self, channel: Channel) -> dict[str, Any]:
         server, live = self._services_of.config.server, self._services_of.live
-        viewers, oldest = live.served_stream(channel).viewers, await self._oldest_dates.of(channel.stream)
+        # The nodes of a cluster serve one log, which may have more than this node's own.
+        served = live.served_stream(channel)
+        oldest = await self._oldest_dates.of(served)
         return {
-            **describe_stream(channel.stream, channel.state, viewers, oldest),
+            **describe_stream(channel.stream, channel.state, served.viewers, oldest),
             "window_hours": self._services_of.config.limits.window_hours,
             **self._describe_owner(channel.name),
             "restarts": channel.restarts,
@@ -217,7 +219,8 @@ class Api:
 
     async def radio_item(self, request: Request) -> Response:
         """Describe one station."""
-        name = request.path_params["name"]
+        # Behind the name, an address of the page has a moment of the station's past.
+        name = request.path_params["name"].partition("/")[0]
         mount = self._services_of.mounts.get(name)
         return self._item(
             request, "radio", name, [] if mount is None else await self._stations(request, [mount])
@@ -233,7 +236,9 @@ class Api:
     async def _describe_station(self, mount: Mount) -> dict[str, object]:
         stream = self._services_of.live.simulcast_stream(mount.name)
         oldest = None if stream is None else await self._oldest_dates.of(stream)
-        return describe_station(mount, stream, self._recordings(mount.name), oldest)
+        window_hours = self._services_of.config.limits.window_hours
+        recordings = self._recordings(mount.name)
+        return describe_station(mount, stream, recordings, oldest, window_hours=window_hours)
 
     async def events(self, request: Request) -> Response:
         """List the event channels, without details of those that the request may not read."""
@@ -364,6 +369,7 @@ def describe_station(
     stream: LiveStream | None = None,
     recordings: Sequence[dict[str, object]] = (),
     oldest: float | None = None,
+    window_hours: float | None = None,
 ) -> dict[str, object]:
     """Describe a station and its titles with their media times.
 
@@ -371,6 +377,7 @@ def describe_station(
         stream: the stream of its live channel, if it has one.
         recordings: of that channel.
         oldest: date from which on the channel can be played, in seconds since the epoch.
+        window_hours: longest span of it that a request may name.
     """
     titles = [now_playing.describe_title(title) for title in mount.now.titles]
     return {
@@ -381,6 +388,8 @@ def describe_station(
         "protected": is_protected(mount),
         "hls": None if stream is None else f"/live/{mount.name}/master.m3u8",
         "available_from": oldest,
+        "window_hours": window_hours,
+        "target_duration": None if stream is None else stream.target_duration,
         "recordings": [] if stream is None else list(recordings),
         "events": f"/events/radio/{mount.name}",
         "media_type": mount.media_type,

@@ -12,7 +12,8 @@ import msgspec
 
 from media.hls.date_range import DateRange
 from origin.config.errors import CommandError
-from origin.config.options import Config, dvr_seconds, listed_seconds
+from origin.config.options import Config, LiveOptions, RadioOptions, dvr_seconds, listed_seconds, size
+from origin.config.stations import has_dvr
 from origin.events.channel import EventChannel
 from origin.events.cluster_channels import ClusterChannels
 from origin.events.created.channels import CreatedChannels
@@ -39,6 +40,7 @@ from packager.window.snapshot import SnapshotBeginEntry, SnapshotEndEntry
 if TYPE_CHECKING:
     from packager.cluster.shared_dvr import SharedDvr
     from packager.dvr.bucket import DvrBucket
+    from packager.dvr.limits import DvrLimits
 
 EDGE, PACKAGER = "edge", "packager"
 
@@ -131,31 +133,30 @@ def share_events(
 
 
 def make_shared_dvr(
-    config: Config,
-    channel: Channel,
+    options: LiveOptions | RadioOptions,
     bucket: DvrBucket | None,
-    streams: MutableMapping[str, LiveStream],
+    limits: DvrLimits,
+    serve_own: Callable[[], object] = lambda: None,
 ) -> SharedDvr | None:
-    """Make the DVR of a channel that a cluster shares; None where it has none that all nodes could read.
+    """Make the DVR of what a cluster shares; None where there is none that all nodes could read.
 
     Args:
-        channel: this node's own version of the channel.
+        options: of the channel or station.
         bucket: where DVRs are in S3; None where they aren't.
-        streams: where channels are put, by name, as long as they can be served.
+        serve_own: as for `SharedDvr`.
     """
-    configured = next((one for one in config.live if one.name == channel.name), None)
-    if bucket is None or configured is None or not dvr_seconds(configured):
+    if bucket is None or not dvr_seconds(options):
         return None
     # Here and not above: it needs an extra, which most servers don't have.
     from packager.cluster.shared_dvr import SharedDvr
     from packager.dvr.bucket_archive import BucketArchive
     from packager.dvr.segment_removal import DvrBounds
 
-    options = channel.options
-    kept, listed = dvr_seconds(configured), listed_seconds(configured)
-    bounds = DvrBounds(options.dvr_bytes, kept if listed < kept else 0.0, listed)
-    archive = BucketArchive(bucket, channel.name, bounds, options.limits.dvr)
-    return SharedDvr(archive, listed, lambda: streams.setdefault(channel.name, channel.stream))
+    kept, listed = dvr_seconds(options), listed_seconds(options)
+    bounds = DvrBounds(size(options.dvr_size), kept if listed < kept else 0.0, listed)
+    area = "live" if isinstance(options, LiveOptions) else "radio"
+    archive = BucketArchive(bucket, options.name, bounds, limits, area=area)
+    return SharedDvr(archive, listed, serve_own)
 
 
 class SharedStations:
@@ -200,15 +201,21 @@ class SharedSimulcast:
     Args:
         node: serves what one of its nodes makes.
         streams: where channels are put, by name, as long as they can be served.
+        dvr: of the log that the nodes share; None where there is none.
     """
 
     def __init__(
-        self, simulcast: Simulcast, node: ClusterNode, streams: MutableMapping[str, LiveStream]
+        self,
+        simulcast: Simulcast,
+        node: ClusterNode,
+        streams: MutableMapping[str, LiveStream],
+        dvr: SharedDvr | None = None,
     ) -> None:
         self._simulcast = simulcast
         self._streams = streams
         own = simulcast.channel.stream
-        self._shared: SharedChannel = node.share_simulcast(own, self, empty_windows(simulcast.options))
+        awaited = empty_windows(simulcast.options)
+        self._shared: SharedChannel = node.share_simulcast(own, self, awaited, dvr)
         self.add(simulcast.channel)
 
     def add(self, channel: Channel) -> None:
@@ -279,12 +286,16 @@ class WorkerRelay:
 
 
 def share_programmes(
-    programmes: ChannelProgrammes, channels: Mapping[str, Channel], node: ClusterNode | None
+    config: Config,
+    programmes: ChannelProgrammes,
+    channels: Mapping[str, Channel],
+    node: ClusterNode | None,
 ) -> None:
     """Share the programmes of channels with the other machines of a cluster, as soon as the node runs."""
     if node is None:
         return
     stores = {name: one.programmes for name, one in channels.items()}
-    shared = SharedProgrammes(node, stores, programmes.recorded)
+    stations = frozenset(one.name for one in config.radio if has_dvr(one, config)).difference(channels)
+    shared = SharedProgrammes(node, stores, programmes.recorded, stations)
     programmes.elsewhere = shared
     node.add(shared.run)

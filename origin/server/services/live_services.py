@@ -36,6 +36,7 @@ from packager.replication.log_server import LogServer
 from packager.sources.published_source import AfterEnd, Takeover
 
 if TYPE_CHECKING:
+    from packager.cluster.node import ClusterNode
     from packager.cluster.shared_dvr import SharedDvr
     from packager.dvr.bucket import DvrBucket
 
@@ -57,7 +58,7 @@ class LiveServices:
         broadcasts: the channels of both, by name; a simulcast's channel is replaced from time to time.
         streams: the streams that are served, by name; a stream may be replaced, too.
         cluster: shares channels with other machines; None without one.
-        shared_dvrs: the DVRs in S3 of channels that a cluster shares, by name.
+        shared_dvrs: the DVRs in S3 of channels and stations that a cluster shares, by name.
         dvr_bucket: the bucket of the channels' DVRs; None for DVRs on disk.
     """
 
@@ -102,8 +103,9 @@ class LiveServices:
         Args:
             mounts: the stations, some of which have a channel.
         """
-        for channel in self.channels.values():
-            self._share(channel)
+        for options in self._config.live:
+            if (channel := self.channels.get(options.name)) is not None:
+                self._share(channel, options)
         self._serve_simulcasts(mounts)
 
     def _serve_simulcasts(self, mounts: Mapping[str, Mount]) -> None:
@@ -121,9 +123,18 @@ class LiveServices:
                 lambda name: self._delay.labels(name).observe,
             )
             if self.cluster is not None:
-                for name, simulcast in self.simulcasts.items():
-                    self._shared_simulcasts[name] = SharedSimulcast(simulcast, self.cluster, self.streams)
+                self._share_simulcasts(self.cluster)
         self.simulcast_names = frozenset(options if mounts else ())
+
+    def _share_simulcasts(self, cluster: ClusterNode) -> None:
+        """Share the stations' channels with the nodes of a cluster."""
+        stations = {one.name: one for one in self._config.radio}
+        for name, simulcast in self.simulcasts.items():
+            limits = simulcast.options.limits.channel.dvr
+            dvr = make_shared_dvr(stations[name], self.dvr_bucket, limits)
+            if dvr is not None:
+                self.shared_dvrs[name] = dvr
+            self._shared_simulcasts[name] = SharedSimulcast(simulcast, cluster, self.streams, dvr)
 
     def _take_simulcast(self, channel: Channel) -> None:
         """Publish a station's next channel, and share it with the nodes of a cluster."""
@@ -131,13 +142,18 @@ class LiveServices:
         if (shared := self._shared_simulcasts.get(channel.name)) is not None:
             shared.add(channel)
 
-    def _share(self, channel: Channel) -> None:
+    def _share(self, channel: Channel, options: LiveOptions) -> None:
         """Serve a channel under its name: on all nodes of a cluster what the one that owns its log makes."""
         if self.cluster is None:
             self._broadcast(channel)
             return
         self.broadcasts[channel.name] = channel
-        dvr = make_shared_dvr(self._config, channel, self.dvr_bucket, self.streams)
+        dvr = make_shared_dvr(
+            options,
+            self.dvr_bucket,
+            channel.options.limits.dvr,
+            lambda: self.streams.setdefault(channel.name, channel.stream),
+        )
         if dvr is None:
             self.streams[channel.name] = channel.stream
         else:
@@ -156,8 +172,9 @@ class LiveServices:
     @property
     def kept_channels(self) -> dict[str, Channel]:
         """The channels that this server makes all the time: the live ones, and of stations with a DVR."""
-        stations = {name: one.channel for name, one in self.simulcasts.items() if one.options.dvr.window}
-        return {**self.channels, **stations}
+        kept = {name for name, one in self.simulcasts.items() if one.options.dvr.window}
+        kept |= self.shared_dvrs.keys() & self.simulcasts.keys()
+        return {**self.channels, **{name: self.simulcasts[name].channel for name in sorted(kept)}}
 
     def streams_of_others(self) -> list[LiveStream]:
         """Return the channels that other nodes of the cluster make, without those of stations."""

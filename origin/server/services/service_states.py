@@ -108,7 +108,8 @@ def service_states(services: Services) -> dict[str, ServiceState]:
         f"live/{one.name}": _of_channel(one, live.shared_dvrs.get(one.name)) for one in live.channels.values()
     }
     states |= {
-        f"live/{one.name}": _of_simulcast(one, services.mounts[one.name]) for one in live.simulcasts.values()
+        f"live/{one.name}": _of_simulcast(one, services.mounts[one.name], live.shared_dvrs.get(one.name))
+        for one in live.simulcasts.values()
     }
     elsewhere = sorted(live.simulcast_names - live.simulcasts.keys())
     for name in elsewhere:
@@ -139,11 +140,13 @@ def _of_channel(channel: Channel, shared_dvr: SharedDvr | None = None) -> Servic
     return ServiceState(channel.state, "; ".join(f"{key}: {text}" for key, text in troubles.items() if text))
 
 
-def _of_simulcast(simulcast: Simulcast, mount: Mount) -> ServiceState:
+def _of_simulcast(simulcast: Simulcast, mount: Mount, shared_dvr: SharedDvr | None = None) -> ServiceState:
     """Describe a station's HLS: it can't begin without the station's sound."""
     if simulcast.state != "idle" and mount.state == "idle":
         return ServiceState("idle")
-    return ServiceState(simulcast.state) if simulcast.state == "idle" else _of_channel(simulcast.channel)
+    if simulcast.state == "idle":
+        return ServiceState("idle")
+    return _of_channel(simulcast.channel, shared_dvr)
 
 
 def _of_station(mount: Mount) -> ServiceState:

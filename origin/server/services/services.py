@@ -210,7 +210,7 @@ class Services:
             self.recordings,
             lambda: self.waits_for_data,
         )
-        share_programmes(self.programmes, channels, cluster)
+        share_programmes(config, self.programmes, self.live.kept_channels, cluster)
         self._status_events = self._make_status_events()
 
     def _make_recordings(self, places: Mapping[str, str]) -> None:

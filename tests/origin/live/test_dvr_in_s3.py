@@ -107,22 +107,32 @@ def test_what_a_station_has_played_is_in_s3_and_there_after_a_restart(
 ) -> None:
     (tmp_path / "music").mkdir()
     (tmp_path / "music" / "one.mp3").write_bytes(tone(440, 30))
-    station = '[[radio]]\nname = "fm"\nfolder = "music"\nbitrate = 64\ndvr = "1h"\nhls_bitrates = [64]\n'
+    station = '[[radio]]\nname = "fm"\nfolder = "music"\nbitrate = 64\nhls_bitrates = [64]\n'
+    station += 'dvr = "1h"\nplaylist_window = "1s"\n'
     dvr = f'dvr_path = "s3://{BUCKET}/station"'
     (tmp_path / "headwater.toml").write_text(f"[server]\nport = 0\n{dvr}\n{station}")
     environment, folder = s3_server.environment(s3_proxy.url), "/live/fm/64k/"
     server = start_server(cwd=tmp_path, env=environment)
     try:
         first = wait_for(lambda: _listed(server, folder)[:1], "a segment")[0]
+        playlist = m3u8.loads(httpx.get(f"{server.url}{folder}media.m3u8", timeout=60).text)
+        start = playlist.segments[0].program_date_time.timestamp()
+        span = f"{folder}media.m3u8?start={start + 0.1:.3f}&end={start + 3:.3f}"
         data = httpx.get(f"{server.url}{folder}{first}", timeout=60).content
         wait_for(
-            lambda: s3_proxy.asked("PUT", f"/live/fm/dvr/64k/{first.partition('.')[0]}-"), "the segment in S3"
+            lambda: (listed := _listed(server, folder)) and first not in listed, "what has left the list"
         )
+        # A live channel of that name would be beside it.
+        assert s3_proxy.asked("PUT", f"/radio/fm/dvr/64k/{first.partition('.')[0]}-")
+        before = httpx.get(f"{server.url}{span}", timeout=60)
+        assert (before.status_code, first in before.text) == (200, True)
     finally:
         assert server.stop() == 0
     server = start_server(cwd=tmp_path, env=environment)
     try:
-        wait_for(lambda: first in _listed(server, folder), "what was there before")
+        wait_for(lambda: httpx.get(f"{server.url}{span}", timeout=60).status_code == 200, "what was there")
+        again = httpx.get(f"{server.url}{span}", timeout=60)
+        assert [one.uri for one in m3u8.loads(again.text).segments] == [first]
         assert httpx.get(f"{server.url}{folder}{first}", timeout=60).content == data
     finally:
         assert server.stop() == 0

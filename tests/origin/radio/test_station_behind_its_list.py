@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import httpx
@@ -115,6 +116,11 @@ def test_it_is_late_beyond_its_list(station: tuple[ServerProcess, m3u8.Segment])
 def test_a_window_that_a_station_cant_have_is_told_at_the_start() -> None:
     station = {"name": "fm", "dvr": "2d", "playlist_window": "1h"}
     told = list(unserved(validate({"radio": [station]}, "a test")))
-    assert told == ["radio 'fm': playlist_window: only of a DVR on disk"]
-    usual = validate({"radio": [station], "server": {"data": "data"}}, "a test")
-    assert not list(unserved(usual))
+    assert told == ["radio 'fm': playlist_window: only of a DVR on disk or in S3"]
+    stored: list[dict[str, Any]] = [
+        {"server": {"data": "data"}},
+        {"server": {"dvr_path": "s3://bucket/dvr"}},
+        {"server": {"dvr_path": "s3://bucket/dvr"}, "cluster": {"url": "redis://127.0.0.1"}},
+    ]
+    for sections in stored:
+        assert not list(unserved(validate({"radio": [station], **sections}, "a test")))

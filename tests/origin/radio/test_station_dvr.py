@@ -271,7 +271,16 @@ def test_a_programme_of_a_station_has_an_address(run: Run) -> None:
     [
         ({"hls": False}, {}, "only a station in HLS has one"),
         ({"listener_password": "sesame"}, {}, "only a station in HLS has one"),
-        ({}, {"cluster": {"url": "redis://127.0.0.1"}}, "nodes of a cluster share none"),
+        (
+            {},
+            {"cluster": {"url": "redis://127.0.0.1"}},
+            "nodes of a cluster serve a DVR in server.dvr_path alone",
+        ),
+        (
+            {"hls": False},
+            {"cluster": {"url": "redis://127.0.0.1"}, "server": {"dvr_path": "s3://bucket/dvr"}},
+            "only a station in HLS has one",
+        ),
     ],
 )
 def test_a_dvr_that_a_station_cant_have_is_told_at_the_start(

@@ -1,0 +1,128 @@
+"""What source clients sent to a station, and its programmes, become recordings by rule, with their titles."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx
+import m3u8
+import numpy as np
+import pytest
+
+from origin.config.load import validate
+from origin.config.warnings import unserved
+from tests.clients.programs import environment
+from tests.conftest import ServerProcess, start_server
+from tests.keys import ADMIN_TOKEN, BEARER
+from tests.patience import CLIENT_SECONDS, patient_server
+from tests.processes import end
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.timeout(900)
+
+HERTZ = 2200
+CONFIG = f"""
+[server]
+port = 0
+data = "data"
+admin_token = "{ADMIN_TOKEN}"
+[[radio]]
+name = "talk"
+source = "publish"
+source_password = "sesame"
+record = "all"
+hls_bitrates = [64]
+"""
+RENDITION = "/live/talk/64k/media.m3u8"
+
+
+def get(server: ServerProcess, path: str, **options: Any) -> httpx.Response:
+    return httpx.get(server.url + path, timeout=CLIENT_SECONDS, **options)
+
+
+def sending(server: ServerProcess) -> subprocess.Popen[bytes]:
+    made = ["-f", "lavfi", "-i", f"sine={HERTZ}", "-ac", "2", "-b:a", "64k", "-content_type", "audio/mpeg"]
+    to = f"icecast://source:sesame@{server.url.partition('://')[2]}/radio/talk"
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-re", *made, "-f", "mp3", to]
+    return subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
+
+
+def segments(text: str) -> list[m3u8.Segment]:
+    return [one for one in m3u8.loads(text).segments if one.uri and not one.gap_tag]
+
+
+def listed(server: ServerProcess) -> list[m3u8.Segment]:
+    answer = get(server, RENDITION)
+    return segments(answer.text) if answer.status_code == 200 else []
+
+
+def recordings(server: ServerProcess) -> dict[str, dict[str, Any]]:
+    (station,) = get(server, "/api/radio").json()
+    return {one["title"]: one for one in station["recordings"]}
+
+
+def share_of_tone(file: Path) -> float:
+    """How much of a file is the tone that was sent, as ffmpeg decodes it."""
+    words = ["-v", "error", "-i", str(file), "-ac", "1", "-ar", "8000", "-f", "s16le", "-"]
+    done = subprocess.run(["ffmpeg", "-nostdin", *words], check=True, capture_output=True, timeout=240)
+    samples = np.frombuffer(done.stdout, "<i2").astype(float)
+    steps = samples[: len(samples) // 400 * 400].reshape(-1, 400) * np.hanning(400)
+    return float((np.abs(np.fft.rfft(steps)).argmax(axis=1) == HERTZ // 20).mean())
+
+
+def test_a_source_client_and_a_programme_become_recordings_with_titles(tmp_path: Path) -> None:
+    (tmp_path / "headwater.toml").write_text(CONFIG)
+    server = start_server(cwd=tmp_path, program=patient_server())
+    source = sending(server)
+    try:
+        wait_for(lambda: listed(server), "the first segment")
+        song = {"mount": "/radio/talk", "mode": "updinfo", "song": "Ada - Hello"}
+        get(server, "/admin/metadata", params=song, auth=("source", "sesame")).raise_for_status()
+        wait_for(lambda: "Ada - Hello" in get(server, RENDITION).text, "its title")
+        wait_for(lambda: len(listed(server)) >= 6, "six segments")
+        heard = listed(server)
+        begin = heard[1].program_date_time.timestamp() + 0.1
+        programme = [{"id": "news", "start": begin, "end": begin + 6, "title": "News"}]
+        url = f"{server.url}/live/talk/programmes"
+        assert httpx.put(url, json=programme, headers=BEARER, timeout=CLIENT_SECONDS).status_code == 200
+        wait_for(lambda: "News" in recordings(server), "the programme's recording")
+        end(source)
+        wait_for(lambda: len(recordings(server)) == 2, "what the source client has sent")
+        kept = recordings(server)
+        for title, wanted in (("News", heard[1:3]), ("", heard)):
+            playlist = get(server, kept[title]["hls"].replace("master", "64k/media"))
+            found = m3u8.loads(playlist.text)
+            assert found.is_endlist
+            assert {one.uri for one in wanted} <= {one.uri for one in found.segments}
+        assert 'X-TITLE="Ada - Hello"' in playlist.text
+        (tmp_path / "sent.mp4").write_bytes(get(server, kept[""]["mp4"]).raise_for_status().content)
+        assert share_of_tone(tmp_path / "sent.mp4") > 0.8
+    finally:
+        end(source)
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("station", "sections", "told"),
+    [
+        ({"hls": False}, {"server": {"data": "data"}}, "only a station in HLS has recordings"),
+        ({}, {}, "recordings are made in server.data"),
+        (
+            {"record": "publications"},
+            {"server": {"data": "data"}},
+            "only source = 'publish' has source clients",
+        ),
+        (
+            {},
+            {"server": {"data": "data", "dvr_path": "s3://a/b"}, "cluster": {"url": "redis://127.0.0.1"}},
+            "nodes of a cluster make no recordings of stations",
+        ),
+    ],
+)
+def test_a_rule_without_effect_is_told_at_the_start(
+    station: dict[str, Any], sections: dict[str, Any], told: str
+) -> None:
+    config = validate({"radio": [{"name": "fm", "record": "all", **station}], **sections}, "a test")
+    assert list(unserved(config)) == [f"radio 'fm': record: {told}"]
