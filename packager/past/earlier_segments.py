@@ -148,9 +148,14 @@ class EarlierSegments:
         made.extend(recent)
         return made
 
+    def _outlines(self, start: Fraction, end: Fraction | None, before: int) -> dict[str, list[Outline]]:
+        # All renditions wait for S3 at once.
+        coming = {name: self._past[name].outlines(start, end, before) for name in self._renditions}
+        return {name: list(own) for name, own in coming.items()}
+
     def _unbroken_span(self, start: Fraction, before: int) -> OutlinedSpan | None:
         """Read the columns of a span up to a number, behind the last number that is missing."""
-        found = {name: self._past[name].outlines(start, None, before) for name in self._renditions}
+        found = self._outlines(start, None, before)
         edges = [edge for own in found.values() for edge in _edges(own, start, None, before)]
         if not edges or max(edges) != before - 1:
             return None
@@ -255,9 +260,7 @@ class EarlierSegments:
         self, start: Fraction, end: Fraction | None, before: int, recent: PastWindow | None
     ) -> PastWindow | None:
         """Read a span that is over as columns, with its segments from the playlists."""
-        # All renditions wait for S3 at once.
-        coming = {name: self._past[name].outlines(start, end, before) for name in self._renditions}
-        found = {name: list(own) for name, own in coming.items()}
+        found = self._outlines(start, end, before)
         edges = [edge for own in found.values() for edge in _edges(own, start, end, before)]
         if recent is not None:
             edges += [recent.first.number, recent.last.number]
