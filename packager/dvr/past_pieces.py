@@ -313,20 +313,26 @@ class PastPieces:
         self, pieces: Sequence[PieceName], start: Fraction, end: Fraction | None, before: int
     ) -> range:
         """Return the positions of the pieces that begin within a span, and of the last one before that."""
-        # Dates rise with numbers, and are in milliseconds, rounded down.
-        first = max(bisect_right(pieces, int(1000 * start) - 1, key=self._date) - 1, 0)
+
+        def date_from(at: int) -> int:
+            # Dates rise with numbers. A piece that can't be read has that of the next.
+            dates = map(self._date, pieces[at : at + MOST_UNREADABLE])
+            return next((date for date in dates if date is not None), 1000 * index.LATEST_DATE)
+
+        # In milliseconds, rounded down.
+        first = max(bisect_right(range(len(pieces)), int(1000 * start) - 1, key=date_from) - 1, 0)
         behind = bisect_left(pieces, before, key=_number_of)
         if end is not None:
-            behind = min(behind, bisect_right(pieces, int(1000 * end), key=self._date))
+            behind = min(behind, bisect_right(range(len(pieces)), int(1000 * end), key=date_from))
         return range(first, behind)
 
-    def _date(self, piece: PieceName) -> int:
-        """Return the date of a piece in milliseconds since the epoch; 0 of one that can't be read."""
+    def _date(self, piece: PieceName) -> int | None:
+        """Return the date of a piece in milliseconds since the epoch; None of one that can't be read."""
         if piece.date >= 0:
             return piece.date
         if piece not in self._dates:
             self._dates[piece] = date_of(self._client, self._index, piece)
-        return self._dates[piece] or 0
+        return self._dates[piece]
 
     def _known(self) -> Sequence[PieceName]:
         """Return the pieces that are known, without those that were removed a while ago."""

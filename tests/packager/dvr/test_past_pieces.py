@@ -115,6 +115,19 @@ def test_a_reader_sees_what_is_stored_later_and_asks_for_no_more_than_that(
     assert len(s3_proxy.requests) == asked
 
 
+def test_pieces_without_a_date_that_cannot_be_read_hide_none_before_them(
+    rendition: RenditionInBucket, segments: list[LiveSegment]
+) -> None:
+    stored = store(rendition.writer(), segments)
+    # An earlier version didn't name dates.
+    for number in range(FIRST + COUNT, FIRST + COUNT + 3 * LINES, LINES):
+        rendition.store.put(f"{KEY}/index/{number:015d}-7", b"?")
+    past = rendition.past()
+    assert past.read(Fraction(0), None, ALWAYS) == stored
+    date = segments[4].program_date_time
+    assert past.read(date, date + 10, ALWAYS) == stored[4:14]
+
+
 def test_those_who_store_one_after_the_other_are_read_as_one(
     rendition: RenditionInBucket, segments: list[LiveSegment]
 ) -> None:
