@@ -214,20 +214,26 @@ class EarlierSegments:
     def _recent(self, start: Fraction, end: Fraction | None) -> PastWindow | None:
         """Return the segments of a span that the windows have, listed or not; None without any."""
         listed = past_window(self._renditions, start, end)
-        first = max(one.window.listed[0].number for one in self._renditions.values() if one.window.listed)
-        until = end if listed is None else listed.first.program_date_time
-        rows = {}
-        for name, rendition in self._renditions.items():
-            held = map(rendition.window.at, range(self._before, first))
-            within = (one for one in held if one is not None and _end(one) > start)
-            rows[name] = [one for one in within if until is None or one.program_date_time < until]
-        unlisted = next(iter(rows.values()))
-        if not unlisted or len({len(own) for own in rows.values()}) > 1:
+        windows = {name: one.window for name, one in self._renditions.items()}
+        leading = variant_renditions(list(self._renditions.values()))[0].window
+        behind = max(one.listed[0].number for one in windows.values() if one.listed)
+        if listed is not None:
+            behind = listed.first.number
+        held = (leading.at(number) for number in range(self._before, behind))
+        # Sound may begin a little earlier or later than the pictures of its number.
+        numbers = [
+            one.number
+            for one in held
+            if one is not None and _end(one) > start and (end is None or one.program_date_time < end)
+        ]
+        rows = {name: [one for at in numbers if (one := own.at(at))] for name, own in windows.items()}
+        if not numbers or any(len(own) < len(numbers) for own in rows.values()):
             return listed
+        oldest = next(iter(rows.values()))[0].program_date_time
         if listed is None:
-            return PastWindow(start, rows, unlisted[0].program_date_time, self._is_whole(None, end))
+            return PastWindow(start, rows, oldest, self._is_whole(None, end))
         joined = {name: [*own, *listed.segments[name]] for name, own in rows.items()}
-        return PastWindow(start, joined, unlisted[0].program_date_time, listed.is_whole)
+        return PastWindow(start, joined, oldest, listed.is_whole)
 
     def _read(self, start: Fraction, end: Fraction | None, before: int, *, is_whole: bool) -> _Earlier:
         """Read the segments of a span, and put gaps where a rendition lacks a number that another one has."""
@@ -242,6 +248,9 @@ class EarlierSegments:
         # The segment before the span is read as well, which may have ended long before.
         while numbers and known[numbers[0]].program_date_time < start and _end(known[numbers[0]]) <= start:
             del numbers[0]
+        # Sound may begin a little earlier than the pictures of its number, as in the playlists.
+        while end is not None and numbers and known[numbers[-1]].program_date_time >= end:
+            numbers.pop()
         if not is_whole:
             numbers = _unbroken(numbers, before)
         aligned = {name: _aligned(segments, numbers, known) for name, segments in found.items()}
@@ -267,7 +276,10 @@ class EarlierSegments:
             found = {name: self._with_recent(name, own, before, recent) for name, own in found.items()}
         if not edges:
             return None
-        span = _without_earlier(OutlinedSpan(range(min(edges), max(edges) + 1), found), start)
+        span = OutlinedSpan(range(min(edges), max(edges) + 1), found)
+        while end is not None and span.numbers and span.last.program_date_time >= end:
+            span = OutlinedSpan(range(span.numbers.start, span.last.number), found)
+        span = _without_earlier(span, start)
         if not span.has_media(next(iter(found))):
             return None
         oldest = span.first.program_date_time

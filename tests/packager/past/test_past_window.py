@@ -54,12 +54,14 @@ async def test_a_span_has_what_has_left_the_list_but_is_not_in_the_past_yet(
         assert len(unlisted) > 2
         past = {name: PastBlocks(tmp_path / "empty" / name) for name in renditions}
         earlier = EarlierSegments(renditions, past, outlined=outlined)
-        later = Fraction(1, 8)
-        for begin in (0, 1, len(unlisted) - 1):
-            for end in (unlisted[-1], window.listed[0], window.listed[2]):
-                start = unlisted[begin].program_date_time + later
-                found = await earlier.window(start, end.program_date_time + later)
-                assert found is not None
-                assert list(found.columns.numbers) == list(range(unlisted[begin].number, end.number + 1))
-                assert found.is_whole
-                assert all(found.columns.tracks[name].has(THERE | MEDIA).all() for name in renditions)
+        for later in (Fraction(0), Fraction(1, 8)):
+            for begin in (0, 1, len(unlisted) - 2):
+                for end in (unlisted[-1], window.listed[0], window.listed[2]):
+                    start = unlisted[begin].program_date_time + later
+                    found = await earlier.window(start, end.program_date_time + later)
+                    assert found is not None
+                    # A segment that begins where the span ends has none of it.
+                    expected = range(unlisted[begin].number, end.number + (later > 0))
+                    assert list(found.columns.numbers) == list(expected)
+                    assert found.is_whole
+                    assert all(found.columns.tracks[name].has(THERE | MEDIA).all() for name in renditions)
