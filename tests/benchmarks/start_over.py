@@ -57,8 +57,9 @@ def publishing(server: ServerProcess) -> Iterator[None]:
 
 @dataclass
 class Polls:
-    """What viewers got."""
+    """What viewers got, from the part on that was the next one."""
 
+    newest: tuple[int, int]
     statuses: Counter[int] = field(default_factory=Counter)
     nbytes: int = 0
     times: list[float] = field(default_factory=list)
@@ -74,12 +75,17 @@ async def connected(server: ServerProcess) -> AsyncIterator[Streams]:
         writer.close()
 
 
+def newest_part(server: ServerProcess) -> tuple[int, int]:
+    """Return the number and the index of the part that comes next."""
+    found = HINT.search(httpx.get(server.url + PLAYLIST, timeout=60).text)
+    assert found is not None
+    return int(found[1]), int(found[2])
+
+
 async def watch(server: ServerProcess, query: str, skip: str, until: float, polls: Polls) -> None:
     """Reload a playlist for each part until a time."""
-    async with connected(server) as (reader, writer), httpx.AsyncClient(timeout=60) as client:
-        newest = HINT.search((await client.get(server.url + PLAYLIST)).text)
-        assert newest is not None
-        number, part = int(newest[1]), int(newest[2])
+    number, part = polls.newest
+    async with connected(server) as (reader, writer):
         while time.monotonic() < until:
             target = f"{PLAYLIST}?{query}_HLS_msn={number}&_HLS_part={part}{skip}"
             head = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\n\r\n"
@@ -102,7 +108,8 @@ async def measure(server: ServerProcess, viewers: int, seconds: float, begin: fl
     idle = (cpu_seconds(server) - idle) / IDLE_SECONDS
     query = f"start={time.time() - begin:.3f}&" if begin else ""
     for name, skip in FORMS.items():
-        polls, until = Polls(), time.monotonic() + seconds
+        polls = Polls(await asyncio.to_thread(newest_part, server))
+        until = time.monotonic() + seconds
         spent = cpu_seconds(server)
         await asyncio.gather(*(watch(server, query, skip, until, polls) for _ in range(viewers)))
         spent = cpu_seconds(server) - spent - idle * seconds
