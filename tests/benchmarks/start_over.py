@@ -93,7 +93,8 @@ async def watch(server: ServerProcess, query: str, skip: str, until: float, poll
             writer.write(head.encode())
             answer = (await reader.readuntil(b"\r\n\r\n")).decode()
             length = re.search(r"content-length: (\d+)", answer, re.IGNORECASE)
-            polls.nbytes += len(await reader.readexactly(int(length[1]) if length else 0))
+            body = await reader.readexactly(int(length[1]) if length else 0)
+            polls.nbytes += len(body)
             polls.times.append(time.monotonic() - asked)
             polls.statuses[int(answer.split()[1])] += 1
             part += 1
