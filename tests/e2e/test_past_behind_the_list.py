@@ -48,7 +48,7 @@ def server(folder: Path) -> Iterator[ServerProcess]:
         f'[server]\nport = 0\ndata = "data"\n{copied_channel("a", *options)}'
     )
     running = start_server(cwd=folder)
-    first = wait_for(lambda: listed(running), "the channel").media_sequence or 0
+    first = wait_for(lambda: listed(running).media_sequence, "the channel")
     wait_for(
         lambda: (listed(running).media_sequence or 0) > first + BEHIND + SEGMENTS, "it has left the list"
     )
