@@ -72,8 +72,9 @@ def captioned(
     text = f'[server]\nport = 0\ndata = "data"\n{place}{copied_channel("a", *OPTIONS)}'
     (folder / "headwater.toml").write_text(text)
     server = start_server(cwd=folder, env=environment)
-    newest = wait_for(lambda: playlist(server).segments, "the channel")[-1]
-    first = int(newest.uri.partition(".")[0]) + 2
+    # The open segment has parts alone.
+    whole = wait_for(lambda: [one.uri for one in playlist(server).segments if one.uri], "the channel")
+    first = int(whole[-1].partition(".")[0]) + 2
     body = b"WEBVTT\n\n00:00.000 --> 00:30.000\nHello\n"
     url = f"{server.url}/live/a/captions/en"
     answer = httpx.post(url, content=body, headers={**BEARER, "content-type": "text/vtt"})
