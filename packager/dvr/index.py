@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice, pairwise
@@ -31,6 +32,9 @@ INDEX = "index"
 
 READ_BYTES = 1 << 20
 """How much is read at once."""
+
+MOST_UNDATED = 16
+"""So many stretches of an index in a row are tried in search of one that has a date."""
 
 LATEST_DATE = 4_102_444_800
 """Latest possible date in seconds since the epoch: the year 2100."""
@@ -394,6 +398,24 @@ def _most(line: IndexLine, first: IndexLine, last: IndexLine) -> int:
     if line.number > last.number:
         return last.left + line.number - last.number
     return last.left if line.number > first.number else first.left
+
+
+def count_begun(count: int, moment: Fraction | int, date_of: Callable[[int], Fraction | int | None]) -> int:
+    """Count stretches of an index that begin up to a moment; their dates rise.
+
+    One that can't be dated, as it can't be read or has just been begun, counts with the next one.
+
+    Args:
+        count: how many there are.
+        moment: in the unit of the dates.
+        date_of: returns the date of the one at a position; None where it can't be known.
+    """
+
+    def begin(at: int) -> tuple[bool, Fraction | int]:
+        dates = map(date_of, range(at, min(at + MOST_UNDATED, count)))
+        return next(((False, date) for date in dates if date is not None), (True, 0))
+
+    return bisect_right(range(count), (False, moment), key=begin)
 
 
 def seconds(ratio: tuple[int, int]) -> float:

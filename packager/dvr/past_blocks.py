@@ -52,7 +52,7 @@ FIRST_LINE_BYTES = 4096
 """How much of an index is read for the date of its first line; of a longer line, all of the index is."""
 
 MOST_UNPLAYED = 16
-"""So many blocks in a row are tried in search of one that has media, or a date."""
+"""So many of the newest blocks are tried in search of one that has media."""
 
 MAX_INDEX_BYTES = 16 << 20
 """Longest index of a block that is read."""
@@ -182,12 +182,19 @@ class PastBlocks:
         return 0
 
     def init(self, number: int) -> bytes | None:
-        """Return an init segment, by the number of its timeline."""
+        """Return an init segment, by the number of its timeline.
+
+        Raises:
+            OSError: it may still be put into the past.
+        """
+        is_moving = self._is_moving()
         # Each block has those of its segments; the first one may have been removed meanwhile.
         first = number // BLOCK_SEGMENTS
         for block in (first, *(one for one in self.numbers()[:1] if one > first)):
             with contextlib.suppress(OSError), (self._place / str(block)).open() as folder:
                 return folder.read(f"init-{number}.mp4", MAX_INIT_BYTES)
+        if is_moving:
+            raise self._incomplete()
         return None
 
     def read(
@@ -287,13 +294,7 @@ class PastBlocks:
     def _touching(self, start: Fraction, end: Fraction | None) -> Iterator[int]:
         """Yield the blocks that may have segments of a span."""
         blocks = self.numbers()
-
-        def begin_behind(at: int) -> Fraction:
-            # Dates rise with numbers. A block that can't be read, or has just begun, has that of the next.
-            dates = map(self._begin, blocks[at : at + MOST_UNPLAYED])
-            return next((date for date in dates if date is not None), Fraction(index.LATEST_DATE))
-
-        first = bisect_right(range(len(blocks)), start, key=begin_behind)
+        first = index.count_begun(len(blocks), start, lambda at: self._begin(blocks[at]))
         for block in blocks[max(first - 1, 0) :]:
             begin = self._begin(block)
             if begin is not None and end is not None and begin >= end:

@@ -314,16 +314,14 @@ class PastPieces:
     ) -> range:
         """Return the positions of the pieces that begin within a span, and of the last one before that."""
 
-        def date_from(at: int) -> int:
-            # Dates rise with numbers. A piece that can't be read has that of the next.
-            dates = map(self._date, pieces[at : at + MOST_UNREADABLE])
-            return next((date for date in dates if date is not None), 1000 * index.LATEST_DATE)
+        def date_of(at: int) -> int | None:
+            return self._date(pieces[at])
 
         # In milliseconds, rounded down.
-        first = max(bisect_right(range(len(pieces)), int(1000 * start) - 1, key=date_from) - 1, 0)
+        first = max(index.count_begun(len(pieces), int(1000 * start) - 1, date_of) - 1, 0)
         behind = bisect_left(pieces, before, key=_number_of)
         if end is not None:
-            behind = min(behind, bisect_right(range(len(pieces)), int(1000 * end), key=date_from))
+            behind = min(behind, index.count_begun(len(pieces), int(1000 * end), date_of))
         return range(first, behind)
 
     def _date(self, piece: PieceName) -> int | None:

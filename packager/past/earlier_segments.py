@@ -114,8 +114,7 @@ class EarlierSegments:
         window, threads = self._renditions[self._wanted].window, next(iter(self._past.values())).threads
         leading = next(iter(self._renditions.values())).window
         for _ in range(READ_ATTEMPTS):
-            # Segments that have left the playlist lately may not be in the DVR yet.
-            before = max(one.window.finished.oldest_number for one in self._renditions.values())
+            before = self._before
             begun, recent = self._begun(start, before), list(settled_segments(window, before, first_recent()))
             has_media = any(not one.gap for one in reversed(leading.listed) if one.number >= begun.number)
             made = await threads.run(self._read_growing, start, before, begun, recent)
@@ -276,10 +275,11 @@ class EarlierSegments:
             found = {name: self._with_recent(name, own, before, recent) for name, own in found.items()}
         if not edges:
             return None
-        span = OutlinedSpan(range(min(edges), max(edges) + 1), found)
-        while end is not None and span.numbers and span.last.program_date_time >= end:
-            span = OutlinedSpan(range(span.numbers.start, span.last.number), found)
-        span = _without_earlier(span, start)
+        numbers = range(min(edges), max(edges) + 1)
+        if end is not None:
+            behind = _first_at(next(iter(found.values())), end, numbers.stop)
+            numbers = range(numbers.start, max(numbers.start, behind))
+        span = _without_earlier(OutlinedSpan(numbers, found), start)
         if not span.has_media(next(iter(found))):
             return None
         oldest = span.first.program_date_time
@@ -330,6 +330,20 @@ def _without_earlier(span: OutlinedSpan, start: Fraction) -> OutlinedSpan:
     while span.numbers and (first := span.first).program_date_time < start and _end(first) <= start:
         span = span.behind(first.number - span.numbers.start)
     return span
+
+
+def _first_at(outlines: Sequence[Outline], end: Fraction, behind: int) -> int:
+    """Return the first number before another one that begins at the end of a span, or later; else that one.
+
+    Sound may begin a little earlier than the pictures of its number: the first rendition counts.
+    """
+    for one in reversed(outlines):
+        begun = one.begun(end, before=True)
+        if begun < len(one.there):
+            behind = min(behind, one.first + int(one.there[begun]))
+        if begun:
+            break
+    return behind
 
 
 def _edges(outlines: Sequence[Outline], start: Fraction, end: Fraction | None, before: int) -> list[int]:

@@ -111,6 +111,7 @@ def test_whoever_wants_what_a_start_still_puts_into_the_past_is_refused_until_it
         lambda: blocks.read(start, later, 10**12),
         lambda: blocks.outlines(start, later, 10**12),
         lambda: blocks.find(segments[-1].number),
+        lambda: blocks.init(segments[-1].number),
     ):
         with pytest.raises(BlockingIOError):
             ask()
