@@ -24,6 +24,9 @@ NAME = "date-ranges"
 MAX_BYTES = 8 << 20
 """Longest file that is written: the titles of a station for three weeks. The oldest ranges give way."""
 
+MOST_LINES = 64
+"""Most tags of one range that are kept, the first ones and the newest: more of them say nothing new."""
+
 MOST_FOUND = 2000
 """Most ranges of a span, the newest."""
 
@@ -100,7 +103,8 @@ class RangeTable:
         known = self._ranges.get(tag.id)
         before = () if known is None else known.lines
         if all(one != line for _, one in before):
-            self._ranges[tag.id] = _StoredRange(tag, (*before, (self._count, line)))
+            kept = before[: MOST_LINES - 1]
+            self._ranges[tag.id] = _StoredRange(tag, (*kept, (self._count, line)))
             self._count += 1
 
     def within(self, begin: Fraction, end: Fraction) -> StoredRanges:

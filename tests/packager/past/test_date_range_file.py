@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from media.hls.date_range import DateRange
-from packager.past.date_range_file import MAX_BYTES, NAME, DateRangeFile
+from packager.past.date_range_file import MAX_BYTES, MOST_LINES, NAME, DateRangeFile
 
 SONG = DateRange("song", Fraction(1000), "c", client_attributes={"X-TITLE": "A"})
 SHOW = DateRange("show", Fraction(900), planned_duration=Fraction(500))
@@ -38,6 +38,15 @@ def test_a_line_that_was_cut_off_or_damaged_takes_no_other_with_it(tmp_path: Pat
     path.write_bytes(b"\xff\n#EXT-X-DATERANGE:ID=\n" + path.read_bytes() + b'#EXT-X-DATERANGE:ID="so')
     written.add([JINGLE], Fraction(0))
     assert lines(DateRangeFile(tmp_path / "dvr"), 0, 2000) == [str(SHOW), str(JINGLE)]
+
+
+def test_a_range_with_too_many_tags_has_its_first_ones_and_its_end(tmp_path: Path) -> None:
+    written = DateRangeFile(tmp_path / "dvr")
+    changes = [replace(SONG, client_attributes={"X-N": str(number)}) for number in range(3 * MOST_LINES)]
+    end = replace(SONG, duration=Fraction(40), client_attributes={})
+    written.add([*changes, end], Fraction(0))
+    for one in (written, DateRangeFile(tmp_path / "dvr")):
+        assert lines(one, 1030, 1031) == [*map(str, changes[: MOST_LINES - 1]), str(end)]
 
 
 def test_the_oldest_ranges_give_way_where_the_file_becomes_too_long(tmp_path: Path) -> None:
