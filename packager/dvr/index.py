@@ -406,7 +406,7 @@ def count_begun(count: int, moment: Fraction | int, date_of: Callable[[int], Fra
     One that can't be dated, as it can't be read or has just been begun, counts with the next one.
 
     Args:
-        count: how many there are.
+        count: how many stretches the index has.
         moment: in the unit of the dates.
         date_of: returns the date of the one at a position; None where it can't be known.
     """
