@@ -82,13 +82,15 @@ def _variant(
     if not timelines:
         return None
     entry = timelines[-1].entry
-    bits = [8 * size for size in own.column("key_frame_end")[known].tolist()]
+    bits = 8 * own.column("key_frame_end")[known].astype(np.int64)
+    ticks, per_second = own.column("duration")[known].T
     # Each stands for as many segments: sums by floats, since fractions are slow.
-    seconds = [step * (ticks / per_second) for ticks, per_second in own.column("duration")[known].tolist()]
+    seconds = step * (ticks / per_second)
     return IFrameVariant(
         f"{name}/{PLAYLIST_NAME}{suffix}",
-        bandwidth=math.ceil(max(one / each for one, each in zip(bits, seconds, strict=True))),
-        average_bandwidth=math.ceil(sum(bits) / sum(seconds)),
+        bandwidth=math.ceil((bits / seconds).max()),
+        # Added up one by one: other orders have other roundings.
+        average_bandwidth=math.ceil(int(bits.sum()) / sum(seconds.tolist())),
         codecs=entry.codec,
         resolution=timelines[-1].resolution,
         video_range=entry.video_range,
