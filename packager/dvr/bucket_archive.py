@@ -77,12 +77,10 @@ class _Upload:
         next_number: the number of the next segment to store, or of that which is being stored.
         first_number: the number of the first segment that this process listed.
         removes_from: when the next removal may be attempted, by the monotonic clock.
-        outlines: writes the outlines of its blocks; None where nothing stays that isn't listed.
         writer: the rendition's; None before it has windows.
     """
 
     folder: BucketFolder
-    outlines: OutlineWriter | None = None
     is_loaded: bool = False
     next_number: int = 0
     first_number: int = 0
@@ -121,6 +119,7 @@ class BucketArchive:
         self._key = f"{area}/{channel}/dvr"
         self._health = DiskHealth(channel, limits.calm_writes, "S3 is too slow")
         self._uploads: dict[str, _Upload] = {}
+        self._outlines = OutlineWriter(bucket.storing, self._key, {})
         self._found: dict[str, StoredRendition] = {}
         self._cadence: Cadence | None = None
         self._ignored_before = 0
@@ -243,11 +242,12 @@ class BucketArchive:
         self._cadence, self._found = cadence, {}
         client, limits = self._bucket.storing, self._limits.bucket
         stored_by = 1 + secrets.randbelow(STORERS - 1)
-        self._uploads = {}
-        for name in names:
-            key, past = f"{self._key}/{name}", self._past(name)
-            outlines = None if past is None else OutlineWriter(client, key, past)
-            self._uploads[name] = _Upload(BucketFolder(client, key, stored_by, limits), outlines)
+        names = list(names)
+        self._uploads = {
+            name: _Upload(BucketFolder(client, f"{self._key}/{name}", stored_by, limits)) for name in names
+        }
+        past = {name: found for name in names if (found := self._past(name)) is not None}
+        self._outlines = OutlineWriter(client, self._key, past)
 
     async def _load(self, cadence: Cadence) -> None:
         threads, uploads, newest = self._bucket.storing_threads, self._uploads, self._newest(cadence)
@@ -459,20 +459,19 @@ class BucketArchive:
         limits = self._limits.bucket
         while True:
             await asyncio.sleep(limits.outline_seconds)
-            for upload in self._uploads.values():
-                if upload.outlines is None or not (upload.is_loaded and self._may_append()):
-                    continue
-                write, newest = upload.outlines.write_next, upload.folder.newest_piece
-                try:
-                    if await self._bucket.storing_threads.run(write, newest):
-                        await asyncio.sleep(limits.outline_seconds)
-                except (OSError, NotFoundError) as error:
-                    # The client of S3 logs why it can't be reached.
-                    log.debug("an outline can't be stored", channel=self._channel, reason=str(error))
-                    await asyncio.sleep(limits.removal_retry_seconds)
-                except Exception:  # playlists of the past are made without it
-                    log.exception("an outline of a DVR can't be made", channel=self._channel)
-                    await asyncio.sleep(limits.removal_retry_seconds)
+            uploads = list(self._uploads.values())
+            if not (uploads and all(one.is_loaded for one in uploads) and self._may_append()):
+                continue
+            newest = min(one.folder.newest_piece for one in uploads)
+            try:
+                await self._bucket.storing_threads.run(self._outlines.write_next, newest)
+            except (OSError, NotFoundError) as error:
+                # The client of S3 logs why it can't be reached.
+                log.debug("outlines can't be stored", channel=self._channel, reason=str(error))
+                await asyncio.sleep(limits.removal_retry_seconds)
+            except Exception:  # playlists of the past are made without them
+                log.exception("outlines of a DVR can't be made", channel=self._channel)
+                await asyncio.sleep(limits.removal_retry_seconds)
 
     def _remove_oldest(self, uploads: Sequence[_Upload]) -> bool:
         """Take the oldest piece off the index if it is over, and remove segments; return whether any was."""

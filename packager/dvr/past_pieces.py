@@ -11,9 +11,10 @@ import contextlib
 import time
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
-from itertools import chain, islice
+from functools import partial
+from itertools import chain, groupby, islice
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,7 +32,7 @@ from packager.dvr.index_pieces import (
 )
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
-from packager.dvr.outline_cache import OUTLINES
+from packager.dvr.outline_cache import GROUPS, OUTLINES
 from packager.dvr.own_files import MAX_INIT_BYTES
 from packager.dvr.piece_outlines import (
     OUTLINE_FOLDER,
@@ -39,9 +40,10 @@ from packager.dvr.piece_outlines import (
     PieceBlock,
     blocks_with,
     full_blocks,
-    read_outline,
+    read_group,
 )
 from packager.library.local_storage import NotFoundError
+from packager.past.coded_outlines import NotedOutline, OutlineGroup
 from packager.past.outlines import BLOCK_SEGMENTS, Outline, outlines_of
 from packager.s3.client import UnavailableError
 from packager.s3.thread_flights import ThreadFlights
@@ -82,6 +84,19 @@ class _ReadPiece(NamedTuple):
     segments: Sequence[LiveSegment]
 
 
+class _WantedBlock(NamedTuple):
+    """A block whose outline is wanted.
+
+    Attributes:
+        group: the object that is read for it; None where there can't be one, or nobody needs it.
+        single: the name of another object that may have it; None for none.
+    """
+
+    block: PieceBlock
+    group: Future[OutlineGroup | None] | None
+    single: OutlineName | None
+
+
 class PastPieces:
     """Finds segments of one rendition; see `PastSegments`. Several threads may call its methods.
 
@@ -108,14 +123,16 @@ class PastPieces:
         self._reads = reads
         self._client = bucket.client
         self._place = f"{bucket.address}/{key}"
+        self._address = bucket.address
         self._key = key
         self._index = f"{key}/index"
-        self._extension = extension_of(key.rpartition("/")[2])
         self._cadence = cadence
         # Names outlines, wherever the bucket is, and its cache.
         self._outlined = f"{key} {stored_cadence.encode(cadence).decode()}"
         self._cached_as = f"{self._place} {self._outlined}"
-        self._outlines = f"{key}/{OUTLINE_FOLDER}"
+        channel, _, self._name = key.rpartition("/")
+        self._outlines = f"{channel}/{OUTLINE_FOLDER}"
+        self._extension = extension_of(self._name)
         self._limits = limits.bucket
         self._clock = clock
         self._lock = Lock()
@@ -129,7 +146,6 @@ class PastPieces:
         self._timelines: OrderedDict[tuple[int, int], Timeline | None] = OrderedDict()
         self._looks = ThreadFlights[str, None](WAIT_SECONDS)
         self._fetches = ThreadFlights[PieceName, tuple[PieceContent | None, bytes]](WAIT_SECONDS)
-        self._outline_fetches = ThreadFlights[OutlineName, bytes](WAIT_SECONDS)
 
     def place_of(self, segment: LiveSegment) -> str:
         """Return the address of a segment's object."""
@@ -195,49 +211,50 @@ class PastPieces:
         if any(one.date < 0 for one in pieces_with(pieces, first, last, self._limits.piece_lines)):
             # Pieces of earlier versions have numbers of several blocks.
             return outlines_of(self.read(start, end, before), self._extension)
-        blocks = list(blocks_with(pieces, first, last))
-        found = [OUTLINES.find(self._cache_key(one)) for one in blocks]
         full = full_blocks(pieces)
-        coming = {
-            one.first: self._reads.submit(self._fetch_outline, one.outline_name(self._outlined))
-            for one, known in zip(blocks, found, strict=True)
-            if known is None and one.first in full
-        }
-        return self._outlines_of(blocks, found, coming)
+        wanted: list[_WantedBlock] = []
+        by_object = groupby(
+            blocks_with(pieces, first, last),
+            lambda one: OutlineName.having(one.first, full) if one.first in full else None,
+        )
+        for name, blocks in by_object:
+            own = list(blocks)
+            group = None if name is None or self._are_made(own) else self._group(name)
+            wanted += [
+                _WantedBlock(one, group, None if name is None else name.single(one.first, full))
+                for one in own
+            ]
+        return self._outlines_of(wanted)
 
-    def _outlines_of(
-        self,
-        blocks: Sequence[PieceBlock],
-        found: Sequence[Outline | None],
-        coming: dict[int, Future[bytes]],
-    ) -> Iterator[Outline]:
-        for block, known in zip(blocks, found, strict=True):
-            outline = known
-            if outline is None and block.first in coming:
-                outline = self._decoded(block, coming.pop(block.first).result())
-            if outline is None:
-                outline = self._made(block)
+    def _are_made(self, blocks: Sequence[PieceBlock]) -> bool:
+        """Return whether the outlines of blocks are in memory as they were made of pieces."""
+        return all(OUTLINES.find(self._cache_key(one)) is not None for one in blocks)
+
+    def _group(self, name: OutlineName) -> Future[OutlineGroup | None]:
+        """Begin to read an object with outlines, which one of those who want it asks for."""
+        read = partial(read_group, self._client, self._outlines, name)
+        return GROUPS.begin(f"{self._address}/{self._outlines}/{name}", self._reads, read)
+
+    def _outlines_of(self, wanted: Sequence[_WantedBlock]) -> Iterator[Outline]:
+        for one in wanted:
+            outline = self._stored(one) or self._made(one.block)
             if outline is not None:
                 yield outline
 
-    def _decoded(self, block: PieceBlock, data: bytes) -> Outline | None:
-        """Read the outline of a block; None where it isn't one, or isn't that of these pieces."""
-        storers = dict.fromkeys(one.stored_by for one in reversed(block.pieces))
-
-        def read_timelines(numbers: Iterable[int]) -> Mapping[int, Timeline]:
-            found: dict[int, Timeline] = {}
-            for number in numbers:
-                timelines = (self._timeline(number, one) for one in storers)
-                if (timeline := next(filter(None, timelines), None)) is not None:
-                    found[number] = timeline
-            return found
-
-        digest = block.outline_name(self._outlined).digest
-        outline = Outline.decode(data, digest, block.first, self._extension, read_timelines)
-        return None if outline is None else OUTLINES.get(self._cache_key(block), lambda: outline)
+    def _stored(self, wanted: _WantedBlock) -> Outline | None:
+        """Return the outline of a block out of an object; None where that doesn't have it of these pieces."""
+        block, group, single = wanted
+        found = None if group is None else group.result(WAIT_SECONDS)
+        if found is None and group is not None and single is not None:
+            found = self._group(single).result(WAIT_SECONDS)
+        if found is None:
+            return None
+        return found.outline(self._name, block.first, block.digest(self._outlined))
 
     def _made(self, block: PieceBlock) -> Outline | None:
         """Make the outline of a block of its pieces as they are now; None where they have nothing."""
+        if (known := OUTLINES.find(self._cache_key(block))) is not None:
+            return known
         contents = list(self._read_all(block.pieces))
         segments = _of_block(block, (one.segments for one in contents))
         if not segments:
@@ -256,24 +273,23 @@ class PastPieces:
             self._looks.do("new", self._look_for_new)
         return full_blocks(self._pieces or ())
 
-    def outline_name(self, first: int) -> OutlineName | None:
-        """Name the outline of a block; see `OutlinedPieces`."""
+    def outline_digest(self, first: int) -> int | None:
+        """Return of what the outline of a block is made; see `OutlinedPieces`."""
         block = self._block(first)
-        return None if block is None else block.outline_name(self._outlined)
+        return None if block is None else block.digest(self._outlined)
 
-    def encoded_outline(self, first: int, name: OutlineName) -> bytes:
+    def noted_outline(self, first: int) -> NotedOutline | None:
         """Make the outline of a block; see `OutlinedPieces`."""
         block = self._block(first)
-        if block is None or block.outline_name(self._outlined) != name:
-            return b""
         found: list[Sequence[LiveSegment]] = []
-        for piece in block.pieces:
+        for piece in () if block is None else block.pieces:
             content, data = self._fetch(piece)
             if len(data) != piece.size:
-                return b""
+                return None
             found.append(self._segments(piece, content))
-        segments = _of_block(block, found)
-        return Outline.of(segments, self._extension).encode(name.digest) if segments else b""
+        if block is None or not (segments := _of_block(block, found)):
+            return None
+        return NotedOutline(block.digest(self._outlined), Outline.of(segments, self._extension))
 
     def _block(self, first: int) -> PieceBlock | None:
         """Return a block with all of its pieces; None where an earlier version stored any of its numbers."""
@@ -414,10 +430,6 @@ class PastPieces:
     def _fetch(self, piece: PieceName) -> tuple[PieceContent | None, bytes]:
         """Read a piece, which one of those who want it asks for; it may have grown."""
         return self._fetches.do(piece, lambda: read_piece(self._client, self._index, piece))
-
-    def _fetch_outline(self, name: OutlineName) -> bytes:
-        """Read an outline, which one of those who want it asks for."""
-        return self._outline_fetches.do(name, lambda: read_outline(self._client, self._outlines, name))
 
     def _keep(self, piece: PieceName, content: PieceContent | None, data: bytes) -> _ReadPiece:
         read = _ReadPiece(len(data), self._segments(piece, content))

@@ -28,9 +28,9 @@ from packager.dvr.index_pieces import (
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import BucketLimits
 from packager.dvr.own_files import MAX_INIT_BYTES
-from packager.dvr.piece_outlines import OUTLINE_FOLDER, OutlineName, list_outlines, read_outline
+from packager.dvr.piece_outlines import OUTLINE_FOLDER, OutlineName, list_outlines, read_outlines
 from packager.library.local_storage import NotFoundError
-from packager.past.outlines import is_outline_of
+from packager.past.coded_outlines import is_outline_group
 from packager.s3.client import PAGE_KEYS, S3Client
 from packager.window.rendition import extension_of, stored_name
 
@@ -61,8 +61,9 @@ class PieceExpiry:
         self._client = client
         self._key = key
         self._index, self._expired = f"{key}/index", f"{key}/expired"
-        self._outlines = f"{key}/{OUTLINE_FOLDER}"
-        self._extension = extension_of(key.rpartition("/")[2])
+        channel, _, rendition = key.rpartition("/")
+        self._outlines = f"{channel}/{OUTLINE_FOLDER}"
+        self._extension = extension_of(rendition)
         self._limits = limits
         self._clock = clock
         self._oldest: deque[PieceName] = deque()
@@ -150,7 +151,7 @@ class PieceExpiry:
         return True
 
     def remove_outlines(self, number: int) -> None:
-        """Remove the outlines of blocks up to that of a number whose piece is gone.
+        """Remove the outlines of blocks of which all pieces are gone, up to that with a number.
 
         Raises:
             OSError: S3 can't be reached now, or refuses.
@@ -158,10 +159,10 @@ class PieceExpiry:
         for name in chain.from_iterable(list_outlines(self._client, self._outlines)):
             if name.first > number:
                 return
-            if name in self._left_outlines:
+            if name in self._left_outlines or name.behind > number + self._limits.piece_lines:
                 continue
-            data = read_outline(self._client, self._outlines, name)
-            if is_outline_of(data, name.digest):
+            data = read_outlines(self._client, self._outlines, name)
+            if is_outline_group(data, name.first):
                 self._remove(f"{self._outlines}/{name}", len(data))
             else:
                 self._left_outlines.add(name)

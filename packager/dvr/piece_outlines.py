@@ -1,8 +1,8 @@
-"""The outlines of a rendition's blocks in an S3 bucket: objects that are derived from pieces of its index.
+"""The outlines of a channel's blocks in an S3 bucket: objects that are derived from pieces of its indexes.
 
-The name of an outline has a digest of the names and lengths of all pieces of its block. So a process that has
-listed the pieces knows it, all make the same object, and nobody finds one of pieces that have grown since.
-The object has the digest as well: one that is damaged, or another block's, is recognised and passed over.
+An object has the outlines of a block of all renditions, or of some consecutive blocks once these are full, so
+that a span takes few requests. Each outline says of which pieces it was made, by their names and lengths: one
+that was made before these grew, is damaged or another block's is recognised and passed over.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -18,45 +18,74 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from msgspec import Struct
 
 from packager.dvr.index_pieces import PieceName
-from packager.dvr.outline_cache import MAX_OUTLINE_BYTES
+from packager.dvr.init_files import parse_init
 from packager.library.local_storage import NotFoundError
+from packager.past.coded_outlines import NotedOutline, OutlineGroup
 from packager.past.outlines import BLOCK_SEGMENTS
 
 if TYPE_CHECKING:
     from packager.s3.client import S3Client
 
 OUTLINE_FOLDER = "outlines"
-"""The folder of a rendition's outlines, beside that of its index."""
+"""The folder of a channel's outlines, beside those of its renditions."""
 
 OUTLINE_TYPE = "application/octet-stream"
-"""Media type of an outline."""
+"""Media type of an object with outlines."""
+
+MAX_OBJECT_BYTES = 8 << 20
+"""Longest object with outlines; those of four renditions have some 100 KB."""
+
+GROUP_BLOCKS = 8
+"""So many blocks have one object, the number of whose first one this divides: some two hours."""
 
 NEWEST_BLOCKS = 2
 """So many of the newest blocks may still get a late line of who stored before, and another outline then."""
 
-_NAME = re.compile(r"([0-9]{15})-([0-9a-f]{16})")
+_NAME = re.compile(r"([0-9]{15})-([1-9][0-9]?)")
 
 
 class OutlineName(Struct, frozen=True, gc=False, order=True):
-    """The name of an outline.
+    """The name of an object with outlines.
 
     Attributes:
-        first: the first number of its block.
-        digest: says of which rendition, cadence and pieces it was made.
+        first: the first number of its first block.
+        blocks: how many consecutive blocks it has.
     """
 
     first: int
-    digest: int
+    blocks: int
 
     def __str__(self) -> str:
         """Return the last part of its key."""
-        return f"{self.first:015d}-{self.digest:016x}"
+        return f"{self.first:015d}-{self.blocks}"
 
     @classmethod
     def read(cls, name: str) -> OutlineName | None:
-        """Read a name; None where it isn't that of an outline."""
+        """Read a name; None where it isn't that of such an object."""
         found = _NAME.fullmatch(name)
-        return None if found is None else cls(int(found[1]), int(found[2], 16))
+        return None if found is None else cls(int(found[1]), int(found[2]))
+
+    @classmethod
+    def having(cls, block: int, full: range) -> OutlineName:
+        """Name the object that has a block.
+
+        Args:
+            block: its first number.
+            full: the first numbers of the blocks that are complete, this one among them.
+        """
+        first = block - block % (GROUP_BLOCKS * BLOCK_SEGMENTS)
+        group = cls(first, GROUP_BLOCKS)
+        return group if group.behind <= full.stop else cls(block, 1)
+
+    def single(self, block: int, full: range) -> OutlineName | None:
+        """Name the object of a block alone, if this one has just become full and may not be there yet."""
+        is_newest = self.behind + GROUP_BLOCKS * BLOCK_SEGMENTS > full.stop
+        return OutlineName(block, 1) if self.blocks > 1 and is_newest else None
+
+    @property
+    def behind(self) -> int:
+        """The number behind its last one."""
+        return self.first + self.blocks * BLOCK_SEGMENTS
 
 
 class PieceBlock(NamedTuple):
@@ -70,15 +99,14 @@ class PieceBlock(NamedTuple):
     first: int
     pieces: tuple[PieceName, ...]
 
-    def outline_name(self, rendition: str) -> OutlineName:
-        """Name its outline.
+    def digest(self, rendition: str) -> int:
+        """Return what says of which pieces its outline is made.
 
         Args:
             rendition: names the rendition and its cadence.
         """
         parts = (rendition, str(self.first), *(f"{one} {one.size}" for one in self.pieces))
-        digest = hashlib.blake2b("\n".join(parts).encode(), digest_size=8).digest()
-        return OutlineName(self.first, int.from_bytes(digest))
+        return int.from_bytes(hashlib.blake2b("\n".join(parts).encode(), digest_size=8).digest())
 
 
 def blocks_with(pieces: Sequence[PieceName], first: int, last: int) -> Iterator[PieceBlock]:
@@ -105,7 +133,7 @@ def full_blocks(pieces: Sequence[PieceName]) -> range:
 
 
 def list_outlines(client: S3Client, folder: str) -> Iterator[list[OutlineName]]:
-    """List the names of outlines page by page, those of the oldest blocks first. Blocks.
+    """List the names of objects with outlines page by page, those of the oldest blocks first. Blocks.
 
     Raises:
         OSError: S3 can't be reached now, or refuses.
@@ -115,16 +143,25 @@ def list_outlines(client: S3Client, folder: str) -> Iterator[list[OutlineName]]:
         yield [name for name in names if name is not None]
 
 
-def read_outline(client: S3Client, folder: str, name: OutlineName) -> bytes:
-    """Read an outline; nothing where it isn't there. Blocks.
+def read_outlines(client: S3Client, folder: str, name: OutlineName) -> bytes:
+    """Read an object with outlines; nothing where it isn't there. Blocks.
 
     Raises:
         OSError: S3 can't be reached now, or refuses.
     """
     try:
-        return client.read_first(f"{folder}/{name}", MAX_OUTLINE_BYTES)[1]
+        return client.read_first(f"{folder}/{name}", MAX_OBJECT_BYTES)[1]
     except NotFoundError:
         return b""
+
+
+def read_group(client: S3Client, folder: str, name: OutlineName) -> OutlineGroup | None:
+    """Read the outlines of an object; None where it isn't there, or is damaged. Blocks.
+
+    Raises:
+        OSError: S3 can't be reached now, or refuses.
+    """
+    return OutlineGroup.decode(read_outlines(client, folder, name), name.first, parse_init)
 
 
 class OutlinedPieces(Protocol):
@@ -137,33 +174,52 @@ class OutlinedPieces(Protocol):
             newest: the first number of the newest piece, as far as that is known.
         """
 
-    def outline_name(self, first: int) -> OutlineName | None:
-        """Name the outline of the block with a first number; None where there can't be any."""
+    def outline_digest(self, first: int) -> int | None:
+        """Return of what the outline of the block with a first number is made; None without one."""
 
-    def encoded_outline(self, first: int, name: OutlineName) -> bytes:
-        """Make the outline of a block; nothing where its name isn't that any more, or the block is empty."""
+    def noted_outline(self, first: int) -> NotedOutline | None:
+        """Make the outline of a block; None where its pieces aren't what was listed, or it is empty."""
+
+
+_Digests = Mapping[tuple[str, int], int | None]
+"""Of what outlines are made, by rendition and block."""
+
+
+class _Begun(NamedTuple):
+    """An object of whose outlines some are made.
+
+    Attributes:
+        made: by rendition.
+        left: the first numbers of the blocks that are still to be made.
+    """
+
+    name: OutlineName
+    digests: _Digests
+    made: Mapping[str, list[NotedOutline]]
+    left: list[int]
 
 
 class OutlineWriter:
-    """Writes the outlines of a rendition's blocks to S3, the newest first. Blocks.
+    """Writes the outlines of a channel's blocks to S3, the newest first. Blocks.
 
     Args:
         client: asks S3.
-        key: the rendition's, without a slash at its end.
+        key: that of the channel's DVR, without a slash at its end.
+        renditions: the pieces of all renditions, by name.
     """
 
-    def __init__(self, client: S3Client, key: str, pieces: OutlinedPieces) -> None:
+    def __init__(self, client: S3Client, key: str, renditions: Mapping[str, OutlinedPieces]) -> None:
         self._client = client
         self._folder = f"{key}/{OUTLINE_FOLDER}"
-        self._pieces = pieces
+        self._renditions = renditions
         # Work that was cancelled may still be in its thread.
         self._lock = Lock()
-        # Also those that can't be made.
-        self._there: set[OutlineName] | None = None
-        self._lacking: list[int] = []
+        # Also those of which there is nothing; of what they were made, if it was here.
+        self._there: dict[OutlineName, _Digests | None] | None = None
+        self._begun: _Begun | None = None
 
     def write_next(self, newest: int) -> bool:
-        """Write the outline of one block that has none; return whether there was such a block.
+        """Do one step: make the outlines of one block that has none; return whether there was one.
 
         Args:
             newest: the first number of the newest piece, as far as that is known.
@@ -172,29 +228,60 @@ class OutlineWriter:
             OSError: S3 can't be reached now, or refuses.
         """
         with self._lock:
-            blocks = self._pieces.full_blocks(newest)
-            if self._there is None:
-                self._there = set(chain.from_iterable(list_outlines(self._client, self._folder)))
-                self._lacking = list(blocks[:-NEWEST_BLOCKS])
-            if any(self._write(one, self._there) for one in reversed(blocks[-NEWEST_BLOCKS:])):
-                return True
-            while self._lacking:
-                first = self._lacking[-1]
-                is_written = first in blocks and self._write(first, self._there)
-                self._lacking.pop()
-                if is_written:
-                    return True
-            return False
+            name = self._next(self._full_blocks(newest))
+            if name is None:
+                return False
+            begun = self._begun
+            if begun is None or begun.name != name:
+                made: dict[str, list[NotedOutline]] = {rendition: [] for rendition in self._renditions}
+                left = list(range(name.first, name.behind, BLOCK_SEGMENTS))
+                begun = self._begun = _Begun(name, self._digests(name), made, left)
+            self._make(begun)
+            return True
 
-    def _write(self, first: int, there: set[OutlineName]) -> bool:
-        """Write the outline of a block, unless it is there; return whether that took any work."""
-        name = self._pieces.outline_name(first)
-        if name is None or name in there:
-            return False
-        if data := self._pieces.encoded_outline(first, name):
-            self._client.put(f"{self._folder}/{name}", data, OUTLINE_TYPE)
-        there.add(name)
-        return True
+    def _full_blocks(self, newest: int) -> range:
+        """Return the blocks that are complete of all renditions that have any."""
+        found = [full for one in self._renditions.values() if (full := one.full_blocks(newest)).stop]
+        if not found:
+            return range(0)
+        return range(min(one.start for one in found), min(one.stop for one in found), BLOCK_SEGMENTS)
+
+    def _next(self, full: range) -> OutlineName | None:
+        """Return the newest object that isn't there, or in which something has changed."""
+        names = list(dict.fromkeys(OutlineName.having(one, full) for one in reversed(full)))
+        newest = {OutlineName.having(one, full) for one in full[-NEWEST_BLOCKS:]}
+        if self._there is None:
+            listed = set(chain.from_iterable(list_outlines(self._client, self._folder)))
+            self._there = dict.fromkeys(listed - newest)
+        there = self._there = {one: self._there[one] for one in names if one in self._there}
+        for name in names:
+            if name not in there or (name in newest and there[name] != self._digests(name)):
+                return name
+        return None
+
+    def _digests(self, name: OutlineName) -> _Digests:
+        return {
+            (rendition, first): pieces.outline_digest(first)
+            for rendition, pieces in self._renditions.items()
+            for first in range(name.first, name.behind, BLOCK_SEGMENTS)
+        }
+
+    def _make(self, begun: _Begun) -> None:
+        """Make the outlines of one block, and store them with the last one."""
+        first = begun.left[0]
+        for rendition, pieces in self._renditions.items():
+            if (one := pieces.noted_outline(first)) is not None:
+                begun.made[rendition].append(one)
+        del begun.left[0]
+        if begun.left:
+            return
+        self._begun = None
+        if any(begun.made.values()):
+            data = OutlineGroup.encode(begun.name.first, begun.made)
+            if len(data) <= MAX_OBJECT_BYTES:
+                self._client.put(f"{self._folder}/{begun.name}", data, OUTLINE_TYPE)
+        if self._there is not None:
+            self._there[begun.name] = begun.digests
 
 
 def _first(piece: PieceName) -> int:

@@ -16,9 +16,9 @@ from packager.past.outlines import (
     MEDIA,
     RECORD,
     THERE,
+    Columns,
     Outline,
     Positions,
-    Records,
     outlines_of,
 )
 from packager.window.model import LiveSegment, Timeline
@@ -81,7 +81,7 @@ class OutlinedTrack:
             self._columns[field] = np.concatenate(blocks)[self._cut] if blocks else _NONE[field][:0]
         return self._columns[field]
 
-    def _records(self, first: int) -> Records:
+    def _records(self, first: int) -> Columns:
         found = self._outlines.get(first)
         return _NONE if found is None else found.records
 

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import groupby
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -26,6 +27,14 @@ from packager.window.rendition import segment_uri
 
 Positions = npt.NDArray[np.intp]
 Records = npt.NDArray[np.void]
+
+
+class Columns(Protocol):
+    """The facts of all numbers of a block by field, as `RECORD` has them."""
+
+    def __getitem__(self, field: str, /) -> npt.NDArray[Any]:
+        """Return one fact of all numbers."""
+
 
 BLOCK_SEGMENTS = 512
 """Numbers of a block, which begins with one that this divides."""
@@ -101,7 +110,7 @@ class Outline:
     def __init__(
         self,
         first: int,
-        records: Records,
+        records: Columns,
         extension: str,
         timelines: Mapping[int, Timeline],
         pieces: Sequence[PackedText] = (),
@@ -160,10 +169,12 @@ class Outline:
         Args:
             index: length or digest of the index from which this was derived.
         """
-        made = (self.piece(one) for one in range(BLOCK_SEGMENTS // PIECE_SEGMENTS))
-        pieces = tuple((*one.deflated, one.digest) for one in made)
-        data = msgspec.msgpack.encode(_OutlineFile(index, self.records.tobytes(), pieces))
-        return _MAGIC + zlib.crc32(data).to_bytes(_CRC_BYTES, sys.byteorder) + data
+        records = np.zeros(BLOCK_SEGMENTS, RECORD)
+        for field in RECORD.names or ():
+            records[field] = self.records[field]
+        pieces = tuple((*one.deflated, one.digest) for one in self.pieces)
+        data = msgspec.msgpack.encode(_OutlineFile(index, records.tobytes(), pieces))
+        return with_checksum(_MAGIC, data)
 
     @property
     def there(self) -> Positions:
@@ -202,6 +213,11 @@ class Outline:
             found = self._pieces[index] = PackedText.of(text)
         return found
 
+    @property
+    def pieces(self) -> Sequence[PackedText]:
+        """The lines of all numbers."""
+        return [self.piece(index) for index in range(BLOCK_SEGMENTS // PIECE_SEGMENTS)]
+
     def cut(self, text: bytes, begin: int, behind: int) -> bytes:
         """Cut the lines of some numbers, all of which are there, out of those of a piece.
 
@@ -216,8 +232,8 @@ class Outline:
         return text[start : text.index(last) + len(last)]
 
     def _lines(self, begin: int, behind: int) -> bytes:
-        rows = self.records[begin:behind]
-        dates, durations, flags = rows["date"].tolist(), rows["duration"].tolist(), rows["flags"].tolist()
+        fields = (self.records[field][begin:behind] for field in ("date", "duration", "flags"))
+        dates, durations, flags = (one.tolist() for one in fields)
         return b"".join(
             segment_lines(self.first + begin + at, date, duration, self._extension, gap=not flag & MEDIA)
             for at, (date, duration, flag) in enumerate(zip(dates, durations, flags, strict=True))
@@ -248,16 +264,27 @@ def outlines_of(segments: Sequence[LiveSegment], extension: str) -> Iterator[Out
         yield Outline.of(list(own), extension)
 
 
-def is_outline_of(data: bytes, index: int) -> bool:
-    """Return whether a file was written whole as an outline of an index of this length or digest."""
-    return _file_of(data, index) is not None
+def with_checksum(magic: bytes, content: bytes) -> bytes:
+    """Return what is read by ``checked``.
+
+    Args:
+        magic: the first line of a file, which names its form.
+    """
+    return magic + zlib.crc32(content).to_bytes(_CRC_BYTES, sys.byteorder) + content
+
+
+def checked(magic: bytes, data: bytes) -> memoryview | None:
+    """Return the content of a file; None where it is damaged, or has another form."""
+    begin = len(magic) + _CRC_BYTES
+    content = memoryview(data)[begin:]
+    is_whole = data[:begin] == magic + zlib.crc32(content).to_bytes(_CRC_BYTES, sys.byteorder)
+    return content if is_whole else None
 
 
 def _file_of(data: bytes, index: int) -> _OutlineFile | None:
     """Read a file; None where it is damaged, has another form, or wasn't derived from this index."""
-    begin = len(_MAGIC) + _CRC_BYTES
-    content = memoryview(data)[begin:]
-    if data[:begin] != _MAGIC + zlib.crc32(content).to_bytes(_CRC_BYTES, sys.byteorder):
+    content = checked(_MAGIC, data)
+    if content is None:
         return None
     try:
         found = _DECODER.decode(content)

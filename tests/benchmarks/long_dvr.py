@@ -8,7 +8,6 @@ each day. With ``pieces`` it has no outlines.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import random
 import statistics
@@ -81,18 +80,10 @@ def start(folder: Path, dvr: str, s3: S3Server | None) -> tuple[ServerProcess, f
 
 def write_outlines(folder: Path, s3: S3Server) -> None:
     """Write the outlines of all blocks, as the channel's process does with pauses."""
-    environment = s3.environment()
-    work = [(folder, environment, rendition) for rendition in RENDITIONS]
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        pool.starmap(_write_outlines, work)
-
-
-def _write_outlines(folder: Path, environment: dict[str, str], rendition: str) -> None:
-    os.environ.update(environment)
-    bucket, key = DvrBucket(f"s3://{BUCKET}/long", folder, S3Limits()), f"live/long/dvr/{rendition}"
-    past = bucket.past(f"{bucket.address}/{key}", TIMES)
-    assert past is not None
-    writer = OutlineWriter(bucket.storing, key, past)
+    os.environ.update(s3.environment())
+    bucket, key = DvrBucket(f"s3://{BUCKET}/long", folder, S3Limits()), "live/long/dvr"
+    past = {name: bucket.past(f"{bucket.address}/{key}/{name}", TIMES) for name in RENDITIONS}
+    writer = OutlineWriter(bucket.storing, key, {name: one for name, one in past.items() if one is not None})
     while writer.write_next(0):
         pass
 

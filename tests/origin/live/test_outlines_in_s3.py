@@ -12,8 +12,9 @@ from pathlib import Path
 import obstore
 import pytest
 
+from packager.dvr.piece_outlines import OutlineName
 from packager.past.outlines import BLOCK_SEGMENTS
-from tests.long_dvr import RENDITIONS, LongDvr, make_long_bucket
+from tests.long_dvr import LongDvr, make_long_bucket
 from tests.origin.live.long_server import SECONDS, WINDOW, Long
 from tests.s3_server import BUCKET, S3Proxy, S3Server
 from tests.waiting import wait_for
@@ -31,11 +32,18 @@ def proxy(s3_server: S3Server) -> Iterator[S3Proxy]:
     found.close()
 
 
-def blocks(s3_server: S3Server, kind: str) -> dict[str, int]:
-    """Return the keys of all renditions' pieces, or of their outlines, and the block of each."""
+def numbers(s3_server: S3Server, kind: str) -> dict[str, int]:
+    """Return the keys of all renditions' pieces, or of the outlines, and the first number of each."""
     keys = (one["path"] for one in s3_server.store(PLACE).list().collect())
     names = ((key, re.search(rf"/{kind}/([0-9]{{15}})-", key)) for key in keys)
-    return {key: int(found[1]) // BLOCK_SEGMENTS for key, found in names if found is not None}
+    return {key: int(found[1]) for key, found in names if found is not None}
+
+
+def expected(s3_server: S3Server) -> set[str]:
+    """Return the keys of the outlines of all full blocks."""
+    begins = [one - one % BLOCK_SEGMENTS for one in numbers(s3_server, PIECE).values()]
+    full = range(min(begins) + BLOCK_SEGMENTS, max(begins), BLOCK_SEGMENTS)
+    return {f"live/long/dvr/outlines/{OutlineName.having(one, full)}" for one in full}
 
 
 def another_node(one: Long, name: str) -> Long:
@@ -61,24 +69,22 @@ def test_every_node_says_the_same_with_outlines_and_without(
     one.start()
     one.listed = one.answers()
     assert one.server.stop() == 0
-    assert blocks(s3_server, OUTLINE) == {}, "all of it is listed"
+    assert numbers(s3_server, OUTLINE) == {}, "all of it is listed"
 
     one.start(WINDOW)
     assert one.answers() == one.listed, "of pieces"
-    pieces = blocks(s3_server, PIECE).values()
-    count = len(RENDITIONS) * (max(pieces) - min(pieces) - 1)
-    wait_for(lambda: len(blocks(s3_server, OUTLINE)) >= count, "outlines of full blocks")
-    written = blocks(s3_server, OUTLINE)
-    assert len(written) == count, "of full blocks alone"
+    names = expected(s3_server)
+    wait_for(lambda: set(numbers(s3_server, OUTLINE)) >= names, "outlines of full blocks")
+    assert set(numbers(s3_server, OUTLINE)) == names, "of full blocks alone"
     proxy.requests.clear()
     second = another_node(one, "second")
     assert second.answers() == one.listed
-    assert len(proxy.asked("GET", f"/{OUTLINE}/")) >= count
+    assert {line.split()[1].partition(f"{PLACE}/")[2] for line in proxy.asked("GET", f"/{OUTLINE}/")} == names
 
-    for key in written:
+    for key in names:
         obstore.put(s3_server.store(PLACE), key, b"not ours")
     third = another_node(second, "third")
     assert third.answers() == one.listed
-    assert blocks(s3_server, OUTLINE) == written
+    assert set(numbers(s3_server, OUTLINE)) == names
     assert third.server.stop() == 0
     assert "Traceback" not in third.server.text()

@@ -59,9 +59,13 @@ class RenditionInBucket:
         assert found is not None
         return found
 
-    def names(self, folder: str = "") -> list[str]:
-        """Give the keys below the rendition's, or below a folder of it."""
-        prefix = f"{KEY}/{folder}"
+    def names(self, folder: str = "", of: str = KEY) -> list[str]:
+        """Give the keys below the rendition's, or below a folder of it.
+
+        Args:
+            of: the key of what has the folder.
+        """
+        prefix = f"{of}/{folder}"
         found = sorted(one["path"] for one in self.store.list().collect())
         return [key.removeprefix(prefix) for key in found if key.startswith(prefix)]
 

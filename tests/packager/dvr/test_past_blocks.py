@@ -10,6 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from packager.dvr.index import IndexLine, encode
 from packager.dvr.limits import DEFAULT_LIMITS
 from packager.dvr.own_files import erase_in
 from packager.dvr.past_blocks import PAST, PastBlocks
-from packager.past.outlines import BLOCK_SEGMENTS, outlines_of
+from packager.past.outlines import BLOCK_SEGMENTS, RECORD, outlines_of
 from packager.safe_files import DataFolder
 from packager.window.model import LiveSegment
 from tests.conformance.handfed import Track
@@ -181,7 +182,7 @@ def test_a_full_block_has_an_outline_of_its_index_which_may_be_lost_or_damaged(
     expected = list(outlines_of(everything(PastBlocks(path)), "m4s"))
     assert [one.first for one in found] == [2 * BLOCK_SEGMENTS, 3 * BLOCK_SEGMENTS]
     for one, other in zip(found, expected, strict=True):
-        assert (one.records == other.records).all()
+        assert all(np.array_equal(one.records[field], other.records[field]) for field in RECORD.names or ())
         assert one.timelines == other.timelines
         assert [one.piece(at).render() for at in range(4)] == [other.piece(at).render() for at in range(4)]
     if damage == "lost":

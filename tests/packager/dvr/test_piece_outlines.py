@@ -18,7 +18,7 @@ from packager.dvr.index_pieces import PieceName
 from packager.dvr.limits import BucketLimits
 from packager.dvr.piece_expiry import PieceExpiry
 from packager.dvr.piece_outlines import OutlineWriter
-from packager.past.outlines import BLOCK_SEGMENTS, Outline, outlines_of
+from packager.past.outlines import BLOCK_SEGMENTS, RECORD, Outline, outlines_of
 from packager.s3.client import UnavailableError
 from packager.window.cadence import cadence
 from packager.window.model import Timeline
@@ -35,6 +35,9 @@ BREAK = 4 * BLOCK_SEGMENTS + 7
 BEHIND = 6 * BLOCK_SEGMENTS + 20
 FULL = (3, 4, 5)
 """The blocks that have an outline: neither the oldest nor the newest one."""
+
+CHANNEL, RENDITION = "live/one/dvr", "240p"
+OUTLINES = f"{CHANNEL}/outlines"
 
 OTHERS = cadence(Fraction(30), 2.0, 0.25)
 ALWAYS = 10**12
@@ -102,14 +105,14 @@ def put_all(
 
 def writer(rendition: RenditionInBucket) -> OutlineWriter:
     """Begin as a process does that stores from now on."""
-    return OutlineWriter(rendition.bucket.storing, KEY, rendition.past())
+    return OutlineWriter(rendition.bucket.storing, CHANNEL, {RENDITION: rendition.past()})
 
 
 def write_all(rendition: RenditionInBucket) -> list[str]:
     """Write all outlines that are lacking; give the names in their order."""
-    one, found, before = writer(rendition), list[str](), rendition.names("outlines/")
+    one, found, before = writer(rendition), list[str](), rendition.names("outlines/", CHANNEL)
     while one.write_next(0):
-        now = rendition.names("outlines/")
+        now = rendition.names("outlines/", CHANNEL)
         found += set(now).difference(before)
         before = now
     return found
@@ -117,8 +120,17 @@ def write_all(rendition: RenditionInBucket) -> list[str]:
 
 def contents(outlines: Iterable[Outline]) -> list[object]:
     return [
-        (one.first, one.records.tobytes(), dict(one.timelines), [one.piece(at).render() for at in range(4)])
+        (one.first, facts(one), dict(one.timelines), [piece.render() for piece in one.pieces])
         for one in outlines
+    ]
+
+
+def facts(outline: Outline) -> list[object]:
+    """Give the facts of all numbers, whatever the denominators of seconds."""
+    columns = (outline.records[field] for field in RECORD.names or ())
+    return [
+        [Fraction(*row) for row in one.tolist()] if one.ndim == 2 else (one.dtype, one.tolist())
+        for one in columns
     ]
 
 
@@ -159,11 +171,11 @@ def test_a_process_that_was_killed_before_an_outline_leaves_that_to_the_next_one
     put_all(rendition, timelines)
     client = MortalClient(rendition.bucket.address, S3.requests)
     client.changes = 1
-    dying = OutlineWriter(client, KEY, rendition.past())
+    dying = OutlineWriter(client, CHANNEL, {RENDITION: rendition.past()})
     assert dying.write_next(0)
     with pytest.raises(UnavailableError):
         dying.write_next(0)
-    assert [outlined(name) for name in rendition.names("outlines/")] == [5]
+    assert [outlined(name) for name in rendition.names("outlines/", CHANNEL)] == [5]
     found, expected = read(rendition)
     assert found == expected
     assert [outlined(name) for name in write_all(rendition)] == [4, 3]
@@ -177,12 +189,12 @@ def test_a_block_gets_its_outline_once_it_is_full(
     put_all(rendition, timelines, range(FIRST, end - 1))
     while one.write_next(0):
         pass
-    assert [outlined(name) for name in rendition.names("outlines/")] == [3]
+    assert [outlined(name) for name in rendition.names("outlines/", CHANNEL)] == [3]
     put_all(rendition, timelines, range(FIRST, end + 1))
     assert not one.write_next(0), "as far as is known, there is nothing behind it"
     assert one.write_next(end)
     assert not one.write_next(end)
-    assert [outlined(name) for name in rendition.names("outlines/")] == [3, 4]
+    assert [outlined(name) for name in rendition.names("outlines/", CHANNEL)] == [3, 4]
     found, expected = read(rendition)
     assert found == expected
 
@@ -193,7 +205,7 @@ def test_what_isnt_the_outline_of_these_pieces_is_passed_over(
 ) -> None:
     put_all(rendition, timelines)
     write_all(rendition)
-    other, name, _ = (f"{KEY}/outlines/{one}" for one in rendition.names("outlines/"))
+    other, name, _ = (f"{OUTLINES}/{one}" for one in rendition.names("outlines/", CHANNEL))
     data = bytes(obstore.get(rendition.store, name).bytes())
     changed = bytearray(data)
     changed[random.Random(1).randrange(len(data))] ^= 1
@@ -223,7 +235,10 @@ def test_of_two_who_stored_the_same_numbers_the_last_one_counts_whoever_was_late
     # Who stored before it writes one more line, though others have stored that number, and all behind it.
     put_all(rendition, timelines, range(FIRST, taken + 4), stored_by=2)
     assert read(rendition) == before
-    assert [outlined(name) for name in write_all(rendition)] == [4]
+    (name,) = (one for one in rendition.names("outlines/", CHANNEL) if outlined(one) == 4)
+    former = bytes(obstore.get(rendition.store, f"{OUTLINES}/{name}").bytes())
+    assert write_all(rendition) == []
+    assert bytes(obstore.get(rendition.store, f"{OUTLINES}/{name}").bytes()) != former, "of more lines"
     assert read(rendition) == before
     (block,) = rendition.past().outlines(Fraction(2 * taken), Fraction(2 * taken + 2), ALWAYS)
     sizes = block.records["size"].tolist()[299:304]
@@ -272,18 +287,36 @@ def test_outlines_are_removed_with_their_pieces_and_what_isnt_ours_stays(
 ) -> None:
     put_all(rendition, timelines)
     write_all(rendition)
-    first, second, third = rendition.names("outlines/")
-    foreign = (f"{7:015d}-{7:016x}", "holiday.jpg", first[:-1] + ("0" if first[-1] != "0" else "1"))
+    first, second, third = rendition.names("outlines/", CHANNEL)
+    foreign = (f"{7:015d}-1", "holiday.jpg", f"{first}0")
     for name in foreign:
-        obstore.put(rendition.store, f"{KEY}/outlines/{name}", b"not ours")
-    obstore.put(rendition.store, f"{KEY}/outlines/{second}", b"somebody put something else there")
+        obstore.put(rendition.store, f"{OUTLINES}/{name}", b"not ours")
+    obstore.put(rendition.store, f"{OUTLINES}/{second}", b"somebody put something else there")
     while expire(rendition, changes, 4 * BLOCK_SEGMENTS + LIMITS.piece_lines):
         found, expected = read(rendition)
         assert found == expected
-    assert set(rendition.names("outlines/")) == {*foreign, second, third}
+    assert set(rendition.names("outlines/", CHANNEL)) == {*foreign, second, third}
     found, expected = read(rendition)
     assert found == expected
     assert write_all(rendition) == [], "not of the oldest block, of which pieces are removed"
+
+
+def test_eight_full_blocks_have_one_object_and_have_their_own_until_then(
+    rendition: RenditionInBucket, timelines: Sequence[Timeline], s3_proxy: S3Proxy
+) -> None:
+    end = 8 * BLOCK_SEGMENTS
+    put_all(rendition, timelines, range(FIRST, end))
+    singles = [f"{block * BLOCK_SEGMENTS:015d}-1" for block in range(3, 8)]
+    assert write_all(rendition) == singles[-2::-1], "the newest block isn't full"
+    before = read(rendition, end=2 * end)
+    put_all(rendition, timelines, range(FIRST, end + 1))
+    assert read(rendition, end=2 * end)[0][:6] == before[0], "as long as it isn't there"
+    assert write_all(rendition) == [f"{0:015d}-8"]
+    s3_proxy.requests.clear()
+    found, expected = read(rendition, end=2 * end)
+    assert found == expected
+    assert len(s3_proxy.asked("GET", "/outlines/")) == 1
+    assert write_all(rendition) == []
 
 
 def test_while_s3_is_away_outlines_in_memory_are_still_found(

@@ -7,13 +7,15 @@ import zlib
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from media.hls.precompressed_text import PackedText, rendered
+from packager.past.coded_outlines import NotedOutline, OutlineGroup
 from packager.past.outlined_span import OutlinedSpan
-from packager.past.outlines import Outline, outlines_of
+from packager.past.outlines import Outline, Records, outlines_of
 from packager.past.playlists import media_playlist, without_common_gaps
 from packager.past.span_playlists import span_playlist, span_totals
 from packager.window.model import Timeline
@@ -65,6 +67,33 @@ def stored(segments: Segments) -> OutlinedSpan:
     return OutlinedSpan(OutlinedSpan.of(segments).numbers, found)
 
 
+def records_of(outline: Outline) -> Records:
+    """Copy the facts of an outline that was made of segments."""
+    assert isinstance(outline.records, np.ndarray)
+    return outline.records.copy()
+
+
+def grouped(segments: Segments) -> OutlinedSpan:
+    """Write the outlines of all renditions to one file, and read them again."""
+    all_of_them = (one.timeline for own in segments.values() for one in own)
+    timelines = {(one.number, one.init): one for one in all_of_them if one is not None}
+    outlines = {
+        name: [NotedOutline(3, one) for one in outlines_of(own, extension_of(name))]
+        for name, own in segments.items()
+    }
+    data = OutlineGroup.encode(FIRST, outlines)
+    group = OutlineGroup.decode(data, FIRST, lambda *key: timelines[key])
+    assert group is not None
+    found: dict[str, list[Outline]] = {name: [] for name in segments}
+    for name, own in outlines.items():
+        for _, one in own:
+            assert group.outline(name, one.first, 4) is None, "made of something else"
+            again = group.outline(name, one.first, 3)
+            assert again is not None
+            found[name].append(again)
+    return OutlinedSpan(OutlinedSpan.of(segments).numbers, found)
+
+
 @pytest.fixture(scope="module")
 def timeline(material: dict[str, Track]) -> Timeline:
     return timeline_of(material["240p"], 1)
@@ -81,13 +110,17 @@ def test_a_playlist_of_columns_has_the_bytes_of_one_of_segments(
     expected = text(segments, name, suffix)
     assert written(OutlinedSpan.of(segments), name, suffix) == expected
     assert written(stored(segments), name, suffix) == expected
+    assert written(grouped(segments), name, suffix) == expected
 
 
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(runs=RUNS)
 def test_sums_of_columns_are_those_of_segments(timeline: Timeline, runs: list[tuple[list[str], int]]) -> None:
     segments = segments_of(runs, timeline)
-    for name, found in span_totals(stored(segments), 2).items():
+    for name, found in (
+        *span_totals(stored(segments), 2).items(),
+        *span_totals(grouped(segments), 2).items(),
+    ):
         expected = SegmentTotals(2)
         expected.add_all(segments[name])
         assert found.totals.peak_bandwidth == expected.peak_bandwidth
@@ -132,7 +165,7 @@ def test_a_file_of_another_hand_that_nobody_could_count_with_is_no_outline(
 ) -> None:
     segments = segments_of([(["."] * 4, 20)], timeline)
     (one,) = outlines_of(segments["720p"], "m4s")
-    records, pieces = one.records.copy(), [one.piece(index) for index in range(4)]
+    records, pieces = records_of(one), list(one.pieces)
     if field == "pieces":
         pieces = [each._replace(deflated=each.deflated._replace(size=1 << 30)) for each in pieces]
     else:
