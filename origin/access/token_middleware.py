@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urljoin
 
 from starlette.datastructures import Headers
 from starlette.requests import Request, cookie_parser
@@ -34,6 +34,9 @@ PARAMETER = "token"
 
 LEAST_DOTS = 2
 """Dots between the fields of the shortest token; keys in ``Authorization`` seldom have as many."""
+
+LISTS = (*PLAYLISTS, "/thumbnails.vtt")
+"""Endings of paths of what has relative addresses, behind which a query's token isn't."""
 
 COOKIE = "headwater_token"
 """Name of the cookie that may have the token."""
@@ -239,16 +242,16 @@ class TokenChecks:
     async def _answer(
         self, grant: Grant, session: ViewerSession | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
+        target = ""
         if TOKEN not in scope and addressed_token(scope):
             fields = scope["query_string"].split(b"&")
             query = b"&".join(field for field in fields if not field.startswith(b"token="))
             prefix = scope["app_root_path"] = f"{TOKEN_PREFIX}{_text_of(scope)}"
             scope["query_string"] = query
-            if scope["path"].endswith(PLAYLISTS):
+            target = f"{prefix}{scope['raw_path'].decode('ascii')}"
+            if scope["path"].endswith(LISTS):
                 # The addresses in a playlist are relative to its own, and so have the token, too.
-                location = (
-                    f"{prefix}{scope['raw_path'].decode('ascii')}{'?' * bool(query)}{query.decode('latin-1')}"
-                )
+                location = f"{target}{'?' * bool(query)}{query.decode('latin-1')}"
                 await RedirectResponse(location, 307, NOT_KEPT)(scope, receive, send)
                 return
         stay(scope)
@@ -261,8 +264,10 @@ class TokenChecks:
             streams.cut()
 
         async def send_private(message: Message) -> None:
-            if message["type"] == "http.response.start" and not self._guard.keeps_public:
-                message["headers"] = [*private_fields(message.get("headers", ()))]
+            if message["type"] == "http.response.start":
+                fields = message.get("headers", ())
+                fields = [*_led_from(target, fields)] if target else fields
+                message["headers"] = [*(fields if self._guard.keeps_public else private_fields(fields))]
             await send(message)
             streams.add(message)
 
@@ -274,3 +279,10 @@ class TokenChecks:
             streams.close()
             if session is not None:
                 session.end(cut)
+
+
+def _led_from(target: str, fields: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield header fields, of which a relative ``Location`` leads from an address that has the token."""
+    for name, value in fields:
+        is_relative = name == b"location" and not value.startswith(b"/") and b"://" not in value
+        yield name, urljoin(target, value.decode("latin-1")).encode("latin-1") if is_relative else value

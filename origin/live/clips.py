@@ -285,7 +285,7 @@ class ClipReplies:
             query = dated(span, bounds, past)
             if span.end is None or (span.end.is_relative and not past.is_whole):
                 query["end"] = written(past.behind)
-            return redirection(address, {**query, **_chosen(address)}, max(target_duration // 2, 1))
+            return redirection(address, {**query, **_chosen(address)}, max(target_duration // 2, 1), past)
         if not past.is_whole:
             return refusal(request, 404, target_duration, NOT_OVER)
         shown = ShownSpan(bounds.start, bounds.end)

@@ -15,6 +15,7 @@ from origin.answers.request import Request
 from origin.live.addresses import LiveAddress, Span
 from packager.past.past_window import PastWindow
 from packager.publish.live_stream import LiveStream
+from packager.window.rendition import variant_renditions
 
 IMMUTABLE_SECONDS = 365 * 86_400
 """For how long caches may keep what doesn't change any more."""
@@ -30,6 +31,9 @@ AT_ONCE, MOST_WAITING = 2, 64
 
 REST = 1.0
 """For how long a network's next span waits, as a share of the time that the last one took."""
+
+LATE_SEGMENTS = 4
+"""For how many segments the next one may be late: the newest one is now."""
 
 NOTHING_KEPT = "nothing of this time is kept"
 
@@ -58,6 +62,28 @@ def read_bounds(
     if span.start is not None and (now if end is None else end) - start > most_hours * 3600:
         reason = f"start and end: at most {most_hours:g} hours between them ({limit})"
         return refusal(request, 400, target_duration, reason)
+    return _of_segments(span, Bounds(start, end), stream)
+
+
+def _of_segments(span: Span, bounds: Bounds, stream: LiveStream) -> Bounds:
+    """Return the bounds of a span, of which those that count from now are not behind the newest segment.
+
+    So all who ask for a span up to now, or from now on, get the same one until another segment has come.
+    """
+    windows = [one.window for one in stream.renditions.values()]
+    if not all(one.listed for one in windows):
+        return bounds
+    leading = variant_renditions(stream.renditions.values())[0].window
+    # The last segment of another rendition may come a moment later.
+    newest = leading.at(min(one.listed[-1].number for one in windows))
+    if newest is None:
+        return bounds
+    start, end = bounds
+    edge = newest.program_date_time + newest.duration
+    if span.start is not None and span.start.is_relative and start - edge < LATE_SEGMENTS * newest.duration:
+        start = min(start, newest.program_date_time)
+    if end is not None and span.end is not None and span.end.is_relative and edge > start:
+        end = min(end, edge)
     return Bounds(start, end)
 
 
@@ -82,12 +108,15 @@ def dated(span: Span, bounds: Bounds, past: PastWindow) -> dict[str, str]:
     return found if end is None else {**found, "end": written(end)}
 
 
-def redirection(address: LiveAddress, query: Mapping[str, str], max_age: int) -> Reply:
+def redirection(
+    address: LiveAddress, query: Mapping[str, str], max_age: int, past: PastWindow | None = None
+) -> Reply:
     """Lead to another span at the same address.
 
     Args:
         query: the bounds of the span; what the address carries on follows.
         max_age: seconds for which caches may keep the redirection.
+        past: segments of the span that the channel has.
     """
     # RFC 9110 §15.4.3: relative to the address that was asked for, which may have a prefix.
     location = address.name + query_of(address, query)
@@ -95,8 +124,16 @@ def redirection(address: LiveAddress, query: Mapping[str, str], max_age: int) ->
         (b"location", location.encode("ascii")),
         (b"cache-control", b"public, max-age=%d" % max_age),
         (b"content-length", b"0"),
+        *available_from(past),
     )
     return Reply(PlainHead(302, fields))
+
+
+def available_from(past: PastWindow | None) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the field that says from when on the channel has media, for a span that began before."""
+    if past is None or not past.is_cut:
+        return ()
+    return ((AVAILABLE_FROM, written(past.oldest, up=True).encode("ascii")),)
 
 
 def is_refused(address: LiveAddress, span: Span, past: PastWindow) -> bool:

@@ -113,7 +113,7 @@ def _reply(asked: ThumbnailRequest, past: PastWindow) -> Reply:
     request, address, stream, bounds = asked
     span = address.span or Span(None, None)
     if is_relative(span):
-        return redirection(address, dated(span, bounds, past), max(stream.target_duration // 2, 1))
+        return redirection(address, dated(span, bounds, past), max(stream.target_duration // 2, 1), past)
     ((rendition, segments),) = past.segments.items()
     entry = next(one.timeline.entry for one in segments if one.timeline is not None)
     zero = max(bounds.start, past.first.program_date_time)

@@ -24,7 +24,7 @@ SHARED_AREAS = frozenset({"media", "vod", "live", "radio", "status-json.xsl", "e
 
 EXPOSED = (
     b"Accept-Ranges, Content-Encoding, Content-Length, Content-Range, Date, ETag, Last-Modified, "
-    b"icy-br, icy-description, icy-genre, icy-metaint, icy-name, icy-pub, icy-url"
+    b"X-Available-From, icy-br, icy-description, icy-genre, icy-metaint, icy-name, icy-pub, icy-url"
 )
 ALLOWED = (
     "Accept, Authorization, Cache-Control, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status, "

@@ -46,18 +46,20 @@ def thumbnails_vtt(
     for segment in segments:
         begin = segment.program_date_time
         end = begin + segment.duration
+        if segment.gap:
+            continue
         # Dates are multiples of the interval, so that all spans name the same pictures.
         first = max(math.ceil(begin / interval), math.ceil(zero / interval) - 1)
-        for number in range(first, math.ceil(end / interval)):
-            if segment.gap or number == shown:
+        dates = [Fraction(number * interval) for number in range(first, math.ceil(end / interval))]
+        if shown is None and (not dates or dates[0] > zero):
+            # None of these is in the first seconds, which have the picture of their beginning.
+            dates.insert(0, Fraction(math.ceil(max(begin, zero) * 1000), 1000))
+        for date in dates:
+            if date == shown:
                 continue
-            shown = number
-            until = min(Fraction((number + 1) * interval), behind)
-            lines += [
-                f"{_at(number * interval - zero)} --> {_at(until - zero)}",
-                address(Fraction(number * interval)) + place,
-                "",
-            ]
+            shown = date
+            until = min(Fraction((math.floor(date / interval) + 1) * interval), behind)
+            lines += [f"{_at(date - zero)} --> {_at(until - zero)}", address(date) + place, ""]
     return "\n".join(lines) + "\n"
 
 

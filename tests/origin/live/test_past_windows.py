@@ -123,6 +123,27 @@ def test_times_before_now_lead_to_the_dates_of_segments(server: ServerProcess) -
     assert 3 <= len(media.segments) <= 5
 
 
+@pytest.mark.parametrize("start", ["now", "-0", "now-0.2"])
+def test_now_leads_to_the_newest_segment(server: ServerProcess, start: str) -> None:
+    answer = httpx.get(address(server, f"master.m3u8?start={start}"))
+    assert answer.status_code == 302, answer.text
+    begin = float(httpx.URL(urljoin(str(answer.url), answer.headers["location"])).params["start"])
+    assert min(abs(begin - date) for date, _ in dated(server)) < 0.002
+    found = playlist(server, f"start={begin:.3f}")
+    assert (found.playlist_type, found.is_endlist) == ("event", False)
+
+
+def test_up_to_now_is_the_same_span_until_another_segment_has_come(server: ServerProcess) -> None:
+    start = dated(server)[1][0]
+    answer = httpx.get(address(server, f"master.m3u8?start={start:.3f}&end=now"))
+    query = answer.headers["location"].partition("?")[2]
+    end = float(httpx.URL(f"?{query}").params["end"])
+    segments = live(server).segments
+    ends = [one.program_date_time.timestamp() + one.duration for one in segments if one.uri]
+    assert min(abs(end - one) for one in ends) < 0.005
+    assert playlist(server, query).is_endlist, "nothing of it is still to come"
+
+
 def test_what_has_no_end_grows_until_it_has_one(server: ServerProcess) -> None:
     start = dated(server)[3][0]
     growing = f"start={start:.3f}"
@@ -226,6 +247,10 @@ def test_an_older_beginning_is_cut_and_said(server: ServerProcess) -> None:
     growing = httpx.get(address(server, f"master.m3u8?start={oldest - 600:.3f}"))
     assert growing.status_code == 302
     assert f"start={oldest:.3f}" in growing.headers["location"]
+    for led in (growing, httpx.get(address(server, "clip.mp4?start=-3600&end=now"))):
+        assert led.status_code == 302
+        assert float(led.headers["x-available-from"]) == pytest.approx(oldest, abs=0.002)
+        assert "x-available-from" in led.headers["access-control-expose-headers"].lower()
 
 
 @pytest.mark.parametrize(

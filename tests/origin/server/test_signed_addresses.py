@@ -361,5 +361,20 @@ def test_spans_of_a_channel_as_a_file_need_a_token_that_allows_clips(
         assert client.get(clips + query, follow_redirects=True).status_code == 200
 
 
+def test_a_token_in_the_query_is_enough_for_what_redirections_and_lists_of_pictures_lead_to(
+    folder: Path, client: httpx.Client
+) -> None:
+    token = token_in(signed(folder, "/live/demo/master.m3u8?start=-3&end=now"))
+    for name in ("clip.mp4?start=-3", "snapshot.jpg?at=-1"):
+        address = f"/live/demo/{name}&token={token}"
+        wait_for(functools.partial(_leads_on, client, address), "three seconds")
+        assert client.get(address, follow_redirects=True).status_code == 200, name
+    for path in ("/live/demo", "/vod/private/film.mp4"):
+        token = token_in(signed(folder, f"{path}/master.m3u8"))
+        listed = client.get(f"{path}/thumbnails.vtt?token={token}", follow_redirects=True)
+        pictures = [line for line in listed.text.splitlines() if ".jpg" in line]
+        assert client.get(urljoin(str(listed.url), pictures[0])).status_code == 200, listed.text
+
+
 def _leads_on(client: httpx.Client, address: str) -> bool:
     return client.get(address).status_code == 302
