@@ -25,10 +25,7 @@ from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
-from origin.live.addresses import I_FRAMES, MANIFEST, MULTIVARIANT, PLAYLIST, LiveAddress, Span
-from origin.live.dvr_segments import OldestDates, StoredSegments, past_of, ranges_of, unreadable
-from origin.live.playlist_requests import IRREGULAR, Reload
-from origin.live.spans import (
+from origin.live.past.spans import (
     AT_ONCE,
     AVAILABLE_FROM,
     IMMUTABLE_SECONDS,
@@ -46,7 +43,10 @@ from origin.live.spans import (
     redirection,
     written,
 )
-from origin.live.waits import Outcome, not_on_air, wait_until_ready
+from origin.live.requests.addresses import I_FRAMES, MANIFEST, MULTIVARIANT, PLAYLIST, LiveAddress, Span
+from origin.live.requests.dvr_segments import OldestDates, StoredSegments, past_of, ranges_of, unreadable
+from origin.live.requests.playlist_requests import IRREGULAR, Reload
+from origin.live.requests.waits import Outcome, not_on_air, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.past.date_range_file import StoredRanges
 from packager.past.earlier_segments import EarlierSegments
