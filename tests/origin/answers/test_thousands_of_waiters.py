@@ -194,7 +194,7 @@ async def test_the_playlist_of_a_span_is_written_once(monkeypatch: pytest.Monkey
         assert go_on.wait(CLIENT_SECONDS)
         return span_playlist(*words)  # type: ignore[arg-type]  # handed on as they are
 
-    monkeypatch.setattr("origin.live.past.past_windows.span_playlist", counted)
+    monkeypatch.setattr("origin.live.past.past_requests.span_playlist", counted)
     maker = Maker(dvr=False)
     for _ in range(3):
         maker.act("segment")
