@@ -41,9 +41,9 @@ class StartOver:
 
     Args:
         stored: opens segments that have left memory.
-        turns: of networks, for writing.
-        reading: of networks, for reading what has left the playlists.
-        oldest: tells how far back a channel goes.
+        turns: turns of networks, in which texts are written.
+        reading: turns of networks, in which is read what has left the playlists.
+        oldest: from when on channels can be played.
         writer: writes what doesn't grow.
     """
 
@@ -107,7 +107,7 @@ class StartOver:
         stream, name = asked.stream, asked.growing_name
         presentation = stream.presentation
         if known.ranges.version != presentation.date_ranges.version:
-            # While S3 is away, those that are known, and those of the live playlist, are told.
+            # While S3 is away, the playlist has those that are known, and those of the live playlist.
             with contextlib.suppress(OSError):
                 known.ranges = await self._ranges(asked)
         oldest = await self._oldest.of(stream)
