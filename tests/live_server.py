@@ -15,8 +15,8 @@ from origin.answers.asgi import handler_routes
 from origin.http1.fast_path import FastPath
 from origin.http1.limits import HttpLimits
 from origin.http1.protocol import http_protocol
-from origin.live.addresses import PATTERNS
 from origin.live.handler import LiveHandler
+from origin.live.requests.addresses import PATTERNS
 from packager.live.channel import Channel
 from tests.waiting import wait_for
 

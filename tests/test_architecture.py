@@ -109,7 +109,7 @@ def test_who_serves_live_channels_does_not_know_who_makes_them() -> None:
     found = {
         str(other.relative_to(ROOT))
         for path in MODULES
-        if path.parent == ROOT / "origin" / "live"
+        if path.is_relative_to(ROOT / "origin" / "live")
         for other in imported_modules(path)
         if other.is_relative_to(ROOT / "packager") and other.name != "__init__.py"
     }

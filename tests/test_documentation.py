@@ -13,7 +13,7 @@ import pytest
 
 from origin.cli.main import cli
 from origin.config.load import validate
-from origin.live.playlist_requests import refusal_max_age
+from origin.live.requests.playlist_requests import refusal_max_age
 from origin.server.services.config_reload import TAKEN, TAKEN_ACCESS, TAKEN_LIMITS
 from tests.configuration_reference import PAGE, described_options, generated_page
 

@@ -10,7 +10,14 @@ from origin.answers.refusals import ABSENT_LIVE_SECONDS, refusal
 from origin.answers.reply import Pending, Reply
 from origin.answers.request import Request
 from origin.http.client_limits import UNLIMITED, ClientLimit
-from origin.live.addresses import (
+from origin.live.media_requests import MediaReplies, MediaRequest, PastMedia
+from origin.live.past.clips import ClipReplies
+from origin.live.past.delayed_playlists import DelayedReplies
+from origin.live.past.past_windows import PastWindowReplies
+from origin.live.past.programme_requests import ProgrammeReplies
+from origin.live.past.snapshots import SnapshotReplies
+from origin.live.past.thumbnails import ThumbnailReplies
+from origin.live.requests.addresses import (
     CLIPS,
     OTHER_CLIPS,
     PLAYLIST,
@@ -21,16 +28,9 @@ from origin.live.addresses import (
     Span,
     read_address,
 )
-from origin.live.clips import ClipReplies
-from origin.live.delayed_playlists import DelayedReplies
-from origin.live.directives import CARRIED
-from origin.live.media_requests import MediaReplies, MediaRequest, PastMedia
-from origin.live.past_windows import PastWindowReplies
-from origin.live.playlist_requests import PlaylistReplies
-from origin.live.programme_requests import ProgrammeReplies
-from origin.live.snapshots import SnapshotReplies
-from origin.live.thumbnails import ThumbnailReplies
-from origin.live.waits import LaterReply, Outcome
+from origin.live.requests.directives import CARRIED
+from origin.live.requests.playlist_requests import PlaylistReplies
+from origin.live.requests.waits import LaterReply, Outcome
 from packager.publish.live_stream import LiveStream
 
 

@@ -21,25 +21,25 @@ from origin.answers.reply import PendingTask, Reply
 from origin.answers.representation_replies import media_head, media_reply, text_reply
 from origin.answers.request import Request
 from origin.http.representation import RepresentationMetadata
-from origin.live.addresses import (
+from origin.live.past.dash_captions import is_dash_captions, render_dash_captions
+from origin.live.past.programme_requests import ProgrammeDirectory
+from origin.live.past.snapshots import DrawSnapshot
+from origin.live.requests.addresses import (
     LiveAddress,
     RenditionFile,
     RenditionFileKind,
     cache_control,
     media_type,
 )
-from origin.live.availability import (
+from origin.live.requests.availability import (
     has_begun_by_the_clock,
     is_due,
     is_starting,
     may_be_elsewhere,
     not_found_max_age,
 )
-from origin.live.dash_captions import is_dash_captions, render_dash_captions
-from origin.live.dvr_segments import StoredSegments, media_tag, past_of
-from origin.live.programme_requests import ProgrammeDirectory
-from origin.live.snapshots import DrawSnapshot
-from origin.live.waits import (
+from origin.live.requests.dvr_segments import StoredSegments, media_tag, past_of
+from origin.live.requests.waits import (
     Outcome,
     Wait,
     longest_wait,

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 from media.errors import MediaError
 from media.xmltv.reader import XmltvLimits, in_one_line, read_xmltv
-from origin.live.moments import MomentError, read_moment
+from origin.live.requests.moments import MomentError, read_moment
 from origin.responses.refusal import RefusalError
 from packager.past.programmes import ID, LATEST, MOST_PROGRAMMES, MOST_TITLE, Programme
 

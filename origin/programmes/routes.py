@@ -17,7 +17,7 @@ from origin.access.policy import AccessPolicy
 from origin.access.protected_addresses import TokenGuard
 from origin.access.token_middleware import base_path, token_of
 from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
-from origin.live.moments import MomentError, read_moment
+from origin.live.requests.moments import MomentError, read_moment
 from origin.programmes.bodies import read_guide, read_json
 from origin.programmes.channel_programmes import ChannelProgrammes
 from origin.responses.json_response import UNCACHED, as_json, based

@@ -20,7 +20,7 @@ from origin.answers.reply import Pending, PendingTask, Reply
 from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
 from origin.http.representation import RepresentationMetadata
-from origin.live.dvr_segments import StoredFile, stored_reply
+from origin.live.requests.dvr_segments import StoredFile, stored_reply
 from packager.library.local_storage import LocalFile, NotFoundError
 from packager.library.storage_interface import LibraryFile
 from packager.past.progressive_mp4 import MovieLayout, MoviePiece

@@ -32,11 +32,11 @@ from origin.files.handler import FileHandler, file_routes
 from origin.http.client_limits import ClientLimits
 from origin.ingest import routes as ingest_routes
 from origin.live import caption_publishing, event_start_end, metadata
-from origin.live.addresses import PATTERNS as LIVE_PATTERNS
-from origin.live.dvr_segments import StoredSegments
 from origin.live.handler import LiveHandler, OtherProcesses
 from origin.live.media_requests import PastMedia
 from origin.live.publishing import PublishedChannels
+from origin.live.requests.addresses import PATTERNS as LIVE_PATTERNS
+from origin.live.requests.dvr_segments import StoredSegments
 from origin.programmes import recording_routes
 from origin.programmes import routes as programme_routes
 from origin.radio.access_log import StationAccessLog

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from origin.live.addresses import (
+from origin.live.past.dash_captions import is_dash_captions
+from origin.live.requests.addresses import (
     PLAYLIST,
     SNAPSHOT,
     LiveAddress,
@@ -16,8 +17,7 @@ from origin.live.addresses import (
     RenditionFileKind,
     read_address,
 )
-from origin.live.availability import SEGMENTS_AHEAD
-from origin.live.dash_captions import is_dash_captions
+from origin.live.requests.availability import SEGMENTS_AHEAD
 from packager.publish.live_stream import LiveStream
 from packager.window.rendition import Rendition
 from packager.window.window import Window

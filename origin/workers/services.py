@@ -27,10 +27,10 @@ from origin.files.handler import FileHandler, file_routes
 from origin.http.client_limits import ClientLimits
 from origin.http.path_prefixes import area_of
 from origin.http1.access_log import RequestCounters
-from origin.live.addresses import PATTERNS
-from origin.live.dvr_segments import StoredSegments
 from origin.live.handler import LiveHandler, OtherProcesses
 from origin.live.media_requests import PastMedia
+from origin.live.requests.addresses import PATTERNS
+from origin.live.requests.dvr_segments import StoredSegments
 from origin.radio.mounts.mount_replication import RADIO
 from origin.responses.response_middleware import CommonHeaders
 from origin.server.endpoints import embed, page, signing, time_of_day

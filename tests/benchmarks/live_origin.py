@@ -31,8 +31,8 @@ from origin.http1.fast_path import FastPath
 from origin.http1.limits import HttpLimits
 from origin.http1.protocol import http_protocol
 from origin.http2.connection import Http2Connection
-from origin.live.addresses import PATTERNS
 from origin.live.handler import LiveHandler
+from origin.live.requests.addresses import PATTERNS
 from origin.responses.response_middleware import CommonHeaders, common_headers
 from origin.server.system.connection_acceptor import SocketListener
 from origin.tls.certificates import Certificates

@@ -74,6 +74,48 @@ uvloop.run(main())
 """
 
 
+SENDFILE_APP = """
+import os, select, socket, sys
+file, length = os.open(sys.argv[1], os.O_RDONLY), int(sys.argv[2])
+head = f"HTTP/1.1 206 Partial Content\\r\\nContent-Length: {length}\\r\\n\\r\\n".encode()
+listener = socket.create_server(("127.0.0.1", int(sys.argv[3])), backlog=100)
+loop, clients, left = select.epoll(), {}, {}
+loop.register(listener, select.EPOLLIN)
+def send(one, first, last):
+    try:
+        while first < last:
+            first += os.sendfile(one, file, first, last - first)
+    except BlockingIOError:
+        left[one] = first, last
+        loop.modify(one, select.EPOLLOUT)
+def answer(one):
+    if one in left:
+        span = left.pop(one)
+        loop.modify(one, select.EPOLLIN)
+        return send(one, *span)
+    asked = clients[one].recv(65536)
+    if not asked:
+        raise ConnectionError
+    first = int(asked.partition(b"bytes=")[2].partition(b"-")[0])
+    clients[one].send(head)
+    send(one, first, first + length)
+while True:
+    for one, _ in loop.poll():
+        if one == listener.fileno():
+            client = listener.accept()[0]
+            client.setblocking(False)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            clients[client.fileno()] = client
+            loop.register(client, select.EPOLLIN)
+            continue
+        try:
+            answer(one)
+        except ConnectionError:
+            left.pop(one, None)
+            clients.pop(one).close()
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """A running server.
@@ -216,6 +258,16 @@ def constant(answer: bytes, folder: Path) -> Iterator[Peer]:
     port, path = free_port(), folder / "answer"
     path.write_bytes(answer)
     with running("floor", [sys.executable, "-c", CONSTANT_APP, str(path), str(port)], port) as peer:
+        yield peer
+
+
+@contextlib.contextmanager
+def sendfile(file: Path, length: int) -> Iterator[Peer]:
+    """The floor of sendfile: a loop that reads where a range begins, and knows the length of all."""
+    port = free_port()
+    with running(
+        "floor", [sys.executable, "-c", SENDFILE_APP, str(file), str(length), str(port)], port
+    ) as peer:
         yield peer
 
 

@@ -58,6 +58,9 @@ WORKLOADS = (
 FLOOR = Workload("2 KB file, floor", _PLAIN.format(name="small.mp4"))
 """Beside a protocol of the same loop that answers without reading."""
 
+FLOOR_OF_RANGES = ranges_of("1 MiB ranges, floor", 1 << 20)
+"""Beside a loop of nothing but sendfile."""
+
 
 @contextlib.contextmanager
 def running() -> Iterator[tuple[list[Peer], Path]]:
@@ -94,6 +97,9 @@ def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
         if not words or any(word in FLOOR.name for word in words):
             with peers.constant(peers.recorded(servers[-1], "/media/small.mp4"), folder) as floor:
                 yield from _costs(FLOOR, [servers[0], servers[-1], floor], folder)
+        if not words or any(word in FLOOR_OF_RANGES.name for word in words):
+            with peers.sendfile(folder / "library" / "large.mp4", 1 << 20) as floor:
+                yield from _costs(FLOOR_OF_RANGES, [servers[0], servers[-1], floor], folder)
 
 
 def _costs(workload: Workload, servers: list[Peer], folder: Path) -> Iterator[Figure]:

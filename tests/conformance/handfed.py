@@ -26,10 +26,10 @@ from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
 from origin.http1.limits import HttpLimits
 from origin.live import caption_publishing, metadata
-from origin.live.addresses import PATTERNS
-from origin.live.directives import CARRIED
 from origin.live.handler import LiveHandler
 from origin.live.publishing import PublishedChannels
+from origin.live.requests.addresses import PATTERNS
+from origin.live.requests.directives import CARRIED
 from origin.responses.response_middleware import CommonHeaders, common_headers
 from origin.server.endpoints import time_of_day
 from origin.server.endpoints.error_responses import ERROR_RESPONSES

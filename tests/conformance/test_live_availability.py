@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 
 from media.mp4.codecs.sample_entry import SampleEntry
 from media.subtitles import webvtt
-from origin.live.addresses import read_name
+from origin.live.requests.addresses import read_name
 from packager.publish.hls import PARTS_KEPT
 from packager.publish.live_stream import FoldedLog
 from packager.window.aligned_windows import AlignedWindows

@@ -18,9 +18,9 @@ from origin.access.publish_authorization import Publishers
 from origin.access.publish_keys import PublishKeys
 from origin.answers.asgi import handler_routes
 from origin.live import metadata
-from origin.live.addresses import PATTERNS
 from origin.live.handler import LiveHandler
 from origin.live.publishing import PublishedChannels
+from origin.live.requests.addresses import PATTERNS
 from origin.server.endpoints.error_responses import ERROR_RESPONSES
 from packager.process.ffmpeg_discovery import Tools
 from tests.conformance.conftest import serving

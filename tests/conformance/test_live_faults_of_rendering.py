@@ -15,8 +15,9 @@ import structlog
 from media.hls.media_playlist import MediaPlaylist
 from media.hls.multivariant import MultivariantPlaylist
 from origin.answers import gzip_cache, representation_replies
-from origin.live import media_requests, playlist_requests
-from origin.live.playlist_requests import Reload
+from origin.live import media_requests
+from origin.live.requests import playlist_requests
+from origin.live.requests.playlist_requests import Reload
 from packager.live.limits import LiveLimits
 from packager.process.ffmpeg_discovery import Tools
 from packager.publish import dash, hls, hls_line_cache

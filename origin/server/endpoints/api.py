@@ -23,7 +23,7 @@ from origin.config.kept_secrets import SecretsError
 from origin.events.authorization import EventAuthorization
 from origin.events.channel import EventChannel
 from origin.http.path_prefixes import ITEM_PREFIX, VISITOR_ADDRESS
-from origin.live.dvr_segments import OldestDates, StoredSegments
+from origin.live.requests.dvr_segments import OldestDates, StoredSegments
 from origin.radio.authorization import StationAuthorization, is_protected
 from origin.radio.mounts import now_playing
 from origin.radio.mounts.mount import Mount

@@ -18,9 +18,9 @@ from origin.access.token_keys import TokenKeys
 from origin.answers.reply import Pending
 from origin.answers.request import request_from_headers
 from origin.http.client_limits import ClientLimit
-from origin.live import snapshots
 from origin.live.handler import LiveHandler
 from origin.live.media_requests import PastMedia
+from origin.live.past import snapshots
 from origin.vod.answer_cache import AnswerCache, AnswerCacheLimits
 from origin.vod.handler import VodHandler
 from packager.library.local_storage import Library
@@ -194,7 +194,7 @@ async def test_the_playlist_of_a_span_is_written_once(monkeypatch: pytest.Monkey
         assert go_on.wait(CLIENT_SECONDS)
         return span_playlist(*words)  # type: ignore[arg-type]  # handed on as they are
 
-    monkeypatch.setattr("origin.live.past_windows.span_playlist", counted)
+    monkeypatch.setattr("origin.live.past.past_requests.span_playlist", counted)
     maker = Maker(dvr=False)
     for _ in range(3):
         maker.act("segment")

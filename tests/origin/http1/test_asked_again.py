@@ -100,7 +100,9 @@ def test_a_handler_that_fails_is_asked_anew_and_its_failure_is_an_answer(fed: Ha
     with Client(fed.address) as client:
         for _ in range(3):
             assert client.ask(PATH).status == 200
-        with mock.patch("origin.live.playlist_requests._note_viewer", side_effect=ValueError("for the test")):
+        with mock.patch(
+            "origin.live.requests.playlist_requests._note_viewer", side_effect=ValueError("for the test")
+        ):
             assert client.ask(PATH).status == 500
         assert client.ask(PATH).status == 200
 

@@ -20,8 +20,8 @@ from starlette.applications import Starlette
 from media.hls.date_range import DateRange
 from media.subtitles.webvtt import Cue
 from origin.answers.asgi import handler_routes
-from origin.live.addresses import PATTERNS
 from origin.live.handler import LiveHandler
+from origin.live.requests.addresses import PATTERNS
 from packager.publish.channel_commands import RecordingState
 from packager.publish.live_stream import LiveStream
 from packager.window.log import Entry

@@ -12,8 +12,8 @@ import pytest
 from starlette.applications import Starlette
 
 from origin.answers.asgi import handler_routes
-from origin.live.addresses import PATTERNS
 from origin.live.handler import LiveHandler, OtherProcesses
+from origin.live.requests.addresses import PATTERNS
 from packager.publish.limits import DEFAULT_LIMITS
 from packager.publish.live_stream import LiveStream
 from packager.window.log import Entry

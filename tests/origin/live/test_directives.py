@@ -1,4 +1,4 @@
-"""origin.live.directives: what may be asked of a live playlist (RFC 8216bis §6.2.5)."""
+"""origin.live.requests.directives: what may be asked of a live playlist (RFC 8216bis §6.2.5)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from origin.live.directives import DirectiveError, Directives, check, parse
+from origin.live.requests.directives import DirectiveError, Directives, check, parse
 from packager.window.cadence import cadence
 
 CADENCE = cadence(Fraction(30), 2.0, 0.333)

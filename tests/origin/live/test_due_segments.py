@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from origin.live.availability import due_segments
+from origin.live.requests.availability import due_segments
 from packager.publish.live_stream import FoldedLog, LiveStream
 from packager.window.cadence import cadence
 from packager.window.log import CadenceEntry, RenditionFormat

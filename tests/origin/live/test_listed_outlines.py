@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from media.hls.precompressed_text import PackedText, Pieces, rendered
-from origin.live.past_windows import ListedOutlines
+from origin.live.past.listed_outlines import ListedOutlines
 from packager.past.outlines import BLOCK_SEGMENTS
 from packager.past.past_window import past_window
 from packager.past.span_playlists import span_playlist

@@ -17,8 +17,8 @@ import pytest
 from starlette.applications import Starlette
 
 from origin.answers.asgi import handler_routes
-from origin.live.addresses import PATTERNS
 from origin.live.handler import LiveHandler
+from origin.live.requests.addresses import PATTERNS
 from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
 from packager.live.options import ChannelOptions

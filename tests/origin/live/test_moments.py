@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from origin.live.moments import LATEST, Moment, MomentError, read_moment
+from origin.live.requests.moments import LATEST, Moment, MomentError, read_moment
 
 NOW = Fraction(1_795_723_200)
 

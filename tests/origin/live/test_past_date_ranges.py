@@ -20,7 +20,7 @@ from tests.copied_channel import copied_channel
 from tests.keys import ADMIN_TOKEN
 from tests.patience import CLIENT_SECONDS
 from tests.programmed_channel import ADMIN
-from tests.s3_server import BUCKET, S3Server
+from tests.s3_server import BUCKET, S3Proxy, S3Server
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(600)
@@ -135,3 +135,34 @@ def test_timed_metadata_stay_in_the_media(server: tuple[ServerProcess, float]) -
     found = m3u8.loads(get(running, f"source/media.m3u8?start={began - 3:.3f}&end={began + 6:.3f}").text)
     media = [get(running, f"source/{one.uri}").content for one in found.segments if not one.gap_tag]
     assert sum(b"Short" in one for one in media) == 1
+
+
+def test_who_has_started_over_goes_on_where_ranges_cannot_be_read(
+    tmp_path: Path, s3_server: S3Server
+) -> None:
+    proxy = S3Proxy(s3_server)
+    head = f'[server]\nport = 0\ndata = "data"\nadmin_token = "{ADMIN_TOKEN}"\n'
+    place = f'dvr_path = "s3://{BUCKET}/unread-ranges"\nworkers = 2\n'
+    (tmp_path / "headwater.toml").write_text(head + place + copied_channel("a", *OPTIONS))
+    running = start_server(cwd=tmp_path, env=s3_server.environment(proxy.url))
+    wait_for(lambda: listed(running), "some segments")
+    last = listed(running)[-1]
+    wait_for(lambda: listed(running)[0] > last, "segments have left the list")
+    # The last ones may be open.
+    segment = m3u8.loads(get(running, "source/media.m3u8").text).segments[-3]
+    assert segment.current_program_date_time is not None
+    start = segment.current_program_date_time.timestamp() + 0.1
+
+    def seen() -> list[str]:
+        path = f"source/media.m3u8?start={start:.3f}"
+        answer = httpx.get(f"{running.url}/live/a/{path}", timeout=CLIENT_SECONDS, follow_redirects=True)
+        assert answer.status_code == 200
+        return told(answer.text)
+
+    # Of each process.
+    assert [seen() for _ in range(12)] == [[]] * 12
+    with proxy.refusing():
+        published(running, {"id": "first", "planned_duration": 1})
+        wait_for(lambda: seen() == ["first"], "the range is told")
+    assert running.stop() == 0
+    proxy.close()

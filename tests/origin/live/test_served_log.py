@@ -24,8 +24,8 @@ from media.mp3.id3 import write_id3v2
 from media.mp4.codecs.sample_entry import SampleEntry
 from media.subtitles.webvtt import Cue
 from origin.answers.asgi import handler_routes
-from origin.live.addresses import PATTERNS
 from origin.live.handler import LiveHandler
+from origin.live.requests.addresses import PATTERNS
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools

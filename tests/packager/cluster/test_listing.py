@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 
 from media.errors import MalformedError
 from origin.answers.asgi import handler_routes
-from origin.live.addresses import PATTERNS
 from origin.live.handler import LiveHandler
+from origin.live.requests.addresses import PATTERNS
 from packager.cluster.lease import LogKeys
 from packager.cluster.log_stream import EntryId, Snapshot
 from packager.cluster.shared_log import LogServing, SharedLog

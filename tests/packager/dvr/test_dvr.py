@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from origin.answers.pieces import TruncatedFileError
-from origin.live.waits import OpenSegmentBody
+from origin.live.requests.waits import OpenSegmentBody
 from packager.data_lock import DataInUseError, DataLock
 from packager.dvr import index
 from packager.dvr.index import IndexLine

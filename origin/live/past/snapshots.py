@@ -19,11 +19,11 @@ from origin.answers.representation_replies import media_reply
 from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
-from origin.live.addresses import LiveAddress
-from origin.live.dvr_segments import SegmentFiles, StoredSegments, past_of, unreadable
-from origin.live.moments import EXAMPLES
-from origin.live.spans import IMMUTABLE_SECONDS, NOTHING_KEPT, redirection, written
-from origin.live.waits import Outcome, not_on_air, wait_until_ready
+from origin.live.past.spans import IMMUTABLE_SECONDS, NOTHING_KEPT, redirection, written
+from origin.live.requests.addresses import LiveAddress
+from origin.live.requests.dvr_segments import SegmentFiles, StoredSegments, past_of, unreadable
+from origin.live.requests.moments import EXAMPLES
+from origin.live.requests.waits import Outcome, not_on_air, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.local_storage import NotFoundError
 from packager.past.key_frames import KeyFrame, read_key_frame, segment_before

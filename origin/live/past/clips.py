@@ -25,10 +25,7 @@ from origin.answers.reply import PendingTask, Reply
 from origin.answers.request import Request
 from origin.http.client_limits import network_of
 from origin.http.representation import RepresentationMetadata
-from origin.live.addresses import SOUND_CLIP, LiveAddress, Span
-from origin.live.dvr_segments import SegmentFiles, StoredSegments, past_of, unreadable
-from origin.live.moments import EXAMPLES
-from origin.live.spans import (
+from origin.live.past.spans import (
     AT_ONCE,
     IMMUTABLE_SECONDS,
     MOST_WAITING,
@@ -45,7 +42,10 @@ from origin.live.spans import (
     redirection,
     written,
 )
-from origin.live.waits import Outcome, not_on_air, wait_until_ready
+from origin.live.requests.addresses import SOUND_CLIP, LiveAddress, Span
+from origin.live.requests.dvr_segments import SegmentFiles, StoredSegments, past_of, unreadable
+from origin.live.requests.moments import EXAMPLES
+from origin.live.requests.waits import Outcome, not_on_air, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.local_storage import NotFoundError
 from packager.past.earlier_segments import EarlierSegments

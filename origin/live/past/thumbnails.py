@@ -12,9 +12,7 @@ from origin.answers.reply import PendingTask, Reply
 from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
 from origin.http.client_limits import network_of
-from origin.live.addresses import SNAPSHOT, LiveAddress, Span
-from origin.live.dvr_segments import StoredSegments, past_of, unreadable
-from origin.live.spans import (
+from origin.live.past.spans import (
     AT_ONCE,
     IMMUTABLE_SECONDS,
     MOST_WAITING,
@@ -29,7 +27,9 @@ from origin.live.spans import (
     redirection,
     written,
 )
-from origin.live.waits import Outcome, not_on_air, wait_until_ready
+from origin.live.requests.addresses import SNAPSHOT, LiveAddress, Span
+from origin.live.requests.dvr_segments import StoredSegments, past_of, unreadable
+from origin.live.requests.waits import Outcome, not_on_air, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.past.earlier_segments import EarlierSegments
 from packager.past.past_window import PastWindow, past_window

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 
 from media.errors import MediaError
-from origin.live.addresses import RenditionFile, RenditionFileKind
-from origin.live.dvr_segments import StoredSegments, past_of
+from origin.live.requests.addresses import RenditionFile, RenditionFileKind
+from origin.live.requests.dvr_segments import StoredSegments, past_of
 from packager.past.media_times import media_time
 from packager.publish import dash_captions
 from packager.publish.dash import TEXT_INIT_NUMBER

@@ -13,13 +13,13 @@ from origin.answers.heads import PlainHead
 from origin.answers.refusals import refusal
 from origin.answers.reply import Reply
 from origin.answers.request import Request
-from origin.live.addresses import CLIPS, SOUND_CLIP, THUMBNAILS, LiveAddress, Span
-from origin.live.clips import ClipReplies
-from origin.live.moments import Moment
-from origin.live.past_windows import PastWindowReplies
-from origin.live.spans import NOTHING_KEPT, redirection, written
-from origin.live.thumbnails import ThumbnailReplies
-from origin.live.waits import Outcome
+from origin.live.past.clips import ClipReplies
+from origin.live.past.past_windows import PastWindowReplies
+from origin.live.past.spans import NOTHING_KEPT, redirection, written
+from origin.live.past.thumbnails import ThumbnailReplies
+from origin.live.requests.addresses import CLIPS, SOUND_CLIP, THUMBNAILS, LiveAddress, Span
+from origin.live.requests.moments import Moment
+from origin.live.requests.waits import Outcome
 from packager.past.programmes import Programme, Schedule
 from packager.publish.live_stream import LiveStream
 from packager.window.rendition import variant_renditions

@@ -17,11 +17,11 @@ from origin.answers.reply import PendingTask, Reply
 from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request, RequestFields
 from origin.http.negotiation import RequestTraits
-from origin.live import directives
-from origin.live.addresses import MULTIVARIANT, LiveAddress
-from origin.live.availability import may_be_elsewhere, not_found_max_age
-from origin.live.directives import DirectiveError
-from origin.live.waits import Outcome, Wait, longest_wait, not_on_air, wait_until_ready
+from origin.live.requests import directives
+from origin.live.requests.addresses import MULTIVARIANT, LiveAddress
+from origin.live.requests.availability import may_be_elsewhere, not_found_max_age
+from origin.live.requests.directives import DirectiveError
+from origin.live.requests.waits import Outcome, Wait, longest_wait, not_on_air, wait_until_ready
 from packager.publish.hls import RenderingError
 from packager.publish.live_stream import LiveStream
 from packager.window.rendition import Rendition

@@ -12,9 +12,9 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from media.subtitles import webvtt
-from origin.live import directives
-from origin.live.directives import DirectiveError, Directives
-from origin.live.moments import Moment, MomentError, read_delay, read_moment
+from origin.live.requests import directives
+from origin.live.requests.directives import DirectiveError, Directives
+from origin.live.requests.moments import Moment, MomentError, read_delay, read_moment
 from packager.past.i_frames import PLAYLIST_NAME
 from packager.past.programmes import ID as PROGRAMME_ID
 from packager.window.rendition import Rendition

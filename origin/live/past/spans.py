@@ -12,7 +12,7 @@ from origin.answers.heads import PlainHead
 from origin.answers.refusals import refusal
 from origin.answers.reply import Reply
 from origin.answers.request import Request
-from origin.live.addresses import LiveAddress, Span
+from origin.live.requests.addresses import LiveAddress, Span
 from packager.past.past_window import PastWindow
 from packager.publish.live_stream import LiveStream
 from packager.window.rendition import variant_renditions

@@ -23,11 +23,11 @@ from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
-from origin.live.addresses import MANIFEST, MULTIVARIANT, PLAYLIST, LiveAddress
-from origin.live.dvr_segments import StoredSegments, past_of, ranges_of, unreadable
-from origin.live.playlist_requests import IRREGULAR
-from origin.live.spans import AT_ONCE, MOST_WAITING, NOTHING_KEPT, REST, query_of, written
-from origin.live.waits import Outcome, not_on_air, wait_until_ready
+from origin.live.past.spans import AT_ONCE, MOST_WAITING, NOTHING_KEPT, REST, query_of, written
+from origin.live.requests.addresses import MANIFEST, MULTIVARIANT, PLAYLIST, LiveAddress
+from origin.live.requests.dvr_segments import StoredSegments, past_of, ranges_of, unreadable
+from origin.live.requests.playlist_requests import IRREGULAR
+from origin.live.requests.waits import Outcome, not_on_air, wait_until_ready
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.past.date_range_file import StoredRanges
 from packager.past.delayed_playlist import (
