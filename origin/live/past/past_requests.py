@@ -20,10 +20,10 @@ from origin.answers.reply import Reply
 from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
 from origin.live.past.spans import (
-    AVAILABLE_FROM,
     IMMUTABLE_SECONDS,
     NOTHING_KEPT,
     Bounds,
+    available_from,
     dated,
     is_refused,
     is_relative,
@@ -186,7 +186,6 @@ class PastRequest(Struct, frozen=True, gc=False):
     def _text(self, text: Pieces, media_type: str) -> Reply:
         """Return the reply with a text; caches may keep one that doesn't change for ever."""
         request, stream, past = self.request, self.stream, self.past
-        fields = ((AVAILABLE_FROM, written(past.oldest, up=True).encode("ascii")),) if past.is_cut else ()
         if is_settled(stream, past, self.end) and not self.address.programme:
             max_age, tag = IMMUTABLE_SECONDS, gzip_cache.tag(text)
         else:
@@ -202,7 +201,7 @@ class PastRequest(Struct, frozen=True, gc=False):
             max_age,
             coded=coded,
             immutable_tag=tag,
-            fields=fields,
+            fields=available_from(past),
         )
 
 
@@ -238,7 +237,7 @@ class BoundedSpan(NamedTuple):
         # RFC 8216bis §6.2.1: a playlist of type EVENT can't begin with segments that are about to leave.
         is_open = span.start is None or (not past.is_whole and past.is_cut)
         if is_open or is_relative(span):
-            return redirection(address, dated(span, bounds, past), max(target_duration // 2, 1))
+            return redirection(address, dated(span, bounds, past), max(target_duration // 2, 1), past)
         if address.name == I_FRAMES and not past.is_whole:
             return refusal(request, 404, target_duration, NOT_OVER)
         found = PastRequest(request, address, stream, past, bounds.end, ())
