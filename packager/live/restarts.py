@@ -27,7 +27,7 @@ from packager.sources.published_source import NO_PICTURE, NO_SOUND, PublishedSou
 from packager.sources.source import Source
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import Cadence
-from packager.window.program_date_time import Instant, WallClock
+from packager.window.program_date_time import LONGEST_OVERLAP, Instant, WallClock
 
 log = structlog.get_logger()
 
@@ -224,6 +224,9 @@ class Restarts:
         number, duration, limits = aligned.next_number, plan.cadence.segment_duration, self._limits
         self.start = number * duration
         self.clock = WallClock(limits.clock_bucket_seconds)
+        if (end := aligned.end_date) is not None:
+            # RFC 8216bis §6.2.1: a publisher who comes back at once begins where the last one ended.
+            self.clock.begin(self.start, end, LONGEST_OVERLAP)
         start = RunStart(duration, self.start)
         oldest = self._context.numbers.usable_since(number, duration)
         # Then the next number is used before its time.

@@ -123,17 +123,20 @@ class WallClock:
         self._arrivals = EarliestArrival(bucket_seconds)
         self._in_force: Fraction | None = None
         self._least_offset: Fraction | None = None
+        self._most_later: Fraction | None = None
         self._datings: dict[int, Dating] = {}
 
-    def begin(self, media_start: Fraction, earliest: Fraction) -> None:
+    def begin(self, media_start: Fraction, earliest: Fraction, most_later: Fraction | None = None) -> None:
         """Date the first segment no earlier than what was published before it ends.
 
         Args:
             media_start: media time of its beginning in seconds.
             earliest: in seconds since the epoch.
+            most_later: seconds by which its date may be put off for that; None: as many as it takes.
         """
         # Offsets are whole milliseconds.
         self._least_offset = Fraction(math.ceil((earliest - media_start) * 1000), 1000)
+        self._most_later = most_later
 
     def observe(self, media_end: float, now: Instant) -> None:
         """Note that a frame came.
@@ -177,8 +180,10 @@ class WallClock:
         return media_time + (self._first(now) if self._in_force is None else self._in_force)
 
     def _first(self, now: Instant) -> Fraction:
-        wanted = self._wanted(now)
-        return wanted if self._least_offset is None else max(wanted, self._least_offset)
+        wanted, least = self._wanted(now), self._least_offset
+        if least is None or (self._most_later is not None and least - wanted > self._most_later):
+            return wanted
+        return max(wanted, least)
 
     def _wanted(self, now: Instant) -> Fraction:
         return _milliseconds(self._arrivals.delay + now.wall - now.monotonic)

@@ -12,7 +12,7 @@ from media.mp4.codecs.sample_entry import SampleEntry
 from packager.live.gaps import GapTimer
 from packager.live.limits import LiveLimits
 from packager.window.model import LivePart, WindowOptions
-from packager.window.program_date_time import LONGEST_SLEW, Instant, WallClock
+from packager.window.program_date_time import LONGEST_OVERLAP, LONGEST_SLEW, Instant, WallClock
 from packager.window.sequence_numbers import MARGIN_SECONDS, SequenceNumbers
 from packager.window.window import Window
 
@@ -50,6 +50,14 @@ def test_every_rendition_gets_the_same_dating_of_a_segment() -> None:
     first = clock.dating(3, Instant(10.5, 1010.5))
     clock.observe(11, Instant(11.0, 1011.0))
     assert clock.dating(3, Instant(11.0, 5000.0)) == first
+
+
+@pytest.mark.parametrize(("behind", "put_off"), [(-0.3, 0.0), (0.1, 0.1), (0.4, 0.4), (0.6, 0.0)])
+def test_who_comes_back_at_once_begins_where_the_last_one_ended(behind: float, put_off: float) -> None:
+    clock = WallClock()
+    clock.begin(Fraction(10), 1010 + Fraction(str(behind)), LONGEST_OVERLAP)
+    clock.observe(10, Instant(10.0, 1010.0))
+    assert clock.dating(0, Instant(12.0, 1012.0)).offset == 1000 + Fraction(str(put_off))
 
 
 def test_a_late_start_is_mended_by_less_than_a_frame_a_segment_and_then_stays() -> None:
