@@ -222,6 +222,11 @@ class DvrFolder:
             beside -= {self._init_of(number) for number in survey.timelines}
             if self._shared_index(folder) or survey.strange:
                 beside.add(INDEX)
+            # Segments that were put into the past stay here for the next start, and behind a crash.
+            found = (self._segment_name.fullmatch(name) for name in beside)
+            for name in [*self.past.linked(folder, [int(one[1]) for one in found if one])]:
+                folder.remove(name)
+                beside.discard(name)
             if beside:
                 # Segments that are moved aside may need them.
                 beside.update(unused)

@@ -420,6 +420,20 @@ class PastBlocks:
         ):
             block.link(name, target, name)
 
+    def linked(self, source: OpenFolder, numbers: Iterable[int]) -> Iterator[str]:
+        """Yield the names of those files of a folder that are segments in blocks, too.
+
+        Args:
+            source: the rendition's folder, in which the segments' files may be.
+        """
+        for block, group in groupby(sorted(numbers), key=lambda number: number // BLOCK_SEGMENTS):
+            known = {one.number for one in self._read(block)}
+            with contextlib.suppress(OSError), (self._place / str(block)).open() as target:
+                for name in (segment_uri(one, self._extension) for one in group if one in known):
+                    own, there = source.status(name), target.status(name)
+                    if own is not None and there is not None and os.path.samestat(own, there):
+                        yield name
+
     def _link(self, source: OpenFolder, target: OpenFolder, line: IndexLine) -> bool:
         """Link a segment and its init segment; return whether they are there, or it is a gap."""
         names = [] if line.init is None else [f"init-{line.init}.mp4"]

@@ -185,10 +185,13 @@ class DelayedReplies:
             return PendingTask(self._reply_from_past(asked, rendition, earlier))
         if address.name == MANIFEST:
             return PendingTask(asked.listed_manifest())
-        if rendition is None:
-            return asked.multivariant()
         leading = variant_renditions(stream.renditions.values())[0].window
-        return asked.playlist(rendition, listed_until(leading, rendition.window, asked.until))
+        own = leading if rendition is None else rendition.window
+        shown = listed_until(leading, own, asked.until)
+        if rendition is None:
+            # Players give up a channel whose media playlists aren't there, and ask again for this one.
+            return asked.nothing() if shown is None else asked.multivariant()
+        return asked.playlist(rendition, shown)
 
     async def _reply_from_past(
         self, asked: _Delayed, rendition: Rendition | None, earlier: EarlierSegments

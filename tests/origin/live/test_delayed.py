@@ -127,7 +127,8 @@ def test_what_can_not_be_delayed_is_refused_with_the_reason(
     answer = httpx.get(f"{server.url}/live/a/source/media.m3u8?{query}")
     assert (answer.status_code, answer.headers["content-type"]) == (status, "text/plain; charset=utf-8")
     assert len(answer.text) > 10
-    assert httpx.get(f"{server.url}/live/a/manifest.mpd?{query}").status_code == status
+    for name in ("manifest.mpd", "master.m3u8"):
+        assert httpx.get(f"{server.url}/live/a/{name}?{query}").status_code == status, name
 
 
 @pytest.mark.clause("ISO/IEC 23009-1 §5.3.1.2")

@@ -313,6 +313,23 @@ def test_files_that_are_gone_or_no_files_are_no_segments(tmp_path: Path, segment
     assert blocks.find(FIRST) is None
 
 
+def test_what_is_in_the_past_is_not_set_aside_where_its_line_has_gone(
+    tmp_path: Path, segments: list[LiveSegment]
+) -> None:
+    path = tmp_path / "240p"
+    store(path, segments)
+    folder = DvrFolder(path)
+    lines = list(folder.load().lines.values())
+    folder.archive(lines[:-2])
+    # The files stay for the next start, which may come once the lines have gone, as behind a crash.
+    (path / "index").write_bytes(b"".join(map(encode, lines[-1:])))
+    again = DvrFolder(path)
+    assert list(again.load().lines) == [lines[-1].number]
+    assert again.faults.segments == [lines[-2].number], "only what is nowhere else is set aside"
+    assert not any((path / f"{line.number}.m4s").exists() for line in lines[:-1])
+    assert numbers(everything(PastBlocks(path))) == numbers(segments)[:-2]
+
+
 def test_whenever_the_writer_is_killed_nothing_is_lost_that_was_listed(
     tmp_path: Path, segments: list[LiveSegment]
 ) -> None:
