@@ -264,10 +264,11 @@ class SharedChannel:
                 self._lease.lose()
         self._note_owner()
         if (
-            not self._lease.epoch
-            and self._may_own()
-            and await self._lease.acquire(has_media=self._has_media())
+            self._may_own()
+            and (self._lease.epoch or await self._lease.acquire(has_media=self._has_media()))
+            and not self.shared.is_owned
         ):
+            # Also where Redis was lost since this node acquired the lease.
             await self._take_over()
         if self._is_idle:
             await self._give_back()

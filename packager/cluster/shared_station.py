@@ -165,7 +165,8 @@ class SharedStation:
     @property
     def _may_append(self) -> bool:
         """Whether no other node may own the log without this one's knowing."""
-        return self.is_owner and (self._lease.is_certain or not self._connection.is_up)
+        certain = self._lease.is_certain or not self._connection.is_up
+        return self.is_owner and self._was_owner and certain
 
     def _own_state(self) -> StationState:
         local = self.local
@@ -191,7 +192,9 @@ class SharedStation:
             if self.is_owner and not await self._lease.renew(has_media=has_media):
                 self._lease.lose()
             self._note_loss()
-            if not self.is_owner and self._may_own and await self._lease.acquire(has_media=has_media):
+            has_lease = self.is_owner or (self._may_own and await self._lease.acquire(has_media=has_media))
+            if has_lease and not self._was_owner:
+                # Also where Redis was lost since this node acquired the lease.
                 await self._take_over()
         is_due = time.monotonic() - self._told_at > STATE_SECONDS
         state = self._own_state()

@@ -93,7 +93,8 @@ def test_the_bytes_of_all_channels_are_bounded_and_leave_redis_by_themselves(
     two: list[ServerProcess], redis: RedisServer
 ) -> None:
     one, other = two
-    made = [make(one, name=f"talk/{number}", keep_for="3s") for number in range(4)]
+    # Long enough for a slow machine to fill it meanwhile.
+    made = [make(one, name=f"talk/{number}", keep_for="10s") for number in range(4)]
     text = b"x" * 60_000
 
     def fill(at: ServerProcess, number: int) -> httpx.Response:
