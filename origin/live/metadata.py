@@ -28,7 +28,7 @@ from origin.responses.json_response import as_json
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import receive_body, require_type
 from packager.publish.channel_commands import TooManyEventsError
-from packager.publish.date_ranges import DateRangeError, ImplausibleDateError
+from packager.publish.date_ranges import DateRangeError, DateRanges, ImplausibleDateError
 from packager.publish.live_stream import LiveStream
 
 MAX_ATTRIBUTES = 32
@@ -68,7 +68,8 @@ def routes(channels: PublishedChannels, limits: PublishingLimits = DEFAULT_LIMIT
         stream = await channels.authorized(request)
         metadata = await _body(request, limits.metadata_bytes)
         try:
-            tag = date_range(metadata, stream, f"{int(time.time() * 1000)}-{next(counter)}")
+            listed = channels.served(stream).presentation.date_ranges
+            tag = date_range(metadata, stream, listed, f"{int(time.time() * 1000)}-{next(counter)}")
             stream.commands.publish_metadata(tag, id3_tag(metadata, tag))
         except ImplausibleDateError as error:
             raise RefusalError(400, str(error)) from error
@@ -88,10 +89,13 @@ async def _body(request: Request, limit: int) -> TimedMetadataRequest:
         raise RefusalError(400, str(error).replace("\n", " ")) from error
 
 
-def date_range(metadata: TimedMetadataRequest, stream: LiveStream, new_id: str) -> DateRange:
+def date_range(
+    metadata: TimedMetadataRequest, stream: LiveStream, listed: DateRanges, new_id: str
+) -> DateRange:
     """Make the date range of a request; it begins with the newest media unless the publisher says otherwise.
 
     Args:
+        listed: the date ranges that viewers get: in a cluster also those that began at another packager.
         new_id: for a range that nobody named.
 
     Raises:
@@ -102,7 +106,7 @@ def date_range(metadata: TimedMetadataRequest, stream: LiveStream, new_id: str) 
     if len(names) > MAX_ATTRIBUTES or not all(CLIENT_ATTRIBUTE.fullmatch(name) for name in names):
         raise RefusalError(400, f"attributes: at most {MAX_ATTRIBUTES}, with names such as X-TITLE")
     start = date_on_air(stream, metadata.start)
-    known = stream.presentation.date_ranges.start_of(metadata.id or "")
+    known = listed.start_of(metadata.id or "")
     if metadata.start is None and known is not None:
         start = known
     duration = metadata.duration

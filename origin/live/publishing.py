@@ -15,11 +15,26 @@ from packager.publish.live_stream import LiveStream
 
 
 class PublishedChannels:
-    """The channels on which publishers put more than media, and end and begin events."""
+    """The channels on which publishers put more than media, and end and begin events.
 
-    def __init__(self, streams: Mapping[str, LiveStream], publishers: Publishers) -> None:
+    Args:
+        streams: the streams of this server's own channels.
+        served: the streams that viewers get in a cluster; None without a cluster.
+    """
+
+    def __init__(
+        self,
+        streams: Mapping[str, LiveStream],
+        publishers: Publishers,
+        served: Mapping[str, LiveStream] | None = None,
+    ) -> None:
         self._streams = streams
         self._publishers = publishers
+        self._served = streams if served is None else served
+
+    def served(self, stream: LiveStream) -> LiveStream:
+        """Return the stream that viewers of a channel get."""
+        return self._served.get(stream.name, stream)
 
     async def authorized(self, request: Request) -> LiveStream:
         """Return the channel of a request.

@@ -96,7 +96,7 @@ def _media_routes(services: Services, authenticator: Authenticator, live: LiveHa
     publishers = Publishers(authenticator, services.publishers.keys, PublishTokens(services.token_keys))
     # Without the stations' simulcasts: their titles come from the source, and they have no events.
     streams = {name: channel.stream for name, channel in services.live.channels.items()}
-    published = PublishedChannels(streams, publishers)
+    published = PublishedChannels(streams, publishers, services.live.streams)
     publishing = replace(
         services.limits.publishing,
         captions_bytes=config.limits.captions_bytes,

@@ -368,9 +368,8 @@ class SharedChannel:
                 keeps_ranges=on_demand is None or dvr is not None,
                 reached=self._reached,
             )
-            if done and on_demand is not None:
-                for tag in on_demand.ranges_behind(shared.presentation.date_ranges.tags()):
-                    self._append(DateRangeEntry(tag))
+            if done:
+                self._exchange_ranges(shared)
         except Exception:  # the log begins anew, as far as that is possible
             log.exception("a live channel's log can't be continued, and begins anew", channel=self._own.name)
             self._begins_anew = True
@@ -379,6 +378,17 @@ class SharedChannel:
             self._is_level, self._begins_anew, self._reached = True, False, None
             if dvr is not None:
                 dvr.begin(shared, self._append, self._may_append)
+
+    def _exchange_ranges(self, shared: LiveStream) -> None:
+        """List this packager's date ranges in the shared log, and the former owner's in its own log."""
+        listed, own = shared.presentation.date_ranges, self._own.presentation.date_ranges
+        on_demand = self._on_demand
+        lacking = listed.new_of(own.tags()) if on_demand is None else on_demand.ranges_behind(listed.tags())
+        for tag in lacking:
+            self._append(DateRangeEntry(tag))
+        if on_demand is None:
+            # Ranges of the former owner may be ended at this one.
+            self._own.commands.continue_date_ranges(own.new_of(listed.tags()))
 
     def _may_append(self) -> bool:
         """Return whether an entry can be appended: no other node may own the log unknown to this one."""

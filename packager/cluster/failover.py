@@ -198,10 +198,10 @@ def _oldest_in_memory(rendition: Rendition) -> int:
 def _begin_anew(
     shared: LiveStream, own: LiveStream, entry: CadenceEntry, append: Append, *, keeps_ranges: bool
 ) -> None:
-    tags = list(own.presentation.date_ranges.tags())
+    tags = own.presentation.date_ranges.tags()
     if shared.begun_with is not None and keeps_ranges:
-        known = {one.id for one in tags}
-        tags += [one for one in shared.presentation.date_ranges.tags() if one.id not in known]
+        ranges = shared.presentation.date_ranges
+        tags = [*ranges.tags(), *ranges.new_of(tags)]
     append(_behind(shared, entry))
     for tag in tags:
         append(DateRangeEntry(tag))

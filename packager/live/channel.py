@@ -587,6 +587,12 @@ class ChannelCommands:
         duration = tag.planned_duration if tag.duration is None else tag.duration
         timed_metadata.add(tag.start_date, duration or None, id3)
 
+    def continue_date_ranges(self, tags: Sequence[DateRange]) -> None:
+        """List the date ranges of another packager, as far as there is room."""
+        for tag in tags:
+            with contextlib.suppress(DateRangeError):
+                self._channel.add_date_range(tag)
+
     def feeding_captions(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Count as a source of captions while the context is open."""
         return self._channel.captions.feeding()

@@ -62,6 +62,9 @@ class Commands(Protocol):
             TooManyEventsError: as many as may are waiting for their time.
         """
 
+    def continue_date_ranges(self, tags: Sequence[DateRange]) -> None:
+        """List the date ranges of another packager, which are in the media already."""
+
     def feeding_captions(self) -> AbstractAsyncContextManager[None]:
         """Count as a source of captions while the context is open.
 

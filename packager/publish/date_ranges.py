@@ -81,9 +81,7 @@ class DateRanges:
             DateRangeError: its ID was used for another one, or there are too many.
         """
         listed = _Listed(tag, now)
-        known = self._known.get(tag.id)
-        if _digest(tag.id) in self._used or (known is not None and not _ends(tag, known)):
-            # RFC 8216bis §6.2.1: no ID is used again; §4.4.5.1: a range's tags don't contradict each other.
+        if not self._is_possible(tag, self._known.get(tag.id)):
             raise DateRangeError(f"the ID {tag.id!r} is used already")
         if len(self._listed) >= MAX_DATE_RANGES:
             raise DateRangeError(f"there are {MAX_DATE_RANGES} date ranges already")
@@ -94,6 +92,19 @@ class DateRanges:
         self._known[tag.id] = tag
         self._listed.append(listed)
         self.version += 1
+
+    def _is_possible(self, tag: DateRange, known: DateRange | None) -> bool:
+        # RFC 8216bis §6.2.1: no ID is used again; §4.4.5.1: a range's tags don't contradict each other.
+        return _digest(tag.id) not in self._used if known is None else _ends(tag, known)
+
+    def new_of(self, tags: Iterable[DateRange]) -> list[DateRange]:
+        """Return the tags of another log that say something new here: new ranges, and ends of listed ones."""
+        known, found = dict(self._known), []
+        for tag in tags:
+            if self._is_possible(tag, known.get(tag.id)):
+                known[tag.id] = tag
+                found.append(tag)
+        return found
 
     def state(self, now: float) -> DateRangesEntry:
         """Return a snapshot of the date ranges, from which another process continues."""

@@ -146,6 +146,11 @@ class ElsewhereCommands:
         del tag, id3
         raise ElsewhereError
 
+    def continue_date_ranges(self, tags: Sequence[DateRange]) -> None:
+        """Refuse date ranges, which the other process lists."""
+        del tags
+        raise ElsewhereError
+
     def feeding_captions(self) -> AbstractAsyncContextManager[None]:
         """Refuse captions in real time, which the other process handles."""
         raise ElsewhereError

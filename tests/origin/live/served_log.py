@@ -83,6 +83,9 @@ class NoCommands:
     def publish_metadata(self, tag: DateRange, id3: bytes) -> None:
         """Nobody takes it."""
 
+    def continue_date_ranges(self, tags: Sequence[DateRange]) -> None:
+        """Nobody lists them."""
+
     @contextlib.asynccontextmanager
     async def feeding_captions(self) -> AsyncIterator[None]:
         """Nobody takes them."""
