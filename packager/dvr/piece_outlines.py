@@ -32,7 +32,7 @@ OUTLINE_FOLDER = "outlines"
 OUTLINE_TYPE = "application/octet-stream"
 """Media type of an object with outlines."""
 
-MAX_OBJECT_BYTES = 8 << 20
+MAX_OBJECT_BYTES = 2 << 20
 """Longest object with outlines; those of four renditions have some 100 KB."""
 
 GROUP_BLOCKS = 8
