@@ -66,6 +66,7 @@ def test_a_date_range_is_ended_at_another_packager_than_it_began(
             assert _is_over(playlist(one), "short"), "or it has left the playlist"
         if not dvr:
             return
+        wait_for(lambda: _date(left[1], -2) > begun[-1].start_date, "a segment behind the ranges' beginnings")
         span = f"/live/shared/source/media.m3u8?start={began:.3f}&end={_date(left[1], -1):.3f}"
         told = wait_for(lambda: _same(left, span), "what both nodes know")
         assert _ranges(told) == [*begun, *map(_ended, begun)]
