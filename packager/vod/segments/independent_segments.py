@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.ma  # numpy.unique imports it at its first call, for which a film would wait
 
 from media.mp4.codecs.random_access import Access, sample_starts
 from media.mp4.movie.box_arrays import Int64, stretches
