@@ -34,6 +34,7 @@ from origin.http2.connection import Http2Connection
 from origin.live.handler import LiveHandler
 from origin.live.requests.addresses import PATTERNS
 from origin.responses.response_middleware import CommonHeaders, common_headers
+from origin.server.system import malloc
 from origin.server.system.connection_acceptor import SocketListener
 from origin.tls.certificates import Certificates
 from packager.live.channel import Channel
@@ -103,6 +104,7 @@ async def main(channel: Channel, waiting: int, part_bytes: int, certificate: Cer
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as group:
             feeding = group.create_task(feed(channel, waiting, part_bytes)) if waiting else None
+            malloc.freeze_garbage_collector()
             yield
             if feeding is not None:
                 feeding.cancel()
