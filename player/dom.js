@@ -43,6 +43,11 @@ export function syncRows(list, rows, items, keyOf, make) {
   }
 }
 
+/** Returns what marks a row's link as the one that is looked at, or no more. */
+export function marker(link) {
+  return (on) => (on ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current"));
+}
+
 let token = "";
 
 /** Sets the admin token for further requests; it is only kept in memory. */

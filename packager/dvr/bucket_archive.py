@@ -157,12 +157,13 @@ class BucketArchive:
         return FetchedSegments(self._read_segment, self._past)
 
     def date_range_log(self) -> DateRangeLog | None:
-        """Return what stores date ranges beside its segments, if these outlive the playlists."""
+        """Return what stores date ranges beside its segments, which outlive this process at least."""
         # Any rendition's place leads to the channel's.
-        store = self._bucket.date_ranges(self.place_of("any")) if self.has_past else None
+        store = self._bucket.date_ranges(self.place_of("any"))
         if store is None:
             return None
-        return DateRangeLog(store, self._bucket.storing_threads, self._channel, self._bounds.seconds)
+        kept = max(self._bounds.seconds, self._bounds.listed_seconds)
+        return DateRangeLog(store, self._bucket.storing_threads, self._channel, kept)
 
     def _past(self, rendition: str) -> PastPieces | None:
         """Return what finds the segments of a rendition that have left its playlist, if they are kept."""

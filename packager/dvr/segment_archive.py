@@ -42,7 +42,7 @@ class SegmentArchive(Protocol):
         """Return what puts its segments elsewhere."""
 
     def date_range_log(self) -> DateRangeLog | None:
-        """Return what writes date ranges beside its segments; None where none outlive the live playlist."""
+        """Return what writes date ranges beside its segments; None where none are kept there."""
 
     def place_of(self, rendition: str) -> str:
         """Return the place of a rendition's segments."""

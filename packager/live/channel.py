@@ -42,6 +42,7 @@ from packager.sources.published_source import PUBLISH, PublishedSource, keys_too
 from packager.sources.pullers.udp import PacketLosses
 from packager.sources.pump import Supply
 from packager.sources.source import Source
+from packager.step_budget import StepBudget
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import Cadence
 from packager.window.log import DateRangeEntry, Entry
@@ -231,6 +232,18 @@ class Channel:
             return contextlib.nullcontext()
         self._date_ranges.take_over(Fraction(self.stream.wall_clock()))
         return self._date_ranges.running()
+
+    async def _list_former_ranges(self) -> None:
+        """List the date ranges of restored segments as before, so that spans of them say the same."""
+        windows = [one.window for one in self.renditions.values()]
+        dates = [window.listed[0].program_date_time for window in windows if window.listed]
+        if self._date_ranges is None or not dates:
+            return
+        tags = await self._date_ranges.tags_within(min(dates), Fraction(self.stream.wall_clock()))
+        budget = StepBudget()
+        for tag in self.presentation.date_ranges.new_of(tags):
+            self.stream.commands.continue_date_ranges((tag,))
+            await budget.spend()
 
     @property
     def cadence(self) -> Cadence:
@@ -422,6 +435,7 @@ class Channel:
             source, noted = await self._find_unless_over(), None
         else:
             self._adopt(past)
+            await self._list_former_ranges()
             source, noted = await self._find_meanwhile(), past.cadence
         if source is None:
             return None
@@ -430,6 +444,7 @@ class Channel:
         if self.archive is not None:
             if times != noted:
                 self._adopt(await self._planner.plan_restored(times, self.archive, used))
+                await self._list_former_ranges()
         elif self._aligned.ended or times != self.cadence or (used < 0 and self._has_waited):
             self._adopt(self._planner.plan_empty(times, used, source))
         return replace(source, once=self._is_once(source))

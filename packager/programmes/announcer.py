@@ -83,8 +83,8 @@ class ProgrammeAnnouncer:
         for name, programme in running.items():
             if name in self._refused:
                 continue
-            # Windows of another event have no date ranges of the last one.
-            if name not in self._announced or presentation.date_ranges.start_of(name) is None:
+            # An earlier process may have announced it; windows of another event list none.
+            if presentation.date_ranges.start_of(name) is None:
                 self._publish(planned(name, programme), id3=True)
             self._announced[name] = programme
 

@@ -1,11 +1,12 @@
 // The live view: plays a channel when it is opened, updates states and numbers, and lists recordings.
 
-import { byId, bytes, clock, count, el, encodePath, isOwner, say, sayEmpty, syncRows } from "../dom.js";
+import { byId, count, el, encodePath, isOwner, marker, say, sayEmpty, syncRows } from "../dom.js";
 import { addressesOf } from "../engines/playmodes.js";
 import { EventControls } from "./eventcontrols.js";
 import { OF_CHANNEL, Past, spanIn } from "./past.js";
 import { Programmes } from "./programmes.js";
 import { PublisherPanel } from "./publisher.js";
+import { Recordings } from "./recordings.js";
 
 const STATES = {
   live: "on air",
@@ -44,15 +45,13 @@ export class LiveView {
   #event = new EventControls();
   #programmes = new Programmes("live");
   #past;
-  #recordingRows = new Map();
-  #recordingList = el("ul", { class: "rows" });
-  #recordings = el("div", { hidden: true }, el("h2", {}, "Recordings"), this.#recordingList);
+  #recordings = new Recordings("live");
   #empty = el("p", { class: "empty", hidden: true });
 
   constructor(stage) {
     this.stage = stage;
     this.#past = new Past(OF_CHANNEL, () => stage.playback.dateAt(stage.playback.video.currentTime));
-    byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty, this.#past.node, this.#programmes.node, this.#event.node, this.#publisher.node, this.#recordings);
+    byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty, this.#past.node, this.#programmes.node, this.#event.node, this.#publisher.node, this.#recordings.node);
   }
 
   /** @param ask called with a sentence where the admin token is needed, or without one where the given one is wrong */
@@ -69,7 +68,7 @@ export class LiveView {
   finds(path) {
     const name = spanIn(path)?.channel;
     if (name) return this.#items.some((item) => item.name === name);
-    return this.#items.some((item) => item.name === path) || this.#recorded().some((each) => each.key === path);
+    return this.#items.some((item) => item.name === path) || Boolean(this.#recordings.find(path));
   }
 
   /** Polling interval: shorter while the channel that is looked at is to begin. */
@@ -90,9 +89,7 @@ export class LiveView {
     if (begun) this.enter(begun.name, this.#awaited.options);
     sayEmpty(this.#empty, items, EMPTY, NO_CHANNELS);
     syncRows(this.#list, this.#rows, items, (item) => item.name, makeRow);
-    const recordings = this.#recorded();
-    this.#recordings.hidden = recordings.length === 0;
-    syncRows(this.#recordingList, this.#recordingRows, recordings, (item) => item.key, makeRecordingRow);
+    this.#recordings.update(items);
     const current = this.#current;
     const isWhole = current && current.name === (this.#awaited?.name ?? this.stage.playback.source?.key);
     if (isWhole) say(byId("facts"), describe(current));
@@ -120,16 +117,16 @@ export class LiveView {
     const span = spanIn(path);
     const name = span?.channel ?? path;
     const item = path ? this.#items.find((each) => each.name === name) : this.#items[0];
-    const recording = this.#recorded().find((each) => each.key === path);
+    const recording = this.#recordings.find(path);
     for (const [each, row] of this.#rows) row.mark(each === item?.name && !span);
-    for (const [key, row] of this.#recordingRows) row.mark(key === recording?.key);
+    this.#recordings.mark(recording?.key ?? "");
     this.#showOwner(item);
     this.#programmes.mark(span ? path : "");
     if (span && item) {
       this.#enterSpan(path, span, item, options);
       return undefined;
     }
-    if (recording) return this.#present(recording, recording.key, recording.title, describeRecording(recording), options);
+    if (recording) return this.#present(recording, recording.key, recording.title, recording.facts, options);
     if (!item) return this.stage.clear(path ? `There is no channel “${path}”.` : "");
     this.#showPast(item);
     if (!item.hls) {
@@ -164,16 +161,6 @@ export class LiveView {
     this.#showOwner(undefined);
   }
 
-  /** All channels' recordings, each with a key for the address bar. */
-  #recorded() {
-    return this.#items.flatMap((item) => (item.recordings ?? []).map((one) => ({
-      ...one,
-      key: `${item.name}/${one.id}`,
-      title: one.title ? `${one.title} – ${item.name}` : `${item.name}, ${dateOf(one.start)}`,
-      date: one.title && dateOf(one.start),
-    })));
-  }
-
   #present(item, key, title, facts, options) {
     const addresses = addressesOf({ hls: item.hls, dash: item.dash });
     const wanted = options.get("mode");
@@ -201,54 +188,6 @@ export class LiveView {
       },
     }, !isSame || !playback.video.paused);
   }
-}
-
-const dateOf = (seconds) => new Date(seconds * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
-
-function describeRecording(item) {
-  const lacking = item.mp4_stretches?.length ? "no MP4 of the whole" : "no MP4";
-  return [item.date, clock(item.duration), bytes(item.size), item.mp4_reason && `${lacking}: ${item.mp4_reason}`].filter(Boolean).join(" · ");
-}
-
-/** Time of the day at which a stretch of a recording begins or ends. */
-function timeOfDay(seconds) {
-  return new Date(seconds * 1000).toLocaleTimeString([], { timeStyle: "medium" });
-}
-
-function fileLink(address, title, text) {
-  return el("a", { class: "quiet", href: address, download: true, "aria-label": `Download ${title} as MP4` }, text);
-}
-
-/** Links to the MP4s of a recording's stretches, each with its times. */
-function stretchLinks(item) {
-  return item.mp4_stretches.map(({ mp4, start, duration }) => {
-    const times = `${timeOfDay(start)} – ${timeOfDay(start + duration)}`;
-    return fileLink(mp4, `${item.title}, ${times},`, `MP4, ${times}`);
-  });
-}
-
-function marker(link) {
-  return (on) => (on ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current"));
-}
-
-function makeRecordingRow(item) {
-  const facts = el("span", { class: "quiet" });
-  const link = el("a", { class: "row", href: `#live/${encodePath(item.key)}` },
-    el("span", { class: "name" }, item.title), facts);
-  const files = el("span", { class: "files" });
-  let shown = "";
-  return {
-    node: el("li", { class: "with-file" }, link, files),
-    mark: marker(link),
-    update(now) {
-      say(facts, describeRecording(now));
-      // The MP4s are known a moment later than the recording.
-      const addresses = JSON.stringify([now.mp4, now.mp4_stretches]);
-      if (addresses === shown) return;
-      shown = addresses;
-      files.replaceChildren(...(now.mp4 ? [fileLink(now.mp4, now.title, "MP4")] : stretchLinks({ mp4_stretches: [], ...now })));
-    },
-  };
 }
 
 function describe(item) {

@@ -1,6 +1,6 @@
 // The radio view: one audio element for all stations and what they have played, its volume, and reconnection.
 
-import { byId, el, encodePath, presented, say, sayEmpty, syncRows } from "../dom.js";
+import { byId, clock, el, encodePath, presented, say, sayEmpty, syncRows } from "../dom.js";
 import * as session from "../controls/mediasession.js";
 import { Meter } from "../instruments/audiometer.js";
 import { NowPlaying, newToken } from "./nowplaying.js";
@@ -8,6 +8,7 @@ import { OF_STATION, Past, spanIn } from "./past.js";
 import { Playback } from "../playback.js";
 import { Programmes } from "./programmes.js";
 import { Progress, Retry } from "../retry.js";
+import { Recordings } from "./recordings.js";
 import { StationCard, isClosed } from "./station.js";
 import { addressesOf } from "../engines/playmodes.js";
 import { joinVolume } from "../controls/volume.js";
@@ -32,7 +33,7 @@ export class RadioView {
   #items = [];
   #rows = new Map();
   #playing = null;
-  /** What plays of the station's past: {key, title, hls, dash}; null where it is live. */
+  /** What plays of the station's past, or which recording: {key, title, hls, dash}; null where it is live. */
   #span = null;
   /** The path that was entered, or is played, last. */
   #wanted = "";
@@ -45,6 +46,10 @@ export class RadioView {
   #shown = "";
   #meter = new Meter(this.audio, () => (byId("panel-radio").hidden ? null : this.#card?.canvas));
   #list = el("ul", { class: "stations" });
+  #recordings = new Recordings("radio", true);
+  #position = el("input", { type: "range", step: "any", min: 0, "aria-label": "Position in the recording" });
+  #toLive = el("a", { class: "plain" }, "Back to live");
+  #moving = el("div", { class: "moving" }, this.#position, this.#toLive);
   #status = el("p", { class: "status", role: "status", "aria-live": "polite", id: "radio-status" });
   #empty = el("p", { class: "empty", hidden: true });
 
@@ -54,7 +59,8 @@ export class RadioView {
     this.audio.preload = "none";
     byId("panel-radio").append(
       el("div", { class: "dial" }, el("h2", {}, "Stations"), volumeControls(this.audio)),
-      this.#list, this.#empty, this.#status);
+      this.#list, this.#empty, this.#status, this.#recordings.node);
+    this.#position.addEventListener("input", () => { this.audio.currentTime = this.#position.valueAsNumber; });
     this.#earlier.addEventListener("message", ({ detail }) => this.#span && say(this.#status, detail));
     for (const change of ["play", "pause"]) this.audio.addEventListener(change, () => this.#show());
     for (const trouble of ["error", "ended"]) this.audio.addEventListener(trouble, () => this.#lost());
@@ -93,12 +99,13 @@ export class RadioView {
     }
     sayEmpty(this.#empty, items, EMPTY, NO_STATIONS);
     syncRows(this.#list, this.#rows, items, (item) => item.name, (item) => this.#makeRow(item));
+    this.#recordings.update(items);
     this.#show();
   }
 
-  /** Whether the list has a path's station. */
+  /** Whether the list has a path's station or recording. */
   finds(path) {
-    const name = spanIn(path)?.channel ?? path;
+    const name = spanIn(path)?.channel ?? this.#recordings.find(path)?.name ?? path;
     return this.#items.some((each) => each.name === name);
   }
 
@@ -106,9 +113,11 @@ export class RadioView {
     if (!path || (this.#playing && path === (this.#span?.key ?? this.#playing.name))) return;
     this.#wanted = path;
     const span = spanIn(path);
-    const name = span?.channel ?? path;
+    const recording = this.#recordings.find(path);
+    const name = span?.channel ?? recording?.name ?? path;
     const item = this.#items.find((each) => each.name === name);
-    if (!item) say(this.#status, `There is no station “${name}”.`);
+    if (recording) this.play(item, recording);
+    else if (!item) say(this.#status, `There is no station “${name}”.`);
     else if (!span) this.play(item);
     else if (item.hls) this.#enterSpan(item, path, span);
     else say(this.#status, `Nothing is kept of what “${name}” has played.`);
@@ -243,11 +252,22 @@ export class RadioView {
     const ranges = Object.values(this.#earlier.engine?.hls?.latestLevelDetails?.dateRanges ?? {});
     const range = date && ranges.findLast((one) => one.class === TITLE_CLASS && one.startDate <= date && (one.endDate ?? Infinity) > date);
     const title = range?.attr["X-TITLE"] ?? "";
-    this.#card?.showMoment(date, title || (spanIn(this.#span.key).id ? this.#span.title : ""));
+    const isMoment = Boolean(spanIn(this.#span.key)?.start);
+    this.#card?.showMoment(date, title || (isMoment ? "" : this.#span.title));
+    this.#showPosition();
     const shown = title || this.#span.title;
     if (shown === this.#shown) return;
     this.#shown = shown;
     session.show(shown, this.#playing.station || this.#playing.name);
+  }
+
+  /** Shows how much of a recording has been heard, unless somebody is about to move there. */
+  #showPosition() {
+    const { currentTime, duration } = this.audio;
+    if (this.#position.matches(":active") || !Number.isFinite(duration)) return;
+    this.#position.max = String(duration);
+    this.#position.value = String(currentTime);
+    this.#position.setAttribute("aria-valuetext", `${clock(currentTime)} of ${clock(duration)}`);
   }
 
   /** Shows a title when it is heard. */
@@ -268,6 +288,8 @@ export class RadioView {
   #show() {
     const isPaused = this.#span && this.audio.paused;
     for (const [name, { card }] of this.#rows) card.mark(name === this.#playing?.name && !isPaused);
+    this.#recordings.mark(this.#span?.key ?? "", this.#moving);
+    if (this.#playing) this.#toLive.href = `#radio/${encodePath(this.#playing.name)}`;
   }
 
   #makeRow(item) {

@@ -118,8 +118,7 @@ class Api:
         else:
             found = [await self._describe_stream(one) for one in live.streams_of_others() if one.name == name]
         for one in found:
-            kept = [each for each in one["recordings"] if each["id"] == recording]
-            one |= {"publisher": None, "recordings": kept}
+            one |= {"publisher": None, "recordings": _named(one["recordings"], recording)}
         return self._item(request, "live", name, found)
 
     async def _channels(self) -> list[dict[str, Any]]:
@@ -218,15 +217,16 @@ class Api:
         )
 
     async def radio_item(self, request: Request) -> Response:
-        """Describe one station."""
-        # Behind the name, an address of the page has a moment of the station's past.
-        name = request.path_params["name"].partition("/")[0]
+        """Describe a station, and the one recording that the address names."""
+        # Behind the name, an address of the page may also have a moment of the station's past.
+        name, _, recording = request.path_params["name"].partition("/")
         mount = self._services_of.mounts.get(name)
-        return self._item(
-            request, "radio", name, [] if mount is None else await self._stations(request, [mount])
-        )
+        found = [] if mount is None else await self._stations(request, [mount])
+        for one in found:
+            one["recordings"] = _named(one["recordings"], recording)
+        return self._item(request, "radio", name, found)
 
-    async def _stations(self, request: Request, mounts: Collection[Mount]) -> list[dict[str, object]]:
+    async def _stations(self, request: Request, mounts: Collection[Mount]) -> list[dict[str, Any]]:
         heard = await self._authorization.accessible_stations(request, mounts)
         return [
             await self._describe_station(mount) if mount.name in heard else describe_closed_station(mount)
@@ -281,6 +281,11 @@ class Api:
         """Write all metrics as Prometheus text."""
         text = await exposition(self._services_of.registry, self._services_of.workers)
         return Response(text, headers={**UNCACHED, "content-type": CONTENT_TYPE_LATEST})
+
+
+def _named(recordings: Sequence[dict[str, object]], name: str) -> list[dict[str, object]]:
+    """Return the recording of a name, if there is one: addresses that are given away list no others."""
+    return [one for one in recordings if one["id"] == name]
 
 
 def describe_stream(stream: LiveStream, state: str, viewers: int, oldest: float | None) -> dict[str, object]:

@@ -85,6 +85,7 @@ FILES = {
     "views/posters.js": SCRIPT,
     "views/publisher.js": SCRIPT,
     "views/radio.js": SCRIPT,
+    "views/recordings.js": SCRIPT,
     "views/station.js": SCRIPT,
     "views/tokencollector.js": SCRIPT,
     "views/virtuallist.js": SCRIPT,

@@ -12,9 +12,10 @@ from typing import Protocol
 
 import structlog
 
-from media.hls.date_range import DateRange
+from media.hls.date_range import DateRange, read_date_range
 from packager.concurrency import Threads, background_task
 from packager.past.date_range_file import StoredRanges
+from packager.publish.date_ranges import MAX_DATE_RANGES
 
 log = structlog.get_logger()
 
@@ -69,6 +70,26 @@ class DateRangeLog:
             OSError: they can't be read now.
         """
         return await self._threads.run(self._store.within, begin, end)
+
+    async def tags_within(self, begin: Fraction, end: Fraction) -> Sequence[DateRange]:
+        """Return the newest tags of the ranges that touch a span, with the ends of those that were left open.
+
+        Args:
+            begin: seconds since the epoch.
+            end: seconds since the epoch.
+
+        Returns:
+            None of them where they can't be read now.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._idle.wait()
+        try:
+            found = await self.within(begin, end)
+        except OSError:
+            return ()
+        lines = found.lines_within(begin, end)[-MAX_DATE_RANGES:]
+        return await asyncio.to_thread(lambda: list(map(read_date_range, lines)))
 
     def note(self, tag: DateRange) -> None:
         """Have a tag written."""
@@ -134,4 +155,5 @@ class DateRangeLog:
             planned = tag.planned_duration
             is_over = tag.start_date < now and (planned is None or tag.start_date + planned < now)
             if tag.id not in listed and is_over:
-                self.note(replace(tag, duration=now - tag.start_date, client_attributes={}))
+                lasted = now - tag.start_date if planned is None else planned
+                self.note(replace(tag, duration=lasted, client_attributes={}))

@@ -1,0 +1,103 @@
+"""Titles of a station whose DVR is in S3: spans of the past say the same before and behind a restart."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+import httpx
+import m3u8
+import pytest
+
+from tests.conftest import ServerProcess, start_server
+from tests.e2e.station_tones import tone
+from tests.patience import CLIENT_SECONDS
+from tests.s3_server import BUCKET, S3Server
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.timeout(600)
+
+TUNE_SECONDS = 6
+RENDITION = "/live/fm/64k/media.m3u8"
+AWAY = 3
+CONFIG = """
+[server]
+port = 0
+[[radio]]
+name = "fm"
+folder = "music"
+bitrate = 64
+dvr = "1h"
+hls_bitrates = [64]
+"""
+
+
+@pytest.mark.parametrize("window", ["6h", "1s"], ids=["listed", "behind"])
+def test_a_span_has_the_same_titles_before_and_behind_a_restart(
+    window: str, tmp_path: Path, s3_server: S3Server
+) -> None:
+    env = {**s3_server.environment(), "HEADWATER_SERVER_DVR_PATH": f"s3://{BUCKET}/titles-{window}"}
+    (tmp_path / "music").mkdir()
+    for pitch in (600, 1000):
+        (tmp_path / "music" / f"{pitch}.mp3").write_bytes(tone(pitch, TUNE_SECONDS, title=f"Tone {pitch}"))
+    (tmp_path / "headwater.toml").write_text(f'{CONFIG}playlist_window = "{window}"\n')
+    server = start_server(cwd=tmp_path, env=env)
+    first = wait_for(lambda: listed(server), "the first segment")[0]
+    wait_for(lambda: newest(server) > number(first) + 6, "some tunes")
+    began = date(first)
+    span = f"?start={began + 1:.3f}&end={began + 1 + 2 * TUNE_SECONDS:.3f}"
+    if window == "1s":
+        wait_for(lambda: number(listed(server)[0]) > number(first) + 2 * AWAY, "what has left the list")
+    paths = [f"{RENDITION}{span}", f"/live/fm/manifest.mpd{span}", f"/live/fm/clip.m4a{span}"]
+    wait_for(lambda: all(is_for_ever(server, path) for path in paths), "what doesn't change any more")
+    wait_for(lambda: is_over(get(server, paths[0]).text), "the ends of its titles")
+    before = [get(server, path) for path in paths]
+    assert set(titles(before[0].text)) == {"Tone 600", "Tone 1000"}
+    last = newest(server)
+
+    server.stop(signal.SIGKILL)
+    server = start_server(cwd=tmp_path, env=env)
+    wait_for(lambda: newest(server) > last, "what comes behind the restart")
+    for path, known in zip(paths, before, strict=True):
+        again = get(server, path)
+        assert (again.content, again.headers["etag"]) == (known.content, known.headers["etag"]), path
+    if window != "1s":
+        assert titles(get(server, RENDITION).text)[:2] == titles(before[0].text)[:2], "the live playlist"
+    assert server.stop() == 0
+
+
+def get(server: ServerProcess, path: str) -> httpx.Response:
+    return httpx.get(server.url + path, timeout=CLIENT_SECONDS, follow_redirects=True)
+
+
+def listed(server: ServerProcess) -> list[m3u8.Segment]:
+    answer = get(server, RENDITION)
+    found = m3u8.loads(answer.text).segments if answer.status_code == 200 else []
+    return [one for one in found if one.uri and not one.gap_tag]
+
+
+def number(segment: m3u8.Segment) -> int:
+    return int(str(segment.uri).partition(".")[0])
+
+
+def newest(server: ServerProcess) -> int:
+    return max(map(number, listed(server)), default=-1)
+
+
+def date(segment: m3u8.Segment) -> float:
+    return float(segment.program_date_time.timestamp())
+
+
+def titles(text: str) -> list[str]:
+    return re.findall(r'X-TITLE="([^"]+)"', text)
+
+
+def is_over(text: str) -> bool:
+    """Return whether all titles of a playlist have ended."""
+    ranges = re.findall(r'DATERANGE:ID="([^"]+)"(.*)', text)
+    return {name for name, _ in ranges} == {name for name, rest in ranges if ",DURATION=" in rest}
+
+
+def is_for_ever(server: ServerProcess, path: str) -> bool:
+    return "immutable" in get(server, path).headers.get("cache-control", "")
