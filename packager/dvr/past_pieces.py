@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from functools import partial
-from itertools import chain, groupby, islice
+from itertools import chain, islice
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,10 +35,12 @@ from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.outline_cache import GROUPS, OUTLINES
 from packager.dvr.own_files import MAX_INIT_BYTES
 from packager.dvr.piece_outlines import (
+    GROUP_SEGMENTS,
     OUTLINE_FOLDER,
     OutlineName,
     PieceBlock,
     blocks_with,
+    by_object,
     full_blocks,
     read_group,
 )
@@ -65,6 +67,9 @@ NEWEST_SEGMENTS = 2 * BLOCK_SEGMENTS
 MAX_TIMELINES = 256
 """Most init segments that stay in memory."""
 
+MAX_DIGESTS = 4096
+"""Most digests of blocks' pieces that stay in memory: those of six weeks of segments of two seconds."""
+
 MOST_UNREADABLE = 16
 """So many of the oldest pieces are tried in search of the oldest segment."""
 
@@ -84,17 +89,17 @@ class _ReadPiece(NamedTuple):
     segments: Sequence[LiveSegment]
 
 
-class _WantedBlock(NamedTuple):
-    """A block whose outline is wanted.
+class _WantedBlocks(NamedTuple):
+    """Some consecutive blocks whose outlines are wanted.
 
     Attributes:
-        group: the object that is read for it; None where there can't be one, or nobody needs it.
-        single: the name of another object that may have it; None for none.
+        group: the outlines of an object, which is still being read perhaps; None where there can't be one.
+        may_be_single: whether each of them may still have an object of its own.
     """
 
-    block: PieceBlock
-    group: Future[OutlineGroup | None] | None
-    single: OutlineName | None
+    blocks: Sequence[PieceBlock]
+    group: OutlineGroup | Future[OutlineGroup | None] | None
+    may_be_single: bool = False
 
 
 class PastPieces:
@@ -123,7 +128,6 @@ class PastPieces:
         self._reads = reads
         self._client = bucket.client
         self._place = f"{bucket.address}/{key}"
-        self._address = bucket.address
         self._key = key
         self._index = f"{key}/index"
         self._cadence = cadence
@@ -132,6 +136,8 @@ class PastPieces:
         self._cached_as = f"{self._place} {self._outlined}"
         channel, _, self._name = key.rpartition("/")
         self._outlines = f"{channel}/{OUTLINE_FOLDER}"
+        self._outlines_at = f"{bucket.address}/{self._outlines}"
+        self._digests: dict[int, tuple[Sequence[PieceName], int]] = {}
         self._extension = extension_of(self._name)
         self._limits = limits.bucket
         self._clock = clock
@@ -212,44 +218,50 @@ class PastPieces:
             # Pieces of earlier versions have numbers of several blocks.
             return outlines_of(self.read(start, end, before), self._extension)
         full = full_blocks(pieces)
-        wanted: list[_WantedBlock] = []
-        by_object = groupby(
-            blocks_with(pieces, first, last),
-            lambda one: OutlineName.having(one.first, full) if one.first in full else None,
-        )
-        for name, blocks in by_object:
-            own = list(blocks)
-            group = None if name is None or self._are_made(own) else self._group(name)
-            wanted += [
-                _WantedBlock(one, group, None if name is None else name.single(one.first, full))
-                for one in own
-            ]
-        return self._outlines_of(wanted)
+        wanted = [self._begun(*one, full) for one in by_object(blocks_with(pieces, first, last), full)]
+        return chain.from_iterable(map(self._outlines_of, wanted))
 
-    def _are_made(self, blocks: Sequence[PieceBlock]) -> bool:
-        """Return whether the outlines of blocks are in memory as they were made of pieces."""
-        return all(OUTLINES.find(self._cache_key(one)) is not None for one in blocks)
+    def _begun(self, name: OutlineName | None, blocks: Sequence[PieceBlock], full: range) -> _WantedBlocks:
+        """Begin to read the object that has the outlines of blocks, unless that or these are in memory."""
+        if name is None:
+            return _WantedBlocks(blocks, None)
+        found = GROUPS.find(self._address(name))
+        if found is not None or all(OUTLINES.find(self._cache_key(one)) is not None for one in blocks):
+            return _WantedBlocks(blocks, found)
+        # The newest one may not be there yet.
+        may_be_single = name.blocks > 1 and name.behind + GROUP_SEGMENTS > full.stop
+        return _WantedBlocks(blocks, self._group(name), may_be_single)
+
+    def _address(self, name: OutlineName) -> str:
+        return f"{self._outlines_at}/{name}"
 
     def _group(self, name: OutlineName) -> Future[OutlineGroup | None]:
         """Begin to read an object with outlines, which one of those who want it asks for."""
         read = partial(read_group, self._client, self._outlines, name)
-        return GROUPS.begin(f"{self._address}/{self._outlines}/{name}", self._reads, read)
+        return GROUPS.begin(self._address(name), self._reads, read)
 
-    def _outlines_of(self, wanted: Sequence[_WantedBlock]) -> Iterator[Outline]:
-        for one in wanted:
-            outline = self._stored(one) or self._made(one.block)
+    def _outlines_of(self, wanted: _WantedBlocks) -> Iterator[Outline]:
+        blocks, group, may_be_single = wanted
+        found = group if group is None or isinstance(group, OutlineGroup) else group.result(WAIT_SECONDS)
+        for block in blocks:
+            own = found
+            if own is None and may_be_single:
+                own = self._group(OutlineName(block.first, 1)).result(WAIT_SECONDS)
+            outline = None if own is None else own.outline(self._name, block.first, self._digest(block))
+            outline = outline or self._made(block)
             if outline is not None:
                 yield outline
 
-    def _stored(self, wanted: _WantedBlock) -> Outline | None:
-        """Return the outline of a block out of an object; None where that doesn't have it of these pieces."""
-        block, group, single = wanted
-        found = None if group is None else group.result(WAIT_SECONDS)
-        if found is None and group is not None and single is not None:
-            found = self._group(single).result(WAIT_SECONDS)
-        if found is None:
-            return None
-        return found.outline(self._name, block.first, block.digest(self._outlined))
+    def _digest(self, block: PieceBlock) -> int:
+        """Return of what the outline of a block is made."""
+        known = self._digests.get(block.first)
+        if known is not None and known[0] == block.pieces:
+            return known[1]
+        if len(self._digests) >= MAX_DIGESTS:
+            self._digests.clear()
+        digest = block.digest(self._outlined)
+        self._digests[block.first] = block.pieces, digest
+        return digest
 
     def _made(self, block: PieceBlock) -> Outline | None:
         """Make the outline of a block of its pieces as they are now; None where they have nothing."""
@@ -276,7 +288,7 @@ class PastPieces:
     def outline_digest(self, first: int) -> int | None:
         """Return of what the outline of a block is made; see `OutlinedPieces`."""
         block = self._block(first)
-        return None if block is None else block.digest(self._outlined)
+        return None if block is None else self._digest(block)
 
     def noted_outline(self, first: int) -> NotedOutline | None:
         """Make the outline of a block; see `OutlinedPieces`."""
@@ -289,7 +301,7 @@ class PastPieces:
             found.append(self._segments(piece, content))
         if block is None or not (segments := _of_block(block, found)):
             return None
-        return NotedOutline(block.digest(self._outlined), Outline.of(segments, self._extension))
+        return NotedOutline(self._digest(block), Outline.of(segments, self._extension))
 
     def _block(self, first: int) -> PieceBlock | None:
         """Return a block with all of its pieces; None where an earlier version stored any of its numbers."""
