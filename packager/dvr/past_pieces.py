@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from packager.dvr import index, stored_cadence
 from packager.dvr.index import segment_of
 from packager.dvr.index_pieces import (
+    CLOCK_SECONDS,
     PieceContent,
     PieceName,
     date_of,
@@ -146,6 +147,7 @@ class PastPieces:
         self._pieces: Sequence[PieceName] | None = None
         # The first ones, before all are listed.
         self._oldest: Sequence[PieceName] = ()
+        self._listing: Future[Sequence[PieceName]] | None = None
         self._looked_for_new = self._looked_for_old = self._looked_for_oldest = -float("inf")
         self._cache: OrderedDict[tuple[int, int], _ReadPiece] = OrderedDict()
         self._dates: dict[PieceName, int | None] = {}
@@ -209,7 +211,7 @@ class PastPieces:
 
     def outlines(self, start: Fraction, end: Fraction | None, before: int) -> Iterable[Outline]:
         """Begin to read the outlines of the blocks of a span; see `PastSegments`."""
-        pieces = self._known_for(end, before)
+        pieces = self._known_for(start, end, before)
         at = self._between(pieces, start, end, before)
         if not at:
             return ()
@@ -317,7 +319,7 @@ class PastPieces:
     ) -> Sequence[LiveSegment]:
         """Read the segments of a span; see `PastSegments`."""
         del like
-        pieces = self._known_for(end, before)
+        pieces = self._known_for(start, end, before)
         at = self._between(pieces, start, end, before)
         if not at:
             return ()
@@ -330,12 +332,30 @@ class PastPieces:
             behind = min(behind, bisect_left(found, end, key=_date))
         return found[first:behind]
 
-    def _known_for(self, end: Fraction | None, before: int) -> Sequence[PieceName]:
+    def _known_for(self, start: Fraction, end: Fraction | None, before: int) -> Sequence[PieceName]:
         """Return the pieces that are known, all that may have anything of a span among them."""
+        if self._pieces is None and end is not None and (around := self._listed_around(start, end)):
+            return around
         pieces = self._known()
         if end is None or not pieces or pieces[-1].date < int(1000 * end):
             return self._known_until(before)
         return pieces
+
+    def _listed_around(self, start: Fraction, end: Fraction) -> Sequence[PieceName]:
+        """List the pieces around a span, while others list all; none where some of theirs may be missing."""
+        if self._listing is None or self._listing.done():
+            self._listing = self._reads.submit(self._known)
+        number = max(int((start - CLOCK_SECONDS) / self._cadence.segment_duration), 0)
+        found = sorted(next(list_pieces(self._client, self._index, number), []))
+        dates = [one.date for one in found]
+        if not found or min(dates) < 0 or dates != sorted(dates):
+            return ()
+        first, last = bisect_left(dates, int(1000 * start)) - 1, bisect_right(dates, int(1000 * end)) - 1
+        if first < 0:
+            return ()
+        begin = found[first].number - found[first].number % BLOCK_SEGMENTS
+        behind = found[last].number - found[last].number % BLOCK_SEGMENTS + BLOCK_SEGMENTS
+        return found if found[0].number < begin and found[-1].number >= behind else ()
 
     def _between(
         self, pieces: Sequence[PieceName], start: Fraction, end: Fraction | None, before: int
