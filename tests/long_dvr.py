@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import random
 import shutil
 import struct
 import subprocess
@@ -321,11 +322,18 @@ def make_long_bucket(dvr: LongDvr, store: S3Store, *, has_media: bool = True) ->
                 list(threads.map(put, some))
 
 
+def with_sizes(line: IndexLine, chosen: random.Random) -> IndexLine:
+    """Return a line with sizes as an encoder makes them, of which no two are alike."""
+    least = 20_000 if line.key_frame_end else 5_000
+    parts = tuple(chosen.randrange(least, 3 * least) for _ in line.parts)
+    return replace(line, parts=parts, key_frame_end=parts[0] // 2 if line.key_frame_end else 0)
+
+
 def _objects(dvr: LongDvr, rendition: str, *, has_media: bool) -> Iterator[tuple[str, bytes]]:
     """Yield the names and the bytes of a rendition's objects."""
     medias = [make_media(size)[rendition] for size in SIZES]
     left = before = 0
-    timelines = set[int]()
+    timelines, chosen = set[int](), random.Random(rendition)
     numbers, count = dvr.numbers, DEFAULT_LIMITS.bucket.piece_lines
     for start in range(numbers.start - numbers.start % count, numbers.stop, count):
         lines = []
@@ -335,6 +343,8 @@ def _objects(dvr: LongDvr, rendition: str, *, has_media: bool) -> Iterator[tuple
             left += line.discontinuity
             if line.parts:
                 line = replace(line, stored_by=STORER)
+                if not has_media:
+                    line = with_sizes(line, chosen)
                 if line.init is not None and line.init not in timelines:
                     timelines.add(line.init)
                     yield f"{rendition}/init-{line.init}-{STORER}.mp4", media.init

@@ -25,6 +25,7 @@ from packager.dvr.bucket import DvrBucket
 from packager.dvr.bucket_rendition import BucketFolder, NewestNumbers
 from packager.dvr.date_ranges.date_range_log import DateRangeLog
 from packager.dvr.index import stored_of
+from packager.dvr.index_pieces import CLOCK_SECONDS
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.past_pieces import PastPieces
 from packager.dvr.piece_outlines import OutlineWriter
@@ -59,9 +60,6 @@ LOAD_SECONDS = 15.0
 
 NO_BOUNDS = DvrBounds()
 """Of a DVR that is as large as the list needs."""
-
-CLOCK_SECONDS = 86_400
-"""By how much the numbers of segments may be behind the clock where the newest are looked for first."""
 
 
 def _always() -> bool:

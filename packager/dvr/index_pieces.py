@@ -29,6 +29,9 @@ INDEX_TYPE = "application/x-ndjson"
 MAX_PIECE_BYTES = 1 << 20
 """Longest piece of an index that is read."""
 
+CLOCK_SECONDS = 86_400
+"""By how much the numbers of segments may be behind the clock where a date's pieces are looked for first."""
+
 HEAD_BYTES = 4096
 """How much of a piece of an earlier version is read for its date."""
 

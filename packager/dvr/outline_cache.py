@@ -31,20 +31,20 @@ class OutlineGroups:
         self._coming: dict[str, Future[OutlineGroup | None]] = {}
         self._lock = Lock()
 
+    def find(self, key: str) -> OutlineGroup | None:
+        """Return an object that is in memory."""
+        return self._kept.find(key)
+
     def begin(
         self, key: str, reads: Executor, read: Callable[[], OutlineGroup | None]
     ) -> Future[OutlineGroup | None]:
-        """Begin to read an object, unless it is in memory or being read.
+        """Begin to read an object, unless it is being read.
 
         Args:
             key: the address of the object, which is read once at a time.
             reads: threads, in one of which the object is read.
             read: reads the object; None where it isn't there, or nobody can use it.
         """
-        if (known := self._kept.find(key)) is not None:
-            found = Future[OutlineGroup | None]()
-            found.set_result(known)
-            return found
         with self._lock:
             if key not in self._coming:
                 self._coming[key] = reads.submit(self._read, key, read)

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from functools import partial
-from itertools import chain, groupby, islice
+from itertools import chain, islice
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from packager.dvr import index, stored_cadence
 from packager.dvr.index import segment_of
 from packager.dvr.index_pieces import (
+    CLOCK_SECONDS,
     PieceContent,
     PieceName,
     date_of,
@@ -35,10 +36,12 @@ from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.outline_cache import GROUPS, OUTLINES
 from packager.dvr.own_files import MAX_INIT_BYTES
 from packager.dvr.piece_outlines import (
+    GROUP_SEGMENTS,
     OUTLINE_FOLDER,
     OutlineName,
     PieceBlock,
     blocks_with,
+    by_object,
     full_blocks,
     read_group,
 )
@@ -65,6 +68,9 @@ NEWEST_SEGMENTS = 2 * BLOCK_SEGMENTS
 MAX_TIMELINES = 256
 """Most init segments that stay in memory."""
 
+MAX_DIGESTS = 4096
+"""Most digests of blocks' pieces that stay in memory: those of six weeks of segments of two seconds."""
+
 MOST_UNREADABLE = 16
 """So many of the oldest pieces are tried in search of the oldest segment."""
 
@@ -84,17 +90,17 @@ class _ReadPiece(NamedTuple):
     segments: Sequence[LiveSegment]
 
 
-class _WantedBlock(NamedTuple):
-    """A block whose outline is wanted.
+class _WantedBlocks(NamedTuple):
+    """Some consecutive blocks whose outlines are wanted.
 
     Attributes:
-        group: the object that is read for it; None where there can't be one, or nobody needs it.
-        single: the name of another object that may have it; None for none.
+        group: the outlines of an object, which is still being read perhaps; None where there can't be one.
+        may_be_single: whether each of them may still have an object of its own.
     """
 
-    block: PieceBlock
-    group: Future[OutlineGroup | None] | None
-    single: OutlineName | None
+    blocks: Sequence[PieceBlock]
+    group: OutlineGroup | Future[OutlineGroup | None] | None
+    may_be_single: bool = False
 
 
 class PastPieces:
@@ -123,7 +129,6 @@ class PastPieces:
         self._reads = reads
         self._client = bucket.client
         self._place = f"{bucket.address}/{key}"
-        self._address = bucket.address
         self._key = key
         self._index = f"{key}/index"
         self._cadence = cadence
@@ -132,6 +137,8 @@ class PastPieces:
         self._cached_as = f"{self._place} {self._outlined}"
         channel, _, self._name = key.rpartition("/")
         self._outlines = f"{channel}/{OUTLINE_FOLDER}"
+        self._outlines_at = f"{bucket.address}/{self._outlines}"
+        self._digests: dict[int, tuple[Sequence[PieceName], int]] = {}
         self._extension = extension_of(self._name)
         self._limits = limits.bucket
         self._clock = clock
@@ -140,6 +147,7 @@ class PastPieces:
         self._pieces: Sequence[PieceName] | None = None
         # The first ones, before all are listed.
         self._oldest: Sequence[PieceName] = ()
+        self._listing: Future[Sequence[PieceName]] | None = None
         self._looked_for_new = self._looked_for_old = self._looked_for_oldest = -float("inf")
         self._cache: OrderedDict[tuple[int, int], _ReadPiece] = OrderedDict()
         self._dates: dict[PieceName, int | None] = {}
@@ -203,7 +211,7 @@ class PastPieces:
 
     def outlines(self, start: Fraction, end: Fraction | None, before: int) -> Iterable[Outline]:
         """Begin to read the outlines of the blocks of a span; see `PastSegments`."""
-        pieces = self._known_for(end, before)
+        pieces = self._known_for(start, end, before)
         at = self._between(pieces, start, end, before)
         if not at:
             return ()
@@ -212,44 +220,50 @@ class PastPieces:
             # Pieces of earlier versions have numbers of several blocks.
             return outlines_of(self.read(start, end, before), self._extension)
         full = full_blocks(pieces)
-        wanted: list[_WantedBlock] = []
-        by_object = groupby(
-            blocks_with(pieces, first, last),
-            lambda one: OutlineName.having(one.first, full) if one.first in full else None,
-        )
-        for name, blocks in by_object:
-            own = list(blocks)
-            group = None if name is None or self._are_made(own) else self._group(name)
-            wanted += [
-                _WantedBlock(one, group, None if name is None else name.single(one.first, full))
-                for one in own
-            ]
-        return self._outlines_of(wanted)
+        wanted = [self._begun(*one, full) for one in by_object(blocks_with(pieces, first, last), full)]
+        return chain.from_iterable(map(self._outlines_of, wanted))
 
-    def _are_made(self, blocks: Sequence[PieceBlock]) -> bool:
-        """Return whether the outlines of blocks are in memory as they were made of pieces."""
-        return all(OUTLINES.find(self._cache_key(one)) is not None for one in blocks)
+    def _begun(self, name: OutlineName | None, blocks: Sequence[PieceBlock], full: range) -> _WantedBlocks:
+        """Begin to read the object that has the outlines of blocks, unless that or these are in memory."""
+        if name is None:
+            return _WantedBlocks(blocks, None)
+        found = GROUPS.find(self._address(name))
+        if found is not None or all(OUTLINES.find(self._cache_key(one)) is not None for one in blocks):
+            return _WantedBlocks(blocks, found)
+        # The newest one may not be there yet.
+        may_be_single = name.blocks > 1 and name.behind + GROUP_SEGMENTS > full.stop
+        return _WantedBlocks(blocks, self._group(name), may_be_single)
+
+    def _address(self, name: OutlineName) -> str:
+        return f"{self._outlines_at}/{name}"
 
     def _group(self, name: OutlineName) -> Future[OutlineGroup | None]:
         """Begin to read an object with outlines, which one of those who want it asks for."""
         read = partial(read_group, self._client, self._outlines, name)
-        return GROUPS.begin(f"{self._address}/{self._outlines}/{name}", self._reads, read)
+        return GROUPS.begin(self._address(name), self._reads, read)
 
-    def _outlines_of(self, wanted: Sequence[_WantedBlock]) -> Iterator[Outline]:
-        for one in wanted:
-            outline = self._stored(one) or self._made(one.block)
+    def _outlines_of(self, wanted: _WantedBlocks) -> Iterator[Outline]:
+        blocks, group, may_be_single = wanted
+        found = group if group is None or isinstance(group, OutlineGroup) else group.result(WAIT_SECONDS)
+        for block in blocks:
+            own = found
+            if own is None and may_be_single:
+                own = self._group(OutlineName(block.first, 1)).result(WAIT_SECONDS)
+            outline = None if own is None else own.outline(self._name, block.first, self._digest(block))
+            outline = outline or self._made(block)
             if outline is not None:
                 yield outline
 
-    def _stored(self, wanted: _WantedBlock) -> Outline | None:
-        """Return the outline of a block out of an object; None where that doesn't have it of these pieces."""
-        block, group, single = wanted
-        found = None if group is None else group.result(WAIT_SECONDS)
-        if found is None and group is not None and single is not None:
-            found = self._group(single).result(WAIT_SECONDS)
-        if found is None:
-            return None
-        return found.outline(self._name, block.first, block.digest(self._outlined))
+    def _digest(self, block: PieceBlock) -> int:
+        """Return of what the outline of a block is made."""
+        known = self._digests.get(block.first)
+        if known is not None and known[0] == block.pieces:
+            return known[1]
+        if len(self._digests) >= MAX_DIGESTS:
+            self._digests.clear()
+        digest = block.digest(self._outlined)
+        self._digests[block.first] = block.pieces, digest
+        return digest
 
     def _made(self, block: PieceBlock) -> Outline | None:
         """Make the outline of a block of its pieces as they are now; None where they have nothing."""
@@ -276,7 +290,7 @@ class PastPieces:
     def outline_digest(self, first: int) -> int | None:
         """Return of what the outline of a block is made; see `OutlinedPieces`."""
         block = self._block(first)
-        return None if block is None else block.digest(self._outlined)
+        return None if block is None else self._digest(block)
 
     def noted_outline(self, first: int) -> NotedOutline | None:
         """Make the outline of a block; see `OutlinedPieces`."""
@@ -289,7 +303,7 @@ class PastPieces:
             found.append(self._segments(piece, content))
         if block is None or not (segments := _of_block(block, found)):
             return None
-        return NotedOutline(block.digest(self._outlined), Outline.of(segments, self._extension))
+        return NotedOutline(self._digest(block), Outline.of(segments, self._extension))
 
     def _block(self, first: int) -> PieceBlock | None:
         """Return a block with all of its pieces; None where an earlier version stored any of its numbers."""
@@ -305,7 +319,7 @@ class PastPieces:
     ) -> Sequence[LiveSegment]:
         """Read the segments of a span; see `PastSegments`."""
         del like
-        pieces = self._known_for(end, before)
+        pieces = self._known_for(start, end, before)
         at = self._between(pieces, start, end, before)
         if not at:
             return ()
@@ -318,12 +332,30 @@ class PastPieces:
             behind = min(behind, bisect_left(found, end, key=_date))
         return found[first:behind]
 
-    def _known_for(self, end: Fraction | None, before: int) -> Sequence[PieceName]:
+    def _known_for(self, start: Fraction, end: Fraction | None, before: int) -> Sequence[PieceName]:
         """Return the pieces that are known, all that may have anything of a span among them."""
+        if self._pieces is None and end is not None and (around := self._listed_around(start, end)):
+            return around
         pieces = self._known()
         if end is None or not pieces or pieces[-1].date < int(1000 * end):
             return self._known_until(before)
         return pieces
+
+    def _listed_around(self, start: Fraction, end: Fraction) -> Sequence[PieceName]:
+        """List the pieces around a span, while others list all; none where some of theirs may be missing."""
+        if self._listing is None or self._listing.done():
+            self._listing = self._reads.submit(self._known)
+        number = max(int((start - CLOCK_SECONDS) / self._cadence.segment_duration), 0)
+        found = sorted(next(list_pieces(self._client, self._index, number), []))
+        dates = [one.date for one in found]
+        if not found or min(dates) < 0 or dates != sorted(dates):
+            return ()
+        first, last = bisect_left(dates, int(1000 * start)) - 1, bisect_right(dates, int(1000 * end)) - 1
+        if first < 0:
+            return ()
+        begin = found[first].number - found[first].number % BLOCK_SEGMENTS
+        behind = found[last].number - found[last].number % BLOCK_SEGMENTS + BLOCK_SEGMENTS
+        return found if found[0].number < begin and found[-1].number >= behind else ()
 
     def _between(
         self, pieces: Sequence[PieceName], start: Fraction, end: Fraction | None, before: int

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -37,6 +37,8 @@ MAX_OBJECT_BYTES = 2 << 20
 
 GROUP_BLOCKS = 8
 """So many blocks have one object, the number of whose first one this divides: some two hours."""
+
+GROUP_SEGMENTS = GROUP_BLOCKS * BLOCK_SEGMENTS
 
 NEWEST_BLOCKS = 2
 """So many of the newest blocks may still get a late line of who stored before, and another outline then."""
@@ -73,19 +75,18 @@ class OutlineName(Struct, frozen=True, gc=False, order=True):
             block: its first number.
             full: the first numbers of the blocks that are complete, this one among them.
         """
-        first = block - block % (GROUP_BLOCKS * BLOCK_SEGMENTS)
-        group = cls(first, GROUP_BLOCKS)
+        group = cls(block - block % GROUP_SEGMENTS, GROUP_BLOCKS)
         return group if group.behind <= full.stop else cls(block, 1)
-
-    def single(self, block: int, full: range) -> OutlineName | None:
-        """Name the object of a block alone, if this one has just become full and may not be there yet."""
-        is_newest = self.behind + GROUP_BLOCKS * BLOCK_SEGMENTS > full.stop
-        return OutlineName(block, 1) if self.blocks > 1 and is_newest else None
 
     @property
     def behind(self) -> int:
         """The number behind its last one."""
         return self.first + self.blocks * BLOCK_SEGMENTS
+
+    @property
+    def firsts(self) -> range:
+        """The first numbers of its blocks."""
+        return range(self.first, self.behind, BLOCK_SEGMENTS)
 
 
 class PieceBlock(NamedTuple):
@@ -119,6 +120,24 @@ def blocks_with(pieces: Sequence[PieceName], first: int, last: int) -> Iterator[
     behind = bisect_left(pieces, last - last % BLOCK_SEGMENTS + BLOCK_SEGMENTS, key=_first)
     for block, own in groupby(pieces[begin:behind], lambda one: one.number // BLOCK_SEGMENTS):
         yield PieceBlock(block * BLOCK_SEGMENTS, tuple(own))
+
+
+def by_object(
+    blocks: Iterable[PieceBlock], full: range
+) -> Iterator[tuple[OutlineName | None, Sequence[PieceBlock]]]:
+    """Yield blocks by the names of the objects that have their outlines; None for those of which none has.
+
+    Args:
+        blocks: in ascending order.
+        full: the first numbers of those that are complete.
+    """
+    for group, own in groupby(blocks, lambda one: one.first // GROUP_SEGMENTS):
+        name = OutlineName(group * GROUP_SEGMENTS, GROUP_BLOCKS)
+        if name.behind <= full.stop:
+            yield name, list(own)
+            continue
+        for one in own:
+            yield OutlineName(one.first, 1) if one.first in full else None, [one]
 
 
 def full_blocks(pieces: Sequence[PieceName]) -> range:
@@ -181,8 +200,10 @@ class OutlinedPieces(Protocol):
         """Make the outline of a block; None where its pieces aren't what was listed, or it is empty."""
 
 
-_Digests = Mapping[tuple[str, int], int | None]
-"""Of what outlines are made, by rendition and block."""
+_Digests = frozenset[tuple[str, int, int]]
+"""Of what outlines are made: rendition, block, and digest of the pieces."""
+
+_NO_DIGESTS: _Digests = frozenset()
 
 
 class _Begun(NamedTuple):
@@ -215,7 +236,7 @@ class OutlineWriter:
         # Work that was cancelled may still be in its thread.
         self._lock = Lock()
         # Also those of which there is nothing; of what they were made, if it was here.
-        self._there: dict[OutlineName, _Digests | None] | None = None
+        self._there: dict[OutlineName, _Digests] | None = None
         self._begun: _Begun | None = None
 
     def write_next(self, newest: int) -> bool:
@@ -228,14 +249,15 @@ class OutlineWriter:
             OSError: S3 can't be reached now, or refuses.
         """
         with self._lock:
-            name = self._next(self._full_blocks(newest))
+            full = self._full_blocks(newest)
+            name = self._next(full)
             if name is None:
                 return False
             begun = self._begun
             if begun is None or begun.name != name:
                 made: dict[str, list[NotedOutline]] = {rendition: [] for rendition in self._renditions}
-                left = list(range(name.first, name.behind, BLOCK_SEGMENTS))
-                begun = self._begun = _Begun(name, self._digests(name), made, left)
+                left = [first for first in name.firsts if first in full]
+                begun = self._begun = _Begun(name, self._digests(name, full), made, left)
             self._make(begun)
             return True
 
@@ -252,25 +274,30 @@ class OutlineWriter:
         newest = {OutlineName.having(one, full) for one in full[-NEWEST_BLOCKS:]}
         if self._there is None:
             listed = set(chain.from_iterable(list_outlines(self._client, self._folder)))
-            self._there = dict.fromkeys(listed - newest)
+            known = {one: read_group(self._client, self._folder, one) for one in listed & newest}
+            read = {one: group.digests for one, group in known.items() if group is not None}
+            self._there = {**dict.fromkeys(listed - newest, _NO_DIGESTS), **read}
         there = self._there = {one: self._there[one] for one in names if one in self._there}
         for name in names:
-            if name not in there or (name in newest and there[name] != self._digests(name)):
+            if name not in there or (name in newest and not there[name] >= self._digests(name, full)):
                 return name
         return None
 
-    def _digests(self, name: OutlineName) -> _Digests:
-        return {
-            (rendition, first): pieces.outline_digest(first)
+    def _digests(self, name: OutlineName, full: range) -> _Digests:
+        """Return of what the outlines of an object are to be made, by rendition and block."""
+        return frozenset(
+            (rendition, first, digest)
             for rendition, pieces in self._renditions.items()
-            for first in range(name.first, name.behind, BLOCK_SEGMENTS)
-        }
+            for first in name.firsts
+            if first in full and (digest := pieces.outline_digest(first)) is not None
+        )
 
     def _make(self, begun: _Begun) -> None:
         """Make the outlines of one block, and store them with the last one."""
         first = begun.left[0]
-        for rendition, pieces in self._renditions.items():
-            if (one := pieces.noted_outline(first)) is not None:
+        made = {rendition: pieces.noted_outline(first) for rendition, pieces in self._renditions.items()}
+        for rendition, one in made.items():
+            if one is not None:
                 begun.made[rendition].append(one)
         del begun.left[0]
         if begun.left:

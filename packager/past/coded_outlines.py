@@ -1,22 +1,24 @@
-"""Outlines of several renditions and blocks in one file, their columns in as few bytes as they need. Pure.
+"""Outlines of several renditions and blocks in one file, in columns of as few bytes as they need. Pure.
 
-Nearly all columns of a block are one number, or rise evenly: only sizes take bytes for each segment. A column
-is decoded whenever somebody reads it, so that a file may stay in memory as it is, and most of it is never
-touched. Lines and init segments that several renditions share are in a file once.
+Nearly all columns are one number, or rise evenly: only sizes take bytes for each segment. A column is decoded
+whenever somebody reads it, of all blocks at once, so that a file may stay in memory as it is, and most of it
+is never touched. Lines and init segments that several renditions share are in a file once.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
-from media.hls.precompressed_text import Deflated, PackedText
+from media.hls.precompressed_text import PackedText
 from packager.past.outlines import (
     BLOCK_SEGMENTS,
     MAX_PIECE_BYTES,
@@ -35,7 +37,16 @@ T = TypeVar("T")
 
 Numbers = npt.NDArray[np.int64]
 
-_MAGIC = b"outlines 1\n"
+MOST_BLOCKS = 99
+"""Most blocks that columns are of."""
+
+MOST_OUTLINES = 1 << 12
+"""Most outlines that are read of a file."""
+
+MOST_TIMELINES = BLOCK_SEGMENTS
+"""Most timelines that columns are of."""
+
+_MAGIC = b"outlines 2\n"
 """The first line of a file, which names its form."""
 
 _COLUMNS = {
@@ -49,117 +60,251 @@ _COLUMNS = {
 }
 """The places of each field's columns: of seconds, those of the numerators and of the denominators."""
 
-_RATIOS = ("date", "duration", "shown")
+_DURATIONS, _ = _COLUMNS["duration"]
+_DENOMINATORS = tuple(places[1] for places in _COLUMNS.values() if len(places) > 1)
+_MOST = [(_COLUMNS[field][0], np.iinfo(RECORD[field]).max) for field in ("size", "key_frame_end", "flags")]
+"""The largest number of columns that don't go up to 64 bits."""
 
 _COUNT = 10
 
-_HEAD = struct.Struct("<" + _COUNT * "BBqq")
-"""Of each column whether it has differences, bytes of a number, the smallest number, and the first one."""
+_HEAD = struct.Struct("<BBHqq")
+
+_RUN_BYTES = 12
+"""Of each run a number, and the position behind its end."""
+
+_MOST_RUNS = (1 << 16) - 1
 
 _WIDEST = 8
 
 _LARGEST = 1 << 62
 """Above all numbers of which sums are certain to fit."""
 
-_POSITIONS = np.arange(BLOCK_SEGMENTS, dtype=np.int64)
-
-_OBJECT_BYTES = 3 << 10
+_OBJECT_BYTES = 1 << 10
 """Memory of the objects of an outline, about."""
 
+_PIECES = BLOCK_SEGMENTS // PIECE_SEGMENTS
 
-class CodedRecords:
-    """The facts of all numbers of a block, as `RECORD` has them; a field is decoded each time.
+
+class _ColumnHead(NamedTuple):
+    """The head of a column, of which the numbers or their differences are stored.
+
+    Attributes:
+        differs: whether differences are stored, the first of which counts for nothing.
+        width: bytes of each number, from which ``smallest`` was subtracted.
+        runs: how many runs of one number are stored in place of each number; 0: none are.
+        smallest: the lowest of the numbers that are stored, or a lower one.
+        first: the first number.
+    """
+
+    differs: int
+    width: int
+    runs: int
+    smallest: int
+    first: int
+
+    def size(self, count: int) -> int:
+        """Return the bytes of the numbers, of which there are so many."""
+        return _RUN_BYTES * self.runs if self.runs else self.width * count
+
+    def is_within_bounds(self, count: int) -> bool:
+        """Return whether so many numbers fit, if they rise evenly."""
+        rises = self.is_bare and self.differs
+        return not rises or abs(self.first) + count * abs(self.smallest) < _LARGEST
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether no bytes are stored: it is one number, or rises evenly."""
+        return not (self.width or self.runs)
+
+
+class CodedColumns:
+    """The facts of consecutive numbers, as `RECORD` has them.
 
     Args:
         data: as `encoded` returns it.
+        count: how many numbers there are.
 
     Raises:
         ValueError: it can't be that.
     """
 
-    __slots__ = ("_data", "_heads")
+    __slots__ = ("_data", "_heads", "_places", "count")
 
-    def __init__(self, data: bytes | memoryview) -> None:
-        if len(data) < _HEAD.size:
+    def __init__(self, data: bytes | memoryview, count: int) -> None:
+        begin = _COUNT * _HEAD.size
+        if len(data) < begin:
             raise ValueError("too short")
         self._data = data
-        self._heads = _HEAD.unpack_from(data)
-        widths = self._heads[1::4]
-        if max(widths) > _WIDEST or len(data) != _HEAD.size + BLOCK_SEGMENTS * sum(widths):
+        self.count = count
+        self._heads = [_ColumnHead(*one) for one in _HEAD.iter_unpack(data[:begin])]
+        self._places = list(accumulate((one.size(count) for one in self._heads), initial=begin))
+        if self._places[-1] != len(data) or any(one.width > _WIDEST for one in self._heads):
             raise ValueError("of another length than it says")
+        for lengths in (self._runs(at)[1] for at, head in enumerate(self._heads) if head.runs):
+            if (lengths <= 0).any() or lengths.sum() != count:
+                raise ValueError("runs of other lengths")
 
-    def __getitem__(self, field: str) -> npt.NDArray[Any]:
-        columns = _COLUMNS[field]
-        if len(columns) == 1:
-            return self._column(columns[0]).astype(RECORD[field], copy=False)
-        found = np.empty((BLOCK_SEGMENTS, 2), np.int64)
-        found[:, 0], found[:, 1] = map(self._column, columns)
-        return found
+    def copy_to(self, field: str, begin: int, target: npt.NDArray[Any]) -> None:
+        """Write one fact of some consecutive numbers into an array.
 
-    def distinct(self, field: str) -> set[int]:
-        """Return the different numbers of a field that has one column."""
-        (at,) = _COLUMNS[field]
-        differs, width, smallest, _ = self._heads[4 * at : 4 * at + 4]
-        return set(self._column(at).tolist()) if differs or width else {smallest}
+        Args:
+            begin: position of the first one.
+            target: an array of as many as are wanted.
+        """
+        places = _COLUMNS[field]
+        sides = (target,) if len(places) == 1 else (target[:, 0], target[:, 1])
+        for at, side in zip(places, sides, strict=True):
+            head = self._heads[at]
+            if head.is_bare and not head.differs:
+                side.fill(head.smallest)
+            else:
+                side[:] = self._column(at, begin, len(target))
+
+    def seconds(self, field: str, position: int) -> tuple[int, int]:
+        """Return seconds of a number, as numerator and denominator."""
+        numerators, denominators = _COLUMNS[field]
+        return self._number(numerators, position), self._number(denominators, position)
+
+    @property
+    def even_dates(self) -> tuple[int, int, int] | None:
+        """The first date, the time between two, and the denominator of both; None where that differs."""
+        dates, denominators = (self._heads[at] for at in _COLUMNS["date"])
+        is_even = dates.is_bare and denominators.is_bare and dates.differs and not denominators.differs
+        if not is_even or dates.smallest <= 0:
+            return None
+        return dates.first, dates.smallest, denominators.smallest
+
+    @property
+    def timelines(self) -> set[int]:
+        """The numbers of all timelines."""
+        (at,) = _COLUMNS["timeline"]
+        head = self._heads[at]
+        found = {head.smallest} if head.is_bare and not head.differs else set(self._column(at).tolist())
+        return found - {NO_TIMELINE}
 
     @property
     def is_possible(self) -> bool:
         """Whether playlists can count with these numbers."""
-        if any(self._lowest(denominators) <= 0 for _, denominators in map(_COLUMNS.__getitem__, _RATIOS)):
+        if any(not one.is_within_bounds(self.count) for one in self._heads):
             return False
-        (durations, _) = _COLUMNS["duration"]
-        return self._lowest(durations) > 0 or bool(
-            (self._column(durations)[self["flags"] > 0] > 0).all(),
-        )
+        if any(self._lowest(at) <= 0 for at in _DENOMINATORS):
+            return False
+        # A column of one number is filled with it, which NumPy refuses where it doesn't fit.
+        if any(
+            not 0 <= self._heads[at].smallest <= most for at, most in _MOST if not self._heads[at].differs
+        ):
+            return False
+        if self._lowest(_DURATIONS) > 0:
+            return True
+        flags = np.empty(self.count, RECORD["flags"])
+        self.copy_to("flags", 0, flags)
+        return bool((self._column(_DURATIONS)[flags > 0] > 0).all())
 
     def _lowest(self, at: int) -> int:
         """Return a number that none of a column is below."""
-        differs, width, smallest, _ = self._heads[4 * at : 4 * at + 4]
-        is_certain = not differs and width < _WIDEST and abs(smallest) < _LARGEST
-        return int(smallest if is_certain else self._column(at).min())
+        head = self._heads[at]
+        is_certain = not (head.differs or head.runs or head.width >= _WIDEST or abs(head.smallest) > _LARGEST)
+        return head.smallest if is_certain else int(self._column(at).min())
 
-    def _column(self, at: int) -> Numbers:
-        differs, width, smallest, first = self._heads[4 * at : 4 * at + 4]
-        if not width:
-            return first + smallest * _POSITIONS if differs else np.full(BLOCK_SEGMENTS, smallest, np.int64)
-        begin = _HEAD.size + BLOCK_SEGMENTS * sum(self._heads[1 : 4 * at : 4])
-        digits = np.frombuffer(self._data, np.uint8, BLOCK_SEGMENTS * width, begin)
-        wide = np.zeros((BLOCK_SEGMENTS, _WIDEST), np.uint8)
-        wide[:, :width] = digits.reshape(BLOCK_SEGMENTS, width)
-        numbers: Numbers = wide.view("<i8")[:, 0] + smallest
-        if differs:
-            sums = np.cumsum(numbers)
-            numbers = sums - sums[0] + first
-        return numbers
+    def _number(self, at: int, position: int) -> int:
+        head = self._heads[at]
+        if not head.is_bare:
+            return int(self._column(at, position, 1)[0])
+        return head.first + position * head.smallest if head.differs else head.smallest
+
+    def _column(self, at: int, begin: int = 0, count: int = -1) -> Numbers:
+        """Decode some consecutive numbers of a column, or all of them."""
+        head, count = self._heads[at], self.count if count < 0 else count
+        if not head.differs:
+            return self._stored(at, begin, count)
+        if head.is_bare:
+            return head.first + head.smallest * np.arange(begin, begin + count)
+        sums = np.cumsum(self._stored(at, 0, self.count))
+        found: Numbers = sums[begin : begin + count] - sums[0] + head.first
+        return found
+
+    def _stored(self, at: int, begin: int, count: int) -> Numbers:
+        head = self._heads[at]
+        if head.is_bare:
+            return np.full(count, head.smallest)
+        if head.runs:
+            return np.repeat(*self._runs(at))[begin : begin + count]
+        place, width = self._places[at], head.width
+        digits = np.frombuffer(self._data, np.uint8, width * count, place + width * begin)
+        wide = np.zeros((count, _WIDEST), np.uint8)
+        wide[:, :width] = digits.reshape(count, width)
+        found: Numbers = wide.view("<i8")[:, 0] + head.smallest
+        return found
+
+    def _runs(self, at: int) -> tuple[Numbers, Numbers]:
+        """Return the numbers of runs, and how long these are."""
+        place, runs = self._places[at], self._heads[at].runs
+        numbers = np.frombuffer(self._data, "<i8", runs, place)
+        ends = np.frombuffer(self._data, "<u4", runs, place + 8 * runs).astype(np.int64)
+        return numbers, np.diff(ends, prepend=0)
 
 
-def encoded(records: Columns) -> bytes:
-    """Write the facts of all numbers of a block for `CodedRecords`, seconds with common denominators."""
+class BlockColumns:
+    """The part of coded columns that is of one block; see `DecodedColumns`.
+
+    Attributes:
+        columns: the facts of several blocks, this one among them.
+        begin: the position of this one's first number.
+    """
+
+    __slots__ = ("begin", "columns")
+
+    def __init__(self, columns: CodedColumns, begin: int) -> None:
+        self.columns = columns
+        self.begin = begin
+
+    def __getitem__(self, field: str) -> npt.NDArray[Any]:
+        found = np.empty(BLOCK_SEGMENTS, RECORD[field])
+        self.copy_to(field, found)
+        return found
+
+    def copy_to(self, field: str, target: npt.NDArray[Any]) -> None:
+        """Write one fact of as many numbers as an array has, behind the block too."""
+        self.columns.copy_to(field, self.begin, target)
+
+    def seconds(self, field: str, at: int) -> tuple[int, int]:
+        """Return seconds of a number, as numerator and denominator."""
+        return self.columns.seconds(field, self.begin + at)
+
+    @property
+    def even_dates(self) -> tuple[int, int, int] | None:
+        """The first date, the time between two, and the denominator of both; None where that differs."""
+        even = self.columns.even_dates
+        return None if even is None else (even[0] + self.begin * even[1], *even[1:])
+
+
+def encoded(blocks: Sequence[Columns]) -> bytes:
+    """Write the facts of consecutive blocks for `CodedColumns`, seconds with common denominators."""
     columns: list[Numbers] = []
     for field, places in _COLUMNS.items():
-        numbers = records[field].astype(np.int64)
+        numbers = np.concatenate([one[field] for one in blocks]).astype(np.int64)
         columns += _common(numbers) if len(places) > 1 else [numbers]
-    coded = [min(_coded(one), _coded(one, differs=True), key=_width) for one in columns]
-    return _HEAD.pack(*(number for one in coded for number in one.head)) + b"".join(one.data for one in coded)
+    coded = [min(_coded(one), _coded(one, differs=True), key=_length) for one in columns]
+    return b"".join((*(_HEAD.pack(*head) for head, _ in coded), *(data for _, data in coded)))
 
 
-class _Coded(NamedTuple):
-    head: tuple[bool, int, int, int]
-    data: bytes
+def _length(coded: tuple[_ColumnHead, bytes]) -> int:
+    return len(coded[1])
 
 
-def _width(one: _Coded) -> int:
-    return one.head[1]
-
-
-def _coded(numbers: Numbers, *, differs: bool = False) -> _Coded:
+def _coded(numbers: Numbers, *, differs: bool = False) -> tuple[_ColumnHead, bytes]:
     """Write a column as its numbers, or as their differences; sums go round beyond 64 bits."""
-    told = np.diff(numbers, prepend=numbers[:1] - (numbers[1:2] - numbers[:1])) if differs else numbers
-    smallest = told.min()
-    digits = (told - smallest).astype("<i8").view("<u8")
+    stored = np.diff(numbers, prepend=2 * numbers[:1] - numbers[1:2]) if differs else numbers
+    smallest, first = stored.min(), int(numbers[0])
+    digits = (stored - smallest).astype("<i8").view("<u8")
     width = (int(digits.max()).bit_length() + 7) // 8
-    data = digits.view(np.uint8).reshape(BLOCK_SEGMENTS, _WIDEST)[:, :width].tobytes()
-    return _Coded((differs, width, int(smallest), int(numbers[0])), data)
+    begins = np.flatnonzero(np.diff(stored, prepend=stored[:1] + 1))
+    if len(begins) <= _MOST_RUNS and _RUN_BYTES * len(begins) < width * len(stored):
+        ends = np.append(begins[1:], len(stored))
+        data = stored[begins].astype("<i8").tobytes() + ends.astype("<u4").tobytes()
+        return _ColumnHead(differs, 0, len(begins), int(smallest), first), data
+    data = digits.view(np.uint8).reshape(-1, _WIDEST)[:, :width].tobytes()
+    return _ColumnHead(differs, width, 0, int(smallest), first), data
 
 
 def _common(ratios: Numbers) -> list[Numbers]:
@@ -169,7 +314,7 @@ def _common(ratios: Numbers) -> list[Numbers]:
     if common < 1 << 31:
         factors = common // denominators
         if (abs(numerators) < _LARGEST // factors).all():
-            return [numerators * factors, np.full(BLOCK_SEGMENTS, common, np.int64)]
+            return [numerators * factors, np.full(len(ratios), common)]
     return [numerators, denominators]
 
 
@@ -196,36 +341,48 @@ class NotedOutline(NamedTuple):
     outline: Outline
 
 
-class _CodedBlock(msgspec.Struct, frozen=True, array_like=True):
-    """A block of a rendition.
+class _CodedBlocks(msgspec.Struct, frozen=True, array_like=True):
+    """Consecutive blocks of a rendition.
 
     Attributes:
-        first: its first number.
-        lines: places of its lines among all.
+        first: their first number.
+        digests: one of each block's pieces, which says of which it was made.
+        lines: places of their lines among all.
         timelines: by number, the place of each one's init segment among all.
     """
 
     first: int
-    digest: int
-    records: memoryview
-    lines: tuple[int, ...]
-    timelines: dict[int, int]
+    digests: Annotated[tuple[int, ...], Meta(max_length=MOST_BLOCKS)]
+    columns: memoryview
+    lines: Annotated[tuple[int, ...], Meta(max_length=MOST_BLOCKS * _PIECES)]
+    timelines: Annotated[dict[int, int], Meta(max_length=MOST_TIMELINES)]
 
 
 class _GroupFile(msgspec.Struct, frozen=True, array_like=True):
     """The content of a file behind its checksum.
 
     Attributes:
-        lines: pieces of them, each as compressed data, CRC-32, length and digest.
+        lines: pieces of them, each as compressed data, CRC-32 and length, and its digest.
     """
 
     first: int
-    lines: tuple[tuple[bytes, int, int, bytes], ...]
-    inits: tuple[bytes, ...]
-    renditions: dict[str, tuple[_CodedBlock, ...]]
+    lines: Annotated[tuple[PackedText, ...], Meta(max_length=MOST_OUTLINES * _PIECES)]
+    inits: Annotated[tuple[bytes, ...], Meta(max_length=MOST_OUTLINES)]
+    renditions: Annotated[
+        dict[str, Annotated[tuple[_CodedBlocks, ...], Meta(max_length=MOST_OUTLINES)]],
+        Meta(max_length=MOST_OUTLINES),
+    ]
 
 
 _DECODER = msgspec.msgpack.Decoder(_GroupFile)
+
+
+class _ReadBlocks(NamedTuple):
+    """Consecutive blocks of a rendition that were checked."""
+
+    columns: CodedColumns
+    lines: Sequence[PackedText]
+    timelines: Mapping[int, Timeline]
 
 
 class OutlineGroup:
@@ -243,11 +400,17 @@ class OutlineGroup:
     ) -> None:
         self._read_timeline = read_timeline
         self._inits = file.inits
-        self._lines = [PackedText(Deflated(*one[:3]), one[3]) for one in file.lines]
-        self._blocks = {(name, one.first): one for name, own in file.renditions.items() for one in own}
-        self._outlines: dict[tuple[str, int], Outline | None] = {}
-        copied = sum(map(len, file.inits)) + sum(len(one[0]) for one in file.lines)
-        self.nbytes = size + copied + _OBJECT_BYTES * len(self._blocks)
+        self._lines = file.lines
+        self._blocks = {
+            (name, one.first + at * BLOCK_SEGMENTS): (one, at)
+            for name, own in file.renditions.items()
+            for one in own
+            for at in range(len(one.digests))
+        }
+        self._read: dict[tuple[str, int], _ReadBlocks | None] = {}
+        self._outlines: dict[tuple[str, int], Outline] = {}
+        copied = sum(map(len, file.inits)) + sum(len(one.deflated.data) for one in file.lines)
+        self.nbytes = size + copied + _OBJECT_BYTES * (len(self._blocks) + len(file.lines) // _PIECES)
 
     @classmethod
     def decode(
@@ -268,25 +431,30 @@ class OutlineGroup:
 
         Args:
             first: its first number.
-            renditions: by name.
+            renditions: by name, in ascending order of the blocks.
         """
-        lines = _Shared[tuple[bytes, int, int, bytes]]()
+        lines = _Shared[PackedText]()
         inits = _Shared[bytes]()
         blocks = {
             name: tuple(
-                _CodedBlock(
-                    one.outline.first,
-                    one.digest,
-                    memoryview(encoded(one.outline.records)),
-                    tuple(lines.place((*text.deflated, text.digest)) for text in one.outline.pieces),
-                    {number: inits.place(each.init) for number, each in one.outline.timelines.items()},
+                _CodedBlocks(
+                    some[0].outline.first,
+                    tuple(one.digest for one in some),
+                    memoryview(encoded([one.outline.records for one in some])),
+                    tuple(lines.place(piece) for one in some for piece in one.outline.pieces),
+                    {number: inits.place(each.init) for number, each in _timelines(some).items()},
                 )
-                for one in own
+                for some in _consecutive(own)
             )
             for name, own in renditions.items()
         }
         file = _GroupFile(first, lines.all, inits.all, blocks)
         return with_checksum(_MAGIC, msgspec.msgpack.encode(file))
+
+    @property
+    def digests(self) -> frozenset[tuple[str, int, int]]:
+        """The rendition and the first number of each outline, and what says of what it was made."""
+        return frozenset((*key, one.digests[at]) for key, (one, at) in self._blocks.items())
 
     def outline(self, rendition: str, first: int, digest: int) -> Outline | None:
         """Return the outline of a block; None where it isn't there, or made of something else.
@@ -295,30 +463,41 @@ class OutlineGroup:
             first: its first number.
             digest: says of what it is to be made.
         """
-        block = self._blocks.get((rendition, first))
-        if block is None or block.digest != digest:
+        blocks, at = self._blocks.get((rendition, first), (None, 0))
+        if blocks is None or blocks.digests[at] != digest:
             return None
-        if (rendition, first) not in self._outlines:
-            self._outlines[rendition, first] = self._made(rendition, block)
-        return self._outlines[rendition, first]
+        known = self._outlines.get((rendition, first))
+        if known is None and (read := self._checked(rendition, blocks)) is not None:
+            columns = BlockColumns(read.columns, at * BLOCK_SEGMENTS)
+            lines = read.lines[at * _PIECES : (at + 1) * _PIECES]
+            known = Outline(first, columns, extension_of(rendition), read.timelines, lines)
+            self._outlines[rendition, first] = known
+        return known
 
-    def _made(self, rendition: str, block: _CodedBlock) -> Outline | None:
-        try:
-            records = CodedRecords(block.records)
-            pieces = [self._lines[at] for at in block.lines]
-            inits = {number: self._inits[at] for number, at in block.timelines.items()}
-        except (ValueError, IndexError):
+    def _checked(self, rendition: str, blocks: _CodedBlocks) -> _ReadBlocks | None:
+        """Check blocks before anything is counted with them; None where nobody can."""
+        key = rendition, blocks.first
+        if key not in self._read:
+            try:
+                self._read[key] = self._read_blocks(blocks)
+            except (ValueError, IndexError):
+                self._read[key] = None
+        return self._read[key]
+
+    def _read_blocks(self, blocks: _CodedBlocks) -> _ReadBlocks | None:
+        count = len(blocks.digests)
+        columns = CodedColumns(blocks.columns, count * BLOCK_SEGMENTS)
+        if len(blocks.lines) != count * _PIECES or columns.timelines != blocks.timelines.keys():
             return None
-        timelines = {number: self._read_timeline(number, init) for number, init in inits.items()}
-        known = {number: one for number, one in timelines.items() if one is not None}
-        is_whole = (
-            len(pieces) == BLOCK_SEGMENTS // PIECE_SEGMENTS
-            and all(0 <= one.size <= MAX_PIECE_BYTES for one in pieces)
-            and records.distinct("timeline") - {NO_TIMELINE} == known.keys()
-        )
-        if not (is_whole and records.is_possible):
+        lines = [self._lines[at] for at in blocks.lines]
+        if not columns.is_possible or not all(0 <= one.size <= MAX_PIECE_BYTES for one in lines):
             return None
-        return Outline(block.first, records, extension_of(rendition), known, pieces)
+        timelines: dict[int, Timeline] = {}
+        for number, at in blocks.timelines.items():
+            if (timeline := self._read_timeline(number, self._inits[at])) is None:
+                return None
+            timelines[number] = timeline
+        return _ReadBlocks(columns, lines, timelines)
 
 
 def is_outline_group(data: bytes, first: int) -> bool:
@@ -332,4 +511,27 @@ def _file_of(data: bytes, first: int) -> _GroupFile | None:
         found = None if content is None else _DECODER.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return found if found is not None and found.first == first else None
+    if found is None or found.first != first:
+        return None
+    count = sum(len(one.digests) for own in found.renditions.values() for one in own)
+    return found if count <= MOST_OUTLINES else None
+
+
+def _consecutive(outlines: Iterable[NotedOutline]) -> Iterator[Sequence[NotedOutline]]:
+    """Divide a rendition's blocks into consecutive ones in which timelines of one number are the same."""
+    some: list[NotedOutline] = []
+    for one in outlines:
+        known, outline = _timelines(some), one.outline
+        is_next = bool(some) and some[-1].outline.first + BLOCK_SEGMENTS == outline.first
+        is_few = len(some) < MOST_BLOCKS and len({*known, *outline.timelines}) <= MOST_TIMELINES
+        is_same = all(known.get(number, each) == each for number, each in outline.timelines.items())
+        if some and not (is_next and is_few and is_same):
+            yield some
+            some = []
+        some.append(one)
+    if some:
+        yield some
+
+
+def _timelines(some: Iterable[NotedOutline]) -> dict[int, Timeline]:
+    return {number: each for one in some for number, each in one.outline.timelines.items()}

@@ -93,6 +93,10 @@ class RangeTable:
         self._ranges: dict[str, _StoredRange] = {}
         self._count = 0
 
+    def __len__(self) -> int:
+        """Return how many ranges there are."""
+        return len(self._ranges)
+
     def note(self, line: str) -> None:
         """Note the next line, unless it is known, or is none of a range."""
         with contextlib.suppress(MediaError):

@@ -10,13 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from packager.past.coded_outlines import BlockColumns
 from packager.past.outlines import (
     BLOCK_SEGMENTS,
     DISCONTINUITY,
     MEDIA,
     RECORD,
     THERE,
-    Columns,
     Outline,
     Positions,
     outlines_of,
@@ -29,9 +29,6 @@ Mask = npt.NDArray[np.bool_]
 
 _FACTOR = 1_000_003
 """Makes one number of a duration's two."""
-
-_NONE = np.zeros(BLOCK_SEGMENTS, RECORD)
-"""The records of a block of which nothing is there."""
 
 
 class Sums(NamedTuple):
@@ -77,13 +74,35 @@ class OutlinedTrack:
     def column(self, field: str) -> Column:
         """Return one fact of all numbers; 0 where there is none."""
         if field not in self._columns:
-            blocks = [self._records(first)[field] for first in self._firsts]
-            self._columns[field] = np.concatenate(blocks)[self._cut] if blocks else _NONE[field][:0]
+            found = np.zeros(len(self._firsts) * BLOCK_SEGMENTS, RECORD[field])
+            for begin, behind, records in self._stretches:
+                records.copy_to(field, found[begin * BLOCK_SEGMENTS : behind * BLOCK_SEGMENTS])
+            self._columns[field] = found[self._cut]
         return self._columns[field]
 
-    def _records(self, first: int) -> Columns:
-        found = self._outlines.get(first)
-        return _NONE if found is None else found.records
+    @cached_property
+    def _stretches(self) -> Sequence[tuple[int, int, Outline | BlockColumns]]:
+        """Where blocks begin and end whose facts are in the same columns, and what has those of the first."""
+        found: list[tuple[int, int, Outline | BlockColumns]] = []
+        for at, outline in enumerate(map(self._outlines.get, self._firsts)):
+            if outline is None:
+                continue
+            records = outline.records
+            if not isinstance(records, BlockColumns):
+                found.append((at, at + 1, outline))
+                continue
+            begin, behind, before = found[-1] if found else (0, -1, None)
+            is_next = (
+                behind == at
+                and isinstance(before, BlockColumns)
+                and before.columns is records.columns
+                and before.begin + (at - begin) * BLOCK_SEGMENTS == records.begin
+            )
+            if is_next:
+                found[-1] = begin, at + 1, found[-1][2]
+            else:
+                found.append((at, at + 1, records))
+        return found
 
     def has(self, flags: int) -> Mask:
         """Return which numbers have all of these flags."""
@@ -98,8 +117,7 @@ class OutlinedTrack:
     def ratio(self, field: str, position: int) -> tuple[int, int]:
         """Return seconds of a number that is there, as numerator and denominator."""
         outline, at = self.outline(position)
-        numerator, denominator = outline.records[field][at].tolist()
-        return numerator, denominator
+        return outline.seconds(field, at)
 
     def timeline(self, position: int) -> Timeline | None:
         """Return the timeline of a number."""
@@ -110,12 +128,14 @@ class OutlinedTrack:
 
     def sums(self, positions: Positions) -> list[Sums]:
         """Add up segments by their durations."""
-        sizes, durations = self.column("size")[positions].astype(np.int64), self.column("duration")[positions]
         if not len(positions):
             return []
-        if (durations == durations[0]).all():
-            ratio = Fraction(*durations[0].tolist())
-            return [Sums(ratio, len(sizes), int(sizes.sum()), int(sizes.max()))]
+        durations, sizes = self.column("duration"), self.column("size")[positions].astype(np.int64)
+        ticks, per_second = durations[positions[0]].tolist()
+        is_same = (durations[:, 0] == ticks) & (durations[:, 1] == per_second)
+        if is_same[positions].all():
+            return [Sums(Fraction(ticks, per_second), len(sizes), int(sizes.sum()), int(sizes.max()))]
+        durations = durations[positions]
         # In any order in which equal ones mostly are neighbours: groups may be several of one duration.
         order = np.argsort(durations[:, 0] * _FACTOR + durations[:, 1])
         sizes, durations = sizes[order], durations[order]

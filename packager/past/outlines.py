@@ -29,12 +29,24 @@ Positions = npt.NDArray[np.intp]
 Records = npt.NDArray[np.void]
 
 
-class Columns(Protocol):
-    """The facts of all numbers of a block by field, as `RECORD` has them."""
+class DecodedColumns(Protocol):
+    """The facts of all numbers of a block by field, as `RECORD` has them, each decoded when it is read."""
 
     def __getitem__(self, field: str, /) -> npt.NDArray[Any]:
         """Return one fact of all numbers."""
 
+    def copy_to(self, field: str, target: npt.NDArray[Any]) -> None:
+        """Write one fact of all numbers into an array of as many."""
+
+    def seconds(self, field: str, at: int) -> tuple[int, int]:
+        """Return seconds of a number, as numerator and denominator."""
+
+    @property
+    def even_dates(self) -> tuple[int, int, int] | None:
+        """The first date, the time between two, and the denominator of both; None where that differs."""
+
+
+Columns = Records | DecodedColumns
 
 BLOCK_SEGMENTS = 512
 """Numbers of a block, which begins with one that this divides."""
@@ -59,6 +71,9 @@ RECORD = np.dtype(
     ]
 )
 """The facts of a number: seconds as numerator and denominator, the timeline's number, bytes, and flags."""
+
+ALL_THERE: Positions = np.arange(BLOCK_SEGMENTS)
+"""Where the numbers of a whole block are."""
 
 OUTLINE_BYTES = BLOCK_SEGMENTS * RECORD.itemsize + (16 << 10)
 """Memory of an outline with its compressed lines, about."""
@@ -105,7 +120,7 @@ class Outline:
         timelines: of the segments, by number.
     """
 
-    __slots__ = ("_extension", "_pieces", "first", "records", "timelines")
+    __slots__ = ("_extension", "_is_whole", "_pieces", "first", "records", "timelines")
 
     def __init__(
         self,
@@ -120,6 +135,7 @@ class Outline:
         self.timelines = timelines
         self._extension = extension
         self._pieces: dict[int, PackedText] = dict(enumerate(pieces))
+        self._is_whole = False
 
     @classmethod
     def of(cls, segments: Sequence[LiveSegment], extension: str) -> Outline:
@@ -179,11 +195,29 @@ class Outline:
     @property
     def there(self) -> Positions:
         """Where in the block the numbers are that are there."""
-        return np.flatnonzero(self.records["flags"])
+        if self._is_whole:
+            return ALL_THERE
+        found = np.flatnonzero(self.records["flags"])
+        self._is_whole = len(found) == BLOCK_SEGMENTS
+        return found
+
+    def copy_to(self, field: str, target: npt.NDArray[Any]) -> None:
+        """Write one fact of all numbers into an array of as many."""
+        if isinstance(self.records, np.ndarray):
+            target[:] = self.records[field]
+        else:
+            self.records.copy_to(field, target)
+
+    def seconds(self, field: str, at: int) -> tuple[int, int]:
+        """Return seconds of a number that is there, as numerator and denominator."""
+        if not isinstance(self.records, np.ndarray):
+            return self.records.seconds(field, at)
+        numerator, denominator = self.records[field][at].tolist()
+        return numerator, denominator
 
     def date(self, at: int) -> Fraction:
         """Return the date of a number that is there, in seconds since the epoch."""
-        return Fraction(*self.records["date"][at].tolist())
+        return Fraction(*self.seconds("date", at))
 
     def begun(self, date: Fraction, *, before: bool = False) -> int:
         """Count the numbers that are there and begin up to a date, or before it.
@@ -192,7 +226,14 @@ class Outline:
             date: in seconds since the epoch.
             before: whether a number that begins at the very date isn't counted.
         """
-        dates, (numerator, denominator) = self.records["date"], date.as_integer_ratio()
+        numerator, denominator = date.as_integer_ratio()
+        even = None if isinstance(self.records, np.ndarray) else self.records.even_dates
+        if even is not None and len(self.there) == BLOCK_SEGMENTS:
+            first, step, per_second = even
+            # Of whole numbers of steps: those up to the date.
+            behind = (numerator * per_second - first * denominator - before) // (step * denominator) + 1
+            return min(max(behind, 0), BLOCK_SEGMENTS)
+        dates = self.records["date"]
 
         def is_behind(at: int) -> bool:
             own, per_second = dates[at].tolist()

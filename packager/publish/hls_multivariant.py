@@ -24,28 +24,26 @@ class SpanTotals(NamedTuple):
 
 
 class _Described(NamedTuple):
-    """A rendition with the sums over its segments, and the last of their timelines."""
+    """A rendition with the sums over its segments, and the last of their timelines.
+
+    Attributes:
+        average: bits per second on average.
+        peak: bits per second at most; where many segments are too short to count, the average may be more.
+    """
 
     rendition: Rendition
     totals: SegmentTotals
     timeline: Timeline | None
-
-    @property
-    def average(self) -> int:
-        """Bits per second on average."""
-        return self.totals.average_bandwidth or self.rendition.bitrate
-
-    @property
-    def peak(self) -> int:
-        """Bits per second at most; where many segments are too short to count, the average may be more."""
-        return max(self.totals.peak_bandwidth or self.rendition.bitrate, self.totals.average_bandwidth)
+    average: int
+    peak: int
 
 
 def _described(rendition: Rendition, span: SpanTotals | None) -> _Described:
     window = rendition.window
-    if span is None:
-        return _Described(rendition, window.finished.totals, window.timeline)
-    return _Described(rendition, span.totals, span.timeline or window.timeline)
+    totals, timeline = (window.finished.totals, None) if span is None else span
+    average = totals.average_bandwidth
+    peak = max(totals.peak_bandwidth or rendition.bitrate, average)
+    return _Described(rendition, totals, timeline or window.timeline, average or rendition.bitrate, peak)
 
 
 def multivariant_playlist(

@@ -18,7 +18,7 @@ from packager.dvr.index_pieces import PieceName
 from packager.dvr.limits import BucketLimits
 from packager.dvr.piece_expiry import PieceExpiry
 from packager.dvr.piece_outlines import OutlineWriter
-from packager.past.outlines import BLOCK_SEGMENTS, RECORD, Outline, outlines_of
+from packager.past.outlines import BLOCK_SEGMENTS, NO_TIMELINE, RECORD, Outline, outlines_of
 from packager.s3.client import UnavailableError
 from packager.window.cadence import cadence
 from packager.window.model import Timeline
@@ -120,9 +120,15 @@ def write_all(rendition: RenditionInBucket) -> list[str]:
 
 def contents(outlines: Iterable[Outline]) -> list[object]:
     return [
-        (one.first, facts(one), dict(one.timelines), [piece.render() for piece in one.pieces])
+        (one.first, facts(one), timelines_of(one), [piece.render() for piece in one.pieces])
         for one in outlines
     ]
+
+
+def timelines_of(outline: Outline) -> list[Timeline]:
+    """Give the timelines that a block's numbers are of."""
+    numbers = set(outline.records["timeline"].tolist()) - {NO_TIMELINE}
+    return [outline.timelines[number] for number in sorted(numbers)]
 
 
 def facts(outline: Outline) -> list[object]:
