@@ -29,6 +29,7 @@ from origin.live.past.spans import (
     is_relative,
     is_settled,
     kept_from,
+    nothing_of,
     query_of,
     redirection,
     written,
@@ -260,4 +261,4 @@ def _nothing_yet(request: Request, bounds: Bounds, stream: LiveStream) -> Reply:
     is_coming = bounds.end is None or bounds.end > stream.wall_clock()
     if is_coming and 0 <= stream.wall_clock() - bounds.start < MOST_LATE_SEGMENTS * later:
         return refusal(request, 503, 0, retry_after=later)
-    return refusal(request, 404, later, NOTHING_KEPT)
+    return nothing_of(request, bounds, stream)

@@ -16,12 +16,12 @@ from origin.live.past.spans import (
     AT_ONCE,
     IMMUTABLE_SECONDS,
     MOST_WAITING,
-    NOTHING_KEPT,
     REST,
     Bounds,
     dated,
     is_relative,
     is_settled,
+    nothing_of,
     query_of,
     read_bounds,
     redirection,
@@ -106,7 +106,7 @@ class ThumbnailReplies:
             return refusal(request, 503, 0, retry_after=asked.stream.target_duration)
         except OSError as error:
             return unreadable(request, asked.stream.name, error)
-        return refusal(request, 404, asked.stream.target_duration, NOTHING_KEPT)
+        return nothing_of(request, asked.bounds, asked.stream)
 
 
 def _reply(asked: ThumbnailRequest, past: PastWindow) -> Reply:
