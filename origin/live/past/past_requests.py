@@ -104,7 +104,7 @@ class PastRequest(Struct, frozen=True, gc=False):
             return ()
         suffix = self.address.directives.suffix
         if self.address.name == I_FRAMES:
-            listed = i_frame_playlist(self.past.segments, rendition.name, suffix)
+            listed = i_frame_playlist(self.past.columns, rendition.name, suffix)
             return () if listed is None else listed.pieces()
         target_duration, start = self.stream.target_duration, self.past.start
         return span_playlist(

@@ -12,6 +12,7 @@ from origin.answers.reply import PendingTask, Reply
 from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
 from origin.http.client_limits import network_of
+from origin.live.past.listed_outlines import ListedOutlines
 from origin.live.past.spans import (
     AT_ONCE,
     IMMUTABLE_SECONDS,
@@ -55,11 +56,13 @@ class ThumbnailReplies:
     Args:
         most_hours: longest span.
         stored: finds segments that have left memory.
+        listed: makes spans of segments that are listed.
     """
 
-    def __init__(self, most_hours: float, stored: StoredSegments) -> None:
+    def __init__(self, most_hours: float, stored: StoredSegments, listed: ListedOutlines) -> None:
         self._most_hours = most_hours
         self._stored = stored
+        self._listed = listed
         self._turns = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
 
     def decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome:
@@ -85,7 +88,7 @@ class ThumbnailReplies:
         if not pictures:
             return refusal(request, 404, target_duration, NO_PICTURES)
         shown = {one.name: one for one in pictures}
-        earlier = EarlierSegments(shown, past_of(stream, shown, self._stored))
+        earlier = EarlierSegments(shown, past_of(stream, shown, self._stored), outlined=True)
         asked = ThumbnailRequest(request, address, stream, bounds)
         if span.start is not None and earlier.has(bounds.start):
             return PendingTask(self._in_turn(asked, None, earlier))
@@ -101,7 +104,7 @@ class ThumbnailReplies:
                 if earlier is not None:
                     past = await earlier.window(*asked.bounds)
                 if past is not None:
-                    return await asyncio.to_thread(_reply, asked, past)
+                    return await asyncio.to_thread(lambda: _reply(asked, self._listed.outlined(past)))
         except TooManyWaitingError:
             return refusal(request, 503, 0, retry_after=asked.stream.target_duration)
         except OSError as error:
@@ -114,15 +117,16 @@ def _reply(asked: ThumbnailRequest, past: PastWindow) -> Reply:
     span = address.span or Span(None, None)
     if is_relative(span):
         return redirection(address, dated(span, bounds, past), max(stream.target_duration // 2, 1), past)
-    ((rendition, segments),) = past.segments.items()
-    entry = next(one.timeline.entry for one in segments if one.timeline is not None)
+    columns = past.columns
+    ((rendition, track),) = columns.tracks.items()
+    timeline = next(one for one in map(track.timeline, range(len(columns.numbers))) if one is not None)
     zero = max(bounds.start, past.first.program_date_time)
 
     def picture(date: Fraction) -> str:
         query = {"at": written(date), "width": str(THUMBNAIL_WIDTH), "rendition": rendition}
         return SNAPSHOT + query_of(address, query)
 
-    text = thumbnails_vtt(segments, zero, thumbnail_size(entry), picture).encode()
+    text = thumbnails_vtt(columns, rendition, zero, thumbnail_size(timeline.entry), picture).encode()
     settled = is_settled(stream, past, bounds.end)
     max_age = IMMUTABLE_SECONDS if settled else max(stream.target_duration // 2, 1)
     coded = request.takes_gzip
