@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ from packager.past.earlier_segments import EarlierSegments
 from packager.past.past_window import PastWindow, past_window
 from packager.past.thumbnails import THUMBNAIL_WIDTH, thumbnail_size, thumbnails_vtt
 from packager.publish.live_stream import LiveStream
+from packager.window.model import LiveSegment
 from packager.window.rendition import variant_renditions
 
 NO_PICTURES = "this channel has no picture"
@@ -88,11 +90,23 @@ class ThumbnailReplies:
         if not pictures:
             return refusal(request, 404, target_duration, NO_PICTURES)
         shown = {one.name: one for one in pictures}
+        if span.start is None:
+            bounds = self._all_kept(bounds, pictures[0].window.listed)
         earlier = EarlierSegments(shown, past_of(stream, shown, self._stored), outlined=True)
         asked = ThumbnailRequest(request, address, stream, bounds)
-        if span.start is not None and earlier.has(bounds.start):
+        if earlier.has(bounds.start):
             return PendingTask(self._in_turn(asked, None, earlier))
         return PendingTask(self._in_turn(asked, past_window(shown, *bounds), None))
+
+    def _all_kept(self, bounds: Bounds, listed: Sequence[LiveSegment]) -> Bounds:
+        """Return the bounds of all that is kept, but no longer than any other span."""
+        end = bounds.end
+        if listed:
+            edge = listed[-1].program_date_time + listed[-1].duration
+            end = edge if end is None else min(end, edge)
+        if end is None:
+            return bounds
+        return Bounds(max(end - Fraction(self._most_hours * 3600), Fraction(0)), end)
 
     async def _in_turn(
         self, asked: ThumbnailRequest, past: PastWindow | None, earlier: EarlierSegments | None
@@ -120,7 +134,8 @@ def _reply(asked: ThumbnailRequest, past: PastWindow) -> Reply:
     columns = past.columns
     ((rendition, track),) = columns.tracks.items()
     timeline = next(one for one in map(track.timeline, range(len(columns.numbers))) if one is not None)
-    zero = max(bounds.start, past.first.program_date_time)
+    begin = past.first.program_date_time
+    zero = begin if span.start is None else max(bounds.start, begin)
 
     def picture(date: Fraction) -> str:
         query = {"at": written(date), "width": str(THUMBNAIL_WIDTH), "rendition": rendition}
