@@ -13,6 +13,7 @@ from origin.http.client_limits import UNLIMITED, ClientLimit
 from origin.live.media_requests import MediaReplies, MediaRequest, PastMedia
 from origin.live.past.clips import ClipReplies
 from origin.live.past.delayed_playlists import DelayedReplies
+from origin.live.past.listed_outlines import ListedOutlines
 from origin.live.past.past_windows import PastWindowReplies
 from origin.live.past.programme_requests import ProgrammeReplies
 from origin.live.past.snapshots import SnapshotReplies
@@ -75,9 +76,10 @@ class LiveHandler:
         self._past = past or PastMedia()
         self._others = others or OtherProcesses()
         self._playlists = PlaylistReplies()
-        self._windows = PastWindowReplies(self._past.window_hours, self._past.stored)
+        listed = ListedOutlines()
+        self._windows = PastWindowReplies(self._past.window_hours, self._past.stored, listed)
         self._delayed = DelayedReplies(self._past.window_hours, self._past.stored)
-        self._thumbnails = ThumbnailReplies(self._past.window_hours, self._past.stored)
+        self._thumbnails = ThumbnailReplies(self._past.window_hours, self._past.stored, listed)
         self._snapshots = SnapshotReplies(self._past.stored, self._past.draw_snapshot)
         self._clips = ClipReplies(self._past.stored, self._past.clip_hours)
         programmes = self._past.programmes

@@ -6,22 +6,17 @@ whole, and names further samples, of which the range has none.
 
 from __future__ import annotations
 
-import functools
 import math
-from collections import Counter
 from collections.abc import Sequence, Sized
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
-from msgspec.structs import replace
 
 from media.hls.media_playlist import ByteRange, Map, MediaPlaylist, Segment, target_duration
 from media.hls.multivariant import IFrameVariant
-from packager.past.outlined_span import OutlinedSpan, OutlinedTrack
-from packager.past.outlines import Positions
-from packager.past.playlists import Listed
-from packager.past.segment_samples import key_frame_end
-from packager.window.model import LiveSegment
+from packager.past.outlined_span import Column, Mask, OutlinedSpan, OutlinedTrack, behind_breaks
+from packager.past.outlines import MEDIA, THERE, Positions
 from packager.window.rendition import init_uri, segment_uri
 
 PLAYLIST_NAME = "iframes.m3u8"
@@ -33,35 +28,33 @@ MOST_I_FRAMES = 400
 Of a longer span each second segment's is, or each third one's …
 """
 
-SUMS_KEPT = 256
-"""Cached durations."""
 
-
-def i_frame_playlist(segments: Listed, rendition: str, suffix: str = "") -> MediaPlaylist | None:
+def i_frame_playlist(span: OutlinedSpan, rendition: str, suffix: str = "") -> MediaPlaylist | None:
     """Make the I-frame playlist of a rendition of pictures, whose times are those of its media playlist.
 
     Args:
-        segments: of all renditions, with the gaps that they share or without.
+        span: of all renditions, with the gaps that they share or without.
         suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
 
     Returns:
         None where no key frame is known, as in sound.
     """
-    listed = _i_frames(segments, rendition)
-    if not listed:
+    positions, broken = _i_frames(span, rendition)
+    if not len(positions):
         return None
+    own, lengths = span.tracks[rendition], _lengths(span, rendition, positions)
     shown = [
         Segment(
-            uri=segment_uri(one.number) + suffix,
-            duration=duration,
-            map=None if (uri := init_uri(one.timeline)) is None else Map(uri + suffix),
-            discontinuity=one.discontinuity,
-            program_date_time=one.program_date_time,
-            byte_range=ByteRange(key_frame_end(one), 0),
+            uri=segment_uri(span.numbers[position]) + suffix,
+            duration=length,
+            map=None if (uri := init_uri(own.timeline(position))) is None else Map(uri + suffix),
+            discontinuity=is_broken,
+            program_date_time=Fraction(*own.ratio("date", position)),
+            byte_range=ByteRange(int(own.column("key_frame_end")[position]), 0),
         )
-        for one, duration in listed
+        for position, is_broken, length in zip(positions.tolist(), broken.tolist(), lengths, strict=True)
     ]
-    target = target_duration({duration for _, duration in listed})
+    target = target_duration(set(lengths))
     return MediaPlaylist(target, shown, playlist_type="VOD", ended=True, i_frames_only=True)
 
 
@@ -102,32 +95,33 @@ def _step(own: Sized) -> int:
     return max(math.ceil(len(own) / MOST_I_FRAMES), 1)
 
 
-def _i_frames(segments: Listed, rendition: str) -> list[tuple[LiveSegment, Fraction]]:
-    """Choose the key frames that are listed, as their segments, and for how many seconds each is shown."""
-    own, rows = segments[rendition], list(segments.values())
-    step, broken = _step(own), False
-    listed: list[LiveSegment] = []
-    # For each that is listed the seconds until the next by their denominators: this runs for all of a day.
-    lengths = [Counter[int]()]
-    for index, one in enumerate(own):
-        broken = broken or one.discontinuity
-        if one.gap:
-            # Gaps that all renditions share aren't in the media playlists either.
-            if all(row[index].gap for row in rows):
-                broken = True
-                continue
-        elif (broken or not listed or one.number % step == 0) and key_frame_end(one):
-            if listed:
-                lengths.append(Counter())
-            # The first one is shown from the beginning.
-            listed.append(replace(one, discontinuity=broken and bool(listed)))
-            broken = False
-        ticks, per_second = one.duration.as_integer_ratio()
-        lengths[-1][per_second] += ticks
-    return [(one, _sum(tuple(length.items()))) for one, length in zip(listed, lengths, strict=False)]
+def _i_frames(span: OutlinedSpan, rendition: str) -> tuple[Positions, Mask]:
+    """Choose the key frames that are listed, and return which of them are behind a discontinuity."""
+    own = span.tracks[rendition]
+    known = np.flatnonzero(own.has(MEDIA) & (own.column("key_frame_end") > 0))
+    # Gaps that all renditions share aren't in the media playlists either.
+    breaks = span.breaks_of(rendition) | (span.there & ~span.media)
+    stretches = np.cumsum(breaks)[known]
+    is_first = np.diff(stretches, prepend=-1) != 0
+    is_due = (known + span.numbers.start) % _step(np.flatnonzero(span.there)) == 0
+    kept = np.zeros(len(span.numbers), np.bool_)
+    kept[known[is_first | is_due]] = True
+    return behind_breaks(kept, breaks)
 
 
-@functools.lru_cache(maxsize=SUMS_KEPT)
-def _sum(ratios: tuple[tuple[int, int], ...]) -> Fraction:
-    """Add up seconds, each as ticks behind how many of them are a second; most sums are alike."""
-    return sum((Fraction(ticks, per_second) for per_second, ticks in ratios), Fraction(0))
+def _lengths(span: OutlinedSpan, rendition: str, positions: Positions) -> list[Fraction]:
+    """Return for how many seconds each key frame is shown; the first one is from the beginning."""
+    durations, lacking = np.zeros((len(span.numbers), 2), np.int64), np.ones(len(span.numbers), np.bool_)
+    for track in (span.tracks[rendition], *span.tracks.values()):
+        taken = lacking & track.has(THERE)
+        durations[taken], lacking = track.column("duration")[taken], lacking & ~taken
+    counted = np.flatnonzero(span.media)
+    edges = [0, *np.searchsorted(counted, positions[1:]).tolist(), len(counted)]
+    return [_sum(durations[counted[begin:behind]]) for begin, behind in pairwise(edges)]
+
+
+def _sum(durations: Column) -> Fraction:
+    """Add up seconds; of each timescale at once, as most of a span have the same one."""
+    scales = np.unique(durations[:, 1]).tolist()
+    ticks = (int(durations[durations[:, 1] == one, 0].sum()) for one in scales)
+    return sum(map(Fraction, ticks, scales), Fraction(0))

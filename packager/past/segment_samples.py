@@ -129,14 +129,6 @@ def known_first_sample(segment: LiveSegment) -> FirstSample | None:
         return None
 
 
-def key_frame_end(segment: LiveSegment) -> int:
-    """Return how many bytes of a segment end with its first key frame; 0 where that isn't known."""
-    if segment.stored is not None:
-        return segment.stored.key_frame_end
-    first = known_first_sample(segment)
-    return 0 if first is None else first.key_frame_end
-
-
 def _part_sizes(segment: LiveSegment) -> Sequence[int]:
     if segment.stored is not None:
         return segment.stored.part_sizes

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
 
 from media.mp4.codecs.sample_entry import SampleEntry
 from media.subtitles.webvtt import timestamp
-from packager.window.model import LiveSegment
+from packager.past.outlined_span import Column, OutlinedSpan, OutlinedTrack
+from packager.past.outlines import MEDIA
 
 THUMBNAIL_WIDTH = 192
 """Pixels of a small picture's width."""
@@ -28,39 +32,51 @@ def thumbnail_size(entry: SampleEntry) -> tuple[int, int]:
 
 
 def thumbnails_vtt(
-    segments: Sequence[LiveSegment], zero: Fraction, size: tuple[int, int], address: Callable[[Fraction], str]
+    span: OutlinedSpan,
+    rendition: str,
+    zero: Fraction,
+    size: tuple[int, int],
+    address: Callable[[Fraction], str],
 ) -> str:
     """Write the WebVTT; what is missed has no pictures.
 
     Args:
-        segments: of the span, in order.
+        rendition: the rendition of the pictures.
         zero: the date at which its times begin, in seconds since the epoch.
         size: of the pictures, in pixels.
         address: returns the address of the picture of a date.
     """
-    last = segments[-1]
-    behind = last.program_date_time + last.duration
+    behind = span.last.program_date_time + span.last.duration
     interval = max(INTERVAL_SECONDS, math.ceil((behind - zero) / MOST_THUMBNAILS))
     lines, place = ["WEBVTT", ""], "#xywh=0,0,{},{}".format(*size)
-    shown = None
-    for segment in segments:
-        begin = segment.program_date_time
-        end = begin + segment.duration
-        if segment.gap:
-            continue
-        # Dates are multiples of the interval, so that all spans name the same pictures.
-        first = max(math.ceil(begin / interval), math.ceil(zero / interval) - 1)
-        dates = [Fraction(number * interval) for number in range(first, math.ceil(end / interval))]
-        if shown is None and (not dates or dates[0] > zero):
-            # None of these is in the first seconds, which have the picture of their beginning.
-            dates.insert(0, Fraction(math.ceil(max(begin, zero) * 1000), 1000))
-        for date in dates:
-            if date == shown:
-                continue
-            shown = date
-            until = min(Fraction((math.floor(date / interval) + 1) * interval), behind)
-            lines += [f"{_at(date - zero)} --> {_at(until - zero)}", address(date) + place, ""]
+    for date in _dates(span.tracks[rendition], zero, behind, interval):
+        until = min(Fraction((math.floor(date / interval) + 1) * interval), behind)
+        lines += [f"{_at(date - zero)} --> {_at(until - zero)}", address(date) + place, ""]
     return "\n".join(lines) + "\n"
+
+
+def _dates(track: OutlinedTrack, zero: Fraction, behind: Fraction, interval: int) -> list[Fraction]:
+    """Return the dates of the pictures, which are multiples of the interval: all spans name the same ones."""
+    media = np.flatnonzero(track.has(MEDIA))
+    if not len(media):
+        return []
+    begins, seconds = (_seconds(track.column(field)[media]) for field in ("date", "duration"))
+    numbers = np.arange(math.ceil(zero / interval) - 1, math.ceil(behind / interval))
+    wanted = numbers * float(interval)
+    # The last segment that has begun has the picture, unless that has ended.
+    at = np.searchsorted(begins, wanted, side="right") - 1
+    shown = (numbers[(at >= 0) & (wanted < (begins + seconds)[at])] * interval).tolist()
+    dates = [Fraction(one) for one in shown]
+    first = max(Fraction(*track.ratio("date", int(media[0]))), zero)
+    if not dates or dates[0] > first:
+        # None of these is in the first seconds, which have the picture of their beginning.
+        dates.insert(0, Fraction(math.ceil(first * 1000), 1000))
+    return dates
+
+
+def _seconds(ratios: Column) -> npt.NDArray[np.float64]:
+    found: npt.NDArray[np.float64] = ratios[:, 0] / ratios[:, 1]
+    return found
 
 
 def _at(seconds: Fraction) -> str:

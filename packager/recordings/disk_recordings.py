@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import structlog
@@ -20,6 +21,7 @@ from packager.dvr.own_files import erase_in
 from packager.library.local_storage import Library, LocalFile, NotFoundError
 from packager.past.progressive_mp4 import (
     MovieLayout,
+    ShownSpan,
     UniformStretch,
     lay_out,
     make_head,
@@ -203,6 +205,12 @@ class Recording:
             raise NotFoundError(self.obstacle)
         return self.open(head_name(stretch)), found
 
+    @property
+    def _shown(self) -> ShownSpan | None:
+        """The dates between which the MP4 shows it; None: all is shown."""
+        shown = self.metadata.shown
+        return None if shown is None else ShownSpan(*(Fraction(one, 1000) for one in shown))
+
     def _make_movies(self) -> None:
         """Make the head of the MP4, or those of the stretches where the whole can't be one."""
         try:
@@ -213,7 +221,7 @@ class Recording:
                     if others:
                         self.stretches = self._stretch_movies(folder, [first, *others])
                         raise UnsupportedError(others[0].change)
-                    self._layout = _movie_layout(folder, 0, first)
+                    self._layout = _movie_layout(folder, 0, first, self._shown)
         except MediaError as error:
             self.obstacle = str(error)
             log.warning(
@@ -229,18 +237,20 @@ class Recording:
         found = []
         for number, one in enumerate(stretches, 1):
             with contextlib.suppress(MediaError):  # a damaged stretch doesn't take the others with it
-                layout = _movie_layout(folder, number, one)
+                layout = _movie_layout(folder, number, one, self._shown)
                 found.append(StretchMovie(number, float(one.start), one.duration, layout))
         return tuple(found)
 
 
-def _movie_layout(folder: OpenFolder, number: int, stretch: UniformStretch) -> MovieLayout:
+def _movie_layout(
+    folder: OpenFolder, number: int, stretch: UniformStretch, shown: ShownSpan | None
+) -> MovieLayout:
     """Make the head of a stretch's MP4, unless it is there already, and arrange the files behind it."""
     name = head_name(number)
     if folder.status(name) is None:
         with contextlib.ExitStack() as stack:
             folders = {name: stack.enter_context(folder.folder(name)) for name in stretch.listed}
-            head = make_head(stretch.listed, functools.partial(_open_segment, folders))
+            head = make_head(stretch.listed, functools.partial(_open_segment, folders), shown)
         folder.write_whole(name, head)
     return lay_out(stretch.listed)
 

@@ -41,6 +41,7 @@ _Ratio = tuple[_Count, _Count]
 _Bytes = Annotated[int, Meta(ge=0, le=2**53)]
 _Number = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 _Date = Annotated[float, Meta(ge=0, lt=LATEST_DATE)]
+_Milliseconds = Annotated[int, Meta(ge=0, le=1000 * LATEST_DATE)]
 _Title = Annotated[str, Meta(max_length=MOST_TITLE)]
 _SpanName = Annotated[str, Meta(max_length=200)]
 
@@ -85,6 +86,7 @@ class RecordingMetadata(Struct, frozen=True, forbid_unknown_fields=True, omit_de
         programme: the name of the programme that it is; empty for none.
         span: the name of the span that was to be kept; empty for an event that has ended.
         pinned: whether neither its age nor the size of all removes it.
+        shown: the dates between which HLS and the MP4 show it, in milliseconds since the epoch; None: all is.
     """
 
     id: str
@@ -102,6 +104,7 @@ class RecordingMetadata(Struct, frozen=True, forbid_unknown_fields=True, omit_de
     programme: _SpanName = ""
     span: _SpanName = ""
     pinned: bool = False
+    shown: tuple[_Milliseconds, _Milliseconds] | None = None
 
     @property
     def age(self) -> tuple[float, int, str]:

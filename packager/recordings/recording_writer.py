@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from dataclasses import replace as replaced
 from fractions import Fraction
 
 from msgspec.structs import replace
@@ -85,12 +86,19 @@ def seal(
 
 @dataclass(frozen=True, slots=True)
 class RecordingNames:
-    """The names of a recording, and whether it is pinned; see the fields of ``RecordingMetadata``."""
+    """The names of a recording, whether it is pinned, and its bounds; see ``RecordingMetadata``."""
 
     title: str = ""
     programme: str = ""
     span: str = ""
     pinned: bool = False
+    shown: tuple[int, int] | None = None
+
+    def start_behind(self, date: Fraction) -> Fraction | None:
+        """Return how many seconds behind a date playback begins; None: at its beginning."""
+        start = 0 if self.shown is None else self.shown[0]
+        behind = Fraction(start, 1000) - date
+        return behind if behind > 0 else None
 
 
 def make_recording(
@@ -117,19 +125,23 @@ def make_recording(
         for one in known:
             if replace(one, id=name, dash=False) == found:
                 return one
+        columns = OutlinedSpan.of(segments)
         erase_in(folder, f".{name}")
         draft_name = folder.free_name(f".{name}", MOST_OF_A_NAME)
         with folder.folder(draft_name, make=True) as draft, source_place.open() as source:
             for rendition, kept in segments.items():
                 extension = extension_of(rendition)
-                playlist = media_playlist(kept, ending.target_duration, ending.date_ranges, extension)
+                playlist = replaced(
+                    media_playlist(kept, ending.target_duration, ending.date_ranges, extension),
+                    start=names.start_behind(kept[0].program_date_time),
+                )
                 with source.folder(rendition) as own, draft.folder(rendition, make=True) as target:
                     _link(own, target, kept, extension)
                     target.write_whole(INDEX, _index(own, None if lines is None else lines[rendition]))
                     target.write_whole(MEDIA, playlist.render().encode())
-                    if (shown := i_frame_playlist(segments, rendition)) is not None:
+                    if (shown := i_frame_playlist(columns, rendition)) is not None:
                         target.write_whole(I_FRAMES, shown.render().encode())
-            master = [ending.master.rstrip("\n"), *map(str, i_frame_variants(OutlinedSpan.of(segments)))]
+            master = [ending.master.rstrip("\n"), *map(str, i_frame_variants(columns))]
             draft.write_whole(MASTER, text(master))
             made = replace(found, dash=_write_manifest(draft, segments, ending))
             draft.write_whole(METADATA, metadata_files.encode(made))

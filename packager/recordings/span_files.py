@@ -71,8 +71,9 @@ class KeptSpan(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 
     @property
     def names(self) -> RecordingNames:
-        """The names that its recording gets."""
-        return RecordingNames(self.title, self.programme, self.id, self.pinned)
+        """The names that its recording gets, and its bounds where these were asked for."""
+        shown = (self.start_ms, self.end_ms) if self.pinned and self.end_ms is not None else None
+        return RecordingNames(self.title, self.programme, self.id, self.pinned, shown)
 
 
 class SpansState(Struct, frozen=True, forbid_unknown_fields=True):

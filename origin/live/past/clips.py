@@ -29,7 +29,6 @@ from origin.live.past.spans import (
     AT_ONCE,
     IMMUTABLE_SECONDS,
     MOST_WAITING,
-    NOTHING_KEPT,
     REST,
     Bounds,
     dated,
@@ -37,6 +36,7 @@ from origin.live.past.spans import (
     is_relative,
     is_settled,
     kept_from,
+    nothing_of,
     query_of,
     read_bounds,
     redirection,
@@ -277,7 +277,7 @@ class ClipReplies:
         request, address, stream, bounds, renditions = asked
         span, target_duration = address.span or Span(None, None), stream.target_duration
         if past is None:
-            return refusal(request, 404, target_duration, NOTHING_KEPT)
+            return nothing_of(request, bounds, stream)
         if is_refused(address, span, past):
             return refusal(request, 404, target_duration, kept_from(past))
         # A file doesn't change between two ranges: its beginning is one that the channel still has.

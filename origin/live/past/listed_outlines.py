@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from packager.past.outlined_span import OutlinedSpan
@@ -33,6 +34,12 @@ class ListedOutlines:
         self._kept = SingleFlightCache[tuple[int, int, int], _ListedOutline](
             OUTLINES_KEPT, lambda _: OUTLINE_BYTES + BLOCK_SEGMENTS * SEGMENT_BYTES
         )
+
+    def outlined(self, past: PastWindow) -> PastWindow:
+        """Return a span with its columns, where all of it is listed, and nothing still to come."""
+        if not past.is_whole or not past.blocks:
+            return past
+        return replace(past, outlined=self.span(past))
 
     def span(self, past: PastWindow) -> OutlinedSpan:
         """Return the columns of a span of the playlists."""

@@ -29,6 +29,7 @@ from origin.live.past.spans import (
     is_relative,
     is_settled,
     kept_from,
+    nothing_of,
     query_of,
     redirection,
     written,
@@ -103,7 +104,7 @@ class PastRequest(Struct, frozen=True, gc=False):
             return ()
         suffix = self.address.directives.suffix
         if self.address.name == I_FRAMES:
-            listed = i_frame_playlist(self.past.segments, rendition.name, suffix)
+            listed = i_frame_playlist(self.past.columns, rendition.name, suffix)
             return () if listed is None else listed.pieces()
         target_duration, start = self.stream.target_duration, self.past.start
         return span_playlist(
@@ -260,4 +261,4 @@ def _nothing_yet(request: Request, bounds: Bounds, stream: LiveStream) -> Reply:
     is_coming = bounds.end is None or bounds.end > stream.wall_clock()
     if is_coming and 0 <= stream.wall_clock() - bounds.start < MOST_LATE_SEGMENTS * later:
         return refusal(request, 503, 0, retry_after=later)
-    return refusal(request, 404, later, NOTHING_KEPT)
+    return nothing_of(request, bounds, stream)

@@ -14,11 +14,12 @@ from origin.answers.reply import PendingTask, Reply
 from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
+from origin.live.past.listed_outlines import ListedOutlines
 from origin.live.past.past_requests import LONGEST_SEGMENT, BoundedSpan, PastRequest, is_long_over
 from origin.live.past.span_writer import SpanWriter
 from origin.live.past.spans import AT_ONCE, MOST_WAITING, REST, is_relative, read_bounds
 from origin.live.past.start_over import StartOver, grows
-from origin.live.requests.addresses import I_FRAMES, MANIFEST, MULTIVARIANT, LiveAddress, Span
+from origin.live.requests.addresses import MANIFEST, MULTIVARIANT, LiveAddress, Span
 from origin.live.requests.dvr_segments import OldestDates, StoredSegments, past_of, ranges_of, unreadable
 from origin.live.requests.playlist_requests import Reload
 from origin.live.requests.waits import Outcome, not_on_air, wait_until_ready
@@ -44,16 +45,17 @@ class PastWindowReplies:
     Args:
         most_hours: longest span.
         stored: opens segments that have left memory.
+        listed: makes spans of segments that are listed.
     """
 
-    def __init__(self, most_hours: float, stored: StoredSegments) -> None:
+    def __init__(self, most_hours: float, stored: StoredSegments, listed: ListedOutlines) -> None:
         self._most_hours = most_hours
         self._stored = stored
         # Anybody may vary the bounds at will, so networks take turns.
         turns = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
         self._reading = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
         self._oldest = OldestDates(stored)
-        self._writer = SpanWriter(stored, turns)
+        self._writer = SpanWriter(stored, turns, listed)
         self._start_over = StartOver(stored, turns, self._reading, self._oldest, self._writer)
         self._read = SingleFlight[Hashable, _ReadSpan]()
 
@@ -81,8 +83,9 @@ class PastWindowReplies:
         is_growing = grows(stream, bounds.end) if past is None else not past.is_whole
         past_segments = past_of(stream, stream.renditions, self._stored)
         needs_segments = address.name == MANIFEST and not is_long_over(bounds.end, stream)
-        outlined = address.name != I_FRAMES and not needs_segments
-        earlier = EarlierSegments(stream.renditions, past_segments, address.rendition, outlined=outlined)
+        earlier = EarlierSegments(
+            stream.renditions, past_segments, address.rendition, outlined=not needs_segments
+        )
         has_earlier = span.start is not None and earlier.has(bounds.start)
         is_redirected = span.start is None or is_relative(span) or (past is not None and past.is_cut)
         is_awaited = past is not None and is_growing and (has_earlier or not is_redirected)

@@ -19,7 +19,7 @@ from origin.answers.representation_replies import media_reply
 from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
-from origin.live.past.spans import IMMUTABLE_SECONDS, NOTHING_KEPT, redirection, written
+from origin.live.past.spans import IMMUTABLE_SECONDS, NOT_YET, NOTHING_KEPT, redirection, written
 from origin.live.requests.addresses import LiveAddress
 from origin.live.requests.dvr_segments import SegmentFiles, StoredSegments, past_of, unreadable
 from origin.live.requests.moments import EXAMPLES
@@ -46,7 +46,6 @@ EARLIER_SECONDS = 60
 """How long before a moment the picture of it may be, where that isn't listed any more."""
 
 NEEDS_MOMENT = f"at: a time is needed; allowed: {EXAMPLES}"
-NOT_YET = "this time is still to come"
 NO_FFMPEG = "this server has no ffmpeg that could decode a picture"
 NO_PICTURE = "rendition: none with a picture has this name"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import replace as replaced
 from fractions import Fraction
 from functools import partial
 from itertools import islice
@@ -19,7 +18,7 @@ from origin.answers.single_flight import SingleFlight
 from origin.http.client_limits import network_of
 from origin.live.past.listed_outlines import ListedOutlines
 from origin.live.past.past_requests import PastRequest
-from origin.live.requests.addresses import I_FRAMES, MANIFEST
+from origin.live.requests.addresses import MANIFEST
 from origin.live.requests.dvr_segments import StoredSegments, ranges_of, unreadable
 from origin.live.requests.playlist_requests import IRREGULAR
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
@@ -33,12 +32,13 @@ class SpanWriter:
     Args:
         stored: opens segments that have left memory.
         turns: of networks, as anybody may vary the bounds at will.
+        listed: makes spans of segments that are listed.
     """
 
-    def __init__(self, stored: StoredSegments, turns: FairSemaphore) -> None:
+    def __init__(self, stored: StoredSegments, turns: FairSemaphore, listed: ListedOutlines) -> None:
         self._stored = stored
         self._turns = turns
-        self._listed = ListedOutlines()
+        self._listed = listed
         self._texts = SingleFlight[Hashable, Pieces]()
         self._found = SingleFlight[Hashable, None]()
 
@@ -76,7 +76,7 @@ class SpanWriter:
 
     async def _write(self, asked: PastRequest) -> Pieces:
         def write() -> Pieces:
-            text = self._outlined(asked).text()
+            text = replace(asked, past=self._listed.outlined(asked.past)).text()
             if text:
                 # For all who wait, as they are kept.
                 gzip_cache.tag(text)
@@ -86,13 +86,6 @@ class SpanWriter:
 
         async with self._turns.held(network_of(asked.request.client)):
             return await asyncio.to_thread(write)
-
-    def _outlined(self, asked: PastRequest) -> PastRequest:
-        """Return a request with the columns of its span, where all of that is listed."""
-        past = asked.past
-        if not past.is_whole or not past.blocks or asked.address.name == I_FRAMES:
-            return asked
-        return replace(asked, past=replaced(past, outlined=self._listed.span(past)))
 
 
 def _with_listed(

@@ -36,6 +36,7 @@ LATE_SEGMENTS = 4
 """For how many segments the next one may be late: the newest one is now."""
 
 NOTHING_KEPT = "nothing of this time is kept"
+NOT_YET = "this time is still to come"
 
 
 class Bounds(NamedTuple):
@@ -134,6 +135,12 @@ def available_from(past: PastWindow | None) -> tuple[tuple[bytes, bytes], ...]:
     if past is None or not past.is_cut:
         return ()
     return ((AVAILABLE_FROM, written(past.oldest, up=True).encode("ascii")),)
+
+
+def nothing_of(request: Request, bounds: Bounds, stream: LiveStream) -> Reply:
+    """Refuse a span of which the channel has nothing."""
+    reason = NOT_YET if bounds.start > stream.wall_clock() else NOTHING_KEPT
+    return refusal(request, 404, stream.target_duration, reason)
 
 
 def is_refused(address: LiveAddress, span: Span, past: PastWindow) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -12,16 +13,17 @@ from origin.answers.reply import PendingTask, Reply
 from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
 from origin.http.client_limits import network_of
+from origin.live.past.listed_outlines import ListedOutlines
 from origin.live.past.spans import (
     AT_ONCE,
     IMMUTABLE_SECONDS,
     MOST_WAITING,
-    NOTHING_KEPT,
     REST,
     Bounds,
     dated,
     is_relative,
     is_settled,
+    nothing_of,
     query_of,
     read_bounds,
     redirection,
@@ -35,6 +37,7 @@ from packager.past.earlier_segments import EarlierSegments
 from packager.past.past_window import PastWindow, past_window
 from packager.past.thumbnails import THUMBNAIL_WIDTH, thumbnail_size, thumbnails_vtt
 from packager.publish.live_stream import LiveStream
+from packager.window.model import LiveSegment
 from packager.window.rendition import variant_renditions
 
 NO_PICTURES = "this channel has no picture"
@@ -55,11 +58,13 @@ class ThumbnailReplies:
     Args:
         most_hours: longest span.
         stored: finds segments that have left memory.
+        listed: makes spans of segments that are listed.
     """
 
-    def __init__(self, most_hours: float, stored: StoredSegments) -> None:
+    def __init__(self, most_hours: float, stored: StoredSegments, listed: ListedOutlines) -> None:
         self._most_hours = most_hours
         self._stored = stored
+        self._listed = listed
         self._turns = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
 
     def decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome:
@@ -85,11 +90,23 @@ class ThumbnailReplies:
         if not pictures:
             return refusal(request, 404, target_duration, NO_PICTURES)
         shown = {one.name: one for one in pictures}
-        earlier = EarlierSegments(shown, past_of(stream, shown, self._stored))
+        if span.start is None:
+            bounds = self._all_kept(bounds, pictures[0].window.listed)
+        earlier = EarlierSegments(shown, past_of(stream, shown, self._stored), outlined=True)
         asked = ThumbnailRequest(request, address, stream, bounds)
-        if span.start is not None and earlier.has(bounds.start):
+        if earlier.has(bounds.start):
             return PendingTask(self._in_turn(asked, None, earlier))
         return PendingTask(self._in_turn(asked, past_window(shown, *bounds), None))
+
+    def _all_kept(self, bounds: Bounds, listed: Sequence[LiveSegment]) -> Bounds:
+        """Return the bounds of all that is kept, but no longer than any other span."""
+        end = bounds.end
+        if listed:
+            edge = listed[-1].program_date_time + listed[-1].duration
+            end = edge if end is None else min(end, edge)
+        if end is None:
+            return bounds
+        return Bounds(max(end - Fraction(self._most_hours * 3600), Fraction(0)), end)
 
     async def _in_turn(
         self, asked: ThumbnailRequest, past: PastWindow | None, earlier: EarlierSegments | None
@@ -101,12 +118,12 @@ class ThumbnailReplies:
                 if earlier is not None:
                     past = await earlier.window(*asked.bounds)
                 if past is not None:
-                    return await asyncio.to_thread(_reply, asked, past)
+                    return await asyncio.to_thread(lambda: _reply(asked, self._listed.outlined(past)))
         except TooManyWaitingError:
             return refusal(request, 503, 0, retry_after=asked.stream.target_duration)
         except OSError as error:
             return unreadable(request, asked.stream.name, error)
-        return refusal(request, 404, asked.stream.target_duration, NOTHING_KEPT)
+        return nothing_of(request, asked.bounds, asked.stream)
 
 
 def _reply(asked: ThumbnailRequest, past: PastWindow) -> Reply:
@@ -114,15 +131,17 @@ def _reply(asked: ThumbnailRequest, past: PastWindow) -> Reply:
     span = address.span or Span(None, None)
     if is_relative(span):
         return redirection(address, dated(span, bounds, past), max(stream.target_duration // 2, 1), past)
-    ((rendition, segments),) = past.segments.items()
-    entry = next(one.timeline.entry for one in segments if one.timeline is not None)
-    zero = max(bounds.start, past.first.program_date_time)
+    columns = past.columns
+    ((rendition, track),) = columns.tracks.items()
+    timeline = next(one for one in map(track.timeline, range(len(columns.numbers))) if one is not None)
+    begin = past.first.program_date_time
+    zero = begin if span.start is None else max(bounds.start, begin)
 
     def picture(date: Fraction) -> str:
         query = {"at": written(date), "width": str(THUMBNAIL_WIDTH), "rendition": rendition}
         return SNAPSHOT + query_of(address, query)
 
-    text = thumbnails_vtt(segments, zero, thumbnail_size(entry), picture).encode()
+    text = thumbnails_vtt(columns, rendition, zero, thumbnail_size(timeline.entry), picture).encode()
     settled = is_settled(stream, past, bounds.end)
     max_age = IMMUTABLE_SECONDS if settled else max(stream.target_duration // 2, 1)
     coded = request.takes_gzip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import signal
 import subprocess
 import time
@@ -225,6 +226,38 @@ def test_times_before_now_lead_into_the_past(long: Long) -> None:
         long.until - 1500, abs=4
     )
     assert long.get(answer.headers["location"]).status_code == 200
+
+
+def seconds_of(cues: str) -> tuple[float, list[float]]:
+    """Return when the last cue of a WebVTT ends, and the dates of its pictures."""
+    hours, minutes, seconds = re.findall(r"--> (\d+):(\d+):([\d.]+)", cues)[-1]
+    return 3600 * int(hours) + 60 * int(minutes) + float(seconds), list(
+        map(float, re.findall(r"at=([\d.]+)", cues))
+    )
+
+
+def test_pictures_without_a_span_are_of_all_that_is_kept(long: Long) -> None:
+    answer = long.get("thumbnails.vtt")
+    assert answer.status_code == 200, answer.text
+    length, dates = seconds_of(answer.text)
+    assert dates[0] == pytest.approx(long.until - SECONDS, abs=4)
+    assert dates[-1] > long.until - 20
+    assert dates == sorted(set(dates))
+    assert length >= SECONDS - 8
+    ended_earlier = long.get(f"thumbnails.vtt?end={long.until - 1800:.3f}")
+    assert seconds_of(ended_earlier.text)[0] == pytest.approx(SECONDS - 1800, abs=8)
+
+
+def test_pictures_without_a_span_are_of_the_last_hours_of_a_longer_dvr(tmp_path: Path) -> None:
+    until = round(time.time() - 60, 3)
+    make_long_dvr(LongDvr(tmp_path / "data" / "live" / "long", until, 1800, 600, 20), workers=1)
+    one = Long(tmp_path, until, None, {}, "[limits]\nwindow_hours = 0.25\n")  # type: ignore[arg-type]
+    one.start(WINDOW)
+    wait_for(lambda: one.get("thumbnails.vtt").status_code == 200, "the past is on its place")
+    length, dates = seconds_of(one.get("thumbnails.vtt").text)
+    assert length < 910
+    assert until - 920 < dates[0] < until - 600
+    assert one.server.stop() == 0
 
 
 def test_a_picture_of_the_past_is_drawn(long: Long) -> None:

@@ -108,6 +108,38 @@ def test_a_programme_that_ends_while_the_server_is_away_is_kept_as_far_as_it_cam
         server.stop()
 
 
+def shown(*arguments: str) -> list[str]:
+    """Return the hashes of the pictures that ffmpeg shows of an address."""
+    command = ["ffmpeg", "-nostdin", "-v", "error", *arguments, "-map", "0:v", "-fps_mode", "passthrough"]
+    done = subprocess.run(
+        [*command, "-f", "framemd5", "-"], check=True, capture_output=True, text=True, timeout=CLIENT_SECONDS
+    )
+    return [line.rpartition(",")[2].strip() for line in done.stdout.splitlines() if not line.startswith("#")]
+
+
+def test_a_span_that_begins_and_ends_within_segments_is_kept_to_the_picture(tmp_path: Path) -> None:
+    configure(tmp_path, SHORT_DVR)
+    server = start_server(cwd=tmp_path)
+    try:
+        wait_for(lambda: len(live(server).segments) > 5, "some segments")
+        begin = dates(server)[1]
+        asked = keep(server, begin + 0.5, begin + 2.75)
+        assert asked.status_code == 201, asked.text
+        address = f"{server.url}/live/a/recordings/{asked.json()['recording']['id']}"
+        listed = m3u8.loads(httpx.get(f"{address}/source/media.m3u8").text)
+        # ffmpeg shows whole segments: all that the span touches.
+        whole = shown("-i", f"{address}/source/media.m3u8")
+        assert len(whole) == len(listed.segments) * RATE == 3 * RATE
+        assert len(set(whole)) == len(whole)
+        assert shown("-i", f"{address}/event.mp4") == whole[RATE // 2 : 2 * RATE + 3 * RATE // 4]
+        assert listed.start is not None
+        assert listed.start.precise == "YES"
+        seek = ("-i", f"{address}/source/media.m3u8", "-ss", str(listed.start.time_offset))
+        assert shown(*seek) == whole[RATE // 2 :]
+    finally:
+        server.stop()
+
+
 def test_any_span_is_kept_before_and_after_it_comes(tmp_path: Path) -> None:
     configure(tmp_path, SHORT_DVR)
     server = start_server(cwd=tmp_path)

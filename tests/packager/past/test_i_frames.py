@@ -83,7 +83,7 @@ def test_each_key_frame_is_shown_when_its_segment_is(
     timeline: Timeline, holes: dict[str, list[int]], listed: list[int]
 ) -> None:
     past = span(timeline, 9, **holes)
-    made, media = i_frame_playlist(past, "240p"), times(past)
+    made, media = i_frame_playlist(OutlinedSpan.of(past), "240p"), times(past)
     assert made is not None
     assert [one.uri for one in made.segments] == [f"{number}.m4s" for number in listed]
     begins = [Fraction(0), *(media[str(one.uri)][0] for one in made.segments[1:]), media["end"][0]]
@@ -97,7 +97,7 @@ def test_each_key_frame_is_shown_when_its_segment_is(
 def test_of_a_long_span_every_so_many_segments_have_one_and_each_stretch(timeline: Timeline) -> None:
     count = 10 * MOST_I_FRAMES
     past = span(timeline, count, breaks=[5, 777])
-    made, media = i_frame_playlist(past, "240p", "?a=b"), times(past)
+    made, media = i_frame_playlist(OutlinedSpan.of(past), "240p", "?a=b"), times(past)
     assert made is not None
     numbers = [int(str(one.uri).partition(".")[0]) for one in made.segments]
     assert numbers == sorted({1, 5, 777, *range(10, count + 1, 10)})
@@ -115,5 +115,5 @@ def test_of_a_long_span_every_so_many_segments_have_one_and_each_stretch(timelin
 def test_where_no_key_frame_is_known_there_is_no_playlist(timeline: Timeline) -> None:
     past = span(timeline, 3, unknown=[1, 2, 3])
     for name in past:
-        assert i_frame_playlist(past, name) is None
+        assert i_frame_playlist(OutlinedSpan.of(past), name) is None
     assert i_frame_variants(OutlinedSpan.of(past)) == []
