@@ -278,7 +278,10 @@ class FileSender:
                 data.append(gathered)
             elif not leading:
                 raise TruncatedFileError(f"the file ends before the last {len(runs)} bytes to send")
-        left = sent = self._sendmsg(data, (), flags if leading < len(pieces) else 0)
+        # Bytes behind which nothing comes would wait for a fifth of a second; lazy pieces may be at an end.
+        behind = leading + (isinstance(runs, FileRuns) and len(gathered) == len(runs))
+        is_last = behind == len(pieces) or isinstance(pieces[behind], LazyPieces)
+        left = sent = self._sendmsg(data, (), 0 if is_last else flags)
         self.sent += sent
         for piece in data[:leading]:
             if left < len(piece):
