@@ -29,6 +29,9 @@ TEMPORARY = ".tmp"
 ASIDE = "aside"
 """Folder of foreign files that were in the way; we never remove it."""
 
+LEAST_READ = 4096
+"""So many bytes are read at once of a file that is shorter, or grows meanwhile."""
+
 MAX_ASIDE_FOLDERS = 16
 """How often something is set aside in a folder; beyond, it stays where it is."""
 
@@ -282,11 +285,15 @@ class OpenFolder:
         """
         descriptor = self.open_file(name)
         with os.fdopen(descriptor, "rb", buffering=0) as file:
-            if os.fstat(descriptor).st_size > limit:
+            size = os.fstat(descriptor).st_size
+            if size > limit:
                 raise NotOursError(self.place_of(name), f"more than {limit} bytes; move it away")
             data = bytearray()
-            while len(data) <= limit and (more := file.read(limit + 1 - len(data))):
+            # Memory for all that may come would take more time than the file.
+            least = max(size + 1, LEAST_READ)
+            while len(data) <= limit and (more := file.read(min(least, limit + 1 - len(data)))):
                 data += more
+                least = LEAST_READ
         return bytes(data[:limit])
 
     def read_head(self, name: str, length: int) -> bytes:

@@ -214,9 +214,10 @@ class PastBlocks:
         """
         self._expect(end)
         found: list[LiveSegment] = []
-        whole = _whole_blocks(like)
-        for block in self._touching(start, end):
-            if block in whole and _is_like(self._outline(block), whole[block]):
+        whole, blocks = _whole_blocks(like), self._touching(start, end)
+        outlines = self._outlines(one for one in blocks if one in whole)
+        for block in blocks:
+            if block in whole and _is_like(outlines[block], whole[block]):
                 found += whole[block]
                 continue
             segments = self._read(block)
@@ -239,17 +240,25 @@ class PastBlocks:
             OSError: segments of the span are still being put into the past.
         """
         self._expect(end)
-        blocks = (one for one in self._touching(start, end) if one * BLOCK_SEGMENTS < before)
-        return [one for one in map(self._outline, blocks) if one is not None]
+        found = self._outlines(one for one in self._touching(start, end) if one * BLOCK_SEGMENTS < before)
+        return [one for one in found.values() if one is not None]
 
-    def _outline(self, block: int) -> Outline | None:
-        """Read a block's outline from its file, or make it of the index; None where nothing is there."""
+    def _outlines(self, blocks: Iterable[int]) -> dict[int, Outline | None]:
+        """Read the outlines of blocks, unless they are in memory; None where nothing is there."""
         place = str(self._place)
         # The file is there once the block doesn't change any more.
-        if (known := OUTLINES.find((place, block, 0))) is not None:
-            return known
+        found = {block: OUTLINES.find((place, block, 0)) for block in blocks}
+        if None in found.values():
+            with contextlib.suppress(OSError), self._place.open() as past:
+                found |= {
+                    block: self._outline(past, place, block) for block, one in found.items() if one is None
+                }
+        return found
+
+    def _outline(self, past: OpenFolder, place: str, block: int) -> Outline | None:
+        """Read a block's outline from its file, or make it of the index; None where nothing is there."""
         try:
-            with (self._place / str(block)).open() as folder:
+            with past.folder(str(block)) as folder:
                 status = folder.status(INDEX)
                 size = 0 if status is None else status.st_size
                 made = self._read_outline(folder, block, size)
@@ -291,15 +300,14 @@ class PastBlocks:
             return folder.status(OUTLINE) is not None
         return True
 
-    def _touching(self, start: Fraction, end: Fraction | None) -> Iterator[int]:
-        """Yield the blocks that may have segments of a span."""
+    def _touching(self, start: Fraction, end: Fraction | None) -> Sequence[int]:
+        """Return the blocks that may have segments of a span."""
         blocks = self.numbers()
-        first = index.count_begun(len(blocks), start, lambda at: self._begin(blocks[at]))
-        for block in blocks[max(first - 1, 0) :]:
-            begin = self._begin(block)
-            if begin is not None and end is not None and begin >= end:
-                return
-            yield block
+
+        def begun(moment: Fraction) -> int:
+            return index.count_begun(len(blocks), moment, lambda at: self._begin(blocks[at]))
+
+        return blocks[max(begun(start) - 1, 0) : None if end is None else begun(end)]
 
     def _begin(self, block: int) -> Fraction | None:
         """Return the date of a block's first segment; None where it can't be read."""
