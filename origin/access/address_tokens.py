@@ -34,6 +34,9 @@ KEY = r"[A-Za-z0-9_-]{1,16}:[!-~]{16,256}"
 PLAYLISTS = (".m3u8", ".mpd")
 """Endings of playlists and manifests."""
 
+CLIP_PARAMETERS = frozenset(("start", "end", "delay", "programme"))
+"""Parameters of a query that ask for a part of something, or for another time of a channel than now."""
+
 CLIPS = "c"
 """Letter of a scope that clips belong to."""
 
@@ -60,7 +63,7 @@ class AddressToken(NamedTuple):
         expires: seconds since the epoch.
         name: of the viewer; empty for none.
         segments: how many segments of the path are signed.
-        allows_clips: whether parts of films may be fetched by ``start`` and ``end``.
+        allows_clips: whether parts of films and other times of channels may be fetched; see `has_clip`.
         may_publish: whether one may publish to the path.
         binding: `ADDRESS` or `NETWORK` where it is valid for one client; empty for any.
         label: the name with a short hash of the token, for logs.
@@ -225,8 +228,8 @@ def sign_address(
 
 
 def has_clip(query: str) -> bool:
-    """Return whether a query asks for a part of something."""
-    return not {"start", "end"}.isdisjoint(name for name, _ in parse_qsl(query, keep_blank_values=True))
+    """Return whether a query asks for a part of something, or for another time of a channel than now."""
+    return not CLIP_PARAMETERS.isdisjoint(name for name, _ in parse_qsl(query, keep_blank_values=True))
 
 
 def is_plain(path: str) -> bool:

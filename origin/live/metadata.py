@@ -70,6 +70,8 @@ def routes(channels: PublishedChannels, limits: PublishingLimits = DEFAULT_LIMIT
         try:
             listed = channels.served(stream).presentation.date_ranges
             tag = date_range(metadata, stream, listed, f"{int(time.time() * 1000)}-{next(counter)}")
+            # In a cluster, another packager may have used the ID.
+            listed.check_id(tag)
             stream.commands.publish_metadata(tag, id3_tag(metadata, tag))
         except ImplausibleDateError as error:
             raise RefusalError(400, str(error)) from error

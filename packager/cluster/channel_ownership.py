@@ -148,6 +148,8 @@ class SharedChannel:
         self._waiting: deque[Entry] = deque()
         self._date_ranges = _DateRangeQueue()
         self._news = asyncio.Event()
+        if on_demand is None:
+            self.shared.add_follower(self._end_own_range)
 
     @property
     def is_owner(self) -> bool:
@@ -389,6 +391,14 @@ class SharedChannel:
         if on_demand is None:
             # Ranges of the former owner may be ended at this one.
             self._own.commands.continue_date_ranges(own.new_of(listed.tags()))
+
+    def _end_own_range(self, entry: Entry) -> None:
+        """End a date range in this packager's own log as another owner of the shared one does."""
+        if not isinstance(entry, DateRangeEntry) or self.shared.is_owned or self._own.begun_with is None:
+            return
+        own = self._own.presentation.date_ranges
+        if own.start_of(entry.tag.id) is not None:
+            self._own.commands.continue_date_ranges(own.new_of([entry.tag]))
 
     def _may_append(self) -> bool:
         """Return whether an entry can be appended: no other node may own the log unknown to this one."""

@@ -166,6 +166,16 @@ class SharedLog:
         """The position of the newest entry."""
         return self._position.number
 
+    def add_follower(self, follower: Callable[[Entry], None]) -> None:
+        """Hand each entry on to one more function, once it is folded."""
+        relay = self._folding.relay
+
+        def relay_to_both(stream: LiveStream, entry: Entry) -> None:
+            relay(stream, entry)
+            follower(entry)
+
+        self._folding.relay = relay_to_both
+
     def fold(self, number: EntryId, message: bytes) -> None:
         """Fold an entry that was read from Redis.
 

@@ -81,8 +81,7 @@ class DateRanges:
             DateRangeError: its ID was used for another one, or there are too many.
         """
         listed = _Listed(tag, now)
-        if not self._is_possible(tag, self._known.get(tag.id)):
-            raise DateRangeError(f"the ID {tag.id!r} is used already")
+        self.check_id(tag)
         if len(self._listed) >= MAX_DATE_RANGES:
             raise DateRangeError(f"there are {MAX_DATE_RANGES} date ranges already")
         size = len(listed.line.encode())
@@ -92,6 +91,15 @@ class DateRanges:
         self._known[tag.id] = tag
         self._listed.append(listed)
         self.version += 1
+
+    def check_id(self, tag: DateRange) -> None:
+        """Check that no other range has had the ID of a tag.
+
+        Raises:
+            DateRangeError: one has.
+        """
+        if not self._is_possible(tag, self._known.get(tag.id)):
+            raise DateRangeError(f"the ID {tag.id!r} is used already")
 
     def _is_possible(self, tag: DateRange, known: DateRange | None) -> bool:
         # RFC 8216bis §6.2.1: no ID is used again; §4.4.5.1: a range's tags don't contradict each other.

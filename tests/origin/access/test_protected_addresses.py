@@ -190,7 +190,7 @@ def test_clips_need_a_token_that_allows_them() -> None:
     guard, path = TokenGuard(PROTECTED, TOKEN_KEYS), "/vod/private/a/master.m3u8"
     for allows_clips, refusal in ((True, ""), (False, NO_CLIPS)):
         token = KEYS.sign("/vod/private/a", soon(), allows_clips=allows_clips)
-        for query in ("start=1&end=2", "end=2", "%73tart=1", "start"):
+        for query in ("start=1&end=2", "end=2", "%73tart=1", "start", "delay=1h", "programme=a"):
             grant = guard.decide(token, path, query)
             assert grant is not None
             assert grant.refusal == refusal

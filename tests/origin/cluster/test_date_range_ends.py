@@ -74,6 +74,27 @@ def test_a_date_range_is_ended_at_another_packager_than_it_began(
         assert all("Traceback" not in one.text() for one in every)
 
 
+def test_an_id_that_another_packager_used_is_refused(
+    tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADWATER_SERVER_ADMIN_TOKEN", ADMIN_TOKEN)
+    with nodes(tmp_path, redis_server, *NODES, channels=shared_channel()) as every:
+        wait_for(lambda: all(map(plays, every)), "the channel everywhere")
+        wait_for(lambda: sum(map(owns, every)) == 1, "an owner")
+        range_ = {"id": "news", "duration": 0.5}
+        assert post(every[2], "metadata", ADMIN_TOKEN, range_).status_code == 201
+        wait_for(lambda: all(len(_ranges(playlist(one))) == 1 for one in every), "the range at all nodes")
+        wait_for(lambda: not any(_ranges(playlist(one)) for one in every), "nothing of the range")
+        owner = next(one for one in every if owns(one))
+        left = [one for one in every if one is not owner]
+        owner.process.send_signal(signal.SIGKILL)
+        owner.process.wait()
+        wait_for(lambda: sum(map(owns, left)) == 1, "the standby's lease")
+        wait_for(lambda: _is_taken(left[1], {"id": "weather", "duration": 0.5}), "the owner")
+        refused = post(left[1], "metadata", ADMIN_TOKEN, range_)
+        assert (refused.status_code, "used already" in refused.text) == (409, True)
+
+
 def _ranges(text: str) -> list[DateRange]:
     return [read_date_range(line) for line in text.splitlines() if line.startswith(TAG)]
 

@@ -6,11 +6,13 @@ import functools
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urljoin
 
 import httpx
+import m3u8
 import pytest
 
 from tests.conftest import ServerProcess, start_server
@@ -359,6 +361,24 @@ def test_spans_of_a_channel_as_a_file_need_a_token_that_allows_clips(
         assert client.get(plain + query).status_code == 403
         wait_for(functools.partial(_leads_on, client, clips + query), "three seconds")
         assert client.get(clips + query, follow_redirects=True).status_code == 200
+
+
+def test_a_delayed_channel_and_a_programme_need_a_token_that_allows_clips(
+    folder: Path, client: httpx.Client
+) -> None:
+    now = time.time()
+    programme = [{"id": "news", "start": now - 2, "end": now + 600, "title": "News"}]
+    assert client.put("/live/demo/programmes", json=programme, headers=BEARER).status_code == 200
+    plain = signed(folder, "/live/demo/master.m3u8").removesuffix("master.m3u8")
+    for query in ("delay=1s", "programme=news"):
+        for name in ("master.m3u8", "manifest.mpd", "source/media.m3u8"):
+            answer = client.get(f"{plain}{name}?{query}")
+            assert (answer.status_code, "clips" in answer.text) == (403, True), (name, query)
+        address = signed(folder, f"/live/demo/master.m3u8?{query}")
+        wait_for(lambda: client.get(address, follow_redirects=True).status_code == 200, query)  # noqa: B023
+        listed = client.get(address, follow_redirects=True)
+        media = urljoin(str(listed.url), m3u8.loads(listed.text).playlists[0].uri)
+        assert client.get(media, follow_redirects=True).status_code == 200
 
 
 def test_a_token_in_the_query_is_enough_for_what_redirections_and_lists_of_pictures_lead_to(
