@@ -90,6 +90,11 @@ class SharedStation:
     @property
     def is_owner(self) -> bool:
         """Whether all nodes play this node's source."""
+        return self._has_lease and self._was_owner
+
+    @property
+    def _has_lease(self) -> bool:
+        """Whether this node owns the log, of which it may not know yet where it ends."""
         return self._lease.epoch > 0
 
     @property
@@ -166,7 +171,7 @@ class SharedStation:
     def _may_append(self) -> bool:
         """Whether no other node may own the log without this one's knowing."""
         certain = self._lease.is_certain or not self._connection.is_up
-        return self.is_owner and self._was_owner and certain
+        return self.is_owner and certain
 
     def _own_state(self) -> StationState:
         local = self.local
@@ -189,10 +194,10 @@ class SharedStation:
         """Renew the lease, or try to take it; append the station's state where it has changed."""
         if self._connection.is_up:
             has_media = local.available and not local.trouble
-            if self.is_owner and not await self._lease.renew(has_media=has_media):
+            if self._has_lease and not await self._lease.renew(has_media=has_media):
                 self._lease.lose()
             self._note_loss()
-            has_lease = self.is_owner or (self._may_own and await self._lease.acquire(has_media=has_media))
+            has_lease = self._has_lease or (self._may_own and await self._lease.acquire(has_media=has_media))
             if has_lease and not self._was_owner:
                 # Also where Redis was lost since this node acquired the lease.
                 await self._take_over()
@@ -233,7 +238,7 @@ class SharedStation:
         Raises:
             MalformedError: it can't be read.
         """
-        if self.is_owner or number <= self.read:
+        if self._has_lease or number <= self.read:
             return
         self.read = number
         if len(message) > MAX_STATION_ENTRY_BYTES:

@@ -116,6 +116,9 @@ class OutlinedTrack:
 
     def ratio(self, field: str, position: int) -> tuple[int, int]:
         """Return seconds of a number that is there, as numerator and denominator."""
+        if (known := self._columns.get(field)) is not None:
+            numerator, denominator = known[position].tolist()
+            return numerator, denominator
         outline, at = self.outline(position)
         return outline.seconds(field, at)
 
@@ -130,8 +133,14 @@ class OutlinedTrack:
         """Add up segments by their durations."""
         if not len(positions):
             return []
-        durations, sizes = self.column("duration"), self.column("size")[positions].astype(np.int64)
-        ticks, per_second = durations[positions[0]].tolist()
+        # A span may have many periods, and each of them is a part of the columns.
+        held = slice(int(positions[0]), int(positions[-1]) + 1)
+        positions = positions - held.start
+        durations, sizes = (
+            self.column("duration")[held],
+            self.column("size")[held][positions].astype(np.int64),
+        )
+        ticks, per_second = durations[0].tolist()
         is_same = (durations[:, 0] == ticks) & (durations[:, 1] == per_second)
         if is_same[positions].all():
             return [Sums(Fraction(ticks, per_second), len(sizes), int(sizes.sum()), int(sizes.max()))]

@@ -70,7 +70,7 @@ class RecordedPeriod:
 
 def shown(track: OutlinedTrack, position: int) -> Fraction:
     """Return the media time in seconds at which a segment's first picture is shown."""
-    return Fraction(*track.ratio("shown", position))
+    return Fraction(*track.column("shown")[position].tolist())
 
 
 def recorded_periods(span: OutlinedSpan, names: Collection[str]) -> list[RecordedPeriod]:
