@@ -185,7 +185,7 @@ class Services:
         self._added: list[Service] = []
         self.station_webhooks = make_webhooks(config.radio, limits.radio)
         self.logs = LogServer(limits.replication)
-        self.live = LiveServices(config, tools, limits, self.logs, self.registry)
+        self.live = LiveServices(config, tools, limits, self.logs)
         cluster = self.live.cluster
         share_sessions(self.sessions, cluster)
         share_revocations(self.token_keys, cluster)

@@ -130,7 +130,8 @@ class Servers:
         while True:
             before, *answers, after = (*self.each(target), *self.each(target))
             if described(before) == described(after):
-                assert all(described(one) == described(before) for one in answers)
+                for one in answers:
+                    assert described(one) == described(before), one.url
                 return before
 
 
