@@ -59,7 +59,7 @@ class SharedDvr:
         return self._archive.trouble
 
     def segment_source(self) -> SegmentSource:
-        """Return what copies its segments to a disk, once this node owns the log."""
+        """Return what copies segments that the log says are stored to a disk."""
         return self._archive.segment_source()
 
     @property

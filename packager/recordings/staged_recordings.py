@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 
 import structlog
 
-from packager.concurrency import background_task
+from packager.concurrency import Threads, background_task
 from packager.recordings.bucket_recordings import BucketRecording, BucketRecordings
 from packager.recordings.bucket_upload import copying
 from packager.recordings.disk_recordings import (
@@ -24,10 +24,13 @@ from packager.recordings.disk_recordings import (
 )
 from packager.recordings.limits import RecordingsLimits
 from packager.recordings.metadata import RecordingMetadata
-from packager.s3.client import S3Client
 from packager.safe_files import DataFolder
 
 log = structlog.get_logger()
+
+
+UPLOADS = Threads(4, "recordings")
+"""The threads in which recordings are put into S3: programmes of many stations end at the same minute."""
 
 
 class StagedRecordings:
@@ -91,9 +94,8 @@ class StagedRecordings:
             return
         await self._staged.add(metadata)
         if (made := self._staged.get(metadata.id)) is not None:
-            files = self._bucket.bucket
             with made.held():
-                await files.threads.run(self._copy, files.client, made)
+                await UPLOADS.run(self._copy, made)
         await self._bucket.look()
         if (listed := self._bucket.get(metadata.id)) is None:
             raise OSError(errno.EAGAIN, self._bucket.trouble or "S3 doesn't list a recording")
@@ -103,8 +105,8 @@ class StagedRecordings:
             raise OSError(errno.EAGAIN, "another recording of the same second has come before")
         await self._expire()
 
-    def _copy(self, client: S3Client, made: Recording) -> None:
-        for _ in copying(client, self._channel, made, has_heads=True):
+    def _copy(self, made: Recording) -> None:
+        for _ in copying(self._bucket.bucket.storing, self._channel, made, has_heads=True):
             if not self.may_add():
                 raise OSError(errno.EAGAIN, "another node may own the station now")
 
