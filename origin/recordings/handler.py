@@ -21,7 +21,7 @@ from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
 from origin.http.representation import RepresentationMetadata
 from origin.live.requests.dvr_segments import StoredFile, stored_reply
-from packager.library.local_storage import LocalFile, NotFoundError
+from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import LibraryFile
 from packager.past.progressive_mp4 import MovieLayout, MoviePiece
 from packager.recordings.disk_recordings import RecordingReader
@@ -192,7 +192,7 @@ async def _movie_reply(request: Request, channel: str, recording: AnyRecording, 
 
 def movie_source(
     recording: AnyRecording,
-    movie: tuple[LocalFile, MovieLayout],
+    movie: tuple[LibraryFile, MovieLayout],
     reader: RecordingReader,
     on_closed: Callable[[], None],
 ) -> MovieSource:
