@@ -10,7 +10,7 @@ import asyncio
 
 from packager.dvr.index import IndexLine, stored_of
 from packager.dvr.limits import DvrLimits
-from packager.dvr.segment_removal import NO_ROOM, SegmentRemover
+from packager.dvr.segment_removal import NO_ROOM, ROOM_FOR_LINES, SegmentRemover
 from packager.dvr.write_queue import DiskHealth, PendingWrite, Removal, WriteQueue
 from packager.window.model import LiveSegment
 
@@ -94,7 +94,7 @@ class Writer:
                 self._health.failed(error.strerror or str(error))
                 if error.errno not in NO_ROOM:
                     break
-                if await self._removal.remove_block():
+                if await self._removal.free(len(segment.data) + ROOM_FOR_LINES):
                     continue
                 if not self._removal.forget_oldest():
                     break

@@ -239,9 +239,7 @@ class Recording:
             with contextlib.suppress(MediaError):  # a damaged stretch doesn't take the others with it
                 layout = _movie_layout(folder, number, one, self._shown)
                 bounds = float(one.start), float(one.end), one.duration
-                found.append(
-                    StretchMovie(number, *shown_part(*bounds, self.metadata.shown), layout)
-                )
+                found.append(StretchMovie(number, *shown_part(*bounds, self.metadata.shown), layout))
         return tuple(found)
 
 
