@@ -67,7 +67,7 @@ _timeline = functools.lru_cache(maxsize=64)(parse_init)
 
 
 _Stamp = tuple[int, int]
-"""When an index was changed last, in nanoseconds since the epoch, and its bytes."""
+"""The moment at which an index was changed last, in nanoseconds since the epoch, and its bytes."""
 
 
 class RemovableSegment(NamedTuple):
