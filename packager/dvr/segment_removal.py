@@ -242,7 +242,7 @@ def _last_removed(past: Sequence[PastBlocks], nbytes: int, *, counts_shared: boo
     """Return the number up to which segments are removed for some room; None where that makes none.
 
     Args:
-        past: of each rendition.
+        past: the blocks of each rendition, whose oldest segments come first.
         nbytes: bytes that are wanted.
         counts_shared: whether files count that stay elsewhere.
     """

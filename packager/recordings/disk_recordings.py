@@ -92,7 +92,7 @@ class StretchMovie:
 
     Attributes:
         number: of the stretch, from 1 on.
-        start: of what is shown of the stretch, in seconds since the epoch.
+        start: date of the first picture that the MP4 shows, in seconds since the epoch.
         duration: seconds of playback.
         layout: its files behind the head.
     """
