@@ -60,7 +60,7 @@ def describe(channel: str, recording: AnyRecording) -> dict[str, object]:
         "programme": metadata.programme or None,
         "pinned": metadata.pinned,
         "start": metadata.start,
-        "duration": metadata.duration,
+        "duration": metadata.shown_duration,
         "size": metadata.size,
         "hls": f"{base}/master.m3u8",
         "dash": f"{base}/{MANIFEST}" if metadata.dash else None,

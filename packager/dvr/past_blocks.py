@@ -32,7 +32,7 @@ from packager.dvr.index import INDEX, IndexLine, segment_of
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.outline_cache import MAX_OUTLINE_BYTES, OUTLINES
-from packager.dvr.own_files import MAX_INIT_BYTES, MOVING, MOVING_CONTENT, OUTLINE, erase_in
+from packager.dvr.own_files import MAX_INIT_BYTES, MOVING, MOVING_CONTENT, OUTLINE, erase_in, is_ours
 from packager.dvr.restore_plan import StoredRendition
 from packager.past.outlines import BLOCK_SEGMENTS, DISCONTINUITY, MEDIA, Outline
 from packager.safe_files import DataFolder, OpenFolder, write_all
@@ -66,15 +66,32 @@ _timeline = functools.lru_cache(maxsize=64)(parse_init)
 """Blocks share their timelines."""
 
 
+_Stamp = tuple[int, int]
+"""The moment at which an index was changed last, in nanoseconds since the epoch, and its bytes."""
+
+
+class RemovableSegment(NamedTuple):
+    """A segment or gap of the past.
+
+    Attributes:
+        size: bytes of its file; 0 of a gap.
+        is_shared: whether a recording, or the playlist's folder, has the file, too.
+    """
+
+    number: int
+    size: int
+    is_shared: bool
+
+
 class _ReadBlock(NamedTuple):
     """A block that was read.
 
     Attributes:
-        size: bytes of its index, which grows until the block is full.
+        stamp: of its index, which grows until the block is full, and becomes shorter where room is needed.
         segments: in ascending order of their numbers.
     """
 
-    size: int
+    stamp: _Stamp
     segments: Sequence[LiveSegment]
 
 
@@ -151,7 +168,8 @@ class PastBlocks:
 
     def oldest(self) -> Fraction | None:
         """Return the date of the oldest segment in seconds since the epoch; None without any."""
-        found = (self._begin(block) for block in self.numbers())
+        # Not as it was read before: the oldest block becomes shorter where room is needed.
+        found = (self._dated(block) for block in self.numbers())
         return next((date for date in found if date is not None), None)
 
     def find(self, number: int) -> LiveSegment | None:
@@ -245,30 +263,34 @@ class PastBlocks:
 
     def _outlines(self, blocks: Iterable[int]) -> dict[int, Outline | None]:
         """Read the outlines of blocks, unless they are in memory; None where nothing is there."""
-        place = str(self._place)
-        # The file is there once the block doesn't change any more.
-        found = {block: OUTLINES.find((place, block, 0)) for block in blocks}
+        place, oldest = str(self._place), next(iter(self.numbers()), -1)
+        # The file is there once the block doesn't change any more, unless that is the oldest one.
+        found = {one: None if one == oldest else OUTLINES.find((place, one, 0)) for one in blocks}
         if None in found.values():
             with contextlib.suppress(OSError), self._place.open() as past:
                 found |= {
-                    block: self._outline(past, place, block) for block, one in found.items() if one is None
+                    block: self._outline(past, block, changes=block == oldest)
+                    for block, one in found.items()
+                    if one is None
                 }
         return found
 
-    def _outline(self, past: OpenFolder, place: str, block: int) -> Outline | None:
+    def _outline(self, past: OpenFolder, block: int, *, changes: bool) -> Outline | None:
         """Read a block's outline from its file, or make it of the index; None where nothing is there."""
+        place = str(self._place)
         try:
             with past.folder(str(block)) as folder:
-                status = folder.status(INDEX)
-                size = 0 if status is None else status.st_size
-                made = self._read_outline(folder, block, size)
+                stamp = _stamp(folder)
+                if (known := OUTLINES.find((place, block, stamp))) is not None:
+                    return known
+                made = self._read_outline(folder, block, stamp[1])
         except OSError:
             return None
         if made is not None:
-            return OUTLINES.get((place, block, 0), lambda: made)
+            return OUTLINES.get((place, block, stamp if changes else 0), lambda: made)
         if not (segments := self._read(block)):
             return None
-        return OUTLINES.get((place, block, size), lambda: Outline.of(segments, self._extension))
+        return OUTLINES.get((place, block, stamp), lambda: Outline.of(segments, self._extension))
 
     def _read_outline(self, folder: OpenFolder, block: int, size: int) -> Outline | None:
         """Read a block's outline from its file, if that belongs to an index of a size."""
@@ -313,14 +335,17 @@ class PastBlocks:
         """Return the date of a block's first segment; None where it can't be read."""
         if (known := self._begins.get(block)) is not None:
             return known
-        date = self._first_date(block)
-        if date is None:
-            date = next((one.program_date_time for one in self._read(block)), None)
+        date = self._dated(block)
         if date is not None:
             if len(self._begins) >= self._limits.blocks_dated:
                 self._begins.clear()
             self._begins[block] = date
         return date
+
+    def _dated(self, block: int) -> Fraction | None:
+        """Read the date of a block's first segment; None where it can't be read."""
+        date = self._first_date(block)
+        return date or next((one.program_date_time for one in self._read(block)), None)
 
     def _first_date(self, block: int) -> Fraction | None:
         """Return the date of the first line of a block's index, if it can be read."""
@@ -338,18 +363,17 @@ class PastBlocks:
         """Read the segments of a block; of one that isn't there, or can't be read, none."""
         try:
             with (self._place / str(block)).open() as folder:
-                status = folder.status(INDEX)
-                size = 0 if status is None else status.st_size
+                stamp = _stamp(folder)
                 with self._lock:
                     known = self._cache.get(block)
-                    if known is not None and known.size == size:
+                    if known is not None and known.stamp == stamp:
                         self._cache.move_to_end(block)
                         return known.segments
                 segments = _segments(folder, block, self._limits)
         except OSError:
             return ()
         with self._lock:
-            self._cache[block] = _ReadBlock(size, segments)
+            self._cache[block] = _ReadBlock(stamp, segments)
             while len(self._cache) > self._limits.blocks_read:
                 self._cache.popitem(last=False)
         return segments
@@ -472,10 +496,12 @@ class PastBlocks:
     def nbytes(self) -> int:
         """Bytes of all segments in blocks."""
         blocks = self.numbers()
-        if not blocks:
-            return 0
-        newest = self._before(blocks[-1]) + self._bytes_of(blocks[-1])
-        return max(newest - self._before(blocks[0]), 0)
+        # The oldest one may have become shorter since the next one was begun.
+        oldest, later = sum(map(self._bytes_of, blocks[:1])), blocks[1:]
+        if not later:
+            return oldest
+        newest = self._before(later[-1]) + self._bytes_of(later[-1])
+        return oldest + max(newest - self._before(later[0]), 0)
 
     def remove_before(self, date: Fraction) -> bool:
         """Remove the oldest block if all of it came before a date; return whether it is gone.
@@ -490,6 +516,56 @@ class PastBlocks:
         second = next(islice(dated, 1, None), None)
         return second is not None and second <= date and self.remove_oldest()
 
+    def removable(self) -> Iterator[RemovableSegment]:
+        """Yield the segments and gaps in the order in which they are removed where room is needed."""
+        for block in self.numbers():
+            with contextlib.suppress(OSError), (self._place / str(block)).open() as folder:
+                for line in _lines(folder, block, self._limits):
+                    status = folder.status(self._name_of(line)) if line.parts else None
+                    yield RemovableSegment(
+                        line.number, line.size, is_shared=status is not None and status.st_nlink > 1
+                    )
+
+    def remove_until(self, number: int) -> None:
+        """Remove all segments up to a number, and the blocks that have no others.
+
+        A crash may leave the line of the first one without its file, and files without a line, which go with
+        their block.
+
+        Raises:
+            OSError: they can't be removed now.
+        """
+        last = number // BLOCK_SEGMENTS
+        with self._place.open() as past:
+            for block in [one for one in self.numbers() if one < last]:
+                self._erase(past, block)
+            with contextlib.suppress(FileNotFoundError), past.folder(str(last)) as folder:
+                lines = index.read(folder, self._limits).lines.values()
+                kept = [one for one in lines if one.number > number]
+                if kept and len(kept) < len(lines):
+                    self._shorten(folder, [one for one in lines if one.number <= number], kept)
+                if kept:
+                    return
+            self._erase(past, last)
+
+    def _shorten(self, folder: OpenFolder, gone: Sequence[IndexLine], kept: Sequence[IndexLine]) -> None:
+        """Remove the first segments of a block; a full disk takes its shorter index once one is gone."""
+        if is_ours(folder, OUTLINE):
+            folder.remove(OUTLINE)
+        is_written = False
+        for line in gone:
+            if line.parts:
+                folder.remove(self._name_of(line), line.size)
+            if line is gone[0]:
+                with contextlib.suppress(OSError):
+                    folder.write_whole(INDEX, map(index.encode, kept))
+                    is_written = True
+        if not is_written:
+            folder.write_whole(INDEX, map(index.encode, kept))
+
+    def _name_of(self, line: IndexLine) -> str:
+        return segment_uri(line.number, self._extension)
+
     def remove_oldest(self) -> bool:
         """Remove the oldest block, but for what is foreign in it; return False if there is none.
 
@@ -503,11 +579,20 @@ class PastBlocks:
         with self._place.open() as folder:
             # Blocks before it can't be read.
             for block in blocks[: blocks.index(oldest) + 1]:
-                erase_in(folder, str(block))
-        with self._lock:
-            self._cache.pop(oldest, None)
-        self._begins.pop(oldest, None)
+                self._erase(folder, block)
         return True
+
+    def _erase(self, past: OpenFolder, block: int) -> None:
+        erase_in(past, str(block))
+        with self._lock:
+            self._cache.pop(block, None)
+        self._begins.pop(block, None)
+
+
+def _stamp(folder: OpenFolder) -> _Stamp:
+    """Return what changes with the index of a block; zeros where there is none."""
+    status = folder.status(INDEX)
+    return (0, 0) if status is None else (status.st_mtime_ns, status.st_size)
 
 
 def _whole_blocks(segments: Sequence[LiveSegment]) -> dict[int, Sequence[LiveSegment]]:

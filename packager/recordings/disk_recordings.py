@@ -31,7 +31,7 @@ from packager.past.progressive_mp4 import (
 from packager.past.segment_samples import Read
 from packager.recordings import metadata as metadata_files
 from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
-from packager.recordings.metadata import EventEnd, RecordingMetadata
+from packager.recordings.metadata import EventEnd, RecordingMetadata, shown_part
 from packager.recordings.recording_writer import DRAFT, METADATA, head_name, read_back, seal
 from packager.safe_files import DataFolder, NotOursError, OpenFolder
 from packager.window.model import LiveSegment
@@ -136,7 +136,7 @@ class StretchMovie:
 
     Attributes:
         number: of the stretch, from 1 on.
-        start: of the stretch, in seconds since the epoch.
+        start: date of the first picture that the MP4 shows, in seconds since the epoch.
         duration: seconds of playback.
         layout: its files behind the head.
     """
@@ -282,7 +282,8 @@ class Recording:
         for number, one in enumerate(stretches, 1):
             with contextlib.suppress(MediaError):  # a damaged stretch doesn't take the others with it
                 layout = _movie_layout(folder, number, one, self._shown)
-                found.append(StretchMovie(number, float(one.start), one.duration, layout))
+                bounds = float(one.start), float(one.end), one.duration
+                found.append(StretchMovie(number, *shown_part(*bounds, self.metadata.shown), layout))
         return tuple(found)
 
 
@@ -455,7 +456,7 @@ class Recordings:
                 "event recorded",
                 channel=self._channel,
                 recording=metadata.id,
-                seconds=round(metadata.duration, 1),
+                seconds=round(metadata.shown_duration, 1),
             )
         with recording.held(), contextlib.suppress(NotFoundError):
             await self.expire(time.time())
