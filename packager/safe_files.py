@@ -83,6 +83,16 @@ class DataFolder:
         """
         return replace(self, names=(*self.names, checked(name)))
 
+    def beside(self, name: str) -> DataFolder:
+        """Name a folder beside this one.
+
+        Raises:
+            ValueError: the name is invalid.
+        """
+        if self.names:
+            return replace(self, names=(*self.names[:-1], checked(name)))
+        return replace(self, root=self.root.with_name(checked(name)))
+
     def __str__(self) -> str:
         """Return the path, for messages."""
         return "/".join((str(self.root), *self.names))
@@ -213,6 +223,13 @@ class OpenFolder:
             return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
         except FileNotFoundError:
             return None
+
+    def size_within(self, folder: str, name: str) -> int:
+        """Return the length of a file in a folder within, either of which may be a link; 0 without one."""
+        try:
+            return os.stat(f"{folder}/{name}", dir_fd=self._descriptor, follow_symlinks=False).st_size
+        except OSError:
+            return 0
 
     def open_file(self, name: str) -> int:
         """Open a regular file for reading.

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import groupby, islice
+from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -31,9 +32,11 @@ from packager.dvr import index
 from packager.dvr.index import INDEX, IndexLine, segment_of
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
-from packager.dvr.outline_cache import MAX_OUTLINE_BYTES, OUTLINES
-from packager.dvr.own_files import MAX_INIT_BYTES, MOVING, MOVING_CONTENT, OUTLINE, erase_in
+from packager.dvr.outline_cache import OutlineReader
+from packager.dvr.own_files import MAX_INIT_BYTES, MOVING, MOVING_CONTENT, erase_in
 from packager.dvr.restore_plan import StoredRendition
+from packager.dvr.stored_outlines import OUTLINE_FOLDER, DiskOutlines
+from packager.past.coded_outlines import NotedOutline
 from packager.past.outlines import BLOCK_SEGMENTS, DISCONTINUITY, MEDIA, Outline
 from packager.safe_files import DataFolder, OpenFolder, write_all
 from packager.window.model import LiveSegment, Timeline
@@ -57,6 +60,9 @@ MOST_UNPLAYED = 16
 MAX_INDEX_BYTES = 16 << 20
 """Longest index of a block that is read."""
 
+MOST_OUTLINED = 1 << 15
+"""So many blocks have outlines, the newest: a year of segments of two seconds."""
+
 TICK_NANOSECONDS = 50_000_000
 """How far apart two changes of a folder are whose times surely differ."""
 
@@ -76,6 +82,18 @@ class _ReadBlock(NamedTuple):
 
     size: int
     segments: Sequence[LiveSegment]
+
+
+class _SizedBlock(NamedTuple):
+    """A block in some state.
+
+    Attributes:
+        first: its first number.
+        size: bytes of its index, which grows until the block is full.
+    """
+
+    first: int
+    size: int
 
 
 class _ListedBlocks(NamedTuple):
@@ -114,7 +132,13 @@ class PastBlocks:
         self._cache: OrderedDict[int, _ReadBlock] = OrderedDict()
         self._begins: dict[int, Fraction] = {}
         self._listed: _ListedBlocks | None = None
-        self._lacking: set[int] | None = None
+        self._outlines = OutlineReader[_SizedBlock](
+            DiskOutlines(rendition.beside(OUTLINE_FOLDER)),
+            rendition.name,
+            str(self._place),
+            attrgetter("size"),
+            self._made,
+        )
 
     def place_of(self, segment: LiveSegment) -> str:
         """Return the path of a segment's file."""
@@ -215,9 +239,9 @@ class PastBlocks:
         self._expect(end)
         found: list[LiveSegment] = []
         whole, blocks = _whole_blocks(like), self._touching(start, end)
-        outlines = self._outlines(one for one in blocks if one in whole)
+        outlines = {one.first // BLOCK_SEGMENTS: one for one in self._outlined(set(blocks) & whole.keys())}
         for block in blocks:
-            if block in whole and _is_like(outlines[block], whole[block]):
+            if block in whole and _is_like(outlines.get(block), whole[block]):
                 found += whole[block]
                 continue
             segments = self._read(block)
@@ -240,65 +264,48 @@ class PastBlocks:
             OSError: segments of the span are still being put into the past.
         """
         self._expect(end)
-        found = self._outlines(one for one in self._touching(start, end) if one * BLOCK_SEGMENTS < before)
-        return [one for one in found.values() if one is not None]
+        return self._outlined(one for one in self._touching(start, end) if one * BLOCK_SEGMENTS < before)
 
-    def _outlines(self, blocks: Iterable[int]) -> dict[int, Outline | None]:
-        """Read the outlines of blocks, unless they are in memory; None where nothing is there."""
-        place = str(self._place)
-        # The file is there once the block doesn't change any more.
-        found = {block: OUTLINES.find((place, block, 0)) for block in blocks}
-        if None in found.values():
-            with contextlib.suppress(OSError), self._place.open() as past:
-                found |= {
-                    block: self._outline(past, place, block) for block, one in found.items() if one is None
-                }
-        return found
+    def _outlined(self, blocks: Iterable[int]) -> list[Outline]:
+        """Read the outlines of blocks, or make them of the index."""
+        with contextlib.suppress(OSError), self._place.open() as past:
+            sized = [
+                _SizedBlock(one * BLOCK_SEGMENTS, past.size_within(str(one), INDEX)) for one in sorted(blocks)
+            ]
+            return list(self._outlines.outlines(sized, self.full_blocks()))
+        return []
 
-    def _outline(self, past: OpenFolder, place: str, block: int) -> Outline | None:
-        """Read a block's outline from its file, or make it of the index; None where nothing is there."""
-        try:
-            with past.folder(str(block)) as folder:
-                status = folder.status(INDEX)
-                size = 0 if status is None else status.st_size
-                made = self._read_outline(folder, block, size)
-        except OSError:
+    def _made(self, block: _SizedBlock) -> Outline | None:
+        """Make the outline of a block of its index; None where that has nothing."""
+        if not (segments := self._read(block.first // BLOCK_SEGMENTS)):
             return None
-        if made is not None:
-            return OUTLINES.get((place, block, 0), lambda: made)
-        if not (segments := self._read(block)):
-            return None
-        return OUTLINES.get((place, block, size), lambda: Outline.of(segments, self._extension))
+        return self._outlines.keep(block, lambda: Outline.of(segments, self._extension))
 
-    def _read_outline(self, folder: OpenFolder, block: int, size: int) -> Outline | None:
-        """Read a block's outline from its file, if that belongs to an index of a size."""
-        try:
-            data = folder.read(OUTLINE, MAX_OUTLINE_BYTES)
-        except OSError:
-            return None
-        read_timelines = functools.partial(_timelines, folder)
-        return Outline.decode(data, size, block * BLOCK_SEGMENTS, self._extension, read_timelines)
+    def full_blocks(self, newest: int = 0) -> range:
+        """Return the first numbers of the blocks that are complete; see `OutlinedIndex`."""
+        del newest
+        blocks = self.numbers()
+        if not blocks:
+            return range(0)
+        # Of a folder far before all others, whoever made it, there would be very many.
+        oldest = max(blocks[0], blocks[-1] - MOST_OUTLINED)
+        return range(oldest * BLOCK_SEGMENTS, blocks[-1] * BLOCK_SEGMENTS, BLOCK_SEGMENTS)
 
-    def _write_outline(self) -> None:
-        """Write the outline of a block that doesn't change any more and has none, if there is one."""
-        blocks = self.numbers()[:-1]
-        if self._lacking is None:
-            self._lacking = {one for one in blocks if not self._has_outline(one)}
-        waiting = self._lacking.intersection(blocks)
-        if not waiting:
-            return
-        block = max(waiting)
-        self._lacking.discard(block)
+    def outline_digest(self, first: int) -> int | None:
+        """Return the length of the index of a block; see `OutlinedIndex`."""
+        with contextlib.suppress(OSError), self._place.open() as past:
+            return past.size_within(str(first // BLOCK_SEGMENTS), INDEX) or None
+        return None
+
+    def noted_outline(self, first: int) -> NotedOutline | None:
+        """Make the outline of a block, of which nothing may be missing; see `OutlinedIndex`."""
+        block = first // BLOCK_SEGMENTS
         with contextlib.suppress(OSError), (self._place / str(block)).open() as folder:
-            status, segments = folder.status(INDEX), _segments(folder, block, self._limits)
-            if status is not None and segments:
-                data = Outline.of(segments, self._extension).encode(status.st_size)
-                folder.write_whole(OUTLINE, data, synchronized=False)
-
-    def _has_outline(self, block: int) -> bool:
-        with contextlib.suppress(OSError), (self._place / str(block)).open() as folder:
-            return folder.status(OUTLINE) is not None
-        return True
+            status, lines = folder.status(INDEX), _lines(folder, block, self._limits)
+            segments = _segments_of(folder, lines)
+            if status is not None and segments and len(segments) == len(lines):
+                return NotedOutline(status.st_size, Outline.of(segments, self._extension))
+        return None
 
     def _touching(self, start: Fraction, end: Fraction | None) -> Sequence[int]:
         """Return the blocks that may have segments of a span."""
@@ -410,9 +417,6 @@ class PastBlocks:
                 with folder.folder(str(block)) as target:
                     linked = [line for line in group if self._link(source, target, line)]
                     _append(target, b"".join(map(index.encode, linked)))
-                if self._lacking is not None:
-                    self._lacking.add(block)
-        self._write_outline()
         return began
 
     def link(self, number: int, target: OpenFolder) -> None:
@@ -535,7 +539,10 @@ def _is_like(outline: Outline | None, segments: Sequence[LiveSegment]) -> bool:
 
 def _segments(folder: OpenFolder, block: int, limits: DvrLimits) -> list[LiveSegment]:
     """Read the segments of a block; those without their init segment aren't there."""
-    lines = _lines(folder, block, limits)
+    return _segments_of(folder, _lines(folder, block, limits))
+
+
+def _segments_of(folder: OpenFolder, lines: Sequence[IndexLine]) -> list[LiveSegment]:
     timelines = _timelines(folder, {line.init for line in lines if line.init is not None})
     found: list[LiveSegment] = []
     for line in lines:

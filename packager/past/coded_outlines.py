@@ -46,7 +46,9 @@ MOST_OUTLINES = 1 << 12
 MOST_TIMELINES = BLOCK_SEGMENTS
 """Most timelines that columns are of."""
 
-_MAGIC = b"outlines 2\n"
+OUTLINES_BEGIN = b"outlines "
+
+_MAGIC = OUTLINES_BEGIN + b"2\n"
 """The first line of a file, which names its form."""
 
 _COLUMNS = {
