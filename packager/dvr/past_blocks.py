@@ -147,17 +147,18 @@ class PastBlocks:
 
     def numbers(self) -> Sequence[int]:
         """Return the numbers of all blocks in ascending order."""
-        try:
-            with self._place.open() as folder:
-                changed = folder.changed()
-                # Blocks that were made in the same tick of the clock as the last look are looked for again.
-                known = self._listed
-                if known is not None and known.changed == changed and known.read - changed > TICK_NANOSECONDS:
-                    return known.blocks
-                read = time.time_ns()
-                blocks = [int(one.name) for one in folder.entries() if _BLOCK_NAME.fullmatch(one.name)]
-        except OSError:
-            return []
+        with contextlib.suppress(OSError), self._place.open() as past:
+            return self._numbers(past)
+        return []
+
+    def _numbers(self, past: OpenFolder) -> Sequence[int]:
+        changed = past.changed()
+        # Blocks that were made in the same tick of the clock as the last look are looked for again.
+        known = self._listed
+        if known is not None and known.changed == changed and known.read - changed > TICK_NANOSECONDS:
+            return known.blocks
+        read = time.time_ns()
+        blocks = [int(one.name) for one in past.entries() if _BLOCK_NAME.fullmatch(one.name)]
         self._listed = _ListedBlocks(changed, read, sorted(blocks))
         return self._listed.blocks
 
@@ -175,8 +176,10 @@ class PastBlocks:
 
     def oldest(self) -> Fraction | None:
         """Return the date of the oldest segment in seconds since the epoch; None without any."""
-        found = (self._begin(block) for block in self.numbers())
-        return next((date for date in found if date is not None), None)
+        with contextlib.suppress(OSError), self._place.open() as past:
+            found = (self._begin(past, block) for block in self._numbers(past))
+            return next((date for date in found if date is not None), None)
+        return None
 
     def find(self, number: int) -> LiveSegment | None:
         """Return a segment or gap by its media sequence number; None where there is none.
@@ -184,7 +187,8 @@ class PastBlocks:
         Raises:
             OSError: it may still be put into the past.
         """
-        is_moving = self._is_moving()
+        with self._opened() as past:
+            is_moving = past is not None and _is_moving(past)
         segments = self._read(number // BLOCK_SEGMENTS)
         at = bisect_left(segments, number, key=_number)
         if at < len(segments) and segments[at].number == number:
@@ -211,7 +215,8 @@ class PastBlocks:
         Raises:
             OSError: it may still be put into the past.
         """
-        is_moving = self._is_moving()
+        with self._opened() as past:
+            is_moving = past is not None and _is_moving(past)
         # Each block has those of its segments; the first one may have been removed meanwhile.
         first = number // BLOCK_SEGMENTS
         for block in (first, *(one for one in self.numbers()[:1] if one > first)):
@@ -236,10 +241,15 @@ class PastBlocks:
         Raises:
             OSError: segments of the span are still being put into the past.
         """
-        self._expect(end)
         found: list[LiveSegment] = []
-        whole, blocks = _whole_blocks(like), self._touching(start, end)
-        outlines = {one.first // BLOCK_SEGMENTS: one for one in self._outlined(set(blocks) & whole.keys())}
+        whole = _whole_blocks(like)
+        with self._opened() as past:
+            if past is None:
+                return found
+            self._expect(past, end)
+            blocks = self._touching(past, start, end)
+            outlined = self._outlined(past, [one for one in blocks if one in whole])
+        outlines = {one.first // BLOCK_SEGMENTS: one for one in outlined}
         for block in blocks:
             if block in whole and _is_like(outlines.get(block), whole[block]):
                 found += whole[block]
@@ -263,17 +273,28 @@ class PastBlocks:
         Raises:
             OSError: segments of the span are still being put into the past.
         """
-        self._expect(end)
-        return self._outlined(one for one in self._touching(start, end) if one * BLOCK_SEGMENTS < before)
+        with self._opened() as past:
+            if past is None:
+                return []
+            self._expect(past, end)
+            blocks = self._touching(past, start, end)
+            return self._outlined(past, [one for one in blocks if one * BLOCK_SEGMENTS < before])
 
-    def _outlined(self, blocks: Iterable[int]) -> list[Outline]:
-        """Read the outlines of blocks, or make them of the index."""
-        with contextlib.suppress(OSError), self._place.open() as past:
-            sized = [
-                _SizedBlock(one * BLOCK_SEGMENTS, past.size_within(str(one), INDEX)) for one in sorted(blocks)
-            ]
-            return list(self._outlines.outlines(sized, self.full_blocks()))
-        return []
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[OpenFolder | None]:
+        """Open the folder of all blocks; None where there is none, or it can't be opened."""
+        try:
+            past = self._place.open()
+        except OSError:
+            yield None
+            return
+        with past:
+            yield past
+
+    def _outlined(self, past: OpenFolder, blocks: Iterable[int]) -> list[Outline]:
+        """Read the outlines of blocks in ascending order, or make them of the index."""
+        sized = [_SizedBlock(one * BLOCK_SEGMENTS, past.size_within(str(one), INDEX)) for one in blocks]
+        return list(self._outlines.outlines(sized, _full_blocks(self._numbers(past))))
 
     def _made(self, block: _SizedBlock) -> Outline | None:
         """Make the outline of a block of its index; None where that has nothing."""
@@ -284,12 +305,7 @@ class PastBlocks:
     def full_blocks(self, newest: int = 0) -> range:
         """Return the first numbers of the blocks that are complete; see `OutlinedIndex`."""
         del newest
-        blocks = self.numbers()
-        if not blocks:
-            return range(0)
-        # Of a folder far before all others, whoever made it, there would be very many.
-        oldest = max(blocks[0], blocks[-1] - MOST_OUTLINED)
-        return range(oldest * BLOCK_SEGMENTS, blocks[-1] * BLOCK_SEGMENTS, BLOCK_SEGMENTS)
+        return _full_blocks(self.numbers())
 
     def outline_digest(self, first: int) -> int | None:
         """Return the length of the index of a block; see `OutlinedIndex`."""
@@ -307,20 +323,31 @@ class PastBlocks:
                 return NotedOutline(status.st_size, Outline.of(segments, self._extension))
         return None
 
-    def _touching(self, start: Fraction, end: Fraction | None) -> Sequence[int]:
+    def _touching(self, past: OpenFolder, start: Fraction, end: Fraction | None) -> Sequence[int]:
         """Return the blocks that may have segments of a span."""
-        blocks = self.numbers()
+        blocks = self._numbers(past)
+        if not blocks:
+            return blocks
 
         def begun(moment: Fraction) -> int:
-            return index.count_begun(len(blocks), moment, lambda at: self._begin(blocks[at]))
+            guess = self._guess(past, blocks, moment)
+            return index.count_begun(len(blocks), moment, lambda at: self._begin(past, blocks[at]), guess)
 
         return blocks[max(begun(start) - 1, 0) : None if end is None else begun(end)]
 
-    def _begin(self, block: int) -> Fraction | None:
+    def _guess(self, past: OpenFolder, blocks: Sequence[int], moment: Fraction) -> int:
+        """Guess how many blocks begin up to a moment: their numbers rise as evenly as time does."""
+        first, last = self._begin(past, blocks[0]), self._begin(past, blocks[-1])
+        if first is None or last is None or last <= first:
+            return len(blocks)
+        passed = float((moment - first) / (last - first))
+        return bisect_right(blocks, blocks[0] + passed * (blocks[-1] - blocks[0]))
+
+    def _begin(self, past: OpenFolder, block: int) -> Fraction | None:
         """Return the date of a block's first segment; None where it can't be read."""
         if (known := self._begins.get(block)) is not None:
             return known
-        date = self._first_date(block)
+        date = _first_date(past, block)
         if date is None:
             date = next((one.program_date_time for one in self._read(block)), None)
         if date is not None:
@@ -328,18 +355,6 @@ class PastBlocks:
                 self._begins.clear()
             self._begins[block] = date
         return date
-
-    def _first_date(self, block: int) -> Fraction | None:
-        """Return the date of the first line of a block's index, if it can be read."""
-        try:
-            with (self._place / str(block)).open() as folder:
-                text, end, _ = folder.read_head(INDEX, FIRST_LINE_BYTES).partition(b"\n")
-        except OSError:
-            return None
-        lines, _ = index.decode(text + end)
-        line = next(iter(lines.values()), None)
-        is_ours = line is not None and line.number // BLOCK_SEGMENTS == block
-        return Fraction(*line.date) if line is not None and is_ours else None
 
     def _read(self, block: int) -> Sequence[LiveSegment]:
         """Read the segments of a block; of one that isn't there, or can't be read, none."""
@@ -379,16 +394,12 @@ class PastBlocks:
         with contextlib.suppress(FileNotFoundError), self._place.open() as folder:
             folder.remove(MOVING, len(MOVING_CONTENT))
 
-    def _is_moving(self) -> bool:
-        with contextlib.suppress(OSError), self._place.open() as folder:
-            return folder.read(MOVING, len(MOVING_CONTENT)) == MOVING_CONTENT
-        return False
-
-    def _expect(self, end: Fraction | None) -> None:
+    def _expect(self, past: OpenFolder, end: Fraction | None) -> None:
         """Refuse to read a span of which segments may still be put into the past, in ascending order."""
-        if not self._is_moving():
+        if not _is_moving(past):
             return
-        newest = next(filter(None, map(self._read, self.numbers()[: -MOST_UNPLAYED - 1 : -1])), None)
+        blocks = self._numbers(past)[: -MOST_UNPLAYED - 1 : -1]
+        newest = next(filter(None, map(self._read, blocks)), None)
         if end is None or newest is None or _date(newest[-1]) < end:
             raise self._incomplete()
 
@@ -490,8 +501,9 @@ class PastBlocks:
         Raises:
             OSError: it can't be removed now.
         """
-        dated = (one for one in map(self._begin, self.numbers()) if one is not None)
-        second = next(islice(dated, 1, None), None)
+        with self._opened() as past:
+            begins = () if past is None else (self._begin(past, one) for one in self._numbers(past))
+            second = next(islice((one for one in begins if one is not None), 1, None), None)
         return second is not None and second <= date and self.remove_oldest()
 
     def remove_oldest(self) -> bool:
@@ -500,18 +512,45 @@ class PastBlocks:
         Raises:
             OSError: it can't be removed now.
         """
-        blocks = self.numbers()
-        oldest = next((one for one in blocks if self._begin(one) is not None), None)
-        if oldest is None:
-            return False
-        with self._place.open() as folder:
+        with self._opened() as past:
+            blocks = [] if past is None else self._numbers(past)
+            oldest = next((one for one in blocks if past and self._begin(past, one) is not None), None)
+            if past is None or oldest is None:
+                return False
             # Blocks before it can't be read.
             for block in blocks[: blocks.index(oldest) + 1]:
-                erase_in(folder, str(block))
+                erase_in(past, str(block))
         with self._lock:
             self._cache.pop(oldest, None)
         self._begins.pop(oldest, None)
         return True
+
+
+def _full_blocks(blocks: Sequence[int]) -> range:
+    if not blocks:
+        return range(0)
+    # A strange folder far before all others would make very many of them.
+    oldest = max(blocks[0], blocks[-1] - MOST_OUTLINED)
+    return range(oldest * BLOCK_SEGMENTS, blocks[-1] * BLOCK_SEGMENTS, BLOCK_SEGMENTS)
+
+
+def _is_moving(past: OpenFolder) -> bool:
+    with contextlib.suppress(OSError):
+        return past.read(MOVING, len(MOVING_CONTENT)) == MOVING_CONTENT
+    return False
+
+
+def _first_date(past: OpenFolder, block: int) -> Fraction | None:
+    """Return the date of the first line of a block's index, if it can be read."""
+    try:
+        with past.folder(str(block)) as folder:
+            text, end, _ = folder.read_head(INDEX, FIRST_LINE_BYTES).partition(b"\n")
+    except OSError:
+        return None
+    lines, _ = index.decode(text + end)
+    line = next(iter(lines.values()), None)
+    is_ours = line is not None and line.number // BLOCK_SEGMENTS == block
+    return Fraction(*line.date) if line is not None and is_ours else None
 
 
 def _whole_blocks(segments: Sequence[LiveSegment]) -> dict[int, Sequence[LiveSegment]]:

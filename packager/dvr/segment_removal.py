@@ -111,7 +111,7 @@ class SegmentRemover:
     def _remove_outlines(self) -> None:
         """Remove those of blocks that no rendition has any more."""
         blocks = [numbers[0] for one in self._folders if (numbers := one.past.numbers())]
-        # What stays now is removed with the next block.
+        # Files that can't be removed now are removed with the next block.
         with contextlib.suppress(OSError):
             self._outlines.remove_before(min(blocks, default=0) * BLOCK_SEGMENTS)
 

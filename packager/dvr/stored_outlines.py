@@ -126,7 +126,7 @@ class OutlineStore(ABC):
 
     def __init__(self, address: str) -> None:
         self.address = address
-        # What somebody else wrote, or can't be read.
+        # Files that somebody else wrote, or that can't be read.
         self._left: set[OutlineName] = set()
 
     @abstractmethod
@@ -186,7 +186,7 @@ class OutlineStore(ABC):
 
 
 class BucketOutlines(OutlineStore):
-    """Those of a channel in an S3 bucket.
+    """The objects with the outlines of a channel in an S3 bucket.
 
     Args:
         key: that of the channel's DVR, without a slash at its end.
@@ -220,10 +220,10 @@ class BucketOutlines(OutlineStore):
 
 
 class DiskOutlines(OutlineStore):
-    """Those of a channel on a disk, in a folder beside those of its renditions.
+    """The files with the outlines of a channel on a disk.
 
     Args:
-        place: the folder.
+        place: their folder, which is beside those of the channel's renditions.
     """
 
     def __init__(self, place: DataFolder) -> None:
@@ -368,7 +368,7 @@ class OutlineWriter:
         return None
 
     def _is_right(self, name: OutlineName, full: range) -> bool:
-        """Look at a file that another process has written; return whether that has what it is to have."""
+        """Return whether a file that wasn't read yet, since another process wrote it, has all outlines."""
         there = self._there
         if not there or name not in there or there[name] is not None:
             return False

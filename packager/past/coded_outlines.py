@@ -143,7 +143,7 @@ class CodedColumns:
         if self._places[-1] != len(data) or any(one.width > _WIDEST for one in self._heads):
             raise ValueError("of another length than it says")
         for lengths in (self._runs(at)[1] for at, head in enumerate(self._heads) if head.runs):
-            if (lengths <= 0).any() or lengths.sum() != count:
+            if lengths.min() <= 0 or lengths.sum() != count:
                 raise ValueError("runs of other lengths")
 
     def copy_to(self, field: str, begin: int, target: npt.NDArray[Any]) -> None:
@@ -181,7 +181,10 @@ class CodedColumns:
         """The numbers of all timelines."""
         (at,) = _COLUMNS["timeline"]
         head = self._heads[at]
-        found = {head.smallest} if head.is_bare and not head.differs else set(self._column(at).tolist())
+        if head.differs or head.width:
+            found = set(self._column(at).tolist())
+        else:
+            found = set(self._runs(at)[0].tolist()) if head.runs else {head.smallest}
         return found - {NO_TIMELINE}
 
     @property
@@ -242,8 +245,9 @@ class CodedColumns:
         """Return the numbers of runs, and how long these are."""
         place, runs = self._places[at], self._heads[at].runs
         numbers = np.frombuffer(self._data, "<i8", runs, place)
-        ends = np.frombuffer(self._data, "<u4", runs, place + 8 * runs).astype(np.int64)
-        return numbers, np.diff(ends, prepend=0)
+        lengths = np.frombuffer(self._data, "<u4", runs, place + 8 * runs).astype(np.int64)
+        lengths[1:] -= lengths[:-1].copy()
+        return numbers, lengths
 
 
 class BlockColumns:
