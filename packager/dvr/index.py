@@ -400,12 +400,7 @@ def _most(line: IndexLine, first: IndexLine, last: IndexLine) -> int:
     return last.left if line.number > first.number else first.left
 
 
-def count_begun(
-    count: int,
-    moment: Fraction | int,
-    date_of: Callable[[int], Fraction | int | None],
-    guess: int | None = None,
-) -> int:
+def count_begun(count: int, moment: Fraction | int, date_of: Callable[[int], Fraction | int | None]) -> int:
     """Count stretches of an index that begin up to a moment; their dates rise.
 
     One that can't be dated, as it can't be read or has just been begun, counts with the next one.
@@ -414,24 +409,13 @@ def count_begun(
         count: how many stretches the index has.
         moment: in the unit of the dates.
         date_of: returns the date of the one at a position; None where it can't be known.
-        guess: an expected count, around which dates are asked for first; None: none is.
     """
 
     def begin(at: int) -> tuple[bool, Fraction | int]:
         dates = map(date_of, range(at, min(at + MOST_UNDATED, count)))
         return next(((False, date) for date in dates if date is not None), (True, 0))
 
-    wanted, low, high, step = (False, moment), 0, count, 1
-    if guess is not None:
-        low = min(max(guess, 0), count)
-        while low and begin(low - 1) > wanted:
-            low, high, step = max(low - step, 0), low - 1, 2 * step
-        if high == count:
-            begun = low
-            while begun < count and begin(begun) <= wanted:
-                low, begun, step = begun + 1, min(begun + step, count), 2 * step
-            high = begun
-    return bisect_right(range(count), wanted, low, high, key=begin)
+    return bisect_right(range(count), (False, moment), key=begin)
 
 
 def seconds(ratio: tuple[int, int]) -> float:

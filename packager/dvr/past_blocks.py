@@ -277,8 +277,10 @@ class PastBlocks:
             if past is None:
                 return []
             self._expect(past, end)
-            blocks = self._touching(past, start, end)
-            return self._outlined(past, [one for one in blocks if one * BLOCK_SEGMENTS < before])
+            found = self._guessed(past, start, end)
+            if not _are_around(found, start, end):
+                found = self._outlined(past, self._touching(past, start, end))
+            return [one for one in found if one.first < before]
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[OpenFolder | None]:
@@ -326,22 +328,23 @@ class PastBlocks:
     def _touching(self, past: OpenFolder, start: Fraction, end: Fraction | None) -> Sequence[int]:
         """Return the blocks that may have segments of a span."""
         blocks = self._numbers(past)
-        if not blocks:
-            return blocks
 
         def begun(moment: Fraction) -> int:
-            guess = self._guess(past, blocks, moment)
-            return index.count_begun(len(blocks), moment, lambda at: self._begin(past, blocks[at]), guess)
+            return index.count_begun(len(blocks), moment, lambda at: self._begin(past, blocks[at]))
 
         return blocks[max(begun(start) - 1, 0) : None if end is None else begun(end)]
 
-    def _guess(self, past: OpenFolder, blocks: Sequence[int], moment: Fraction) -> int:
-        """Guess how many blocks begin up to a moment: their numbers rise as evenly as time does."""
+    def _guessed(self, past: OpenFolder, start: Fraction, end: Fraction | None) -> list[Outline]:
+        """Read the outlines of the blocks that have a span if their numbers rise as evenly as time does."""
+        blocks = self._numbers(past)
+        if end is None or not blocks:
+            return []
         first, last = self._begin(past, blocks[0]), self._begin(past, blocks[-1])
-        if first is None or last is None or last <= first:
-            return len(blocks)
-        passed = float((moment - first) / (last - first))
-        return bisect_right(blocks, blocks[0] + passed * (blocks[-1] - blocks[0]))
+        if first is None or last is None or not first <= start < end < last:
+            return []
+        rate = (blocks[-1] - blocks[0]) / float(last - first)
+        begin, behind = (bisect_right(blocks, blocks[0] + rate * float(one - first)) for one in (start, end))
+        return self._outlined(past, blocks[begin - 1 : behind])
 
     def _begin(self, past: OpenFolder, block: int) -> Fraction | None:
         """Return the date of a block's first segment; None where it can't be read."""
@@ -524,6 +527,17 @@ class PastBlocks:
             self._cache.pop(oldest, None)
         self._begins.pop(oldest, None)
         return True
+
+
+def _are_around(outlines: Sequence[Outline], start: Fraction, end: Fraction | None) -> bool:
+    """Return whether a span begins in the first of consecutive blocks, and ends with or in the last one."""
+    last = outlines[-1] if outlines else None
+    if end is None or last is None or not all(len(one.there) for one in (*outlines[:2], last)):
+        return False
+    begun = [one.date(int(one.there[0])) <= start for one in outlines[:2]]
+    at = int(last.there[-1])
+    is_over = last.date(at) + Fraction(*last.seconds("duration", at)) >= end
+    return is_over and begun in ([True], [True, False])
 
 
 def _full_blocks(blocks: Sequence[int]) -> range:

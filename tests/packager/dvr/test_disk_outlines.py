@@ -61,9 +61,25 @@ def line(number: int) -> IndexLine:
     )
 
 
-def put(dvr: Path, timelines: Sequence[Timeline], numbers: range = range(FIRST, BEHIND)) -> None:
-    """Put segments of all renditions into the past, but for their media."""
-    lines = [line(number) for number in numbers]
+def put(
+    dvr: Path,
+    timelines: Sequence[Timeline],
+    numbers: range = range(FIRST, BEHIND),
+    away: range = range(0),
+    later: int = 0,
+) -> None:
+    """Put segments of all renditions into the past, but for their media.
+
+    Args:
+        away: numbers that aren't there.
+        later: by how many seconds segments are dated later from the middle on.
+    """
+    lines = [line(number) for number in numbers if number not in away]
+    middle = 6 * BLOCK_SEGMENTS + 50
+    lines = [
+        replaced(one, date=(one.date[0] + later * (one.number >= middle), 1)) if later else one
+        for one in lines
+    ]
     for name in NAMES:
         for block, own in groupby(lines, lambda one: one.number // BLOCK_SEGMENTS):
             folder = dvr / name / PAST / str(block)
@@ -176,6 +192,30 @@ def test_those_of_an_earlier_version_are_passed_over_and_go_with_their_blocks(
     assert read(dvr) == expected(dvr)
     assert all(one.remove_oldest() for one in blocks(dvr).values())
     assert not (dvr / NAMES[0] / PAST / "2").exists()
+
+
+@pytest.mark.parametrize("pause", ["none", "of the source", "of the server", "of the clock"])
+def test_the_blocks_of_a_span_are_found_however_uneven_their_dates_are(
+    tmp_path: Path, timelines: Sequence[Timeline], pause: str
+) -> None:
+    dvr, away, later = tmp_path / "dvr", range(0), 0
+    if pause == "of the server":
+        away = range(4 * BLOCK_SEGMENTS - 200, 7 * BLOCK_SEGMENTS + 200)
+    elif pause != "none":
+        later = 20_000 if pause == "of the source" else -900
+    put(dvr, timelines, range(FIRST, BEHIND), away, later)
+    past, chosen = blocks(dvr)["240p"], random.Random(pause)
+    every = past.read(Fraction(0), None, ALWAYS)
+    dates = [float(one.program_date_time) for one in every]
+    for _ in range(200):
+        start, end = sorted(chosen.uniform(min(dates) - 500, max(dates) + 500) for _ in range(2))
+        if chosen.random() < 0.3:
+            start, end = sorted((chosen.choice(dates), chosen.choice(dates) + 2))
+        found = past.outlines(Fraction(start), Fraction(end), ALWAYS)
+        wanted = past.read(Fraction(start), Fraction(end), ALWAYS)
+        begun = [one.first for one in found if one.date(int(one.there[0])) <= start]
+        assert {one.number - one.number % BLOCK_SEGMENTS for one in wanted} <= {one.first for one in found}
+        assert len(begun) <= 1, "what ended before the span isn't read"
 
 
 DAMAGES = ("torn", "empty", "changed", "foreign", "too long", "of another block", "a folder", "a link")
