@@ -83,6 +83,16 @@ class DataFolder:
         """
         return replace(self, names=(*self.names, checked(name)))
 
+    def beside(self, name: str) -> DataFolder:
+        """Name a folder beside this one.
+
+        Raises:
+            ValueError: the name is invalid.
+        """
+        if self.names:
+            return replace(self, names=(*self.names[:-1], checked(name)))
+        return replace(self, root=self.root.with_name(checked(name)))
+
     def __str__(self) -> str:
         """Return the path, for messages."""
         return "/".join((str(self.root), *self.names))
@@ -213,6 +223,18 @@ class OpenFolder:
             return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
         except FileNotFoundError:
             return None
+
+    def stamp_within(self, folder: str, name: str) -> tuple[int, int]:
+        """Return what changes with a file in a folder within, either of which may be a link.
+
+        Returns:
+            When it was changed last, in nanoseconds since the epoch, and its length; zeros without one.
+        """
+        try:
+            status = os.stat(f"{folder}/{name}", dir_fd=self._descriptor, follow_symlinks=False)
+        except OSError:
+            return 0, 0
+        return status.st_mtime_ns, status.st_size
 
     def open_file(self, name: str) -> int:
         """Open a regular file for reading.

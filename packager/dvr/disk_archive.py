@@ -33,6 +33,7 @@ from packager.dvr.restore_plan import (
 )
 from packager.dvr.segment_removal import DvrBounds, SegmentRemover
 from packager.dvr.segment_sources import DiskSegments
+from packager.dvr.stored_outlines import OUTLINE_FOLDER, DiskOutlines
 from packager.dvr.write_queue import (
     Archival,
     DiskHealth,
@@ -85,7 +86,14 @@ class DiskArchive:
         self._health = DiskHealth(channel, limits.calm_writes)
         self._queue = WriteQueue(self._health, limits.waiting_bytes, limits.leaving_segments)
         self._segment_stores: dict[str, RenditionStore] = {}
-        self._removal = SegmentRemover(self._queue, self._segment_stores, self._health, self._bounds, limits)
+        self._removal = SegmentRemover(
+            self._queue,
+            self._segment_stores,
+            self._health,
+            self._bounds,
+            limits,
+            DiskOutlines(self._place / OUTLINE_FOLDER),
+        )
         self._writer = Writer(self._queue, self._removal, self._health, limits)
         self._found: dict[str, StoredRendition] = {}
         # Of renditions in whose folders all segments are gaps: the newest ones of the past.
@@ -238,6 +246,9 @@ class DiskArchive:
         )
 
     def _retire(self, folder: OpenFolder, name: str) -> None:
+        with contextlib.suppress(NotOursError):
+            # Of blocks that are moved.
+            erase_in(folder, OUTLINE_FOLDER)
         with folder.folder(FORMER, make=True) as former:
             if former.status(name) is not None:
                 with contextlib.suppress(NotOursError):

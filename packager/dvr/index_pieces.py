@@ -8,9 +8,11 @@ of a DVR. Names of an earlier version lack the date and the bytes.
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
@@ -18,6 +20,7 @@ from msgspec import Struct
 from packager.dvr import index, stored_cadence
 from packager.dvr.index import IndexLine
 from packager.library.local_storage import NotFoundError
+from packager.past.outlines import BLOCK_SEGMENTS
 
 if TYPE_CHECKING:
     from packager.s3.client import S3Client
@@ -169,3 +172,47 @@ def date_of(client: S3Client, folder: str, piece: PieceName) -> int | None:
         return None
     date, per_second = found.lines[0].date
     return 1000 * date // per_second
+
+
+class PieceBlock(NamedTuple):
+    """A block of numbers that some pieces have.
+
+    Attributes:
+        first: its first number.
+        pieces: all that have any of its numbers, in ascending order.
+    """
+
+    first: int
+    pieces: tuple[PieceName, ...]
+
+    def digest(self, rendition: str) -> int:
+        """Return what says of which pieces its outline is made.
+
+        Args:
+            rendition: names the rendition and its cadence.
+        """
+        parts = (rendition, str(self.first), *(f"{one} {one.size}" for one in self.pieces))
+        return int.from_bytes(hashlib.blake2b("\n".join(parts).encode(), digest_size=8).digest())
+
+
+def blocks_with(pieces: Sequence[PieceName], first: int, last: int) -> Iterator[PieceBlock]:
+    """Yield the blocks of pieces that begin between two numbers, with all of their pieces.
+
+    Args:
+        pieces: in ascending order, each within one block.
+    """
+    begin = bisect_left(pieces, first - first % BLOCK_SEGMENTS, key=_first)
+    behind = bisect_left(pieces, last - last % BLOCK_SEGMENTS + BLOCK_SEGMENTS, key=_first)
+    for block, own in groupby(pieces[begin:behind], lambda one: one.number // BLOCK_SEGMENTS):
+        yield PieceBlock(block * BLOCK_SEGMENTS, tuple(own))
+
+
+def full_blocks(pieces: Sequence[PieceName]) -> range:
+    """Return the first numbers of the blocks that are complete.
+
+    That is neither the newest block, nor the oldest one, of which pieces are removed.
+    """
+    if not pieces:
+        return range(0)
+    oldest, newest = (one.number - one.number % BLOCK_SEGMENTS for one in (pieces[0], pieces[-1]))
+    return range(oldest + BLOCK_SEGMENTS, newest, BLOCK_SEGMENTS)

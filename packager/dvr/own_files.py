@@ -14,7 +14,7 @@ from media.mp4.fragments.fragments import FragmentReader, InitSegment
 from media.mp4.fragments.live_segment_check import check_live_segment
 from media.subtitles import webvtt
 from packager.dvr import index
-from packager.past.outlines import OUTLINE_BEGINS
+from packager.past.coded_outlines import OUTLINES_BEGIN, is_outline_group
 from packager.safe_files import ASIDE, TEMPORARY, NotOursError, OpenFolder
 from packager.window.rendition import segment_uri
 
@@ -34,8 +34,11 @@ INIT_NAME = re.compile(rf"init-{NUMBER}\.mp4")
 FOLDER_NAME = re.compile(r"\.?[A-Za-z0-9][A-Za-z0-9-]{0,79}")
 """Names of renditions and recordings, and of temporary ones."""
 
-OUTLINE = "outline"
-"""File of a block of the past with what playlists need of it, derived from its index."""
+OUTLINES_NAME = re.compile(r"([0-9]{15})-([1-9][0-9]?)")
+"""Names of files with what playlists need of blocks of the past: a first number, and how many blocks."""
+
+MAX_OUTLINES_BYTES = 2 << 20
+"""Longest file with outlines; those of four renditions have some 100 KB."""
 
 MOVING, MOVING_CONTENT = "moving", b"moving\n"
 """File beside the blocks of the past while segments that a start has found are put into them."""
@@ -60,7 +63,9 @@ _BEGINNINGS: tuple[tuple[re.Pattern[str], _Begins], ...] = (
     (TEXT_NAME, _text(webvtt.HEADER)),
     (INIT_NAME, lambda head: head[4:8] == b"ftyp" or head == webvtt.HEADER),
     (re.compile(r"index"), _text(b'{"number":')),
-    (re.compile(OUTLINE), _text(OUTLINE_BEGINS)),
+    (OUTLINES_NAME, _text(OUTLINES_BEGIN)),
+    # Of an earlier version, in each block of the past.
+    (re.compile(r"outline"), _text(b"outline ")),
     (re.compile(r"before"), lambda head: re.fullmatch(rb"[0-9]{1,20}\n", head) is not None),
     (re.compile(MOVING), _text(MOVING_CONTENT)),
     (re.compile(r"cadence"), _text(b'{"frame_rate":')),
@@ -92,6 +97,9 @@ def is_ours(folder: OpenFolder, name: str) -> bool:
             return size <= MAX_TEXT_BYTES and is_text(os.pread(descriptor, size, 0))
         if INIT_NAME.fullmatch(name):
             return size <= MAX_INIT_BYTES and is_init(os.pread(descriptor, size, 0))
+        if outlines := OUTLINES_NAME.fullmatch(name):
+            data = os.pread(descriptor, min(size, MAX_OUTLINES_BYTES + 1), 0)
+            return is_outline_group(data, int(outlines[1]))
         return True
 
 

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import groupby, islice
+from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -31,9 +32,11 @@ from packager.dvr import index
 from packager.dvr.index import INDEX, IndexLine, segment_of
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
-from packager.dvr.outline_cache import MAX_OUTLINE_BYTES, OUTLINES
-from packager.dvr.own_files import MAX_INIT_BYTES, MOVING, MOVING_CONTENT, OUTLINE, erase_in, is_ours
+from packager.dvr.outline_cache import OutlineReader
+from packager.dvr.own_files import MAX_INIT_BYTES, MOVING, MOVING_CONTENT, erase_in
 from packager.dvr.restore_plan import StoredRendition
+from packager.dvr.stored_outlines import OUTLINE_FOLDER, DiskOutlines
+from packager.past.coded_outlines import NotedOutline
 from packager.past.outlines import BLOCK_SEGMENTS, DISCONTINUITY, MEDIA, Outline
 from packager.safe_files import DataFolder, OpenFolder, write_all
 from packager.window.model import LiveSegment, Timeline
@@ -56,6 +59,9 @@ MOST_UNPLAYED = 16
 
 MAX_INDEX_BYTES = 16 << 20
 """Longest index of a block that is read."""
+
+MOST_OUTLINED = 1 << 15
+"""So many blocks have outlines, the newest: a year of segments of two seconds."""
 
 TICK_NANOSECONDS = 50_000_000
 """How far apart two changes of a folder are whose times surely differ."""
@@ -95,6 +101,23 @@ class _ReadBlock(NamedTuple):
     segments: Sequence[LiveSegment]
 
 
+class _SizedBlock(NamedTuple):
+    """A block in some state.
+
+    Attributes:
+        first: its first number.
+        stamp: of its index, which grows until the block is full, and becomes shorter where room is needed.
+    """
+
+    first: int
+    stamp: _Stamp
+
+    @property
+    def size(self) -> int:
+        """Bytes of its index."""
+        return self.stamp[1]
+
+
 class _ListedBlocks(NamedTuple):
     """The numbers of all blocks.
 
@@ -131,7 +154,13 @@ class PastBlocks:
         self._cache: OrderedDict[int, _ReadBlock] = OrderedDict()
         self._begins: dict[int, Fraction] = {}
         self._listed: _ListedBlocks | None = None
-        self._lacking: set[int] | None = None
+        self._outlines = OutlineReader[_SizedBlock](
+            DiskOutlines(rendition.beside(OUTLINE_FOLDER)),
+            rendition.name,
+            str(self._place),
+            attrgetter("size"),
+            self._made,
+        )
 
     def place_of(self, segment: LiveSegment) -> str:
         """Return the path of a segment's file."""
@@ -140,17 +169,18 @@ class PastBlocks:
 
     def numbers(self) -> Sequence[int]:
         """Return the numbers of all blocks in ascending order."""
-        try:
-            with self._place.open() as folder:
-                changed = folder.changed()
-                # Blocks that were made in the same tick of the clock as the last look are looked for again.
-                known = self._listed
-                if known is not None and known.changed == changed and known.read - changed > TICK_NANOSECONDS:
-                    return known.blocks
-                read = time.time_ns()
-                blocks = [int(one.name) for one in folder.entries() if _BLOCK_NAME.fullmatch(one.name)]
-        except OSError:
-            return []
+        with contextlib.suppress(OSError), self._place.open() as past:
+            return self._numbers(past)
+        return []
+
+    def _numbers(self, past: OpenFolder) -> Sequence[int]:
+        changed = past.changed()
+        # Blocks that were made in the same tick of the clock as the last look are looked for again.
+        known = self._listed
+        if known is not None and known.changed == changed and known.read - changed > TICK_NANOSECONDS:
+            return known.blocks
+        read = time.time_ns()
+        blocks = [int(one.name) for one in past.entries() if _BLOCK_NAME.fullmatch(one.name)]
         self._listed = _ListedBlocks(changed, read, sorted(blocks))
         return self._listed.blocks
 
@@ -169,8 +199,10 @@ class PastBlocks:
     def oldest(self) -> Fraction | None:
         """Return the date of the oldest segment in seconds since the epoch; None without any."""
         # Not as it was read before: the oldest block becomes shorter where room is needed.
-        found = (self._dated(block) for block in self.numbers())
-        return next((date for date in found if date is not None), None)
+        with contextlib.suppress(OSError), self._place.open() as past:
+            found = (self._dated(past, block) for block in self._numbers(past))
+            return next((date for date in found if date is not None), None)
+        return None
 
     def find(self, number: int) -> LiveSegment | None:
         """Return a segment or gap by its media sequence number; None where there is none.
@@ -178,7 +210,8 @@ class PastBlocks:
         Raises:
             OSError: it may still be put into the past.
         """
-        is_moving = self._is_moving()
+        with self._opened() as past:
+            is_moving = past is not None and _is_moving(past)
         segments = self._read(number // BLOCK_SEGMENTS)
         at = bisect_left(segments, number, key=_number)
         if at < len(segments) and segments[at].number == number:
@@ -205,7 +238,8 @@ class PastBlocks:
         Raises:
             OSError: it may still be put into the past.
         """
-        is_moving = self._is_moving()
+        with self._opened() as past:
+            is_moving = past is not None and _is_moving(past)
         # Each block has those of its segments; the first one may have been removed meanwhile.
         first = number // BLOCK_SEGMENTS
         for block in (first, *(one for one in self.numbers()[:1] if one > first)):
@@ -230,12 +264,17 @@ class PastBlocks:
         Raises:
             OSError: segments of the span are still being put into the past.
         """
-        self._expect(end)
         found: list[LiveSegment] = []
-        whole, blocks = _whole_blocks(like), self._touching(start, end)
-        outlines = self._outlines(one for one in blocks if one in whole)
+        whole = _whole_blocks(like)
+        with self._opened() as past:
+            if past is None:
+                return found
+            self._expect(past, end)
+            blocks = self._touching(past, start, end)
+            outlined = self._outlined(past, [one for one in blocks if one in whole])
+        outlines = {one.first // BLOCK_SEGMENTS: one for one in outlined}
         for block in blocks:
-            if block in whole and _is_like(outlines[block], whole[block]):
+            if block in whole and _is_like(outlines.get(block), whole[block]):
                 found += whole[block]
                 continue
             segments = self._read(block)
@@ -257,107 +296,94 @@ class PastBlocks:
         Raises:
             OSError: segments of the span are still being put into the past.
         """
-        self._expect(end)
-        found = self._outlines(one for one in self._touching(start, end) if one * BLOCK_SEGMENTS < before)
-        return [one for one in found.values() if one is not None]
+        with self._opened() as past:
+            if past is None:
+                return []
+            self._expect(past, end)
+            found = self._guessed(past, start, end)
+            if not _are_around(found, start, end):
+                found = self._outlined(past, self._touching(past, start, end))
+            return [one for one in found if one.first < before]
 
-    def _outlines(self, blocks: Iterable[int]) -> dict[int, Outline | None]:
-        """Read the outlines of blocks, unless they are in memory; None where nothing is there."""
-        place, oldest = str(self._place), next(iter(self.numbers()), -1)
-        # The file is there once the block doesn't change any more, unless that is the oldest one.
-        found = {one: None if one == oldest else OUTLINES.find((place, one, 0)) for one in blocks}
-        if None in found.values():
-            with contextlib.suppress(OSError), self._place.open() as past:
-                found |= {
-                    block: self._outline(past, block, changes=block == oldest)
-                    for block, one in found.items()
-                    if one is None
-                }
-        return found
-
-    def _outline(self, past: OpenFolder, block: int, *, changes: bool) -> Outline | None:
-        """Read a block's outline from its file, or make it of the index; None where nothing is there."""
-        place = str(self._place)
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[OpenFolder | None]:
+        """Open the folder of all blocks; None where there is none, or it can't be opened."""
         try:
-            with past.folder(str(block)) as folder:
-                stamp = _stamp(folder)
-                if (known := OUTLINES.find((place, block, stamp))) is not None:
-                    return known
-                made = self._read_outline(folder, block, stamp[1])
+            past = self._place.open()
         except OSError:
-            return None
-        if made is not None:
-            return OUTLINES.get((place, block, stamp if changes else 0), lambda: made)
-        if not (segments := self._read(block)):
-            return None
-        return OUTLINES.get((place, block, stamp), lambda: Outline.of(segments, self._extension))
-
-    def _read_outline(self, folder: OpenFolder, block: int, size: int) -> Outline | None:
-        """Read a block's outline from its file, if that belongs to an index of a size."""
-        try:
-            data = folder.read(OUTLINE, MAX_OUTLINE_BYTES)
-        except OSError:
-            return None
-        read_timelines = functools.partial(_timelines, folder)
-        return Outline.decode(data, size, block * BLOCK_SEGMENTS, self._extension, read_timelines)
-
-    def _write_outline(self) -> None:
-        """Write the outline of a block that doesn't change any more and has none, if there is one."""
-        blocks = self.numbers()[:-1]
-        if self._lacking is None:
-            self._lacking = {one for one in blocks if not self._has_outline(one)}
-        waiting = self._lacking.intersection(blocks)
-        if not waiting:
+            yield None
             return
-        block = max(waiting)
-        self._lacking.discard(block)
-        with contextlib.suppress(OSError), (self._place / str(block)).open() as folder:
-            status, segments = folder.status(INDEX), _segments(folder, block, self._limits)
-            if status is not None and segments:
-                data = Outline.of(segments, self._extension).encode(status.st_size)
-                folder.write_whole(OUTLINE, data, synchronized=False)
+        with past:
+            yield past
 
-    def _has_outline(self, block: int) -> bool:
-        with contextlib.suppress(OSError), (self._place / str(block)).open() as folder:
-            return folder.status(OUTLINE) is not None
-        return True
+    def _outlined(self, past: OpenFolder, blocks: Iterable[int]) -> list[Outline]:
+        """Read the outlines of blocks in ascending order, or make them of the index."""
+        sized = [_SizedBlock(one * BLOCK_SEGMENTS, past.stamp_within(str(one), INDEX)) for one in blocks]
+        return list(self._outlines.outlines(sized, _full_blocks(self._numbers(past))))
 
-    def _touching(self, start: Fraction, end: Fraction | None) -> Sequence[int]:
+    def _made(self, block: _SizedBlock) -> Outline | None:
+        """Make the outline of a block of its index; None where that has nothing."""
+        if not (segments := self._read(block.first // BLOCK_SEGMENTS)):
+            return None
+        return self._outlines.keep(block, lambda: Outline.of(segments, self._extension))
+
+    def full_blocks(self, newest: int = 0) -> range:
+        """Return the first numbers of the blocks that are complete; see `OutlinedIndex`."""
+        del newest
+        return _full_blocks(self.numbers())
+
+    def outline_digest(self, first: int) -> int | None:
+        """Return the length of the index of a block; see `OutlinedIndex`."""
+        with contextlib.suppress(OSError), self._place.open() as past:
+            return past.stamp_within(str(first // BLOCK_SEGMENTS), INDEX)[1] or None
+        return None
+
+    def noted_outline(self, first: int) -> NotedOutline | None:
+        """Make the outline of a block, of which nothing may be missing; see `OutlinedIndex`."""
+        block = first // BLOCK_SEGMENTS
+        with contextlib.suppress(OSError), (self._place / str(block)).open() as folder:
+            status, lines = folder.status(INDEX), _lines(folder, block, self._limits)
+            segments = _segments_of(folder, lines)
+            if status is not None and segments and len(segments) == len(lines):
+                return NotedOutline(status.st_size, Outline.of(segments, self._extension))
+        return None
+
+    def _touching(self, past: OpenFolder, start: Fraction, end: Fraction | None) -> Sequence[int]:
         """Return the blocks that may have segments of a span."""
-        blocks = self.numbers()
+        blocks = self._numbers(past)
 
         def begun(moment: Fraction) -> int:
-            return index.count_begun(len(blocks), moment, lambda at: self._begin(blocks[at]))
+            return index.count_begun(len(blocks), moment, lambda at: self._begin(past, blocks[at]))
 
         return blocks[max(begun(start) - 1, 0) : None if end is None else begun(end)]
 
-    def _begin(self, block: int) -> Fraction | None:
+    def _guessed(self, past: OpenFolder, start: Fraction, end: Fraction | None) -> list[Outline]:
+        """Read the outlines of the blocks that have a span if their numbers rise as evenly as time does."""
+        blocks = self._numbers(past)
+        if end is None or not blocks:
+            return []
+        first, last = self._begin(past, blocks[0]), self._begin(past, blocks[-1])
+        if first is None or last is None or not first <= start < end < last:
+            return []
+        rate = (blocks[-1] - blocks[0]) / float(last - first)
+        begin, behind = (bisect_right(blocks, blocks[0] + rate * float(one - first)) for one in (start, end))
+        return self._outlined(past, blocks[begin - 1 : behind])
+
+    def _begin(self, past: OpenFolder, block: int) -> Fraction | None:
         """Return the date of a block's first segment; None where it can't be read."""
         if (known := self._begins.get(block)) is not None:
             return known
-        date = self._dated(block)
+        date = self._dated(past, block)
         if date is not None:
             if len(self._begins) >= self._limits.blocks_dated:
                 self._begins.clear()
             self._begins[block] = date
         return date
 
-    def _dated(self, block: int) -> Fraction | None:
+    def _dated(self, past: OpenFolder, block: int) -> Fraction | None:
         """Read the date of a block's first segment; None where it can't be read."""
-        date = self._first_date(block)
+        date = _first_date(past, block)
         return date or next((one.program_date_time for one in self._read(block)), None)
-
-    def _first_date(self, block: int) -> Fraction | None:
-        """Return the date of the first line of a block's index, if it can be read."""
-        try:
-            with (self._place / str(block)).open() as folder:
-                text, end, _ = folder.read_head(INDEX, FIRST_LINE_BYTES).partition(b"\n")
-        except OSError:
-            return None
-        lines, _ = index.decode(text + end)
-        line = next(iter(lines.values()), None)
-        is_ours = line is not None and line.number // BLOCK_SEGMENTS == block
-        return Fraction(*line.date) if line is not None and is_ours else None
 
     def _read(self, block: int) -> Sequence[LiveSegment]:
         """Read the segments of a block; of one that isn't there, or can't be read, none."""
@@ -396,16 +422,12 @@ class PastBlocks:
         with contextlib.suppress(FileNotFoundError), self._place.open() as folder:
             folder.remove(MOVING, len(MOVING_CONTENT))
 
-    def _is_moving(self) -> bool:
-        with contextlib.suppress(OSError), self._place.open() as folder:
-            return folder.read(MOVING, len(MOVING_CONTENT)) == MOVING_CONTENT
-        return False
-
-    def _expect(self, end: Fraction | None) -> None:
+    def _expect(self, past: OpenFolder, end: Fraction | None) -> None:
         """Refuse to read a span of which segments may still be put into the past, in ascending order."""
-        if not self._is_moving():
+        if not _is_moving(past):
             return
-        newest = next(filter(None, map(self._read, self.numbers()[: -MOST_UNPLAYED - 1 : -1])), None)
+        blocks = self._numbers(past)[: -MOST_UNPLAYED - 1 : -1]
+        newest = next(filter(None, map(self._read, blocks)), None)
         if end is None or newest is None or _date(newest[-1]) < end:
             raise self._incomplete()
 
@@ -434,9 +456,6 @@ class PastBlocks:
                 with folder.folder(str(block)) as target:
                     linked = [line for line in group if self._link(source, target, line)]
                     _append(target, b"".join(map(index.encode, linked)))
-                if self._lacking is not None:
-                    self._lacking.add(block)
-        self._write_outline()
         return began
 
     def link(self, number: int, target: OpenFolder) -> None:
@@ -512,8 +531,9 @@ class PastBlocks:
         Raises:
             OSError: it can't be removed now.
         """
-        dated = (one for one in map(self._begin, self.numbers()) if one is not None)
-        second = next(islice(dated, 1, None), None)
+        with self._opened() as past:
+            begins = () if past is None else (self._begin(past, one) for one in self._numbers(past))
+            second = next(islice((one for one in begins if one is not None), 1, None), None)
         return second is not None and second <= date and self.remove_oldest()
 
     def removable(self) -> Iterator[RemovableSegment]:
@@ -550,8 +570,6 @@ class PastBlocks:
 
     def _shorten(self, folder: OpenFolder, gone: Sequence[IndexLine], kept: Sequence[IndexLine]) -> None:
         """Remove the first segments of a block; a full disk takes its shorter index once one is gone."""
-        if is_ours(folder, OUTLINE):
-            folder.remove(OUTLINE)
         is_written = False
         for line in gone:
             if line.parts:
@@ -572,14 +590,14 @@ class PastBlocks:
         Raises:
             OSError: it can't be removed now.
         """
-        blocks = self.numbers()
-        oldest = next((one for one in blocks if self._begin(one) is not None), None)
-        if oldest is None:
-            return False
-        with self._place.open() as folder:
+        with self._opened() as past:
+            blocks = [] if past is None else self._numbers(past)
+            oldest = next((one for one in blocks if past and self._begin(past, one) is not None), None)
+            if past is None or oldest is None:
+                return False
             # Blocks before it can't be read.
             for block in blocks[: blocks.index(oldest) + 1]:
-                self._erase(folder, block)
+                self._erase(past, block)
         return True
 
     def _erase(self, past: OpenFolder, block: int) -> None:
@@ -593,6 +611,44 @@ def _stamp(folder: OpenFolder) -> _Stamp:
     """Return what changes with the index of a block; zeros where there is none."""
     status = folder.status(INDEX)
     return (0, 0) if status is None else (status.st_mtime_ns, status.st_size)
+
+
+def _are_around(outlines: Sequence[Outline], start: Fraction, end: Fraction | None) -> bool:
+    """Return whether a span begins in the first of consecutive blocks, and ends with or in the last one."""
+    last = outlines[-1] if outlines else None
+    if end is None or last is None or not all(len(one.there) for one in (*outlines[:2], last)):
+        return False
+    begun = [one.date(int(one.there[0])) <= start for one in outlines[:2]]
+    at = int(last.there[-1])
+    is_over = last.date(at) + Fraction(*last.seconds("duration", at)) >= end
+    return is_over and begun in ([True], [True, False])
+
+
+def _full_blocks(blocks: Sequence[int]) -> range:
+    if not blocks:
+        return range(0)
+    # A strange folder far before all others would make very many of them.
+    oldest = max(blocks[0], blocks[-1] - MOST_OUTLINED)
+    return range(oldest * BLOCK_SEGMENTS, blocks[-1] * BLOCK_SEGMENTS, BLOCK_SEGMENTS)
+
+
+def _is_moving(past: OpenFolder) -> bool:
+    with contextlib.suppress(OSError):
+        return past.read(MOVING, len(MOVING_CONTENT)) == MOVING_CONTENT
+    return False
+
+
+def _first_date(past: OpenFolder, block: int) -> Fraction | None:
+    """Return the date of the first line of a block's index, if it can be read."""
+    try:
+        with past.folder(str(block)) as folder:
+            text, end, _ = folder.read_head(INDEX, FIRST_LINE_BYTES).partition(b"\n")
+    except OSError:
+        return None
+    lines, _ = index.decode(text + end)
+    line = next(iter(lines.values()), None)
+    is_ours = line is not None and line.number // BLOCK_SEGMENTS == block
+    return Fraction(*line.date) if line is not None and is_ours else None
 
 
 def _whole_blocks(segments: Sequence[LiveSegment]) -> dict[int, Sequence[LiveSegment]]:
@@ -620,7 +676,10 @@ def _is_like(outline: Outline | None, segments: Sequence[LiveSegment]) -> bool:
 
 def _segments(folder: OpenFolder, block: int, limits: DvrLimits) -> list[LiveSegment]:
     """Read the segments of a block; those without their init segment aren't there."""
-    lines = _lines(folder, block, limits)
+    return _segments_of(folder, _lines(folder, block, limits))
+
+
+def _segments_of(folder: OpenFolder, lines: Sequence[IndexLine]) -> list[LiveSegment]:
     timelines = _timelines(folder, {line.init for line in lines if line.init is not None})
     found: list[LiveSegment] = []
     for line in lines:

@@ -13,7 +13,6 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
-from functools import partial
 from itertools import chain, islice
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,29 +23,23 @@ from packager.dvr import index, stored_cadence
 from packager.dvr.index import segment_of
 from packager.dvr.index_pieces import (
     CLOCK_SECONDS,
+    PieceBlock,
     PieceContent,
     PieceName,
+    blocks_with,
     date_of,
+    full_blocks,
     list_pieces,
     pieces_with,
     read_piece,
 )
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
-from packager.dvr.outline_cache import GROUPS, OUTLINES
+from packager.dvr.outline_cache import WAIT_SECONDS, OutlineReader
 from packager.dvr.own_files import MAX_INIT_BYTES
-from packager.dvr.piece_outlines import (
-    GROUP_SEGMENTS,
-    OUTLINE_FOLDER,
-    OutlineName,
-    PieceBlock,
-    blocks_with,
-    by_object,
-    full_blocks,
-    read_group,
-)
+from packager.dvr.stored_outlines import BucketOutlines
 from packager.library.local_storage import NotFoundError
-from packager.past.coded_outlines import NotedOutline, OutlineGroup
+from packager.past.coded_outlines import NotedOutline
 from packager.past.outlines import BLOCK_SEGMENTS, Outline, outlines_of
 from packager.s3.client import UnavailableError
 from packager.s3.thread_flights import ThreadFlights
@@ -74,9 +67,6 @@ MAX_DIGESTS = 4096
 MOST_UNREADABLE = 16
 """So many of the oldest pieces are tried in search of the oldest segment."""
 
-WAIT_SECONDS = 30.0
-"""For how long a thread waits while another one reads the same."""
-
 
 class _ReadPiece(NamedTuple):
     """A piece that was read.
@@ -88,19 +78,6 @@ class _ReadPiece(NamedTuple):
 
     size: int
     segments: Sequence[LiveSegment]
-
-
-class _WantedBlocks(NamedTuple):
-    """Some consecutive blocks whose outlines are wanted.
-
-    Attributes:
-        group: the outlines of an object, which is still being read perhaps; None where there can't be one.
-        may_be_single: whether each of them may still have an object of its own.
-    """
-
-    blocks: Sequence[PieceBlock]
-    group: OutlineGroup | Future[OutlineGroup | None] | None
-    may_be_single: bool = False
 
 
 class PastPieces:
@@ -132,14 +109,19 @@ class PastPieces:
         self._key = key
         self._index = f"{key}/index"
         self._cadence = cadence
-        # Names outlines, wherever the bucket is, and its cache.
+        # Names outlines, wherever the bucket is.
         self._outlined = f"{key} {stored_cadence.encode(cadence).decode()}"
-        self._cached_as = f"{self._place} {self._outlined}"
-        channel, _, self._name = key.rpartition("/")
-        self._outlines = f"{channel}/{OUTLINE_FOLDER}"
-        self._outlines_at = f"{bucket.address}/{self._outlines}"
+        channel, _, name = key.rpartition("/")
+        self._outlines = OutlineReader[PieceBlock](
+            BucketOutlines(bucket.client, channel, bucket.address),
+            name,
+            f"{self._place} {self._outlined}",
+            self._digest,
+            self._made,
+            reads,
+        )
         self._digests: dict[int, tuple[Sequence[PieceName], int]] = {}
-        self._extension = extension_of(self._name)
+        self._extension = extension_of(name)
         self._limits = limits.bucket
         self._clock = clock
         self._lock = Lock()
@@ -219,40 +201,7 @@ class PastPieces:
         if any(one.date < 0 for one in pieces_with(pieces, first, last, self._limits.piece_lines)):
             # Pieces of earlier versions have numbers of several blocks.
             return outlines_of(self.read(start, end, before), self._extension)
-        full = full_blocks(pieces)
-        wanted = [self._begun(*one, full) for one in by_object(blocks_with(pieces, first, last), full)]
-        return chain.from_iterable(map(self._outlines_of, wanted))
-
-    def _begun(self, name: OutlineName | None, blocks: Sequence[PieceBlock], full: range) -> _WantedBlocks:
-        """Begin to read the object that has the outlines of blocks, unless that or these are in memory."""
-        if name is None:
-            return _WantedBlocks(blocks, None)
-        found = GROUPS.find(self._address(name))
-        if found is not None or all(OUTLINES.find(self._cache_key(one)) is not None for one in blocks):
-            return _WantedBlocks(blocks, found)
-        # The newest one may not be there yet.
-        may_be_single = name.blocks > 1 and name.behind + GROUP_SEGMENTS > full.stop
-        return _WantedBlocks(blocks, self._group(name), may_be_single)
-
-    def _address(self, name: OutlineName) -> str:
-        return f"{self._outlines_at}/{name}"
-
-    def _group(self, name: OutlineName) -> Future[OutlineGroup | None]:
-        """Begin to read an object with outlines, which one of those who want it asks for."""
-        read = partial(read_group, self._client, self._outlines, name)
-        return GROUPS.begin(self._address(name), self._reads, read)
-
-    def _outlines_of(self, wanted: _WantedBlocks) -> Iterator[Outline]:
-        blocks, group, may_be_single = wanted
-        found = group if group is None or isinstance(group, OutlineGroup) else group.result(WAIT_SECONDS)
-        for block in blocks:
-            own = found
-            if own is None and may_be_single:
-                own = self._group(OutlineName(block.first, 1)).result(WAIT_SECONDS)
-            outline = None if own is None else own.outline(self._name, block.first, self._digest(block))
-            outline = outline or self._made(block)
-            if outline is not None:
-                yield outline
+        return self._outlines.outlines(blocks_with(pieces, first, last), full_blocks(pieces))
 
     def _digest(self, block: PieceBlock) -> int:
         """Return of what the outline of a block is made."""
@@ -267,33 +216,28 @@ class PastPieces:
 
     def _made(self, block: PieceBlock) -> Outline | None:
         """Make the outline of a block of its pieces as they are now; None where they have nothing."""
-        if (known := OUTLINES.find(self._cache_key(block))) is not None:
-            return known
         contents = list(self._read_all(block.pieces))
         segments = _of_block(block, (one.segments for one in contents))
         if not segments:
             return None
         sizes = zip(block.pieces, contents, strict=True)
         grown = PieceBlock(block.first, tuple(replace(one, size=own.size) for one, own in sizes))
-        return OUTLINES.get(self._cache_key(grown), lambda: Outline.of(segments, self._extension))
-
-    def _cache_key(self, block: PieceBlock) -> tuple[str, int, PieceBlock]:
-        return self._cached_as, block.first, block
+        return self._outlines.keep(grown, lambda: Outline.of(segments, self._extension))
 
     def full_blocks(self, newest: int) -> range:
-        """Return the first numbers of the blocks that are complete; see `OutlinedPieces`."""
+        """Return the first numbers of the blocks that are complete; see `OutlinedIndex`."""
         pieces = self._known()
         if newest and not (pieces and pieces[-1].number >= newest):
             self._looks.do("new", self._look_for_new)
         return full_blocks(self._pieces or ())
 
     def outline_digest(self, first: int) -> int | None:
-        """Return of what the outline of a block is made; see `OutlinedPieces`."""
+        """Return of what the outline of a block is made; see `OutlinedIndex`."""
         block = self._block(first)
         return None if block is None else self._digest(block)
 
     def noted_outline(self, first: int) -> NotedOutline | None:
-        """Make the outline of a block; see `OutlinedPieces`."""
+        """Make the outline of a block; see `OutlinedIndex`."""
         block = self._block(first)
         found: list[Sequence[LiveSegment]] = []
         for piece in () if block is None else block.pieces:

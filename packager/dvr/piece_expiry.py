@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, islice
+from itertools import islice
 from typing import NamedTuple
 
 import structlog
@@ -28,9 +28,8 @@ from packager.dvr.index_pieces import (
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import BucketLimits
 from packager.dvr.own_files import MAX_INIT_BYTES
-from packager.dvr.piece_outlines import OUTLINE_FOLDER, OutlineName, list_outlines, read_outlines
+from packager.dvr.stored_outlines import BucketOutlines
 from packager.library.local_storage import NotFoundError
-from packager.past.coded_outlines import is_outline_group
 from packager.s3.client import PAGE_KEYS, S3Client
 from packager.window.rendition import extension_of, stored_name
 
@@ -62,7 +61,7 @@ class PieceExpiry:
         self._key = key
         self._index, self._expired = f"{key}/index", f"{key}/expired"
         channel, _, rendition = key.rpartition("/")
-        self._outlines = f"{channel}/{OUTLINE_FOLDER}"
+        self._outlines = BucketOutlines(client, channel)
         self._extension = extension_of(rendition)
         self._limits = limits
         self._clock = clock
@@ -71,9 +70,8 @@ class PieceExpiry:
         self._end: int | None = None
         self._looked = -float("inf")
         self._moved: deque[_Expired] | None = None
-        # Pieces and outlines that somebody else wrote, or that can't be read.
+        # Pieces that somebody else wrote, or that can't be read.
         self._left: set[PieceName] = set()
-        self._left_outlines: set[OutlineName] = set()
 
     def oldest(self) -> Sequence[PieceName]:
         """Return some of the oldest pieces; the last one of all isn't over, whatever its date.
@@ -156,19 +154,7 @@ class PieceExpiry:
         Raises:
             OSError: S3 can't be reached now, or refuses.
         """
-        for name in chain.from_iterable(list_outlines(self._client, self._outlines)):
-            if name.first > number:
-                return
-            if name in self._left_outlines or name.behind > number + self._limits.piece_lines:
-                continue
-            data = read_outlines(self._client, self._outlines, name)
-            if is_outline_group(data, name.first):
-                self._remove(f"{self._outlines}/{name}", len(data))
-            else:
-                self._left_outlines.add(name)
-                log.warning(
-                    "an outline of a DVR isn't ours, and isn't removed", key=f"{self._outlines}/{name}"
-                )
+        self._outlines.remove_before(number + self._limits.piece_lines)
 
     def _waiting(self) -> deque[_Expired]:
         """Return the pieces that were moved, those that another process moved first."""

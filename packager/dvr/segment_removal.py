@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,9 @@ from packager.dvr.disk_rendition import DvrFolder
 from packager.dvr.index import IndexLine
 from packager.dvr.limits import DvrLimits
 from packager.dvr.past_blocks import PastBlocks
+from packager.dvr.stored_outlines import OutlineStore, OutlineWriter
 from packager.dvr.write_queue import Archival, DiskHealth, Removal, RenditionStore, WriteQueue
+from packager.past.outlines import BLOCK_SEGMENTS
 from packager.window.rendition_log_writer import RenditionWriter
 
 MAX_FAILED_REMOVALS = 4096
@@ -58,6 +61,7 @@ class SegmentRemover:
     Args:
         segment_stores: the stores of the renditions that are published now.
         health: notes what the disk refuses.
+        outlines: where those of the past are stored.
 
     Attributes:
         used: bytes of the stored segments, but for those in the past.
@@ -70,6 +74,7 @@ class SegmentRemover:
         health: DiskHealth,
         bounds: DvrBounds,
         limits: DvrLimits,
+        outlines: OutlineStore,
     ) -> None:
         self._queue = queue
         self._segment_stores = segment_stores
@@ -77,6 +82,8 @@ class SegmentRemover:
         self._max_bytes = bounds.nbytes
         self._past_seconds = bounds.seconds
         self._limits = limits
+        self._outlines = outlines
+        self._outline_writer: OutlineWriter | None = None
         self.used = 0
         # Bytes in the past; None: they have to be counted.
         self._past_bytes: int | None = None
@@ -102,6 +109,23 @@ class SegmentRemover:
         if began or not self._is_trimmed:
             newest = max(Fraction(*one.line.date) for one in archivals)
             await self._trim(newest - Fraction(self._past_seconds))
+        # Playlists of the past are made without them, too.
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self._write_outline)
+
+    def _write_outline(self) -> None:
+        """Make the outlines of one block that has none, if there is one."""
+        if self._outline_writer is None:
+            past = {name: one.folder.past for name, one in self._segment_stores.items() if not one.refused}
+            self._outline_writer = OutlineWriter(self._outlines, past)
+        self._outline_writer.write_next(0)
+
+    def _remove_outlines(self) -> None:
+        """Remove those of blocks that no rendition has any more."""
+        blocks = [numbers[0] for one in self._folders if (numbers := one.past.numbers())]
+        # Files that can't be removed now are removed with the next block.
+        with contextlib.suppress(OSError):
+            self._outlines.remove_before(min(blocks, default=0) * BLOCK_SEGMENTS)
 
     def begin_move(self, segment_stores: Iterable[RenditionStore]) -> None:
         """Have readers of the past wait until it has what these renditions have queued for it."""
@@ -140,6 +164,8 @@ class SegmentRemover:
                 for _ in range(self._limits.removed_blocks)
                 for folder in folders
             ]
+            if any(removed):
+                self._remove_outlines()
             return not any(removed[-len(folders) :])
 
         with self._health.noting():
@@ -166,6 +192,7 @@ class SegmentRemover:
                 return False
             for one in past:
                 one.remove_until(number)
+            self._remove_outlines()
             return True
 
         self._past_bytes = None

@@ -46,7 +46,9 @@ MOST_OUTLINES = 1 << 12
 MOST_TIMELINES = BLOCK_SEGMENTS
 """Most timelines that columns are of."""
 
-_MAGIC = b"outlines 2\n"
+OUTLINES_BEGIN = b"outlines "
+
+_MAGIC = OUTLINES_BEGIN + b"2\n"
 """The first line of a file, which names its form."""
 
 _COLUMNS = {
@@ -128,7 +130,7 @@ class CodedColumns:
         ValueError: it can't be that.
     """
 
-    __slots__ = ("_data", "_heads", "_places", "count")
+    __slots__ = ("_data", "_heads", "_places", "_runs", "count")
 
     def __init__(self, data: bytes | memoryview, count: int) -> None:
         begin = _COUNT * _HEAD.size
@@ -140,8 +142,9 @@ class CodedColumns:
         self._places = list(accumulate((one.size(count) for one in self._heads), initial=begin))
         if self._places[-1] != len(data) or any(one.width > _WIDEST for one in self._heads):
             raise ValueError("of another length than it says")
-        for lengths in (self._runs(at)[1] for at, head in enumerate(self._heads) if head.runs):
-            if (lengths <= 0).any() or lengths.sum() != count:
+        self._runs = {at: self._read_runs(at) for at, head in enumerate(self._heads) if head.runs}
+        for _, lengths in self._runs.values():
+            if lengths.min() <= 0 or lengths.sum() != count:
                 raise ValueError("runs of other lengths")
 
     def copy_to(self, field: str, begin: int, target: npt.NDArray[Any]) -> None:
@@ -159,6 +162,14 @@ class CodedColumns:
                 side.fill(head.smallest)
             else:
                 side[:] = self._column(at, begin, len(target))
+
+    def same_seconds(self, field: str) -> tuple[int, int] | None:
+        """Return the seconds of all numbers if they are the same, as numerator and denominator; else None."""
+        heads = [self._heads[at] for at in _COLUMNS[field]]
+        if any(one.differs or not one.is_bare for one in heads):
+            return None
+        numerators, denominators = heads
+        return numerators.smallest, denominators.smallest
 
     def seconds(self, field: str, position: int) -> tuple[int, int]:
         """Return seconds of a number, as numerator and denominator."""
@@ -179,7 +190,10 @@ class CodedColumns:
         """The numbers of all timelines."""
         (at,) = _COLUMNS["timeline"]
         head = self._heads[at]
-        found = {head.smallest} if head.is_bare and not head.differs else set(self._column(at).tolist())
+        if head.differs or head.width:
+            found = set(self._column(at).tolist())
+        else:
+            found = set(self._runs[at][0].tolist()) if head.runs else {head.smallest}
         return found - {NO_TIMELINE}
 
     @property
@@ -228,7 +242,7 @@ class CodedColumns:
         if head.is_bare:
             return np.full(count, head.smallest)
         if head.runs:
-            return np.repeat(*self._runs(at))[begin : begin + count]
+            return np.repeat(*self._runs[at])[begin : begin + count]
         place, width = self._places[at], head.width
         digits = np.frombuffer(self._data, np.uint8, width * count, place + width * begin)
         wide = np.zeros((count, _WIDEST), np.uint8)
@@ -236,12 +250,13 @@ class CodedColumns:
         found: Numbers = wide.view("<i8")[:, 0] + head.smallest
         return found
 
-    def _runs(self, at: int) -> tuple[Numbers, Numbers]:
+    def _read_runs(self, at: int) -> tuple[Numbers, Numbers]:
         """Return the numbers of runs, and how long these are."""
         place, runs = self._places[at], self._heads[at].runs
         numbers = np.frombuffer(self._data, "<i8", runs, place)
-        ends = np.frombuffer(self._data, "<u4", runs, place + 8 * runs).astype(np.int64)
-        return numbers, np.diff(ends, prepend=0)
+        lengths = np.frombuffer(self._data, "<u4", runs, place + 8 * runs).astype(np.int64)
+        lengths[1:] -= lengths[:-1].copy()
+        return numbers, lengths
 
 
 class BlockColumns:

@@ -70,15 +70,16 @@ def i_frame_variants(span: OutlinedSpan, suffix: str = "") -> Sequence[IFrameVar
 def _variant(
     name: str, own: OutlinedTrack, chosen: Positions, step: int, suffix: str
 ) -> IFrameVariant | None:
-    known = chosen[own.column("key_frame_end")[chosen] > 0]
+    ends = own.column("key_frame_end")[chosen]
+    known, ends = chosen[ends > 0], ends[ends > 0].astype(np.int64)
     timelines = [one for one in map(own.timeline, known[-1:].tolist()) if one is not None]
     if not timelines:
         return None
     entry = timelines[-1].entry
-    bits = 8 * own.column("key_frame_end")[known].astype(np.int64)
-    ticks, per_second = own.column("duration")[known].T
+    bits, same = 8 * ends, own.same_seconds("duration")
+    durations = own.column("duration")[known] if same is None else np.array([same])
     # Each stands for as many segments: sums by floats, since fractions are slow.
-    seconds = step * (ticks / per_second)
+    seconds = np.broadcast_to(step * (durations[:, 0] / durations[:, 1]), bits.shape)
     return IFrameVariant(
         f"{name}/{PLAYLIST_NAME}{suffix}",
         bandwidth=math.ceil((bits / seconds).max()),

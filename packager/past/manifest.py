@@ -157,10 +157,11 @@ def _timescale(init: bytes) -> int:
 
 def _ticks(track: OutlinedTrack, positions: Positions, timescale: int) -> Column:
     """Return the media times at which segments begin, in ticks."""
-    numerators, denominators = track.column("shown")[positions].T
+    numerators, denominators = track.chosen("shown", positions).T
     # Nearly always whole numbers, and fractions are slow.
-    if not (timescale % denominators).any() and abs(numerators).max() < _LARGEST // timescale:
-        ticks: Column = numerators * (timescale // denominators)
+    per_second = denominators[:1] if (denominators == denominators[0]).all() else denominators
+    if not (timescale % per_second).any() and abs(numerators).max() < _LARGEST // timescale:
+        ticks: Column = numerators * (timescale // per_second)
         return ticks
     rows = zip(numerators.tolist(), denominators.tolist(), strict=True)
     return np.array([round(Fraction(numerator * timescale, each)) for numerator, each in rows], np.int64)

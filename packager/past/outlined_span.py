@@ -15,6 +15,7 @@ from packager.past.outlines import (
     BLOCK_SEGMENTS,
     DISCONTINUITY,
     MEDIA,
+    NO_TIMELINE,
     RECORD,
     THERE,
     Outline,
@@ -74,11 +75,19 @@ class OutlinedTrack:
     def column(self, field: str) -> Column:
         """Return one fact of all numbers; 0 where there is none."""
         if field not in self._columns:
-            found = np.zeros(len(self._firsts) * BLOCK_SEGMENTS, RECORD[field])
+            count, kind = len(self._firsts) * BLOCK_SEGMENTS, RECORD[field]
+            # Numerators are beside each other, as are denominators.
+            found = np.zeros((count, *kind.shape), kind.base, order="F")
             for begin, behind, records in self._stretches:
                 records.copy_to(field, found[begin * BLOCK_SEGMENTS : behind * BLOCK_SEGMENTS])
             self._columns[field] = found[self._cut]
         return self._columns[field]
+
+    def chosen(self, field: str, positions: Positions) -> Column:
+        """Return one fact of some ascending numbers, as a view where none is missing in between."""
+        first, last = int(positions[0]), int(positions[-1])
+        column = self.column(field)
+        return column[first : last + 1] if last - first + 1 == len(positions) else column[positions]
 
     @cached_property
     def _stretches(self) -> Sequence[tuple[int, int, Outline | BlockColumns]]:
@@ -104,9 +113,22 @@ class OutlinedTrack:
                 found.append((at, at + 1, records))
         return found
 
+    def same_seconds(self, field: str) -> tuple[int, int] | None:
+        """Return seconds of all numbers that are there, if they are the same, and that is known at once."""
+        records = [one for _, _, one in self._stretches]
+        found = {one.columns.same_seconds(field) for one in records if isinstance(one, BlockColumns)}
+        is_known = len(found) == 1 and all(isinstance(one, BlockColumns) for one in records)
+        return found.pop() if is_known else None
+
     def has(self, flags: int) -> Mask:
         """Return which numbers have all of these flags."""
         found: Mask = (self.column("flags") & flags) == flags
+        return found
+
+    @cached_property
+    def coded(self) -> Mask:
+        """Which numbers are there, and have a timeline."""
+        found: Mask = self.has(THERE) & (self.column("timeline") != NO_TIMELINE)
         return found
 
     def outline(self, position: int) -> tuple[Outline, int]:
@@ -133,18 +155,10 @@ class OutlinedTrack:
         """Add up segments by their durations."""
         if not len(positions):
             return []
-        # A span may have many periods, and each of them is a part of the columns.
-        held = slice(int(positions[0]), int(positions[-1]) + 1)
-        positions = positions - held.start
-        durations, sizes = (
-            self.column("duration")[held],
-            self.column("size")[held][positions].astype(np.int64),
-        )
-        ticks, per_second = durations[0].tolist()
-        is_same = (durations[:, 0] == ticks) & (durations[:, 1] == per_second)
-        if is_same[positions].all():
-            return [Sums(Fraction(ticks, per_second), len(sizes), int(sizes.sum()), int(sizes.max()))]
-        durations = durations[positions]
+        sizes, same = self.chosen("size", positions), self.same_seconds("duration")
+        if same is not None:
+            return [Sums(Fraction(*same), len(sizes), int(sizes.sum(dtype=np.int64)), int(sizes.max()))]
+        durations, sizes = self.chosen("duration", positions), sizes.astype(np.int64)
         # In any order in which equal ones mostly are neighbours: groups may be several of one duration.
         order = np.argsort(durations[:, 0] * _FACTOR + durations[:, 1])
         sizes, durations = sizes[order], durations[order]
@@ -245,6 +259,12 @@ class OutlinedSpan:
             gap=not flags & MEDIA,
             duration=Fraction(*track.ratio("duration", position)),
         )
+
+
+def first_of(mask: Mask) -> int | None:
+    """Return the first position where a mask is true; None where it is nowhere."""
+    first = int(np.argmax(mask)) if len(mask) else 0
+    return first if len(mask) and mask[first] else None
 
 
 def behind_breaks(kept: Mask, breaks: Mask) -> tuple[Positions, Mask]:

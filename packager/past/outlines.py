@@ -1,8 +1,7 @@
 """The facts about a block of a rendition's segments of which playlists are made, in columns. Pure.
 
 A day has many segments: objects for each of them would cost more than all else of a playlist. An outline also
-has the lines of its segments in a media playlist, compressed in pieces that are the same in all playlists. It
-can be written to a file beside the index of the block, from which it is derived.
+has the lines of its segments in a media playlist, compressed in pieces that are the same in all playlists.
 """
 
 from __future__ import annotations
@@ -10,17 +9,16 @@ from __future__ import annotations
 import sys
 import zlib
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import groupby
 from typing import Any, Protocol
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from media.hls.media_playlist import Segment
-from media.hls.precompressed_text import Deflated, PackedText
+from media.hls.precompressed_text import PackedText
 from packager.past.segment_samples import known_first_sample
 from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import segment_uri
@@ -81,28 +79,7 @@ OUTLINE_BYTES = BLOCK_SEGMENTS * RECORD.itemsize + (16 << 10)
 MAX_PIECE_BYTES = 64 << 10
 """Longest lines of so many numbers, which are read of a file."""
 
-OUTLINE_BEGINS = b"outline "
-
-_MAGIC = OUTLINE_BEGINS + b"1\n"
-"""The first line of a file, which names its form."""
-
 _CRC_BYTES = 4
-
-
-class _OutlineFile(msgspec.Struct, frozen=True, array_like=True):
-    """The content of a file behind its checksum.
-
-    Attributes:
-        index: length or digest of the index from which it was derived.
-        pieces: of the lines, each as compressed data, CRC-32, length and digest.
-    """
-
-    index: int
-    records: bytes
-    pieces: tuple[tuple[bytes, int, int, bytes], ...]
-
-
-_DECODER = msgspec.msgpack.Decoder(_OutlineFile)
 
 
 class Outline:
@@ -147,50 +124,6 @@ class Outline:
         records[[one.number - first for one in segments]] = np.array(list(map(_record, segments)), RECORD)
         timelines = {one.timeline.number: one.timeline for one in segments if one.timeline is not None}
         return cls(first, records, extension, timelines)
-
-    @classmethod
-    def decode(
-        cls,
-        data: bytes,
-        index: int,
-        first: int,
-        extension: str,
-        read_timelines: Callable[[Iterable[int]], Mapping[int, Timeline]],
-    ) -> Outline | None:
-        """Read a file; None where it is damaged, has another form, or wasn't derived from this index.
-
-        Args:
-            index: length or digest that the index has now.
-            first: the block's first number.
-            read_timelines: returns those of these numbers that are there.
-        """
-        found = _file_of(data, index)
-        if found is None or len(found.records) != BLOCK_SEGMENTS * RECORD.itemsize:
-            return None
-        records = np.frombuffer(found.records, RECORD)
-        if not (
-            _are_possible(records) and all(0 <= size <= MAX_PIECE_BYTES for _, _, size, _ in found.pieces)
-        ):
-            return None
-        pieces = [PackedText(Deflated(*one[:3]), one[3]) for one in found.pieces]
-        numbers = set(records["timeline"].tolist()) - {NO_TIMELINE}
-        timelines = read_timelines(numbers)
-        if len(pieces) != BLOCK_SEGMENTS // PIECE_SEGMENTS or len(timelines) < len(numbers):
-            return None
-        return cls(first, records, extension, timelines, pieces)
-
-    def encode(self, index: int) -> bytes:
-        """Write a file.
-
-        Args:
-            index: length or digest of the index from which this was derived.
-        """
-        records = np.zeros(BLOCK_SEGMENTS, RECORD)
-        for field in RECORD.names or ():
-            records[field] = self.records[field]
-        pieces = tuple((*one.deflated, one.digest) for one in self.pieces)
-        data = msgspec.msgpack.encode(_OutlineFile(index, records.tobytes(), pieces))
-        return with_checksum(_MAGIC, data)
 
     @property
     def there(self) -> Positions:
@@ -320,25 +253,6 @@ def checked(magic: bytes, data: bytes) -> memoryview | None:
     content = memoryview(data)[begin:]
     is_whole = data[:begin] == magic + zlib.crc32(content).to_bytes(_CRC_BYTES, sys.byteorder)
     return content if is_whole else None
-
-
-def _file_of(data: bytes, index: int) -> _OutlineFile | None:
-    """Read a file; None where it is damaged, has another form, or wasn't derived from this index."""
-    content = checked(_MAGIC, data)
-    if content is None:
-        return None
-    try:
-        found = _DECODER.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    return found if found.index == index else None
-
-
-def _are_possible(records: Records) -> bool:
-    """Return whether records from outside can be counted with."""
-    ratios = (records[field] for field in ("date", "duration", "shown"))
-    is_there = records["flags"] > 0
-    return all((one[:, 1] > 0).all() for one in ratios) and bool((records["duration"][is_there, 0] > 0).all())
 
 
 def _record(segment: LiveSegment) -> tuple[object, ...]:

@@ -15,8 +15,8 @@ from fractions import Fraction
 import numpy as np
 
 from media.dash.durations import SHORTEST_LAST, rounded_down, rounded_up
-from packager.past.outlined_span import OutlinedSpan, OutlinedTrack, Sums, behind_breaks
-from packager.past.outlines import DISCONTINUITY, MEDIA, NO_TIMELINE, TIMED, Positions
+from packager.past.outlined_span import OutlinedSpan, OutlinedTrack, Sums, behind_breaks, first_of
+from packager.past.outlines import DISCONTINUITY, MEDIA, TIMED, Positions
 
 Tracks = dict[str, OutlinedTrack]
 
@@ -116,8 +116,8 @@ def _groups(span: OutlinedSpan, tracks: Tracks) -> Iterator[tuple[Tracks, Positi
 
 def _is_video(track: OutlinedTrack) -> bool | None:
     """Return whether a rendition has pictures; None if all of it is gaps."""
-    coded = np.flatnonzero(track.has(MEDIA) & (track.column("timeline") != NO_TIMELINE))
-    timeline = track.timeline(int(coded[0])) if len(coded) else None
+    first = first_of(track.has(MEDIA) & track.coded)
+    timeline = None if first is None else track.timeline(first)
     return None if timeline is None else bool(timeline.entry.width)
 
 

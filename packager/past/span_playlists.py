@@ -10,7 +10,7 @@ import numpy as np
 
 from media.hls.media_playlist import Map, MediaPlaylist, Older
 from media.hls.precompressed_text import PackedText, Text, rendered
-from packager.past.outlined_span import Column, Mask, OutlinedSpan, OutlinedTrack, behind_breaks
+from packager.past.outlined_span import Column, Mask, OutlinedSpan, OutlinedTrack, behind_breaks, first_of
 from packager.past.outlines import MEDIA, NO_TIMELINE, PIECE_SEGMENTS, THERE, Positions, segment_lines
 from packager.publish.hls_line_cache import Suffix
 from packager.publish.hls_multivariant import SpanTotals
@@ -126,13 +126,12 @@ class SpanLines:
 
 def span_totals(span: OutlinedSpan, target_duration: int) -> Mapping[str, SpanTotals]:
     """Add up what a multivariant playlist says of each rendition."""
-    listed = np.flatnonzero(span.there)
-    return {name: _totals(own, listed, target_duration) for name, own in span.tracks.items()}
+    return {name: _totals(own, target_duration) for name, own in span.tracks.items()}
 
 
-def _totals(own: OutlinedTrack, listed: Positions, target_duration: int) -> SpanTotals:
+def _totals(own: OutlinedTrack, target_duration: int) -> SpanTotals:
     totals = SegmentTotals(target_duration)
-    for one in own.sums(listed[own.has(MEDIA)[listed]]):
+    for one in own.sums(np.flatnonzero(own.has(THERE | MEDIA))):
         totals.add_alike(*one)
-    coded = np.flatnonzero(own.has(THERE) & (own.column("timeline") != NO_TIMELINE))
-    return SpanTotals(totals, own.timeline(int(coded[-1])) if len(coded) else None)
+    behind = first_of(own.coded[::-1])
+    return SpanTotals(totals, None if behind is None else own.timeline(len(own.coded) - 1 - behind))

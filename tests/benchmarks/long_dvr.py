@@ -21,7 +21,7 @@ from pathlib import Path
 import httpx
 
 from packager.dvr.bucket import DvrBucket
-from packager.dvr.piece_outlines import OutlineWriter
+from packager.dvr.stored_outlines import BucketOutlines, OutlineWriter
 from packager.s3.limits import S3Limits
 from tests.conftest import ServerProcess, start_server
 from tests.long_dvr import CONFIGURATION, RENDITIONS, TIMES, LongDvr, make_long_bucket, make_long_dvr
@@ -83,7 +83,8 @@ def write_outlines(folder: Path, s3: S3Server) -> None:
     os.environ.update(s3.environment())
     bucket, key = DvrBucket(f"s3://{BUCKET}/long", folder, S3Limits()), "live/long/dvr"
     past = {name: bucket.past(f"{bucket.address}/{key}/{name}", TIMES) for name in RENDITIONS}
-    writer = OutlineWriter(bucket.storing, key, {name: one for name, one in past.items() if one is not None})
+    indexes = {name: one for name, one in past.items() if one is not None}
+    writer = OutlineWriter(BucketOutlines(bucket.storing, key), indexes)
     while writer.write_next(0):
         pass
 

@@ -12,7 +12,7 @@ from obstore.store import S3Store
 from packager.dvr.index import IndexLine, decode, encode
 from packager.dvr.index_pieces import PieceName
 from packager.dvr.limits import DEFAULT_LIMITS
-from packager.dvr.piece_outlines import OutlineName
+from packager.dvr.stored_outlines import OutlineName
 from packager.past.outlines import BLOCK_SEGMENTS
 from tests.conftest import ServerProcess
 from tests.origin.cluster.nodes import get, nodes, owns, plays, shared_channel

@@ -12,7 +12,7 @@ from pathlib import Path
 import obstore
 import pytest
 
-from packager.dvr.piece_outlines import OutlineName
+from packager.dvr.stored_outlines import OutlineName
 from packager.past.outlines import BLOCK_SEGMENTS
 from tests.long_dvr import LongDvr, make_long_bucket
 from tests.origin.live.long_server import SECONDS, WINDOW, Long

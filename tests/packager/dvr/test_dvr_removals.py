@@ -18,8 +18,10 @@ from packager.dvr.disk_writer import Writer
 from packager.dvr.index import INDEX
 from packager.dvr.limits import DvrLimits
 from packager.dvr.segment_removal import DvrBounds, SegmentRemover
+from packager.dvr.stored_outlines import OUTLINE_FOLDER, DiskOutlines
 from packager.dvr.write_queue import Archival, DiskHealth, Removal, RenditionStore, WriteQueue
 from packager.process.ffmpeg_discovery import Tools
+from packager.safe_files import DataFolder
 from packager.window.model import LiveSegment
 from tests.conformance.handfed import NUMBER, Track
 from tests.packager.station import on_air
@@ -41,7 +43,10 @@ class Stored:
         self.health = DiskHealth("test", limits.calm_writes)
         self.queue = WriteQueue(self.health, limits.waiting_bytes, limits.leaving_segments)
         self.rendition = RenditionStore(self.queue, self.folder)
-        self.removal = SegmentRemover(self.queue, {"240p": self.rendition}, self.health, DvrBounds(), limits)
+        outlines = DiskOutlines(DataFolder(path.with_name(OUTLINE_FOLDER)))
+        self.removal = SegmentRemover(
+            self.queue, {"240p": self.rendition}, self.health, DvrBounds(), limits, outlines
+        )
         self.writer = Writer(self.queue, self.removal, self.health, limits)
         self.removal.used = sum(segment.size for segment in segments)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 
 import obstore
 import pytest
@@ -18,28 +16,13 @@ from packager.window.model import Timeline
 from tests.conformance.handfed import Track
 from tests.packager.dvr.rendition_in_bucket import KEY, TIMES, RenditionInBucket
 from tests.packager.stored_segments import timeline_of
-from tests.s3_server import S3Proxy, S3Server
+from tests.s3_server import S3Proxy
 
 pytestmark = pytest.mark.timeout(300)
 
 LIMITS = BucketLimits()
 NUMBERS = range(400 * BLOCK_SEGMENTS - 100, 410 * BLOCK_SEGMENTS + 30)
 ALWAYS = 10**12
-
-
-@pytest.fixture
-def rendition(
-    request: pytest.FixtureRequest,
-    s3_server: S3Server,
-    s3_proxy: S3Proxy,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> Iterator[RenditionInBucket]:
-    for name, value in s3_server.environment(s3_proxy.url).items():
-        monkeypatch.setenv(name, value)
-    found = RenditionInBucket(s3_server, f"first/{request.node.name}", tmp_path, LIMITS)
-    yield found
-    found.close()
 
 
 @pytest.fixture

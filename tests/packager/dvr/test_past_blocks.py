@@ -10,7 +10,6 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,7 +20,7 @@ from packager.dvr.index import IndexLine, encode
 from packager.dvr.limits import DEFAULT_LIMITS
 from packager.dvr.own_files import erase_in
 from packager.dvr.past_blocks import PAST, PastBlocks
-from packager.past.outlines import BLOCK_SEGMENTS, RECORD, outlines_of
+from packager.past.outlines import BLOCK_SEGMENTS
 from packager.safe_files import DataFolder
 from packager.window.model import LiveSegment
 from tests.conformance.handfed import Track
@@ -158,36 +157,6 @@ def test_another_renditions_segments_stand_for_blocks_that_differ_from_them_by_n
         assert found == whole
         known = set(map(id, own))
         assert {one.number // BLOCK_SEGMENTS for one in found if id(one) in known} == {1}
-
-
-@pytest.mark.parametrize("damage", ["none", "torn", "empty", "lost", "of a shorter index"])
-def test_a_full_block_has_an_outline_of_its_index_which_may_be_lost_or_damaged(
-    tmp_path: Path, segments: list[LiveSegment], damage: str
-) -> None:
-    path = tmp_path / "240p"
-    lines = archive(path, segments)
-    outline = path / PAST / "2" / "outline"
-    assert outline.exists()
-    assert not (path / PAST / "3" / "outline").exists(), "more may come"
-    whole = outline.read_bytes()
-    if damage in ("torn", "empty"):
-        outline.write_bytes(whole[: len(whole) // 2 if damage == "torn" else 0])
-    elif damage == "lost":
-        outline.unlink()
-    elif damage == "of a shorter index":
-        with index_of(path).open("ab") as file:
-            file.write(encode(lines[5]))
-    last = segments[-1].program_date_time + 1
-    found = PastBlocks(path).outlines(segments[0].program_date_time, last, 10**12)
-    expected = list(outlines_of(everything(PastBlocks(path)), "m4s"))
-    assert [one.first for one in found] == [2 * BLOCK_SEGMENTS, 3 * BLOCK_SEGMENTS]
-    for one, other in zip(found, expected, strict=True):
-        assert all(np.array_equal(one.records[field], other.records[field]) for field in RECORD.names or ())
-        assert one.timelines == other.timelines
-        assert [one.piece(at).render() for at in range(4)] == [other.piece(at).render() for at in range(4)]
-    if damage == "lost":
-        DvrFolder(path).archive(lines[-1:])
-        assert outline.read_bytes() == whole, "it is made again by the next process that writes"
 
 
 def test_no_more_blocks_than_the_limit_are_in_memory(tmp_path: Path, segments: list[LiveSegment]) -> None:

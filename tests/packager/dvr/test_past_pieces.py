@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import obstore
 import pytest
@@ -21,7 +20,7 @@ from packager.window.model import LiveSegment
 from tests.conformance.handfed import Track
 from tests.packager.dvr.rendition_in_bucket import KEY, S3, TIMES, MortalClient, RenditionInBucket
 from tests.packager.stored_segments import make_segments
-from tests.s3_server import S3Proxy, S3Server
+from tests.s3_server import S3Proxy
 
 LINES = 8
 LIMITS = BucketLimits(
@@ -33,21 +32,6 @@ COUNT = 45
 LEFT = 1024
 """The first number of a piece, behind those that are removed."""
 ALWAYS = 10**12
-
-
-@pytest.fixture
-def rendition(
-    request: pytest.FixtureRequest,
-    s3_server: S3Server,
-    s3_proxy: S3Proxy,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> Iterator[RenditionInBucket]:
-    for name, value in s3_server.environment(s3_proxy.url).items():
-        monkeypatch.setenv(name, value)
-    found = RenditionInBucket(s3_server, f"past/{request.node.name}", tmp_path, LIMITS)
-    yield found
-    found.close()
 
 
 @pytest.fixture

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from itertools import groupby
-from pathlib import Path
 
 import obstore
 import pytest
@@ -17,15 +16,16 @@ from packager.dvr.index import IndexLine, encode
 from packager.dvr.index_pieces import PieceName
 from packager.dvr.limits import BucketLimits
 from packager.dvr.piece_expiry import PieceExpiry
-from packager.dvr.piece_outlines import OutlineWriter
-from packager.past.outlines import BLOCK_SEGMENTS, NO_TIMELINE, RECORD, Outline, outlines_of
+from packager.dvr.stored_outlines import BucketOutlines, OutlineWriter
+from packager.past.outlines import BLOCK_SEGMENTS, outlines_of
 from packager.s3.client import UnavailableError
 from packager.window.cadence import cadence
 from packager.window.model import Timeline
 from tests.conformance.handfed import Track
+from tests.packager.dvr.outline_contents import contents
 from tests.packager.dvr.rendition_in_bucket import KEY, S3, TIMES, MortalClient, RenditionInBucket
 from tests.packager.stored_segments import timeline_of
-from tests.s3_server import S3Proxy, S3Server
+from tests.s3_server import S3Proxy
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -41,21 +41,6 @@ OUTLINES = f"{CHANNEL}/outlines"
 
 OTHERS = cadence(Fraction(30), 2.0, 0.25)
 ALWAYS = 10**12
-
-
-@pytest.fixture
-def rendition(
-    request: pytest.FixtureRequest,
-    s3_server: S3Server,
-    s3_proxy: S3Proxy,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> Iterator[RenditionInBucket]:
-    for name, value in s3_server.environment(s3_proxy.url).items():
-        monkeypatch.setenv(name, value)
-    found = RenditionInBucket(s3_server, f"blocks/{request.node.name}", tmp_path, LIMITS)
-    yield found
-    found.close()
 
 
 @pytest.fixture
@@ -105,7 +90,7 @@ def put_all(
 
 def writer(rendition: RenditionInBucket) -> OutlineWriter:
     """Begin as a process does that stores from now on."""
-    return OutlineWriter(rendition.bucket.storing, CHANNEL, {RENDITION: rendition.past()})
+    return OutlineWriter(BucketOutlines(rendition.bucket.storing, CHANNEL), {RENDITION: rendition.past()})
 
 
 def write_all(rendition: RenditionInBucket) -> list[str]:
@@ -116,28 +101,6 @@ def write_all(rendition: RenditionInBucket) -> list[str]:
         found += set(now).difference(before)
         before = now
     return found
-
-
-def contents(outlines: Iterable[Outline]) -> list[object]:
-    return [
-        (one.first, facts(one), timelines_of(one), [piece.render() for piece in one.pieces])
-        for one in outlines
-    ]
-
-
-def timelines_of(outline: Outline) -> list[Timeline]:
-    """Give the timelines that a block's numbers are of."""
-    numbers = set(outline.records["timeline"].tolist()) - {NO_TIMELINE}
-    return [outline.timelines[number] for number in sorted(numbers)]
-
-
-def facts(outline: Outline) -> list[object]:
-    """Give the facts of all numbers, whatever the denominators of seconds."""
-    columns = (outline.records[field] for field in RECORD.names or ())
-    return [
-        [Fraction(*row) for row in one.tolist()] if one.ndim == 2 else (one.dtype, one.tolist())
-        for one in columns
-    ]
 
 
 def read(
@@ -177,7 +140,7 @@ def test_a_process_that_was_killed_before_an_outline_leaves_that_to_the_next_one
     put_all(rendition, timelines)
     client = MortalClient(rendition.bucket.address, S3.requests)
     client.changes = 1
-    dying = OutlineWriter(client, CHANNEL, {RENDITION: rendition.past()})
+    dying = OutlineWriter(BucketOutlines(client, CHANNEL), {RENDITION: rendition.past()})
     assert dying.write_next(0)
     with pytest.raises(UnavailableError):
         dying.write_next(0)

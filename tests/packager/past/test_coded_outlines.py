@@ -232,6 +232,25 @@ def test_of_another_hand_none_is_read_that_nobody_could_count_with(
     assert None not in others, "they don't depend on each other"
 
 
+def test_damaged_files_and_lines_that_are_too_long_are_no_outlines(
+    file: list[Any], timeline: Timeline
+) -> None:
+    data, chosen = with_checksum(MAGIC, msgspec.msgpack.encode(file)), random.Random(1)
+
+    def is_read(data: bytes) -> bool:
+        return OutlineGroup.decode(data, BEGIN, lambda number, init: None) is not None
+
+    assert is_read(data)
+    for damaged in (data[:-1], data + b"x", b""):
+        assert not is_read(damaged)
+    for _ in range(200):
+        changed = bytearray(data)
+        changed[chosen.randrange(len(data))] ^= 1 << chosen.randrange(8)
+        assert not is_read(bytes(changed))
+    file[1] = [[[each[0][0], each[0][1], 1 << 30], each[1]] for each in file[1]]
+    assert read(file, timeline) == [None] * 3
+
+
 def test_init_segments_that_arent_any_and_too_many_blocks_are_refused(
     file: list[Any], timeline: Timeline
 ) -> None:

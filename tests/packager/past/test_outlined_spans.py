@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import zlib
-from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,7 +12,7 @@ from hypothesis import strategies as st
 from media.hls.precompressed_text import PackedText, rendered
 from packager.past.coded_outlines import NotedOutline, OutlineGroup
 from packager.past.outlined_span import OutlinedSpan
-from packager.past.outlines import Outline, Records, outlines_of
+from packager.past.outlines import Outline, outlines_of
 from packager.past.playlists import media_playlist, without_common_gaps
 from packager.past.span_playlists import span_playlist, span_totals
 from packager.window.model import Timeline
@@ -48,29 +45,6 @@ def written(span: OutlinedSpan, name: str, suffix: str) -> str:
     first = next(line for line in lines if line.partition(".")[0].isdigit())
     assert number.partition(":")[2] == first.partition(".")[0]
     return "\n".join(line for line in lines if line != number)
-
-
-def stored(segments: Segments) -> OutlinedSpan:
-    """Write the outlines to files and read them again."""
-    found: dict[str, list[Outline]] = {}
-    for name, own in segments.items():
-        timelines = {one.timeline.number: one.timeline for one in own if one.timeline is not None}
-
-        def read(numbers: Iterable[int], known: Mapping[int, Timeline] = timelines) -> Mapping[int, Timeline]:
-            return {number: known[number] for number in numbers}
-
-        found[name] = []
-        for one in outlines_of(own, extension_of(name)):
-            again = Outline.decode(one.encode(17), 17, one.first, extension_of(name), read)
-            assert again is not None
-            found[name].append(again)
-    return OutlinedSpan(OutlinedSpan.of(segments).numbers, found)
-
-
-def records_of(outline: Outline) -> Records:
-    """Copy the facts of an outline that was made of segments."""
-    assert isinstance(outline.records, np.ndarray)
-    return outline.records.copy()
 
 
 def grouped(segments: Segments) -> OutlinedSpan:
@@ -109,7 +83,6 @@ def test_a_playlist_of_columns_has_the_bytes_of_one_of_segments(
         return
     expected = text(segments, name, suffix)
     assert written(OutlinedSpan.of(segments), name, suffix) == expected
-    assert written(stored(segments), name, suffix) == expected
     assert written(grouped(segments), name, suffix) == expected
 
 
@@ -117,10 +90,7 @@ def test_a_playlist_of_columns_has_the_bytes_of_one_of_segments(
 @given(runs=RUNS)
 def test_sums_of_columns_are_those_of_segments(timeline: Timeline, runs: list[tuple[list[str], int]]) -> None:
     segments = segments_of(runs, timeline)
-    for name, found in (
-        *span_totals(stored(segments), 2).items(),
-        *span_totals(grouped(segments), 2).items(),
-    ):
+    for name, found in span_totals(grouped(segments), 2).items():
         expected = SegmentTotals(2)
         expected.add_all(segments[name])
         assert found.totals.peak_bandwidth == expected.peak_bandwidth
@@ -137,42 +107,3 @@ def test_whole_pieces_are_the_same_objects_in_all_playlists(timeline: Timeline) 
         pieces = span_playlist(span, "720p", Fraction(0), 2, (), "").pieces()
         packed.append({id(one) for one in pieces if isinstance(one, PackedText)})
     assert len(packed[0] & packed[1]) == 4
-
-
-@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data + b"x", lambda data: b""])
-def test_a_damaged_file_or_that_of_another_index_is_no_outline(timeline: Timeline, damage: object) -> None:
-    segments = segments_of([(["."] * 4, 20)], timeline)
-    (one,) = outlines_of(segments["720p"], "m4s")
-    data, chosen = one.encode(100), random.Random(1)
-
-    def read(numbers: Iterable[int]) -> Mapping[int, Timeline]:
-        return dict.fromkeys(numbers, timeline)
-
-    assert Outline.decode(data, 100, one.first, "m4s", read) is not None
-    assert Outline.decode(data, 101, one.first, "m4s", read) is None
-    assert Outline.decode(data, 100, one.first, "m4s", lambda _: {}) is None, "an init segment is gone"
-    assert callable(damage)
-    assert Outline.decode(damage(data), 100, one.first, "m4s", read) is None
-    for _ in range(200):
-        changed = bytearray(data)
-        changed[chosen.randrange(len(data))] ^= 1 << chosen.randrange(8)
-        assert Outline.decode(bytes(changed), 100, one.first, "m4s", read) is None
-
-
-@pytest.mark.parametrize("field", ["date", "duration", "shown", "pieces"])
-def test_a_file_of_another_hand_that_nobody_could_count_with_is_no_outline(
-    timeline: Timeline, field: str
-) -> None:
-    segments = segments_of([(["."] * 4, 20)], timeline)
-    (one,) = outlines_of(segments["720p"], "m4s")
-    records, pieces = records_of(one), list(one.pieces)
-    if field == "pieces":
-        pieces = [each._replace(deflated=each.deflated._replace(size=1 << 30)) for each in pieces]
-    else:
-        records[field][one.there[3], 1] = 0
-    data = Outline(one.first, records, "m4s", one.timelines, pieces).encode(100)
-
-    def read(numbers: Iterable[int]) -> Mapping[int, Timeline]:
-        return dict.fromkeys(numbers, timeline)
-
-    assert Outline.decode(data, 100, one.first, "m4s", read) is None
