@@ -31,7 +31,9 @@ def standstills(server: ServerProcess, channel: str, rendition: str) -> tuple[fl
     text = fetch(f"{server.url}/live/{channel}/{rendition}/media.m3u8")[2].decode()
     left = re.search(r"DISCONTINUITY-SEQUENCE:(\d+)", text)
     breaks = text.count("#EXT-X-DISCONTINUITY\n") + text.count("#EXT-X-GAP\n")
-    late = values[f"{delays}_count{{{labels}}}"] - values[f'{delays}_bucket{{{labels},le="{LATE}"}}']
+    # There is none before the first part.
+    counted = values.get(f"{delays}_count{{{labels}}}", 0)
+    late = counted - values.get(f'{delays}_bucket{{{labels},le="{LATE}"}}', 0)
     return late, breaks + int(left[1] if left else 0)
 
 
