@@ -182,18 +182,24 @@ def same(every: Sequence[ServerProcess], path: str) -> bytes:
 
 
 def judge(
-    every: Sequence[ServerProcess], made: dict[str, Any], seconds: float, folder: Path, takeovers: int = 0
+    every: Sequence[ServerProcess],
+    made: dict[str, Any],
+    seconds: float,
+    folder: Path,
+    takeovers: int = 0,
+    spare: float = 0.0,
 ) -> str:
     """Check a recording's file and playlist at all nodes; return the playlist.
 
     Args:
         seconds: that were to be recorded.
         takeovers: how often the station had another owner meanwhile.
+        spare: seconds within which the recording may have begun, of which it may have all or nothing.
     """
     missing = takeovers * TAKEOVER_SECONDS
     file = folder / f"{made['id']}.mp4"
     file.write_bytes(same(every, made["mp4"]))
-    assert seconds - missing - 1 < _duration_of(file) < seconds + 1
+    assert seconds - missing - 1 < _duration_of(file) < seconds + spare + 1
     assert _seconds_of_tone(file) > seconds - missing - 1
     text = same(every, made["hls"].replace("master", "48k/media")).decode()
     found = m3u8.loads(text)

@@ -111,6 +111,7 @@ def test_a_reserve_goes_on_with_what_a_source_client_has_sent_beyond_the_dvr(
 ) -> None:
     with recording_nodes(tmp_path, redis_server, s3_server.environment(), SENT) as nodes:
         two, edge = nodes.start("two"), nodes.start("edge", "edge", data=False)
+        sent = time.time()
         with sending(two), contextlib.ExitStack() as reserve:
             wait_for(lambda: is_heard(edge), "the first source")
             began = time.time()
@@ -126,6 +127,6 @@ def test_a_reserve_goes_on_with_what_a_source_client_has_sent_beyond_the_dvr(
             reserve.close()
             seconds = time.time() - began
         made = wait_for_recording(nodes.every, "")
-        judge(nodes.every, made, seconds, tmp_path, takeovers=1)
+        judge(nodes.every, made, seconds, tmp_path, takeovers=1, spare=began - sent)
         assert not made["pinned"]
         assert len(get(edge, "/api/radio").json()[0]["recordings"]) == 1

@@ -282,17 +282,18 @@ def test_ten_hours_and_40_gb_are_played_within_the_same_memory(
 
 
 @pytest.mark.clause("Damaged films are read or refused, within the limits")
-def test_thousands_of_damaged_tables_are_indexed_or_refused_within_the_limits() -> None:
+@pytest.mark.parametrize("seed", [5, 6, 7])
+def test_thousands_of_damaged_tables_are_indexed_or_refused_within_the_limits(seed: int) -> None:
     """Numbers of a file's tables are replaced by others that are large, small, or one off."""
     source = bytearray(
         moov(*(Track(sound(500).tables, video=video, timescale=90) for video in (True, False)))
     )
-    random = np.random.default_rng(5)
+    random = np.random.default_rng(seed)
     limits = IndexLimits(samples=100_000)
     begins = [at for kind in (b"stts", b"stsc", b"stsz", b"stco") for at in _all(bytes(source), kind)]
     outcomes: dict[str, int] = {}
     tracemalloc.start()
-    for _ in range(300):
+    for _ in range(100):
         damaged = bytearray(source)
         for begin in random.choice(begins, 2):
             at = begin + 4 + 4 * int(random.integers(0, 5))
