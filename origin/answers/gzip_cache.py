@@ -43,8 +43,8 @@ QUICK_BYTES = 256 << 10
 RUN_PIECES = 128
 """Most pieces whose compressed forms are kept joined: of a text that grows, few are joined anew."""
 
-OFTEN = 32
-"""So many texts of one size are worth tables for it."""
+OFTEN = 8
+"""So many texts of one size are worth tables for it, which stay for the next ones."""
 
 SIZES_KEPT = 16
 """For so many sizes tables are kept, each of 40 KB."""
