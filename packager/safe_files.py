@@ -224,12 +224,17 @@ class OpenFolder:
         except FileNotFoundError:
             return None
 
-    def size_within(self, folder: str, name: str) -> int:
-        """Return the length of a file in a folder within, either of which may be a link; 0 without one."""
+    def stamp_within(self, folder: str, name: str) -> tuple[int, int]:
+        """Return what changes with a file in a folder within, either of which may be a link.
+
+        Returns:
+            When it was changed last, in nanoseconds since the epoch, and its length; zeros without one.
+        """
         try:
-            return os.stat(f"{folder}/{name}", dir_fd=self._descriptor, follow_symlinks=False).st_size
+            status = os.stat(f"{folder}/{name}", dir_fd=self._descriptor, follow_symlinks=False)
         except OSError:
-            return 0
+            return 0, 0
+        return status.st_mtime_ns, status.st_size
 
     def open_file(self, name: str) -> int:
         """Open a regular file for reading.

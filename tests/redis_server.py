@@ -62,6 +62,12 @@ class RedisServer:
         self.process.kill()
         self.process.wait()
 
+    def lose_data(self) -> None:
+        """Remove what it had, while it doesn't run."""
+        assert self.process is not None
+        assert self.process.poll() is not None
+        shutil.rmtree(self._folder / "appendonlydir")
+
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
         """Let it answer nothing for a while: connections are made, and stay silent."""

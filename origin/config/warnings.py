@@ -74,9 +74,9 @@ def _of_station_rule(station: RadioOptions, config: Config) -> Iterator[str]:
         return
     if not stations.is_in_hls(station, config):
         yield f"radio {station.name!r}: record: only a station in HLS has recordings"
-    elif config.cluster.url:
-        yield f"radio {station.name!r}: record: nodes of a cluster make no recordings of stations"
-    elif not config.server.data:
+    elif config.cluster.url and not config.server.dvr_path:
+        yield f"radio {station.name!r}: record: nodes of a cluster keep recordings in server.dvr_path alone"
+    elif not config.server.data and config.cluster.role != "edge":
         yield f"radio {station.name!r}: record: recordings are made in server.data"
     elif station.record == "publications" and stations.kind(station) != "publish":
         yield f"radio {station.name!r}: record: only source = 'publish' has source clients"

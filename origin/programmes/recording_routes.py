@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,21 +16,38 @@ from origin.responses.json_response import as_json
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import receive_body, require_type
 from packager.live.channel import Channel
-from packager.recordings.disk_recordings import Recording
-from packager.recordings.span_keeper import NoRoomError, NothingKeptError, SpanKeeper
+from packager.recordings.span_files import KeptSpan
+from packager.recordings.span_keeper import MadeRecordings, NoRoomError, NothingKeptError, SpanKeeper
 
 MAX_BODY_BYTES = 16 << 10
 
 NOT_RECORDED = "only a channel with server.data and a DVR has recordings"
 
 
-def routes(channels: Mapping[str, Channel], access: AccessPolicy) -> list[BaseRoute]:
+class Recorder(Protocol):
+    """A channel or station whose spans may be kept."""
+
+    @property
+    def records(self) -> bool:
+        """Whether this server ever keeps any."""
+
+    @property
+    def span_keeper(self) -> SpanKeeper | None:
+        """The keeper of its spans; None while another server keeps them."""
+
+    @property
+    def recordings(self) -> MadeRecordings | None:
+        """The recordings that were made; None where none ever are."""
+
+
+def routes(recorders: Mapping[str, Recorder], access: AccessPolicy) -> list[BaseRoute]:
     """Make the routes.
 
     Args:
+        recorders: the channels and stations, by name.
         access: decides who is the administrator, who alone keeps spans and removes recordings.
     """
-    endpoint = RecordingsEndpoint(channels, access)
+    endpoint = RecordingsEndpoint(recorders, access)
     return [
         Route("/live/{channel}/recordings", endpoint.keep, methods=["POST"]),
         Route("/live/{channel}/recordings/{id}", endpoint.remove, methods=["DELETE"]),
@@ -41,7 +59,7 @@ def is_kept_here(channels: Mapping[str, Channel], channel: str, name: str) -> bo
     made = channels.get(channel)
     if made is None or made.span_keeper is None:
         return False
-    recordings = made.live_event.recordings
+    recordings = made.recordings
     is_recording = recordings is not None and recordings.get(name) is not None
     return is_recording or any(one.id == name for one in made.span_keeper.waiting)
 
@@ -49,15 +67,15 @@ def is_kept_here(channels: Mapping[str, Channel], channel: str, name: str) -> bo
 class RecordingsEndpoint:
     """Answers requests that keep spans and remove recordings."""
 
-    def __init__(self, channels: Mapping[str, Channel], access: AccessPolicy) -> None:
-        self._channels = channels
+    def __init__(self, recorders: Mapping[str, Recorder], access: AccessPolicy) -> None:
+        self._recorders = recorders
         self._access = access
 
     async def keep(self, request: Request) -> Response:
         """Keep a span of a channel, before or after it comes."""
         if (refused := await self._access.refuse_others(request)) is not None:
             return refused
-        channel, keeper = self._keeper(request)
+        keeper, _ = self._keeper(request)
         require_type(request, "application/json")
         start_ms, end_ms, title = read_span(await receive_body(request, MAX_BODY_BYTES))
         try:
@@ -68,20 +86,20 @@ class RecordingsEndpoint:
             raise RefusalError(507, str(error)) from error
         except OSError as error:
             raise RefusalError(503, f"the span can't be kept: {error.strerror or error}") from error
-        if isinstance(kept, Recording):
-            return as_json({"state": "recorded", "recording": describe(channel.name, kept)}, 201)
-        # RFC 9110 §15.3.3: the recording is made once all of the span has come.
-        return as_json({"state": "waiting", "span": kept.id, "recording": None}, 202)
+        if isinstance(kept, KeptSpan):
+            # RFC 9110 §15.3.3: the recording is made once all of the span has come.
+            return as_json({"state": "waiting", "span": kept.id, "recording": None}, 202)
+        recording = describe(request.path_params["channel"], kept)
+        return as_json({"state": "recorded", "recording": recording}, 201)
 
     async def remove(self, request: Request) -> Response:
         """Remove a recording, or forget a span that isn't one yet."""
         if (refused := await self._access.refuse_others(request)) is not None:
             return refused
-        channel, keeper = self._keeper(request)
+        keeper, recordings = self._keeper(request)
         name = request.path_params["id"]
-        recordings = channel.live_event.recordings
-        is_removed = recordings is not None and await recordings.remove(name)
         try:
+            is_removed = recordings is not None and await recordings.remove(name)
             is_removed = is_removed or await keeper.forget(name)
         except OSError as error:
             raise RefusalError(503, f"the span can't be removed: {error.strerror or error}") from error
@@ -89,10 +107,12 @@ class RecordingsEndpoint:
             raise RefusalError(404, "Not Found")
         return Response(status_code=204)
 
-    def _keeper(self, request: Request) -> tuple[Channel, SpanKeeper]:
-        channel = self._channels.get(request.path_params["channel"])
-        if channel is None:
+    def _keeper(self, request: Request) -> tuple[SpanKeeper, MadeRecordings | None]:
+        recorder = self._recorders.get(request.path_params["channel"])
+        if recorder is None:
             raise RefusalError(404, "Not Found")
-        if channel.span_keeper is None:
+        if not recorder.records:
             raise RefusalError(501, NOT_RECORDED)
-        return channel, channel.span_keeper
+        if recorder.span_keeper is None:
+            raise RefusalError(503, "this node doesn't keep spans of the station yet", {"retry-after": "1"})
+        return recorder.span_keeper, recorder.recordings

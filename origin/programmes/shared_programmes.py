@@ -186,7 +186,7 @@ class SharedProgrammes:
         if read is None:
             log.warning("programmes in Redis can't be read", channel=channel)
             return store.schedule
-        own = self._node.channels.get(channel)
+        own = self._node.channels.get(channel) or self._node.simulcasts.get(channel)
         if own is None or not own.is_owner:
             return read
         # Programmes that are recordings stay as they are.

@@ -21,7 +21,7 @@ from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
 from origin.http.representation import RepresentationMetadata
 from origin.live.requests.dvr_segments import StoredFile, stored_reply
-from packager.library.local_storage import LocalFile, NotFoundError
+from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import LibraryFile
 from packager.past.progressive_mp4 import MovieLayout, MoviePiece
 from packager.recordings.disk_recordings import RecordingReader
@@ -60,7 +60,7 @@ def describe(channel: str, recording: AnyRecording) -> dict[str, object]:
         "programme": metadata.programme or None,
         "pinned": metadata.pinned,
         "start": metadata.start,
-        "duration": metadata.duration,
+        "duration": metadata.shown_duration,
         "size": metadata.size,
         "hls": f"{base}/master.m3u8",
         "dash": f"{base}/{MANIFEST}" if metadata.dash else None,
@@ -192,7 +192,7 @@ async def _movie_reply(request: Request, channel: str, recording: AnyRecording, 
 
 def movie_source(
     recording: AnyRecording,
-    movie: tuple[LocalFile, MovieLayout],
+    movie: tuple[LibraryFile, MovieLayout],
     reader: RecordingReader,
     on_closed: Callable[[], None],
 ) -> MovieSource:

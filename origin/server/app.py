@@ -61,6 +61,7 @@ from origin.server.endpoints import (
 from origin.server.endpoints.error_responses import routed_application
 from origin.server.endpoints.owner_proxy import OwnerRequests
 from origin.server.services.event_services import event_limits, own_origins
+from origin.server.services.recording_services import recorded_stations
 from origin.server.services.services import Services
 from origin.tls.redirect import RedirectToHttps
 from origin.token_relay.openai_errors import OpenAIErrors
@@ -197,7 +198,7 @@ def _routes(
         *revoking.routes(services.token_keys, services.revocation_file, access),
         *reloading.routes(services, access),
         *programme_routes.routes(services.programmes, access, guard, services.limits.publishing),
-        *recording_routes.routes(services.live.kept_channels, access),
+        *recording_routes.routes({**services.live.kept_channels, **services.station_recorders}, access),
         *api.routes(services, access, authorization, event_authorization, guard),
         *prepared_films.routes(services, access),
         *library_list.routes(
@@ -249,7 +250,7 @@ def build_app(
     owned: ASGIApp = app
     if services.live.cluster is not None:
         kept = functools.partial(recording_routes.is_kept_here, services.live.channels)
-        owned = OwnerRequests(app, services.live.cluster, kept)
+        owned = OwnerRequests(app, services.live.cluster, kept, recorded_stations(config))
     if guard is not None:
         owned = TokenChecks(owned, guard)
     if services.token_keys:

@@ -119,6 +119,7 @@ class SharedChannel:
 
     Attributes:
         shared: the log that all nodes serve.
+        keys: the names of its keys.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class SharedChannel:
     ) -> None:
         self.shared, self._stream, self._lease = context.shared, context.stream, context.lease
         self._connection, self._limits = context.connection, context.limits
+        self.keys = self._stream.keys
         self._writer = LogWriter(self._connection, self._stream, self._lease, self._limits.streams)
         self._on_demand = on_demand
         self._dvr = dvr
@@ -155,6 +157,11 @@ class SharedChannel:
     def is_owner(self) -> bool:
         """Whether this node appends to the shared log."""
         return self._lease.epoch > 0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch with which this node appends; 0 while another one may own the log."""
+        return self._lease.epoch
 
     @property
     def is_certain_owner(self) -> bool:

@@ -1,4 +1,4 @@
-"""Carries commands to a live channel, such as its end, to the node that owns its log, and the answers back.
+"""Carries commands to a channel, such as its end, to the node that owns its log, and the answers back.
 
 A command lies in Redis under an ID, which waits in a list of the owner's. The owner deletes the command there
 as it takes it, before anything is done: it is carried out once or never, also where its answer is lost.
@@ -171,11 +171,12 @@ class ClusterCommands:
         self._waiting = _waiting(token)
         self._places = FairSemaphore(limits.at_once, MAX_CLIENT_COMMANDS, limits.waiting)
 
-    async def ask(self, command: ChannelCommand, network: str) -> CommandAnswer:
+    async def ask(self, command: ChannelCommand, network: str, kind: str = LIVE) -> CommandAnswer:
         """Have the owner of a channel carry out a command.
 
         Args:
             command: the request that the owner answers.
+            kind: the kind of log that the channel has, such as ``live``.
             network: the client's; networks with commands at the same time take turns.
 
         Raises:
@@ -187,7 +188,7 @@ class ClusterCommands:
             self.outcomes[CommandOutcome.TOO_LONG] += 1
             raise CommandTooLongError
         try:
-            answer = await self._ask(LogKeys(LIVE, command.channel), message, network)
+            answer = await self._ask(LogKeys(kind, command.channel), message, network)
         except OwnerUnavailableError as error:
             self.outcomes[error.outcome] += 1
             raise

@@ -271,6 +271,12 @@ class ClusterNode:
         channel = self.channels.get(name)
         return LogKeys(LIVE, name) in self._logs and (channel is None or not channel.is_owner)
 
+    def is_station_owned_elsewhere(self, name: str) -> bool:
+        """Return whether a station's live channel is served here, and this node doesn't own its log."""
+        channel = self.simulcasts.get(name)
+        is_served = LogKeys(SIMULCAST, name) in self._simulcast_logs
+        return is_served and (channel is None or not channel.is_owner)
+
     @property
     def followed(self) -> frozenset[str]:
         """The live channels that are served here, and that this node doesn't make."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from media.hls.date_range import DateRange
 from packager.concurrency import background_task
 from packager.dvr.bucket_archive import BucketArchive
+from packager.dvr.segment_sources import SegmentSource
+from packager.past.date_range_file import StoredRanges
 from packager.publish.live_stream import LiveStream
 from packager.window.log import CadenceEntry, Entry
 from packager.window.rendition_log_writer import RenditionWriter
@@ -55,6 +57,15 @@ class SharedDvr:
     def trouble(self) -> str:
         """Why segments aren't stored properly; empty if they are."""
         return self._archive.trouble
+
+    def segment_source(self) -> SegmentSource:
+        """Return what copies segments that the log says are stored to a disk."""
+        return self._archive.segment_source()
+
+    @property
+    def stored_ranges(self) -> Callable[[Fraction, Fraction], Awaitable[StoredRanges]] | None:
+        """Read the date ranges of a span, in seconds since the epoch; None where none are stored."""
+        return None if self._date_ranges is None else self._date_ranges.within
 
     def for_all(self, entry: CadenceEntry) -> CadenceEntry:
         """Append the places of stored segments to the log, and the time for which they stay listed."""

@@ -12,7 +12,6 @@ from packager.dvr.date_ranges.date_range_objects import DateRangeObjects
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.past_pieces import PastPieces
 from packager.library.local_storage import NotFoundError
-from packager.s3.client import S3Client
 from packager.s3.immutable_objects import BucketFiles
 from packager.s3.limits import MAX_IN_FLIGHT, S3Limits
 from packager.s3.object_files import S3File
@@ -33,13 +32,11 @@ class DvrBucket(BucketFiles):
     """A place for the DVRs of live channels and stations in S3; see `BucketFiles`.
 
     Attributes:
-        storing: asks S3 for who stores: viewers who read a lot aren't before it.
-        storing_threads: where to call that.
+        storing_threads: where to call ``storing``.
     """
 
     def __init__(self, address: str, folder: Path, limits: S3Limits) -> None:
         super().__init__(address, folder, limits)
-        self.storing = S3Client(address, limits.requests)
         self.storing_threads = Threads(MAX_IN_FLIGHT, "dvr")
         self._reads = ThreadPoolExecutor(MAX_IN_FLIGHT, "dvr-index")
         self._past: OrderedDict[tuple[str, Cadence], PastPieces] = OrderedDict()

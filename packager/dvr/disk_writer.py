@@ -10,7 +10,7 @@ import asyncio
 
 from packager.dvr.index import IndexLine, stored_of
 from packager.dvr.limits import DvrLimits
-from packager.dvr.segment_removal import NO_ROOM, SegmentRemover
+from packager.dvr.segment_removal import NO_ROOM, ROOM_FOR_LINES, SegmentRemover
 from packager.dvr.write_queue import DiskHealth, PendingWrite, Removal, WriteQueue
 from packager.window.model import LiveSegment
 
@@ -36,6 +36,7 @@ class Writer:
         self._queue = queue
         self._removal = removal
         self._health = health
+        self._is_full = False
 
     async def run(self) -> None:
         """Write and remove for ever."""
@@ -70,7 +71,7 @@ class Writer:
         line = await self._write(put, segment)
         if line is None:
             # A listed segment must be stored: try again, the disk may have recovered.
-            self._queue.put_back(put)
+            self._queue.put_back(put, is_next=self._is_full)
             await asyncio.sleep(self._limits.retry_seconds)
             return
         if not line.parts:
@@ -92,9 +93,10 @@ class Writer:
                 return await asyncio.to_thread(put.segment_store.folder.store, segment, put.left)
             except OSError as error:
                 self._health.failed(error.strerror or str(error))
-                if error.errno not in NO_ROOM:
+                self._is_full = error.errno in NO_ROOM
+                if not self._is_full:
                     break
-                if await self._removal.remove_block():
+                if await self._removal.free(len(segment.data) + ROOM_FOR_LINES):
                     continue
                 if not self._removal.forget_oldest():
                     break

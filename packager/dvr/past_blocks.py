@@ -72,15 +72,32 @@ _timeline = functools.lru_cache(maxsize=64)(parse_init)
 """Blocks share their timelines."""
 
 
+_Stamp = tuple[int, int]
+"""The moment at which an index was changed last, in nanoseconds since the epoch, and its bytes."""
+
+
+class RemovableSegment(NamedTuple):
+    """A segment or gap of the past.
+
+    Attributes:
+        size: bytes of its file; 0 of a gap.
+        is_shared: whether a recording, or the playlist's folder, has the file, too.
+    """
+
+    number: int
+    size: int
+    is_shared: bool
+
+
 class _ReadBlock(NamedTuple):
     """A block that was read.
 
     Attributes:
-        size: bytes of its index, which grows until the block is full.
+        stamp: of its index, which grows until the block is full, and becomes shorter where room is needed.
         segments: in ascending order of their numbers.
     """
 
-    size: int
+    stamp: _Stamp
     segments: Sequence[LiveSegment]
 
 
@@ -89,11 +106,16 @@ class _SizedBlock(NamedTuple):
 
     Attributes:
         first: its first number.
-        size: bytes of its index, which grows until the block is full.
+        stamp: of its index, which grows until the block is full, and becomes shorter where room is needed.
     """
 
     first: int
-    size: int
+    stamp: _Stamp
+
+    @property
+    def size(self) -> int:
+        """Bytes of its index."""
+        return self.stamp[1]
 
 
 class _ListedBlocks(NamedTuple):
@@ -176,8 +198,9 @@ class PastBlocks:
 
     def oldest(self) -> Fraction | None:
         """Return the date of the oldest segment in seconds since the epoch; None without any."""
+        # Not as it was read before: the oldest block becomes shorter where room is needed.
         with contextlib.suppress(OSError), self._place.open() as past:
-            found = (self._begin(past, block) for block in self._numbers(past))
+            found = (self._dated(past, block) for block in self._numbers(past))
             return next((date for date in found if date is not None), None)
         return None
 
@@ -295,7 +318,7 @@ class PastBlocks:
 
     def _outlined(self, past: OpenFolder, blocks: Iterable[int]) -> list[Outline]:
         """Read the outlines of blocks in ascending order, or make them of the index."""
-        sized = [_SizedBlock(one * BLOCK_SEGMENTS, past.size_within(str(one), INDEX)) for one in blocks]
+        sized = [_SizedBlock(one * BLOCK_SEGMENTS, past.stamp_within(str(one), INDEX)) for one in blocks]
         return list(self._outlines.outlines(sized, _full_blocks(self._numbers(past))))
 
     def _made(self, block: _SizedBlock) -> Outline | None:
@@ -312,7 +335,7 @@ class PastBlocks:
     def outline_digest(self, first: int) -> int | None:
         """Return the length of the index of a block; see `OutlinedIndex`."""
         with contextlib.suppress(OSError), self._place.open() as past:
-            return past.size_within(str(first // BLOCK_SEGMENTS), INDEX) or None
+            return past.stamp_within(str(first // BLOCK_SEGMENTS), INDEX)[1] or None
         return None
 
     def noted_outline(self, first: int) -> NotedOutline | None:
@@ -351,31 +374,33 @@ class PastBlocks:
         """Return the date of a block's first segment; None where it can't be read."""
         if (known := self._begins.get(block)) is not None:
             return known
-        date = _first_date(past, block)
-        if date is None:
-            date = next((one.program_date_time for one in self._read(block)), None)
+        date = self._dated(past, block)
         if date is not None:
             if len(self._begins) >= self._limits.blocks_dated:
                 self._begins.clear()
             self._begins[block] = date
         return date
 
+    def _dated(self, past: OpenFolder, block: int) -> Fraction | None:
+        """Read the date of a block's first segment; None where it can't be read."""
+        date = _first_date(past, block)
+        return date or next((one.program_date_time for one in self._read(block)), None)
+
     def _read(self, block: int) -> Sequence[LiveSegment]:
         """Read the segments of a block; of one that isn't there, or can't be read, none."""
         try:
             with (self._place / str(block)).open() as folder:
-                status = folder.status(INDEX)
-                size = 0 if status is None else status.st_size
+                stamp = _stamp(folder)
                 with self._lock:
                     known = self._cache.get(block)
-                    if known is not None and known.size == size:
+                    if known is not None and known.stamp == stamp:
                         self._cache.move_to_end(block)
                         return known.segments
                 segments = _segments(folder, block, self._limits)
         except OSError:
             return ()
         with self._lock:
-            self._cache[block] = _ReadBlock(size, segments)
+            self._cache[block] = _ReadBlock(stamp, segments)
             while len(self._cache) > self._limits.blocks_read:
                 self._cache.popitem(last=False)
         return segments
@@ -491,10 +516,12 @@ class PastBlocks:
     def nbytes(self) -> int:
         """Bytes of all segments in blocks."""
         blocks = self.numbers()
-        if not blocks:
-            return 0
-        newest = self._before(blocks[-1]) + self._bytes_of(blocks[-1])
-        return max(newest - self._before(blocks[0]), 0)
+        # The oldest one may have become shorter since the next one was begun.
+        oldest, later = sum(map(self._bytes_of, blocks[:1])), blocks[1:]
+        if not later:
+            return oldest
+        newest = self._before(later[-1]) + self._bytes_of(later[-1])
+        return oldest + max(newest - self._before(later[0]), 0)
 
     def remove_before(self, date: Fraction) -> bool:
         """Remove the oldest block if all of it came before a date; return whether it is gone.
@@ -510,6 +537,54 @@ class PastBlocks:
             second = next(islice((one for one in begins if one is not None), 1, None), None)
         return second is not None and second <= date and self.remove_oldest()
 
+    def removable(self) -> Iterator[RemovableSegment]:
+        """Yield the segments and gaps in the order in which they are removed where room is needed."""
+        for block in self.numbers():
+            with contextlib.suppress(OSError), (self._place / str(block)).open() as folder:
+                for line in _lines(folder, block, self._limits):
+                    status = folder.status(self._name_of(line)) if line.parts else None
+                    yield RemovableSegment(
+                        line.number, line.size, is_shared=status is not None and status.st_nlink > 1
+                    )
+
+    def remove_until(self, number: int) -> None:
+        """Remove all segments up to a number, and the blocks that have no others.
+
+        A crash may leave the line of the first one without its file, and files without a line, which go with
+        their block.
+
+        Raises:
+            OSError: they can't be removed now.
+        """
+        last = number // BLOCK_SEGMENTS
+        with self._place.open() as past:
+            for block in [one for one in self.numbers() if one < last]:
+                self._erase(past, block)
+            with contextlib.suppress(FileNotFoundError), past.folder(str(last)) as folder:
+                lines = index.read(folder, self._limits).lines.values()
+                kept = [one for one in lines if one.number > number]
+                if kept and len(kept) < len(lines):
+                    self._shorten(folder, [one for one in lines if one.number <= number], kept)
+                if kept:
+                    return
+            self._erase(past, last)
+
+    def _shorten(self, folder: OpenFolder, gone: Sequence[IndexLine], kept: Sequence[IndexLine]) -> None:
+        """Remove the first segments of a block; a full disk takes its shorter index once one is gone."""
+        is_written = False
+        for line in gone:
+            if line.parts:
+                folder.remove(self._name_of(line), line.size)
+            if line is gone[0]:
+                with contextlib.suppress(OSError):
+                    folder.write_whole(INDEX, map(index.encode, kept))
+                    is_written = True
+        if not is_written:
+            folder.write_whole(INDEX, map(index.encode, kept))
+
+    def _name_of(self, line: IndexLine) -> str:
+        return segment_uri(line.number, self._extension)
+
     def remove_oldest(self) -> bool:
         """Remove the oldest block, but for what is foreign in it; return False if there is none.
 
@@ -523,11 +598,20 @@ class PastBlocks:
                 return False
             # Blocks before it can't be read.
             for block in blocks[: blocks.index(oldest) + 1]:
-                erase_in(past, str(block))
-        with self._lock:
-            self._cache.pop(oldest, None)
-        self._begins.pop(oldest, None)
+                self._erase(past, block)
         return True
+
+    def _erase(self, past: OpenFolder, block: int) -> None:
+        erase_in(past, str(block))
+        with self._lock:
+            self._cache.pop(block, None)
+        self._begins.pop(block, None)
+
+
+def _stamp(folder: OpenFolder) -> _Stamp:
+    """Return what changes with the index of a block; zeros where there is none."""
+    status = folder.status(INDEX)
+    return (0, 0) if status is None else (status.st_mtime_ns, status.st_size)
 
 
 def _are_around(outlines: Sequence[Outline], start: Fraction, end: Fraction | None) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import heapq
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import islice
 
 import structlog
 
@@ -28,6 +30,15 @@ MAX_FAILED_REMOVALS = 4096
 
 ARCHIVED_AT_ONCE = 1000
 """Most segments that are put into the past in one step, between which others are stored."""
+
+ROOM_FOR_LINES = 64 << 10
+"""Bytes that are freed where lines of an index can't be written, and beyond a segment that can't."""
+
+SPARE = 64
+"""The share of its most bytes by which a DVR that has too much becomes shorter, so that it isn't often."""
+
+MOST_LOOKED_AT = 4096
+"""Most segments of the past that are looked at in search of files that nobody else has, in one attempt."""
 
 NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
 """Errors of a disk that is full."""
@@ -97,7 +108,7 @@ class SegmentRemover:
             self._health.failed(error.strerror or str(error))
             self._queue.put_back_archivals(archivals)
             if error.errno in NO_ROOM:
-                await self.remove_block()
+                await self.free(ROOM_FOR_LINES)
             return
         await self._end_move()
         if self._past_bytes is not None:
@@ -179,32 +190,42 @@ class SegmentRemover:
             self._is_trimmed = await asyncio.to_thread(trim)
         self._past_bytes = None
 
-    async def remove_block(self) -> bool:
-        """Remove the oldest block of the past of all renditions; return False if there is none."""
+    async def free(self, nbytes: int, *, counts_shared: bool = False) -> bool:
+        """Remove the oldest segments of the past of all renditions, no more of them than it takes.
+
+        Args:
+            nbytes: bytes that are to be free afterwards, beyond those that are.
+            counts_shared: whether files count that stay elsewhere, in recordings for example.
+
+        Returns:
+            Whether any were removed.
+        """
         if not self._past_seconds:
             return False
-        folders = self._folders
+        past = [one.past for one in self._folders]
 
-        def remove() -> bool:
-            oldest = {folder: next(iter(folder.past.numbers()), None) for folder in folders}
-            first = min((one for one in oldest.values() if one is not None), default=None)
-            removed = [folder.past.remove_oldest() for folder in folders if oldest[folder] == first]
+        def free() -> bool:
+            number = _last_removed(past, nbytes, counts_shared=counts_shared)
+            if number is None:
+                return False
+            for one in past:
+                one.remove_until(number)
             self._remove_outlines()
-            return any(removed)
+            return True
 
         self._past_bytes = None
         try:
-            return await asyncio.to_thread(remove)
+            return await asyncio.to_thread(free)
         except OSError as error:
             self._health.failed(str(error))
             return False
 
-    async def _has_too_much(self) -> bool:
-        """Return whether the past and the rest together have too many bytes."""
+    async def _excess(self) -> int:
+        """Return by how many bytes the past and the rest together exceed their bound; 0 or less: by none."""
         if self._past_bytes is None:
             folders = self._folders
             self._past_bytes = await asyncio.to_thread(lambda: sum(one.past.nbytes for one in folders))
-        return self.used + self._past_bytes > self._max_bytes
+        return self.used + self._past_bytes - self._max_bytes
 
     async def remove_queued(self) -> bool:
         """Carry out the queued removals; return whether all succeeded. Failed ones are queued again."""
@@ -220,9 +241,8 @@ class SegmentRemover:
 
     async def make_room(self) -> None:
         """Take the oldest segments off the lists, and remove the oldest stored ones, beyond ``max_bytes``."""
-        while self._max_bytes and self._past_seconds and await self._has_too_much():
-            if not await self.remove_block():
-                break
+        if self._max_bytes and self._past_seconds and (excess := await self._excess()) > 0:
+            await self.free(excess + self._max_bytes // SPARE, counts_shared=True)
         while self._max_bytes and 2 * self._listed_bytes > self._max_bytes and retire_oldest(self._writers):
             pass
         while self._max_bytes and self.used > self._max_bytes and self.forget_oldest():
@@ -261,6 +281,24 @@ def retire_oldest(writers: Iterable[RenditionWriter]) -> bool:
     oldest = min(writer.window.listed[0].number for writer in listing)
     retired = [writer.retire() for writer in listing if writer.window.listed[0].number == oldest]
     return any(retired)
+
+
+def _last_removed(past: Sequence[PastBlocks], nbytes: int, *, counts_shared: bool) -> int | None:
+    """Return the number up to which segments are removed for some room; None where that makes none.
+
+    Args:
+        past: the blocks of each rendition, whose oldest segments come first.
+        nbytes: bytes that are wanted.
+        counts_shared: whether files count that stay elsewhere.
+    """
+    last = None
+    rows = heapq.merge(*(one.removable() for one in past), key=lambda one: one.number)
+    for one in islice(rows, MOST_LOOKED_AT):
+        if nbytes <= 0 and one.number != last:
+            break
+        if one.size and (counts_shared or not one.is_shared):
+            last, nbytes = one.number, nbytes - one.size
+    return last
 
 
 @dataclass(slots=True)

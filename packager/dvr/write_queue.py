@@ -151,9 +151,16 @@ class WriteQueue:
         self._puts[put.key] = put
         self._wake()
 
-    def put_back(self, put: PendingWrite) -> None:
-        """Queue a segment again whose write failed; the queue stays busy."""
+    def put_back(self, put: PendingWrite, *, is_next: bool = False) -> None:
+        """Queue a segment again whose write failed; the queue stays busy.
+
+        Args:
+            is_next: whether it comes before all others, as where there is no room for any: what is older than
+                the first that waits may be removed to make some.
+        """
         self._puts.setdefault(put.key, put)
+        if is_next:
+            self._puts.move_to_end(put.key, last=False)
 
     def remove(self, removal: Removal, *, is_found: bool = False) -> None:
         """Queue a removal; where too many wait, the oldest is left to the next start.

@@ -35,8 +35,9 @@ from packager.publish.channel_commands import RecordingState
 from packager.publish.date_ranges import DateRangeError
 from packager.publish.hls import Presentation
 from packager.publish.live_stream import LiveStream
+from packager.recordings.disk_recordings import Recordings
 from packager.recordings.metadata import EventEnd
-from packager.recordings.span_keeper import KeepingRule, PlaylistFacts, SpanKeeper
+from packager.recordings.span_keeper import KeepingRule, SpanKeeper, ending_of, facts_of
 from packager.safe_files import DataFolder
 from packager.sources.published_source import PUBLISH, PublishedSource, keys_too_far_apart
 from packager.sources.pullers.udp import PacketLosses
@@ -173,18 +174,12 @@ class Channel:
             return None
         limits, rule = options.limits.event.recordings, KeepingRule.of(options.record)
         places = self._data, self.archive.segment_source()
-        keeper = SpanKeeper(options.name, places, recordings, self._playlist_facts, rule, limits)
+        stored_ranges = None if self._date_ranges is None else self._date_ranges.within
+        keeper = SpanKeeper(
+            options.name, places, recordings, lambda: facts_of(self.stream, stored_ranges), rule, limits
+        )
         keeper.schedule = lambda: self.programmes.schedule
         return keeper
-
-    def _playlist_facts(self) -> PlaylistFacts:
-        """Return what recordings of spans need to know."""
-        return PlaylistFacts(
-            self.renditions,
-            self._ending(),
-            lambda start, end: self.presentation.date_ranges.lines_within(start, end),
-            None if self._date_ranges is None else self._date_ranges.within,
-        )
 
     def _keeping_spans(self) -> contextlib.AbstractAsyncContextManager[None]:
         keeper = self.span_keeper
@@ -244,6 +239,16 @@ class Channel:
         for tag in self.presentation.date_ranges.new_of(tags):
             self.stream.commands.continue_date_ranges((tag,))
             await budget.spend()
+
+    @property
+    def records(self) -> bool:
+        """Whether spans of it may be kept."""
+        return self.span_keeper is not None
+
+    @property
+    def recordings(self) -> Recordings | None:
+        """The recordings of its events and spans; None where nothing is recorded."""
+        return self.live_event.recordings
 
     @property
     def cadence(self) -> Cadence:
@@ -504,16 +509,7 @@ class Channel:
 
     def _ending(self) -> EventEnd:
         """Return the metadata for a recording of the event that is over."""
-        first = {one.video: name for name, one in reversed(list(self.renditions.items()))}
-        return EventEnd(
-            frame_rate=self.cadence.frame_rate.as_integer_ratio(),
-            segment_duration=self.cadence.segment_duration.as_integer_ratio(),
-            target_duration=self.target_duration,
-            master=self.presentation.multivariant().decode() if self.ready else "",
-            date_ranges=tuple(self.presentation.date_ranges.lines()),
-            video=first.get(True),
-            audio=first.get(False),
-        )
+        return ending_of(self.stream)
 
     async def _serve_ended_event(self, ending: EventEnd) -> None:
         """Serve an event that had ended before this process began, as far as its segments are stored."""

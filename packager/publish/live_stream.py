@@ -148,6 +148,9 @@ class FoldedLog:
             one.name: Rendition(one.name, self._window(entry, one), one.video, one.bitrate, one.language)
             for one in entry.renditions
         }
+        finished = [one.window.finished for one in self.renditions.values()]
+        for one in finished:
+            one.beside = [other for other in finished if other is not one]
         self.presentation = Presentation(self.renditions, entry.cadence, limits, clock)
 
     def _window(self, entry: CadenceEntry, rendition: RenditionFormat) -> Window:

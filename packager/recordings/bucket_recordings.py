@@ -1,21 +1,41 @@
-"""A channel's recordings in an S3 bucket, where they were copied to: any node lists and serves them."""
+"""A channel's recordings in an S3 bucket: any node lists and serves them.
+
+Those of live channels are copies, and stay. Those of a cluster's stations are nowhere else; see
+`packager.recordings.staged_recordings`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Never
+from fractions import Fraction
 
 import structlog
 
+from packager.dvr import index
+from packager.dvr.init_files import parse_init
+from packager.dvr.limits import DEFAULT_LIMITS as DVR_LIMITS
+from packager.dvr.own_files import INIT_NAME, MAX_INIT_BYTES, MEDIA_NAME
+from packager.dvr.restore_plan import StoredRendition
 from packager.library.local_storage import NotFoundError
+from packager.past.progressive_mp4 import MovieLayout, lay_out
 from packager.recordings import metadata as metadata_files
 from packager.recordings.disk_recordings import RecordingReader, StretchMovie
 from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
 from packager.recordings.metadata import RecordingMetadata
-from packager.recordings.recording_writer import METADATA
+from packager.recordings.recording_writer import (
+    HEAD,
+    I_FRAMES,
+    MANIFEST,
+    MASTER,
+    MEDIA,
+    METADATA,
+    head_name,
+    listed,
+)
 from packager.s3.immutable_objects import BucketFiles
 from packager.s3.object_files import S3File
 
@@ -24,8 +44,13 @@ log = structlog.get_logger()
 BUCKET_LOOK_SECONDS = 10.0
 """Seconds between two listings of the recordings in S3."""
 
+OWNED_LOOK_SECONDS = 30.0
+"""Seconds between two listings of those of which nodes tell each other."""
+
 MAX_BUCKET_RECORDINGS = 1000
 """Most recordings of a channel that are served from S3, the newest."""
+
+_MISSING = "its MP4 is where it was recorded"
 
 
 class BucketRecording:
@@ -33,22 +58,30 @@ class BucketRecording:
 
     Args:
         folder: the prefix of its keys, without a slash at the end.
+        obstacle: why the recording has no MP4; empty where the head of one is there.
 
     Attributes:
-        obstacle: why the recording has no MP4.
-        stretches: nothing, as its stretches have none either.
+        size: bytes of its segments.
+        ended: seconds since the epoch.
+        stretches: nothing, as its stretches have no MP4s.
         threads: the threads that open and read its files.
     """
 
-    obstacle = "its MP4 is where it was recorded"
     stretches: tuple[StretchMovie, ...] = ()
 
-    def __init__(self, metadata: RecordingMetadata, folder: str, bucket: BucketFiles) -> None:
+    def __init__(
+        self, metadata: RecordingMetadata, folder: str, bucket: BucketFiles, obstacle: str = _MISSING
+    ) -> None:
         self.metadata = metadata
+        self.obstacle = obstacle
+        self.size = metadata.size
+        self.ended = max(metadata.end, metadata.start + metadata.duration)
         self.path = f"{bucket.address}/{folder}"
         self.threads = bucket.threads
         self._folder = folder
         self._bucket = bucket
+        self._layout: MovieLayout | None = None
+        self._lock = threading.Lock()
 
     def reading(self) -> AbstractContextManager[RecordingReader]:
         """Keep nothing, as this server removes no recordings in S3."""
@@ -63,10 +96,37 @@ class BucketRecording:
         """
         return self._bucket.open(f"{self._folder}/{name}")
 
-    def movie(self, stretch: int = 0) -> Never:
-        """Raise: a recording in S3 has no MP4."""
-        del stretch
-        raise NotFoundError(self.obstacle)
+    def movie(self, stretch: int = 0) -> tuple[S3File, MovieLayout]:
+        """Open the head of the MP4, and return it with the layout of the files behind. Blocks, long at first.
+
+        Raises:
+            NotFoundError: there is no MP4, as ``obstacle`` says, and never one of a stretch.
+            OSError: a file can't be read.
+        """
+        if stretch or self.obstacle:
+            raise NotFoundError(self.obstacle)
+        with self._lock:  # only the first caller does the work
+            if self._layout is None:
+                names = [one for one in (self.metadata.video, self.metadata.audio) if one is not None]
+                found = {name: self._stored(name) for name in names}
+                self._layout = lay_out(listed(found, Fraction(1)))
+        return self.open(head_name()), self._layout
+
+    def _stored(self, rendition: str) -> StoredRendition:
+        """Read the index of a rendition, and the init segments that it names."""
+        lines, _ = index.decode(self._read(f"{rendition}/{index.INDEX}", DVR_LIMITS.index_bytes))
+        timelines = {}
+        for number in {one.init for one in lines.values() if one.init is not None}:
+            timeline = parse_init(number, self._read(f"{rendition}/init-{number}.mp4", MAX_INIT_BYTES))
+            if timeline is not None:
+                timelines[number] = timeline
+        return StoredRendition(lines, timelines)
+
+    def _read(self, name: str, limit: int) -> bytes:
+        with self.open(name) as file:
+            if file.size > limit:
+                raise NotFoundError(name)
+            return file.pread(0, file.size)
 
 
 class BucketRecordings:
@@ -74,19 +134,32 @@ class BucketRecordings:
 
     Args:
         bucket: the bucket, in which a folder of the channel's name has the recordings.
-        limits: how often the bucket is searched for new ones.
+        limits: how much of their metadata is read.
+        is_owned: whether they are nowhere else, so that the heads of their MP4s are there, too.
 
     Attributes:
+        bucket: the place of their files.
         trouble: why the recordings can't be listed; empty where they can.
     """
 
-    def __init__(self, channel: str, bucket: BucketFiles, limits: RecordingsLimits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        channel: str,
+        bucket: BucketFiles,
+        limits: RecordingsLimits = DEFAULT_LIMITS,
+        *,
+        is_owned: bool = False,
+    ) -> None:
         self.name = f"recordings of {channel} in S3"
         self.trouble = ""
+        self.bucket = bucket
         self._channel = channel
-        self._bucket = bucket
+        self._is_owned = is_owned
         self._limits = limits
         self._known: dict[str, BucketRecording] = {}
+        self._looking = asyncio.Lock()
+        # The name of the one of which it was found out last whether it is still there.
+        self._checked = ""
 
     def __iter__(self) -> Iterator[BucketRecording]:
         """Iterate over them, the latest first."""
@@ -95,6 +168,10 @@ class BucketRecordings:
     def get(self, name: str) -> BucketRecording | None:
         """Find a recording by its name."""
         return self._known.get(name)
+
+    def of_span(self, name: str) -> BucketRecording | None:
+        """Find the recording of a span that was to be kept."""
+        return next((one for one in self._known.values() if one.metadata.span == name), None)
 
     def of_programme(self, name: str) -> BucketRecording | None:
         """Find the recording of a programme."""
@@ -108,47 +185,109 @@ class BucketRecordings:
     async def run(self) -> None:
         """List the recordings at intervals until cancelled."""
         while True:
-            await self.look()
-            await asyncio.sleep(BUCKET_LOOK_SECONDS)
+            await self.look(self._doubted())
+            await asyncio.sleep(OWNED_LOOK_SECONDS if self._is_owned else BUCKET_LOOK_SECONDS)
 
-    async def look(self) -> None:
-        """List the recordings; while S3 can't be reached, the known ones stay."""
-        try:
-            self._known = await self._bucket.threads.run(self._find)
-        except OSError as error:
-            if self.trouble != str(error):
-                log.warning("recordings in S3 can't be listed", channel=self._channel, reason=str(error))
-            self.trouble = str(error)
-        else:
-            self.trouble = ""
+    def _doubted(self) -> Collection[str]:
+        """Name a recording that may have been removed: some stores list a folder without files."""
+        if not self._is_owned or not self._known:
+            return ()
+        names = sorted(self._known)
+        self._checked = next((name for name in names if name > self._checked), names[0])
+        return (self._checked,)
+
+    async def look(self, doubted: Collection[str] = ()) -> None:
+        """List the recordings; while S3 can't be reached, the known ones stay.
+
+        Args:
+            doubted: the names of those that may have been removed.
+        """
+        async with self._looking:
+            try:
+                self._known = await self.bucket.threads.run(self._find, doubted)
+            except OSError as error:
+                if self.trouble != str(error):
+                    log.warning("recordings in S3 can't be listed", channel=self._channel, reason=str(error))
+                self.trouble = str(error)
+            else:
+                self.trouble = ""
+
+    async def remove(self, name: str) -> bool:
+        """Remove a recording that is nowhere else; return False where there is none of the name.
+
+        Raises:
+            OSError: S3 can't be reached, or refuses.
+        """
+        if not self._is_owned:
+            return False
+        async with self._looking:
+            recording = self._known.pop(name, None)
+            if recording is None:
+                return False
+            await self.bucket.threads.run(self._remove, recording.metadata)
+        log.info("recording removed", channel=self._channel, recording=name)
+        return True
+
+    def _remove(self, metadata: RecordingMetadata) -> None:
+        """Remove the files of a recording, its metadata last: until then the removal can be tried again."""
+        client, folder = self.bucket.client, f"{self._channel}/{metadata.id}"
+        for page in client.objects(folder):
+            for one in page:
+                name = one.key.removeprefix(f"{folder}/")
+                if name != METADATA and _is_own(name, metadata):
+                    client.delete(one.key)
+        client.delete(f"{folder}/{METADATA}")
 
     def close(self) -> None:
         """Do nothing, as no request waits here."""
 
-    def _find(self) -> dict[str, BucketRecording]:
+    def _find(self, doubted: Collection[str]) -> dict[str, BucketRecording]:
         found = {}
         for name in self._names():
-            recording = self._known.get(name) or self._read(name)
+            recording = self._known.get(name)
+            if recording is None or name in doubted:
+                recording = self._read(name, recording)
             if recording is not None:
                 found[name] = recording
         return found
 
     def _names(self) -> Sequence[str]:
         """Return the names of the newest recordings."""
-        names = filter(metadata_files.ID.fullmatch, self._bucket.client.folders(self._channel))
+        names = filter(metadata_files.ID.fullmatch, self.bucket.client.folders(self._channel))
         return sorted(names)[-MAX_BUCKET_RECORDINGS:]
 
-    def _read(self, name: str) -> BucketRecording | None:
-        """Read a recording's metadata, which are the last file to be copied."""
+    def _read(self, name: str, known: BucketRecording | None) -> BucketRecording | None:
+        """Read a recording's metadata, which are the last file to be copied, and the last to be removed."""
         folder = f"{self._channel}/{name}"
         try:
-            version, data = self._bucket.client.read_first(
-                f"{folder}/{METADATA}", self._limits.metadata_bytes
-            )
+            version, data = self.bucket.client.read_first(f"{folder}/{METADATA}", self._limits.metadata_bytes)
         except NotFoundError:
             return None
         metadata = metadata_files.decode_metadata(data) if version.size == len(data) else None
         if metadata is None or metadata.id != name:
-            log.warning("a folder in S3 isn't a recording", place=f"{self._bucket.address}/{folder}")
+            log.warning("a folder in S3 isn't a recording", place=f"{self.bucket.address}/{folder}")
             return None
-        return BucketRecording(metadata, folder, self._bucket)
+        if known is not None and known.metadata == metadata:
+            return known
+        return BucketRecording(metadata, folder, self.bucket, self._obstacle(folder))
+
+    def _obstacle(self, folder: str) -> str:
+        """Return why a recording has no MP4; empty where it has one."""
+        if not self._is_owned:
+            return _MISSING
+        try:
+            self.bucket.client.describe(f"{folder}/{head_name()}")
+        except NotFoundError:
+            return "its sound changed its codec, or is damaged"
+        return ""
+
+
+def _is_own(name: str, metadata: RecordingMetadata) -> bool:
+    """Return whether a recording has a file of the name."""
+    rendition, _, file = name.rpartition("/")
+    if not rendition:
+        return file in (MASTER, MANIFEST, METADATA) or HEAD.fullmatch(file) is not None
+    is_listed = file in (index.INDEX, MEDIA, I_FRAMES) or any(
+        one.fullmatch(file) for one in (MEDIA_NAME, INIT_NAME)
+    )
+    return is_listed and rendition in metadata.renditions

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from packager.s3.client import S3Client
 
 log = structlog.get_logger()
+
+COPIES_AT_ONCE = 8
+"""Most segments that are copied at the same time, and are in memory then."""
 
 LAST = (MEDIA, I_FRAMES, MASTER, MANIFEST, METADATA)
 """Files that come behind those that they name, in this order."""
@@ -100,23 +104,47 @@ class RecordingCopies:
 
     def _copy(self, recording: Recording) -> int:
         """Copy the files that the bucket lacks; return how many these were."""
-        folder = f"{self._channel}/{recording.metadata.id}"
-        sizes = {one.key: one.size for page in self._bucket.objects(folder) for one in page}
-        if f"{folder}/{METADATA}" in sizes:
-            return 0
-        count = 0
-        for name in _in_order(recording.path):
-            with recording.open(name) as file:
-                if sizes.get(f"{folder}/{name}") == file.size and not name.endswith(LAST):
-                    continue
-                data = file.pread(0, file.size)
-            media_type = _MEDIA_TYPES.get(Path(name).suffix, "application/octet-stream")
-            self._bucket.put(f"{folder}/{name}", data, media_type)
-            count += 1
-        return count
+        return sum(copying(self._bucket, self._channel, recording))
 
 
-def _in_order(folder: Path) -> Iterator[str]:
+def copying(
+    bucket: S3Client, channel: str, recording: Recording, *, has_heads: bool = False
+) -> Iterator[int]:
+    """Copy the files of a recording that the bucket lacks. Blocks.
+
+    Args:
+        has_heads: whether to copy the heads of its MP4s, too, which a file server has no use for.
+
+    Yields:
+        How many files were copied in each step, of which there are many.
+
+    Raises:
+        NotFoundError: a file was removed meanwhile.
+        OSError: a file can't be read, or S3 can't be reached, or refuses.
+    """
+    folder = f"{channel}/{recording.metadata.id}"
+    sizes = {one.key: one.size for page in bucket.objects(folder) for one in page}
+    if f"{folder}/{METADATA}" in sizes:
+        return
+
+    def put(name: str) -> bool:
+        with recording.open(name) as file:
+            if sizes.get(f"{folder}/{name}") == file.size and not name.endswith(LAST):
+                return False
+            data = file.pread(0, file.size)
+        bucket.put(f"{folder}/{name}", data, _MEDIA_TYPES.get(Path(name).suffix, "application/octet-stream"))
+        return True
+
+    names = list(_in_order(recording.path, has_heads=has_heads))
+    behind = [name for name in names if _last_of(Path(name).name)]
+    media = names[: len(names) - len(behind)]
+    steps = [media[at : at + COPIES_AT_ONCE] for at in range(0, len(media), COPIES_AT_ONCE)]
+    with ThreadPoolExecutor(COPIES_AT_ONCE) as threads:
+        for step in (*steps, *([name] for name in behind)):
+            yield sum(threads.map(put, step))
+
+
+def _in_order(folder: Path, *, has_heads: bool) -> Iterator[str]:
     """Return the names of a recording's files, segments first and its metadata last."""
     names = sorted(
         str(path.relative_to(folder))
@@ -127,7 +155,7 @@ def _in_order(folder: Path) -> Iterator[str]:
         yield from (
             name
             for name in names
-            if not HEAD.fullmatch(Path(name).name) and _last_of(Path(name).name) == last
+            if (has_heads or not HEAD.fullmatch(Path(name).name)) and _last_of(Path(name).name) == last
         )
 
 

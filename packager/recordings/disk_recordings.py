@@ -8,10 +8,11 @@ import functools
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -30,7 +31,7 @@ from packager.past.progressive_mp4 import (
 from packager.past.segment_samples import Read
 from packager.recordings import metadata as metadata_files
 from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
-from packager.recordings.metadata import EventEnd, RecordingMetadata
+from packager.recordings.metadata import EventEnd, RecordingMetadata, shown_part
 from packager.recordings.recording_writer import DRAFT, METADATA, head_name, read_back, seal
 from packager.safe_files import DataFolder, NotOursError, OpenFolder
 from packager.window.model import LiveSegment
@@ -59,6 +60,49 @@ class Retention:
 
 
 FOR_EVER = Retention()
+
+
+class Sized(Protocol):
+    """A recording as its retention sees it."""
+
+    @property
+    def metadata(self) -> RecordingMetadata:
+        """Its metadata, with whether it is ever removed by itself."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+
+    @property
+    def ended(self) -> float:
+        """The date of its end, in seconds since the epoch."""
+
+
+S = TypeVar("S", bound=Sized)
+
+
+def expired(latest_first: Iterable[S], retention: Retention, now: float) -> list[S]:
+    """Return the recordings that are too old or exceed the size, but never the latest.
+
+    Args:
+        latest_first: the recordings of a channel in order.
+        now: seconds since the epoch.
+    """
+    kept, found = 0, []
+    for index, one in enumerate(latest_first):
+        kept += one.size
+        old = 0 < retention.seconds < now - one.ended
+        too_much = 0 < retention.size < kept and index > 0
+        if (old or too_much) and not one.metadata.pinned:
+            kept -= one.size
+            found.append(one)
+    return found
+
+
+def excess_of(recordings: Iterable[Sized], retention: Retention) -> int:
+    """Return the bytes that recordings which are never removed by themselves have above the most of all."""
+    pinned = sum(one.size for one in recordings if one.metadata.pinned)
+    return max(pinned - retention.size, 0) if retention.size else 0
 
 
 class RecordingReader:
@@ -92,7 +136,7 @@ class StretchMovie:
 
     Attributes:
         number: of the stretch, from 1 on.
-        start: of the stretch, in seconds since the epoch.
+        start: date of the first picture that the MP4 shows, in seconds since the epoch.
         duration: seconds of playback.
         layout: its files behind the head.
     """
@@ -238,7 +282,8 @@ class Recording:
         for number, one in enumerate(stretches, 1):
             with contextlib.suppress(MediaError):  # a damaged stretch doesn't take the others with it
                 layout = _movie_layout(folder, number, one, self._shown)
-                found.append(StretchMovie(number, float(one.start), one.duration, layout))
+                bounds = float(one.start), float(one.end), one.duration
+                found.append(StretchMovie(number, *shown_part(*bounds, self.metadata.shown), layout))
         return tuple(found)
 
 
@@ -386,8 +431,7 @@ class Recordings:
     @property
     def excess(self) -> int:
         """Bytes that recordings which are never removed by themselves have above the most of all."""
-        pinned = sum(one.size for one in self._known.values() if one.metadata.pinned)
-        return max(pinned - self._retention.size, 0) if self._retention.size else 0
+        return excess_of(self._known.values(), self._retention)
 
     async def remove(self, name: str) -> bool:
         """Remove a recording for the administrator; return False where there is none of the name.
@@ -412,7 +456,7 @@ class Recordings:
                 "event recorded",
                 channel=self._channel,
                 recording=metadata.id,
-                seconds=round(metadata.duration, 1),
+                seconds=round(metadata.shown_duration, 1),
             )
         with recording.held(), contextlib.suppress(NotFoundError):
             await self.expire(time.time())
@@ -438,15 +482,9 @@ class Recordings:
         Args:
             now: seconds since the epoch.
         """
-        kept = 0
-        for index, recording in enumerate(self):
-            kept += recording.size
-            old = 0 < self._retention.seconds < now - recording.ended
-            too_much = 0 < self._retention.size < kept and index > 0
-            if (old or too_much) and not recording.metadata.pinned:
-                kept -= recording.size
-                del self._known[recording.metadata.id]
-                self._to_remove.append(recording)
+        for recording in expired(self, self._retention, now):
+            del self._known[recording.metadata.id]
+            self._to_remove.append(recording)
         refused = []
         while (free := self._next_to_remove()) is not None:
             self._to_remove.remove(free)

@@ -25,6 +25,7 @@ class RecordingsLimits:
         collected_segments: Most segments of a rendition that are collected at once.
         awaited_segments: A segment that isn't on disk when so many have come behind it is lost.
         late_seconds: How long the last segments of a span may be late.
+        followed_seconds: How long a process that records nothing keeps segments of a programme that is over.
         waiting_seconds: How long those of them may be late that are in memory, and wait to be stored.
         publication_look_seconds: How often it is looked whether somebody publishes.
         publication_pause_seconds: How long a publisher may be away before its publication is over.
@@ -46,6 +47,7 @@ class RecordingsLimits:
     collected_segments: int = 5000
     awaited_segments: int = 30
     late_seconds: float = 15.0
+    followed_seconds: float = 3600.0
     waiting_seconds: float = 600.0
     publication_look_seconds: float = 1.0
     publication_pause_seconds: float = 10.0

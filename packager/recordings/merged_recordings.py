@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Protocol
 
 from packager.concurrency import Threads
-from packager.library.local_storage import LocalFile
 from packager.library.storage_interface import LibraryFile
 from packager.past.progressive_mp4 import MovieLayout
 from packager.recordings.disk_recordings import RecordingReader, StretchMovie
@@ -42,7 +41,7 @@ class AnyRecording(Protocol):
     def open(self, name: str) -> LibraryFile:
         """Open one of its files; blocks."""
 
-    def movie(self, stretch: int = 0) -> tuple[LocalFile, MovieLayout]:
+    def movie(self, stretch: int = 0) -> tuple[LibraryFile, MovieLayout]:
         """Open the head of the MP4 of the whole or of a stretch; return it with the files behind; blocks."""
 
 

@@ -107,10 +107,33 @@ class RecordingMetadata(Struct, frozen=True, forbid_unknown_fields=True, omit_de
     shown: tuple[_Milliseconds, _Milliseconds] | None = None
 
     @property
+    def shown_duration(self) -> float:
+        """Seconds that the MP4 shows; ``duration`` is that of whole segments."""
+        return shown_part(self.start, self.end, self.duration, self.shown)[1]
+
+    @property
     def age(self) -> tuple[float, int, str]:
         """Sort key: the latest first; of the same second, the higher number first."""
         _, _, number = self.id.partition("-")
         return -self.start, -int(number or 0), self.id
+
+
+def shown_part(
+    start: float, end: float, duration: float, shown: tuple[int, int] | None
+) -> tuple[float, float]:
+    """Return when the shown part of some segments begins, and how long it plays.
+
+    Args:
+        start: of the first segment, in seconds since the epoch; it doesn't end before the shown part begins.
+        end: of the last segment, in seconds since the epoch; it doesn't begin behind the shown part.
+        duration: seconds of all segments, without the pauses between them.
+        shown: the dates between which they are shown, in milliseconds since the epoch; None: all is.
+
+    Returns:
+        Seconds since the epoch, and seconds.
+    """
+    first, last = (start, end) if shown is None else (max(start, shown[0] / 1000), min(end, shown[1] / 1000))
+    return first, max(duration - (first - start) - (end - last), 0.0)
 
 
 def name_of(start: Fraction) -> str:

@@ -7,7 +7,7 @@ renamed at the end; after an interruption it is built anew.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from dataclasses import replace as replaced
 from fractions import Fraction
@@ -119,8 +119,10 @@ def make_recording(
     playable = [one for one in next(iter(segments.values()), ()) if not one.gap]
     if not playable:
         return None
+    known = list(known)
     with recordings.open(make=True) as folder:
-        name = _free_name(folder, metadata_files.name_of(playable[0].program_date_time))
+        taken = {one.id for one in known}
+        name = _free_name(folder, taken, metadata_files.name_of(playable[0].program_date_time))
         found = replace(_metadata(name, segments, ending), **asdict(names))
         for one in known:
             if replace(one, id=name, dash=False) == found:
@@ -212,9 +214,9 @@ def _write_manifest(draft: OpenFolder, segments: dict[str, list[LiveSegment]], e
     return offered is not None
 
 
-def _free_name(recordings: OpenFolder, name: str) -> str:
+def _free_name(recordings: OpenFolder, taken: Collection[str], name: str) -> str:
     names = [name, *(f"{name}-{number}" for number in range(1, MOST_OF_A_NAME))]
-    return next((one for one in names if recordings.status(one) is None), names[-1])
+    return next((one for one in names if one not in taken and recordings.status(one) is None), names[-1])
 
 
 def _link(source: OpenFolder, target: OpenFolder, segments: list[LiveSegment], extension: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Annotated
 
@@ -91,6 +91,14 @@ class SpansState(Struct, frozen=True, forbid_unknown_fields=True):
 _STATE = msgspec.json.Decoder(SpansState)
 
 
+def decode_state(data: bytes) -> SpansState | None:
+    """Read spans; None where they aren't ours."""
+    try:
+        return _STATE.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def read_state(place: DataFolder) -> tuple[SpansState, str]:
     """Read the spans of an earlier process, and where a damaged file was set aside.
 
@@ -98,10 +106,10 @@ def read_state(place: DataFolder) -> tuple[SpansState, str]:
         OSError: they can't be read.
     """
     with contextlib.suppress(FileNotFoundError), place.open() as folder:
-        try:
-            return _STATE.decode(folder.read(SPANS, MAX_STATE_BYTES)), ""
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, NotOursError):
-            return SpansState(), folder.set_aside([SPANS])
+        state = None
+        with contextlib.suppress(NotOursError):
+            state = decode_state(folder.read(SPANS, MAX_STATE_BYTES))
+        return (SpansState(), folder.set_aside([SPANS])) if state is None else (state, "")
     return SpansState(), ""
 
 
@@ -269,15 +277,37 @@ def forget_before(place: DataFolder, start_ms: int | None) -> None:
             erase_in(data, PENDING)
             return
         start = Fraction(start_ms, 1000)
-        with data.folder(PENDING) as pending:
-            for name in _renditions(pending):
-                with pending.folder(name) as folder:
-                    _forget_before(folder, start, extension_of(name))
+        _keep_only(data, lambda line: _end_of(line) > start)
 
 
-def _forget_before(folder: OpenFolder, start: Fraction, extension: str) -> None:
+def forget_from(place: DataFolder, start: Fraction) -> None:
+    """Remove the pending segments that end behind a date.
+
+    Args:
+        place: the folder of the channel, with its DVR and its recordings.
+        start: seconds since the epoch.
+
+    Raises:
+        OSError: a file can't be removed.
+    """
+    with contextlib.suppress(FileNotFoundError), place.open() as data:
+        _keep_only(data, lambda line: _end_of(line) <= start)
+
+
+def _end_of(line: IndexLine) -> Fraction:
+    return Fraction(*line.date) + Fraction(*line.duration)
+
+
+def _keep_only(data: OpenFolder, is_kept: Callable[[IndexLine], bool]) -> None:
+    with data.folder(PENDING) as pending:
+        for name in _renditions(pending):
+            with pending.folder(name) as folder:
+                _keep_lines(folder, is_kept, extension_of(name))
+
+
+def _keep_lines(folder: OpenFolder, is_kept: Callable[[IndexLine], bool], extension: str) -> None:
     lines = index.read(folder).lines
-    kept = [line for line in lines.values() if Fraction(*line.date) + Fraction(*line.duration) > start]
+    kept = [line for line in lines.values() if is_kept(line)]
     if len(kept) == len(lines):
         return
     stays = {line.number for line in kept}

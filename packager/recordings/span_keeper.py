@@ -16,6 +16,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -27,14 +28,16 @@ from packager.dvr.segment_sources import SegmentSource
 from packager.past.date_range_file import StoredRanges
 from packager.past.past_segments import PastSegments
 from packager.past.programmes import LATEST, LONGEST_SECONDS, Programme, Schedule
-from packager.recordings.disk_recordings import Recording, Recordings
+from packager.publish.live_stream import LiveStream
 from packager.recordings.limits import RecordingsLimits
-from packager.recordings.metadata import EventEnd
+from packager.recordings.merged_recordings import AnyRecording
+from packager.recordings.metadata import EventEnd, RecordingMetadata
 from packager.recordings.span_files import (
     KeptSpan,
     SpansState,
     collect,
     forget_before,
+    forget_from,
     oldest_pending,
     read_ending,
     read_state,
@@ -78,6 +81,109 @@ class PlaylistFacts:
     ending: EventEnd
     date_ranges: Callable[[Fraction, Fraction], Sequence[str]]
     stored_ranges: Callable[[Fraction, Fraction], Awaitable[StoredRanges]] | None = None
+
+
+def facts_of(
+    stream: LiveStream, stored_ranges: Callable[[Fraction, Fraction], Awaitable[StoredRanges]] | None
+) -> PlaylistFacts:
+    """Return what recordings of spans need to know of a channel.
+
+    Args:
+        stored_ranges: as in `PlaylistFacts`.
+    """
+    return PlaylistFacts(
+        stream.renditions, ending_of(stream), stream.presentation.date_ranges.lines_within, stored_ranges
+    )
+
+
+def ending_of(stream: LiveStream) -> EventEnd:
+    """Return the metadata for a recording of what a channel has published until now."""
+    first = {one.video: name for name, one in reversed(list(stream.renditions.items()))}
+    presentation, cadence = stream.presentation, stream.cadence
+    return EventEnd(
+        frame_rate=cadence.frame_rate.as_integer_ratio(),
+        segment_duration=cadence.segment_duration.as_integer_ratio(),
+        target_duration=cadence.target_duration,
+        master=presentation.multivariant().decode() if stream.ready else "",
+        date_ranges=tuple(presentation.date_ranges.lines()),
+        video=first.get(True),
+        audio=first.get(False),
+    )
+
+
+class SpanStore(Protocol):
+    """The spans that are to be kept, where they outlive this process."""
+
+    async def load(self) -> SpansState:
+        """Read the spans of an earlier process, or of another one.
+
+        Raises:
+            OSError: they can't be read.
+        """
+
+    async def save(self, state: SpansState) -> None:
+        """Write the spans.
+
+        Raises:
+            OSError: they can't be written.
+        """
+
+
+class DiskSpans:
+    """The spans of a channel on this machine's disk."""
+
+    def __init__(self, channel: str, place: DataFolder) -> None:
+        self._channel = channel
+        self._place = place
+
+    async def load(self) -> SpansState:
+        """Read the spans of an earlier process; see `SpanStore`."""
+        state, aside = await asyncio.to_thread(read_state, self._place)
+        if aside:
+            log.warning(
+                "a file of spans can't be read, and was set aside", channel=self._channel, aside=aside
+            )
+        return state
+
+    async def save(self, state: SpansState) -> None:
+        """Write the spans; see `SpanStore`."""
+        await asyncio.to_thread(write_state, self._place, state)
+
+
+class MadeRecordings(Protocol):
+    """The recordings of one channel, to which further ones are added."""
+
+    @property
+    def place(self) -> DataFolder:
+        """The folder in which they are made."""
+
+    @property
+    def metadata(self) -> list[RecordingMetadata]:
+        """The metadata of all recordings."""
+
+    @property
+    def excess(self) -> int:
+        """Bytes that recordings which are never removed by themselves have above the most of all."""
+
+    def get(self, name: str) -> AnyRecording | None:
+        """Find a recording by its name."""
+
+    def of_span(self, name: str) -> AnyRecording | None:
+        """Find the recording of a span that was to be kept."""
+
+    async def add(self, metadata: RecordingMetadata) -> None:
+        """List a recording that was made.
+
+        Raises:
+            OSError: it can't be kept.
+        """
+
+    async def remove(self, name: str) -> bool:
+        """Remove a recording for the administrator; return False where there is none of the name.
+
+        Raises:
+            OSError: it can't be removed.
+        """
 
 
 class PublicationOnAir(Protocol):
@@ -164,6 +270,9 @@ class SpanKeeper:
 
     Attributes:
         schedule: returns the programmes of the channel as they are now.
+        store: keeps the spans over restarts.
+        may_record: returns whether recordings may be made now, which otherwise wait.
+        follows: returns whether another process changes the spans, while this one only collects segments.
         trouble: why a span can't be kept, or soon couldn't be; or empty.
     """
 
@@ -171,7 +280,7 @@ class SpanKeeper:
         self,
         channel: str,
         places: tuple[DataFolder, SegmentSource],
-        recordings: Recordings,
+        recordings: MadeRecordings,
         facts: Callable[[], PlaylistFacts],
         rule: KeepingRule,
         limits: RecordingsLimits,
@@ -183,6 +292,9 @@ class SpanKeeper:
         self._rule = rule
         self._limits = limits
         self.schedule: Callable[[], Schedule] = Schedule
+        self.store: SpanStore = DiskSpans(channel, self._place)
+        self.may_record: Callable[[], bool] = lambda: True
+        self.follows: Callable[[], bool] = lambda: False
         self._state = SpansState()
         self._loaded = asyncio.Event()
         self._wake = asyncio.Event()
@@ -195,7 +307,11 @@ class SpanKeeper:
         self._pending_from: int | None = None
         # Date of the oldest segment that has left the playlists but not the disk, in seconds since the epoch.
         self._past_from: Fraction | None = None
-        self._results: dict[str, asyncio.Future[Recording | None]] = {}
+        # Date from which on segments were collected that aren't the channel's, in seconds since the epoch.
+        self._doubted_from: Fraction | None = None
+        # Where the earliest span began at the last look, in milliseconds since the epoch.
+        self._needed_from: int | None = None
+        self._results: dict[str, asyncio.Future[AnyRecording | KeptSpan | None]] = {}
         self._fault = ""
         self._disk_trouble = ""
         self._looked_at_disk = float("-inf")
@@ -210,7 +326,7 @@ class SpanKeeper:
         """The spans that aren't recordings yet, without those of programmes."""
         return self._state.spans
 
-    async def keep(self, start_ms: int, end_ms: int, title: str) -> Recording | KeptSpan:
+    async def keep(self, start_ms: int, end_ms: int, title: str) -> AnyRecording | KeptSpan:
         """Have a span kept, before or after it comes.
 
         Returns:
@@ -281,29 +397,48 @@ class SpanKeeper:
         Args:
             publishers: the publishers of the channel; None where the source is another one.
         """
-        async with contextlib.AsyncExitStack() as stack:
-            await stack.enter_async_context(background_task(self._run()))
-            if publishers is not None and self._rule.publications:
-                await stack.enter_async_context(background_task(self._follow(publishers)))
+        async with background_task(self._run()), self.keeping_publications(publishers):
             try:
                 yield
             finally:
-                for result in self._results.values():
+                waiting = {one.id: one for one in self._state.spans}
+                for name, result in self._results.items():
                     if not result.done():
-                        result.set_result(None)
+                        result.set_result(waiting.get(name))
+
+    @contextlib.asynccontextmanager
+    async def keeping_publications(self, publishers: PublisherWatch | None) -> AsyncIterator[None]:
+        """Keep each publication while the context is open, if that is the rule.
+
+        Args:
+            publishers: as for ``running``, whose context is open.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            if publishers is not None and self._rule.publications:
+                await stack.enter_async_context(background_task(self._follow(publishers)))
+            yield
+
+    async def reload(self) -> None:
+        """Read the spans once more, which another process may have changed.
+
+        Raises:
+            OSError: they can't be read.
+        """
+        async with self._lock:
+            self._state = await self.store.load()
+
+    def collect_again(self, start: Fraction) -> None:
+        """Forget what was collected from a date on, in seconds since the epoch, and collect it once more."""
+        self._doubted_from = start if self._doubted_from is None else min(start, self._doubted_from)
+        self._wake.set()
 
     async def _run(self) -> None:
         try:
-            self._state, aside = await asyncio.to_thread(read_state, self._place)
+            self._state = await self.store.load()
             self._ending = await asyncio.to_thread(read_ending, self._place)
             self._pending_from = await asyncio.to_thread(oldest_pending, self._place)
         except OSError as error:
             self._note(error.strerror or str(error))
-        else:
-            if aside:
-                log.warning(
-                    "a file of spans can't be read, and was set aside", channel=self._channel, aside=aside
-                )
         self._loaded.set()
         while True:
             self._wake.clear()
@@ -327,15 +462,21 @@ class SpanKeeper:
         self._fault = fault
 
     async def _change(self, change: Callable[[SpansState], SpansState]) -> None:
-        """Change the state on disk, and then here."""
+        """Change the state where it is stored, and then here."""
         async with self._lock:
             state = change(self._state)
             if state != self._state:
-                await asyncio.to_thread(write_state, self._place, state)
+                await self.store.save(state)
                 self._state = state
 
     async def _step(self) -> None:
         """Collect new segments, and record the spans that have come."""
+        if self.follows():
+            await self.reload()
+        if (doubted := self._doubted_from) is not None:
+            await asyncio.to_thread(forget_from, self._place, doubted)
+            self._progress.clear()
+            self._doubted_from = None
         now = time.time()
         await self._look_at_disk()
         facts = self._facts()
@@ -343,8 +484,11 @@ class SpanKeeper:
             self._ending = facts.ending
         begun = [one for one in self._spans(now) if one.start_ms <= now * 1000]
         self._progress = {one.id: self._progress.get(one.id) or _Progress() for one in begun}
-        if not begun and self._has_collected and self._oldest() is not None:
-            await self._forget_before(None)
+        needed_from = min((one.start_ms for one in begun), default=None)
+        is_new = self.follows() and needed_from != self._needed_from
+        if self._has_collected and self._oldest() is not None and (not begun or is_new):
+            await self._forget_before(needed_from)
+        self._needed_from = needed_from
         failure: OSError | None = None
         for span in begun:
             try:
@@ -380,7 +524,7 @@ class SpanKeeper:
             progress.earlier, progress.is_cut = earlier.behind, True
         if progress.is_cut:
             self._wake.set()
-        elif self._is_over(span, progress, now):
+        elif self._is_over(span, progress, now) and self.may_record():
             await self._record(span, facts)
 
     def _spans(self, now: float) -> Iterator[KeptSpan]:
@@ -393,6 +537,9 @@ class SpanKeeper:
         begin_ms = int((now if oldest is None else min(float(oldest), now)) * 1000)
         if self._pending_from is not None:
             begin_ms = min(begin_ms, self._pending_from)
+        if self.follows():
+            # Nobody may ever record them.
+            begin_ms = max(begin_ms, int((now - self._limits.followed_seconds) * 1000))
         spans = map(span_of, self.schedule().touching(begin_ms, int(now * 1000)))
         yield from islice((one for one in spans if one.id not in done), self._limits.programmes_at_once)
 
@@ -588,7 +735,7 @@ class SpanKeeper:
                     continue
                 began = int(publishers.live.began * 1000)
                 span = KeptSpan(f"publication-{began}", began)
-                await self._begin(span)
+                await self._insist(partial(_with_span, span))
             # A publisher who comes back soon goes on with the publication, also over a restart.
             gone = None if publishers.has_publisher else time.time()
             while gone is None or time.time() - gone < self._limits.publication_pause_seconds:
@@ -600,16 +747,26 @@ class SpanKeeper:
             await self._end(span, int((gone or time.time()) * 1000))
             left = left[1:]
 
-    async def _begin(self, span: KeptSpan) -> None:
-        with contextlib.suppress(OSError):
-            await self._change(lambda state: SpansState((*state.spans, span), state.done))
-
     async def _end(self, span: KeptSpan, end_ms: int) -> None:
         ended = KeptSpan(span.id, span.start_ms, max(end_ms, span.start_ms + 1))
-        with contextlib.suppress(OSError):
-            # A span that was to be forgotten meanwhile stays so.
-            await self._change(lambda state: replace_span(state, ended))
+        # A span that was to be forgotten meanwhile stays so.
+        await self._insist(partial(replace_span, span=ended))
         self._wake.set()
+
+    async def _insist(self, change: Callable[[SpansState], SpansState]) -> None:
+        """Change the state as soon as it can be stored."""
+        while True:
+            try:
+                await self._change(change)
+            except OSError as error:
+                self._note(error.strerror or str(error))
+                await asyncio.sleep(self._limits.publication_look_seconds)
+            else:
+                return
+
+
+def _with_span(span: KeptSpan, state: SpansState) -> SpansState:
+    return SpansState((*state.spans, span), state.done)
 
 
 def replace_span(state: SpansState, span: KeptSpan) -> SpansState:

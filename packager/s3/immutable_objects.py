@@ -25,6 +25,7 @@ class BucketFiles:
     Attributes:
         address: the address, without a slash at its end.
         client: the client of the bucket.
+        storing: asks S3 for who stores: viewers who read a lot aren't before it.
         threads: the threads for blocking calls.
 
     Raises:
@@ -33,6 +34,7 @@ class BucketFiles:
 
     def __init__(self, address: str, folder: Path, limits: S3Limits) -> None:
         self.client = S3Client(address, limits.requests)
+        self.storing = S3Client(address, limits.requests)
         self.address = "/".join(filter(None, (f"s3://{self.client.bucket}", self.client.prefix)))
         self.cache = BlockCache(folder, limits.cache)
         limits = replace(limits, known_seconds=KNOWN_SECONDS)

@@ -58,7 +58,9 @@ class FinishedSegments:
         on_lost: called with the number of each segment whose bytes leave memory without being on disk.
 
     Attributes:
-        on_retired: called with each segment that leaves the playlist, and the discontinuities before it.
+        on_retired: called with each segment that leaves the playlist, and the discontinuities before it, once
+            the segment is stored or lost.
+        beside: the channel's other renditions, whose segments of a number are forgotten together.
         listed: the segments in the playlist.
         next_number: media sequence number of the segment to come.
         discontinuity_sequence: discontinuity sequence number of the first listed segment.
@@ -77,6 +79,7 @@ class FinishedSegments:
     ) -> None:
         target_duration = options.target_duration
         self.on_retired: Callable[[LiveSegment, int], None] = lambda _, __: None
+        self.beside: Sequence[FinishedSegments] = ()
         self.listed: deque[LiveSegment] = deque()
         self.next_number = options.first_number
         self.discontinuity_sequence = options.discontinuity_sequence
@@ -93,6 +96,8 @@ class FinishedSegments:
         self._on_lost = on_lost
         self._least = LEAST_TARGET_DURATIONS * target_duration
         self._unlisted: deque[_UnlistedSegment] = deque()
+        # Numbers of those for which ``on_retired`` wasn't called yet, with the discontinuities before each.
+        self._retired: deque[tuple[int, int]] = deque()
         self._published = Fraction(0)
         self._memory_bytes = 0
         self._most_bytes = most_bytes
@@ -139,7 +144,7 @@ class FinishedSegments:
     @property
     def may_forget(self) -> bool:
         """Whether the oldest fetchable segment may be removed before its time: it isn't in memory alone."""
-        on_disk = not self._is_at_live_edge(self.oldest_number)
+        on_disk = not self._is_at_live_edge(self.oldest_number) and not self._waits(self.oldest_number)
         return on_disk and (bool(self._unlisted) or self.may_retire)
 
     def find(self, number: int) -> LiveSegment | None:
@@ -279,6 +284,7 @@ class FinishedSegments:
         if (found := self.find(number)) is not None:
             self._release_reserved(found)
             self._exchange(replace(found, stored=stored))
+            self._hand_on_retired()
             self._drop_stored(now)
 
     def lose(self, number: int) -> None:
@@ -287,19 +293,34 @@ class FinishedSegments:
             self._release_reserved(found)
             self._leaving.pop(number, None)
             self._drop(found)
+            self._hand_on_retired()
 
     def retire(self, now: float) -> None:
         """Remove the oldest segment from the list; it stays fetchable."""
         oldest = self.listed.popleft()
-        self.on_retired(oldest, self.discontinuity_sequence)
+        self._retired.append((oldest.number, self.discontinuity_sequence))
         self.totals.remove(oldest)
         self.discontinuity_sequence += oldest.discontinuity
         self._unlisted.append(_UnlistedSegment(oldest, self._published, now))
+        self._hand_on_retired()
+
+    def _hand_on_retired(self) -> None:
+        """Hand on, in their order, segments that have left the list and wait for the disk no more."""
+        while self._retired:
+            number, left = self._retired[0]
+            segment = self.find(number)
+            if segment is not None and not self.is_settled(segment):
+                return
+            self._retired.popleft()
+            if segment is not None:
+                self.on_retired(segment, left)
 
     def forget(self, now: float) -> None:
         """Remove the oldest fetchable segment and its bytes, from the list too if it is listed."""
         if not self._unlisted:
             self.retire(now)
+        if not self.is_settled(self._unlisted[0].segment):
+            self.lose(self.oldest_number)
         oldest = self._unlisted.popleft().segment
         timelines = self._forget_timelines(oldest)
         self._release_reserved(oldest)
@@ -321,7 +342,9 @@ class FinishedSegments:
             self.retire(now)
         if self.totals.settle():
             self.retention = self.kept + self.totals.longest
-        while self._unlisted and self._is_over(self._unlisted[0], now):
+        while (
+            self._unlisted and self._is_over(self._unlisted[0], now) and not self._waits(self.oldest_number)
+        ):
             self.forget(now)
         while self._unlisted and self._memory_bytes > self._most_bytes:
             self.forget(now)
@@ -337,6 +360,18 @@ class FinishedSegments:
         # Both conditions: media that was held up comes faster than its time, and a machine that stood still
         # finds the requests of that time when it continues.
         return self._published - oldest.published >= needed and now - oldest.moment >= needed
+
+    def _waits(self, number: int) -> bool:
+        """Return whether any rendition's segment up to a number still waits to be stored.
+
+        Then that of no rendition is forgotten: those who read the past expect either all of a number or none.
+        """
+        return any(one.has_unsettled(number) for one in (self, *self.beside))
+
+    def has_unsettled(self, last: int) -> bool:
+        """Return whether a segment up to a number waits to be stored."""
+        found = map(self.find, range(self.oldest_number, last + 1))
+        return any(one is not None and not self.is_settled(one) for one in found)
 
     def _is_at_live_edge(self, number: int) -> bool:
         """Return whether a segment is so new that its bytes are in memory although there is a disk."""

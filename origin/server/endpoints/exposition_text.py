@@ -1,7 +1,8 @@
 """Prometheus' text format, written several times faster than the client library writes it.
 
 Of a server with thousands of channels most of a scrape is this text. Metrics are collected as the library's
-own objects, and the text is its text to the byte; exemplars, timestamps and names beyond ASCII don't occur.
+own objects, and the text is its text to the byte; exemplars, timestamps, moments of creation and names
+beyond ASCII don't occur.
 Source: the exposition formats of Prometheus, text format 0.0.4.
 """
 
@@ -48,17 +49,17 @@ def _lines(metrics: Iterable[Metric]) -> Iterator[str]:
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
         documentation = metric.documentation.replace("\\", r"\\").replace("\n", r"\n")
         yield f"# HELP {name} {documentation}\n# TYPE {name} {metric.type}\n"
-        samples = metric.samples
-        if metric.type == "histogram":
-            # When each began is OpenMetrics' alone: here it would be a metric without a type.
-            samples = [sample for sample in samples if not sample.name.endswith("_created")]
-        for sample in samples:
+        for sample in metric.samples:
             labels = sample.labels
             if not labels:
                 yield f"{sample.name} {numbers[sample.value]}\n"
             elif len(labels) == 1:
                 ((label, value),) = labels.items()
                 yield f"{sample.name}{{{label}={values[value]}}} {numbers[sample.value]}\n"
+            elif len(labels) == 2:
+                (first, value), (second, other) = sorted(labels.items())
+                pairs = f"{first}={values[value]},{second}={values[other]}"
+                yield f"{sample.name}{{{pairs}}} {numbers[sample.value]}\n"
             else:
                 pairs = ",".join([f"{label}={values[value]}" for label, value in sorted(labels.items())])
                 yield f"{sample.name}{{{pairs}}} {numbers[sample.value]}\n"

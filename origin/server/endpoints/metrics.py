@@ -134,6 +134,11 @@ class ServicesCollector(Collector):
             blocked.add_metric([channel.name], stream.blocked)
             restarts.add_metric([channel.name], channel.restarts)
         yield from (viewers, blocked, restarts, lost, dropped, publishers, bitrate)
+        yield from _histograms(
+            "headwater_live_part_delay_seconds",
+            "From the end of a part's last frame to its being published; absent before a first one.",
+            self._services_of.live.part_delays,
+        )
         yield from self._links()
         yield from self._forwards()
 
@@ -318,12 +323,18 @@ def event_metrics(channels: Mapping[str, EventChannel]) -> Iterator[Metric]:
         ),
     )
     for name, text, latencies in histograms:
-        names = [channel for channel, one in channels.items() if latencies(one).count]
-        for at in range(0, max(len(names), 1), HISTOGRAMS_AT_ONCE):
-            family = HistogramMetricFamily(f"headwater_events_{name}_seconds", text, labels=["channel"])
-            for channel_name in names[at : at + HISTOGRAMS_AT_ONCE]:
-                family.add_metric([channel_name], *latencies(channels[channel_name]).cumulative())
-            yield family
+        counted = {channel: found for channel, one in channels.items() if (found := latencies(one)).count}
+        yield from _histograms(f"headwater_events_{name}_seconds", text, counted)
+
+
+def _histograms(name: str, text: str, latencies: Mapping[str, LatencyHistogram]) -> Iterator[Metric]:
+    """Describe the histograms of channels, a dozen samples each: in pieces."""
+    names = list(latencies)
+    for at in range(0, max(len(names), 1), HISTOGRAMS_AT_ONCE):
+        family = HistogramMetricFamily(name, text, labels=["channel"])
+        for channel in names[at : at + HISTOGRAMS_AT_ONCE]:
+            family.add_metric([channel], *latencies[channel].cumulative())
+        yield family
 
 
 def _filled(

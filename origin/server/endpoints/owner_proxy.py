@@ -1,9 +1,9 @@
-"""Forwards requests that change a live channel to the node that owns the channel's log."""
+"""Forwards requests that change a live channel, or a station's recordings, to the node that owns the log."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import structlog
@@ -27,7 +27,8 @@ from packager.cluster.commands import (
     OwnerUnavailableError,
 )
 from packager.cluster.limits import CommandLimits
-from packager.cluster.node import ClusterNode
+from packager.cluster.node import SIMULCAST, ClusterNode
+from packager.replication.live_log import LIVE
 
 log = structlog.get_logger()
 
@@ -36,6 +37,9 @@ _COMMANDS = {
     "DELETE": re.compile(r"/live/([^/]+)/recordings/([^/]+)"),
 }
 """By method, the paths whose requests change what a channel publishes or keeps."""
+
+_OF_STATIONS = re.compile(r"recordings(/.*)?")
+"""The rest of such a path behind the name, where the request changes what a station keeps."""
 
 _FIELDS = frozenset({"content-type", "cache-control", "retry-after", "www-authenticate"})
 """The header fields of an answer that are carried."""
@@ -51,6 +55,7 @@ class OwnerRequests:
         app: answers all requests about channels that this node owns, and all others.
         is_kept_here: returns whether this node's disk has a channel's recording of a name, made while it was
             the owner; the node itself removes such a recording.
+        stations: names of the stations whose live channels have a DVR.
     """
 
     def __init__(
@@ -58,10 +63,12 @@ class OwnerRequests:
         app: ASGIApp,
         node: ClusterNode,
         is_kept_here: Callable[[str, str], bool] = lambda _, __: False,
+        stations: Collection[str] = (),
     ) -> None:
         self._app = app
         self._node = node
         self._is_kept_here = is_kept_here
+        self._stations = frozenset(stations)
         self._limits = node.commands.limits
         route = Route("/live/{channel}/{path:path}", self._carry, methods=list(_COMMANDS))
         self._carrying = routed_application([route])
@@ -75,7 +82,12 @@ class OwnerRequests:
     def _is_elsewhere(self, method: str, path: str) -> bool:
         """Return whether another node answers a request."""
         found = _command_at(method, path)
-        if found is None or not self._node.is_owned_elsewhere(found[1]):
+        if found is None:
+            return False
+        if found[1] in self._stations:
+            is_of_station = _OF_STATIONS.fullmatch(path.split("/", 3)[3]) is not None
+            return is_of_station and self._node.is_station_owned_elsewhere(found[1])
+        if not self._node.is_owned_elsewhere(found[1]):
             return False
         return method != "DELETE" or not self._is_kept_here(found[1], found[2])
 
@@ -86,7 +98,8 @@ class OwnerRequests:
             # A longer one, or one without an end, is taken by the owner alone.
             too_long = f"more than {MAX_BODY_BYTES} bytes are only taken by the channel's packager"
             command = _command(request, address, await receive_body(request, MAX_BODY_BYTES, too_long))
-            answer = await self._node.commands.ask(command, network_of(address))
+            kind = SIMULCAST if command.channel in self._stations else LIVE
+            answer = await self._node.commands.ask(command, network_of(address), kind)
         except CommandTooLongError:
             # RFC 6585 §5: the header fields are too large, as the body isn't.
             raise RefusalError(431, "the address and its key are too long") from None
@@ -100,7 +113,9 @@ class OwnerRequests:
     async def _carry_out(self, command: ChannelCommand) -> CommandAnswer:
         """Answer a request that has come from another node."""
         path = f"/live/{command.channel}/{command.path}"
-        channel = self._node.channels.get(command.channel)
+        is_station = command.channel in self._stations
+        made = self._node.simulcasts if is_station else self._node.channels
+        channel = made.get(command.channel)
         if channel is None or not channel.is_certain_owner or _command_at(command.method, path) is None:
             return _unowned(self._limits)
         collected = _CollectedAnswer(command.body, MAX_BODY_BYTES)

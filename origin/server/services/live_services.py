@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
-
-from prometheus_client import CollectorRegistry, Histogram
 
 from origin.config.limit_options import LimitOptions
 from origin.config.options import (
@@ -24,6 +22,7 @@ from origin.radio.station_factory import make_simulcasts, simulcast_options
 from origin.server.services.cluster_services import SharedSimulcast, is_edge, make_cluster, make_shared_dvr
 from origin.server.services.limits import Limits
 from origin.server.services.s3_config import make_dvr_bucket
+from packager.latency_histogram import LatencyHistogram
 from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
 from packager.live.options import ChannelHooks, ChannelOptions
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from packager.cluster.shared_dvr import SharedDvr
     from packager.dvr.bucket import DvrBucket
 
-DELAY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 2, 5)
+DELAY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 2.0, 5.0)
 """Seconds from the end of a part's last frame until the part can be fetched."""
 
 
@@ -50,7 +49,6 @@ class LiveServices:
     Args:
         tools: ffmpeg; None without it, and then this server makes no channels.
         logs: sends the channels' logs to other processes.
-        registry: the metrics, to which the delays of the channels' parts are added.
 
     Attributes:
         simulcasts: the stations' channels that this server makes.
@@ -60,6 +58,8 @@ class LiveServices:
         cluster: shares channels with other machines; None without one.
         shared_dvrs: the DVRs in S3 of channels and stations that a cluster shares, by name.
         dvr_bucket: the bucket of the channels' DVRs; None for DVRs on disk.
+        part_delays: of channels that had parts, the seconds from a part's last frame's end to its being
+            published, by name.
     """
 
     def __init__(
@@ -68,19 +68,12 @@ class LiveServices:
         tools: Tools | None,
         limits: Limits,
         logs: LogServer,
-        registry: CollectorRegistry,
     ) -> None:
         self._config = config
         self._tools = tools
         self._limits = limits
         self._logs = logs
-        self._delay = Histogram(
-            "headwater_live_part_delay_seconds",
-            "From the end of a part's last frame to its being published.",
-            ["channel"],
-            buckets=DELAY_BUCKETS,
-            registry=registry,
-        )
+        self.part_delays: dict[str, LatencyHistogram] = {}
         self._shared_simulcasts: dict[str, SharedSimulcast] = {}
         self.dvr_bucket = make_dvr_bucket(config, limits.s3)
         self.simulcasts: dict[str, Simulcast] = {}
@@ -94,8 +87,18 @@ class LiveServices:
     def _make_channels(self, tools: Tools) -> Iterator[tuple[str, Channel]]:
         for options in self._config.live:
             offered = channel_options(options, self._config, self._limits.live, self.dvr_bucket)
-            hooks = ChannelHooks(self._delay.labels(options.name).observe)
+            hooks = ChannelHooks(self._on_part(options.name))
             yield options.name, Channel(offered, tools, hooks)
+
+    def _on_part(self, name: str) -> Callable[[float], None]:
+        """Return a function that counts the delays of a channel's parts."""
+
+        def count(seconds: float) -> None:
+            if (delays := self.part_delays.get(name)) is None:
+                delays = self.part_delays[name] = LatencyHistogram(DELAY_BUCKETS)
+            delays.observe(seconds)
+
+        return count
 
     def serve(self, mounts: Mapping[str, Mount]) -> None:
         """Serve all channels by their logs, here and in other processes.
@@ -120,7 +123,7 @@ class LiveServices:
                 mounts,
                 self._tools,
                 self._broadcast if self.cluster is None else self._take_simulcast,
-                lambda name: self._delay.labels(name).observe,
+                self._on_part,
             )
             if self.cluster is not None:
                 self._share_simulcasts(self.cluster)

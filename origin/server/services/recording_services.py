@@ -1,15 +1,29 @@
-"""Makes the services that copy recordings of channels to S3, and those that serve them from there."""
+"""Makes the services that keep recordings in S3, and those that serve them from there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from origin.config.options import Config
+from origin.config.options import Config, data_folder, seconds, size
+from origin.config.stations import has_dvr, kind
+from origin.recordings.station_recorder import (
+    HeardSources,
+    RecordedStation,
+    RecordingNews,
+    StationRecorder,
+)
+from origin.server.services.cluster_services import SharedStations
 from origin.server.services.limits import Limits
+from origin.server.services.live_services import LiveServices
 from origin.server.services.s3_config import cache_folder, cache_limits, making
+from packager.past.programmes import Schedule
+from packager.programmes.store import ProgrammeStore
 from packager.recordings.bucket_upload import RecordingCopies
-from packager.recordings.disk_recordings import Recordings
+from packager.recordings.disk_recordings import Recordings, Retention
+from packager.recordings.span_keeper import KeepingRule
+from packager.safe_files import DataFolder
 
 if TYPE_CHECKING:
     from packager.recordings.bucket_recordings import BucketRecordings
@@ -28,8 +42,18 @@ def make_recording_copies(
 
 
 def recording_places(config: Config) -> Mapping[str, str]:
-    """Return the places in S3 of recordings, by channel."""
-    return {one.name: one.recordings_copy for one in config.live if one.recordings_copy}
+    """Return the places in S3 of recordings, by channel or station."""
+    stations = dict.fromkeys(recorded_stations(config), _place_of_stations(config))
+    return {**stations, **{one.name: one.recordings_copy for one in config.live if one.recordings_copy}}
+
+
+def recorded_stations(config: Config) -> list[str]:
+    """Return the names of the stations whose recordings the nodes of a cluster share."""
+    return [one.name for one in config.radio if config.cluster.url and has_dvr(one, config)]
+
+
+def _place_of_stations(config: Config) -> str:
+    return f"{config.server.dvr_path.rstrip('/')}/recordings/radio"
 
 
 def make_bucket_recordings(
@@ -51,8 +75,57 @@ def make_bucket_recordings(
 
         folder, s3 = cache_folder(config), cache_limits(config, limits.s3)
         buckets = {address: BucketFiles(address, folder, s3) for address in {*places.values()}}
-        recordings = limits.live.event.recordings
-        return {name: BucketRecordings(name, buckets[place], recordings) for name, place in places.items()}
+        recordings, owned = limits.live.event.recordings, _place_of_stations(config)
+        return {
+            name: BucketRecordings(name, buckets[place], recordings, is_owned=place == owned)
+            for name, place in places.items()
+        }
+
+
+def make_station_recorders(
+    config: Config,
+    live: LiveServices,
+    stations: SharedStations | None,
+    recordings: Mapping[str, BucketRecordings],
+    limits: Limits,
+) -> Mapping[str, StationRecorder]:
+    """Make what records the stations of a cluster on this node, by station; without a data folder nothing."""
+    if live.cluster is None or stations is None:
+        return {}
+    shared = {name: recordings[name] for name in recorded_stations(config) if name in recordings}
+    news = RecordingNews(live.cluster, shared)
+    found = {}
+    for one in config.radio:
+        place = data_folder(config, "radio", one.name)
+        dvr, channel = live.shared_dvrs.get(one.name), live.cluster.simulcasts.get(one.name)
+        if place is None or dvr is None or channel is None:
+            continue
+        from packager.recordings.staged_recordings import StagedRecordings
+
+        recorded = RecordedStation(
+            place=DataFolder.at(place),
+            channel=channel,
+            dvr=dvr,
+            rule=KeepingRule.of(one.record),
+            schedule=_schedule_of(live.simulcasts[one.name].channel.programmes),
+            sources=HeardSources(stations.stations[one.name]) if kind(one) == "publish" else None,
+        )
+        kept = size(one.dvr_size if one.recordings_size is None else one.recordings_size)
+        terms = limits.radio.simulcast.channel.event.recordings
+        staged = StagedRecordings(
+            one.name,
+            recorded.place / "recordings",
+            recordings[one.name],
+            Retention(seconds(one.recordings), kept),
+            terms,
+        )
+        staged.announce = functools.partial(news.announce, one.name)
+        found[one.name] = StationRecorder(recorded, staged, live.cluster.connection, terms)
+    return found
+
+
+def _schedule_of(programmes: ProgrammeStore) -> Callable[[], Schedule]:
+    return lambda: programmes.schedule
 
 
 def _copies(name: str, address: str, recordings: Recordings, limits: Limits) -> RecordingCopies:

@@ -15,6 +15,7 @@ from packager.publish.live_stream import LiveStream
 from packager.radio.simulcast import Simulcast
 
 if TYPE_CHECKING:
+    from origin.recordings.station_recorder import StationRecorder
     from packager.cluster.shared_dvr import SharedDvr
     from packager.recordings.bucket_recordings import BucketRecordings
     from packager.recordings.bucket_upload import RecordingCopies
@@ -108,7 +109,12 @@ def service_states(services: Services) -> dict[str, ServiceState]:
         f"live/{one.name}": _of_channel(one, live.shared_dvrs.get(one.name)) for one in live.channels.values()
     }
     states |= {
-        f"live/{one.name}": _of_simulcast(one, services.mounts[one.name], live.shared_dvrs.get(one.name))
+        f"live/{one.name}": _of_simulcast(
+            one,
+            services.mounts[one.name],
+            live.shared_dvrs.get(one.name),
+            services.station_recorders.get(one.name),
+        )
         for one in live.simulcasts.values()
     }
     elsewhere = sorted(live.simulcast_names - live.simulcasts.keys())
@@ -129,8 +135,10 @@ def state_of_stream(stream: LiveStream) -> str:
     return "ended" if all(one.window.ended for one in stream.renditions.values()) else "live"
 
 
-def _of_channel(channel: Channel, shared_dvr: SharedDvr | None = None) -> ServiceState:
-    dvr, keeper = shared_dvr or channel.archive, channel.span_keeper
+def _of_channel(
+    channel: Channel, shared_dvr: SharedDvr | None = None, recorder: StationRecorder | None = None
+) -> ServiceState:
+    dvr, keeper = shared_dvr or channel.archive, recorder or channel.span_keeper
     troubles = {
         "source": channel.trouble,
         "DVR": "" if dvr is None else dvr.trouble,
@@ -140,13 +148,18 @@ def _of_channel(channel: Channel, shared_dvr: SharedDvr | None = None) -> Servic
     return ServiceState(channel.state, "; ".join(f"{key}: {text}" for key, text in troubles.items() if text))
 
 
-def _of_simulcast(simulcast: Simulcast, mount: Mount, shared_dvr: SharedDvr | None = None) -> ServiceState:
+def _of_simulcast(
+    simulcast: Simulcast,
+    mount: Mount,
+    shared_dvr: SharedDvr | None = None,
+    recorder: StationRecorder | None = None,
+) -> ServiceState:
     """Describe a station's HLS: it can't begin without the station's sound."""
     if simulcast.state != "idle" and mount.state == "idle":
         return ServiceState("idle")
     if simulcast.state == "idle":
         return ServiceState("idle")
-    return _of_channel(simulcast.channel, shared_dvr)
+    return _of_channel(simulcast.channel, shared_dvr, recorder)
 
 
 def _of_station(mount: Mount) -> ServiceState:

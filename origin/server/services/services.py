@@ -25,6 +25,7 @@ from origin.radio.access_log import AccessLogFile
 from origin.radio.mounts.mount_replication import ServedMountLog
 from origin.radio.station_factory import Stations, make_stations
 from origin.radio.station_webhooks import make_webhooks
+from origin.recordings.station_recorder import StationRecorder
 from origin.server.services.access_services import (
     make_token_guard,
     make_token_keys,
@@ -47,6 +48,7 @@ from origin.server.services.publisher_access import PublisherServices, make_admi
 from origin.server.services.recording_services import (
     make_bucket_recordings,
     make_recording_copies,
+    make_station_recorders,
     recording_places,
 )
 from origin.server.services.status_events import StatusEvents, StatusSources
@@ -112,7 +114,7 @@ def _stores_data(service: Service) -> bool:
     """Return whether a service keeps anything in the data folder that only one server may write."""
     if isinstance(service, Simulcast):
         return service.options.dvr.data is not None
-    return isinstance(service, Channel | EventHistory | Preparation)
+    return isinstance(service, Channel | EventHistory | Preparation | StationRecorder)
 
 
 class Services:
@@ -141,6 +143,7 @@ class Services:
         recordings: the recordings of the channels that record, by name.
         recording_copies: the copiers of these to S3.
         bucket_recordings: the recordings in S3, by channel.
+        station_recorders: make those of a cluster's stations, by station.
         programmes: the programmes of the channels.
         station_webhooks: ask backends about listeners and source clients of stations.
         access_log: the file of the stations' requests; None where none is configured.
@@ -185,7 +188,7 @@ class Services:
         self._added: list[Service] = []
         self.station_webhooks = make_webhooks(config.radio, limits.radio)
         self.logs = LogServer(limits.replication)
-        self.live = LiveServices(config, tools, limits, self.logs, self.registry)
+        self.live = LiveServices(config, tools, limits, self.logs)
         cluster = self.live.cluster
         share_sessions(self.sessions, cluster)
         share_revocations(self.token_keys, cluster)
@@ -222,6 +225,9 @@ class Services:
         }
         self.recording_copies = make_recording_copies(self.config, recorded, self.limits)
         self.bucket_recordings = make_bucket_recordings(self.config, places, self.limits)
+        self.station_recorders = make_station_recorders(
+            self.config, self.live, self.cluster_stations, self.bucket_recordings, self.limits
+        )
         copied = self.bucket_recordings
         self.recordings: Mapping[str, KeptRecordings] = {
             name: AllRecordings(*(one[name] for one in (recorded, copied) if name in one))
@@ -352,6 +358,7 @@ class Services:
         services += [] if self.library.preparation is None else [self.library.preparation]
         services += [] if self.library.encoded is None else [self.library.encoded]
         services += [*self.recording_copies, *self.bucket_recordings.values()]
+        services += self.station_recorders.values()
         services += [self.revocation_file]
         services += [self.token_keys] if self.sessions is None else [self.token_keys, self.sessions]
         storage = self.library.storage

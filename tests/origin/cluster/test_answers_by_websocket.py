@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import signal
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,14 +37,15 @@ class SocketReader:
     Args:
         ports: of the servers that are asked in turns.
         place: path of the answer's channel.
+        breaks: numbers of events behind each of which it is killed.
 
     Attributes:
         got: all events so far.
         connections: how many were opened.
     """
 
-    def __init__(self, ports: Sequence[int], place: str) -> None:
-        self._ports, self._place = ports, place
+    def __init__(self, ports: Sequence[int], place: str, breaks: Collection[int] = ()) -> None:
+        self._ports, self._place, self._breaks = ports, place, breaks
         self._socket: ClientConnection | None = None
         self.got: list[Got] = []
         self.connections = 0
@@ -68,6 +69,9 @@ class SocketReader:
         async with connect(url, additional_headers=MINE, proxy=None) as self._socket:
             async for message in self._socket:
                 self.got.append(as_got(json.loads(message)))
+                if len(self.got) in self._breaks:
+                    self.break_off()
+                    return
 
     def break_off(self) -> None:
         """Cut the connection, as a client that is killed does."""
@@ -92,12 +96,8 @@ async def test_connections_that_are_cut_and_clients_that_are_killed_lose_and_dou
         ports, sizes = [port_of(one) for one in cluster.nodes], [1500, 700, 2500, 900]
         async with asked(cluster.nodes[0]) as answer, cutting(ports, sizes) as cut:
             place = answer.headers["location"]
-            readers = [SocketReader([cut], place), SocketReader(ports, place)]
-            reading = [asyncio.create_task(one.run()) for one in readers]
-            for count in (5, 12, 20):
-                await until(lambda count=count: len(readers[1].got) >= count)  # type: ignore[misc]
-                readers[1].break_off()
-            await asyncio.gather(*reading)
+            readers = [SocketReader([cut], place), SocketReader(ports, place, breaks=(5, 12, 20))]
+            await asyncio.gather(*[one.run() for one in readers])
         for reader in readers:
             reader.check(len(EVENTS), "end")
             assert reader.reason == "done"

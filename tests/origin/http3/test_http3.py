@@ -22,6 +22,7 @@ from tests.fork_server import HEADWATER
 from tests.http3_client import Http3Connection, Http3Transport
 from tests.origin.http3.server import TOKEN, big, head, https_of, readers, started
 from tests.patience import CLIENT_SECONDS
+from tests.ports import kept_port
 from tests.waiting import wait_for
 
 
@@ -322,9 +323,9 @@ def test_workers_leave_it_to_the_first_process(tmp_path: Path) -> None:
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     (tmp_path / "library").mkdir()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+    # The server takes the port for TCP first.
+    with kept_port() as port, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", port))
         (tmp_path / "headwater.toml").write_text(
             f'[server]\nport = 0\n[tls]\ncertificate = "self-signed"\nport = {port}\nhttp3 = true\n'
         )

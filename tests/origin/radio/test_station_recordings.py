@@ -116,8 +116,13 @@ def test_a_source_client_and_a_programme_become_recordings_with_titles(tmp_path:
         ),
         (
             {},
-            {"server": {"data": "data", "dvr_path": "s3://a/b"}, "cluster": {"url": "redis://127.0.0.1"}},
-            "nodes of a cluster make no recordings of stations",
+            {"server": {"data": "data"}, "cluster": {"url": "redis://127.0.0.1"}},
+            "nodes of a cluster keep recordings in server.dvr_path alone",
+        ),
+        (
+            {},
+            {"server": {"dvr_path": "s3://a/b"}, "cluster": {"url": "redis://127.0.0.1", "role": "packager"}},
+            "recordings are made in server.data",
         ),
     ],
 )

@@ -125,7 +125,10 @@ def test_a_span_that_begins_and_ends_within_segments_is_kept_to_the_picture(tmp_
         begin = dates(server)[1]
         asked = keep(server, begin + 0.5, begin + 2.75)
         assert asked.status_code == 201, asked.text
-        address = f"{server.url}/live/a/recordings/{asked.json()['recording']['id']}"
+        made = asked.json()["recording"]
+        # What is shown, not the three segments.
+        assert made["duration"] == pytest.approx(2.25, abs=0.01)
+        address = f"{server.url}/live/a/recordings/{made['id']}"
         listed = m3u8.loads(httpx.get(f"{address}/source/media.m3u8").text)
         # ffmpeg shows whole segments: all that the span touches.
         whole = shown("-i", f"{address}/source/media.m3u8")

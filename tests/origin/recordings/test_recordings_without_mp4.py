@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from origin.recordings.handler import describe
 from packager.library.local_storage import NotFoundError
@@ -15,6 +16,16 @@ from tests.conformance.handfed import NUMBER, Track
 from tests.packager.recordings.recorded_channel import record
 
 
+def with_another_level(recording: Recording) -> None:
+    """Change a recording as if its publisher had come back with another level of H.264."""
+    (recording.path / "event.head").unlink()
+    init = recording.path / "240p" / f"init-{NUMBER + 8}.mp4"
+    data = init.read_bytes()
+    at = data.index(b"avcC") + 7
+    init.unlink()
+    init.write_bytes(data[:at] + bytes([data[at] + 1]) + data[at + 1 :])
+
+
 async def test_a_recording_without_an_mp4_says_why_in_the_list(
     tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -22,13 +33,7 @@ async def test_a_recording_without_an_mp4_says_why_in_the_list(
     whole = describe("test", recording)
     assert str(whole["mp4"]).endswith("/event.mp4")
     assert whole["mp4_reason"] is None
-    # The publisher came back with another level of H.264.
-    (recording.path / "event.head").unlink()
-    init = recording.path / "240p" / f"init-{NUMBER + 8}.mp4"
-    data = init.read_bytes()
-    at = data.index(b"avcC") + 7
-    init.unlink()
-    init.write_bytes(data[:at] + bytes([data[at] + 1]) + data[at + 1 :])
+    with_another_level(recording)
     again = Recording(recording.metadata, recording.path)
     with pytest.raises(NotFoundError):
         await asyncio.to_thread(again.movie)
@@ -41,3 +46,20 @@ async def test_a_recording_without_an_mp4_says_why_in_the_list(
     await restarted.load()
     (one,) = restarted
     assert describe("test", one) == listed
+
+
+async def test_the_stretches_of_a_span_have_the_times_of_what_is_shown(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = await record(tmp_path, material, tools, monkeypatch)
+    with_another_level(recording)
+    whole = recording.metadata
+    bounds = round(1000 * whole.start) + 250, round(1000 * whole.end) - 500
+    again = Recording(replace(whole, shown=bounds), recording.path)
+    with pytest.raises(NotFoundError):
+        await asyncio.to_thread(again.movie)
+    first, second = again.stretches
+    # Of five segments of a second and four, between which there is a pause.
+    assert [first.start, first.duration] == pytest.approx([whole.start + 0.25, 4.75])
+    assert [second.start, second.duration] == pytest.approx([whole.end - 4, 3.5])
+    assert describe("test", again)["duration"] == pytest.approx(8.25)

@@ -127,11 +127,14 @@ class Servers:
 
     def same_between_changes(self, target: str) -> httpx.Response:
         """Expect the same answer of all, of what changes now and then, such as BANDWIDTH of a live stream."""
-        while True:
-            before, *answers, after = (*self.each(target), *self.each(target))
-            if described(before) == described(after):
-                assert all(described(one) == described(before) for one in answers)
-                return before
+        answers = list[httpx.Response]()
+
+        def are_same() -> bool:
+            answers[:] = self.each(target)
+            return all(described(one) == described(answers[0]) for one in answers)
+
+        wait_for(are_same, "the same answer of all")
+        return answers[0]
 
 
 def described(answer: httpx.Response) -> tuple[int, list[tuple[bytes, bytes]], bytes]:

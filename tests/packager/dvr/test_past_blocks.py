@@ -190,6 +190,35 @@ def test_the_oldest_block_goes_once_its_time_is_over_and_its_bytes_are_counted(
     assert everything(blocks) == []
 
 
+def test_the_oldest_block_becomes_shorter_for_all_who_have_read_it(
+    tmp_path: Path, segments: list[LiveSegment]
+) -> None:
+    path = tmp_path / "240p"
+    archive(path, segments)
+    writing, reading = PastBlocks(path), PastBlocks(path)
+    start, end = segments[0].program_date_time, segments[-1].program_date_time + 1
+    foreign = Path(writing.place_of(segments[1]))
+    foreign.write_bytes(b"mine")
+    for gone in (2, 4, 7):
+        writing.remove_until(segments[gone - 1].number)
+        rest = segments[gone:]
+        for blocks in (writing, reading):
+            assert blocks.oldest() == rest[0].program_date_time
+            assert numbers(everything(blocks)) == numbers(rest)
+            there = [
+                one.first + at for one in blocks.outlines(start, end, 10**12) for at in one.there.tolist()
+            ]
+            assert there == numbers(rest)
+            assert blocks.find(segments[gone - 1].number) is None
+            assert blocks.nbytes == sum(len(one.data) for one in rest)
+        assert foreign.exists(), "it isn't what was written"
+    assert not Path(writing.place_of(segments[2])).exists()
+    assert [one.name for one in foreign.parent.iterdir()] == [foreign.name], "of a block that is gone"
+    writing.remove_until(segments[-1].number)
+    assert everything(reading) == []
+    assert reading.oldest() is None
+
+
 def test_what_others_have_put_into_a_block_stays_and_holds_nothing_up(
     tmp_path: Path, segments: list[LiveSegment]
 ) -> None:
