@@ -102,10 +102,9 @@ def _timeline(times: Times, *, repeat: bool = True) -> Element:
 def _runs(times: Times) -> Iterator[tuple[int, int]]:
     """Yield the durations between times, each with how often it comes in a row."""
     if isinstance(times, np.ndarray):
-        durations = np.diff(times)
-        begins = np.flatnonzero(np.diff(durations, prepend=durations[:1] - 1))
-        counts = np.diff(begins, append=len(durations))
-        yield from zip(durations[begins].tolist(), counts.tolist(), strict=True)
+        durations = times[1:] - times[:-1]
+        behind = [*(np.flatnonzero(durations[1:] != durations[:-1]) + 1).tolist(), len(durations)]
+        yield from ((int(durations[end - 1]), end - begin) for begin, end in pairwise((0, *behind)))
         return
     for duration, run in groupby(end - start for start, end in pairwise(times)):
         yield duration, sum(1 for _ in run)

@@ -60,6 +60,10 @@ class PackedText(NamedTuple):
     deflated: Deflated
     digest: bytes
 
+    def __hash__(self) -> int:
+        """Return that of the digest: the compressed text is long."""
+        return hash(self.digest)
+
     @classmethod
     def of(cls, text: bytes) -> PackedText:
         """Compress a text."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
@@ -42,6 +42,12 @@ QUICK_BYTES = 256 << 10
 
 RUN_PIECES = 128
 """Most pieces whose compressed forms are kept joined: of a text that grows, few are joined anew."""
+
+OFTEN = 8
+"""So many texts of one size are worth tables for it, which stay for the next ones."""
+
+SIZES_KEPT = 16
+"""For so many sizes tables are kept, each of 40 KB."""
 
 _HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """RFC 1952 §2.3: deflate, no fields, no time, unknown system."""
@@ -147,8 +153,10 @@ def _make_run(pieces: Pieces) -> Deflated:
 
 def _joined(parts: Sequence[Deflated]) -> Deflated:
     crc = size = 0
+    counts = Counter(part.size for part in parts)
     for part in parts:
-        crc, size = crc32_combine(crc, part.crc, part.size), size + part.size
+        moved = _moved_often if counts[part.size] >= OFTEN else _moved
+        crc, size = moved(crc, part.size) ^ part.crc, size + part.size
     return Deflated(b"".join(part.data for part in parts), crc, size)
 
 
@@ -193,8 +201,32 @@ def crc32_combine(first: int, second: int, size: int) -> int:
         second: the second one's.
         size: how many bytes the second one has.
     """
-    # The first one's is that of a polynomial, which the second one's bytes multiply by x to the 8 * size.
-    return _product(_power(size), first) ^ second
+    return _moved(first, size) ^ second
+
+
+def _moved(crc: int, size: int) -> int:
+    """Return what a CRC-32 of a text is worth behind which so many bytes follow."""
+    # A CRC-32 is a polynomial, which these bytes multiply by x to the 8 * size.
+    return _product(_power(size), crc)
+
+
+def _moved_often(crc: int, size: int) -> int:
+    """Do the same by tables, which are made for each size."""
+    first, second, third, fourth = _tables(size)
+    return first[crc & 255] ^ second[crc >> 8 & 255] ^ third[crc >> 16 & 255] ^ fourth[crc >> 24]
+
+
+@functools.lru_cache(maxsize=SIZES_KEPT)
+def _tables(size: int) -> Sequence[Sequence[int]]:
+    """Return what each value of each byte of a CRC-32 is worth behind which so many bytes follow."""
+    tables = []
+    for byte in range(4):
+        table = [0]
+        for bit in range(8):
+            moved = _moved(1 << 8 * byte + bit, size)
+            table += [one ^ moved for one in table]
+        tables.append(table)
+    return tables
 
 
 @functools.lru_cache(maxsize=KEPT)

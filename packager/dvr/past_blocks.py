@@ -359,7 +359,8 @@ class PastBlocks:
 
     def _guessed(self, past: OpenFolder, start: Fraction, end: Fraction | None) -> list[Outline]:
         """Read the outlines of the blocks that have a span if their numbers rise as evenly as time does."""
-        blocks = self._numbers(past)
+        # The oldest one may begin in its middle.
+        blocks = self._numbers(past)[1:]
         if end is None or not blocks:
             return []
         first, last = self._begin(past, blocks[0]), self._begin(past, blocks[-1])

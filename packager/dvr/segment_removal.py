@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import errno
 import heapq
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
+
+import structlog
 
 from packager.dvr.disk_rendition import DvrFolder
 from packager.dvr.index import IndexLine
@@ -19,6 +22,8 @@ from packager.dvr.stored_outlines import OutlineStore, OutlineWriter
 from packager.dvr.write_queue import Archival, DiskHealth, Removal, RenditionStore, WriteQueue
 from packager.past.outlines import BLOCK_SEGMENTS
 from packager.window.rendition_log_writer import RenditionWriter
+
+log = structlog.get_logger()
 
 MAX_FAILED_REMOVALS = 4096
 """Most segments that wait for another attempt to remove them; more stay on disk until the next start."""
@@ -83,7 +88,9 @@ class SegmentRemover:
         self._past_seconds = bounds.seconds
         self._limits = limits
         self._outlines = outlines
-        self._outline_writer: OutlineWriter | None = None
+        self._outlined: Mapping[str, PastBlocks] = {}
+        self._outline_writer = OutlineWriter(outlines, {})
+        self._outlines_from = -float("inf")
         self.used = 0
         # Bytes in the past; None: they have to be counted.
         self._past_bytes: int | None = None
@@ -109,15 +116,26 @@ class SegmentRemover:
         if began or not self._is_trimmed:
             newest = max(Fraction(*one.line.date) for one in archivals)
             await self._trim(newest - Fraction(self._past_seconds))
-        # Playlists of the past are made without them, too.
-        with contextlib.suppress(OSError):
-            await asyncio.to_thread(self._write_outline)
+        await self._write_outlines()
 
-    def _write_outline(self) -> None:
-        """Make the outlines of one block that has none, if there is one."""
-        if self._outline_writer is None:
-            past = {name: one.folder.past for name, one in self._segment_stores.items() if not one.refused}
-            self._outline_writer = OutlineWriter(self._outlines, past)
+    async def _write_outlines(self) -> None:
+        """Make the outlines of one block that has none, if there is one; playlists can do without."""
+        if time.monotonic() < self._outlines_from:
+            return
+        try:
+            await asyncio.to_thread(self._write_next)
+        except OSError:
+            # The health of the disk is known from what has to be stored.
+            self._outlines_from = time.monotonic() + self._limits.look_seconds
+        except Exception:  # the DVR goes on without them
+            log.exception("outlines of a DVR can't be made", place=self._outlines.address)
+            self._outlines_from = time.monotonic() + self._limits.look_seconds
+
+    def _write_next(self) -> None:
+        past = {name: one.folder.past for name, one in self._segment_stores.items() if not one.refused}
+        if past != self._outlined:
+            # Another stream may have other renditions.
+            self._outlined, self._outline_writer = past, OutlineWriter(self._outlines, past)
         self._outline_writer.write_next(0)
 
     def _remove_outlines(self) -> None:

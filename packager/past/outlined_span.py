@@ -66,6 +66,7 @@ class OutlinedTrack:
         self._firsts = range(first, numbers.stop, BLOCK_SEGMENTS)
         self._cut = slice(numbers.start - first, numbers.stop - first)
         self._columns: dict[str, Column] = {}
+        self._same: dict[str, tuple[int, int] | None] = {}
 
     @property
     def outlines(self) -> Iterable[Outline]:
@@ -115,10 +116,13 @@ class OutlinedTrack:
 
     def same_seconds(self, field: str) -> tuple[int, int] | None:
         """Return seconds of all numbers that are there, if they are the same, and that is known at once."""
-        records = [one for _, _, one in self._stretches]
-        found = {one.columns.same_seconds(field) for one in records if isinstance(one, BlockColumns)}
-        is_known = len(found) == 1 and all(isinstance(one, BlockColumns) for one in records)
-        return found.pop() if is_known else None
+        if field not in self._same:
+            found = {
+                one.columns.same_seconds(field) if isinstance(one, BlockColumns) else None
+                for _, _, one in self._stretches
+            }
+            self._same[field] = found.pop() if len(found) == 1 else None
+        return self._same[field]
 
     def has(self, flags: int) -> Mask:
         """Return which numbers have all of these flags."""
@@ -148,8 +152,8 @@ class OutlinedTrack:
         """Return the timeline of a number."""
         if not self.column("flags")[position] & THERE:
             return None
-        outline, at = self.outline(position)
-        return outline.timelines.get(int(outline.records["timeline"][at]))
+        outline, _ = self.outline(position)
+        return outline.timelines.get(int(self.column("timeline")[position]))
 
     def sums(self, positions: Positions) -> list[Sums]:
         """Add up segments by their durations."""
@@ -278,5 +282,7 @@ def behind_breaks(kept: Mask, breaks: Mask) -> tuple[Positions, Mask]:
         The positions of those that are chosen, and which of these are behind a break; the first isn't.
     """
     positions = np.flatnonzero(kept)
-    count = np.cumsum(breaks)[positions]
-    return positions, np.diff(count, prepend=count[:1]) > 0
+    behind = np.searchsorted(positions, np.flatnonzero(breaks))
+    is_behind = np.zeros(len(positions), np.bool_)
+    is_behind[behind[(behind > 0) & (behind < len(positions))]] = True
+    return positions, is_behind

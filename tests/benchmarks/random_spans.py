@@ -1,13 +1,15 @@
 """What judges and players find in random spans of thirty days: by HLS, DASH and as one file.
 
-``python -m tests.benchmarks.random_spans [DAYS [SPANS]]`` prints a line for each span in which somebody found
-something, and a table. What is to be there is known from what the DVR was made of. A third of the spans lie
-over a change: the source was away, an encoder was, or the codec's parameters change.
+``python -m tests.benchmarks.random_spans [DAYS [SPANS [FOLDER]]]`` prints a line for each span in which
+somebody found something, and a table. What is to be there is known from what the DVR was made of. A third
+of the spans lie over a change: the source was away, an encoder was, or the codec's parameters change. In a
+folder of its own the DVR is kept, and serves for a day, of no more spans than it was made for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import re
@@ -301,15 +303,20 @@ def table(found: Mapping[tuple[str, str], Counter[bool]]) -> Iterator[str]:
         yield f"{kind}: " + ", ".join(f"{name} {one[True]} of {one.total()}" for name, one in counts)
 
 
-async def main(days: float, count: int) -> None:
-    """Make the DVR, and print what is found."""
-    with tempfile.TemporaryDirectory(prefix="headwater-spans-") as folder:
+async def main(days: float, count: int, kept: str = "") -> None:
+    """Make the DVR, unless one is there that was kept, and print what is found."""
+    with contextlib.ExitStack() as stack:
+        folder = kept or stack.enter_context(tempfile.TemporaryDirectory(prefix="headwater-spans-"))
         os.environ.setdefault(VARIABLE, folder)
-        place, now = Path(folder), time.time() - 30
+        place, until = Path(folder), Path(folder, "until")
+        now = float(until.read_text()) if until.exists() else time.time() - 30
         empty = LongDvr(place / "data" / "live" / "long", now, days * DAY, LISTED)
         chosen = spans(empty, count)
-        own = tuple((one.start, one.end) for one in chosen)
-        make_long_dvr(LongDvr(empty.folder, now, days * DAY, LISTED, own_times=own))
+        if not until.exists():
+            own = tuple((one.start, one.end) for one in chosen)
+            make_long_dvr(LongDvr(empty.folder, now, days * DAY, LISTED, own_times=own))
+            until.write_text(repr(now))
+        # What has come since then is no longer than a day.
         server, _ = start(place, f"{int(days) + 1}d", None)
         try:
             async for line in judge(server, chosen):
@@ -320,5 +327,5 @@ async def main(days: float, count: int) -> None:
 
 
 if __name__ == "__main__":
-    _days, _count, *_ = (*sys.argv[1:], *("30", "200")[len(sys.argv) - 1 :])
-    asyncio.run(main(float(_days), int(_count)))
+    _days, _count, *_kept = (*sys.argv[1:], *("30", "200")[len(sys.argv) - 1 :])
+    asyncio.run(main(float(_days), int(_count), *_kept))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import random
 import subprocess
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +13,7 @@ from threading import Semaphore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from media.hls.precompressed_text import SharedText
 from origin.answers import gzip_cache
 
 THREADS, FAULTY = 32, b"faulty"
@@ -81,6 +84,13 @@ def test_the_checksum_of_texts_joined_follows_from_theirs(texts: list[bytes]) ->
     for text, whole in zip(texts, accumulate(texts), strict=True):
         joined = gzip_cache.crc32_combine(joined, zlib.crc32(text), len(text))
         assert joined == zlib.crc32(whole)
+
+
+def test_many_texts_of_one_size_among_others_are_joined_as_they_are() -> None:
+    chosen = random.Random(1)
+    sizes = (3000 if chosen.random() < 0.8 else chosen.randrange(1, 4000) for _ in range(300))
+    texts = [SharedText.of(chosen.randbytes(size)) for size in sizes]
+    assert gzip.decompress(gzip_cache.gzip(tuple(texts))) == b"".join(texts)
 
 
 @settings(deadline=None)

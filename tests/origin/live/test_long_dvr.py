@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -72,8 +73,8 @@ def test_the_list_of_channels_says_from_when_on_there_is_something(long: Long) -
     assert channel["available_from"] == pytest.approx(long.until - SECONDS, abs=4)
 
 
-def test_a_span_of_the_past_has_the_bytes_that_it_had_when_it_was_listed(long: Long) -> None:
-    assert all(status in (200, 409) for status, _, _ in long.listed.values())
+def check_answers(long: Long) -> None:
+    """Assert that spans have the bytes that they had when they were listed."""
     for name, before in long.listed.items():
         answer = long.get(name)
         assert (answer.status_code, answer.headers.get("etag", ""), answer.content) == (
@@ -81,6 +82,26 @@ def test_a_span_of_the_past_has_the_bytes_that_it_had_when_it_was_listed(long: L
             before[2],
             before[1],
         ), name
+
+
+def test_a_span_of_the_past_has_the_bytes_that_it_had_when_it_was_listed(long: Long) -> None:
+    assert all(status in (200, 409) for status, _, _ in long.listed.values())
+    check_answers(long)
+
+
+def test_so_it_has_whatever_has_become_of_the_outlines(long: Long) -> None:
+    folder = long.folder / "data" / "live" / "long" / "dvr" / "outlines"
+    full = wait_for(lambda: sorted(folder.glob("*-1")), "outlines of blocks that have left the playlist")
+    assert long.server.stop() == 0
+    for one in full[1:]:
+        one.unlink()
+    full[0].write_bytes(full[0].read_bytes()[:100] + b"not ours")
+    long.start(WINDOW)
+    check_answers(long)
+    long.server.stop(signal.SIGKILL)
+    shutil.rmtree(folder)
+    long.start(WINDOW)
+    check_answers(long)
 
 
 def test_segments_and_init_segments_of_the_past_are_at_their_live_addresses(long: Long) -> None:

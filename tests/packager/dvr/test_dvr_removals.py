@@ -20,6 +20,7 @@ from packager.dvr.limits import DvrLimits
 from packager.dvr.segment_removal import DvrBounds, SegmentRemover
 from packager.dvr.stored_outlines import OUTLINE_FOLDER, DiskOutlines
 from packager.dvr.write_queue import Archival, DiskHealth, Removal, RenditionStore, WriteQueue
+from packager.past.outlines import BLOCK_SEGMENTS
 from packager.process.ffmpeg_discovery import Tools
 from packager.safe_files import DataFolder
 from packager.window.model import LiveSegment
@@ -43,7 +44,7 @@ class Stored:
         self.health = DiskHealth("test", limits.calm_writes)
         self.queue = WriteQueue(self.health, limits.waiting_bytes, limits.leaving_segments)
         self.rendition = RenditionStore(self.queue, self.folder)
-        outlines = DiskOutlines(DataFolder(path.with_name(OUTLINE_FOLDER)))
+        outlines = DiskOutlines(DataFolder(path / OUTLINE_FOLDER))
         self.removal = SegmentRemover(
             self.queue, {"240p": self.rendition}, self.health, DvrBounds(), limits, outlines
         )
@@ -162,6 +163,28 @@ async def test_as_many_segments_as_may_wait_for_a_disk_that_takes_none_into_the_
         await until(lambda: len(stored.numbers) == COUNT - removed, "the removal of those that may go")
     past = await asyncio.to_thread(stored.folder.past.read, Fraction(0), None, NUMBER + COUNT)
     assert [one.number for one in past] == [one.number for one in segments[-kept:]]
+
+
+@pytest.mark.parametrize("is_free", [True, False])
+async def test_outlines_are_written_beside_and_what_lies_in_their_place_holds_nothing_up(
+    tmp_path: Path, material: dict[str, Track], is_free: bool
+) -> None:
+    first = 3 * BLOCK_SEGMENTS - 2
+    segments = await asyncio.to_thread(make_segments, material["240p"], COUNT, first=first)
+    stored = await asyncio.to_thread(Stored, tmp_path, segments, DVR)
+    place = tmp_path / OUTLINE_FOLDER
+    if not is_free:
+        place.write_text("mine")
+    async with background_task(stored.writer.run()):
+        for line in stored.found.lines.values():
+            stored.queue.archive(Archival(stored.rendition, line), is_found=False)
+            await until(lambda: not stored.queue.has_archivals, "the past")
+        if is_free:
+            await until(lambda: [*place.glob("*-1")], "outlines of the first block")
+    past = await asyncio.to_thread(stored.folder.past.read, Fraction(0), None, first + COUNT)
+    assert len(past) == COUNT
+    assert is_free or place.read_text() == "mine"
+    assert not stored.health.reason
 
 
 async def test_while_the_disk_removes_nothing_no_more_is_forgotten_than_comes(
