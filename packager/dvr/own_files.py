@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from media.errors import MediaError
 from media.mp4.fragments.fragments import FragmentReader, InitSegment
 from media.mp4.fragments.live_segment_check import check_live_segment
 from media.subtitles import webvtt
 from packager.dvr import index
+from packager.dvr.index import IndexLine
 from packager.past.coded_outlines import OUTLINES_BEGIN, is_outline_group
 from packager.safe_files import ASIDE, TEMPORARY, NotOursError, OpenFolder
 from packager.window.rendition import segment_uri
@@ -80,27 +81,34 @@ _BEGINNINGS: tuple[tuple[re.Pattern[str], _Begins], ...] = (
 
 def is_ours(folder: OpenFolder, name: str) -> bool:
     """Return whether a file that isn't in an index was written by us, completely."""
-    begins = next((begins for pattern, begins in _BEGINNINGS if pattern.fullmatch(name)), None)
-    if begins is None:
-        return False
     try:
         descriptor = folder.open_file(name)
     except (NotOursError, FileNotFoundError):
         return False
     with os.fdopen(descriptor, "rb", buffering=0):
-        if not begins(os.pread(descriptor, _HEAD_BYTES, 0)):
-            return False
         size = os.fstat(descriptor).st_size
-        if MEDIA_NAME.fullmatch(name):
-            return _is_media(descriptor, size)
-        if TEXT_NAME.fullmatch(name):
-            return size <= MAX_TEXT_BYTES and is_text(os.pread(descriptor, size, 0))
-        if INIT_NAME.fullmatch(name):
-            return size <= MAX_INIT_BYTES and is_init(os.pread(descriptor, size, 0))
-        if outlines := OUTLINES_NAME.fullmatch(name):
-            data = os.pread(descriptor, min(size, MAX_OUTLINES_BYTES + 1), 0)
-            return is_outline_group(data, int(outlines[1]))
-        return True
+        return is_our_content(name, size, lambda offset, length: os.pread(descriptor, length, offset))
+
+
+def is_our_content(name: str, size: int, read: Callable[[int, int], bytes]) -> bool:
+    """Return whether what a file or object of a name has was written by us, completely.
+
+    Args:
+        size: how many bytes it has.
+        read: reads bytes of it, by their offset and number; fewer behind its end.
+    """
+    begins = next((begins for pattern, begins in _BEGINNINGS if pattern.fullmatch(name)), None)
+    if begins is None or not begins(read(0, min(size, _HEAD_BYTES))):
+        return False
+    if MEDIA_NAME.fullmatch(name):
+        return _is_media(read, size)
+    if TEXT_NAME.fullmatch(name):
+        return size <= MAX_TEXT_BYTES and is_text(read(0, size))
+    if INIT_NAME.fullmatch(name):
+        return size <= MAX_INIT_BYTES and is_init(read(0, size))
+    if outlines := OUTLINES_NAME.fullmatch(name):
+        return size <= MAX_OUTLINES_BYTES and is_outline_group(read(0, size), int(outlines[1]))
+    return True
 
 
 def is_unfinished(folder: OpenFolder, name: str) -> bool:
@@ -120,9 +128,9 @@ def is_unfinished(folder: OpenFolder, name: str) -> bool:
     return not head or begins(head)
 
 
-def _is_media(descriptor: int, size: int) -> bool:
+def _is_media(read: Callable[[int, int], bytes], size: int) -> bool:
     try:
-        check_live_segment(lambda offset, length: os.pread(descriptor, length, offset), size)
+        check_live_segment(read, size)
     except MediaError:
         return False
     return True
@@ -204,9 +212,12 @@ def erase_in(folder: OpenFolder, name: str) -> bool:
 def _listed_sizes(folder: OpenFolder) -> dict[str, int]:
     """Return the lengths of the segments in an index; none if there is no readable index."""
     try:
-        lines = index.read(folder).lines
+        return sizes_of(index.read(folder).lines.values())
     except OSError:
         return {}
-    extensions = ("m4s", "vtt")
-    listed = (line for line in lines.values() if line.parts)
-    return {segment_uri(line.number, one): line.size for line in listed for one in extensions}
+
+
+def sizes_of(lines: Iterable[IndexLine]) -> dict[str, int]:
+    """Return the lengths in bytes of the files of the segments that lines of an index name."""
+    listed = (line for line in lines if line.parts)
+    return {segment_uri(line.number, one): line.size for line in listed for one in ("m4s", "vtt")}

@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from fractions import Fraction
 
 import structlog
 
 from packager.dvr import index
+from packager.dvr.index import IndexLine
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import DEFAULT_LIMITS as DVR_LIMITS
-from packager.dvr.own_files import INIT_NAME, MAX_INIT_BYTES, MEDIA_NAME
+from packager.dvr.own_files import MAX_INIT_BYTES, is_our_content, sizes_of
 from packager.dvr.restore_plan import StoredRendition
 from packager.library.local_storage import NotFoundError
 from packager.past.progressive_mp4 import MovieLayout, lay_out
@@ -26,16 +27,7 @@ from packager.recordings import metadata as metadata_files
 from packager.recordings.disk_recordings import RecordingReader, StretchMovie
 from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
 from packager.recordings.metadata import RecordingMetadata
-from packager.recordings.recording_writer import (
-    HEAD,
-    I_FRAMES,
-    MANIFEST,
-    MASTER,
-    MEDIA,
-    METADATA,
-    head_name,
-    listed,
-)
+from packager.recordings.recording_writer import METADATA, head_name, listed
 from packager.s3.immutable_objects import BucketFiles
 from packager.s3.object_files import S3File
 
@@ -49,6 +41,9 @@ OWNED_LOOK_SECONDS = 30.0
 
 MAX_BUCKET_RECORDINGS = 1000
 """Most recordings of a channel that are served from S3, the newest."""
+
+MOST_INITS = 512
+"""Most init segments that a rendition of a recording with an MP4 has."""
 
 _MISSING = "its MP4 is where it was recorded"
 
@@ -114,13 +109,52 @@ class BucketRecording:
 
     def _stored(self, rendition: str) -> StoredRendition:
         """Read the index of a rendition, and the init segments that it names."""
-        lines, _ = index.decode(self._read(f"{rendition}/{index.INDEX}", DVR_LIMITS.index_bytes))
-        timelines = {}
-        for number in {one.init for one in lines.values() if one.init is not None}:
+        lines, timelines = self._lines(rendition), {}
+        numbers = {one.init for one in lines.values() if one.init is not None}
+        if len(numbers) > MOST_INITS:
+            raise NotFoundError(self.path)
+        for number in numbers:
             timeline = parse_init(number, self._read(f"{rendition}/init-{number}.mp4", MAX_INIT_BYTES))
             if timeline is not None:
                 timelines[number] = timeline
         return StoredRendition(lines, timelines)
+
+    def segment_sizes(self) -> Mapping[str, int]:
+        """Return the lengths in bytes that its segments have by its indexes, those that are there. Blocks.
+
+        Raises:
+            OSError: S3 can't be reached now, or refuses.
+        """
+        found: dict[str, int] = {}
+        for rendition in self.metadata.renditions:
+            with contextlib.suppress(NotFoundError):
+                own = sizes_of(self._lines(rendition).values())
+                found |= {f"{rendition}/{name}": size for name, size in own.items()}
+        return found
+
+    def has_own(self, name: str) -> bool:
+        """Return whether it has a file of the name that we have written. Blocks.
+
+        Raises:
+            OSError: S3 can't be reached now, or refuses.
+        """
+        rendition, _, file_name = name.rpartition("/")
+        if rendition and rendition not in self.metadata.renditions:
+            return False
+        with contextlib.suppress(NotFoundError), self.open(name) as file:
+
+            def read(offset: int, length: int) -> bytes:
+                length = min(length, file.size - offset)
+                return file.pread(offset, length) if length > 0 else b""
+
+            if is_our_content(file_name, file.size, read):
+                return True
+            log.warning("an object in S3 isn't ours, and isn't removed", place=f"{self.path}/{name}")
+        return False
+
+    def _lines(self, rendition: str) -> dict[int, IndexLine]:
+        lines, _ = index.decode(self._read(f"{rendition}/{index.INDEX}", DVR_LIMITS.index_bytes))
+        return lines
 
     def _read(self, name: str, limit: int) -> bytes:
         with self.open(name) as file:
@@ -224,19 +258,26 @@ class BucketRecordings:
             recording = self._known.pop(name, None)
             if recording is None:
                 return False
-            await self.bucket.threads.run(self._remove, recording.metadata)
+            await self.bucket.threads.run(self._remove, recording)
         log.info("recording removed", channel=self._channel, recording=name)
         return True
 
-    def _remove(self, metadata: RecordingMetadata) -> None:
-        """Remove the files of a recording, its metadata last: until then the removal can be tried again."""
-        client, folder = self.bucket.client, f"{self._channel}/{metadata.id}"
+    def _remove(self, recording: BucketRecording) -> None:
+        """Remove what is ours of a recording.
+
+        Its indexes and its metadata come last: until then the removal can be tried again.
+        """
+        client, folder = self.bucket.client, f"{self._channel}/{recording.metadata.id}"
+        sizes = recording.segment_sizes()
+        last = [*(f"{one}/{index.INDEX}" for one in recording.metadata.renditions), METADATA]
         for page in client.objects(folder):
-            for one in page:
-                name = one.key.removeprefix(f"{folder}/")
-                if name != METADATA and _is_own(name, metadata):
-                    client.delete(one.key)
-        client.delete(f"{folder}/{METADATA}")
+            names = {one.key.removeprefix(f"{folder}/"): one.size for one in page}
+            for name, size in names.items():
+                if name not in last and (sizes.get(name) == size or recording.has_own(name)):
+                    client.delete(f"{folder}/{name}")
+        for name in last:
+            if recording.has_own(name):
+                client.delete(f"{folder}/{name}")
 
     def close(self) -> None:
         """Do nothing, as no request waits here."""
@@ -280,14 +321,3 @@ class BucketRecordings:
         except NotFoundError:
             return "its sound changed its codec, or is damaged"
         return ""
-
-
-def _is_own(name: str, metadata: RecordingMetadata) -> bool:
-    """Return whether a recording has a file of the name."""
-    rendition, _, file = name.rpartition("/")
-    if not rendition:
-        return file in (MASTER, MANIFEST, METADATA) or HEAD.fullmatch(file) is not None
-    is_listed = file in (index.INDEX, MEDIA, I_FRAMES) or any(
-        one.fullmatch(file) for one in (MEDIA_NAME, INIT_NAME)
-    )
-    return is_listed and rendition in metadata.renditions
