@@ -7,13 +7,14 @@ copy without them isn't whole, and is continued. Nothing in the bucket is ever r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
+from packager.dvr.own_files import MEDIA_NAME
 from packager.library.local_storage import NotFoundError
 from packager.recordings.disk_recordings import Recording, Recordings
 from packager.recordings.limits import RecordingsLimits
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-COPIES_AT_ONCE = 8
-"""Most segments that are copied at the same time, and are in memory then."""
+COPIES_AT_ONCE, BYTES_AT_ONCE = 8, 1 << 20
+"""Most segments that are copied at the same time, and most bytes of them: longer ones are copied one by one,
+as each would take the others' share of a slow connection, and be too late.
+"""
 
 LAST = (MEDIA, I_FRAMES, MASTER, MANIFEST, METADATA)
 """Files that come behind those that they name, in this order."""
@@ -129,7 +132,9 @@ def copying(
 
     def put(name: str) -> bool:
         with recording.open(name) as file:
-            if sizes.get(f"{folder}/{name}") == file.size and not name.endswith(LAST):
+            # Other files of the same length may be of another span that begins in the same second.
+            is_segment = MEDIA_NAME.fullmatch(Path(name).name) is not None
+            if is_segment and sizes.get(f"{folder}/{name}") == file.size:
                 return False
             data = file.pread(0, file.size)
         bucket.put(f"{folder}/{name}", data, _MEDIA_TYPES.get(Path(name).suffix, "application/octet-stream"))
@@ -138,10 +143,22 @@ def copying(
     names = list(_in_order(recording.path, has_heads=has_heads))
     behind = [name for name in names if _last_of(Path(name).name)]
     media = names[: len(names) - len(behind)]
-    steps = [media[at : at + COPIES_AT_ONCE] for at in range(0, len(media), COPIES_AT_ONCE)]
     with ThreadPoolExecutor(COPIES_AT_ONCE) as threads:
-        for step in (*steps, *([name] for name in behind)):
+        for step in (*_steps(recording.path, media), *([name] for name in behind)):
             yield sum(threads.map(put, step))
+
+
+def _steps(folder: Path, names: Iterable[str]) -> Iterator[list[str]]:
+    """Group files that are copied at the same time."""
+    step, nbytes = list[str](), 0
+    for name in names:
+        size = (folder / name).stat().st_size
+        if step and (len(step) == COPIES_AT_ONCE or nbytes + size > BYTES_AT_ONCE):
+            yield step
+            step, nbytes = [], 0
+        step, nbytes = [*step, name], nbytes + size
+    if step:
+        yield step
 
 
 def _in_order(folder: Path, *, has_heads: bool) -> Iterator[str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import time
 from pathlib import Path
 
 import obstore
@@ -11,7 +14,7 @@ from structlog.testing import capture_logs
 
 from packager.concurrency import background_task
 from packager.process.ffmpeg_discovery import Tools
-from packager.recordings.bucket_upload import RecordingCopies
+from packager.recordings.bucket_upload import RecordingCopies, copying
 from packager.recordings.disk_recordings import Recordings, Retention
 from packager.recordings.limits import RecordingsLimits
 from packager.retry_policy import RetryPolicy
@@ -20,6 +23,7 @@ from packager.s3.limits import S3RequestLimits
 from tests.conformance.handfed import Track
 from tests.packager.recordings.recorded_channel import record
 from tests.s3_server import BUCKET, S3Proxy, S3Server
+from tests.waiting import wait_for
 
 QUICK = RecordingsLimits(copy_look_seconds=0.05, copy_retries=RetryPolicy(0.05, 0.1))
 REQUESTS = S3RequestLimits(retries=0, pauses=RetryPolicy(0.05, 0.1))
@@ -65,6 +69,9 @@ async def test_a_copy_is_whole_comes_once_and_its_note_last(
     store = s3_server.store(f"copies/one/{recording.metadata.id}")
     there = next(name for name in expected if name.endswith(".m4s"))
     obstore.put(store, there, b"other")
+    # Left of another span that began in the same second.
+    init = next(name for name in expected if "/init-" in name)
+    obstore.put(store, init, bytes(len(expected[init])))
     again = copies()
     async with background_task(again.run()), asyncio.timeout(60):
         while await asyncio.to_thread(copied) != expected:
@@ -79,3 +86,32 @@ async def test_a_copy_is_whole_comes_once_and_its_note_last(
     assert len(s3_proxy.asked("PUT")) == before
     head = obstore.head(store, "master.m3u8")
     assert head["size"] == len(expected["master.m3u8"])
+
+
+async def test_long_segments_are_copied_one_by_one_and_short_ones_together(
+    s3_server: S3Server,
+    tmp_path: Path,
+    material: dict[str, Track],
+    tools: Tools,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    recording = await record(tmp_path / "data", material, tools, monkeypatch)
+    long = [*(recording.path / "240p").glob("*.m4s")]
+    for path in long:
+        os.truncate(path, 1_100_000)
+    steps = list[int]()
+
+    def is_copied() -> bool:
+        # A store that was just started takes long for its first objects.
+        with contextlib.suppress(UnavailableError):
+            steps[:] = copying(
+                S3Client(f"s3://{BUCKET}/steps", REQUESTS), f"{time.monotonic_ns()}", recording
+            )
+            return True
+        return False
+
+    await asyncio.to_thread(wait_for, is_copied, "the copy")
+    assert steps[: len(long)] == [1] * len(long)
+    assert max(steps) > 1
