@@ -1,4 +1,4 @@
-"""Decompression of gzip and zlib in steps of a bounded size, without I/O."""
+"""Decompression of gzip and zlib within bounds, without I/O."""
 
 from __future__ import annotations
 
@@ -31,3 +31,13 @@ class Inflater:
             data = self._inflater.unconsumed_tail
             if self._inflater.eof or (not data and len(part) < INFLATED_BYTES):
                 return
+
+
+def inflated(data: bytes, most: int) -> bytes | None:
+    """Return what zlib has compressed; None where that is damaged, cut off, or longer than so many bytes."""
+    inflater = zlib.decompressobj()
+    try:
+        text = inflater.decompress(data, most)
+    except zlib.error:
+        return None
+    return text if inflater.eof else None

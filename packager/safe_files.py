@@ -224,8 +224,8 @@ class OpenFolder:
         except FileNotFoundError:
             return None
 
-    def stamp_within(self, folder: str, name: str) -> tuple[int, int]:
-        """Return what changes with a file in a folder within, either of which may be a link.
+    def stamp(self, name: str, folder: str = ".") -> tuple[int, int]:
+        """Return what changes with a file, here or in a folder within, either of which may be a link.
 
         Returns:
             When it was changed last, in nanoseconds since the epoch, and its length; zeros without one.

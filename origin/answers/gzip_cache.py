@@ -211,7 +211,7 @@ def _moved(crc: int, size: int) -> int:
 
 
 def _moved_often(crc: int, size: int) -> int:
-    """Do the same by tables, which are made for each size."""
+    """Return what a CRC-32 is worth behind which so many bytes follow, by tables for that size."""
     first, second, third, fourth = _tables(size)
     return first[crc & 255] ^ second[crc >> 8 & 255] ^ third[crc >> 16 & 255] ^ fourth[crc >> 24]
 

@@ -594,6 +594,11 @@ def dvr_seconds(options: LiveOptions | RadioOptions) -> float:
     return seconds(options.dvr) or (RECORD_SECONDS if options.record != "none" else 0)
 
 
+def recordings_bytes(options: LiveOptions | RadioOptions) -> int:
+    """Return the most bytes of a channel's recordings; 0 for any number."""
+    return size(options.dvr_size if options.recordings_size is None else options.recordings_size)
+
+
 def listed_seconds(options: LiveOptions | RadioOptions) -> float:
     """Return the seconds that stay listed beyond the live window of a channel whose DVR isn't in memory."""
     kept = dvr_seconds(options)

@@ -16,6 +16,7 @@ from packager.cluster.broadcast import Broadcast
 from packager.cluster.connection import RedisUnavailableError
 from packager.cluster.lease import PREFIX
 from packager.cluster.node import ClusterNode
+from packager.inflation import inflated
 from packager.past.programmes import Schedule
 from packager.programmes.store import (
     MAX_FILE_BYTES,
@@ -255,10 +256,6 @@ def _packed(schedule: Schedule) -> bytes:
 
 def _unpacked(data: bytes) -> Schedule | None:
     """Read what another node has written; None where it can't be read."""
-    reader = zlib.decompressobj()
-    try:
-        text = reader.decompress(data, MAX_FILE_BYTES)
-    except zlib.error:
-        return None
-    found = decode_programmes(text) if reader.eof else None
+    text = inflated(data, MAX_FILE_BYTES)
+    found = None if text is None else decode_programmes(text)
     return None if found is None else Schedule(found)

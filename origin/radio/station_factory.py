@@ -16,6 +16,7 @@ from origin.config.options import (
     data_folder,
     dvr_seconds,
     listed_seconds,
+    recordings_bytes,
     seconds,
     size,
 )
@@ -294,7 +295,6 @@ def _dvr(station: RadioOptions, config: Config, bucket: DvrBucket | None) -> Sta
     kept = window = dvr_seconds(station)
     if bucket is not None or data is not None:
         window = listed_seconds(station)
-    recorded = size(station.dvr_size if station.recordings_size is None else station.recordings_size)
     return StationDvr(
         window,
         data,
@@ -302,7 +302,7 @@ def _dvr(station: RadioOptions, config: Config, bucket: DvrBucket | None) -> Sta
         bucket,
         kept if window < kept else 0.0,
         record=station.record,
-        retention=Retention(seconds(station.recordings), recorded),
+        retention=Retention(seconds(station.recordings), recordings_bytes(station)),
     )
 
 

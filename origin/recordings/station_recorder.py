@@ -25,7 +25,9 @@ from packager.cluster.channel_ownership import SharedChannel
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.shared_station import SharedStation
 from packager.concurrency import background_task, running_tasks
+from packager.inflation import inflated
 from packager.past.programmes import Schedule
+from packager.recordings.bucket_recordings import MAX_BUCKET_RECORDINGS
 from packager.recordings.limits import RecordingsLimits
 from packager.recordings.metadata import ID
 from packager.recordings.span_files import MAX_STATE_BYTES, SpansState, decode_state
@@ -94,13 +96,12 @@ class SharedSpans:
 
     async def load(self) -> SpansState:
         """Read the spans of the log's owner, once Redis can be reached; see `SpanStore`."""
+        version = b"-" if self._known is None else self._known[0]
         while True:
             await self._connection.wait_until_up()
-            version = b"-" if self._known is None else self._known[0]
             with contextlib.suppress(RedisUnavailableError):
                 found = await self._connection.call(
-                    lambda client: client.eval(_READ, 1, self._key, version),  # noqa: B023
-                    {self._key: "string"},
+                    lambda client: client.eval(_READ, 1, self._key, version), {self._key: "string"}
                 )
                 break
         if found == b"" and self._known is not None:
@@ -145,12 +146,8 @@ def _packed(state: SpansState) -> bytes:
 
 def _unpacked(data: bytes) -> SpansState | None:
     """Read what another node has written; None where it can't be read."""
-    reader = zlib.decompressobj()
-    try:
-        text = reader.decompress(data, MAX_STATE_BYTES)
-    except zlib.error:
-        return None
-    return decode_state(text) if reader.eof else None
+    text = inflated(data, MAX_STATE_BYTES)
+    return None if text is None else decode_state(text)
 
 
 @dataclass(slots=True)
@@ -249,7 +246,9 @@ class RecordingNews:
     def _take_message(self, message: bytes) -> None:
         station, _, name = message.decode("utf-8", "replace").partition("/")
         if station in self._recordings and ID.fullmatch(name):
-            self._due.setdefault(station, set()).add(name)
+            names = self._due.setdefault(station, set())
+            if len(names) < MAX_BUCKET_RECORDINGS:
+                names.add(name)
             self._news.set()
 
 

@@ -9,7 +9,7 @@ from itertools import chain
 from threading import Lock
 from typing import Generic, NamedTuple
 
-from packager.dvr.stored_outlines import GROUP_SEGMENTS, B, OutlineName, OutlineStore, by_file
+from packager.dvr.stored_outlines import GROUP_SEGMENTS, BlockT, OutlineName, OutlineStore, by_file
 from packager.past.coded_outlines import OutlineGroup
 from packager.past.outlines import OUTLINE_BYTES, Outline
 from packager.single_flight_cache import CacheLimits, SingleFlightCache
@@ -72,19 +72,19 @@ _Group = OutlineGroup | Future[OutlineGroup | None] | None
 """A file, which is still being read perhaps; None where there can't be one."""
 
 
-class _WantedBlocks(NamedTuple, Generic[B]):
+class _WantedBlocks(NamedTuple, Generic[BlockT]):
     """Some consecutive blocks whose outlines are wanted.
 
     Attributes:
         may_be_single: whether each of them may still have a file of its own.
     """
 
-    blocks: Sequence[B]
+    blocks: Sequence[BlockT]
     group: _Group
     may_be_single: bool = False
 
 
-class OutlineReader(Generic[B]):
+class OutlineReader(Generic[BlockT]):
     """Reads the outlines of a rendition's blocks, or has them made. Several threads may call it.
 
     Args:
@@ -99,8 +99,8 @@ class OutlineReader(Generic[B]):
         store: OutlineStore,
         rendition: str,
         cached_as: str,
-        digest: Callable[[B], int],
-        make: Callable[[B], Outline | None],
+        digest: Callable[[BlockT], int],
+        make: Callable[[BlockT], Outline | None],
         reads: Executor | None = None,
     ) -> None:
         self._store = store
@@ -110,7 +110,7 @@ class OutlineReader(Generic[B]):
         self._make = make
         self._reads = reads
 
-    def outlines(self, blocks: Iterable[B], full: range) -> Iterable[Outline]:
+    def outlines(self, blocks: Iterable[BlockT], full: range) -> Iterable[Outline]:
         """Begin to read the outlines of blocks, those of which are returned that there are.
 
         Args:
@@ -120,14 +120,16 @@ class OutlineReader(Generic[B]):
         wanted = [self._begun(*one, full) for one in by_file(blocks, full)]
         return chain.from_iterable(map(self._outlines_of, wanted))
 
-    def keep(self, block: B, make: Callable[[], Outline]) -> Outline:
+    def keep(self, block: BlockT, make: Callable[[], Outline]) -> Outline:
         """Make the outline of a block in some state, unless it is in memory."""
         return OUTLINES.get((self._cached_as, block.first, block), make)
 
-    def _find(self, block: B) -> Outline | None:
+    def _find(self, block: BlockT) -> Outline | None:
         return OUTLINES.find((self._cached_as, block.first, block))
 
-    def _begun(self, name: OutlineName | None, blocks: Sequence[B], full: range) -> _WantedBlocks[B]:
+    def _begun(
+        self, name: OutlineName | None, blocks: Sequence[BlockT], full: range
+    ) -> _WantedBlocks[BlockT]:
         """Begin to read the file that has the outlines of blocks, unless that or these are in memory."""
         if name is None:
             return _WantedBlocks(blocks, None)
@@ -145,7 +147,7 @@ class OutlineReader(Generic[B]):
         """Begin to read a file with outlines, which one of those who want it asks for."""
         return GROUPS.begin(self._address(name), self._reads, partial(self._store.group, name))
 
-    def _outlines_of(self, wanted: _WantedBlocks[B]) -> Iterator[Outline]:
+    def _outlines_of(self, wanted: _WantedBlocks[BlockT]) -> Iterator[Outline]:
         found = _waited_for(wanted.group)
         for block in wanted.blocks:
             own = found

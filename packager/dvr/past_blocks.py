@@ -318,7 +318,7 @@ class PastBlocks:
 
     def _outlined(self, past: OpenFolder, blocks: Iterable[int]) -> list[Outline]:
         """Read the outlines of blocks in ascending order, or make them of the index."""
-        sized = [_SizedBlock(one * BLOCK_SEGMENTS, past.stamp_within(str(one), INDEX)) for one in blocks]
+        sized = [_SizedBlock(one * BLOCK_SEGMENTS, past.stamp(INDEX, str(one))) for one in blocks]
         return list(self._outlines.outlines(sized, _full_blocks(self._numbers(past))))
 
     def _made(self, block: _SizedBlock) -> Outline | None:
@@ -335,7 +335,7 @@ class PastBlocks:
     def outline_digest(self, first: int) -> int | None:
         """Return the length of the index of a block; see `OutlinedIndex`."""
         with contextlib.suppress(OSError), self._place.open() as past:
-            return past.stamp_within(str(first // BLOCK_SEGMENTS), INDEX)[1] or None
+            return past.stamp(INDEX, str(first // BLOCK_SEGMENTS))[1] or None
         return None
 
     def noted_outline(self, first: int) -> NotedOutline | None:
@@ -390,7 +390,7 @@ class PastBlocks:
         """Read the segments of a block; of one that isn't there, or can't be read, none."""
         try:
             with (self._place / str(block)).open() as folder:
-                stamp = _stamp(folder)
+                stamp = folder.stamp(INDEX)
                 with self._lock:
                     known = self._cache.get(block)
                     if known is not None and known.stamp == stamp:
@@ -606,12 +606,6 @@ class PastBlocks:
         with self._lock:
             self._cache.pop(block, None)
         self._begins.pop(block, None)
-
-
-def _stamp(folder: OpenFolder) -> _Stamp:
-    """Return what changes with the index of a block; zeros where there is none."""
-    status = folder.status(INDEX)
-    return (0, 0) if status is None else (status.st_mtime_ns, status.st_size)
 
 
 def _are_around(outlines: Sequence[Outline], start: Fraction, end: Fraction | None) -> bool:

@@ -98,10 +98,10 @@ class OutlinedBlock(Protocol):
         """Blocks of the same state are the same."""
 
 
-B = TypeVar("B", bound=OutlinedBlock)
+BlockT = TypeVar("BlockT", bound=OutlinedBlock)
 
 
-def by_file(blocks: Iterable[B], full: range) -> Iterator[tuple[OutlineName | None, Sequence[B]]]:
+def by_file(blocks: Iterable[BlockT], full: range) -> Iterator[tuple[OutlineName | None, Sequence[BlockT]]]:
     """Yield blocks by the names of the files that have their outlines; None for those of which none has.
 
     Args:

@@ -38,9 +38,6 @@ _COMMANDS = {
 }
 """By method, the paths whose requests change what a channel publishes or keeps."""
 
-_OF_STATIONS = re.compile(r"recordings(/.*)?")
-"""The rest of such a path behind the name, where the request changes what a station keeps."""
-
 _FIELDS = frozenset({"content-type", "cache-control", "retry-after", "www-authenticate"})
 """The header fields of an answer that are carried."""
 
@@ -85,8 +82,8 @@ class OwnerRequests:
         if found is None:
             return False
         if found[1] in self._stations:
-            is_of_station = _OF_STATIONS.fullmatch(path.split("/", 3)[3]) is not None
-            return is_of_station and self._node.is_station_owned_elsewhere(found[1])
+            is_of_recordings = method == "DELETE" or found[2] == "recordings"
+            return is_of_recordings and self._node.is_station_owned_elsewhere(found[1])
         if not self._node.is_owned_elsewhere(found[1]):
             return False
         return method != "DELETE" or not self._is_kept_here(found[1], found[2])

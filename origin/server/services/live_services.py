@@ -14,6 +14,7 @@ from origin.config.options import (
     data_folder,
     dvr_seconds,
     listed_seconds,
+    recordings_bytes,
     seconds,
     size,
 )
@@ -242,10 +243,7 @@ def channel_options(
         dvr_bytes=size(options.dvr_size),
         dvr_bucket=dvr_bucket,
         event=options.event,
-        retention=Retention(
-            seconds(options.recordings),
-            size(options.dvr_size if options.recordings_size is None else options.recordings_size),
-        ),
+        retention=Retention(seconds(options.recordings), recordings_bytes(options)),
         record=options.record,
         vod_seconds=seconds(options.vod_after_end),
         captions=options.captions,

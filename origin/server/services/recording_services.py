@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from origin.config.options import Config, data_folder, seconds, size
+from origin.config.options import Config, data_folder, recordings_bytes, seconds
 from origin.config.stations import has_dvr, kind
 from origin.recordings.station_recorder import (
     HeardSources,
@@ -110,13 +110,12 @@ def make_station_recorders(
             schedule=_schedule_of(live.simulcasts[one.name].channel.programmes),
             sources=HeardSources(stations.stations[one.name]) if kind(one) == "publish" else None,
         )
-        kept = size(one.dvr_size if one.recordings_size is None else one.recordings_size)
         terms = limits.radio.simulcast.channel.event.recordings
         staged = StagedRecordings(
             one.name,
             recorded.place / "recordings",
             recordings[one.name],
-            Retention(seconds(one.recordings), kept),
+            Retention(seconds(one.recordings), recordings_bytes(one)),
             terms,
         )
         staged.announce = functools.partial(news.announce, one.name)
