@@ -110,7 +110,8 @@ def by_file(blocks: Iterable[BlockT], full: range) -> Iterator[tuple[OutlineName
     """
     for group, own in groupby(blocks, lambda one: one.first // GROUP_SEGMENTS):
         name = OutlineName(group * GROUP_SEGMENTS, GROUP_BLOCKS)
-        if name.behind <= full.stop:
+        # The oldest block, which isn't complete, may be the only one of its group.
+        if full.start < name.behind <= full.stop:
             yield name, list(own)
             continue
         for one in own:

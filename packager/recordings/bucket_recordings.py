@@ -133,7 +133,7 @@ class BucketRecording:
         return found
 
     def has_own(self, name: str) -> bool:
-        """Return whether it has a file of the name that we have written. Blocks.
+        """Return whether a file of this name is there, and was written by us. Blocks.
 
         Raises:
             OSError: S3 can't be reached now, or refuses.

@@ -36,7 +36,9 @@ COUNT = 5
 class Stored:
     """Segments on disk, and what removes them."""
 
-    def __init__(self, path: Path, segments: list[LiveSegment], limits: DvrLimits) -> None:
+    def __init__(
+        self, path: Path, segments: list[LiveSegment], limits: DvrLimits, bounds: DvrBounds | None = None
+    ) -> None:
         store(path, segments)
         self.path = path
         self.folder = DvrFolder(path, limits)
@@ -46,7 +48,7 @@ class Stored:
         self.rendition = RenditionStore(self.queue, self.folder)
         outlines = DiskOutlines(DataFolder(path / OUTLINE_FOLDER))
         self.removal = SegmentRemover(
-            self.queue, {"240p": self.rendition}, self.health, DvrBounds(), limits, outlines
+            self.queue, {"240p": self.rendition}, self.health, bounds or DvrBounds(), limits, outlines
         )
         self.writer = Writer(self.queue, self.removal, self.health, limits)
         self.removal.used = sum(segment.size for segment in segments)
@@ -171,7 +173,7 @@ async def test_outlines_are_written_beside_and_what_lies_in_their_place_holds_no
 ) -> None:
     first = 3 * BLOCK_SEGMENTS - 2
     segments = await asyncio.to_thread(make_segments, material["240p"], COUNT, first=first)
-    stored = await asyncio.to_thread(Stored, tmp_path, segments, DVR)
+    stored = await asyncio.to_thread(Stored, tmp_path, segments, DVR, DvrBounds(seconds=3600))
     place = tmp_path / OUTLINE_FOLDER
     if not is_free:
         place.write_text("mine")

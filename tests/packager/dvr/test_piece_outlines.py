@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
 
@@ -16,7 +17,7 @@ from packager.dvr.index import IndexLine, encode
 from packager.dvr.index_pieces import PieceName
 from packager.dvr.limits import BucketLimits
 from packager.dvr.piece_expiry import PieceExpiry
-from packager.dvr.stored_outlines import BucketOutlines, OutlineWriter
+from packager.dvr.stored_outlines import GROUP_BLOCKS, BucketOutlines, OutlineWriter, by_file
 from packager.past.outlines import BLOCK_SEGMENTS, outlines_of
 from packager.s3.client import UnavailableError
 from packager.window.cadence import cadence
@@ -315,3 +316,16 @@ def test_lines_behind_the_end_of_their_piece_are_in_no_other_block(
     past = rendition.past()
     found = past.outlines(Fraction(2 * FIRST), Fraction(2 * BEHIND), ALWAYS)
     assert [one.first // BLOCK_SEGMENTS for one in found] == [2, 3, 4, 5, 6]
+
+
+@dataclass(frozen=True)
+class Block:
+    first: int
+
+
+@pytest.mark.parametrize(("oldest", "named"), [(GROUP_BLOCKS - 2, True), (GROUP_BLOCKS - 1, False)])
+def test_no_file_is_asked_for_of_which_no_block_is_full(oldest: int, *, named: bool) -> None:
+    full = range((oldest + 1) * BLOCK_SEGMENTS, 2 * GROUP_BLOCKS * BLOCK_SEGMENTS, BLOCK_SEGMENTS)
+    ((name, found),) = by_file([Block(oldest * BLOCK_SEGMENTS)], full)
+    assert (name is not None) == named
+    assert [one.first for one in found] == [oldest * BLOCK_SEGMENTS]
