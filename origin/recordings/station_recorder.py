@@ -27,8 +27,7 @@ from packager.cluster.shared_station import SharedStation
 from packager.concurrency import background_task, running_tasks
 from packager.inflation import inflated
 from packager.past.programmes import Schedule
-from packager.recordings.bucket_recordings import MAX_BUCKET_RECORDINGS
-from packager.recordings.limits import RecordingsLimits
+from packager.recordings.limits import MAX_BUCKET_RECORDINGS, RecordingsLimits
 from packager.recordings.metadata import ID
 from packager.recordings.span_files import MAX_STATE_BYTES, SpansState, decode_state
 from packager.recordings.span_keeper import DiskSpans, KeepingRule, SpanKeeper, facts_of

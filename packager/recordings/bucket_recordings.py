@@ -25,7 +25,7 @@ from packager.library.local_storage import NotFoundError
 from packager.past.progressive_mp4 import MovieLayout, lay_out
 from packager.recordings import metadata as metadata_files
 from packager.recordings.disk_recordings import RecordingReader, StretchMovie
-from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
+from packager.recordings.limits import DEFAULT_LIMITS, MAX_BUCKET_RECORDINGS, RecordingsLimits
 from packager.recordings.metadata import RecordingMetadata
 from packager.recordings.recording_writer import METADATA, head_name, listed
 from packager.s3.immutable_objects import BucketFiles
@@ -38,9 +38,6 @@ BUCKET_LOOK_SECONDS = 10.0
 
 OWNED_LOOK_SECONDS = 30.0
 """Seconds between two listings of those of which nodes tell each other."""
-
-MAX_BUCKET_RECORDINGS = 1000
-"""Most recordings of a channel that are served from S3, the newest."""
 
 MOST_INITS = 512
 """Most init segments that a rendition of a recording with an MP4 has."""

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from packager.retry_policy import RetryPolicy
 
+MAX_BUCKET_RECORDINGS = 1000
+"""Most recordings of a channel that are served from S3, the newest."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingsLimits:
