@@ -330,7 +330,8 @@ class OldestDates:
     async def of(self, stream: LiveStream) -> float | None:
         """Return the date of the oldest segment in seconds since the epoch; None without any."""
         leading = variant_renditions(stream.renditions.values())
-        dates = [float(one.window.listed[0].program_date_time) for one in leading if one.window.listed][:1]
+        listed = next((one.window.listed for one in leading if one.window.listed), None)
+        dates = [] if listed is None else [float(listed[0].program_date_time)]
         past = past_of(stream, [one.name for one in leading[:1]], self._stored)
         known, now = self._known.get(stream.name), time.monotonic()
         if past and (known is None or now - known.read >= OLDEST_DATE_SECONDS):

@@ -35,7 +35,7 @@ from origin.server.services.service_states import health, state_of_stream
 from origin.server.services.services import Services
 from origin.token_relay.relay import TokenRelay
 from packager.dvr.past_blocks import PastBlocks
-from packager.ffmpeg.ladder import rungs
+from packager.ffmpeg.ladder import COPY
 from packager.live.channel import Channel
 from packager.publish.live_stream import LiveStream
 from packager.replication.live_log import LIVE
@@ -322,8 +322,8 @@ def describe_publisher(channel: Channel, rtmp_port: int = 0, srt_port: int = 0) 
     if published is None:
         return None
     live, source = published.live, channel.source
-    ladder = () if channel.options.bitrates else rungs(channel.options.ladder)
-    has_ladder = len(ladder) > 1 and ladder[0].copied
+    ladder = () if channel.options.bitrates else channel.options.ladder
+    has_ladder = len(ladder) > 1 and COPY in ladder
     told: dict[str, object] = {
         "on_air": published.is_on_air,
         "elsewhere": published.elsewhere or None,

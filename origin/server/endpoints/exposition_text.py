@@ -8,7 +8,7 @@ Source: the exposition formats of Prometheus, text format 0.0.4.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import Metric
 from prometheus_client.utils import floatToGoString
@@ -38,28 +38,21 @@ class _LabelValues(dict[str, str]):
         return text
 
 
-def exposition_text(metrics: Iterable[Metric]) -> bytes:
+def exposition_text(metrics: Sequence[Metric]) -> bytes:
     """Write metrics as text."""
     return "".join(_lines(metrics)).encode()
 
 
-def _lines(metrics: Iterable[Metric]) -> Iterator[str]:
+def _lines(metrics: Sequence[Metric]) -> Iterator[str]:
     numbers, values = _Numbers(), _LabelValues()
+    texts: dict[int, str] = {}
     for metric in metrics:
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
         documentation = metric.documentation.replace("\\", r"\\").replace("\n", r"\n")
         yield f"# HELP {name} {documentation}\n# TYPE {name} {metric.type}\n"
-        for sample in metric.samples:
-            labels = sample.labels
-            if not labels:
-                yield f"{sample.name} {numbers[sample.value]}\n"
-            elif len(labels) == 1:
-                ((label, value),) = labels.items()
-                yield f"{sample.name}{{{label}={values[value]}}} {numbers[sample.value]}\n"
-            elif len(labels) == 2:
-                (first, value), (second, other) = sorted(labels.items())
-                pairs = f"{first}={values[value]},{second}={values[other]}"
-                yield f"{sample.name}{{{pairs}}} {numbers[sample.value]}\n"
-            else:
-                pairs = ",".join([f"{label}={values[value]}" for label, value in sorted(labels.items())])
-                yield f"{sample.name}{{{pairs}}} {numbers[sample.value]}\n"
+        for sampled, labels, number, *_ in metric.samples:
+            # Labels that several samples share are written once; as none is gone, no two have the same id.
+            if (text := texts.get(id(labels))) is None:
+                pairs = [f"{label}={values[value]}" for label, value in sorted(labels.items())]
+                text = texts[id(labels)] = f"{{{','.join(pairs)}}}" if pairs else ""
+            yield f"{sampled}{text} {numbers[number]}\n"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
+    Sample,
 )
 from prometheus_client.registry import Collector
 
@@ -23,6 +25,13 @@ from origin.server.services.worker_interface import Workers, merged
 from origin.server.system.loop_lag import LoopLag
 from origin.token_relay.relay import TokenRelay
 from packager.latency_histogram import LatencyHistogram
+from packager.live.channel import Channel
+from packager.sources.published_source import PublishedSource
+
+ChannelT = TypeVar("ChannelT")
+
+Described = tuple[str, str, Callable[[ChannelT], float]]
+"""A metric of channels: its name without ``headwater_``, its text, and what returns a channel's value."""
 
 SAMPLES_AT_ONCE = 2000
 """Samples that are written in a turn of the event loop: some milliseconds."""
@@ -97,43 +106,42 @@ class ServicesCollector(Collector):
             if slash and kind not in self._with:
                 continue
             for state in EVENT_STATES if name.startswith("events/") else STATES:
-                states.add_metric([name, state], one.state == state)
+                labels = {"service": name, "state": state}
+                states.samples.append(Sample(states.name, labels, one.state == state))
         return states
 
     def _live(self) -> Iterator[Metric]:
-        viewers = GaugeMetricFamily("headwater_live_viewers", "Clients following.", labels=["channel"])
-        blocked = GaugeMetricFamily(
-            "headwater_live_blocked_requests", "Requests waiting.", labels=["channel"]
+        live = self._services_of.live
+        gauges: Iterable[Described[Channel]] = (
+            ("live_viewers", "Clients following.", lambda one: live.served_stream(one).viewers),
+            ("live_blocked_requests", "Requests waiting.", lambda one: live.served_stream(one).blocked),
         )
-        restarts = CounterMetricFamily("headwater_ffmpeg_restarts", "Times ffmpeg died.", labels=["channel"])
-        lost = CounterMetricFamily(
-            "headwater_source_lost_packets", "MPEG-TS packets that didn't come.", labels=["channel"]
+        counters: Iterable[Described[Channel]] = (
+            ("ffmpeg_restarts", "Times ffmpeg died.", lambda one: one.restarts),
+            ("source_lost_packets", "MPEG-TS packets that didn't come.", _lost_packets),
+            (
+                "source_dropped_datagrams",
+                "Datagrams for which the system had no room.",
+                lambda one: one.losses.datagrams,
+            ),
         )
-        dropped = CounterMetricFamily(
-            "headwater_source_dropped_datagrams",
-            "Datagrams for which the system had no room.",
-            labels=["channel"],
+        yield from channel_metrics(live.broadcasts, gauges, counters)
+        of_publishers: Iterable[Described[PublishedSource]] = (
+            (
+                "live_publishers",
+                "Publishers, spare ones included.",
+                lambda one: sum(not each.is_slate for each in one.publications),
+            ),
+            (
+                "live_publisher_bitrate",
+                "Bits per second of what is published.",
+                lambda one: sum(
+                    each.bitrate for each in one.publications if each.is_on_air and not each.is_slate
+                ),
+            ),
         )
-        publishers = GaugeMetricFamily(
-            "headwater_live_publishers", "Publishers, spare ones included.", labels=["channel"]
-        )
-        bitrate = GaugeMetricFamily(
-            "headwater_live_publisher_bitrate", "Bits per second of what is published.", labels=["channel"]
-        )
-        for channel in self._services_of.live.channels.values():
-            if channel.published is not None:
-                publications = [one for one in channel.published.publications if not one.is_slate]
-                publishers.add_metric([channel.name], len(publications))
-                bitrate.add_metric([channel.name], sum(one.bitrate for one in publications if one.is_on_air))
-        for channel in self._services_of.live.broadcasts.values():
-            published = 0 if channel.published is None else channel.published.lost_packets
-            lost.add_metric([channel.name], channel.losses.packets + published)
-            dropped.add_metric([channel.name], channel.losses.datagrams)
-            stream = self._services_of.live.served_stream(channel)
-            viewers.add_metric([channel.name], stream.viewers)
-            blocked.add_metric([channel.name], stream.blocked)
-            restarts.add_metric([channel.name], channel.restarts)
-        yield from (viewers, blocked, restarts, lost, dropped, publishers, bitrate)
+        published = {name: one.published for name, one in live.channels.items() if one.published is not None}
+        yield from channel_metrics(published, of_publishers, ())
         yield from _histograms(
             "headwater_live_part_delay_seconds",
             "From the end of a part's last frame to its being published; absent before a first one.",
@@ -290,29 +298,26 @@ def traffic_metrics(traffic: RequestCounters) -> Iterator[Metric]:
 
 
 def event_metrics(channels: Mapping[str, EventChannel]) -> Iterator[Metric]:
-    """Describe event channels, of which there may be very many: each metric is made when it is written.
+    """Describe event channels.
 
     Histograms have a dozen samples a channel, and come in pieces; those that counted nothing are absent.
     """
-    gauges: tuple[tuple[str, str, Callable[[EventChannel], float]], ...] = (
-        ("readers", "Readers.", lambda channel: channel.readers_here),
-        ("lag", "Events that the slowest reader has not had yet.", lambda channel: channel.lag),
+    gauges: Iterable[Described[EventChannel]] = (
+        ("events_readers", "Readers.", lambda channel: channel.readers_here),
+        ("events_lag", "Events that the slowest reader has not had yet.", lambda channel: channel.lag),
     )
-    for name, text, value in gauges:
-        yield _filled(
-            GaugeMetricFamily(f"headwater_events_{name}", text, labels=["channel"]), channels, value
-        )
-    counters: tuple[tuple[str, str, Callable[[EventChannel], float]], ...] = (
-        ("published", "Events.", lambda channel: channel.published),
-        ("dropped", "Readers that lagged.", lambda channel: channel.counters.dropped),
-        ("lagged", "Readers that were told of a gap since they lagged.", lambda one: one.counters.lagged),
-        ("resumed", "Readers that came again and missed nothing.", lambda one: one.counters.resumed),
-        ("reset", "Readers that came again and had missed events.", lambda one: one.counters.reset),
+    counters: Iterable[Described[EventChannel]] = (
+        ("events_published", "Events.", lambda channel: channel.published),
+        ("events_dropped", "Readers that lagged.", lambda channel: channel.counters.dropped),
+        (
+            "events_lagged",
+            "Readers that were told of a gap since they lagged.",
+            lambda one: one.counters.lagged,
+        ),
+        ("events_resumed", "Readers that came again and missed nothing.", lambda one: one.counters.resumed),
+        ("events_reset", "Readers that came again and had missed events.", lambda one: one.counters.reset),
     )
-    for name, text, value in counters:
-        yield _filled(
-            CounterMetricFamily(f"headwater_events_{name}", text, labels=["channel"]), channels, value
-        )
+    yield from channel_metrics(channels, gauges, counters)
     histograms: tuple[tuple[str, str, Callable[[EventChannel], LatencyHistogram]], ...] = (
         ("gap", "Between two events.", lambda channel: channel.gaps),
         ("first_event", "From a reader's coming to its first event.", lambda channel: channel.first_events),
@@ -337,14 +342,28 @@ def _histograms(name: str, text: str, latencies: Mapping[str, LatencyHistogram])
         yield family
 
 
-def _filled(
-    family: GaugeMetricFamily | CounterMetricFamily,
-    channels: Mapping[str, EventChannel],
-    value: Callable[[EventChannel], float],
-) -> Metric:
-    for name, channel in channels.items():
-        family.add_metric([name], value(channel))
-    return family
+def channel_metrics(
+    channels: Mapping[str, ChannelT],
+    gauges: Iterable[Described[ChannelT]],
+    counters: Iterable[Described[ChannelT]],
+) -> Iterator[Metric]:
+    """Describe channels, of which there may be very many: each metric is made when it is written.
+
+    Args:
+        gauges: what may fall.
+        counters: what only grows.
+    """
+    labels = {name: {"channel": name} for name in channels}
+    for kind, ending, described in (("gauge", "", gauges), ("counter", "_total", counters)):
+        for name, text, value in described:
+            family = Metric(f"headwater_{name}", text, kind)
+            name = family.name + ending
+            family.samples = [Sample(name, labels[key], value(one)) for key, one in channels.items()]
+            yield family
+
+
+def _lost_packets(channel: Channel) -> int:
+    return channel.losses.packets + (0 if channel.published is None else channel.published.lost_packets)
 
 
 def relay_metrics(relays: Mapping[str, TokenRelay]) -> Iterator[Metric]:
