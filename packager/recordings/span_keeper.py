@@ -23,7 +23,7 @@ from typing import NamedTuple, Protocol
 import structlog
 from msgspec.structs import replace
 
-from packager.concurrency import background_task
+from packager.concurrency import Threads, background_task
 from packager.dvr.segment_sources import SegmentSource
 from packager.past.date_range_file import StoredRanges
 from packager.past.past_segments import PastSegments
@@ -56,6 +56,9 @@ RULES = ("none", "publications", "programmes", "all")
 
 EARLIER_SECONDS = 3600
 """Of how much time the segments that have left the playlists are collected at once."""
+
+COLLECTING = Threads(4, "spans")
+"""The threads in which segments are collected, which wait for S3: other work of the program never does."""
 
 
 class NothingKeptError(Exception):
@@ -363,7 +366,7 @@ class SpanKeeper:
         if (made := self._recordings.of_span(span.id)) is not None:
             return made
         is_over = end_ms <= time.time() * 1000
-        if is_over and not self._has_any(span) and not await self._has_earlier(span):
+        if is_over and not self._has_any(span) and not await self._is_there_earlier(span):
             raise NothingKeptError
         if self._recordings.excess:
             raise NoRoomError("recordings_size is used up by recordings that are kept")
@@ -572,7 +575,7 @@ class SpanKeeper:
         found = self._find(span, progress, facts.renditions) if earlier is None else earlier.segments
         if any(found.values()) and self._ending is not None:
             ending = None if self._written is self._ending else self._ending
-            await asyncio.to_thread(collect, self._dvr, self._place, found, ending)
+            await COLLECTING.run(collect, self._dvr, self._place, found, ending)
             self._written = self._ending
             for name, segments in found.items():
                 if segments:
@@ -636,6 +639,18 @@ class SpanKeeper:
                 return _ReadSegments(segments, behind)
             progress.earlier = behind
         return None
+
+    async def _is_there_earlier(self, span: KeptSpan) -> bool:
+        """Find out in time whether anything of a span is kept that has left the playlists.
+
+        Raises:
+            OSError: S3 can't be asked, or is slow.
+        """
+        try:
+            async with asyncio.timeout(self._limits.keep_seconds):
+                return await self._has_earlier(span)
+        except TimeoutError:
+            raise OSError(errno.EAGAIN, "what is kept of this time can't be found out soon") from None
 
     async def _has_earlier(self, span: KeptSpan) -> bool:
         """Return whether anything of a span is kept that has left the playlists."""

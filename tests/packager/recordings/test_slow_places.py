@@ -1,23 +1,31 @@
-"""Spans are collected while recordings go to a slow place."""
+"""Spans are collected, and requests answered, while recordings go to a slow place, or the past is in one."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
-from packager.dvr.segment_sources import DiskSegments
+from packager.dvr.past_blocks import PastBlocks
+from packager.dvr.segment_sources import DiskSegments, Put
 from packager.process.ffmpeg_discovery import Tools
 from packager.recordings.disk_recordings import FOR_EVER, Recordings
 from packager.recordings.limits import RecordingsLimits
 from packager.recordings.metadata import RecordingMetadata
-from packager.recordings.span_files import PENDING, KeptSpan, SpansState, write_state
+from packager.recordings.span_files import ENDING, PENDING, KeptSpan, SpansState, write_state
 from packager.recordings.span_keeper import KeepingRule, SpanKeeper, facts_of
 from packager.safe_files import DataFolder
+from packager.window.model import LiveSegment
 from tests.conformance.handfed import Track
 from tests.packager.station import Station, on_air
+from tests.patience import CLIENT_SECONDS
 from tests.waiting import until
 
 LIMITS = RecordingsLimits(span_look_seconds=0.05, late_seconds=float("inf"))
@@ -45,12 +53,14 @@ class SlowRecordings(Recordings):
         await super().add(metadata)
 
 
-def keeper_of(station: Station, recordings: Recordings, source: DiskSegments) -> SpanKeeper:
+def keeper_of(
+    station: Station, recordings: Recordings, source: DiskSegments, limits: RecordingsLimits = LIMITS
+) -> SpanKeeper:
     place = station.channel._data
     assert place is not None
     stream = station.channel.stream
     return SpanKeeper(
-        "test", (place, source), recordings, lambda: facts_of(stream, None), KeepingRule(), LIMITS
+        "test", (place, source), recordings, lambda: facts_of(stream, None), KeepingRule(), limits
     )
 
 
@@ -98,3 +108,70 @@ async def test_a_span_that_is_forgotten_while_its_recording_is_on_its_way_leaves
             recordings.may_be_added.set()
             await until(lambda: not any((tmp_path / "recordings").iterdir()))
         assert list(recordings) == []
+
+
+class SlowPast(PastBlocks):
+    """The past of a rendition that can't be read before it may be."""
+
+    may_be_read = threading.Event()
+
+    def read(
+        self, start: Fraction, end: Fraction | None, before: int, like: Sequence[LiveSegment] = ()
+    ) -> Sequence[LiveSegment]:
+        self.may_be_read.wait(CLIENT_SECONDS)
+        return super().read(start, end, before, like)
+
+
+class SlowSegments(DiskSegments):
+    """A DVR with such a past, from which no segment comes before it may be read."""
+
+    def past(self, rendition: str) -> PastBlocks:
+        return SlowPast(self._dvr / rendition)
+
+    @contextlib.contextmanager
+    def fetched(self, rendition: str, segments: Sequence[LiveSegment]) -> Iterator[Put]:
+        SlowPast.may_be_read.wait(CLIENT_SECONDS)
+        with super().fetched(rendition, segments) as put:
+            yield put
+
+
+async def test_who_asks_for_a_span_of_the_past_waits_for_its_place_no_longer_than_may_be(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = replace(LIMITS, keep_seconds=0.1)
+    async with on_air(tmp_path, material, tools, monkeypatch, past=3600) as station:
+        await station.segment(2)
+        begin = int(station.window.listed[0].program_date_time * 1000)
+        source = SlowSegments(DataFolder.at(tmp_path / "dvr"))
+        keeper = keeper_of(station, SlowRecordings(tmp_path / "recordings"), source, limits)
+        try:
+            async with keeper.running(None):
+                with pytest.raises(OSError, match="soon"):
+                    async with asyncio.timeout(30):
+                        await keeper.keep(begin - 5000, begin - 1000, "")
+        finally:
+            SlowPast.may_be_read.set()
+
+
+async def test_who_waits_for_segments_of_a_slow_place_takes_no_thread_of_others(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SlowPast.may_be_read.clear()
+    async with on_air(tmp_path, material, tools, monkeypatch) as station:
+        await station.segment(3)
+        state = SpansState((span("short", station.window.listed[0].program_date_time, 2),))
+        await asyncio.to_thread(write_state, DataFolder.at(tmp_path), state)
+        recordings = SlowRecordings(tmp_path / "recordings")
+        recordings.may_be_added.set()
+        keeper = keeper_of(station, recordings, SlowSegments(DataFolder.at(tmp_path / "dvr")))
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        try:
+            async with keeper.running(None):
+                pending = tmp_path / PENDING
+                await until(lambda: any(one.name != ENDING for one in pending.glob("*")), "collecting")
+                async with asyncio.timeout(30):
+                    await asyncio.to_thread(int)
+                SlowPast.may_be_read.set()
+                await until(lambda: list(recordings))
+        finally:
+            SlowPast.may_be_read.set()
