@@ -149,6 +149,8 @@ class SharedChannel:
         self._reached: Reached | None = None
         # The epoch with which this node appended last.
         self._epoch = 0
+        # Since when the lease is left to others, in seconds of the monotonic clock.
+        self._free_since: float | None = None
         self._waiting: deque[Entry] = deque()
         self._date_ranges = _DateRangeQueue()
         self._news = asyncio.Event()
@@ -284,7 +286,7 @@ class SharedChannel:
                 self._lease.lose()
         self._note_owner()
         if (
-            self._may_own()
+            await self._may_own()
             and (self._lease.epoch or await self._lease.acquire(has_media=self._has_media()))
             and not self.shared.is_owned
         ):
@@ -325,14 +327,22 @@ class SharedChannel:
         elif not shared.is_owned and self._is_level and shared.read.epoch > self._epoch:
             self._follow_another()
 
-    def _may_own(self) -> bool:
+    async def _may_own(self) -> bool:
         if self._is_idle:
             return False
         if self._is_level:
             return True
+        now, seconds = time.monotonic(), self._limits.lease.lease_seconds
+        free_since, self._free_since = self._free_since, None
         # Behind an outage the former owner comes first: it has what others lack.
-        since = time.monotonic() - self._connection.up_since
-        return since >= self._limits.lease.lease_seconds and self._own.ready
+        if now - self._connection.up_since < seconds or not self._own.ready:
+            return False
+        if self._lease.epoch or self._has_media():
+            return True
+        # What is only restored others know as well: a source that delivers comes first.
+        if await self._lease.is_free():
+            self._free_since = free_since or now
+        return self._free_since is not None and now - self._free_since >= seconds
 
     async def _take_over(self) -> None:
         last = await self._stream.last(self._lease.epoch)
