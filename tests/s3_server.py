@@ -6,10 +6,8 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from obstore.store import S3Store
 
 from tests.ports import kept_port
 from tests.standstill import standing_still
+from tests.tcp_proxy import TcpProxy
 from tests.waiting import wait_for
 
 KEY, SECRET = "AKIAHEADWATERTEST", "s3-secret-nobody-may-see"
@@ -167,81 +166,12 @@ def _has_bucket(server: S3Server) -> bool:
     return made.stdout in ("200", "409")
 
 
-class S3Proxy:
-    """A TCP proxy before the S3 server, which writes down what is asked, and may refuse or keep silent.
-
-    Attributes:
-        requests: first lines of requests, in their order.
-        refuses: whether connections are closed at once, those that there are too.
-    """
+class S3Proxy(TcpProxy):
+    """A proxy before the S3 server."""
 
     def __init__(self, server: S3Server) -> None:
-        self._port = server.port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._open: list[socket.socket] = []
-        self._lock = threading.Lock()
-        self.requests: list[str] = []
-        self._refuses = False
-        self.connections = 0
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(server.port)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-
-    def asked(self, *words: str) -> list[str]:
-        """Give the requests that have all these words in their first line."""
-        return [line for line in list(self.requests) if all(word in line for word in words)]
-
-    @contextlib.contextmanager
-    def refusing(self) -> Iterator[None]:
-        """Close all connections, as those of a server that is gone."""
-        self._refuses = True
-        self._close_all()
-        try:
-            yield
-        finally:
-            self._refuses = False
-
-    def close(self) -> None:
-        self._refuses = True
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._close_all()
-
-    def _close_all(self) -> None:
-        with self._lock:
-            gone, self._open = self._open, []
-        for one in gone:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            if self._refuses:
-                client.close()
-                continue
-            server = socket.create_connection(("127.0.0.1", self._port))
-            with self._lock:
-                self._open += [client, server]
-            threading.Thread(target=self._copy, args=(client, server, True), daemon=True).start()
-            threading.Thread(target=self._copy, args=(server, client, False), daemon=True).start()
-
-    def _copy(self, source: socket.socket, target: socket.socket, of_client: bool) -> None:
-        try:
-            while data := source.recv(1 << 16):
-                if of_client:  # requests without bodies come whole
-                    self.requests.append(data.split(b"\r\n", 1)[0].decode("latin-1"))
-                target.sendall(data)
-        except OSError:
-            pass
-        finally:
-            with contextlib.suppress(OSError):
-                target.shutdown(socket.SHUT_RDWR)
+        return f"http://127.0.0.1:{self.port}"

@@ -53,9 +53,6 @@ HEARD_LATE_SECONDS = 1.0
 KEPT_SECONDS = 400 * 86_400
 """How long the spans stay in Redis behind their last change."""
 
-UNCERTAIN_SECONDS = 1.0
-"""By so much a segment may be older than when it was seen that another node may own the log."""
-
 MOST_UNTOLD = 1000
 """Most messages to other nodes that wait for Redis."""
 
@@ -303,7 +300,7 @@ class StationRecorder:
 
     async def run(self) -> None:
         """Collect, and make recordings whenever this node owns the log, until cancelled."""
-        async with self._keeper.running(None), background_task(self._forget_uncertain()):
+        async with self._keeper.running(None), background_task(self._forget_unconfirmed()):
             while True:
                 if (epoch := self._channel.epoch) and self._channel.shared.is_owned:
                     async with running_tasks(self._own(epoch), self._until_lost(epoch)) as tasks:
@@ -330,17 +327,20 @@ class StationRecorder:
         while self._channel.epoch == epoch:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _forget_uncertain(self) -> None:
-        """Collect once more what this node had appended while another one owned the log already."""
+    async def _forget_unconfirmed(self) -> None:
+        """Collect once more what this node had appended and Redis hadn't, once another one has gone on."""
         channel = self._channel
-        since: tuple[int, float] | None = None
+        overtaken, confirmed = channel.overtaken, Fraction(0)
         while True:
-            if channel.epoch:
-                if channel.is_certain_owner:
-                    since = None
-                elif since is None:
-                    since = channel.epoch, time.time() - UNCERTAIN_SECONDS
-            elif since is not None and channel.shared.read.epoch > since[0]:
-                self._keeper.collect_again(Fraction(since[1]))
-                since = None
+            if channel.is_confirmed:
+                if channel.overtaken != overtaken:
+                    overtaken = channel.overtaken
+                    self._keeper.collect_again(confirmed)
+                confirmed = self._reached()
             await asyncio.sleep(LOOK_SECONDS)
+
+    def _reached(self) -> Fraction:
+        """Return when the newest segments end, in seconds since the epoch."""
+        windows = (one.window for one in self._channel.shared.stream.renditions.values())
+        newest = [one.listed[-1] for one in windows if one.listed]
+        return min((one.program_date_time + one.duration for one in newest), default=Fraction(0))

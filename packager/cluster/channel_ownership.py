@@ -120,6 +120,7 @@ class SharedChannel:
     Attributes:
         shared: the log that all nodes serve.
         keys: the names of its keys.
+        overtaken: how often another node has gone on with the log from what Redis had of this one's entries.
     """
 
     def __init__(
@@ -133,6 +134,7 @@ class SharedChannel:
         self.shared, self._stream, self._lease = context.shared, context.stream, context.lease
         self._connection, self._limits = context.connection, context.limits
         self.keys = self._stream.keys
+        self.overtaken = 0
         self._writer = LogWriter(self._connection, self._stream, self._lease, self._limits.streams)
         self._on_demand = on_demand
         self._dvr = dvr
@@ -147,6 +149,8 @@ class SharedChannel:
         self._reached: Reached | None = None
         # The epoch with which this node appended last.
         self._epoch = 0
+        # Since when the lease is left to others, in seconds of the monotonic clock.
+        self._free_since: float | None = None
         self._waiting: deque[Entry] = deque()
         self._date_ranges = _DateRangeQueue()
         self._news = asyncio.Event()
@@ -167,6 +171,15 @@ class SharedChannel:
     def is_certain_owner(self) -> bool:
         """Whether no other node can append to the shared log meanwhile."""
         return self._lease.is_certain
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether what this node has of the log is what Redis has, and all nodes that follow it."""
+        shared = self.shared
+        if shared.is_owned:
+            return self._is_level and self._lease.is_certain and self._writer.sent >= shared.position
+        is_noted = not self._is_level or shared.read.epoch <= self._epoch
+        return is_noted and shared.is_whole and not shared.may_differ
 
     @property
     def dropped(self) -> int:
@@ -273,7 +286,7 @@ class SharedChannel:
                 self._lease.lose()
         self._note_owner()
         if (
-            self._may_own()
+            await self._may_own()
             and (self._lease.epoch or await self._lease.acquire(has_media=self._has_media()))
             and not self.shared.is_owned
         ):
@@ -312,22 +325,30 @@ class SharedChannel:
             )
             shared.disown(self._writer.sent)
         elif not shared.is_owned and self._is_level and shared.read.epoch > self._epoch:
-            self._fall_behind()
+            self._follow_another()
 
-    def _may_own(self) -> bool:
+    async def _may_own(self) -> bool:
         if self._is_idle:
             return False
         if self._is_level:
             return True
+        now, seconds = time.monotonic(), self._limits.lease.lease_seconds
+        free_since, self._free_since = self._free_since, None
         # Behind an outage the former owner comes first: it has what others lack.
-        since = time.monotonic() - self._connection.up_since
-        return since >= self._limits.lease.lease_seconds and self._own.ready
+        if now - self._connection.up_since < seconds or not self._own.ready:
+            return False
+        if self._lease.epoch or self._has_media():
+            return True
+        # What is only restored others know as well: a source that delivers comes first.
+        if await self._lease.is_free():
+            self._free_since = free_since or now
+        return self._free_since is not None and now - self._free_since >= seconds
 
     async def _take_over(self) -> None:
         last = await self._stream.last(self._lease.epoch)
         shared = self.shared
         if self._is_level and last is not None and last.epoch > self._epoch:
-            self._fall_behind()
+            self._follow_another()
         if not self._is_level:
             self._writer.forget()
             if last is not None:
@@ -443,6 +464,10 @@ class SharedChannel:
                 self._writer.append(*appended)
                 if self._dvr is not None:
                     self._dvr.note(due.tag)
+
+    def _follow_another(self) -> None:
+        self.overtaken += 1
+        self._fall_behind()
 
     def _fall_behind(self) -> None:
         self._is_level = False

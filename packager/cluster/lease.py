@@ -199,6 +199,11 @@ class Lease:
                 self.reached = None if found is None else Reached(int(found[1]), int(found[2]))
             return epoch > 0
 
+    async def is_free(self) -> bool:
+        """Return whether no node has the lease."""
+        left = int(await self._connection.call(lambda client: client.pttl(self._keys.lease)))
+        return not 0 <= left <= self._limits.lease_seconds * 1000 * LONGEST_LEASES
+
     async def renew(self, *, has_media: bool, reached: Reached | None = None) -> bool:
         """Renew the lease, even after its end if nobody took it; return whether this node still has it.
 

@@ -23,7 +23,7 @@ from typing import NamedTuple, Protocol
 import structlog
 from msgspec.structs import replace
 
-from packager.concurrency import background_task
+from packager.concurrency import Threads, background_task
 from packager.dvr.segment_sources import SegmentSource
 from packager.past.date_range_file import StoredRanges
 from packager.past.past_segments import PastSegments
@@ -56,6 +56,9 @@ RULES = ("none", "publications", "programmes", "all")
 
 EARLIER_SECONDS = 3600
 """Of how much time the segments that have left the playlists are collected at once."""
+
+COLLECTING = Threads(4, "spans")
+"""The threads in which segments are collected, which wait for S3: other work of the program never does."""
 
 
 class NothingKeptError(Exception):
@@ -258,6 +261,21 @@ class _ReadSegments(NamedTuple):
     behind: Fraction
 
 
+class _Adding(NamedTuple):
+    """A recording that was made, and is being added.
+
+    Attributes:
+        name: of the recording.
+        task: adds it, which takes long where it goes to S3.
+        is_forgotten: whether the span was to be kept no more meanwhile.
+    """
+
+    span: KeptSpan
+    name: str
+    task: asyncio.Task[None]
+    is_forgotten: bool = False
+
+
 class SpanKeeper:
     """Keeps spans of one channel.
 
@@ -312,6 +330,10 @@ class SpanKeeper:
         # Where the earliest span began at the last look, in milliseconds since the epoch.
         self._needed_from: int | None = None
         self._results: dict[str, asyncio.Future[AnyRecording | KeptSpan | None]] = {}
+        # While a recording is added, segments of other spans are collected.
+        self._adding: _Adding | None = None
+        # The span whose recording couldn't be added at the last attempt, and why.
+        self._refusal: tuple[str, OSError] | None = None
         self._fault = ""
         self._disk_trouble = ""
         self._looked_at_disk = float("-inf")
@@ -344,7 +366,7 @@ class SpanKeeper:
         if (made := self._recordings.of_span(span.id)) is not None:
             return made
         is_over = end_ms <= time.time() * 1000
-        if is_over and not self._has_any(span) and not await self._has_earlier(span):
+        if is_over and not self._has_any(span) and not await self._is_there_earlier(span):
             raise NothingKeptError
         if self._recordings.excess:
             raise NoRoomError("recordings_size is used up by recordings that are kept")
@@ -388,6 +410,8 @@ class SpanKeeper:
         await self._change(
             lambda state: SpansState(tuple(one for one in state.spans if one.id != name), state.done)
         )
+        if self._adding is not None and self._adding.span.id == name:
+            self._adding = self._adding._replace(is_forgotten=True)
         return True
 
     @contextlib.asynccontextmanager
@@ -440,6 +464,14 @@ class SpanKeeper:
         except OSError as error:
             self._note(error.strerror or str(error))
         self._loaded.set()
+        try:
+            await self._go_on()
+        finally:
+            if self._adding is not None:
+                self._adding.task.cancel()
+                await asyncio.gather(self._adding.task, return_exceptions=True)
+
+    async def _go_on(self) -> None:
         while True:
             self._wake.clear()
             try:
@@ -473,10 +505,13 @@ class SpanKeeper:
         """Collect new segments, and record the spans that have come."""
         if self.follows():
             await self.reload()
+            self._refusal = None
         if (doubted := self._doubted_from) is not None:
             await asyncio.to_thread(forget_from, self._place, doubted)
             self._progress.clear()
             self._doubted_from = None
+        failure = await self._end_adding()
+        refused = "" if failure is None or self._refusal is None else self._refusal[0]
         now = time.time()
         await self._look_at_disk()
         facts = self._facts()
@@ -484,27 +519,52 @@ class SpanKeeper:
             self._ending = facts.ending
         begun = [one for one in self._spans(now) if one.start_ms <= now * 1000]
         self._progress = {one.id: self._progress.get(one.id) or _Progress() for one in begun}
+        await self._forget_unneeded(begun)
+        for span in begun:
+            try:
+                # Behind a refusal it is another one's turn.
+                await self._advance(span, facts, now, may_record=span.id != refused)
+            except OSError as error:  # the others go on
+                failure = error
+            await asyncio.sleep(0)  # many spans may have begun
+        if self._refusal is not None and self._refusal[0] in self._progress:
+            failure = failure or self._refusal[1]
+        if failure is not None:
+            raise failure
+
+    async def _forget_unneeded(self, begun: Sequence[KeptSpan]) -> None:
+        """Remove collected segments before all spans that have begun."""
         needed_from = min((one.start_ms for one in begun), default=None)
         is_new = self.follows() and needed_from != self._needed_from
         if self._has_collected and self._oldest() is not None and (not begun or is_new):
             await self._forget_before(needed_from)
         self._needed_from = needed_from
-        failure: OSError | None = None
-        for span in begun:
-            try:
-                await self._advance(span, facts, now)
-            except OSError as error:  # the others go on
-                failure = error
-            await asyncio.sleep(0)  # many spans may have begun
-        if failure is not None:
-            raise failure
+
+    async def _end_adding(self) -> OSError | None:
+        """Be done with a span whose recording was added meanwhile; return why that failed."""
+        adding = self._adding
+        if adding is None or not adding.task.done():
+            return None
+        self._adding = None
+        try:
+            adding.task.result()
+            self._refusal = None
+            made = self._recordings.get(adding.name)
+            if not adding.is_forgotten:
+                await self._end_span(adding.span, made)
+            elif made is not None and made.metadata.span == adding.span.id:
+                await self._recordings.remove(adding.name)
+        except OSError as error:
+            self._refusal = adding.span.id, error
+            return error
+        return None
 
     @property
     def _has_collected(self) -> bool:
         """Whether segments were collected, by an earlier process or here."""
         return self._written is not None or self._pending_from is not None
 
-    async def _advance(self, span: KeptSpan, facts: PlaylistFacts, now: float) -> None:
+    async def _advance(self, span: KeptSpan, facts: PlaylistFacts, now: float, *, may_record: bool) -> None:
         """Collect new segments of a span, and record the span once it has come.
 
         Raises:
@@ -515,7 +575,7 @@ class SpanKeeper:
         found = self._find(span, progress, facts.renditions) if earlier is None else earlier.segments
         if any(found.values()) and self._ending is not None:
             ending = None if self._written is self._ending else self._ending
-            await asyncio.to_thread(collect, self._dvr, self._place, found, ending)
+            await COLLECTING.run(collect, self._dvr, self._place, found, ending)
             self._written = self._ending
             for name, segments in found.items():
                 if segments:
@@ -524,7 +584,7 @@ class SpanKeeper:
             progress.earlier, progress.is_cut = earlier.behind, True
         if progress.is_cut:
             self._wake.set()
-        elif self._is_over(span, progress, now) and self.may_record():
+        elif self._adding is None and may_record and self._is_over(span, progress, now) and self.may_record():
             await self._record(span, facts)
 
     def _spans(self, now: float) -> Iterator[KeptSpan]:
@@ -579,6 +639,18 @@ class SpanKeeper:
                 return _ReadSegments(segments, behind)
             progress.earlier = behind
         return None
+
+    async def _is_there_earlier(self, span: KeptSpan) -> bool:
+        """Find out in time whether anything of a span is kept that has left the playlists.
+
+        Raises:
+            OSError: S3 can't be asked, or is slow.
+        """
+        try:
+            async with asyncio.timeout(self._limits.keep_seconds):
+                return await self._has_earlier(span)
+        except TimeoutError:
+            raise OSError(errno.EAGAIN, "what is kept of this time can't be found out soon") from None
 
     async def _has_earlier(self, span: KeptSpan) -> bool:
         """Return whether anything of a span is kept that has left the playlists."""
@@ -670,12 +742,22 @@ class SpanKeeper:
                 record_span, self._place, self._recordings.place, ending, span, self._recordings.metadata
             )
             if metadata is not None:
-                await self._recordings.add(metadata)
-                made = self._recordings.get(metadata.id)
-            else:
-                log.info("nothing of a span came", channel=self._channel, span=span.id)
+                task = asyncio.ensure_future(self._recordings.add(metadata))
+                task.add_done_callback(self._note_added)
+                self._adding = _Adding(span, metadata.id, task)
+                return
+            log.info("nothing of a span came", channel=self._channel, span=span.id)
         elif made is None and span.pinned and self._recordings.excess:
             log.warning("a span isn't kept: recordings_size is used up", channel=self._channel, span=span.id)
+        await self._end_span(span, made)
+
+    def _note_added(self, task: asyncio.Task[None]) -> None:
+        # What couldn't be added is tried again at the next step, which comes by itself.
+        if not task.cancelled() and task.exception() is None:
+            self._wake.set()
+
+    async def _end_span(self, span: KeptSpan, made: AnyRecording | None) -> None:
+        """Keep a span no more, of which there is a recording, or nothing."""
         await self._change(lambda state: self._without(state, span))
         if (result := self._results.pop(span.id, None)) is not None and not result.done():
             result.set_result(made)

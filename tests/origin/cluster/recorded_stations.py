@@ -62,8 +62,12 @@ class Nodes:
     def every(self) -> list[ServerProcess]:
         return [*self.running.values()]
 
-    def start(self, name: str, role: str = "packager", *, data: bool = True) -> ServerProcess:
+    def start(
+        self, name: str, role: str = "packager", *, data: bool = True, redis: str = ""
+    ) -> ServerProcess:
         env = {"HEADWATER_CLUSTER_ROLE": role, "HEADWATER_CLUSTER_NAME": name, **self.environment}
+        if redis:
+            env["HEADWATER_CLUSTER_URL"] = redis
         if data:
             env["HEADWATER_SERVER_DATA"] = str(self.folder / f"data-{name}")
         config = str(self.folder / "headwater.toml")
@@ -121,17 +125,17 @@ def get(one: ServerProcess, path: str) -> httpx.Response:
     return httpx.get(f"{one.url}{path}", timeout=CLIENT_SECONDS, follow_redirects=True)
 
 
-def owns(one: ServerProcess) -> bool:
-    return 'headwater_cluster_owner{channel="fm"} 1.0' in get(one, "/metrics").text
+def owns(one: ServerProcess, station: str = "fm") -> bool:
+    return f'headwater_cluster_owner{{channel="{station}"}} 1.0' in get(one, "/metrics").text
 
 
-def playlist(one: ServerProcess) -> str:
-    answer = get(one, "/live/fm/48k/media.m3u8")
+def playlist(one: ServerProcess, station: str = "fm") -> str:
+    answer = get(one, f"/live/{station}/48k/media.m3u8")
     return answer.text if answer.status_code == 200 else "#EXTM3U\n"
 
 
-def listed(one: ServerProcess) -> list[m3u8.Segment]:
-    return [one for one in m3u8.loads(playlist(one)).segments if one.uri and not one.gap_tag]
+def listed(one: ServerProcess, station: str = "fm") -> list[m3u8.Segment]:
+    return [one for one in m3u8.loads(playlist(one, station)).segments if one.uri and not one.gap_tag]
 
 
 def newest(one: ServerProcess) -> str:
@@ -154,21 +158,21 @@ def remove(one: ServerProcess, name: str) -> int:
     return httpx.delete(url, headers=BEARER, timeout=CLIENT_SECONDS).status_code
 
 
-def put_programmes(one: ServerProcess, *programmes: dict[str, Any]) -> None:
-    url = f"{one.url}/live/fm/programmes"
+def put_programmes(one: ServerProcess, *programmes: dict[str, Any], station: str = "fm") -> None:
+    url = f"{one.url}/live/{station}/programmes"
     answer = httpx.put(url, json=[*programmes], headers=BEARER, timeout=CLIENT_SECONDS)
     assert answer.status_code == 200, answer.text
 
 
-def recordings(one: ServerProcess) -> dict[str, dict[str, Any]]:
-    (station,) = get(one, "/api/radio").json()
-    return {one["title"]: one for one in station["recordings"]}
+def recordings(one: ServerProcess, station: str = "fm") -> dict[str, dict[str, Any]]:
+    found = [each for each in get(one, "/api/radio").json() if each["name"] == station]
+    return {each["title"]: each for each in found[0]["recordings"]}
 
 
-def wait_for_recording(every: Sequence[ServerProcess], title: str) -> dict[str, Any]:
+def wait_for_recording(every: Sequence[ServerProcess], title: str, station: str = "fm") -> dict[str, Any]:
     """Wait until all nodes list a recording, and return what they say of it, which is the same."""
-    wait_for(lambda: all(title in recordings(one) for one in every), f"the recording {title!r}", seconds=180)
-    found = [recordings(one)[title] for one in every]
+    wait_for(lambda: all(title in recordings(one, station) for one in every), f"the recording {title!r}", 180)
+    found = [recordings(one, station)[title] for one in every]
     assert all(one == found[0] for one in found)
     return found[0]
 

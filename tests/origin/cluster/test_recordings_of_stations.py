@@ -60,22 +60,22 @@ def test_recordings_go_on_over_takeovers_and_are_the_same_at_all_nodes(
 
         # What is in the making goes on at the next owner, and at the one behind that.
         now = time.time()
-        put_programmes(reserve, {"id": "show", "start": now - 3, "end": now + 55, "title": "The show"})
-        assert keep(reserve, now - 2, now + 40, "Asked for").status_code == 202
+        put_programmes(reserve, {"id": "show", "start": now - 3, "end": now + 45, "title": "The show"})
+        assert keep(reserve, now - 2, now + 32, "Asked for").status_code == 202
         wait_for(lambda: 'X-TITLE="The show"' in playlist(edge), "its title")
         nodes.kill(first)
         second = nodes.owner()
         third = nodes.start(first)
         wait_for(lambda: listed(third) and newest(third) == newest(edge), "the node that is back")
-        wait_for(lambda: time.time() > now + 20, "some of it from the second owner")
+        wait_for(lambda: time.time() > now + 14, "some of it from the second owner")
         nodes.kill(second)
         assert nodes.owner() == first
         assert 'X-TITLE="The show"' in playlist(edge)
         asked = wait_for_recording(nodes.every, "Asked for")
-        judge(nodes.every, asked, 42, tmp_path, takeovers=2)
+        judge(nodes.every, asked, 34, tmp_path, takeovers=2)
         show = wait_for_recording(nodes.every, "The show")
         assert show["programme"] == "show"
-        text = judge(nodes.every, show, 58, tmp_path, takeovers=2)
+        text = judge(nodes.every, show, 48, tmp_path, takeovers=2)
         assert 'X-TITLE="The show"' in text
         assert 'X-TITLE="A tone"' in text
 

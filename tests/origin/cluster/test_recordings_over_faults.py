@@ -43,23 +43,23 @@ def test_what_ends_while_redis_or_s3_is_away_is_recorded_behind_that(
         two = nodes.start("two")
 
         start = time.time()
-        wait_for(lambda: keep(two, start, start + 20, "Behind Redis").status_code == 202, "the next owner")
+        wait_for(lambda: keep(two, start, start + 14, "Behind Redis").status_code == 202, "the next owner")
         redis.kill()
         wait_for(lambda: keep(one, *past, "Refused").status_code == 503, "a refusal")
         assert keep(two, *past, "Refused").status_code == 503
-        wait_for(lambda: time.time() > start + 25, "the end of the span")
+        wait_for(lambda: time.time() > start + 18, "the end of the span")
         assert not recordings(one)
         redis.start()
         made = wait_for_recording(nodes.every, "Behind Redis")
-        judge(nodes.every, made, 20, tmp_path, takeovers=1)
+        judge(nodes.every, made, 14, tmp_path, takeovers=1)
 
         with s3_proxy.refusing():
             start = time.time()
-            put_programmes(two, {"id": "on", "start": start, "end": start + 8, "title": "Behind S3"})
-            wait_for(lambda: time.time() > start + 28, "what late segments are waited for")
+            put_programmes(two, {"id": "on", "start": start, "end": start + 4, "title": "Behind S3"})
+            wait_for(lambda: time.time() > start + 22, "what late segments are waited for")
             assert "Behind S3" not in recordings(one)
         made = wait_for_recording(nodes.every, "Behind S3")
-        judge(nodes.every, made, 8, tmp_path)
+        judge(nodes.every, made, 4, tmp_path)
         assert len(get(two, "/api/radio").json()[0]["recordings"]) == 2
 
 
@@ -71,8 +71,8 @@ def test_an_owner_that_stood_still_makes_no_second_recording(
             nodes.start(name)
         wait_for(lambda: all(len(listed(each)) > 2 for each in nodes.every), "the station")
         start = time.time()
-        put_programmes(nodes.every[0], {"id": "on", "start": start, "end": start + 30, "title": "The show"})
-        assert keep(nodes.every[1], start, start + 25, "Asked for").status_code == 202
+        put_programmes(nodes.every[0], {"id": "on", "start": start, "end": start + 24, "title": "The show"})
+        assert keep(nodes.every[1], start, start + 18, "Asked for").status_code == 202
         first = nodes.owner()
         still = nodes.running[first]
         (other,) = (each for name, each in nodes.running.items() if name != first)
@@ -80,7 +80,7 @@ def test_an_owner_that_stood_still_makes_no_second_recording(
         wait_for(lambda: owns(other), "another owner")
         still.process.send_signal(signal.SIGCONT)
         wait_for(lambda: not owns(still), "that it owns nothing any more")
-        for title, seconds in (("Asked for", 25), ("The show", 30)):
+        for title, seconds in (("Asked for", 18), ("The show", 24)):
             made = wait_for_recording(nodes.every, title)
             judge(nodes.every, made, seconds, tmp_path, takeovers=1)
         assert len(get(still, "/api/radio").json()[0]["recordings"]) == 2
