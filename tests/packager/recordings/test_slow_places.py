@@ -38,17 +38,17 @@ class SlowRecordings(Recordings):
         waiting: how many have waited.
     """
 
-    def __init__(self, place: Path, refused: int = 0) -> None:
+    def __init__(self, place: Path, refusals: int = 0) -> None:
         super().__init__(place, "test", FOR_EVER)
         self.may_be_added = asyncio.Event()
         self.waiting = 0
-        self._refused = refused
+        self._refusals = refusals
 
     async def add(self, metadata: RecordingMetadata) -> None:
         self.waiting += not self.may_be_added.is_set()
         await self.may_be_added.wait()
-        if self._refused:
-            self._refused -= 1
+        if self._refusals:
+            self._refusals -= 1
             raise OSError("refused")
         await super().add(metadata)
 
@@ -77,7 +77,7 @@ async def test_a_recording_on_its_way_holds_up_no_other_span(
         start = station.window.listed[0].program_date_time
         state = SpansState((span("short", start, 2), span("long", start, 6)))
         await asyncio.to_thread(write_state, DataFolder.at(tmp_path), state)
-        recordings = SlowRecordings(tmp_path / "recordings", refused=1)
+        recordings = SlowRecordings(tmp_path / "recordings", refusals=1)
         keeper = keeper_of(station, recordings, DiskSegments(DataFolder.at(tmp_path / "dvr")))
         async with keeper.running(None):
             await until(lambda: recordings.waiting)
@@ -117,7 +117,7 @@ class SlowPast(PastBlocks):
 
     def read(
         self, start: Fraction, end: Fraction | None, before: int, like: Sequence[LiveSegment] = ()
-    ) -> Sequence[LiveSegment]:
+    ) -> list[LiveSegment]:
         self.may_be_read.wait(CLIENT_SECONDS)
         return super().read(start, end, before, like)
 
