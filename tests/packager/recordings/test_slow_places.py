@@ -86,7 +86,7 @@ async def test_a_recording_on_its_way_holds_up_no_other_span(
             await until(lambda: (tmp_path / PENDING / "240p" / newest).exists(), "the other span", 30)
             recordings.may_be_added.set()
             await until(lambda: len(list(recordings)) == 2)
-            assert keeper.waiting == ()
+            await until(lambda: keeper.waiting == (), "the end of both spans")
             await until(lambda: not keeper.trouble)
         assert recordings.waiting == 1
         made = {one.metadata.span: round(one.metadata.duration) for one in recordings}
