@@ -339,7 +339,7 @@ class SharedChannel:
             return False
         if self._lease.epoch or self._has_media():
             return True
-        # What is only restored others know as well: a source that delivers comes first.
+        # A restored log is known to other nodes as well: a source that delivers comes first.
         if await self._lease.is_free():
             self._free_since = free_since or now
         return self._free_since is not None and now - self._free_since >= seconds

@@ -265,7 +265,7 @@ class _Adding(NamedTuple):
     """A recording that was made, and is being added.
 
     Attributes:
-        name: of the recording.
+        name: identifier of the recording, which is also its folder's name.
         task: adds it, which takes long where it goes to S3.
         is_forgotten: whether the span was to be kept no more meanwhile.
     """
@@ -752,7 +752,7 @@ class SpanKeeper:
         await self._end_span(span, made)
 
     def _note_added(self, task: asyncio.Task[None]) -> None:
-        # What couldn't be added is tried again at the next step, which comes by itself.
+        # A recording that couldn't be added is tried again at the next step, which comes by itself.
         if not task.cancelled() and task.exception() is None:
             self._wake.set()
 

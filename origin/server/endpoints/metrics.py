@@ -350,8 +350,8 @@ def channel_metrics(
     """Describe channels, of which there may be very many: each metric is made when it is written.
 
     Args:
-        gauges: what may fall.
-        counters: what only grows.
+        gauges: metrics whose values rise and fall.
+        counters: metrics whose values only grow while the server runs.
     """
     labels = {name: {"channel": name} for name in channels}
     for kind, ending, described in (("gauge", "", gauges), ("counter", "_total", counters)):
