@@ -34,6 +34,7 @@ from packager.dvr.restore_plan import StoredRendition
 from packager.library.local_storage import NotFoundError
 from packager.s3.client import S3Client
 from packager.window.cadence import Cadence
+from packager.window.clock_steps import is_step
 from packager.window.model import TEXT_EXTENSION, LiveSegment, Timeline
 from packager.window.rendition import extension_of, stored_name
 
@@ -132,6 +133,8 @@ class BucketFolder:
         self._pieces: list[_StoredPiece] = []
         self._is_last_ours = False
         self._has_past = False
+        # The line that was added last; None before any.
+        self._last: IndexLine | None = None
         self._inits: dict[tuple[int, int], int] = {}
 
     def load(self, cadence: Cadence, newest: NewestNumbers | None = None) -> StoredRendition:
@@ -265,6 +268,7 @@ class BucketFolder:
 
     def _append(self, piece: _StoredPiece, line: IndexLine) -> None:
         piece.note(line)
+        self._last = line
         piece.lines[line.number] = index.encode(line)
         piece.is_whole = False
         self.stored_bytes += line.size
@@ -273,7 +277,10 @@ class BucketFolder:
         """Find the piece that isn't full yet, or begin one with a line, once the last one is stored."""
         last, count = self._pieces[-1] if self._is_last_ours else None, self._limits.piece_lines
         # Pieces of all renditions, and of all who store, begin with the same numbers.
-        if last is not None and line.number // count == last.name.number // count:
+        # One that was begun with this line may have to be stored again.
+        is_first = last is not None and last.name.number == line.number
+        is_full = last is None or line.number // count != last.name.number // count
+        if last is not None and (is_first or not (is_full or self._steps_to(line))):
             return last
         if last is not None:
             if last.lines and not last.is_whole:
@@ -285,6 +292,12 @@ class BucketFolder:
         self._pieces.append(_StoredPiece(PieceName.of(line, self._stored_by, self.stored_bytes), 0))
         self._is_last_ours = True
         return self._pieces[-1]
+
+    def _steps_to(self, line: IndexLine) -> bool:
+        """Return whether the clock was set before a line: the names of pieces show that."""
+        if self._last is None:
+            return False
+        return is_step(index.segment_of(self._last, None), index.segment_of(line, None))
 
     @property
     def kept_bytes(self) -> int:

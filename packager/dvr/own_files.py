@@ -44,6 +44,9 @@ MAX_OUTLINES_BYTES = 2 << 20
 MOVING, MOVING_CONTENT = "moving", b"moving\n"
 """File beside the blocks of the past while segments that a start has found are put into them."""
 
+SET_BACK, SET_BACK_CONTENT = "set-back", b"the clock was set back\n"
+"""File beside the blocks of the past where some of their dates don't rise."""
+
 _UNFINISHED = re.compile(rf"(.+?)(\.[0-9a-f]{{8}})?{re.escape(TEMPORARY)}")
 _TEXT_HEAD = webvtt.segment((), 0).partition(b"MPEGTS:")[0] + b"MPEGTS:"
 _HEAD_BYTES = 1024
@@ -69,6 +72,7 @@ _BEGINNINGS: tuple[tuple[re.Pattern[str], _Begins], ...] = (
     (re.compile(r"outline"), _text(b"outline ")),
     (re.compile(r"before"), lambda head: re.fullmatch(rb"[0-9]{1,20}\n", head) is not None),
     (re.compile(MOVING), _text(MOVING_CONTENT)),
+    (re.compile(SET_BACK), _text(SET_BACK_CONTENT)),
     (re.compile(r"cadence"), _text(b'{"frame_rate":')),
     (re.compile(r"ended"), _text(b'{"frame_rate":')),
     (re.compile(r"recording"), _text(b'{"id":')),

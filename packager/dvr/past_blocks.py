@@ -15,7 +15,7 @@ import os
 import re
 import time
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -33,12 +33,21 @@ from packager.dvr.index import INDEX, IndexLine, segment_of
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.outline_cache import OutlineReader
-from packager.dvr.own_files import MAX_INIT_BYTES, MOVING, MOVING_CONTENT, erase_in
+from packager.dvr.own_files import (
+    MAX_INIT_BYTES,
+    MOVING,
+    MOVING_CONTENT,
+    SET_BACK,
+    SET_BACK_CONTENT,
+    erase_in,
+)
 from packager.dvr.restore_plan import StoredRendition
 from packager.dvr.stored_outlines import OUTLINE_FOLDER, DiskOutlines
 from packager.past.coded_outlines import NotedOutline
 from packager.past.outlines import BLOCK_SEGMENTS, DISCONTINUITY, MEDIA, Outline
+from packager.past.stepped_past import DatedBlock, SteppedPast, within
 from packager.safe_files import DataFolder, OpenFolder, write_all
+from packager.window.clock_steps import is_set_back, is_step
 from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import extension_of, segment_uri
 
@@ -62,6 +71,15 @@ MAX_INDEX_BYTES = 16 << 20
 
 MOST_OUTLINED = 1 << 15
 """So many blocks have outlines, the newest: a year of segments of two seconds."""
+
+LEAST_RATE = 0.75
+"""Where dates of blocks rise by less than this share of the usual, the clock may have been set back."""
+
+MOST_STEPS = 64
+"""Most steps of the clock that are noted, the newest."""
+
+MAX_STEPS_BYTES = 4096
+"""Longest file with them that is read."""
 
 TICK_NANOSECONDS = 50_000_000
 """How far apart two changes of a folder are whose times surely differ."""
@@ -124,11 +142,26 @@ class _ListedBlocks(NamedTuple):
     Attributes:
         changed: when the folder was changed last, in nanoseconds since the epoch.
         read: when the names in it were read, in nanoseconds since the epoch.
+        steps: numbers of segments before which the clock was set; None where it was never set back.
     """
 
     changed: int
     read: int
     blocks: Sequence[int]
+    steps: Sequence[int] | None
+
+
+class _KnownSteps(NamedTuple):
+    """Where the clock was set in the blocks as they were.
+
+    Attributes:
+        numbers: the numbers of all blocks.
+        stamp: the stamp of the newest block's index.
+    """
+
+    numbers: Sequence[int]
+    stamp: _Stamp
+    past: SteppedPast
 
 
 class PastBlocks:
@@ -154,6 +187,11 @@ class PastBlocks:
         self._cache: OrderedDict[int, _ReadBlock] = OrderedDict()
         self._begins: dict[int, Fraction] = {}
         self._listed: _ListedBlocks | None = None
+        self._stepped: _KnownSteps | None = None
+        # The segment that was put into a block last, and before which ones the clock was set.
+        self._last: LiveSegment | None = None
+        self._steps: deque[int] = deque(maxlen=MOST_STEPS)
+        self._was_set_back = False
         self._outlines = OutlineReader[_SizedBlock](
             DiskOutlines(rendition.beside(OUTLINE_FOLDER)),
             rendition.name,
@@ -180,9 +218,33 @@ class PastBlocks:
         if known is not None and known.changed == changed and known.read - changed > TICK_NANOSECONDS:
             return known.blocks
         read = time.time_ns()
-        blocks = [int(one.name) for one in past.entries() if _BLOCK_NAME.fullmatch(one.name)]
-        self._listed = _ListedBlocks(changed, read, sorted(blocks))
-        return self._listed.blocks
+        names = [one.name for one in past.entries()]
+        blocks = sorted(int(one) for one in names if _BLOCK_NAME.fullmatch(one))
+        self._listed = _ListedBlocks(changed, read, blocks, _steps(past) if SET_BACK in names else None)
+        return blocks
+
+    def _set_back(self, past: OpenFolder) -> SteppedPast | None:
+        """Return where the clock was set; None where it was never set back."""
+        numbers = self._numbers(past)
+        if not numbers or self._listed is None or self._listed.steps is None:
+            return None
+        stamp, known = past.stamp(INDEX, str(numbers[-1])), self._stepped
+        if known is None or (known.numbers, known.stamp) != (numbers, stamp):
+            known = _KnownSteps(numbers, stamp, self._divided(past, numbers, self._listed.steps))
+            self._stepped = known
+        return known.past if known.past.stretches else None
+
+    def _divided(
+        self, past: OpenFolder, numbers: Sequence[int], steps: Sequence[int], least_rate: float = 0.0
+    ) -> SteppedPast:
+        """Find where the clock was set in all blocks that can be read."""
+        begins = ((one, self._begin(past, one)) for one in numbers)
+        blocks = [DatedBlock(one * BLOCK_SEGMENTS, float(date)) for one, date in begins if date is not None]
+
+        def read(positions: Sequence[int]) -> Iterable[Sequence[LiveSegment]]:
+            return (self._read(blocks[at].number // BLOCK_SEGMENTS) for at in positions)
+
+        return SteppedPast(blocks, read, steps, least_rate)
 
     def newest(self) -> StoredRendition:
         """Read the newest block that has media, with the lines behind it; nothing where none is found."""
@@ -201,7 +263,10 @@ class PastBlocks:
         # Not as it was read before: the oldest block becomes shorter where room is needed.
         with contextlib.suppress(OSError), self._place.open() as past:
             found = (self._dated(past, block) for block in self._numbers(past))
-            return next((date for date in found if date is not None), None)
+            oldest = next((date for date in found if date is not None), None)
+            if oldest is None or (stepped := self._set_back(past)) is None:
+                return oldest
+            return min([oldest, *(Fraction(one.begin) for one in stepped.stretches[1:])])
         return None
 
     def find(self, number: int) -> LiveSegment | None:
@@ -270,6 +335,8 @@ class PastBlocks:
             if past is None:
                 return found
             self._expect(past, end)
+            if (stepped := self._set_back(past)) is not None:
+                return stepped.segments(start, end, before)
             blocks = self._touching(past, start, end)
             outlined = self._outlined(past, [one for one in blocks if one in whole])
         outlines = {one.first // BLOCK_SEGMENTS: one for one in outlined}
@@ -277,12 +344,7 @@ class PastBlocks:
             if block in whole and _is_like(outlines.get(block), whole[block]):
                 found += whole[block]
                 continue
-            segments = self._read(block)
-            first = 0 if found else max(bisect_right(segments, start, key=_date) - 1, 0)
-            behind = bisect_left(segments, before, key=_number)
-            if end is not None:
-                behind = min(behind, bisect_left(segments, end, key=_date))
-            found += segments[first:behind]
+            found += within(self._read(block), Fraction(0) if found else start, end, before)
         return found
 
     def outlines(self, start: Fraction, end: Fraction | None, before: int) -> list[Outline]:
@@ -300,6 +362,8 @@ class PastBlocks:
             if past is None:
                 return []
             self._expect(past, end)
+            if (stepped := self._set_back(past)) is not None:
+                return [Outline.of(one, self._extension) for one in stepped.found(start, end, before)]
             found = self._guessed(past, start, end)
             if not _are_around(found, start, end):
                 found = self._outlined(past, self._touching(past, start, end))
@@ -449,7 +513,9 @@ class PastBlocks:
             OSError: it can't be written; it may be tried again.
         """
         began = False
+        lines = list(lines)
         with self._place.open(make=True) as folder:
+            self._note_steps(folder, lines)
             for block, group in groupby(lines, key=lambda line: line.number // BLOCK_SEGMENTS):
                 if folder.status(str(block)) is None:
                     self._note_before(folder, block)
@@ -458,6 +524,32 @@ class PastBlocks:
                     linked = [line for line in group if self._link(source, target, line)]
                     _append(target, b"".join(map(index.encode, linked)))
         return began
+
+    def _note_steps(self, past: OpenFolder, lines: Sequence[IndexLine]) -> None:
+        """Note where the clock was set before some of these lines, if it was ever set back."""
+        numbers = self._numbers(past)
+        noted = None if self._listed is None else self._listed.steps
+        if self._last is None and numbers:
+            if noted is None:
+                # Earlier versions didn't note that.
+                newest = [numbers[-1] * BLOCK_SEGMENTS]
+                stretches = self._divided(past, numbers, newest, LEAST_RATE).stretches
+                self._steps.extend(one.numbers.start for one in stretches[1:])
+                self._was_set_back = bool(stretches)
+            self._last = next(iter(self._read(numbers[-1])[-1:]), None)
+        for segment in (segment_of(one, None) for one in lines):
+            before = self._last
+            # Segments that a start finds are put here again.
+            if before is None or segment.number > before.number:
+                self._last = segment
+                if before is not None and is_step(before, segment):
+                    self._steps.append(segment.number)
+                    self._was_set_back = self._was_set_back or is_set_back(before, segment)
+        if self._steps and (noted is not None or self._was_set_back):
+            steps = [*(noted or ()), *self._steps][-MOST_STEPS:]
+            content = SET_BACK_CONTENT + b"".join(b"%d\n" % one for one in steps)
+            past.write_whole(SET_BACK, content, synchronized=False)
+            self._steps.clear()
 
     def link(self, number: int, target: OpenFolder) -> None:
         """Link a segment's file into a folder elsewhere, unless it is gone.
@@ -606,6 +698,14 @@ class PastBlocks:
         with self._lock:
             self._cache.pop(block, None)
         self._begins.pop(block, None)
+
+
+def _steps(past: OpenFolder) -> Sequence[int]:
+    """Read the numbers of segments before which the clock was set."""
+    with contextlib.suppress(OSError):
+        lines = past.read(SET_BACK, MAX_STEPS_BYTES).removeprefix(SET_BACK_CONTENT).split()
+        return [int(one) for one in lines[:MOST_STEPS] if _BLOCK_NAME.fullmatch(one.decode("latin-1"))]
+    return ()
 
 
 def _are_around(outlines: Sequence[Outline], start: Fraction, end: Fraction | None) -> bool:

@@ -41,6 +41,7 @@ from packager.dvr.stored_outlines import BucketOutlines
 from packager.library.local_storage import NotFoundError
 from packager.past.coded_outlines import NotedOutline
 from packager.past.outlines import BLOCK_SEGMENTS, Outline, outlines_of
+from packager.past.stepped_past import DatedBlock, SteppedPast, within
 from packager.s3.client import UnavailableError
 from packager.s3.thread_flights import ThreadFlights
 from packager.window.cadence import Cadence
@@ -133,6 +134,7 @@ class PastPieces:
         self._looked_for_new = self._looked_for_old = self._looked_for_oldest = -float("inf")
         self._cache: OrderedDict[tuple[int, int], _ReadPiece] = OrderedDict()
         self._dates: dict[PieceName, int | None] = {}
+        self._stepped: tuple[Sequence[PieceName], SteppedPast | None] = (), None
         self._timelines: OrderedDict[tuple[int, int], Timeline | None] = OrderedDict()
         self._looks = ThreadFlights[str, None](WAIT_SECONDS)
         self._fetches = ThreadFlights[PieceName, tuple[PieceContent | None, bytes]](WAIT_SECONDS)
@@ -194,6 +196,8 @@ class PastPieces:
     def outlines(self, start: Fraction, end: Fraction | None, before: int) -> Iterable[Outline]:
         """Begin to read the outlines of the blocks of a span; see `PastSegments`."""
         pieces = self._known_for(start, end, before)
+        if (stepped := self._set_back(pieces)) is not None:
+            return outlines_of(stepped.segments(start, end, before), self._extension)
         at = self._between(pieces, start, end, before)
         if not at:
             return ()
@@ -264,24 +268,46 @@ class PastPieces:
         """Read the segments of a span; see `PastSegments`."""
         del like
         pieces = self._known_for(start, end, before)
+        if (stepped := self._set_back(pieces)) is not None:
+            return stepped.segments(start, end, before)
         at = self._between(pieces, start, end, before)
         if not at:
             return ()
         number = pieces[at[0]].number
         touching = pieces_with(pieces[: at.stop], number, max(before, number), self._limits.piece_lines)
         found = _merged(one.segments for one in self._read_all(touching))
-        first = max(bisect_right(found, start, key=_date) - 1, 0)
-        behind = bisect_left(found, before, key=_number)
-        if end is not None:
-            behind = min(behind, bisect_left(found, end, key=_date))
-        return found[first:behind]
+        return within(found, start, end, before)
+
+    def _set_back(self, pieces: Sequence[PieceName]) -> SteppedPast | None:
+        """Return where the clock was set; None where it was never set back."""
+        known, found = self._stepped
+        if found is None or known is not pieces or self._has_grown(pieces, found):
+            # Of names of earlier versions, dates aren't known.
+            dated = all(one.date >= 0 for one in pieces)
+            blocks = [DatedBlock(one.number, one.date / 1000) for one in pieces] if dated else []
+
+            def read(positions: Sequence[int]) -> Iterator[Sequence[LiveSegment]]:
+                return (one.segments for one in self._read_all([pieces[at] for at in positions]))
+
+            found = SteppedPast(blocks, read)
+            self._stepped = pieces, found
+        return found if found.stretches else None
+
+    def _has_grown(self, pieces: Sequence[PieceName], stepped: SteppedPast) -> bool:
+        """Return whether the newest piece has segments behind those that are known."""
+        return any(
+            one.number >= last.numbers.stop
+            for last in stepped.stretches[-1:]
+            for one in self._read(pieces[-1])[-1:]
+        )
 
     def _known_for(self, start: Fraction, end: Fraction | None, before: int) -> Sequence[PieceName]:
         """Return the pieces that are known, all that may have anything of a span among them."""
         if self._pieces is None and end is not None and (around := self._listed_around(start, end)):
             return around
         pieces = self._known()
-        if end is None or not pieces or pieces[-1].date < int(1000 * end):
+        if end is None or not pieces or not int(1000 * end) <= pieces[-1].date <= 1000 * time.time():
+            # Where the clock was set back, pieces may have come behind one whose date is still to come.
             return self._known_until(before)
         return pieces
 
@@ -470,7 +496,3 @@ def _number(segment: LiveSegment) -> int:
 
 def _number_of(piece: PieceName) -> int:
     return piece.number
-
-
-def _date(segment: LiveSegment) -> Fraction:
-    return segment.program_date_time

@@ -54,8 +54,12 @@ def listed_until(leading: Window, own: Window, until: Fraction) -> DelayedSegmen
     Returns:
         None if the live playlist has nothing of that time.
     """
-    begin, behind = _span(leading.listed, until, leading.target_duration)
-    skipped = leading.listed[begin].number - own.listed[0].number if begin < behind and own.listed else -1
+    listed = leading.listed
+    dated = leading.finished.dated(until - LISTED_TARGET_DURATIONS * leading.target_duration, until)
+    last = bisect_right(dated, until, key=_end)
+    behind = dated[last - 1].number - listed[0].number + 1 if last else 0
+    begin = _begin(listed, behind, leading.target_duration)
+    skipped = listed[begin].number - own.listed[0].number if begin < behind and own.listed else -1
     segments = list(islice(own.listed, skipped, skipped + behind - begin)) if skipped >= 0 else []
     if not segments:
         return None
@@ -75,7 +79,9 @@ def past_until(
         None if there was nothing at that time.
     """
     own = past.segments[rendition]
-    begin, behind = _span(next(iter(past.segments.values())), until, target_duration)
+    leading = next(iter(past.segments.values()))
+    behind = bisect_right(leading, until, key=_end)
+    begin = _begin(leading, behind, target_duration)
     if begin == behind:
         return None
     before = sum(one.discontinuity for one in own[:begin])
@@ -107,14 +113,13 @@ def delayed_playlist(
     )
 
 
-def _span(leading: Sequence[LiveSegment], until: Fraction, target_duration: int) -> tuple[int, int]:
-    """Return the index of the first segment that is listed at a date, and that behind the last one."""
-    behind = bisect_right(leading, until, key=_end)
+def _begin(leading: Sequence[LiveSegment], behind: int, target_duration: int) -> int:
+    """Return the index of the first segment that is listed with those before another one."""
     first, seconds = behind, Fraction(0)
     while first and seconds < LISTED_TARGET_DURATIONS * target_duration:
         first -= 1
         seconds += leading[first].duration
-    return first, behind
+    return first
 
 
 def _end(segment: LiveSegment) -> Fraction:

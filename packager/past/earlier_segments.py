@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -17,8 +17,10 @@ from packager.past.outlined_span import OutlinedSpan
 from packager.past.outlines import BLOCK_SEGMENTS, Outline, outlines_of
 from packager.past.past_segments import PastSegments
 from packager.past.past_window import PastWindow, past_window
+from packager.window.clock_steps import LEAP_SECONDS, OVERLAP_SECONDS
 from packager.window.model import LiveSegment
 from packager.window.rendition import Rendition, extension_of, variant_renditions
+from packager.window.window import Window
 
 READ_ATTEMPTS = 3
 """How often the DVR is read where a segment has left the playlist meanwhile."""
@@ -26,6 +28,37 @@ READ_ATTEMPTS = 3
 
 MOST_MISSING = 1000
 """Most numbers in a row that gaps stand for where nothing was on the disk."""
+
+
+class _SpanToRead(NamedTuple):
+    """The bounds of a span.
+
+    Attributes:
+        start: in seconds since the epoch.
+        end: in seconds since the epoch; None: it goes on as long as the channel does.
+        until: the date up to which segments of the DVR may last, as the windows have all others; None: any.
+    """
+
+    start: Fraction
+    end: Fraction | None
+    until: Fraction | None
+
+    @classmethod
+    def of(cls, start: Fraction, end: Fraction | None, begun: LiveSegment | None) -> _SpanToRead:
+        """Return the bounds of a span of which the windows have a first segment; perhaps none."""
+        until = None if begun is None else begun.program_date_time + Fraction(OVERLAP_SECONDS)
+        return cls(start, end, until)
+
+    @property
+    def read(self) -> Fraction | None:
+        """The end of what is read of the DVR: the windows' segments of a date are newer."""
+        ends = [one for one in (self.end, self.until) if one is not None]
+        return min(ends, default=None)
+
+    def has(self, segment: LiveSegment) -> bool:
+        """Return whether a segment of the DVR ends in time."""
+        is_within = self.end is None or segment.program_date_time < self.end
+        return is_within and (self.until is None or _end(segment) <= self.until)
 
 
 class _Earlier(NamedTuple):
@@ -65,11 +98,19 @@ class EarlierSegments:
         self._outlined = outlined
 
     def has(self, start: Fraction) -> bool:
-        """Return whether a date is before the playlists, and there may be something of it in the DVR."""
+        """Return whether a date isn't in the playlists, and there may be something of it in the DVR."""
         if not self._past or len(self._past) < len(self._renditions):
             return False
-        listed = variant_renditions(list(self._renditions.values()))[0].window.listed
-        return bool(listed) and start < listed[0].program_date_time
+        window = self._leading
+        if not window.listed:
+            return False
+        # A moment that is still to come may have been before the clock was set back.
+        listed = window.finished.dated(start, None)
+        return not listed or not listed[0].program_date_time <= start < _end(listed[-1])
+
+    def is_ahead(self, start: Fraction) -> bool:
+        """Return whether a date is still to come: what was at it came before the clock was set back."""
+        return start >= _end(self._leading.listed[-1])
 
     async def window(
         self, start: Fraction, end: Fraction | None, *, may_lack: bool = False
@@ -88,11 +129,11 @@ class EarlierSegments:
         for _ in range(READ_ATTEMPTS):
             before = self._before
             recent = self._recent(start, end)
-            if self._outlined and self._is_whole(recent, end):
-                return await threads.run(self._read_outlined, start, end, before, recent)
-            earlier = await threads.run(
-                self._read, start, end, before, is_whole=may_lack or self._is_whole(recent, end)
-            )
+            bounds = _SpanToRead.of(start, end, None if recent is None else recent.first)
+            is_whole = self._is_whole(recent, start, end)
+            if self._outlined and is_whole and not self._leading.finished.is_stepped:
+                return await threads.run(self._read_outlined, bounds, before, recent)
+            earlier = await threads.run(self._read, bounds, before, is_whole=may_lack or is_whole)
             if before == self._before:
                 break
         # In the step in which the rest of the request is decided: more may have come.
@@ -125,6 +166,9 @@ class EarlierSegments:
     def _begun(self, start: Fraction, before: int) -> LiveSegment:
         """Return the segment in which a span begins if that is in the windows; else the oldest listed one."""
         leading = next(iter(self._renditions.values())).window
+        if leading.finished.is_stepped:
+            held = leading.finished.dated(start, None, before)
+            return held[max(bisect_right(held, start, key=_date) - 1, 0)] if held else leading.listed[0]
 
         def date(number: int) -> Fraction:
             segment = leading.at(number)
@@ -138,7 +182,8 @@ class EarlierSegments:
         self, start: Fraction, before: int, begun: LiveSegment, recent: Sequence[LiveSegment]
     ) -> GrowingSpan:
         """Read what the windows don't have of a span, and add segments of a window."""
-        span = None if begun.program_date_time <= start else self._unbroken_span(start, before)
+        until = _SpanToRead.of(start, None, begun).read
+        span = None if begun.program_date_time <= start else self._unbroken_span(start, until, before)
         if span is None:
             made = GrowingSpan(self._wanted, begun)
             made.extend(one for one in recent if one.number >= begun.number)
@@ -152,9 +197,9 @@ class EarlierSegments:
         coming = {name: self._past[name].outlines(start, end, before) for name in self._renditions}
         return {name: list(own) for name, own in coming.items()}
 
-    def _unbroken_span(self, start: Fraction, before: int) -> OutlinedSpan | None:
+    def _unbroken_span(self, start: Fraction, until: Fraction | None, before: int) -> OutlinedSpan | None:
         """Read the columns of a span up to a number, behind the last number that is missing."""
-        found = self._outlines(start, None, before)
+        found = self._outlines(start, until, before)
         edges = [edge for own in found.values() for edge in _edges(own, start, None, before)]
         if not edges or max(edges) != before - 1:
             return None
@@ -176,8 +221,10 @@ class EarlierSegments:
             OSError: S3 can't be reached now.
         """
         before, threads = self._before, next(iter(self._past.values())).threads
-        earlier = await threads.run(self._read, start, end, before, is_whole=True)
-        later = self._held_from(before, end)
+        held = next(iter(self._held_from(before, start, end).values()))
+        bounds = _SpanToRead.of(start, end, held[0] if held else None)
+        earlier = await threads.run(self._read, bounds, before, is_whole=True)
+        later = self._held_from(before, start, end)
         rows = {name: [*earlier.segments.get(name, ()), *later[name]] for name in self._renditions}
         if not any(rows.values()):
             return None
@@ -185,11 +232,15 @@ class EarlierSegments:
         numbers = {name: own[0].number for name, own in segments.items()}
         return PastListing(segments, await threads.run(self._discontinuities, numbers))
 
-    def _held_from(self, first: int, end: Fraction) -> dict[str, list[LiveSegment]]:
-        """Return the segments from a number on that all windows have, listed or not, up to a date."""
+    def _held_from(self, first: int, start: Fraction, end: Fraction) -> dict[str, list[LiveSegment]]:
+        """Return the segments of a span from a number on that all windows have, listed or not."""
         found: dict[str, list[LiveSegment]] = {name: [] for name in self._renditions}
-        newest = max(one.window.next_number for one in self._renditions.values())
-        for number in range(first, newest):
+        numbers: Iterable[int] = range(
+            first, max(one.window.next_number for one in self._renditions.values())
+        )
+        if (finished := self._leading.finished).is_stepped:
+            numbers = [one.number for one in finished.dated(start, end, first)]
+        for number in numbers:
             row = {name: one.window.at(number) for name, one in self._renditions.items()}
             own = [one for one in row.values() if one is not None]
             if len(own) < len(row) or own[0].program_date_time >= end:
@@ -200,6 +251,10 @@ class EarlierSegments:
 
     def _discontinuities(self, numbers: Mapping[str, int]) -> dict[str, int]:
         return {name: self._past[name].discontinuities_before(number) for name, number in numbers.items()}
+
+    @property
+    def _leading(self) -> Window:
+        return variant_renditions(list(self._renditions.values()))[0].window
 
     @property
     def _before(self) -> int:
@@ -214,11 +269,14 @@ class EarlierSegments:
         """Return the segments of a span that the windows have, listed or not; None without any."""
         listed = past_window(self._renditions, start, end)
         windows = {name: one.window for name, one in self._renditions.items()}
-        leading = variant_renditions(list(self._renditions.values()))[0].window
+        leading = self._leading
         behind = max(one.listed[0].number for one in windows.values() if one.listed)
         if listed is not None:
             behind = listed.first.number
-        held = (leading.at(number) for number in range(self._before, behind))
+        held: Iterable[LiveSegment | None] = map(leading.at, range(self._before, behind))
+        if leading.finished.is_stepped:
+            dated = leading.finished.dated(start, end, self._before)
+            held = (one for one in dated if one.number < behind)
         # Sound may begin a little earlier or later than the pictures of its number.
         numbers = [
             one.number
@@ -230,12 +288,13 @@ class EarlierSegments:
             return listed
         oldest = next(iter(rows.values()))[0].program_date_time
         if listed is None:
-            return PastWindow(start, rows, oldest, self._is_whole(None, end))
+            return PastWindow(start, rows, oldest, self._is_whole(None, start, end))
         joined = {name: [*own, *listed.segments[name]] for name, own in rows.items()}
         return PastWindow(start, joined, oldest, listed.is_whole)
 
-    def _read(self, start: Fraction, end: Fraction | None, before: int, *, is_whole: bool) -> _Earlier:
+    def _read(self, bounds: _SpanToRead, before: int, *, is_whole: bool) -> _Earlier:
         """Read the segments of a span, and put gaps where a rendition lacks a number that another one has."""
+        start, end = bounds.start, bounds.read
         own = self._past[self._wanted].read(start, end, before) if self._wanted in self._past else ()
         found = {
             name: own if name == self._wanted else past.read(start, end, before, own)
@@ -248,7 +307,7 @@ class EarlierSegments:
         while numbers and known[numbers[0]].program_date_time < start and _end(known[numbers[0]]) <= start:
             del numbers[0]
         # Sound may begin a little earlier than the pictures of its number, as in the playlists.
-        while end is not None and numbers and known[numbers[-1]].program_date_time >= end:
+        while numbers and not bounds.has(known[numbers[-1]]):
             numbers.pop()
         if not is_whole:
             numbers = _unbroken(numbers, before)
@@ -265,14 +324,15 @@ class EarlierSegments:
         return min((date for date in dates if date is not None), default=None)
 
     def _read_outlined(
-        self, start: Fraction, end: Fraction | None, before: int, recent: PastWindow | None
+        self, bounds: _SpanToRead, before: int, recent: PastWindow | None
     ) -> PastWindow | None:
         """Read a span that is over as columns, with its segments from the playlists."""
-        found = self._outlines(start, end, before)
-        edges = [edge for own in found.values() for edge in _edges(own, start, end, before)]
+        start, end, until = bounds.start, bounds.end, bounds.read
+        found = self._outlines(start, until, before)
+        edges = [edge for own in found.values() for edge in _edges(own, start, until, before)]
         if recent is not None:
             edges += [recent.first.number, recent.last.number]
-            found = {name: self._with_recent(name, own, before, recent) for name, own in found.items()}
+            found = {name: self._with_recent(name, own, until, before, recent) for name, own in found.items()}
         if not edges:
             return None
         numbers = range(min(edges), max(edges) + 1)
@@ -289,7 +349,7 @@ class EarlierSegments:
         return PastWindow(start, {}, oldest, is_whole=True, outlined=span)
 
     def _with_recent(
-        self, name: str, outlines: Sequence[Outline], before: int, recent: PastWindow
+        self, name: str, outlines: Sequence[Outline], until: Fraction | None, before: int, recent: PastWindow
     ) -> list[Outline]:
         """Return a rendition's outlines, of which a block may go on with segments of the playlist."""
         segments = recent.segments[name]
@@ -297,7 +357,7 @@ class EarlierSegments:
         begun = [one for one in outlines if one.first == first]
         if begun and len(begun[0].there):
             date = begun[0].date(int(begun[0].there[0]))
-            segments = [*self._past[name].read(date, None, before), *segments]
+            segments = [*self._past[name].read(date, until, before), *segments]
         made = outlines_of(segments, extension_of(name))
         return [*(one for one in outlines if one.first < first), *made]
 
@@ -316,13 +376,14 @@ class EarlierSegments:
         oldest = leading[0].program_date_time
         if earlier.oldest is not None:
             oldest = min(oldest, earlier.oldest)
-        return PastWindow(start, segments, oldest, self._is_whole(recent, end))
+        return PastWindow(start, segments, oldest, self._is_whole(recent, start, end))
 
-    def _is_whole(self, recent: PastWindow | None, end: Fraction | None) -> bool:
+    def _is_whole(self, recent: PastWindow | None, start: Fraction, end: Fraction | None) -> bool:
         if recent is not None:
             return recent.is_whole
-        window = variant_renditions(list(self._renditions.values()))[0].window
-        return window.ended or (end is not None and end <= _end(window.listed[-1]))
+        window = self._leading
+        has_passed = end is not None and end <= _end(window.listed[-1])
+        return window.ended or has_passed or self.is_ahead(start)
 
 
 def _without_earlier(span: OutlinedSpan, start: Fraction) -> OutlinedSpan:
@@ -375,7 +436,9 @@ def _without_holes(
     gaps: list[LiveSegment] = []
     for index, (one, following) in enumerate(itertools.pairwise(leading), 1):
         missing = following.number - one.number - 1
-        if missing > MOST_MISSING:
+        seconds = following.program_date_time - _end(one)
+        # Where the clock was set back, there was no time for them.
+        if missing > MOST_MISSING or missing * segment_duration > seconds + Fraction(LEAP_SECONDS):
             begin, gaps = index, []
             continue
         gaps += (
@@ -410,6 +473,10 @@ def _unbroken(numbers: Sequence[int], before: int) -> list[int]:
             break
         kept.append(number)
     return kept[::-1]
+
+
+def _date(segment: LiveSegment) -> Fraction:
+    return segment.program_date_time
 
 
 def _gap(like: LiveSegment) -> LiveSegment:

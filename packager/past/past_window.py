@@ -78,7 +78,7 @@ def past_window(
         None if the channel has none of it.
     """
     leading = variant_renditions(list(renditions.values()))[0].window
-    listed = leading.listed
+    listed = leading.finished.dated(start, end)
     if not listed:
         return None
     first = max(bisect_right(listed, start, key=_date) - 1, 0)
@@ -88,7 +88,11 @@ def past_window(
         behind -= 1
     if behind <= first or listed[behind - 1].program_date_time + listed[behind - 1].duration <= start:
         return None
-    numbers = range(listed[first].number, listed[behind - 1].number + 1)
+    newest, edge = leading.listed[-1], listed[-1].program_date_time + listed[-1].duration
+    # Nothing comes behind segments of before the clock was set back. A span that grows has all that came.
+    has_passed = end is not None and (newest.program_date_time + newest.duration >= end or edge >= end)
+    last = listed[behind - 1] if leading.ended or has_passed else newest
+    numbers = range(listed[first].number, last.number + 1)
     for rendition in renditions.values():
         own = rendition.window.listed
         if not own:
@@ -96,17 +100,31 @@ def past_window(
         numbers = range(max(numbers.start, own[0].number), min(numbers.stop, own[-1].number + 1))
     if not numbers:
         return None
+    # The last segment of another rendition may come a moment later.
+    is_over = leading.ended or (has_passed and numbers[-1] == last.number)
+    oldest = listed[0].program_date_time
+    if is_over and listed[behind - 1].number - listed[first].number >= behind - first:
+        return _with_holes(renditions, [one.number for one in islice(listed, first, behind)], start, oldest)
     blocks = {name: _blocks_of(rendition, numbers) for name, rendition in renditions.items()}
     begins = {name: numbers.start - own[0].number for name, own in blocks.items()}
     segments = {name: own[begins[name] : begins[name] + len(numbers)] for name, own in blocks.items()}
     if all(row.gap for row in next(iter(segments.values()))):
         return None
-    newest = listed[-1]
-    # The last segment of another rendition may come a moment later.
-    is_level = numbers[-1] == listed[behind - 1].number
-    has_passed = end is not None and newest.program_date_time + newest.duration >= end
-    is_over = leading.ended or (has_passed and is_level)
-    return PastWindow(start, segments, listed[0].program_date_time, is_over, blocks=blocks)
+    return PastWindow(start, segments, oldest, is_over, blocks=blocks)
+
+
+def _with_holes(
+    renditions: Mapping[str, Rendition], numbers: Sequence[int], start: Fraction, oldest: Fraction
+) -> PastWindow | None:
+    """Make a span that is over, among whose numbers are others that its dates don't find."""
+    rows = {
+        name: [found for one in numbers if (found := rendition.window.at(one)) is not None]
+        for name, rendition in renditions.items()
+    }
+    leading = next(iter(rows.values()))
+    if any(len(own) < len(numbers) for own in rows.values()) or all(one.gap for one in leading):
+        return None
+    return PastWindow(start, rows, oldest, is_whole=True)
 
 
 def _date(segment: LiveSegment) -> Fraction:

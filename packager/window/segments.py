@@ -7,6 +7,7 @@ only what playlists say of it stays.
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -15,6 +16,15 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from media.mp4.codecs.sample_entry import SampleEntry
+from packager.window.clock_steps import (
+    OVERLAP_SECONDS,
+    DatedStretch,
+    begin_of,
+    end_of,
+    found_by_date,
+    is_set_back,
+    is_step,
+)
 from packager.window.model import LiveSegment, SegmentStore, StoredSegment, Timeline, WindowOptions
 from packager.window.segment_totals import SegmentTotals
 from packager.window.snapshot import HeldSegmentsEntry, SegmentsState, Unlisted, in_pieces
@@ -80,6 +90,9 @@ class FinishedSegments:
         target_duration = options.target_duration
         self.on_retired: Callable[[LiveSegment, int], None] = lambda _, __: None
         self.beside: Sequence[FinishedSegments] = ()
+        # Numbers of fetchable segments before which the clock was set, and whether it was set back.
+        self._steps: deque[tuple[int, bool]] = deque()
+        self._newest: LiveSegment | None = None
         self.listed: deque[LiveSegment] = deque()
         self.next_number = options.first_number
         self.discontinuity_sequence = options.discontinuity_sequence
@@ -117,6 +130,57 @@ class FinishedSegments:
     def oldest_number(self) -> int:
         """Media sequence number of the oldest fetchable segment."""
         return self.next_number - len(self.listed) - len(self._unlisted)
+
+    @property
+    def is_stepped(self) -> bool:
+        """Whether the clock was set back between two fetchable segments, or before the first of them."""
+        return any(is_back for _, is_back in self._steps)
+
+    def dated(self, start: Fraction, end: Fraction | None, first: int | None = None) -> Sequence[LiveSegment]:
+        """Return the segments among which a span is, whose dates rise: all, unless the clock was set back.
+
+        Args:
+            start: of the span, in seconds since the epoch.
+            end: likewise; None: it goes on as long as the channel does.
+            first: number of a fetchable segment, with which they begin; None: they are those of the playlist.
+        """
+        if not self.is_stepped and first is None:
+            return self.listed
+        edge = self.listed[-1].program_date_time + self.listed[-1].duration if self.listed else Fraction(0)
+        if end is not None and start < edge <= end:
+            # The span goes on.
+            end = None
+        first = self.next_number - len(self.listed) if first is None else first
+        oldest, fetchable = self.oldest_number, [*self.unlisted, *self.listed]
+        found: list[LiveSegment] = []
+        for one in found_by_date(self._stretches, start, end):
+            own = fetchable[max(one.numbers.start, first) - oldest : max(one.numbers.stop - oldest, 0)]
+            found += own[: bisect_right(own, one.end + OVERLAP_SECONDS, key=end_of)]
+        return found
+
+    @property
+    def _stretches(self) -> Sequence[DatedStretch]:
+        """The fetchable segments, divided where the clock was set."""
+        oldest = self.oldest_number
+        steps = (number for number, _ in self._steps if number > oldest)
+        edges = itertools.pairwise([oldest, *steps, self.next_number])
+        ends = ((range(*edge), self.find(edge[0]), self.find(edge[1] - 1)) for edge in edges)
+        return [DatedStretch(own, begin_of(one), end_of(last)) for own, one, last in ends if one and last]
+
+    def _note_steps(self, segments: Iterable[LiveSegment]) -> None:
+        """Note where the clock was set before some of the next segments; of a week there are very many."""
+        before, end, duration, seconds = self._newest, 0.0, Fraction(0), 0.0
+        if before is not None:
+            end = end_of(before)
+        for segment in segments:
+            begin = begin_of(segment)
+            is_usual = begin - OVERLAP_SECONDS <= end <= begin + OVERLAP_SECONDS
+            if not is_usual and before is not None and is_step(before, segment):
+                self._steps.append((segment.number, is_set_back(before, segment)))
+            if segment.duration is not duration:
+                duration, seconds = segment.duration, float(segment.duration)
+            before, end = segment, begin + seconds
+        self._newest = before
 
     @property
     def unlisted(self) -> list[LiveSegment]:
@@ -186,6 +250,8 @@ class FinishedSegments:
 
     def restore(self, segments: Iterable[LiveSegment], next_number: int, discontinuity_sequence: int) -> None:
         """List the segments of an earlier process; see ``Window.restore``."""
+        segments = list(segments)
+        self._note_steps(segments)
         self.listed.extend(segments)
         self.next_number = self._edge_number = next_number
         self.discontinuity_sequence = discontinuity_sequence
@@ -248,6 +314,7 @@ class FinishedSegments:
         """Append some segments of another process's snapshot behind those before them."""
         segments = [one.segment(self._timelines, finished=True, text=self._text) for one in entry.segments]
         left = len(entry.unlisted)
+        self._note_steps(segments)
         self._unlisted.extend(
             _UnlistedSegment(segment, when.published, now - when.age)
             for segment, when in zip(segments[:left], entry.unlisted, strict=True)
@@ -263,6 +330,7 @@ class FinishedSegments:
 
     def append(self, segment: LiveSegment) -> None:
         """List the next segment, and begin to store it; ``evict`` is due afterwards."""
+        self._note_steps((segment,))
         self.listed.append(segment)
         self.next_number = segment.number + 1
         self._published += segment.duration
@@ -322,6 +390,8 @@ class FinishedSegments:
         if not self.is_settled(self._unlisted[0].segment):
             self.lose(self.oldest_number)
         oldest = self._unlisted.popleft().segment
+        while self._steps and self._steps[0][0] < self.oldest_number:
+            self._steps.popleft()
         timelines = self._forget_timelines(oldest)
         self._release_reserved(oldest)
         self._leaving.pop(oldest.number, None)

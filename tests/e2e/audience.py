@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import glob
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -103,7 +103,7 @@ def start_usual(folder: Path) -> ServerProcess:
     return start_server("--config", "headwater.toml", cwd=folder)
 
 
-def start_with_clock(folder: Path, clock: Path) -> ServerProcess:
+def start_with_clock(folder: Path, clock: Path, env: Mapping[str, str] | None = None) -> ServerProcess:
     """Start a server whose clock is libfaketime's.
 
     That library locks a mutex wherever a thread waits with a time limit, which a forked child keeps for ever
@@ -116,6 +116,7 @@ def start_with_clock(folder: Path, clock: Path) -> ServerProcess:
         # Asked each time, the file would keep the server and its ffmpegs busier than all else does.
         "FAKETIME_CACHE_DURATION": str(STEP_SECONDS),
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        **(env or {}),
     }
     for _ in range(STARTS - 1):
         with contextlib.suppress(AssertionError):

@@ -128,7 +128,9 @@ class ClipRequest(Struct, frozen=True, gc=False):
         # A segment that isn't stored yet may become a gap.
         segments = ((name, one) for name, listed in self.past.segments.items() for one in listed)
         pending = [(name, one.number) for name, one in segments if not one.gap and one.stored is None]
-        numbers = self.past.first.number, self.past.last.number
+        # Of a span in which the clock was set back, there may be fewer later.
+        count = len(next(iter(self.past.segments.values())))
+        numbers = self.past.first.number, self.past.last.number, count
         return self.stream.name, tuple(self.renditions), self.bounds, numbers, tuple(pending)
 
     def make(self, stored: StoredSegments) -> ClipMovie:

@@ -93,7 +93,7 @@ class PastWindowReplies:
             return waits
         if not has_earlier:
             return self._decide_listed(asked, past)
-        if is_growing and name:
+        if is_growing and name and not earlier.is_ahead(bounds.start):
             return PendingTask(self._start_over.from_past(asked, name))
         return PendingTask(self._with_earlier(asked, earlier, past if address.name == MANIFEST else None))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from fractions import Fraction
 
 import structlog
@@ -152,37 +152,44 @@ class SnapshotReplies:
             pictures = [one for one in pictures if one.name == address.chosen]
         if not pictures or address.moment is None:
             return refusal(request, 404, target_duration, NO_PICTURE)
-        listed = pictures[0].window.listed
-        moment = address.moment.at(Fraction(stream.wall_clock()))
+        window, moment = pictures[0].window, address.moment.at(Fraction(stream.wall_clock()))
+        listed = window.finished.dated(moment, None)
         segment = segment_before(listed, bisect_right(listed, moment, key=_date))
         is_small = bool(address.width)
         past = past_of(stream, [pictures[0].name], self._stored).get(pictures[0].name)
-        if past is not None and listed and moment < listed[0].program_date_time:
-            asked = SnapshotRequest(request, stream, pictures[0], listed[0], moment, is_small)
+        is_ahead = not window.ended and not address.moment.is_relative and _is_ahead(listed, moment)
+        # A moment that is still to come may have been before the clock was set back.
+        is_earlier = not listed or moment < listed[0].program_date_time or is_ahead
+        if past is not None and window.listed and is_earlier:
+            asked = SnapshotRequest(request, stream, pictures[0], window.listed[0], moment, is_small)
             return PendingTask(self._earlier(asked, address, past))
         if segment is None:
             return refusal(request, 404, target_duration, NOTHING_KEPT)
         asked = SnapshotRequest(request, stream, pictures[0], segment, moment, is_small)
         if address.moment.is_relative:
             return _redirected(asked, address)
-        newest = listed[-1]
-        if not pictures[0].window.ended and moment >= newest.program_date_time + newest.duration:
+        if is_ahead:
             return refusal(request, 404, max(target_duration // 2, 1), NOT_YET)
         return PendingTask(self._reply(asked))
 
     async def _earlier(self, asked: SnapshotRequest, address: LiveAddress, past: PastSegments) -> Reply:
         """Reply with a picture of before the playlist."""
         start, end = asked.moment - EARLIER_SECONDS, asked.moment + Fraction(1, 1000)
-        unlisted = asked.rendition.window.unlisted
-        before = unlisted[0].number if unlisted else asked.segment.number
+        window, finished = asked.rendition.window, asked.rendition.window.finished
+        before, later = finished.oldest_number, asked.stream.target_duration
         try:
             found = list(await past.threads.run(past.read, start, end, before))
         except OSError as error:
             return unreadable(asked.request, asked.stream.name, error)
-        found += (one for one in unlisted if one.program_date_time < end)
+        held = finished.dated(start, end, before) if finished.is_stepped else window.unlisted
+        found += (one for one in held if one.program_date_time < end)
+        is_ahead = not window.ended and _is_ahead(window.listed, asked.moment)
+        if is_ahead:
+            found = [one for one in found if not _is_ahead([one], asked.moment)]
         segment = segment_before(found, len(found))
         if segment is None:
-            return refusal(asked.request, 404, asked.stream.target_duration, NOTHING_KEPT)
+            reason, later = (NOT_YET, max(later // 2, 1)) if is_ahead else (NOTHING_KEPT, later)
+            return refusal(asked.request, 404, later, reason)
         asked = structs.replace(asked, segment=segment)
         if address.moment is not None and address.moment.is_relative:
             return _redirected(asked, address)
@@ -238,6 +245,11 @@ def _redirected(asked: SnapshotRequest, address: LiveAddress) -> Reply:
 
 async def _draw_nothing(_: bytes, __: tuple[int, int] | None) -> bytes:
     raise UnsupportedError(NO_FFMPEG)
+
+
+def _is_ahead(segments: Sequence[LiveSegment], moment: Fraction) -> bool:
+    """Return whether a moment is behind the last one of some segments."""
+    return bool(segments) and segments[-1].program_date_time + segments[-1].duration <= moment
 
 
 def _date(segment: LiveSegment) -> Fraction:
