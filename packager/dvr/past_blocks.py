@@ -19,7 +19,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from itertools import groupby, islice
+from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from threading import Lock
@@ -626,7 +626,11 @@ class PastBlocks:
         """
         with self._opened() as past:
             begins = () if past is None else (self._begin(past, one) for one in self._numbers(past))
-            second = next(islice((one for one in begins if one is not None), 1, None), None)
+            dates = (one for one in begins if one is not None)
+            first, second = next(dates, None), next(dates, None)
+            if past is not None and first is not None and second is not None and self._set_back(past):
+                # The clock may have been far ahead in the second one.
+                second = min((one for one in (second, *dates) if one >= first), default=second)
         return second is not None and second <= date and self.remove_oldest()
 
     def removable(self) -> Iterator[RemovableSegment]:

@@ -88,14 +88,17 @@ class PieceExpiry:
         return self._oldest
 
     def end_of_oldest(self) -> int | None:
-        """Return the date of the piece behind the oldest one in milliseconds; None where there is none.
+        """Return the date at which the oldest piece was over in milliseconds; None where there is no other.
 
         Raises:
             OSError: S3 can't be reached now, or refuses.
         """
-        if self._end is None:
-            later = (date_of(self._client, self._index, one) for one in islice(self.oldest(), 1, None))
-            self._end = next((date for date in later if date is not None), None)
+        if self._end is None and (oldest := self.oldest()):
+            later = list(islice(oldest, 1, None))
+            # The clock may have been far ahead in the next one.
+            dates = [one.date for one in later if one.date >= oldest[0].date >= 0]
+            read = (date_of(self._client, self._index, one) for one in later)
+            self._end = min(dates, default=None) or next((date for date in read if date is not None), None)
         return self._end
 
     def expire(self) -> None:

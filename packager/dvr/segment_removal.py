@@ -15,12 +15,14 @@ from itertools import islice
 import structlog
 
 from packager.dvr.disk_rendition import DvrFolder
-from packager.dvr.index import IndexLine
+from packager.dvr.index import IndexLine, segment_of
 from packager.dvr.limits import DvrLimits
 from packager.dvr.past_blocks import PastBlocks
 from packager.dvr.stored_outlines import OutlineStore, OutlineWriter
 from packager.dvr.write_queue import Archival, DiskHealth, Removal, RenditionStore, WriteQueue
 from packager.past.outlines import BLOCK_SEGMENTS
+from packager.window.clock_steps import is_step
+from packager.window.model import LiveSegment
 from packager.window.rendition_log_writer import RenditionWriter
 
 log = structlog.get_logger()
@@ -36,6 +38,9 @@ ROOM_FOR_LINES = 64 << 10
 
 SPARE = 64
 """The share of its most bytes by which a DVR that has too much becomes shorter, so that it isn't often."""
+
+BELIEVED_SECONDS = 3600
+"""Seconds of media behind a step of the clock after which that counts as right."""
 
 MOST_LOOKED_AT = 4096
 """Most segments of the past that are looked at in search of files that nobody else has, in one attempt."""
@@ -58,6 +63,35 @@ class DvrBounds:
     nbytes: int = 0
     seconds: float = 0.0
     listed_seconds: float = 0.0
+
+
+class NewestDate:
+    """The date up to which the past has come, by which its oldest segments are too old.
+
+    A clock that was set forward may be wrong, and soon be set back: it removes nothing before it has gone on
+    for some time.
+    """
+
+    def __init__(self) -> None:
+        self._last: LiveSegment | None = None
+        self._ahead = self._passed = Fraction(0)
+
+    def note(self, lines: Iterable[IndexLine]) -> None:
+        """Note the next segments of a rendition, in ascending order of their numbers."""
+        for segment in (segment_of(line, None) for line in lines):
+            before, self._last = self._last, segment
+            self._passed += segment.duration
+            if before is not None and is_step(before, segment):
+                end = before.program_date_time + before.duration
+                self._ahead = max(self._ahead + segment.program_date_time - end, Fraction(0))
+                self._passed = Fraction(0)
+            if self._passed >= BELIEVED_SECONDS:
+                self._ahead = Fraction(0)
+
+    def before(self, seconds: float) -> Fraction:
+        """Return the date before which segments are older than so many seconds."""
+        date = Fraction(0) if self._last is None else self._last.program_date_time
+        return date - self._ahead - Fraction(seconds)
 
 
 class SegmentRemover:
@@ -94,6 +128,7 @@ class SegmentRemover:
         self.used = 0
         # Bytes in the past; None: they have to be counted.
         self._past_bytes: int | None = None
+        self._newest_date = NewestDate()
         self._is_trimmed = self._is_moved = False
 
     async def archive_queued(self) -> None:
@@ -113,9 +148,10 @@ class SegmentRemover:
         await self._end_move()
         if self._past_bytes is not None:
             self._past_bytes += sum(one.line.size for one in archivals)
+        leading = next((one for one in self._segment_stores.values() if not one.refused), None)
+        self._newest_date.note(one.line for one in archivals if one.segment_store is leading)
         if began or not self._is_trimmed:
-            newest = max(Fraction(*one.line.date) for one in archivals)
-            await self._trim(newest - Fraction(self._past_seconds))
+            await self._trim(self._newest_date.before(self._past_seconds))
         await self._write_outlines()
 
     async def _write_outlines(self) -> None:

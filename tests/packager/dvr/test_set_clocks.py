@@ -1,4 +1,4 @@
-"""The past of a DVR whose clock was set: each moment is found at its date."""
+"""The past of a DVR whose clock was set: what dates find of it, and what is too old."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from packager.dvr.index import IndexLine
 from packager.dvr.limits import BucketLimits
 from packager.dvr.own_files import erase_in
 from packager.dvr.past_blocks import PAST, PastBlocks
+from packager.dvr.segment_removal import BELIEVED_SECONDS, NewestDate
 from packager.past.outlines import BLOCK_SEGMENTS
 from packager.past.past_segments import PastSegments
 from packager.safe_files import DataFolder
@@ -125,6 +126,34 @@ def test_dates_that_rise_are_found_without_a_note(tmp_path: Path, segment: LiveS
     assert not (path / PAST / "set-back").exists()
 
 
+def test_nothing_is_too_old_by_a_clock_that_was_just_set_forward() -> None:
+    newest, year = NewestDate(), 365 * 86_400
+    some = lines((BEGIN, HOUR), (BEGIN + year, 600), (BEGIN + HOUR + 600, 600))
+    newest.note(some[: HOUR // SECONDS])
+    assert newest.before(HOUR) == BEGIN - SECONDS
+    newest.note(some[HOUR // SECONDS : HOUR // SECONDS + 300])
+    assert BEGIN - SECONDS <= newest.before(HOUR) <= BEGIN + 600
+    newest.note(some[HOUR // SECONDS + 300 :])
+    assert newest.before(HOUR) == BEGIN + 1200 - SECONDS
+    # A clock that goes on for long is right.
+    later = lines((BEGIN + year, BELIEVED_SECONDS + 10))
+    newest.note(replace(one, number=one.number + 10_000) for one in later)
+    assert newest.before(HOUR) > BEGIN + year
+
+
+def test_a_clock_that_was_far_ahead_keeps_nothing_that_is_too_old(
+    tmp_path: Path, segment: LiveSegment
+) -> None:
+    path, block = tmp_path / "240p", BLOCK_SEGMENTS * SECONDS
+    put(path, lines((BEGIN, block), (BEGIN + 365 * 86_400, block), (BEGIN + 2 * block, 2 * block)), segment)
+    past = PastBlocks(path)
+    assert not past.remove_before(Fraction(BEGIN + 2 * block - 1))
+    assert past.remove_before(Fraction(BEGIN + 2 * block))
+    assert past.remove_before(Fraction(BEGIN + 2 * block))
+    assert not past.remove_before(Fraction(BEGIN + 2 * block))
+    assert past.numbers() == [5, 6]
+
+
 def store(rendition: RenditionInBucket, track: Track, *runs: tuple[int, int]) -> tuple[list[int], Fraction]:
     """Store segments of a second: of each run, when the first one begins, and the seconds of all.
 
@@ -159,3 +188,10 @@ def test_in_s3_too_each_moment_is_found_at_its_date(
             *range(1056, 1086),
         ]
         assert past.find(1050) is not None
+
+
+def test_in_s3_too_a_clock_that_was_far_ahead_keeps_nothing_that_is_too_old(
+    rendition: RenditionInBucket, material: dict[str, Track]
+) -> None:
+    _, begin = store(rendition, material["240p"], (0, 3), (365 * 86_400, 2), (5, 3))
+    assert rendition.writer().expiry.end_of_oldest() == 1000 * (begin + 5)
