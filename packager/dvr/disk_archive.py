@@ -69,6 +69,7 @@ class DiskArchive:
             them are listed, as segments stay fetchable as long again once they have left the list (§6.2.2).
         limits: how long the archive waits for the disk, and how much it holds in memory meanwhile.
         past_seconds: for how long segments are kept that have left the playlists; 0: they aren't.
+        listed_seconds: for how long they are in the playlists; 0: for as long as their event lasts.
     """
 
     def __init__(
@@ -78,11 +79,12 @@ class DiskArchive:
         max_bytes: int = 0,
         limits: DvrLimits = DEFAULT_LIMITS,
         past_seconds: float = 0.0,
+        listed_seconds: float = 0.0,
     ) -> None:
         self._place = DataFolder.at(place)
         self._channel = channel
         self._limits = limits
-        self._bounds = DvrBounds(max_bytes, past_seconds)
+        self._bounds = DvrBounds(max_bytes, past_seconds, listed_seconds)
         self._health = DiskHealth(channel, limits.calm_writes)
         self._queue = WriteQueue(self._health, limits.waiting_bytes, limits.leaving_segments)
         self._segment_stores: dict[str, RenditionStore] = {}
@@ -121,8 +123,8 @@ class DiskArchive:
         return self._queue.waiting
 
     def date_range_log(self) -> DateRangeLog | None:
-        """Return what writes date ranges to a file beside its segments, if these outlive the playlists."""
-        seconds = self._bounds.seconds
+        """Return what writes date ranges to a file beside its segments, unless those are an event's."""
+        seconds = max(self._bounds.seconds, self._bounds.listed_seconds)
         if not seconds:
             return None
         return DateRangeLog(DateRangeFile(self._place), SHARED_THREADS, self._channel, seconds)
@@ -271,7 +273,9 @@ class DiskArchive:
         """Return what stores the next event; the folder of the last one was emptied."""
         del next_number
         bounds = self._bounds
-        return DiskArchive(self._place, self._channel, bounds.nbytes, self._limits, bounds.seconds)
+        return DiskArchive(
+            self._place, self._channel, bounds.nbytes, self._limits, bounds.seconds, bounds.listed_seconds
+        )
 
     def segment_store(self, name: str) -> RenditionStore:
         """Return a rendition's store; ``load`` has made it."""

@@ -165,8 +165,9 @@ class Channel:
             )
         if self._data is None or not options.dvr_window:
             return None
-        past = options.past_seconds
-        return DiskArchive(self._data / DVR, options.name, options.dvr_bytes, options.limits.dvr, past)
+        past, listed = options.past_seconds, 0.0 if options.event else options.dvr_window
+        place, nbytes, limits = self._data / DVR, options.dvr_bytes, options.limits.dvr
+        return DiskArchive(place, options.name, nbytes, limits, past, listed)
 
     def _new_span_keeper(self) -> SpanKeeper | None:
         options, recordings = self.options, self.live_event.recordings

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from fractions import Fraction
 
 from media.hls.attribute_values import EPOCH
@@ -25,6 +26,9 @@ MAX_DATE_RANGES = 500
 
 MAX_DATE_RANGE_BYTES = 256 << 10
 """Most bytes of the tags of date ranges."""
+
+_TIMES = re.compile(r'START-DATE="([^"]+)",DURATION=([0-9]+\.[0-9]{3})')
+"""Times in the line of a range that has ended."""
 
 
 class DateRangeError(Exception):
@@ -200,6 +204,26 @@ def merged(tags: Iterable[DateRange]) -> Sequence[DateRange]:
         known = found.get(tag.id)
         found[tag.id] = tag if known is None else replace(known, duration=tag.duration)
     return tuple(found.values())
+
+
+def lines_until(lines: Iterable[str], end: Fraction) -> list[str]:
+    """Return the lines of tags without those that came when their ranges ended behind a date.
+
+    Args:
+        lines: in the order in which they came: a range's later one has only its duration.
+        end: seconds since the epoch.
+    """
+    seen, found = set[str](), list[str]()
+    for line in lines:
+        name = line.partition('ID="')[2].partition('"')[0]
+        # A day has a thousand: reading each as a tag takes ten times as long.
+        if name in seen and (times := _TIMES.search(line)) is not None:
+            begin = datetime.fromisoformat(times[1]) - EPOCH
+            if begin // timedelta(milliseconds=1) + int(times[2].replace(".", "")) > end * 1000:
+                continue
+        seen.add(name)
+        found.append(line)
+    return found
 
 
 def check_date(date: datetime, now: Fraction) -> Fraction:

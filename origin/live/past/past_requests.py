@@ -46,7 +46,7 @@ from packager.past.past_window import PastWindow
 from packager.past.periods import recorded_periods
 from packager.past.span_playlists import span_playlist, span_totals
 from packager.publish.dash import SETTLED_UPDATES
-from packager.publish.date_ranges import merged
+from packager.publish.date_ranges import lines_until, merged
 from packager.publish.hls import RenderingError
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.live_stream import LiveStream
@@ -108,7 +108,7 @@ class PastRequest(Struct, frozen=True, gc=False):
             return () if listed is None else listed.pieces()
         target_duration, start = self.stream.target_duration, self.past.start
         return span_playlist(
-            self.past.columns, rendition.name, start, target_duration, self.date_ranges, suffix
+            self.past.columns, rendition.name, start, target_duration, self._told_ranges, suffix
         ).pieces()
 
     def reply(self, text: Pieces) -> Reply:
@@ -150,10 +150,15 @@ class PastRequest(Struct, frozen=True, gc=False):
                 bounds["end"] = written(self.end)
         return query_of(self.address, bounds)
 
+    @property
+    def _told_ranges(self) -> Sequence[str]:
+        """The tags of the span's ranges; once it is over, those that stay the same whatever comes."""
+        return lines_until(self.date_ranges, self.past.behind) if self.past.is_whole else self.date_ranges
+
     def _manifest(self) -> Pieces:
         stream = self.stream
         coded = [name for name, one in stream.renditions.items() if one.language is None]
-        ranges = merged(map(read_date_range, self.date_ranges))
+        ranges = merged(map(read_date_range, self._told_ranges))
         periods = recorded_periods(self.past.columns, coded)
         languages = {name: one.language for name, one in stream.renditions.items() if one.language}
         made = manifest(periods, stream.cadence.frame_rate, languages, ranges, live_texts)

@@ -15,7 +15,7 @@ from origin.answers.reply import Reply
 from origin.answers.request import Request
 from origin.live.past.clips import ClipReplies
 from origin.live.past.past_windows import PastWindowReplies
-from origin.live.past.spans import NOTHING_KEPT, redirection, written
+from origin.live.past.spans import redirection, written
 from origin.live.past.thumbnails import ThumbnailReplies
 from origin.live.requests.addresses import CLIPS, SOUND_CLIP, THUMBNAILS, LiveAddress, Span
 from origin.live.requests.moments import Moment
@@ -85,8 +85,8 @@ class ProgrammeReplies:
             begin = datetime.fromtimestamp(programme.start_ms / 1000, UTC).isoformat(timespec="seconds")
             return refusal(request, 404, target_duration, f"the programme begins at {begin}")
         recording = directory.recording_of(stream.name, programme.id)
-        if recording and not _is_kept(stream, programme):
-            return _recorded(request, address, recording, target_duration)
+        if recording and not _is_kept(stream, programme) and _is_recorded(address, stream):
+            return _recorded(address, recording, target_duration)
         return self._of_window(request, address, programme, stream)
 
     def _of_window(
@@ -115,10 +115,15 @@ def _is_kept(stream: LiveStream, programme: Programme) -> bool:
     return bool(listed) and listed[0].program_date_time <= programme.start
 
 
-def _recorded(request: Request, address: LiveAddress, recording: str, max_age: int) -> Reply:
+def _is_recorded(address: LiveAddress, stream: LiveStream) -> bool:
+    """Return whether recordings have what is asked for; of other things the DVR may still have something."""
+    if address.name == SOUND_CLIP:
+        return bool(stream.renditions) and not any(one.video for one in stream.renditions.values())
+    return address.name != THUMBNAILS
+
+
+def _recorded(address: LiveAddress, recording: str, max_age: int) -> Reply:
     """Lead to a programme's recording."""
-    if address.name in (SOUND_CLIP, THUMBNAILS):
-        return refusal(request, 404, max_age, NOTHING_KEPT)
     name = "event.mp4" if address.name in CLIPS else address.name
     # RFC 9110 §15.4.3: relative to the address that was asked for, which may have a prefix.
     location = f"recordings/{recording}/{name}"

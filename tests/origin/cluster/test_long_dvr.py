@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from pathlib import Path
 
 import httpx
@@ -44,7 +45,12 @@ def test_every_node_says_the_same_of_the_past_over_takeovers_and_restarts(
         assert first in before.text
         media = _same(every, f"{RENDITION}/{first}")
         manifest = _same(every, f"/live/shared/manifest.mpd?start={began:.3f}&end={began + 4:.3f}")
-        _same(every, f"/live/shared/clip.mp4?start={began:.3f}&end={began + 4:.3f}")
+        for name in ("master.m3u8", "clip.mp4", "clip.m4a", "thumbnails.vtt", "source/iframes.m3u8"):
+            _same(every, f"/live/shared/{name}?start={began:.3f}&end={began + 4:.3f}")
+        _same(every, f"/live/shared/snapshot.jpg?at={began:.3f}")
+        for later in (f"start={began:.3f}", f"delay={time.time() - began:.0f}"):
+            for name in ("source/media.m3u8", "audio/media.m3u8"):
+                wait_for(lambda: _are_same(every, f"/live/shared/{name}?{later}"), name)  # noqa: B023
         _same(every, f"{RENDITION}/{_init_of(before.text)}")
 
         owner = next(one for one in every if owns(one))
@@ -93,6 +99,12 @@ def _same(every: list[ServerProcess], path: str) -> httpx.Response:
     assert {one.status_code for one in answers} == {200}, path
     assert len({(one.content, one.headers["etag"]) for one in answers}) == 1, path
     return answers[0]
+
+
+def _are_same(every: list[ServerProcess], path: str) -> bool:
+    """Return whether all nodes have a playlist that goes on in the same state."""
+    answers = [get(one, path) for one in every]
+    return {one.status_code for one in answers} == {200} and len({one.content for one in answers}) == 1
 
 
 def _is_for_ever(one: ServerProcess, path: str) -> bool:

@@ -106,6 +106,24 @@ class Long:
             assert len(inits) > 1, "the codec changes"
             assert all(httpx.get(urljoin(address, one)).content[4:8] == b"ftyp" for one in inits)
 
+    def check_validators(self) -> None:
+        """Assert that caches keep what has passed for ever, and nothing of which the beginning has gone."""
+        names = "master.m3u8", "720p/media.m3u8", "720p/iframes.m3u8", "manifest.mpd", "clip.mp4"
+        for name in names:
+            answer = self.get(f"{name}?{self.query(-2600, -2590.5)}")
+            assert answer.headers["cache-control"] == "public, max-age=31536000, immutable", name
+            tag = answer.headers["etag"]
+            assert not tag.startswith("W/"), name
+            again = httpx.get(answer.url, headers={"if-none-match": tag}, timeout=CLIENT_SECONDS)
+            assert (again.status_code, again.content) == (304, b""), name
+            cut = self.get(f"{name}?{self.query(-5000, -3500)}")
+            if name == "clip.mp4":
+                assert cut.status_code == 302, "a file never gets shorter"
+                continue
+            assert (cut.status_code, "immutable" in cut.headers["cache-control"]) == (200, False), name
+        cues = self.get(f"thumbnails.vtt?{self.query(-2600, -2590.5)}")
+        assert "immutable" in cues.headers["cache-control"]
+
     def check_recording(self) -> str:
         """Assert that a span that is kept has its segments; return the address of its recording."""
         start, end = CLIPS[0]

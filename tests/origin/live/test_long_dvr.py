@@ -210,6 +210,10 @@ def test_the_past_is_there_although_nothing_has_come_for_longer_than_is_listed(t
     assert one.server.stop() == 0
 
 
+def test_caches_may_keep_what_has_passed_for_ever(long: Long) -> None:
+    long.check_validators()
+
+
 def test_a_span_of_the_past_becomes_a_recording(long: Long) -> None:
     address = long.check_recording()
     assert long.get(f"{address}/720p/iframes.m3u8").status_code == 200

@@ -72,6 +72,10 @@ def test_segments_and_init_segments_of_the_past_are_at_their_live_addresses(long
     long.check_segments()
 
 
+def test_caches_may_keep_what_has_passed_for_ever(long: Long) -> None:
+    long.check_validators()
+
+
 def test_a_span_of_the_past_becomes_a_recording(long: Long) -> None:
     long.check_recording()
 

@@ -137,6 +137,29 @@ def test_timed_metadata_stay_in_the_media(server: tuple[ServerProcess, float]) -
     assert sum(b"Short" in one for one in media) == 1
 
 
+def test_a_film_that_caches_keep_for_ever_has_no_later_end_of_a_range(
+    server: tuple[ServerProcess, float],
+) -> None:
+    running, _ = server
+    published(running, {"id": "lasting", "planned_duration": 3000})
+    begin = time.time() - 3
+    query = f"start={begin:.3f}&end={begin + 6:.3f}"
+    names = [f"{name}?{query}" for name in ("source/media.m3u8", "audio/media.m3u8", "manifest.mpd")]
+
+    def kept() -> list[httpx.Response]:
+        found = [get(running, name) for name in names]
+        return found if all("immutable" in one.headers["cache-control"] for one in found) else []
+
+    before = wait_for(kept, "what caches keep for ever", seconds=120)
+    assert "lasting" in told(before[0].text)
+    assert "lasting" in told_in_dash(before[2].content)
+    published(running, {"id": "lasting", "duration": 100})
+    wait_for(lambda: ",DURATION=100.000" in get(running, "source/media.m3u8").text, "the end of the range")
+    for name, one in zip(names, before, strict=True):
+        again = get(running, name)
+        assert (again.content, again.headers["etag"]) == (one.content, one.headers["etag"]), name
+
+
 def test_who_has_started_over_goes_on_where_ranges_cannot_be_read(
     tmp_path: Path, s3_server: S3Server
 ) -> None:

@@ -104,6 +104,30 @@ def test_a_source_client_and_a_programme_become_recordings_with_titles(tmp_path:
         assert server.stop() == 0
 
 
+def test_the_file_of_a_recorded_programme_stays_at_its_address(tmp_path: Path) -> None:
+    (tmp_path / "headwater.toml").write_text(f'{CONFIG}dvr = "8s"\n')
+    server = start_server(cwd=tmp_path, program=patient_server())
+    source = sending(server)
+    try:
+        wait_for(lambda: len(listed(server)) >= 3, "some segments")
+        begin = listed(server)[1].program_date_time.timestamp() + 0.1
+        programme = [{"id": "news", "start": begin, "end": begin + 6, "title": "News"}]
+        url = f"{server.url}/live/talk/programmes"
+        assert httpx.put(url, json=programme, headers=BEARER, timeout=CLIENT_SECONDS).status_code == 200
+        wait_for(lambda: "News" in recordings(server), "the programme's recording")
+        wait_for(
+            lambda: listed(server)[0].program_date_time.timestamp() > begin + 6, "it has left the station"
+        )
+        answer = get(server, "/live/talk/clip.m4a?programme=news", follow_redirects=True)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "audio/mp4"), answer.text
+        assert answer.url.path == recordings(server)["News"]["mp4"]
+        (tmp_path / "news.m4a").write_bytes(answer.content)
+        assert share_of_tone(tmp_path / "news.m4a") > 0.8
+    finally:
+        end(source)
+        assert server.stop() == 0
+
+
 @pytest.mark.parametrize(
     ("station", "sections", "told"),
     [

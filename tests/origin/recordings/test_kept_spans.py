@@ -85,6 +85,26 @@ def test_a_programme_longer_than_the_dvr_has_its_address_for_ever(tmp_path: Path
         server.stop()
 
 
+def test_a_recorded_programme_has_the_pictures_and_the_sound_that_the_dvr_has(tmp_path: Path) -> None:
+    configure(tmp_path, 'dvr = "1h"', 'playlist_window = "1s"', 'record = "programmes"')
+    server = start_server(cwd=tmp_path)
+    try:
+        wait_for(lambda: len(live(server).segments) > 5, "some segments")
+        start = dates(server)[1] + 0.5
+        assert put(server, [{"id": "short", "start": start, "end": start + 2}]).status_code == 200
+        wait_for(lambda: recordings(server), "the recording of the programme")
+        wait_for(lambda: dates(server)[0] > start + 3, "it has left the list")
+        master = f"{server.url}/live/a/master.m3u8?programme=short"
+        assert "/recordings/" in httpx.get(master, follow_redirects=True).url.path
+        for name, kind in (("thumbnails.vtt", "text/vtt"), ("clip.m4a", "audio/mp4")):
+            url = f"{server.url}/live/a/{name}?programme=short"
+            answer = httpx.get(url, follow_redirects=True, timeout=CLIENT_SECONDS)
+            assert (answer.status_code, name in answer.url.path) == (200, True), answer.text
+            assert answer.headers["content-type"].startswith(kind)
+    finally:
+        server.stop()
+
+
 def test_a_programme_that_ends_while_the_server_is_away_is_kept_as_far_as_it_came(tmp_path: Path) -> None:
     configure(tmp_path, SHORT_DVR, 'record = "programmes"')
     server = start_server(cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""Titles of a station whose DVR is in S3: spans of the past say the same before and behind a restart."""
+"""Titles of a station whose DVR is kept: spans of the past say the same before and behind a restart."""
 
 from __future__ import annotations
 
@@ -33,11 +33,14 @@ hls_bitrates = [64]
 """
 
 
+@pytest.mark.parametrize("place", ["disk", "s3"])
 @pytest.mark.parametrize("window", ["6h", "1s"], ids=["listed", "behind"])
 def test_a_span_has_the_same_titles_before_and_behind_a_restart(
-    window: str, tmp_path: Path, s3_server: S3Server
+    window: str, place: str, tmp_path: Path, s3_server: S3Server
 ) -> None:
-    env = {**s3_server.environment(), "HEADWATER_SERVER_DVR_PATH": f"s3://{BUCKET}/titles-{window}"}
+    env = {"HEADWATER_SERVER_DATA": "data"}
+    if place == "s3":
+        env = {**s3_server.environment(), "HEADWATER_SERVER_DVR_PATH": f"s3://{BUCKET}/titles-{window}"}
     (tmp_path / "music").mkdir()
     for pitch in (600, 1000):
         (tmp_path / "music" / f"{pitch}.mp3").write_bytes(tone(pitch, TUNE_SECONDS, title=f"Tone {pitch}"))
