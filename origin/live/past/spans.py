@@ -163,7 +163,16 @@ def query_of(address: LiveAddress, query: Mapping[str, str]) -> str:
 def is_settled(stream: LiveStream, past: PastWindow, end: Fraction | None) -> bool:
     """Return whether a span doesn't change any more."""
     is_old = end is not None and stream.wall_clock() - end >= SETTLED_SECONDS
-    return past.is_whole and is_old and not past.is_cut
+    return past.is_whole and is_old and not past.is_cut and not _waits(stream, past.last.number)
+
+
+def _waits(stream: LiveStream, number: int) -> bool:
+    """Return whether segments of a number may still become gaps, as they aren't in the channel's DVR yet."""
+    entry = stream.begun_with
+    if entry is None or all(one.folder is None for one in entry.renditions):
+        return False
+    found = (one.window.at(number) for one in stream.renditions.values())
+    return any(one is not None and not one.gap and one.stored is None for one in found)
 
 
 def written(date: Fraction, *, up: bool = False) -> str:
