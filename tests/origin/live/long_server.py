@@ -122,7 +122,7 @@ class Long:
                 continue
             assert (cut.status_code, "immutable" in cut.headers["cache-control"]) == (200, False), name
         cues = self.get(f"thumbnails.vtt?{self.query(-2600, -2590.5)}")
-        assert "immutable" in cues.headers["cache-control"]
+        assert "max-age=31536000" in cues.headers["cache-control"]
 
     def check_recording(self) -> str:
         """Assert that a span that is kept has its segments; return the address of its recording."""
