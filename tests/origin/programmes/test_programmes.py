@@ -220,8 +220,11 @@ def test_players_are_told_of_programmes_in_live_in_spans_and_in_the_media(server
     assert "X-TITLE=\"The 'News'\"" in planned
     ended = wait_for(lambda: lines(live_text(server))[1:], "the end of the programme")[0]
     assert re.search(r"[,:]DURATION=4\.000", ended)
+    whole = httpx.get(address(server, f"source/media.m3u8?start={now:.3f}&end={now + 5:.3f}")).text
+    assert lines(whole) == [planned, ended]
+    # A span before the end stays as it was before that came.
     span = httpx.get(address(server, f"source/media.m3u8?start={now:.3f}&end={now + 2:.3f}")).text
-    assert lines(span) == [planned, ended]
+    assert lines(span) == [planned]
     # The tag in the media itself, in the segments from the programme's beginning on.
     found = m3u8.loads(span)
     data = b"".join(httpx.get(address(server, f"source/{one.uri}")).content for one in found.segments)
