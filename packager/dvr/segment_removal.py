@@ -57,7 +57,7 @@ class DvrBounds:
         nbytes: most bytes of segments that are kept; 0: as many as the window's time asks for. Half of them
             are listed, as segments stay fetchable as long again once they have left the list (§6.2.2).
         seconds: for which segments are kept that have left the list; 0: they aren't.
-        listed_seconds: that stay listed.
+        listed_seconds: for which segments stay listed, in seconds of media.
     """
 
     nbytes: int = 0
