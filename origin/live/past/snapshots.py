@@ -42,9 +42,6 @@ MAX_KEPT, MAX_KEPT_BYTES = 256, 16 << 20
 MAX_WAITING = 64
 """Most requests for pictures that wait for their turn."""
 
-READS_AT_ONCE, READS_OF_CLIENT, MAX_READS_WAITING = 8, 4, 128
-"""Most key frames that are read at once, most of them for one network, and most that wait for their turn."""
-
 EARLIER_SECONDS = 60
 """How long before a moment the picture of it may be, where that isn't listed any more."""
 
@@ -127,7 +124,6 @@ class SnapshotReplies:
         self._stored = stored
         self._draw = draw or _draw_nothing
         self._turns = FairSemaphore(1, 1, MAX_WAITING)
-        self._reads = FairSemaphore(READS_AT_ONCE, READS_OF_CLIENT, MAX_READS_WAITING)
         self._reading = SingleFlight[Place, bytes]()
         self._drawing = SingleFlight[Key, bytes]()
         # The picture that wasn't asked for for longest comes first.
@@ -182,10 +178,7 @@ class SnapshotReplies:
         window, finished = asked.rendition.window, asked.rendition.window.finished
         before, later = finished.oldest_number, asked.stream.target_duration
         try:
-            async with self._reads.held(network_of(asked.request.client)):
-                found = list(await past.threads.run(past.read, start, end, before))
-        except TooManyWaitingError:
-            return refusal(asked.request, 503, 0, retry_after=later)
+            found = list(await past.threads.run(past.read, start, end, before))
         except OSError as error:
             return unreadable(asked.request, asked.stream.name, error)
         held = finished.dated(start, end, before) if finished.is_stepped else window.unlisted
@@ -221,8 +214,7 @@ class SnapshotReplies:
 
     async def _picture(self, asked: SnapshotRequest) -> bytes:
         """Read the key frame of a moment, and return its picture, kept or drawn."""
-        async with self._reads.held(network_of(asked.request.client)):
-            found = await self._stored.threads.run(asked.key_frame, self._stored)
+        found = await self._stored.threads.run(asked.key_frame, self._stored)
         key = asked.key(found)
         data = self._kept.get(key)
         if data is None:

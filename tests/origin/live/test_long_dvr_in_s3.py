@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import signal
 import time
@@ -14,14 +13,13 @@ import httpx
 import m3u8
 import pytest
 
-from origin.live.past.snapshots import MAX_READS_WAITING, READS_OF_CLIENT
 from tests.conftest import start_server
 from tests.copied_channel import copied_channel
 from tests.long_dvr import STEP, LongDvr, make_long_bucket
 from tests.origin.live.long_server import SECONDS, WINDOW, WINDOW_SECONDS, Long
 from tests.patience import CLIENT_SECONDS
 from tests.s3_server import BUCKET, S3Proxy, S3Server
-from tests.waiting import until, wait_for
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -96,28 +94,6 @@ def test_what_is_older_than_the_dvr_or_never_was_is_not_there(long: Long) -> Non
     number = int((long.until - 2 * SECONDS) // float(STEP))
     assert long.get(f"720p/{number}.m4s").status_code == 404
     assert long.get(f"720p/init-{number}.mp4").status_code == 404
-
-
-async def test_pictures_that_s3_is_slow_to_give_wait_up_to_a_bound(long: Long, proxy: S3Proxy) -> None:
-    """A server with two processes, each of which lets some pictures wait."""
-    most = 2 * (MAX_READS_WAITING + READS_OF_CLIENT)
-    limits = httpx.Limits(max_connections=most + 10)
-    async with httpx.AsyncClient(limits=limits, timeout=CLIENT_SECONDS) as client:
-
-        def picture(number: int) -> asyncio.Task[httpx.Response]:
-            moment = long.until - 2800 + number / 10
-            return asyncio.create_task(
-                client.get(f"{long.server.url}/live/long/snapshot.jpg?at={moment:.3f}")
-            )
-
-        with proxy.holding("GET", ".m4s"):
-            asked = [picture(number) for number in range(most + 10)]
-            await until(lambda: any(one.done() for one in asked), "a refusal")
-        answers = await asyncio.gather(*asked)
-    refused = [one for one in answers if one.status_code == 503]
-    assert all("retry-after" in one.headers for one in refused)
-    assert {one.status_code for one in answers} == {200, 503}
-    assert long.get(f"snapshot.jpg?at={long.until - 2800:.3f}").status_code == 200
 
 
 def test_while_s3_is_away_the_past_is_said_to_be_there_later(long: Long, proxy: S3Proxy) -> None:
