@@ -47,7 +47,7 @@ from packager.past.coded_outlines import NotedOutline
 from packager.past.outlines import BLOCK_SEGMENTS, DISCONTINUITY, MEDIA, Outline
 from packager.past.stepped_past import DatedBlock, SteppedPast, within
 from packager.safe_files import DataFolder, OpenFolder, write_all
-from packager.window.clock_steps import is_set_back, is_step
+from packager.window.clock_steps import MOST_STEPS, is_set_back, is_step
 from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import extension_of, segment_uri
 
@@ -74,9 +74,6 @@ MOST_OUTLINED = 1 << 15
 
 LEAST_RATE = 0.75
 """Where dates of blocks rise by less than this share of the usual, the clock may have been set back."""
-
-MOST_STEPS = 64
-"""Most steps of the clock that are noted, the newest."""
 
 MAX_STEPS_BYTES = 4096
 """Longest file with them that is read."""

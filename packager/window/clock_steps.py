@@ -17,6 +17,9 @@ from packager.window.program_date_time import LONGEST_OVERLAP
 OVERLAP_SECONDS = float(LONGEST_OVERLAP) + 0.01
 """By so much the date of a segment may lie in the one before without a step of the clock."""
 
+MOST_STEPS = 64
+"""Most steps of the clock by which segments are divided, the newest: all stretches are compared."""
+
 LEAP_SECONDS = 30.0
 """Dates that are further behind the end of the number before are those of another stretch."""
 
@@ -66,7 +69,7 @@ def is_step(before: LiveSegment, segment: LiveSegment) -> bool:
 
 
 def stretches_of(segments: Sequence[LiveSegment]) -> list[DatedStretch]:
-    """Divide segments in ascending order of their numbers where the clock was set."""
+    """Divide segments in ascending order of their numbers at the newest steps of the clock."""
     found: list[DatedStretch] = []
     begin = 0
     for at in range(1, len(segments) + 1):
@@ -75,7 +78,11 @@ def stretches_of(segments: Sequence[LiveSegment]) -> list[DatedStretch]:
             behind = last.number + 1 if at == len(segments) else segments[at].number
             found.append(DatedStretch(range(first.number, behind), begin_of(first), end_of(last)))
             begin = at
-    return found
+    older, newest = found[:-MOST_STEPS], found[-MOST_STEPS:]
+    if not older:
+        return newest
+    numbers = range(older[0].numbers.start, older[-1].numbers.stop)
+    return [DatedStretch(numbers, older[0].begin, older[-1].end), *newest]
 
 
 def found_by_date(

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from media.mp4.codecs.sample_entry import SampleEntry
 from packager.window.clock_steps import (
+    MOST_STEPS,
     OVERLAP_SECONDS,
     DatedStretch,
     begin_of,
@@ -91,7 +92,7 @@ class FinishedSegments:
         self.on_retired: Callable[[LiveSegment, int], None] = lambda _, __: None
         self.beside: Sequence[FinishedSegments] = ()
         # Numbers of fetchable segments before which the clock was set, and whether it was set back.
-        self._steps: deque[tuple[int, bool]] = deque()
+        self._steps: deque[tuple[int, bool]] = deque(maxlen=MOST_STEPS)
         self._newest: LiveSegment | None = None
         self.listed: deque[LiveSegment] = deque()
         self.next_number = options.first_number

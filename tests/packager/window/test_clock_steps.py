@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 
 import pytest
 
-from packager.window.clock_steps import begin_of, found_by_date, stretches_of
+from packager.window.clock_steps import MOST_STEPS, begin_of, found_by_date, stretches_of
 from packager.window.model import LiveSegment, WindowOptions
 from packager.window.window import Window
 from tests.packager.window.clock_runs import ELEVEN, MINUTE, NINE, NOON, STEP, TEN, made
@@ -99,6 +100,19 @@ def test_a_clock_that_was_behind_for_a_moment_hides_nothing_of_what_came_before(
 def test_however_often_the_clock_was_set_back_what_came_last_is_found() -> None:
     segments = made(*[(TEN, 1200)] * 4)
     assert shown(segments, TEN, TEN + 1200) == [(1800, TEN, TEN + 1200)]
+
+
+async def test_a_clock_that_is_set_back_again_and_again_holds_nobody_up() -> None:
+    """That it doesn't is judged after each test: the event loop computes for no tenth of a second."""
+    runs = [(TEN + 2 * STEP * number, 3 * STEP) for number in range(3000)]
+    segments = await asyncio.to_thread(made, *runs)
+    window = Window(WindowOptions(STEP, 0, dvr_window=86_400))
+    await asyncio.to_thread(window.restore, segments, len(segments))
+    newest = runs[-1][0]
+    for end in (None, Fraction(newest + 3 * STEP)):
+        found = window.finished.dated(Fraction(TEN), end)
+        assert [begin_of(one) for one in found[-3:]] == [newest, newest + STEP, newest + 2 * STEP]
+    assert len(await asyncio.to_thread(stretches_of, segments)) == MOST_STEPS + 1
 
 
 def test_a_pause_without_a_step_divides_nothing_that_numbers_explain() -> None:
