@@ -107,6 +107,9 @@ IGNORED_SECONDS = 0.02
 IGNORED_BYTES = 16 * 1024
 """Bytes behind the end of a connection's answers that show that its client is still reading these."""
 
+EMPTY_FRAMES = "the client sends frames that carry nothing"
+"""Reason for the end of a connection that has flooded."""
+
 _NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
 
@@ -325,7 +328,7 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
             return None
         head = frame_head(unread, 0)
         if head.is_too_long:
-            self._end(FRAME_SIZE_ERROR, "")
+            self._end(FRAME_SIZE_ERROR, "a frame is too long")
             return None
         return head if len(unread) >= HEAD_BYTES + head.length else None
 
@@ -340,7 +343,7 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         if self._is_preface:
             self._is_preface = False
         elif not self._budget.admits(head):
-            self._end(ENHANCE_YOUR_CALM, "the client sends frames that carry nothing")
+            self._end(ENHANCE_YOUR_CALM, EMPTY_FRAMES)
             return head, b""
         elif head.kind == GOAWAY and not head.stream and head.length >= GOAWAY_BYTES:
             # RFC 9113 §6.8: requests before it are still answered; h2 would send nothing more.
@@ -600,7 +603,10 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         for stream in list(self._sending.values()):
             if self._check_stream(stream, now, CHECK_SECONDS):
                 self.reset(stream, CANCEL)
-        if self._has_idled:
+        if self._has_idled and self._budget.is_hasty:
+            # Its frames are read so slowly that it can't have come to the end of its budget.
+            self._end(ENHANCE_YOUR_CALM, EMPTY_FRAMES)
+        elif self._has_idled:
             self._end(NO_ERROR, "")
         elif self._is_head_due() and now >= self._unread_since + limits.header_seconds:
             self._end(ENHANCE_YOUR_CALM, "a frame doesn't come to its end")
@@ -624,6 +630,7 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
     def _fail(self, reason: str) -> None:
         """End the connection of a client that breaks the protocol; h2 has made the frame that says so."""
         log.debug("a client breaks the rules of HTTP/2", client=self._first.client_host, reason=reason)
+        self._suspect()
         self._linger(self._h2.data_to_send())
 
     def _end(self, code: int, reason: str) -> None:
@@ -632,12 +639,12 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
             return
         if reason:
             log.info("ended an HTTP/2 connection", client=self._first.client_host, reason=reason)
+            self._suspect()
         self._linger(self._h2.data_to_send() + goaway_frame(self._last, code))
 
     def _linger(self, last: bytes) -> None:
-        """Send the last bytes to a client that is at fault, and close once it can have read them."""
+        """Send the last bytes, and close once the client can have read them."""
         self._finish_sending(last)
-        self._suspects.add(self._first.client_host or "")
         self._cut_at = self.loop.time() + self.limits.linger_seconds
         self._timer = self.loop.call_at(self._cut_at, self.transport.abort)
 
