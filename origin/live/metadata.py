@@ -28,7 +28,7 @@ from origin.responses.json_response import as_json
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import receive_body, require_type
 from packager.publish.channel_commands import TooManyEventsError
-from packager.publish.date_ranges import DateRangeError, DateRanges, ImplausibleDateError
+from packager.publish.date_ranges import ADDED, DateRangeError, DateRanges, ImplausibleDateError
 from packager.publish.live_stream import LiveStream
 
 MAX_ATTRIBUTES = 32
@@ -107,6 +107,8 @@ def date_range(
     names = metadata.attributes
     if len(names) > MAX_ATTRIBUTES or not all(CLIENT_ATTRIBUTE.fullmatch(name) for name in names):
         raise RefusalError(400, f"attributes: at most {MAX_ATTRIBUTES}, with names such as X-TITLE")
+    if ADDED in names:
+        raise RefusalError(400, f"attributes: {ADDED} is what this server says of a range that comes late")
     start = date_on_air(stream, metadata.start)
     known = listed.start_of(metadata.id or "")
     if metadata.start is None and known is not None:

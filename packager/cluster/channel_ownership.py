@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -415,7 +416,7 @@ class SharedChannel:
         on_demand = self._on_demand
         lacking = listed.new_of(own.tags()) if on_demand is None else on_demand.ranges_behind(listed.tags())
         for tag in lacking:
-            self._append(DateRangeEntry(tag))
+            self._append(DateRangeEntry(listed.arrived(tag, Fraction(shared.wall_clock()))))
         if on_demand is None:
             # Ranges of the former owner may be ended at this one.
             self._own.commands.continue_date_ranges(own.new_of(listed.tags()))

@@ -201,7 +201,8 @@ def _begin_anew(
     tags = own.presentation.date_ranges.tags()
     if shared.begun_with is not None and keeps_ranges:
         ranges = shared.presentation.date_ranges
-        tags = [*ranges.tags(), *ranges.new_of(tags)]
+        now = Fraction(shared.wall_clock())
+        tags = [*ranges.tags(), *(ranges.arrived(tag, now) for tag in ranges.new_of(tags))]
     append(_behind(shared, entry))
     for tag in tags:
         append(DateRangeEntry(tag))

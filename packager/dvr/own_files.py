@@ -47,6 +47,9 @@ MOVING, MOVING_CONTENT = "moving", b"moving\n"
 SET_BACK, SET_BACK_CONTENT = "set-back", b"the clock was set back\n"
 """File beside the blocks of the past where some of their dates don't rise."""
 
+NEVER_SET_BACK_CONTENT = b"the clock was never set back\n"
+"""What that file has where an earlier version's blocks were looked through, and all dates rise."""
+
 _UNFINISHED = re.compile(rf"(.+?)(\.[0-9a-f]{{8}})?{re.escape(TEMPORARY)}")
 _TEXT_HEAD = webvtt.segment((), 0).partition(b"MPEGTS:")[0] + b"MPEGTS:"
 _HEAD_BYTES = 1024
@@ -72,7 +75,7 @@ _BEGINNINGS: tuple[tuple[re.Pattern[str], _Begins], ...] = (
     (re.compile(r"outline"), _text(b"outline ")),
     (re.compile(r"before"), lambda head: re.fullmatch(rb"[0-9]{1,20}\n", head) is not None),
     (re.compile(MOVING), _text(MOVING_CONTENT)),
-    (re.compile(SET_BACK), _text(SET_BACK_CONTENT)),
+    (re.compile(SET_BACK), _text(SET_BACK_CONTENT, NEVER_SET_BACK_CONTENT)),
     (re.compile(r"cadence"), _text(b'{"frame_rate":')),
     (re.compile(r"ended"), _text(b'{"frame_rate":')),
     (re.compile(r"recording"), _text(b'{"id":')),

@@ -37,6 +37,7 @@ from packager.dvr.own_files import (
     MAX_INIT_BYTES,
     MOVING,
     MOVING_CONTENT,
+    NEVER_SET_BACK_CONTENT,
     SET_BACK,
     SET_BACK_CONTENT,
     erase_in,
@@ -527,12 +528,14 @@ class PastBlocks:
         numbers = self._numbers(past)
         noted = None if self._listed is None else self._listed.steps
         if self._last is None and numbers:
-            if noted is None:
+            if noted is None and past.status(SET_BACK) is None:
                 # Earlier versions didn't note that.
                 newest = [numbers[-1] * BLOCK_SEGMENTS]
                 stretches = self._divided(past, numbers, newest, LEAST_RATE).stretches
                 self._steps.extend(one.numbers.start for one in stretches[1:])
                 self._was_set_back = bool(stretches)
+                if not stretches and all(self._begin(past, one) is not None for one in numbers):
+                    past.write_whole(SET_BACK, NEVER_SET_BACK_CONTENT, synchronized=False)
             self._last = next(iter(self._read(numbers[-1])[-1:]), None)
         for segment in (segment_of(one, None) for one in lines):
             before = self._last
@@ -701,10 +704,13 @@ class PastBlocks:
         self._begins.pop(block, None)
 
 
-def _steps(past: OpenFolder) -> Sequence[int]:
-    """Read the numbers of segments before which the clock was set."""
+def _steps(past: OpenFolder) -> Sequence[int] | None:
+    """Read the numbers of segments before which the clock was set; None where it was never set back."""
     with contextlib.suppress(OSError):
-        lines = past.read(SET_BACK, MAX_STEPS_BYTES).removeprefix(SET_BACK_CONTENT).split()
+        data = past.read(SET_BACK, MAX_STEPS_BYTES)
+        if data == NEVER_SET_BACK_CONTENT:
+            return None
+        lines = data.removeprefix(SET_BACK_CONTENT).split()
         return [int(one) for one in lines[:MOST_STEPS] if _BLOCK_NAME.fullmatch(one.decode("latin-1"))]
     return ()
 

@@ -213,12 +213,17 @@ class Channel:
         return self._plan.writers
 
     def add_date_range(self, tag: DateRange) -> None:
-        """Append a date range to the channel's log, or the end of a planned one.
+        """Append a new date range to the channel's log, or the end of a planned one.
 
         Raises:
             ImplausibleDateError: it can't be written, or never is over.
             DateRangeError: its ID was used for another one, or there are too many.
         """
+        now = Fraction(self.stream.wall_clock())
+        self.continue_date_range(self.presentation.date_ranges.arrived(tag, now))
+
+    def continue_date_range(self, tag: DateRange) -> None:
+        """Append a date range that another log has, as it is; raises as ``add_date_range``."""
         self._plan.log.append(DateRangeEntry(tag))
         if self._date_ranges is not None:
             self._date_ranges.note(tag)
@@ -520,7 +525,7 @@ class Channel:
             for tag in tags:
                 # One that isn't possible beside the others wasn't listed.
                 with contextlib.suppress(DateRangeError):
-                    self.add_date_range(tag)
+                    self.continue_date_range(tag)
         self._aligned.end()
 
     async def _wait_for_next_event(self) -> None:
@@ -603,7 +608,7 @@ class ChannelCommands:
         """List the date ranges of another packager, as far as there is room."""
         for tag in tags:
             with contextlib.suppress(DateRangeError):
-                self._channel.add_date_range(tag)
+                self._channel.continue_date_range(tag)
 
     def feeding_captions(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Count as a source of captions while the context is open."""

@@ -15,7 +15,7 @@ from threading import Lock
 
 from media.errors import MediaError
 from media.hls.date_range import DateRange, read_date_range
-from packager.publish.date_ranges import merged
+from packager.publish.date_ranges import merged, reach
 from packager.safe_files import DataFolder, write_all
 
 NAME = "date-ranges"
@@ -45,16 +45,17 @@ class _StoredRange:
 
     @property
     def end(self) -> Fraction | None:
-        """The end in seconds since the epoch; None while it isn't known."""
-        return None if self.tag.duration is None else self.tag.start_date + self.tag.duration
+        """Up to when spans may have it, in seconds since the epoch; None while its end isn't known."""
+        return reach(self.tag)
 
     def is_over(self, before: Fraction) -> bool:
         """Return whether the range ended before a date."""
-        return self.end is not None and self.end < before
+        end = self.end
+        return end is not None and end < before
 
     def touches(self, begin: Fraction, end: Fraction) -> bool:
         """Return whether the range has something of a span."""
-        return self.tag.start_date < end and (self.end is None or self.end >= begin)
+        return self.tag.start_date < end and not self.is_over(begin)
 
 
 @dataclass(frozen=True, slots=True)

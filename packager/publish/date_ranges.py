@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections import OrderedDict, deque
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 
-from media.hls.attribute_values import EPOCH
+from media.hls.attribute_values import EPOCH, date_time
 from media.hls.date_range import DateRange
 from packager.publish.limits import DEFAULT_LIMITS, PublishLimits
 from packager.window.snapshot import DateRangesEntry
@@ -27,8 +28,17 @@ MAX_DATE_RANGES = 500
 MAX_DATE_RANGE_BYTES = 256 << 10
 """Most bytes of the tags of date ranges."""
 
+ADDED = "X-ADDED"
+"""Attribute of a tag that came late: when it came, as a date."""
+
+LATE_SECONDS = 30
+"""A tag is late that comes so long after what it says: spans of that time are about to be kept by caches."""
+
 _TIMES = re.compile(r'START-DATE="([^"]+)",DURATION=([0-9]+\.[0-9]{3})')
 """Times in the line of a range that has ended."""
+
+_ADDED = re.compile(rf',{ADDED}="([0-9][^"]+Z)"')
+"""When a tag came, in its line; no attribute's text has a double quote."""
 
 
 class DateRangeError(Exception):
@@ -118,6 +128,15 @@ class DateRanges:
                 found.append(tag)
         return found
 
+    def arrived(self, tag: DateRange, now: Fraction) -> DateRange:
+        """Return a tag that has just come; see `with_arrival`.
+
+        Args:
+            now: seconds since the epoch.
+        """
+        is_end = tag.id in self._known
+        return with_arrival(tag, now, tag.start_date + (tag.duration or 0) if is_end else tag.start_date)
+
     def state(self, now: float) -> DateRangesEntry:
         """Return a snapshot of the date ranges, from which another process continues."""
         return DateRangesEntry(
@@ -206,24 +225,73 @@ def merged(tags: Iterable[DateRange]) -> Sequence[DateRange]:
     return tuple(found.values())
 
 
+def with_arrival(tag: DateRange, now: Fraction, said: Fraction) -> DateRange:
+    """Return a tag that has just come; a late one says when that was.
+
+    Spans that were over by then have been given to caches without it, and never have it.
+
+    Args:
+        now: seconds since the epoch.
+        said: date of what it says, in seconds since the epoch.
+    """
+    if ADDED in tag.client_attributes or now - said <= LATE_SECONDS:
+        return tag
+    return replace(tag, client_attributes={**tag.client_attributes, ADDED: date_time(now)})
+
+
+def reach(tag: DateRange) -> Fraction | None:
+    """Return up to when spans may have a range: to its end, or until that was known; None while it isn't.
+
+    Args:
+        tag: the range's last one.
+
+    Returns:
+        Seconds since the epoch.
+    """
+    if tag.duration is None:
+        return None
+    end, added = tag.start_date + tag.duration, tag.client_attributes.get(ADDED)
+    if added is None:
+        return end
+    # What is read of a file may be of anybody.
+    with contextlib.suppress(ValueError, TypeError):
+        end = max(end, Fraction(_milliseconds(str(added)), 1000))
+    return end
+
+
 def lines_until(lines: Iterable[str], end: Fraction) -> list[str]:
-    """Return the lines of tags without those that came when their ranges ended behind a date.
+    """Return the lines of tags that had come by the time at which caches may keep a span that ends at a date.
+
+    Those aren't among them with which their ranges ended behind that date.
 
     Args:
         lines: in the order in which they came: a range's later one has only its duration.
         end: seconds since the epoch.
     """
-    seen, found = set[str](), list[str]()
+    seen, found, end_ms = set[str](), list[str](), end * 1000
     for line in lines:
         name = line.partition('ID="')[2].partition('"')[0]
         # A day has a thousand: reading each as a tag takes ten times as long.
-        if name in seen and (times := _TIMES.search(line)) is not None:
-            begin = datetime.fromisoformat(times[1]) - EPOCH
-            if begin // timedelta(milliseconds=1) + int(times[2].replace(".", "")) > end * 1000:
-                continue
+        ended = _TIMES.search(line) if name in seen else None
+        if ended and _milliseconds(ended[1]) + int(ended[2].replace(".", "")) > end_ms:
+            continue
+        if ADDED in line and _added_ms(line) > end_ms + LATE_SECONDS * 1000:
+            continue
         seen.add(name)
         found.append(line)
     return found
+
+
+def _added_ms(line: str) -> int:
+    """Return when a tag came that was late, in milliseconds since the epoch; 0 for one that wasn't."""
+    found = _ADDED.search(line)
+    with contextlib.suppress(ValueError, TypeError):
+        return 0 if found is None else _milliseconds(found[1])
+    return 0
+
+
+def _milliseconds(date: str) -> int:
+    return (datetime.fromisoformat(date) - EPOCH) // timedelta(milliseconds=1)
 
 
 def check_date(date: datetime, now: Fraction) -> Fraction:
@@ -264,7 +332,8 @@ def _written(tag: DateRange) -> str:
 
 def _is_over(tag: DateRange, oldest: Fraction) -> bool:
     # A range without an end may still go on.
-    return tag.duration is not None and tag.start_date + tag.duration < oldest
+    end = reach(tag)
+    return end is not None and end < oldest
 
 
 def _digest(name: str) -> bytes:
@@ -278,5 +347,5 @@ def _ends(tag: DateRange, known: DateRange) -> bool:
         and tag.duration is not None
         and tag.start_date == known.start_date
         and tag.class_ in (None, known.class_)
-        and not tag.client_attributes
+        and tag.client_attributes.keys() <= {ADDED}
     )

@@ -15,7 +15,7 @@ import structlog
 from media.hls.date_range import DateRange, read_date_range
 from packager.concurrency import Threads, background_task
 from packager.past.date_range_file import StoredRanges
-from packager.publish.date_ranges import MAX_DATE_RANGES
+from packager.publish.date_ranges import MAX_DATE_RANGES, with_arrival
 
 log = structlog.get_logger()
 
@@ -156,4 +156,5 @@ class DateRangeLog:
             is_over = tag.start_date < now and (planned is None or tag.start_date + planned < now)
             if tag.id not in listed and is_over:
                 lasted = now - tag.start_date if planned is None else planned
-                self.note(replace(tag, duration=lasted, client_attributes={}))
+                ended = replace(tag, duration=lasted, client_attributes={})
+                self.note(with_arrival(ended, now, ended.start_date + lasted))

@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -76,7 +77,7 @@ def listed(server: ServerProcess) -> list[int]:
 
 
 def told(text: str) -> list[str]:
-    return list(dict.fromkeys(re.findall(r'^#EXT-X-DATERANGE:ID="([a-z]+)"', text, re.MULTILINE)))
+    return list(dict.fromkeys(re.findall(r'^#EXT-X-DATERANGE:ID="([a-z-]+)"', text, re.MULTILINE)))
 
 
 def told_in_dash(content: bytes) -> list[str]:
@@ -158,6 +159,53 @@ def test_a_film_that_caches_keep_for_ever_has_no_later_end_of_a_range(
     for name, one in zip(names, before, strict=True):
         again = get(running, name)
         assert (again.content, again.headers["etag"]) == (one.content, one.headers["etag"]), name
+
+
+def test_a_film_that_caches_keep_for_ever_has_nothing_that_comes_later(
+    server: tuple[ServerProcess, float],
+) -> None:
+    running, _ = server
+    published(running, {"id": "going-on", "planned_duration": 3000})
+    begin = time.time() - 3
+    queries = [f"start={begin + at:.3f}&end={begin + at + 6:.3f}" for at in (0, 12)]
+    names = [f"{name}?{one}" for one in queries for name in ("source/media.m3u8", "manifest.mpd")]
+
+    def kept() -> list[httpx.Response]:
+        found = [get(running, name) for name in names]
+        return found if all("immutable" in one.headers["cache-control"] for one in found) else []
+
+    before = wait_for(kept, "what caches keep for ever", seconds=150)
+    assert all("going-on" in told(one.text) for one in before[::2])
+    date = datetime.fromtimestamp(begin + 4, UTC).isoformat()
+    published(running, {"id": "late", "start": date, "duration": 2})
+    # It was over before the second span.
+    published(running, {"id": "going-on", "duration": 5})
+    programme = {"id": "show", "start": begin, "end": time.time() + 600, "title": "Show"}
+    url = f"{running.url}/live/a/programmes"
+    assert httpx.put(url, json=[programme], headers=ADMIN, timeout=CLIENT_SECONDS).status_code == 200
+
+    def live() -> list[str]:
+        lines = get(running, "source/media.m3u8").text.splitlines()
+        return [line for line in lines if ",X-ADDED=" in line]
+
+    late = wait_for(lambda: live() if len(live()) > 2 else [], "what came late")
+    assert [told(line) or ["programme"] for line in late] == [["late"], ["going-on"], ["programme"]]
+    for name, one in zip(names, before, strict=True):
+        again = get(running, name)
+        assert (again.content, again.headers["etag"]) == (one.content, one.headers["etag"]), name
+    # Who asks for a longer one gets all of it.
+    longer = get(running, f"source/media.m3u8?start={begin:.3f}&end={time.time() - 5:.3f}").text
+    assert set(late) <= set(longer.splitlines())
+    longer = get(running, f"source/media.m3u8?start={begin + 12:.3f}&end={time.time() - 5:.3f}").text
+    assert "late" not in told(longer), "it was over"
+
+
+def test_what_says_when_a_range_came_is_the_servers(server: tuple[ServerProcess, float]) -> None:
+    body = {"attributes": {"X-ADDED": "2026-11-29T00:00:00.000Z"}}
+    url = f"{server[0].url}/live/a/metadata"
+    answer = httpx.post(url, json=body, headers=ADMIN, timeout=CLIENT_SECONDS)
+    assert answer.status_code == 400
+    assert "X-ADDED" in answer.text
 
 
 def test_who_has_started_over_goes_on_where_ranges_cannot_be_read(

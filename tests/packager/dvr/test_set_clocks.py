@@ -121,9 +121,31 @@ def test_dates_that_rise_are_found_without_a_note(tmp_path: Path, segment: LiveS
     path = tmp_path / "240p"
     put(path, lines((BEGIN, HOUR), (BEGIN + 2 * HOUR, HOUR)), segment)
     assert not (path / PAST / "set-back").exists()
-    # The segments that a start finds are put there once more.
+    # The segments that a start finds are put there once more: it was looked through, and isn't again.
     put(path, lines((BEGIN, HOUR), (BEGIN + 2 * HOUR, HOUR))[-20:], segment)
-    assert not (path / PAST / "set-back").exists()
+    assert (path / PAST / "set-back").read_text() == "the clock was never set back\n"
+    noted = (path / PAST / "set-back").stat().st_mtime_ns
+    put(path, lines((BEGIN, HOUR), (BEGIN + 2 * HOUR, HOUR))[-10:], segment)
+    assert (path / PAST / "set-back").stat().st_mtime_ns == noted
+    with DataFolder.at(path).open() as folder:
+        assert erase_in(folder, PAST), "all of it is ours"
+
+
+def test_a_clock_that_is_set_back_behind_dates_that_rise_is_noted(
+    tmp_path: Path, segment: LiveSegment
+) -> None:
+    path = tmp_path / "240p"
+    some = lines((BEGIN, 2 * HOUR), (BEGIN + HOUR, HOUR))
+    rising = 2 * HOUR // SECONDS
+    put(path, some[: rising - 20], segment)
+    # Two starts, of which the first one looks through what is there.
+    put(path, some[rising - 20 : rising], segment)
+    put(path, some[rising:], segment)
+    past, number = PastBlocks(path), some[0].number
+    assert found(past, BEGIN, BEGIN + 2 * HOUR) == [
+        *range(number, number + HOUR // SECONDS),
+        *range(number + 2 * HOUR // SECONDS, number + 3 * HOUR // SECONDS),
+    ]
 
 
 def test_nothing_is_too_old_by_a_clock_that_was_just_set_forward() -> None:
