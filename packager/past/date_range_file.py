@@ -46,7 +46,7 @@ class _StoredRange:
     @property
     def end(self) -> Fraction | None:
         """Up to when spans may have it, in seconds since the epoch; None while its end isn't known."""
-        return reach(self.tag)
+        return reach(self.tag, is_end=len(self.lines) > 1)
 
     def is_over(self, before: Fraction) -> bool:
         """Return whether the range ended before a date."""

@@ -167,7 +167,7 @@ class DateRanges:
             self._removed.popleft()
         if self._looked == (oldest, self.version):
             return
-        gone = {name for name, tag in self._known.items() if _is_over(tag, oldest)}
+        gone = self._over(oldest)
         if not gone:
             self._looked = oldest, self.version
             return
@@ -195,11 +195,16 @@ class DateRanges:
 
     def lines_within(self, begin: Fraction, end: Fraction) -> list[str]:
         """Return the lines of ranges that touch a span, in the order in which they came."""
-        return [
-            one.line
-            for one in self._listed
-            if self._known[one.tag.id].start_date < end and not _is_over(self._known[one.tag.id], begin)
-        ]
+        gone = self._over(begin)
+        return [one.line for one in self._listed if one.tag.start_date < end and one.tag.id not in gone]
+
+    def _over(self, oldest: Fraction) -> set[str]:
+        """Return the IDs of the ranges that spans from a date on don't have."""
+        seen, ended = set[str](), set[str]()
+        for one in self._listed:
+            (ended if one.tag.id in seen else seen).add(one.tag.id)
+        reached = ((name, reach(tag, is_end=name in ended)) for name, tag in self._known.items())
+        return {name for name, end in reached if end is not None and end < oldest}
 
     def start_of(self, name: str) -> Fraction | None:
         """Return the start of a range that is listed in seconds since the epoch."""
@@ -239,19 +244,21 @@ def with_arrival(tag: DateRange, now: Fraction, said: Fraction) -> DateRange:
     return replace(tag, client_attributes={**tag.client_attributes, ADDED: date_time(now)})
 
 
-def reach(tag: DateRange) -> Fraction | None:
+def reach(tag: DateRange, *, is_end: bool) -> Fraction | None:
     """Return up to when spans may have a range: to its end, or until that was known; None while it isn't.
 
     Args:
         tag: the range's last one.
+        is_end: whether it ended a range that was known.
 
     Returns:
         Seconds since the epoch.
     """
     if tag.duration is None:
+        # It may still go on.
         return None
     end, added = tag.start_date + tag.duration, tag.client_attributes.get(ADDED)
-    if added is None:
+    if added is None or not is_end:
         return end
     # What is read of a file may be of anybody.
     with contextlib.suppress(ValueError, TypeError):
@@ -328,12 +335,6 @@ def _written(tag: DateRange) -> str:
         return str(tag)
     except (ValueError, OverflowError) as error:
         raise ImplausibleDateError(f"the date range can't be written: {error}") from error
-
-
-def _is_over(tag: DateRange, oldest: Fraction) -> bool:
-    # A range without an end may still go on.
-    end = reach(tag)
-    return end is not None and end < oldest
 
 
 def _digest(name: str) -> bytes:

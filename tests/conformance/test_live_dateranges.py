@@ -33,6 +33,13 @@ CHALLENGE = 'Basic realm="Headwater", charset="UTF-8"'
 
 
 @pytest.fixture
+def fed(fed: HandFed) -> HandFed:
+    """Return the channel, by whose clock its media are of now: nothing that is published comes late."""
+    fed.channel.stream.wall_clock = lambda: float(NUMBER + 9)
+    return fed
+
+
+@pytest.fixture
 def now(fed: HandFed) -> float:
     """Stop the clock by which playlists forget: the machine may stand still for longer than they remember."""
     now = time.monotonic()

@@ -69,7 +69,7 @@ def test_spans_behind_an_end_that_was_known_late_had_the_range(
 )
 def test_a_date_that_is_none_in_our_own_files_is_no_fault(date: str | float) -> None:
     tag = replace(LATE, client_attributes={"X-ADDED": date})
-    assert reach(tag) == NOW - 290
+    assert reach(tag, is_end=True) == NOW - 290
     assert lines_until([str(tag)], Fraction(NOW)) == [str(tag)]
 
 
