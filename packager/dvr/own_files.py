@@ -48,7 +48,7 @@ SET_BACK, SET_BACK_CONTENT = "set-back", b"the clock was set back\n"
 """File beside the blocks of the past where some of their dates don't rise."""
 
 NEVER_SET_BACK_CONTENT = b"the clock was never set back\n"
-"""What that file has where an earlier version's blocks were looked through, and all dates rise."""
+"""Content of that file once an earlier version's blocks were looked through, and all dates rise."""
 
 _UNFINISHED = re.compile(rf"(.+?)(\.[0-9a-f]{{8}})?{re.escape(TEMPORARY)}")
 _TEXT_HEAD = webvtt.segment((), 0).partition(b"MPEGTS:")[0] + b"MPEGTS:"

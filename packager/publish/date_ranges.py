@@ -255,12 +255,12 @@ def reach(tag: DateRange, *, is_end: bool) -> Fraction | None:
         Seconds since the epoch.
     """
     if tag.duration is None:
-        # It may still go on.
+        # Such a range may still go on.
         return None
     end, added = tag.start_date + tag.duration, tag.client_attributes.get(ADDED)
     if added is None or not is_end:
         return end
-    # What is read of a file may be of anybody.
+    # Anybody may have written what is read of a file.
     with contextlib.suppress(ValueError, TypeError):
         end = max(end, Fraction(_milliseconds(str(added)), 1000))
     return end
