@@ -67,6 +67,9 @@ def _of_rule(channel: LiveOptions, config: Config) -> Iterator[str]:
         yield f"live {channel.name!r}: record: recordings are made in server.data"
     elif channel.record == "publications" and channel.source != PUBLISH:
         yield f"live {channel.name!r}: record: only source = {PUBLISH!r} has publications"
+    elif channel.record != "none" and config.cluster.url and not channel.recordings_copy:
+        reason = "without recordings_copy only the node that made a recording serves it"
+        yield f"live {channel.name!r}: record: {reason}"
 
 
 def _of_station_rule(station: RadioOptions, config: Config) -> Iterator[str]:

@@ -22,6 +22,9 @@ from packager.sources.pullers.udp import PacketLosses, UdpPuller
 from packager.sources.pump import Supply
 from packager.sources.source import Source
 
+NO_LOSSES = PacketLosses()
+"""Losses of sources that aren't in UDP."""
+
 
 class Puller(Protocol):
     """A client that fetches a stream from another server."""
@@ -90,7 +93,7 @@ class SourceFinder:
     @property
     def losses(self) -> PacketLosses:
         """Packets lost on a UDP source; zero for others."""
-        return self._puller.losses if isinstance(self._puller, UdpPuller) else PacketLosses()
+        return self._puller.losses if isinstance(self._puller, UdpPuller) else NO_LOSSES
 
     @property
     def trouble(self) -> str:

@@ -389,5 +389,7 @@ class LiveStream:
     @property
     def blocked(self) -> int:
         """How many requests wait for a part or a segment."""
-        here = sum(one.window.waiters.count for one in self.renditions.values())
-        return here + sum(self.waiting_elsewhere.values())
+        count = sum(self.waiting_elsewhere.values())
+        for one in self.renditions.values():
+            count += one.window.waiters.count
+        return count

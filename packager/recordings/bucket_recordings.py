@@ -42,7 +42,7 @@ OWNED_LOOK_SECONDS = 30.0
 MOST_INITS = 512
 """Most init segments that a rendition of a recording with an MP4 has."""
 
-_MISSING = "its MP4 is where it was recorded"
+_MISSING = "there is no MP4 of the whole here; the server that recorded it may have MP4s of its stretches"
 
 
 class BucketRecording:
@@ -166,7 +166,7 @@ class BucketRecordings:
     Args:
         bucket: the bucket, in which a folder of the channel's name has the recordings.
         limits: how much of their metadata is read.
-        is_owned: whether they are nowhere else, so that the heads of their MP4s are there, too.
+        is_owned: whether they are nowhere else.
 
     Attributes:
         bucket: the place of their files.
@@ -311,10 +311,8 @@ class BucketRecordings:
 
     def _obstacle(self, folder: str) -> str:
         """Return why a recording has no MP4; empty where it has one."""
-        if not self._is_owned:
-            return _MISSING
         try:
             self.bucket.client.describe(f"{folder}/{head_name()}")
         except NotFoundError:
-            return "its sound changed its codec, or is damaged"
+            return "its sound changed its codec, or is damaged" if self._is_owned else _MISSING
         return ""

@@ -18,7 +18,7 @@ from packager.dvr.own_files import MEDIA_NAME
 from packager.library.local_storage import NotFoundError
 from packager.recordings.disk_recordings import Recording, Recordings
 from packager.recordings.limits import RecordingsLimits
-from packager.recordings.recording_writer import HEAD, I_FRAMES, MANIFEST, MASTER, MEDIA, METADATA
+from packager.recordings.recording_writer import I_FRAMES, MANIFEST, MASTER, MEDIA, METADATA
 from packager.retry_policy import FailureCount
 
 if TYPE_CHECKING:
@@ -110,13 +110,8 @@ class RecordingCopies:
         return sum(copying(self._bucket, self._channel, recording))
 
 
-def copying(
-    bucket: S3Client, channel: str, recording: Recording, *, has_heads: bool = False
-) -> Iterator[int]:
+def copying(bucket: S3Client, channel: str, recording: Recording) -> Iterator[int]:
     """Copy the files of a recording that the bucket lacks. Blocks.
-
-    Args:
-        has_heads: whether to copy the heads of its MP4s, too, which a file server has no use for.
 
     Yields:
         How many files were copied in each step, of which there are many.
@@ -140,7 +135,7 @@ def copying(
         bucket.put(f"{folder}/{name}", data, _MEDIA_TYPES.get(Path(name).suffix, "application/octet-stream"))
         return True
 
-    names = list(_in_order(recording.path, has_heads=has_heads))
+    names = list(_in_order(recording.path))
     behind = [name for name in names if _last_of(Path(name).name)]
     media = names[: len(names) - len(behind)]
     with ThreadPoolExecutor(COPIES_AT_ONCE) as threads:
@@ -161,7 +156,7 @@ def _steps(folder: Path, names: Iterable[str]) -> Iterator[list[str]]:
         yield step
 
 
-def _in_order(folder: Path, *, has_heads: bool) -> Iterator[str]:
+def _in_order(folder: Path) -> Iterator[str]:
     """Return the names of a recording's files, segments first and its metadata last."""
     names = sorted(
         str(path.relative_to(folder))
@@ -169,11 +164,7 @@ def _in_order(folder: Path, *, has_heads: bool) -> Iterator[str]:
         if path.is_file() and not path.is_symlink()
     )
     for last in ("", *LAST):
-        yield from (
-            name
-            for name in names
-            if (has_heads or not HEAD.fullmatch(Path(name).name)) and _last_of(Path(name).name) == last
-        )
+        yield from (name for name in names if _last_of(Path(name).name) == last)
 
 
 def _last_of(name: str) -> str:

@@ -45,9 +45,6 @@ I_FRAMES = PLAYLIST_NAME
 MANIFEST = "manifest.mpd"
 """Files of a recording besides its segments and heads: its metadata, playlists and manifest."""
 
-HEAD = re.compile(r"event(?:-[1-9][0-9]{0,2})?\.head")
-"""Names of the heads of a recording's MP4s."""
-
 DRAFT = re.compile(rf"\.{metadata_files.ID.pattern}(?:-[0-9]{{1,2}})?")
 """Temporary names of folders that are being built or removed."""
 

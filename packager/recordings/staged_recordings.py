@@ -106,7 +106,7 @@ class StagedRecordings:
         await self._expire()
 
     def _copy(self, made: Recording) -> None:
-        for _ in copying(self._bucket.bucket.storing, self._channel, made, has_heads=True):
+        for _ in copying(self._bucket.bucket.storing, self._channel, made):
             if not self.may_add():
                 raise OSError(errno.EAGAIN, "another node may own the station now")
 

@@ -42,17 +42,18 @@ export class NextItem {
     if (item && source === this.#playback.source) this.#begin(item);
   }
 
-  /** Looks for the next item once for each item. */
-  #look() {
+  /** Looks for the next item once for each item, unless it is to be looked for again. */
+  #look(again = false) {
     const { source } = this.#playback;
     if (!source?.followed) return null;
-    if (this.#next?.source !== source) this.#next = { source, found: this.#find(source.key, 1).catch(() => null) };
+    if (again || this.#next?.source !== source) this.#next = { source, found: this.#find(source.key, 1).catch(() => null) };
     return this.#next.found;
   }
 
   async #onEnded() {
     const { source, video } = this.#playback;
-    const item = await this.#look();
+    // Meanwhile the server may have found it: after a start it reads the library.
+    const item = (await this.#look()) ?? (await this.#look(true));
     if (!item || source !== this.#playback.source || !video.ended || video.loop) return;
     if (!item.width) {
       this.#begin(item);

@@ -140,7 +140,7 @@ async def test_an_answer_goes_on_behind_a_reload_in_its_middle(browser: Browser,
         await present(tab)
         await tab.page.get_by_label("Question").fill("And now?")
         await tab.page.get_by_role("button", name="Ask").click()
-        await tab.until(f"({SHOWN}).length === 4 && {IS_OVER}")
+        await tab.until(f"({SHOWN}).length === 4 && ({SHOWN}).at(-1) === {text!r} && {IS_OVER}")
         assert await tab.value(SHOWN) == ["Who are you?", text, "And now?", text]
         assert relay.questions[1].options["messages"] == [
             {"role": "user", "content": "Who are you?"},

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Route
 
 from packager.process.ffmpeg_discovery import Tools
 from tests.conftest import start_server
@@ -60,6 +60,28 @@ async def test_behind_the_last_episode_of_a_season_the_next_season_is_offered(ta
         await tab.value(ENDS)
         await tab.until("headwater.video.ended")
         assert not await offer.is_visible()
+
+
+async def test_what_the_server_has_found_only_meanwhile_is_offered(tab: Tab) -> None:
+    early = list[str]()
+
+    async def has_nothing_yet(route: Route) -> None:
+        if early:
+            await route.continue_()
+        else:
+            early.append(route.request.url)
+            await route.fulfill(json=[], headers={"x-total-count": "0", "x-offset": "0"})
+
+    await tab.open("library/Series/Season%209/Episode%201.mp4")
+    await tab.playing()
+    await tab.page.route("**/api/library?*around=*", has_nothing_yet)
+    await tab.value(ENDS)
+    offer = tab.page.get_by_role("group", name="What follows")
+    await offer.wait_for()
+    assert early
+    assert "Episode 2" in await offer.inner_text()
+    await offer.get_by_role("button", name="Cancel").click()
+    await tab.page.unroute_all()
 
 
 async def test_a_search_that_finds_nothing_in_a_folder_goes_on_in_the_whole_library(tab: Tab) -> None:

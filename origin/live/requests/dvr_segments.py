@@ -329,6 +329,8 @@ class OldestDates:
 
     async def of(self, stream: LiveStream) -> float | None:
         """Return the date of the oldest segment in seconds since the epoch; None without any."""
+        if not stream.renditions:
+            return None
         leading = variant_renditions(stream.renditions.values())
         listed = next((one.window.listed for one in leading if one.window.listed), None)
         dates = [] if listed is None else [float(listed[0].program_date_time)]

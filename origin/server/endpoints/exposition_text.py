@@ -8,7 +8,7 @@ Source: the exposition formats of Prometheus, text format 0.0.4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client.core import Metric
 from prometheus_client.utils import floatToGoString
@@ -38,6 +38,16 @@ class _LabelValues(dict[str, str]):
         return text
 
 
+class KeptLabels(dict[str, str]):
+    """Labels of samples that come at each scrape, whose text is written once."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        super().__init__(labels)
+        self.text = _text_of(labels, _LabelValues())
+
+
 def exposition_text(metrics: Sequence[Metric]) -> bytes:
     """Write metrics as text."""
     return "".join(_lines(metrics)).encode()
@@ -53,6 +63,11 @@ def _lines(metrics: Sequence[Metric]) -> Iterator[str]:
         for sampled, labels, number, *_ in metric.samples:
             # Labels that several samples share are written once; as none is gone, no two have the same id.
             if (text := texts.get(id(labels))) is None:
-                pairs = [f"{label}={values[value]}" for label, value in sorted(labels.items())]
-                text = texts[id(labels)] = f"{{{','.join(pairs)}}}" if pairs else ""
+                known = labels.text if isinstance(labels, KeptLabels) else _text_of(labels, values)
+                text = texts[id(labels)] = known
             yield f"{sampled}{text} {numbers[number]}\n"
+
+
+def _text_of(labels: Mapping[str, str], values: _LabelValues) -> str:
+    pairs = [f"{label}={values[value]}" for label, value in sorted(labels.items())]
+    return f"{{{','.join(pairs)}}}" if pairs else ""

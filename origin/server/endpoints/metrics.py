@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import TypeVar
 
 from prometheus_client.core import (
@@ -17,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from origin.events.channel import EventChannel
 from origin.http1.access_log import RequestCounters
-from origin.server.endpoints.exposition_text import exposition_text
+from origin.server.endpoints.exposition_text import KeptLabels, exposition_text
 from origin.server.endpoints.s3_metrics import s3_metrics
 from origin.server.services.service_states import EVENT_STATES, STATES, service_states
 from origin.server.services.services import Services
@@ -26,12 +27,16 @@ from origin.server.system.loop_lag import LoopLag
 from origin.token_relay.relay import TokenRelay
 from packager.latency_histogram import LatencyHistogram
 from packager.live.channel import Channel
+from packager.publish.live_stream import LiveStream
 from packager.sources.published_source import PublishedSource
 
 ChannelT = TypeVar("ChannelT")
 
 Described = tuple[str, str, Callable[[ChannelT], float]]
 """A metric of channels: its name without ``headwater_``, its text, and what returns a channel's value."""
+
+STATE = "headwater_state"
+"""Name of the metric of the states of services."""
 
 SAMPLES_AT_ONCE = 2000
 """Samples that are written in a turn of the event loop: some milliseconds."""
@@ -79,6 +84,8 @@ class ServicesCollector(Collector):
     def __init__(self, services: Services) -> None:
         self._services_of = services
         self._with = services.config.server.channel_metrics
+        # By service, its state and the samples that say it: most are the same at the next scrape.
+        self._said: dict[str, tuple[str, list[Sample]]] = {}
 
     def collect(self) -> Iterable[Metric]:
         """Yield all metrics."""
@@ -97,35 +104,45 @@ class ServicesCollector(Collector):
     def _states(self) -> Metric:
         """Describe each service's state: 1 for the one that it is in, 0 for the others that it may be in."""
         states = GaugeMetricFamily(
-            "headwater_state",
+            STATE,
             "Whether a channel or station is in a state; /health tells the reason.",
             labels=["service", "state"],
         )
+        before, self._said = self._said, {}
         for name, one in service_states(self._services_of).items():
             kind, slash, _ = name.partition("/")
             if slash and kind not in self._with:
                 continue
-            for state in EVENT_STATES if name.startswith("events/") else STATES:
-                labels = {"service": name, "state": state}
-                states.samples.append(Sample(states.name, labels, one.state == state))
+            if kind == "events":
+                # Of very many with two states, to keep them would cost more memory than to make them time.
+                states.samples += _state_samples(name, one.state, EVENT_STATES, dict)
+                continue
+            said = before.get(name)
+            if said is None or said[0] != one.state:
+                said = one.state, _state_samples(name, one.state, STATES, KeptLabels)
+            self._said[name] = said
+            states.samples += said[1]
         return states
 
     def _live(self) -> Iterator[Metric]:
         live = self._services_of.live
-        gauges: Iterable[Described[Channel]] = (
-            ("live_viewers", "Clients following.", lambda one: live.served_stream(one).viewers),
-            ("live_blocked_requests", "Requests waiting.", lambda one: live.served_stream(one).blocked),
+        streams = {name: live.served_stream(one) for name, one in live.broadcasts.items()}
+        gauges: Iterable[Described[LiveStream]] = (
+            ("live_viewers", "Clients following.", attrgetter("viewers")),
+            ("live_blocked_requests", "Requests waiting.", attrgetter("blocked")),
         )
+        labels = channel_labels(streams)
+        yield from channel_metrics(streams, gauges, (), labels)
         counters: Iterable[Described[Channel]] = (
-            ("ffmpeg_restarts", "Times ffmpeg died.", lambda one: one.restarts),
+            ("ffmpeg_restarts", "Times ffmpeg died.", attrgetter("restarts")),
             ("source_lost_packets", "MPEG-TS packets that didn't come.", _lost_packets),
             (
                 "source_dropped_datagrams",
                 "Datagrams for which the system had no room.",
-                lambda one: one.losses.datagrams,
+                attrgetter("losses.datagrams"),
             ),
         )
-        yield from channel_metrics(live.broadcasts, gauges, counters)
+        yield from channel_metrics(live.broadcasts, (), counters, labels)
         of_publishers: Iterable[Described[PublishedSource]] = (
             (
                 "live_publishers",
@@ -141,7 +158,7 @@ class ServicesCollector(Collector):
             ),
         )
         published = {name: one.published for name, one in live.channels.items() if one.published is not None}
-        yield from channel_metrics(published, of_publishers, ())
+        yield from channel_metrics(published, of_publishers, (), labels)
         yield from _histograms(
             "headwater_live_part_delay_seconds",
             "From the end of a part's last frame to its being published; absent before a first one.",
@@ -267,6 +284,15 @@ class ServicesCollector(Collector):
             yield from relay_metrics(self._services_of.events.relays)
 
 
+def _state_samples(
+    service: str, current: str, states: Iterable[str], labels: Callable[[dict[str, str]], dict[str, str]]
+) -> list[Sample]:
+    """Make a sample for each state that a service may be in: 1 for the current one."""
+    return [
+        Sample(STATE, labels({"service": service, "state": one}), float(one == current)) for one in states
+    ]
+
+
 def loop_metrics(loop_lag: LoopLag) -> Iterator[Metric]:
     """Describe a process's event loop."""
     yield GaugeMetricFamily("headwater_tasks", "Tasks of the event loop.", len(asyncio.all_tasks()))
@@ -317,7 +343,7 @@ def event_metrics(channels: Mapping[str, EventChannel]) -> Iterator[Metric]:
         ("events_resumed", "Readers that came again and missed nothing.", lambda one: one.counters.resumed),
         ("events_reset", "Readers that came again and had missed events.", lambda one: one.counters.reset),
     )
-    yield from channel_metrics(channels, gauges, counters)
+    yield from channel_metrics(channels, gauges, counters, channel_labels(channels))
     histograms: tuple[tuple[str, str, Callable[[EventChannel], LatencyHistogram]], ...] = (
         ("gap", "Between two events.", lambda channel: channel.gaps),
         ("first_event", "From a reader's coming to its first event.", lambda channel: channel.first_events),
@@ -342,18 +368,24 @@ def _histograms(name: str, text: str, latencies: Mapping[str, LatencyHistogram])
         yield family
 
 
+def channel_labels(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the labels of channels, whose text is written once for all metrics that share them."""
+    return {name: {"channel": name} for name in names}
+
+
 def channel_metrics(
     channels: Mapping[str, ChannelT],
     gauges: Iterable[Described[ChannelT]],
     counters: Iterable[Described[ChannelT]],
+    labels: Mapping[str, dict[str, str]],
 ) -> Iterator[Metric]:
     """Describe channels, of which there may be very many: each metric is made when it is written.
 
     Args:
         gauges: metrics whose values rise and fall.
         counters: metrics whose values only grow while the server runs.
+        labels: as `channel_labels` makes them for the names.
     """
-    labels = {name: {"channel": name} for name in channels}
     for kind, ending, described in (("gauge", "", gauges), ("counter", "_total", counters)):
         for name, text, value in described:
             family = Metric(f"headwater_{name}", text, kind)

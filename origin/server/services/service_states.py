@@ -45,6 +45,10 @@ class ServiceState:
     trouble: str = ""
 
 
+WELL = {state: ServiceState(state) for state in STATES}
+"""States of services without trouble, by name."""
+
+
 def is_well(one: ServiceState) -> bool:
     """Return whether nobody needs to look at a service."""
     return one.state in GOOD_STATES and not one.trouble
@@ -138,14 +142,16 @@ def state_of_stream(stream: LiveStream) -> str:
 def _of_channel(
     channel: Channel, shared_dvr: SharedDvr | None = None, recorder: StationRecorder | None = None
 ) -> ServiceState:
-    dvr, keeper = shared_dvr or channel.archive, recorder or channel.span_keeper
-    troubles = {
-        "source": channel.trouble,
-        "DVR": "" if dvr is None else dvr.trouble,
-        "recording": channel.live_event.trouble or (keeper.trouble if keeper is not None else ""),
-        "programmes": channel.programmes.trouble,
-    }
-    return ServiceState(channel.state, "; ".join(f"{key}: {text}" for key, text in troubles.items() if text))
+    dvr, keeper, state = shared_dvr or channel.archive, recorder or channel.span_keeper, channel.state
+    troubles = (
+        ("source", channel.trouble if state == "down" else ""),
+        ("DVR", "" if dvr is None else dvr.trouble),
+        ("recording", channel.live_event.trouble or (keeper.trouble if keeper is not None else "")),
+        ("programmes", channel.programmes.trouble),
+    )
+    told = [f"{key}: {text}" for key, text in troubles if text]
+    # Nearly all are well, of which there may be thousands.
+    return ServiceState(state, "; ".join(told)) if told else WELL[state]
 
 
 def _of_simulcast(

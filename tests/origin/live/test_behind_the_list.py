@@ -95,7 +95,10 @@ def end_of(segment: m3u8.Segment) -> float:
 def all_of(server: ServerProcess, folder: Path) -> m3u8.M3U8:
     """Return all that there is as one span."""
     oldest = min(int(one.stem) for one in folder.glob("data/live/a/dvr/source/**/*.m4s"))
-    return playlist(server, f"?start={oldest * TARGET_DURATION - 60}&end={time.time() - 1:.3f}")
+    query = f"?start={oldest * TARGET_DURATION - 60}&end={time.time() - 1:.3f}"
+    # On a slow machine its last segment may still be open.
+    wait_for(lambda: playlist(server, query).is_endlist, "the end of the span")
+    return playlist(server, query)
 
 
 def manifest(server: ServerProcess, query: str) -> ElementTree.Element:

@@ -53,11 +53,15 @@ def test_spans_of_a_dvr_in_s3_are_kept_beyond_it_and_over_a_kill(
         made = past.json()["recording"]
         address = f"{server.url}/live/a/recordings/{made['id']}"
         assert pictures(f"{address}/master.m3u8") == pictures(f"{address}/event.mp4") == 3 * RATE
-        start, end = dates(server)[-3], time.time() + 25
-        assert put(server, [{"id": "long", "start": start, "end": end}]).status_code == 200
+        start = dates(server)[-3]
+        assert put(server, [{"id": "long", "start": start, "end": start + 3600}]).status_code == 200
         wait_for(lambda: dates(server)[0] > start + 3, "the DVR to forget its beginning")
         kill(server)
+        killed = time.time()
         server = start_server(cwd=tmp_path, env=environment)
+        wait_for(lambda: dates(server)[-1:] > [killed], "a segment behind the kill")
+        end = dates(server)[-1] + 3
+        assert put(server, [{"id": "long", "start": start, "end": end}]).status_code == 200
         wait_for(lambda: len(recordings(server)) == 2, "the recording of the programme", seconds=90)
         wait_for(lambda: dates(server)[0] > start + 3, "the DVR")
         whole = playlist(server, "long")

@@ -40,7 +40,7 @@ async def test_what_others_have_put_beside_a_recording_stays_when_it_is_removed(
         def copied() -> bool:
             # A store that was just started takes long for its first objects.
             with contextlib.suppress(UnavailableError):
-                return sum(copying(bucket.client, "one", recording, has_heads=True)) >= 0
+                return sum(copying(bucket.client, "one", recording)) >= 0
             return False
 
         await asyncio.to_thread(wait_for, copied, "the copy")

@@ -53,7 +53,7 @@ async def test_a_copy_is_whole_comes_once_and_its_note_last(
     expected = {
         str(path.relative_to(recording.path)): path.read_bytes()
         for path in recording.path.rglob("*")
-        if path.is_file() and path.name != "event.head"
+        if path.is_file()
     }
     with s3_proxy.refusing():
         with pytest.raises(UnavailableError):

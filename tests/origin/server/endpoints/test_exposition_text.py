@@ -16,12 +16,16 @@ from prometheus_client.core import (
     GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
+    Sample,
 )
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from origin.server.endpoints.exposition_text import exposition_text
+from origin.server.endpoints.exposition_text import KeptLabels, exposition_text
+from origin.server.services.service_states import STATES
 from tests.conftest import start_server
+from tests.copied_channel import copied_channel
+from tests.waiting import wait_for
 
 TEXTS = st.one_of(st.sampled_from(("", "demo", 'a "b"\\\nc', "ä€😀", "{},=")), st.text(max_size=12))
 NUMBERS = st.one_of(
@@ -62,6 +66,14 @@ def test_metrics_are_written_as_the_client_library_writes_them(metrics: list[Met
     assert exposition_text(metrics) == generate_latest(Collected(metrics))
 
 
+def test_labels_that_are_kept_have_the_text_of_others() -> None:
+    labels = {"state": "live", "service": 'a"b\\c\n'}
+    samples = [Sample("kept", one, 1.0) for one in (labels, KeptLabels(labels))]
+    metric = Metric("kept", "", "gauge")
+    metric.samples = samples
+    assert exposition_text([metric]) == generate_latest(Collected([metric]))
+
+
 def test_so_are_those_of_a_process() -> None:
     metrics = list(REGISTRY.collect())
     assert exposition_text(metrics) == generate_latest(Collected(metrics))
@@ -88,3 +100,19 @@ def test_series_of_each_channel_can_be_left_out(
         assert (name in text) == live
     # Of its dozen series an idle channel has none.
     assert 'seconds_bucket{channel="news"' not in text
+
+
+def test_a_state_that_has_changed_since_the_last_scrape_is_said(tmp_path: Path) -> None:
+    (tmp_path / "headwater.toml").write_text(f"[server]\nport = 0\n{copied_channel('news')}")
+    server = start_server("--config", "headwater.toml", cwd=tmp_path)
+
+    def said() -> dict[str, float]:
+        lines = [one for one in httpx.get(f"{server.url}/metrics").text.splitlines() if "live/news" in one]
+        return {line.partition('state="')[2].partition('"')[0]: float(line.split()[-1]) for line in lines}
+
+    try:
+        assert set(said()) == {*STATES}
+        wait_for(lambda: said()["live"], "the channel")
+        assert said() == {state: float(state == "live") for state in STATES}
+    finally:
+        server.stop()

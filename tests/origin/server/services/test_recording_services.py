@@ -35,6 +35,8 @@ def test_an_event_that_is_over_is_in_the_bucket_and_served_from_there(
         name = note.partition("/")[0]
         served = httpx.get(f"{server.url}/live/one/recordings/{name}/master.m3u8", timeout=60)
         assert bytes(obstore.get(store, f"{name}/master.m3u8").bytes()) == served.content
+        movie = httpx.get(f"{server.url}/live/one/recordings/{name}/event.mp4", timeout=60)
+        assert movie.status_code == 200
         assert httpx.get(f"{server.url}/health", timeout=60).json().get("troubles", {}) == {}
     finally:
         server.stop()
@@ -48,8 +50,11 @@ def test_an_event_that_is_over_is_in_the_bucket_and_served_from_there(
         wait_for(lambda: httpx.get(f"{address}/master.m3u8", timeout=60).status_code == 200, "the recording")
         (listed,) = httpx.get(f"{server.url}/api/live", timeout=60).json()
         assert [one["id"] for one in listed["recordings"]] == [name]
-        assert listed["recordings"][0]["mp4"] is None
-        assert httpx.get(f"{address}/event.mp4", timeout=60).status_code == 404
+        assert listed["recordings"][0]["mp4"] == f"/live/one/recordings/{name}/event.mp4"
+        copied = httpx.get(f"{address}/event.mp4", timeout=60)
+        assert (copied.status_code, copied.content) == (200, movie.content)
+        part = httpx.get(f"{address}/event.mp4", headers={"range": "bytes=1000-200999"}, timeout=60)
+        assert (part.status_code, part.content) == (206, movie.content[1000:201_000])
         media = httpx.get(f"{address}/240p/media.m3u8", timeout=60).text
         segment = next(line for line in media.splitlines() if line.endswith(".m4s"))
         stored = bytes(obstore.get(store, f"{name}/240p/{segment}").bytes())
