@@ -62,7 +62,7 @@ class BucketRecording:
     stretches: tuple[StretchMovie, ...] = ()
 
     def __init__(
-        self, metadata: RecordingMetadata, folder: str, bucket: BucketFiles, obstacle: str = _MISSING
+        self, metadata: RecordingMetadata, folder: str, bucket: BucketFiles, obstacle: str
     ) -> None:
         self.metadata = metadata
         self.obstacle = obstacle
