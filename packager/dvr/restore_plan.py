@@ -42,9 +42,11 @@ class StoredRendition:
 
     @property
     def timeline(self) -> Timeline | None:
-        """The timeline of the newest segment that isn't a gap; None without any."""
-        played = next((line for line in reversed(self.lines.values()) if line.parts), None)
-        return None if played is None or played.init is None else self.timelines.get(played.init)
+        """The timeline of the newest segment, or of the gap behind it; None without any."""
+        known = (
+            self.timelines.get(line.init) for line in reversed(self.lines.values()) if line.init is not None
+        )
+        return next(filter(None, known), None)
 
 
 def last_number(found: Mapping[str, StoredRendition]) -> int:

@@ -16,6 +16,7 @@ import httpx
 import m3u8
 import pytest
 
+from packager.past.outlines import BLOCK_SEGMENTS
 from tests.conftest import start_server
 from tests.copied_channel import copied_channel
 from tests.long_dvr import RENDITIONS, STEP, LongDvr, make_long_dvr
@@ -168,6 +169,31 @@ def test_the_past_is_there_while_nobody_publishes_behind_a_long_absence(
         assert live.discontinuity_sequence + sum(each.discontinuity for each in live.segments) == broken
         assert one.server.stop() == 0
     assert len(said) == 3, "they never change"
+
+
+def test_the_past_is_there_behind_absences_that_are_longer_than_a_block(tmp_path: Path) -> None:
+    """The newest block of the past has nothing but the gaps of earlier starts, at which nobody published."""
+    until = round(time.time() - 900, 3)
+    dvr = LongDvr(tmp_path / "data" / "live" / "long", until, 900, 900, 20)
+    make_long_dvr(dvr, workers=1)
+    one = Long(tmp_path, until, None, {})  # type: ignore[arg-type]
+    number, folder = dvr.folder / "number", dvr.folder / "dvr" / "720p"
+    said, span = set(), f"720p/media.m3u8?{one.query(-200, -100)}"
+    for _ in range(4):
+        one.start(WINDOW)
+        # While segments are put into the past, a span of it is refused.
+        wait_for(lambda: one.get(span).status_code == 200, "the past is there")
+        said.add(one.get(span).headers["etag"])
+        listed = m3u8.loads(one.get("720p/media.m3u8").text)
+        stored = f'"number":{listed.media_sequence + len(listed.segments) + 2},'
+        wait_for(lambda stored=stored: stored in (folder / "index").read_text(), "some gaps are stored")
+        assert one.server.stop() == 0
+        # As many numbers go by while no server runs.
+        before, rest = number.read_text().split(maxsplit=1)
+        number.write_text(f"{int(before) + BLOCK_SEGMENTS} {rest}")
+    newest = max(folder.glob("past/*/index"), key=lambda path: int(path.parent.name))
+    assert "parts" not in newest.read_text(), "so it is as at those who were away"
+    assert len(said) == 1, "the answer never changes"
 
 
 def test_while_a_first_start_moves_segments_into_the_past_no_span_of_it_lacks_any(tmp_path: Path) -> None:
