@@ -16,7 +16,7 @@ from packager.past.growing_span import GrowingSpan, settled_segments
 from packager.past.outlined_span import OutlinedSpan
 from packager.past.outlines import BLOCK_SEGMENTS, Outline, outlines_of
 from packager.past.past_segments import PastSegments
-from packager.past.past_window import PastWindow, past_window
+from packager.past.past_window import PastWindow, has_media, past_window
 from packager.window.clock_steps import LEAP_SECONDS, OVERLAP_SECONDS
 from packager.window.model import LiveSegment
 from packager.window.rendition import Rendition, extension_of, variant_renditions
@@ -153,14 +153,13 @@ class EarlierSegments:
             OSError: S3 can't be reached now, or the DVR is read more slowly than segments leave the windows.
         """
         window, threads = self._renditions[self._wanted].window, next(iter(self._past.values())).threads
-        leading = next(iter(self._renditions.values())).window
         for _ in range(READ_ATTEMPTS):
             before = self._before
             begun, recent = self._begun(start, before), list(settled_segments(window, before, first_recent()))
-            has_media = any(not one.gap for one in reversed(leading.listed) if one.number >= begun.number)
+            is_played = any(_has_listed(one.window, begun.number) for one in self._renditions.values())
             made = await threads.run(self._read_growing, start, before, begun, recent)
             if made.may_follow(window):
-                return made if has_media or made.has_media else None
+                return made if is_played or made.has_media else None
         raise TimeoutError("segments leave the playlist before the DVR is read")
 
     def _begun(self, start: Fraction, before: int) -> LiveSegment:
@@ -337,10 +336,11 @@ class EarlierSegments:
             return None
         numbers = range(min(edges), max(edges) + 1)
         if end is not None:
-            behind = _first_at(next(iter(found.values())), end, numbers.stop)
+            leading = next((own for own in found.values() if any(len(one.there) for one in own)), ())
+            behind = _first_at(leading, end, numbers.stop)
             numbers = range(numbers.start, max(numbers.start, behind))
         span = _without_earlier(OutlinedSpan(numbers, found), start)
-        if not span.has_media(next(iter(found))):
+        if not any(map(span.has_media, found)):
             return None
         oldest = span.first.program_date_time
         if oldest > start:
@@ -370,10 +370,9 @@ class EarlierSegments:
         segments = {
             name: [*earlier.segments.get(name, ()), *later.get(name, ())] for name in self._renditions
         }
-        leading = next(iter(segments.values()))
-        if all(one.gap for one in leading):
+        if not has_media(segments):
             return None
-        oldest = leading[0].program_date_time
+        oldest = next(iter(segments.values()))[0].program_date_time
         if earlier.oldest is not None:
             oldest = min(oldest, earlier.oldest)
         return PastWindow(start, segments, oldest, self._is_whole(recent, start, end))
@@ -384,6 +383,12 @@ class EarlierSegments:
         window = self._leading
         has_passed = end is not None and end <= _end(window.listed[-1])
         return window.ended or has_passed or self.is_ahead(start)
+
+
+def _has_listed(window: Window, number: int) -> bool:
+    """Return whether a window lists media of a number or of later ones."""
+    later = itertools.takewhile(lambda one: one.number >= number, reversed(window.listed))
+    return any(not one.gap for one in later)
 
 
 def _without_earlier(span: OutlinedSpan, start: Fraction) -> OutlinedSpan:

@@ -98,7 +98,7 @@ class GrowingSpan:
 
     Attributes:
         first: the first segment of the span.
-        has_media: whether the first rendition has more than gaps in what the windows didn't have any more.
+        has_media: whether any rendition has more than gaps in what the windows didn't have any more.
         next_number: the number behind the segments whose lines are made.
         nbytes: memory of the lines, about.
         ranges: the date ranges of the span.
@@ -106,7 +106,7 @@ class GrowingSpan:
 
     def __init__(self, rendition: str, first: LiveSegment, past: OutlinedSpan | None = None) -> None:
         self.first = first
-        self.has_media = past is not None and past.has_media(next(iter(past.tracks)))
+        self.has_media = past is not None and any(map(past.has_media, past.tracks))
         self.next_number = first.number
         self.nbytes = 0
         self.ranges = SpanRanges(StoredRanges(), -1)

@@ -108,7 +108,7 @@ def past_window(
     blocks = {name: _blocks_of(rendition, numbers) for name, rendition in renditions.items()}
     begins = {name: numbers.start - own[0].number for name, own in blocks.items()}
     segments = {name: own[begins[name] : begins[name] + len(numbers)] for name, own in blocks.items()}
-    if all(row.gap for row in next(iter(segments.values()))):
+    if not has_media(segments):
         return None
     return PastWindow(start, segments, oldest, is_over, blocks=blocks)
 
@@ -121,10 +121,14 @@ def _with_holes(
         name: [found for one in numbers if (found := rendition.window.at(one)) is not None]
         for name, rendition in renditions.items()
     }
-    leading = next(iter(rows.values()))
-    if any(len(own) < len(numbers) for own in rows.values()) or all(one.gap for one in leading):
+    if any(len(own) < len(numbers) for own in rows.values()) or not has_media(rows):
         return None
     return PastWindow(start, rows, oldest, is_whole=True)
+
+
+def has_media(segments: Mapping[str, Sequence[LiveSegment]]) -> bool:
+    """Return whether any rendition has more than gaps; one that was added since has nothing else."""
+    return any(not one.gap for own in segments.values() for one in own)
 
 
 def _date(segment: LiveSegment) -> Fraction:

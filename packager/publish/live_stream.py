@@ -363,6 +363,12 @@ class LiveStream:
         return self._ready
 
     @property
+    def has_restored(self) -> bool:
+        """Whether there is media of an earlier process, although a rendition may have had none there."""
+        windows = [one.window for one in self.renditions.values()]
+        return all(one.listed for one in windows) and any(one.has_segments() for one in windows)
+
+    @property
     def is_withdrawn(self) -> bool:
         """Whether nothing comes any more, and what came isn't served here any more."""
         return not self.ready and all(one.window.ended for one in self.renditions.values())

@@ -61,9 +61,7 @@ class BucketRecording:
 
     stretches: tuple[StretchMovie, ...] = ()
 
-    def __init__(
-        self, metadata: RecordingMetadata, folder: str, bucket: BucketFiles, obstacle: str
-    ) -> None:
+    def __init__(self, metadata: RecordingMetadata, folder: str, bucket: BucketFiles, obstacle: str) -> None:
         self.metadata = metadata
         self.obstacle = obstacle
         self.size = metadata.size

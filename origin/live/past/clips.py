@@ -45,7 +45,7 @@ from origin.live.past.spans import (
 from origin.live.requests.addresses import SOUND_CLIP, LiveAddress, Span
 from origin.live.requests.dvr_segments import SegmentFiles, StoredSegments, past_of, unreadable
 from origin.live.requests.moments import EXAMPLES
-from origin.live.requests.waits import Outcome, not_on_air, wait_until_ready
+from origin.live.requests.waits import Outcome, not_on_air, wait_for_past
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.local_storage import NotFoundError
 from packager.past.earlier_segments import EarlierSegments
@@ -243,35 +243,45 @@ class ClipReplies:
             return refusal(request, 400, stream.target_duration, address.error)
         if address.span is None or address.span.start is None:
             return refusal(request, 400, stream.target_duration, NEEDS_START)
-        return wait_until_ready(stream, when_ready)
+        return wait_for_past(stream, when_ready)
 
     def _decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome:
         span, target_duration = address.span or Span(None, None), stream.target_duration
         bounds = read_bounds(request, span, stream, self._most_hours, "limits.clip_hours")
         if isinstance(bounds, Reply):
             return bounds
-        renditions = _chosen_renditions(address, stream)
-        if not renditions:
+        choices = _choices(address, stream)
+        if not choices:
             offered = ", ".join(one.name for one in stream.renditions.values() if one.language is None)
             reason = f"rendition: there is none of this name; allowed: {offered}"
             return refusal(request, 404, target_duration, reason)
-        asked = ClipSpan(request, address, stream, bounds, renditions)
-        earlier = EarlierSegments(renditions, past_of(stream, renditions, self._stored))
-        if earlier.has(bounds.start):
-            return PendingTask(self._with_earlier(asked, earlier))
-        outcome = self._answer(asked, past_window(renditions, *bounds))
+        asked = ClipSpan(request, address, stream, bounds, choices[0])
+        if self._earlier(asked).has(bounds.start):
+            return PendingTask(self._with_earlier(asked, choices))
+        found = ((one, past_window(one, *bounds)) for one in choices)
+        renditions, past = next((pair for pair in found if _is_played(*pair)), (choices[0], None))
+        outcome = self._answer(asked._replace(renditions=renditions), past)
         return PendingTask(self._reply(outcome)) if isinstance(outcome, ClipRequest) else outcome
 
-    async def _with_earlier(self, asked: ClipSpan, earlier: EarlierSegments) -> Reply:
+    def _earlier(self, asked: ClipSpan) -> EarlierSegments:
+        return EarlierSegments(asked.renditions, past_of(asked.stream, asked.renditions, self._stored))
+
+    async def _with_earlier(self, asked: ClipSpan, choices: Sequence[Mapping[str, Rendition]]) -> Reply:
         """Reply with a span that begins before the playlists do."""
+        past = None
         try:
             async with self._reading.held(network_of(asked.request.client)):
-                past = await earlier.window(*asked.bounds)
+                for renditions in choices:
+                    tried = asked._replace(renditions=renditions)
+                    past = await self._earlier(tried).window(*asked.bounds)
+                    if _is_played(renditions, past):
+                        asked = tried
+                        break
         except TooManyWaitingError:
             return refusal(asked.request, 503, 0, retry_after=asked.stream.target_duration)
         except OSError as error:
             return unreadable(asked.request, asked.stream.name, error)
-        outcome = self._answer(asked, past)
+        outcome = self._answer(asked, past if _is_played(asked.renditions, past) else None)
         return await self._reply(outcome) if isinstance(outcome, ClipRequest) else outcome
 
     def _answer(self, asked: ClipSpan, past: PastWindow | None) -> Reply | ClipRequest:
@@ -318,13 +328,21 @@ class ClipReplies:
         return movie
 
 
-def _chosen_renditions(address: LiveAddress, stream: LiveStream) -> dict[str, Rendition]:
-    """Return the picture that a clip shows, and the sound beside it; nothing where there is none."""
+def _choices(address: LiveAddress, stream: LiveStream) -> list[dict[str, Rendition]]:
+    """Return what a clip may show, the best first: a picture and the sound beside it; nothing without any.
+
+    A rendition that was added since has nothing of the span, and then the next one is shown.
+    """
     media = [one for one in stream.renditions.values() if one.language is None]
     sound = [one for one in media if not one.video]
     if address.name == SOUND_CLIP:
         media = sound
     named = [one for one in media if one.name == address.chosen]
-    leading = named if address.chosen else variant_renditions(media)[:1]
-    found = [*leading, *(sound[:1] if leading and leading[0].video else [])]
-    return {one.name: one for one in found}
+    pictures = [one for one in variant_renditions(media) if one.video]
+    leading = named if address.chosen else pictures or variant_renditions(media)[:1]
+    return [{one.name: one, **{beside.name: beside for beside in sound[:1] if one.video}} for one in leading]
+
+
+def _is_played(renditions: Mapping[str, Rendition], past: PastWindow | None) -> bool:
+    """Return whether the first rendition has more than gaps in a span."""
+    return past is not None and any(not one.gap for one in past.segments[next(iter(renditions))])

@@ -27,7 +27,7 @@ from origin.live.past.spans import AT_ONCE, MOST_WAITING, NOTHING_KEPT, REST, qu
 from origin.live.requests.addresses import MANIFEST, MULTIVARIANT, PLAYLIST, LiveAddress
 from origin.live.requests.dvr_segments import StoredSegments, past_of, ranges_of, unreadable
 from origin.live.requests.playlist_requests import IRREGULAR
-from origin.live.requests.waits import Outcome, not_on_air, wait_until_ready
+from origin.live.requests.waits import Outcome, not_on_air, wait_for_past
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.past.date_range_file import StoredRanges
 from packager.past.delayed_playlist import (
@@ -171,7 +171,7 @@ class DelayedReplies:
         if not 0 < delay <= self._most_hours * 3600:
             reason = f"delay: above 0, and at most {self._most_hours:g} hours (limits.window_hours)"
             return refusal(request, 400, target_duration, reason)
-        return wait_until_ready(stream, when_ready)
+        return wait_for_past(stream, when_ready)
 
     def _decide(self, request: Request, address: LiveAddress, delay: Fraction, stream: LiveStream) -> Outcome:
         if address.name == MANIFEST and not stream.cadence.regular:

@@ -88,9 +88,9 @@ class PastRequest(Struct, frozen=True, gc=False):
         """Write the playlist or the manifest, which is empty if there is none; of a day it takes long."""
         if self.address.name == MULTIVARIANT:
             is_over, target_duration = self.past.is_whole, self.stream.target_duration
-            # A span that is over has the same text on all nodes, and behind a restart.
+            # A span that is over has the same text on all nodes, behind a restart, and with another ladder.
             made = multivariant_playlist(
-                list(self.stream.renditions.values()),
+                [one for one in self.stream.renditions.values() if not is_over or self._has_media(one)],
                 self.stream.cadence,
                 suffix=self.query,
                 span=span_totals(self.past.columns, target_duration) if is_over else None,
@@ -110,6 +110,9 @@ class PastRequest(Struct, frozen=True, gc=False):
         return span_playlist(
             self.past.columns, rendition.name, start, target_duration, self._told_ranges, suffix
         ).pieces()
+
+    def _has_media(self, rendition: Rendition) -> bool:
+        return self.past.columns.has_media(rendition.name)
 
     def reply(self, text: Pieces) -> Reply:
         """Return the reply with what was written."""

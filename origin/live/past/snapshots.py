@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from fractions import Fraction
 
 import structlog
@@ -23,7 +23,7 @@ from origin.live.past.spans import IMMUTABLE_SECONDS, NOT_YET, NOTHING_KEPT, red
 from origin.live.requests.addresses import LiveAddress
 from origin.live.requests.dvr_segments import SegmentFiles, StoredSegments, past_of, unreadable
 from origin.live.requests.moments import EXAMPLES
-from origin.live.requests.waits import Outcome, not_on_air, wait_until_ready
+from origin.live.requests.waits import Outcome, not_on_air, wait_for_past
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.local_storage import NotFoundError
 from packager.past.key_frames import KeyFrame, read_key_frame, segment_before
@@ -143,7 +143,7 @@ class SnapshotReplies:
             return refusal(request, 400, target_duration, WRONG_WIDTH)
         if address.error or address.moment is None:
             return refusal(request, 400, target_duration, address.error or NEEDS_MOMENT)
-        return wait_until_ready(stream, when_ready)
+        return wait_for_past(stream, when_ready)
 
     def _decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome:
         target_duration = stream.target_duration
@@ -154,46 +154,63 @@ class SnapshotReplies:
             return refusal(request, 404, target_duration, NO_PICTURE)
         window, moment = pictures[0].window, address.moment.at(Fraction(stream.wall_clock()))
         listed = window.finished.dated(moment, None)
-        segment = segment_before(listed, bisect_right(listed, moment, key=_date))
-        is_small = bool(address.width)
-        past = past_of(stream, [pictures[0].name], self._stored).get(pictures[0].name)
+        past = past_of(stream, [one.name for one in pictures], self._stored)
         is_ahead = not window.ended and not address.moment.is_relative and _is_ahead(listed, moment)
         # A moment that is still to come may have been before the clock was set back.
         is_earlier = not listed or moment < listed[0].program_date_time or is_ahead
-        if past is not None and window.listed and is_earlier:
-            asked = SnapshotRequest(request, stream, pictures[0], window.listed[0], moment, is_small)
+        # A rendition that was added since has nothing of the moment, and then the next one is shown.
+        shown = [one for one in pictures if _listed_at(one, moment) is not None]
+        rendition = (shown or pictures)[0]
+        segment = _listed_at(rendition, moment)
+        found = segment or (window.listed[0] if window.listed else None)
+        if found is None:
+            return refusal(request, 404, target_duration, NOTHING_KEPT)
+        asked = SnapshotRequest(request, stream, rendition, found, moment, bool(address.width))
+        if window.listed and is_earlier and past:
             return PendingTask(self._earlier(asked, address, past))
         if segment is None:
             return refusal(request, 404, target_duration, NOTHING_KEPT)
-        asked = SnapshotRequest(request, stream, pictures[0], segment, moment, is_small)
         if address.moment.is_relative:
             return _redirected(asked, address)
         if is_ahead:
             return refusal(request, 404, max(target_duration // 2, 1), NOT_YET)
         return PendingTask(self._reply(asked))
 
-    async def _earlier(self, asked: SnapshotRequest, address: LiveAddress, past: PastSegments) -> Reply:
-        """Reply with a picture of before the playlist."""
-        start, end = asked.moment - EARLIER_SECONDS, asked.moment + Fraction(1, 1000)
-        window, finished = asked.rendition.window, asked.rendition.window.finished
-        before, later = finished.oldest_number, asked.stream.target_duration
-        try:
-            found = list(await past.threads.run(past.read, start, end, before))
-        except OSError as error:
-            return unreadable(asked.request, asked.stream.name, error)
-        held = finished.dated(start, end, before) if finished.is_stepped else window.unlisted
-        found += (one for one in held if one.program_date_time < end)
-        is_ahead = not window.ended and _is_ahead(window.listed, asked.moment)
-        if is_ahead:
-            found = [one for one in found if not _is_ahead([one], asked.moment)]
-        segment = segment_before(found, len(found))
-        if segment is None:
+    async def _earlier(
+        self, asked: SnapshotRequest, address: LiveAddress, past: Mapping[str, PastSegments]
+    ) -> Reply:
+        """Reply with a picture of before the playlist, of the first rendition that has one."""
+        is_ahead = not asked.rendition.window.ended and _is_ahead(asked.rendition.window.listed, asked.moment)
+        for name, own in past.items():
+            tried = structs.replace(asked, rendition=asked.stream.renditions[name])
+            try:
+                segment = await self._earlier_segment(tried, own, is_ahead=is_ahead)
+            except OSError as error:
+                return unreadable(asked.request, asked.stream.name, error)
+            if segment is not None:
+                break
+        else:
+            later = asked.stream.target_duration
             reason, later = (NOT_YET, max(later // 2, 1)) if is_ahead else (NOTHING_KEPT, later)
             return refusal(asked.request, 404, later, reason)
-        asked = structs.replace(asked, segment=segment)
+        asked = structs.replace(tried, segment=segment)
         if address.moment is not None and address.moment.is_relative:
             return _redirected(asked, address)
         return await self._reply(asked)
+
+    async def _earlier_segment(
+        self, asked: SnapshotRequest, past: PastSegments, *, is_ahead: bool
+    ) -> LiveSegment | None:
+        """Find what a rendition shows at a moment of before the playlist; raise OSError if S3 is away."""
+        start, end = asked.moment - EARLIER_SECONDS, asked.moment + Fraction(1, 1000)
+        window, finished = asked.rendition.window, asked.rendition.window.finished
+        before = finished.oldest_number
+        found = list(await past.threads.run(past.read, start, end, before))
+        held = finished.dated(start, end, before) if finished.is_stepped else window.unlisted
+        found += (one for one in held if one.program_date_time < end)
+        if is_ahead:
+            found = [one for one in found if not _is_ahead([one], asked.moment)]
+        return segment_before(found, len(found))
 
     async def _reply(self, asked: SnapshotRequest) -> Reply:
         request, later = asked.request, asked.stream.target_duration
@@ -245,6 +262,12 @@ def _redirected(asked: SnapshotRequest, address: LiveAddress) -> Reply:
 
 async def _draw_nothing(_: bytes, __: tuple[int, int] | None) -> bytes:
     raise UnsupportedError(NO_FFMPEG)
+
+
+def _listed_at(rendition: Rendition, moment: Fraction) -> LiveSegment | None:
+    """Return the segment in which a rendition's playlist has what is shown at a moment."""
+    listed = rendition.window.finished.dated(moment, None)
+    return segment_before(listed, bisect_right(listed, moment, key=_date))
 
 
 def _is_ahead(segments: Sequence[LiveSegment], moment: Fraction) -> bool:

@@ -31,14 +31,14 @@ from origin.live.past.spans import (
 )
 from origin.live.requests.addresses import SNAPSHOT, LiveAddress, Span
 from origin.live.requests.dvr_segments import StoredSegments, past_of, unreadable
-from origin.live.requests.waits import Outcome, not_on_air, wait_until_ready
+from origin.live.requests.waits import Outcome, not_on_air, wait_for_past
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.past.earlier_segments import EarlierSegments
 from packager.past.past_window import PastWindow, past_window
 from packager.past.thumbnails import THUMBNAIL_WIDTH, thumbnail_size, thumbnails_vtt
 from packager.publish.live_stream import LiveStream
 from packager.window.model import LiveSegment
-from packager.window.rendition import variant_renditions
+from packager.window.rendition import Rendition, variant_renditions
 
 NO_PICTURES = "this channel has no picture"
 
@@ -78,7 +78,7 @@ class ThumbnailReplies:
 
         if address.error:
             return refusal(request, 400, target_duration, address.error)
-        return wait_until_ready(stream, when_ready)
+        return wait_for_past(stream, when_ready)
 
     def _decide(self, request: Request, address: LiveAddress, stream: LiveStream) -> Outcome:
         span, target_duration = address.span or Span(None, None), stream.target_duration
@@ -86,17 +86,28 @@ class ThumbnailReplies:
         if isinstance(bounds, Reply):
             return bounds
         # The smallest picture takes least time to be decoded.
-        pictures = [one for one in variant_renditions(stream.renditions.values()) if one.video][-1:]
+        pictures = [one for one in variant_renditions(stream.renditions.values()) if one.video][::-1]
         if not pictures:
             return refusal(request, 404, target_duration, NO_PICTURES)
-        shown = {one.name: one for one in pictures}
         if span.start is None:
             bounds = self._all_kept(bounds, pictures[0].window.listed)
-        earlier = EarlierSegments(shown, past_of(stream, shown, self._stored), outlined=True)
-        asked = ThumbnailRequest(request, address, stream, bounds)
-        if earlier.has(bounds.start):
-            return PendingTask(self._in_turn(asked, None, earlier))
-        return PendingTask(self._in_turn(asked, past_window(shown, *bounds), None))
+        return PendingTask(self._in_turn(ThumbnailRequest(request, address, stream, bounds), pictures))
+
+    async def _shown(self, asked: ThumbnailRequest, pictures: Sequence[Rendition]) -> PastWindow | None:
+        """Return the span of the first rendition that has its beginning, or else of one that has some of it.
+
+        One that was added since has less of the span than the others, or nothing.
+        """
+        found: PastWindow | None = None
+        for rendition in pictures:
+            shown = {rendition.name: rendition}
+            earlier = EarlierSegments(shown, past_of(asked.stream, shown, self._stored), outlined=True)
+            has_earlier = earlier.has(asked.bounds.start)
+            past = await earlier.window(*asked.bounds) if has_earlier else past_window(shown, *asked.bounds)
+            if past is not None and not past.first.gap:
+                return past
+            found = found or past
+        return found
 
     def _all_kept(self, bounds: Bounds, listed: Sequence[LiveSegment]) -> Bounds:
         """Return the bounds of all that is kept, but no longer than any other span."""
@@ -108,15 +119,12 @@ class ThumbnailReplies:
             return bounds
         return Bounds(max(end - Fraction(self._most_hours * 3600), Fraction(0)), end)
 
-    async def _in_turn(
-        self, asked: ThumbnailRequest, past: PastWindow | None, earlier: EarlierSegments | None
-    ) -> Reply:
+    async def _in_turn(self, asked: ThumbnailRequest, pictures: Sequence[Rendition]) -> Reply:
         """Write the WebVTT in a thread; of a long span that takes a while."""
         request = asked.request
         try:
             async with self._turns.held(network_of(request.client)):
-                if earlier is not None:
-                    past = await earlier.window(*asked.bounds)
+                past = await self._shown(asked, pictures)
                 if past is not None:
                     return await asyncio.to_thread(lambda: _reply(asked, self._listed.outlined(past)))
         except TooManyWaitingError:

@@ -116,6 +116,15 @@ def wait_until_ready(stream: LiveStream, then: Callable[[bool], Outcome]) -> Out
     return next_wait()
 
 
+def wait_for_past(stream: LiveStream, then: Callable[[bool], Outcome]) -> Outcome:
+    """Wait as `wait_until_ready` does, but not for a rendition that was added since: the others have a past.
+
+    Args:
+        then: as for `wait_until_ready`.
+    """
+    return then(True) if stream.has_restored else wait_until_ready(stream, then)
+
+
 class LaterReply(Pending):
     """A reply that needs a wait, a task, or parts that come while it is sent.
 
