@@ -31,3 +31,13 @@ async def record(
         assert station.channel.live_event.recordings is not None
         (recording,) = station.channel.live_event.recordings
         return recording
+
+
+def with_another_level(recording: Recording) -> None:
+    """Change a recording as if its publisher had come back with another level of H.264."""
+    (recording.path / "event.head").unlink()
+    init = recording.path / "240p" / f"init-{NUMBER + 8}.mp4"
+    data = init.read_bytes()
+    at = data.index(b"avcC") + 7
+    init.unlink()
+    init.write_bytes(data[:at] + bytes([data[at] + 1]) + data[at + 1 :])
