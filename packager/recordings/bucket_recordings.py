@@ -26,7 +26,7 @@ from packager.library.local_storage import NotFoundError
 from packager.past.progressive_mp4 import MovieLayout, lay_out
 from packager.recordings import metadata as metadata_files
 from packager.recordings.bucket_upload import WITH_MOVIE
-from packager.recordings.disk_recordings import RecordingReader, StretchMovie
+from packager.recordings.disk_recordings import LAYOUTS, RecordingReader, StretchMovie
 from packager.recordings.limits import DEFAULT_LIMITS, MAX_BUCKET_RECORDINGS, RecordingsLimits
 from packager.recordings.metadata import RecordingMetadata
 from packager.recordings.recording_writer import METADATA, head_name, listed
@@ -86,7 +86,6 @@ class BucketRecording:
         self.threads = bucket.threads
         self._folder = folder
         self._bucket = bucket
-        self._layout: MovieLayout | None = None
         self._lock = threading.Lock()
 
     def reading(self) -> AbstractContextManager[RecordingReader]:
@@ -112,12 +111,7 @@ class BucketRecording:
         self.look_for_head()
         if stretch or self.obstacle:
             raise NotFoundError(self.obstacle)
-        with self._lock:  # only the first caller does the work
-            if self._layout is None:
-                names = [one for one in (self.metadata.video, self.metadata.audio) if one is not None]
-                found = {name: self._stored(name) for name in names}
-                self._layout = lay_out(listed(found, Fraction(1)))
-        return self.open(head_name()), self._layout
+        return self.open(head_name()), LAYOUTS.get(self, self._lay_out)[0]
 
     def look_for_head(self) -> None:
         """Ask S3 whether there is an MP4, unless that is known. Blocks.
@@ -131,6 +125,10 @@ class BucketRecording:
                     self._bucket.client.describe(f"{self._folder}/{head_name()}")
                     self.obstacle = ""
                 self.is_unsure = False
+
+    def _lay_out(self) -> Mapping[int, MovieLayout]:
+        names = [one for one in (self.metadata.video, self.metadata.audio) if one is not None]
+        return {0: lay_out(listed({name: self._stored(name) for name in names}, Fraction(1)))}
 
     def _stored(self, rendition: str) -> StoredRendition:
         """Read the index of a rendition, and the init segments that it names."""

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import obstore
 import pytest
-from msgspec.structs import replace
 
 from packager.library.local_storage import NotFoundError
 from packager.process.ffmpeg_discovery import Tools
-from packager.recordings import metadata as metadata_files
-from packager.recordings.bucket_recordings import BucketRecordings
+from packager.recordings.bucket_recordings import BucketRecording, BucketRecordings
 from packager.recordings.bucket_upload import copying
-from packager.recordings.disk_recordings import Recording
+from packager.recordings.disk_recordings import LAYOUTS_KEPT, Recording
 from packager.s3.client import UnavailableError
 from packager.s3.immutable_objects import BucketFiles
 from packager.s3.limits import S3Limits
 from tests.conformance.handfed import Track
-from tests.packager.recordings.recorded_channel import record, with_another_level
+from tests.packager.recordings.recorded_channel import another, layouts, record, with_another_level
 from tests.s3_server import BUCKET, S3Proxy, S3Server
 from tests.waiting import wait_for
 
@@ -47,15 +44,6 @@ async def bucket(
     files.close()
 
 
-def another(recording: Recording, number: int) -> Recording:
-    """Make the same recording once more, as another one that began in the same second."""
-    metadata = replace(recording.metadata, id=f"{recording.metadata.id}-{number}")
-    folder = recording.path.with_name(metadata.id)
-    shutil.copytree(recording.path, folder)
-    (folder / "recording").write_bytes(metadata_files.encode(metadata))
-    return Recording(metadata, folder)
-
-
 async def copy(bucket: BucketFiles, recording: Recording) -> None:
     def copied() -> bool:
         # A store that was just started takes long for its first objects.
@@ -69,7 +57,7 @@ async def copy(bucket: BucketFiles, recording: Recording) -> None:
 async def test_a_start_asks_s3_once_for_each_recording_and_knows_which_have_mp4s(
     bucket: BucketFiles, recording: Recording, s3_proxy: S3Proxy
 ) -> None:
-    every = [another(recording, number) for number in range(1, COUNT)]
+    every = [another(recording, f"{recording.metadata.id}-{number}") for number in range(1, COUNT)]
     with_another_level(every[3])
     for one in (recording, *every):
         await copy(bucket, one)
@@ -121,3 +109,21 @@ async def test_copies_of_earlier_versions_have_the_mp4s_that_are_there(
         with pytest.raises(NotFoundError):
             await asyncio.to_thread(one.movie)
     assert bool(one.obstacle) is not has_head
+
+
+async def test_layouts_of_many_recordings_in_s3_have_a_bound(
+    bucket: BucketFiles, recording: Recording
+) -> None:
+    await copy(bucket, recording)
+    folder, before = f"one/{recording.metadata.id}", layouts()
+    every = [
+        BucketRecording(recording.metadata, folder, bucket, "", True) for _ in range(LAYOUTS_KEPT.items + 50)
+    ]
+
+    def ask(one: BucketRecording) -> tuple[int, bytes, bytes]:
+        head, layout = one.movie()
+        return head.size, layout.numbers.tobytes(), layout.ends.tobytes()
+
+    found = {await asyncio.to_thread(ask, one) for one in every}
+    assert len(layouts()) - len(before) <= LAYOUTS_KEPT.items
+    assert {await asyncio.to_thread(ask, every[0])} == found, "it is the same again"
