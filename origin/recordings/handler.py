@@ -19,12 +19,15 @@ from origin.answers.refusals import ABSENT_LIVE_SECONDS, READING_RETRY_SECONDS, 
 from origin.answers.reply import Pending, PendingTask, Reply
 from origin.answers.representation_replies import text_reply
 from origin.answers.request import Request
+from origin.http.client_limits import network_of
 from origin.http.representation import RepresentationMetadata
+from origin.live.past.spans import AT_ONCE, MOST_WAITING, REST
 from origin.live.requests.dvr_segments import StoredFile, stored_reply
+from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import LibraryFile
 from packager.past.progressive_mp4 import MovieLayout, MoviePiece
-from packager.recordings.disk_recordings import RecordingReader
+from packager.recordings.disk_recordings import LAYOUTS, RecordingReader
 from packager.recordings.merged_recordings import AnyRecording, KeptRecordings
 from packager.recordings.recording_writer import MANIFEST
 from packager.window.model import TEXT_EXTENSION
@@ -88,6 +91,8 @@ class RecordingHandler:
 
     def __init__(self, recordings: Mapping[str, KeptRecordings]) -> None:
         self._recordings = recordings
+        # MP4s of many recordings are laid out anew each time, so networks take turns.
+        self._turns = FairSemaphore(AT_ONCE, 1, MOST_WAITING, REST)
 
     def handle(self, request: Request) -> Reply | Pending | None:
         """Return the reply with a file, which comes later; see `Handler`."""
@@ -97,30 +102,50 @@ class RecordingHandler:
         recording = None if found is None or kept is None else kept.get(found[2])
         if found is None or recording is None:
             return None
-        return PendingTask(_reply(request, found[1], recording, found[3]))
+        return PendingTask(self._reply(request, found[1], recording, found[3]))
 
     def absent(self, request: Request) -> Reply:
         """Return the refusal of a request for a recording that there isn't."""
         return refusal(request, 404, ABSENT_LIVE_SECONDS)
 
+    async def _reply(self, request: Request, channel: str, recording: AnyRecording, name: str) -> Reply:
+        """Reply with a file of a recording, or that there is none of that name."""
+        movie = _MOVIE.fullmatch(name)
+        try:
+            if movie is not None:
+                return await self._movie_reply(request, channel, recording, int(movie[1] or 0))
+            if _PLAYLIST.fullmatch(name):
+                return await recording.threads.run(_text_reply, request, recording, name)
+            found = _MEDIA.fullmatch(name)
+            if found is None:
+                raise NotFoundError(name)
+            return await _media_reply(request, recording, found[1], found[2])
+        except NotFoundError as error:
+            return refusal(request, 404, ABSENT_LIVE_SECONDS, "" if movie is None else str(error))
+        except TooManyWaitingError:
+            return refusal(request, 503, 0, retry_after=READING_RETRY_SECONDS)
+        except OSError as error:
+            log.error("recording can't be read", recording=str(recording.path), reason=str(error))
+            return refusal(request, 503, 0, retry_after=READING_RETRY_SECONDS)
 
-async def _reply(request: Request, channel: str, recording: AnyRecording, name: str) -> Reply:
-    """Reply with a file of a recording, or that there is none of that name."""
-    movie = _MOVIE.fullmatch(name)
-    try:
-        if movie is not None:
-            return await _movie_reply(request, channel, recording, int(movie[1] or 0))
-        if _PLAYLIST.fullmatch(name):
-            return await recording.threads.run(_text_reply, request, recording, name)
-        found = _MEDIA.fullmatch(name)
-        if found is None:
-            raise NotFoundError(name)
-        return await _media_reply(request, recording, found[1], found[2])
-    except NotFoundError as error:
-        return refusal(request, 404, ABSENT_LIVE_SECONDS, "" if movie is None else str(error))
-    except OSError as error:
-        log.error("recording can't be read", recording=str(recording.path), reason=str(error))
-        return refusal(request, 503, 0, retry_after=READING_RETRY_SECONDS)
+    async def _movie_reply(
+        self, request: Request, channel: str, recording: AnyRecording, stretch: int
+    ) -> Reply:
+        """Reply with the MP4 of a recording, or of one of its stretches; 0 is the whole."""
+        is_quick = LAYOUTS.find(recording) is not None
+        turn = contextlib.nullcontext() if is_quick else self._turns.held(network_of(request.client))
+        with contextlib.ExitStack() as held:
+            reader = held.enter_context(recording.reading())
+            async with turn:
+                movie = await recording.threads.run(recording.movie, stretch)
+            release = held.pop_all().close
+        source, metadata = movie_source(recording, movie, reader, release), recording.metadata
+        head, layout = movie
+        size = head.size + layout.size
+        media_type = "video/mp4" if metadata.video in layout.names else "audio/mp4"
+        name = f"{metadata.id}-{stretch}" if stretch else metadata.id
+        described = RepresentationMetadata(size, media_type, f'"{name}-{size:x}"', metadata.end)
+        return await movie_reply(request, source, described, CACHING, f"{channel}-{name}.mp4")
 
 
 def find_live_file(
@@ -173,21 +198,6 @@ def _text_reply(request: Request, recording: AnyRecording, name: str) -> Reply:
         data = file.pread(0, file.size)
     coded = request.takes_gzip
     return text_reply(request, (data,), media_type, MAX_AGE, coded=coded, in_thread=True)
-
-
-async def _movie_reply(request: Request, channel: str, recording: AnyRecording, stretch: int) -> Reply:
-    """Reply with the MP4 of a recording, or of one of its stretches; 0 is the whole."""
-    with contextlib.ExitStack() as held:
-        reader = held.enter_context(recording.reading())
-        movie = await recording.threads.run(recording.movie, stretch)
-        release = held.pop_all().close
-    source, metadata = movie_source(recording, movie, reader, release), recording.metadata
-    head, layout = movie
-    size = head.size + layout.size
-    media_type = "video/mp4" if metadata.video in layout.names else "audio/mp4"
-    name = f"{metadata.id}-{stretch}" if stretch else metadata.id
-    described = RepresentationMetadata(size, media_type, f'"{name}-{size:x}"', metadata.end)
-    return await movie_reply(request, source, described, CACHING, f"{channel}-{name}.mp4")
 
 
 def movie_source(

@@ -166,6 +166,11 @@ class MovieLayout:
         """Bytes of all files."""
         return self.ends[-1] if self.ends else 0
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return sum(one.itemsize * len(one) for one in (self.which, self.numbers, self.ends))
+
     def at(self, offset: int) -> MoviePiece:
         """Find the file at an offset in the data."""
         index = bisect_right(self.ends, offset)

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from fractions import Fraction
+from itertools import islice
 
 import structlog
 
@@ -24,7 +25,8 @@ from packager.dvr.restore_plan import StoredRendition
 from packager.library.local_storage import NotFoundError
 from packager.past.progressive_mp4 import MovieLayout, lay_out
 from packager.recordings import metadata as metadata_files
-from packager.recordings.disk_recordings import RecordingReader, StretchMovie
+from packager.recordings.bucket_upload import WITH_MOVIE
+from packager.recordings.disk_recordings import LAYOUTS, RecordingReader, StretchMovie
 from packager.recordings.limits import DEFAULT_LIMITS, MAX_BUCKET_RECORDINGS, RecordingsLimits
 from packager.recordings.metadata import RecordingMetadata
 from packager.recordings.recording_writer import METADATA, head_name, listed
@@ -39,6 +41,9 @@ BUCKET_LOOK_SECONDS = 10.0
 OWNED_LOOK_SECONDS = 30.0
 """Seconds between two listings of those of which nodes tell each other."""
 
+HEADS_A_LOOK = 50
+"""For so many MP4s of copies by earlier versions S3 is asked at each listing, the latest first."""
+
 MOST_INITS = 512
 """Most init segments that a rendition of a recording with an MP4 has."""
 
@@ -50,9 +55,12 @@ class BucketRecording:
 
     Args:
         folder: the prefix of its keys, without a slash at the end.
-        obstacle: why the recording has no MP4; empty where the head of one is there.
+        lacking: why the recording has no MP4, where the head of one isn't there.
+        has_movie: whether the head is there; None: that isn't known yet.
 
     Attributes:
+        obstacle: why the recording has no MP4, as far as is known; empty where it has one.
+        is_unsure: whether S3 is still to be asked for the head.
         size: bytes of its segments.
         ended: seconds since the epoch.
         stretches: nothing, as its stretches have no MP4s.
@@ -61,16 +69,23 @@ class BucketRecording:
 
     stretches: tuple[StretchMovie, ...] = ()
 
-    def __init__(self, metadata: RecordingMetadata, folder: str, bucket: BucketFiles, obstacle: str) -> None:
+    def __init__(
+        self,
+        metadata: RecordingMetadata,
+        folder: str,
+        bucket: BucketFiles,
+        lacking: str,
+        has_movie: bool | None,
+    ) -> None:
         self.metadata = metadata
-        self.obstacle = obstacle
+        self.obstacle = "" if has_movie else lacking
+        self.is_unsure = has_movie is None
         self.size = metadata.size
         self.ended = max(metadata.end, metadata.start + metadata.duration)
         self.path = f"{bucket.address}/{folder}"
         self.threads = bucket.threads
         self._folder = folder
         self._bucket = bucket
-        self._layout: MovieLayout | None = None
         self._lock = threading.Lock()
 
     def reading(self) -> AbstractContextManager[RecordingReader]:
@@ -93,14 +108,27 @@ class BucketRecording:
             NotFoundError: there is no MP4, as ``obstacle`` says, and never one of a stretch.
             OSError: a file can't be read.
         """
+        self.look_for_head()
         if stretch or self.obstacle:
             raise NotFoundError(self.obstacle)
-        with self._lock:  # only the first caller does the work
-            if self._layout is None:
-                names = [one for one in (self.metadata.video, self.metadata.audio) if one is not None]
-                found = {name: self._stored(name) for name in names}
-                self._layout = lay_out(listed(found, Fraction(1)))
-        return self.open(head_name()), self._layout
+        return self.open(head_name()), LAYOUTS.get(self, self._lay_out)[0]
+
+    def look_for_head(self) -> None:
+        """Ask S3 whether there is an MP4, unless that is known. Blocks.
+
+        Raises:
+            OSError: S3 can't be reached now.
+        """
+        with self._lock:
+            if self.is_unsure:
+                with contextlib.suppress(NotFoundError):
+                    self._bucket.client.describe(f"{self._folder}/{head_name()}")
+                    self.obstacle = ""
+                self.is_unsure = False
+
+    def _lay_out(self) -> Mapping[int, MovieLayout]:
+        names = [one for one in (self.metadata.video, self.metadata.audio) if one is not None]
+        return {0: lay_out(listed({name: self._stored(name) for name in names}, Fraction(1)))}
 
     def _stored(self, rendition: str) -> StoredRendition:
         """Read the index of a rendition, and the init segments that it names."""
@@ -278,6 +306,9 @@ class BucketRecordings:
         """Do nothing, as no request waits here."""
 
     def _find(self, doubted: Collection[str]) -> dict[str, BucketRecording]:
+        # Earlier versions noted nothing. They aren't waited for before the first list.
+        for one in islice((one for one in self if one.is_unsure), HEADS_A_LOOK):
+            one.look_for_head()
         found = {}
         for name in self._names():
             recording = self._known.get(name)
@@ -305,12 +336,6 @@ class BucketRecordings:
             return None
         if known is not None and known.metadata == metadata:
             return known
-        return BucketRecording(metadata, folder, self.bucket, self._obstacle(folder))
-
-    def _obstacle(self, folder: str) -> str:
-        """Return why a recording has no MP4; empty where it has one."""
-        try:
-            self.bucket.client.describe(f"{folder}/{head_name()}")
-        except NotFoundError:
-            return "its sound changed its codec, or is damaged" if self._is_owned else _MISSING
-        return ""
+        lacking = "its sound changed its codec, or is damaged" if self._is_owned else _MISSING
+        has_movie = version.note == WITH_MOVIE if version.note else None
+        return BucketRecording(metadata, folder, self.bucket, lacking, has_movie)

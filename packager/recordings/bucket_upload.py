@@ -7,6 +7,7 @@ copy without them isn't whole, and is continued. Nothing in the bucket is ever r
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +19,7 @@ from packager.dvr.own_files import MEDIA_NAME
 from packager.library.local_storage import NotFoundError
 from packager.recordings.disk_recordings import Recording, Recordings
 from packager.recordings.limits import RecordingsLimits
-from packager.recordings.recording_writer import I_FRAMES, MANIFEST, MASTER, MEDIA, METADATA
+from packager.recordings.recording_writer import I_FRAMES, MANIFEST, MASTER, MEDIA, METADATA, head_name
 from packager.retry_policy import FailureCount
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ as each would take the others' share of a slow connection, and be too late.
 
 LAST = (MEDIA, I_FRAMES, MASTER, MANIFEST, METADATA)
 """Files that come behind those that they name, in this order."""
+
+WITH_MOVIE, WITHOUT_MOVIE = "mp4", "no-mp4"
+"""Notes of the metadata in S3: whether the head of the MP4 is there; earlier versions stored none."""
 
 _MEDIA_TYPES = {
     ".m3u8": "application/vnd.apple.mpegurl",
@@ -125,6 +129,9 @@ def copying(bucket: S3Client, channel: str, recording: Recording) -> Iterator[in
     if f"{folder}/{METADATA}" in sizes:
         return
 
+    with contextlib.suppress(NotFoundError, OSError):  # a recording without an MP4 is copied as well
+        recording.movie()[0].close()
+
     def put(name: str) -> bool:
         with recording.open(name) as file:
             # Other files of the same length may be of another span that begins in the same second.
@@ -132,10 +139,12 @@ def copying(bucket: S3Client, channel: str, recording: Recording) -> Iterator[in
             if is_segment and sizes.get(f"{folder}/{name}") == file.size:
                 return False
             data = file.pread(0, file.size)
-        bucket.put(f"{folder}/{name}", data, _MEDIA_TYPES.get(Path(name).suffix, "application/octet-stream"))
+        media_type = _MEDIA_TYPES.get(Path(name).suffix, "application/octet-stream")
+        bucket.put(f"{folder}/{name}", data, media_type, note if name == METADATA else "")
         return True
 
     names = list(_in_order(recording.path))
+    note = WITH_MOVIE if head_name() in names else WITHOUT_MOVIE
     behind = [name for name in names if _last_of(Path(name).name)]
     media = names[: len(names) - len(behind)]
     with ThreadPoolExecutor(COPIES_AT_ONCE) as threads:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import os
-import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from media.errors import MediaError, UnsupportedError
+from media.errors import MediaError
 from packager.concurrency import SHARED_THREADS, background_task
 from packager.dvr.own_files import erase_in
 from packager.library.local_storage import Library, LocalFile, NotFoundError
@@ -34,6 +33,7 @@ from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
 from packager.recordings.metadata import EventEnd, RecordingMetadata, shown_part
 from packager.recordings.recording_writer import DRAFT, METADATA, head_name, read_back, seal
 from packager.safe_files import DataFolder, NotOursError, OpenFolder
+from packager.single_flight_cache import CacheLimits, SingleFlightCache
 from packager.window.model import LiveSegment
 from packager.window.rendition import segment_uri
 
@@ -44,6 +44,14 @@ RETENTION_LOOK_SECONDS = 30.0
 
 MAX_REMOVED_FOLDERS = 16
 """Most folders of one name that are set aside for their unknown files."""
+
+LAYOUTS_KEPT = CacheLimits(items=1 << 10, nbytes=32 << 20)
+"""The layouts of MP4s that stay in memory; a day of picture and sound has 1.5 MB."""
+
+LAYOUTS = SingleFlightCache[object, Mapping[int, MovieLayout]](
+    LAYOUTS_KEPT, lambda made: sum(one.nbytes for one in made.values())
+)
+"""By recording, wherever it is: the layouts of the MP4s of its stretches, or that of the whole as 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +146,11 @@ class StretchMovie:
         number: of the stretch, from 1 on.
         start: date of the first picture that the MP4 shows, in seconds since the epoch.
         duration: seconds of playback.
-        layout: its files behind the head.
     """
 
     number: int
     start: float
     duration: float
-    layout: MovieLayout
 
 
 class Recording:
@@ -181,10 +187,8 @@ class Recording:
         self.obstacle = "" if metadata.video or metadata.audio else "it has neither picture nor sound"
         self.stretches: tuple[StretchMovie, ...] = ()
         self._library = Library(path)
-        self._layout: MovieLayout | None = None
         self._holders = 0
         self._readers: dict[RecordingReader, None] = {}
-        self._lock = threading.Lock()
 
     @property
     def is_held(self) -> bool:
@@ -238,13 +242,8 @@ class Recording:
             NotFoundError: there is no such MP4; for the whole, ``obstacle`` says why.
             OSError: a file can't be read.
         """
-        with self._lock:  # only the first caller does the work
-            if not self.obstacle:
-                self._make_movies()
-        if stretch:
-            found = next((one.layout for one in self.stretches if one.number == stretch), None)
-        else:
-            found = None if self.obstacle else self._layout
+        known = not self.obstacle or any(one.number == stretch for one in self.stretches)
+        found = LAYOUTS.get(self, self._lay_out).get(stretch) if known else None
         if found is None:
             raise NotFoundError(self.obstacle)
         return self.open(head_name(stretch)), found
@@ -255,36 +254,36 @@ class Recording:
         shown = self.metadata.shown
         return None if shown is None else ShownSpan(*(Fraction(one, 1000) for one in shown))
 
-    def _make_movies(self) -> None:
-        """Make the head of the MP4, or those of the stretches where the whole can't be one."""
+    def _lay_out(self) -> Mapping[int, MovieLayout]:
+        """Lay out the MP4, or those of the stretches where the whole can't be one, and make missing heads."""
+        found: dict[int, MovieLayout] = {}
         try:
-            if self._layout is None:
-                with self._place.open() as folder:
-                    names = [one for one in (self.metadata.video, self.metadata.audio) if one is not None]
-                    first, *others = split(read_back(folder, names))
-                    if others:
-                        self.stretches = self._stretch_movies(folder, [first, *others])
-                        raise UnsupportedError(others[0].change)
-                    self._layout = _movie_layout(folder, 0, first, self._shown)
+            with self._place.open() as folder:
+                names = [one for one in (self.metadata.video, self.metadata.audio) if one is not None]
+                first, *others = split(read_back(folder, names))
+                if not others:
+                    return {0: _movie_layout(folder, 0, first, self._shown)}
+                stretches = dict(enumerate([first, *others], 1))
+                for number, one in stretches.items():
+                    with contextlib.suppress(MediaError):  # a damaged stretch doesn't take the others with it
+                        found[number] = _movie_layout(folder, number, one, self._shown)
+            self.stretches = tuple(self._stretch_movie(number, stretches[number]) for number in found)
+            obstacle = others[0].change
         except MediaError as error:
-            self.obstacle = str(error)
+            obstacle = str(error)
+        if not self.obstacle:
             log.warning(
                 "a recording can't be offered as MP4",
                 recording=str(self.path),
-                reason=str(error),
+                reason=obstacle,
                 stretches=len(self.stretches),
             )
+        self.obstacle = obstacle
+        return found
 
-    def _stretch_movies(
-        self, folder: OpenFolder, stretches: Sequence[UniformStretch]
-    ) -> tuple[StretchMovie, ...]:
-        found = []
-        for number, one in enumerate(stretches, 1):
-            with contextlib.suppress(MediaError):  # a damaged stretch doesn't take the others with it
-                layout = _movie_layout(folder, number, one, self._shown)
-                bounds = float(one.start), float(one.end), one.duration
-                found.append(StretchMovie(number, *shown_part(*bounds, self.metadata.shown), layout))
-        return tuple(found)
+    def _stretch_movie(self, number: int, stretch: UniformStretch) -> StretchMovie:
+        bounds = float(stretch.start), float(stretch.end), stretch.duration
+        return StretchMovie(number, *shown_part(*bounds, self.metadata.shown))
 
 
 def _movie_layout(

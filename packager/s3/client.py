@@ -44,6 +44,9 @@ log = structlog.get_logger()
 ADDRESS = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[^/?#@\0-\x1f]+)*)/?")
 """``s3://bucket/prefix``."""
 
+NOTE = "headwater"
+"""The name of an object's note in its metadata (``x-amz-meta-headwater``)."""
+
 LARGEST_OBJECT = 1 << 50
 """More bytes than any object of S3 has."""
 
@@ -114,12 +117,14 @@ class ObjectVersion:
         size: in bytes.
         etag: its strong entity-tag, with the quotes.
         modified: when it was stored, in nanoseconds since the epoch.
+        note: a word that was stored with the object, where its bytes were read; else empty.
     """
 
     key: str
     size: int
     etag: str
     modified: int
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,15 +377,19 @@ class S3Client:
             behind = f"{folder}/{name}0"  # in ASCII "0" follows the slash
         return names
 
-    def put(self, key: str, data: bytes, media_type: str) -> None:
+    def put(self, key: str, data: bytes, media_type: str, note: str = "") -> None:
         """Store an object, wholly or not at all.
+
+        Args:
+            note: a word in ASCII that is stored with the object, and comes with its bytes.
 
         Raises:
             UnavailableError: S3 can't be reached now, or refuses the object.
         """
+        attributes = {"Content-Type": media_type, **({NOTE: note} if note else {})}
         try:
             with self._request(key):
-                obstore.put(self._store, key, data, attributes={"Content-Type": media_type})
+                obstore.put(self._store, key, data, attributes=attributes)
         except NotFoundError:
             raise AccessRefusedError(f"S3 has no bucket {self.bucket}") from None
 
@@ -473,7 +482,7 @@ class S3Client:
         if etag is not None:
             options["if_match"] = etag
         answer = obstore.get(self._store, key, options=options)
-        version = self._version(key, answer.meta)
+        version = self._version(key, answer.meta, answer.attributes.get(NOTE, ""))
         first, behind = answer.range
         wanted = min(stop, version.size) - start
         if first != start or behind - first != wanted:
@@ -488,13 +497,13 @@ class S3Client:
             raise _WrongAnswerError(f"S3 sent another length than {wanted} bytes")
         return version, bytes(data)
 
-    def _version(self, key: str, meta: ObjectMeta) -> ObjectVersion:
+    def _version(self, key: str, meta: ObjectMeta, note: str = "") -> ObjectVersion:
         etag, size = meta["e_tag"] or "", meta["size"]
         if not _STRONG_TAG.fullmatch(etag):
             raise _WrongAnswerError("S3 sends no strong ETag")
         if not 0 <= size <= LARGEST_OBJECT:
             raise _WrongAnswerError("S3 sends an impossible size")
-        return ObjectVersion(key, size, etag, _nanoseconds(meta))
+        return ObjectVersion(key, size, etag, _nanoseconds(meta), note)
 
     def _listed(self, meta: ObjectMeta) -> ListedObject:
         return ListedObject(meta["path"], max(0, min(meta["size"], LARGEST_OBJECT)), _nanoseconds(meta))

@@ -103,8 +103,7 @@ class ClipMovie:
     @property
     def nbytes(self) -> int:
         """Bytes of memory."""
-        columns = (self.layout.which, self.layout.numbers, self.layout.ends)
-        return len(self.head) + sum(one.itemsize * len(one) for one in columns)
+        return len(self.head) + self.layout.nbytes
 
 
 class ClipRequest(Struct, frozen=True, gc=False):

@@ -6,71 +6,28 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import httpx
 import m3u8
 import pytest
 
 from origin.config.load import validate
 from origin.config.warnings import unserved
-from tests.conftest import ServerProcess, start_server
-from tests.e2e.station_tones import tone
-from tests.patience import CLIENT_SECONDS, patient_server
-from tests.waiting import wait_for
+from tests.conftest import ServerProcess
+from tests.origin.radio.listed_stations import date, get, number, start_behind_its_list
 
 pytestmark = pytest.mark.timeout(900)
 
 MPD = "{urn:mpeg:dash:schema:mpd:2011}"
-CONFIG = """
-[server]
-port = 0
-data = "data"
-[[radio]]
-name = "fm"
-folder = "music"
-bitrate = 64
-dvr = "1h"
-playlist_window = "1s"
-hls_bitrates = [64]
-"""
-AWAY = 6
-"""Segments that have left the list before it is looked at."""
 
 
 @pytest.fixture(scope="module")
 def station(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, m3u8.Segment]]:
     """Serve a station; return also a segment that has left its list."""
-    folder: Path = tmp_path_factory.mktemp("station")
-    (folder / "music").mkdir()
-    for pitch in (600, 1000):
-        (folder / "music" / f"{pitch}.mp3").write_bytes(tone(pitch, 6, title=f"Tone {pitch}"))
-    (folder / "headwater.toml").write_text(CONFIG)
-    server = start_server(cwd=folder, program=patient_server())
-    first = wait_for(lambda: listed(server)[2:3], "some segments")[0]
-    wait_for(lambda: number(listed(server)[0]) > number(first) + AWAY, "they have left the list")
+    server, first = start_behind_its_list(tmp_path_factory.mktemp("station"))
     yield server, first
     assert server.stop() == 0
-
-
-def get(server: ServerProcess, name: str) -> httpx.Response:
-    return httpx.get(server.url + name, timeout=CLIENT_SECONDS, follow_redirects=True)
-
-
-def listed(server: ServerProcess) -> list[m3u8.Segment]:
-    answer = get(server, "/live/fm/64k/media.m3u8")
-    found = m3u8.loads(answer.text).segments if answer.status_code == 200 else []
-    return [one for one in found if one.uri]
-
-
-def number(segment: m3u8.Segment) -> int:
-    return int(str(segment.uri).partition(".")[0])
-
-
-def date(segment: m3u8.Segment) -> float:
-    return float(segment.program_date_time.timestamp())
 
 
 def test_a_span_before_the_list_grows_and_is_a_film_and_a_file(
@@ -86,7 +43,7 @@ def test_a_span_before_the_list_grows_and_is_a_film_and_a_file(
     assert manifest.get("type") == "dynamic"
     (template,) = manifest.iter(f"{MPD}SegmentTemplate")
     assert template.get("startNumber") == str(number(first))
-    answer = get(server, f"/radio/fm?start={start:.3f}&end={start + 8:.3f}")
+    answer = get(server, f"/radio/fm?start={start:.3f}&end={start + 8:.3f}", follow_redirects=True)
     assert (answer.status_code, answer.url.path) == (200, "/live/fm/clip.m4a"), answer.text
 
 

@@ -17,21 +17,24 @@ import pytest
 
 from origin.config.load import validate
 from origin.config.warnings import unserved
-from tests.clients.programs import environment
 from tests.conftest import ServerProcess, start_server
-from tests.e2e.station_tones import tone
 from tests.keys import ADMIN_TOKEN, BEARER
+from tests.origin.radio.listed_stations import (
+    SENT,
+    date,
+    get,
+    listed,
+    media,
+    number,
+    pitches,
+    sending,
+    write_tunes,
+)
 from tests.patience import CLIENT_SECONDS, patient_server
 from tests.processes import end
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(1800)
-
-PITCHES = (600, 1000, 1400)
-"""Tones of the folder, each six seconds."""
-
-SENT = 2200
-"""The tone of the source client."""
 
 CONFIG = f"""
 [server]
@@ -59,32 +62,9 @@ hls = false
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stations")
-    (folder / "music").mkdir()
-    for pitch in PITCHES:
-        (folder / "music" / f"{pitch}.mp3").write_bytes(tone(pitch, 6, title=f"Tone {pitch}"))
+    write_tunes(folder, 600, 1000, 1400)
     (folder / "headwater.toml").write_text(CONFIG)
     return folder
-
-
-def get(server: ServerProcess, path: str, **options: Any) -> httpx.Response:
-    return httpx.get(server.url + path, timeout=CLIENT_SECONDS, **options)
-
-
-def listed(server: ServerProcess, path: str) -> list[m3u8.Segment]:
-    answer = get(server, path)
-    return [one for one in m3u8.loads(answer.text).segments if one.uri] if answer.status_code == 200 else []
-
-
-def media(segments: list[m3u8.Segment]) -> list[m3u8.Segment]:
-    return [one for one in segments if not one.gap_tag]
-
-
-def number(segment: m3u8.Segment) -> int:
-    return int(str(segment.uri).partition(".")[0])
-
-
-def date(segment: m3u8.Segment) -> float:
-    return float(segment.program_date_time.timestamp())
 
 
 def fetched(server: ServerProcess, station: str, segments: list[m3u8.Segment]) -> dict[str, bytes]:
@@ -97,13 +77,6 @@ def fetched(server: ServerProcess, station: str, segments: list[m3u8.Segment]) -
 def is_stored(folder: Path, station: str, segment: m3u8.Segment) -> bool:
     index = folder / "data" / "radio" / station / "dvr" / "64k" / "index"
     return f'"number":{number(segment)},' in index.read_text()
-
-
-def sending(server: ServerProcess) -> subprocess.Popen[bytes]:
-    made = ["-f", "lavfi", "-i", f"sine={SENT}", "-ac", "2", "-b:a", "64k", "-content_type", "audio/mpeg"]
-    to = f"icecast://source:sesame@{server.url.partition('://')[2]}/radio/talk"
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-re", *made, "-f", "mp3", to]
-    return subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
 
 
 class Run:
@@ -157,16 +130,6 @@ def run(folder: Path) -> Iterator[Run]:
     finally:
         status = run.end()
     assert status == 0
-
-
-def pitches(file: Path) -> list[int]:
-    """The pitch of each twentieth of a second, as ffmpeg decodes a file."""
-    words = ["-v", "error", "-i", str(file), "-ac", "1", "-ar", "8000", "-f", "s16le", "-"]
-    done = subprocess.run(["ffmpeg", "-nostdin", *words], check=True, capture_output=True, timeout=240)
-    assert not done.stderr
-    samples = np.frombuffer(done.stdout, "<i2").astype(float)
-    steps = samples[: len(samples) // 400 * 400].reshape(-1, 400) * np.hanning(400)
-    return [int(one) * 20 for one in np.abs(np.fft.rfft(steps)).argmax(axis=1)]
 
 
 @pytest.mark.parametrize("station", ["fm", "talk"])

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import httpx
 import m3u8
-import numpy as np
 import pytest
 
 from origin.config.load import validate
 from origin.config.warnings import unserved
-from tests.clients.programs import environment
 from tests.conftest import ServerProcess, start_server
 from tests.keys import ADMIN_TOKEN, BEARER
+from tests.origin.radio.listed_stations import SENT, get, listed, media, pitches, sending
 from tests.patience import CLIENT_SECONDS, patient_server
 from tests.processes import end
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(900)
 
-HERTZ = 2200
 CONFIG = f"""
 [server]
 port = 0
@@ -38,24 +35,8 @@ hls_bitrates = [64]
 RENDITION = "/live/talk/64k/media.m3u8"
 
 
-def get(server: ServerProcess, path: str, **options: Any) -> httpx.Response:
-    return httpx.get(server.url + path, timeout=CLIENT_SECONDS, **options)
-
-
-def sending(server: ServerProcess) -> subprocess.Popen[bytes]:
-    made = ["-f", "lavfi", "-i", f"sine={HERTZ}", "-ac", "2", "-b:a", "64k", "-content_type", "audio/mpeg"]
-    to = f"icecast://source:sesame@{server.url.partition('://')[2]}/radio/talk"
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-re", *made, "-f", "mp3", to]
-    return subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
-
-
-def segments(text: str) -> list[m3u8.Segment]:
-    return [one for one in m3u8.loads(text).segments if one.uri and not one.gap_tag]
-
-
-def listed(server: ServerProcess) -> list[m3u8.Segment]:
-    answer = get(server, RENDITION)
-    return segments(answer.text) if answer.status_code == 200 else []
+def sent(server: ServerProcess) -> list[m3u8.Segment]:
+    return media(listed(server, RENDITION))
 
 
 def recordings(server: ServerProcess) -> dict[str, dict[str, Any]]:
@@ -65,11 +46,8 @@ def recordings(server: ServerProcess) -> dict[str, dict[str, Any]]:
 
 def share_of_tone(file: Path) -> float:
     """How much of a file is the tone that was sent, as ffmpeg decodes it."""
-    words = ["-v", "error", "-i", str(file), "-ac", "1", "-ar", "8000", "-f", "s16le", "-"]
-    done = subprocess.run(["ffmpeg", "-nostdin", *words], check=True, capture_output=True, timeout=240)
-    samples = np.frombuffer(done.stdout, "<i2").astype(float)
-    steps = samples[: len(samples) // 400 * 400].reshape(-1, 400) * np.hanning(400)
-    return float((np.abs(np.fft.rfft(steps)).argmax(axis=1) == HERTZ // 20).mean())
+    heard = pitches(file)
+    return heard.count(SENT) / len(heard)
 
 
 def test_a_source_client_and_a_programme_become_recordings_with_titles(tmp_path: Path) -> None:
@@ -77,12 +55,12 @@ def test_a_source_client_and_a_programme_become_recordings_with_titles(tmp_path:
     server = start_server(cwd=tmp_path, program=patient_server())
     source = sending(server)
     try:
-        wait_for(lambda: listed(server), "the first segment")
+        wait_for(lambda: sent(server), "the first segment")
         song = {"mount": "/radio/talk", "mode": "updinfo", "song": "Ada - Hello"}
         get(server, "/admin/metadata", params=song, auth=("source", "sesame")).raise_for_status()
         wait_for(lambda: "Ada - Hello" in get(server, RENDITION).text, "its title")
-        wait_for(lambda: len(listed(server)) >= 6, "six segments")
-        heard = listed(server)
+        wait_for(lambda: len(sent(server)) >= 6, "six segments")
+        heard = sent(server)
         begin = heard[1].program_date_time.timestamp() + 0.1
         programme = [{"id": "news", "start": begin, "end": begin + 6, "title": "News"}]
         url = f"{server.url}/live/talk/programmes"
@@ -109,15 +87,13 @@ def test_the_file_of_a_recorded_programme_stays_at_its_address(tmp_path: Path) -
     server = start_server(cwd=tmp_path, program=patient_server())
     source = sending(server)
     try:
-        wait_for(lambda: len(listed(server)) >= 3, "some segments")
-        begin = listed(server)[1].program_date_time.timestamp() + 0.1
+        wait_for(lambda: len(sent(server)) >= 3, "some segments")
+        begin = sent(server)[1].program_date_time.timestamp() + 0.1
         programme = [{"id": "news", "start": begin, "end": begin + 6, "title": "News"}]
         url = f"{server.url}/live/talk/programmes"
         assert httpx.put(url, json=programme, headers=BEARER, timeout=CLIENT_SECONDS).status_code == 200
         wait_for(lambda: "News" in recordings(server), "the programme's recording")
-        wait_for(
-            lambda: listed(server)[0].program_date_time.timestamp() > begin + 6, "it has left the station"
-        )
+        wait_for(lambda: sent(server)[0].program_date_time.timestamp() > begin + 6, "it has left the station")
         answer = get(server, "/live/talk/clip.m4a?programme=news", follow_redirects=True)
         assert (answer.status_code, answer.headers["content-type"]) == (200, "audio/mp4"), answer.text
         assert answer.url.path == recordings(server)["News"]["mp4"]

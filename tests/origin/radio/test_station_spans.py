@@ -13,29 +13,14 @@ import m3u8
 import pytest
 
 from tests.conftest import ServerProcess, start_server
-from tests.e2e.station_tones import tone
+from tests.origin.radio.listed_stations import date, listed, number, start_behind_its_list
 from tests.patience import CLIENT_SECONDS, patient_server
 from tests.s3_server import BUCKET, S3Proxy, S3Server
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(900)
 
-CONFIG = """
-[server]
-port = 0
-data = "data"
-%s
-[[radio]]
-name = "fm"
-folder = "music"
-bitrate = 64
-dvr = "1h"
-playlist_window = "1s"
-hls_bitrates = [64]
-"""
 MEDIA = "64k/media.m3u8"
-AWAY = 6
-"""Segments that have left the list before it is looked at."""
 
 
 @dataclass
@@ -80,36 +65,16 @@ def station(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server
 ) -> Iterator[Station]:
     folder: Path = tmp_path_factory.mktemp("station")
-    (folder / "music").mkdir()
-    for pitch in (600, 1000):
-        (folder / "music" / f"{pitch}.mp3").write_bytes(tone(pitch, 6, title=f"Tone {pitch}"))
     proxy = S3Proxy(s3_server) if request.param == "in S3" else None
-    place = f'dvr_path = "s3://{BUCKET}/{folder.name}"' if proxy else ""
-    (folder / "headwater.toml").write_text(CONFIG % place)
+    place = [f'dvr_path = "s3://{BUCKET}/{folder.name}"'] if proxy else []
     environment = s3_server.environment(proxy.url) if proxy else {}
-    server = start_server(cwd=folder, env=environment, program=patient_server())
-    first = wait_for(lambda: listed(server)[2:3], "some segments")[0]
-    wait_for(lambda: number(listed(server)[0]) > number(first) + AWAY, "they have left the list")
+    server, first = start_behind_its_list(folder, environment, *place)
     station = Station(folder, environment, proxy, server, first)
     yield station
     assert station.server.stop() == 0
     assert "Traceback" not in station.server.text()
     if proxy is not None:
         proxy.close()
-
-
-def listed(server: ServerProcess) -> list[m3u8.Segment]:
-    answer = httpx.get(f"{server.url}/live/fm/{MEDIA}", timeout=CLIENT_SECONDS)
-    found = m3u8.loads(answer.text).segments if answer.status_code == 200 else []
-    return [one for one in found if one.uri]
-
-
-def number(segment: m3u8.Segment) -> int:
-    return int(str(segment.uri).partition(".")[0])
-
-
-def date(segment: m3u8.Segment) -> float:
-    return float(segment.program_date_time.timestamp())
 
 
 def test_a_film_begins_where_the_span_does(station: Station) -> None:

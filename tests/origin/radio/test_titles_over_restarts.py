@@ -6,31 +6,26 @@ import re
 import signal
 from pathlib import Path
 
-import httpx
-import m3u8
 import pytest
 
 from tests.conftest import ServerProcess, start_server
-from tests.e2e.station_tones import tone
-from tests.patience import CLIENT_SECONDS
+from tests.origin.radio.listed_stations import (
+    STATION,
+    TUNE_SECONDS,
+    date,
+    get,
+    listed,
+    media,
+    number,
+    write_tunes,
+)
 from tests.s3_server import BUCKET, S3Server
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(600)
 
-TUNE_SECONDS = 6
 RENDITION = "/live/fm/64k/media.m3u8"
 AWAY = 3
-CONFIG = """
-[server]
-port = 0
-[[radio]]
-name = "fm"
-folder = "music"
-bitrate = 64
-dvr = "1h"
-hls_bitrates = [64]
-"""
 
 
 @pytest.mark.parametrize("place", ["disk", "s3"])
@@ -41,17 +36,18 @@ def test_a_span_has_the_same_titles_before_and_behind_a_restart(
     env = {"HEADWATER_SERVER_DATA": "data"}
     if place == "s3":
         env = {**s3_server.environment(), "HEADWATER_SERVER_DVR_PATH": f"s3://{BUCKET}/titles-{window}"}
-    (tmp_path / "music").mkdir()
-    for pitch in (600, 1000):
-        (tmp_path / "music" / f"{pitch}.mp3").write_bytes(tone(pitch, TUNE_SECONDS, title=f"Tone {pitch}"))
-    (tmp_path / "headwater.toml").write_text(f'{CONFIG}playlist_window = "{window}"\n')
+    write_tunes(tmp_path)
+    config = f'[server]\nport = 0\n{STATION}playlist_window = "{window}"\n'
+    (tmp_path / "headwater.toml").write_text(config)
     server = start_server(cwd=tmp_path, env=env)
-    first = wait_for(lambda: listed(server), "the first segment")[0]
+    first = wait_for(lambda: media(listed(server)), "the first segment")[0]
     wait_for(lambda: newest(server) > number(first) + 6, "some tunes")
     began = date(first)
     span = f"?start={began + 1:.3f}&end={began + 1 + 2 * TUNE_SECONDS:.3f}"
     if window == "1s":
-        wait_for(lambda: number(listed(server)[0]) > number(first) + 2 * AWAY, "what has left the list")
+        wait_for(
+            lambda: number(media(listed(server))[0]) > number(first) + 2 * AWAY, "what has left the list"
+        )
     paths = [f"{RENDITION}{span}", f"/live/fm/manifest.mpd{span}", f"/live/fm/clip.m4a{span}"]
     wait_for(lambda: all(is_for_ever(server, path) for path in paths), "what doesn't change any more")
     before = [get(server, path) for path in paths]
@@ -69,26 +65,8 @@ def test_a_span_has_the_same_titles_before_and_behind_a_restart(
     assert server.stop() == 0
 
 
-def get(server: ServerProcess, path: str) -> httpx.Response:
-    return httpx.get(server.url + path, timeout=CLIENT_SECONDS, follow_redirects=True)
-
-
-def listed(server: ServerProcess) -> list[m3u8.Segment]:
-    answer = get(server, RENDITION)
-    found = m3u8.loads(answer.text).segments if answer.status_code == 200 else []
-    return [one for one in found if one.uri and not one.gap_tag]
-
-
-def number(segment: m3u8.Segment) -> int:
-    return int(str(segment.uri).partition(".")[0])
-
-
 def newest(server: ServerProcess) -> int:
-    return max(map(number, listed(server)), default=-1)
-
-
-def date(segment: m3u8.Segment) -> float:
-    return float(segment.program_date_time.timestamp())
+    return max(map(number, media(listed(server))), default=-1)
 
 
 def titles(text: str) -> list[str]:

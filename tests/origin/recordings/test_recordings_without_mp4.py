@@ -12,18 +12,8 @@ from origin.recordings.handler import describe
 from packager.library.local_storage import NotFoundError
 from packager.process.ffmpeg_discovery import Tools
 from packager.recordings.disk_recordings import Recording, Recordings, Retention
-from tests.conformance.handfed import NUMBER, Track
-from tests.packager.recordings.recorded_channel import record
-
-
-def with_another_level(recording: Recording) -> None:
-    """Change a recording as if its publisher had come back with another level of H.264."""
-    (recording.path / "event.head").unlink()
-    init = recording.path / "240p" / f"init-{NUMBER + 8}.mp4"
-    data = init.read_bytes()
-    at = data.index(b"avcC") + 7
-    init.unlink()
-    init.write_bytes(data[:at] + bytes([data[at] + 1]) + data[at + 1 :])
+from tests.conformance.handfed import Track
+from tests.packager.recordings.recorded_channel import record, with_another_level
 
 
 async def test_a_recording_without_an_mp4_says_why_in_the_list(

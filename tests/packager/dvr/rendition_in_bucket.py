@@ -75,9 +75,9 @@ class MortalClient(S3Client):
 
     changes = 0
 
-    def put(self, key: str, data: bytes, media_type: str) -> None:
+    def put(self, key: str, data: bytes, media_type: str, note: str = "") -> None:
         self._live()
-        super().put(key, data, media_type)
+        super().put(key, data, media_type, note)
 
     def delete(self, key: str) -> None:
         self._live()

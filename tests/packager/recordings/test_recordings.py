@@ -24,7 +24,7 @@ from packager.recordings.disk_recordings import Recording, Recordings, Retention
 from packager.safe_files import OpenFolder
 from packager.window.sequence_numbers import SequenceNumbers
 from tests.conformance.handfed import NUMBER, Track, make_material
-from tests.packager.recordings.recorded_channel import finish, record
+from tests.packager.recordings.recorded_channel import finish, record, with_another_level
 from tests.packager.station import on_air
 from tests.private_files import open_to_all, readable_by_others
 
@@ -359,12 +359,7 @@ async def test_other_codec_parameters_behind_a_break_mean_no_mp4_and_say_so(
     tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording = await record(tmp_path, material, tools, monkeypatch)
-    (recording.path / "event.head").unlink()
-    init = recording.path / "240p" / f"init-{NUMBER + 8}.mp4"
-    data = init.read_bytes()
-    at = data.index(b"avcC") + 7  # the level
-    init.unlink()
-    init.write_bytes(data[:at] + bytes([data[at] + 1]) + data[at + 1 :])
+    with_another_level(recording)
     again = Recording(recording.metadata, recording.path)
     with capture_logs() as logs, pytest.raises(NotFoundError, match="parameters change"):
         await asyncio.to_thread(again.movie)

@@ -10,12 +10,12 @@ import obstore
 from tests.conftest import start_server
 from tests.packager import films
 from tests.redis_server import RedisServer
-from tests.s3_server import BUCKET, SECRET, S3Server
+from tests.s3_server import BUCKET, SECRET, S3Proxy, S3Server
 from tests.waiting import wait_for
 
 
 def test_an_event_that_is_over_is_in_the_bucket_and_served_from_there(
-    s3_server: S3Server, redis_server: RedisServer, tmp_path: Path
+    s3_server: S3Server, s3_proxy: S3Proxy, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     film = tmp_path / "film.mp4"
     film.write_bytes(films.film("bframes.mp4").read_bytes())
@@ -44,12 +44,14 @@ def test_an_event_that_is_over_is_in_the_bucket_and_served_from_there(
     for key in ("20260101T000000Z/recording", "20260101T000001Z/x", "recording", "%2e%2e/recording"):
         obstore.put(store, key, b"foreign")
     config.write_text(config.read_text().replace(f'data = "{tmp_path}/data"\n', ""))
-    server = start_server("--config", str(config), env=s3_server.environment())
+    server = start_server("--config", str(config), env=s3_server.environment(s3_proxy.url))
     address = f"{server.url}/live/one/recordings/{name}"
     try:
         wait_for(lambda: httpx.get(f"{address}/master.m3u8", timeout=60).status_code == 200, "the recording")
         (listed,) = httpx.get(f"{server.url}/api/live", timeout=60).json()
         assert [one["id"] for one in listed["recordings"]] == [name]
+        assert s3_proxy.asked(f"/events/one/{name}/recording")
+        assert not s3_proxy.asked("event.head"), "its metadata are enough"
         assert listed["recordings"][0]["mp4"] == f"/live/one/recordings/{name}/event.mp4"
         copied = httpx.get(f"{address}/event.mp4", timeout=60)
         assert (copied.status_code, copied.content) == (200, movie.content)
