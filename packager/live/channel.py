@@ -157,7 +157,7 @@ class Channel:
         options = self.options
         if options.dvr_window and options.dvr_bucket is not None:
             # Here and not above: it needs an extra, which most servers don't have.
-            from packager.dvr.bucket_archive import BucketArchive
+            from packager.dvr.bucket.bucket_archive import BucketArchive
 
             bounds = DvrBounds(options.dvr_bytes, options.past_seconds, options.dvr_window)
             return BucketArchive(

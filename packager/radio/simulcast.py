@@ -38,7 +38,7 @@ from packager.window.program_date_time import Instant
 from packager.window.sequence_numbers import SequenceNumbers
 
 if TYPE_CHECKING:
-    from packager.dvr.bucket import DvrBucket
+    from packager.dvr.bucket.dvr_bucket import DvrBucket
     from packager.recordings.span_keeper import PublisherWatch
 
 log = structlog.get_logger()
