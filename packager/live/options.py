@@ -15,7 +15,7 @@ from packager.sources.source import TEST_SOURCE
 
 if TYPE_CHECKING:
     from packager.dvr.bucket.dvr_bucket import DvrBucket
-    from packager.recordings.span_keeper import PublisherWatch
+    from packager.recordings.publications import PublisherWatch
 
 
 @dataclass(frozen=True, slots=True)

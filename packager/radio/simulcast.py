@@ -39,7 +39,7 @@ from packager.window.sequence_numbers import SequenceNumbers
 
 if TYPE_CHECKING:
     from packager.dvr.bucket.dvr_bucket import DvrBucket
-    from packager.recordings.span_keeper import PublisherWatch
+    from packager.recordings.publications import PublisherWatch
 
 log = structlog.get_logger()
 
