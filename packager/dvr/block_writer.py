@@ -60,7 +60,7 @@ class _StepNotes:
         self._blocks = blocks
         # The segment that was put into a block last.
         self._last: LiveSegment | None = None
-        # Those that aren't noted yet.
+        # Steps of the clock that aren't noted yet.
         self._steps: deque[int] = deque(maxlen=MOST_STEPS)
         self._was_set_back = False
 

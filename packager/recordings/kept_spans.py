@@ -151,7 +151,7 @@ class KeptSpans:
     """The spans of a channel that are to be kept, which change where they are stored first.
 
     Attributes:
-        store: keeps them over restarts.
+        store: keeps the spans over restarts.
         state: the spans as they are stored.
         loaded: set once those of an earlier process are known, or can't be read.
     """

@@ -93,7 +93,7 @@ class SpanKeeper:
         limits: how often it is looked for segments, and how many spans may wait.
 
     Attributes:
-        spans: those that aren't recordings yet, without those of programmes.
+        spans: the spans that aren't recordings yet, without those of programmes.
         schedule: returns the programmes of the channel as they are now.
         may_record: returns whether recordings may be made now, which otherwise wait.
         follows: returns whether another process changes the spans, while this one only collects segments.
