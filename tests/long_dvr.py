@@ -26,8 +26,9 @@ from msgspec.structs import replace
 
 from media.mp4.fragments.fragments import Fragment, FragmentReader, InitSegment, write_fragment
 from packager.dvr import index, stored_cadence
+from packager.dvr.block_writer import BlockWriter
+from packager.dvr.bucket.index_pieces import PieceName
 from packager.dvr.index import IndexLine
-from packager.dvr.index_pieces import PieceName
 from packager.dvr.limits import DEFAULT_LIMITS
 from packager.dvr.past_blocks import PastBlocks
 from packager.dvr.stored_outlines import OUTLINE_FOLDER, DiskOutlines, OutlineWriter
@@ -246,7 +247,7 @@ def _write(dvr: LongDvr, rendition: str) -> None:
     medias = [make_media(size)[rendition] for size in SIZES]
     folder, stage = dvr.folder / "dvr" / rendition, dvr.folder / f"stage-{rendition}"
     folder.mkdir(mode=0o700)
-    blocks = PastBlocks(DataFolder(folder))
+    writer = BlockWriter(PastBlocks(DataFolder(folder)).blocks)
     left = 0
     for numbers in _groups(dvr):
         is_listed = numbers.start >= dvr.first_listed
@@ -265,7 +266,7 @@ def _write(dvr: LongDvr, rendition: str) -> None:
                 file.write(b"".join(map(index.encode, lines)))
         else:
             with DataFolder(stage).open() as opened:
-                blocks.put(opened, lines)
+                writer.put(opened, lines)
             for number in numbers:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(stage / f"{number}.m4s")

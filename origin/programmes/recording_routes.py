@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,8 +16,12 @@ from origin.responses.json_response import as_json
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import receive_body, require_type
 from packager.live.channel import Channel
-from packager.recordings.span_files import KeptSpan
-from packager.recordings.span_keeper import MadeRecordings, NoRoomError, NothingKeptError, SpanKeeper
+from packager.recordings.kept_spans import KeptSpan
+from packager.recordings.span_keeper import NoRoomError, NothingKeptError, SpanKeeper
+
+if TYPE_CHECKING:
+    from packager.recordings.disk_recordings import Recordings
+    from packager.recordings.staged_recordings import StagedRecordings
 
 MAX_BODY_BYTES = 16 << 10
 
@@ -36,7 +40,7 @@ class Recorder(Protocol):
         """The keeper of its spans; None while another server keeps them."""
 
     @property
-    def recordings(self) -> MadeRecordings | None:
+    def recordings(self) -> Recordings | StagedRecordings | None:
         """The recordings that were made; None where none ever are."""
 
 
@@ -107,7 +111,7 @@ class RecordingsEndpoint:
             raise RefusalError(404, "Not Found")
         return Response(status_code=204)
 
-    def _keeper(self, request: Request) -> tuple[SpanKeeper, MadeRecordings | None]:
+    def _keeper(self, request: Request) -> tuple[SpanKeeper, Recordings | StagedRecordings | None]:
         recorder = self._recorders.get(request.path_params["channel"])
         if recorder is None:
             raise RefusalError(404, "Not Found")

@@ -44,7 +44,7 @@ from packager.recordings.disk_recordings import Retention
 from packager.redaction import redacted_url
 
 if TYPE_CHECKING:
-    from packager.dvr.bucket import DvrBucket
+    from packager.dvr.bucket.dvr_bucket import DvrBucket
 
 log = structlog.get_logger()
 

@@ -27,10 +27,11 @@ from packager.cluster.shared_station import SharedStation
 from packager.concurrency import background_task, running_tasks
 from packager.inflation import inflated
 from packager.past.programmes import Schedule
+from packager.recordings.kept_spans import MAX_STATE_BYTES, DiskSpans, SpansState, decode_state
 from packager.recordings.limits import MAX_BUCKET_RECORDINGS, RecordingsLimits
 from packager.recordings.metadata import ID
-from packager.recordings.span_files import MAX_STATE_BYTES, SpansState, decode_state
-from packager.recordings.span_keeper import DiskSpans, KeepingRule, SpanKeeper, facts_of
+from packager.recordings.playlist_facts import PlaylistFacts
+from packager.recordings.span_keeper import KeepingRule, SpanKeeper
 from packager.safe_files import DataFolder
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ return redis.call('GET', KEYS[1])
 """
 
 
-class SharedSpans:
+class SharedSpans(DiskSpans):
     """The spans of a station that are to be kept: in Redis, and on each packager's disk if Redis loses them.
 
     Args:
@@ -83,15 +84,15 @@ class SharedSpans:
     """
 
     def __init__(self, connection: RedisConnection, channel: SharedChannel, place: DataFolder) -> None:
+        super().__init__(channel.keys.name, place)
         self._connection = connection
-        self._channel = channel
+        self._shared = channel
         self._key = channel.keys.key("spans")
-        self._disk = DiskSpans(channel.keys.name, place)
         # The spans that were read or written last, with their version before them.
         self._known: tuple[bytes, SpansState] | None = None
 
     async def load(self) -> SpansState:
-        """Read the spans of the log's owner, once Redis can be reached; see `SpanStore`."""
+        """Read the spans of the log's owner, once Redis can be reached; see `DiskSpans`."""
         version = b"-" if self._known is None else self._known[0]
         while True:
             await self._connection.wait_until_up()
@@ -106,25 +107,25 @@ class SharedSpans:
         if found:
             state = await asyncio.to_thread(_unpacked, found[_VERSION_BYTES:])
             if state is None:
-                log.warning("the spans in Redis can't be read", channel=self._channel.keys.name)
+                log.warning("the spans in Redis can't be read", channel=self._channel)
         if state is None:
-            return await self._disk.load()
+            return await super().load()
         await self._note(found[:_VERSION_BYTES], state)
         return state
 
     async def _note(self, version: bytes, state: SpansState) -> None:
         self._known = version, state
         try:
-            await self._disk.save(state)
+            await super().save(state)
         except OSError as error:  # Redis has them
-            log.warning("spans can't be written", channel=self._channel.keys.name, reason=error.strerror)
+            log.warning("spans can't be written", channel=self._channel, reason=error.strerror)
 
     async def save(self, state: SpansState) -> None:
-        """Write the spans as the owner of the log; see `SpanStore`."""
+        """Write the spans as the owner of the log; see `DiskSpans`."""
         version = os.urandom(_VERSION_BYTES // 2).hex().encode()
         data = version + await asyncio.to_thread(_packed, state)
-        keys = {self._channel.keys.epoch: "string", self._key: "string"}
-        terms = str(self._channel.epoch), data, KEPT_SECONDS
+        keys = {self._shared.keys.epoch: "string", self._key: "string"}
+        terms = str(self._shared.epoch), data, KEPT_SECONDS
         try:
             is_written = await self._connection.call(
                 lambda client: client.eval(_WRITE, len(keys), *keys, *terms), keys
@@ -279,12 +280,12 @@ class StationRecorder:
             name,
             (station.place, dvr.segment_source()),
             recordings,
-            lambda: facts_of(channel.shared.stream, stored_ranges),
+            lambda: PlaylistFacts.of(channel.shared.stream, stored_ranges),
             station.rule,
             limits,
         )
         keeper.schedule = station.schedule
-        keeper.store = SharedSpans(connection, channel, station.place)
+        keeper.spans.store = SharedSpans(connection, channel, station.place)
         keeper.follows = lambda: not self._is_owner
         keeper.may_record = lambda: self._is_owner and channel.is_certain_owner
         recordings.may_add = keeper.may_record
@@ -315,7 +316,7 @@ class StationRecorder:
     async def _own(self, epoch: int) -> None:
         """Make recordings until cancelled."""
         async with self.recordings.running():
-            await self._keeper.reload()
+            await self._keeper.spans.load()
             self._epoch, self.span_keeper = epoch, self._keeper
             try:
                 async with self._keeper.keeping_publications(self._sources):

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from media.hls.date_range import DateRange
 from packager.concurrency import background_task
-from packager.dvr.bucket_archive import BucketArchive
+from packager.dvr.bucket.bucket_archive import BucketArchive
 from packager.dvr.segment_sources import SegmentSource
 from packager.past.date_range_file import StoredRanges
 from packager.publish.live_stream import LiveStream

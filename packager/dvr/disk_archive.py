@@ -267,7 +267,7 @@ class DiskArchive:
 
     def place_of(self, rendition: str) -> str:
         """Return the path of a rendition's folder."""
-        return str(self._segment_stores[rendition].folder.path)
+        return str(self._segment_stores[rendition].folder.place)
 
     def next_event(self, next_number: int) -> DiskArchive:
         """Return what stores the next event; the folder of the last one was emptied."""

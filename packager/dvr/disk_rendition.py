@@ -7,7 +7,7 @@ a line, or of another length, are moved aside. Only our own files are removed, b
 
 from __future__ import annotations
 
-import os
+import contextlib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from packager.dvr import index
+from packager.dvr.block_writer import BlockWriter
 from packager.dvr.index import INDEX, IndexLine
 from packager.dvr.init_files import MAX_INIT_SEGMENTS, read_timelines
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.own_files import INIT_NAME, NUMBER, is_unfinished
 from packager.dvr.past_blocks import PastBlocks
 from packager.dvr.restore_plan import StoredRendition
-from packager.safe_files import DataFolder, NotOursError, OpenFolder, write_all
+from packager.safe_files import DataFolder, NotOursError, OpenFolder
 from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import extension_of, segment_uri
 
@@ -95,33 +96,24 @@ class DvrFolder:
 
     Attributes:
         faults: the faults that ``load`` found.
-        past: the segments that have left the playlist.
+        past: finds the segments that have left the playlist.
+        past_writer: puts them there, and removes the oldest ones.
     """
 
     def __init__(self, place: Path | DataFolder, limits: DvrLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
-        self._place = DataFolder.at(place)
-        self._base = f"{self._place}/"
-        self._extension = extension_of(self._place.name)
+        self.place = DataFolder.at(place)
+        self._base = f"{self.place}/"
+        self._extension = extension_of(self.place.name)
         self._segment_name = re.compile(rf"{NUMBER}\.{self._extension}")
         self.faults = Faults()
         self.past = PastBlocks(place, limits)
+        self.past_writer = BlockWriter(self.past.blocks)
         self._inits: dict[int, int] = {}
         self._unneeded: set[int] = set()
         self._lines = 0
         self._live = 0
         self._first = 0
-        self._ragged = False
-
-    @property
-    def path(self) -> Path:
-        """The path, for messages."""
-        return Path(str(self._place))
-
-    @property
-    def troubles(self) -> int:
-        """Number of faults that ``load`` found."""
-        return self.faults.count
 
     def place_of(self, number: int) -> str:
         """Return the path of a segment's file."""
@@ -149,7 +141,7 @@ class DvrFolder:
     def survey(self, target_duration: int = index.LONGEST_SECONDS) -> Survey:
         """Examine the folder without changing anything; see ``load``."""
         self.faults = Faults()
-        with self._place.open(make=True) as folder:
+        with self.place.open(make=True) as folder:
             try:
                 found, strange = index.read(folder, self._limits), False
             except NotOursError:
@@ -214,7 +206,7 @@ class DvrFolder:
         Raises:
             OSError: the folder can't be read.
         """
-        with self._place.open() as folder:
+        with self.place.open() as folder:
             kept, beside = survey.lines, set(survey.names)
             used = {line.init for line in kept.values() if line.parts}
             inits = {number: one for number, one in survey.timelines.items() if number in used}
@@ -224,7 +216,7 @@ class DvrFolder:
                 beside.add(INDEX)
             # Segments that were put into the past stay here for the next start, and behind a crash.
             found = (self._segment_name.fullmatch(name) for name in beside)
-            for name in [*self.past.linked(folder, [int(one[1]) for one in found if one])]:
+            for name in [*self.past_writer.linked(folder, [int(one[1]) for one in found if one])]:
                 folder.remove(name)
                 beside.discard(name)
             if beside:
@@ -237,12 +229,10 @@ class DvrFolder:
                     folder.remove(name)
             self._inits = {number: len(one.init) for number, one in inits.items()}
             self._lines = self._live = len(kept)
-            try:
+            # A full disk can still be read from.
+            with contextlib.suppress(OSError):
                 if not survey.whole or self.faults.count or INDEX in beside:
                     self._write_index(folder, kept.values())
-            except OSError:
-                # A full disk can still be read from; the next line begins behind the end of a torn one.
-                self._ragged = True
         return StoredRendition(kept, inits)
 
     @staticmethod
@@ -281,7 +271,7 @@ class DvrFolder:
         Raises:
             OSError: they can't be moved.
         """
-        with self._place.open() as folder:
+        with self.place.open() as folder:
             names = [self._name_of(number) for number in numbers]
             folder.set_aside([name for name in names if folder.status(name) is not None])
 
@@ -291,7 +281,7 @@ class DvrFolder:
         Raises:
             OSError: it can't be written.
         """
-        with self._place.open() as folder:
+        with self.place.open() as folder:
             folder.try_write(TRIED_BYTES)
 
     def store(self, segment: LiveSegment, left: int) -> IndexLine:
@@ -306,10 +296,10 @@ class DvrFolder:
         Raises:
             OSError: it can't be written; then nothing of it is left.
         """
-        with self._place.open() as folder:
+        with self.place.open() as folder:
             if segment.gap or segment.timeline is None:
                 line = index.line_of(segment, left)
-                self._append(folder, index.encode(line))
+                self._append(folder, line)
                 return line
             timeline = segment.timeline
             if timeline.number not in self._inits:
@@ -319,13 +309,13 @@ class DvrFolder:
             name = self._name_of(segment.number)
             self._write_new(folder, name, segment.data)
             try:
-                self._append(folder, index.encode(line))
+                self._append(folder, line)
             except OSError:
                 folder.remove(name, len(segment.data))
                 raise
             return line
 
-    def archive(self, lines: Iterable[IndexLine]) -> bool:
+    def archive(self, lines: Sequence[IndexLine]) -> bool:
         """Put segments that leave the playlist into the past, whose lines are in ascending order.
 
         Returns:
@@ -334,8 +324,8 @@ class DvrFolder:
         Raises:
             OSError: it can't be written; it may be tried again.
         """
-        with self._place.open() as folder:
-            return self.past.put(folder, lines)
+        with self.place.open() as folder:
+            return self.past_writer.put(folder, lines)
 
     @staticmethod
     def _write_new(folder: OpenFolder, name: str, data: bytes) -> None:
@@ -358,7 +348,7 @@ class DvrFolder:
         Raises:
             OSError: it can't be removed; it may be tried again.
         """
-        with self._place.open() as folder:
+        with self.place.open() as folder:
             there = size and folder.status(self._name_of(number)) is not None
             removed = bool(there) and folder.remove(self._name_of(number), size)
         if oldest:
@@ -381,7 +371,7 @@ class DvrFolder:
         if not self._unneeded and not is_long:
             return
         failure: OSError | None = None
-        with self._place.open() as folder:
+        with self.place.open() as folder:
             for timeline in sorted(self._unneeded):
                 try:
                     folder.remove(self._init_of(timeline), self._inits[timeline])
@@ -395,19 +385,8 @@ class DvrFolder:
         if failure is not None:
             raise failure
 
-    def _append(self, folder: OpenFolder, data: bytes) -> None:
-        descriptor = folder.open_to_append(INDEX)
-        with os.fdopen(descriptor, "ab", buffering=0) as file:
-            end = file.seek(0, os.SEEK_END)
-            try:
-                write_all(descriptor, b"\n" + data if self._ragged else data)
-                # A power cut takes no line but the one that is being written.
-                os.fdatasync(descriptor)
-            except OSError:
-                # Half a line would spoil the next one.
-                file.truncate(end)
-                raise
-        self._ragged = False
+    def _append(self, folder: OpenFolder, line: IndexLine) -> None:
+        index.append(folder, index.encode(line))
         self._lines += 1
         self._live += 1
 

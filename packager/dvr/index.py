@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice, pairwise
@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from media.mp4.fragments.live_segment_check import MAX_PARTS
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.past.segment_samples import first_sample
-from packager.safe_files import OpenFolder
+from packager.safe_files import OpenFolder, write_all
 from packager.window.model import STORERS, LiveSegment, StoredSegment, Timeline
 from packager.window.sequence_numbers import MAX_DISCONTINUITIES, MAX_NUMBER
 
@@ -168,6 +168,16 @@ def segment_of(line: IndexLine, timeline: Timeline | None) -> LiveSegment:
     )
 
 
+def segments_of(lines: Iterable[IndexLine], timeline: Callable[[int], Timeline | None]) -> list[LiveSegment]:
+    """Make the segments and gaps of lines, but for segments of a number that has no timeline."""
+    found: list[LiveSegment] = []
+    for line in lines:
+        own = None if line.init is None else timeline(line.init)
+        if own is not None or not line.parts:
+            found.append(segment_of(line, own))
+    return found
+
+
 def stored_of(line: IndexLine) -> StoredSegment:
     """Describe the stored bytes of a segment."""
     return StoredSegment.of(line.parts, line.presentation_time, line.stored_by, line.key_frame_end)
@@ -295,6 +305,26 @@ def read(folder: OpenFolder, limits: DvrLimits = DEFAULT_LIMITS) -> Index:
     return found
 
 
+def append(folder: OpenFolder, data: bytes) -> None:
+    """Append lines, behind the end of a line that a crash has cut off.
+
+    Raises:
+        OSError: they can't be written; then nothing of them is left.
+    """
+    descriptor = folder.open_to_append(INDEX)
+    with os.fdopen(descriptor, "ab", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        is_torn = bool(end) and os.pread(descriptor, 1, end - 1) != b"\n"
+        try:
+            write_all(descriptor, b"\n" + data if is_torn else data)
+            # A power cut takes no line but those that are being written.
+            os.fdatasync(descriptor)
+        except OSError:
+            # Half a line would spoil the next one.
+            file.truncate(end)
+            raise
+
+
 def let_go(lines: dict[int, IndexLine]) -> None:
     """Forget lines one by one: freeing a week's at once would hold up all other threads."""
     while lines:
@@ -318,6 +348,25 @@ def is_orderly(lines: Sequence[IndexLine]) -> bool:
         if not 0 <= passed <= (later.number - line.number) * LONGEST_SECONDS:
             return False
     return True
+
+
+def possible(lines: Sequence[IndexLine]) -> Sequence[IndexLine]:
+    """Return those of some lines in ascending order that can be right beside the others."""
+    if is_orderly(lines):
+        return lines
+    wrong = impossible({line.number: line for line in lines})
+    return [line for line in lines if line.number not in wrong]
+
+
+def discontinuities_before(lines: Sequence[IndexLine], number: int) -> int | None:
+    """Return how many discontinuities there were before a segment; None where no line says so.
+
+    Args:
+        lines: in ascending order.
+        number: the segment's; where it has no line, the last one before it counts.
+    """
+    line = next((one for one in reversed(lines) if one.number <= number), None)
+    return None if line is None else line.left + (line.discontinuity and line.number < number)
 
 
 def impossible(lines: Mapping[int, IndexLine]) -> set[int]:

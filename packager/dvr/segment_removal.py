@@ -14,6 +14,7 @@ from itertools import islice
 
 import structlog
 
+from packager.dvr.block_writer import BlockWriter
 from packager.dvr.disk_rendition import DvrFolder
 from packager.dvr.index import IndexLine, segment_of
 from packager.dvr.limits import DvrLimits
@@ -176,7 +177,7 @@ class SegmentRemover:
 
     def _remove_outlines(self) -> None:
         """Remove those of blocks that no rendition has any more."""
-        blocks = [numbers[0] for one in self._folders if (numbers := one.past.numbers())]
+        blocks = [numbers[0] for one in self._folders if (numbers := one.past.blocks.numbers())]
         # Files that can't be removed now are removed with the next block.
         with contextlib.suppress(OSError):
             self._outlines.remove_before(min(blocks, default=0) * BLOCK_SEGMENTS)
@@ -186,7 +187,7 @@ class SegmentRemover:
         self._is_moved = False
         with self._health.noting():
             for one in segment_stores:
-                one.folder.past.begin_move()
+                one.folder.past_writer.begin_move()
 
     async def _end_move(self) -> None:
         if self._is_moved or self._queue.has_archivals or not self._past_seconds:
@@ -194,7 +195,7 @@ class SegmentRemover:
 
         def end() -> None:
             for folder in self._folders:
-                folder.past.end_move()
+                folder.past_writer.end_move()
 
         with self._health.noting():
             await asyncio.to_thread(end)
@@ -214,7 +215,7 @@ class SegmentRemover:
         def trim() -> bool:
             folders = self._folders
             removed = [
-                folder.past.remove_before(before)
+                folder.past_writer.remove_before(before)
                 for _ in range(self._limits.removed_blocks)
                 for folder in folders
             ]
@@ -238,7 +239,7 @@ class SegmentRemover:
         """
         if not self._past_seconds:
             return False
-        past = [one.past for one in self._folders]
+        past = [one.past_writer for one in self._folders]
 
         def free() -> bool:
             number = _last_removed(past, nbytes, counts_shared=counts_shared)
@@ -260,7 +261,7 @@ class SegmentRemover:
         """Return by how many bytes the past and the rest together exceed their bound; 0 or less: by none."""
         if self._past_bytes is None:
             folders = self._folders
-            self._past_bytes = await asyncio.to_thread(lambda: sum(one.past.nbytes for one in folders))
+            self._past_bytes = await asyncio.to_thread(lambda: sum(one.past_writer.nbytes for one in folders))
         return self.used + self._past_bytes - self._max_bytes
 
     async def remove_queued(self) -> bool:
@@ -319,7 +320,7 @@ def retire_oldest(writers: Iterable[RenditionWriter]) -> bool:
     return any(retired)
 
 
-def _last_removed(past: Sequence[PastBlocks], nbytes: int, *, counts_shared: bool) -> int | None:
+def _last_removed(past: Sequence[BlockWriter], nbytes: int, *, counts_shared: bool) -> int | None:
     """Return the number up to which segments are removed for some room; None where that makes none.
 
     Args:

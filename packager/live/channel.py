@@ -37,7 +37,8 @@ from packager.publish.hls import Presentation
 from packager.publish.live_stream import LiveStream
 from packager.recordings.disk_recordings import Recordings
 from packager.recordings.metadata import EventEnd
-from packager.recordings.span_keeper import KeepingRule, SpanKeeper, ending_of, facts_of
+from packager.recordings.playlist_facts import PlaylistFacts, ending_of
+from packager.recordings.span_keeper import KeepingRule, SpanKeeper
 from packager.safe_files import DataFolder
 from packager.sources.published_source import PUBLISH, PublishedSource, keys_too_far_apart
 from packager.sources.pullers.udp import PacketLosses
@@ -157,7 +158,7 @@ class Channel:
         options = self.options
         if options.dvr_window and options.dvr_bucket is not None:
             # Here and not above: it needs an extra, which most servers don't have.
-            from packager.dvr.bucket_archive import BucketArchive
+            from packager.dvr.bucket.bucket_archive import BucketArchive
 
             bounds = DvrBounds(options.dvr_bytes, options.past_seconds, options.dvr_window)
             return BucketArchive(
@@ -177,7 +178,12 @@ class Channel:
         places = self._data, self.archive.segment_source()
         stored_ranges = None if self._date_ranges is None else self._date_ranges.within
         keeper = SpanKeeper(
-            options.name, places, recordings, lambda: facts_of(self.stream, stored_ranges), rule, limits
+            options.name,
+            places,
+            recordings,
+            lambda: PlaylistFacts.of(self.stream, stored_ranges),
+            rule,
+            limits,
         )
         keeper.schedule = lambda: self.programmes.schedule
         return keeper

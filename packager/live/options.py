@@ -14,8 +14,8 @@ from packager.sources.published_source import AfterEnd, Takeover
 from packager.sources.source import TEST_SOURCE
 
 if TYPE_CHECKING:
-    from packager.dvr.bucket import DvrBucket
-    from packager.recordings.span_keeper import PublisherWatch
+    from packager.dvr.bucket.dvr_bucket import DvrBucket
+    from packager.recordings.publications import PublisherWatch
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ MOST_RATE = 1.5
 MOST_SUSPECTS = 16
 """Most blocks of each kind that are read, the newest."""
 
+_date, _number = attrgetter("program_date_time"), attrgetter("number")
+
 _Read = Callable[[Sequence[int]], Iterable[Sequence[LiveSegment]]]
 
 
@@ -52,7 +54,7 @@ class SteppedPast:
     ) -> None:
         self._blocks = blocks
         self._read = read
-        behind = (bisect_right(blocks, one, key=attrgetter("number")) for one in noted)
+        behind = (bisect_right(blocks, one, key=_number) for one in noted)
         near = {at for one in behind for at in (one - 2, one - 1) if at >= 0}
         suspects = near | _suspects(blocks, least_rate)
         self.stretches = self._divided(suspects) if suspects else ()
@@ -93,8 +95,8 @@ class SteppedPast:
         found: set[int] = set()
         for one in stretches:
             # The first one may have begun before the stretch did.
-            first = max(bisect_right(self._blocks, one.numbers.start, key=attrgetter("number")) - 1, 0)
-            behind = bisect_left(self._blocks, one.numbers.stop, key=attrgetter("number"))
+            first = max(bisect_right(self._blocks, one.numbers.start, key=_number) - 1, 0)
+            behind = bisect_left(self._blocks, one.numbers.stop, key=_number)
             own = self._blocks[first + 1 : behind]
             begin = bisect_right(own, float(start), key=attrgetter("begin"))
             until = len(own) if end is None else bisect_left(own, float(end), key=attrgetter("begin"))
@@ -120,6 +122,12 @@ def within(
     return list(segments[first:behind])
 
 
+def numbered(segments: Sequence[LiveSegment], number: int) -> LiveSegment | None:
+    """Find a segment by its number among some in ascending order; None where it isn't there."""
+    at = bisect_left(segments, number, key=_number)
+    return segments[at] if at < len(segments) and segments[at].number == number else None
+
+
 def _suspects(blocks: Sequence[DatedBlock], least_rate: float) -> set[int]:
     """Return the positions of blocks in which, or behind which, the clock may have been set."""
     rates = [(later.begin - one.begin) / max(later.number - one.number, 1) for one, later in pairwise(blocks)]
@@ -131,11 +139,3 @@ def _suspects(blocks: Sequence[DatedBlock], least_rate: float) -> set[int]:
     # The last one before the clock was set back, and those behind that.
     first = max(bisect_left(ahead, back[0]) - 1, 0)
     return {*back[-MOST_SUSPECTS:], *ahead[first:][-MOST_SUSPECTS:]}
-
-
-def _date(segment: LiveSegment) -> Fraction:
-    return segment.program_date_time
-
-
-def _number(segment: LiveSegment) -> int:
-    return segment.number

@@ -38,8 +38,8 @@ from packager.window.program_date_time import Instant
 from packager.window.sequence_numbers import SequenceNumbers
 
 if TYPE_CHECKING:
-    from packager.dvr.bucket import DvrBucket
-    from packager.recordings.span_keeper import PublisherWatch
+    from packager.dvr.bucket.dvr_bucket import DvrBucket
+    from packager.recordings.publications import PublisherWatch
 
 log = structlog.get_logger()
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import httpx
 
-from packager.dvr.bucket import DvrBucket
+from packager.dvr.bucket.dvr_bucket import DvrBucket
 from packager.dvr.stored_outlines import BucketOutlines, OutlineWriter
 from packager.s3.limits import S3Limits
 from tests.conftest import ServerProcess, start_server

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from packager.dvr.bucket import DvrBucket
+from packager.dvr.bucket.dvr_bucket import DvrBucket
 from packager.dvr.limits import DvrLimits
 from packager.dvr.segment_archive import SegmentArchive
 from packager.live.channel import Channel

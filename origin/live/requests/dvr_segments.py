@@ -39,7 +39,7 @@ from packager.window.rendition import Rendition, variant_renditions
 
 if TYPE_CHECKING:
     from packager.concurrency import Threads
-    from packager.dvr.bucket import DvrBucket
+    from packager.dvr.bucket.dvr_bucket import DvrBucket
     from packager.library.storage_interface import LibraryFile
 
 T = TypeVar("T")

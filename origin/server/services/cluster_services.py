@@ -39,7 +39,7 @@ from packager.window.snapshot import SnapshotBeginEntry, SnapshotEndEntry
 
 if TYPE_CHECKING:
     from packager.cluster.shared_dvr import SharedDvr
-    from packager.dvr.bucket import DvrBucket
+    from packager.dvr.bucket.dvr_bucket import DvrBucket
     from packager.dvr.limits import DvrLimits
 
 EDGE, PACKAGER = "edge", "packager"
@@ -149,7 +149,7 @@ def make_shared_dvr(
         return None
     # Here and not above: it needs an extra, which most servers don't have.
     from packager.cluster.shared_dvr import SharedDvr
-    from packager.dvr.bucket_archive import BucketArchive
+    from packager.dvr.bucket.bucket_archive import BucketArchive
     from packager.dvr.segment_removal import DvrBounds
 
     kept, listed = dvr_seconds(options), listed_seconds(options)

@@ -38,7 +38,7 @@ from packager.sources.published_source import AfterEnd, Takeover
 if TYPE_CHECKING:
     from packager.cluster.node import ClusterNode
     from packager.cluster.shared_dvr import SharedDvr
-    from packager.dvr.bucket import DvrBucket
+    from packager.dvr.bucket.dvr_bucket import DvrBucket
 
 DELAY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 2.0, 5.0)
 """Seconds from the end of a part's last frame until the part can be fetched."""

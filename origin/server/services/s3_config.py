@@ -14,7 +14,7 @@ from origin.config.options import Config, size
 from packager.s3.limits import S3Limits
 
 if TYPE_CHECKING:
-    from packager.dvr.bucket import DvrBucket
+    from packager.dvr.bucket.dvr_bucket import DvrBucket
 
 
 @contextlib.contextmanager
@@ -54,6 +54,6 @@ def make_dvr_bucket(config: Config, limits: S3Limits) -> DvrBucket | None:
     if not config.server.dvr_path:
         return None
     with making("server.dvr_path"):
-        from packager.dvr.bucket import DvrBucket
+        from packager.dvr.bucket.dvr_bucket import DvrBucket
 
         return DvrBucket(config.server.dvr_path, cache_folder(config), cache_limits(config, limits))

@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 from obstore.store import S3Store
 
+from packager.dvr.bucket.index_pieces import PieceName
 from packager.dvr.index import IndexLine, decode, encode
-from packager.dvr.index_pieces import PieceName
 from packager.dvr.limits import DEFAULT_LIMITS
 from packager.dvr.stored_outlines import OutlineName
 from packager.past.outlines import BLOCK_SEGMENTS

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from origin.recordings.station_recorder import SharedSpans
-from packager.recordings.span_files import KeptSpan, SpansState
+from packager.recordings.kept_spans import KeptSpan, SpansState
 from packager.safe_files import DataFolder
 from tests.packager.cluster.live_nodes import Node, clear, node, playing
 from tests.redis_server import RedisServer

@@ -6,10 +6,10 @@ import itertools
 from fractions import Fraction
 from pathlib import Path
 
-from packager.dvr.bucket import DvrBucket
-from packager.dvr.bucket_rendition import BucketFolder, NewestNumbers
+from packager.dvr.bucket.bucket_rendition import BucketFolder, NewestNumbers
+from packager.dvr.bucket.dvr_bucket import DvrBucket
+from packager.dvr.bucket.past_pieces import PastPieces
 from packager.dvr.limits import BucketLimits, DvrLimits
-from packager.dvr.past_pieces import PastPieces
 from packager.s3.client import S3Client, UnavailableError
 from packager.s3.limits import S3Limits, S3RequestLimits
 from packager.window.cadence import cadence

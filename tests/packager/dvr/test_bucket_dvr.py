@@ -14,9 +14,9 @@ import obstore
 import pytest
 from obstore.store import S3Store
 
-from packager.dvr.bucket import DvrBucket
+from packager.dvr.bucket.dvr_bucket import DvrBucket
+from packager.dvr.bucket.past_pieces import PastPieces
 from packager.dvr.limits import BucketLimits
-from packager.dvr.past_pieces import PastPieces
 from packager.library.local_storage import NotFoundError
 from packager.process.ffmpeg_discovery import Tools
 from packager.s3.client import AccessRefusedError, S3Client

@@ -18,9 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace as replaced
 
+from packager.dvr.block_writer import BlockWriter
 from packager.dvr.index import IndexLine, encode
 from packager.dvr.own_files import erase
-from packager.dvr.past_blocks import PAST, PastBlocks
+from packager.dvr.past_blocks import PastBlocks
+from packager.dvr.stored_blocks import PAST
 from packager.dvr.stored_outlines import GROUP_BLOCKS, OUTLINE_FOLDER, DiskOutlines, OutlineWriter
 from packager.past.coded_outlines import OUTLINES_BEGIN
 from packager.past.outlines import BLOCK_SEGMENTS, RECORD, Outline, outlines_of, with_checksum
@@ -190,7 +192,7 @@ def test_those_of_an_earlier_version_are_passed_over_and_go_with_their_blocks(
     assert read(dvr) == expected(dvr)
     assert write_all(dvr) == FULL
     assert read(dvr) == expected(dvr)
-    assert all(one.remove_oldest() for one in blocks(dvr).values())
+    assert all(BlockWriter(one.blocks).remove_oldest() for one in blocks(dvr).values())
     assert not (dvr / NAMES[0] / PAST / "2").exists()
 
 
@@ -321,12 +323,12 @@ def test_outlines_are_removed_with_their_blocks_and_what_isnt_ours_stays(dvr: Pa
 
 def test_a_folder_far_before_all_others_costs_no_more_than_they_do(dvr: Path) -> None:
     for one in blocks(dvr).values():
-        assert len(one.full_blocks()) == 7
+        assert len(one.full_blocks(0)) == 7
     for name in NAMES:
         (dvr / name / PAST / "0").mkdir()
         (dvr / name / PAST / str(10**14)).mkdir()
     for one in blocks(dvr).values():
-        assert len(one.full_blocks()) <= 1 << 15
+        assert len(one.full_blocks(0)) <= 1 << 15
 
 
 def in_short(outlines: Mapping[str, list[Outline]]) -> list[object]:

@@ -96,7 +96,7 @@ def test_an_error_at_any_step_costs_one_segment_at_most_and_never_shows_half_of_
             break
         steps += 1
         assert failed == 1
-        assert whole(folder.path, segments) == stored
+        assert whole(Path(str(folder.place)), segments) == stored
     assert steps > 4 * COUNT, "write, synchronise and rename of each segment, and its line"
 
 
@@ -170,7 +170,7 @@ def test_of_what_a_power_cut_may_lose_only_what_is_whole_is_listed(
         # What is written next is found behind it, and a second start has nothing more to mend.
         again = DvrFolder(path)
         again.load()
-        assert again.troubles == 0
+        assert again.faults.count == 0
         again.store(segments[-1], 0)
         assert whole(path, segments) == left | {segments[-1].number}
 
@@ -338,7 +338,7 @@ def test_a_crash_at_any_step_of_a_write_leaves_all_segments_that_were_stored(
         folder = DvrFolder(tmp_path / str(crash_at))
         folder.load()
         stored = _write_until(folder, segments, crash_at, monkeypatch)
-        found = whole(folder.path, segments)
+        found = whole(Path(str(folder.place)), segments)
         assert stored <= found
         assert len(found) <= len(stored) + 1
         if len(stored) == COUNT:

@@ -8,8 +8,8 @@ import obstore
 import pytest
 
 from packager.dvr import stored_cadence
+from packager.dvr.bucket.index_pieces import CLOCK_SECONDS, PieceName
 from packager.dvr.index import IndexLine, encode
-from packager.dvr.index_pieces import CLOCK_SECONDS, PieceName
 from packager.dvr.limits import BucketLimits
 from packager.past.outlines import BLOCK_SEGMENTS
 from packager.window.model import Timeline

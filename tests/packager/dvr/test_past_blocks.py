@@ -15,11 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace as replaced
 
+from packager.dvr.block_writer import BlockWriter
 from packager.dvr.disk_rendition import DvrFolder
 from packager.dvr.index import IndexLine, encode
 from packager.dvr.limits import DEFAULT_LIMITS
 from packager.dvr.own_files import erase_in
-from packager.dvr.past_blocks import PAST, PastBlocks
+from packager.dvr.past_blocks import PastBlocks
+from packager.dvr.stored_blocks import PAST
 from packager.past.outlines import BLOCK_SEGMENTS
 from packager.safe_files import DataFolder
 from packager.window.model import LiveSegment
@@ -69,7 +71,7 @@ def test_what_has_left_the_playlist_is_found_by_its_time_and_number(
     path = tmp_path / "240p"
     archive(path, segments)
     blocks = PastBlocks(path)
-    assert blocks.numbers() == [2, 3]
+    assert blocks.blocks.numbers() == [2, 3]
     assert numbers(everything(blocks)) == numbers(segments)
     for one in segments:
         found = blocks.find(one.number)
@@ -98,8 +100,8 @@ def test_whoever_wants_what_a_start_still_puts_into_the_past_is_refused_until_it
 ) -> None:
     path = tmp_path / "240p"
     archive(path, segments[: COUNT // 2])
-    begun, end = PastBlocks(path), segments[COUNT // 2 - 1].program_date_time
-    begun.begin_move()
+    writer, end = BlockWriter(PastBlocks(path).blocks), segments[COUNT // 2 - 1].program_date_time
+    writer.begin_move()
     blocks = PastBlocks(path)
     start = segments[0].program_date_time
     assert numbers(blocks.read(start, end, 10**12)) == numbers(segments[: COUNT // 2 - 1])
@@ -115,11 +117,11 @@ def test_whoever_wants_what_a_start_still_puts_into_the_past_is_refused_until_it
     ):
         with pytest.raises(BlockingIOError):
             ask()
-    begun.end_move()
+    writer.end_move()
     assert numbers(blocks.read(start, None, 10**12)) == numbers(segments[: COUNT // 2])
     assert blocks.find(segments[-1].number) is None
-    begun.begin_move()
-    assert begun.remove_oldest()
+    writer.begin_move()
+    assert writer.remove_oldest()
     with DataFolder.at(path).open() as folder:
         assert erase_in(folder, PAST), "it is a file of ours"
 
@@ -165,8 +167,8 @@ def test_no_more_blocks_than_the_limit_are_in_memory(tmp_path: Path, segments: l
     blocks = PastBlocks(path, replace(DEFAULT_LIMITS, blocks_read=1, blocks_dated=1))
     for _ in range(3):
         assert numbers(everything(blocks)) == numbers(segments)
-        assert len(blocks._cache) <= 1
-        assert len(blocks._begins) <= 1
+        assert len(blocks.blocks._read) <= 1
+        assert len(blocks.blocks._begins) <= 1
 
 
 def test_the_oldest_block_goes_once_its_time_is_over_and_its_bytes_are_counted(
@@ -175,18 +177,19 @@ def test_the_oldest_block_goes_once_its_time_is_over_and_its_bytes_are_counted(
     path = tmp_path / "240p"
     archive(path, segments)
     blocks = PastBlocks(path)
-    assert blocks.nbytes == sum(len(one.data) for one in segments)
+    writer = BlockWriter(blocks.blocks)
+    assert writer.nbytes == sum(len(one.data) for one in segments)
     second = next(one for one in segments if one.number == 3 * BLOCK_SEGMENTS)
-    assert not blocks.remove_before(second.program_date_time - Fraction(1, 100))
-    assert blocks.remove_before(second.program_date_time)
+    assert not writer.remove_before(second.program_date_time - Fraction(1, 100))
+    assert writer.remove_before(second.program_date_time)
     rest = [one for one in segments if one.number >= 3 * BLOCK_SEGMENTS]
     assert numbers(everything(blocks)) == numbers(rest)
     assert numbers(everything(PastBlocks(path))) == numbers(rest)
-    assert blocks.nbytes == sum(len(one.data) for one in rest)
+    assert writer.nbytes == sum(len(one.data) for one in rest)
     assert blocks.init(BREAK) is not None, "the segments that are left need it"
     assert not (path / PAST / "2").exists()
-    assert blocks.remove_oldest()
-    assert not blocks.remove_oldest()
+    assert writer.remove_oldest()
+    assert not writer.remove_oldest()
     assert everything(blocks) == []
 
 
@@ -196,11 +199,12 @@ def test_the_oldest_block_becomes_shorter_for_all_who_have_read_it(
     path = tmp_path / "240p"
     archive(path, segments)
     writing, reading = PastBlocks(path), PastBlocks(path)
+    writer = BlockWriter(writing.blocks)
     start, end = segments[0].program_date_time, segments[-1].program_date_time + 1
     foreign = Path(writing.place_of(segments[1]))
     foreign.write_bytes(b"mine")
     for gone in (2, 4, 7):
-        writing.remove_until(segments[gone - 1].number)
+        writer.remove_until(segments[gone - 1].number)
         rest = segments[gone:]
         for blocks in (writing, reading):
             assert blocks.oldest() == rest[0].program_date_time
@@ -210,11 +214,11 @@ def test_the_oldest_block_becomes_shorter_for_all_who_have_read_it(
             ]
             assert there == numbers(rest)
             assert blocks.find(segments[gone - 1].number) is None
-            assert blocks.nbytes == sum(len(one.data) for one in rest)
+            assert BlockWriter(blocks.blocks).nbytes == sum(len(one.data) for one in rest)
         assert foreign.exists(), "it isn't what was written"
     assert not Path(writing.place_of(segments[2])).exists()
     assert [one.name for one in foreign.parent.iterdir()] == [foreign.name], "of a block that is gone"
-    writing.remove_until(segments[-1].number)
+    writer.remove_until(segments[-1].number)
     assert everything(reading) == []
     assert reading.oldest() is None
 
@@ -227,9 +231,10 @@ def test_what_others_have_put_into_a_block_stays_and_holds_nothing_up(
     (path / PAST / "2" / "notes.txt").write_text("mine")
     (path / PAST / "other").mkdir()
     blocks = PastBlocks(path)
-    assert blocks.remove_oldest()
+    writer = BlockWriter(blocks.blocks)
+    assert writer.remove_oldest()
     assert [one.name for one in (path / PAST / "2").iterdir()] == ["notes.txt"]
-    assert blocks.remove_oldest()
+    assert writer.remove_oldest()
     assert (path / PAST / "other").is_dir()
     assert everything(blocks) == []
 
@@ -292,9 +297,10 @@ def test_whatever_an_index_holds_nothing_is_found_that_was_not_put_there(
     assert all(one // BLOCK_SEGMENTS in (2, 3) for one in found)
     for number in range(FIRST - 2, FIRST + COUNT + 2):
         blocks.find(number)
-    assert blocks.nbytes >= 0
+    writer = BlockWriter(blocks.blocks)
+    assert writer.nbytes >= 0
     blocks.oldest()
-    while blocks.remove_oldest():
+    while writer.remove_oldest():
         pass
 
 

@@ -10,10 +10,10 @@ import obstore
 import pytest
 from msgspec.structs import replace as replaced
 
-from packager.dvr.bucket_rendition import BucketFolder, NewestNumbers
+from packager.dvr.bucket.bucket_rendition import BucketFolder, NewestNumbers
+from packager.dvr.bucket.piece_expiry import PieceExpiry
 from packager.dvr.index import IndexLine, segment_of
 from packager.dvr.limits import BucketLimits
-from packager.dvr.piece_expiry import PieceExpiry
 from packager.s3.client import UnavailableError
 from packager.window.cadence import cadence
 from packager.window.model import LiveSegment

@@ -13,10 +13,10 @@ import pytest
 from msgspec.structs import replace as replaced
 
 from packager.dvr import stored_cadence
+from packager.dvr.bucket.index_pieces import PieceName
+from packager.dvr.bucket.piece_expiry import PieceExpiry
 from packager.dvr.index import IndexLine, encode
-from packager.dvr.index_pieces import PieceName
 from packager.dvr.limits import BucketLimits
-from packager.dvr.piece_expiry import PieceExpiry
 from packager.dvr.stored_outlines import GROUP_BLOCKS, BucketOutlines, OutlineWriter, by_file
 from packager.past.outlines import BLOCK_SEGMENTS, outlines_of
 from packager.s3.client import UnavailableError

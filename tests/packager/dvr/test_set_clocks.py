@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from packager.dvr.block_writer import BlockWriter
 from packager.dvr.index import IndexLine
 from packager.dvr.limits import BucketLimits
 from packager.dvr.own_files import erase_in
-from packager.dvr.past_blocks import PAST, PastBlocks
+from packager.dvr.past_blocks import PastBlocks
 from packager.dvr.segment_removal import BELIEVED_SECONDS, NewestDate
+from packager.dvr.stored_blocks import PAST
 from packager.past.outlines import BLOCK_SEGMENTS
 from packager.past.past_segments import PastSegments
 from packager.safe_files import DataFolder
@@ -46,7 +48,7 @@ def put(path: Path, some: Sequence[IndexLine], segment: LiveSegment) -> None:
     for one in some:
         (path / f"{one.number}.m4s").write_bytes(bytes(10))
     with DataFolder.at(path).open() as folder:
-        PastBlocks(path).put(folder, some)
+        BlockWriter(PastBlocks(path).blocks).put(folder, some)
 
 
 def found(past: PastSegments, start: Fraction | int, end: Fraction | int) -> list[int]:
@@ -168,12 +170,12 @@ def test_a_clock_that_was_far_ahead_keeps_nothing_that_is_too_old(
 ) -> None:
     path, block = tmp_path / "240p", BLOCK_SEGMENTS * SECONDS
     put(path, lines((BEGIN, block), (BEGIN + 365 * 86_400, block), (BEGIN + 2 * block, 2 * block)), segment)
-    past = PastBlocks(path)
+    past = BlockWriter(blocks := PastBlocks(path).blocks)
     assert not past.remove_before(Fraction(BEGIN + 2 * block - 1))
     assert past.remove_before(Fraction(BEGIN + 2 * block))
     assert past.remove_before(Fraction(BEGIN + 2 * block))
     assert not past.remove_before(Fraction(BEGIN + 2 * block))
-    assert past.numbers() == [5, 6]
+    assert blocks.numbers() == [5, 6]
 
 
 def store(rendition: RenditionInBucket, track: Track, *runs: tuple[int, int]) -> tuple[list[int], Fraction]:

@@ -140,7 +140,7 @@ async def test_whatever_an_index_says_segments_with_a_valid_line_are_listed_as_t
     assert aside == {number: before["240p"][number] for number in lost}
     async with on_air(tmp_path, material, tools, monkeypatch, number=LAST + 1) as station:
         assert isinstance(station.archive, DiskArchive)
-        assert station.archive._segment_stores["240p"].folder.troubles == 0, "it is mended"
+        assert station.archive._segment_stores["240p"].folder.faults.count == 0, "it is mended"
 
 
 def facts_of(station: Station) -> dict[int, tuple[Fraction, Fraction, Fraction]]:

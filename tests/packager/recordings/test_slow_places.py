@@ -17,10 +17,12 @@ from packager.dvr.past_blocks import PastBlocks
 from packager.dvr.segment_sources import DiskSegments, Put
 from packager.process.ffmpeg_discovery import Tools
 from packager.recordings.disk_recordings import FOR_EVER, Recordings
+from packager.recordings.kept_spans import KeptSpan, SpansState, write_state
 from packager.recordings.limits import RecordingsLimits
 from packager.recordings.metadata import RecordingMetadata
-from packager.recordings.span_files import ENDING, PENDING, KeptSpan, SpansState, write_state
-from packager.recordings.span_keeper import KeepingRule, SpanKeeper, facts_of
+from packager.recordings.pending_segments import ENDING, PENDING
+from packager.recordings.playlist_facts import PlaylistFacts
+from packager.recordings.span_keeper import KeepingRule, SpanKeeper
 from packager.safe_files import DataFolder
 from packager.window.model import LiveSegment
 from tests.conformance.handfed import Track
@@ -60,7 +62,7 @@ def keeper_of(
     assert place is not None
     stream = station.channel.stream
     return SpanKeeper(
-        "test", (place, source), recordings, lambda: facts_of(stream, None), KeepingRule(), limits
+        "test", (place, source), recordings, lambda: PlaylistFacts.of(stream, None), KeepingRule(), limits
     )
 
 

@@ -14,10 +14,11 @@ from msgspec.structs import replace as replaced
 
 from packager.dvr.segment_sources import DiskSegments
 from packager.recordings.disk_recordings import Recording, Recordings, Retention
+from packager.recordings.kept_spans import SPANS, KeptSpan, SpansState, read_state, write_state
 from packager.recordings.limits import RecordingsLimits
 from packager.recordings.metadata import EventEnd, RecordingMetadata, decode_metadata, encode
-from packager.recordings.span_files import SPANS, KeptSpan, SpansState, read_state, write_state
-from packager.recordings.span_keeper import KeepingRule, NoRoomError, PlaylistFacts, SpanKeeper
+from packager.recordings.playlist_facts import PlaylistFacts
+from packager.recordings.span_keeper import KeepingRule, NoRoomError, SpanKeeper
 from packager.safe_files import DataFolder
 from tests.waiting import until
 

@@ -14,14 +14,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain, islice
+from operator import attrgetter
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
 from packager.dvr import index, stored_cadence
-from packager.dvr.index import segment_of
-from packager.dvr.index_pieces import (
+from packager.dvr.bucket.index_pieces import (
     CLOCK_SECONDS,
     PieceBlock,
     PieceContent,
@@ -41,7 +41,7 @@ from packager.dvr.stored_outlines import BucketOutlines
 from packager.library.local_storage import NotFoundError
 from packager.past.coded_outlines import NotedOutline
 from packager.past.outlines import BLOCK_SEGMENTS, Outline, outlines_of
-from packager.past.stepped_past import DatedBlock, SteppedPast, within
+from packager.past.stepped_past import DatedBlock, SteppedPast, numbered, within
 from packager.s3.client import UnavailableError
 from packager.s3.thread_flights import ThreadFlights
 from packager.window.cadence import Cadence
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
     from packager.s3.immutable_objects import BucketFiles
+
+_number = attrgetter("number")
 
 MAX_NAMES = 1 << 16
 """Most pieces of one rendition's index that are known, the newest: a year of segments of two seconds."""
@@ -165,10 +167,8 @@ class PastPieces:
         """Return a segment or gap by its media sequence number; None where there is none."""
         pieces = self._known_until(number + 1)
         for piece in reversed(pieces_with(pieces, number, number, self._limits.piece_lines)):
-            segments = self._read(piece)
-            at = bisect_left(segments, number, key=_number)
-            if at < len(segments) and segments[at].number == number:
-                return segments[at]
+            if (segment := numbered(self._read(piece), number)) is not None:
+                return segment
         return None
 
     def discontinuities_before(self, number: int) -> int:
@@ -177,10 +177,8 @@ class PastPieces:
         for piece in reversed(pieces_with(pieces, number, number, self._limits.piece_lines)):
             content, _ = read_piece(self._client, self._index, piece)
             lines = () if content is None else content.lines
-            # Of a number that isn't there, that of the one before says it.
-            line = next((one for one in reversed(lines) if one.number <= number), None)
-            if line is not None:
-                return line.left + (line.discontinuity and line.number < number)
+            if (left := index.discontinuities_before(lines, number)) is not None:
+                return left
         return 0
 
     def init(self, number: int) -> bytes | None:
@@ -257,7 +255,7 @@ class PastPieces:
         """Return a block with all of its pieces; None where an earlier version stored any of its numbers."""
         pieces = self._pieces or ()
         block = next(blocks_with(pieces, first, first), None)
-        at = max(bisect_left(pieces, first, key=_number_of) - 1, 0)
+        at = max(bisect_left(pieces, first, key=_number) - 1, 0)
         if block is None or any(one.date < 0 for one in (pieces[at], *block.pieces)):
             return None
         return block
@@ -337,7 +335,7 @@ class PastPieces:
 
         # In milliseconds, rounded down.
         first = max(index.count_begun(len(pieces), int(1000 * start) - 1, date_of) - 1, 0)
-        behind = bisect_left(pieces, before, key=_number_of)
+        behind = bisect_left(pieces, before, key=_number)
         if end is not None:
             behind = min(behind, index.count_begun(len(pieces), int(1000 * end), date_of))
         return range(first, behind)
@@ -391,7 +389,7 @@ class PastPieces:
         # The newest of those that are known may have grown.
         number = max(known[-1].number - NEWEST_SEGMENTS, 0) if known else 0
         found = self._listed(number)
-        self._pieces = [*known[: bisect_left(known, number, key=_number_of)], *found][-MAX_NAMES:]
+        self._pieces = [*known[: bisect_left(known, number, key=_number)], *found][-MAX_NAMES:]
         self._looked_for_new = now
 
     def _forget_removed(self) -> None:
@@ -403,7 +401,7 @@ class PastPieces:
         page = next(list_pieces(self._client, self._index), [])
         last = max((one.number for one in page), default=0)
         there = {(one.number, one.stored_by) for one in page}
-        bound = bisect_left(known, last, key=_number_of)
+        bound = bisect_left(known, last, key=_number)
         kept = [one for one in known[:bound] if (one.number, one.stored_by) in there]
         self._pieces = [*kept, *known[bound:]]
 
@@ -445,16 +443,8 @@ class PastPieces:
         """Make the segments of a piece; those without their init segment aren't there."""
         if content is None or not stored_cadence.lists_alike(content.cadence, self._cadence):
             return ()
-        lines = content.lines
-        if not index.is_orderly(lines):
-            wrong = index.impossible({line.number: line for line in lines})
-            lines = [line for line in lines if line.number not in wrong]
-        found: list[LiveSegment] = []
-        for line in lines:
-            timeline = None if line.init is None else self._timeline(line.init, piece.stored_by)
-            if timeline is not None or not line.parts:
-                found.append(segment_of(line, timeline))
-        return found
+        lines = index.possible(content.lines)
+        return index.segments_of(lines, lambda number: self._timeline(number, piece.stored_by))
 
     def _timeline(self, number: int, stored_by: int) -> Timeline | None:
         with self._lock:
@@ -478,7 +468,7 @@ def _merged(pieces: Iterable[Sequence[LiveSegment]]) -> list[LiveSegment]:
     for segments in pieces:
         if found and segments and segments[0].number <= found[-1].number:
             by_number = {one.number: one for one in (*found, *segments)}
-            found = sorted(by_number.values(), key=_number)
+            found = [by_number[number] for number in sorted(by_number)]
         else:
             found += segments
     return found
@@ -488,11 +478,3 @@ def _of_block(block: PieceBlock, pieces: Iterable[Sequence[LiveSegment]]) -> lis
     """Return the segments of pieces that belong to a block."""
     numbers = range(block.first, block.first + BLOCK_SEGMENTS)
     return [one for one in _merged(pieces) if one.number in numbers]
-
-
-def _number(segment: LiveSegment) -> int:
-    return segment.number
-
-
-def _number_of(piece: PieceName) -> int:
-    return piece.number

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from packager.concurrency import Threads
+from packager.dvr.bucket.past_pieces import PastPieces
 from packager.dvr.date_ranges.date_range_objects import DateRangeObjects
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
-from packager.dvr.past_pieces import PastPieces
 from packager.library.local_storage import NotFoundError
 from packager.s3.immutable_objects import BucketFiles
 from packager.s3.limits import MAX_IN_FLIGHT, S3Limits

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import structlog
 
-from packager.dvr.index_pieces import (
+from packager.dvr.bucket.index_pieces import (
     INDEX_TYPE,
     PieceContent,
     PieceName,

@@ -17,8 +17,7 @@ from itertools import chain
 import structlog
 
 from packager.dvr import index, stored_cadence
-from packager.dvr.index import IndexLine, line_of
-from packager.dvr.index_pieces import (
+from packager.dvr.bucket.index_pieces import (
     INDEX_TYPE,
     PieceContent,
     PieceName,
@@ -26,10 +25,11 @@ from packager.dvr.index_pieces import (
     newest_with_media,
     read_piece,
 )
+from packager.dvr.bucket.piece_expiry import PieceExpiry
+from packager.dvr.index import IndexLine, line_of
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import BucketLimits
 from packager.dvr.own_files import MAX_INIT_BYTES
-from packager.dvr.piece_expiry import PieceExpiry
 from packager.dvr.restore_plan import StoredRendition
 from packager.library.local_storage import NotFoundError
 from packager.s3.client import S3Client

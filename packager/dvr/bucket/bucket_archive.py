@@ -21,13 +21,13 @@ import structlog
 
 from packager.concurrency import background_task
 from packager.dvr import stored_cadence
-from packager.dvr.bucket import DvrBucket
-from packager.dvr.bucket_rendition import BucketFolder, NewestNumbers
+from packager.dvr.bucket.bucket_rendition import BucketFolder, NewestNumbers
+from packager.dvr.bucket.dvr_bucket import DvrBucket
+from packager.dvr.bucket.index_pieces import CLOCK_SECONDS
+from packager.dvr.bucket.past_pieces import PastPieces
 from packager.dvr.date_ranges.date_range_log import DateRangeLog
 from packager.dvr.index import stored_of
-from packager.dvr.index_pieces import CLOCK_SECONDS
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
-from packager.dvr.past_pieces import PastPieces
 from packager.dvr.restore_plan import (
     StoredRendition,
     align_renditions,

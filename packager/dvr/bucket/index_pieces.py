@@ -13,6 +13,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
@@ -39,6 +40,8 @@ HEAD_BYTES = 4096
 """How much of a piece of an earlier version is read for its date."""
 
 _NAME = re.compile(r"([0-9]{15})-([1-9][0-9]{0,9})(?:-([0-9]{1,13})-([0-9]{1,18}))?")
+
+_number = attrgetter("number")
 
 _cadence = functools.lru_cache(maxsize=64)(stored_cadence.decode)
 """Pieces share their cadences."""
@@ -108,14 +111,10 @@ def pieces_with(pieces: Sequence[PieceName], first: int, last: int, reach: int) 
         last: the last one.
         reach: how many numbers a piece has at most.
     """
-    behind = bisect_right(pieces, last, key=_first)
-    begin = bisect_left(pieces, first - reach + 1, key=_first)
+    behind = bisect_right(pieces, last, key=_number)
+    begin = bisect_left(pieces, first - reach + 1, key=_number)
     # Pieces of earlier versions have holes, and may reach further.
-    return pieces[min(begin, max(bisect_right(pieces, first, key=_first) - 1, 0)) : behind]
-
-
-def _first(piece: PieceName) -> int:
-    return piece.number
+    return pieces[min(begin, max(bisect_right(pieces, first, key=_number) - 1, 0)) : behind]
 
 
 class PieceContent(NamedTuple):
@@ -201,8 +200,8 @@ def blocks_with(pieces: Sequence[PieceName], first: int, last: int) -> Iterator[
     Args:
         pieces: in ascending order, each within one block.
     """
-    begin = bisect_left(pieces, first - first % BLOCK_SEGMENTS, key=_first)
-    behind = bisect_left(pieces, last - last % BLOCK_SEGMENTS + BLOCK_SEGMENTS, key=_first)
+    begin = bisect_left(pieces, first - first % BLOCK_SEGMENTS, key=_number)
+    behind = bisect_left(pieces, last - last % BLOCK_SEGMENTS + BLOCK_SEGMENTS, key=_number)
     for block, own in groupby(pieces[begin:behind], lambda one: one.number // BLOCK_SEGMENTS):
         yield PieceBlock(block * BLOCK_SEGMENTS, tuple(own))
 
