@@ -61,7 +61,22 @@ JUDGED_SEGMENTS = 20
 LAST_SECONDS = 6.0
 """How much of a span's end is played."""
 
-PLAY = "async at => { video.playbackRate = 4; video.currentTime = at; await video.play().catch(() => {}); }"
+PLAY = """at => {
+  video.playbackRate = 4;
+  let before = -1;
+  const play = () => {
+    if (video.ended) return;
+    if (video.currentTime === before || before < 0) video.currentTime = at + 0.001 * Math.random();
+    before = video.currentTime;
+    video.play().catch(() => {});
+    setTimeout(play, 8000);
+  };
+  play();
+}"""
+"""Plays the end, and seeks again as a viewer would.
+
+Shaka empties its buffers now and then behind an early seek, and asks for nothing any more.
+"""
 
 
 @dataclass(frozen=True)
@@ -160,9 +175,10 @@ class Judges:
     def by_m3u8(self, span: Span) -> str:
         """Compare the playlists with what is to be there."""
         master = m3u8.load(self.url("master.m3u8", span))
-        if len(master.playlists) != len(PICTURES) or len(master.iframe_playlists) != len(PICTURES):
-            return "the master playlist lacks renditions"
-        for rendition in RENDITIONS:
+        count = sum(bool(span.whole(one)) for one in PICTURES)
+        if len(master.playlists) != count or len(master.iframe_playlists) != count:
+            return "the master playlist has other renditions"
+        for rendition in filter(span.whole, RENDITIONS):
             found = m3u8.load(self.url(f"{rendition}/media.m3u8", span))
             whole = [int(one.uri.partition(".")[0]) for one in found.segments if not one.gap_tag]
             if whole != span.whole(rendition):
