@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from origin.http.token_bucket import TokenBucket
+from origin.http1.protocol import HTTP2_PREFACE
+from origin.http_streams.stream import ENHANCE_YOUR_CALM, FRAME_SIZE_ERROR
 
 HEAD_BYTES = 9
 MOST_PAYLOAD = 16_384
@@ -33,6 +35,9 @@ CONTROL_FRAMES, CONTROL_FRAMES_A_SECOND = 600, 50.0
 
 QUICK_FRAMES, RESET_FRAMES = 100, 2
 """Frames of the control kinds that are read without a wait, and as how many of them a reset counts."""
+
+EMPTY_FRAMES = "the client sends frames that carry nothing"
+"""Reason for the end of a connection that has flooded."""
 
 SETTINGS_BYTES = 384
 """Longest SETTINGS frame: each setting takes 6 bytes, and unknown ones are kept."""
@@ -57,6 +62,10 @@ class FrameHead(NamedTuple):
     def is_too_long(self) -> bool:
         """Whether the payload is longer than any frame's, or than this one's (RFC 9113 §4.2, §6.5)."""
         return self.length > (0 if self.kind == SETTINGS and self.flags & ACK else MOST_PAYLOAD)
+
+
+PREFACE = FrameHead(len(HTTP2_PREFACE) - HEAD_BYTES, UNKNOWN, 0, 0)
+"""The head in whose place the client's preface stands, before the first frame."""
 
 
 def frame_head(data: bytes | bytearray, start: int) -> FrameHead:
@@ -118,3 +127,76 @@ class FrameBudget:
         self._quick.add(1 - cost)
         self.is_hasty = self._quick.acquire() > 0
         return not self._control.acquire()
+
+
+class RefusedFrameError(Exception):
+    """A frame that ends the connection.
+
+    Attributes:
+        code: of the error, as a GOAWAY frame has it.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class IncomingFrames:
+    """The whole frames in the bytes of a client, as far as they are accepted.
+
+    Args:
+        header_bytes: most bytes of a block of header fields.
+
+    Attributes:
+        budget: counts what the client sends besides requests and bytes.
+        unread: bytes of the client that aren't read yet.
+        has_client_left: whether the client will send no more requests.
+    """
+
+    def __init__(self, header_bytes: int) -> None:
+        self.budget = FrameBudget(header_bytes)
+        self.unread = bytearray()
+        self.has_client_left = False
+        self._is_preface = True
+
+    def read(self) -> tuple[FrameHead, bytes] | None:
+        """Return the next frame; None where not all of it has come.
+
+        Raises:
+            RefusedFrameError: it isn't accepted.
+        """
+        unread, head = self.unread, PREFACE
+        if not self._is_preface:
+            if len(unread) < HEAD_BYTES:
+                return None
+            head = frame_head(unread, 0)
+            if head.is_too_long:
+                raise RefusedFrameError(FRAME_SIZE_ERROR, "a frame is too long")
+        end = HEAD_BYTES + head.length
+        if len(unread) < end:
+            return None
+        if self._is_preface:
+            self._is_preface = False
+        elif not self.budget.admits(head):
+            raise RefusedFrameError(ENHANCE_YOUR_CALM, EMPTY_FRAMES)
+        elif head.kind == GOAWAY and not head.stream and head.length >= GOAWAY_BYTES:
+            # RFC 9113 §6.8: requests before it are still answered; h2 would send nothing more.
+            self.has_client_left = True
+            unread[3] = UNKNOWN
+        frame = bytes(unread[:end])
+        del unread[:end]
+        return head, frame
+
+    @property
+    def has_next(self) -> bool:
+        """Whether another frame has come, or one that is too long begins."""
+        if self._is_preface or len(self.unread) < HEAD_BYTES:
+            return self._is_preface and len(self.unread) >= len(HTTP2_PREFACE)
+        head = frame_head(self.unread, 0)
+        return head.is_too_long or len(self.unread) >= HEAD_BYTES + head.length
+
+    @property
+    def awaits_head(self) -> bool:
+        """Whether a frame has begun that isn't bytes of a body, which have times of their own."""
+        unread = self.unread
+        return bool(unread) and not (len(unread) >= HEAD_BYTES and frame_head(unread, 0).kind == DATA)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -279,11 +279,15 @@ def _are_around(outlines: Sequence[Outline], start: Fraction, end: Fraction | No
 
 def _whole_blocks(segments: Sequence[LiveSegment]) -> dict[int, Sequence[LiveSegment]]:
     """Return the segments of each block of which none is missing, but for the first and the last block."""
-    blocks = [(one, [*own]) for one, own in groupby(segments, lambda one: one.number // BLOCK_SEGMENTS)]
+    if not segments:
+        return {}
+    blocks = range(segments[0].number // BLOCK_SEGMENTS + 1, segments[-1].number // BLOCK_SEGMENTS)
+    firsts = (bisect_left(segments, one * BLOCK_SEGMENTS, key=attrgetter("number")) for one in blocks)
+    found = ((one, segments[at : at + BLOCK_SEGMENTS]) for one, at in zip(blocks, firsts, strict=True))
     return {
-        block: own
-        for block, own in blocks[1:-1]
-        if len(own) == BLOCK_SEGMENTS and not any(one.gap for one in own)
+        one: own
+        for one, own in found
+        if own[-1].number == (one + 1) * BLOCK_SEGMENTS - 1 and not any(segment.gap for segment in own)
     }
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from origin.http1.limits import HttpLimits
 from origin.http1.shared_turns import STEP_REQUESTS
-from origin.http2.connection import STREAMS, Http2Connection
+from origin.http2.connection import Http2Connection
+from origin.http2.engine import STREAMS
 from tests.conformance.conftest import serving
 from tests.crowd import CROWD, Crowd
 from tests.http2_frames import DATA, END_HEADERS, END_STREAM, HEADERS, FrameClient, block, frame
