@@ -16,6 +16,7 @@ from tests.crowd import CROWD, Crowd
 from tests.http2_frames import DATA, END_HEADERS, END_STREAM, HEADERS, FrameClient, block, frame
 
 BUSY = 60
+PATIENT = HttpLimits(header_seconds=240)
 
 
 def request(number: int, path: str) -> bytes:
@@ -36,7 +37,7 @@ def body(client: FrameClient) -> bytes:
 def test_a_crowd_is_answered_in_many_steps_of_the_loop(tmp_path: Path) -> None:
     crowd = Crowd()
     with (
-        serving(crowd, tmp_path, "uvloop", http2=Http2Connection) as running,
+        serving(crowd, tmp_path, "uvloop", PATIENT, http2=Http2Connection) as running,
         contextlib.ExitStack() as stack,
     ):
         url = f"http://127.0.0.1:{running.address[1]}"

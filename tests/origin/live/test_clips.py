@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -334,13 +335,18 @@ def test_where_the_size_changes_the_refusal_names_each_stretch(tmp_path: Path, r
         assert refused.status_code == 409
         reason, *addresses = refused.text.strip().split("\n")
         assert "from 320x180 to 640x360" in reason
-        for size, one in zip(SIZES, addresses, strict=True):
+        # An encoder that is slow leaves gaps.
+        kept = Counter[str]()
+        for one in segments:
+            if one.program_date_time and not one.gap_tag and one.program_date_time.timestamp() < end:
+                kept[one.init_section.uri] += round(24 * one.duration)
+        for size, one, count in zip(SIZES, addresses, kept.values(), strict=True):
             answer = httpx.get(urljoin(base, one), timeout=CLIENT_SECONDS)
             assert answer.status_code == 200, answer.text
             (tmp_path / "clip.mp4").write_bytes(answer.content)
             (video,) = ffprobe("-select_streams", "v", "-show_streams", str(tmp_path / "clip.mp4"))["streams"]
             assert f"{video['width']}x{video['height']}" == size
-            assert len(shown(tmp_path / "clip.mp4")) >= 4 * 24 - 48 * (rate > 1)
+            assert len(shown(tmp_path / "clip.mp4")) >= min(4 * 24, count) - 48 * (rate > 1)
     finally:
         assert server.stop() == 0
 
