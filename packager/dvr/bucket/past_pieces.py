@@ -61,6 +61,13 @@ MAX_NAMES = 1 << 16
 NEWEST_SEGMENTS = 2 * BLOCK_SEGMENTS
 """In the newest pieces, of so many numbers, a process that stored before may be late with a line."""
 
+LATE_SECONDS = 25.0
+"""Behind the end of a span, after which the newest pieces are listed once more.
+
+A process that was killed may have had a line under way to S3, which comes behind the pieces of the next one.
+Half a minute behind its end what is said of a span never changes.
+"""
+
 MAX_TIMELINES = 256
 """Most init segments that stay in memory."""
 
@@ -134,6 +141,8 @@ class PastPieces:
         self._oldest: Sequence[PieceName] = ()
         self._listing: Future[Sequence[PieceName]] | None = None
         self._looked_for_new = self._looked_for_old = self._looked_for_oldest = -float("inf")
+        # When the newest pieces were listed, in seconds since the epoch.
+        self._listed_at = -float("inf")
         self._cache: OrderedDict[tuple[int, int], _ReadPiece] = OrderedDict()
         self._dates: dict[PieceName, int | None] = {}
         self._stepped: tuple[Sequence[PieceName], SteppedPast | None] = (), None
@@ -304,6 +313,9 @@ class PastPieces:
         if self._pieces is None and end is not None and (around := self._listed_around(start, end)):
             return around
         pieces = self._known()
+        if end is not None and self._listed_at < end + LATE_SECONDS <= time.time():
+            self._looks.do("new", self._look_for_new)
+            pieces = self._pieces or ()
         if end is None or not pieces or not int(1000 * end) <= pieces[-1].date <= 1000 * time.time():
             # Where the clock was set back, pieces may have come behind one whose date is still to come.
             return self._known_until(before)
@@ -375,7 +387,9 @@ class PastPieces:
     def _list(self) -> None:
         if self._pieces is None:
             self._looked_for_new = self._looked_for_old = self._clock()
+            listed_at = time.time()
             self._pieces = self._listed(0)
+            self._listed_at = listed_at
 
     def _listed(self, number: int) -> Sequence[PieceName]:
         found = sorted(chain.from_iterable(list_pieces(self._client, self._index, number)))
@@ -387,8 +401,9 @@ class PastPieces:
         if now - self._looked_for_new < self._limits.new_piece_seconds:
             return
         # The newest of those that are known may have grown.
-        number = max(known[-1].number - NEWEST_SEGMENTS, 0) if known else 0
+        number, listed_at = max(known[-1].number - NEWEST_SEGMENTS, 0) if known else 0, time.time()
         found = self._listed(number)
+        self._listed_at = listed_at
         self._pieces = [*known[: bisect_left(known, number, key=_number)], *found][-MAX_NAMES:]
         self._looked_for_new = now
 

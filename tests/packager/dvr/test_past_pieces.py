@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -11,6 +12,7 @@ import pytest
 from msgspec.structs import replace as replaced
 
 from packager.dvr.bucket.bucket_rendition import BucketFolder, NewestNumbers
+from packager.dvr.bucket.past_pieces import LATE_SECONDS
 from packager.dvr.bucket.piece_expiry import PieceExpiry
 from packager.dvr.index import IndexLine, segment_of
 from packager.dvr.limits import BucketLimits
@@ -21,6 +23,7 @@ from tests.conformance.handfed import Track
 from tests.packager.dvr.rendition_in_bucket import KEY, S3, TIMES, MortalClient, RenditionInBucket
 from tests.packager.stored_segments import make_segments
 from tests.s3_server import S3Proxy
+from tests.waiting import wait_for
 
 LINES = 8
 LIMITS = BucketLimits(
@@ -97,6 +100,24 @@ def test_a_reader_sees_what_is_stored_later_and_asks_for_no_more_than_that(
     assert past.read(date, None, FIRST + 12) == stored[2:12]
     assert past.find(FIRST + 3) == stored[3]
     assert len(s3_proxy.requests) == asked
+
+
+def test_what_a_killed_process_had_under_way_is_seen_before_a_span_stays_as_it_is(
+    rendition: RenditionInBucket, segments: list[LiveSegment]
+) -> None:
+    """A span never changes half a minute behind its end, although pieces of the next process came before."""
+    end = Fraction(time.time() - LATE_SECONDS + 3)
+    dates = [end + (number - 5) * segments[0].duration for number in range(12)]
+    dated = zip(segments, dates, strict=False)
+    moved = [replaced(one, date_ratio=date.as_integer_ratio()) for one, date in dated]
+    killed, following = rendition.writer(), rendition.writer()
+    stored = store(killed, moved[:4])
+    store(following, moved[5:])
+    past = rendition.past()
+    assert past.read(dates[0], end, ALWAYS) == stored
+    stored += store(killed, moved[4:5])
+    wait_for(lambda: time.time() >= end + LATE_SECONDS, "the moment from which on it stays")
+    assert past.read(dates[0], end, ALWAYS) == stored
 
 
 def test_pieces_without_a_date_that_cannot_be_read_hide_none_before_them(
