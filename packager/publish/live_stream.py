@@ -363,8 +363,10 @@ class LiveStream:
         return self._ready
 
     @property
-    def has_restored(self) -> bool:
-        """Whether there is media of an earlier process, although a rendition may have had none there."""
+    def has_media(self) -> bool:
+        """Whether the channel is ready, or has media of an earlier process that had fewer renditions."""
+        if self.ready:
+            return True
         windows = [one.window for one in self.renditions.values()]
         return all(one.listed for one in windows) and any(one.has_segments() for one in windows)
 

@@ -62,7 +62,7 @@ def ending_of(stream: LiveStream) -> EventEnd:
         frame_rate=cadence.frame_rate.as_integer_ratio(),
         segment_duration=cadence.segment_duration.as_integer_ratio(),
         target_duration=cadence.target_duration,
-        master=presentation.multivariant().decode() if stream.ready else "",
+        master=presentation.multivariant().decode() if stream.has_media else "",
         date_ranges=tuple(presentation.date_ranges.lines()),
         video=first.get(True),
         audio=first.get(False),

@@ -116,7 +116,7 @@ def make_recording(
     playable = [one for one in next(iter(segments.values()), ()) if not one.gap]
     if not playable:
         return None
-    known = list(known)
+    known, ending = list(known), _offering(ending, segments)
     with recordings.open(make=True) as folder:
         taken = {one.id for one in known}
         name = _free_name(folder, taken, metadata_files.name_of(playable[0].program_date_time))
@@ -146,6 +146,26 @@ def make_recording(
             draft.write_whole(METADATA, metadata_files.encode(made))
         folder.move(draft_name, folder, name)
     return made
+
+
+def _offering(ending: EventEnd, names: Collection[str]) -> EventEnd:
+    """Return the facts for a recording that has media of these renditions alone; others were added since."""
+    master, variants, lines = list[str](), list[str](), iter(ending.master.splitlines())
+    for line in lines:
+        is_variant = line.startswith("#EXT-X-STREAM-INF:")
+        entry = [line, next(lines, "")] if is_variant else [line]
+        found = _RENDITION.search(entry[-1])
+        if found is None or found[1] in names:
+            master += entry
+            variants += [found[1]] if is_variant and found is not None else []
+    if not variants:
+        return ending
+    return replace(
+        ending,
+        master="\n".join(master),
+        video=ending.video if ending.video is None or ending.video in names else variants[0],
+        audio=ending.audio if ending.audio in names else None,
+    )
 
 
 def _load(dvr: DataFolder, ending: EventEnd) -> dict[str, StoredRendition]:

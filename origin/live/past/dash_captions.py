@@ -50,14 +50,17 @@ async def _earlier(
     number: int, stream: LiveStream, rendition: Rendition, stored_segments: StoredSegments
 ) -> bytes | None:
     """Return a segment of captions that has left the playlist; None where the DVR hasn't its time."""
-    leading = next(iter(stream.renditions))
-    past = past_of(stream, (leading, rendition.name), stored_segments)
-    if len(past) < 2 or number >= rendition.window.next_number:
+    past = past_of(stream, stream.renditions, stored_segments)
+    own = past.get(rendition.name)
+    if own is None or number >= rendition.window.next_number:
         return None
-    timed = await past[leading].threads.run(media_time, past[leading], number)
-    if timed is None:
+    coded = [past[name] for name, one in stream.renditions.items() if one.language is None and name in past]
+    # A rendition that was added since has nothing of that time.
+    for one in coded:
+        if (timed := await one.threads.run(media_time, one, number)) is not None:
+            break
+    else:
         return None
-    own = past[rendition.name]
     found, text = await own.threads.run(own.find, number), None
     if found is not None and found.stored is not None:
         text = await stored_segments.read_whole((own.place_of(found), found.stored))

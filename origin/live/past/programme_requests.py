@@ -109,7 +109,7 @@ class ProgrammeReplies:
 
 def _is_kept(stream: LiveStream, programme: Programme) -> bool:
     """Return whether the channel still has a programme from its beginning on."""
-    if not stream.ready:
+    if not stream.has_media:
         return False
     listed = variant_renditions(list(stream.renditions.values()))[0].window.listed
     return bool(listed) and listed[0].program_date_time <= programme.start

@@ -334,13 +334,18 @@ class OldestDates:
         leading = variant_renditions(stream.renditions.values())
         listed = next((one.window.listed for one in leading if one.window.listed), None)
         dates = [] if listed is None else [float(listed[0].program_date_time)]
-        past = past_of(stream, [one.name for one in leading[:1]], self._stored)
+        past = past_of(stream, [one.name for one in leading], self._stored)
         known, now = self._known.get(stream.name), time.monotonic()
         if past and (known is None or now - known.read >= OLDEST_DATE_SECONDS):
-            (one,) = past.values()
+
+            async def read() -> Fraction | None:
+                dates = await asyncio.gather(*(one.threads.run(one.oldest) for one in past.values()))
+                # A rendition that was added since has less than the others.
+                return min((date for date in dates if date is not None), default=None)
+
             # While S3 is away, what was known stays.
             with contextlib.suppress(OSError):
-                date = await self._read.do(stream.name, lambda: one.threads.run(one.oldest))
+                date = await self._read.do(stream.name, read)
                 known = _OldestDate(now, date)
                 self._known[stream.name] = known
         if past and known is not None and known.date is not None:

@@ -122,7 +122,7 @@ def wait_for_past(stream: LiveStream, then: Callable[[bool], Outcome]) -> Outcom
     Args:
         then: as for `wait_until_ready`.
     """
-    return then(True) if stream.has_restored else wait_until_ready(stream, then)
+    return then(True) if stream.has_media else wait_until_ready(stream, then)
 
 
 class LaterReply(Pending):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import httpx
+import m3u8
 import pytest
 
 from tests.conftest import start_server
-from tests.long_dvr import CONFIGURATION, LongDvr, make_long_dvr
+from tests.long_dvr import CONFIGURATION, PICTURES, LongDvr, make_long_dvr
 from tests.origin.live.long_server import WINDOW, Long
+from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(600)
@@ -53,6 +56,13 @@ def test_a_rung_that_is_added_changes_nothing_of_what_has_passed(
         wait_for(lambda: long.get(f"audio/media.m3u8?{query}").status_code == 200, "the past is there", 60)
         answers = [long.get(name) for name in names]
         said.append({name: (one.status_code, one.content) for name, one in zip(names, answers, strict=True)})
+        (channel,) = httpx.get(f"{long.server.url}/api/live", timeout=CLIENT_SECONDS).json()
+        assert channel["available_from"] == pytest.approx(until - 900, abs=4)
+        kept = long.keep(until + SPAN[0] + len(said), until + SPAN[1])
+        master = m3u8.loads(long.get(f"recordings/{kept['id']}/master.m3u8").text)
+        assert [one.uri for one in master.playlists] == [f"{name}/media.m3u8" for name in PICTURES]
+        movie = long.get(f"recordings/{kept['id']}/event.mp4")
+        assert (movie.status_code, movie.headers["content-type"]) == (200, "video/mp4")
         assert long.server.stop() == 0
     assert {status for status, _ in said[0].values()} == {200}
     for behind in said[1:]:
