@@ -59,6 +59,7 @@ def units(source: str) -> list[str]:
     return [*chars, *pairs, *words, *(f"{one}    " for one in chars), *(f"a=a{one} " for one in chars)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", FOUND, ids=FOUND.values())
 def test_a_pattern_takes_linear_time_for_texts_that_nearly_match(
     pattern: re.Pattern[str] | re.Pattern[bytes],
@@ -112,6 +113,7 @@ MADE_LATER = {
 USED = {used.name: used for used in used_patterns()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "used", [used for used in USED.values() if used.compiled is not None], ids=attrgetter("name")
 )

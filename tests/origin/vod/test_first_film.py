@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.conftest import start_server
 from tests.waiting import wait_for
@@ -19,6 +20,7 @@ ADDRESSES = (
 )
 
 
+@pytest.mark.slow
 def test_no_module_is_imported_for_the_first_film(library: Path, tmp_path: Path) -> None:
     server = start_server(
         "--library",

@@ -6,6 +6,8 @@ import re
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import start_server
 
 CHANNELS = 3000
@@ -51,6 +53,7 @@ def used_bytes(folder: Path, count: int) -> int:
         server.stop()
 
 
+@pytest.mark.slow
 def test_an_idle_channel_of_the_configuration_takes_four_kibibytes_at_most(tmp_path: Path) -> None:
     without = used_bytes(tmp_path / "none", 0)
     assert (used_bytes(tmp_path / "many", CHANNELS) - without) / CHANNELS <= MOST_BYTES
