@@ -277,6 +277,26 @@ class OpenFolder:
             raise NotOursError(self.place_of(name), "the file has a second name elsewhere; move it away")
         return descriptor
 
+    def append_lines(self, name: str, data: bytes) -> None:
+        """Append lines to a file, behind the end of a line that a crash has cut off, and synchronize it.
+
+        Raises:
+            NotOursError: it isn't a regular file without further hard links.
+            OSError: they can't be written; then nothing of them is left.
+        """
+        descriptor = self.open_to_append(name)
+        with os.fdopen(descriptor, "ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            is_torn = bool(end) and os.pread(descriptor, 1, end - 1) != b"\n"
+            try:
+                write_all(descriptor, b"\n" + data if is_torn else data)
+                # A power cut takes no line but those that are being written.
+                os.fdatasync(descriptor)
+            except OSError:
+                # Half a line would spoil the next one.
+                file.truncate(end)
+                raise
+
     def _regular(self, name: str, flags: int) -> int:
         advice = "there is no regular file here, where one is needed; move it away"
         try:

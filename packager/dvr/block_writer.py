@@ -142,7 +142,7 @@ class BlockWriter:
                     began = True
                 with past.folder(str(block)) as target:
                     if linked := [line for line in group if self._link(source, target, line)]:
-                        index.append(target, b"".join(map(index.encode, linked)))
+                        target.append_lines(INDEX, b"".join(map(index.encode, linked)))
         return began
 
     def _link(self, source: OpenFolder, target: OpenFolder, line: IndexLine) -> bool:

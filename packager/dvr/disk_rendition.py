@@ -386,7 +386,7 @@ class DvrFolder:
             raise failure
 
     def _append(self, folder: OpenFolder, line: IndexLine) -> None:
-        index.append(folder, index.encode(line))
+        folder.append_lines(INDEX, index.encode(line))
         self._lines += 1
         self._live += 1
 

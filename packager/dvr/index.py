@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from media.mp4.fragments.live_segment_check import MAX_PARTS
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.past.segment_samples import first_sample
-from packager.safe_files import OpenFolder, write_all
+from packager.safe_files import OpenFolder
 from packager.window.model import STORERS, LiveSegment, StoredSegment, Timeline
 from packager.window.sequence_numbers import MAX_DISCONTINUITIES, MAX_NUMBER
 
@@ -303,26 +303,6 @@ def read(folder: OpenFolder, limits: DvrLimits = DEFAULT_LIMITS) -> Index:
             found.receive_data(data)
     found.receive_eof()
     return found
-
-
-def append(folder: OpenFolder, data: bytes) -> None:
-    """Append lines, behind the end of a line that a crash has cut off.
-
-    Raises:
-        OSError: they can't be written; then nothing of them is left.
-    """
-    descriptor = folder.open_to_append(INDEX)
-    with os.fdopen(descriptor, "ab", buffering=0) as file:
-        end = file.seek(0, os.SEEK_END)
-        is_torn = bool(end) and os.pread(descriptor, 1, end - 1) != b"\n"
-        try:
-            write_all(descriptor, b"\n" + data if is_torn else data)
-            # A power cut takes no line but those that are being written.
-            os.fdatasync(descriptor)
-        except OSError:
-            # Half a line would spoil the next one.
-            file.truncate(end)
-            raise
 
 
 def let_go(lines: dict[int, IndexLine]) -> None:

@@ -6,7 +6,6 @@ The file has the EXT-X-DATERANGE tags as they came. One process writes them, and
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,7 +15,7 @@ from threading import Lock
 from media.errors import MediaError
 from media.hls.date_range import DateRange, read_date_range
 from packager.publish.date_ranges import merged, reach
-from packager.safe_files import DataFolder, write_all
+from packager.safe_files import DataFolder
 
 NAME = "date-ranges"
 """Name of the file, beside the folders of the renditions."""
@@ -182,16 +181,7 @@ class DateRangeFile:
             if size + len(data) > MAX_BYTES:
                 folder.write_whole(NAME, self._shortened(before) + data)
                 return
-            descriptor = folder.open_to_append(NAME)
-            with os.fdopen(descriptor, "ab", buffering=0) as file:
-                end = file.seek(0, os.SEEK_END)
-                is_torn = bool(end) and os.pread(descriptor, 1, end - 1) != b"\n"
-                try:
-                    write_all(descriptor, b"\n" + data if is_torn else data)
-                    os.fdatasync(descriptor)
-                except OSError:
-                    file.truncate(end)
-                    raise
+            folder.append_lines(NAME, data)
 
     def _shortened(self, before: Fraction) -> bytes:
         """Return the newer half of the lines, without the ranges that are over."""

@@ -15,7 +15,7 @@ from packager.past.delayed_playlist import PastListing
 from packager.past.growing_span import GrowingSpan, settled_segments
 from packager.past.outlined_span import OutlinedSpan
 from packager.past.outlines import BLOCK_SEGMENTS, Outline, outlines_of
-from packager.past.past_segments import PastSegments
+from packager.past.past_segments import PastSegments, oldest_of
 from packager.past.past_window import PastWindow, has_media, past_window
 from packager.window.clock_steps import LEAP_SECONDS, OVERLAP_SECONDS
 from packager.window.model import LiveSegment
@@ -314,13 +314,8 @@ class EarlierSegments:
         oldest = None
         if is_whole and not (numbers and known[numbers[0]].program_date_time <= start):
             # Either the channel began later, or nothing ran then.
-            oldest = self._oldest()
+            oldest = oldest_of(self._past.values())
         return _Earlier(aligned if numbers else {}, oldest)
-
-    def _oldest(self) -> Fraction | None:
-        """Return the date of the oldest segment on the disk."""
-        dates = [one.oldest() for one in self._past.values()]
-        return min((date for date in dates if date is not None), default=None)
 
     def _read_outlined(
         self, bounds: _SpanToRead, before: int, recent: PastWindow | None
@@ -345,7 +340,7 @@ class EarlierSegments:
         oldest = span.first.program_date_time
         if oldest > start:
             # Either the channel began later, or nothing ran then.
-            oldest = min(oldest, self._oldest() or oldest)
+            oldest = min(oldest, oldest_of(self._past.values()) or oldest)
         return PastWindow(start, {}, oldest, is_whole=True, outlined=span)
 
     def _with_recent(

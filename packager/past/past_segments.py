@@ -57,3 +57,15 @@ class PastSegments(Protocol):
             like: segments of another rendition in this span, which may be returned in place of those that
                 differ from them neither by gaps nor by discontinuities.
         """
+
+
+def oldest_of(past: Iterable[PastSegments]) -> Fraction | None:
+    """Return the date of the oldest segment of some renditions, which may have been added one by one. Blocks.
+
+    Returns:
+        Seconds since the epoch; None without any.
+
+    Raises:
+        OSError: S3 can't be reached now.
+    """
+    return min((date for one in past if (date := one.oldest()) is not None), default=None)

@@ -7,7 +7,6 @@ segment's line of the index is written before its file: what has a file has a li
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 
@@ -23,7 +22,7 @@ from packager.recordings import metadata as metadata_files
 from packager.recordings.kept_spans import KeptSpan
 from packager.recordings.metadata import EventEnd, RecordingMetadata
 from packager.recordings.recording_writer import listed, make_recording
-from packager.safe_files import DataFolder, OpenFolder, write_all
+from packager.safe_files import DataFolder, OpenFolder
 from packager.window.model import LiveSegment
 from packager.window.rendition import extension_of, segment_uri
 
@@ -177,7 +176,8 @@ def _collect(dvr: SegmentSource, rendition: str, target: OpenFolder, segments: S
     for first in range(0, len(new), dvr.at_once):
         some = new[first : first + dvr.at_once]
         with dvr.fetched(rendition, some) as put:
-            _append(target, [index.archived_line_of(one) for one in some])
+            lines = map(index.archived_line_of, some)
+            target.append_lines(INDEX, b"".join(map(index.encode, lines)))
             for one in some:
                 timeline = one.timeline
                 if one.gap or timeline is None:
@@ -187,14 +187,6 @@ def _collect(dvr: SegmentSource, rendition: str, target: OpenFolder, segments: S
                     target.write_whole(init, timeline.init)
                 # A segment that has left the DVR meanwhile is missed.
                 put(one, target)
-
-
-def _append(folder: OpenFolder, lines: Iterable[IndexLine]) -> None:
-    descriptor = folder.open_to_append(INDEX)
-    with os.fdopen(descriptor, "ab", buffering=0) as file:
-        # The last line of a process that was killed may lack its end.
-        before = b"\n" if file.seek(0, os.SEEK_END) else b""
-        write_all(descriptor, before + b"".join(map(index.encode, lines)))
 
 
 def _renditions(pending: OpenFolder) -> list[str]:

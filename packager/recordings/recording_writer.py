@@ -155,9 +155,11 @@ def _offering(ending: EventEnd, names: Collection[str]) -> EventEnd:
         is_variant = line.startswith("#EXT-X-STREAM-INF:")
         entry = [line, next(lines, "")] if is_variant else [line]
         found = _RENDITION.search(entry[-1])
-        if found is None or found[1] in names:
-            master += entry
-            variants += [found[1]] if is_variant and found is not None else []
+        if found is not None and found[1] not in names:
+            continue
+        master += entry
+        if is_variant and found is not None:
+            variants.append(found[1])
     if not variants:
         return ending
     return replace(

@@ -14,7 +14,7 @@ from operator import attrgetter
 
 from packager.concurrency import Threads
 from packager.dvr.segment_sources import SegmentSource
-from packager.past.past_segments import PastSegments
+from packager.past.past_segments import PastSegments, oldest_of
 from packager.recordings.kept_spans import KeptSpan
 from packager.recordings.limits import RecordingsLimits
 from packager.recordings.metadata import EventEnd
@@ -167,7 +167,7 @@ class SpanCollector:
         past = [*self._past(renditions).values()]
         with contextlib.suppress(OSError):
             # While S3 is away, what was known stays.
-            self._past_from = await past[0].threads.run(_oldest_of, past) if past else None
+            self._past_from = await past[0].threads.run(oldest_of, past) if past else None
 
     async def has_any(self, span: KeptSpan, renditions: _Renditions) -> bool:
         """Return whether the playlists have anything of a span, or the DVR's past.
@@ -292,11 +292,6 @@ class SpanCollector:
 
 def _has_media(found: _Segments) -> bool:
     return any(not one.gap for segments in found.values() for one in segments)
-
-
-def _oldest_of(past: Sequence[PastSegments]) -> Fraction | None:
-    """Return the date of the oldest segment that has left the playlists; None without any. Blocks."""
-    return min((date for one in past if (date := one.oldest()) is not None), default=None)
 
 
 def _read_past(

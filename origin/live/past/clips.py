@@ -267,20 +267,20 @@ class ClipReplies:
 
     async def _with_earlier(self, asked: ClipSpan, choices: Sequence[Mapping[str, Rendition]]) -> Reply:
         """Reply with a span that begins before the playlists do."""
-        past = None
         try:
             async with self._reading.held(network_of(asked.request.client)):
                 for renditions in choices:
                     tried = asked._replace(renditions=renditions)
                     past = await self._earlier(tried).window(*asked.bounds)
                     if _is_played(renditions, past):
-                        asked = tried
                         break
+                else:
+                    past = None
         except TooManyWaitingError:
             return refusal(asked.request, 503, 0, retry_after=asked.stream.target_duration)
         except OSError as error:
             return unreadable(asked.request, asked.stream.name, error)
-        outcome = self._answer(asked, past if _is_played(asked.renditions, past) else None)
+        outcome = self._answer(tried, past)
         return await self._reply(outcome) if isinstance(outcome, ClipRequest) else outcome
 
     def _answer(self, asked: ClipSpan, past: PastWindow | None) -> Reply | ClipRequest:
@@ -339,7 +339,8 @@ def _choices(address: LiveAddress, stream: LiveStream) -> list[dict[str, Renditi
     named = [one for one in media if one.name == address.chosen]
     pictures = [one for one in variant_renditions(media) if one.video]
     leading = named if address.chosen else pictures or variant_renditions(media)[:1]
-    return [{one.name: one, **{beside.name: beside for beside in sound[:1] if one.video}} for one in leading]
+    shown = [(one, *sound[:1]) if one.video else (one,) for one in leading]
+    return [{one.name: one for one in each} for each in shown]
 
 
 def _is_played(renditions: Mapping[str, Rendition], past: PastWindow | None) -> bool:

@@ -28,7 +28,7 @@ from origin.answers.single_flight import SingleFlight
 from origin.http.representation import RepresentationMetadata
 from packager.library.local_storage import LocalFile, NotFoundError
 from packager.past.date_range_file import DateRangeFile, StoredRanges
-from packager.past.past_segments import PastSegments
+from packager.past.past_segments import PastSegments, oldest_of
 from packager.past.progressive_mp4 import MoviePiece
 from packager.past.segment_samples import Read
 from packager.publish.live_stream import LiveStream
@@ -337,15 +337,10 @@ class OldestDates:
         past = past_of(stream, [one.name for one in leading], self._stored)
         known, now = self._known.get(stream.name), time.monotonic()
         if past and (known is None or now - known.read >= OLDEST_DATE_SECONDS):
-
-            async def read() -> Fraction | None:
-                dates = await asyncio.gather(*(one.threads.run(one.oldest) for one in past.values()))
-                # A rendition that was added since has less than the others.
-                return min((date for date in dates if date is not None), default=None)
-
+            threads = next(iter(past.values())).threads
             # While S3 is away, what was known stays.
             with contextlib.suppress(OSError):
-                date = await self._read.do(stream.name, read)
+                date = await self._read.do(stream.name, lambda: threads.run(oldest_of, past.values()))
                 known = _OldestDate(now, date)
                 self._known[stream.name] = known
         if past and known is not None and known.date is not None:
