@@ -61,11 +61,11 @@ MAX_NAMES = 1 << 16
 NEWEST_SEGMENTS = 2 * BLOCK_SEGMENTS
 """In the newest pieces, of so many numbers, a process that stored before may be late with a line."""
 
-LATE_SECONDS = 25.0
+LATE_SECONDS = 50.0
 """Behind the end of a span, after which the newest pieces are listed once more.
 
 A process that was killed may have had a line under way to S3, which comes behind the pieces of the next one.
-Half a minute behind its end what is said of a span never changes.
+A minute behind its end what is said of a span never changes.
 """
 
 MAX_TIMELINES = 256

@@ -50,7 +50,7 @@ FEW_RANGES = 256
 """So many ranges are looked through in less than a millisecond."""
 
 LOOK_SECONDS = 5.0
-"""Between two looks for new objects: tags that have come since are still in the live playlist."""
+"""Between two looks for new objects: what is said of a span may change for a minute behind its end."""
 
 _NAME = re.compile(r"([0-9]{15})-([1-9][0-9]{0,9})")
 
