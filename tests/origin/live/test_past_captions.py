@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import httpx
@@ -31,6 +33,7 @@ OPTIONS = (
     'captions = ["en"]',
 )
 COUNT = 4
+SPAN = "source/media.m3u8", "master.m3u8", "manifest.mpd", "captions-en/media.m3u8"
 IN_WINDOWS = 25
 """Segments for which one stays in memory, those before and behind its leaving of the list."""
 
@@ -69,9 +72,31 @@ def captioned(
     if request.param == "S3":
         s3_server: S3Server = request.getfixturevalue("s3_server")
         environment, place = s3_server.environment(), f'dvr_path = "s3://{BUCKET}/captions"\n'
-    text = f'[server]\nport = 0\ndata = "data"\n{place}{copied_channel("a", *OPTIONS)}'
+    server = start_in(folder, place, environment=environment)
+    yield watched(server)
+    assert server.stop() == 0
+    assert "Traceback" not in server.text()
+
+
+def start_in(
+    folder: Path, place: str = "", *, environment: dict[str, str] | None = None, **changes: str
+) -> ServerProcess:
+    """Start a server on a channel with captions.
+
+    Args:
+        place: a line that says where the DVR is.
+        changes: the ends of lines of the channel in place of others.
+    """
+    channel = copied_channel("a", *OPTIONS)
+    for name, value in changes.items():
+        channel = re.sub(rf"(?m)^{name} = .*", f"{name} = {value}", channel)
+    text = f'[server]\nport = 0\ndata = "data"\n{place}{channel}'
     (folder / "headwater.toml").write_text(text)
-    server = start_server(cwd=folder, env=environment)
+    return start_server(cwd=folder, env=environment)
+
+
+def watched(server: ServerProcess) -> Captioned:
+    """Watch captions until their segments have left the list."""
     # The open segment has parts alone.
     whole = wait_for(lambda: [one.uri for one in playlist(server).segments if one.uri], "the channel")
     first = int(whole[-1].partition(".")[0]) + 2
@@ -87,9 +112,7 @@ def captioned(
     dates = {str(each.uri).partition(".")[0]: each.program_date_time for each in playlist(server).segments}
     one.dates.update({number: dates[str(number)].timestamp() for number in numbers})
     wait_for(lambda: (playlist(server).media_sequence or 0) > numbers[-1] + IN_WINDOWS, "it has left")
-    yield one
-    assert server.stop() == 0
-    assert "Traceback" not in server.text()
+    return one
 
 
 def has(server: ServerProcess, number: int) -> bool:
@@ -151,3 +174,20 @@ def test_players_that_count_by_the_clock_find_captions(captioned: Captioned, kin
     # Where nobody said anything there are captions, too.
     silent = captioned.get(f"captions-en/{number}.m4s")
     assert silent.status_code == 200
+
+
+def test_a_rung_that_is_added_changes_no_captions_of_what_has_passed(tmp_path: Path) -> None:
+    before = watched(start_in(tmp_path))
+    first, *_, last = before.listed
+    query = f"?start={before.dates[first]:.3f}&end={before.dates[last] + 0.9:.3f}"
+    said = [before.get(f"{name}{query}").content for name in SPAN]
+    assert before.server.stop() == 0
+    # Nobody publishes, so that there is nothing but the past.
+    server = start_in(tmp_path, source='"publish"', ladder='["240p", "source"]')
+    after = replace(before, server=server)
+    wait_for(lambda: after.get(f"{SPAN[0]}{query}").status_code == 200, "the past")
+    assert [after.get(f"{name}{query}").content for name in SPAN] == said
+    for number, data in before.listed.items():
+        answer = after.get(f"captions-en/{number}.m4s")
+        assert (answer.status_code, answer.content) == (200, data)
+    assert server.stop() == 0
