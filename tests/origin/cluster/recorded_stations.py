@@ -203,7 +203,8 @@ def judge(
     missing = takeovers * TAKEOVER_SECONDS
     file = folder / f"{made['id']}.mp4"
     file.write_bytes(same(every, made["mp4"]))
-    assert seconds - missing - 1 < _duration_of(file) < seconds + spare + 1
+    duration = _duration_of(file)
+    assert seconds - missing - 1 < duration < seconds + spare + 1, f"{duration} s of {seconds}"
     assert _seconds_of_tone(file) > seconds - missing - 1
     text = same(every, made["hls"].replace("master", "48k/media")).decode()
     found = m3u8.loads(text)
