@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from packager.live.limits import LiveLimits
 from tests.origin.cluster.recorded_stations import (
     begin_of,
     get,
@@ -26,6 +27,8 @@ from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(900)
 
+SEGMENT_SECONDS = 4
+
 
 def test_what_ends_while_redis_or_s3_is_away_is_recorded_behind_that(
     tmp_path: Path, redis: RedisServer, s3_server: S3Server, s3_proxy: S3Proxy
@@ -40,6 +43,7 @@ def test_what_ends_while_redis_or_s3_is_away_is_recorded_behind_that(
         assert [keep(each, *past, "Past").status_code for each in (bare, one)] == [501, 501]
         nodes.kill("bare")
         assert nodes.owner() == "one"
+        taken_over = time.time()
         two = nodes.start("two")
 
         start = time.time()
@@ -53,6 +57,9 @@ def test_what_ends_while_redis_or_s3_is_away_is_recorded_behind_that(
         made = wait_for_recording(nodes.every, "Behind Redis")
         judge(nodes.every, made, 14, tmp_path, takeovers=1)
 
+        # Dates step by what the takeover took once no earlier arrival counts.
+        settled = taken_over + 2 * LiveLimits().clock_bucket_seconds + SEGMENT_SECONDS
+        wait_for(lambda: time.time() > settled, "dates that are those of the new owner's station")
         with s3_proxy.refusing():
             start = time.time()
             put_programmes(two, {"id": "on", "start": start, "end": start + 4, "title": "Behind S3"})
