@@ -36,14 +36,15 @@ class Long:
     Attributes:
         options: further lines of its section.
         environment: its further variables.
+        server: the one that was started last.
     """
 
     folder: Path
     until: float
-    server: ServerProcess
-    listed: dict[str, tuple[int, bytes, str]]
     options: str = ""
     environment: dict[str, str] = field(default_factory=dict)
+    server: ServerProcess = field(init=False)
+    listed: dict[str, tuple[int, bytes, str]] = field(init=False)
 
     def get(self, name: str) -> httpx.Response:
         return httpx.get(f"{self.server.url}/live/long/{name}", timeout=CLIENT_SECONDS)

@@ -44,7 +44,7 @@ def make(folder: Path) -> Long:
     until = round(time.time() - 300, 3)
     own_times = ((until + SPAN[0], until + SPAN[1]),)
     make_long_dvr(LongDvr(folder / "data" / "live" / "long", until, 900, 900, 20, own_times), workers=1)
-    return Long(folder, until, None, {})  # type: ignore[arg-type]
+    return Long(folder, until)
 
 
 def ask(long: Long) -> dict[str, tuple[int, bytes]]:

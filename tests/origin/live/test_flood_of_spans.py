@@ -32,7 +32,7 @@ def long(tmp_path: Path) -> Iterator[Long]:
     make_long_dvr(
         LongDvr(tmp_path / "data" / "live" / "long", until, SECONDS, SECONDS, 20, ((0, until),)), workers=1
     )
-    one = Long(tmp_path, until, None, {})  # type: ignore[arg-type]
+    one = Long(tmp_path, until)
     one.start(WINDOW)
     yield one
     assert one.server.stop() == 0

@@ -40,7 +40,7 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Long]:
     make_long_dvr(
         LongDvr(folder / "data" / "live" / "long", until, SECONDS, SECONDS, 20, ((0, until),)), workers=1
     )
-    one = Long(folder, until, None, {})  # type: ignore[arg-type]
+    one = Long(folder, until)
     one.start()
     one.listed = one.answers()
     assert one.server.stop() == 0
@@ -114,7 +114,8 @@ def test_a_growing_span_begins_in_the_past_and_goes_on_at_the_live_edge(tmp_path
     options = 'dvr = "1h"', 'playlist_window = "1s"', "segment_duration = 1.0", "part_duration = 0.25"
     text = f'[server]\nport = 0\ndata = "data"\n{copied_channel("long", *options)}'
     (tmp_path / "headwater.toml").write_text(text)
-    one = Long(tmp_path, 0.0, start_server(cwd=tmp_path), {})
+    one = Long(tmp_path, 0.0)
+    one.server = start_server(cwd=tmp_path)
 
     def first_of_the_past() -> int:
         live = m3u8.loads(one.get("source/media.m3u8").text).media_sequence
@@ -153,7 +154,7 @@ def test_the_past_is_there_while_nobody_publishes_behind_a_long_absence(
     until = round(time.time() - 900, 3)
     dvr = LongDvr(tmp_path / "data" / "live" / "long", until, 900, 900, 20, ((until - 300, until),))
     make_long_dvr(dvr, workers=1)
-    one = Long(tmp_path, until, None, {})  # type: ignore[arg-type]
+    one = Long(tmp_path, until)
     span = range(math.floor((until - 200) / STEP), math.floor((until - 100) / STEP) + 1)
     wanted = [f"{name}/past/*/{at}.m4s" for name in RENDITIONS for at in span if not dvr.is_gap(at, name)]
     said = set()
@@ -182,7 +183,7 @@ def test_the_past_is_there_behind_absences_that_are_longer_than_a_block(tmp_path
     until = round(time.time() - 900, 3)
     dvr = LongDvr(tmp_path / "data" / "live" / "long", until, 900, 900, 20)
     make_long_dvr(dvr, workers=1)
-    one = Long(tmp_path, until, None, {})  # type: ignore[arg-type]
+    one = Long(tmp_path, until)
     number, folder = dvr.folder / "number", dvr.folder / "dvr" / "720p"
     said, span = set(), f"720p/media.m3u8?{one.query(-200, -100)}"
     for _ in range(4):
@@ -205,7 +206,7 @@ def test_the_past_is_there_behind_absences_that_are_longer_than_a_block(tmp_path
 def test_while_a_first_start_moves_segments_into_the_past_no_span_of_it_lacks_any(tmp_path: Path) -> None:
     until = round(time.time() - 60, 3)
     make_long_dvr(LongDvr(tmp_path / "data" / "live" / "long", until, 3600, 3600, 20), workers=1)
-    one = Long(tmp_path, until, None, {})  # type: ignore[arg-type]
+    one = Long(tmp_path, until)
     one.start()
     spans = [one.query(-behind, 1 - behind) for behind in range(3500, 400, -100)] + [one.query(-3500, -400)]
     names = [f"{name}?{span}" for span in spans for name in ("audio/media.m3u8", "master.m3u8")]
@@ -231,7 +232,7 @@ def test_the_past_is_there_although_nothing_has_come_for_longer_than_is_listed(t
     """All that a server finds is in the past: the last gaps of an earlier one have left the list as well."""
     until = round(time.time() - 900, 3)
     make_long_dvr(LongDvr(tmp_path / "data" / "live" / "long", until, 600, 0, 20), workers=1)
-    one = Long(tmp_path, until, None, {})  # type: ignore[arg-type]
+    one = Long(tmp_path, until)
     one.start(WINDOW)
     span = one.query(-400, -300)
     assert len(m3u8.loads(one.get(f"720p/media.m3u8?{span}").text).segments) > 50
@@ -308,7 +309,7 @@ def test_pictures_without_a_span_are_of_all_that_is_kept(long: Long) -> None:
 def test_pictures_without_a_span_are_of_the_last_hours_of_a_longer_dvr(tmp_path: Path) -> None:
     until = round(time.time() - 60, 3)
     make_long_dvr(LongDvr(tmp_path / "data" / "live" / "long", until, 1800, 600, 20), workers=1)
-    one = Long(tmp_path, until, None, {}, "[limits]\nwindow_hours = 0.25\n")  # type: ignore[arg-type]
+    one = Long(tmp_path, until, "[limits]\nwindow_hours = 0.25\n")
     one.start(WINDOW)
     wait_for(lambda: one.get("thumbnails.vtt").status_code == 200, "the past is on its place")
     length, dates = seconds_of(one.get("thumbnails.vtt").text)

@@ -40,7 +40,7 @@ def long(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server, proxy: S
     place = LongDvr(folder / "data" / "live" / "long", until, SECONDS, SECONDS, 20, ((0, until),))
     make_long_bucket(place, s3_server.store(PLACE))
     options = f'dvr_path = "s3://{BUCKET}/{PLACE}"\nworkers = 2\n'
-    one = Long(folder, until, None, {}, options, s3_server.environment(proxy.url))  # type: ignore[arg-type]
+    one = Long(folder, until, options, s3_server.environment(proxy.url))
     one.start()
     one.listed = one.answers()
     assert one.server.stop() == 0
@@ -144,7 +144,8 @@ def test_what_leaves_the_playlist_is_found_and_stays_the_same_over_a_kill(
     options = 'dvr = "1h"', 'playlist_window = "1s"', "segment_duration = 1.0", "part_duration = 0.25"
     server = f'[server]\nport = 0\ndata = "data"\ndvr_path = "s3://{BUCKET}/leaving"\n'
     (tmp_path / "headwater.toml").write_text(server + copied_channel("long", *options))
-    one = Long(tmp_path, 0.0, start_server(cwd=tmp_path, env=s3_server.environment()), {})
+    one = Long(tmp_path, 0.0)
+    one.server = start_server(cwd=tmp_path, env=s3_server.environment())
 
     def stored() -> list[int]:
         keys = (found["path"] for found in s3_server.store("leaving").list().collect())

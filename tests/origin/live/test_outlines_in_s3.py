@@ -53,7 +53,7 @@ def another_node(one: Long, name: str) -> Long:
     folder = one.folder / name
     (folder / place).mkdir(parents=True)
     shutil.copy(one.folder / place / "number", folder / place)
-    node = Long(folder, one.until, one.server, one.listed, one.options, one.environment)
+    node = Long(folder, one.until, one.options, one.environment)
     node.start(WINDOW)
     return node
 
@@ -65,7 +65,7 @@ def test_every_node_says_the_same_with_outlines_and_without(
     place = LongDvr(tmp_path / "data" / "live" / "long", until, SECONDS, SECONDS, 20, ((0, until),))
     make_long_bucket(place, s3_server.store(PLACE))
     options, environment = f'dvr_path = "s3://{BUCKET}/{PLACE}"\n', s3_server.environment(proxy.url)
-    one = Long(tmp_path, until, None, {}, options, environment)  # type: ignore[arg-type]
+    one = Long(tmp_path, until, options, environment)
     one.start()
     one.listed = one.answers()
     assert one.server.stop() == 0

@@ -180,7 +180,10 @@ def test_a_rung_that_is_added_changes_no_captions_of_what_has_passed(tmp_path: P
     before = watched(start_in(tmp_path))
     first, *_, last = before.listed
     query = f"?start={before.dates[first]:.3f}&end={before.dates[last] + 0.9:.3f}"
-    said = [before.get(f"{name}{query}").content for name in SPAN]
+    answers = [before.get(f"{name}{query}") for name in SPAN]
+    assert {one.status_code for one in answers} == {200}
+    said = [one.content for one in answers]
+    assert f"{last}.vtt".encode() in said[-1]
     assert before.server.stop() == 0
     # Nobody publishes, so that there is nothing but the past.
     server = start_in(tmp_path, source='"publish"', ladder='["240p", "source"]')
