@@ -33,7 +33,7 @@ OPTIONS = (
     'captions = ["en"]',
 )
 COUNT = 4
-SPAN = "source/media.m3u8", "master.m3u8", "manifest.mpd", "captions-en/media.m3u8"
+SPAN = "240p/media.m3u8", "master.m3u8", "manifest.mpd", "captions-en/media.m3u8"
 IN_WINDOWS = 25
 """Segments for which one stays in memory, those before and behind its leaving of the list."""
 
@@ -95,10 +95,12 @@ def start_in(
     return start_server(cwd=folder, env=environment)
 
 
-def watched(server: ServerProcess) -> Captioned:
+def watched(server: ServerProcess, rendition: str = "source") -> Captioned:
     """Watch captions until their segments have left the list."""
     # The open segment has parts alone.
-    whole = wait_for(lambda: [one.uri for one in playlist(server).segments if one.uri], "the channel")
+    whole = wait_for(
+        lambda: [one.uri for one in playlist(server, rendition).segments if one.uri], "the channel"
+    )
     first = int(whole[-1].partition(".")[0]) + 2
     body = b"WEBVTT\n\n00:00.000 --> 00:30.000\nHello\n"
     url = f"{server.url}/live/a/captions/en"
@@ -109,9 +111,13 @@ def watched(server: ServerProcess) -> Captioned:
     one = Captioned(server, {}, {})
     for number in numbers:
         one.listed[number] = one.get(f"captions-en/{number}.m4s").content
-    dates = {str(each.uri).partition(".")[0]: each.program_date_time for each in playlist(server).segments}
+    dates = {
+        str(each.uri).partition(".")[0]: each.program_date_time
+        for each in playlist(server, rendition).segments
+    }
     one.dates.update({number: dates[str(number)].timestamp() for number in numbers})
-    wait_for(lambda: (playlist(server).media_sequence or 0) > numbers[-1] + IN_WINDOWS, "it has left")
+    bound = numbers[-1] + IN_WINDOWS
+    wait_for(lambda: (playlist(server, rendition).media_sequence or 0) > bound, "it has left")
     return one
 
 
@@ -177,7 +183,7 @@ def test_players_that_count_by_the_clock_find_captions(captioned: Captioned, kin
 
 
 def test_a_rung_that_is_added_changes_no_captions_of_what_has_passed(tmp_path: Path) -> None:
-    before = watched(start_in(tmp_path))
+    before = watched(start_in(tmp_path, ladder='["240p"]'), "240p")
     first, *_, last = before.listed
     query = f"?start={before.dates[first]:.3f}&end={before.dates[last] + 0.9:.3f}"
     answers = [before.get(f"{name}{query}") for name in SPAN]
@@ -186,7 +192,7 @@ def test_a_rung_that_is_added_changes_no_captions_of_what_has_passed(tmp_path: P
     assert f"{last}.vtt".encode() in said[-1]
     assert before.server.stop() == 0
     # Nobody publishes, so that there is nothing but the past.
-    server = start_in(tmp_path, source='"publish"', ladder='["240p", "source"]')
+    server = start_in(tmp_path, source='"publish"', ladder='["360p", "240p"]')
     after = replace(before, server=server)
     wait_for(lambda: after.get(f"{SPAN[0]}{query}").status_code == 200, "the past")
     assert [after.get(f"{name}{query}").content for name in SPAN] == said
