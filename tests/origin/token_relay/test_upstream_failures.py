@@ -19,6 +19,7 @@ from origin.token_relay.upstream import Upstream, UpstreamOptions
 from tests.completion_server import KEY, Asked, Script, chunk, tokens
 from tests.event_server import LIMIT, NDJSON
 from tests.packager.sources.guarded_hosts import answering
+from tests.ports import kept_port
 from tests.relay_server import PATIENT, error_of, reading_answer, relaying
 from tests.waiting import until
 
@@ -193,10 +194,9 @@ async def test_when_to_come_again_is_passed_on() -> None:
 
 
 async def test_a_server_that_is_not_there_is_told() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-    async with relaying(drop, url=f"http://user:{KEY}@127.0.0.1:{port}/v1") as server:
-        answer = await server.ask("/relay/test/v1/chat/completions", stream=True)
+    with kept_port() as port:
+        async with relaying(drop, url=f"http://user:{KEY}@127.0.0.1:{port}/v1") as server:
+            answer = await server.ask("/relay/test/v1/chat/completions", stream=True)
         assert answer.status_code == 502
         assert answer.json()["error"]["message"] == "the upstream server can't be reached"
 

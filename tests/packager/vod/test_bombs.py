@@ -286,7 +286,7 @@ def test_ten_hours_and_40_gb_are_played_within_the_same_memory(
 def test_thousands_of_damaged_tables_are_indexed_or_refused_within_the_limits(seed: int) -> None:
     """Numbers of a file's tables are replaced by others that are large, small, or one off."""
     source = bytearray(
-        moov(*(Track(sound(500).tables, video=video, timescale=90) for video in (True, False)))
+        moov(*(Track(sound(120).tables, video=video, timescale=90) for video in (True, False)))
     )
     random = np.random.default_rng(seed)
     limits = IndexLimits(samples=100_000)
@@ -297,7 +297,7 @@ def test_thousands_of_damaged_tables_are_indexed_or_refused_within_the_limits(se
         damaged = bytearray(source)
         for begin in random.choice(begins, 2):
             at = begin + 4 + 4 * int(random.integers(0, 5))
-            value = int(random.choice([0, 1, 2, 499, 501, 99_999, 1 << 24, 1 << 31, 0xFFFFFFFF]))
+            value = int(random.choice([0, 1, 2, 119, 121, 99_999, 1 << 24, 1 << 31, 0xFFFFFFFF]))
             damaged[at : at + 4] = value.to_bytes(4, "big")
         try:
             index = indexed(bytes(damaged), limits)
