@@ -14,10 +14,11 @@ import httpx
 import m3u8
 import numpy as np
 
+from origin.server.services.limits import Limits
 from tests.conftest import ServerProcess, start_server
 from tests.e2e.station_tones import tone
 from tests.keys import ADMIN_TOKEN, BEARER
-from tests.patience import CLIENT_SECONDS
+from tests.patience import CLIENT_SECONDS, program
 from tests.redis_server import RedisServer
 from tests.s3_server import BUCKET, SECRET
 from tests.waiting import wait_for
@@ -27,6 +28,8 @@ HERTZ = 1000
 
 TAKEOVER_SECONDS = 10
 """How much of a recording may be silence, or missing, for each owner that was killed."""
+
+PRODUCT = Limits()
 
 FOLDER = 'folder = "music"\ndvr = "1h"\nrecord = "programmes"'
 """A station that plays a folder."""
@@ -50,12 +53,14 @@ class Nodes:
 
     Attributes:
         environment: variables by which they find S3.
+        limits: those that they are started with.
         running: those that run, by name.
     """
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], limits: Limits) -> None:
         self.folder = folder
         self.environment = environment
+        self.limits = limits
         self.running: dict[str, ServerProcess] = {}
 
     @property
@@ -71,7 +76,8 @@ class Nodes:
         if data:
             env["HEADWATER_SERVER_DATA"] = str(self.folder / f"data-{name}")
         config = str(self.folder / "headwater.toml")
-        one = start_server("--config", config, "--port", "0", cwd=self.folder, env=env)
+        words = "--config", config, "--port", "0"
+        one = start_server(*words, cwd=self.folder, env=env, program=program(self.limits))
         self.running[name] = one
         return one
 
@@ -98,20 +104,25 @@ class Nodes:
 
 @contextlib.contextmanager
 def recording_nodes(
-    folder: Path, redis: RedisServer, environment: dict[str, str], station: str = FOLDER
+    folder: Path,
+    redis: RedisServer,
+    environment: dict[str, str],
+    station: str = FOLDER,
+    limits: Limits = PRODUCT,
 ) -> Iterator[Nodes]:
     """Make a cluster whose nodes are started in the context, and store below the folder's name in S3.
 
     Args:
         environment: variables by which they find S3.
         station: more options of the station.
+        limits: those that the nodes are started with.
     """
     (folder / "music").mkdir()
     (folder / "music" / "tone.mp3").write_bytes(tone(HERTZ, 60, title="A tone"))
     redis.command("FLUSHALL")
     told = {"place": folder.name, "redis": redis.url, "station": station}
     (folder / "headwater.toml").write_text(CONFIG % told)
-    nodes = Nodes(folder, environment)
+    nodes = Nodes(folder, environment, limits)
     try:
         yield nodes
         for one in nodes.every:

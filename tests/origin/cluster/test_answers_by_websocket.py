@@ -26,6 +26,9 @@ from tests.waiting import until
 DATA = [one.decode().partition("data: ")[2].removesuffix("\n\n") for one in EVENTS]
 RETRY_SECONDS = 0.05
 
+SILENT_SECONDS = 8
+"""How long an upstream server may send nothing: longer than its own head takes on a slow machine."""
+
 
 def port_of(node: ServerProcess) -> int:
     return int(node.url.rpartition(":")[2])
@@ -167,7 +170,7 @@ async def _stalls(request: Asked) -> None:
 async def test_an_upstream_server_that_dies_or_stalls_is_an_error_behind_what_came(
     tmp_path: Path, redis_server: RedisServer, script: Script
 ) -> None:
-    limits = ["relay_silent_seconds = 2"]
+    limits = [f"relay_silent_seconds = {SILENT_SECONDS}"]
     async with relaying_nodes(tmp_path, redis_server, script, limits=limits) as cluster:
         async with asked(cluster.nodes[0]) as answer:
             place = answer.headers["location"]

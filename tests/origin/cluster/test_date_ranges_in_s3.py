@@ -22,7 +22,7 @@ BEHIND = 6
 """How many segments behind the newest one a date range may begin."""
 
 STORED_SECONDS = 3
-"""How long a segment has left the list when it's taken for stored in S3, which a kill of its owner can't undo."""
+"""How long a segment has left the list when it is taken for stored: a kill of its owner can't undo that."""
 
 AD = {"id": "ad", "planned_duration": 90}
 NODES = ("packager", "packager", "edge")

@@ -42,6 +42,7 @@ async def test_readers_of_a_node_that_is_killed_get_what_came_and_an_error(
         async with asked(cluster.nodes[0], "chat/completions", CHAT) as answer:
             await answer.upto(CHAT_EVENTS[2])
             place = answer.headers["location"]
+            await has_events(cluster.nodes[1], place, 3)
             async with read(cluster.nodes[1], "chat/completions/chatcmpl-7f3a") as reading:
                 await reading.upto(CHAT_EVENTS[2])
                 await cluster.kill(0)
@@ -83,13 +84,13 @@ async def test_a_node_that_ends_in_order_tells_the_readers_at_others(
 ) -> None:
     script, _ = gated(EVENTS, 4)
     async with relaying_nodes(tmp_path, redis, script) as cluster:
-        async with (
-            asked(cluster.nodes[0]) as answer,
-            read(cluster.nodes[1], "responses/resp_7f3a") as reading,
-        ):
-            await reading.upto(EVENTS[3])
-            await cluster.kill(0, signal.SIGTERM)
-            got, told = await reading.whole(), await answer.whole()
+        async with asked(cluster.nodes[0]) as answer:
+            # Its id is in its first event.
+            await has_events(cluster.nodes[1], answer.headers["location"], 4)
+            async with read(cluster.nodes[1], "responses/resp_7f3a") as reading:
+                await reading.upto(EVENTS[3])
+                await cluster.kill(0, signal.SIGTERM)
+                got, told = await reading.whole(), await answer.whole()
         assert got == told
         assert got.startswith(b"".join(EVENTS[:4]))
         (error,) = re.findall(rb"data: (.+)", got[len(b"".join(EVENTS[:4])) :])
