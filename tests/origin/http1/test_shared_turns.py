@@ -16,9 +16,13 @@ from origin.http1.shared_turns import STEP_REQUESTS, UNWATCHED_REQUESTS, Request
 from tests.conformance.conftest import served_files, serving
 from tests.conformance.raw import Client
 from tests.crowd import CROWD, Crowd
+from tests.patience import CLIENT_SECONDS
 from tests.waiting import until
 
 CONNECTIONS, VISITS = 100, 20
+
+KEPT_SECONDS = round(CLIENT_SECONDS)
+"""How long the connections of a crowd are kept that one thread asks by, one after the other."""
 
 
 class Clock:
@@ -101,8 +105,8 @@ def test_whatever_waits_for_its_turn_is_answered_in_order(tmp_path: Path) -> Non
 
 @pytest.mark.clause("CWE-400")
 def test_a_crowd_is_answered_in_many_steps_of_the_loop(tmp_path: Path) -> None:
-    crowd = Crowd()
-    with serving(crowd, tmp_path, "uvloop") as running:
+    crowd, patient = Crowd(), HttpLimits(header_seconds=CLIENT_SECONDS)
+    with serving(crowd, tmp_path, "uvloop", patient, KEPT_SECONDS) as running:
         clients = [running.connect() for _ in range(CROWD)]
         # Each is accepted and has been answered before.
         for number, client in enumerate(clients):
@@ -140,8 +144,9 @@ def test_requests_behind_one_that_waits_are_answered_behind_it(tmp_path: Path) -
     def expect(client: Client, start: int) -> None:
         assert client.answer().body == bytes(number % 256 for number in range(start, start + 10))
 
-    slow = HttpLimits(crowded_seconds=0.0)
-    with serving(crowd, tmp_path, "uvloop", slow, fast_path=served.fast_path, at_end=served.close) as running:
+    slow = HttpLimits(header_seconds=CLIENT_SECONDS, crowded_seconds=0.0)
+    answers = functools.partial(serving, fast_path=served.fast_path, at_end=served.close)
+    with answers(crowd, tmp_path, "uvloop", slow, KEPT_SECONDS) as running:
         clients = [running.connect() for _ in range(CROWD)]
         clients[0].socket.sendall(b"GET /other HTTP/1.1\r\nHost: a\r\n\r\n")
         assert clients[0].answer().body == b"/other"
