@@ -83,7 +83,11 @@ def _parts(
     if stop - start > MAX_STRETCH_SAMPLES or step < LEAST_TICKS:
         return None
     times = samples.times(start, stop)
-    shown = np.append(np.unique(times), bounds[1])
+    rising = np.sort(times)
+    # Most films' stretches are only longer than a segment should be: nothing stands still in them.
+    if int(np.diff(rising, append=bounds[1]).max()) <= HELD_SECONDS * timescale:
+        return None
+    shown = np.append(np.unique(rising), bounds[1])
     most = int(MAX_REPEATED_SECONDS * timescale)
     grid = np.arange(bounds[0] + step, bounds[1], step)
     picture = shown.searchsorted(grid, "right") - 1
