@@ -335,18 +335,23 @@ def test_where_the_size_changes_the_refusal_names_each_stretch(tmp_path: Path, r
         assert refused.status_code == 409
         reason, *addresses = refused.text.strip().split("\n")
         assert "from 320x180 to 640x360" in reason
-        # An encoder that is slow leaves gaps.
+        # An encoder that is slow leaves gaps; dates of one that was fast or late reach into the next one's.
+        begins: dict[str, float] = {}
+        for one, date in zip(segments, dates, strict=False):
+            begins.setdefault(one.init_section.uri, date)
+        nexts = dict(zip(begins, [*list(begins.values())[1:], end], strict=True))
         kept = Counter[str]()
-        for one in segments:
-            if one.program_date_time and not one.gap_tag and one.program_date_time.timestamp() < end:
-                kept[one.init_section.uri] += round(24 * one.duration)
+        for one, date in zip(segments, dates, strict=False):
+            until = min(nexts[one.init_section.uri], end)
+            if not one.gap_tag and date < until:
+                kept[one.init_section.uri] += int(24 * min(one.duration, until - date))
         for size, one, count in zip(SIZES, addresses, kept.values(), strict=True):
             answer = httpx.get(urljoin(base, one), timeout=CLIENT_SECONDS)
             assert answer.status_code == 200, answer.text
             (tmp_path / "clip.mp4").write_bytes(answer.content)
             (video,) = ffprobe("-select_streams", "v", "-show_streams", str(tmp_path / "clip.mp4"))["streams"]
             assert f"{video['width']}x{video['height']}" == size
-            assert len(shown(tmp_path / "clip.mp4")) >= min(4 * 24, count) - 48 * (rate > 1)
+            assert len(shown(tmp_path / "clip.mp4")) >= count > 0
     finally:
         assert server.stop() == 0
 
