@@ -51,11 +51,17 @@ STARTS = f"""{SHOWING}.flatMap((track) => [...track.cues])
   .map((cue) => [cue.startTime, cue.endTime, cue.text]).sort((a, b) => a[0] - b[0])"""
 ACTIVE = f"{SHOWING}.flatMap((track) => [...track.activeCues]).map((cue) => cue.text)"
 LOOKED_UP = f"""(() => {{
-  const now = performance.now();
-  if (!(now - window.sought < 1000)) {{ window.sought = now; video.currentTime = %s + 0.1 * Math.random(); }}
+  const now = performance.now(), at = %s;
+  if (window.soughtAt !== at) {{ window.soughtAt = at; window.pause = 500; window.sought = -Infinity; }}
+  if (now - window.sought > window.pause) {{
+    window.sought = now; window.pause *= 2; video.currentTime = at + 0.1 * Math.random();
+  }}
   return {STARTS}.some(([, , text]) => text.includes("%s"));
 }})()"""
-"""Whether a cue is there; dash.js adds those that it has when the time changes."""
+"""Whether a cue is there; dash.js adds those that it has when the time changes.
+
+Each pause is twice as long as the one before: what a player fetches for a place, it begins anew for the next.
+"""
 
 SEEN = f"""async ([at, bright, seconds]) => {{
   const canvas = document.createElement("canvas");

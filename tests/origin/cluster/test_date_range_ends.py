@@ -73,7 +73,8 @@ def test_a_date_range_is_ended_at_another_packager_than_it_began(
         ended = time.time()
         # Spans that were over long before a tag came never have it.
         wait_for(lambda: _date(left[1], -1) > ended - LATE_SECONDS / 2, "segments of the ranges' ends")
-        wait_for(lambda: _date(left[1], -2) > begun[-1].start_date, "a segment behind the ranges' beginnings")
+        short_end = begun[-1].start_date + LASTED["short"]
+        wait_for(lambda: _date(left[1], -1) > short_end, "a segment behind the short one")
         span = f"/live/shared/source/media.m3u8?start={began:.3f}&end={_date(left[1], -1):.3f}"
         # It is over before the end of the long one; that of the short one may have come late.
         told = [*begun, _ended(begun[-1])]
