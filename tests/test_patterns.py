@@ -95,7 +95,7 @@ BOUNDED = {
 
 PLAIN = UsedPattern("a digit", re.compile("[0-9]"), is_repeated=True)
 
-LEAST_ROUNDS, ROUNDS = 3, 8
+ROUNDS = 8
 
 PLAIN_SHARE = 2.5
 """A mebibyte of the worst text may take so many times as long as one whose characters all match a plain
@@ -118,18 +118,18 @@ USED = {used.name: used for used in used_patterns()}
     "used", [used for used in USED.values() if used.compiled is not None], ids=attrgetter("name")
 )
 def test_the_longest_text_of_a_pattern_takes_little_time(used: UsedPattern) -> None:
-    most = BOUNDED.get(used.name) or MEBIBYTE
-    allowed = WHOLE_SECONDS if most == MEBIBYTE else STEP_SECONDS
+    most = BOUNDED.get(used.name)
+    allowed = WHOLE_SECONDS if most is None else STEP_SECONDS
+    most = most or MEBIBYTE
     found = worst(used, most)
-    seconds, plain, slower = found.seconds * most / found.size, math.inf, 1.0
+    seconds, plain = found.seconds * most / found.size, math.inf
     # In turns: what else a machine does comes and goes.
-    for done in range(ROUNDS):
-        if seconds < allowed * slower and (done == 0 or done >= LEAST_ROUNDS):
-            break
+    for _ in range(ROUNDS):
+        if seconds < allowed:
+            return
         seconds = min(seconds, used.seconds(found.unit, found.size) * most / found.size)
         plain = min(plain, PLAIN.seconds("0", MEBIBYTE))
-        slower = max(slowness(), PLAIN_SHARE * plain / WHOLE_SECONDS)
-    assert seconds < allowed * slower, found
+    assert seconds < allowed * max(slowness(), PLAIN_SHARE * plain / WHOLE_SECONDS), found
 
 
 def test_every_other_pattern_is_made_of_names() -> None:

@@ -14,11 +14,11 @@ import httpx
 import m3u8
 import numpy as np
 
-from origin.server.services.limits import Limits
 from tests.conftest import ServerProcess, start_server
 from tests.e2e.station_tones import tone
+from tests.fork_server import HEADWATER
 from tests.keys import ADMIN_TOKEN, BEARER
-from tests.patience import CLIENT_SECONDS, program
+from tests.patience import CLIENT_SECONDS
 from tests.redis_server import RedisServer
 from tests.s3_server import BUCKET, SECRET
 from tests.waiting import wait_for
@@ -28,8 +28,6 @@ HERTZ = 1000
 
 TAKEOVER_SECONDS = 10
 """How much of a recording may be silence, or missing, for each owner that was killed."""
-
-PRODUCT = Limits()
 
 FOLDER = 'folder = "music"\ndvr = "1h"\nrecord = "programmes"'
 """A station that plays a folder."""
@@ -53,14 +51,14 @@ class Nodes:
 
     Attributes:
         environment: variables by which they find S3.
-        limits: those that they are started with.
+        program: what they are started as, as ``start_server`` takes it.
         running: those that run, by name.
     """
 
-    def __init__(self, folder: Path, environment: dict[str, str], limits: Limits) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], program: Sequence[str]) -> None:
         self.folder = folder
         self.environment = environment
-        self.limits = limits
+        self.program = program
         self.running: dict[str, ServerProcess] = {}
 
     @property
@@ -77,7 +75,7 @@ class Nodes:
             env["HEADWATER_SERVER_DATA"] = str(self.folder / f"data-{name}")
         config = str(self.folder / "headwater.toml")
         words = "--config", config, "--port", "0"
-        one = start_server(*words, cwd=self.folder, env=env, program=program(self.limits))
+        one = start_server(*words, cwd=self.folder, env=env, program=self.program)
         self.running[name] = one
         return one
 
@@ -108,21 +106,21 @@ def recording_nodes(
     redis: RedisServer,
     environment: dict[str, str],
     station: str = FOLDER,
-    limits: Limits = PRODUCT,
+    program: Sequence[str] = (str(HEADWATER),),
 ) -> Iterator[Nodes]:
     """Make a cluster whose nodes are started in the context, and store below the folder's name in S3.
 
     Args:
         environment: variables by which they find S3.
         station: more options of the station.
-        limits: those that the nodes are started with.
+        program: what the nodes are started as, as ``start_server`` takes it.
     """
     (folder / "music").mkdir()
     (folder / "music" / "tone.mp3").write_bytes(tone(HERTZ, 60, title="A tone"))
     redis.command("FLUSHALL")
     told = {"place": folder.name, "redis": redis.url, "station": station}
     (folder / "headwater.toml").write_text(CONFIG % told)
-    nodes = Nodes(folder, environment, limits)
+    nodes = Nodes(folder, environment, program)
     try:
         yield nodes
         for one in nodes.every:

@@ -27,6 +27,7 @@ from tests.origin.cluster.recorded_stations import (
     recordings,
     wait_for_recording,
 )
+from tests.patience import program
 from tests.redis_server import RedisServer
 from tests.s3_server import S3Proxy, S3Server
 from tests.tcp_proxy import TcpProxy
@@ -48,9 +49,11 @@ hls_bitrates = [48]
 HELD = "PUT /", "/recordings/", "/media.m3u8"
 """The requests that come behind the segments of a recording."""
 
-HOLDING = Limits(
-    s3=S3Limits(requests=S3RequestLimits(silent_seconds=60, request_seconds=90)),
-    workers=WorkerLimits(spares=0),
+HOLDING = program(
+    Limits(
+        s3=S3Limits(requests=S3RequestLimits(silent_seconds=60, request_seconds=90)),
+        workers=WorkerLimits(spares=0),
+    )
 )
 """Held requests don't fail: behind three that had, nothing is stored in S3, and a kill loses more."""
 
@@ -97,11 +100,11 @@ def test_what_was_cut_in_its_upload_is_finished_by_the_next_owner_and_by_one_tha
 
 
 def is_kept_in_time(one: ServerProcess, start: float, end: float, title: str) -> bool:
-    """Ask for a span; a node that isn't certain to own the station now may want to be asked again."""
+    """Ask for a span; on a slow machine Redis may answer too late, for which nothing is held here."""
     began = time.monotonic()
     answer = keep(one, start, end, title)
     assert time.monotonic() - began < 2 * POST_SECONDS
-    assert answer.status_code == 202 or "retry-after" in answer.headers, answer.text
+    assert answer.status_code == 202 or "Redis is away" in answer.text, answer.text
     return answer.status_code == 202
 
 
