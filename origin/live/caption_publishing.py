@@ -87,7 +87,7 @@ class _PublishedCaptions:
         except MediaError as error:
             raise RefusalError(422, f"{error}; {taken.cues} cues were taken") from error
         except TooManyFeedsError as error:
-            raise RefusalError(503, str(error)) from error
+            raise RefusalError(503, str(error), {"retry-after": "2"}) from error
         except TimeoutError as error:
             raise RefusalError(503, f"the channel ends; {taken.cues} cues were taken") from error
         except ClientDisconnect:

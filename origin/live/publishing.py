@@ -58,5 +58,5 @@ def date_on_air(stream: LiveStream, date: datetime | None) -> Fraction:
     """
     edge = stream.presentation.live_edge
     if edge is None:
-        raise RefusalError(503, "nothing is on air")
+        raise RefusalError(503, "nothing is on air", {"retry-after": "2"})
     return edge if date is None else check_date(date, edge)

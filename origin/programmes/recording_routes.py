@@ -13,7 +13,7 @@ from origin.access.policy import AccessPolicy
 from origin.programmes.bodies import read_span
 from origin.recordings.handler import describe
 from origin.responses.json_response import as_json
-from origin.responses.refusal import RefusalError
+from origin.responses.refusal import STORAGE_RETRY, RefusalError
 from origin.responses.request_body import receive_body, require_type
 from packager.live.channel import Channel
 from packager.recordings.kept_spans import KeptSpan
@@ -89,7 +89,8 @@ class RecordingsEndpoint:
         except NoRoomError as error:
             raise RefusalError(507, str(error)) from error
         except OSError as error:
-            raise RefusalError(503, f"the span can't be kept: {error.strerror or error}") from error
+            reason = f"the span can't be kept: {error.strerror or error}"
+            raise RefusalError(503, reason, STORAGE_RETRY) from error
         if isinstance(kept, KeptSpan):
             # RFC 9110 §15.3.3: the recording is made once all of the span has come.
             return as_json({"state": "waiting", "span": kept.id, "recording": None}, 202)
@@ -106,7 +107,8 @@ class RecordingsEndpoint:
             is_removed = recordings is not None and await recordings.remove(name)
             is_removed = is_removed or await keeper.forget(name)
         except OSError as error:
-            raise RefusalError(503, f"the span can't be removed: {error.strerror or error}") from error
+            reason = f"the span can't be removed: {error.strerror or error}"
+            raise RefusalError(503, reason, STORAGE_RETRY) from error
         if not is_removed:
             raise RefusalError(404, "Not Found")
         return Response(status_code=204)

@@ -21,7 +21,7 @@ from origin.live.requests.moments import MomentError, read_moment
 from origin.programmes.bodies import read_guide, read_json
 from origin.programmes.channel_programmes import ChannelProgrammes
 from origin.responses.json_response import UNCACHED, as_json, based
-from origin.responses.refusal import RefusalError, plain_refusal
+from origin.responses.refusal import STORAGE_RETRY, RefusalError, plain_refusal
 from origin.responses.request_body import media_type_of, receive_body
 from packager.past.programmes import LATEST, Programme
 from packager.programmes.store import ProgrammeStore, TooManyProgrammesError
@@ -72,7 +72,7 @@ class ProgrammesEndpoint:
         channel = request.path_params["channel"]
         store = self._store(channel)
         if self._programmes.waits_for_data():
-            raise RefusalError(503, "another server uses the data folder")
+            raise RefusalError(503, "another server uses the data folder", STORAGE_RETRY)
         media_type = media_type_of(request)
         if media_type != JSON and media_type not in GUIDES:
             raise RefusalError(415, f"the body must be {JSON}, or XMLTV as {GUIDES[0]}")
@@ -92,7 +92,7 @@ class ProgrammesEndpoint:
                 raise RefusalError(400, str(error)) from error
             except OSError as error:
                 reason = f"programmes can't be kept: {error.strerror or error}"
-                raise RefusalError(503, reason, {"retry-after": "5"}) from error
+                raise RefusalError(503, reason, STORAGE_RETRY) from error
         return as_json({"programmes": len(store.schedule), "unchanged": stayed})
 
     async def list(self, request: Request) -> Response:

@@ -9,6 +9,9 @@ from starlette.responses import PlainTextResponse, Response
 
 from origin.answers.refusals import refusal_text
 
+STORAGE_RETRY = {"retry-after": "5"}
+"""Field of a 503 where a disk, S3 or Redis can't take a change for now."""
+
 
 def plain_refusal(status: int, reason: str = "", headers: Mapping[str, str] | None = None) -> Response:
     """Make an error response of one line of text; one of 5xx isn't kept unless the fields say for how long.

@@ -338,6 +338,7 @@ def test_nothing_is_taken_of_what_comes_when_all_is_over(fed: HandFed) -> None:
     fed.end()
     answer = post(fed, FILE)
     assert (answer.status, answer.body) == (503, b"nothing is on air\n")
+    assert answer["retry-after"] == "2"
 
 
 def test_feeds_are_bounded(material: dict[str, Track], tools: Tools, tmp_path: Path) -> None:

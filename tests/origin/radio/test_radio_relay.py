@@ -21,6 +21,7 @@ from tests import icecast
 from tests.hostile_upstream import hostile_upstream
 from tests.packager.sources.guarded_hosts import answering, outside
 from tests.patience import MOUNT, PATIENCE_SECONDS
+from tests.ports import kept_port
 from tests.radio_server import FRAME_BYTES, Server, mount_options, numbered_frame, numbers, one_mount, serving
 from tests.waiting import until
 
@@ -194,8 +195,9 @@ def frames(data: bytes) -> list[Frame]:
 @pytest.mark.skipif(not icecast.is_installed(), reason="Icecast isn't installed (Debian: icecast2)")
 async def test_icecast_is_relayed_with_its_titles_and_over_its_restart() -> None:
     hasty = replace(PATIENT, retry=RetryPolicy(first_seconds=0.2, longest_seconds=0.5))
-    with contextlib.ExitStack() as first:
-        server = await asyncio.to_thread(first.enter_context, icecast.running())
+    # Its port is kept between its two runs.
+    with kept_port() as port, contextlib.ExitStack() as first:
+        server = await asyncio.to_thread(first.enter_context, icecast.running(port=port))
         await asyncio.to_thread(first.enter_context, feeding(server.source_url("tone")))
         # However long it takes until there is another one.
         holding = mount_options(hold_seconds=PATIENCE_SECONDS)
@@ -209,8 +211,7 @@ async def test_icecast_is_relayed_with_its_titles_and_over_its_restart() -> None
             await asyncio.to_thread(first.close)
             await until(lambda: not copy.station.available, "Icecast's end")
             with contextlib.ExitStack() as second:
-                again = icecast.running(port=server.port)
-                await asyncio.to_thread(second.enter_context, again)
+                await asyncio.to_thread(second.enter_context, icecast.running(port=port))
                 await asyncio.to_thread(second.enter_context, feeding(server.source_url("tone")))
                 await until(lambda: copy.station.available, "its return")
                 before = copy.media_time

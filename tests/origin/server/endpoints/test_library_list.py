@@ -214,7 +214,8 @@ async def test_a_library_of_many_files_holds_nobody_up(
     async with background_task(catalogue.run()):
         nothing_holds_the_event_loop.reset()
         first = await asyncio.gather(*(ask("") for _ in range(100)))
-        assert {len(json.loads(bytes(one.body))) for one in first} == {200}
+        # What this test itself computes isn't a step of the event loop.
+        assert await asyncio.to_thread(lambda: {len(json.loads(bytes(one.body))) for one in first}) == {200}
         assert catalogue.listing.walks == 1
         for number in range(0, 8_000, 4_000):
             page = await ask(f"limit=500&after=file/{number // 4_000}/{number:06}.mp4")
