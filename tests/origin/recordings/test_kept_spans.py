@@ -12,6 +12,7 @@ import httpx
 import m3u8
 import pytest
 
+from packager.recordings.kept_spans import SPANS
 from tests.conftest import start_server
 from tests.copied_channel import RATE
 from tests.patience import CLIENT_SECONDS
@@ -124,6 +125,30 @@ def test_a_programme_that_ends_while_the_server_is_away_is_kept_as_far_as_it_cam
         assert recording["programme"] == "cut"
         assert recording["duration"] > 4
         wait_for(lambda: not pending.exists(), "nothing to be left of what was collected")
+    finally:
+        server.stop()
+
+
+def test_who_has_a_span_kept_or_forgotten_asks_again_where_the_disk_takes_no_change(tmp_path: Path) -> None:
+    configure(tmp_path, SHORT_DVR)
+    server = start_server(cwd=tmp_path)
+    spans = tmp_path / "data" / "live" / "a" / SPANS
+    try:
+        wait_for(lambda: len(live(server).segments) > 1, "some segments")
+        start = time.time() + 3600
+        kept = keep(server, start, start + 60).json()["span"]
+        spans.rename(tmp_path / SPANS)
+        (spans / "folder").mkdir(parents=True)
+        for refused in (
+            keep(server, start, start + 90),
+            httpx.delete(f"{server.url}/live/a/recordings/{kept}", headers=ADMIN),
+        ):
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5"), refused.text
+        (spans / "folder").rmdir()
+        spans.rmdir()
+        (tmp_path / SPANS).rename(spans)
+        assert keep(server, start, start + 90).status_code == 202
+        assert httpx.delete(f"{server.url}/live/a/recordings/{kept}", headers=ADMIN).status_code == 204
     finally:
         server.stop()
 
