@@ -225,8 +225,10 @@ class Restarts:
         self.start = number * duration
         self.clock = WallClock(limits.clock_bucket_seconds)
         if (end := aligned.end_date) is not None:
-            # RFC 8216bis §6.2.1: a publisher who comes back at once begins where the last one ended.
-            self.clock.begin(self.start, end, LONGEST_OVERLAP)
+            # RFC 8216bis §6.2.1: a publisher who comes back at once begins where the last one ended, or by
+            # less than the last segment's duration before that.
+            most_overlap = min(LONGEST_OVERLAP, aligned.least_newest_duration / 2)
+            self.clock.begin(self.start, end, LONGEST_OVERLAP, most_overlap)
         start = RunStart(duration, self.start)
         oldest = self._context.numbers.usable_since(number, duration)
         # Then the next number is used before its time.

@@ -51,8 +51,17 @@ class AlignedWindows:
     @property
     def end_date(self) -> Fraction | None:
         """When the newest segment of any window ends, in seconds since the epoch; None without any."""
-        newest = (window.listed[-1] for window in self._windows if window.listed)
-        return max(map(_end_of, newest), default=None)
+        return max(map(_end_of, self._newest), default=None)
+
+    @property
+    def least_newest_duration(self) -> Fraction:
+        """Seconds of the shortest of the windows' newest segments; 0 without any."""
+        return min((one.duration for one in self._newest), default=Fraction(0))
+
+    @property
+    def _newest(self) -> list[LiveSegment]:
+        """The newest segment of each window that has any."""
+        return [window.listed[-1] for window in self._windows if window.listed]
 
     @property
     def ended(self) -> bool:

@@ -124,19 +124,28 @@ class WallClock:
         self._in_force: Fraction | None = None
         self._least_offset: Fraction | None = None
         self._most_later: Fraction | None = None
+        self._most_overlap = Fraction(0)
         self._datings: dict[int, Dating] = {}
 
-    def begin(self, media_start: Fraction, earliest: Fraction, most_later: Fraction | None = None) -> None:
+    def begin(
+        self,
+        media_start: Fraction,
+        earliest: Fraction,
+        most_later: Fraction | None = None,
+        most_overlap: Fraction = Fraction(0),
+    ) -> None:
         """Date the first segment no earlier than what was published before it ends.
 
         Args:
             media_start: media time of its beginning in seconds.
             earliest: in seconds since the epoch.
             most_later: seconds by which its date may be put off for that; None: as many as it takes.
+            most_overlap: seconds by which it may still lie in what was published; where it would lie there
+                for longer, it isn't put off.
         """
         # Offsets are whole milliseconds.
         self._least_offset = Fraction(math.ceil((earliest - media_start) * 1000), 1000)
-        self._most_later = most_later
+        self._most_later, self._most_overlap = most_later, most_overlap
 
     def observe(self, media_end: float, now: Instant) -> None:
         """Note that a frame came.
@@ -181,9 +190,10 @@ class WallClock:
 
     def _first(self, now: Instant) -> Fraction:
         wanted, least = self._wanted(now), self._least_offset
-        if least is None or (self._most_later is not None and least - wanted > self._most_later):
+        if least is None or least <= wanted:
             return wanted
-        return max(wanted, least)
+        put_off = least if self._most_later is None else min(least, wanted + self._most_later)
+        return put_off if least - put_off <= self._most_overlap else wanted
 
     def _wanted(self, now: Instant) -> Fraction:
         return _milliseconds(self._arrivals.delay + now.wall - now.monotonic)

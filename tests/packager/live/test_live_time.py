@@ -52,10 +52,25 @@ def test_every_rendition_gets_the_same_dating_of_a_segment() -> None:
     assert clock.dating(3, Instant(11.0, 5000.0)) == first
 
 
-@pytest.mark.parametrize(("behind", "put_off"), [(-0.3, 0.0), (0.1, 0.1), (0.4, 0.4), (0.6, 0.0)])
-def test_who_comes_back_at_once_begins_where_the_last_one_ended(behind: float, put_off: float) -> None:
+@pytest.mark.parametrize(
+    ("behind", "overlap", "put_off"),
+    [
+        (-0.3, 0.45, 0.0),
+        (0.1, 0.45, 0.1),
+        (0.4, 0.45, 0.4),
+        (0.6, 0.45, 0.45),
+        (0.9, 0.45, 0.45),
+        (1.0, 0.45, 0.0),
+        (0.4, 0.0, 0.4),
+        (0.6, 0.1, 0.0),
+    ],
+)
+def test_who_comes_back_at_once_begins_where_the_last_one_ended_or_in_its_last_segment(
+    behind: float, overlap: float, put_off: float
+) -> None:
     clock = WallClock()
-    clock.begin(Fraction(10), 1010 + Fraction(str(behind)), LONGEST_OVERLAP)
+    earliest = 1010 + Fraction(str(behind))
+    clock.begin(Fraction(10), earliest, LONGEST_OVERLAP, Fraction(str(overlap)))
     clock.observe(10, Instant(10.0, 1010.0))
     assert clock.dating(0, Instant(12.0, 1012.0)).offset == 1000 + Fraction(str(put_off))
 
