@@ -27,6 +27,7 @@ def caption(one: ServerProcess, text: bytes = CUE) -> int:
         answer = httpx.post(url, content=text, headers={"content-type": "text/vtt"}, timeout=30)
         # That others' requests have all places would be another 503.
         assert "too many requests wait" not in answer.text
+        assert answer.status_code != 503 or "retry-after" in answer.headers
         return 0 if answer.status_code == 503 else answer.status_code
 
     return wait_for(status, "an owner that answers", GUESSED_SECONDS - 10)

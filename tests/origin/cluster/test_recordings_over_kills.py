@@ -105,6 +105,7 @@ def is_kept_in_time(one: ServerProcess, start: float, end: float, title: str) ->
     answer = keep(one, start, end, title)
     assert time.monotonic() - began < 2 * POST_SECONDS
     assert answer.status_code == 202 or "Redis is away" in answer.text, answer.text
+    assert answer.status_code == 202 or "retry-after" in answer.headers
     return answer.status_code == 202
 
 
