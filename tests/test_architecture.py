@@ -7,6 +7,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -155,20 +156,46 @@ def test_no_modules_import_each_other_in_a_circle_not_even_for_type_checking() -
 
 
 def test_no_folders_import_each_other_in_a_circle_not_even_for_type_checking() -> None:
-    assert circles(arrows_of_folders({path: known_modules(path) for path in MODULES})) == []
+    assert circles(arrows_between({path: known_modules(path) for path in MODULES}, room_of)) == []
 
 
-def arrows_of_folders(arrows: dict[Path, set[Path]]) -> dict[Path, set[Path]]:
-    """Give the arrows between folders; a module beside the folders of its floor is a node of its own."""
-    found: dict[Path, set[Path]] = {}
+def arrows_between(arrows: dict[Path, set[Path]], room_of: Callable[[Path], Path]) -> dict[Path, set[Path]]:
+    """Return the arrows between rooms; a module beside the folders of its floor is a node of its own."""
+    between: dict[Path, set[Path]] = {}
     for path, others in arrows.items():
-        found.setdefault(room_of(path), set()).update({room_of(other) for other in others} - {room_of(path)})
-    return found
+        room = room_of(path)
+        between.setdefault(room, set()).update({room_of(other) for other in others} - {room})
+    return between
 
 
 def room_of(path: Path) -> Path:
     """Give the folder of a module, or itself where that is a floor."""
     return path if path.parent.parent == ROOT else path.parent
+
+
+def rooms_of_the_readme() -> set[Path]:
+    """Return the folders that the README's table names, each with what is beneath it."""
+    cells = re.findall(
+        r"^\| (`(?:media|packager|origin)/.*?`) \|", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE
+    )
+    rooms = set[Path]()
+    for cell in cells:
+        first, *others = [Path(name) for name in cell.strip("`").split("` `")]
+        rooms |= {ROOT / first, *(ROOT / first.parts[0] / name for name in others)}
+    return rooms
+
+
+def test_no_rooms_of_the_readme_import_each_other_in_a_circle() -> None:
+    """A room is more than a folder: what is beneath it belongs to it."""
+    rooms = rooms_of_the_readme()
+
+    def outer_room(path: Path) -> Path:
+        return next((folder for folder in path.parents if folder in rooms), path)
+
+    assert {path for path in MODULES if outer_room(path) == path} <= {
+        path for path in MODULES if path.parent.parent == ROOT
+    }, "each module is in a room or beside the rooms of its floor"
+    assert circles(arrows_between({path: known_modules(path) for path in MODULES}, outer_room)) == []
 
 
 def test_the_check_of_circles_sees_one_of_any_length() -> None:
@@ -196,7 +223,7 @@ def test_the_check_of_circles_sees_each_way_to_close_one(tmp_path: Path, text: s
     arrows[pure] = known_modules(planted)
     assert any({pure, wire} <= set(group) for group in circles(arrows))
     assert [{ROOT / "origin/http", ROOT / "origin/answers", ROOT / "origin/http1"}] == [
-        set(group) for group in circles(arrows_of_folders(arrows))
+        set(group) for group in circles(arrows_between(arrows, room_of))
     ]
 
 

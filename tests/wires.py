@@ -21,8 +21,8 @@ from origin.http1.protocol import HttpProtocol
 from origin.server.http3_config import http3_listeners
 from origin.server.serve import _access_options, _http_config
 from origin.server.services.services import Services, StartFacts
-from origin.server.system.binding import bind_datagrams
-from origin.server.system.connection_acceptor import ListeningLimits, SocketListener
+from origin.system.binding import bind_datagrams
+from origin.system.connection_acceptor import ListeningLimits, SocketListener
 from origin.tls.certificates import Certificates
 from packager.process.ffmpeg_discovery import discover
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from origin.server.system.hang_ups import note_hang_ups
+from origin.system.hang_ups import note_hang_ups
 
 if sys.argv[1:2] == ["serve"]:
     # All imports take half a second, in which a hang-up would end the process.

@@ -30,9 +30,9 @@ from origin.config.options import SELF_SIGNED, Config, size
 from origin.config.warnings import unserved
 from origin.server.services.grpc_services import require_grpc
 from origin.server.services.library_services import S3_SCHEME, shares_segments
-from origin.server.system import privileges
-from origin.server.system.binding import BindError, bind
-from origin.server.system.rlimits import PER_CONNECTION, RESERVED
+from origin.system import privileges
+from origin.system.binding import BindError, bind
+from origin.system.rlimits import PER_CONNECTION, RESERVED
 from origin.tls.certificates import CertificateError, Certificates
 from packager.encode.encoder_choice import trials
 from packager.encode.encoder_speed import REAL_TIME, largest_in_real_time

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from origin.config.errors import CommandError
 from origin.config.options import Config
 from origin.server.services.config_reload import reloading
-from origin.server.system import malloc
+from origin.system import malloc
 from packager.concurrency import usable_cores
 from packager.process import sandbox
 from packager.process.ffmpeg_discovery import discover
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from origin.server.services.limits import Limits
     from origin.server.services.services import Services
     from origin.server.services.worker_interface import Workers, WorkerTls
-    from origin.server.system.socket_activation import Sockets
+    from origin.system.socket_activation import Sockets
 
 
 DEMO_RTMP_PORT = 1935
@@ -31,7 +31,7 @@ DEMO_RTMP_PORT = 1935
 
 def demo_rtmp_port(host: str) -> int:
     """Return the port at which the demo takes RTMP, or 0 where another program has it."""
-    from origin.server.system.binding import BindError, bind
+    from origin.system.binding import BindError, bind
 
     try:
         sockets = bind(host, DEMO_RTMP_PORT, 0)
@@ -66,7 +66,7 @@ def prepare(config: Config) -> Sockets | None:
         raise CommandError(f"server.require_sandbox: this system lacks {' and '.join(lacking)}; {advice}")
     if not config.server.user:
         return None
-    from origin.server.system import privileges, socket_activation
+    from origin.system import privileges, socket_activation
 
     sockets = socket_activation.inherit_or_bind(config)
     privileges.become(config.server.user)

@@ -15,8 +15,8 @@ from origin.grpc.limits import GrpcLimits
 from origin.http.client_limits import UNLIMITED, ClientLimit
 from origin.http1.limits import HttpLimits
 from origin.http1.protocol import HttpProtocol, http_protocol
-from origin.server.system.binding import BindError, bind
-from origin.server.system.connection_acceptor import DEFAULT_LIMITS, SocketListener
+from origin.system.binding import BindError, bind
+from origin.system.connection_acceptor import DEFAULT_LIMITS, SocketListener
 from origin.tls.certificates import Certificates
 
 log = structlog.get_logger()

@@ -10,7 +10,7 @@ from functools import partial
 from origin.config.errors import CommandError
 from origin.config.options import Config, data_folder
 from origin.http.answer import Headers
-from origin.server.system.connection_acceptor import MakeAcceptor
+from origin.system.connection_acceptor import MakeAcceptor
 from origin.tls.certificates import Certificates
 
 ALTERNATIVE_SECONDS = 86_400

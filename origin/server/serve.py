@@ -69,8 +69,8 @@ from origin.server.services.recording_services import recording_places
 from origin.server.services.service_reload import ServiceReload
 from origin.server.services.services import Services, StartFacts
 from origin.server.services.worker_interface import Workers, WorkerTls
-from origin.server.system import lan_address, malloc, privileges, rlimits, socket_activation
-from origin.server.system.connection_acceptor import MakeAcceptor, MakeListener, SocketListener
+from origin.system import lan_address, malloc, privileges, rlimits, socket_activation
+from origin.system.connection_acceptor import MakeAcceptor, MakeListener, SocketListener
 from origin.tls.certificates import Certificates
 from packager.data_lock import DataInUseError, DataLock
 from packager.process import sandbox

@@ -20,7 +20,7 @@ import uvicorn
 from origin.http1.protocol import HttpProtocol
 from origin.http_streams.connection import MultiplexedConnection
 from origin.server.services.limits import ServerLimits
-from origin.server.system.connection_acceptor import ConnectionAcceptor, MakeAcceptor
+from origin.system.connection_acceptor import ConnectionAcceptor, MakeAcceptor
 
 log = structlog.get_logger()
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from origin.server.services.limits import PacketLimits
-from origin.server.system.connection_acceptor import has_room, highest_descriptor
+from origin.system.connection_acceptor import has_room, highest_descriptor
 
 log = structlog.get_logger()
 

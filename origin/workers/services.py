@@ -41,8 +41,8 @@ from origin.server.services.access_services import make_token_guard, make_token_
 from origin.server.services.event_services import own_origins
 from origin.server.services.library_services import make_served_library
 from origin.server.services.s3_config import make_dvr_bucket
-from origin.server.system import malloc
-from origin.server.system.loop_lag import LoopLag
+from origin.system import malloc
+from origin.system.loop_lag import LoopLag
 from origin.tls.redirect import RedirectToHttps
 from origin.vod.addresses import PREFIX
 from origin.workers import live_handover

@@ -34,8 +34,8 @@ from origin.server.http_config import Served, client_limits_of, fast_path_of, uv
 from origin.server.server import Ending, Server
 from origin.server.services.access_services import KeyReload, take_access
 from origin.server.services.limits import WorkerLimits
-from origin.server.system import malloc
-from origin.server.system.connection_acceptor import SocketListener
+from origin.system import malloc
+from origin.system.connection_acceptor import SocketListener
 from origin.tls.certificates import CertificateError, GivenCertificates
 from origin.workers import messages
 from origin.workers.control_requests import ControlRequests

@@ -34,7 +34,7 @@ from origin.config.options import Config
 from origin.http1.protocol import HttpProtocol
 from origin.server.services.limits import Limits
 from origin.server.services.worker_interface import WorkerTls
-from origin.server.system.connection_acceptor import (
+from origin.system.connection_acceptor import (
     ConnectionAcceptor,
     ListeningLimits,
     MakeContext,

@@ -34,8 +34,8 @@ from origin.http2.connection import Http2Connection
 from origin.live.handler import LiveHandler
 from origin.live.requests.addresses import PATTERNS
 from origin.responses.response_middleware import CommonHeaders, common_headers
-from origin.server.system import malloc
-from origin.server.system.connection_acceptor import SocketListener
+from origin.system import malloc
+from origin.system.connection_acceptor import SocketListener
 from origin.tls.certificates import Certificates
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions

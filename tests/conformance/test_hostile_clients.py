@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from origin.http1.limits import HttpLimits
-from origin.server.system.binding import bind
+from origin.system.binding import bind
 from tests.conformance.conftest import FILM, Running, served_files, serving
 from tests.conformance.raw import PATIENCE
 from tests.waiting import wait_for

@@ -18,7 +18,7 @@ import pytest
 from media.hls.media_playlist import MediaPlaylist
 from media.hls.precompressed_text import Pieces
 from origin.answers import representation_replies
-from origin.server.system import rlimits
+from origin.system import rlimits
 from packager.live.options import ChannelOptions
 from packager.process.ffmpeg_discovery import Tools
 from packager.publish.limits import PublishLimits

@@ -23,7 +23,7 @@ from origin.server.endpoints.s3_metrics import s3_metrics
 from origin.server.services.service_states import EVENT_STATES, STATES, service_states
 from origin.server.services.services import Services
 from origin.server.services.worker_interface import Workers, merged
-from origin.server.system.loop_lag import LoopLag
+from origin.system.loop_lag import LoopLag
 from origin.token_relay.relay import TokenRelay
 from packager.latency_histogram import LatencyHistogram
 from packager.live.channel import Channel

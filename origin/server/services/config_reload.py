@@ -18,7 +18,7 @@ import structlog
 from origin.config import logging_setup
 from origin.config.options import Config, ConfigError, has_signed, redactor_of
 from origin.config.section import Options
-from origin.server.system.hang_ups import has_hung_up
+from origin.system.hang_ups import has_hung_up
 from packager.concurrency import background_task
 
 log = structlog.get_logger()

@@ -17,8 +17,8 @@ from origin.ingest.srt import SrtLimits
 from origin.live.limits import PublishingLimits
 from origin.radio.mounts.limits import RadioLimits
 from origin.server.services.demo_event_channel import TypingLimits
-from origin.server.system.connection_acceptor import ListeningLimits
-from origin.server.system.loop_lag import LoopLagLimits
+from origin.system.connection_acceptor import ListeningLimits
+from origin.system.loop_lag import LoopLagLimits
 from origin.token_relay.limits import TokenRelayLimits
 from origin.vod.answer_cache import AnswerCacheLimits
 from origin.vod.segment_cache import SegmentCacheLimits

@@ -53,8 +53,8 @@ from origin.server.services.recording_services import (
 )
 from origin.server.services.status_events import StatusEvents, StatusSources
 from origin.server.services.worker_interface import Workers
-from origin.server.system import malloc
-from origin.server.system.loop_lag import LoopLag
+from origin.system import malloc
+from origin.system.loop_lag import LoopLag
 from packager.concurrency import background_task
 from packager.data_lock import DataLock
 from packager.encode.preparation import Preparation

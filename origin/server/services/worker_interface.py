@@ -12,7 +12,7 @@ from prometheus_client.core import Metric
 
 from origin.config.options import Config
 from origin.http.answer import Headers
-from origin.server.system.connection_acceptor import MakeListener
+from origin.system.connection_acceptor import MakeListener
 from origin.tls.certificates import Certificates
 
 LARGEST = frozenset({"headwater_loop_lag_seconds", "headwater_events_lag"})

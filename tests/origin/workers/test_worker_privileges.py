@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.conftest import start_server
 from tests.keys import ADMIN_TOKEN
-from tests.origin.server.system.root_processes import (
+from tests.origin.system.root_processes import (
     NOBODY,
     as_root,
     everybodys,

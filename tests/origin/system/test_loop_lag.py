@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from structlog.testing import capture_logs
 
-from origin.server.system.loop_lag import LoopLag
+from origin.system.loop_lag import LoopLag
 from packager.concurrency import background_task
 from tests.waiting import until
 

@@ -22,7 +22,7 @@ from packager.process.ffmpeg_discovery import Tools
 from packager.process.sandbox import missing
 from tests.conftest import ServerProcess, start_server
 from tests.fork_server import HEADWATER
-from tests.origin.server.system.root_processes import (
+from tests.origin.system.root_processes import (
     HERE,
     NOBODY,
     SITE,
@@ -185,10 +185,7 @@ def test_a_program_that_the_user_may_not_read_is_one_line(folder: Path) -> None:
 def test_a_user_who_is_it_already_stays_it(folder: Path) -> None:
     (python, *_), env = everybodys()
     user = pwd.getpwnam(NOBODY)
-    code = (
-        "import os; from origin.server.system.privileges import become; "
-        f"become({NOBODY!r}); print(os.getuid())"
-    )
+    code = f"import os; from origin.system.privileges import become; become({NOBODY!r}); print(os.getuid())"
     ids: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "cwd": folder}
     result = subprocess.run([python, "-c", code], capture_output=True, check=True, env=env, **ids)
     assert int(result.stdout) == user.pw_uid

@@ -17,7 +17,7 @@ from collections.abc import MutableMapping, Sequence
 from typing import NamedTuple
 
 from origin.config.options import Config
-from origin.server.system.binding import BindError, bind, bind_datagrams, notice_the_dead
+from origin.system.binding import BindError, bind, bind_datagrams, notice_the_dead
 
 FIRST = 3
 """Number of the first inherited descriptor."""

@@ -16,7 +16,7 @@ from typing import cast
 import pytest
 import uvloop
 
-from origin.server.system.connection_acceptor import ListeningLimits, SocketListener
+from origin.system.connection_acceptor import ListeningLimits, SocketListener
 from packager.process.ffmpeg_discovery import BusyError
 from packager.process.process import Process
 from tests.conformance.raw import Client

@@ -10,7 +10,7 @@ import pytest
 MEBIBYTES = 100
 PROGRAM = f"""
 import asyncio, re
-from origin.server.system import malloc as allocator
+from origin.system import malloc as allocator
 
 def resident():
     return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024

@@ -104,7 +104,7 @@ class SocketListener:
         self._pause: asyncio.TimerHandle | None = None
         self._told = float("-inf")
         # Closing a duplicate of the socket would release the process's lock
-        # (origin/server/system/socket_activation.py).
+        # (origin/system/socket_activation.py).
         self._probe = os.open(os.devnull, os.O_RDONLY)
 
     @classmethod
