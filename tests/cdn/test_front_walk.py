@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import md5
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pytest
@@ -57,10 +58,18 @@ PASSING = ("http2", "plain", "fleet", "caddy", "haproxy")
 CHANGING = "/admin/stats"
 
 
-class FrontAnswer(tuple[int, bytes, bytes]):
-    """The status of an answer, its head and its body; the status is 0 where there is none."""
+class FrontAnswer(NamedTuple):
+    """An answer, or a connection that was closed without one.
 
-    __slots__ = ()
+    Attributes:
+        status: 0 without an answer.
+        head: in lower case.
+        body: as it is on the wire, perhaps in chunks.
+    """
+
+    status: int
+    head: bytes
+    body: bytes
 
 
 @dataclass
@@ -150,7 +159,7 @@ def ask(address: tuple[str, int], attempt: Attempt, *, encrypted: bool = False) 
             while data := connection.recv(1 << 20):
                 text += data
     head, _, body = text.partition(b"\r\n\r\n")
-    return FrontAnswer((int(head[9:12]) if head.startswith(b"HTTP/1.") else 0, head.lower(), body))
+    return FrontAnswer(int(head[9:12]) if head.startswith(b"HTTP/1.") else 0, head.lower(), body)
 
 
 _TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
