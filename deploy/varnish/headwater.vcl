@@ -45,7 +45,7 @@ sub vcl_pipe {
 }
 
 sub vcl_backend_response {
-  if (bereq.url ~ "^(/t/[^/]+)?/live/") {
+  if (bereq.url ~ "^(/t/[A-Za-z0-9._-]+)?/live/") {
     # A playlist that is past its time is another one: it is never given out, nor while the next one is fetched.
     if (bereq.url ~ "^[^?]+\.(m3u8|mpd)(\?|$)") {
       set beresp.grace = 0s;
@@ -68,7 +68,7 @@ sub vcl_backend_response {
 sub vcl_deliver {
   if (obj.hits > 0) {
     set resp.http.X-Cache = "HIT";
-  } else {
+  } elsif (!obj.uncacheable) {
     set resp.http.X-Cache = "MISS";
   }
 }

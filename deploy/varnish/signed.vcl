@@ -1,19 +1,29 @@
-# Varnish as a cache in front of signed addresses, behind an HAProxy that checks their tokens (HEADWATER_KEYS): one copy
-# for all viewers. The origin needs access.cache = "front". @CACHE@ is the path of headwater.vcl beside this file.
+# Varnish as a cache in front of signed addresses, after an HAProxy that checks their tokens (HEADWATER_KEYS): one copy
+# for all viewers. Nobody but HAProxy may reach its port. The origin needs access.cache = "front". @CACHE@ is the path
+# of headwater.vcl beside this file.
 vcl 4.1;
 
 include "@CACHE@";
 
 sub vcl_recv {
-  # A token in the query is checked by the origin alone.
-  if (req.url ~ "[?&]token=") {
+  # A token that HAProxy hasn't checked is checked by the origin alone, whose answer is for nobody else.
+  if (!req.http.X-Signed-Address && (req.url ~ "[?&]token=" || req.url !~ "^/" || req.url ~ "^/t/")) {
     return (pass);
   }
 }
 
 sub vcl_hash {
-  # The address without the token. The origin is asked with it, by the first who wants something.
-  hash_data(regsub(req.url, "^/t/[^/]+", ""));
+  # HAProxy has checked the token, and left it out. The origin is asked with it, by the first who wants something.
+  if (req.http.X-Signed-Address) {
+    hash_data("signed");
+    hash_data(req.http.X-Signed-Address);
+  } else {
+    hash_data(req.url);
+  }
   hash_data(req.http.Host);
   return (lookup);
+}
+
+sub vcl_backend_fetch {
+  unset bereq.http.X-Signed-Address;
 }

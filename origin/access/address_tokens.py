@@ -49,10 +49,11 @@ ADDRESS, NETWORK = "a", "n"
 NETWORK_BITS = {4: 24, 6: 64}
 """Bits that addresses of a network have in common, by the version of IP."""
 
-_TOKEN = re.compile(
+TOKEN = re.compile(
     r"(v1\.([A-Za-z0-9_-]{1,16})\.([1-9][0-9]{0,14})\.([A-Za-z0-9_-]{0,32})\.(0|[1-9][0-9]?)(c?)(p?)([an]?))"
     r"\.([A-Za-z0-9_-]{43})"
 )
+"""A token: what is signed (key, expiry, name, scope), and the signature."""
 
 
 class AddressToken(NamedTuple):
@@ -86,7 +87,7 @@ class AddressToken(NamedTuple):
 @functools.lru_cache(maxsize=TOKENS_KEPT)
 def read_token(text: str) -> AddressToken | None:
     """Read the text of a token; None for any other text."""
-    if (found := _TOKEN.fullmatch(text)) is None:
+    if (found := TOKEN.fullmatch(text)) is None:
         return None
     signed, key_id, expires, name, segments, clips, publish, binding, signature = found.groups()
     label = f"{name}#{sha256(text.encode()).hexdigest()[:8]}"

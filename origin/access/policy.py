@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from origin.access.authentication import AdminToken, Authenticator, challenge, unauthorized
-from origin.http.path_prefixes import port_of, private_area
+from origin.http.path_prefixes import ADMIN, port_of, private_area
 from origin.responses.refusal import RefusalError, plain_refusal
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -27,9 +27,6 @@ NOT_KEPT = {"cache-control": "no-store"}
 
 LISTS = frozenset(f"/api/{area}" for area in ("library", "live", "radio", "events"))
 """Paths of lists, of which the holder of a token sees what it covers where they are protected."""
-
-ADMIN = "/admin/"
-"""Path below which GET changes something, as Icecast's clients expect."""
 
 CHANGING_LINKS = frozenset(
     f"{ADMIN}{action}{ending}"

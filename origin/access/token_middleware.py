@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urljoin
+from urllib.parse import unquote, unquote_plus, urljoin
 
 from starlette.datastructures import Headers
 from starlette.requests import Request, cookie_parser
@@ -21,7 +21,7 @@ from origin.access.protected_addresses import Grant, TokenGuard
 from origin.access.token_keys import Token, TokenKeys
 from origin.access.viewer_sessions import ViewerSession
 from origin.answers.heads import private_fields
-from origin.http.path_prefixes import TOKEN_PREFIX, split_token
+from origin.http.path_prefixes import ADMIN, TOKEN_PREFIX, split_token
 from origin.http1.access_log import TOKEN_LABEL
 from origin.http1.application_exchange import exchange_of
 from origin.http1.body_writer import STREAM, Stream, stay
@@ -30,7 +30,8 @@ from origin.responses.refusal import plain_refusal
 TOKEN = "headwater.token"  # noqa: S105  # a name
 """Key of a scope with the token of the request's path."""
 
-PARAMETER = "token"
+PARAMETER = "token="
+"""Beginning of a query's field that has the token."""
 
 LEAST_DOTS = 2
 """Dots between the fields of the shortest token; keys in ``Authorization`` seldom have as many."""
@@ -61,10 +62,12 @@ def base_path(scope: MutableMapping[str, Any], keys: TokenKeys) -> str:
 
 
 def query_token(query: str) -> str:
-    """Return the token of a query; empty without one."""
-    if "token=" not in query:
-        return ""
-    return next((value for name, value in parse_qsl(query) if name == PARAMETER), "")
+    """Return the token of a query; empty without one.
+
+    The parameter's name isn't decoded, so that caches in front find it in the query by this very spelling.
+    """
+    values = (field.removeprefix(PARAMETER) for field in query.split("&") if field.startswith(PARAMETER))
+    return unquote_plus(next(filter(None, values), ""))
 
 
 def cookie_token(headers: Sequence[tuple[bytes, bytes]]) -> str:
@@ -108,10 +111,11 @@ def unaddressed_token(headers: Sequence[tuple[bytes, bytes]], addressed: str = "
 
 def take_token(scope: Scope) -> None:
     """Take the token out of a scope's path, if there is one."""
-    # Of the path as it was sent: handlers read that one, and a decoded one could be split elsewhere.
+    # Of the path as it was sent: handlers read that one, and a decoded one could be split elsewhere. Beneath
+    # /admin/ no token is valid, and a proxy that refuses these addresses needn't know them with one.
     token, raw = split_token(scope["raw_path"].decode("ascii"))
-    if token:
-        scope.update({"path": unquote(raw), "raw_path": raw.encode("ascii"), TOKEN: token})
+    if token and not (path := unquote(raw)).startswith(ADMIN):
+        scope.update({"path": path, "raw_path": raw.encode("ascii"), TOKEN: token})
         scope["app_root_path"] = f"{TOKEN_PREFIX}{token}"
 
 
@@ -245,7 +249,7 @@ class TokenChecks:
         target = ""
         if TOKEN not in scope and addressed_token(scope):
             fields = scope["query_string"].split(b"&")
-            query = b"&".join(field for field in fields if not field.startswith(b"token="))
+            query = b"&".join(field for field in fields if not field.startswith(PARAMETER.encode()))
             prefix = scope["app_root_path"] = f"{TOKEN_PREFIX}{_text_of(scope)}"
             scope["query_string"] = query
             target = f"{prefix}{scope['raw_path'].decode('ascii')}"
@@ -254,6 +258,11 @@ class TokenChecks:
                 location = f"{target}{'?' * bool(query)}{query.decode('latin-1')}"
                 await RedirectResponse(location, 307, NOT_KEPT)(scope, receive, send)
                 return
+        # A cache that checks tokens leaves those of paths out of its keys, and may itself send Authorization.
+        # A copy for a query's token would outlive the token, and a copy for a cookie's would be everybody's.
+        is_public = self._guard.keeps_public and (
+            TOKEN in scope or not (target or cookie_token(scope["headers"]))
+        )
         stay(scope)
         streams = EndingStreams(grant.ends)
 
@@ -267,7 +276,7 @@ class TokenChecks:
             if message["type"] == "http.response.start":
                 fields = message.get("headers", ())
                 fields = [*_led_from(target, fields)] if target else fields
-                message["headers"] = [*(fields if self._guard.keeps_public else private_fields(fields))]
+                message["headers"] = [*(fields if is_public else private_fields(fields))]
             await send(message)
             streams.add(message)
 

@@ -28,6 +28,15 @@ AREAS = frozenset(
 TOKEN_PREFIX = "/t/"  # noqa: S105  # a path
 """Beginning of a path whose second segment is a token."""
 
+TOKEN_SEGMENT = "[A-Za-z0-9._-]+"  # noqa: S105  # a pattern
+"""The characters of a token; a path with others there has none.
+
+Caches in front split paths by the same pattern. None of these characters has a second meaning to anybody.
+"""
+
+ADMIN = "/admin/"
+"""Path below which GET changes something, as Icecast's clients expect."""
+
 
 VISITOR_ADDRESS = "/api/visitor"
 """Path at which the page finds out what it may show."""
@@ -39,16 +48,20 @@ ITEM_PREFIX = "/api/item/"
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _ENCODED_CONTROLS = re.compile(rb"%(?:[01][0-9A-Fa-f]|7[Ff])")
 
+_TOKEN_PATH = re.compile(rf"{TOKEN_PREFIX}({TOKEN_SEGMENT})(/.*)", re.DOTALL)
+
 # A web token begins with the Base64 of a brace.
 _TOKEN = re.compile(rb"/t/(?:v1\.|e[w3y])[^/?#\s]*")
 
 
 def split_token(path: str) -> tuple[str, str]:
-    """Return the token of ``/t/TOKEN/…``, empty where there is none, and the path behind it."""
-    if not path.startswith(TOKEN_PREFIX):
-        return "", path
-    token, slash, rest = path[len(TOKEN_PREFIX) :].partition("/")
-    return (token, f"/{rest}") if slash else ("", path)
+    """Return the token of ``/t/TOKEN/…``, empty where there is none, and the path after it.
+
+    Args:
+        path: percent-encoded, perhaps with a query.
+    """
+    match = _TOKEN_PATH.fullmatch(path) if path.startswith(TOKEN_PREFIX) else None
+    return ("", path) if match is None else (match[1], match[2])
 
 
 def without_tokens(text: bytes) -> bytes:

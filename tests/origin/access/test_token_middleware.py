@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from origin.access.protected_addresses import ProtectedAddresses, TokenGuard
 from origin.access.token_keys import TokenKeys
 from origin.access.token_middleware import TokenChecks, TokenPaths
-from origin.http.path_prefixes import without_tokens
+from origin.http.path_prefixes import split_token, without_tokens
 from origin.http1.body_writer import STREAM
 from tests.patience import PATIENCE_SECONDS
 
@@ -103,6 +103,46 @@ async def test_a_token_in_the_query_isnt_seen_by_the_application(query: str, kep
     sent = await answered(scope_of("/media/private/a.mp4", query.replace("{}", token)))
     assert sent[1]["body"] == f"/media/private/a.mp4 {kept} /t/{token}".encode()
     assert dict(sent[0]["headers"])[b"cache-control"] == b"private"
+
+
+@pytest.mark.parametrize("segment", ["x?", "x%3F", "%78", "x;", "x~", "", "x y"])
+def test_only_characters_of_tokens_are_split_off_as_one(segment: str) -> None:
+    path = f"/t/{segment}/vod/private/film.mp4/master.m3u8"
+    assert split_token(path) == ("", path)
+
+
+@pytest.mark.parametrize("raw_path", ["/admin/killsource", "/%61dmin/killsource", "/admin%2fkillsource"])
+async def test_no_token_stands_before_what_a_get_changes(raw_path: str) -> None:
+    assert (await answered(scope_of(f"/t/x{raw_path}")))[1]["body"].startswith(f"/t/x{raw_path} ".encode())
+
+
+@pytest.mark.parametrize(
+    "query", ["xtoken=1&tok%65n={}", "%74oken={}", " token={}", "a;token={}", "Token={}"]
+)
+async def test_the_name_of_a_querys_token_has_a_single_spelling(query: str) -> None:
+    token = KEYS.sign("/media/private", soon())
+    sent = await answered(scope_of("/media/private/a.mp4", query.replace("{}", token)))
+    assert sent[0]["status"] == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "fields", "is_public"),
+    [
+        ("/t/{}/media/private/a.mp4", "", {}, True),
+        ("/media/private/a.mp4", "", {"authorization": "Bearer {}"}, True),
+        ("/media/private/a.mp4", "token={}", {}, False),
+        ("/media/private/a.mp4", "", {"cookie": "headwater_token={}"}, False),
+    ],
+)
+async def test_a_cache_in_front_keeps_nothing_by_tokens_that_it_cant_leave_out_of_its_keys(
+    path: str, query: str, fields: dict[str, str], *, is_public: bool
+) -> None:
+    token = KEYS.sign("/media/private", soon())
+    written = {name: value.replace("{}", token) for name, value in fields.items()}
+    scope = with_fields(scope_of(path.replace("{}", token), query.replace("{}", token)), **written)
+    sent = await answered(scope, guard=TokenGuard(PROTECTED, TOKEN_KEYS, keeps_public=True))
+    assert sent[0]["status"] == 200
+    assert (dict(sent[0]["headers"]).get(b"cache-control") != b"private") == is_public
 
 
 async def test_a_playlist_is_led_to_the_path_of_its_token_with_the_rest_of_the_query() -> None:
