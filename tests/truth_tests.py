@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.syntax import nodes, tree_of
+from tests.syntax import children, nodes, tree_of
 
 NUMBERS_AND_TEXTS: Mapping[str, object] = {"int": 0, "float": 0.0, "str": "", "bytes": b""}
 """Immutable types that may be false, and the value of each that is: ``x or ""`` means the same for None."""
@@ -45,8 +46,13 @@ class Declarations:
             self.public[name].append(annotation)
 
 
-def attributes(declaring: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
-    """Yield the attributes of a class with their annotations, or with the value of one that has none."""
+@functools.cache
+def attributes(declaring: ast.ClassDef) -> Sequence[tuple[str, ast.expr]]:
+    """Return the attributes of a class with their annotations, or with the value of one that has none."""
+    return tuple(_attributes(declaring))
+
+
+def _attributes(declaring: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
     for one in declaring.body:
         if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name):
             yield one.target.id, one.annotation
@@ -105,6 +111,11 @@ def _false_types(annotation: ast.expr, sized: set[str]) -> set[str]:
     return found
 
 
+_TESTING = (
+    ast.If | ast.While | ast.IfExp | ast.Assert | ast.UnaryOp | ast.comprehension | ast.Call | ast.BoolOp
+)
+
+
 def _tested(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr | None]]:
     """Yield the expressions whose truth a node asks for, each with what ``or`` has in its place."""
     if isinstance(node, ast.If | ast.While | ast.IfExp | ast.Assert):
@@ -142,26 +153,34 @@ def declarations(paths: Sequence[Path]) -> Declarations:
 
 def truth_tests(tree: ast.Module, declared: Declarations) -> Iterator[str]:
     """Yield the truth tests of a module of what may be false though it was given, each with its line."""
-    own: dict[ast.AST, dict[str, ast.expr]] = {}
-    for declaring in nodes(tree):
-        if isinstance(declaring, ast.ClassDef):
-            declares = dict(reversed(list(attributes(declaring))))
-            own |= dict.fromkeys(nodes(declaring), declares)
-    seen = set[ast.AST]()
-    functions = [one for one in nodes(tree) if isinstance(one, _Function)]
-    # An inner function comes before the outer ones, whose parameters it may hide.
-    for function in reversed(functions):
-        names = _parameters(function)
-        for node in nodes(function):
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                names[node.target.id] = node.annotation
-        for node in nodes(function):
-            for tested, default in _tested(node):
-                annotations = _annotations(tested, names, own.get(function, {}), declared)
-                types = [_false_types(one, declared.sized) for one in annotations]
-                if tested not in seen and types and all(types) and not _is_same(types[0], default):
-                    yield f"{tested.lineno}: {ast.unparse(tested)}"
-                seen.add(tested)
+    yield from _below(tree, _Scope({}, {}), declared)
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """The annotations that are known where a node is: those of names, and of attributes of ``self``."""
+
+    names: dict[str, ast.expr]
+    own: Mapping[str, ast.expr]
+    is_function: bool = False
+
+
+def _below(node: ast.AST, scope: _Scope, declared: Declarations) -> Iterator[str]:
+    if isinstance(node, ast.ClassDef):
+        # Of several assignments the first has the annotation.
+        scope = _Scope({}, dict(reversed(attributes(node))))
+    elif isinstance(node, _Function):
+        scope = _Scope({**scope.names, **_parameters(node)}, scope.own, is_function=True)
+    elif scope.is_function and isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        scope.names[node.target.id] = node.annotation
+    elif isinstance(node, _TESTING):
+        for tested, default in _tested(node):
+            annotations = _annotations(tested, scope.names, scope.own, declared)
+            types = [_false_types(one, declared.sized) for one in annotations]
+            if types and all(types) and not _is_same(types[0], default):
+                yield f"{tested.lineno}: {ast.unparse(tested)}"
+    for child in children(node):
+        yield from _below(child, scope, declared)
 
 
 def _annotations(
