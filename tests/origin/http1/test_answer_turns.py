@@ -43,7 +43,7 @@ async def test_all_answers_together_take_a_bounded_time_of_each_step_of_the_loop
     costs = Costs()
     turns = AnswerTurns(0.001, costs)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(turns.collect(costs.parts(50))) for _ in range(20)]
+        tasks = [group.create_task(turns.spread(costs.parts(50))) for _ in range(20)]
         assert await longest_step(costs, tasks) < 0.0015
     assert [len(task.result()) for task in tasks] == [50] * 20
 
@@ -52,10 +52,10 @@ async def test_a_short_answer_does_not_wait_for_the_end_of_long_ones() -> None:
     costs = Costs()
     turns = AnswerTurns(0.001, costs)
     async with asyncio.TaskGroup() as group:
-        long = group.create_task(turns.collect(costs.parts(10_000)))
+        long = group.create_task(turns.spread(costs.parts(10_000)))
         await asyncio.sleep(0)
         assert 0 < costs.made < 10
-        assert await turns.collect(costs.parts(3)) == [PART] * 3
+        assert await turns.spread(costs.parts(3)) == [PART] * 3
         assert costs.made < 100
         long.cancel()
 
@@ -71,13 +71,13 @@ async def test_nothing_is_made_behind_the_last_part_that_has_room() -> None:
 async def test_nothing_more_is_made_for_a_client_that_has_left() -> None:
     costs = Costs()
     turns = AnswerTurns(0.001, costs)
-    task = asyncio.create_task(turns.collect(costs.parts(10_000)))
+    task = asyncio.create_task(turns.spread(costs.parts(10_000)))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait([task])
     made = costs.made
     assert 0 < made < 10
-    assert len(await turns.collect(iter([PART] * 2))) == 2
+    assert len(await turns.spread(iter([PART] * 2))) == 2
     assert costs.made == made
 
 
@@ -90,5 +90,5 @@ async def test_an_answer_that_fails_in_a_later_step_fails_alone() -> None:
         raise ValueError("it can't be written")
 
     with pytest.raises(ValueError, match="can't be written"):
-        await turns.collect(failing())
-    assert len(await turns.collect(costs.parts(5))) == 5
+        await turns.spread(failing())
+    assert len(await turns.spread(costs.parts(5))) == 5
