@@ -21,7 +21,7 @@ from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.beats import ChannelBeats
 from origin.events.channel import EventChannel, EventChannelOptions
-from origin.events.created.channels import CreatedChannels, CreatedKeys
+from origin.events.created.channels import CreatedChannels, keys_of_channels
 from origin.events.created.journal import ChannelJournal
 from origin.events.created.limits import CreationLimits
 from origin.events.created.open_channels import ChannelMaker, Template
@@ -123,7 +123,7 @@ def make_created(limits: CreationLimits, setting: Setting) -> CreatedChannels:
         options,
         history=None if folder is None else _Histories(folder, HistoryLimits(look_seconds=0.05)),
         templates=setting.templates,
-        keys={"room/*": ChannelKeys(publish_token=ROOM_TOKEN)},
+        keys={"room/*": ChannelKeys(publish_token=ROOM_TOKEN, read_key="")},
     )
     return CreatedChannels(maker, limits, None if journal is None else ChannelStore(journal, limits))
 
@@ -139,7 +139,7 @@ async def serving(
     tokens = PublishTokens(TokenKeys(web=[WebTokenKey("HS256", JWT_SECRET.encode())]))
     authenticator, bounds = Authenticator(), EventLimits()
     authorization = EventAuthorization(
-        authenticator, ADMIN_TOKEN, CreatedKeys({"test": OPEN}, created), tokens=tokens
+        authenticator, ADMIN_TOKEN, keys_of_channels({"test": OPEN}, created), tokens=tokens
     )
     admission = Admission((*configured.values(), created.open))
     answers = EventAnswers(authorization, bounds, admission)

@@ -36,7 +36,7 @@ TOKEN = "a-publish-token-0"
 READ_KEY = "a-read-key-000000"
 LIMIT = 120.0
 
-OPEN = ChannelKeys(publish_token=TOKEN)
+OPEN = ChannelKeys(publish_token=TOKEN, read_key="")
 PROTECTED = ChannelKeys(publish_token=TOKEN, read_key=READ_KEY)
 
 
@@ -119,7 +119,7 @@ async def serving(
     """Run channels behind a real server, over TLS with a certificate; give a way to it."""
     by_name = {channel.name: channel for channel in channels or (a_channel(),)}
     authorization = EventAuthorization(
-        Authenticator(), ADMIN_TOKEN, dict.fromkeys(by_name, keys), allow_origin
+        Authenticator(), ADMIN_TOKEN, dict.fromkeys(by_name, keys).get, allow_origin
     )
     admission = Admission(by_name.values(), most_readers, client_readers)
     app = Starlette(

@@ -19,7 +19,7 @@ from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.beats import ChannelBeats
 from origin.events.channel import END, EventChannel, EventChannelOptions
-from origin.events.created.channels import CreatedChannels, CreatedKeys
+from origin.events.created.channels import CreatedChannels, keys_of_channels
 from origin.events.created.journal import ChannelJournal
 from origin.events.created.limits import CreationLimits
 from origin.events.created.open_channels import ChannelMaker
@@ -160,7 +160,7 @@ async def relaying(
     keys = {"test": ChannelKeys(publish_token=TOKEN, read_key=read_key)}
     created = _created_of(keys, channel, limits, keeping or Keeping())
     authenticator, bounds = Authenticator(), EventLimits()
-    authorization = EventAuthorization(authenticator, ADMIN_TOKEN, CreatedKeys(keys, created))
+    authorization = EventAuthorization(authenticator, ADMIN_TOKEN, keys_of_channels(keys, created))
     async with contextlib.AsyncExitStack() as stack:
         asked = upstream if upstream is not None else await stack.enter_async_context(completing(script))
         asking = Upstream(

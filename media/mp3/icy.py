@@ -133,7 +133,7 @@ class Deinterleaver:
     def _end_block(self) -> None:
         if self._block is None or len(self._block) < self._wanted:
             return
-        if self._block:
+        if len(self._block) > 0:
             self.title = parse_title(bytes(self._block), self.title)
         self._block, self._left = None, self._metaint
 

@@ -205,7 +205,8 @@ class Unauthorized(Response):
 
     def __init__(self, text: str, headers: Mapping[str, str] | None = None) -> None:
         self._text = text
-        self._fields = {"www-authenticate": CHALLENGE, "cache-control": "no-store", **(headers or {})}
+        further = {} if headers is None else headers
+        self._fields = {"www-authenticate": CHALLENGE, "cache-control": "no-store", **further}
         line = plain_refusal(401, text)
         super().__init__(bytes(line.body), 401, self._fields, "text/plain")
 

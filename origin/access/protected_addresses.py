@@ -55,7 +55,7 @@ class ProtectedAddresses:
         self._channels: dict[str, bool] = {}
         self._stations: dict[str, bool] = {}
         self._events: dict[str, bool] = {}
-        self._set(library, folders or {}, channels or {}, stations or {}, events or {})
+        self._set(library, *({} if one is None else one for one in (folders, channels, stations, events)))
 
     def replace(self, other: ProtectedAddresses) -> None:
         """Take over what needs a token from another one; services that it doesn't know stay as they are."""

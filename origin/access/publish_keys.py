@@ -28,7 +28,8 @@ class PublishKeys:
     ) -> None:
         self.admin = AdminToken.of(admin_token)
         self._tokens = tokens
-        self._keys = {name: Secret("", key_hash=one) for name, one in (hashes or {}).items()}
+        hashes = {} if hashes is None else hashes
+        self._keys = {name: Secret("", key_hash=one) for name, one in hashes.items()}
         self._keys |= {name: Secret(key) for name, key in keys.items()}
 
     def __contains__(self, channel: str) -> bool:

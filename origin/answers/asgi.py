@@ -186,7 +186,7 @@ async def _copied(piece: SelectedRange | FileRuns, source: ByteSource) -> AsyncI
         descriptor = source.descriptor()
         if descriptor is None:
             raise ValueError("runs need a descriptor")
-        while piece:
+        while len(piece) > 0:
             data: bytes | memoryview = await asyncio.to_thread(_gathered, piece, descriptor)
             if not data:
                 raise TruncatedFileError(f"the file ends before the last {len(piece)} bytes to send")

@@ -138,8 +138,8 @@ def text_reply(
     if coded:
         body, tag = (gzip_cache.gzip(text),), gzip_cache.gzip_tag(text)
     else:
-        body, tag = text, immutable_tag or gzip_cache.tag(text)
-    caching = f"public, max-age={max_age}{', immutable' if immutable_tag else ''}"
+        body, tag = text, gzip_cache.tag(text) if immutable_tag is None else immutable_tag
+    caching = f"public, max-age={max_age}{'' if immutable_tag is None else ', immutable'}"
     headers = ((b"cache-control", caching.encode("latin-1")), *(_CODED if coded else _UNCODED), *fields)
     size = size_of(body)
     metadata = RepresentationMetadata(size, media_type, tag)

@@ -35,10 +35,10 @@ def has_parts(playlist: m3u8.M3U8) -> bool:
 
 def control_problems(playlist: m3u8.M3U8) -> Iterator[str]:
     """Find faults of the tags that low latency and delivery directives need; a line each, with its clause."""
-    if playlist.is_endlist and playlist.preload_hint:
+    if playlist.is_endlist and playlist.preload_hint is not None:
         yield "has EXT-X-ENDLIST and EXT-X-PRELOAD-HINT (RFC 8216bis §4.4.5.3)"
     if has_parts(playlist) and not playlist.is_endlist:
-        if not playlist.preload_hint:
+        if playlist.preload_hint is None:
             yield "has parts, but no EXT-X-PRELOAD-HINT (RFC 8216bis Appendix B.1)"
         dated = itertools.chain(playlist.segments, *(segment.parts for segment in playlist.segments))
         if not any(one.program_date_time for one in dated):

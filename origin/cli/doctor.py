@@ -355,8 +355,9 @@ def _data(config: Config) -> Iterator[Diagnosis]:
         yield Diagnosis("data folder", Verdict.FAULT, f"{folder} can't be written; {advice}")
         return
     free = shutil.disk_usage(there).free
-    wanted = sum(size(one.dvr_size) + size(one.recordings_size or "0") for one in config.live)
-    wanted += sum(size(one.dvr_size) + size(one.recordings_size or "0") for one in config.radio)
+    sizes = [text for one in config.live for text in (one.dvr_size, one.recordings_size)]
+    sizes += [text for one in config.radio for text in (one.dvr_size, one.recordings_size)]
+    wanted = sum(size(one) for one in sizes if one is not None)
     needed = max(wanted, FILE_SYSTEM_NEEDS)
     told = f"{folder} has {free / 1e9:.1f} GB free"
     if free < needed:

@@ -331,7 +331,7 @@ def ingest(url: str, channel: str, server: str, key: str | None, verbose: bool) 
     logging_setup.configure(
         "debug" if verbose else "info", "text", Redactor.of([*secrets_of(url), key or ""])
     )
-    if not key:
+    if key in (None, ""):
         raise click.UsageError(f"The channel's publish_key is needed: in {PUBLISH_KEY}, or by --key.")
     if not server.startswith(("http://", "https://")):
         raise click.UsageError("--to names a server such as http://127.0.0.1:8000.")
@@ -354,10 +354,11 @@ def reload(file: Path | None, server: str | None, token: str | None) -> None:
     from origin.config.kept_secrets import known_admin_token
 
     config = load_config(_file_of(file), {})
-    token = token or known_admin_token(config)
-    if not token:
+    if token in (None, ""):
+        token = known_admin_token(config)
+    if token in (None, ""):
         raise click.UsageError("The server's admin token is needed: server.admin_token, or --token.")
-    pending = ask((server or address_of(config)).rstrip("/"), token)
+    pending = ask((address_of(config) if server is None else server).rstrip("/"), token)
     for option in pending:
         click.echo(f"needs a restart: {option}")
     if pending:

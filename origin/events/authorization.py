@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -28,14 +28,15 @@ class ChannelKeys:
 
     Attributes:
         publish_token: which publishers need; empty for none, and then only the administrator publishes.
-        read_key: which readers need, or an address signed with it; empty for none.
+        read_key: which readers need, or an address signed with it; empty where they need none; None where
+            only the other keys let readers in.
         allow_origin: the origin whose pages may read it; None where the server's option says so.
         read_token: the hash of a further one of readers, of a channel that was made at run time.
         publish_token_hash: the hash of a further one of publishers.
     """
 
     publish_token: str = field(default="", repr=False)
-    read_key: str = field(default="", repr=False)
+    read_key: str | None = field(default=None, repr=False)
     allow_origin: str | None = None
     read_token: KeyHash | None = field(default=None, repr=False)
     publish_token_hash: KeyHash | None = field(default=None, repr=False)
@@ -48,7 +49,7 @@ class ChannelKeys:
     @property
     def is_protected(self) -> bool:
         """Whether readers need a key."""
-        return bool(self.read_key or self.read_token)
+        return self.read_key != "" or self.read_token is not None
 
 
 def _hashed(key_hash: KeyHash | None) -> tuple[Secret, ...]:
@@ -61,7 +62,8 @@ class EventAuthorization:
 
     Args:
         admin_token: opens every channel; empty for none.
-        keys: of the channels, by name.
+        keys_of: returns the keys of a channel; None for an unknown one, to which the administrator alone
+            has access.
         allow_origin: the origin whose pages may read channels that say nothing else; ``*`` for any, empty
             for none but the server's own.
         tokens: check tokens of addresses that are for publishing.
@@ -70,15 +72,15 @@ class EventAuthorization:
     def __init__(
         self,
         authenticator: Authenticator,
-        admin_token: str | AdminToken = "",
-        keys: Mapping[str, ChannelKeys] | None = None,
+        admin_token: str | AdminToken,
+        keys_of: Callable[[str], ChannelKeys | None],
         allow_origin: str = "",
         tokens: PublishTokens | None = None,
     ) -> None:
         self._tokens = tokens
         self._authenticator = authenticator
         self.admin = AdminToken.of(admin_token)
-        self._keys = keys or {}
+        self._keys_of = keys_of
         self._allow_origin = allow_origin
 
     def is_protected(self, name: str) -> bool:
@@ -218,12 +220,13 @@ class EventAuthorization:
         return await self._tokens.reads_until(request, f"/events/{name}")
 
     def _of(self, name: str) -> ChannelKeys:
-        return self._keys.get(name, ChannelKeys())
+        keys = self._keys_of(name)
+        return ChannelKeys() if keys is None else keys
 
     def _publishers_secrets(self, name: str) -> tuple[Secret, ...]:
         return self.admin.secret, *self._of(name).publishers
 
     def _readers_secrets(self, name: str) -> tuple[Secret, ...]:
         keys = self._of(name)
-        read_key = Secret(keys.read_key, signed_path=f"/events/{name}")
+        read_key = Secret(keys.read_key or "", signed_path=f"/events/{name}")
         return read_key, *_hashed(keys.read_token), *keys.publishers

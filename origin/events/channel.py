@@ -535,7 +535,7 @@ class EventChannel:
 
     async def catch_up(self, identity: str | None) -> None:
         """Wait a while for an event that another node has given a reader, if it isn't here yet."""
-        if self.numbering is not None and identity and self.log.may_be_elsewhere(identity):
+        if self.numbering is not None and identity not in (None, "") and self.log.may_be_elsewhere(identity):
             await self.numbering.catch_up()
 
     def since(self, identity: str | None) -> Resumption:
@@ -592,7 +592,7 @@ class EventChannel:
 
     def note_resumption(self, identity: str | None, resumption: Resumption) -> None:
         """Count a reader that comes again."""
-        if identity:
+        if identity not in (None, ""):
             counters = self._readers_for_one().counters
             counters.resumed += resumption.complete
             counters.reset += not resumption.complete
@@ -645,7 +645,7 @@ class EventChannel:
                 waiting.discard(waiter)
 
     def _wake(self) -> None:
-        for waiter in self._waiting or ():
+        for waiter in () if self._waiting is None else self._waiting:
             if not waiter.done():
                 waiter.set_result(None)
         for listener in self._listeners:

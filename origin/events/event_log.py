@@ -322,7 +322,7 @@ class EventLog:
         """
         self.expire()
         first = self.first
-        if not identity:
+        if identity is None or identity == "":
             earliest = first if beginning is None else beginning
             if replay and earliest < first:
                 return self._reset("expired", first - earliest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -18,6 +18,7 @@ from origin.events.channel_reader import ChannelReader
 from origin.events.delivery import as_text
 from origin.events.event_log import Resumption
 from origin.events.formats import GRPC, JSON, NDJSON, SSE, Format
+from origin.http1.answer_turns import AnswerTurns
 from origin.http1.body_writer import STREAM, Stream, at_end, may_outlive, outlive
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import client_left
@@ -67,10 +68,12 @@ class EventReading:
 
     Args:
         admission: has room for them, or not.
+        turns: in which the events of all polls are written.
     """
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, turns: AnswerTurns | None = None) -> None:
         self._admission = admission
+        self._turns = AnswerTurns() if turns is None else turns
 
     async def answer(
         self,
@@ -103,11 +106,23 @@ class EventReading:
             channel.note_resumption(wanted.identity, resumption)
             if wanted.is_poll:
                 with channel.polling() if wanted.wait else contextlib.nullcontext():
-                    answer = await _poll(request, channel, wanted, resumption)
+                    answer = await self._poll(request, channel, wanted, resumption)
                     await answer(scope, receive, send)
             else:
                 reader = ChannelReader(resumption, wanted.form, token)
                 await stream_events(channel, reader, send, enter or channel.enter, scope=scope)
+
+    async def _poll(
+        self, request: Request, channel: EventChannel, wanted: WantedEvents, resumption: Resumption
+    ) -> Response:
+        """Answer with the events that are kept, or come within the wait; 204 for none."""
+        if resumption.complete and resumption.sequence >= channel.log.end and wanted.wait:
+            await _wait(request, channel, resumption.sequence, wanted.wait)
+            # Newer events may have pushed out the first ones meanwhile.
+            resumption = channel.since(resumption.identity) if resumption.identity else resumption
+        parts = _parts(channel, wanted.form, resumption)
+        # The next poll, with the last id, gets the rest.
+        return poll_answer(wanted.form, await self._turns.collect(parts, channel.limits.answer_bytes))
 
 
 IDENTITY_PARAMETERS = ("last_event_id", "lastEventId", "Last-Event-ID", "evs_last_event_id", "since")
@@ -217,30 +232,23 @@ async def answer_head(form: Format, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _poll(
-    request: Request, channel: EventChannel, wanted: WantedEvents, resumption: Resumption
-) -> Response:
-    """Answer with the events that are kept, or come within the wait; 204 for none."""
-    if resumption.complete and resumption.sequence >= channel.log.end and wanted.wait:
-        await _wait(request, channel, resumption.sequence, wanted.wait)
-        # Newer events may have pushed out the first ones meanwhile.
-        resumption = channel.since(resumption.identity) if resumption.identity else resumption
-    body = _polled(channel, wanted.form, resumption)
-    if not body:
-        return _nothing()
-    headers = {"cache-control": "no-cache, no-store", "vary": "Accept"}
-    return Response(body, 200, headers, wanted.form.media_type)
-
-
-def _polled(channel: EventChannel, form: Format, resumption: Resumption) -> bytes:
-    # The next poll, with the last id, gets the rest.
-    events = [event.written(form) for event in channel.after(resumption, channel.limits.answer_bytes)]
+def _parts(channel: EventChannel, form: Format, resumption: Resumption) -> Iterator[bytes]:
+    """Yield the notice of a gap, if there is any, and the events behind it."""
+    events = channel.after(resumption, channel.limits.answer_bytes)
     if not resumption.complete:
         gap = as_text({"reason": resumption.reason, "lost": resumption.lost})
-        events.insert(0, form.write("reset", gap, resumption.identity))
-    if form is JSON:
-        return b"[%b]" % b",".join(events) if events else b""
-    return b"".join(events)
+        yield form.write("reset", gap, resumption.identity)
+    for event in events:
+        yield event.written(form)
+
+
+def poll_answer(form: Format, events: Sequence[bytes]) -> Response:
+    """Answer a poll with events; 204 for none."""
+    if not events:
+        return _nothing()
+    body = b"[%b]" % b",".join(events) if form is JSON else b"".join(events)
+    headers = {"cache-control": "no-cache, no-store", "vary": "Accept"}
+    return Response(body, 200, headers, form.media_type)
 
 
 async def _wait(request: Request, channel: EventChannel, sequence: int, seconds: float) -> None:

@@ -6,6 +6,7 @@ evicted gets ``LaggedError``. Blocks may hold anything, such as audio or events.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
@@ -125,8 +126,7 @@ class Ring(Generic[BlockT, CursorT]):
         self._next += 1
         self._end += size
         self._size += size
-        while self._size > self.capacity or len(self._blocks) > (self._most_blocks or self._next):
-            self.drop_oldest()
+        self._drop_excess()
         for cursor in [cursor for cursor in self._cursors if cursor.sequence < self._first]:
             if cursor.on_lag is not None:
                 cursor.on_lag()
@@ -147,7 +147,11 @@ class Ring(Generic[BlockT, CursorT]):
     def resize(self, capacity: int, most_blocks: int | None) -> None:
         """Keep more from now on, or less: then the oldest blocks go."""
         self.capacity, self._most_blocks = capacity, most_blocks
-        while self._size > capacity or len(self._blocks) > (most_blocks or self._next):
+        self._drop_excess()
+
+    def _drop_excess(self) -> None:
+        most = math.inf if self._most_blocks is None else self._most_blocks
+        while self._size > self.capacity or len(self._blocks) > most:
             self.drop_oldest()
 
     def drop_oldest(self) -> None:

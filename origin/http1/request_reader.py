@@ -150,7 +150,7 @@ class RequestReader:
             # Bytes that aren't parsed any more need no refusal: a source is served, or the connection is cut
             # or handed over.
             if self.state not in (states.UNFRAMED, states.STOPPED, states.LEAVING):
-                self._consumer.refuse(self._fault or 400)
+                self._consumer.refuse(400 if self._fault is None else self._fault)
             return
         if self.state is states.HEAD:
             if (status := self._gauge.judge(data, is_all=is_all)) is not None:

@@ -88,7 +88,7 @@ class SendProgress:
         taken = sender.sent - (unconfirmed_bytes(self._transport) or 0)
         if self._rated is None:
             self._rate.restart(taken)
-        before, self._rated = self._rated or now, now
+        before, self._rated = now if self._rated is None else self._rated, now
         return self._rate.is_missed(now - before, taken, limits)
 
     def seconds_without(self, now: float, sender: FileSender | None) -> float:

@@ -80,7 +80,7 @@ class SrtServer:
         self._host = host
         self._port = port
         self._limits = limits
-        self._gate = SrtGate(admission, limits, passphrases or {})
+        self._gate = SrtGate(admission, limits, {} if passphrases is None else passphrases)
         self._tasks = set[asyncio.Task[None]]()
 
     async def run(self) -> None:

@@ -221,12 +221,12 @@ class SrtReceiver:
         message: bytes | None = b""
         while len(data) <= self._limits.chunk_bytes - MESSAGE_BYTES:
             message = self._library.receive_message(connection.number)
-            if not message:
+            if message is None or len(message) == 0:
                 break
             data += message
         if data:
             connection.push(bytes(data))
-        if message is not None and not message:
+        if message is not None and len(message) == 0:
             self._end(connection)
             connection.push(b"")
         elif connection.waiting_bytes >= self._limits.waiting_bytes:

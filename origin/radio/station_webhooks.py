@@ -68,8 +68,8 @@ class StationWebhooks:
         protected: frozenset[str] = frozenset(),
         url_authentication: UrlAuthentication | None = None,
     ) -> None:
-        self._listeners = listeners or {}
-        self._sources = sources or {}
+        self._listeners = {} if listeners is None else listeners
+        self._sources = {} if sources is None else sources
         self._protected = protected
         self._asked_by_form = asked = url_authentication or UrlAuthentication()
         self._reports, self._free = asked.limits.reports, asyncio.Semaphore(asked.limits.requests)

@@ -21,7 +21,8 @@ def plain_refusal(status: int, reason: str = "", headers: Mapping[str, str] | No
         headers: further header fields, such as Cache-Control.
     """
     kept = {"cache-control": "no-store"} if status >= HTTPStatus.INTERNAL_SERVER_ERROR else {}
-    return PlainTextResponse(refusal_text(status, reason), status, {**kept, **(headers or {})})
+    fields = kept if headers is None else {**kept, **headers}
+    return PlainTextResponse(refusal_text(status, reason), status, fields)
 
 
 class RefusalError(Exception):
@@ -34,7 +35,7 @@ class RefusalError(Exception):
     def __init__(self, status: int, line: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(line)
         self.status = status
-        self.headers = headers or {}
+        self.headers = {} if headers is None else headers
 
     def response(self) -> Response:
         """Make the answer, which nobody keeps."""

@@ -121,7 +121,8 @@ class CommonHeaders:
         self._cross_origin = cross_origin_headers(allow_origin)
         self._cross_origin_lists = [] if allow_origin == "*" else self._cross_origin
         self._loopback_ports = loopback_ports
-        self._own = {path: cross_origin_headers(origin) for path, origin in (own_origins or {}).items()}
+        own = {} if own_origins is None else own_origins
+        self._own = {path: cross_origin_headers(origin) for path, origin in own.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

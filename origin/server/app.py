@@ -20,7 +20,7 @@ from origin.access.token_middleware import RevocableRequests, TokenChecks, Token
 from origin.answers.asgi import handler_routes
 from origin.events.admission import Admission
 from origin.events.authorization import EventAuthorization
-from origin.events.created.channels import CreatedKeys
+from origin.events.created.channels import keys_of_channels
 from origin.events.created.routes import CreatedChannelsEndpoint, CreationAuthorization
 from origin.events.created.routes import routes as event_routes
 from origin.events.multiplexing.merged_reader import ChannelDirectory
@@ -151,6 +151,7 @@ def _event_routes(
         admission,
         MultiplexingLimits(configured.event_channels_per_reader, limits.channel),
         services.guard,
+        answers.turns,
     )
     return [
         *event_routes(endpoint),
@@ -175,7 +176,7 @@ def _routes(
     event_authorization = EventAuthorization(
         authenticator,
         admin_token,
-        CreatedKeys(services.events.keys, services.events.created),
+        keys_of_channels(services.events.keys, services.events.created),
         config.server.allow_origin,
         tokens,
     )

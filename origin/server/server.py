@@ -157,7 +157,7 @@ class Server(uvicorn.Server):
         how = self._how_to_end
         for listener in self._listeners:
             await listener.close()
-        for sock in sockets or ():
+        for sock in () if sockets is None else sockets:
             sock.close()
         how.on_listeners_closed()
         # Answer requests that were sent already; new connections go to another server.

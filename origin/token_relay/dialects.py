@@ -210,7 +210,7 @@ def finish_reason_in(log: EventLog) -> str:
             found = _ENDING.decode(event.data)
         except (ValueError, RecursionError):
             continue
-        told = next((one.finish_reason for one in found.choices if one.finish_reason), None)
+        told = next((one.finish_reason for one in found.choices if one.finish_reason not in (None, "")), None)
         if told is None and found.delta is not None:
             told = found.delta.stop_reason
         if told is None and found.response is not None and found.response.status in TERMINAL:

@@ -98,8 +98,12 @@ class WorkerEventChannels:
     def routes(self, client_limits: ClientLimits) -> list[BaseRoute]:
         """Make their routes."""
         config = self._config
-        keys = {name: ChannelKeys(allow_origin=one.allow_origin) for name, one in self._options.items()}
-        authorization = EventAuthorization(Authenticator(), "", keys, config.server.allow_origin)
+        # Of channels whose readers need a key there are none here.
+        keys = {
+            name: ChannelKeys(read_key="", allow_origin=one.allow_origin)
+            for name, one in self._options.items()
+        }
+        authorization = EventAuthorization(Authenticator(), "", keys.get, config.server.allow_origin)
         admission = _OwnReaders(client_readers=client_limits.event_readers)
         limits = event_limits(config.limits, self._limits.events)
         return routes(self._served, authorization, limits, admission, publishes=False)

@@ -203,7 +203,7 @@ class RedisConnection:
             RedisUnavailableError: Redis is away, or refuses; whether the command was carried out isn't known.
         """
         async with self._calls:
-            return await self._ask(command, self._limits.call_seconds, types or {})
+            return await self._ask(command, self._limits.call_seconds, {} if types is None else types)
 
     async def wait(self, command: Command, seconds: float, types: Mapping[str, str] | None = None) -> Any:
         """Send a command that waits in Redis, such as a read of new entries.
@@ -216,7 +216,9 @@ class RedisConnection:
             RedisUnavailableError: as for ``call``.
         """
         async with self._waits:
-            return await self._ask(command, seconds + self._limits.call_seconds, types or {})
+            return await self._ask(
+                command, seconds + self._limits.call_seconds, {} if types is None else types
+            )
 
     async def _ask(self, command: Command, seconds: float, types: Mapping[str, str]) -> Any:
         if not self.is_up:

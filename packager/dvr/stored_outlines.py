@@ -360,7 +360,7 @@ class OutlineWriter:
             if self._there is None:
                 self._there = dict.fromkeys(chain.from_iterable(self._store.names()))
             self._there = {one: self._there[one] for one in names if one in self._there}
-        there = self._there or {}
+        there = {} if self._there is None else self._there
         for name in names:
             known = there.get(name)
             if known is None or (name in newest and not known >= self._digests(name, full)):

@@ -99,7 +99,7 @@ class Record:
             "sources": [[one.name, one.size, one.modified, one.inode] for one in self.sources],
             "segments": self.segments,
             "left_out": list(self.left_out),
-            "files": dict(self.files or {}),
+            "files": {} if self.files is None else dict(self.files),
         }
         if self.ladder:
             told |= {"ladder": self.ladder, "encoder": self.encoder}

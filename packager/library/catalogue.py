@@ -255,7 +255,7 @@ class Catalogue:
         """
         listing = await self._listing(is_listed, network)
         first = 0 if after is None else listing.position_behind(*after)
-        most = min(count or PAGE_ITEMS, MAX_PAGE_ITEMS)
+        most = min(PAGE_ITEMS if count is None else count, MAX_PAGE_ITEMS)
         found = _within(listing.items(first, most), MAX_PAGE_FILES)
         behind = first + len(found) < len(listing.titles) + len(listing.files)
         last = (_kind(found[-1]), found[-1].path) if found and behind else None
@@ -300,7 +300,7 @@ class Catalogue:
         if len(self._unknown) < MAX_PROBES:
             # Items of requested pages come first.
             self._want(view.unknown)
-        most = min(count or PAGE_ITEMS, MAX_PAGE_ITEMS)
+        most = min(PAGE_ITEMS if count is None else count, MAX_PAGE_ITEMS)
         if around is not None:
             offset = await asyncio.to_thread(view.position_of, around) // most * most
         found = _within(view.items[offset : offset + most], MAX_PAGE_FILES)
@@ -462,4 +462,4 @@ def _described(
 
 def _reason(facts: Facts, incomplete: str | None) -> str | None:
     """Return why a file isn't played: that it isn't whole tells people more than what ffprobe says then."""
-    return f"it is incomplete: {incomplete}" if incomplete and not facts.codecs else facts.reason
+    return f"it is incomplete: {incomplete}" if incomplete is not None and not facts.codecs else facts.reason

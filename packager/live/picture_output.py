@@ -76,7 +76,7 @@ class PictureFeed(Feed):
         if self._is_still:
             found = self._from_key(fragment)
             if found is None:
-                self._returned = self._returned or now.monotonic
+                self._returned = now.monotonic if self._returned is None else self._returned
                 if now.monotonic - self._returned > self._limits.return_seconds:
                     raise CadenceError("its picture has come again with other times")
                 return False

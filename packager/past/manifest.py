@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from types import MappingProxyType
 
 import numpy as np
 
@@ -32,7 +33,7 @@ _LARGEST = 2**62
 def manifest(
     periods: Sequence[RecordedPeriod],
     frame_rate: Fraction,
-    languages: Mapping[str, str] | None = None,
+    languages: Mapping[str, str] = MappingProxyType({}),
     date_ranges: Sequence[DateRange] = (),
     texts: Callable[[RecordedPeriod], SegmentTemplate] | None = None,
 ) -> StaticManifest | None:

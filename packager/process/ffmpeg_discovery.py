@@ -119,7 +119,7 @@ def locate(environment: Mapping[str, str] | None = None) -> tuple[Path, Path]:
 
 
 def _from_environment(ffmpeg: str | None, ffprobe: str | None) -> tuple[Path, Path]:
-    if not ffmpeg or not ffprobe:
+    if ffmpeg in (None, "") or ffprobe in (None, ""):
         raise ToolsError("FFMPEG and FFPROBE go together: set both to the programs' paths, or neither")
     for variable, value in (("FFMPEG", ffmpeg), ("FFPROBE", ffprobe)):
         if shutil.which(value) is None:

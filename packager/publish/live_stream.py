@@ -141,7 +141,7 @@ class FoldedLog:
     ) -> None:
         self._clock = clock
         self._limits = limits
-        self._segment_stores = segment_stores or {}
+        self._segment_stores = {} if segment_stores is None else segment_stores
         self.entry = entry
         self.cadence = entry.cadence
         self.renditions = {

@@ -213,7 +213,7 @@ class DemuxedChunks:
                 found[:0] = (Packet(one, time, time, is_key=False, data=b"") for one in self._unannounced)
                 self._unannounced = ()
             # The first burst may be longer than the others, which then go on behind it.
-            held = max(burst, self._span) if burst else 0.0
+            held = max(burst, self._span) if burst is not None and burst > 0 else 0.0
             yield self._paced(found, now, self._ahead(found, now, came) if burst is None else held)
             if self._sorter.held_bytes + self._pacer.held_bytes > self._most_bytes:
                 yield self.flush()

@@ -233,7 +233,7 @@ class Log:
 
     def add_follower(self, follower: Callable[[Entry], None]) -> None:
         """Hand all entries to come to one more function; behind ``follow``."""
-        self._followers = [*(self._followers or ()), follower]
+        self._followers = [*([] if self._followers is None else self._followers), follower]
 
     def append(self, entry: Entry) -> None:
         """Publish an entry.

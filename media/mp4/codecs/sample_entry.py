@@ -96,7 +96,8 @@ class SampleEntry:
     @property
     def brand(self) -> bytes | None:
         """The compatible brand of files with the supplemental codec."""
-        return self.supplemental_codec.partition("/")[2].encode() if self.supplemental_codec else None
+        codec = self.supplemental_codec
+        return None if codec is None else codec.partition("/")[2].encode()
 
     @property
     def pixel_aspect(self) -> tuple[int, int]:
@@ -205,7 +206,7 @@ def _video(kind: bytes, body: bytes) -> SampleEntry:
         if dolby is None:
             raise UnsupportedError(f"codec {kind.decode()} without dvcC or dvvC, which say of what profile")
         codec = dolby.codec(kind.decode())
-    elif dolby is not None and dolby.brand and kind in _ENHANCED:
+    elif dolby is not None and dolby.brand is not None and kind in _ENHANCED:
         supplemental = f"{dolby.codec(_ENHANCED[kind])}/{dolby.brand.decode()}"
     kept = tuple(
         whole

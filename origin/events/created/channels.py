@@ -155,7 +155,7 @@ class CreatedChannels:
             return keys
         return ChannelKeys(
             publish_token="" if keys is None else keys.publish_token,
-            read_key="" if keys is None else keys.read_key,
+            read_key=None if keys is None else keys.read_key,
             allow_origin=None if keys is None else keys.allow_origin,
             read_token=found.read_token,
             publish_token_hash=found.publish_token,
@@ -607,21 +607,13 @@ def _replace_tokens(channel: CreatedChannel, read_token: str, publish_token: str
     channel.publish_token = KeyHash.of(publish_token) if publish_token else channel.publish_token
 
 
-class CreatedKeys(Mapping[str, ChannelKeys]):
-    """The keys of all event channels, by name: those of the configuration, and those made at run time."""
+def keys_of_channels(
+    configured: Mapping[str, ChannelKeys], created: CreatedChannels
+) -> Callable[[str], ChannelKeys | None]:
+    """Return what finds the keys of a channel of the configuration, or of one that was made at run time."""
 
-    def __init__(self, configured: Mapping[str, ChannelKeys], created: CreatedChannels) -> None:
-        self._configured = configured
-        self._created = created
+    def find(name: str) -> ChannelKeys | None:
+        keys = configured.get(name)
+        return created.keys_of(name) if keys is None else keys
 
-    def __getitem__(self, name: str) -> ChannelKeys:
-        found = self._configured.get(name) or self._created.keys_of(name)
-        if found is None:
-            raise KeyError(name)
-        return found
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._configured)
-
-    def __len__(self) -> int:
-        return len(self._configured)
+    return find

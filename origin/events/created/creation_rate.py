@@ -38,7 +38,7 @@ class CreationRate:
         """
         if self._most is None and is_loopback(host):
             return 0.0
-        network, most = network_of(host), self._most or CHANNELS
+        network, most = network_of(host), CHANNELS if self._most is None else self._most
         bucket = self._buckets.get(network)
         if bucket is None:
             if len(self._buckets) >= ADDRESSES:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -22,7 +23,11 @@ from origin.events.multiplexing.positions import UNREADABLE, write_positions
 from origin.events.publishing import DELETED
 from origin.events.routes import NO_CHANNEL
 from origin.http.channel_patterns import ALLOWED, is_name, is_template, matches
+from origin.http1.answer_turns import AnswerTurns
 from origin.responses.refusal import RefusalError
+
+EVENTS_IN_TURN = 8
+"""Events of one channel that are written before those of the next."""
 
 Access = Callable[[Iterable[str], str], Awaitable[Mapping[str, float]]]
 """Returns which of some channels may be read, and until when; the second argument is a further key."""
@@ -97,18 +102,24 @@ class MergedReader:
         access: checks which channels the client may read.
         write: writes an event for the client.
         most: channels at once.
+        turns: in which the events of all clients are written.
 
     Attributes:
         is_open: whether the client may subscribe to more.
     """
 
-    def __init__(self, directory: ChannelDirectory, access: Access, write: Writer, most: int) -> None:
+    def __init__(
+        self, directory: ChannelDirectory, access: Access, write: Writer, most: int, turns: AnswerTurns
+    ) -> None:
+        self._turns = turns
         self._directory = directory
         self._access = access
         self._write = write
         self._most = most
         self.is_open = False
         self._channels: dict[str, _Subscription] = {}
+        # The channel of the last event: the next ones come from the others.
+        self._latest = ""
         # The patterns that were asked for, each with the client's key, and channels that were made meanwhile.
         self._patterns: dict[str, str] = {}
         self._made: dict[str, None] = {}
@@ -142,6 +153,10 @@ class MergedReader:
         return any(one.channel.closed and not one.channel.deleted for one in self._channels.values())
 
     # Channels
+
+    def go_on_behind(self, positions: Mapping[str, str]) -> None:
+        """Begin with the channels behind that of the event which a client has had last."""
+        self._latest = next(iter(positions), "")
 
     async def subscribe(
         self, pattern: str, positions: Mapping[str, str] | None = None, key: str = ""
@@ -266,9 +281,11 @@ class MergedReader:
         self._wake.set()
 
     async def gather(self, most_bytes: int) -> list[bytes]:
-        """Return the next events in the client's form, from each channel at most so many bytes.
+        """Return the next events in the client's form, of all channels together at most so many bytes.
 
-        Channels that are deleted, or may be read no longer, go behind their last event.
+        There is one event at least, if there is any. The channels take turns, so that none waits for the end
+        of another one's events. Channels that are deleted, or may be read no longer, go behind their last
+        event.
         """
         self._wake.clear()
         if self._made:
@@ -281,11 +298,11 @@ class MergedReader:
                 continue  # the client has unsubscribed meanwhile
             if found.until <= now:
                 await self._remove(name)
-                continue
-            written.extend(self._events(name, found, most_bytes))
+        written += await self._turns.collect(self._events(), most_bytes)
+        for name, found in tuple(self._channels.items()):
             if found.sequence < found.channel.log.end:
                 self._wake.set()
-            elif found.channel.deleted:
+            elif found.channel.deleted and self._channels.get(name) is found:
                 await self._remove(name)
         return written
 
@@ -301,7 +318,21 @@ class MergedReader:
         """When the first of the channels may be read no longer, in seconds since the epoch."""
         return min((one.until for one in self._channels.values()), default=math.inf)
 
-    def _events(self, name: str, found: _Subscription, most_bytes: int) -> Iterator[bytes]:
+    def _events(self) -> Iterator[bytes]:
+        """Yield the events of all channels, some of each in turn."""
+        names = list(self._channels)
+        first = names.index(self._latest) + 1 if self._latest in self._channels else 0
+        waiting = deque((*names[first:], *names[:first]))
+        while waiting:
+            self._latest = name = waiting.popleft()
+            # The client may have unsubscribed since the last event was taken.
+            if (found := self._channels.get(name)) is not None:
+                yield from self._events_of(name, found)
+                if found.sequence < found.channel.log.end:
+                    waiting.append(name)
+
+    def _events_of(self, name: str, found: _Subscription) -> Iterator[bytes]:
+        """Yield the next events of a channel, at most `EVENTS_IN_TURN`."""
         log = found.channel.log
         if found.sequence < log.first and not found.notice:
             found.notice = _gap("lagged", log.first - found.sequence)
@@ -310,7 +341,9 @@ class MergedReader:
             found.identity = log.identity_before(found.sequence)
             yield self._write(name, "reset", found.notice, self._identity(name))
             found.notice = ""
-        for event in log.between(found.sequence, log.end, most_bytes):
+        for event in log.between(found.sequence, found.sequence + EVENTS_IN_TURN):
+            if self._channels.get(name) is not found:
+                return
             found.sequence += 1
             found.identity = event.identity
             yield self._write(name, event.name, event.data, self._identity(name))

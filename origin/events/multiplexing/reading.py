@@ -22,7 +22,15 @@ from origin.events.formats import JSON, NDJSON, SSE, Format
 from origin.events.limits import ChannelLimits
 from origin.events.multiplexing.merged_reader import ChannelDirectory, MergedReader, Writer, json_event
 from origin.events.multiplexing.positions import read_positions
-from origin.events.reading import SEND_BUFFER_BYTES, UNBUFFERED, answer_head, identity_of, wanted_of
+from origin.events.reading import (
+    SEND_BUFFER_BYTES,
+    UNBUFFERED,
+    answer_head,
+    identity_of,
+    poll_answer,
+    wanted_of,
+)
+from origin.http1.answer_turns import AnswerTurns
 from origin.http1.body_writer import STREAM, Stream, as_chunk
 from origin.responses.refusal import RefusalError
 
@@ -62,6 +70,7 @@ class MultiplexedReading:
     Args:
         admission: has room for readers, or not.
         guard: decides about channels whose addresses need a token; None where none does.
+        turns: in which the events of all clients are written.
     """
 
     def __init__(
@@ -71,7 +80,9 @@ class MultiplexedReading:
         admission: Admission,
         limits: MultiplexingLimits,
         guard: TokenGuard | None = None,
+        turns: AnswerTurns | None = None,
     ) -> None:
+        self._turns = AnswerTurns() if turns is None else turns
         self._guard = guard
         self.directory = directory
         self.authorization = authorization
@@ -88,7 +99,7 @@ class MultiplexedReading:
             found = await self.authorization.readable_until(request, ends, keys)
             return {name: min(until, ends[name]) for name, until in found.items()}
 
-        return MergedReader(self.directory, access, write, self.limits.channels)
+        return MergedReader(self.directory, access, write, self.limits.channels, self._turns)
 
     async def _signed_until(self, request: Request, names: Iterable[str]) -> dict[str, float]:
         """Return the channels whose addresses a request may fetch, and until when its token lets it.
@@ -127,6 +138,8 @@ class MultiplexedReading:
         """
         identity = identity_of(request)
         positions = read_positions(identity, self.limits.channels) if identity else {}
+        if positions is not None:
+            merged.go_on_behind(positions)
         for one in named:
             await merged.subscribe(one, positions)
         self.admission.check(self.limits.reading.retry_seconds)
@@ -157,11 +170,7 @@ async def _polled(merged: MergedReader, form: Format, wait: float, limits: Chann
     while not events and (left := until - time.monotonic()) > 0 and not merged.is_closing:
         await merged.wait(left)
         events = await merged.gather(limits.answer_bytes)
-    if not events:
-        return Response(status_code=204, headers={"cache-control": "no-store"})
-    body = b"[%b]" % b",".join(events) if form is JSON else b"".join(events)
-    headers = {"cache-control": "no-cache, no-store", "vary": "Accept"}
-    return Response(body, 200, headers, form.media_type)
+    return poll_answer(form, events)
 
 
 async def _stream(merged: MergedReader, form: Format, limits: ChannelLimits, send: Send) -> None:

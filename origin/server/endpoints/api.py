@@ -23,6 +23,7 @@ from origin.config.kept_secrets import SecretsError
 from origin.events.authorization import EventAuthorization
 from origin.events.channel import EventChannel
 from origin.http.path_prefixes import ITEM_PREFIX, VISITOR_ADDRESS
+from origin.http1.answer_turns import AnswerTurns
 from origin.live.requests.dvr_segments import OldestDates, StoredSegments
 from origin.radio.authorization import StationAuthorization, is_protected
 from origin.radio.mounts import now_playing
@@ -91,6 +92,7 @@ class Api:
         self._access = access
         self._authorization = authorization
         self._event_authorization = event_authorization
+        self._turns = AnswerTurns()
         self._oldest_dates = OldestDates(StoredSegments(services.live.dvr_bucket, PastBlocks))
 
     async def visitor(self, request: Request) -> Response:
@@ -114,11 +116,12 @@ class Api:
         name, _, recording = request.path_params["name"].partition("/")
         live = self._services_of.live
         if (channel := live.channels.get(name)) is not None:
-            found = [await self._describe_channel(channel)]
+            found = [await self._describe_channel(channel, recording)]
         else:
-            found = [await self._describe_stream(one) for one in live.streams_of_others() if one.name == name]
+            others = [one for one in live.streams_of_others() if one.name == name]
+            found = [await self._describe_stream(one, recording) for one in others]
         for one in found:
-            one |= {"publisher": None, "recordings": _named(one["recordings"], recording)}
+            one["publisher"] = None
         return self._item(request, "live", name, found)
 
     async def _channels(self) -> list[dict[str, Any]]:
@@ -128,7 +131,8 @@ class Api:
             *[await self._describe_stream(one) for one in live.streams_of_others()],
         ]
 
-    async def _describe_channel(self, channel: Channel) -> dict[str, Any]:
+    async def _describe_channel(self, channel: Channel, recording: str | None = None) -> dict[str, Any]:
+        """Describe a channel, with all recordings or with one."""
         server, live = self._services_of.config.server, self._services_of.live
         # The nodes of a cluster serve one log, which may have more than this node's own.
         served = live.served_stream(channel)
@@ -139,10 +143,10 @@ class Api:
             **self._describe_owner(channel.name),
             "restarts": channel.restarts,
             "publisher": describe_publisher(channel, server.rtmp_port, server.srt_port),
-            "recordings": self._recordings(channel.name),
+            "recordings": await self._recordings(channel.name, recording),
         }
 
-    async def _describe_stream(self, stream: LiveStream) -> dict[str, Any]:
+    async def _describe_stream(self, stream: LiveStream, recording: str | None = None) -> dict[str, Any]:
         oldest = await self._oldest_dates.of(stream)
         return {
             **describe_stream(stream, state_of_stream(stream), stream.viewers, oldest),
@@ -150,7 +154,7 @@ class Api:
             **self._describe_owner(stream.name),
             "restarts": 0,
             "publisher": None,
-            "recordings": self._recordings(stream.name),
+            "recordings": await self._recordings(stream.name, recording),
         }
 
     def _item(self, request: Request, area: str, name: str, found: list[dict[str, object]]) -> Response:
@@ -179,8 +183,13 @@ class Api:
             return {"owner": None if owner is None else owner.name}
         return {"owner": owner.name, "state": owner.state}
 
-    def _recordings(self, channel: str) -> list[dict[str, object]]:
-        return [describe(channel, one) for one in self._services_of.recordings.get(channel) or ()]
+    async def _recordings(self, channel: str, named: str | None) -> list[dict[str, object]]:
+        """Describe a channel's recordings, or the one with a name alone."""
+        every = self._services_of.recordings.get(channel)
+        if every is None:
+            return []
+        found = tuple(every) if named is None else (every.get(named),)
+        return await self._turns.spread(describe(channel, one) for one in found if one is not None)
 
     async def publish_key(self, request: Request) -> Response:
         """Answer the administrator with a channel's key, on every port: no option opens this address.
@@ -221,23 +230,25 @@ class Api:
         # Behind the name, an address of the page may also have a moment of the station's past.
         name, _, recording = request.path_params["name"].partition("/")
         mount = self._services_of.mounts.get(name)
-        found = [] if mount is None else await self._stations(request, [mount])
-        for one in found:
-            one["recordings"] = _named(one["recordings"], recording)
+        found = [] if mount is None else await self._stations(request, [mount], recording)
         return self._item(request, "radio", name, found)
 
-    async def _stations(self, request: Request, mounts: Collection[Mount]) -> list[dict[str, Any]]:
+    async def _stations(
+        self, request: Request, mounts: Collection[Mount], recording: str | None = None
+    ) -> list[dict[str, Any]]:
         heard = await self._authorization.accessible_stations(request, mounts)
         return [
-            await self._describe_station(mount) if mount.name in heard else describe_closed_station(mount)
+            await self._describe_station(mount, recording)
+            if mount.name in heard
+            else describe_closed_station(mount)
             for mount in mounts
         ]
 
-    async def _describe_station(self, mount: Mount) -> dict[str, object]:
+    async def _describe_station(self, mount: Mount, recording: str | None) -> dict[str, object]:
         stream = self._services_of.live.simulcast_stream(mount.name)
         oldest = None if stream is None else await self._oldest_dates.of(stream)
         window_hours = self._services_of.config.limits.window_hours
-        recordings = self._recordings(mount.name)
+        recordings = await self._recordings(mount.name, recording)
         return describe_station(mount, stream, recordings, oldest, window_hours=window_hours)
 
     async def events(self, request: Request) -> Response:
@@ -281,11 +292,6 @@ class Api:
         """Write all metrics as Prometheus text."""
         text = await exposition(self._services_of.registry, self._services_of.workers)
         return Response(text, headers={**UNCACHED, "content-type": CONTENT_TYPE_LATEST})
-
-
-def _named(recordings: Sequence[dict[str, object]], name: str) -> list[dict[str, object]]:
-    """Return the recording of a name, if there is one: addresses that are given away list no others."""
-    return [one for one in recordings if one["id"] == name]
 
 
 def describe_stream(stream: LiveStream, state: str, viewers: int, oldest: float | None) -> dict[str, object]:

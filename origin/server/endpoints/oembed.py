@@ -101,5 +101,6 @@ def _page_of(url: str, base: str) -> tuple[str, str, str] | None:
 def _fitting(size: tuple[int, int], most_width: int | None, most_height: int | None) -> tuple[int, int]:
     """Make a frame smaller, in its proportions, until it fits."""
     width, height = size
-    share = min(1.0, (most_width or width) / width, (most_height or height) / height)
+    bounds = (most_width, width), (most_height, height)
+    share = min([1.0, *(most / size for most, size in bounds if most is not None)])
     return max(1, int(width * share)), max(1, int(height * share))

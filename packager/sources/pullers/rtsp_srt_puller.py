@@ -169,7 +169,8 @@ class Remuxer:
             if self._relay is None:
                 self.address = await with_resolved_host(self._url, self._limits.guard)
             source = probe.url_source(self.address, self._tools)
-            self._options = self._options or await self._output_options(source)
+            if self._options is None:
+                self._options = await self._output_options(source)
             if self._options is None:
                 return False
             reason = await self._run_program(source, self._options)

@@ -56,7 +56,7 @@ async def test_events_of_all_channels_take_no_more_memory_than_allowed() -> None
 
 async def test_channels_with_the_same_token_are_all_readable_with_it() -> None:
     keys = dict.fromkeys(("a", "b"), ChannelKeys(publish_token="one-token-of-both", read_key="read-0"))
-    authorization = EventAuthorization(Authenticator(), "", keys)
+    authorization = EventAuthorization(Authenticator(), "", keys.get)
     field = (b"authorization", b"Bearer one-token-of-both")
     scope = {"type": "http", "headers": [field], "query_string": b"", "client": None}
     assert await authorization.readable(Request(scope), ("a", "b")) == {"a", "b"}
