@@ -810,7 +810,7 @@ class HttpProtocol(asyncio.Protocol):
             self.transport.close()
 
     def suspect(self) -> None:
-        """Leave the client, which has flooded, a small part of the loop's time, unless it is a trusted proxy."""
+        """Leave a client that has flooded a small part of the loop's time, unless it is a trusted proxy."""
         if not self.proxies.trusts(self._peer):
             self.turns.suspect(self._peer)
 

@@ -23,6 +23,9 @@ from packager.step_budget import StepBudget
 TURN_SECONDS = 0.001
 """Time of one step of the event loop for all connections that have more than a little to do."""
 
+CROWDED_SECONDS, CROWDED_TURNS = 0.005, 5
+"""Most time of a step for single requests that wait since very many have come at once, also in turns."""
+
 TASK_SECONDS = 0.000_2
 """Time that a request for the application takes at least in the next step, counted in this one."""
 
@@ -61,30 +64,30 @@ class SuspectShare:
 
 
 class _WaitingConnections:
-    """Connections that wait: networks of clients take turns, and so do the connections of a network.
-
-    The busy connections of a network and its others are counted as two, so that one with little to do waits
-    for few of its neighbours.
-    """
+    """Connections that wait: networks of clients take turns, and so do the connections of a network."""
 
     def __init__(self) -> None:
         # Ordered sets, whose oldest member is removed at once.
-        self._networks: OrderedDict[tuple[str, bool], OrderedDict[GoOn, None]] = OrderedDict()
+        self._networks: OrderedDict[str, OrderedDict[GoOn, None]] = OrderedDict()
 
     def __bool__(self) -> bool:
         return bool(self._networks)
 
-    def has(self, network: str, *, is_busy: bool) -> bool:
-        return (network, is_busy) in self._networks
+    def has(self, host: str) -> bool:
+        return bool(self._networks) and network_of(host) in self._networks
 
-    def append(self, go_on: GoOn, network: str, *, is_busy: bool) -> None:
-        self._networks.setdefault((network, is_busy), OrderedDict())[go_on] = None
+    def append(self, go_on: GoOn, host: str) -> None:
+        network = network_of(host)
+        waiting = self._networks.get(network)
+        if waiting is None:
+            waiting = self._networks[network] = OrderedDict()
+        waiting[go_on] = None
 
     def pop(self) -> GoOn:
-        key, waiting = self._networks.popitem(last=False)
+        network, waiting = self._networks.popitem(last=False)
         go_on, _ = waiting.popitem(last=False)
         if waiting:
-            self._networks[key] = waiting
+            self._networks[network] = waiting
         return go_on
 
 
@@ -105,8 +108,10 @@ class SharedTurns:
     """
 
     __slots__ = (
+        "_busy",
         "_clock",
         "_contended_until",
+        "_deferred",
         "_ends",
         "_is_due",
         "_is_fresh",
@@ -115,7 +120,6 @@ class SharedTurns:
         "_suspect_until",
         "_suspects",
         "_suspects_due",
-        "_waiting",
         "asked",
         "unwatched",
     )
@@ -130,7 +134,8 @@ class SharedTurns:
         self.unwatched = UNWATCHED_REQUESTS
         self._seconds = seconds
         self._clock = clock
-        self._waiting = _WaitingConnections()
+        # Connections that have more to do than a little, and those with a single request.
+        self._busy, self._deferred = _WaitingConnections(), _WaitingConnections()
         # Until when reads are watched, because connections have waited.
         self._contended_until = 0.0
         # Whether the end of this step will be noticed; whether a turn has just begun; when the step's time
@@ -172,17 +177,17 @@ class SharedTurns:
             Until when the connection is busy; see `admits`.
         """
         if is_suspect:
-            self._suspects.append(go_on, network_of(host), is_busy=True)
+            self._suspects.append(go_on, host)
             self._run_suspects_later()
         else:
-            self._waiting.append(go_on, network_of(host), is_busy=True)
+            self._busy.append(go_on, host)
             self._watch()
         self._contend()
         return self._contended_until
 
     def defer(self, go_on: GoOn, host: str) -> None:
         """Call a connection whose read isn't admitted in one of the next steps."""
-        self._waiting.append(go_on, network_of(host), is_busy=False)
+        self._deferred.append(go_on, host)
         self._watch()
         self._contend()
 
@@ -217,15 +222,13 @@ class SharedTurns:
             return False
         if busy_until and self._clock() < busy_until:
             return self.has_time()
-        if not self._waiting or quiet_seconds > QUIET_SECONDS:
+        if not self._deferred or quiet_seconds > QUIET_SECONDS:
             return True
-        return self.asked <= UNWATCHED_REQUESTS and not self._waiting.has(network_of(host), is_busy=False)
+        return self.asked <= UNWATCHED_REQUESTS and not self._deferred.has(host)
 
     def busy_until(self, host: str) -> float:
         """Return until when a new connection is busy: others of its client wait; 0 if it isn't."""
-        if not self._waiting or not self._waiting.has(network_of(host), is_busy=True):
-            return 0.0
-        return self._clock() + QUIET_SECONDS
+        return self._clock() + QUIET_SECONDS if self._busy.has(host) else 0.0
 
     # The steps
 
@@ -244,22 +247,26 @@ class SharedTurns:
         self._is_due = False
         self._ends = None
         self.asked = 0
-        if self._waiting:
+        if self._deferred or self._busy:
             # First, so that whatever a connection raises keeps none of the others from its turn.
-            self._begin_turn(self._seconds)
-            self._call(self._waiting)
+            self._watch()
+            self._call(self._deferred, min(CROWDED_SECONDS, CROWDED_TURNS * self._seconds))
+            self._call(self._busy, self._seconds)
         elif not self._suspects and self._clock() >= self._contended_until:
             self.unwatched = UNWATCHED_REQUESTS
 
-    def _call(self, line: _WaitingConnections) -> None:
-        """Call connections while there is time; however little there is, the first one goes on."""
+    def _call(self, waiting: _WaitingConnections, seconds: float) -> None:
+        """Call connections for some seconds; however little that is, the first one goes on."""
+        if not waiting:
+            return
+        self._begin_turn(seconds)
         for _ in range(STEP_REQUESTS):
             self._is_fresh = True
             try:
-                line.pop()()
+                waiting.pop()()
             finally:
                 self._is_fresh = False
-            if not line or not self.has_time():
+            if not waiting or not self.has_time():
                 break
 
     # Suspects
@@ -288,8 +295,7 @@ class SharedTurns:
         self._suspects_due = False
         if self._suspects:
             self._run_suspects_later()
-            self._begin_turn(self._suspect_share.seconds)
-            self._call(self._suspects)
+            self._call(self._suspects, self._suspect_share.seconds)
 
 
 _of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, SharedTurns] = weakref.WeakKeyDictionary()
