@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Protocol
 
 STEP_SECONDS = 0.005
 """How long a task may compute between two yields."""
@@ -22,15 +23,29 @@ AUDIO_PORTION_BYTES = 4 << 10
 """Size of portions of audio without a container, whose frames may be as short as eight bytes."""
 
 
+class Turns(Protocol):
+    """The time of an event loop that clients share."""
+
+    def has_time(self) -> bool:
+        """Return whether there is time left in this step of the loop."""
+
+    async def next_turn(self, host: str) -> None:
+        """Wait until it is a client's turn again."""
+
+
 class StepBudget:
     """The computing time that a task has left until it must yield.
 
     Args:
         seconds: of computing between two yields.
+        turns: for a client's bytes, whose task shares the time of a step with other clients.
+        host: the client's address, by which clients take turns.
     """
 
-    def __init__(self, seconds: float = STEP_SECONDS) -> None:
+    def __init__(self, seconds: float = STEP_SECONDS, turns: Turns | None = None, host: str = "") -> None:
         self._seconds = seconds
+        self._turns = turns
+        self._host = host
         self._since = time.perf_counter()
 
     def restart(self) -> None:
@@ -39,7 +54,10 @@ class StepBudget:
 
     async def spend(self) -> None:
         """Yield to the event loop if the time is used up."""
-        if time.perf_counter() - self._since >= self._seconds:
+        if self._turns is not None:
+            if not self._turns.has_time():
+                await self._turns.next_turn(self._host)
+        elif time.perf_counter() - self._since >= self._seconds:
             await asyncio.sleep(0)
             self._since = time.perf_counter()
 

@@ -18,15 +18,14 @@ from origin.events.reading import SEND_BUFFER_BYTES, identity_of
 from origin.http1 import websocket
 from origin.http1.application_exchange import take_slowly
 from origin.http1.body_writer import STREAM, Stream
+from origin.http1.shared_turns import budget_of
 from origin.responses.refusal import RefusalError
+from packager.step_budget import StepBudget
 
 SUBPROTOCOLS = ("headwater.events.v1",)
 
 LISTENER_BYTES = 4096
 """Most bytes of a message of a client that may only listen."""
-
-FRAMES_AT_ONCE = 500
-"""Frames that are read before other tasks of the loop run."""
 
 
 class EventSocket:
@@ -78,15 +77,15 @@ class EventSocket:
         if reader.entered is None:
             return
         try:
-            await self._serve(reader, receive)
+            await self._serve(reader, receive, budget_of(scope))
         finally:
             self._channel.leave(reader)
             reader.stream.end(self._channel.limits.close_seconds)
             self._channel.note_cleanup(reader.gone)
 
-    async def _serve(self, reader: ChannelReader, receive: Receive) -> None:
+    async def _serve(self, reader: ChannelReader, receive: Receive, budget: StepBudget) -> None:
         """Read what the client sends until it closes, or doesn't answer that we have closed."""
-        reading = asyncio.ensure_future(self._read(reader, receive))
+        reading = asyncio.ensure_future(self._read(reader, receive, budget))
         try:
             await asyncio.wait((reading, reader.done), return_when=asyncio.FIRST_COMPLETED)
             if not reader.stream.closed:
@@ -97,24 +96,23 @@ class EventSocket:
         if not reading.cancelled():
             reading.result()
 
-    async def _read(self, reader: ChannelReader, receive: Receive) -> None:
+    async def _read(self, reader: ChannelReader, receive: Receive, budget: StepBudget) -> None:
         while True:
             message = await receive()
             if message["type"] != "http.request":
                 return
             self._frames.receive_data(message["body"])
-            if await self._handle_frames(reader):
+            if await self._handle_frames(reader, budget):
                 return
 
-    async def _handle_frames(self, reader: ChannelReader) -> bool:
+    async def _handle_frames(self, reader: ChannelReader, budget: StepBudget) -> bool:
         """Handle the frames that have come; return whether the connection is to be closed."""
         ping: websocket.Ping | None = None
         closing: websocket.Close | None = None
         answers: list[bytes] = []
         try:
-            for number, event in enumerate(self._frames.events(), 1):
-                if number % FRAMES_AT_ONCE == 0:
-                    await asyncio.sleep(0)
+            for event in self._frames.events():
+                await budget.spend()
                 if isinstance(event, websocket.Close):
                     closing = websocket.Close(event.code, "")
                     if not reader.done.done():

@@ -55,6 +55,9 @@ class ExchangeConnection(Protocol):
     def on_response_complete(self) -> None:
         """Begin the next answer, or close the connection."""
 
+    def close_after_answer(self) -> None:
+        """Close the connection, whose last answer was sent, though perhaps before all of its request came."""
+
 
 class Exchange(ApplicationExchange):
     """A request that the application answers, and its response.
@@ -99,8 +102,13 @@ class Exchange(ApplicationExchange):
     def feed(self, data: bytes) -> None:
         """Buffer bytes of the request's body."""
         super().feed(data)
-        if len(self._body) > BODY_BUFFER_BYTES and not self.response_complete:
+        if self.is_full:
             self._flow.pause_reading()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the application has to take bytes of the body before more are read."""
+        return len(self._body) > BODY_BUFFER_BYTES and not self.response_complete
 
     def hang_up(self) -> None:
         """Note the client's disconnection."""
@@ -328,7 +336,7 @@ class Exchange(ApplicationExchange):
         self._stream = None
         self._end()
         if not self.keep_alive:
-            self._transport.close()
+            self._connection.close_after_answer()
         self._connection.on_response_complete()
 
     def _break_off(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from origin.http1.shared_turns import TURN_SECONDS
+
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
@@ -22,10 +24,8 @@ class HttpLimits:
         body_rate: least bytes per second of a body after those seconds.
         connections: most connections that are served; further ones get 503.
         linger_seconds: how long a refused client is still read from, so that it sees the reason.
-        pipelined_seconds: longest time in one step of the event loop for all connections' requests that came
-            behind others, unanswered yet, on theirs.
-        crowded_seconds: longest time in one step of the event loop for requests that wait since very many
-            have come at once.
+        turn_seconds: longest time in one step of the event loop for all connections that have more to do than
+            a little; see `SharedTurns`.
     """
 
     header_seconds: float = 15.0
@@ -39,5 +39,4 @@ class HttpLimits:
     body_rate: int = 500
     connections: int = 8192
     linger_seconds: float = 2.0
-    pipelined_seconds: float = 0.005
-    crowded_seconds: float = 0.01
+    turn_seconds: float = TURN_SECONDS

@@ -26,6 +26,7 @@ from origin.http.path_prefixes import split_token
 from origin.http.trusted_proxies import TrustedProxies
 from origin.http1 import states
 from origin.http1.body_writer import MAY_OUTLIVE, STREAM
+from origin.http1.connection_end import ConnectionEnd
 from origin.http1.exchange import Exchange
 from origin.http1.fast_answering import FastAnswering
 from origin.http1.fast_path import FastPath
@@ -36,8 +37,7 @@ from origin.http1.request_head import has_unframed_body, split_target
 from origin.http1.request_reader import RequestHead, RequestReader
 from origin.http1.response_head import AddedHeaders, refusal
 from origin.http1.sendfile import FileSender
-from origin.http1.shared_turns import UNWATCHED_REQUESTS, RequestTurns, SharedTurns
-from origin.http1.suspects import Suspects
+from origin.http1.shared_turns import TASK_SECONDS, turns_of
 from origin.http1.timeouts import AwaitedFromClient, ConnectionTimeouts
 from origin.http1.transport import (
     FlowControl,
@@ -73,8 +73,8 @@ UNAVAILABLE = PlainTextResponse(
 )
 """The answer on a connection beyond the number that is served."""
 
-PIECES_AT_ONCE = 32
-"""Most pieces, such as heads, that are read before another connection has a turn."""
+LATE_BYTES = 16 * 1024
+"""Bytes of a body that are read after its answer, so that another request can follow; the rest is dropped."""
 
 REFUSED_CONNECTIONS = 16
 """Most connections that get 503; further ones are cut."""
@@ -90,13 +90,16 @@ class HttpProtocol(asyncio.Protocol):
     __slots__ = (
         "_answering",
         "_body_of",
+        "_busy_until",
         "_counted_by",
         "_ended",
+        "_ending",
         "_is_deferred",
         "_is_excess",
         "_is_preface",
         "_is_taking",
         "_is_too_many",
+        "_late",
         "_peer",
         "_pipeline",
         "_reader",
@@ -126,6 +129,7 @@ class HttpProtocol(asyncio.Protocol):
         "server_state",
         "tasks",
         "transport",
+        "turns",
     )
 
     limits: ClassVar[HttpLimits] = HttpLimits()
@@ -137,9 +141,6 @@ class HttpProtocol(asyncio.Protocol):
     redirects_plain: ClassVar[bool] = False
     alternatives: ClassVar[AddedHeaders | None] = None
     http2: ClassVar[Callable[[HttpProtocol], asyncio.Protocol] | None] = None
-    request_turns: ClassVar[RequestTurns] = RequestTurns(HttpLimits().crowded_seconds)
-    pipeline_turns: ClassVar[SharedTurns] = SharedTurns(HttpLimits().pipelined_seconds)
-    suspects: ClassVar[Suspects] = Suspects(TrustedProxies())
 
     def __init__(
         self,
@@ -158,6 +159,9 @@ class HttpProtocol(asyncio.Protocol):
         self.connections: set[Any] = server_state.connections
         self.tasks = server_state.tasks
         self.loop = _loop or asyncio.get_running_loop()
+        self.turns = turns_of(self.loop, self.limits.turn_seconds)
+        # Until when others have their turn before this connection, which has waited for one.
+        self._busy_until = 0.0
         self.transport: asyncio.Transport
         self.flow: FlowControl
         self.client: tuple[str, int] | None = None
@@ -188,6 +192,9 @@ class HttpProtocol(asyncio.Protocol):
         self._body_of: Exchange | None = None
         # The error status that follows once the earlier requests are answered, behind which we close.
         self._refusal: int | None = None
+        # Bytes of the body that is read that came after its answer; what drops all that comes later.
+        self._late = 0
+        self._ending: ConnectionEnd | None = None
         self.fast_answering = FastAnswering(self)
         # Whether the server is about to end, so that the next answer is the connection's last.
         self._retired = False
@@ -206,6 +213,7 @@ class HttpProtocol(asyncio.Protocol):
         if self._relayed_from is not None:
             self.client, self.server, self.scheme = self._relayed_from
             self._peer = self.client_host or ""
+        self._busy_until = self.turns.busy_until(self._peer)
         # Beyond the limit new connections are refused, and older ones are served on.
         self._is_excess = len(self.connections) > self.limits.connections
         self._count_client()
@@ -238,6 +246,8 @@ class HttpProtocol(asyncio.Protocol):
         """End everything that sends to the client or waits for it: the connection is gone."""
         self.forget_client()
         self._watch.stop()
+        if self._ending is not None:
+            self._ending.cancel()
         self._unread = b""
         for exchange in self._exchanges():
             exchange.hang_up()
@@ -289,7 +299,7 @@ class HttpProtocol(asyncio.Protocol):
         # A request that another process has read isn't taken yet.
         self._take_turn()
         exchanges = self._exchanges()
-        if not exchanges or self.scheme == "https":
+        if not (exchanges or self._unread) or self.scheme == "https":
             return None
         for exchange in exchanges:
             exchange.half_close()
@@ -370,23 +380,37 @@ class HttpProtocol(asyncio.Protocol):
     # Reading
 
     def data_received(self, data: bytes) -> None:
-        """Handle bytes from the client, or have them wait where very many others ask in this step."""
-        turns = self.request_turns
+        """Handle bytes from the client, or have them wait where many others have something to do."""
+        turns = self.turns
         turns.asked += 1
-        if turns.asked > UNWATCHED_REQUESTS and self._defers(data):
+        if turns.asked > turns.unwatched and self._defers(data):
             return
         self._answer(data)
 
     def _defers(self, data: bytes) -> bool:
-        """Have a request wait for its turn, unless it is to be answered now; return whether it waits."""
-        if self._unread or self.active is not None or self._reader.state is not states.IDLE:
+        """Have bytes wait for their turn, unless they are to be handled now; return whether they wait."""
+        if self._unread or self._ending is not None:
+            return False
+        is_busy = self._busy_until > 0.0
+        is_request = self.active is None and self._reader.state is states.IDLE
+        if not is_request and not is_busy:
             return False
         now = self.loop.time()
-        if self.request_turns.admits(now - self._watch.since):
+        if self.turns.admits(now - self._watch.since, self._peer, self._busy_until):
             return False
-        self._unread, self._is_deferred, self._watch.since = data, True, now
-        self.request_turns.append(self._take_deferred)
+        self._unread = data
+        if is_request:
+            self._is_deferred, self._watch.since = True, now
+            self.turns.defer(self._take_deferred, self._peer)
+        else:
+            self._wait_for_turn()
         return True
+
+    def _wait_for_turn(self) -> None:
+        """Read the unread bytes in one of the next turns, and no others before."""
+        self.flow.pause_reading()
+        self.flow.has_unread = True
+        self._busy_until = self.turns.append(self._take_turn, self._peer)
 
     def _take_deferred(self) -> None:
         """Handle the bytes of a request that has waited for its turn."""
@@ -414,25 +438,39 @@ class HttpProtocol(asyncio.Protocol):
 
         The bytes in `tried` are known already to need the parser.
         """
+        if self._ending is not None:
+            self._ending.ignore(len(data))
+        if self._reader.state is states.STOPPED:
+            return
         if HTTP2_PREFACE.startswith(data[:3]) and self._begins_http2(data):
             return
-        start, pieces, self._is_taking = 0, 0, True
-        while start < len(data) and pieces < PIECES_AT_ONCE and not self._is_behind():
-            if pieces and not self.pipeline_turns.has_time():
+        start, self._is_taking = 0, True
+        while start < len(data) and not self._is_behind():
+            if start and not self.turns.has_time():
                 break
-            pieces += 1
-            end = self._reader.end_of_head(data, start)
+            end = self._reader.end_of_piece(data, start)
             piece, start = data[start:end], end
             if piece is tried or not self.fast_answering.answer(piece):
                 self._reader.receive_data(piece)
+            if self._late > LATE_BYTES and self._reader.state is states.BODY:
+                self._drop_rest()
+            if self._reader.state is states.STOPPED:
+                start = len(data)
         self._is_taking = False
         self._unread = data[start:]
         if self._unread:
-            self.flow.pause_reading()
-            if not self._is_behind():
-                self.pipeline_turns.append(self._take_turn)
+            if self._is_behind():
+                self.flow.pause_reading()
+                self.flow.has_unread = True
+            else:
+                self._wait_for_turn()
         if self._reader.state is states.LEAVING:
             self._leave()
+
+    def _drop_rest(self) -> None:
+        """Parse no more of a body that its answer hasn't waited for, and close."""
+        self._reader.move(states.FAULT)
+        self._end(b"")
 
     def _begins_http2(self, data: bytes) -> bool:
         """Have HTTP/2 spoken, if the client begins with its preface; return whether it does."""
@@ -474,10 +512,16 @@ class HttpProtocol(asyncio.Protocol):
         """Read the bytes that came behind the request that has been answered."""
         if self._is_taking:
             return
+        if self._unread and self.active is None and not self.turns.has_time():
+            # A request that came with the one before it.
+            self._wait_for_turn()
+            return
         unread, self._unread = self._unread, b""
+        self.flow.has_unread = False
         self._handle_data(unread)
-        if not self._unread and self._reader.state is not states.LEAVING:
-            self.flow.resume_reading()
+        if not self._unread and self._reader.state is not states.LEAVING and self._ending is None:
+            if self._body_of is None or not self._body_of.is_full:
+                self.flow.resume_reading()
             self._close_behind()
 
     def _leave(self) -> None:
@@ -514,7 +558,7 @@ class HttpProtocol(asyncio.Protocol):
         )
         # The reference is weak, because a cycle would only be freed by the garbage collector.
         scope["extensions"][GONE] = {"exchange": weakref.ref(exchange)}
-        self._body_of = exchange
+        self._body_of, self._late = exchange, 0
         if self.active is not None:
             # This head came with the last bytes of the body before it; what follows it waits unread.
             self._pipeline.append((exchange, app))
@@ -527,6 +571,8 @@ class HttpProtocol(asyncio.Protocol):
     def body_read(self, data: bytes) -> None:
         """Pass bytes of a body on to its request."""
         if self._body_of is not None:
+            if self._body_of.response_complete:
+                self._late += len(data)
             self._body_of.feed(data)
 
     def body_complete(self) -> None:
@@ -622,10 +668,19 @@ class HttpProtocol(asyncio.Protocol):
         exchange.keep_alive = exchange.keep_alive and not self._retired
         # The exchange itself leaves the set at its end: a callback would cost the loop another turn.
         self.tasks.add(self.loop.create_task(exchange.run(app)))
+        if self._busy_until:
+            self.turns.spend(TASK_SECONDS)
 
     def on_response_start(self) -> None:
         """Note that the application's answer begins."""
         self._move(states.REPLY)
+
+    def close_after_answer(self) -> None:
+        """Close the connection, whose last answer was sent, though perhaps before all of its request came."""
+        if self._reader.state is states.BODY:
+            self._drop_rest()
+        else:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         """Begin the next answer: the last byte of the one before has been handed on."""
@@ -634,7 +689,7 @@ class HttpProtocol(asyncio.Protocol):
         self.active = None
         self._watch.served = True
         self._watch.since = self.loop.time()
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._ending is not None:
             return
         if self._pipeline:
             self._begin(*self._pipeline.pop(0))
@@ -740,15 +795,24 @@ class HttpProtocol(asyncio.Protocol):
     def _close_refused(self, status: int | None) -> None:
         """Write the error, if there is one, and close."""
         self._refusal = None
-        if status is not None:
-            self.transport.write(refusal(status, self.default_headers))
-        if not self.transport.can_write_eof():
+        self._end(b"" if status is None else refusal(status, self.default_headers))
+
+    def _end(self, last: bytes) -> None:
+        """Send the last bytes, drop what comes, and close once the client can have read them."""
+        self._unread = b""
+        self.flow.has_unread = False
+        self.fast_answering.forget()
+        if self.transport.can_write_eof():
+            self._ending = ConnectionEnd(self.loop, self.limits, self.transport, self.flow, last)
+            self._ending.cut_off()
+        else:
+            self.transport.write(last)
             self.transport.close()
-            return
-        # Closing with unread bytes would make the kernel reset the connection, and the answer would be lost.
-        self.flow.resume_reading()
-        self.transport.write_eof()
-        self.loop.call_later(self.limits.linger_seconds, self.transport.close)
+
+    def suspect(self) -> None:
+        """Leave a client that has flooded a small part of the loop's time, unless it is a trusted proxy."""
+        if not self.proxies.trusts(self._peer):
+            self.turns.suspect(self._peer)
 
 
 def http_protocol(
@@ -783,9 +847,6 @@ def http_protocol(
         "http2": http2,
         "redirects_plain": redirects_plain,
         "alternatives": AddedHeaders(alternatives) if alternatives else None,
-        "request_turns": RequestTurns(limits.crowded_seconds),
-        "pipeline_turns": SharedTurns(limits.pipelined_seconds),
-        "suspects": Suspects(proxies or TrustedProxies()),
         "__slots__": (),
     }
     return type("LimitedWireProtocol", (HttpProtocol,), shared)

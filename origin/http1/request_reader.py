@@ -18,6 +18,12 @@ from origin.http1.states import ReadingEvent
 
 _METHOD = re.compile(rb"[A-Za-z0-9!#$%&'*+\-.^_`|~]+(?: /|$)")
 
+FEW_BYTES, MANY_BYTES, MANY_LINES = 4 * 1024, 64 * 1024, 512
+"""Bytes of a chunked body that are parsed at once, of which the larger number has so many lines at most.
+
+The fewest have 680 chunks of one byte, which take 0.3 ms.
+"""
+
 FRAMING_PER_BYTE = 16
 """Most bytes of framing per byte of a chunked body; tiny chunks have 5."""
 
@@ -102,6 +108,7 @@ class RequestReader:
         # How many requests have begun; bytes of the current one's body, and of the framing around its chunks.
         self._requests = self._body_bytes = self._framing_bytes = 0
         self._chunks: list[bytes] = []
+        self._is_chunked = False
 
     def close(self) -> None:
         """Release the parser and the connection, which refer to this: no cycle is left to collect."""
@@ -119,9 +126,14 @@ class RequestReader:
             self._consumer.cut(error)
             raise
 
-    def end_of_head(self, data: bytes, start: int) -> int:
-        """Return the position behind the next end of a head; the length of the bytes if there is none."""
-        return self._head_end.find(data, start)
+    def end_of_piece(self, data: bytes, start: int) -> int:
+        """Return the end of the bytes that are read next: behind a head, or behind not too many chunks."""
+        if self.state is not states.BODY or not self._is_chunked or len(data) - start <= FEW_BYTES:
+            return self._head_end.find(data, start)
+        # RFC 9112 §7.1: each chunk has a line end behind its size, and another one behind its bytes.
+        lines = data.count(b"\r\n", start, start + MANY_BYTES)
+        most = FEW_BYTES if lines > MANY_LINES else MANY_BYTES
+        return start + self._head_end.find(data[start : start + most])
 
     def receive_data(self, data: bytes) -> None:
         """Read bytes from the client, up to the end of a head at most."""
@@ -206,6 +218,7 @@ class RequestReader:
         gauge = self._gauge
         if (status := fault_of(method, version, gauge.hosts, gauge.codings)) is not None:
             self._stop(status)
+        self._is_chunked = bool(gauge.codings)
         is_upgrade = self._parser.should_upgrade()
         # Behind a request for an upgrade the parser reads nothing more, even if the upgrade is ignored, and
         # behind a SOURCE it would be lenient with heads that a proxy has let pass as something else.

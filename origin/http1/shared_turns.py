@@ -1,139 +1,319 @@
-"""Shares the event loop's time among connections that send much at once, and among very many busy ones."""
+"""Shares an event loop's time among connections, whatever the protocol: HTTP, TLS, WebSocket, gRPC, RTMP.
+
+Costs are counted by the clock, not by what arrives. A connection with little to do is read from at once. One
+with more asks after each unit (a head, some chunks, a TLS record, a frame, a handshake) whether there is time
+left. If there isn't, its reading pauses, and it waits for its turn in one of the next steps of the loop.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict, deque
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from starlette.types import Scope
+
+from origin.http.client_limits import network_of
+from packager.step_budget import StepBudget
+
+TURN_SECONDS = 0.001
+"""Time of one step of the event loop for all connections that have more than a little to do."""
+
+CROWDED_SECONDS, CROWDED_TURNS = 0.005, 5
+"""Most time of a step for single requests that wait since very many have come at once, also in turns."""
+
+TASK_SECONDS = 0.000_2
+"""Time that a request for the application takes at least in the next step, counted in this one."""
+
+CONNECTION_SECONDS = 0.000_1
+"""Time that a new connection takes in the next step, counted in this one."""
 
 UNWATCHED_REQUESTS = 64
-"""Requests of a step that are answered without a look at the others: looking costs each one some per cent."""
+"""Reads of a step that are handled without a look at the others: looking costs each some per cent."""
 
 STEP_REQUESTS = 256
 """Most requests that are answered in one step of the loop."""
 
 QUIET_SECONDS = 1.0
-"""Who has asked nothing for so long doesn't wait behind those who ask all the time."""
+"""Time after which a connection that has asked nothing, or has waited for a turn last, is quiet again."""
+
+SUSPECT_SECONDS = 10.0
+"""For how long a client is suspect after a flood, or after a connection was ended for its fault."""
+
+SUSPECTS_KEPT = 4096
+"""Most clients that are remembered; the ones whose fault is oldest are forgotten."""
+
+GoOn = Callable[[], None]
 
 
-class RequestTurns:
-    """Ends a step of the loop that has very many requests, and answers the rest in order in the next ones.
-
-    libuv reads from ready sockets up to 48 times, 1,024 at a time, before it runs anything else. So two
-    thousand busy connections would keep answers that need a second step, and new connections, for a second.
+@dataclass(frozen=True, slots=True)
+class SuspectShare:
+    """The share of the event loop's time of clients that have flooded.
 
     Attributes:
-        asked: requests of this step of the loop, as far as it is known to be one.
+        seconds: for which their connections are read from, all together.
+        pause: seconds from one such time to the next one.
     """
 
-    __slots__ = ("_clock", "_is_watched", "_seconds", "_waiting", "asked")
+    seconds: float = 0.000_5
+    pause: float = 0.04
 
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Begin without a request.
 
-        Args:
-            seconds: of a step of the loop for requests that have waited.
-            clock: monotonic seconds.
-        """
-        self.asked = 0
-        self._seconds = seconds
-        self._clock = clock
-        self._is_watched = False
-        self._waiting: deque[Callable[[], None]] = deque()
+class _WaitingConnections:
+    """Connections that wait: networks of clients take turns, and so do the connections of a network."""
 
-    def admits(self, quiet_seconds: float) -> bool:
-        """Return whether a request is answered in this step; it is to be asked from the 65th one on.
+    def __init__(self) -> None:
+        # Ordered sets, whose oldest member is removed at once.
+        self._networks: OrderedDict[str, OrderedDict[GoOn, None]] = OrderedDict()
 
-        Args:
-            quiet_seconds: for how long its connection has asked nothing.
-        """
-        if not self._is_watched:
-            self._watch()
-        if self.asked > STEP_REQUESTS:
-            return False
-        return not self._waiting or quiet_seconds > QUIET_SECONDS
+    def __bool__(self) -> bool:
+        return bool(self._networks)
 
-    def append(self, answer: Callable[[], None]) -> None:
-        """Call what answers a request that isn't admitted, in one of the next steps."""
-        self._waiting.append(answer)
-        if not self._is_watched:
-            self._watch()
+    def has(self, host: str) -> bool:
+        return bool(self._networks) and network_of(host) in self._networks
 
-    def _watch(self) -> None:
-        self._is_watched = True
-        asyncio.get_running_loop().call_soon(self._end_step)
+    def append(self, go_on: GoOn, host: str) -> None:
+        network = network_of(host)
+        waiting = self._networks.get(network)
+        if waiting is None:
+            waiting = self._networks[network] = OrderedDict()
+        waiting[go_on] = None
 
-    def _end_step(self) -> None:
-        """Answer some of those that wait: the step in which they asked is over."""
-        self._is_watched = False
-        self.asked = 0
-        if not self._waiting:
-            return
-        # First, so that whatever an answer raises keeps none of the others from its turn.
-        self._watch()
-        self.asked = UNWATCHED_REQUESTS
-        ends = self._clock() + self._seconds
-        for _ in range(min(len(self._waiting), STEP_REQUESTS)):
-            self._waiting.popleft()()
-            if self._clock() > ends:
-                break
+    def pop(self) -> GoOn:
+        network, waiting = self._networks.popitem(last=False)
+        go_on, _ = waiting.popitem(last=False)
+        if waiting:
+            self._networks[network] = waiting
+        return go_on
 
 
 class SharedTurns:
-    """Resumes connections with unread requests or frames, in turn, for a bounded time of each loop step.
+    """The turns of one event loop, and the clients whose connections have a smaller share of it.
 
-    On HTTP/1, a connection's first request is answered when it comes. Requests behind it in the same read
-    (RFC 9112 §9.3.2) wait here once the time is up, so that a thousand connections with a thousand requests
-    each hold nobody else up.
+    Also ends a step of the loop that has very many requests. libuv reads from ready sockets up to 48 times,
+    1,024 at a time, before it runs anything else. So two thousand busy connections would keep answers that
+    need a second step, and new connections, for a second.
 
     Args:
         seconds: of one step of the event loop that may be spent here.
-        pause: seconds from one such step to the next; 0 for each step of the loop.
         clock: monotonic seconds.
+
+    Attributes:
+        asked: reads of this step of the loop, as far as it is known to be one.
+        unwatched: how many of them are handled without asking `admits`.
     """
 
+    __slots__ = (
+        "_busy",
+        "_clock",
+        "_contended_until",
+        "_deferred",
+        "_ends",
+        "_is_due",
+        "_is_fresh",
+        "_seconds",
+        "_suspect_share",
+        "_suspect_until",
+        "_suspects",
+        "_suspects_due",
+        "asked",
+        "unwatched",
+    )
+
     def __init__(
-        self, seconds: float, clock: Callable[[], float] = time.perf_counter, *, pause: float = 0.0
+        self,
+        seconds: float = TURN_SECONDS,
+        clock: Callable[[], float] = time.perf_counter,
+        suspects: SuspectShare = SuspectShare(),
     ) -> None:
+        self.asked = 0
+        self.unwatched = UNWATCHED_REQUESTS
         self._seconds = seconds
-        self._pause = pause
         self._clock = clock
-        # When the time of this loop step began to run; None where nobody has asked for it.
-        self._began: float | None = None
-        # An ordered set, whose oldest member is removed at once.
-        self._waiting: OrderedDict[Callable[[], None], None] = OrderedDict()
+        # Connections that have more to do than a little, and those with a single request.
+        self._busy, self._deferred = _WaitingConnections(), _WaitingConnections()
+        # Until when reads are watched, because connections have waited.
+        self._contended_until = 0.0
+        # Whether the end of this step will be noticed; whether a turn has just begun; when the step's time
+        # ends, None where nobody has asked for it.
+        self._is_due = self._is_fresh = False
+        self._ends: float | None = None
+        self._suspect_share = suspects
+        self._suspects = _WaitingConnections()
+        self._suspects_due = False
+        # Until when each network is suspect, the earliest first.
+        self._suspect_until: OrderedDict[str, float] = OrderedDict()
+
+    # A turn
 
     def has_time(self) -> bool:
         """Return whether a connection may go on in this step of the loop."""
-        if self._began is None:
-            self._begin()
+        if self._is_fresh:
+            self._is_fresh = False
             return True
-        return self._clock() - self._began < self._seconds
+        if self._ends is None:
+            self._begin_turn(self._seconds)
+            return True
+        return self._clock() < self._ends
 
-    def append(self, go_on: Callable[[], None]) -> None:
-        """Call a connection in one of the next steps, behind those that wait already."""
-        self._waiting[go_on] = None
-        if self._began is None:
-            self._begin()
+    def spend(self, seconds: float) -> None:
+        """Count time of the next step that is spent for what this one has begun."""
+        if self._ends is None:
+            self._begin_turn(self._seconds)
+        self._ends = (self._ends or 0.0) - seconds
 
-    def _begin(self) -> None:
-        self._began = self._clock()
-        loop = asyncio.get_running_loop()
-        if self._pause:
-            loop.call_later(self._pause, self._run)
+    def append(self, go_on: GoOn, host: str = "", *, is_suspect: bool = False) -> float:
+        """Call a busy connection in one of the next steps, after those of its client that wait already.
+
+        Args:
+            host: address of its client, by which clients take turns.
+            is_suspect: whether it has a suspect's share.
+
+        Returns:
+            Until when the connection is busy; see `admits`.
+        """
+        if is_suspect:
+            self._suspects.append(go_on, host)
+            self._run_suspects_later()
         else:
-            loop.call_soon(self._run)
+            self._busy.append(go_on, host)
+            self._watch()
+        self._contend()
+        return self._contended_until
+
+    def defer(self, go_on: GoOn, host: str) -> None:
+        """Call a connection whose read isn't admitted in one of the next steps."""
+        self._deferred.append(go_on, host)
+        self._watch()
+        self._contend()
+
+    def _contend(self) -> None:
+        self.unwatched = 0
+        self._contended_until = self._clock() + QUIET_SECONDS
+
+    async def next_turn(self, host: str = "") -> None:
+        """Have a task wait for its turn."""
+        turn = asyncio.get_running_loop().create_future()
+        self.append(partial(self._wake, turn), host)
+        await turn
+
+    def _wake(self, turn: asyncio.Future[None]) -> None:
+        if not turn.done():
+            turn.set_result(None)
+            # The task computes in the next step.
+            self.spend(self._seconds)
+
+    # Reads that come by themselves
+
+    def admits(self, quiet_seconds: float, host: str, busy_until: float = 0.0) -> bool:
+        """Return whether a read is handled in this step; to be asked after the unwatched ones.
+
+        Args:
+            quiet_seconds: for how long the connection has asked nothing.
+            host: address of its client, by which clients take turns.
+            busy_until: until when it is busy, since it has waited for a turn.
+        """
+        self._watch()
+        if self.asked > STEP_REQUESTS:
+            return False
+        if busy_until and self._clock() < busy_until:
+            return self.has_time()
+        if not self._deferred or quiet_seconds > QUIET_SECONDS:
+            return True
+        return self.asked <= UNWATCHED_REQUESTS and not self._deferred.has(host)
+
+    def busy_until(self, host: str) -> float:
+        """Return until when a new connection is busy: others of its client wait; 0 if it isn't."""
+        return self._clock() + QUIET_SECONDS if self._busy.has(host) else 0.0
+
+    # The steps
+
+    def _begin_turn(self, seconds: float) -> None:
+        self._ends = self._clock() + seconds
+        self._watch()
+
+    def _watch(self) -> None:
+        """Notice the end of this step."""
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._run)
 
     def _run(self) -> None:
-        if not self._waiting:
-            self._began = None
+        """Begin a step, with the turns of connections that wait."""
+        self._is_due = False
+        self._ends = None
+        self.asked = 0
+        if self._deferred or self._busy:
+            # First, so that whatever a connection raises keeps none of the others from its turn.
+            self._watch()
+            self._call(self._deferred, min(CROWDED_SECONDS, CROWDED_TURNS * self._seconds))
+            self._call(self._busy, self._seconds)
+        elif not self._suspects and self._clock() >= self._contended_until:
+            self.unwatched = UNWATCHED_REQUESTS
+
+    def _call(self, waiting: _WaitingConnections, seconds: float) -> None:
+        """Call connections for some seconds; however little that is, the first one goes on."""
+        if not waiting:
             return
-        # First, so that whatever a connection raises keeps none of the others from its turn.
-        self._begin()
-        while self._waiting:
-            go_on, _ = self._waiting.popitem(last=False)
-            go_on()
-            # Behind the first: however little time there is, each step resumes one connection.
-            if not self.has_time():
+        self._begin_turn(seconds)
+        for _ in range(STEP_REQUESTS):
+            self._is_fresh = True
+            try:
+                waiting.pop()()
+            finally:
+                self._is_fresh = False
+            if not waiting or not self.has_time():
                 break
+
+    # Suspects
+
+    def suspect(self, host: str) -> None:
+        """Suspect the client with an address, and all others of its network."""
+        if not host:
+            return
+        network = network_of(host)
+        self._suspect_until[network] = self._clock() + SUSPECT_SECONDS
+        self._suspect_until.move_to_end(network)
+        if len(self._suspect_until) > SUSPECTS_KEPT:
+            self._suspect_until.popitem(last=False)
+
+    def is_suspect(self, host: str) -> bool:
+        """Return whether a client is suspect."""
+        until = self._suspect_until
+        return bool(until) and self._clock() < until.get(network_of(host), 0.0)
+
+    def _run_suspects_later(self) -> None:
+        if not self._suspects_due:
+            self._suspects_due = True
+            asyncio.get_running_loop().call_later(self._suspect_share.pause, self._run_suspects)
+
+    def _run_suspects(self) -> None:
+        self._suspects_due = False
+        if self._suspects:
+            self._run_suspects_later()
+            self._call(self._suspects, self._suspect_share.seconds)
+
+
+_of_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, SharedTurns] = weakref.WeakKeyDictionary()
+
+
+def turns_of(loop: asyncio.AbstractEventLoop, seconds: float = TURN_SECONDS) -> SharedTurns:
+    """Return the turns of an event loop, which all its connections share.
+
+    Args:
+        seconds: of a step that may be spent in turns, where the loop has none yet.
+    """
+    turns = _of_loops.get(loop)
+    if turns is None:
+        turns = _of_loops[loop] = SharedTurns(seconds)
+    return turns
+
+
+def budget_of(scope: Scope) -> StepBudget:
+    """Make the budget of a task that reads a request's body in pieces that may be tiny."""
+    client = scope["client"]
+    return StepBudget(turns=turns_of(asyncio.get_running_loop()), host=client[0] if client else "")

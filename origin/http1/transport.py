@@ -10,12 +10,17 @@ import termios
 
 
 class FlowControl:
-    """Pauses and resumes a transport's reading, and lets writers wait until its buffer has room."""
+    """Pauses and resumes a transport's reading, and lets writers wait until its buffer has room.
+
+    Attributes:
+        has_unread: whether bytes that were read wait for their turn, so that no more are read before.
+    """
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self.read_paused = False
         self.write_paused = False
+        self.has_unread = False
         # Made when a writer waits: few connections ever need one, which takes more memory than all else here.
         self._is_writable: asyncio.Event | None = None
 
@@ -27,7 +32,7 @@ class FlowControl:
 
     def resume_reading(self) -> None:
         """Continue reading."""
-        if self.read_paused:
+        if self.read_paused and not self.has_unread:
             self.read_paused = False
             self._transport.resume_reading()
 

@@ -25,13 +25,11 @@ from h2.events import (
 from h2.exceptions import H2Error
 
 from origin.answers.reply import Reply
-from origin.http1 import suspects
+from origin.http1.connection_end import ConnectionEnd
 from origin.http1.handler_exchange import HandlerExchange, PreparedRequest
 from origin.http1.protocol import HttpProtocol
 from origin.http1.request_reader import RequestHead
-from origin.http1.shared_turns import UNWATCHED_REQUESTS
 from origin.http1.timeouts import SendProgress
-from origin.http2.connection_end import ConnectionEnd
 from origin.http2.engine import FrameEngine
 from origin.http2.frames import (
     CONTINUATION,
@@ -59,9 +57,6 @@ log = structlog.get_logger()
 
 STEP_BYTES = 1024 * 1024
 """Most bytes that one connection sends before other connections get their turn."""
-
-READ_SECONDS = 0.001
-"""Time after which the frames of other connections are read."""
 
 UNSENT_BYTES = 128 * 1024
 """Bytes that the kernel keeps unsent (TCP_NOTSENT_LOWAT), behind which what is more urgent waits."""
@@ -97,13 +92,14 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         self._unread_since = self.loop.time()
         self._ending: ConnectionEnd | None = None
         self._timer = self.loop.call_later(CHECK_SECONDS, self._check)
-        self._turns = first.request_turns
-        self._suspects = first.suspects
-        self._has_suspect = (first.client_host or "") in self._suspects
+        self._host = first.client_host or ""
+        # Until when others have their turn before this connection, which has waited for one.
+        self._busy_until = self._turns.busy_until(self._host)
+        self._has_suspect = self._turns.is_suspect(self._host)
         if self._has_suspect:
             self._is_read_due = True
             first.flow.pause_reading()
-            self.loop.call_later(SUSPECT_SECONDS, self._suspects.turns.append, self._read)
+            self.loop.call_later(SUSPECT_SECONDS, self._read_later)
         if _NOTSENT_LOWAT is not None and (connection := self.transport.get_extra_info("socket")):
             with contextlib.suppress(OSError):
                 connection.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT_BYTES)
@@ -126,14 +122,16 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
             self._first.flow.pause_reading()
         elif self._is_suspect():
             self._read_later()
-        elif self._turns.asked < UNWATCHED_REQUESTS or self._turns.admits(now - since):
+        elif self._turns.asked < self._turns.unwatched or self._turns.admits(
+            now - since, self._host, self._busy_until
+        ):
             before = self._requests
-            self._read_until(now + READ_SECONDS)
+            self._read()
             self._turns.asked += self._requests - before or 1
         else:
             # Very many others ask in this step of the loop.
             self._is_read_due = True
-            self._turns.append(self._read)
+            self._turns.defer(self._read, self._host)
 
     def eof_received(self) -> bool | None:
         """Note the end of the client's data: without it no window grows, so nobody waits for answers."""
@@ -169,20 +167,8 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
     # Reading
 
     def _read(self) -> None:
-        """Read frames in this connection's turn."""
+        """Read frames until there are no whole ones, or others have to have their turn."""
         self._is_read_due = False
-        if self._is_suspect():
-            # To answer a request takes longer than to read it.
-            self._read_until(self.loop.time() + suspects.READ_SECONDS, self._requests + 1)
-        else:
-            self._read_until(self.loop.time() + READ_SECONDS)
-
-    def _read_until(self, end: float, last_request: float = math.inf) -> None:
-        """Read frames until there are no whole ones, or others have to have their turn.
-
-        Args:
-            last_request: number of the request behind which others have it.
-        """
         frames = self._frames
         while frames.unread and not self.is_over and not self._is_blocked:
             try:
@@ -203,7 +189,7 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
                     self._prepared.drop()
                     self._prepared = None
             self._unread_since = self.loop.time()
-            if self._unread_since > end or self._requests >= last_request:
+            if frames.unread and not self._turns.has_time():
                 break
         if self.is_over:
             return
@@ -217,26 +203,23 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
 
     def _read_later(self) -> None:
         """Read frames once others have had their turn."""
+        if self.is_over:
+            return
         self._first.flow.pause_reading()
         self._is_read_due = True
         if self._budget.is_hasty:
             # Whether this connection is ended for it or its client begins another one.
-            self._suspects.add(self._first.client_host or "")
-        if self._is_suspect():
-            self._suspects.turns.append(self._read)
-        else:
-            self._turns.append(self._read)
+            self._first.suspect()
+        self._busy_until = self._turns.append(self._read, self._host, is_suspect=self._is_suspect())
 
     def _suspect(self) -> None:
         """Suspect the client, on this connection and on those that it opens next."""
-        self._suspects.add(self._first.client_host or "")
+        self._first.suspect()
         self._has_suspect = True
 
     def _is_suspect(self) -> bool:
         """Return whether the client floods, or has flooded another connection lately."""
-        return self._budget.is_hasty or (
-            self._has_suspect and (self._first.client_host or "") in self._suspects
-        )
+        return self._budget.is_hasty or (self._has_suspect and self._turns.is_suspect(self._host))
 
     def _is_answered(self, head: FrameHead, frame: bytes) -> bool:
         """Answer a request that is known, if a handler has a short reply; return whether that was done.
@@ -457,7 +440,7 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         self._frames.unread.clear()
         self._hang_up_all()
         self._timer.cancel()
-        self._ending = ConnectionEnd(self._first, last)
+        self._ending = ConnectionEnd(self.loop, self.limits, self.transport, self._first.flow, last)
         return self._ending
 
     def _close(self) -> None:

@@ -93,7 +93,10 @@ class Http3Connection(MultiplexedConnection):
         # Made once the protocol is agreed on.
         self._h3: Http3Engine | None = None
         self._idle_datagrams = IdleDatagrams(self._excess)
-        if (first.client_host or "") in first.suspects:
+        self._host = first.client_host or ""
+        # Whether events wait for their turn.
+        self._has_rest = False
+        if self._turns.is_suspect(self._host):
             self._idle_datagrams.suspect(SUSPECT_SHARE)
             self._resets.add(-RESETS * (1 - SUSPECT_SHARE))
         # Bytes that came in the last datagram.
@@ -123,7 +126,7 @@ class Http3Connection(MultiplexedConnection):
             self._break(error)
             return 0.0
         lost_until = 0.0
-        if self._brought < USEFUL_BYTES and self._requests == requests:
+        if self._brought < USEFUL_BYTES and self._requests == requests and not self._has_rest:
             is_excess = self._idle_datagrams.count(now)
             if is_excess and self._idle_datagrams.is_flood:
                 self._suspect()
@@ -144,7 +147,7 @@ class Http3Connection(MultiplexedConnection):
 
     def _handle_events(self) -> bool:
         """Handle what QUIC has read; return whether there was anything but confirmations."""
-        has_events = False
+        has_events, self._has_rest = False, False
         while not self.is_over and (event := self._quic.next_event()) is not None:
             has_events = True
             self._on_event(self, event)
@@ -159,7 +162,23 @@ class Http3Connection(MultiplexedConnection):
                     self._handle(found)
                 if isinstance(event, events.StreamReset | events.StopSendingReceived):
                     self._on_cancel(event)
+            if not self._turns.has_time():
+                # A datagram may have dozens of requests.
+                self._has_rest = True
+                self._turns.append(self._handle_rest, self._host)
+                break
         return has_events
+
+    def _handle_rest(self) -> None:
+        """Handle in this connection's turn what QUIC has read before."""
+        if self.is_over:
+            return
+        try:
+            self._handle_events()
+        except Exception as error:  # noqa: BLE001  # it concerns this client alone, and is logged
+            self._break(error)
+            return
+        self._schedule()
 
     def _handle(self, event: H3Event) -> None:
         if isinstance(event, HeadersReceived):
@@ -345,7 +364,7 @@ class Http3Connection(MultiplexedConnection):
     def _suspect(self) -> None:
         """Allow little on the client's next connections, if its address is proved."""
         if self._quic.is_handshake_over:
-            self._first.suspects.add(self._first.client_host or "")
+            self._first.suspect()
 
     def _lose(self) -> None:
         """Forget the connection, which is over."""

@@ -25,7 +25,7 @@ from aioquic.quic.retry import QuicRetryTokenHandler
 
 from origin.http.client_limits import network_of
 from origin.http1.protocol import HttpProtocol
-from origin.http1.suspects import Suspects
+from origin.http1.shared_turns import turns_of
 from origin.http3.connection import Http3Connection
 from origin.http3.engines import QuicEngine
 from origin.http3.flood_filter import FloodFilter
@@ -43,9 +43,6 @@ log = structlog.get_logger()
 
 # The library logs each fault of each client.
 logging.getLogger("quic").setLevel(logging.CRITICAL)
-
-READ_SECONDS = 0.0005
-"""Time after which other connections have their turn, before more datagrams are read."""
 
 SUSPECT_SECONDS = 0.1
 """Time from one connection that suspect clients begin to the next one, of all of them together."""
@@ -100,7 +97,7 @@ class Http3Listener:
         self._handshakes: dict[Http3Connection, str] = {}
         self._shaking = Counter[str]()
         self._tokens = QuicRetryTokenHandler()
-        self._suspects: Suspects = protocol().suspects
+        self._turns = turns_of(self._loop)
         # When the next suspect client may begin a connection.
         self._suspects_turn = 0.0
         self._resets = StatelessResets(certificates.reset_key, sock.getsockname()[1])
@@ -137,7 +134,6 @@ class Http3Listener:
     # Reading
 
     def _read(self) -> None:
-        end = self._loop.time() + READ_SECONDS
         while not self._is_over:
             try:
                 data, address = self._socket.recvfrom(MOST_DATAGRAM_BYTES)
@@ -145,7 +141,7 @@ class Http3Listener:
                 # There is none, or an error of one that was sent before.
                 return
             self._handle_datagram(data, address)
-            if self._loop.time() >= end:
+            if not self._turns.has_time():
                 return
 
     def _handle_datagram(self, data: bytes, address: NetworkAddress) -> None:
@@ -179,7 +175,7 @@ class Http3Listener:
             return None
         if self._shaking[network_of(address[0])] >= HANDSHAKES_OF_A_CLIENT:
             return None
-        is_suspect = address[0] in self._suspects
+        is_suspect = self._turns.is_suspect(address[0])
         if is_suspect and self._loop.time() < self._suspects_turn:
             return None
         original, retry_source = header.destination_cid, None

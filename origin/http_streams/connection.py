@@ -16,6 +16,7 @@ from origin.http.token_bucket import TokenBucket
 from origin.http1.body_writer import STREAM
 from origin.http1.protocol import HttpProtocol
 from origin.http1.request_reader import RequestHead
+from origin.http1.shared_turns import TASK_SECONDS
 from origin.http_streams.application_answer import ApplicationAnswer
 from origin.http_streams.handler_answer import HandlerAnswer
 from origin.http_streams.priority import Priority, read_priority
@@ -62,6 +63,7 @@ class MultiplexedConnection(abc.ABC):
         self.fast_path = first.fast_path
         self.server_state = first.server_state
         self.tasks = first.tasks
+        self._turns = first.turns
         self._connections = first.connections
         self._streams: dict[int, HttpStream] = {}
         self._sending: dict[int, HttpStream] = {}
@@ -117,6 +119,7 @@ class MultiplexedConnection(abc.ABC):
             stream.is_request_over = True
             application.end_body()
         application.start(self._first.application_for(head, scope))
+        self._turns.spend(TASK_SECONDS)
         return stream
 
     def _reprioritize(self, number: int, value: bytes) -> None:

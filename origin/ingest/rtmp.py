@@ -31,6 +31,7 @@ from media.rtmp.handshake import RANDOM_BYTES
 from origin.access.limits import RefusalLogLimits
 from origin.access.refusal_log import RefusalLog
 from origin.http.client_limits import network_of
+from origin.http1.shared_turns import turns_of
 from origin.http1.transport import is_encrypted
 from origin.ingest.admission import AGENT_CHARACTERS, IngestAdmission, RefusedError
 from origin.ingest.limits import FRAGMENT_SECONDS
@@ -205,8 +206,8 @@ class _RtmpSession:
         self.is_dispensable = True
         self._progressed = 0.0
         self._deadline = asyncio.timeout(ADMISSION_SECONDS)
-        self._budget = StepBudget()
         self._loop = asyncio.get_running_loop()
+        self._budget = StepBudget(turns=turns_of(self._loop), host=self._address)
         # Packets that were read and aren't pushed yet.
         self._packets = list[Packet]()
         # How many of the publication's faults were sent.

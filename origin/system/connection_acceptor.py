@@ -20,6 +20,7 @@ from typing import Protocol
 import structlog
 
 from origin.http1.protocol import HttpProtocol
+from origin.http1.shared_turns import CONNECTION_SECONDS, turns_of
 from origin.tls.transport import TlsTransport
 from packager.transient_errors import LACKING
 
@@ -100,6 +101,7 @@ class SocketListener:
         self._protocol = protocol
         self._clock = clock
         self._loop = asyncio.get_running_loop()
+        self._turns = turns_of(self._loop)
         self._beginnings: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
         self._told = float("-inf")
@@ -164,10 +166,13 @@ class SocketListener:
                 beginning = self._loop.create_task(self._begin(connection))
                 self._beginnings.add(beginning)
                 beginning.add_done_callback(self._beginnings.discard)
+                self._turns.spend(CONNECTION_SECONDS)
             else:
                 self._begin_handshake(connection, self._context())
             if descriptor > highest:
                 self._wait_for_room("the rest is for ffmpeg and files")
+                return
+            if not self._turns.has_time():
                 return
 
     async def _begin(self, connection: socket.socket) -> None:

@@ -16,11 +16,13 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from origin.http1.shared_turns import turns_of
+
 READ_BYTES = 16 << 10
 """Bytes that OpenSSL gets at once: 600 messages with new keys, which take it 20 ms at most."""
 
-READS_AT_ONCE = 8
-"""Portions of one connection that are read before the others get their turn."""
+SMALL_BYTES = 4 << 10
+"""Records are passed on together until they have so many bytes: one may have a single byte."""
 
 OVERHEAD_BYTES, OVERHEAD_SHARE = 64 << 10, 32
 """Bytes that a client may send beside those for the protocol: so many, and so many for each of those."""
@@ -74,6 +76,10 @@ class TlsTransport(asyncio.Transport):
         self._protocol = protocol
         self._socket = connection
         self._address = connection.getpeername()
+        self._turns = turns_of(loop)
+        # Until when others have their turn before this connection, and whether it waits for its own.
+        self._busy_until = self._turns.busy_until(self._host)
+        self._is_turn_due = False
         self._fd = connection.fileno()
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
@@ -90,6 +96,11 @@ class TlsTransport(asyncio.Transport):
         protocol.connection_made(self)
         if not self._is_closing:
             loop.add_reader(self._fd, self._on_readable)
+
+    @property
+    def _host(self) -> str:
+        """The client's address."""
+        return str(self._address[0]) if isinstance(self._address, tuple) else ""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return a fact about the connection; `tls_output` is what files are sent with."""
@@ -132,21 +143,43 @@ class TlsTransport(asyncio.Transport):
         if not self._is_paused or self._is_closing:
             return
         self._is_paused = False
-        self._loop.add_reader(self._fd, self._on_readable)
+        if self._is_turn_due:
+            return
         if self._has_unread():
-            self._loop.call_soon(self._read_on)
+            self._is_turn_due = True
+            self._loop.call_soon(self._take_turn)
+        else:
+            self._loop.add_reader(self._fd, self._on_readable)
 
     def _has_unread(self) -> bool:
         return bool(self._incoming.pending or (self._is_ready and self._ssl.pending()))
 
-    def _read_on(self) -> None:
-        if self.is_reading():
-            self._decrypt_all(0)
+    def _wait_for_turn(self) -> None:
+        """Read on in one of the next turns, and nothing before."""
+        if not self._is_turn_due:
+            self._is_turn_due = True
+            self._loop.remove_reader(self._fd)
+        self._busy_until = self._turns.append(self._take_turn, self._host)
+
+    def _take_turn(self) -> None:
+        self._is_turn_due = False
+        if not self.is_reading():
+            return
+        self._loop.add_reader(self._fd, self._on_readable)
+        if self._has_unread() and not self._decrypt_all(0):
+            return
+        self._read()
 
     def _on_readable(self) -> None:
-        for _ in range(READS_AT_ONCE):
-            if not self.is_reading():
-                return
+        turns = self._turns
+        if self._busy_until and not turns.admits(0.0, self._host, self._busy_until):
+            self._wait_for_turn()
+        else:
+            self._read()
+
+    def _read(self) -> None:
+        """Read what has come, as far as there is time."""
+        while self.is_reading() and not self._is_turn_due:
             try:
                 data = self._socket.recv(READ_BYTES)
             except BlockingIOError:
@@ -161,6 +194,8 @@ class TlsTransport(asyncio.Transport):
             self._incoming.write(data)
             if not self._decrypt_all(len(data)) or len(data) < READ_BYTES:
                 return
+            if not self._turns.has_time():
+                self._wait_for_turn()
 
     def _decrypt_all(self, count: int) -> bool:
         """Pass on what has come; return whether there was anything for the protocol.
@@ -174,18 +209,21 @@ class TlsTransport(asyncio.Transport):
                 self._count(count, 0)
                 return False
             # To learn by an error that nothing is left would take longer than all else here.
-            while self._incoming.pending or self._ssl.pending():
-                data = self._ssl.read(READ_BYTES)
-                if not data:
+            while self._has_unread():
+                data, is_end = self._decrypt()
+                found += len(data)
+                if data and not self._is_ending:
+                    self._protocol.data_received(data)
+                if is_end:
                     self._on_end()
                     return False
-                found += len(data)
-                if not self._is_ending:
-                    self._protocol.data_received(data)
+                if not data:
+                    break
                 if self._is_paused or self._is_closing:
                     break
-        except ssl.SSLWantReadError:
-            pass
+                if self._has_unread() and not self._turns.has_time():
+                    self._wait_for_turn()
+                    break
         except ssl.SSLError as error:
             self._refuse(error)
             return False
@@ -198,8 +236,26 @@ class TlsTransport(asyncio.Transport):
         self._count(count, found)
         return found > 0
 
+    def _decrypt(self) -> tuple[bytes, bool]:
+        """Return the bytes of the next record, or of several small ones, and whether the data end."""
+        pieces, size = list[bytes](), 0
+        try:
+            while not pieces or (size < SMALL_BYTES and self._has_unread() and self._turns.has_time()):
+                data = self._ssl.read(READ_BYTES)
+                if not data:
+                    return b"".join(pieces), True
+                pieces.append(data)
+                size += len(data)
+        except ssl.SSLWantReadError:
+            pass
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces), False
+
     def _shake_hands(self) -> bool:
         """Continue the handshake; return whether it is complete."""
+        if not self._turns.has_time():
+            # Its arithmetic can't be divided.
+            self._wait_for_turn()
+            return False
         try:
             self._ssl.do_handshake()
         except ssl.SSLWantReadError:

@@ -19,9 +19,9 @@ from origin.http.token_bucket import TokenBucket
 from origin.http1 import websocket
 from origin.http1.application_exchange import take_slowly
 from origin.http1.body_writer import STREAM, Stream
+from origin.http1.shared_turns import budget_of
 from origin.responses.refusal import RefusalError
 from packager.concurrency import running_tasks
-from packager.step_budget import StepBudget
 
 COMMANDS_AT_ONCE, COMMANDS_A_SECOND = 64.0, 20.0
 """Messages of a client: so many may come at once, and so many more in each second."""
@@ -108,7 +108,7 @@ class MultiplexedSocket:
 
     async def _read(self, request: Request, merged: MergedReader, stream: Stream) -> None:
         """Read what the client sends until it closes."""
-        budget = StepBudget()
+        budget = budget_of(request.scope)
         while True:
             message = await request.receive()
             if message["type"] != "http.request":

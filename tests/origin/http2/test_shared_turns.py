@@ -64,7 +64,7 @@ def test_a_crowd_is_answered_in_many_steps_of_the_loop(tmp_path: Path) -> None:
 
 @pytest.mark.clause("CWE-400")
 def test_connections_with_many_requests_each_are_read_from_one_after_the_other(tmp_path: Path) -> None:
-    crowd, limits = Crowd(), HttpLimits(crowded_seconds=0.0)
+    crowd, limits = Crowd(), HttpLimits(turn_seconds=0.0)
     numbers = range(3, 3 + 2 * STREAMS, 2)
     with (
         serving(crowd, tmp_path, "uvloop", limits, http2=Http2Connection) as running,

@@ -75,7 +75,7 @@ async def test_one_client_cannot_have_all_handshakes(listener: Http3Listener, ho
 
 
 async def test_clients_that_have_flooded_begin_one_connection_at_a_time(listener: Http3Listener) -> None:
-    listener._suspects.add("192.0.2.1")
+    listener._turns.suspect("192.0.2.1")
     now = asyncio.get_running_loop().time()
     await begin(listener, "192.0.2.1", is_proved=False)
     assert listener._suspects_turn > now
@@ -93,7 +93,7 @@ async def test_a_suspect_that_has_to_prove_its_address_keeps_its_turn(
 ) -> None:
     for number in range(RETRY_HANDSHAKES):
         await begin(listener, f"198.51.100.{number}", is_proved=False)
-    listener._suspects.add("192.0.2.1")
+    listener._turns.suspect("192.0.2.1")
     await begin(listener, "192.0.2.1", is_proved=False)
     assert len(listener._handshakes) == RETRY_HANDSHAKES
     await begin(listener, "192.0.2.1", is_proved=True)

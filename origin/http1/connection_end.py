@@ -1,4 +1,4 @@
-"""The end of an HTTP/2 connection: its last bytes are sent, and nothing is handled any more.
+"""The end of a connection whose client may still send: its last bytes are sent, and what comes is dropped.
 
 Closing with unread bytes, such as those that open windows, would make the kernel reset the connection: the
 client would lose what it hasn't read yet. So they are read on; most clients close by themselves.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 
-from origin.http1.protocol import HttpProtocol
-from origin.http1.transport import unconfirmed_bytes
+from origin.http1.limits import HttpLimits
+from origin.http1.transport import FlowControl, unconfirmed_bytes
 
 IGNORED_SECONDS = 0.02
 """Pause between two reads of what a client at fault sends behind its connection's end."""
@@ -26,11 +26,18 @@ class ConnectionEnd:
         last: the last bytes.
     """
 
-    def __init__(self, first: HttpProtocol, last: bytes) -> None:
-        self._loop = first.loop
-        self._limits = first.limits
-        self._flow = first.flow
-        self._transport = first.transport
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        limits: HttpLimits,
+        transport: asyncio.Transport,
+        flow: FlowControl,
+        last: bytes,
+    ) -> None:
+        self._loop = loop
+        self._limits = limits
+        self._flow = flow
+        self._transport = transport
         # Bytes that have come since, and when a client at fault is cut off.
         self._ignored, self._cut_at = 0, math.inf
         self._timer: asyncio.TimerHandle | None = None
