@@ -98,7 +98,7 @@ class WorkerEventChannels:
     def routes(self, client_limits: ClientLimits) -> list[BaseRoute]:
         """Make their routes."""
         config = self._config
-        # Of channels whose readers need a key there are none here.
+        # No channel whose readers need a key is here.
         keys = {
             name: ChannelKeys(read_key="", allow_origin=one.allow_origin)
             for name, one in self._options.items()
