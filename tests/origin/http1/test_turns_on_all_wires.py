@@ -29,7 +29,7 @@ from origin.http1.shared_turns import turns_of
 from origin.http2.connection import Http2Connection
 from origin.http3.certificates import QuicCertificates
 from origin.http3.listener import Http3Listener
-from origin.server.system.connection_acceptor import ConnectionAcceptor, SocketListener
+from origin.system.connection_acceptor import ConnectionAcceptor, SocketListener
 from origin.tls.certificates import Certificates
 from tests.certificates import CHAIN, KEY, self_signed
 from tests.http2_frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, block, frame, settings
