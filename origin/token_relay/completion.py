@@ -151,7 +151,7 @@ class Completion:
         self._over = False
         self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.error: CompletionError | None = None
-        self.whole: bytes | None = None
+        self.whole: list[bytes] | None = None
         self.kept = request.is_background
         self.abandoned = self.is_told = False
 
@@ -323,12 +323,13 @@ class Completion:
             most = f"{self._limits.upstream.answer_bytes} bytes or {ANSWER_EVENTS} events"
             raise CompletionError(f"the upstream server's answer has more than {most}")
 
-    def _publish_whole(self, answer: bytes) -> None:
+    def _publish_whole(self, answer: list[bytes]) -> None:
         """Publish an answer in one piece, or why the channel's readers don't get it: its caller does."""
-        if len(answer) <= LINE_BYTES:
-            self._publish(COMPLETION, answer.decode())
+        size = sum(map(len, answer))
+        if size <= LINE_BYTES:
+            self._publish(COMPLETION, b"".join(answer).decode())
         else:
-            self._publish(ERROR, _too_large(len(answer)))
+            self._publish(ERROR, _too_large(size))
 
     def fail(self, error: CompletionError, reason: str = FAILED) -> None:
         """Publish the answer's end and its reason; nothing if the answer has ended already."""

@@ -223,7 +223,7 @@ class TokenRelay:
             self.counters.refused += 1
             raise RefusalError(429, f"{self.limits.requests} requests are under way", headers)
 
-    async def pass_on(self, asked: UpstreamRequest) -> bytes:
+    async def pass_on(self, asked: UpstreamRequest) -> list[bytes]:
         """Request what isn't for the channel's readers, such as the list of models; return its JSON.
 
         Raises:

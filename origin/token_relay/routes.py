@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -98,7 +98,7 @@ class RelayEndpoint:
             with self._admission.held(relay.channel, request):
                 if not asked.is_stream and self._dialect is not CHAT:
                     whole = await while_connected(request, relay.pass_on(asked.upstream))
-                    await Response(whole, 200, NO_STORE, JSON)(scope, receive, send)
+                    await _WholeAnswer(whole)(scope, receive, send)
                     return
                 completion = relay.ask(asked, caller, is_kept=True)
                 with completion.awaited():
@@ -173,10 +173,27 @@ class RelayEndpoint:
         if not await _comes(completion, request, None):
             return
         if completion.whole is not None:
-            answer = Response(completion.whole, 200, NO_STORE, JSON)
+            answer: Response = _WholeAnswer(completion.whole)
         else:
             answer = error_response(completion.error or BROKEN, self._dialect)
         await answer(request.scope, request.receive, send)
+
+
+class _WholeAnswer(Response):
+    """An answer of the upstream server in one piece, whose portions are sent one by one."""
+
+    def __init__(self, portions: Sequence[bytes]) -> None:
+        length = str(sum(map(len, portions)))
+        super().__init__(None, 200, {**NO_STORE, "content-length": length}, JSON)
+        self._portions = portions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        del receive
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        for portion in () if scope["method"] == "HEAD" else self._portions:
+            await send({"type": "http.response.body", "body": portion, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class PassingEndpoint:
@@ -210,7 +227,7 @@ class PassingEndpoint:
             asked = replace(asked, key=own_key(relay, self._authorization, request))
             with self._admission.held(relay.channel, request):
                 whole = await while_connected(request, relay.pass_on(asked))
-            answer = Response(whole, 200, NO_STORE, JSON)
+            answer: Response = _WholeAnswer(whole)
         except CompletionError as error:
             answer = error_response(error)
         except RefusalError as error:

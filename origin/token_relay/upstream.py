@@ -7,7 +7,7 @@ import codecs
 import contextlib
 import re
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -159,8 +159,8 @@ class Upstream:
                 told = "within an event" if unfinished else "before its first event"
                 raise CompletionError(f"the upstream server's answer ended {told}")
 
-    async def whole(self, asked: UpstreamRequest) -> bytes:
-        """Ask for an answer in one piece, which is JSON.
+    async def whole(self, asked: UpstreamRequest) -> list[bytes]:
+        """Ask for an answer in one piece, which is JSON; return its portions, as copying all would take long.
 
         Raises:
             CompletionError: there is none.
@@ -169,7 +169,7 @@ class Upstream:
             answer = await self._body(response, self._limits.answer_bytes)
             if answer is None:
                 raise self._too_long()
-            return await _redacted_bytes(answer, self._redactor_of(asked))
+            return await _redacted_portions(answer, self._redactor_of(asked))
 
     def _too_long(self) -> CompletionError:
         most = self._limits.answer_bytes
@@ -253,18 +253,19 @@ class Upstream:
     async def _error_body(self, response: httpx.Response) -> str:
         with contextlib.suppress(TimeoutError, httpx.HTTPError, UnicodeDecodeError):
             async with asyncio.timeout(ERROR_SECONDS):
-                return (await self._body(response, ERROR_BYTES) or b"").decode()
+                return b"".join(await self._body(response, ERROR_BYTES) or ()).decode()
         return ""
 
-    async def _body(self, response: httpx.Response, most: int) -> bytes | None:
-        """Receive a body; None where it is longer than may be."""
-        body = bytearray()
+    async def _body(self, response: httpx.Response, most: int) -> list[bytes] | None:
+        """Receive a body in portions; None where it is longer than may be."""
+        body, size = list[bytes](), 0
         async with aclosing(self._received(response)) as received:
             async for data in received:
-                body += data
-                if len(body) > most:
+                body.append(data)
+                size += len(data)
+                if size > most:
                     return None
-        return bytes(body)
+        return body
 
     async def _received(self, response: httpx.Response) -> AsyncGenerator[bytes]:
         """Receive a body without its content coding, in which some servers answer though nobody asked for it.
@@ -312,15 +313,17 @@ async def _without_secrets(text: str, redactor: Redactor, budget: StepBudget) ->
     return "".join((*pieces, piecewise.finish()))
 
 
-async def _redacted_bytes(answer: bytes, redactor: Redactor) -> bytes:
+async def _redacted_portions(answer: Sequence[bytes], redactor: Redactor) -> list[bytes]:
     """Return an answer as UTF-8, without secrets."""
     decoder, piecewise = codecs.getincrementaldecoder("utf-8")("replace"), PiecewiseRedactor(redactor)
+    budget = StepBudget()
     pieces = [
         piecewise.push(decoder.decode(portion)).encode()
-        async for portion in StepBudget().portions(answer, REDACTED_BYTES)
+        for data in answer
+        async for portion in budget.portions(data, REDACTED_BYTES)
     ]
     end = piecewise.push(decoder.decode(b"", final=True)) + piecewise.finish()
-    return b"".join((*pieces, end.encode()))
+    return [*pieces, end.encode()]
 
 
 def host_of(url: str) -> str:

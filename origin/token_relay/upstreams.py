@@ -134,7 +134,7 @@ class Upstreams:
 
         await self._first(ask, lambda: not has_begun, has_own_key=bool(asked.key))
 
-    async def whole(self, asked: UpstreamRequest) -> bytes:
+    async def whole(self, asked: UpstreamRequest) -> list[bytes]:
         """Ask for an answer in one piece, as `Upstream.whole`.
 
         Raises:
