@@ -398,9 +398,9 @@ class HttpProtocol(asyncio.Protocol):
         now = self.loop.time()
         if self.turns.admits(now - self._watch.since, self._peer, self._busy_until):
             return False
-        self._unread = data
-        if is_request:
-            self._is_deferred, self._watch.since = True, now
+        self._unread, self._watch.since = data, now
+        if is_request and not self.turns.is_busy(self._busy_until):
+            self._is_deferred = True
             self.turns.defer(self._take_deferred, self._peer)
         else:
             self._wait_for_turn()

@@ -18,8 +18,9 @@ from origin.http1.states import ReadingEvent
 
 _METHOD = re.compile(rb"[A-Za-z0-9!#$%&'*+\-.^_`|~]+(?: /|$)")
 
-FEW_BYTES, MANY_BYTES, MANY_LINES = 4 * 1024, 64 * 1024, 512
-"""Bytes of a chunked body that are parsed at once, of which the larger number has so many lines at most.
+FEW_BYTES, MANY_BYTES = 4 * 1024, 64 * 1024
+FEW_LINES, MANY_LINES = 128, 512
+"""Bytes of a chunked body that are parsed at once, and most lines in so many that more are parsed.
 
 The fewest have 680 chunks of one byte, which take 0.3 ms.
 """
@@ -131,8 +132,11 @@ class RequestReader:
         if self.state is not states.BODY or not self._is_chunked or len(data) - start <= FEW_BYTES:
             return self._head_end.find(data, start)
         # RFC 9112 §7.1: each chunk has a line end behind its size, and another one behind its bytes.
-        lines = data.count(b"\r\n", start, start + MANY_BYTES)
-        most = FEW_BYTES if lines > MANY_LINES else MANY_BYTES
+        most = FEW_BYTES
+        for size, lines in ((FEW_BYTES, FEW_LINES), (MANY_BYTES, MANY_LINES)):
+            if data.count(b"\r\n", start, start + size) > lines:
+                break
+            most = size
         return start + self._head_end.find(data[start : start + most])
 
     def receive_data(self, data: bytes) -> None:

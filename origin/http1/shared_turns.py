@@ -220,7 +220,7 @@ class SharedTurns:
         self._watch()
         if self.asked > STEP_REQUESTS:
             return False
-        if busy_until and self._clock() < busy_until:
+        if self.is_busy(busy_until):
             return self.has_time()
         if not self._deferred or quiet_seconds > QUIET_SECONDS:
             return True
@@ -229,6 +229,10 @@ class SharedTurns:
     def busy_until(self, host: str) -> float:
         """Return until when a new connection is busy: others of its client wait; 0 if it isn't."""
         return self._clock() + QUIET_SECONDS if self._busy.has(host) else 0.0
+
+    def is_busy(self, busy_until: float) -> bool:
+        """Return whether a connection has waited for a turn lately."""
+        return busy_until > 0.0 and self._clock() < busy_until
 
     # The steps
 
@@ -250,10 +254,21 @@ class SharedTurns:
         if self._deferred or self._busy:
             # First, so that whatever a connection raises keeps none of the others from its turn.
             self._watch()
-            self._call(self._deferred, min(CROWDED_SECONDS, CROWDED_TURNS * self._seconds))
+            self._answer_deferred(min(CROWDED_SECONDS, CROWDED_TURNS * self._seconds))
             self._call(self._busy, self._seconds)
         elif not self._suspects and self._clock() >= self._contended_until:
             self.unwatched = UNWATCHED_REQUESTS
+
+    def _answer_deferred(self, seconds: float) -> None:
+        """Call connections that have a single request; one that turns out to have more waits again."""
+        end = self._clock() + seconds
+        self._begin_turn(0.0)
+        for _ in range(STEP_REQUESTS):
+            if not self._deferred:
+                break
+            self._deferred.pop()()
+            if self._clock() >= end:
+                break
 
     def _call(self, waiting: _WaitingConnections, seconds: float) -> None:
         """Call connections for some seconds; however little that is, the first one goes on."""
