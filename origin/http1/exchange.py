@@ -49,6 +49,10 @@ class ExchangeConnection(Protocol):
     def file_sender(self) -> FileSender:
         """Return the connection's sender of file bytes; it is made when it is first needed."""
 
+    @property
+    def leaves_body(self) -> bool:
+        """Whether the rest of the request's body is dropped after the answer, and the connection ends."""
+
     def on_response_start(self) -> None:
         """Note that the answer begins."""
 
@@ -182,6 +186,9 @@ class Exchange(ApplicationExchange):
         self.response_started = True
         self._connection.on_response_start()
         self._expects_continue = False
+        if self._connection.leaves_body:
+            # RFC 9112 §9.6: whoever closes says so, so that no other request is sent meanwhile.
+            self.keep_alive = False
         # RFC 9112 §6.3: these responses never have a body, whatever their fields say.
         self._bodyless = self._bodyless or status in (204, 304)
         # RFC 9110 §6.6.1: Date is when the answer is made, which may be long after the request came.

@@ -74,7 +74,10 @@ UNAVAILABLE = PlainTextResponse(
 """The answer on a connection beyond the number that is served."""
 
 LATE_BYTES = 16 * 1024
-"""Bytes of a body that are read after its answer, so that another request can follow; the rest is dropped."""
+"""Most bytes of a body that are read after its answer, so that another request can follow.
+
+An answer to a request of whose body more is to come, or nobody knows how much, says that it is the last one.
+"""
 
 REFUSED_CONNECTIONS = 16
 """Most connections that get 503; further ones are cut."""
@@ -89,6 +92,7 @@ class HttpProtocol(asyncio.Protocol):
 
     __slots__ = (
         "_answering",
+        "_body_left",
         "_body_of",
         "_busy_until",
         "_counted_by",
@@ -99,7 +103,6 @@ class HttpProtocol(asyncio.Protocol):
         "_is_preface",
         "_is_taking",
         "_is_too_many",
-        "_late",
         "_peer",
         "_pipeline",
         "_reader",
@@ -192,8 +195,8 @@ class HttpProtocol(asyncio.Protocol):
         self._body_of: Exchange | None = None
         # The error status that follows once the earlier requests are answered, behind which we close.
         self._refusal: int | None = None
-        # Bytes of the body that is read that came after its answer; what drops all that comes later.
-        self._late = 0
+        # Bytes of the body that are still to come; what drops all that comes after the last answer.
+        self._body_left = 0.0
         self._ending: ConnectionEnd | None = None
         self.fast_answering = FastAnswering(self)
         # Whether the server is about to end, so that the next answer is the connection's last.
@@ -452,8 +455,6 @@ class HttpProtocol(asyncio.Protocol):
             piece, start = data[start:end], end
             if piece is tried or not self.fast_answering.answer(piece):
                 self._reader.receive_data(piece)
-            if self._late > LATE_BYTES and self._reader.state is states.BODY:
-                self._drop_rest()
             if self._reader.state is states.STOPPED:
                 start = len(data)
         self._is_taking = False
@@ -558,7 +559,7 @@ class HttpProtocol(asyncio.Protocol):
         )
         # The reference is weak, because a cycle would only be freed by the garbage collector.
         scope["extensions"][GONE] = {"exchange": weakref.ref(exchange)}
-        self._body_of, self._late = exchange, 0
+        self._body_of, self._body_left = exchange, head.body_bytes
         if self.active is not None:
             # This head came with the last bytes of the body before it; what follows it waits unread.
             self._pipeline.append((exchange, app))
@@ -571,8 +572,7 @@ class HttpProtocol(asyncio.Protocol):
     def body_read(self, data: bytes) -> None:
         """Pass bytes of a body on to its request."""
         if self._body_of is not None:
-            if self._body_of.response_complete:
-                self._late += len(data)
+            self._body_left -= len(data)
             self._body_of.feed(data)
 
     def body_complete(self) -> None:
@@ -681,6 +681,12 @@ class HttpProtocol(asyncio.Protocol):
             self._drop_rest()
         else:
             self.transport.close()
+
+    @property
+    def leaves_body(self) -> bool:
+        """Whether the rest of the body is dropped after the answer: more may be to come than is read then."""
+        is_read = self._reader.state is states.BODY and self._body_of is self.active
+        return is_read and self._body_left > LATE_BYTES
 
     def on_response_complete(self) -> None:
         """Begin the next answer: the last byte of the one before has been handed on."""

@@ -6,6 +6,7 @@ it gets bytes, and its connection gets heads, bytes of bodies and faults.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import NamedTuple, Protocol
 
@@ -43,7 +44,7 @@ class RequestHead(NamedTuple):
         expects_continue: whether the client waits for a 100 before it sends the body.
         keep_alive: whether another request may follow.
         is_upgrade: whether the client asks for another protocol.
-        has_body: whether the head announces a body, even an empty one in chunks.
+        body_bytes: how long the announced body is; 0 without one, infinite where that isn't said.
     """
 
     method: str
@@ -53,7 +54,17 @@ class RequestHead(NamedTuple):
     expects_continue: bool
     keep_alive: bool
     is_upgrade: bool
-    has_body: bool
+    body_bytes: float
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a body is announced, even an empty one in chunks."""
+        return self.body_bytes > 0
+
+
+def _content_length(fields: list[tuple[bytes, bytes]]) -> int:
+    """Return the length that the fields of a head announce, which the parser has checked; 0 without any."""
+    return next((int(value) for name, value in fields if name == b"content-length"), 0)
 
 
 class RequestConsumer(Protocol):
@@ -237,7 +248,7 @@ class RequestReader:
             self._expects_continue and version == "1.1",
             has_next and self._parser.should_keep_alive(),
             is_upgrade,
-            bool(gauge.codings) or any(name == b"content-length" and value != b"0" for name, value in fields),
+            math.inf if gauge.codings else _content_length(fields),
         )
         event = self._consumer.head_read(head)
         self.move(event)

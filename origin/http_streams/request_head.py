@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 
@@ -62,9 +63,9 @@ def read_request(
         return fault
     if not target.startswith(b"/") and not (method == "OPTIONS" and target == b"*"):
         return 400
-    has_body = not is_all
+    body_bytes = 0.0 if is_all else math.inf
     return RequestHead(
-        method, version, target, fields, expects_continue, True, protocol is not None, has_body
+        method, version, target, fields, expects_continue, True, protocol is not None, body_bytes
     )
 
 

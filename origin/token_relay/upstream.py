@@ -258,14 +258,18 @@ class Upstream:
 
     async def _body(self, response: httpx.Response, most: int) -> list[bytes] | None:
         """Receive a body in portions; None where it is longer than may be."""
-        body, size = list[bytes](), 0
+        body, last, size = list[bytes](), bytearray(), 0
         async with aclosing(self._received(response)) as received:
             async for data in received:
-                body.append(data)
+                # A portion of each of a server's chunks would take forty times the memory of one byte.
+                last += data
                 size += len(data)
                 if size > most:
                     return None
-        return body
+                if len(last) >= REDACTED_BYTES:
+                    body.append(bytes(last))
+                    last.clear()
+        return [*body, bytes(last)]
 
     async def _received(self, response: httpx.Response) -> AsyncGenerator[bytes]:
         """Receive a body without its content coding, in which some servers answer though nobody asked for it.
