@@ -365,8 +365,10 @@ class HttpProtocol(asyncio.Protocol):
     def awaited(self) -> AwaitedFromClient:
         """The part of a request that the client has to send now."""
         reading = self._reader.state
-        is_over = reading is states.STOPPED or reading is states.LEAVING or self._is_deferred
-        if self.active is not None or is_over or self.transport.is_closing():
+        is_over = reading is states.STOPPED or reading is states.LEAVING or self.transport.is_closing()
+        # Bytes that wait for their turn have come: the time that they wait isn't the client's.
+        has_turn = self._is_deferred or (bool(self._unread) and not self._is_preface)
+        if self.active is not None or is_over or has_turn:
             return AwaitedFromClient.NOTHING
         return AwaitedFromClient.HEAD if reading is states.HEAD else AwaitedFromClient.REQUEST
 

@@ -25,7 +25,7 @@ from uvicorn.server import ServerState
 
 from origin.http1.limits import HttpLimits
 from origin.http1.protocol import HttpProtocol, http_protocol
-from origin.http1.shared_turns import turns_of
+from origin.http1.shared_turns import SharedTurns, turns_of
 from origin.http2.connection import Http2Connection
 from origin.http3.certificates import QuicCertificates
 from origin.http3.listener import Http3Listener
@@ -104,14 +104,15 @@ class Wires:
 
 
 @pytest.fixture
-async def wires(tmp_path: Path) -> AsyncIterator[Wires]:
+async def wires(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Wires]:
+    limits: HttpLimits = getattr(request, "param", HttpLimits(turn_seconds=0.0))
     loop, sink = asyncio.get_running_loop(), Sink()
     turns_of(loop, 0.0)
     await asyncio.to_thread(self_signed, tmp_path)
     certificates = await asyncio.to_thread(
         Certificates, str(tmp_path / CHAIN), str(tmp_path / KEY), None, list[str]()
     )
-    made = http_protocol(HttpLimits(turn_seconds=0.0), http2=Http2Connection)
+    made = http_protocol(limits, http2=Http2Connection)
     config = uvicorn.Config(sink, http=made, log_config=None, lifespan="off")
     config.load()
     state = ServerState()
@@ -293,3 +294,31 @@ async def test_a_neighbour_is_answered_among_the_shreds_of_a_client(wires: Wires
     assert handled() <= attack.most
     # Nothing is lost of what waits for its turn.
     await until(lambda: handled() == attack.count, "the rest")
+
+
+@pytest.mark.parametrize("wires", [HttpLimits(turn_seconds=0.0, header_seconds=1.0)], indirect=True)
+async def test_the_time_of_a_client_does_not_run_while_its_bytes_wait_for_their_turn(
+    wires: Wires, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, waiting = asyncio.get_running_loop(), list[Callable[[], None]]()
+
+    def append(turns: SharedTurns, go_on: Callable[[], None], host: str) -> float:
+        waiting.append(go_on)
+        return turns_of(loop).busy_until(host)
+
+    client = await wires.connected(wires.plain)
+    with monkeypatch.context() as patch:
+        patch.setattr(SharedTurns, "admits", lambda *_: False)
+        patch.setattr(SharedTurns, "is_busy", lambda *_: True)
+        patch.setattr(SharedTurns, "append", append)
+        turns_of(loop).unwatched = -1
+        client.send(NEIGHBOUR)
+        await until(lambda: bool(waiting), "the turn")
+    # Others that began later, one after the other, and whose heads don't come to their ends.
+    for _ in range(2):
+        late = await wires.connected(wires.plain)
+        late.send(NEIGHBOUR[:20])
+        assert (await loop.sock_recv(late, 100)).startswith(b"HTTP/1.1 408")
+    for go_on in waiting:
+        go_on()
+    assert (await loop.sock_recv(client, 100)).startswith(b"HTTP/1.1 200")
