@@ -19,6 +19,7 @@ MINUTES ?= $(if $(CLUSTER),20,60)
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 4 * n : 10)))
 BIN := .venv/bin
 
+export SYSTEM
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
 # Images that forbid Python to keep what it compiled let each of a thousand processes compile it all again.
@@ -30,14 +31,16 @@ SYNC = PYTHONDONTWRITEBYTECODE=1 .ci/retry "Is the package index reachable? Behi
 # What `make dev` starts again when a file of these folders changes; PYTHONPATH lets it run the code that it watches.
 CODE := media packager origin player
 
-.PHONY: help setup setup-test run dev test quick coverage clauses docs check format bench audit soak fuzz clean
+.PHONY: help setup run dev test test-all test-turn quick coverage clauses docs check format bench audit soak fuzz clean
 
 help:
 	@echo "make run                  set up, make demo media, serve it on port $(PORT)"
 	@echo "make run LIBRARY=DIR      the same with your own files"
 	@echo "make run HOST=0.0.0.0     the same for the local network: shows its address and a QR code for phones"
 	@echo "make dev                  the same with debug log, started again when a file of the code changes (ARGS='--config FILE')"
-	@echo "make test                 set up and run all tests, real browser included"
+	@echo "make test                 set up and run the tests, real browser included: each promise once"
+	@echo "make test SYSTEM=no       the same with the programs that are here: only ffmpeg is installed"
+	@echo "make test-all             and what repeats them over every combination (TURN=5: an eighth of that)"
 	@echo "make quick                the tests that start no process and wait for nothing (ARGS=origin/radio: of one folder)"
 	@echo "make coverage             the same, and which lines and branches they run: twice the processor time"
 	@echo "make clauses              which test shows which clause of a standard"
@@ -67,7 +70,9 @@ player/vendor/integrity.txt: player/package-lock.json .venv/.setup
 
 setup: .venv/.setup player/vendor/integrity.txt
 
-.venv/.setup-test: .venv/.setup .ci/system-packages | $(filter .tools/%,$(UV))
+# With SYSTEM=no the stamp is another one: what is left out then is installed later without it.
+SETUP_TEST = .venv/.setup-test$(if $(filter no,$(SYSTEM)),-without-system)
+$(SETUP_TEST): .venv/.setup .ci/system-packages | $(filter .tools/%,$(UV))
 	.ci/system-packages chromium
 	.ci/system-packages test-programs
 	$(SYNC) --inexact --group validators --group token-sources --group s3-server --python "$(PYTHON)"
@@ -83,11 +88,19 @@ dev: setup
 
 PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-# What fails beside others is asked again alone: see tests/run_tests.py.
-test: setup .venv/.setup-test
-	$(BIN)/python -m tests.run_tests $(PARALLEL) --max-worker-restart 100 $(ARGS)
+# What fails beside others is asked again alone: see tests/run_tests.py. Which tests are of which tier: tests/tiers.py.
+RUN_TESTS = $(BIN)/python -m tests.run_tests $(PARALLEL) --max-worker-restart 100
+test: setup $(SETUP_TEST)
+	$(RUN_TESTS) --tier=first $(ARGS)
 
-coverage: setup .venv/.setup-test
+test-all: setup $(SETUP_TEST)
+	$(RUN_TESTS) $(if $(TURN),--tier=second --turn=$(TURN) $(if $(ROOMS),--rooms=$(ROOMS))) $(ARGS)
+
+# The part of the second tier that CI runs for the newest commits.
+test-turn: setup $(SETUP_TEST)
+	$(RUN_TESTS) $$($(BIN)/python -m tests.tiers) $(ARGS)
+
+coverage: setup $(SETUP_TEST)
 	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term --cov-report=xml $(ARGS)
 
 # What ARGS names below tests/ is run alone, as in ARGS="origin/radio -x".
@@ -121,7 +134,7 @@ audit: setup
 		$(UV) export --frozen --quiet --all-groups --all-extras --no-emit-project --output-file "$$list" && \
 		$(UV) tool run "pip-audit==$(PIP_AUDIT_VERSION)" --strict --disable-pip --require-hashes --requirement "$$list"
 
-soak: setup $(if $(CLUSTER),.venv/.setup-test)
+soak: setup $(if $(CLUSTER),$(SETUP_TEST))
 	$(BIN)/python -m tests.benchmarks.$(if $(CLUSTER),cluster_soak,soak) $(MINUTES) $(ARGS)
 
 fuzz: setup

@@ -41,7 +41,13 @@ from tests.waiting import wait_for
 settings.register_profile("headwater", deadline=None)
 settings.load_profile("headwater")
 
-pytest_plugins = ["tests.failures_at_once", "tests.leftovers", "tests.quick_selection", "tests.run_journal"]
+pytest_plugins = [
+    "tests.failures_at_once",
+    "tests.leftovers",
+    "tests.quick_selection",
+    "tests.run_journal",
+    "tests.tiers",
+]
 
 START_SECONDS = 900.0
 """Longest wait for a server to be up: without ``make test`` the first one makes the demo's media."""

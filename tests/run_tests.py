@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.machine_pace import measure
+from tests.tiers import LIST, ROOT, second_tier
 
 ALONE_TRIES = 2
 ALONE_SECONDS = 1500.0
@@ -254,8 +255,24 @@ def write_costs(costs: dict[str, Cost]) -> None:
     COSTS.write_text("".join(lines), "utf-8")
 
 
-def summarise(first: Run, failures: dict[str, Failure], seconds: float) -> None:
-    """Print the last lines of the run: what was flaky, what failed, and the counts."""
+def tiers_left_out(arguments: Sequence[str]) -> str:
+    """Return a line about the tests that a run with these arguments leaves out; empty: none by their tier."""
+    pairs = [argument.partition("=") for argument in arguments]
+    options = {name: value for name, _, value in pairs}
+    match options.get("--tier"), options.get("--turn"), options.get("--rooms"):
+        case "first", _, _:
+            files = len(second_tier().seconds())
+            return f"only in make test-all: tests of {files} files, by {LIST.relative_to(ROOT)}"
+        case "second", str(turn), rooms:
+            repeats = f"make test-all TURN={turn}" + (f" ROOMS={rooms}" if rooms else "")
+            return f"a part of the second tier, which {repeats} repeats"
+    return ""
+
+
+def summarise(
+    first: Run, failures: dict[str, Failure], seconds: float, arguments: Sequence[str] = ()
+) -> None:
+    """Print the last lines of the run: what was flaky, what failed, what wasn't run, and the counts."""
     flaky = {test: failure for test, failure in first.doubtful.items() if test not in failures}
     write_flaky(flaky)
     write("")
@@ -270,6 +287,8 @@ def summarise(first: Run, failures: dict[str, Failure], seconds: float) -> None:
         write(f"FAILED {test} - alone: {failure.reason}")
     skipped = first.counts.get("skipped", 0)
     passed = len(first.collected) - len(failures) - skipped
+    if left_out := tiers_left_out(arguments):
+        write(left_out)
     counts = {"failed": len(failures), "passed": passed, "skipped": skipped, "flaky": len(flaky)}
     told = ", ".join(f"{number} {kind}" for kind, number in counts.items() if number)
     write(f" {told} in {seconds:.0f}s ".center(WIDTH, "="))
@@ -287,7 +306,7 @@ def main(arguments: Sequence[str]) -> int:
         failures = ask_again(first) if first.doubtful else {}
     except KeyboardInterrupt:
         return INTERRUPTED
-    summarise(first, failures, time.monotonic() - began)
+    summarise(first, failures, time.monotonic() - began, arguments)
     return FAILED if failures else 0
 
 
