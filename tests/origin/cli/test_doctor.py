@@ -60,6 +60,7 @@ def test_a_machine_that_has_all_is_told_so_a_line_each(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists(), "it only looks"
 
 
+@pytest.mark.promise("headwater doctor")
 @pytest.mark.parametrize(
     ("text", "subject", "words"),
     [

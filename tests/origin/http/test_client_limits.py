@@ -156,6 +156,7 @@ def metric(server: ServerProcess, name: str) -> float:
     return float(found[1])
 
 
+@pytest.mark.promise("limits.connections_per_address")
 @pytest.mark.clause("Connections have a limit, in all and for each client")
 def test_one_client_has_no_more_connections_than_it_may(server: ServerProcess) -> None:
     with contextlib.ExitStack() as stack:
@@ -193,6 +194,7 @@ LISTENERS, READERS = (
 )
 
 
+@pytest.mark.promise("limits.listeners_per_address", "limits.event_readers_per_address")
 @pytest.mark.parametrize(
     ("target", "counted"), [("/radio/one.mp3", LISTENERS), ("/events/radio/one.mp3", READERS)]
 )

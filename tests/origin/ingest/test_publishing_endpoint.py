@@ -36,6 +36,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.promise("POST /live/CHANNEL/ingest", "live.source", "live.publish_key")
 @pytest.mark.clause("ffmpeg publishes to a live channel with -method PUT, in four containers")
 @pytest.mark.parametrize(
     ("container", "more", "method"),
