@@ -218,6 +218,7 @@ def test_one_client_is_no_more_listeners_and_readers_than_it_may(
     wait_for(lambda: status(server, target, peer="127.0.0.3") == 200, "its place")
 
 
+@pytest.mark.promise("limits.blocked_requests_per_address")
 @pytest.mark.parametrize("conditions", [{}, {"If_Match": "*"}], ids=["connection", "application"])
 def test_one_client_has_no_more_requests_wait_than_it_may(
     server: ServerProcess, conditions: dict[str, str]

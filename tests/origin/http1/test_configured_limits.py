@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import socket
 import time
@@ -14,6 +13,7 @@ import pytest
 
 from tests.conformance.raw import Client
 from tests.conftest import ServerProcess, start_server
+from tests.server_sockets import options_of
 from tests.waiting import wait_for
 
 CONNECTIONS = 24
@@ -34,8 +34,6 @@ connections = {CONNECTIONS}
 unacknowledged_seconds = {UNACKNOWLEDGED_SECONDS}
 """
 DEFAULT_KEEP_ALIVE_SECONDS = 30.0
-PIDFD_GETFD = 438
-"""Of pidfd_getfd(2), the same on all machines."""
 
 
 @pytest.fixture(scope="module")
@@ -96,22 +94,6 @@ def test_more_connections_than_configured_are_refused_until_others_go(server: Se
     wait_for(lambda: status(server, "/health") == 200, "the others' places")
 
 
-def user_timeout(pid: int, port: int) -> int:
-    """Return TCP_USER_TIMEOUT of a process's end of a connection to a port of ours, in milliseconds."""
-    process = os.pidfd_open(pid)
-    try:
-        for descriptor in map(int, os.listdir(f"/proc/{pid}/fd")):
-            copy = ctypes.CDLL(None, use_errno=True).syscall(PIDFD_GETFD, process, descriptor, 0)
-            if copy < 0:
-                continue
-            with contextlib.suppress(OSError), socket.socket(fileno=copy) as theirs:
-                if theirs.family == socket.AF_INET and theirs.getpeername()[1] == port:
-                    return theirs.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
-    finally:
-        os.close(process)
-    raise AssertionError("no such connection")
-
-
 @pytest.mark.skipif(
     Path("/proc/sys/kernel/yama/ptrace_scope").exists() and os.geteuid() != 0,
     reason="the kernel shows nobody the sockets of another process",
@@ -123,4 +105,6 @@ def test_the_kernel_gives_a_client_up_that_acknowledges_nothing_for_the_configur
     with connected(server) as client:
         assert client.ask("/health").status == 200
         port = client.socket.getsockname()[1]
-        assert user_timeout(server.process.pid, port) == UNACKNOWLEDGED_SECONDS * 1000
+        option = socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT
+        found = options_of(server.process.pid, socket.SOCK_STREAM, *option, peer_port=port)
+        assert found == [UNACKNOWLEDGED_SECONDS * 1000]

@@ -229,7 +229,7 @@ def share(window: list[int], hertz: float) -> float:
     return 2 * (real * real + imaginary * imaginary) / len(window) / power
 
 
-@pytest.mark.promise("radio.bitrate", "radio.sample_rate")
+@pytest.mark.promise("/radio/NAME", "radio.bitrate", "radio.sample_rate")
 def test_a_station_has_the_configured_bitrate_and_sample_rate(server: ServerProcess, tmp_path: Path) -> None:
     (tmp_path / "heard.mp3").write_bytes(heard(server, "plain.mp3", 24_000))
     (stream,) = films.probe(tmp_path / "heard.mp3", "-show_streams")["streams"]
@@ -375,7 +375,7 @@ def test_a_relay_connects_when_somebody_listens(server: ServerProcess, hook: Hoo
     thread.join()
 
 
-@pytest.mark.promise("limits.hold_seconds", "limits.event_history")
+@pytest.mark.promise("/events/radio/NAME", "limits.hold_seconds", "limits.event_history")
 def test_listeners_of_a_silent_station_go_after_the_configured_time(
     server: ServerProcess, tmp_path: Path
 ) -> None:

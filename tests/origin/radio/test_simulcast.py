@@ -351,6 +351,7 @@ def test_hls_plays_on_when_the_stations_source_is_killed(server: ServerProcess, 
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
+@pytest.mark.promise("limits.hls_idle_seconds")
 def test_a_channel_goes_with_its_last_viewer_and_the_next_one_has_higher_numbers(
     server: ServerProcess, client: httpx.Client, left: Left
 ) -> None:

@@ -241,7 +241,7 @@ def test_a_station_is_encoded_before_anybody_asks_where_that_is_configured(clien
     assert ElementTree.fromstring(client.get("/live/fm.mp3/manifest.mpd").text).get("type") == "dynamic"
 
 
-@pytest.mark.promise("/radio/NAME.xspf", "server.public_url")
+@pytest.mark.promise("/radio/NAME.m3u", "/radio/NAME.xspf", "server.public_url")
 def test_what_the_server_writes_begins_with_its_public_address(client: httpx.Client) -> None:
     located = ElementTree.fromstring(client.get("/radio/fm.mp3.xspf").text)
     (location,) = (one.text for one in located.iter("{http://xspf.org/ns/0/}location"))
