@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import math
+import re
 import socket
 import subprocess
 import threading
@@ -32,6 +33,7 @@ TITLES = [f"{number:02}" for number in range(8)]
 CONFIG = """
 [server]
 port = 0
+data = "data"
 
 [[radio]]
 name = "plain.mp3"
@@ -101,6 +103,13 @@ name = "relayed.mp3"
 source = "relay"
 url = "{hook}/relay"
 on_demand = true
+
+[[radio]]
+name = "kept.mp3"
+folder = "plain"
+hls_bitrates = [320, 300, 280, 260]
+dvr = "1h"
+dvr_size = "1M"
 
 [limits]
 burst_bytes = {burst}
@@ -286,6 +295,18 @@ def test_a_listener_gets_no_more_at_once_than_configured(server: ServerProcess) 
     heard(server, "loud.mp3", 4 * BURST)
     # Four seconds of sound, of which one came at once, and one more in the block that was under way.
     assert time.monotonic() - began > 1.5
+
+
+@pytest.mark.promise("radio.dvr_size")
+def test_a_stations_dvr_takes_no_more_room_than_configured(server: ServerProcess) -> None:
+    def first() -> int:
+        url = f"{server.url}/live/kept.mp3/320k/media.m3u8"
+        answer = httpx.get(url, timeout=CLIENT_SECONDS)
+        numbers = re.findall(r"^(\d+)\.m4s", answer.text, re.MULTILINE)
+        return int(numbers[0]) if numbers else 0
+
+    before = wait_for(first, "a segment")
+    wait_for(lambda: first() > before, "the oldest segment to go", seconds=120)
 
 
 @pytest.mark.promise("radio.shuffle")

@@ -128,7 +128,7 @@ class Download:
         return False
 
 
-@pytest.mark.promise("library.access")
+@pytest.mark.promise("library.access", "radio.access")
 @pytest.mark.parametrize(
     ("path", "name"),
     [
