@@ -5,7 +5,33 @@ from __future__ import annotations
 import click
 
 from origin.cli.main import cli
-from tests.promises import addresses, commands, configures, held, keys, named, promises
+from tests.promises import (
+    SHOWN_BY_PARTS,
+    addresses,
+    commands,
+    configures,
+    held,
+    is_in_first_tier,
+    keys,
+    missing,
+    named,
+    promises,
+)
+from tests.tiers import TESTS
+
+
+def test_each_address_command_and_key_is_held_by_a_test_of_the_first_tier() -> None:
+    assert missing() == []
+
+
+def test_keys_that_are_shown_by_parts_alone_have_a_test_of_the_first_tier_too() -> None:
+    assert len(SHOWN_BY_PARTS) <= 8
+    assert SHOWN_BY_PARTS.keys() & held().keys() == set()
+    assert SHOWN_BY_PARTS.keys() <= set(keys())
+    for test in SHOWN_BY_PARTS.values():
+        file, _, name = test.partition("::")
+        assert is_in_first_tier(test), test
+        assert f"def {name}" in TESTS.joinpath(file).read_text("utf-8"), test
 
 
 def test_what_tests_say_that_they_hold_is_documented() -> None:
