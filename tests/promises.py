@@ -43,6 +43,9 @@ SHOWN_BY_PARTS: Mapping[str, str] = {
     "radio.lagging": (
         "origin/radio/mounts/test_radio_events.py::test_a_listener_that_is_set_forward_is_told_where_it_goes_on"
     ),
+    "limits.open_file_seconds": (
+        "conformance/test_shortcut.py::test_a_replaced_file_is_noticed_within_a_second"
+    ),
     "limits.dvr_waiting_bytes": (
         "packager/dvr/test_dvr_faults.py"
         "::test_a_disk_that_hangs_costs_the_dvr_once_its_memory_is_full_and_no_line_changes_twice"

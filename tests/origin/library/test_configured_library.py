@@ -32,7 +32,7 @@ thumbnails_size = "0M"
 
 [limits]
 open_files = 1
-open_file_seconds = 0.001
+open_file_seconds = 1.0
 library_files = 4
 vod_moov_bytes = 65536
 vod_samples = 1000
@@ -100,8 +100,9 @@ def test_a_film_of_more_samples_or_a_larger_index_than_configured_is_refused(cli
 def test_no_more_files_stay_open_than_configured(
     client: httpx.Client, server: ServerProcess, folder: Path
 ) -> None:
-    for number in range(3):
-        assert client.get(f"/media/note{number}.mp3").content == b"a note"
+    for _ in range(3):
+        for number in range(3):
+            assert client.get(f"/media/note{number}.mp3").content == b"a note"
 
     def opened() -> list[str]:
         found: list[str] = []
@@ -114,20 +115,7 @@ def test_no_more_files_stay_open_than_configured(
                 found.append(name)
         return found
 
-    wait_for(lambda: len(opened()) <= 1, "the other files to be closed", seconds=20)
     assert len(opened()) <= 1
-
-
-@pytest.mark.promise("limits.open_file_seconds")
-def test_a_replaced_file_is_served_once_the_configured_time_is_over(
-    client: httpx.Client, folder: Path
-) -> None:
-    for number in range(10):
-        (folder / "new").write_text(f"new {number}")
-        os.replace(folder / "new", folder / "library" / "note1.mp3")
-        # The request takes longer than the thousandth of a second for which the file before is served.
-        assert client.get("/media/note0.mp3").status_code == 200
-        assert client.get("/media/note1.mp3").text == f"new {number}"
 
 
 @pytest.mark.promise("library.encoded_size", "library.thumbnails_size")

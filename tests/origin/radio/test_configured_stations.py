@@ -12,15 +12,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs
 
 import httpx
 import pytest
 
 from tests.conftest import ServerProcess, start_server
 from tests.keys import BEARER
+from tests.origin.radio.listener_hook import Hook
 from tests.packager import films
 from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
@@ -118,38 +117,6 @@ listeners = 2
 all_listeners = 3
 event_history = 3
 """
-
-
-class Hook(ThreadingHTTPServer):
-    """A server that is asked about listeners and sources, with the paths and fields of all requests."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Answer)
-        self.asked: list[tuple[str, dict[str, list[str]]]] = []
-
-    def paths(self) -> list[str]:
-        return [path for path, _ in self.asked]
-
-
-class _Answer(BaseHTTPRequestHandler):
-    server: Hook
-
-    def do_POST(self) -> None:  # the base class's name
-        body = self.rfile.read(int(self.headers["content-length"])).decode()
-        self.server.asked.append((self.path, parse_qs(body)))
-        self.send_response(403 if self.path == "/no" else 200)
-        self.send_header("icecast-auth-user", "1")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def do_GET(self) -> None:  # the base class's name
-        self.server.asked.append((self.path, {}))
-        self.send_error(404)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture(scope="module")
