@@ -6,17 +6,13 @@ CWE), or a plain sentence where no standard says it.
 
 from __future__ import annotations
 
-import ast
 import re
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tests.syntax import nodes
+from tests.markers import ROOT, table
 
-ROOT = Path(__file__).parent.parent
-
-MARKER = "pytest.mark.clause"
+MARKER = "clause"
 
 STANDARD = r"RFC (?:\d{3,5}|8216bis)|ISO/IEC \d+(?:-\d+)?|WHATWG [A-Z][A-Za-z]+|ID3v2\.[34]|RTMP 1\.0|AMF0"
 SECTION = r"(?:§[0-9A-Z]+|Appendix [A-Z])(?:\.\d+)*"
@@ -42,30 +38,6 @@ def is_sentence(text: str) -> bool:
     return SENTENCE.fullmatch(text) is not None and len(text.split()) >= WORDS
 
 
-def markers(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
-    """Give what the clause markers of a function say, also those of single parameters."""
-    for decorator in function.decorator_list:
-        for node in ast.walk(decorator):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == MARKER:
-                for argument in node.args:
-                    assert isinstance(argument, ast.Constant), f"{function.name}: a clause is a literal"
-                    assert isinstance(argument.value, str), f"{function.name}: a clause is text"
-                    yield argument.value
-
-
-def table(paths: Iterable[Path]) -> dict[str, list[str]]:
-    """Give the tests of each clause in these files or folders, as pytest names them."""
-    found: dict[str, list[str]] = {}
-    files = {file for path in paths for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])}
-    for file in sorted(files):
-        text = file.read_text("utf-8")
-        for node in nodes(ast.parse(text)) if MARKER in text else ():
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                for clause in markers(node):
-                    found.setdefault(clause, []).append(f"{file.relative_to(ROOT)}::{node.name}")
-    return found
-
-
 def order(clause: str) -> list[tuple[int, int, str]]:
     """Give a key by which sections come in the order of their numbers, and sentences behind clauses."""
     pieces = [
@@ -76,7 +48,7 @@ def order(clause: str) -> list[tuple[int, int, str]]:
 
 def main(*names: str) -> None:
     """Print the table of these files or folders, or of all tests."""
-    clauses = table([Path(name).resolve() for name in names] or [ROOT / "tests"])
+    clauses = table([Path(name).resolve() for name in names] or [ROOT / "tests"], MARKER)
     for clause in sorted(clauses, key=order):
         sys.stdout.write(clause + "\n" + "".join(f"    {test}\n" for test in clauses[clause]))
 

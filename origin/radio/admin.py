@@ -28,7 +28,8 @@ from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.mounts.icy_headers import one_line
 from origin.radio.mounts.mount import Mount
 from origin.radio.station_factory import Stations
-from origin.radio.status import base_of, describe_server, describe_source
+from origin.radio.status import describe_server, describe_source
+from origin.responses.base_url import base_url
 from origin.responses.request_body import media_type_of, receive_body
 
 _CLOSING = {"connection": "close", "cache-control": "no-store"}
@@ -150,7 +151,7 @@ class Admin:
     async def _show_stats(self, request: Request, fields: Mapping[str, str]) -> ElementTree.Element:
         """Show the statistics of the server and its stations, or of one station."""
         await self._require(request, self._password(fields), self._name(fields.get("mount", "")))
-        base, live = base_of(request), self._live()
+        base, live = base_url(request), self._live()
         top = ElementTree.Element("icestats")
         elsewhere = sum(mount.elsewhere.connections for mount in self._mounts.values())
         _fill(top, describe_server(base, live.values(), self._counts, elsewhere))

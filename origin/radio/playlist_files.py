@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from origin.radio.mounts.icy_headers import StationDescription, one_line
+from origin.responses.base_url import base_url
 
 StationT = TypeVar("StationT")
 
@@ -50,7 +51,7 @@ def playlist(mount: DescribedStation, ending: str, request: Request) -> Response
     """
     write, media_type = _WRITERS[ending]
     query = f"?{request.url.query}" if request.url.query else ""
-    address = f"{str(request.base_url).rstrip('/')}/radio/{mount.name}{query}"
+    address = f"{base_url(request)}/radio/{mount.name}{query}"
     # The address depends on the request's Host, so the answer must not be cached.
     return Response(
         write(address, one_line(mount.description.name)),

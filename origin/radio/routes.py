@@ -35,7 +35,8 @@ from origin.radio.playlist_files import DescribedStation, find_station, playlist
 from origin.radio.source_clients import SILENT_SECONDS, SourceClients, agent_of
 from origin.radio.station_factory import Stations
 from origin.radio.station_webhooks import StationWebhooks
-from origin.radio.status import base_of, status, status_page
+from origin.radio.status import status, status_page
+from origin.responses.base_url import base_url
 from origin.responses.json_response import UNCACHED
 from origin.responses.refusal import RefusalError, plain_refusal
 from packager.radio.ogg_block_reader import MEDIA_TYPE as OGG
@@ -326,7 +327,7 @@ def _status_routes(stations: Stations, authorization: StationAuthorization) -> l
             name = station_name(only, stations.aliases)
             address = only if only in shown else f"/radio/{name}"
             shown = {address: shown[address]} if address in shown else {}
-        text = status(shown, base_of(request))
+        text = status(shown, base_url(request))
         return Response(text, media_type="application/json", headers={"cache-control": "no-store"})
 
     async def show_status_page(request: Request) -> Response:

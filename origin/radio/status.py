@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from html import escape
 
-from starlette.requests import Request
-
 from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.mounts.icy_headers import one_line
 from origin.radio.mounts.mount import Mount
@@ -36,11 +34,6 @@ def status(mounts: Mapping[str, Mount], base: str) -> str:
         ],
     }
     return json.dumps({"icestats": facts}).replace("<", "\\u003c")
-
-
-def base_of(request: Request) -> str:
-    """Return the server's own address as a request names it, without a trailing slash."""
-    return str(request.base_url).rstrip("/")
 
 
 def describe_server(

@@ -248,6 +248,7 @@ def build_app(
     guard_routes(routes, access)
     app = routed_application(routes, lifespan)
     config = services.config
+    app.state.public_url = config.server.public_url
     owned: ASGIApp = app
     if services.live.cluster is not None:
         kept = functools.partial(recording_routes.is_kept_here, services.live.channels)

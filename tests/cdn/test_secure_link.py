@@ -113,6 +113,7 @@ def test_a_link_is_for_its_scope_and_time_alone(client: httpx.Client) -> None:
     assert client.post(f"{mine}{SEGMENT}").status_code == 403
 
 
+@pytest.mark.promise("access.cache")
 def test_a_file_is_fetched_in_the_slices_that_are_asked_for(client: httpx.Client) -> None:
     whole, expires = film().read_bytes(), int(time.time()) + 3600
     last = (len(whole) - 1) // SLICE * SLICE

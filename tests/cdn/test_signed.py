@@ -57,6 +57,7 @@ def front(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cache]:
         assert server.stop() == 0
 
 
+@pytest.mark.promise("/api/signed")
 def test_each_token_is_checked_and_one_copy_kept(front: Cache) -> None:
     keys, now = SigningKeys(KEYS), int(time.time())
     with httpx.Client(base_url="http://{}:{}".format(*front.address), timeout=CLIENT_SECONDS) as client:

@@ -72,6 +72,7 @@ def test_curl_gets_several_ranges_as_parts_that_a_mail_reader_understands(
     assert b"\r\n\r\n" + data[-50:] + b"\r\n--" in mail
 
 
+@pytest.mark.promise("/media/PATH")
 def test_curl_goes_on_where_it_was_and_fetches_only_the_rest(
     origin: ServerProcess, data: bytes, tmp_path: Path
 ) -> None:

@@ -10,8 +10,9 @@ import sys
 import pytest
 
 from media.hls.media_playlist import MediaPlaylist, Segment
-from tests.clauses import ROOT, is_clause, is_sentence, table
+from tests.clauses import MARKER, is_clause, is_sentence
 from tests.conformance.requirements import NOT_TESTED, REQUIREMENTS, SERVER_RULES, Rule
+from tests.markers import ROOT, table
 
 COUNTS = {
     "6.2.1": (24, 8),
@@ -27,7 +28,7 @@ COUNTS = {
 
 @functools.cache
 def shown() -> dict[str, list[str]]:
-    return table([ROOT / "tests"])
+    return table([ROOT / "tests"], MARKER)
 
 
 @pytest.mark.parametrize("rule", SERVER_RULES, ids=lambda rule: rule.clause)

@@ -259,6 +259,7 @@ def came(server: ServerProcess, dropped: int) -> int:
     return metric(server, "listeners", "loud") + metric(server, "dropped_total", "loud") - dropped
 
 
+@pytest.mark.promise("limits.queue_bytes")
 @pytest.mark.clause("A listener that falls behind by more than the queue is dropped")
 def test_a_crowd_whose_process_is_stopped_is_dropped(server: ServerProcess) -> None:
     with leaving_nothing(server, f"{CROWD} listeners stopped") as note:

@@ -164,6 +164,7 @@ def test_it_answers_as_icecast_does(both: tuple[Side, Side], query: str) -> None
         assert own.shape == peer.shape, user
 
 
+@pytest.mark.promise("/admin/stats", "/admin/listmounts")
 @pytest.mark.parametrize(
     "query", ["listclients", "listclients?mount=/none.mp3", "killsource?mount=/none.mp3"]
 )
@@ -186,6 +187,7 @@ def test_people_get_pages_and_tools_xml(both: tuple[Side, Side], path: str) -> N
         assert "Lis<tener" not in answer.text
 
 
+@pytest.mark.promise("/admin/listclients")
 def test_listeners_are_listed_as_icecast_lists_them(both: tuple[Side, Side]) -> None:
     for side in both:
         found = {
@@ -195,6 +197,7 @@ def test_listeners_are_listed_as_icecast_lists_them(both: tuple[Side, Side]) -> 
         assert found == {("127.0.0.1", "Lis<tener"), ("127.0.0.1", "Two")}
 
 
+@pytest.mark.promise("/admin/metadata", "radio.source_password")
 def test_a_form_sets_the_title_too(both: tuple[Side, Side]) -> None:
     """libshout 2.4.6 sends it so; Icecast 2.4 doesn't take it, and 2.5 does."""
     _, own = both
@@ -225,6 +228,7 @@ def test_pages_of_other_sites_change_nothing_by_the_password_that_a_browser_know
 # These end what the others ask about, so they are the last.
 
 
+@pytest.mark.promise("/admin/killclient", "/admin/moveclients")
 def test_listeners_are_moved_and_disconnected_as_by_icecast(both: tuple[Side, Side]) -> None:
     for side in both:
         moved = side.ask("moveclients?mount={m}/one.mp3&destination={m}/two.mp3")
@@ -252,6 +256,7 @@ def is_disconnected(process: subprocess.Popen[bytes]) -> bool:
     return not any(row[3] == "01" and f"socket:[{row[9]}]" in opened for row in rows)
 
 
+@pytest.mark.promise("/admin/killsource", "radio.source")
 def test_a_source_is_disconnected_as_by_icecast(both: tuple[Side, Side]) -> None:
     for side in both:
         assert side.ask("killsource?mount={m}/one.mp3").shape[:2] == (200, "Source Removed")
@@ -263,6 +268,7 @@ def test_a_source_is_disconnected_as_by_icecast(both: tuple[Side, Side]) -> None
         )
 
 
+@pytest.mark.promise("/status.xsl")
 def test_the_status_page_has_what_icecasts_has(both: tuple[Side, Side]) -> None:
     rows = []
     for side in both:
@@ -273,6 +279,7 @@ def test_the_status_page_has_what_icecasts_has(both: tuple[Side, Side]) -> None:
     assert rows[0], "Icecast's page has rows"
 
 
+@pytest.mark.promise("/radio/NAME.pls")
 def test_a_station_has_a_playlist_of_the_kind_that_winamp_reads(ours: ServerProcess) -> None:
     with urllib.request.urlopen(f"{ours.url}/radio/two.mp3.pls", timeout=SECONDS) as answer:
         assert answer.headers["content-type"] == "audio/x-scpls"

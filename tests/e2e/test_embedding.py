@@ -225,6 +225,7 @@ async def test_a_film_in_a_frame_goes_on_where_it_was_once_its_server_is_back(
     await page.close()
 
 
+@pytest.mark.promise("/embed/radio/NAME", "server.allow_embed")
 @in_session
 async def test_a_station_in_a_frame_is_heard_by_who_plays_it_alone_and_comes_back(
     browser: Browser, server: ServerProcess

@@ -33,6 +33,7 @@ from origin.events.publishing import DELETED
 from origin.events.reading import IDENTITY_PARAMETERS
 from origin.events.routes import NO_CHANNEL, EventAnswers, EventsEndpoint
 from origin.http1 import websocket
+from origin.responses.base_url import base_url
 from origin.responses.json_response import as_json
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import receive_body, require_type
@@ -206,7 +207,7 @@ class CreatedChannelsEndpoint:
         except (FullError, NotStoredError) as error:
             raise _refused(error) from None
         path = f"/events/{channel.name}"
-        url = f"{str(request.base_url).rstrip('/')}{path}"
+        url = f"{base_url(request)}{path}"
         answer = as_json(
             {"name": channel.name, "url": url, "read_token": read, "publish_token": publish}, 201
         )

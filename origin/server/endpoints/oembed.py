@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from origin.responses.base_url import base_url
 from origin.responses.refusal import plain_refusal
 
 ADDRESS = "/oembed"
@@ -42,7 +43,7 @@ def routes(allow_embed: Sequence[str]) -> list[BaseRoute]:
 def discovery(request: Request) -> str:
     """Write the Link field by which other sites find the description of an embeddable page (oEmbed §4)."""
     page = quote(str(request.url), safe="")
-    return f'<{_base_of(request)}{ADDRESS}?url={page}>; rel="alternate"; type="application/json+oembed"'
+    return f'<{base_url(request)}{ADDRESS}?url={page}>; rel="alternate"; type="application/json+oembed"'
 
 
 async def _describe(request: Request) -> Response:
@@ -53,9 +54,9 @@ async def _describe(request: Request) -> Response:
     sizes = [query.get(name) for name in ("maxwidth", "maxheight")]
     if not all(one is None or _PIXELS.fullmatch(one) for one in sizes):
         return plain_refusal(400, "maxwidth and maxheight are numbers of pixels.", KEPT)
-    page = _page_of(query.get("url", ""), _base_of(request))
+    page = _page_of(query.get("url", ""), base_url(request))
     if page is None:
-        return plain_refusal(404, f"url: an address of {_base_of(request)}/embed/…", KEPT)
+        return plain_refusal(404, f"url: an address of {base_url(request)}/embed/…", KEPT)
     kind, path, source = page
     size = AUDIO_SIZE if kind == "radio" else VIDEO_SIZE
     width, height = _fitting(size, *(None if one is None else int(one) for one in sizes))
@@ -65,17 +66,13 @@ async def _describe(request: Request) -> Response:
         "type": "rich" if kind == "radio" else "video",
         "title": title,
         "provider_name": "Headwater",
-        "provider_url": _base_of(request),
+        "provider_url": base_url(request),
         "width": width,
         "height": height,
         "html": f'<iframe src="{escape(source)}" width="{width}" height="{height}" title="{escape(title)}"'
         ' style="border:0" allow="autoplay; fullscreen; picture-in-picture" allowfullscreen></iframe>',
     }
     return JSONResponse(described, headers=KEPT)
-
-
-def _base_of(request: Request) -> str:
-    return str(request.base_url).rstrip("/")
 
 
 def _page_of(url: str, base: str) -> tuple[str, str, str] | None:

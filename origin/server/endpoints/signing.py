@@ -18,6 +18,7 @@ from origin.access.protected_addresses import TokenGuard
 from origin.access.token_keys import TokenKeys
 from origin.access.token_middleware import addressed_token, client_of, query_token, unaddressed_token
 from origin.http.path_prefixes import TOKEN_PREFIX, split_token
+from origin.responses.base_url import base_url
 from origin.responses.json_response import UNCACHED, as_json
 from origin.responses.refusal import plain_refusal
 from origin.responses.request_body import receive_body, require_type
@@ -113,7 +114,7 @@ def routes(keys: TokenKeys, access: AccessPolicy) -> list[BaseRoute]:
             return plain_refusal(400, str(error), UNCACHED)
         # Asked behind a token, as the page does, the server's own address is the one without it.
         own = f"{TOKEN_PREFIX}{addressed_token(request.scope)}"
-        url = f"{str(request.base_url).rstrip('/').removesuffix(own)}{signed.address}"
+        url = f"{base_url(request).removesuffix(own)}{signed.address}"
         return as_json({"url": url, "token": signed.token, "expires": signed.expires})
 
     return [Route(ADDRESS, sign, methods=["GET", "POST"])]

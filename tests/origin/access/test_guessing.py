@@ -84,6 +84,7 @@ def test_who_guesses_waits_and_nobody_else_does(server: ServerProcess) -> None:
     wait_for(lambda: tasks(server) <= before, "the end of their tasks", 40)
 
 
+@pytest.mark.promise("limits.wrong_passwords", "limits.wrong_password_seconds")
 def test_guesses_one_after_the_other_take_longer_and_longer(server: ServerProcess) -> None:
     began = time.monotonic()
     for number in range(8):

@@ -110,6 +110,7 @@ def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Asked,
         server.stop()
 
 
+@pytest.mark.promise("server.names")
 @pytest.mark.clause("CWE-350")
 @pytest.mark.parametrize("path", PRIVATE)
 def test_on_loopback_lists_are_not_for_pages_of_names_that_lead_here(on_loopback: Asked, path: str) -> None:

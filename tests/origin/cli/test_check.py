@@ -52,6 +52,7 @@ def assert_all_held(status: int, said: str) -> None:
     assert rest == "0 didn't"
 
 
+@pytest.mark.promise("headwater check")
 @pytest.mark.parametrize("path", ["/vod/film/master.m3u8", "/media/film.720p.mp4"])
 def test_our_own_addresses_hold(demo_server: ServerProcess, path: str) -> None:
     result = run_headwater("check", demo_server.url + path)

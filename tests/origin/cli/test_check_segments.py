@@ -137,6 +137,7 @@ def test_manifests_that_are_none_are_told_so(text: str, words: str, tmp_path: Pa
     assert words in findings_in(tmp_path, "it.mpd")
 
 
+@pytest.mark.promise("headwater package")
 @pytest.mark.usefixtures("quick_tools")
 @pytest.mark.parametrize("options", [(), ("--single-file",)])
 def test_a_folder_that_was_packaged_is_judged_without_a_server(

@@ -98,6 +98,7 @@ def test_print_config_shows_what_the_sources_gave(tmp_path: Path) -> None:
     assert 'path = "films"\n' in result.stdout
 
 
+@pytest.mark.promise("server.port")
 @pytest.mark.clause("What prevents a start is told in a line")
 def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
     with socket.socket() as taken:
@@ -327,6 +328,7 @@ def test_a_server_that_is_killed_leaves_no_ffmpeg() -> None:
     )
 
 
+@pytest.mark.promise("headwater serve")
 def test_logs_are_json_where_asked_for(tmp_path: Path) -> None:
     server = start_server("--library", str(tmp_path), "--port", "0", "--log-format", "json")
     assert server.stop() == 0

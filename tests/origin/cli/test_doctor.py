@@ -60,6 +60,7 @@ def test_a_machine_that_has_all_is_told_so_a_line_each(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists(), "it only looks"
 
 
+@pytest.mark.promise("headwater doctor")
 @pytest.mark.parametrize(
     ("text", "subject", "words"),
     [
@@ -188,3 +189,12 @@ def test_a_wrong_configuration_is_wrong_use(tmp_path: Path) -> None:
     result = run_headwater("doctor", cwd=tmp_path)
     assert (result.returncode, result.stdout) == (2, "")
     assert "'/nope.mp4' isn't there" in result.stderr
+
+
+@pytest.mark.promise("library.encoder")
+def test_the_configured_encoder_alone_is_tried(tmp_path: Path) -> None:
+    for encoder, is_told in (("vaapi", True), ("software", False)):
+        configured(tmp_path, f'[server]\nport = 0\n[library]\npath = "library"\nencoder = "{encoder}"\n')
+        lines = found(run_headwater("doctor", cwd=tmp_path).stdout)
+        assert ("encoder vaapi" in lines) == is_told
+        assert "encoder qsv" not in lines

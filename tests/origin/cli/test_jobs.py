@@ -52,6 +52,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
+@pytest.mark.promise("headwater work", "cluster.url")
 def test_what_is_queued_becomes_what_is_packaged_here(
     config: Path, worker: subprocess.Popen[str], library: Path, tmp_path: Path
 ) -> None:

@@ -91,6 +91,7 @@ def last_segment(node: ServerProcess, channel: str) -> str:
     return heard[-1] if heard else ""
 
 
+@pytest.mark.promise("cluster.role", "cluster.name")
 def test_one_rule_decides_between_publishers_at_two_packagers(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:

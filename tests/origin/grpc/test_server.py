@@ -70,6 +70,7 @@ def test_readers_stay_when_the_certificate_is_renewed_and_are_to_come_again_when
         assert ended == [grpc.StatusCode.UNAVAILABLE, "the server restarts"]
 
 
+@pytest.mark.promise("grpc.port")
 @pytest.mark.clause("A client that vanished is noticed")
 def test_the_kernel_probes_clients_that_are_silent(tmp_path: Path) -> None:
     """The column of timers in proc(5), net/tcp: 02 is one of keepalive."""

@@ -156,6 +156,7 @@ def metric(server: ServerProcess, name: str) -> float:
     return float(found[1])
 
 
+@pytest.mark.promise("limits.connections_per_address")
 @pytest.mark.clause("Connections have a limit, in all and for each client")
 def test_one_client_has_no_more_connections_than_it_may(server: ServerProcess) -> None:
     with contextlib.ExitStack() as stack:
@@ -193,6 +194,7 @@ LISTENERS, READERS = (
 )
 
 
+@pytest.mark.promise("limits.listeners_per_address", "limits.event_readers_per_address")
 @pytest.mark.parametrize(
     ("target", "counted"), [("/radio/one.mp3", LISTENERS), ("/events/radio/one.mp3", READERS)]
 )
@@ -216,6 +218,7 @@ def test_one_client_is_no_more_listeners_and_readers_than_it_may(
     wait_for(lambda: status(server, target, peer="127.0.0.3") == 200, "its place")
 
 
+@pytest.mark.promise("limits.blocked_requests_per_address")
 @pytest.mark.parametrize("conditions", [{}, {"If_Match": "*"}], ids=["connection", "application"])
 def test_one_client_has_no_more_requests_wait_than_it_may(
     server: ServerProcess, conditions: dict[str, str]

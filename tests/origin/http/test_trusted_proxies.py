@@ -269,6 +269,7 @@ def test_strangers_do_not_count_as_many_by_naming_others(server: ServerProcess) 
     assert viewers(server) == 1
 
 
+@pytest.mark.promise("log.requests", "server.trusted_proxies")
 @pytest.mark.parametrize("way", ["fast", "slow"])
 def test_the_log_names_the_client(server: ServerProcess, way: str) -> None:
     target = f"/media/{way}.mp4"

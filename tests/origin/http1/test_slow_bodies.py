@@ -76,6 +76,7 @@ METADATA = "/live/test/metadata", "application/json"
 CAPTIONS = "/live/test/captions/en", "text/vtt"
 
 
+@pytest.mark.promise("limits.body_seconds", "limits.body_rate")
 @pytest.mark.clause("A body that doesn't come is given up")
 @pytest.mark.parametrize("kind", [METADATA, CAPTIONS])
 @pytest.mark.parametrize("drips", [False, True])
@@ -117,6 +118,7 @@ def test_a_body_that_is_slow_and_fast_enough_is_taken(server: ServerProcess) -> 
         assert client.answer().status == 201
 
 
+@pytest.mark.promise("limits.captions_idle_seconds")
 def test_captions_that_are_typed_may_pause_but_not_for_ever(server: ServerProcess) -> None:
     def chunk(text: str) -> str:
         return f"{len(text):x}\r\n{text}\r\n"
@@ -135,6 +137,7 @@ def test_captions_that_are_typed_may_pause_but_not_for_ever(server: ServerProces
         assert client.answer().status == 408
 
 
+@pytest.mark.promise("limits.source_seconds")
 def test_a_source_has_its_own_limit(server: ServerProcess) -> None:
     password = base64.b64encode(b"source:secret").decode()
     with connected(server) as client:

@@ -168,6 +168,7 @@ def test_parts_and_playlists_go_before_segments() -> None:
     assert not goes_first(b"/live/demo/720p/17.m4s", b"video/mp4")
 
 
+@pytest.mark.promise("limits.stalled_seconds")
 @pytest.mark.clause("RFC 9113 §5")
 def test_a_window_that_stays_shut_ends_the_stream_alone(server: ServerProcess) -> None:
     with Http2Client(server.url, window=0, opens=False) as client:
@@ -179,6 +180,7 @@ def test_a_window_that_stays_shut_ends_the_stream_alone(server: ServerProcess) -
         assert not client.is_closed
 
 
+@pytest.mark.promise("limits.slow_seconds")
 @pytest.mark.clause("RFC 9113 §5")
 def test_a_window_that_hardly_opens_ends_the_stream_alone(tmp_path: Path) -> None:
     """The client allows a byte for each moment, and too few for the time over which it is judged."""
@@ -258,6 +260,7 @@ def test_a_websocket_is_opened_by_extended_connect(server: ServerProcess, key: l
         wait_for(lambda: readers(server) == 0, "the reader's end")
 
 
+@pytest.mark.promise("POST /api/sign")
 def test_what_needs_a_token_needs_it_here_too(tmp_path: Path) -> None:
     library = '[library]\naccess = "signed"\n[limits]'
     server = started(tmp_path, CONFIG.replace("[limits]", library, 1))
@@ -281,6 +284,7 @@ def test_what_needs_a_token_needs_it_here_too(tmp_path: Path) -> None:
 CURL = ("curl", "-sS", "--http2-prior-knowledge", "-w", "%{stderr}%{http_version}")
 
 
+@pytest.mark.promise("library.path")
 def test_curl_seeks_and_reads(server: ServerProcess) -> None:
     command = [*CURL, "-r", "100-2000099", f"{server.url}/media/big.bin"]
     done = subprocess.run(command, capture_output=True, timeout=CLIENT_SECONDS, check=True)
@@ -288,6 +292,7 @@ def test_curl_seeks_and_reads(server: ServerProcess) -> None:
     assert done.stderr == b"2"
 
 
+@pytest.mark.promise("limits.shutdown_seconds")
 def test_the_servers_end_lets_a_download_end(tmp_path: Path) -> None:
     server = started(tmp_path, CONFIG.replace("[limits]", "[limits]\nshutdown_seconds = 60"))
     command = [*CURL, "--limit-rate", "1M", f"{server.url}/media/big.bin"]

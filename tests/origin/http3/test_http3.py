@@ -47,6 +47,7 @@ def connection_of(client: httpx.Client) -> Http3Connection:
     return transport.connection(str(client.base_url))
 
 
+@pytest.mark.promise("tls.http3")
 @pytest.mark.clause("RFC 7838 §3")
 def test_https_leads_to_http_3(server: ServerProcess) -> None:
     port = https_of(server).rpartition(":")[2]

@@ -96,6 +96,7 @@ def relay(tmp_path: Path) -> Iterator[Relay]:
         assert "Traceback" not in other.server.text()
 
 
+@pytest.mark.promise("live.forward")
 @pytest.mark.clause("A channel is pushed on to RTMP and SRT addresses, each with its own retry")
 @pytest.mark.parametrize("protocol", ["http", "rtmp"])
 def test_what_is_published_is_pushed_on(relay: Relay, protocol: str) -> None:

@@ -36,6 +36,7 @@ def ingest(url: str, server: str, *more: str, key: str = KEY) -> subprocess.Pope
     return start_headwater("ingest", *words, env={"HEADWATER_PUBLISH_KEY": key})
 
 
+@pytest.mark.promise("headwater ingest")
 @pytest.mark.clause("headwater ingest publishes a file to its end, and the exit status is 0")
 def test_a_file_is_published_to_its_end(hall: Studio, film: Path) -> None:
     hall.wait_for_state("idle")

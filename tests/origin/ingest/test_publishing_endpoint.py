@@ -36,6 +36,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.promise("POST /live/CHANNEL/ingest", "live.source", "live.publish_key", "live.ladder")
 @pytest.mark.clause("ffmpeg publishes to a live channel with -method PUT, in four containers")
 @pytest.mark.parametrize(
     ("container", "more", "method"),
@@ -195,6 +196,7 @@ def test_a_second_publisher_takes_over_and_a_stranger_does_not(hall: Studio) -> 
     hall.wait_for_state("idle")
 
 
+@pytest.mark.promise("limits.publisher_seconds")
 def test_a_publisher_that_is_silent_is_disconnected_and_told_so(tmp_path: Path, recorded: Path) -> None:
     """Single bytes now and then are no stream."""
     with studio(tmp_path, limits={"publisher_seconds": 1}) as short:

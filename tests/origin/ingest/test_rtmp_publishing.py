@@ -82,6 +82,7 @@ def ways_to_publish() -> list[list[str]]:
     ]
 
 
+@pytest.mark.promise("server.rtmp_port")
 @pytest.mark.clause("ffmpeg publishes to a live channel over RTMP with its key in any of the usual places")
 @pytest.mark.parametrize("output", ways_to_publish(), ids=lambda one: one[0].replace(KEY, "KEY"))
 def test_ffmpeg_publishes_to_a_channel(hall: RtmpStudio, output: list[str]) -> None:
@@ -131,6 +132,7 @@ def test_the_newer_publisher_takes_over_and_the_older_one_is_told(hall: RtmpStud
     hall.studio.wait_for_state("idle")
 
 
+@pytest.mark.promise("live.takeover")
 def test_a_second_publisher_is_refused_where_the_first_is_kept(patient_hall: RtmpStudio) -> None:
     target = f"{patient_hall.address}/studio?key={KEY}"
     with encoding(*FLV, target) as first:

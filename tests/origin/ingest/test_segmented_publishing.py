@@ -34,6 +34,7 @@ def with_key(hall: Studio) -> str:
     return hall.address.replace("http://", f"http://encoder:{KEY}@")
 
 
+@pytest.mark.promise("POST /live/CHANNEL/ingest/NAME")
 @pytest.mark.clause("ffmpeg publishes to a live channel with its muxers of DASH and HLS")
 @pytest.mark.parametrize(
     ("more", "name", "container"),

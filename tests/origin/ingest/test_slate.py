@@ -16,6 +16,7 @@ from tests.waiting import wait_for
 pytestmark = pytest.mark.timeout(900)
 
 
+@pytest.mark.promise("live.offline")
 @pytest.mark.clause("While nobody publishes, viewers see the slate on the same address")
 @pytest.mark.parametrize(
     ("coding", "takeover"), [(CODING, "replace"), ("-c:v libvpx-vp9 -cpu-used 8 -c:a libopus", "refuse")]

@@ -102,6 +102,7 @@ def publishing(*arguments: str, program: str = "ffmpeg") -> Iterator[subprocess.
         encoder.wait(CLIENT_SECONDS)
 
 
+@pytest.mark.promise("server.srt_port")
 @pytest.mark.clause("ffmpeg publishes to a live channel over SRT with its key in any of the usual stream IDs")
 @pytest.mark.parametrize(
     "stream_id", [RIGHT, f"#!::r=studio,m=publish,u=anybody,s={KEY}", f"studio?key={KEY}"]
@@ -187,6 +188,7 @@ def test_guessing_keys_is_slowed_down_and_ends_soon(hall: SrtStudio) -> None:
     hall.studio.wait_for_state("idle")
 
 
+@pytest.mark.promise("live.srt_passphrase")
 @pytest.mark.clause("A channel with a passphrase takes only SRT streams that are encrypted with it")
 def test_ffmpeg_publishes_an_encrypted_stream(hall: SrtStudio) -> None:
     target = f"srt://127.0.0.1:{hall.port}?passphrase={PASSPHRASE}&pbkeylen=32"

@@ -112,6 +112,7 @@ def test_a_publisher_that_the_webhook_allows_is_on_air(tmp_path: Path, judge: Ju
     assert not [secret for secret in (KEY, TOKEN) if secret in "".join(judge.asked) + text]
 
 
+@pytest.mark.promise("server.publish_webhook")
 @pytest.mark.parametrize(
     ("path", "status", "reason"),
     [

@@ -229,6 +229,7 @@ def test_a_growing_manifest_stays_what_it_is_while_its_beginning_leaves_the_list
     assert seconds(later, "suggestedPresentationDelay") == pytest.approx(length, abs=3 * TARGET_DURATION)
 
 
+@pytest.mark.promise("/live/CHANNEL/manifest.mpd?…")
 def test_a_growing_manifest_has_the_breaks_and_all_segments_that_are_on_the_disk(
     server: ServerProcess, folder: Path
 ) -> None:

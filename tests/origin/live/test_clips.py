@@ -260,6 +260,7 @@ def test_a_beginning_that_has_left_leads_to_the_oldest(
     assert float(found["end"]) == pytest.approx(end, abs=0.001)
 
 
+@pytest.mark.promise("limits.clip_hours")
 @pytest.mark.parametrize(
     ("query", "status", "words"),
     [

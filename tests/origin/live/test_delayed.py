@@ -97,6 +97,7 @@ def test_it_goes_on_as_live_does(server: ServerProcess) -> None:
     assert [one.uri for one in later.segments][:kept] == [one.uri for one in first.segments][moved:]
 
 
+@pytest.mark.promise("/live/CHANNEL/master.m3u8?delay=1h")
 def test_ffmpeg_plays_it_from_its_one_address(server: ServerProcess) -> None:
     url = f"{server.url}/live/a/master.m3u8?delay=4s&token=mine"
     master = m3u8.loads(httpx.get(url).text)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import m3u8
+import pytest
 
 from tests.conftest import ServerProcess, start_server
 from tests.copied_channel import copied_channel
@@ -16,6 +17,7 @@ from tests.waiting import wait_for
 LISTED = "/live/one.toml/source/"
 
 
+@pytest.mark.promise("server.dvr_path")
 def test_a_dvr_in_s3_is_served_by_workers_and_after_a_restart(
     s3_server: S3Server, s3_proxy: S3Proxy, tmp_path: Path
 ) -> None:

@@ -128,6 +128,7 @@ def facts(tools: Tools, path: str | Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.promise("live.event")
 def test_a_films_end_ends_all_playlists_with_the_same_segment(hall: Hall, film: dict[str, Any]) -> None:
     del film
     for name in ("240p", "audio"):
@@ -141,6 +142,7 @@ def test_a_films_end_ends_all_playlists_with_the_same_segment(hall: Hall, film: 
         assert sum(lengths) == pytest.approx(FILM_SECONDS, abs=0.07)
 
 
+@pytest.mark.promise("live.vod_after_end")
 def test_an_event_leaves_its_addresses_after_the_configured_time_and_stays_in_its_recording(
     hall: Hall,
 ) -> None:
@@ -207,6 +209,7 @@ def seconds_of_pictures(period: ElementTree.Element) -> float:
     return ticks / int(template.get("timescale", ""))
 
 
+@pytest.mark.promise("/live/CHANNEL/recordings/ID/master.m3u8")
 def test_a_recording_is_vod_of_the_same_segments(hall: Hall, film: dict[str, Any], tools: Tools) -> None:
     base = film["hls"].removesuffix("master.m3u8")
     variants = m3u8.loads(hall.text(film["hls"]))
@@ -226,6 +229,7 @@ def test_a_recording_is_vod_of_the_same_segments(hall: Hall, film: dict[str, Any
     assert float(played["format"]["duration"]) == pytest.approx(FILM_SECONDS, abs=0.1)
 
 
+@pytest.mark.promise("/live/CHANNEL/recordings/ID/manifest.mpd")
 def test_its_dash_manifest_is_static_and_ffmpeg_plays_the_same_frames_by_it(
     hall: Hall, film: dict[str, Any], tools: Tools
 ) -> None:
@@ -267,6 +271,7 @@ def test_its_mp4_has_the_segments_packets_in_time(
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.promise("/live/CHANNEL/recordings/ID/event.mp4")
 def test_its_mp4_is_a_file_with_ranges_and_validators(hall: Hall, film: dict[str, Any]) -> None:
     whole = hall.get(film["mp4"])
     size, tag = len(whole.content), whole.headers["etag"]
@@ -308,6 +313,7 @@ def test_nothing_else_of_the_data_folder_is_served(hall: Hall, film: dict[str, A
     assert hall.client.get(url).status_code == 404
 
 
+@pytest.mark.promise("server.data")
 @pytest.mark.clause("RFC 8216bis §6.2.1 MUST 24")
 def test_an_event_that_is_ended_stays_over_restarts_until_the_next_one_begins(
     hall: Hall, film: dict[str, Any]

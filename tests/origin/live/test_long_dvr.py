@@ -65,6 +65,7 @@ def last_past(long: Long) -> int:
     return int((long.until - 400) // float(STEP))
 
 
+@pytest.mark.promise("live.playlist_window")
 def test_the_live_playlist_lists_no_more_than_its_window(long: Long) -> None:
     found = m3u8.loads(long.get("720p/media.m3u8").text)
     assert sum(one.duration for one in found.segments) < WINDOW_SECONDS + 10 * 2 + 2 * float(STEP)
@@ -247,6 +248,7 @@ def test_caches_may_keep_what_has_passed_for_ever(long: Long) -> None:
     long.check_validators()
 
 
+@pytest.mark.promise("POST /live/CHANNEL/recordings")
 def test_a_span_of_the_past_becomes_a_recording(long: Long) -> None:
     address = long.check_recording()
     assert long.get(f"{address}/720p/iframes.m3u8").status_code == 200

@@ -200,6 +200,7 @@ def test_a_film_that_caches_keep_for_ever_has_nothing_that_comes_later(
     assert late(f"?start={begin + 12:.3f}&{end}") == ["going-on", "programme"]
 
 
+@pytest.mark.promise("POST /live/CHANNEL/metadata")
 def test_what_says_when_a_range_came_is_the_servers(server: tuple[ServerProcess, float]) -> None:
     body = {"attributes": {"X-ADDED": "2026-11-29T00:00:00.000Z"}}
     url = f"{server[0].url}/live/a/metadata"

@@ -65,6 +65,7 @@ def frames(data: bytes) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.promise("/live/CHANNEL/RENDITION/iframes.m3u8?start=…&end=…")
 @pytest.mark.clause("RFC 8216bis §4.4.3.6", "RFC 8216bis §4.4.6.3", "RFC 8216bis §4.4.4.2")
 def test_each_range_with_its_init_segment_is_one_picture_of_its_time(server: ServerProcess) -> None:
     known = dates(server)

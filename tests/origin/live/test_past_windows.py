@@ -69,6 +69,9 @@ def written(date: float, form: str) -> str:
     return datetime.fromtimestamp(date, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+@pytest.mark.promise(
+    "/live/CHANNEL/RENDITION/media.m3u8", "live.dvr", "live.part_duration", "live.segment_duration"
+)
 @pytest.mark.clause("RFC 8216bis §4.4.3.5", "RFC 8216bis §4.4.2.2")
 @pytest.mark.parametrize("form", ["seconds", "RFC 3339"])
 def test_a_span_in_the_past_is_a_vod_of_its_segments(server: ServerProcess, form: str) -> None:
@@ -92,6 +95,7 @@ def test_a_span_that_ends_where_a_segment_begins_has_nothing_of_it(server: Serve
     assert [one.uri for one in found.segments] == [segments[2][1], segments[3][1]]
 
 
+@pytest.mark.promise("/live/CHANNEL/master.m3u8?start=TIME&end=TIME")
 @pytest.mark.parametrize("name", ["master.m3u8", "manifest.mpd"])
 def test_ffmpeg_plays_a_span_from_its_one_address(server: ServerProcess, name: str) -> None:
     start, end, addresses = span(server, 1, 5)
@@ -253,6 +257,7 @@ def test_an_older_beginning_is_cut_and_said(server: ServerProcess) -> None:
         assert "x-available-from" in led.headers["access-control-expose-headers"].lower()
 
 
+@pytest.mark.promise("limits.window_hours")
 @pytest.mark.parametrize(
     ("query", "status", "reason"),
     [

@@ -60,6 +60,7 @@ def decibels(jpeg: bytes, segment: Path, seconds: float) -> float:
     return float(found.partition(":")[2])
 
 
+@pytest.mark.promise("/live/CHANNEL/snapshot.jpg?at=TIME")
 def test_the_picture_is_that_of_the_key_frame_before(server: ServerProcess, tmp_path: Path) -> None:
     base = f"{server.url}/live/a/source/"
     one = live(server)[1]
@@ -97,6 +98,7 @@ def test_times_before_now_lead_to_the_date_of_a_segment(server: ServerProcess) -
         assert httpx.get(target, timeout=CLIENT_SECONDS).content.startswith(b"\xff\xd8\xff")
 
 
+@pytest.mark.promise("/live/CHANNEL/thumbnails.vtt")
 def test_thumbnails_name_a_small_picture_for_each_ten_seconds(server: ServerProcess) -> None:
     wait_for(lambda: len(live(server)) > 8, "sixteen seconds")
     segments = live(server)

@@ -50,6 +50,7 @@ def is_recorded(answer: httpx.Response) -> dict[str, Any]:
     return answer.json() if answer.status_code == 200 else {}
 
 
+@pytest.mark.promise("POST /live/CHANNEL/end", "/live/CHANNEL/start")
 def test_an_event_ends_is_recorded_and_the_next_one_begins_though_nobody_publishes(
     server: ServerProcess,
 ) -> None:

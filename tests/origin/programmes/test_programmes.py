@@ -49,6 +49,7 @@ def wait_until_listed(server: ServerProcess) -> None:
     wait_for(lambda: httpx.get(url, timeout=60).status_code == 200, "the list of programmes")
 
 
+@pytest.mark.promise("PUT /live/CHANNEL/programmes", "/api/live/CHANNEL/programmes")
 def test_only_the_administrator_changes_programmes_and_everybody_lists_them(server: ServerProcess) -> None:
     programme = {
         "id": "x",
@@ -151,6 +152,7 @@ def test_a_list_has_what_touches_a_span(server: ServerProcess) -> None:
     assert httpx.get(f"{server.url}/api/live/a/programmes?start=x").status_code == 400
 
 
+@pytest.mark.promise("/live/CHANNEL/master.m3u8?programme=ID")
 @pytest.mark.clause("RFC 8216bis §4.4.3.5", "RFC 8216bis §4.4.5.1")
 def test_the_address_of_a_programme_grows_until_its_end_and_is_a_vod_then(server: ServerProcess) -> None:
     begin, now = date_of(server, 1) + 0.25, time.time()

@@ -126,6 +126,7 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
     server.stop()
 
 
+@pytest.mark.promise("/status-json.xsl", "log.access")
 def test_an_analyser_reads_how_long_somebody_listened(server: ServerProcess, tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     with httpx.Client(base_url=server.url, timeout=CLIENT_SECONDS) as client:

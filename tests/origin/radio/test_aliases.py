@@ -45,6 +45,7 @@ def test_an_alias_that_is_no_path_of_its_own_is_an_error(tmp_path: Path, aliases
     assert told in str(raised.value)
 
 
+@pytest.mark.promise("radio.aliases")
 def test_a_station_is_at_its_aliases_too(tmp_path: Path) -> None:
     aliases = '["/morning.mp3", "/shows/live", "/radio/former.mp3"]'
     (tmp_path / "headwater.toml").write_text(STATION.format("one.mp3", aliases))

@@ -224,6 +224,7 @@ def frequencies(client: httpx.Client, segments: list[m3u8.Segment]) -> set[int]:
     return {one.frequency for one in heard(client, "talk.mp3/128k", segments[-1:])} if segments else set()
 
 
+@pytest.mark.promise("radio.hls", "radio.hls_bitrates")
 def test_a_station_that_nobody_asks_for_has_no_encoder(server: ServerProcess, client: httpx.Client) -> None:
     wait_for(lambda: '"state":"live"' in ask(f"{server.url}/api/radio").text, what="the station")
     for station in ("tones.mp3", "talk.mp3"):
@@ -274,6 +275,7 @@ def test_the_programme_is_heard_with_each_title_at_its_tune(
         assert abs(near[0] - one.begin) < 0.15
 
 
+@pytest.mark.promise("/live/NAME/master.m3u8", "radio.name", "radio.folder")
 def test_ffmpeg_plays_the_multivariant_playlist(server: ServerProcess, client: httpx.Client) -> None:
     read_until(client, "tones.mp3/128k/media.m3u8", lambda segments: len(segments) >= 3)
     url = f"{server.url}/live/tones.mp3/master.m3u8"
@@ -349,6 +351,7 @@ def test_hls_plays_on_when_the_stations_source_is_killed(server: ServerProcess, 
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
+@pytest.mark.promise("limits.hls_idle_seconds")
 def test_a_channel_goes_with_its_last_viewer_and_the_next_one_has_higher_numbers(
     server: ServerProcess, client: httpx.Client, left: Left
 ) -> None:

@@ -39,6 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, tools: Tools) -> Iterator[S
     server.stop()
 
 
+@pytest.mark.promise("limits.hls_starts")
 @pytest.mark.clause("What is kept and what runs at once is bounded, however much is asked for")
 def test_no_more_encoders_begin_at_once_than_may(server: ServerProcess) -> None:
     def ask(number: int) -> httpx.Response:

@@ -59,6 +59,7 @@ def test_its_titles_are_told_where_they_were_heard(station: tuple[ServerProcess,
     assert {one["X-TITLE"] for one in events if "X-TITLE" in one} == {"Tone 600", "Tone 1000"}
 
 
+@pytest.mark.promise("radio.playlist_window")
 def test_it_is_late_beyond_its_list(station: tuple[ServerProcess, m3u8.Segment]) -> None:
     server, first = station
     age = time.time() - date(first) - 3 * first.duration

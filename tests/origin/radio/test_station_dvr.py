@@ -181,6 +181,7 @@ def test_a_title_is_told_at_the_tune_that_is_rewound(run: Run, tmp_path: Path) -
     assert set(pitches(tmp_path / "clip.m4a")[1:-1]) == {pitch}
 
 
+@pytest.mark.promise("radio.dvr")
 def test_a_station_is_rewound_and_delayed_as_a_channel(run: Run) -> None:
     segments = media(listed(run.server, "/live/fm/64k/media.m3u8"))
     start = date(segments[1]) + 0.1

@@ -50,6 +50,7 @@ def share_of_tone(file: Path) -> float:
     return heard.count(SENT) / len(heard)
 
 
+@pytest.mark.promise("radio.record")
 def test_a_source_client_and_a_programme_become_recordings_with_titles(tmp_path: Path) -> None:
     (tmp_path / "headwater.toml").write_text(CONFIG)
     server = start_server(cwd=tmp_path, program=patient_server())

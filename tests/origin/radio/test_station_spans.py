@@ -151,6 +151,7 @@ def test_a_span_that_grows_has_the_edge_of_the_live_playlist(station: Station) -
     assert station.get(f"{MEDIA}{query}&_HLS_msn={newest + 1000}").status_code == 400
 
 
+@pytest.mark.promise("/live/CHANNEL/clip.m4a?…")
 def test_a_file_of_a_span_has_a_validator_and_ranges(station: Station) -> None:
     name = f"clip.m4a?start={station.start:.3f}&end={station.start + 8:.3f}"
     whole = station.get(name)

@@ -86,6 +86,7 @@ def test_a_programme_longer_than_the_dvr_has_its_address_for_ever(tmp_path: Path
         server.stop()
 
 
+@pytest.mark.promise("live.record")
 def test_a_recorded_programme_has_the_pictures_and_the_sound_that_the_dvr_has(tmp_path: Path) -> None:
     configure(tmp_path, 'dvr = "1h"', 'playlist_window = "1s"', 'record = "programmes"')
     server = start_server(cwd=tmp_path)
@@ -232,6 +233,7 @@ def test_any_span_is_kept_before_and_after_it_comes(tmp_path: Path) -> None:
         server.stop()
 
 
+@pytest.mark.promise("live.recordings_size")
 def test_pinned_recordings_have_a_bound_and_are_never_removed_by_age(tmp_path: Path) -> None:
     configure(tmp_path, SHORT_DVR, 'recordings = "1s"', 'recordings_size = "100000"')
     server = start_server(cwd=tmp_path)

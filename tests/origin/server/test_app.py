@@ -69,6 +69,7 @@ def test_a_source_client_at_no_station_is_a_line_of_the_log(demo_server: ServerP
     assert "its address is /radio/NAME, or one of the station's aliases" in demo_server.text()
 
 
+@pytest.mark.promise("/vod/PATH/master.m3u8", "/vod/PATH/manifest.mpd")
 @pytest.mark.parametrize(
     ("path", "streams", "seconds"),
     [
@@ -125,6 +126,7 @@ def known_library(server: ServerProcess) -> list[dict[str, Any]]:
     return wait_for(known, "the library's list")
 
 
+@pytest.mark.promise("/api/library", "/api/live", "/api/radio", "/api/events")
 def test_the_lists_name_what_there_is(demo_server: ServerProcess) -> None:
     library = known_library(demo_server)
     assert [(item["kind"], item["path"]) for item in library] == [
@@ -151,6 +153,7 @@ def test_the_lists_name_what_there_is(demo_server: ServerProcess) -> None:
     assert sources == {"live/demo", "radio/demo.mp3"}
 
 
+@pytest.mark.promise("/health")
 @pytest.mark.timeout(900)
 def test_health_says_how_the_services_are(demo_server: ServerProcess) -> None:
     wait_for(lambda: live_is_on(demo_server), what="the channel")
@@ -181,6 +184,7 @@ def test_an_answer_to_head_counts_no_bytes(demo_server: ServerProcess) -> None:
     assert samples(demo_server).get(sent, 0) == before.get(sent, 0)
 
 
+@pytest.mark.promise("/metrics")
 def test_metrics_count_requests_bytes_and_parts(demo_server: ServerProcess) -> None:
     wait_for(lambda: live_is_on(demo_server), what="the channel")
     partial = 'headwater_requests_total{area="media",status="206"}'

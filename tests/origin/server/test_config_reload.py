@@ -43,6 +43,7 @@ def hang_up(server: ServerProcess, path: Path, text: str, told: str) -> list[str
     return lines[next(place for place, line in enumerate(lines) if "configuration" in line) :]
 
 
+@pytest.mark.promise("log.format")
 @pytest.mark.clause("A reload with a wrong configuration changes nothing")
 def test_sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "library").mkdir()
@@ -64,6 +65,7 @@ def test_sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing(tm
     assert "Traceback" not in server.text()
 
 
+@pytest.mark.promise("log.level")
 @pytest.mark.parametrize("level", ["warning", "error"])
 def test_the_answer_of_a_reload_names_what_needs_a_restart_whatever_the_level_of_the_log(
     tmp_path: Path, level: str
@@ -160,6 +162,7 @@ title = "The {0} station"
 """
 
 
+@pytest.mark.promise("headwater reload", "radio.title", "radio.listener_password", "events.read_key")
 def test_the_command_changes_keys_and_titles_and_lists_what_needs_a_restart(tmp_path: Path) -> None:
     (tmp_path / "library").mkdir()
     path = tmp_path / "headwater.toml"
@@ -217,6 +220,7 @@ def test_the_command_changes_keys_and_titles_and_lists_what_needs_a_restart(tmp_
     assert "second-read-key" not in server.text()
 
 
+@pytest.mark.promise("relay.name", "relay.upstreams", "relay.token", "relay.relay_keys")
 async def test_keys_of_upstream_servers_are_taken_without_a_restart(tmp_path: Path) -> None:
     async def script(asked: Asked) -> None:
         await asked.answer("200 OK", '{"object": "list", "data": []}')
@@ -282,6 +286,7 @@ name = "news"
 """
 
 
+@pytest.mark.promise("server.admin_token")
 def test_the_admin_token_and_limits_of_requests_are_taken_without_a_restart(tmp_path: Path) -> None:
     (tmp_path / "library").mkdir()
     path = tmp_path / "headwater.toml"

@@ -83,6 +83,7 @@ def texts(server: ServerProcess, name: str, token: str = "", since: str = "") ->
     return [one["data"] for one in (answer.json() if answer.content else [])]
 
 
+@pytest.mark.promise("POST /events", "/events?channel=A&channel=room/*", "server.workers")
 def test_a_channel_is_the_same_at_all_workers(started: Callable[..., ServerProcess]) -> None:
     server = started(2)
     made = [ask(server, "POST", "/events", json={"name": f"made/{number}"}).json() for number in range(8)]
@@ -108,6 +109,7 @@ def test_a_channel_is_the_same_at_all_workers(started: Callable[..., ServerProce
     assert server.stop() == 0
 
 
+@pytest.mark.promise("events.create", "events.history")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_channels_and_their_events_survive_a_restart(
     started: Callable[..., ServerProcess], number: int

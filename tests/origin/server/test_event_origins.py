@@ -43,6 +43,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     running.stop()
 
 
+@pytest.mark.promise("server.allow_origin", "events.allow_origin")
 @pytest.mark.parametrize("channel", ADMITTED)
 def test_a_channels_own_option_counts_before_the_servers(server: ServerProcess, channel: str) -> None:
     address = f"{server.url}/events/{channel}"

@@ -52,6 +52,13 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     server.stop()
 
 
+@pytest.mark.promise(
+    "/api/item/library/PATH",
+    "/api/item/live/CHANNEL",
+    "/api/item/radio/NAME",
+    "/api/item/events/NAME",
+    "server.protected",
+)
 @pytest.mark.parametrize(
     ("path", "name"),
     [
@@ -104,6 +111,7 @@ def test_nothing_else_is_told_beneath_the_items_address(client: httpx.Client, pa
     assert "secret" not in answer.text
 
 
+@pytest.mark.promise("/api/visitor")
 def test_the_page_learns_what_it_may_show(client: httpx.Client) -> None:
     assert client.get("/api/visitor").json() == {"lists": False, "owner": False, "administrator": False}
     wrong = client.get("/api/visitor", headers={"Authorization": "Bearer wrong"}).json()

@@ -88,6 +88,7 @@ def is_on_disk(folder: Path, text: str) -> bool:
     return any(text.encode() in one.read_bytes() for one in folder.rglob("*") if one.is_file())
 
 
+@pytest.mark.promise("/relay/NAME/v1/responses", "/relay/NAME/v1/API/ID")
 async def test_a_server_that_is_killed_keeps_what_came_and_its_readers_get_an_error(tmp_path: Path) -> None:
     import openai  # not by each process of the tests, as it takes a second
 

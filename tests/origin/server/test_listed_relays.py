@@ -75,6 +75,7 @@ def by_name(answer: httpx.Response) -> list[dict[str, Any]]:
     return sorted(answer.json(), key=lambda one: str(one["name"]))
 
 
+@pytest.mark.promise("/api/relays")
 def test_everybody_sees_names_and_addresses_and_neither_keys_nor_upstream_servers(started: Any) -> None:
     server = started()
     told = asked(server)
@@ -102,6 +103,7 @@ def test_where_lists_are_protected_the_administrator_alone_sees_them(started: An
     assert by_name(asked(server, token=ADMIN_TOKEN))[:2] == [ANSWERS, ASSISTANT]
 
 
+@pytest.mark.promise("limits.created_channels")
 def test_a_server_that_keeps_no_answers_says_so(started: Any) -> None:
     server = started(limits="[limits]\ncreated_channels = 0")
     assert [one["kept"] for one in by_name(asked(server))] == [False, False]

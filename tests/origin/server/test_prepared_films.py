@@ -48,6 +48,7 @@ def segments(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_ino for path in (folder / "data" / "encoded").glob("*.m4s")}
 
 
+@pytest.mark.promise("/api/prepared", "/api/prepared/PATH")
 def test_a_killed_server_goes_on_with_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "library" / "series").mkdir(parents=True)
     picture = "-f lavfi -i testsrc2=size=64x48:rate=5:duration=17 -c:v mpeg4 -g 20"

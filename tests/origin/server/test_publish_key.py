@@ -47,6 +47,7 @@ def ask(desk: Studio, channel: str = "studio", **headers: str) -> httpx.Response
     return answer
 
 
+@pytest.mark.promise("/api/live/CHANNEL/publish_key")
 @pytest.mark.clause("The publish key is told to the administrator alone")
 def test_only_the_admin_token_opens_the_key(desk: Studio) -> None:
     stranger = ask(desk, **SCRIPT)
@@ -60,6 +61,7 @@ def test_only_the_admin_token_opens_the_key(desk: Studio) -> None:
     assert ask(desk, "none", **BEARER).status_code == 404
 
 
+@pytest.mark.promise("server.admin_port")
 def test_the_port_that_answers_lists_without_the_token_tells_no_key(desk: Studio, tmp_path: Path) -> None:
     port = tomllib.loads((tmp_path / "headwater.toml").read_text())["server"]["admin_port"]
     assert desk.client.get(f"http://127.0.0.1:{port}/metrics").status_code == 200

@@ -49,6 +49,7 @@ def fetched(url: str, last: str = "") -> str:
         return "".join(lines)
 
 
+@pytest.mark.promise("/relay/NAME/v1/chat/completions", "events.relay_key")
 async def test_the_documented_relay_is_read_with_its_three_lines(tmp_path: Path) -> None:
     async with completing(streaming(tokens("Hel", "lo"))) as upstream:
         path = configuration(tmp_path, upstream.url)
@@ -76,6 +77,7 @@ async def test_the_documented_relay_is_read_with_its_three_lines(tmp_path: Path)
     assert KEY not in metrics + events + server.text()
 
 
+@pytest.mark.promise("/relay/NAME", "events.relay")
 async def test_an_answer_is_read_whole_by_who_comes_after_a_restart_where_history_is_kept(
     tmp_path: Path,
 ) -> None:

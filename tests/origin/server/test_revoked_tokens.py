@@ -41,6 +41,7 @@ def started(tmp_path: Path) -> Iterator[Start]:
         server.process.wait()
 
 
+@pytest.mark.promise("/api/revocations")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_revoked_token_ends_what_runs_and_stays_refused_behind_a_restart(
     started: Start, tmp_path: Path, workers: int

@@ -128,6 +128,7 @@ class Download:
         return False
 
 
+@pytest.mark.promise("library.access", "radio.access")
 @pytest.mark.parametrize(
     ("path", "name"),
     [
@@ -196,6 +197,7 @@ def test_on_http_2_the_stream_alone_is_cut(server: Signing) -> None:
         assert client.get("/api/time").status == 200
 
 
+@pytest.mark.promise("/api/viewers", "/api/viewers/NAME", "access.viewers_per_name")
 def test_the_administrator_sees_sessions_and_ends_them(server: Signing) -> None:
     target = address(server, LONG, "seen")
     download = Download(server, target, "watching")

@@ -93,6 +93,8 @@ def status(server: ServerProcess, token: str) -> int:
     return httpx.get(f"{server.url}{path}", timeout=CLIENT_SECONDS).status_code
 
 
+@pytest.mark.promise("…?token=TOKEN")
+@pytest.mark.promise("access.jwt_keys")
 def test_a_backend_whose_keys_are_fetched_admits_viewers(tmp_path: Path, backend: Backend) -> None:
     backend.rotate("first")
     configured(tmp_path, f'jwt_keys = ["{backend.url}"]')

@@ -49,6 +49,7 @@ def is_live(server: ServerProcess) -> bool:
     return bool(health(server)["services"].get("live/demo") == "live")
 
 
+@pytest.mark.promise("server.user")
 @as_root
 @pytest.mark.timeout(900)
 def test_root_becomes_the_configured_user_for_good_once_it_listens(folder: Path, tools: Tools) -> None:
@@ -245,6 +246,7 @@ def test_what_the_kernel_lacks_is_told_in_one_line_and_live_goes_on(tmp_path: Pa
         assert server.stop() == 0
 
 
+@pytest.mark.promise("server.require_sandbox")
 def test_a_sandbox_that_is_required_and_incomplete_is_a_refusal_in_one_line(tmp_path: Path) -> None:
     env = {**os.environ, "HEADWATER_SERVER_REQUIRE_SANDBOX": "true"}
     told = refused("--library", str(tmp_path), program=without(landlock=True, seccomp=True), env=env)

@@ -116,6 +116,7 @@ def names(certificate: x509.Certificate) -> list[str]:
     return found.get_values_for_type(x509.DNSName)
 
 
+@pytest.mark.promise("tls.certificate", "tls.port")
 def test_curl_gets_files_and_ranges(made: Encrypted) -> None:
     def curl(*words: str) -> bytes:
         command = ["curl", "--silent", "--fail", "--insecure", *words, f"{made.url}/media/film.mp4"]
@@ -182,6 +183,7 @@ def test_a_made_certificate_is_told_and_kept(made: Encrypted, tmp_path: Path) ->
         assert anew.certificate() != own
 
 
+@pytest.mark.promise("limits.header_seconds")
 def test_a_client_that_begins_no_handshake_is_counted_and_sent_away(made: Encrypted) -> None:
     with contextlib.ExitStack() as stack:
         silent = [
@@ -255,6 +257,7 @@ def test_the_name_chooses_the_certificate(tmp_path: Path) -> None:
         assert resumed(server, ssl.TLSVersion.TLSv1_3, "a.many.example") == [False, True]
 
 
+@pytest.mark.promise("tls.key")
 @pytest.mark.clause("A renewed certificate is served without a dropped connection")
 def test_a_renewed_certificate_is_there_without_a_drop_and_a_bad_one_changes_nothing(tmp_path: Path) -> None:
     write(tmp_path / "live", ["first.example"])
@@ -312,6 +315,7 @@ def test_a_certificate_that_cant_be_used_ends_the_start_with_one_line(
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.promise("tls.redirect")
 def test_plain_http_leads_to_https_where_that_is_wanted(tmp_path: Path) -> None:
     with kept_port() as admin_port:
         more = f'[server]\nadmin_port = {admin_port}\nprotected = ["metrics"]\n'
@@ -338,6 +342,7 @@ def test_plain_http_leads_to_https_where_that_is_wanted(tmp_path: Path) -> None:
                 assert proxy.get(f"{plain}/media/film.mp4", headers=fields).status_code == 308
 
 
+@pytest.mark.promise("tls.rtmps_port")
 def test_an_encoder_publishes_by_rtmps(tmp_path: Path) -> None:
     with kept_port() as port:
         channel = f'[[live]]\nname = "studio"\nsource = "publish"\npublish_key = "{KEY}"\n{LADDER}'

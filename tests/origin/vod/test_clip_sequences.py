@@ -80,6 +80,7 @@ def shown() -> list[str]:
     return found
 
 
+@pytest.mark.promise("/vod/NAME.playlist.json/master.m3u8")
 def test_the_clips_follow_each_other(url: str, client: httpx.Client) -> None:
     master = m3u8.loads(client.get("evening.playlist.json/master.m3u8").text)
     assert [one.uri for one in master.playlists] == ["video/media.m3u8"]
@@ -98,6 +99,7 @@ def test_the_clips_follow_each_other(url: str, client: httpx.Client) -> None:
                 assert client.get(f"evening.playlist.json/{track}/{address}").status_code == 200
 
 
+@pytest.mark.promise("/vod/NAME.playlist.json/manifest.mpd")
 def test_the_manifest_has_a_period_for_each(client: httpx.Client) -> None:
     answer = client.get("evening.playlist.json/manifest.mpd")
     assert answer.headers["content-type"] == "application/dash+xml"

@@ -44,6 +44,7 @@ def client(server: ServerProcess) -> httpx.Client:
     return httpx.Client(base_url=f"{server.url}/vod/", timeout=CLIENT_SECONDS)
 
 
+@pytest.mark.promise("/vod/PATH/thumbnails.vtt")
 def test_the_text_its_sprites_and_the_image_playlist_are_served(server: ServerProcess) -> None:
     with client(server) as asking:
         text = asking.get("bframes.mp4/thumbnails.vtt")
@@ -99,6 +100,7 @@ def test_the_library_names_the_thumbnails_that_there_are(server: ServerProcess) 
     assert named["open.mp4"] is None
 
 
+@pytest.mark.promise("library.thumbnails")
 def test_they_can_be_turned_off(tmp_path: Path) -> None:
     server = start(tmp_path, f"{LIBRARY}thumbnails = false\n")
     try:

@@ -41,6 +41,7 @@ def test_who_comes_while_it_drains_is_served(library: Path, tmp_path: Path, work
     assert server.process.wait(STOP_SECONDS) == 0
 
 
+@pytest.mark.promise("limits.drain_seconds")
 def test_it_ends_by_itself_once_it_has_drained(library: Path, tmp_path: Path) -> None:
     server = started(tmp_path, library, 2, "[limits]\ndrain_seconds = 0.5\n")
     server.process.send_signal(signal.SIGTERM)

@@ -148,6 +148,7 @@ async def test_a_reader_whose_worker_is_killed_misses_nothing(two: ServerProcess
     wait_for(lambda: readers(two) == 0, "their end")
 
 
+@pytest.mark.promise("limits.event_readers")
 async def test_more_readers_than_may_be_are_refused_whichever_worker_they_ask(two: ServerProcess) -> None:
     url = f"{two.url}/events/news"
     async with AsyncClient(timeout=LIMIT) as client:

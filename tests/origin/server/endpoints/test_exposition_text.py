@@ -79,6 +79,7 @@ def test_so_are_those_of_a_process() -> None:
     assert exposition_text(metrics) == generate_latest(Collected(metrics))
 
 
+@pytest.mark.promise("server.channel_metrics")
 @pytest.mark.parametrize(
     ("kinds", "live", "events"), [('["live"]', True, False), ('["events"]', False, True), (None, True, True)]
 )

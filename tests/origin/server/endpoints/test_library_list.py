@@ -304,6 +304,7 @@ def test_a_configuration_that_an_editor_has_replaced_is_not_served(
         assert fetch(f"{server.url}/media/{name}")[0] == 404
 
 
+@pytest.mark.promise("library.follow_symlinks")
 @pytest.mark.parametrize("follow", ["true", "false"])
 def test_links_that_may_lead_out_lead_neither_to_the_configuration_nor_to_the_data(
     tmp_path: Path, follow: str

@@ -70,6 +70,7 @@ def listed(server: ServerProcess) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.promise("events.publish_token", "limits.event_bytes")
 def test_configured_channels_are_listed_published_to_and_counted(server: ServerProcess) -> None:
     assert posted(server, "chat", "hello", "wrong") == 401
     assert posted(server, "chat", "hello", TOKEN) == 200
@@ -114,6 +115,7 @@ def test_a_made_token_is_kept_in_the_data_folder(tmp_path: Path) -> None:
     assert tokens[0] == tokens[1]
 
 
+@pytest.mark.promise("limits.event_channels")
 def test_more_channels_than_may_be_are_an_error(tmp_path: Path) -> None:
     tables = "".join(f'[[events]]\nname = "c{number}"\n' for number in range(3))
     (tmp_path / "headwater.toml").write_text(f"{tables}[limits]\nevent_channels = 2\n")
@@ -145,6 +147,7 @@ async def test_the_state_of_a_station_is_published_when_it_changes() -> None:
     assert channel.published == 3
 
 
+@pytest.mark.promise("/events/NAME", "events.name")
 async def test_a_websocket_goes_through_the_whole_server(server: ServerProcess) -> None:
     address = server.url.replace("http:", "ws:")
     async with connect(f"{address}/events/chat?key={TOKEN}", proxy=None) as publisher:
@@ -173,6 +176,7 @@ include = ["live/talk"]
 """
 
 
+@pytest.mark.promise("POST /live/CHANNEL/captions/LANGUAGE", "events.include", "live.captions", "live.name")
 def test_a_live_channels_states_and_captions_are_published_where_they_are_included(tmp_path: Path) -> None:
     (tmp_path / "headwater.toml").write_text(INCLUDING.format(folder=tmp_path))
     (tmp_path / "headwater.toml").chmod(0o600)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import obstore
+import pytest
 
 from tests.conftest import start_server
 from tests.packager import films
@@ -14,6 +15,7 @@ from tests.s3_server import BUCKET, SECRET, S3Proxy, S3Server
 from tests.waiting import wait_for
 
 
+@pytest.mark.promise("live.recordings_copy")
 def test_an_event_that_is_over_is_in_the_bucket_and_served_from_there(
     s3_server: S3Server, s3_proxy: S3Proxy, redis_server: RedisServer, tmp_path: Path
 ) -> None:
