@@ -154,14 +154,16 @@ def test_rooms_that_are_named_are_there() -> None:
     [
         ("packager/dvr/disk_archive.py", "packager/dvr"),
         ("packager/vod/index/index_cache.py", "packager/vod"),
-        ("tests/origin/live/test_clips.py", "origin/live"),
-        ("tests/e2e/test_player.py", "e2e"),
+        ("tests/origin/live/test_clips.py", "origin/live/test_clips.py"),
+        ("tests/e2e/conftest.py", ""),
+        ("docs/live.md", ""),
+        ("packager/safe_files.py", ""),
         ("player/scripts/live.js", "player"),
         ("deploy/nginx/signed.conf", "deploy"),
         ("README.md", ""),
     ],
 )
-def test_a_file_belongs_to_a_room(path: str, room: str) -> None:
+def test_a_file_belongs_to_a_room_or_is_a_test(path: str, room: str) -> None:
     assert room_of(path) == room
 
 
@@ -173,6 +175,7 @@ def test_a_changed_room_brings_the_tests_of_its_folders_up_to_a_bound() -> None:
         "origin/radio/test_d.py": 1.0,
     }
     assert files_of(["packager/dvr"], seconds) == ["packager/dvr/test_a.py", "origin/live/test_b.py"]
+    assert files_of(["origin/radio/test_d.py"], seconds) == ["origin/radio/test_d.py"]
     assert files_of([], seconds) == []
 
 
@@ -191,7 +194,7 @@ def test_cis_part_is_a_turn_by_the_number_of_commits_and_the_rooms_that_the_newe
         git("add", ".")
         git("commit", "--message", "a")
         assert part_of_ci(tmp_path)[:2] == ["--tier=second", f"--turn={number + 1}"]
-    assert part_of_ci(tmp_path)[2:] == ["--rooms=origin/live,packager/dvr"]
+    assert part_of_ci(tmp_path)[2:] == ["--rooms=origin/live/test_a.py,packager/dvr"]
 
 
 def test_without_a_history_cis_part_is_a_turn_all_the_same(tmp_path: Path) -> None:

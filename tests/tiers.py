@@ -33,7 +33,7 @@ TURNS = 8
 NEWEST_COMMITS = 12
 """How many commits are looked at for the rooms that they change."""
 
-ROOM_SECONDS = 400.0
+ROOM_SECONDS = 200.0
 """Most processor time of the tests that are added to a turn for the rooms that were changed."""
 
 TESTS_OF_ROOMS: Mapping[str, tuple[str, ...]] = {
@@ -144,27 +144,32 @@ def turn_of(file: str) -> int:
 
 
 def tests_of(rooms: Iterable[str]) -> set[str]:
-    """Return the folders of tests that show what is in these rooms of the program."""
+    """Return the folders of tests that show what is in these rooms of the program, and test files."""
     return {folder for room in rooms for folder in (room, *TESTS_OF_ROOMS.get(room, ()))}
 
 
 def files_of(rooms: Iterable[str], seconds: Mapping[str, float]) -> list[str]:
-    """Return the files of the second tier that show what is in some rooms, up to a bound in time.
+    """Return the files of the second tier that show what is in some rooms or are named, up to a bound in time.
 
     Args:
         seconds: the processor time of each file of the second tier.
     """
     folders, files, left = tests_of(rooms), list[str](), ROOM_SECONDS
     for file in sorted(seconds, key=seconds.__getitem__):
-        if any(file.startswith(f"{folder}/") for folder in folders) and (left := left - seconds[file]) >= 0:
+        is_wanted = file in folders or any(file.startswith(f"{folder}/") for folder in folders)
+        if is_wanted and (left := left - seconds[file]) >= 0:
             files.append(file)
     return files
 
 
 def room_of(path: str) -> str:
-    """Return the room of a file of the program or of its tests; "" for a file beside them."""
-    parts = Path(path.removeprefix("tests/")).parts[:-1]
-    return "/".join(parts[: 1 if parts[:1] in {("player",), ("deploy",)} else 2])
+    """Return the room of a file of the program, or a test file itself; "" for any other file."""
+    parts = Path(path).parts
+    if parts[0] == "tests":
+        return path.removeprefix("tests/") if parts[-1].startswith("test_") else ""
+    if parts[0] in {"player", "deploy"}:
+        return parts[0]
+    return "/".join(parts[:2]) if parts[0] in {"media", "packager", "origin"} and len(parts) > 2 else ""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
