@@ -28,6 +28,8 @@ from tests.tiers import (
     turn_of,
 )
 
+SECOND = "tests/origin/cluster/test_long_dvr.py"
+
 LISTED = """# A comment.
 
 [faults]
@@ -187,14 +189,16 @@ def test_cis_part_is_a_turn_by_the_number_of_commits_and_the_rooms_that_the_newe
         subprocess.run(["git", "-C", str(tmp_path), *author, *arguments], check=True, capture_output=True)
 
     git("init")
-    for number, path in enumerate(["README.md", "packager/dvr/a.py", "tests/origin/live/test_a.py"], 1):
+    for number, path in enumerate(
+        ["README.md", "packager/dvr/a.py", "tests/origin/live/test_a.py", SECOND], 1
+    ):
         file = tmp_path / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("")
         git("add", ".")
         git("commit", "--message", "a")
         assert part_of_ci(tmp_path)[:2] == ["--tier=second", f"--turn={number + 1}"]
-    assert part_of_ci(tmp_path)[2:] == ["--rooms=origin/live/test_a.py,packager/dvr"]
+    assert part_of_ci(tmp_path)[2:] == [f"--rooms={SECOND.removeprefix('tests/')},packager/dvr"]
 
 
 def test_without_a_history_cis_part_is_a_turn_all_the_same(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def tests_of(rooms: Iterable[str]) -> set[str]:
 
 
 def files_of(rooms: Iterable[str], seconds: Mapping[str, float]) -> list[str]:
-    """Return the files of the second tier that show what is in some rooms or are named, up to a bound in time.
+    """Return the files of the second tier that show what is in some rooms, up to a bound in time.
 
     Args:
         seconds: the processor time of each file of the second tier.
@@ -232,9 +232,11 @@ def part_of_ci(root: Path = ROOT) -> list[str]:
         changed = git("log", f"--max-count={NEWEST_COMMITS}", "--name-only", "--format=")
     except (subprocess.CalledProcessError, FileNotFoundError):
         commits, changed = datetime.date.today().toordinal(), []
-    rooms = sorted({room_of(path) for path in changed if path} - {""})
+    listed = second_tier().seconds()
+    rooms = {room_of(path) for path in changed if path} - {""}
+    rooms = {room for room in rooms if not room.endswith(".py") or room in listed}
     options = ["--tier=second", f"--turn={commits % TURNS + 1}"]
-    return [*options, f"--rooms={','.join(rooms)}"] if rooms else options
+    return [*options, f"--rooms={','.join(sorted(rooms))}"] if rooms else options
 
 
 if __name__ == "__main__":
