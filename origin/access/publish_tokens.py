@@ -50,8 +50,10 @@ class PublishTokens:
 
     async def admit_any(self, request: Request, paths: Iterable[str]) -> bool:
         """Return whether a request presents a token for publishing to at least one of some paths."""
-        client, tokens = client_address(request), await self._presented(request)
-        return any(self._keys.may_publish(text, path, client) for path in paths for text in tokens)
+        client, texts = client_address(request), await self._presented(request)
+        # Each text is read once, however many paths there are.
+        tokens = [token for text in texts if (token := self._keys.publishing(text, client)) is not None]
+        return bool(tokens) and any(self._keys.covers(token, path) for path in paths for token in tokens)
 
     async def _presented(self, request: Request) -> list[str]:
         """Return the texts of a request that may be tokens, whose keys are here as far as they can be had."""
@@ -71,9 +73,11 @@ class PublishTokens:
                 return Creator(token.name, token.create)
         return None
 
-    async def reads_until(self, request: Request, path: str) -> float:
-        """Return until when a request may read an event channel with a token of its path; 0 without one."""
+    async def read_until(self, request: Request, paths: Iterable[str]) -> dict[str, float]:
+        """Return which event channels' paths a request may read with its token, and until when."""
         text = unaddressed_token(request.scope["headers"], addressed_token(request.scope))
         await self._keys.fetch_missing(text)
         token = token_of(request.scope, self._keys)
-        return token.expires if token is not None and self._keys.covers(token, path) else 0.0
+        if token is None:
+            return {}
+        return {path: token.expires for path in paths if self._keys.covers(token, path)}
