@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 
 from starlette.requests import Request
 
@@ -11,6 +12,8 @@ from origin.access.authentication import client_address, presented_secrets
 from origin.access.token_keys import TokenKeys
 from origin.access.token_middleware import addressed_token, token_of, unaddressed_token
 from origin.http.channel_patterns import matches
+
+DIGEST_CHARACTERS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +23,12 @@ class Creator:
     Attributes:
         name: the ``sub`` of the token; empty for none.
         patterns: of the names of channels that may be made.
+        digest: of the token.
     """
 
     name: str
     patterns: tuple[str, ...]
+    digest: str
 
     def may_create(self, name: str) -> bool:
         """Return whether a channel of a name may be made, or channels of a pattern."""
@@ -70,7 +75,8 @@ class PublishTokens:
         for text in await self._presented(request):
             token = self._keys.creator(text, client)
             if token is not None:
-                return Creator(token.name, token.create)
+                digest = sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]
+                return Creator(token.name, token.create, digest)
         return None
 
     async def read_until(self, request: Request, paths: Iterable[str]) -> dict[str, float]:
