@@ -23,7 +23,7 @@ class Creator:
     Attributes:
         name: the ``sub`` of the token; empty for none.
         patterns: of the names of channels that may be made.
-        digest: of the token.
+        digest: tells the token from others where it has no name.
     """
 
     name: str
