@@ -66,6 +66,7 @@ class Setting:
     folder: Path | None = None
     templates: Mapping[str, Template] = field(default_factory=lambda: ROOMS)
     multiplexing: MultiplexingLimits = field(default_factory=lambda: MultiplexingLimits(4))
+    authenticator: Authenticator = field(default_factory=Authenticator)
 
 
 class Server:
@@ -137,7 +138,7 @@ async def serving(
     configured = {"test": a_channel()}
     created = make_created(limits, setting)
     tokens = PublishTokens(TokenKeys(web=[WebTokenKey("HS256", JWT_SECRET.encode())]))
-    authenticator, bounds = Authenticator(), EventLimits()
+    authenticator, bounds = setting.authenticator, EventLimits()
     authorization = EventAuthorization(
         authenticator, ADMIN_TOKEN, keys_of_channels({"test": OPEN}, created), tokens=tokens
     )

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 
 from media.mp3.reader import Frame, MpegAudioReader
 from origin.access.authentication import Authenticator
+from origin.access.protected_addresses import TokenGuard
 from origin.radio.authorization import StationAuthorization
 from origin.radio.mounts.limits import ListenerLimits, MountLimits
 from origin.radio.mounts.mount import Mount
@@ -193,11 +194,12 @@ async def serving(
     max_listeners: int | None = None,
     passwords: Mapping[str, str] | None = None,
     silent_seconds: float = LIMIT,
+    guard: TokenGuard | None = None,
 ) -> AsyncIterator[Server]:
     """Run the mounts behind a real server; give a way to it."""
     found = routes(
         Stations(dict(mounts), passwords=dict(passwords or {})),
-        StationAuthorization(Authenticator(), ADMIN_TOKEN),
+        StationAuthorization(Authenticator(), ADMIN_TOKEN, guard),
         max_listeners=max_listeners,
         silent_seconds=silent_seconds,
     )

@@ -12,7 +12,7 @@ import hmac
 import math
 import time
 from base64 import b64decode
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -37,6 +37,15 @@ MAX_DIGITS = 12
 
 GUESSABLE_CHARACTERS = 15
 """Longest key that could be found by guessing for years, at a guess in some seconds."""
+
+MOST_KEYS = 4
+"""Most keys of a request's query."""
+
+MOST_COMPARISONS = 256
+"""Most comparisons of a request's keys with hashes of others: each hash has a salt of its own."""
+
+_CREDENTIALS = "headwater.credentials"
+"""Key of a scope with the credentials that its request presents."""
 
 CheckedHook = Callable[[Request, bool], Awaitable[None]]
 """Called with a request and whether its credentials were wrong; the answer waits for it."""
@@ -82,13 +91,46 @@ class AdminToken:
 
 @dataclass(frozen=True, slots=True)
 class _Presented:
-    """Digests of presented credentials, computed once for all comparisons."""
+    """Digests of a presented credential, computed once for all comparisons."""
 
     password: bytes
     user: bytes | None = None
     """None where it didn't come by Basic authentication."""
     is_guessable: bool = False
     """Whether the password has at most `GUESSABLE_CHARACTERS`."""
+
+    @classmethod
+    def of(cls, secret: bytes, user: bytes | None = None) -> _Presented:
+        """Digest a credential."""
+        is_guessable = len(secret.decode("utf-8", "replace")) <= GUESSABLE_CHARACTERS
+        return cls(digest(secret), None if user is None else digest(user), is_guessable)
+
+
+@dataclass(slots=True)
+class _Credentials:
+    """All that a request presents, and how often it was compared with hashes.
+
+    Attributes:
+        source: the parts of the request that the credentials were read from.
+        presented: the credentials that count at every address.
+        further: keys of the query before the last one, which count where several channels are read.
+    """
+
+    source: tuple[str, bytes]
+    presented: tuple[_Presented, ...]
+    further: tuple[_Presented, ...] = ()
+    comparisons: int = 0
+
+    def fitting(self, presented: Sequence[_Presented], secrets: Collection[Secret]) -> frozenset[Secret]:
+        """Return those of some secrets that one of some credentials is.
+
+        Raises:
+            RefusalError: the request has had too many comparisons.
+        """
+        self.comparisons += len(presented) * sum(secret.key_hash is not None for secret in secrets)
+        if self.comparisons > MOST_COMPARISONS:
+            raise RefusalError(400, f"at most {MOST_COMPARISONS} comparisons of keys: name fewer of them")
+        return _fitting(presented, secrets)
 
 
 async def _nothing(_request: Request, _failed: bool) -> None:  # the hook's signature
@@ -135,7 +177,9 @@ class Authenticator:
         """Return whether a request presents one of these secrets, or has an address signed with one."""
         return bool(await self.fitting(request, *secrets))
 
-    async def fitting(self, request: Request, *secrets: Secret, with_basic: bool = True) -> frozenset[Secret]:
+    async def fitting(
+        self, request: Request, *secrets: Secret, with_basic: bool = True, keys: Collection[str] | None = None
+    ) -> frozenset[Secret]:
         """Return those of these secrets that a request presents, or has an address signed with.
 
         Args:
@@ -143,21 +187,24 @@ class Authenticator:
                 ``?expires=SECONDS&signature=HEX``.
             with_basic: whether Basic authentication counts. Not where an answer is given without a password,
                 too: what a browser adds of itself, for a proxy in front, is no guess there.
+            keys: further ones, which count as all in the request's query do that can't be found by guessing;
+                None: of several keys in the query, only the last one counts.
 
         Raises:
             TooManyGuessesError: a guessable key wasn't compared, and nothing else fits.
+            RefusalError: the request has too many keys, or too many were compared.
         """
-        presented = [one for one in _presented(request) if with_basic or one.user is None]
+        credentials = _credentials_of(request)
+        presented = [one for one in credentials.presented if with_basic or one.user is None]
+        if keys is not None:
+            further = (*credentials.further, *(_Presented.of(key.encode("utf-8", "replace")) for key in keys))
+            presented += [one for one in further if not one.is_guessable]
         wait = self._seconds_to_wait(client_address(request)) if presented and secrets else 0.0
         guesses = [one for one in presented if one.is_guessable] if wait > 0 else []
         presented = [one for one in presented if one not in guesses]
         now = self._clock()
-        # Compare all, so that the time doesn't reveal which one fits.
-        found = [
-            (secret, sum([_fits(one, secret) for one in presented]) + _is_signed(request, secret, now))
-            for secret in secrets
-        ]
-        fitting = frozenset(secret for secret, times in found if times)
+        fitting = credentials.fitting(presented, secrets)
+        fitting |= {secret for secret in secrets if _is_signed(request, secret, now)}
         if guesses and not fitting:
             raise TooManyGuessesError(wait)
         # Where nothing is wanted, nothing is wrong.
@@ -166,11 +213,41 @@ class Authenticator:
         return fitting
 
 
+def begin_check(request: Request) -> None:
+    """Count the comparisons anew for a further check on a connection that stays open."""
+    if (known := request.scope.get(_CREDENTIALS)) is not None:
+        known.comparisons = 0
+
+
+def presents_key(request: Request, *, with_basic: bool) -> bool:
+    """Return whether a request presents anything that may be a key, or has a signed address."""
+    presented = presented_secrets(request)
+    return "signature" in request.query_params or any(with_basic or user is None for _, user in presented)
+
+
 def fits_any(presented: str, secrets: Iterable[Secret]) -> bool:
     """Return whether a key from another wire than HTTP is one of these secrets, in constant time."""
-    found = _Presented(digest(presented.encode("utf-8", "replace")))
+    return bool(_fitting((_Presented.of(presented.encode("utf-8", "replace")),), tuple(secrets)))
+
+
+def _fitting(presented: Sequence[_Presented], secrets: Iterable[Secret]) -> frozenset[Secret]:
+    """Return those of some secrets that one of some credentials is."""
     # Compare all, so that the time doesn't reveal which one fits.
-    return sum(_fits(found, secret) for secret in secrets) > 0
+    found = [(secret, _times(presented, secret)) for secret in secrets]
+    return frozenset(secret for secret, times in found if times)
+
+
+def _times(presented: Sequence[_Presented], secret: Secret) -> int:
+    """Count in constant time the credentials that are a secret."""
+    if secret.key_hash is not None:
+        return sum([secret.key_hash.fits(one.password) for one in presented])
+    password = digest(secret.text.encode())
+    times = [hmac.compare_digest(one.password, password) for one in presented]
+    if secret.user is not None:
+        user = digest(secret.user.encode())
+        users = [hmac.compare_digest(one.user or b"", user) for one in presented]
+        times = [fits & is_user for fits, is_user in zip(times, users, strict=True)]
+    return sum(times) if secret.text else 0
 
 
 def client_address(request: Request) -> str:
@@ -274,10 +351,22 @@ def presented_secrets(request: Request) -> Iterator[tuple[bytes, bytes | None]]:
         yield key.encode("utf-8", "replace"), None
 
 
-def _presented(request: Request) -> Iterator[_Presented]:
-    for secret, user in presented_secrets(request):
-        is_guessable = len(secret.decode("utf-8", "replace")) <= GUESSABLE_CHARACTERS
-        yield _Presented(digest(secret), None if user is None else digest(user), is_guessable)
+def _credentials_of(request: Request) -> _Credentials:
+    """Return what a request presents, whose digests are computed once for all checks of the request.
+
+    Raises:
+        RefusalError: the request has too many keys.
+    """
+    source = request.headers.get("authorization", ""), request.scope["query_string"]
+    known: _Credentials | None = request.scope.get(_CREDENTIALS)
+    if known is None or known.source != source:
+        keys = request.query_params.getlist("key")
+        if len(keys) > MOST_KEYS:
+            raise RefusalError(400, f"key: at most {MOST_KEYS} of a request")
+        presented = tuple(_Presented.of(*one) for one in presented_secrets(request))
+        further = tuple(_Presented.of(key.encode("utf-8", "replace")) for key in keys[:-1])
+        known = request.scope[_CREDENTIALS] = _Credentials(source, presented, further)
+    return known
 
 
 def _decoded(value: str) -> bytes:
@@ -285,15 +374,6 @@ def _decoded(value: str) -> bytes:
         return b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         return b""
-
-
-def _fits(presented: _Presented, secret: Secret) -> bool:
-    if secret.key_hash is not None:
-        return secret.key_hash.fits(presented.password)
-    fits = hmac.compare_digest(presented.password, digest(secret.text.encode()))
-    if secret.user is not None:
-        fits &= hmac.compare_digest(presented.user or b"", digest(secret.user.encode()))
-    return fits and bool(secret.text)
 
 
 def _is_signed(request: Request, secret: Secret, now: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 
 from starlette.requests import Request
 
@@ -11,6 +12,8 @@ from origin.access.authentication import client_address, presented_secrets
 from origin.access.token_keys import TokenKeys
 from origin.access.token_middleware import addressed_token, token_of, unaddressed_token
 from origin.http.channel_patterns import matches
+
+DIGEST_CHARACTERS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +23,12 @@ class Creator:
     Attributes:
         name: the ``sub`` of the token; empty for none.
         patterns: of the names of channels that may be made.
+        digest: tells the token from others where it has no name.
     """
 
     name: str
     patterns: tuple[str, ...]
+    digest: str
 
     def may_create(self, name: str) -> bool:
         """Return whether a channel of a name may be made, or channels of a pattern."""
@@ -50,8 +55,10 @@ class PublishTokens:
 
     async def admit_any(self, request: Request, paths: Iterable[str]) -> bool:
         """Return whether a request presents a token for publishing to at least one of some paths."""
-        client, tokens = client_address(request), await self._presented(request)
-        return any(self._keys.may_publish(text, path, client) for path in paths for text in tokens)
+        client, texts = client_address(request), await self._presented(request)
+        # Each text is read once, however many paths there are.
+        tokens = [token for text in texts if (token := self._keys.publishing(text, client)) is not None]
+        return bool(tokens) and any(self._keys.covers(token, path) for path in paths for token in tokens)
 
     async def _presented(self, request: Request) -> list[str]:
         """Return the texts of a request that may be tokens, whose keys are here as far as they can be had."""
@@ -68,12 +75,15 @@ class PublishTokens:
         for text in await self._presented(request):
             token = self._keys.creator(text, client)
             if token is not None:
-                return Creator(token.name, token.create)
+                digest = sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]
+                return Creator(token.name, token.create, digest)
         return None
 
-    async def reads_until(self, request: Request, path: str) -> float:
-        """Return until when a request may read an event channel with a token of its path; 0 without one."""
+    async def read_until(self, request: Request, paths: Iterable[str]) -> dict[str, float]:
+        """Return which event channels' paths a request may read with its token, and until when."""
         text = unaddressed_token(request.scope["headers"], addressed_token(request.scope))
         await self._keys.fetch_missing(text)
         token = token_of(request.scope, self._keys)
-        return token.expires if token is not None and self._keys.covers(token, path) else 0.0
+        if token is None:
+            return {}
+        return {path: token.expires for path in paths if self._keys.covers(token, path)}

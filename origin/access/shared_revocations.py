@@ -15,6 +15,7 @@ from packager.cluster.broadcast import Broadcast
 from packager.cluster.connection import RedisUnavailableError
 from packager.cluster.lease import PREFIX
 from packager.cluster.node import ClusterNode
+from packager.reader_guard import ReaderGuard
 from packager.replication.log_entries import read_message
 
 log = structlog.get_logger()
@@ -57,8 +58,9 @@ class SharedRevocations:
 
     def _merge(self, message: bytes) -> None:
         try:
-            records = read_message(_RECORDS, message, "list of revocations")
-            self._revocations.merge(records, self._feed)
+            with ReaderGuard("revocations"):
+                records = read_message(_RECORDS, message, "list of revocations")
+                self._revocations.merge(records, self._feed)
         except MalformedError as error:
             log.warning("revocations of another node can't be read", reason=str(error))
 

@@ -127,6 +127,16 @@ class TokenKeys:
         """
         return self.signing.covers(token, path) if isinstance(token, AddressToken) else token.covers(path)
 
+    def publishing(self, text: str, client: str) -> Token | None:
+        """Return the token of a text with which one may publish now; None for any other text.
+
+        Args:
+            client: the address of the publisher.
+        """
+        token = self.read(text, client)
+        may_publish = token is not None and token.may_publish and time.time() < token.expires
+        return token if may_publish else None
+
     def may_publish(self, text: str, path: str, client: str) -> bool:
         """Return whether a text is a token with which one may publish now.
 
@@ -134,9 +144,8 @@ class TokenKeys:
             path: of the channel or the station, such as ``/live/demo``.
             client: the address of the publisher.
         """
-        token = self.read(text, client)
-        may_publish = token is not None and token.may_publish and time.time() < token.expires
-        return may_publish and token is not None and self.covers(token, path)
+        token = self.publishing(text, client)
+        return token is not None and self.covers(token, path)
 
     def creator(self, text: str, client: str) -> WebToken | None:
         """Return the token of a text with which one may make event channels now; None for any other text.

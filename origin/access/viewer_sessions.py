@@ -81,6 +81,8 @@ class SessionRecord(msgspec.Struct, frozen=True, array_like=True, omit_defaults=
         expires: the end of the token's validity.
         ended: when it came to its end; 0 as long as it lasts.
         kept_out: until when its player is refused.
+        token: a digest of the token.
+        refuses_token: whether `kept_out` holds for all players with the token.
     """
 
     id: Annotated[str, Meta(pattern=r"^[0-9a-f]{16,24}\Z")]
@@ -94,6 +96,8 @@ class SessionRecord(msgspec.Struct, frozen=True, array_like=True, omit_defaults=
     ended: float = 0.0
     kept_out: float = 0.0
     reason: Annotated[str, Meta(max_length=MOST_AGENT)] = ""
+    token: Annotated[str, Meta(pattern=r"^(?:[0-9a-f]{16})?\Z")] = ""
+    refuses_token: bool = False
 
 
 class ViewerSession:
@@ -232,11 +236,12 @@ class ViewerSessions:
             is_stream: whether the request is for a stream of a station.
         """
         now = self._clock()
-        key, device = _digests(token, address, agent)
-        if (kept_out := self._kept_out.get(key)) is not None:
-            if kept_out[0] > now:
-                return kept_out[1]
-            del self._kept_out[key]
+        key, device, token_digest = _digests(token, address, agent)
+        for one in (key, token_digest):
+            if (kept_out := self._kept_out.get(one)) is not None:
+                if kept_out[0] > now:
+                    return kept_out[1]
+                del self._kept_out[one]
         session = None if is_stream else self._names.get(name, {}).get(key)
         if session is not None and not self._is_idle(session):
             session.seen = now
@@ -245,7 +250,7 @@ class ViewerSessions:
             return session
         identifier = f"{key}{secrets.token_hex(4)}" if is_stream else key
         shown = address[:MOST_ADDRESS], agent[:MOST_AGENT]
-        record = SessionRecord(identifier, name, device, now, now, expires, *shown)
+        record = SessionRecord(identifier, name, device, now, now, expires, *shown, token=token_digest)
         session = self._add(record)
         self._limit(name)
         if session.is_over:
@@ -261,15 +266,17 @@ class ViewerSessions:
             self._publish(record, None)
 
     def end(self, name: str, identifier: str = "") -> int:
-        """End the sessions of a name, whose tokens then are refused to their players; return how many.
+        """End the sessions of a name, whose tokens then are refused to everybody; return how many.
 
         Args:
-            identifier: of the only one to end; empty for all.
+            identifier: of the only one to end, whose token is refused to its player alone; empty for all.
         """
         ended = [
             session for session in self._names.get(name, {}).values() if identifier in ("", session.record.id)
         ]
         for session in ended:
+            if not identifier:
+                session.record = msgspec.structs.replace(session.record, refuses_token=True)
             self._end(session, session.record.expires, ENDED, None)
         return len(ended)
 
@@ -392,7 +399,8 @@ class ViewerSessions:
         self._ended.pop(record.id, None)
         self._ended[record.id] = record
         if record.kept_out > self._clock():
-            self._kept_out[record.id[:_ID]] = (record.kept_out, record.reason)
+            out = record.token if record.refuses_token else record.id[:_ID]
+            self._kept_out[out] = (record.kept_out, record.reason)
         for memory in (self._ended, self._kept_out):
             if len(memory) > self._limits.ended:
                 del memory[next(iter(memory))]
@@ -408,7 +416,8 @@ class ViewerSessions:
 
 
 @functools.lru_cache(maxsize=8192)
-def _digests(token: str, address: str, agent: str) -> tuple[str, str]:
-    """Return digests of a player with its token, and of the player."""
+def _digests(token: str, address: str, agent: str) -> tuple[str, str, str]:
+    """Return digests of a player with its token, of the player, and of the token."""
     device = sha256(f"{address}\n{agent}".encode("utf-8", "surrogatepass")).hexdigest()[:_ID]
-    return sha256(f"{token}\n{device}".encode()).hexdigest()[:_ID], device
+    player = sha256(f"{token}\n{device}".encode()).hexdigest()[:_ID]
+    return player, device, sha256(f"token\n{token}".encode()).hexdigest()[:_ID]

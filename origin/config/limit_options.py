@@ -76,6 +76,8 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     10,000, and any number from this machine."""
     created_channel_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 40)] = 256 << 20
     """Most bytes of the events of all these channels in memory; beyond, publishers are answered with 429."""
+    created_history_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 44)] = 2 << 30
+    """Most bytes of the files of all these channels' `history`; beyond, newer events aren't stored there."""
     event_channels_per_reader: Annotated[int, Meta(ge=1, le=256)] = 32
     """Largest number of event channels that are read over one connection."""
     all_event_readers: Count = 8_000

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
 from origin.access.authentication import (
-    GUESSABLE_CHARACTERS,
     AdminToken,
     Authenticator,
     Secret,
+    UnauthorizedError,
     fits_any,
+    presents_key,
 )
 from origin.access.key_hash import KeyHash
 from origin.access.publish_tokens import PublishTokens
+
+READ_KEY_NEEDED = "the channel's read_key is needed"
 
 _FITTING = "headwater.event_keys"
 """Key of a scope with the name of a channel, and those of its readers' secrets that were presented."""
@@ -155,33 +158,34 @@ class EventAuthorization:
         return free | {name for name, own in closed.items() if is_admin or fitting.intersection(own)}
 
     async def readable_until(
-        self, request: Request, names: Iterable[str], keys: Iterable[str] = ()
+        self, request: Request, names: Iterable[str], keys: Collection[str] = ()
     ) -> dict[str, float]:
         """Return which channels of some a request may read, and until when, as `reads_until`.
 
+        All are checked at once: a key of one of them isn't wrong.
+
         Args:
-            keys: further ones of the request, of which those count that can't be found by guessing.
+            keys: further ones beside those of the request's query.
+
+        Raises:
+            UnauthorizedError: a key is wrong: it opens none of the channels that need keys.
         """
         names = tuple(names)
         found = {name: math.inf for name in names if not self.is_protected(name)}
-        closed = {name: self._readers_secrets(name) for name in names if name not in found}
-        for name in closed:
-            if until := await self._token_reads_until(request, name):
-                found[name] = until
-        long = [key for key in keys if len(key) > GUESSABLE_CHARACTERS]
-        for name, own in closed.items():
-            if name not in found and any(fits_any(key, own) for key in long):
-                found[name] = math.inf
-        closed = {name: own for name, own in closed.items() if name not in found}
-        if not closed:
+        closed = [name for name in names if name not in found]
+        found |= await self._tokens_read_until(request, closed)
+        own = {name: self._readers_secrets(name) for name in closed if name not in found}
+        if not own:
             return found
-        secrets = {one for own in closed.values() for one in own} - {Secret("")}
+        secrets = {one for several in own.values() for one in several} - {Secret("")}
         with_basic = not self._is_foreign(request)
         fitting = await self._authenticator.fitting(
-            request, self.admin.secret, *secrets, with_basic=with_basic
+            request, self.admin.secret, *secrets, with_basic=with_basic, keys=keys
         )
+        if not fitting and (keys or presents_key(request, with_basic=with_basic)):
+            raise UnauthorizedError(READ_KEY_NEEDED)
         is_admin = self.admin.secret in fitting
-        opened = [name for name, own in closed.items() if is_admin or fitting.intersection(own)]
+        opened = [name for name, several in own.items() if is_admin or fitting.intersection(several)]
         return found | dict.fromkeys(opened, math.inf)
 
     def is_secret(self, name: str, key: str) -> bool:
@@ -211,13 +215,19 @@ class EventAuthorization:
         return self._tokens is not None and await self._tokens.admit(request, f"/events/{name}")
 
     async def _token_reads_until(self, request: Request, name: str) -> float:
-        """Return until when a request may read a channel that was made at run time, by a token; 0: never.
+        """Return until when a request may read a channel that was made at run time, by a token; 0: never."""
+        return (await self._tokens_read_until(request, (name,))).get(name, 0.0)
 
-        Not a channel of the configuration: a token that its address needs doesn't stand for its key.
+    async def _tokens_read_until(self, request: Request, names: Iterable[str]) -> dict[str, float]:
+        """Return which channels that were made at run time a request may read by a token, and until when.
+
+        Not those of the configuration: a token that their address needs doesn't stand for their key.
         """
-        if self._tokens is None or self._of(name).read_token is None:
-            return 0.0
-        return await self._tokens.reads_until(request, f"/events/{name}")
+        if self._tokens is None:
+            return {}
+        paths = {f"/events/{name}": name for name in names if self._of(name).read_token is not None}
+        found = await self._tokens.read_until(request, paths) if paths else {}
+        return {paths[path]: until for path, until in found.items()}
 
     def _of(self, name: str) -> ChannelKeys:
         keys = self._keys_of(name)

@@ -12,7 +12,7 @@ import structlog
 
 from origin.events.channel import EventChannel
 from origin.events.event_log import Event
-from origin.events.history_files import HistoryFiles
+from origin.events.history_files import HistoryFiles, HistoryRoom
 from origin.events.limits import HistoryLimits
 from packager.concurrency import Threads
 from packager.safe_files import DataFolder
@@ -34,6 +34,7 @@ class EventHistory:
         place: the folder, which no other server uses while this one runs.
         threads: threads for reading and writing, so that a disk that hangs holds up nothing else; None for
             threads of its own.
+        room: on the disk, which other channels' histories share.
 
     Attributes:
         trouble: why no events are stored now; None if they are.
@@ -41,13 +42,18 @@ class EventHistory:
     """
 
     def __init__(
-        self, channel: EventChannel, place: DataFolder, limits: HistoryLimits, threads: Threads | None = None
+        self,
+        channel: EventChannel,
+        place: DataFolder,
+        limits: HistoryLimits,
+        threads: Threads | None = None,
+        room: HistoryRoom | None = None,
     ) -> None:
         self.name = f"history of events/{channel.name}"
         self._channel = channel
         self._place = place
         self._limits = limits
-        self._files = HistoryFiles(channel.name, channel.epoch, place, limits)
+        self._files = HistoryFiles(channel.name, channel.epoch, place, limits, room=room)
         self._threads = threads or Threads(limits.threads, "history")
         self._waiting: list[Event] = []
         self._waiting_bytes = 0

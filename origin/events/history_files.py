@@ -9,13 +9,17 @@ first line on is somebody else's: it is neither read nor removed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import math
 import os
 import re
+import stat
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -76,12 +80,52 @@ class _HistoryFile:
     head: _Head
 
 
+class HistoryRoom:
+    """Counts the bytes of all histories in a folder, which many channels share. Any thread may call.
+
+    Args:
+        folder: the folder whose folders are histories.
+        most: bytes of all files.
+    """
+
+    def __init__(self, folder: Path, most: int) -> None:
+        self._folder = folder
+        self._most = most
+        self._used: int | None = None
+        self._lock = threading.Lock()
+
+    def reserve(self, nbytes: int) -> None:
+        """Reserve room for bytes that are to be written.
+
+        Raises:
+            OSError: there is none, until older events have been removed.
+        """
+        with self._lock:
+            used = self._measured()
+            if used + nbytes > self._most:
+                raise OSError(errno.EDQUOT, "limits.created_history_bytes: so many bytes of events are there")
+            self._used = used + nbytes
+
+    def release(self, nbytes: int) -> None:
+        """Release the room of bytes that were removed, or weren't written."""
+        with self._lock:
+            self._used = max(self._measured() - nbytes, 0)
+
+    def _measured(self) -> int:
+        """Return the bytes in use; those of earlier starts are counted once."""
+        if self._used is None:
+            files = (file.lstat() for file in self._folder.rglob("*"))
+            self._used = sum(one.st_size for one in files if stat.S_ISREG(one.st_mode))
+        return self._used
+
+
 class HistoryFiles:
     """Reads, writes and removes the files in which the events of one channel survive a restart.
 
     Args:
         epoch: the one whose events are written.
         clock: seconds since the epoch of Unix.
+        room: which other channels' files share; None where there is no such limit.
     """
 
     def __init__(
@@ -91,7 +135,9 @@ class HistoryFiles:
         place: DataFolder,
         limits: HistoryLimits,
         clock: Callable[[], float] = time.time,
+        room: HistoryRoom | None = None,
     ) -> None:
+        self._room = room
         self._channel, self._epoch, self._place = channel, epoch, place
         self._limits = limits
         self._clock = clock
@@ -170,6 +216,14 @@ class HistoryFiles:
                 self._mark_gap()
             raise
 
+    def _reserve(self, nbytes: int) -> None:
+        if self._room is not None:
+            self._room.reserve(nbytes)
+
+    def _release(self, nbytes: int) -> None:
+        if self._room is not None:
+            self._room.release(nbytes)
+
     @property
     def _file(self) -> _HistoryFile:
         return self._files[-1]
@@ -178,9 +232,11 @@ class HistoryFiles:
         if not lines:
             return
         size = self._file.size
+        self._reserve(len(lines))
         try:
             write_all(self._descriptor, lines)
         except OSError:
+            self._release(len(lines))
             os.ftruncate(self._descriptor, size)
             raise
         self._files[-1] = replace(self._file, size=size + len(lines), newest=self._clock())
@@ -190,8 +246,13 @@ class HistoryFiles:
         head = _Head(self._channel, self._epoch, offset)
         data = msgspec.json.encode(head).replace(b'"whole":true}', _WHOLE) + b"\n"
         name = f"{self._next_number}.events"
+        self._reserve(len(data))
         self._next_number += 1
-        folder.write_whole(name, data, replaces=False, synchronized=False)
+        try:
+            folder.write_whole(name, data, replaces=False, synchronized=False)
+        except OSError:
+            self._release(len(data))
+            raise
         descriptor = folder.open_to_append(name)
         self.close()
         self._descriptor, self._oldest = descriptor, None
@@ -234,6 +295,7 @@ class HistoryFiles:
                     break
                 if _is_there(folder, one):
                     folder.remove(one.name, one.size)
+                    self._release(one.size)
                 self._files.remove(one)
                 size -= one.size
 
@@ -254,6 +316,7 @@ class HistoryFiles:
                 ours = self._read_file(folder, name)
                 if ours is not None:
                     folder.remove(name, ours[0].size)
+                    self._release(ours[0].size)
         *names, last = self._place.names
         with (
             contextlib.suppress(FileNotFoundError),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import math
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic import events
 
 from origin.http1.protocol import HttpProtocol
+from origin.http3.alarm import Alarm
 from origin.http3.engines import Http3Engine, QuicEngine
 from origin.http3.idle_datagrams import ExcessTurns, IdleDatagrams
 from origin.http_streams.connection import CHECK_SECONDS, RESETS, RUN_BYTES, MultiplexedConnection
@@ -104,7 +104,7 @@ class Http3Connection(MultiplexedConnection):
         # Bytes of answers that wait for the network.
         self._unsent = 0
         self._began = self._pinged = self.loop.time()
-        self._wake: asyncio.TimerHandle | None = None
+        self._wake = Alarm(self.loop, self._on_time)
         self._timer = self.loop.call_later(CHECK_SECONDS, self._check)
 
     # Reading
@@ -135,7 +135,7 @@ class Http3Connection(MultiplexedConnection):
             self._end(ENHANCE_YOUR_CALM, "the client sends frames that carry nothing")
         elif self._sending and not has_events:
             # A confirmation: with the next ones, there is room for many packets at a time.
-            self._wake_by(self.loop.time() + GATHER_SECONDS)
+            self._wake.set_by(self.loop.time() + GATHER_SECONDS)
         else:
             self._schedule()
         return lost_until
@@ -289,18 +289,10 @@ class Http3Connection(MultiplexedConnection):
         """Have the time looked at when QUIC next asks for it."""
         if not self.is_over and (due := self._quic.get_timer()) is not None:
             # A loop that rounds to milliseconds would look again and again before.
-            self._wake_by(max(due, self.loop.time() + GATHER_SECONDS))
-
-    def _wake_by(self, due: float) -> None:
-        # A wake that is too early sets the next one.
-        if self._wake is not None and self._wake.when() > due:
-            self._wake.cancel()
-            self._wake = None
-        if self._wake is None:
-            self._wake = self.loop.call_at(due, self._on_time)
+            self._wake.set_by(max(due, self.loop.time() + GATHER_SECONDS))
 
     def _on_time(self) -> None:
-        self._wake = None
+        # A wake that is too early sets the next one.
         if self.is_over:
             return
         try:
@@ -370,8 +362,7 @@ class Http3Connection(MultiplexedConnection):
         """Forget the connection, which is over."""
         self.is_over = True
         self._timer.cancel()
-        if self._wake is not None:
-            self._wake.cancel()
+        self._wake.cancel()
         self._connections.discard(self)
         self._hang_up_all()
         self._first.forget_client()

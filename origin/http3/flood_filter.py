@@ -12,6 +12,8 @@ from collections.abc import Collection
 
 import structlog
 
+from origin.http3.alarm import Alarm
+
 log = structlog.get_logger()
 
 MOST_IDS = 256
@@ -73,7 +75,7 @@ class FloodFilter:
         self._loop = loop
         # Until when datagrams to each connection ID are dropped.
         self._until: dict[bytes, float] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = Alarm(loop, self._refresh)
         self._is_able = sys.platform == "linux"
         self._is_attached = False
 
@@ -83,28 +85,19 @@ class FloodFilter:
             if self._is_able and len(one) == ID_BYTES and len(self._until) < MOST_IDS:
                 self._until[one] = until
         if self._until:
-            self._refresh_by(self._loop.time() + REFRESH_SECONDS)
+            self._timer.set_by(self._loop.time() + REFRESH_SECONDS)
 
     def close(self) -> None:
         """Drop nothing any more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
         self._is_able = False
         self._until.clear()
         # The socket may be another process's as well.
         with contextlib.suppress(OSError):
             self._attach()
 
-    def _refresh_by(self, due: float) -> None:
-        if self._timer is not None and self._timer.when() > due:
-            self._timer.cancel()
-            self._timer = None
-        if self._timer is None:
-            self._timer = self._loop.call_at(due, self._refresh)
-
     def _refresh(self) -> None:
         """Attach the filter of now."""
-        self._timer = None
         now = self._loop.time()
         self._until = {one: until for one, until in self._until.items() if until > now}
         try:
@@ -114,7 +107,7 @@ class FloodFilter:
             self.close()
             return
         if self._until:
-            self._refresh_by(max(min(self._until.values()), now + REFRESH_SECONDS))
+            self._timer.set_by(max(min(self._until.values()), now + REFRESH_SECONDS))
 
     def _attach(self) -> None:
         if not self._until:

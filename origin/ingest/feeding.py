@@ -9,6 +9,7 @@ from enum import Enum, auto
 
 from media.errors import MediaError
 from packager.concurrency import expire
+from packager.reader_guard import ReaderGuard
 from packager.sources.publication import Publication, PublicationEndedError
 
 LAST_SHARE = 0.1
@@ -59,7 +60,8 @@ class Feeding:
         end, reason = FeedEnd.COMPLETE, ""
         try:
             async with self._limit:
-                await self._pass_on(publication, receive)
+                with ReaderGuard(publication.publisher.protocol):
+                    await self._pass_on(publication, receive)
         except TimeoutError:
             end = FeedEnd.SILENT
             reason = f"nothing of a stream came for {self._silent_seconds(publication):g} s"

@@ -36,6 +36,7 @@ from origin.http1.transport import is_encrypted
 from origin.ingest.admission import AGENT_CHARACTERS, IngestAdmission, RefusedError
 from origin.ingest.limits import FRAGMENT_SECONDS
 from packager.concurrency import expire
+from packager.reader_guard import ReaderGuard
 from packager.sources.publication import Publication, PublicationEndedError, Publisher
 from packager.step_budget import StepBudget
 
@@ -218,7 +219,8 @@ class _RtmpSession:
         reason = ""
         try:
             async with self._deadline:
-                await self._carry()
+                with ReaderGuard("RTMP"):
+                    await self._carry()
         except TimeoutError:
             silent = self._admission.limits.silent_seconds
             reason = f"nothing came for {silent:g} s" if self._publication else "it took too long to publish"

@@ -23,6 +23,7 @@ from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.limits import FRAGMENT_SECONDS, IngestLimits
 from origin.ingest.publishing_endpoint import PublishedBody, PublishingEndpoint, refusal
 from packager.concurrency import expire
+from packager.reader_guard import ReaderGuard
 from packager.sources.publication import Publication, PublicationEndedError
 from packager.sources.published_source import TAKEN_OVER
 
@@ -240,7 +241,7 @@ class _UploadedStream:
             raise RefusedError(RefusalReason.TOO_MANY, "too many requests of this stream at once")
         try:
             async with asyncio.timeout(None) as limit, contextlib.AsyncExitStack() as turn:
-                with self._registered(limit):
+                with self._registered(limit), ReaderGuard("uploads"):
                     await self._feed(reader, body, limit, turn)
             if not body.is_whole and not self._waiting:
                 # Its connection broke, and it has no other one: the encoder has gone.

@@ -16,6 +16,7 @@ from media.xmltv.reader import XmltvLimits, in_one_line, read_xmltv
 from origin.live.requests.moments import MomentError, read_moment
 from origin.responses.refusal import RefusalError
 from packager.past.programmes import ID, LATEST, MOST_PROGRAMMES, MOST_TITLE, Programme
+from packager.reader_guard import ReaderGuard
 
 T = TypeVar("T")
 
@@ -79,7 +80,8 @@ def read_guide(data: bytes, channel: str, limits: XmltvLimits) -> list[Programme
         RefusalError: 400: it isn't a guide, or which channel is meant isn't known.
     """
     try:
-        programmes = read_xmltv(data, limits)
+        with ReaderGuard(channel):
+            programmes = read_xmltv(data, limits)
     except MediaError as error:
         raise RefusalError(400, str(error)) from error
     channels = Counter(one.channel for one in programmes)

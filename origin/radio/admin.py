@@ -23,7 +23,7 @@ from starlette.routing import BaseRoute, Route
 
 from origin.access.authentication import UnauthorizedError
 from origin.radio.aliases import station_addresses, station_name
-from origin.radio.authorization import StationAuthorization, is_protected
+from origin.radio.authorization import StationAuthorization
 from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.mounts.icy_headers import one_line
 from origin.radio.mounts.mount import Mount
@@ -207,8 +207,8 @@ class Admin:
             raise AdminError("supplied mountpoints are identical")
         if destination is None or destination not in others.values():
             raise AdminError("No such destination")
-        if is_protected(destination) or destination.options.has_listener_webhook:
-            # The password of a source lets nobody hear what needs another one, or what a webhook is to allow.
+        if not self._authorization.is_open(destination):
+            # The password of a source lets nobody hear what needs another one, a token or a webhook.
             await self._require(request)
         if not destination.carries_like(mount):
             raise AdminError("the two streams aren't of the same type")

@@ -65,6 +65,11 @@ class StationAuthorization:
             return True
         return await self._authenticator.admits(request, self.admin.secret, _listening(mount))
 
+    def is_open(self, mount: NamedStation) -> bool:
+        """Return whether everybody may listen to a station: no password, token or webhook decides."""
+        needs_token = self._guard is not None and not self._guard.shows(None, f"/radio/{mount.name}")
+        return not (needs_token or is_protected(mount) or mount.options.has_listener_webhook)
+
     async def accessible_stations(self, request: Request, mounts: Iterable[NamedStation]) -> frozenset[str]:
         """Name the stations of a list that a request may listen to.
 

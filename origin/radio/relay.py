@@ -18,6 +18,7 @@ from origin.radio.mounts.limits import RelayLimits
 from packager.radio.audio_blocks import AudioBlock, Throttle
 from packager.radio.audio_source import NO_STATION_INFO
 from packager.radio.mpeg_block_reader import block_reader_for
+from packager.reader_guard import ReaderGuard
 from packager.retry_policy import FailureCount
 from packager.sources.pullers.bounded_cookies import BoundedCookies
 from packager.sources.pullers.guarded_http import GuardedTransport, certificates, check_redirect, guard_for
@@ -91,8 +92,9 @@ class Relay:
                         client.stream("GET", self.options.url, headers=_HEADERS) as response,
                         aclosing(self._carry(response)) as blocks,
                     ):
-                        async for block in blocks:
-                            yield block
+                        with ReaderGuard(self.options.name):
+                            async for block in blocks:
+                                yield block
                     reason = "it ended"
                 except httpx.InvalidURL:
                     # Its text has the piece that is wrong, and that is often one of a password.

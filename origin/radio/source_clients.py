@@ -30,6 +30,7 @@ from origin.responses.refusal import RefusalError, plain_refusal
 from origin.responses.request_body import media_type_of
 from packager.concurrency import expire
 from packager.radio.source_client_station import InUseError, SourceClientSession
+from packager.reader_guard import ReaderGuard
 
 SILENT_SECONDS = 10.0
 """Longest silence of a source client before it is disconnected."""
@@ -123,7 +124,7 @@ class SourceClients:
         try:
             # Two limits: received audio renews the one, perhaps just after the other was made to expire.
             async with asyncio.timeout(None) as dismissal, asyncio.timeout(None) as silence:
-                with mount.sourced(client, partial(expire, dismissal)):
+                with mount.sourced(client, partial(expire, dismissal)), ReaderGuard(mount.name):
                     await self._feed(mount, session, receive, silence)
         except TimeoutError:
             if mount.has_ended():

@@ -20,6 +20,7 @@ from packager.encode.encode_queue import EncodedMedia
 from packager.library.cover_art import CoverArt
 from packager.library.local_storage import NotFoundError
 from packager.process.ffmpeg_discovery import BusyError
+from packager.reader_guard import ReaderGuard
 from packager.transient_errors import NotReadyError
 from packager.vod import Titles
 from packager.vod.clip_sequence import NO_TEXT, SUFFIX, TRACKS, ClipSequence
@@ -106,12 +107,13 @@ class VodContents:
             NotFoundError, NotReadyError, ClipError, MediaError, OSError: it can't be made.
         """
         network = network_of(client)
-        if self._encoded is not None and address.is_encoded:
-            return await self._encoded_media(self._encoded, address, network)
-        if address.kind in self._of_clips and is_of_clip(address):
-            async with self._titles.clip_turn(address.film, network):
-                return await self._makers[address.kind](address, network)
-        return await self._makers[address.kind](address, network)
+        with ReaderGuard(address.film):
+            if self._encoded is not None and address.is_encoded:
+                return await self._encoded_media(self._encoded, address, network)
+            if address.kind in self._of_clips and is_of_clip(address):
+                async with self._titles.clip_turn(address.film, network):
+                    return await self._makers[address.kind](address, network)
+            return await self._makers[address.kind](address, network)
 
     async def _encoded_media(self, encoded: EncodedMedia, address: Address, network: str) -> Content:
         film, track, wanted = address.film, address.track, address.version

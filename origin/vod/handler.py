@@ -43,6 +43,7 @@ from origin.vod.segment_cache import CachedSegment, SegmentCache, SegmentCacheLi
 from packager.library.folder_state import FolderGoneError
 from packager.library.local_storage import LocalFile, NotFoundError
 from packager.library.storage_interface import FileChangedError, Identity, LibraryFile
+from packager.reader_guard import ReaderGuard
 from packager.transient_errors import NotReadyError
 from packager.vod import FilmSegment, IFrameFile, OpenMedia, Titles
 from packager.vod.movie.versioned_addresses import version_of
@@ -233,6 +234,7 @@ class VodHandler:
     async def _opened(self, address: Address, client: str) -> OpenMedia:
         """Open media in a thread; networks take turns with those of clips, which may have long heads."""
         async with contextlib.AsyncExitStack() as turn:
+            turn.enter_context(ReaderGuard(address.film))
             if address.bounds is not None:
                 await turn.enter_async_context(self._titles.clip_turn(address.film, network_of(client)))
             return await self._titles.threads.opened(open_media, self._titles, address)

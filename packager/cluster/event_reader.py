@@ -13,6 +13,7 @@ from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.event_streams import EventsRead, EventStreams, StoredEvent, StreamState
 from packager.cluster.log_stream import EntryId
+from packager.reader_guard import ReaderGuard
 from packager.step_budget import StepBudget
 
 log = structlog.get_logger()
@@ -186,7 +187,8 @@ class EventReader:
         budget, unreadable = StepBudget(), found.unreadable
         for event in found.events:
             try:
-                channel.fold(event)
+                with ReaderGuard(name):
+                    channel.fold(event)
             except MalformedError:
                 unreadable += 1
             await budget.spend()

@@ -19,6 +19,7 @@ from packager.cluster.connection import RedisConnection
 from packager.cluster.lease import PREFIX, LogKeys
 from packager.cluster.limits import EventStreamLimits
 from packager.cluster.log_stream import LARGEST, EntryId
+from packager.reader_guard import ReaderGuard
 
 EVENTS = "events"
 """The kind of these logs: what their names begin with."""
@@ -603,7 +604,8 @@ class EventStreams:
         events, unreadable = [], 0
         for number, fields in entries:
             try:
-                events.append(self._event(number, fields))
+                with ReaderGuard("an event in Redis"):
+                    events.append(self._event(number, fields))
             except MalformedError:
                 unreadable += 1
         return EventsRead(tuple(events), unreadable, entries[-1][0] if entries else None, bool(whole))

@@ -12,6 +12,7 @@ from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_stream import EntryId
 from packager.cluster.shared_station import SharedStation
+from packager.reader_guard import ReaderGuard
 
 log = structlog.get_logger()
 
@@ -69,7 +70,8 @@ class StationLogs:
 
     def _fold(self, station: SharedStation, number: bytes, message: bytes) -> bool:
         try:
-            station.fold(EntryId.read_owned(number), message)
+            with ReaderGuard(station.name):
+                station.fold(EntryId.read_owned(number), message)
         except MalformedError as error:
             station.unreadable += 1
             if station.unreadable == 1:

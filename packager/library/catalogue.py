@@ -45,6 +45,7 @@ from packager.library.local_storage import NotFoundError
 from packager.library.missing_bytes import missing_bytes
 from packager.library.title_files import cover_among
 from packager.process.ffmpeg_discovery import BusyError, Tools
+from packager.reader_guard import log_fault
 
 MAX_PROBES = 2
 """Most files that are probed at once."""
@@ -65,6 +66,9 @@ MAX_UNKNOWN_FILES = 2000
 """Most files that wait to be probed; of more, those that were asked for first are left until they are asked
 for again.
 """
+
+UNREADABLE = "it can't be read: its content has led to a fault of the reader"
+"""The reason that is listed for a file whose inspection failed unexpectedly."""
 
 LEARNT_FILES = 100
 """Files whose length has become known before a view by length is made anew, while others are unknown."""
@@ -384,6 +388,9 @@ class Catalogue:
                 self._unknown[item] = None
                 await asyncio.sleep(BUSY_SECONDS)
                 continue
+            except Exception as error:  # noqa: BLE001  # the others are inspected all the same
+                log_fault(item.path, error)
+                self._known[item] = Facts(reason=UNREADABLE, obstacle=UNREADABLE)
             finally:
                 self._looked_at.discard(item)
             self._learnt += 1

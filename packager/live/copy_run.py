@@ -23,6 +23,7 @@ from packager.concurrency import LAST_LOOK_SECONDS, running_tasks
 from packager.live.common_key_frame import SOUND, CommonKeyFrameGate, IndexedFragment
 from packager.live.rendition_output import Feed
 from packager.live.run import ChannelRun, SourceEndedError
+from packager.reader_guard import ReaderGuard
 from packager.segment.part_packer import CadenceError
 from packager.sources.bursts import PacketPacer, release_held
 from packager.sources.copy_probe import Copier, copier_of
@@ -78,9 +79,10 @@ class CopyRun(ChannelRun):
         """
         reason = "it ended"
         try:
-            copier = copier_of(published.received_container, self.limits.source) or Copier()
-            taker = _Taker(self, published, copier, (start, float(2 * part_target)), clock)
-            await self._carry(published, taker, oldest)
+            with ReaderGuard(published.channel):
+                copier = copier_of(published.received_container, self.limits.source) or Copier()
+                taker = _Taker(self, published, copier, (start, float(2 * part_target)), clock)
+                await self._carry(published, taker, oldest)
         except FurtherVideoTracksError as error:
             reason = str(error)
             published.leave_further_video_tracks(reason)

@@ -38,6 +38,7 @@ from packager.radio.tracks import (
     why_no_tracks,
 )
 from packager.radio.transcoder import Transcoder
+from packager.reader_guard import ReaderGuard
 from packager.step_budget import AUDIO_PORTION_BYTES, StepBudget
 
 log = structlog.get_logger()
@@ -210,13 +211,14 @@ class Station:
         gathered = BlockGatherer(self.options.audio_format, "")
         try:
             async with aclosing(titled_frames):
-                async for title, frame in titled_frames:
-                    if title != gathered.title and gathered.pending:
-                        yield gathered.pop()
-                    gathered.title = title
-                    gathered.add(frame)
-                    if gathered.complete:
-                        yield gathered.pop()
+                with ReaderGuard(path):
+                    async for title, frame in titled_frames:
+                        if title != gathered.title and gathered.pending:
+                            yield gathered.pop()
+                        gathered.title = title
+                        gathered.add(frame)
+                        if gathered.complete:
+                            yield gathered.pop()
         except (MediaError, ToolsError, OSError, TimeoutError) as error:
             what = "track cut short" if gathered.frames else "track skipped"
             reason = display(str(error)) or type(error).__name__

@@ -14,6 +14,7 @@ import structlog
 from media.errors import MediaError
 from media.packets import StreamTrack
 from packager.concurrency import running_tasks
+from packager.reader_guard import ReaderGuard
 from packager.sources.containers import CONTAINERS, demuxer_of, may_be_demuxed
 from packager.sources.demuxing import DemuxedChunks
 from packager.sources.further_video_tracks import FurtherVideoTrack
@@ -461,7 +462,8 @@ class PublishedSource:
             demuxer = demuxer_of(pump.received_container, limits, needs_sound=False) if tracks else None
             demuxed = DemuxedChunks(demuxer, tracks, limits.pump.ahead_bytes, self.warn, lambda: self.hurries)
             try:
-                await pump.feed(process, demuxed, oldest)
+                with ReaderGuard(self.channel):
+                    await pump.feed(process, demuxed, oldest)
             except MediaError as error:
                 log.info("a stream is left to ffmpeg", channel=self.channel, reason=str(error))
                 self._undemuxable = pump.stream

@@ -14,6 +14,7 @@ from media.mp4.codecs.colour import Colour
 from packager.library.file_probe import NO_TEXT, BurnedSubtitles, SubtitleTrack, TextFacts
 from packager.library.local_storage import NotFoundError
 from packager.process.ffmpeg_discovery import BusyError
+from packager.reader_guard import ReaderGuard
 from packager.transient_errors import will_pass
 from packager.vod.file_lookup import IndexedFiles, all_text_tracks, offered_indexes
 from packager.vod.index.file_index import FileIndex
@@ -32,9 +33,10 @@ class FilmFacts:
     def obstacle(self, name: str) -> str | None:
         """Return one line that says why no HLS can be made of a file or title; None if it can."""
         try:
-            found = self._files.resolve(name, played=False)
-            if found[0].name:
-                title_files([(one.name, one.index, UNKNOWN) for one in found])
+            with ReaderGuard(name):
+                found = self._files.resolve(name, played=False)
+                if found[0].name:
+                    title_files([(one.name, one.index, UNKNOWN) for one in found])
         except (MediaError, NotFoundError, OSError) as error:
             if isinstance(error, OSError) and will_pass(error):
                 raise BusyError(str(error)) from error
@@ -60,7 +62,7 @@ class FilmFacts:
         """Return whether a film's beginning shows that thumbnails can be made."""
         try:
             for one in self._files.resolve(name, played=False) if self._thumbnails else ():
-                with self._files.open(one.path) as file:
+                with ReaderGuard(name), self._files.open(one.path) as file:
                     video, samples = one.index.video, one.index.reading(file.pread)
                     if video is not None and is_drawable(video, samples):
                         return True
@@ -84,16 +86,17 @@ class FilmFacts:
     def text(self, name: str) -> TextFacts:
         """Return the subtitles and chapters of a file or title."""
         try:
-            found = [
-                replace(one, sidecars=self._files.sidecars(one.path))
-                for one in self._files.resolve(name, played=False)
-            ]
+            with ReaderGuard(name):
+                found = [
+                    replace(one, sidecars=self._files.sidecars(one.path))
+                    for one in self._files.resolve(name, played=False)
+                ]
+                best = max(found, key=lambda one: len(all_text_tracks(one.index, one.sidecars)[0]))
+                tracks, left_out = all_text_tracks(best.index, best.sidecars)
         except (MediaError, NotFoundError):
             return NO_TEXT
         except OSError as error:
             raise BusyError(str(error)) from error
-        best = max(found, key=lambda one: len(all_text_tracks(one.index, one.sidecars)[0]))
-        tracks, left_out = all_text_tracks(best.index, best.sidecars)
         subtitles = [
             SubtitleTrack(
                 text_title(track),

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 from media.errors import MediaError
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import Identity, LibraryFile
+from packager.reader_guard import ReaderGuard
 from packager.vod.file_lookup import IndexedFiles, find_segmented_track, segmented_track
 from packager.vod.index.file_index import OfferedTrack
 from packager.vod.movie.movie_reader import Read
@@ -86,7 +87,8 @@ class FilmSegments:
         index = self._files.versioned(file, version)
         offered = find_segmented_track(index, file.path, track)
         key = file.identity, track, number, bounds
-        segment = self._read.get(key) or make_segment(index, offered, number, bounds)
+        with ReaderGuard(file.path):
+            segment = self._read.get(key) or make_segment(index, offered, number, bounds)
         if segment is None:
             raise NotFoundError(f"{file.path}: {track} has no segment {number}")
         return OpenMedia(file, self._read.setdefault(key, segment), index.reading(file.pread))
@@ -120,7 +122,8 @@ class FilmSegments:
             return None
         key = file.identity, track, number, bounds
         try:
-            segment = self._read.get(key) or make_segment(index, offered, number, bounds)
+            with ReaderGuard(file.path):
+                segment = self._read.get(key) or make_segment(index, offered, number, bounds)
         except MediaError:
             return None
         if segment is None or int(segment.offsets.max()) >= file.size:

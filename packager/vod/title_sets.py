@@ -9,6 +9,7 @@ from media.ps.title_set import TitleSet, read_title_set
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import Identity, LibraryFile, Storage
 from packager.library.title_files import title_set_of
+from packager.reader_guard import ReaderGuard
 from packager.single_flight_cache import CacheLimits, SingleFlightCache
 from packager.transient_errors import will_pass
 
@@ -51,7 +52,8 @@ class TitleSets:
 
 def _read(file: LibraryFile) -> TitleSet | None:
     try:
-        return read_title_set(file.pread, file.size)
+        with ReaderGuard(file.path):
+            return read_title_set(file.pread, file.size)
     except MediaError as error:  # a film is worth seeing without it
         log.warning("a title set's description was left out", file=str(file.path), reason=str(error))
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from media.errors import MalformedError
 from media.mp4.movie.assembled_samples import Read
 from media.mp4.movie.box_arrays import Int64
 
@@ -36,7 +37,13 @@ class PiecedSamples:
         return sum(one.nbytes for one in (self._places, self._begins, self._offsets, self._ends))
 
     def file_offsets(self) -> Int64 | None:
-        """Return where each sample begins in the file; None if one lies in several pieces."""
+        """Return where each sample begins in the file; None if one lies in several pieces.
+
+        Raises:
+            MalformedError: the stream has no pieces, although it has samples.
+        """
+        if not len(self._places) and len(self._offsets):
+            raise MalformedError("the samples of a stream lie in no piece of the file")
         sizes = np.diff(self._ends, prepend=0)
         first = self._begins.searchsorted(self._offsets, "right") - 1
         last = self._begins.searchsorted(self._offsets + sizes - 1, "right") - 1

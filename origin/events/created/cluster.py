@@ -34,6 +34,7 @@ from packager.cluster.event_streams import REMEMBERED_SECONDS, EventRetention, P
 from packager.cluster.limits import ClusterLimits
 from packager.cluster.log_stream import EntryId
 from packager.cluster.shared_records import RecordRefusedError, SharedRecords
+from packager.reader_guard import ReaderGuard
 from packager.step_budget import StepBudget
 
 log = structlog.get_logger()
@@ -298,11 +299,12 @@ class CreatedChannelsOfCluster:
     def note(self, name: str, line: bytes) -> None:
         """Note the line of a channel, as it is now."""
         try:
-            if len(line) > MOST_LINE_BYTES:
-                raise MalformedError("a line of many bytes")
-            found = self._created.records.decoded(line)
-            if found.name != name:
-                raise MalformedError("the line of another channel")
+            with ReaderGuard(name):
+                if len(line) > MOST_LINE_BYTES:
+                    raise MalformedError("a line of many bytes")
+                found = self._created.records.decoded(line)
+                if found.name != name:
+                    raise MalformedError("the line of another channel")
         except MalformedError as error:
             self.records.unreadable += 1
             log.warning("a created event channel in Redis can't be read", reason=str(error))

@@ -28,6 +28,9 @@ RELAY = "relay:"
 SUBJECT = "sub:"
 """Beginning of creators that are named by a JSON Web Token."""
 
+NAMELESS = "token:"
+"""Beginning of creators whose JSON Web Token names nobody; the token's digest follows, for the limits."""
+
 
 class ChannelSettings(Struct, frozen=True):
     """The settings of channels that are made at run time; channels with the same share one object.
@@ -50,7 +53,7 @@ class CreatedChannel:
     """A channel that was made at run time, without its events.
 
     Attributes:
-        creator: `ADMINISTRATOR`, `PUBLISHER`, or `SUBJECT` or `RELAY` with a name.
+        creator: `ADMINISTRATOR`, `PUBLISHER`, `SUBJECT` or `RELAY` with a name, or `NAMELESS` with a digest.
         made: seconds since the epoch of Unix, as all times here.
         expires: when the channel ends; infinite for never.
         used: when a client last came.

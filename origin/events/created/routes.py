@@ -20,6 +20,7 @@ from origin.events.created.creation_rate import CreationRate
 from origin.events.created.open_channels import OpenChannel
 from origin.events.created.records import (
     ADMINISTRATOR,
+    NAMELESS,
     PUBLISHER,
     SUBJECT,
     TEMPLATE,
@@ -70,7 +71,9 @@ class CreationAuthorization:
         """Return whether a request is the administrator's, or that of a channel's creator."""
         found = None if self._tokens is None else await self._tokens.creator(request)
         if found is not None:
-            return channel.creator == f"{SUBJECT}{found.name}" and found.may_create(channel.name)
+            # A token without a name is nobody's: who has another one without a name is somebody else.
+            is_own = bool(found.name) and channel.creator == _recorded(found)
+            return is_own and found.may_create(channel.name)
         return await self._events.is_admin(request, channel.name)
 
     async def may_delete(self, request: Request, channel: CreatedChannel) -> bool:
@@ -199,7 +202,7 @@ class CreatedChannelsEndpoint:
             name = self._created.unused_name(name)
         if creator is not None:
             self._count(request)
-        by = ADMINISTRATOR if creator is None else f"{SUBJECT}{creator.name}"
+        by = ADMINISTRATOR if creator is None else _recorded(creator)
         try:
             channel, read, publish = await self._created.create(name, by, wanted.settings, wanted.expires)
         except ExistsError as error:
@@ -260,6 +263,11 @@ class CreatedChannelsEndpoint:
         except NotStoredError as error:
             line = f"done, but not stored, so that it may not survive a restart: {error}"
             raise RefusalError(503, line, {"retry-after": "10"}) from None
+
+
+def _recorded(creator: Creator) -> str:
+    """Return the creator that a channel's record has, by which its creator's channels are counted."""
+    return f"{SUBJECT}{creator.name}" if creator.name else f"{NAMELESS}{creator.digest}"
 
 
 def _asks_for_state(request: Request) -> bool:

@@ -7,7 +7,7 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -16,6 +16,7 @@ import msgspec
 
 from origin.access.authentication import UnauthorizedError
 from origin.events.admission import FULL
+from origin.events.authorization import READ_KEY_NEEDED
 from origin.events.channel import EventChannel
 from origin.events.created.channels import CreatedChannels
 from origin.events.delivery import as_text
@@ -29,7 +30,10 @@ from origin.responses.refusal import RefusalError
 EVENTS_IN_TURN = 8
 """Events of one channel that are written before those of the next."""
 
-Access = Callable[[Iterable[str], str], Awaitable[Mapping[str, float]]]
+MOST_CANDIDATES = 256
+"""Most channels that the patterns of a request stand for, of which the client may perhaps read some."""
+
+Access = Callable[[Collection[str], str], Awaitable[Mapping[str, float]]]
 """Returns which of some channels may be read, and until when; the second argument is a further key."""
 
 Writer = Callable[[str, str, str, str], bytes]
@@ -159,30 +163,30 @@ class MergedReader:
         self._latest = next(iter(positions), "")
 
     async def subscribe(
-        self, pattern: str, positions: Mapping[str, str] | None = None, key: str = ""
+        self, patterns: Sequence[str], positions: Mapping[str, str] | None = None, key: str = ""
     ) -> list[str]:
-        """Read a channel, or those of a pattern, from now on; return the names.
+        """Read channels, or those of patterns, from now on; return the names.
 
         Args:
             positions: the ids behind which a client goes on, by channel; None where its id can't be read.
-            key: a key of the client for this channel alone.
+            key: a key of the client for these channels alone.
 
         Raises:
             RefusalError: the client may not, or reads too many.
         """
-        found = await self._directory.names(pattern, self._most)
-        if len(found) > self._most:
-            # Of more than these nobody knows which the client may read.
-            raise self._too_many()
-        names = [name for name in found if name not in self._channels]
-        if len(self._patterns) >= self._most and pattern not in self._patterns:
-            raise self._too_many()
-        # Before the channels are known, so that none is missed that is made meanwhile.
-        former, self._patterns[pattern] = self._patterns.get(pattern), key
+        former, names = dict(self._patterns), dict[str, None]()
         try:
+            for pattern in patterns:
+                found = await self._directory.names(pattern, self._most)
+                # Before the next wait, so that no channel is missed that is made meanwhile.
+                self._patterns[pattern] = key
+                names |= dict.fromkeys(name for name in found if name not in self._channels)
+                # Of more than these nobody knows which the client may read.
+                if max(len(found), len(self._patterns)) > self._most or len(names) > MOST_CANDIDATES:
+                    raise self._too_many()
             allowed = await self._access(names, key)
-            if not is_template(pattern) and names and not allowed:
-                raise UnauthorizedError(f"{pattern}: the channel's read_key is needed")
+            if refused := [one for one in patterns if one in names and one not in allowed]:
+                raise UnauthorizedError(f"{refused[0]}: {READ_KEY_NEEDED}")
             wanted = [name for name in names if name in allowed]
             if len(self._channels) + len(wanted) > self._most:
                 raise self._too_many()
@@ -190,8 +194,9 @@ class MergedReader:
                 identity = UNREADABLE if positions is None else positions.get(name)
                 await self._add(name, allowed[name], identity)
         except RefusalError:
-            if former is None:
-                await self.unsubscribe(pattern)
+            for pattern in patterns:
+                if pattern not in former:
+                    await self.unsubscribe(pattern)
             raise
         return wanted
 
@@ -248,7 +253,10 @@ class MergedReader:
                 continue
             keys = {key for pattern, key in self._patterns.items() if matches(pattern, name)}
             for key in keys:
-                allowed = await self._access([name], key)
+                try:
+                    allowed = await self._access([name], key)
+                except RefusalError:
+                    continue  # the client's keys are for other channels
                 if name not in allowed or name in self._channels:
                     continue
                 try:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Send
 
+from origin.access.authentication import begin_check
 from origin.access.protected_addresses import TokenGuard
 from origin.access.token_middleware import addressed_token, client_of, unaddressed_token
 from origin.events import sse_writer
@@ -91,17 +92,17 @@ class MultiplexedReading:
 
     def merged(self, request: Request, write: Writer) -> MergedReader:
         """Make what reads the channels of a request, with the keys that it presents."""
-        further = request.query_params.getlist("key")[: self.limits.channels]
 
-        async def access(names: Iterable[str], key: str) -> Mapping[str, float]:
+        async def access(names: Collection[str], key: str) -> Mapping[str, float]:
+            # A command of a WebSocket, and a channel that was made later, is checked as a request by itself.
+            begin_check(request)
             ends = await self._signed_until(request, names)
-            keys = [key, *further] if key else further
-            found = await self.authorization.readable_until(request, ends, keys)
+            found = await self.authorization.readable_until(request, ends, [key] if key else [])
             return {name: min(until, ends[name]) for name, until in found.items()}
 
         return MergedReader(self.directory, access, write, self.limits.channels, self._turns)
 
-    async def _signed_until(self, request: Request, names: Iterable[str]) -> dict[str, float]:
+    async def _signed_until(self, request: Request, names: Collection[str]) -> dict[str, float]:
         """Return the channels whose addresses a request may fetch, and until when its token lets it.
 
         Where the viewers of a name are counted, they read such channels one by one.
@@ -140,8 +141,7 @@ class MultiplexedReading:
         positions = read_positions(identity, self.limits.channels) if identity else {}
         if positions is not None:
             merged.go_on_behind(positions)
-        for one in named:
-            await merged.subscribe(one, positions)
+        await merged.subscribe(named, positions)
         self.admission.check(self.limits.reading.retry_seconds)
 
     async def answer(self, request: Request, send: Send) -> None:

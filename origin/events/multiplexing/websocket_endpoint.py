@@ -164,7 +164,7 @@ class MultiplexedSocket:
                 positions = self._positions(named, since)
                 return {
                     "subscribed": named,
-                    "channels": await merged.subscribe(named, positions, command.key),
+                    "channels": await merged.subscribe([named], positions, command.key),
                 }
             if not await merged.unsubscribe(named):
                 return told | {"error": "it wasn't subscribed to", "status": 404}

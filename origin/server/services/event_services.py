@@ -7,6 +7,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from origin.config.limit_options import LimitOptions
 from origin.config.options import Config, EventOptions, data_folder, event_channels, event_templates, seconds
@@ -18,6 +19,7 @@ from origin.events.created.open_channels import ChannelMaker, Template
 from origin.events.created.records import ChannelSettings
 from origin.events.created.store import ChannelStore
 from origin.events.disk_history import EventHistory
+from origin.events.history_files import HistoryRoom
 from origin.events.limits import EventLimits, HistoryLimits
 from origin.server.services.limits import Limits
 from origin.token_relay.answer_channels import last_events
@@ -138,7 +140,11 @@ def _make_created(
         return replace(made, limits=kept)
 
     place = None if config.cluster.url else data_folder(config, CREATED)
-    histories = None if place is None else _Histories(place / HISTORIES, limits.events.history, threads)
+    histories = None
+    if place is not None:
+        # Folders of channels that nobody uses count, too: their events are still to be read.
+        room = HistoryRoom(Path(str(place / HISTORIES)), config.limits.created_history_bytes)
+        histories = _Histories(place / HISTORIES, limits.events.history, threads, room)
     maker = ChannelMaker(
         options,
         count,
@@ -173,11 +179,13 @@ class _Histories:
 
     Attributes:
         threads: for the files of all histories.
+        room: on the disk, for all histories.
     """
 
     place: DataFolder
     limits: HistoryLimits
     threads: Threads
+    room: HistoryRoom
 
     def __call__(self, channel: EventChannel, settings: ChannelSettings) -> EventHistory:
         """Make the history of a channel."""
@@ -185,7 +193,7 @@ class _Histories:
         folder = hashlib.sha256(channel.name.encode()).hexdigest()[:HISTORY_FOLDER_CHARACTERS]
         size = 2 * channel.limits.history_bytes
         bounds = replace(self.limits, seconds=settings.history, disk_bytes=size)
-        return EventHistory(channel, self.place / folder, bounds, self.threads)
+        return EventHistory(channel, self.place / folder, bounds, self.threads, self.room)
 
 
 def own_origins(config: Config) -> dict[str, str]:

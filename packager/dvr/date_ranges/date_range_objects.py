@@ -22,6 +22,7 @@ from media.errors import MediaError
 from media.hls.date_range import DateRange, read_date_range
 from packager.library.local_storage import NotFoundError
 from packager.past.date_range_file import MAX_BYTES, RangeTable, StoredRanges
+from packager.reader_guard import ReaderGuard
 from packager.window.model import STORERS
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ class _ReadTags(NamedTuple):
         tags = []
         for line in lines[:-1]:
             try:
-                tags.append((read_date_range(line), line))
+                with ReaderGuard("a date range"):
+                    tags.append((read_date_range(line), line))
             except MediaError:
                 continue
         return cls(len(data), tags, len(tags) == len(lines) - 1 and not lines[-1])

@@ -14,6 +14,7 @@ import httpx
 
 from media.errors import MediaError
 from packager.process.process import Process
+from packager.reader_guard import ReaderGuard
 from packager.sources.limits import DEFAULT_LIMITS, FaststartLimits
 from packager.sources.pullers.http_faststart import faststart_content
 from packager.sources.retries import PullError, SourceRetries
@@ -68,7 +69,8 @@ class HttpFile:
         """Request the URL until a response begins; it is kept for the next ``give``."""
         while self._opened is None:
             try:
-                self._opened = await self._ask()
+                with ReaderGuard("a pulled file"):
+                    self._opened = await self._ask()
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 # The text of the error may contain the URL.
                 await self._retries.wait_after_failure(type(error).__name__)

@@ -13,6 +13,7 @@ import structlog
 
 from media.errors import MediaError
 from media.stream_reader import StreamFormat
+from packager.reader_guard import ReaderGuard
 from packager.sources.containers import HEAD_BYTES, detect_container, is_playlist
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.pullers.guarded_http import certificates, guarded_client
@@ -71,7 +72,9 @@ class HttpPuller:
         ) as client:
             while True:
                 try:
-                    if not await self._fetch(client):
+                    with ReaderGuard("a pulled stream"):
+                        is_fetched = await self._fetch(client)
+                    if not is_fetched:
                         self._http_file = HttpFile(client, self._url, self._retries, limits.faststart)
                         self._detected.set()
                         await asyncio.Event().wait()

@@ -21,6 +21,7 @@ from media.errors import MalformedError, MediaError
 from media.rtsp import messages
 from media.rtsp.messages import RtspMessage, RtspReader
 from packager.concurrency import running_tasks
+from packager.reader_guard import ReaderGuard
 from packager.sources.limits import DEFAULT_LIMITS, RtspLimits, SourceLimits
 from packager.sources.pullers.address_guard import LARGEST_PORT, AddressGuard
 from packager.sources.retries import PullError
@@ -90,7 +91,10 @@ class RtspRelay:
         try:
             if len(self._connections) <= self._limits.rtsp.connections:
                 self.trouble = ""
-                await _Connection(self._guard, self._parts, self._local, reader, writer, self._limits).run()
+                with ReaderGuard("RTSP"):
+                    await _Connection(
+                        self._guard, self._parts, self._local, reader, writer, self._limits
+                    ).run()
         except (PullError, MediaError) as error:
             self.trouble = str(error)
         except ConnectionResetError:

@@ -21,6 +21,7 @@ from media.errors import MediaError
 from media.ts.stream_reader import TransportReader
 from packager.concurrency import receive_within
 from packager.process.process import readable
+from packager.reader_guard import ReaderGuard
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.pump import Pump
 from packager.sources.retries import SourceRetries
@@ -250,7 +251,8 @@ class UdpPuller:
                 self._receiver = await UdpReceiver.open(address, self._limits)
                 with contextlib.closing(self._receiver):
                     try:
-                        await self._read_packets(self._receiver)
+                        with ReaderGuard("UDP"):
+                            await self._read_packets(self._receiver)
                     finally:
                         self._close_receiver()
             except OSError as error:

@@ -14,6 +14,7 @@ import structlog
 
 from media.errors import MediaError
 from packager.library.storage_interface import Identity, LibraryFile
+from packager.reader_guard import ReaderGuard
 from packager.vod.index.file_index import FileIndex, OfferedTrack
 from packager.vod.index.index_builder import LIMITS, IndexLimits, read_beginning, read_index
 from packager.vod.index.index_memory_budget import IndexMemory, IndexMemoryLimits, IndexReading
@@ -135,7 +136,7 @@ class IndexCache:
         if not self._making.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise TimeoutError(f"{file.path} waits for others to be indexed")
         try:
-            with self._memory.reading(file.pread) as read:
+            with ReaderGuard(file.path), self._memory.reading(file.pread) as read:
                 yield read
         finally:
             self._making.release()

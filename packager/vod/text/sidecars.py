@@ -22,6 +22,7 @@ from packager.library.file_endings import SUBTITLE_ENDINGS
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import FolderNames, LibraryFile, Storage
 from packager.library.title_files import media_stems
+from packager.reader_guard import ReaderGuard
 from packager.single_flight_cache import CacheLimits, SingleFlightCache
 from packager.transient_errors import will_pass
 from packager.vod.text.cues import CueFacts, FileCues, TextLimits, facts_of
@@ -348,8 +349,9 @@ class Sidecars:
 
     def _read(self, file: LibraryFile, language: str | None) -> FileCues | str:
         try:
-            text = decode(file.pread(0, MAX_FILE_BYTES), language, GUESS_BYTES)
-            return FileCues(read_subtitle_file(text, self._limits.file))
+            with ReaderGuard(file.path):
+                text = decode(file.pread(0, MAX_FILE_BYTES), language, GUESS_BYTES)
+                return FileCues(read_subtitle_file(text, self._limits.file))
         except MediaError as error:
             log.warning("subtitles were left out", file=str(file.path), reason=str(error))
             return str(error)

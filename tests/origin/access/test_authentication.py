@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from origin.access.authentication import Authenticator, Secret, TooManyGuessesError, client_address
 from origin.access.guess_delay import FORGOTTEN_SECONDS, GuessDelay, GuessLimits
+from origin.responses.refusal import RefusalError
 
 SECRET, LONG = "sésame&?", "sésame, ouvre-toi"
 ADDRESS = "192.0.2.7"
@@ -182,6 +183,32 @@ async def test_a_long_password_is_read_once_for_all_secrets(monkeypatch: pytest.
     secrets = [Secret(f"password of {number}") for number in range(1000)]
     assert not await Authenticator().admits(request("Bearer " + "x" * 30_000), *secrets)
     assert sum(read) < 30_000 + 1000 * 20
+
+
+async def test_a_request_s_password_is_read_once_for_all_its_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    sha256 = hashlib.sha256
+
+    def note(data: bytes) -> Any:
+        read.append(len(data))
+        return sha256(data)
+
+    monkeypatch.setattr(hashlib, "sha256", note)
+    one = request("Bearer " + "x" * 30_000)
+    for _ in range(5):
+        assert not await Authenticator().admits(one, Secret("password"))
+    assert sum(read) < 31_000
+
+
+async def test_a_request_has_at_most_four_keys() -> None:
+    for keys, is_refused in ((4, False), (5, True)):
+        one = request()
+        one.scope["query_string"] = "&".join(f"key={number}" for number in range(keys)).encode()
+        if is_refused:
+            with pytest.raises(RefusalError, match="key: at most 4"):
+                await Authenticator().admits(one, Secret("3"))
+        else:
+            assert await Authenticator().admits(one, Secret("3"))
 
 
 LIMITS = GuessLimits(guessers=300)

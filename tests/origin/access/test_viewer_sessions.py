@@ -143,7 +143,7 @@ def test_where_the_first_ones_stay_a_further_session_is_refused_until_one_ends()
     assert process.ask("b") == FULL
     process.sessions.end("anna")
     process.clock.now += REFUSED_SECONDS
-    assert isinstance(process.ask("b"), ViewerSession)
+    assert isinstance(process.ask("b", "t2"), ViewerSession), "the former token is out"
 
 
 def test_another_token_of_one_player_ends_its_own_session_first_and_may_go_back_soon() -> None:
@@ -194,7 +194,32 @@ def test_the_administrator_ends_sessions_whose_players_stay_out() -> None:
     assert process.sessions.end("anna") == 0
     process.clock.now += 100 * KEPT_OUT_SECONDS
     assert process.ask("a") == process.ask("b") == ENDED
-    assert isinstance(process.ask("c"), ViewerSession)
+    assert process.ask("c") == ENDED, "who says that it is another player has the same token"
+    assert isinstance(process.ask("a", "t2"), ViewerSession)
+
+
+def test_a_token_whose_viewer_was_ended_is_out_at_all_processes_with_any_player() -> None:
+    clock = Clock()
+    processes = [Process(clock), Process(clock)]
+    processes[0].ask("a")
+    exchange(processes)
+    assert processes[1].sessions.end("anna") == 1
+    exchange(processes)
+    for process in processes:
+        assert [process.ask(player) for player in "abc"] == [ENDED] * 3
+
+
+def test_one_session_that_is_ended_leaves_the_token_to_other_players() -> None:
+    process = Process(Clock(), most=2)
+    process.watch("a")
+    assert process.sessions.end("anna", process.sessions.listed("anna")[0].id) == 1
+    assert (process.ask("a"), isinstance(process.ask("b"), ViewerSession)) == (ENDED, True)
+
+
+def test_an_ended_token_may_come_again_when_it_has_expired() -> None:
+    process = Process(Clock(), most=2)
+    process.ask("a")
+    process.sessions.end("anna")
     process.clock.now = EXPIRES + 1
     assert isinstance(process.ask("a"), ViewerSession), "its token has expired, which others check"
 

@@ -294,6 +294,21 @@ async def test_a_web_token_makes_channels_of_its_patterns_and_manages_its_own() 
         assert (await server.create(anna, name="room/2")).status_code == 201
 
 
+async def test_a_web_token_without_a_name_is_nobody_and_its_channels_are_the_administrators() -> None:
+    async with serving(CreationLimits(per_creator=2)) as server:
+        one, other = (bearer(web_token("room/*", sub="", jti=number)) for number in ("1", "2"))
+        for number in range(2):
+            assert (await server.create(one, name=f"room/{number}")).status_code == 201
+        for token in (one, other):
+            for method in ("DELETE", "PATCH"):
+                refused = await server.request(method, "/events/room/0", token, json={"new_tokens": ["read"]})
+                assert refused.status_code == 401
+        # The limit of one isn't that of the other.
+        assert (await server.create(one, name="room/2")).status_code == 429
+        assert (await server.create(other, name="room/2")).status_code == 201
+        assert (await server.request("DELETE", "/events/room/0")).status_code == 204
+
+
 async def test_a_web_token_reads_a_channel_until_it_expires() -> None:
     async with serving() as server, httpx.AsyncClient(timeout=LIMIT) as client:
         made = await server.made(name="room/1")

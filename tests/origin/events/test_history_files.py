@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import os
@@ -17,7 +18,7 @@ import pytest
 from origin.config.load import load
 from origin.events.disk_history import EventHistory
 from origin.events.event_log import Event, Past, PastEpoch
-from origin.events.history_files import HistoryFiles
+from origin.events.history_files import HistoryFiles, HistoryRoom
 from origin.events.limits import HistoryLimits
 from origin.server.services.event_services import make_event_services
 from origin.server.services.limits import Limits
@@ -29,6 +30,42 @@ from tests.keys import ADMIN_TOKEN
 from tests.private_files import open_to_all, readable_by_others
 from tests.small_disk import small_disk
 from tests.waiting import until, wait_for
+
+# How much there is of all channels together
+
+
+def events_of(epoch: str, numbers: range, size: int = 1000) -> list[Event]:
+    return [Event(epoch, number, "", "x" * size, time(), 0, size) for number in numbers]
+
+
+def test_the_histories_of_many_channels_share_their_room_over_restarts(tmp_path: Path) -> None:
+    def opened(name: str, room: HistoryRoom, epoch: str = "a") -> HistoryFiles:
+        found = HistoryFiles(name, epoch, DataFolder(tmp_path) / name, HistoryLimits(), room=room)
+        found.read()
+        return found
+
+    def used() -> int:
+        return sum(file.stat().st_size for file in tmp_path.rglob("*.events"))
+
+    room = HistoryRoom(tmp_path, 20_000)
+    stored = 0
+    for number in range(10):
+        files = opened(f"channel-{number}", room)
+        with contextlib.suppress(OSError):
+            files.append(events_of("a", range(1, 5)))
+            stored += 1
+        files.close()
+    assert (stored, used() <= 20_000) == (4, True)
+    # The next start counts what is there.
+    after = HistoryRoom(tmp_path, 20_000)
+    full = opened("channel-9", after, "b")
+    with pytest.raises(OSError, match="created_history_bytes"):
+        full.append(events_of("b", range(1, 5)))
+    opened("channel-0", after, "b").remove_all()
+    full.append(events_of("b", range(5, 8)))
+    full.close()
+    assert used() <= 20_000
+
 
 # What may have happened to the files
 

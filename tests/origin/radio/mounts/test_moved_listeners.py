@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from media.mp3.icy import Deinterleaver
+from origin.access.protected_addresses import ProtectedAddresses, TokenGuard
+from origin.access.token_keys import TokenKeys
 from origin.radio.mounts.mount import Mount
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.intro import read_intro
@@ -38,11 +40,13 @@ class OggFeed(Feed):
 
 
 @asynccontextmanager
-async def two_stations(one: Feed, other: Feed, **options: Any) -> AsyncIterator[tuple[Mount, Mount, Server]]:
+async def two_stations(
+    one: Feed, other: Feed, guard: TokenGuard | None = None, **options: Any
+) -> AsyncIterator[tuple[Mount, Mount, Server]]:
     """Serve the stations ``one``, whose source has a password, and ``other``, which has these options."""
     first = Mount("one", one, mount_options(intro=options.pop("intro", None)))
     second = Mount("other", other, mount_options(**options))
-    async with serving({"one": first, "other": second}, passwords={"one": "sesame"}) as server:
+    async with serving({"one": first, "other": second}, passwords={"one": "sesame"}, guard=guard) as server:
         yield first, second, server
 
 
@@ -51,10 +55,19 @@ async def move(server: Server, *fields: str) -> int:
     return (await server.open(*fields, path=path)).status
 
 
-@pytest.mark.parametrize("options", [{"has_listener_webhook": True}, {"listener_password": "hush"}])
-async def test_a_sources_password_lets_nobody_hear_what_needs_permission(options: dict[str, Any]) -> None:
+SIGNED = TokenGuard(ProtectedAddresses(stations={"other": True}), TokenKeys())
+
+
+@pytest.mark.parametrize(
+    ("options", "guard"),
+    [({"has_listener_webhook": True}, None), ({"listener_password": "hush"}, None), ({}, SIGNED)],
+    ids=["webhook", "password", "token"],
+)
+async def test_a_sources_password_lets_nobody_hear_what_needs_permission(
+    options: dict[str, Any], guard: TokenGuard | None
+) -> None:
     one, other = Feed(), Feed()
-    async with two_stations(one, other, **options) as (first, second, server):
+    async with two_stations(one, other, guard, **options) as (first, second, server):
         one.push()
         other.push()
         await until(lambda: (first.state, second.state) == ("live", "live"))
