@@ -187,7 +187,7 @@ class Exchange(ApplicationExchange):
         self._connection.on_response_start()
         self._expects_continue = False
         if self._connection.leaves_body:
-            # RFC 9112 §9.6: whoever closes says so, so that no other request is sent meanwhile.
+            # RFC 9112 §9.6: the last answer says so, and no other request is sent meanwhile.
             self.keep_alive = False
         # RFC 9112 §6.3: these responses never have a body, whatever their fields say.
         self._bodyless = self._bodyless or status in (204, 304)
