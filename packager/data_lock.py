@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from packager.safe_files import DataFolder, NotOursError
+from packager.threads import SHARED_THREADS
 
 NAME = "lock"
 
@@ -68,7 +69,7 @@ class DataLock:
         """
         while not self.held:
             try:
-                await asyncio.to_thread(self.acquire)
+                await SHARED_THREADS.run(self.acquire)
             except DataInUseError:
                 await asyncio.sleep(self._look_seconds)
 

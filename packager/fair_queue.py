@@ -59,6 +59,10 @@ class FairQueue(Generic[Entry]):
             self._clients.move_to_end(client)
         return client, entry
 
+    def contains(self, client: str, entry: Entry) -> bool:
+        """Return whether a client has an entry in the queue."""
+        return entry in self._clients.get(client, ())
+
     def remove(self, client: str, entry: Entry) -> bool:
         """Remove an entry; return whether it was there."""
         entries = self._clients.get(client)

@@ -1,13 +1,17 @@
-"""A cache in which each thing is made by one thread, while the others that want it wait for that."""
+"""A cache in which each thing is made by one thread; others that want it leave their threads meanwhile."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
+
+from packager.threads import awaited, awaited_results, may_be_repeated
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -15,19 +19,17 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheLimits:
-    """How much a cache keeps, and how long its users wait.
+    """How much a cache keeps.
 
     Attributes:
         items: most values that are kept.
         nbytes: memory for all values together; None: values aren't measured.
         item_bytes: size of the largest value that is kept; None: the newest is kept, however large.
-        wait_seconds: for how long a thread waits while another one makes the value.
     """
 
     items: int
     nbytes: int | None = None
     item_bytes: int | None = None
-    wait_seconds: float = 60.0
 
 
 class SingleFlightCache(Generic[K, V]):
@@ -49,6 +51,10 @@ class SingleFlightCache(Generic[K, V]):
         """Return how many values are kept."""
         return len(self._kept)
 
+    def __contains__(self, key: K) -> bool:
+        """Return whether a value is kept."""
+        return key in self._kept
+
     @property
     def nbytes(self) -> int:
         """Bytes of what is kept."""
@@ -67,44 +73,67 @@ class SingleFlightCache(Generic[K, V]):
             return self._kept.get(key)
 
     def get(self, key: K, make: Callable[[], V]) -> V:
-        """Return the kept value, wait for the thread that makes the value, or make the value.
+        """Return the kept value, or make it; a call of :class:`Threads` waits if another one makes it.
 
         Args:
-            make: makes the value, and may block; an exception reaches all waiting threads, and isn't kept.
+            make: makes the value, and may block; an exception reaches all who wait, and isn't kept.
 
         Raises:
-            TimeoutError: the thread that makes the value takes too long.
+            LackingError: another thread makes the value.
         """
+        token, handed = (id(self), key), awaited_results()
+        if token in handed:
+            value: V = handed[token]
+            return value
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-            making = self._making.get(key)
-            mine = making is None
+            making = self._making.get(key) if may_be_repeated() else None
             if making is None:
-                making = self._making[key] = Future()
-        if not mine:
-            return making.result(self._limits.wait_seconds)
+                mine = self._making[key] = Future[V]()
+        if making is not None:
+            return awaited(token, partial(_settled, making))
         try:
             made = make()
             with self._lock:
                 self._keep(key, made)
-            making.set_result(made)
+            mine.set_result(made)
         except BaseException as error:
-            making.set_exception(error)
+            mine.set_exception(error)
             raise
         finally:
             with self._lock:
-                del self._making[key]
+                if self._making.get(key) is mine:
+                    del self._making[key]
         return made
 
     def _keep(self, key: K, made: V) -> None:
         limits, size = self._limits, self._size(made)
         if limits.item_bytes is not None and size > limits.item_bytes:
             return
+        if key in self._kept:
+            self._nbytes -= self._size(self._kept.pop(key))
         self._kept[key] = made
         self._nbytes += size
         while len(self._kept) > 1 and (
             len(self._kept) > limits.items or (limits.nbytes is not None and self._nbytes > limits.nbytes)
         ):
             self._nbytes -= self._size(self._kept.popitem(last=False)[1])
+
+
+def _settled(making: Future[V], _: str) -> asyncio.Future[V]:
+    """Return a future of what another thread makes, in the event loop."""
+    loop = asyncio.get_running_loop()
+    settled: asyncio.Future[V] = loop.create_future()
+
+    def settle() -> None:
+        if settled.done():
+            return
+        if (error := making.exception()) is not None:
+            settled.set_exception(error)
+        else:
+            settled.set_result(making.result())
+
+    making.add_done_callback(lambda _: loop.call_soon_threadsafe(settle))
+    return settled

@@ -102,7 +102,7 @@ SERVES_LIVE = {"packager/window", "packager/publish", "packager/past"}
 
 SERVES_LIVE_TOO = {
     *(f"packager/{name}.py" for name in ("fair_queue", "single_flight_cache", "step_budget")),
-    *(f"packager/{name}.py" for name in ("library/local_storage", "transient_errors")),
+    *(f"packager/{name}.py" for name in ("library/local_storage", "threads", "transient_errors")),
 }
 
 
@@ -258,6 +258,7 @@ def test_the_top_of_a_floor_holds_only_what_its_rooms_share() -> None:
         "packager/retry_policy.py",
         "packager/single_flight_cache.py",
         "packager/step_budget.py",
+        "packager/threads.py",
         "packager/transient_errors.py",
     }
 

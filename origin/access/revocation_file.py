@@ -11,6 +11,7 @@ import structlog
 
 from origin.access.revocations import Revocations, messages_of, news_of
 from packager.safe_files import DataFolder
+from packager.threads import SHARED_THREADS
 
 log = structlog.get_logger()
 
@@ -76,7 +77,7 @@ class RevocationFile:
             if self._place is None or self._written >= version:
                 return
             version = self._version
-            found = await asyncio.to_thread(self._write, self._place, self._revocations.ends())
+            found = await SHARED_THREADS.run(self._write, self._place, self._revocations.ends())
             await self._revocations.merge_in_steps(found)
             self._written = version
 

@@ -17,6 +17,7 @@ from packager.cluster.lease import PREFIX
 from packager.cluster.node import ClusterNode
 from packager.reader_guard import ReaderGuard
 from packager.replication.log_entries import read_message
+from packager.threads import SHARED_THREADS
 
 log = structlog.get_logger()
 
@@ -88,9 +89,9 @@ class SharedRevocations:
         over = time.time() - KEPT_BEHIND_END
         await self._connection.call(lambda client: client.zremrangebyscore(KEY, 0, over), {KEY: "zset"})
         there = await self._read()
-        news = await asyncio.to_thread(news_of, there, self._revocations.ends())
+        news = await SHARED_THREADS.run(news_of, there, self._revocations.ends())
         await self._revocations.merge_in_steps(news, self._feed)
-        for records in messages_of(await asyncio.to_thread(news_of, self._revocations.ends(), there)):
+        for records in messages_of(await SHARED_THREADS.run(news_of, self._revocations.ends(), there)):
             scores = {one.digest: one.until for one in records}
             await self._connection.call(lambda client: client.zadd(KEY, scores, gt=True), {KEY: "zset"})  # noqa: B023
             for one in records:

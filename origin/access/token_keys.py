@@ -17,6 +17,7 @@ import structlog
 
 from origin.access.address_tokens import AddressToken, SigningKeys, read_token
 from origin.access.revocations import Revocations
+from packager.threads import SHARED_THREADS
 
 if TYPE_CHECKING:
     from origin.access.web_tokens import WebToken, WebTokenKey, WebTokenKeys
@@ -219,7 +220,7 @@ class KeySet:
             async with asyncio.timeout(FETCH_SECONDS):
                 data = await self._read()
             if data != self._data:
-                self.keys = await asyncio.to_thread(_keys_of, data)
+                self.keys = await SHARED_THREADS.run(_keys_of, data)
                 self._data = data
                 log.info("the keys of web tokens have come", keys=len(self.keys))
                 self._on_change()
@@ -238,7 +239,7 @@ class KeySet:
         """
         from packager.sources.pullers.guarded_http import certificates, guarded_client
 
-        await asyncio.to_thread(certificates)
+        await SHARED_THREADS.run(certificates)
         data = bytearray()
         plain = {"accept": "application/json", "accept-encoding": "identity"}
         async with (

@@ -17,6 +17,7 @@ import httpx
 from origin.access.limits import WebhookLimits
 from packager.sources.pullers.guarded_http import certificates, guarded_client
 from packager.sources.retries import PullError
+from packager.threads import SHARED_THREADS
 
 
 class DeniedError(Exception):
@@ -70,7 +71,7 @@ class Webhook:
         self._asking += 1
         try:
             async with asyncio.timeout(self._limits.seconds):
-                await asyncio.to_thread(certificates)
+                await SHARED_THREADS.run(certificates)
                 async with (
                     guarded_client(self._url, timeout=None) as client,
                     client.stream("POST", self._url, **content) as answer,

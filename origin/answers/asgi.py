@@ -17,6 +17,7 @@ from origin.answers.request import Request, request_from_headers
 from origin.answers.vectored_read import FileRuns
 from origin.http.answer import Headers
 from origin.http.byte_ranges import SelectedRange
+from packager.threads import SHARED_THREADS
 
 ZERO_COPY = "http.response.zerocopysend"
 """ASGI extension by which the application lets the server send a file's bytes."""
@@ -187,7 +188,7 @@ async def _copied(piece: SelectedRange | FileRuns, source: ByteSource) -> AsyncI
         if descriptor is None:
             raise ValueError("runs need a descriptor")
         while len(piece) > 0:
-            data: bytes | memoryview = await asyncio.to_thread(_gathered, piece, descriptor)
+            data: bytes | memoryview = await SHARED_THREADS.run(_gathered, piece, descriptor)
             if not data:
                 raise TruncatedFileError(f"the file ends before the last {len(piece)} bytes to send")
             piece.skip(len(data))

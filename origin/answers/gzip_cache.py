@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import functools
 import itertools
-import threading
-from collections import Counter, OrderedDict
+import operator
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 from media.hls.precompressed_text import (
@@ -27,6 +26,7 @@ from media.hls.precompressed_text import (
     digest_of,
     size_of,
 )
+from packager.single_flight_cache import CacheLimits, SingleFlightCache
 
 LONG_BYTES = 16 * 1024
 """Size from which a compressed piece is cached, as it is likely to be sent again."""
@@ -34,8 +34,8 @@ LONG_BYTES = 16 * 1024
 KEPT = 256
 """Most entries of each cache."""
 
-KEPT_BYTES = 16 << 20
-"""Most bytes of each cache."""
+LIMITS = CacheLimits(items=KEPT, nbytes=16 << 20)
+"""Entries and bytes of each cache."""
 
 QUICK_BYTES = 256 << 10
 """Most bytes that are compressed on the event loop, in some milliseconds."""
@@ -68,10 +68,8 @@ class BoundedCache(Generic[K, T]):
     def __init__(self, make: Callable[[K], T], size: Callable[[K], int]) -> None:
         self._make = make
         self._size = size
-        self._made: OrderedDict[K, T] = OrderedDict()
-        self._making: dict[K, Future[T]] = {}
-        self._bytes = 0
-        self._lock = threading.Lock()
+        # Each result with the bytes of what it is made of, which is kept with it.
+        self._made = SingleFlightCache[K, tuple[T, int]](LIMITS, operator.itemgetter(1))
 
     def __contains__(self, data: K) -> bool:
         return data in self._made
@@ -79,31 +77,7 @@ class BoundedCache(Generic[K, T]):
     def __call__(self, data: K) -> T:
         """Return the cached result, or compute it."""
         hash(data)  # slow for a long text the first time, so it is computed outside of the lock
-        with self._lock:
-            if data in self._made:
-                self._made.move_to_end(data)
-                return self._made[data]
-            made_elsewhere = self._making.get(data)
-            if made_elsewhere is None:
-                made_here = self._making[data] = Future[T]()
-        return self._make_for_all(data, made_here) if made_elsewhere is None else made_elsewhere.result()
-
-    def _make_for_all(self, data: K, future: Future[T]) -> T:
-        try:
-            made = self._make(data)
-        except BaseException as error:
-            with self._lock:
-                del self._making[data]
-            future.set_exception(error)
-            raise
-        with self._lock:
-            del self._making[data]
-            self._bytes += self._size(data)
-            self._made[data] = made
-            while len(self._made) > KEPT or (self._bytes > KEPT_BYTES and len(self._made) > 1):
-                self._bytes -= self._size(self._made.popitem(last=False)[0])
-        future.set_result(made)
-        return made
+        return self._made.get(data, lambda: (self._make(data), self._size(data)))[0]
 
 
 def _make_tag(pieces: Pieces) -> str:

@@ -12,9 +12,9 @@ from origin.answers.reply import Reply
 from origin.answers.representation_replies import RepresentationReplies, with_first_bytes
 from origin.answers.request import Request
 from origin.http.representation import RepresentationMetadata
-from packager.concurrency import SHARED_THREADS, Threads
 from packager.library.local_storage import NotFoundError
 from packager.past.progressive_mp4 import MovieLayout, MoviePiece
+from packager.threads import SHARED_THREADS, Threads
 
 
 class ReadableFile(Protocol):

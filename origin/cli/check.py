@@ -22,6 +22,7 @@ from origin.cli.check_whole import ExpectedSegment, WholeCheck
 from origin.cli.dash_manifest_reader import CheckedPiece
 from origin.config.errors import CommandError
 from origin.http.media_types import media_type_in
+from packager.threads import SHARED_THREADS
 
 MAX_SEGMENTS = 1000
 """Most segments of finished playlists and manifests that are read where nothing else is said."""
@@ -95,7 +96,7 @@ async def check(
         CheckError: the address doesn't answer, or its answer never ends.
     """
     report = CheckReport()
-    folder = None if "://" in url else await asyncio.to_thread(folder_transport.open_folder, Path(url))
+    folder = None if "://" in url else await SHARED_THREADS.run(folder_transport.open_folder, Path(url))
     if folder is not None:
         await _check_folder(*folder, report, Thoroughness(most, on_progress))
         return report

@@ -5,7 +5,6 @@ ffprobe decides what can be decoded; it is given one segment at a time.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import tempfile
@@ -20,6 +19,7 @@ import m3u8
 from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, probe_arguments
 from packager.process.ffmpeg_discovery import ToolsError, locate
 from packager.process.process import read_only_sandbox, run
+from packager.threads import SHARED_THREADS
 
 T = TypeVar("T")
 
@@ -140,11 +140,11 @@ async def timing(init: bytes, segment: bytes) -> SegmentTiming | None:
 
 async def _asked(data: bytes, questions: Sequence[str]) -> dict[str, Any]:
     """Return what ffprobe reports about a segment; empty where it can't read it."""
-    folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="headwater-check-")
+    folder = await SHARED_THREADS.run(tempfile.mkdtemp, prefix="headwater-check-")
     try:
         path = Path(folder) / "segment"
-        await asyncio.to_thread(path.write_bytes, data)
-        _, ffprobe = await asyncio.to_thread(locate)
+        await SHARED_THREADS.run(path.write_bytes, data)
+        _, ffprobe = await SHARED_THREADS.run(locate)
         answer = await run(
             [ffprobe, *probe_arguments(local_input(path), OPTIONS, *questions)],
             limit=DECODING_SECONDS,
@@ -156,7 +156,7 @@ async def _asked(data: bytes, questions: Sequence[str]) -> dict[str, Any]:
     except (ToolsError, ValueError):
         return {}
     finally:
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await SHARED_THREADS.run(shutil.rmtree, folder, ignore_errors=True)
 
 
 def unequal_spans(spans: Sequence[tuple[str, float]]) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -10,6 +9,7 @@ from urllib.parse import quote, unquote
 import httpx
 
 from origin.http.media_types import media_type
+from packager.threads import SHARED_THREADS
 
 HOST = "folder.invalid"
 """A name that no server has (RFC 6761 §6.4)."""
@@ -28,7 +28,7 @@ class _FileStream(httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         position, end = self._first, self._first + self._size
         while position < end:
-            block = await asyncio.to_thread(self._block, position, min(BLOCK_BYTES, end - position))
+            block = await SHARED_THREADS.run(self._block, position, min(BLOCK_BYTES, end - position))
             if not block:
                 return
             yield block
@@ -52,7 +52,7 @@ class FolderTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer a request."""
-        return await asyncio.to_thread(self._answer, request)
+        return await SHARED_THREADS.run(self._answer, request)
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         path = (self._folder / unquote(request.url.path).lstrip("/")).resolve()

@@ -25,6 +25,7 @@ from packager.jobs.job import Job, JobKind, JobState, Status
 from packager.jobs.limits import JobsLimits
 from packager.jobs.package_job import LadderMode, Packaged, package_jobs, package_kind
 from packager.process.ffmpeg_discovery import ToolsError, discover
+from packager.threads import SHARED_THREADS
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -145,9 +146,9 @@ async def _thumbnail_kind(config: Config, limits: Limits, stack: contextlib.Exit
         return None
     if tools is None:
         return None
-    served = await asyncio.to_thread(make_served_library, config, limits, (), thumbnails=True)
+    served = await SHARED_THREADS.run(make_served_library, config, limits, (), thumbnails=True)
     stack.callback(served.close)
-    if not await asyncio.to_thread(check_library, served.storage, needed=False):
+    if not await SHARED_THREADS.run(check_library, served.storage, needed=False):
         return None
     from packager.jobs.sprite_job import sprite_kind
 

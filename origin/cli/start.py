@@ -17,6 +17,7 @@ from packager.concurrency import usable_cores
 from packager.process import sandbox
 from packager.process.ffmpeg_discovery import discover
 from packager.process.limits import DEFAULT_TOOLS_LIMITS
+from packager.threads import SHARED_THREADS
 
 if TYPE_CHECKING:
     from origin.server.services.limits import Limits
@@ -101,7 +102,7 @@ async def serve(
     malloc.configure()
     asking = asyncio.ensure_future(discover(limits=DEFAULT_TOOLS_LIMITS if limits is None else limits.tools))
     try:
-        await asyncio.to_thread(importlib.import_module, "origin.server.serve")
+        await SHARED_THREADS.run(importlib.import_module, "origin.server.serve")
         from origin.server import serve
 
         async with reloading(config, read) as reload:

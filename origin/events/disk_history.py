@@ -14,8 +14,8 @@ from origin.events.channel import EventChannel
 from origin.events.event_log import Event
 from origin.events.history_files import HistoryFiles, HistoryRoom
 from origin.events.limits import HistoryLimits
-from packager.concurrency import Threads
 from packager.safe_files import DataFolder
+from packager.threads import ThreadLimits, Threads
 
 log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ class EventHistory:
         self._place = place
         self._limits = limits
         self._files = HistoryFiles(channel.name, channel.epoch, place, limits, room=room)
-        self._threads = threads or Threads(limits.threads, "history")
+        self._threads = threads or Threads(ThreadLimits(threads=limits.threads), "history")
         self._waiting: list[Event] = []
         self._waiting_bytes = 0
         self._news = asyncio.Event()

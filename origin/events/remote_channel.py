@@ -15,6 +15,7 @@ import msgspec
 from origin.events.delivery import as_text
 from origin.events.formats import NDJSON_TYPE
 from packager.sources.pullers.guarded_http import certificates
+from packager.threads import SHARED_THREADS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ class RemoteChannel:
     async def __aenter__(self) -> Self:
         timeout = httpx.Timeout(self._timeouts.answer_seconds, connect=self._timeouts.connect_seconds)
         # To read all authorities' certificates takes longer than a loop should be held.
-        trusted = await asyncio.to_thread(certificates)
+        trusted = await SHARED_THREADS.run(certificates)
         self._client = httpx.AsyncClient(timeout=timeout, verify=trusted)
         return self
 

@@ -18,6 +18,7 @@ from origin.http1.protocol import HttpProtocol, http_protocol
 from origin.system.binding import BindError, bind
 from origin.system.connection_acceptor import DEFAULT_LIMITS, SocketListener
 from origin.tls.certificates import Certificates
+from packager.threads import SHARED_THREADS
 
 log = structlog.get_logger()
 
@@ -111,7 +112,7 @@ class GrpcServer:
     async def _bound(self) -> list[socket.socket]:
         while True:
             try:
-                sockets = await asyncio.to_thread(
+                sockets = await SHARED_THREADS.run(
                     bind, self._host, self.port, self._limits.end_seconds, "grpc.port", "server.host"
                 )
             except BindError as error:

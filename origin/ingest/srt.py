@@ -24,6 +24,7 @@ from origin.ingest.libsrt import PACKAGE, HandshakeAnswer, Libsrt, LibsrtMissing
 from origin.ingest.srt_receiver import SrtConnection, SrtReceiver, SrtReceiverLimits
 from origin.ingest.stream_id import StreamId, read_stream_id
 from packager.sources.publication import Publisher
+from packager.threads import SHARED_THREADS
 
 CODES = {
     RefusalReason.UNKNOWN_CHANNEL: 1404,
@@ -86,7 +87,7 @@ class SrtServer:
     async def run(self) -> None:
         """Accept connections until cancelled, and then end them all."""
         try:
-            library = await asyncio.to_thread(Libsrt)
+            library = await SHARED_THREADS.run(Libsrt)
         except LibsrtMissingError:
             advice = f"install {PACKAGE}"
             log.warning("nobody can publish over SRT", reason="libsrt is missing", advice=advice)

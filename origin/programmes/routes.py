@@ -25,6 +25,7 @@ from origin.responses.refusal import STORAGE_RETRY, RefusalError, plain_refusal
 from origin.responses.request_body import media_type_of, receive_body
 from packager.past.programmes import LATEST, Programme
 from packager.programmes.store import ProgrammeStore, TooManyProgrammesError
+from packager.threads import SHARED_THREADS
 
 JSON, GUIDES = "application/json", ("application/xml", "text/xml", "application/xmltv+xml")
 
@@ -79,10 +80,10 @@ class ProgrammesEndpoint:
         async with self._reading:
             data = await receive_body(request, self._limits.programmes_bytes)
             if media_type == JSON:
-                found = await asyncio.to_thread(read_json, data)
+                found = await SHARED_THREADS.run(read_json, data)
             else:
                 wanted = request.query_params.get("channel", channel)
-                found = await asyncio.to_thread(read_guide, data, wanted, self._limits.guide)
+                found = await SHARED_THREADS.run(read_guide, data, wanted, self._limits.guide)
             del data
             kept = self._programmes.recorded(channel)
             try:
@@ -111,7 +112,7 @@ class ProgrammesEndpoint:
         except MomentError as error:
             return plain_refusal(400, str(error), UNCACHED)
         recorded = self._programmes.recorded(channel)
-        listed = await asyncio.to_thread(_described, store, channel, (start, end), recorded, base)
+        listed = await SHARED_THREADS.run(_described, store, channel, (start, end), recorded, base)
         return as_json(listed)
 
     def _store(self, channel: str) -> ProgrammeStore:

@@ -25,6 +25,7 @@ from packager.programmes.store import (
     decode_programmes,
     encode_programmes,
 )
+from packager.threads import SHARED_THREADS
 
 log = structlog.get_logger()
 
@@ -183,7 +184,7 @@ class SharedProgrammes:
             return None
         version, data = found[:_VERSION_DIGITS], found[_VERSION_DIGITS:]
         self._versions[channel] = version
-        read = await asyncio.to_thread(_unpacked, data)
+        read = await SHARED_THREADS.run(_unpacked, data)
         if read is None:
             log.warning("programmes in Redis can't be read", channel=channel)
             return store.schedule
@@ -191,7 +192,7 @@ class SharedProgrammes:
         if own is None or not own.is_owner:
             return read
         # Programmes that are recordings stay as they are.
-        made, stayed = await asyncio.to_thread(
+        made, stayed = await SHARED_THREADS.run(
             changed, store.schedule, list(read), set(self._recorded(channel))
         )
         if stayed and not await self._write(channel, made, version):
@@ -218,7 +219,7 @@ class SharedProgrammes:
         Raises:
             RedisUnavailableError: Redis is away.
         """
-        key, data = _key(channel), await asyncio.to_thread(_packed, schedule)
+        key, data = _key(channel), await SHARED_THREADS.run(_packed, schedule)
         version = await self._node.connection.call(
             lambda client: client.eval(_WRITE, 1, key, data, there, KEPT_SECONDS), {key: "string"}
         )

@@ -6,7 +6,6 @@ Icecast's manual ("Admin Interface") is the only specification; errors and messa
 
 from __future__ import annotations
 
-import asyncio
 import encodings
 import functools
 import pkgutil
@@ -31,6 +30,7 @@ from origin.radio.station_factory import Stations
 from origin.radio.status import describe_server, describe_source
 from origin.responses.base_url import base_url
 from origin.responses.request_body import media_type_of, receive_body
+from packager.threads import SHARED_THREADS
 
 _CLOSING = {"connection": "close", "cache-control": "no-store"}
 _NOT_KEPT = {"cache-control": "no-cache, no-store"}
@@ -107,7 +107,7 @@ class Admin:
                 top = await act(request, await self._fields(request))
                 # In a thread: thousands of listeners take a tenth of a second.
                 write = functools.partial(_page, stations=self._on_page()) if as_page else _xml
-                return await asyncio.to_thread(write, top)
+                return await SHARED_THREADS.run(write, top)
             except AdminError as error:
                 return _error(400, str(error))
 
@@ -180,7 +180,7 @@ class Admin:
             }
             for one in mount.present
         ]
-        return await asyncio.to_thread(_list_of_clients, fields["mount"], listeners)
+        return await SHARED_THREADS.run(_list_of_clients, fields["mount"], listeners)
 
     async def _kill_client(self, request: Request, fields: Mapping[str, str]) -> ElementTree.Element:
         """Disconnect a listener."""

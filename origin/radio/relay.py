@@ -25,6 +25,7 @@ from packager.sources.pullers.guarded_http import GuardedTransport, certificates
 from packager.sources.retries import PullError
 from packager.sources.schemes import without_url_secrets
 from packager.step_budget import AUDIO_PORTION_BYTES, StepBudget
+from packager.threads import SHARED_THREADS
 
 SMALLEST_METAINT, LARGEST_METAINT = 256, 1 << 20
 """Plausible bytes of audio between two metadata blocks; stations use 8,192 and more."""
@@ -76,7 +77,7 @@ class Relay:
 
     async def blocks(self) -> AsyncGenerator[AudioBlock]:
         """Yield the upstream stream's audio with its titles while the generator is iterated."""
-        await asyncio.to_thread(certificates)
+        await SHARED_THREADS.run(certificates)
         limits = self.options.limits
         async with httpx.AsyncClient(
             transport=GuardedTransport(guard_for(self.options.url, limits.guard)),

@@ -33,6 +33,7 @@ from packager.recordings.metadata import ID
 from packager.recordings.playlist_facts import PlaylistFacts
 from packager.recordings.span_keeper import KeepingRule, SpanKeeper
 from packager.safe_files import DataFolder
+from packager.threads import SHARED_THREADS
 
 if TYPE_CHECKING:
     from packager.cluster.node import ClusterNode
@@ -105,7 +106,7 @@ class SharedSpans(DiskSpans):
             return self._known[1]
         state = None
         if found:
-            state = await asyncio.to_thread(_unpacked, found[_VERSION_BYTES:])
+            state = await SHARED_THREADS.run(_unpacked, found[_VERSION_BYTES:])
             if state is None:
                 log.warning("the spans in Redis can't be read", channel=self._channel)
         if state is None:
@@ -123,7 +124,7 @@ class SharedSpans(DiskSpans):
     async def save(self, state: SpansState) -> None:
         """Write the spans as the owner of the log; see `DiskSpans`."""
         version = os.urandom(_VERSION_BYTES // 2).hex().encode()
-        data = version + await asyncio.to_thread(_packed, state)
+        data = version + await SHARED_THREADS.run(_packed, state)
         keys = {self._shared.keys.epoch: "string", self._key: "string"}
         terms = str(self._shared.epoch), data, KEPT_SECONDS
         try:

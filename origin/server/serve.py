@@ -75,6 +75,7 @@ from origin.tls.certificates import Certificates
 from packager.data_lock import DataInUseError, DataLock
 from packager.process import sandbox
 from packager.process.ffmpeg_discovery import Tools, ToolsError
+from packager.threads import SHARED_THREADS
 
 log = structlog.get_logger()
 
@@ -202,12 +203,14 @@ async def _make_ready(
         config.live or config.radio or config.events or config.cluster.url
     )
     # Before anything is written: a start that fails leaves nothing behind.
-    await asyncio.to_thread(check_library, library_of(config, start.files, limits), needed=needs_library)
-    lock = await asyncio.to_thread(_lock, config, LOCK_LOOK_SECONDS, patient=bool(bound.inherited))
-    secrets = await asyncio.to_thread(with_secrets, config, _demo_folder() if demo else None)
+    await SHARED_THREADS.run(check_library, library_of(config, start.files, limits), needed=needs_library)
+    lock = await SHARED_THREADS.run(_lock, config, LOCK_LOOK_SECONDS, patient=bool(bound.inherited))
+    secrets = await SHARED_THREADS.run(with_secrets, config, _demo_folder() if demo else None)
     config = secrets.config
     # The log's redaction must know the generated secrets, too.
-    await asyncio.to_thread(logging_setup.configure, config.log.level, config.log.format, redactor_of(config))
+    await SHARED_THREADS.run(
+        logging_setup.configure, config.log.level, config.log.format, redactor_of(config)
+    )
     facts = StartFacts(
         files=start.files,
         needs_library=needs_library,
@@ -215,7 +218,7 @@ async def _make_ready(
         recording_places=start.recording_places,
         encoder=await encoder_of(config, tools, limits),
     )
-    services = await asyncio.to_thread(Services, config, tools, lock, facts, limits)
+    services = await SHARED_THREADS.run(Services, config, tools, lock, facts, limits)
     services.registry.register(ServicesCollector(services))
     followers = [] if start.reload is None else start.reload.followers
     followers.append(services.publishers.take_keys)
@@ -225,13 +228,13 @@ async def _make_ready(
     services.reload = start.reload
     if types_text:
         services.add(DemoText(services.events.channels[CHANNEL], limits.server.typing))
-    await asyncio.to_thread(services.check_library)
+    await SHARED_THREADS.run(services.check_library)
     certificates = None
     if config.tls.certificate:
-        certificates = await asyncio.to_thread(_certificates, config)
+        certificates = await SHARED_THREADS.run(_certificates, config)
         services.add(certificates)
         followers.append(lambda _: certificates.reload())
-    reset_key = await asyncio.to_thread(kept_reset_key, config)
+    reset_key = await SHARED_THREADS.run(kept_reset_key, config)
     admin = services.publishers.keys.admin
     followers.append(partial(take_admin_token, admin))
     options = _access_options(config, [*bound.http, *bound.https], admin)
@@ -295,7 +298,7 @@ async def _run(ready: _PreparedServer, start: _ServerStart) -> None:
             services.live.dvr_bucket.close()
         if services.access_log is not None:
             # Behind the last listeners, whose lines are written at their ends.
-            await asyncio.to_thread(services.access_log.close)
+            await SHARED_THREADS.run(services.access_log.close)
         if ready.lock is not None:
             ready.lock.release()
 
@@ -359,7 +362,7 @@ async def _prepare(
         from origin.server.demo import with_demo
 
         config = await with_demo(config, tools, own_library=own_library)
-    for line in await asyncio.to_thread(lambda: list(unserved(config))):
+    for line in await SHARED_THREADS.run(lambda: list(unserved(config))):
         log.warning("an option has no effect", reason=line)
     return config, tools
 

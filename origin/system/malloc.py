@@ -6,6 +6,8 @@ import asyncio
 import ctypes
 import gc
 
+from packager.threads import SHARED_THREADS
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """Parameters of ``mallopt`` (glibc's malloc.h)."""
 
@@ -75,4 +77,4 @@ async def trim_regularly(seconds: float = TRIM_SECONDS) -> None:
         return
     while True:
         await asyncio.sleep(seconds)
-        await asyncio.to_thread(trim, 0)
+        await SHARED_THREADS.run(trim, 0)

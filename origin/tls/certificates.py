@@ -19,6 +19,7 @@ from origin.config.errors import CommandError
 from origin.config.options import SELF_SIGNED
 from origin.tls.self_signed import self_signed
 from packager.safe_files import DataFolder
+from packager.threads import SHARED_THREADS
 
 log = structlog.get_logger()
 
@@ -137,11 +138,11 @@ class Certificates:
     async def reload(self) -> None:
         """Read the certificates again if their files have changed; what can't be read changes nothing."""
         try:
-            seen = await asyncio.to_thread(self._look)
+            seen = await SHARED_THREADS.run(self._look)
             if seen == self._seen:
                 return
             self._seen = seen
-            served = await asyncio.to_thread(self._load)
+            served = await SHARED_THREADS.run(self._load)
         except CertificateError as error:
             log.error("the changed certificates can't be used", reason=str(error))
             return

@@ -39,6 +39,7 @@ from origin.token_relay.relay_requests import (
     relay_named,
     with_bearer,
 )
+from packager.threads import SHARED_THREADS
 
 EXPIRED = "no answer has this id, or it is no longer kept"
 
@@ -260,7 +261,7 @@ async def _state_of(channel: EventChannel) -> bytes:
     # Without an event that says so the upstream server's response isn't complete.
     status = INCOMPLETE if (told := _status_of(channel)) == COMPLETED else told
     # In a thread, as the whole text is in the last of them.
-    found = await asyncio.to_thread(response_in, [*first, *last], status)
+    found = await SHARED_THREADS.run(response_in, [*first, *last], status)
     if found is None:
         raise RefusalError(404, "nothing of the response has come yet", {"retry-after": "1"})
     return found

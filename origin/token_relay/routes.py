@@ -40,6 +40,7 @@ from origin.token_relay.relay_requests import (
     refusal,
     with_bearer,
 )
+from packager.threads import SHARED_THREADS
 
 QUEUED = "queued"
 """State of a response that goes on without its caller."""
@@ -113,7 +114,7 @@ class RelayEndpoint:
         limits = relay.limits.request
         raw = await receive_body(request, limits.request_bytes)
         # In a thread, as millions of bytes take ten milliseconds to be looked through.
-        read = await asyncio.to_thread(
+        read = await SHARED_THREADS.run(
             read_request,
             raw,
             limits,
@@ -157,7 +158,7 @@ class RelayEndpoint:
         while True:
             log, is_over = answer.log, answer.ended
             first = log.between(log.first, min(log.end, log.first + IDENTITY_EVENTS))
-            found = await asyncio.to_thread(response_in, first, QUEUED)
+            found = await SHARED_THREADS.run(response_in, first, QUEUED)
             if found is not None or is_over or len(first) == IDENTITY_EVENTS:
                 break
             await while_connected(request, answer.news(log.first + len(first)))
@@ -244,7 +245,7 @@ class PassingEndpoint:
         require_type(request, JSON)
         limits = relay.limits.request
         raw = await receive_body(request, limits.request_bytes)
-        read = await asyncio.to_thread(
+        read = await SHARED_THREADS.run(
             read_request, raw, limits, must_stream=False, dialect=None, models=relay.models
         )
         fields = forwarded_fields(request.headers)

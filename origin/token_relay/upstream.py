@@ -25,6 +25,7 @@ from packager.redaction import PiecewiseRedactor, Redactor, secrets_of
 from packager.sources.pullers.guarded_http import certificates, guard_for
 from packager.sources.retries import PullError
 from packager.step_budget import StepBudget
+from packager.threads import SHARED_THREADS
 
 AUTHORIZATION = "authorization"
 EVENT_STREAM, JSON = "text/event-stream", "application/json"
@@ -210,7 +211,7 @@ class Upstream:
     async def _sent(self, asked: UpstreamRequest, kind: str) -> AsyncIterator[httpx.Response]:
         if asked.on_asked is not None:
             asked.on_asked(self.host)
-        await asyncio.to_thread(certificates)
+        await SHARED_THREADS.run(certificates)
         url, headers = self._address(asked.path), {**dict(asked.fields), **self._fields, "accept": kind}
         headers |= self._key_field(asked.key)
         if not asked.body:

@@ -10,8 +10,9 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote
 
 from packager.encode.renditions import ENCODED_NAME
+from packager.vod.clip_sequence import SUFFIX
 from packager.vod.movie.versioned_addresses import VERSION_PREFIX
-from packager.vod.segments.clip import Clip, ClipError, read_clip
+from packager.vod.segments.clip import WHOLE, Clip, ClipError, read_clip
 
 PREFIX = "/vod/"
 """Path prefix of all addresses of VOD."""
@@ -77,7 +78,17 @@ _ENCODED = re.compile(ENCODED_NAME)
 CLIP_PARAMETERS = ("start", "end", "burn")
 """Names of the query parameters of a clip, the only ones on which contents depend."""
 
-_CLIP_NAMES = tuple(map(str.encode, CLIP_PARAMETERS))
+OF_CLIPS = frozenset(
+    {
+        Kind.MULTIVARIANT_PLAYLIST,
+        Kind.MANIFEST,
+        Kind.MEDIA_PLAYLIST,
+        Kind.I_FRAME_PLAYLIST,
+        Kind.TEXT_PLAYLIST,
+        Kind.CHAPTERS,
+    }
+)
+"""Kinds of contents that depend on a clip's parameters."""
 
 
 class Address(NamedTuple):
@@ -86,7 +97,8 @@ class Address(NamedTuple):
     Attributes:
         is_of_film: whether there are samples at the address, which are read from the film as they are sent.
         film: name of the film or title, relative to the library.
-        film_target: the film's own address, which is the same however its name was encoded.
+        target: the path, which is the same however the client has encoded it.
+        film_target: the film's own address, which is the same however the client has encoded it.
         track: name of a track; empty where the address has none.
         version: the wanted version of the film or of its track; None: any.
         numbers: the number of a segment or of a sprite, and begin and end of a clip.
@@ -95,6 +107,7 @@ class Address(NamedTuple):
 
     kind: Kind
     is_of_film: bool
+    target: bytes
     film: str
     film_target: bytes
     track: str
@@ -113,12 +126,24 @@ class Address(NamedTuple):
         return None if len(self.numbers) < 2 else (self.numbers[-2], self.numbers[-1])
 
     @property
+    def content_target(self) -> bytes:
+        """The address with what its content depends on, however a client spells and varies the query.
+
+        Raises:
+            ClipError: the query doesn't name a clip.
+        """
+        clip = self.clip
+        return self.target if clip == WHOLE else self.target + clip.query.encode()
+
+    @property
     def clip(self) -> Clip:
-        """The wanted part of the film.
+        """The wanted part of the film; all of it at addresses whose content depends on no clip.
 
         Raises:
             ClipError: the query doesn't name one.
         """
+        if not self.query or self.kind not in OF_CLIPS or self.film.endswith(SUFFIX):
+            return WHOLE
         told: dict[str, str | None] = dict.fromkeys(CLIP_PARAMETERS)
         fields = parse_qsl(self.query.decode("latin-1"), keep_blank_values=True)
         for name in told:
@@ -132,16 +157,6 @@ class Address(NamedTuple):
 def find_address(target: bytes) -> Address | None:
     """Parse the target of a request; None where it is no address of VOD."""
     return (_kept_address if len(target) <= KEPT_BYTES else _address)(target)
-
-
-def content_target(target: bytes) -> bytes:
-    """Return a target without a query that no content depends on, however a client varies it.
-
-    Contents depend on the bounds of a clip; a name of theirs that is percent-encoded could be any.
-    """
-    path, _, query = target.partition(b"?")
-    is_of_clip = b"%" in query or any(name in query for name in _CLIP_NAMES)
-    return target if is_of_clip else path
 
 
 def is_encoded(track: str) -> bool:
@@ -160,6 +175,7 @@ def _address(target: bytes) -> Address | None:
             return Address(
                 kind,
                 kind in (Kind.SEGMENT, Kind.I_FRAMES, Kind.CLIP_I_FRAMES) and not is_encoded(track),
+                quote(text).encode(),
                 film,
                 f"{PREFIX}{quote(film)}".encode(),
                 track,

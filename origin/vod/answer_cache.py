@@ -102,6 +102,9 @@ class AnswerCache:
             target: path and query of the request.
         """
         limits = self._limits
+        entry = self._entries.get(target)
+        if entry is not None and entry.content is content:
+            return  # another request has waited for the same
         self._drop(target)
         size = len(target) + len(content.data)
         if not content.is_kept or size > limits.bytes:

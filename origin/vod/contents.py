@@ -74,8 +74,6 @@ class VodContents:
         self._makers: dict[Kind, Callable[[Address, str], Awaitable[Content]]] = {
             kind: self._in_thread(make) for kind, make in in_threads.items()
         }
-        self._in_threads = in_threads.keys()
-        self._of_clips = in_threads.keys() - {Kind.INIT, Kind.TEXT_INIT}
         self._encoded = makers.encoded
         if makers.covers is not None:
             self._makers[Kind.COVER] = partial(self._drawn, makers.covers.cover)
@@ -92,11 +90,6 @@ class VodContents:
             return self._encoded is not None
         return address.kind in self._makers
 
-    def is_made_at_once(self, address: Address) -> bool:
-        """Return whether a content is made without waiting for the turn of a client's network."""
-        is_of_others = address.is_encoded or (address.kind in self._of_clips and is_of_clip(address))
-        return address.kind in self._in_threads and not is_of_others
-
     async def make(self, address: Address, client: str) -> Content:
         """Make the content of an address.
 
@@ -110,7 +103,7 @@ class VodContents:
         with ReaderGuard(address.film):
             if self._encoded is not None and address.is_encoded:
                 return await self._encoded_media(self._encoded, address, network)
-            if address.kind in self._of_clips and is_of_clip(address):
+            if is_of_clip(address):
                 async with self._titles.clip_turn(address.film, network):
                     return await self._makers[address.kind](address, network)
             return await self._makers[address.kind](address, network)
@@ -130,7 +123,9 @@ class VodContents:
         return self._caching.media(None if wanted is None else version.is_settled(time.time()))
 
     def _in_thread(self, make: Callable[[Address], Content]) -> Callable[[Address, str], Awaitable[Content]]:
-        return lambda address, _: self._titles.threads.run(make, address)
+        return lambda address, network: self._titles.threads.of(network, address.content_target).run(
+            make, address
+        )
 
     def _playlist(self, data: bytes, media_type: str = MEDIA_TYPE) -> Content:
         return Content(data, media_type, self._caching.playlists)
@@ -213,18 +208,20 @@ class VodContents:
             raise NotReadyError from error
         return Content(data, "image/jpeg", self._caching.media(), is_text=False, is_kept=False)
 
-    async def _thumbnail_text(self, address: Address, _: str) -> Content:
-        text = await self._thumbnails.vtt(address.film)
+    async def _thumbnail_text(self, address: Address, network: str) -> Content:
+        text = await self._thumbnails.vtt(address.film, client=network)
         return self._playlist(text.encode(), webvtt.MEDIA_TYPE)
 
-    async def _thumbnail_playlist(self, address: Address, _: str) -> Content:
-        return self._playlist((await self._thumbnails.playlist(address.film)).encode())
+    async def _thumbnail_playlist(self, address: Address, network: str) -> Content:
+        return self._playlist((await self._thumbnails.playlist(address.film, client=network)).encode())
 
     async def _sprite(self, address: Address, network: str) -> Content:
         number, version = address.numbers[0], address.version
         data = await self._thumbnails.sprite(address.film, number, version, client=network)
         # Where the film has been replaced since, its version isn't settled.
-        lifetime = self.lifetime(address.version, await self._thumbnails.version(address.film))
+        lifetime = self.lifetime(
+            address.version, await self._thumbnails.version(address.film, client=network)
+        )
         return Content(data, "image/jpeg", lifetime, is_text=False, is_kept=False)
 
 
@@ -234,7 +231,7 @@ def is_of_clip(address: Address) -> bool:
     Raises:
         ClipError: the bounds aren't valid.
     """
-    return not address.film.endswith(SUFFIX) and (address.bounds is not None or address.clip != WHOLE)
+    return address.clip != WHOLE or (address.bounds is not None and not address.film.endswith(SUFFIX))
 
 
 def _sequence_master(sequence: ClipSequence) -> bytes:

@@ -26,29 +26,36 @@ class FilmLookups:
     def __init__(self, titles: Titles, files: OpenFileCache) -> None:
         self._titles = titles
         self._files = files
-        self._waiting: dict[bytes, list[Callable[[Opened], None]]] = {}
+        # By the network, too, so that nobody waits in the turn of another one.
+        self._waiting: dict[tuple[bytes, str], list[Callable[[Opened], None]]] = {}
 
-    def find(self, address: Address) -> SharedFile | None:
+    def find(self, address: Address, network: str) -> SharedFile | None:
         """Find the film of an address if it is open; one that is due to be looked up again is looked up."""
         found = self._files.find(address.film_target)
         if found is None:
-            self.begin(address)
+            self.begin(address, network)
             # Meanwhile what is still valid is used.
             found = self._files.find(address.film_target)
         return None if found is None else found.shared
 
-    def begin(self, address: Address) -> list[Callable[[Opened], None]]:
-        """Have a film opened, unless that has begun; return the list of those who wait for it."""
-        waiting = self._waiting.get(address.film_target)
+    def begin(self, address: Address, network: str) -> list[Callable[[Opened], None]]:
+        """Have a film opened in the turn of a client's network, unless that has begun.
+
+        Returns:
+            The list of those who wait for it.
+        """
+        key = address.film_target, network
+        waiting = self._waiting.get(key)
         if waiting is None:
-            waiting = self._waiting[address.film_target] = []
-            opening = self._titles.threads.submit(self._titles.files.open_indexed, address.film)
-            opening.add_done_callback(partial(self._opened, address.film_target))
+            waiting = self._waiting[key] = []
+            threads = self._titles.threads.of(network)
+            opening = threads.submit(self._titles.files.open_indexed, address.film)
+            opening.add_done_callback(partial(self._opened, key))
         return waiting
 
-    def _opened(self, target: bytes, opening: asyncio.Future[LibraryFile]) -> None:
+    def _opened(self, key: tuple[bytes, str], opening: asyncio.Future[LibraryFile]) -> None:
         """Cache a film that was opened, and call those who wait for it, each in a step of its own."""
-        waiting = self._waiting.pop(target)
+        waiting, target = self._waiting.pop(key), key[0]
         error = None if opening.cancelled() else opening.exception()
         film: SharedFile | None = None
         if not opening.cancelled() and error is None:
@@ -70,13 +77,18 @@ class AwaitedFilm(Pending):
         decide: makes the reply, or what it is further waited for.
     """
 
-    __slots__ = ("_address", "_decide", "_lookups", "_receiver", "_then")
+    __slots__ = ("_address", "_decide", "_lookups", "_network", "_receiver", "_then")
 
     def __init__(
-        self, lookups: FilmLookups, address: Address, decide: Callable[[Opened], Reply | Pending]
+        self,
+        lookups: FilmLookups,
+        address: Address,
+        network: str,
+        decide: Callable[[Opened], Reply | Pending],
     ) -> None:
         self._lookups = lookups
         self._address = address
+        self._network = network
         self._decide = decide
         self._receiver: ReplyReceiver | None = None
         self._then: Pending | None = None
@@ -84,7 +96,7 @@ class AwaitedFilm(Pending):
     def start(self, receiver: ReplyReceiver) -> None:
         """Wait for the film."""
         self._receiver = receiver
-        self._lookups.begin(self._address).append(self._opened)
+        self._lookups.begin(self._address, self._network).append(self._opened)
 
     def cancel(self) -> None:
         """Stop waiting; the film is opened all the same."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from functools import partial
@@ -30,11 +29,10 @@ from origin.answers.representation_replies import (
     with_first_bytes,
 )
 from origin.answers.request import Request
-from origin.answers.single_flight import SingleFlight
 from origin.files.open_files import OpenFileCache, SharedFile
 from origin.http.byte_ranges import Span, select_span
 from origin.http.client_limits import network_of
-from origin.vod.addresses import Address, Kind, content_target, find_address
+from origin.vod.addresses import Address, Kind, find_address
 from origin.vod.answer_cache import AnswerCache, AnswerCacheLimits, CachedContent, Content
 from origin.vod.cache_control import VodCaching
 from origin.vod.contents import NO_MAKERS, MediaMakers, VodContents
@@ -89,7 +87,6 @@ class VodHandler:
         self._contents = VodContents(titles, self._caching, makers)
         self._files = OpenFileCache(0) if open_files is None else open_files
         self._answers = AnswerCache(AnswerCacheLimits(answers=0)) if answers is None else answers
-        self._making = SingleFlight[bytes, Content]()
         self._limits = segments or SegmentCacheLimits()
         self._segments = SegmentCache(self._limits)
         self._lookups = FilmLookups(titles, self._files)
@@ -101,10 +98,16 @@ class VodHandler:
             return None
         if address.is_of_film:
             return self._film_media(request, address)
-        cached = self._answers.find(content_target(request.target))
+        if not self._contents.has(address):
+            return None
+        try:
+            target = address.content_target
+        except ClipError as error:
+            return refusal_of(request, address, error)
+        cached = self._answers.find(target)
         if cached is not None:
             return self._cached_reply(request, cached)
-        return PendingTask(self._make(request, address)) if self._contents.has(address) else None
+        return PendingTask(self._make(request, address, target))
 
     def absent(self, request: Request) -> Reply:
         """Return the refusal of a request for what is no address of VOD."""
@@ -118,46 +121,44 @@ class VodHandler:
         if is_plain and (reply := cached.replies.get(coded)) is not None:
             return reply
         if coded and not gzip_cache.is_quick((content.data,)):
-            return PendingTask(asyncio.to_thread(content_reply, request, content))
+            return PendingTask(self._in_thread(request, content))
         reply = content_reply(request, content)
         if is_plain and reply.source is None:
             cached.replies[coded] = reply
         return reply
 
-    async def _make(self, request: Request, address: Address, *, is_second: bool = False) -> Reply:
-        """Make a content, in threads, or wait for a request that makes the same.
+    async def _make(
+        self, request: Request, address: Address, target: bytes, *, is_second: bool = False
+    ) -> Reply:
+        """Make a content in threads, once for all requests that wait for the same, and keep it.
 
         Args:
+            target: the address with what the content depends on.
             is_second: whether a file was replaced while it was made before.
         """
-        target = content_target(request.target)
         try:
-            make = partial(self._made, target, address, request.client)
-            content = await (
-                self._making.do(target, make) if self._contents.is_made_at_once(address) else make()
-            )
+            content = await self._contents.make(address, request.client)
+            self._answers.keep(target, content)
+            if content.is_text or len(content.data) > QUICK_BYTES:
+                return await self._in_thread(request, content)
         except FileChangedError as error:
             if is_second:
                 return refusal_of(request, address, error)
-            return await self._make(request, address, is_second=True)
+            return await self._make(request, address, target, is_second=True)
         except REFUSALS as error:
             return refusal_of(request, address, error)
-        if content.is_text or len(content.data) > QUICK_BYTES:
-            return await asyncio.to_thread(content_reply, request, content)
         return content_reply(request, content)
 
-    async def _made(self, target: bytes, address: Address, client: str) -> Content:
-        """Make a content and keep it."""
-        content = await self._contents.make(address, client)
-        self._answers.keep(target, content)
-        return content
+    async def _in_thread(self, request: Request, content: Content) -> Reply:
+        return await self._titles.threads.of(network_of(request.client)).run(content_reply, request, content)
 
     def _film_media(self, request: Request, address: Address) -> Reply | Pending:
         if not self._files.is_enabled:
             return PendingTask(self._read(request, address))
-        film = self._lookups.find(address)
+        network = network_of(request.client)
+        film = self._lookups.find(address, network)
         if film is None:
-            return AwaitedFilm(self._lookups, address, partial(self._from_film, request, address))
+            return AwaitedFilm(self._lookups, address, network, partial(self._from_film, request, address))
         return self._known(request, address, film) or PendingTask(self._read(request, address))
 
     def _from_film(self, request: Request, address: Address, film: Opened) -> Reply | Pending:
@@ -233,11 +234,12 @@ class VodHandler:
 
     async def _opened(self, address: Address, client: str) -> OpenMedia:
         """Open media in a thread; networks take turns with those of clips, which may have long heads."""
+        network = network_of(client)
         async with contextlib.AsyncExitStack() as turn:
             turn.enter_context(ReaderGuard(address.film))
             if address.bounds is not None:
-                await turn.enter_async_context(self._titles.clip_turn(address.film, network_of(client)))
-            return await self._titles.threads.opened(open_media, self._titles, address)
+                await turn.enter_async_context(self._titles.clip_turn(address.film, network))
+            return await self._titles.threads.of(network).opened(open_media, self._titles, address)
 
 
 class SegmentKey(NamedTuple):

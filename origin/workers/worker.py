@@ -54,6 +54,7 @@ from origin.workers.packet_socket import PacketSocket, receive_packet
 from origin.workers.services import WorkerServices, build_app, live_handler
 from packager.concurrency import background_task
 from packager.replication.log_follower import LogFollower
+from packager.threads import SHARED_THREADS
 
 log = structlog.get_logger()
 
@@ -167,7 +168,7 @@ class WorkerRun:
     async def serve(self) -> None:
         """Serve until the control process ends it."""
         limits = self._start.limits
-        self._services = await asyncio.to_thread(WorkerServices, self._start)
+        self._services = await SHARED_THREADS.run(WorkerServices, self._start)
         self._packets = PacketSocket(self._socket, self._handle_message, _end_at_once, limits.workers.packets)
         self._follower = LogFollower(self._services.kinds_of_logs(), self._connect_logs, limits.replication)
         server = self._server = self._make_server()
@@ -202,7 +203,7 @@ class WorkerRun:
             pems = await self._renewals.get()
             try:
                 if self._certificates is not None:
-                    await asyncio.to_thread(self._certificates.replace, pems)
+                    await SHARED_THREADS.run(self._certificates.replace, pems)
             except CertificateError as error:
                 log.error("the changed certificates can't be used", reason=str(error))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from packager.concurrency import SHARED_THREADS, background_task
+from packager.concurrency import background_task
 from packager.dvr import stored_cadence
 from packager.dvr.date_ranges.date_range_log import DateRangeLog
 from packager.dvr.disk_rendition import DvrFolder, Faults, Survey
@@ -44,6 +44,7 @@ from packager.dvr.write_queue import (
 )
 from packager.past.date_range_file import DateRangeFile
 from packager.safe_files import DataFolder, NotOursError, OpenFolder
+from packager.threads import SHARED_THREADS
 from packager.window.cadence import Cadence
 from packager.window.rendition_log_writer import RenditionWriter
 
@@ -143,7 +144,7 @@ class DiskArchive:
             (name, RenditionStore(self._queue, DvrFolder(self._place / name, self._limits))) for name in names
         )
         try:
-            self._found = await asyncio.to_thread(self._load, cadence)
+            self._found = await SHARED_THREADS.run(self._load, cadence)
         except OSError as error:
             self._found = {name: StoredRendition({}, {}) for name in self._segment_stores}
             self._health.failed(str(error))
@@ -169,7 +170,7 @@ class DiskArchive:
     async def noted(self) -> Cadence | None:
         """Read the cadence of the stored segments; None if unknown."""
         try:
-            data = await asyncio.to_thread(self._read_cadence)
+            data = await SHARED_THREADS.run(self._read_cadence)
         except OSError:
             return None  # ``load`` meets the same, and says so
         return stored_cadence.decode(data)

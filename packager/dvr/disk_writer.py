@@ -12,6 +12,7 @@ from packager.dvr.index import IndexLine, stored_of
 from packager.dvr.limits import DvrLimits
 from packager.dvr.segment_removal import NO_ROOM, ROOM_FOR_LINES, SegmentRemover
 from packager.dvr.write_queue import DiskHealth, PendingWrite, Removal, WriteQueue
+from packager.threads import SHARED_THREADS
 from packager.window.model import LiveSegment
 
 WRITE_ATTEMPTS = 3
@@ -59,7 +60,7 @@ class Writer:
                     await self._queue.work()
                 return
             except TimeoutError:
-                if await asyncio.to_thread(self._removal.has_room):
+                if await SHARED_THREADS.run(self._removal.has_room):
                     self._health.recovered()
         await self._queue.work()
 
@@ -90,7 +91,7 @@ class Writer:
         """Write a segment, or note a gap; None if the disk fails."""
         for _ in range(WRITE_ATTEMPTS):
             try:
-                return await asyncio.to_thread(put.segment_store.folder.store, segment, put.left)
+                return await SHARED_THREADS.run(put.segment_store.folder.store, segment, put.left)
             except OSError as error:
                 self._health.failed(error.strerror or str(error))
                 self._is_full = error.errno in NO_ROOM

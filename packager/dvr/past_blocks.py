@@ -15,7 +15,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from packager.concurrency import SHARED_THREADS
 from packager.dvr import index
 from packager.dvr.index import INDEX, IndexLine
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
@@ -28,6 +27,7 @@ from packager.past.coded_outlines import NotedOutline
 from packager.past.outlines import BLOCK_SEGMENTS, DISCONTINUITY, MEDIA, Outline
 from packager.past.stepped_past import numbered, within
 from packager.safe_files import DataFolder, OpenFolder
+from packager.threads import SHARED_THREADS
 from packager.window.model import LiveSegment
 
 MOST_UNPLAYED = 16

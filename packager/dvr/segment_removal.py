@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import heapq
@@ -22,6 +21,7 @@ from packager.dvr.past_blocks import PastBlocks
 from packager.dvr.stored_outlines import OutlineStore, OutlineWriter
 from packager.dvr.write_queue import Archival, DiskHealth, Removal, RenditionStore, WriteQueue
 from packager.past.outlines import BLOCK_SEGMENTS
+from packager.threads import SHARED_THREADS
 from packager.window.clock_steps import is_step
 from packager.window.model import LiveSegment
 from packager.window.rendition_log_writer import RenditionWriter
@@ -139,7 +139,7 @@ class SegmentRemover:
             await self._end_move()
             return
         try:
-            began = await asyncio.to_thread(_archive, archivals)
+            began = await SHARED_THREADS.run(_archive, archivals)
         except OSError as error:
             self._health.failed(error.strerror or str(error))
             self._queue.put_back_archivals(archivals)
@@ -160,7 +160,7 @@ class SegmentRemover:
         if time.monotonic() < self._outlines_from:
             return
         try:
-            await asyncio.to_thread(self._write_next)
+            await SHARED_THREADS.run(self._write_next)
         except OSError:
             # The health of the disk is known from what has to be stored.
             self._outlines_from = time.monotonic() + self._limits.look_seconds
@@ -198,7 +198,7 @@ class SegmentRemover:
                 folder.past_writer.end_move()
 
         with self._health.noting():
-            await asyncio.to_thread(end)
+            await SHARED_THREADS.run(end)
             self._is_moved = True
 
     @property
@@ -224,7 +224,7 @@ class SegmentRemover:
             return not any(removed[-len(folders) :])
 
         with self._health.noting():
-            self._is_trimmed = await asyncio.to_thread(trim)
+            self._is_trimmed = await SHARED_THREADS.run(trim)
         self._past_bytes = None
 
     async def free(self, nbytes: int, *, counts_shared: bool = False) -> bool:
@@ -252,7 +252,7 @@ class SegmentRemover:
 
         self._past_bytes = None
         try:
-            return await asyncio.to_thread(free)
+            return await SHARED_THREADS.run(free)
         except OSError as error:
             self._health.failed(str(error))
             return False
@@ -261,7 +261,9 @@ class SegmentRemover:
         """Return by how many bytes the past and the rest together exceed their bound; 0 or less: by none."""
         if self._past_bytes is None:
             folders = self._folders
-            self._past_bytes = await asyncio.to_thread(lambda: sum(one.past_writer.nbytes for one in folders))
+            self._past_bytes = await SHARED_THREADS.run(
+                lambda: sum(one.past_writer.nbytes for one in folders)
+            )
         return self.used + self._past_bytes - self._max_bytes
 
     async def remove_queued(self) -> bool:
@@ -269,7 +271,7 @@ class SegmentRemover:
         removals = self._queue.take_removals()
         if not removals:
             return True
-        outcome = await asyncio.to_thread(_remove, removals)
+        outcome = await SHARED_THREADS.run(_remove, removals)
         self.used -= outcome.bytes
         self._queue.put_back_removals(outcome.refused[-MAX_FAILED_REMOVALS:])
         if outcome.reason:

@@ -35,6 +35,7 @@ from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import LibraryFile
 from packager.process.ffmpeg_discovery import BusyError, Tools
 from packager.safe_files import DataFolder
+from packager.threads import SHARED_THREADS
 from packager.transient_errors import NotReadyError
 from packager.vod.movie.movie_reader import Read
 from packager.vod.movie.versioned_addresses import MediaVersion
@@ -211,7 +212,7 @@ class EncodedMedia:
     async def _measure(self, folder: DataFolder) -> None:
         """Measure how fast this machine encodes, unless that is known, some time after it has begun to."""
         await self._more.wait()
-        if await asyncio.to_thread(recorded_height, self._tools, folder, self.picture_encoder) is not None:
+        if await SHARED_THREADS.run(recorded_height, self._tools, folder, self.picture_encoder) is not None:
             return
         while True:
             await asyncio.sleep(self._limits.idle_seconds)
@@ -339,7 +340,7 @@ class EncodedMedia:
         """Return a segment from the cache, or None; MalformedError of one that can't be encoded."""
         if (reason := self._failures.get(place)) is not None:
             raise MalformedError(reason)
-        return await asyncio.to_thread(self.cache.find, place)
+        return await SHARED_THREADS.run(self.cache.find, place)
 
     def _ask(self, wanted: WantedSegment, client: str) -> _SegmentJob:
         """Put a segment into the queue of those that somebody waits for, unless it is being encoded."""
@@ -418,7 +419,7 @@ class EncodedMedia:
     async def _make(self, wanted: WantedSegment) -> bytes:
         """Encode a segment and keep it, unless it is in a cache."""
         place, shared = wanted.place, self._shared if wanted.is_shared() else None
-        if (data := await asyncio.to_thread(self.cache.find, place)) is not None:
+        if (data := await SHARED_THREADS.run(self.cache.find, place)) is not None:
             return data
         data = None if shared is None else await shared.find(place)
         if data is None:
@@ -434,7 +435,7 @@ class EncodedMedia:
                 shared.keep(place, data)
         # Clips' shares are only kept in memory: there are as many as there are clips.
         keep = self.cache.keep if wanted.bounds is None else self.cache.remember
-        await asyncio.to_thread(keep, place, data)
+        await SHARED_THREADS.run(keep, place, data)
         return data
 
     async def _encode_by_device(self, wanted: WantedSegment) -> bytes | str:
@@ -466,7 +467,7 @@ class EncodedMedia:
             data = await self._make(software)
             if wanted.number != INIT:
                 init = await self._make(replace(software, number=INIT, bounds=None))
-                data = await asyncio.to_thread(with_parameter_sets, init, data, wanted.number)
+                data = await SHARED_THREADS.run(with_parameter_sets, init, data, wanted.number)
         except MalformedError as error:
             if failed:  # the film is to blame
                 self._device_failures = max(0, self._device_failures - 1)
@@ -476,8 +477,8 @@ class EncodedMedia:
             self._is_device_left = True
             name = self.picture_encoder.name
             log.warning("hardware doesn't encode any more", encoder=name, reason=self._device_fault)
-            await asyncio.to_thread(record_choice, self._folder, {})
-        await asyncio.to_thread(self.cache.remember, wanted.place, data)
+            await SHARED_THREADS.run(record_choice, self._folder, {})
+        await SHARED_THREADS.run(self.cache.remember, wanted.place, data)
         return data
 
     async def _encode(self, wanted: WantedSegment) -> bytes:
@@ -501,7 +502,7 @@ class EncodedMedia:
                     self._encode_segment,
                 )
             finally:
-                await asyncio.to_thread(opened.close)
+                await SHARED_THREADS.run(opened.close)
         except BusyError:
             raise NotReadyError from None
         except ShortReadError as error:

@@ -24,6 +24,7 @@ from packager.ffmpeg.picture_encoder import SOFTWARE, PictureEncoder, encoders_w
 from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.process.process import Process, run
 from packager.safe_files import DataFolder
+from packager.threads import SHARED_THREADS
 from packager.vod.index.index_builder import read_index
 
 log = structlog.get_logger()
@@ -57,13 +58,13 @@ async def choose_encoder(tools: Tools, name: str, nodes: Path, folder: DataFolde
     if name == SOFTWARE.name:
         return SOFTWARE
     candidates = [
-        one for one in await asyncio.to_thread(encoders_with_nodes, nodes) if name in (AUTO, one.name)
+        one for one in await SHARED_THREADS.run(encoders_with_nodes, nodes) if name in (AUTO, one.name)
     ]
     if not candidates and name != AUTO:
         log.warning("films are encoded in software", encoder=name, reason=f"{nodes} has no such device")
     if not candidates:
         return SOFTWARE
-    recorded = await asyncio.to_thread(_recorded, folder)
+    recorded = await SHARED_THREADS.run(_recorded, folder)
     for encoder in candidates:
         if recorded == _facts(tools, encoder):
             return encoder
@@ -71,7 +72,7 @@ async def choose_encoder(tools: Tools, name: str, nodes: Path, folder: DataFolde
     async for encoder, reason in trials(tools, candidates):
         if not reason:
             log.info("films are encoded by hardware", encoder=encoder.name, nodes=encoder.nodes)
-            await asyncio.to_thread(record_choice, folder, _facts(tools, encoder))
+            await SHARED_THREADS.run(record_choice, folder, _facts(tools, encoder))
             return encoder
         reasons.append(f"{encoder.name}: {reason}")
     report = log.info if name == AUTO else log.warning
@@ -108,7 +109,7 @@ async def _try(tools: Tools, encoder: PictureEncoder, film: bytes) -> None:
     def read(offset: int, length: int) -> bytes:
         return film[offset : offset + length]
 
-    index = await asyncio.to_thread(read_index, read, len(film))
+    index = await SHARED_THREADS.run(read_index, read, len(film))
     tracks = EncodedRenditions("all").tracks(index)
     found = find_rendition(index.with_encoded(tracks), tracks[0].name)
     rendition = replace(cast("EncodedRendition", found), encoder=encoder)

@@ -19,6 +19,7 @@ from packager.ffmpeg.picture_encoder import SOFTWARE, THREADS, PictureEncoder
 from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.process.process import Process
 from packager.safe_files import DataFolder
+from packager.threads import SHARED_THREADS
 
 log = structlog.get_logger()
 
@@ -88,7 +89,7 @@ async def record_speed(tools: Tools, folder: DataFolder, encoder: PictureEncoder
     """Measure the largest picture that is encoded in real time, and write it to a file."""
     try:
         height, speed = await largest_in_real_time(tools, encoder=encoder)
-        await asyncio.to_thread(_write, tools, folder, height, encoder)
+        await SHARED_THREADS.run(_write, tools, folder, height, encoder)
     except (ToolsError, OSError) as error:
         log.warning("the speed of encoding isn't known", reason=str(error))
         return

@@ -24,6 +24,7 @@ from packager.encode.renditions import ENCODING, EncodedRendition, EncodedRendit
 from packager.encode.segment_encoder import INIT
 from packager.library.local_storage import NotFoundError
 from packager.safe_files import DataFolder, NotOursError
+from packager.threads import SHARED_THREADS
 from packager.transient_errors import NotReadyError
 from packager.vod.file_lookup import offered_indexes
 from packager.vod.titles import Titles
@@ -177,7 +178,7 @@ class Preparation:
 
     async def states(self) -> list[FilmState]:
         """Return how far all films of the list are, the oldest entry first."""
-        return await asyncio.to_thread(lambda: [self._state(film) for film in tuple(self._films.values())])
+        return await SHARED_THREADS.run(lambda: [self._state(film) for film in tuple(self._films.values())])
 
     async def state(self, path: str) -> FilmState:
         """Return how far a film is, whether it is in the list or not.
@@ -187,7 +188,7 @@ class Preparation:
             OSError: it can't be read.
         """
         if (film := self._films.get(path)) is not None:
-            return await asyncio.to_thread(self._state, film)
+            return await SHARED_THREADS.run(self._state, film)
         try:
             entry = await self._titles.threads.run(self._new_entry, path)
         except MediaError:
@@ -213,14 +214,14 @@ class Preparation:
             try:
                 self._films.pop(path, None)
                 self._films[path] = entry
-                await asyncio.to_thread(self._save)
+                await SHARED_THREADS.run(self._save)
             except BaseException:
                 self._films.pop(path, None)
                 if before is not None:
                     self._films[path] = before
                 self._is_unsaved = True
                 raise
-            await asyncio.to_thread(self._pin, before, entry)
+            await SHARED_THREADS.run(self._pin, before, entry)
         self._reasons.pop(path, None)
         self._changed.set()
 
@@ -239,9 +240,9 @@ class Preparation:
     async def run(self) -> None:
         """Prepare the films of the list, and look at times whether they are the same, until cancelled."""
         async with self._changing:
-            await asyncio.to_thread(self._load)
+            await SHARED_THREADS.run(self._load)
         for film in [*self._films.values()][::-1]:
-            if await asyncio.to_thread(self._media.cache.has_room, 0):
+            if await SHARED_THREADS.run(self._media.cache.has_room, 0):
                 break
             await self._fail(film, NO_ROOM)
         while True:
@@ -249,7 +250,7 @@ class Preparation:
             self._reasons = {path: why for path, why in self._reasons.items() if path in self._films}
             is_disk_usable = True
             with contextlib.suppress(OSError):
-                await asyncio.to_thread(self._media.cache.forget_removed)
+                await SHARED_THREADS.run(self._media.cache.forget_removed)
             for film in [*self._films.values()]:
                 is_disk_usable = is_disk_usable and await self._guarded(film, self._prepare(film))
             is_settled = is_disk_usable and not self._reasons and not self._is_unsaved
@@ -299,7 +300,7 @@ class Preparation:
         if not self._is_unsaved:
             return
         try:
-            await asyncio.to_thread(self._save)
+            await SHARED_THREADS.run(self._save)
         except OSError as error:
             log.warning("the list of prepared films can't be written", reason=str(error))
 
@@ -319,7 +320,7 @@ class Preparation:
         self._reasons.pop(film.path, None)
         self._missing_since.pop(film.path, None)
         self._is_unsaved = True
-        await asyncio.to_thread(self._pin, film, new)
+        await SHARED_THREADS.run(self._pin, film, new)
         await self._save_later()
 
     async def _fail(self, film: PreparedFilm, reason: str) -> None:
@@ -412,7 +413,7 @@ class Preparation:
             await self._drop(film, MISSING)
 
     async def _encode_missing(self, film: PreparedFilm, renditions: Renditions) -> bool:
-        missing = iter(await asyncio.to_thread(self._missing, renditions))
+        missing = iter(await SHARED_THREADS.run(self._missing, renditions))
         self._current = film
         self._done.append((time.monotonic(), 0.0))
         try:
@@ -451,7 +452,7 @@ class Preparation:
             if self._films.get(film.path) is not film or film.path in self._reasons:
                 break
             track, number = wanted.rendition.track, max(wanted.number, 0)
-            if not await asyncio.to_thread(cache.has_room, int(track.sizes[number])):
+            if not await SHARED_THREADS.run(cache.has_room, int(track.sizes[number])):
                 await self._fail(film, NO_ROOM)
                 break
             try:
@@ -469,7 +470,7 @@ class Preparation:
                 self._reasons[film.path] = error.strerror or str(error)
                 break
             try:
-                await asyncio.to_thread(cache.store, wanted.place, data)
+                await SHARED_THREADS.run(cache.store, wanted.place, data)
             except OSError as error:
                 self._reasons[film.path] = f"its segments can't be stored: {error.strerror}"
                 return False

@@ -5,7 +5,6 @@ A segment is a function of the film, the rendition and the number: every machine
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -44,6 +43,7 @@ from packager.ffmpeg.picture_encoder import DRIVER_FILES, SOFTWARE, THREADS, Pic
 from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
 from packager.process.process import Process, run
 from packager.process.sandbox import Sandbox
+from packager.threads import SHARED_THREADS
 from packager.vod.index.file_index import OfferedTrack
 from packager.vod.movie.movie_reader import Read
 from packager.vod.segments.decode_times import decode_times_in_time
@@ -107,7 +107,7 @@ async def encode_init(tools: Tools, rendition: EncodedRendition, read: Read) -> 
     """
     track = rendition.track
     begin, end = int(track.times[0]), int(track.times[1])
-    source = await asyncio.to_thread(picture_samples, rendition.source, begin, begin + 1)
+    source = await SHARED_THREADS.run(picture_samples, rendition.source, begin, begin + 1)
     times = pictures_within(source, begin, end)
     bounds = int(times[0]), int(times[0]) + 1
     plain = replace(rendition, subtitles=None)
@@ -174,7 +174,7 @@ async def _encode_pictures(
 ) -> bytes:
     begin, end = bounds
     stop = begin + 1 if rendition.is_i_frames else end
-    source = await asyncio.to_thread(picture_samples, rendition.source, begin, stop)
+    source = await SHARED_THREADS.run(picture_samples, rendition.source, begin, stop)
     times = pictures_within(source, begin, stop)
     if rendition.track.most_frames:
         places = (times - times[0]) * rendition.track.most_frames // rendition.track.timescale
@@ -231,7 +231,7 @@ async def _run_picture(
         shown_times = pictures_within(source, *bounds)
         begin, end = (int(time) * 1000 // scale for time in shown_times[[0, -1]])
         origin = source.presentation_start * 1000 // scale
-        shown = await asyncio.to_thread(subtitles_within, rendition.subtitles, begin, end + 1, origin, read)
+        shown = await SHARED_THREADS.run(subtitles_within, rendition.subtitles, begin, end + 1, origin, read)
     arguments = picture_arguments(
         bounds=(bounds[0] + source.presentation_start, bounds[1] + source.presentation_start),
         size=rendition.size,
@@ -268,7 +268,7 @@ async def _encode_sound(
     origin = (first - LEAD_FRAMES) * SOUND_FRAME
     begin = (origin - LEAD_SECONDS * rate) * scale // rate
     end = (last + TAIL_FRAMES) * SOUND_FRAME * scale // rate
-    source = await asyncio.to_thread(sound_samples, source_track, begin, end, rate)
+    source = await SHARED_THREADS.run(sound_samples, source_track, begin, end, rate)
     # The frame before the first one of the film is part of the first segment: decoders begin with it.
     dropped = LEAD_FRAMES + (1 if number else 0)
     wanted = last - first + (0 if number else 1)
@@ -396,7 +396,7 @@ async def _run(
     async def feed(process: Process) -> None:
         pieces = source.movie(read)
         try:
-            while piece := await asyncio.to_thread(next, pieces, b""):
+            while piece := await SHARED_THREADS.run(next, pieces, b""):
                 await process.write(piece)
         except BrokenPipeError:  # the encoder has ended, and says why
             pass

@@ -22,6 +22,7 @@ from packager.export.package_record import write, written
 from packager.export.single_file import as_single_file
 from packager.process.ffmpeg_discovery import Tools
 from packager.safe_files import OpenFolder
+from packager.threads import SHARED_THREADS
 from packager.vod.index.file_index import OfferedTrack
 from packager.vod.movie.versioned_addresses import UNVERSIONED
 from packager.vod.playlists import INIT_NAME, SEGMENT_SUFFIX
@@ -105,7 +106,7 @@ async def _encode(
     async def work() -> None:
         for one in missing:
             data = await _encoded(film, tools, one)
-            await asyncio.to_thread(_keep, folder, one, data)
+            await SHARED_THREADS.run(_keep, folder, one, data)
             done(one)
 
     at_once = encoders_at_once()

@@ -27,6 +27,7 @@ from packager.sources.pullers.rtsp_srt_puller import INTERPRETER, find_libavform
 from packager.sources.pump import ChunkTaker, Pump
 from packager.sources.schemes import without_url_secrets
 from packager.sources.tee_branch import TeeBranch
+from packager.threads import SHARED_THREADS
 
 PORTS = {"rtmp": 1935, "rtmps": 443, "srt": 0}
 """Schemes of addresses that can be pushed to, with the TCP port of each; SRT has none."""
@@ -183,10 +184,10 @@ class Forwarder:
     @contextlib.asynccontextmanager
     async def _writing(self) -> AsyncGenerator[Process]:
         """Run the program that sends, and give it the URL."""
-        library = await asyncio.to_thread(find_libavformat)
+        library = await SHARED_THREADS.run(find_libavformat)
         if library is None:
             raise ToolsError("libavformat is missing, which comes with the system's ffmpeg")
-        authorities = await asyncio.to_thread(_find_authorities)
+        authorities = await SHARED_THREADS.run(_find_authorities)
         if self._needs_authorities and not authorities:
             raise ToolsError("no file of trusted certificates: install ca-certificates, or set SSL_CERT_FILE")
         program = avio_writer.__file__

@@ -21,6 +21,7 @@ from packager.export.sources import PackagedFilm
 from packager.jobs.job import Arguments, Job, JobKind, Progress
 from packager.jobs.limits import JobLimits
 from packager.process.ffmpeg_discovery import discover
+from packager.threads import SHARED_THREADS
 
 NAME = "package"
 
@@ -110,7 +111,7 @@ async def _run(limits: ExportLimits, arguments: Arguments, progress: Progress) -
         progress(done, total)
 
     working = asyncio.ensure_future(
-        asyncio.to_thread(package, one, ExportReport(told, left_out.append, lambda _: None), limits, ladder)
+        SHARED_THREADS.run(package, one, ExportReport(told, left_out.append, lambda _: None), limits, ladder)
     )
     try:
         outcome = await asyncio.shield(working)

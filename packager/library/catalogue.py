@@ -46,6 +46,8 @@ from packager.library.missing_bytes import missing_bytes
 from packager.library.title_files import cover_among
 from packager.process.ffmpeg_discovery import BusyError, Tools
 from packager.reader_guard import log_fault
+from packager.threads import SHARED_THREADS
+from packager.transient_errors import NotReadyError
 
 MAX_PROBES = 2
 """Most files that are probed at once."""
@@ -306,7 +308,7 @@ class Catalogue:
             self._want(view.unknown)
         most = min(PAGE_ITEMS if count is None else count, MAX_PAGE_ITEMS)
         if around is not None:
-            offset = await asyncio.to_thread(view.position_of, around) // most * most
+            offset = await SHARED_THREADS.run(view.position_of, around) // most * most
         found = _within(view.items[offset : offset + most], MAX_PAGE_FILES)
         page = await self._described(listing, found, None, patience)
         version = (*page.version, *view.version)
@@ -322,7 +324,7 @@ class Catalogue:
             try:
                 async with self._selecting.held(network):
                     if key not in self._selected:
-                        selected = await asyncio.to_thread(listing.only, is_listed, next(self._numbers))
+                        selected = await SHARED_THREADS.run(listing.only, is_listed, next(self._numbers))
                         self._selected[key] = selected
                         if len(self._selected) > SELECTIONS_KEPT:
                             self._selected.popitem(last=False)
@@ -383,7 +385,7 @@ class Catalogue:
             self._looked_at.add(item)
             try:
                 self._known[item] = await self._facts(item)
-            except BusyError:
+            except (BusyError, NotReadyError):
                 # The system was busy, which says nothing about the file.
                 self._unknown[item] = None
                 await asyncio.sleep(BUSY_SECONDS)

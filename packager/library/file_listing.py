@@ -21,7 +21,6 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import structlog
 
-from packager.concurrency import SHARED_THREADS, Threads
 from packager.library.local_storage import (
     NOTHING_WITHHELD,
     Withheld,
@@ -38,6 +37,7 @@ from packager.library.title_files import (
     sidecars_of,
     time_of_change,
 )
+from packager.threads import SHARED_THREADS, Threads
 from packager.transient_errors import will_pass
 
 MAX_RENDITIONS = 16

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from packager.concurrency import SHARED_THREADS
+from packager.threads import SHARED_THREADS
 
 LOOK_SECONDS = 5.0
 """Time between two comparisons of the folder; requests that find no file compare it, too."""

@@ -18,6 +18,7 @@ import numpy as np
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.file_listing import File, Listing, Renditions, in_order
 from packager.natural_order import folded, natural_key
+from packager.threads import SHARED_THREADS
 
 Sort = Literal["name", "date", "length"]
 
@@ -310,7 +311,7 @@ class _ViewQueue:
         return view
 
     async def _make(self, listing: Listing, query: ViewQuery, version: tuple[int, int]) -> View:
-        view = await asyncio.to_thread(
+        view = await SHARED_THREADS.run(
             make_view,
             listing,
             query,

@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from packager.concurrency import SHARED_THREADS
 from packager.library.folder_state import FolderState
 from packager.library.storage_interface import is_settled
 from packager.library.title_files import FolderTitles
+from packager.threads import SHARED_THREADS
 
 # Errors of an opening that come from the name or from what lies there. Anything else (no descriptors left, a
 # failing disk) isn't the client's doing, and is raised unchanged.
@@ -71,18 +71,20 @@ class LocalFile:
 
     Attributes:
         path: Where it was found, for logs.
+        name: Its name, relative to the library; empty for a file of no library.
         size: Its length in bytes when it was opened.
         modified: The time of its last change, in seconds since the epoch.
         identity: (device, inode, size, time of change in ns): equal only for the same unchanged file.
     """
 
-    __slots__ = ("_fd", "changed", "identity", "modified", "path", "size")
+    __slots__ = ("_fd", "changed", "identity", "modified", "name", "path", "size")
 
     threads = SHARED_THREADS
 
     def __init__(self, fd: int, path: str, status: os.stat_result) -> None:
         self._fd = fd
         self.path = path
+        self.name = ""
         self.size = status.st_size
         self.modified = status.st_mtime_ns / 1e9
         self.changed = status.st_ctime_ns / 1e9
@@ -238,7 +240,9 @@ class Library:
         try:
             if self.may_go and not self.folder.is_known:
                 self.folder.look()
-            return self._open(parts, path)
+            file = self._open(parts, path)
+            file.name = name
+            return file
         except OSError as error:
             if error.errno in _ABSENT:
                 # Of a folder that has gone nobody knows whether there is such a file.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
-from packager.concurrency import Threads
+from packager.threads import Threads
 
 SETTLED_AFTER = 2.0
 """Age in seconds from which a modification time identifies a version; before, validators are weak."""
@@ -46,6 +46,10 @@ class LibraryFile(Protocol):
     @property
     def path(self) -> str:
         """The path of the file, for logs."""
+
+    @property
+    def name(self) -> str:
+        """The name by which the library opens it again."""
 
     @property
     def size(self) -> int:

@@ -45,6 +45,7 @@ from packager.sources.pullers.udp import PacketLosses
 from packager.sources.pump import Supply
 from packager.sources.source import Source
 from packager.step_budget import StepBudget
+from packager.threads import SHARED_THREADS
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import Cadence
 from packager.window.log import DateRangeEntry, Entry
@@ -526,7 +527,7 @@ class Channel:
     async def _serve_ended_event(self, ending: EventEnd) -> None:
         """Serve an event that had ended before this process began, as far as its segments are stored."""
         if self.archive is not None:
-            tags = await asyncio.to_thread(read_date_ranges, ending)
+            tags = await SHARED_THREADS.run(read_date_ranges, ending)
             self._adopt(await self._planner.plan_ended_event(ending, self.archive))
             for tag in tags:
                 # One that isn't possible beside the others wasn't listed.

@@ -25,6 +25,7 @@ from packager.recordings import metadata as metadata_files
 from packager.recordings.disk_recordings import Recordings, Retention
 from packager.recordings.metadata import EventEnd
 from packager.safe_files import ASIDE, DataFolder, NotOursError, OpenFolder
+from packager.threads import SHARED_THREADS
 
 log = structlog.get_logger()
 
@@ -143,7 +144,7 @@ class LiveEvent:
         if self._data is None:
             return None
         try:
-            ending = await asyncio.to_thread(self._recall, self._data)
+            ending = await SHARED_THREADS.run(self._recall, self._data)
         except OSError as error:
             log.warning("the end of the last event can't be read", channel=self._channel, reason=str(error))
             return None
@@ -183,10 +184,10 @@ class LiveEvent:
         if self._data is None:
             return
         try:
-            await asyncio.to_thread(self._write_end, self._data, ending)
+            await SHARED_THREADS.run(self._write_end, self._data, ending)
             if self.recordings is not None and self._seals and ending.master:
                 self._has_recording = await self.recordings.seal(self._data / DVR, ending)
-            await asyncio.to_thread(self._write_end, self._data, metadata_files.sealed(ending))
+            await SHARED_THREADS.run(self._write_end, self._data, metadata_files.sealed(ending))
         except OSError as error:
             self.trouble = error.strerror or str(error)
             log.warning("event can't be recorded", channel=self._channel, reason=self.trouble)
@@ -209,7 +210,7 @@ class LiveEvent:
         self.trouble = ""
         if self._data is not None:
             try:
-                await asyncio.to_thread(_forget, self._data, MAX_GONE_FOLDERS)
+                await SHARED_THREADS.run(_forget, self._data, MAX_GONE_FOLDERS)
             except OSError as error:
                 log.warning("the last event can't be removed", channel=self._channel, reason=str(error))
         log.info("event begins", channel=self._channel)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from packager.live.limits import DEFAULT_LIMITS, LiveLimits
+from packager.threads import SHARED_THREADS
 from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import Cadence
 from packager.window.sequence_numbers import SequenceNumbers
@@ -107,7 +108,7 @@ class GapSchedule:
     async def load_numbers(self) -> None:
         """Read the numbers that an earlier process reserved."""
         try:
-            await asyncio.to_thread(self._numbers.load)
+            await SHARED_THREADS.run(self._numbers.load)
         except OSError as error:
             log.warning("reserved sequence numbers can't be read", channel=self._channel, reason=str(error))
 
@@ -138,7 +139,7 @@ class GapSchedule:
 
     async def _reserve(self, number: int, discontinuity_sequence: int) -> None:
         try:
-            await asyncio.to_thread(self._numbers.reserve, number, discontinuity_sequence)
+            await SHARED_THREADS.run(self._numbers.reserve, number, discontinuity_sequence)
         except OSError as error:
             if not self._disk_failed:
                 log.warning("sequence numbers can't be reserved", channel=self._channel, reason=str(error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib
 from collections.abc import AsyncGenerator, Sequence
@@ -21,6 +20,7 @@ from packager.sources.pullers.rtsp_srt_puller import Remuxer
 from packager.sources.pullers.udp import PacketLosses, UdpPuller
 from packager.sources.pump import Supply
 from packager.sources.source import Source
+from packager.threads import SHARED_THREADS
 
 NO_LOSSES = PacketLosses()
 """Losses of sources that aren't in UDP."""
@@ -131,7 +131,7 @@ class SourceFinder:
         match urlsplit(source).scheme:
             case "http" | "https":
                 # The HTTP client is slow to import, and most channels don't need it.
-                await asyncio.to_thread(importlib.import_module, "packager.sources.pullers.http_puller")
+                await SHARED_THREADS.run(importlib.import_module, "packager.sources.pullers.http_puller")
                 from packager.sources.pullers.http_puller import HttpPuller
 
                 return HttpPuller(source, channel, limits)

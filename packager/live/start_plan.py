@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -17,6 +16,7 @@ from packager.publish.live_stream import FoldedLog
 from packager.recordings.metadata import EventEnd
 from packager.segment.keyframe_cadence import keyframe_cadence
 from packager.sources.source import Source
+from packager.threads import SHARED_THREADS
 from packager.window.cadence import AUDIO_FRAME_RATE, Cadence, cadence
 from packager.window.log import CadenceEntry, Log, RenditionFormat
 from packager.window.program_date_time import Instant
@@ -162,7 +162,7 @@ class Planner:
     async def _restored(self, times: Cadence, number: int, archive: SegmentArchive) -> Plan:
         """Plan with the segments that an archive has loaded, in a thread."""
         # Windows of a day take seconds to build.
-        return await asyncio.to_thread(self._restore, times, number, archive)
+        return await SHARED_THREADS.run(self._restore, times, number, archive)
 
     def _restore(self, times: Cadence, number: int, archive: SegmentArchive) -> Plan:
         plan = self._plan(times, number, archive)

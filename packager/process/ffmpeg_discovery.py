@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from packager.process.limits import DEFAULT_TOOLS_LIMITS, ToolsLimits
+from packager.threads import SHARED_THREADS
 
 ADVICE = (
     "install ffmpeg (Debian: apt-get install ffmpeg), or the wheel (pip install 'headwater[ffmpeg]'), "
@@ -152,7 +153,7 @@ async def discover(
     Raises:
         ToolsError: no pair was found, or it doesn't run.
     """
-    ffmpeg, ffprobe = await asyncio.to_thread(locate, environment)
+    ffmpeg, ffprobe = await SHARED_THREADS.run(locate, environment)
     flags = ("-version", "-encoders", "-filters", "-protocols", "-demuxers")
     asked = [asyncio.create_task(_ask(ffmpeg, flag, limits.query_seconds)) for flag in flags]
     # Where one fails the others still have their time, as who stops waiting for a child doesn't see it end.

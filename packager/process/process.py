@@ -23,6 +23,7 @@ from packager.process.pipe_reader import READ_BYTES, PipeReader, capacity
 from packager.process.pipe_writer import GONE, PipeWriter
 from packager.process.sandbox import Sandbox
 from packager.redaction import redact
+from packager.threads import SHARED_THREADS
 from packager.transient_errors import LACKING
 
 PIPE_BYTES = 1 << 20
@@ -162,7 +163,7 @@ class Process:
             _close(*read_ends, error_read, *([input_write] if stdin else []))
             if child is not None:
                 child.kill()
-                await asyncio.to_thread(child.wait)
+                await SHARED_THREADS.run(child.wait)
             if isinstance(error, OSError):
                 raise _start_error(program, error) from error
             raise

@@ -11,6 +11,7 @@ import structlog
 
 from packager.past.programmes import MOST_PROGRAMMES, Programme, Schedule
 from packager.safe_files import DataFolder, NotOursError
+from packager.threads import SHARED_THREADS
 
 log = structlog.get_logger()
 
@@ -59,7 +60,7 @@ class ProgrammeStore:
                 self.is_loaded = True
                 return
             try:
-                self.schedule = await asyncio.to_thread(_read, self._place, self._channel)
+                self.schedule = await SHARED_THREADS.run(_read, self._place, self._channel)
             except OSError as error:
                 self.trouble = error.strerror or str(error)
                 log.warning("programmes can't be read", channel=self._channel, reason=self.trouble)
@@ -81,7 +82,7 @@ class ProgrammeStore:
         """
         await self.load()
         async with self._lock:
-            made, stayed = await asyncio.to_thread(changed, self.schedule, list(programmes), set(kept))
+            made, stayed = await SHARED_THREADS.run(changed, self.schedule, list(programmes), set(kept))
             if self.share is not None:
                 await self.share(made)
                 await self._adopt(made)
@@ -118,7 +119,7 @@ class ProgrammeStore:
         if self._place is None:
             return
         try:
-            await asyncio.to_thread(_write, self._place, schedule)
+            await SHARED_THREADS.run(_write, self._place, schedule)
         except OSError as error:
             self.trouble = error.strerror or str(error)
             raise

@@ -21,7 +21,6 @@ from media.errors import MediaError, UnsupportedError
 from media.mp3.id3 import Tags, parse_trailer
 from media.mp3.reader import Event, Frame, MpegAudioReader
 from media.mp3.xing import InfoFrame
-from packager.concurrency import opened_in_thread
 from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.radio.audio_blocks import AudioBlock, AudioFormat, BlockGatherer, BlockSchedule
 from packager.radio.audio_source import NO_STATION_INFO
@@ -40,6 +39,7 @@ from packager.radio.tracks import (
 from packager.radio.transcoder import Transcoder
 from packager.reader_guard import ReaderGuard
 from packager.step_budget import AUDIO_PORTION_BYTES, StepBudget
+from packager.threads import SHARED_THREADS
 
 log = structlog.get_logger()
 
@@ -177,8 +177,8 @@ class Station:
         """List the folder; wait while there is nothing in it."""
         waiting = False
         limits = self.options.limits
-        while not (paths := await asyncio.to_thread(find_tracks, self.options.folder, limits)):
-            reason = await asyncio.to_thread(why_no_tracks, self.options.folder.absolute(), limits)
+        while not (paths := await SHARED_THREADS.run(find_tracks, self.options.folder, limits)):
+            reason = await SHARED_THREADS.run(why_no_tracks, self.options.folder.absolute(), limits)
             self.trouble = f"no tracks: {reason}"
             if not waiting:
                 folder = display(self.options.folder.absolute())
@@ -192,7 +192,9 @@ class Station:
 
     async def _tell_unplayed(self) -> None:
         """Log which music of the folder isn't played, once, and again when other files are the first."""
-        unplayed = await asyncio.to_thread(find_unplayed, self.options.folder.absolute(), self.options.limits)
+        unplayed = await SHARED_THREADS.run(
+            find_unplayed, self.options.folder.absolute(), self.options.limits
+        )
         first = unplayed[0] if unplayed else None
         if first is not None and first != self._unplayed:
             log.warning(
@@ -327,10 +329,10 @@ async def _probe(events: AsyncIterator[Event], most_frames: int) -> tuple[list[E
 @asynccontextmanager
 async def _opened(path: Path) -> AsyncIterator[AsyncBufferedReader]:
     """Open a file to be read by aiofiles, whose own ``open`` forgets the file where it is cancelled."""
-    opened = await opened_in_thread(path.open, "rb")
+    opened = await SHARED_THREADS.opened(path.open, "rb")
     file = AsyncBufferedReader(opened, loop=asyncio.get_running_loop(), executor=None)
     try:
         yield file
     finally:
         # A task that is cancelled once more doesn't wait; the file is closed nevertheless.
-        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, opened.close))
+        await asyncio.shield(SHARED_THREADS.submit(opened.close))

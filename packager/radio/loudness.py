@@ -14,6 +14,7 @@ from packager.process.ffmpeg_discovery import Tools, ToolsError
 from packager.process.process import read_only_sandbox, run
 from packager.radio.limits import StationLimits
 from packager.radio.tracks import display
+from packager.threads import SHARED_THREADS
 
 FILTERS = ("ebur128", "ametadata", "volume", "alimiter")
 """The ffmpeg filters that measuring and levelling need."""
@@ -78,7 +79,7 @@ class Loudness:
         if self._target is None:
             return 0.0
         try:
-            status = await asyncio.to_thread(path.stat)
+            status = await SHARED_THREADS.run(path.stat)
             key = (path, status.st_size, status.st_mtime_ns)
             if key not in self._known:
                 measured = await measure(path, self._tools)

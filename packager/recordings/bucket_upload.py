@@ -21,6 +21,7 @@ from packager.recordings.disk_recordings import Recording, Recordings
 from packager.recordings.limits import RecordingsLimits
 from packager.recordings.recording_writer import I_FRAMES, MANIFEST, MASTER, MEDIA, METADATA, head_name
 from packager.retry_policy import FailureCount
+from packager.threads import SHARED_THREADS
 
 if TYPE_CHECKING:
     from packager.s3.client import S3Client
@@ -104,7 +105,7 @@ class RecordingCopies:
             if name in self._copied:
                 continue
             with recording.held():
-                count = await asyncio.to_thread(self._copy, recording)
+                count = await SHARED_THREADS.run(self._copy, recording)
             self._copied.add(name)
             if count:
                 log.info("recording copied to S3", channel=self._channel, recording=name, files=count)

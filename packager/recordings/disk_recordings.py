@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from media.errors import MediaError
-from packager.concurrency import SHARED_THREADS, background_task
+from packager.concurrency import background_task
 from packager.dvr.own_files import erase_in
 from packager.library.local_storage import Library, LocalFile, NotFoundError
 from packager.past.progressive_mp4 import (
@@ -34,6 +34,7 @@ from packager.recordings.metadata import EventEnd, RecordingMetadata, shown_part
 from packager.recordings.recording_writer import DRAFT, METADATA, head_name, read_back, seal
 from packager.safe_files import DataFolder, NotOursError, OpenFolder
 from packager.single_flight_cache import CacheLimits, SingleFlightCache
+from packager.threads import SHARED_THREADS
 from packager.window.model import LiveSegment
 from packager.window.rendition import segment_uri
 
@@ -348,7 +349,7 @@ class Recordings:
     async def load(self) -> None:
         """Find the recordings of earlier processes, and remove unfinished ones."""
         try:
-            found = await asyncio.to_thread(self._load)
+            found = await SHARED_THREADS.run(self._load)
         except OSError as error:
             log.warning("recordings can't be read", channel=self._channel, reason=str(error))
         else:
@@ -403,7 +404,7 @@ class Recordings:
             OSError: it can't be made.
         """
         known = [one.metadata for one in self._known.values()]
-        metadata = await asyncio.to_thread(seal, DataFolder.at(dvr), self._place, ending, known)
+        metadata = await SHARED_THREADS.run(seal, DataFolder.at(dvr), self._place, ending, known)
         if metadata is None:
             return False
         await self.add(metadata)
@@ -460,7 +461,7 @@ class Recordings:
         with recording.held(), contextlib.suppress(NotFoundError):
             await self.expire(time.time())
             try:
-                head, _ = await asyncio.to_thread(recording.movie)
+                head, _ = await SHARED_THREADS.run(recording.movie)
             except OSError as error:
                 # The next request for the MP4 tries again.
                 reason = error.strerror or str(error)
@@ -500,7 +501,7 @@ class Recordings:
     async def _remove(self, name: str) -> bool:
         """Remove a recording that isn't known any more; False where that is to be tried again."""
         try:
-            whole = await asyncio.to_thread(_remove, self._place, name, MAX_REMOVED_FOLDERS)
+            whole = await SHARED_THREADS.run(_remove, self._place, name, MAX_REMOVED_FOLDERS)
         except FileNotFoundError:
             pass  # somebody else has removed it, or the next start removes what an earlier attempt has left
         except OSError as error:

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from packager.past.programmes import LATEST, MOST_TITLE
 from packager.recordings.recording_writer import RecordingNames
 from packager.safe_files import DataFolder, NotOursError
+from packager.threads import SHARED_THREADS
 
 log = structlog.get_logger()
 
@@ -131,7 +132,7 @@ class DiskSpans:
         Raises:
             OSError: they can't be read.
         """
-        state, aside = await asyncio.to_thread(read_state, self._place)
+        state, aside = await SHARED_THREADS.run(read_state, self._place)
         if aside:
             log.warning(
                 "a file of spans can't be read, and was set aside", channel=self._channel, aside=aside
@@ -144,7 +145,7 @@ class DiskSpans:
         Raises:
             OSError: they can't be written.
         """
-        await asyncio.to_thread(write_state, self._place, state)
+        await SHARED_THREADS.run(write_state, self._place, state)
 
 
 class KeptSpans:

@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from packager.concurrency import Threads
 from packager.library.storage_interface import LibraryFile
 from packager.past.progressive_mp4 import MovieLayout
 from packager.recordings.disk_recordings import RecordingReader, StretchMovie
 from packager.recordings.metadata import RecordingMetadata
+from packager.threads import Threads
 
 
 class AnyRecording(Protocol):

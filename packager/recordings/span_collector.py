@@ -12,7 +12,6 @@ from fractions import Fraction
 from itertools import islice
 from operator import attrgetter
 
-from packager.concurrency import Threads
 from packager.dvr.segment_sources import SegmentSource
 from packager.past.past_segments import PastSegments, oldest_of
 from packager.recordings.kept_spans import KeptSpan
@@ -21,13 +20,14 @@ from packager.recordings.metadata import EventEnd
 from packager.recordings.pending_segments import PendingSegments
 from packager.recordings.playlist_facts import PlaylistFacts
 from packager.safe_files import DataFolder
+from packager.threads import SHARED_THREADS, ThreadLimits, Threads
 from packager.window.model import LiveSegment
 from packager.window.rendition import Rendition, variant_renditions
 
 EARLIER_SECONDS = 3600
 """Of how much time the segments that have left the playlists are collected at once."""
 
-COLLECTING = Threads(4, "spans")
+COLLECTING = Threads(ThreadLimits(threads=4), "spans")
 """The threads in which segments are collected, which wait for S3: other work of the program never does."""
 
 _date = attrgetter("program_date_time")
@@ -91,8 +91,8 @@ class SpanCollector:
         Raises:
             OSError: it can't be read.
         """
-        self.ending = await asyncio.to_thread(self.pending.ending)
-        self._pending_from = await asyncio.to_thread(self.pending.oldest)
+        self.ending = await SHARED_THREADS.run(self.pending.ending)
+        self._pending_from = await SHARED_THREADS.run(self.pending.oldest)
 
     async def begin(self, spans: Sequence[KeptSpan], facts: PlaylistFacts, *, follows: bool) -> None:
         """Collect the segments of some spans from now on, and of no others.
@@ -199,7 +199,7 @@ class SpanCollector:
         """
         if start_ms is None:
             self._written = self._pending_from = None
-        await asyncio.to_thread(self.pending.forget_before, start_ms)
+        await SHARED_THREADS.run(self.pending.forget_before, start_ms)
 
     async def forget_from(self, start: Fraction) -> None:
         """Remove the collected segments from a date on, in seconds since the epoch, to collect them again.
@@ -207,7 +207,7 @@ class SpanCollector:
         Raises:
             OSError: a file can't be removed.
         """
-        await asyncio.to_thread(self.pending.forget_from, start)
+        await SHARED_THREADS.run(self.pending.forget_from, start)
         self._progress.clear()
 
     def _past(self, renditions: _Renditions) -> dict[str, PastSegments]:

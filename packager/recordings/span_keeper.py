@@ -30,6 +30,7 @@ from packager.recordings.playlist_facts import PlaylistFacts
 from packager.recordings.publications import PublicationSpans, PublisherWatch
 from packager.recordings.span_collector import SpanCollector
 from packager.safe_files import DataFolder
+from packager.threads import SHARED_THREADS
 
 if TYPE_CHECKING:
     from packager.recordings.disk_recordings import Recordings
@@ -334,7 +335,7 @@ class SpanKeeper:
         if made is None and ending is not None and not (span.pinned and self._recordings.excess):
             ending = await facts.ending_of_span(ending, span.bounds)
             place, known = self._recordings.place, self._recordings.metadata
-            metadata = await asyncio.to_thread(self._collector.pending.record, place, ending, span, known)
+            metadata = await SHARED_THREADS.run(self._collector.pending.record, place, ending, span, known)
             if metadata is not None:
                 task = asyncio.ensure_future(self._recordings.add(metadata))
                 task.add_done_callback(self._note_added)
@@ -390,7 +391,7 @@ class SpanKeeper:
         if time.monotonic() - self._looked_at_disk < self._limits.disk_look_seconds:
             return
         self._looked_at_disk = time.monotonic()
-        self._disk_trouble = await asyncio.to_thread(self._lack_of_room)
+        self._disk_trouble = await SHARED_THREADS.run(self._lack_of_room)
         await self._collector.look_at_past(self._facts().renditions)
         if not self._disk_trouble and self._recordings.excess:
             self._disk_trouble = (

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 
 import structlog
 
-from packager.concurrency import Threads, background_task
+from packager.concurrency import background_task
 from packager.recordings.bucket_recordings import BucketRecording, BucketRecordings
 from packager.recordings.bucket_upload import copying
 from packager.recordings.disk_recordings import (
@@ -25,11 +25,12 @@ from packager.recordings.disk_recordings import (
 from packager.recordings.limits import RecordingsLimits
 from packager.recordings.metadata import RecordingMetadata
 from packager.safe_files import DataFolder
+from packager.threads import ThreadLimits, Threads
 
 log = structlog.get_logger()
 
 
-UPLOADS = Threads(4, "recordings")
+UPLOADS = Threads(ThreadLimits(threads=4), "recordings")
 """The threads in which recordings are put into S3: programmes of many stations end at the same minute."""
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from packager.concurrency import Threads
 from packager.library.file_endings import SUBTITLE_ENDINGS, UNREAD_SUBTITLE_ENDINGS
 from packager.library.local_storage import NotFoundError, is_served
 from packager.library.storage_interface import FileBelow, FileChangedError, Identity
@@ -27,6 +26,7 @@ from packager.s3.limits import S3Limits
 from packager.s3.object_reader import ObjectReader, identity_of
 from packager.s3.segment_cache import ENCODED_FOLDER
 from packager.s3.thread_flights import ThreadFlights
+from packager.threads import ThreadLimits, Threads
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -70,15 +70,17 @@ class S3File:
     """An object of a library, of one version; see `LibraryFile`.
 
     Args:
+        name: of the object, relative to the library.
         address: the address of the object, for logs.
         objects: the opener, which reads it.
     """
 
-    __slots__ = ("_objects", "_version", "identity", "modified", "path", "size", "threads")
+    __slots__ = ("_objects", "_version", "identity", "modified", "name", "path", "size", "threads")
 
-    def __init__(self, version: ObjectVersion, address: str, objects: S3Objects) -> None:
+    def __init__(self, version: ObjectVersion, name: str, address: str, objects: S3Objects) -> None:
         self._version = version
         self._objects = objects
+        self.name = name
         self.path = address
         self.size = version.size
         self.modified = version.modified / 1e9
@@ -146,7 +148,7 @@ class S3Objects:
         self.reader = reader
         self._limits = limits
         self._clock = clock
-        self.threads = Threads(THREADS, "s3")
+        self.threads = Threads(ThreadLimits(threads=THREADS), "s3")
         self._lock = threading.Lock()
         # The one that wasn't asked for for longest comes first.
         self._known: OrderedDict[str, _Known] = OrderedDict()
@@ -160,7 +162,7 @@ class S3Objects:
         version = self._version(name)
         if version is None:
             raise NotFoundError(name)
-        return S3File(version, f"s3://{self._client.bucket}/{name}", self)
+        return S3File(version, name, f"s3://{self._client.bucket}/{name}", self)
 
     def forget(self, name: str) -> None:
         """Forget an object that turned out to be replaced."""

@@ -16,11 +16,11 @@ from heapq import nsmallest
 
 import structlog
 
-from packager.concurrency import Threads
 from packager.hashed_file_cache import Place
 from packager.library.local_storage import NotFoundError
 from packager.s3.client import AccessRefusedError, ListedObject, S3Client
 from packager.s3.limits import MAX_IN_FLIGHT, EncodedObjectLimits
+from packager.threads import ThreadLimits, Threads
 
 log = structlog.get_logger()
 
@@ -81,7 +81,7 @@ class BucketSegmentCache:
         self._reading = S3Client(folder, limits.requests)
         self._storing = S3Client(folder, limits.requests)
         self._limits = limits
-        self._threads = Threads(MAX_IN_FLIGHT, "encoded")
+        self._threads = Threads(ThreadLimits(threads=MAX_IN_FLIGHT), "encoded")
         self._queue = asyncio.Queue[tuple[str, bytes]](limits.waiting)
         self._waiting_bytes = 0
         # Whether the objects must be listed, since some were stored, or can't be stored.

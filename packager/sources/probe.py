@@ -31,6 +31,7 @@ from packager.sources.published_source import PublishedSource
 from packager.sources.pump import Supply
 from packager.sources.schemes import OPENED_FORMATS, SCHEMES, is_url, without_url_secrets
 from packager.sources.source import KEPT_VIDEO, STILL_FRAME_RATE, TEST_SOURCE, Source, usual_frame_rate
+from packager.threads import SHARED_THREADS
 
 log = structlog.get_logger()
 
@@ -82,7 +83,7 @@ async def inspect_source(
         if keep:
             raise ToolsError(f"live source {source!r} is made here: it has no picture of its own to keep")
         return Source()
-    found = url_source(by or source, tools) if is_url(source) else await asyncio.to_thread(_located, source)
+    found = url_source(by or source, tools) if is_url(source) else await SHARED_THREADS.run(_located, source)
     try:
         return await probe_streams(found, tools, limits, keep=keep)
     except ToolsError as error:

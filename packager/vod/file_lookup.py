@@ -64,6 +64,9 @@ class IndexedFiles:
     Args:
         limits: how many indexes are kept, and how many files a title may have.
         encoded: returns the renditions of a film that are encoded on request.
+
+    Attributes:
+        indexes: the cache of the indexes.
     """
 
     def __init__(self, library: Storage, limits: TitleLimits, encoded: EncodedTracks = lambda _: ()) -> None:
@@ -72,11 +75,11 @@ class IndexedFiles:
         self._folders = library.folder_names(MAX_FOLDER_FILES)
         self._sidecars = Sidecars(library, self._folders, limits.sidecars)
         self._title_sets = TitleSets(library)
-        self._indexes = IndexCache(limits, encoded)
+        self.indexes = IndexCache(limits, library.open, encoded)
 
     def __len__(self) -> int:
         """Count the indexes that are in memory."""
-        return len(self._indexes)
+        return len(self.indexes)
 
     def open(self, name: str) -> LibraryFile:
         """Open a file; NotFoundError if there is none, OSError if it can't be opened now."""
@@ -102,7 +105,7 @@ class IndexedFiles:
         return index if title_set is None else index.with_title_set(title_set)
 
     def _copied(self, file: LibraryFile, *, played: bool = True) -> FileIndex:
-        index = self._indexes.index(file, played=played)
+        index = self.indexes.index(file, played=played)
         index.require_offered()
         return index
 
@@ -137,7 +140,7 @@ class IndexedFiles:
 
     def known(self, file: LibraryFile, version: str | None) -> FileIndex | None:
         """Return an open file's index from memory if it is of the wanted version, or None; never blocks."""
-        index = self._indexes.known(file.identity)
+        index = self.indexes.known(file.identity)
         is_wanted = index is not None and index.tracks and version in (None, index.version.name)
         return index if is_wanted else None
 
@@ -170,7 +173,7 @@ class IndexedFiles:
     def _renditions(self, name: str, *, played: bool) -> list[IndexedFile]:
         """Index a title's files, the smallest picture first, without those that can't be packaged."""
         found: list[IndexedFile] = []
-        failed: MediaError | None = None
+        failed: dict[str, MediaError] = {}
         folder, _, title = name.rpartition("/")
         for file_name in self._rendition_names(folder, title):
             path = f"{folder}/{file_name}".removeprefix("/")
@@ -183,11 +186,12 @@ class IndexedFiles:
             except NotFoundError:
                 continue
             except MediaError as error:
-                failed = error
-                if played:
-                    log.warning("a rendition was left out", title=name, file=file_name, reason=str(error))
-        if failed is not None and not found:
-            raise failed
+                failed[file_name] = error
+        for file_name, refusal in failed.items():
+            if not found:
+                raise refusal
+            if played:
+                log.warning("a rendition was left out", title=name, file=file_name, reason=str(refusal))
         if not found:
             raise NotFoundError(name)
         return found

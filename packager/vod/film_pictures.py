@@ -23,7 +23,7 @@ class FilmPictures:
 
     def __init__(self, files: IndexedFiles, limits: TitleLimits) -> None:
         self._files = files
-        kept = CacheLimits(items=limits.i_frame_files, wait_seconds=limits.wait_seconds)
+        kept = CacheLimits(items=limits.i_frame_files)
         self._marked = SingleFlightCache[Identity, IFrames | None](kept)
         self._i_frame_files = SingleFlightCache[Identity, IFrameFile](kept)
         # Apart from those of whole films, which take long to read.

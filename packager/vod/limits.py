@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from packager.library.file_listing import MAX_RENDITIONS
+from packager.threads import ThreadLimits
 from packager.vod.clip_sequence import SequenceLimits
 from packager.vod.index.index_cache import IndexCacheLimits
 from packager.vod.text.sidecars import SidecarLimits
@@ -15,6 +16,7 @@ class TitleLimits(IndexCacheLimits):
     """The limits of VOD of a library: memory, waiting, and what is written.
 
     Attributes:
+        threads: threads in which requests look films up and have texts written.
         renditions: most files of one title.
         manifest_segments: most segments that one manifest names; each takes half a kilobyte to write.
         text_bytes: memory for playlists and manifests, which are written once for all requests.
@@ -26,6 +28,9 @@ class TitleLimits(IndexCacheLimits):
         i_frame_files: most films whose I-frames are remembered, and most clips; a megabyte each at most.
     """
 
+    threads: ThreadLimits = field(
+        default_factory=lambda: ThreadLimits(threads=32, client_threads=24, waiting=4096)
+    )
     renditions: int = MAX_RENDITIONS
     manifest_segments: int = 120_000
     text_bytes: int = 16 << 20

@@ -13,12 +13,12 @@ from urllib.parse import quote
 import structlog
 
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
-from packager.concurrency import Threads
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import Identity, LibraryFile, Storage
 from packager.library.title_files import RENDITION
 from packager.single_flight_cache import CacheLimits, SingleFlightCache
+from packager.threads import Threads
 from packager.transient_errors import NotReadyError
 from packager.vod.clip_sequence import ClipSequence, make_sequence, read_sequence
 from packager.vod.file_lookup import IndexedFile, IndexedFiles, all_text_tracks, find_track, offered_indexes
@@ -56,9 +56,6 @@ TextKey = tuple[str, tuple[object, ...]]
 MAX_SEQUENCE_BYTES = 256 << 10
 """Longest file of a sequence."""
 
-THREADS = 32
-"""Threads in which requests look files up and wait for indexes."""
-
 
 class Titles:
     """Playlists and manifests of a library's films and titles, by their names.
@@ -68,7 +65,7 @@ class Titles:
         encoded: returns the renditions of a film that are encoded on request.
 
     Attributes:
-        threads: threads for all calls, so that only VOD waits for the making of indexes.
+        threads: threads for all calls, which clients share in turns.
         files: the films, with their indexes.
         segments: the films' segments and init segments.
         pictures: the films' I-frames and storyboards.
@@ -84,7 +81,7 @@ class Titles:
         thumbnails: bool = False,
         encoded: EncodedTracks = lambda _: (),
     ) -> None:
-        self.threads = Threads(THREADS, "vod")
+        self.threads = Threads(replace(limits.threads, wait_seconds=limits.wait_seconds), "vod")
         self._clip_turns = FairSemaphore(limits.clips_at_once, 1, limits.clips_waiting, limits.clips_rest)
         self.files = IndexedFiles(library, limits, encoded)
         self.segments = FilmSegments(self.files)
@@ -93,16 +90,13 @@ class Titles:
         self.facts = FilmFacts(self.files, thumbnails=thumbnails)
         self._thumbnails = thumbnails
         self._limits = limits
-        self._starts = SingleFlightCache[Identity, SegmentStarts](
-            CacheLimits(items=limits.indexes, wait_seconds=limits.wait_seconds)
-        )
+        self._starts = SingleFlightCache[Identity, SegmentStarts](CacheLimits(items=limits.indexes))
         # Playlists and manifests, by their kind and the files that they describe.
         self._written = SingleFlightCache[TextKey, bytes](
             CacheLimits(
                 items=limits.texts,
                 nbytes=limits.text_bytes,
                 item_bytes=limits.text_bytes // LARGE_TEXT_SHARE,
-                wait_seconds=limits.wait_seconds,
             ),
             size=len,
         )
@@ -178,7 +172,7 @@ class Titles:
     async def clip_turn(self, name: str, client: str) -> AsyncIterator[None]:
         """Wait for a client's turn to have a text of a clip written, whose bounds it can vary at will.
 
-        The film has an index then, so that nobody waits for the indexes of others.
+        The film has an index then, so that no place of the turn waits for an index.
 
         Args:
             client: such as a network; clients take turns.
@@ -186,7 +180,7 @@ class Titles:
         Raises:
             NotReadyError: too many wait. Also raises as :meth:`multivariant_playlist`.
         """
-        await self.threads.run(self.files.resolve, name)
+        await self.threads.of(client, ("film", name)).run(self.files.resolve, name)
         try:
             async with self._clip_turns.held(client):
                 yield

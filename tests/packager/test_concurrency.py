@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from packager.concurrency import opened_in_thread, receive_within, running_tasks
+from packager.concurrency import receive_within, running_tasks
 from packager.process.process import readable
+from packager.threads import SHARED_THREADS
 from tests.waiting import until
 
 PATIENCE_SECONDS = 0.05
@@ -64,7 +65,7 @@ instances: list[Opened] = []
 async def test_what_is_open_when_nobody_waits_for_it_any_more_is_closed() -> None:
     instances.clear()
     go = threading.Event()
-    opening = asyncio.ensure_future(opened_in_thread(Opened, go))
+    opening = asyncio.ensure_future(SHARED_THREADS.opened(Opened, go))
     await asyncio.sleep(0)
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -76,10 +77,10 @@ async def test_what_is_open_when_nobody_waits_for_it_any_more_is_closed() -> Non
 async def test_what_was_waited_for_stays_open_and_an_error_is_told() -> None:
     go = threading.Event()
     go.set()
-    opened = await opened_in_thread(Opened, go)
+    opened = await SHARED_THREADS.opened(Opened, go)
     assert not opened.closed.is_set()
     with pytest.raises(FileNotFoundError):
-        await opened_in_thread(Path("/nowhere").open, "rb")
+        await SHARED_THREADS.opened(Path("/nowhere").open, "rb")
 
 
 async def endless(ended: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from packager.single_flight_cache import CacheLimits, SingleFlightCache
+from packager.threads import ThreadLimits, Threads
+from tests.waiting import until
 
 WAIT_SECONDS = 60.0
 
@@ -47,49 +50,59 @@ def kept(cache: SingleFlightCache[str, bytes], *keys: str) -> list[str]:
     return found
 
 
-def test_what_several_threads_want_at_once_is_made_by_one_of_them() -> None:
-    cache = SingleFlightCache[str, bytes](CacheLimits(items=10, wait_seconds=WAIT_SECONDS))
-    maker = Maker()
-    with ThreadPoolExecutor(8) as threads:
-        first = threads.submit(cache.get, "a", maker)
-        assert maker.began.wait(WAIT_SECONDS)
-        others = [threads.submit(cache.get, "a", maker) for _ in range(7)]
-        # Something else doesn't wait for it.
-        assert cache.get("b", lambda: b"other") == b"other"
-        assert cache.being_made == 1
-        maker.may_end.set()
-        assert {one.result(WAIT_SECONDS) for one in (first, *others)} == {b"made"}
+async def test_what_several_calls_want_is_made_by_one_of_them_and_the_others_leave_their_threads() -> None:
+    cache = SingleFlightCache[str, bytes](CacheLimits(items=10))
+    threads, maker = Threads(ThreadLimits(threads=2)), Maker()
+    first = threads.submit(cache.get, "a", maker)
+    await until(maker.began.is_set)
+    others = [threads.submit(cache.get, "a", maker) for _ in range(7)]
+    # Something else has a thread.
+    assert await threads.run(cache.get, "b", lambda: b"other") == b"other"
+    assert cache.being_made == 1
+    maker.may_end.set()
+    assert set(await asyncio.gather(first, *others)) == {b"made"}
     assert maker.calls == 1
     assert cache.being_made == 0
 
 
-def test_a_failure_reaches_those_who_wait_and_the_next_one_tries_again() -> None:
+async def test_a_failure_reaches_those_who_wait_and_the_next_one_tries_again() -> None:
     def fail() -> bytes:
         raise OSError("the disk")
 
-    cache = SingleFlightCache[str, bytes](CacheLimits(items=10, wait_seconds=WAIT_SECONDS))
-    maker = Maker(fail)
-    with ThreadPoolExecutor(2) as threads:
-        first = threads.submit(cache.get, "a", maker)
-        assert maker.began.wait(WAIT_SECONDS)
-        other = threads.submit(cache.get, "a", maker)
-        maker.may_end.set()
-        for one in (first, other):
-            with pytest.raises(OSError, match="the disk"):
-                one.result(WAIT_SECONDS)
-    assert cache.get("a", lambda: b"made") == b"made"
+    cache = SingleFlightCache[str, bytes](CacheLimits(items=10))
+    threads, maker = Threads(ThreadLimits(threads=2)), Maker(fail)
+    first = threads.submit(cache.get, "a", maker)
+    await until(maker.began.is_set)
+    other = threads.submit(cache.get, "a", maker)
+    await threads.run(bytes)  # for which the other one has left its thread
+    maker.may_end.set()
+    outcomes = await asyncio.gather(first, other, return_exceptions=True)
+    assert [str(one) for one in outcomes] == ["the disk"] * 2
+    assert maker.calls == 1
+    assert await threads.run(cache.get, "a", lambda: b"made") == b"made"
 
 
-def test_nobody_waits_for_longer_than_the_limit() -> None:
-    cache = SingleFlightCache[str, bytes](CacheLimits(items=10, wait_seconds=0.01))
+async def test_no_client_waits_for_longer_than_the_limit() -> None:
+    cache = SingleFlightCache[str, bytes](CacheLimits(items=10))
+    threads, maker = Threads(ThreadLimits(threads=2, wait_seconds=0.01)), Maker()
+    first = threads.submit(cache.get, "a", maker)
+    await until(maker.began.is_set)
+    with pytest.raises(TimeoutError):
+        await threads.of("192.0.2.1").run(cache.get, "a", maker)
+    maker.may_end.set()
+    assert await first == b"made"
+
+
+def test_a_call_outside_of_those_threads_waits_for_none_and_makes_the_value_itself() -> None:
+    cache = SingleFlightCache[str, bytes](CacheLimits(items=10))
     maker = Maker()
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(cache.get, "a", maker)
         assert maker.began.wait(WAIT_SECONDS)
-        with pytest.raises(TimeoutError):
-            cache.get("a", maker)
+        assert cache.get("a", lambda: b"mine") == b"mine"
         maker.may_end.set()
         assert first.result(WAIT_SECONDS) == b"made"
+    assert len(cache) == 1
 
 
 def test_what_was_not_asked_for_for_longest_goes_first() -> None:

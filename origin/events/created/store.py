@@ -13,7 +13,7 @@ import structlog
 from origin.events.created.journal import SPARE_LINES, ChannelJournal, JournalInUseError
 from origin.events.created.limits import CreationLimits
 from origin.events.created.records import Records
-from packager.concurrency import Threads
+from packager.threads import ThreadLimits, Threads
 
 log = structlog.get_logger()
 
@@ -40,7 +40,7 @@ class ChannelStore:
         self._journal = journal
         self._limits = limits
         self.counting: Callable[[], Collection[LineMaker]] = tuple
-        self._threads = Threads(1, "channels")
+        self._threads = Threads(ThreadLimits(threads=1), "channels")
         self._waiting: list[tuple[bytes, asyncio.Future[None] | None]] = []
         self._news = asyncio.Event()
         self._job: asyncio.Future[Any] | None = None

@@ -43,6 +43,7 @@ from packager.publish.dash_periods import PAST_TARGET_DURATIONS
 from packager.publish.dash_spans import DelayedManifest
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.live_stream import LiveStream
+from packager.threads import SHARED_THREADS
 from packager.window.rendition import Rendition, variant_renditions
 
 READ_SECONDS = 120
@@ -243,7 +244,7 @@ class DelayedReplies:
             ranges = stretch.ranges.tags_within(
                 leading[0].program_date_time, leading[-1].program_date_time + leading[-1].duration
             )
-            return await asyncio.to_thread(presentation.delayed, listing.segments, ranges)
+            return await SHARED_THREADS.run(presentation.delayed, listing.segments, ranges)
 
         if stretch.manifest is None:
             stretch.manifest = await self._being_made.do(key, make)

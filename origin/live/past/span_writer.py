@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Hashable, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
@@ -22,6 +21,7 @@ from origin.live.requests.addresses import MANIFEST
 from origin.live.requests.dvr_segments import StoredSegments, ranges_of, unreadable
 from origin.live.requests.playlist_requests import IRREGULAR
 from packager.fair_queue import FairSemaphore, TooManyWaitingError
+from packager.threads import SHARED_THREADS
 from packager.window.model import LiveSegment
 from packager.window.rendition import Rendition
 
@@ -64,7 +64,7 @@ class SpanWriter:
                 segments = _with_listed(asked.past.segments, stream.renditions)
                 begin, end = asked.past.first.program_date_time, Fraction(stream.wall_clock())
                 ranges = (await ranges_of(stream, begin, end, self._stored)).tags_within(begin, end)
-                presentation.spans.add(start, await asyncio.to_thread(presentation.span, segments, ranges))
+                presentation.spans.add(start, await SHARED_THREADS.run(presentation.span, segments, ranges))
 
         if (reply := asked.dynamic_manifest()) is None:
             try:
@@ -85,7 +85,7 @@ class SpanWriter:
             return text
 
         async with self._turns.held(network_of(asked.request.client)):
-            return await asyncio.to_thread(write)
+            return await SHARED_THREADS.run(write)
 
 
 def _with_listed(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Hashable
 from fractions import Fraction
@@ -32,6 +31,7 @@ from packager.past.growing_span import (
 from packager.publish.date_ranges import MOST_DISTANT_SECONDS
 from packager.publish.hls import Presentation
 from packager.publish.live_stream import LiveStream
+from packager.threads import SHARED_THREADS
 from packager.window.rendition import Rendition, variant_renditions
 from packager.window.window import Window
 
@@ -155,7 +155,7 @@ class StartOver:
             made = await earlier.growing(start, partial(presentation.skip_boundary, name))
         if made is not None:
             made.ranges = ranges
-            await asyncio.to_thread(gzip_cache.join, made.lasting)
+            await SHARED_THREADS.run(gzip_cache.join, made.lasting)
             # The viewers of a later beginning are redirected.
             if made.first.program_date_time <= start and not is_relative(asked.span):
                 self._known(presentation).add(start, name, made)
@@ -180,8 +180,8 @@ class StartOver:
         async def begin() -> GrowingSpan:
             made, segments = begun(), list(settled_segments(window, first.number, number))
             async with self._turns.held(network_of(asked.request.client)):
-                await asyncio.to_thread(made.extend, segments)
-                await asyncio.to_thread(gzip_cache.join, made.lasting)
+                await SHARED_THREADS.run(made.extend, segments)
+                await SHARED_THREADS.run(gzip_cache.join, made.lasting)
             self._known(presentation).add(start, name, made)
             return made
 

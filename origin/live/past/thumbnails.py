@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
@@ -37,6 +36,7 @@ from packager.past.earlier_segments import EarlierSegments
 from packager.past.past_window import PastWindow, past_window
 from packager.past.thumbnails import THUMBNAIL_WIDTH, thumbnail_size, thumbnails_vtt
 from packager.publish.live_stream import LiveStream
+from packager.threads import SHARED_THREADS
 from packager.window.model import LiveSegment
 from packager.window.rendition import Rendition, variant_renditions
 
@@ -126,7 +126,7 @@ class ThumbnailReplies:
             async with self._turns.held(network_of(request.client)):
                 past = await self._shown(asked, pictures)
                 if past is not None:
-                    return await asyncio.to_thread(lambda: _reply(asked, self._listed.outlined(past)))
+                    return await SHARED_THREADS.run(lambda: _reply(asked, self._listed.outlined(past)))
         except TooManyWaitingError:
             return refusal(request, 503, 0, retry_after=asked.stream.target_duration)
         except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import functools
@@ -32,15 +31,16 @@ from packager.past.past_segments import PastSegments, oldest_of
 from packager.past.progressive_mp4 import MoviePiece
 from packager.past.segment_samples import Read
 from packager.publish.live_stream import LiveStream
+from packager.threads import SHARED_THREADS
 from packager.transient_errors import LACKING
 from packager.window.cadence import Cadence
 from packager.window.model import LiveSegment, StoredSegment
 from packager.window.rendition import Rendition, variant_renditions
 
 if TYPE_CHECKING:
-    from packager.concurrency import Threads
     from packager.dvr.bucket.dvr_bucket import DvrBucket
     from packager.library.storage_interface import LibraryFile
+    from packager.threads import Threads
 
 T = TypeVar("T")
 
@@ -147,7 +147,7 @@ class StoredSegments:
             OSError: S3 can't be reached now.
         """
         if not folder.startswith(S3_SCHEME):
-            return await asyncio.to_thread(self._date_range_file(Path(folder).parent).within, begin, end)
+            return await SHARED_THREADS.run(self._date_range_file(Path(folder).parent).within, begin, end)
         found = None if self._bucket is None else self._bucket.date_ranges(folder)
         return StoredRanges() if found is None else await self.threads.run(found.within, begin, end)
 
@@ -209,7 +209,7 @@ class StoredSegments:
         """Call what blocks in a thread."""
         if self._bucket is not None and stored[0].startswith(S3_SCHEME):
             return await self._bucket.threads.run(read, *stored, *rest)
-        return await asyncio.to_thread(read, *stored, *rest)
+        return await SHARED_THREADS.run(read, *stored, *rest)
 
     @property
     def threads(self) -> Threads:

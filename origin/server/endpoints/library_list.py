@@ -31,7 +31,6 @@ from origin.http.media_types import media_type
 from origin.http.path_prefixes import ITEM_PREFIX
 from origin.responses.json_response import UNCACHED, based
 from origin.responses.refusal import plain_refusal
-from packager.concurrency import SHARED_THREADS
 from packager.library.catalogue import (
     MAX_PAGE_ITEMS,
     PAGE_ITEMS,
@@ -44,6 +43,7 @@ from packager.library.conversion_command import conversion_command
 from packager.library.file_probe import Facts, TextFacts
 from packager.library.folder_state import FolderGoneError, FolderState
 from packager.library.library_search import ListedSubfolder, Sort, TooManyViewsError, ViewQuery
+from packager.threads import SHARED_THREADS
 
 ADDRESS = "/api/library"
 
@@ -221,8 +221,7 @@ class LibraryList:
         """Encode a page in a thread, once for all requests for it."""
         writing = self._written.get(key)
         if writing is None or writing.cancelled():
-            loop = asyncio.get_running_loop()
-            writing = loop.run_in_executor(None, _as_json, page, self._thumbnails, base, visible)
+            writing = SHARED_THREADS.submit(_as_json, page, self._thumbnails, base, visible)
             self._written[key] = writing
             if len(self._written) > KEPT_PAGES:
                 self._written.popitem(last=False)

@@ -29,6 +29,7 @@ from packager.latency_histogram import LatencyHistogram
 from packager.live.channel import Channel
 from packager.publish.live_stream import LiveStream
 from packager.sources.published_source import PublishedSource
+from packager.threads import SHARED_THREADS
 
 ChannelT = TypeVar("ChannelT")
 
@@ -60,7 +61,7 @@ async def exposition(collector: Collector, workers: Workers | None = None) -> by
         metrics = merged(metrics, await workers.metrics())
     if sum(len(metric.samples) for metric in metrics) <= SAMPLES_AT_ONCE:
         return exposition_text(metrics)
-    return await asyncio.to_thread(exposition_text, metrics)
+    return await SHARED_THREADS.run(exposition_text, metrics)
 
 
 def as_one(pieces: Iterable[Metric]) -> list[Metric]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +16,7 @@ from origin.access.token_keys import TokenKeys
 from origin.access.viewer_sessions import SessionRecord, ViewerSessions
 from origin.config.options import Config, TokenOptions, data_folder, event_channels, has_signed
 from packager.replication.log_entries import read_message
+from packager.threads import SHARED_THREADS
 
 if TYPE_CHECKING:
     from origin.access.web_tokens import WebTokenKey
@@ -62,7 +62,7 @@ class KeyReload:
     async def follow(self, new: Config) -> None:
         """Apply a configuration that was read again; one whose keys can't be used changes nothing."""
         try:
-            web = await asyncio.to_thread(_web_keys, new.access)
+            web = await SHARED_THREADS.run(_web_keys, new.access)
         except ValueError as error:
             log.error("the changed keys of web tokens can't be used", reason=str(error))
             return

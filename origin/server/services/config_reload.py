@@ -20,6 +20,7 @@ from origin.config.options import Config, ConfigError, has_signed, redactor_of
 from origin.config.section import Options
 from origin.system.hang_ups import has_hung_up
 from packager.concurrency import background_task
+from packager.threads import SHARED_THREADS
 
 log = structlog.get_logger()
 
@@ -108,19 +109,19 @@ class ConfigReload:
 
     async def _run(self) -> ReloadResult:
         try:
-            new = await asyncio.to_thread(self._read)
+            new = await SHARED_THREADS.run(self._read)
         except (ConfigError, OSError) as error:
             # The configured user may not be allowed to read what root could at the start.
             user = self._first.server.user
             return ReloadResult(f"{error}{f' (read as {user}, whom it became)' if user else ''}")
-        if self._taken.intersection(await asyncio.to_thread(changes, self._now, new)):
-            redactor = await asyncio.to_thread(redactor_of, self._first, new)
-            await asyncio.to_thread(logging_setup.configure, new.log.level, new.log.format, redactor)
+        if self._taken.intersection(await SHARED_THREADS.run(changes, self._now, new)):
+            redactor = await SHARED_THREADS.run(redactor_of, self._first, new)
+            await SHARED_THREADS.run(logging_setup.configure, new.log.level, new.log.format, redactor)
         for follower in self.followers:
             await follower(new)
         self._now = new
         # In a thread: of thousands of channels it takes a while.
-        return ReloadResult("", await asyncio.to_thread(_pending, self._taken, self._first, new))
+        return ReloadResult("", await SHARED_THREADS.run(_pending, self._taken, self._first, new))
 
 
 @contextlib.asynccontextmanager

@@ -25,8 +25,8 @@ from origin.server.services.limits import Limits
 from origin.token_relay.answer_channels import last_events
 from origin.token_relay.limits import TokenRelayLimits
 from origin.token_relay.relay import RelayMaker, TokenRelay, answer_options, relay_limits
-from packager.concurrency import Threads
 from packager.safe_files import DataFolder
+from packager.threads import ThreadLimits, Threads
 
 CREATED = "created_channels"
 """Folder of the server's data with the channels that were made at run time."""
@@ -70,7 +70,7 @@ def make_event_services(config: Config, limits: Limits, count: Callable[[str, in
     for one in configured:
         made = event_channel_options(one, config.limits, limits.events, relaying)
         channels[one.name] = EventChannel(one.name, epoch, alike.setdefault(made, made), count=count_events)
-    threads = Threads(limits.events.history.threads, "history")
+    threads = Threads(ThreadLimits(threads=limits.events.history.threads), "history")
     histories = {
         options.name: EventHistory(
             channels[options.name],

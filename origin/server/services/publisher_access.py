@@ -19,6 +19,7 @@ from origin.config.options import Config, redactor_of
 from origin.ingest.admission import IngestAdmission, Webhook
 from origin.ingest.limits import IngestLimits
 from packager.live.channel import Channel
+from packager.threads import SHARED_THREADS
 
 log = structlog.get_logger()
 
@@ -72,7 +73,7 @@ class PublisherServices:
             OSError: it can't be written.
         """
         async with self._change:
-            key = await asyncio.to_thread(self._made_keys.renew, channel)
+            key = await SHARED_THREADS.run(self._made_keys.renew, channel)
             # Later log lines mustn't show the key, even if the configuration is read again.
             self._config = _with_key(self._config, channel, key)
             await self._change_keys(_with_key(self._newest_config, channel, key))
@@ -81,8 +82,8 @@ class PublisherServices:
     async def _change_keys(self, new: Config) -> None:
         """Apply new keys and redact them in the log; publishers with a former key are disconnected."""
         self._newest_config = new
-        redactor = await asyncio.to_thread(redactor_of, self._config, new)
-        await asyncio.to_thread(logging_setup.configure, new.log.level, new.log.format, redactor)
+        redactor = await SHARED_THREADS.run(redactor_of, self._config, new)
+        await SHARED_THREADS.run(logging_setup.configure, new.log.level, new.log.format, redactor)
         self._on_log_change(new, self._config)
         for name in self.keys.rotate(_keys_in(new)):
             if (channel := self._channels.get(name)) is not None:

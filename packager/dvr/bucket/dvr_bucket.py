@@ -7,7 +7,6 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from packager.concurrency import Threads
 from packager.dvr.bucket.past_pieces import PastPieces
 from packager.dvr.date_ranges.date_range_objects import DateRangeObjects
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
@@ -15,6 +14,7 @@ from packager.library.local_storage import NotFoundError
 from packager.s3.immutable_objects import BucketFiles
 from packager.s3.limits import MAX_IN_FLIGHT, S3Limits
 from packager.s3.object_files import S3File
+from packager.threads import ThreadLimits, Threads
 from packager.window.cadence import Cadence
 
 _RENDITION = r"(?:live|radio)/[A-Za-z0-9._-]{1,64}/dvr/[A-Za-z0-9-]{1,80}"
@@ -37,7 +37,7 @@ class DvrBucket(BucketFiles):
 
     def __init__(self, address: str, folder: Path, limits: S3Limits) -> None:
         super().__init__(address, folder, limits)
-        self.storing_threads = Threads(MAX_IN_FLIGHT, "dvr")
+        self.storing_threads = Threads(ThreadLimits(threads=MAX_IN_FLIGHT), "dvr")
         self._reads = ThreadPoolExecutor(MAX_IN_FLIGHT, "dvr-index")
         self._past: OrderedDict[tuple[str, Cadence], PastPieces] = OrderedDict()
         self._date_ranges: OrderedDict[str, DateRangeObjects] = OrderedDict()

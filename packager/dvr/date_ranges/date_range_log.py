@@ -13,9 +13,10 @@ from typing import Protocol
 import structlog
 
 from media.hls.date_range import DateRange, read_date_range
-from packager.concurrency import Threads, background_task
+from packager.concurrency import background_task
 from packager.past.date_range_file import StoredRanges
 from packager.publish.date_ranges import MAX_DATE_RANGES, with_arrival
+from packager.threads import SHARED_THREADS, Threads
 
 log = structlog.get_logger()
 
@@ -89,7 +90,7 @@ class DateRangeLog:
         except OSError:
             return ()
         lines = found.lines_within(begin, end)[-MAX_DATE_RANGES:]
-        return await asyncio.to_thread(lambda: list(map(read_date_range, lines)))
+        return await SHARED_THREADS.run(lambda: list(map(read_date_range, lines)))
 
     def note(self, tag: DateRange) -> None:
         """Have a tag written."""

@@ -29,6 +29,7 @@ from packager.sources.pullers.hls_fetcher import HlsFetcher, resolve
 from packager.sources.pump import Pump, PumpOptions
 from packager.sources.retries import PullError
 from packager.step_budget import StepBudget
+from packager.threads import SHARED_THREADS
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -321,7 +322,7 @@ async def _in_thread_if_large(
     """Call a function, in a thread if the playlist is large."""
     if size <= LARGE_PLAYLIST:
         return function(*arguments, **keywords)
-    return await asyncio.to_thread(function, *arguments, **keywords)
+    return await SHARED_THREADS.run(function, *arguments, **keywords)
 
 
 def _id3_bytes(data: bytearray) -> int:

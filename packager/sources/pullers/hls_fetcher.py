@@ -14,6 +14,7 @@ from packager.inflation import CODINGS, Inflater
 from packager.sources.limits import DEFAULT_LIMITS, PlaylistLimits
 from packager.sources.retries import PullError
 from packager.step_budget import StepBudget
+from packager.threads import SHARED_THREADS
 
 KEY_BYTES = 16
 DECIPHERED_BYTES = 1 << 20
@@ -65,7 +66,7 @@ class HlsFetcher:
             return data
         key = await self._key(resolve(base, resource.key.uri))
         # Segments are large, and the first import of the cryptography library is slow.
-        return await asyncio.to_thread(_deciphered, data, key, resource.key.iv)
+        return await SHARED_THREADS.run(_deciphered, data, key, resource.key.iv)
 
     async def _key(self, url: str) -> bytes:
         """Return a key from the cache, or fetch it."""

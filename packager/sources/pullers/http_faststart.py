@@ -14,6 +14,7 @@ from media.mp4.files.moov_finder import MoovFinder
 from packager.sources.limits import DEFAULT_LIMITS, FaststartLimits
 from packager.sources.pullers.hls_fetcher import read_body
 from packager.sources.retries import PullError
+from packager.threads import SHARED_THREADS
 
 _UNKNOWN_LENGTH = 1 << 62
 """Stands for the length of a response without Content-Length."""
@@ -80,7 +81,7 @@ async def _index(
     first = header(head, 0, place.start)
     # ISO/IEC 14496-12 §4.3.1: ftyp comes as early as possible; older files have none.
     front = first.end if first.kind == b"ftyp" else 0
-    moved = await asyncio.to_thread(moved_forward, moov, place.start, front, limits.movie)
+    moved = await SHARED_THREADS.run(moved_forward, moov, place.start, front, limits.movie)
     return moved, place, front
 
 

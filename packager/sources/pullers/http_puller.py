@@ -22,6 +22,7 @@ from packager.sources.pullers.hls_fetcher import HlsFetcher
 from packager.sources.pullers.http_file import HttpFile
 from packager.sources.pump import DEFAULT_OPTIONS, Pump, PumpOptions, Supply
 from packager.sources.retries import PullError, SourceRetries
+from packager.threads import SHARED_THREADS
 
 HEADERS = {"user-agent": "Headwater", "accept": "*/*", "accept-encoding": "identity"}
 
@@ -60,7 +61,7 @@ class HttpPuller:
 
     async def run(self) -> None:
         """Fetch until cancelled."""
-        await asyncio.to_thread(certificates)
+        await SHARED_THREADS.run(certificates)
         limits = self._limits
         async with guarded_client(
             self._url,

@@ -37,6 +37,7 @@ from packager.sources.retries import PullError, SourceRetries
 from packager.sources.schemes import without_url_secrets
 from packager.sources.source import Source
 from packager.step_budget import StepBudget
+from packager.threads import SHARED_THREADS
 
 CARRIED_VIDEO = ("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4")
 CARRIED_AUDIO = ("aac", "mp2", "mp3", "ac3", "eac3", "opus")
@@ -153,7 +154,7 @@ class Remuxer:
         """Fetch, and reconnect, until cancelled."""
         async with contextlib.AsyncExitStack() as stack:
             if urlsplit(self._url).scheme == "srt":
-                self._libavformat = await asyncio.to_thread(find_libavformat)
+                self._libavformat = await SHARED_THREADS.run(find_libavformat)
             else:
                 self._relay = RtspRelay(self._url, self._limits)
                 self.address = await stack.enter_async_context(self._relay.running())

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
 from media.errors import MediaError
-from packager.library.storage_interface import Identity, LibraryFile
+from packager.library.storage_interface import FileChangedError, Identity, LibraryFile
 from packager.reader_guard import ReaderGuard
+from packager.threads import ThreadLimits, Threads, awaited, may_be_repeated
 from packager.vod.index.file_index import FileIndex, OfferedTrack
 from packager.vod.index.index_builder import LIMITS, IndexLimits, read_beginning, read_index
-from packager.vod.index.index_memory_budget import IndexMemory, IndexMemoryLimits, IndexReading
+from packager.vod.index.index_memory_budget import IndexMemory, IndexMemoryLimits
 from packager.vod.movie.versioned_addresses import version_of
 
 log = structlog.get_logger()
@@ -38,7 +38,9 @@ class IndexCacheLimits:
         index_memory: shares of that memory.
         indexes: most indexes that are kept.
         index: limits of the index of one file.
-        made_at_once: indexes that are made at the same time; each reads a whole ``moov`` into memory.
+        made_at_once: indexes that are made at the same time, all but one of them for the same client; each
+            reads a whole ``moov`` into memory.
+        awaited: most films that wait for their index.
         wait_seconds: longest wait of a request for an index, or for anything else that another request makes.
     """
 
@@ -47,43 +49,58 @@ class IndexCacheLimits:
     indexes: int = 1024
     index: IndexLimits = LIMITS
     made_at_once: int = 2
+    awaited: int = 1024
     wait_seconds: float = 60.0
 
 
 class IndexCache:
     """Indexes by the identity of their files; the least recently used one is evicted first.
 
-    Methods block, and may be called from several threads at once.
+    Methods may block on the disk, and be called from several threads at once. A call that lacks an index
+    leaves its thread to others; see :class:`LackingError`.
 
     Args:
         limits: how many indexes are kept, and limits of each.
+        open_file: opens a file by its name.
         encoded: returns the renditions of an indexed film that are encoded on request.
+
+    Attributes:
+        threads: the threads in which indexes are made, for clients in turn.
     """
 
-    def __init__(self, limits: IndexCacheLimits, encoded: EncodedTracks = lambda _: ()) -> None:
+    def __init__(
+        self,
+        limits: IndexCacheLimits,
+        open_file: Callable[[str], LibraryFile],
+        encoded: EncodedTracks = lambda _: (),
+    ) -> None:
         self._encoded = encoded
+        self._open = open_file
         self._limits = limits
         self._lock = threading.Lock()
-        self._making = threading.BoundedSemaphore(limits.made_at_once)
         self._memory = IndexMemory(limits.index_bytes, limits.index_memory, self._free)
-        self._indexes: OrderedDict[Identity, Future[FileIndex | MediaError]] = OrderedDict()
+        self._indexes: OrderedDict[Identity, FileIndex | MediaError] = OrderedDict()
+        self.threads = Threads(
+            ThreadLimits(
+                threads=limits.made_at_once,
+                client_threads=max(1, limits.made_at_once - 1),
+                waiting=limits.awaited,
+                wait_seconds=limits.wait_seconds,
+            ),
+            "index",
+        )
 
     def __len__(self) -> int:
-        """Return the number of indexes, with those that are being made and refusals."""
+        """Return the number of indexes and refusals."""
         return len(self._indexes)
 
     def known(self, identity: Identity) -> FileIndex | None:
         """Return a file's index if it is cached, without waiting; None where it isn't, or was refused."""
-        with self._lock:
-            future = self._indexes.get(identity)
-            if future is None or not future.done() or future.cancelled():
-                return None
-            self._indexes.move_to_end(identity)
-        index = future.result()
+        index = self._find(identity)
         return None if isinstance(index, MediaError) else index
 
     def index(self, file: LibraryFile, *, played: bool = True) -> FileIndex:
-        """Return a file's index from memory, wait for the thread that makes it, or make it.
+        """Return a file's index from memory, or once it is made.
 
         Args:
             played: whether the index is needed to play the film. Else it is the first to be evicted; and
@@ -92,101 +109,87 @@ class IndexCache:
 
         Raises:
             MediaError: the file can't be packaged; the text says in one line why.
-            OSError: the file can't be read, or another thread takes too long.
+            OSError: the file can't be read.
+            LackingError: the index has to be waited for.
         """
-        deadline = time.monotonic() + self._limits.wait_seconds
-        index = None
-        while index is None:
-            index = self._try(file, deadline, played=played)
+        index = self._find(file.identity, played=played)
+        if index is None:
+            key = "index", file.identity, played
+            begin = partial(self._begin, key, file.name, file.identity, played)
+            index = awaited(key, begin) if may_be_repeated() else self._make(file, played=played)
         if isinstance(index, MediaError):
             raise type(index)(*index.args)  # a new one: an exception that is kept keeps every traceback
         return index
 
-    def _try(self, file: LibraryFile, deadline: float, *, played: bool) -> FileIndex | MediaError | None:
-        """Find or make a file's index, or the refusal; None where another thread failed to read the file.
-
-        The waiting thread then tries itself, but not for longer than a request may wait.
-        """
-        if not played and file.identity not in self._indexes:
-            with self._turn(file, deadline) as read:
-                beginning = read_beginning(read, file.size, self._limits.index, read.reserve)
-            if beginning is not None:
-                return beginning.with_encoded(self._encoded(beginning))
+    def _find(self, identity: Identity, *, played: bool = True) -> FileIndex | MediaError | None:
         with self._lock:
-            future = self._indexes.get(file.identity)
-            mine = future is None
-            if future is None:
-                future = self._indexes[file.identity] = Future()
-            if mine or played:
-                self._indexes.move_to_end(file.identity, last=played)
-        if mine:
-            self._make(file, future, deadline)
-        try:
-            return future.result(max(0.0, deadline - time.monotonic()))
-        except CancelledError:
-            return None
+            index = self._indexes.get(identity)
+            if index is not None and played:
+                self._indexes.move_to_end(identity)
+        return index
 
-    @contextmanager
-    def _turn(self, file: LibraryFile, deadline: float) -> Iterator[IndexReading]:
-        """Wait, at most to the deadline, until an index may be made, and yield a reader of its file.
+    def _begin(
+        self, key: object, name: str, identity: Identity, played: bool, client: str
+    ) -> asyncio.Future[FileIndex | MediaError]:
+        """Have an index made in the turn of a client, once for all who wait for it."""
+        return self.threads.of(client, key).submit(self._made, name, identity, played)
 
-        The number of indexes that are made at the same time is limited, and so is the memory for their
-        reading.
-        """
-        if not self._making.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise TimeoutError(f"{file.path} waits for others to be indexed")
-        try:
-            with ReaderGuard(file.path), self._memory.reading(file.pread) as read:
-                yield read
-        finally:
-            self._making.release()
+    def _made(self, name: str, identity: Identity, played: bool) -> FileIndex | MediaError:
+        index = self._find(identity, played=played)
+        if index is not None:
+            return index
+        with self._open(name) as file:
+            if file.identity != identity:
+                raise FileChangedError(file.path)
+            return self._make(file, played=played)
 
-    def _make(self, file: LibraryFile, future: Future[FileIndex | MediaError], deadline: float) -> None:
+    def _make(self, file: LibraryFile, *, played: bool) -> FileIndex | MediaError:
+        """Make an index and keep it; a refusal, too, which costs as much to find again."""
+        index: FileIndex | MediaError
         try:
-            with self._turn(file, deadline) as read:
-                index = read_index(read, file.size, self._limits.index, read.reserve)
-                index = index.with_version(version_of(file.identity))
-                index = index.with_encoded(self._encoded(index))
-                self._memory.add(index)
-            for line in (*index.left_out, *index.text_left_out):
-                log.warning("a part of a film was left out", file=str(file.path), reason=line)
-            future.set_result(index)
+            if not played and (beginning := self._read_beginning(file)) is not None:
+                return beginning
+            index = self._read(file)
         except MediaError as error:
-            # A refusal is kept like an index: it costs as much to find, and the file doesn't change.
-            future.set_result(type(error)(*error.args))
-        finally:
-            if not future.done():
-                with self._lock:
-                    self._indexes.pop(file.identity, None)
-                future.cancel()
+            index = type(error)(*error.args)
+        with self._lock:
+            self._indexes[file.identity] = index
+            self._indexes.move_to_end(file.identity, last=played)
         self._forget()
+        return index
+
+    def _read_beginning(self, file: LibraryFile) -> FileIndex | None:
+        with ReaderGuard(file.path), self._memory.reading(file.pread) as read:
+            index = read_beginning(read, file.size, self._limits.index, read.reserve)
+        return None if index is None else index.with_encoded(self._encoded(index))
+
+    def _read(self, file: LibraryFile) -> FileIndex:
+        with ReaderGuard(file.path), self._memory.reading(file.pread) as read:
+            index = read_index(read, file.size, self._limits.index, read.reserve)
+            index = index.with_version(version_of(file.identity))
+            index = index.with_encoded(self._encoded(index))
+            self._memory.add(index)
+        for line in (*index.left_out, *index.text_left_out):
+            log.warning("a part of a film was left out", file=str(file.path), reason=line)
+        return index
 
     def _free(self, wanted: int) -> None:
         """Drop what wasn't used for longest, until so many bytes are free or nothing is left."""
         with self._lock:
-            for identity, future in list(self._indexes.items()):
-                if wanted <= 0:
-                    break
-                if future.done():
-                    wanted -= _nbytes(future)
-                    del self._indexes[identity]
+            while wanted > 0 and self._indexes:
+                wanted -= _nbytes(self._indexes.popitem(last=False)[1])
 
     def _forget(self) -> None:
         """Drop what wasn't used for longest until the rest is within the limits; the newest always stays."""
         limits = self._limits
         with self._lock:
-            sizes = {identity: _nbytes(future) for identity, future in self._indexes.items()}
-            total = sum(sizes.values())
-            for identity in list(self._indexes)[:-1]:
-                if total <= limits.index_bytes and len(self._indexes) <= limits.indexes:
-                    break
-                total -= sizes[identity]
-                del self._indexes[identity]
+            total = sum(map(_nbytes, self._indexes.values()))
+            while len(self._indexes) > 1 and (
+                total > limits.index_bytes or len(self._indexes) > limits.indexes
+            ):
+                total -= _nbytes(self._indexes.popitem(last=False)[1])
 
 
-def _nbytes(future: Future[FileIndex | MediaError]) -> int:
-    """Return the memory of an index; 0 while it is being made, little for a refusal."""
-    if not future.done():
-        return 0
-    index = future.result()
+def _nbytes(index: FileIndex | MediaError) -> int:
+    """Return the memory of an index; little for a refusal."""
     return REFUSAL_BYTES if isinstance(index, MediaError) else index.nbytes

@@ -16,7 +16,6 @@ from typing import Protocol
 import structlog
 
 from media.errors import MediaError, UnsupportedError
-from packager.concurrency import opened_in_thread
 from packager.ffmpeg.colours import known_colour
 from packager.ffmpeg.sprites import sprite_arguments
 from packager.hashed_file_cache import FileKind, HashedFileCache, HashedFileLimits, Place
@@ -25,6 +24,7 @@ from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
 from packager.process.process import Process, run
 from packager.process.sandbox import Sandbox
 from packager.safe_files import DataFolder
+from packager.threads import SHARED_THREADS
 from packager.transient_errors import NotReadyError
 from packager.vod.movie.movie_reader import Read
 from packager.vod.movie.versioned_addresses import MediaVersion
@@ -152,30 +152,36 @@ class SpriteMaker:
         self._asked.clear()
         self._wanted.clear()
 
-    async def vtt(self, name: str) -> str:
+    async def vtt(self, name: str, *, client: str = "") -> str:
         """Write a film's WebVTT; its sprites are made from now on.
+
+        Args:
+            client: such as a network; clients take turns.
 
         Raises:
             NotFoundError: there is no such film.
             MediaError: it has no picture, or none that can be decoded.
         """
-        storyboard = await self._storyboard(name)
-        lacking = await asyncio.to_thread(self._lacking, storyboard)
+        storyboard = await self._storyboard(name, client)
+        threads, key = self._titles.threads, storyboard.key
+        lacking = await threads.of(client, ("sprites", key)).run(self._lacking, storyboard)
         if lacking:
-            await asyncio.to_thread(_require_decodable, self._titles, storyboard, 0)
+            decodable = threads.of(client, ("decodable", key))
+            await decodable.run(_require_decodable, self._titles, storyboard, 0)
         for number in lacking:
             if len(self._wanted) < self._limits.waiting:
                 self._want(storyboard, number)
-        return await asyncio.to_thread(storyboard.vtt)
+        return await threads.of(client, ("thumbnails.vtt", key)).run(storyboard.vtt)
 
-    async def playlist(self, name: str) -> str:
+    async def playlist(self, name: str, *, client: str = "") -> str:
         """Write a film's image playlist (HLS); raises as :meth:`vtt`."""
-        storyboard = await self._storyboard(name)
-        return await asyncio.to_thread(lambda: storyboard.playlist().render())
+        storyboard = await self._storyboard(name, client)
+        key = "thumbnails.m3u8", storyboard.key
+        return await self._titles.threads.of(client, key).run(lambda: storyboard.playlist().render())
 
-    async def version(self, name: str) -> MediaVersion:
+    async def version(self, name: str, *, client: str = "") -> MediaVersion:
         """Return the version of a film's sprites; raises as :meth:`vtt`."""
-        return (await self._storyboard(name)).version
+        return (await self._storyboard(name, client)).version
 
     async def sprite(self, name: str, number: int, version: str | None = None, *, client: str = "") -> bytes:
         """Return a sprite as JPEG, once it is made.
@@ -189,11 +195,12 @@ class SpriteMaker:
             MediaError: as :meth:`vtt`.
             NotReadyError: making the sprite takes longer than a request waits.
         """
-        storyboard = await self._storyboard(name)
+        storyboard = await self._storyboard(name, client)
         if number >= storyboard.sprites or version not in (None, storyboard.version.name):
             raise NotFoundError(f"{name} has no sprite {number}")
         place = storyboard.key, number
-        if (data := await asyncio.to_thread(self._cache.find, place)) is not None:
+        threads = self._titles.threads.of(client, ("sprite", place))
+        if (data := await threads.run(self._cache.find, place)) is not None:
             return data
         one = self._want(storyboard, number, client)
         await asyncio.wait((one.made,), timeout=self._limits.wait_seconds)
@@ -201,8 +208,9 @@ class SpriteMaker:
             raise NotReadyError
         return one.made.result()
 
-    async def _storyboard(self, name: str) -> Storyboard:
-        storyboard = await self._titles.threads.run(self._titles.storyboard, name)
+    async def _storyboard(self, name: str, client: str) -> Storyboard:
+        threads = self._titles.threads.of(client, ("storyboard", name))
+        storyboard = await threads.run(self._titles.storyboard, name)
         when, reason = self._failed.get(storyboard.key, (0.0, ""))
         if reason and self._clock() - when < FAILED_SECONDS:
             raise UnsupportedError(reason)
@@ -261,7 +269,7 @@ class SpriteMaker:
             self._making[place] = one
             try:
                 data = await self._make(one)
-                await asyncio.to_thread(self._cache.keep, place, data)
+                await self._titles.threads.run(self._cache.keep, place, data)
                 _settle(one, data)
             except (ToolsError, MediaError, NotFoundError, ShortReadError, OSError) as error:
                 self._fail(one, error)
@@ -306,11 +314,11 @@ async def draw_sprite(titles: Titles, tools: Tools, storyboard: Storyboard, numb
         MediaError, ToolsError: the sprite can't be drawn.
         NotFoundError, ShortReadError, OSError: the film can't be read now.
     """
-    await asyncio.to_thread(_require_decodable, titles, storyboard, number)
+    await titles.threads.run(_require_decodable, titles, storyboard, number)
     words = sprite_arguments(
         storyboard.size, storyboard.layout, known_colour(storyboard.entry.taken_colour, tools)
     )
-    opened = await opened_in_thread(titles.pictures.open_storyboard, storyboard)
+    opened = await titles.threads.opened(titles.pictures.open_storyboard, storyboard)
     try:
         data = await run(
             [tools.ffmpeg, *words],
@@ -334,7 +342,7 @@ def _require_decodable(titles: Titles, storyboard: Storyboard, number: int) -> N
 async def _feed(process: Process, storyboard: Storyboard, number: int, samples: Read) -> None:
     pieces = storyboard.movie(samples, number)
     try:
-        while piece := await asyncio.to_thread(next, pieces, b""):
+        while piece := await SHARED_THREADS.run(next, pieces, b""):
             await process.write(piece)
     except (BrokenPipeError, ShortReadError):  # ffmpeg ended before, and says why
         pass

@@ -5,8 +5,8 @@ They are foreign data: what can't be read is left out, with a line that says why
 
 from __future__ import annotations
 
+import asyncio
 import re
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
@@ -24,6 +24,7 @@ from packager.library.storage_interface import FolderNames, LibraryFile, Storage
 from packager.library.title_files import media_stems
 from packager.reader_guard import ReaderGuard
 from packager.single_flight_cache import CacheLimits, SingleFlightCache
+from packager.threads import ThreadLimits, Threads, awaited, may_be_repeated
 from packager.transient_errors import will_pass
 from packager.vod.text.cues import CueFacts, FileCues, TextLimits, facts_of
 
@@ -220,13 +221,14 @@ class Sidecars:
         self._library = library
         self._folders = folders
         self._limits = limits
-        self._reading = threading.BoundedSemaphore(READ_AT_ONCE)
+        bounds = ThreadLimits(threads=READ_AT_ONCE, client_threads=1, wait_seconds=limits.wait_seconds)
+        self._threads = Threads(bounds, "subtitles")
         # By their language, too: the encoding is guessed by that.
         self._kept = SingleFlightCache[tuple[tuple[int, ...], str | None], FileCues | str](
             limits.kept, _nbytes
         )
         self._facts = SingleFlightCache[tuple[tuple[int, ...], str | None, bytes], CueFacts](
-            CacheLimits(items=MAX_FACTS, wait_seconds=limits.wait_seconds)
+            CacheLimits(items=MAX_FACTS)
         )
 
     def beside(self, path: str) -> list[Sidecar]:
@@ -309,22 +311,25 @@ class Sidecars:
         """Return a file's cues, or why there are none; parsed once, and kept for a while.
 
         Raises:
+            LackingError: the file has to be read before, in the turn of a client.
             NotFoundError: it has gone or changed meanwhile.
             OSError: it can't be read now.
         """
 
         def make() -> FileCues | str:
-            if not self._reading.acquire(timeout=self._limits.wait_seconds):
-                raise TimeoutError(f"{sidecar.path} waits for others to be read")
-            try:
-                with self._library.open(sidecar.path) as file:
-                    if file.identity != sidecar.identity:
-                        raise NotFoundError(f"{sidecar.path} has changed")
-                    return self._read(file, sidecar.named.language)
-            finally:
-                self._reading.release()
+            with self._library.open(sidecar.path) as file:
+                if file.identity != sidecar.identity:
+                    raise NotFoundError(f"{sidecar.path} has changed")
+                return self._read(file, sidecar.named.language)
 
-        return self._kept.get((sidecar.identity, sidecar.named.language), make)
+        def begin(client: str) -> asyncio.Future[FileCues | str]:
+            return self._threads.of(client, key).submit(self._kept.get, key, make)
+
+        key = sidecar.identity, sidecar.named.language
+        kept = self._kept.find(key)
+        if kept is not None:
+            return kept
+        return awaited(("subtitles", key), begin) if may_be_repeated() else self._kept.get(key, make)
 
     def facts(self, sidecar: Sidecar, times: Int64, limits: TextLimits) -> CueFacts:
         """Return what a film's playlists say of a file, without its cues where that is known already.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import random
 import subprocess
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from threading import Semaphore
 
@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from media.hls.precompressed_text import SharedText
 from origin.answers import gzip_cache
+from packager.threads import ThreadLimits, Threads
 
 THREADS, FAULTY = 32, b"faulty"
+KEPT_BYTES = 16 << 20
 TEXTS = st.lists(st.binary(max_size=200), max_size=5).map(tuple)
 
 
@@ -50,7 +52,7 @@ def test_a_long_piece_is_compressed_once() -> None:
     assert len(gzip_cache.gzip((b"x", lasting))) < len(lasting) / 5
 
 
-def test_threads_that_ask_at_once_wait_for_one_of_them() -> None:
+async def test_threads_that_ask_at_once_wait_for_one_of_them() -> None:
     asked, made = Semaphore(0), list[bytes]()
 
     def make(text: bytes) -> bytes:
@@ -67,10 +69,9 @@ def test_threads_that_ask_at_once_wait_for_one_of_them() -> None:
         asked.release()
         return cache(text)
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(ask, [b"text"] * THREADS))
-        faulty = [pool.submit(ask, FAULTY) for _ in range(THREADS)]
-        errors = [one.exception() for one in faulty]
+    pool = Threads(ThreadLimits(threads=THREADS))
+    found = await asyncio.gather(*(pool.run(ask, b"text") for _ in range(THREADS)))
+    errors = await asyncio.gather(*(pool.run(ask, FAULTY) for _ in range(THREADS)), return_exceptions=True)
     assert made == [b"text"]
     assert all(one is found[0] for one in found)
     assert {type(error) for error in errors} == {MemoryError}
@@ -111,8 +112,8 @@ def test_playlists_of_megabytes_are_kept_within_a_bound_of_bytes() -> None:
     kept = gzip_cache.BoundedCache[bytes, int](make, len)
     texts = [bytes([number]) * (1 << 20) for number in range(40)]
     assert [kept(text) for text in texts] == list(range(40))
-    held = [text for text in texts if text in kept._made]
-    assert held == texts[40 - (gzip_cache.KEPT_BYTES >> 20) :]
+    held = [text for text in texts if text in kept]
+    assert held == texts[40 - (KEPT_BYTES >> 20) :]
     made.clear()
     assert kept(texts[39]) == 39
     assert not made
@@ -125,7 +126,7 @@ def test_one_text_beyond_the_bound_is_kept_for_all_who_ask_for_it() -> None:
         made.append(len(data))
 
     kept = gzip_cache.BoundedCache[bytes, None](make, len)
-    text = bytes(gzip_cache.KEPT_BYTES + 1)
+    text = bytes(KEPT_BYTES + 1)
     kept(text)
     kept(text)
     assert made == [len(text)]

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from origin.vod.addresses import KEPT_BYTES, Kind, find_address
+from origin.vod.addresses import KEPT_BYTES, OF_CLIPS, Kind, find_address
 from packager.vod.segments.clip import Clip, ClipError
 
 FILM = "shows/pilot #1.mp4"
@@ -116,3 +116,58 @@ def test_the_query_names_a_clip() -> None:
     for query in ("?start=1&start=2", "?start=", "?end=never"):
         with pytest.raises(ClipError):
             clip(query)
+
+
+SAMPLES = {
+    Kind.THUMBNAILS: "thumbnails.vtt",
+    Kind.THUMBNAIL_PLAYLIST: "thumbnails.m3u8",
+    Kind.SPRITE: "thumbnails/v_1a/3.jpg",
+    Kind.TEXT_PLAYLIST: "subtitles/en/media.m3u8",
+    Kind.TEXT_INIT: "subtitles/en/v_1a/init.mp4",
+    Kind.TEXT_MP4_SEGMENT: "subtitles/en/v_1a/3.m4s",
+    Kind.TEXT_SEGMENT: "subtitles/en/v_1a/3.vtt",
+    Kind.WHOLE_TEXT: "subtitles/en.vtt",
+    Kind.CHAPTERS: "chapters.json",
+    Kind.COVER: "cover.jpg",
+    Kind.POSTER: "poster.jpg",
+    Kind.MULTIVARIANT_PLAYLIST: "master.m3u8",
+    Kind.MANIFEST: "manifest.mpd",
+    Kind.MEDIA_PLAYLIST: "video/media.m3u8",
+    Kind.I_FRAME_PLAYLIST: "video/iframes.m3u8",
+    Kind.I_FRAMES: "video/v_1a/iframes.mp4",
+    Kind.CLIP_I_FRAMES: "video/v_1a/iframes-3-9.mp4",
+    Kind.INIT: "video/v_1a/init.mp4",
+    Kind.SEGMENT: "video/v_1a/3.m4s",
+}
+"""An address of each kind below a film."""
+
+WITHOUT_MEANING = (
+    "",
+    "?",
+    "?x=1",
+    "?%61=17",
+    "?token=a&%74oken=b",
+    "?start=0",
+    "?st%61rt=00:00&x=%61",
+    "?START=3",
+)
+"""Queries that ask for the whole film, in whatever spelling."""
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_what_an_address_is_made_for_varies_with_no_query_without_a_meaning(kind: Kind) -> None:
+    path = f"/vod/a%20film.mp4/{SAMPLES[kind]}"
+    spelled = f"/vod/%61%20f%69lm%2Emp4/{SAMPLES[kind].replace('e', '%65')}"
+    for target in (name + query for name in (path, spelled) for query in WITHOUT_MEANING):
+        address = find_address(target.encode())
+        assert address is not None
+        assert (address.kind, address.content_target) == (kind, path.encode()), target
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_only_contents_of_clips_depend_on_a_clips_times(kind: Kind) -> None:
+    path = f"/vod/film.mp4/{SAMPLES[kind]}"
+    queries = "?end=9&start=1.50", "?start=00:01.5&end=9.0"
+    of_clip = [find_address(f"{path}{query}".encode()) for query in queries]
+    targets = {one.content_target for one in of_clip if one is not None}
+    assert targets == {(path + "?start=1.5&end=9" * (kind in OF_CLIPS)).encode()}

@@ -15,6 +15,7 @@ from packager.vod.index.file_index import FileIndex
 from tests.origin.vod.conftest import put
 from tests.origin.vod.vod_server import numbers, served, told
 from tests.packager.vod.opened_media import open_segment
+from tests.packager.vod.vod_titles import indexing_others
 from tests.waiting import wait_for
 
 
@@ -107,7 +108,7 @@ def test_a_film_whose_index_takes_too_long_is_tried_once_for_each_request(
     library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with served(library, limits=TitleLimits(made_at_once=1, wait_seconds=0)) as server:
-        indexes, tries = server.titles.files._indexes, list[str]()
+        indexes, tries = server.titles.files.indexes, list[str]()
         index = indexes.index
 
         def counted(file: LibraryFile, *, played: bool = True) -> FileIndex:
@@ -115,18 +116,18 @@ def test_a_film_whose_index_takes_too_long_is_tried_once_for_each_request(
             return index(file, played=played)
 
         monkeypatch.setattr(indexes, "index", counted)
-        assert indexes._making.acquire()  # as another film does that is being indexed
-        answers = [server.ask("bframes.mp4/video/0.m4s", method=method) for method in ("GET", "HEAD")]
-        assert len(tries) == 2
-        by_application = [
-            server.ask("bframes.mp4/video/media.m3u8", method=method) for method in ("GET", "HEAD")
-        ]
-        assert list(map(told, answers)) == list(map(told, by_application))
-        assert answers[0].status == 503
-        assert ("retry-after", "2") in answers[0].fields
-        # What comes behind it on the same connection is answered in its turn.
-        with server.running.connect() as client:
-            client.send(head("bframes.mp4/video/0.m4s") + head("nothing.mp4/video/0.m4s"))
-            assert [client.answer().status for _ in range(2)] == [503, 404]
-        indexes._making.release()
+        with indexing_others(server.titles):
+            answers = [server.ask("bframes.mp4/video/0.m4s", method=method) for method in ("GET", "HEAD")]
+            assert len(tries) == 2
+            by_application = [
+                server.ask("bframes.mp4/video/media.m3u8", method=method) for method in ("GET", "HEAD")
+            ]
+            assert list(map(told, answers)) == list(map(told, by_application))
+            assert answers[0].status == 503
+            assert ("retry-after", "2") in answers[0].fields
+            # What comes behind it on the same connection is answered in its turn.
+            with server.running.connect() as client:
+                client.send(head("bframes.mp4/video/0.m4s") + head("nothing.mp4/video/0.m4s"))
+                assert [client.answer().status for _ in range(2)] == [503, 404]
+        wait_for(lambda: len(indexes) == 1, "the film to be indexed, for which nobody waits any more")
         assert server.ask("bframes.mp4/video/0.m4s").status == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import os
@@ -22,15 +23,14 @@ from origin.files.handler import FileHandler, file_routes
 from origin.vod.handler import VodHandler
 from packager.library.local_storage import Library
 from packager.vod import TitleLimits, Titles, titles
-from packager.vod.limits import DEFAULT_LIMITS
-from packager.vod.titles import THREADS
 from tests.conformance.conftest import serving
 from tests.descriptors import open_files
 from tests.origin.vod.conftest import vod_application
 from tests.packager import crafted, films
 from tests.packager.films import packets, probe
+from tests.packager.vod.vod_titles import awaiting_indexes, indexing_others
 from tests.patience import CLIENT_SECONDS
-from tests.waiting import wait_for
+from tests.waiting import until, wait_for
 
 LONG_AGO = (1_700_000_000, 1_700_000_000)
 NAMES = ("bframes.mp4", "moovlast.mp4", "silent.mp4", "sound.m4a", "fragmented.mp4", "raw.mov")
@@ -302,7 +302,7 @@ def test_written_playlists_are_kept_within_a_bound(tmp_path: Path) -> None:
         assert len(own._written) == 2
 
 
-def test_a_text_that_many_ask_for_at_once_is_written_once(
+async def test_a_text_that_many_ask_for_at_once_is_written_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "film.mp4").write_bytes(films.film("bframes.mp4").read_bytes())
@@ -317,18 +317,17 @@ def test_a_text_that_many_ask_for_at_once_is_written_once(
         return write(*details)
 
     monkeypatch.setattr(titles, "media_playlist", writing)
-    with ThreadPoolExecutor(8) as threads:
-        first = threads.submit(own.media_playlist, "film.mp4", "video")
-        assert began.wait(CLIENT_SECONDS)
-        others = [threads.submit(own.media_playlist, "film.mp4", "video") for _ in range(7)]
-        may_end.set()
-        assert len({one.result(CLIENT_SECONDS) for one in (first, *others)}) == 1
+    first = own.threads.submit(own.media_playlist, "film.mp4", "video")
+    await until(began.is_set)
+    others = [own.threads.submit(own.media_playlist, "film.mp4", "video") for _ in range(7)]
+    may_end.set()
+    assert len(set(await asyncio.gather(first, *others))) == 1
     assert written == ["once"]
     assert own._written.being_made == 0
 
 
 def test_films_that_wait_to_be_indexed_keep_no_file_from_being_served(tmp_path: Path) -> None:
-    """However many are asked for at once: they wait in threads, and files are opened in others."""
+    """However many are asked for at once: they wait in the event loop, and no thread is taken."""
     data = films.film("bframes.mp4").read_bytes()
     for number in range(50):
         (tmp_path / f"{number}.mp4").write_bytes(data)
@@ -339,8 +338,6 @@ def test_films_that_wait_to_be_indexed_keep_no_file_from_being_served(tmp_path: 
             *handler_routes(VodHandler(own), ["/vod/{path:path}"]),
         ]
     )
-    for _ in range(DEFAULT_LIMITS.made_at_once):
-        own.files._indexes._making.acquire()
     with serving(app, tmp_path, "uvloop") as running, ThreadPoolExecutor(50) as players:
         base = f"http://127.0.0.1:{running.address[1]}"
         with httpx.Client(base_url=base, timeout=CLIENT_SECONDS) as client:
@@ -348,12 +345,9 @@ def test_films_that_wait_to_be_indexed_keep_no_file_from_being_served(tmp_path: 
             def play(number: int) -> int:
                 return httpx.get(f"{base}/vod/{number}.mp4/master.m3u8", timeout=CLIENT_SECONDS).status_code
 
-            waiting = [players.submit(play, number) for number in range(50)]
-            try:
-                wait_for(lambda: len(own.files._indexes) == THREADS, "all threads to wait")
+            with indexing_others(own):
+                waiting = [players.submit(play, number) for number in range(50)]
+                wait_for(lambda: awaiting_indexes(own) == 50, "all films to wait")
                 assert client.get("/media/7.mp4").content == data
                 assert not any(one.done() for one in waiting)
-            finally:
-                for _ in range(DEFAULT_LIMITS.made_at_once):
-                    own.files._indexes._making.release()
             assert {one.result(CLIENT_SECONDS) for one in waiting} == {200}

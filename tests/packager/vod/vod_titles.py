@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,25 @@ from packager.library.local_storage import Library
 from packager.vod import Titles
 from tests.packager.films import ZOO, Packet, packets
 from tests.packager.vod.opened_media import open_segment
+
+
+@contextlib.contextmanager
+def indexing_others(titles: Titles) -> Iterator[None]:
+    """Let all threads that make indexes be busy while the context is open."""
+    is_over = threading.Event()
+    executor = titles.files.indexes.threads.executor
+    assert isinstance(executor, ThreadPoolExecutor)
+    for _ in range(executor._max_workers):
+        executor.submit(is_over.wait)
+    try:
+        yield
+    finally:
+        is_over.set()
+
+
+def awaiting_indexes(titles: Titles) -> int:
+    """Count the films that wait for their index."""
+    return sum(len(turns._flights) for turns in list(titles.files.indexes.threads._pool._turns.values()))
 
 
 def titles_of(path: Path) -> Titles:

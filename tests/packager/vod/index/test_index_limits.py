@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import threading
 import time
 import tracemalloc
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,6 @@ from media.errors import TooLargeError
 from media.mp4.boxes import box
 from media.mp4.movie.movie import MovieLimits
 from packager.library.local_storage import Library, LocalFile
-from packager.process.ffmpeg_discovery import BusyError
 from packager.vod import TitleLimits, Titles
 from packager.vod.index.file_index import FileIndex
 from packager.vod.index.index_builder import IndexLimits, read_index
@@ -34,7 +34,8 @@ from tests.packager.crafted import (
     write,
 )
 from tests.packager.vod.opened_media import open_segment
-from tests.waiting import wait_for
+from tests.packager.vod.vod_titles import indexing_others
+from tests.waiting import until
 
 
 @pytest.mark.clause("A film's index has limits, which are looked at before it is read")
@@ -130,78 +131,82 @@ class CountingLibrary(Library):
                         library.reading -= 1
 
         file = super().open(name)
-        status = os.fstat(file.fd)
-        return Counted(os.dup(file.fd), file.path, status)
+        counted = Counted(os.dup(file.fd), file.path, os.fstat(file.fd))
+        counted.name = name
+        return counted
 
 
-def test_whoever_asks_only_two_indexes_are_made_at_the_same_time(tmp_path: Path) -> None:
+async def test_whoever_asks_only_two_indexes_are_made_at_the_same_time(tmp_path: Path) -> None:
     small, media = film(0.01)
     for number in range(12):
         write(tmp_path / f"{number}.mp4", small, media)
     library = CountingLibrary(tmp_path)
     titles = Titles(library)
-    with ThreadPoolExecutor(12) as executor:
-        told = list(executor.map(titles.facts.obstacle, [f"{number % 12}.mp4" for number in range(36)]))
+    told = await asyncio.gather(
+        *(
+            titles.threads.of(f"192.0.2.{number}").run(titles.facts.obstacle, f"{number % 12}.mp4")
+            for number in range(36)
+        )
+    )
     assert told == [None] * 36
     assert library.most == 2
     assert len(titles.files) == 12
 
 
-def test_who_waits_too_long_for_others_is_told_to_come_again(tmp_path: Path) -> None:
+async def test_who_waits_too_long_for_others_is_told_to_come_again(tmp_path: Path) -> None:
     small, media = film(0.01)
     for number in range(3):
         write(tmp_path / f"{number}.mp4", small, media)
     titles = Titles(Library(tmp_path), TitleLimits(made_at_once=1, wait_seconds=0))
-    holding = titles.files._indexes._making.acquire()
-    assert holding
-    with pytest.raises(TimeoutError, match="waits for others"):
-        titles.multivariant_playlist("0.mp4")
-    with pytest.raises(BusyError, match="waits for others"):  # which is nothing about the film
-        titles.facts.obstacle("0.mp4")
-    titles.files._indexes._making.release()
-    assert titles.multivariant_playlist("0.mp4").startswith("#EXTM3U")
+    threads = titles.threads.of("192.0.2.1")
+    with indexing_others(titles):
+        with pytest.raises(TimeoutError, match="waits for others"):
+            await threads.run(titles.multivariant_playlist, "0.mp4")
+        assert await threads.run(titles.files.version_name, "1.mp4"), "no thread is taken by those who wait"
+    assert (await titles.threads.run(titles.multivariant_playlist, "0.mp4")).startswith("#EXTM3U")
 
 
-class HeldTurn:
-    """Stands for the turn to make an index: it is only given up once the test says so, as if too late."""
+class FailingLibrary(Library):
+    """A library whose disk fails while it is told to."""
 
-    def __init__(self) -> None:
-        self.asked: list[tuple[float, float]] = []
-        self.is_over = threading.Event()
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.tries, self.fails, self.may_fail = 0, True, threading.Event()
 
-    def acquire(self, timeout: float) -> bool:
-        """Note when it was asked for, and for how long it would be waited for."""
-        self.asked.append((time.monotonic(), timeout))
-        assert self.is_over.wait(60)
-        return False
+    def open(self, name: str) -> LocalFile:
+        if threading.current_thread().name.startswith("index"):
+            self.tries += 1
+            assert self.may_fail.wait(60)
+            if self.fails:
+                raise OSError(errno.EIO, "the disk")
+        return super().open(name)
 
 
-def test_who_waited_for_anothers_try_that_fails_waits_no_longer_than_any_request(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_an_index_that_cant_be_read_fails_all_who_wait_for_it_once_and_is_tried_again(
+    tmp_path: Path,
 ) -> None:
     small, media = film(0.01)
-    for name in ("awaited.mp4", "other.mp4"):
-        write(tmp_path / name, small, media)
-    titles = Titles(Library(tmp_path))
-    titles.segments.track("other.mp4", "audio")
-    indexes, turn = titles.files._indexes, HeldTurn()
-    monkeypatch.setattr(indexes, "_making", turn)
-    with Library(tmp_path).open("awaited.mp4") as file:
-        identity = file.identity
-    with ThreadPoolExecutor(2) as executor:
-        first = executor.submit(titles.multivariant_playlist, "awaited.mp4")
-        wait_for(lambda: len(turn.asked) == 1, "the first to wait for its turn")
-        titles.segments.track("other.mp4", "audio")  # which moves this one's index behind the other's
-        second = executor.submit(titles.multivariant_playlist, "awaited.mp4")
-        wait_for(lambda: next(reversed(indexes._indexes)) == identity, "the second to wait for the first")
-        waits_since = time.monotonic()
-        turn.is_over.set()
-        for one in (first, second):
-            with pytest.raises(TimeoutError, match="waits for others"):
-                one.result(60)
-    assert len(turn.asked) == 2
-    asked_at, timeout = turn.asked[1]
-    assert timeout <= titles._limits.wait_seconds - (asked_at - waits_since)
+    write(tmp_path / "film.mp4", small, media)
+    library = FailingLibrary(tmp_path)
+    titles = Titles(library)
+    waiting = [
+        asyncio.ensure_future(titles.threads.of(f"192.0.2.{n}").run(titles.multivariant_playlist, "film.mp4"))
+        for n in range(9)
+    ]
+    await until(lambda: library.tries)
+    await until(lambda: len(waiters_of(titles)) == 9)
+    library.may_fail.set()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {str(one) for one in outcomes} == {"[Errno 5] the disk"}
+    assert library.tries == 1
+    library.fails = False
+    assert (await titles.threads.run(titles.multivariant_playlist, "film.mp4")).startswith("#EXTM3U")
+
+
+def waiters_of(titles: Titles) -> list[str]:
+    """Return the clients that wait for indexes."""
+    (turns,) = titles.files.indexes.threads._pool._turns.values()
+    return [client for flight in turns._flights.values() for client in flight.waiting.values()]
 
 
 def test_who_reads_the_same_segment_at_the_same_time_reads_by_one_header(tmp_path: Path) -> None:
