@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import math
 import re
-import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,14 +15,13 @@ import httpx
 import pytest
 
 from tests.conftest import ServerProcess, start_server
-from tests.keys import BEARER
 from tests.origin.radio.listener_hook import Hook
 from tests.packager import films
 from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
 
 PASSWORD = "a-source-password"
-BURST = 16_000
+SECOND = 16_000
 """Bytes of a second at 128 kbit/s."""
 
 TITLES = [f"{number:02}" for number in range(8)]
@@ -93,11 +89,6 @@ source_password = "{password}"
 fallback = "plain.mp3"
 
 [[radio]]
-name = "sent.mp3"
-source = "publish"
-source_password = "{password}"
-
-[[radio]]
 name = "relayed.mp3"
 source = "relay"
 url = "{hook}/relay"
@@ -111,11 +102,8 @@ dvr = "1h"
 dvr_size = "1M"
 
 [limits]
-burst_bytes = {burst}
-hold_seconds = 1
 listeners = 2
 all_listeners = 3
-event_history = 3
 """
 
 
@@ -146,7 +134,7 @@ def server(hook: Hook, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     for number, title in enumerate(TITLES):
         tone(folder / "many" / f"{title}.mp3", 440 + number, 0.5, "-metadata", f"title={title}")
     address = f"http://127.0.0.1:{hook.server_port}"
-    text = CONFIG.format(password=PASSWORD, hook=address, burst=BURST)
+    text = CONFIG.format(password=PASSWORD, hook=address)
     (folder / "headwater.toml").write_text(text)
     server = start_server(cwd=folder)
     yield server
@@ -159,16 +147,17 @@ def listening(server: ServerProcess, name: str) -> Iterator[httpx.Response]:
         yield answer
 
 
-def heard(server: ServerProcess, name: str, size: int = 1 << 30) -> bytes:
-    """Return so much of what a station plays, or all of it."""
+def heard(server: ServerProcess, name: str, size: int | None = None) -> bytes:
+    """Return at least so much of what a station plays, or all of it."""
     wait_until_played(server, name)
     audio = b""
     with listening(server, name) as answer:
         assert answer.status_code == 200
         for more in answer.iter_raw():
             audio += more
-            if len(audio) >= size:
+            if size is not None and len(audio) >= size:
                 break
+    assert len(audio) >= (size or 1), f"{name} ended after {len(audio)} bytes"
     wait_for_listeners(server)
     return audio
 
@@ -250,18 +239,9 @@ def test_a_listener_is_disconnected_after_the_configured_time(server: ServerProc
 
 @pytest.mark.promise("radio.intro")
 def test_each_listener_hears_the_configured_file_first(server: ServerProcess) -> None:
-    values = samples(heard(server, "intro.mp3", 3 * BURST))
+    values = samples(heard(server, "intro.mp3", 3 * SECOND))
     assert share(values[2000:4000], 1760) > 0.9
     assert share(values[12_000:14_000], 440) > 0.9
-
-
-@pytest.mark.promise("limits.burst_bytes")
-def test_a_listener_gets_no_more_at_once_than_configured(server: ServerProcess) -> None:
-    wait_until_played(server, "loud.mp3")
-    began = time.monotonic()
-    heard(server, "loud.mp3", 4 * BURST)
-    # Four seconds of sound, of which one came at once, and one more in the block that was under way.
-    assert time.monotonic() - began > 1.5
 
 
 @pytest.mark.promise("radio.dvr_size")
@@ -297,7 +277,7 @@ def test_tracks_come_in_another_order_than_that_of_their_names(server: ServerPro
 
 @pytest.mark.promise("radio.loudness")
 def test_a_quiet_track_is_brought_to_the_configured_loudness(server: ServerProcess) -> None:
-    audio = heard(server, "loud.mp3", 4 * BURST)
+    audio = heard(server, "loud.mp3", 4 * SECOND)
     command = ["ffmpeg", "-nostdin", "-i", "pipe:0", "-af", "ebur128", "-f", "null", "-"]
     done = subprocess.run(command, input=audio, capture_output=True, timeout=CLIENT_SECONDS, check=False)
     told = done.stderr.decode().rpartition("Integrated loudness:")[2].split()
@@ -306,7 +286,7 @@ def test_a_quiet_track_is_brought_to_the_configured_loudness(server: ServerProce
 
 @pytest.mark.promise("radio.crossfade")
 def test_one_track_fades_into_the_next(server: ServerProcess) -> None:
-    values = samples(heard(server, "fading.mp3", 5 * BURST))
+    values = samples(heard(server, "fading.mp3", 5 * SECOND))
     windows = [values[place : place + 800] for place in range(800, len(values) - 1600, 800)]
     both = [one for one in windows if share(one, 440) > 0.1 and share(one, 880) > 0.1]
     # Each window is a tenth of a second; without a fade one of them may have the end and the beginning.
@@ -341,7 +321,7 @@ def test_another_server_is_told_of_listeners_as_icecast_does(server: ServerProce
 
 @pytest.mark.promise("radio.fallback")
 def test_a_fallback_is_heard_while_there_is_no_source(server: ServerProcess) -> None:
-    values = samples(heard(server, "covered.mp3", BURST))
+    values = samples(heard(server, "covered.mp3", SECOND))
     assert share(values[2000:4000], 440) > 0.9
 
 
@@ -361,39 +341,3 @@ def test_a_relay_connects_when_somebody_listens(server: ServerProcess, hook: Hoo
     wait_for(lambda: "/relay" in hook.paths(), "a request to the relayed server")
     stop.set()
     thread.join()
-
-
-@pytest.mark.promise("/events/radio/NAME", "limits.hold_seconds", "limits.event_history")
-def test_listeners_of_a_silent_station_go_after_the_configured_time(
-    server: ServerProcess, tmp_path: Path
-) -> None:
-    tone(tmp_path / "sent" / "sent.mp3", 440, 1)
-    host, _, port = server.url.removeprefix("http://").rpartition(":")
-    auth = httpx.BasicAuth("source", PASSWORD).auth_flow(httpx.Request("PUT", server.url))
-    head = f"SOURCE /radio/sent.mp3 HTTP/1.0\r\n{'Authorization: ' + next(auth).headers['authorization']}\r\n"
-    with socket.create_connection((host, int(port)), CLIENT_SECONDS) as source:
-        source.sendall(f"{head}Content-Type: audio/mpeg\r\n\r\n".encode())
-        assert source.recv(12).endswith(b"200")
-        audio = (tmp_path / "sent" / "sent.mp3").read_bytes()
-
-        def titles() -> list[str]:
-            answer = httpx.get(f"{server.url}/events/radio/sent.mp3?since=", timeout=CLIENT_SECONDS)
-            told = answer.json() if answer.status_code == 200 else []
-            return [json.loads(one["data"])["title"] for one in told]
-
-        source.sendall(audio)
-        wait_until_played(server, "sent.mp3")
-        for number in range(4):
-            song = f"song {number}"
-            query = {"mode": "updinfo", "mount": "/radio/sent.mp3", "song": song}
-            httpx.get(f"{server.url}/admin/metadata", params=query, headers=BEARER).raise_for_status()
-            source.sendall(audio)
-            wait_for(lambda song=song: titles()[-1:] == [song], "the title")  # type: ignore[misc]
-        assert titles() == [f"song {number}" for number in (1, 2, 3)]
-        with listening(server, "sent.mp3") as answer:
-            assert answer.status_code == 200
-            source.close()
-            began = time.monotonic()
-            assert b"".join(answer.iter_raw())
-            # By default it would be 30 seconds.
-            assert time.monotonic() - began < 20
