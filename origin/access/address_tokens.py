@@ -11,7 +11,7 @@ import hmac
 import ipaddress
 import re
 import time
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple
@@ -25,8 +25,14 @@ MOST_SEGMENTS = 99
 TOKENS_KEPT = 8192
 """Most tokens that are kept read, and signatures that are kept computed: a viewer's requests have one."""
 
-NAME = re.compile(r"[A-Za-z0-9_-]{0,32}")
-"""The name of a viewer, in logs."""
+NAME = re.compile(r"[A-Za-z0-9_.@+-]{0,64}")
+"""The name of a viewer, in logs, such as ``anna`` or ``anna@example.org``."""
+
+PLAIN_NAME = re.compile(r"(?!--)[A-Za-z0-9_-]{0,64}")
+"""A name that is a field of a token as it is: dots separate fields."""
+
+ENCODED = "--"
+"""The beginning of a field with a name in base64url, without padding."""
 
 KEY = r"[A-Za-z0-9_-]{1,16}:[!-~]{16,256}"
 """A key: its identifier and its secret."""
@@ -50,7 +56,7 @@ NETWORK_BITS = {4: 24, 6: 64}
 """Bits that addresses of a network have in common, by the version of IP."""
 
 TOKEN = re.compile(
-    r"(v1\.([A-Za-z0-9_-]{1,16})\.([1-9][0-9]{0,14})\.([A-Za-z0-9_-]{0,32})\.(0|[1-9][0-9]?)(c?)(p?)([an]?))"
+    r"(v1\.([A-Za-z0-9_-]{1,16})\.([1-9][0-9]{0,14})\.([A-Za-z0-9_-]{0,88})\.(0|[1-9][0-9]?)(c?)(p?)([an]?))"
     r"\.([A-Za-z0-9_-]{43})"
 )
 """A token: what is signed (key, expiry, name, scope), and the signature."""
@@ -89,7 +95,8 @@ def read_token(text: str) -> AddressToken | None:
     """Read the text of a token; None for any other text."""
     if (found := TOKEN.fullmatch(text)) is None:
         return None
-    signed, key_id, expires, name, segments, clips, publish, binding, signature = found.groups()
+    signed, key_id, expires, field, segments, clips, publish, binding, signature = found.groups()
+    name = _decoded_name(field)
     label = f"{name}#{sha256(text.encode()).hexdigest()[:8]}"
     return AddressToken(
         signed,
@@ -103,6 +110,25 @@ def read_token(text: str) -> AddressToken | None:
         signature,
         label,
     )
+
+
+def _encoded_name(name: str) -> str:
+    """Return the field of a token with a name."""
+    if PLAIN_NAME.fullmatch(name):
+        return name
+    return ENCODED + urlsafe_b64encode(name.encode("ascii")).rstrip(b"=").decode("ascii")
+
+
+def _decoded_name(field: str) -> str:
+    """Return the name that a field of a token has; the field itself where it is encoded as no name is."""
+    if not field.startswith(ENCODED):
+        return field
+    text = field.removeprefix(ENCODED)
+    try:
+        name = urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
+    except ValueError:
+        return field
+    return name if NAME.fullmatch(name) else field
 
 
 class SigningKeys:
@@ -147,11 +173,11 @@ class SigningKeys:
         if segments > MOST_SEGMENTS:
             raise ValueError(f"path: {segments} segments; allowed: at most {MOST_SEGMENTS}")
         if not NAME.fullmatch(name):
-            raise ValueError("name: allowed: at most 32 letters, digits, '_', '-'")
+            raise ValueError("name: allowed: at most 64 letters, digits, '_', '-', '.', '@', '+'")
         binding = "" if not client else NETWORK if "/" in client else ADDRESS
         bound = _bound(path, binding, checked_client(client))
         scope = CLIPS * allows_clips + PUBLISH * may_publish
-        signed = f"v1.{self._newest}.{expires}.{name}.{segments}{scope}{binding}"
+        signed = f"v1.{self._newest}.{expires}.{_encoded_name(name)}.{segments}{scope}{binding}"
         return f"{signed}.{_signature(self._secrets[self._newest], signed, bound)}"
 
     def covers(self, token: AddressToken, path: str) -> bool:

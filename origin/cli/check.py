@@ -22,6 +22,7 @@ from origin.cli.check_whole import ExpectedSegment, WholeCheck
 from origin.cli.dash_manifest_reader import CheckedPiece
 from origin.config.errors import CommandError
 from origin.http.media_types import media_type_in
+from origin.tls.client_trust import explained, trusted_context
 from packager.threads import SHARED_THREADS
 
 MAX_SEGMENTS = 1000
@@ -84,13 +85,18 @@ class CheckReport:
 
 
 async def check(
-    url: str, most: int = MAX_SEGMENTS, on_progress: Callable[[int, int], None] = lambda _, __: None
+    url: str,
+    most: int = MAX_SEGMENTS,
+    on_progress: Callable[[int, int], None] = lambda _, __: None,
+    *,
+    is_insecure: bool = False,
 ) -> CheckReport:
     """Judge the playlist, manifest or file at an http or https address, or a folder of a package.
 
     Args:
         most: number of segments of finished playlists and manifests that are read at most.
         on_progress: called with how many of how many segments have been read.
+        is_insecure: whether a server with any certificate is trusted.
 
     Raises:
         CheckError: the address doesn't answer, or its answer never ends.
@@ -102,7 +108,10 @@ async def check(
         return report
     # Lengths and ranges of a compressed body would be others than the file's.
     plain = {"accept-encoding": "identity"}
-    async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=True, headers=plain) as client:
+    trust = await SHARED_THREADS.run(lambda: trusted_context(is_insecure=is_insecure))
+    async with httpx.AsyncClient(
+        timeout=TIMEOUT_SECONDS, follow_redirects=True, headers=plain, verify=trust
+    ) as client:
         judge = _Judge(client, report, Thoroughness(most, on_progress))
         try:
             async with client.stream("GET", url) as answer:
@@ -118,9 +127,7 @@ async def check(
             one = judge.playlist if is_playlist else judge.manifest if is_manifest else judge.file
             await one(url)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            untrusted = "certificate verify failed" in str(error)
-            remedy = "; SSL_CERT_FILE names a file with certificates to trust" if untrusted else ""
-            raise CheckError(f"{url}: {error or type(error).__name__}{remedy}") from error
+            raise CheckError(f"{url}: {explained(error)}") from error
     return report
 
 

@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from origin.config.errors import CommandError
+from origin.tls.client_trust import explained, led_to_https
 from packager.concurrency import background_task
 from packager.ffmpeg.live import remuxer_arguments
 from packager.process.ffmpeg_discovery import Tools, ToolsError, discover
@@ -27,6 +28,9 @@ PUSH_RETRY = RetryPolicy(0.5, 5.0, steady_seconds=10.0)
 """Delays before a server or a source that is away is asked again."""
 
 CONTINUE, OK = 100, 200
+LED = frozenset((307, 308))
+"""Statuses of a server that takes the same request at another address (RFC 9110 §15.4.8, §15.4.9)."""
+
 FINAL = frozenset((400, 401, 403, 404, 405, 409, 415, 421))
 """Statuses after which the same request would fail again; 409: another publisher has taken over."""
 
@@ -56,11 +60,13 @@ class IngestTarget:
     Attributes:
         origin: ``http://HOST:PORT`` or ``https://HOST:PORT``.
         key: its ``publish_key``.
+        trust: by which a server with HTTPS is verified.
     """
 
     origin: str
     channel: str
     key: str
+    trust: ssl.SSLContext
 
     def head(self) -> bytes:
         """Write the head of the request."""
@@ -82,10 +88,12 @@ class ServerAnswer:
     Attributes:
         status: 100 where the stream may be sent.
         line: the reason of a refusal; empty without one.
+        location: the address to which it leads; empty without one.
     """
 
     status: int
     line: str
+    location: str
 
 
 class _AgainError(Exception):
@@ -114,10 +122,15 @@ async def push(
         began = asyncio.get_running_loop().time()
         try:
             report(f"publishing to {target.channel}")
-            await _publish(source, tools, target, options)
+            led = await _publish(source, tools, target, options)
+            if led is not None:
+                target = led
+                continue
             if source.path is not None:
                 return
             reason = "it ended"
+        except ssl.SSLCertVerificationError as error:
+            raise CommandError(f"{target.origin}: {explained(error)}") from None
         except (_AgainError, OSError) as error:
             reason = str(error)
         failures.succeeded(asyncio.get_running_loop().time() - began)
@@ -145,15 +158,17 @@ async def _feed(source: Source, process: Process) -> None:
         await source.feed(process)
 
 
-async def _publish(source: Source, tools: Tools, target: IngestTarget, options: PushOptions) -> None:
-    """Publish a source to its end.
+async def _publish(
+    source: Source, tools: Tools, target: IngestTarget, options: PushOptions
+) -> IngestTarget | None:
+    """Publish a source to its end; return where the server leads instead, else None.
 
     Raises:
         CommandError: it is refused, and would be again.
         ToolsError: it can't be read.
     """
     parts = urlsplit(target.origin)
-    tls = ssl.create_default_context() if parts.scheme == "https" else None
+    tls = target.trust if parts.scheme == "https" else None
     port = parts.port or (443 if tls else 80)
     async with asyncio.timeout(options.answer_seconds):
         reader, writer = await asyncio.open_connection(parts.hostname, port, ssl=tls)
@@ -165,9 +180,12 @@ async def _publish(source: Source, tools: Tools, target: IngestTarget, options: 
             answer = await _carry(source, tools, reader, writer, options)
     finally:
         writer.close()
+    if answer.status in LED and (led := led_to_https(target.origin, answer.location)) is not None:
+        return replace(target, origin=led)
     if answer.status != OK:
         line = answer.line or f"the server answers {answer.status}"
-        raise CommandError(line) if answer.status in FINAL else _AgainError(line)
+        raise CommandError(line) if answer.status in FINAL | LED else _AgainError(line)
+    return None
 
 
 async def _carry(
@@ -216,8 +234,10 @@ async def _answer(reader: asyncio.StreamReader, options: PushOptions) -> ServerA
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
         status = int(head.split(" ", 2)[1][:3])
-        length = next((line for line in head.split("\r\n") if line.startswith("content-length:")), ":0")
-        text = await reader.readexactly(min(int(length.partition(":")[2]), options.line_bytes))
+        lines = (line.partition(":") for line in head.split("\r\n")[1:])
+        fields = {name: value.strip() for name, _, value in lines}
+        length = int(fields.get("content-length", "0"))
+        text = await reader.readexactly(min(length, options.line_bytes))
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, IndexError) as error:
         raise _AgainError("the server closed the connection") from error
-    return ServerAnswer(status, text.decode("utf-8", "replace").strip())
+    return ServerAnswer(status, text.decode("utf-8", "replace").strip(), fields.get("location", ""))

@@ -25,7 +25,7 @@ from media.errors import MediaError
 from origin.cli import start
 from origin.config import load, logging_setup
 from origin.config.errors import CommandError
-from origin.config.options import Config, ConfigError, base_address, redactor_of
+from origin.config.options import Config, ConfigError, redactor_of
 from packager.data_lock import DataInUseError
 from packager.library.local_storage import CONFIGURATION, NotFoundError
 from packager.process.ffmpeg_discovery import ToolsError
@@ -41,6 +41,11 @@ PUBLISH_KEY = "HEADWATER_PUBLISH_KEY"  # a name
 
 NEEDS_RESTART = 3
 """Exit status of a reload whose changes don't all have an effect yet."""
+
+INSECURE = click.option(
+    "--insecure", "is_insecure", is_flag=True, help="Take any certificate of the server's."
+)
+"""The option of commands that ask a server, besides SSL_CERT_FILE."""
 
 DEFAULT_CONFIG = Path(CONFIGURATION)
 FAILED = 1
@@ -285,8 +290,9 @@ def work(limits: Limits | None, file: Path | None, verbose: bool) -> None:
     show_default=True,
     help="Segments of what is finite that are read, evenly from all of it.",
 )
+@INSECURE
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
-def check(url: str, most: int, verbose: bool) -> None:
+def check(url: str, most: int, is_insecure: bool, verbose: bool) -> None:
     """Judge the playlists, segments and ranges of any origin against the standards.
 
     URL is a playlist, a DASH manifest or a file, or a folder that was packaged. Each segment of what is
@@ -302,7 +308,7 @@ def check(url: str, most: int, verbose: bool) -> None:
         if shows_progress:
             click.echo(f"\r{looked_at} of {listed} segments", nl=False, err=True)
 
-    report = asyncio.run(judge.check(url, most, show))
+    report = asyncio.run(judge.check(url, most, show, is_insecure=is_insecure))
     if shows_progress and report.listed:
         click.echo(err=True)
     for finding in report.findings:
@@ -320,13 +326,15 @@ def check(url: str, most: int, verbose: bool) -> None:
 @click.option("--channel", required=True, help="The live channel's name; its source is 'publish'.")
 @click.option("--to", "server", default="http://127.0.0.1:8000", show_default=True, help="The server.")
 @click.option("--key", envvar=PUBLISH_KEY, help=f"Its publish_key; others can't see it in {PUBLISH_KEY}.")
+@INSECURE
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
-def ingest(url: str, channel: str, server: str, key: str | None, verbose: bool) -> None:
+def ingest(url: str, channel: str, server: str, key: str | None, is_insecure: bool, verbose: bool) -> None:
     """Feed a live channel of a running server from anything that ffmpeg reads.
 
     URL is a file, which is published in real time, or a URL, which is asked for again when it ends.
     """
     from origin.cli.ingest import IngestTarget, push
+    from origin.tls.client_trust import trusted_context
 
     logging_setup.configure(
         "debug" if verbose else "info", "text", Redactor.of([*secrets_of(url), key or ""])
@@ -335,7 +343,8 @@ def ingest(url: str, channel: str, server: str, key: str | None, verbose: bool) 
         raise click.UsageError(f"The channel's publish_key is needed: in {PUBLISH_KEY}, or by --key.")
     if not server.startswith(("http://", "https://")):
         raise click.UsageError("--to names a server such as http://127.0.0.1:8000.")
-    target = IngestTarget(server.rstrip("/"), quote(channel, safe=""), key)
+    trust = trusted_context(is_insecure=is_insecure)
+    target = IngestTarget(server.rstrip("/"), quote(channel, safe=""), key, trust)
     _run(lambda: push(url, target, lambda line: click.echo(f"headwater: {redact(line)}", err=True)))
 
 
@@ -343,22 +352,28 @@ def ingest(url: str, channel: str, server: str, key: str | None, verbose: bool) 
 @click.option("--config", "file", type=click.Path(path_type=Path), help="The server's TOML file.")
 @click.option("--to", "server", help="The server.  [default: as the configuration says]")
 @click.option("--token", help="Its admin token.  [default: the configured or kept one]")
-def reload(file: Path | None, server: str | None, token: str | None) -> None:
+@INSECURE
+def reload(file: Path | None, server: str | None, token: str | None, is_insecure: bool) -> None:
     """Have the running server read its configuration again.
 
     Prints the changed options that need a restart. The exit status is 0 if there are none, 3 if there are
     some, and 1 if the configuration can't be used or the server can't be asked.
     """
-    from origin.cli.reload import address_of
     from origin.cli.reload import reload as ask
     from origin.config.kept_secrets import known_admin_token
+    from origin.config.own_addresses import own_address
+    from origin.tls.client_trust import own_context, trusted_context
 
     config = load_config(_file_of(file), {})
     if token in (None, ""):
         token = known_admin_token(config)
     if token in (None, ""):
         raise click.UsageError("The server's admin token is needed: server.admin_token, or --token.")
-    pending = ask((address_of(config) if server is None else server).rstrip("/"), token)
+    if server is None and (server := own_address(config)).startswith("https:") and not is_insecure:
+        trust = own_context(config)
+    else:
+        trust = trusted_context(is_insecure=is_insecure)
+    pending = ask(server.rstrip("/"), token, trust)
     for option in pending:
         click.echo(f"needs a restart: {option}")
     if pending:
@@ -393,6 +408,7 @@ def sign(
     """
     from origin.access.address_tokens import SigningKeys, expiry, sign_address
     from origin.config.kept_secrets import signing_keys
+    from origin.config.own_addresses import base_address
 
     config = load_config(_file_of(file), {})
     keys = SigningKeys(signing_keys(config))

@@ -607,13 +607,6 @@ def listed_seconds(options: LiveOptions | RadioOptions) -> float:
     return min(kept, seconds(options.playlist_window) or kept)
 
 
-def base_address(config: Config) -> str:
-    """Return the URL under which clients reach the server by its configuration, without a slash."""
-    server = config.server
-    host = f"[{server.host}]" if ":" in server.host else server.host
-    return server.public_url.rstrip("/") or f"http://{host}:{server.port}"
-
-
 def has_signed(config: Config) -> bool:
     """Return whether anything is only for those with a token."""
     accesses = [config.library.access, *config.library.folders.values()]

@@ -31,7 +31,7 @@ from origin.config.kept_secrets import (
     station_of,
     with_secrets,
 )
-from origin.config.options import Config, data_folder, event_channels, redactor_of, seconds
+from origin.config.options import Config, event_channels, redactor_of, seconds
 from origin.config.stations import has_dvr
 from origin.config.warnings import unserved
 from origin.http.answer import Headers
@@ -71,7 +71,7 @@ from origin.server.services.services import Services, StartFacts
 from origin.server.services.worker_interface import Workers, WorkerTls
 from origin.system import lan_address, malloc, privileges, rlimits, socket_activation
 from origin.system.connection_acceptor import MakeAcceptor, MakeListener, SocketListener
-from origin.tls.certificates import Certificates
+from origin.tls.certificates import Certificates, configured_certificates
 from packager.data_lock import DataInUseError, DataLock
 from packager.process import sandbox
 from packager.process.ffmpeg_discovery import Tools, ToolsError
@@ -231,7 +231,7 @@ async def _make_ready(
     await SHARED_THREADS.run(services.check_library)
     certificates = None
     if config.tls.certificate:
-        certificates = await SHARED_THREADS.run(_certificates, config)
+        certificates = await SHARED_THREADS.run(configured_certificates, config)
         services.add(certificates)
         followers.append(lambda _: certificates.reload())
     reset_key = await SHARED_THREADS.run(kept_reset_key, config)
@@ -365,18 +365,6 @@ async def _prepare(
     for line in await SHARED_THREADS.run(lambda: list(unserved(config))):
         log.warning("an option has no effect", reason=line)
     return config, tools
-
-
-def _certificates(config: Config) -> Certificates:
-    """Read the certificates, or make one for development.
-
-    Raises:
-        CertificateError: there is none that can be used.
-    """
-    own = (lan_address.own_address(family) for family in (socket.AF_INET, socket.AF_INET6))
-    hosts = ["localhost", "127.0.0.1", "::1", socket.gethostname(), *config.server.names, *filter(None, own)]
-    tls = config.tls
-    return Certificates(tls.certificate, tls.key, data_folder(config, "tls"), hosts)
 
 
 def _http_config(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from origin.config.errors import CommandError
-from origin.config.options import SELF_SIGNED
+from origin.config.options import SELF_SIGNED, Config, data_folder
+from origin.system import lan_address
 from origin.tls.self_signed import self_signed
 from packager.safe_files import DataFolder
 from packager.threads import SHARED_THREADS
@@ -193,6 +195,17 @@ class Certificates:
         ]
         _choose_by_name(found)
         return found
+
+
+def configured_certificates(config: Config) -> Certificates:
+    """Read the certificates of a configuration with TLS, or make one for development.
+
+    Raises:
+        CertificateError: there is none that can be used.
+    """
+    own = (lan_address.own_address(family) for family in (socket.AF_INET, socket.AF_INET6))
+    hosts = ["localhost", "127.0.0.1", "::1", socket.gethostname(), *config.server.names, *filter(None, own)]
+    return Certificates(config.tls.certificate, config.tls.key, data_folder(config, "tls"), hosts)
 
 
 class GivenCertificates:

@@ -1,0 +1,131 @@
+"""Commands that ask a server whose plain port leads everybody to HTTPS, with a certificate of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import ServerProcess, start_server
+from tests.fork_server import HEADWATER
+from tests.keys import ADMIN_TOKEN
+from tests.packager.films import film
+from tests.patience import CLIENT_SECONDS
+from tests.ports import kept_port
+from tests.waiting import wait_for
+
+KEY = "a-publish-key-of-tests"
+CONFIG = """
+[server]
+port = {port}
+data = "data"
+names = ["localhost"]
+
+[tls]
+certificate = "self-signed"
+port = {https}
+redirect = true
+
+[library]
+folders = {{ "private" = "signed" }}
+
+[[live]]
+name = "studio"
+source = "publish"
+publish_key = "{key}"
+ladder = ["source"]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("https")
+    (folder / "library" / "private").mkdir(parents=True)
+    for name in ("film.mp4", "private/film.mp4"):
+        shutil.copy(film("bframes.mp4"), folder / "library" / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[ServerProcess]:
+    with kept_port() as port, kept_port() as https:
+        (folder / "headwater.toml").write_text(CONFIG.format(port=port, https=https, key=KEY))
+        server = start_server(cwd=folder)
+        yield server
+        assert server.stop() == 0, server.text()
+
+
+def run(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [HEADWATER, *words]
+    variables = {**os.environ, "HEADWATER_SERVER_ADMIN_TOKEN": ADMIN_TOKEN, **env}
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=CLIENT_SECONDS,
+        check=False,
+    )
+
+
+def certificate(folder: Path) -> str:
+    return str(folder / "data" / "tls" / "self-signed.pem")
+
+
+def test_reload_trusts_the_certificate_of_the_configuration(server: ServerProcess, folder: Path) -> None:
+    done = run(folder, "reload")
+    assert (done.returncode, done.stdout) == (0, "read again; nothing needs a restart\n"), done.stderr
+
+
+def test_reload_follows_a_server_to_https_with_the_trust_that_it_has(
+    server: ServerProcess, folder: Path
+) -> None:
+    refused = run(folder, "reload", "--to", server.url)
+    assert refused.returncode == 1
+    assert "SSL_CERT_FILE" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert run(folder, "reload", "--to", server.url, "--insecure").returncode == 0
+    assert run(folder, "reload", "--to", server.url, SSL_CERT_FILE=certificate(folder)).returncode == 0
+
+
+def test_ingest_follows_a_server_to_https_with_the_trust_that_it_has(
+    server: ServerProcess, folder: Path
+) -> None:
+    words = ["ingest", "library/film.mp4", "--channel", "studio", "--key", KEY, "--to", server.url]
+    refused = run(folder, *words)
+    assert refused.returncode == 1
+    assert "SSL_CERT_FILE" in refused.stderr
+    assert run(folder, *words, "--insecure").returncode == 0
+    assert run(folder, *words, SSL_CERT_FILE=certificate(folder)).returncode == 0
+
+
+def test_check_judges_a_server_that_leads_to_https(server: ServerProcess, folder: Path) -> None:
+    url = f"{server.url}/vod/film.mp4/master.m3u8"
+    refused = run(folder, "check", url)
+    assert refused.returncode == 1
+    assert "SSL_CERT_FILE" in refused.stderr
+    for done in (
+        run(folder, "check", url, "--insecure"),
+        run(folder, "check", url, SSL_CERT_FILE=certificate(folder)),
+    ):
+        assert done.returncode == 0, done.stdout
+
+
+def test_sign_prints_the_address_by_https(server: ServerProcess, folder: Path) -> None:
+    (https,) = re.findall(r"https://[0-9.:]+", server.text())[:1]
+    done = run(folder, "sign", "/media/private/film.mp4", "--name", "anna.b@example.org")
+    assert done.stdout.startswith(https.replace("127.0.0.1", "localhost")), done.stderr
+    signed = done.stdout.strip()
+
+    def served() -> bytes:
+        answer = httpx.get(signed, verify=False, timeout=CLIENT_SECONDS)
+        return answer.content if answer.status_code == 200 else b""
+
+    assert wait_for(served, "the library") == (folder / "library" / "film.mp4").read_bytes()
