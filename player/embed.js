@@ -8,6 +8,8 @@ const againMs = () => 1500 + 1000 * Math.random();
 const AHEAD_OF_EDGE_S = 1;
 const LOOK_MS = 500;
 const SILENT_MS = 4000;
+/** A player that has waited so long for a picture while the channel is on air, as in front of a gap, begins anew. */
+const STUCK_MS = 8000;
 
 // The token of a signed address stands before the rest, and media are behind it, too.
 const [, token, kind, path] = location.pathname.match(/^((?:\/t\/[^/]+)?)\/embed\/([^/]+)\/(.*)$/);
@@ -132,11 +134,15 @@ function recover(hls, address, { type, response }) {
 /** A source that goes leaves gaps in the playlists, and no error: after a while without a picture that is said. */
 function watch(hls, beginAnew) {
   let without = 0;
+  let waiting = 0;
   const timer = setInterval(() => {
     if (!hls.media) clearInterval(timer);
     without = media.readyState < HTMLMediaElement.HAVE_FUTURE_DATA ? without + 1 : 0;
     // A restart of the server has put the edge before what was shown: hls.js would wait for it there.
-    if (hls.media && without && hls.latestLevelDetails?.edge + AHEAD_OF_EDGE_S < media.currentTime) {
+    const isAhead = without && hls.latestLevelDetails?.edge + AHEAD_OF_EDGE_S < media.currentTime;
+    const isOnAir = hls.latestLevelDetails?.fragments.at(-1)?.gap === false;
+    waiting = without && isOnAir ? waiting + 1 : 0;
+    if (hls.media && (isAhead || waiting * LOOK_MS > STUCK_MS)) {
       clearInterval(timer);
       hls.destroy();
       beginAnew();

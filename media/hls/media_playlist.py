@@ -225,7 +225,8 @@ class MediaPlaylist:
         preload_hint: URI of the next part, or None.
         map_hint: URI of the next part's init segment if it isn't in force yet, or None.
         ended: whether EXT-X-ENDLIST ends it.
-        start: seconds behind its beginning at which playback begins, exactly; None for no such wish.
+        start: seconds after its beginning at which playback begins, exactly; negative ones count from its
+            end; None for no such wish.
         i_frames_only: whether each segment is one I-frame.
         images_only: whether each segment is a picture (EXT-X-IMAGES-ONLY, Roku's).
         comments: lines for human readers (§4.1), without the ``#`` in front.
@@ -311,7 +312,8 @@ class MediaPlaylist:
         if self.playlist_type is not None:
             lines.append(f"#EXT-X-PLAYLIST-TYPE:{self.playlist_type}")
         if self.start is not None:
-            lines.append(f"#EXT-X-START:TIME-OFFSET={decimal(self.start)},PRECISE=YES")
+            offset = "-" * (self.start < 0) + decimal(abs(self.start))
+            lines.append(f"#EXT-X-START:TIME-OFFSET={offset},PRECISE=YES")
         if self.i_frames_only:
             lines.append("#EXT-X-I-FRAMES-ONLY")
         if self.images_only:

@@ -25,6 +25,7 @@ from packager.publish.date_ranges import DateRanges
 from packager.publish.hls_line_cache import History, playlist_segment
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.limits import BLOCK_PERIODS, DEFAULT_LIMITS, PublishLimits
+from packager.publish.start_point import start_offset
 from packager.window.cadence import Cadence
 from packager.window.model import LivePart, LiveSegment
 from packager.window.rendition import Rendition, init_uri, part_uri, variant_renditions
@@ -100,6 +101,7 @@ def media_playlist(
         older=lines,
         media_sequence_number=window.listed[0].number if window.listed else window.next_number,
         discontinuity_sequence=window.discontinuity_sequence,
+        start=start_offset(window, Fraction(HOLD_BACK * target_duration)),
         part_target=cadence.part_target,
         server_control=_server_control(cadence, skip_until),
         skipped_segments=skipped,
