@@ -1,0 +1,135 @@
+"""Players that open a channel with a past whose end has gaps: before a publisher, just after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.async_api import Browser, Page, Route
+
+from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import copied_channel
+from tests.e2e.conftest import PATIENCE_SECONDS, POLL_SECONDS, new_page
+from tests.origin.ingest.studio import KEY, encoder_arguments, encoding
+from tests.patience import CLIENT_SECONDS
+from tests.ports import kept_port
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+
+BARE = """<!doctype html><link rel=icon href=data:,>
+<video id=video muted autoplay playsinline></video>
+<script type=module>
+  import Hls from "/player/vendor/hls.min.mjs";
+  const hls = new Hls({ lowLatencyMode: LOW_LATENCY });
+  hls.loadSource("/live/NAME/master.m3u8");
+  hls.attachMedia(document.getElementById("video"));
+</script>"""
+"""A page with hls.js as its own documentation shows it: nothing begins anew after an error."""
+
+PLAYERS = ("embed", "hls.js", "hls.js without parts")
+
+ADVANCES = """() => new Promise((resolve) => {
+  const { currentTime, readyState } = document.querySelector("video");
+  setTimeout(() => {
+    const video = document.querySelector("video");
+    const passed = video.currentTime - currentTime;
+    resolve(video.readyState > 2 && readyState > 2 && passed > 0 && passed < 1);
+  }, 500);
+})"""
+
+
+async def opened(browser: Browser, server: ServerProcess, player: str, name: str) -> Page:
+    page = await new_page(browser)
+    if player == "embed":
+        await page.goto(f"{server.url}/embed/live/{name}?autoplay&muted")
+        return page
+    body = BARE.replace("NAME", name).replace("LOW_LATENCY", "true" if player == "hls.js" else "false")
+
+    async def bare(route: Route) -> None:
+        await route.fulfill(body=body, content_type="text/html")
+
+    await page.route("**/bare.html", bare)
+    await page.goto(f"{server.url}/bare.html")
+    return page
+
+
+async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not await condition():
+        assert time.monotonic() < end, what
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def until_playing(page: Page) -> None:
+    async def plays() -> bool:
+        return bool(await page.evaluate(ADVANCES))
+
+    await until(plays, "it plays")
+
+
+def media_playlist(server: ServerProcess, name: str) -> str:
+    answer = httpx.get(f"{server.url}/live/{name}/source/media.m3u8", timeout=CLIENT_SECONDS)
+    return answer.text if answer.status_code == 200 else ""
+
+
+@contextlib.contextmanager
+def started(folder: Path, port: int) -> Iterator[ServerProcess]:
+    server = start_server("--config", str(folder / "headwater.toml"), "--port", str(port))
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[int]:
+    past = 'dvr = "1h"'
+    (tmp_path / "headwater.toml").write_text(
+        f'[server]\nallow_embed = ["*"]\ndata = "{tmp_path / "data"}"\n[library]\npath = "{tmp_path}"\n'
+        f'[[live]]\nname = "studio"\nsource = "publish"\npublish_key = "{KEY}"\nladder = ["source"]\n{past}\n'
+        f"{copied_channel('picture', past)}"
+    )
+    with kept_port() as port:
+        yield port
+
+
+async def until_listed(server: ServerProcess, name: str, text: str, times: int) -> None:
+    async def is_listed() -> bool:
+        return media_playlist(server, name).count(text) >= times
+
+    await until(is_listed, f"{times} times {text}")
+
+
+@pytest.mark.parametrize("player", PLAYERS)
+async def test_who_waits_before_the_publisher_begins_sees_it_begin(
+    browser: Browser, tmp_path: Path, port: int, player: str
+) -> None:
+    with started(tmp_path, port) as server:
+        words = [*encoder_arguments().split(), "-method", "PUT", f"{server.url}/live/studio/ingest?key={KEY}"]
+        with encoding(*words):
+            await until_listed(server, "studio", ".m4s\n", 4)
+        await until_listed(server, "studio", "#EXT-X-GAP", 3)
+        page = await opened(browser, server, player, "studio")
+        # The end of the earlier run is shown, and its last picture stays.
+        await page.wait_for_function("document.querySelector('video').readyState === 2")
+        with encoding(*words):
+            await until_playing(page)
+        await page.close()
+
+
+@pytest.mark.parametrize("player", PLAYERS)
+async def test_who_opens_a_channel_with_a_past_just_after_a_restart_sees_it(
+    browser: Browser, tmp_path: Path, port: int, player: str
+) -> None:
+    with started(tmp_path, port) as server:
+        await until_listed(server, "picture", ".m4s\n", 4)
+    with started(tmp_path, port) as server:
+        await until_listed(server, "picture", "#EXT-X-DISCONTINUITY\n", 1)
+        page = await opened(browser, server, player, "picture")
+        await until_playing(page)
+        await page.close()
