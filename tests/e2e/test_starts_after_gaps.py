@@ -65,11 +65,11 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def until_playing(page: Page) -> None:
-    async def plays() -> bool:
-        return bool(await page.evaluate(ADVANCES))
+async def until_true(page: Page, expression: str) -> None:
+    async def is_true() -> bool:
+        return bool(await page.evaluate(expression))
 
-    await until(plays, "it plays")
+    await until(is_true, expression)
 
 
 def media_playlist(server: ServerProcess, name: str) -> str:
@@ -116,9 +116,9 @@ async def test_who_waits_before_the_publisher_begins_sees_it_begin(
         await until_listed(server, "studio", "#EXT-X-GAP", 3)
         page = await opened(browser, server, player, "studio")
         # The end of the earlier run is shown, and its last picture stays.
-        await page.wait_for_function("document.querySelector('video').readyState === 2")
+        await until_true(page, "() => document.querySelector('video').readyState === 2")
         with encoding(*words):
-            await until_playing(page)
+            await until_true(page, ADVANCES)
         await page.close()
 
 
@@ -131,5 +131,5 @@ async def test_who_opens_a_channel_with_a_past_just_after_a_restart_sees_it(
     with started(tmp_path, port) as server:
         await until_listed(server, "picture", "#EXT-X-DISCONTINUITY\n", 1)
         page = await opened(browser, server, player, "picture")
-        await until_playing(page)
+        await until_true(page, ADVANCES)
         await page.close()
