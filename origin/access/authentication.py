@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from origin.access.key_hash import KeyHash, digest
+from origin.access.token_keys import TokenFault
 from origin.responses.refusal import RefusalError, plain_refusal
 
 CHALLENGE = 'Basic realm="Headwater", charset="UTF-8"'
@@ -46,6 +47,9 @@ MOST_COMPARISONS = 256
 
 _CREDENTIALS = "headwater.credentials"
 """Key of a scope with the credentials that its request presents."""
+
+FaultFinder = Callable[[str, str, str], TokenFault | None]
+"""Returns why nothing can be changed with a token, by text, path and client; None for other texts."""
 
 CheckedHook = Callable[[Request, bool], Awaitable[None]]
 """Called with a request and whether its credentials were wrong; the answer waits for it."""
@@ -114,12 +118,14 @@ class _Credentials:
         source: the parts of the request that the credentials were read from.
         presented: the credentials that count at every address.
         further: keys of the query before the last one, which count where several channels are read.
+        faults: of presented tokens that are none for the address.
     """
 
     source: tuple[str, bytes]
     presented: tuple[_Presented, ...]
     further: tuple[_Presented, ...] = ()
     comparisons: int = 0
+    faults: tuple[TokenFault, ...] = ()
 
     def fitting(self, presented: Sequence[_Presented], secrets: Collection[Secret]) -> frozenset[Secret]:
         """Return those of some secrets that one of some credentials is.
@@ -131,6 +137,11 @@ class _Credentials:
         if self.comparisons > MOST_COMPARISONS:
             raise RefusalError(400, f"at most {MOST_COMPARISONS} comparisons of keys: name fewer of them")
         return _fitting(presented, secrets)
+
+
+def _no_fault(_text: str, _path: str, _client: str) -> TokenFault | None:
+    """The default where no tokens are valid."""
+    return None
 
 
 async def _nothing(_request: Request, _failed: bool) -> None:  # the hook's signature
@@ -161,6 +172,7 @@ class Authenticator:
         on_checked: called behind each check of a request that presented something.
         clock: seconds since the epoch.
         seconds_to_wait: returns for how long no guessable key of an address is compared.
+        fault_of: says what is wrong with a token.
     """
 
     def __init__(
@@ -168,7 +180,9 @@ class Authenticator:
         on_checked: CheckedHook = _nothing,
         clock: Callable[[], float] = time.time,
         seconds_to_wait: Callable[[str], float] = _no_wait,
+        fault_of: FaultFinder = _no_fault,
     ) -> None:
+        self._fault_of = fault_of
         self._on_checked = on_checked
         self._clock = clock
         self._seconds_to_wait = seconds_to_wait
@@ -207,10 +221,22 @@ class Authenticator:
         fitting |= {secret for secret in secrets if _is_signed(request, secret, now)}
         if guesses and not fitting:
             raise TooManyGuessesError(wait)
+        if not fitting and secrets and not credentials.faults:
+            credentials.faults = tuple(self._faults(request))
+        # A token whose signature is right is nobody's guess, whatever else is wrong with it.
+        if any(fault.is_signed for fault in credentials.faults):
+            return fitting
         # Where nothing is wanted, nothing is wrong.
         if secrets and (presented or "signature" in request.query_params):
             await self._on_checked(request, not fitting)
         return fitting
+
+    def _faults(self, request: Request) -> Iterator[TokenFault]:
+        """Yield what is wrong with the tokens that a request presents in a key's place."""
+        for secret, _ in presented_secrets(request):
+            text = secret.decode("latin-1")
+            if (fault := self._fault_of(text, request.url.path, client_address(request))) is not None:
+                yield fault
 
 
 def begin_check(request: Request) -> None:
@@ -269,6 +295,9 @@ def challenge(request: Request) -> str:
 
 def key_reason(request: Request, text: str) -> str:
     """Return why a request isn't authorised: its wrong key, or the line that says which key is needed."""
+    known: _Credentials | None = request.scope.get(_CREDENTIALS)
+    if known is not None and known.faults:
+        return f"{known.faults[0].line}; {text}"
     has_key = any(presented for presented, _ in presented_secrets(request))
     return f"{WRONG_KEY}: {text}" if has_key else text
 

@@ -8,8 +8,9 @@ import time
 import urllib.parse
 from typing import NamedTuple
 
-from origin.access.protected_addresses import EXPIRED, Grant, TokenGuard
+from origin.access.protected_addresses import Grant, TokenGuard
 from origin.access.revocations import RevocationWatch
+from origin.access.token_keys import EXPIRED
 from origin.access.viewer_sessions import ENDED
 from origin.answers.heads import RepresentationHead
 from origin.answers.refusals import refusal
@@ -58,7 +59,7 @@ class GuardedHandler:
         if self._guard.keys.version != self._version:
             return None
         if time.time() >= self._grant.until:
-            return refusal(request, 403, 0, EXPIRED)
+            return refusal(request, 403, 0, EXPIRED.line)
         watch: ReplyWatch | None = None
         if self._is_counted and request.method == "GET":
             found = self._guard.session(self._grant, request.client, _agent_of(request.fields))
@@ -154,7 +155,7 @@ class GuardedPending(Pending):
             receiver.fail(error)
 
     def _expire(self) -> None:
-        self._refuse(EXPIRED)
+        self._refuse(EXPIRED.line)
 
     def _cut(self) -> None:
         self._refuse(ENDED)

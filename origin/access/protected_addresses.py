@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from origin.access.address_tokens import PLAYLISTS, AddressToken, has_clip, is_plain
-from origin.access.token_keys import Token, TokenKeys
+from origin.access.token_keys import EXPIRED, NOT_VALID, Token, TokenKeys
 from origin.access.viewer_sessions import ViewerSession, ViewerSessions
 from packager.library.title_files import RENDITION
 
@@ -21,8 +21,6 @@ PATHS_KEPT = 1024
 """Most paths of which it is kept whether they need a token: all viewers of something have the same."""
 
 MISSING = "a token is needed: this address is for those who were given one"
-NOT_VALID = "the token isn't valid for this address"
-EXPIRED = "the token has expired"
 NO_CLIPS = "the token doesn't allow clips"
 
 
@@ -189,7 +187,8 @@ class TokenGuard:
             return Grant(MISSING)
         found = self.keys.read(token, client)
         if found is None or not self.keys.covers(found, signed_path):
-            return Grant(NOT_VALID)
+            fault = self.keys.fault(token, signed_path, client) or NOT_VALID
+            return Grant(fault.line)
         ends = found.expires + self._grace
         # A playlist that was answered in time leads to media, whose requests come later.
         is_media = path.startswith(("/live/", "/vod/")) and not path.endswith(PLAYLISTS)
@@ -206,7 +205,7 @@ class TokenGuard:
             "" if isinstance(found, AddressToken) else found.digest,
         )
         if time.time() >= grant.until:
-            return grant._replace(refusal=EXPIRED)
+            return grant._replace(refusal=EXPIRED.line)
         is_clip = query and not found.allows_clips and has_clip(query)
         return grant._replace(refusal=NO_CLIPS) if is_clip else grant
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from origin.access.authentication import AdminToken, Secret, fits_any
 from origin.access.key_hash import KeyHash
-from origin.access.token_keys import TokenKeys
+from origin.access.token_keys import TokenFault, TokenKeys
 
 
 class PublishKeys:
@@ -49,6 +49,12 @@ class PublishKeys:
         return fits_any(key, self.secrets(channel)) or (
             self._tokens is not None and self._tokens.may_publish(key, f"/live/{channel}/ingest", address)
         )
+
+    def fault(self, channel: str, key: str, address: str) -> TokenFault | None:
+        """Return what is wrong with a token in the place of a channel's key; None for any other text."""
+        if self._tokens is None:
+            return None
+        return self._tokens.fault(key, f"/live/{channel}/ingest", address, publishes=True)
 
     def key(self, channel: str) -> str:
         """Return a channel's key, for the administrator; empty where none, or only its hash, is known."""

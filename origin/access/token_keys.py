@@ -11,7 +11,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import structlog
 
@@ -35,7 +35,31 @@ FRESH_SECONDS = 600.0
 RETRY_SECONDS = 30.0
 """Least pause between two requests for a set, however many tokens name unknown keys, or none has come yet."""
 
+WEB_TOKEN = "eyJ"  # noqa: S105  # a beginning
+"""Beginning of each JSON Web Token: ``{"`` in base64url."""
+
 Token: TypeAlias = "AddressToken | WebToken"  # noqa: S105  # a type
+
+
+class TokenFault(NamedTuple):
+    """The reason why a text with a token's form isn't one with which something may be done now.
+
+    Attributes:
+        line: a sentence about the token.
+        is_signed: whether its signature is right, so that it is no guess of somebody's.
+    """
+
+    line: str
+    is_signed: bool
+
+
+NOT_VALID = TokenFault("the token isn't valid for this address", is_signed=False)
+EXPIRED = TokenFault("the token has expired", is_signed=True)
+NOT_YET = TokenFault("the token isn't valid yet", is_signed=True)
+REVOKED = TokenFault("the token was revoked", is_signed=True)
+NOT_HERE = TokenFault("the token is for another client", is_signed=True)
+ELSEWHERE = TokenFault("the token isn't valid for this address", is_signed=True)
+NO_PUBLISHING = TokenFault("the token doesn't allow publishing", is_signed=True)
 
 
 class TokenKeys:
@@ -159,6 +183,36 @@ class TokenKeys:
             return None
         return token if token.create and token.is_valid_here else None
 
+    def fault(self, text: str, path: str, client: str, *, publishes: bool = False) -> TokenFault | None:
+        """Return why nothing may be done with a text that has a token's form; None for any other text.
+
+        Args:
+            path: decoded, without a query.
+            client: the address of who presents it; empty where it isn't known.
+            publishes: whether a token that may only be read with is faulty.
+        """
+        own = read_token(text)
+        if own is not None:
+            own = own._replace(client=client)
+            if not self.signing.covers(own, path):
+                return NOT_VALID
+            return EXPIRED if time.time() >= own.expires else _unfit(own, publishes=publishes)
+        if self._web is None or not text.startswith(WEB_TOKEN):
+            return None
+        web = self._web.read(text)
+        if web is None:
+            return TokenFault(*self._web.fault(text))
+        if web.digest in self.revocations:
+            return REVOKED
+        if time.time() >= web.expires:
+            return EXPIRED
+        if time.time() < web.begins:
+            return NOT_YET
+        web = web._replace(client=client)
+        if not web.is_valid_here:
+            return NOT_HERE
+        return _unfit(web, publishes=publishes) if web.covers(path) else ELSEWHERE
+
     async def fetch_missing(self, text: str) -> None:
         """Fetch the sets of keys anew if a text is a token of an unknown key; see `RETRY_SECONDS`."""
         if self._sets and text and self._web is not None and not self._web.knows(text):
@@ -176,6 +230,10 @@ class TokenKeys:
 
     def close(self) -> None:
         """Nothing waits longer than `FETCH_SECONDS`."""
+
+
+def _unfit(token: Token, *, publishes: bool) -> TokenFault | None:
+    return NO_PUBLISHING if publishes and not token.may_publish else None
 
 
 class KeySet:

@@ -159,6 +159,30 @@ class WebTokenKeys:
                 continue
         return None
 
+    def fault(self, text: str) -> tuple[str, bool]:
+        """Return why a text isn't a token that `read` returns, and whether its signature is right."""
+        if (header := header_of(text)) is None or "crit" in header:
+            return "the token is malformed", False
+        candidates = self._candidates(header)
+        for key in candidates:
+            try:
+                self._checked(text, key)
+            except jwt.InvalidSignatureError:
+                continue
+            except jwt.InvalidAudienceError:
+                return "the token is for another audience (aud)", True
+            except jwt.InvalidIssuerError:
+                return "the token is of another issuer (iss)", True
+            except jwt.MissingRequiredClaimError as error:
+                return f"the token lacks {error.claim}", True
+            except KeyError as error:
+                return f"the token lacks {error.args[0]}", True
+            except jwt.DecodeError:
+                return "the token is malformed", False
+            except _FAULTS:
+                return "the token has a claim that isn't understood", True
+        return "the token isn't signed by a key that is known here", False
+
     def knows(self, text: str) -> bool:
         """Return whether there is a key with the identifier that a token names, or the text names none."""
         key_id = (header_of(text) or {}).get("kid")

@@ -369,11 +369,10 @@ def reload(file: Path | None, server: str | None, token: str | None, is_insecure
         token = known_admin_token(config)
     if token in (None, ""):
         raise click.UsageError("The server's admin token is needed: server.admin_token, or --token.")
-    if server is None and (server := own_address(config)).startswith("https:") and not is_insecure:
-        trust = own_context(config)
-    else:
-        trust = trusted_context(is_insecure=is_insecure)
-    pending = ask(server.rstrip("/"), token, trust)
+    address = own_address(config) if server is None else server.rstrip("/")
+    is_own = server is None and address.startswith("https:") and not is_insecure
+    trust = own_context(config) if is_own else trusted_context(is_insecure=is_insecure)
+    pending = ask(address, token, trust)
     for option in pending:
         click.echo(f"needs a restart: {option}")
     if pending:

@@ -153,10 +153,12 @@ class IngestAdmission:
             raise RefusedError(RefusalReason.WRONG_KEY, "wrong keys came from this address: wait a little")
         if not self.has_key(channel, key, address):
             # No key at all is no guess: some encoders ask once without, and then with it.
-            delay = self._guess_delay.failed(address) if key else 0.0
-            needed = "the channel's publish_key is needed"
-            reason = f"{WRONG_KEY}: {needed}" if key else needed
-            self._refusals.write(address, channel=channel, reason=WRONG_KEY)
+            fault = self._keys.fault(channel, key, address)
+            is_guess = bool(key) and (fault is None or not fault.is_signed)
+            delay = self._guess_delay.failed(address) if is_guess else 0.0
+            wrong, needed = WRONG_KEY if fault is None else fault.line, "the channel's publish_key is needed"
+            reason = f"{wrong}: {needed}" if key else needed
+            self._refusals.write(address, channel=channel, reason=wrong)
             raise RefusedError(RefusalReason.WRONG_KEY, reason, delay)
 
     async def approve(self, channel: str, publisher: Publisher) -> Approval:

@@ -237,7 +237,11 @@ def build_app(
             yield
 
     guess_delay = services.guess_delay
-    authenticator = Authenticator(guess_delay, seconds_to_wait=guess_delay.seconds_to_wait)
+    authenticator = Authenticator(
+        guess_delay,
+        seconds_to_wait=guess_delay.seconds_to_wait,
+        fault_of=functools.partial(services.token_keys.fault, publishes=True),
+    )
     guard = services.guard
 
     async def holds_token(scope: Scope) -> bool:

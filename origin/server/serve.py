@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from origin.access.authentication import AdminToken
 from origin.access.policy import AccessOptions, loopback_ports
-from origin.config import logging_setup
+from origin.config import lan_address, logging_setup
 from origin.config.kept_secrets import (
     ACCESS_KEY,
     MadeSecret,
@@ -69,7 +69,7 @@ from origin.server.services.recording_services import recording_places
 from origin.server.services.service_reload import ServiceReload
 from origin.server.services.services import Services, StartFacts
 from origin.server.services.worker_interface import Workers, WorkerTls
-from origin.system import lan_address, malloc, privileges, rlimits, socket_activation
+from origin.system import malloc, privileges, rlimits, socket_activation
 from origin.system.connection_acceptor import MakeAcceptor, MakeListener, SocketListener
 from origin.tls.certificates import Certificates, configured_certificates
 from packager.data_lock import DataInUseError, DataLock

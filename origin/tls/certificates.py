@@ -16,9 +16,9 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from origin.config import lan_address
 from origin.config.errors import CommandError
 from origin.config.options import SELF_SIGNED, Config, data_folder
-from origin.system import lan_address
 from origin.tls.self_signed import self_signed
 from packager.safe_files import DataFolder
 from packager.threads import SHARED_THREADS

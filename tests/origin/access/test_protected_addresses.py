@@ -9,15 +9,13 @@ import pytest
 
 from origin.access.guarded_handler import GuardedHandler, GuardedRepeat, HandlerGuard
 from origin.access.protected_addresses import (
-    EXPIRED,
     MISSING,
     NO_CLIPS,
-    NOT_VALID,
     Grant,
     ProtectedAddresses,
     TokenGuard,
 )
-from origin.access.token_keys import TokenKeys
+from origin.access.token_keys import EXPIRED, NOT_VALID, TokenKeys
 from origin.answers.byte_sources import PiecesSource
 from origin.answers.heads import CommonLines, RepresentationHead
 from origin.answers.reply import Pending, Reply, ReplyReceiver
@@ -73,7 +71,7 @@ def test_protected_addresses_need_a_token(path: str) -> None:
     assert grant.refusal == MISSING
     wrong = guard.decide("v1.new.1.anna.2.nonsense", path)
     assert wrong is not None
-    assert wrong.refusal == NOT_VALID
+    assert wrong.refusal == NOT_VALID.line
 
 
 @pytest.mark.parametrize(
@@ -175,15 +173,15 @@ def test_media_are_answered_a_little_longer_than_playlists() -> None:
         assert grant is not None
         told[name] = grant.refusal
     assert told == {
-        "master.m3u8": EXPIRED,
-        "manifest.mpd": EXPIRED,
-        "720p/media.m3u8": EXPIRED,
+        "master.m3u8": EXPIRED.line,
+        "manifest.mpd": EXPIRED.line,
+        "720p/media.m3u8": EXPIRED.line,
         "720p/3.m4s": "",
         "720p/init-0.mp4": "",
     }
     later = guard.decide(KEYS.sign("/live/demo", soon(-61)), "/live/demo/720p/3.m4s")
     assert later is not None
-    assert later.refusal == EXPIRED
+    assert later.refusal == EXPIRED.line
 
 
 def test_clips_need_a_token_that_allows_them() -> None:

@@ -62,7 +62,7 @@ def server(folder: Path) -> Iterator[ServerProcess]:
 
 
 def run(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [HEADWATER, *words]
+    command = [str(HEADWATER), *words]
     variables = {**os.environ, "HEADWATER_SERVER_ADMIN_TOKEN": ADMIN_TOKEN, **env}
     return subprocess.run(
         command,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from origin.system.lan_address import address_for_others, own_address, qr_code
+from origin.config.lan_address import address_for_others, own_address, qr_code
 from tests.fork_server import HEADWATER
 from tests.qr_code import read
 

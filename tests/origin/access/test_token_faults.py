@@ -1,0 +1,152 @@
+"""What is wrong with a token is said wherever one is presented, and its holder is no guesser."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+
+from tests.conftest import ServerProcess, start_server
+from tests.patience import CLIENT_SECONDS
+from tests.ports import kept_port
+from tests.rtmp import publishing
+
+SECRET = "a-secret-that-only-the-backend-knows"
+ISSUER = "https://backend.example"
+CONFIG = f"""
+[server]
+port = 0
+rtmp_port = {{rtmp}}
+
+[access]
+jwt_keys = ["HS256:{SECRET}"]
+jwt_audience = "headwater"
+jwt_issuer = "{ISSUER}"
+
+[[live]]
+name = "studio"
+source = "publish"
+publish_key = "a-publish-key-of-tests"
+access = "signed"
+
+[[radio]]
+name = "fm.mp3"
+source = "publish"
+source_password = "a-source-password"
+
+[[events]]
+name = "chat"
+publish_token = "a-publish-token-of-tests"
+
+[limits]
+wrong_passwords = 2
+"""
+
+
+@dataclass(frozen=True)
+class Ports:
+    server: ServerProcess
+    rtmp: int
+
+
+@pytest.fixture(scope="module")
+def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:
+    folder = tmp_path_factory.mktemp("faults")
+    with kept_port() as rtmp:
+        (folder / "headwater.toml").write_text(CONFIG.format(rtmp=rtmp))
+        server = start_server(cwd=folder)
+        yield Ports(server, rtmp)
+        assert server.stop() == 0
+
+
+def token(secret: str = SECRET, **claims: Any) -> str:
+    now = int(time.time())
+    usual = {
+        "exp": now + 3600,
+        "aud": "headwater",
+        "iss": ISSUER,
+        "sub": "anna",
+        "paths": ["/"],
+        "publish": True,
+    }
+    return jwt.encode({name: value for name, value in (usual | claims).items() if value is not None}, secret)
+
+
+FAULTS = {
+    "the token has expired": token(exp=int(time.time()) - 3600),
+    "the token isn't valid yet": token(nbf=int(time.time()) + 3600),
+    "the token isn't signed by a key that is known here": token("another-secret-that-is-long-enough-too"),
+    "the token is for another audience (aud)": token(aud="others"),
+    "the token is of another issuer (iss)": token(iss="https://others.example"),
+    "the token lacks exp": token(exp=None),
+    "the token is for another client": token(address="192.0.2.7"),
+    "the token isn't valid for this address": token(paths=["/vod/film"]),
+    "the token doesn't allow publishing": token(publish=False),
+}
+
+
+def http(ports: Ports, path: str, key: str) -> str:
+    answer = httpx.post(
+        f"{ports.server.url}{path}",
+        content=b"x",
+        headers={"authorization": f"Bearer {key}"},
+        timeout=CLIENT_SECONDS,
+    )
+    assert answer.status_code == 401
+    return answer.text
+
+
+def rtmp(ports: Ports, key: str) -> str:
+    found = b""
+    with socket.create_connection(("127.0.0.1", ports.rtmp), CLIENT_SECONDS) as client:
+        client.sendall(publishing(f"studio?key={key}"))
+        while b"NetStream.Publish" not in found and (data := client.recv(65536)):
+            found += data
+    return found.decode("latin-1")
+
+
+def source(ports: Ports, key: str) -> str:
+    host, port = ports.server.url.removeprefix("http://").split(":")
+    basic = base64.b64encode(f"source:{key}".encode()).decode()
+    with socket.create_connection((host, int(port)), CLIENT_SECONDS) as client:
+        fields = f"Content-Type: audio/mpeg\r\nAuthorization: Basic {basic}\r\n"
+        client.sendall(f"SOURCE /radio/fm.mp3 HTTP/1.0\r\n{fields}\r\n".encode())
+        found = b""
+        while data := client.recv(65536):
+            found += data
+    return found.decode("latin-1")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_publisher_is_told_what_is_wrong_with_its_token(ports: Ports, fault: str) -> None:
+    key = FAULTS[fault]
+    for answer in (
+        http(ports, "/live/studio/ingest", key),
+        http(ports, f"/live/studio/end?key={key}", "a-key-that-fits-nothing-here"),
+        http(ports, "/events/chat", key),
+        rtmp(ports, key),
+        source(ports, key),
+    ):
+        assert fault in answer
+
+
+@pytest.mark.parametrize("fault", [one for one in FAULTS if "publishing" not in one])
+def test_a_viewer_is_told_what_is_wrong_with_its_token(ports: Ports, fault: str) -> None:
+    address = f"{ports.server.url}/t/{FAULTS[fault]}/live/studio/master.m3u8"
+    answer = httpx.get(address, timeout=CLIENT_SECONDS)
+    assert (answer.status_code, answer.text) == (403, f"{fault}\n")
+
+
+def test_a_token_whose_signature_is_right_is_no_guess(ports: Ports) -> None:
+    for _ in range(20):
+        assert "expired" in http(ports, "/live/studio/ingest", FAULTS["the token has expired"])
+        assert "expired" in rtmp(ports, FAULTS["the token has expired"])
+    # Short keys are compared: a guesser's wouldn't be, which is answered with 429.
+    assert "wrong key" in http(ports, "/live/studio/ingest", "short")
