@@ -33,6 +33,8 @@ CONFIGURATION = f"""
 [server]
 admin_token = "{ADMIN_TOKEN}"
 protected = ["api"]
+[limits]
+wrong_passwords = 1000
 [access]
 viewers_per_name = 1
 [[events]]
