@@ -58,7 +58,14 @@ OURS = ("HEADWATER_WATCH_SECONDS",)
 
 QUICK_FOLDER = "media"
 PATIENT_FOLDERS = {"clients", "e2e"}
-EARLY = {"clients": 0.8, "e2e": 0.8, "origin/workers": 0.6, "packager/vod": 0.8}
+EARLY = {
+    "clients": 0.8,
+    "e2e": 0.8,
+    "origin/radio": 0.6,
+    "origin/recordings": 0.6,
+    "origin/workers": 0.6,
+    "packager/vod": 0.8,
+}
 """Folders whose files take long, and in which first part of a run they come.
 
 Otherwise one process is left with a long one at the end.
