@@ -15,6 +15,8 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import httpx
 import pytest
@@ -228,11 +230,19 @@ def fed(material: dict[str, Track], tools: Tools, tmp_path: Path) -> Iterator[Ha
 
 @dataclass
 class ServerProcess:
-    """A real ``headwater`` process; ``url`` ends without a slash."""
+    """A real ``headwater`` process; ``url`` ends without a slash. As a context it ends, and ends well."""
 
     process: subprocess.Popen[str]
     url: str = ""
     output: list[str] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self.stop() == 0 or error is not None, self.text()[-4000:]
 
     def text(self) -> str:
         return "".join(self.output)

@@ -77,9 +77,8 @@ def library(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> Path:
 
 @pytest.fixture(scope="session")
 def origin(library: Path) -> Iterator[ServerProcess]:
-    server = start_server("--library", str(library), "--port", "0")
-    yield server
-    server.stop()
+    with start_server("--library", str(library), "--port", "0") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

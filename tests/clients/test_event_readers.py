@@ -104,9 +104,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     )
     (folder / "headwater.toml").write_text(f'[server]\nport = 0\n[library]\npath = "{folder}"\n{channels}')
     (folder / "headwater.toml").chmod(0o600)
-    server = start_server("--config", str(folder / "headwater.toml"))
-    yield server
-    server.stop()
+    with start_server("--config", str(folder / "headwater.toml")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module", params=["", "-nginx"], ids=["alone", "behind nginx"])

@@ -40,11 +40,10 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(library: Path) -> Iterator[ServerProcess]:
-    running = start_server(
+    with start_server(
         "--library", str(library), "--port", "0", env={"HEADWATER_LOG_REQUESTS": "true"}, cwd=library
-    )
-    yield running
-    assert running.stop() == 0
+    ) as running:
+        yield running
 
 
 @pytest.mark.clause("WHATWG Fetch §3.3")

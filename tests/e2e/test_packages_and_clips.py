@@ -99,9 +99,8 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def origin(film: Path) -> Iterator[str]:
-    server = start_server("--library", str(film.parent), "--port", "0", cwd=film.parent)
-    yield f"{server.url}/vod"
-    server.stop()
+    with start_server("--library", str(film.parent), "--port", "0", cwd=film.parent) as server:
+        yield f"{server.url}/vod"
 
 
 NGINX = """

@@ -66,9 +66,8 @@ def port() -> Iterator[int]:
 @pytest.fixture(scope="module")
 def server(folder: Path, port: int) -> Iterator[ServerProcess]:
     (folder / "headwater.toml").write_text(CONFIG.format(port=port))
-    server = start_server(cwd=folder)
-    yield server
-    assert server.stop() == 0
+    with start_server(cwd=folder) as server:
+        yield server
 
 
 @pytest.fixture

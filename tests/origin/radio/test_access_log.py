@@ -121,9 +121,8 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
         '[log]\naccess = "access.log"\n'
         '[[radio]]\nname = "one.mp3"\nfolder = "music"\naliases = ["/morning.mp3"]\nhls = false\n'
     )
-    server = start_server("--port", "0", cwd=tmp_path)
-    yield server
-    server.stop()
+    with start_server("--port", "0", cwd=tmp_path) as server:
+        yield server
 
 
 @pytest.mark.promise("/status-json.xsl", "log.access")

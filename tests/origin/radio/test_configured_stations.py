@@ -136,9 +136,8 @@ def server(hook: Hook, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     address = f"http://127.0.0.1:{hook.server_port}"
     text = CONFIG.format(password=PASSWORD, hook=address)
     (folder / "headwater.toml").write_text(text)
-    server = start_server(cwd=folder)
-    yield server
-    assert server.stop() == 0
+    with start_server(cwd=folder) as server:
+        yield server
 
 
 @contextlib.contextmanager

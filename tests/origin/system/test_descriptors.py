@@ -44,9 +44,8 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
     (tmp_path / "library").mkdir()
     (tmp_path / "library" / "film.mp4").write_bytes(b"film")
     (tmp_path / "headwater.toml").write_text(CONFIG)
-    server = start_server("--config", "headwater.toml", "--library", "library", cwd=tmp_path)
-    yield server
-    assert server.stop() == 0
+    with start_server("--config", "headwater.toml", "--library", "library", cwd=tmp_path) as server:
+        yield server
 
 
 def address_of(server: ServerProcess) -> tuple[str, int]:
