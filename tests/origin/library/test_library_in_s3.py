@@ -19,7 +19,7 @@ from packager.library.storage_interface import SETTLED_AFTER
 from tests.conftest import ServerProcess, start_server
 from tests.origin.vod.conftest import put
 from tests.packager import films
-from tests.s3_server import BUCKET, SECRET, S3Server
+from tests.s3_server import SECRET, S3Server
 from tests.waiting import wait_for
 
 SUBTITLES = "1\n00:00:01,000 --> 00:00:03,000\nGuten Tag, ä ö ü\n"
@@ -281,18 +281,17 @@ def test_an_encoded_segment_is_stored_in_the_bucket_and_has_no_other_address(
 
 @pytest.mark.promise("library.encoded_in_s3")
 def test_no_encoded_segment_is_stored_where_the_configuration_says_so(
-    both: Both, s3_server: S3Server, tmp_path: Path
+    s3_server: S3Server, tmp_path: Path
 ) -> None:
-    store = s3_server.store("table/library")
-    before = {one["path"] for one in store.list(".encoded").collect()}
-    config = f'[library]\npath = "s3://{BUCKET}/table/library"\nencoded_in_s3 = false\n'
-    (tmp_path / "headwater.toml").write_text(config)
-    server = start_server("--port", "0", cwd=tmp_path, env=s3_server.environment())
-    for number in range(3):
-        url = f"{server.url}/vod/surround.mp4/audio-aac/{number}.m4s"
-        assert httpx.get(url, timeout=60).raise_for_status().content
-    assert server.stop() == 0
-    assert {one["path"] for one in store.list(".encoded").collect()} == before
+    (tmp_path / "library").mkdir()
+    put(tmp_path / "library" / "surround.mp4", films.film("ac3.mp4").read_bytes())
+    address = s3_server.put_folder(tmp_path / "library", "unchanged")
+    (tmp_path / "headwater.toml").write_text(f'[library]\npath = "{address}"\nencoded_in_s3 = false\n')
+    with start_server("--port", "0", cwd=tmp_path, env=s3_server.environment()) as server:
+        for number in range(3):
+            url = f"{server.url}/vod/surround.mp4/audio-aac/{number}.m4s"
+            assert httpx.get(url, timeout=60).raise_for_status().content
+    assert s3_server.store("unchanged").list(".encoded").collect() == []
 
 
 def test_health_and_the_shown_configuration_say_nothing_secret(both: Both) -> None:
