@@ -97,9 +97,9 @@ on_demand = true
 [[radio]]
 name = "kept.mp3"
 folder = "plain"
-hls_bitrates = [320, 300, 280, 260]
+hls_bitrates = [320]
 dvr = "1h"
-dvr_size = "1M"
+dvr_size = "500000"
 
 [limits]
 listeners = 2
