@@ -6,7 +6,7 @@ of all tests starts thousands to make their media and to judge what the program 
 ``$FFMPEG`` and ``$FFPROBE`` tell it; so tests judge it by the code of another version, too.
 
 What an ffmpeg draws and computes from its arguments alone is made once, and copied by later runs: the folder
-is ``$TESTS_MEDIA``, or ``headwater-tests`` in the user's cache.
+is ``$TESTS_MEDIA``, or ``headwater/media`` in the user's cache.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def patterns(words: Sequence[str]) -> str:
 def media_folder(programs: Sequence[str]) -> Path:
     """Return the folder of what these versions of ffmpeg have drawn; make room where it is large."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    root = Path(os.environ.get("TESTS_MEDIA") or Path(cache, "headwater-tests"))
+    root = Path(os.environ.get("TESTS_MEDIA") or Path(cache, "headwater", "media"))
     said = [subprocess.run([path, "-version"], capture_output=True, check=True).stdout for path in programs]
     folder = root / hashlib.sha256(b"".join(said)).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,14 +34,6 @@ class Result:
     @property
     def text(self) -> str:
         return self.output.decode("utf-8", "replace")
-
-
-def program(name: str, package: str) -> str:
-    """Find a program's path, or skip the test with the package that has it."""
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} isn't installed (Debian: apt-get install {package})")
-    return path
 
 
 def run(*command: str, cwd: Path | None = None) -> Result:

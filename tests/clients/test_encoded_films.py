@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import program, run
+from tests.clients.conftest import run
 from tests.clients.vlc import Vlc
 from tests.conftest import start_server
 from tests.packager.films import run_ffmpeg
+from tests.programs import program
 from tests.waiting import wait_for
 
 ENCODED_SECONDS = 20

@@ -19,12 +19,13 @@ import httpx
 import pytest
 
 from tests.cdn.caches import running
-from tests.clients.conftest import TIMEOUT_SECONDS, program
+from tests.clients.conftest import TIMEOUT_SECONDS
 from tests.clients.programs import environment
 from tests.completion_server import Asked, chunk
 from tests.conftest import ServerProcess, start_server
 from tests.event_server import TOKEN as RELAY_TOKEN
 from tests.processes import end
+from tests.programs import program
 from tests.relay_server import STREAMED, relaying
 from tests.waiting import until, wait_for
 

@@ -14,11 +14,11 @@ import pytest
 
 from origin.cli import segment_structure
 from origin.cli.check import CheckReport, check
-from tests.cdn.caches import program
 from tests.fork_server import run_headwater
 from tests.packager.films import run_ffmpeg
 from tests.ports import kept_port
 from tests.processes import end
+from tests.programs import program
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("quick_tools")

@@ -22,6 +22,7 @@ from packager.process.process import Process
 from tests.conformance.raw import Client
 from tests.conftest import ServerProcess, start_server
 from tests.descriptors import descriptors
+from tests.processes import cpu_seconds
 from tests.waiting import until, wait_for
 
 CONFIG = """
@@ -51,11 +52,6 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
 def address_of(server: ServerProcess) -> tuple[str, int]:
     host, _, port = server.url.removeprefix("http://").rpartition(":")
     return host, int(port)
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def listed(client: Client) -> list[str]:
