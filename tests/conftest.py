@@ -15,6 +15,8 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import httpx
 import pytest
@@ -58,8 +60,16 @@ OURS = ("HEADWATER_WATCH_SECONDS",)
 
 QUICK_FOLDER = "media"
 PATIENT_FOLDERS = {"clients", "e2e"}
-EARLY = {"clients": 0.8, "e2e": 0.8, "origin/workers": 0.6, "packager/vod": 0.8}
-"""Folders whose files take long, and in which first part of a run they come.
+EARLY = {
+    "clients": 0.8,
+    "e2e": 0.8,
+    "origin/radio": 0.6,
+    "origin/recordings": 0.6,
+    "origin/workers": 0.6,
+    "packager/vod": 0.8,
+    "test_architecture.py": 0.2,
+}
+"""Folders and files that take long, and in which first part of a run they come.
 
 Otherwise one process is left with a long one at the end.
 """
@@ -221,11 +231,19 @@ def fed(material: dict[str, Track], tools: Tools, tmp_path: Path) -> Iterator[Ha
 
 @dataclass
 class ServerProcess:
-    """A real ``headwater`` process; ``url`` ends without a slash."""
+    """A real ``headwater`` process; ``url`` ends without a slash. As a context it ends, and ends well."""
 
     process: subprocess.Popen[str]
     url: str = ""
     output: list[str] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self.stop() == 0 or error is not None, self.text()[-4000:]
 
     def text(self) -> str:
         return "".join(self.output)

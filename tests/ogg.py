@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
 
-import pytest
+from tests.programs import program
 
 ENCODERS = {"vorbis": ("libvorbis", 44100), "opus": ("libopus", 48000), "flac": ("flac", 32000)}
 """ffmpeg's encoder and a sample rate, by codec."""
@@ -54,9 +53,7 @@ class Report:
 
 def judged(data: bytes) -> Report:
     """Ask ogginfo, or skip the test where it isn't."""
-    if shutil.which("ogginfo") is None:
-        pytest.skip("ogginfo isn't installed (Debian: apt-get install vorbis-tools)")
-    command = ["ogginfo", "/dev/stdin"]
+    command = [program("ogginfo", "vorbis-tools"), "/dev/stdin"]
     answer = subprocess.run(command, capture_output=True, input=data, env={"LC_ALL": "C.UTF-8"})
     text = answer.stdout.decode("utf-8", "replace")
     return Report(

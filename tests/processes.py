@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 from pathlib import Path
 
@@ -36,3 +37,9 @@ def children_of(pid: int | None = None) -> list[int]:
             with contextlib.suppress(OSError):
                 found += map(int, path.read_text().split())
     return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has taken so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

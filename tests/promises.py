@@ -26,25 +26,12 @@ SHOWN_BY_PARTS: Mapping[str, str] = {
     "library.cache": (
         "packager/s3/test_object_reader.py::test_what_is_cached_stays_within_its_limit_and_the_oldest_goes"
     ),
-    "library.encoded_in_s3": (
-        "origin/library/test_library_in_s3.py"
-        "::test_an_encoded_segment_is_stored_in_the_bucket_and_has_no_other_address"
-    ),
-    "live.recordings": (
-        "packager/recordings/test_recordings.py::test_old_recordings_go_and_those_that_are_read_go_later"
-    ),
-    "radio.recordings": (
-        "packager/recordings/test_recordings.py::test_old_recordings_go_and_those_that_are_read_go_later"
-    ),
     "radio.recordings_size": (
         "packager/recordings/test_recordings.py"
         "::test_the_oldest_go_where_all_are_too_much_but_never_the_latest"
     ),
     "radio.lagging": (
         "origin/radio/mounts/test_radio_events.py::test_a_listener_that_is_set_forward_is_told_where_it_goes_on"
-    ),
-    "limits.open_file_seconds": (
-        "conformance/test_shortcut.py::test_a_replaced_file_is_noticed_within_a_second"
     ),
     "limits.dvr_waiting_bytes": (
         "packager/dvr/test_dvr_faults.py"

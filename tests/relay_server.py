@@ -7,7 +7,7 @@ import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 QUESTION: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "Hello?"}]}
 
+PATIENT_CREATION = CreationLimits(restore_seconds=LIMIT)
 PATIENT = TokenRelayLimits(head_seconds=LIMIT, first_reader_seconds=LIMIT, drain_seconds=LIMIT)
 """No answer is given up, and no stream begins before its upstream's, since this machine stood still."""
 
@@ -66,7 +67,7 @@ class Keeping:
 
     keep_for: float = 600.0
     left: float = LIMIT
-    creation: CreationLimits = field(default_factory=CreationLimits)
+    creation: CreationLimits = PATIENT_CREATION
     folder: Path | None = None
     history: bool = True
 
@@ -218,7 +219,9 @@ def _created_of(
 
     def history(made: EventChannel, settings: ChannelSettings) -> EventHistory:
         assert folder is not None
-        bounds = HistoryLimits(seconds=settings.history, disk_bytes=2 * limits.kept_bytes)
+        bounds = HistoryLimits(
+            seconds=settings.history, disk_bytes=2 * limits.kept_bytes, restore_seconds=LIMIT
+        )
         return EventHistory(made, DataFolder(folder) / "history" / made.name, bounds)
 
     maker = ChannelMaker(

@@ -123,6 +123,10 @@ def processor_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages) + sum(ENDED)
 
 
+FILES_OF_RULES = frozenset(f"tests/test_{name}.py" for name in ("architecture", "limits", "prose", "truth"))
+"""Files with tests that read the syntax trees of all modules."""
+
+
 class Figures:
     """Judges what a test measures, if the machine keeps up with the clock."""
 
@@ -152,7 +156,14 @@ def figures(request: pytest.FixtureRequest) -> Figures:
 
 
 class FileScheduling(LoadFileScheduling):  # type: ignore[misc]
-    """Hands out whole files, as ``--dist loadfile`` does, but a test that a process died of only once."""
+    """Hands out whole files, as ``--dist loadfile`` does, but a test that a process died of only once.
+
+    Files with rules about all of the program's code go to one process, which parses the code once for all.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "rules" if file in FILES_OF_RULES else file
 
     def remove_node(self, node: WorkerController) -> str | None:
         """Return the test that a process died of, if it did; the others of its file go to another one."""

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.machine_pace import measure
-from tests.tiers import LIST, ROOT, second_tier
+from tests.tiers import LIST, REALTIME, ROOT, second_tier
 
 ALONE_TRIES = 2
 ALONE_SECONDS = 1500.0
@@ -38,8 +38,6 @@ ALONE = ("--numprocesses", "0", "-p", "no:cacheprovider")
 PLUGIN = ("-p", "tests.run_journal")
 FAILED, INTERRUPTED, NO_TESTS = 1, 2, 5
 """Exit statuses of pytest."""
-
-REALTIME = "realtime"
 
 WIDTH = 80
 

@@ -30,6 +30,9 @@ LIST = TESTS / "second_tier.txt"
 
 TURNS = 8
 
+REALTIME = "realtime"
+"""The marker of tests that need real time; files with such tests are known by the word."""
+
 NEWEST_COMMITS = 12
 """How many commits are looked at for the rooms that they change."""
 
@@ -183,8 +186,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Import no file of which no test is run."""
+    if collection_path.suffix != ".py" or not collection_path.is_relative_to(TESTS):
+        return None
+    if config.getoption("markexpr") == REALTIME and f"mark.{REALTIME}" not in collection_path.read_text(
+        "utf-8"
+    ):
+        return True
     tier = config.getoption("--tier")
-    if tier is None or collection_path.suffix != ".py" or not collection_path.is_relative_to(TESTS):
+    if tier is None:
         return None
     file = str(collection_path.relative_to(TESTS))
     if tier == "first":

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -20,6 +18,7 @@ import pytest
 
 from tests.certificates import self_signed
 from tests.ports import kept_port
+from tests.programs import program
 from tests.waiting import wait_for
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -31,8 +30,6 @@ KEYS = "keys.map"
 
 START_SECONDS = 240.0
 STOP_SECONDS = 120.0
-SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin"))
-"""Servers lie where an ordinary user's PATH doesn't look."""
 
 TRAFFIC_SERVER_MODULES = Path("/usr/lib/trafficserver/modules")
 TRAFFIC_SERVER_TEST_RECORDS = """
@@ -90,14 +87,6 @@ class Cache:
     def fetches(self, size: int) -> int:
         """How many fetches a whole file of `size` bytes takes: Varnish's is one."""
         return 1 if self.kind == "varnish" else -(-size // SLICE)
-
-
-def program(name: str, package: str) -> str:
-    """Find a program's path, or skip the test with the package that has it."""
-    path = shutil.which(name, path=SYSTEM_PATH)
-    if path is None:
-        pytest.skip(f"{name} isn't installed (Debian: apt-get install {package})")
-    return path
 
 
 @contextlib.contextmanager

@@ -84,9 +84,8 @@ def noise(seed: str, size: int) -> bytes:
 
 def _origin(folder: Path, max_age: int) -> Iterator[Origin]:
     environment = {"HEADWATER_LIBRARY_MAX_AGE": str(max_age)}
-    server = start_server("--library", str(folder), "--port", "0", env=environment)
-    yield Origin(server, folder)
-    server.stop()
+    with start_server("--library", str(folder), "--port", "0", env=environment) as server:
+        yield Origin(server, folder)
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from packager.process.ffmpeg_discovery import Tools
-from tests.cdn.caches import DEPLOY, program, running
+from tests.cdn.caches import DEPLOY, running
 from tests.cdn.conftest import Origin
 from tests.ports import kept_port
+from tests.programs import program
 from tests.waiting import wait_for
 
 MADE = (

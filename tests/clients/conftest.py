@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,14 +34,6 @@ class Result:
     @property
     def text(self) -> str:
         return self.output.decode("utf-8", "replace")
-
-
-def program(name: str, package: str) -> str:
-    """Find a program's path, or skip the test with the package that has it."""
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} isn't installed (Debian: apt-get install {package})")
-    return path
 
 
 def run(*command: str, cwd: Path | None = None) -> Result:
@@ -77,9 +68,8 @@ def library(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> Path:
 
 @pytest.fixture(scope="session")
 def origin(library: Path) -> Iterator[ServerProcess]:
-    server = start_server("--library", str(library), "--port", "0")
-    yield server
-    server.stop()
+    with start_server("--library", str(library), "--port", "0") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import DATA_SIZE, TIMEOUT_SECONDS, program, run
+from tests.clients.conftest import DATA_SIZE, TIMEOUT_SECONDS, run
 from tests.clients.programs import environment
 from tests.conftest import ServerProcess, start_server
 from tests.ports import kept_port
+from tests.programs import program
 from tests.waiting import wait_for
 
 HAVE = 7_654_321

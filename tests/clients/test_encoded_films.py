@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import program, run
+from tests.clients.conftest import run
 from tests.clients.vlc import Vlc
 from tests.conftest import start_server
 from tests.packager.films import run_ffmpeg
+from tests.programs import program
 from tests.waiting import wait_for
 
 ENCODED_SECONDS = 20
@@ -26,9 +27,8 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     words = f"{picture} -f lavfi -i sine=d={ENCODED_SECONDS} -c:v mpeg4 -vtag XVID -g 50 -c:a libmp3lame"
     run_ffmpeg(*words.split(), folder / "tape.avi")
     environment = {"HEADWATER_LIBRARY_ENCODE": "auto"}
-    server = start_server("--library", str(folder), "--port", "0", env=environment)
-    yield f"{server.url}/vod/tape.avi/master.m3u8"
-    server.stop()
+    with start_server("--library", str(folder), "--port", "0", env=environment) as server:
+        yield f"{server.url}/vod/tape.avi/master.m3u8"
 
 
 def test_mpv_plays_what_is_encoded_meanwhile(encoded: str) -> None:

@@ -19,12 +19,13 @@ import httpx
 import pytest
 
 from tests.cdn.caches import running
-from tests.clients.conftest import TIMEOUT_SECONDS, program
+from tests.clients.conftest import TIMEOUT_SECONDS
 from tests.clients.programs import environment
 from tests.completion_server import Asked, chunk
 from tests.conftest import ServerProcess, start_server
 from tests.event_server import TOKEN as RELAY_TOKEN
 from tests.processes import end
+from tests.programs import program
 from tests.relay_server import STREAMED, relaying
 from tests.waiting import until, wait_for
 
@@ -104,9 +105,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     )
     (folder / "headwater.toml").write_text(f'[server]\nport = 0\n[library]\npath = "{folder}"\n{channels}')
     (folder / "headwater.toml").chmod(0o600)
-    server = start_server("--config", str(folder / "headwater.toml"))
-    yield server
-    server.stop()
+    with start_server("--config", str(folder / "headwater.toml")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module", params=["", "-nginx"], ids=["alone", "behind nginx"])

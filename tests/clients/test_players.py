@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from packager.process.ffmpeg_discovery import Tools
-from tests.clients.conftest import FILM_SIZE, program, run
+from tests.clients.conftest import FILM_SIZE, run
 from tests.clients.films import FRAME_RATE, KEY_FRAME_SECONDS
 from tests.clients.vlc import Vlc
 from tests.conftest import ServerProcess
+from tests.programs import program
 from tests.waiting import wait_for
 
 SMALL_PART = FILM_SIZE // 4

@@ -25,7 +25,6 @@ from typing import Any
 
 import pytest
 
-from tests.clients.conftest import program
 from tests.clients.marionette import Firefox
 from tests.clients.programs import UNPRIVILEGED, environment
 from tests.clients.radio_listeners import FACTS, LISTEN, chromium
@@ -33,6 +32,7 @@ from tests.clients.stations import HEARD, PATIENCE_SECONDS, frames, live_station
 from tests.conftest import ARTIFACTS, ServerProcess
 from tests.e2e.conftest import looks
 from tests.ports import kept_port
+from tests.programs import program
 from tests.waiting import wait_for
 
 SECONDS = float(os.environ.get("HEADWATER_WATCH_SECONDS", "10"))

@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from tests.clients.conftest import program
 from tests.clients.programs import UNPRIVILEGED, environment
 from tests.clients.radio_listeners import FACTS, LISTEN, chromium
 from tests.clients.stations import (
@@ -32,6 +31,7 @@ from tests.clients.stations import (
 )
 from tests.conftest import ServerProcess
 from tests.ogg import encoded, judged
+from tests.programs import program
 from tests.waiting import wait_for
 
 MOUNT = "open.ogg"

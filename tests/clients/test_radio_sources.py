@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import program
 from tests.clients.sound import RECORDED, sound
 from tests.clients.stations import (
     PASSWORD,
@@ -28,6 +27,7 @@ from tests.clients.stations import (
 )
 from tests.conftest import ServerProcess
 from tests.e2e.conftest import looks
+from tests.programs import program
 from tests.waiting import wait_for
 
 

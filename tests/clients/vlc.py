@@ -9,9 +9,9 @@ import socket
 import subprocess
 from pathlib import Path
 
-from tests.clients.conftest import program
 from tests.clients.programs import UNPRIVILEGED, environment
 from tests.processes import end
+from tests.programs import program
 from tests.waiting import wait_for
 
 

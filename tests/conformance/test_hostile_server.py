@@ -20,6 +20,7 @@ from tests.conformance.conftest import FILM
 from tests.conformance.raw import PATIENCE, Client
 from tests.conftest import START_SECONDS, ServerProcess, start_server
 from tests.descriptors import descriptors
+from tests.processes import cpu_seconds
 from tests.waiting import wait_for
 
 DESCRIPTORS = 64
@@ -40,11 +41,10 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(library: Path) -> Iterator[ServerProcess]:
-    running = start_server(
+    with start_server(
         "--library", str(library), "--port", "0", env={"HEADWATER_LOG_REQUESTS": "true"}, cwd=library
-    )
-    yield running
-    assert running.stop() == 0
+    ) as running:
+        yield running
 
 
 @pytest.mark.clause("WHATWG Fetch §3.3")
@@ -275,11 +275,6 @@ def test_thousands_of_short_connections_leave_nothing_behind(server: ServerProce
     wait_for(lambda: descriptors(server.process.pid) <= before, what="the connections to be gone")
     # Those of before go meanwhile, on a slow machine.
     assert in_time_wait(address[1]) <= waiting
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.mark.clause("CWE-774")

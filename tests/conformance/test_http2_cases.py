@@ -29,9 +29,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     (folder / "library").mkdir()
     (folder / "library" / "short.txt").write_text("short\n")
     (folder / "headwater.toml").write_text(CONFIG)
-    server = start_server("--config", "headwater.toml", "--library", "library", cwd=folder)
-    yield server
-    server.stop()
+    with start_server("--config", "headwater.toml", "--library", "library", cwd=folder) as server:
+        yield server
 
 
 @pytest.mark.clause("RFC 9113 §5")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import email
 import email.policy
-import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from tests.conformance.conftest import ETAG, FILM, MODIFIED, Running
 from tests.conformance.raw import Answer, Client
+from tests.programs import program
 from tests.waiting import wait_for
 
 SIZE = len(FILM)
@@ -253,9 +253,7 @@ def test_names_in_addresses_are_utf_8(files_origin: Running) -> None:
 
 def test_curl_continues_a_download(files_origin: Running, tmp_path: Path) -> None:
     """With a client that isn't ours."""
-    curl = shutil.which("curl")
-    if curl is None:
-        pytest.skip("curl isn't installed")
+    curl = program("curl")
     host, port = files_origin.address
     target = tmp_path / "film.mp4"
     target.write_bytes(FILM[:300_000])

@@ -120,9 +120,8 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     config = folder / "headwater.toml"
     patient = "[limits]\nwrong_password_seconds = 0\n"
     config.write_text(f'[server]\nadmin_token = "{ADMIN_TOKEN}"\n{patient}{stations}')
-    server = start_server("--config", str(config), "--port", "0", cwd=folder, admin_token=None)
-    yield server
-    server.stop()
+    with start_server("--config", str(config), "--port", "0", cwd=folder, admin_token=None) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

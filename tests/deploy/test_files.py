@@ -16,7 +16,7 @@ from prometheus_client.exposition import generate_latest
 from origin.config.options import Config, LibraryOptions
 from origin.server.endpoints.metrics import ServicesCollector, exposition
 from origin.server.services.services import Services
-from tests.cdn.caches import program
+from tests.programs import program
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 TOOL_SECONDS = 240

@@ -48,9 +48,8 @@ def films(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         subprocess.run([*command, *words, str(root / "Music" / f"{number}.mp3")], check=True)
     # What isn't of their kind doesn't follow them.
     (root / "Music" / "3.mp4").write_bytes(first.read_bytes())
-    server = start_server("--library", str(root), "--port", "0")
-    yield server
-    server.stop()
+    with start_server("--library", str(root), "--port", "0") as server:
+        yield server
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -63,20 +63,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("ranges")
     channel = copied_channel("a", 'dvr = "1h"', "segment_duration = 1.0", "part_duration = 0.25")
     (folder / "headwater.toml").write_text(f'[server]\nport = 0\ndata = "data"\n{channel}')
-    running = start_server(cwd=folder)
-    now = int(time.time())
-    programme = {"id": "news", "start": now - BEFORE, "end": now + 3600, "title": "News & more"}
-    url = f"{running.url}/live/a/programmes"
-    answer = httpx.put(url, json=[programme], headers=BEARER, timeout=CLIENT_SECONDS)
-    assert answer.status_code == 200, answer.text
-    wait_for(lambda: len(dates(running)) > 2, "some segments")
-    told = {"id": "goal", "class": "sport", "duration": 1, "attributes": {"X-N": 2}}
-    url = f"{running.url}/live/a/metadata"
-    assert httpx.post(url, json=told, headers=BEARER, timeout=CLIENT_SECONDS).status_code == 201
-    wait_for(lambda: len(dates(running)) > SEGMENTS, "some more segments")
-    wait_for(lambda: "programme-news" in hls(running), "the programme")
-    yield running
-    assert running.stop() == 0
+    with start_server(cwd=folder) as running:
+        now = int(time.time())
+        programme = {"id": "news", "start": now - BEFORE, "end": now + 3600, "title": "News & more"}
+        url = f"{running.url}/live/a/programmes"
+        answer = httpx.put(url, json=[programme], headers=BEARER, timeout=CLIENT_SECONDS)
+        assert answer.status_code == 200, answer.text
+        wait_for(lambda: len(dates(running)) > 2, "some segments")
+        told = {"id": "goal", "class": "sport", "duration": 1, "attributes": {"X-N": 2}}
+        url = f"{running.url}/live/a/metadata"
+        assert httpx.post(url, json=told, headers=BEARER, timeout=CLIENT_SECONDS).status_code == 201
+        wait_for(lambda: len(dates(running)) > SEGMENTS, "some more segments")
+        wait_for(lambda: "programme-news" in hls(running), "the programme")
+        yield running
 
 
 def hls(server: ServerProcess) -> str:

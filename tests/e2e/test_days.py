@@ -33,16 +33,15 @@ VALUE = "(label) => document.querySelector(`[aria-label='${label}']`).valueAsNum
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("days")
     configure(folder, 'dvr = "1h"')
-    running = start_server(cwd=folder)
-    wait_for(lambda: len(live(running).segments) > SECONDS, "some segments")
-    begin = date_of(running, 0)
-    spans = [
-        {"id": "over", "start": begin + 2, "end": begin + 20, "title": "Morning"},
-        {"id": "on", "start": begin + 20, "end": time.time() + 3000, "title": "The final"},
-    ]
-    assert put(running, spans).status_code == 200
-    yield running
-    assert running.stop() == 0
+    with start_server(cwd=folder) as running:
+        wait_for(lambda: len(live(running).segments) > SECONDS, "some segments")
+        begin = date_of(running, 0)
+        spans = [
+            {"id": "over", "start": begin + 2, "end": begin + 20, "title": "Morning"},
+            {"id": "on", "start": begin + 20, "end": time.time() + 3000, "title": "The final"},
+        ]
+        assert put(running, spans).status_code == 200
+        yield running
 
 
 async def opened(browser: Browser, server: ServerProcess, size: dict[str, int]) -> Tab:

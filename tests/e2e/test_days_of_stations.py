@@ -64,17 +64,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     for pitch in PITCHES:
         (folder / "music" / f"{pitch}.mp3").write_bytes(tone(pitch, TUNE_SECONDS, title=f"Tone {pitch}"))
     (folder / "headwater.toml").write_text(CONFIG)
-    running = start_server(cwd=folder)
-    wait_for(lambda: _seconds(running) > LEAST_SECONDS, "some minutes")
-    begin = _began(running)
-    spans = [
-        {"id": "over", "start": begin + 2, "end": begin + 30, "title": "Morning"},
-        {"id": "on", "start": begin + 30, "end": time.time() + 3000, "title": "The news"},
-    ]
-    url = f"{running.url}/live/fm/programmes"
-    assert httpx.put(url, json=spans, headers=BEARER, timeout=CLIENT_SECONDS).status_code == 200
-    yield running
-    assert running.stop() == 0
+    with start_server(cwd=folder) as running:
+        wait_for(lambda: _seconds(running) > LEAST_SECONDS, "some minutes")
+        begin = _began(running)
+        spans = [
+            {"id": "over", "start": begin + 2, "end": begin + 30, "title": "Morning"},
+            {"id": "on", "start": begin + 30, "end": time.time() + 3000, "title": "The news"},
+        ]
+        url = f"{running.url}/live/fm/programmes"
+        assert httpx.put(url, json=spans, headers=BEARER, timeout=CLIENT_SECONDS).status_code == 200
+        yield running
 
 
 def _playlist(server: ServerProcess) -> str:

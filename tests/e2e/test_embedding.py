@@ -91,9 +91,8 @@ def site() -> Iterator[Site]:
 def server(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     config = tmp_path_factory.mktemp("embedding") / "headwater.toml"
     config.write_text(f'[server]\nallow_embed = ["{site.url()}"]\n{copied_channel("demo")}')
-    one = start_server("--demo", "--port", "0", "--config", str(config))
-    yield one
-    one.stop()
+    with start_server("--demo", "--port", "0", "--config", str(config)) as one:
+        yield one
 
 
 async def visit(browser: Browser, site: Site, url: str, server: ServerProcess, heading: str) -> Page:

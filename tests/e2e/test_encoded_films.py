@@ -27,9 +27,8 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     library = tmp_path_factory.mktemp("encoded")
     for name, words in ENCODED.items():
         make_timed_film(library / name, "160x90", 25, *words, "-shortest")
-    server = start_server("--library", str(library), "--port", "0", cwd=library, env=ENCODES)
-    yield f"{server.url}/vod"
-    server.stop()
+    with start_server("--library", str(library), "--port", "0", cwd=library, env=ENCODES) as server:
+        yield f"{server.url}/vod"
 
 
 @pytest.mark.parametrize("name", ENCODED)

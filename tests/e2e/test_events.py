@@ -59,9 +59,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         f'[server]\nport = 0\ndata = "{folder / "data"}"\n[library]\npath = "{folder / "library"}"\n'
         + copied_channel("talk", "segment_duration = 1.0", 'dvr = "1h"', 'captions = ["en"]')
     )
-    server = start_server("--config", str(folder / "headwater.toml"))
-    yield server
-    server.stop()
+    with start_server("--config", str(folder / "headwater.toml")) as server:
+        yield server
 
 
 def segments(server: ServerProcess) -> list[Segment]:

@@ -28,9 +28,8 @@ def films(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     folder: Path = tmp_path_factory.mktemp("films")
     for name, (pictures, sound, _) in LENGTHS.items():
         encode(tools, folder / name, f"testsrc2=s=160x90:r=25:d={pictures}", sound, "-g 50")
-    server = start_server("--library", str(folder), "--port", "0")
-    yield server
-    server.stop()
+    with start_server("--library", str(folder), "--port", "0") as server:
+        yield server
 
 
 @pytest.mark.parametrize("kind", PLAYERS)

@@ -175,9 +175,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     (library / "film.fr.srt").write_text(srt("Sous-titre"))
     clips = [{"path": "film.mp4", "start": start, "end": end} for start, end in CLIPS]
     (library / "two.playlist.json").write_text(json.dumps({"clips": clips}))
-    server = start_server("--library", str(library), "--port", "0")
-    yield server
-    server.stop()
+    with start_server("--library", str(library), "--port", "0") as server:
+        yield server
 
 
 def ffmpeg(*words: object) -> None:

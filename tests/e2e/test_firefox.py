@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from tests.conftest import ARTIFACTS, ServerProcess
 from tests.copied_channel import film
 from tests.e2e.conftest import PATIENCE_SECONDS, SMALL, keep
 from tests.e2e.media_types import SOUNDS, media_type
+from tests.programs import program
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
@@ -67,7 +67,7 @@ class Tab:
 
 @pytest.fixture(scope="module")
 def tab(demo_server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    assert shutil.which("firefox-esr"), "Firefox isn't installed (Debian: apt-get install firefox-esr)"
+    program("firefox-esr")
     profile: Path = tmp_path_factory.mktemp("firefox") / "profile"
     with Firefox.running(profile, os.environ) as firefox:
         firefox.resize(SMALL["width"], SMALL["height"])

@@ -156,9 +156,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     shutil.copy(film(), folder / "film.mp4")
     os.utime(folder / "film.mp4", (OLD, OLD))
     (folder / "headwater.toml").write_text(config(folder))
-    server = start_server("--config", str(folder / "headwater.toml"), "--port", "0")
-    yield server
-    assert server.stop() == 0
+    with start_server("--config", str(folder / "headwater.toml"), "--port", "0") as server:
+        yield server
 
 
 @pytest.fixture(scope="module", params=["nginx", "haproxy", "caddy", "varnish", "trafficserver"])

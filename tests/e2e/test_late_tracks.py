@@ -35,9 +35,8 @@ def films(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         offsets = f"-itsoffset {picture} -i {whole} -itsoffset {sound} -i {whole} -map 0:v -map 1:a -c copy"
         command = [str(tools.ffmpeg), "-nostdin", "-v", "error", *offsets.split()]
         subprocess.run([*command, f"file:{folder / name}"], check=True)
-    server = start_server("--library", str(folder), "--port", "0")
-    yield server
-    server.stop()
+    with start_server("--library", str(folder), "--port", "0") as server:
+        yield server
 
 
 @pytest.mark.parametrize("kind", PLAYERS)

@@ -45,9 +45,8 @@ def films_server(tools: Tools) -> Iterator[ServerProcess]:
     command = [sys.executable, "-m", "tests.demo_media"]
     subprocess.run(command, env={**os.environ, **found}, check=True, timeout=START_SECONDS)
     films = folder(cache_folder(), tools) / "library"
-    server = start_server("--library", str(films), "--port", "0")
-    yield server
-    server.stop()
+    with start_server("--library", str(films), "--port", "0") as server:
+        yield server
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -181,9 +180,8 @@ async def test_a_chosen_quality_stays(tab: Tab) -> None:
 @pytest.fixture
 def own_films(own_library: Path) -> Iterator[ServerProcess]:
     # Where films are encoded, all of these play.
-    server = start_server("--library", str(own_library), "--port", "0", env={ENCODE: "off"})
-    yield server
-    server.stop()
+    with start_server("--library", str(own_library), "--port", "0", env={ENCODE: "off"}) as server:
+        yield server
 
 
 async def test_what_a_browser_cant_play_is_listed_with_its_reason(
@@ -242,9 +240,8 @@ def many_server(
         (root / f"{number}.mp4").hardlink_to(root / "0.mp4")
     # Looking into each is another test's subject: what says at once that it can't read them does here.
     env = {"FFMPEG": str(tools.ffmpeg), "FFPROBE": "false"}
-    server = start_server("--library", str(root), "--port", "0", env=env)
-    yield server, root
-    server.stop()
+    with start_server("--library", str(root), "--port", "0", env=env) as server:
+        yield server, root
 
 
 async def test_thirty_thousand_files_are_a_list_of_which_only_what_is_seen_exists(

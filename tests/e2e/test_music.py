@@ -50,9 +50,8 @@ def music(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
             *["-map", "0", "-map", "1", "-c:v", "copy", "-disposition:v", "attached_pic"],
         ]
         subprocess.run([*command, *words, *tags, str(root / "Album" / f"{number}.mp3")], check=True)
-    server = start_server("--library", str(root), "--port", "0")
-    yield server
-    server.stop()
+    with start_server("--library", str(root), "--port", "0") as server:
+        yield server
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -17,7 +17,6 @@ import m3u8
 import pytest
 from playwright.async_api import Page
 
-from tests.cdn.caches import program
 from tests.conftest import start_server
 from tests.e2e.timed_film import (
     BUFFERED,
@@ -38,6 +37,7 @@ from tests.fork_server import HEADWATER
 from tests.packager.films import run_ffmpeg
 from tests.ports import kept_port, listens
 from tests.processes import end as end_process
+from tests.programs import program
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
@@ -99,9 +99,8 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def origin(film: Path) -> Iterator[str]:
-    server = start_server("--library", str(film.parent), "--port", "0", cwd=film.parent)
-    yield f"{server.url}/vod"
-    server.stop()
+    with start_server("--library", str(film.parent), "--port", "0", cwd=film.parent) as server:
+        yield f"{server.url}/vod"
 
 
 NGINX = """

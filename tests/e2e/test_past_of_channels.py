@@ -34,10 +34,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         f'[server]\nport = 0\ndata = "data"\n[[live]]\nname = "film"\nsource = "{folder / "film.mp4"}"\n'
         'ladder = ["source"]\nevent = true\ndvr = "1h"\nsegment_duration = 2.0\npart_duration = 0.5\n'
     )
-    running = start_server(cwd=folder)
-    wait_for(lambda: playlist(running).is_endlist, "the end of the film")
-    yield running
-    assert running.stop() == 0
+    with start_server(cwd=folder) as running:
+        wait_for(lambda: playlist(running).is_endlist, "the end of the film")
+        yield running
 
 
 def playlist(server: ServerProcess) -> m3u8.M3U8:

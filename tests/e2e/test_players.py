@@ -70,9 +70,8 @@ def serving_channel(folder: Path) -> Iterator[ServerProcess]:
     """Serve the channel, in an empty folder."""
     (folder / "library").mkdir()
     (folder / "headwater.toml").write_text(CONFIG.format(film=film()))
-    server = start_server("--config", "headwater.toml", cwd=folder)
-    yield server
-    server.stop()
+    with start_server("--config", "headwater.toml", cwd=folder) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

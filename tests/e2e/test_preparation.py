@@ -36,9 +36,8 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         coded = f"{tone} -c:v mpeg2video -g 5 -s {size} -r 25 -c:a mp2"
         run_ffmpeg(*coded.split(), folder / "library" / name)
     data = {"HEADWATER_SERVER_DATA": str(folder / "data")}
-    server = start_server("--library", str(folder / "library"), "--port", "0", env={**ENCODES, **data})
-    yield server
-    server.stop()
+    with start_server("--library", str(folder / "library"), "--port", "0", env={**ENCODES, **data}) as server:
+        yield server
 
 
 @pytest_asyncio.fixture(loop_scope="session")

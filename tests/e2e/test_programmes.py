@@ -24,23 +24,22 @@ TITLES = "[...document.querySelectorAll('.programmes .name')].map((one) => one.t
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("programmes")
     configure(folder, 'dvr = "1h"', 'record = "programmes"')
-    running = start_server(cwd=folder)
-    wait_for(lambda: len(live(running).segments) > SECONDS, "some segments")
-    begin, now = date_of(running, 0), time.time()
-    spans = [
-        {"id": "over", "start": begin + 1, "end": begin + 5, "title": "<b>Morning</b> & more"},
-        {
-            "id": "on",
-            "start": begin,
-            "end": now + 3000,
-            "title": "The final, with a title of more than one line",
-        },
-        {"id": "coming", "start": now + 2000, "end": now + 3000, "title": "Later"},
-    ]
-    assert put(running, spans).status_code == 200
-    wait_for(lambda: httpx.get(f"{running.url}/api/live").json()[0]["recordings"], "a recording")
-    yield running
-    assert running.stop() == 0
+    with start_server(cwd=folder) as running:
+        wait_for(lambda: len(live(running).segments) > SECONDS, "some segments")
+        begin, now = date_of(running, 0), time.time()
+        spans = [
+            {"id": "over", "start": begin + 1, "end": begin + 5, "title": "<b>Morning</b> & more"},
+            {
+                "id": "on",
+                "start": begin,
+                "end": now + 3000,
+                "title": "The final, with a title of more than one line",
+            },
+            {"id": "coming", "start": now + 2000, "end": now + 3000, "title": "Later"},
+        ]
+        assert put(running, spans).status_code == 200
+        wait_for(lambda: httpx.get(f"{running.url}/api/live").json()[0]["recordings"], "a recording")
+        yield running
 
 
 @pytest.mark.parametrize(("name", "size"), [("desktop", DESKTOP), ("phone", PHONE)])

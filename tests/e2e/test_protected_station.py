@@ -40,9 +40,8 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         """,
         "utf-8",
     )
-    server = start_server(cwd=folder)
-    yield server
-    server.stop()
+    with start_server(cwd=folder) as server:
+        yield server
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -85,10 +85,9 @@ def channel(url: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def url(arguments: tuple[str, ...]) -> Iterator[str]:
-    server = start_server(*arguments)
-    wait_for(lambda: channel(server.url)["recordings"], what="the recording")
-    yield server.url
-    assert server.stop() == 0
+    with start_server(*arguments) as server:
+        wait_for(lambda: channel(server.url)["recordings"], what="the recording")
+        yield server.url
 
 
 async def test_each_stretch_has_an_mp4_with_its_own_size_time_ranges_and_validators(

@@ -50,14 +50,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     (folder / "music").mkdir()
     (folder / "music" / "440.mp3").write_bytes(tone(440, 300, title="Low"))
     (folder / "headwater.toml").write_text(CONFIG)
-    running = start_server(cwd=folder)
-    began = wait_for(lambda: _began(running), "the first segment")
-    span = {"start": began + 1, "end": began + 1 + SECONDS, "title": TITLE}
-    url = f"{running.url}/live/fm/recordings"
-    assert httpx.post(url, json=span, headers=BEARER, timeout=CLIENT_SECONDS).status_code in (201, 202)
-    wait_for(lambda: _recordings(running), "the recording")
-    yield running
-    assert running.stop() == 0
+    with start_server(cwd=folder) as running:
+        began = wait_for(lambda: _began(running), "the first segment")
+        span = {"start": began + 1, "end": began + 1 + SECONDS, "title": TITLE}
+        url = f"{running.url}/live/fm/recordings"
+        assert httpx.post(url, json=span, headers=BEARER, timeout=CLIENT_SECONDS).status_code in (201, 202)
+        wait_for(lambda: _recordings(running), "the recording")
+        yield running
 
 
 def _began(server: ServerProcess) -> float:

@@ -43,9 +43,8 @@ def film_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProc
     words = f"-f lavfi -i testsrc=size=320x180:rate=25:duration={SECONDS} -f lavfi -i sine=duration={SECONDS}"
     words += " -c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 50 -c:a aac"
     subprocess.run(["ffmpeg", "-v", "error", *words.split(), str(folder / "film.mp4")], check=True)
-    server = start_server("--library", str(folder), "--port", "0")
-    yield server
-    server.stop()
+    with start_server("--library", str(folder), "--port", "0") as server:
+        yield server
 
 
 async def test_pictures_come_where_the_server_had_no_time_for_them_at_first(

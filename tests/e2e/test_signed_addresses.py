@@ -44,9 +44,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         f'[server]\ndata = "data"\n[access]\nkeys = ["{KEY}"]\nviewers_per_name = 2\n'
         '[library]\npath = "library"\naccess = "signed"\n' + copied_channel("demo", 'access = "signed"')
     )
-    running = start_server("--config", str(config), "--port", "0", env=ENCODES)
-    yield running
-    assert running.stop() == 0
+    with start_server("--config", str(config), "--port", "0", env=ENCODES) as running:
+        yield running
 
 
 async def test_a_protected_film_and_channel_play_behind_their_token(

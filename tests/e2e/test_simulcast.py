@@ -74,9 +74,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         f'[library]\npath = "{folder}"\n[[radio]]\nname = "tones.mp3"\nfolder = "{folder}"\nbitrate = 64\n',
         "utf-8",
     )
-    server = start_server("--config", str(config), "--port", "0")
-    yield server
-    server.stop()
+    with start_server("--config", str(config), "--port", "0") as server:
+        yield server
 
 
 def nearest(notes: list[dict[str, Any]], value: str, moment: float) -> float:

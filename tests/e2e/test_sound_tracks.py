@@ -54,9 +54,8 @@ def films(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     words = ["-i", str(first), "-map", "0", "-c", "copy", str(folder / "second.mp4")]
     subprocess.run([*command, *words], check=True)
     (folder / "first.de.srt").write_text(SUBTITLES)
-    server = start_server("--library", str(folder), "--port", "0")
-    yield server
-    server.stop()
+    with start_server("--library", str(folder), "--port", "0") as server:
+        yield server
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -37,10 +37,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("past")
     channel = copied_channel("a", 'dvr = "1h"', "segment_duration = 1.0", "part_duration = 0.25")
     (folder / "headwater.toml").write_text(f'[server]\nport = 0\ndata = "data"\n{channel}')
-    running = start_server(cwd=folder)
-    wait_for(lambda: len(segments(running)) > SEGMENTS, "some segments")
-    yield running
-    assert running.stop() == 0
+    with start_server(cwd=folder) as running:
+        wait_for(lambda: len(segments(running)) > SEGMENTS, "some segments")
+        yield running
 
 
 def segments(server: ServerProcess) -> list[m3u8.Segment]:

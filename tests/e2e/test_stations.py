@@ -115,9 +115,8 @@ def stations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess
         """,
         "utf-8",
     )
-    server = start_server("--config", str(config), "--port", "0")
-    yield server
-    server.stop()
+    with start_server("--config", str(config), "--port", "0") as server:
+        yield server
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -62,9 +62,8 @@ def films(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     source = "testsrc2=s=160x90:r=25:d=4"
     still = "-g 50 -vf setpts='if(lt(N,50),N,N+1500)/25/TB'"
     encode(tools, folder / "long still.mp4", source, LONG_SECONDS, still)
-    server = start_server("--library", str(folder), "--port", "0")
-    yield server
-    server.stop()
+    with start_server("--library", str(folder), "--port", "0") as server:
+        yield server
 
 
 @pytest.mark.parametrize("name", FILMS)

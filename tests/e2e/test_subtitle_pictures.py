@@ -46,9 +46,8 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     film_with_subtitles(folder / "film.mkv", [(3, display_set(shown=True))])
     for name in ("film.de.default.srt", "film.en.srt"):
         (folder / name).write_text("1\n00:00:00,000 --> 00:00:12,000\nText\n")
-    server = start_server("--library", str(folder), "--port", "0", env={ENCODE: "all"})
-    yield server
-    server.stop()
+    with start_server("--library", str(folder), "--port", "0", env={ENCODE: "all"}) as server:
+        yield server
 
 
 @pytest_asyncio.fixture(loop_scope="session")

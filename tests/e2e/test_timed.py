@@ -109,9 +109,8 @@ def timed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPro
     folder = tmp_path_factory.mktemp("timed")
     (folder / "library").mkdir()
     (folder / "headwater.toml").write_text(CONFIG.format(film=film()))
-    server = start_server("--config", "headwater.toml", cwd=folder)
-    yield server
-    server.stop()
+    with start_server("--config", "headwater.toml", cwd=folder) as server:
+        yield server
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -66,9 +66,8 @@ def films(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     subprocess.run(command, check=True, timeout=300)
     (folder / "notes.nfo").write_text("no film")
     # Of what is left without: encoded, most of it would play.
-    server = start_server("--library", str(folder), "--port", "0", env={ENCODE: "off"})
-    yield server
-    server.stop()
+    with start_server("--library", str(folder), "--port", "0", env={ENCODE: "off"}) as server:
+        yield server
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -56,9 +56,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         + copied_channel("match", 'dvr = "10m"')
         + copied_channel("secret", 'access = "signed"')
     )
-    running = start_server("--config", str(config), "--port", "0")
-    yield running
-    assert running.stop() == 0
+    with start_server("--config", str(config), "--port", "0") as running:
+        yield running
 
 
 async def test_visitors_play_by_address_what_no_list_shows_them(

@@ -41,9 +41,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         '[[live]]\nname = "studio"\nsource = "publish"\n'
         f'[[radio]]\nname = "station.mp3"\nsource = "publish"\nsource_password = "{PASSWORD}"\n'
     )
-    running = start_server("--config", str(config), "--port", "0")
-    yield running
-    running.stop()
+    with start_server("--config", str(config), "--port", "0") as running:
+        yield running
 
 
 async def test_a_station_plays_when_the_list_says_that_its_source_is_back(

@@ -92,9 +92,8 @@ def files(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         seconds = LONGER_SECONDS if name in LONGER else SECONDS
         command += [*words.split(), "-t", str(seconds), f"file:{folder / name}"]
     subprocess.run(command, check=True, timeout=300)
-    server = start_server("--library", str(folder), "--port", "0", env=ENCODES)
-    yield server
-    server.stop()
+    with start_server("--library", str(folder), "--port", "0", env=ENCODES) as server:
+        yield server
 
 
 @pytest_asyncio.fixture(loop_scope="session")

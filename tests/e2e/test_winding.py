@@ -28,11 +28,10 @@ def span(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("past")
     channel = copied_channel("a", 'dvr = "1h"', "segment_duration = 1.0", "part_duration = 0.25")
     (folder / "headwater.toml").write_text(f'[server]\nport = 0\ndata = "data"\n{channel}')
-    running = start_server(cwd=folder)
-    wait_for(lambda: len(dates(running)) > SEGMENTS, "some segments")
-    known = dates(running)
-    yield f"{running.url}/live/a/master.m3u8?start={known[1]:.3f}&end={known[SEGMENTS]:.3f}"
-    assert running.stop() == 0
+    with start_server(cwd=folder) as running:
+        wait_for(lambda: len(dates(running)) > SEGMENTS, "some segments")
+        known = dates(running)
+        yield f"{running.url}/live/a/master.m3u8?start={known[1]:.3f}&end={known[SEGMENTS]:.3f}"
 
 
 def dates(server: ServerProcess) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from media.rtmp.chunks import Message
 from media.rtmp.connection import ConnectRequest, PublishRequest, StreamEnded
 from tests.media.flv.flv_tags import write_tag
 from tests.media.rtmp.newer_ffmpeg import INPUTS, OUTPUT, SECONDS, newer_ffmpeg
+from tests.programs import program
 from tests.rtmp import Recording, read, record
 
 
@@ -23,11 +23,6 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = f"ffmpeg {INPUTS} {OUTPUT} -c:v libx264 -bf 2 -c:a aac {path}"
     subprocess.run(words.split(), check=True)
     return path
-
-
-def needs(program: str) -> None:
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} isn't installed")
 
 
 def assert_same_however_cut(recording: Recording) -> None:
@@ -67,7 +62,7 @@ PUBLISHERS = [
 
 @pytest.mark.parametrize("words", PUBLISHERS)
 def test_a_real_publishers_stream_arrives_packet_by_packet(words: str, film: Path, tmp_path: Path) -> None:
-    needs(words.split()[0])
+    program(words.split()[0])
     recording = record(words.replace("{film}", str(film)).split())
     assert recording.status == 0, recording.output
     assert isinstance(recording.events[0], ConnectRequest)
@@ -111,7 +106,7 @@ def test_a_publisher_of_newer_codecs_arrives_packet_by_packet(video: str, sound:
 
 
 def test_who_wants_to_watch_with_rtmpdump_is_told_that_this_is_for_publishers(tmp_path: Path) -> None:
-    needs("rtmpdump")
+    program("rtmpdump")
     recording = record(f"rtmpdump -r {{url}}/demo -o {tmp_path / 'none.flv'}".split())
     assert recording.status != 0
     assert "NetStream.Play.Failed" in recording.output

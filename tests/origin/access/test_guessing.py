@@ -39,9 +39,8 @@ wrong_password_seconds = 60
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
     (tmp_path / "library").mkdir()
     (tmp_path / "headwater.toml").write_text(CONFIG)
-    server = start_server("--config", "headwater.toml", "--library", "library", cwd=tmp_path)
-    yield server
-    server.stop()
+    with start_server("--config", "headwater.toml", "--library", "library", cwd=tmp_path) as server:
+        yield server
 
 
 def title(password: str, station: str = "one.mp3") -> str:

@@ -36,9 +36,8 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
     film.write_bytes(bytes(100_000))
     os.utime(film, (1_700_000_000, 1_700_000_000))
     (tmp_path / "headwater.toml").write_text(CONFIGURATION.format(key=KEY, private="open"))
-    running = start_server("--config", "headwater.toml", cwd=tmp_path)
-    yield running
-    assert running.stop() == 0
+    with start_server("--config", "headwater.toml", cwd=tmp_path) as running:
+        yield running
 
 
 @pytest.mark.parametrize("field", [(), ("Range: bytes=0-99",)])

@@ -135,14 +135,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     (folder / "music").mkdir()
     make(*["-f", "lavfi", "-i", "sine", "-t", "5", "-b:a", "64k"], str(folder / "music" / "tones.mp3"))
     (folder / "headwater.toml").write_text(CONFIGURATION + copied_channel("a", CLOSED))
-    running = start_server("--config", "headwater.toml", cwd=folder)
-    for name in ("a", "ab"):
-        answer = httpx.post(f"{running.url}/events/{name}", content=f"the event of {name}.", headers=BEARER)
-        assert answer.status_code < 300, answer.text
-    for signed, (address, _) in MARKED.items():
-        wait_for(partial(is_answered, f"{running.url}/t/{token(signed)}{address}"), address)
-    yield running
-    running.stop()
+    with start_server("--config", "headwater.toml", cwd=folder) as running:
+        for name in ("a", "ab"):
+            answer = httpx.post(
+                f"{running.url}/events/{name}", content=f"the event of {name}.", headers=BEARER
+            )
+            assert answer.status_code < 300, answer.text
+        for signed, (address, _) in MARKED.items():
+            wait_for(partial(is_answered, f"{running.url}/t/{token(signed)}{address}"), address)
+        yield running
 
 
 def is_answered(url: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from origin.access.address_tokens import SigningKeys, read_token
 from origin.http.path_prefixes import split_token
+from tests import programs
 from tests.patience import CLIENT_SECONDS
 
 PAGE = Path(__file__).parents[3] / "docs" / "signed-addresses.md"
@@ -31,11 +31,12 @@ SECRET = "a-secret-of-november"  # of the tests
     ],
 )
 def test_an_example_makes_a_valid_token(program: str, beginning: str, code: str) -> None:
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} isn't installed")
+    programs.program(program)
     found = re.search(rf"(?m)^    {re.escape(beginning)}.*\n(    .*\n)+", PAGE.read_text("utf-8"))
     assert found is not None
     example = code.replace("{}", re.sub(r"(?m)^    ", "", found[0]))
+    if "openssl" in example:
+        programs.program("openssl")
     option = "-c" if program in ("python3", "sh") else "-e" if program == "node" else "-r"
     command = [program, option, example]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=CLIENT_SECONDS)

@@ -113,9 +113,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     tones = "-v error -f lavfi -i sine -t 5 -b:a 64k"
     subprocess.run(["ffmpeg", *tones.split(), str(folder / "music" / "tones.mp3")], check=True)
     (folder / "headwater.toml").write_text(CONFIGURATION)
-    running = start_server("--config", "headwater.toml", cwd=folder)
-    yield running
-    running.stop()
+    with start_server("--config", "headwater.toml", cwd=folder) as running:
+        yield running
 
 
 def test_who_has_the_key_is_answered_at_each_address(server: ServerProcess) -> None:

@@ -33,6 +33,8 @@ CONFIGURATION = f"""
 [server]
 admin_token = "{ADMIN_TOKEN}"
 protected = ["api"]
+[limits]
+wrong_passwords = 1000
 [access]
 viewers_per_name = 1
 [[events]]
@@ -60,9 +62,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(CONFIGURATION)
-    one = start_server("--config", str(path), "--port", "0")
-    yield one
-    one.stop()
+    with start_server("--config", str(path), "--port", "0") as one:
+        yield one
 
 
 @pytest.mark.parametrize(("method", "address"), PLACES, ids=lambda one: one)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import http.server
+import shutil
 import ssl
 import threading
 from collections.abc import Iterator
@@ -18,18 +19,23 @@ import pytest
 from origin.cli.check import CheckError
 from origin.cli.check_low_latency import control_problems, part_problems, progress
 from tests import certificates
-from tests.conftest import ServerProcess, small_demo
+from tests.conftest import ServerProcess, start_server
+from tests.copied_channel import copied_channel
 from tests.fork_server import run_headwater
 from tests.origin.cli.judgements import judge_live, judged
 from tests.origin.server.app_requests import live_is_on
+from tests.packager import films
 from tests.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
-def demo_server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ServerProcess]:
-    with small_demo(request.path.stem, tmp_path_factory.mktemp("demo")) as server:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("judged")
+    (folder / "library").mkdir()
+    for size, recipe in (("720p", "bframes.mp4"), ("360p", "silent.mp4")):
+        shutil.copyfile(films.film(recipe), folder / "library" / f"film.{size}.mp4")
+    (folder / "headwater.toml").write_text(copied_channel("demo"))
+    with start_server("--library", "library", "--port", "0", cwd=folder) as server:
         yield server
 
 
@@ -54,21 +60,21 @@ def assert_all_held(status: int, said: str) -> None:
 
 @pytest.mark.promise("headwater check")
 @pytest.mark.parametrize("path", ["/vod/film/master.m3u8", "/media/film.720p.mp4"])
-def test_our_own_addresses_hold(demo_server: ServerProcess, path: str) -> None:
-    result = run_headwater("check", demo_server.url + path)
+def test_our_own_addresses_hold(server: ServerProcess, path: str) -> None:
+    result = run_headwater("check", server.url + path)
     assert_all_held(result.returncode, result.stdout)
 
 
 @pytest.mark.timeout(1800)
-def test_our_own_channel_holds(demo_server: ServerProcess) -> None:
-    wait_for(lambda: live_is_on(demo_server), what="the channel")
-    assert_all_held(*judge_live(demo_server, "demo", "360p"))
+def test_our_own_channel_holds(server: ServerProcess) -> None:
+    wait_for(lambda: live_is_on(server), what="the channel")
+    assert_all_held(*judge_live(server, "demo", "source"))
 
 
 @pytest.mark.timeout(1800)
-def test_our_own_channels_manifest_holds(demo_server: ServerProcess) -> None:
-    wait_for(lambda: live_is_on(demo_server), what="the channel")
-    assert_all_held(*judge_live(demo_server, "demo", "360p", name="manifest.mpd"))
+def test_our_own_channels_manifest_holds(server: ServerProcess) -> None:
+    wait_for(lambda: live_is_on(server), what="the channel")
+    assert_all_held(*judge_live(server, "demo", "source", name="manifest.mpd"))
 
 
 def test_a_wrong_server_is_told_what_is_wrong(careless_server: str, tmp_path: Path) -> None:
@@ -249,8 +255,8 @@ async def test_of_a_server_that_ignores_ranges_no_whole_films_are_read() -> None
     }
 
 
-def test_an_endless_stream_is_not_judged(demo_server: ServerProcess) -> None:
-    result = run_headwater("check", f"{demo_server.url}/radio/demo.mp3")
+def test_an_endless_stream_is_not_judged(server: ServerProcess) -> None:
+    result = run_headwater("check", f"{server.url}/radio/demo.mp3")
     assert result.returncode == 1
     assert "only playlists and files can be judged" in result.stderr
 

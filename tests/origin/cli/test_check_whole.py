@@ -14,11 +14,11 @@ import pytest
 
 from origin.cli import segment_structure
 from origin.cli.check import CheckReport, check
-from tests.cdn.caches import program
 from tests.fork_server import run_headwater
 from tests.packager.films import run_ffmpeg
 from tests.ports import kept_port
 from tests.processes import end
+from tests.programs import program
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("quick_tools")
@@ -217,7 +217,7 @@ def test_gaps_and_what_is_encrypted_have_no_structure_to_be_seen(
     (folder / "key").write_bytes(key)
     text = (folder / "media.m3u8").read_text()
     for path in segments(folder):
-        command = ["openssl", "aes-128-cbc", "-K", key.hex(), "-iv", "00" * 16, "-in", str(path)]
+        command = [program("openssl"), "aes-128-cbc", "-K", key.hex(), "-iv", "00" * 16, "-in", str(path)]
         done = subprocess.run(command, check=True, capture_output=True)
         path.write_bytes(done.stdout)
     line = f'#EXT-X-KEY:METHOD=AES-128,URI="key",IV=0x{"00" * 16}\n#EXTINF'

@@ -15,6 +15,7 @@ from packager.process.ffmpeg_discovery import Tools
 from tests.conftest import start_server
 from tests.fork_server import HEADWATER, run_headwater, start_headwater
 from tests.packager import films
+from tests.packager.export.runs import contents
 from tests.processes import end
 from tests.redis_server import RedisServer
 from tests.waiting import wait_for
@@ -45,11 +46,6 @@ def library(tmp_path: Path) -> Path:
     (folder / "title.360p.mp4").write_bytes(films.film("silent.mp4").read_bytes())
     (folder / "broken.mp4").write_bytes(b"not a film")
     return folder
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    found = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 @pytest.mark.promise("headwater work", "cluster.url")

@@ -88,9 +88,8 @@ created_channel_bytes = 1048576
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("channels")
     (folder / "headwater.toml").write_text(CONFIG)
-    server = start_server(cwd=folder)
-    yield server
-    assert server.stop() == 0
+    with start_server(cwd=folder) as server:
+        yield server
 
 
 @pytest.fixture

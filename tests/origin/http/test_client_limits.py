@@ -119,11 +119,10 @@ def server(tmp_path_factory: pytest.TempPathFactory, tools: Tools) -> Iterator[S
     (folder / "headwater.toml").write_text(
         CONFIG + copied_channel("test", "part_duration = 0.5", "segment_duration = 1.0")
     )
-    server = start_server("--config", "headwater.toml", "--library", "library", cwd=folder)
-    wait_for(lambda: status(server, "/live/test/source/media.m3u8") == 200, "the first segment")
-    wait_for(lambda: status(server, "/radio/one.mp3", method="HEAD") == 200, "the station")
-    yield server
-    server.stop()
+    with start_server("--config", "headwater.toml", "--library", "library", cwd=folder) as server:
+        wait_for(lambda: status(server, "/live/test/source/media.m3u8") == 200, "the first segment")
+        wait_for(lambda: status(server, "/radio/one.mp3", method="HEAD") == 200, "the station")
+        yield server
 
 
 @contextlib.contextmanager

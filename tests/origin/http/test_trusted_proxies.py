@@ -202,10 +202,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     (folder / "headwater.toml").write_text(
         CONFIG + copied_channel("test", "part_duration = 0.5", "segment_duration = 1.0")
     )
-    server = start_server("--config", "headwater.toml", "--library", "library", cwd=folder)
-    wait_for(lambda: get(server, PLAYLIST)[0] == 200, "the first segment")
-    yield server
-    server.stop()
+    with start_server("--config", "headwater.toml", "--library", "library", cwd=folder) as server:
+        wait_for(lambda: get(server, PLAYLIST)[0] == 200, "the first segment")
+        yield server
 
 
 def get(

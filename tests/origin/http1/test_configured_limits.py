@@ -41,9 +41,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("limits")
     (folder / "library").mkdir()
     (folder / "headwater.toml").write_text(CONFIG)
-    server = start_server(cwd=folder)
-    yield server
-    assert server.stop() == 0
+    with start_server(cwd=folder) as server:
+        yield server
 
 
 def connected(server: ServerProcess) -> Client:

@@ -42,15 +42,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     (folder / "headwater.toml").write_text(
         CONFIG + copied_channel("test", "part_duration = 0.5", "segment_duration = 1.0", 'captions = ["en"]')
     )
-    server = start_server("--config", "headwater.toml", "--library", "library", cwd=folder)
+    with start_server("--config", "headwater.toml", "--library", "library", cwd=folder) as server:
 
-    def is_on() -> bool:
-        with connected(server) as client:
-            return client.ask("/live/test/source/media.m3u8").status == 200
+        def is_on() -> bool:
+            with connected(server) as client:
+                return client.ask("/live/test/source/media.m3u8").status == 200
 
-    wait_for(is_on, "the first segment")
-    yield server
-    server.stop()
+        wait_for(is_on, "the first segment")
+        yield server
 
 
 def connected(server: ServerProcess) -> Client:

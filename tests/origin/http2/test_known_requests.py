@@ -35,9 +35,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         path = folder / "library" / f"{size}.bin"
         path.write_bytes(content(size))
         os.utime(path, (1_700_000_000, 1_700_000_000))  # a new file has a weak validator at first
-    server = start_server("--library", "library", "--port", "0", cwd=folder)
-    yield server
-    assert server.stop() == 0
+    with start_server("--library", "library", "--port", "0", cwd=folder) as server:
+        yield server
 
 
 def facts(answer: Answer) -> tuple[int, bytes, dict[str, str]]:

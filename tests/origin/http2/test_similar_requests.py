@@ -51,9 +51,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         path = folder / "library" / f"{number}.bin"
         path.write_bytes(content(number))
         os.utime(path, (1_700_000_000, 1_700_000_000))  # a new file has a weak validator at first
-    server = start_server("--library", "library", "--port", "0", cwd=folder)
-    yield server
-    assert server.stop() == 0
+    with start_server("--library", "library", "--port", "0", cwd=folder) as server:
+        yield server
 
 
 def asked(client: Http2Client, path: str, **fields: str) -> int:

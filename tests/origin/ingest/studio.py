@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from tests import programs
 from tests.conftest import ServerProcess, start_server
 from tests.patience import CLIENT_SECONDS, patient_server
 from tests.waiting import wait_for
@@ -140,7 +141,10 @@ def encoder_arguments(
 def encoding(*arguments: str, program: str = "ffmpeg") -> Iterator[subprocess.Popen[bytes]]:
     """Run an encoder, one of ffmpeg's releases, until the block ends."""
     process = subprocess.Popen(
-        [program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
+        [programs.program(program), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
     )
     try:
         yield process

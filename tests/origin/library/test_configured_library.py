@@ -32,7 +32,7 @@ thumbnails_size = "0M"
 
 [limits]
 open_files = 1
-open_file_seconds = 1.0
+open_file_seconds = 0.00001
 library_files = 4
 vod_moov_bytes = 65536
 vod_samples = 1000
@@ -66,9 +66,8 @@ def port() -> Iterator[int]:
 @pytest.fixture(scope="module")
 def server(folder: Path, port: int) -> Iterator[ServerProcess]:
     (folder / "headwater.toml").write_text(CONFIG.format(port=port))
-    server = start_server(cwd=folder)
-    yield server
-    assert server.stop() == 0
+    with start_server(cwd=folder) as server:
+        yield server
 
 
 @pytest.fixture
@@ -116,6 +115,19 @@ def test_no_more_files_stay_open_than_configured(
         return found
 
     assert len(opened()) <= 1
+
+
+@pytest.mark.promise("limits.open_file_seconds")
+def test_a_replaced_file_is_looked_up_again_after_the_configured_time(
+    client: httpx.Client, folder: Path
+) -> None:
+    for number in range(20):
+        text = f"the note {number}"
+        (folder / "another").write_text(text)
+        # What has been changed in this very second is always looked up.
+        os.utime(folder / "another", (number, number))
+        (folder / "another").replace(folder / "library" / "replaced.txt")
+        assert [client.get("/media/replaced.txt").text for _ in range(3)] == [text] * 3
 
 
 @pytest.mark.promise("library.encoded_size", "library.thumbnails_size")

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -276,6 +277,21 @@ def test_an_encoded_segment_is_stored_in_the_bucket_and_has_no_other_address(
         assert httpx.get(f"{both.s3.url}{path}", timeout=60).status_code == 404
     for query in ("?search=segment", "?search=encoded", "?folder=.encoded"):
         assert ".encoded" not in httpx.get(f"{both.s3.url}/api/library{query}", timeout=60).text
+
+
+@pytest.mark.promise("library.encoded_in_s3")
+def test_no_encoded_segment_is_stored_where_the_configuration_says_so(
+    s3_server: S3Server, tmp_path: Path
+) -> None:
+    (tmp_path / "library").mkdir()
+    put(tmp_path / "library" / "surround.mp4", films.film("ac3.mp4").read_bytes())
+    address = s3_server.put_folder(tmp_path / "library", "unchanged")
+    (tmp_path / "headwater.toml").write_text(f'[library]\npath = "{address}"\nencoded_in_s3 = false\n')
+    with start_server("--port", "0", cwd=tmp_path, env=s3_server.environment()) as server:
+        for number in range(3):
+            url = f"{server.url}/vod/surround.mp4/audio-aac/{number}.m4s"
+            assert httpx.get(url, timeout=60).raise_for_status().content
+    assert s3_server.store("unchanged").list(".encoded").collect() == []
 
 
 def test_health_and_the_shown_configuration_say_nothing_secret(both: Both) -> None:

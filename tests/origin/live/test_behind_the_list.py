@@ -55,10 +55,11 @@ def server(folder: Path) -> Iterator[ServerProcess]:
         before = start_server(cwd=folder)
         wait_for(functools.partial(has_segments, before), "some segments")
         assert before.stop() == 0
-    running = start_server(cwd=folder)
-    wait_for(lambda: first_listed(running) > last_break(folder) + DELAY, "what is listed has left the breaks")
-    yield running
-    assert running.stop() == 0
+    with start_server(cwd=folder) as running:
+        wait_for(
+            lambda: first_listed(running) > last_break(folder) + DELAY, "what is listed has left the breaks"
+        )
+        yield running
 
 
 def get(server: ServerProcess, name: str) -> httpx.Response:

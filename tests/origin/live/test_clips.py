@@ -43,10 +43,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     before = start_server(cwd=folder)
     wait_for(lambda: len(live(before).segments) > SEGMENTS, "some segments")
     assert before.stop() == 0
-    running = start_server(cwd=folder)
-    wait_for(lambda: behind_the_restart(running) > SEGMENTS, "segments behind the restart")
-    yield running
-    assert running.stop() == 0
+    with start_server(cwd=folder) as running:
+        wait_for(lambda: behind_the_restart(running) > SEGMENTS, "segments behind the restart")
+        yield running
 
 
 def behind_the_restart(server: ServerProcess) -> int:

@@ -35,10 +35,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         before = start_server(cwd=folder)
         wait_for(functools.partial(has_segments, before), "some segments")
         assert before.stop() == 0
-    running = start_server(cwd=folder)
-    wait_for(lambda: behind_the_restart(running) > 8 * TARGET_DURATION + DELAY, "segments of this start")
-    yield running
-    assert running.stop() == 0
+    with start_server(cwd=folder) as running:
+        wait_for(lambda: behind_the_restart(running) > 8 * TARGET_DURATION + DELAY, "segments of this start")
+        yield running
 
 
 def playlist(server: ServerProcess, query: str = "", rendition: str = "source") -> m3u8.M3U8:

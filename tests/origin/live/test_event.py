@@ -370,6 +370,18 @@ def test_an_event_that_is_ended_stays_over_restarts_until_the_next_one_begins(
     assert hall.segments(hall.recording("talk")["hls"].replace("master", "240p/media"))[0] == fresh[0]
 
 
+@pytest.mark.promise("live.recordings")
+def test_an_old_recording_is_removed_after_the_configured_time(hall: Hall, film: dict[str, Any]) -> None:
+    old = hall.recording("brief")
+    hall.server.stop(signal.SIGKILL)
+    file = Path(hall.arguments[1])
+    file.write_text(file.read_text().replace('vod_after_end = "1s"', 'recordings = "1s"'))
+    hall.server = start_server(*hall.arguments, program=patient_server())
+    wait_for(lambda: old not in hall.channel("brief")["recordings"], what="the removal")
+    assert hall.get(old["hls"]).status_code == 404
+    assert hall.channel("film")["recordings"] == [film]
+
+
 def test_an_event_without_a_data_folder_is_told_at_the_start() -> None:
     channel = {"name": "one", "event": True}
     config = validate({"live": [channel]}, "a test")

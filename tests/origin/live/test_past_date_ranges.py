@@ -52,10 +52,9 @@ def server(
         before.stop(signal.SIGKILL)
     else:
         assert before.stop() == 0
-    running = start_server(cwd=folder, env=env)
-    wait_for(lambda: listed(running)[:1] > [last + 20], "what is listed has left the ranges")
-    yield running, began
-    assert running.stop() == 0
+    with start_server(cwd=folder, env=env) as running:
+        wait_for(lambda: listed(running)[:1] > [last + 20], "what is listed has left the ranges")
+        yield running, began
 
 
 def published(server: ServerProcess, body: dict[str, Any]) -> float:

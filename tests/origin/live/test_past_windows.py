@@ -31,10 +31,9 @@ def server(
     (folder / "headwater.toml").write_text(
         config + copied_channel("a", 'dvr = "1h"', "segment_duration = 1.0", "part_duration = 0.25")
     )
-    running = start_server(cwd=folder)
-    wait_for(lambda: len(live(running).segments) > SEGMENTS + 2, "some segments")
-    yield running
-    assert running.stop() == 0
+    with start_server(cwd=folder) as running:
+        wait_for(lambda: len(live(running).segments) > SEGMENTS + 2, "some segments")
+        yield running
 
 
 def address(server: ServerProcess, name: str = "") -> str:

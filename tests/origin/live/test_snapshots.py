@@ -30,10 +30,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         + copied_channel("a", 'dvr = "1h"', "segment_duration = 2.0", "part_duration = 0.25")
         + '[[radio]]\nname = "quiet.mp3"\nsource = "publish"\n'
     )
-    running = start_server(cwd=folder)
-    wait_for(lambda: len(live(running)) > 4, "some segments")
-    yield running
-    assert running.stop() == 0
+    with start_server(cwd=folder) as running:
+        wait_for(lambda: len(live(running)) > 4, "some segments")
+        yield running
 
 
 def live(server: ServerProcess) -> list[m3u8.Segment]:

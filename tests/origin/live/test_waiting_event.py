@@ -40,9 +40,8 @@ def server(tmp_path: Path, material: dict[str, Track]) -> Iterator[ServerProcess
         '[[live]]\nname = "talk"\nsource = "publish"\npublish_key = "key"\nladder = ["240p"]\ndvr = "1h"\n'
         "segment_duration = 1.0\npart_duration = 0.25\n"
     )
-    server = start_server("--config", str(tmp_path / "headwater.toml"), program=patient_server())
-    yield server
-    server.stop()
+    with start_server("--config", str(tmp_path / "headwater.toml"), program=patient_server()) as server:
+        yield server
 
 
 def is_recorded(answer: httpx.Response) -> dict[str, Any]:

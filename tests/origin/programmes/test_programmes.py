@@ -26,10 +26,9 @@ from tests.waiting import wait_for
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("programmes")
     configure(folder, 'dvr = "10m"')
-    running = start_server(cwd=folder)
-    wait_for(lambda: len(live(running).segments) > 4, "some segments")
-    yield running
-    assert running.stop() == 0
+    with start_server(cwd=folder) as running:
+        wait_for(lambda: len(live(running).segments) > 4, "some segments")
+        yield running
 
 
 def listed(server: ServerProcess, query: str = "") -> list[dict[str, Any]]:

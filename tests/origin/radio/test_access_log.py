@@ -18,9 +18,9 @@ import structlog
 from origin.config.errors import CommandError
 from origin.radio.access_log import AccessLogFile, AnsweredRequest, write_line
 from origin.radio.mounts.limits import AccessLogLimits
-from tests.clients.conftest import program
 from tests.conftest import ServerProcess, start_server
 from tests.patience import CLIENT_SECONDS
+from tests.programs import program
 from tests.waiting import wait_for
 
 # httpd.apache.org/docs/2.4/logs.html#combined, and Icecast's seconds behind it.
@@ -121,9 +121,8 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
         '[log]\naccess = "access.log"\n'
         '[[radio]]\nname = "one.mp3"\nfolder = "music"\naliases = ["/morning.mp3"]\nhls = false\n'
     )
-    server = start_server("--port", "0", cwd=tmp_path)
-    yield server
-    server.stop()
+    with start_server("--port", "0", cwd=tmp_path) as server:
+        yield server
 
 
 @pytest.mark.promise("/status-json.xsl", "log.access")

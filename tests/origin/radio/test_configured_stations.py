@@ -97,9 +97,9 @@ on_demand = true
 [[radio]]
 name = "kept.mp3"
 folder = "plain"
-hls_bitrates = [320, 300, 280, 260]
+hls_bitrates = [320]
 dvr = "1h"
-dvr_size = "1M"
+dvr_size = "500000"
 
 [limits]
 listeners = 2
@@ -136,9 +136,8 @@ def server(hook: Hook, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     address = f"http://127.0.0.1:{hook.server_port}"
     text = CONFIG.format(password=PASSWORD, hook=address)
     (folder / "headwater.toml").write_text(text)
-    server = start_server(cwd=folder)
-    yield server
-    assert server.stop() == 0
+    with start_server(cwd=folder) as server:
+        yield server
 
 
 @contextlib.contextmanager

@@ -11,13 +11,13 @@ from urllib.parse import quote
 import pytest
 from structlog.testing import capture_logs
 
-from media.mp3.reader import Frame, MpegAudioReader
 from origin.radio.mounts.limits import RELAY_RETRY, RelayLimits
 from origin.radio.mounts.mount import Mount
 from origin.radio.mounts.options import MountOptions
 from origin.radio.relay import Relay, RelayOptions
 from packager.retry_policy import RetryPolicy
 from tests import icecast
+from tests.clients.stations import frames
 from tests.hostile_upstream import hostile_upstream
 from tests.packager.sources.guarded_hosts import answering, outside
 from tests.patience import MOUNT, PATIENCE_SECONDS
@@ -183,12 +183,6 @@ def set_title(server: icecast.Icecast, title: str) -> None:
     opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(manager))
     with opener.open(f"{server.url}/admin/metadata?{query}", timeout=120) as answer:
         assert b"<return>1</return>" in answer.read()
-
-
-def frames(data: bytes) -> list[Frame]:
-    reader = MpegAudioReader()
-    reader.receive_data(data)
-    return [event for event in reader.events() if isinstance(event, Frame)]
 
 
 @pytest.mark.timeout(900)

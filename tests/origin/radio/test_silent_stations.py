@@ -41,9 +41,8 @@ event_history = 3
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
     (tmp_path / "headwater.toml").write_text(CONFIG)
-    server = start_server(cwd=tmp_path)
-    yield server
-    assert server.stop() == 0
+    with start_server(cwd=tmp_path) as server:
+        yield server
 
 
 def is_played(server: ServerProcess) -> bool:

@@ -34,9 +34,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, tools: Tools) -> Iterator[S
     stations = "".join(STATION.format(number) for number in range(STATIONS))
     text = f"[server]\nport = 0\n{stations}\n[limits]\nhls_starts = {AT_ONCE}\n"
     (folder / "headwater.toml").write_text(text)
-    server = start_server("--config", "headwater.toml", "--library", "library", cwd=folder)
-    yield server
-    server.stop()
+    with start_server("--config", "headwater.toml", "--library", "library", cwd=folder) as server:
+        yield server
 
 
 @pytest.mark.promise("limits.hls_starts")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def share_of_tone(file: Path) -> float:
     return heard.count(SENT) / len(heard)
 
 
-@pytest.mark.promise("radio.record")
+@pytest.mark.promise("radio.record", "radio.recordings")
 def test_a_source_client_and_a_programme_become_recordings_with_titles(tmp_path: Path) -> None:
     (tmp_path / "headwater.toml").write_text(CONFIG)
     server = start_server(cwd=tmp_path, program=patient_server())
@@ -69,7 +70,7 @@ def test_a_source_client_and_a_programme_become_recordings_with_titles(tmp_path:
         wait_for(lambda: "News" in recordings(server), "the programme's recording")
         end(source)
         wait_for(lambda: len(recordings(server)) == 2, "what the source client has sent")
-        kept = recordings(server)
+        kept, ended = recordings(server), time.time()
         for title, wanted in (("News", heard[1:3]), ("", heard)):
             playlist = get(server, kept[title]["hls"].replace("master", "64k/media"))
             found = m3u8.loads(playlist.text)
@@ -78,6 +79,11 @@ def test_a_source_client_and_a_programme_become_recordings_with_titles(tmp_path:
         assert 'X-TITLE="Ada - Hello"' in playlist.text
         (tmp_path / "sent.mp4").write_bytes(get(server, kept[""]["mp4"]).raise_for_status().content)
         assert share_of_tone(tmp_path / "sent.mp4") > 0.8
+        assert server.stop() == 0
+        (tmp_path / "headwater.toml").write_text(f'{CONFIG}recordings = "1s"\n')
+        wait_for(lambda: time.time() > ended + 1.0, "the time for which it is kept to be over")
+        server = start_server(cwd=tmp_path, program=patient_server())
+        wait_for(lambda: recordings(server).keys() == {"News"}, "the old recording of a client to be removed")
     finally:
         end(source)
         assert server.stop() == 0

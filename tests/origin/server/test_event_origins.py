@@ -38,9 +38,8 @@ ALLOWED = {"as-the-server": PLAYER, "own": CHAT, "nobody": None, "anybody": "*"}
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("origins")
     (folder / "headwater.toml").write_text(f'{CONFIG}[library]\npath = "{folder}"\n')
-    running = start_server("--config", str(folder / "headwater.toml"))
-    yield running
-    running.stop()
+    with start_server("--config", str(folder / "headwater.toml")) as running:
+        yield running
 
 
 @pytest.mark.promise("server.allow_origin", "events.allow_origin")

@@ -33,9 +33,8 @@ name = "news"
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("signed")
     (folder / "headwater.toml").write_text(CONFIG)
-    running = start_server(cwd=folder)
-    yield running
-    assert running.stop() == 0
+    with start_server(cwd=folder) as running:
+        yield running
 
 
 @pytest.fixture

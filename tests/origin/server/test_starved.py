@@ -26,9 +26,8 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
     (tmp_path / "library").mkdir()
     channel = copied_channel("test", "part_duration = 0.25", "segment_duration = 1.0")
     (tmp_path / "headwater.toml").write_text(f"[server]\nport = 0\n{channel}")
-    server = start_server("--config", "headwater.toml", "--library", "library", cwd=tmp_path)
-    yield server
-    server.stop()
+    with start_server("--config", "headwater.toml", "--library", "library", cwd=tmp_path) as server:
+        yield server
 
 
 @pytest.mark.clause("A starved server says so and goes on in order")

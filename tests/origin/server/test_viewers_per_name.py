@@ -72,11 +72,10 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         file.truncate(SIZE)
     text = CONFIG.format(workers=request.param) + copied_channel("demo", 'access = "signed"')
     (folder / "headwater.toml").write_text(text)
-    running = start_server(cwd=folder)
-    path = signed(folder, CHANNEL, "nobody")
-    wait_for(lambda: httpx.get(f"{running.url}{path}").status_code == 200, "the channel")
-    yield Signing(running, folder)
-    assert running.stop() == 0
+    with start_server(cwd=folder) as running:
+        path = signed(folder, CHANNEL, "nobody")
+        wait_for(lambda: httpx.get(f"{running.url}{path}").status_code == 200, "the channel")
+        yield Signing(running, folder)
 
 
 @functools.cache

@@ -22,6 +22,7 @@ from packager.process.process import Process
 from tests.conformance.raw import Client
 from tests.conftest import ServerProcess, start_server
 from tests.descriptors import descriptors
+from tests.processes import cpu_seconds
 from tests.waiting import until, wait_for
 
 CONFIG = """
@@ -44,19 +45,13 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
     (tmp_path / "library").mkdir()
     (tmp_path / "library" / "film.mp4").write_bytes(b"film")
     (tmp_path / "headwater.toml").write_text(CONFIG)
-    server = start_server("--config", "headwater.toml", "--library", "library", cwd=tmp_path)
-    yield server
-    assert server.stop() == 0
+    with start_server("--config", "headwater.toml", "--library", "library", cwd=tmp_path) as server:
+        yield server
 
 
 def address_of(server: ServerProcess) -> tuple[str, int]:
     host, _, port = server.url.removeprefix("http://").rpartition(":")
     return host, int(port)
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def listed(client: Client) -> list[str]:

@@ -21,6 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from origin.tls.self_signed import make_certificate
+from tests.certificates import careless
 from tests.conftest import ServerProcess, start_server
 from tests.descriptors import descriptors
 from tests.fork_server import HEADWATER
@@ -67,13 +68,6 @@ class Encrypted:
 
     def get(self, path: str, **options: object) -> httpx.Response:
         return httpx.get(f"{self.url}{path}", verify=careless(), timeout=CLIENT_SECONDS, **options)  # type: ignore[arg-type]
-
-
-def careless() -> ssl.SSLContext:
-    """Make the settings of a client that takes any certificate."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
 
 
 def configure(folder: Path, tls: str, more: str = "") -> Path:

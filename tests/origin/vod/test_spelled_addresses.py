@@ -45,9 +45,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     subprocess.run(["ffmpeg", *picture, *sound, *maps, *coded, *named, film], check=True)
     for path in (folder / "a").iterdir():
         os.utime(path, (LONG_AGO, LONG_AGO))
-    running = start_server("--library", ".", "--port", "0", cwd=folder)
-    yield running
-    running.stop()
+    with start_server("--library", ".", "--port", "0", cwd=folder) as running:
+        yield running
 
 
 def ask(server: ServerProcess, *targets: str) -> list[tuple[int, bytes]]:

@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from origin.server.services.limits import Limits
-from tests.certificates import self_signed
+from tests.certificates import careless, self_signed
 from tests.conftest import STOP_SECONDS, ServerProcess, start_server
 from tests.descriptors import descriptors
 from tests.origin.workers.asking import CLIENT_SECONDS, exchange, metric, workers_of
@@ -62,12 +62,6 @@ class Https:
     def fingerprint(self) -> bytes:
         with self.connection() as client:
             return client.getpeercert(binary_form=True) or b""
-
-
-def careless() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from packager.jobs.package_job import package_jobs
 from packager.jobs.redis_queue import JobQueue, queues_client
 from packager.jobs.worker import work
 from tests.packager import films
+from tests.packager.export.runs import contents
 from tests.packager.jobs.dying_packager import kind
 from tests.packager.jobs.slow_worker import ASKING
 from tests.redis_server import RedisServer
@@ -25,11 +26,6 @@ from tests.redis_server import RedisServer
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex")
 
 SECONDS = 60
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    found = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 async def test_a_film_is_finished_by_another_worker_where_one_is_killed_between_its_segments(

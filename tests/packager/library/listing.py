@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from packager.concurrency import background_task
 from packager.library.catalogue import Catalogue, Entry
+from packager.library.file_listing import ListedFolder
+from packager.library.file_probe import Facts
+from packager.process.ffmpeg_discovery import Tools
 
 THEN = 1_700_000_000 * 10**9
 
@@ -28,3 +32,10 @@ def fill(root: Path, names: Iterable[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     for path in paths:
         path.write_bytes(b"1234")
+
+
+async def listed(root: Path, tools: Tools | None) -> dict[str, Facts]:
+    """Return what the catalogue of a folder has found in its files, by their paths."""
+    catalogue = Catalogue(ListedFolder(root), tools)
+    async with background_task(catalogue.run()):
+        return {entry.path: entry.facts or Facts() for entry in await files(catalogue)}

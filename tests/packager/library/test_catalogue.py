@@ -18,7 +18,7 @@ from packager.library.file_probe import MAX_MEMORY_BYTES, Facts, probe
 from packager.library.local_storage import Withheld
 from packager.process.ffmpeg_discovery import Tools
 from tests.packager import crafted
-from tests.packager.library.listing import files, fill
+from tests.packager.library.listing import files, fill, listed
 from tests.waiting import until
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=160x90:rate=10:duration=1")
@@ -29,12 +29,6 @@ H264 = (*PICTURE, "-c:v", "libx264", "-pix_fmt", "yuv420p")
 def make(tools: Tools, path: Path, *arguments: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run([tools.ffmpeg, "-nostdin", "-v", "error", *arguments, f"file:{path}"], check=True)
-
-
-async def listed(root: Path, tools: Tools | None) -> dict[str, Facts]:
-    catalogue = Catalogue(ListedFolder(root), tools)
-    async with background_task(catalogue.run()):
-        return {entry.path: entry.facts or Facts() for entry in await files(catalogue)}
 
 
 async def test_what_browsers_play_has_no_reason_and_the_rest_says_why(tools: Tools, tmp_path: Path) -> None:

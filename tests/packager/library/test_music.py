@@ -9,16 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from packager.concurrency import background_task
-from packager.library.catalogue import Catalogue
 from packager.library.cover_art import CoverArt
 from packager.library.file_listing import File, FileListing, ListedFolder, ListingLimits
-from packager.library.file_probe import MAX_OUTPUT_BYTES, MAX_TAG_CHARACTERS, NO_TAGS, Facts, MusicTags, probe
+from packager.library.file_probe import MAX_OUTPUT_BYTES, MAX_TAG_CHARACTERS, NO_TAGS, MusicTags, probe
 from packager.library.local_storage import Library, NotFoundError
 from packager.library.title_files import cover_among
 from packager.process.ffmpeg_discovery import Tools
 from packager.vod import Titles
-from tests.packager.library.listing import files
+from tests.packager.library.listing import listed
 
 SOUND = "-f lavfi -i sine=duration=1"
 TAGS = ("-metadata", "title=Das Lied", "-metadata", "artist=Die Band", "-metadata", "album=Das Album")
@@ -35,12 +33,6 @@ CODECS = {
 def make(tools: Tools, path: Path, *words: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run([tools.ffmpeg, "-nostdin", "-v", "error", *words, f"file:{path}"], check=True, timeout=300)
-
-
-async def listed(root: Path, tools: Tools) -> dict[str, Facts]:
-    catalogue = Catalogue(ListedFolder(root), tools)
-    async with background_task(catalogue.run()):
-        return {entry.path: entry.facts or Facts() for entry in await files(catalogue)}
 
 
 def covers(tools: Tools, root: Path) -> CoverArt:

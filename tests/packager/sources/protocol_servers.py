@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pytest
+from tests.programs import program
 
 UNPRIVILEGED = 65534
 
@@ -47,8 +46,7 @@ def free_port(kind: socket.SocketKind) -> int:
 @contextlib.contextmanager
 def rtsp_by_vlc(film: Path) -> Iterator[str]:
     """Serve a film in a loop, which anybody may read."""
-    if shutil.which("cvlc") is None:
-        pytest.skip("VLC isn't installed (vlc-bin)")
+    program("cvlc", "vlc-bin")
     url, home = f"rtsp://127.0.0.1:{free_port(socket.SOCK_STREAM)}/live", film.parent / "home"
     home.mkdir()
     words = f"cvlc -I dummy --no-dbus --loop --sout-keep --sout=#rtp{{sdp={url}}} {film}"

@@ -21,6 +21,7 @@ from packager.window.window import Window
 from tests.packager.hls_upstream import Listed, Programme, add, segments, serving
 from tests.packager.sources.picture_widths import width_of
 from tests.packager.sources.pulled_sources import pulling
+from tests.programs import program
 from tests.waiting import until
 
 BREAK = "#EXT-X-DISCONTINUITY"
@@ -68,7 +69,7 @@ def encrypted(path: Path, key: bytes, ivs: Iterator[str]) -> None:
         words = f"enc -aes-128-cbc -K {key.hex()} -iv {next(ivs)}".split()
         file.write_bytes(
             subprocess.run(
-                ["openssl", *words], input=file.read_bytes(), check=True, capture_output=True
+                [program("openssl"), *words], input=file.read_bytes(), check=True, capture_output=True
             ).stdout
         )
 

@@ -46,9 +46,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("events")
     (folder / "headwater.toml").write_text(f'{CONFIG}[library]\npath = "{folder}"\n')
     (folder / "headwater.toml").chmod(0o600)
-    running = start_server("--config", str(folder / "headwater.toml"), "--port", "0")
-    yield running
-    running.stop()
+    with start_server("--config", str(folder / "headwater.toml"), "--port", "0") as running:
+        yield running
 
 
 def asked(url: str, data: bytes | None = None, **headers: str) -> tuple[int, str]:
