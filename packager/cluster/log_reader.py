@@ -18,6 +18,7 @@ from packager.cluster.lease import LogKeys
 from packager.cluster.limits import MAX_SNAPSHOT_BYTES, LogStreamLimits
 from packager.cluster.log_stream import LISTING, WHOLE, EntryId, LogStream, Snapshot
 from packager.cluster.shared_log import SharedLog
+from packager.reader_guard import ReaderGuard
 from packager.replication.log_follower import HoleError
 from packager.step_budget import StepBudget
 
@@ -110,9 +111,10 @@ class LogReader:
         if shared.is_owned or not shared.is_whole:
             return False  # taken over or given up while the read waited
         try:
-            if len(message) > MAX_ENTRY_BYTES:
-                raise MalformedError(f"an entry of {len(message)} bytes: more than {MAX_ENTRY_BYTES}")
-            shared.fold(EntryId.read_owned(number), message)
+            with ReaderGuard(shared.stream.name):
+                if len(message) > MAX_ENTRY_BYTES:
+                    raise MalformedError(f"an entry of {len(message)} bytes: more than {MAX_ENTRY_BYTES}")
+                shared.fold(EntryId.read_owned(number), message)
         except (MalformedError, HoleError) as error:
             log.warning(
                 "a live channel's log has a fault, and is read anew from a snapshot",
