@@ -7,15 +7,29 @@ from __future__ import annotations
 
 from typing import Any
 
+from redis._parsers import _AsyncRESP2Parser
 from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import InvalidResponse
+
+from packager.cluster.limits import MAX_SNAPSHOT_BYTES
 
 SENTINEL = "+sentinel://"
 CLUSTER = "+cluster://"
+
+
+class BoundedParser(_AsyncRESP2Parser):
+    """A parser of replies that reads no string which is longer than any that nodes write."""
+
+    async def _read(self, length: int) -> bytes:
+        if length > MAX_SNAPSHOT_BYTES:
+            raise InvalidResponse(f"a reply of {length} bytes: more than {MAX_SNAPSHOT_BYTES}")
+        found: bytes = await super()._read(length)
+        return found
 
 
 class _SentinelPool(SentinelConnectionPool):
@@ -94,6 +108,7 @@ def _options(connect_seconds: float, answer_seconds: float | None, connections: 
         "max_connections": connections,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
+        "parser_class": BoundedParser,
         # The client would read its own version from the disk for each connection.
         "driver_info": None,
     }
