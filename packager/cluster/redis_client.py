@@ -62,9 +62,9 @@ def redis_client(
     if CLUSTER in url:
         raise ValueError("a Redis Cluster can't be used for this; name a single Redis or Sentinels")
     scheme, separator, rest = url.partition(SENTINEL)
-    if not separator:
-        return Redis.from_url(url, **options)
-    return _by_sentinels(scheme, rest, options)
+    found = _by_sentinels(scheme, rest, options) if separator else Redis.from_url(url, **options)
+    found.connection_pool.connection_kwargs["parser_class"] = BoundedParser
+    return found
 
 
 def redis_cluster_client(
@@ -92,12 +92,14 @@ def redis_cluster_client(
     addresses = [_address(host) for host in hosts.split(",")]
     own = _own_options(scheme, f"{user}{at}", 0, query)
     own.pop("db", None)
-    return RedisCluster(
+    found = RedisCluster(
         startup_nodes=[ClusterNode(*one) for one in addresses],
         ssl=scheme == "rediss",
         **_options(connect_seconds, answer_seconds, connections),
         **own,
     )
+    found.connection_kwargs["parser_class"] = BoundedParser
+    return found
 
 
 def _options(connect_seconds: float, answer_seconds: float | None, connections: int) -> dict[str, Any]:
@@ -108,7 +110,6 @@ def _options(connect_seconds: float, answer_seconds: float | None, connections: 
         "max_connections": connections,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
-        "parser_class": BoundedParser,
         # The client would read its own version from the disk for each connection.
         "driver_info": None,
     }
