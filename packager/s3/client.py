@@ -441,7 +441,8 @@ class S3Client:
         """
 
         async def listed() -> T:
-            return await asyncio.wait_for(listing(), self._limits.listing_seconds)
+            async with asyncio.timeout(self._limits.listing_seconds):
+                return await listing()
 
         try:
             return asyncio.run(listed())
