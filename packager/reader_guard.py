@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 import zlib
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 from xml.parsers.expat import ExpatError
@@ -12,7 +13,7 @@ from xml.parsers.expat import ExpatError
 import msgspec
 import structlog
 
-from media.errors import MalformedError
+from media.errors import MalformedError, MediaError
 
 log = structlog.get_logger()
 
@@ -65,9 +66,31 @@ class ReaderGuard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, UNEXPECTED) and type(error).__module__.partition(".")[0] not in OWN_PACKAGES:
-            log_fault(self._subject, error)
-            raise MalformedError(f"its content has led to a fault of the reader ({type(error).__name__})")
+        if error is None:
+            return
+        single = [*_single(error)]
+        faults = [one for one in single if _is_fault(one)]
+        others = [one for one in single if one not in faults]
+        if others == [error] or not all(isinstance(one, MediaError) for one in others):
+            return
+        for fault in faults:
+            log_fault(self._subject, fault)
+        if not faults:
+            raise MalformedError(str(single[0]))
+        raise MalformedError(f"its content has led to a fault of the reader ({type(faults[0]).__name__})")
+
+
+def _single(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors of a group, such as those of several tasks; or the error itself."""
+    if not isinstance(error, BaseExceptionGroup):
+        yield error
+        return
+    for one in error.exceptions:
+        yield from _single(one)
+
+
+def _is_fault(error: BaseException) -> bool:
+    return isinstance(error, UNEXPECTED) and type(error).__module__.partition(".")[0] not in OWN_PACKAGES
 
 
 def log_fault(subject: object, error: BaseException) -> None:

@@ -3,6 +3,10 @@
 const REQUEST_TIMEOUT_MS = 8000;
 const MOST_REASON = 200;
 
+/** Items of a page of a list, the most that the server answers with; the pages of a list that are fetched. */
+const PAGE_ITEMS = 500;
+const MOST_PAGES = 10;
+
 export const byId = (id) => document.getElementById(id);
 
 /** Makes an element. Children are nodes or strings; strings become text, never markup. */
@@ -156,6 +160,21 @@ export async function getPage(address) {
   const response = await get(address);
   return { items: await response.json(), headers: response.headers };
 }
+
+/** Fetches the pages of a list, and returns their items. */
+export async function getAll(address) {
+  const items = [];
+  let next = `${address}?limit=${PAGE_ITEMS}`;
+  for (let pages = 0; next && pages < MOST_PAGES; pages += 1) {
+    const page = await getPage(next);
+    items.push(...page.items);
+    next = nextPage(page.headers);
+  }
+  return items;
+}
+
+/** The address of a list's next page, as header fields name it; undefined for none. */
+export const nextPage = (headers) => headers.get("link")?.match(/<([^>]*)>; rel="next"/)?.[1];
 
 /** Copies a field's text, which is selected; returns false where a page has no clipboard, as on other machines without HTTPS. */
 export async function copied(input) {

@@ -3,7 +3,7 @@
 
 import { Controls } from "./controls/controls.js";
 import {
-  byId, el, encodePath, forgetVisitor, getList, getVisitor, isOwner, itemAddress, opens, present, presented, say, unlock,
+  byId, el, encodePath, forgetVisitor, getAll, getList, getVisitor, isOwner, itemAddress, opens, present, presented, say, unlock,
 } from "./dom.js";
 import { EventsView } from "./views/events.js";
 import { LibraryView } from "./views/library.js";
@@ -102,7 +102,7 @@ async function refresh(entering) {
         if (entering) showClosed(visitor.by !== "");
         return;
       }
-      const items = await (views[view].load?.(route.path) ?? getList(visitor.lists ? views[view].address : itemAddress(view, route.path)));
+      const items = await (views[view].load?.(route.path) ?? (visitor.lists ? getAll(views[view].address) : getList(itemAddress(view, route.path))));
       if (view !== route.view) return;
       byId("notice").hidden = true;
       if (await unlock()) {
@@ -112,10 +112,13 @@ async function refresh(entering) {
       }
       views[view].update(items);
       opened.add(view);
-      // What isn't in the list of who has no token may be there all the same: the item itself says which.
+      // What isn't in the list may be there all the same: beyond its pages, or for those alone who have a token.
       const isHidden = isItem(route.path) && !views[view].finds(route.path) && byId("administrator").hidden;
-      if (entering && visitor.lists && isHidden) await getList(itemAddress(view, route.path));
-      if (view !== route.view) return;
+      if (visitor.lists && isHidden) {
+        const [item] = await getList(itemAddress(view, route.path));
+        if (view !== route.view) return;
+        if (item) views[view].add?.(item);
+      }
       next = views[view].everyMs;
       if (entering && !views[view].isLooking?.(route.path)) {
         views[view].enter(route.path, route.options);
@@ -144,7 +147,7 @@ async function refresh(entering) {
 /** Opens the first other section that has something, where the address names none. */
 async function leaveEmptyLibrary() {
   for (const name of NAMES.slice(1)) {
-    const items = await (views[name].getAll?.() ?? getList(views[name].address)).catch(() => []);
+    const items = await (views[name].getAll?.() ?? getAll(views[name].address)).catch(() => []);
     // The viewer has chosen a section meanwhile.
     if (location.hash) return;
     if (items.length > 0) {

@@ -40,7 +40,7 @@ KEY = r"[A-Za-z0-9_-]{1,16}:[!-~]{16,256}"
 PLAYLISTS = (".m3u8", ".mpd")
 """Endings of playlists and manifests."""
 
-CLIP_PARAMETERS = frozenset(("start", "end", "delay", "programme"))
+CLIP_PARAMETERS = frozenset(("start", "end", "at", "delay", "programme"))
 """Parameters of a query that ask for a part of something, or for another time of a channel than now."""
 
 CLIPS = "c"

@@ -42,8 +42,11 @@ GUESSABLE_CHARACTERS = 15
 MOST_KEYS = 4
 """Most keys of a request's query."""
 
-MOST_COMPARISONS = 256
-"""Most comparisons of a request's keys with hashes of others: each hash has a salt of its own."""
+HASH_COMPARISONS = 4
+"""Comparisons with plain keys that take the time of one with a salted hash."""
+
+MOST_COMPARISONS = 256 * HASH_COMPARISONS
+"""Most comparisons of a request's keys with others."""
 
 _CREDENTIALS = "headwater.credentials"
 """Key of a scope with the credentials that its request presents."""
@@ -133,9 +136,11 @@ class _Credentials:
         Raises:
             RefusalError: the request has had too many comparisons.
         """
-        self.comparisons += len(presented) * sum(secret.key_hash is not None for secret in secrets)
+        hashed = sum(secret.key_hash is not None for secret in secrets)
+        plain = sum(secret.text != "" for secret in secrets)
+        self.comparisons += len(presented) * (plain + HASH_COMPARISONS * hashed)
         if self.comparisons > MOST_COMPARISONS:
-            raise RefusalError(400, f"at most {MOST_COMPARISONS} comparisons of keys: name fewer of them")
+            raise RefusalError(400, "too many comparisons of keys: name fewer of them")
         return _fitting(presented, secrets)
 
 

@@ -27,6 +27,7 @@ from origin.ingest.publishing_endpoint import refusal
 from origin.responses.request_body import receive_body
 from packager.ffmpeg.ladder import rungs
 from packager.live.options import ChannelOptions
+from packager.reader_guard import ReaderGuard
 
 
 class MultitrackConfiguration:
@@ -51,7 +52,8 @@ class MultitrackConfiguration:
         most = self._limits.request_bytes
         body = await receive_body(request, most, f"a request has {most} bytes at most")
         try:
-            client = read_client(body, self._limits)
+            with ReaderGuard("a configuration's request"):
+                client = read_client(body, self._limits)
         except MalformedError as error:
             return refusal(400, str(error), self._admission.limits)
         try:

@@ -26,6 +26,7 @@ from packager.concurrency import expire
 from packager.reader_guard import ReaderGuard
 from packager.sources.publication import Publication, PublicationEndedError
 from packager.sources.published_source import TAKEN_OVER
+from packager.step_budget import StepBudget
 
 _ENDS = {".mpd": b'type="static"', ".m3u8": b"#EXT-X-ENDLIST"}
 """The mark of a stream's end in a manifest (ISO/IEC 23009-1 §5.3.1.2) or playlist (RFC 8216bis §4.4.3.4)."""
@@ -274,21 +275,24 @@ class _UploadedStream:
         turn: contextlib.AsyncExitStack,
     ) -> None:
         """Handle a body when its track has its turn."""
-        has_turn = False
+        has_turn, budget = False, StepBudget()
         while True:
             limit.reschedule(self._loop.time() + FRAGMENT_SECONDS)
             data = await body.read()
             if data is None:
                 return
-            pieces = reader.receive_data(data)
-            if not has_turn and reader.track is not None:
-                has_turn = True
-                await turn.enter_async_context(self._turn(reader.track))
-            # Time for which it is made to wait doesn't count as its silence.
-            limit.reschedule(None)
-            for piece in pieces:
-                self._heard = self._loop.time()
-                await self._pass_on(reader.track or "", piece)
+            budget.restart()
+            # Boxes without content take far longer than others of so many bytes.
+            async for portion in budget.portions(data):
+                pieces = reader.receive_data(portion)
+                if not has_turn and reader.track is not None:
+                    has_turn = True
+                    await turn.enter_async_context(self._turn(reader.track))
+                # Time for which it is made to wait doesn't count as its silence.
+                limit.reschedule(None)
+                for piece in pieces:
+                    self._heard = self._loop.time()
+                    await self._pass_on(reader.track or "", piece)
 
     def _turn(self, track: str) -> asyncio.Lock:
         if track not in self._turns and len(self._turns) >= 2 * self._limits.uploads.tracks:

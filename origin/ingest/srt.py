@@ -23,6 +23,7 @@ from origin.ingest.feeding import Feeding
 from origin.ingest.libsrt import PACKAGE, HandshakeAnswer, Libsrt, LibsrtMissingError, SrtError
 from origin.ingest.srt_receiver import SrtConnection, SrtReceiver, SrtReceiverLimits
 from origin.ingest.stream_id import StreamId, read_stream_id
+from packager.reader_guard import ReaderGuard
 from packager.sources.publication import Publisher
 from packager.threads import SHARED_THREADS
 
@@ -170,7 +171,8 @@ class SrtGate:
         if self.receiver is None or self.receiver.is_full:
             return HandshakeAnswer(OVERLOAD)
         try:
-            wanted = _stream_id_of(stream_id)
+            with ReaderGuard("SRT"):
+                wanted = _stream_id_of(stream_id)
             if self._has_to_wait(address, wanted):
                 return HandshakeAnswer(OVERLOAD)
             self._admission.find(wanted.channel)

@@ -27,6 +27,7 @@ from origin.responses.request_body import require_type
 from packager.publish.channel_commands import Commands, TooManyCuesError, TooManyFeedsError
 from packager.publish.date_ranges import ImplausibleDateError
 from packager.publish.live_stream import LiveStream
+from packager.reader_guard import ReaderGuard
 from packager.step_budget import StepBudget
 
 LONGEST_OFFSET = 86_400
@@ -77,9 +78,10 @@ class _PublishedCaptions:
             raise RefusalError(404, f"the channel has no captions of this language: its captions are {named}")
         taken = _Taken()
         try:
-            zero = _zero(request, stream)
-            async with stream.commands.feeding_captions():
-                await self._push_cues(request, _PublishedTrack(stream.commands, language, zero, taken))
+            with ReaderGuard(stream.name):
+                zero = _zero(request, stream)
+                async with stream.commands.feeding_captions():
+                    await self._push_cues(request, _PublishedTrack(stream.commands, language, zero, taken))
         except ImplausibleDateError as error:
             raise RefusalError(400, f"{error}; {taken.cues} cues were taken") from error
         except TooManyCuesError as error:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from urllib.parse import quote
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -21,6 +22,7 @@ from origin.live.requests.moments import MomentError, read_moment
 from origin.programmes.bodies import read_guide, read_json
 from origin.programmes.channel_programmes import ChannelProgrammes
 from origin.responses.json_response import UNCACHED, as_json, based
+from origin.responses.list_pages import ListPage, is_descending
 from origin.responses.refusal import STORAGE_RETRY, RefusalError, plain_refusal
 from origin.responses.request_body import media_type_of, receive_body
 from packager.past.programmes import LATEST, Programme
@@ -97,7 +99,10 @@ class ProgrammesEndpoint:
         return as_json({"programmes": len(store.schedule), "unchanged": stayed})
 
     async def list(self, request: Request) -> Response:
-        """List the programmes of a channel, or those that have a part of ``?start=TIME&end=TIME``."""
+        """List the programmes of a channel, or those that have a part of a span, in pages.
+
+        Query parameters: ``start`` and ``end``, those of the span; ``order``, and those of `ListPage`.
+        """
         channel, guard = request.path_params["channel"], self._guard
         base = ""
         if guard is not None:
@@ -111,9 +116,14 @@ class ProgrammesEndpoint:
             start, end = (_bound(request, name, default) for name, default in (("start", 0), ("end", LATEST)))
         except MomentError as error:
             return plain_refusal(400, str(error), UNCACHED)
-        recorded = self._programmes.recorded(channel)
-        listed = await SHARED_THREADS.run(_described, store, channel, (start, end), recorded, base)
-        return as_json(listed)
+        page = ListPage.of(request.query_params, "start", "end", "order")
+        listed = store.schedule.touching(start, end)
+        if is_descending(request.query_params):
+            listed = listed[::-1]
+        shown, recorded = page.of_items(listed), self._programmes.recorded(channel)
+        body = await SHARED_THREADS.run(_written, shown, channel, recorded, base)
+        fields = page.fields(f"{base}/api/live/{quote(channel)}/programmes", len(shown), len(listed))
+        return Response(body, 200, {**UNCACHED, **fields}, "application/json")
 
     def _store(self, channel: str) -> ProgrammeStore:
         store = self._programmes.store(channel)
@@ -137,16 +147,11 @@ def _bound(request: Request, name: str, default: int) -> int:
         raise MomentError(f"{name}: {error}") from None
 
 
-def _described(
-    store: ProgrammeStore, channel: str, span: tuple[int, int], recorded: Mapping[str, str], base: str
-) -> Sequence[object]:
-    """Describe programmes for scripts and the page; of thousands that takes a while."""
+def _written(programmes: Sequence[Programme], channel: str, recorded: Mapping[str, str], base: str) -> bytes:
+    """Describe programmes for scripts and the page; of hundreds that takes a while."""
     now_ms = int(time.time() * 1000)
-    described = [
-        describe(one, channel, now_ms, recorded.get(one.id)) for one in store.schedule.touching(*span)
-    ]
-    found: Sequence[object] = based(described, base)
-    return found
+    described = [describe(one, channel, now_ms, recorded.get(one.id)) for one in programmes]
+    return msgspec.json.encode(based(described, base))
 
 
 def describe(programme: Programme, channel: str, now_ms: int, recording: str | None) -> dict[str, object]:

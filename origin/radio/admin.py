@@ -104,9 +104,14 @@ class Admin:
     ) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             try:
-                top = await act(request, await self._fields(request))
+                fields = await self._fields(request)
+                top = await act(request, fields)
                 # In a thread: thousands of listeners take a tenth of a second.
-                write = functools.partial(_page, stations=self._on_page()) if as_page else _xml
+                write: Callable[[ElementTree.Element], Response] = _xml
+                if as_page:
+                    write = functools.partial(
+                        _page, stations=self._on_page(await self._opens(request, fields))
+                    )
                 return await SHARED_THREADS.run(write, top)
             except AdminError as error:
                 return _error(400, str(error))
@@ -197,19 +202,19 @@ class Admin:
         """Move the listeners of a station to another; without one, list those that there are."""
         mount = await self._station(request, fields)
         others = {address: one for address, one in self._addresses().items() if one is not mount}
+        opens = await self._opens(request, fields)
         if "destination" not in fields:
             top = ElementTree.Element("icestats")
             _fill(top, {"current_source": fields["mount"]})
-            _add_mounts(top, others)
+            _add_mounts(top, {address: one for address, one in others.items() if opens(one)})
             return top
         destination = self._mounts.get(self._name(fields["destination"]))
         if destination is mount:
             raise AdminError("supplied mountpoints are identical")
         if destination is None or destination not in others.values():
             raise AdminError("No such destination")
-        if not self._authorization.is_open(destination):
-            # The password of a source lets nobody hear what needs another one, a token or a webhook.
-            await self._require(request)
+        if not opens(destination):
+            raise UnauthorizedError("server.admin_token is needed")
         if not destination.carries_like(mount):
             raise AdminError("the two streams aren't of the same type")
         mount.move_listeners(destination)
@@ -246,7 +251,12 @@ class Admin:
         live = self._live()
         return {address: live[name] for address, name in station_addresses(live, self._aliases).items()}
 
-    def _on_page(self) -> dict[str, _StationOnPage]:
+    async def _opens(self, request: Request, fields: Mapping[str, str]) -> Callable[[Mount], bool]:
+        """Return a function that says whether a request may move listeners to a station."""
+        station = self._name(fields.get("mount", ""))
+        return await self._authorization.destinations(request, station, self._password(fields))
+
+    def _on_page(self, opens: Callable[[Mount], bool]) -> dict[str, _StationOnPage]:
         """Describe the stations on air for a page, by their own addresses."""
         live = self._live()
         addresses: dict[str, list[str]] = {name: [] for name in live}
@@ -260,7 +270,7 @@ class Admin:
                 tuple(
                     f"/radio/{other}"
                     for other, one in live.items()
-                    if one is not mount and one.carries_like(mount)
+                    if one is not mount and opens(one) and one.carries_like(mount)
                 ),
             )
             for name, mount in live.items()

@@ -6,7 +6,7 @@ asked in `origin.radio.station_webhooks`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from starlette.requests import Request
@@ -98,6 +98,23 @@ class StationAuthorization:
         if await self._has_token(request, station):
             return True
         return await self._authenticator.admits(request, Secret(password, SOURCE_USER), self.admin.secret)
+
+    async def destinations(
+        self, request: Request, station: str, password: str
+    ) -> Callable[[NamedStation], bool]:
+        """Return a function that says whether a request may move listeners to another station.
+
+        The password of a source lets nobody hear what needs another one, a token or a webhook.
+
+        Args:
+            station: the station that the request administers, which was checked.
+            password: that of its source client.
+        """
+        if await self._has_token(request, station):
+            return self.is_open
+        secrets = Secret(password, SOURCE_USER), self.admin.secret
+        is_admin = self.admin.secret in await self._authenticator.fitting(request, *secrets)
+        return (lambda _: True) if is_admin else self.is_open
 
     async def may_administer_any(self, request: Request, passwords: Mapping[str, str]) -> bool:
         """Return whether a request may administer at least one station.

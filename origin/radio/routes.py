@@ -20,7 +20,7 @@ from origin.access.refusal_log import RefusalLog
 from origin.events.admission import Admission
 from origin.events.reading import EventReading
 from origin.http.client_limits import UNLIMITED, ClientLimit, ClientLimits
-from origin.http1.body_writer import STREAM, at_end, may_outlive, outlive, stay
+from origin.http1.body_writer import STREAM, Stream, at_end, may_outlive, outlive, stay
 from origin.radio.admin import Admin
 from origin.radio.aliases import station_addresses, station_name
 from origin.radio.authorization import NamedStation, StationAuthorization, refusal
@@ -75,6 +75,29 @@ class ListenedStation(NamedStation, DescribedStation, Protocol):
         """The station's audio, and its listeners of this process."""
 
 
+class EnteringListeners:
+    """Listeners who were admitted, and keep their places while the heads of their responses are sent."""
+
+    def __init__(self) -> None:
+        self._stations: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        """Count the listeners of all stations."""
+        return len(self._stations)
+
+    def of(self, station: str) -> int:
+        """Return the number of a station's listeners."""
+        return sum(one == station for one in self._stations.values())
+
+    def begin(self, number: int, station: str) -> None:
+        """Keep a place for a listener."""
+        self._stations[number] = station
+
+    def end(self, number: int) -> None:
+        """Forget a listener, who is among those of the station now, or has left."""
+        self._stations.pop(number, None)
+
+
 class ListenerEndpoint:
     """Answers GET and HEAD of a station or its playlist file.
 
@@ -100,6 +123,7 @@ class ListenerEndpoint:
         self._counts = counts
         self._max_listeners = max_listeners
         self._client_listeners = client_listeners
+        self._entering = EnteringListeners()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -138,15 +162,17 @@ class ListenerEndpoint:
             if refused := self._has_no_room(mount):
                 await refused(scope, receive, send)
             else:
+                self._entering.begin(number, mount.name)
                 await self._play(mount, scope, send, number, seconds)
         finally:
+            self._entering.end(number)
             at_end(scope, functools.partial(self._client_listeners.give_back, client))
             if admitted:
                 seconds = time.monotonic() - admitted
                 await self._webhooks.report_listener(mount.name, request, number, seconds)
 
     def _has_no_room(self, mount: ListenedStation, *, is_head: bool = False) -> Response | None:
-        if not mount.is_down and (is_head or not (mount.full or self._full())):
+        if not mount.is_down and (is_head or not self._is_full(mount)):
             return None
         reason = "the station is silent" if mount.is_down else "too many listeners"
         return plain_refusal(503, reason, _retry(mount))
@@ -170,8 +196,12 @@ class ListenerEndpoint:
         request = Request(scope)
         client = ListenerClient(client_address(request), agent_of(request))
         listener = Listener(interleaver, token_of(request), client, number)
-        take = functools.partial(mount.broadcast.enter, listener)
-        await send({"type": STREAM, "take": take, "buffer": SEND_BUFFER_BYTES})
+
+        def enter(stream: Stream) -> None:
+            self._entering.end(number)
+            mount.broadcast.enter(listener, stream)
+
+        await send({"type": STREAM, "take": enter, "buffer": SEND_BUFFER_BYTES})
         # The stream was not taken if the client has disconnected already.
         if not listener.begun:
             return
@@ -183,8 +213,10 @@ class ListenerEndpoint:
                 listener.group.dismiss(listener)
             await listener.done
 
-    def _full(self) -> bool:
-        total = sum(mount.listeners for mount in self._mounts.values())
+    def _is_full(self, mount: ListenedStation) -> bool:
+        if mount.full or mount.listeners + self._entering.of(mount.name) >= mount.options.max_listeners:
+            return True
+        total = sum(mount.listeners for mount in self._mounts.values()) + len(self._entering)
         return self._max_listeners is not None and total >= self._max_listeners
 
 

@@ -40,6 +40,7 @@ from packager.radio.intro import Intro, read_intro
 from packager.radio.limits import SimulcastLimits
 from packager.radio.simulcast import NO_DVR, Simulcast, SimulcastOptions, StartLimit, StationDvr
 from packager.radio.source_client_station import SourceClientStation
+from packager.reader_guard import ReaderGuard
 from packager.recordings.disk_recordings import Retention
 from packager.redaction import redacted_url
 
@@ -248,7 +249,8 @@ def _intro(options: RadioOptions, limits: RadioLimits) -> Intro | None:
         return None
     path = Path(options.intro).expanduser()
     try:
-        return read_intro(path, limits.mount.intro)
+        with ReaderGuard(path):
+            return read_intro(path, limits.mount.intro)
     except OSError as error:
         reason = error.strerror or str(error)
     except MediaError as error:

@@ -11,7 +11,20 @@ UNCACHED = {"cache-control": "no-store"}
 
 
 ADDRESSES = frozenset(
-    {"media", "hls", "dash", "mp4", "url", "events", "webvtt", "cover", "poster", "chapters", "thumbnails"}
+    {
+        "media",
+        "hls",
+        "dash",
+        "mp4",
+        "url",
+        "events",
+        "webvtt",
+        "cover",
+        "poster",
+        "chapters",
+        "thumbnails",
+        "earlier_recordings",
+    }
 )
 """Keys whose values are paths on this server, or other things that begin with no slash."""
 

@@ -78,18 +78,11 @@ class RedisConnection:
 
     def __init__(self, url: str, limits: RedisLimits, clock: Callable[[], float] = time.time) -> None:
         # Here and not above: it is an extra, and most servers don't have it.
-        from redis.exceptions import RedisError
-
         from packager.cluster.redis_client import CLUSTER, redis_client, redis_cluster_client
 
         self._limits = limits
         self._clock = clock
         self.is_cluster = CLUSTER in url
-        self._failures: tuple[type[Exception], ...] = (RedisError, OSError, TimeoutError)
-        if self.is_cluster:
-            # Where a server is lost, its client closes connections from which others read at the moment, who
-            # meet what has no name then.
-            self._failures = (Exception,)
         connections = MAX_CLUSTER_CONNECTIONS if self.is_cluster else limits.connections
         self._client: Any = (redis_cluster_client if self.is_cluster else redis_client)(
             url,
@@ -228,13 +221,15 @@ class RedisConnection:
             async with asyncio.timeout(seconds):
                 try:
                     return await command(self._client)
-                except self._failures as error:
+                except Exception as error:
                     if not types or not str(error).startswith("WRONGTYPE"):
                         raise
                     await self._delete_others(types)
                     await asyncio.sleep(self._limits.reconnects.first_seconds)
                     raise RedisUnavailableError(_reason(error)) from error
-        except self._failures as error:
+        except Exception as error:
+            # The client has no name for a reply that is none of Redis, nor, of a Redis Cluster, for a
+            # connection that is closed while others read from it.
             if isinstance(error, RedisUnavailableError):
                 raise
             # A call that began before the connection was lost says nothing of the new connection.
@@ -259,7 +254,7 @@ class RedisConnection:
                 try:
                     async with asyncio.timeout(self._limits.call_seconds):
                         await self._look()
-                except self._failures as error:
+                except Exception as error:  # noqa: BLE001  # as in `_ask`
                     self._went(error)
 
     async def _answers(self) -> bool:
@@ -268,7 +263,7 @@ class RedisConnection:
                 if self.is_cluster:
                     await self._look_for_servers()
                 await self._look()
-        except self._failures as error:
+        except Exception as error:  # noqa: BLE001  # as in `_ask`
             self.trouble = _reason(error)
             return False
         return True

@@ -18,6 +18,7 @@ from packager.cluster.lease import LogKeys
 from packager.cluster.limits import MAX_SNAPSHOT_BYTES, LogStreamLimits
 from packager.cluster.log_stream import LISTING, WHOLE, EntryId, LogStream, Snapshot
 from packager.cluster.shared_log import SharedLog
+from packager.reader_guard import ReaderGuard, log_fault
 from packager.replication.log_follower import HoleError
 from packager.step_budget import StepBudget
 
@@ -110,9 +111,10 @@ class LogReader:
         if shared.is_owned or not shared.is_whole:
             return False  # taken over or given up while the read waited
         try:
-            if len(message) > MAX_ENTRY_BYTES:
-                raise MalformedError(f"an entry of {len(message)} bytes: more than {MAX_ENTRY_BYTES}")
-            shared.fold(EntryId.read_owned(number), message)
+            with ReaderGuard(shared.stream.name):
+                if len(message) > MAX_ENTRY_BYTES:
+                    raise MalformedError(f"an entry of {len(message)} bytes: more than {MAX_ENTRY_BYTES}")
+                shared.fold(EntryId.read_owned(number), message)
         except (MalformedError, HoleError) as error:
             log.warning(
                 "a live channel's log has a fault, and is read anew from a snapshot",
@@ -120,11 +122,8 @@ class LogReader:
                 reason=str(error),
             )
             shared.lose()
-        except Exception:  # a log that can't be folded is read anew
-            log.exception(
-                "a live channel's log has an entry that can't be applied, and is read anew from a snapshot",
-                channel=shared.stream.name,
-            )
+        except Exception as error:  # noqa: BLE001  # a log that can't be folded is read anew
+            log_fault(shared.stream.name, error)
             shared.lose()
         return shared.is_whole
 
@@ -155,10 +154,12 @@ class LogReader:
             return
         except TimeoutError:
             log.debug("no node writes a snapshot of a live channel's log", channel=keys.name)
-        except Exception:  # the snapshot is asked for again
+        except Exception as error:  # noqa: BLE001  # the snapshot is asked for again
             if not shared.is_owned:
                 shared.lose()
-            log.exception("a snapshot of a live channel's log can't be read", channel=keys.name)
+            log_fault(keys.name, error)
+            reason = str(error) or type(error).__name__
+            log.warning("a snapshot of a live channel's log can't be read", channel=keys.name, reason=reason)
             await asyncio.sleep(limits.wanted_seconds)
 
     async def _read_media(self, keys: LogKeys, snapshot: Snapshot, shared: SharedLog) -> None:

@@ -21,6 +21,7 @@ from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection
 from packager.cluster.lease import AHEAD_SECONDS, LogKeys
 from packager.cluster.limits import MAX_SNAPSHOT_BYTES, LogStreamLimits
+from packager.reader_guard import ReaderGuard
 
 # An entry that is there already is repeated, as the answer to the first attempt was lost. An entry that is
 # refused, and isn't there, follows an entry that no owner appended: nothing can be appended to such a stream.
@@ -356,7 +357,8 @@ class LogStream:
         fitting = set[str]()
         for key, head, size in ((keys.listing, *found[1:3]), (keys.snapshot, *found[3:])):
             try:
-                last = EntryId.read_head(head)
+                with ReaderGuard("a log in Redis"):
+                    last = EntryId.read_head(head)
             except MalformedError:
                 continue  # the owner writes another one where this is all there is
             if first is None or first.position > last.position + 1:

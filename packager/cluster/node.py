@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from media.errors import MalformedError
 from packager.cluster.channel_ownership import LogContext, OnDemand, SharedChannel
 from packager.cluster.commands import ClusterCommands
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
@@ -24,6 +25,7 @@ from packager.cluster.publisher_claim import PublisherClaim
 from packager.cluster.shared_log import CommandsOnDemand, LogServing, SharedLog
 from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import LiveStream
+from packager.reader_guard import ReaderGuard
 from packager.replication.live_log import LIVE
 from packager.window.log import CadenceEntry, Entry
 
@@ -295,18 +297,18 @@ class ClusterNode:
             connecting = group.create_task(self.connection.run())
             reader = LogReader(self.connection, self._logs, self._limits.streams)
             work = [
-                group.create_task(one)
-                for one in (
-                    reader.run(),
-                    self._list_logs(),
-                    self._write_media(),
-                    self.connection.for_each_slot(
+                group.create_task(self._repeat(run))
+                for run in (
+                    reader.run,
+                    self._list_logs,
+                    self._write_media,
+                    lambda: self.connection.for_each_slot(
                         lambda: [keys.wanted for keys in self._owned()], self._write_snapshots
                     ),
-                    self.commands.run(),
-                    self._demand.run(),
-                    *(channel.run() for channel in (*self.channels.values(), *self.simulcasts.values())),
-                    *(run() for run in self._work),
+                    self.commands.run,
+                    self._demand.run,
+                    *(channel.run for channel in (*self.channels.values(), *self.simulcasts.values())),
+                    *self._work,
                 )
             ]
             try:
@@ -317,6 +319,17 @@ class ClusterNode:
                 # Leases are given back while Redis is still connected.
                 await asyncio.wait(work)
                 connecting.cancel()
+
+    async def _repeat(self, run: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Run a part of the node's work, again where Redis has something that no node writes."""
+        while True:
+            try:
+                with ReaderGuard("Redis"):
+                    await run()
+            except MalformedError:
+                await asyncio.sleep(self._limits.streams.list_seconds)
+            else:
+                return
 
     def close(self) -> None:
         """Release all who wait."""

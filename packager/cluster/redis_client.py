@@ -7,15 +7,29 @@ from __future__ import annotations
 
 from typing import Any
 
+from redis._parsers import _AsyncRESP2Parser
 from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import InvalidResponse
+
+from packager.cluster.limits import MAX_SNAPSHOT_BYTES
 
 SENTINEL = "+sentinel://"
 CLUSTER = "+cluster://"
+
+
+class BoundedParser(_AsyncRESP2Parser):
+    """A parser of replies that reads no string which is longer than any that nodes write."""
+
+    async def _read(self, length: int) -> bytes:
+        if length > MAX_SNAPSHOT_BYTES:
+            raise InvalidResponse(f"a reply of {length} bytes: more than {MAX_SNAPSHOT_BYTES}")
+        found: bytes = await super()._read(length)
+        return found
 
 
 class _SentinelPool(SentinelConnectionPool):
@@ -48,9 +62,9 @@ def redis_client(
     if CLUSTER in url:
         raise ValueError("a Redis Cluster can't be used for this; name a single Redis or Sentinels")
     scheme, separator, rest = url.partition(SENTINEL)
-    if not separator:
-        return Redis.from_url(url, **options)
-    return _by_sentinels(scheme, rest, options)
+    found = _by_sentinels(scheme, rest, options) if separator else Redis.from_url(url, **options)
+    found.connection_pool.connection_kwargs["parser_class"] = BoundedParser
+    return found
 
 
 def redis_cluster_client(
@@ -78,12 +92,14 @@ def redis_cluster_client(
     addresses = [_address(host) for host in hosts.split(",")]
     own = _own_options(scheme, f"{user}{at}", 0, query)
     own.pop("db", None)
-    return RedisCluster(
+    found = RedisCluster(
         startup_nodes=[ClusterNode(*one) for one in addresses],
         ssl=scheme == "rediss",
         **_options(connect_seconds, answer_seconds, connections),
         **own,
     )
+    found.connection_kwargs["parser_class"] = BoundedParser
+    return found
 
 
 def _options(connect_seconds: float, answer_seconds: float | None, connections: int) -> dict[str, Any]:

@@ -22,9 +22,11 @@ from typing import Any, Protocol
 
 import structlog
 
+from media.errors import MalformedError
 from packager.cluster.connection import RedisConnection, RedisUnavailableError
 from packager.cluster.event_streams import KEEP_TYPE, EventStreams
 from packager.cluster.limits import SharedRecordLimits
+from packager.reader_guard import ReaderGuard
 
 log = structlog.get_logger()
 
@@ -358,13 +360,19 @@ class SharedRecords:
                 continue
             was_sent = True
             try:
-                answer = await self._eval(operation, *terms)
+                with ReaderGuard("an answer of Redis"):
+                    answer = await self._eval(operation, *terms)
+                    refusal = "" if answer[0] == b"done" else answer[0].decode()
+                    version = 0 if refusal else int(answer[1])
             except RedisUnavailableError:
                 continue
-            if answer[0] != b"done":
-                raise RecordRefusedError(answer[0].decode())
+            except MalformedError:
+                await asyncio.sleep(self._limits.pause_seconds)
+                continue
+            if refusal:
+                raise RecordRefusedError(refusal)
             with contextlib.suppress(RedisUnavailableError):
-                await self._reach(int(answer[1]))
+                await self._reach(version)
             return
         told = "nobody knows whether it is" if was_sent else "it isn't"
         raise RedisUnavailableError(

@@ -10,6 +10,7 @@ from media.mp4.codecs.sample_entry import SampleEntry, parse_sample_entry
 from media.mp4.fragments.fragments import FragmentReader, InitSegment
 from media.subtitles import webvtt
 from packager.dvr.own_files import INIT_NAME, MAX_INIT_BYTES, is_init
+from packager.reader_guard import ReaderGuard
 from packager.safe_files import NotOursError, OpenFolder
 from packager.window.model import WEBVTT_ENTRY, Timeline
 
@@ -58,10 +59,11 @@ def _sample_entry(data: bytes) -> SampleEntry | None:
         return None
     reader = FragmentReader()
     try:
-        reader.receive_data(data)
-        for event in reader.events():
-            if isinstance(event, InitSegment):
-                return parse_sample_entry(event.tracks[0].sample_entries[0])
-    except (MediaError, IndexError):
+        with ReaderGuard("an init segment"):
+            reader.receive_data(data)
+            for event in reader.events():
+                if isinstance(event, InitSegment) and (entries := event.tracks[0].sample_entries):
+                    return parse_sample_entry(entries[0])
+    except MediaError:
         pass
     return None

@@ -16,6 +16,7 @@ from media.subtitles import webvtt
 from packager.dvr import index
 from packager.dvr.index import IndexLine
 from packager.past.coded_outlines import OUTLINES_BEGIN, is_outline_group
+from packager.reader_guard import ReaderGuard
 from packager.safe_files import ASIDE, TEMPORARY, NotOursError, OpenFolder
 from packager.window.rendition import segment_uri
 
@@ -137,7 +138,8 @@ def is_unfinished(folder: OpenFolder, name: str) -> bool:
 
 def _is_media(read: Callable[[int, int], bytes], size: int) -> bool:
     try:
-        check_live_segment(read, size)
+        with ReaderGuard("a segment on disk"):
+            check_live_segment(read, size)
     except MediaError:
         return False
     return True
@@ -158,9 +160,10 @@ def is_init(data: bytes) -> bool:
         return True
     reader = FragmentReader()
     try:
-        reader.receive_data(data)
-        reader.receive_eof()
-        events = list(reader.events())
+        with ReaderGuard("an init segment on disk"):
+            reader.receive_data(data)
+            reader.receive_eof()
+            events = list(reader.events())
     except MediaError:
         return False
     return len(events) == 1 and isinstance(events[0], InitSegment) and len(events[0].tracks) == 1

@@ -23,6 +23,7 @@ from packager.encode.encode_queue import EncodedMedia, WantedSegment
 from packager.encode.renditions import ENCODING, EncodedRendition, EncodedRenditions, find_rendition
 from packager.encode.segment_encoder import INIT
 from packager.library.local_storage import NotFoundError
+from packager.reader_guard import ReaderGuard
 from packager.safe_files import DataFolder, NotOursError
 from packager.threads import SHARED_THREADS
 from packager.transient_errors import NotReadyError
@@ -190,7 +191,8 @@ class Preparation:
         if (film := self._films.get(path)) is not None:
             return await SHARED_THREADS.run(self._state, film)
         try:
-            entry = await self._titles.threads.run(self._new_entry, path)
+            with ReaderGuard(path):
+                entry = await self._titles.threads.run(self._new_entry, path)
         except MediaError:
             return FilmState(path, "")
         return FilmState(path, "", segments=entry.segments)
@@ -352,7 +354,8 @@ class Preparation:
             return True
         self._reasons.pop(film.path, None)
         try:
-            found = await self._titles.threads.run(self._look_at, film)
+            with ReaderGuard(film.path):
+                found = await self._titles.threads.run(self._look_at, film)
         except NotFoundError:
             await self._note_missing(film)
             return True

@@ -43,6 +43,7 @@ from packager.ffmpeg.picture_encoder import DRIVER_FILES, SOFTWARE, THREADS, Pic
 from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
 from packager.process.process import Process, run
 from packager.process.sandbox import Sandbox
+from packager.reader_guard import ReaderGuard
 from packager.threads import SHARED_THREADS
 from packager.vod.index.file_index import OfferedTrack
 from packager.vod.movie.movie_reader import Read
@@ -158,9 +159,10 @@ async def encode_piece(
     reason = ""
     for _ in range(1 if rendition.encoder.nodes else MAX_ATTEMPTS):
         try:
-            if number == INIT:
-                return await encode_init(tools, rendition, read)
-            return await encode(tools, rendition, number, bounds, read)
+            with ReaderGuard(rendition.track.name):
+                if number == INIT:
+                    return await encode_init(tools, rendition, read)
+                return await encode(tools, rendition, number, bounds, read)
         except BusyError:
             raise
         except (ToolsError, MediaError) as error:

@@ -18,6 +18,7 @@ from media.mp4.fragments.fragments import write_samples_header
 from media.mp4.movie.box_arrays import Int64, stretches
 from media.mp4.movie.sample_table import Samples
 from media.subtitles.pgs import DisplaySet
+from packager.reader_guard import ReaderGuard
 from packager.vod.index.file_index import OfferedTrack
 from packager.vod.movie.movie_reader import Read
 from packager.vod.segments.segment import ShortReadError
@@ -161,7 +162,8 @@ def subtitles_within(
         if len(data) < length:
             raise ShortReadError(f"the file ends within the subtitle at {sets.offsets[number]}")
         try:
-            shown = sets.decode(data)
+            with ReaderGuard("subtitles"):
+                shown = sets.decode(data)
         except MediaError:  # the film is worth seeing without it
             damaged += 1
             if damaged > MAX_DAMAGED_SETS:

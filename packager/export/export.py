@@ -36,6 +36,7 @@ from packager.export.package_record import (
 from packager.export.sources import Folders, PackagedFilm, find_sources
 from packager.library.local_storage import LocalFile, NotFoundError
 from packager.library.title_files import RENDITION
+from packager.reader_guard import ReaderGuard
 from packager.safe_files import DataFolder, NotOursError, OpenFolder
 
 if TYPE_CHECKING:
@@ -335,13 +336,14 @@ class _Exporter:
 
         name = source.place[-1]
         try:
-            film = self._read_film(source, file)
+            with ReaderGuard(source.path):
+                film = self._read_film(source, file)
             under_way = name + UNDER_WAY
             record = replace(wanted, segments=film.segments, left_out=film.left_out)
             begun = self._begun(parent, under_way, record, str(source.path))
             if begun is None:
                 return None
-            with begun as folder:
+            with begun as folder, ReaderGuard(source.path):
                 known = read_record(folder)
                 if known is None or not is_whole(folder, known):
                     write(folder, RECORD_NAME, (record.render(),))

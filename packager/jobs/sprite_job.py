@@ -17,6 +17,7 @@ from packager.jobs.job import Arguments, Job, JobKind, JobState, Progress, Statu
 from packager.jobs.limits import WORKER_SECONDS, JobLimits, QueueLimits
 from packager.jobs.redis_queue import JobQueue, QueueAwayError, queues_client
 from packager.process.ffmpeg_discovery import Tools, ToolsError
+from packager.reader_guard import ReaderGuard
 from packager.vod.pictures.storyboard import Storyboard
 from packager.vod.sprites.sprite_maker import draw_sprite
 from packager.vod.titles import Titles
@@ -53,7 +54,8 @@ async def _run(titles: Titles, tools: Tools, arguments: Arguments, _progress: Pr
     if storyboard.key != request.key or request.number >= storyboard.sprites:
         raise ValueError(f"{request.film} has another version on this machine")
     try:
-        data = await draw_sprite(titles, tools, storyboard, request.number)
+        with ReaderGuard(request.film):
+            data = await draw_sprite(titles, tools, storyboard, request.number)
     except (MediaError, ToolsError) as error:
         return {"reason": str(error)}
     return {"jpeg": base64.b64encode(data).decode()}

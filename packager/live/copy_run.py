@@ -247,9 +247,10 @@ class _Taker:
             return
         budget = StepBudget()
         try:
-            for packets in self._copiers[0].packets(chunks):
-                self._pacer.push(packets, time.monotonic(), burst)
-                await budget.spend()
+            with ReaderGuard(self._published.channel):
+                for packets in self._copiers[0].packets(chunks):
+                    self._pacer.push(packets, time.monotonic(), burst)
+                    await budget.spend()
         except MediaError as error:
             raise self._of(self._video[0], error) from error
         # Parts come later than their data, so that they don't show when more data is needed.
@@ -287,8 +288,9 @@ class _Taker:
             found: list[IndexedFragment] = []
             self._note_fault()
             try:
-                for event in copier.push(packets[begin : begin + PACKETS_AT_ONCE]):
-                    found += self._read(0, event)
+                with ReaderGuard(self._published.channel):
+                    for event in copier.push(packets[begin : begin + PACKETS_AT_ONCE]):
+                        found += self._read(0, event)
             except MediaError as error:
                 raise self._of(self._video[0], error) from error
             await self._bring(found, budget)
@@ -311,10 +313,11 @@ class _Taker:
         # Fragments of another track that this one releases are published before that track's next one.
         async with self._turn:
             try:
-                for events in self._copiers[video_track].steps(chunks):
-                    for event in events:
-                        found += self._read(video_track, event)
-                    await budget.spend()
+                with ReaderGuard(self._published.channel):
+                    for events in self._copiers[video_track].steps(chunks):
+                        for event in events:
+                            found += self._read(video_track, event)
+                        await budget.spend()
             except MediaError as error:
                 raise self._of(self._video[video_track], error) from error
             has_part = await self._bring(found, budget)
@@ -364,9 +367,10 @@ class _Taker:
             await budget.spend()
             output.deadline = self._loop.time() + patience
             try:
-                if output.feed.add(fragment, now):
-                    self._run.flowing = True
-                    has_part = has_part or output is self._video[0]
+                with ReaderGuard(self._published.channel):
+                    if output.feed.add(fragment, now):
+                        self._run.flowing = True
+                        has_part = has_part or output is self._video[0]
             except (MediaError, CadenceError) as error:
                 raise self._of(output, error) from error
         self._run.stand_in(now)

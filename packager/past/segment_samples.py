@@ -11,6 +11,7 @@ from media.mp4.boxes import header
 from media.mp4.fragments.fragments import FragmentReader, InitSegment, read_track
 from media.mp4.fragments.moof import Defaults, Sample, parse_moof
 from media.mp4.movie.track_box import TrackFacts
+from packager.reader_guard import ReaderGuard
 from packager.window.model import LiveSegment
 
 Read = Callable[[int, int], bytes]
@@ -124,7 +125,8 @@ def known_first_sample(segment: LiveSegment) -> FirstSample | None:
     if segment.stored is not None:
         return FirstSample(segment.stored.presentation_time, segment.stored.key_frame_end)
     try:
-        return None if segment.awaited else first_sample(segment)
+        with ReaderGuard("a segment"):
+            return None if segment.awaited else first_sample(segment)
     except MediaError:
         return None
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 from media.errors import MediaError
 from media.mp4.text import wvtt
 from media.subtitles.webvtt import Cue
+from packager.reader_guard import ReaderGuard
 
 INIT = wvtt.INIT
 """The init segment of all captions."""
@@ -45,7 +46,8 @@ def pack_segments(texts: Iterable[bytes], begin: int, end: int, number: int) -> 
     found: dict[Cue, None] = {}
     for text in texts:
         try:
-            found.update(dict.fromkeys(wvtt.read_segment(text, begin)))
+            with ReaderGuard("captions"):
+                found.update(dict.fromkeys(wvtt.read_segment(text, begin)))
         except MediaError:
             continue  # the other segments can still be read
     return wvtt.fragment(found, begin, end, number)

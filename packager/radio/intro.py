@@ -11,6 +11,7 @@ from media.mp3.frame import FrameHeader, parse_frame_header
 from media.mp3.reader import Frame, MpegAudioReader
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.limits import IntroLimits
+from packager.reader_guard import ReaderGuard
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ class Intro:
         if block.ogg is not None:
             return f"it is {self.header.codec}, and the station sends Ogg"
         try:
-            other = parse_frame_header(block.data)
+            with ReaderGuard("a station"):
+                other = parse_frame_header(block.data)
         except MediaError:
             other = None
         if other is None:

@@ -22,6 +22,7 @@ from packager.radio.audio_blocks import AudioFormat
 from packager.radio.crossfade import SAMPLE_BYTES, Crossfader
 from packager.radio.decoder import in_time
 from packager.radio.limits import StationLimits
+from packager.reader_guard import ReaderGuard
 
 FRAME_SAMPLES = 1152
 """Samples of a Layer III frame in MPEG-1, which all mounts use (ISO/IEC 11172-3 §2.4.2.3)."""
@@ -217,7 +218,8 @@ class Transcoder:
             else:
                 self._reader.receive_eof()
             try:
-                frames = [event for event in self._reader.events() if isinstance(event, Frame)]
+                with ReaderGuard("an encoder"):
+                    frames = [event for event in self._reader.events() if isinstance(event, Frame)]
             except MediaError as error:
                 reason = last_error(encoder.errors)
                 await self.stop()

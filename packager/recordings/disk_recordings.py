@@ -28,6 +28,7 @@ from packager.past.progressive_mp4 import (
     split,
 )
 from packager.past.segment_samples import Read
+from packager.reader_guard import ReaderGuard
 from packager.recordings import metadata as metadata_files
 from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
 from packager.recordings.metadata import EventEnd, RecordingMetadata, shown_part
@@ -259,14 +260,15 @@ class Recording:
         """Lay out the MP4, or those of the stretches where the whole can't be one, and make missing heads."""
         found: dict[int, MovieLayout] = {}
         try:
-            with self._place.open() as folder:
+            with self._place.open() as folder, ReaderGuard(self.path):
                 names = [one for one in (self.metadata.video, self.metadata.audio) if one is not None]
                 first, *others = split(read_back(folder, names))
                 if not others:
                     return {0: _movie_layout(folder, 0, first, self._shown)}
                 stretches = dict(enumerate([first, *others], 1))
                 for number, one in stretches.items():
-                    with contextlib.suppress(MediaError):  # a damaged stretch doesn't take the others with it
+                    # A damaged stretch doesn't take the others with it.
+                    with contextlib.suppress(MediaError), ReaderGuard(self.path):
                         found[number] = _movie_layout(folder, number, one, self._shown)
             self.stretches = tuple(self._stretch_movie(number, stretches[number]) for number in found)
             obstacle = others[0].change

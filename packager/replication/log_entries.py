@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from media.errors import MalformedError
+from packager.reader_guard import ReaderGuard
 
 T = TypeVar("T")
 
@@ -47,7 +48,8 @@ def read_message(decoder: msgspec.msgpack.Decoder[T], message: bytes, what: str)
     Raises:
         MalformedError: the message is something else.
     """
-    try:
-        return decoder.decode(message)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedError(f"no {what}: {error}") from error
+    with ReaderGuard(what):
+        try:
+            return decoder.decode(message)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise MalformedError(f"no {what}: {error}") from error

@@ -6,16 +6,18 @@ on, since they may repeat credentials.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import obstore
 import structlog
@@ -38,6 +40,8 @@ from packager.s3.limits import MAX_IN_FLIGHT, S3RequestLimits
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
     from obstore.store import ClientConfig
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -80,6 +84,8 @@ TURN_SECONDS = 10.0
 
 PAGE_KEYS = 1000
 """Keys of a page of a listing, as S3 returns them."""
+
+ENDLESS = "a listing of S3 doesn't end"
 
 MAX_UNLISTABLE_KEYS = 100
 """Most keys without a possible address that a listing goes past."""
@@ -312,12 +318,16 @@ class S3Client:
         Raises:
             UnavailableError: S3 can't be asked now.
         """
+        left = self._limits.listed_keys
         for _ in range(MAX_UNLISTABLE_KEYS):
             pages = obstore.list(self._store, folder or None, offset=behind, chunk_size=PAGE_KEYS)
             try:
                 while True:
                     with self._request(folder):
-                        page = next(pages, None)
+                        page = self._in_time(partial(anext, pages, None))
+                        left -= 0 if page is None else len(page)
+                        if left < 0:
+                            raise _WrongAnswerError(ENDLESS)
                     if page is None:
                         return
                     found = [self._listed(one) for one in page]
@@ -357,7 +367,7 @@ class S3Client:
         """
         try:
             with self._request(folder):
-                found = obstore.list_with_delimiter(self._store, folder)
+                found = self._in_time(partial(obstore.list_with_delimiter_async, self._store, folder))
         except _UnlistableError as error:
             self._tell_unlistable(error.key)
             return self._folders_one_by_one(folder)
@@ -422,6 +432,22 @@ class S3Client:
             return False
         self.delete(key)
         return True
+
+    def _in_time(self, listing: Callable[[], Awaitable[T]]) -> T:
+        """Wait for a listing, which ends only when S3 says so: each of its pages may name a further one.
+
+        Raises:
+            _WrongAnswerError: it takes too long.
+        """
+
+        async def listed() -> T:
+            async with asyncio.timeout(self._limits.listing_seconds):
+                return await listing()
+
+        try:
+            return asyncio.run(listed())
+        except TimeoutError:
+            raise _WrongAnswerError(ENDLESS) from None
 
     @contextmanager
     def _request(self, key: str) -> Iterator[None]:

@@ -19,6 +19,8 @@ class S3RequestLimits:
         silent_seconds: how long S3 may send nothing within a request.
         request_seconds: how long a whole request may take; it has at most ``request_bytes``.
         request_bytes: most bytes of one range.
+        listed_keys: most keys of a listing.
+        listing_seconds: how long the listing of a folder's folders may take, or a page of another listing.
         retries: how often a failed request is repeated at once.
         retry_seconds: age of a request from which it isn't repeated.
         failures: requests that fail in a row until S3 counts as unreachable; all further ones then fail at
@@ -29,6 +31,8 @@ class S3RequestLimits:
     silent_seconds: float = 4.0
     request_seconds: float = 20.0
     request_bytes: int = 16 << 20
+    listed_keys: int = 4_000_000
+    listing_seconds: float = 20.0
     retries: int = 1
     retry_seconds: float = 3.0
     failures: int = 3

@@ -23,6 +23,7 @@ from media.muxers.fragment_muxer import FragmentMuxer
 from media.packets import Packet, StreamTrack, TrackKind
 from media.stream_reader import CLOCK_RATE, StreamChunk
 from packager.ffmpeg.ladder import SOURCE_RUNG, Rung
+from packager.reader_guard import ReaderGuard
 from packager.segment.keyframe_cadence import AUDIO_FRAME, KeyframePattern
 from packager.sources.containers import CONTAINERS, Demuxer, demuxer_of, may_be_demuxed
 from packager.sources.demuxing import ChunkDemuxer, container_for
@@ -182,10 +183,11 @@ async def _inspect_main(
                     return None
                 if not (chunks := await branch.read()):
                     return None
-                for events in copier.steps(chunks):
-                    for event in events:
-                        seen.push(event)
-                    await budget.spend()
+                with ReaderGuard(published.channel):
+                    for events in copier.steps(chunks):
+                        for event in events:
+                            seen.push(event)
+                        await budget.spend()
                 is_slow = seen.is_slow or seen.is_still_alone
                 patience.reschedule(latest + (limits.seen_slow_seconds if is_slow else limits.seen_seconds))
     except TimeoutError:
@@ -236,10 +238,12 @@ async def find_tracks(
         began = loop.time()
         async with asyncio.timeout_at(began + limits.tracks_seconds) as patience:
             while not _is_known(tracks, reader, len(pictures), keep=keep) and (chunks := await branch.read()):
-                for packets in reader.packets(chunks):
-                    tracks |= {packet.track.kind: packet.track for packet in packets if packet.data}
-                    pictures += [one.dts for one in packets if one.data and one.track.kind is TrackKind.VIDEO]
-                    await budget.spend()
+                with ReaderGuard(published.channel):
+                    for packets in reader.packets(chunks):
+                        sent = [one for one in packets if one.data]
+                        tracks |= {one.track.kind: one.track for one in sent}
+                        pictures += [one.dts for one in sent if one.track.kind is TrackKind.VIDEO]
+                        await budget.spend()
                 is_slow = reader.has_begun_picture and TrackKind.VIDEO not in tracks
                 patience.reschedule(began + (limits.seen_slow_seconds if is_slow else limits.tracks_seconds))
     except TimeoutError:

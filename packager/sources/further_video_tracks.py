@@ -16,6 +16,7 @@ from media.muxers.fragment_muxer import FragmentMuxer
 from media.packets import Packet
 from media.stream_reader import CLOCK_RATE
 from packager.ffmpeg.ladder import Rung
+from packager.reader_guard import ReaderGuard
 from packager.segment.keyframe_segmenter import NEAR
 from packager.sources.gop_cache import GopCache
 from packager.sources.limits import FurtherVideoTrackLimits, SourceLimits
@@ -94,9 +95,10 @@ async def find_renditions(
         return ()
     views = {track: SeenVideoTrack(limits.seen_keys) for track in tracks}
     try:
-        async with asyncio.timeout(limits.seen_grace_seconds):
-            for track, further in tuple(tracks.items()):
-                await views[track].look(further, keys[-1])
+        with ReaderGuard("a further video track"):
+            async with asyncio.timeout(limits.seen_grace_seconds):
+                for track, further in tuple(tracks.items()):
+                    await views[track].look(further, keys[-1])
     except TimeoutError:
         pass  # the frames that came in time decide
     except MediaError as error:

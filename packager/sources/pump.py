@@ -28,6 +28,7 @@ from media.muxers.matroska_muxer import MatroskaMuxer
 from media.packets import Packet
 from media.stream_reader import CLOCK_RATE, StreamChunk, StreamFormat
 from packager.process.process import Process
+from packager.reader_guard import ReaderGuard
 from packager.sources.bursts import BurstMeter, release_held
 from packager.sources.containers import CONTAINERS
 from packager.sources.demuxing import DemuxedChunks
@@ -125,9 +126,10 @@ class _WritingTaker:
             return
         pieces = list[bytes]()
         try:
-            for chunk in chunks:
-                pieces.append(self._muxer.push(chunk.packets))
-                await self._budget.spend()
+            with ReaderGuard(self._channel):
+                for chunk in chunks:
+                    pieces.append(self._muxer.push(chunk.packets))
+                    await self._budget.spend()
         except MediaError as error:
             log.warning("source can't be given to ffmpeg", channel=self._channel, reason=str(error))
             self._taker.close_stdin()

@@ -1,6 +1,6 @@
 // Exercises for the player: each does something hard to what plays, measures it, and prints its result as JSON.
 
-import { el, getList, say } from "../dom.js";
+import { el, getAll, say } from "../dom.js";
 import { levelName, read } from "./stats.js";
 
 const LOOK_MS = 50;
@@ -155,7 +155,7 @@ async function staircase(course) {
 async function encoderRestart(course) {
   const { playback, video } = course;
   const restarts = async () => {
-    const items = await getList("/api/live").catch(() => []);
+    const items = await getAll("/api/live").catch(() => []);
     return items.find((item) => item.name === playback.source.key)?.restarts ?? null;
   };
   const before = await restarts();

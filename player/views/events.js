@@ -1,6 +1,6 @@
 // The events view: the channels, and what comes on the one that is open: messages, texts, and their timing.
 
-import { byId, count, el, encodePath, getList, hasLists, isOwner, itemAddress, say, sayEmpty, syncRows } from "../dom.js";
+import { byId, count, el, encodePath, getAll, getList, hasLists, isOwner, itemAddress, say, sayEmpty, syncRows } from "../dom.js";
 import { Conversation } from "./conversation.js";
 import { EventStream } from "./eventstream.js";
 import { FrameQueue } from "./renderqueue.js";
@@ -90,7 +90,7 @@ export class EventsView {
   }
 
   async #fetchLists() {
-    const [channels, relays] = await Promise.all([getList(this.address), getList("/api/relays")]);
+    const [channels, relays] = await Promise.all([getAll(this.address), getAll("/api/relays")]);
     // Without kept answers there is nothing that a conversation could be read on from.
     return { channels, relays: relays.filter(({ kept }) => kept) };
   }
@@ -114,6 +114,11 @@ export class EventsView {
     say(this.#facts, describe(current));
     if (this.#state === "over" && current.state === "live") this.#stream.open();
     this.#showGauges();
+  }
+
+  /** Adds a channel that the address names to those of the list. */
+  add(item) {
+    this.update([...this.#items, item]);
   }
 
   /** Whether the list has a path's channel. */

@@ -6,7 +6,7 @@ import { EventControls } from "./eventcontrols.js";
 import { OF_CHANNEL, Past, spanIn } from "./past.js";
 import { Programmes } from "./programmes.js";
 import { PublisherPanel } from "./publisher.js";
-import { Recordings } from "./recordings.js";
+import { Recordings, withItem } from "./recordings.js";
 
 const STATES = {
   live: "on air",
@@ -62,6 +62,11 @@ export class LiveView {
   /** @param load called when the list is to be loaded again */
   set onChange(load) {
     this.#event.onChange = load;
+  }
+
+  /** Adds a channel that the address names, or its recording, to those of the list. */
+  add(item) {
+    this.update(withItem(this.#items, item));
   }
 
   /** Whether the list has a path's channel or recording, or the channel of its programme. */

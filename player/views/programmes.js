@@ -5,10 +5,8 @@ import { el, encodePath, getList, hasLists, say, syncRows } from "../dom.js";
 /** How often the list is asked for; a programme that begins comes into it so late. */
 const EVERY_MS = 15_000;
 
-/** What is asked for: the last days, up to now. */
-const SPAN = "start=now-7d&end=now";
-
-const MOST_SHOWN = 200;
+/** What is asked for: the newest programmes of the last days, up to now. */
+const SPAN = "start=now-7d&end=now&order=desc&limit=200";
 
 const MARK = "/programme:";
 
@@ -72,7 +70,7 @@ export class Programmes {
     const address = `/api/live/${encodePath(name)}/programmes?${SPAN}`;
     const items = hasLists() ? await getList(address).catch(() => []) : [];
     if (name !== this.#channel) return;
-    this.#items = items.filter((one) => one.hls).reverse().slice(0, MOST_SHOWN);
+    this.#items = items.filter((one) => one.hls);
     this.#show();
   }
 

@@ -8,7 +8,7 @@ import { OF_STATION, Past, spanIn } from "./past.js";
 import { Playback } from "../playback.js";
 import { Programmes } from "./programmes.js";
 import { Progress, Retry } from "../retry.js";
-import { Recordings } from "./recordings.js";
+import { Recordings, withItem } from "./recordings.js";
 import { StationCard, isClosed } from "./station.js";
 import { addressesOf } from "../engines/playmodes.js";
 import { joinVolume } from "../controls/volume.js";
@@ -101,6 +101,11 @@ export class RadioView {
     syncRows(this.#list, this.#rows, items, (item) => item.name, (item) => this.#makeRow(item));
     this.#recordings.update(items);
     this.#show();
+  }
+
+  /** Adds a station that the address names, or its recording, to those of the list. */
+  add(item) {
+    this.update(withItem(this.#items, item));
   }
 
   /** Whether the list has a path's station or recording. */

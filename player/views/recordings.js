@@ -1,6 +1,15 @@
 // The recordings of channels, or of stations: a list, each with its length, its address on the page and its files.
 
-import { bytes, clock, el, encodePath, marker, say, syncRows } from "../dom.js";
+import { bytes, clock, el, encodePath, getPage, marker, nextPage, say, syncRows } from "../dom.js";
+
+/** Adds an item to those of a list; where it is among them, its recordings to those that are listed. */
+export function withItem(items, item) {
+  const listed = items.find(({ name }) => name === item.name);
+  if (!listed) return [...items, item];
+  const ids = new Set(listed.recordings?.map(({ id }) => id));
+  const recordings = [...(listed.recordings ?? []), ...(item.recordings ?? []).filter(({ id }) => !ids.has(id))];
+  return items.map((one) => (one === listed ? { ...one, recordings } : one));
+}
 
 export class Recordings {
   #section;
@@ -9,7 +18,11 @@ export class Recordings {
   #rows = new Map();
   #marked = "";
   #list = el("ul", { class: "rows" });
-  node = el("div", { hidden: true }, el("h2", {}, "Recordings"), this.#list);
+  #listed = [];
+  /** Earlier recordings by channel or station, once they were fetched: {recordings, next}, the address of more. */
+  #earlier = new Map();
+  #more = el("button", { type: "button", hidden: true, click: () => this.#fetchEarlier() }, "Earlier recordings");
+  node = el("div", { hidden: true }, el("h2", {}, "Recordings"), this.#list, this.#more);
 
   /** @param section of the page, in which they play; hasAddress: whether each has a link to its playlist, for other players */
   constructor(section, hasAddress = false) {
@@ -19,10 +32,33 @@ export class Recordings {
 
   /** @param items the channels or stations that have them */
   update(items) {
-    this.#items = items.flatMap((item) => (item.recordings ?? []).map((one) => recordingOf(item, one)));
+    this.#listed = items;
+    this.#items = items.flatMap((item) => this.#all(item).map((one) => recordingOf(item, one)));
+    this.#more.hidden = !items.some((item) => this.#next(item));
     this.node.hidden = this.#items.length === 0;
     syncRows(this.#list, this.#rows, this.#items, (one) => one.key, (one) => this.#makeRow(one));
     this.mark(this.#marked);
+  }
+
+  /** An item's recordings, the newest first: those of the list, and earlier ones that were fetched. */
+  #all(item) {
+    const earlier = this.#earlier.get(item.name)?.recordings ?? [];
+    return withItem([item], { ...item, recordings: earlier })[0].recordings ?? [];
+  }
+
+  /** Address of an item's recordings that weren't fetched yet; null for none. */
+  #next(item) {
+    return this.#earlier.has(item.name) ? this.#earlier.get(item.name).next : item.earlier_recordings;
+  }
+
+  async #fetchEarlier() {
+    const fetched = this.#listed.filter((item) => this.#next(item)).map(async (item) => {
+      const { items, headers } = await getPage(this.#next(item));
+      const before = this.#earlier.get(item.name)?.recordings ?? [];
+      this.#earlier.set(item.name, { recordings: [...before, ...items], next: nextPage(headers) ?? null });
+    });
+    await Promise.allSettled(fetched);
+    this.update(this.#listed);
   }
 
   /** What a path of the address bar plays: {key, name, title, facts, hls, dash}; undefined where it names no recording. */

@@ -17,8 +17,17 @@ UNBOUND_TOKEN = TOKEN.pattern.replace(f"([{ADDRESS}{NETWORK}]?)", "")
 UNCHECKED = f'req.url ~ "[?&]{PARAMETER}" || req.url !~ "^/" || req.url ~ "^{TOKEN_PREFIX}"'
 """Requests with a token that HAProxy hasn't checked, in Varnish's words."""
 
+NO_TOKEN = (
+    '"~*^(/|%2f)+(t|%74)(/|%2f)+([^/?%]|%(?!2f))*(?<after>[^?]*)" $after;',
+    '"~^(?<path>[^?]*)" $path;',
+)
+"""What nginx logs of an address, as the origin does: neither its token nor its query."""
+
 RULES = {
+    "nginx/cache.conf": NO_TOKEN,
+    "nginx/http2.conf": NO_TOKEN,
     "nginx/signed.conf": (
+        *NO_TOKEN,
         rf'"~*{UNUSUAL}" "";',
         rf'"~^{TOKEN_PREFIX}{TOKEN_SEGMENT}(?<rest>/{KEPT_AREAS}/.+)$" $rest;',
         f"location ~ ^{TOKEN_PREFIX}{TOKEN_SEGMENT}/media/ {{",

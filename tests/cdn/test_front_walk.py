@@ -42,6 +42,7 @@ LIVE = "/live/demo/source/media.m3u8"
 EXAMPLES = {
     "start": ("/vod/private/film.mp4/master.m3u8", "1"),
     "end": ("/vod/private/film.mp4/master.m3u8", "3"),
+    "at": ("/live/demo/snapshot.jpg", "-1"),
     "delay": ("/live/demo/master.m3u8", "1"),
     "programme": ("/live/demo/master.m3u8", "show"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,21 @@ def lines_of(name: str) -> list[str]:
 def test_a_front_decides_by_the_rules_of_the_origin(name: str) -> None:
     lines = lines_of(name)
     assert [rule for rule in RULES[name] if lines.count(rule) != 1] == []
+
+
+LOGGED = frozenset(
+    ("$remote_addr", "$time_local", "$request_method", "$logged", "$status", "$body_bytes_sent")
+) | {"$connection", "$server_protocol"}
+"""Variables of nginx in which no client can have put a token or a key."""
+
+
+@pytest.mark.parametrize("path", sorted(DEPLOY.rglob("*.conf")), ids=lambda path: path.name)
+def test_the_log_of_a_front_has_no_address_with_its_token_or_query(path: Path) -> None:
+    text = path.read_text("utf-8")
+    formats = dict(re.findall(r"^\s*log_format (\w+) '([^']*)';$", text, re.MULTILINE))
+    logs = re.findall(r"^\s*access_log (.*);$", text, re.MULTILINE)
+    assert all(one == "off" or one.split()[-1] in formats for one in logs), logs
+    assert {name for one in formats.values() for name in re.findall(r"\$\w+", one)} <= LOGGED
 
 
 def test_no_front_knows_parameters_of_clips_or_splits_tokens_off_by_a_rule_of_its_own() -> None:

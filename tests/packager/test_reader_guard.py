@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -140,3 +141,22 @@ async def test_a_fault_in_the_inspection_of_a_file_leaves_the_others_to_be_inspe
     reasons = {path: one and one.obstacle for path, one in facts.items()}
     unread = "it can't be read: its content has led to a fault of the reader"
     assert reasons == {"a.mp4": unread, "b.mp4": None, "c.mp4": unread, "d.mp4": None}
+
+
+async def fail_together(*errors: Exception) -> None:
+    async def fail(error: Exception) -> None:
+        raise error
+
+    with ReaderGuard("tasks"):
+        async with asyncio.TaskGroup() as group:
+            for error in errors:
+                group.create_task(fail(error))
+
+
+async def test_faults_of_several_tasks_are_malformed_input_unless_another_error_is_among_them() -> None:
+    known, fault = MalformedError("a known error"), IndexError("of a task")
+    for errors, reason in (((fault,), "IndexError"), ((known, fault), "IndexError"), ((known,), "known")):
+        with pytest.raises(MalformedError, match=reason):
+            await fail_together(*errors)
+    with pytest.raises(ExceptionGroup):
+        await fail_together(fault, OSError("no room"))

@@ -12,6 +12,7 @@ from msgspec import Struct
 from media.errors import MalformedError
 from origin.access.key_hash import KeyHash
 from origin.http.channel_patterns import is_name
+from packager.reader_guard import ReaderGuard
 
 ADMINISTRATOR = "admin"
 """The creator of channels that were made with the admin token."""
@@ -206,7 +207,8 @@ class Records:
         """Read the next line behind the head."""
         self.lines += 1
         try:
-            self._read(line)
+            with ReaderGuard("created channels"):
+                self._read(line)
         except MalformedError:
             self.unreadable += 1
 

@@ -60,6 +60,7 @@ from packager.past.progressive_mp4 import (
     split,
 )
 from packager.publish.live_stream import LiveStream
+from packager.reader_guard import ReaderGuard
 from packager.single_flight_cache import CacheLimits, SingleFlightCache
 from packager.window.model import LiveSegment
 from packager.window.rendition import Rendition, variant_renditions
@@ -305,7 +306,9 @@ class ClipReplies:
     async def _reply(self, asked: ClipRequest) -> Reply:
         request, later = asked.request, asked.stream.target_duration
         try:
-            return await asked.reply(await self._movie(asked), self._stored)
+            with ReaderGuard(asked.stream.name):
+                movie = await self._movie(asked)
+            return await asked.reply(movie, self._stored)
         except TooManyWaitingError:
             return refusal(request, 503, 0, retry_after=later)
         except ClipChangesError as error:

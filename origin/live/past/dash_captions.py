@@ -11,6 +11,7 @@ from packager.past.media_times import media_time
 from packager.publish import dash_captions
 from packager.publish.dash import TEXT_INIT_NUMBER
 from packager.publish.live_stream import LiveStream
+from packager.reader_guard import ReaderGuard
 from packager.window.model import MEDIA_EXTENSION
 from packager.window.rendition import Rendition
 from packager.window.window import Window
@@ -73,7 +74,8 @@ async def _earlier(
 def _packed(text: bytes | None, begin: Fraction, duration: Fraction, number: int) -> bytes | None:
     start, end = map(dash_captions.milliseconds, (begin, begin + duration))
     try:
-        return dash_captions.pack_segment(text, start, end, number)
+        with ReaderGuard("captions"):
+            return dash_captions.pack_segment(text, start, end, number)
     except MediaError:
         return None
 

@@ -30,6 +30,7 @@ from packager.past.key_frames import KeyFrame, read_key_frame, segment_before
 from packager.past.past_segments import PastSegments
 from packager.past.thumbnails import THUMBNAIL_WIDTH, thumbnail_size
 from packager.publish.live_stream import LiveStream
+from packager.reader_guard import ReaderGuard
 from packager.transient_errors import NotReadyError
 from packager.window.model import LiveSegment
 from packager.window.rendition import Rendition, variant_renditions
@@ -215,7 +216,8 @@ class SnapshotReplies:
     async def _reply(self, asked: SnapshotRequest) -> Reply:
         request, later = asked.request, asked.stream.target_duration
         try:
-            data = await self._reading.do(asked.place, lambda: self._picture(asked))
+            with ReaderGuard(asked.stream.name):
+                data = await self._reading.do(asked.place, lambda: self._picture(asked))
         except (TooManyWaitingError, NotReadyError):
             return refusal(request, 503, 0, retry_after=later)
         except (MediaError, NotFoundError) as error:

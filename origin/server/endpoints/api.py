@@ -5,17 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 
+import msgspec
 import structlog
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.access.authentication import challenge, unauthorized
+from origin.access.authentication import challenge, presents_key, unauthorized
 from origin.access.policy import AccessPolicy, sees_covered_alone
 from origin.access.protected_addresses import TokenGuard
 from origin.access.token_middleware import base_path, token_of
@@ -25,23 +27,48 @@ from origin.events.channel import EventChannel
 from origin.http.path_prefixes import ITEM_PREFIX, VISITOR_ADDRESS
 from origin.http1.answer_turns import AnswerTurns
 from origin.live.requests.dvr_segments import OldestDates, StoredSegments
-from origin.radio.authorization import StationAuthorization, is_protected
-from origin.radio.mounts import now_playing
+from origin.radio.authorization import StationAuthorization
 from origin.radio.mounts.mount import Mount
 from origin.recordings.handler import describe
 from origin.responses.json_response import UNCACHED, as_json, based
+from origin.responses.list_pages import ListPage
 from origin.responses.refusal import plain_refusal
+from origin.server.endpoints.descriptions import (
+    NO_RECORDINGS,
+    describe_closed_station,
+    describe_event_channel,
+    describe_publisher,
+    describe_relay,
+    describe_station,
+    describe_stream,
+)
 from origin.server.endpoints.metrics import exposition
 from origin.server.services.service_states import health, state_of_stream
 from origin.server.services.services import Services
 from origin.token_relay.relay import TokenRelay
 from packager.dvr.past_blocks import PastBlocks
-from packager.ffmpeg.ladder import COPY
+from packager.library.catalogue import MAX_PAGE_ITEMS, PAGE_ITEMS
 from packager.live.channel import Channel
 from packager.publish.live_stream import LiveStream
 from packager.replication.live_log import LIVE
 
 log = structlog.get_logger()
+
+CHECKED_AT_ONCE = 150
+"""Most event channels of a page whose keys are compared with that of the request."""
+
+Described = list[dict[str, Any]]
+
+
+class NamedItem(Protocol):
+    """An item of a list, in whose address its name is."""
+
+    @property
+    def name(self) -> str:
+        """The name of the item."""
+
+
+Item = TypeVar("Item", bound=NamedItem)
 
 
 def routes(
@@ -66,6 +93,7 @@ def routes(
         Route(f"{ITEM_PREFIX}radio/{{name:path}}", answers.radio_item),
         Route(f"{ITEM_PREFIX}events/{{name:path}}", answers.events_item),
         Route("/api/live", answers.live),
+        Route("/api/live/{channel}/recordings", answers.recordings),
         Route("/api/live/{channel}/publish_key", answers.publish_key),
         Route("/api/live/{channel}/publish_key", answers.renew_publish_key, methods=["POST"]),
         Route("/api/radio", answers.radio),
@@ -108,8 +136,10 @@ class Api:
         )
 
     async def live(self, request: Request) -> Response:
-        """List the live channels, those that other nodes of the cluster make behind the server's own."""
-        return self._listed(request, "live", await self._channels())
+        """List the live channels, those that other nodes of the cluster make after the server's own."""
+        live = self._services_of.live
+        streams: list[Channel | LiveStream] = [*live.channels.values(), *live.streams_of_others()]
+        return await self._page(request, "live", streams, self._describe_channels)
 
     async def live_item(self, request: Request) -> Response:
         """Describe a channel, without its publisher, and the one recording that the address names."""
@@ -124,12 +154,15 @@ class Api:
             one["publisher"] = None
         return self._item(request, "live", name, found)
 
-    async def _channels(self) -> list[dict[str, Any]]:
-        live = self._services_of.live
-        return [
-            *[await self._describe_channel(one) for one in list(live.channels.values())],
-            *[await self._describe_stream(one) for one in live.streams_of_others()],
-        ]
+    async def _describe_channels(self, _: Request, streams: Sequence[Channel | LiveStream]) -> Described:
+        """Describe channels, as many as have no more recordings together than a page may have items."""
+
+        async def describe_next(one: Channel | LiveStream) -> dict[str, Any]:
+            return await (
+                self._describe_channel(one) if isinstance(one, Channel) else self._describe_stream(one)
+            )
+
+        return await _with_recordings(map(describe_next, streams))
 
     async def _describe_channel(self, channel: Channel, recording: str | None = None) -> dict[str, Any]:
         """Describe a channel, with all recordings or with one."""
@@ -143,7 +176,7 @@ class Api:
             **self._describe_owner(channel.name),
             "restarts": channel.restarts,
             "publisher": describe_publisher(channel, server.rtmp_port, server.srt_port),
-            "recordings": await self._recordings(channel.name, recording),
+            **await self._recordings(channel.name, recording),
         }
 
     async def _describe_stream(self, stream: LiveStream, recording: str | None = None) -> dict[str, Any]:
@@ -154,7 +187,7 @@ class Api:
             **self._describe_owner(stream.name),
             "restarts": 0,
             "publisher": None,
-            "recordings": await self._recordings(stream.name, recording),
+            **await self._recordings(stream.name, recording),
         }
 
     def _item(self, request: Request, area: str, name: str, found: list[dict[str, object]]) -> Response:
@@ -162,16 +195,44 @@ class Api:
         guard = self._guard
         if guard is not None and not guard.shows(token_of(request.scope, guard.keys), f"/{area}/{name}"):
             return unauthorized("a token is needed", {**UNCACHED, "www-authenticate": challenge(request)})
-        return self._listed(request, area, found)
+        if sees_covered_alone(request.scope) and not self._shows(request)(f"/{area}/{name}"):
+            found = []
+        return as_json(based(found, self._base(request)))
 
-    def _listed(self, request: Request, area: str, items: list[dict[str, object]]) -> Response:
-        """Answer with the items that the request may see, whose addresses have its token."""
-        if self._guard is not None:
-            token = token_of(request.scope, self._guard.keys)
-            shows = partial(self._guard.shows, token, covered_alone=sees_covered_alone(request.scope))
-            items = [one for one in items if shows(f"/{area}/{one['name']}")]
-            items = based(items, base_path(request.scope, self._guard.keys))
-        return as_json(items)
+    async def _page(
+        self,
+        request: Request,
+        area: str,
+        items: Iterable[Item],
+        describe_items: Callable[[Request, Sequence[Item]], Awaitable[Described]],
+    ) -> Response:
+        """Answer with a page of the items that the request may see, whose addresses have its token.
+
+        Args:
+            area: the first part of their addresses.
+            describe_items: describes those of the page, or the first ones of these.
+        """
+        page = ListPage.of(request.query_params)
+        shows = self._shows(request)
+        listed = await self._turns.spread(one for one in tuple(items) if shows(f"/{area}/{one.name}"))
+        described = await describe_items(request, page.of_items(listed))
+        return await self._write(request, page, described, len(listed))
+
+    async def _write(self, request: Request, page: ListPage, items: Described, total: int) -> Response:
+        base = self._base(request)
+        written = await self._turns.spread(msgspec.json.encode(based(one, base)) for one in items)
+        fields = page.fields(f"{base}{quote(request.scope['path'])}", len(items), total)
+        return Response(b"[%b]" % b",".join(written), 200, {**UNCACHED, **fields}, "application/json")
+
+    def _shows(self, request: Request) -> Callable[[str], bool]:
+        """Return a function that says whether lists name what has an address to a request."""
+        if (guard := self._guard) is None:
+            return lambda _: True
+        token = token_of(request.scope, guard.keys)
+        return partial(guard.shows, token, covered_alone=sees_covered_alone(request.scope))
+
+    def _base(self, request: Request) -> str:
+        return "" if self._guard is None else base_path(request.scope, self._guard.keys)
 
     def _describe_owner(self, channel: str) -> dict[str, object]:
         """Describe which node of a cluster makes what all serve of a channel, and its state there."""
@@ -183,13 +244,32 @@ class Api:
             return {"owner": None if owner is None else owner.name}
         return {"owner": owner.name, "state": owner.state}
 
-    async def _recordings(self, channel: str, named: str | None) -> list[dict[str, object]]:
-        """Describe a channel's recordings, or the one with a name alone."""
+    async def _recordings(self, channel: str, named: str | None) -> Mapping[str, object]:
+        """Describe a channel's newest recordings, or the one with a name alone."""
         every = self._services_of.recordings.get(channel)
         if every is None:
-            return []
-        found = tuple(every) if named is None else (every.get(named),)
-        return await self._turns.spread(describe(channel, one) for one in found if one is not None)
+            return NO_RECORDINGS
+        found = [one for one in (every if named is None else [every.get(named)]) if one is not None]
+        newest = found[:PAGE_ITEMS]
+        described = await self._turns.spread(describe(channel, one) for one in newest)
+        address = f"/api/live/{quote(channel)}/recordings?offset={PAGE_ITEMS}"
+        return {
+            "recordings": described,
+            "earlier_recordings": address if len(found) > len(newest) else None,
+        }
+
+    async def recordings(self, request: Request) -> Response:
+        """List the recordings of a channel or station, the newest first."""
+        name = request.path_params["channel"]
+        mount = self._services_of.mounts.get(name)
+        is_heard = mount is None or await self._authorization.accessible_stations(request, [mount])
+        if not is_heard or not self._shows(request)(f"/live/{name}"):
+            return unauthorized("a token is needed", {**UNCACHED, "www-authenticate": challenge(request)})
+        if (every := self._services_of.recordings.get(name)) is None:
+            return plain_refusal(404, headers=UNCACHED)
+        page, recordings = ListPage.of(request.query_params), tuple(every)
+        described = await self._turns.spread(describe(name, one) for one in page.of_items(recordings))
+        return await self._write(request, page, described, len(recordings))
 
     async def publish_key(self, request: Request) -> Response:
         """Answer the administrator with a channel's key, on every port: no option opens this address.
@@ -221,9 +301,7 @@ class Api:
 
     async def radio(self, request: Request) -> Response:
         """List the stations, without details of those that the request may not listen to."""
-        return self._listed(
-            request, "radio", await self._stations(request, self._services_of.mounts.values())
-        )
+        return await self._page(request, "radio", self._services_of.mounts.values(), self._stations)
 
     async def radio_item(self, request: Request) -> Response:
         """Describe a station, and the one recording that the address names."""
@@ -234,15 +312,17 @@ class Api:
         return self._item(request, "radio", name, found)
 
     async def _stations(
-        self, request: Request, mounts: Collection[Mount], recording: str | None = None
-    ) -> list[dict[str, Any]]:
+        self, request: Request, mounts: Sequence[Mount], recording: str | None = None
+    ) -> Described:
+        """Describe stations, as many as have no more recordings together than a page may have items."""
         heard = await self._authorization.accessible_stations(request, mounts)
-        return [
-            await self._describe_station(mount, recording)
-            if mount.name in heard
-            else describe_closed_station(mount)
-            for mount in mounts
-        ]
+
+        async def describe_next(mount: Mount) -> dict[str, Any]:
+            if mount.name not in heard:
+                return describe_closed_station(mount)
+            return await self._describe_station(mount, recording)
+
+        return await _with_recordings(map(describe_next, mounts))
 
     async def _describe_station(self, mount: Mount, recording: str | None) -> dict[str, object]:
         stream = self._services_of.live.simulcast_stream(mount.name)
@@ -253,31 +333,33 @@ class Api:
 
     async def events(self, request: Request) -> Response:
         """List the event channels, without details of those that the request may not read."""
-        return self._listed(
-            request, "events", await self._event_channels(request, self._services_of.events.channels)
-        )
+        channels = self._services_of.events.channels.values()
+        return await self._page(request, "events", channels, self._event_channels)
 
     async def events_item(self, request: Request) -> Response:
         """Describe one event channel."""
         name = request.path_params["name"]
         channel = self._services_of.events.channels.get(name)
-        channels = {} if channel is None else {name: channel}
+        channels = [] if channel is None else [channel]
         return self._item(request, "events", name, await self._event_channels(request, channels))
 
     async def relays(self, request: Request) -> Response:
         """List the relays of token streams, whose callers need a token, with their addresses."""
-        relays = self._services_of.events.relays.values()
-        # Where the channel of a relay is for those with a token, its relay isn't listed to others either.
-        return self._listed(request, "events", [describe_relay(one) for one in relays])
 
-    async def _event_channels(
-        self, request: Request, channels: Mapping[str, EventChannel]
-    ) -> list[dict[str, object]]:
-        readable = await self._event_authorization.readable(request, channels)
+        async def describe_all(_: Request, relays: Sequence[TokenRelay]) -> Described:
+            return list(map(describe_relay, relays))
+
+        # Where the channel of a relay is for those with a token, its relay isn't listed to others either.
+        return await self._page(request, "events", self._services_of.events.relays.values(), describe_all)
+
+    async def _event_channels(self, request: Request, channels: Sequence[EventChannel]) -> Described:
+        if presents_key(request, with_basic=False):
+            channels = channels[:CHECKED_AT_ONCE]
+        readable = await self._event_authorization.readable(request, [one.name for one in channels])
         protected = self._event_authorization.is_protected
         return [
-            describe_event_channel(one, is_protected=protected(name), is_readable=name in readable)
-            for name, one in channels.items()
+            describe_event_channel(one, is_protected=protected(one.name), is_readable=one.name in readable)
+            for one in channels
         ]
 
     async def health(self, request: Request) -> Response:
@@ -294,169 +376,17 @@ class Api:
         return Response(text, headers={**UNCACHED, "content-type": CONTENT_TYPE_LATEST})
 
 
-def describe_stream(stream: LiveStream, state: str, viewers: int, oldest: float | None) -> dict[str, object]:
-    """Describe what is published of a live channel, whichever node of a cluster makes it.
+async def _with_recordings(items: Iterable[Awaitable[dict[str, Any]]]) -> Described:
+    """Return the descriptions of the first items, until they have as many recordings as a page has items.
 
     Args:
-        state: the channel's, as far as this node knows it.
-        viewers: how many clients fetch its playlists here.
-        oldest: date from which on it can be played, in seconds since the epoch.
+        items: none is described that isn't returned.
     """
-    return {
-        "name": stream.name,
-        "state": state,
-        # An event that is over, without a DVR or behind its time, isn't served any more.
-        "hls": None if stream.is_withdrawn else f"/live/{stream.name}/master.m3u8",
-        "available_from": oldest,
-        "renditions": [name for name, one in stream.renditions.items() if one.language is None],
-        "captions": stream.languages,
-        "part_target": float(stream.cadence.part_target),
-        "target_duration": stream.target_duration,
-        "viewers": viewers,
-    }
-
-
-def describe_publisher(channel: Channel, rtmp_port: int = 0, srt_port: int = 0) -> dict[str, object] | None:
-    """Describe a channel's publisher and its stream; None for a channel with another source.
-
-    Everybody may read the description, so it has neither the publisher's address nor the channel's key.
-
-    Args:
-        rtmp_port: the port for publishing by RTMP; 0 for none.
-    """
-    published = channel.published
-    if published is None:
-        return None
-    live, source = published.live, channel.source
-    ladder = () if channel.options.bitrates else channel.options.ladder
-    has_ladder = len(ladder) > 1 and COPY in ladder
-    told: dict[str, object] = {
-        "on_air": published.is_on_air,
-        "elsewhere": published.elsewhere or None,
-        "publishers": sum(not one.is_slate for one in published.publications),
-        "last_error": published.last_error,
-        "ingest": f"/live/{channel.name}/ingest",
-        "multitrack": f"/live/{channel.name}/ingest/multitrack" if rtmp_port and has_ladder else None,
-        "rtmp_port": rtmp_port or None,
-        "srt_port": srt_port or None,
-        "forwards": [
-            {
-                "target": one.target,
-                "state": one.state,
-                "sent_bytes": one.sent,
-                "failures": one.failures,
-                "last_error": one.last_error,
-            }
-            for one in channel.forwarders
-        ],
-    }
-    if live is None or live.is_slate:
-        return told
-    told |= {
-        "protocol": live.publisher.protocol,
-        "container": published.received_container,
-        "since": live.began,
-        "received_bytes": live.received,
-        "bitrate": live.bitrate,
-        "keyframe_interval": live.keyframe_interval,
-        "pictures": 1 + len(live.further_video_tracks),
-        "lost_packets": live.lost_packets,
-        "link": live.link,
-    }
-    if source is not None and source.stream == published.stream:
-        told |= {
-            "video_codec": source.video_codec,
-            "width": source.size[0],
-            "height": source.size[1],
-            "frame_rate": float(source.frame_rate) if source.has_video else None,
-            "audio_codec": source.audio_codec,
-            "is_encoded": source.copied is None,
-        }
-    return told
-
-
-def describe_station(
-    mount: Mount,
-    stream: LiveStream | None = None,
-    recordings: Sequence[dict[str, object]] = (),
-    oldest: float | None = None,
-    window_hours: float | None = None,
-) -> dict[str, object]:
-    """Describe a station and its titles with their media times.
-
-    Args:
-        stream: the stream of its live channel, if it has one.
-        recordings: of that channel.
-        oldest: date from which on the channel can be played, in seconds since the epoch.
-        window_hours: longest span of it that a request may name.
-    """
-    titles = [now_playing.describe_title(title) for title in mount.now.titles]
-    return {
-        "name": mount.name,
-        "station": mount.description.name,
-        "genre": mount.description.genre,
-        "url": f"/radio/{mount.name}",
-        "protected": is_protected(mount),
-        "hls": None if stream is None else f"/live/{mount.name}/master.m3u8",
-        "available_from": oldest,
-        "window_hours": window_hours,
-        "target_duration": None if stream is None else stream.target_duration,
-        "recordings": [] if stream is None else list(recordings),
-        "events": f"/events/radio/{mount.name}",
-        "media_type": mount.media_type,
-        "bitrate": mount.bitrate,
-        "title": titles[-1]["title"] if titles else "",
-        "now": titles[-1] if titles else None,
-        "history": titles[:-1],
-        "media_time": now_playing.as_seconds(mount.media_time),
-        "listeners": mount.listeners,
-        "viewers": 0 if stream is None else stream.viewers,
-        "peak": mount.peak,
-        "state": mount.state,
-        "waits_for": _awaited(mount),
-    }
-
-
-def _awaited(mount: Mount) -> str | None:
-    """Return for whom an idle station waits: a listener, where it plays on demand, or a source."""
-    if mount.state != "idle":
-        return None
-    return "listener" if mount.options.on_demand else "source"
-
-
-def describe_closed_station(mount: Mount) -> dict[str, object]:
-    """Describe a station to a client that may not listen to it: only that it exists."""
-    told = {
-        "name": mount.name,
-        "station": mount.options.title or mount.name,
-        "url": f"/radio/{mount.name}",
-        "protected": True,
-        "events": f"/events/radio/{mount.name}",
-        "title": "",
-        "history": [],
-        "recordings": [],
-    }
-    return dict.fromkeys(describe_station(mount)) | told
-
-
-def describe_relay(relay: TokenRelay) -> dict[str, object]:
-    """Describe a relay of token streams to everybody: neither its upstream servers nor its keys."""
-    return {
-        "name": relay.name,
-        "url": f"/relay/{relay.name}/v1",
-        "kept": relay.keeps_answers,
-        "events": f"/events/{relay.name}" if relay.publishes else None,
-    }
-
-
-def describe_event_channel(
-    channel: EventChannel, *, is_protected: bool, is_readable: bool
-) -> dict[str, object]:
-    """Describe an event channel; to a client that may not read it, only that it exists."""
-    told = channel.describe()
-    return {
-        "name": channel.name,
-        "url": f"/events/{channel.name}",
-        "protected": is_protected,
-        **(told if is_readable else dict.fromkeys(told)),
-    }
+    described: Described = []
+    recordings = 0
+    for one in items:
+        described.append(await one)
+        recordings += len(described[-1]["recordings"])
+        if recordings >= MAX_PAGE_ITEMS:
+            break
+    return described

@@ -1,8 +1,8 @@
 """``/api/library``: lists the library as JSON, in pages.
 
-A Link field (RFC 8288) of relation ``next`` names the next page by the last item of this one, so that files
-that come and go in between don't make it skip or repeat others. A view of a folder, a search or another order
-has positions instead, and the number of all items in X-Total-Count.
+The next page of all files is named by the last item of this one, so that files that come and go in between
+don't make it skip or repeat others. A view of a folder, a search or another order has positions instead, as
+all other lists (`list_pages`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import cast
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import quote, unquote
 
 import msgspec
 import structlog
@@ -30,9 +31,9 @@ from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError, netw
 from origin.http.media_types import media_type
 from origin.http.path_prefixes import ITEM_PREFIX
 from origin.responses.json_response import UNCACHED, based
-from origin.responses.refusal import plain_refusal
+from origin.responses.list_pages import ListPage, is_descending
+from origin.responses.refusal import RefusalError, plain_refusal
 from packager.library.catalogue import (
-    MAX_PAGE_ITEMS,
     PAGE_ITEMS,
     Catalogue,
     CataloguePage,
@@ -47,10 +48,11 @@ from packager.threads import SHARED_THREADS
 
 ADDRESS = "/api/library"
 
-VIEW_PARAMETERS = ("folder", "search", "sort", "order", "offset", "around")
-"""Query parameters of which any asks for a view."""
+VIEW_REPEATED = ("folder", "search", "sort", "order")
+"""Query parameters that all pages of a view have."""
 
-MOST_OFFSET_DIGITS = 9
+VIEW_PARAMETERS = (*VIEW_REPEATED, "offset", "around")
+"""Query parameters of which any asks for a view."""
 
 KEPT_PAGES = 16
 """Pages whose JSON is kept for further requests."""
@@ -93,10 +95,6 @@ def routes(
     return [Route(ADDRESS, answers.answer), Route(f"{ITEM_PREFIX}library/{{path:path}}", answers.answer_item)]
 
 
-class AskedWronglyError(Exception):
-    """The query is invalid; the text says why, in one line."""
-
-
 class LibraryList:
     """The ASGI endpoint of the library's list; see `routes`."""
 
@@ -132,13 +130,12 @@ class LibraryList:
         """
         query = request.query_params
         try:
-            limit = limit_of(query.get("limit", str(PAGE_ITEMS)), MAX_PAGE_ITEMS)
             after = item_of(query.get("after"))
             view = view_of(query, MAX_SEARCH_CHARACTERS)
-            offset = offset_of(query.get("offset", "0"))
-        except AskedWronglyError as error:
-            return plain_refusal(400, str(error), UNCACHED)
-        return await self._answer_page(request, query.get("path"), after, limit, view, offset)
+            page = ListPage.of(query, *(() if view is None else VIEW_REPEATED))
+        except RefusalError as error:
+            return error.response()
+        return await self._answer_page(request, query.get("path"), after, view, page)
 
     async def answer_item(self, request: Request) -> Response:
         """Describe the title and the file of a path to who knows it, also where the list is protected."""
@@ -146,16 +143,15 @@ class LibraryList:
         guard = self._guard
         if guard is not None and not VisibleFiles(guard, token_of(request.scope, guard.keys))(path):
             return unauthorized("a token is needed", {**UNCACHED, "www-authenticate": challenge(request)})
-        return await self._answer_page(request, path, None, PAGE_ITEMS, None, 0)
+        return await self._answer_page(request, path, None, None, ListPage(0, PAGE_ITEMS, {}))
 
     async def _answer_page(
         self,
         request: Request,
         path: str | None,
         after: tuple[str, str] | None,
-        limit: int,
         view: ViewQuery | None,
-        offset: int,
+        wanted: ListPage,
     ) -> Response:
         query, base, address = request.query_params, "", client_address(request)
         visible: VisibleFiles | None = None
@@ -172,8 +168,8 @@ class LibraryList:
                     around = query.get("around")
                     page = await self._catalogue.view(
                         view,
-                        offset,
-                        limit,
+                        wanted.offset,
+                        wanted.limit,
                         around=around,
                         patience=PAGE_SECONDS,
                         network=network_of(address),
@@ -181,7 +177,11 @@ class LibraryList:
                     )
                 elif path is None:
                     page = await self._catalogue.page(
-                        after, limit, patience=PAGE_SECONDS, network=network_of(address), is_listed=visible
+                        after,
+                        wanted.limit,
+                        patience=PAGE_SECONDS,
+                        network=network_of(address),
+                        is_listed=visible,
                     )
                 else:
                     page = await self._catalogue.named(path, patience=PAGE_SECONDS, is_listed=visible)
@@ -194,11 +194,9 @@ class LibraryList:
             return await self._without_folder(error)
         if self._folder is not None and self._folder.trouble and await self._is_gone(self._folder):
             return _folder_gone()
-        key = (path, after, limit, view, page.offset, page.version, base, visible)
+        key = (path, after, wanted.limit, view, page.offset, page.version, base, visible)
         body = await self._write(key, page, base, visible)
-        headers = {**UNCACHED, **_next_page(query, page, base)}
-        if page.total is not None:
-            headers |= {"x-total-count": str(page.total), "x-offset": str(page.offset)}
+        headers = {**UNCACHED, **_page_fields(wanted, page, f"{base}{ADDRESS}")}
         return Response(body, media_type="application/json", headers=headers)
 
     async def _is_gone(self, folder: FolderState) -> bool:
@@ -233,18 +231,11 @@ def _folder_gone() -> Response:
     return plain_refusal(503, FOLDER_GONE, {"retry-after": str(FOLDER_RETRY_SECONDS)})
 
 
-def _next_page(query: QueryParams, page: CataloguePage, base: str) -> dict[str, str]:
-    behind = page.offset + len(page.items)
-    if page.after:
-        # Repeat the limit, so that a client that asked for small pages gets small pages.
-        more = {"after": "/".join(page.after)}
-        more |= {"limit": query["limit"]} if "limit" in query else {}
-    elif page.items and behind < (page.total or 0):
-        kept = ("folder", "search", "sort", "order", "limit")
-        more = {name: query[name] for name in kept if name in query} | {"offset": str(behind)}
-    else:
-        return {}
-    return {"link": f'<{base}{ADDRESS}?{urlencode(more, quote_via=quote)}>; rel="next"'}
+def _page_fields(wanted: ListPage, page: CataloguePage, address: str) -> dict[str, str]:
+    if page.total is not None:
+        # With ``around`` the page begins elsewhere than the request says.
+        return replace(wanted, offset=page.offset).fields(address, len(page.items), page.total)
+    return wanted.next(address, {"after": "/".join(page.after)}) if page.after else {}
 
 
 def view_of(query: QueryParams, most_characters: int) -> ViewQuery | None:
@@ -255,62 +246,38 @@ def view_of(query: QueryParams, most_characters: int) -> ViewQuery | None:
             ``search``, words; ``sort``, ``name``, ``date`` or ``length``; ``order``, ``asc`` or ``desc``.
 
     Raises:
-        AskedWronglyError: a parameter is malformed, or stands beside one of the whole list.
+        RefusalError: a parameter is malformed, or stands beside one of the whole list.
     """
     if not any(name in query for name in VIEW_PARAMETERS):
         return None
     if "after" in query or "path" in query:
-        raise AskedWronglyError(f"after, path: not together with {', '.join(VIEW_PARAMETERS)}")
+        raise RefusalError(400, f"after, path: not together with {', '.join(VIEW_PARAMETERS)}")
     search = query.get("search", "")
     if len(search) > most_characters:
-        raise AskedWronglyError(f"search: at most {most_characters} characters")
+        raise RefusalError(400, f"search: at most {most_characters} characters")
     sort = query.get("sort", "name")
     if sort not in ("name", "date", "length"):
-        raise AskedWronglyError("sort: name, date or length")
-    order = query.get("order", "asc")
-    if order not in ("asc", "desc"):
-        raise AskedWronglyError("order: asc or desc")
+        raise RefusalError(400, "sort: name, date or length")
     folder = query.get("folder")
     # mypy doesn't see that ``sort`` was checked.
+    by = cast("Sort", sort)
     return ViewQuery(
-        None if folder is None else folder.strip("/"), search, cast("Sort", sort), descending=order == "desc"
+        None if folder is None else folder.strip("/"), search, by, descending=is_descending(query)
     )
-
-
-def offset_of(text: str) -> int:
-    """Parse how many items come before a page.
-
-    Raises:
-        AskedWronglyError: it isn't a number.
-    """
-    if not (text.isascii() and text.isdigit() and len(text) <= MOST_OFFSET_DIGITS):
-        raise AskedWronglyError("offset: a whole number of items")
-    return int(text)
-
-
-def limit_of(text: str, most: int) -> int:
-    """Parse the number of items, of which a page has so many at most.
-
-    Raises:
-        AskedWronglyError: it isn't a number in range.
-    """
-    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= most):
-        raise AskedWronglyError(f"limit: a whole number from 1 to {most}")
-    return int(text)
 
 
 def item_of(text: str | None) -> tuple[str, str] | None:
     """Parse the item that a page follows.
 
     Raises:
-        AskedWronglyError: it is malformed.
+        RefusalError: it is malformed.
     """
     if text is None:
         return None
     kind, _, path = text.partition("/")
     if kind not in ("title", "file") or not path:
-        raise AskedWronglyError(
-            "after: title/ or file/ and a path, as the Link field of the page before has it"
+        raise RefusalError(
+            400, "after: title/ or file/ and a path, as the Link field of the page before has it"
         )
     return kind, path
 

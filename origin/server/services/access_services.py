@@ -15,6 +15,7 @@ from origin.access.revocation_file import RevocationFile
 from origin.access.token_keys import TokenKeys
 from origin.access.viewer_sessions import SessionRecord, ViewerSessions
 from origin.config.options import Config, TokenOptions, data_folder, event_channels, has_signed
+from packager.reader_guard import ReaderGuard
 from packager.replication.log_entries import read_message
 from packager.threads import SHARED_THREADS
 
@@ -126,8 +127,9 @@ def share_sessions(sessions: ViewerSessions | None, node: ClusterNode | None) ->
 
     def merge(message: bytes) -> None:
         try:
-            records = read_message(_RECORDS, message, "list of sessions")
-            sessions.merge(records, feed)
+            with ReaderGuard("sessions"):
+                records = read_message(_RECORDS, message, "list of sessions")
+                sessions.merge(records, feed)
         except MalformedError as error:
             log.warning("sessions of another node can't be read", reason=str(error))
 

@@ -11,6 +11,7 @@ from media.errors import MediaError
 from media.mp4.boxes import LARGEST_HEADER, Box, header
 from media.mp4.files.faststart import moved_forward
 from media.mp4.files.moov_finder import MoovFinder
+from packager.reader_guard import ReaderGuard
 from packager.sources.limits import DEFAULT_LIMITS, FaststartLimits
 from packager.sources.pullers.hls_fetcher import read_body
 from packager.sources.retries import PullError
@@ -56,10 +57,11 @@ async def faststart_content(
 def _seen(finder: MoovFinder, head: bytearray) -> bool:
     """Parse the boxes at the beginning; return whether moov or mdat was found, or no MP4 at all."""
     try:
-        while len(head) >= finder.position + LARGEST_HEADER:
-            first = bytes(head[finder.position : finder.position + LARGEST_HEADER])
-            if finder.push(first) or finder.data_first:
-                return True
+        with ReaderGuard("a pulled file"):
+            while len(head) >= finder.position + LARGEST_HEADER:
+                first = bytes(head[finder.position : finder.position + LARGEST_HEADER])
+                if finder.push(first) or finder.data_first:
+                    return True
     except MediaError:
         return True  # not MP4: left to ffmpeg
     return False

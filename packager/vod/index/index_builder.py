@@ -33,6 +33,7 @@ from packager.vod.index.chapters import chapter_source
 from packager.vod.index.file_index import FRAGMENT_BYTES, SAMPLE_BYTES, TRACK_BYTES, FileIndex, OfferedTrack
 from packager.vod.index.segment_boundaries import MAX_SEGMENTS, cut_at_sync, cut_at_times
 from packager.vod.index.still_pictures import cut_at_still_pictures
+from packager.vod.movie.bounded_references import BoundedRead, ReferenceLimits, require_few_repeats
 from packager.vod.movie.edit_list import (
     Arrangement,
     Placement,
@@ -92,6 +93,7 @@ class IndexLimits:
         sound_tracks: most sound tracks that are offered.
         containers: limits of files that have no whole ``moov``.
         text: limits of text tracks and their samples.
+        references: how often the same bytes of the file may be read, and be samples.
     """
 
     movie: MovieLimits = field(default_factory=MovieLimits)
@@ -102,6 +104,7 @@ class IndexLimits:
     sound_tracks: int = 8
     containers: ContainerLimits = field(default_factory=ContainerLimits)
     text: TextLimits = TEXT_LIMITS
+    references: ReferenceLimits = field(default_factory=ReferenceLimits)
 
 
 LIMITS = IndexLimits()
@@ -127,6 +130,7 @@ def read_index(
         TooLargeError: there is more in it than the limits allow.
         OSError: it can't be read.
     """
+    read = BoundedRead(read, size, limits.references)
     found = read_movie(read, size, limits.movie, limits.containers, reserve)
     index = index_movie(found.movie, found.nbytes, size, limits, found.assembled, reserve)
     if found.cut_short is not None:
@@ -189,6 +193,7 @@ def index_movie(
     Raises:
         MalformedError, UnsupportedError, TooLargeError: as :func:`read_index`.
     """
+    require_few_repeats(movie, assembled.end if assembled is not None else size, limits.references)
     tables = sum(map(_table_bytes, movie.tracks))
     is_long = tables > _LONG_BYTES
     whole = tables * _KEPT_SHARE >= moov_bytes and not is_long

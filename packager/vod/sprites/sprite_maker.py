@@ -23,6 +23,7 @@ from packager.library.local_storage import NotFoundError
 from packager.process.ffmpeg_discovery import BusyError, Tools, ToolsError
 from packager.process.process import Process, run
 from packager.process.sandbox import Sandbox
+from packager.reader_guard import ReaderGuard
 from packager.safe_files import DataFolder
 from packager.threads import SHARED_THREADS
 from packager.transient_errors import NotReadyError
@@ -268,7 +269,8 @@ class SpriteMaker:
             place, one = self._next()
             self._making[place] = one
             try:
-                data = await self._make(one)
+                with ReaderGuard("a sprite"):
+                    data = await self._make(one)
                 await self._titles.threads.run(self._cache.keep, place, data)
                 _settle(one, data)
             except (ToolsError, MediaError, NotFoundError, ShortReadError, OSError) as error:

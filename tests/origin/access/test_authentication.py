@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from origin.access.authentication import Authenticator, Secret, TooManyGuessesError, client_address
 from origin.access.guess_delay import FORGOTTEN_SECONDS, GuessDelay, GuessLimits
+from origin.access.key_hash import KeyHash
 from origin.responses.refusal import RefusalError
 
 SECRET, LONG = "sésame&?", "sésame, ouvre-toi"
@@ -297,3 +298,13 @@ def test_a_household_of_ipv6_is_one_client() -> None:
     assert slow.delay.failed("2001:db8:1:3::1") == 0
     assert slow.delay.failed("203.0.113.1") == slow.delay.failed("203.0.113.2") == 0
     assert slow.delay.failed("::ffff:203.0.113.1") == 0.1
+
+
+async def test_plain_secrets_and_hashes_share_the_comparisons_of_a_request() -> None:
+    plain = [Secret(f"password-{number}") for number in range(1024)]
+    hashed = [Secret("", key_hash=KeyHash.of(f"key-{number}")) for number in range(256)]
+    for several in (plain, hashed):
+        one = request(key="password-7")
+        await Authenticator().fitting(one, *several)
+        with pytest.raises(RefusalError, match="comparisons"):
+            await Authenticator().fitting(one, several[0])

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import json
 
 import pytest
 from starlette.requests import Request
+from starlette.types import Message
 
 from origin.access.authentication import Authenticator, client_address
 from origin.config.options import Config, RadioOptions
 from origin.radio.authorization import StationAuthorization
+from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.mounts.mount import Mount
+from origin.radio.routes import ListenerEndpoint
 from origin.radio.station_factory import make_stations
 from packager.process.ffmpeg_discovery import Tools
 from tests.keys import BEARER_LINE
@@ -232,3 +236,40 @@ def test_limits_of_a_station_are_configured(tools: Tools) -> None:
     one, two = (mounts[name].options for name in ("one", "two"))
     assert (one.max_listeners, one.listener_seconds) == (7, 5400)
     assert (two.max_listeners, two.listener_seconds) == (config.limits.listeners, 0)
+
+
+async def test_listeners_whose_heads_are_still_sent_have_places() -> None:
+    """Many come at once where a network is slow: each waits within the same check of the limit."""
+    mounts = {name: Mount(name, Feed(), mount_options(max_listeners=2)) for name in ("one", "two")}
+    endpoint = ListenerEndpoint(
+        mounts, StationAuthorization(Authenticator()), ConnectionCounts(), max_listeners=3
+    )
+    begun, statuses = asyncio.Event(), list[int]()
+
+    async def listen(name: str) -> None:
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+                await begun.wait()
+
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": f"/radio/{name}",
+            "path_params": {"name": name},
+            "query_string": b"",
+            "headers": [],
+            "client": ("203.0.113.7", 1),
+            "extensions": {},
+        }
+        await endpoint(scope, receive, send)
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async with asyncio.TaskGroup() as group:
+        for name in ("one", "one", "one", "two", "two"):
+            group.create_task(listen(name))
+        await until(lambda: len(statuses) == 5)
+        begun.set()
+    assert statuses == [200, 200, 503, 200, 503]

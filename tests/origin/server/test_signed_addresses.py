@@ -355,7 +355,7 @@ def test_spans_of_a_channel_as_a_file_need_a_token_that_allows_clips(
 ) -> None:
     plain = signed(folder, "/live/demo/master.m3u8").removesuffix("master.m3u8")
     clips = signed(folder, "/live/demo/master.m3u8?start=-3&end=now").partition("master.m3u8")[0]
-    for query in ("clip.mp4?start=-3", "clip.m4a?start=-3&end=now"):
+    for query in ("clip.mp4?start=-3", "clip.m4a?start=-3&end=now", "snapshot.jpg?at=-3"):
         assert client.get(f"/live/demo/{query}").status_code == 403
         assert client.get(plain + query).status_code == 403
         wait_for(functools.partial(_leads_on, client, clips + query), "three seconds")
@@ -388,8 +388,8 @@ def test_a_token_in_the_query_is_enough_for_what_redirections_and_lists_of_pictu
         address = f"/live/demo/{name}&token={token}"
         wait_for(functools.partial(_leads_on, client, address), "three seconds")
         assert client.get(address, follow_redirects=True).status_code == 200, name
-    for path in ("/live/demo", "/vod/private/film.mp4"):
-        token = token_in(signed(folder, f"{path}/master.m3u8"))
+    for path, query in (("/live/demo", "?start=-3"), ("/vod/private/film.mp4", "")):
+        token = token_in(signed(folder, f"{path}/master.m3u8{query}"))
         listed = client.get(f"{path}/thumbnails.vtt?token={token}", follow_redirects=True)
         pictures = [line for line in listed.text.splitlines() if ".jpg" in line]
         assert client.get(urljoin(str(listed.url), pictures[0])).status_code == 200, listed.text

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from structlog.testing import capture_logs
 from packager.concurrency import background_task
 from packager.library.file_listing import ListingLimits
 from packager.library.storage_interface import FileChangedError
-from packager.s3.client import UnavailableError
+from packager.s3.client import S3Client, UnavailableError
 from packager.s3.library import S3Library
 from packager.s3.limits import BlockCacheLimits, EncodedObjectLimits, S3Limits, S3RequestLimits
 from packager.s3.segment_cache import BucketSegmentCache
@@ -248,3 +250,37 @@ async def test_no_answer_to_what_concerns_encoded_segments_fails_their_caller(
     async with background_task(cache.run()):
         assert await cache.find(place) is None
         await until(is_tried, "more attempts to store, or to list what was stored")
+
+
+def endless(entries: int) -> Respond:
+    """Answer each request for a listing with a page that names a further one."""
+    pages = itertools.count()
+
+    def respond(handler: http.server.BaseHTTPRequestHandler) -> None:
+        page = next(pages)
+        keys = [f"f/{page:09}{number:04}" for number in range(entries)]
+        folder = "<CommonPrefixes><Prefix>%s/</Prefix></CommonPrefixes>"
+        named = "".join(f"{folder}{LISTED}" % (key, key) for key in keys)
+        text = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{page}</NextContinuationToken>{named}"
+        body = f"<ListBucketResult>{text}</ListBucketResult>".encode()
+        sent(200, {"content-length": str(len(body)), "content-type": "application/xml"}, body)(handler)
+
+    return respond
+
+
+LISTED = (
+    "<Contents><Key>%s</Key><LastModified>2020-01-01T00:00:00.000Z</LastModified>"
+    '<ETag>"e"</ETag><Size>1</Size></Contents>'
+)
+
+
+@pytest.mark.parametrize("entries", [0, 100])
+def test_a_listing_without_an_end_is_a_failure(hostile: Hostile, entries: int) -> None:
+    hostile.respond = endless(entries)
+    limits = replace(LIMITS.requests, listing_seconds=0.5, listed_keys=2000)
+    client = S3Client("s3://bucket", limits)
+    with pytest.raises(UnavailableError, match="doesn't end"):
+        client.folders("f")
+    with pytest.raises(UnavailableError, match="doesn't end"):
+        for _ in client.objects("f"):
+            pass

@@ -25,14 +25,15 @@ class AviFile:
     streams: Sequence[bytes]
     chunks: Sequence[Chunk]
 
-    def write(self, *, index: str = "first", absolute: bool = False) -> bytes:
+    def write(self, *, index: str = "first", absolute: bool = False, repeats: int = 1) -> bytes:
         """Write the file.
 
         Args:
             index: ``first`` for idx1, ``open`` for OpenDML, or none.
             absolute: whether the offsets of idx1 count from the file's begin.
+            repeats: how often OpenDML names the index of each stream.
         """
-        supers = 24 + 16 if index == "open" else 0
+        supers = 24 + 16 * repeats if index == "open" else 0
         header = 12 + 12 + len(riff(b"avih", self.main))
         header += sum(12 + len(stream) + (8 + supers if supers else 0) for stream in self.streams)
         movi = header + 8
@@ -57,7 +58,8 @@ class AviFile:
             standard = struct.pack("<HBBI4sQI", 2, 0, 1, len(own), kind, 0, 0) + entries
             place = movi + len(body)
             body += riff(b"ix%02d" % number, standard)
-            one = struct.pack("<HBBI4s12xQII", 4, 0, 0, 1, kind, place, len(standard) + 8, len(own))
+            one = struct.pack("<HBBI4s12x", 4, 0, 0, repeats, kind)
+            one += struct.pack("<QII", place, len(standard) + 8, len(own)) * repeats
             lists.append(riff(b"LIST", b"strl", stream, riff(b"indx", one)))
         head = riff(b"LIST", b"hdrl", riff(b"avih", self.main), *lists)
         assert 12 + len(head) + 8 == movi

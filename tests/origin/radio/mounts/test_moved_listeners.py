@@ -55,6 +55,13 @@ async def move(server: Server, *fields: str) -> int:
     return (await server.open(*fields, path=path)).status
 
 
+async def destinations(server: Server, *fields: str) -> str:
+    """Return what is listed where no destination is named."""
+    client = await server.open(*fields, path="/admin/moveclients?mount=/radio/one")
+    assert client.status == 200
+    return (await client.body(int(client.headers["content-length"]))).decode()
+
+
 SIGNED = TokenGuard(ProtectedAddresses(stations={"other": True}), TokenKeys())
 
 
@@ -74,6 +81,8 @@ async def test_a_sources_password_lets_nobody_hear_what_needs_permission(
         await server.open(path="/radio/one")
         assert await move(server, SOURCE) == 401
         assert (first.listeners, second.listeners) == (1, 0)
+        for name, found in ((SOURCE, 0), (TOKEN, 1)):
+            assert (await destinations(server, name)).count("/radio/other") == found
         assert await move(server, TOKEN) == 200
         assert (first.listeners, second.listeners) == (0, 1)
 

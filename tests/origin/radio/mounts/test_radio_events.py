@@ -15,7 +15,7 @@ import pytest
 from origin.events.limits import ChannelLimits
 from origin.radio.mounts.limits import ListenerTimeLimits
 from origin.radio.mounts.listener_media_time import GONE_LISTENERS, ListenerTimes
-from origin.server.endpoints.api import describe_station
+from origin.server.endpoints.descriptions import describe_station
 from packager.concurrency import background_task
 from tests.eventstream import Message, read
 from tests.radio_server import FRAME_BYTES, LIMIT, Client, Server, mount_options, numbers, one_mount
