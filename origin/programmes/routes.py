@@ -12,10 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.access.authentication import challenge, unauthorized
+from origin.access.authentication import challenge, client_address, unauthorized
 from origin.access.policy import AccessPolicy
 from origin.access.protected_addresses import TokenGuard
 from origin.access.token_middleware import base_path, token_of
+from origin.http.client_limits import network_of
 from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
 from origin.live.requests.moments import MomentError, read_moment
 from origin.programmes.bodies import read_guide, read_json
@@ -112,7 +113,8 @@ class ProgrammesEndpoint:
         except MomentError as error:
             return plain_refusal(400, str(error), UNCACHED)
         recorded = self._programmes.recorded(channel)
-        listed = await SHARED_THREADS.run(_described, store, channel, (start, end), recorded, base)
+        threads = SHARED_THREADS.of(network_of(client_address(request)))
+        listed = await threads.run(_described, store, channel, (start, end), recorded, base)
         return as_json(listed)
 
     def _store(self, channel: str) -> ProgrammeStore:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from functools import partial
 from typing import NamedTuple
@@ -222,7 +221,8 @@ class VodHandler:
             opened = await self._opened(address, request.client)
             metadata = metadata_of(opened.media, opened.file, name_of(address), time.time())
             headers = ((b"cache-control", self._cache_control(address, opened.file).encode("ascii")),)
-            source = ThreadSource(opened.read, opened.close, opened.file.threads)
+            threads = opened.file.threads.of(network_of(request.client))
+            source = ThreadSource(opened.read, opened.close, threads)
             reply = RepresentationReplies(metadata, headers, time.time()).reply(request, source)
             return await with_first_bytes(reply)
         except FileChangedError as error:
@@ -235,11 +235,11 @@ class VodHandler:
     async def _opened(self, address: Address, client: str) -> OpenMedia:
         """Open media in a thread; networks take turns with those of clips, which may have long heads."""
         network = network_of(client)
-        async with contextlib.AsyncExitStack() as turn:
-            turn.enter_context(ReaderGuard(address.film))
+        with ReaderGuard(address.film):
+            threads = self._titles.threads.of(network)
             if address.bounds is not None:
-                await turn.enter_async_context(self._titles.clip_turn(address.film, network))
-            return await self._titles.threads.of(network).opened(open_media, self._titles, address)
+                threads = await self._titles.threads_for_clips(address.film, network)
+            return await threads.opened(open_media, self._titles, address)
 
 
 class SegmentKey(NamedTuple):
@@ -334,6 +334,8 @@ def refusal_of(request: Request, address: Address, error: Exception) -> Reply:
     if isinstance(error, FolderGoneError):
         return refusal(request, 503, 0, FOLDER_GONE, retry_after=FOLDER_RETRY_SECONDS)
     if isinstance(error, OSError):
-        log.error("a film can't be read", path=address.film, reason=str(error))
+        # How long others make a request wait is no fault of the film, and clients may cause it at will.
+        write = log.info if isinstance(error, TimeoutError) else log.error
+        write("a film can't be read", path=address.film, reason=str(error))
         return refusal(request, 503, 0, retry_after=READING_RETRY_SECONDS)
     raise error

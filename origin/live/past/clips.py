@@ -169,7 +169,8 @@ class ClipRequest(Struct, frozen=True, gc=False):
         size = len(movie.head) + movie.layout.size
         described = RepresentationMetadata(size, media_type, movie.etag, float(floor(self.bounds.end)))
         segments = SegmentFiles(self.renditions, stored, past_of(self.stream, self.renditions, stored))
-        source = MovieSource((MemoryFile(movie.head), movie.layout), segments.locate, threads=stored.threads)
+        threads = stored.threads.of(network_of(self.request.client))
+        source = MovieSource((MemoryFile(movie.head), movie.layout), segments.locate, threads=threads)
         return await movie_reply(self.request, source, described, caching, self._file_name)
 
     @property

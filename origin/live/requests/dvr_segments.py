@@ -24,6 +24,7 @@ from origin.answers.reply import Reply
 from origin.answers.representation_replies import RepresentationReplies, with_first_bytes
 from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
+from origin.http.client_limits import network_of
 from origin.http.representation import RepresentationMetadata
 from packager.library.local_storage import LocalFile, NotFoundError
 from packager.past.date_range_file import DateRangeFile, StoredRanges
@@ -95,7 +96,8 @@ async def stored_reply(request: Request, stored: StoredFile, release: Callable[[
     file = stored.file
     metadata = RepresentationMetadata(file.size, stored.media_type, media_tag(stored.name, file.size))
     headers = ((b"cache-control", stored.caching.encode("latin-1")),)
-    source = ThreadSource(file.pread, release, file.threads, file.descriptor())
+    threads = file.threads.of(network_of(request.client))
+    source = ThreadSource(file.pread, release, threads, file.descriptor())
     try:
         return await with_first_bytes(
             RepresentationReplies(metadata, headers, time.time()).reply(request, source)

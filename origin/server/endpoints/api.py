@@ -92,7 +92,6 @@ class Api:
         self._access = access
         self._authorization = authorization
         self._event_authorization = event_authorization
-        self._turns = AnswerTurns()
         self._oldest_dates = OldestDates(StoredSegments(services.live.dvr_bucket, PastBlocks))
 
     async def visitor(self, request: Request) -> Response:
@@ -109,29 +108,31 @@ class Api:
 
     async def live(self, request: Request) -> Response:
         """List the live channels, those that other nodes of the cluster make behind the server's own."""
-        return self._listed(request, "live", await self._channels())
+        return self._listed(request, "live", await self._channels(request))
 
     async def live_item(self, request: Request) -> Response:
         """Describe a channel, without its publisher, and the one recording that the address names."""
         name, _, recording = request.path_params["name"].partition("/")
         live = self._services_of.live
         if (channel := live.channels.get(name)) is not None:
-            found = [await self._describe_channel(channel, recording)]
+            found = [await self._describe_channel(request, channel, recording)]
         else:
             others = [one for one in live.streams_of_others() if one.name == name]
-            found = [await self._describe_stream(one, recording) for one in others]
+            found = [await self._describe_stream(request, one, recording) for one in others]
         for one in found:
             one["publisher"] = None
         return self._item(request, "live", name, found)
 
-    async def _channels(self) -> list[dict[str, Any]]:
+    async def _channels(self, request: Request) -> list[dict[str, Any]]:
         live = self._services_of.live
         return [
-            *[await self._describe_channel(one) for one in list(live.channels.values())],
-            *[await self._describe_stream(one) for one in live.streams_of_others()],
+            *[await self._describe_channel(request, one) for one in list(live.channels.values())],
+            *[await self._describe_stream(request, one) for one in live.streams_of_others()],
         ]
 
-    async def _describe_channel(self, channel: Channel, recording: str | None = None) -> dict[str, Any]:
+    async def _describe_channel(
+        self, request: Request, channel: Channel, recording: str | None = None
+    ) -> dict[str, Any]:
         """Describe a channel, with all recordings or with one."""
         server, live = self._services_of.config.server, self._services_of.live
         # The nodes of a cluster serve one log, which may have more than this node's own.
@@ -143,10 +144,12 @@ class Api:
             **self._describe_owner(channel.name),
             "restarts": channel.restarts,
             "publisher": describe_publisher(channel, server.rtmp_port, server.srt_port),
-            "recordings": await self._recordings(channel.name, recording),
+            "recordings": await self._recordings(request, channel.name, recording),
         }
 
-    async def _describe_stream(self, stream: LiveStream, recording: str | None = None) -> dict[str, Any]:
+    async def _describe_stream(
+        self, request: Request, stream: LiveStream, recording: str | None = None
+    ) -> dict[str, Any]:
         oldest = await self._oldest_dates.of(stream)
         return {
             **describe_stream(stream, state_of_stream(stream), stream.viewers, oldest),
@@ -154,7 +157,7 @@ class Api:
             **self._describe_owner(stream.name),
             "restarts": 0,
             "publisher": None,
-            "recordings": await self._recordings(stream.name, recording),
+            "recordings": await self._recordings(request, stream.name, recording),
         }
 
     def _item(self, request: Request, area: str, name: str, found: list[dict[str, object]]) -> Response:
@@ -183,13 +186,14 @@ class Api:
             return {"owner": None if owner is None else owner.name}
         return {"owner": owner.name, "state": owner.state}
 
-    async def _recordings(self, channel: str, named: str | None) -> list[dict[str, object]]:
+    async def _recordings(self, request: Request, channel: str, named: str | None) -> list[dict[str, object]]:
         """Describe a channel's recordings, or the one with a name alone."""
         every = self._services_of.recordings.get(channel)
         if every is None:
             return []
         found = tuple(every) if named is None else (every.get(named),)
-        return await self._turns.spread(describe(channel, one) for one in found if one is not None)
+        lines = (describe(channel, one) for one in found if one is not None)
+        return await AnswerTurns.of(request.scope).spread(lines)
 
     async def publish_key(self, request: Request) -> Response:
         """Answer the administrator with a channel's key, on every port: no option opens this address.
@@ -238,17 +242,19 @@ class Api:
     ) -> list[dict[str, Any]]:
         heard = await self._authorization.accessible_stations(request, mounts)
         return [
-            await self._describe_station(mount, recording)
+            await self._describe_station(request, mount, recording)
             if mount.name in heard
             else describe_closed_station(mount)
             for mount in mounts
         ]
 
-    async def _describe_station(self, mount: Mount, recording: str | None) -> dict[str, object]:
+    async def _describe_station(
+        self, request: Request, mount: Mount, recording: str | None
+    ) -> dict[str, object]:
         stream = self._services_of.live.simulcast_stream(mount.name)
         oldest = None if stream is None else await self._oldest_dates.of(stream)
         window_hours = self._services_of.config.limits.window_hours
-        recordings = await self._recordings(mount.name, recording)
+        recordings = await self._recordings(request, mount.name, recording)
         return describe_station(mount, stream, recordings, oldest, window_hours=window_hours)
 
     async def events(self, request: Request) -> Response:
