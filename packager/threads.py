@@ -341,7 +341,7 @@ class Threads(ClientThreads):
     """A pool of threads for calls that may block; its own calls are the server's, :meth:`of` has others'.
 
     Args:
-        name: of its threads.
+        name: beginning of the names of the threads.
         is_default: whether they are the event loop's default ones, of which each loop has its own.
     """
 

@@ -264,7 +264,8 @@ class ClipReplies:
         return PendingTask(self._reply(outcome)) if isinstance(outcome, ClipRequest) else outcome
 
     def _earlier(self, asked: ClipSpan) -> EarlierSegments:
-        return EarlierSegments(asked.renditions, past_of(asked.stream, asked.renditions, self._stored))
+        past = past_of(asked.stream, asked.renditions, self._stored)
+        return EarlierSegments(asked.renditions, past, client=network_of(asked.request.client))
 
     async def _with_earlier(self, asked: ClipSpan, choices: Sequence[Mapping[str, Rendition]]) -> Reply:
         """Reply with a span that begins before the playlists do."""
@@ -322,9 +323,10 @@ class ClipReplies:
         key = asked.key
         movie = self._heads.find(key)
         if movie is None:
-            async with self._turns.held(network_of(asked.request.client)):
+            network = network_of(asked.request.client)
+            async with self._turns.held(network):
                 make = functools.partial(asked.make, self._stored)
-                movie = await self._stored.threads.run(self._heads.get, key, make)
+                movie = await self._stored.threads.of(network, key).run(self._heads.get, key, make)
         return movie
 
 
