@@ -149,7 +149,11 @@ class VodHandler:
         return content_reply(request, content)
 
     async def _in_thread(self, request: Request, content: Content) -> Reply:
-        return await self._titles.threads.of(network_of(request.client)).run(content_reply, request, content)
+        """Reply with a content that is compressed in a thread, once for all who wait for it."""
+        coded = content.is_text and request.takes_gzip
+        key = "coded", id(content.data), coded
+        await self._titles.threads.of(network_of(request.client), key).run(_code, content, coded=coded)
+        return content_reply(request, content)
 
     def _film_media(self, request: Request, address: Address) -> Reply | Pending:
         if not self._files.is_enabled:
@@ -301,8 +305,15 @@ def name_of(address: Address) -> str:
     return "-".join((kind, *map(str, address.numbers)))
 
 
+def _code(content: Content, *, coded: bool) -> None:
+    """Compute the entity-tag of a content, and compress it; both are kept for its replies. Blocks."""
+    gzip_cache.tag((content.data,))
+    if coded:
+        gzip_cache.gzip((content.data,))
+
+
 def content_reply(request: Request, content: Content) -> Reply:
-    """Return the reply with a content; to compress a text may take long."""
+    """Return the reply with a content, which is compressed if that takes no time, or was done before."""
     data, media_type, lifetime, is_text, _ = content
     if not is_text:
         return media_reply(request, data, media_type, gzip_cache.tag((data,)), lifetime.cache_control)
@@ -313,7 +324,6 @@ def content_reply(request: Request, content: Content) -> Reply:
         lifetime.max_age,
         coded=request.takes_gzip,
         immutable_tag=gzip_cache.tag((data,)) if lifetime.is_immutable else None,
-        in_thread=True,
     )
 
 
