@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
 from typing import Generic, TypeVar
 
-from packager.threads import awaited, awaited_results, may_be_repeated
+from packager.blocking_calls import ThreadFlights
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -44,7 +41,7 @@ class SingleFlightCache(Generic[K, V]):
         self._size = size
         self._lock = threading.Lock()
         self._kept: OrderedDict[K, V] = OrderedDict()
-        self._making: dict[K, Future[V]] = {}
+        self._making = ThreadFlights[K, V]()
         self._nbytes = 0
 
     def __len__(self) -> int:
@@ -81,32 +78,22 @@ class SingleFlightCache(Generic[K, V]):
         Raises:
             LackingError: another thread makes the value.
         """
-        token, handed = (id(self), key), awaited_results()
-        if token in handed:
-            value: V = handed[token]
+
+        def made() -> V:
+            # Another call may have made it since.
+            with self._lock:
+                if key in self._kept:
+                    return self._kept[key]
+            value = make()
+            with self._lock:
+                self._keep(key, value)
             return value
+
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-            making = self._making.get(key) if may_be_repeated() else None
-            if making is None:
-                mine = self._making[key] = Future[V]()
-        if making is not None:
-            return awaited(token, partial(_settled, making))
-        try:
-            made = make()
-            with self._lock:
-                self._keep(key, made)
-            mine.set_result(made)
-        except BaseException as error:
-            mine.set_exception(error)
-            raise
-        finally:
-            with self._lock:
-                if self._making.get(key) is mine:
-                    del self._making[key]
-        return made
+        return self._making.do(key, made)
 
     def _keep(self, key: K, made: V) -> None:
         limits, size = self._limits, self._size(made)
@@ -120,20 +107,3 @@ class SingleFlightCache(Generic[K, V]):
             len(self._kept) > limits.items or (limits.nbytes is not None and self._nbytes > limits.nbytes)
         ):
             self._nbytes -= self._size(self._kept.popitem(last=False)[1])
-
-
-def _settled(making: Future[V], _: str) -> asyncio.Future[V]:
-    """Return a future of what another thread makes, in the event loop."""
-    loop = asyncio.get_running_loop()
-    settled: asyncio.Future[V] = loop.create_future()
-
-    def settle() -> None:
-        if settled.done():
-            return
-        if (error := making.exception()) is not None:
-            settled.set_exception(error)
-        else:
-            settled.set_result(making.result())
-
-    making.add_done_callback(lambda _: loop.call_soon_threadsafe(settle))
-    return settled

@@ -29,8 +29,8 @@ class Turns(Protocol):
     def has_time(self) -> bool:
         """Return whether there is time left in this step of the loop."""
 
-    async def next_turn(self, host: str) -> None:
-        """Wait until it is a client's turn again."""
+    async def next_turn(self, host: str) -> float:
+        """Wait until it is a client's turn again, and return for how many seconds that lasts."""
 
 
 class StepBudget:
@@ -47,6 +47,11 @@ class StepBudget:
         self._turns = turns
         self._host = host
         self._since = time.perf_counter()
+        self._turn_ends = 0.0
+
+    def take_turns(self, turns: Turns, host: str) -> None:
+        """Share the time of the loop's steps with other clients from now on."""
+        self._turns, self._host = turns, host
 
     def restart(self) -> None:
         """Restart the measurement, as the task has just waited and others have run."""
@@ -55,8 +60,9 @@ class StepBudget:
     async def spend(self) -> None:
         """Yield to the event loop if the time is used up."""
         if self._turns is not None:
-            if not self._turns.has_time():
-                await self._turns.next_turn(self._host)
+            if time.perf_counter() >= self._turn_ends and not self._turns.has_time():
+                seconds = await self._turns.next_turn(self._host)
+                self._turn_ends = time.perf_counter() + seconds
         elif time.perf_counter() - self._since >= self._seconds:
             await asyncio.sleep(0)
             self._since = time.perf_counter()

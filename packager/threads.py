@@ -1,24 +1,23 @@
 """The door to threads: clients take turns with calls that block, and no call waits inside of a thread.
 
-A call that needs something that another call makes, or that is made in turns, such as the index of a film,
-raises :class:`LackingError`. Its thread is free then; the event loop waits for what is lacking, and has the
-function called again. So functions that are called here may be called several times, and change nothing
-before they have all that they need.
+The calls may be made again, and may share work with others; see `packager.blocking_calls`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
-import math
+import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
+from packager.blocking_calls import LackingError, PresentCall
 from packager.fair_queue import FairQueue, TooManyWaitingError
 from packager.transient_errors import NotReadyError
 
@@ -44,64 +43,25 @@ class ThreadLimits:
     """The limits of a pool of threads.
 
     Attributes:
-        threads: most calls at once; None: as many as the event loop's default pool has, without turns.
+        threads: most calls at once.
         client_threads: most of them of one client, such as a network; None: as many as there are.
+        rest: for how long a call's place stays taken after its end, as a share of its time. With 1, a client
+            that has computed all the time takes half of a core for each of its threads.
         waiting: most calls that wait for a thread. Beyond, the newest of the client that has the most of them
             is refused.
         wait_seconds: for how long a client's call waits for a thread and for what it lacks, all its waits
             together. The server's own calls wait for as long as it takes.
     """
 
-    threads: int | None
+    threads: int
     client_threads: int | None = None
+    rest: float = 0.0
     waiting: int = 1 << 16
     wait_seconds: float = 60.0
 
 
 class CrowdedError(NotReadyError, TimeoutError):
     """So many calls wait for a thread that another one would come too late for its client."""
-
-
-class LackingError(Exception):
-    """A call needs a result that isn't there yet.
-
-    Args:
-        key: the name of the result, by which :func:`awaited` returns it when the call is made again.
-        begin: returns a future of the result, which is waited for on behalf of a client; called in the event
-            loop.
-    """
-
-    def __init__(self, key: Hashable, begin: Callable[[str], asyncio.Future[Any]]) -> None:
-        super().__init__(key)
-        self.key = key
-        self.begin = begin
-
-
-_RESULTS: contextvars.ContextVar[dict[Hashable, Any] | None] = contextvars.ContextVar("results", default=None)
-"""The results for which the present call has waited; None outside of the door's threads."""
-
-
-def may_be_repeated() -> bool:
-    """Return whether the present call may raise :class:`LackingError`; others make what they lack."""
-    return _RESULTS.get() is not None
-
-
-def awaited_results() -> Mapping[Hashable, Any]:
-    """Return the results for which the present call has waited."""
-    return _RESULTS.get() or {}
-
-
-def awaited(key: Hashable, begin: Callable[[str], asyncio.Future[T]]) -> T:
-    """Return a result for which the present call has waited.
-
-    Raises:
-        LackingError: it hasn't yet; see there for the arguments.
-    """
-    results = awaited_results()
-    if key not in results:
-        raise LackingError(key, begin)
-    result: T = results[key]
-    return result
 
 
 class _Flight(Generic[T]):
@@ -134,7 +94,7 @@ class _ClientTurns:
     def __init__(self, limits: ThreadLimits, executor: Executor | None) -> None:
         self._limits = limits
         self._executor = executor
-        self._free = math.inf if limits.threads is None else limits.threads
+        self._free = limits.threads
         self._running: Counter[str] = Counter()
         self._queue = FairQueue[_Flight[Any]](limits.waiting)
         self._flights: dict[Hashable, _Flight[Any]] = {}
@@ -196,14 +156,28 @@ class _ClientTurns:
             self._queue.remove(waiting, flight)
         self._free -= 1
         self._running[client] += 1
-        running = asyncio.get_running_loop().run_in_executor(self._executor, flight.function)
-        running.add_done_callback(functools.partial(self._ended, client, flight))
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(self._executor, flight.function)
+        running.add_done_callback(functools.partial(self._ended, flight))
+        running.add_done_callback(functools.partial(self._rest, client, loop.time()))
 
-    def _ended(self, client: str, flight: _Flight[Any], running: asyncio.Future[Any]) -> None:
+    def _rest(self, client: str, began: float, running: asyncio.Future[Any]) -> None:
+        loop = running.get_loop()
+        if self._limits.rest:
+            loop.call_later(self._limits.rest * (loop.time() - began), self._leave, client)
+        else:
+            self._leave(client)
+
+    def _leave(self, client: str) -> None:
+        """Begin the calls whose turn it is, as a client's place is free."""
         self._free += 1
         self._running[client] -= 1
         if not self._running[client]:
             del self._running[client]
+        while (turn := self._queue.pop(self._may_begin) or self._queue.pop(self._may_run)) is not None:
+            self._run(*turn)
+
+    def _ended(self, flight: _Flight[Any], running: asyncio.Future[Any]) -> None:
         self._forget(flight)
         waiting = [waiter for waiter in flight.waiting if not waiter.done()]
         if running.cancelled():
@@ -217,8 +191,10 @@ class _ClientTurns:
                 waiter.set_result(running.result())
             if not waiting and flight.unwanted is not None:
                 flight.unwanted(running.result())
-        while self._free > 0 and (turn := self._queue.pop(self._may_run)) is not None:
-            self._run(*turn)
+
+    def _may_begin(self, client: str) -> bool:
+        """Return whether a client has no thread, and so is before those that have any."""
+        return self._free > 0 and not self._running[client]
 
 
 class _RepeatedCall(Generic[T]):
@@ -240,11 +216,12 @@ class _RepeatedCall(Generic[T]):
         self._turns = turns
         self._client = client
         self._seconds = seconds
-        self._results: dict[Hashable, Any] = {}
-        call = functools.partial(contextvars.copy_context().run, _call_with_results, self._results, function)
-        self._new_flight = functools.partial(_Flight[T], key, call, unwanted)
-        self._unwanted = unwanted
         self._loop = asyncio.get_running_loop()
+        context = contextvars.copy_context()
+        self._call = PresentCall({}, functools.partial(_begin, self._loop, turns, client, context))
+        run = functools.partial(context.run, self._call.run, function)
+        self._new_flight = functools.partial(_Flight[T], key, run, unwanted)
+        self._unwanted = unwanted
         self._deadline = self._loop.time() + seconds
         self._flight: _Flight[T] | None = None
         self._current: asyncio.Future[Any] | None = None
@@ -300,7 +277,7 @@ class _RepeatedCall(Generic[T]):
         elif error is not None:
             self.outcome.set_exception(error)
         else:
-            self._results[key] = lacking.result()
+            self._call.results[key] = lacking.result()
             self._attempt()
 
     def _limit_wait(self) -> None:
@@ -318,14 +295,6 @@ class _RepeatedCall(Generic[T]):
             self._timer.cancel()
         if self._current is not None and not self._current.done():
             self._current.cancel()
-
-
-def _call_with_results(results: dict[Hashable, Any], function: Callable[[], T]) -> T:
-    token = _RESULTS.set(results)
-    try:
-        return function()
-    finally:
-        _RESULTS.reset(token)
 
 
 class ClientThreads:
@@ -369,10 +338,15 @@ class ClientThreads:
 
 
 class Threads(ClientThreads):
-    """A pool of threads for calls that may block; its own calls are the server's, :meth:`of` has others'."""
+    """A pool of threads for calls that may block; its own calls are the server's, :meth:`of` has others'.
 
-    def __init__(self, limits: ThreadLimits, name: str = "") -> None:
-        self._pool = _Pool(limits, name)
+    Args:
+        name: beginning of the names of the threads.
+        is_default: whether they are the event loop's default ones, of which each loop has its own.
+    """
+
+    def __init__(self, limits: ThreadLimits, name: str = "", *, is_default: bool = False) -> None:
+        self._pool = _Pool(limits, name, is_default=is_default)
         super().__init__(self._pool, SERVER, None)
         self.executor = self._pool.executor
 
@@ -384,9 +358,10 @@ class Threads(ClientThreads):
 class _Pool:
     """A pool of threads with the turns of each event loop that uses it."""
 
-    def __init__(self, limits: ThreadLimits, name: str) -> None:
+    def __init__(self, limits: ThreadLimits, name: str, *, is_default: bool) -> None:
         self._limits = limits
-        self.executor = None if limits.threads is None else ThreadPoolExecutor(limits.threads, name)
+        # The event loop has an executor of its own, for None.
+        self.executor = None if is_default else ThreadPoolExecutor(limits.threads, name)
         self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _ClientTurns] = WeakKeyDictionary()
 
     def call(
@@ -404,9 +379,32 @@ class _Pool:
         return _RepeatedCall(turns, client, self._limits.wait_seconds, key, function, unwanted).outcome
 
 
+def _begin(
+    loop: asyncio.AbstractEventLoop,
+    turns: _ClientTurns,
+    client: str,
+    context: contextvars.Context,
+    function: Callable[[], object],
+) -> None:
+    """Have a function called in the turn of a client; its outcome is nobody's. Any thread may call this."""
+
+    def join() -> None:
+        flight = _Flight(None, functools.partial(context.copy().run, function), None)
+        with contextlib.suppress(CrowdedError):
+            turns.join(client, flight)[1].add_done_callback(_ignore)
+
+    with contextlib.suppress(RuntimeError):  # the loop is closed
+        loop.call_soon_threadsafe(join)
+
+
+def _ignore(outcome: asyncio.Future[Any]) -> None:
+    if not outcome.cancelled():
+        outcome.exception()
+
+
 def _close(unwanted: Closable) -> None:
     unwanted.close()
 
 
-SHARED_THREADS = Threads(ThreadLimits(threads=None))
+SHARED_THREADS = Threads(ThreadLimits(threads=min(32, (os.cpu_count() or 1) + 4)), is_default=True)
 """The event loop's default threads, for calls that wait for nothing but a disk."""

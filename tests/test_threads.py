@@ -1,7 +1,6 @@
 """Who starts threads: the door alone (`packager/threads.py`), which shares them among clients.
 
-Elsewhere no thread is started, no pool of them is used, and no thread waits for another one. The modules that
-still do so are in ``REMAINING``, which may only get shorter.
+Elsewhere no thread is started, no pool of them is used, and no thread waits for another one.
 """
 
 from __future__ import annotations
@@ -20,27 +19,12 @@ WAITS = {"Future", "Semaphore", "BoundedSemaphore", "Condition", "Barrier"}
 
 JUSTIFIED = {
     "packager/threads.py": "the door itself",
-    "packager/single_flight_cache.py": "the event loop waits for its futures, and no thread does",
+    "packager/blocking_calls.py": "the event loop waits for its futures, and a thread for calls that run",
     "origin/ingest/srt.py": "one thread is libsrt's receiver for as long as the server runs",
     "origin/radio/access_log.py": "one thread writes the log's lines for as long as the server runs",
     "origin/system/loop_lag.py": "one thread watches the event loop, which can't watch itself",
 }
 """Modules with threads of their own, and why."""
-
-REMAINING = {
-    "packager/dvr/bucket/bucket_rendition.py": {"ThreadPoolExecutor": 1},
-    "packager/dvr/bucket/dvr_bucket.py": {"ThreadPoolExecutor": 1},
-    "packager/dvr/bucket/past_pieces.py": {"Future": 1},
-    "packager/dvr/bucket/piece_expiry.py": {"ThreadPoolExecutor": 1},
-    "packager/dvr/outline_cache.py": {"Future": 1},
-    "packager/dvr/segment_sources.py": {"ThreadPoolExecutor": 1},
-    "packager/past/progressive_mp4.py": {"ThreadPoolExecutor": 1},
-    "packager/recordings/bucket_upload.py": {"ThreadPoolExecutor": 1},
-    "packager/s3/client.py": {"BoundedSemaphore": 1},
-    "packager/s3/object_reader.py": {"Future": 1},
-    "packager/s3/thread_flights.py": {"Future": 1},
-}
-"""Modules whose threads don't go through the door yet, by the names that they use."""
 
 
 def uses(path: Path) -> Counter[str]:
@@ -67,7 +51,7 @@ def test_threads_are_started_by_the_door_alone() -> None:
     found = modules()
     assert found.keys() >= JUSTIFIED.keys(), "a module has no threads any more: take it out of the list"
     others = {path: dict(names) for path, names in found.items() if path not in JUSTIFIED}
-    assert others == REMAINING, "use packager.threads; where less is left than listed, shorten the list"
+    assert others == {}, "use packager.threads, and packager.blocking_calls in its calls"
 
 
 def test_each_way_to_a_thread_is_noticed(tmp_path: Path) -> None:

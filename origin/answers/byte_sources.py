@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 
 from media.hls.precompressed_text import Pieces, rendered, size_of
-from packager.threads import SHARED_THREADS, Threads
+from packager.threads import SHARED_THREADS, ClientThreads
 
 COPY_STEP = 256 * 1024
 """Bytes of one step of a copy, which is the memory that a slow client costs."""
@@ -31,7 +31,7 @@ class ThreadSource:
         self,
         read: Callable[[int, int], bytes],
         release: Callable[[], None],
-        threads: Threads = SHARED_THREADS,
+        threads: ClientThreads = SHARED_THREADS,
         descriptor: int | None = None,
     ) -> None:
         self._read = read

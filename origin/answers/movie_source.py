@@ -14,7 +14,7 @@ from origin.answers.request import Request
 from origin.http.representation import RepresentationMetadata
 from packager.library.local_storage import NotFoundError
 from packager.past.progressive_mp4 import MovieLayout, MoviePiece
-from packager.threads import SHARED_THREADS, Threads
+from packager.threads import SHARED_THREADS, ClientThreads
 
 
 class ReadableFile(Protocol):
@@ -79,7 +79,7 @@ class MovieSource(ThreadSource):
         movie: tuple[ReadableFile, MovieLayout],
         locate: LocatePiece,
         on_closed: Callable[[], None] = lambda: None,
-        threads: Threads = SHARED_THREADS,
+        threads: ClientThreads = SHARED_THREADS,
         note: Callable[[int], None] = lambda _: None,
     ) -> None:
         super().__init__(self._read_at, self._close_files, threads)

@@ -68,12 +68,10 @@ class EventReading:
 
     Args:
         admission: has room for them, or not.
-        turns: in which the events of all polls are written.
     """
 
-    def __init__(self, admission: Admission, turns: AnswerTurns | None = None) -> None:
+    def __init__(self, admission: Admission) -> None:
         self._admission = admission
-        self._turns = AnswerTurns() if turns is None else turns
 
     async def answer(
         self,
@@ -122,7 +120,8 @@ class EventReading:
             resumption = channel.since(resumption.identity) if resumption.identity else resumption
         parts = _parts(channel, wanted.form, resumption)
         # The next poll, with the last id, gets the rest.
-        return poll_answer(wanted.form, await self._turns.collect(parts, channel.limits.answer_bytes))
+        turns = AnswerTurns.of(request.scope)
+        return poll_answer(wanted.form, await turns.collect(parts, channel.limits.answer_bytes))
 
 
 IDENTITY_PARAMETERS = ("last_event_id", "lastEventId", "Last-Event-ID", "evs_last_event_id", "since")

@@ -20,7 +20,6 @@ from origin.events.publishing import EventPublisher
 from origin.events.reading import EventReading
 from origin.events.websocket_endpoint import EventSocket
 from origin.http1 import websocket
-from origin.http1.answer_turns import AnswerTurns
 from origin.http1.body_writer import stay
 from origin.responses.refusal import RefusalError
 
@@ -33,17 +32,13 @@ class EventAnswers:
     Args:
         authorization: decides who may read and publish.
         admission: has room for readers, or not.
-
-    Attributes:
-        turns: in which the events of all polls are written.
     """
 
     def __init__(self, authorization: EventAuthorization, limits: EventLimits, admission: Admission) -> None:
-        self.turns = AnswerTurns()
         self.authorization = authorization
         self._limits = limits
         self._admission = admission
-        self._reading = EventReading(admission, self.turns)
+        self._reading = EventReading(admission)
 
     async def answer(
         self, channel: EventChannel, publisher: EventPublisher | None, request: Request, send: Send

@@ -21,6 +21,7 @@ from origin.answers.reply import Pending, PendingTask, Reply
 from origin.answers.representation_replies import with_first_bytes
 from origin.answers.request import Request
 from origin.files.open_files import OpenFileCache
+from origin.http.client_limits import network_of
 from origin.http.media_types import media_type
 from packager.library.folder_state import FolderGoneError
 from packager.library.local_storage import NotFoundError
@@ -28,8 +29,15 @@ from packager.library.storage_interface import FileChangedError, LibraryFile, St
 
 log = structlog.get_logger()
 
-PREFIX = "/media/"
+PREFIX = b"/media/"
 """Path prefix of the files."""
+
+
+def file_path(target: bytes) -> bytes:
+    """Return the decoded path of a request's target, which is the same however its client spells it."""
+    if b"?" not in target and b"%" not in target:
+        return target
+    return urllib.parse.unquote(target.partition(b"?")[0].decode("ascii")).encode()
 
 
 class FileHandler:
@@ -49,13 +57,13 @@ class FileHandler:
 
     def handle(self, request: Request) -> Reply | Pending | None:
         """Return the reply with a file that is open, or open the file in a thread; see `Handler`."""
-        cached = self._open_files.find(request.target)
+        path = file_path(request.target)
+        cached = self._open_files.find(path)
         if cached is not None:
             return cached.reply(request)
-        path = urllib.parse.unquote(request.target.partition(b"?")[0].decode("ascii"))
         if not path.startswith(PREFIX):
             return None
-        return PendingTask(self._open(request, path.removeprefix(PREFIX)))
+        return PendingTask(self._open(request, path.removeprefix(PREFIX).decode()))
 
     def absent(self, request: Request) -> Reply:
         """Return the refusal of a request for what is no file."""
@@ -67,9 +75,13 @@ class FileHandler:
         Args:
             is_second: whether it was opened before, and then turned out to be replaced.
         """
+        network = network_of(request.client)
         try:
             opened = await self._open_files.get(
-                request.target, lambda: open_file(self._library, name), media_type(name), self._headers
+                PREFIX + name.encode(),
+                lambda: open_file(self._library, name, network),
+                media_type(name),
+                self._headers,
             )
         except NotFoundError:
             # Hidden and missing files get the same reply.
@@ -94,14 +106,17 @@ class FileHandler:
 
 def file_routes(handler: FileHandler) -> list[Route]:
     """Make Starlette's routes of the files, OPTIONS among them."""
-    return [Route(PREFIX + "{path:path}", HandlerEndpoint(handler, "GET, HEAD, OPTIONS"))]
+    return [Route(PREFIX.decode() + "{path:path}", HandlerEndpoint(handler, "GET, HEAD, OPTIONS"))]
 
 
-async def open_file(library: Storage, name: str) -> LibraryFile:
+async def open_file(library: Storage, name: str, network: str) -> LibraryFile:
     """Open a file of the library in a thread; it is closed again if the caller is cancelled.
+
+    Args:
+        network: the client's, which takes turns with others.
 
     Raises:
         NotFoundError: there is no such file.
         OSError: the system can't open it now.
     """
-    return await library.threads.opened(library.open, name)
+    return await library.threads.of(network).opened(library.open, name)

@@ -138,7 +138,7 @@ class RepeatedFile:
     """Answers further requests for a file from the cache, whichever version of the file that holds.
 
     Args:
-        target: path and query of the requests.
+        target: names the file; the same for all spellings of its address.
     """
 
     __slots__ = ("_files", "_latest", "_target")
@@ -159,7 +159,7 @@ class RepeatedFile:
 
 
 class OpenFileCache:
-    """The cache of open files, by request target with its query.
+    """The cache of open files, by decoded paths of requests.
 
     Args:
         maximum: most entries; 0 disables the cache.
@@ -221,7 +221,7 @@ class OpenFileCache:
         """Return the file of a target from the cache, or open it.
 
         Args:
-            target: path and query of the request.
+            target: names the file; the same for all spellings of its address.
             open_file: opens the file; its exceptions are raised.
             headers: raw header fields of every response.
         """
@@ -256,7 +256,7 @@ class OpenFileCache:
         """Cache a file that was just opened; return it with a reference that the caller releases.
 
         Args:
-            target: path and query of requests for the file, or for media that are made of the file.
+            target: the file's address, the same for all spellings of it, and of what is made of the file.
             file: the file, which is the cache's from here on.
             headers: raw header fields of every response.
 

@@ -1,30 +1,35 @@
-"""Writes long answers in steps, which share a bounded time of each step of the event loop."""
+"""Writes long answers in steps, in the turns of their clients, which all connections share."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
+from typing import Self, TypeVar
 
-from origin.http1.shared_turns import SharedTurns
+from starlette.types import Scope
+
+from origin.http1.shared_turns import SharedTurns, turns_of
 
 Part = TypeVar("Part")
 
-STEP_SECONDS = 0.001
-"""Time of one step of the event loop in which answers are written."""
-
 
 class AnswerTurns:
-    """Collects the parts of answers, in turn, for a bounded time of each step of the event loop.
+    """Collects the parts of a client's answers in its turns.
 
     Args:
-        seconds: of one step of the loop that all answers share.
-        clock: monotonic seconds.
+        turns: the turns of the event loop that writes the answers.
+        host: the client's address, by which clients take turns.
     """
 
-    def __init__(self, seconds: float = STEP_SECONDS, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._turns = SharedTurns(seconds, clock)
+    def __init__(self, turns: SharedTurns, host: str) -> None:
+        self._turns = turns
+        self._host = host
+
+    @classmethod
+    def of(cls, scope: Scope) -> Self:
+        """Return the turns of a request's client."""
+        client = scope["client"]
+        return cls(turns_of(asyncio.get_running_loop()), client[0] if client else "")
 
     async def collect(self, parts: Iterator[bytes], most_bytes: int) -> list[bytes]:
         """Return the parts of an answer until they have a number of bytes, or there are no more.
@@ -51,7 +56,7 @@ class AnswerTurns:
                 for part in parts:
                     collected.append(part)
                     if not self._turns.has_time():
-                        self._turns.append(go_on)
+                        self._turns.append(go_on, self._host)
                         return
             except Exception as error:  # noqa: BLE001  # it concerns this answer alone, which is awaited
                 done.set_exception(error)
@@ -61,7 +66,7 @@ class AnswerTurns:
         if self._turns.has_time():
             go_on()
         else:
-            self._turns.append(go_on)
+            self._turns.append(go_on, self._host)
         await done
         return collected
 

@@ -195,11 +195,12 @@ class SharedTurns:
         self.unwatched = 0
         self._contended_until = self._clock() + QUIET_SECONDS
 
-    async def next_turn(self, host: str = "") -> None:
-        """Have a task wait for its turn."""
+    async def next_turn(self, host: str = "") -> float:
+        """Have a task wait for its turn, and return for how many seconds that lasts."""
         turn = asyncio.get_running_loop().create_future()
         self.append(partial(self._wake, turn), host)
         await turn
+        return self._seconds
 
     def _wake(self, turn: asyncio.Future[None]) -> None:
         if not turn.done():

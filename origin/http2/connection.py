@@ -262,9 +262,12 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
 
     def _are_short(self) -> bool:
         """Return whether the answers that wait to be sent lie in memory, and the kernel takes all of them."""
-        waiting = self._sending.values()
-        left = UNSENT_BYTES - self._out.nbytes - sum(one.body.buffered for one in waiting)
-        return left >= 0 and not self._is_blocked and all(one.body.is_in_memory for one in waiting)
+        left = UNSENT_BYTES - self._out.nbytes
+        for stream in self._sending.values():
+            left -= stream.body.buffered
+            if left < 0 or not stream.body.is_in_memory:
+                return False
+        return left >= 0 and not self._is_blocked
 
     def _similar(self) -> PreparedRequest | None:
         """Return the request of the frame that is read, if only its path differs from one that is known."""
@@ -339,6 +342,7 @@ class Http2Connection(MultiplexedConnection, asyncio.Protocol):
         if self.is_over:
             return
         left = STEP_BYTES
+        self._rank_all()
         while not self.is_over:
             frames, size = self._out.collect(), 0
             while size < RUN_BYTES and not self._is_blocked and (stream := self._next()) is not None:

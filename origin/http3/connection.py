@@ -269,6 +269,7 @@ class Http3Connection(MultiplexedConnection):
         """Add bytes of bodies to what QUIC has to send."""
         if not self._sending:
             return
+        self._rank_all()
         self._unsent, unconfirmed = self._quic.waiting()
         room = min(UNSENT_BYTES - self._unsent, BUFFERED_BYTES - unconfirmed)
         while room > 0 and self._h3 is not None and (stream := self._next()) is not None:

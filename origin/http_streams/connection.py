@@ -6,6 +6,7 @@ The wires are in ``origin/http2`` and ``origin/http3``: they read requests and m
 from __future__ import annotations
 
 import abc
+import heapq
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
@@ -21,7 +22,7 @@ from origin.http_streams.application_answer import ApplicationAnswer
 from origin.http_streams.handler_answer import HandlerAnswer
 from origin.http_streams.priority import Priority, read_priority
 from origin.http_streams.request_head import read_request
-from origin.http_streams.stream import INTERNAL_ERROR, NO_ERROR, HttpStream, value_of
+from origin.http_streams.stream import INTERNAL_ERROR, NO_ERROR, HttpStream, Rank, value_of
 
 if TYPE_CHECKING:
     from origin.http1.handler_exchange import HandlerExchange
@@ -67,6 +68,8 @@ class MultiplexedConnection(abc.ABC):
         self._connections = first.connections
         self._streams: dict[int, HttpStream] = {}
         self._sending: dict[int, HttpStream] = {}
+        # A heap of those that may be able to send in this flush, so that each run costs little.
+        self._ranked: list[tuple[Rank, int]] = []
         # Numbers of the last turn, of requests so far, and of the last request's stream.
         self._turn = self._requests = self._last = 0
         self._is_flush_due = False
@@ -191,7 +194,7 @@ class MultiplexedConnection(abc.ABC):
         if is_all:
             self._finish(stream)
         elif stream.body or stream.body.is_complete:
-            self._sending[stream.number] = stream
+            self._add_sending(stream)
         self._schedule()
 
     def has_stream(self, stream: HttpStream) -> bool:
@@ -201,8 +204,13 @@ class MultiplexedConnection(abc.ABC):
     def send_body(self, stream: HttpStream) -> None:
         """Send what was added to the body of a stream."""
         if not self.is_over and stream.number in self._streams:
-            self._sending[stream.number] = stream
+            self._add_sending(stream)
             self._schedule()
+
+    def _add_sending(self, stream: HttpStream) -> None:
+        if stream.number not in self._sending:
+            self._sending[stream.number] = stream
+            heapq.heappush(self._ranked, (stream.rank(), stream.number))
 
     def reset(self, stream: HttpStream, code: int) -> None:
         """End a stream at once."""
@@ -245,10 +253,23 @@ class MultiplexedConnection(abc.ABC):
             self._is_flush_due = True
             self.loop.call_soon(self._flush)
 
+    def _rank_all(self) -> None:
+        """Rank all streams that have bytes to send, since windows and priorities may have changed."""
+        self._ranked = [(stream.rank(), number) for number, stream in self._sending.items()]
+        heapq.heapify(self._ranked)
+
     def _next(self) -> HttpStream | None:
-        """Return the stream whose bytes are sent next."""
-        able = [one for one in self._sending.values() if not one.body or self._room(one) > 0]
-        return min(able, key=HttpStream.rank) if able else None
+        """Return the stream whose bytes are sent next; `_is_at_end` ranks it again."""
+        while self._ranked:
+            rank, number = heapq.heappop(self._ranked)
+            stream = self._sending.get(number)
+            if stream is None:
+                continue
+            if (now := stream.rank()) != rank:
+                heapq.heappush(self._ranked, (now, number))
+            elif not stream.body or self._room(stream) > 0:
+                return stream
+        return None
 
     def _read_body(self, stream: HttpStream, most: int) -> bytes | memoryview | None:
         """Read the next bytes of an answer's body; None if it had to be broken off."""
@@ -273,6 +294,7 @@ class MultiplexedConnection(abc.ABC):
     def _is_at_end(self, stream: HttpStream) -> bool:
         """Return whether the body has come to its end; if not, ask for more once all of it is sent."""
         if stream.body:
+            heapq.heappush(self._ranked, (stream.rank(), stream.number))
             return False
         self._sending.pop(stream.number, None)
         if not stream.body.is_complete:

@@ -18,6 +18,10 @@ ENHANCE_YOUR_CALM = 0xB
 """RFC 9113 §7: error codes; HTTP/3 has others for the same causes."""
 
 
+Rank = tuple[int, bool, bool, int]
+"""The place of a stream among those that have bytes to send."""
+
+
 class StreamAnswer(Protocol):
     """The answer to the request of a stream, as the connection sees it."""
 
@@ -80,7 +84,7 @@ class HttpStream:
         self.rate = LeastRate()
         self.trailers: Headers = ()
 
-    def rank(self) -> tuple[int, bool, bool, int]:
+    def rank(self) -> Rank:
         """Return the place among streams that have bytes to send: the least goes first (RFC 9218 §10)."""
         urgency, is_incremental = self.priority
         return urgency, not self.goes_first, is_incremental, self.turn if is_incremental else self.number

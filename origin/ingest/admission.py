@@ -7,6 +7,7 @@ about a publisher that is there already.
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from origin.access.authentication import GUESSABLE_CHARACTERS, WRONG_KEY, Secret
 from origin.access.guess_delay import GuessDelay
 from origin.access.publish_keys import PublishKeys
 from origin.access.refusal_log import RefusalLog
+from origin.http1.shared_turns import turns_of
 from origin.ingest.limits import DEFAULT_LIMITS, IngestLimits
 from packager.sources.publication import Publication, PublicationEndedError, Publisher
 from packager.sources.published_source import PublishedSource, TakenError, TooManyPublishersError
@@ -199,10 +201,13 @@ class IngestAdmission:
         self.find(channel)
         self._check_approval(channel, publisher, approval)
         try:
-            return self.check_room(channel).begin(publisher, container, on_end)
+            publication = self.check_room(channel).begin(publisher, container, on_end)
         except RefusedError as error:
             self._refusals.write(publisher.address, channel=channel, reason=str(error))
             raise
+        # Its bytes are parsed in the turns of its client, by whatever protocol they come.
+        publication.budget.take_turns(turns_of(asyncio.get_running_loop()), publisher.address)
+        return publication
 
     def check_room(self, channel: str) -> PublishedSource:
         """Check that one more may publish to a channel; any thread may ask.

@@ -19,6 +19,7 @@ from media.hls.attribute_values import date_time
 from media.subtitles import webvtt
 from media.subtitles.webvtt import Cue, CueReader
 from origin.http1.application_exchange import take_slowly
+from origin.http1.shared_turns import budget_of
 from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
 from origin.live.publishing import PublishedChannels, date_on_air
 from origin.responses.json_response import as_json
@@ -28,7 +29,6 @@ from packager.publish.channel_commands import Commands, TooManyCuesError, TooMan
 from packager.publish.date_ranges import ImplausibleDateError
 from packager.publish.live_stream import LiveStream
 from packager.reader_guard import ReaderGuard
-from packager.step_budget import StepBudget
 
 LONGEST_OFFSET = 86_400
 """Seconds by which cues may be shifted."""
@@ -106,7 +106,7 @@ class _PublishedCaptions:
     async def _file(self, request: Request, track: _PublishedTrack) -> None:
         if int(request.headers["content-length"]) > self._limits.captions_bytes:
             raise RefusalError(413, f"more than {self._limits.captions_bytes} bytes")
-        reader, cues, budget = CueReader(self._limits.cues), list[Cue](), StepBudget()
+        reader, cues, budget = CueReader(self._limits.cues), list[Cue](), budget_of(request.scope)
         async for data in request.stream():
             async for portion in budget.portions(data):
                 reader.receive_data(portion)
@@ -115,7 +115,7 @@ class _PublishedCaptions:
         track.push([*cues, *reader.cues()])
 
     async def _endless(self, request: Request, track: _PublishedTrack) -> None:
-        reader, budget = CueReader(self._limits.cues), StepBudget()
+        reader, budget = CueReader(self._limits.cues), budget_of(request.scope)
         try:
             async for data in request.stream():
                 async for portion in budget.portions(data):

@@ -20,6 +20,7 @@ from origin.answers.refusals import OPENING_RETRY_SECONDS, refusal
 from origin.answers.reply import PendingTask, Reply
 from origin.answers.representation_replies import media_head, media_reply, text_reply
 from origin.answers.request import Request
+from origin.http.client_limits import network_of
 from origin.http.representation import RepresentationMetadata
 from origin.live.past.dash_captions import is_dash_captions, render_dash_captions
 from origin.live.past.programme_requests import ProgrammeDirectory
@@ -311,8 +312,15 @@ class MediaRequest(Struct, frozen=True, gc=False):
         least = window.waiters.limits.segment_seconds
         return part_wait(window, number, sys.maxsize, complete, window.target_duration, least)
 
+    @property
+    def _network(self) -> str:
+        """The client's network, which takes turns with others."""
+        return network_of(self.request.client)
+
     async def _rendered_captions(self) -> Reply:
-        data = await render_dash_captions(self.file, self.stream, self.rendition, self.past.stored)
+        data = await render_dash_captions(
+            self.file, self.stream, self.rendition, self.past.stored, self._network
+        )
         if data is None:
             return self._missing()
         tag, caching = media_tag(self.address.name, len(data)), cache_control(self.window)
@@ -322,13 +330,13 @@ class MediaRequest(Struct, frozen=True, gc=False):
         """Return the reply with a segment that has left memory, as it was from there."""
         if self.rendition.language is not None:
             # Captions are short, and may be compressed.
-            return self._from_disk(await self.past.stored.read_whole(stored))
+            return self._from_disk(await self.past.stored.read_whole(stored, self._network))
         kind, caching = media_type(self.rendition), cache_control(self.window)
         reply = await self.past.stored.reply(self.request, stored, self.address.name, kind, caching)
         return reply or refusal(self.request, 404, self.stream.target_duration)
 
     async def _stored_part(self, stored: tuple[str, StoredSegment]) -> Reply:
-        return self._from_disk(await self.past.stored.read_part(stored, self.file.index))
+        return self._from_disk(await self.past.stored.read_part(stored, self.file.index, self._network))
 
     def _from_disk(self, data: bytes | None) -> Reply:
         """Return the reply with media that were read whole; None: they aren't there any more."""
@@ -352,11 +360,11 @@ class MediaRequest(Struct, frozen=True, gc=False):
     async def _earlier(self, past: PastSegments) -> Reply:
         """Reply with a segment that has left the playlist, or with an init segment of such ones."""
         if self.file.kind is RenditionFileKind.INIT:
-            data = await past.threads.run(past.init, self.file.number)
+            data = await past.threads.of(self._network).run(past.init, self.file.number)
             if data is None:
                 return self._missing()
             return self.replies.reply(self.request, self.address, self.rendition, data)
-        found = await past.threads.run(past.find, self.file.number)
+        found = await past.threads.of(self._network).run(past.find, self.file.number)
         if found is None or found.stored is None:
             return await self._lost(past)
         return await self._stored_segment((past.place_of(found), found.stored))
@@ -366,7 +374,7 @@ class MediaRequest(Struct, frozen=True, gc=False):
         is_coded = self.rendition.language is None and self.file.extension == MEDIA_EXTENSION
         if not (is_coded and self.stream.cadence.regular):
             return self._missing()
-        data = await past.threads.run(replacement, past, self.file.number)
+        data = await past.threads.of(self._network).run(replacement, past, self.file.number)
         return self._missing() if data is None else self._without_media(data)
 
     def _without_media(self, data: bytes) -> Reply:

@@ -13,10 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.access.authentication import challenge, unauthorized
+from origin.access.authentication import challenge, client_address, unauthorized
 from origin.access.policy import AccessPolicy
 from origin.access.protected_addresses import TokenGuard
 from origin.access.token_middleware import base_path, token_of
+from origin.http.client_limits import network_of
 from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
 from origin.live.requests.moments import MomentError, read_moment
 from origin.programmes.bodies import read_guide, read_json
@@ -121,7 +122,8 @@ class ProgrammesEndpoint:
         if is_descending(request.query_params):
             listed = listed[::-1]
         shown, recorded = page.of_items(listed), self._programmes.recorded(channel)
-        body = await SHARED_THREADS.run(_written, shown, channel, recorded, base)
+        threads = SHARED_THREADS.of(network_of(client_address(request)))
+        body = await threads.run(_written, shown, channel, recorded, base)
         fields = page.fields(f"{base}/api/live/{quote(channel)}/programmes", len(shown), len(listed))
         return Response(body, 200, {**UNCACHED, **fields}, "application/json")
 

@@ -20,7 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.access.authentication import UnauthorizedError
+from origin.access.authentication import UnauthorizedError, client_address
+from origin.http.client_limits import network_of
 from origin.radio.aliases import station_addresses, station_name
 from origin.radio.authorization import StationAuthorization
 from origin.radio.connection_totals import ConnectionCounts
@@ -112,7 +113,7 @@ class Admin:
                     write = functools.partial(
                         _page, stations=self._on_page(await self._opens(request, fields))
                     )
-                return await SHARED_THREADS.run(write, top)
+                return await SHARED_THREADS.of(network_of(client_address(request))).run(write, top)
             except AdminError as error:
                 return _error(400, str(error))
 
@@ -185,7 +186,8 @@ class Admin:
             }
             for one in mount.present
         ]
-        return await SHARED_THREADS.run(_list_of_clients, fields["mount"], listeners)
+        threads = SHARED_THREADS.of(network_of(client_address(request)))
+        return await threads.run(_list_of_clients, fields["mount"], listeners)
 
     async def _kill_client(self, request: Request, fields: Mapping[str, str]) -> ElementTree.Element:
         """Disconnect a listener."""

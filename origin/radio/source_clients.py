@@ -21,6 +21,7 @@ from media.errors import MediaError
 from origin.access.authentication import client_address, key_reason, unauthorized
 from origin.access.refusal_log import RefusalLog
 from origin.http1.application_exchange import take_slowly
+from origin.http1.shared_turns import budget_of
 from origin.radio.authorization import StationAuthorization
 from origin.radio.connection_totals import ConnectionCounts
 from origin.radio.mounts.icy_headers import SOURCE_TYPES, announced_bitrate, station_info_of
@@ -99,6 +100,7 @@ class SourceClients:
             refusal = RefusalError(403 if legacy else 409, "a source is there already")
             await self._send_refusal(refusal, request)(scope, receive, send)
             return
+        session.budget = budget_of(scope)
         client = SourceClient(client_address(request), agent_of(request))
         source_log = log.bind(mount=name, client=client.address)
         source_log.info("source connected", method=scope["method"], agent=client.agent, type=media_type)

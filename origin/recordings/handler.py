@@ -115,7 +115,8 @@ class RecordingHandler:
             if movie is not None:
                 return await self._movie_reply(request, channel, recording, int(movie[1] or 0))
             if _PLAYLIST.fullmatch(name):
-                return await recording.threads.run(_text_reply, request, recording, name)
+                threads = recording.threads.of(network_of(request.client))
+                return await threads.run(_text_reply, request, recording, name)
             found = _MEDIA.fullmatch(name)
             if found is None:
                 raise NotFoundError(name)
@@ -133,13 +134,15 @@ class RecordingHandler:
     ) -> Reply:
         """Reply with the MP4 of a recording, or of one of its stretches; 0 is the whole."""
         is_quick = LAYOUTS.find(recording) is not None
-        turn = contextlib.nullcontext() if is_quick else self._turns.held(network_of(request.client))
+        network = network_of(request.client)
+        turn = contextlib.nullcontext() if is_quick else self._turns.held(network)
         with contextlib.ExitStack() as held:
             reader = held.enter_context(recording.reading())
             async with turn:
-                movie = await recording.threads.run(recording.movie, stretch)
+                movie = await recording.threads.of(network).run(recording.movie, stretch)
             release = held.pop_all().close
-        source, metadata = movie_source(recording, movie, reader, release), recording.metadata
+        source = movie_source(recording, movie, reader, release, network)
+        metadata = recording.metadata
         head, layout = movie
         size = head.size + layout.size
         media_type = "video/mp4" if metadata.video in layout.names else "audio/mp4"
@@ -183,7 +186,8 @@ async def _media_reply(request: Request, recording: AnyRecording, rendition: str
         OSError: the file can't be opened.
     """
     # An open file is read to its end, even if the recording is removed meanwhile.
-    file = await recording.threads.opened(recording.open, f"{rendition}/{name}")
+    threads = recording.threads.of(network_of(request.client))
+    file = await threads.opened(recording.open, f"{rendition}/{name}")
     sound = rendition != recording.metadata.video and name.endswith((".m4s", ".mp4"))
     media_type = "audio/mp4" if sound and rendition == recording.metadata.audio else _TYPES[name[-3:]]
     if sound and extension_of(rendition) == TEXT_EXTENSION:
@@ -205,6 +209,7 @@ def movie_source(
     movie: tuple[LibraryFile, MovieLayout],
     reader: RecordingReader,
     on_closed: Callable[[], None],
+    network: str,
 ) -> MovieSource:
     """Make the source of a recording's MP4.
 
@@ -212,9 +217,10 @@ def movie_source(
         movie: the open file of the head, and the files behind it.
         reader: notes how much is read.
         on_closed: called when the files are closed.
+        network: the client's, which takes turns with others.
     """
 
     def locate(piece: MoviePiece) -> Callable[[], LibraryFile]:
         return functools.partial(recording.open, f"{piece.rendition}/{segment_uri(piece.number)}")
 
-    return MovieSource(movie, locate, on_closed, recording.threads, reader.note)
+    return MovieSource(movie, locate, on_closed, recording.threads.of(network), reader.note)

@@ -151,7 +151,6 @@ def _event_routes(
         admission,
         MultiplexingLimits(configured.event_channels_per_reader, limits.channel),
         services.guard,
-        answers.turns,
     )
     return [
         *event_routes(endpoint),

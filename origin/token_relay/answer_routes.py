@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from origin.access.authentication import client_address
 from origin.events.admission import Admission
 from origin.events.authorization import EventAuthorization
 from origin.events.channel import END, EventChannel
@@ -23,6 +24,7 @@ from origin.events.created.records import CreatedChannel
 from origin.events.event_log import Resumption, is_identity
 from origin.events.reading import answer_head, stream_events
 from origin.events.routes import sending_until
+from origin.http.client_limits import network_of
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import while_connected
 from origin.token_relay.answer_channels import AnswerChannels, only_one, reason_of
@@ -88,7 +90,7 @@ class AnswerEndpoint:
             if found is None:
                 raise RefusalError(404, EXPIRED)
             if request.method == "POST":
-                answer = await self._cancel(answers.created, found)
+                answer = await self._cancel(answers.created, found, request)
             else:
                 await self._delete(answers.created, found)
                 told = {"id": request.path_params["id"], "object": "response", "deleted": True}
@@ -134,7 +136,7 @@ class AnswerEndpoint:
                 await answer_head(self._dialect.form, send)
                 return
             if not is_stream:
-                state = await _state_of(channel)
+                state = await _state_of(channel, request)
                 answer = Response(state, 200, NO_STORE, JSON)
                 await answer(request.scope, request.receive, send)
                 return
@@ -190,7 +192,7 @@ class AnswerEndpoint:
         else:
             await created.delete(found.name)
 
-    async def _cancel(self, created: CreatedChannels, found: CreatedChannel) -> Response:
+    async def _cancel(self, created: CreatedChannels, found: CreatedChannel, request: Request) -> Response:
         """End an answer; one that is over stays as it is.
 
         Raises:
@@ -203,7 +205,7 @@ class AnswerEndpoint:
                 seconds = await created.stop(found, STOPPED)
                 await _wait_for_end(opened.channel, seconds)
             if self._dialect is RESPONSES:
-                body = await _state_of(opened.channel)
+                body = await _state_of(opened.channel, request)
             else:
                 told = {"id": found.name, "status": _status_of(opened.channel)}
                 body = msgspec.json.encode(told)
@@ -249,7 +251,7 @@ def _status_of(channel: EventChannel) -> str:
     return CANCELLED if reason in (STOPPED, LEFT) else BROKEN
 
 
-async def _state_of(channel: EventChannel) -> bytes:
+async def _state_of(channel: EventChannel, request: Request) -> bytes:
     """Return the response as JSON that a channel has, as far as it has come.
 
     Raises:
@@ -261,7 +263,8 @@ async def _state_of(channel: EventChannel) -> bytes:
     # Without an event that says so the upstream server's response isn't complete.
     status = INCOMPLETE if (told := _status_of(channel)) == COMPLETED else told
     # In a thread, as the whole text is in the last of them.
-    found = await SHARED_THREADS.run(response_in, [*first, *last], status)
+    threads = SHARED_THREADS.of(network_of(client_address(request)))
+    found = await threads.run(response_in, [*first, *last], status)
     if found is None:
         raise RefusalError(404, "nothing of the response has come yet", {"retry-after": "1"})
     return found

@@ -14,10 +14,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from origin.access.authentication import client_address
 from origin.events.admission import Admission
 from origin.events.authorization import EventAuthorization
 from origin.events.channel_reader import ChannelReader
 from origin.events.reading import stream_events
+from origin.http.client_limits import network_of
 from origin.responses.refusal import RefusalError
 from origin.responses.request_body import client_left, receive_body, require_type, while_connected
 from origin.token_relay.answer_routes import answer_routes
@@ -114,7 +116,7 @@ class RelayEndpoint:
         limits = relay.limits.request
         raw = await receive_body(request, limits.request_bytes)
         # In a thread, as millions of bytes take ten milliseconds to be looked through.
-        read = await SHARED_THREADS.run(
+        read = await SHARED_THREADS.of(network_of(client_address(request))).run(
             read_request,
             raw,
             limits,
@@ -158,7 +160,8 @@ class RelayEndpoint:
         while True:
             log, is_over = answer.log, answer.ended
             first = log.between(log.first, min(log.end, log.first + IDENTITY_EVENTS))
-            found = await SHARED_THREADS.run(response_in, first, QUEUED)
+            threads = SHARED_THREADS.of(network_of(client_address(request)))
+            found = await threads.run(response_in, first, QUEUED)
             if found is not None or is_over or len(first) == IDENTITY_EVENTS:
                 break
             await while_connected(request, answer.news(log.first + len(first)))
@@ -245,7 +248,7 @@ class PassingEndpoint:
         require_type(request, JSON)
         limits = relay.limits.request
         raw = await receive_body(request, limits.request_bytes)
-        read = await SHARED_THREADS.run(
+        read = await SHARED_THREADS.of(network_of(client_address(request))).run(
             read_request, raw, limits, must_stream=False, dialect=None, models=relay.models
         )
         fields = forwarded_fields(request.headers)

@@ -211,7 +211,7 @@ class Upstream:
     async def _sent(self, asked: UpstreamRequest, kind: str) -> AsyncIterator[httpx.Response]:
         if asked.on_asked is not None:
             asked.on_asked(self.host)
-        await SHARED_THREADS.run(certificates)
+        await SHARED_THREADS.of("", certificates).run(certificates)
         url, headers = self._address(asked.path), {**dict(asked.fields), **self._fields, "accept": kind}
         headers |= self._key_field(asked.key)
         if not asked.body:

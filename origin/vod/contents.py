@@ -72,7 +72,7 @@ class VodContents:
         }
         # The second argument is the network of the client.
         self._makers: dict[Kind, Callable[[Address, str], Awaitable[Content]]] = {
-            kind: self._in_thread(make) for kind, make in in_threads.items()
+            kind: partial(self._in_thread, make) for kind, make in in_threads.items()
         }
         self._encoded = makers.encoded
         if makers.covers is not None:
@@ -103,9 +103,6 @@ class VodContents:
         with ReaderGuard(address.film):
             if self._encoded is not None and address.is_encoded:
                 return await self._encoded_media(self._encoded, address, network)
-            if is_of_clip(address):
-                async with self._titles.clip_turn(address.film, network):
-                    return await self._makers[address.kind](address, network)
             return await self._makers[address.kind](address, network)
 
     async def _encoded_media(self, encoded: EncodedMedia, address: Address, network: str) -> Content:
@@ -122,10 +119,12 @@ class VodContents:
         """Return how long caches may keep media of a version, which the address has to name or not."""
         return self._caching.media(None if wanted is None else version.is_settled(time.time()))
 
-    def _in_thread(self, make: Callable[[Address], Content]) -> Callable[[Address, str], Awaitable[Content]]:
-        return lambda address, network: self._titles.threads.of(network, address.content_target).run(
-            make, address
-        )
+    async def _in_thread(self, make: Callable[[Address], Content], address: Address, network: str) -> Content:
+        key = address.content_target
+        threads = self._titles.threads.of(network, key)
+        if is_of_clip(address):
+            threads = await self._titles.threads_for_clips(address.film, network, key)
+        return await threads.run(make, address)
 
     def _playlist(self, data: bytes, media_type: str = MEDIA_TYPE) -> Content:
         return Content(data, media_type, self._caching.playlists)

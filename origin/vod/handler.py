@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from functools import partial
 from typing import NamedTuple
@@ -150,7 +149,11 @@ class VodHandler:
         return content_reply(request, content)
 
     async def _in_thread(self, request: Request, content: Content) -> Reply:
-        return await self._titles.threads.of(network_of(request.client)).run(content_reply, request, content)
+        """Reply with a content that is compressed in a thread, once for all who wait for it."""
+        coded = content.is_text and request.takes_gzip
+        key = "coded", id(content.data), coded
+        await self._titles.threads.of(network_of(request.client), key).run(_code, content, coded=coded)
+        return content_reply(request, content)
 
     def _film_media(self, request: Request, address: Address) -> Reply | Pending:
         if not self._files.is_enabled:
@@ -222,7 +225,8 @@ class VodHandler:
             opened = await self._opened(address, request.client)
             metadata = metadata_of(opened.media, opened.file, name_of(address), time.time())
             headers = ((b"cache-control", self._cache_control(address, opened.file).encode("ascii")),)
-            source = ThreadSource(opened.read, opened.close, opened.file.threads)
+            threads = opened.file.threads.of(network_of(request.client))
+            source = ThreadSource(opened.read, opened.close, threads)
             reply = RepresentationReplies(metadata, headers, time.time()).reply(request, source)
             return await with_first_bytes(reply)
         except FileChangedError as error:
@@ -235,11 +239,11 @@ class VodHandler:
     async def _opened(self, address: Address, client: str) -> OpenMedia:
         """Open media in a thread; networks take turns with those of clips, which may have long heads."""
         network = network_of(client)
-        async with contextlib.AsyncExitStack() as turn:
-            turn.enter_context(ReaderGuard(address.film))
+        with ReaderGuard(address.film):
+            threads = self._titles.threads.of(network)
             if address.bounds is not None:
-                await turn.enter_async_context(self._titles.clip_turn(address.film, network))
-            return await self._titles.threads.of(network).opened(open_media, self._titles, address)
+                threads = await self._titles.threads_for_clips(address.film, network)
+            return await threads.opened(open_media, self._titles, address)
 
 
 class SegmentKey(NamedTuple):
@@ -301,8 +305,15 @@ def name_of(address: Address) -> str:
     return "-".join((kind, *map(str, address.numbers)))
 
 
+def _code(content: Content, *, coded: bool) -> None:
+    """Compute the entity-tag of a content, and compress it; both are kept for its replies. Blocks."""
+    gzip_cache.tag((content.data,))
+    if coded:
+        gzip_cache.gzip((content.data,))
+
+
 def content_reply(request: Request, content: Content) -> Reply:
-    """Return the reply with a content; to compress a text may take long."""
+    """Return the reply with a content, which is compressed if that takes no time, or was done before."""
     data, media_type, lifetime, is_text, _ = content
     if not is_text:
         return media_reply(request, data, media_type, gzip_cache.tag((data,)), lifetime.cache_control)
@@ -313,7 +324,6 @@ def content_reply(request: Request, content: Content) -> Reply:
         lifetime.max_age,
         coded=request.takes_gzip,
         immutable_tag=gzip_cache.tag((data,)) if lifetime.is_immutable else None,
-        in_thread=True,
     )
 
 
@@ -334,6 +344,8 @@ def refusal_of(request: Request, address: Address, error: Exception) -> Reply:
     if isinstance(error, FolderGoneError):
         return refusal(request, 503, 0, FOLDER_GONE, retry_after=FOLDER_RETRY_SECONDS)
     if isinstance(error, OSError):
-        log.error("a film can't be read", path=address.film, reason=str(error))
+        # How long others make a request wait is no fault of the film, and clients may cause it at will.
+        write = log.info if isinstance(error, TimeoutError) else log.error
+        write("a film can't be read", path=address.film, reason=str(error))
         return refusal(request, 503, 0, retry_after=READING_RETRY_SECONDS)
     raise error

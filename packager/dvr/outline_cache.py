@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
 from functools import partial
 from itertools import chain
-from threading import Lock
 from typing import Generic, NamedTuple
 
+from packager.blocking_calls import ThreadFlights, in_parallel
 from packager.dvr.stored_outlines import GROUP_SEGMENTS, BlockT, OutlineName, OutlineStore, by_file
 from packager.past.coded_outlines import OutlineGroup
 from packager.past.outlines import OUTLINE_BYTES, Outline
 from packager.single_flight_cache import CacheLimits, SingleFlightCache
-
-WAIT_SECONDS = 30.0
-"""For how long a thread waits while another one reads the same."""
 
 OUTLINES_KEPT = CacheLimits(items=1 << 16, nbytes=64 << 20)
 """The outlines of all channels that stay in memory; a day of four renditions has 400."""
@@ -32,44 +28,29 @@ class OutlineGroups:
 
     def __init__(self) -> None:
         self._kept = SingleFlightCache[str, OutlineGroup](GROUPS_KEPT, lambda one: one.nbytes)
-        self._coming: dict[str, Future[OutlineGroup | None]] = {}
-        self._lock = Lock()
+        self._reads = ThreadFlights[str, OutlineGroup | None]()
 
     def find(self, key: str) -> OutlineGroup | None:
         """Return a file that is in memory."""
         return self._kept.find(key)
 
-    def begin(
-        self, key: str, reads: Executor | None, read: Callable[[], OutlineGroup | None]
-    ) -> Future[OutlineGroup | None] | OutlineGroup | None:
-        """Begin to read a file, unless it is being read.
+    def read(self, key: str, read: Callable[[], OutlineGroup | None]) -> OutlineGroup | None:
+        """Read a file, or wait for the call that does.
 
         Args:
             key: the address of the file, which is read once at a time.
-            reads: threads, in one of which the file is read; None: in this one.
             read: reads the file; None where it isn't there, or nobody can use it.
         """
-        if reads is None:
-            return self._read(key, read)
-        with self._lock:
-            if key not in self._coming:
-                self._coming[key] = reads.submit(self._read, key, read)
-            return self._coming[key]
 
-    def _read(self, key: str, read: Callable[[], OutlineGroup | None]) -> OutlineGroup | None:
-        try:
+        def kept() -> OutlineGroup | None:
             made = read()
             return None if made is None else self._kept.get(key, lambda: made)
-        finally:
-            with self._lock:
-                self._coming.pop(key, None)
+
+        return self._reads.do(key, kept)
 
 
 GROUPS = OutlineGroups()
 """Of all channels."""
-
-_Group = OutlineGroup | Future[OutlineGroup | None] | None
-"""A file, which is still being read perhaps; None where there can't be one."""
 
 
 class _WantedBlocks(NamedTuple, Generic[BlockT]):
@@ -80,7 +61,7 @@ class _WantedBlocks(NamedTuple, Generic[BlockT]):
     """
 
     blocks: Sequence[BlockT]
-    group: _Group
+    group: OutlineGroup | None
     may_be_single: bool = False
 
 
@@ -91,7 +72,7 @@ class OutlineReader(Generic[BlockT]):
         cached_as: names the rendition among all, and its cadence where it may have others.
         digest: returns of what the outline of a block is made.
         make: makes the outline of a block of its index as that is now; None where it has nothing.
-        reads: threads in which many files are read at once; None: they are read one by one.
+        at_once: most files that are read at once for the same span.
     """
 
     def __init__(
@@ -101,14 +82,14 @@ class OutlineReader(Generic[BlockT]):
         cached_as: str,
         digest: Callable[[BlockT], int],
         make: Callable[[BlockT], Outline | None],
-        reads: Executor | None = None,
+        at_once: int = 1,
     ) -> None:
         self._store = store
         self._rendition = rendition
         self._cached_as = cached_as
         self._digest = digest
         self._make = make
-        self._reads = reads
+        self._at_once = at_once
 
     def outlines(self, blocks: Iterable[BlockT], full: range) -> Iterable[Outline]:
         """Begin to read the outlines of blocks, those of which are returned that there are.
@@ -117,7 +98,7 @@ class OutlineReader(Generic[BlockT]):
             blocks: in ascending order.
             full: the first numbers of those that are complete.
         """
-        wanted = [self._begun(*one, full) for one in by_file(blocks, full)]
+        wanted = in_parallel(lambda one: self._read(*one, full), by_file(blocks, full), self._at_once)
         return chain.from_iterable(map(self._outlines_of, wanted))
 
     def keep(self, block: BlockT, make: Callable[[], Outline]) -> Outline:
@@ -127,10 +108,8 @@ class OutlineReader(Generic[BlockT]):
     def _find(self, block: BlockT) -> Outline | None:
         return OUTLINES.find((self._cached_as, block.first, block))
 
-    def _begun(
-        self, name: OutlineName | None, blocks: Sequence[BlockT], full: range
-    ) -> _WantedBlocks[BlockT]:
-        """Begin to read the file that has the outlines of blocks, unless that or these are in memory."""
+    def _read(self, name: OutlineName | None, blocks: Sequence[BlockT], full: range) -> _WantedBlocks[BlockT]:
+        """Read the file that has the outlines of blocks, unless these are in memory."""
         if name is None:
             return _WantedBlocks(blocks, None)
         found = GROUPS.find(self._address(name))
@@ -143,21 +122,16 @@ class OutlineReader(Generic[BlockT]):
     def _address(self, name: OutlineName) -> str:
         return f"{self._store.address}/{name}"
 
-    def _group(self, name: OutlineName) -> _Group:
-        """Begin to read a file with outlines, which one of those who want it asks for."""
-        return GROUPS.begin(self._address(name), self._reads, partial(self._store.group, name))
+    def _group(self, name: OutlineName) -> OutlineGroup | None:
+        """Read a file with outlines, which one of those who want it asks for."""
+        return GROUPS.read(self._address(name), partial(self._store.group, name))
 
     def _outlines_of(self, wanted: _WantedBlocks[BlockT]) -> Iterator[Outline]:
-        found = _waited_for(wanted.group)
         for block in wanted.blocks:
-            own = found
+            own = wanted.group
             if own is None and wanted.may_be_single:
-                own = _waited_for(self._group(OutlineName(block.first, 1)))
+                own = self._group(OutlineName(block.first, 1))
             outline = None if own is None else own.outline(self._rendition, block.first, self._digest(block))
             outline = outline or self._find(block) or self._make(block)
             if outline is not None:
                 yield outline
-
-
-def _waited_for(group: _Group) -> OutlineGroup | None:
-    return group.result(WAIT_SECONDS) if isinstance(group, Future) else group

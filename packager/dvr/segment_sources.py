@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from packager.blocking_calls import in_parallel
 from packager.dvr.past_blocks import PastBlocks
 from packager.past.past_segments import PastSegments
 from packager.safe_files import DataFolder, OpenFolder
@@ -106,8 +106,8 @@ class FetchedSegments:
             return bytes(one.data) if one.data else self._read(rendition, one)
 
         wanted = [one for one in segments if not one.gap and one.stored is not None]
-        with ThreadPoolExecutor(READS_AT_ONCE) as threads:
-            found = {one.number: data for one, data in zip(wanted, threads.map(read, wanted), strict=True)}
+        contents = in_parallel(read, wanted, READS_AT_ONCE)
+        found = {one.number: data for one, data in zip(wanted, contents, strict=True)}
 
         def put(segment: LiveSegment, target: OpenFolder) -> None:
             if (data := found.get(segment.number)) is not None:

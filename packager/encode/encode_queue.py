@@ -242,7 +242,7 @@ class EncodedMedia:
             MediaError: it can't be encoded; the text says in one line why.
             OSError: the film can't be read.
         """
-        rendition = await self._find(film, track, version)
+        rendition = await self._find(film, track, version, client)
         if rendition.track.init:
             return rendition.track.init, rendition.track.version
         return await self._wait(WantedSegment(film, rendition, INIT), client), rendition.track.version
@@ -258,7 +258,7 @@ class EncodedMedia:
         client: str = "",
     ) -> tuple[bytes, MediaVersion]:
         """Return a segment of a rendition, or a clip's share of it; the rest as for :meth:`init`."""
-        rendition = await self._find(film, track, version)
+        rendition = await self._find(film, track, version, client)
         times = rendition.track.times
         if not 0 <= number < len(times) - 1:
             raise NotFoundError(f"{film}: {track} has no segment {number}")
@@ -296,8 +296,9 @@ class EncodedMedia:
                 raise NotReadyError from None
             raise
 
-    async def _find(self, film: str, track: str, version: str | None) -> EncodedRendition:
-        found = await self._titles.threads.run(self._rendition, film, track)
+    async def _find(self, film: str, track: str, version: str | None, client: str) -> EncodedRendition:
+        threads = self._titles.threads.of(client, ("rendition", film, track))
+        found = await threads.run(self._rendition, film, track)
         if version in (None, found.track.version.name):
             return found
         # This server had another encoder at a former start, or another server of the library has one.
@@ -316,7 +317,7 @@ class EncodedMedia:
     async def _wait(self, wanted: WantedSegment, client: str) -> bytes:
         """Return a segment from the cache, or once it is encoded."""
         place = wanted.place
-        if (data := await self._look_up(place)) is not None:
+        if (data := await self._look_up(place, client)) is not None:
             return data
         job = self._jobs.get(place)
         if job is None or job.waiting == 0:
@@ -336,11 +337,11 @@ class EncodedMedia:
             if job.waiting == 0 and not job.done.done():
                 self._drop(job)
 
-    async def _look_up(self, place: Place) -> bytes | None:
+    async def _look_up(self, place: Place, client: str = "") -> bytes | None:
         """Return a segment from the cache, or None; MalformedError of one that can't be encoded."""
         if (reason := self._failures.get(place)) is not None:
             raise MalformedError(reason)
-        return await SHARED_THREADS.run(self.cache.find, place)
+        return await SHARED_THREADS.of(client, (self, place)).run(self.cache.find, place)
 
     def _ask(self, wanted: WantedSegment, client: str) -> _SegmentJob:
         """Put a segment into the queue of those that somebody waits for, unless it is being encoded."""

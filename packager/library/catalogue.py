@@ -308,7 +308,7 @@ class Catalogue:
             self._want(view.unknown)
         most = min(PAGE_ITEMS if count is None else count, MAX_PAGE_ITEMS)
         if around is not None:
-            offset = await SHARED_THREADS.run(view.position_of, around) // most * most
+            offset = await SHARED_THREADS.of(network).run(view.position_of, around) // most * most
         found = _within(view.items[offset : offset + most], MAX_PAGE_FILES)
         page = await self._described(listing, found, None, patience)
         version = (*page.version, *view.version)
@@ -324,7 +324,8 @@ class Catalogue:
             try:
                 async with self._selecting.held(network):
                     if key not in self._selected:
-                        selected = await SHARED_THREADS.run(listing.only, is_listed, next(self._numbers))
+                        threads, number = SHARED_THREADS.of(network), next(self._numbers)
+                        selected = await threads.run(listing.only, is_listed, number)
                         self._selected[key] = selected
                         if len(self._selected) > SELECTIONS_KEPT:
                             self._selected.popitem(last=False)

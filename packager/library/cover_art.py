@@ -80,12 +80,13 @@ class CoverArt:
         return await self._drawn(name, client, poster=True)
 
     async def _drawn(self, name: str, client: str, *, poster: bool) -> bytes:
-        key = await self._storage.threads.run(self._identity, name), poster
+        identity = await self._storage.threads.of(client, ("identity", name)).run(self._identity, name)
+        key = identity, poster
         if key not in self._kept:
             try:
                 async with self._turns.held(client):
                     if key not in self._kept:
-                        self._keep(key, await self._draw(name, poster=poster))
+                        self._keep(key, await self._draw(name, client, poster=poster))
             except TooManyWaitingError as error:
                 raise BusyError("too many covers are asked for") from error
         self._kept.move_to_end(key)
@@ -105,10 +106,10 @@ class CoverArt:
         if len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
 
-    async def _draw(self, name: str, *, poster: bool) -> bytes | None:
-        told = await self._storage.threads.run(self._colour, name) if poster else None
+    async def _draw(self, name: str, client: str, *, poster: bool) -> bytes | None:
+        told = await self._storage.threads.of(client).run(self._colour, name) if poster else None
         colour = known_colour(told, self._tools)
-        readable = await self._files.threads.opened(self._files.readable_path, name)
+        readable = await self._files.threads.of(client).opened(self._files.readable_path, name)
         with contextlib.closing(readable):
             source = local_input(readable.path), CONTAINERS[readable.path.suffix.lower()]
             tries = (

@@ -296,7 +296,7 @@ class _ViewQueue:
         done = self._awaited[query] = asyncio.get_running_loop().create_future()
         try:
             async with self._turns.held(network):
-                return await self._make(listing, query, version)
+                return await self._make(listing, query, version, network)
         except TooManyWaitingError:
             raise TooManyViewsError from None
         finally:
@@ -310,8 +310,8 @@ class _ViewQueue:
         self._kept.move_to_end(query)
         return view
 
-    async def _make(self, listing: Listing, query: ViewQuery, version: tuple[int, int]) -> View:
-        view = await SHARED_THREADS.run(
+    async def _make(self, listing: Listing, query: ViewQuery, version: tuple[int, int], network: str) -> View:
+        view = await SHARED_THREADS.of(network).run(
             make_view,
             listing,
             query,

@@ -82,6 +82,7 @@ class EarlierSegments:
         wanted: the only rendition whose segments matter; of the others, gaps and discontinuities do. Empty:
             all do.
         outlined: whether columns will do for spans that are over.
+        client: for whom they are read, such as a network.
     """
 
     def __init__(
@@ -91,8 +92,10 @@ class EarlierSegments:
         wanted: str = "",
         *,
         outlined: bool = False,
+        client: str = "",
     ) -> None:
         self._renditions = renditions
+        self._client = client
         self._past = past
         self._wanted = wanted
         self._outlined = outlined
@@ -125,7 +128,7 @@ class EarlierSegments:
         Raises:
             OSError: S3 can't be reached now.
         """
-        threads = next(iter(self._past.values())).threads
+        threads = next(iter(self._past.values())).threads.of(self._client)
         for _ in range(READ_ATTEMPTS):
             before = self._before
             recent = self._recent(start, end)
@@ -152,7 +155,10 @@ class EarlierSegments:
         Raises:
             OSError: S3 can't be reached now, or the DVR is read more slowly than segments leave the windows.
         """
-        window, threads = self._renditions[self._wanted].window, next(iter(self._past.values())).threads
+        window, threads = (
+            self._renditions[self._wanted].window,
+            next(iter(self._past.values())).threads.of(self._client),
+        )
         for _ in range(READ_ATTEMPTS):
             before = self._before
             begun, recent = self._begun(start, before), list(settled_segments(window, before, first_recent()))
@@ -219,7 +225,7 @@ class EarlierSegments:
         Raises:
             OSError: S3 can't be reached now.
         """
-        before, threads = self._before, next(iter(self._past.values())).threads
+        before, threads = self._before, next(iter(self._past.values())).threads.of(self._client)
         held = next(iter(self._held_from(before, start, end).values()))
         bounds = _SpanToRead.of(start, end, held[0] if held else None)
         earlier = await threads.run(self._read, bounds, before, is_whole=True)

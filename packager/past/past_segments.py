@@ -13,11 +13,18 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class BlockingCalls(Protocol):
-    """Threads for calls that may block."""
+class ClientCalls(Protocol):
+    """Threads for a client's calls that may block."""
 
     async def run(self, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
         """Call a function in one of them."""
+
+
+class BlockingCalls(ClientCalls, Protocol):
+    """Threads for calls that may block."""
+
+    def of(self, client: str) -> ClientCalls:
+        """Return the same threads for the calls of a client, such as a network."""
 
 
 class PastSegments(Protocol):

@@ -8,22 +8,19 @@ cuts the movie to whole pictures between two dates.
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import time
 from array import array
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from itertools import accumulate, islice
-from typing import NamedTuple, TypeVar
+from itertools import accumulate
+from typing import NamedTuple
 
 from media.errors import MalformedError, UnsupportedError
 from media.mp4.files.progressive_writer import MovieTrack, TrackTables, write_head
+from packager.blocking_calls import in_parallel
 from packager.past.segment_samples import (
     TOLERANCE,
     Read,
@@ -36,8 +33,6 @@ from packager.window.model import LiveSegment, Timeline
 
 Listed = Mapping[str, Sequence[LiveSegment]]
 """By rendition, video first: finished segments or gaps of the same numbers."""
-
-T = TypeVar("T")
 
 OpenSegment = Callable[[str, LiveSegment], AbstractContextManager[Read]]
 """Opens a segment of a rendition for reading."""
@@ -198,7 +193,7 @@ def make_head(
     """Make the head of the MP4 of a stretch. Blocks for a while.
 
     Args:
-        at_once: how many numbers' segments are read at the same time, in threads where that is more than one.
+        at_once: how many numbers' segments are read at the same time.
         span: the dates between which pictures are shown; None: all are.
 
     Raises:
@@ -222,29 +217,12 @@ def make_head(
 
     rows = list(zip(*listed.values(), strict=True))
     positions = [0, *accumulate(sum(one.size for one in row if not one.gap) for row in rows)]
-    jobs = (functools.partial(runs_of, *one) for one in zip(rows, positions, strict=False))
-    with contextlib.closing(_results(jobs, at_once)) as found:
-        for count, (row, runs) in enumerate(zip(rows, found, strict=True), 1):
-            muxer.add(row, runs)
-            if count % ROWS_BETWEEN_PAUSES == 0:
-                time.sleep(ROW_PAUSE_SECONDS)
+    found = in_parallel(lambda row: runs_of(*row), zip(rows, positions, strict=False), at_once)
+    for count, (row, runs) in enumerate(zip(rows, found, strict=True), 1):
+        muxer.add(row, runs)
+        if count % ROWS_BETWEEN_PAUSES == 0:
+            time.sleep(ROW_PAUSE_SECONDS)
     return write_head(muxer.finish(), positions[-1])
-
-
-def _results(jobs: Iterator[Callable[[], T]], at_once: int) -> Generator[T]:
-    """Yield the results of calls in their order, of which so many run at the same time."""
-    if at_once == 1:
-        yield from (job() for job in jobs)
-        return
-    with ThreadPoolExecutor(at_once, "segments") as threads:
-        running = deque(threads.submit(job) for job in islice(jobs, at_once))
-        try:
-            while running:
-                yield running.popleft().result()
-                running.extend(threads.submit(job) for job in islice(jobs, 1))
-        finally:
-            for future in running:
-                future.cancel()
 
 
 def _first_timeline(segments: Sequence[LiveSegment]) -> Timeline | None:

@@ -127,6 +127,7 @@ class SourceClientSession:
 
     Attributes:
         began: when the source client came, in seconds since the epoch.
+        budget: computing time between two waits.
     """
 
     def __init__(self, station: SourceClientStation, media_type: str, limits: LiveSourceLimits) -> None:
@@ -134,7 +135,7 @@ class SourceClientSession:
         self.began = time.time()
         self._throttle = Throttle(limits)
         self._early: list[AudioBlock] = []
-        self._budget = StepBudget()
+        self.budget = StepBudget()
         self.reader = block_reader_for(media_type)
 
     async def feed(self, data: bytes) -> None:
@@ -143,7 +144,7 @@ class SourceClientSession:
         Raises:
             MediaError: they aren't audio that a mount carries.
         """
-        async for portion in self._budget.portions(data, AUDIO_PORTION_BYTES):
+        async for portion in self.budget.portions(data, AUDIO_PORTION_BYTES):
             await self._send(self.reader.receive_data(portion))
 
     def retitle(self, title: str) -> None:

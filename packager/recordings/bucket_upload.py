@@ -9,24 +9,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
+from packager.blocking_calls import in_parallel
 from packager.dvr.own_files import MEDIA_NAME
 from packager.library.local_storage import NotFoundError
 from packager.recordings.disk_recordings import Recording, Recordings
 from packager.recordings.limits import RecordingsLimits
 from packager.recordings.recording_writer import I_FRAMES, MANIFEST, MASTER, MEDIA, METADATA, head_name
 from packager.retry_policy import FailureCount
-from packager.threads import SHARED_THREADS
+from packager.threads import ThreadLimits, Threads
 
 if TYPE_CHECKING:
     from packager.s3.client import S3Client
 
 log = structlog.get_logger()
+
+UPLOADS = Threads(ThreadLimits(threads=8), "recordings")
+"""The threads in which recordings are put into S3: programmes of many stations end at the same minute."""
 
 COPIES_AT_ONCE, BYTES_AT_ONCE = 8, 1 << 20
 """Most segments that are copied at the same time, and most bytes of them: longer ones are copied one by one,
@@ -105,7 +108,7 @@ class RecordingCopies:
             if name in self._copied:
                 continue
             with recording.held():
-                count = await SHARED_THREADS.run(self._copy, recording)
+                count = await UPLOADS.run(self._copy, recording)
             self._copied.add(name)
             if count:
                 log.info("recording copied to S3", channel=self._channel, recording=name, files=count)
@@ -148,9 +151,8 @@ def copying(bucket: S3Client, channel: str, recording: Recording) -> Iterator[in
     note = WITH_MOVIE if head_name() in names else WITHOUT_MOVIE
     behind = [name for name in names if _last_of(Path(name).name)]
     media = names[: len(names) - len(behind)]
-    with ThreadPoolExecutor(COPIES_AT_ONCE) as threads:
-        for step in (*_steps(recording.path, media), *([name] for name in behind)):
-            yield sum(threads.map(put, step))
+    for step in (*_steps(recording.path, media), *([name] for name in behind)):
+        yield sum(in_parallel(put, step, COPIES_AT_ONCE))
 
 
 def _steps(folder: Path, names: Iterable[str]) -> Iterator[list[str]]:

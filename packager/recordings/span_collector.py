@@ -27,7 +27,7 @@ from packager.window.rendition import Rendition, variant_renditions
 EARLIER_SECONDS = 3600
 """Of how much time the segments that have left the playlists are collected at once."""
 
-COLLECTING = Threads(ThreadLimits(threads=4), "spans")
+COLLECTING = Threads(ThreadLimits(threads=8), "spans")
 """The threads in which segments are collected, which wait for S3: other work of the program never does."""
 
 _date = attrgetter("program_date_time")

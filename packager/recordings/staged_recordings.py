@@ -12,7 +12,7 @@ import structlog
 
 from packager.concurrency import background_task
 from packager.recordings.bucket_recordings import BucketRecording, BucketRecordings
-from packager.recordings.bucket_upload import copying
+from packager.recordings.bucket_upload import UPLOADS, copying
 from packager.recordings.disk_recordings import (
     FOR_EVER,
     RETENTION_LOOK_SECONDS,
@@ -25,13 +25,8 @@ from packager.recordings.disk_recordings import (
 from packager.recordings.limits import RecordingsLimits
 from packager.recordings.metadata import RecordingMetadata
 from packager.safe_files import DataFolder
-from packager.threads import ThreadLimits, Threads
 
 log = structlog.get_logger()
-
-
-UPLOADS = Threads(ThreadLimits(threads=4), "recordings")
-"""The threads in which recordings are put into S3: programmes of many stations end at the same minute."""
 
 
 class StagedRecordings:

@@ -35,7 +35,7 @@ from packager.library.storage_interface import FileChangedError
 from packager.redaction import redacted_url
 from packager.retry_policy import FailureCount
 from packager.s3.counters import REFUSED, UNAVAILABLE, S3Counters
-from packager.s3.limits import MAX_IN_FLIGHT, S3RequestLimits
+from packager.s3.limits import S3RequestLimits
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
@@ -78,9 +78,6 @@ _REFUSALS = frozenset(
     }
 )
 """Codes of S3 that don't go away until somebody changes something."""
-
-TURN_SECONDS = 10.0
-"""Seconds for which a request waits until there are fewer."""
 
 PAGE_KEYS = 1000
 """Keys of a page of a listing, as S3 returns them."""
@@ -248,7 +245,6 @@ class S3Client:
             )
         except (BaseError, ValueError):  # the messages may quote the variables
             raise ValueError(f"{address}: a value of the AWS_* variables isn't possible") from None
-        self._turns = threading.BoundedSemaphore(MAX_IN_FLIGHT)
         self._clock = clock
         self.reachability = Reachability(limits, clock)
         self._told: set[str] = set()
@@ -451,12 +447,9 @@ class S3Client:
 
     @contextmanager
     def _request(self, key: str) -> Iterator[None]:
-        """Send a request when it is its turn, and translate what goes wrong."""
+        """Send a request, and translate what goes wrong."""
         reachability = self.reachability
         reachability.require()
-        if not self._turns.acquire(timeout=TURN_SECONDS):
-            reachability.gave_up()
-            raise UnavailableError("too many requests to S3 wait")
         self.counters.sent()
         began = self._clock()
         try:
@@ -483,7 +476,6 @@ class S3Client:
             reachability.succeeded()
         finally:
             self.counters.answered(self._clock() - began)
-            self._turns.release()
 
     def _failure(self, error: Exception) -> Exception:
         """Convert the error of a failed request, without S3's own words."""

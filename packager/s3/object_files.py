@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from packager.blocking_calls import ThreadFlights
 from packager.library.file_endings import SUBTITLE_ENDINGS, UNREAD_SUBTITLE_ENDINGS
 from packager.library.local_storage import NotFoundError, is_served
 from packager.library.storage_interface import FileBelow, FileChangedError, Identity
@@ -25,7 +26,6 @@ from packager.s3.client import ObjectVersion, S3Client, UnavailableError
 from packager.s3.limits import S3Limits
 from packager.s3.object_reader import ObjectReader, identity_of
 from packager.s3.segment_cache import ENCODED_FOLDER
-from packager.s3.thread_flights import ThreadFlights
 from packager.threads import ThreadLimits, Threads
 
 K = TypeVar("K", bound=Hashable)
@@ -152,7 +152,7 @@ class S3Objects:
         self._lock = threading.Lock()
         # The one that wasn't asked for for longest comes first.
         self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._lookups = ThreadFlights[str, ObjectVersion | None](limits.wait_seconds)
+        self._lookups = ThreadFlights[str, ObjectVersion | None]()
 
     def open(self, name: str) -> S3File:
         """Open an object by its name; see `Storage`."""
@@ -215,13 +215,12 @@ class _KeptAnswers(Generic[K, V]):
 
     Args:
         most: answers that are kept.
-        wait_seconds: for how long a thread waits while another one asks S3.
         clock: seconds.
     """
 
-    def __init__(self, most: int, wait_seconds: float, clock: Callable[[], float]) -> None:
+    def __init__(self, most: int, clock: Callable[[], float]) -> None:
         self._most = most
-        self._flights = ThreadFlights[K, V](wait_seconds)
+        self._flights = ThreadFlights[K, V]()
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: OrderedDict[K, tuple[V, float]] = OrderedDict()
@@ -306,10 +305,8 @@ class S3FolderNames:
     ) -> None:
         self._client = client
         self._most = min(most, limits.names)
-        self._stems: _KeptAnswers[tuple[str, str], list[str]] = _KeptAnswers(
-            MAX_STEMS, limits.wait_seconds, clock
-        )
-        self._folders: _KeptAnswers[str, _FolderFiles] = _KeptAnswers(MAX_FOLDERS, limits.wait_seconds, clock)
+        self._stems: _KeptAnswers[tuple[str, str], list[str]] = _KeptAnswers(MAX_STEMS, clock)
+        self._folders: _KeptAnswers[str, _FolderFiles] = _KeptAnswers(MAX_FOLDERS, clock)
 
     def renditions(self, folder: str, title: str) -> list[str]:
         """Return a title's files, in ascending order of height."""

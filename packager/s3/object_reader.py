@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
 
+from packager.blocking_calls import ThreadFlights
 from packager.library.storage_interface import Identity
 from packager.s3.block_cache import BlockCache, BlockKey
 from packager.s3.client import ObjectVersion, S3Client
@@ -33,8 +33,7 @@ class ObjectReader:
         self._client = client
         self._cache = cache
         self._limits = limits
-        self._lock = threading.Lock()
-        self._fetched: dict[BlockKey, Future[bytes]] = {}
+        self._fetches = ThreadFlights[BlockKey, bytes]()
 
     def read_first(self, key: str) -> ObjectVersion:
         """Open an object of which nothing is known by reading its first block; raises as `S3Client`."""
@@ -70,57 +69,29 @@ class ObjectReader:
         }
         lacking = [number for number in ranges if number not in pieces]
         self._client.counters.looked_up(len(pieces), len(lacking))
-        for number, block in self._blocks(version, identity, lacking):
+        keys = [(identity, number) for number in lacking]
+        for (_, number), block in self._fetches.do_all(keys, functools.partial(self._fetch, version)):
             first, behind = ranges[number]
             pieces[number] = block[first:behind]
         return pieces[offset // size] if len(pieces) == 1 else b"".join(pieces[number] for number in ranges)
 
-    def _blocks(
-        self, version: ObjectVersion, identity: Identity, numbers: Sequence[int]
-    ) -> Iterator[tuple[int, bytes]]:
-        """Fetch blocks, or wait for those who fetch them."""
-        own: dict[int, Future[bytes]] = {}
-        others: dict[int, Future[bytes]] = {}
-        size = self._limits.cache.block_bytes
-        with self._lock:
-            for number in numbers:
-                key = identity, number
-                if (fetched := self._fetched.get(key)) is not None:
-                    others[number] = fetched
-                else:
-                    own[number] = self._fetched[key] = Future()
-        try:
-            # Somebody may have fetched it since it was looked for.
-            for number, fetched in own.items():
-                if (block := self._cache.read((identity, number), 0, size)) is not None:
-                    fetched.set_result(block)
-            for run in _runs(
-                [number for number, fetched in own.items() if not fetched.done()],
-                max(1, self._limits.requests.request_bytes // size),
-            ):
-                self._fetch(version, identity, run, own)
-        except BaseException as error:
-            for fetched in own.values():
-                if not fetched.done():
-                    fetched.set_exception(error)
-            raise
-        finally:
-            with self._lock:
-                for number in own:
-                    del self._fetched[identity, number]
-        for number, fetched in (own | others).items():
-            yield number, fetched.result(self._limits.wait_seconds)
-
-    def _fetch(
-        self, version: ObjectVersion, identity: Identity, run: range, own: dict[int, Future[bytes]]
-    ) -> None:
-        size = self._limits.cache.block_bytes
-        start = run.start * size
-        data = self._client.read(version, start, min(run.stop * size, version.size))
-        for number in run:
-            block = data[number * size - start : (number + 1) * size - start]
-            self._cache.keep((identity, number), block)
-            own[number].set_result(block)
+    def _fetch(self, version: ObjectVersion, keys: Sequence[BlockKey]) -> Iterator[tuple[BlockKey, bytes]]:
+        """Fetch blocks, those together that follow each other."""
+        size, lacking = self._limits.cache.block_bytes, list[BlockKey]()
+        for key in keys:
+            # Another call may have fetched it since it was looked for.
+            if (block := self._cache.read(key, 0, size)) is not None:
+                yield key, block
+            else:
+                lacking.append(key)
+        identity, runs = identity_of(version), max(1, self._limits.requests.request_bytes // size)
+        for run in _runs([number for _, number in lacking], runs):
+            start = run.start * size
+            data = self._client.read(version, start, min(run.stop * size, version.size))
+            for number in run:
+                block = data[number * size - start : (number + 1) * size - start]
+                self._cache.keep((identity, number), block)
+                yield (identity, number), block
 
 
 def _runs(numbers: Iterable[int], most: int) -> Iterator[range]:

@@ -21,10 +21,7 @@ class TitleLimits(IndexCacheLimits):
         manifest_segments: most segments that one manifest names; each takes half a kilobyte to write.
         text_bytes: memory for playlists and manifests, which are written once for all requests.
         texts: most texts that are kept.
-        clips_at_once: most texts of clips that are written at the same time, one for each client: each thread
-            that computes delays the event loop.
-        clips_waiting: most requests that wait for their turn to have one written.
-        clips_rest: how long a client's next one waits, as a share of the time that the last one took.
+        clips: threads in which texts of clips are written: each thread that computes delays the event loop.
         i_frame_files: most films whose I-frames are remembered, and most clips; a megabyte each at most.
     """
 
@@ -35,9 +32,9 @@ class TitleLimits(IndexCacheLimits):
     manifest_segments: int = 120_000
     text_bytes: int = 16 << 20
     texts: int = 1024
-    clips_at_once: int = 2
-    clips_waiting: int = 64
-    clips_rest: float = 1.0
+    clips: ThreadLimits = field(
+        default_factory=lambda: ThreadLimits(threads=2, client_threads=1, waiting=64, rest=1.0)
+    )
     i_frame_files: int = 32
     sidecars: SidecarLimits = field(default_factory=SidecarLimits)
     sequences: SequenceLimits = field(default_factory=SequenceLimits)

@@ -6,20 +6,18 @@ Everything here blocks on the disk and may be called from several threads at onc
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from urllib.parse import quote
 
 import structlog
 
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
-from packager.fair_queue import FairSemaphore, TooManyWaitingError
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import Identity, LibraryFile, Storage
 from packager.library.title_files import RENDITION
 from packager.single_flight_cache import CacheLimits, SingleFlightCache
-from packager.threads import Threads
-from packager.transient_errors import NotReadyError
+from packager.threads import ClientThreads, Threads
 from packager.vod.clip_sequence import ClipSequence, make_sequence, read_sequence
 from packager.vod.file_lookup import IndexedFile, IndexedFiles, all_text_tracks, find_track, offered_indexes
 from packager.vod.film_facts import FilmFacts
@@ -82,7 +80,7 @@ class Titles:
         encoded: EncodedTracks = lambda _: (),
     ) -> None:
         self.threads = Threads(replace(limits.threads, wait_seconds=limits.wait_seconds), "vod")
-        self._clip_turns = FairSemaphore(limits.clips_at_once, 1, limits.clips_waiting, limits.clips_rest)
+        self._clip_threads = Threads(limits.clips, "clips")
         self.files = IndexedFiles(library, limits, encoded)
         self.segments = FilmSegments(self.files)
         self.pictures = FilmPictures(self.files, limits)
@@ -168,24 +166,19 @@ class Titles:
 
         return self._once(f"track {track}{clip.query}", found, make).decode()
 
-    @contextlib.asynccontextmanager
-    async def clip_turn(self, name: str, client: str) -> AsyncIterator[None]:
-        """Wait for a client's turn to have a text of a clip written, whose bounds it can vary at will.
-
-        The film has an index then, so that no place of the turn waits for an index.
+    async def threads_for_clips(self, name: str, client: str, key: Hashable | None = None) -> ClientThreads:
+        """Return the threads for a client's texts of clips, whose bounds it can vary at will.
 
         Args:
+            name: the film, which has an index then.
             client: such as a network; clients take turns.
+            key: names the result; see `Threads.of`.
 
         Raises:
             NotReadyError: too many wait. Also raises as :meth:`multivariant_playlist`.
         """
         await self.threads.of(client, ("film", name)).run(self.files.resolve, name)
-        try:
-            async with self._clip_turns.held(client):
-                yield
-        except TooManyWaitingError:
-            raise NotReadyError from None
+        return self._clip_threads.of(client, key)
 
     def _renditions_beside(self, name: str) -> list[IndexedFile]:
         """Return the other renditions of the title that a file is one of."""

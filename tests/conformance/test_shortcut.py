@@ -234,7 +234,7 @@ async def test_a_crowd_that_comes_at_once_has_one_lookup(library: Path) -> None:
     async def look_up() -> LibraryFile:
         nonlocal lookups
         lookups += 1
-        return await open_file(own, "small.mp3")
+        return await open_file(own, "small.mp3", "")
 
     open_files = OpenFileCache(valid_seconds=1.0)
     crowd = [open_files.get(b"/media/small.mp3", look_up, "audio/mpeg", ()) for _ in range(50)]
@@ -326,7 +326,9 @@ async def test_one_of_many_that_ask_in_one_turn_looks_the_file_up_again(library:
     """The others have it as it was, and then as it is."""
     own = Library(library)
     open_files = OpenFileCache(valid_seconds=1000.0)
-    first = await open_files.get(b"/media/small.mp3", lambda: open_file(own, "small.mp3"), "audio/mpeg", ())
+    first = await open_files.get(
+        b"/media/small.mp3", lambda: open_file(own, "small.mp3", ""), "audio/mpeg", ()
+    )
     kept = open_files.find(b"/media/small.mp3")
     assert kept is not None
     kept.renewed_from = 0.0
@@ -337,7 +339,9 @@ async def test_one_of_many_that_ask_in_one_turn_looks_the_file_up_again(library:
     assert open_files.fresh(b"/media/small.mp3") is kept
     kept.valid_until = 0.0
     assert open_files.fresh(b"/media/small.mp3") is None
-    second = await open_files.get(b"/media/small.mp3", lambda: open_file(own, "small.mp3"), "audio/mpeg", ())
+    second = await open_files.get(
+        b"/media/small.mp3", lambda: open_file(own, "small.mp3", ""), "audio/mpeg", ()
+    )
     assert second.source.descriptor() != first.source.descriptor()
     found = open_files.find(b"/media/small.mp3")
     assert found is not None

@@ -9,15 +9,8 @@ from functools import partial
 
 import pytest
 
-from packager.threads import (
-    SERVER,
-    CrowdedError,
-    LackingError,
-    ThreadLimits,
-    Threads,
-    awaited,
-    may_be_repeated,
-)
+from packager.blocking_calls import LackingError, awaited, may_be_repeated
+from packager.threads import SERVER, CrowdedError, ThreadLimits, Threads
 from tests.waiting import until
 
 STRANGER, NEIGHBOUR, THIRD = "192.0.2.1", "192.0.2.2", "2001:db8::/64"

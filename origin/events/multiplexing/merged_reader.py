@@ -106,7 +106,7 @@ class MergedReader:
         access: checks which channels the client may read.
         write: writes an event for the client.
         most: channels at once.
-        turns: in which the events of all clients are written.
+        turns: the client's, in which its events are written.
 
     Attributes:
         is_open: whether the client may subscribe to more.

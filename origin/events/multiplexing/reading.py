@@ -71,7 +71,6 @@ class MultiplexedReading:
     Args:
         admission: has room for readers, or not.
         guard: decides about channels whose addresses need a token; None where none does.
-        turns: in which the events of all clients are written.
     """
 
     def __init__(
@@ -81,9 +80,7 @@ class MultiplexedReading:
         admission: Admission,
         limits: MultiplexingLimits,
         guard: TokenGuard | None = None,
-        turns: AnswerTurns | None = None,
     ) -> None:
-        self._turns = AnswerTurns() if turns is None else turns
         self._guard = guard
         self.directory = directory
         self.authorization = authorization
@@ -100,7 +97,8 @@ class MultiplexedReading:
             found = await self.authorization.readable_until(request, ends, [key] if key else [])
             return {name: min(until, ends[name]) for name, until in found.items()}
 
-        return MergedReader(self.directory, access, write, self.limits.channels, self._turns)
+        turns = AnswerTurns.of(request.scope)
+        return MergedReader(self.directory, access, write, self.limits.channels, turns)
 
     async def _signed_until(self, request: Request, names: Collection[str]) -> dict[str, float]:
         """Return the channels whose addresses a request may fetch, and until when its token lets it.

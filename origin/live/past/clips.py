@@ -170,7 +170,8 @@ class ClipRequest(Struct, frozen=True, gc=False):
         size = len(movie.head) + movie.layout.size
         described = RepresentationMetadata(size, media_type, movie.etag, float(floor(self.bounds.end)))
         segments = SegmentFiles(self.renditions, stored, past_of(self.stream, self.renditions, stored))
-        source = MovieSource((MemoryFile(movie.head), movie.layout), segments.locate, threads=stored.threads)
+        threads = stored.threads.of(network_of(self.request.client))
+        source = MovieSource((MemoryFile(movie.head), movie.layout), segments.locate, threads=threads)
         return await movie_reply(self.request, source, described, caching, self._file_name)
 
     @property
@@ -264,7 +265,8 @@ class ClipReplies:
         return PendingTask(self._reply(outcome)) if isinstance(outcome, ClipRequest) else outcome
 
     def _earlier(self, asked: ClipSpan) -> EarlierSegments:
-        return EarlierSegments(asked.renditions, past_of(asked.stream, asked.renditions, self._stored))
+        past = past_of(asked.stream, asked.renditions, self._stored)
+        return EarlierSegments(asked.renditions, past, client=network_of(asked.request.client))
 
     async def _with_earlier(self, asked: ClipSpan, choices: Sequence[Mapping[str, Rendition]]) -> Reply:
         """Reply with a span that begins before the playlists do."""
@@ -324,9 +326,10 @@ class ClipReplies:
         key = asked.key
         movie = self._heads.find(key)
         if movie is None:
-            async with self._turns.held(network_of(asked.request.client)):
+            network = network_of(asked.request.client)
+            async with self._turns.held(network):
                 make = functools.partial(asked.make, self._stored)
-                movie = await self._stored.threads.run(self._heads.get, key, make)
+                movie = await self._stored.threads.of(network, key).run(self._heads.get, key, make)
         return movie
 
 

@@ -27,12 +27,17 @@ def is_dash_captions(named: RenditionFile, rendition: Rendition) -> bool:
 
 
 async def render_dash_captions(
-    named: RenditionFile, stream: LiveStream, rendition: Rendition, stored_segments: StoredSegments
+    named: RenditionFile,
+    stream: LiveStream,
+    rendition: Rendition,
+    stored_segments: StoredSegments,
+    network: str,
 ) -> bytes | None:
     """Return an init segment, or a segment of captions.
 
     Args:
         stored_segments: reads those that have left memory.
+        network: the client's, which takes turns with others.
 
     Returns:
         Its bytes; None where there is none.
@@ -42,13 +47,13 @@ async def render_dash_captions(
     window = rendition.window
     segment, begin = window.at(named.number), stream.presentation.media_time(named.number)
     if segment is None or begin is None:
-        return await _earlier(named.number, stream, rendition, stored_segments)
-    text = None if segment.gap else await _text(window, named.number, stored_segments)
+        return await _earlier(named.number, stream, rendition, stored_segments, network)
+    text = None if segment.gap else await _text(window, named.number, stored_segments, network)
     return None if text is None and not segment.gap else _packed(text, begin, segment.duration, named.number)
 
 
 async def _earlier(
-    number: int, stream: LiveStream, rendition: Rendition, stored_segments: StoredSegments
+    number: int, stream: LiveStream, rendition: Rendition, stored_segments: StoredSegments, network: str
 ) -> bytes | None:
     """Return a segment of captions that has left the playlist; None where the DVR hasn't its time."""
     past = past_of(stream, stream.renditions, stored_segments)
@@ -58,13 +63,13 @@ async def _earlier(
     coded = [past[name] for name, one in stream.renditions.items() if one.language is None and name in past]
     # A rendition that was added since has nothing of that time.
     for one in coded:
-        if (timed := await one.threads.run(media_time, one, number)) is not None:
+        if (timed := await one.threads.of(network).run(media_time, one, number)) is not None:
             break
     else:
         return None
-    found, text = await own.threads.run(own.find, number), None
+    found, text = await own.threads.of(network).run(own.find, number), None
     if found is not None and found.stored is not None:
-        text = await stored_segments.read_whole((own.place_of(found), found.stored))
+        text = await stored_segments.read_whole((own.place_of(found), found.stored), network)
         if text is None:
             return None
     # Where there are no captions nothing was said.
@@ -80,8 +85,8 @@ def _packed(text: bytes | None, begin: Fraction, duration: Fraction, number: int
         return None
 
 
-async def _text(window: Window, number: int, stored_segments: StoredSegments) -> bytes | None:
+async def _text(window: Window, number: int, stored_segments: StoredSegments, network: str) -> bytes | None:
     if (stored := window.stored(number)) is not None:
-        return await stored_segments.read_whole(stored)
+        return await stored_segments.read_whole(stored, network)
     data = window.segment(number)
     return None if data is None else bytes(data)

@@ -181,7 +181,8 @@ class DelayedReplies:
         if address.name not in (MANIFEST, MULTIVARIANT) and (rendition is None or address.name != PLAYLIST):
             return refusal(request, 404, stream.target_duration)
         asked = _Delayed(request, address, delay, stream, Fraction(stream.wall_clock()) - delay)
-        earlier = EarlierSegments(stream.renditions, past_of(stream, stream.renditions, self._stored))
+        past = past_of(stream, stream.renditions, self._stored)
+        earlier = EarlierSegments(stream.renditions, past, client=network_of(request.client))
         if earlier.has(asked.until - (LISTED_TARGET_DURATIONS + 1) * stream.target_duration):
             return PendingTask(self._reply_from_past(asked, rendition, earlier))
         if address.name == MANIFEST:
@@ -208,9 +209,10 @@ class DelayedReplies:
 
         async def read() -> _ReadMinutes:
             start = number * READ_SECONDS - BEFORE_TARGET_DURATIONS * stream.target_duration
-            async with self._reading.held(network_of(asked.request.client)):
+            network = network_of(asked.request.client)
+            async with self._reading.held(network):
                 found = await earlier.listing(Fraction(start), Fraction(end), stream.cadence.segment_duration)
-                ranges = await ranges_of(stream, Fraction(start), Fraction(end), self._stored)
+                ranges = await ranges_of(stream, Fraction(start), Fraction(end), self._stored, network)
             edge = None if is_settled else newest.program_date_time + newest.duration
             return _ReadMinutes(found, ranges, number * READ_SECONDS, edge)
 
@@ -244,7 +246,8 @@ class DelayedReplies:
             ranges = stretch.ranges.tags_within(
                 leading[0].program_date_time, leading[-1].program_date_time + leading[-1].duration
             )
-            return await SHARED_THREADS.run(presentation.delayed, listing.segments, ranges)
+            threads = SHARED_THREADS.of(network_of(asked.request.client))
+            return await threads.run(presentation.delayed, listing.segments, ranges)
 
         if stretch.manifest is None:
             stretch.manifest = await self._being_made.do(key, make)

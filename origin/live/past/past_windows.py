@@ -84,7 +84,11 @@ class PastWindowReplies:
         past_segments = past_of(stream, stream.renditions, self._stored)
         needs_segments = address.name == MANIFEST and not is_long_over(bounds.end, stream)
         earlier = EarlierSegments(
-            stream.renditions, past_segments, address.rendition, outlined=not needs_segments
+            stream.renditions,
+            past_segments,
+            address.rendition,
+            outlined=not needs_segments,
+            client=network_of(request.client),
         )
         has_earlier = span.start is not None and earlier.has(bounds.start)
         is_redirected = span.start is None or is_relative(span) or (past is not None and past.is_cut)
@@ -124,7 +128,8 @@ class PastWindowReplies:
         """Reply with a listed span that is over, with date ranges that the live playlist may have lost."""
         begin, end = asked.past.first.program_date_time, asked.past.behind
         try:
-            stored = await ranges_of(asked.stream, begin, end, self._stored)
+            network = network_of(asked.request.client)
+            stored = await ranges_of(asked.stream, begin, end, self._stored, network)
         except OSError as error:
             return unreadable(asked.request, asked.stream.name, error)
         ranges = stored.lines_within(begin, end, asked.date_ranges)
@@ -167,9 +172,10 @@ class PastWindowReplies:
 
     async def _read_earlier(self, asked: BoundedSpan, earlier: EarlierSegments) -> _ReadSpan:
         async def read() -> _ReadSpan:
-            async with self._reading.held(network_of(asked.request.client)):
-                begin, end = asked.bounds.start - LONGEST_SEGMENT, asked.bounds.end
-                ranges = await ranges_of(asked.stream, begin, end or _now(asked.stream), self._stored)
+            network = network_of(asked.request.client)
+            async with self._reading.held(network):
+                begin, end = asked.bounds.start - LONGEST_SEGMENT, asked.bounds.end or _now(asked.stream)
+                ranges = await ranges_of(asked.stream, begin, end, self._stored, network)
                 # In the step in which the rest is decided.
                 past = await earlier.window(*asked.bounds, may_lack=asked.address.name == MANIFEST)
             return _ReadSpan(past, ranges)

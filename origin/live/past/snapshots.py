@@ -206,7 +206,8 @@ class SnapshotReplies:
         start, end = asked.moment - EARLIER_SECONDS, asked.moment + Fraction(1, 1000)
         window, finished = asked.rendition.window, asked.rendition.window.finished
         before = finished.oldest_number
-        found = list(await past.threads.run(past.read, start, end, before))
+        threads = past.threads.of(network_of(asked.request.client))
+        found = list(await threads.run(past.read, start, end, before))
         held = finished.dated(start, end, before) if finished.is_stepped else window.unlisted
         found += (one for one in held if one.program_date_time < end)
         if is_ahead:
@@ -233,7 +234,8 @@ class SnapshotReplies:
 
     async def _picture(self, asked: SnapshotRequest) -> bytes:
         """Read the key frame of a moment, and return its picture, kept or drawn."""
-        found = await self._stored.threads.run(asked.key_frame, self._stored)
+        threads = self._stored.threads.of(network_of(asked.request.client))
+        found = await threads.run(asked.key_frame, self._stored)
         key = asked.key(found)
         data = self._kept.get(key)
         if data is None:

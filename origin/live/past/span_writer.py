@@ -60,11 +60,13 @@ class SpanWriter:
         presentation = stream.presentation
 
         async def find() -> None:
-            async with self._turns.held(network_of(asked.request.client)):
+            network = network_of(asked.request.client)
+            async with self._turns.held(network):
                 segments = _with_listed(asked.past.segments, stream.renditions)
                 begin, end = asked.past.first.program_date_time, Fraction(stream.wall_clock())
-                ranges = (await ranges_of(stream, begin, end, self._stored)).tags_within(begin, end)
-                presentation.spans.add(start, await SHARED_THREADS.run(presentation.span, segments, ranges))
+                stored = await ranges_of(stream, begin, end, self._stored, network)
+                ranges, threads = stored.tags_within(begin, end), SHARED_THREADS.of(network)
+                presentation.spans.add(start, await threads.run(presentation.span, segments, ranges))
 
         if (reply := asked.dynamic_manifest()) is None:
             try:
@@ -84,8 +86,9 @@ class SpanWriter:
                 gzip_cache.gzip(text)
             return text
 
-        async with self._turns.held(network_of(asked.request.client)):
-            return await SHARED_THREADS.run(write)
+        network = network_of(asked.request.client)
+        async with self._turns.held(network):
+            return await SHARED_THREADS.of(network).run(write)
 
 
 def _with_listed(

@@ -149,13 +149,14 @@ class StartOver:
         stream, start = asked.stream, asked.bounds.start
         presentation = stream.presentation
         past = past_of(stream, stream.renditions, self._stored)
-        async with self._reading.held(network_of(asked.request.client)):
+        network = network_of(asked.request.client)
+        async with self._reading.held(network):
             ranges = await self._ranges(asked)
-            earlier = EarlierSegments(stream.renditions, past, name)
+            earlier = EarlierSegments(stream.renditions, past, name, client=network)
             made = await earlier.growing(start, partial(presentation.skip_boundary, name))
         if made is not None:
             made.ranges = ranges
-            await SHARED_THREADS.run(gzip_cache.join, made.lasting)
+            await SHARED_THREADS.of(network).run(gzip_cache.join, made.lasting)
             # The viewers of a later beginning are redirected.
             if made.first.program_date_time <= start and not is_relative(asked.span):
                 self._known(presentation).add(start, name, made)
@@ -179,9 +180,10 @@ class StartOver:
 
         async def begin() -> GrowingSpan:
             made, segments = begun(), list(settled_segments(window, first.number, number))
-            async with self._turns.held(network_of(asked.request.client)):
-                await SHARED_THREADS.run(made.extend, segments)
-                await SHARED_THREADS.run(gzip_cache.join, made.lasting)
+            network = network_of(asked.request.client)
+            async with self._turns.held(network):
+                await SHARED_THREADS.of(network).run(made.extend, segments)
+                await SHARED_THREADS.of(network).run(gzip_cache.join, made.lasting)
             self._known(presentation).add(start, name, made)
             return made
 
@@ -207,7 +209,9 @@ class StartOver:
         end = Fraction(stream.wall_clock()) + MOST_DISTANT_SECONDS
 
         async def read() -> SpanRanges:
-            return SpanRanges(await ranges_of(stream, begin, end, self._stored), version)
+            return SpanRanges(
+                await ranges_of(stream, begin, end, self._stored, network_of(asked.request.client)), version
+            )
 
         return await self._ranges_read.do((stream.presentation, version, begin), read)
 

@@ -101,7 +101,11 @@ class ThumbnailReplies:
         found: PastWindow | None = None
         for rendition in pictures:
             shown = {rendition.name: rendition}
-            earlier = EarlierSegments(shown, past_of(asked.stream, shown, self._stored), outlined=True)
+            past_segments, network = (
+                past_of(asked.stream, shown, self._stored),
+                network_of(asked.request.client),
+            )
+            earlier = EarlierSegments(shown, past_segments, outlined=True, client=network)
             has_earlier = earlier.has(asked.bounds.start)
             past = await earlier.window(*asked.bounds) if has_earlier else past_window(shown, *asked.bounds)
             if past is not None and not past.first.gap:
@@ -123,10 +127,12 @@ class ThumbnailReplies:
         """Write the WebVTT in a thread; of a long span that takes a while."""
         request = asked.request
         try:
-            async with self._turns.held(network_of(request.client)):
+            network = network_of(request.client)
+            async with self._turns.held(network):
                 past = await self._shown(asked, pictures)
                 if past is not None:
-                    return await SHARED_THREADS.run(lambda: _reply(asked, self._listed.outlined(past)))
+                    threads = SHARED_THREADS.of(network)
+                    return await threads.run(lambda: _reply(asked, self._listed.outlined(past)))
         except TooManyWaitingError:
             return refusal(request, 503, 0, retry_after=asked.stream.target_duration)
         except OSError as error:

@@ -24,6 +24,7 @@ from origin.answers.reply import Reply
 from origin.answers.representation_replies import RepresentationReplies, with_first_bytes
 from origin.answers.request import Request
 from origin.answers.single_flight import SingleFlight
+from origin.http.client_limits import network_of
 from origin.http.representation import RepresentationMetadata
 from packager.library.local_storage import LocalFile, NotFoundError
 from packager.past.date_range_file import DateRangeFile, StoredRanges
@@ -95,7 +96,8 @@ async def stored_reply(request: Request, stored: StoredFile, release: Callable[[
     file = stored.file
     metadata = RepresentationMetadata(file.size, stored.media_type, media_tag(stored.name, file.size))
     headers = ((b"cache-control", stored.caching.encode("latin-1")),)
-    source = ThreadSource(file.pread, release, file.threads, file.descriptor())
+    threads = file.threads.of(network_of(request.client))
+    source = ThreadSource(file.pread, release, threads, file.descriptor())
     try:
         return await with_first_bytes(
             RepresentationReplies(metadata, headers, time.time()).reply(request, source)
@@ -135,21 +137,25 @@ class StoredSegments:
         self._past: OrderedDict[str, PastSegments] = OrderedDict()
         self._date_ranges: OrderedDict[Path, DateRangeFile] = OrderedDict()
 
-    async def date_ranges(self, folder: str, begin: Fraction, end: Fraction) -> StoredRanges:
+    async def date_ranges(self, folder: str, begin: Fraction, end: Fraction, network: str) -> StoredRanges:
         """Return the date ranges of a span of a channel that are kept beside its DVR.
 
         Args:
             folder: of any of its renditions, on disk or in S3.
             begin: seconds since the epoch.
             end: seconds since the epoch.
+            network: the client's, which takes turns with others.
 
         Raises:
             OSError: S3 can't be reached now.
         """
         if not folder.startswith(S3_SCHEME):
-            return await SHARED_THREADS.run(self._date_range_file(Path(folder).parent).within, begin, end)
+            within = self._date_range_file(Path(folder).parent).within
+            return await SHARED_THREADS.of(network).run(within, begin, end)
         found = None if self._bucket is None else self._bucket.date_ranges(folder)
-        return StoredRanges() if found is None else await self.threads.run(found.within, begin, end)
+        return (
+            StoredRanges() if found is None else await self.threads.of(network).run(found.within, begin, end)
+        )
 
     def _date_range_file(self, folder: Path) -> DateRangeFile:
         found = self._date_ranges.pop(folder, None) or DateRangeFile(folder)
@@ -190,26 +196,28 @@ class StoredSegments:
         Raises:
             OSError: the system has no descriptor for it now, or S3 can't be reached.
         """
-        file = await self._run(self.open, stored)
+        file = await self._run(network_of(request.client), self.open, stored)
         if file is None:
             return None
         return await stored_reply(request, StoredFile(file, name, media_type, caching), file.close)
 
-    async def read_part(self, stored: tuple[str, StoredSegment], index: int) -> bytes | None:
-        """Read a part out of its segment; None where there is no such part."""
+    async def read_part(self, stored: tuple[str, StoredSegment], index: int, network: str) -> bytes | None:
+        """Read a part out of its segment for a client's network; None where there is no such part."""
         if index >= len(stored[1].part_sizes):
             return None
-        return await self._run(self._read, stored, index)
+        return await self._run(network, self._read, stored, index)
 
-    async def read_whole(self, stored: tuple[str, StoredSegment]) -> bytes | None:
-        """Read a segment; None where it isn't what it was."""
-        return await self._run(self._read, stored, None)
+    async def read_whole(self, stored: tuple[str, StoredSegment], network: str) -> bytes | None:
+        """Read a segment for a client's network; None where it isn't what it was."""
+        return await self._run(network, self._read, stored, None)
 
-    async def _run(self, read: Callable[..., T], stored: tuple[str, StoredSegment], *rest: int | None) -> T:
+    async def _run(
+        self, network: str, read: Callable[..., T], stored: tuple[str, StoredSegment], *rest: int | None
+    ) -> T:
         """Call what blocks in a thread."""
         if self._bucket is not None and stored[0].startswith(S3_SCHEME):
-            return await self._bucket.threads.run(read, *stored, *rest)
-        return await SHARED_THREADS.run(read, *stored, *rest)
+            return await self._bucket.threads.of(network).run(read, *stored, *rest)
+        return await SHARED_THREADS.of(network).run(read, *stored, *rest)
 
     @property
     def threads(self) -> Threads:
@@ -288,13 +296,14 @@ def past_of(stream: LiveStream, renditions: Iterable[str], stored: StoredSegment
 
 
 async def ranges_of(
-    stream: LiveStream, begin: Fraction, end: Fraction, stored: StoredSegments
+    stream: LiveStream, begin: Fraction, end: Fraction, stored: StoredSegments, network: str
 ) -> StoredRanges:
     """Return the date ranges of a span that are kept beside a DVR; none where the channel keeps no past.
 
     Args:
         begin: seconds since the epoch.
         end: seconds since the epoch.
+        network: the client's, which takes turns with others.
 
     Raises:
         OSError: S3 can't be reached now.
@@ -303,7 +312,7 @@ async def ranges_of(
     if entry is None or not entry.has_past:
         return StoredRanges()
     folder = next((one.folder for one in entry.renditions if one.folder is not None), None)
-    return StoredRanges() if folder is None else await stored.date_ranges(folder, begin, end)
+    return StoredRanges() if folder is None else await stored.date_ranges(folder, begin, end, network)
 
 
 class OldestDates:

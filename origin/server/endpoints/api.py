@@ -120,7 +120,6 @@ class Api:
         self._access = access
         self._authorization = authorization
         self._event_authorization = event_authorization
-        self._turns = AnswerTurns()
         self._oldest_dates = OldestDates(StoredSegments(services.live.dvr_bucket, PastBlocks))
 
     async def visitor(self, request: Request) -> Response:
@@ -146,25 +145,31 @@ class Api:
         name, _, recording = request.path_params["name"].partition("/")
         live = self._services_of.live
         if (channel := live.channels.get(name)) is not None:
-            found = [await self._describe_channel(channel, recording)]
+            found = [await self._describe_channel(request, channel, recording)]
         else:
             others = [one for one in live.streams_of_others() if one.name == name]
-            found = [await self._describe_stream(one, recording) for one in others]
+            found = [await self._describe_stream(request, one, recording) for one in others]
         for one in found:
             one["publisher"] = None
         return self._item(request, "live", name, found)
 
-    async def _describe_channels(self, _: Request, streams: Sequence[Channel | LiveStream]) -> Described:
+    async def _describe_channels(
+        self, request: Request, streams: Sequence[Channel | LiveStream]
+    ) -> Described:
         """Describe channels, as many as have no more recordings together than a page may have items."""
 
         async def describe_next(one: Channel | LiveStream) -> dict[str, Any]:
             return await (
-                self._describe_channel(one) if isinstance(one, Channel) else self._describe_stream(one)
+                self._describe_channel(request, one)
+                if isinstance(one, Channel)
+                else self._describe_stream(request, one)
             )
 
         return await _with_recordings(map(describe_next, streams))
 
-    async def _describe_channel(self, channel: Channel, recording: str | None = None) -> dict[str, Any]:
+    async def _describe_channel(
+        self, request: Request, channel: Channel, recording: str | None = None
+    ) -> dict[str, Any]:
         """Describe a channel, with all recordings or with one."""
         server, live = self._services_of.config.server, self._services_of.live
         # The nodes of a cluster serve one log, which may have more than this node's own.
@@ -176,10 +181,12 @@ class Api:
             **self._describe_owner(channel.name),
             "restarts": channel.restarts,
             "publisher": describe_publisher(channel, server.rtmp_port, server.srt_port),
-            **await self._recordings(channel.name, recording),
+            **await self._recordings(request, channel.name, recording),
         }
 
-    async def _describe_stream(self, stream: LiveStream, recording: str | None = None) -> dict[str, Any]:
+    async def _describe_stream(
+        self, request: Request, stream: LiveStream, recording: str | None = None
+    ) -> dict[str, Any]:
         oldest = await self._oldest_dates.of(stream)
         return {
             **describe_stream(stream, state_of_stream(stream), stream.viewers, oldest),
@@ -187,7 +194,7 @@ class Api:
             **self._describe_owner(stream.name),
             "restarts": 0,
             "publisher": None,
-            **await self._recordings(stream.name, recording),
+            **await self._recordings(request, stream.name, recording),
         }
 
     def _item(self, request: Request, area: str, name: str, found: list[dict[str, object]]) -> Response:
@@ -214,13 +221,17 @@ class Api:
         """
         page = ListPage.of(request.query_params)
         shows = self._shows(request)
-        listed = await self._turns.spread(one for one in tuple(items) if shows(f"/{area}/{one.name}"))
+        listed = await AnswerTurns.of(request.scope).spread(
+            one for one in tuple(items) if shows(f"/{area}/{one.name}")
+        )
         described = await describe_items(request, page.of_items(listed))
         return await self._write(request, page, described, len(listed))
 
     async def _write(self, request: Request, page: ListPage, items: Described, total: int) -> Response:
         base = self._base(request)
-        written = await self._turns.spread(msgspec.json.encode(based(one, base)) for one in items)
+        written = await AnswerTurns.of(request.scope).spread(
+            msgspec.json.encode(based(one, base)) for one in items
+        )
         fields = page.fields(f"{base}{quote(request.scope['path'])}", len(items), total)
         return Response(b"[%b]" % b",".join(written), 200, {**UNCACHED, **fields}, "application/json")
 
@@ -244,14 +255,14 @@ class Api:
             return {"owner": None if owner is None else owner.name}
         return {"owner": owner.name, "state": owner.state}
 
-    async def _recordings(self, channel: str, named: str | None) -> Mapping[str, object]:
+    async def _recordings(self, request: Request, channel: str, named: str | None) -> Mapping[str, object]:
         """Describe a channel's newest recordings, or the one with a name alone."""
         every = self._services_of.recordings.get(channel)
         if every is None:
             return NO_RECORDINGS
         found = [one for one in (every if named is None else [every.get(named)]) if one is not None]
         newest = found[:PAGE_ITEMS]
-        described = await self._turns.spread(describe(channel, one) for one in newest)
+        described = await AnswerTurns.of(request.scope).spread(describe(channel, one) for one in newest)
         address = f"/api/live/{quote(channel)}/recordings?offset={PAGE_ITEMS}"
         return {
             "recordings": described,
@@ -268,7 +279,9 @@ class Api:
         if (every := self._services_of.recordings.get(name)) is None:
             return plain_refusal(404, headers=UNCACHED)
         page, recordings = ListPage.of(request.query_params), tuple(every)
-        described = await self._turns.spread(describe(name, one) for one in page.of_items(recordings))
+        described = await AnswerTurns.of(request.scope).spread(
+            describe(name, one) for one in page.of_items(recordings)
+        )
         return await self._write(request, page, described, len(recordings))
 
     async def publish_key(self, request: Request) -> Response:
@@ -320,15 +333,17 @@ class Api:
         async def describe_next(mount: Mount) -> dict[str, Any]:
             if mount.name not in heard:
                 return describe_closed_station(mount)
-            return await self._describe_station(mount, recording)
+            return await self._describe_station(request, mount, recording)
 
         return await _with_recordings(map(describe_next, mounts))
 
-    async def _describe_station(self, mount: Mount, recording: str | None) -> dict[str, object]:
+    async def _describe_station(
+        self, request: Request, mount: Mount, recording: str | None
+    ) -> dict[str, object]:
         stream = self._services_of.live.simulcast_stream(mount.name)
         oldest = None if stream is None else await self._oldest_dates.of(stream)
         window_hours = self._services_of.config.limits.window_hours
-        recordings = await self._recordings(mount.name, recording)
+        recordings = await self._recordings(request, mount.name, recording)
         return describe_station(mount, stream, recordings, oldest, window_hours=window_hours)
 
     async def events(self, request: Request) -> Response:

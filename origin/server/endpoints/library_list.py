@@ -7,10 +7,9 @@ all other lists (`list_pages`).
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import cast
 from urllib.parse import quote, unquote
@@ -114,7 +113,7 @@ class LibraryList:
         self._searches = searches
         self._catalogue = catalogue
         self._is_needed = is_needed
-        self._written: OrderedDict[object, asyncio.Future[bytes]] = OrderedDict()
+        self._written: OrderedDict[Hashable, bytes] = OrderedDict()
 
     @property
     def _guard(self) -> TokenGuard | None:
@@ -195,7 +194,7 @@ class LibraryList:
         if self._folder is not None and self._folder.trouble and await self._is_gone(self._folder):
             return _folder_gone()
         key = (path, after, wanted.limit, view, page.offset, page.version, base, visible)
-        body = await self._write(key, page, base, visible)
+        body = await self._write(network_of(address), key, page, base, visible)
         headers = {**UNCACHED, **_page_fields(wanted, page, f"{base}{ADDRESS}")}
         return Response(body, media_type="application/json", headers=headers)
 
@@ -214,17 +213,17 @@ class LibraryList:
         return _folder_gone()
 
     async def _write(
-        self, key: object, page: CataloguePage, base: str, visible: VisibleFiles | None
+        self, network: str, key: Hashable, page: CataloguePage, base: str, visible: VisibleFiles | None
     ) -> bytes:
         """Encode a page in a thread, once for all requests for it."""
-        writing = self._written.get(key)
-        if writing is None or writing.cancelled():
-            writing = SHARED_THREADS.submit(_as_json, page, self._thumbnails, base, visible)
-            self._written[key] = writing
-            if len(self._written) > KEPT_PAGES:
-                self._written.popitem(last=False)
+        body = self._written.get(key)
+        if body is None:
+            threads = SHARED_THREADS.of(network, (self, key))
+            body = self._written[key] = await threads.run(_as_json, page, self._thumbnails, base, visible)
         self._written.move_to_end(key)
-        return await asyncio.shield(writing)
+        while len(self._written) > KEPT_PAGES:
+            self._written.popitem(last=False)
+        return body
 
 
 def _folder_gone() -> Response:

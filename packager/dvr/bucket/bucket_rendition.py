@@ -10,12 +10,12 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
 
 import structlog
 
+from packager.blocking_calls import in_parallel
 from packager.dvr import index, stored_cadence
 from packager.dvr.bucket.index_pieces import (
     INDEX_TYPE,
@@ -150,8 +150,7 @@ class BucketFolder:
         """
         self._header, self._has_past = stored_cadence.encode(cadence) + b"\n", newest is not None
         named = self._named(newest)
-        with ThreadPoolExecutor(READS_AT_ONCE) as threads:
-            contents = list(threads.map(self._read, named))
+        contents = list(in_parallel(self._read, named, READS_AT_ONCE))
         lines: dict[int, IndexLine] = {}
         pieces = []
         strange = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from packager.dvr.bucket.past_pieces import PastPieces
@@ -38,7 +37,6 @@ class DvrBucket(BucketFiles):
     def __init__(self, address: str, folder: Path, limits: S3Limits) -> None:
         super().__init__(address, folder, limits)
         self.storing_threads = Threads(ThreadLimits(threads=MAX_IN_FLIGHT), "dvr")
-        self._reads = ThreadPoolExecutor(MAX_IN_FLIGHT, "dvr-index")
         self._past: OrderedDict[tuple[str, Cadence], PastPieces] = OrderedDict()
         self._date_ranges: OrderedDict[str, DateRangeObjects] = OrderedDict()
 
@@ -55,7 +53,7 @@ class DvrBucket(BucketFiles):
         key = folder.removeprefix(f"{self.address}/")
         if key == folder or _FOLDER.fullmatch(key) is None:
             return None
-        found = self._past.pop((key, cadence), None) or PastPieces(self, key, cadence, self._reads, limits)
+        found = self._past.pop((key, cadence), None) or PastPieces(self, key, cadence, limits)
         self._past[key, cadence] = found
         if len(self._past) > MOST_READ_RENDITIONS:
             self._past.popitem(last=False)
@@ -74,7 +72,7 @@ class DvrBucket(BucketFiles):
         if key == folder or _FOLDER.fullmatch(key) is None:
             return None
         key = key.rpartition("/")[0]
-        found = self._date_ranges.pop(key, None) or DateRangeObjects(self.storing, key, self._reads)
+        found = self._date_ranges.pop(key, None) or DateRangeObjects(self.storing, key)
         self._date_ranges[key] = found
         if len(self._date_ranges) > MOST_READ_CHANNELS:
             self._date_ranges.popitem(last=False)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
+from packager.blocking_calls import ThreadFlights, in_background, in_parallel
 from packager.dvr import index, stored_cadence
 from packager.dvr.bucket.index_pieces import (
     CLOCK_SECONDS,
@@ -35,7 +36,7 @@ from packager.dvr.bucket.index_pieces import (
 )
 from packager.dvr.init_files import parse_init
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
-from packager.dvr.outline_cache import WAIT_SECONDS, OutlineReader
+from packager.dvr.outline_cache import OutlineReader
 from packager.dvr.own_files import MAX_INIT_BYTES
 from packager.dvr.stored_outlines import BucketOutlines
 from packager.library.local_storage import NotFoundError
@@ -43,14 +44,11 @@ from packager.past.coded_outlines import NotedOutline
 from packager.past.outlines import BLOCK_SEGMENTS, Outline, outlines_of
 from packager.past.stepped_past import DatedBlock, SteppedPast, numbered, within
 from packager.s3.client import UnavailableError
-from packager.s3.thread_flights import ThreadFlights
 from packager.window.cadence import Cadence
 from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import extension_of, stored_name
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
-
     from packager.s3.immutable_objects import BucketFiles
 
 _number = attrgetter("number")
@@ -74,6 +72,9 @@ MAX_TIMELINES = 256
 MAX_DIGESTS = 4096
 """Most digests of blocks' pieces that stay in memory: those of six weeks of segments of two seconds."""
 
+READS_AT_ONCE = 16
+"""Most pieces that are read at once for the same span."""
+
 MOST_UNREADABLE = 16
 """So many of the oldest pieces are tried in search of the oldest segment."""
 
@@ -96,7 +97,6 @@ class PastPieces:
     Args:
         key: the rendition's, without a slash at its end.
         cadence: of the channel; segments of another cadence can't share its playlists.
-        reads: where pieces are read, many at once.
         clock: seconds.
 
     Attributes:
@@ -108,12 +108,10 @@ class PastPieces:
         bucket: BucketFiles,
         key: str,
         cadence: Cadence,
-        reads: Executor,
         limits: DvrLimits = DEFAULT_LIMITS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.threads = bucket.threads
-        self._reads = reads
         self._client = bucket.client
         self._place = f"{bucket.address}/{key}"
         self._key = key
@@ -128,7 +126,7 @@ class PastPieces:
             f"{self._place} {self._outlined}",
             self._digest,
             self._made,
-            reads,
+            READS_AT_ONCE,
         )
         self._digests: dict[int, tuple[Sequence[PieceName], int]] = {}
         self._extension = extension_of(name)
@@ -139,7 +137,6 @@ class PastPieces:
         self._pieces: Sequence[PieceName] | None = None
         # The first ones, before all are listed.
         self._oldest: Sequence[PieceName] = ()
-        self._listing: Future[Sequence[PieceName]] | None = None
         self._looked_for_new = self._looked_for_old = self._looked_for_oldest = -float("inf")
         # When the newest pieces were listed, in seconds since the epoch.
         self._listed_at = -float("inf")
@@ -147,8 +144,8 @@ class PastPieces:
         self._dates: dict[PieceName, int | None] = {}
         self._stepped: tuple[Sequence[PieceName], SteppedPast | None] = (), None
         self._timelines: OrderedDict[tuple[int, int], Timeline | None] = OrderedDict()
-        self._looks = ThreadFlights[str, None](WAIT_SECONDS)
-        self._fetches = ThreadFlights[PieceName, tuple[PieceContent | None, bytes]](WAIT_SECONDS)
+        self._looks = ThreadFlights[str, None]()
+        self._fetches = ThreadFlights[PieceName, tuple[PieceContent | None, bytes]]()
 
     def place_of(self, segment: LiveSegment) -> str:
         """Return the address of a segment's object."""
@@ -323,8 +320,7 @@ class PastPieces:
 
     def _listed_around(self, start: Fraction, end: Fraction) -> Sequence[PieceName]:
         """List the pieces around a span, while others list all; none where some of theirs may be missing."""
-        if self._listing is None or self._listing.done():
-            self._listing = self._reads.submit(self._known)
+        in_background(self._known)
         number = max(int((start - CLOCK_SECONDS) / self._cadence.segment_duration), 0)
         found = sorted(next(list_pieces(self._client, self._index, number), []))
         dates = [one.date for one in found]
@@ -424,9 +420,9 @@ class PastPieces:
         """Read pieces, several at once."""
         known = {one: self._find(one) for one in pieces}
         # All wait for S3 at once; one thread makes segments.
-        coming = {one: self._reads.submit(self._fetch, one) for one in pieces if known[one] is None}
+        coming = in_parallel(self._fetch, (one for one in pieces if known[one] is None), READS_AT_ONCE)
         for one in pieces:
-            yield known[one] or self._keep(one, *coming[one].result())
+            yield known[one] or self._keep(one, *next(coming))
 
     def _read(self, piece: PieceName) -> Sequence[LiveSegment]:
         """Read the segments of a piece; of one that is gone, or that can't be read, none."""

@@ -11,12 +11,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
 
 import structlog
 
+from packager.blocking_calls import in_parallel
 from packager.dvr.bucket.index_pieces import (
     INDEX_TYPE,
     PieceContent,
@@ -189,9 +189,8 @@ class PieceExpiry:
             self._remove(key, len(data))
 
     def _remove_all(self, objects: Iterable[tuple[str, int]]) -> None:
-        with ThreadPoolExecutor(REMOVALS_AT_ONCE) as threads:
-            for removal in [threads.submit(self._remove, *one) for one in objects]:
-                removal.result()
+        for _ in in_parallel(lambda one: self._remove(*one), objects, REMOVALS_AT_ONCE):
+            pass
 
     def _remove(self, key: str, size: int) -> None:
         self._client.delete_written(key, size)

@@ -6,6 +6,7 @@ full. Their names are in the order in which they were begun. All of this blocks.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import time
@@ -20,14 +21,13 @@ from msgspec import Struct
 
 from media.errors import MediaError
 from media.hls.date_range import DateRange, read_date_range
+from packager.blocking_calls import ThreadFlights, in_parallel
 from packager.library.local_storage import NotFoundError
 from packager.past.date_range_file import MAX_BYTES, RangeTable, StoredRanges
 from packager.reader_guard import ReaderGuard
 from packager.window.model import STORERS
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from packager.s3.client import S3Client
 
 log = structlog.get_logger()
@@ -49,6 +49,9 @@ MAX_OBJECTS = 1000
 
 FEW_RANGES = 256
 """So many ranges are looked through in less than a millisecond."""
+
+READS_AT_ONCE = 16
+"""Most objects that are read at once."""
 
 LOOK_SECONDS = 5.0
 """Between two looks for new objects: what is said of a span may change for a minute behind its end."""
@@ -114,7 +117,6 @@ class DateRangeObjects:
     Args:
         client: asks S3.
         folder: the key of the channel's DVR, without a slash at its end.
-        reads: where objects are read, many at once.
         clock: seconds.
         wall_clock: seconds since the epoch.
     """
@@ -123,18 +125,17 @@ class DateRangeObjects:
         self,
         client: S3Client,
         folder: str,
-        reads: Executor,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
         self._folder = f"{folder}/{FOLDER}"
-        self._reads = reads
         self._clock = clock
         self._wall_clock = wall_clock
         self._stored_by = 1 + secrets.randbelow(STORERS - 1)
         # Held while S3 is asked; what is known is replaced as a whole.
         self._asking = Lock()
+        self._first_looks = ThreadFlights[str, None]()
         self._looked = -float("inf")
         self._objects: Mapping[str, _ReadTags] | None = None
         self._table = RangeTable()
@@ -189,18 +190,18 @@ class DateRangeObjects:
 
     def _catch_up(self) -> None:
         """Find what was stored lately; while S3 is away, what is known is still good."""
-        is_known = self._objects is not None
-        if is_known and self._clock() - self._looked < LOOK_SECONDS:
-            return
-        if not self._asking.acquire(blocking=not is_known):
-            return
-        try:
+        if self._objects is None:
+            self._first_looks.do("objects", self._first_look)
+        elif self._clock() - self._looked >= LOOK_SECONDS and self._asking.acquire(blocking=False):
+            try:
+                with contextlib.suppress(OSError):
+                    self._look()
+            finally:
+                self._asking.release()
+
+    def _first_look(self) -> None:
+        with self._asking:
             self._look()
-        except OSError:
-            if not is_known:
-                raise
-        finally:
-            self._asking.release()
 
     def _look(self) -> Mapping[str, _ReadTags]:
         """Return the objects as they are now, or were a moment ago."""
@@ -210,7 +211,7 @@ class DateRangeObjects:
         self._looked = self._clock()
         listed = self._listed()
         changed = [str(one) for one in listed if known is None or not _is_read(known.get(str(one)), one)]
-        read = dict(zip(changed, self._reads.map(self._read, changed), strict=True))
+        read = dict(zip(changed, in_parallel(self._read, changed, READS_AT_ONCE), strict=True))
         found = {
             name: one
             for name in map(str, listed)

@@ -12,9 +12,10 @@ from functools import partial
 import structlog
 
 from media.errors import MediaError
+from packager.blocking_calls import awaited, may_be_repeated, without_waits
 from packager.library.storage_interface import FileChangedError, Identity, LibraryFile
 from packager.reader_guard import ReaderGuard
-from packager.threads import ThreadLimits, Threads, awaited, may_be_repeated
+from packager.threads import ThreadLimits, Threads
 from packager.vod.index.file_index import FileIndex, OfferedTrack
 from packager.vod.index.index_builder import LIMITS, IndexLimits, read_beginning, read_index
 from packager.vod.index.index_memory_budget import IndexMemory, IndexMemoryLimits
@@ -38,7 +39,7 @@ class IndexCacheLimits:
         index_memory: shares of that memory.
         indexes: most indexes that are kept.
         index: limits of the index of one file.
-        made_at_once: indexes that are made at the same time, all but one of them for the same client; each
+        made_at_once: indexes that are made at the same time, for one client as long as no other waits; each
             reads a whole ``moov`` into memory.
         awaited: most films that wait for their index.
         wait_seconds: longest wait of a request for an index, or for anything else that another request makes.
@@ -83,7 +84,6 @@ class IndexCache:
         self.threads = Threads(
             ThreadLimits(
                 threads=limits.made_at_once,
-                client_threads=max(1, limits.made_at_once - 1),
                 waiting=limits.awaited,
                 wait_seconds=limits.wait_seconds,
             ),
@@ -159,12 +159,12 @@ class IndexCache:
         return index
 
     def _read_beginning(self, file: LibraryFile) -> FileIndex | None:
-        with ReaderGuard(file.path), self._memory.reading(file.pread) as read:
+        with ReaderGuard(file.path), self._memory.reading(without_waits(file.pread)) as read:
             index = read_beginning(read, file.size, self._limits.index, read.reserve)
         return None if index is None else index.with_encoded(self._encoded(index))
 
     def _read(self, file: LibraryFile) -> FileIndex:
-        with ReaderGuard(file.path), self._memory.reading(file.pread) as read:
+        with ReaderGuard(file.path), self._memory.reading(without_waits(file.pread)) as read:
             index = read_index(read, file.size, self._limits.index, read.reserve)
             index = index.with_version(version_of(file.identity))
             index = index.with_encoded(self._encoded(index))

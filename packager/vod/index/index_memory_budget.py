@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from functools import partial
+from typing import NamedTuple, Self
 from weakref import WeakValueDictionary
 
+from packager.blocking_calls import LackingError, may_be_repeated, result_of_wait
 from packager.vod.index.file_index import FileIndex
 from packager.vod.movie.movie_reader import Read
 
@@ -33,6 +35,13 @@ class IndexMemoryLimits:
     patience_seconds: float = 0.5
     wait_seconds: float = 60.0
     look_seconds: float = 0.02
+
+
+class AwaitedRoom(NamedTuple):
+    """Room for which a reading has waited, and whether it doesn't wait any more for those who use indexes."""
+
+    nbytes: int
+    is_impatient: bool
 
 
 class IndexMemory:
@@ -77,25 +86,48 @@ class IndexMemory:
         """
         return IndexReading(read, self, self._limits.small_read)
 
-    def reserve(self, count: int, own: int = 0) -> None:
-        """Wait for room for bytes that are about to be read, and reserve it.
+    def reserve(self, count: int, own: int = 0, *, is_impatient: bool = False) -> None:
+        """Reserve room for bytes that are about to be read.
 
         Args:
-            own: how many bytes the same reading has reserved before: readings that have some don't wait for
-                each other.
+            own: how many bytes the same reading has reserved before.
+            is_impatient: whether it has waited for those who use indexes.
 
         Raises:
-            TimeoutError: other readings take too long.
+            LackingError: there is no room yet; the call frees its reservation, and waits for the sum.
+            TimeoutError: there is no room, and the call can't wait.
         """
-        limits = self._limits
-        started = time.monotonic()
-        while not self._try_reserve(count, own, time.monotonic() - started >= limits.patience_seconds):
-            if time.monotonic() - started >= limits.wait_seconds:
-                raise TimeoutError(f"no room for an index of {count} bytes beside those that are being read")
-            time.sleep(limits.look_seconds)
+        if not self._has_room(count, own, is_impatient=is_impatient or not may_be_repeated(), reserve=True):
+            if may_be_repeated():
+                raise LackingError(self, partial(self._room, own + count))
+            raise self._crowded(count)
 
-    def _try_reserve(self, count: int, own: int, impatient: bool) -> bool:
-        """Reserve room if there is some, or if waiting is of no use."""
+    def _room(self, count: int, _: str) -> asyncio.Future[AwaitedRoom]:
+        """Return a future of room for a reading that has reserved nothing."""
+        limits, loop = self._limits, asyncio.get_running_loop()
+        room: asyncio.Future[AwaitedRoom] = loop.create_future()
+        began = loop.time()
+
+        def look() -> None:
+            waited = loop.time() - began
+            is_impatient = waited >= limits.patience_seconds
+            if room.done():
+                return
+            if self._has_room(count, 0, is_impatient=is_impatient):
+                room.set_result(AwaitedRoom(count, is_impatient))
+            elif waited >= limits.wait_seconds:
+                room.set_exception(self._crowded(count))
+            else:
+                loop.call_later(limits.look_seconds, look)
+
+        look()
+        return room
+
+    def _crowded(self, count: int) -> TimeoutError:
+        return TimeoutError(f"no room for an index of {count} bytes beside those that are being read")
+
+    def _has_room(self, count: int, own: int, *, is_impatient: bool, reserve: bool = False) -> bool:
+        """Return whether there is room, or waiting is of no use; reserve it then if that is wanted."""
         with self._lock:
             wanted = self.used + self._reserved + count - self._most
         if wanted > 0:
@@ -104,10 +136,9 @@ class IndexMemory:
             used, others = self.used, self._reserved - own
             fits = used + self._reserved + count <= self._most
             # Waiting is of no use where nobody else reads or uses an index.
-            is_awaited = (others and not (own and impatient)) or (used and not impatient)
-            if not fits and is_awaited:
+            if not fits and (others or (used and not is_impatient)):
                 return False
-            self._reserved += count
+            self._reserved += count if reserve else 0
             return True
 
     def give_back(self, count: int) -> None:
@@ -119,6 +150,9 @@ class IndexMemory:
 class IndexReading:
     """Reads a file for its index, and holds the room for what was read until the end.
 
+    Where there isn't room for all of it, its call frees what it holds, waits, and is made again. Then the sum
+    is reserved as a whole: of two readings that wait for each other's room, the first one gets all of it.
+
     Args:
         read: reads from the file.
         small_read: bytes of a reading that isn't counted.
@@ -128,7 +162,7 @@ class IndexReading:
         self._read = read
         self._memory = memory
         self._small_read = small_read
-        self._reserved = 0
+        self._reserved = self._taken = 0
 
     def __call__(self, offset: int, length: int) -> bytes:
         """Read bytes of the file, once there is room for them."""
@@ -137,11 +171,17 @@ class IndexReading:
         return self._read(offset, length)
 
     def reserve(self, count: int) -> None:
-        """Wait for room for bytes that aren't in the file but are about to be taken; hold it to the end."""
-        self._memory.reserve(count, self._reserved)
-        self._reserved += count
+        """Reserve room for bytes that aren't in the file but are about to be taken; hold it to the end."""
+        self._taken += count
+        if (lacking := self._taken - self._reserved) > 0:
+            self._memory.reserve(lacking, self._reserved)
+            self._reserved = self._taken
 
     def __enter__(self) -> Self:
+        room: AwaitedRoom | None = result_of_wait(self._memory)
+        if room is not None:
+            self._memory.reserve(room.nbytes, is_impatient=room.is_impatient)
+            self._reserved = room.nbytes
         return self
 
     def __exit__(self, *_: object) -> None:

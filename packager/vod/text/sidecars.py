@@ -18,13 +18,14 @@ from media.errors import MalformedError, MediaError
 from media.mp4.languages import known_language, named_language
 from media.mp4.movie.box_arrays import Int64
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
+from packager.blocking_calls import awaited, may_be_repeated
 from packager.library.file_endings import SUBTITLE_ENDINGS
 from packager.library.local_storage import NotFoundError
 from packager.library.storage_interface import FolderNames, LibraryFile, Storage
 from packager.library.title_files import media_stems
 from packager.reader_guard import ReaderGuard
 from packager.single_flight_cache import CacheLimits, SingleFlightCache
-from packager.threads import ThreadLimits, Threads, awaited, may_be_repeated
+from packager.threads import ThreadLimits, Threads
 from packager.transient_errors import will_pass
 from packager.vod.text.cues import CueFacts, FileCues, TextLimits, facts_of
 
@@ -221,7 +222,7 @@ class Sidecars:
         self._library = library
         self._folders = folders
         self._limits = limits
-        bounds = ThreadLimits(threads=READ_AT_ONCE, client_threads=1, wait_seconds=limits.wait_seconds)
+        bounds = ThreadLimits(threads=READ_AT_ONCE, wait_seconds=limits.wait_seconds)
         self._threads = Threads(bounds, "subtitles")
         # By their language, too: the encoding is guessed by that.
         self._kept = SingleFlightCache[tuple[tuple[int, ...], str | None], FileCues | str](

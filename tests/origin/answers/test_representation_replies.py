@@ -250,7 +250,7 @@ async def test_a_file_opened_for_nobody_is_closed(tmp_path: Path) -> None:
 
     started, go_on = threading.Event(), threading.Event()
     (tmp_path / "film.mp4").write_bytes(DATA)
-    task = asyncio.ensure_future(open_file(Slow(tmp_path), "film.mp4"))
+    task = asyncio.ensure_future(open_file(Slow(tmp_path), "film.mp4", ""))
     await asyncio.to_thread(started.wait, 120)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

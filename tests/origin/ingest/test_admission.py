@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -9,10 +10,12 @@ import structlog.testing
 
 from origin.access.guess_delay import GuessDelay
 from origin.access.publish_keys import PublishKeys
+from origin.http1.shared_turns import turns_of
 from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
 from origin.ingest.limits import IngestLimits
 from packager.sources.publication import Publication, Publisher
 from packager.sources.published_source import PublishedSource, Takeover
+from packager.step_budget import PORTION_BYTES
 
 ADMIN, KEY = "of-the-admin", "the-key-of-the-studio"
 SOMEBODY = Publisher("rtmp", "192.0.2.1")
@@ -51,18 +54,18 @@ def admit(door: IngestAdmission, channel: str, key: str, publisher: Publisher = 
         ("field", "", RefusalReason.WRONG_KEY),
     ],
 )
-def test_a_stranger_is_refused(channel: str, key: str, reason: RefusalReason) -> None:
+async def test_a_stranger_is_refused(channel: str, key: str, reason: RefusalReason) -> None:
     with pytest.raises(RefusedError) as told:
         admit(admission(), channel, key)
     assert told.value.reason is reason
 
 
 @pytest.mark.parametrize("key", [KEY, ADMIN])
-def test_a_publisher_with_the_key_is_let_in(key: str) -> None:
+async def test_a_publisher_with_the_key_is_let_in(key: str) -> None:
     assert not admit(admission(), "studio", key).end_reason
 
 
-def test_who_presents_no_key_has_guessed_none() -> None:
+async def test_who_presents_no_key_has_guessed_none() -> None:
     door = admission()
     for key in [""] * 20 + ["wrong"] * 2:
         with pytest.raises(RefusedError) as told:
@@ -72,7 +75,7 @@ def test_who_presents_no_key_has_guessed_none() -> None:
 
 @pytest.mark.clause("CWE-779")
 @pytest.mark.parametrize("key", ["", "wrong"])
-def test_strangers_cant_fill_the_log(key: str) -> None:
+async def test_strangers_cant_fill_the_log(key: str) -> None:
     door = admission()
     with structlog.testing.capture_logs() as lines:
         for number in range(1000):
@@ -84,7 +87,7 @@ def test_strangers_cant_fill_the_log(key: str) -> None:
 
 
 @pytest.mark.clause("CWE-307", "The answer to a wrong key comes later and later, but within seconds")
-def test_who_guesses_is_answered_later_and_later() -> None:
+async def test_who_guesses_is_answered_later_and_later() -> None:
     door, delays = admission(), list[float]()
     for _ in range(20):
         with pytest.raises(RefusedError) as told:
@@ -105,7 +108,7 @@ def test_who_guesses_is_answered_later_and_later() -> None:
     assert admit(door, "studio", KEY)
 
 
-def test_there_is_room_for_so_many_and_no_more() -> None:
+async def test_there_is_room_for_so_many_and_no_more() -> None:
     door = admission(publishers=2)
     first, _ = (admit(door, "studio", KEY) for _ in range(2))
     with pytest.raises(RefusedError) as told:
@@ -115,7 +118,7 @@ def test_there_is_room_for_so_many_and_no_more() -> None:
     assert admit(door, "field", ADMIN)
 
 
-def test_a_channel_that_ends_takes_nobody() -> None:
+async def test_a_channel_that_ends_takes_nobody() -> None:
     door = admission()
     door.find("studio").close()
     with pytest.raises(RefusedError) as told:
@@ -123,7 +126,7 @@ def test_a_channel_that_ends_takes_nobody() -> None:
     assert told.value.reason is RefusalReason.CLOSED
 
 
-def test_another_key_is_valid_from_the_moment_it_is_taken() -> None:
+async def test_another_key_is_valid_from_the_moment_it_is_taken() -> None:
     keys = PublishKeys(ADMIN, {"studio": KEY, "field": "a", "old": "b"})
     door = IngestAdmission({"studio": PublishedSource("studio")}, keys, GuessDelay(2, 5.0))
     assert keys.rotate({"studio": "other", "field": "a", "new": "c"}) == {"studio"}
@@ -142,7 +145,7 @@ class CountedNames(dict[str, PublishedSource | None]):
         return super().__iter__()
 
 
-def test_strangers_have_no_more_names_compared_than_the_log_has_lines() -> None:
+async def test_strangers_have_no_more_names_compared_than_the_log_has_lines() -> None:
     sources = CountedNames({f"channel-{number}": None for number in range(1000)})
     door = IngestAdmission(sources, PublishKeys("", {}), GuessDelay(2, 5.0))
     with structlog.testing.capture_logs() as lines:
@@ -152,3 +155,32 @@ def test_strangers_have_no_more_names_compared_than_the_log_has_lines() -> None:
     assert sources.looks == len(lines) == IngestLimits().refusal_log.lines
     # The names of about its length are compared, a few of them.
     assert lines[7]["similar"].startswith("channel-")
+
+
+class Portions:
+    """Counts the portions that a publication parses."""
+
+    fault = ""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def receive_data(self, data: bytes) -> list[object]:
+        self.count += 1
+        return []
+
+
+async def test_a_publishers_bytes_are_parsed_in_the_turns_of_its_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the protocol is, a neighbour has its turn between two portions."""
+    turns = turns_of(asyncio.get_running_loop(), 0.0)
+    publication = admit(admission(), "studio", KEY, Publisher("srt", "192.0.2.1"))
+    publication._set_container("mpegts")
+    portions = Portions()
+    monkeypatch.setattr(publication, "_reader", portions)
+    feeding = asyncio.create_task(publication.receive_data(bytes(100 * PORTION_BYTES)))
+    await asyncio.create_task(turns.next_turn("192.0.2.2"))
+    assert portions.count <= 10
+    await feeding
+    assert portions.count == 100

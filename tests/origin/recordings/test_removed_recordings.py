@@ -20,7 +20,7 @@ async def test_a_reader_of_a_removed_recording_gets_what_is_open_and_never_anyth
     recording = await record(tmp_path, material, tools, monkeypatch)
     with recording.reading() as reader:
         head, layout = recording.movie()
-        source = movie_source(recording, (head, layout), reader, lambda: None)
+        source = movie_source(recording, (head, layout), reader, lambda: None, "")
         whole = b""
         while piece := await source.read(len(whole), 1 << 20):
             whole += piece

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from origin.vod.addresses import find_address
 from origin.vod.cache_control import VodCaching
 from origin.vod.contents import NO_MAKERS, VodContents
 from packager.library.local_storage import Library, NotFoundError
-from packager.transient_errors import NotReadyError
+from packager.threads import CrowdedError, ThreadLimits
 from packager.vod import Titles
 from packager.vod.limits import TitleLimits
 from packager.vod.segments.clip import WHOLE, Clip, ClipError
@@ -38,8 +39,11 @@ class HeldTitles(Titles):
         return super().media_playlist(name, track, clip)
 
 
-def contents_of(library: Path, **limits: float) -> tuple[VodContents, HeldTitles]:
-    titles = HeldTitles(library, TitleLimits(**limits))  # type: ignore[arg-type]  # counts and a share
+CLIPS = TitleLimits().clips
+
+
+def contents_of(library: Path, clips: ThreadLimits = CLIPS) -> tuple[VodContents, HeldTitles]:
+    titles = HeldTitles(library, TitleLimits(clips=clips))
     return VodContents(titles, VodCaching(3600), NO_MAKERS), titles
 
 
@@ -50,7 +54,7 @@ async def ask(contents: VodContents, client: str, query: str, name: str = MEDIA)
 
 
 async def test_clients_take_turns_with_texts_of_clips_and_whole_films_wait_for_none(library: Path) -> None:
-    contents, titles = contents_of(library, clips_rest=0.0)
+    contents, titles = contents_of(library, replace(CLIPS, rest=0.0))
     many = [asyncio.create_task(ask(contents, "192.0.2.1", f"?start=0.{one}")) for one in range(1, 10)]
     await until(lambda: titles.begun)
     other = asyncio.create_task(ask(contents, "192.0.2.2", "?start=1"))
@@ -69,7 +73,7 @@ async def test_clients_take_turns_with_texts_of_clips_and_whole_films_wait_for_n
 
 @pytest.mark.parametrize("name", [MEDIA, I_FRAMES, MANIFEST, "master.m3u8"])
 async def test_a_client_rests_behind_each_text_and_others_dont_wait(library: Path, name: str) -> None:
-    contents, titles = contents_of(library, clips_rest=1000.0)
+    contents, titles = contents_of(library, replace(CLIPS, rest=1000.0))
     titles.go_on.release(3)
     await ask(contents, "192.0.2.1", "", name)
     await ask(contents, "192.0.2.1", "?start=0.5", name)
@@ -80,13 +84,13 @@ async def test_a_client_rests_behind_each_text_and_others_dont_wait(library: Pat
 
 
 async def test_a_crowd_is_told_to_come_again(library: Path) -> None:
-    contents, titles = contents_of(library, clips_waiting=2, clips_rest=0.0)
+    contents, titles = contents_of(library, replace(CLIPS, waiting=2, rest=0.0))
     many = [asyncio.create_task(ask(contents, "192.0.2.1", f"?start=0.{one}")) for one in range(1, 6)]
     await until(lambda: sum(one.done() for one in many) == 2)
     for _ in many:
         titles.go_on.release()
     results = await asyncio.gather(*many, return_exceptions=True)
-    assert [type(one) for one in results if isinstance(one, Exception)] == [NotReadyError] * 2
+    assert [type(one) for one in results if isinstance(one, Exception)] == [CrowdedError] * 2
 
 
 async def test_what_is_not_there_has_no_turn(library: Path) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
@@ -34,15 +33,14 @@ class Processes:
         seconds: of their clock.
     """
 
-    def __init__(self, address: str, store: S3Store, reads: ThreadPoolExecutor) -> None:
+    def __init__(self, address: str, store: S3Store) -> None:
         self.address = address
         self.store = store
         self.seconds = 0.0
-        self._reads = reads
 
     def open(self, client: S3Client | None = None) -> DateRangeObjects:
         client = client or S3Client(self.address, S3.requests)
-        return DateRangeObjects(client, PLACE, self._reads, self._clock, self._clock)
+        return DateRangeObjects(client, PLACE, self._clock, self._clock)
 
     def _clock(self) -> float:
         return self.seconds
@@ -61,12 +59,11 @@ def processes(
     s3_server: S3Server,
     s3_proxy: S3Proxy,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Processes]:
+) -> Processes:
     for name, value in s3_server.environment(s3_proxy.url).items():
         monkeypatch.setenv(name, value)
     place = f"ranges/{request.node.name}"
-    with ThreadPoolExecutor(4) as reads:
-        yield Processes(f"s3://{BUCKET}/{place}", s3_server.store(place), reads)
+    return Processes(f"s3://{BUCKET}/{place}", s3_server.store(place))
 
 
 def lines(ranges: DateRangeObjects, begin: int, end: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from packager.library.storage_interface import FileChangedError
 from packager.s3.client import AccessRefusedError, UnavailableError
 from packager.s3.library import S3Library
 from packager.s3.limits import BlockCacheLimits, S3Limits, S3RequestLimits
+from packager.threads import ThreadLimits, Threads
 from packager.vod import TitleLimits, Titles
 from tests.packager import films
 from tests.s3_server import BUCKET, S3Proxy, S3Server
@@ -57,20 +59,21 @@ def opened(
         library.close()
 
 
-def test_a_hundred_who_miss_the_same_block_cause_one_request(opened: Opened) -> None:
+async def test_a_hundred_who_miss_the_same_block_cause_one_request(opened: Opened) -> None:
     data = os.urandom(10 * BLOCK)
-    obstore.put(opened.store, "film.mp4", data)
-    library = opened.library()
-    with library.open("film.mp4") as file:
+    await obstore.put_async(opened.store, "film.mp4", data)
+    threads = Threads(ThreadLimits(threads=100))
+    with await threads.run(opened.library().open, "film.mp4") as file:
         before = len(opened.proxy.requests)
         barrier = threading.Barrier(100)
 
-        def read() -> bytes:
-            barrier.wait(60)
+        def read(begun: list[bool]) -> bytes:
+            if not begun:
+                begun.append(True)
+                barrier.wait(60)
             return file.pread(5 * BLOCK + 10, 100)
 
-        with ThreadPoolExecutor(100) as threads:
-            found = {one.result() for one in [threads.submit(read) for _ in range(100)]}
+        found = {*await asyncio.gather(*(threads.submit(read, []) for _ in range(100)))}
     assert found == {data[5 * BLOCK + 10 :][:100]}
     assert len(opened.proxy.requests) - before == 1
 

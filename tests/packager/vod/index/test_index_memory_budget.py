@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import tracemalloc
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,14 @@ import pytest
 
 from media.mp4.movie.sample_table_writer import Reserve, reserve_nothing
 from packager.library.local_storage import Library
+from packager.threads import ThreadLimits, Threads
 from packager.vod import TitleLimits, Titles
 from packager.vod.index.file_index import FileIndex
 from packager.vod.index.index_builder import IndexLimits, read_index
 from packager.vod.index.index_memory_budget import IndexMemory, IndexMemoryLimits
 from tests.packager.crafted import film, write
 from tests.packager.films import derived
-from tests.waiting import wait_for
+from tests.waiting import until
 
 MEBIBYTE = 1 << 20
 
@@ -58,24 +61,37 @@ def test_twenty_films_of_two_hours_stay(tmp_path: Path) -> None:
     )
 
 
-def test_many_that_are_asked_for_at_once_take_no_more_than_their_limit(
+def seen_at_once(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Note how much memory is taken after each reservation, in the list that is returned."""
+    seen: list[int] = []
+    real = IndexMemory.reserve
+
+    def noting(memory: IndexMemory, count: int, own: int = 0, *, is_impatient: bool = False) -> None:
+        real(memory, count, own, is_impatient=is_impatient)
+        seen.append(memory.reserved + memory.used)
+
+    monkeypatch.setattr(IndexMemory, "reserve", noting)
+    return seen
+
+
+async def samples_of(titles: Titles, names: Sequence[str]) -> list[int]:
+    """Have films read at once, and return how many samples the pictures of each have."""
+
+    def count(name: str) -> int:
+        return len(titles.segments.track(name, "video").samples)
+
+    return await asyncio.gather(*(titles.threads.run(count, name) for name in names))
+
+
+async def test_many_that_are_asked_for_at_once_take_no_more_than_their_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = films(tmp_path, 8, 1)
     size = len(film(1, rate=25)[0])
     limit = int(3.5 * size)
     titles = Titles(Library(tmp_path), TitleLimits(index_bytes=limit, made_at_once=4))
-    seen: list[int] = []
-    real = IndexMemory.reserve
-
-    def noting(memory: IndexMemory, count: int, own: int = 0) -> None:
-        real(memory, count, own)
-        seen.append(memory.reserved + memory.used)
-
-    monkeypatch.setattr(IndexMemory, "reserve", noting)
-    with ThreadPoolExecutor(8) as executor:
-        durations = list(executor.map(lambda name: titles.segments.track(name, "video").duration, names))
-    assert len(set(durations)) == 1
+    seen = seen_at_once(monkeypatch)
+    assert await samples_of(titles, names) == [90_000] * 8
     assert len(seen) == 8
     assert max(seen) <= limit
     assert len(titles.files) <= 3
@@ -85,41 +101,61 @@ def index_of(count: int) -> FileIndex:
     return FileIndex((), 0, nbytes=count)
 
 
-def test_who_reads_waits_for_those_who_read_and_for_a_while_for_those_who_use() -> None:
-    dropped: list[int] = []
+def reading(memory: IndexMemory, *counts: int) -> int:
+    """Read an index that takes its room in parts, and return the room that it has."""
+    with memory.reading(lambda offset, length: b"") as read:
+        for count in counts:
+            read.reserve(count)
+        return memory.reserved
+
+
+async def test_who_reads_waits_for_those_who_read_and_for_a_while_for_those_who_use() -> None:
+    dropped, threads = list[int](), Threads(ThreadLimits(threads=1))
     memory = IndexMemory(100, IndexMemoryLimits(patience_seconds=0.1), dropped.append)
     memory.reserve(60)
-    done = threading.Event()
-
-    def second() -> None:
-        memory.reserve(50)
-        done.set()
-
-    thread = threading.Thread(target=second)
-    thread.start()
-    wait_for(lambda: dropped, "a look at what could be dropped")
-    assert set(dropped) == {10}
-    assert not done.is_set()
+    second = threads.submit(reading, memory, 50)
+    await until(lambda: dropped)
+    assert {*dropped} == {10}
+    assert await threads.run(lambda: "at once") == "at once", "no thread waits"
+    assert not second.done()
     index = index_of(60)
     memory.add(index)
     memory.give_back(60)
     # Nobody reads any more, and who uses an index may be who waits: after a while it goes on.
-    thread.join()
-    assert done.is_set()
-    memory.give_back(50)
+    assert await second == 50
     del index
     gc.collect()
     assert memory.used == memory.reserved == 0
-    memory.reserve(1000)  # what is larger than the limit for itself alone has another limit
-    memory.reserve(1000, own=1000)  # and who reads in several steps doesn't wait for itself
-    memory.give_back(2000)
+    # What is larger than the limit for itself alone has another limit, and doesn't wait for itself.
+    assert await threads.run(reading, memory, 1000, 1000) == 2000
 
 
-def test_those_who_wait_too_long_are_told() -> None:
+async def test_who_waits_holds_nothing_that_another_one_waits_for() -> None:
+    threads, memory = Threads(ThreadLimits(threads=2)), IndexMemory(100, IndexMemoryLimits(), lambda _: None)
+    both = threading.Barrier(2)
+    tries = Counter[str]()
+
+    def read(name: str) -> int:
+        tries[name] += 1
+        with memory.reading(lambda offset, length: b"") as read:
+            read.reserve(40)
+            if tries[name] == 1:
+                both.wait(60)
+            read.reserve(30)
+            assert memory.reserved <= 100
+            return memory.reserved
+
+    assert {*await asyncio.gather(threads.submit(read, "a"), threads.submit(read, "b"))} == {70}
+    assert memory.reserved == 0
+
+
+async def test_those_who_wait_too_long_are_told() -> None:
     memory = IndexMemory(100, IndexMemoryLimits(patience_seconds=0, wait_seconds=0.1), lambda _: None)
     memory.reserve(60)
     with pytest.raises(TimeoutError, match="no room for an index of 50 bytes"):
-        memory.reserve(50)
+        await Threads(ThreadLimits(threads=1)).run(reading, memory, 50)
+    with pytest.raises(TimeoutError, match="no room for an index of 50 bytes"):
+        reading(memory, 50)  # outside of these threads nobody can wait
     assert memory.reserved == 60
 
 
@@ -184,7 +220,7 @@ def test_what_an_index_takes_while_it_is_made_is_reserved_before(tracks: tuple[i
     assert sum(reserved) < 3 * peak
 
 
-def test_films_without_tables_take_their_room_among_the_others(
+async def test_films_without_tables_take_their_room_among_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = matroska(40_000)
@@ -194,20 +230,9 @@ def test_films_without_tables_take_their_room_among_the_others(
     read_index_of(data, alone.append)
     limit = sum(alone) * 2
     titles = Titles(Library(tmp_path), TitleLimits(index_bytes=limit, made_at_once=2))
-    seen: list[int] = []
-    real = IndexMemory.reserve
-
-    def noting(memory: IndexMemory, count: int, own: int = 0) -> None:
-        real(memory, count, own)
-        seen.append(memory.reserved + memory.used)
-
-    monkeypatch.setattr(IndexMemory, "reserve", noting)
-    with ThreadPoolExecutor(4) as executor:
-        names = [f"{number}.mkv" for number in range(4)]
-        assert set(executor.map(lambda name: len(titles.segments.track(name, "video").samples), names)) == {
-            20_000
-        }
-    assert len(seen) == 4 * len(alone)
+    seen = seen_at_once(monkeypatch)
+    assert await samples_of(titles, [f"{number}.mkv" for number in range(4)]) == [20_000] * 4
+    assert len(seen) >= 4
     assert 0 < max(seen) <= limit
 
 
