@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
-SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin"))
-"""Servers lie where an ordinary user's PATH doesn't look."""
+FURTHER = "/usr/sbin"
+"""Where servers lie: an ordinary user's PATH doesn't look there."""
 
 
 def program(name: str, package: str = "") -> str:
@@ -17,7 +17,7 @@ def program(name: str, package: str = "") -> str:
     Args:
         package: Debian's, where it has another name.
     """
-    path = shutil.which(name, path=SYSTEM_PATH)
+    path = shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", ""), FURTHER)))
     if path is None:
         pytest.skip(f"{name} isn't installed (Debian: apt-get install {package or name})")
     return path
