@@ -280,7 +280,7 @@ def test_the_administrator_signs_addresses_over_http(client: httpx.Client) -> No
         {"path": "film"},
         {"for": "0"},
         {"for": "soon"},
-        {"name": "a.b"},
+        {"name": "a b"},
         {"other": 1},
         {"path": 3},
         {"address": "anna"},
