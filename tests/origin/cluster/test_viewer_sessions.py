@@ -44,6 +44,10 @@ def test_a_session_at_one_node_ends_that_at_another(tmp_path: Path, redis_server
         ended = httpx.delete(f"{one.url}/api/viewers/anna", headers=BEARER, timeout=CLIENT_SECONDS)
         assert ended.json() == {"ended": 1}
         wait_for(lambda: get(other, path, "second").status_code == 403, "its end at the other node")
+        # Its token is out, whatever the player; another token of the same name isn't.
+        wait_for(lambda: get(one, path, "third").status_code == 403, "the token's end at the first node")
+        token = SigningKeys([KEY]).sign("/media", int(time.time()) + 7200, "anna")
+        path = f"/t/{token}/media/film.mp4"
         # What isn't a list of sessions is passed over.
         redis_server.command("XADD", "headwater:sessions", "*", "node", "x", "message", "nonsense")
         redis_server.command("XADD", "headwater:sessions", "*", "other", "x")
